@@ -1,0 +1,68 @@
+//! Every maximum of the system, in one place, with its unit in its name.
+//!
+//! A queue, body, batch, cache or list that has no bound here is a defect.
+
+/// Most characters of a key's name.
+pub const NAME_CHARS_MAX: usize = 100;
+/// Most characters of an owner.
+pub const OWNER_CHARS_MAX: usize = 100;
+/// Most entries in a key's metadata.
+pub const METADATA_ENTRIES_MAX: usize = 16;
+/// Most characters of one metadata name.
+pub const METADATA_NAME_CHARS_MAX: usize = 64;
+/// Most characters of one metadata value.
+pub const METADATA_VALUE_CHARS_MAX: usize = 512;
+/// Most limits that one key may have.
+pub const LIMITS_PER_KEY_MAX: usize = 8;
+/// Most characters of a limit's name.
+pub const LIMIT_NAME_CHARS_MAX: usize = 32;
+/// Most tokens of one limit in one period.
+pub const LIMIT_TOKENS_MAX: u64 = 1_000_000_000;
+/// Shortest period of a limit, milliseconds.
+pub const LIMIT_PERIOD_MS_MIN: u64 = 1_000;
+/// Longest period of a limit that is split into shares, milliseconds.
+pub const LIMIT_PERIOD_MS_MAX: u64 = 600_000;
+/// Longest credential that is looked at, bytes.
+pub const CREDENTIAL_BYTES_MAX: usize = 256;
+/// Most requests in one validate batch.
+pub const BATCH_REQUESTS_MAX: usize = 1_000;
+/// Most records on one page of a list.
+pub const LIST_PAGE_MAX: usize = 200;
+/// Records on one page of a list when the caller names no number.
+pub const LIST_PAGE_DEFAULT: usize = 50;
+/// Most characters of a search text.
+pub const SEARCH_CHARS_MAX: usize = 100;
+/// Most characters of an idempotency key.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
+/// How long an idempotency key is remembered, milliseconds of cluster time.
+pub const IDEMPOTENCY_TTL_MS: u64 = 24 * 3_600 * 1_000;
+/// Most idempotency keys remembered at once; past it the oldest go first.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
+/// Most audit entries kept in the replicated state; past it the oldest go first.
+pub const AUDIT_ENTRIES_MAX: usize = 50_000;
+/// Most request ids remembered to answer a repeated proposal with its first outcome.
+pub const REQUEST_IDS_MAX: usize = 65_536;
+/// Longest grace of a rotation, milliseconds (30 days).
+pub const ROTATE_GRACE_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
+/// Most nodes of one cluster, learners included.
+pub const NODES_MAX: usize = 9;
+/// Most requests that may wait for tokens of one key on one node.
+pub const WAITING_PER_KEY_MAX: usize = 4_096;
+/// Most figures or asks in one peer message.
+pub const PEER_ITEMS_MAX: usize = 4_096;
+/// Largest peer message, bytes (a snapshot travels in chunks below this).
+pub const PEER_MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// One chunk of a snapshot on the wire, bytes.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
+/// Most commands in one log entry.
+pub const COMMANDS_PER_ENTRY_MAX: usize = 128;
+/// Most bytes of encoded commands in one log entry; a single larger command travels alone.
+pub const ENTRY_BYTES_MAX: usize = 32 * 1024;
+/// Most proposals that may queue for the batcher.
+pub const PROPOSALS_QUEUED_MAX: usize = 8_192;
+/// Windows of usage history that a node keeps for a key in use.
+pub const USAGE_WINDOWS: usize = 60;
+
+const _: () = assert!(LIMIT_PERIOD_MS_MIN < LIMIT_PERIOD_MS_MAX);
+const _: () = assert!(SNAPSHOT_CHUNK_BYTES < PEER_MESSAGE_BYTES_MAX);
+const _: () = assert!(LIST_PAGE_DEFAULT <= LIST_PAGE_MAX);

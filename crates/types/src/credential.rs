@@ -1,0 +1,260 @@
+//! What a caller presents: `fx_live_{id}_{secret}{checksum}`.
+//!
+//! Answers for: the shape, the checksum, the digest, and that no secret can be printed.
+//! The checksum catches typing errors before any lookup; it protects nothing.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+use subtle::ConstantTimeEq as _;
+
+use crate::caps;
+use crate::id::{KEY_ID_CHARS, KeyId};
+
+/// Characters of the secret: 43 of base62 hold 256 bits.
+pub const SECRET_CHARS: usize = 43;
+/// Characters of the checksum: a CRC-32 in base62.
+pub const CHECKSUM_CHARS: usize = 6;
+/// Most characters of a prefix or an environment.
+pub const PREFIX_CHARS_MAX: usize = 8;
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+const _: () =
+    assert!(2 * PREFIX_CHARS_MAX + 3 + KEY_ID_CHARS + SECRET_CHARS + CHECKSUM_CHARS <= 80);
+
+/// SHA-256 of a whole credential: all that is ever stored of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of a credential's text.
+    #[must_use]
+    pub fn of(credential: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(credential).into())
+    }
+
+    /// Takes the 32 bytes of a digest made elsewhere.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Compares in constant time.
+    #[must_use]
+    pub fn matches(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digest(…)")
+    }
+}
+
+/// Why a text is not a credential. Callers see none of this: every case is the same 401.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// Over the length bound, or shorter than any credential.
+    #[error("credential has the wrong length")]
+    Length,
+    /// Not `prefix_environment_id_secret`.
+    #[error("credential has the wrong shape")]
+    Shape,
+    /// The last six characters do not fit the rest.
+    #[error("credential has a wrong checksum")]
+    Checksum,
+}
+
+/// A well-formed credential: the id that it names, and the digest that must match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// The public id of the key.
+    pub key_id: KeyId,
+    /// SHA-256 of the whole text.
+    pub digest: Digest,
+}
+
+impl Credential {
+    /// Checks shape and checksum, then hashes.
+    ///
+    /// # Errors
+    /// Says what is wrong, for tests and counters; never for the caller.
+    pub fn parse(text: &[u8]) -> Result<Self, CredentialError> {
+        if text.len() > caps::CREDENTIAL_BYTES_MAX {
+            return Err(CredentialError::Length);
+        }
+        let tail = KEY_ID_CHARS + 1 + SECRET_CHARS + CHECKSUM_CHARS;
+        // The shortest head is `f_l_`.
+        let head_len = text.len().checked_sub(tail).filter(|&n| n >= 4);
+        let head_len = head_len.ok_or(CredentialError::Length)?;
+        let (head, tail) = text.split_at(head_len);
+        let (id, secret) = tail.split_at(KEY_ID_CHARS);
+        if !is_head(head) || secret[0] != b'_' || !secret[1..].iter().all(u8::is_ascii_alphanumeric)
+        {
+            return Err(CredentialError::Shape);
+        }
+        let id: [u8; KEY_ID_CHARS] = id.try_into().map_err(|_| CredentialError::Shape)?;
+        let key_id = KeyId::new(id).map_err(|_| CredentialError::Shape)?;
+        let (body, checksum) = text.split_at(text.len() - CHECKSUM_CHARS);
+        if checksum != base62_u32(crc32fast::hash(body)) {
+            return Err(CredentialError::Checksum);
+        }
+        Ok(Self {
+            key_id,
+            digest: Digest::of(text),
+        })
+    }
+}
+
+/// Whether this is `prefix_environment_`, each of 1 to 8 lower-case letters and digits.
+fn is_head(head: &[u8]) -> bool {
+    let part = |p: &[u8]| {
+        (1..=PREFIX_CHARS_MAX).contains(&p.len())
+            && p.iter()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    let mut parts = head.split(|&c| c == b'_');
+    let (prefix, environment) = (parts.next(), parts.next());
+    prefix.is_some_and(part)
+        && environment.is_some_and(part)
+        && parts.next() == Some(&[])
+        && parts.next().is_none()
+}
+
+/// Whether a configured prefix or environment can stand in a credential.
+#[must_use]
+pub fn is_prefix(text: &str) -> bool {
+    is_head(format!("{text}_x_").as_bytes())
+}
+
+/// A whole credential in the clear. Exists between its making and the one answer that shows it;
+/// cannot be printed, logged, cloned or stored by accident.
+pub struct Secret(String);
+
+impl Secret {
+    /// Makes the credential of a key from random bytes of the operating system.
+    /// `None` when too few usable bytes were given (256 practically always do).
+    #[must_use]
+    pub fn make(prefix: &str, environment: &str, key_id: KeyId, random: &[u8]) -> Option<Self> {
+        let mut secret = [0u8; SECRET_CHARS];
+        if !base62_fill(&mut secret, random) {
+            return None;
+        }
+        let secret = std::str::from_utf8(&secret).ok()?;
+        let mut text = format!("{prefix}_{environment}_{}_{secret}", key_id.as_str());
+        let checksum = base62_u32(crc32fast::hash(text.as_bytes()));
+        text.push_str(std::str::from_utf8(&checksum).ok()?);
+        Some(Self(text))
+    }
+
+    /// What is stored of it.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.0.as_bytes())
+    }
+
+    /// The text itself, for the one answer that shows it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// The first characters of a key's credential, safe to show: up to and with its id.
+#[must_use]
+pub fn shown_prefix(prefix: &str, environment: &str, key_id: &KeyId) -> String {
+    format!("{prefix}_{environment}_{}", key_id.as_str())
+}
+
+/// Fills `out` with base62 characters drawn without bias; false when `random` runs out.
+pub(crate) fn base62_fill(out: &mut [u8], random: &[u8]) -> bool {
+    // 248 is the largest multiple of 62 in a byte: values past it would favour the first characters.
+    let mut usable = random.iter().filter(|&&byte| byte < 248);
+    out.iter_mut().all(|slot| match usable.next() {
+        Some(byte) => {
+            *slot = ALPHABET[usize::from(byte % 62)];
+            true
+        }
+        None => false,
+    })
+}
+
+fn base62_u32(mut value: u32) -> [u8; CHECKSUM_CHARS] {
+    let mut chars = [b'0'; CHECKSUM_CHARS];
+    for slot in chars.iter_mut().rev() {
+        *slot = ALPHABET[(value % 62) as usize];
+        value /= 62;
+    }
+    chars
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> Secret {
+        let id: KeyId = "key_Qm2xK9dA3f01".parse().unwrap();
+        Secret::make("fx", "live", id, &[7u8; 64]).unwrap()
+    }
+
+    #[test]
+    fn a_made_credential_is_taken_and_names_its_key() {
+        let secret = sample();
+        assert_eq!(secret.expose().len(), 70);
+        let parsed = Credential::parse(secret.expose().as_bytes()).unwrap();
+        assert_eq!(parsed.key_id.as_str(), "Qm2xK9dA3f01");
+        assert!(parsed.digest.matches(&secret.digest()));
+    }
+
+    #[test]
+    fn every_single_changed_character_is_refused() {
+        let text = sample().expose().as_bytes().to_vec();
+        for at in 0..text.len() {
+            let mut wrong = text.clone();
+            wrong[at] = if wrong[at] == b'x' { b'y' } else { b'x' };
+            assert!(Credential::parse(&wrong).is_err(), "at {at}");
+        }
+    }
+
+    #[test]
+    fn nothing_prints_a_secret() {
+        let secret = sample();
+        let shown = format!("{secret:?} {:?}", secret.digest());
+        assert!(!shown.contains("7777"), "{shown}");
+        assert!(!shown.contains(secret.expose()));
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Credential::parse(&text);
+        }
+
+        #[test]
+        fn random_bytes_make_a_credential_that_parses(random in proptest::collection::vec(any::<u8>(), 128)) {
+            let id: KeyId = "key_000000000000".parse().unwrap();
+            if let Some(secret) = Secret::make("abc12345", "test", id, &random) {
+                prop_assert!(Credential::parse(secret.expose().as_bytes()).is_ok());
+                prop_assert!(secret.expose().len() <= 80);
+            }
+        }
+    }
+}

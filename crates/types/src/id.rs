@@ -1,0 +1,156 @@
+//! Identifiers. Each is a type of its own, so that two cannot be swapped.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Number of characters of a key's public id.
+pub const KEY_ID_CHARS: usize = 12;
+/// What stands before the public id where a record is named.
+pub const KEY_ID_PREFIX: &str = "key_";
+
+/// A node of the cluster, as configured: 1 and up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub u64);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// One life of a node's process: counts up by one at each start on a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootId(pub u64);
+
+/// A data directory: random, made with it, never changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DirId(pub u64);
+
+/// A position in the replicated log.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct LogIndex(pub u64);
+
+impl fmt::Display for LogIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The public id of a key: twelve random base62 characters. Not a secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyId([u8; KEY_ID_CHARS]);
+
+/// A text that is not the id of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a key id: expected `key_` and 12 letters or digits")]
+pub struct KeyIdError;
+
+impl KeyId {
+    /// Takes the twelve characters themselves.
+    ///
+    /// # Errors
+    /// When one of them is neither a letter nor a digit.
+    pub fn new(chars: [u8; KEY_ID_CHARS]) -> Result<Self, KeyIdError> {
+        if chars.iter().all(u8::is_ascii_alphanumeric) {
+            Ok(Self(chars))
+        } else {
+            Err(KeyIdError)
+        }
+    }
+
+    /// Draws an id from random bytes, without bias: bytes of 248 and more are passed over.
+    /// `None` when too few usable bytes were given (64 random bytes practically always do).
+    #[must_use]
+    pub fn from_random(random: &[u8]) -> Option<Self> {
+        let mut chars = [0u8; KEY_ID_CHARS];
+        crate::credential::base62_fill(&mut chars, random).then_some(Self(chars))
+    }
+
+    /// The twelve characters.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; KEY_ID_CHARS] {
+        &self.0
+    }
+
+    /// The twelve characters as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("????????????")
+    }
+
+    /// 64 bits of the id, well mixed, the same on every node: for shards and rendezvous hashes.
+    #[must_use]
+    pub fn mix(&self) -> u64 {
+        let (mut a, mut b) = ([0u8; 8], [0u8; 8]);
+        a.copy_from_slice(&self.0[..8]);
+        b[..4].copy_from_slice(&self.0[8..]);
+        mix64(u64::from_le_bytes(a) ^ mix64(u64::from_le_bytes(b)))
+    }
+}
+
+/// A full-avalanche mix of 64 bits (the finalizer of SplitMix64, Steele et al., OOPSLA 2014).
+#[must_use]
+pub const fn mix64(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{KEY_ID_PREFIX}{}", self.as_str())
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = KeyIdError;
+
+    fn from_str(text: &str) -> Result<Self, KeyIdError> {
+        let chars = text.strip_prefix(KEY_ID_PREFIX).ok_or(KeyIdError)?;
+        let chars: [u8; KEY_ID_CHARS] = chars.as_bytes().try_into().map_err(|_| KeyIdError)?;
+        Self::new(chars)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_id_reads_back_what_it_prints() {
+        let id: KeyId = "key_Qm2xK9dA3f01".parse().unwrap();
+        assert_eq!(id.to_string(), "key_Qm2xK9dA3f01");
+        assert_eq!(id.as_str(), "Qm2xK9dA3f01");
+    }
+
+    #[test]
+    fn what_is_not_a_key_id_is_refused() {
+        for text in [
+            "",
+            "key_",
+            "key_short",
+            "Qm2xK9dA3f01",
+            "key_Qm2xK9dA3f0_",
+            "key_Qm2xK9dA3f012",
+            "key_äääääää",
+        ] {
+            assert!(text.parse::<KeyId>().is_err(), "{text}");
+        }
+    }
+}
