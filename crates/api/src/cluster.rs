@@ -1,0 +1,205 @@
+//! The cluster as one node sees it, and the changes that an operator can ask for.
+//!
+//! Answers for: the shapes of the cluster calls and of the two health checks. A view is one
+//! node's own: it can be behind, and says by how much.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::text::Time;
+
+/// What a node is in the cluster, as this node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Orders the writes and grants the leases.
+    Leader,
+    /// Votes, and answers like any other.
+    Follower,
+    /// Asks to be elected.
+    Candidate,
+    /// Receives the log and does not vote (yet).
+    Learner,
+    /// A member that this node has not heard from lately.
+    Unreachable,
+}
+
+impl Role {
+    /// The name, as on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Learner => "learner",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// The cluster, as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterView {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node that answers.
+    pub node_id: u64,
+    /// The leader that it follows; null while there is none.
+    #[schema(required = true)]
+    pub leader: Option<u64>,
+    /// The term of the leader.
+    pub term: u64,
+    /// The last log index that is on a majority.
+    pub committed: u64,
+    /// The last log index that this node has applied.
+    pub applied: u64,
+    /// This node's estimate of cluster time.
+    #[schema(value_type = String, format = DateTime)]
+    pub cluster_time: Time,
+    /// This node's wall clock minus cluster time, milliseconds.
+    pub clock_offset_ms: i64,
+    /// This node's version.
+    #[schema(example = "0.1.0")]
+    pub version: String,
+    /// How each window's tokens are shared among the nodes.
+    pub share_map: ShareMapView,
+    /// The map that will count next; null when no change is under way.
+    #[schema(required = true)]
+    pub pending_share_map: Option<ShareMapView>,
+    /// Every member.
+    pub nodes: Vec<NodeView>,
+    /// What an operator should know, in words.
+    pub warnings: Vec<String>,
+}
+
+/// A share map: who may spend which part of every window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShareMapView {
+    /// From when on it counts, in cluster time.
+    #[schema(value_type = String, format = DateTime)]
+    pub from: Time,
+    /// The nodes that have a share.
+    pub nodes: Vec<NodeWeight>,
+}
+
+/// One node's part of every window: its weight over the sum of all weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeWeight {
+    /// The node's id.
+    pub node: u64,
+    /// Its weight.
+    pub weight: u64,
+}
+
+/// One member. What the answering node does not know of another is null.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    /// The node's id.
+    pub id: u64,
+    /// Where its peers reach it.
+    #[schema(example = "127.0.0.1:7301")]
+    pub peer: String,
+    /// What it is.
+    pub role: Role,
+    /// The term that it is in.
+    #[schema(required = true)]
+    pub term: Option<u64>,
+    /// The last log index that it has applied.
+    #[schema(required = true)]
+    pub applied: Option<u64>,
+    /// Log entries between the last committed one and `applied`.
+    #[schema(required = true)]
+    pub lag: Option<u64>,
+    /// How long its lease still runs, milliseconds; 0: it has none.
+    #[schema(required = true)]
+    pub lease_remaining_ms: Option<u64>,
+    /// Whether it would answer validates.
+    #[schema(required = true)]
+    pub ready: Option<bool>,
+    /// Whether the answering node reached it lately.
+    pub reachable: bool,
+    /// Its wall clock minus cluster time, milliseconds.
+    #[schema(required = true)]
+    pub clock_offset_ms: Option<i64>,
+    /// Its version.
+    #[schema(required = true)]
+    pub version: Option<String>,
+}
+
+/// Takes a node into the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddNode {
+    /// The node's id, as in its configuration.
+    #[schema(minimum = 1)]
+    pub id: u64,
+    /// Where its peers reach it.
+    #[schema(example = "127.0.0.1:7304")]
+    pub peer: String,
+}
+
+/// Hands leadership over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HandOver {
+    /// To which node; to the one that is least behind when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+}
+
+/// Answers a change of the cluster: who belongs to it and leads it, after it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterChange {
+    /// Ids of all members.
+    pub nodes: Vec<u64>,
+    /// The leader; null while there is none.
+    #[schema(required = true)]
+    pub leader: Option<u64>,
+}
+
+/// Answers a health check that found no fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// Always `ok`: a fault has another status and the body of an error.
+    pub status: HealthStatus,
+    /// The node that answers.
+    pub node_id: u64,
+}
+
+/// The one word of a good health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    /// The process runs and, for `/readyz`, would answer validates.
+    Ok,
+}
+
+impl Health {
+    /// The body of a good health.
+    #[must_use]
+    pub const fn ok(node_id: u64) -> Self {
+        Self {
+            status: HealthStatus::Ok,
+            node_id,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_is_one_word_and_a_node() {
+        let text = serde_json::to_string(&Health::ok(2)).unwrap();
+        assert_eq!(text, r#"{"status":"ok","node_id":2}"#);
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_in_every_request() {
+        assert!(serde_json::from_str::<AddNode>(r#"{"id":4,"peer":"a:1","voter":true}"#).is_err());
+        assert!(serde_json::from_str::<HandOver>(r#"{"node":2}"#).is_err());
+        assert_eq!(serde_json::from_str::<HandOver>("{}").unwrap().to, None);
+    }
+}

@@ -1,0 +1,286 @@
+//! How a call fails: one closed enum of codes, and the one body that every failure has.
+//!
+//! Answers for: the name, the HTTP status and the retryability of each code, and the exact
+//! messages that are part of the contract. Must never carry anything that is for the log only:
+//! what stands in a message is read by strangers.
+
+use std::fmt;
+
+use fluxgate_types::Scope;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Why a call was refused. Closed: a new reason is a change of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// No credential, or none that is accepted; one answer for every cause.
+    AuthenticationFailed,
+    /// A valid credential whose scope is too small.
+    InsufficientScope,
+    /// The window's tokens are spent.
+    RateLimitExceeded,
+    /// The request cannot be understood; the message names the field.
+    InvalidRequest,
+    /// This node holds no lease. Nothing was counted.
+    Unavailable,
+    /// No such path or record.
+    NotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// The record's state does not permit the change.
+    Conflict,
+    /// The idempotency key was used before; the message names what it made.
+    AlreadyDone,
+    /// `If-Match` names an older revision.
+    PreconditionFailed,
+    /// The body is over its bound.
+    TooLarge,
+    /// The body is not `application/json`.
+    UnsupportedMediaType,
+    /// No leader is known. Nothing was written.
+    NoLeader,
+    /// The gateway's own token is missing or wrong.
+    GatewayUnauthorized,
+    /// The request was not finished in time. A write may or may not have happened.
+    RequestTimeout,
+    /// The request's head is over its bound.
+    HeadersTooLarge,
+    /// A fault of ours. A write may or may not have happened.
+    Internal,
+}
+
+impl ErrorCode {
+    /// Every code, for tests and tables.
+    pub const ALL: [Self; 17] = [
+        Self::AuthenticationFailed,
+        Self::InsufficientScope,
+        Self::RateLimitExceeded,
+        Self::InvalidRequest,
+        Self::Unavailable,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::Conflict,
+        Self::AlreadyDone,
+        Self::PreconditionFailed,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::NoLeader,
+        Self::GatewayUnauthorized,
+        Self::RequestTimeout,
+        Self::HeadersTooLarge,
+        Self::Internal,
+    ];
+
+    /// The code, as on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AuthenticationFailed => "authentication_failed",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::RateLimitExceeded => "rate_limit_exceeded",
+            Self::InvalidRequest => "invalid_request",
+            Self::Unavailable => "unavailable",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::Conflict => "conflict",
+            Self::AlreadyDone => "already_done",
+            Self::PreconditionFailed => "precondition_failed",
+            Self::TooLarge => "too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::NoLeader => "no_leader",
+            Self::GatewayUnauthorized => "gateway_unauthorized",
+            Self::RequestTimeout => "request_timeout",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The HTTP status that goes with it.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::InvalidRequest => 400,
+            Self::AuthenticationFailed | Self::GatewayUnauthorized => 401,
+            Self::InsufficientScope => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
+            Self::Conflict | Self::AlreadyDone => 409,
+            Self::PreconditionFailed => 412,
+            Self::TooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::RateLimitExceeded => 429,
+            Self::HeadersTooLarge => 431,
+            Self::Internal => 500,
+            Self::Unavailable | Self::NoLeader => 503,
+        }
+    }
+
+    /// Whether the same call may be made again at once, on another node: nothing was done, and
+    /// the cause lies with the node and not with the call. A code after which the outcome of a
+    /// write is unknown is therefore not retryable.
+    #[must_use]
+    pub const fn retryable(self) -> bool {
+        match self {
+            Self::Unavailable | Self::NoLeader => true,
+            Self::AuthenticationFailed
+            | Self::InsufficientScope
+            | Self::RateLimitExceeded
+            | Self::InvalidRequest
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::Conflict
+            | Self::AlreadyDone
+            | Self::PreconditionFailed
+            | Self::TooLarge
+            | Self::UnsupportedMediaType
+            | Self::GatewayUnauthorized
+            | Self::RequestTimeout
+            | Self::HeadersTooLarge
+            | Self::Internal => false,
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The body of every failure: exactly these two fields, in this order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({"error": "authentication_failed", "message": "Invalid or missing API key"}))]
+pub struct ErrorBody {
+    /// The code, for programs.
+    pub error: ErrorCode,
+    /// The same in words, for people.
+    pub message: String,
+}
+
+impl ErrorBody {
+    /// A failure with a message of its own.
+    #[must_use]
+    pub fn new(error: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            error,
+            message: message.into(),
+        }
+    }
+
+    /// The one 401 for every credential that is not accepted, whatever the cause.
+    #[must_use]
+    pub fn authentication_failed() -> Self {
+        Self::new(
+            ErrorCode::AuthenticationFailed,
+            "Invalid or missing API key",
+        )
+    }
+
+    /// The 403 of a valid key whose scope does not include `required`.
+    #[must_use]
+    pub fn insufficient_scope(required: Scope) -> Self {
+        Self::new(
+            ErrorCode::InsufficientScope,
+            format!("This endpoint requires '{required}' scope"),
+        )
+    }
+
+    /// The 429 of a spent window. Below one second the contract says 1, never 0.
+    #[must_use]
+    pub fn rate_limit_exceeded(retry_after_s: u64) -> Self {
+        let retry_after_s = retry_after_s.max(1);
+        Self::new(
+            ErrorCode::RateLimitExceeded,
+            format!("Rate limit exceeded. Try again in {retry_after_s} seconds."),
+        )
+    }
+
+    /// The 401 of a gateway that did not present its token.
+    #[must_use]
+    pub fn gateway_unauthorized() -> Self {
+        Self::new(
+            ErrorCode::GatewayUnauthorized,
+            "Invalid or missing gateway token",
+        )
+    }
+
+    /// The HTTP status that goes with it.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        self.error.status()
+    }
+
+    /// The bytes of the body. Infallible: a code and a text always have a JSON form.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let message = serde_json::Value::from(self.message.as_str());
+        format!(r#"{{"error":"{}","message":{message}}}"#, self.error)
+    }
+}
+
+impl fmt::Display for ErrorBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(body: &ErrorBody) -> String {
+        let text = serde_json::to_string(body).unwrap();
+        assert_eq!(text, body.to_json());
+        assert_eq!(serde_json::from_str::<ErrorBody>(&text).unwrap(), *body);
+        text
+    }
+
+    #[test]
+    fn the_three_denials_of_the_authentication_page_are_byte_for_byte() {
+        assert_eq!(
+            bytes(&ErrorBody::authentication_failed()),
+            r#"{"error":"authentication_failed","message":"Invalid or missing API key"}"#
+        );
+        assert_eq!(
+            bytes(&ErrorBody::insufficient_scope(Scope::Write)),
+            r#"{"error":"insufficient_scope","message":"This endpoint requires 'write' scope"}"#
+        );
+        assert_eq!(
+            bytes(&ErrorBody::rate_limit_exceeded(45)),
+            r#"{"error":"rate_limit_exceeded","message":"Rate limit exceeded. Try again in 45 seconds."}"#
+        );
+    }
+
+    #[test]
+    fn the_wait_is_never_shown_as_zero() {
+        let message = "Rate limit exceeded. Try again in 1 seconds.";
+        assert_eq!(ErrorBody::rate_limit_exceeded(0).message, message);
+        assert_eq!(ErrorBody::rate_limit_exceeded(1).message, message);
+    }
+
+    #[test]
+    fn quotes_and_controls_in_a_message_stay_json() {
+        let body = ErrorBody::new(ErrorCode::InvalidRequest, "a \"b\"\n\u{1}ä\\");
+        bytes(&body);
+    }
+
+    #[test]
+    fn a_code_reads_back_what_it_prints_and_its_status_is_an_error() {
+        for code in ErrorCode::ALL {
+            let quoted = format!("\"{code}\"");
+            assert_eq!(serde_json::to_string(&code).unwrap(), quoted);
+            assert_eq!(serde_json::from_str::<ErrorCode>(&quoted).unwrap(), code);
+            assert!((400..600).contains(&code.status()), "{code}");
+            assert!(!code.retryable() || code.status() == 503, "{code}");
+        }
+    }
+
+    #[test]
+    fn the_table_of_codes_names_each_once() {
+        let names: std::collections::BTreeSet<_> =
+            ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), ErrorCode::ALL.len());
+    }
+}

@@ -1,0 +1,169 @@
+//! What was used, what was done, and who is asking: usage, audit, whoami.
+//!
+//! Answers for: the shapes of these three reads.
+
+use std::collections::BTreeMap;
+
+use fluxgate_types::{KeyId, Scope};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::text::{Text, Time};
+use crate::validate::ScopeSchema;
+
+/// How much of a key's limits is spent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    /// The key's id.
+    #[schema(value_type = String)]
+    pub key_id: Text<KeyId>,
+    /// One entry per limit.
+    pub limits: Vec<LimitUsage>,
+    /// When it was last admitted, roughly.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub last_used_at: Option<Time>,
+}
+
+/// One limit of a key in its running window, and before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LimitUsage {
+    /// The limit's name.
+    pub name: String,
+    /// Tokens in one window.
+    pub limit: u64,
+    /// Tokens spent in the running window, all nodes that answered together.
+    pub spent: u64,
+    /// Tokens left.
+    pub remaining: u64,
+    /// When the running window ends, Unix seconds.
+    pub reset: u64,
+    /// What each node spent.
+    pub per_node: Vec<NodeSpent>,
+    /// The last windows, oldest first, 60 at most.
+    #[schema(max_items = 60)]
+    pub series: Vec<WindowSpent>,
+}
+
+/// Tokens that one node spent in the running window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeSpent {
+    /// The node's id.
+    pub node: u64,
+    /// Tokens.
+    pub spent: u64,
+}
+
+/// Tokens spent in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WindowSpent {
+    /// When the window began, Unix seconds.
+    pub window_start: u64,
+    /// Tokens.
+    pub spent: u64,
+}
+
+/// One thing that somebody did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditEntry {
+    /// Its place in the record of all things done; counts up.
+    pub seq: u64,
+    /// When, in cluster time.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Time,
+    /// What, such as `key.create`.
+    #[schema(example = "key.create")]
+    pub action: String,
+    /// To which key; null when to none.
+    #[schema(value_type = Option<String>, required = true)]
+    pub key_id: Option<Text<KeyId>>,
+    /// Who: `operator`, or the id of an admin key.
+    pub actor: String,
+    /// From which address; null when unknown.
+    #[schema(required = true)]
+    pub from: Option<String>,
+    /// What changed, by field; never a secret.
+    pub details: BTreeMap<String, String>,
+}
+
+/// One page of audit entries, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditList {
+    /// The entries.
+    pub entries: Vec<AuditEntry>,
+    /// Where the next page begins; null on the last one.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+}
+
+/// Which audit entries to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AuditQuery {
+    /// Entries on one page; 50 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 200)]
+    pub limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// What a credential is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CredentialKind {
+    /// The operator token: every right over all keys and the cluster.
+    Operator,
+    /// An API key.
+    Key,
+}
+
+/// Which credential a call presented.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Whoami {
+    /// The operator token or an API key.
+    pub kind: CredentialKind,
+    /// The key's id; null for the operator token.
+    #[schema(value_type = Option<String>, required = true)]
+    pub key_id: Option<Text<KeyId>>,
+    /// The key's name; null for the operator token.
+    #[schema(required = true)]
+    pub name: Option<String>,
+    /// What it may do; the operator token counts as `admin`.
+    #[schema(value_type = ScopeSchema)]
+    pub scope: Scope,
+    /// Whose keys it manages; null: everybody's.
+    #[schema(required = true)]
+    pub owner: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operator_is_told_in_five_fields() {
+        let operator = Whoami {
+            kind: CredentialKind::Operator,
+            key_id: None,
+            name: None,
+            scope: Scope::Admin,
+            owner: None,
+        };
+        let text = r#"{"kind":"operator","key_id":null,"name":null,"scope":"admin","owner":null}"#;
+        assert_eq!(serde_json::to_string(&operator).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Whoami>(text).unwrap(), operator);
+    }
+
+    #[test]
+    fn an_audit_entry_reads_back_what_it_prints() {
+        let text = concat!(
+            r#"{"seq":7,"at":"2024-01-20T11:20:00Z","action":"key.update","#,
+            r#""key_id":"key_Qm2xK9dA3f01","actor":"operator","from":"10.0.0.7","#,
+            r#""details":{"scope":"read"}}"#
+        );
+        let entry: AuditEntry = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&entry).unwrap(), text);
+    }
+}
