@@ -10,7 +10,7 @@ use fluxgate_types::{KeyId, Limit, LimitError, Scope};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::text::{Period, Shown, Text, Time, present};
+use crate::text::{Period, Shown, Text, Time, given, present};
 use crate::validate::ScopeSchema;
 
 /// One limit of a key: so many tokens in each period.
@@ -121,12 +121,20 @@ pub struct CreateKey {
 #[serde(deny_unknown_fields)]
 pub struct UpdateKey {
     /// A new name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(nullable = false, min_length = 1, max_length = 100)]
     pub name: Option<String>,
     /// A new scope.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<ScopeSchema>)]
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(value_type = ScopeSchema, required = false)]
     pub scope: Option<Scope>,
     /// A new owner, or nobody.
     #[serde(
@@ -145,7 +153,11 @@ pub struct UpdateKey {
     #[schema(value_type = Option<Vec<LimitSpec>>, max_items = 8)]
     pub limits: Option<Option<Vec<LimitSpec>>>,
     /// Switches the key on or off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(nullable = false)]
     pub enabled: Option<bool>,
     /// A new expiry, or none.

@@ -1,1 +1,188 @@
 //! The OpenAPI document, generated from the types of this crate.
+//!
+//! Answers for: every route of the gateway and admin listeners with its statuses, bodies,
+//! headers and credentials. The stubs in `openapi/` exist to be read by utoipa; they are never
+//! called. A copy of the document is kept in git (`crates/api/openapi.json`), and a test
+//! compares the two, so a change of the contract shows in a review.
+
+mod admin;
+mod gateway;
+mod responses;
+
+use utoipa::openapi::path::HttpMethod;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{RefOr, Required};
+use utoipa::{Modify, OpenApi};
+
+use crate::paths;
+
+/// The document: what the derive reads.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Fluxgate",
+        description = "Validates API keys and enforces their limits for gateways, on every node \
+            of a cluster alike.\n\nThe gateway listener serves validate, batch and authorize; the \
+            admin listener serves keys, audit and cluster; both serve the health checks. JSON in \
+            and out, times in RFC 3339 UTC, durations as text (`60s`). Unknown fields of a \
+            request are refused.",
+    ),
+    paths(
+        gateway::validate,
+        gateway::validate_batch,
+        gateway::authorize,
+        gateway::authorize_nginx,
+        gateway::livez,
+        gateway::readyz,
+        admin::keys::create_key,
+        admin::keys::list_keys,
+        admin::keys::read_key,
+        admin::keys::update_key,
+        admin::keys::rotate_key,
+        admin::keys::revoke_key,
+        admin::keys::read_usage,
+        admin::list_audit,
+        admin::whoami,
+        admin::read_cluster,
+        admin::add_node,
+        admin::remove_node,
+        admin::hand_over,
+        admin::metrics,
+        admin::openapi_json,
+    ),
+    components(
+        schemas(crate::validate::ScopeSchema),
+        responses(
+            responses::InvalidRequest,
+            responses::Unauthenticated,
+            responses::OutOfScope,
+            responses::Limited,
+            responses::VerdictUnauthenticated,
+            responses::VerdictOutOfScope,
+            responses::VerdictLimited,
+            responses::Unavailable,
+            responses::NoLeader,
+            responses::NotFound,
+            responses::Conflict,
+            responses::PreconditionFailed,
+            responses::TooLarge,
+            responses::UnsupportedMediaType,
+            responses::RequestTimeout,
+            responses::Internal,
+        )
+    ),
+    tags(
+        (name = "validate", description = "The gateway listener: may this request pass?"),
+        (name = "keys", description = "The admin listener: keys and what was done to them."),
+        (name = "cluster", description = "The admin listener: the nodes. Needs the operator token."),
+        (name = "health", description = "Health, metrics and this document."),
+    ),
+    modifiers(&Security, &OptionalBodies, &AnyMethod)
+)]
+struct Document;
+
+/// Declares what a caller can present.
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let mut bearer = Http::new(HttpAuthScheme::Bearer);
+        bearer.description = Some(
+            "An API key; on the admin listener an API key of scope `admin`, or the operator token."
+                .to_owned(),
+        );
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+        let header = |name: &str, description: &str| {
+            let value = ApiKeyValue::with_description(name, description);
+            SecurityScheme::ApiKey(ApiKey::Header(value))
+        };
+        components.add_security_scheme(
+            "api_key",
+            header("X-API-Key", "The same as `bearer`, in a header of its own."),
+        );
+        components.add_security_scheme(
+            "gateway_token",
+            header(
+                "X-Gateway-Token",
+                "The gateway's own token, where `gateway.token_file` is configured.",
+            ),
+        );
+    }
+}
+
+/// Declares the bodies that may be left out. utoipa would spell that as "or null", which is
+/// another thing.
+struct OptionalBodies;
+
+impl Modify for OptionalBodies {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        for path in [paths::VALIDATE, paths::KEY_ROTATE, paths::CLUSTER_LEADER] {
+            let item = document.paths.paths.get_mut(path);
+            let operation = item.and_then(|item| item.post.as_mut());
+            let body = operation.and_then(|post| post.request_body.as_mut());
+            if let Some(RefOr::T(body)) = body {
+                body.required = Some(Required::False);
+            }
+        }
+    }
+}
+
+/// Spreads forward authentication, which answers any method, over the methods that OpenAPI has.
+struct AnyMethod;
+
+impl Modify for AnyMethod {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let methods = [
+            (HttpMethod::Put, "put"),
+            (HttpMethod::Post, "post"),
+            (HttpMethod::Delete, "delete"),
+            (HttpMethod::Options, "options"),
+            (HttpMethod::Head, "head"),
+            (HttpMethod::Patch, "patch"),
+            (HttpMethod::Trace, "trace"),
+        ];
+        for path in [paths::AUTHORIZE, paths::AUTHORIZE_NGINX] {
+            let Some(item) = document.paths.paths.get_mut(path) else {
+                continue;
+            };
+            for (method, name) in &methods {
+                let copy = item.get.clone().map(|mut operation| {
+                    // An operation's id must be its own.
+                    operation.operation_id =
+                        operation.operation_id.map(|id| format!("{id}_{name}"));
+                    operation
+                });
+                match method {
+                    HttpMethod::Get => {}
+                    HttpMethod::Put => item.put = copy,
+                    HttpMethod::Post => item.post = copy,
+                    HttpMethod::Delete => item.delete = copy,
+                    HttpMethod::Options => item.options = copy,
+                    HttpMethod::Head => item.head = copy,
+                    HttpMethod::Patch => item.patch = copy,
+                    HttpMethod::Trace => item.trace = copy,
+                }
+            }
+        }
+    }
+}
+
+/// The OpenAPI 3.1 document.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+/// The document as indented JSON with a newline at its end, as it is served and kept in git.
+#[must_use]
+pub fn json() -> String {
+    // Only a type of this crate that has no JSON form could fail here, and the golden test
+    // would show it.
+    let mut text = document().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -128,6 +128,19 @@ where
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
+/// Reads a field that may be absent and, when it is there, must have a value: `null` is refused
+/// where there is nothing to clear.
+///
+/// # Errors
+/// When the value has the wrong type.
+pub(crate) fn given<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use fluxgate_types::KeyId;

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 use crate::error::ErrorBody;
 use crate::text::{Shown, Text};
 
-/// How a scope looks in the OpenAPI document; the value itself is `fluxgate_types::Scope`.
+/// What a key may do: `admin` includes `write` includes `read`.
+// This text stands in the OpenAPI document; the value itself is `fluxgate_types::Scope`.
 #[derive(ToSchema)]
 #[schema(as = Scope, rename_all = "lowercase")]
 #[expect(

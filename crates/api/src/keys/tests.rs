@@ -87,6 +87,17 @@ fn an_update_tells_absent_from_null() {
 }
 
 #[test]
+fn null_is_refused_where_there_is_nothing_to_clear() {
+    for text in [
+        r#"{"name":null}"#,
+        r#"{"scope":null}"#,
+        r#"{"enabled":null}"#,
+    ] {
+        assert!(serde_json::from_str::<UpdateKey>(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn unknown_fields_are_refused_in_every_request() {
     let create = r#"{"name":"a","scope":"read","ownr":"b"}"#;
     assert!(serde_json::from_str::<CreateKey>(create).is_err());

@@ -1,0 +1,151 @@
+//! Stubs of the admin listener's routes, those of keys apart. Read by utoipa, called by nobody.
+#![expect(dead_code, reason = "the attributes are the content")]
+
+pub(super) mod keys;
+
+use super::responses::{
+    Conflict, Internal, InvalidRequest, Limited, NoLeader, NotFound, OutOfScope, RequestTimeout,
+    TooLarge, Unauthenticated, UnsupportedMediaType,
+};
+use crate::cluster::{AddNode, ClusterChange, ClusterView, HandOver};
+use crate::usage::{AuditList, AuditQuery, Whoami};
+
+/// Who did what to which key
+///
+/// Newest first. An admin key sees what concerns the keys of its own owner.
+#[utoipa::path(
+    get,
+    path = "/v1/audit",
+    tag = "keys",
+    params(AuditQuery),
+    responses(
+        (status = 200, description = "One page.", body = AuditList),
+        (status = 400, response = InvalidRequest),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 429, response = Limited),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = []), ("api_key" = [])),
+)]
+pub(super) fn list_audit() {}
+
+/// Which credential this is
+#[utoipa::path(
+    get,
+    path = "/v1/whoami",
+    tag = "keys",
+    responses(
+        (status = 200, description = "The credential.", body = Whoami),
+        (status = 401, response = Unauthenticated),
+        (status = 429, response = Limited),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = []), ("api_key" = [])),
+)]
+pub(super) fn whoami() {}
+
+/// The cluster, as this node sees it
+#[utoipa::path(
+    get,
+    path = "/v1/cluster",
+    tag = "cluster",
+    responses(
+        (status = 200, description = "The view.", body = ClusterView),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 500, response = Internal),
+    ),
+    security(("bearer" = [])),
+)]
+pub(super) fn read_cluster() {}
+
+/// Take a node in
+///
+/// It receives the log first and votes once it has caught up.
+#[utoipa::path(
+    post,
+    path = "/v1/cluster/nodes",
+    tag = "cluster",
+    request_body = AddNode,
+    responses(
+        (status = 200, description = "It belongs to the cluster.", body = ClusterChange),
+        (status = 400, response = InvalidRequest),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 408, response = RequestTimeout),
+        (status = 409, response = Conflict),
+        (status = 413, response = TooLarge),
+        (status = 415, response = UnsupportedMediaType),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = [])),
+)]
+pub(super) fn add_node() {}
+
+/// Let a node go
+#[utoipa::path(
+    delete,
+    path = "/v1/cluster/nodes/{id}",
+    tag = "cluster",
+    params(("id" = u64, Path, description = "The node's id.")),
+    responses(
+        (status = 200, description = "It no longer belongs to the cluster.", body = ClusterChange),
+        (status = 400, response = InvalidRequest),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 404, response = NotFound),
+        (status = 408, response = RequestTimeout),
+        (status = 409, response = Conflict),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = [])),
+)]
+pub(super) fn remove_node() {}
+
+/// Hand leadership over
+#[utoipa::path(
+    post,
+    path = "/v1/cluster/leader",
+    tag = "cluster",
+    request_body(content = HandOver, description = "Optional."),
+    responses(
+        (status = 200, description = "Another node leads.", body = ClusterChange),
+        (status = 400, response = InvalidRequest),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 404, response = NotFound),
+        (status = 408, response = RequestTimeout),
+        (status = 409, response = Conflict),
+        (status = 413, response = TooLarge),
+        (status = 415, response = UnsupportedMediaType),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = [])),
+)]
+pub(super) fn hand_over() {}
+
+/// Metrics in Prometheus text
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain; version=0.0.4")),
+    security(()),
+)]
+pub(super) fn metrics() {}
+
+/// This document
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "health",
+    responses((status = 200, description = "OpenAPI 3.1.", content_type = "application/json")),
+    security(()),
+)]
+pub(super) fn openapi_json() {}

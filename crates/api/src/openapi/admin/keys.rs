@@ -1,0 +1,187 @@
+//! Stubs of the routes of keys. Read by utoipa, called by nobody.
+#![expect(dead_code, reason = "the attributes are the content")]
+
+use super::super::responses::{
+    Conflict, Internal, InvalidRequest, Limited, NoLeader, NotFound, OutOfScope,
+    PreconditionFailed, RequestTimeout, TooLarge, Unauthenticated, UnsupportedMediaType,
+};
+use crate::keys::{
+    CreateKey, CreatedKey, KeyList, KeyRecord, ListQuery, RotateKey, UpdateKey, WriteAnswer,
+};
+use crate::usage::Usage;
+
+/// Make a key
+///
+/// The answer shows the key, this once. It is given after every node that holds a lease accepts
+/// the key.
+#[utoipa::path(
+    post,
+    path = "/v1/keys",
+    tag = "keys",
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 128,
+        description = "A repeat within a day makes no second key and answers 409 `already_done`.")),
+    request_body = CreateKey,
+    responses(
+        (status = 201, description = "The record and the key.", body = CreatedKey,
+            headers(("ETag", description = "The record's revision, quoted."))),
+        (status = 400, response = InvalidRequest),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 408, response = RequestTimeout),
+        (status = 409, response = Conflict),
+        (status = 413, response = TooLarge),
+        (status = 415, response = UnsupportedMediaType),
+        (status = 429, response = Limited),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = []), ("api_key" = [])),
+)]
+pub(in crate::openapi) fn create_key() {}
+
+/// List keys
+///
+/// Newest first, in a stable order. An admin key sees the keys of its own owner.
+#[utoipa::path(
+    get,
+    path = "/v1/keys",
+    tag = "keys",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "One page.", body = KeyList),
+        (status = 400, response = InvalidRequest),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 429, response = Limited),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = []), ("api_key" = [])),
+)]
+pub(in crate::openapi) fn list_keys() {}
+
+/// Read a key's record
+#[utoipa::path(
+    get,
+    path = "/v1/keys/{id}",
+    tag = "keys",
+    params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")),
+    responses(
+        (status = 200, description = "The record.", body = KeyRecord,
+            headers(("ETag", description = "The record's revision, quoted."))),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 404, response = NotFound),
+        (status = 429, response = Limited),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = []), ("api_key" = [])),
+)]
+pub(in crate::openapi) fn read_key() {}
+
+/// Change a key
+///
+/// Answered after every node that holds a lease has applied the change.
+#[utoipa::path(
+    patch,
+    path = "/v1/keys/{id}",
+    tag = "keys",
+    params(
+        ("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$"),
+        ("If-Match" = Option<String>, Header, description = "The revision that the change is meant for, quoted."),
+    ),
+    request_body = UpdateKey,
+    responses(
+        (status = 200, description = "The record as it is after it.", body = WriteAnswer,
+            headers(("ETag", description = "The record's revision, quoted."))),
+        (status = 400, response = InvalidRequest),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 404, response = NotFound),
+        (status = 408, response = RequestTimeout),
+        (status = 409, response = Conflict),
+        (status = 412, response = PreconditionFailed),
+        (status = 413, response = TooLarge),
+        (status = 415, response = UnsupportedMediaType),
+        (status = 429, response = Limited),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = []), ("api_key" = [])),
+)]
+pub(in crate::openapi) fn update_key() {}
+
+/// Give a key a new secret
+///
+/// The id, the counters and the history stay. `grace` keeps the old secret valid for a while.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/{id}/rotate",
+    tag = "keys",
+    params(
+        ("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$"),
+        ("Idempotency-Key" = Option<String>, Header, max_length = 128,
+            description = "A repeat within a day makes no second secret and answers 409 `already_done`."),
+    ),
+    request_body(content = RotateKey, description = "Optional."),
+    responses(
+        (status = 200, description = "The record and the new key.", body = CreatedKey,
+            headers(("ETag", description = "The record's revision, quoted."))),
+        (status = 400, response = InvalidRequest),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 404, response = NotFound),
+        (status = 408, response = RequestTimeout),
+        (status = 409, response = Conflict),
+        (status = 413, response = TooLarge),
+        (status = 415, response = UnsupportedMediaType),
+        (status = 429, response = Limited),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = []), ("api_key" = [])),
+)]
+pub(in crate::openapi) fn rotate_key() {}
+
+/// Revoke a key for good
+///
+/// The record stays readable. Once this is answered no node accepts the key.
+#[utoipa::path(
+    delete,
+    path = "/v1/keys/{id}",
+    tag = "keys",
+    params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")),
+    responses(
+        (status = 200, description = "The record, revoked.", body = WriteAnswer),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 404, response = NotFound),
+        (status = 408, response = RequestTimeout),
+        (status = 409, response = Conflict),
+        (status = 429, response = Limited),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = []), ("api_key" = [])),
+)]
+pub(in crate::openapi) fn revoke_key() {}
+
+/// What a key has spent
+#[utoipa::path(
+    get,
+    path = "/v1/keys/{id}/usage",
+    tag = "keys",
+    params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")),
+    responses(
+        (status = 200, description = "The usage.", body = Usage),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 404, response = NotFound),
+        (status = 429, response = Limited),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = []), ("api_key" = [])),
+)]
+pub(in crate::openapi) fn read_usage() {}

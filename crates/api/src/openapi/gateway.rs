@@ -1,0 +1,178 @@
+//! Stubs of the gateway listener's routes. Read by utoipa, called by nobody.
+#![expect(dead_code, reason = "the attributes are the content")]
+
+use super::responses::{
+    Internal, InvalidRequest, RequestTimeout, TooLarge, Unavailable, UnsupportedMediaType,
+    VerdictLimited, VerdictOutOfScope, VerdictUnauthenticated,
+};
+use crate::cluster::Health;
+use crate::error::ErrorBody;
+use crate::validate::{BatchAnswer, BatchRequest, ValidateAnswer, ValidateRequest};
+
+/// May this request pass?
+///
+/// The key stands in `Authorization: Bearer`, in `X-API-Key` or in the body. Checks run in this
+/// order: the key's shape and checksum, look-up, status, scope, limits. Only an admission spends.
+#[utoipa::path(
+    post,
+    path = "/v1/validate",
+    tag = "validate",
+    request_body(content = ValidateRequest, description = "Optional."),
+    responses(
+        (status = 200, description = "Admitted, and the cost is spent.", body = ValidateAnswer,
+            headers(
+                ("X-RateLimit-Limit" = u64, description = "Tokens in one window of the limit that has the smallest part left."),
+                ("X-RateLimit-Remaining" = u64, description = "Tokens left in this window, after this request."),
+                ("X-RateLimit-Reset" = u64, description = "When the window ends, Unix seconds."),
+                ("X-Auth-Key-Id", description = "The key's id."),
+                ("X-Auth-Key-Name", description = "The key's name, percent-encoded."),
+                ("X-Auth-Owner", description = "The key's owner, percent-encoded; absent when nobody was named."),
+                ("X-Auth-Scope", description = "The key's scope."),
+            )),
+        (status = 400, response = InvalidRequest),
+        (status = 401, response = VerdictUnauthenticated),
+        (status = 403, response = VerdictOutOfScope),
+        (status = 408, response = RequestTimeout),
+        (status = 413, response = TooLarge),
+        (status = 415, response = UnsupportedMediaType),
+        (status = 429, response = VerdictLimited),
+        (status = 500, response = Internal),
+        (status = 503, response = Unavailable),
+    ),
+    security(
+        ("bearer" = []), ("api_key" = []),
+        ("bearer" = [], "gateway_token" = []), ("api_key" = [], "gateway_token" = []),
+        ("gateway_token" = []), (),
+    ),
+)]
+pub(super) fn validate() {}
+
+/// Many verdicts at once
+///
+/// At most 1 000, answered in their order; entries for one key count one after another. Each
+/// result has the status and the body that the single call would have had.
+#[utoipa::path(
+    post,
+    path = "/v1/validate/batch",
+    tag = "validate",
+    request_body = BatchRequest,
+    responses(
+        (status = 200, description = "The verdicts, which may all be denials.", body = BatchAnswer),
+        (status = 400, response = InvalidRequest),
+        (status = 401, description = "`gateway_unauthorized`: the gateway's own token is missing or wrong.", body = ErrorBody),
+        (status = 408, response = RequestTimeout),
+        (status = 413, response = TooLarge),
+        (status = 415, response = UnsupportedMediaType),
+        (status = 500, response = Internal),
+        (status = 503, response = Unavailable),
+    ),
+    security(("gateway_token" = []), ()),
+)]
+pub(super) fn validate_batch() {}
+
+/// Forward authentication
+///
+/// Any method, this path and any path below it; the body is ignored, and the key is read from the
+/// headers only. For Envoy `ext_authz`, Traefik, Caddy, HAProxy and APISIX. Answers 200, 401,
+/// 403, 429 and 503, and no other status.
+#[utoipa::path(
+    get,
+    path = "/v1/authorize/{requirement}",
+    tag = "validate",
+    params(
+        ("requirement" = String, Path,
+            description = "What the endpoint behind the gateway requires: `any`, `read`, `write`, \
+                `admin`, `by-method` (GET, HEAD and OPTIONS need `read`, all else `write`) or \
+                `by-forwarded-method` (the same, by a header that the gateway sets).",
+            pattern = "^(any|read|write|admin|by-method|by-forwarded-method)$"),
+        ("X-Forwarded-Method" = Option<String>, Header, description = "For `by-forwarded-method`; `X-Original-Method` is read as well."),
+    ),
+    responses(
+        (status = 200, description = "Admitted. No body.",
+            headers(
+                ("X-RateLimit-Limit" = u64, description = "Tokens in one window of the limit that has the smallest part left."),
+                ("X-RateLimit-Remaining" = u64, description = "Tokens left in this window, after this request."),
+                ("X-RateLimit-Reset" = u64, description = "When the window ends, Unix seconds."),
+                ("X-Auth-Key-Id", description = "The key's id."),
+                ("X-Auth-Key-Name", description = "The key's name, percent-encoded."),
+                ("X-Auth-Owner", description = "The key's owner, percent-encoded; absent when nobody was named."),
+                ("X-Auth-Scope", description = "The key's scope."),
+                ("x-envoy-auth-headers-to-remove", description = "`authorization, x-api-key`."),
+            )),
+        (status = 401, response = VerdictUnauthenticated),
+        (status = 403, response = VerdictOutOfScope),
+        (status = 429, response = VerdictLimited),
+        (status = 503, response = Unavailable),
+    ),
+    security(
+        ("bearer" = []), ("api_key" = []),
+        ("bearer" = [], "gateway_token" = []), ("api_key" = [], "gateway_token" = []),
+    ),
+)]
+pub(super) fn authorize() {}
+
+/// Forward authentication for nginx
+///
+/// nginx's `auth_request` turns a 429 into a 500 and drops bodies; so every denial is a 403
+/// without a body, and two headers hold the answer that nginx is to give.
+#[utoipa::path(
+    get,
+    path = "/v1/authorize/nginx/{requirement}",
+    tag = "validate",
+    params(
+        ("requirement" = String, Path,
+            description = "As for `/v1/authorize/{requirement}`.",
+            pattern = "^(any|read|write|admin|by-method|by-forwarded-method)$"),
+        ("X-Forwarded-Method" = Option<String>, Header, description = "For `by-forwarded-method`; `X-Original-Method` is read as well."),
+    ),
+    responses(
+        (status = 200, description = "Admitted. No body.",
+            headers(
+                ("X-RateLimit-Limit" = u64, description = "Tokens in one window of the limit that has the smallest part left."),
+                ("X-RateLimit-Remaining" = u64, description = "Tokens left in this window, after this request."),
+                ("X-RateLimit-Reset" = u64, description = "When the window ends, Unix seconds."),
+                ("X-Auth-Key-Id", description = "The key's id."),
+                ("X-Auth-Key-Name", description = "The key's name, percent-encoded."),
+                ("X-Auth-Owner", description = "The key's owner, percent-encoded; absent when nobody was named."),
+                ("X-Auth-Scope", description = "The key's scope."),
+            )),
+        (status = 403, description = "Denied, for whatever reason. No body.",
+            headers(
+                ("X-Auth-Status" = u16, description = "The status to give: 401, 403, 429 or 503."),
+                ("X-Auth-Body", description = "The body to give, JSON."),
+                ("X-RateLimit-Limit" = u64, description = "As in the denial; absent on 503."),
+                ("X-RateLimit-Remaining" = u64, description = "As in the denial; absent on 503."),
+                ("X-RateLimit-Reset" = u64, description = "As in the denial; absent on 503."),
+                ("Retry-After" = u64, description = "On 429 and 503."),
+                ("WWW-Authenticate", description = "On 401 and 403."),
+            )),
+    ),
+    security(
+        ("bearer" = []), ("api_key" = []),
+        ("bearer" = [], "gateway_token" = []), ("api_key" = [], "gateway_token" = []),
+    ),
+)]
+pub(super) fn authorize_nginx() {}
+
+/// The process runs
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "health",
+    responses((status = 200, description = "It does.", body = Health)),
+    security(()),
+)]
+pub(super) fn livez() {}
+
+/// The node would answer validates
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "health",
+    responses(
+        (status = 200, description = "It holds a lease.", body = Health),
+        (status = 503, response = Unavailable),
+    ),
+    security(()),
+)]
+pub(super) fn readyz() {}
