@@ -1,0 +1,423 @@
+//! One counter in one window: what this node holds of it, and what it knows of the others.
+//!
+//! Answers for the arithmetic: `holding = share + received - given - spent`, the proof of
+//! exhaustion, and transfers as totals that are tied to the lives of both nodes.
+
+use std::collections::BTreeMap;
+
+use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
+
+use super::{Context, CounterId, Figure, Life, Reply, Sender};
+use crate::registry::record::LimitSpec;
+use crate::share;
+
+/// What this node knows of another, for one counter.
+#[derive(Clone, Copy, Debug)]
+struct Tally {
+    node: NodeId,
+    // The life that the totals below are tied to; `None` until one is known.
+    boot: Option<BootId>,
+    given: u64,
+    got: u64,
+    spent: u64,
+    // Spent by lives that have ended, as far as they said: stays a lower bound.
+    spent_before: u64,
+    // What third nodes know all its lives to have spent.
+    heard: u64,
+    // With the tag of the lives under which it was said.
+    burned: Option<(u64, i64)>,
+    left: Option<u64>,
+}
+
+impl Tally {
+    fn new(node: NodeId) -> Self {
+        let (given, got, spent, spent_before, heard) = (0, 0, 0, 0, 0);
+        Self {
+            node,
+            boot: None,
+            given,
+            got,
+            spent,
+            spent_before,
+            heard,
+            burned: None,
+            left: None,
+        }
+    }
+
+    /// A lower bound of what all lives of the node have spent.
+    fn spent_in_all(&self) -> u64 {
+        (self.spent + self.spent_before).max(self.heard)
+    }
+}
+
+/// Where a counter stands in its search for tokens.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pursuit {
+    /// The peer that is being asked, and when to give it up.
+    pub(super) asked: Option<(NodeId, BootNs)>,
+    /// Peers that gave nothing in this round.
+    pub(super) tried: Vec<NodeId>,
+    /// No new round before this.
+    pub(super) retry_at: BootNs,
+    /// Rounds so far, for the back-off.
+    pub(super) rounds: u32,
+}
+
+impl Pursuit {
+    /// A peer that has nothing to give, or cannot be asked, in this round.
+    pub(super) fn note_tried(&mut self, peer: NodeId) {
+        if !self.tried.contains(&peer) {
+            self.tried.push(peer);
+        }
+    }
+}
+
+/// One counter in one window.
+#[derive(Clone, Debug)]
+pub(super) struct Cell {
+    pub(super) window: u64,
+    pub(super) tokens: u64,
+    pub(super) spent: u64,
+    pub(super) dirty: bool,
+    /// Proven exhausted for a cost of 1: stays so until the window ends or the limit is raised.
+    pub(super) exhausted: bool,
+    pub(super) pursuit: Pursuit,
+    salt: u64,
+    share: u64,
+    usable: bool,
+    restored: u64,
+    // Of lives that have ended: tokens that went to them, tokens that came from them.
+    given_to_ended: u64,
+    got_from_ended: u64,
+    tallies: Vec<Tally>,
+    lives_tag: u64,
+    shown: u64,
+}
+
+/// Whether no earlier life of this node can have spent or given this share.
+fn is_usable(life: &Life, created: LogIndex, start: ClusterMs, counter: &CounterId) -> bool {
+    if life.first {
+        return true;
+    }
+    if let Some(left_over) = &life.left_over {
+        // An orderly stop lists every counter that it had opened.
+        return !left_over.contains_key(counter);
+    }
+    life.first_lease
+        .is_some_and(|first| created > first.index || start >= first.at + life.clock_error_ms_max)
+}
+
+impl Cell {
+    /// Opens a window with this node's share; `None` when no share map is in force.
+    pub(super) fn open(
+        context: &Context<'_>,
+        key: &KeyId,
+        created: LogIndex,
+        spec: &LimitSpec,
+        window: u64,
+    ) -> Option<Self> {
+        let start = ClusterMs(window * spec.limit.period_ms);
+        let map = context.view.map_at(start)?;
+        let life = context.life;
+        let counter = CounterId {
+            key: *key,
+            limit: spec.tag,
+            window,
+        };
+        let salt = share::salt(key, spec.tag, window);
+        let usable = is_usable(life, created, start, &counter);
+        let left_over = life.left_over.as_ref().and_then(|map| map.get(&counter));
+        Some(Self {
+            window,
+            tokens: spec.limit.tokens,
+            spent: 0,
+            dirty: false,
+            exhausted: false,
+            pursuit: Pursuit::default(),
+            salt,
+            share: map.share(life.me, spec.limit.tokens, salt),
+            usable,
+            restored: left_over.copied().unwrap_or(0),
+            given_to_ended: 0,
+            got_from_ended: 0,
+            tallies: Vec::new(),
+            lives_tag: life.lives_tag,
+            shown: u64::MAX,
+        })
+    }
+
+    /// Takes a changed limit over: each node adds or subtracts its share of the difference.
+    pub(super) fn set_tokens(&mut self, context: &Context<'_>, spec: &LimitSpec) {
+        let start = ClusterMs(self.window * spec.limit.period_ms);
+        if let Some(map) = context.view.map_at(start) {
+            self.tokens = spec.limit.tokens;
+            self.share = map.share(context.life.me, self.tokens, self.salt);
+            self.exhausted = false;
+            self.shown = u64::MAX;
+        }
+    }
+
+    /// Moves what passed between this node and lives that have ended to where it belongs.
+    pub(super) fn reconcile(&mut self, life: &Life) {
+        if self.lives_tag == life.lives_tag {
+            return;
+        }
+        self.lives_tag = life.lives_tag;
+        for tally in &mut self.tallies {
+            let Some(newest) = life.lives.of(tally.node) else {
+                continue;
+            };
+            if tally.boot.is_some_and(|boot| boot < newest) {
+                self.given_to_ended += tally.given;
+                self.got_from_ended += tally.got;
+                tally.spent_before += tally.spent;
+                (tally.given, tally.got, tally.spent) = (0, 0, 0);
+                tally.left = None;
+            }
+            tally.boot = Some(newest);
+        }
+        // What others said of the burned ones has to be said again under the new lives.
+        self.exhausted = false;
+        self.pursuit.tried.clear();
+    }
+
+    /// What this node may still spend or give; negative after a limit was lowered.
+    pub(super) fn holding(&self) -> i64 {
+        let share = if self.usable { self.share } else { 0 };
+        let (mut plus, mut minus) = (
+            share + self.restored + self.got_from_ended,
+            self.spent + self.given_to_ended,
+        );
+        for tally in &self.tallies {
+            plus += tally.got;
+            minus += tally.given;
+        }
+        crate::cluster_time::signed_difference(plus, minus)
+    }
+
+    /// This node's own figures.
+    pub(super) fn figure(&self) -> Figure {
+        let unusable = if self.usable { 0 } else { self.share };
+        let signed = crate::cluster_time::signed_difference;
+        Figure {
+            spent: self.spent,
+            burned: signed(
+                unusable + self.given_to_ended,
+                self.restored + self.got_from_ended,
+            ),
+            left: u64::try_from(self.holding()).unwrap_or(0),
+        }
+    }
+
+    /// A lower bound of what all nodes together have spent. What others have spent only grows, so
+    /// any figure ever heard counts. Tokens that died with a life count as spent where every node
+    /// has said, under the same lives, what it lost to and has from them.
+    pub(super) fn gone(&self, context: &Context<'_>) -> u64 {
+        let others: u64 = self.tallies.iter().map(Tally::spent_in_all).sum();
+        let plain = self.spent + others;
+        let own = self.figure();
+        if own.burned == 0
+            && self
+                .tallies
+                .iter()
+                .all(|t| t.burned.is_none_or(|(_, b)| b == 0))
+        {
+            return plain;
+        }
+        self.gone_with_burned(context, own)
+            .map_or(plain, |burned| burned.max(plain))
+    }
+
+    fn gone_with_burned(&self, context: &Context<'_>, own: Figure) -> Option<u64> {
+        let tag = context.life.lives_tag;
+        let mut sum = i64::try_from(own.spent).ok()?.checked_add(own.burned)?;
+        for node in self.everybody(context) {
+            let tally = self.tallies.iter().find(|t| t.node == node)?;
+            let (said_under, burned) = tally.burned?;
+            if said_under != tag {
+                return None;
+            }
+            sum = sum
+                .checked_add(i64::try_from(tally.spent).ok()?)?
+                .checked_add(burned)?;
+        }
+        u64::try_from(sum).ok()
+    }
+
+    /// Every other node that may hold or may have held tokens of this window.
+    fn everybody(&self, context: &Context<'_>) -> Vec<NodeId> {
+        let members = context
+            .view
+            .nodes
+            .iter()
+            .filter(|(_, n)| !n.removed)
+            .map(|(id, _)| *id);
+        let sharers = context
+            .view
+            .share_maps
+            .iter()
+            .flat_map(|m| &m.nodes)
+            .map(|(id, _)| *id);
+        let known = self.tallies.iter().map(|t| t.node);
+        let mut nodes: Vec<NodeId> = members.chain(sharers).chain(known).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes.retain(|node| *node != context.life.me);
+        nodes
+    }
+
+    /// Whether it is proven that less than `cost` is left.
+    pub(super) fn is_proven(&mut self, context: &Context<'_>, cost: u64) -> bool {
+        if self.exhausted {
+            return true;
+        }
+        let gone = self.gone(context);
+        self.exhausted = gone >= self.tokens;
+        gone.saturating_add(cost) > self.tokens
+    }
+
+    /// What is left as far as this node knows: never rises within a window.
+    pub(super) fn remaining(&mut self, context: &Context<'_>) -> u64 {
+        let left = self.tokens.saturating_sub(self.gone(context));
+        self.shown = self.shown.min(left);
+        self.shown
+    }
+
+    /// Figures of another node arrived. True if they were news.
+    pub(super) fn hear(&mut self, sender: &Sender, mine: &Figure) -> bool {
+        let tally = self.tally(sender.node);
+        // The driver notes lives before it hands messages on, so an older life is a late message.
+        if tally.boot.is_some_and(|boot| boot != sender.boot) {
+            return false;
+        }
+        tally.boot = Some(sender.boot);
+        let burned = Some((sender.lives, mine.burned));
+        let news =
+            tally.spent < mine.spent || tally.burned != burned || tally.left != Some(mine.left);
+        tally.spent = tally.spent.max(mine.spent);
+        tally.burned = burned;
+        tally.left = Some(mine.left);
+        news
+    }
+
+    /// A third node's spending, heard from a second one.
+    pub(super) fn hear_of(&mut self, node: NodeId, spent: u64) {
+        let tally = self.tally(node);
+        tally.heard = tally.heard.max(spent);
+    }
+
+    /// The sender has given this node `given` in all. Returns what of it is new.
+    pub(super) fn receive(&mut self, sender: &Sender, given: u64) -> u64 {
+        let tally = self.tally(sender.node);
+        if tally.boot.is_some_and(|boot| boot != sender.boot) {
+            return 0;
+        }
+        tally.boot = Some(sender.boot);
+        let new = given.saturating_sub(tally.got);
+        tally.got += new;
+        new
+    }
+
+    /// Gives tokens to a life of another node; returns the total given to it.
+    pub(super) fn give(&mut self, to: &Sender, tokens: u64) -> u64 {
+        let tally = self.tally(to.node);
+        tally.boot = Some(to.boot);
+        tally.given += tokens;
+        let total = tally.given;
+        assert!(
+            self.holding() >= 0 || tokens == 0,
+            "a node gave what it did not hold"
+        );
+        total
+    }
+
+    /// Takes back what demonstrably never reached its new owner.
+    pub(super) fn take_back(&mut self, to: &Sender, tokens: u64) {
+        let tally = self.tally(to.node);
+        if tally.boot == Some(to.boot) {
+            tally.given = tally.given.saturating_sub(tokens);
+        }
+    }
+
+    /// All given to and got from a life of another node.
+    pub(super) fn totals(&mut self, with: &Sender) -> (u64, u64) {
+        let tally = self.tally(with.node);
+        if tally.boot.is_none_or(|boot| boot == with.boot) {
+            (tally.given, tally.got)
+        } else {
+            (0, 0)
+        }
+    }
+
+    /// What this node got from `node` in its present life.
+    pub(super) fn got_from(&self, node: NodeId) -> u64 {
+        self.tallies
+            .iter()
+            .find(|t| t.node == node)
+            .map_or(0, |t| t.got)
+    }
+
+    /// How much `node` is believed to hold: what it last said, else its share.
+    pub(super) fn believed_left(&self, context: &Context<'_>, period_ms: u64, node: NodeId) -> u64 {
+        let said = self
+            .tallies
+            .iter()
+            .find(|t| t.node == node)
+            .and_then(|t| t.left);
+        said.unwrap_or_else(|| {
+            let start = ClusterMs(self.window * period_ms);
+            context
+                .view
+                .map_at(start)
+                .map_or(0, |map| map.share(node, self.tokens, self.salt))
+        })
+    }
+
+    /// What this node has heard of the others' spending, except of `but`.
+    pub(super) fn known(&self, but: NodeId) -> Vec<(NodeId, u64)> {
+        let others = self
+            .tallies
+            .iter()
+            .filter(|t| t.node != but && t.spent_in_all() > 0);
+        others.map(|t| (t.node, t.spent_in_all())).collect()
+    }
+
+    /// Spending per node, this one's included.
+    pub(super) fn spent_by(&self, me: NodeId) -> BTreeMap<NodeId, u64> {
+        let mut by: BTreeMap<NodeId, u64> = self
+            .tallies
+            .iter()
+            .map(|t| (t.node, t.spent_in_all()))
+            .collect();
+        by.insert(me, self.spent);
+        by
+    }
+
+    /// The reply that states this node's figures and what it has given in all.
+    pub(super) fn reply(&self, counter: CounterId, to: &Sender, given: u64) -> Reply {
+        Reply {
+            counter,
+            given,
+            mine: Some(self.figure()),
+            known: self.known(to.node),
+        }
+    }
+
+    /// Which of two nodes gives way when both wait for more than half of what is left.
+    pub(super) fn outranks(&self, a: NodeId, b: NodeId) -> bool {
+        share::outranks(self.salt, a, b)
+    }
+
+    fn tally(&mut self, node: NodeId) -> &mut Tally {
+        let at = self
+            .tallies
+            .iter()
+            .position(|t| t.node == node)
+            .unwrap_or_else(|| {
+                self.tallies.push(Tally::new(node));
+                self.tallies.len() - 1
+            });
+        &mut self.tallies[at]
+    }
+}

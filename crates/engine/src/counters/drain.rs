@@ -1,0 +1,89 @@
+//! Stopping in good order: what this node holds goes to its peers, or into a file.
+//!
+//! From the first call of [`Shard::drain`] on, the shard spends and gives nothing else, so what it
+//! reports as left over is the truth for ever.
+
+use std::collections::BTreeMap;
+
+use fluxgate_types::ClusterMs;
+
+use super::{Context, CounterId, Reply, Sender, Shard, cell_of};
+
+/// A gift of a stopping node, with how much of the total is new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gift {
+    /// What to send.
+    pub reply: Reply,
+    /// The tokens that leave with it.
+    pub tokens: u64,
+}
+
+impl Shard {
+    /// Stops spending: requests are told `Unavailable`, asks get no more tokens.
+    pub fn begin_drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Gives at most `most` counters' holdings of windows that are not over to a peer. Call again
+    /// until nothing comes, and [`Shard::take_back`] what demonstrably did not arrive.
+    pub fn drain(&mut self, context: &Context<'_>, to: &Sender, most: usize) -> Vec<Gift> {
+        assert!(
+            self.draining,
+            "a shard must stop spending before it gives all away"
+        );
+        let mut gifts = Vec::new();
+        for (key, counters) in &mut self.keys {
+            for limit in &mut counters.limits {
+                for cell in &mut limit.cells {
+                    let over = ClusterMs((cell.window + 1) * limit.period_ms) <= context.now;
+                    if gifts.len() == most || over {
+                        continue;
+                    }
+                    cell.reconcile(context.life);
+                    let Some(tokens) = u64::try_from(cell.holding()).ok().filter(|t| *t > 0) else {
+                        continue;
+                    };
+                    let total = cell.give(to, tokens);
+                    let counter = CounterId {
+                        key: *key,
+                        limit: limit.tag,
+                        window: cell.window,
+                    };
+                    gifts.push(Gift {
+                        reply: cell.reply(counter, to, total),
+                        tokens,
+                    });
+                }
+            }
+        }
+        gifts
+    }
+
+    /// A gift that its receiver refused, or never can have received.
+    pub fn take_back(&mut self, to: &Sender, gift: &Gift) {
+        if let Some(cell) = cell_of(&mut self.keys, &gift.reply.counter) {
+            cell.take_back(to, gift.tokens);
+        }
+    }
+
+    /// Every counter in memory with what is left in it, nothing included: the next life must know
+    /// which ones this life has opened.
+    pub fn left_over(&self, into: &mut BTreeMap<CounterId, u64>) {
+        assert!(
+            self.draining,
+            "a shard must stop spending before its holdings are written down"
+        );
+        for (key, counters) in &self.keys {
+            for limit in &counters.limits {
+                for cell in &limit.cells {
+                    let counter = CounterId {
+                        key: *key,
+                        limit: limit.tag,
+                        window: cell.window,
+                    };
+                    into.insert(counter, u64::try_from(cell.holding()).unwrap_or(0));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Tokens on the move: asks, answers, and figures told by the way.
+//!
+//! A transfer is a total that only grows, tied to the lives of both nodes. The receiver adds what
+//! is new since the last total it saw, so a message may be lost, repeated or overtaken (bounded
+//! counters: Balegas et al., SRDS 2015; escrow: O'Neil, TODS 1986). The driver hands over only
+//! messages that are addressed to this life, after it has noted the sender's.
+
+use fluxgate_types::KeyId;
+
+use super::cell::Cell;
+use super::{Ask, Context, CounterId, Effect, KeyLimits, Reply, Sender, Shard, Told, cell_of};
+
+/// Looks a key's limits up.
+pub(super) type Find<'a> = &'a dyn Fn(&KeyId) -> Option<KeyLimits>;
+
+impl Shard {
+    /// Answers an ask at once, from what this node holds.
+    pub fn handle_ask(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        sender: &Sender,
+        ask: &Ask,
+        out: &mut Vec<Effect>,
+    ) -> Reply {
+        let unknown = Reply {
+            counter: ask.counter,
+            given: 0,
+            mine: None,
+            known: Vec::new(),
+        };
+        let Some(limits) = find(&ask.counter.key) else {
+            return unknown;
+        };
+        let may_give = context.leased && !self.draining;
+        let Some((cell, waits)) = self.open_asked(context, &limits, &ask.counter, may_give) else {
+            return unknown;
+        };
+        cell.hear(sender, &ask.mine);
+        let (given, _) = cell.totals(sender);
+        // What an earlier answer gave and the asker has not seen is given again by this one.
+        let unseen = given.saturating_sub(ask.got);
+        let gift = if may_give {
+            let need = ask.need.saturating_sub(unseen);
+            let want = ask.want.saturating_sub(unseen);
+            gift(
+                context,
+                cell,
+                sender,
+                waits,
+                Wish {
+                    need,
+                    want,
+                    spent: ask.mine.spent,
+                },
+            )
+        } else {
+            0
+        };
+        let given = if gift > 0 {
+            cell.give(sender, gift)
+        } else {
+            given
+        };
+        let reply = cell.reply(ask.counter, sender, given);
+        if waits > 0 {
+            self.pursue(context, &ask.counter.key, &limits, out);
+        }
+        reply
+    }
+
+    /// The cell that is asked for, opened where this node may still spend from it, and how much
+    /// waits for it here.
+    fn open_asked(
+        &mut self,
+        context: &Context<'_>,
+        limits: &KeyLimits,
+        counter: &CounterId,
+        may_open: bool,
+    ) -> Option<(&mut Cell, u64)> {
+        let mut specs = limits.limits.iter().enumerate();
+        let (at, spec) = specs.find(|(_, spec)| spec.tag == counter.limit)?;
+        if !may_open {
+            let cell = cell_of(&mut self.keys, counter)?;
+            cell.reconcile(context.life);
+            return Some((cell, 0));
+        }
+        let counters = self.keys.entry(counter.key).or_default();
+        counters.used = counters.used.max(context.now);
+        let waits = counters.queue.iter().map(|waiter| waiter.cost).sum();
+        let limit = counters.limit(at, spec);
+        let place = limit.cell_at(context, &counter.key, limits, spec, counter.window)?;
+        Some((&mut limit.cells[place], waits))
+    }
+
+    /// Takes an answer, or what a stopping node gives. Returns whether the counter is known here,
+    /// so that the giver may forget the tokens.
+    pub fn handle_reply(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        sender: &Sender,
+        reply: &Reply,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let counter = &reply.counter;
+        let Some(limits) = find(&counter.key) else {
+            return false;
+        };
+        let may_open = context.leased && !self.draining;
+        let Some((cell, waits)) = self.open_asked(context, &limits, counter, may_open) else {
+            return false;
+        };
+        let gained = cell.receive(sender, reply.given);
+        let mut news = reply.mine.is_some_and(|mine| cell.hear(sender, &mine));
+        for (node, spent) in reply
+            .known
+            .iter()
+            .filter(|(node, _)| *node != context.life.me)
+        {
+            cell.hear_of(*node, *spent);
+        }
+        if cell
+            .pursuit
+            .asked
+            .is_some_and(|(peer, _)| peer == sender.node)
+        {
+            cell.pursuit.asked = None;
+        }
+        if gained > 0 {
+            news = true;
+            cell.pursuit.rounds = 0;
+            cell.pursuit.tried.clear();
+        } else {
+            cell.pursuit.note_tried(sender.node);
+        }
+        if let (true, Some(counters)) = (news, self.keys.get_mut(&counter.key)) {
+            counters.forget_degraded();
+        }
+        if waits > 0 {
+            self.pursue(context, &counter.key, &limits, out);
+        }
+        true
+    }
+
+    /// An ask could not be delivered: ask somebody else.
+    pub fn handle_ask_failed(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        peer: fluxgate_types::NodeId,
+        counter: &CounterId,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(cell) = cell_of(&mut self.keys, counter) else {
+            return;
+        };
+        if cell.pursuit.asked.is_some_and(|(asked, _)| asked == peer) {
+            cell.pursuit.asked = None;
+            cell.pursuit.note_tried(peer);
+        }
+        if let Some(limits) = find(&counter.key) {
+            self.pursue(context, &counter.key, &limits, out);
+        }
+    }
+
+    /// Another node tells what it has spent. Counters that are not in memory need no figures:
+    /// they are asked for when it matters. Returns whether the key is in use here.
+    pub fn handle_told(&mut self, context: &Context<'_>, sender: &Sender, told: &Told) -> bool {
+        let Some(cell) = cell_of(&mut self.keys, &told.counter) else {
+            return false;
+        };
+        cell.reconcile(context.life);
+        let news = cell.hear(sender, &told.mine);
+        if let (true, Some(counters)) = (news, self.keys.get_mut(&told.counter.key)) {
+            counters.forget_degraded();
+        }
+        true
+    }
+}
+
+/// What an asker wishes for, with what it has spent itself.
+struct Wish {
+    need: u64,
+    want: u64,
+    spent: u64,
+}
+
+/// How much to give: all that is wanted when there is no traffic here, half when both are as
+/// busy, and never less than what waits there, as far as it is held.
+fn gift(context: &Context<'_>, cell: &Cell, to: &Sender, waits: u64, wish: Wish) -> u64 {
+    let holding = u64::try_from(cell.holding()).unwrap_or(0);
+    if waits > 0 && wish.need > 0 {
+        // Both nodes wait: one gives up all it holds, so that not both starve on half of it.
+        let gives_way = cell.outranks(to.node, context.life.me);
+        return if gives_way {
+            holding
+        } else {
+            holding.saturating_sub(waits).min(wish.need)
+        };
+    }
+    let (theirs, ours) = (u128::from(wish.spent) + 1, u128::from(cell.spent));
+    let fair = (u128::from(holding) * theirs * 2 + theirs + ours) / ((theirs + ours) * 2);
+    let fair = u64::try_from(fair).unwrap_or(holding);
+    holding.min(wish.need.max(wish.want.min(fair)))
+}

@@ -1,0 +1,57 @@
+//! What one key has used, for people: figures of this node, to be added up over all.
+
+use std::collections::BTreeMap;
+
+use fluxgate_types::{KeyId, NodeId};
+use serde::{Deserialize, Serialize};
+
+use super::Shard;
+
+/// What this node spent in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSpent {
+    /// The window's number.
+    pub window: u64,
+    /// Tokens.
+    pub spent: u64,
+}
+
+/// What this node knows of one limit of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitUsage {
+    /// The limit's tag.
+    pub tag: u32,
+    /// Spent here, by window, oldest first, the open ones included.
+    pub series: Vec<WindowSpent>,
+    /// Spent in the newest window per node, as far as heard.
+    pub by_node: BTreeMap<NodeId, u64>,
+    /// The newest window in memory.
+    pub window: u64,
+}
+
+impl Shard {
+    /// What this node knows of a key's use; empty for a key that is not in memory.
+    #[must_use]
+    pub fn usage(&self, me: NodeId, key: &KeyId) -> Vec<LimitUsage> {
+        let Some(counters) = self.keys.get(key) else {
+            return Vec::new();
+        };
+        let usage = |limit: &super::LimitCounter| {
+            let open = limit.cells.iter().filter(|cell| cell.spent > 0);
+            let open = open.map(|cell| WindowSpent {
+                window: cell.window,
+                spent: cell.spent,
+            });
+            let mut series: Vec<WindowSpent> = limit.history.iter().copied().chain(open).collect();
+            series.sort_unstable_by_key(|point| point.window);
+            let newest = limit.cells.iter().max_by_key(|cell| cell.window);
+            LimitUsage {
+                tag: limit.tag,
+                series,
+                by_node: newest.map(|cell| cell.spent_by(me)).unwrap_or_default(),
+                window: newest.map_or(0, |cell| cell.window),
+            }
+        };
+        counters.limits.iter().map(usage).collect()
+    }
+}

@@ -1,0 +1,164 @@
+//! The replicated state: keys, default limits, share maps, nodes and the audit trail.
+//!
+//! Answers for: what every committed command does, the same on every node. [`Registry::apply`]
+//! never panics on what an entry says, never looks at a clock (time is the entry's stamp), and
+//! is called by one thread at a time. What the validate path reads lives in [`Shared`], behind
+//! locks that are held for microseconds.
+
+mod apply;
+pub mod audit;
+pub mod command;
+pub mod record;
+pub mod snapshot;
+pub mod table;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use fluxgate_types::{ClusterMs, DirId, KeyId, NodeId, caps};
+
+use crate::share::ShareMap;
+use audit::AuditLog;
+use command::Outcome;
+use record::LimitSpec;
+use table::KeyTable;
+
+/// A member of the cluster, as the replicated state knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// The data directory that runs under this id; another one is refused a lease.
+    pub dir_id: DirId,
+    /// Removed from the cluster: kept, because its last lease may outlive its membership.
+    pub removed: bool,
+}
+
+/// The small part of the state, replaced whole when it changes.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Limits of every key without limits of its own.
+    pub defaults: Arc<[LimitSpec]>,
+    /// Share maps in the order in which they count; the first counts from the beginning.
+    pub share_maps: Vec<ShareMap>,
+    /// Nodes by id, removed ones included.
+    pub nodes: BTreeMap<NodeId, NodeRecord>,
+}
+
+impl View {
+    /// The map under which a window that starts at `start` is opened.
+    #[must_use]
+    pub fn map_at(&self, start: ClusterMs) -> Option<&ShareMap> {
+        self.share_maps.iter().rev().find(|map| map.from <= start)
+    }
+}
+
+/// What the rest of the node may read at any time.
+#[derive(Debug)]
+pub struct Shared {
+    /// Every key.
+    pub table: KeyTable,
+    view: RwLock<Arc<View>>,
+    audit: RwLock<AuditLog>,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let view = View {
+            defaults: Arc::new([]),
+            share_maps: Vec::new(),
+            nodes: BTreeMap::new(),
+        };
+        Self {
+            table: KeyTable::default(),
+            view: RwLock::new(Arc::new(view)),
+            audit: RwLock::new(AuditLog::default()),
+        }
+    }
+
+    /// The current view.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the audit trail under its lock.
+    pub fn with_audit<R>(&self, read: impl FnOnce(&AuditLog) -> R) -> R {
+        read(&self.audit.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change_view(&self, change: impl FnOnce(&mut View)) {
+        let mut slot = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        let mut view = View::clone(&slot);
+        change(&mut view);
+        *slot = Arc::new(view);
+    }
+
+    fn change_audit(&self, change: impl FnOnce(&mut AuditLog)) {
+        change(&mut self.audit.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The replicated state, with what only `apply` needs.
+#[derive(Debug)]
+pub struct Registry {
+    shared: Arc<Shared>,
+    /// The newest stamp applied: time never runs backwards in the state.
+    last_stamp: ClusterMs,
+    idempotency: BTreeMap<Box<str>, (ClusterMs, KeyId)>,
+    idempotency_order: VecDeque<Box<str>>,
+    outcomes: BTreeMap<u128, Outcome>,
+    outcomes_order: VecDeque<u128>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            shared: Arc::new(Shared::new()),
+            last_stamp: ClusterMs(0),
+            idempotency: BTreeMap::new(),
+            idempotency_order: VecDeque::new(),
+            outcomes: BTreeMap::new(),
+            outcomes_order: VecDeque::new(),
+        }
+    }
+}
+
+impl Registry {
+    /// What others may read.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// The newest stamp applied.
+    #[must_use]
+    pub fn last_stamp(&self) -> ClusterMs {
+        self.last_stamp
+    }
+
+    fn remember_idempotency(&mut self, key: Box<str>, id: KeyId) {
+        let expires = self.last_stamp + caps::IDEMPOTENCY_TTL_MS;
+        self.idempotency.insert(key.clone(), (expires, id));
+        self.idempotency_order.push_back(key);
+        // In order of insertion, hence of expiry: the front is the first to go.
+        while let Some(front) = self.idempotency_order.front() {
+            let expired = self
+                .idempotency
+                .get(front)
+                .is_none_or(|(at, _)| *at <= self.last_stamp);
+            if !expired && self.idempotency_order.len() <= caps::IDEMPOTENCY_KEYS_MAX {
+                break;
+            }
+            self.idempotency.remove(front);
+            self.idempotency_order.pop_front();
+        }
+    }
+
+    fn remember_outcome(&mut self, request: u128, outcome: &Outcome) {
+        self.outcomes.insert(request, outcome.clone());
+        self.outcomes_order.push_back(request);
+        if self.outcomes_order.len() > caps::REQUEST_IDS_MAX {
+            let oldest = self.outcomes_order.pop_front();
+            oldest.map(|request| self.outcomes.remove(&request));
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! What each command does.
+//!
+//! A refused command changes nothing at all. Checks that the proposer made are made again where
+//! the state depends on them: an entry may come from another version.
+
+use std::sync::Arc;
+
+use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId};
+
+use super::audit::{Action, AuditEntry};
+use super::command::{
+    Actor, Applied, Batch, Command, KeyChange, NewKey, Outcome, Proposal, Refusal,
+};
+use super::record::{KeyEntry, KeyRecord, LimitSpec, Previous};
+use super::snapshot::KeyRecordV1;
+use super::{NodeRecord, Registry};
+use crate::share::ShareMap;
+
+/// Share maps that are kept: each change adds one, and the oldest count for no open window.
+const SHARE_MAPS_MAX: usize = 16;
+
+/// Who asked and when, as one command sees it.
+struct Context<'a> {
+    index: LogIndex,
+    at: ClusterMs,
+    actor: Actor,
+    from: Option<&'a str>,
+}
+
+impl Registry {
+    /// Applies one committed entry. Deterministic; never panics on what the entry says.
+    pub fn apply(&mut self, index: LogIndex, batch: &Batch) -> Applied {
+        self.last_stamp = self.last_stamp.max(batch.at);
+        let outcomes = batch
+            .proposals
+            .iter()
+            .map(|p| self.apply_one(index, p))
+            .collect();
+        Applied { index, outcomes }
+    }
+
+    fn apply_one(&mut self, index: LogIndex, proposal: &Proposal) -> Outcome {
+        if let Some(outcome) = self.outcomes.get(&proposal.request) {
+            return outcome.clone();
+        }
+        let context = Context {
+            index,
+            at: self.last_stamp,
+            actor: proposal.actor,
+            from: proposal.from.as_deref(),
+        };
+        let result = match &proposal.command {
+            Command::CreateKey(new) => self.create(&context, new),
+            Command::UpdateKey(change) => self.update(&context, change),
+            Command::RotateKey {
+                id,
+                digest,
+                grace_ms,
+                idempotency_key,
+                if_revision,
+            } => {
+                let idempotency = idempotency_key.as_deref();
+                self.rotate(&context, *id, *digest, *grace_ms, idempotency, *if_revision)
+            }
+            Command::RevokeKey { id, if_revision } => self.revoke(&context, *id, *if_revision),
+            Command::SetDefaults { limits } => self.set_defaults(&context, limits),
+            Command::SetShareMap(map) => self.set_share_map(&context, map),
+            Command::RegisterNode { node, dir_id } => self.register(&context, *node, *dir_id),
+            Command::RemoveNode { node } => self.remove_node(&context, *node),
+        };
+        let outcome = result.unwrap_or_else(Outcome::Refused);
+        self.remember_outcome(proposal.request, &outcome);
+        outcome
+    }
+
+    fn create(&mut self, context: &Context<'_>, new: &NewKey) -> Result<Outcome, Refusal> {
+        self.check_idempotency(new.idempotency_key.as_deref())?;
+        let table = &self.shared.table;
+        if table.with(&new.id, |_| ()).is_some() {
+            return Err(Refusal::IdTaken);
+        }
+        let seq = table
+            .next_seq()
+            .ok_or_else(|| invalid("the table is full"))?;
+        let record = KeyRecord {
+            id: new.id,
+            digest: new.digest,
+            seq,
+            scope: new.scope,
+            enabled: true,
+            revision: 1,
+            created_index: context.index,
+            created_at: context.at,
+            created_by: context.actor,
+            revoked_at: None,
+            expires_at: new.expires_at,
+            name: new.name.clone(),
+            prefix: new.prefix.clone(),
+            owner: new.owner.clone(),
+            limits: own_limits(new.limits.as_deref())?,
+            previous: None,
+            metadata: boxed(&new.metadata),
+        };
+        let shown = KeyRecordV1::from(&record);
+        table.insert(Arc::new(KeyEntry::new(record, None)));
+        if let Some(key) = &new.idempotency_key {
+            self.remember_idempotency(key.clone(), new.id);
+        }
+        let details = format!("created with scope {}", new.scope);
+        self.audit(context, Action::Created, Some(new.id), &details);
+        Ok(Outcome::Key(Box::new(shown)))
+    }
+
+    fn update(&mut self, context: &Context<'_>, change: &KeyChange) -> Result<Outcome, Refusal> {
+        let entry = self.living(change.id, change.if_revision)?;
+        let mut record = entry.record.clone();
+        let mut fields = Vec::new();
+        if let Some(name) = &change.name {
+            record.name = name.clone();
+            fields.push("name");
+        }
+        if let Some(scope) = change.scope {
+            record.scope = scope;
+            fields.push("scope");
+        }
+        if let Some(owner) = &change.owner {
+            record.owner = owner.clone();
+            fields.push("owner");
+        }
+        if let Some(limits) = &change.limits {
+            record.limits = own_limits(limits.as_deref())?;
+            fields.push("limits");
+        }
+        if let Some(enabled) = change.enabled {
+            record.enabled = enabled;
+            fields.push(if enabled { "enabled" } else { "disabled" });
+        }
+        if let Some(expires_at) = change.expires_at {
+            record.expires_at = expires_at;
+            fields.push("expires_at");
+        }
+        if let Some(metadata) = &change.metadata {
+            record.metadata = boxed(metadata);
+            fields.push("metadata");
+        }
+        let details = format!("changed: {}", fields.join(", "));
+        Ok(self.replace(context, &entry, record, Action::Updated, &details))
+    }
+
+    fn rotate(
+        &mut self,
+        context: &Context<'_>,
+        id: KeyId,
+        digest: Digest,
+        grace_ms: u64,
+        idempotency: Option<&str>,
+        if_revision: Option<u64>,
+    ) -> Result<Outcome, Refusal> {
+        self.check_idempotency(idempotency)?;
+        let entry = self.living(id, if_revision)?;
+        let mut record = entry.record.clone();
+        let until = context.at + grace_ms;
+        // Without grace the old digest is forgotten, not kept with an end in the past.
+        record.previous = (grace_ms > 0).then(|| {
+            Box::new(Previous {
+                digest: record.digest,
+                until,
+            })
+        });
+        record.digest = digest;
+        if let Some(key) = idempotency {
+            self.remember_idempotency(key.into(), id);
+        }
+        let details = format!("new secret; the old one is valid for {grace_ms} ms more");
+        Ok(self.replace(context, &entry, record, Action::Rotated, &details))
+    }
+
+    fn revoke(
+        &mut self,
+        context: &Context<'_>,
+        id: KeyId,
+        if_revision: Option<u64>,
+    ) -> Result<Outcome, Refusal> {
+        let entry = self.existing(id, if_revision)?;
+        if entry.record.revoked_at.is_some() {
+            // Revoking twice is no mistake: the key is what the caller wants it to be.
+            return Ok(Outcome::Key(Box::new(KeyRecordV1::from(&entry.record))));
+        }
+        let mut record = entry.record.clone();
+        record.revoked_at = Some(context.at);
+        record.previous = None;
+        Ok(self.replace(context, &entry, record, Action::Revoked, "revoked for good"))
+    }
+
+    fn replace(
+        &self,
+        context: &Context<'_>,
+        old: &KeyEntry,
+        mut record: KeyRecord,
+        action: Action,
+        details: &str,
+    ) -> Outcome {
+        record.revision += 1;
+        let shown = KeyRecordV1::from(&record);
+        self.audit(context, action, Some(record.id), details);
+        self.shared
+            .table
+            .replace(Arc::new(KeyEntry::new(record, old.last_used())));
+        Outcome::Key(Box::new(shown))
+    }
+
+    fn set_defaults(&self, context: &Context<'_>, limits: &[Limit]) -> Result<Outcome, Refusal> {
+        let specs = own_limits(Some(limits))?.ok_or_else(|| invalid("no limits"))?;
+        self.shared.change_view(|view| view.defaults = specs);
+        let text: Vec<String> = limits
+            .iter()
+            .map(|l| format!("{} {} per {} ms", l.name, l.tokens, l.period_ms))
+            .collect();
+        self.audit(context, Action::DefaultsSet, None, &text.join(", "));
+        Ok(Outcome::Done)
+    }
+
+    fn set_share_map(&self, context: &Context<'_>, map: &ShareMap) -> Result<Outcome, Refusal> {
+        let view = self.shared.view();
+        let in_order = view
+            .share_maps
+            .last()
+            .is_none_or(|last| last.from < map.from);
+        if !map.is_sound() || !in_order {
+            return Err(invalid("share map out of order"));
+        }
+        self.shared.change_view(|view| {
+            view.share_maps.push(map.clone());
+            if view.share_maps.len() > SHARE_MAPS_MAX {
+                view.share_maps.remove(0);
+            }
+        });
+        let nodes: Vec<String> = map.nodes.iter().map(|(node, _)| node.to_string()).collect();
+        let details = format!("nodes {} from {}", nodes.join(", "), map.from);
+        self.audit(context, Action::ShareMapSet, None, &details);
+        Ok(Outcome::Done)
+    }
+
+    fn register(
+        &self,
+        context: &Context<'_>,
+        node: NodeId,
+        dir_id: DirId,
+    ) -> Result<Outcome, Refusal> {
+        match self.shared.view().nodes.get(&node) {
+            Some(known) if known.dir_id != dir_id || known.removed => {
+                return Err(Refusal::OtherDirectory(node));
+            }
+            Some(_) => return Ok(Outcome::Done),
+            None => {}
+        }
+        let record = NodeRecord {
+            dir_id,
+            removed: false,
+        };
+        self.shared.change_view(|view| {
+            view.nodes.insert(node, record);
+        });
+        self.audit(
+            context,
+            Action::NodeRegistered,
+            None,
+            &format!("node {node}"),
+        );
+        Ok(Outcome::Done)
+    }
+
+    fn remove_node(&self, context: &Context<'_>, node: NodeId) -> Result<Outcome, Refusal> {
+        if self
+            .shared
+            .view()
+            .nodes
+            .get(&node)
+            .is_none_or(|known| known.removed)
+        {
+            return Ok(Outcome::Done);
+        }
+        self.shared.change_view(|view| {
+            if let Some(known) = view.nodes.get_mut(&node) {
+                known.removed = true;
+            }
+        });
+        self.audit(context, Action::NodeRemoved, None, &format!("node {node}"));
+        Ok(Outcome::Done)
+    }
+
+    fn existing(&self, id: KeyId, if_revision: Option<u64>) -> Result<Arc<KeyEntry>, Refusal> {
+        let entry = self.shared.table.get(&id).ok_or(Refusal::NotFound)?;
+        match if_revision {
+            Some(expected) if expected != entry.record.revision => {
+                Err(Refusal::Revision(entry.record.revision))
+            }
+            _ => Ok(entry),
+        }
+    }
+
+    fn living(&self, id: KeyId, if_revision: Option<u64>) -> Result<Arc<KeyEntry>, Refusal> {
+        let entry = self.existing(id, if_revision)?;
+        if entry.record.revoked_at.is_some() {
+            Err(Refusal::Revoked)
+        } else {
+            Ok(entry)
+        }
+    }
+
+    fn check_idempotency(&self, key: Option<&str>) -> Result<(), Refusal> {
+        match key.and_then(|key| self.idempotency.get(key)) {
+            Some((expires, id)) if self.last_stamp < *expires => Err(Refusal::AlreadyDone(*id)),
+            _ => Ok(()),
+        }
+    }
+
+    fn audit(&self, context: &Context<'_>, action: Action, key_id: Option<KeyId>, details: &str) {
+        let entry = AuditEntry {
+            seq: 0,
+            at: context.at,
+            action,
+            key_id,
+            actor: context.actor,
+            from: context.from.map(Into::into),
+            details: details.into(),
+        };
+        self.shared.change_audit(|log| log.push(entry));
+    }
+}
+
+fn invalid(why: &str) -> Refusal {
+    Refusal::Invalid(why.into())
+}
+
+fn own_limits(limits: Option<&[Limit]>) -> Result<Option<Arc<[LimitSpec]>>, Refusal> {
+    let Some(limits) = limits else {
+        return Ok(None);
+    };
+    Limit::check_all(limits).map_err(|error| invalid(&error.to_string()))?;
+    let specs = LimitSpec::all(limits).ok_or_else(|| invalid("two limits cannot be told apart"))?;
+    Ok(Some(specs))
+}
+
+fn boxed(pairs: &[(Box<str>, Box<str>)]) -> Option<Box<super::record::Metadata>> {
+    (!pairs.is_empty()).then(|| Box::new(pairs.into()))
+}

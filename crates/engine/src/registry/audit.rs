@@ -1,0 +1,101 @@
+//! The audit trail: who did what to which key, when, from where. Replicated and bounded.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fluxgate_types::{ClusterMs, KeyId, caps};
+use serde::{Deserialize, Serialize};
+
+use super::command::Actor;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// A key was made.
+    Created,
+    /// Fields of a key were changed.
+    Updated,
+    /// A key got a new secret.
+    Rotated,
+    /// A key was ended for good.
+    Revoked,
+    /// The default limits were set.
+    DefaultsSet,
+    /// A node joined.
+    NodeRegistered,
+    /// A node was removed.
+    NodeRemoved,
+    /// Budgets are split anew.
+    ShareMapSet,
+}
+
+impl Action {
+    /// The name, as on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "key_created",
+            Self::Updated => "key_updated",
+            Self::Rotated => "key_rotated",
+            Self::Revoked => "key_revoked",
+            Self::DefaultsSet => "defaults_set",
+            Self::NodeRegistered => "node_registered",
+            Self::NodeRemoved => "node_removed",
+            Self::ShareMapSet => "share_map_set",
+        }
+    }
+}
+
+/// One line of the trail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    /// Counts up by one.
+    pub seq: u64,
+    /// When, by cluster time.
+    pub at: ClusterMs,
+    /// What.
+    pub action: Action,
+    /// To which key.
+    pub key_id: Option<KeyId>,
+    /// By whom.
+    pub actor: Actor,
+    /// From which address.
+    pub from: Option<Box<str>>,
+    /// What changed, in words; never a secret.
+    pub details: Box<str>,
+}
+
+/// The newest entries, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct AuditLog {
+    entries: VecDeque<Arc<AuditEntry>>,
+    next_seq: u64,
+}
+
+impl AuditLog {
+    /// Adds a line, which gets the next number.
+    pub(super) fn push(&mut self, mut entry: AuditEntry) {
+        entry.seq = self.next_seq;
+        self.restore(Arc::new(entry));
+    }
+
+    /// Adds a line of a snapshot under the number that it has.
+    pub(super) fn restore(&mut self, entry: Arc<AuditEntry>) {
+        self.next_seq = entry.seq + 1;
+        self.entries.push_back(entry);
+        if self.entries.len() > caps::AUDIT_ENTRIES_MAX {
+            self.entries.pop_front();
+        }
+    }
+
+    /// All entries, oldest first.
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = &Arc<AuditEntry>> {
+        self.entries.iter()
+    }
+
+    /// The number that the next line gets.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+}

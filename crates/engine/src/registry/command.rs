@@ -1,0 +1,185 @@
+//! The vocabulary of the log: what may be asked of the replicated state, and what comes of it.
+//!
+//! These types are written to disk and sent between nodes by position: variants and fields are
+//! only ever appended behind a new format version (see the `raft` crate), never moved.
+
+use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
+use serde::{Deserialize, Serialize};
+
+use super::snapshot::KeyRecordV1;
+use crate::share::ShareMap;
+
+/// Who asked for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Actor {
+    /// The operator token.
+    Operator,
+    /// An API key of scope admin.
+    Key(KeyId),
+    /// The cluster itself.
+    System,
+}
+
+/// One command with what `apply` needs to know of its origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Random, chosen where the request came in: a repeat gets the first outcome again.
+    pub request: u128,
+    /// Who asked.
+    pub actor: Actor,
+    /// The address that the request came from, for the audit trail.
+    pub from: Option<Box<str>>,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// One log entry: commands that are applied together, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Cluster time at the leader when it proposed the batch.
+    pub at: ClusterMs,
+    /// At most `COMMANDS_PER_ENTRY_MAX`.
+    pub proposals: Vec<Proposal>,
+}
+
+/// A change to the replicated state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Makes a key.
+    CreateKey(Box<NewKey>),
+    /// Changes fields of a key.
+    UpdateKey(Box<KeyChange>),
+    /// Gives a key a new secret.
+    RotateKey {
+        /// The key.
+        id: KeyId,
+        /// Digest of the new credential.
+        digest: Digest,
+        /// The old credential stays valid for so long after the stamp.
+        grace_ms: u64,
+        /// Refuses a repeat within a day.
+        idempotency_key: Option<Box<str>>,
+        /// Only if the record has this revision.
+        if_revision: Option<u64>,
+    },
+    /// Ends a key for good.
+    RevokeKey {
+        /// The key.
+        id: KeyId,
+        /// Only if the record has this revision.
+        if_revision: Option<u64>,
+    },
+    /// Sets the limits of all keys without their own.
+    SetDefaults {
+        /// Checked by the proposer, again by `apply`.
+        limits: Vec<Limit>,
+    },
+    /// Splits budgets anew from a moment on.
+    SetShareMap(ShareMap),
+    /// A node runs on this data directory.
+    RegisterNode {
+        /// The node.
+        node: NodeId,
+        /// Its directory.
+        dir_id: DirId,
+    },
+    /// A node has left the cluster for good.
+    RemoveNode {
+        /// The node.
+        node: NodeId,
+    },
+}
+
+/// A key to be made. The proposer draws the id and keeps the secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewKey {
+    /// Drawn at random by the proposer.
+    pub id: KeyId,
+    /// The first characters of the credential, safe to show.
+    pub prefix: Box<str>,
+    /// Digest of the credential.
+    pub digest: Digest,
+    /// What people call it.
+    pub name: Box<str>,
+    /// What it may do.
+    pub scope: Scope,
+    /// Whose it is.
+    pub owner: Option<Box<str>>,
+    /// Limits of its own, or none for the defaults.
+    pub limits: Option<Vec<Limit>>,
+    /// When it ends by itself.
+    pub expires_at: Option<ClusterMs>,
+    /// Free text pairs.
+    pub metadata: Vec<(Box<str>, Box<str>)>,
+    /// Refuses a repeat within a day.
+    pub idempotency_key: Option<Box<str>>,
+}
+
+/// What to change of a key; `None` leaves a field as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyChange {
+    /// The key.
+    pub id: KeyId,
+    /// Only if the record has this revision.
+    pub if_revision: Option<u64>,
+    /// New name.
+    pub name: Option<Box<str>>,
+    /// New scope.
+    pub scope: Option<Scope>,
+    /// New owner, or none.
+    pub owner: Option<Option<Box<str>>>,
+    /// New limits, or back to the defaults.
+    pub limits: Option<Option<Vec<Limit>>>,
+    /// Switched on or off.
+    pub enabled: Option<bool>,
+    /// New end, or none.
+    pub expires_at: Option<Option<ClusterMs>>,
+    /// New metadata, replacing the old.
+    pub metadata: Option<Vec<(Box<str>, Box<str>)>>,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The key as it is after the command.
+    Key(Box<KeyRecordV1>),
+    /// Done; there is nothing to show.
+    Done,
+    /// Nothing was changed.
+    Refused(Refusal),
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// No such key.
+    #[error("no such key")]
+    NotFound,
+    /// The id is taken.
+    #[error("the key id is taken")]
+    IdTaken,
+    /// The idempotency key was used within a day.
+    #[error("already done: this idempotency key made {0}")]
+    AlreadyDone(KeyId),
+    /// The record has another revision.
+    #[error("the record has revision {0}")]
+    Revision(u64),
+    /// The key is revoked, for good.
+    #[error("the key is revoked")]
+    Revoked,
+    /// The limits, share map or text of the command break a rule.
+    #[error("invalid: {0}")]
+    Invalid(Box<str>),
+    /// Another data directory ran under this node id.
+    #[error("node {0} is registered with another data directory")]
+    OtherDirectory(NodeId),
+}
+
+/// Outcomes of one entry, in the order of its proposals, with the entry's index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Where in the log.
+    pub index: LogIndex,
+    /// One for each proposal.
+    pub outcomes: Vec<Outcome>,
+}

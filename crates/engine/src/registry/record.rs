@@ -1,0 +1,189 @@
+//! One key in memory.
+//!
+//! Answers for: what a record holds and what follows from it (status, effective limits, which
+//! digest opens it). Kept small: a node holds a million of these.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fluxgate_types::id::mix64;
+use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope};
+
+use super::command::Actor;
+
+/// A limit with the tag that names its counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitSpec {
+    /// The limit.
+    pub limit: Limit,
+    /// Follows from name and period, so that changing the tokens keeps the count.
+    pub tag: u32,
+}
+
+impl LimitSpec {
+    /// Tags a limit.
+    #[must_use]
+    pub fn new(limit: Limit) -> Self {
+        let mut hash = limit.period_ms;
+        for byte in limit.name.bytes() {
+            hash = mix64(hash ^ u64::from(byte));
+        }
+        let tag = u32::try_from(hash >> 32).unwrap_or(0);
+        Self { limit, tag }
+    }
+
+    /// Tags the limits of one key; `None` if two tags fall together (one in four thousand million).
+    #[must_use]
+    pub fn all(limits: &[Limit]) -> Option<Arc<[Self]>> {
+        let specs: Vec<Self> = limits.iter().cloned().map(Self::new).collect();
+        let distinct = specs
+            .iter()
+            .enumerate()
+            .all(|(n, a)| specs[..n].iter().all(|b| a.tag != b.tag));
+        distinct.then(|| specs.into())
+    }
+}
+
+/// What a key is at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// Valid.
+    Active,
+    /// Switched off, may be switched on.
+    Disabled,
+    /// Past its end.
+    Expired,
+    /// Ended for good.
+    Revoked,
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 4] = [Self::Active, Self::Disabled, Self::Expired, Self::Revoked];
+
+    /// The name, as on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Disabled => "disabled",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// A rotated-out credential in its grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Previous {
+    /// Its digest.
+    pub digest: Digest,
+    /// Refused from this moment on.
+    pub until: ClusterMs,
+}
+
+/// Free text pairs, by name.
+pub type Metadata = Box<[(Box<str>, Box<str>)]>;
+
+/// A key as the cluster knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Its public id.
+    pub id: KeyId,
+    /// Digest of its credential.
+    pub digest: Digest,
+    /// Place in the order of creation.
+    pub seq: u32,
+    /// What it may do.
+    pub scope: Scope,
+    /// Not switched off.
+    pub enabled: bool,
+    /// Counts up with each change.
+    pub revision: u64,
+    /// Log position of its creation.
+    pub created_index: LogIndex,
+    /// When it was made.
+    pub created_at: ClusterMs,
+    /// Who made it.
+    pub created_by: Actor,
+    /// When it was ended.
+    pub revoked_at: Option<ClusterMs>,
+    /// When it ends by itself.
+    pub expires_at: Option<ClusterMs>,
+    /// What people call it.
+    pub name: Box<str>,
+    /// The first characters of its credential.
+    pub prefix: Box<str>,
+    /// Whose it is.
+    pub owner: Option<Box<str>>,
+    /// Limits of its own.
+    pub limits: Option<Arc<[LimitSpec]>>,
+    /// The credential before the last rotation, in its grace.
+    pub previous: Option<Box<Previous>>,
+    /// Free text pairs; `None` when there are none.
+    pub metadata: Option<Box<Metadata>>,
+}
+
+impl KeyRecord {
+    /// What the key is at `now`.
+    #[must_use]
+    pub fn status(&self, now: ClusterMs) -> Status {
+        if self.revoked_at.is_some() {
+            Status::Revoked
+        } else if self.expires_at.is_some_and(|end| end <= now) {
+            Status::Expired
+        } else if !self.enabled {
+            Status::Disabled
+        } else {
+            Status::Active
+        }
+    }
+
+    /// Whether a credential with this digest opens the key at `now`.
+    #[must_use]
+    pub fn opens(&self, digest: &Digest, now: ClusterMs) -> bool {
+        let previous = self.previous.as_ref();
+        self.digest.matches(digest)
+            || previous.is_some_and(|p| p.digest.matches(digest) && now < p.until)
+    }
+
+    /// The limits that govern it.
+    #[must_use]
+    pub fn limits<'a>(&'a self, defaults: &'a Arc<[LimitSpec]>) -> &'a Arc<[LimitSpec]> {
+        self.limits.as_ref().unwrap_or(defaults)
+    }
+}
+
+/// A record with what is not replicated: when this node last saw the key used.
+#[derive(Debug)]
+pub struct KeyEntry {
+    /// The record.
+    pub record: KeyRecord,
+    last_used_ms: AtomicU64,
+}
+
+impl KeyEntry {
+    /// Wraps a record; `last_used` is carried over when a record changes.
+    #[must_use]
+    pub fn new(record: KeyRecord, last_used: Option<ClusterMs>) -> Self {
+        Self {
+            record,
+            last_used_ms: AtomicU64::new(last_used.map_or(0, |at| at.0)),
+        }
+    }
+
+    /// When the key was last used, as far as this node has heard in this life.
+    #[must_use]
+    pub fn last_used(&self) -> Option<ClusterMs> {
+        let at = self.last_used_ms.load(Ordering::Relaxed);
+        (at > 0).then_some(ClusterMs(at))
+    }
+
+    /// The key was used at `now`.
+    pub fn touch(&self, now: ClusterMs) {
+        // A plain load first: a busy key would else write one cache line from every core.
+        if self.last_used_ms.load(Ordering::Relaxed) < now.0 {
+            self.last_used_ms.fetch_max(now.0, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Every key, by id, in shards that a snapshot can share without copying.
+//!
+//! Answers for: look-ups that hold a lock for one search of a small tree, changes by the one
+//! thread that applies, and a frozen view that costs one pointer a shard. Keys are never taken
+//! out: a revoked key stays readable.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use fluxgate_types::KeyId;
+
+use super::record::KeyEntry;
+
+/// Shards of the table: a million keys are some 250 to a shard.
+const SHARDS: usize = 4_096;
+
+type Shard = Arc<BTreeMap<KeyId, Arc<KeyEntry>>>;
+
+/// The key table.
+#[derive(Debug)]
+pub struct KeyTable {
+    shards: Box<[RwLock<Shard>]>,
+    order: RwLock<Arc<Vec<KeyId>>>,
+}
+
+impl Default for KeyTable {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            order: RwLock::default(),
+        }
+    }
+}
+
+/// The table at one moment.
+#[derive(Clone, Debug)]
+pub struct FrozenTable {
+    shards: Box<[Shard]>,
+    order: Arc<Vec<KeyId>>,
+}
+
+impl FrozenTable {
+    /// The records in order of creation.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<KeyEntry>> {
+        self.order
+            .iter()
+            .filter_map(|id| self.shards[shard_of(id)].get(id))
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+fn shard_of(id: &KeyId) -> usize {
+    usize::try_from(id.mix() % SHARDS as u64).unwrap_or(0)
+}
+
+impl KeyTable {
+    /// Reads one key in place, under a short shard lock.
+    pub fn with<R>(&self, id: &KeyId, read: impl FnOnce(&Arc<KeyEntry>) -> R) -> Option<R> {
+        let shard = self.shards[shard_of(id)]
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        shard.get(id).map(read)
+    }
+
+    /// One key.
+    #[must_use]
+    pub fn get(&self, id: &KeyId) -> Option<Arc<KeyEntry>> {
+        self.with(id, Arc::clone)
+    }
+
+    /// How many keys there are, revoked ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.order
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Key ids in order of creation, shared: appending while somebody reads copies the list once.
+    #[must_use]
+    pub fn order(&self) -> Arc<Vec<KeyId>> {
+        Arc::clone(&self.order.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Up to `count` key ids that were created before place `before`, newest first, with their
+    /// places. Copies only those.
+    #[must_use]
+    pub fn page(&self, before: usize, count: usize) -> Vec<(usize, KeyId)> {
+        let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
+        let end = before.min(order.len());
+        let start = end.saturating_sub(count);
+        (start..end)
+            .rev()
+            .map(|place| (place, order[place]))
+            .collect()
+    }
+
+    /// The place in the order of creation that the next key gets.
+    pub(super) fn next_seq(&self) -> Option<u32> {
+        u32::try_from(self.len()).ok()
+    }
+
+    /// Puts a new key at the end of the order.
+    pub(super) fn insert(&self, entry: Arc<KeyEntry>) {
+        let id = entry.record.id;
+        Arc::make_mut(&mut self.order.write().unwrap_or_else(PoisonError::into_inner)).push(id);
+        self.replace(entry);
+    }
+
+    /// Puts a changed record in the place of the one before it.
+    pub(super) fn replace(&self, entry: Arc<KeyEntry>) {
+        let id = entry.record.id;
+        let mut shard = self.shards[shard_of(&id)]
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut shard).insert(id, entry);
+    }
+
+    /// The table as it is: call only between two applies.
+    #[must_use]
+    pub(super) fn freeze(&self) -> FrozenTable {
+        let share =
+            |s: &RwLock<Shard>| Arc::clone(&s.read().unwrap_or_else(PoisonError::into_inner));
+        FrozenTable {
+            shards: self.shards.iter().map(share).collect(),
+            order: self.order(),
+        }
+    }
+
+    /// Takes over the keys of another table, shard by shard. A reader meets each key either as it
+    /// was or as it is in the new table, which is newer.
+    pub(super) fn adopt(&self, other: &Self) {
+        for (mine, theirs) in self.shards.iter().zip(&other.shards) {
+            let new = Arc::clone(&theirs.read().unwrap_or_else(PoisonError::into_inner));
+            *mine.write().unwrap_or_else(PoisonError::into_inner) = new;
+        }
+        *self.order.write().unwrap_or_else(PoisonError::into_inner) = other.order();
+    }
+}

@@ -1,0 +1,232 @@
+//! Exact in health, safe in sickness: the counters of several nodes against what one node with
+//! one counter would do.
+
+mod net;
+
+use fluxgate_engine::counters::CounterId;
+use fluxgate_types::{BootId, NodeId};
+use net::Net;
+use proptest::prelude::*;
+
+const MINUTE_US: u64 = 60_000_000;
+
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    Even,
+    Sticky,
+    Skewed,
+    Burst,
+}
+
+/// One window of `demand` tokens in requests of `cost`.
+fn window(net: &mut Net, nodes: u64, demand: u64, cost: u64, shape: Shape, begin_us: u64) {
+    let requests = demand / cost;
+    let span = match shape {
+        Shape::Burst => 20_000,
+        Shape::Even | Shape::Sticky | Shape::Skewed => 50_000_000,
+    };
+    let mut times: Vec<u64> = (0..requests)
+        .map(|_| begin_us + 1_000 + net.random(span))
+        .collect();
+    times.sort_unstable();
+    for at in times {
+        net.run_until_us(at);
+        let at_node = match shape {
+            Shape::Sticky => 1,
+            Shape::Skewed if net.random(100) < 80 => 1,
+            Shape::Even | Shape::Skewed | Shape::Burst => 1 + net.random(nodes),
+        };
+        net.request(NodeId(at_node), cost);
+    }
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    prop_oneof![
+        Just(Shape::Even),
+        Just(Shape::Sticky),
+        Just(Shape::Skewed),
+        Just(Shape::Burst)
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn healthy_is_exact(
+        seed: u64,
+        nodes in prop_oneof![Just(1u64), Just(3), Just(5)],
+        limit in prop_oneof![Just(1u64), Just(2), Just(5), Just(100), 1u64..400],
+        demand_percent in prop_oneof![Just(50u64), Just(100), Just(300)],
+        shape in shape(),
+    ) {
+        let mut net = Net::new(seed, nodes, &[(limit, 60_000)]);
+        let demand = limit * demand_percent / 100;
+        window(&mut net, nodes, demand, 1, shape, 0);
+        net.run_until_us(MINUTE_US - 1_000);
+        prop_assert_eq!(net.tally.admitted, demand.min(limit));
+        prop_assert_eq!(net.tally.degraded, 0);
+        prop_assert_eq!(net.tally.unproven_denials, 0);
+    }
+
+    #[test]
+    fn costs_above_one_neither_starve_nor_overspend(
+        seed: u64, nodes in prop_oneof![Just(1u64), Just(3), Just(5)],
+        limit in 20u64..300, cost_percent in 5u64..100, shape in shape(),
+    ) {
+        let cost = (limit * cost_percent / 100).max(1);
+        let mut net = Net::new(seed, nodes, &[(limit, 60_000)]);
+        window(&mut net, nodes, limit * 3, cost, shape, 0);
+        net.run_until_us(MINUTE_US - 1_000);
+        prop_assert_eq!(net.tally.admitted, limit / cost * cost);
+        prop_assert_eq!(net.tally.degraded, 0);
+        prop_assert_eq!(net.tally.unproven_denials, 0);
+    }
+
+    #[test]
+    fn several_limits_take_from_all_or_from_none(seed: u64, shape in shape()) {
+        let mut net = Net::new(seed, 3, &[(7, 1_000), (100, 60_000)]);
+        window(&mut net, 3, 600, 1, shape, 0);
+        net.run_until_us(MINUTE_US - 1_000);
+        prop_assert!(net.tally.admitted <= 100);
+        prop_assert_eq!(net.tally.degraded, 0);
+        prop_assert_eq!(net.tally.unproven_denials, 0);
+        let minute = net.limits.limits[1].tag;
+        let per_second: u64 = net.spent.iter().filter(|((tag, _), _)| *tag != minute).map(|(_, s)| *s).sum();
+        prop_assert_eq!(per_second, net.tally.admitted);
+        let at_most = net.spent.iter().filter(|((tag, _), _)| *tag != minute).all(|(_, s)| *s <= 7);
+        prop_assert!(at_most);
+    }
+
+    #[test]
+    fn loss_and_repetition_lose_no_token_for_good(seed: u64, limit in 1u64..200) {
+        let mut net = Net::new(seed, 3, &[(limit, 60_000)]);
+        (net.loss_percent, net.duplicate_percent) = (10, 20);
+        window(&mut net, 3, limit * 2, 1, Shape::Even, 0);
+        prop_assert!(net.tally.admitted <= limit);
+        net.loss_percent = 0;
+        // Calm again: what is left can still be had.
+        for _ in 0..limit {
+            net.request(NodeId(2), 1);
+            let until = net.now_ms() - net::START_MS + 20;
+            net.run_until_us(until * 1_000);
+        }
+        prop_assert!(net.tally.admitted <= limit);
+        prop_assert_eq!(net.tally.unproven_denials, 0);
+    }
+
+    #[test]
+    fn crashes_never_let_more_through_and_denials_stay_true(
+        seed: u64, limit in 3u64..300, crashes in 1u64..5, orderly: bool, lossy: bool,
+    ) {
+        let mut net = Net::new(seed, 3, &[(limit, 60_000)]);
+        if lossy { (net.loss_percent, net.duplicate_percent) = (5, 10); }
+        for round in 0..crashes {
+            let begin = round * 8_000_000;
+            for n in 0..limit {
+                net.run_until_us(begin + n * 5_000_000 / limit);
+                let node = NodeId(1 + net.random(3));
+                net.request(node, 1);
+            }
+            net.run_until_us(begin + 6_000_000);
+            let victim = NodeId(1 + net.random(3));
+            if orderly {
+                let left = net.stop(victim);
+                net.restart(victim, Some(left));
+            } else {
+                net.kill(victim);
+                net.restart(victim, None);
+            }
+        }
+        for (key, spent) in &net.spent {
+            prop_assert!(*spent <= limit, "{key:?}: {spent} of {limit}");
+        }
+        prop_assert_eq!(net.tally.unproven_denials, 0);
+        if orderly && !lossy {
+            // Nothing is lost by stopping in good order: the whole budget can be had.
+            net.run_until_us(crashes * 8_000_000 + 1_000_000);
+            for _ in 0..2 * limit {
+                let node = NodeId(1 + net.random(3));
+                net.request(node, 1);
+                let until = net.now_ms() - net::START_MS + 3;
+                net.run_until_us(until * 1_000);
+            }
+            let window = net.now_ms() / 60_000;
+            if window == net::START_MS / 60_000 {
+                prop_assert_eq!(net.tally.admitted, limit);
+                prop_assert_eq!(net.tally.degraded, 0);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_costs_at_most_the_share_and_denials_become_proven_again() {
+    let mut net = Net::new(7, 3, &[(100, 60_000)]);
+    net.run_until_us(1_000);
+    net.request(NodeId(1), 1);
+    net.kill(NodeId(3));
+    net.restart(NodeId(3), None);
+    for n in 0..300 {
+        net.request(NodeId(1 + n % 3), 1);
+        let until = 2_000 + n * 2_000;
+        net.run_until_us(until);
+    }
+    net.run_until_us(5_000_000);
+    assert!(net.tally.admitted >= 66, "{}", net.tally.admitted);
+    assert!(net.tally.admitted < 100);
+    assert_eq!(
+        net.tally.degraded, 0,
+        "the burned share counts as spent in the proof"
+    );
+    assert_eq!(net.tally.unproven_denials, 0);
+}
+
+#[test]
+fn a_cluster_of_one_keeps_its_count_over_an_orderly_restart() {
+    let mut net = Net::new(3, 1, &[(100, 60_000)]);
+    net.run_until_us(1_000);
+    (0..40).for_each(|_| net.request(NodeId(1), 1));
+    let left = net.stop(NodeId(1));
+    let counter = CounterId {
+        key: net.key,
+        limit: net.limits.limits[0].tag,
+        window: net.now_ms() / 60_000,
+    };
+    assert_eq!(left[&counter], 60);
+    net.restart(NodeId(1), Some(left));
+    assert_eq!(
+        net.nodes[&NodeId(1)].life.lives.of(NodeId(1)),
+        Some(BootId(2))
+    );
+    (0..100).for_each(|_| net.request(NodeId(1), 1));
+    assert_eq!(
+        (net.tally.admitted, net.tally.limited, net.tally.degraded),
+        (100, 40, 0)
+    );
+}
+
+#[test]
+fn half_the_limit_spread_evenly_needs_no_message() {
+    let mut net = Net::new(11, 3, &[(100, 60_000)]);
+    for n in 0..50 {
+        net.run_until_us(n * 1_000_000);
+        net.request(NodeId(1 + n % 3), 1);
+    }
+    assert_eq!(
+        (net.tally.admitted, net.tally.waited, net.tally.asks),
+        (50, 0, 0)
+    );
+}
+
+#[test]
+fn all_at_one_node_costs_a_few_messages() {
+    let mut net = Net::new(12, 3, &[(100, 60_000)]);
+    for n in 0..100 {
+        net.run_until_us(1_000 + n * 500_000);
+        net.request(NodeId(1), 1);
+    }
+    net.run_until_us(MINUTE_US - 1_000);
+    assert_eq!(net.tally.admitted, 100);
+    assert!(net.tally.asks <= 6, "{} asks", net.tally.asks);
+}

@@ -1,0 +1,516 @@
+//! A small network of counter shards under virtual time: messages take a random while, one is in
+//! flight per pair of nodes, and the test sees everything.
+
+#![expect(clippy::unwrap_used, reason = "a test harness: a failed unwrap is a failed test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fluxgate_engine::counters::{
+    Ask, Context, CounterId, Decision, Effect, KeyLimits, Life, Lives, Reply, Sender, Shard, Step,
+    Told, Verdict, WaitPolicy,
+};
+use fluxgate_engine::lease::FirstLease;
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::registry::{NodeRecord, View};
+use fluxgate_engine::share::ShareMap;
+use fluxgate_types::id::mix64;
+use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, Limit, LogIndex, NodeId};
+
+pub(crate) const START_MS: u64 = 1_705_747_200_000;
+
+#[derive(Clone)]
+enum Message {
+    Asks(Vec<Ask>),
+    Replies(Vec<Reply>),
+    Told(Vec<Told>),
+}
+
+struct Packet {
+    to: NodeId,
+    to_boot: BootId,
+    from: Sender,
+    message: Message,
+}
+
+pub(crate) struct Node {
+    pub(crate) shard: Shard,
+    pub(crate) life: Life,
+    pub(crate) alive: bool,
+    outbox: BTreeMap<NodeId, Vec<Ask>>,
+    busy: BTreeSet<NodeId>,
+}
+
+/// What the clients saw, and what was true when they saw it.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) admitted: u64,
+    pub(crate) limited: u64,
+    pub(crate) degraded: u64,
+    pub(crate) unavailable: u64,
+    pub(crate) waited: u64,
+    pub(crate) asks: u64,
+    pub(crate) unproven_denials: u64,
+}
+
+pub(crate) struct Net {
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) view: View,
+    pub(crate) limits: KeyLimits,
+    pub(crate) key: KeyId,
+    pub(crate) tally: Tally,
+    pub(crate) spent: BTreeMap<(u32, u64), u64>,
+    pub(crate) loss_percent: u64,
+    pub(crate) duplicate_percent: u64,
+    events: BTreeMap<(u64, u64), Packet>,
+    waiters: BTreeMap<u64, u64>,
+    now_us: u64,
+    next: u64,
+    seed: u64,
+}
+
+impl Net {
+    pub(crate) fn new(seed: u64, nodes: u64, limits: &[(u64, u64)]) -> Self {
+        let limits: Vec<Limit> = limits
+            .iter()
+            .enumerate()
+            .map(|(n, &(tokens, period_ms))| Limit {
+                name: format!("l{n}").into(),
+                tokens,
+                period_ms,
+            })
+            .collect();
+        let specs = LimitSpec::all(&limits).unwrap();
+        let ids: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
+        let record = |n: &NodeId| {
+            (
+                *n,
+                NodeRecord {
+                    dir_id: DirId(n.0),
+                    removed: false,
+                },
+            )
+        };
+        let view = View {
+            defaults: Arc::clone(&specs),
+            share_maps: vec![ShareMap {
+                from: ClusterMs(0),
+                nodes: ids.iter().map(|n| (*n, 1)).collect(),
+            }],
+            nodes: ids.iter().map(record).collect(),
+        };
+        let mut net = Self {
+            nodes: BTreeMap::new(),
+            view,
+            limits: KeyLimits {
+                created: LogIndex(1),
+                limits: specs,
+            },
+            key: KeyId::from_random(&mix64(seed).to_le_bytes().repeat(12))
+                .unwrap_or_else(|| "key_abcdefghijkl".parse().unwrap()),
+            tally: Tally::default(),
+            spent: BTreeMap::new(),
+            loss_percent: 0,
+            duplicate_percent: 0,
+            events: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+            now_us: 0,
+            next: 0,
+            seed,
+        };
+        for id in &ids {
+            net.start(*id, BootId(1), true, None);
+        }
+        for id in &ids {
+            for other in &ids {
+                net.introduce(*id, *other);
+            }
+        }
+        net
+    }
+
+    pub(crate) fn random(&mut self, below: u64) -> u64 {
+        self.seed = mix64(self.seed);
+        self.seed % below.max(1)
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        START_MS + self.now_us / 1_000
+    }
+
+    pub(crate) fn start(
+        &mut self,
+        id: NodeId,
+        boot: BootId,
+        first: bool,
+        left: Option<BTreeMap<CounterId, u64>>,
+    ) {
+        let mut lives = Lives::default();
+        lives.note(id, boot);
+        let peers = self
+            .view
+            .nodes
+            .keys()
+            .filter(|n| **n != id)
+            .map(|n| (*n, true))
+            .collect();
+        let life = Life {
+            me: id,
+            first,
+            first_lease: Some(FirstLease {
+                at: ClusterMs(self.now_ms()),
+                index: LogIndex(5),
+            }),
+            left_over: left.map(Arc::new),
+            lives_tag: lives.tag(),
+            lives,
+            peers,
+            clock_error_ms_max: 1_000,
+        };
+        let node = Node {
+            shard: Shard::new(WaitPolicy::default()),
+            life,
+            alive: true,
+            outbox: BTreeMap::new(),
+            busy: BTreeSet::new(),
+        };
+        self.nodes.insert(id, node);
+    }
+
+    /// `a` hears of the life of `b`.
+    pub(crate) fn introduce(&mut self, a: NodeId, b: NodeId) {
+        let Some(boot) = self.nodes.get(&b).and_then(|n| n.life.lives.of(b)) else {
+            return;
+        };
+        let Some(node) = self.nodes.get_mut(&a) else {
+            return;
+        };
+        node.life.lives.note(b, boot);
+        node.life.lives_tag = node.life.lives.tag();
+    }
+
+    pub(crate) fn restart(&mut self, id: NodeId, left: Option<BTreeMap<CounterId, u64>>) {
+        let boot = BootId(self.nodes[&id].life.lives.of(id).unwrap().0 + 1);
+        let known = self.nodes[&id].life.lives.clone();
+        self.start(id, boot, false, left);
+        let others: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
+        for other in others {
+            if let Some(boot) = known.of(other) {
+                let life = &mut self.nodes.get_mut(&id).unwrap().life;
+                life.lives.note(other, boot);
+                life.lives_tag = life.lives.tag();
+            }
+            self.introduce(other, id);
+            self.introduce(id, other);
+        }
+    }
+
+    fn step<R>(
+        &mut self,
+        id: NodeId,
+        f: impl FnOnce(&mut Shard, &Context<'_>, &KeyLimits, &mut Vec<Effect>) -> R,
+    ) -> R {
+        let (boot, now) = (BootNs(self.now_us * 1_000), ClusterMs(self.now_ms()));
+        let mut out = Vec::new();
+        let node = self.nodes.get_mut(&id).unwrap();
+        let life = node.life.clone();
+        let context = Context {
+            boot,
+            now,
+            leased: true,
+            view: &self.view,
+            life: &life,
+        };
+        let result = f(&mut node.shard, &context, &self.limits, &mut out);
+        self.effects(id, out);
+        result
+    }
+
+    fn effects(&mut self, id: NodeId, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Ask { peer, ask } => {
+                    self.tally.asks += 1;
+                    self.nodes
+                        .get_mut(&id)
+                        .unwrap()
+                        .outbox
+                        .entry(peer)
+                        .or_default()
+                        .push(ask);
+                    self.flush(id, peer);
+                }
+                Effect::Settled { waiter, decision } => {
+                    let cost = self
+                        .waiters
+                        .remove(&waiter)
+                        .expect("a waiter is settled once");
+                    self.settle(decision, cost);
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, decision: Decision, cost: u64) {
+        match decision.verdict {
+            Verdict::Admitted => {
+                self.tally.admitted += cost;
+                let now = self.now_ms();
+                for spec in self.limits.limits.iter() {
+                    *self
+                        .spent
+                        .entry((spec.tag, now / spec.limit.period_ms))
+                        .or_default() += cost;
+                }
+            }
+            Verdict::Limited => {
+                self.tally.limited += cost;
+                let spec = &self.limits.limits[decision.limit_at];
+                let window = self.now_ms() / spec.limit.period_ms;
+                let spent = self.spent.get(&(spec.tag, window)).copied().unwrap_or(0);
+                let burned = self.burned(spec.tag, window);
+                if spent + burned + cost <= spec.limit.tokens {
+                    self.tally.unproven_denials += 1;
+                }
+            }
+            Verdict::Degraded => self.tally.degraded += cost,
+            Verdict::Unavailable => self.tally.unavailable += cost,
+        }
+    }
+
+    /// Tokens that no living node can spend any more: counted by an omniscient observer.
+    fn burned(&self, tag: u32, window: u64) -> u64 {
+        let spec = self.limits.limits.iter().find(|s| s.tag == tag).unwrap();
+        let mut left = 0u64;
+        for node in self.nodes.values().filter(|n| n.alive) {
+            let counter = CounterId {
+                key: self.key,
+                limit: tag,
+                window,
+            };
+            left += node.shard.held(&counter).unwrap_or_else(|| {
+                let salt = fluxgate_engine::share::salt(&self.key, tag, window);
+                if node.life.first {
+                    self.view.share_maps[0].share(node.life.me, spec.limit.tokens, salt)
+                } else {
+                    0
+                }
+            });
+        }
+        let spent = self.spent.get(&(tag, window)).copied().unwrap_or(0);
+        let flying = self.in_flight();
+        spec.limit.tokens.saturating_sub(spent + left + flying)
+    }
+
+    fn in_flight(&self) -> u64 {
+        // An upper bound: totals in replies under way, so the observer never calls a token burned
+        // that may still arrive.
+        let given = |packet: &Packet| match &packet.message {
+            Message::Replies(replies) => replies.iter().map(|r| r.given).sum(),
+            Message::Asks(_) | Message::Told(_) => 0,
+        };
+        self.events.values().map(given).sum()
+    }
+
+    pub(crate) fn request(&mut self, id: NodeId, cost: u64) {
+        if !self.nodes[&id].alive {
+            self.tally.unavailable += cost;
+            return;
+        }
+        let (key, number) = (self.key, self.next);
+        self.next += 1;
+        // Registered first: the step itself may settle it.
+        self.waiters.insert(number, cost);
+        let step = self.step(id, |shard, context, limits, out| {
+            shard.handle_request(context, &key, limits, cost, number, out)
+        });
+        match step {
+            Step::Decided(decision) => {
+                self.waiters.remove(&number);
+                self.settle(decision, cost);
+            }
+            Step::Waiting => self.tally.waited += 1,
+        }
+    }
+
+    fn flush(&mut self, from: NodeId, to: NodeId) {
+        let node = self.nodes.get_mut(&from).unwrap();
+        if node.busy.contains(&to) || node.outbox.get(&to).is_none_or(Vec::is_empty) {
+            return;
+        }
+        let asks = node.outbox.remove(&to).unwrap();
+        node.busy.insert(to);
+        self.send(from, to, Message::Asks(asks));
+    }
+
+    fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
+        let life = &self.nodes[&from].life;
+        let Some(to_boot) = life.lives.of(to) else {
+            return;
+        };
+        let sender = Sender {
+            node: from,
+            boot: life.lives.of(from).unwrap(),
+            lives: life.lives_tag,
+        };
+        let copies = if self.random(100) < self.loss_percent {
+            0
+        } else {
+            1 + u64::from(self.random(100) < self.duplicate_percent)
+        };
+        for _ in 0..copies {
+            let at = self.now_us + 100 + self.random(200);
+            self.next += 1;
+            let packet = Packet {
+                to,
+                to_boot,
+                from: sender,
+                message: message.clone(),
+            };
+            self.events.insert((at, self.next), packet);
+        }
+    }
+
+    fn deliver(&mut self, packet: Packet) {
+        let Packet {
+            to,
+            to_boot,
+            from,
+            message,
+        } = packet;
+        let Some(node) = self.nodes.get(&to) else {
+            return;
+        };
+        let mine = node.life.lives.of(to) == Some(to_boot);
+        let newest = node.life.lives.of(from.node) == Some(from.boot);
+        if !node.alive || !mine || !newest {
+            return;
+        }
+        match message {
+            Message::Asks(asks) => {
+                let replies = asks
+                    .iter()
+                    .map(|ask| {
+                        self.step(to, |shard, context, limits, out| {
+                            shard.handle_ask(context, &|_| Some(limits.clone()), &from, ask, out)
+                        })
+                    })
+                    .collect();
+                self.send(to, from.node, Message::Replies(replies));
+            }
+            Message::Replies(replies) => {
+                for reply in &replies {
+                    self.step(to, |shard, context, limits, out| {
+                        shard.handle_reply(context, &|_| Some(limits.clone()), &from, reply, out)
+                    });
+                }
+                self.nodes.get_mut(&to).unwrap().busy.remove(&from.node);
+                self.flush(to, from.node);
+            }
+            Message::Told(told) => {
+                for one in &told {
+                    self.step(to, |shard, context, _, _| {
+                        shard.handle_told(context, &from, one)
+                    });
+                }
+            }
+        }
+    }
+
+    /// Lets virtual time pass, in ticks of a millisecond, with gossip every 100.
+    pub(crate) fn run_until_us(&mut self, until: u64) {
+        while self.now_us < until {
+            // A millisecond at a time while somebody waits, else to the next gossip.
+            let waiting = self.nodes.values().any(|node| node.shard.has_waiting());
+            let span = if waiting || !self.events.is_empty() {
+                1_000
+            } else {
+                100_000
+            };
+            let tick = ((self.now_us / span + 1) * span).min(until);
+            while let Some(entry) = self.events.first_entry() {
+                if entry.key().0 > tick {
+                    break;
+                }
+                let ((at, _), packet) = entry.remove_entry();
+                self.now_us = self.now_us.max(at);
+                self.deliver(packet);
+            }
+            self.now_us = tick;
+            let alive: Vec<NodeId> = self
+                .nodes
+                .iter()
+                .filter(|(_, n)| n.alive)
+                .map(|(id, _)| *id)
+                .collect();
+            for id in alive {
+                self.step(id, |shard, context, limits, out| {
+                    shard.handle_timeout(context, &|_| Some(limits.clone()), out);
+                });
+                if self.loss_percent > 0 && tick % 300_000 == 0 {
+                    // A lost message would else keep the pair busy for ever; the driver's time-out.
+                    self.nodes.get_mut(&id).unwrap().busy.clear();
+                }
+                if tick % 100_000 == 0 {
+                    self.gossip(id);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn gossip(&mut self, id: NodeId) {
+        let told = self.step(id, |shard, context, _, _| {
+            shard.sweep(context, 3_600_000);
+            shard.take_told(context, 1_000)
+        });
+        let peers: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
+        for peer in peers {
+            self.send(id, peer, Message::Told(told.clone()));
+        }
+    }
+
+    /// An orderly stop: gives to the peers that live, returns what is left for the file.
+    pub(crate) fn stop(&mut self, id: NodeId) -> BTreeMap<CounterId, u64> {
+        self.nodes.get_mut(&id).unwrap().shard.begin_drain();
+        let heirs: Vec<NodeId> = self
+            .nodes
+            .iter()
+            .filter(|(n, node)| **n != id && node.alive)
+            .map(|(n, _)| *n)
+            .collect();
+        if let Some(heir) = heirs.first().copied() {
+            let boot = self.nodes[&heir].life.lives.of(heir).unwrap();
+            let to = Sender {
+                node: heir,
+                boot,
+                lives: 0,
+            };
+            let life = self.nodes[&id].life.clone();
+            let from = Sender {
+                node: id,
+                boot: life.lives.of(id).unwrap(),
+                lives: life.lives_tag,
+            };
+            let gifts = self.step(id, |shard, context, _, _| shard.drain(context, &to, 1_000));
+            for gift in gifts {
+                let taken = self.step(heir, |shard, context, limits, out| {
+                    shard.handle_reply(context, &|_| Some(limits.clone()), &from, &gift.reply, out)
+                });
+                if !taken {
+                    self.nodes.get_mut(&id).unwrap().shard.take_back(&to, &gift);
+                }
+            }
+        }
+        let mut left = BTreeMap::new();
+        self.nodes[&id].shard.left_over(&mut left);
+        self.kill(id);
+        left
+    }
+
+    pub(crate) fn kill(&mut self, id: NodeId) {
+        self.nodes.get_mut(&id).unwrap().alive = false;
+        for node in self.nodes.values_mut() {
+            node.busy.remove(&id);
+        }
+    }
+}
