@@ -1,1 +1,41 @@
-//! placeholder
+//! Bytes at rest: the log, the vote, the node's identity and the snapshot files.
+//!
+//! Answers for: what was reported durable is there after a power cut, and damaged or
+//! forgotten data is refused instead of served. Must never know what the bytes mean:
+//! votes, entries and markers are opaque here. Must never repair silently, retry a
+//! failed sync, or panic on anything that a disk may hold.
+//!
+//! Call order: [`DataDir::open`], [`SnapshotStore::open`], [`LogStore::open`]; at the
+//! end [`LogStore::close`], and the directory's lock goes with the [`DataDir`].
+
+pub mod backend;
+pub mod codec;
+pub mod data_dir;
+pub mod durable;
+pub mod error;
+pub mod files;
+pub mod hard_state;
+mod layout;
+pub mod log;
+pub mod memory;
+pub mod recording;
+mod recover;
+mod sled_backend;
+pub mod snapshot;
+pub mod snapshot_read;
+mod tail;
+mod writer;
+
+pub use backend::{LogBackend, LogRead};
+pub use codec::{CodecError, Kind};
+pub use data_dir::{DataDir, Identity};
+pub use error::{OpenError, StoreError};
+pub use hard_state::HardStateFile;
+pub use log::{Done, Driver, Entry, LogStore, Observer, Options};
+pub use memory::Memory;
+pub use recording::Recording;
+pub use recover::Recovered;
+pub use snapshot::{
+    IncomingSnapshot, RawSnapshot, SnapshotError, SnapshotFile, SnapshotStore, SnapshotWriter,
+};
+pub use snapshot_read::SnapshotReader;

@@ -1,0 +1,330 @@
+//! The data directory: who owns it, which format it has, and that only one process uses it.
+//!
+//! Answers for: a directory of another cluster, node or newer format is refused and left
+//! as it is; each start has its own number, durable before anything else happens. Must
+//! never guess: a directory that is neither whole nor plainly half made is damaged.
+//!
+//! Made in the order `VERSION`, `IDENTITY`, then the log (`sled/`, `HARDSTATE`), and the
+//! log is then noted in `IDENTITY`. What exists tells where a crash cut this short.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, Kind};
+use crate::error::OpenError;
+use crate::files;
+
+/// The format of a directory that this build makes, and the newest that it reads.
+pub const FORMAT: u64 = 1;
+/// Longest name of a cluster, bytes.
+pub const CLUSTER_BYTES_MAX: usize = 256;
+
+const VERSION_PREFIX: &str = "fluxgate data directory, format ";
+const VERSION: &str = "VERSION";
+const IDENTITY: &str = "IDENTITY";
+const HOLDINGS: &str = "HOLDINGS";
+const LOCK: &str = "LOCK";
+const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
+const IDENTITY_VERSION: u8 = 1;
+const HOLDINGS_VERSION: u8 = 1;
+
+/// Whose directory this is, and which life of the node this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: String,
+    /// The node.
+    pub node: u64,
+    /// Random, made with the directory.
+    pub dir_id: u64,
+    /// Number of this life: 1 on a new directory, one more at each open.
+    pub boots: u64,
+}
+
+/// What `IDENTITY` holds. Frozen; a change is a `V2`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct IdentityV1 {
+    cluster: String,
+    node: u64,
+    dir_id: u64,
+    boots: u64,
+    /// Whether a log was made here: from then on, a missing log is damage.
+    log_made: bool,
+}
+
+/// An open data directory. Holds its lock until it is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    identity: Identity,
+    log_made: AtomicBool,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens the directory of this node, makes it where there is none, and counts the start.
+    ///
+    /// # Errors
+    /// When it is in use, belongs to another cluster or node, is newer than this build, or
+    /// is damaged. Nothing in it was changed then.
+    pub fn open(path: &Path, cluster: &str, node: u64) -> Result<Self, OpenError> {
+        if cluster.len() > CLUSTER_BYTES_MAX {
+            let text = format!("cluster name is longer than {CLUSTER_BYTES_MAX} bytes");
+            let source = io::Error::new(io::ErrorKind::InvalidInput, text);
+            return Err(OpenError::Io {
+                action: "open",
+                path: path.to_path_buf(),
+                source,
+            });
+        }
+        make_dir(path)?;
+        let lock = take_lock(path)?;
+        let record = match read_record(path)? {
+            Some(record) => next_life(path, record, cluster, node)?,
+            None => first_life(path, cluster, node)?,
+        };
+        let bytes = encode_record(path, &record)?;
+        files::replace(path, IDENTITY, &bytes)
+            .map_err(OpenError::io("write", &path.join(IDENTITY)))?;
+        let IdentityV1 {
+            cluster,
+            node,
+            dir_id,
+            boots,
+            log_made,
+        } = record;
+        Ok(Self {
+            path: path.to_path_buf(),
+            identity: Identity {
+                cluster,
+                node,
+                dir_id,
+                boots,
+            },
+            log_made: AtomicBool::new(log_made),
+            _lock: lock,
+        })
+    }
+
+    /// Whose directory this is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a log was ever made here.
+    pub(crate) fn log_made(&self) -> bool {
+        self.log_made.load(Ordering::SeqCst)
+    }
+
+    /// Notes, durably, that the log exists.
+    pub(crate) fn note_log_made(&self) -> Result<(), OpenError> {
+        let Identity {
+            cluster,
+            node,
+            dir_id,
+            boots,
+        } = self.identity.clone();
+        let record = IdentityV1 {
+            cluster,
+            node,
+            dir_id,
+            boots,
+            log_made: true,
+        };
+        let bytes = encode_record(&self.path, &record)?;
+        files::replace(&self.path, IDENTITY, &bytes)
+            .map_err(OpenError::io("write", &self.path.join(IDENTITY)))?;
+        self.log_made.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Leaves what the node held for its next life. Durable when this returns.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn write_holdings(&self, payload: &[u8]) -> io::Result<()> {
+        let bytes = codec::seal(Kind::Holdings, HOLDINGS_VERSION, payload)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        files::replace(&self.path, HOLDINGS, &bytes)
+    }
+
+    /// Takes what the last life left. The file is durably gone BEFORE the bytes are given
+    /// out, so they are used at most once whatever happens next.
+    ///
+    /// # Errors
+    /// When the file is damaged (it is left as it is) or cannot be read or removed.
+    pub fn take_holdings(&self) -> Result<Option<Vec<u8>>, OpenError> {
+        let path = self.path.join(HOLDINGS);
+        let bytes_max = (codec::PAYLOAD_BYTES_MAX + codec::HEADER_BYTES) as u64;
+        let Some(bytes) = read_checked(&path, bytes_max)? else {
+            return Ok(None);
+        };
+        let payload = match codec::open(Kind::Holdings, &bytes) {
+            Ok((HOLDINGS_VERSION, payload)) => payload.to_vec(),
+            Ok((version, _)) => {
+                return Err(OpenError::corrupt(
+                    &path,
+                    format!("unknown version {version}"),
+                ));
+            }
+            Err(error) => return Err(OpenError::corrupt(&path, error.to_string())),
+        };
+        fs::remove_file(&path)
+            .and_then(|()| files::sync_dir(&self.path))
+            .map_err(OpenError::io("remove", &path))?;
+        Ok(Some(payload))
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), OpenError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .and_then(|()| files::sync_parent(path))
+        .map_err(OpenError::io("create directory", path))
+}
+
+fn take_lock(path: &Path) -> Result<File, OpenError> {
+    let lock_path = path.join(LOCK);
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&lock_path)
+        .map_err(OpenError::io("open", &lock_path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
+            path: path.to_path_buf(),
+        }),
+        Err(TryLockError::Error(error)) => Err(OpenError::io("lock", &lock_path)(error)),
+    }
+}
+
+/// Reads a small file; one that is too large is damage, not a failure of the system.
+fn read_checked(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, OpenError> {
+    files::read_small(path, bytes_max).map_err(|error| {
+        if error.kind() == io::ErrorKind::InvalidData {
+            OpenError::corrupt(path, error.to_string())
+        } else {
+            OpenError::io("read", path)(error)
+        }
+    })
+}
+
+/// The directory's record; `None` when the directory is new or its making was cut short.
+fn read_record(path: &Path) -> Result<Option<IdentityV1>, OpenError> {
+    let version = read_version(path)?;
+    let identity_path = path.join(IDENTITY);
+    let identity = read_checked(&identity_path, SMALL_FILE_BYTES_MAX)?;
+    match (version, identity) {
+        (true, Some(bytes)) => codec::decode(Kind::Identity, IDENTITY_VERSION, &bytes)
+            .map(Some)
+            .map_err(|error| OpenError::corrupt(&identity_path, error.to_string())),
+        (false, Some(_)) => Err(OpenError::corrupt(
+            &path.join(VERSION),
+            "the file is missing",
+        )),
+        (_, None) => {
+            // `IDENTITY` is made before anything of value: with such things it was lost.
+            for name in ["sled", "HARDSTATE", "snapshots", HOLDINGS] {
+                if path.join(name).exists() {
+                    let what = format!("the file is missing, but {name} is there");
+                    return Err(OpenError::corrupt(&identity_path, what));
+                }
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// Whether there is a `VERSION` that this build reads.
+fn read_version(path: &Path) -> Result<bool, OpenError> {
+    let version_path = path.join(VERSION);
+    let Some(bytes) = read_checked(&version_path, SMALL_FILE_BYTES_MAX)? else {
+        return Ok(false);
+    };
+    let format = std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| text.strip_prefix(VERSION_PREFIX)?.strip_suffix('\n'))
+        .and_then(|digits| digits.parse::<u64>().ok());
+    match format {
+        Some(FORMAT) => Ok(true),
+        Some(found) if found > FORMAT => Err(OpenError::Newer {
+            path: path.to_path_buf(),
+            found,
+            newest: FORMAT,
+        }),
+        Some(_) | None => Err(OpenError::corrupt(
+            &version_path,
+            "it names no known format",
+        )),
+    }
+}
+
+fn next_life(
+    path: &Path,
+    mut record: IdentityV1,
+    cluster: &str,
+    node: u64,
+) -> Result<IdentityV1, OpenError> {
+    if record.cluster != cluster {
+        return Err(OpenError::OtherCluster {
+            path: path.to_path_buf(),
+            expected: cluster.to_owned(),
+            found: record.cluster,
+        });
+    }
+    if record.node != node {
+        return Err(OpenError::OtherNode {
+            path: path.to_path_buf(),
+            expected: node,
+            found: record.node,
+        });
+    }
+    let Some(boots) = record.boots.checked_add(1) else {
+        return Err(OpenError::corrupt(
+            &path.join(IDENTITY),
+            "the count of starts is used up",
+        ));
+    };
+    record.boots = boots;
+    Ok(record)
+}
+
+fn first_life(path: &Path, cluster: &str, node: u64) -> Result<IdentityV1, OpenError> {
+    let mut random = [0u8; 8];
+    getrandom::fill(&mut random)
+        .map_err(|error| OpenError::io("draw random bytes for", path)(io::Error::other(error)))?;
+    let text = format!("{VERSION_PREFIX}{FORMAT}\n");
+    files::replace(path, VERSION, text.as_bytes())
+        .map_err(OpenError::io("write", &path.join(VERSION)))?;
+    Ok(IdentityV1 {
+        cluster: cluster.to_owned(),
+        node,
+        dir_id: u64::from_le_bytes(random),
+        boots: 1,
+        log_made: false,
+    })
+}
+
+fn encode_record(path: &Path, record: &IdentityV1) -> Result<Vec<u8>, OpenError> {
+    codec::encode(Kind::Identity, IDENTITY_VERSION, record)
+        .map_err(|error| OpenError::io("write", &path.join(IDENTITY))(io::Error::other(error)))
+}

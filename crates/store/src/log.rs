@@ -1,0 +1,557 @@
+//! The log: what callers hold. Takes operations in order, hands them to the one writer,
+//! and reads.
+//!
+//! Answers for: every operation is queued in the order of the calls; entries are readable
+//! when `append` returns; a call never waits for the disk (but a read of old entries does,
+//! and a full queue makes callers wait). Must never report anything durable itself.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::backend::{LogBackend, LogRead};
+use crate::data_dir::DataDir;
+use crate::durable;
+use crate::error::{OpenError, StoreError};
+use crate::hard_state::{self, HardStateFile};
+use crate::layout;
+use crate::recover::{self, Image, Recovered, Refused};
+use crate::sled_backend::{self, SledBackend};
+use crate::tail::{Plan, Tail};
+use crate::writer::{Answer, Op, Writer, read_entries};
+
+/// Called once with the outcome of an operation, by the writer, in the order of submission.
+/// It must be quick, and must not call back into the log.
+pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// An entry: its index, and bytes that only the caller understands.
+pub type Entry = (u64, Arc<[u8]>);
+
+/// Operations that may wait for the writer; past it callers wait.
+const QUEUED_OPS_MAX: usize = 16_384;
+
+/// Where the writer does its work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// In a thread of its own, one barrier for all that is queued.
+    #[default]
+    Thread,
+    /// Inside each call, which then returns after its `Done`: for simulated time.
+    Inline,
+}
+
+/// How a log is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the writer works.
+    pub driver: Driver,
+    /// Bytes of the newest entries that are kept in memory for reads.
+    pub tail_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            driver: Driver::Thread,
+            tail_bytes_max: 32 * 1024 * 1024,
+        }
+    }
+}
+
+/// Hears of every barrier, from the writer.
+pub trait Observer: Send + Sync + 'static {
+    /// A barrier that covered `ops` writes took this long.
+    fn synced(&self, took: Duration, ops: usize);
+}
+
+/// What the callers and the writer share.
+pub(crate) struct Shared {
+    tail: Mutex<Tail>,
+    poison: OnceLock<Arc<str>>,
+    observer: RwLock<Option<Arc<dyn Observer>>>,
+    /// Gone after a close, so that the database can be.
+    reader: RwLock<Option<Arc<dyn LogRead>>>,
+}
+
+impl Shared {
+    pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poison.get().is_some()
+    }
+
+    pub(crate) fn poison(&self) -> Option<StoreError> {
+        self.poison.get().map(|cause| StoreError::Poisoned {
+            cause: Arc::clone(cause),
+        })
+    }
+
+    /// The first cause stays.
+    pub(crate) fn set_poison(&self, cause: Arc<str>) {
+        let _ = self.poison.set(cause);
+    }
+
+    pub(crate) fn observe(&self, took: Duration, ops: usize) {
+        let observer = self.observer.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(observer) = observer.as_ref() {
+            observer.synced(took, ops);
+        }
+    }
+
+    fn reader(&self) -> Result<Arc<dyn LogRead>, StoreError> {
+        let reader = self.reader.read().unwrap_or_else(PoisonError::into_inner);
+        reader.clone().ok_or(StoreError::Closed)
+    }
+}
+
+/// The way to the writer.
+enum Port {
+    Thread {
+        sender: SyncSender<Op>,
+        thread: JoinHandle<()>,
+    },
+    Inline(Box<Writer>),
+    Closed,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    /// Held while an operation enters the tail and the queue: one order for both.
+    port: Mutex<Port>,
+}
+
+/// A handle on the log; clones are the same log.
+#[derive(Clone)]
+pub struct LogStore {
+    inner: Arc<Inner>,
+}
+
+impl LogStore {
+    /// Opens the log of a data directory, makes it in a new one, and checks all of it.
+    ///
+    /// # Errors
+    /// When it is damaged or forgot something, cannot be opened, or this binary lacks the
+    /// durable sync. Nothing was changed then.
+    pub fn open(dir: &DataDir, options: Options) -> Result<(Self, Recovered), OpenError> {
+        let path = dir.path();
+        let there = (sled_backend::exists(path), hard_state::exists(path));
+        let sled_path = sled_backend::path(path);
+        match (dir.log_made(), there) {
+            (true, (false, _)) | (false, (false, true)) => {
+                return Err(OpenError::corrupt(&sled_path, "it is missing"));
+            }
+            (true, (true, false)) => {
+                return Err(OpenError::corrupt(path, "its file HARDSTATE is missing"));
+            }
+            (false, (false, false)) => {
+                sled_backend::create(path)?;
+                HardStateFile::create(path)?;
+            }
+            (false, (true, false)) => finish_creation(path, &options)?,
+            (_, (true, true)) => {}
+        }
+        let hard = HardStateFile::open(path)?;
+        let mut backend = SledBackend::open(path)?;
+        let image = checked_image(&sled_path, &backend, Some(&hard), &options)?;
+        // After the checks: a refused log is not written to.
+        if !probe(&mut backend).map_err(OpenError::io("write", &sled_path))? {
+            return Err(OpenError::BarrierNotLinked);
+        }
+        let opened = Self::start(Box::new(backend), Some(hard), &options, image)
+            .map_err(OpenError::io("write", &sled_path))?;
+        if !dir.log_made() {
+            dir.note_log_made()?;
+        }
+        Ok(opened)
+    }
+
+    /// Opens a log on any backend: for tests and simulations.
+    ///
+    /// # Errors
+    /// When the log is damaged or cannot be read.
+    pub fn open_with(
+        backend: Box<dyn LogBackend>,
+        hard: Option<HardStateFile>,
+        options: Options,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let path = hard
+            .as_ref()
+            .map_or("log".into(), |hard| hard.path().to_path_buf());
+        let image = checked_image(&path, backend.as_ref(), hard.as_ref(), &options)?;
+        Self::start(backend, hard, &options, image).map_err(OpenError::io("write", &path))
+    }
+
+    fn start(
+        backend: Box<dyn LogBackend>,
+        hard: Option<HardStateFile>,
+        options: &Options,
+        mut image: Image,
+    ) -> std::io::Result<(Self, Recovered)> {
+        let recovered = image.recovered();
+        let entries: VecDeque<_> = std::mem::take(&mut image.tail);
+        let purged = recovered.purged.clone();
+        let tail = Tail::new(entries, options.tail_bytes_max, purged, recovered.first);
+        let shared = Arc::new(Shared {
+            tail: Mutex::new(tail),
+            poison: OnceLock::new(),
+            observer: RwLock::new(None),
+            reader: RwLock::new(Some(backend.reader())),
+        });
+        let writer = Writer::new(backend, hard, Arc::clone(&shared), &image)?;
+        let port = match options.driver {
+            Driver::Inline => Port::Inline(Box::new(writer)),
+            Driver::Thread => {
+                let (sender, receiver) = sync_channel(QUEUED_OPS_MAX);
+                let thread = std::thread::Builder::new()
+                    .name("log-writer".to_owned())
+                    .spawn(move || run(writer, &receiver))?;
+                Port::Thread { sender, thread }
+            }
+        };
+        Ok((
+            Self {
+                inner: Arc::new(Inner {
+                    shared,
+                    port: Mutex::new(port),
+                }),
+            },
+            recovered,
+        ))
+    }
+
+    /// Adds entries, which must continue the log. They can be read when this returns;
+    /// `done` is called when they are durable.
+    pub fn append(&self, entries: Vec<Entry>, done: Done) {
+        self.inner.submit(|shared| {
+            let mut tail = shared.tail();
+            let accepted = shared
+                .poison()
+                .map_or(Ok(()), Err)
+                .and_then(|()| tail.check(&entries))
+                .and_then(|()| {
+                    entries
+                        .iter()
+                        .try_for_each(|(_, bytes)| layout::check_size(bytes))
+                });
+            match accepted {
+                Ok(()) => Op::Append {
+                    submission: tail.push(&entries),
+                    entries,
+                    done,
+                },
+                Err(error) => Op::Refused { error, done },
+            }
+        });
+    }
+
+    /// Stores the vote, behind everything submitted before. `done` is called when it is
+    /// durable both in the database and in the hard state.
+    pub fn save_vote(&self, vote: Vec<u8>, done: Done) {
+        let bytes_max = hard_state::VOTE_BYTES_MAX;
+        self.inner.submit(|_| {
+            if vote.len() > bytes_max {
+                let error = StoreError::TooLarge {
+                    what: "vote",
+                    bytes: vote.len(),
+                    bytes_max,
+                };
+                return Op::Refused { error, done };
+            }
+            Op::Vote { bytes: vote, done }
+        });
+    }
+
+    /// Notes the last committed log id. Not durable by itself; may come back older. Bytes
+    /// that are too many for one value (3 KiB) are dropped.
+    pub fn save_committed(&self, committed: Vec<u8>) {
+        if committed.len() <= MARKER_BYTES_MAX {
+            self.inner.submit(|_| Op::Committed(committed));
+        }
+    }
+
+    /// Removes all entries behind `last_kept`; with `None`, all.
+    pub fn truncate_after(&self, last_kept: Option<u64>) {
+        self.inner.submit(|shared| {
+            shared.tail().truncate_after(last_kept);
+            Op::Truncate { last_kept }
+        });
+    }
+
+    /// Forgets the entries up to `upto`: at once for readers, on disk bit by bit. The
+    /// marker may have 3 KiB; a longer one stops the log.
+    pub fn purge(&self, upto: u64, marker: Vec<u8>) {
+        self.inner.submit(|shared| {
+            if marker.len() > MARKER_BYTES_MAX {
+                shared.set_poison("a purge marker of more than 3 KiB".into());
+            } else {
+                shared.tail().purge(upto, &marker);
+            }
+            Op::Purge { upto, marker }
+        });
+    }
+
+    /// Reads entries from `start` on, without holes: at least one if it is there, then
+    /// while they fit into `bytes_max`. Old entries come from the disk: call it where
+    /// blocking is allowed.
+    ///
+    /// # Errors
+    /// When the log is stopped or closed, or what was read is not what was written.
+    pub fn read(
+        &self,
+        start: u64,
+        end_exclusive: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let shared = &self.inner.shared;
+        if let Some(error) = shared.poison() {
+            return Err(error);
+        }
+        let reader = shared.reader()?;
+        let plan = shared.tail().plan(start, end_exclusive, bytes_max);
+        let (upto, truncations) = match plan {
+            Plan::Nothing => return Ok(Vec::new()),
+            Plan::Here(entries) => return Ok(entries),
+            Plan::Database { upto, truncations } => (upto, truncations),
+        };
+        let found = read_entries(reader.as_ref(), start, upto - 1, bytes_max);
+        let tail = shared.tail();
+        let unchanged = tail.truncations() == truncations && tail.is_readable(start);
+        let found = match found {
+            Ok(found) if found.is_empty() && unchanged => {
+                return Err(StoreError::Corrupt {
+                    what: format!("entry {start} is missing"),
+                });
+            }
+            // Purged or truncated while it was read.
+            Err(_) if !unchanged => return Ok(Vec::new()),
+            found => found?,
+        };
+        let used: usize = found.iter().map(|(_, _, bytes)| bytes.len()).sum();
+        let mut entries: Vec<Entry> = found
+            .into_iter()
+            .map(|(index, _, bytes)| (index, bytes.into()))
+            .collect();
+        let reached = entries.last().is_some_and(|(index, _)| index + 1 == upto);
+        if reached && unchanged && upto < end_exclusive {
+            // The first of these must fit: `collect` alone would always give it.
+            let more = tail.collect(upto, end_exclusive, bytes_max.saturating_sub(used));
+            let fits = more
+                .first()
+                .is_some_and(|(_, bytes)| used + bytes.len() <= bytes_max);
+            entries.extend(more.into_iter().filter(|_| fits));
+        }
+        Ok(entries)
+    }
+
+    /// The purge marker, and the index of the last entry present.
+    #[must_use]
+    pub fn bounds(&self) -> (Option<(u64, Vec<u8>)>, Option<u64>) {
+        let tail = self.inner.shared.tail();
+        (tail.purged().cloned(), tail.last())
+    }
+
+    /// The last entry present. May read the disk right after a truncation.
+    #[must_use]
+    pub fn last_entry(&self) -> Option<Entry> {
+        let last = self.inner.shared.tail().last()?;
+        match self.read(last, last + 1, 0) {
+            Ok(entries) => entries.into_iter().next(),
+            Err(error) => {
+                tracing::error!(%error, index = last, "cannot read the last entry");
+                None
+            }
+        }
+    }
+
+    /// Whether a write or sync failed. Then every operation fails until the log is opened anew.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.inner.shared.is_poisoned()
+    }
+
+    /// Sets who hears of barriers.
+    pub fn set_observer(&self, observer: Arc<dyn Observer>) {
+        let mut place = self
+            .inner
+            .shared
+            .observer
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *place = Some(observer);
+    }
+
+    /// Bytes that the database takes on its disk; 0 when that cannot be told.
+    #[must_use]
+    pub fn size_on_disk(&self) -> u64 {
+        let reader = self.inner.shared.reader();
+        reader
+            .ok()
+            .and_then(|reader| reader.size_on_disk().ok())
+            .unwrap_or(0)
+    }
+
+    /// Does all that was submitted and closes the database. Other handles then get
+    /// [`StoreError::Closed`]. Must not be called from a `Done`.
+    pub fn close(self) {
+        self.inner.close();
+    }
+}
+
+/// Most bytes of a marker: with its envelope it must fit into one value.
+const MARKER_BYTES_MAX: usize = 3 * 1024;
+
+impl Inner {
+    fn submit(&self, make: impl FnOnce(&Shared) -> Op) {
+        let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
+        let op = make(&self.shared);
+        let answers = match &mut *port {
+            Port::Thread { sender, .. } => match sender.send(op) {
+                Ok(()) => Vec::new(),
+                Err(refused) => refuse(refused.0),
+            },
+            Port::Inline(writer) => {
+                writer.handle(op);
+                let answers = writer.settle();
+                while writer.has_purge_work() {
+                    writer.background(true);
+                }
+                writer.background(false);
+                answers
+            }
+            Port::Closed => refuse(op),
+        };
+        drop(port);
+        answer(answers);
+    }
+
+    fn close(&self) {
+        let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = std::mem::replace(&mut *port, Port::Closed);
+        drop(port);
+        let readers = self
+            .shared
+            .reader
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(readers);
+        match closed {
+            Port::Thread { sender, thread } => {
+                let _ = sender.send(Op::Close);
+                drop(sender);
+                if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                    tracing::error!("the log's writer panicked");
+                }
+            }
+            Port::Inline(mut writer) => {
+                let answers = writer.finish();
+                drop(writer);
+                answer(answers);
+            }
+            Port::Closed => {}
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn answer(answers: Vec<Answer>) {
+    for (done, result) in answers {
+        done(result);
+    }
+}
+
+fn refuse(op: Op) -> Vec<Answer> {
+    match op {
+        Op::Append { done, .. } | Op::Vote { done, .. } | Op::Refused { done, .. } => {
+            vec![(done, Err(StoreError::Closed))]
+        }
+        Op::Committed(_) | Op::Truncate { .. } | Op::Purge { .. } | Op::Close => Vec::new(),
+    }
+}
+
+/// The writer's thread. Ends with the close or when the last handle is gone.
+fn run(mut writer: Writer, queue: &Receiver<Op>) {
+    loop {
+        let first = if writer.has_purge_work() {
+            queue
+                .try_recv()
+                .map_err(|error| error == TryRecvError::Disconnected)
+        } else if let Some(wait) = writer.mark_due_in() {
+            queue
+                .recv_timeout(wait)
+                .map_err(|error| error == RecvTimeoutError::Disconnected)
+        } else {
+            queue.recv().map_err(|_| true)
+        };
+        let idle = first.is_err();
+        let mut ended = first.as_ref().err() == Some(&true);
+        let mut next = first.ok();
+        while let Some(op) = next {
+            if matches!(op, Op::Close) {
+                ended = true;
+                break;
+            }
+            writer.handle(op);
+            next = if writer.has_room() {
+                queue.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        if ended {
+            answer(writer.finish());
+            return;
+        }
+        answer(writer.settle());
+        writer.background(idle);
+    }
+}
+
+/// The database exists and the hard state does not: creation was cut short, unless there
+/// is something in the database.
+fn finish_creation(path: &std::path::Path, options: &Options) -> Result<(), OpenError> {
+    let backend = SledBackend::open(path)?;
+    let image = checked_image(&sled_backend::path(path), &backend, None, options)?;
+    if !image.is_empty() {
+        return Err(OpenError::corrupt(path, "its file HARDSTATE is missing"));
+    }
+    drop(backend);
+    HardStateFile::create(path)
+}
+
+fn checked_image(
+    path: &std::path::Path,
+    backend: &dyn LogBackend,
+    hard: Option<&HardStateFile>,
+    options: &Options,
+) -> Result<Image, OpenError> {
+    let hard = hard.map(HardStateFile::state);
+    recover::read_image(backend.reader().as_ref(), hard, options.tail_bytes_max).map_err(|why| {
+        match why {
+            Refused::Damaged(what) => OpenError::corrupt(path, what),
+            Refused::Read(error) if error.raw_os_error().is_some() => {
+                OpenError::io("read", path)(error)
+            }
+            Refused::Read(error) => OpenError::corrupt(path, error.to_string()),
+        }
+    })
+}
+
+/// Whether a flush of something new reaches the disk: sled skips a value that it has.
+fn probe(backend: &mut SledBackend) -> std::io::Result<bool> {
+    let mut fresh = [0u8; 16];
+    getrandom::fill(&mut fresh).map_err(std::io::Error::other)?;
+    durable::probe(|| {
+        backend.put(layout::PROBE, &fresh)?;
+        backend.barrier()
+    })
+}

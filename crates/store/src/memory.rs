@@ -1,0 +1,192 @@
+//! A backend without a disk, for simulations and tests: with power cuts and faults.
+//!
+//! Assumes one writer at a time. A clone is a handle on the same "disk", so a test can
+//! keep one, cut the power, and open the log again.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::{Bound, ControlFlow};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::backend::{LogBackend, LogRead, Visit};
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What goes wrong, and when. The default is nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Puts and deletes that still succeed; the ones after fail.
+    pub writes_left: Option<u64>,
+    /// Barriers that still succeed; the ones after fail.
+    pub barriers_left: Option<u64>,
+    /// What a failure looks like; `StorageFull` when not said.
+    pub error: Option<io::ErrorKind>,
+    /// How long a barrier takes.
+    pub barrier_delay: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What a read sees.
+    seen: Map,
+    /// What a power cut leaves at least.
+    durable: Map,
+    /// What came after the last barrier: a key, and a value or its removal.
+    unsynced: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    barriers: u64,
+    faults: Faults,
+}
+
+impl State {
+    fn write(&mut self, key: &[u8], value: Option<&[u8]>) -> io::Result<()> {
+        spend(&mut self.faults.writes_left, self.faults.error)?;
+        apply(&mut self.seen, key, value);
+        self.unsynced
+            .push((key.to_vec(), value.map(<[u8]>::to_vec)));
+        Ok(())
+    }
+}
+
+fn apply(map: &mut Map, key: &[u8], value: Option<&[u8]>) {
+    match value {
+        Some(value) => drop(map.insert(key.to_vec(), value.to_vec())),
+        None => drop(map.remove(key)),
+    }
+}
+
+fn spend(left: &mut Option<u64>, error: Option<io::ErrorKind>) -> io::Result<()> {
+    match left {
+        Some(0) => Err(error.unwrap_or(io::ErrorKind::StorageFull).into()),
+        Some(count) => {
+            *count -= 1;
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// A database in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    state: Arc<Mutex<State>>,
+}
+
+impl Memory {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what goes wrong from here on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.lock().faults = faults;
+    }
+
+    /// Number of barriers that succeeded.
+    #[must_use]
+    pub fn barriers(&self) -> u64 {
+        self.lock().barriers
+    }
+
+    /// Number of writes since the last barrier.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.lock().unsynced.len()
+    }
+
+    /// The disk as a power cut at this moment may leave it: with the first `kept` writes
+    /// after the last barrier, and without those that follow.
+    #[must_use]
+    pub fn after_power_cut(&self, kept: usize) -> Self {
+        let state = self.lock();
+        let mut map = state.durable.clone();
+        for (key, value) in state.unsynced.iter().take(kept) {
+            apply(&mut map, key, value.as_deref());
+        }
+        let state = State {
+            seen: map.clone(),
+            durable: map,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// All pairs, for tests that damage them.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.lock()
+            .seen
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    }
+
+    /// Changes a pair as bit rot would, unseen by anyone; `None` removes it.
+    pub fn damage(&self, key: &[u8], value: Option<&[u8]>) {
+        let mut state = self.lock();
+        apply(&mut state.seen, key, value);
+        apply(&mut state.durable, key, value);
+    }
+}
+
+impl LogBackend for Memory {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.lock().write(key, Some(value))
+    }
+
+    fn delete(&mut self, key: &[u8]) -> io::Result<()> {
+        self.lock().write(key, None)
+    }
+
+    fn barrier(&mut self) -> io::Result<()> {
+        let delay = self.lock().faults.barrier_delay;
+        if !delay.is_zero() {
+            std::thread::sleep(delay);
+        }
+        let mut state = self.lock();
+        let state = &mut *state;
+        spend(&mut state.faults.barriers_left, state.faults.error)?;
+        for (key, value) in state.unsynced.drain(..) {
+            apply(&mut state.durable, &key, value.as_deref());
+        }
+        state.barriers += 1;
+        Ok(())
+    }
+
+    fn reader(&self) -> Arc<dyn LogRead> {
+        Arc::new(self.clone())
+    }
+}
+
+impl LogRead for Memory {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> io::Result<()> {
+        if from >= to {
+            return Ok(());
+        }
+        let state = self.lock();
+        let range = (Bound::Included(from), Bound::Excluded(to));
+        for (key, value) in state.seen.range::<[u8], _>(range) {
+            if let ControlFlow::Break(()) = visit(key, value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn size_on_disk(&self) -> io::Result<u64> {
+        Ok(self
+            .lock()
+            .seen
+            .iter()
+            .map(|(key, value)| (key.len() + value.len()) as u64)
+            .sum())
+    }
+}

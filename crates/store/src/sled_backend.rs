@@ -1,0 +1,214 @@
+//! sled as a [`LogBackend`]: one database, its default tree, made and opened with care.
+//!
+//! Answers for the parts of the open sequence that are sled's (`raft-storage.md` 2.4): a
+//! new database appears under its name only when it is whole and durable, and a panic
+//! inside sled is a verdict on the disk, not the end of the process. Must never give out a
+//! value above [`VALUE_BYTES_MAX`]: larger ones make sled write side files without a sync.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::backend::{LogBackend, LogRead, Visit};
+use crate::durable;
+use crate::error::OpenError;
+use crate::files;
+
+/// Largest value that is put into sled, bytes.
+pub(crate) const VALUE_BYTES_MAX: usize = 4096;
+
+const NAME: &str = "sled";
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// sled's own thread; it is the only one that gives back space.
+const BACKGROUND_FLUSH_MS: u64 = 500;
+/// sled gives up its lock some milliseconds after the last handle is dropped.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
+/// The open database.
+pub(crate) struct SledBackend {
+    db: sled::Db,
+    /// Our own descriptor of sled's file: the system reports a failed write-back to each
+    /// descriptor once, so sled's background thread cannot swallow it for this one.
+    file: File,
+}
+
+/// Whether there is a database in the data directory.
+pub(crate) fn exists(dir: &Path) -> bool {
+    dir.join(NAME).exists()
+}
+
+/// Where the database of a data directory is.
+pub(crate) fn path(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
+/// Makes an empty database under a temporary name and moves it into place. A crash in the
+/// first writes of a new database can leave it unopenable; here it leaves only litter.
+pub(crate) fn create(dir: &Path) -> Result<(), OpenError> {
+    let temporary = dir.join(format!("{NAME}{}", files::TEMPORARY_SUFFIX));
+    if temporary.exists() {
+        fs::remove_dir_all(&temporary).map_err(OpenError::io("remove", &temporary))?;
+    }
+    let db = open_db(&temporary)?;
+    db.flush().map_err(|error| from_sled(&temporary, error))?;
+    drop(db);
+    sync_tree(&temporary)
+        .and_then(|()| fs::rename(&temporary, path(dir)))
+        .and_then(|()| files::sync_dir(dir))
+        .map_err(OpenError::io("create", &path(dir)))
+}
+
+fn sync_tree(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_tree(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    files::sync_dir(dir)
+}
+
+impl SledBackend {
+    /// Opens the database of a data directory.
+    pub(crate) fn open(dir: &Path) -> Result<Self, OpenError> {
+        let path = path(dir);
+        remove_unfinished_snapshots(&path).map_err(OpenError::io("clean", &path))?;
+        if !path.join("db").is_file() {
+            return Err(OpenError::corrupt(&path, "its file `db` is missing"));
+        }
+        let db = open_db(&path)?;
+        // sled syncs neither the directory nor the one above.
+        files::sync_dir(&path)
+            .and_then(|()| files::sync_dir(dir))
+            .map_err(OpenError::io("sync", &path))?;
+        let file = File::open(path.join("db")).map_err(OpenError::io("open", &path))?;
+        Ok(Self { db, file })
+    }
+}
+
+/// sled takes a leftover `snap.*.generating` for its newest snapshot and then refuses to
+/// open (spacejam/sled#1527); without the file it opens.
+fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn open_db(path: &Path) -> Result<sled::Db, OpenError> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        let config = sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(Some(BACKGROUND_FLUSH_MS));
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()))
+            .map_err(|_| OpenError::corrupt(path, "sled panicked while opening it"))?;
+        match opened {
+            Ok(db) => return Ok(db),
+            Err(error) if is_lock(&error) => {
+                if Instant::now() >= deadline {
+                    return Err(OpenError::InUse {
+                        path: path.to_path_buf(),
+                    });
+                }
+                std::thread::sleep(LOCK_RETRY);
+            }
+            Err(error) => return Err(from_sled(path, error)),
+        }
+    }
+}
+
+fn is_lock(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
+}
+
+fn from_sled(path: &Path, error: sled::Error) -> OpenError {
+    match error {
+        sled::Error::Io(source) if is_of_the_system(&source) => OpenError::io("open", path)(source),
+        sled::Error::Io(_)
+        | sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_)
+        | sled::Error::Corruption { .. } => OpenError::corrupt(path, error.to_string()),
+    }
+}
+
+/// sled wraps its own complaints about content in I/O errors; only an error with a number
+/// comes from the system.
+fn is_of_the_system(error: &io::Error) -> bool {
+    error.raw_os_error().is_some() || error.kind() == io::ErrorKind::StorageFull
+}
+
+/// Runs a call into sled; a panic becomes an error.
+fn guarded<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> io::Result<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(io::Error::from),
+        Err(_) => Err(io::Error::other("sled panicked")),
+    }
+}
+
+impl LogBackend for SledBackend {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        debug_assert!(value.len() <= VALUE_BYTES_MAX);
+        guarded(|| self.db.insert(key, value).map(drop))
+    }
+
+    fn delete(&mut self, key: &[u8]) -> io::Result<()> {
+        guarded(|| self.db.remove(key).map(drop))
+    }
+
+    fn barrier(&mut self) -> io::Result<()> {
+        guarded(|| self.db.flush().map(drop))?;
+        if durable::failed() {
+            return Err(io::Error::other("an earlier sync of the log failed"));
+        }
+        Ok(())
+    }
+
+    fn deep_barrier(&mut self) -> io::Result<()> {
+        self.barrier()?;
+        self.file.sync_data()
+    }
+
+    fn reader(&self) -> Arc<dyn LogRead> {
+        Arc::new(SledReader {
+            db: self.db.clone(),
+        })
+    }
+}
+
+struct SledReader {
+    db: sled::Db,
+}
+
+impl LogRead for SledReader {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> io::Result<()> {
+        if from >= to {
+            return Ok(());
+        }
+        let mut pairs = guarded(|| Ok(self.db.range(from..to)))?;
+        while let Some((key, value)) = guarded(|| pairs.next().transpose())? {
+            if let ControlFlow::Break(()) = visit(&key, &value)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn size_on_disk(&self) -> io::Result<u64> {
+        guarded(|| self.db.size_on_disk())
+    }
+}

@@ -1,0 +1,520 @@
+//! The one writer of the log: takes operations in order and makes them durable in groups.
+//!
+//! Answers for: a caller hears of success only AFTER the barrier (and, for a vote, the
+//! hard state) that covers its operation, in the order of submission. Must never let more
+//! than 512 operations or 64 KiB wait for a barrier, go on after a failure, or retry one.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::backend::{LogBackend, LogRead};
+use crate::error::StoreError;
+use crate::hard_state::{HardStateFile, Mark, NumberedVote};
+use crate::layout::{self, Assembly, CHAIN_START, Link, PartKey, Purged};
+use crate::log::{Done, Entry, Shared};
+use crate::recover::{self, Image};
+
+/// Most operations on the database between two barriers.
+const OPS_MAX: usize = 512;
+/// Most bytes put into the database between two barriers.
+const BYTES_MAX: usize = 64 * 1024;
+/// Keys removed at a time from the purged head of the log.
+const PURGE_SLICE_KEYS: usize = 64;
+/// Busy rounds after which a purge slice is done although there is other work.
+const PURGE_EVERY_ROUNDS: u32 = 16;
+/// How old the hard state's mark of the last entry may become.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+
+/// One operation, in the order of submission.
+pub(crate) enum Op {
+    Append {
+        entries: Vec<Entry>,
+        submission: u64,
+        done: Done,
+    },
+    Vote {
+        bytes: Vec<u8>,
+        done: Done,
+    },
+    Committed(Vec<u8>),
+    Truncate {
+        last_kept: Option<u64>,
+    },
+    Purge {
+        upto: u64,
+        marker: Vec<u8>,
+    },
+    /// Refused before it came here; answered in its turn.
+    Refused {
+        error: StoreError,
+        done: Done,
+    },
+    Close,
+}
+
+/// An answer that is due.
+pub(crate) type Answer = (Done, Result<(), StoreError>);
+
+pub(crate) struct Writer {
+    backend: Box<dyn LogBackend>,
+    reader: Arc<dyn LogRead>,
+    hard: Option<HardStateFile>,
+    shared: Arc<Shared>,
+    /// The last entry and the checksum of the chain up to it.
+    last: Option<(u64, u32)>,
+    chain: u32,
+    purged: Option<u64>,
+    start: Option<u64>,
+    vote_number: u64,
+    /// A vote that is in the database but not yet in the hard state.
+    vote_unmarked: Option<NumberedVote>,
+    /// Operations that wait for the next barrier before they are answered.
+    waiting: Vec<Answer>,
+    unsynced_ops: usize,
+    unsynced_bytes: usize,
+    /// A barrier had to come before the group was complete.
+    group_full: bool,
+    /// Where to go on with the removal of purged entries.
+    purge_from: Option<u64>,
+    rounds_since_purge: u32,
+    marked_at: Instant,
+}
+
+impl Writer {
+    /// Takes over a log that was read and checked, and removes what a crash left unfinished.
+    pub(crate) fn new(
+        backend: Box<dyn LogBackend>,
+        hard: Option<HardStateFile>,
+        shared: Arc<Shared>,
+        image: &Image,
+    ) -> io::Result<Self> {
+        let marked_vote = hard.as_ref().and_then(|hard| hard.state().vote.as_ref());
+        let vote = image.vote.as_ref();
+        let mut writer = Self {
+            reader: backend.reader(),
+            backend,
+            shared,
+            last: image.last.map(|(index, link)| (index, link.crc)),
+            chain: recover::chain_end(image),
+            purged: image.purged.as_ref().map(|purged| purged.upto),
+            start: image.start,
+            vote_number: vote.map_or(0, |vote| vote.number),
+            vote_unmarked: vote.filter(|vote| Some(*vote) != marked_vote).cloned(),
+            hard,
+            waiting: Vec::new(),
+            unsynced_ops: 0,
+            unsynced_bytes: 0,
+            group_full: false,
+            purge_from: image.purge_unfinished.then_some(0),
+            rounds_since_purge: 0,
+            marked_at: Instant::now(),
+        };
+        for key in image.torn.iter().rev() {
+            writer.delete(&key.bytes())?;
+        }
+        // A process that was killed leaves writes that were read here but never synced, and
+        // the database knows nothing of them: only the deep barrier covers these.
+        writer.backend.deep_barrier()?;
+        writer.mark(true)?;
+        Ok(writer)
+    }
+
+    /// Whether the group of operations may still grow.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.group_full
+    }
+
+    /// Whether there is something to do without being asked.
+    pub(crate) fn has_purge_work(&self) -> bool {
+        self.purge_from.is_some() && !self.shared.is_poisoned()
+    }
+
+    /// How long the thread may sleep before the mark is due; `None` when it is up to date.
+    pub(crate) fn mark_due_in(&self) -> Option<Duration> {
+        let stale = !self.shared.is_poisoned() && self.mark_is_stale();
+        stale.then(|| MARK_EVERY.saturating_sub(self.marked_at.elapsed()))
+    }
+
+    /// Does one operation, without making it durable.
+    pub(crate) fn handle(&mut self, op: Op) {
+        if let Some(error) = self.shared.poison() {
+            if let Op::Append { done, .. } | Op::Vote { done, .. } | Op::Refused { done, .. } = op {
+                self.waiting.push((done, Err(error)));
+            }
+            return;
+        }
+        let result = match op {
+            Op::Append {
+                entries,
+                submission,
+                done,
+            } => {
+                self.waiting.push((done, Ok(())));
+                self.append(&entries, submission)
+            }
+            Op::Vote { bytes, done } => {
+                self.waiting.push((done, Ok(())));
+                self.vote(bytes)
+            }
+            Op::Committed(bytes) => layout::seal_committed(&bytes)
+                .map_err(io::Error::other)
+                .and_then(|value| self.put(layout::COMMITTED, &value)),
+            Op::Truncate { last_kept } => self.truncate_after(last_kept),
+            Op::Purge { upto, marker } => self.purge(upto, marker),
+            Op::Refused { error, done } => {
+                self.waiting.push((done, Err(error)));
+                Ok(())
+            }
+            Op::Close => Ok(()),
+        };
+        self.poison_on("write", result);
+    }
+
+    /// Ends a group: one barrier for everything in it. Gives the answers, in order.
+    pub(crate) fn settle(&mut self) -> Vec<Answer> {
+        self.group_full = false;
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        if !self.shared.is_poisoned() {
+            let result = self.barrier().and_then(|()| self.mark_vote());
+            self.poison_on("sync", result);
+        }
+        let mut answers = std::mem::take(&mut self.waiting);
+        if let Some(error) = self.shared.poison() {
+            // One that was refused keeps its own reason.
+            for (_, result) in answers.iter_mut().filter(|(_, result)| result.is_ok()) {
+                *result = Err(error.clone());
+            }
+        }
+        answers
+    }
+
+    /// Work that nobody waits for: the purge and the mark. Called after the answers.
+    pub(crate) fn background(&mut self, idle: bool) {
+        if self.shared.is_poisoned() {
+            return;
+        }
+        self.rounds_since_purge += 1;
+        let result = if idle || self.rounds_since_purge >= PURGE_EVERY_ROUNDS {
+            self.rounds_since_purge = 0;
+            self.purge_slice()
+        } else {
+            Ok(())
+        };
+        let result = result.and_then(|()| self.mark(false));
+        self.poison_on("write", result);
+    }
+
+    /// The last work before the database is closed.
+    pub(crate) fn finish(&mut self) -> Vec<Answer> {
+        let answers = self.settle();
+        if !self.shared.is_poisoned() {
+            let result = self.barrier().and_then(|()| self.mark(true));
+            self.poison_on("sync", result);
+        }
+        answers
+    }
+
+    fn poison_on(&self, action: &str, result: io::Result<()>) {
+        if let Err(error) = result {
+            tracing::error!(%error, action, "log stopped: the disk refused");
+            self.shared
+                .set_poison(format!("cannot {action} the log: {error}").into());
+        }
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.backend.put(key, value)?;
+        self.spend(key.len() + value.len())
+    }
+
+    fn delete(&mut self, key: &[u8]) -> io::Result<()> {
+        self.backend.delete(key)?;
+        self.spend(key.len())
+    }
+
+    fn spend(&mut self, bytes: usize) -> io::Result<()> {
+        self.unsynced_ops += 1;
+        self.unsynced_bytes += bytes;
+        if self.unsynced_ops >= OPS_MAX || self.unsynced_bytes >= BYTES_MAX {
+            self.group_full = true;
+            self.barrier()?;
+        }
+        Ok(())
+    }
+
+    fn barrier(&mut self) -> io::Result<()> {
+        if self.unsynced_ops == 0 {
+            return Ok(());
+        }
+        let started = Instant::now();
+        self.backend.barrier()?;
+        self.shared.observe(started.elapsed(), self.unsynced_ops);
+        self.unsynced_ops = 0;
+        self.unsynced_bytes = 0;
+        Ok(())
+    }
+
+    fn append(&mut self, entries: &[Entry], submission: u64) -> io::Result<()> {
+        for (index, bytes) in entries {
+            if self.last.is_none() {
+                self.begin_at(*index)?;
+            }
+            let link = Link::of(*index, self.chain, bytes);
+            for (key, value) in layout::parts(*index, link, bytes) {
+                self.put(&key.bytes(), &value)?;
+            }
+            self.chain = link.crc;
+            self.last = Some((*index, link.crc));
+        }
+        self.shared.tail().mark_written(submission);
+        Ok(())
+    }
+
+    /// Notes where an empty log begins when that is not right behind what was purged, so
+    /// that at open a missing head is told from one that never was.
+    fn begin_at(&mut self, index: u64) -> io::Result<()> {
+        let behind_purged = self.purged.map_or(0, |upto| upto.saturating_add(1));
+        if index != behind_purged.max(self.start.unwrap_or(0)) {
+            let value = layout::encode_start(index).map_err(io::Error::other)?;
+            self.put(layout::START, &value)?;
+            self.start = Some(index);
+        }
+        Ok(())
+    }
+
+    fn vote(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        self.vote_number += 1;
+        let vote = NumberedVote {
+            number: self.vote_number,
+            bytes,
+        };
+        self.put(
+            layout::VOTE,
+            &layout::encode_vote(&vote).map_err(io::Error::other)?,
+        )?;
+        self.vote_unmarked = Some(vote);
+        Ok(())
+    }
+
+    fn truncate_after(&mut self, last_kept: Option<u64>) -> io::Result<()> {
+        let keep = last_kept.max(self.purged);
+        let Some((last, _)) = self.last.filter(|(last, _)| Some(*last) > keep) else {
+            return Ok(());
+        };
+        let kept = match keep {
+            Some(index) if keep > self.purged => self.read_link(index)?,
+            Some(_) | None => None,
+        };
+        self.lower_mark(keep, kept)?;
+        let lowest = keep.map_or(0, |keep| keep + 1).max(self.start.unwrap_or(0));
+        for index in (lowest..=last).rev() {
+            let keys = self.keys(index, index, usize::MAX)?;
+            for key in keys.into_iter().rev() {
+                self.delete(&key.bytes())?;
+            }
+        }
+        self.last = keep.and_then(|index| Some((index, kept?.crc)));
+        self.chain = kept.map_or(CHAIN_START, |link| link.crc);
+        Ok(())
+    }
+
+    /// BEFORE entries go, the hard state must no longer vouch for them.
+    fn lower_mark(&mut self, keep: Option<u64>, kept: Option<Link>) -> io::Result<()> {
+        let Some(hard) = &mut self.hard else {
+            return Ok(());
+        };
+        if hard
+            .state()
+            .mark
+            .is_none_or(|mark| Some(mark.index) <= keep)
+        {
+            return Ok(());
+        }
+        let mark = keep.map(|index| Mark {
+            index,
+            crc: kept.map(|link| link.crc),
+        });
+        hard.update(|state| state.mark = mark)
+    }
+
+    fn purge(&mut self, upto: u64, marker: Vec<u8>) -> io::Result<()> {
+        if self.purged.is_some_and(|purged| purged >= upto) {
+            return Ok(());
+        }
+        let value = layout::encode_purged(&Purged { upto, marker }).map_err(io::Error::other)?;
+        self.put(layout::PURGED, &value)?;
+        self.purged = Some(upto);
+        self.purge_from.get_or_insert(0);
+        if self.last.is_some_and(|(last, _)| last <= upto) {
+            self.last = None;
+            self.chain = CHAIN_START;
+        }
+        Ok(())
+    }
+
+    /// Removes some purged entries, lowest first, and closes the window behind itself.
+    pub(crate) fn purge_slice(&mut self) -> io::Result<()> {
+        let (Some(from), Some(upto)) = (self.purge_from, self.purged) else {
+            return Ok(());
+        };
+        let keys = self.keys(from, upto, PURGE_SLICE_KEYS)?;
+        for key in &keys {
+            self.delete(&key.bytes())?;
+        }
+        self.purge_from = match keys.last() {
+            Some(last) if keys.len() == PURGE_SLICE_KEYS => Some(last.index),
+            Some(_) | None => None,
+        };
+        self.barrier()
+    }
+
+    fn keys(&self, first: u64, last: u64, count_max: usize) -> io::Result<Vec<PartKey>> {
+        let mut keys = Vec::new();
+        let from = PartKey::first(first).bytes();
+        self.reader
+            .scan(&from, &layout::after(last), &mut |key, _| {
+                keys.extend(PartKey::parse(key));
+                Ok(if keys.len() < count_max {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                })
+            })?;
+        Ok(keys)
+    }
+
+    fn read_link(&self, index: u64) -> io::Result<Option<Link>> {
+        let entries = read_entries(self.reader.as_ref(), index, index, 0)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok(entries.into_iter().next().map(|(_, link, _)| link))
+    }
+
+    fn mark_vote(&mut self) -> io::Result<()> {
+        if self.vote_unmarked.is_some() {
+            self.mark(true)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn mark_is_stale(&self) -> bool {
+        let wanted = self.last.map(|(index, crc)| Mark {
+            index,
+            crc: Some(crc),
+        });
+        self.hard.as_ref().is_some_and(|hard| {
+            let state = hard.state();
+            (wanted.is_some() && state.mark != wanted)
+                || state.purged != self.purged
+                || self.vote_unmarked.is_some()
+        })
+    }
+
+    /// Writes the hard state if it is stale, and it is time or `at_once`.
+    fn mark(&mut self, at_once: bool) -> io::Result<()> {
+        if !self.mark_is_stale() || (!at_once && self.marked_at.elapsed() < MARK_EVERY) {
+            return Ok(());
+        }
+        // The hard state vouches for what is durable, so the barrier comes BEFORE it; the
+        // deep one, since this is rare.
+        self.backend.deep_barrier()?;
+        self.unsynced_ops = 0;
+        self.unsynced_bytes = 0;
+        let mark = self.last.map(|(index, crc)| Mark {
+            index,
+            crc: Some(crc),
+        });
+        let (purged, vote) = (self.purged, self.vote_unmarked.take());
+        if let Some(hard) = &mut self.hard {
+            hard.update(|state| {
+                state.mark = mark.or(state.mark);
+                state.purged = purged;
+                state.vote = vote.or(state.vote.take());
+            })?;
+        }
+        self.marked_at = Instant::now();
+        Ok(())
+    }
+}
+
+/// Reads whole, checked entries from the database: contiguous from `first`, at least one if
+/// it is there, then while they fit into `bytes_max`.
+pub(crate) fn read_entries(
+    reader: &dyn LogRead,
+    first: u64,
+    last: u64,
+    bytes_max: usize,
+) -> Result<Vec<(u64, Link, Vec<u8>)>, StoreError> {
+    let mut gathered = Gathered {
+        entries: Vec::new(),
+        left: bytes_max,
+        next: first,
+        open: None,
+    };
+    let mut misfit = None;
+    let from = PartKey::first(first).bytes();
+    reader
+        .scan(&from, &layout::after(last), &mut |key, value| {
+            Ok(gathered.visit(key, value).unwrap_or_else(|why| {
+                misfit = Some(why);
+                ControlFlow::Break(())
+            }))
+        })
+        .map_err(|error| StoreError::Read {
+            cause: error.to_string(),
+        })?;
+    if misfit.is_none() {
+        misfit = gathered.close().err();
+    }
+    match misfit {
+        Some(why) if gathered.entries.is_empty() => Err(StoreError::Corrupt { what: why.0 }),
+        // A later entry may just be being truncated: the caller comes back for it.
+        Some(_) | None => Ok(gathered.entries),
+    }
+}
+
+struct Gathered {
+    entries: Vec<(u64, Link, Vec<u8>)>,
+    left: usize,
+    next: u64,
+    open: Option<Assembly>,
+}
+
+impl Gathered {
+    fn visit(&mut self, key: &[u8], value: &[u8]) -> Result<ControlFlow<()>, layout::Misfit> {
+        let Some(key) = PartKey::parse(key) else {
+            return Ok(ControlFlow::Break(()));
+        };
+        if let Some(assembly) = &mut self.open
+            && assembly.index == key.index
+        {
+            assembly.push(key, value)?;
+            return Ok(ControlFlow::Continue(()));
+        }
+        if !self.close()? || key.index != self.next {
+            return Ok(ControlFlow::Break(()));
+        }
+        self.open = Some(Assembly::begin(key, value)?);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Takes the entry that was being read; gives whether there is room for another.
+    fn close(&mut self) -> Result<bool, layout::Misfit> {
+        let Some(assembly) = self.open.take() else {
+            return Ok(true);
+        };
+        let index = assembly.index;
+        let (link, bytes) = assembly.finish()?;
+        if !self.entries.is_empty() && bytes.len() > self.left {
+            return Ok(false);
+        }
+        self.left = self.left.saturating_sub(bytes.len());
+        self.next = index + 1;
+        self.entries.push((index, link, bytes));
+        Ok(self.left > 0)
+    }
+}
