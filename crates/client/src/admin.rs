@@ -1,0 +1,195 @@
+//! The calls of the admin listener, typed.
+//!
+//! Answers for: which of them may be repeated. A create and a rotate always carry an idempotency
+//! key, so that a repeat cannot make a second secret.
+
+use fluxgate_api::cluster::{AddNode, ClusterChange, ClusterView, HandOver};
+use fluxgate_api::keys::{
+    CreateKey, CreatedKey, KeyList, KeyRecord, ListQuery, RotateKey, UpdateKey, WriteAnswer,
+};
+use fluxgate_api::paths::{self, header};
+use fluxgate_api::usage::{AuditList, AuditQuery, Usage, Whoami};
+use fluxgate_types::KeyId;
+use reqwest::Method;
+
+use crate::transport::{Call, Repeat};
+use crate::{Client, Error};
+
+impl Client {
+    /// Makes a key. Without an idempotency key of the caller's it draws one.
+    ///
+    /// # Errors
+    /// [`Error::AnswerLost`] when the key was made and its answer lost; else as every call.
+    pub async fn create_key(
+        &self,
+        key: &CreateKey,
+        idempotency_key: Option<&str>,
+    ) -> Result<CreatedKey, Error> {
+        let call = Call::new(Method::POST, paths::KEYS, Repeat::Harmless)
+            .header(header::IDEMPOTENCY_KEY, idempotency(idempotency_key)?)
+            .json(key)?;
+        self.ask(&call).await
+    }
+
+    /// One page of keys.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn list_keys(&self, query: &ListQuery) -> Result<KeyList, Error> {
+        let call = Call::get(paths::KEYS)
+            .query("owner", query.owner.as_ref())
+            .query("search", query.search.as_ref())
+            .query("status", query.status)
+            .query("limit", query.limit)
+            .query("cursor", query.cursor.as_ref());
+        self.ask(&call).await
+    }
+
+    /// A key's record.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn read_key(&self, id: KeyId) -> Result<KeyRecord, Error> {
+        self.ask(&Call::get(paths::key(id))).await
+    }
+
+    /// Changes a key. With `revision` it must still be at that revision.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn update_key(
+        &self,
+        id: KeyId,
+        change: &UpdateKey,
+        revision: Option<u64>,
+    ) -> Result<WriteAnswer, Error> {
+        // A guarded change that was done would be told 412 when repeated, as if somebody else
+        // had been first.
+        let repeat = match revision {
+            Some(_) => Repeat::IfNotDone,
+            None => Repeat::Harmless,
+        };
+        let mut call = Call::new(Method::PATCH, paths::key(id), repeat).json(change)?;
+        if let Some(revision) = revision {
+            call = call.header("if-match", format!("\"{revision}\""));
+        }
+        self.ask(&call).await
+    }
+
+    /// Gives a key a new secret. Without an idempotency key of the caller's it draws one.
+    ///
+    /// # Errors
+    /// [`Error::AnswerLost`] when the secret was made and its answer lost; else as every call.
+    pub async fn rotate_key(
+        &self,
+        id: KeyId,
+        rotate: &RotateKey,
+        idempotency_key: Option<&str>,
+    ) -> Result<CreatedKey, Error> {
+        let call = Call::new(Method::POST, paths::key_rotate(id), Repeat::Harmless)
+            .header(header::IDEMPOTENCY_KEY, idempotency(idempotency_key)?)
+            .json(rotate)?;
+        self.ask(&call).await
+    }
+
+    /// Revokes a key for good.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn revoke_key(&self, id: KeyId) -> Result<WriteAnswer, Error> {
+        let call = Call::new(Method::DELETE, paths::key(id), Repeat::Harmless);
+        self.ask(&call).await
+    }
+
+    /// What a key has spent.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn read_usage(&self, id: KeyId) -> Result<Usage, Error> {
+        self.ask(&Call::get(paths::key_usage(id))).await
+    }
+
+    /// One page of what was done.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn list_audit(&self, query: &AuditQuery) -> Result<AuditList, Error> {
+        let call = Call::get(paths::AUDIT)
+            .query("limit", query.limit)
+            .query("cursor", query.cursor.as_ref());
+        self.ask(&call).await
+    }
+
+    /// Which credential this client presents.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn whoami(&self) -> Result<Whoami, Error> {
+        self.ask(&Call::get(paths::WHOAMI)).await
+    }
+
+    /// The cluster, as the node that answers sees it.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn read_cluster(&self) -> Result<ClusterView, Error> {
+        self.ask(&Call::get(paths::CLUSTER)).await
+    }
+
+    /// Takes a node into the cluster.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn add_node(&self, node: &AddNode) -> Result<ClusterChange, Error> {
+        let call = Call::new(Method::POST, paths::CLUSTER_NODES, Repeat::Harmless).json(node)?;
+        self.ask(&call).await
+    }
+
+    /// Lets a node go.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn remove_node(&self, id: u64) -> Result<ClusterChange, Error> {
+        // Repeated after it was done it would be told 404, as if it had never been there.
+        let call = Call::new(Method::DELETE, paths::cluster_node(id), Repeat::IfNotDone);
+        self.ask(&call).await
+    }
+
+    /// Hands leadership over.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn hand_over(&self, hand_over: HandOver) -> Result<ClusterChange, Error> {
+        // Repeated without a name it would move on from the new leader.
+        let repeat = match hand_over.to {
+            Some(_) => Repeat::Harmless,
+            None => Repeat::IfNotDone,
+        };
+        let call = Call::new(Method::POST, paths::CLUSTER_LEADER, repeat).json(&hand_over)?;
+        self.ask(&call).await
+    }
+
+    /// The metrics of the node that answers, Prometheus text.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn metrics(&self) -> Result<String, Error> {
+        let answer = self.send(&Call::get(paths::METRICS)).await?;
+        if answer.is_success() {
+            Ok(String::from_utf8_lossy(&answer.body).into_owned())
+        } else {
+            Err(answer.refused())
+        }
+    }
+}
+
+/// The caller's idempotency key, or 128 random bits.
+fn idempotency(given: Option<&str>) -> Result<String, Error> {
+    if let Some(given) = given {
+        return Ok(given.to_owned());
+    }
+    let mut random = [0u8; 16];
+    getrandom::fill(&mut random)
+        .map_err(|error| Error::unexpected(None, format!("no randomness: {error}")))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(random)))
+}

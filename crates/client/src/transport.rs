@@ -1,0 +1,290 @@
+//! One call: which node is asked, how long, and whether once more.
+//!
+//! Answers for: that a call which is not harmless when repeated is sent again only when it
+//! surely was not done: the connection was never made, or the node said so. Pauses double from
+//! `PAUSE_MIN` to `PAUSE_MAX` after each round of all nodes and end with the deadline.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fluxgate_api::{ErrorBody, ErrorCode};
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::error::{Error, chain};
+use crate::{Client, Token};
+
+/// The first pause between rounds.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause between rounds.
+const PAUSE_MAX: Duration = Duration::from_millis(800);
+/// Rounds after which a cluster of which no node can be connected to counts as gone. An
+/// election makes nodes refuse, it does not close their ports.
+const ROUNDS_UNCONNECTED_MAX: u32 = 5;
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// When a call may be sent once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Always: it changes nothing, or the same thing twice is the same as once.
+    Harmless,
+    /// Only when it surely was not done.
+    IfNotDone,
+}
+
+/// What a call presents in `Authorization`.
+#[derive(Clone, Debug)]
+pub(crate) enum Present {
+    /// The client's own token, if it has one.
+    Own,
+    /// A key to be judged.
+    Key(Token),
+    /// Nothing.
+    Nothing,
+}
+
+/// A call, ready to be sent to any node.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) present: Present,
+    pub(crate) repeat: Repeat,
+}
+
+impl Call {
+    pub(crate) fn new(method: Method, path: impl Into<String>, repeat: Repeat) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: None,
+            present: Present::Own,
+            repeat,
+        }
+    }
+
+    pub(crate) fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path, Repeat::Harmless)
+    }
+
+    pub(crate) fn json<T: Serialize>(mut self, body: &T) -> Result<Self, Error> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| Error::unexpected(None, format!("cannot write JSON: {error}")))?;
+        self.body = Some(body);
+        Ok(self)
+    }
+
+    pub(crate) fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
+        self.query
+            .extend(value.map(|value| (name, value.to_string())));
+        self
+    }
+
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// What a node answered, whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    /// Whether an earlier try of this call may have been done.
+    pub(crate) after_unknown: bool,
+}
+
+impl Answer {
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        serde_json::from_slice(&self.body).map_err(|error| {
+            let shown = excerpt(&self.body);
+            Error::unexpected(Some(self.status), format!("{error} in `{shown}`"))
+        })
+    }
+
+    /// The body of a failure, if it is one of the contract.
+    pub(crate) fn error_body(&self) -> Option<ErrorBody> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// This failure as an error.
+    pub(crate) fn refused(&self) -> Error {
+        match self.error_body() {
+            Some(body) if body.error == ErrorCode::AlreadyDone && self.after_unknown => {
+                Error::AnswerLost {
+                    message: body.message,
+                }
+            }
+            Some(body) => Error::Refused {
+                status: self.status,
+                code: body.error,
+                message: body.message,
+            },
+            None => Error::unexpected(Some(self.status), format!("`{}`", excerpt(&self.body))),
+        }
+    }
+
+    fn is_retryable(&self) -> bool {
+        !self.is_success() && self.error_body().is_some_and(|body| body.error.retryable())
+    }
+}
+
+/// The beginning of a body, on one line, for a message.
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(512)]);
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().take(120).collect()
+}
+
+/// What one try met with, short of an answer.
+#[derive(Debug)]
+struct Failure {
+    cause: String,
+    /// The node cannot have seen the call.
+    unconnected: bool,
+}
+
+impl Client {
+    /// Sends a call until a node answers it, and gives any answer that another node could not
+    /// better.
+    pub(crate) async fn send(&self, call: &Call) -> Result<Answer, Error> {
+        let until = Instant::now() + self.options.deadline;
+        let count = self.urls.len();
+        let first = self.preferred.load(Ordering::Relaxed);
+        let (mut tries, mut rounds, mut pause) = (0u32, 0u32, PAUSE_MIN);
+        let (mut after_unknown, mut all_unconnected) = (false, true);
+        loop {
+            let mut last = None;
+            for step in 0..count {
+                let at = (first + step) % count;
+                tries += 1;
+                match self.attempt(at, call, until).await {
+                    Ok(mut answer) => {
+                        answer.after_unknown = after_unknown;
+                        if !answer.is_retryable() || !self.options.retry {
+                            self.preferred.store(at, Ordering::Relaxed);
+                            return Ok(answer);
+                        }
+                        all_unconnected = false;
+                        last = Some(Ok(answer));
+                    }
+                    Err(failure) => {
+                        after_unknown |= !failure.unconnected;
+                        all_unconnected &= failure.unconnected;
+                        let harmless = failure.unconnected || call.repeat == Repeat::Harmless;
+                        let again = self.options.retry && harmless;
+                        let error = self.unreachable(tries, failure.cause, after_unknown);
+                        if !again {
+                            return Err(error);
+                        }
+                        // A node that answered knows more than one that did not.
+                        if !matches!(last, Some(Ok(_))) {
+                            last = Some(Err(error));
+                        }
+                    }
+                }
+                if Instant::now() >= until {
+                    break;
+                }
+            }
+            rounds += 1;
+            let gone = all_unconnected && rounds >= ROUNDS_UNCONNECTED_MAX;
+            if gone || Instant::now() + pause >= until {
+                return last
+                    .unwrap_or_else(|| Err(self.unreachable(tries, "no try".into(), false)));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Sends a call and reads the answer of a success.
+    pub(crate) async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
+        let answer = self.send(call).await?;
+        if answer.is_success() {
+            answer.read()
+        } else {
+            Err(answer.refused())
+        }
+    }
+
+    async fn attempt(&self, at: usize, call: &Call, until: Instant) -> Result<Answer, Failure> {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = self.options.attempt_timeout.min(left);
+        let failure = |error: reqwest::Error| Failure {
+            unconnected: error.is_connect() || error.is_builder(),
+            cause: chain(&error),
+        };
+        let request = self.request(at, call, timeout);
+        let mut response = request.send().await.map_err(failure)?;
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failure)? {
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(Failure {
+                    cause: "the answer is too large".to_owned(),
+                    unconnected: false,
+                });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer {
+            status,
+            headers,
+            body,
+            after_unknown: false,
+        })
+    }
+
+    fn request(&self, at: usize, call: &Call, timeout: Duration) -> reqwest::RequestBuilder {
+        let mut url = format!("{}{}", self.urls[at], call.path);
+        if !call.query.is_empty()
+            && let Ok(parsed) = reqwest::Url::parse_with_params(&url, &call.query)
+        {
+            url = parsed.into();
+        }
+        let mut request = self.http.request(call.method.clone(), url).timeout(timeout);
+        let token = match &call.present {
+            Present::Own => self.token.as_ref(),
+            Present::Key(key) => Some(key),
+            Present::Nothing => None,
+        };
+        if let Some(token) = token {
+            request = request.bearer_auth(token.expose());
+        }
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
+        }
+        if let Some(body) = &call.body {
+            request = request
+                .header(CONTENT_TYPE, "application/json")
+                .body(body.clone());
+        }
+        request
+    }
+
+    fn unreachable(&self, tries: u32, cause: String, outcome_unknown: bool) -> Error {
+        Error::Unreachable {
+            urls: self.urls.join(", "),
+            tries,
+            cause,
+            outcome_unknown,
+        }
+    }
+}
