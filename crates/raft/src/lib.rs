@@ -1,1 +1,26 @@
-//! placeholder
+//! Consensus: openraft over our store and our state machine, and the only crate that names it.
+//!
+//! Answers for: a committed command is applied on every node in the same order and survives
+//! while a majority of the disks do; proposals travel in batches; membership, leadership and
+//! snapshots. Must never decide what a command means (`engine`), touch sled (`store`), or know
+//! HTTP routes (`node` hands the bytes of peer calls to [`Cluster::handle`]).
+
+mod batcher;
+mod cluster;
+#[cfg(test)]
+mod conformance;
+mod log;
+mod machine;
+mod network;
+mod progress;
+mod snapshots;
+mod transport;
+mod types;
+pub mod wire;
+
+pub use cluster::{
+    Cluster, ClusterOptions, HandleError, MembershipError, NodeStatus, Role, StartError, Status,
+    SubmitError, Submitted,
+};
+pub use progress::Office;
+pub use transport::{Call, CallError, CallObserver, Transport, TransportOptions};

@@ -354,6 +354,12 @@ impl LogStore {
         (tail.purged().cloned(), tail.last())
     }
 
+    /// The index of the first entry present.
+    #[must_use]
+    pub fn first(&self) -> Option<u64> {
+        self.inner.shared.tail().first()
+    }
+
     /// The last entry present. May read the disk right after a truncation.
     #[must_use]
     pub fn last_entry(&self) -> Option<Entry> {

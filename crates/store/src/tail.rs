@@ -84,6 +84,10 @@ impl Tail {
         self.first.is_some_and(|first| first <= index) && Some(index) <= self.last
     }
 
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.first
+    }
+
     pub(crate) fn truncations(&self) -> u64 {
         self.truncations
     }
@@ -212,7 +216,7 @@ impl Tail {
     /// while they fit into `bytes_max`.
     pub(crate) fn collect(&self, start: u64, end: u64, bytes_max: usize) -> Vec<Entry> {
         let skip = self.held.partition_point(|held| held.index < start);
-        let mut left = bytes_max;
+        let mut used = 0usize;
         let mut entries = Vec::new();
         for held in self
             .held
@@ -220,11 +224,15 @@ impl Tail {
             .skip(skip)
             .take_while(|held| held.index < end)
         {
-            let fits = held.bytes.len() <= left;
-            if (entries.is_empty() && held.index != start) || (!entries.is_empty() && !fits) {
+            used += held.bytes.len();
+            let stops = if entries.is_empty() {
+                held.index != start
+            } else {
+                used > bytes_max
+            };
+            if stops {
                 break;
             }
-            left = left.saturating_sub(held.bytes.len());
             entries.push((held.index, Arc::clone(&held.bytes)));
         }
         entries

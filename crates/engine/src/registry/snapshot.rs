@@ -17,8 +17,8 @@ use super::table::{FrozenTable, KeyTable};
 use super::{NodeRecord, Registry, Shared, View};
 use crate::share::ShareMap;
 
-/// Keys or audit lines in one item.
-const ITEM_ROWS: usize = 256;
+/// Keys or audit lines in one item: sixteen of the largest keys stay under a snapshot chunk.
+const ITEM_ROWS: usize = 16;
 
 /// A key as it is written to disk and sent between nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

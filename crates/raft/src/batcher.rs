@@ -1,0 +1,128 @@
+//! Many proposals, one log entry.
+//!
+//! Answers for: while as many entries are under way as the pipeline allows, proposals collect;
+//! when one returns, all that is there goes into the next. No timer, so a lone proposal waits for
+//! nothing. The queue in front is bounded: past it callers are told at once.
+
+use std::sync::Arc;
+
+use fluxgate_engine::registry::command::{Batch, Outcome as Done, Proposal};
+use fluxgate_types::{ClusterMs, LogIndex, caps};
+use openraft::error::{ClientWriteError, RaftError};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::cluster::{SubmitError, Submitted};
+use crate::types::{Data, Raft};
+use crate::wire;
+
+/// Entries of proposals that are under way at one time.
+const PIPELINE: usize = 2;
+
+type Answer = oneshot::Sender<Result<Submitted, SubmitError>>;
+
+/// Queues proposals for the leader on this node.
+#[derive(Clone, Debug)]
+pub(crate) struct Batcher {
+    queue: mpsc::Sender<(Proposal, Answer)>,
+}
+
+impl Batcher {
+    /// Starts the task that forms batches; it ends with the last handle. `now` stamps them.
+    pub(crate) fn start(raft: Raft, now: Arc<dyn Fn() -> ClusterMs + Send + Sync>) -> Self {
+        let (queue, proposals) = mpsc::channel(caps::PROPOSALS_QUEUED_MAX);
+        tokio::spawn(run(raft, now, proposals));
+        Self { queue }
+    }
+
+    /// Proposes a command on this node, which must lead.
+    pub(crate) async fn submit(&self, proposal: Proposal) -> Result<Submitted, SubmitError> {
+        let (answer, wait) = oneshot::channel();
+        self.queue
+            .try_send((proposal, answer))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => SubmitError::Busy,
+                mpsc::error::TrySendError::Closed(_) => SubmitError::Stopped,
+            })?;
+        wait.await.unwrap_or(Err(SubmitError::Unknown))
+    }
+}
+
+async fn run(
+    raft: Raft,
+    now: Arc<dyn Fn() -> ClusterMs + Send + Sync>,
+    mut proposals: mpsc::Receiver<(Proposal, Answer)>,
+) {
+    let pipeline = Arc::new(Semaphore::new(PIPELINE));
+    let mut held: Option<(Proposal, Answer)> = None;
+    loop {
+        let Some(first) = (match held.take() {
+            Some(first) => Some(first),
+            None => proposals.recv().await,
+        }) else {
+            return;
+        };
+        let Ok(place) = Arc::clone(&pipeline).acquire_owned().await else {
+            return;
+        };
+        let mut bytes = size(&first.0);
+        let (mut batch, mut answers) = (vec![first.0], vec![first.1]);
+        while batch.len() < caps::COMMANDS_PER_ENTRY_MAX {
+            let Ok((proposal, answer)) = proposals.try_recv() else {
+                break;
+            };
+            bytes += size(&proposal);
+            if bytes > caps::ENTRY_BYTES_MAX {
+                held = Some((proposal, answer));
+                break;
+            }
+            batch.push(proposal);
+            answers.push(answer);
+        }
+        let batch = Arc::new(Batch {
+            at: now(),
+            proposals: batch,
+        });
+        let raft = raft.clone();
+        tokio::spawn(async move {
+            let result = write(&raft, batch).await;
+            drop(place);
+            share(result, answers);
+        });
+    }
+}
+
+fn size(proposal: &Proposal) -> usize {
+    wire::encode(proposal).map_or(caps::ENTRY_BYTES_MAX, |bytes| bytes.len())
+}
+
+async fn write(raft: &Raft, batch: Arc<Batch>) -> Result<(LogIndex, Vec<Done>), SubmitError> {
+    match raft.client_write(Data(batch)).await {
+        Ok(written) => {
+            let applied = written.data.0.ok_or(SubmitError::Unknown)?;
+            Ok((applied.index, applied.outcomes))
+        }
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+            Err(SubmitError::NotLeader)
+        }
+        Err(RaftError::APIError(
+            ClientWriteError::LogEntryDiscarded(_)
+            | ClientWriteError::ChangeMembershipError(_)
+            | ClientWriteError::PreconditionFailed(_),
+        )) => Err(SubmitError::Unknown),
+        Err(RaftError::Fatal(_)) => Err(SubmitError::Stopped),
+    }
+}
+
+fn share(result: Result<(LogIndex, Vec<Done>), SubmitError>, answers: Vec<Answer>) {
+    match result {
+        Ok((index, outcomes)) => {
+            for (outcome, answer) in outcomes.into_iter().zip(answers) {
+                // A caller that went away needs no answer; its write stands.
+                answer.send(Ok(Submitted { index, outcome })).ok();
+            }
+        }
+        Err(error) => answers.into_iter().for_each(|answer| {
+            answer.send(Err(error)).ok();
+        }),
+    }
+}

@@ -1,0 +1,444 @@
+//! The handle on consensus.
+//!
+//! Answers for: starting from a data directory, proposing on the leader, proving leadership,
+//! membership, hand-over, and serving the peer calls that are Raft's own. Runs on a small runtime
+//! of its own, so that a busy API cannot delay heartbeats.
+
+mod membership;
+mod serve;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fluxgate_engine::registry::Shared;
+use fluxgate_engine::registry::command::{Outcome, Proposal};
+use fluxgate_store::{DataDir, LogStore, Observer, OpenError, SnapshotStore};
+use fluxgate_types::{ClusterMs, LogIndex, NodeId};
+use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy};
+use tokio::sync::watch;
+
+use crate::batcher::Batcher;
+use crate::log::Log;
+use crate::machine::Machine;
+use crate::network::Factory;
+use crate::progress::{Office, Progress};
+use crate::transport::Transport;
+use crate::types::Raft;
+use serve::Incoming;
+
+pub use membership::MembershipError;
+pub use serve::HandleError;
+
+/// Threads of Raft's own runtime.
+const THREADS: usize = 2;
+/// Entries kept behind a snapshot, so that a follower a little behind needs no snapshot.
+const ENTRIES_KEPT: u64 = 5_000;
+/// Entries removed from the log at one time.
+const PURGE_BATCH: u64 = 256;
+/// Entries in one replication message, and in one append to the disk.
+const APPEND_ENTRIES_MAX: u64 = 300;
+
+/// How consensus is set up.
+pub struct ClusterOptions {
+    /// This node.
+    pub me: NodeId,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Heartbeat, milliseconds.
+    pub heartbeat_ms: u64,
+    /// Shortest and longest election time-out, milliseconds.
+    pub election_ms: (u64, u64),
+    /// A snapshot is made after so many entries.
+    pub snapshot_every: u64,
+    /// Calls to the other nodes.
+    pub transport: Transport,
+    /// Cluster time, for the stamps of entries.
+    pub now: Arc<dyn Fn() -> ClusterMs + Send + Sync>,
+    /// Hears of every sync of the log.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Why consensus did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory is not as it should be.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Something in it does not fit the rest.
+    #[error(
+        "the data directory is damaged: {0}; nothing was changed: remove this node from the cluster, then add it with a new id and an empty directory"
+    )]
+    Damaged(String),
+    /// The settings cannot work together.
+    #[error("raft settings: {0}")]
+    Settings(String),
+    /// The system refused something.
+    #[error("cannot start consensus: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Why a proposal was not carried out here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Not proposed: another node leads, or none.
+    #[error("this node does not lead")]
+    NotLeader,
+    /// Not proposed: too much is queued.
+    #[error("too many proposals are queued")]
+    Busy,
+    /// It may or may not be committed.
+    #[error("the outcome is unknown")]
+    Unknown,
+    /// Consensus has stopped on this node.
+    #[error("consensus has stopped")]
+    Stopped,
+}
+
+/// A committed and applied proposal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// Where in the log.
+    pub index: LogIndex,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What a node is in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Leads.
+    Leader,
+    /// Follows, and votes.
+    Follower,
+    /// Stands for election.
+    Candidate,
+    /// Follows without a vote.
+    Learner,
+    /// Consensus has stopped.
+    Stopped,
+}
+
+impl Role {
+    /// The name, as shown to people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Leader => "leader",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Learner => "learner",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Its peer address.
+    pub address: String,
+    /// Whether it votes.
+    pub votes: bool,
+    /// How far the leader has replicated to it; known on the leader only.
+    pub matched: Option<LogIndex>,
+}
+
+/// What this node knows of consensus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What this node is.
+    pub role: Role,
+    /// Its term.
+    pub term: u64,
+    /// Who leads, as far as it knows.
+    pub leader: Option<NodeId>,
+    /// Last entry in its log.
+    pub last_log: LogIndex,
+    /// Last entry known committed.
+    pub committed: LogIndex,
+    /// Last entry applied.
+    pub applied: LogIndex,
+    /// Last entry covered by a snapshot.
+    pub snapshot: LogIndex,
+    /// The members.
+    pub nodes: BTreeMap<NodeId, NodeStatus>,
+    /// Why consensus has stopped, if it has.
+    pub fatal: Option<String>,
+}
+
+struct Inner {
+    me: NodeId,
+    raft: Raft,
+    batcher: Batcher,
+    progress: Arc<Progress>,
+    shared: Arc<Shared>,
+    store: LogStore,
+    snapshots: SnapshotStore,
+    transport: Transport,
+    incoming: tokio::sync::Mutex<Option<Incoming>>,
+    last_append: Mutex<Option<std::time::Instant>>,
+    runtime: Mutex<Option<tokio::runtime::Runtime>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A runtime may not be dropped where it could block; this only lets go of it.
+        let runtime = self
+            .runtime
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A cloneable handle on consensus.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("me", &self.inner.me)
+            .finish_non_exhaustive()
+    }
+}
+
+fn settings(options: &ClusterOptions) -> Result<Arc<Config>, StartError> {
+    let (min, max) = options.election_ms;
+    let config = Config {
+        cluster_name: options.cluster.clone(),
+        heartbeat_interval: options.heartbeat_ms,
+        heartbeat_min_interval: Some(0),
+        election_timeout_min: min,
+        election_timeout_max: max,
+        enable_pre_vote: Some(true),
+        // A restarted leader must stand for election again: what it knows may be old.
+        enable_leader_restore: Some(false),
+        // A leader without a quorum must not block a connected majority (openraft #2080).
+        quorum_loss_probe_interval: Some(2 * max),
+        max_payload_entries: APPEND_ENTRIES_MAX,
+        max_append_entries: Some(4 * APPEND_ENTRIES_MAX),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_every),
+        max_in_snapshot_log_to_keep: ENTRIES_KEPT.min(options.snapshot_every / 2),
+        replication_lag_threshold: options.snapshot_every + ENTRIES_KEPT,
+        purge_batch_size: PURGE_BATCH,
+        install_snapshot_timeout: 120_000,
+        ..Config::default()
+    };
+    let config = config
+        .validate()
+        .map_err(|error| StartError::Settings(error.to_string()))?;
+    Ok(Arc::new(config))
+}
+
+impl Cluster {
+    /// Opens the log and the snapshots of a data directory and starts consensus. Blocks while the
+    /// state is rebuilt.
+    ///
+    /// # Errors
+    /// When anything in the directory is not what was written there.
+    pub fn start(data: &DataDir, options: ClusterOptions) -> Result<Self, StartError> {
+        let config = settings(&options)?;
+        let snapshots = SnapshotStore::open(data).map_err(io::Error::other)?;
+        let (store, recovered) = LogStore::open(data, fluxgate_store::Options::default())?;
+        store.set_observer(Arc::clone(&options.observer));
+        let progress = Arc::new(Progress::default());
+        let machine = Machine::open(snapshots.clone(), Arc::clone(&progress))?;
+        let (applied, purged) = (machine.applied(), recovered.purged.as_ref());
+        let covered = purged.is_none_or(|(index, _)| applied.is_some_and(|id| id.index >= *index));
+        if !covered {
+            let what = "the log begins behind the newest sound snapshot";
+            return Err(StartError::Damaged(what.to_owned()));
+        }
+        let shared = machine.registry().shared();
+        let log = Log::new(
+            store.clone(),
+            recovered.vote.as_deref(),
+            recovered.committed.as_deref(),
+        )
+        .map_err(|error| StartError::Damaged(error.to_string()))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("raft")
+            .enable_all()
+            .build()?;
+        let factory = Factory(options.transport.clone());
+        let started = runtime.block_on(async {
+            let raft = Raft::new(options.me.0, config, factory, log, machine).await;
+            raft.map(|raft| (Batcher::start(raft.clone(), options.now), raft))
+        });
+        let (batcher, raft) = started.map_err(|error| StartError::Damaged(error.to_string()))?;
+        let inner = Inner {
+            me: options.me,
+            raft,
+            batcher,
+            progress,
+            shared,
+            store,
+            snapshots,
+            transport: options.transport,
+            incoming: tokio::sync::Mutex::new(None),
+            last_append: Mutex::new(None),
+            runtime: Mutex::new(Some(runtime)),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The replicated state, for reading.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.inner.shared)
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn me(&self) -> NodeId {
+        self.inner.me
+    }
+
+    /// Proposes on this node, which must lead. Returns once the command is committed and applied
+    /// here; the write barrier is the caller's.
+    ///
+    /// # Errors
+    /// Says whether the command can still take effect.
+    pub async fn submit(&self, proposal: Proposal) -> Result<Submitted, SubmitError> {
+        self.inner.batcher.submit(proposal).await
+    }
+
+    /// Proves, by asking a quorum now, that this node leads. Returns the index up to which
+    /// everything that was ever acknowledged is committed.
+    ///
+    /// # Errors
+    /// When it does not lead, or cannot prove it.
+    pub async fn confirm_leadership(&self) -> Result<LogIndex, SubmitError> {
+        let read = self.inner.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
+        let (read, _) = read.map_err(|_| SubmitError::NotLeader)?;
+        Ok(LogIndex(read.index()))
+    }
+
+    /// Last entry applied here.
+    #[must_use]
+    pub fn applied(&self) -> LogIndex {
+        self.inner.progress.applied()
+    }
+
+    /// Follows the last entry applied here.
+    #[must_use]
+    pub fn watch_applied(&self) -> watch::Receiver<LogIndex> {
+        self.inner.progress.watch()
+    }
+
+    /// Waits until an entry is applied here.
+    pub async fn wait_applied(&self, index: LogIndex) {
+        let mut applied = self.inner.progress.watch();
+        // The sender lives as long as this handle, so this ends only by the condition.
+        applied.wait_for(|applied| *applied >= index).await.ok();
+    }
+
+    /// The office of the newest entry applied here, and the one before it.
+    #[must_use]
+    pub fn offices(&self) -> (Option<Office>, Option<Office>) {
+        self.inner.progress.offices()
+    }
+
+    /// When this node last heard from a leader as a follower.
+    #[must_use]
+    pub fn last_append(&self) -> Option<std::time::Instant> {
+        *self
+            .inner
+            .last_append
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of the log on its disk.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.inner.store.size_on_disk()
+    }
+
+    /// What this node knows.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let metrics = self.inner.raft.metrics();
+        let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
+        let index = |id: &Option<crate::types::LogId>| LogIndex(id.as_ref().map_or(0, |i| i.index));
+        let fatal = metrics
+            .running_state
+            .as_ref()
+            .err()
+            .map(ToString::to_string);
+        let role = match metrics.state {
+            _ if fatal.is_some() => Role::Stopped,
+            ServerState::Leader => Role::Leader,
+            ServerState::Follower => Role::Follower,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Learner => Role::Learner,
+            ServerState::Shutdown => Role::Stopped,
+        };
+        let membership = metrics.membership_config.membership();
+        let voters: std::collections::BTreeSet<u64> = membership.voter_ids().collect();
+        let matched = |id: &u64| {
+            let at = metrics.replication.as_ref()?.get(id)?.as_ref()?;
+            Some(LogIndex(at.index))
+        };
+        let node = |(id, node): (&u64, &openraft::BasicNode)| {
+            let (address, votes) = (node.addr.clone(), voters.contains(id));
+            (
+                NodeId(*id),
+                NodeStatus {
+                    address,
+                    votes,
+                    matched: matched(id),
+                },
+            )
+        };
+        Status {
+            role,
+            term: metrics.current_term,
+            leader: metrics.current_leader.map(NodeId),
+            last_log: LogIndex(metrics.last_log_index.unwrap_or(0)),
+            committed: index(&metrics.local_committed).max(index(&metrics.cluster_committed)),
+            applied: self.applied(),
+            snapshot: index(&metrics.snapshot),
+            nodes: membership.nodes().map(node).collect(),
+            fatal,
+        }
+    }
+
+    /// Who leads, as far as this node knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        let metrics = self.inner.raft.metrics();
+        openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics)
+            .current_leader
+            .map(NodeId)
+    }
+
+    /// Waits until anything in [`Cluster::status`] changes, `at_most` so long.
+    pub async fn changed(&self, at_most: Duration) {
+        let mut metrics = self.inner.raft.metrics();
+        let changed = openraft::async_runtime::watch::WatchReceiver::changed(&mut metrics);
+        tokio::time::timeout(at_most, changed).await.ok();
+    }
+
+    /// Stops consensus and closes the log. What was acknowledged is on the disk.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(%error, "consensus did not stop cleanly");
+        }
+        let store = self.inner.store.clone();
+        tokio::task::spawn_blocking(move || store.close())
+            .await
+            .ok();
+    }
+}

@@ -1,0 +1,151 @@
+//! Who belongs to the cluster, and who leads it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fluxgate_types::NodeId;
+use openraft::BasicNode;
+
+use super::{Cluster, Role, SubmitError};
+
+/// Why the membership was not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MembershipError {
+    /// This node does not lead.
+    #[error("this node does not lead")]
+    NotLeader,
+    /// The change cannot be made.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// How often a waiting hand-over looks again.
+const LOOK: Duration = Duration::from_millis(10);
+
+impl Cluster {
+    /// Whether this node knows of a cluster: it has a log, or a leader spoke to it.
+    pub async fn is_formed(&self) -> bool {
+        self.inner.raft.is_initialized().await.unwrap_or(false)
+    }
+
+    /// Forms a new cluster of these members. To be called on one fresh node only.
+    ///
+    /// # Errors
+    /// When there is a cluster already.
+    pub async fn form(&self, members: &BTreeMap<NodeId, String>) -> Result<(), MembershipError> {
+        let nodes: BTreeMap<u64, BasicNode> = members
+            .iter()
+            .map(|(id, addr)| (id.0, BasicNode { addr: addr.clone() }))
+            .collect();
+        let formed = self.inner.raft.initialize(nodes).await;
+        formed.map_err(|error| MembershipError::Refused(error.to_string()))
+    }
+
+    /// Adds a node: first it catches up, then it votes. Only on the leader.
+    ///
+    /// # Errors
+    /// When this node does not lead, or another change is under way.
+    pub async fn add_node(&self, node: NodeId, address: &str) -> Result<(), MembershipError> {
+        self.must_lead()?;
+        self.inner.transport.set_address(node, address);
+        let info = BasicNode {
+            addr: address.to_owned(),
+        };
+        let refused = |error: String| MembershipError::Refused(error);
+        let added = self.inner.raft.add_learner(node.0, info, true).await;
+        added.map_err(|error| refused(error.to_string()))?;
+        let mut voters = self.voters();
+        voters.insert(node.0);
+        let changed = self.inner.raft.change_membership(voters, false).await;
+        changed
+            .map(drop)
+            .map_err(|error| refused(error.to_string()))
+    }
+
+    /// Removes a node. Only on the leader.
+    ///
+    /// # Errors
+    /// When this node does not lead, it is the last one, or another change is under way.
+    pub async fn remove_node(&self, node: NodeId) -> Result<(), MembershipError> {
+        self.must_lead()?;
+        let mut voters = self.voters();
+        voters.remove(&node.0);
+        if voters.is_empty() {
+            return Err(MembershipError::Refused(
+                "the last node cannot be removed".to_owned(),
+            ));
+        }
+        let changed = self.inner.raft.change_membership(voters, false).await;
+        changed
+            .map(drop)
+            .map_err(|error| MembershipError::Refused(error.to_string()))
+    }
+
+    /// Hands the leadership to `to`, or to the follower that is furthest along, and waits until
+    /// another node leads.
+    ///
+    /// # Errors
+    /// When this node does not lead, there is nobody to hand to, or nobody took it in time.
+    pub async fn hand_over(
+        &self,
+        to: Option<NodeId>,
+        at_most: Duration,
+    ) -> Result<NodeId, MembershipError> {
+        self.must_lead()?;
+        let status = self.status();
+        let me = self.me();
+        let others = status
+            .nodes
+            .iter()
+            .filter(|(id, node)| **id != me && node.votes);
+        let best = others
+            .max_by_key(|(_, node)| node.matched)
+            .map(|(id, _)| *id);
+        let target = to
+            .or(best)
+            .filter(|id| *id != me && status.nodes.contains_key(id));
+        let target =
+            target.ok_or_else(|| MembershipError::Refused("no other node can lead".to_owned()))?;
+        let trigger = self.inner.raft.trigger().transfer_leader(target.0).await;
+        trigger.map_err(|error| MembershipError::Refused(error.to_string()))?;
+        let taken = async {
+            loop {
+                match self.leader() {
+                    Some(leader) if leader != me => return leader,
+                    Some(_) | None => self.changed(LOOK).await,
+                }
+            }
+        };
+        tokio::time::timeout(at_most, taken).await.map_err(|_| {
+            MembershipError::Refused(format!("node {target} did not take over in time"))
+        })
+    }
+
+    fn must_lead(&self) -> Result<(), MembershipError> {
+        if self.status().role == Role::Leader {
+            Ok(())
+        } else {
+            Err(MembershipError::NotLeader)
+        }
+    }
+
+    fn voters(&self) -> BTreeSet<u64> {
+        self.status()
+            .nodes
+            .iter()
+            .filter(|(_, n)| n.votes)
+            .map(|(id, _)| id.0)
+            .collect()
+    }
+}
+
+impl From<SubmitError> for MembershipError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::NotLeader => Self::NotLeader,
+            SubmitError::Busy | SubmitError::Unknown | SubmitError::Stopped => {
+                Self::Refused(error.to_string())
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! openraft's own storage test suite on our store, with a writer thread and without, over sled
+//! and in memory.
+
+use std::sync::Arc;
+
+use fluxgate_store::{DataDir, Driver, LogStore, Memory, Options, SnapshotStore};
+use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::TypeConfigExt as _;
+
+use crate::log::Log;
+use crate::machine::Machine;
+use crate::progress::Progress;
+use crate::types::TypeConfig;
+
+struct OnDisk(Driver);
+
+/// What has to outlive a store: first the store closes, then its directory goes.
+struct Guard {
+    store: LogStore,
+    _data: Option<DataDir>,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.store.clone().close();
+    }
+}
+
+fn machine(dir: &std::path::Path) -> Machine {
+    let snapshots = SnapshotStore::open_at(&dir.join("snap")).unwrap();
+    Machine::open(snapshots, Arc::new(Progress::default())).unwrap()
+}
+
+impl StoreBuilder<TypeConfig, Log, Machine, Guard> for OnDisk {
+    async fn build(&self) -> Result<(Guard, Log, Machine), openraft::StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(&dir.path().join("data"), "test", 1).unwrap();
+        let options = Options {
+            driver: self.0,
+            ..Options::default()
+        };
+        let (store, _) = LogStore::open(&data, options).unwrap();
+        let (log, machine) = (
+            Log::new(store.clone(), None, None).unwrap(),
+            machine(dir.path()),
+        );
+        Ok((
+            Guard {
+                store,
+                _data: Some(data),
+                _dir: dir,
+            },
+            log,
+            machine,
+        ))
+    }
+}
+
+struct InMemory;
+
+impl StoreBuilder<TypeConfig, Log, Machine, Guard> for InMemory {
+    async fn build(&self) -> Result<(Guard, Log, Machine), openraft::StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            driver: Driver::Inline,
+            ..Options::default()
+        };
+        let (store, _) = LogStore::open_with(Box::new(Memory::new()), None, options).unwrap();
+        let (log, machine) = (
+            Log::new(store.clone(), None, None).unwrap(),
+            machine(dir.path()),
+        );
+        Ok((
+            Guard {
+                store,
+                _data: None,
+                _dir: dir,
+            },
+            log,
+            machine,
+        ))
+    }
+}
+
+#[test]
+fn sled_with_a_writer_thread_conforms() {
+    TypeConfig::run(async { Suite::test_all(OnDisk(Driver::Thread)).await.unwrap() });
+}
+
+#[test]
+fn sled_written_inline_conforms() {
+    TypeConfig::run(async { Suite::test_all(OnDisk(Driver::Inline)).await.unwrap() });
+}
+
+#[test]
+fn memory_conforms() {
+    TypeConfig::run(async { Suite::test_all(InMemory).await.unwrap() });
+}

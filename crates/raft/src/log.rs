@@ -1,0 +1,208 @@
+//! openraft's log storage over our log store.
+//!
+//! Nothing here waits for the disk but the vote: `append` returns once the entries can be read,
+//! and reports them durable through the callback that openraft gave it. The order of all writes
+//! is the order of the calls.
+
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fluxgate_store::codec::{self, Kind};
+use fluxgate_store::{LogStore, StoreError};
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use crate::types::{Entry, LogId, TypeConfig, Vote};
+use crate::wire::{EntryV1, LogIdV1, VERSION, VoteV1};
+
+/// Bytes of entries in one read: a follower far behind must not make one giant message.
+const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// The log, as openraft wants it.
+#[derive(Clone)]
+pub(crate) struct Log {
+    store: LogStore,
+    // Shared with the readers that openraft clones: a reader must see a vote at once.
+    vote: Arc<Mutex<Option<Vote>>>,
+    committed: Option<LogId>,
+}
+
+fn corrupt(error: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
+
+fn failed(error: &StoreError) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+fn pack<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, io::Error> {
+    codec::encode(kind, VERSION, value).map_err(corrupt)
+}
+
+fn unpack<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, io::Error> {
+    codec::decode(kind, VERSION, bytes).map_err(corrupt)
+}
+
+fn unpack_entry(bytes: &[u8]) -> Result<Entry, io::Error> {
+    Ok(unpack::<EntryV1>(Kind::Entry, bytes)?.into())
+}
+
+impl Log {
+    /// Takes an open store with what was found in it.
+    pub(crate) fn new(
+        store: LogStore,
+        vote: Option<&[u8]>,
+        committed: Option<&[u8]>,
+    ) -> Result<Self, io::Error> {
+        let vote = vote
+            .map(|bytes| unpack::<VoteV1>(Kind::Vote, bytes))
+            .transpose()?;
+        let committed = committed.map(|bytes| unpack::<LogIdV1>(Kind::Committed, bytes));
+        let committed = committed.transpose()?.map(Into::into);
+        let vote = Arc::new(Mutex::new(vote.map(Into::into)));
+        Ok(Self {
+            store,
+            vote,
+            committed,
+        })
+    }
+}
+
+impl RaftLogReader<TypeConfig> for Log {
+    async fn try_get_log_entries<RB>(&mut self, range: RB) -> Result<Vec<Entry>, io::Error>
+    where
+        RB: RangeBounds<u64> + Clone + std::fmt::Debug + Send,
+    {
+        let start = match range.start_bound() {
+            Bound::Included(at) => *at,
+            Bound::Excluded(at) => at + 1,
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(at) => at + 1,
+            Bound::Excluded(at) => *at,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.read(start, end, usize::MAX).await
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(*self.vote.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.read(start, end, READ_BYTES_MAX).await
+    }
+}
+
+impl Log {
+    async fn read(&self, start: u64, end: u64, bytes_max: usize) -> Result<Vec<Entry>, io::Error> {
+        let store = self.store.clone();
+        // A range may begin before the log does; what is there of it is wanted.
+        let start = start.max(self.store.first().unwrap_or(start));
+        let read = move || {
+            let raw = store
+                .read(start, end, bytes_max)
+                .map_err(|error| failed(&error))?;
+            raw.iter().map(|(_, bytes)| unpack_entry(bytes)).collect()
+        };
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(io::Error::other)?
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let (purged, _) = self.store.bounds();
+        let purged = purged
+            .map(|(_, marker)| unpack::<LogIdV1>(Kind::LogId, &marker))
+            .transpose()?;
+        let last_purged_log_id: Option<LogId> = purged.map(Into::into);
+        let last = self
+            .store
+            .last_entry()
+            .map(|(_, bytes)| unpack_entry(&bytes))
+            .transpose()?;
+        let last_log_id = last.map(|entry| entry.log_id).or(last_purged_log_id);
+        Ok(LogState {
+            last_purged_log_id,
+            last_log_id,
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let (done, wait) = oneshot::channel();
+        let bytes = pack(Kind::Vote, &VoteV1::from(vote))?;
+        self.store
+            .save_vote(bytes, Box::new(move |result| drop(done.send(result))));
+        // A vote may be answered only once it is durable: else a restart could vote twice.
+        wait.await
+            .map_err(io::Error::other)?
+            .map_err(|error| failed(&error))?;
+        *self.vote.lock().unwrap_or_else(PoisonError::into_inner) = Some(*vote);
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        if let Some(id) = &committed {
+            self.store
+                .save_committed(pack(Kind::Committed, &LogIdV1::from(id))?);
+        }
+        self.committed = committed;
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.committed)
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + Send,
+        I::IntoIter: Send,
+    {
+        let pack_entry = |entry: Entry| {
+            let bytes: Arc<[u8]> = pack(Kind::Entry, &EntryV1::from(&entry))?.into();
+            Ok((entry.log_id.index, bytes))
+        };
+        let entries: Vec<(u64, Arc<[u8]>)> = entries
+            .into_iter()
+            .map(pack_entry)
+            .collect::<Result<_, io::Error>>()?;
+        // Durable BEFORE acknowledged: openraft counts the entries only when this is called.
+        let done = move |result: Result<(), StoreError>| {
+            callback.io_completed(result.map_err(|error| failed(&error)));
+        };
+        self.store.append(entries, Box::new(done));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        self.store.truncate_after(last_log_id.map(|id| id.index));
+        Ok(())
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        self.store
+            .purge(log_id.index, pack(Kind::LogId, &LogIdV1::from(&log_id))?);
+        Ok(())
+    }
+}

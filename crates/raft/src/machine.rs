@@ -1,0 +1,188 @@
+//! openraft's state machine over the engine's registry.
+//!
+//! The state lives in memory. It is rebuilt from the newest snapshot file and the log, so `apply`
+//! writes nothing; what makes an acknowledged write durable is the log. A snapshot shares memory
+//! with the living state, so applies go on while one is written.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fluxgate_engine::registry::Registry;
+use fluxgate_types::LogIndex;
+use futures_util::{Stream, TryStreamExt as _};
+use openraft::EntryPayload;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+
+use crate::progress::Progress;
+use crate::snapshots::{self, SnapshotHandle};
+use crate::types::{Data, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
+
+/// The newest snapshot, shared between the machine and the builders that it hands out.
+type Current = Arc<Mutex<Option<(SnapshotMeta, SnapshotHandle)>>>;
+
+/// The state machine, as openraft wants it.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    registry: Registry,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    store: fluxgate_store::SnapshotStore,
+    current: Current,
+    progress: Arc<Progress>,
+}
+
+impl Machine {
+    /// Loads the newest snapshot, if there is one.
+    pub(crate) fn open(
+        store: fluxgate_store::SnapshotStore,
+        progress: Arc<Progress>,
+    ) -> Result<Self, io::Error> {
+        let mut machine = Self {
+            registry: Registry::default(),
+            applied: None,
+            membership: StoredMembership::default(),
+            store,
+            current: Current::default(),
+            progress,
+        };
+        if let Some((file, reader)) = machine.store.newest_valid().map_err(io::Error::other)? {
+            let (meta, restored) = snapshots::read(reader)?;
+            machine.registry.install(restored);
+            machine.adopt(meta, SnapshotHandle(file));
+        }
+        Ok(machine)
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(crate) fn applied(&self) -> Option<LogId> {
+        self.applied
+    }
+
+    fn adopt(&mut self, meta: SnapshotMeta, file: SnapshotHandle) {
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        if let Some(id) = &meta.last_log_id {
+            self.progress.handle_office(id, false);
+            self.progress.handle_applied(id);
+        }
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some((meta, file));
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotHandle;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + Send,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let outcome = match entry.payload {
+                EntryPayload::Blank => Outcome(None),
+                EntryPayload::Normal(Data(batch)) => Outcome(Some(
+                    self.registry.apply(LogIndex(entry.log_id.index), &batch),
+                )),
+                EntryPayload::Membership(membership) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    Outcome(None)
+                }
+            };
+            self.applied = Some(entry.log_id);
+            self.progress.handle_applied(&entry.log_id);
+            if let Some(responder) = responder {
+                responder.send(outcome);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let meta = SnapshotMeta {
+            last_log_id: self.applied,
+            last_membership: self.membership.clone(),
+        };
+        let frozen = Some(self.registry.freeze());
+        Builder {
+            frozen,
+            meta,
+            store: self.store.clone(),
+            current: Arc::clone(&self.current),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotHandle,
+    ) -> Result<(), io::Error> {
+        let path = snapshot.0.path.clone();
+        let read = move || {
+            snapshots::read(fluxgate_store::SnapshotReader::open(&path).map_err(io::Error::other)?)
+        };
+        let (_, restored) = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(io::Error::other)??;
+        self.registry.install(restored);
+        self.adopt(meta.clone(), snapshot);
+        let store = self.store.clone();
+        tokio::task::spawn_blocking(move || store.prune())
+            .await
+            .ok();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<Snapshot<LeaderId, u64, openraft::BasicNode, SnapshotHandle>>, io::Error>
+    {
+        let current = self
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Ok(current.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
+    }
+}
+
+type LeaderId = openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>;
+
+/// Writes one snapshot of a frozen state.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    frozen: Option<fluxgate_engine::registry::snapshot::Frozen>,
+    meta: SnapshotMeta,
+    store: fluxgate_store::SnapshotStore,
+    current: Current,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotHandle;
+
+    async fn build_snapshot(
+        &mut self,
+    ) -> Result<Snapshot<LeaderId, u64, openraft::BasicNode, SnapshotHandle>, io::Error> {
+        let frozen = self
+            .frozen
+            .take()
+            .ok_or_else(|| io::Error::other("already built"))?;
+        let (store, meta) = (self.store.clone(), self.meta.clone());
+        // Written, synced, renamed and its directory synced BEFORE openraft hears of it and purges
+        // the log that it covers.
+        let write = move || snapshots::write(&store, &meta, &frozen);
+        let file = tokio::task::spawn_blocking(write)
+            .await
+            .map_err(io::Error::other)??;
+        let (meta, snapshot) = (self.meta.clone(), SnapshotHandle(file));
+        let newest = Some((meta.clone(), snapshot.clone()));
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = newest;
+        Ok(Snapshot { meta, snapshot })
+    }
+}

@@ -1,0 +1,181 @@
+//! openraft's network over our transport.
+
+use std::time::Duration;
+
+use fluxgate_store::RawSnapshot;
+use fluxgate_types::{NodeId, caps};
+use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::storage::Snapshot;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::snapshots::SnapshotHandle;
+use crate::transport::{Call, CallError, Transport};
+use crate::types::{TypeConfig, Vote};
+use crate::wire::{
+    self, AppendReplyV1, AppendV1, SnapshotPieceV1, SnapshotReplyV1, TransferV1, VoteCallV1,
+    VoteReplyV1,
+};
+
+/// How long one piece of a snapshot may take.
+const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the last piece may take: the receiver verifies and installs the whole.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Makes connections to nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Factory(pub(crate) Transport);
+
+/// One connection to one node; openraft keeps several.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    transport: Transport,
+    target: NodeId,
+}
+
+impl RaftNetworkFactory<TypeConfig> for Factory {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, node: &openraft::BasicNode) -> Connection {
+        let target = NodeId(target);
+        if !node.addr.is_empty() {
+            self.0.set_address(target, &node.addr);
+        }
+        Connection {
+            transport: self.0.clone(),
+            target,
+        }
+    }
+}
+
+type Rpc<T> = Result<T, RPCError<TypeConfig>>;
+
+fn rpc_error(error: &CallError) -> RPCError<TypeConfig> {
+    match error {
+        // Unreachable makes openraft back off; anything else it tries again at once.
+        CallError::Unreachable { .. } | CallError::Timeout { .. } | CallError::Refused { .. } => {
+            Unreachable::from_string(error).into()
+        }
+        CallError::Broken { .. } => NetworkError::from_string(error).into(),
+    }
+}
+
+impl Connection {
+    async fn call<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        call: Call,
+        question: &Q,
+        timeout: Duration,
+    ) -> Rpc<A> {
+        let body = wire::encode(question).map_err(|error| NetworkError::from_string(error))?;
+        let answer = self.transport.call(self.target, call, body, timeout).await;
+        let answer = answer.map_err(|error| rpc_error(&error))?;
+        Ok(wire::decode(&answer).map_err(|error| NetworkError::from_string(error))?)
+    }
+}
+
+impl RaftNetworkV2<TypeConfig> for Connection {
+    type SnapshotData = SnapshotHandle;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
+        let question = AppendV1::from(&rpc);
+        let reply: AppendReplyV1 = self
+            .call(Call::Append, &question, option.soft_ttl())
+            .await?;
+        Ok(reply.into())
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        let question = VoteCallV1::from(&rpc);
+        let reply: VoteReplyV1 = self.call(Call::Vote, &question, option.soft_ttl()).await?;
+        Ok(reply.into())
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<VoteResponse<TypeConfig>> {
+        let question = VoteCallV1::from(&rpc);
+        let reply: VoteReplyV1 = self
+            .call(Call::PreVote, &question, option.soft_ttl())
+            .await?;
+        Ok(reply.into())
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
+        let question = TransferV1::from(&rpc);
+        let taken: bool = self
+            .call(Call::TransferLeader, &question, option.soft_ttl())
+            .await?;
+        if taken {
+            return Ok(Ok(()));
+        }
+        Err(Unreachable::from_string("the node did not take the leadership").into())
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<LeaderId, u64, openraft::BasicNode, SnapshotHandle>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        tokio::select! {
+            closed = cancel => Err(closed.into()),
+            sent = self.send_snapshot(vote, &snapshot) => sent,
+        }
+    }
+}
+
+type LeaderId = openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>;
+
+impl Connection {
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: &Snapshot<LeaderId, u64, openraft::BasicNode, SnapshotHandle>,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let failed = |error: &dyn std::fmt::Display| NetworkError::<TypeConfig>::from_string(error);
+        let file = RawSnapshot::open(&snapshot.snapshot.0).map_err(|error| failed(&error))?;
+        // Index and term name the content; a restarted sending begins at 0 and is taken anew.
+        let stream = snapshot.snapshot.0.index ^ vote.leader_id.term.rotate_left(40);
+        let mut offset = 0;
+        loop {
+            let bytes = file.read_at(offset, caps::SNAPSHOT_CHUNK_BYTES);
+            let bytes = bytes.map_err(|error| failed(&error))?;
+            let last = offset + bytes.len() as u64 >= file.bytes();
+            let meta = (&snapshot.meta).into();
+            let piece = SnapshotPieceV1 {
+                vote: (&vote).into(),
+                meta,
+                stream,
+                offset,
+                bytes,
+                last,
+            };
+            let timeout = if last { INSTALL_TIMEOUT } else { PIECE_TIMEOUT };
+            match self.call(Call::Snapshot, &piece, timeout).await? {
+                SnapshotReplyV1::Next(next) => offset = next,
+                SnapshotReplyV1::Done(vote) => return Ok(SnapshotResponse::new(vote.into())),
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! How far the state machine has come, and who held office while it did.
+//!
+//! Written by the one task that applies; read by anybody, without waiting.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use fluxgate_types::{LogIndex, NodeId};
+use tokio::sync::watch;
+
+use crate::types::LogId;
+
+/// One leadership, as this node saw its entries go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Office {
+    /// Its term.
+    pub term: u64,
+    /// The node that led.
+    pub node: NodeId,
+    /// When this node applied its first entry in this life (monotonic clock): after the office
+    /// began. Not later than any of its entries that were applied later.
+    pub seen_since: Instant,
+    /// Whether this node applied the office's entry in this life, and not from a snapshot.
+    pub seen: bool,
+}
+
+/// Shared progress.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    applied: watch::Sender<LogIndex>,
+    offices: Mutex<Offices>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Offices {
+    now: Option<Office>,
+    before: Option<Office>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            applied: watch::Sender::new(LogIndex(0)),
+            offices: Mutex::default(),
+        }
+    }
+}
+
+impl Progress {
+    /// Entries up to `id` are in the table. Offices first, so that who sees the index sees them.
+    pub(crate) fn handle_applied(&self, id: &LogId) {
+        self.handle_office(id, true);
+        self.applied.send_if_modified(|applied| {
+            let index = LogIndex(id.index);
+            let newer = *applied < index;
+            *applied = (*applied).max(index);
+            newer
+        });
+    }
+
+    /// An entry of this leadership was applied, or is covered by a snapshot.
+    pub(crate) fn handle_office(&self, id: &LogId, seen: bool) {
+        let (term, node) = (id.leader_id.term, NodeId(id.leader_id.node_id));
+        let mut offices = self.offices.lock().unwrap_or_else(PoisonError::into_inner);
+        if offices
+            .now
+            .is_some_and(|now| (now.term, now.node) == (term, node))
+        {
+            return;
+        }
+        offices.before = offices.now;
+        offices.now = Some(Office {
+            term,
+            node,
+            seen_since: Instant::now(),
+            seen,
+        });
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<LogIndex> {
+        self.applied.subscribe()
+    }
+
+    pub(crate) fn applied(&self) -> LogIndex {
+        *self.applied.borrow()
+    }
+
+    /// The office of the newest entry applied, and the one before it.
+    pub(crate) fn offices(&self) -> (Option<Office>, Option<Office>) {
+        let offices = self.offices.lock().unwrap_or_else(PoisonError::into_inner);
+        (offices.now, offices.before)
+    }
+}

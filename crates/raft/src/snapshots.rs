@@ -1,0 +1,66 @@
+//! Snapshot files: the engine's items in the store's chunks.
+
+use std::io;
+
+use fluxgate_engine::registry::snapshot::{Frozen, ItemV1, Restore};
+use fluxgate_store::codec::{self, Kind};
+use fluxgate_store::{SnapshotFile, SnapshotReader, SnapshotStore};
+
+use crate::types::SnapshotMeta;
+use crate::wire::{SnapshotMetaV1, VERSION};
+
+/// A snapshot as openraft passes it around: a file that is durable.
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotHandle(pub(crate) SnapshotFile);
+
+fn damaged(error: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
+
+/// Writes a snapshot durably and removes the oldest ones.
+pub(crate) fn write(
+    store: &SnapshotStore,
+    meta: &SnapshotMeta,
+    frozen: &Frozen,
+) -> Result<SnapshotFile, io::Error> {
+    let (index, term) = meta
+        .last_log_id
+        .map_or((0, 0), |id| (id.index, id.leader_id.term));
+    let header = codec::encode(Kind::SnapshotHeader, VERSION, &SnapshotMetaV1::from(meta));
+    let header = header.map_err(damaged)?;
+    let mut writer = store
+        .create(index, &format!("t{term}"), &header)
+        .map_err(io::Error::other)?;
+    frozen.write(|item| {
+        let bytes = codec::encode(Kind::SnapshotChunk, VERSION, &item).map_err(damaged)?;
+        writer.write_chunk(&bytes).map_err(io::Error::other)
+    })?;
+    let file = writer.finish().map_err(io::Error::other)?;
+    // What is left lying is a matter of space only.
+    if let Err(error) = store.prune() {
+        tracing::warn!(%error, "old snapshots stay");
+    }
+    Ok(file)
+}
+
+/// What a snapshot file says that it covers.
+pub(crate) fn meta(reader: &SnapshotReader) -> Result<SnapshotMeta, io::Error> {
+    let header: SnapshotMetaV1 =
+        codec::decode(Kind::SnapshotHeader, VERSION, reader.meta()).map_err(damaged)?;
+    Ok(header.into())
+}
+
+/// Reads a whole snapshot. Nothing of it counts before its last item was taken.
+pub(crate) fn read(mut reader: SnapshotReader) -> Result<(SnapshotMeta, Restore), io::Error> {
+    let meta = meta(&reader)?;
+    let mut restore = Restore::default();
+    while let Some(chunk) = reader.next_chunk().map_err(damaged)? {
+        let item: ItemV1 = codec::decode(Kind::SnapshotChunk, VERSION, &chunk).map_err(damaged)?;
+        restore.take(item).map_err(damaged)?;
+    }
+    if restore.is_complete() {
+        Ok((meta, restore))
+    } else {
+        Err(damaged("snapshot without a head"))
+    }
+}

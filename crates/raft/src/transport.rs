@@ -1,0 +1,296 @@
+//! Calls to the other nodes, over HTTP with the cluster secret.
+//!
+//! Answers for: every call has a deadline, a closed name and a bounded answer; the receiver can
+//! tell that the call is meant for it. Must never retry: who calls knows what a repeat means.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fluxgate_types::{NodeId, caps};
+
+/// A call between nodes. The names are metric labels and paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// Replicate entries, or a heartbeat.
+    Append,
+    /// Ask for a vote.
+    Vote,
+    /// Ask for the promise of a vote.
+    PreVote,
+    /// Ask a node to lead.
+    TransferLeader,
+    /// Send a piece of a snapshot.
+    Snapshot,
+    /// Carry a proposal to the leader.
+    Propose,
+    /// Ask the leader for a lease.
+    Lease,
+    /// Wait until an entry is applied.
+    Applied,
+    /// Ask for tokens.
+    Ask,
+    /// Tell spent figures.
+    Gossip,
+    /// Hand tokens over when stopping.
+    Give,
+    /// A key's use on that node.
+    Usage,
+    /// That node's view of the cluster.
+    Status,
+    /// Carry a change of the membership to the leader.
+    Membership,
+}
+
+impl Call {
+    /// Every call.
+    pub const ALL: [Self; 14] = [
+        Self::Append,
+        Self::Vote,
+        Self::PreVote,
+        Self::TransferLeader,
+        Self::Snapshot,
+        Self::Propose,
+        Self::Lease,
+        Self::Applied,
+        Self::Ask,
+        Self::Gossip,
+        Self::Give,
+        Self::Usage,
+        Self::Status,
+        Self::Membership,
+    ];
+
+    /// The name, in paths and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Vote => "vote",
+            Self::PreVote => "pre_vote",
+            Self::TransferLeader => "transfer_leader",
+            Self::Snapshot => "snapshot",
+            Self::Propose => "propose",
+            Self::Lease => "lease",
+            Self::Applied => "applied",
+            Self::Ask => "ask",
+            Self::Gossip => "gossip",
+            Self::Give => "give",
+            Self::Usage => "usage",
+            Self::Status => "status",
+            Self::Membership => "membership",
+        }
+    }
+
+    /// The call of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|call| call.as_str() == name)
+    }
+}
+
+/// Why a call brought no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Not connected: the call was certainly not carried out.
+    #[error("node {node} cannot be reached: {cause}")]
+    Unreachable {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        cause: String,
+    },
+    /// No answer in time: it may have been carried out.
+    #[error("node {node} did not answer in time")]
+    Timeout {
+        /// The node.
+        node: NodeId,
+    },
+    /// The node refused the call before doing anything.
+    #[error("node {node} refused the call with status {status}")]
+    Refused {
+        /// The node.
+        node: NodeId,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The connection broke, or the answer made no sense: it may have been carried out.
+    #[error("node {node} gave no usable answer: {cause}")]
+    Broken {
+        /// The node.
+        node: NodeId,
+        /// Why.
+        cause: String,
+    },
+}
+
+/// Hears of every call that ended.
+pub type CallObserver = Arc<dyn Fn(NodeId, Call, Result<(), &CallError>, Duration) + Send + Sync>;
+
+/// What a transport needs to know.
+#[derive(Clone)]
+pub struct TransportOptions {
+    /// This node.
+    pub me: NodeId,
+    /// The cluster's name, checked by the receiver.
+    pub cluster: String,
+    /// The cluster secret.
+    pub secret: String,
+    /// First addresses of the other nodes; membership changes them later.
+    pub addresses: BTreeMap<NodeId, String>,
+    /// Hears of every call.
+    pub observer: CallObserver,
+    /// Headers that carry the caller's trace, asked for at each call.
+    pub trace_headers: Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
+}
+
+impl fmt::Debug for TransportOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransportOptions")
+            .field("me", &self.me)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    options: TransportOptions,
+    client: reqwest::Client,
+    addresses: RwLock<BTreeMap<NodeId, String>>,
+}
+
+/// A cloneable handle for calls to the other nodes.
+#[derive(Clone)]
+pub struct Transport {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("me", &self.inner.options.me)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Idle connections kept to one node.
+const IDLE_PER_NODE_MAX: usize = 16;
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+impl Transport {
+    /// Makes a transport; connects to nobody yet.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be built.
+    pub fn new(options: TransportOptions) -> Result<Self, String> {
+        let client = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .pool_max_idle_per_host(IDLE_PER_NODE_MAX)
+            .pool_idle_timeout(Duration::from_secs(60))
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| error.to_string())?;
+        let addresses = RwLock::new(options.addresses.clone());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                options,
+                client,
+                addresses,
+            }),
+        })
+    }
+
+    /// Notes where a node can be reached.
+    pub fn set_address(&self, node: NodeId, address: &str) {
+        let mut addresses = self
+            .inner
+            .addresses
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if addresses.get(&node).is_none_or(|known| known != address) {
+            addresses.insert(node, address.to_owned());
+        }
+    }
+
+    /// Where a node can be reached, if known.
+    #[must_use]
+    pub fn address(&self, node: NodeId) -> Option<String> {
+        let addresses = self
+            .inner
+            .addresses
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        addresses.get(&node).cloned()
+    }
+
+    /// Calls a node and waits for its answer, `timeout` at most.
+    ///
+    /// # Errors
+    /// Says whether the call can have been carried out.
+    pub async fn call(
+        &self,
+        node: NodeId,
+        call: Call,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Bytes, CallError> {
+        let begun = Instant::now();
+        let answer = tokio::time::timeout(timeout, self.send(node, call, body));
+        let result = answer.await.unwrap_or(Err(CallError::Timeout { node }));
+        let outcome = result.as_ref().map(|_| ());
+        (self.inner.options.observer)(node, call, outcome, begun.elapsed());
+        result
+    }
+
+    async fn send(&self, node: NodeId, call: Call, body: Vec<u8>) -> Result<Bytes, CallError> {
+        let options = &self.inner.options;
+        let unreachable = |cause: String| CallError::Unreachable { node, cause };
+        let address = self
+            .address(node)
+            .ok_or_else(|| unreachable("no address".to_owned()))?;
+        let url = format!("http://{address}/peer/v1/{}", call.as_str());
+        let mut request = self
+            .inner
+            .client
+            .post(url)
+            .header("authorization", format!("Bearer {}", options.secret))
+            .header("x-fluxgate-cluster", &options.cluster)
+            .header("x-fluxgate-from", options.me.0)
+            .header("x-fluxgate-to", node.0)
+            .body(body);
+        for (name, value) in (options.trace_headers)() {
+            request = request.header(name, value);
+        }
+        let broken = |cause: String| CallError::Broken { node, cause };
+        let mut response = request.send().await.map_err(|error| {
+            // A refused or failed connect never carried the call; all else may have.
+            let unsent = error.is_connect();
+            let cause = error.without_url().to_string();
+            if unsent {
+                unreachable(cause)
+            } else {
+                broken(cause)
+            }
+        })?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            return Err(CallError::Refused { node, status });
+        }
+        let mut answer = Vec::new();
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| broken(error.without_url().to_string()))?
+        {
+            if answer.len() + chunk.len() > caps::PEER_MESSAGE_BYTES_MAX {
+                return Err(broken("answer too large".to_owned()));
+            }
+            answer.extend_from_slice(&chunk);
+        }
+        Ok(answer.into())
+    }
+}

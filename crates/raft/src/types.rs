@@ -1,0 +1,45 @@
+//! The types that openraft is used with.
+
+use std::fmt;
+use std::sync::Arc;
+
+use fluxgate_engine::registry::command::{Applied, Batch};
+
+/// A log entry's data: shared, because openraft clones entries on their way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Data(pub(crate) Arc<Batch>);
+
+impl fmt::Display for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} commands", self.0.proposals.len())
+    }
+}
+
+/// What applying an entry came to; `None` for entries of openraft's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome(pub(crate) Option<Applied>);
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} outcomes",
+            self.0.as_ref().map_or(0, |applied| applied.outcomes.len())
+        )
+    }
+}
+
+openraft::declare_raft_types!(
+    pub(crate) TypeConfig:
+        D = Data,
+        R = Outcome,
+        NodeId = u64,
+        Node = openraft::BasicNode,
+);
+
+pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
+pub(crate) type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
+pub(crate) type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
+pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
+pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<TypeConfig>;
+pub(crate) type Raft = openraft::Raft<TypeConfig, crate::machine::Machine>;
