@@ -180,7 +180,7 @@ mod tests {
             let whole = std::fs::read(dir.path().join(NAME)).unwrap();
             let newest = usize::from(file.state().sequence % 2 == 1) * SLOT_BYTES;
             let mut torn = whole.clone();
-            torn[newest + 20] ^= 0x10;
+            torn[newest + 14] ^= 0x10;
             std::fs::write(dir.path().join(NAME), &torn).unwrap();
             let older = HardStateFile::open(dir.path()).unwrap().state().purged;
             assert_eq!(older.unwrap_or(0), purged - 1);

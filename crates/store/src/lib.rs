@@ -12,6 +12,7 @@ pub mod backend;
 pub mod codec;
 pub mod data_dir;
 pub mod durable;
+mod entry_read;
 pub mod error;
 pub mod files;
 pub mod hard_state;
@@ -22,7 +23,6 @@ pub mod recording;
 mod recover;
 mod sled_backend;
 pub mod snapshot;
-pub mod snapshot_read;
 mod tail;
 mod writer;
 
@@ -36,6 +36,6 @@ pub use memory::Memory;
 pub use recording::Recording;
 pub use recover::Recovered;
 pub use snapshot::{
-    IncomingSnapshot, RawSnapshot, SnapshotError, SnapshotFile, SnapshotStore, SnapshotWriter,
+    IncomingSnapshot, RawSnapshot, SnapshotError, SnapshotFile, SnapshotReader, SnapshotStore,
+    SnapshotWriter,
 };
-pub use snapshot_read::SnapshotReader;

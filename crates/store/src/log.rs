@@ -5,22 +5,20 @@
 //! when `append` returns; a call never waits for the disk (but a read of old entries does,
 //! and a full queue makes callers wait). Must never report anything durable itself.
 
-use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+mod open;
+
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::backend::{LogBackend, LogRead};
-use crate::data_dir::DataDir;
-use crate::durable;
-use crate::error::{OpenError, StoreError};
-use crate::hard_state::{self, HardStateFile};
+use crate::backend::LogRead;
+use crate::entry_read::read_entries;
+use crate::error::StoreError;
+use crate::hard_state;
 use crate::layout;
-use crate::recover::{self, Image, Recovered, Refused};
-use crate::sled_backend::{self, SledBackend};
 use crate::tail::{Plan, Tail};
-use crate::writer::{Answer, Op, Writer, read_entries};
+use crate::writer::{Answer, Op, Writer};
 
 /// Called once with the outcome of an operation, by the writer, in the order of submission.
 /// It must be quick, and must not call back into the log.
@@ -76,6 +74,15 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    fn new(tail: Tail, reader: Arc<dyn LogRead>) -> Self {
+        Self {
+            tail: Mutex::new(tail),
+            poison: OnceLock::new(),
+            observer: RwLock::new(None),
+            reader: RwLock::new(Some(reader)),
+        }
+    }
+
     pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,98 +138,6 @@ pub struct LogStore {
 }
 
 impl LogStore {
-    /// Opens the log of a data directory, makes it in a new one, and checks all of it.
-    ///
-    /// # Errors
-    /// When it is damaged or forgot something, cannot be opened, or this binary lacks the
-    /// durable sync. Nothing was changed then.
-    pub fn open(dir: &DataDir, options: Options) -> Result<(Self, Recovered), OpenError> {
-        let path = dir.path();
-        let there = (sled_backend::exists(path), hard_state::exists(path));
-        let sled_path = sled_backend::path(path);
-        match (dir.log_made(), there) {
-            (true, (false, _)) | (false, (false, true)) => {
-                return Err(OpenError::corrupt(&sled_path, "it is missing"));
-            }
-            (true, (true, false)) => {
-                return Err(OpenError::corrupt(path, "its file HARDSTATE is missing"));
-            }
-            (false, (false, false)) => {
-                sled_backend::create(path)?;
-                HardStateFile::create(path)?;
-            }
-            (false, (true, false)) => finish_creation(path, &options)?,
-            (_, (true, true)) => {}
-        }
-        let hard = HardStateFile::open(path)?;
-        let mut backend = SledBackend::open(path)?;
-        let image = checked_image(&sled_path, &backend, Some(&hard), &options)?;
-        // After the checks: a refused log is not written to.
-        if !probe(&mut backend).map_err(OpenError::io("write", &sled_path))? {
-            return Err(OpenError::BarrierNotLinked);
-        }
-        let opened = Self::start(Box::new(backend), Some(hard), &options, image)
-            .map_err(OpenError::io("write", &sled_path))?;
-        if !dir.log_made() {
-            dir.note_log_made()?;
-        }
-        Ok(opened)
-    }
-
-    /// Opens a log on any backend: for tests and simulations.
-    ///
-    /// # Errors
-    /// When the log is damaged or cannot be read.
-    pub fn open_with(
-        backend: Box<dyn LogBackend>,
-        hard: Option<HardStateFile>,
-        options: Options,
-    ) -> Result<(Self, Recovered), OpenError> {
-        let path = hard
-            .as_ref()
-            .map_or("log".into(), |hard| hard.path().to_path_buf());
-        let image = checked_image(&path, backend.as_ref(), hard.as_ref(), &options)?;
-        Self::start(backend, hard, &options, image).map_err(OpenError::io("write", &path))
-    }
-
-    fn start(
-        backend: Box<dyn LogBackend>,
-        hard: Option<HardStateFile>,
-        options: &Options,
-        mut image: Image,
-    ) -> std::io::Result<(Self, Recovered)> {
-        let recovered = image.recovered();
-        let entries: VecDeque<_> = std::mem::take(&mut image.tail);
-        let purged = recovered.purged.clone();
-        let tail = Tail::new(entries, options.tail_bytes_max, purged, recovered.first);
-        let shared = Arc::new(Shared {
-            tail: Mutex::new(tail),
-            poison: OnceLock::new(),
-            observer: RwLock::new(None),
-            reader: RwLock::new(Some(backend.reader())),
-        });
-        let writer = Writer::new(backend, hard, Arc::clone(&shared), &image)?;
-        let port = match options.driver {
-            Driver::Inline => Port::Inline(Box::new(writer)),
-            Driver::Thread => {
-                let (sender, receiver) = sync_channel(QUEUED_OPS_MAX);
-                let thread = std::thread::Builder::new()
-                    .name("log-writer".to_owned())
-                    .spawn(move || run(writer, &receiver))?;
-                Port::Thread { sender, thread }
-            }
-        };
-        Ok((
-            Self {
-                inner: Arc::new(Inner {
-                    shared,
-                    port: Mutex::new(port),
-                }),
-            },
-            recovered,
-        ))
-    }
-
     /// Adds entries, which must continue the log. They can be read when this returns;
     /// `done` is called when they are durable.
     pub fn append(&self, entries: Vec<Entry>, done: Done) {
@@ -482,82 +397,4 @@ fn refuse(op: Op) -> Vec<Answer> {
         }
         Op::Committed(_) | Op::Truncate { .. } | Op::Purge { .. } | Op::Close => Vec::new(),
     }
-}
-
-/// The writer's thread. Ends with the close or when the last handle is gone.
-fn run(mut writer: Writer, queue: &Receiver<Op>) {
-    loop {
-        let first = if writer.has_purge_work() {
-            queue
-                .try_recv()
-                .map_err(|error| error == TryRecvError::Disconnected)
-        } else if let Some(wait) = writer.mark_due_in() {
-            queue
-                .recv_timeout(wait)
-                .map_err(|error| error == RecvTimeoutError::Disconnected)
-        } else {
-            queue.recv().map_err(|_| true)
-        };
-        let idle = first.is_err();
-        let mut ended = first.as_ref().err() == Some(&true);
-        let mut next = first.ok();
-        while let Some(op) = next {
-            if matches!(op, Op::Close) {
-                ended = true;
-                break;
-            }
-            writer.handle(op);
-            next = if writer.has_room() {
-                queue.try_recv().ok()
-            } else {
-                None
-            };
-        }
-        if ended {
-            answer(writer.finish());
-            return;
-        }
-        answer(writer.settle());
-        writer.background(idle);
-    }
-}
-
-/// The database exists and the hard state does not: creation was cut short, unless there
-/// is something in the database.
-fn finish_creation(path: &std::path::Path, options: &Options) -> Result<(), OpenError> {
-    let backend = SledBackend::open(path)?;
-    let image = checked_image(&sled_backend::path(path), &backend, None, options)?;
-    if !image.is_empty() {
-        return Err(OpenError::corrupt(path, "its file HARDSTATE is missing"));
-    }
-    drop(backend);
-    HardStateFile::create(path)
-}
-
-fn checked_image(
-    path: &std::path::Path,
-    backend: &dyn LogBackend,
-    hard: Option<&HardStateFile>,
-    options: &Options,
-) -> Result<Image, OpenError> {
-    let hard = hard.map(HardStateFile::state);
-    recover::read_image(backend.reader().as_ref(), hard, options.tail_bytes_max).map_err(|why| {
-        match why {
-            Refused::Damaged(what) => OpenError::corrupt(path, what),
-            Refused::Read(error) if error.raw_os_error().is_some() => {
-                OpenError::io("read", path)(error)
-            }
-            Refused::Read(error) => OpenError::corrupt(path, error.to_string()),
-        }
-    })
-}
-
-/// Whether a flush of something new reaches the disk: sled skips a value that it has.
-fn probe(backend: &mut SledBackend) -> std::io::Result<bool> {
-    let mut fresh = [0u8; 16];
-    getrandom::fill(&mut fresh).map_err(std::io::Error::other)?;
-    durable::probe(|| {
-        backend.put(layout::PROBE, &fresh)?;
-        backend.barrier()
-    })
 }

@@ -6,18 +6,25 @@
 //!
 //! `snapshots/<index, 20 digits>-<id>.snap`; whatever ends in `.tmp` is litter of a crash.
 
+mod read;
+mod transfer;
+mod write;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{self, CodecError, Kind};
+use crate::codec::CodecError;
 use crate::data_dir::DataDir;
 use crate::files::{self, TEMPORARY_SUFFIX};
-use crate::snapshot_read::SnapshotReader;
+
+pub use read::SnapshotReader;
+pub use transfer::{IncomingSnapshot, RawSnapshot};
+pub use write::SnapshotWriter;
 
 /// Most bytes of one chunk.
 pub const CHUNK_BYTES_MAX: usize = 1024 * 1024;
@@ -28,25 +35,25 @@ pub const META_BYTES_MAX: usize = 256 * 1024;
 /// Snapshots that [`SnapshotStore::prune`] leaves.
 pub const KEPT: usize = 2;
 
-pub(crate) const VERSION: u8 = 1;
+const VERSION: u8 = 1;
 const SUFFIX: &str = ".snap";
 /// Bytes of a chunk's number, before its data.
-pub(crate) const SEQUENCE_BYTES: usize = 4;
+const SEQUENCE_BYTES: usize = 4;
 
 /// First frame of a file. Frozen as version 1.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct HeaderV1 {
-    pub(crate) index: u64,
-    pub(crate) id: String,
-    pub(crate) meta: Vec<u8>,
+struct HeaderV1 {
+    index: u64,
+    id: String,
+    meta: Vec<u8>,
 }
 
 /// Last frame of a file. Frozen as version 1.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct FooterV1 {
-    pub(crate) chunks: u32,
-    pub(crate) bytes: u64,
-    pub(crate) crc: u32,
+struct FooterV1 {
+    chunks: u32,
+    bytes: u64,
+    crc: u32,
 }
 
 /// Why a snapshot could not be written or read.
@@ -84,7 +91,7 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
-    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io {
             action,
@@ -93,14 +100,14 @@ impl SnapshotError {
         }
     }
 
-    pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> Self {
+    fn damaged(path: &Path, what: impl Into<String>) -> Self {
         Self::Damaged {
             path: path.to_path_buf(),
             what: what.into(),
         }
     }
 
-    pub(crate) fn codec(path: &Path) -> impl FnOnce(CodecError) -> Self {
+    fn codec(path: &Path) -> impl FnOnce(CodecError) -> Self {
         let path = path.to_path_buf();
         move |error| Self::Damaged {
             path,
@@ -237,13 +244,7 @@ impl SnapshotStore {
     pub fn receive(&self, bytes_max: u64) -> Result<IncomingSnapshot, SnapshotError> {
         let (path, file) = temporary(&self.dir, "incoming")?;
         let dir = self.dir.clone();
-        Ok(IncomingSnapshot {
-            dir,
-            pending: Pending(path),
-            file,
-            received: 0,
-            bytes_max,
-        })
+        Ok(IncomingSnapshot::new(dir, Pending(path), file, bytes_max))
     }
 }
 
@@ -333,212 +334,5 @@ impl Drop for Pending {
     fn drop(&mut self) {
         // After a rename there is nothing; what stays for another reason goes at open.
         let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// A snapshot being written. Dropped unfinished, it leaves nothing.
-#[derive(Debug)]
-pub struct SnapshotWriter {
-    dir: PathBuf,
-    pending: Pending,
-    file: BufWriter<File>,
-    index: u64,
-    id: String,
-    footer: FooterV1,
-    hasher: crc32fast::Hasher,
-    file_bytes: u64,
-}
-
-impl SnapshotWriter {
-    fn create(dir: &Path, index: u64, id: &str, meta: &[u8]) -> Result<Self, SnapshotError> {
-        if !is_id(id) {
-            return Err(SnapshotError::Invalid(
-                "its id has characters that no file name may have",
-            ));
-        }
-        if meta.len() > META_BYTES_MAX {
-            return Err(SnapshotError::Invalid("its meta is larger than 256 KiB"));
-        }
-        let (path, file) = temporary(dir, "writing")?;
-        let mut writer = Self {
-            dir: dir.to_path_buf(),
-            pending: Pending(path),
-            file: BufWriter::with_capacity(256 * 1024, file),
-            index,
-            id: id.to_owned(),
-            footer: FooterV1::default(),
-            hasher: crc32fast::Hasher::new(),
-            file_bytes: 0,
-        };
-        let header = HeaderV1 {
-            index,
-            id: id.to_owned(),
-            meta: meta.to_vec(),
-        };
-        let frame = codec::encode(Kind::SnapshotHeader, VERSION, &header);
-        writer.put(frame)?;
-        Ok(writer)
-    }
-
-    fn put(&mut self, frame: Result<Vec<u8>, CodecError>) -> Result<(), SnapshotError> {
-        let path = &self.pending.0;
-        let frame = frame.map_err(SnapshotError::codec(path))?;
-        self.file
-            .write_all(&frame)
-            .map_err(SnapshotError::io("write", path))?;
-        self.file_bytes += frame.len() as u64;
-        Ok(())
-    }
-
-    /// Adds a chunk, which a reader gets back as one piece.
-    ///
-    /// # Errors
-    /// When it is empty or larger than [`CHUNK_BYTES_MAX`], or the system refuses.
-    pub fn write_chunk(&mut self, data: &[u8]) -> Result<(), SnapshotError> {
-        if data.is_empty() || data.len() > CHUNK_BYTES_MAX {
-            return Err(SnapshotError::Invalid("a chunk has 1 byte to 1 MiB"));
-        }
-        let Some(chunks) = self.footer.chunks.checked_add(1) else {
-            return Err(SnapshotError::Invalid("it has too many chunks"));
-        };
-        let mut payload = Vec::with_capacity(SEQUENCE_BYTES + data.len());
-        payload.extend_from_slice(&self.footer.chunks.to_le_bytes());
-        payload.extend_from_slice(data);
-        self.put(codec::seal(Kind::SnapshotChunk, VERSION, &payload))?;
-        self.hasher.update(data);
-        self.footer.chunks = chunks;
-        self.footer.bytes += data.len() as u64;
-        Ok(())
-    }
-
-    /// Ends the file. When this returns it is durable under its name.
-    ///
-    /// # Errors
-    /// What the system said; the snapshot is then gone.
-    pub fn finish(mut self) -> Result<SnapshotFile, SnapshotError> {
-        self.footer.crc = self.hasher.clone().finalize();
-        self.put(codec::encode(Kind::SnapshotFooter, VERSION, &self.footer))?;
-        let Self {
-            dir,
-            pending,
-            file,
-            index,
-            id,
-            file_bytes,
-            ..
-        } = self;
-        file.into_inner()
-            .map_err(io::IntoInnerError::into_error)
-            .and_then(|file| file.sync_all())
-            .map_err(SnapshotError::io("write", &pending.0))?;
-        pending.publish(&dir, index, &id, file_bytes)
-    }
-}
-
-/// A snapshot file being received, piece after piece. Dropped unfinished, it leaves nothing.
-#[derive(Debug)]
-pub struct IncomingSnapshot {
-    dir: PathBuf,
-    pending: Pending,
-    file: File,
-    received: u64,
-    bytes_max: u64,
-}
-
-impl IncomingSnapshot {
-    /// Bytes received so far: the offset that comes next.
-    #[must_use]
-    pub fn received(&self) -> u64 {
-        self.received
-    }
-
-    /// Adds the piece at `offset`, which must be the one that comes next.
-    ///
-    /// # Errors
-    /// When it is another, the file grows too large, or the system refuses.
-    pub fn write_at(&mut self, offset: u64, piece: &[u8]) -> Result<(), SnapshotError> {
-        if offset != self.received {
-            return Err(SnapshotError::Gap {
-                expected: self.received,
-                found: offset,
-            });
-        }
-        let grown = self.received.saturating_add(piece.len() as u64);
-        if grown > self.bytes_max {
-            return Err(SnapshotError::Invalid(
-                "it is larger than what is received here",
-            ));
-        }
-        self.file
-            .write_all_at(piece, offset)
-            .map_err(SnapshotError::io("write", &self.pending.0))?;
-        self.received = grown;
-        Ok(())
-    }
-
-    /// Makes the file durable, checks all of it, and gives it its name.
-    ///
-    /// # Errors
-    /// When it is damaged or incomplete, or the system refuses; it is then gone.
-    pub fn finish(self) -> Result<SnapshotFile, SnapshotError> {
-        let Self {
-            dir,
-            pending,
-            file,
-            received,
-            ..
-        } = self;
-        file.sync_all()
-            .map_err(SnapshotError::io("write", &pending.0))?;
-        let reader = SnapshotReader::open(&pending.0)?;
-        if !is_id(reader.id()) {
-            return Err(SnapshotError::damaged(&pending.0, "its id is no id"));
-        }
-        let (index, id) = (reader.index(), reader.id().to_owned());
-        pending.publish(&dir, index, &id, received)
-    }
-}
-
-/// A snapshot file as bytes, to be sent elsewhere. The receiver checks it.
-#[derive(Debug)]
-pub struct RawSnapshot {
-    file: File,
-    path: PathBuf,
-    bytes: u64,
-}
-
-impl RawSnapshot {
-    /// Opens a snapshot for sending. It stays readable when it is pruned meanwhile.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub fn open(file: &SnapshotFile) -> Result<Self, SnapshotError> {
-        let path = file.path.clone();
-        let file = File::open(&path).map_err(SnapshotError::io("open", &path))?;
-        let bytes = file
-            .metadata()
-            .map_err(SnapshotError::io("open", &path))?
-            .len();
-        Ok(Self { file, path, bytes })
-    }
-
-    /// Size of the file.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The piece at `offset`, of at most `bytes_max` bytes; empty at the end.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub fn read_at(&self, offset: u64, bytes_max: usize) -> Result<Vec<u8>, SnapshotError> {
-        let left = self.bytes.saturating_sub(offset);
-        let size = usize::try_from(left).unwrap_or(usize::MAX).min(bytes_max);
-        let mut piece = vec![0u8; size];
-        self.file
-            .read_exact_at(&mut piece, offset)
-            .map_err(SnapshotError::io("read", &self.path))?;
-        Ok(piece)
     }
 }

@@ -4,15 +4,16 @@
 //! hard state) that covers its operation, in the order of submission. Must never let more
 //! than 512 operations or 64 KiB wait for a barrier, go on after a failure, or retry one.
 
+mod remove;
+
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::{LogBackend, LogRead};
 use crate::error::StoreError;
 use crate::hard_state::{HardStateFile, Mark, NumberedVote};
-use crate::layout::{self, Assembly, CHAIN_START, Link, PartKey, Purged};
+use crate::layout::{self, Link};
 use crate::log::{Done, Entry, Shared};
 use crate::recover::{self, Image};
 
@@ -20,8 +21,6 @@ use crate::recover::{self, Image};
 const OPS_MAX: usize = 512;
 /// Most bytes put into the database between two barriers.
 const BYTES_MAX: usize = 64 * 1024;
-/// Keys removed at a time from the purged head of the log.
-const PURGE_SLICE_KEYS: usize = 64;
 /// Busy rounds after which a purge slice is done although there is other work.
 const PURGE_EVERY_ROUNDS: u32 = 16;
 /// How old the hard state's mark of the last entry may become.
@@ -300,99 +299,6 @@ impl Writer {
         Ok(())
     }
 
-    fn truncate_after(&mut self, last_kept: Option<u64>) -> io::Result<()> {
-        let keep = last_kept.max(self.purged);
-        let Some((last, _)) = self.last.filter(|(last, _)| Some(*last) > keep) else {
-            return Ok(());
-        };
-        let kept = match keep {
-            Some(index) if keep > self.purged => self.read_link(index)?,
-            Some(_) | None => None,
-        };
-        self.lower_mark(keep, kept)?;
-        let lowest = keep.map_or(0, |keep| keep + 1).max(self.start.unwrap_or(0));
-        for index in (lowest..=last).rev() {
-            let keys = self.keys(index, index, usize::MAX)?;
-            for key in keys.into_iter().rev() {
-                self.delete(&key.bytes())?;
-            }
-        }
-        self.last = keep.and_then(|index| Some((index, kept?.crc)));
-        self.chain = kept.map_or(CHAIN_START, |link| link.crc);
-        Ok(())
-    }
-
-    /// BEFORE entries go, the hard state must no longer vouch for them.
-    fn lower_mark(&mut self, keep: Option<u64>, kept: Option<Link>) -> io::Result<()> {
-        let Some(hard) = &mut self.hard else {
-            return Ok(());
-        };
-        if hard
-            .state()
-            .mark
-            .is_none_or(|mark| Some(mark.index) <= keep)
-        {
-            return Ok(());
-        }
-        let mark = keep.map(|index| Mark {
-            index,
-            crc: kept.map(|link| link.crc),
-        });
-        hard.update(|state| state.mark = mark)
-    }
-
-    fn purge(&mut self, upto: u64, marker: Vec<u8>) -> io::Result<()> {
-        if self.purged.is_some_and(|purged| purged >= upto) {
-            return Ok(());
-        }
-        let value = layout::encode_purged(&Purged { upto, marker }).map_err(io::Error::other)?;
-        self.put(layout::PURGED, &value)?;
-        self.purged = Some(upto);
-        self.purge_from.get_or_insert(0);
-        if self.last.is_some_and(|(last, _)| last <= upto) {
-            self.last = None;
-            self.chain = CHAIN_START;
-        }
-        Ok(())
-    }
-
-    /// Removes some purged entries, lowest first, and closes the window behind itself.
-    pub(crate) fn purge_slice(&mut self) -> io::Result<()> {
-        let (Some(from), Some(upto)) = (self.purge_from, self.purged) else {
-            return Ok(());
-        };
-        let keys = self.keys(from, upto, PURGE_SLICE_KEYS)?;
-        for key in &keys {
-            self.delete(&key.bytes())?;
-        }
-        self.purge_from = match keys.last() {
-            Some(last) if keys.len() == PURGE_SLICE_KEYS => Some(last.index),
-            Some(_) | None => None,
-        };
-        self.barrier()
-    }
-
-    fn keys(&self, first: u64, last: u64, count_max: usize) -> io::Result<Vec<PartKey>> {
-        let mut keys = Vec::new();
-        let from = PartKey::first(first).bytes();
-        self.reader
-            .scan(&from, &layout::after(last), &mut |key, _| {
-                keys.extend(PartKey::parse(key));
-                Ok(if keys.len() < count_max {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                })
-            })?;
-        Ok(keys)
-    }
-
-    fn read_link(&self, index: u64) -> io::Result<Option<Link>> {
-        let entries = read_entries(self.reader.as_ref(), index, index, 0)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        Ok(entries.into_iter().next().map(|(_, link, _)| link))
-    }
-
     fn mark_vote(&mut self) -> io::Result<()> {
         if self.vote_unmarked.is_some() {
             self.mark(true)
@@ -438,83 +344,5 @@ impl Writer {
         }
         self.marked_at = Instant::now();
         Ok(())
-    }
-}
-
-/// Reads whole, checked entries from the database: contiguous from `first`, at least one if
-/// it is there, then while they fit into `bytes_max`.
-pub(crate) fn read_entries(
-    reader: &dyn LogRead,
-    first: u64,
-    last: u64,
-    bytes_max: usize,
-) -> Result<Vec<(u64, Link, Vec<u8>)>, StoreError> {
-    let mut gathered = Gathered {
-        entries: Vec::new(),
-        left: bytes_max,
-        next: first,
-        open: None,
-    };
-    let mut misfit = None;
-    let from = PartKey::first(first).bytes();
-    reader
-        .scan(&from, &layout::after(last), &mut |key, value| {
-            Ok(gathered.visit(key, value).unwrap_or_else(|why| {
-                misfit = Some(why);
-                ControlFlow::Break(())
-            }))
-        })
-        .map_err(|error| StoreError::Read {
-            cause: error.to_string(),
-        })?;
-    if misfit.is_none() {
-        misfit = gathered.close().err();
-    }
-    match misfit {
-        Some(why) if gathered.entries.is_empty() => Err(StoreError::Corrupt { what: why.0 }),
-        // A later entry may just be being truncated: the caller comes back for it.
-        Some(_) | None => Ok(gathered.entries),
-    }
-}
-
-struct Gathered {
-    entries: Vec<(u64, Link, Vec<u8>)>,
-    left: usize,
-    next: u64,
-    open: Option<Assembly>,
-}
-
-impl Gathered {
-    fn visit(&mut self, key: &[u8], value: &[u8]) -> Result<ControlFlow<()>, layout::Misfit> {
-        let Some(key) = PartKey::parse(key) else {
-            return Ok(ControlFlow::Break(()));
-        };
-        if let Some(assembly) = &mut self.open
-            && assembly.index == key.index
-        {
-            assembly.push(key, value)?;
-            return Ok(ControlFlow::Continue(()));
-        }
-        if !self.close()? || key.index != self.next {
-            return Ok(ControlFlow::Break(()));
-        }
-        self.open = Some(Assembly::begin(key, value)?);
-        Ok(ControlFlow::Continue(()))
-    }
-
-    /// Takes the entry that was being read; gives whether there is room for another.
-    fn close(&mut self) -> Result<bool, layout::Misfit> {
-        let Some(assembly) = self.open.take() else {
-            return Ok(true);
-        };
-        let index = assembly.index;
-        let (link, bytes) = assembly.finish()?;
-        if !self.entries.is_empty() && bytes.len() > self.left {
-            return Ok(false);
-        }
-        self.left = self.left.saturating_sub(bytes.len());
-        self.next = index + 1;
-        self.entries.push((index, link, bytes));
-        Ok(self.left > 0)
     }
 }

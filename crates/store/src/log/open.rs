@@ -1,0 +1,189 @@
+//! Opens a log: makes it in a new directory, checks all of it in an old one, and starts the
+//! writer.
+//!
+//! Answers for the open sequence (`raft-storage.md` 2.4): what exists tells how far an
+//! earlier creation came, and a log that is refused is not written to.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
+use std::sync::{Arc, Mutex};
+
+use crate::backend::LogBackend;
+use crate::data_dir::DataDir;
+use crate::durable;
+use crate::error::OpenError;
+use crate::hard_state::{self, HardStateFile};
+use crate::layout;
+use crate::log::{Driver, Entry, Inner, LogStore, Options, Port, QUEUED_OPS_MAX, Shared, answer};
+use crate::recover::{self, Image, Recovered, Refused};
+use crate::sled_backend::{self, SledBackend};
+use crate::tail::Tail;
+use crate::writer::{Op, Writer};
+
+impl LogStore {
+    /// Opens the log of a data directory, makes it in a new one, and checks all of it.
+    ///
+    /// # Errors
+    /// When it is damaged or forgot something, cannot be opened, or this binary lacks the
+    /// durable sync. Nothing was changed then.
+    pub fn open(dir: &DataDir, options: Options) -> Result<(Self, Recovered), OpenError> {
+        let path = dir.path();
+        let there = (sled_backend::exists(path), hard_state::exists(path));
+        let sled_path = sled_backend::path(path);
+        match (dir.log_made(), there) {
+            (true, (false, _)) | (false, (false, true)) => {
+                return Err(OpenError::corrupt(&sled_path, "it is missing"));
+            }
+            (true, (true, false)) => {
+                return Err(OpenError::corrupt(path, "its file HARDSTATE is missing"));
+            }
+            (false, (false, false)) => {
+                sled_backend::create(path)?;
+                HardStateFile::create(path)?;
+            }
+            (false, (true, false)) => finish_creation(path, &options)?,
+            (_, (true, true)) => {}
+        }
+        let hard = HardStateFile::open(path)?;
+        let mut backend = SledBackend::open(path)?;
+        let image = checked_image(&sled_path, &backend, Some(&hard), &options)?;
+        // After the checks: a refused log is not written to.
+        if !probe(&mut backend).map_err(OpenError::io("write", &sled_path))? {
+            return Err(OpenError::BarrierNotLinked);
+        }
+        let opened = Self::start(Box::new(backend), Some(hard), &options, image)
+            .map_err(OpenError::io("write", &sled_path))?;
+        if !dir.log_made() {
+            dir.note_log_made()?;
+        }
+        Ok(opened)
+    }
+
+    /// Opens a log on any backend: for tests and simulations.
+    ///
+    /// # Errors
+    /// When the log is damaged or cannot be read.
+    pub fn open_with(
+        backend: Box<dyn LogBackend>,
+        hard: Option<HardStateFile>,
+        options: Options,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let path = hard
+            .as_ref()
+            .map_or("log".into(), |hard| hard.path().to_path_buf());
+        let image = checked_image(&path, backend.as_ref(), hard.as_ref(), &options)?;
+        Self::start(backend, hard, &options, image).map_err(OpenError::io("write", &path))
+    }
+
+    fn start(
+        backend: Box<dyn LogBackend>,
+        hard: Option<HardStateFile>,
+        options: &Options,
+        mut image: Image,
+    ) -> std::io::Result<(Self, Recovered)> {
+        let recovered = image.recovered();
+        let entries: VecDeque<Entry> = std::mem::take(&mut image.tail);
+        let purged = recovered.purged.clone();
+        let tail = Tail::new(entries, options.tail_bytes_max, purged, recovered.first);
+        let shared = Arc::new(Shared::new(tail, backend.reader()));
+        let writer = Writer::new(backend, hard, Arc::clone(&shared), &image)?;
+        let port = match options.driver {
+            Driver::Inline => Port::Inline(Box::new(writer)),
+            Driver::Thread => {
+                let (sender, receiver) = sync_channel(QUEUED_OPS_MAX);
+                let thread = std::thread::Builder::new()
+                    .name("log-writer".to_owned())
+                    .spawn(move || run(writer, &receiver))?;
+                Port::Thread { sender, thread }
+            }
+        };
+        Ok((
+            Self {
+                inner: Arc::new(Inner {
+                    shared,
+                    port: Mutex::new(port),
+                }),
+            },
+            recovered,
+        ))
+    }
+}
+
+/// The writer's thread. Ends with the close or when the last handle is gone.
+fn run(mut writer: Writer, queue: &Receiver<Op>) {
+    loop {
+        let first = if writer.has_purge_work() {
+            queue
+                .try_recv()
+                .map_err(|error| error == TryRecvError::Disconnected)
+        } else if let Some(wait) = writer.mark_due_in() {
+            queue
+                .recv_timeout(wait)
+                .map_err(|error| error == RecvTimeoutError::Disconnected)
+        } else {
+            queue.recv().map_err(|_| true)
+        };
+        let idle = first.is_err();
+        let mut ended = first.as_ref().err() == Some(&true);
+        let mut next = first.ok();
+        while let Some(op) = next {
+            if matches!(op, Op::Close) {
+                ended = true;
+                break;
+            }
+            writer.handle(op);
+            next = if writer.has_room() {
+                queue.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        if ended {
+            answer(writer.finish());
+            return;
+        }
+        answer(writer.settle());
+        writer.background(idle);
+    }
+}
+
+/// The database exists and the hard state does not: creation was cut short, unless there
+/// is something in the database.
+fn finish_creation(path: &Path, options: &Options) -> Result<(), OpenError> {
+    let backend = SledBackend::open(path)?;
+    let image = checked_image(&sled_backend::path(path), &backend, None, options)?;
+    if !image.is_empty() {
+        return Err(OpenError::corrupt(path, "its file HARDSTATE is missing"));
+    }
+    drop(backend);
+    HardStateFile::create(path)
+}
+
+fn checked_image(
+    path: &Path,
+    backend: &dyn LogBackend,
+    hard: Option<&HardStateFile>,
+    options: &Options,
+) -> Result<Image, OpenError> {
+    let hard = hard.map(HardStateFile::state);
+    recover::read_image(backend.reader().as_ref(), hard, options.tail_bytes_max).map_err(|why| {
+        match why {
+            Refused::Damaged(what) => OpenError::corrupt(path, what),
+            Refused::Read(error) if error.raw_os_error().is_some() => {
+                OpenError::io("read", path)(error)
+            }
+            Refused::Read(error) => OpenError::corrupt(path, error.to_string()),
+        }
+    })
+}
+
+/// Whether a flush of something new reaches the disk: sled skips a value that it has.
+fn probe(backend: &mut SledBackend) -> std::io::Result<bool> {
+    let mut fresh = [0u8; 16];
+    getrandom::fill(&mut fresh).map_err(std::io::Error::other)?;
+    durable::probe(|| {
+        backend.put(layout::PROBE, &fresh)?;
+        backend.barrier()
+    })
+}

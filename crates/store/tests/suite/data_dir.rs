@@ -1,0 +1,234 @@
+//! The data directory: who may open it, and that a refusal leaves it as it is.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use fluxgate_store::{DataDir, OpenError};
+
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(contents(&path));
+        } else {
+            all.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    all
+}
+
+/// Opens as `cluster` and `node`, wants a refusal, and wants nothing changed.
+fn refused(dir: &Path, cluster: &str, node: u64) -> OpenError {
+    let before = contents(dir);
+    let error = DataDir::open(dir, cluster, node).unwrap_err();
+    assert!(contents(dir) == before, "a refused directory was changed");
+    let text = error.to_string();
+    assert!(text.contains(dir.to_str().unwrap()), "{text}");
+    assert!(
+        !text.contains('\n') && text.starts_with(|c: char| !c.is_uppercase()),
+        "{text}"
+    );
+    error
+}
+
+fn made() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    drop(DataDir::open(dir.path(), "blue", 7).unwrap());
+    dir
+}
+
+#[test]
+fn each_life_has_the_next_number_and_the_same_directory() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("a/b");
+    let first = DataDir::open(&path, "blue", 7).unwrap();
+    let identity = first.identity().clone();
+    assert_eq!(
+        (identity.cluster.as_str(), identity.node, identity.boots),
+        ("blue", 7, 1)
+    );
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+    drop(first);
+    for boots in 2..6 {
+        let next = DataDir::open(&path, "blue", 7).unwrap();
+        assert_eq!(
+            (next.identity().boots, next.identity().dir_id),
+            (boots, identity.dir_id)
+        );
+    }
+}
+
+#[test]
+fn two_directories_have_different_ids() {
+    let id = |dir: &tempfile::TempDir| {
+        DataDir::open(dir.path(), "blue", 7)
+            .unwrap()
+            .identity()
+            .dir_id
+    };
+    assert_ne!(id(&made()), id(&made()));
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let holder = DataDir::open(dir.path(), "blue", 7).unwrap();
+    assert!(matches!(
+        refused(dir.path(), "blue", 7),
+        OpenError::InUse { .. }
+    ));
+    drop(holder);
+    DataDir::open(dir.path(), "blue", 7).unwrap();
+}
+
+#[test]
+fn another_cluster_or_node_is_refused() {
+    let dir = made();
+    let error = refused(dir.path(), "green", 7);
+    assert!(matches!(error, OpenError::OtherCluster { .. }), "{error}");
+    let error = refused(dir.path(), "blue", 8);
+    assert!(
+        matches!(
+            error,
+            OpenError::OtherNode {
+                expected: 8,
+                found: 7,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(
+        DataDir::open(dir.path(), "blue", 7)
+            .unwrap()
+            .identity()
+            .boots,
+        2
+    );
+}
+
+#[test]
+fn a_newer_format_is_refused_and_an_unknown_one_too() {
+    let dir = made();
+    fs::write(
+        dir.path().join("VERSION"),
+        "fluxgate data directory, format 2\n",
+    )
+    .unwrap();
+    let error = refused(dir.path(), "blue", 7);
+    assert!(
+        matches!(
+            error,
+            OpenError::Newer {
+                found: 2,
+                newest: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    for garbage in [
+        "",
+        "1",
+        "fluxgate data directory, format x\n",
+        "\u{0}\u{0}\u{0}",
+    ] {
+        fs::write(dir.path().join("VERSION"), garbage).unwrap();
+        assert!(matches!(
+            refused(dir.path(), "blue", 7),
+            OpenError::Corrupt { .. }
+        ));
+    }
+    fs::remove_file(dir.path().join("VERSION")).unwrap();
+    assert!(matches!(
+        refused(dir.path(), "blue", 7),
+        OpenError::Corrupt { .. }
+    ));
+}
+
+#[test]
+fn a_damaged_identity_is_refused() {
+    let dir = made();
+    let path = dir.path().join("IDENTITY");
+    let whole = fs::read(&path).unwrap();
+    for length in 0..whole.len() {
+        fs::write(&path, &whole[..length]).unwrap();
+        assert!(matches!(
+            refused(dir.path(), "blue", 7),
+            OpenError::Corrupt { .. }
+        ));
+    }
+    for bit in 0..whole.len() * 8 {
+        let mut flipped = whole.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, &flipped).unwrap();
+        assert!(matches!(
+            refused(dir.path(), "blue", 7),
+            OpenError::Corrupt { .. }
+        ));
+    }
+    fs::write(&path, vec![0; 100_000]).unwrap();
+    assert!(matches!(
+        refused(dir.path(), "blue", 7),
+        OpenError::Corrupt { .. }
+    ));
+}
+
+#[test]
+fn a_lost_identity_is_told_from_one_that_never_was() {
+    let dir = made();
+    fs::remove_file(dir.path().join("IDENTITY")).unwrap();
+    fs::write(dir.path().join("IDENTITY.tmp"), b"half").unwrap();
+    assert_eq!(
+        DataDir::open(dir.path(), "blue", 7)
+            .unwrap()
+            .identity()
+            .boots,
+        1
+    );
+
+    fs::remove_file(dir.path().join("IDENTITY")).unwrap();
+    fs::create_dir(dir.path().join("sled")).unwrap();
+    assert!(matches!(
+        refused(dir.path(), "blue", 7),
+        OpenError::Corrupt { .. }
+    ));
+}
+
+#[test]
+fn holdings_are_given_out_once() {
+    let dir = made();
+    let open = || DataDir::open(dir.path(), "blue", 7).unwrap();
+    assert_eq!(open().take_holdings().unwrap(), None);
+    open().write_holdings(b"three tokens").unwrap();
+    open().write_holdings(b"two tokens").unwrap();
+    assert_eq!(
+        open().take_holdings().unwrap().as_deref(),
+        Some(b"two tokens".as_slice())
+    );
+    assert!(!dir.path().join("HOLDINGS").exists());
+    assert_eq!(open().take_holdings().unwrap(), None);
+}
+
+#[test]
+fn damaged_holdings_are_refused_and_stay() {
+    let dir = made();
+    let open = DataDir::open(dir.path(), "blue", 7).unwrap();
+    open.write_holdings(b"three tokens").unwrap();
+    let path = dir.path().join("HOLDINGS");
+    let whole = fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x40;
+        fs::write(&path, &flipped).unwrap();
+        let error = open.take_holdings().unwrap_err();
+        assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), flipped);
+    }
+}
