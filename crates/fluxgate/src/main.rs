@@ -1,1 +1,30 @@
-fn main() {}
+//! The `fluxgate` binary: reads the command line, runs one command, exits with what it means.
+//!
+//! Answers for: nothing else. The commands are in `commands/`, their exit codes in `exit`, and
+//! every byte that leaves for standard output or standard error goes through `output`.
+//!
+//! Data goes to standard output, everything else to standard error. Exit codes: 0 done,
+//! 1 refused or failed, 2 wrong usage, 3 cluster not reachable.
+
+mod cli;
+mod commands;
+mod connect;
+mod exit;
+mod history;
+mod output;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::Exit::of_parsing(&error).into(),
+    };
+    match cli.run() {
+        Ok(exit) => exit.into(),
+        Err(error) => exit::Exit::of_error(&error).into(),
+    }
+}

@@ -1,0 +1,13 @@
+//! The commands, one file each. Each has `Args`, which clap reads, and `run`.
+
+pub(crate) mod audit_limits;
+pub(crate) mod bench;
+pub(crate) mod check_config;
+pub(crate) mod cluster;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod healthcheck;
+pub(crate) mod keys;
+pub(crate) mod openapi;
+pub(crate) mod serve;
+pub(crate) mod validate;

@@ -1,0 +1,203 @@
+//! `fluxgate bench`: load on validate, and whether the limits held under it.
+//!
+//! Answers for: one report that says how fast and how right. Fails when a window was admitted
+//! above its limit. Keys that it makes are revoked when it ends.
+
+mod keys;
+mod load;
+mod plan;
+mod report;
+mod tally;
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use fluxgate_api::keys::LimitSpec;
+use fluxgate_client::{Client, Options};
+
+use crate::connect::{GatewayArgs, admin_client, block_on_all_cores};
+use crate::exit::Exit;
+use crate::output::{self, OutputArgs};
+use crate::values;
+use load::Load;
+use plan::{Plan, Shape};
+use report::Report;
+use tally::Tally;
+
+/// Longest that a request may take before it counts as failed.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests in flight without a rate.
+const CONCURRENCY: u16 = 64;
+/// Requests in flight at most with a rate.
+const CONCURRENCY_AT_RATE: u16 = 512;
+
+/// What `bench` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "\"short\" counts windows that admitted less than min(demand, limit): with all nodes up and nobody else \
+        using the keys, it is 0. Exits with 1 when a window is over its limit.\n\n\
+        Example:\n  fluxgate bench --keys 10 --limit 100/10s --rate 500 --shape sticky --duration 30s"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    /// An admin listener, to make the keys; repeat it to name more [env: FLUXGATE_URL, comma separated]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "FLUXGATE_URL",
+        hide_env = true,
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7201"
+    )]
+    admin_url: Vec<String>,
+    /// The operator token; without it the token is read from FLUXGATE_TOKEN
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// How many keys to make, and to revoke at the end
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    keys: u32,
+    /// Use the keys of this file instead, one on each line
+    #[arg(long, value_name = "FILE", conflicts_with = "keys")]
+    keys_file: Option<PathBuf>,
+    /// The limit of the keys that are made, such as 100/60s [default: the cluster's]
+    #[arg(long, value_name = "TOKENS/PERIOD", value_parser = values::limit, conflicts_with = "keys_file")]
+    limit: Option<LimitSpec>,
+    /// Requests per second; as fast as answers come without it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Requests in flight at most [default: 64, or 512 with --rate]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: Option<u16>,
+    /// How requests are spread
+    #[arg(long, value_enum, value_name = "SHAPE", default_value = "even")]
+    shape: Shape,
+    /// For how long
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
+    duration: Duration,
+    /// Tokens that each request costs
+    #[arg(long, value_name = "TOKENS", default_value_t = 1)]
+    cost: u64,
+    /// Write every answer to this file as JSON lines, for audit-limits
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Makes the load and prints the report.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let options = Options {
+        deadline: ANSWER_TIMEOUT,
+        attempt_timeout: ANSWER_TIMEOUT,
+        // A bench shows what one node answers, not what a patient client makes of it.
+        retry: false,
+    };
+    let clients = args.gateway.client_per_node(options)?;
+    let admin = match args.keys_file {
+        Some(_) => None,
+        None => Some(Arc::new(admin_client(
+            &args.admin_url,
+            args.token_file.as_deref(),
+        )?)),
+    };
+    let (report, silent) = block_on_all_cores(bench(args, clients, admin))?;
+    args.output.print(&report, report::text)?;
+    Ok(if silent {
+        Exit::Unreachable
+    } else if report.windows.over_limit > 0 {
+        Exit::Failed
+    } else {
+        Exit::Done
+    })
+}
+
+async fn bench(
+    args: &Args,
+    clients: Vec<Client>,
+    admin: Option<Arc<Client>>,
+) -> anyhow::Result<(Report, bool)> {
+    let history = args.history.as_ref().map(|path| {
+        File::create(path).with_context(|| format!("cannot write `{}`", path.display()))
+    });
+    let history = history.transpose()?;
+    let keys = match (&args.keys_file, &admin) {
+        (Some(file), _) => keys::read(file)?,
+        (None, Some(admin)) => {
+            let count = usize::try_from(args.keys)?;
+            keys::make(admin, count, args.limit.as_ref()).await?
+        }
+        (None, None) => Vec::new(),
+    };
+    let load = Arc::new(Load {
+        plan: Plan {
+            shape: args.shape,
+            keys: keys.len(),
+            nodes: clients.len(),
+            rate: args.rate,
+        },
+        clients,
+        keys,
+        cost: args.cost,
+        duration: args.duration,
+        tally: Mutex::new(Tally::new(args.cost)?),
+        history: history.map(BufWriter::new).map(Mutex::new),
+        next: AtomicUsize::new(0),
+        stopped: AtomicBool::new(false),
+    });
+    let ran = run_load(args, &load).await;
+    // Whatever happened, the keys must not stay.
+    if let Some(admin) = &admin {
+        keys::revoke(admin, &load.keys).await;
+    }
+    let tally = load.tally.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok((Report::new(&load.plan, &tally, ran?), tally.is_silent()))
+}
+
+/// Runs the load with its progress shown, until it ends or Ctrl-C stops it early.
+async fn run_load(args: &Args, load: &Arc<Load>) -> anyhow::Result<Duration> {
+    let workers = match (args.concurrency, args.rate) {
+        (Some(concurrency), _) => concurrency,
+        (None, Some(_)) => CONCURRENCY_AT_RATE,
+        (None, None) => CONCURRENCY,
+    };
+    let bar = progress(args.duration);
+    let run = load.run(usize::from(workers));
+    tokio::pin!(run);
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let mut signals = true;
+    loop {
+        tokio::select! {
+            ran = &mut run => {
+                bar.finish_and_clear();
+                return ran;
+            }
+            _ = tick.tick() => {
+                bar.set_position(u64::try_from(bar.elapsed().as_millis())?);
+                bar.set_message(format!("{} requests", load.next.load(Ordering::Relaxed)));
+            }
+            signal = tokio::signal::ctrl_c(), if signals => {
+                // Without a handler there is nothing to wait for again.
+                signals = signal.is_ok();
+                load.stopped.store(signal.is_ok(), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn progress(duration: Duration) -> indicatif::ProgressBar {
+    if !output::progress() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let total = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let bar = indicatif::ProgressBar::new(total);
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{elapsed} {wide_bar} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -1,0 +1,132 @@
+//! The keys of a bench: made for it and revoked after it, or read from a file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use fluxgate_api::keys::{CreateKey, LimitSpec};
+use fluxgate_client::{Client, Token};
+use fluxgate_types::{Credential, KeyId, Scope};
+use tokio::task::JoinSet;
+
+use crate::output;
+
+/// Writes that are under way at once.
+const WRITES_MAX: usize = 16;
+/// Most keys of one bench.
+const KEYS_MAX: usize = 100_000;
+
+/// A key under load.
+#[derive(Debug)]
+pub(super) struct BenchKey {
+    /// What it is called in reports: its id where it has one, never the key.
+    pub(super) label: String,
+    pub(super) token: Token,
+    /// Its id, where this bench made it.
+    made: Option<KeyId>,
+}
+
+/// Reads keys from a file, one on each line.
+pub(super) fn read(file: &Path) -> anyhow::Result<Vec<BenchKey>> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{shown}`"))?;
+    let lines = text.lines().enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+    let keys = lines
+        .map(|(at, line)| {
+            let token = Token::new(line).with_context(|| format!("`{shown}`, line {}", at + 1))?;
+            let label = match Credential::parse(token.expose().as_bytes()) {
+                Ok(credential) => credential.key_id.to_string(),
+                Err(_) => format!("line {}", at + 1),
+            };
+            Ok(BenchKey {
+                label,
+                token,
+                made: None,
+            })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    ensure!(!keys.is_empty(), "no keys in `{shown}`");
+    ensure!(
+        keys.len() <= KEYS_MAX,
+        "more than {KEYS_MAX} keys in `{shown}`"
+    );
+    Ok(keys)
+}
+
+/// Makes keys.
+pub(super) async fn make(
+    admin: &Arc<Client>,
+    count: usize,
+    limit: Option<&LimitSpec>,
+) -> anyhow::Result<Vec<BenchKey>> {
+    let mut keys = Vec::with_capacity(count);
+    let mut tasks = JoinSet::new();
+    for n in 0..count {
+        if tasks.len() >= WRITES_MAX {
+            keys.extend(joined(&mut tasks).await);
+        }
+        let admin = Arc::clone(admin);
+        let create = CreateKey {
+            name: format!("bench {n}"),
+            scope: Scope::Read,
+            owner: Some("fluxgate-bench".to_owned()),
+            limits: limit.map(|limit| vec![limit.clone()]),
+            expires_at: None,
+            metadata: None,
+        };
+        tasks.spawn(async move { admin.create_key(&create, None).await });
+    }
+    while !tasks.is_empty() {
+        keys.extend(joined(&mut tasks).await);
+    }
+    let (keys, failed): (Vec<_>, Vec<_>) = keys.into_iter().partition(Result::is_ok);
+    let keys: Vec<BenchKey> = keys.into_iter().flatten().collect();
+    if let Some(Err(error)) = failed.into_iter().next() {
+        revoke(admin, &keys).await;
+        return Err(error.context("cannot make the keys"));
+    }
+    Ok(keys)
+}
+
+async fn joined(
+    tasks: &mut JoinSet<Result<fluxgate_api::keys::CreatedKey, fluxgate_client::Error>>,
+) -> Option<anyhow::Result<BenchKey>> {
+    let created = match tasks.join_next().await? {
+        Ok(created) => created.map_err(anyhow::Error::from),
+        Err(error) => Err(error.into()),
+    };
+    Some(created.and_then(|created| {
+        let id = created.written.record.id.0;
+        Ok(BenchKey {
+            label: id.to_string(),
+            token: Token::new(created.key.expose())?,
+            made: Some(id),
+        })
+    }))
+}
+
+/// Revokes the keys that this bench made. What fails is told and left.
+pub(super) async fn revoke(admin: &Arc<Client>, keys: &[BenchKey]) {
+    let mut tasks = JoinSet::new();
+    let mut left = 0usize;
+    for id in keys.iter().filter_map(|key| key.made) {
+        if tasks.len() >= WRITES_MAX {
+            left += failed(tasks.join_next().await);
+        }
+        let admin = Arc::clone(admin);
+        tasks.spawn(async move { admin.revoke_key(id).await.is_ok() });
+    }
+    while let done @ Some(_) = tasks.join_next().await {
+        left += failed(done);
+    }
+    if left > 0 {
+        output::notice(&format!(
+            "fluxgate: {left} keys of owner `fluxgate-bench` could not be revoked"
+        ));
+    }
+}
+
+fn failed(done: Option<Result<bool, tokio::task::JoinError>>) -> usize {
+    usize::from(matches!(done, Some(Ok(false) | Err(_))))
+}

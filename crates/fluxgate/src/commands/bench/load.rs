@@ -1,0 +1,155 @@
+//! Sends the requests of a plan and counts the answers.
+//!
+//! Answers for: latencies that do not hide a stall. With a rate, a request that could not be
+//! sent in time is measured from when it was due, as its caller would have seen it.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use fluxgate_api::ErrorCode;
+use fluxgate_api::validate::ValidateRequest;
+use fluxgate_client::{Client, Error, Verdict, VerdictReport, Window};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::keys::BenchKey;
+use super::plan::Plan;
+use super::tally::Tally;
+use crate::history::{Moment, Record, VerdictName};
+
+/// A run: what all its workers share.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) plan: Plan,
+    pub(super) clients: Vec<Client>,
+    pub(super) keys: Vec<BenchKey>,
+    pub(super) cost: u64,
+    pub(super) duration: Duration,
+    pub(super) tally: Mutex<Tally>,
+    pub(super) history: Option<Mutex<BufWriter<File>>>,
+    /// The number of the next request.
+    pub(super) next: AtomicUsize,
+    pub(super) stopped: AtomicBool,
+}
+
+impl Load {
+    /// Sends until the time is up, and says how long that took.
+    pub(super) async fn run(self: &Arc<Self>, workers: usize) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        let mut tasks = JoinSet::new();
+        for _ in 0..workers {
+            let load = Arc::clone(self);
+            tasks.spawn(async move { load.work(started).await });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.context("a worker failed")??;
+        }
+        let elapsed = started.elapsed();
+        if let Some(history) = &self.history {
+            let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
+            history.flush().context("cannot write the history")?;
+        }
+        Ok(elapsed)
+    }
+
+    async fn work(&self, started: Instant) -> anyhow::Result<()> {
+        let until = started + self.duration;
+        let request = ValidateRequest {
+            cost: Some(self.cost),
+            ..ValidateRequest::default()
+        };
+        loop {
+            let pause = match self.plan.rate {
+                Some(_) => Duration::ZERO,
+                None => self.plan.pause(started.elapsed()),
+            };
+            if !pause.is_zero() {
+                tokio::time::sleep_until(until.min(Instant::now() + pause)).await;
+            }
+            if Instant::now() >= until || self.stopped.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let n = self.next.fetch_add(1, Ordering::Relaxed);
+            let mut due = Instant::now();
+            if let Some(offset) = self.plan.due(n) {
+                due = started + offset;
+                if due >= until {
+                    return Ok(());
+                }
+                tokio::time::sleep_until(due).await;
+            }
+            let (key, node) = self.plan.target(n);
+            let answer = self.clients[node]
+                .validate(&self.keys[key].token, &request)
+                .await;
+            self.count(key, node, &answer, due.elapsed())?;
+        }
+    }
+
+    fn count(
+        &self,
+        key: usize,
+        node: usize,
+        answer: &Result<VerdictReport, Error>,
+        latency: Duration,
+    ) -> anyhow::Result<()> {
+        let (verdict, window) = judge(answer);
+        self.tally
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(key, verdict, window, latency);
+        let Some(history) = &self.history else {
+            return Ok(());
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let record = Record {
+            key: self.keys[key].label.clone(),
+            time: Moment::from_ms(u64::try_from(now.as_millis())?),
+            node: self.clients[node].urls().join(",").into(),
+            verdict,
+            reset: window.map(|window| window.reset),
+            limit: window.map(|window| window.limit),
+            cost: self.cost,
+        };
+        let mut line = serde_json::to_vec(&record)?;
+        line.push(b'\n');
+        let mut history = history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.write_all(&line).context("cannot write the history")
+    }
+}
+
+/// What became of a request, and the window that it counts in.
+fn judge(answer: &Result<VerdictReport, Error>) -> (VerdictName, Option<Window>) {
+    let report = match answer {
+        Ok(report) => report,
+        Err(Error::Refused { code, .. }) if code.retryable() => {
+            return (VerdictName::Unavailable, None);
+        }
+        Err(Error::Refused {
+            code: ErrorCode::Internal | ErrorCode::RequestTimeout,
+            ..
+        }) => return (VerdictName::Failed, None),
+        Err(Error::Refused { .. }) => return (VerdictName::Invalid, None),
+        Err(
+            Error::Unreachable { .. }
+            | Error::AnswerLost { .. }
+            | Error::Unexpected { .. }
+            | Error::BadUrl { .. }
+            | Error::BadToken
+            | Error::NoUrl,
+        ) => return (VerdictName::Failed, None),
+    };
+    let verdict = match &report.verdict {
+        Verdict::Admitted(_) => VerdictName::Admitted,
+        Verdict::Denied(body) => match body.status() {
+            401 => VerdictName::Unauthenticated,
+            403 => VerdictName::OutOfScope,
+            _ => VerdictName::Limited,
+        },
+    };
+    (verdict, report.window)
+}

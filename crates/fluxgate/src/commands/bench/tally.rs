@@ -1,0 +1,196 @@
+//! What a bench counts, and what it makes of it.
+//!
+//! Answers for: latencies, verdicts, and each window's admitted cost against its limit and its
+//! demand. Windows are those that the answers named, so no clock of ours is compared with the
+//! cluster's.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use fluxgate_client::Window;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::history::VerdictName;
+
+/// Longest latency that is told apart, microseconds.
+const LATENCY_US_MAX: u64 = 60_000_000;
+
+/// What one window saw, in tokens.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    admitted: u64,
+    demanded: u64,
+}
+
+/// The counts of a run.
+#[derive(Debug)]
+pub(super) struct Tally {
+    latency_us: Histogram<u64>,
+    verdicts: BTreeMap<VerdictName, u64>,
+    /// By key, limit and end.
+    windows: HashMap<(usize, u64, u64), Seen>,
+    /// Keys with a request whose outcome is unknown: what their windows admitted is not known.
+    uncertain: HashSet<usize>,
+    cost: u64,
+}
+
+impl Tally {
+    pub(super) fn new(cost: u64) -> anyhow::Result<Self> {
+        let latency_us =
+            Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).context("cannot make a histogram")?;
+        Ok(Self {
+            latency_us,
+            verdicts: BTreeMap::new(),
+            windows: HashMap::new(),
+            uncertain: HashSet::new(),
+            cost,
+        })
+    }
+
+    /// Counts one answer.
+    pub(super) fn add(
+        &mut self,
+        key: usize,
+        verdict: VerdictName,
+        window: Option<Window>,
+        latency: Duration,
+    ) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.latency_us.saturating_record(micros.max(1));
+        *self.verdicts.entry(verdict).or_default() += 1;
+        let admitted = match verdict {
+            VerdictName::Admitted => self.cost,
+            VerdictName::Limited => 0,
+            VerdictName::Failed => {
+                self.uncertain.insert(key);
+                return;
+            }
+            VerdictName::Unauthenticated
+            | VerdictName::OutOfScope
+            | VerdictName::Unavailable
+            | VerdictName::Invalid => return,
+        };
+        if let Some(window) = window {
+            let at = (key, window.limit, window.reset);
+            let seen = self.windows.entry(at).or_default();
+            seen.admitted += admitted;
+            seen.demanded += self.cost;
+        }
+    }
+
+    pub(super) fn requests(&self) -> u64 {
+        self.verdicts.values().sum()
+    }
+
+    /// Whether not one request was answered.
+    pub(super) fn is_silent(&self) -> bool {
+        let failed = self.verdicts.get(&VerdictName::Failed).copied();
+        failed.unwrap_or(0) == self.requests()
+    }
+
+    pub(super) fn latencies(&self) -> Latencies {
+        let at = |quantile| self.latency_us.value_at_quantile(quantile);
+        Latencies {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            max: self.latency_us.max(),
+        }
+    }
+
+    pub(super) fn verdicts(&self) -> BTreeMap<&'static str, u64> {
+        let count = |verdict| self.verdicts.get(&verdict).copied().unwrap_or(0);
+        let all = VerdictName::ALL.into_iter();
+        all.map(|verdict| (verdict.as_str(), count(verdict)))
+            .collect()
+    }
+
+    pub(super) fn windows(&self) -> Windows {
+        let mut windows = Windows {
+            checked: self.windows.len(),
+            over_limit: 0,
+            short: 0,
+        };
+        for (&(key, limit, _), seen) in &self.windows {
+            // With a cost of 3, a limit of 100 admits 99.
+            let whole = limit - limit % self.cost.max(1);
+            windows.over_limit += usize::from(seen.admitted > limit);
+            let short = seen.admitted < whole.min(seen.demanded);
+            windows.short += usize::from(short && !self.uncertain.contains(&key));
+        }
+        windows
+    }
+}
+
+/// Latencies in microseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Latencies {
+    pub(super) p50: u64,
+    pub(super) p90: u64,
+    pub(super) p99: u64,
+    pub(super) p99_9: u64,
+    pub(super) max: u64,
+}
+
+/// Windows, by what is wrong with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Windows {
+    pub(super) checked: usize,
+    /// More was admitted than the limit allows. Must be 0.
+    pub(super) over_limit: usize,
+    /// Less was admitted than min(demand, limit); windows of keys with an unknown outcome apart.
+    pub(super) short: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Option<Window> = Some(Window {
+        limit: 10,
+        remaining: 0,
+        reset: 60,
+    });
+
+    fn tally(cost: u64, answers: &[(VerdictName, usize)]) -> Tally {
+        let mut tally = Tally::new(cost).unwrap();
+        for &(verdict, times) in answers {
+            for _ in 0..times {
+                tally.add(0, verdict, WINDOW, Duration::from_micros(250));
+            }
+        }
+        tally
+    }
+
+    fn windows(cost: u64, answers: &[(VerdictName, usize)]) -> (usize, usize, usize) {
+        let windows = tally(cost, answers).windows();
+        (windows.checked, windows.over_limit, windows.short)
+    }
+
+    #[test]
+    fn a_window_is_over_short_or_right() {
+        use VerdictName::{Admitted, Failed, Limited, Unavailable};
+        assert_eq!(windows(1, &[(Admitted, 10), (Limited, 5)]), (1, 0, 0));
+        assert_eq!(windows(1, &[(Admitted, 4)]), (1, 0, 0));
+        assert_eq!(windows(1, &[(Admitted, 9), (Limited, 1)]), (1, 0, 1));
+        assert_eq!(windows(1, &[(Admitted, 11)]), (1, 1, 0));
+        assert_eq!(windows(3, &[(Admitted, 3), (Limited, 1)]), (1, 0, 0));
+        assert_eq!(windows(3, &[(Admitted, 2), (Limited, 2)]), (1, 0, 1));
+        assert_eq!(windows(0, &[(Admitted, 99)]), (1, 0, 0));
+        assert_eq!(windows(1, &[(Admitted, 4), (Unavailable, 9)]), (1, 0, 0));
+        let lost = [(Admitted, 9), (Limited, 1), (Failed, 1)];
+        assert_eq!(windows(1, &lost), (1, 0, 0));
+    }
+
+    #[test]
+    fn a_run_without_any_answer_is_silent() {
+        assert!(tally(1, &[(VerdictName::Failed, 3)]).is_silent());
+        let heard = tally(1, &[(VerdictName::Failed, 3), (VerdictName::Limited, 1)]);
+        assert!(!heard.is_silent());
+        assert_eq!(heard.requests(), 4);
+        assert_eq!(heard.latencies().max, 250);
+    }
+}

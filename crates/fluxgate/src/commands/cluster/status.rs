@@ -1,0 +1,164 @@
+//! `fluxgate cluster status`: the cluster at a glance.
+//!
+//! Answers for: one row per node, what is wrong in colour, and a dash for what the answering
+//! node does not know.
+
+use comfy_table::{Cell, Color};
+use fluxgate_api::cluster::{ClusterView, NodeView, Role, ShareMapView};
+
+use crate::connect::{AdminArgs, block_on};
+use crate::exit::Exit;
+use crate::output::{self, OutputArgs};
+
+/// What `cluster status` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  fluxgate cluster status --url http://10.0.0.11:7201")]
+pub(super) struct Args {
+    #[command(flatten)]
+    admin: AdminArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Prints the view of the first node that answers.
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let client = args.admin.client()?;
+    let view = block_on(async { Ok(client.read_cluster().await?) })?;
+    args.output.print(&view, text)?;
+    Ok(Exit::Done)
+}
+
+fn text(view: &ClusterView) -> String {
+    let leader = match view.leader {
+        Some(leader) => format!("leader node {leader} in term {}", view.term),
+        None => format!("no leader in term {}", view.term),
+    };
+    let mut text = format!(
+        "cluster {}, seen by node {}: {leader}, committed {}, cluster time {}\n\n",
+        view.cluster, view.node_id, view.committed, view.cluster_time
+    );
+    text += &output::table_text(&nodes(view));
+    if let Some(pending) = &view.pending_share_map {
+        let shares: Vec<String> = pending
+            .nodes
+            .iter()
+            .map(|node| format!("node {} {}", node.node, share(pending, node.node)))
+            .collect();
+        text += &format!("\nshares from {} on: {}\n", pending.from, shares.join(", "));
+    }
+    if !view.warnings.is_empty() {
+        text.push('\n');
+    }
+    for warning in &view.warnings {
+        text += &format!("warning: {warning}\n");
+    }
+    text
+}
+
+fn nodes(view: &ClusterView) -> comfy_table::Table {
+    let mut table = output::table(&[
+        "NODE", "ROLE", "READY", "TERM", "APPLIED", "LAG", "LEASE", "SHARE", "CLOCK", "VERSION",
+        "PEER",
+    ]);
+    for node in &view.nodes {
+        table.add_row([
+            Cell::new(node.id),
+            role(node),
+            ready(node),
+            known(node.term.map(|term| term.to_string())),
+            known(node.applied.map(|applied| applied.to_string())),
+            known(node.lag.map(|lag| lag.to_string())),
+            lease(node),
+            Cell::new(share(&view.share_map, node.id)),
+            known(node.clock_offset_ms.map(|ms| format!("{ms:+}ms"))),
+            known(node.version.clone()),
+            Cell::new(&node.peer),
+        ]);
+    }
+    table
+}
+
+fn known(value: Option<String>) -> Cell {
+    Cell::new(value.unwrap_or_else(|| "-".to_owned()))
+}
+
+fn coloured(cell: Cell, colour: Color) -> Cell {
+    if output::colour() {
+        cell.fg(colour)
+    } else {
+        cell
+    }
+}
+
+fn role(node: &NodeView) -> Cell {
+    let cell = Cell::new(node.role.as_str());
+    match node.role {
+        Role::Leader => coloured(cell, Color::Green),
+        Role::Unreachable => coloured(cell, Color::Red),
+        Role::Candidate => coloured(cell, Color::Yellow),
+        Role::Follower | Role::Learner => cell,
+    }
+}
+
+fn ready(node: &NodeView) -> Cell {
+    match node.ready {
+        Some(true) => Cell::new("yes"),
+        Some(false) => coloured(Cell::new("no"), Color::Red),
+        None => Cell::new("-"),
+    }
+}
+
+fn lease(node: &NodeView) -> Cell {
+    match node.lease_remaining_ms {
+        Some(0) => coloured(Cell::new("none"), Color::Red),
+        Some(ms) => Cell::new(format!("{ms}ms")),
+        None => Cell::new("-"),
+    }
+}
+
+/// A node's part of every window, in per cent with one digit.
+fn share(map: &ShareMapView, node: u64) -> String {
+    let sum: u64 = map.nodes.iter().map(|node| node.weight).sum();
+    let own = map.nodes.iter().find(|entry| entry.node == node);
+    match own {
+        Some(own) if sum > 0 => {
+            // Half of a tenth added: rounds to the nearest.
+            let tenths = (own.weight.saturating_mul(1_000) + sum / 2) / sum;
+            format!("{}.{}%", tenths / 10, tenths % 10)
+        }
+        Some(_) | None => "none".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIEW: &str = r#"{"cluster":"fluxcascade","node_id":1,"leader":2,"term":3,"committed":42,
+        "applied":42,"cluster_time":"2024-01-20T11:20:00Z","clock_offset_ms":-2,"version":"0.1.0",
+        "share_map":{"from":"1970-01-01T00:00:00Z","nodes":[{"node":1,"weight":1},{"node":2,"weight":1},{"node":3,"weight":1}]},
+        "pending_share_map":{"from":"2024-01-20T11:21:00Z","nodes":[{"node":1,"weight":1},{"node":2,"weight":1}]},
+        "nodes":[
+          {"id":1,"peer":"127.0.0.1:7301","role":"follower","term":3,"applied":42,"lag":0,"lease_remaining_ms":2870,"ready":true,"reachable":true,"clock_offset_ms":-2,"version":"0.1.0"},
+          {"id":2,"peer":"127.0.0.1:7302","role":"leader","term":3,"applied":42,"lag":0,"lease_remaining_ms":2910,"ready":true,"reachable":true,"clock_offset_ms":1,"version":"0.1.0"},
+          {"id":3,"peer":"127.0.0.1:7303","role":"unreachable","term":null,"applied":40,"lag":2,"lease_remaining_ms":0,"ready":null,"reachable":false,"clock_offset_ms":null,"version":null}],
+        "warnings":["peer traffic is not encrypted"]}"#;
+
+    #[test]
+    fn the_table_can_be_read_at_a_glance() {
+        let view: ClusterView = serde_json::from_str(VIEW).unwrap();
+        let expected = "\
+cluster fluxcascade, seen by node 1: leader node 2 in term 3, committed 42, cluster time 2024-01-20T11:20:00Z
+
+NODE  ROLE         READY  TERM  APPLIED  LAG  LEASE   SHARE  CLOCK  VERSION  PEER
+1     follower     yes    3     42       0    2870ms  33.3%  -2ms   0.1.0    127.0.0.1:7301
+2     leader       yes    3     42       0    2910ms  33.3%  +1ms   0.1.0    127.0.0.1:7302
+3     unreachable  -      -     40       2    none    33.3%  -      -        127.0.0.1:7303
+
+shares from 2024-01-20T11:21:00Z on: node 1 50.0%, node 2 50.0%
+
+warning: peer traffic is not encrypted
+";
+        assert_eq!(text(&view), expected);
+    }
+}

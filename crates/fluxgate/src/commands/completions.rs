@@ -1,0 +1,28 @@
+//! `fluxgate completions`: what a shell needs to complete our commands.
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+
+use crate::cli::Cli;
+use crate::exit::Exit;
+use crate::output;
+
+/// What `completions` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  fluxgate completions bash > ~/.local/share/bash-completion/completions/fluxgate"
+)]
+pub(crate) struct Args {
+    /// For which shell
+    #[arg(value_enum, value_name = "SHELL")]
+    shell: Shell,
+}
+
+/// Prints the completions.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    // Into memory first: the generator panics when its writer fails, as a closed pipe does.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "fluxgate", &mut script);
+    output::data(&String::from_utf8(script)?)?;
+    Ok(Exit::Done)
+}

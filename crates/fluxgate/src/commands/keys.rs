@@ -1,0 +1,123 @@
+//! `fluxgate keys`: the tree below it, and what its commands share.
+//!
+//! Answers for: that a new key is the only thing on standard output of the command that made
+//! it, so that it can be piped into a secret store and nothing else goes along.
+
+mod create;
+mod list;
+mod revoke;
+mod rotate;
+mod show;
+mod update;
+mod usage;
+
+use clap::Subcommand;
+use fluxgate_api::keys::{CreatedKey, KeyRecord, WriteAnswer};
+
+use crate::exit::Exit;
+use crate::output::{self, Format, OutputArgs};
+use crate::values;
+
+/// What `keys` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  FLUXGATE_TOKEN=$(cat operator.token) fluxgate keys list --status active"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a key and print it, this once
+    Create(create::Args),
+    /// List keys, newest first
+    List(list::Args),
+    /// Print a key's record
+    Show(show::Args),
+    /// Change a key
+    Update(update::Args),
+    /// Give a key a new secret under the same id
+    Rotate(rotate::Args),
+    /// Revoke a key for good
+    Revoke(revoke::Args),
+    /// Print what a key has spent
+    Usage(usage::Args),
+}
+
+/// Runs the command that was named.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    match &args.command {
+        Command::Create(args) => create::run(args),
+        Command::List(args) => list::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Update(args) => update::run(args),
+        Command::Rotate(args) => rotate::run(args),
+        Command::Revoke(args) => revoke::run(args),
+        Command::Usage(args) => usage::run(args),
+    }
+}
+
+/// A record as lines of text.
+fn record_text(record: &KeyRecord) -> String {
+    let never = || "never".to_owned();
+    let mut fields = vec![
+        ("id", record.id.to_string()),
+        ("name", record.name.clone()),
+        ("prefix", record.prefix.clone()),
+        ("scope", record.scope.to_string()),
+        ("owner", record.owner.clone().unwrap_or_else(|| "-".into())),
+        ("status", record.status.to_string()),
+    ];
+    for limit in &record.limits {
+        fields.push(("limit", values::limit_text(limit)));
+    }
+    fields.extend([
+        (
+            "created",
+            format!("{} by {}", record.created_at, record.created_by),
+        ),
+        (
+            "expires",
+            record.expires_at.map_or_else(never, |at| at.to_string()),
+        ),
+        (
+            "last used",
+            record.last_used_at.map_or_else(never, |at| at.to_string()),
+        ),
+        ("revision", record.revision.to_string()),
+    ]);
+    for (name, value) in &record.metadata {
+        fields.push(("metadata", format!("{name}={value}")));
+    }
+    output::fields(&fields)
+}
+
+/// A record after a change, with the nodes on which the change counts.
+fn written_text(written: &WriteAnswer) -> String {
+    let nodes: Vec<String> = written.applied_on.iter().map(u64::to_string).collect();
+    let applied = format!("nodes {} after {} ms", nodes.join(", "), written.waited_ms);
+    record_text(&written.record) + &output::fields(&[("applied on", applied)])
+}
+
+/// Prints a key that exists nowhere else: alone on standard output, its record on standard error.
+fn print_created(created: &CreatedKey, output: OutputArgs) -> anyhow::Result<()> {
+    let printed = match output.output {
+        Format::Json => output::json(created),
+        Format::Text => output::data(created.key.expose()),
+    };
+    // A closed pipe is no failure elsewhere; here it loses the key. So its cause is dropped,
+    // which would make it one.
+    printed.map_err(|error| {
+        let id = created.written.record.id;
+        anyhow::anyhow!(
+            "the key {id} was made but could not be printed ({error}); \
+             `fluxgate keys rotate {id}` makes another secret for it"
+        )
+    })?;
+    if output.output == Format::Text {
+        output::notice(written_text(&created.written).trim_end());
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! `fluxgate keys show`: one record.
+
+use fluxgate_types::KeyId;
+
+use crate::connect::{AdminArgs, block_on};
+use crate::exit::Exit;
+use crate::output::OutputArgs;
+
+/// What `keys show` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  fluxgate keys show key_Qm2xK9dA3f01")]
+pub(super) struct Args {
+    /// The key's id
+    #[arg(value_name = "ID")]
+    id: KeyId,
+    #[command(flatten)]
+    admin: AdminArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Prints the record.
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let client = args.admin.client()?;
+    let record = block_on(async { Ok(client.read_key(args.id).await?) })?;
+    args.output.print(&record, super::record_text)?;
+    Ok(Exit::Done)
+}

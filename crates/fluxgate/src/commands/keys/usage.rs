@@ -1,0 +1,79 @@
+//! `fluxgate keys usage`: what is spent, where, and what was before.
+
+use fluxgate_api::usage::{LimitUsage, Usage};
+use fluxgate_types::{ClusterMs, KeyId};
+
+use crate::connect::{AdminArgs, block_on};
+use crate::exit::Exit;
+use crate::output::{self, OutputArgs};
+
+/// What `keys usage` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  fluxgate keys usage key_Qm2xK9dA3f01")]
+pub(super) struct Args {
+    /// The key's id
+    #[arg(value_name = "ID")]
+    id: KeyId,
+    #[command(flatten)]
+    admin: AdminArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Prints the usage.
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let client = args.admin.client()?;
+    let usage = block_on(async { Ok(client.read_usage(args.id).await?) })?;
+    args.output.print(&usage, text)?;
+    Ok(Exit::Done)
+}
+
+fn text(usage: &Usage) -> String {
+    let used = usage.last_used_at;
+    let used = used.map_or_else(|| "never".to_owned(), |at| at.to_string());
+    let head = output::fields(&[("id", usage.key_id.to_string()), ("last used", used)]);
+    let mut table = output::table(&[
+        "LIMIT",
+        "SPENT",
+        "LEFT",
+        "OF",
+        "UNTIL",
+        "PER NODE",
+        "LAST WINDOWS",
+    ]);
+    for limit in &usage.limits {
+        table.add_row([
+            limit.name.clone(),
+            limit.spent.to_string(),
+            limit.remaining.to_string(),
+            limit.limit.to_string(),
+            ClusterMs(limit.reset.saturating_mul(1_000)).to_string(),
+            per_node(limit),
+            bars(limit),
+        ]);
+    }
+    head + "\n" + &output::table_text(&table)
+}
+
+fn per_node(limit: &LimitUsage) -> String {
+    let nodes: Vec<String> = limit
+        .per_node
+        .iter()
+        .map(|node| format!("{}:{}", node.node, node.spent))
+        .collect();
+    nodes.join(" ")
+}
+
+/// The last windows as bars: a space is nothing, a full block the whole limit.
+fn bars(limit: &LimitUsage) -> String {
+    const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let bar = |spent: u64| {
+        let eighths = (spent.saturating_mul(8)).div_ceil(limit.limit.max(1));
+        BARS[usize::try_from(eighths.min(8)).unwrap_or(8)]
+    };
+    limit
+        .series
+        .iter()
+        .map(|window| bar(window.spent))
+        .collect()
+}

@@ -1,0 +1,101 @@
+//! `fluxgate validate`: may this key pass?
+
+use std::io::Read as _;
+
+use anyhow::Context as _;
+use fluxgate_api::validate::{BatchBody, BatchResult, ValidateRequest};
+use fluxgate_client::{Token, Verdict, VerdictReport};
+use fluxgate_types::{ClusterMs, Scope, caps};
+
+use crate::connect::{GatewayArgs, block_on, secret};
+use crate::exit::{Exit, Misuse};
+use crate::output::OutputArgs;
+use crate::values;
+
+/// What `validate` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The key is read from FLUXGATE_KEY or standard input, never from an argument, which others could see.\n\
+        Exits with 1 when the key is denied.\n\n\
+        Example:\n  fluxgate validate --scope write < key.txt"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    /// The scope that the endpoint requires; any valid key passes without it
+    #[arg(long, value_name = "SCOPE", value_parser = values::scope)]
+    scope: Option<Scope>,
+    /// Tokens that the request costs; 0 decides and spends nothing
+    #[arg(long, value_name = "TOKENS")]
+    cost: Option<u64>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Asks and prints the verdict.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let key = match secret(None, "FLUXGATE_KEY")? {
+        Some(key) => key,
+        None => key_from_stdin()?,
+    };
+    let request = ValidateRequest {
+        key: None,
+        scope: args.scope,
+        cost: args.cost,
+    };
+    let client = args.gateway.client()?;
+    let report = block_on(async { Ok(client.validate(&key, &request).await?) })?;
+    let exit = match report.verdict {
+        Verdict::Admitted(_) => Exit::Done,
+        Verdict::Denied(_) => Exit::Failed,
+    };
+    args.output.print(&as_result(&report), |_| text(&report))?;
+    Ok(exit)
+}
+
+fn key_from_stdin() -> anyhow::Result<Token> {
+    let bound = u64::try_from(caps::CREDENTIAL_BYTES_MAX)? + 2;
+    let mut text = String::new();
+    std::io::stdin()
+        .lock()
+        .take(bound)
+        .read_to_string(&mut text)
+        .context("cannot read the key from standard input")?;
+    if text.trim().is_empty() {
+        let how = "no key: set FLUXGATE_KEY or give it on standard input";
+        return Err(Misuse(how.to_owned()).into());
+    }
+    Ok(Token::new(&text)?)
+}
+
+/// The verdict in the shape that a batch has: status and body in one object.
+fn as_result(report: &VerdictReport) -> BatchResult {
+    BatchResult {
+        status: report.status,
+        body: match report.verdict.clone() {
+            Verdict::Admitted(answer) => BatchBody::Admitted(answer),
+            Verdict::Denied(error) => BatchBody::Denied(error),
+        },
+    }
+}
+
+fn text(report: &VerdictReport) -> String {
+    let mut text = match &report.verdict {
+        Verdict::Admitted(answer) => {
+            let owner = answer.owner.as_deref().unwrap_or("nobody");
+            format!(
+                "admitted: {} \"{}\" of {owner}, scope {}",
+                answer.key_id, answer.name, answer.scope
+            )
+        }
+        Verdict::Denied(error) => format!("denied: {error}"),
+    };
+    if let Some(window) = report.window {
+        let end = ClusterMs(window.reset.saturating_mul(1_000));
+        text += &format!(
+            "\n{} of {} left until {end}",
+            window.remaining, window.limit
+        );
+    }
+    text
+}

@@ -1,0 +1,81 @@
+//! Exit codes: one closed enum, part of the interface.
+//!
+//! Answers for: which end of a command means which code, and that an error is told once, on
+//! standard error, with its causes.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use crate::output;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Done,
+    /// Refused or failed.
+    Failed,
+    /// Wrong usage.
+    Usage,
+    /// No node could be reached, or none could serve.
+    Unreachable,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Unreachable => 3,
+        })
+    }
+}
+
+/// Wrong usage that only shows when a command runs, such as a missing token.
+#[derive(Debug)]
+pub(crate) struct Misuse(pub(crate) String);
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}
+
+impl Exit {
+    /// Tells what is wrong with a command line, or prints the help that was asked for.
+    pub(crate) fn of_parsing(error: &clap::Error) -> Self {
+        // A reader that closed the pipe has read what it wanted.
+        let _ = error.print();
+        if error.use_stderr() {
+            Self::Usage
+        } else {
+            Self::Done
+        }
+    }
+
+    /// Tells why a command failed.
+    pub(crate) fn of_error(error: &anyhow::Error) -> Self {
+        let closed = |cause: &(dyn std::error::Error + 'static)| {
+            cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        };
+        if error.chain().any(closed) {
+            // `fluxgate keys list | head -1` is no failure.
+            return Self::Done;
+        }
+        output::notice(&format!("fluxgate: {error:#}"));
+        if error.downcast_ref::<Misuse>().is_some() {
+            return Self::Usage;
+        }
+        match error.downcast_ref::<fluxgate_client::Error>() {
+            Some(error) if error.is_unreachable() => Self::Unreachable,
+            Some(fluxgate_client::Error::BadUrl { .. }) => Self::Usage,
+            Some(_) | None => Self::Failed,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Everything that leaves: data to standard output, all else to standard error.
+//!
+//! Answers for: that a closed pipe is an error value and never a panic, and that colours and
+//! progress appear on a terminal only, and not where `NO_COLOR` is set.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use clap::{Args, ValueEnum};
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+/// How records are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The option of every command that prints records.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// How to print
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) output: Format,
+}
+
+impl OutputArgs {
+    /// Prints a record as JSON, or as the text that is made only then.
+    pub(crate) fn print<T: Serialize>(
+        self,
+        record: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        match self.output {
+            Format::Json => json(record),
+            Format::Text => data(&text(record)),
+        }
+    }
+}
+
+/// Writes data to standard output, and ends it with a newline.
+pub(crate) fn data(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Writes a record to standard output as indented JSON.
+pub(crate) fn json<T: Serialize>(record: &T) -> anyhow::Result<()> {
+    data(&serde_json::to_string_pretty(record)?)
+}
+
+/// Writes a line to standard error. Where that is closed nobody is left to be told.
+pub(crate) fn notice(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Whether standard output may be coloured.
+pub(crate) fn colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Whether progress may be drawn on standard error.
+pub(crate) fn progress() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// A table in the one style that all commands use.
+pub(crate) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    // Columns keep their width where the output is not a terminal, so that `grep` sees whole rows.
+    if !colour() {
+        table.force_no_tty();
+    }
+    table.set_header(header.iter().copied());
+    table
+}
+
+/// A table as text, without the spaces that the last column leaves.
+pub(crate) fn table_text(table: &Table) -> String {
+    let mut text = String::new();
+    for line in table.lines() {
+        text.push_str(line.trim_start_matches(' ').trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// `name  value` lines with the values in one column.
+pub(crate) fn fields(fields: &[(&str, String)]) -> String {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    fields.iter().fold(String::new(), |text, (name, value)| {
+        text + format!("{name:width$}  {value}").trim_end() + "\n"
+    })
+}

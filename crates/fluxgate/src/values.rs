@@ -1,0 +1,84 @@
+//! How values are written on the command line: limits, durations, notes.
+//!
+//! Answers for: turning one argument into one value, with a message that shows the right form.
+
+use std::time::Duration;
+
+use fluxgate_api::Period;
+use fluxgate_api::keys::LimitSpec;
+use fluxgate_types::{Limit, Scope, parse_duration_ms};
+
+/// `requests=100/60s`, or `100/60s` for a limit named `requests`.
+pub(crate) fn limit(text: &str) -> Result<LimitSpec, String> {
+    let (name, rate) = text.split_once('=').unwrap_or(("requests", text));
+    let form = || format!("`{text}` is not a limit such as `100/60s` or `requests=100/60s`");
+    let (tokens, period) = rate.split_once('/').ok_or_else(form)?;
+    let spec = LimitSpec {
+        name: name.to_owned(),
+        tokens: tokens.parse().map_err(|_| form())?,
+        period: period
+            .parse::<Period>()
+            .map_err(|error| error.to_string())?,
+    };
+    match Limit::try_from(spec.clone()) {
+        Ok(_) => Ok(spec),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// `name=value`.
+pub(crate) fn note(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err(format!("`{text}` is not `name=value`")),
+    }
+}
+
+/// `10s`, `500ms`, `5m`: more than nothing.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    match parse_duration_ms(text) {
+        Ok(0) => Err("must be longer than nothing".to_owned()),
+        Ok(ms) => Ok(Duration::from_millis(ms)),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// `read`, `write` or `admin`.
+pub(crate) fn scope(text: &str) -> Result<Scope, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is no scope: expected `read`, `write` or `admin`"))
+}
+
+/// A limit as it is written here.
+pub(crate) fn limit_text(limit: &LimitSpec) -> String {
+    format!("{}={}/{}", limit.name, limit.tokens, limit.period)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_reads_back_what_it_prints() {
+        for (text, printed) in [
+            ("100/60s", "requests=100/60s"),
+            ("writes=5/10m", "writes=5/600s"),
+        ] {
+            let spec = limit(text).unwrap();
+            assert_eq!(limit_text(&spec), printed);
+            assert_eq!(limit(printed).unwrap(), spec);
+        }
+    }
+
+    #[test]
+    fn what_is_no_limit_note_or_duration_is_refused() {
+        for text in [
+            "", "100", "100/", "a=b/60s", "=1/60s", "0/60s", "1/24h", "-1/60s",
+        ] {
+            assert!(limit(text).is_err(), "{text}");
+        }
+        assert!(note("=x").is_err() && note("x").is_err());
+        assert_eq!(note("a=b=c").unwrap().1, "b=c");
+        assert!(duration("0s").is_err() && duration("10").is_err());
+    }
+}
