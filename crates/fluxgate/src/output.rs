@@ -12,10 +12,10 @@ use serde::Serialize;
 /// How records are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    // For people. Not doc comments: these would spread every help over twice the lines.
     #[default]
     Text,
-    /// For programs.
+    // For programs.
     Json,
 }
 

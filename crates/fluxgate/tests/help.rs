@@ -1,4 +1,5 @@
 //! The help of every command, as one file that a review can read.
+#![expect(clippy::unwrap_used, reason = "a test may stop where it fails")]
 
 use std::process::Command;
 

@@ -156,6 +156,9 @@ async fn bench(
         keys::revoke(admin, &load.keys).await;
     }
     let tally = load.tally.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(failure) = tally.first_failure() {
+        output::notice(&format!("fluxgate: the first failure: {failure}"));
+    }
     Ok((Report::new(&load.plan, &tally, ran?), tally.is_silent()))
 }
 

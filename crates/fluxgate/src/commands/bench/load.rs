@@ -98,10 +98,13 @@ impl Load {
         latency: Duration,
     ) -> anyhow::Result<()> {
         let (verdict, window) = judge(answer);
-        self.tally
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add(key, verdict, window, latency);
+        {
+            let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+            tally.add(key, verdict, window, latency);
+            if let Err(error) = answer {
+                tally.note_failure(error);
+            }
+        }
         let Some(history) = &self.history else {
             return Ok(());
         };

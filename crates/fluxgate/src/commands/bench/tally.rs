@@ -34,6 +34,7 @@ pub(super) struct Tally {
     /// Keys with a request whose outcome is unknown: what their windows admitted is not known.
     uncertain: HashSet<usize>,
     cost: u64,
+    first_failure: Option<String>,
 }
 
 impl Tally {
@@ -46,6 +47,7 @@ impl Tally {
             windows: HashMap::new(),
             uncertain: HashSet::new(),
             cost,
+            first_failure: None,
         })
     }
 
@@ -78,6 +80,15 @@ impl Tally {
             seen.admitted += admitted;
             seen.demanded += self.cost;
         }
+    }
+
+    /// Keeps the first failure, for somebody who wonders.
+    pub(super) fn note_failure(&mut self, error: &fluxgate_client::Error) {
+        self.first_failure.get_or_insert_with(|| error.to_string());
+    }
+
+    pub(super) fn first_failure(&self) -> Option<&str> {
+        self.first_failure.as_deref()
     }
 
     pub(super) fn requests(&self) -> u64 {
