@@ -31,12 +31,7 @@ impl ClusterClock {
     #[must_use]
     pub fn new(boot: BootNs, wall: ClusterMs, newest_stamp: ClusterMs) -> Self {
         let start = wall.max(newest_stamp);
-        Self {
-            base_boot: boot,
-            base_ns: start.0.saturating_mul(1_000_000),
-            ppm: 0,
-            synced: false,
-        }
+        Self { base_boot: boot, base_ns: start.0.saturating_mul(1_000_000), ppm: 0, synced: false }
     }
 
     /// Nanoseconds of cluster time since the Unix epoch. Never falls while `boot` does not.
@@ -67,12 +62,7 @@ impl ClusterClock {
         let error = signed_difference(estimate_ns, self.now_ns(boot));
         if !self.synced {
             // Nothing has been decided by this clock in this life: any step is free.
-            *self = Self {
-                base_boot: boot,
-                base_ns: estimate_ns,
-                ppm: 0,
-                synced: true,
-            };
+            *self = Self { base_boot: boot, base_ns: estimate_ns, ppm: 0, synced: true };
         } else if error > STEP_FORWARD_NS {
             self.rebase(boot, 0);
             self.base_ns = estimate_ns;
@@ -99,12 +89,7 @@ impl ClusterClock {
     }
 
     fn rebase(&mut self, boot: BootNs, ppm: i64) {
-        *self = Self {
-            base_boot: boot,
-            base_ns: self.now_ns(boot),
-            ppm,
-            synced: self.synced,
-        };
+        *self = Self { base_boot: boot, base_ns: self.now_ns(boot), ppm, synced: self.synced };
     }
 }
 

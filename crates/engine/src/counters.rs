@@ -168,10 +168,7 @@ pub struct WaitPolicy {
 
 impl Default for WaitPolicy {
     fn default() -> Self {
-        Self {
-            transfer_wait_ms: 50,
-            transfer_timeout_ms: 250,
-        }
+        Self { transfer_wait_ms: 50, transfer_timeout_ms: 250 }
     }
 }
 
@@ -184,6 +181,9 @@ pub struct Context<'a> {
     pub now: ClusterMs,
     /// Whether the node lease is valid at that moment.
     pub leased: bool,
+    /// Only windows that begin before this may be opened: from there on a share map may count
+    /// that this node has not applied.
+    pub horizon: ClusterMs,
     /// The replicated state's small part.
     pub view: &'a View,
     /// This life.
@@ -335,20 +335,13 @@ impl Shard {
     /// An empty shard.
     #[must_use]
     pub fn new(policy: WaitPolicy) -> Self {
-        Self {
-            policy,
-            ..Self::default()
-        }
+        Self { policy, ..Self::default() }
     }
 
     /// Windows of counters that are in memory.
     #[must_use]
     pub fn counters(&self) -> usize {
-        self.keys
-            .values()
-            .flat_map(|key| &key.limits)
-            .map(|limit| limit.cells.len())
-            .sum()
+        self.keys.values().flat_map(|key| &key.limits).map(|limit| limit.cells.len()).sum()
     }
 
     /// What this shard holds of one counter, if it is in memory: for observers and tests.
@@ -356,10 +349,7 @@ impl Shard {
     pub fn held(&self, counter: &CounterId) -> Option<u64> {
         let limits = &self.keys.get(&counter.key)?.limits;
         let limit = limits.iter().find(|limit| limit.tag == counter.limit)?;
-        let cell = limit
-            .cells
-            .iter()
-            .find(|cell| cell.window == counter.window)?;
+        let cell = limit.cells.iter().find(|cell| cell.window == counter.window)?;
         Some(u64::try_from(cell.holding()).unwrap_or(0))
     }
 
@@ -377,23 +367,13 @@ impl Shard {
             let cell = cell_of(&mut self.keys, &counter)?;
             cell.dirty = false;
             cell.reconcile(context.life);
-            Some(Told {
-                counter,
-                mine: cell.figure(),
-            })
+            Some(Told { counter, mine: cell.figure() })
         };
         taken.into_iter().filter_map(figure).collect()
     }
 }
 
 fn cell_of<'a>(keys: &'a mut KeyMap, counter: &CounterId) -> Option<&'a mut Cell> {
-    let limit = keys
-        .get_mut(&counter.key)?
-        .limits
-        .iter_mut()
-        .find(|l| l.tag == counter.limit)?;
-    limit
-        .cells
-        .iter_mut()
-        .find(|cell| cell.window == counter.window)
+    let limit = keys.get_mut(&counter.key)?.limits.iter_mut().find(|l| l.tag == counter.limit)?;
+    limit.cells.iter_mut().find(|cell| cell.window == counter.window)
 }

@@ -59,6 +59,20 @@ impl LeaseTerms {
         self.own_ms() * 99 / 100
     }
 
+    /// How far ahead of a grant windows may be opened under it: past the end of the lease by any
+    /// clock within the bound.
+    #[must_use]
+    pub const fn horizon_ms(&self) -> u64 {
+        self.lease_ms + 2 * self.clock_error_ms_max
+    }
+
+    /// How far ahead a new share map must begin: behind every horizon that an earlier grant, of
+    /// this leader or of the one before it, can have promised.
+    #[must_use]
+    pub const fn map_ahead_ms(&self) -> u64 {
+        self.horizon_ms() + 2 * self.clock_error_ms_max
+    }
+
     /// How often a follower renews.
     #[must_use]
     pub const fn renew_ms(&self) -> u64 {
@@ -81,6 +95,9 @@ pub struct Grant {
     pub holder_ms: u64,
     /// Cluster time at the leader when it answered, nanoseconds.
     pub cluster_ns: u64,
+    /// No share map that is not among the entries up to `index` counts for a window that begins
+    /// before this moment: the holder opens no window at or after it.
+    pub horizon: ClusterMs,
 }
 
 /// The first lease of this life: what an earlier life cannot have known or spent lies behind it.
@@ -96,8 +113,9 @@ pub struct FirstLease {
 #[derive(Clone, Debug, Default)]
 pub struct Holder {
     until: BootNs,
+    horizon: ClusterMs,
     // Grants that wait for their index to be applied, oldest first.
-    waiting: Vec<(LogIndex, BootNs)>,
+    waiting: Vec<(LogIndex, BootNs, ClusterMs)>,
     first: Option<FirstLease>,
 }
 
@@ -111,6 +129,12 @@ impl Holder {
         self.until
     }
 
+    /// Windows that begin before this moment may be opened.
+    #[must_use]
+    pub fn horizon(&self) -> ClusterMs {
+        self.horizon
+    }
+
     /// The first grant of this life, once there was one.
     #[must_use]
     pub fn first(&self) -> Option<FirstLease> {
@@ -120,24 +144,21 @@ impl Holder {
     /// Takes the answer to a request that was sent at `sent`.
     pub fn handle_grant(&mut self, sent: BootNs, grant: &Grant, applied: LogIndex) {
         let at = ClusterMs(grant.cluster_ns / 1_000_000);
-        self.first.get_or_insert(FirstLease {
-            at,
-            index: grant.index,
-        });
+        self.first.get_or_insert(FirstLease { at, index: grant.index });
         if self.waiting.len() == WAITING_GRANTS_MAX {
             self.waiting.remove(0);
         }
-        self.waiting
-            .push((grant.index, sent.plus_ms(grant.holder_ms)));
+        self.waiting.push((grant.index, sent.plus_ms(grant.holder_ms), grant.horizon));
         self.handle_applied(applied);
     }
 
     /// Entries up to `applied` are in this node's table: grants that waited for them count.
     pub fn handle_applied(&mut self, applied: LogIndex) {
-        let ripe = self.waiting.iter().filter(|(index, _)| *index <= applied);
-        let until = ripe.map(|&(_, until)| until).max();
-        self.until = self.until.max(until.unwrap_or_default());
-        self.waiting.retain(|(index, _)| *index > applied);
+        for &(_, until, horizon) in self.waiting.iter().filter(|(index, ..)| *index <= applied) {
+            self.until = self.until.max(until);
+            self.horizon = self.horizon.max(horizon);
+        }
+        self.waiting.retain(|(index, ..)| *index > applied);
     }
 
     /// This node leads from `now` on: what an earlier leader granted it is cut to the short
@@ -170,6 +191,8 @@ pub struct Granter {
     me: NodeId,
     // Entries up to here are committed, so no grant may carry less.
     floor: LogIndex,
+    // A share map is proposed and not known to be committed: horizons end where it begins.
+    map_from: Option<ClusterMs>,
     granted: BTreeMap<NodeId, Vec<Granted>>,
     applied: BTreeMap<NodeId, LogIndex>,
 }
@@ -202,23 +225,9 @@ impl Granter {
         let granted = nodes
             .into_iter()
             .filter(|node| *node != me)
-            .map(|node| {
-                (
-                    node,
-                    vec![Granted {
-                        index: LogIndex(0),
-                        until: until(node),
-                    }],
-                )
-            })
+            .map(|node| (node, vec![Granted { index: LogIndex(0), until: until(node) }]))
             .collect();
-        Self {
-            terms,
-            me,
-            floor: LogIndex(0),
-            granted,
-            applied: BTreeMap::new(),
-        }
+        Self { terms, me, floor: LogIndex(0), map_from: None, granted, applied: BTreeMap::new() }
     }
 
     /// Grants a lease. `read_index` is the commit index that a quorum confirmed after the request
@@ -233,25 +242,34 @@ impl Granter {
     ) -> Grant {
         let index = read_index.max(self.floor);
         self.handle_applied(node, applied);
+        let ahead = ClusterMs(cluster_ns / 1_000_000) + self.terms.horizon_ms();
+        let horizon = self.map_from.map_or(ahead, |from| ahead.min(from));
         if node == self.me {
-            return Grant {
-                index,
-                holder_ms: self.terms.own_holder_ms(),
-                cluster_ns,
-            };
+            return Grant { index, holder_ms: self.terms.own_holder_ms(), cluster_ns, horizon };
         }
         let out = self.granted.entry(node).or_default();
         // What is past needs no memory; of two with the same index the later one covers both.
         out.retain(|granted| granted.until > now && granted.index != index);
-        out.push(Granted {
-            index,
-            until: now.plus_ms(self.terms.granter_ms()),
-        });
-        Grant {
-            index,
-            holder_ms: self.terms.holder_ms(),
-            cluster_ns,
+        out.push(Granted { index, until: now.plus_ms(self.terms.granter_ms()) });
+        Grant { index, holder_ms: self.terms.holder_ms(), cluster_ns, horizon }
+    }
+
+    /// A share map that counts from `from` is about to be proposed. Until it is known committed
+    /// no grant promises more than that. Returns whether `from` is late enough: every horizon
+    /// that anybody may hold without knowing the map must end before it.
+    #[must_use]
+    pub fn handle_map_proposed(&mut self, now: ClusterMs, from: ClusterMs) -> bool {
+        let late_enough = from >= now + self.terms.map_ahead_ms();
+        if late_enough {
+            self.map_from = Some(self.map_from.map_or(from, |earlier| earlier.min(from)));
         }
+        late_enough
+    }
+
+    /// The proposed share map is the entry `index`: grants that carry it need no such end.
+    pub fn handle_map_committed(&mut self, index: LogIndex) {
+        self.handle_committed(index);
+        self.map_from = None;
     }
 
     /// Entry `index` is committed: from here on no grant carries less. Call before the first
@@ -275,11 +293,7 @@ impl Granter {
             .iter()
             .filter(|(node, _)| behind(node))
             .filter_map(|(node, out)| {
-                let until = out
-                    .iter()
-                    .filter(|g| g.index < index)
-                    .map(|g| g.until)
-                    .max()?;
+                let until = out.iter().filter(|g| g.index < index).map(|g| g.until).max()?;
                 (until > now).then_some((*node, until))
             })
             .collect()
@@ -288,11 +302,7 @@ impl Granter {
     /// The nodes known to have applied `index`, this one included.
     #[must_use]
     pub fn applied_on(&self, index: LogIndex) -> Vec<NodeId> {
-        let others = self
-            .applied
-            .iter()
-            .filter(|(_, at)| **at >= index)
-            .map(|(node, _)| *node);
+        let others = self.applied.iter().filter(|(_, at)| **at >= index).map(|(node, _)| *node);
         let mut nodes: Vec<NodeId> = others.chain([self.me]).collect();
         nodes.sort_unstable();
         nodes.dedup();
@@ -302,11 +312,7 @@ impl Granter {
     /// When the latest lease that was granted to `node` runs out; `None` where there was none.
     #[must_use]
     pub fn latest(&self, node: NodeId) -> Option<BootNs> {
-        self.granted
-            .get(&node)?
-            .iter()
-            .map(|granted| granted.until)
-            .max()
+        self.granted.get(&node)?.iter().map(|granted| granted.until).max()
     }
 }
 
@@ -314,21 +320,14 @@ impl Granter {
 mod tests {
     use super::*;
 
-    const TERMS: LeaseTerms = LeaseTerms {
-        lease_ms: 3_000,
-        clock_error_ms_max: 1_000,
-    };
+    const TERMS: LeaseTerms = LeaseTerms { lease_ms: 3_000, clock_error_ms_max: 1_000 };
 
     fn ms(ms: u64) -> BootNs {
         BootNs(0).plus_ms(ms)
     }
 
     fn grant(index: u64) -> Grant {
-        Grant {
-            index: LogIndex(index),
-            holder_ms: 3_000,
-            cluster_ns: 0,
-        }
+        Grant { index: LogIndex(index), holder_ms: 3_000, cluster_ns: 0, horizon: ClusterMs(5_000) }
     }
 
     fn granter(former: Option<Former>) -> Granter {
@@ -358,10 +357,7 @@ mod tests {
         let later = ms(20_000);
         granter.grant(later, NodeId(2), LogIndex(5), LogIndex(5), 0);
         granter.handle_committed(LogIndex(6));
-        assert_eq!(
-            granter.holders(LogIndex(6), later),
-            [(NodeId(2), ms(22_970))]
-        );
+        assert_eq!(granter.holders(LogIndex(6), later), [(NodeId(2), ms(22_970))]);
         granter.handle_applied(NodeId(2), LogIndex(6));
         assert_eq!(granter.holders(LogIndex(6), later), []);
         assert_eq!(granter.applied_on(LogIndex(6)), [NodeId(1), NodeId(2)]);
@@ -375,10 +371,7 @@ mod tests {
         // The quorum was asked before the commit; the floor corrects it.
         let late = granter.grant(ms(21_000), NodeId(2), LogIndex(5), LogIndex(5), 0);
         assert_eq!(late.index, LogIndex(6));
-        assert_eq!(
-            granter.holders(LogIndex(6), ms(22_000)),
-            [(NodeId(2), ms(22_970))]
-        );
+        assert_eq!(granter.holders(LogIndex(6), ms(22_000)), [(NodeId(2), ms(22_970))]);
         assert_eq!(granter.holders(LogIndex(6), ms(22_970)), []);
     }
 
@@ -386,28 +379,16 @@ mod tests {
     fn a_new_leader_reckons_with_every_node_for_a_whole_lease() {
         let granter = granter(None);
         let holders = granter.holders(LogIndex(1), ms(12_969));
-        assert_eq!(
-            holders.iter().map(|h| h.0).collect::<Vec<_>>(),
-            [NodeId(2), NodeId(3)]
-        );
+        assert_eq!(holders.iter().map(|h| h.0).collect::<Vec<_>>(), [NodeId(2), NodeId(3)]);
         assert_eq!(granter.holders(LogIndex(1), ms(12_970)), []);
     }
 
     #[test]
     fn of_a_former_leader_only_the_short_lease_is_reckoned_with() {
-        let long_ago = Former {
-            node: NodeId(3),
-            seen_since: ms(1_000),
-        };
+        let long_ago = Former { node: NodeId(3), seen_since: ms(1_000) };
         assert_eq!(granter(Some(long_ago)).latest(NodeId(3)), Some(ms(11_188)));
-        let just_elected = Former {
-            node: NodeId(3),
-            seen_since: ms(9_500),
-        };
-        assert_eq!(
-            granter(Some(just_elected)).latest(NodeId(3)),
-            Some(ms(12_470))
-        );
+        let just_elected = Former { node: NodeId(3), seen_since: ms(9_500) };
+        assert_eq!(granter(Some(just_elected)).latest(NodeId(3)), Some(ms(12_470)));
     }
 
     #[test]
@@ -415,12 +396,22 @@ mod tests {
         let mut granter = granter(None);
         granter.grant(ms(10_500), NodeId(2), LogIndex(3), LogIndex(9), 0);
         // Node 2 may still answer under its old lease, without entry 9.
-        assert!(
-            granter
-                .holders(LogIndex(9), ms(11_000))
-                .iter()
-                .any(|h| h.0 == NodeId(2))
-        );
+        assert!(granter.holders(LogIndex(9), ms(11_000)).iter().any(|h| h.0 == NodeId(2)));
+    }
+
+    #[test]
+    fn no_grant_promises_windows_beyond_a_map_that_may_yet_be_committed() {
+        let mut granter = granter(None);
+        assert!(!granter.handle_map_proposed(ClusterMs(0), ClusterMs(6_999)));
+        assert!(granter.handle_map_proposed(ClusterMs(0), ClusterMs(7_000)));
+        let grant = |granter: &mut Granter, at_ms: u64| {
+            granter.grant(ms(20_000), NodeId(2), LogIndex(5), LogIndex(5), at_ms * 1_000_000)
+        };
+        assert_eq!(grant(&mut granter, 1_000).horizon, ClusterMs(6_000));
+        assert_eq!(grant(&mut granter, 4_000).horizon, ClusterMs(7_000));
+        granter.handle_map_committed(LogIndex(6));
+        let free = grant(&mut granter, 4_000);
+        assert_eq!((free.horizon, free.index), (ClusterMs(9_000), LogIndex(6)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod snapshot;
 pub mod table;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fluxgate_types::{ClusterMs, DirId, KeyId, NodeId, caps};
@@ -58,20 +59,24 @@ pub struct Shared {
     pub table: KeyTable,
     view: RwLock<Arc<View>>,
     audit: RwLock<AuditLog>,
+    last_stamp_ms: AtomicU64,
 }
 
 impl Shared {
     fn new() -> Self {
-        let view = View {
-            defaults: Arc::new([]),
-            share_maps: Vec::new(),
-            nodes: BTreeMap::new(),
-        };
+        let view = View { defaults: Arc::new([]), share_maps: Vec::new(), nodes: BTreeMap::new() };
         Self {
             table: KeyTable::default(),
             view: RwLock::new(Arc::new(view)),
             audit: RwLock::new(AuditLog::default()),
+            last_stamp_ms: AtomicU64::new(0),
         }
+    }
+
+    /// The newest stamp applied: a leader without a clock of its own begins there.
+    #[must_use]
+    pub fn last_stamp(&self) -> ClusterMs {
+        ClusterMs(self.last_stamp_ms.load(Ordering::Acquire))
     }
 
     /// The current view.
@@ -135,16 +140,18 @@ impl Registry {
         self.last_stamp
     }
 
+    fn set_stamp(&mut self, stamp: ClusterMs) {
+        self.last_stamp = self.last_stamp.max(stamp);
+        self.shared.last_stamp_ms.store(self.last_stamp.0, Ordering::Release);
+    }
+
     fn remember_idempotency(&mut self, key: Box<str>, id: KeyId) {
         let expires = self.last_stamp + caps::IDEMPOTENCY_TTL_MS;
         self.idempotency.insert(key.clone(), (expires, id));
         self.idempotency_order.push_back(key);
         // In order of insertion, hence of expiry: the front is the first to go.
         while let Some(front) = self.idempotency_order.front() {
-            let expired = self
-                .idempotency
-                .get(front)
-                .is_none_or(|(at, _)| *at <= self.last_stamp);
+            let expired = self.idempotency.get(front).is_none_or(|(at, _)| *at <= self.last_stamp);
             if !expired && self.idempotency_order.len() <= caps::IDEMPOTENCY_KEYS_MAX {
                 break;
             }

@@ -51,11 +51,7 @@ impl ShareMap {
                 .unwrap_or(0)
         };
         let dealt: u64 = self.nodes.iter().map(|(_, w)| portion(*w)).sum();
-        let before = self
-            .nodes
-            .iter()
-            .filter(|(id, _)| outranks(salt, *id, node))
-            .count();
+        let before = self.nodes.iter().filter(|(id, _)| outranks(salt, *id, node)).count();
         portion(weight) + u64::from((before as u64) < budget - dealt)
     }
 
@@ -75,14 +71,8 @@ mod tests {
     use super::*;
 
     fn map(nodes: &[(u64, u32)]) -> ShareMap {
-        let nodes = nodes
-            .iter()
-            .map(|&(id, weight)| (NodeId(id), weight))
-            .collect();
-        ShareMap {
-            from: ClusterMs(0),
-            nodes,
-        }
+        let nodes = nodes.iter().map(|&(id, weight)| (NodeId(id), weight)).collect();
+        ShareMap { from: ClusterMs(0), nodes }
     }
 
     #[test]
@@ -99,9 +89,7 @@ mod tests {
         let three = map(&[(1, 1), (2, 1), (3, 1)]);
         let mut seen = [0; 3];
         for window in 0..300 {
-            let at = (1..=3)
-                .find(|n| three.share(NodeId(*n), 1, mix64(window)) == 1)
-                .unwrap();
+            let at = (1..=3).find(|n| three.share(NodeId(*n), 1, mix64(window)) == 1).unwrap();
             seen[usize::try_from(at).unwrap() - 1] += 1;
         }
         assert!(seen.iter().all(|&n| n > 60), "{seen:?}");

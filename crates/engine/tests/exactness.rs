@@ -25,9 +25,7 @@ fn window(net: &mut Net, nodes: u64, demand: u64, cost: u64, shape: Shape, begin
         Shape::Burst => 20_000,
         Shape::Even | Shape::Sticky | Shape::Skewed => 50_000_000,
     };
-    let mut times: Vec<u64> = (0..requests)
-        .map(|_| begin_us + 1_000 + net.random(span))
-        .collect();
+    let mut times: Vec<u64> = (0..requests).map(|_| begin_us + 1_000 + net.random(span)).collect();
     times.sort_unstable();
     for at in times {
         net.run_until_us(at);
@@ -41,12 +39,7 @@ fn window(net: &mut Net, nodes: u64, demand: u64, cost: u64, shape: Shape, begin
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
-    prop_oneof![
-        Just(Shape::Even),
-        Just(Shape::Sticky),
-        Just(Shape::Skewed),
-        Just(Shape::Burst)
-    ]
+    prop_oneof![Just(Shape::Even), Just(Shape::Sticky), Just(Shape::Skewed), Just(Shape::Burst)]
 }
 
 proptest! {
@@ -175,10 +168,7 @@ fn a_crash_costs_at_most_the_share_and_denials_become_proven_again() {
     net.run_until_us(5_000_000);
     assert!(net.tally.admitted >= 66, "{}", net.tally.admitted);
     assert!(net.tally.admitted < 100);
-    assert_eq!(
-        net.tally.degraded, 0,
-        "the burned share counts as spent in the proof"
-    );
+    assert_eq!(net.tally.degraded, 0, "the burned share counts as spent in the proof");
     assert_eq!(net.tally.unproven_denials, 0);
 }
 
@@ -188,22 +178,13 @@ fn a_cluster_of_one_keeps_its_count_over_an_orderly_restart() {
     net.run_until_us(1_000);
     (0..40).for_each(|_| net.request(NodeId(1), 1));
     let left = net.stop(NodeId(1));
-    let counter = CounterId {
-        key: net.key,
-        limit: net.limits.limits[0].tag,
-        window: net.now_ms() / 60_000,
-    };
+    let counter =
+        CounterId { key: net.key, limit: net.limits.limits[0].tag, window: net.now_ms() / 60_000 };
     assert_eq!(left[&counter], 60);
     net.restart(NodeId(1), Some(left));
-    assert_eq!(
-        net.nodes[&NodeId(1)].life.lives.of(NodeId(1)),
-        Some(BootId(2))
-    );
+    assert_eq!(net.nodes[&NodeId(1)].life.lives.of(NodeId(1)), Some(BootId(2)));
     (0..100).for_each(|_| net.request(NodeId(1), 1));
-    assert_eq!(
-        (net.tally.admitted, net.tally.limited, net.tally.degraded),
-        (100, 40, 0)
-    );
+    assert_eq!((net.tally.admitted, net.tally.limited, net.tally.degraded), (100, 40, 0));
 }
 
 #[test]
@@ -213,10 +194,7 @@ fn half_the_limit_spread_evenly_needs_no_message() {
         net.run_until_us(n * 1_000_000);
         net.request(NodeId(1 + n % 3), 1);
     }
-    assert_eq!(
-        (net.tally.admitted, net.tally.waited, net.tally.asks),
-        (50, 0, 0)
-    );
+    assert_eq!((net.tally.admitted, net.tally.waited, net.tally.asks), (50, 0, 0));
 }
 
 #[test]

@@ -37,12 +37,10 @@ impl Batcher {
     /// Proposes a command on this node, which must lead.
     pub(crate) async fn submit(&self, proposal: Proposal) -> Result<Submitted, SubmitError> {
         let (answer, wait) = oneshot::channel();
-        self.queue
-            .try_send((proposal, answer))
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => SubmitError::Busy,
-                mpsc::error::TrySendError::Closed(_) => SubmitError::Stopped,
-            })?;
+        self.queue.try_send((proposal, answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => SubmitError::Busy,
+            mpsc::error::TrySendError::Closed(_) => SubmitError::Stopped,
+        })?;
         wait.await.unwrap_or(Err(SubmitError::Unknown))
     }
 }
@@ -78,10 +76,7 @@ async fn run(
             batch.push(proposal);
             answers.push(answer);
         }
-        let batch = Arc::new(Batch {
-            at: now(),
-            proposals: batch,
-        });
+        let batch = Arc::new(Batch { at: now(), proposals: batch });
         let raft = raft.clone();
         tokio::spawn(async move {
             let result = write(&raft, batch).await;

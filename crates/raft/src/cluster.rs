@@ -185,11 +185,7 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         // A runtime may not be dropped where it could block; this only lets go of it.
-        let runtime = self
-            .runtime
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
@@ -204,9 +200,7 @@ pub struct Cluster {
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cluster")
-            .field("me", &self.inner.me)
-            .finish_non_exhaustive()
+        f.debug_struct("Cluster").field("me", &self.inner.me).finish_non_exhaustive()
     }
 }
 
@@ -232,9 +226,7 @@ fn settings(options: &ClusterOptions) -> Result<Arc<Config>, StartError> {
         install_snapshot_timeout: 120_000,
         ..Config::default()
     };
-    let config = config
-        .validate()
-        .map_err(|error| StartError::Settings(error.to_string()))?;
+    let config = config.validate().map_err(|error| StartError::Settings(error.to_string()))?;
     Ok(Arc::new(config))
 }
 
@@ -258,12 +250,9 @@ impl Cluster {
             return Err(StartError::Damaged(what.to_owned()));
         }
         let shared = machine.registry().shared();
-        let log = Log::new(
-            store.clone(),
-            recovered.vote.as_deref(),
-            recovered.committed.as_deref(),
-        )
-        .map_err(|error| StartError::Damaged(error.to_string()))?;
+        let log =
+            Log::new(store.clone(), recovered.vote.as_deref(), recovered.committed.as_deref())
+                .map_err(|error| StartError::Damaged(error.to_string()))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("raft")
@@ -288,9 +277,7 @@ impl Cluster {
             last_append: Mutex::new(None),
             runtime: Mutex::new(Some(runtime)),
         };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The replicated state, for reading.
@@ -353,11 +340,7 @@ impl Cluster {
     /// When this node last heard from a leader as a follower.
     #[must_use]
     pub fn last_append(&self) -> Option<std::time::Instant> {
-        *self
-            .inner
-            .last_append
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        *self.inner.last_append.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes of the log on its disk.
@@ -372,11 +355,7 @@ impl Cluster {
         let metrics = self.inner.raft.metrics();
         let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
         let index = |id: &Option<crate::types::LogId>| LogIndex(id.as_ref().map_or(0, |i| i.index));
-        let fatal = metrics
-            .running_state
-            .as_ref()
-            .err()
-            .map(ToString::to_string);
+        let fatal = metrics.running_state.as_ref().err().map(ToString::to_string);
         let role = match metrics.state {
             _ if fatal.is_some() => Role::Stopped,
             ServerState::Leader => Role::Leader,
@@ -393,14 +372,7 @@ impl Cluster {
         };
         let node = |(id, node): (&u64, &openraft::BasicNode)| {
             let (address, votes) = (node.addr.clone(), voters.contains(id));
-            (
-                NodeId(*id),
-                NodeStatus {
-                    address,
-                    votes,
-                    matched: matched(id),
-                },
-            )
+            (NodeId(*id), NodeStatus { address, votes, matched: matched(id) })
         };
         Status {
             role,
@@ -437,8 +409,6 @@ impl Cluster {
             tracing::warn!(%error, "consensus did not stop cleanly");
         }
         let store = self.inner.store.clone();
-        tokio::task::spawn_blocking(move || store.close())
-            .await
-            .ok();
+        tokio::task::spawn_blocking(move || store.close()).await.ok();
     }
 }

@@ -36,24 +36,10 @@ impl StoreBuilder<TypeConfig, Log, Machine, Guard> for OnDisk {
     async fn build(&self) -> Result<(Guard, Log, Machine), openraft::StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(&dir.path().join("data"), "test", 1).unwrap();
-        let options = Options {
-            driver: self.0,
-            ..Options::default()
-        };
+        let options = Options { driver: self.0, ..Options::default() };
         let (store, _) = LogStore::open(&data, options).unwrap();
-        let (log, machine) = (
-            Log::new(store.clone(), None, None).unwrap(),
-            machine(dir.path()),
-        );
-        Ok((
-            Guard {
-                store,
-                _data: Some(data),
-                _dir: dir,
-            },
-            log,
-            machine,
-        ))
+        let (log, machine) = (Log::new(store.clone(), None, None).unwrap(), machine(dir.path()));
+        Ok((Guard { store, _data: Some(data), _dir: dir }, log, machine))
     }
 }
 
@@ -62,24 +48,10 @@ struct InMemory;
 impl StoreBuilder<TypeConfig, Log, Machine, Guard> for InMemory {
     async fn build(&self) -> Result<(Guard, Log, Machine), openraft::StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options {
-            driver: Driver::Inline,
-            ..Options::default()
-        };
+        let options = Options { driver: Driver::Inline, ..Options::default() };
         let (store, _) = LogStore::open_with(Box::new(Memory::new()), None, options).unwrap();
-        let (log, machine) = (
-            Log::new(store.clone(), None, None).unwrap(),
-            machine(dir.path()),
-        );
-        Ok((
-            Guard {
-                store,
-                _data: None,
-                _dir: dir,
-            },
-            log,
-            machine,
-        ))
+        let (log, machine) = (Log::new(store.clone(), None, None).unwrap(), machine(dir.path()));
+        Ok((Guard { store, _data: None, _dir: dir }, log, machine))
     }
 }
 

@@ -57,17 +57,11 @@ impl Log {
         vote: Option<&[u8]>,
         committed: Option<&[u8]>,
     ) -> Result<Self, io::Error> {
-        let vote = vote
-            .map(|bytes| unpack::<VoteV1>(Kind::Vote, bytes))
-            .transpose()?;
+        let vote = vote.map(|bytes| unpack::<VoteV1>(Kind::Vote, bytes)).transpose()?;
         let committed = committed.map(|bytes| unpack::<LogIdV1>(Kind::Committed, bytes));
         let committed = committed.transpose()?.map(Into::into);
         let vote = Arc::new(Mutex::new(vote.map(Into::into)));
-        Ok(Self {
-            store,
-            vote,
-            committed,
-        })
+        Ok(Self { store, vote, committed })
     }
 }
 
@@ -108,14 +102,10 @@ impl Log {
         // A range may begin before the log does; what is there of it is wanted.
         let start = start.max(self.store.first().unwrap_or(start));
         let read = move || {
-            let raw = store
-                .read(start, end, bytes_max)
-                .map_err(|error| failed(&error))?;
+            let raw = store.read(start, end, bytes_max).map_err(|error| failed(&error))?;
             raw.iter().map(|(_, bytes)| unpack_entry(bytes)).collect()
         };
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(io::Error::other)?
+        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
     }
 }
 
@@ -124,20 +114,12 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let (purged, _) = self.store.bounds();
-        let purged = purged
-            .map(|(_, marker)| unpack::<LogIdV1>(Kind::LogId, &marker))
-            .transpose()?;
+        let purged =
+            purged.map(|(_, marker)| unpack::<LogIdV1>(Kind::LogId, &marker)).transpose()?;
         let last_purged_log_id: Option<LogId> = purged.map(Into::into);
-        let last = self
-            .store
-            .last_entry()
-            .map(|(_, bytes)| unpack_entry(&bytes))
-            .transpose()?;
+        let last = self.store.last_entry().map(|(_, bytes)| unpack_entry(&bytes)).transpose()?;
         let last_log_id = last.map(|entry| entry.log_id).or(last_purged_log_id);
-        Ok(LogState {
-            last_purged_log_id,
-            last_log_id,
-        })
+        Ok(LogState { last_purged_log_id, last_log_id })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -147,20 +129,16 @@ impl RaftLogStorage<TypeConfig> for Log {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let (done, wait) = oneshot::channel();
         let bytes = pack(Kind::Vote, &VoteV1::from(vote))?;
-        self.store
-            .save_vote(bytes, Box::new(move |result| drop(done.send(result))));
+        self.store.save_vote(bytes, Box::new(move |result| drop(done.send(result))));
         // A vote may be answered only once it is durable: else a restart could vote twice.
-        wait.await
-            .map_err(io::Error::other)?
-            .map_err(|error| failed(&error))?;
+        wait.await.map_err(io::Error::other)?.map_err(|error| failed(&error))?;
         *self.vote.lock().unwrap_or_else(PoisonError::into_inner) = Some(*vote);
         Ok(())
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         if let Some(id) = &committed {
-            self.store
-                .save_committed(pack(Kind::Committed, &LogIdV1::from(id))?);
+            self.store.save_committed(pack(Kind::Committed, &LogIdV1::from(id))?);
         }
         self.committed = committed;
         Ok(())
@@ -183,10 +161,8 @@ impl RaftLogStorage<TypeConfig> for Log {
             let bytes: Arc<[u8]> = pack(Kind::Entry, &EntryV1::from(&entry))?.into();
             Ok((entry.log_id.index, bytes))
         };
-        let entries: Vec<(u64, Arc<[u8]>)> = entries
-            .into_iter()
-            .map(pack_entry)
-            .collect::<Result<_, io::Error>>()?;
+        let entries: Vec<(u64, Arc<[u8]>)> =
+            entries.into_iter().map(pack_entry).collect::<Result<_, io::Error>>()?;
         // Durable BEFORE acknowledged: openraft counts the entries only when this is called.
         let done = move |result: Result<(), StoreError>| {
             callback.io_completed(result.map_err(|error| failed(&error)));
@@ -201,8 +177,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        self.store
-            .purge(log_id.index, pack(Kind::LogId, &LogIdV1::from(&log_id))?);
+        self.store.purge(log_id.index, pack(Kind::LogId, &LogIdV1::from(&log_id))?);
         Ok(())
     }
 }

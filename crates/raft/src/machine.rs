@@ -87,9 +87,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
         while let Some((entry, responder)) = entries.try_next().await? {
             let outcome = match entry.payload {
                 EntryPayload::Blank => Outcome(None),
-                EntryPayload::Normal(Data(batch)) => Outcome(Some(
-                    self.registry.apply(LogIndex(entry.log_id.index), &batch),
-                )),
+                EntryPayload::Normal(Data(batch)) => {
+                    Outcome(Some(self.registry.apply(LogIndex(entry.log_id.index), &batch)))
+                }
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);
                     Outcome(None)
@@ -105,17 +105,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        let meta = SnapshotMeta {
-            last_log_id: self.applied,
-            last_membership: self.membership.clone(),
-        };
+        let meta =
+            SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
         let frozen = Some(self.registry.freeze());
-        Builder {
-            frozen,
-            meta,
-            store: self.store.clone(),
-            current: Arc::clone(&self.current),
-        }
+        Builder { frozen, meta, store: self.store.clone(), current: Arc::clone(&self.current) }
     }
 
     async fn install_snapshot(
@@ -127,15 +120,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let read = move || {
             snapshots::read(fluxgate_store::SnapshotReader::open(&path).map_err(io::Error::other)?)
         };
-        let (_, restored) = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(io::Error::other)??;
+        let (_, restored) = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
         self.registry.install(restored);
         self.adopt(meta.clone(), snapshot);
         let store = self.store.clone();
-        tokio::task::spawn_blocking(move || store.prune())
-            .await
-            .ok();
+        tokio::task::spawn_blocking(move || store.prune()).await.ok();
         Ok(())
     }
 
@@ -143,11 +132,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         &mut self,
     ) -> Result<Option<Snapshot<LeaderId, u64, openraft::BasicNode, SnapshotHandle>>, io::Error>
     {
-        let current = self
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(current.map(|(meta, snapshot)| Snapshot { meta, snapshot }))
     }
 }
@@ -169,17 +154,12 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(
         &mut self,
     ) -> Result<Snapshot<LeaderId, u64, openraft::BasicNode, SnapshotHandle>, io::Error> {
-        let frozen = self
-            .frozen
-            .take()
-            .ok_or_else(|| io::Error::other("already built"))?;
+        let frozen = self.frozen.take().ok_or_else(|| io::Error::other("already built"))?;
         let (store, meta) = (self.store.clone(), self.meta.clone());
         // Written, synced, renamed and its directory synced BEFORE openraft hears of it and purges
         // the log that it covers.
         let write = move || snapshots::write(&store, &meta, &frozen);
-        let file = tokio::task::spawn_blocking(write)
-            .await
-            .map_err(io::Error::other)??;
+        let file = tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
         let (meta, snapshot) = (self.meta.clone(), SnapshotHandle(file));
         let newest = Some((meta.clone(), snapshot.clone()));
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = newest;

@@ -46,10 +46,7 @@ impl RaftNetworkFactory<TypeConfig> for Factory {
         if !node.addr.is_empty() {
             self.0.set_address(target, &node.addr);
         }
-        Connection {
-            transport: self.0.clone(),
-            target,
-        }
+        Connection { transport: self.0.clone(), target }
     }
 }
 
@@ -88,9 +85,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
         let question = AppendV1::from(&rpc);
-        let reply: AppendReplyV1 = self
-            .call(Call::Append, &question, option.soft_ttl())
-            .await?;
+        let reply: AppendReplyV1 = self.call(Call::Append, &question, option.soft_ttl()).await?;
         Ok(reply.into())
     }
 
@@ -110,9 +105,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Rpc<VoteResponse<TypeConfig>> {
         let question = VoteCallV1::from(&rpc);
-        let reply: VoteReplyV1 = self
-            .call(Call::PreVote, &question, option.soft_ttl())
-            .await?;
+        let reply: VoteReplyV1 = self.call(Call::PreVote, &question, option.soft_ttl()).await?;
         Ok(reply.into())
     }
 
@@ -122,9 +115,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
         let question = TransferV1::from(&rpc);
-        let taken: bool = self
-            .call(Call::TransferLeader, &question, option.soft_ttl())
-            .await?;
+        let taken: bool = self.call(Call::TransferLeader, &question, option.soft_ttl()).await?;
         if taken {
             return Ok(Ok(()));
         }
@@ -163,14 +154,7 @@ impl Connection {
             let bytes = bytes.map_err(|error| failed(&error))?;
             let last = offset + bytes.len() as u64 >= file.bytes();
             let meta = (&snapshot.meta).into();
-            let piece = SnapshotPieceV1 {
-                vote: (&vote).into(),
-                meta,
-                stream,
-                offset,
-                bytes,
-                last,
-            };
+            let piece = SnapshotPieceV1 { vote: (&vote).into(), meta, stream, offset, bytes, last };
             let timeout = if last { INSTALL_TIMEOUT } else { PIECE_TIMEOUT };
             match self.call(Call::Snapshot, &piece, timeout).await? {
                 SnapshotReplyV1::Next(next) => offset = next,

@@ -40,10 +40,7 @@ struct Offices {
 
 impl Default for Progress {
     fn default() -> Self {
-        Self {
-            applied: watch::Sender::new(LogIndex(0)),
-            offices: Mutex::default(),
-        }
+        Self { applied: watch::Sender::new(LogIndex(0)), offices: Mutex::default() }
     }
 }
 
@@ -63,19 +60,11 @@ impl Progress {
     pub(crate) fn handle_office(&self, id: &LogId, seen: bool) {
         let (term, node) = (id.leader_id.term, NodeId(id.leader_id.node_id));
         let mut offices = self.offices.lock().unwrap_or_else(PoisonError::into_inner);
-        if offices
-            .now
-            .is_some_and(|now| (now.term, now.node) == (term, node))
-        {
+        if offices.now.is_some_and(|now| (now.term, now.node) == (term, node)) {
             return;
         }
         offices.before = offices.now;
-        offices.now = Some(Office {
-            term,
-            node,
-            seen_since: Instant::now(),
-            seen,
-        });
+        offices.now = Some(Office { term, node, seen_since: Instant::now(), seen });
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<LogIndex> {

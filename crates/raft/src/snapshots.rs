@@ -23,14 +23,10 @@ pub(crate) fn write(
     meta: &SnapshotMeta,
     frozen: &Frozen,
 ) -> Result<SnapshotFile, io::Error> {
-    let (index, term) = meta
-        .last_log_id
-        .map_or((0, 0), |id| (id.index, id.leader_id.term));
+    let (index, term) = meta.last_log_id.map_or((0, 0), |id| (id.index, id.leader_id.term));
     let header = codec::encode(Kind::SnapshotHeader, VERSION, &SnapshotMetaV1::from(meta));
     let header = header.map_err(damaged)?;
-    let mut writer = store
-        .create(index, &format!("t{term}"), &header)
-        .map_err(io::Error::other)?;
+    let mut writer = store.create(index, &format!("t{term}"), &header).map_err(io::Error::other)?;
     frozen.write(|item| {
         let bytes = codec::encode(Kind::SnapshotChunk, VERSION, &item).map_err(damaged)?;
         writer.write_chunk(&bytes).map_err(io::Error::other)

@@ -148,9 +148,7 @@ pub struct TransportOptions {
 
 impl fmt::Debug for TransportOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TransportOptions")
-            .field("me", &self.me)
-            .finish_non_exhaustive()
+        f.debug_struct("TransportOptions").field("me", &self.me).finish_non_exhaustive()
     }
 }
 
@@ -168,9 +166,7 @@ pub struct Transport {
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport")
-            .field("me", &self.inner.options.me)
-            .finish_non_exhaustive()
+        f.debug_struct("Transport").field("me", &self.inner.options.me).finish_non_exhaustive()
     }
 }
 
@@ -195,22 +191,12 @@ impl Transport {
             .build()
             .map_err(|error| error.to_string())?;
         let addresses = RwLock::new(options.addresses.clone());
-        Ok(Self {
-            inner: Arc::new(Inner {
-                options,
-                client,
-                addresses,
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { options, client, addresses }) })
     }
 
     /// Notes where a node can be reached.
     pub fn set_address(&self, node: NodeId, address: &str) {
-        let mut addresses = self
-            .inner
-            .addresses
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self.inner.addresses.write().unwrap_or_else(PoisonError::into_inner);
         if addresses.get(&node).is_none_or(|known| known != address) {
             addresses.insert(node, address.to_owned());
         }
@@ -219,11 +205,7 @@ impl Transport {
     /// Where a node can be reached, if known.
     #[must_use]
     pub fn address(&self, node: NodeId) -> Option<String> {
-        let addresses = self
-            .inner
-            .addresses
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let addresses = self.inner.addresses.read().unwrap_or_else(PoisonError::into_inner);
         addresses.get(&node).cloned()
     }
 
@@ -249,9 +231,7 @@ impl Transport {
     async fn send(&self, node: NodeId, call: Call, body: Vec<u8>) -> Result<Bytes, CallError> {
         let options = &self.inner.options;
         let unreachable = |cause: String| CallError::Unreachable { node, cause };
-        let address = self
-            .address(node)
-            .ok_or_else(|| unreachable("no address".to_owned()))?;
+        let address = self.address(node).ok_or_else(|| unreachable("no address".to_owned()))?;
         let url = format!("http://{address}/peer/v1/{}", call.as_str());
         let mut request = self
             .inner
@@ -270,21 +250,15 @@ impl Transport {
             // A refused or failed connect never carried the call; all else may have.
             let unsent = error.is_connect();
             let cause = error.without_url().to_string();
-            if unsent {
-                unreachable(cause)
-            } else {
-                broken(cause)
-            }
+            if unsent { unreachable(cause) } else { broken(cause) }
         })?;
         let status = response.status().as_u16();
         if status != 200 {
             return Err(CallError::Refused { node, status });
         }
         let mut answer = Vec::new();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| broken(error.without_url().to_string()))?
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| broken(error.without_url().to_string()))?
         {
             if answer.len() + chunk.len() > caps::PEER_MESSAGE_BYTES_MAX {
                 return Err(broken("answer too large".to_owned()));

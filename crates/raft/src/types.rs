@@ -21,11 +21,7 @@ pub(crate) struct Outcome(pub(crate) Option<Applied>);
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} outcomes",
-            self.0.as_ref().map_or(0, |applied| applied.outcomes.len())
-        )
+        write!(f, "{} outcomes", self.0.as_ref().map_or(0, |applied| applied.outcomes.len()))
     }
 }
 

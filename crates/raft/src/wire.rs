@@ -181,41 +181,26 @@ pub enum ProposeReplyV1 {
 impl From<&Vote> for VoteV1 {
     fn from(vote: &Vote) -> Self {
         let id = vote.leader_id;
-        Self {
-            term: id.term,
-            node: id.node_id,
-            committed: vote.committed,
-        }
+        Self { term: id.term, node: id.node_id, committed: vote.committed }
     }
 }
 
 impl From<VoteV1> for Vote {
     fn from(vote: VoteV1) -> Self {
-        let new = if vote.committed {
-            Self::new_committed
-        } else {
-            Self::new
-        };
+        let new = if vote.committed { Self::new_committed } else { Self::new };
         new(vote.term, vote.node)
     }
 }
 
 impl From<&LogId> for LogIdV1 {
     fn from(id: &LogId) -> Self {
-        Self {
-            term: id.leader_id.term,
-            node: id.leader_id.node_id,
-            index: id.index,
-        }
+        Self { term: id.leader_id.term, node: id.leader_id.node_id, index: id.index }
     }
 }
 
 impl From<LogIdV1> for LogId {
     fn from(id: LogIdV1) -> Self {
-        let leader = openraft::vote::leader_id_adv::LeaderId {
-            term: id.term,
-            node_id: id.node,
-        };
+        let leader = openraft::vote::leader_id_adv::LeaderId { term: id.term, node_id: id.node };
         Self::new(leader, id.index)
     }
 }
@@ -224,21 +209,15 @@ impl From<&Membership<u64, BasicNode>> for MembershipV1 {
     fn from(membership: &Membership<u64, BasicNode>) -> Self {
         Self {
             configs: membership.get_joint_config().clone(),
-            nodes: membership
-                .nodes()
-                .map(|(id, node)| (*id, node.addr.clone()))
-                .collect(),
+            nodes: membership.nodes().map(|(id, node)| (*id, node.addr.clone())).collect(),
         }
     }
 }
 
 impl From<MembershipV1> for Membership<u64, BasicNode> {
     fn from(membership: MembershipV1) -> Self {
-        let nodes: BTreeMap<u64, BasicNode> = membership
-            .nodes
-            .into_iter()
-            .map(|(id, addr)| (id, BasicNode { addr }))
-            .collect();
+        let nodes: BTreeMap<u64, BasicNode> =
+            membership.nodes.into_iter().map(|(id, addr)| (id, BasicNode { addr })).collect();
         Self::new_with_defaults_and(membership.configs, nodes)
     }
 }
@@ -264,10 +243,7 @@ impl From<&Entry> for EntryV1 {
             EntryPayload::Normal(Data(batch)) => PayloadV1::Batch(Arc::clone(batch)),
             EntryPayload::Membership(membership) => PayloadV1::Membership(membership.into()),
         };
-        Self {
-            id: (&entry.log_id).into(),
-            payload,
-        }
+        Self { id: (&entry.log_id).into(), payload }
     }
 }
 
@@ -278,10 +254,7 @@ impl From<EntryV1> for Entry {
             PayloadV1::Batch(batch) => EntryPayload::Normal(Data(batch)),
             PayloadV1::Membership(membership) => EntryPayload::Membership(membership.into()),
         };
-        Self {
-            log_id: entry.id.into(),
-            payload,
-        }
+        Self { log_id: entry.id.into(), payload }
     }
 }
 
@@ -332,11 +305,7 @@ impl From<AppendReplyV1> for AppendEntriesResponse<TypeConfig> {
 impl From<&VoteRequest<TypeConfig>> for VoteCallV1 {
     fn from(rpc: &VoteRequest<TypeConfig>) -> Self {
         let last = rpc.last_log_id.as_ref().map(Into::into);
-        Self {
-            vote: (&rpc.vote).into(),
-            last,
-            transfer: rpc.leadership_transfer,
-        }
+        Self { vote: (&rpc.vote).into(), last, transfer: rpc.leadership_transfer }
     }
 }
 
@@ -351,32 +320,20 @@ impl From<VoteCallV1> for VoteRequest<TypeConfig> {
 impl From<&VoteResponse<TypeConfig>> for VoteReplyV1 {
     fn from(reply: &VoteResponse<TypeConfig>) -> Self {
         let last = reply.last_log_id.as_ref().map(Into::into);
-        Self {
-            vote: (&reply.vote).into(),
-            granted: reply.vote_granted,
-            last,
-        }
+        Self { vote: (&reply.vote).into(), granted: reply.vote_granted, last }
     }
 }
 
 impl From<VoteReplyV1> for VoteResponse<TypeConfig> {
     fn from(reply: VoteReplyV1) -> Self {
-        Self::new(
-            Vote::from(reply.vote),
-            reply.last.map(Into::into),
-            reply.granted,
-        )
+        Self::new(Vote::from(reply.vote), reply.last.map(Into::into), reply.granted)
     }
 }
 
 impl From<&TransferLeaderRequest<TypeConfig>> for TransferV1 {
     fn from(rpc: &TransferLeaderRequest<TypeConfig>) -> Self {
         let last = rpc.last_log_id().map(Into::into);
-        Self {
-            from: rpc.from_leader().into(),
-            to: *rpc.to_node_id(),
-            last,
-        }
+        Self { from: rpc.from_leader().into(), to: *rpc.to_node_id(), last }
     }
 }
 

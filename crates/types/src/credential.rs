@@ -109,10 +109,7 @@ impl Credential {
         if checksum != base62_u32(crc32fast::hash(body)) {
             return Err(CredentialError::Checksum);
         }
-        Ok(Self {
-            key_id,
-            digest: Digest::of(text),
-        })
+        Ok(Self { key_id, digest: Digest::of(text) })
     }
 }
 
@@ -120,8 +117,7 @@ impl Credential {
 fn is_head(head: &[u8]) -> bool {
     let part = |p: &[u8]| {
         (1..=PREFIX_CHARS_MAX).contains(&p.len())
-            && p.iter()
-                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && p.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
     };
     let mut parts = head.split(|&c| c == b'_');
     let (prefix, environment) = (parts.next(), parts.next());

@@ -60,11 +60,7 @@ impl KeyId {
     /// # Errors
     /// When one of them is neither a letter nor a digit.
     pub fn new(chars: [u8; KEY_ID_CHARS]) -> Result<Self, KeyIdError> {
-        if chars.iter().all(u8::is_ascii_alphanumeric) {
-            Ok(Self(chars))
-        } else {
-            Err(KeyIdError)
-        }
+        if chars.iter().all(u8::is_ascii_alphanumeric) { Ok(Self(chars)) } else { Err(KeyIdError) }
     }
 
     /// Draws an id from random bytes, without bias: bytes of 248 and more are passed over.

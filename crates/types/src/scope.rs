@@ -53,10 +53,7 @@ impl FromStr for Scope {
     type Err = ScopeError;
 
     fn from_str(text: &str) -> Result<Self, ScopeError> {
-        Self::ALL
-            .into_iter()
-            .find(|scope| scope.as_str() == text)
-            .ok_or(ScopeError)
+        Self::ALL.into_iter().find(|scope| scope.as_str() == text).ok_or(ScopeError)
     }
 }
 

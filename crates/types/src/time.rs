@@ -57,15 +57,8 @@ impl fmt::Display for ClusterMs {
         let (year, month, day) = civil_from_days(days);
         let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
         let (second, milli) = (ms / 1_000 % 60, ms % 1_000);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
-        )?;
-        if milli == 0 {
-            write!(f, "Z")
-        } else {
-            write!(f, ".{milli:03}Z")
-        }
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
+        if milli == 0 { write!(f, "Z") } else { write!(f, ".{milli:03}Z") }
     }
 }
 
@@ -79,11 +72,7 @@ const fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + era * 400 + if month <= 2 { 1 } else { 0 };
     (year, month, day)
 }
@@ -137,11 +126,7 @@ fn parse_rfc3339(text: &str) -> Option<ClusterMs> {
         return None;
     }
     let (year, month, day) = (number(&b[..4])?, number(&b[5..7])?, number(&b[8..10])?);
-    let (hour, minute, second) = (
-        number(&b[11..13])?,
-        number(&b[14..16])?,
-        number(&b[17..19])?,
-    );
+    let (hour, minute, second) = (number(&b[11..13])?, number(&b[14..16])?, number(&b[17..19])?);
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let days_in_month = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
@@ -237,10 +222,7 @@ mod tests {
             assert_eq!(text.parse(), Ok(ClusterMs(ms)), "{text}");
             assert_eq!(ClusterMs(ms).to_string(), text);
         }
-        assert_eq!(
-            "2024-01-20T12:20:00+01:00".parse(),
-            Ok(ClusterMs(1_705_749_600_000))
-        );
+        assert_eq!("2024-01-20T12:20:00+01:00".parse(), Ok(ClusterMs(1_705_749_600_000)));
     }
 
     #[test]
@@ -262,13 +244,9 @@ mod tests {
 
     #[test]
     fn durations_read_back_what_they_print() {
-        for (text, ms) in [
-            ("0s", 0),
-            ("1500ms", 1_500),
-            ("60s", 60_000),
-            ("600s", 600_000),
-            ("24h", 86_400_000),
-        ] {
+        for (text, ms) in
+            [("0s", 0), ("1500ms", 1_500), ("60s", 60_000), ("600s", 600_000), ("24h", 86_400_000)]
+        {
             assert_eq!(parse_duration_ms(text), Ok(ms));
             assert_eq!(format_duration_ms(ms), text);
         }
@@ -278,18 +256,8 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused() {
-        for text in [
-            "",
-            "60",
-            "s",
-            "-1s",
-            "1.5s",
-            "1 s",
-            "99999999999s",
-            "999999999d",
-            "60S",
-            "ä",
-        ] {
+        for text in ["", "60", "s", "-1s", "1.5s", "1 s", "99999999999s", "999999999d", "60S", "ä"]
+        {
             assert!(parse_duration_ms(text).is_err(), "{text}");
         }
     }

@@ -32,17 +32,7 @@ struct Tally {
 impl Tally {
     fn new(node: NodeId) -> Self {
         let (given, got, spent, spent_before, heard) = (0, 0, 0, 0, 0);
-        Self {
-            node,
-            boot: None,
-            given,
-            got,
-            spent,
-            spent_before,
-            heard,
-            burned: None,
-            left: None,
-        }
+        Self { node, boot: None, given, got, spent, spent_before, heard, burned: None, left: None }
     }
 
     /// A lower bound of what all lives of the node have spent.
@@ -120,11 +110,7 @@ impl Cell {
         let start = ClusterMs(window * spec.limit.period_ms);
         let map = context.view.map_at(start)?;
         let life = context.life;
-        let counter = CounterId {
-            key: *key,
-            limit: spec.tag,
-            window,
-        };
+        let counter = CounterId { key: *key, limit: spec.tag, window };
         let salt = share::salt(key, spec.tag, window);
         let usable = is_usable(life, created, start, &counter);
         let left_over = life.left_over.as_ref().and_then(|map| map.get(&counter));
@@ -185,10 +171,8 @@ impl Cell {
     /// What this node may still spend or give; negative after a limit was lowered.
     pub(super) fn holding(&self) -> i64 {
         let share = if self.usable { self.share } else { 0 };
-        let (mut plus, mut minus) = (
-            share + self.restored + self.got_from_ended,
-            self.spent + self.given_to_ended,
-        );
+        let (mut plus, mut minus) =
+            (share + self.restored + self.got_from_ended, self.spent + self.given_to_ended);
         for tally in &self.tallies {
             plus += tally.got;
             minus += tally.given;
@@ -202,10 +186,7 @@ impl Cell {
         let signed = crate::cluster_time::signed_difference;
         Figure {
             spent: self.spent,
-            burned: signed(
-                unusable + self.given_to_ended,
-                self.restored + self.got_from_ended,
-            ),
+            burned: signed(unusable + self.given_to_ended, self.restored + self.got_from_ended),
             left: u64::try_from(self.holding()).unwrap_or(0),
         }
     }
@@ -217,16 +198,10 @@ impl Cell {
         let others: u64 = self.tallies.iter().map(Tally::spent_in_all).sum();
         let plain = self.spent + others;
         let own = self.figure();
-        if own.burned == 0
-            && self
-                .tallies
-                .iter()
-                .all(|t| t.burned.is_none_or(|(_, b)| b == 0))
-        {
+        if own.burned == 0 && self.tallies.iter().all(|t| t.burned.is_none_or(|(_, b)| b == 0)) {
             return plain;
         }
-        self.gone_with_burned(context, own)
-            .map_or(plain, |burned| burned.max(plain))
+        self.gone_with_burned(context, own).map_or(plain, |burned| burned.max(plain))
     }
 
     fn gone_with_burned(&self, context: &Context<'_>, own: Figure) -> Option<u64> {
@@ -238,27 +213,15 @@ impl Cell {
             if said_under != tag {
                 return None;
             }
-            sum = sum
-                .checked_add(i64::try_from(tally.spent).ok()?)?
-                .checked_add(burned)?;
+            sum = sum.checked_add(i64::try_from(tally.spent).ok()?)?.checked_add(burned)?;
         }
         u64::try_from(sum).ok()
     }
 
     /// Every other node that may hold or may have held tokens of this window.
     fn everybody(&self, context: &Context<'_>) -> Vec<NodeId> {
-        let members = context
-            .view
-            .nodes
-            .iter()
-            .filter(|(_, n)| !n.removed)
-            .map(|(id, _)| *id);
-        let sharers = context
-            .view
-            .share_maps
-            .iter()
-            .flat_map(|m| &m.nodes)
-            .map(|(id, _)| *id);
+        let members = context.view.nodes.iter().filter(|(_, n)| !n.removed).map(|(id, _)| *id);
+        let sharers = context.view.share_maps.iter().flat_map(|m| &m.nodes).map(|(id, _)| *id);
         let known = self.tallies.iter().map(|t| t.node);
         let mut nodes: Vec<NodeId> = members.chain(sharers).chain(known).collect();
         nodes.sort_unstable();
@@ -325,10 +288,7 @@ impl Cell {
         tally.boot = Some(to.boot);
         tally.given += tokens;
         let total = tally.given;
-        assert!(
-            self.holding() >= 0 || tokens == 0,
-            "a node gave what it did not hold"
-        );
+        assert!(self.holding() >= 0 || tokens == 0, "a node gave what it did not hold");
         total
     }
 
@@ -352,56 +312,35 @@ impl Cell {
 
     /// What this node got from `node` in its present life.
     pub(super) fn got_from(&self, node: NodeId) -> u64 {
-        self.tallies
-            .iter()
-            .find(|t| t.node == node)
-            .map_or(0, |t| t.got)
+        self.tallies.iter().find(|t| t.node == node).map_or(0, |t| t.got)
     }
 
     /// How much `node` is believed to hold: what it last said, else its share.
     pub(super) fn believed_left(&self, context: &Context<'_>, period_ms: u64, node: NodeId) -> u64 {
-        let said = self
-            .tallies
-            .iter()
-            .find(|t| t.node == node)
-            .and_then(|t| t.left);
+        let said = self.tallies.iter().find(|t| t.node == node).and_then(|t| t.left);
         said.unwrap_or_else(|| {
             let start = ClusterMs(self.window * period_ms);
-            context
-                .view
-                .map_at(start)
-                .map_or(0, |map| map.share(node, self.tokens, self.salt))
+            context.view.map_at(start).map_or(0, |map| map.share(node, self.tokens, self.salt))
         })
     }
 
     /// What this node has heard of the others' spending, except of `but`.
     pub(super) fn known(&self, but: NodeId) -> Vec<(NodeId, u64)> {
-        let others = self
-            .tallies
-            .iter()
-            .filter(|t| t.node != but && t.spent_in_all() > 0);
+        let others = self.tallies.iter().filter(|t| t.node != but && t.spent_in_all() > 0);
         others.map(|t| (t.node, t.spent_in_all())).collect()
     }
 
     /// Spending per node, this one's included.
     pub(super) fn spent_by(&self, me: NodeId) -> BTreeMap<NodeId, u64> {
-        let mut by: BTreeMap<NodeId, u64> = self
-            .tallies
-            .iter()
-            .map(|t| (t.node, t.spent_in_all()))
-            .collect();
+        let mut by: BTreeMap<NodeId, u64> =
+            self.tallies.iter().map(|t| (t.node, t.spent_in_all())).collect();
         by.insert(me, self.spent);
         by
     }
 
     /// The reply that states this node's figures and what it has given in all.
     pub(super) fn reply(&self, counter: CounterId, to: &Sender, given: u64) -> Reply {
-        Reply {
-            counter,
-            given,
-            mine: Some(self.figure()),
-            known: self.known(to.node),
-        }
+        Reply { counter, given, mine: Some(self.figure()), known: self.known(to.node) }
     }
 
     /// Which of two nodes gives way when both wait for more than half of what is left.
@@ -410,14 +349,10 @@ impl Cell {
     }
 
     fn tally(&mut self, node: NodeId) -> &mut Tally {
-        let at = self
-            .tallies
-            .iter()
-            .position(|t| t.node == node)
-            .unwrap_or_else(|| {
-                self.tallies.push(Tally::new(node));
-                self.tallies.len() - 1
-            });
+        let at = self.tallies.iter().position(|t| t.node == node).unwrap_or_else(|| {
+            self.tallies.push(Tally::new(node));
+            self.tallies.len() - 1
+        });
         &mut self.tallies[at]
     }
 }

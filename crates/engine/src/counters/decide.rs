@@ -75,12 +75,7 @@ impl Shard {
         }
         let deadline = context.boot.plus_ms(self.policy.transfer_wait_ms);
         let deadline_last = deadline.plus_ms(self.policy.transfer_timeout_ms);
-        counters.queue.push_back(Waiter {
-            number: waiter,
-            cost,
-            deadline,
-            deadline_last,
-        });
+        counters.queue.push_back(Waiter { number: waiter, cost, deadline, deadline_last });
         self.pursue(context, key, limits, out);
         Step::Waiting
     }
@@ -115,10 +110,7 @@ impl Shard {
                 }
             };
             counters.queue.pop_front();
-            out.push(Effect::Settled {
-                waiter: number,
-                decision,
-            });
+            out.push(Effect::Settled { waiter: number, decision });
         }
         let timeout_ms = self.policy.transfer_timeout_ms;
         if available {
@@ -158,26 +150,17 @@ impl Shard {
         let Some(counters) = self.keys.get_mut(key) else {
             return;
         };
-        let nothing = KeyLimits {
-            created: fluxgate_types::LogIndex(0),
-            limits: [].into(),
-        };
+        let nothing = KeyLimits { created: fluxgate_types::LogIndex(0), limits: [].into() };
         for waiter in counters.queue.drain(..) {
             let decision = unavailable(&nothing);
-            out.push(Effect::Settled {
-                waiter: waiter.number,
-                decision,
-            });
+            out.push(Effect::Settled { waiter: waiter.number, decision });
         }
     }
 
     /// Forgets windows that are over, and keys that were not used for `idle_ms`.
     pub fn sweep(&mut self, context: &Context<'_>, idle_ms: u64) {
         self.keys.retain(|_, counters| {
-            counters
-                .limits
-                .iter_mut()
-                .for_each(|limit| limit.forget_old(context));
+            counters.limits.iter_mut().for_each(|limit| limit.forget_old(context));
             let open = counters.limits.iter().any(|limit| !limit.cells.is_empty());
             open || !counters.queue.is_empty() || context.now - counters.used < idle_ms
         });
@@ -187,13 +170,7 @@ impl Shard {
 fn unavailable(limits: &KeyLimits) -> Decision {
     let tokens = limits.limits.first().map_or(0, |spec| spec.limit.tokens);
     let reset = fluxgate_types::ClusterMs(0);
-    Decision {
-        verdict: Verdict::Unavailable,
-        limit_at: 0,
-        tokens,
-        remaining: 0,
-        reset,
-    }
+    Decision { verdict: Verdict::Unavailable, limit_at: 0, tokens, remaining: 0, reset }
 }
 
 impl LimitCounter {
@@ -212,11 +189,7 @@ impl LimitCounter {
         spec: &LimitSpec,
         window: u64,
     ) -> Option<usize> {
-        let found = if self
-            .cells
-            .get(self.current)
-            .is_some_and(|cell| cell.window == window)
-        {
+        let found = if self.cells.get(self.current).is_some_and(|cell| cell.window == window) {
             Some(self.current)
         } else {
             self.cells.iter().position(|cell| cell.window == window)
@@ -226,14 +199,13 @@ impl LimitCounter {
         } else {
             self.forget_old(context);
             let late = spec.limit.window_end(window) + OPEN_LATE_MS < context.now;
-            let latest = spec
-                .limit
-                .window_at(context.now + context.life.clock_error_ms_max);
-            if late || window > latest {
+            let latest = spec.limit.window_at(context.now + context.life.clock_error_ms_max);
+            let beyond =
+                fluxgate_types::ClusterMs(window * spec.limit.period_ms) >= context.horizon;
+            if late || window > latest || beyond {
                 return None;
             }
-            self.cells
-                .push(Cell::open(context, key, limits.created, spec, window)?);
+            self.cells.push(Cell::open(context, key, limits.created, spec, window)?);
             self.cells.len() - 1
         };
         let cell = &mut self.cells[at];
@@ -249,18 +221,11 @@ impl LimitCounter {
             fluxgate_types::ClusterMs((cell.window + 1) * period) + FORGET_AFTER_MS < context.now
         };
         let period = self.period_ms;
-        for cell in self
-            .cells
-            .iter()
-            .filter(|cell| over(cell, period) && cell.spent > 0)
-        {
+        for cell in self.cells.iter().filter(|cell| over(cell, period) && cell.spent > 0) {
             if self.history.len() == caps::USAGE_WINDOWS {
                 self.history.pop_front();
             }
-            self.history.push_back(WindowSpent {
-                window: cell.window,
-                spent: cell.spent,
-            });
+            self.history.push_back(WindowSpent { window: cell.window, spent: cell.spent });
         }
         self.cells.retain(|cell| !over(cell, period));
     }
@@ -269,21 +234,13 @@ impl LimitCounter {
 impl KeyCounters {
     pub(super) fn limit(&mut self, at: usize, spec: &LimitSpec) -> &mut LimitCounter {
         // Counters stand in the order of the limits, but for the moments after a change.
-        if self
-            .limits
-            .get(at)
-            .is_some_and(|limit| limit.tag == spec.tag)
-        {
+        if self.limits.get(at).is_some_and(|limit| limit.tag == spec.tag) {
             return &mut self.limits[at];
         }
         let found = self.limits.iter().position(|limit| limit.tag == spec.tag);
         let found = found.unwrap_or_else(|| {
             let (tag, period_ms) = (spec.tag, spec.limit.period_ms);
-            self.limits.push(LimitCounter {
-                tag,
-                period_ms,
-                ..LimitCounter::default()
-            });
+            self.limits.push(LimitCounter { tag, period_ms, ..LimitCounter::default() });
             self.limits.len() - 1
         });
         let at = at.min(found);
@@ -330,11 +287,7 @@ impl KeyCounters {
             cell.spent += cost;
             if !cell.dirty {
                 cell.dirty = true;
-                dirty.push(CounterId {
-                    key: *key,
-                    limit: tag,
-                    window: cell.window,
-                });
+                dirty.push(CounterId { key: *key, limit: tag, window: cell.window });
             }
         }
     }
@@ -343,9 +296,7 @@ impl KeyCounters {
     fn shortest(&mut self, limits: &KeyLimits, cost: u64) -> usize {
         let wanted = i64::try_from(cost).unwrap_or(i64::MAX);
         let mut cells = self.limits.iter_mut().take(limits.limits.len());
-        cells
-            .position(|limit| limit.now().holding() < wanted)
-            .unwrap_or(0)
+        cells.position(|limit| limit.now().holding() < wanted).unwrap_or(0)
     }
 
     /// What a request of cost 1 would meet, spending nothing.
@@ -379,13 +330,7 @@ impl KeyCounters {
                     < u128::from(c.remaining) * u128::from(tokens)
             });
             if smaller {
-                chosen = Some(Decision {
-                    verdict,
-                    limit_at,
-                    tokens,
-                    remaining,
-                    reset,
-                });
+                chosen = Some(Decision { verdict, limit_at, tokens, remaining, reset });
             }
         }
         chosen.unwrap_or_else(|| unavailable(limits))
@@ -410,28 +355,12 @@ impl KeyCounters {
             let Some((peer, need)) = next_to_ask(context, cell, period_ms, waits) else {
                 continue;
             };
-            let counter = CounterId {
-                key: *key,
-                limit: spec.tag,
-                window: cell.window,
-            };
+            let counter = CounterId { key: *key, limit: spec.tag, window: cell.window };
             let mine = cell.figure();
-            let open = cell
-                .tokens
-                .saturating_sub(cell.gone(context))
-                .saturating_sub(mine.left);
+            let open = cell.tokens.saturating_sub(cell.gone(context)).saturating_sub(mine.left);
             let (want, got) = (need.max(open), cell.got_from(peer));
             cell.pursuit.asked = Some((peer, context.boot.plus_ms(timeout_ms)));
-            out.push(Effect::Ask {
-                peer,
-                ask: Ask {
-                    counter,
-                    need,
-                    want,
-                    got,
-                    mine,
-                },
-            });
+            out.push(Effect::Ask { peer, ask: Ask { counter, need, want, got, mine } });
         }
     }
 
@@ -449,10 +378,7 @@ impl KeyCounters {
             self.queue.pop_front();
             let at = self.shortest(limits, waiter.cost);
             let decision = self.decision(context, limits, Verdict::Degraded, Some(at));
-            out.push(Effect::Settled {
-                waiter: waiter.number,
-                decision,
-            });
+            out.push(Effect::Settled { waiter: waiter.number, decision });
             ended = true;
         }
         if ended {
@@ -476,9 +402,7 @@ fn next_to_ask(
     period_ms: u64,
     waits: u64,
 ) -> Option<(fluxgate_types::NodeId, u64)> {
-    let missing = i64::try_from(waits)
-        .unwrap_or(i64::MAX)
-        .saturating_sub(cell.holding());
+    let missing = i64::try_from(waits).unwrap_or(i64::MAX).saturating_sub(cell.holding());
     let need = u64::try_from(missing).ok().filter(|need| *need > 0)?;
     if let Some((peer, until)) = cell.pursuit.asked {
         if context.boot < until {
@@ -490,23 +414,11 @@ fn next_to_ask(
     if context.boot < cell.pursuit.retry_at {
         return None;
     }
-    let reachable = context
-        .life
-        .peers
-        .iter()
-        .filter(|(_, reachable)| *reachable);
-    let untried = reachable
-        .map(|(node, _)| *node)
-        .filter(|n| !cell.pursuit.tried.contains(n));
+    let reachable = context.life.peers.iter().filter(|(_, reachable)| *reachable);
+    let untried = reachable.map(|(node, _)| *node).filter(|n| !cell.pursuit.tried.contains(n));
     let best = untried
         .map(|node| (cell.believed_left(context, period_ms, node), node))
-        .reduce(|a, b| {
-            if (b.0, cell.outranks(b.1, a.1)) > (a.0, false) {
-                b
-            } else {
-                a
-            }
-        });
+        .reduce(|a, b| if (b.0, cell.outranks(b.1, a.1)) > (a.0, false) { b } else { a });
     let Some((_, peer)) = best else {
         // Nobody gave and it is not proven: tokens are in flight, or out of reach.
         let pause_ms = (RETRY_MS.0 << cell.pursuit.rounds.min(8)).min(RETRY_MS.1);

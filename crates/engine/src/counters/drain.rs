@@ -27,10 +27,7 @@ impl Shard {
     /// Gives at most `most` counters' holdings of windows that are not over to a peer. Call again
     /// until nothing comes, and [`Shard::take_back`] what demonstrably did not arrive.
     pub fn drain(&mut self, context: &Context<'_>, to: &Sender, most: usize) -> Vec<Gift> {
-        assert!(
-            self.draining,
-            "a shard must stop spending before it gives all away"
-        );
+        assert!(self.draining, "a shard must stop spending before it gives all away");
         let mut gifts = Vec::new();
         for (key, counters) in &mut self.keys {
             for limit in &mut counters.limits {
@@ -44,15 +41,8 @@ impl Shard {
                         continue;
                     };
                     let total = cell.give(to, tokens);
-                    let counter = CounterId {
-                        key: *key,
-                        limit: limit.tag,
-                        window: cell.window,
-                    };
-                    gifts.push(Gift {
-                        reply: cell.reply(counter, to, total),
-                        tokens,
-                    });
+                    let counter = CounterId { key: *key, limit: limit.tag, window: cell.window };
+                    gifts.push(Gift { reply: cell.reply(counter, to, total), tokens });
                 }
             }
         }
@@ -69,18 +59,11 @@ impl Shard {
     /// Every counter in memory with what is left in it, nothing included: the next life must know
     /// which ones this life has opened.
     pub fn left_over(&self, into: &mut BTreeMap<CounterId, u64>) {
-        assert!(
-            self.draining,
-            "a shard must stop spending before its holdings are written down"
-        );
+        assert!(self.draining, "a shard must stop spending before its holdings are written down");
         for (key, counters) in &self.keys {
             for limit in &counters.limits {
                 for cell in &limit.cells {
-                    let counter = CounterId {
-                        key: *key,
-                        limit: limit.tag,
-                        window: cell.window,
-                    };
+                    let counter = CounterId { key: *key, limit: limit.tag, window: cell.window };
                     into.insert(counter, u64::try_from(cell.holding()).unwrap_or(0));
                 }
             }

@@ -23,12 +23,7 @@ impl Shard {
         ask: &Ask,
         out: &mut Vec<Effect>,
     ) -> Reply {
-        let unknown = Reply {
-            counter: ask.counter,
-            given: 0,
-            mine: None,
-            known: Vec::new(),
-        };
+        let unknown = Reply { counter: ask.counter, given: 0, mine: None, known: Vec::new() };
         let Some(limits) = find(&ask.counter.key) else {
             return unknown;
         };
@@ -43,25 +38,11 @@ impl Shard {
         let gift = if may_give {
             let need = ask.need.saturating_sub(unseen);
             let want = ask.want.saturating_sub(unseen);
-            gift(
-                context,
-                cell,
-                sender,
-                waits,
-                Wish {
-                    need,
-                    want,
-                    spent: ask.mine.spent,
-                },
-            )
+            gift(context, cell, sender, waits, Wish { need, want, spent: ask.mine.spent })
         } else {
             0
         };
-        let given = if gift > 0 {
-            cell.give(sender, gift)
-        } else {
-            given
-        };
+        let given = if gift > 0 { cell.give(sender, gift) } else { given };
         let reply = cell.reply(ask.counter, sender, given);
         if waits > 0 {
             self.pursue(context, &ask.counter.key, &limits, out);
@@ -113,18 +94,10 @@ impl Shard {
         };
         let gained = cell.receive(sender, reply.given);
         let mut news = reply.mine.is_some_and(|mine| cell.hear(sender, &mine));
-        for (node, spent) in reply
-            .known
-            .iter()
-            .filter(|(node, _)| *node != context.life.me)
-        {
+        for (node, spent) in reply.known.iter().filter(|(node, _)| *node != context.life.me) {
             cell.hear_of(*node, *spent);
         }
-        if cell
-            .pursuit
-            .asked
-            .is_some_and(|(peer, _)| peer == sender.node)
-        {
+        if cell.pursuit.asked.is_some_and(|(peer, _)| peer == sender.node) {
             cell.pursuit.asked = None;
         }
         if gained > 0 {
@@ -193,11 +166,7 @@ fn gift(context: &Context<'_>, cell: &Cell, to: &Sender, waits: u64, wish: Wish)
     if waits > 0 && wish.need > 0 {
         // Both nodes wait: one gives up all it holds, so that not both starve on half of it.
         let gives_way = cell.outranks(to.node, context.life.me);
-        return if gives_way {
-            holding
-        } else {
-            holding.saturating_sub(waits).min(wish.need)
-        };
+        return if gives_way { holding } else { holding.saturating_sub(waits).min(wish.need) };
     }
     let (theirs, ours) = (u128::from(wish.spent) + 1, u128::from(cell.spent));
     let fair = (u128::from(holding) * theirs * 2 + theirs + ours) / ((theirs + ours) * 2);

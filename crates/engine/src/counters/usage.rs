@@ -38,10 +38,7 @@ impl Shard {
         };
         let usage = |limit: &super::LimitCounter| {
             let open = limit.cells.iter().filter(|cell| cell.spent > 0);
-            let open = open.map(|cell| WindowSpent {
-                window: cell.window,
-                spent: cell.spent,
-            });
+            let open = open.map(|cell| WindowSpent { window: cell.window, spent: cell.spent });
             let mut series: Vec<WindowSpent> = limit.history.iter().copied().chain(open).collect();
             series.sort_unstable_by_key(|point| point.window);
             let newest = limit.cells.iter().max_by_key(|cell| cell.window);

@@ -30,12 +30,8 @@ struct Context<'a> {
 impl Registry {
     /// Applies one committed entry. Deterministic; never panics on what the entry says.
     pub fn apply(&mut self, index: LogIndex, batch: &Batch) -> Applied {
-        self.last_stamp = self.last_stamp.max(batch.at);
-        let outcomes = batch
-            .proposals
-            .iter()
-            .map(|p| self.apply_one(index, p))
-            .collect();
+        self.set_stamp(batch.at);
+        let outcomes = batch.proposals.iter().map(|p| self.apply_one(index, p)).collect();
         Applied { index, outcomes }
     }
 
@@ -52,13 +48,7 @@ impl Registry {
         let result = match &proposal.command {
             Command::CreateKey(new) => self.create(&context, new),
             Command::UpdateKey(change) => self.update(&context, change),
-            Command::RotateKey {
-                id,
-                digest,
-                grace_ms,
-                idempotency_key,
-                if_revision,
-            } => {
+            Command::RotateKey { id, digest, grace_ms, idempotency_key, if_revision } => {
                 let idempotency = idempotency_key.as_deref();
                 self.rotate(&context, *id, *digest, *grace_ms, idempotency, *if_revision)
             }
@@ -79,9 +69,7 @@ impl Registry {
         if table.with(&new.id, |_| ()).is_some() {
             return Err(Refusal::IdTaken);
         }
-        let seq = table
-            .next_seq()
-            .ok_or_else(|| invalid("the table is full"))?;
+        let seq = table.next_seq().ok_or_else(|| invalid("the table is full"))?;
         let record = KeyRecord {
             id: new.id,
             digest: new.digest,
@@ -161,12 +149,8 @@ impl Registry {
         let mut record = entry.record.clone();
         let until = context.at + grace_ms;
         // Without grace the old digest is forgotten, not kept with an end in the past.
-        record.previous = (grace_ms > 0).then(|| {
-            Box::new(Previous {
-                digest: record.digest,
-                until,
-            })
-        });
+        record.previous =
+            (grace_ms > 0).then(|| Box::new(Previous { digest: record.digest, until }));
         record.digest = digest;
         if let Some(key) = idempotency {
             self.remember_idempotency(key.into(), id);
@@ -203,9 +187,7 @@ impl Registry {
         record.revision += 1;
         let shown = KeyRecordV1::from(&record);
         self.audit(context, action, Some(record.id), details);
-        self.shared
-            .table
-            .replace(Arc::new(KeyEntry::new(record, old.last_used())));
+        self.shared.table.replace(Arc::new(KeyEntry::new(record, old.last_used())));
         Outcome::Key(Box::new(shown))
     }
 
@@ -222,10 +204,7 @@ impl Registry {
 
     fn set_share_map(&self, context: &Context<'_>, map: &ShareMap) -> Result<Outcome, Refusal> {
         let view = self.shared.view();
-        let in_order = view
-            .share_maps
-            .last()
-            .is_none_or(|last| last.from < map.from);
+        let in_order = view.share_maps.last().is_none_or(|last| last.from < map.from);
         if !map.is_sound() || !in_order {
             return Err(invalid("share map out of order"));
         }
@@ -254,30 +233,16 @@ impl Registry {
             Some(_) => return Ok(Outcome::Done),
             None => {}
         }
-        let record = NodeRecord {
-            dir_id,
-            removed: false,
-        };
+        let record = NodeRecord { dir_id, removed: false };
         self.shared.change_view(|view| {
             view.nodes.insert(node, record);
         });
-        self.audit(
-            context,
-            Action::NodeRegistered,
-            None,
-            &format!("node {node}"),
-        );
+        self.audit(context, Action::NodeRegistered, None, &format!("node {node}"));
         Ok(Outcome::Done)
     }
 
     fn remove_node(&self, context: &Context<'_>, node: NodeId) -> Result<Outcome, Refusal> {
-        if self
-            .shared
-            .view()
-            .nodes
-            .get(&node)
-            .is_none_or(|known| known.removed)
-        {
+        if self.shared.view().nodes.get(&node).is_none_or(|known| known.removed) {
             return Ok(Outcome::Done);
         }
         self.shared.change_view(|view| {
@@ -301,11 +266,7 @@ impl Registry {
 
     fn living(&self, id: KeyId, if_revision: Option<u64>) -> Result<Arc<KeyEntry>, Refusal> {
         let entry = self.existing(id, if_revision)?;
-        if entry.record.revoked_at.is_some() {
-            Err(Refusal::Revoked)
-        } else {
-            Ok(entry)
-        }
+        if entry.record.revoked_at.is_some() { Err(Refusal::Revoked) } else { Ok(entry) }
     }
 
     fn check_idempotency(&self, key: Option<&str>) -> Result<(), Refusal> {

@@ -36,10 +36,8 @@ impl LimitSpec {
     #[must_use]
     pub fn all(limits: &[Limit]) -> Option<Arc<[Self]>> {
         let specs: Vec<Self> = limits.iter().cloned().map(Self::new).collect();
-        let distinct = specs
-            .iter()
-            .enumerate()
-            .all(|(n, a)| specs[..n].iter().all(|b| a.tag != b.tag));
+        let distinct =
+            specs.iter().enumerate().all(|(n, a)| specs[..n].iter().all(|b| a.tag != b.tag));
         distinct.then(|| specs.into())
     }
 }
@@ -166,10 +164,7 @@ impl KeyEntry {
     /// Wraps a record; `last_used` is carried over when a record changes.
     #[must_use]
     pub fn new(record: KeyRecord, last_used: Option<ClusterMs>) -> Self {
-        Self {
-            record,
-            last_used_ms: AtomicU64::new(last_used.map_or(0, |at| at.0)),
-        }
+        Self { record, last_used_ms: AtomicU64::new(last_used.map_or(0, |at| at.0)) }
     }
 
     /// When the key was last used, as far as this node has heard in this life.

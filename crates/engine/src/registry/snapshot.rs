@@ -78,11 +78,7 @@ impl From<&KeyRecord> for KeyRecordV1 {
             owner: record.owner.clone(),
             limits: limits.map(|l| l.iter().map(|spec| spec.limit.clone()).collect()),
             previous: record.previous.as_ref().map(|p| (p.digest, p.until)),
-            metadata: record
-                .metadata
-                .as_ref()
-                .map(|m| m.to_vec())
-                .unwrap_or_default(),
+            metadata: record.metadata.as_ref().map(|m| m.to_vec()).unwrap_or_default(),
             last_used: None,
         }
     }
@@ -114,9 +110,7 @@ impl KeyRecordV1 {
             prefix: self.prefix,
             owner: self.owner,
             limits,
-            previous: self
-                .previous
-                .map(|(digest, until)| Box::new(Previous { digest, until })),
+            previous: self.previous.map(|(digest, until)| Box::new(Previous { digest, until })),
             metadata,
         })
     }
@@ -162,9 +156,7 @@ impl Registry {
     #[must_use]
     pub fn freeze(&self) -> Frozen {
         let idempotency = self.idempotency_order.iter().filter_map(|key| {
-            self.idempotency
-                .get(key)
-                .map(|(expires, id)| (key.clone(), *expires, *id))
+            self.idempotency.get(key).map(|(expires, id)| (key.clone(), *expires, *id))
         });
         let outcome = |id: &u128| self.outcomes.get(id).map(|outcome| (*id, outcome.clone()));
         Frozen {
@@ -185,7 +177,7 @@ impl Registry {
         self.shared.change_view(|slot| *slot = View::clone(&view));
         let audit = other.shared.with_audit(AuditLog::clone);
         self.shared.change_audit(|slot| *slot = audit);
-        self.last_stamp = other.last_stamp;
+        self.set_stamp(other.last_stamp);
         self.idempotency = other.idempotency;
         self.idempotency_order = other.idempotency_order;
         self.outcomes = other.outcomes;
@@ -205,19 +197,10 @@ impl Frozen {
     /// # Errors
     /// The sink's.
     pub fn write<E>(&self, mut sink: impl FnMut(ItemV1) -> Result<(), E>) -> Result<(), E> {
-        let nodes = self
-            .view
-            .nodes
-            .iter()
-            .map(|(id, node)| (*id, node.dir_id, node.removed));
+        let nodes = self.view.nodes.iter().map(|(id, node)| (*id, node.dir_id, node.removed));
         sink(ItemV1::Head {
             last_stamp: self.last_stamp,
-            defaults: self
-                .view
-                .defaults
-                .iter()
-                .map(|spec| spec.limit.clone())
-                .collect(),
+            defaults: self.view.defaults.iter().map(|spec| spec.limit.clone()).collect(),
             share_maps: self.view.share_maps.clone(),
             nodes: nodes.collect(),
         })?;
@@ -225,17 +208,11 @@ impl Frozen {
             last_used: entry.last_used(),
             ..KeyRecordV1::from(&entry.record)
         };
-        in_rows(self.table.entries().map(row), |rows| {
-            sink(ItemV1::Keys(rows))
-        })?;
+        in_rows(self.table.entries().map(row), |rows| sink(ItemV1::Keys(rows)))?;
         let lines = self.audit.entries().map(|entry| AuditEntry::clone(entry));
         in_rows(lines, |rows| sink(ItemV1::Audit(rows)))?;
-        in_rows(self.idempotency.iter().cloned(), |rows| {
-            sink(ItemV1::Idempotency(rows))
-        })?;
-        in_rows(self.outcomes.iter().cloned(), |rows| {
-            sink(ItemV1::Outcomes(rows))
-        })
+        in_rows(self.idempotency.iter().cloned(), |rows| sink(ItemV1::Idempotency(rows)))?;
+        in_rows(self.outcomes.iter().cloned(), |rows| sink(ItemV1::Outcomes(rows)))
     }
 }
 
@@ -283,28 +260,17 @@ impl Restore {
         }
         let registry = &mut self.registry;
         match item {
-            ItemV1::Head {
-                last_stamp,
-                defaults,
-                share_maps,
-                nodes,
-            } => {
+            ItemV1::Head { last_stamp, defaults, share_maps, nodes } => {
                 self.begun = true;
                 registry.last_stamp = last_stamp;
                 let defaults = LimitSpec::all(&defaults).ok_or(RestoreError::Limits)?;
                 let record = |(id, dir_id, removed)| (id, NodeRecord { dir_id, removed });
                 let nodes: BTreeMap<_, _> = nodes.into_iter().map(record).collect();
-                registry.shared.change_view(|view| {
-                    *view = View {
-                        defaults,
-                        share_maps,
-                        nodes,
-                    }
-                });
+                registry.shared.change_view(|view| *view = View { defaults, share_maps, nodes });
             }
-            ItemV1::Keys(rows) => rows
-                .into_iter()
-                .try_for_each(|row| add_key(&registry.shared, row))?,
+            ItemV1::Keys(rows) => {
+                rows.into_iter().try_for_each(|row| add_key(&registry.shared, row))?
+            }
             ItemV1::Audit(rows) => registry.shared.change_audit(|log| {
                 rows.into_iter().for_each(|row| log.restore(Arc::new(row)));
             }),
@@ -315,9 +281,7 @@ impl Restore {
                 }
             }
             ItemV1::Outcomes(rows) => {
-                registry
-                    .outcomes_order
-                    .extend(rows.iter().map(|(id, _)| *id));
+                registry.outcomes_order.extend(rows.iter().map(|(id, _)| *id));
                 registry.outcomes.extend(rows);
             }
         }

@@ -25,10 +25,7 @@ pub struct KeyTable {
 
 impl Default for KeyTable {
     fn default() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            order: RwLock::default(),
-        }
+        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), order: RwLock::default() }
     }
 }
 
@@ -42,9 +39,7 @@ pub struct FrozenTable {
 impl FrozenTable {
     /// The records in order of creation.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<KeyEntry>> {
-        self.order
-            .iter()
-            .filter_map(|id| self.shards[shard_of(id)].get(id))
+        self.order.iter().filter_map(|id| self.shards[shard_of(id)].get(id))
     }
 
     /// How many keys there are.
@@ -67,9 +62,7 @@ fn shard_of(id: &KeyId) -> usize {
 impl KeyTable {
     /// Reads one key in place, under a short shard lock.
     pub fn with<R>(&self, id: &KeyId, read: impl FnOnce(&Arc<KeyEntry>) -> R) -> Option<R> {
-        let shard = self.shards[shard_of(id)]
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let shard = self.shards[shard_of(id)].read().unwrap_or_else(PoisonError::into_inner);
         shard.get(id).map(read)
     }
 
@@ -82,10 +75,7 @@ impl KeyTable {
     /// How many keys there are, revoked ones included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.order
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.order.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Whether there is no key.
@@ -107,10 +97,7 @@ impl KeyTable {
         let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
         let end = before.min(order.len());
         let start = end.saturating_sub(count);
-        (start..end)
-            .rev()
-            .map(|place| (place, order[place]))
-            .collect()
+        (start..end).rev().map(|place| (place, order[place])).collect()
     }
 
     /// The place in the order of creation that the next key gets.
@@ -128,9 +115,7 @@ impl KeyTable {
     /// Puts a changed record in the place of the one before it.
     pub(super) fn replace(&self, entry: Arc<KeyEntry>) {
         let id = entry.record.id;
-        let mut shard = self.shards[shard_of(&id)]
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shards[shard_of(&id)].write().unwrap_or_else(PoisonError::into_inner);
         Arc::make_mut(&mut shard).insert(id, entry);
     }
 
@@ -139,10 +124,7 @@ impl KeyTable {
     pub(super) fn freeze(&self) -> FrozenTable {
         let share =
             |s: &RwLock<Shard>| Arc::clone(&s.read().unwrap_or_else(PoisonError::into_inner));
-        FrozenTable {
-            shards: self.shards.iter().map(share).collect(),
-            order: self.order(),
-        }
+        FrozenTable { shards: self.shards.iter().map(share).collect(), order: self.order() }
     }
 
     /// Takes over the keys of another table, shard by shard. A reader meets each key either as it

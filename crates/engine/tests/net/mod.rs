@@ -82,15 +82,7 @@ impl Net {
             .collect();
         let specs = LimitSpec::all(&limits).unwrap();
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
-        let record = |n: &NodeId| {
-            (
-                *n,
-                NodeRecord {
-                    dir_id: DirId(n.0),
-                    removed: false,
-                },
-            )
-        };
+        let record = |n: &NodeId| (*n, NodeRecord { dir_id: DirId(n.0), removed: false });
         let view = View {
             defaults: Arc::clone(&specs),
             share_maps: vec![ShareMap {
@@ -102,10 +94,7 @@ impl Net {
         let mut net = Self {
             nodes: BTreeMap::new(),
             view,
-            limits: KeyLimits {
-                created: LogIndex(1),
-                limits: specs,
-            },
+            limits: KeyLimits { created: LogIndex(1), limits: specs },
             key: KeyId::from_random(&mix64(seed).to_le_bytes().repeat(12))
                 .unwrap_or_else(|| "key_abcdefghijkl".parse().unwrap()),
             tally: Tally::default(),
@@ -147,20 +136,11 @@ impl Net {
     ) {
         let mut lives = Lives::default();
         lives.note(id, boot);
-        let peers = self
-            .view
-            .nodes
-            .keys()
-            .filter(|n| **n != id)
-            .map(|n| (*n, true))
-            .collect();
+        let peers = self.view.nodes.keys().filter(|n| **n != id).map(|n| (*n, true)).collect();
         let life = Life {
             me: id,
             first,
-            first_lease: Some(FirstLease {
-                at: ClusterMs(self.now_ms()),
-                index: LogIndex(5),
-            }),
+            first_lease: Some(FirstLease { at: ClusterMs(self.now_ms()), index: LogIndex(5) }),
             left_over: left.map(Arc::new),
             lives_tag: lives.tag(),
             lives,
@@ -218,6 +198,7 @@ impl Net {
             boot,
             now,
             leased: true,
+            horizon: ClusterMs(u64::MAX),
             view: &self.view,
             life: &life,
         };
@@ -231,20 +212,11 @@ impl Net {
             match effect {
                 Effect::Ask { peer, ask } => {
                     self.tally.asks += 1;
-                    self.nodes
-                        .get_mut(&id)
-                        .unwrap()
-                        .outbox
-                        .entry(peer)
-                        .or_default()
-                        .push(ask);
+                    self.nodes.get_mut(&id).unwrap().outbox.entry(peer).or_default().push(ask);
                     self.flush(id, peer);
                 }
                 Effect::Settled { waiter, decision } => {
-                    let cost = self
-                        .waiters
-                        .remove(&waiter)
-                        .expect("a waiter is settled once");
+                    let cost = self.waiters.remove(&waiter).expect("a waiter is settled once");
                     self.settle(decision, cost);
                 }
             }
@@ -257,10 +229,7 @@ impl Net {
                 self.tally.admitted += cost;
                 let now = self.now_ms();
                 for spec in self.limits.limits.iter() {
-                    *self
-                        .spent
-                        .entry((spec.tag, now / spec.limit.period_ms))
-                        .or_default() += cost;
+                    *self.spent.entry((spec.tag, now / spec.limit.period_ms)).or_default() += cost;
                 }
             }
             Verdict::Limited => {
@@ -283,11 +252,7 @@ impl Net {
         let spec = self.limits.limits.iter().find(|s| s.tag == tag).unwrap();
         let mut left = 0u64;
         for node in self.nodes.values().filter(|n| n.alive) {
-            let counter = CounterId {
-                key: self.key,
-                limit: tag,
-                window,
-            };
+            let counter = CounterId { key: self.key, limit: tag, window };
             left += node.shard.held(&counter).unwrap_or_else(|| {
                 let salt = fluxgate_engine::share::salt(&self.key, tag, window);
                 if node.life.first {
@@ -348,11 +313,8 @@ impl Net {
         let Some(to_boot) = life.lives.of(to) else {
             return;
         };
-        let sender = Sender {
-            node: from,
-            boot: life.lives.of(from).unwrap(),
-            lives: life.lives_tag,
-        };
+        let sender =
+            Sender { node: from, boot: life.lives.of(from).unwrap(), lives: life.lives_tag };
         let copies = if self.random(100) < self.loss_percent {
             0
         } else {
@@ -361,23 +323,13 @@ impl Net {
         for _ in 0..copies {
             let at = self.now_us + 100 + self.random(200);
             self.next += 1;
-            let packet = Packet {
-                to,
-                to_boot,
-                from: sender,
-                message: message.clone(),
-            };
+            let packet = Packet { to, to_boot, from: sender, message: message.clone() };
             self.events.insert((at, self.next), packet);
         }
     }
 
     fn deliver(&mut self, packet: Packet) {
-        let Packet {
-            to,
-            to_boot,
-            from,
-            message,
-        } = packet;
+        let Packet { to, to_boot, from, message } = packet;
         let Some(node) = self.nodes.get(&to) else {
             return;
         };
@@ -409,9 +361,7 @@ impl Net {
             }
             Message::Told(told) => {
                 for one in &told {
-                    self.step(to, |shard, context, _, _| {
-                        shard.handle_told(context, &from, one)
-                    });
+                    self.step(to, |shard, context, _, _| shard.handle_told(context, &from, one));
                 }
             }
         }
@@ -422,11 +372,7 @@ impl Net {
         while self.now_us < until {
             // A millisecond at a time while somebody waits, else to the next gossip.
             let waiting = self.nodes.values().any(|node| node.shard.has_waiting());
-            let span = if waiting || !self.events.is_empty() {
-                1_000
-            } else {
-                100_000
-            };
+            let span = if waiting || !self.events.is_empty() { 1_000 } else { 100_000 };
             let tick = ((self.now_us / span + 1) * span).min(until);
             while let Some(entry) = self.events.first_entry() {
                 if entry.key().0 > tick {
@@ -437,12 +383,8 @@ impl Net {
                 self.deliver(packet);
             }
             self.now_us = tick;
-            let alive: Vec<NodeId> = self
-                .nodes
-                .iter()
-                .filter(|(_, n)| n.alive)
-                .map(|(id, _)| *id)
-                .collect();
+            let alive: Vec<NodeId> =
+                self.nodes.iter().filter(|(_, n)| n.alive).map(|(id, _)| *id).collect();
             for id in alive {
                 self.step(id, |shard, context, limits, out| {
                     shard.handle_timeout(context, &|_| Some(limits.clone()), out);
@@ -480,17 +422,9 @@ impl Net {
             .collect();
         if let Some(heir) = heirs.first().copied() {
             let boot = self.nodes[&heir].life.lives.of(heir).unwrap();
-            let to = Sender {
-                node: heir,
-                boot,
-                lives: 0,
-            };
+            let to = Sender { node: heir, boot, lives: 0 };
             let life = self.nodes[&id].life.clone();
-            let from = Sender {
-                node: id,
-                boot: life.lives.of(id).unwrap(),
-                lives: life.lives_tag,
-            };
+            let from = Sender { node: id, boot: life.lives.of(id).unwrap(), lives: life.lives_tag };
             let gifts = self.step(id, |shard, context, _, _| shard.drain(context, &to, 1_000));
             for gift in gifts {
                 let taken = self.step(heir, |shard, context, limits, out| {

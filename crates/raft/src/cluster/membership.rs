@@ -33,10 +33,8 @@ impl Cluster {
     /// # Errors
     /// When there is a cluster already.
     pub async fn form(&self, members: &BTreeMap<NodeId, String>) -> Result<(), MembershipError> {
-        let nodes: BTreeMap<u64, BasicNode> = members
-            .iter()
-            .map(|(id, addr)| (id.0, BasicNode { addr: addr.clone() }))
-            .collect();
+        let nodes: BTreeMap<u64, BasicNode> =
+            members.iter().map(|(id, addr)| (id.0, BasicNode { addr: addr.clone() })).collect();
         let formed = self.inner.raft.initialize(nodes).await;
         formed.map_err(|error| MembershipError::Refused(error.to_string()))
     }
@@ -48,18 +46,14 @@ impl Cluster {
     pub async fn add_node(&self, node: NodeId, address: &str) -> Result<(), MembershipError> {
         self.must_lead()?;
         self.inner.transport.set_address(node, address);
-        let info = BasicNode {
-            addr: address.to_owned(),
-        };
+        let info = BasicNode { addr: address.to_owned() };
         let refused = |error: String| MembershipError::Refused(error);
         let added = self.inner.raft.add_learner(node.0, info, true).await;
         added.map_err(|error| refused(error.to_string()))?;
         let mut voters = self.voters();
         voters.insert(node.0);
         let changed = self.inner.raft.change_membership(voters, false).await;
-        changed
-            .map(drop)
-            .map_err(|error| refused(error.to_string()))
+        changed.map(drop).map_err(|error| refused(error.to_string()))
     }
 
     /// Removes a node. Only on the leader.
@@ -71,14 +65,10 @@ impl Cluster {
         let mut voters = self.voters();
         voters.remove(&node.0);
         if voters.is_empty() {
-            return Err(MembershipError::Refused(
-                "the last node cannot be removed".to_owned(),
-            ));
+            return Err(MembershipError::Refused("the last node cannot be removed".to_owned()));
         }
         let changed = self.inner.raft.change_membership(voters, false).await;
-        changed
-            .map(drop)
-            .map_err(|error| MembershipError::Refused(error.to_string()))
+        changed.map(drop).map_err(|error| MembershipError::Refused(error.to_string()))
     }
 
     /// Hands the leadership to `to`, or to the follower that is furthest along, and waits until
@@ -94,16 +84,9 @@ impl Cluster {
         self.must_lead()?;
         let status = self.status();
         let me = self.me();
-        let others = status
-            .nodes
-            .iter()
-            .filter(|(id, node)| **id != me && node.votes);
-        let best = others
-            .max_by_key(|(_, node)| node.matched)
-            .map(|(id, _)| *id);
-        let target = to
-            .or(best)
-            .filter(|id| *id != me && status.nodes.contains_key(id));
+        let others = status.nodes.iter().filter(|(id, node)| **id != me && node.votes);
+        let best = others.max_by_key(|(_, node)| node.matched).map(|(id, _)| *id);
+        let target = to.or(best).filter(|id| *id != me && status.nodes.contains_key(id));
         let target =
             target.ok_or_else(|| MembershipError::Refused("no other node can lead".to_owned()))?;
         let trigger = self.inner.raft.trigger().transfer_leader(target.0).await;
@@ -122,20 +105,11 @@ impl Cluster {
     }
 
     fn must_lead(&self) -> Result<(), MembershipError> {
-        if self.status().role == Role::Leader {
-            Ok(())
-        } else {
-            Err(MembershipError::NotLeader)
-        }
+        if self.status().role == Role::Leader { Ok(()) } else { Err(MembershipError::NotLeader) }
     }
 
     fn voters(&self) -> BTreeSet<u64> {
-        self.status()
-            .nodes
-            .iter()
-            .filter(|(_, n)| n.votes)
-            .map(|(id, _)| id.0)
-            .collect()
+        self.status().nodes.iter().filter(|(_, n)| n.votes).map(|(id, _)| id.0).collect()
     }
 }
 

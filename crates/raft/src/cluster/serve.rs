@@ -62,33 +62,22 @@ impl Cluster {
         match call {
             Call::Append => {
                 let rpc: AppendV1 = read(body)?;
-                *self
-                    .inner
-                    .last_append
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner) =
+                *self.inner.last_append.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
                     Some(std::time::Instant::now());
                 let reply = raft.append_entries(rpc.into()).await.map_err(failed)?;
                 write(&AppendReplyV1::from(&reply))
             }
             Call::Vote => {
                 let rpc: VoteCallV1 = read(body)?;
-                write(&VoteReplyV1::from(
-                    &raft.vote(rpc.into()).await.map_err(failed)?,
-                ))
+                write(&VoteReplyV1::from(&raft.vote(rpc.into()).await.map_err(failed)?))
             }
             Call::PreVote => {
                 let rpc: VoteCallV1 = read(body)?;
-                write(&VoteReplyV1::from(
-                    &raft.pre_vote(rpc.into()).await.map_err(failed)?,
-                ))
+                write(&VoteReplyV1::from(&raft.pre_vote(rpc.into()).await.map_err(failed)?))
             }
             Call::TransferLeader => {
                 let rpc: TransferV1 = read(body)?;
-                let taken = raft
-                    .handle_transfer_leader(rpc.into())
-                    .await
-                    .map_err(failed)?;
+                let taken = raft.handle_transfer_leader(rpc.into()).await.map_err(failed)?;
                 write(&taken.is_ok())
             }
             Call::Snapshot => write(&self.receive(read(body)?).await?),
@@ -106,22 +95,13 @@ impl Cluster {
 
     async fn receive(&self, piece: SnapshotPieceV1) -> Result<SnapshotReplyV1, HandleError> {
         let mut slot = self.inner.incoming.lock().await;
-        let begun = slot
-            .as_ref()
-            .is_some_and(|incoming| incoming.stream == piece.stream);
+        let begun = slot.as_ref().is_some_and(|incoming| incoming.stream == piece.stream);
         if piece.offset == 0 || !begun {
             if piece.offset != 0 {
                 return Ok(SnapshotReplyV1::Next(0));
             }
-            let file = self
-                .inner
-                .snapshots
-                .receive(SNAPSHOT_BYTES_MAX)
-                .map_err(failed)?;
-            *slot = Some(Incoming {
-                stream: piece.stream,
-                file,
-            });
+            let file = self.inner.snapshots.receive(SNAPSHOT_BYTES_MAX).map_err(failed)?;
+            *slot = Some(Incoming { stream: piece.stream, file });
         }
         let Some(mut incoming) = slot.take() else {
             return Ok(SnapshotReplyV1::Next(0));
@@ -132,10 +112,7 @@ impl Cluster {
             *slot = Some(incoming);
             return Ok(SnapshotReplyV1::Next(next));
         }
-        incoming
-            .file
-            .write_at(piece.offset, &piece.bytes)
-            .map_err(failed)?;
+        incoming.file.write_at(piece.offset, &piece.bytes).map_err(failed)?;
         if !piece.last {
             let next = incoming.file.received();
             *slot = Some(incoming);
@@ -153,22 +130,12 @@ impl Cluster {
         let check = move || {
             let file = file.finish().map_err(failed)?;
             let reader = SnapshotReader::open(&file.path).map_err(failed)?;
-            Ok((
-                snapshots::meta(&reader).map_err(failed)?,
-                SnapshotHandle(file),
-            ))
+            Ok((snapshots::meta(&reader).map_err(failed)?, SnapshotHandle(file)))
         };
         // What the file says that it covers counts, not what the message says.
         let (meta, handle) = tokio::task::spawn_blocking(check).await.map_err(failed)??;
-        let snapshot = Snapshot {
-            meta,
-            snapshot: handle,
-        };
-        let installed = self
-            .inner
-            .raft
-            .install_full_snapshot(Vote::from(vote), snapshot)
-            .await;
+        let snapshot = Snapshot { meta, snapshot: handle };
+        let installed = self.inner.raft.install_full_snapshot(Vote::from(vote), snapshot).await;
         let response = installed.map_err(failed)?;
         Ok(SnapshotReplyV1::Done((&response.vote).into()))
     }

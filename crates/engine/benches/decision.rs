@@ -1,0 +1,291 @@
+//! What one decision costs, without sockets: credential, look-up and counter step, alone and
+//! together.
+//!
+//! Answers for: figures in nanoseconds on this machine, by
+//! `cargo bench -p fluxgate-engine --bench decision`. Every step is checked once before it is
+//! timed, so that a bench cannot measure the wrong path. Reads no clock of its own: Criterion does.
+
+use std::cell::LazyCell;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Bencher, Criterion};
+use fluxgate_engine::counters::{
+    Context, CounterId, Figure, KeyLimits, Life, Lives, Sender, Shard, Step, Told, Verdict,
+    WaitPolicy,
+};
+use fluxgate_engine::lease::FirstLease;
+use fluxgate_engine::registry::command::{Actor, Batch, Command, NewKey, Proposal};
+use fluxgate_engine::registry::record::{LimitSpec, Status};
+use fluxgate_engine::registry::{NodeRecord, Registry, Shared, View};
+use fluxgate_engine::share::ShareMap;
+use fluxgate_types::credential::{Secret, shown_prefix};
+use fluxgate_types::id::mix64;
+use fluxgate_types::{
+    BootId, BootNs, ClusterMs, Credential, DirId, KeyId, Limit, LogIndex, NodeId, Scope, caps,
+};
+
+const NOW: ClusterMs = ClusterMs(1_705_747_210_000);
+/// Keys in the table.
+const KEYS: usize = 1_000_000;
+/// Keys that requests come for.
+const KEYS_BUSY: usize = 10_000;
+/// A step between two requests that is prime, so that neighbours in memory are not neighbours
+/// in time.
+const STRIDE: usize = 7_919;
+const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+
+/// A cluster of three as its first node sees it.
+struct World {
+    view: View,
+    life: Life,
+}
+
+impl World {
+    fn new() -> Self {
+        let record = |node: NodeId| NodeRecord { dir_id: DirId(node.0), removed: false };
+        let mut lives = Lives::default();
+        for node in NODES {
+            lives.note(node, BootId(1));
+        }
+        let view = View {
+            defaults: Arc::new([]),
+            share_maps: vec![ShareMap {
+                from: ClusterMs(0),
+                nodes: NODES.iter().map(|node| (*node, 1)).collect(),
+            }],
+            nodes: NODES.iter().map(|node| (*node, record(*node))).collect(),
+        };
+        let life = Life {
+            me: NODES[0],
+            first: true,
+            first_lease: Some(FirstLease { at: NOW, index: LogIndex(1) }),
+            left_over: None,
+            lives_tag: lives.tag(),
+            lives,
+            peers: vec![(NODES[1], true), (NODES[2], true)],
+            clock_error_ms_max: 1_000,
+        };
+        Self { view, life }
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            boot: BootNs(1),
+            now: NOW,
+            leased: true,
+            horizon: ClusterMs(u64::MAX),
+            view: &self.view,
+            life: &self.life,
+        }
+    }
+}
+
+fn limits(tokens: u64) -> Arc<[LimitSpec]> {
+    let limit = Limit { name: "requests".into(), tokens, period_ms: 60_000 };
+    LimitSpec::all(&[limit]).expect("one limit has one tag")
+}
+
+fn key_limits(tokens: u64) -> KeyLimits {
+    KeyLimits { created: LogIndex(1), limits: limits(tokens) }
+}
+
+/// Bytes that look random and are the same in every run.
+fn bytes(seed: u64, count: u64) -> Vec<u8> {
+    (0..count).flat_map(|n| mix64(mix64(seed) ^ n).to_le_bytes()).collect()
+}
+
+fn key_id(seed: usize) -> KeyId {
+    KeyId::from_random(&bytes(seed as u64, 8)).expect("64 bytes make an id")
+}
+
+fn secret(id: KeyId, seed: usize) -> Secret {
+    let random = bytes(!(seed as u64), 16);
+    Secret::make("fx", "live", id, &random).expect("128 bytes make a secret")
+}
+
+/// A table of [`KEYS`] keys, made as a node makes it: by applying log entries.
+struct Table {
+    shared: Arc<Shared>,
+    /// The first [`KEYS_BUSY`] credentials.
+    credentials: Vec<String>,
+    ids: Vec<KeyId>,
+}
+
+impl Table {
+    fn new() -> Self {
+        let mut registry = Registry::default();
+        let mut credentials = Vec::with_capacity(KEYS_BUSY);
+        let mut ids = Vec::with_capacity(KEYS);
+        let mut index = 0;
+        while ids.len() < KEYS {
+            index += 1;
+            let count = caps::COMMANDS_PER_ENTRY_MAX.min(KEYS - ids.len());
+            let first = ids.len();
+            let proposals = (first..first + count)
+                .map(|seed| {
+                    let id = key_id(seed);
+                    let secret = secret(id, seed);
+                    ids.push(id);
+                    if credentials.len() < KEYS_BUSY {
+                        credentials.push(secret.expose().to_owned());
+                    }
+                    create(seed, id, &secret)
+                })
+                .collect();
+            let batch = Batch { at: NOW, proposals };
+            registry.apply(LogIndex(index), &batch);
+        }
+        let shared = registry.shared();
+        assert_eq!(shared.table.len(), KEYS);
+        Self { shared, credentials, ids }
+    }
+}
+
+fn create(seed: usize, id: KeyId, secret: &Secret) -> Proposal {
+    let new = NewKey {
+        id,
+        prefix: shown_prefix("fx", "live", &id).into(),
+        digest: secret.digest(),
+        name: "bench".into(),
+        scope: Scope::Write,
+        owner: None,
+        limits: None,
+        expires_at: None,
+        metadata: Vec::new(),
+        idempotency_key: None,
+    };
+    Proposal {
+        request: seed as u128,
+        actor: Actor::Operator,
+        from: None,
+        command: Command::CreateKey(Box::new(new)),
+    }
+}
+
+fn verdict(step: Step) -> Verdict {
+    match step {
+        Step::Decided(decision) => decision.verdict,
+        Step::Waiting => panic!("no request of this bench waits"),
+    }
+}
+
+/// One token from a holding that never runs out, over many keys.
+fn admitted(bencher: &mut Bencher<'_>) {
+    let world = World::new();
+    let context = world.context();
+    let limits = key_limits(caps::LIMIT_TOKENS_MAX);
+    let keys: Vec<KeyId> = (0..KEYS_BUSY).map(key_id).collect();
+    let (mut shard, mut out) = (Shard::new(WaitPolicy::default()), Vec::new());
+    for key in &keys {
+        let step = shard.handle_request(&context, key, &limits, 1, 0, &mut out);
+        assert_eq!(verdict(step), Verdict::Admitted);
+    }
+    let mut at = 0;
+    bencher.iter(|| {
+        at = (at + STRIDE) % KEYS_BUSY;
+        shard.handle_request(&context, black_box(&keys[at]), &limits, 1, 0, &mut out)
+    });
+}
+
+/// A denial of which it is proven that all three nodes have spent their shares.
+fn denied(bencher: &mut Bencher<'_>) {
+    let world = World::new();
+    let context = world.context();
+    let limits = key_limits(3);
+    let keys: Vec<KeyId> = (0..KEYS_BUSY).map(key_id).collect();
+    let (mut shard, mut out) = (Shard::new(WaitPolicy::default()), Vec::new());
+    for key in &keys {
+        let step = shard.handle_request(&context, key, &limits, 1, 0, &mut out);
+        assert_eq!(verdict(step), Verdict::Admitted);
+        for node in [NODES[1], NODES[2]] {
+            shard.handle_told(&context, &sender(&world, node), &spent_one(key, &limits));
+        }
+        let step = shard.handle_request(&context, key, &limits, 1, 0, &mut out);
+        assert_eq!(verdict(step), Verdict::Limited);
+    }
+    let mut at = 0;
+    bencher.iter(|| {
+        at = (at + STRIDE) % KEYS_BUSY;
+        shard.handle_request(&context, black_box(&keys[at]), &limits, 1, 0, &mut out)
+    });
+}
+
+fn sender(world: &World, node: NodeId) -> Sender {
+    Sender { node, boot: BootId(1), lives: world.life.lives_tag }
+}
+
+fn spent_one(key: &KeyId, limits: &KeyLimits) -> Told {
+    let spec = &limits.limits[0];
+    Told {
+        counter: CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(NOW) },
+        mine: Figure { spent: 1, burned: 0, left: 0 },
+    }
+}
+
+/// Shape, checksum and SHA-256 of a credential.
+fn digest(bencher: &mut Bencher<'_>) {
+    let secret = secret(key_id(1), 1);
+    let text = secret.expose().as_bytes();
+    assert_eq!(text.len(), 70);
+    bencher.iter(|| Credential::parse(black_box(text)));
+}
+
+/// A key found among a million: any of them, then one of the busy ones.
+fn look_up(bencher: &mut Bencher<'_>, table: &Table, among: usize) {
+    let mut at = 0;
+    bencher.iter(|| {
+        at = (at + STRIDE) % among;
+        let revision = |entry: &Arc<_>| revision_of(entry);
+        table.shared.table.with(black_box(&table.ids[at]), revision)
+    });
+}
+
+fn revision_of(entry: &fluxgate_engine::registry::record::KeyEntry) -> u64 {
+    entry.record.revision
+}
+
+/// All of it, as a node does it for one validate.
+fn decide(bencher: &mut Bencher<'_>, table: &Table) {
+    let world = World::new();
+    let context = world.context();
+    let defaults = limits(caps::LIMIT_TOKENS_MAX);
+    let (mut shard, mut out) = (Shard::new(WaitPolicy::default()), Vec::new());
+    let mut decide = |text: &str| {
+        let credential = Credential::parse(text.as_bytes()).ok()?;
+        let known = table.shared.table.with(&credential.key_id, |entry| {
+            let record = &entry.record;
+            let valid = record.opens(&credential.digest, NOW)
+                && record.status(NOW) == Status::Active
+                && record.scope >= Scope::Read;
+            entry.touch(NOW);
+            valid.then(|| KeyLimits {
+                created: record.created_index,
+                limits: Arc::clone(record.limits(&defaults)),
+            })
+        });
+        let limits = known??;
+        Some(shard.handle_request(&context, &credential.key_id, &limits, 1, 0, &mut out))
+    };
+    for text in &table.credentials {
+        assert_eq!(decide(text).map(verdict), Some(Verdict::Admitted));
+    }
+    let mut at = 0;
+    bencher.iter(|| {
+        at = (at + STRIDE) % KEYS_BUSY;
+        decide(black_box(&table.credentials[at]))
+    });
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    // Seconds to make, so only once a bench asks for it.
+    let table = LazyCell::new(Table::new);
+    criterion.bench_function("counter/admitted", admitted);
+    criterion.bench_function("counter/denied_proven", denied);
+    criterion.bench_function("credential/parse_70_bytes", digest);
+    criterion.bench_function("table/look_up_any_of_1M", |b| look_up(b, &table, KEYS));
+    criterion.bench_function("table/look_up_busy_of_1M", |b| look_up(b, &table, KEYS_BUSY));
+    criterion.bench_function("decision/whole", |b| decide(b, &table));
+    criterion.final_summary();
+}
