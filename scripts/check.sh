@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Everything that must hold before a commit lands. This is the truth: CI runs it and nothing else.
+#
+# Runs every step even when one fails, then prints a table of steps and, as its last line,
+# `N passed, N failed`. Exits 1 if anything failed. Each test counts once, each other step once.
+# CARGO_TARGET_DIR is respected. Logs of the steps stay in $TARGET/check/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
+# How long one step may take, so that a test that hangs fails instead of hanging CI.
+STEP_SECONDS_MAX="${STEP_SECONDS_MAX:-1200}"
+LOGS="$CARGO_TARGET_DIR/check"
+mkdir -p "$LOGS"
+
+passed=0
+failed=0
+rows=()
+
+# Adds up what a log says of tests: cargo test, nextest, and scripts of our own, in this order of
+# columns: passed, failed. Prints nothing where the log speaks of no test.
+count_in() {
+  awk '
+    # cargo test: test result: ok. 3 passed; 0 failed; 0 ignored; …
+    /^test result:/ {
+      for (i = 1; i <= NF; i++) {
+        if ($i ~ /^passed;?$/) p += $(i - 1)
+        if ($i ~ /^failed;?$/) f += $(i - 1)
+      }
+      seen = 1
+    }
+    # nextest: Summary [   1.2s] 9 tests run: 8 passed (1 slow), 1 failed, 0 skipped
+    /^ *Summary \[/ {
+      line = $0
+      sub(/.*tests? run: /, "", line)
+      n = split(line, parts, ",")
+      for (i = 1; i <= n; i++) {
+        split(parts[i], word, " ")
+        if (word[2] == "passed") p += word[1]
+        if (word[2] == "failed" || word[2] == "timed" || word[2] == "exec") f += word[1]
+      }
+      seen = 1
+    }
+    { if ($0 != "") last = $0 }
+    END {
+      # Our own scripts say it in their last line.
+      if (!seen && last ~ /^[0-9]+ passed, [0-9]+ failed$/) {
+        split(last, word, " "); p = word[1]; f = word[3]; seen = 1
+      }
+      if (seen) print p + 0, f + 0
+    }
+  ' "$1"
+}
+
+# step NAME COMMAND…: runs it, counts it, goes on whatever came of it.
+step() {
+  local name=$1 log begun took status=0 counts p f result
+  shift
+  log="$LOGS/${name//[^a-z0-9]/-}.log"
+  echo "== $name: $*"
+  begun=$SECONDS
+  timeout --kill-after=10 "$STEP_SECONDS_MAX" "$@" >"$log" 2>&1 </dev/null || status=$?
+  took=$((SECONDS - begun))
+  counts=$(count_in "$log")
+  if [[ -n $counts ]]; then
+    read -r p f <<<"$counts"
+  else
+    p=$((status == 0 ? 1 : 0))
+    f=0
+  fi
+  # A step that failed without naming a failed test has itself failed.
+  if ((status != 0 && f == 0)); then
+    f=1
+  fi
+  passed=$((passed + p))
+  failed=$((failed + f))
+  result=ok
+  if ((f > 0)); then
+    result=FAILED
+    tail -n 120 "$log"
+    if ((status == 124)); then
+      echo "== $name: ended after $STEP_SECONDS_MAX s"
+    fi
+    echo "== $name: FAILED (exit $status), whole log: $log"
+  fi
+  rows+=("$(printf '%-24s %-7s %6d %6d %6d s' "$name" "$result" "$p" "$f" "$took")")
+}
+
+# Documentation examples exist only in libraries; the tool says how many it ran.
+has_doctests() {
+  grep -rqE '^ *//[/!] ```(rust|should_panic|no_run|compile_fail)?$' crates/*/src --include='*.rs'
+}
+
+step "setup" ./scripts/setup-tests.sh
+step "fmt" cargo fmt --all --check
+step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
+step "build" cargo build --locked --release -p fluxgate
+if cargo nextest --version >/dev/null 2>&1; then
+  step "tests" cargo nextest run --locked --workspace --no-fail-fast
+else
+  step "tests" cargo test --locked --workspace --no-fail-fast --lib --bins --tests --examples
+fi
+if has_doctests; then
+  step "doctests" cargo test --locked --workspace --doc --no-fail-fast
+fi
+for script in scripts/checks/*.sh; do
+  if [[ -e $script ]]; then
+    step "$(basename "$script" .sh)" bash "$script"
+  fi
+done
+
+echo
+printf '%-24s %-7s %6s %6s %8s\n' step result passed failed time
+printf '%s\n' "${rows[@]}"
+echo
+echo "$passed passed, $failed failed"
+((failed == 0))

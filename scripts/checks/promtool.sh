@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Would Prometheus take our metrics? Starts a demo cluster, scrapes each node, asks promtool.
+#
+# Last line: `N passed, N failed`, one for each node and one for the demo's orderly end. Another
+# binary, port or number of nodes: FLUXGATE_BIN, FLUXGATE_CHECK_PORT, FLUXGATE_CHECK_NODES.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source scripts/lib/demo.sh
+
+BIN="${FLUXGATE_BIN:-${CARGO_TARGET_DIR:-target}/release/fluxgate}"
+PORT="${FLUXGATE_CHECK_PORT:-27101}"
+NODES="${FLUXGATE_CHECK_NODES:-3}"
+passed=0
+failed=0
+
+verdict() { # verdict NAME STATUS
+  if (($2 == 0)); then
+    passed=$((passed + 1))
+    echo "ok      $1"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $1"
+  fi
+}
+
+demo_start "$BIN" --nodes "$NODES" --port "$PORT"
+for ((node = 1; node <= NODES; node++)); do
+  admin=$(demo_field "d['nodes'][$node - 1]['admin']")
+  status=0
+  text="$DEMO_DIR/metrics-$node.txt"
+  curl -fsS --noproxy '*' --max-time 10 -o "$text" "$admin/metrics" || status=$?
+  if ((status == 0)); then
+    promtool check metrics <"$text" || status=$?
+  fi
+  # promtool is content with nothing at all.
+  if ((status == 0)) && ! grep -q '^fluxgate_build_info' "$text"; then
+    echo "no fluxgate_build_info at $admin/metrics"
+    status=1
+  fi
+  verdict "promtool check metrics, node $node" "$status"
+done
+status=0
+demo_stop || status=$?
+verdict "the demo ends by SIGTERM with 0" "$status"
+echo "$passed passed, $failed failed"
+((failed == 0))

@@ -1,0 +1,392 @@
+//! The rules of the house that no compiler checks: crate edges, file heads and lengths, words that
+//! must not stand in the code, names of metrics, and dates that have passed.
+//!
+//! Reads the manifests and the files that git knows or would take, so a file is checked before it
+//! is committed. Every finding is `file:line: rule`. A new edge or exception is a line in a table
+//! below, with a reason, never an accident.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+/// What each crate uses of the others in its code.
+const EDGES: &[(&str, &[&str])] = &[
+    ("api", &["types"]),
+    ("bench", &[]),
+    ("client", &["api", "types"]),
+    ("engine", &["types"]),
+    ("fluxgate", &["api", "client", "node", "types"]),
+    ("node", &["api", "engine", "raft", "store", "types"]),
+    ("raft", &["engine", "store", "types"]),
+    ("store", &[]),
+    ("types", &[]),
+];
+/// What a crate uses of the others in its tests, beyond the above.
+const EDGES_OF_TESTS: &[(&str, &[&str])] = &[("fluxgate", &["engine", "raft", "store"])];
+
+/// Dependencies that are kept in one place. A name that ends in `*` is a prefix.
+const KEPT: &[(&str, &[&str])] = &[
+    ("axum", &["bench", "node"]),
+    ("bincode", &["store"]),
+    ("openraft*", &["raft"]),
+    ("reqwest", &["client", "raft"]),
+    ("sled", &["store"]),
+];
+
+/// Longest file, its tests at the foot not counted.
+const LINES_MAX: usize = 400;
+/// Longer files, with reasons.
+const LONG_FILES: &[(&str, &str)] = &[
+    ("crates/engine/src/counters/decide.rs", "one request from arrival to verdict, in one read"),
+    ("crates/raft/src/cluster.rs", "the whole handle on consensus, its types included"),
+];
+
+/// The one file with an unsafe item.
+const UNSAFE_FILE: &str = "crates/store/src/durable.rs";
+
+/// Sleeps that are not waits for a condition without a deadline, with reasons.
+const SLEEPS: &[(&str, &str)] = &[
+    ("crates/store/src/memory.rs", "a slow disk, as a fault to inject"),
+    ("crates/store/src/sled_backend.rs", "between two tries to lock the database, with a deadline"),
+];
+
+/// Words that must not stand in any code of ours. Written in two parts, for this file is read too.
+const WORDS: &[(&str, &str)] = &[
+    (concat!("TO", "DO"), "do it, or file an issue"),
+    (concat!("FIX", "ME"), "do it, or file an issue"),
+    (concat!("to", "do!("), "do it, or file an issue"),
+    (concat!("#[", "allow"), "use #[expect(…, reason = …)]"),
+    (concat!("#![", "allow"), "use #![expect(…, reason = …)]"),
+    (concat!("#[", "ignore"), "a test that does not run proves nothing"),
+];
+
+/// Words that must not stand in the engine: time and randomness are arguments there.
+const NOT_IN_ENGINE: &[&str] = &[
+    "SystemTime",
+    "Instant::now",
+    "rand::",
+    "getrandom",
+    "thread_rng",
+    "collections::HashMap",
+    "std::thread",
+];
+
+fn root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.canonicalize().expect("the workspace's folder exists")
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn output(command: &mut Command) -> Vec<u8> {
+    let output = command.current_dir(root()).output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?} does not run: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} failed:\n{said}");
+    output.stdout
+}
+
+/// The files that git knows or would take, as paths from the root.
+fn files() -> Vec<String> {
+    let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let listed = output(Command::new("git").args(list));
+    let listed = String::from_utf8(listed).expect("paths are UTF-8");
+    let names: BTreeSet<&str> = listed.split('\0').filter(|name| !name.is_empty()).collect();
+    // A file that is deleted and not yet committed is listed and not there.
+    names.into_iter().filter(|name| root().join(name).is_file()).map(str::to_owned).collect()
+}
+
+fn rust_files() -> Vec<(String, String)> {
+    let rust = files().into_iter().filter(|path| path.ends_with(".rs"));
+    let with_text: Vec<_> = rust.map(|path| (path.clone(), read(&path))).collect();
+    assert!(with_text.len() > 50, "only {} Rust files found", with_text.len());
+    with_text
+}
+
+fn is_source(path: &str) -> bool {
+    path.starts_with("crates/") && path.split('/').nth(2) == Some("src")
+}
+
+/// The lines before the tests at the foot, numbered from 1.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let tests = lines.windows(2).position(|pair| {
+        pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{')
+    });
+    let end = tests.unwrap_or(lines.len());
+    lines.into_iter().take(end).enumerate().map(|(at, line)| (at + 1, line))
+}
+
+fn without_comment(line: &str) -> &str {
+    line.split("//").next().unwrap_or_default()
+}
+
+fn none(findings: &[String]) {
+    assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
+}
+
+/// The direct dependencies of each crate: its folder's name, then name and kind.
+fn dependencies() -> BTreeMap<String, Vec<(String, String)>> {
+    // Without the dependencies' own: a full resolve wants crates of platforms that nobody has here.
+    let arguments = ["metadata", "--format-version", "1", "--no-deps", "--offline", "--locked"];
+    let found = output(Command::new(env!("CARGO")).args(arguments));
+    let found: Value = serde_json::from_slice(&found).expect("cargo metadata is JSON");
+    let packages = found["packages"].as_array().expect("cargo metadata lists packages");
+    packages.iter().map(direct).collect()
+}
+
+fn direct(package: &Value) -> (String, Vec<(String, String)>) {
+    let text = |value: &Value| value.as_str().unwrap_or("normal").to_owned();
+    let used = package["dependencies"].as_array().expect("a package lists its dependencies");
+    let used = used.iter().map(|d| (text(&d["name"]), text(&d["kind"]))).collect();
+    let manifest = text(&package["manifest_path"]);
+    let folder = Path::new(&manifest).parent().and_then(Path::file_name);
+    (folder.expect("a manifest stands in a folder").to_string_lossy().into_owned(), used)
+}
+
+fn ours(name: &str) -> Option<&str> {
+    if name == "fluxgate" { Some(name) } else { name.strip_prefix("fluxgate-") }
+}
+
+fn row<'a>(table: &'a [(&str, &'a [&'a str])], name: &str) -> Option<BTreeSet<&'a str>> {
+    table.iter().find(|(of, _)| *of == name).map(|(_, row)| row.iter().copied().collect())
+}
+
+#[test]
+fn crates_use_each_other_as_the_table_says() {
+    let mut findings = Vec::new();
+    let found = dependencies();
+    for (of, used) in &found {
+        let rule =
+            |what: String| format!("crates/{of}/Cargo.toml: {what} (EDGES in tests/tidy.rs)");
+        let of_kind = |dev: bool| -> BTreeSet<&str> {
+            let used = used.iter().filter(|(_, kind)| (kind == "dev") == dev);
+            used.filter_map(|(name, _)| ours(name)).collect()
+        };
+        let Some(expected) = row(EDGES, of) else {
+            findings.push(rule("this crate is not in the table".to_owned()));
+            continue;
+        };
+        let is = of_kind(false);
+        for edge in is.symmetric_difference(&expected) {
+            let verb = if is.contains(edge) { "must not use" } else { "does not use" };
+            findings.push(rule(format!("{of} {verb} {edge}")));
+        }
+        let in_tests = row(EDGES_OF_TESTS, of).unwrap_or_default();
+        for edge in
+            of_kind(true).iter().filter(|e| !expected.contains(*e) && !in_tests.contains(*e))
+        {
+            findings.push(rule(format!("the tests of {of} must not use {edge}")));
+        }
+    }
+    let gone = EDGES.iter().filter(|(of, _)| !found.contains_key(*of));
+    findings.extend(gone.map(|(of, _)| format!("crates/{of}: in EDGES and not in the workspace")));
+    none(&findings);
+}
+
+#[test]
+fn some_dependencies_are_kept_in_one_place() {
+    let mut findings = Vec::new();
+    for (of, used) in dependencies() {
+        for (name, _) in used {
+            let kept = KEPT.iter().find(|(kept, _)| match kept.strip_suffix('*') {
+                Some(prefix) => name.starts_with(prefix),
+                None => *kept == name,
+            });
+            if let Some((_, places)) = kept.filter(|(_, places)| !places.contains(&of.as_str())) {
+                findings
+                    .push(format!("crates/{of}/Cargo.toml: `{name}` belongs to {places:?} only"));
+            }
+        }
+    }
+    none(&findings);
+}
+
+#[test]
+fn a_file_opens_with_what_it_is_for() {
+    let headless = rust_files().into_iter().filter(|(_, text)| !text.starts_with("//! "));
+    let findings =
+        headless.map(|(path, _)| format!("{path}:1: a file begins with //! and its purpose"));
+    none(&findings.collect::<Vec<_>>());
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let mut findings = Vec::new();
+    for (path, text) in rust_files().iter().filter(|(path, _)| is_source(path)) {
+        let lines = code(text).count();
+        let excused = LONG_FILES.iter().any(|(long, _)| long == path);
+        if lines > LINES_MAX && !excused {
+            findings
+                .push(format!("{path}:{LINES_MAX}: {lines} lines, at most {LINES_MAX}: split it"));
+        }
+    }
+    none(&findings);
+}
+
+#[test]
+fn some_words_do_not_stand_in_the_code() {
+    let mut findings = Vec::new();
+    for (path, text) in rust_files() {
+        for (at, line) in text.lines().enumerate() {
+            for (word, instead) in WORDS.iter().filter(|(word, _)| line.contains(word)) {
+                findings.push(format!("{path}:{}: `{word}`: {instead}", at + 1));
+            }
+        }
+        for (at, line) in code(&text).filter(|(_, line)| line.contains("thread::sleep")) {
+            if is_source(&path) && !SLEEPS.iter().any(|(file, _)| *file == path) {
+                findings
+                    .push(format!("{path}:{at}: wait for a condition, with a deadline: {line}"));
+            }
+        }
+    }
+    none(&findings);
+}
+
+#[test]
+fn unsafe_stands_in_one_file() {
+    let word = concat!("un", "safe");
+    let forms = [" {", " fn", " impl", " extern", " trait", "("].map(|end| format!("{word}{end}"));
+    let mut findings = Vec::new();
+    for (path, text) in rust_files().iter().filter(|(path, _)| path != UNSAFE_FILE) {
+        for (at, line) in text.lines().enumerate() {
+            if forms.iter().any(|form| without_comment(line).contains(form)) {
+                findings
+                    .push(format!("{path}:{}: {word} code stands in {UNSAFE_FILE} only", at + 1));
+            }
+        }
+    }
+    none(&findings);
+}
+
+#[test]
+fn the_engine_reads_no_clock_and_draws_no_lots() {
+    let mut findings = Vec::new();
+    for (path, text) in
+        rust_files().iter().filter(|(path, _)| path.starts_with("crates/engine/src/"))
+    {
+        for (at, line) in text.lines().enumerate() {
+            for word in NOT_IN_ENGINE.iter().filter(|word| without_comment(line).contains(*word)) {
+                findings.push(format!("{path}:{}: `{word}`: it enters as an argument", at + 1));
+            }
+        }
+    }
+    none(&findings);
+}
+
+#[test]
+fn exceptions_are_still_needed() {
+    let files: BTreeMap<String, String> = rust_files().into_iter().collect();
+    let long =
+        |path: &&(&str, &str)| files.get(path.0).is_none_or(|t| code(t).count() <= LINES_MAX);
+    let sleeps =
+        |path: &&(&str, &str)| files.get(path.0).is_none_or(|t| !t.contains("thread::sleep"));
+    let unneeded = LONG_FILES.iter().filter(long).chain(SLEEPS.iter().filter(sleeps));
+    let findings =
+        unneeded.map(|(path, _)| format!("{path}: excused in tests/tidy.rs without need"));
+    none(&findings.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_default_configuration_is_toml_with_every_table() {
+    let parsed: toml::Table = read("config/node.toml").parse().expect("config/node.toml is TOML");
+    let tables = [
+        "admin",
+        "cluster",
+        "gateway",
+        "http",
+        "keys",
+        "lease",
+        "limits",
+        "node",
+        "peer",
+        "raft",
+        "telemetry",
+    ];
+    let missing = tables.iter().filter(|table| parsed.get(**table).is_none_or(|t| !t.is_table()));
+    let findings = missing.map(|table| format!("config/node.toml: table [{table}] is missing"));
+    none(&findings.collect::<Vec<_>>());
+}
+
+/// Year and month of today, UTC.
+fn this_month() -> (u64, u64) {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    let days = since.as_secs() / 86_400 + 719_468;
+    // Days since 0000-03-01 to a civil date, in the manner of Howard Hinnant's `civil_from_days`.
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_based = (5 * of_year + 2) / 153;
+    let month = if march_based < 10 { march_based + 3 } else { march_based - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month)
+}
+
+/// The `YYYY-MM` after the word `Review`.
+fn review_month(reason: &str) -> Option<(u64, u64)> {
+    let (_, date) = reason.rsplit_once("Review ")?;
+    let (year, month) = date.get(..7)?.split_once('-')?;
+    Some((year.parse().ok()?, month.parse().ok()?))
+}
+
+#[test]
+fn accepted_advisories_are_reviewed_in_time() {
+    let deny: toml::Table = read("deny.toml").parse().expect("deny.toml is TOML");
+    let ignored = deny.get("advisories").and_then(|a| a.get("ignore")).and_then(|i| i.as_array());
+    let mut findings = Vec::new();
+    for entry in ignored.expect("deny.toml has advisories.ignore") {
+        let text = |field| entry.get(field).and_then(|v| v.as_str()).unwrap_or_default();
+        match review_month(text("reason")) {
+            None => findings.push(format!("deny.toml: {}: no `Review YYYY-MM`", text("id"))),
+            Some(month) if month < this_month() => {
+                findings.push(format!("deny.toml: {}: review was due in {month:?}", text("id")));
+            }
+            Some(_) => {}
+        }
+    }
+    none(&findings);
+}
+
+/// The names that `metrics.rs` gives: the first argument of the builder's methods, which put the
+/// prefix before it, and literals that carry the prefix themselves.
+fn metric_names(text: &str) -> BTreeSet<String> {
+    let methods = ["counter", "counters", "gauge", "seconds_gauge", "histogram", "histograms"];
+    let built = methods.iter().flat_map(|method| {
+        let call = format!("b.{method}(");
+        let after = text.match_indices(&call).map(|(at, call)| &text[at + call.len()..]);
+        after.filter_map(literal).map(|name| format!("fluxgate_{name}")).collect::<Vec<_>>()
+    });
+    let whole = text.match_indices("\"fluxgate_").filter_map(|(at, _)| literal(&text[at..]));
+    let whole = whole.filter(|name| !name.contains('{')).map(str::to_owned);
+    built.chain(whole).collect()
+}
+
+/// The string literal that a text begins with.
+fn literal(text: &str) -> Option<&str> {
+    text.trim_start().strip_prefix('"')?.split('"').next()
+}
+
+#[test]
+fn metrics_have_the_names_that_dashboards_know() {
+    let golden = read("tests/golden/metrics.txt");
+    let golden: BTreeSet<String> = golden.lines().map(str::to_owned).collect();
+    let made = metric_names(&read("crates/node/src/metrics.rs"));
+    let findings = made.symmetric_difference(&golden).map(|name| {
+        let (there, not) = ("crates/node/src/metrics.rs", "tests/golden/metrics.txt");
+        let (there, not) = if made.contains(name) { (there, not) } else { (not, there) };
+        format!("{there}: `{name}` is not in {not}")
+    });
+    none(&findings.collect::<Vec<_>>());
+}
+
+#[test]
+fn scripts_stop_at_the_first_mistake() {
+    let scripts = files().into_iter().filter(|path| path.ends_with(".sh") || path == ".ci/run");
+    let loose = scripts.filter(|path| !read(path).contains("set -euo pipefail"));
+    let findings = loose.map(|path| format!("{path}:1: a script sets -euo pipefail"));
+    none(&findings.collect::<Vec<_>>());
+}
