@@ -42,6 +42,14 @@ _forget() { # _forget PID: it has ended
   STARTED=("${left[@]+"${left[@]}"}")
 }
 
+# fluxgate_bin: the binary to run, made from this tree unless FLUXGATE_BIN names another.
+fluxgate_bin() {
+  if [[ -z ${FLUXGATE_BIN:-} ]]; then
+    cargo build -q --locked --release -p fluxgate >&2
+  fi
+  echo "${FLUXGATE_BIN:-${CARGO_TARGET_DIR:-target}/release/fluxgate}"
+}
+
 # demo_start BIN ARGUMENT…: `BIN demo --json ARGUMENT…`; waits for its line, at most
 # DEMO_SECONDS_MAX. Sets DEMO_PID, and DEMO_DIR: a folder that goes with this script.
 demo_start() {

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# What a key costs in memory, and how long a node with many keys takes to start.
+#
+# Makes keys in a demo of one node through many concurrent creates, first a few to learn how fast,
+# then up to each mark. At a mark: resident memory above that of the empty node, per key; then the
+# node is stopped in order and started on its data again, until it answers for a key.
+#
+#   scripts/bench/memory.sh [MARKS="100000 1000000"] [MINUTES=25] [DIR=target/bench] [PORT=27701]
+#
+# A mark that would not be reached within MINUTES is left out, and said so. Loopback only; ends by
+# itself and ends what it started.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source scripts/lib/demo.sh
+
+read -ra MARKS <<<"${1:-100000 1000000}"
+MINUTES=${2:-25}
+DIR=${3:-${CARGO_TARGET_DIR:-target}/bench}
+PORT=${4:-27701}
+WRITERS=${WRITERS:-256}
+export DEMO_SECONDS_MAX=${DEMO_SECONDS_MAX:-120}
+((MINUTES <= 60)) || { echo "at most 60 minutes" >&2; exit 2; }
+BIN=$(fluxgate_bin)
+
+mkdir -p "$DIR"
+DATA=$(mktemp -d "$DIR/memory.XXXXXX")
+finish() {
+  _cleanup
+  rm -rf "$DATA"
+}
+trap finish EXIT
+END=$((SECONDS + MINUTES * 60))
+
+kib() { # kib FIELD: of the node's memory, from /proc
+  awk -v field="$1:" '$1 == field { print $2 }' "/proc/$DEMO_PID/status"
+}
+
+start() {
+  demo_start "$BIN" --nodes 1 --port "$PORT" --data-dir "$DATA/demo"
+  ADMIN=$(demo_field "d['nodes'][0]['admin']")
+  TOKEN=$(demo_field "d['operator_token']")
+}
+
+create() { # create COUNT: adds keys, sets RATE
+  local line
+  line=$(python3 scripts/bench/load.py --url "$ADMIN" --token "$TOKEN" --writers "$WRITERS" \
+    --count "$1" --first "$made" --seconds "$((END > SECONDS ? END - SECONDS : 1))")
+  echo "  $line"
+  made=$((made + $(python3 -c 'import json,sys; print(json.loads(sys.argv[1])["made"])' "$line")))
+  RATE=$(python3 -c 'import json,sys; print(max(1, json.loads(sys.argv[1])["creates_per_s"]))' "$line")
+}
+
+keys_known() {
+  curl -fsS --noproxy '*' --max-time 5 "$ADMIN/metrics" |
+    awk '/^fluxgate_keys\{status="active"\}/ { print int($2) }'
+}
+
+made=0
+start
+empty=$(kib VmRSS)
+echo "empty node: $((empty / 1024)) MiB resident"
+create 2000
+for mark in "${MARKS[@]}"; do
+  need=$(((mark - made) / RATE))
+  if ((SECONDS + need > END)); then
+    echo "mark $mark left out: at $RATE creates/s it takes $need s more, and $((END - SECONDS)) s are left"
+    continue
+  fi
+  create $((mark - made))
+  full=$(kib VmRSS)
+  echo "$made keys made: $((full / 1024)) MiB resident, peak $(($(kib VmHWM) / 1024)) MiB, $(((full - empty) * 1024 / made)) bytes per key"
+  data=$(du -sk "$DATA/demo" | cut -f1)
+  demo_stop
+  begun=$(date +%s%N)
+  start
+  took=$((($(date +%s%N) - begun) / 1000000))
+  known=$(keys_known)
+  full=$(kib VmRSS)
+  echo "restart with ${known:-?} active keys and $((data / 1024)) MiB of data: ready after $took ms, $((full / 1024)) MiB resident, $(((full - empty) * 1024 / made)) bytes per key"
+  # The demo itself makes a few keys at each start.
+  if ((${known:-0} < made)); then
+    echo "only ${known:-no} keys of $made after the restart"
+    exit 1
+  fi
+done
+demo_stop
