@@ -170,12 +170,13 @@ fn verdict(step: Step) -> Verdict {
     }
 }
 
-/// One token from a holding that never runs out, over many keys.
-fn admitted(bencher: &mut Bencher<'_>) {
+/// One token from a holding that never runs out. As below, the number of busy keys says how much
+/// of it is memory.
+fn admitted(bencher: &mut Bencher<'_>, among: usize) {
     let world = World::new();
     let context = world.context();
     let limits = key_limits(caps::LIMIT_TOKENS_MAX);
-    let keys: Vec<KeyId> = (0..KEYS_BUSY).map(key_id).collect();
+    let keys: Vec<KeyId> = (0..among).map(key_id).collect();
     let (mut shard, mut out) = (Shard::new(WaitPolicy::default()), Vec::new());
     for key in &keys {
         let step = shard.handle_request(&context, key, &limits, 1, 0, &mut out);
@@ -183,7 +184,7 @@ fn admitted(bencher: &mut Bencher<'_>) {
     }
     let mut at = 0;
     bencher.iter(|| {
-        at = (at + STRIDE) % KEYS_BUSY;
+        at = (at + STRIDE) % among;
         shard.handle_request(&context, black_box(&keys[at]), &limits, 1, 0, &mut out)
     });
 }
@@ -282,7 +283,8 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     // Seconds to make, so only once a bench asks for it.
     let table = LazyCell::new(Table::new);
-    criterion.bench_function("counter/admitted", admitted);
+    criterion.bench_function("counter/admitted_100_busy", |b| admitted(b, 100));
+    criterion.bench_function("counter/admitted_10k_busy", |b| admitted(b, KEYS_BUSY));
     criterion.bench_function("counter/denied_proven", denied);
     criterion.bench_function("credential/parse_70_bytes", digest);
     criterion.bench_function("table/look_up_any_of_1M", |b| look_up(b, &table, KEYS));

@@ -266,6 +266,12 @@ impl Granter {
         late_enough
     }
 
+    /// Where the share map begins that was proposed and is not known to be committed.
+    #[must_use]
+    pub fn map_pending(&self) -> Option<ClusterMs> {
+        self.map_from
+    }
+
     /// The proposed share map is the entry `index`: grants that carry it need no such end.
     pub fn handle_map_committed(&mut self, index: LogIndex) {
         self.handle_committed(index);

@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     Usage,
     /// No node could be reached, or none could serve.
     Unreachable,
+    /// Consensus stopped under a running node: start it again.
+    Restart,
 }
 
 impl From<Exit> for ExitCode {
@@ -29,6 +31,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Unreachable => 3,
+            Exit::Restart => 4,
         })
     }
 }
@@ -50,11 +53,7 @@ impl Exit {
     pub(crate) fn of_parsing(error: &clap::Error) -> Self {
         // A reader that closed the pipe has read what it wanted.
         let _ = error.print();
-        if error.use_stderr() {
-            Self::Usage
-        } else {
-            Self::Done
-        }
+        if error.use_stderr() { Self::Usage } else { Self::Done }
     }
 
     /// Tells why a command failed.

@@ -4,7 +4,7 @@
 //! every byte that leaves for standard output or standard error goes through `output`.
 //!
 //! Data goes to standard output, everything else to standard error. Exit codes: 0 done,
-//! 1 refused or failed, 2 wrong usage, 3 cluster not reachable.
+//! 1 refused or failed, 2 wrong usage, 3 cluster not reachable, 4 a node whose consensus stopped.
 
 mod cli;
 mod commands;

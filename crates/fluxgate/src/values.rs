@@ -16,9 +16,7 @@ pub(crate) fn limit(text: &str) -> Result<LimitSpec, String> {
     let spec = LimitSpec {
         name: name.to_owned(),
         tokens: tokens.parse().map_err(|_| form())?,
-        period: period
-            .parse::<Period>()
-            .map_err(|error| error.to_string())?,
+        period: period.parse::<Period>().map_err(|error| error.to_string())?,
     };
     match Limit::try_from(spec.clone()) {
         Ok(_) => Ok(spec),
@@ -45,8 +43,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// `read`, `write` or `admin`.
 pub(crate) fn scope(text: &str) -> Result<Scope, String> {
-    text.parse()
-        .map_err(|_| format!("`{text}` is no scope: expected `read`, `write` or `admin`"))
+    text.parse().map_err(|_| format!("`{text}` is no scope: expected `read`, `write` or `admin`"))
 }
 
 /// A limit as it is written here.
@@ -60,10 +57,8 @@ mod tests {
 
     #[test]
     fn a_limit_reads_back_what_it_prints() {
-        for (text, printed) in [
-            ("100/60s", "requests=100/60s"),
-            ("writes=5/10m", "writes=5/600s"),
-        ] {
+        for (text, printed) in [("100/60s", "requests=100/60s"), ("writes=5/10m", "writes=5/600s")]
+        {
             let spec = limit(text).unwrap();
             assert_eq!(limit_text(&spec), printed);
             assert_eq!(limit(printed).unwrap(), spec);
@@ -72,9 +67,7 @@ mod tests {
 
     #[test]
     fn what_is_no_limit_note_or_duration_is_refused() {
-        for text in [
-            "", "100", "100/", "a=b/60s", "=1/60s", "0/60s", "1/24h", "-1/60s",
-        ] {
+        for text in ["", "100", "100/", "a=b/60s", "=1/60s", "0/60s", "1/24h", "-1/60s"] {
             assert!(limit(text).is_err(), "{text}");
         }
         assert!(note("=x").is_err() && note("x").is_err());

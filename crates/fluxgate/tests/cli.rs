@@ -58,11 +58,7 @@ fn read_request(stream: &mut TcpStream) -> String {
 
 fn fluxgate(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fluxgate"));
-    command
-        .args(words)
-        .env_clear()
-        .env("FLUXGATE_TOKEN", "operator-secret")
-        .stdin(Stdio::null());
+    command.args(words).env_clear().env("FLUXGATE_TOKEN", "operator-secret").stdin(Stdio::null());
     command
 }
 
@@ -117,10 +113,7 @@ fn wrong_usage_exits_with_two_and_prints_no_data() {
     ] {
         let output = run(words);
         assert_exit(&output, 2);
-        assert!(
-            output.stdout.is_empty() && !output.stderr.is_empty(),
-            "{words:?}"
-        );
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{words:?}");
     }
     let mut without_token = fluxgate(&["keys", "list"]);
     let output = without_token.env_remove("FLUXGATE_TOKEN").output().unwrap();
@@ -160,9 +153,7 @@ fn a_refusal_exits_with_one_and_says_why() {
 #[test]
 fn a_new_key_stands_alone_on_standard_output() {
     let node = Fake::start(201, "", CREATED);
-    let create = [
-        "keys", "create", "--name", "a", "--scope", "read", "--url", &node.url,
-    ];
+    let create = ["keys", "create", "--name", "a", "--scope", "read", "--url", &node.url];
     let output = run(&create);
     assert_exit(&output, 0);
     assert_eq!(stdout(&output), "fx_live_secret\n");
@@ -220,10 +211,7 @@ fn an_audit_exits_with_one_when_a_window_is_over_its_limit() {
     let line = r#"{"key":"k","time":1,"node":1,"verdict":"admitted","reset":60,"limit":1}"#;
     let fine = run_with_input(&["audit-limits"], &format!("{line}\n"));
     assert_exit(&fine, 0);
-    assert_eq!(
-        stdout(&fine),
-        "1 records, 1 admitted; windows checked 1 / over limit 0\n"
-    );
+    assert_eq!(stdout(&fine), "1 records, 1 admitted; windows checked 1 / over limit 0\n");
     let over = run_with_input(&["audit-limits", "-"], &format!("{line}\n{line}\n"));
     assert_exit(&over, 1);
     assert!(stdout(&over).contains("over limit 1\n"), "{over:?}");
@@ -283,11 +271,8 @@ fn the_document_is_printed_byte_for_byte() {
 #[test]
 fn a_reader_that_closes_the_pipe_causes_no_panic() {
     for words in [&["openapi"][..], &["completions", "bash"], &["--help"]] {
-        let mut child = fluxgate(words)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            fluxgate(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         assert_exit(&output, 0);
@@ -298,14 +283,9 @@ fn a_reader_that_closes_the_pipe_causes_no_panic() {
 #[test]
 fn a_key_that_cannot_be_printed_is_a_failure() {
     let node = Fake::start(201, "", CREATED);
-    let create = [
-        "keys", "create", "--name", "a", "--scope", "read", "--url", &node.url,
-    ];
-    let mut child = fluxgate(&create)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let create = ["keys", "create", "--name", "a", "--scope", "read", "--url", &node.url];
+    let mut child =
+        fluxgate(&create).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_exit(&output, 1);

@@ -37,11 +37,8 @@ fn help(command: &str) -> String {
     if words.first() != Some(&"help") {
         words.push("--help");
     }
-    let output = Command::new(env!("CARGO_BIN_EXE_fluxgate"))
-        .args(&words)
-        .env_clear()
-        .output()
-        .unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_fluxgate")).args(&words).env_clear().output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{command}");
     assert!(output.stderr.is_empty(), "{command}");
     String::from_utf8(output.stdout).unwrap()
@@ -63,10 +60,7 @@ fn listed(help: &str) -> Vec<String> {
 #[test]
 fn the_help_of_every_command_is_the_one_in_git() {
     let mut all = String::new();
-    for command in COMMANDS
-        .iter()
-        .filter(|command| !command.starts_with("help"))
-    {
+    for command in COMMANDS.iter().filter(|command| !command.starts_with("help")) {
         let line = format!("fluxgate {command}");
         all += &format!("===== {} --help\n\n{}\n", line.trim_end(), help(command));
     }
@@ -88,10 +82,7 @@ fn every_command_ends_its_help_with_an_example() {
         let help = help(command);
         let (_, example) = help.rsplit_once("Example:\n").expect(command);
         let lines: Vec<&str> = example.lines().collect();
-        assert!(
-            lines.len() == 1 && lines[0].contains("fluxgate "),
-            "{command}: {lines:?}"
-        );
+        assert!(lines.len() == 1 && lines[0].contains("fluxgate "), "{command}: {lines:?}");
     }
 }
 

@@ -1,1 +1,21 @@
-//! placeholder
+//! The server: a node of the cluster with its listeners, drivers and configuration.
+//!
+//! Answers for everything between the sockets and the engine: it reads clocks, draws randomness,
+//! sends and receives, and hands all of it to the engine as arguments. Must never name sled or
+//! openraft, and decides nothing that the engine could decide.
+
+mod clock;
+pub mod config;
+mod core;
+mod counters;
+mod http;
+mod leader;
+mod lease;
+mod metrics;
+mod node;
+mod peer;
+pub mod telemetry;
+mod writes;
+
+pub use config::{Config, Layers, Problems, Secret};
+pub use node::{Addresses, Node, NodeError};

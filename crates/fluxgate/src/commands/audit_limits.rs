@@ -61,11 +61,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     let report = auditor.report();
     args.output.print(&report, text)?;
-    Ok(if report.over.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Failed
-    })
+    Ok(if report.over.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
 /// What an audit found.
@@ -99,14 +95,9 @@ struct Auditor {
 }
 
 fn audit(source: impl BufRead, fallback: Option<(u64, u64)>) -> anyhow::Result<Auditor> {
-    let mut auditor = Auditor {
-        fallback,
-        ..Auditor::default()
-    };
+    let mut auditor = Auditor { fallback, ..Auditor::default() };
     history::read(source, |line, record| {
-        auditor
-            .add(record)
-            .with_context(|| format!("line {line} cannot be counted"))
+        auditor.add(record).with_context(|| format!("line {line} cannot be counted"))
     })?;
     Ok(auditor)
 }
@@ -149,21 +140,14 @@ impl Auditor {
             .iter()
             .filter(|((_, limit, _), spent)| *spent > limit)
             .map(|(&(key, limit, end_ms), &admitted)| Over {
-                key: names
-                    .get(&key)
-                    .map_or_else(String::new, |name| (*name).clone()),
+                key: names.get(&key).map_or_else(String::new, |name| (*name).clone()),
                 window_end: Text(ClusterMs(end_ms)),
                 limit,
                 admitted,
             })
             .collect();
         over.sort();
-        Report {
-            records: self.records,
-            admitted: self.admitted,
-            windows: self.spent.len(),
-            over,
-        }
+        Report { records: self.records, admitted: self.admitted, windows: self.spent.len(), over }
     }
 }
 

@@ -101,10 +101,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let clients = args.gateway.client_per_node(options)?;
     let admin = match args.keys_file {
         Some(_) => None,
-        None => Some(Arc::new(admin_client(
-            &args.admin_url,
-            args.token_file.as_deref(),
-        )?)),
+        None => Some(Arc::new(admin_client(&args.admin_url, args.token_file.as_deref())?)),
     };
     let (report, silent) = block_on_all_cores(bench(args, clients, admin))?;
     args.output.print(&report, report::text)?;
@@ -135,12 +132,7 @@ async fn bench(
         (None, None) => Vec::new(),
     };
     let load = Arc::new(Load {
-        plan: Plan {
-            shape: args.shape,
-            keys: keys.len(),
-            nodes: clients.len(),
-            rate: args.rate,
-        },
+        plan: Plan { shape: args.shape, keys: keys.len(), nodes: clients.len(), rate: args.rate },
         clients,
         keys,
         cost: args.cost,

@@ -76,10 +76,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         Command::Status(args) => return status::run(args),
         Command::AddNode(args) => {
             let client = args.admin.client()?;
-            let node = AddNode {
-                id: args.id,
-                peer: args.peer.clone(),
-            };
+            let node = AddNode { id: args.id, peer: args.peer.clone() };
             let change = block_on(async { Ok(client.add_node(&node).await?) })?;
             (change, args.output)
         }

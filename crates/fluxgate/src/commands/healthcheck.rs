@@ -27,11 +27,7 @@ pub(crate) struct Args {
 
 /// Asks once.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
-    let options = Options {
-        deadline: args.timeout,
-        attempt_timeout: args.timeout,
-        retry: false,
-    };
+    let options = Options { deadline: args.timeout, attempt_timeout: args.timeout, retry: false };
     let client = Client::with_options(&[&args.url], None, options)?;
     match block_on(async { Ok(client.ready().await) })? {
         Ok(health) => {

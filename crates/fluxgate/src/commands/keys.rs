@@ -74,18 +74,9 @@ fn record_text(record: &KeyRecord) -> String {
         fields.push(("limit", values::limit_text(limit)));
     }
     fields.extend([
-        (
-            "created",
-            format!("{} by {}", record.created_at, record.created_by),
-        ),
-        (
-            "expires",
-            record.expires_at.map_or_else(never, |at| at.to_string()),
-        ),
-        (
-            "last used",
-            record.last_used_at.map_or_else(never, |at| at.to_string()),
-        ),
+        ("created", format!("{} by {}", record.created_at, record.created_by)),
+        ("expires", record.expires_at.map_or_else(never, |at| at.to_string())),
+        ("last used", record.last_used_at.map_or_else(never, |at| at.to_string())),
         ("revision", record.revision.to_string()),
     ]);
     for (name, value) in &record.metadata {

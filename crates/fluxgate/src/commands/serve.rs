@@ -1,8 +1,14 @@
 //! `fluxgate serve`: one node.
+//!
+//! SIGTERM and SIGINT stop it in good order. When consensus stops by itself the process ends with
+//! a code of its own, so that its supervisor starts it again.
 
 use std::path::PathBuf;
 
-use crate::exit::Exit;
+use anyhow::Context as _;
+use fluxgate_node::{Config, Layers, Node, Problems};
+
+use crate::exit::{Exit, Misuse};
 
 /// What `serve` takes.
 #[derive(Debug, clap::Args)]
@@ -13,7 +19,58 @@ pub(crate) struct Args {
     pub(crate) config: PathBuf,
 }
 
+/// Reads a node's configuration: defaults, file, environment.
+pub(crate) fn configuration(file: &std::path::Path) -> Result<Config, Problems> {
+    Layers::default().with_file(file).with_environment(std::env::vars()).finish()
+}
+
+/// Turns the mistakes of a configuration into wrong usage.
+pub(crate) fn misuse(file: &std::path::Path, problems: &Problems) -> Misuse {
+    let count = problems.0.len();
+    let mistakes = if count == 1 { "1 mistake" } else { &format!("{count} mistakes") };
+    Misuse(
+        format!("{mistakes} in the configuration {}:\n{problems}", file.display())
+            .trim_end()
+            .to_owned(),
+    )
+}
+
+/// Waits for the signal that ends a command which runs until it is told.
+pub(crate) async fn told_to_stop() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
 /// Runs the node until it is told to stop.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
-    anyhow::bail!("not linked yet: cannot serve `{}`", args.config.display())
+    let config = configuration(&args.config).map_err(|problems| misuse(&args.config, &problems))?;
+    let telemetry = fluxgate_node::telemetry::init(&config)?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
+    let exit = runtime.block_on(async {
+        // Listening BEFORE the node starts: a signal during the start must not kill it.
+        let stop = told_to_stop();
+        tokio::pin!(stop);
+        let node = tokio::select! {
+            node = Node::start(config) => node?,
+            stopped = &mut stop => return stopped.map(|()| Exit::Done),
+        };
+        tokio::select! {
+            stopped = &mut stop => stopped?,
+            error = node.failed() => {
+                tracing::error!(%error, "this node cannot go on");
+                return Ok(Exit::Restart);
+            }
+        }
+        node.stop().await;
+        Ok(Exit::Done)
+    });
+    runtime.shutdown_background();
+    telemetry.shutdown();
+    exit
 }

@@ -38,11 +38,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         Some(key) => key,
         None => key_from_stdin()?,
     };
-    let request = ValidateRequest {
-        key: None,
-        scope: args.scope,
-        cost: args.cost,
-    };
+    let request = ValidateRequest { key: None, scope: args.scope, cost: args.cost };
     let client = args.gateway.client()?;
     let report = block_on(async { Ok(client.validate(&key, &request).await?) })?;
     let exit = match report.verdict {
@@ -92,10 +88,7 @@ fn text(report: &VerdictReport) -> String {
     };
     if let Some(window) = report.window {
         let end = ClusterMs(window.reset.saturating_mul(1_000));
-        text += &format!(
-            "\n{} of {} left until {end}",
-            window.remaining, window.limit
-        );
+        text += &format!("\n{} of {} left until {end}", window.remaining, window.limit);
     }
     text
 }

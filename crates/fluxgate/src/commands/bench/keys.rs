@@ -39,18 +39,11 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<BenchKey>> {
                 Ok(credential) => credential.key_id.to_string(),
                 Err(_) => format!("line {}", at + 1),
             };
-            Ok(BenchKey {
-                label,
-                token,
-                made: None,
-            })
+            Ok(BenchKey { label, token, made: None })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     ensure!(!keys.is_empty(), "no keys in `{shown}`");
-    ensure!(
-        keys.len() <= KEYS_MAX,
-        "more than {KEYS_MAX} keys in `{shown}`"
-    );
+    ensure!(keys.len() <= KEYS_MAX, "more than {KEYS_MAX} keys in `{shown}`");
     Ok(keys)
 }
 

@@ -58,10 +58,7 @@ impl Load {
 
     async fn work(&self, started: Instant) -> anyhow::Result<()> {
         let until = started + self.duration;
-        let request = ValidateRequest {
-            cost: Some(self.cost),
-            ..ValidateRequest::default()
-        };
+        let request = ValidateRequest { cost: Some(self.cost), ..ValidateRequest::default() };
         loop {
             let pause = match self.plan.rate {
                 Some(_) => Duration::ZERO,
@@ -83,9 +80,7 @@ impl Load {
                 tokio::time::sleep_until(due).await;
             }
             let (key, node) = self.plan.target(n);
-            let answer = self.clients[node]
-                .validate(&self.keys[key].token, &request)
-                .await;
+            let answer = self.clients[node].validate(&self.keys[key].token, &request).await;
             self.count(key, node, &answer, due.elapsed())?;
         }
     }
@@ -132,10 +127,9 @@ fn judge(answer: &Result<VerdictReport, Error>) -> (VerdictName, Option<Window>)
         Err(Error::Refused { code, .. }) if code.retryable() => {
             return (VerdictName::Unavailable, None);
         }
-        Err(Error::Refused {
-            code: ErrorCode::Internal | ErrorCode::RequestTimeout,
-            ..
-        }) => return (VerdictName::Failed, None),
+        Err(Error::Refused { code: ErrorCode::Internal | ErrorCode::RequestTimeout, .. }) => {
+            return (VerdictName::Failed, None);
+        }
         Err(Error::Refused { .. }) => return (VerdictName::Invalid, None),
         Err(
             Error::Unreachable { .. }

@@ -87,12 +87,7 @@ mod tests {
     use super::*;
 
     fn plan(shape: Shape, keys: usize, nodes: usize) -> Plan {
-        Plan {
-            shape,
-            keys,
-            nodes,
-            rate: Some(100),
-        }
+        Plan { shape, keys, nodes, rate: Some(100) }
     }
 
     /// How often each node is asked about key 0 in so many requests.
@@ -123,9 +118,6 @@ mod tests {
         let burst = plan(Shape::Burst, 1, 1);
         assert_eq!(burst.due(150), Some(Duration::from_millis(1_010)));
         assert_eq!(burst.pause(Duration::from_millis(1_019)), Duration::ZERO);
-        assert_eq!(
-            burst.pause(Duration::from_millis(1_020)),
-            Duration::from_millis(980)
-        );
+        assert_eq!(burst.pause(Duration::from_millis(1_020)), Duration::from_millis(980));
     }
 }

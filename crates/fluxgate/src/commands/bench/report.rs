@@ -43,10 +43,7 @@ impl Report {
 
 /// The report as lines of text.
 pub(super) fn text(report: &Report) -> String {
-    let load = format!(
-        "{} keys at {} nodes, {}",
-        report.keys, report.nodes, report.shape
-    );
+    let load = format!("{} keys at {} nodes, {}", report.keys, report.nodes, report.shape);
     let requests = format!(
         "{} in {}.{:03} s, {} per second",
         report.requests,

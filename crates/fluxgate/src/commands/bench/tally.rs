@@ -115,16 +115,11 @@ impl Tally {
     pub(super) fn verdicts(&self) -> BTreeMap<&'static str, u64> {
         let count = |verdict| self.verdicts.get(&verdict).copied().unwrap_or(0);
         let all = VerdictName::ALL.into_iter();
-        all.map(|verdict| (verdict.as_str(), count(verdict)))
-            .collect()
+        all.map(|verdict| (verdict.as_str(), count(verdict))).collect()
     }
 
     pub(super) fn windows(&self) -> Windows {
-        let mut windows = Windows {
-            checked: self.windows.len(),
-            over_limit: 0,
-            short: 0,
-        };
+        let mut windows = Windows { checked: self.windows.len(), over_limit: 0, short: 0 };
         for (&(key, limit, _), seen) in &self.windows {
             // With a cost of 3, a limit of 100 admits 99.
             let whole = limit - limit % self.cost.max(1);
@@ -160,11 +155,7 @@ pub(super) struct Windows {
 mod tests {
     use super::*;
 
-    const WINDOW: Option<Window> = Some(Window {
-        limit: 10,
-        remaining: 0,
-        reset: 60,
-    });
+    const WINDOW: Option<Window> = Some(Window { limit: 10, remaining: 0, reset: 60 });
 
     fn tally(cost: u64, answers: &[(VerdictName, usize)]) -> Tally {
         let mut tally = Tally::new(cost).unwrap();

@@ -83,11 +83,7 @@ fn known(value: Option<String>) -> Cell {
 }
 
 fn coloured(cell: Cell, colour: Color) -> Cell {
-    if output::colour() {
-        cell.fg(colour)
-    } else {
-        cell
-    }
+    if output::colour() { cell.fg(colour) } else { cell }
 }
 
 fn role(node: &NodeView) -> Cell {

@@ -72,15 +72,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 fn text(list: &KeyList) -> String {
-    let mut table = output::table(&[
-        "ID",
-        "NAME",
-        "SCOPE",
-        "OWNER",
-        "STATUS",
-        "CREATED",
-        "LAST USED",
-    ]);
+    let mut table =
+        output::table(&["ID", "NAME", "SCOPE", "OWNER", "STATUS", "CREATED", "LAST USED"]);
     for key in &list.keys {
         table.add_row([
             key.id.to_string(),
@@ -89,8 +82,7 @@ fn text(list: &KeyList) -> String {
             key.owner.clone().unwrap_or_else(|| "-".into()),
             key.status.to_string(),
             key.created_at.to_string(),
-            key.last_used_at
-                .map_or_else(|| "never".into(), |at| at.to_string()),
+            key.last_used_at.map_or_else(|| "never".into(), |at| at.to_string()),
         ]);
     }
     output::table_text(&table)

@@ -32,9 +32,7 @@ pub(super) struct Args {
 
 /// Makes the secret and prints it.
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
-    let rotate = RotateKey {
-        grace: Some(args.grace),
-    };
+    let rotate = RotateKey { grace: Some(args.grace) };
     let client = args.admin.client()?;
     let created = block_on(async {
         let call = client.rotate_key(args.id, &rotate, args.idempotency_key.as_deref());

@@ -88,11 +88,7 @@ fn change(args: &Args) -> UpdateKey {
     UpdateKey {
         name: args.name.clone(),
         scope: args.scope,
-        owner: args
-            .owner
-            .clone()
-            .map(Some)
-            .or(args.no_owner.then_some(None)),
+        owner: args.owner.clone().map(Some).or(args.no_owner.then_some(None)),
         limits: limits.or(args.default_limits.then_some(None)),
         enabled,
         expires_at: args.expires_at.map(Some).or(args.no_expiry.then_some(None)),

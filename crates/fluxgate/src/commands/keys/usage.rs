@@ -32,15 +32,8 @@ fn text(usage: &Usage) -> String {
     let used = usage.last_used_at;
     let used = used.map_or_else(|| "never".to_owned(), |at| at.to_string());
     let head = output::fields(&[("id", usage.key_id.to_string()), ("last used", used)]);
-    let mut table = output::table(&[
-        "LIMIT",
-        "SPENT",
-        "LEFT",
-        "OF",
-        "UNTIL",
-        "PER NODE",
-        "LAST WINDOWS",
-    ]);
+    let mut table =
+        output::table(&["LIMIT", "SPENT", "LEFT", "OF", "UNTIL", "PER NODE", "LAST WINDOWS"]);
     for limit in &usage.limits {
         table.add_row([
             limit.name.clone(),
@@ -56,11 +49,8 @@ fn text(usage: &Usage) -> String {
 }
 
 fn per_node(limit: &LimitUsage) -> String {
-    let nodes: Vec<String> = limit
-        .per_node
-        .iter()
-        .map(|node| format!("{}:{}", node.node, node.spent))
-        .collect();
+    let nodes: Vec<String> =
+        limit.per_node.iter().map(|node| format!("{}:{}", node.node, node.spent)).collect();
     nodes.join(" ")
 }
 
@@ -71,9 +61,5 @@ fn bars(limit: &LimitUsage) -> String {
         let eighths = (spent.saturating_mul(8)).div_ceil(limit.limit.max(1));
         BARS[usize::try_from(eighths.min(8)).unwrap_or(8)]
     };
-    limit
-        .series
-        .iter()
-        .map(|window| bar(window.spent))
-        .collect()
+    limit.series.iter().map(|window| bar(window.spent)).collect()
 }

@@ -1,0 +1,124 @@
+//! What the demo does once its cluster is up, and what it says about it.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use fluxgate_api::keys::{CreateKey, CreatedKey};
+use fluxgate_api::validate::ValidateRequest;
+use fluxgate_client::{Client, Token, Verdict, VerdictReport};
+use fluxgate_types::Scope;
+
+use super::{DemoKeys, DemoNode};
+use crate::output;
+
+/// The story needs so much of a window, seconds: else it waits for the next one.
+const WINDOW_LEFT_S: u64 = 5;
+
+fn admin_client(nodes: &[DemoNode], at: usize, token: &str) -> anyhow::Result<Client> {
+    let node = &nodes[at % nodes.len()];
+    Ok(Client::new(std::slice::from_ref(&node.admin), Some(Token::new(token)?))?)
+}
+
+async fn make(client: &Client, name: &str, scope: Scope) -> anyhow::Result<CreatedKey> {
+    let key = CreateKey {
+        name: name.to_owned(),
+        scope,
+        owner: Some("demo".to_owned()),
+        limits: None,
+        expires_at: None,
+        metadata: None,
+    };
+    client.create_key(&key, None).await.with_context(|| format!("cannot make the key `{name}`"))
+}
+
+/// Makes one key per scope, each through another node.
+pub(crate) async fn make_keys(nodes: &[DemoNode], token: &str) -> anyhow::Result<DemoKeys> {
+    let mut texts = Vec::new();
+    for (at, scope) in Scope::ALL.into_iter().enumerate() {
+        let client = admin_client(nodes, at, token)?;
+        let made = make(&client, &format!("Demo {scope}"), scope).await?;
+        texts.push(made.key.expose().to_owned());
+    }
+    let mut texts = texts.into_iter();
+    let mut next = || texts.next().unwrap_or_default();
+    Ok(DemoKeys { read: next(), write: next(), admin: next() })
+}
+
+async fn validate(node: &DemoNode, key: &Token, cost: u64) -> anyhow::Result<VerdictReport> {
+    let client = Client::new(std::slice::from_ref(&node.gateway), None)?;
+    let request = ValidateRequest { key: None, scope: None, cost: Some(cost) };
+    Ok(client.validate(key, &request).await?)
+}
+
+/// Waits for a window of which enough is left for the whole story.
+async fn window_with_room(node: &DemoNode, key: &Token) -> anyhow::Result<u64> {
+    let report = validate(node, key, 0).await?;
+    let window = report.window.context("a verdict without its window")?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let left = window.reset.saturating_sub(now.as_secs());
+    if left < WINDOW_LEFT_S {
+        output::data(&format!("  (waiting {left} s for the next minute to begin)"))?;
+        tokio::time::sleep(Duration::from_secs(left) + Duration::from_millis(200)).await;
+    }
+    Ok(window.limit)
+}
+
+/// Tells what happened, and what to try.
+pub(crate) async fn tell(nodes: &[DemoNode], token: &str, keys: &DemoKeys) -> anyhow::Result<()> {
+    let count = nodes.len();
+    output::data(&format!("Fluxgate: {count} nodes on loopback, one cluster.\n"))?;
+    let client = admin_client(nodes, count - 1, token)?;
+    let made = make(&client, "Demo story", Scope::Write).await?;
+    let applied = made.written.applied_on.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    output::data(&format!(
+        "1. Made the key `{}` through node {count}: it works on nodes {applied} after {} ms.",
+        made.written.record.prefix, made.written.waited_ms
+    ))?;
+    let key = Token::new(made.key.expose())?;
+    let limit = window_with_room(&nodes[0], &key).await?;
+    output::data(&format!("2. Its limit is {limit} requests a minute, over all nodes together:"))?;
+    let mut admitted = 0;
+    let mut by_node = vec![0u64; count];
+    let refusal = loop {
+        let at = usize::try_from(admitted).unwrap_or(0) % count;
+        let report = validate(&nodes[at], &key, 1).await?;
+        match report.verdict {
+            Verdict::Admitted(_) => {
+                admitted += 1;
+                by_node[at] += 1;
+            }
+            Verdict::Denied(body) => break (at + 1, report.status, body),
+        }
+    };
+    for (node, admitted) in (1..).zip(&by_node) {
+        output::data(&format!("     node {node} admitted {admitted}"))?;
+    }
+    let (node, status, body) = refusal;
+    output::data(&format!("3. Request {} went to node {node}: {status}", admitted + 1))?;
+    output::data(&format!("     {}", body.to_json()))?;
+    output::data(&addresses(nodes, token, keys)?)
+}
+
+fn addresses(nodes: &[DemoNode], token: &str, keys: &DemoKeys) -> anyhow::Result<String> {
+    let mut text = String::from("\nThe nodes (Ctrl-C stops them):\n");
+    for node in nodes {
+        writeln!(text, "  {}  gateway {}  admin {}", node.id, node.gateway, node.admin)?;
+    }
+    writeln!(text, "\nOperator token  {token}")?;
+    writeln!(text, "read key        {}", keys.read)?;
+    writeln!(text, "write key       {}", keys.write)?;
+    writeln!(text, "admin key       {}", keys.admin)?;
+    let (first, last) = (&nodes[0], &nodes[nodes.len() - 1]);
+    writeln!(text, "\nTry:")?;
+    writeln!(
+        text,
+        "  curl -i -X POST {}/v1/validate -H 'Authorization: Bearer {}'",
+        first.gateway, keys.write
+    )?;
+    writeln!(text, "  curl -i {}/v1/authorize/admin -H 'X-API-Key: {}'", last.gateway, keys.read)?;
+    writeln!(text, "  curl {}/v1/keys -H 'Authorization: Bearer {token}'", first.admin)?;
+    let program = std::env::current_exe().map_or_else(|_| "fluxgate".into(), |p| p.display().to_string());
+    writeln!(text, "  FLUXGATE_TOKEN={token} {program} cluster status --url {}", first.admin)?;
+    Ok(text)
+}

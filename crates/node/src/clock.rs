@@ -1,0 +1,72 @@
+//! The clocks of this machine, and cluster time on top of them.
+//!
+//! The only file of the node that reads a clock for decisions. CLOCK_BOOTTIME runs on while the
+//! machine is suspended, which `Instant` does not: a lease must not outlive a suspend.
+
+use std::sync::{PoisonError, RwLock};
+
+use fluxgate_engine::cluster_time::{ClusterClock, signed_difference};
+use fluxgate_types::{BootNs, ClusterMs};
+use rustix::time::{ClockId, clock_gettime};
+
+/// This node's clocks.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    cluster: RwLock<ClusterClock>,
+}
+
+fn read_ns(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Boot clock.
+pub(crate) fn boot_now() -> BootNs {
+    BootNs(read_ns(ClockId::Boottime))
+}
+
+/// Wall clock, nanoseconds since the Unix epoch: trusted by nothing but the leader's steering.
+pub(crate) fn wall_ns() -> u64 {
+    read_ns(ClockId::Realtime)
+}
+
+impl Clock {
+    pub(crate) fn new(newest_stamp: ClusterMs) -> Self {
+        let wall = ClusterMs(wall_ns() / 1_000_000);
+        Self { cluster: RwLock::new(ClusterClock::new(boot_now(), wall, newest_stamp)) }
+    }
+
+    fn read(&self) -> ClusterClock {
+        *self.cluster.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cluster time at a moment of the boot clock.
+    pub(crate) fn at(&self, boot: BootNs) -> ClusterMs {
+        self.read().now(boot)
+    }
+
+    /// Cluster time now.
+    pub(crate) fn now(&self) -> ClusterMs {
+        self.at(boot_now())
+    }
+
+    /// Cluster time now, nanoseconds.
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.read().now_ns(boot_now())
+    }
+
+    pub(crate) fn is_synced(&self) -> bool {
+        self.read().is_synced()
+    }
+
+    /// Steers; see [`ClusterClock`].
+    pub(crate) fn steer(&self, steer: impl FnOnce(&mut ClusterClock)) {
+        steer(&mut self.cluster.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// How far this machine's wall clock is ahead of cluster time, milliseconds.
+    pub(crate) fn offset_ms(&self) -> i64 {
+        signed_difference(wall_ns(), self.now_ns()) / 1_000_000
+    }
+}

@@ -1,0 +1,178 @@
+//! Configuration: built-in defaults < file < environment < flags.
+//!
+//! Answers for: every mistake is reported, all at once, naming the setting; unknown settings are
+//! refused with the nearest known name; a secret cannot be printed. The defaults exist once, in
+//! `config/node.toml`, which is embedded here.
+
+mod check;
+pub(crate) use check::is_host_port;
+mod layers;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fluxgate_types::{Limit, NodeId};
+
+pub use layers::{Layers, Problems};
+
+/// The built-in defaults, with comments.
+pub const DEFAULTS: &str = include_str!("../../../config/node.toml");
+
+/// A text that must not be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for comparing and sending.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Compares in constant time.
+    #[must_use]
+    pub fn matches(&self, presented: &[u8]) -> bool {
+        use subtle::ConstantTimeEq as _;
+        // Digests of equal length: neither the content nor the length can be timed.
+        let digest = |bytes: &[u8]| fluxgate_types::Digest::of(bytes);
+        digest(self.0.as_bytes()).as_bytes().ct_eq(digest(presented).as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"…\"")
+    }
+}
+
+/// The whole configuration of one node, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// Authenticates nodes to each other.
+    pub cluster_secret: Option<Secret>,
+    /// The first members with their peer addresses.
+    pub members: BTreeMap<NodeId, String>,
+    /// This node.
+    pub node_id: NodeId,
+    /// Where its data lies.
+    pub data_dir: PathBuf,
+    /// Listener for gateways.
+    pub gateway_listen: SocketAddr,
+    /// What gateways must present.
+    pub gateway_token: Option<Secret>,
+    /// Send the IETF draft's headers too.
+    pub ratelimit_draft_headers: bool,
+    /// Listener for administrators.
+    pub admin_listen: SocketAddr,
+    /// What administrators present.
+    pub operator_token: Option<Secret>,
+    /// Largest request body, bytes.
+    pub max_body_bytes: usize,
+    /// Longest time for one request.
+    pub request_timeout: Duration,
+    /// Listener for the other nodes.
+    pub peer_listen: SocketAddr,
+    /// What the other nodes are told to call.
+    pub peer_advertise: String,
+    /// First part of credentials.
+    pub key_prefix: String,
+    /// Second part of credentials.
+    pub key_environment: String,
+    /// Limits of keys without their own.
+    pub default_limits: Vec<Limit>,
+    /// Longest wait for tokens, milliseconds.
+    pub transfer_wait_ms: u64,
+    /// An ask is given up after this, milliseconds.
+    pub transfer_timeout_ms: u64,
+    /// Gossip period, milliseconds.
+    pub gossip_ms: u64,
+    /// Node lease, milliseconds.
+    pub lease_ms: u64,
+    /// Bound on the error of a node's clock, milliseconds.
+    pub clock_error_ms_max: u64,
+    /// Raft heartbeat, milliseconds.
+    pub heartbeat_ms: u64,
+    /// Shortest and longest election time-out, milliseconds.
+    pub election_ms: (u64, u64),
+    /// Log entries between snapshots.
+    pub snapshot_every: u64,
+    /// Log filter.
+    pub log: String,
+    /// Log lines as JSON.
+    pub log_json: bool,
+    /// Where spans go.
+    pub otlp_endpoint: Option<String>,
+    /// Part of the traces that is kept, 0 to 1.
+    pub trace_sample_ratio: f64,
+}
+
+impl Config {
+    /// The configuration as TOML, secrets masked.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        let duration = fluxgate_types::format_duration_ms;
+        let secret = |name: &str, set: bool| {
+            if set { format!("{name} = \"…\"\n") } else { String::new() }
+        };
+        let members: Vec<String> = self
+            .members
+            .iter()
+            .map(|(id, peer)| format!("{{ id = {id}, peer = {peer:?} }}"))
+            .collect();
+        let limits: Vec<String> = self
+            .default_limits
+            .iter()
+            .map(|l| {
+                let period = duration(l.period_ms);
+                format!("{{ name = {:?}, tokens = {}, period = {period:?} }}", l.name, l.tokens)
+            })
+            .collect();
+        let otlp = self.otlp_endpoint.as_ref().map(|e| format!("otlp_endpoint = {e:?}\n"));
+        [
+            format!("[cluster]\nname = {:?}\n", self.cluster_name),
+            secret("secret", self.cluster_secret.is_some()),
+            format!("members = [{}]\n\n", members.join(", ")),
+            format!("[node]\nid = {}\ndata_dir = {:?}\n\n", self.node_id, self.data_dir),
+            format!("[gateway]\nlisten = \"{}\"\n", self.gateway_listen),
+            secret("token", self.gateway_token.is_some()),
+            format!("ratelimit_draft_headers = {}\n\n", self.ratelimit_draft_headers),
+            format!("[admin]\nlisten = \"{}\"\n", self.admin_listen),
+            secret("operator_token", self.operator_token.is_some()),
+            format!("\n[http]\nmax_body_bytes = {}\n", self.max_body_bytes),
+            format!("request_timeout = \"{}ms\"\n\n", self.request_timeout.as_millis()),
+            format!(
+                "[peer]\nlisten = \"{}\"\nadvertise = {:?}\n\n",
+                self.peer_listen, self.peer_advertise
+            ),
+            format!(
+                "[keys]\nprefix = {:?}\nenvironment = {:?}\n\n",
+                self.key_prefix, self.key_environment
+            ),
+            format!("[limits]\ndefault = [{}]\n", limits.join(", ")),
+            format!("transfer_wait = {:?}\n", duration(self.transfer_wait_ms)),
+            format!("transfer_timeout = {:?}\n", duration(self.transfer_timeout_ms)),
+            format!("gossip = {:?}\n\n", duration(self.gossip_ms)),
+            format!("[lease]\nduration = {:?}\n", duration(self.lease_ms)),
+            format!("clock_error_max = {:?}\n\n", duration(self.clock_error_ms_max)),
+            format!("[raft]\nheartbeat = {:?}\n", duration(self.heartbeat_ms)),
+            format!("election_timeout = \"{}ms..{}ms\"\n", self.election_ms.0, self.election_ms.1),
+            format!("snapshot_every = {}\n\n", self.snapshot_every),
+            format!("[telemetry]\nlog = {:?}\n", self.log),
+            format!("log_format = {:?}\n", if self.log_json { "json" } else { "text" }),
+            otlp.unwrap_or_default(),
+            format!("trace_sample_ratio = {}\n", self.trace_sample_ratio),
+        ]
+        .concat()
+    }
+}

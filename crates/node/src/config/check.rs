@@ -1,0 +1,317 @@
+//! What each setting means, and which values of it exist.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fluxgate_types::{Limit, NodeId, caps, credential, parse_duration_ms};
+use toml::{Table, Value};
+
+use super::{Config, Problems, Secret};
+
+/// Shortest secret that is taken, characters.
+const SECRET_CHARS_MIN: usize = 16;
+
+struct Reader<'a> {
+    table: &'a Table,
+    problems: &'a mut Problems,
+}
+
+impl<'a> Reader<'a> {
+    fn raw(&self, section: &str, setting: &str) -> Option<&'a Value> {
+        self.table.get(section)?.get(setting)
+    }
+
+    fn wrong(&mut self, section: &str, setting: &str, why: &str) {
+        self.problems.add(format!("{section}.{setting}: {why}"));
+    }
+
+    fn text(&mut self, section: &str, setting: &str) -> Option<String> {
+        match self.raw(section, setting)? {
+            Value::String(text) => Some(text.clone()),
+            other => {
+                self.wrong(section, setting, &format!("must be text, not {}", other.type_str()));
+                None
+            }
+        }
+    }
+
+    fn number(
+        &mut self,
+        section: &str,
+        setting: &str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> u64 {
+        let value = self.raw(section, setting).and_then(Value::as_integer);
+        match value.and_then(|n| u64::try_from(n).ok()).filter(|n| range.contains(n)) {
+            Some(number) => number,
+            None => {
+                let (from, to) = (range.start(), range.end());
+                self.wrong(
+                    section,
+                    setting,
+                    &format!("must be a whole number from {from} to {to}"),
+                );
+                *range.start()
+            }
+        }
+    }
+
+    fn flag(&mut self, section: &str, setting: &str) -> bool {
+        match self.raw(section, setting).and_then(Value::as_bool) {
+            Some(flag) => flag,
+            None => {
+                self.wrong(section, setting, "must be true or false");
+                false
+            }
+        }
+    }
+
+    fn duration_ms(
+        &mut self,
+        section: &str,
+        setting: &str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> u64 {
+        let Some(text) = self.text(section, setting) else {
+            return *range.start();
+        };
+        match parse_duration_ms(&text) {
+            Ok(ms) if range.contains(&ms) => ms,
+            Ok(_) => {
+                let (from, to) = (range.start(), range.end());
+                self.wrong(section, setting, &format!("must be from {from}ms to {to}ms"));
+                *range.start()
+            }
+            Err(error) => {
+                self.wrong(section, setting, &error.to_string());
+                *range.start()
+            }
+        }
+    }
+
+    fn address(&mut self, section: &str, setting: &str) -> SocketAddr {
+        let text = self.text(section, setting).unwrap_or_default();
+        text.parse().unwrap_or_else(|_| {
+            self.wrong(section, setting, "must be an address and port such as `127.0.0.1:7101`");
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        })
+    }
+
+    /// A secret given as text or as a file that holds it.
+    fn secret(&mut self, section: &str, setting: &str) -> Option<Secret> {
+        let file_setting = format!("{setting}_file");
+        let (text, file) = (self.text(section, setting), self.text(section, &file_setting));
+        let secret = match (text, file) {
+            (Some(_), Some(_)) => {
+                self.wrong(section, setting, &format!("give either it or `{file_setting}`"));
+                return None;
+            }
+            (Some(text), None) => text,
+            (None, Some(path)) => match std::fs::read_to_string(&path) {
+                Ok(text) => text.trim().to_owned(),
+                Err(error) => {
+                    self.wrong(section, &file_setting, &format!("cannot read `{path}`: {error}"));
+                    return None;
+                }
+            },
+            (None, None) => return None,
+        };
+        let visible = secret.bytes().all(|c| c.is_ascii_graphic());
+        if secret.len() < SECRET_CHARS_MIN || !visible {
+            let why = format!("must have at least {SECRET_CHARS_MIN} visible ASCII characters");
+            self.wrong(section, setting, &why);
+            return None;
+        }
+        Some(Secret::new(secret))
+    }
+}
+
+fn members(reader: &mut Reader<'_>) -> BTreeMap<NodeId, String> {
+    let mut members = BTreeMap::new();
+    let list = reader.raw("cluster", "members").and_then(Value::as_array).cloned();
+    for member in list.unwrap_or_default() {
+        let id = member.get("id").and_then(Value::as_integer);
+        let id = id.and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
+        let peer = member.get("peer").and_then(Value::as_str).filter(|peer| is_host_port(peer));
+        let plain = member.as_table().is_some_and(|table| table.len() == 2);
+        match (id, peer) {
+            (Some(id), Some(peer)) if plain => {
+                if members.insert(NodeId(id), peer.to_owned()).is_some() {
+                    reader.wrong("cluster", "members", &format!("node {id} stands twice"));
+                }
+            }
+            _ => {
+                reader.wrong("cluster", "members", "each must be { id = 1, peer = \"host:port\" }")
+            }
+        }
+    }
+    if members.is_empty() || members.len() > caps::NODES_MAX {
+        let why = format!("must list 1 to {} members", caps::NODES_MAX);
+        reader.wrong("cluster", "members", &why);
+    }
+    members
+}
+
+/// Whether this is a host name or address with a port.
+pub(crate) fn is_host_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    let named =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '[' | ']' | ':');
+    !host.is_empty()
+        && text.len() <= 255
+        && host.chars().all(named)
+        && port.parse::<u16>().is_ok_and(|p| p > 0)
+}
+
+fn limits(reader: &mut Reader<'_>) -> Vec<Limit> {
+    let list = reader.raw("limits", "default").and_then(Value::as_array).cloned();
+    let read = |value: &Value| {
+        let table = value.as_table().filter(|table| table.len() == 3)?;
+        let name = table.get("name")?.as_str()?.into();
+        let tokens = u64::try_from(table.get("tokens")?.as_integer()?).ok()?;
+        let period_ms = parse_duration_ms(table.get("period")?.as_str()?).ok()?;
+        Some(Limit { name, tokens, period_ms })
+    };
+    let limits: Option<Vec<Limit>> = list.unwrap_or_default().iter().map(read).collect();
+    let Some(limits) = limits else {
+        let why = "each must be { name = \"requests\", tokens = 100, period = \"60s\" }";
+        reader.wrong("limits", "default", why);
+        return Vec::new();
+    };
+    if let Err(error) = Limit::check_all(&limits) {
+        reader.wrong("limits", "default", &error.to_string());
+    }
+    limits
+}
+
+fn election(reader: &mut Reader<'_>, heartbeat_ms: u64) -> (u64, u64) {
+    let text = reader.text("raft", "election_timeout").unwrap_or_default();
+    let range = text
+        .split_once("..")
+        .and_then(|(from, to)| Some((parse_duration_ms(from).ok()?, parse_duration_ms(to).ok()?)));
+    let Some((min, max)) = range.filter(|(min, max)| min < max && *max <= 60_000) else {
+        reader.wrong("raft", "election_timeout", "must be a range such as `300ms..600ms`");
+        return (300, 600);
+    };
+    if min < 2 * heartbeat_ms {
+        reader.wrong("raft", "election_timeout", "must begin at twice the heartbeat or more");
+    }
+    (min, max)
+}
+
+fn prefix(reader: &mut Reader<'_>, setting: &str) -> String {
+    let text = reader.text("keys", setting).unwrap_or_default();
+    if !credential::is_prefix(&text) {
+        reader.wrong("keys", setting, "must be 1 to 8 lower-case letters and digits");
+    }
+    text
+}
+
+/// Reads the whole table; problems are added, and the result counts only without any.
+pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
+    let reader = &mut Reader { table, problems };
+    let members = members(reader);
+    let node_id = NodeId(reader.number("node", "id", 1..=u64::from(u32::MAX)));
+    let heartbeat_ms = reader.duration_ms("raft", "heartbeat", 10..=10_000);
+    let election_ms = election(reader, heartbeat_ms);
+    let peer_listen = reader.address("peer", "listen");
+    let advertise = reader.text("peer", "advertise");
+    let listed = members.get(&node_id).cloned();
+    let ratio = reader.raw("telemetry", "trace_sample_ratio");
+    let ratio =
+        ratio.and_then(|v| v.as_float().or(v.as_integer().map(|n| if n > 0 { 1.0 } else { 0.0 })));
+    let log_format = reader.text("telemetry", "log_format").unwrap_or_default();
+    let config = Config {
+        cluster_name: reader.text("cluster", "name").unwrap_or_default(),
+        cluster_secret: reader.secret("cluster", "secret"),
+        node_id,
+        data_dir: PathBuf::from(reader.text("node", "data_dir").unwrap_or_default()),
+        gateway_listen: reader.address("gateway", "listen"),
+        gateway_token: reader.secret("gateway", "token"),
+        ratelimit_draft_headers: reader.flag("gateway", "ratelimit_draft_headers"),
+        admin_listen: reader.address("admin", "listen"),
+        operator_token: reader.secret("admin", "operator_token"),
+        max_body_bytes: usize::try_from(reader.number(
+            "http",
+            "max_body_bytes",
+            1_024..=16_777_216,
+        ))
+        .unwrap_or(65_536),
+        request_timeout: Duration::from_millis(reader.duration_ms(
+            "http",
+            "request_timeout",
+            1_000..=300_000,
+        )),
+        peer_listen,
+        peer_advertise: advertise.or(listed).unwrap_or_else(|| peer_listen.to_string()),
+        key_prefix: prefix(reader, "prefix"),
+        key_environment: prefix(reader, "environment"),
+        default_limits: limits(reader),
+        transfer_wait_ms: reader.duration_ms("limits", "transfer_wait", 1..=10_000),
+        transfer_timeout_ms: reader.duration_ms("limits", "transfer_timeout", 10..=10_000),
+        gossip_ms: reader.duration_ms("limits", "gossip", 10..=10_000),
+        lease_ms: reader.duration_ms("lease", "duration", 500..=60_000),
+        clock_error_ms_max: reader.duration_ms("lease", "clock_error_max", 100..=10_000),
+        heartbeat_ms,
+        election_ms,
+        snapshot_every: reader.number("raft", "snapshot_every", 100..=10_000_000),
+        log: reader.text("telemetry", "log").unwrap_or_default(),
+        log_json: log_format == "json",
+        otlp_endpoint: reader.text("telemetry", "otlp_endpoint"),
+        trace_sample_ratio: ratio.unwrap_or(-1.0),
+        members,
+    };
+    check_together(&config, &log_format, reader);
+    Some(config)
+}
+
+/// What settings say about each other.
+fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
+    let name = &config.cluster_name;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        reader.wrong("cluster", "name", "must be 1 to 64 letters, digits, `-`, `_`, `.`");
+    }
+    if config.members.len() > 1 && config.cluster_secret.is_none() {
+        let why = "a cluster of more than one member needs `cluster.secret_file`";
+        reader.wrong("cluster", "secret", why);
+    }
+    if config.data_dir.as_os_str().is_empty() {
+        reader.wrong("node", "data_dir", "must name a directory");
+    }
+    if !is_host_port(&config.peer_advertise) {
+        reader.wrong("peer", "advertise", "must be a host and a port");
+    }
+    if !(0.0..=1.0).contains(&config.trace_sample_ratio) {
+        reader.wrong("telemetry", "trace_sample_ratio", "must be from 0 to 1");
+    }
+    if !matches!(log_format, "text" | "json") {
+        reader.wrong("telemetry", "log_format", "must be \"text\" or \"json\"");
+    }
+    if config.otlp_endpoint.as_ref().is_some_and(|e| !e.starts_with("http://")) {
+        reader.wrong("telemetry", "otlp_endpoint", "must begin with http://");
+    }
+    // A dead leader must be replaced, and leases renewed, well before the survivors' leases end.
+    if config.lease_ms < 4 * config.election_ms.1 {
+        let why = format!(
+            "must be at least four times the longest election time-out ({}ms)",
+            config.election_ms.1
+        );
+        reader.wrong("lease", "duration", &why);
+    }
+    let listeners = [config.gateway_listen, config.admin_listen, config.peer_listen];
+    for (at, listener) in listeners.iter().enumerate() {
+        if listener.port() != 0 && listeners[..at].contains(listener) {
+            reader.problems.add(format!("two listeners share {listener}"));
+        }
+    }
+    for section in ["gateway", "admin", "peer"] {
+        if reader.raw(section, "tls").is_some() {
+            reader.wrong(section, "tls", "TLS is not served by this version");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Puts the layers of a configuration on top of each other.
+//!
+//! Knows tables, names and where a value came from; what a value means is checked in `check`.
+
+use std::fmt;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::{Config, DEFAULTS, check};
+
+/// Prefix of the environment variables that set something.
+const ENVIRONMENT: &str = "FLUXGATE__";
+
+/// Settings that have no default and stand in the defaults file only as comments.
+const WITHOUT_DEFAULT: [(&str, &str); 11] = [
+    ("cluster", "secret"),
+    ("cluster", "secret_file"),
+    ("gateway", "token"),
+    ("gateway", "token_file"),
+    ("gateway", "tls"),
+    ("admin", "operator_token"),
+    ("admin", "operator_token_file"),
+    ("admin", "tls"),
+    ("peer", "advertise"),
+    ("peer", "tls"),
+    ("telemetry", "otlp_endpoint"),
+];
+
+/// Everything that is wrong with a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<String>);
+
+impl Problems {
+    pub(super) fn add(&mut self, problem: impl Into<String>) {
+        self.0.push(problem.into());
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.0 {
+            writeln!(f, "  - {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Layers of settings, later ones on top.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    table: Table,
+    problems: Problems,
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        let mut problems = Problems::default();
+        let table = DEFAULTS.parse().unwrap_or_else(|error| {
+            problems.add(format!("built-in defaults: {error}"));
+            Table::new()
+        });
+        Self { table, problems }
+    }
+}
+
+impl Layers {
+    /// Lays a file on top. Relative paths in it are taken from the working directory.
+    #[must_use]
+    pub fn with_file(mut self, path: &Path) -> Self {
+        match std::fs::read_to_string(path) {
+            Err(error) => self.problems.add(format!("cannot read {}: {error}", path.display())),
+            Ok(text) => self = self.with_text(&text, &path.display().to_string()),
+        }
+        self
+    }
+
+    /// Lays TOML text on top.
+    #[must_use]
+    pub fn with_text(mut self, text: &str, origin: &str) -> Self {
+        match text.parse::<Table>() {
+            Err(error) => self.problems.add(format!("{origin}: {}", error.to_string().trim_end())),
+            Ok(table) => {
+                for (section, settings) in table {
+                    self.lay_section(&section, settings, origin);
+                }
+            }
+        }
+        self
+    }
+
+    /// Lays environment variables on top: `FLUXGATE__SECTION__NAME=value`.
+    #[must_use]
+    pub fn with_environment(mut self, variables: impl Iterator<Item = (String, String)>) -> Self {
+        for (name, text) in variables {
+            let Some(path) = name.strip_prefix(ENVIRONMENT) else {
+                continue;
+            };
+            let path = path.to_lowercase();
+            let Some((section, setting)) = path.split_once("__") else {
+                self.problems.add(format!("environment: {name} names no setting"));
+                continue;
+            };
+            let value = self.parse_like(section, setting, &text);
+            self.lay(section, setting, value, &name);
+        }
+        self
+    }
+
+    /// Lays one flag on top.
+    #[must_use]
+    pub fn with_flag(mut self, section: &str, setting: &str, value: impl Into<Value>) -> Self {
+        self.lay(section, setting, value.into(), "flag");
+        self
+    }
+
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn finish(self) -> Result<Config, Problems> {
+        let mut problems = self.problems;
+        let config = check::check(&self.table, &mut problems);
+        match config {
+            Some(config) if problems.0.is_empty() => Ok(config),
+            Some(_) | None => Err(problems),
+        }
+    }
+
+    /// A variable's text as a value of the type that the setting has by default.
+    fn parse_like(&self, section: &str, setting: &str, text: &str) -> Value {
+        let default = self.table.get(section).and_then(|s| s.get(setting));
+        let is_text = default.is_none_or(Value::is_str);
+        let parsed = format!("v = {text}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+        match parsed {
+            Some(value) if !is_text => value,
+            Some(_) | None => Value::String(text.to_owned()),
+        }
+    }
+
+    fn lay_section(&mut self, section: &str, settings: Value, origin: &str) {
+        let Value::Table(settings) = settings else {
+            self.problems.add(format!("{origin}: `{section}` must be a table"));
+            return;
+        };
+        for (setting, value) in settings {
+            self.lay(section, &setting, value, origin);
+        }
+    }
+
+    fn lay(&mut self, section: &str, setting: &str, value: Value, origin: &str) {
+        let Some(Value::Table(known)) = self.table.get_mut(section) else {
+            let sections: Vec<&str> = self.table.keys().map(String::as_str).collect();
+            let hint = nearest(section, &sections);
+            self.problems.add(format!("{origin}: unknown section `[{section}]`{hint}"));
+            return;
+        };
+        let extra = WITHOUT_DEFAULT.iter().filter(|(s, _)| *s == section).map(|(_, name)| *name);
+        let names: Vec<&str> = known.keys().map(String::as_str).chain(extra).collect();
+        if names.contains(&setting) {
+            known.insert(setting.to_owned(), value);
+        } else {
+            let hint = nearest(setting, &names);
+            self.problems.add(format!("{origin}: unknown setting `{section}.{setting}`{hint}"));
+        }
+    }
+}
+
+/// A hint at the known name that is nearest to an unknown one, if one is near.
+fn nearest(unknown: &str, known: &[&str]) -> String {
+    let best = known.iter().map(|name| (distance(unknown, name), name)).min();
+    match best {
+        Some((distance, name)) if distance <= 1 + unknown.len() / 3 => {
+            format!("; did you mean `{name}`?")
+        }
+        Some(_) | None => String::new(),
+    }
+}
+
+/// Edits between two names (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const ALONE: &str = "[cluster]\nmembers = [{ id = 1, peer = \"127.0.0.1:7301\" }]\n";
+
+    #[test]
+    fn the_defaults_are_a_sound_configuration_of_one_node() {
+        let config = Layers::default().finish().unwrap();
+        assert_eq!((config.node_id.0, config.lease_ms, config.election_ms), (1, 3_000, (300, 600)));
+        assert_eq!(config.default_limits[0].tokens, 100);
+        assert!(config.masked().parse::<Table>().is_ok(), "{}", config.masked());
+    }
+
+    #[test]
+    fn environment_beats_file_and_flags_beat_both() {
+        let variables = [
+            ("FLUXGATE__NODE__DATA_DIR", "from-env"),
+            ("FLUXGATE__HTTP__MAX_BODY_BYTES", "1024"),
+            ("PATH", "x"),
+        ];
+        let variables = variables.map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let text =
+            format!("{ALONE}[node]\ndata_dir = \"from-file\"\n[http]\nmax_body_bytes = 2048\n");
+        let layers =
+            Layers::default().with_text(&text, "file").with_environment(variables.into_iter());
+        let config = layers.clone().finish().unwrap();
+        assert_eq!(config.data_dir, PathBuf::from("from-env"));
+        assert_eq!(config.max_body_bytes, 1_024);
+        let config = layers.with_flag("node", "data_dir", "from-flag").finish().unwrap();
+        assert_eq!(config.data_dir, PathBuf::from("from-flag"));
+    }
+
+    #[test]
+    fn all_mistakes_come_at_once_with_the_nearest_name() {
+        let text =
+            "[gatewey]\nlisten = 1\n[node]\nidd = 2\ndata_dir = 3\n[lease]\nduration = \"soon\"\n";
+        let problems = Layers::default().with_text(text, "file").finish().unwrap_err().to_string();
+        for part in [
+            "unknown section `[gatewey]`; did you mean `gateway`?",
+            "unknown setting `node.idd`; did you mean `id`?",
+            "node.data_dir",
+            "lease.duration",
+        ] {
+            assert!(problems.contains(part), "{part} in {problems}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What every part of a running node shares.
+//!
+//! Owns the handles; decides nothing. Locks here are held for microseconds and never across an
+//! await.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use fluxgate_engine::counters::{Context, KeyLimits, Life};
+use fluxgate_engine::lease::{Granter, Holder, LeaseTerms};
+use fluxgate_engine::registry::{Shared, View};
+use fluxgate_raft::{Cluster, Transport};
+use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, LogIndex, NodeId};
+use tokio::sync::{Notify, watch};
+
+use crate::clock::{Clock, boot_now};
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::metrics::Metrics;
+
+/// The granter of one term of office.
+#[derive(Debug)]
+pub(crate) struct InOffice {
+    pub(crate) term: u64,
+    pub(crate) granter: Granter,
+}
+
+/// A node's shared parts.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) me: NodeId,
+    pub(crate) boot: BootId,
+    pub(crate) dir_id: DirId,
+    pub(crate) terms: LeaseTerms,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) cluster: Cluster,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) transport: Transport,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) counters: Counters,
+    pub(crate) holder: Mutex<Holder>,
+    pub(crate) office: Mutex<Option<InOffice>>,
+    /// Something in `office` changed: barriers look again.
+    pub(crate) granted: Notify,
+    /// The newest entry that a barrier waits for.
+    pub(crate) wanted: watch::Sender<LogIndex>,
+    life: RwLock<Arc<Life>>,
+    lease_until: AtomicU64,
+    horizon: AtomicU64,
+    stopping: AtomicBool,
+    /// What other nodes last said of themselves.
+    pub(crate) heard: RwLock<BTreeMap<NodeId, crate::peer::messages::About>>,
+}
+
+/// The parts that a core is made of.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) boot: BootId,
+    pub(crate) dir_id: DirId,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) cluster: Cluster,
+    pub(crate) transport: Transport,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) life: Life,
+}
+
+impl Core {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let config = parts.config;
+        let terms =
+            LeaseTerms { lease_ms: config.lease_ms, clock_error_ms_max: config.clock_error_ms_max };
+        Self {
+            me: config.node_id,
+            boot: parts.boot,
+            dir_id: parts.dir_id,
+            terms,
+            clock: parts.clock,
+            shared: parts.cluster.shared(),
+            cluster: parts.cluster,
+            transport: parts.transport,
+            metrics: parts.metrics,
+            counters: Counters::new(&config),
+            holder: Mutex::default(),
+            office: Mutex::default(),
+            granted: Notify::new(),
+            wanted: watch::Sender::new(LogIndex(0)),
+            life: RwLock::new(Arc::new(parts.life)),
+            lease_until: AtomicU64::new(0),
+            horizon: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            heard: RwLock::default(),
+            config,
+        }
+    }
+
+    /// This life, as it is now.
+    pub(crate) fn life(&self) -> Arc<Life> {
+        Arc::clone(&self.life.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces this life by a changed one; `change` says whether it changed anything.
+    pub(crate) fn change_life(&self, change: impl FnOnce(&mut Life) -> bool) {
+        let mut slot = self.life.write().unwrap_or_else(PoisonError::into_inner);
+        let mut life = Life::clone(&slot);
+        if change(&mut life) {
+            life.lives_tag = life.lives.tag();
+            *slot = Arc::new(life);
+        }
+    }
+
+    /// Notes the life of a peer. False if a newer one is known: then the message is late.
+    pub(crate) fn note_life(&self, node: NodeId, boot: BootId) -> bool {
+        match self.life().lives.of(node) {
+            Some(known) if known == boot => true,
+            Some(known) if known > boot => false,
+            Some(_) | None => {
+                self.change_life(|life| life.lives.note(node, boot));
+                true
+            }
+        }
+    }
+
+    /// Notes whether a peer can be reached.
+    pub(crate) fn note_reachable(&self, node: NodeId, reachable: bool) {
+        if self.life().peers.iter().any(|peer| *peer == (node, !reachable)) {
+            self.change_life(|life| {
+                for peer in life.peers.iter_mut().filter(|peer| peer.0 == node) {
+                    peer.1 = reachable;
+                }
+                true
+            });
+        }
+    }
+
+    /// The lease is valid before this moment.
+    pub(crate) fn lease_until(&self) -> BootNs {
+        BootNs(self.lease_until.load(Ordering::Acquire))
+    }
+
+    /// Takes the holder's word over, after any change of it.
+    pub(crate) fn publish_lease(&self, holder: &Holder) {
+        self.lease_until.store(holder.until().0, Ordering::Release);
+        self.horizon.store(holder.horizon().0, Ordering::Release);
+    }
+
+    /// Whether the lease is valid now. Reads the clock: call it at the decision itself.
+    pub(crate) fn is_leased(&self, boot: BootNs) -> bool {
+        boot < self.lease_until() && !self.is_stopping()
+    }
+
+    /// This node is on its way out: it takes no new work.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn begin_stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Runs a step of the engine with everything that it depends on, read now.
+    pub(crate) fn with_context<R>(&self, step: impl FnOnce(&Context<'_>) -> R) -> R {
+        let (view, life) = (self.shared.view(), self.life());
+        let boot = boot_now();
+        let now = self.clock.at(boot);
+        let leased = self.is_leased(boot);
+        let horizon = ClusterMs(self.horizon.load(Ordering::Acquire));
+        step(&Context { boot, now, leased, horizon, view: &view, life: &life })
+    }
+
+    /// What the counters need to know of a key.
+    pub(crate) fn key_limits(&self, view: &View, key: &KeyId) -> Option<KeyLimits> {
+        self.shared.table.with(key, |entry| KeyLimits {
+            created: entry.record.created_index,
+            limits: Arc::clone(entry.record.limits(&view.defaults)),
+        })
+    }
+
+    pub(crate) fn now(&self) -> ClusterMs {
+        self.clock.now()
+    }
+
+    /// Why this node would not answer validates now; `None` when it would.
+    pub(crate) fn not_ready(&self) -> Option<&'static str> {
+        if self.is_stopping() {
+            Some("this node is stopping")
+        } else if boot_now() >= self.lease_until() {
+            Some("this node holds no lease from the leader")
+        } else if self.shared.view().share_maps.is_empty() {
+            Some("the cluster has no share map yet")
+        } else {
+            None
+        }
+    }
+}

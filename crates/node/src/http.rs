@@ -1,0 +1,17 @@
+//! The HTTP interface: gateway and admin listeners.
+//!
+//! Handlers read, ask the core, and shape the answer; what is decided is decided elsewhere. Every
+//! refusal is our two-field body, made in `respond`.
+
+pub(crate) mod admin;
+pub(crate) mod auth;
+pub(crate) mod authorize;
+pub(crate) mod body;
+pub(crate) mod cluster;
+pub(crate) mod gateway;
+pub(crate) mod keys;
+pub(crate) mod listing;
+pub(crate) mod respond;
+pub(crate) mod server;
+pub(crate) mod usage;
+pub(crate) mod validate;

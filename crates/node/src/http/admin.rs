@@ -1,0 +1,115 @@
+//! The admin listener's routes, and the health and metrics pages.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::{HeaderMap, Response, StatusCode};
+use axum::middleware::{self, Next};
+use axum::routing::{delete, get, post};
+use fluxgate_api::cluster::Health;
+use fluxgate_api::error::ErrorCode;
+use fluxgate_api::paths;
+use fluxgate_api::text::Text;
+use fluxgate_api::usage::{CredentialKind, Whoami};
+use fluxgate_types::Scope;
+
+use super::auth::{Administrator, authenticate};
+use super::{cluster, keys, listing, respond, usage};
+use crate::core::Core;
+
+/// The routes of the admin listener.
+pub(crate) fn router(core: Arc<Core>) -> Router {
+    Router::new()
+        .route(paths::KEYS, post(keys::create).get(listing::list))
+        .route(paths::KEY, get(keys::read).patch(keys::update).delete(keys::revoke))
+        .route(paths::KEY_ROTATE, post(keys::rotate))
+        .route(paths::KEY_USAGE, get(usage::usage))
+        .route(paths::AUDIT, get(listing::audit))
+        .route(paths::WHOAMI, get(whoami))
+        .route(paths::CLUSTER, get(cluster::view))
+        .route(paths::CLUSTER_NODES, post(cluster::add))
+        .route(paths::CLUSTER_NODE, delete(cluster::remove))
+        .route(paths::CLUSTER_LEADER, post(cluster::hand_over))
+        .route(paths::LIVEZ, get(livez))
+        .route(paths::READYZ, get(readyz))
+        .route(paths::METRICS, get(metrics))
+        .route(paths::OPENAPI, get(openapi))
+        .fallback(respond::not_found)
+        .method_not_allowed_fallback(respond::method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&core), measure))
+        .with_state(core)
+}
+
+/// Counts and times every request, and gives it a span.
+async fn measure(State(core): State<Arc<Core>>, request: Request, next: Next) -> Response<Body> {
+    let begun = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = route.unwrap_or_else(|| "other".to_owned());
+    let span = crate::telemetry::server_span(&route, request.headers());
+    let response = tracing::Instrument::instrument(next.run(request), span).await;
+    core.metrics.served(&route, method.as_str(), response.status().as_u16(), begun.elapsed());
+    response
+}
+
+/// The address that a request came from, for the audit trail.
+pub(crate) fn origin(request: &axum::http::request::Parts) -> Option<Box<str>> {
+    let info = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    Some(info.0.ip().to_string().into())
+}
+
+/// The process runs.
+pub(crate) async fn livez(State(core): State<Arc<Core>>) -> Response<Body> {
+    respond::json(StatusCode::OK, &Health::ok(core.me.0))
+}
+
+/// It would answer validates.
+pub(crate) async fn readyz(State(core): State<Arc<Core>>) -> Response<Body> {
+    match core.not_ready() {
+        None => respond::json(StatusCode::OK, &Health::ok(core.me.0)),
+        Some(why) => respond::refuse(ErrorCode::Unavailable, why),
+    }
+}
+
+async fn metrics(State(core): State<Arc<Core>>) -> Response<Body> {
+    core.refresh_metrics();
+    match core.metrics.text() {
+        Ok(text) => {
+            respond::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into())
+        }
+        Err(code) => respond::refuse(code, "metrics cannot be written"),
+    }
+}
+
+async fn openapi() -> Response<Body> {
+    let text = fluxgate_api::openapi::json();
+    respond::bytes(StatusCode::OK, "application/json", text.into())
+}
+
+async fn whoami(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response<Body> {
+    let who = match authenticate(&core, &headers, Scope::Read).await {
+        Ok(who) => who,
+        Err(denied) => return *denied,
+    };
+    let whoami = match who {
+        Administrator::Operator => Whoami {
+            kind: CredentialKind::Operator,
+            key_id: None,
+            name: None,
+            scope: Scope::Admin,
+            owner: None,
+        },
+        Administrator::Key { id, name, scope, owner } => Whoami {
+            kind: CredentialKind::Key,
+            key_id: Some(Text(id)),
+            name: Some(name.into()),
+            scope,
+            owner: owner.map(Into::into),
+        },
+    };
+    respond::json(StatusCode::OK, &whoami)
+}

@@ -1,0 +1,97 @@
+//! Who may administer: the operator token manages all, an admin key the keys of its owner.
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use fluxgate_api::error::{ErrorBody, ErrorCode};
+use fluxgate_engine::registry::command::Actor;
+use fluxgate_engine::registry::record::KeyRecord;
+use fluxgate_types::{KeyId, Scope};
+
+use super::respond;
+use super::validate::{Presented, Requirement, presented};
+use crate::core::Core;
+use crate::metrics::Endpoint;
+
+/// An administrator, authenticated.
+#[derive(Clone, Debug)]
+pub(crate) enum Administrator {
+    /// Holds the operator token.
+    Operator,
+    /// Holds an API key.
+    Key {
+        /// The key.
+        id: KeyId,
+        /// What it is called.
+        name: Box<str>,
+        /// Its scope.
+        scope: Scope,
+        /// Its owner.
+        owner: Option<Box<str>>,
+    },
+}
+
+impl Administrator {
+    /// For the audit trail.
+    pub(crate) fn actor(&self) -> Actor {
+        match self {
+            Self::Operator => Actor::Operator,
+            Self::Key { id, .. } => Actor::Key(*id),
+        }
+    }
+
+    /// Whether this administrator may see and change keys of this owner. A key without an owner
+    /// of its own manages no keys but itself.
+    pub(crate) fn manages_owner(&self, owner: Option<&str>) -> bool {
+        match self {
+            Self::Operator => true,
+            Self::Key { owner: mine, .. } => mine.is_some() && mine.as_deref() == owner,
+        }
+    }
+
+    /// Whether this administrator may see and change this key.
+    pub(crate) fn manages(&self, record: &KeyRecord) -> bool {
+        let itself = matches!(self, Self::Key { id, .. } if *id == record.id);
+        itself || self.manages_owner(record.owner.as_deref())
+    }
+}
+
+/// Authenticates a call of the admin listener; `required` is what an API key must have. Calls
+/// with an API key count against its limit.
+pub(crate) async fn authenticate(
+    core: &Core,
+    headers: &HeaderMap,
+    required: Scope,
+) -> Result<Administrator, Box<Response<Body>>> {
+    let in_head = presented(headers);
+    if let (Presented::One(token), Some(operator)) = (in_head, &core.config.operator_token) {
+        if operator.matches(token) {
+            return Ok(Administrator::Operator);
+        }
+    }
+    // A token that is no credential is refused before anything is counted.
+    let answer = core.validate(in_head, Requirement::Scope(required), 1, Endpoint::Admin).await;
+    match answer {
+        super::validate::Answer::Admitted(known, _) => Ok(Administrator::Key {
+            id: known.id,
+            name: known.name,
+            scope: known.scope,
+            owner: known.owner,
+        }),
+        denied => Err(Box::new(denied.into_response(core))),
+    }
+}
+
+/// Authenticates a call that only the operator may make.
+pub(crate) async fn operator_only(
+    core: &Core,
+    headers: &HeaderMap,
+) -> Result<(), Box<Response<Body>>> {
+    match authenticate(core, headers, Scope::Admin).await? {
+        Administrator::Operator => Ok(()),
+        Administrator::Key { .. } => {
+            let message = "This endpoint requires the operator token";
+            Err(Box::new(respond::error(&ErrorBody::new(ErrorCode::InsufficientScope, message))))
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Forward authentication, for gateways that hand over the client's own request head.
+//!
+//! Statuses here are 200, 401, 403, 429 and 503 and no others, whatever comes in. What is required
+//! stands in the path, which the gateway's configuration makes; a query or a header that a client
+//! could forge configures nothing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
+};
+use fluxgate_api::error::ErrorBody;
+use fluxgate_api::paths::{self, header as names};
+use fluxgate_types::Scope;
+
+use super::gateway::check_gateway;
+use super::respond;
+use super::validate::{Answer, Requirement, presented};
+use crate::core::Core;
+use crate::metrics::Endpoint;
+
+const STATUS: HeaderName = HeaderName::from_static(names::X_AUTH_STATUS);
+const BODY: HeaderName = HeaderName::from_static(names::X_AUTH_BODY);
+const TO_REMOVE: HeaderName = HeaderName::from_static(names::X_ENVOY_AUTH_HEADERS_TO_REMOVE);
+
+/// How a gateway wants its denials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flavour {
+    Plain,
+    /// Every denial is a bodiless 403 that says in headers what it really is.
+    Nginx,
+}
+
+/// Serves any method on `/v1/authorize/…`.
+pub(crate) async fn authorize(
+    State(core): State<Arc<Core>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let begun = Instant::now();
+    let (parts, _) = request.into_parts();
+    let rest = parts.uri.path().strip_prefix(paths::AUTHORIZE_PREFIX).unwrap_or_default();
+    let (flavour, route, first) = match rest.strip_prefix("nginx") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            (Flavour::Nginx, paths::AUTHORIZE_NGINX, rest.trim_start_matches('/'))
+        }
+        Some(_) | None => (Flavour::Plain, paths::AUTHORIZE, rest),
+    };
+    let name = first.split('/').next().unwrap_or_default();
+    let requirement = requirement(name, &parts.method, &parts.headers);
+    let span = crate::telemetry::server_span(route, &parts.headers);
+    let work = async {
+        match check_gateway(&core, &parts.headers) {
+            Ok(()) => {
+                let answer =
+                    core.validate(presented(&parts.headers), requirement, 1, Endpoint::Authorize);
+                shape(&core, flavour, &answer.await)
+            }
+            Err(error) => refused(flavour, &error),
+        }
+    };
+    let response = tracing::Instrument::instrument(work, span).await;
+    core.metrics.served(route, parts.method.as_str(), response.status().as_u16(), begun.elapsed());
+    response
+}
+
+fn requirement(name: &str, method: &Method, headers: &HeaderMap) -> Requirement {
+    match name {
+        "any" => Requirement::Any,
+        "by-method" => by_method(method.as_str()),
+        "by-forwarded-method" => {
+            let mut named = [names::X_FORWARDED_METHOD, names::X_ORIGINAL_METHOD]
+                .into_iter()
+                .flat_map(|name| headers.get_all(name));
+            match (named.next().and_then(|value| value.to_str().ok()), named.next()) {
+                (Some(method), None) => by_method(method),
+                // None at all, or several, of which a client may have added one.
+                (_, Some(_)) | (None, None) => Requirement::Unknown,
+            }
+        }
+        scope => scope.parse::<Scope>().map_or(Requirement::Unknown, Requirement::Scope),
+    }
+}
+
+fn by_method(method: &str) -> Requirement {
+    let reads = matches!(method, "GET" | "HEAD" | "OPTIONS");
+    Requirement::Scope(if reads { Scope::Read } else { Scope::Write })
+}
+
+fn shape(core: &Core, flavour: Flavour, answer: &Answer) -> Response<Body> {
+    let mut response = match answer.error_body() {
+        // No body at all: nginx and Caddy open a new connection per request otherwise.
+        None => {
+            let mut response = Response::new(Body::empty());
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+            let hidden = HeaderValue::from_static("authorization, x-api-key");
+            response.headers_mut().insert(TO_REMOVE, hidden);
+            response
+        }
+        Some(error) => refused(flavour, &error),
+    };
+    answer.add_headers(core, &mut response);
+    response
+}
+
+fn refused(flavour: Flavour, error: &ErrorBody) -> Response<Body> {
+    let mut response = respond::error(error);
+    if flavour == Flavour::Nginx {
+        let status = response.status().as_u16();
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        *response.body_mut() = Body::empty();
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_TYPE);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+        headers.insert(STATUS, HeaderValue::from(status));
+        if let Ok(body) = HeaderValue::try_from(error.to_json()) {
+            headers.insert(BODY, body);
+        }
+    }
+    response
+}

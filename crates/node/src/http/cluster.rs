@@ -1,0 +1,206 @@
+//! The cluster as this node sees it, and the changes that the operator can ask for.
+
+use std::sync::{Arc, PoisonError};
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Request, Response, StatusCode};
+use fluxgate_api::cluster::{
+    AddNode, ClusterChange, ClusterView, HandOver, NodeView, NodeWeight, Role, ShareMapView,
+};
+use fluxgate_api::error::ErrorCode;
+use fluxgate_api::text::Text;
+use fluxgate_engine::share::ShareMap;
+use fluxgate_raft::NodeStatus;
+use fluxgate_types::{ClusterMs, NodeId, caps};
+use serde::de::DeserializeOwned;
+
+use super::auth::operator_only;
+use super::body::{parse, parse_optional, read_body};
+use super::respond;
+use crate::config::is_host_port;
+use crate::core::Core;
+use crate::peer::messages::{About, MembershipCall};
+
+/// What was heard of a node counts for so long, milliseconds.
+const HEARD_MS: u64 = 2_000;
+
+type Refused = Box<Response<Body>>;
+
+/// `GET /v1/cluster`.
+pub(crate) async fn view(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response<Body> {
+    match operator_only(&core, &headers).await {
+        Ok(()) => respond::json(StatusCode::OK, &cluster_view(&core)),
+        Err(refused) => *refused,
+    }
+}
+
+fn cluster_view(core: &Core) -> ClusterView {
+    let status = core.cluster.status();
+    let view = core.shared.view();
+    let now = core.now();
+    let current = view.map_at(now);
+    let pending = view.share_maps.last().filter(|map| map.from > now);
+    let heard = core.heard.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let committed = status.committed.max(status.applied);
+    let nodes = status.nodes.iter().map(|(id, member)| {
+        let about = if *id == core.me { Some(core.about()) } else { heard.get(id).cloned() };
+        let fresh = about
+            .filter(|about| *id == core.me || now.0.saturating_sub(about.heard_ms) <= HEARD_MS);
+        node_view(*id, member, fresh, committed.0)
+    });
+    ClusterView {
+        cluster: core.config.cluster_name.clone(),
+        node_id: core.me.0,
+        leader: status.leader.map(|leader| leader.0),
+        term: status.term,
+        committed: committed.0,
+        applied: status.applied.0,
+        cluster_time: Text(now),
+        clock_offset_ms: core.clock.offset_ms(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        share_map: current
+            .map_or(ShareMapView { from: Text(ClusterMs(0)), nodes: Vec::new() }, map_view),
+        pending_share_map: pending.map(map_view),
+        nodes: nodes.collect(),
+        warnings: core.warnings(),
+    }
+}
+
+fn map_view(map: &ShareMap) -> ShareMapView {
+    let node = |(id, weight): &(NodeId, u32)| NodeWeight { node: id.0, weight: u64::from(*weight) };
+    ShareMapView { from: Text(map.from), nodes: map.nodes.iter().map(node).collect() }
+}
+
+fn node_view(id: NodeId, member: &NodeStatus, about: Option<About>, committed: u64) -> NodeView {
+    let role = match about.as_ref().map(|about| about.role.as_str()) {
+        Some("leader") => Role::Leader,
+        Some("candidate") => Role::Candidate,
+        Some("learner") => Role::Learner,
+        Some(_) if !member.votes => Role::Learner,
+        Some(_) => Role::Follower,
+        None => Role::Unreachable,
+    };
+    let about = about.as_ref();
+    NodeView {
+        id: id.0,
+        peer: member.address.clone(),
+        role,
+        term: about.map(|a| a.term),
+        applied: about.map(|a| a.applied),
+        lag: about.map(|a| committed.saturating_sub(a.applied)),
+        lease_remaining_ms: about.map(|a| a.lease_remaining_ms),
+        ready: about.map(|a| a.ready),
+        reachable: about.is_some(),
+        clock_offset_ms: about.map(|a| a.clock_offset_ms),
+        version: about.map(|a| a.version.clone()),
+    }
+}
+
+async fn body<T: DeserializeOwned>(
+    core: &Core,
+    request: Request<Body>,
+    required: bool,
+) -> Result<Option<T>, Refused> {
+    let (parts, body) = request.into_parts();
+    let config = &core.config;
+    let read = read_body(body, config.max_body_bytes, config.request_timeout).await;
+    let parsed = read.and_then(|bytes| {
+        if required {
+            parse(&parts.headers, &bytes).map(Some)
+        } else {
+            parse_optional(&parts.headers, &bytes)
+        }
+    });
+    parsed.map_err(|error| Box::new(respond::error(&error)))
+}
+
+fn bad(message: impl Into<String>) -> Refused {
+    Box::new(respond::refuse(ErrorCode::InvalidRequest, message))
+}
+
+async fn change(core: &Core, call: MembershipCall) -> Response<Body> {
+    match core.change_membership(call).await {
+        Ok(leader) => {
+            let nodes = core.cluster.status().nodes.keys().map(|id| id.0).collect();
+            let leader = leader.or_else(|| core.cluster.leader()).map(|id| id.0);
+            respond::json(StatusCode::OK, &ClusterChange { nodes, leader })
+        }
+        Err(why) if why.is_empty() => respond::refuse(
+            ErrorCode::NoLeader,
+            "the cluster has no leader now; look before you try again",
+        ),
+        Err(why) => respond::refuse(ErrorCode::Conflict, why),
+    }
+}
+
+/// `POST /v1/cluster/nodes`.
+pub(crate) async fn add(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
+    add_node(&core, request).await.unwrap_or_else(|refused| *refused)
+}
+
+async fn add_node(core: &Core, request: Request<Body>) -> Result<Response<Body>, Refused> {
+    let headers = request.headers().clone();
+    operator_only(core, &headers).await?;
+    let asked: AddNode =
+        body(core, request, true).await?.ok_or_else(|| bad("a JSON body is required"))?;
+    let nodes = core.cluster.status().nodes;
+    if asked.id == 0 || asked.id > u64::from(u32::MAX) {
+        return Err(bad("id: must be a number from 1 on"));
+    }
+    if !is_host_port(&asked.peer) {
+        return Err(bad("peer: must be a host and a port such as `10.0.0.4:7301`"));
+    }
+    if nodes.len() >= caps::NODES_MAX {
+        return Err(bad(format!("a cluster has at most {} nodes", caps::NODES_MAX)));
+    }
+    let node = NodeId(asked.id);
+    let conflict = |message: &str| Box::new(respond::refuse(ErrorCode::Conflict, message));
+    if core.shared.view().nodes.get(&node).is_some_and(|known| known.removed) {
+        return Err(conflict("this id was used and removed: ids are never used again"));
+    }
+    if nodes.iter().any(|(id, member)| *id != node && member.address == asked.peer) {
+        return Err(conflict("another node has this address"));
+    }
+    Ok(change(core, MembershipCall::Add { node, address: asked.peer }).await)
+}
+
+/// `DELETE /v1/cluster/nodes/{id}`.
+pub(crate) async fn remove(
+    State(core): State<Arc<Core>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    if let Err(refused) = operator_only(&core, &headers).await {
+        return *refused;
+    }
+    let node =
+        id.parse().ok().map(NodeId).filter(|node| core.cluster.status().nodes.contains_key(node));
+    match node {
+        Some(node) => change(&core, MembershipCall::Remove { node }).await,
+        None => respond::refuse(ErrorCode::NotFound, "no such node"),
+    }
+}
+
+/// `POST /v1/cluster/leader`.
+pub(crate) async fn hand_over(
+    State(core): State<Arc<Core>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    hand_over_to(&core, request).await.unwrap_or_else(|refused| *refused)
+}
+
+async fn hand_over_to(core: &Core, request: Request<Body>) -> Result<Response<Body>, Refused> {
+    let headers = request.headers().clone();
+    operator_only(core, &headers).await?;
+    let asked: HandOver = body(core, request, false).await?.unwrap_or_default();
+    let to = asked.to.map(NodeId);
+    let nodes = core.cluster.status().nodes;
+    if to.is_some_and(|to| !nodes.get(&to).is_some_and(|member| member.votes)) {
+        return Err(bad("to: must be a voting node of the cluster"));
+    }
+    if to.is_some() && to == core.cluster.leader() {
+        return Err(Box::new(respond::refuse(ErrorCode::Conflict, "this node leads already")));
+    }
+    Ok(change(core, MembershipCall::HandOver { to }).await)
+}

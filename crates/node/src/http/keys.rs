@@ -1,0 +1,429 @@
+//! The life of a key: create, read, update, rotate, revoke.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use fluxgate_api::error::{ErrorBody, ErrorCode};
+use fluxgate_api::keys::{
+    CreateKey, CreatedKey, KeyRecord, KeyStatus, LimitSpec, RotateKey, UpdateKey, WriteAnswer,
+};
+use fluxgate_api::paths::header as names;
+use fluxgate_api::text::{Shown, Text};
+use fluxgate_engine::registry::command::{Actor, Command, KeyChange, NewKey, Outcome, Refusal};
+use fluxgate_engine::registry::record::{self, KeyEntry, Status};
+use fluxgate_types::{ClusterMs, KeyId, Limit, Scope, caps, credential};
+
+use super::admin::origin;
+use super::auth::{Administrator, authenticate};
+use super::body::{parse, parse_optional, read_body};
+use super::respond;
+use crate::core::Core;
+use crate::writes::{WriteError, Written, proposal};
+
+/// Random bytes for a secret: enough that drawing without bias never runs out.
+const SECRET_RANDOM_BYTES: usize = 128;
+
+type Refused = Box<Response<Body>>;
+
+fn bad(message: impl Into<String>) -> Refused {
+    Box::new(respond::refuse(ErrorCode::InvalidRequest, message))
+}
+
+fn not_found() -> Refused {
+    Box::new(respond::refuse(ErrorCode::NotFound, "no such key"))
+}
+
+/// A text of 1 to `chars_max` characters without control characters.
+fn text(field: &str, value: &str, chars_max: usize) -> Result<Box<str>, Refused> {
+    let count = value.chars().count();
+    let printable = !value.chars().any(char::is_control);
+    if count == 0 || count > chars_max || !printable || value.trim().is_empty() {
+        return Err(bad(format!("{field}: must be 1 to {chars_max} printable characters")));
+    }
+    Ok(value.into())
+}
+
+fn limits(specs: Vec<LimitSpec>) -> Result<Vec<Limit>, Refused> {
+    let convert = |spec: LimitSpec| Limit {
+        name: spec.name.into(),
+        tokens: spec.tokens,
+        period_ms: spec.period.ms,
+    };
+    let limits: Vec<Limit> = specs.into_iter().map(convert).collect();
+    Limit::check_all(&limits).map_err(|error| bad(format!("limits: {error}")))?;
+    Ok(limits)
+}
+
+type Pairs = Vec<(Box<str>, Box<str>)>;
+
+fn metadata(pairs: &BTreeMap<String, String>) -> Result<Pairs, Refused> {
+    let fits = |text: &str, most: usize| {
+        text.chars().count() <= most && !text.chars().any(char::is_control)
+    };
+    let sound = pairs.iter().all(|(name, value)| {
+        !name.is_empty()
+            && fits(name, caps::METADATA_NAME_CHARS_MAX)
+            && fits(value, caps::METADATA_VALUE_CHARS_MAX)
+    });
+    if pairs.len() > caps::METADATA_ENTRIES_MAX || !sound {
+        return Err(bad(format!(
+            "metadata: at most {} entries, names of 1 to {} and values of up to {} printable characters",
+            caps::METADATA_ENTRIES_MAX,
+            caps::METADATA_NAME_CHARS_MAX,
+            caps::METADATA_VALUE_CHARS_MAX
+        )));
+    }
+    Ok(pairs.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect())
+}
+
+fn future(core: &Core, at: ClusterMs) -> Result<ClusterMs, Refused> {
+    if at > core.now() { Ok(at) } else { Err(bad("expires_at: must be in the future")) }
+}
+
+fn idempotency_key(
+    headers: &HeaderMap,
+    who: &Administrator,
+    action: &str,
+) -> Result<Option<Box<str>>, Refused> {
+    let Some(value) = headers.get(names::IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = value.to_str().map_err(|_| bad("Idempotency-Key: must be visible ASCII"))?;
+    if key.is_empty() || key.len() > caps::IDEMPOTENCY_KEY_CHARS_MAX {
+        let most = caps::IDEMPOTENCY_KEY_CHARS_MAX;
+        return Err(bad(format!("Idempotency-Key: must have 1 to {most} characters")));
+    }
+    // One administrator's keys say nothing to another.
+    let who = match who.actor() {
+        Actor::Operator | Actor::System => "operator".to_owned(),
+        Actor::Key(id) => id.to_string(),
+    };
+    Ok(Some(format!("{action}/{who}/{key}").into()))
+}
+
+/// The revision of `If-Match`, if there is one.
+fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let revision =
+        value.to_str().ok().map(|text| text.trim().trim_matches('"')).and_then(|t| t.parse().ok());
+    revision.map(Some).ok_or_else(|| bad("If-Match: must be a record's revision, such as \"3\""))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Refused> {
+    let mut bytes = [0u8; N];
+    getrandom::fill(&mut bytes).map_err(|_| {
+        Box::new(respond::refuse(
+            ErrorCode::Unavailable,
+            "the operating system gives no randomness",
+        ))
+    })?;
+    Ok(bytes)
+}
+
+/// Whether an admin key may give this owner to a key.
+fn may_own(who: &Administrator, owner: Option<&str>) -> Result<(), Refused> {
+    if who.manages_owner(owner) {
+        return Ok(());
+    }
+    let message = "An admin key manages the keys of its own owner only";
+    Err(Box::new(respond::refuse(ErrorCode::InsufficientScope, message)))
+}
+
+/// `POST /v1/keys`.
+pub(crate) async fn create(
+    State(core): State<Arc<Core>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    create_key(&core, &parts, body).await.unwrap_or_else(|refused| *refused)
+}
+
+async fn create_key(core: &Core, parts: &Parts, body: Body) -> Result<Response<Body>, Refused> {
+    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
+    let asked: CreateKey = read_json(core, parts, body).await?;
+    let owner = match (&asked.owner, &who) {
+        // An admin key's new keys are its owner's unless it says otherwise.
+        (None, Administrator::Key { owner, .. }) => owner.clone(),
+        (None, Administrator::Operator) => None,
+        (Some(owner), _) => Some(text("owner", owner, caps::OWNER_CHARS_MAX)?),
+    };
+    may_own(&who, owner.as_deref())?;
+    let id = KeyId::from_random(&random::<64>()?).ok_or_else(|| bad("try again"))?;
+    let (prefix, environment) = (&core.config.key_prefix, &core.config.key_environment);
+    let secret =
+        credential::Secret::make(prefix, environment, id, &random::<SECRET_RANDOM_BYTES>()?);
+    let secret = secret.ok_or_else(|| bad("try again"))?;
+    let new = NewKey {
+        id,
+        prefix: credential::shown_prefix(prefix, environment, &id).into(),
+        digest: secret.digest(),
+        name: text("name", &asked.name, caps::NAME_CHARS_MAX)?,
+        scope: asked.scope,
+        owner,
+        limits: asked.limits.map(limits).transpose()?,
+        expires_at: asked.expires_at.map(|at| future(core, at.0)).transpose()?,
+        metadata: asked.metadata.as_ref().map(metadata).transpose()?.unwrap_or_default(),
+        idempotency_key: idempotency_key(&parts.headers, &who, "create")?,
+    };
+    let written = change(core, &who, parts, Command::CreateKey(Box::new(new))).await?;
+    let key = Shown::new(secret.expose());
+    Ok(tagged(StatusCode::CREATED, written.record.revision, &CreatedKey { key, written }))
+}
+
+/// `GET /v1/keys/{id}`.
+pub(crate) async fn read(
+    State(core): State<Arc<Core>>,
+    Path(id): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    read_key(&core, &id, &parts).await.unwrap_or_else(|refused| *refused)
+}
+
+async fn read_key(core: &Core, id: &str, parts: &Parts) -> Result<Response<Body>, Refused> {
+    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
+    let entry = managed(core, &who, id)?;
+    let shown = shown(core, &entry);
+    Ok(tagged(StatusCode::OK, shown.revision, &shown))
+}
+
+/// `PATCH /v1/keys/{id}`.
+pub(crate) async fn update(
+    State(core): State<Arc<Core>>,
+    Path(id): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    update_key(&core, &id, &parts, body).await.unwrap_or_else(|refused| *refused)
+}
+
+async fn update_key(
+    core: &Core,
+    id: &str,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response<Body>, Refused> {
+    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
+    let entry = managed(core, &who, id)?;
+    let asked: UpdateKey = read_json(core, parts, body).await?;
+    if let Some(owner) = &asked.owner {
+        may_own(&who, owner.as_deref())?;
+    }
+    let expires_at = match asked.expires_at {
+        Some(Some(at)) => Some(Some(future(core, at.0)?)),
+        other => other.map(|_| None),
+    };
+    let owner = asked
+        .owner
+        .map(|owner| owner.map(|o| text("owner", &o, caps::OWNER_CHARS_MAX)).transpose());
+    let change_of = KeyChange {
+        id: entry.record.id,
+        if_revision: if_match(&parts.headers)?,
+        name: asked.name.map(|name| text("name", &name, caps::NAME_CHARS_MAX)).transpose()?,
+        scope: asked.scope,
+        owner: owner.transpose()?,
+        limits: asked.limits.map(|own| own.map(limits).transpose()).transpose()?,
+        enabled: asked.enabled,
+        expires_at,
+        metadata: asked.metadata.map(|m| metadata(&m.unwrap_or_default())).transpose()?,
+    };
+    let written = change(core, &who, parts, Command::UpdateKey(Box::new(change_of))).await?;
+    Ok(tagged(StatusCode::OK, written.record.revision, &written))
+}
+
+/// `POST /v1/keys/{id}/rotate`.
+pub(crate) async fn rotate(
+    State(core): State<Arc<Core>>,
+    Path(id): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    rotate_key(&core, &id, &parts, body).await.unwrap_or_else(|refused| *refused)
+}
+
+async fn rotate_key(
+    core: &Core,
+    id: &str,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response<Body>, Refused> {
+    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
+    let entry = managed(core, &who, id)?;
+    let body = read_whole(core, body).await?;
+    let asked: Option<RotateKey> =
+        parse_optional(&parts.headers, &body).map_err(|e| Box::new(respond::error(&e)))?;
+    let grace_ms = asked.and_then(|asked| asked.grace).map_or(0, |grace| grace.ms);
+    if grace_ms > caps::ROTATE_GRACE_MS_MAX {
+        return Err(bad("grace: at most 30 days"));
+    }
+    let id = entry.record.id;
+    // The credential keeps the first part that it was made with, whatever the configuration says.
+    let head = entry.record.prefix.splitn(3, '_').collect::<Vec<_>>();
+    let [prefix, environment, _] = head[..] else {
+        return Err(bad("an imported key cannot be rotated"));
+    };
+    let secret =
+        credential::Secret::make(prefix, environment, id, &random::<SECRET_RANDOM_BYTES>()?);
+    let secret = secret.ok_or_else(|| bad("try again"))?;
+    let command = Command::RotateKey {
+        id,
+        digest: secret.digest(),
+        grace_ms,
+        idempotency_key: idempotency_key(&parts.headers, &who, "rotate")?,
+        if_revision: if_match(&parts.headers)?,
+    };
+    let written = change(core, &who, parts, command).await?;
+    let key = Shown::new(secret.expose());
+    Ok(tagged(StatusCode::OK, written.record.revision, &CreatedKey { key, written }))
+}
+
+/// `DELETE /v1/keys/{id}`.
+pub(crate) async fn revoke(
+    State(core): State<Arc<Core>>,
+    Path(id): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    revoke_key(&core, &id, &parts).await.unwrap_or_else(|refused| *refused)
+}
+
+async fn revoke_key(core: &Core, id: &str, parts: &Parts) -> Result<Response<Body>, Refused> {
+    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
+    let entry = managed(core, &who, id)?;
+    let command =
+        Command::RevokeKey { id: entry.record.id, if_revision: if_match(&parts.headers)? };
+    let written = change(core, &who, parts, command).await?;
+    Ok(tagged(StatusCode::OK, written.record.revision, &written))
+}
+
+async fn read_whole(core: &Core, body: Body) -> Result<bytes::Bytes, Refused> {
+    let read = read_body(body, core.config.max_body_bytes, core.config.request_timeout).await;
+    read.map_err(|error| Box::new(respond::error(&error)))
+}
+
+async fn read_json<T: serde::de::DeserializeOwned>(
+    core: &Core,
+    parts: &Parts,
+    body: Body,
+) -> Result<T, Refused> {
+    let body = read_whole(core, body).await?;
+    parse(&parts.headers, &body).map_err(|error| Box::new(respond::error(&error)))
+}
+
+/// The key of a path, if this administrator manages it. Another's key is not found either.
+pub(crate) fn managed(
+    core: &Core,
+    who: &Administrator,
+    id: &str,
+) -> Result<Arc<KeyEntry>, Refused> {
+    let id: KeyId = id.parse().map_err(|_| not_found())?;
+    core.shared.table.get(&id).filter(|entry| who.manages(&entry.record)).ok_or_else(not_found)
+}
+
+/// Makes a change and shapes its answer.
+async fn change(
+    core: &Core,
+    who: &Administrator,
+    parts: &Parts,
+    command: Command,
+) -> Result<WriteAnswer, Refused> {
+    let proposal = proposal(who.actor(), origin(parts), command);
+    let written = core.write(proposal, core.config.request_timeout).await.map_err(unwritten)?;
+    let Written { outcome, applied_on, waited_ms } = written;
+    let record = match outcome {
+        Outcome::Key(record) => *record,
+        Outcome::Done => {
+            return Err(Box::new(respond::refuse(ErrorCode::Internal, "internal error")));
+        }
+        Outcome::Refused(refusal) => return Err(refused(&refusal)),
+    };
+    let last_used = core.shared.table.with(&record.id, |entry| entry.last_used()).flatten();
+    let record = record.into_record(0).ok_or_else(|| bad("limits cannot be kept"))?;
+    let record = shown(core, &KeyEntry::new(record, last_used));
+    Ok(WriteAnswer {
+        record,
+        applied_on: applied_on.iter().map(|node| node.0).collect(),
+        waited_ms,
+    })
+}
+
+/// A write that nobody may rely on.
+pub(crate) fn unwritten(error: WriteError) -> Refused {
+    Box::new(match error {
+        WriteError::NoLeader => respond::refuse(
+            ErrorCode::NoLeader,
+            "the cluster has no leader now; nothing was changed",
+        ),
+        WriteError::Busy => respond::refuse(
+            ErrorCode::Unavailable,
+            "the leader takes no writes now; nothing was changed",
+        ),
+        WriteError::Unknown => respond::refuse(
+            ErrorCode::Internal,
+            "the change may or may not have been made: read the record before you try again",
+        ),
+    })
+}
+
+fn refused(refusal: &Refusal) -> Refused {
+    let code = match refusal {
+        Refusal::NotFound => ErrorCode::NotFound,
+        Refusal::IdTaken | Refusal::Revoked | Refusal::OtherDirectory(_) => ErrorCode::Conflict,
+        Refusal::AlreadyDone(_) => ErrorCode::AlreadyDone,
+        Refusal::Revision(_) => ErrorCode::PreconditionFailed,
+        Refusal::Invalid(_) => ErrorCode::InvalidRequest,
+    };
+    Box::new(respond::error(&ErrorBody::new(code, refusal.to_string())))
+}
+
+fn tagged<T: serde::Serialize>(status: StatusCode, revision: u64, body: &T) -> Response<Body> {
+    let mut response = respond::json(status, body);
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{revision}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// Who made a key or did something to it, in words.
+pub(crate) fn actor_text(actor: Actor) -> String {
+    match actor {
+        Actor::Operator => "operator".to_owned(),
+        Actor::Key(id) => id.to_string(),
+        Actor::System => "system".to_owned(),
+    }
+}
+
+/// A record as administrators see it.
+pub(crate) fn shown(core: &Core, entry: &KeyEntry) -> KeyRecord {
+    let record: &record::KeyRecord = &entry.record;
+    let defaults = Arc::clone(&core.shared.view().defaults);
+    let pairs = record.metadata.as_ref().map(|pairs| pairs.iter()).into_iter().flatten();
+    KeyRecord {
+        id: Text(record.id),
+        name: record.name.to_string(),
+        prefix: record.prefix.to_string(),
+        scope: record.scope,
+        owner: record.owner.as_ref().map(ToString::to_string),
+        limits: record.limits(&defaults).iter().map(|spec| LimitSpec::from(&spec.limit)).collect(),
+        enabled: record.enabled,
+        status: status(record.status(core.now())),
+        created_at: Text(record.created_at),
+        created_by: actor_text(record.created_by),
+        expires_at: record.expires_at.map(Text),
+        last_used_at: entry.last_used().map(Text),
+        metadata: pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        revision: record.revision,
+    }
+}
+
+/// A status in the contract's vocabulary.
+pub(crate) fn status(status: Status) -> KeyStatus {
+    match status {
+        Status::Active => KeyStatus::Active,
+        Status::Disabled => KeyStatus::Disabled,
+        Status::Expired => KeyStatus::Expired,
+        Status::Revoked => KeyStatus::Revoked,
+    }
+}

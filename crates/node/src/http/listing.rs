@@ -1,0 +1,162 @@
+//! Lists: keys and the audit trail, newest first, a page at a time.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::request::Parts;
+use axum::http::{Request, Response, StatusCode};
+use fluxgate_api::error::ErrorCode;
+use fluxgate_api::keys::{KeyList, ListQuery};
+use fluxgate_api::text::Text;
+use fluxgate_api::usage::{AuditEntry, AuditList, AuditQuery};
+use fluxgate_engine::registry::command::Actor;
+use fluxgate_engine::registry::record::KeyEntry;
+use fluxgate_types::{Scope, caps};
+use serde::de::DeserializeOwned;
+
+use super::auth::{Administrator, authenticate};
+use super::keys::{actor_text, shown, status};
+use super::respond;
+use crate::core::Core;
+
+/// Keys that are looked at between two chances for other work.
+const SCAN: usize = 4_096;
+
+type Refused = Box<Response<Body>>;
+
+fn query<T: DeserializeOwned>(parts: &Parts) -> Result<T, Refused> {
+    let parsed = Query::<T>::try_from_uri(&parts.uri);
+    parsed.map(|query| query.0).map_err(|error| {
+        let message =
+            format!("query: {}", error.body_text().split(": ").last().unwrap_or("not understood"));
+        Box::new(respond::refuse(ErrorCode::InvalidRequest, message))
+    })
+}
+
+fn page_size(asked: Option<usize>) -> Result<usize, Refused> {
+    match asked.unwrap_or(caps::LIST_PAGE_DEFAULT) {
+        size @ 1..=caps::LIST_PAGE_MAX => Ok(size),
+        _ => {
+            let message = format!("limit: must be 1 to {}", caps::LIST_PAGE_MAX);
+            Err(Box::new(respond::refuse(ErrorCode::InvalidRequest, message)))
+        }
+    }
+}
+
+fn cursor(asked: Option<&str>) -> Result<Option<u64>, Refused> {
+    let wrong = || {
+        Box::new(respond::refuse(ErrorCode::InvalidRequest, "cursor: not one that this list gave"))
+    };
+    asked.map(|text| u64::from_str_radix(text, 36).map_err(|_| wrong())).transpose()
+}
+
+fn cursor_text(mut place: u64) -> String {
+    let mut digits = Vec::new();
+    loop {
+        digits.push(char::from_digit(u32::try_from(place % 36).unwrap_or(0), 36).unwrap_or('0'));
+        place /= 36;
+        if place == 0 {
+            return digits.iter().rev().collect();
+        }
+    }
+}
+
+/// `GET /v1/keys`.
+pub(crate) async fn list(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    list_keys(&core, &parts).await.unwrap_or_else(|refused| *refused)
+}
+
+async fn list_keys(core: &Core, parts: &Parts) -> Result<Response<Body>, Refused> {
+    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
+    let asked: ListQuery = query(parts)?;
+    let size = page_size(asked.limit)?;
+    if asked.search.as_ref().is_some_and(|s| s.chars().count() > caps::SEARCH_CHARS_MAX) {
+        let message = format!("search: at most {} characters", caps::SEARCH_CHARS_MAX);
+        return Err(Box::new(respond::refuse(ErrorCode::InvalidRequest, message)));
+    }
+    let mut before = match cursor(asked.cursor.as_deref())? {
+        Some(place) => usize::try_from(place).unwrap_or(usize::MAX),
+        None => usize::MAX,
+    };
+    let search = asked.search.as_ref().map(|text| text.to_lowercase());
+    let now = core.now();
+    let fits = |entry: &KeyEntry| {
+        let record = &entry.record;
+        let owner = asked.owner.as_ref().is_none_or(|owner| record.owner.as_deref() == Some(owner));
+        let status = asked.status.is_none_or(|wanted| status(record.status(now)) == wanted);
+        let named = |text: &String| {
+            record.name.to_lowercase().contains(text.as_str())
+                || record.prefix.to_lowercase().starts_with(text.as_str())
+        };
+        owner && status && who.manages(record) && search.as_ref().is_none_or(named)
+    };
+    let mut keys = Vec::new();
+    let mut next_cursor = None;
+    'pages: loop {
+        let page = core.shared.table.page(before, SCAN);
+        for (place, id) in &page {
+            before = *place;
+            let Some(entry) = core.shared.table.get(id).filter(|entry| fits(entry)) else {
+                continue;
+            };
+            if keys.len() == size {
+                // This one begins the next page.
+                next_cursor = Some(cursor_text(*place as u64 + 1));
+                break 'pages;
+            }
+            keys.push(shown(core, &entry));
+        }
+        if page.is_empty() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(respond::json(StatusCode::OK, &KeyList { keys, next_cursor }))
+}
+
+/// `GET /v1/audit`.
+pub(crate) async fn audit(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    list_audit(&core, &parts).await.unwrap_or_else(|refused| *refused)
+}
+
+async fn list_audit(core: &Core, parts: &Parts) -> Result<Response<Body>, Refused> {
+    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
+    let asked: AuditQuery = query(parts)?;
+    let size = page_size(asked.limit)?;
+    let before = cursor(asked.cursor.as_deref())?.unwrap_or(u64::MAX);
+    let visible = |entry: &fluxgate_engine::registry::audit::AuditEntry| match (&who, entry.key_id)
+    {
+        (Administrator::Operator, _) => true,
+        (Administrator::Key { .. }, Some(id)) => {
+            core.shared.table.with(&id, |key| who.manages(&key.record)).unwrap_or(false)
+        }
+        (Administrator::Key { .. }, None) => false,
+    };
+    let found: Vec<_> = core.shared.with_audit(|log| {
+        log.entries()
+            .rev()
+            .filter(|e| e.seq < before && visible(e))
+            .take(size + 1)
+            .cloned()
+            .collect()
+    });
+    let next_cursor = found.get(size).map(|next| cursor_text(next.seq + 1));
+    let entry = |entry: &Arc<fluxgate_engine::registry::audit::AuditEntry>| AuditEntry {
+        seq: entry.seq,
+        at: Text(entry.at),
+        action: entry.action.as_str().to_owned(),
+        key_id: entry.key_id.map(Text),
+        actor: actor_of(entry.actor),
+        from: entry.from.as_ref().map(ToString::to_string),
+        details: [("summary".to_owned(), entry.details.to_string())].into(),
+    };
+    let entries = found.iter().take(size).map(entry).collect();
+    Ok(respond::json(StatusCode::OK, &AuditList { entries, next_cursor }))
+}
+
+fn actor_of(actor: Actor) -> String {
+    actor_text(actor)
+}

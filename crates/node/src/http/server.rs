@@ -1,0 +1,242 @@
+//! The accept loop: connections with bounds and deadlines.
+//!
+//! hyper sets no timers by itself, and answers a malformed head with an empty page. Here a head
+//! must be complete within [`HEAD_TIMEOUT`], an idle connection is kept for [`IDLE_TIMEOUT`], and
+//! what hyper would answer by itself gets our two-field body.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use fluxgate_api::error::{ErrorBody, ErrorCode};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, Sleep};
+use tower::ServiceExt as _;
+
+/// A request head must be complete so long after its first byte.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection may be idle so long: longer than the gateways keep theirs.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Bytes of one request head.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header fields of one request.
+const HEADERS_MAX: usize = 100;
+/// Connections on one listener.
+const CONNECTIONS_MAX: usize = 16 * 1024;
+/// Pause after an accept that failed, for example without file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Requests under way may take so long to finish when the node stops.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+
+/// A bound listener with what it serves.
+#[derive(Debug)]
+pub(crate) struct Server {
+    listener: TcpListener,
+    router: Router,
+}
+
+impl Server {
+    pub(crate) fn new(listener: TcpListener, router: Router) -> Self {
+        Self { listener, router }
+    }
+
+    /// Serves until `stop` says so, then lets requests under way finish.
+    pub(crate) async fn run(self, stop: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut stopping = stop.clone();
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stopping.wait_for(|stop| *stop) => break,
+            };
+            match accepted {
+                Ok((stream, from)) => {
+                    let (router, stop) = (self.router.clone(), stop.clone());
+                    tokio::spawn(async move {
+                        serve(stream, from, router, stop).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.listener);
+        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        tokio::time::timeout(GRACE, places.acquire_many(all)).await.ok();
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    from: SocketAddr,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    stream.set_nodelay(true).ok();
+    let phase = Arc::new(AtomicU8::new(IDLE));
+    let guarded = Guarded::new(stream, Arc::clone(&phase));
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        phase.store(SERVING, Ordering::Release);
+        let (router, phase) = (router.clone(), Arc::clone(&phase));
+        async move {
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(axum::extract::ConnectInfo(from));
+            let response = router.oneshot(request).await;
+            phase.store(IDLE, Ordering::Release);
+            response
+        }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
+    let connection = builder.serve_connection(TokioIo::new(guarded), service);
+    tokio::pin!(connection);
+    let stopped = async { stop.wait_for(|stop| *stop).await.map(drop).ok() };
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        _ = stopped => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::trace!(%error, %from, "a connection ended early");
+    }
+}
+
+// What a connection is doing: waiting for a request, reading its head, or answering it.
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const SERVING: u8 = 2;
+
+/// A stream that ends slow heads and idle connections, and rewords hyper's own refusals.
+struct Guarded {
+    stream: TcpStream,
+    phase: Arc<AtomicU8>,
+    deadline: Pin<Box<Sleep>>,
+    // What the deadline was set for.
+    armed: u8,
+    // The rest of a refusal that is being written in place of hyper's.
+    refusal: Vec<u8>,
+    refused: bool,
+}
+
+impl Guarded {
+    fn new(stream: TcpStream, phase: Arc<AtomicU8>) -> Self {
+        let deadline = Box::pin(tokio::time::sleep(IDLE_TIMEOUT));
+        Self { stream, phase, deadline, armed: IDLE, refusal: Vec::new(), refused: false }
+    }
+
+    fn arm(&mut self, phase: u8) {
+        if self.armed != phase {
+            self.armed = phase;
+            let span = if phase == HEAD { HEAD_TIMEOUT } else { IDLE_TIMEOUT };
+            self.deadline.as_mut().reset(Instant::now() + span);
+        }
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let phase = self.phase.load(Ordering::Acquire);
+        if read.is_ready() {
+            if phase == IDLE && buf.filled().len() > before {
+                self.phase.store(HEAD, Ordering::Release);
+                self.arm(HEAD);
+            }
+            return read;
+        }
+        self.arm(phase);
+        // A body has its own deadline, in the handler that reads it.
+        if phase != SERVING && self.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+}
+
+/// Our wording of a refusal that hyper makes before any handler runs.
+fn reworded(head: &[u8]) -> Option<Vec<u8>> {
+    let status = std::str::from_utf8(head.get(9..12)?).ok()?;
+    let (code, message) = match status {
+        "400" => (ErrorCode::InvalidRequest, "the request is not valid HTTP"),
+        "408" => (ErrorCode::RequestTimeout, "the request took too long"),
+        "414" => (ErrorCode::InvalidRequest, "the address is too long"),
+        "431" => (ErrorCode::HeadersTooLarge, "the request head is too large"),
+        _ => return None,
+    };
+    let body = ErrorBody::new(code, message).to_json();
+    let line = head.split(|c| *c == b'\r').next().and_then(|l| std::str::from_utf8(l).ok())?;
+    let length = body.len();
+    let head = "content-type: application/json\r\nconnection: close";
+    Some(format!("{line}\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes())
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        // Nothing but a refusal of hyper's own is written while a head is being read.
+        if self.phase.load(Ordering::Acquire) == HEAD && !self.refused {
+            if let Some(text) = reworded(buf) {
+                (self.refusal, self.refused) = (text, true);
+            }
+        }
+        if self.refused {
+            while !self.refusal.is_empty() {
+                let this = &mut *self;
+                match Pin::new(&mut this.stream).poll_write(cx, &this.refusal) {
+                    Poll::Ready(Ok(written)) => drop(this.refusal.drain(..written)),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            return Poll::Ready(Ok(buf.len()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.refused || self.phase.load(Ordering::Acquire) == HEAD {
+            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+            return self.poll_write(cx, first);
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

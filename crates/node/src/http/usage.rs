@@ -1,0 +1,110 @@
+//! What one key has used, over all nodes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{Request, Response, StatusCode};
+use fluxgate_api::text::Text;
+use fluxgate_api::usage::{LimitUsage, NodeSpent, Usage, WindowSpent};
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_raft::Call;
+use fluxgate_types::{ClusterMs, KeyId, NodeId, Scope, caps};
+
+use super::auth::authenticate;
+use super::keys::managed;
+use super::respond;
+use crate::core::Core;
+use crate::peer;
+use crate::peer::messages::{UsageCall, UsageReply};
+
+/// How long another node may take to say what it spent.
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+/// `GET /v1/keys/{id}/usage`.
+pub(crate) async fn usage(
+    State(core): State<Arc<Core>>,
+    Path(id): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let who = match authenticate(&core, &parts.headers, Scope::Admin).await {
+        Ok(who) => who,
+        Err(refused) => return *refused,
+    };
+    let entry = match managed(&core, &who, &id) {
+        Ok(entry) => entry,
+        Err(refused) => return *refused,
+    };
+    let key = entry.record.id;
+    let by_node = ask_all(&core, key).await;
+    let now = core.now();
+    let view = core.shared.view();
+    let limits = entry.record.limits(&view.defaults).iter();
+    let last_used =
+        by_node.values().filter_map(|reply| reply.last_used).max().max(entry.last_used());
+    let usage = Usage {
+        key_id: Text(key),
+        limits: limits.map(|spec| one_limit(spec, &by_node, now)).collect(),
+        last_used_at: last_used.map(Text),
+    };
+    respond::json(StatusCode::OK, &usage)
+}
+
+/// Asks every node at once; one that does not answer in time is left out.
+async fn ask_all(core: &Arc<Core>, key: KeyId) -> BTreeMap<NodeId, UsageReply> {
+    let mut asking = tokio::task::JoinSet::new();
+    for (node, _) in core.life().peers.iter().copied() {
+        let core = Arc::clone(core);
+        asking.spawn(async move {
+            let reply = peer::call(&core, node, Call::Usage, &UsageCall { key }, TIMEOUT).await;
+            reply.ok().map(|reply| (node, reply))
+        });
+    }
+    let mut replies: BTreeMap<NodeId, UsageReply> =
+        asking.join_all().await.into_iter().flatten().collect();
+    let mine = UsageReply { limits: core.counters.usage(core.me, &key), last_used: None };
+    replies.insert(core.me, mine);
+    replies
+}
+
+fn one_limit(
+    spec: &LimitSpec,
+    by_node: &BTreeMap<NodeId, UsageReply>,
+    now: ClusterMs,
+) -> LimitUsage {
+    let limit = &spec.limit;
+    let window = limit.window_at(now);
+    let mut series: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut per_node = Vec::new();
+    for (node, reply) in by_node {
+        let mut current = 0;
+        for one in reply.limits.iter().filter(|one| one.tag == spec.tag) {
+            for point in &one.series {
+                *series.entry(point.window).or_default() += point.spent;
+                if point.window == window {
+                    current += point.spent;
+                }
+            }
+        }
+        per_node.push(NodeSpent { node: node.0, spent: current });
+    }
+    let oldest = window.saturating_sub(caps::USAGE_WINDOWS as u64 - 1);
+    let spent = series.get(&window).copied().unwrap_or(0);
+    let start_s = |window: u64| window * limit.period_ms / 1_000;
+    LimitUsage {
+        name: limit.name.to_string(),
+        limit: limit.tokens,
+        spent,
+        remaining: limit.tokens.saturating_sub(spent),
+        reset: limit.window_end(window).0.div_ceil(1_000),
+        per_node,
+        series: series
+            .into_iter()
+            .filter(|(window, _)| *window >= oldest)
+            .map(|(window, spent)| WindowSpent { window_start: start_s(window), spent })
+            .collect(),
+    }
+}

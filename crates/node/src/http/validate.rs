@@ -1,0 +1,463 @@
+//! From a presented credential to a verdict, and from a verdict to headers.
+//!
+//! Order of checks: lease, shape and checksum, look-up, status, scope, limits. Only an admission
+//! spends. One 401 for all that is wrong with a credential, so that nobody learns which.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use fluxgate_api::error::{ErrorBody, ErrorCode};
+use fluxgate_api::paths::header as names;
+use fluxgate_api::text::Text;
+use fluxgate_api::validate::ValidateAnswer;
+use fluxgate_engine::counters::{Decision, KeyLimits, Verdict};
+use fluxgate_engine::registry::record::Status;
+use fluxgate_types::{ClusterMs, Credential, KeyId, Limit, Scope};
+
+use super::respond;
+use crate::clock::boot_now;
+use crate::core::Core;
+use crate::metrics::{Endpoint, Verdict as Counted};
+
+const LIMIT: HeaderName = HeaderName::from_static(names::X_RATELIMIT_LIMIT);
+const REMAINING: HeaderName = HeaderName::from_static(names::X_RATELIMIT_REMAINING);
+const RESET: HeaderName = HeaderName::from_static(names::X_RATELIMIT_RESET);
+const KEY_ID: HeaderName = HeaderName::from_static(names::X_AUTH_KEY_ID);
+const KEY_NAME: HeaderName = HeaderName::from_static(names::X_AUTH_KEY_NAME);
+const OWNER: HeaderName = HeaderName::from_static(names::X_AUTH_OWNER);
+const SCOPE: HeaderName = HeaderName::from_static(names::X_AUTH_SCOPE);
+const RATELIMIT: HeaderName = HeaderName::from_static(names::RATELIMIT);
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static(names::RATELIMIT_POLICY);
+
+/// What is known of a key once its credential fits.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) id: KeyId,
+    pub(crate) name: Box<str>,
+    pub(crate) owner: Option<Box<str>>,
+    pub(crate) scope: Scope,
+    limits: KeyLimits,
+}
+
+/// Figures for the headers.
+#[derive(Clone, Debug)]
+pub(crate) struct Quota {
+    pub(crate) limit: u64,
+    pub(crate) remaining: u64,
+    pub(crate) reset_s: u64,
+    // Seconds until then, rounded up, at least 1.
+    wait_s: u64,
+    policy: Arc<[fluxgate_engine::registry::record::LimitSpec]>,
+    limit_at: usize,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Admitted(Known, Quota),
+    Unauthenticated { presented: bool, quota: Quota },
+    OutOfScope { known: Known, required: Option<Scope>, quota: Quota },
+    Limited { known: Known, quota: Quota, degraded: bool },
+    Invalid(String),
+    Unavailable(&'static str),
+}
+
+/// What an endpoint demands of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Requirement {
+    /// Any valid key.
+    Any,
+    /// A key of this scope or a larger one.
+    Scope(Scope),
+    /// No key can pass: the gateway did not say what it requires.
+    Unknown,
+}
+
+impl Requirement {
+    fn allows(self, scope: Scope) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Scope(required) => scope.includes(required),
+            Self::Unknown => false,
+        }
+    }
+
+    fn scope(self) -> Option<Scope> {
+        match self {
+            Self::Scope(required) => Some(required),
+            Self::Any | Self::Unknown => None,
+        }
+    }
+}
+
+/// A credential as presented in the head of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Presented<'a> {
+    Nothing,
+    One(&'a [u8]),
+    /// Two different ones, one twice, or not a Bearer token.
+    Wrong,
+}
+
+/// Finds the credential in a request's head.
+pub(crate) fn presented(headers: &HeaderMap) -> Presented<'_> {
+    let mut bearers = headers.get_all(header::AUTHORIZATION).iter();
+    let mut keys = headers.get_all(names::X_API_KEY).iter();
+    let (bearer, key) = (bearers.next(), keys.next());
+    if bearers.next().is_some() || keys.next().is_some() {
+        return Presented::Wrong;
+    }
+    let bearer = match bearer.map(|value| bearer_token(value.as_bytes())) {
+        Some(None) => return Presented::Wrong,
+        Some(token) => token,
+        None => None,
+    };
+    match (bearer, key.map(|key| key.as_bytes().trim_ascii())) {
+        (None, None) => Presented::Nothing,
+        (Some(one), None) | (None, Some(one)) => Presented::One(one),
+        (Some(a), Some(b)) if a == b => Presented::One(a),
+        (Some(_), Some(_)) => Presented::Wrong,
+    }
+}
+
+/// The token of `Bearer TOKEN`, the scheme in any case (RFC 6750, section 2.1; RFC 9110, 11.1).
+pub(crate) fn bearer_token(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(6)?;
+    let token = token.strip_prefix(b" ")?;
+    scheme.eq_ignore_ascii_case(b"bearer").then(|| token.trim_ascii())
+}
+
+impl Core {
+    /// Decides one request and counts it.
+    pub(crate) async fn validate(
+        &self,
+        presented: Presented<'_>,
+        requirement: Requirement,
+        cost: u64,
+        endpoint: Endpoint,
+    ) -> Answer {
+        let begun = Instant::now();
+        let answer = self.verdict(presented, requirement, cost).await;
+        let counted = match &answer {
+            Answer::Admitted(..) => Counted::Admitted,
+            Answer::Unauthenticated { .. } => Counted::Unauthenticated,
+            Answer::OutOfScope { .. } => Counted::OutOfScope,
+            Answer::Limited { degraded: false, .. } => Counted::Limited,
+            Answer::Limited { degraded: true, .. } => Counted::Degraded,
+            Answer::Invalid(_) => Counted::Invalid,
+            Answer::Unavailable(_) => Counted::Unavailable,
+        };
+        self.metrics.validated(endpoint, counted, begun.elapsed());
+        answer
+    }
+
+    async fn verdict(
+        &self,
+        presented: Presented<'_>,
+        requirement: Requirement,
+        cost: u64,
+    ) -> Answer {
+        let boot = boot_now();
+        if !self.is_leased(boot) {
+            return Answer::Unavailable(self.not_ready().unwrap_or("this node holds no lease"));
+        }
+        let now = self.clock.at(boot);
+        let unauthenticated =
+            |presented| Answer::Unauthenticated { presented, quota: self.default_quota(now) };
+        let text = match presented {
+            Presented::Nothing => return unauthenticated(false),
+            Presented::Wrong => return unauthenticated(true),
+            Presented::One(text) => text,
+        };
+        let Some(known) = self.look_up(text, now) else { return unauthenticated(true) };
+        if !requirement.allows(known.scope) {
+            let decision = self.decide(&known.id, &known.limits, 0).await;
+            let quota = quota(&known, &decision, now);
+            return Answer::OutOfScope { known, required: requirement.scope(), quota };
+        }
+        if let Some(message) = over_every_limit(&known, cost) {
+            return Answer::Invalid(message);
+        }
+        let decision = self.decide(&known.id, &known.limits, cost).await;
+        let quota = quota(&known, &decision, self.now().max(now));
+        match decision.verdict {
+            Verdict::Admitted => {
+                if cost > 0 {
+                    self.shared.table.with(&known.id, |entry| entry.touch(now));
+                }
+                Answer::Admitted(known, quota)
+            }
+            Verdict::Limited => Answer::Limited { known, quota, degraded: false },
+            Verdict::Degraded => Answer::Limited { known, quota, degraded: true },
+            Verdict::Unavailable => {
+                Answer::Unavailable(self.not_ready().unwrap_or("this node cannot count now"))
+            }
+        }
+    }
+
+    /// The key that a credential opens now.
+    pub(crate) fn look_up(&self, text: &[u8], now: ClusterMs) -> Option<Known> {
+        let credential = Credential::parse(text).ok()?;
+        let view = self.shared.view();
+        let open = |entry: &Arc<fluxgate_engine::registry::record::KeyEntry>| {
+            let record = &entry.record;
+            let valid =
+                record.opens(&credential.digest, now) && record.status(now) == Status::Active;
+            valid.then(|| Known {
+                id: record.id,
+                name: record.name.clone(),
+                owner: record.owner.clone(),
+                scope: record.scope,
+                limits: KeyLimits {
+                    created: record.created_index,
+                    limits: Arc::clone(record.limits(&view.defaults)),
+                },
+            })
+        };
+        self.shared.table.with(&credential.key_id, open).flatten()
+    }
+
+    /// What a 401 shows: the default limit, nothing left, the end of the window.
+    fn default_quota(&self, now: ClusterMs) -> Quota {
+        let policy = Arc::clone(&self.shared.view().defaults);
+        let limit = policy.first().map(|spec| &spec.limit);
+        let limit = limit.or_else(|| self.config.default_limits.first());
+        let (tokens, reset) =
+            limit.map_or((0, now), |l: &Limit| (l.tokens, l.window_end(l.window_at(now))));
+        Quota {
+            limit: tokens,
+            remaining: 0,
+            reset_s: reset.0.div_ceil(1_000),
+            wait_s: wait_s(reset, now),
+            policy,
+            limit_at: 0,
+        }
+    }
+}
+
+fn wait_s(reset: ClusterMs, now: ClusterMs) -> u64 {
+    (reset - now).div_ceil(1_000).max(1)
+}
+
+fn quota(known: &Known, decision: &Decision, now: ClusterMs) -> Quota {
+    Quota {
+        limit: decision.tokens,
+        remaining: decision.remaining,
+        reset_s: decision.reset.0.div_ceil(1_000),
+        wait_s: wait_s(decision.reset, now),
+        policy: Arc::clone(&known.limits.limits),
+        limit_at: decision.limit_at,
+    }
+}
+
+/// A cost that a whole window cannot hold is a mistake, not a matter of waiting.
+fn over_every_limit(known: &Known, cost: u64) -> Option<String> {
+    let smallest = known.limits.limits.iter().map(|spec| &spec.limit).min_by_key(|l| l.tokens)?;
+    (cost > smallest.tokens).then(|| {
+        format!(
+            "cost: {cost} is more than the limit `{}` of {} ever allows",
+            smallest.name, smallest.tokens
+        )
+    })
+}
+
+impl Answer {
+    /// The body of a denial.
+    pub(crate) fn error_body(&self) -> Option<ErrorBody> {
+        match self {
+            Self::Admitted(..) => None,
+            Self::Unauthenticated { .. } => Some(ErrorBody::authentication_failed()),
+            Self::OutOfScope { required: Some(required), .. } => {
+                Some(ErrorBody::insufficient_scope(*required))
+            }
+            Self::OutOfScope { required: None, .. } => {
+                let message = "The gateway does not say which scope this endpoint requires";
+                Some(ErrorBody::new(ErrorCode::InsufficientScope, message))
+            }
+            Self::Limited { quota, .. } => Some(ErrorBody::rate_limit_exceeded(quota.wait_s)),
+            Self::Invalid(message) => {
+                Some(ErrorBody::new(ErrorCode::InvalidRequest, message.clone()))
+            }
+            Self::Unavailable(why) => Some(ErrorBody::new(ErrorCode::Unavailable, *why)),
+        }
+    }
+
+    /// The body of an admission.
+    pub(crate) fn admission(&self) -> Option<ValidateAnswer> {
+        let Self::Admitted(known, quota) = self else { return None };
+        Some(ValidateAnswer {
+            valid: true,
+            key_id: Text(known.id),
+            name: known.name.to_string(),
+            owner: known.owner.as_ref().map(ToString::to_string),
+            scope: known.scope,
+            limit: quota.limit,
+            remaining: quota.remaining,
+            reset: quota.reset_s,
+        })
+    }
+
+    fn parts(&self) -> (Option<&Known>, Option<&Quota>) {
+        match self {
+            Self::Admitted(known, quota)
+            | Self::OutOfScope { known, quota, .. }
+            | Self::Limited { known, quota, .. } => (Some(known), Some(quota)),
+            Self::Unauthenticated { quota, .. } => (None, Some(quota)),
+            Self::Invalid(_) | Self::Unavailable(_) => (None, None),
+        }
+    }
+
+    /// Adds the headers that go with the verdict.
+    pub(crate) fn add_headers(&self, core: &Core, response: &mut Response<Body>) {
+        let (known, quota) = self.parts();
+        if let Some(quota) = quota {
+            respond::set(response, LIMIT, quota.limit);
+            respond::set(response, REMAINING, quota.remaining);
+            respond::set(response, RESET, quota.reset_s);
+            if core.config.ratelimit_draft_headers {
+                add_draft(quota, response);
+            }
+        }
+        if let Some(known) = known {
+            add_key(known, response);
+        }
+        let challenge = match self {
+            Self::Unauthenticated { presented: true, .. } => {
+                Some("Bearer error=\"invalid_token\"".to_owned())
+            }
+            Self::Unauthenticated { presented: false, .. } => Some("Bearer".to_owned()),
+            Self::OutOfScope { required: Some(scope), .. } => {
+                Some(format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""))
+            }
+            Self::OutOfScope { required: None, .. } => {
+                Some("Bearer error=\"insufficient_scope\"".to_owned())
+            }
+            Self::Admitted(..) | Self::Limited { .. } | Self::Invalid(_) | Self::Unavailable(_) => {
+                None
+            }
+        };
+        if let Some(challenge) = challenge.and_then(|text| HeaderValue::try_from(text).ok()) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Self::Limited { quota, .. } = self {
+            respond::set(response, header::RETRY_AFTER, quota.wait_s);
+        }
+    }
+
+    /// The whole answer of `/v1/validate`.
+    pub(crate) fn into_response(self, core: &Core) -> Response<Body> {
+        let mut response = match (self.admission(), self.error_body()) {
+            (Some(admission), _) => match serde_json::to_vec(&admission) {
+                Ok(text) => respond::bytes(StatusCode::OK, "application/json", text.into()),
+                Err(_) => respond::refuse(ErrorCode::Internal, "internal error"),
+            },
+            (None, Some(body)) => respond::error(&body),
+            (None, None) => respond::refuse(ErrorCode::Internal, "internal error"),
+        };
+        self.add_headers(core, &mut response);
+        response
+    }
+}
+
+fn add_key(known: &Known, response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    let mut set = |name: HeaderName, text: &str| {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            headers.insert(name, value);
+        }
+    };
+    set(KEY_ID, &known.id.to_string());
+    set(KEY_NAME, &percent_encoded(&known.name));
+    if let Some(owner) = &known.owner {
+        set(OWNER, &percent_encoded(owner));
+    }
+    set(SCOPE, known.scope.as_str());
+}
+
+/// `RateLimit` and `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers-10.
+fn add_draft(quota: &Quota, response: &mut Response<Body>) {
+    let policy: Vec<String> = quota
+        .policy
+        .iter()
+        .map(|spec| {
+            format!(
+                "\"{}\";q={};w={}",
+                spec.limit.name,
+                spec.limit.tokens,
+                spec.limit.period_ms / 1_000
+            )
+        })
+        .collect();
+    let deciding = quota.policy.get(quota.limit_at);
+    let state = deciding
+        .map(|spec| format!("\"{}\";r={};t={}", spec.limit.name, quota.remaining, quota.wait_s));
+    let pairs = [(RATELIMIT_POLICY, Some(policy.join(", "))), (RATELIMIT, state)];
+    for (name, text) in pairs {
+        if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+}
+
+/// Percent-encodes all but the unreserved characters of RFC 3986.
+fn percent_encoded(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            write!(out, "%{byte:02X}").ok();
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn one_credential_in_one_place_counts() {
+        for pairs in [
+            &[("authorization", "Bearer k1")][..],
+            &[("authorization", "bEARER k1")],
+            &[("x-api-key", "k1")],
+            &[("x-api-key", "k1"), ("authorization", "Bearer k1")],
+        ] {
+            assert!(matches!(presented(&head(pairs)), Presented::One(b"k1")), "{pairs:?}");
+        }
+        assert!(matches!(presented(&head(&[])), Presented::Nothing));
+    }
+
+    #[test]
+    fn anything_ambiguous_is_wrong() {
+        for pairs in [
+            &[("x-api-key", "k1"), ("x-api-key", "k1")][..],
+            &[("authorization", "Bearer k1"), ("authorization", "Bearer k1")],
+            &[("authorization", "Bearer k1"), ("x-api-key", "k2")],
+            &[("authorization", "Basic k1")],
+            &[("authorization", "Bearerk1")],
+            &[("authorization", "Bear")],
+        ] {
+            assert!(matches!(presented(&head(pairs)), Presented::Wrong), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_percent_encoded() {
+        assert_eq!(percent_encoded("Production Sync"), "Production%20Sync");
+        assert_eq!(percent_encoded("ä\r\n\"~"), "%C3%A4%0D%0A%22~");
+    }
+}

@@ -1,0 +1,374 @@
+//! What Prometheus sees.
+//!
+//! Answers for: every name and label set of `design/operations.md`, closed label sets only, each
+//! series present from the start with 0. Handles are kept; nothing on a hot path looks one up.
+
+use std::time::Duration;
+
+use fluxgate_api::error::ErrorCode;
+use fluxgate_engine::registry::record::Status;
+use fluxgate_raft::Call;
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// What came of a validate, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Admitted,
+    Unauthenticated,
+    OutOfScope,
+    Limited,
+    Degraded,
+    Unavailable,
+    Invalid,
+}
+
+impl Verdict {
+    const ALL: [Self; 7] = [
+        Self::Admitted,
+        Self::Unauthenticated,
+        Self::OutOfScope,
+        Self::Limited,
+        Self::Degraded,
+        Self::Unavailable,
+        Self::Invalid,
+    ];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Unauthenticated => "unauthenticated",
+            Self::OutOfScope => "out_of_scope",
+            Self::Limited => "limited",
+            Self::Degraded => "degraded",
+            Self::Unavailable => "unavailable",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// Where a validate came in, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Validate,
+    Batch,
+    Authorize,
+    Admin,
+}
+
+impl Endpoint {
+    const ALL: [Self; 4] = [Self::Validate, Self::Batch, Self::Authorize, Self::Admin];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Validate => "validate",
+            Self::Batch => "batch",
+            Self::Authorize => "authorize",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// How a counter decided, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Local,
+    Proven,
+    Waited,
+    Degraded,
+}
+
+/// From 10 µs to 1 s.
+const SECONDS: [f64; 16] = [
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
+    0.05, 0.1, 0.25, 0.5, 1.0,
+];
+/// For what may take a lease or more.
+const LONG_SECONDS: [f64; 14] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// The metrics of one node.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    validates: [[IntCounter; 7]; 4],
+    validate_seconds: [Histogram; 4],
+    decisions: [IntCounter; 4],
+    pub(crate) wait_seconds: Histogram,
+    asks: IntCounterVec,
+    tokens: IntCounterVec,
+    pub(crate) counters: IntGauge,
+    keys: IntGaugeVec,
+    pub(crate) lease_remaining: Gauge,
+    renewals: IntCounterVec,
+    barrier: HistogramVec,
+    pub(crate) term: IntGauge,
+    pub(crate) last_log: IntGauge,
+    pub(crate) committed: IntGauge,
+    pub(crate) applied: IntGauge,
+    pub(crate) snapshot: IntGauge,
+    pub(crate) is_leader: IntGauge,
+    pub(crate) has_leader: IntGauge,
+    pub(crate) leader_changes: IntCounter,
+    proposals: IntCounterVec,
+    pub(crate) proposal_seconds: Histogram,
+    pub(crate) fsync_seconds: Histogram,
+    pub(crate) storage_bytes: IntGauge,
+    pub(crate) clock_offset: Gauge,
+    peer_requests: IntCounterVec,
+    peer_seconds: HistogramVec,
+    http_requests: IntCounterVec,
+    http_seconds: HistogramVec,
+}
+
+struct Builder {
+    registry: Registry,
+}
+
+impl Builder {
+    fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        // Names and labels are literals of this file: a mistake shows in the first test that
+        // makes a node, never at run time.
+        #[expect(clippy::expect_used, reason = "literals, covered by the first test of any node")]
+        let made = made.expect("a metric has a valid name");
+        #[expect(clippy::expect_used, reason = "literals, covered by the first test of any node")]
+        self.registry.register(Box::new(made.clone())).expect("a metric is registered once");
+        made
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.register(IntCounter::new(format!("fluxgate_{name}"), help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(IntCounterVec::new(Opts::new(format!("fluxgate_{name}"), help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.register(IntGauge::new(format!("fluxgate_{name}"), help))
+    }
+
+    fn seconds_gauge(&self, name: &str, help: &str) -> Gauge {
+        self.register(Gauge::new(format!("fluxgate_{name}"), help))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        let options = HistogramOpts::new(format!("fluxgate_{name}"), help);
+        self.register(Histogram::with_opts(options.buckets(buckets.to_vec())))
+    }
+
+    fn histograms(&self, name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> HistogramVec {
+        let options = HistogramOpts::new(format!("fluxgate_{name}"), help);
+        self.register(HistogramVec::new(options.buckets(buckets.to_vec()), labels))
+    }
+}
+
+const RENEWALS: [&str; 3] = ["granted", "refused", "failed"];
+const BARRIERS: [&str; 2] = ["all_applied", "lease_expired"];
+const PROPOSALS: [&str; 4] = ["committed", "refused", "no_leader", "unknown"];
+const PEER_RESULTS: [&str; 2] = ["ok", "error"];
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let b = Builder { registry: Registry::new() };
+        let labels = ["verdict", "endpoint"];
+        let validates = b.counters("validate_requests_total", "Validates by verdict.", &labels);
+        let seconds = b.histograms(
+            "validate_duration_seconds",
+            "Time to a verdict.",
+            &SECONDS,
+            &["endpoint"],
+        );
+        let decisions =
+            b.counters("counter_decisions_total", "Decisions of counters by kind.", &["kind"]);
+        let info = b.register(GaugeVec::new(
+            Opts::new("fluxgate_build_info", "What runs."),
+            &["version", "revision", "rustc"],
+        ));
+        let revision = option_env!("FLUXGATE_REVISION").unwrap_or("unknown");
+        let rustc = env!("CARGO_PKG_RUST_VERSION");
+        info.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, rustc]).set(1.0);
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        b.registry.register(Box::new(process)).ok();
+        let metrics = Self {
+            validates: Endpoint::ALL.map(|endpoint| {
+                Verdict::ALL.map(|v| validates.with_label_values(&[v.as_str(), endpoint.as_str()]))
+            }),
+            validate_seconds: Endpoint::ALL.map(|e| seconds.with_label_values(&[e.as_str()])),
+            decisions: ["local", "proven", "waited", "degraded"]
+                .map(|k| decisions.with_label_values(&[k])),
+            wait_seconds: b.histogram(
+                "counter_wait_seconds",
+                "Wait for tokens of other nodes.",
+                &SECONDS,
+            ),
+            asks: b.counters("transfer_asks_total", "Asks for tokens.", &["direction", "result"]),
+            tokens: b.counters(
+                "transfer_tokens_total",
+                "Tokens that moved between nodes.",
+                &["direction", "result"],
+            ),
+            counters: b.gauge("counters", "Counters in memory."),
+            keys: b.register(IntGaugeVec::new(
+                Opts::new("fluxgate_keys", "Keys by status."),
+                &["status"],
+            )),
+            lease_remaining: b
+                .seconds_gauge("lease_remaining_seconds", "Time left of this node's lease."),
+            renewals: b.counters("lease_renewals_total", "Lease renewals by result.", &["result"]),
+            barrier: b.histograms(
+                "write_barrier_seconds",
+                "Wait until a write holds everywhere.",
+                &LONG_SECONDS,
+                &["outcome"],
+            ),
+            term: b.gauge("raft_term", "Raft term."),
+            last_log: b.gauge("raft_last_log_index", "Last entry in the log."),
+            committed: b.gauge("raft_committed_index", "Last entry known committed."),
+            applied: b.gauge("raft_applied_index", "Last entry applied."),
+            snapshot: b.gauge("raft_snapshot_index", "Last entry covered by a snapshot."),
+            is_leader: b.gauge("raft_is_leader", "1 on the leader."),
+            has_leader: b.gauge("raft_has_leader", "1 where a leader is known."),
+            leader_changes: b.counter("raft_leader_changes_total", "Changes of the leader seen."),
+            proposals: b.counters("raft_proposals_total", "Proposals by result.", &["result"]),
+            proposal_seconds: b.histogram(
+                "raft_proposal_seconds",
+                "From proposing to applied.",
+                &LONG_SECONDS,
+            ),
+            fsync_seconds: b.histogram("storage_fsync_seconds", "Syncs of the log.", &SECONDS),
+            storage_bytes: b.gauge("storage_size_bytes", "Size of the log on its disk."),
+            clock_offset: b.seconds_gauge("clock_offset_seconds", "Wall clock minus cluster time."),
+            peer_requests: b.counters(
+                "peer_requests_total",
+                "Calls to other nodes.",
+                &["call", "result"],
+            ),
+            peer_seconds: b.histograms(
+                "peer_request_seconds",
+                "Duration of calls to other nodes.",
+                &LONG_SECONDS,
+                &["call"],
+            ),
+            http_requests: b.counters(
+                "http_requests_total",
+                "HTTP requests.",
+                &["route", "method", "status"],
+            ),
+            http_seconds: b.histograms(
+                "http_request_seconds",
+                "Duration of HTTP requests.",
+                &LONG_SECONDS,
+                &["route"],
+            ),
+            registry: b.registry,
+        };
+        metrics.touch_all();
+        metrics
+    }
+
+    /// Makes every labelled series of a closed set, so that a rate sees the first event.
+    fn touch_all(&self) {
+        for result in RENEWALS {
+            self.renewals.with_label_values(&[result]);
+        }
+        for outcome in BARRIERS {
+            self.barrier.with_label_values(&[outcome]);
+        }
+        for result in PROPOSALS {
+            self.proposals.with_label_values(&[result]);
+        }
+        for call in Call::ALL {
+            self.peer_seconds.with_label_values(&[call.as_str()]);
+            for result in PEER_RESULTS {
+                self.peer_requests.with_label_values(&[call.as_str(), result]);
+            }
+        }
+        for status in Status::ALL {
+            self.keys.with_label_values(&[status.as_str()]);
+        }
+        for direction in ["out", "in"] {
+            for result in ["gave", "nothing", "failed"] {
+                self.asks.with_label_values(&[direction, result]);
+            }
+            self.tokens.with_label_values(&[direction, "moved"]);
+        }
+    }
+
+    pub(crate) fn validated(&self, endpoint: Endpoint, verdict: Verdict, took: Duration) {
+        self.validates[endpoint as usize][verdict as usize].inc();
+        self.validate_seconds[endpoint as usize].observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn decided(&self, kind: Kind) {
+        self.decisions[kind as usize].inc();
+    }
+
+    /// An ask was answered: `out` is this node's, otherwise another's.
+    pub(crate) fn asked(&self, out: bool, result: Option<u64>) {
+        let direction = if out { "out" } else { "in" };
+        let label = match result {
+            Some(0) => "nothing",
+            Some(_) => "gave",
+            None => "failed",
+        };
+        self.asks.with_label_values(&[direction, label]).inc();
+        if let Some(tokens) = result.filter(|tokens| *tokens > 0) {
+            self.tokens.with_label_values(&[direction, "moved"]).inc_by(tokens);
+        }
+    }
+
+    pub(crate) fn renewed(&self, result: &str) {
+        self.renewals.with_label_values(&[result]).inc();
+    }
+
+    pub(crate) fn barrier(&self, all_applied: bool, took: Duration) {
+        let outcome = if all_applied { BARRIERS[0] } else { BARRIERS[1] };
+        self.barrier.with_label_values(&[outcome]).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn proposed(&self, result: &str) {
+        self.proposals.with_label_values(&[result]).inc();
+    }
+
+    pub(crate) fn set_keys(&self, status: Status, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.keys.with_label_values(&[status.as_str()]).set(count);
+    }
+
+    pub(crate) fn called(&self, call: Call, ok: bool, took: Duration) {
+        let result = if ok { PEER_RESULTS[0] } else { PEER_RESULTS[1] };
+        self.peer_requests.with_label_values(&[call.as_str(), result]).inc();
+        self.peer_seconds.with_label_values(&[call.as_str()]).observe(took.as_secs_f64());
+    }
+
+    /// One HTTP request ended. `route` is a template, never a path.
+    pub(crate) fn served(&self, route: &str, method: &str, status: u16, took: Duration) {
+        self.http_counter(route, method, status).inc();
+        self.http_histogram(route).observe(took.as_secs_f64());
+    }
+
+    /// A kept handle, for a route that is hot.
+    pub(crate) fn http_counter(&self, route: &str, method: &str, status: u16) -> IntCounter {
+        let method = match method {
+            "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
+            _ => "other",
+        };
+        self.http_requests.with_label_values(&[route, method, &status.to_string()])
+    }
+
+    pub(crate) fn http_histogram(&self, route: &str) -> Histogram {
+        self.http_seconds.with_label_values(&[route])
+    }
+
+    /// The text that Prometheus reads.
+    pub(crate) fn text(&self) -> Result<Vec<u8>, ErrorCode> {
+        let mut text = Vec::new();
+        let families = self.registry.gather();
+        TextEncoder::new().encode(&families, &mut text).map_err(|_| ErrorCode::Internal)?;
+        Ok(text)
+    }
+}

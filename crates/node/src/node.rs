@@ -1,0 +1,436 @@
+//! A whole node: starts its parts in order, and stops them in order.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fluxgate_engine::counters::{CounterId, Life, Lives, Sender};
+use fluxgate_engine::registry::record::Status;
+use fluxgate_raft::{
+    Call, CallError, Cluster, ClusterOptions, Role, StartError, Transport, TransportOptions,
+};
+use fluxgate_store::codec::{self, Kind};
+use fluxgate_store::{DataDir, Observer, OpenError};
+use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::clock::{Clock, boot_now};
+use crate::config::Config;
+use crate::core::{Core, Parts};
+use crate::http::server::Server;
+use crate::http::{admin, gateway};
+use crate::metrics::Metrics;
+use crate::peer::messages::StatusReply;
+use crate::{counters, leader, lease, peer, telemetry, writes};
+
+/// How long a stopping node tries to hand its holdings to one peer.
+const GIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a stopping leader waits for another.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Pause between two tries to form a cluster.
+const FORM_RETRY: Duration = Duration::from_millis(200);
+/// How often slow figures are brought up to date.
+const REFRESH: Duration = Duration::from_secs(5);
+/// Version of the file of holdings.
+const HOLDINGS_VERSION: u8 = 1;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A listener could not be bound.
+    #[error("cannot listen on {address} ({what}): {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// For what.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The data directory is not as it should be.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Consensus did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The HTTP client could not be built.
+    #[error("cannot call other nodes: {0}")]
+    Transport(String),
+    /// Consensus stopped while the node ran.
+    #[error("consensus stopped: {0}")]
+    Fatal(String),
+    /// The cluster knows this node with another data directory.
+    #[error(
+        "node {0} is known to the cluster with another data directory: remove it, and add the node with a new id"
+    )]
+    OtherDirectory(NodeId),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    core: Arc<Core>,
+    data: Arc<DataDir>,
+    stop: watch::Sender<bool>,
+    servers: JoinSet<()>,
+    tasks: JoinSet<()>,
+    addresses: Addresses,
+}
+
+/// Where a node listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// For gateways.
+    pub gateway: SocketAddr,
+    /// For administrators.
+    pub admin: SocketAddr,
+    /// For the other nodes.
+    pub peer: SocketAddr,
+}
+
+struct SyncTimes(Arc<Metrics>);
+
+impl Observer for SyncTimes {
+    fn synced(&self, took: Duration, _ops: usize) {
+        self.0.fsync_seconds.observe(took.as_secs_f64());
+    }
+}
+
+async fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, NodeError> {
+    TcpListener::bind(address).await.map_err(|source| NodeError::Listen { address, what, source })
+}
+
+fn transport(config: &Config, metrics: &Arc<Metrics>) -> Result<Transport, NodeError> {
+    let metrics = Arc::clone(metrics);
+    let observer = move |_: NodeId, call: Call, result: Result<(), &CallError>, took: Duration| {
+        metrics.called(call, result.is_ok(), took);
+    };
+    let secret = config.cluster_secret.as_ref();
+    Transport::new(TransportOptions {
+        me: config.node_id,
+        cluster: config.cluster_name.clone(),
+        secret: secret.map(|secret| secret.expose().to_owned()).unwrap_or_default(),
+        addresses: config.members.clone(),
+        observer: Arc::new(observer),
+        trace_headers: Arc::new(telemetry::trace_headers),
+    })
+    .map_err(NodeError::Transport)
+}
+
+/// What an orderly stop of the life before this one left behind: used exactly once.
+fn left_over(data: &DataDir) -> Result<Option<BTreeMap<CounterId, u64>>, NodeError> {
+    // The file is gone, and its directory synced, BEFORE any of it counts.
+    let Some(bytes) = data.take_holdings()? else { return Ok(None) };
+    match codec::decode::<Vec<(CounterId, u64)>>(Kind::Holdings, HOLDINGS_VERSION, &bytes) {
+        Ok(held) => Ok(Some(held.into_iter().collect())),
+        Err(error) => {
+            // Safe: the shares of the open windows then count as spent.
+            tracing::error!(%error, "the holdings of the last life cannot be read");
+            Ok(None)
+        }
+    }
+}
+
+impl Node {
+    /// Starts a node and returns once it serves; it may take part in the cluster a little later.
+    ///
+    /// # Errors
+    /// When a listener cannot be bound, or the data directory is not as it should be.
+    pub async fn start(config: Config) -> Result<Self, NodeError> {
+        // Bound first: a port that is taken must not touch the data directory.
+        let gateway_listener = bind(config.gateway_listen, "gateway").await?;
+        let admin_listener = bind(config.admin_listen, "admin").await?;
+        let peer_listener = bind(config.peer_listen, "peer").await?;
+        let local = |listener: &TcpListener, fallback| listener.local_addr().unwrap_or(fallback);
+        let addresses = Addresses {
+            gateway: local(&gateway_listener, config.gateway_listen),
+            admin: local(&admin_listener, config.admin_listen),
+            peer: local(&peer_listener, config.peer_listen),
+        };
+        let opened = tokio::task::spawn_blocking(move || open(config)).await;
+        let (core, data) = opened.map_err(|error| NodeError::Fatal(error.to_string()))??;
+        let (core, data) = (Arc::new(core), Arc::new(data));
+        let (stop, stopped) = watch::channel(false);
+        let mut servers = JoinSet::new();
+        let peers = peer::listener::router(Arc::clone(&core));
+        for (listener, router) in [
+            (peer_listener, peers),
+            (admin_listener, admin::router(Arc::clone(&core))),
+            (gateway_listener, gateway::router(Arc::clone(&core))),
+        ] {
+            servers.spawn(Server::new(listener, router).run(stopped.clone()));
+        }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(lease::run_renewals(Arc::clone(&core)));
+        tasks.spawn(lease::run_applied(Arc::clone(&core)));
+        tasks.spawn(leader::run(Arc::clone(&core)));
+        tasks.spawn(peer::run_gossip(Arc::clone(&core)));
+        tasks.spawn(counters::run_ticks(Arc::clone(&core)));
+        tasks.spawn(counters::run_sweeps(Arc::clone(&core)));
+        tasks.spawn(run_peers(Arc::clone(&core)));
+        tasks.spawn(run_refresh(Arc::clone(&core)));
+        tasks.spawn(form(Arc::clone(&core)));
+        let boots = core.boot.0;
+        tracing::info!(node = core.me.0, life = boots, gateway = %addresses.gateway, admin = %addresses.admin, "node started");
+        for warning in core.warnings() {
+            tracing::warn!("{warning}");
+        }
+        Ok(Self { core, data, stop, servers, tasks, addresses })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Whether it would answer validates now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.core.not_ready().is_none()
+    }
+
+    /// Waits until consensus stops by itself: after that the process should end.
+    pub async fn failed(&self) -> NodeError {
+        loop {
+            if let Some(why) = self.core.cluster.status().fatal {
+                return NodeError::Fatal(why);
+            }
+            self.core.cluster.changed(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// Stops in good order: hands holdings and leadership away, lets requests finish, and closes
+    /// the log.
+    pub async fn stop(mut self) {
+        let core = Arc::clone(&self.core);
+        tracing::info!("stopping");
+        core.begin_stopping();
+        core.counters.begin_drain();
+        give_away(&core).await;
+        let left: Vec<(CounterId, u64)> = core.counters.left_over().into_iter().collect();
+        let written = codec::encode(Kind::Holdings, HOLDINGS_VERSION, &left)
+            .map_err(std::io::Error::other)
+            .and_then(|bytes| self.data.write_holdings(&bytes));
+        if let Err(error) = written {
+            tracing::error!(%error, "the holdings were not written down: they are lost until their windows end");
+        }
+        let somebody = core.life().peers.iter().any(|(_, reachable)| *reachable);
+        if core.cluster.status().role == Role::Leader && somebody {
+            match core.cluster.hand_over(None, HAND_OVER_TIMEOUT).await {
+                Ok(leader) => tracing::info!(to = leader.0, "handed the leadership over"),
+                Err(error) => tracing::warn!(%error, "nobody took the leadership"),
+            }
+        }
+        self.stop.send_replace(true);
+        while self.servers.join_next().await.is_some() {}
+        self.tasks.shutdown().await;
+        core.cluster.shutdown().await;
+        tracing::info!("stopped");
+    }
+}
+
+fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
+    let data = DataDir::open(&config.data_dir, &config.cluster_name, config.node_id.0)?;
+    let identity = data.identity().clone();
+    let (boot, dir_id) = (BootId(identity.boots), DirId(identity.dir_id));
+    let metrics = Arc::new(Metrics::new());
+    let transport = transport(&config, &metrics)?;
+    let clock = Arc::new(Clock::new(ClusterMs(0)));
+    let stamps = Arc::clone(&clock);
+    let cluster = Cluster::start(
+        &data,
+        ClusterOptions {
+            me: config.node_id,
+            cluster: config.cluster_name.clone(),
+            heartbeat_ms: config.heartbeat_ms,
+            election_ms: config.election_ms,
+            snapshot_every: config.snapshot_every,
+            transport: transport.clone(),
+            now: Arc::new(move || stamps.now()),
+            observer: Arc::new(SyncTimes(Arc::clone(&metrics))),
+        },
+    )?;
+    // After the log was found sound: a node that refuses to start must not use its holdings up.
+    let left_over = left_over(&data)?;
+    let mut lives = Lives::default();
+    lives.note(config.node_id, boot);
+    let others = config.members.keys().filter(|node| **node != config.node_id);
+    let life = Life {
+        me: config.node_id,
+        first: identity.boots == 1,
+        first_lease: None,
+        left_over: left_over.map(Arc::new),
+        lives_tag: lives.tag(),
+        lives,
+        peers: others.map(|node| (*node, true)).collect(),
+        clock_error_ms_max: config.clock_error_ms_max,
+    };
+    let core = Core::new(Parts { config, boot, dir_id, clock, cluster, transport, metrics, life });
+    Ok((core, data))
+}
+
+/// Gives this node's holdings to its peers, as far as they take them.
+async fn give_away(core: &Core) {
+    for (peer, reachable) in core.life().peers.clone() {
+        let Some(boot) = core.life().lives.of(peer).filter(|_| reachable) else { continue };
+        let to = Sender { node: peer, boot, lives: 0 };
+        loop {
+            let gifts = core.with_context(|context| core.counters.drain(context, &to));
+            if gifts.is_empty() {
+                return;
+            }
+            match peer::give(core, peer, &gifts, GIVE_TIMEOUT).await {
+                Ok(taken) => {
+                    let refused: Vec<_> =
+                        gifts.iter().zip(&taken).filter(|(_, taken)| !**taken).collect();
+                    refused.iter().for_each(|(gift, _)| core.counters.take_back(&to, gift));
+                    if !refused.is_empty() || taken.len() != gifts.len() {
+                        break;
+                    }
+                }
+                Err(CallError::Unreachable { .. } | CallError::Refused { .. }) => {
+                    // Certainly not taken.
+                    gifts.iter().for_each(|gift| core.counters.take_back(&to, gift));
+                    break;
+                }
+                // They may have arrived: counting them here too would spend them twice.
+                Err(CallError::Timeout { .. } | CallError::Broken { .. }) => break,
+            }
+        }
+    }
+}
+
+/// Starts what is done for each peer, as peers come.
+async fn run_peers(core: Arc<Core>) {
+    let mut known: BTreeMap<NodeId, JoinSet<()>> = BTreeMap::new();
+    loop {
+        let nodes = core.cluster.status().nodes;
+        let configured = core.config.members.iter().map(|(id, address)| (*id, address.clone()));
+        let members: BTreeMap<NodeId, String> = if nodes.is_empty() {
+            configured.collect()
+        } else {
+            nodes.into_iter().map(|(id, node)| (id, node.address)).collect()
+        };
+        for (node, address) in members.iter().filter(|(node, _)| **node != core.me) {
+            core.transport.set_address(*node, address);
+            known.entry(*node).or_insert_with(|| {
+                let mut tasks = JoinSet::new();
+                tasks.spawn(counters::run_asks(Arc::clone(&core), *node));
+                tasks.spawn(writes::run_applied_calls(
+                    Arc::clone(&core),
+                    *node,
+                    core.wanted.subscribe(),
+                ));
+                tasks
+            });
+        }
+        // Nodes that left take their tasks with them.
+        known.retain(|node, _| members.contains_key(node));
+        let peers: Vec<NodeId> = known.keys().copied().collect();
+        core.change_life(|life| {
+            let before: Vec<NodeId> = life.peers.iter().map(|(node, _)| *node).collect();
+            if before == peers {
+                return false;
+            }
+            let reachable =
+                |node: &NodeId| life.peers.iter().find(|p| p.0 == *node).is_none_or(|p| p.1);
+            life.peers = peers.iter().map(|node| (*node, reachable(node))).collect();
+            true
+        });
+        core.cluster.changed(Duration::from_millis(500)).await;
+    }
+}
+
+/// Forms the cluster of the configured members, once, from the first of them.
+async fn form(core: Arc<Core>) {
+    let first = core.config.members.keys().next().copied();
+    while !core.cluster.is_formed().await {
+        let mut formed_elsewhere = false;
+        for (peer, _) in core.life().peers.clone() {
+            let status = peer::call::<_, StatusReply>(
+                &core,
+                peer,
+                Call::Status,
+                &(),
+                Duration::from_millis(500),
+            );
+            if let Ok(status) = status.await {
+                formed_elsewhere |= status.formed;
+                let other =
+                    |(id, dir, _): &&(NodeId, DirId, bool)| *id == core.me && *dir != core.dir_id;
+                if status.directories.iter().find(other).is_some() {
+                    tracing::error!("{}", NodeError::OtherDirectory(core.me));
+                }
+            }
+        }
+        if !formed_elsewhere && first == Some(core.me) {
+            match core.cluster.form(&core.config.members).await {
+                Ok(()) => tracing::info!(members = core.config.members.len(), "formed the cluster"),
+                Err(error) => tracing::debug!(%error, "not formed here"),
+            }
+        }
+        tokio::time::sleep(FORM_RETRY).await;
+    }
+}
+
+/// Figures that are too dear to gather at each scrape.
+async fn run_refresh(core: Arc<Core>) {
+    let mut every = tokio::time::interval(REFRESH);
+    let mut leader = None;
+    loop {
+        every.tick().await;
+        let now = core.now();
+        let mut counts = [0usize; Status::ALL.len()];
+        for id in core.shared.table.order().iter() {
+            let status = core.shared.table.with(id, |entry| entry.record.status(now));
+            counts[status.unwrap_or(Status::Active) as usize] += 1;
+        }
+        for status in Status::ALL {
+            core.metrics.set_keys(status, counts[status as usize]);
+        }
+        let current = core.cluster.leader();
+        if current != leader && current.is_some() {
+            core.metrics.leader_changes.inc();
+            leader = current;
+        }
+    }
+}
+
+impl Core {
+    /// Brings the gauges up to date, for a scrape.
+    pub(crate) fn refresh_metrics(&self) {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let status = self.cluster.status();
+        let m = &self.metrics;
+        m.term.set(gauge(status.term));
+        m.last_log.set(gauge(status.last_log.0));
+        m.committed.set(gauge(status.committed.0));
+        m.applied.set(gauge(status.applied.0));
+        m.snapshot.set(gauge(status.snapshot.0));
+        m.is_leader.set(i64::from(status.role == Role::Leader));
+        m.has_leader.set(i64::from(status.leader.is_some()));
+        m.storage_bytes.set(gauge(self.cluster.log_bytes()));
+        m.counters.set(gauge(self.counters.count() as u64));
+        let left = self.lease_until().since(boot_now());
+        m.lease_remaining.set(Duration::from_nanos(left).as_secs_f64());
+        let offset = Duration::from_millis(self.clock.offset_ms().unsigned_abs()).as_secs_f64();
+        m.clock_offset.set(if self.clock.offset_ms() < 0 { -offset } else { offset });
+    }
+
+    /// What an operator should know.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.config.members.len() > 1 && !self.config.peer_listen.ip().is_loopback() {
+            warnings.push("peer traffic is not encrypted and leaves this machine".to_owned());
+        }
+        if self.config.operator_token.is_none() {
+            warnings
+                .push("no operator token is configured: only admin keys can administer".to_owned());
+        }
+        warnings
+    }
+}

@@ -1,0 +1,138 @@
+//! What nodes say to each other besides Raft.
+//!
+//! Every message names the life that it comes from and the one that it is meant for. Losing,
+//! repeating and reordering them is harmless by design (`engine/counters`, `engine/lease`).
+
+pub(crate) mod listener;
+pub(crate) mod messages;
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use fluxgate_engine::counters::{Ask, Gift, Reply, Sender};
+use fluxgate_raft::{Call, CallError, wire};
+use fluxgate_types::{NodeId, caps};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::core::Core;
+use messages::{
+    About, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipReply, Head, ReplyMessage,
+};
+
+/// Calls a node with a message of ours and reads its answer.
+pub(crate) async fn call<Q: Serialize, A: DeserializeOwned>(
+    core: &Core,
+    peer: NodeId,
+    call: Call,
+    question: &Q,
+    timeout: Duration,
+) -> Result<A, CallError> {
+    let broken = |cause: String| CallError::Broken { node: peer, cause };
+    let body = wire::encode(question).map_err(|error| broken(error.to_string()))?;
+    let answer = core.transport.call(peer, call, body, timeout).await?;
+    wire::decode(&answer).map_err(|error| broken(error.to_string()))
+}
+
+impl Core {
+    /// The head of a message to a peer.
+    pub(crate) fn head(&self, to: NodeId) -> Head {
+        let life = self.life();
+        Head { boot: self.boot, to: life.lives.of(to), lives: life.lives_tag }
+    }
+
+    /// Takes a head in: notes the sender's life. `None` for a late message, or one that was meant
+    /// for another life of this node: its figures must not count.
+    pub(crate) fn receive(&self, from: NodeId, head: &Head) -> Option<Sender> {
+        let newest = self.note_life(from, head.boot);
+        self.note_reachable(from, true);
+        let mine = head.to.is_none_or(|boot| boot == self.boot);
+        (newest && mine).then_some(Sender { node: from, boot: head.boot, lives: head.lives })
+    }
+
+    /// What this node says of itself.
+    pub(crate) fn about(&self) -> About {
+        let status = self.cluster.status();
+        let left = self.lease_until().since(crate::clock::boot_now());
+        About {
+            role: status.role.as_str().to_owned(),
+            term: status.term,
+            applied: status.applied.0,
+            lease_remaining_ms: left / 1_000_000,
+            ready: self.not_ready().is_none(),
+            clock_offset_ms: self.clock.offset_ms(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            heard_ms: self.now().0,
+        }
+    }
+
+    pub(crate) fn note_about(&self, node: NodeId, about: About) {
+        let about = About { heard_ms: self.now().0, ..about };
+        self.heard.write().unwrap_or_else(PoisonError::into_inner).insert(node, about);
+    }
+}
+
+/// Sends asks; returns who answered, and the replies.
+pub(crate) async fn ask(
+    core: &Core,
+    peer: NodeId,
+    asks: Vec<Ask>,
+    timeout: Duration,
+) -> Result<(Sender, Vec<Reply>), CallError> {
+    let message = AskMessage { head: core.head(peer), asks };
+    let reply: ReplyMessage = call(core, peer, Call::Ask, &message, timeout).await?;
+    let late = || CallError::Broken { node: peer, cause: "answer of another life".to_owned() };
+    let sender = core.receive(peer, &reply.head).ok_or_else(late)?;
+    Ok((sender, reply.replies))
+}
+
+/// Hands tokens over; returns whether each was taken.
+pub(crate) async fn give(
+    core: &Core,
+    peer: NodeId,
+    gifts: &[Gift],
+    timeout: Duration,
+) -> Result<Vec<bool>, CallError> {
+    let gifts = gifts.iter().map(|gift| gift.reply.clone()).collect();
+    let message = GiveMessage { head: core.head(peer), gifts };
+    let reply: GiveReply = call(core, peer, Call::Give, &message, timeout).await?;
+    Ok(reply.taken)
+}
+
+/// Tells a peer what was spent here, again and again. Also how nodes learn each other's lives,
+/// and whether they can be reached.
+pub(crate) async fn run_gossip(core: Arc<Core>) {
+    let period = Duration::from_millis(core.config.gossip_ms);
+    let timeout = Duration::from_millis(core.config.transfer_timeout_ms);
+    let mut every = tokio::time::interval(period);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let told = core.take_told();
+        assert!(told.len() <= caps::PEER_ITEMS_MAX, "a message is bounded");
+        let about = core.about();
+        let peers: Vec<NodeId> = core.life().peers.iter().map(|(node, _)| *node).collect();
+        let mut sending = tokio::task::JoinSet::new();
+        for peer in peers {
+            let core = Arc::clone(&core);
+            let message =
+                GossipMessage { head: core.head(peer), told: told.clone(), about: about.clone() };
+            sending.spawn(async move { tell(&core, peer, &message, timeout).await });
+        }
+        // A slow peer must not hold up the others for longer than its time-out.
+        sending.join_all().await;
+    }
+}
+
+async fn tell(core: &Core, peer: NodeId, message: &GossipMessage, timeout: Duration) {
+    match call::<_, GossipReply>(core, peer, Call::Gossip, message, timeout).await {
+        Ok(reply) => {
+            core.receive(peer, &reply.head);
+            core.note_about(peer, reply.about);
+        }
+        Err(error) => {
+            tracing::debug!(%error, "gossip was not delivered");
+            core.note_reachable(peer, false);
+        }
+    }
+}

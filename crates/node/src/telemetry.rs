@@ -1,0 +1,145 @@
+//! Logs and traces.
+//!
+//! Log lines go to standard error, as text or JSON. Where an endpoint is configured, spans go
+//! there over OTLP/HTTP, from a thread of their own with a bounded queue: an endpoint that cannot
+//! be reached costs requests nothing. `traceparent` is taken from a gateway and carried to peers.
+
+use std::io::IsTerminal as _;
+
+use axum::http::HeaderMap;
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt};
+
+use crate::config::Config;
+
+/// Ends the exporter: spans that wait are sent.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    provider: Option<SdkTracerProvider>,
+}
+
+impl Telemetry {
+    /// Sends what waits. Blocks for as long as the endpoint takes, some seconds at most.
+    pub fn shutdown(self) {
+        if let Some(provider) = self.provider {
+            if let Err(error) = provider.shutdown() {
+                tracing::warn!(%error, "the last spans were not sent");
+            }
+        }
+    }
+}
+
+/// Why telemetry could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("telemetry: {0}")]
+pub struct TelemetryError(String);
+
+/// Sets logs and traces up for the whole process. `RUST_LOG` wins over the configuration.
+///
+/// # Errors
+/// When the filter is not understood, or logs were set up before.
+pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
+    let wrong = |error: &dyn std::fmt::Display| TelemetryError(error.to_string());
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter),
+        // openraft warns of every call to a node that is down; the node says so once, itself.
+        Ok(_) | Err(_) => {
+            EnvFilter::try_new(format!("openraft=error,sled=warn,hyper=warn,{}", config.log))
+        }
+    };
+    let filter = filter.map_err(|error| wrong(&error))?;
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+    let lines = if config.log_json { lines.json().boxed() } else { lines.boxed() };
+    let provider =
+        config.otlp_endpoint.as_deref().map(|endpoint| provider(config, endpoint)).transpose()?;
+    let spans = provider
+        .as_ref()
+        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("fluxgate")));
+    let registry = tracing_subscriber::registry().with(spans).with(lines.with_filter(filter));
+    registry.try_init().map_err(|error| wrong(&error))?;
+    Ok(Telemetry { provider })
+}
+
+fn provider(config: &Config, endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+        .build()
+        .map_err(|error| TelemetryError(error.to_string()))?;
+    let resource = Resource::builder()
+        .with_service_name("fluxgate")
+        .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_attribute(opentelemetry::KeyValue::new(
+            "service.instance.id",
+            config.node_id.to_string(),
+        ))
+        .build();
+    let ratio = Sampler::TraceIdRatioBased(config.trace_sample_ratio);
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource)
+        // A gateway that samples a trace gets our part of it.
+        .with_sampler(Sampler::ParentBased(Box::new(ratio)))
+        .build())
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(axum::http::HeaderName::as_str).collect()
+    }
+}
+
+/// Makes a span a part of the trace that a request came with.
+pub(crate) fn continue_trace(span: &Span, headers: &HeaderMap) {
+    if !span.is_disabled() && headers.contains_key("traceparent") {
+        let context = TraceContextPropagator::new().extract(&Headers(headers));
+        span.set_parent(context).ok();
+    }
+}
+
+/// The span of a request, in the trace that it came with. `route` is a template, never a path.
+pub(crate) fn server_span(route: &str, headers: &HeaderMap) -> Span {
+    let span = tracing::debug_span!(
+        "request",
+        otel.name = route,
+        otel.kind = "server",
+        http.route = route
+    );
+    continue_trace(&span, headers);
+    span
+}
+
+struct Pairs(Vec<(String, String)>);
+
+impl Injector for Pairs {
+    fn set(&mut self, key: &str, value: String) {
+        self.0.push((key.to_owned(), value));
+    }
+}
+
+/// The headers that carry the current trace to a peer; none outside a trace.
+pub(crate) fn trace_headers() -> Vec<(String, String)> {
+    let span = Span::current();
+    if span.is_disabled() {
+        return Vec::new();
+    }
+    let mut pairs = Pairs(Vec::new());
+    TraceContextPropagator::new().inject_context(&span.context(), &mut pairs);
+    pairs.0
+}

@@ -1,0 +1,287 @@
+//! Changes to the replicated state: carried to the leader, committed, and past the write barrier
+//! before anybody hears of them.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use fluxgate_engine::registry::command::{Actor, Command, Outcome, Proposal};
+use fluxgate_raft::wire::{ProposeReplyV1, ProposeV1};
+use fluxgate_raft::{Call, CallError, MembershipError, SubmitError};
+use fluxgate_types::{LogIndex, NodeId};
+use tokio::sync::watch;
+
+use crate::clock::boot_now;
+use crate::core::Core;
+use crate::peer;
+use crate::peer::messages::{AppliedCall, AppliedReply, MembershipCall, MembershipReply};
+
+/// Pause before a proposal is tried again.
+const RETRY: Duration = Duration::from_millis(20);
+/// A barrier looks at least this often whether a lease has run out.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long one wait for an applied entry may take at a peer.
+const APPLIED_WAIT_MS: u64 = 2_000;
+/// How long a hand-over of the leadership may take.
+const HAND_OVER: Duration = Duration::from_secs(5);
+
+/// A write that every client may rely on.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) outcome: Outcome,
+    pub(crate) applied_on: Vec<NodeId>,
+    pub(crate) waited_ms: u64,
+}
+
+/// Why a write cannot be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteError {
+    /// Not made: no leader was found in time.
+    NoLeader,
+    /// Not made: too much is queued, or the leader's disk is full.
+    Busy,
+    /// It may or may not have been made.
+    Unknown,
+}
+
+/// Wraps a command with a request id of its own, so that trying again repeats nothing.
+pub(crate) fn proposal(actor: Actor, from: Option<Box<str>>, command: Command) -> Proposal {
+    let mut id = [0u8; 16];
+    // Without randomness there would be no keys either; an id of zeros is refused as a repeat.
+    getrandom::fill(&mut id).ok();
+    Proposal { request: u128::from_le_bytes(id), actor, from, command }
+}
+
+impl Core {
+    /// Makes a change, wherever the leader is, and waits for the write barrier. Tries again after
+    /// a change of leaders: the state machine answers a repeat with the first outcome.
+    pub(crate) async fn write(
+        &self,
+        proposal: Proposal,
+        within: Duration,
+    ) -> Result<Written, WriteError> {
+        let deadline = Instant::now() + within;
+        let begun = Instant::now();
+        let mut worst = WriteError::NoLeader;
+        let result = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break Err(worst);
+            }
+            let leader = self.cluster.leader();
+            let tried = match leader {
+                Some(node) if node == self.me => {
+                    let local = self.write_here(proposal.clone());
+                    tokio::time::timeout(left, local).await.unwrap_or(Err(SubmitError::Unknown))
+                }
+                Some(node) => self.carry(node, &proposal, left).await,
+                None => Err(SubmitError::NotLeader),
+            };
+            match tried {
+                Ok(written) => break Ok(written),
+                Err(SubmitError::Busy) => break Err(WriteError::Busy),
+                Err(SubmitError::Unknown | SubmitError::Stopped) => worst = WriteError::Unknown,
+                Err(SubmitError::NotLeader) => {}
+            }
+            self.cluster.changed(RETRY).await;
+        };
+        self.metrics.proposed(match &result {
+            Ok(Written { outcome: Outcome::Refused(_), .. }) => "refused",
+            Ok(_) => "committed",
+            Err(WriteError::NoLeader | WriteError::Busy) => "no_leader",
+            Err(WriteError::Unknown) => "unknown",
+        });
+        self.metrics.proposal_seconds.observe(begun.elapsed().as_secs_f64());
+        result
+    }
+
+    /// Proposes here and waits for the barrier.
+    async fn write_here(&self, proposal: Proposal) -> Result<Written, SubmitError> {
+        let submitted = self.cluster.submit(proposal).await?;
+        if matches!(submitted.outcome, Outcome::Refused(_)) {
+            // Nothing changed, so there is nothing that a node could miss.
+            let applied_on = Vec::new();
+            return Ok(Written { outcome: submitted.outcome, applied_on, waited_ms: 0 });
+        }
+        let (applied_on, waited_ms) = self.barrier(submitted.index).await;
+        Ok(Written { outcome: submitted.outcome, applied_on, waited_ms })
+    }
+
+    async fn carry(
+        &self,
+        leader: NodeId,
+        proposal: &Proposal,
+        left: Duration,
+    ) -> Result<Written, SubmitError> {
+        let wait_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let question = ProposeV1 { proposal: proposal.clone(), wait_ms };
+        match peer::call(self, leader, Call::Propose, &question, left).await {
+            Ok(ProposeReplyV1::Done { outcome, applied_on, waited_ms, .. }) => {
+                Ok(Written { outcome: *outcome, applied_on, waited_ms })
+            }
+            Ok(ProposeReplyV1::NotLeader)
+            | Err(CallError::Unreachable { .. } | CallError::Refused { .. }) => {
+                Err(SubmitError::NotLeader)
+            }
+            Ok(ProposeReplyV1::Busy) => Err(SubmitError::Busy),
+            Ok(ProposeReplyV1::Unknown)
+            | Err(CallError::Timeout { .. } | CallError::Broken { .. }) => {
+                Err(SubmitError::Unknown)
+            }
+        }
+    }
+
+    /// Serves a proposal that another node carries here. It is not carried on.
+    pub(crate) async fn handle_propose(&self, call: ProposeV1) -> ProposeReplyV1 {
+        let wait = Duration::from_millis(call.wait_ms).min(self.config.request_timeout);
+        match tokio::time::timeout(wait, self.write_here(call.proposal)).await {
+            Ok(Ok(written)) => ProposeReplyV1::Done {
+                index: LogIndex(0),
+                outcome: Box::new(written.outcome),
+                applied_on: written.applied_on,
+                waited_ms: written.waited_ms,
+            },
+            Ok(Err(SubmitError::NotLeader)) => ProposeReplyV1::NotLeader,
+            Ok(Err(SubmitError::Busy)) => ProposeReplyV1::Busy,
+            Ok(Err(SubmitError::Unknown | SubmitError::Stopped)) | Err(_) => {
+                ProposeReplyV1::Unknown
+            }
+        }
+    }
+
+    /// Waits until every node has applied entry `index`, or has no lease under which it could
+    /// answer without it. Returns who has applied it, and how long that took.
+    pub(crate) async fn barrier(&self, index: LogIndex) -> (Vec<NodeId>, u64) {
+        let begun = Instant::now();
+        let mut all_applied = true;
+        loop {
+            let news = self.granted.notified();
+            tokio::pin!(news);
+            // Listening BEFORE looking: news in between must not be missed.
+            news.as_mut().enable();
+            let state = {
+                let mut office = self.office.lock().unwrap_or_else(PoisonError::into_inner);
+                office.as_mut().map(|office| {
+                    office.granter.handle_committed(index);
+                    let now = boot_now();
+                    (office.granter.holders(index, now), office.granter.applied_on(index), now)
+                })
+            };
+            let Some((holders, applied_on, now)) = state else {
+                // A leader commits nothing of its own before it is in office; look again.
+                tokio::time::timeout(LOOK, news).await.ok();
+                continue;
+            };
+            let Some(until) = holders.iter().map(|(_, until)| *until).max() else {
+                let took = begun.elapsed();
+                self.metrics.barrier(all_applied, took);
+                return (applied_on, u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            };
+            self.wanted.send_if_modified(|wanted| {
+                let more = *wanted < index;
+                *wanted = (*wanted).max(index);
+                more
+            });
+            let left = Duration::from_nanos(until.since(now)) + Duration::from_millis(1);
+            if tokio::time::timeout(left.min(LOOK), news).await.is_err() && left <= LOOK {
+                all_applied = false;
+            }
+        }
+    }
+
+    /// Changes the membership, on the leader.
+    pub(crate) async fn handle_membership(&self, call: MembershipCall) -> MembershipReply {
+        let changed = match &call {
+            MembershipCall::Add { node, address } => self.cluster.add_node(*node, address).await,
+            MembershipCall::Remove { node } => self.cluster.remove_node(*node).await,
+            MembershipCall::HandOver { to } => {
+                self.cluster.hand_over(*to, HAND_OVER).await.map(|_| ())
+            }
+        };
+        if let (Ok(()), MembershipCall::Remove { node }) = (&changed, &call) {
+            let command = Command::RemoveNode { node: *node };
+            let removed =
+                self.write(proposal(Actor::Operator, None, command), self.config.request_timeout);
+            if removed.await.is_err() {
+                return MembershipReply::Refused(
+                    "the node was removed, but the record was not kept".to_owned(),
+                );
+            }
+        }
+        match changed {
+            Ok(()) => MembershipReply::Done { leader: self.cluster.leader() },
+            Err(MembershipError::NotLeader) => MembershipReply::NotLeader,
+            Err(MembershipError::Refused(why)) => MembershipReply::Refused(why),
+        }
+    }
+
+    /// Changes the membership, wherever the leader is.
+    pub(crate) async fn change_membership(
+        &self,
+        call: MembershipCall,
+    ) -> Result<Option<NodeId>, String> {
+        let deadline = Instant::now() + self.config.request_timeout;
+        while Instant::now() < deadline {
+            let reply = match self.cluster.leader() {
+                Some(node) if node == self.me => self.handle_membership(call.clone()).await,
+                Some(node) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let reply = peer::call(self, node, Call::Membership, &call, left).await;
+                    reply.unwrap_or(MembershipReply::NotLeader)
+                }
+                None => MembershipReply::NotLeader,
+            };
+            match reply {
+                MembershipReply::Done { leader } => return Ok(leader),
+                MembershipReply::Refused(why) => return Err(why),
+                MembershipReply::NotLeader => self.cluster.changed(RETRY).await,
+            }
+        }
+        Err(String::new())
+    }
+}
+
+/// Keeps asking one peer how far it has applied, while a barrier waits for it.
+pub(crate) async fn run_applied_calls(
+    core: Arc<Core>,
+    peer: NodeId,
+    mut wanted: watch::Receiver<LogIndex>,
+) {
+    let timeout = Duration::from_millis(APPLIED_WAIT_MS + 500);
+    let mut known = LogIndex(0);
+    loop {
+        let index = *wanted.borrow_and_update();
+        if index <= known {
+            if wanted.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let question = AppliedCall { index, wait_ms: APPLIED_WAIT_MS };
+        match peer::call::<_, AppliedReply>(&core, peer, Call::Applied, &question, timeout).await {
+            Ok(AppliedReply { applied }) => {
+                known = known.max(applied);
+                let mut office = core.office.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(office) = office.as_mut() {
+                    office.granter.handle_applied(peer, applied);
+                }
+                drop(office);
+                core.granted.notify_waiters();
+            }
+            Err(_) => {
+                // Its lease runs out by itself; until then it may yet come back.
+                tokio::time::timeout(RETRY, wanted.changed()).await.ok();
+                let barrier_waits = core
+                    .office
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .as_ref()
+                    .is_some_and(|o| {
+                        o.granter.holders(index, boot_now()).iter().any(|(n, _)| *n == peer)
+                    });
+                if !barrier_waits {
+                    known = known.max(index);
+                }
+            }
+        }
+    }
+}
