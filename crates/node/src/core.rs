@@ -124,7 +124,7 @@ impl Core {
 
     /// Notes whether a peer can be reached.
     pub(crate) fn note_reachable(&self, node: NodeId, reachable: bool) {
-        if self.life().peers.iter().any(|peer| *peer == (node, !reachable)) {
+        if self.life().peers.contains(&(node, !reachable)) {
             self.change_life(|life| {
                 for peer in life.peers.iter_mut().filter(|peer| peer.0 == node) {
                     peer.1 = reachable;

@@ -96,10 +96,10 @@ async fn share(core: &Core, gone: &mut BTreeMap<NodeId, BootNs>) {
 /// A map whose proposal got no answer, but which is applied here: it is committed.
 fn settle_pending(core: &Core, last: ClusterMs) {
     let mut office = core.office.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(office) = office.as_mut() {
-        if office.granter.map_pending().is_some_and(|from| from <= last) {
-            office.granter.handle_map_committed(core.cluster.applied());
-        }
+    if let Some(office) = office.as_mut()
+        && office.granter.map_pending().is_some_and(|from| from <= last)
+    {
+        office.granter.handle_map_committed(core.cluster.applied());
     }
 }
 

@@ -172,6 +172,7 @@ const PROPOSALS: [&str; 4] = ["committed", "refused", "no_leader", "unknown"];
 const PEER_RESULTS: [&str; 2] = ["ok", "error"];
 
 impl Metrics {
+    #[expect(clippy::too_many_lines, reason = "one line a metric, and nothing else")]
     pub(crate) fn new() -> Self {
         let b = Builder { registry: Registry::new() };
         let labels = ["verdict", "endpoint"];

@@ -30,10 +30,8 @@ pub struct Telemetry {
 impl Telemetry {
     /// Sends what waits. Blocks for as long as the endpoint takes, some seconds at most.
     pub fn shutdown(self) {
-        if let Some(provider) = self.provider {
-            if let Err(error) = provider.shutdown() {
-                tracing::warn!(%error, "the last spans were not sent");
-            }
+        if let Some(Err(error)) = self.provider.map(|provider| provider.shutdown()) {
+            tracing::warn!(%error, "the last spans were not sent");
         }
     }
 }

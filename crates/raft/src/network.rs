@@ -69,10 +69,10 @@ impl Connection {
         question: &Q,
         timeout: Duration,
     ) -> Rpc<A> {
-        let body = wire::encode(question).map_err(|error| NetworkError::from_string(error))?;
+        let body = wire::encode(question).map_err(NetworkError::from_string)?;
         let answer = self.transport.call(self.target, call, body, timeout).await;
         let answer = answer.map_err(|error| rpc_error(&error))?;
-        Ok(wire::decode(&answer).map_err(|error| NetworkError::from_string(error))?)
+        Ok(wire::decode(&answer).map_err(NetworkError::from_string)?)
     }
 }
 

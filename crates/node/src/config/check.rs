@@ -28,13 +28,11 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self, section: &str, setting: &str) -> Option<String> {
-        match self.raw(section, setting)? {
-            Value::String(text) => Some(text.clone()),
-            other => {
-                self.wrong(section, setting, &format!("must be text, not {}", other.type_str()));
-                None
-            }
+        let value = self.raw(section, setting)?;
+        if value.as_str().is_none() {
+            self.wrong(section, setting, &format!("must be text, not {}", value.type_str()));
         }
+        value.as_str().map(ToOwned::to_owned)
     }
 
     fn number(

@@ -9,7 +9,7 @@ use fluxgate_engine::registry::record::KeyRecord;
 use fluxgate_types::{KeyId, Scope};
 
 use super::respond;
-use super::validate::{Presented, Requirement, presented};
+use super::validate::{Answer, Known, Presented, Requirement, presented};
 use crate::core::Core;
 use crate::metrics::Endpoint;
 
@@ -64,22 +64,18 @@ pub(crate) async fn authenticate(
     required: Scope,
 ) -> Result<Administrator, Box<Response<Body>>> {
     let in_head = presented(headers);
-    if let (Presented::One(token), Some(operator)) = (in_head, &core.config.operator_token) {
-        if operator.matches(token) {
-            return Ok(Administrator::Operator);
-        }
+    if let (Presented::One(token), Some(operator)) = (in_head, &core.config.operator_token)
+        && operator.matches(token)
+    {
+        return Ok(Administrator::Operator);
     }
-    // A token that is no credential is refused before anything is counted.
-    let answer = core.validate(in_head, Requirement::Scope(required), 1, Endpoint::Admin).await;
-    match answer {
-        super::validate::Answer::Admitted(known, _) => Ok(Administrator::Key {
-            id: known.id,
-            name: known.name,
-            scope: known.scope,
-            owner: known.owner,
-        }),
-        denied => Err(Box::new(denied.into_response(core))),
+    let requirement = Requirement::Scope(required);
+    let answer = core.validate(in_head, requirement, 1, Endpoint::Admin).await;
+    if let Answer::Admitted(known, _) = answer {
+        let Known { id, name, scope, owner, .. } = known;
+        return Ok(Administrator::Key { id, name, scope, owner });
     }
+    Err(Box::new(answer.into_response(core)))
 }
 
 /// Authenticates a call that only the operator may make.

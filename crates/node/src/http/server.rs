@@ -197,10 +197,11 @@ impl AsyncWrite for Guarded {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         // Nothing but a refusal of hyper's own is written while a head is being read.
-        if self.phase.load(Ordering::Acquire) == HEAD && !self.refused {
-            if let Some(text) = reworded(buf) {
-                (self.refusal, self.refused) = (text, true);
-            }
+        if !self.refused
+            && self.phase.load(Ordering::Acquire) == HEAD
+            && let Some(text) = reworded(buf)
+        {
+            (self.refusal, self.refused) = (text, true);
         }
         if self.refused {
             while !self.refusal.is_empty() {
