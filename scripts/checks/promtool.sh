@@ -23,6 +23,22 @@ verdict() { # verdict NAME STATUS
   fi
 }
 
+# In these names `counter` is our word for one limit of one key, not the type of the metric.
+EXCUSED="^fluxgate_counter_(decisions_total|wait_seconds) metric name should not include type 'counter'$"
+
+lint() { # lint FILE: what promtool says, but for what is excused
+  local said status=0
+  said=$(promtool check metrics <"$1" 2>&1) || status=$?
+  # 3: it could read everything and has remarks.
+  if ((status != 0 && status != 3)); then
+    echo "$said"
+    return "$status"
+  fi
+  if grep -vE "$EXCUSED" <<<"$said" | grep .; then
+    return 1
+  fi
+}
+
 demo_start "$BIN" --nodes "$NODES" --port "$PORT"
 for ((node = 1; node <= NODES; node++)); do
   admin=$(demo_field "d['nodes'][$node - 1]['admin']")
@@ -30,7 +46,7 @@ for ((node = 1; node <= NODES; node++)); do
   text="$DEMO_DIR/metrics-$node.txt"
   curl -fsS --noproxy '*' --max-time 10 -o "$text" "$admin/metrics" || status=$?
   if ((status == 0)); then
-    promtool check metrics <"$text" || status=$?
+    lint "$text" || status=$?
   fi
   # promtool is content with nothing at all.
   if ((status == 0)) && ! grep -q '^fluxgate_build_info' "$text"; then
