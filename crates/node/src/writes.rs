@@ -78,7 +78,7 @@ impl Core {
             };
             match tried {
                 Ok(written) => break Ok(written),
-                Err(SubmitError::Busy) => break Err(WriteError::Busy),
+                Err(SubmitError::Busy | SubmitError::DiskFull) => break Err(WriteError::Busy),
                 Err(SubmitError::Unknown | SubmitError::Stopped) => worst = WriteError::Unknown,
                 Err(SubmitError::NotLeader) => {}
             }
@@ -141,7 +141,7 @@ impl Core {
                 waited_ms: written.waited_ms,
             },
             Ok(Err(SubmitError::NotLeader)) => ProposeReplyV1::NotLeader,
-            Ok(Err(SubmitError::Busy)) => ProposeReplyV1::Busy,
+            Ok(Err(SubmitError::Busy | SubmitError::DiskFull)) => ProposeReplyV1::Busy,
             Ok(Err(SubmitError::Unknown | SubmitError::Stopped)) | Err(_) => {
                 ProposeReplyV1::Unknown
             }

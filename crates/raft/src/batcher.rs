@@ -12,6 +12,7 @@ use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::cluster::{SubmitError, Submitted};
+use crate::disk::Disk;
 use crate::types::{Data, Raft};
 use crate::wire;
 
@@ -28,9 +29,13 @@ pub(crate) struct Batcher {
 
 impl Batcher {
     /// Starts the task that forms batches; it ends with the last handle. `now` stamps them.
-    pub(crate) fn start(raft: Raft, now: Arc<dyn Fn() -> ClusterMs + Send + Sync>) -> Self {
+    pub(crate) fn start(
+        raft: Raft,
+        disk: Disk,
+        now: Arc<dyn Fn() -> ClusterMs + Send + Sync>,
+    ) -> Self {
         let (queue, proposals) = mpsc::channel(caps::PROPOSALS_QUEUED_MAX);
-        tokio::spawn(run(raft, now, proposals));
+        tokio::spawn(run(raft, disk, now, proposals));
         Self { queue }
     }
 
@@ -47,6 +52,7 @@ impl Batcher {
 
 async fn run(
     raft: Raft,
+    disk: Disk,
     now: Arc<dyn Fn() -> ClusterMs + Send + Sync>,
     mut proposals: mpsc::Receiver<(Proposal, Answer)>,
 ) {
@@ -77,9 +83,9 @@ async fn run(
             answers.push(answer);
         }
         let batch = Arc::new(Batch { at: now(), proposals: batch });
-        let raft = raft.clone();
+        let (raft, room) = (raft.clone(), disk.has_room());
         tokio::spawn(async move {
-            let result = write(&raft, batch).await;
+            let result = if room { write(&raft, batch).await } else { Err(SubmitError::DiskFull) };
             drop(place);
             share(result, answers);
         });

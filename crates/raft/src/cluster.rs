@@ -20,6 +20,7 @@ use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 
 use crate::batcher::Batcher;
+use crate::disk::Disk;
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::network::Factory;
@@ -88,6 +89,9 @@ pub enum SubmitError {
     /// Not proposed: too much is queued.
     #[error("too many proposals are queued")]
     Busy,
+    /// Not proposed: this node's disk has no room.
+    #[error("the disk is full")]
+    DiskFull,
     /// It may or may not be committed.
     #[error("the outcome is unknown")]
     Unknown,
@@ -177,6 +181,7 @@ struct Inner {
     store: LogStore,
     snapshots: SnapshotStore,
     transport: Transport,
+    disk: Disk,
     incoming: tokio::sync::Mutex<Option<Incoming>>,
     last_append: Mutex<Option<std::time::Instant>>,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
@@ -242,7 +247,8 @@ impl Cluster {
         let (store, recovered) = LogStore::open(data, fluxgate_store::Options::default())?;
         store.set_observer(Arc::clone(&options.observer));
         let progress = Arc::new(Progress::default());
-        let machine = Machine::open(snapshots.clone(), Arc::clone(&progress))?;
+        let disk = Disk::new(data.path().to_path_buf());
+        let machine = Machine::open(snapshots.clone(), disk.clone(), Arc::clone(&progress))?;
         let (applied, purged) = (machine.applied(), recovered.purged.as_ref());
         let covered = purged.is_none_or(|(index, _)| applied.is_some_and(|id| id.index >= *index));
         if !covered {
@@ -261,7 +267,7 @@ impl Cluster {
         let factory = Factory(options.transport.clone());
         let started = runtime.block_on(async {
             let raft = Raft::new(options.me.0, config, factory, log, machine).await;
-            raft.map(|raft| (Batcher::start(raft.clone(), options.now), raft))
+            raft.map(|raft| (Batcher::start(raft.clone(), disk.clone(), options.now), raft))
         });
         let (batcher, raft) = started.map_err(|error| StartError::Damaged(error.to_string()))?;
         let inner = Inner {
@@ -273,6 +279,7 @@ impl Cluster {
             store,
             snapshots,
             transport: options.transport,
+            disk,
             incoming: tokio::sync::Mutex::new(None),
             last_append: Mutex::new(None),
             runtime: Mutex::new(Some(runtime)),

@@ -29,7 +29,8 @@ impl Drop for Guard {
 
 fn machine(dir: &std::path::Path) -> Machine {
     let snapshots = SnapshotStore::open_at(&dir.join("snap")).unwrap();
-    Machine::open(snapshots, Arc::new(Progress::default())).unwrap()
+    let disk = crate::disk::Disk::new(dir.to_path_buf());
+    Machine::open(snapshots, disk, Arc::new(Progress::default())).unwrap()
 }
 
 impl StoreBuilder<TypeConfig, Log, Machine, Guard> for OnDisk {

@@ -9,6 +9,7 @@ mod batcher;
 mod cluster;
 #[cfg(test)]
 mod conformance;
+mod disk;
 mod log;
 mod machine;
 mod network;

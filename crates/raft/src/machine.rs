@@ -13,6 +13,7 @@ use futures_util::{Stream, TryStreamExt as _};
 use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 
+use crate::disk::Disk;
 use crate::progress::Progress;
 use crate::snapshots::{self, SnapshotHandle};
 use crate::types::{Data, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
@@ -28,6 +29,7 @@ pub(crate) struct Machine {
     membership: StoredMembership,
     store: fluxgate_store::SnapshotStore,
     current: Current,
+    disk: Disk,
     progress: Arc<Progress>,
 }
 
@@ -35,6 +37,7 @@ impl Machine {
     /// Loads the newest snapshot, if there is one.
     pub(crate) fn open(
         store: fluxgate_store::SnapshotStore,
+        disk: Disk,
         progress: Arc<Progress>,
     ) -> Result<Self, io::Error> {
         let mut machine = Self {
@@ -43,6 +46,7 @@ impl Machine {
             membership: StoredMembership::default(),
             store,
             current: Current::default(),
+            disk,
             progress,
         };
         if let Some((file, reader)) = machine.store.newest_valid().map_err(io::Error::other)? {
@@ -102,6 +106,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
             }
         }
         Ok(())
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        // A snapshot that runs out of room would stop consensus; the log can wait.
+        if !force && !self.disk.has_room() {
+            return None;
+        }
+        Some(self.get_snapshot_builder().await)
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {

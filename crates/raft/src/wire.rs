@@ -85,6 +85,13 @@ pub(crate) struct AppendV1 {
     commit: Option<LogIdV1>,
 }
 
+impl AppendV1 {
+    /// Whether it is more than a heartbeat.
+    pub(crate) fn carries_entries(&self) -> bool {
+        !self.entries.is_empty()
+    }
+}
+
 /// The answer to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum AppendReplyV1 {

@@ -117,9 +117,10 @@ impl From<SubmitError> for MembershipError {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::NotLeader => Self::NotLeader,
-            SubmitError::Busy | SubmitError::Unknown | SubmitError::Stopped => {
-                Self::Refused(error.to_string())
-            }
+            SubmitError::Busy
+            | SubmitError::DiskFull
+            | SubmitError::Unknown
+            | SubmitError::Stopped => Self::Refused(error.to_string()),
         }
     }
 }

@@ -62,6 +62,10 @@ impl Cluster {
         match call {
             Call::Append => {
                 let rpc: AppendV1 = read(body)?;
+                if rpc.carries_entries() && !self.inner.disk.has_room() {
+                    // Refused before anything is written: the leader tries again later.
+                    return Err(HandleError::Failed("the disk is full".to_owned()));
+                }
                 *self.inner.last_append.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
                     Some(std::time::Instant::now());
                 let reply = raft.append_entries(rpc.into()).await.map_err(failed)?;
