@@ -16,7 +16,6 @@ mod transfer;
 mod usage;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
@@ -299,25 +298,7 @@ impl Default for KeyCounters {
     }
 }
 
-/// Hashes key ids, which are random already: not for what an attacker may choose.
-#[derive(Default)]
-pub struct KeyIdHasher(u64);
-
-impl Hasher for KeyIdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0u8; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = fluxgate_types::id::mix64(self.0 ^ u64::from_le_bytes(word));
-        }
-    }
-}
-
-type KeyMap = hashbrown::HashMap<KeyId, KeyCounters, BuildHasherDefault<KeyIdHasher>>;
+type KeyMap = crate::id_map::IdMap<KeyCounters>;
 
 /// The counters of some keys.
 #[derive(Debug, Default)]
@@ -344,13 +325,22 @@ impl Shard {
         self.keys.values().flat_map(|key| &key.limits).map(|limit| limit.cells.len()).sum()
     }
 
+    fn look_at(&self, counter: &CounterId) -> Option<&Cell> {
+        let limits = &self.keys.get(&counter.key)?.limits;
+        let limit = limits.iter().find(|limit| limit.tag == counter.limit)?;
+        limit.cells.iter().find(|cell| cell.window == counter.window)
+    }
+
     /// What this shard holds of one counter, if it is in memory: for observers and tests.
     #[must_use]
     pub fn held(&self, counter: &CounterId) -> Option<u64> {
-        let limits = &self.keys.get(&counter.key)?.limits;
-        let limit = limits.iter().find(|limit| limit.tag == counter.limit)?;
-        let cell = limit.cells.iter().find(|cell| cell.window == counter.window)?;
-        Some(u64::try_from(cell.holding()).unwrap_or(0))
+        self.look_at(counter).map(|cell| u64::try_from(cell.holding()).unwrap_or(0))
+    }
+
+    /// What this shard has from the present life of a node: for observers and tests.
+    #[must_use]
+    pub fn received(&self, counter: &CounterId, node: NodeId) -> u64 {
+        self.look_at(counter).map_or(0, |cell| cell.got_from(node))
     }
 
     /// Whether requests wait here, so that [`Shard::handle_timeout`] has work.

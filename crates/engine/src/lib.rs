@@ -16,6 +16,7 @@
 
 pub mod cluster_time;
 pub mod counters;
+pub mod id_map;
 pub mod lease;
 pub mod registry;
 pub mod share;

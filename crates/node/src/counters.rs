@@ -62,7 +62,7 @@ impl Counters {
     }
 
     fn shard(&self, key: &KeyId) -> &Mutex<Shard> {
-        &self.shards[usize::try_from(key.mix() >> 32).unwrap_or(0) % self.shards.len()]
+        &self.shards[usize::try_from(key.mix() >> 44).unwrap_or(0) % self.shards.len()]
     }
 
     fn locked<R>(shard: &Mutex<Shard>, step: impl FnOnce(&mut Shard) -> R) -> R {

@@ -45,7 +45,7 @@ impl fmt::Display for LogIndex {
 }
 
 /// The public id of a key: twelve random base62 characters. Not a secret.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyId([u8; KEY_ID_CHARS]);
 
@@ -100,6 +100,13 @@ pub const fn mix64(value: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+impl std::hash::Hash for KeyId {
+    /// One word, well mixed already: a table needs no hash of its own on top.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.mix());
+    }
 }
 
 impl fmt::Display for KeyId {

@@ -205,7 +205,10 @@ impl LimitCounter {
             if late || window > latest || beyond {
                 return None;
             }
-            self.cells.push(Cell::open(context, key, limits.created, spec, window)?);
+            let cell = Cell::open(context, key, limits.created, spec, window)?;
+            // One at a time: most keys have one open window, and a busy node has many keys.
+            self.cells.reserve_exact(1);
+            self.cells.push(cell);
             self.cells.len() - 1
         };
         let cell = &mut self.cells[at];
@@ -240,6 +243,7 @@ impl KeyCounters {
         let found = self.limits.iter().position(|limit| limit.tag == spec.tag);
         let found = found.unwrap_or_else(|| {
             let (tag, period_ms) = (spec.tag, spec.limit.period_ms);
+            self.limits.reserve_exact(1);
             self.limits.push(LimitCounter { tag, period_ms, ..LimitCounter::default() });
             self.limits.len() - 1
         });

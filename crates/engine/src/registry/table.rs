@@ -1,20 +1,20 @@
 //! Every key, by id, in shards that a snapshot can share without copying.
 //!
-//! Answers for: look-ups that hold a lock for one search of a small tree, changes by the one
+//! Answers for: look-ups that hold a lock for one look into a small table, changes by the one
 //! thread that applies, and a frozen view that costs one pointer a shard. Keys are never taken
 //! out: a revoked key stays readable.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use fluxgate_types::KeyId;
 
 use super::record::KeyEntry;
+use crate::id_map::IdMap;
 
 /// Shards of the table: a million keys are some 250 to a shard.
 const SHARDS: usize = 4_096;
 
-type Shard = Arc<BTreeMap<KeyId, Arc<KeyEntry>>>;
+type Shard = Arc<IdMap<Arc<KeyEntry>>>;
 
 /// The key table.
 #[derive(Debug)]
@@ -56,7 +56,8 @@ impl FrozenTable {
 }
 
 fn shard_of(id: &KeyId) -> usize {
-    usize::try_from(id.mix() % SHARDS as u64).unwrap_or(0)
+    // The low bits place a key within its shard.
+    usize::try_from((id.mix() >> 32) % SHARDS as u64).unwrap_or(0)
 }
 
 impl KeyTable {

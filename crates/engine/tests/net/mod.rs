@@ -263,18 +263,33 @@ impl Net {
             });
         }
         let spent = self.spent.get(&(tag, window)).copied().unwrap_or(0);
-        let flying = self.in_flight();
+        let flying = self.in_flight(&CounterId { key: self.key, limit: tag, window });
         spec.limit.tokens.saturating_sub(spent + left + flying)
     }
 
-    fn in_flight(&self) -> u64 {
-        // An upper bound: totals in replies under way, so the observer never calls a token burned
-        // that may still arrive.
-        let given = |packet: &Packet| match &packet.message {
-            Message::Replies(replies) => replies.iter().map(|r| r.given).sum(),
-            Message::Asks(_) | Message::Told(_) => 0,
+    /// Tokens of one counter that may still arrive: given by a living life to a living one, under
+    /// way in some message, and not received yet.
+    fn in_flight(&self, counter: &CounterId) -> u64 {
+        let mut totals: BTreeMap<(NodeId, NodeId), u64> = BTreeMap::new();
+        for packet in self.events.values() {
+            let Message::Replies(replies) = &packet.message else { continue };
+            let lives = |node: NodeId, boot| {
+                self.nodes
+                    .get(&node)
+                    .is_some_and(|n| n.alive && n.life.lives.of(node) == Some(boot))
+            };
+            if !lives(packet.to, packet.to_boot) || !lives(packet.from.node, packet.from.boot) {
+                continue;
+            }
+            for reply in replies.iter().filter(|reply| reply.counter == *counter) {
+                let total = totals.entry((packet.from.node, packet.to)).or_default();
+                *total = (*total).max(reply.given);
+            }
+        }
+        let missing = |((from, to), total): ((NodeId, NodeId), u64)| {
+            total.saturating_sub(self.nodes[&to].shard.received(counter, from))
         };
-        self.events.values().map(given).sum()
+        totals.into_iter().map(missing).sum()
     }
 
     pub(crate) fn request(&mut self, id: NodeId, cost: u64) {
