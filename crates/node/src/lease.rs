@@ -7,6 +7,7 @@ use fluxgate_engine::lease::{Former, Grant, Granter};
 use fluxgate_engine::registry::command::{Actor, Command, Outcome};
 use fluxgate_raft::{Call, Role};
 use fluxgate_types::{BootNs, NodeId};
+use tokio::sync::watch;
 
 use crate::clock::{boot_now, wall_ns};
 use crate::core::{Core, InOffice};
@@ -21,6 +22,8 @@ const RETRY: Duration = Duration::from_millis(50);
 /// Renews this node's lease for as long as it runs.
 pub(crate) async fn run_renewals(core: Arc<Core>) {
     let mut last_refusal = String::new();
+    // Listening BEFORE looking: a change in between must not be missed.
+    let mut news = core.cluster.news();
     loop {
         let leader = core.cluster.leader();
         let renewed = match leader {
@@ -42,19 +45,24 @@ pub(crate) async fn run_renewals(core: Arc<Core>) {
             }
             last_refusal = refusal;
         }
-        wait_for_news(&core, leader, pause).await;
+        wait_for_news(&core, &mut news, leader, pause).await;
     }
 }
 
 /// Waits for the next renewal, or for another leader.
-async fn wait_for_news(core: &Core, leader: Option<NodeId>, pause: Duration) {
+async fn wait_for_news(
+    core: &Core,
+    news: &mut watch::Receiver<()>,
+    leader: Option<NodeId>,
+    pause: Duration,
+) {
     let until = Instant::now() + pause;
     while core.cluster.leader() == leader {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return;
         }
-        core.cluster.changed(left).await;
+        tokio::time::timeout(left, news.changed()).await.ok();
     }
 }
 

@@ -34,6 +34,8 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 const FORM_RETRY: Duration = Duration::from_millis(200);
 /// How often slow figures are brought up to date.
 const REFRESH: Duration = Duration::from_secs(5);
+/// How often the members are looked at when nothing told of a change.
+const LOOK_FOR_PEERS: Duration = Duration::from_secs(2);
 /// Version of the file of holdings.
 const HOLDINGS_VERSION: u8 = 1;
 
@@ -307,6 +309,7 @@ async fn give_away(core: &Core) {
 /// Starts what is done for each peer, as peers come.
 async fn run_peers(core: Arc<Core>) {
     let mut known: BTreeMap<NodeId, JoinSet<()>> = BTreeMap::new();
+    let mut news = core.cluster.news();
     loop {
         let nodes = core.cluster.status().nodes;
         let configured = core.config.members.iter().map(|(id, address)| (*id, address.clone()));
@@ -341,7 +344,7 @@ async fn run_peers(core: Arc<Core>) {
             life.peers = peers.iter().map(|node| (*node, reachable(node))).collect();
             true
         });
-        core.cluster.changed(Duration::from_millis(500)).await;
+        tokio::time::timeout(LOOK_FOR_PEERS, news.changed()).await.ok();
     }
 }
 

@@ -177,6 +177,7 @@ struct Inner {
     raft: Raft,
     batcher: Batcher,
     progress: Arc<Progress>,
+    news: Arc<watch::Sender<()>>,
     shared: Arc<Shared>,
     store: LogStore,
     snapshots: SnapshotStore,
@@ -235,6 +236,27 @@ fn settings(options: &ClusterOptions) -> Result<Arc<Config>, StartError> {
     Ok(Arc::new(config))
 }
 
+/// Tells of the changes that somebody may wait for. openraft's own watch also tells of every entry.
+async fn tell_news(raft: Raft, news: Arc<watch::Sender<()>>) {
+    use openraft::async_runtime::watch::WatchReceiver as _;
+    let mut metrics = raft.metrics();
+    let mut before = None;
+    loop {
+        let now = {
+            let m = metrics.borrow_watched();
+            let members = *m.membership_config.log_id();
+            (m.state, m.current_term, m.current_leader, members, m.running_state.is_ok())
+        };
+        if before.as_ref() != Some(&now) {
+            before = Some(now);
+            news.send_replace(());
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 impl Cluster {
     /// Opens the log and the snapshots of a data directory and starts consensus. Blocks while the
     /// state is rebuilt.
@@ -265,8 +287,11 @@ impl Cluster {
             .enable_all()
             .build()?;
         let factory = Factory(options.transport.clone());
+        let news = Arc::new(watch::Sender::new(()));
         let started = runtime.block_on(async {
             let raft = Raft::new(options.me.0, config, factory, log, machine).await;
+            let raft =
+                raft.inspect(|raft| drop(tokio::spawn(tell_news(raft.clone(), Arc::clone(&news)))));
             raft.map(|raft| (Batcher::start(raft.clone(), disk.clone(), options.now), raft))
         });
         let (batcher, raft) = started.map_err(|error| StartError::Damaged(error.to_string()))?;
@@ -275,6 +300,7 @@ impl Cluster {
             raft,
             batcher,
             progress,
+            news,
             shared,
             store,
             snapshots,
@@ -403,11 +429,16 @@ impl Cluster {
             .map(NodeId)
     }
 
-    /// Waits until anything in [`Cluster::status`] changes, `at_most` so long.
+    /// Follows changes of the leader, the term, this node's role, the members, and whether
+    /// consensus runs. What changes after this call is seen.
+    #[must_use]
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.inner.news.subscribe()
+    }
+
+    /// Waits for such a change from now on, `at_most` so long.
     pub async fn changed(&self, at_most: Duration) {
-        let mut metrics = self.inner.raft.metrics();
-        let changed = openraft::async_runtime::watch::WatchReceiver::changed(&mut metrics);
-        tokio::time::timeout(at_most, changed).await.ok();
+        tokio::time::timeout(at_most, self.news().changed()).await.ok();
     }
 
     /// Stops consensus and closes the log. What was acknowledged is on the disk.

@@ -20,7 +20,7 @@ pub enum MembershipError {
 }
 
 /// How often a waiting hand-over looks again.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(100);
 
 impl Cluster {
     /// Whether this node knows of a cluster: it has a log, or a leader spoke to it.
@@ -92,10 +92,11 @@ impl Cluster {
         let trigger = self.inner.raft.trigger().transfer_leader(target.0).await;
         trigger.map_err(|error| MembershipError::Refused(error.to_string()))?;
         let taken = async {
+            let mut news = self.news();
             loop {
                 match self.leader() {
                     Some(leader) if leader != me => return leader,
-                    Some(_) | None => self.changed(LOOK).await,
+                    Some(_) | None => drop(tokio::time::timeout(LOOK, news.changed()).await),
                 }
             }
         };
