@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use fluxgate_api::paths;
 use fluxgate_engine::counters::{Context, KeyLimits, Life};
 use fluxgate_engine::lease::{Granter, Holder, LeaseTerms};
 use fluxgate_engine::registry::{Shared, View};
@@ -17,7 +18,7 @@ use tokio::sync::{Notify, watch};
 use crate::clock::{Clock, boot_now};
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::metrics::Metrics;
+use crate::metrics::{HotRoute, Metrics};
 
 /// The granter of one term of office.
 #[derive(Debug)]
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) transport: Transport,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) validate_route: HotRoute,
     pub(crate) counters: Counters,
     pub(crate) holder: Mutex<Holder>,
     pub(crate) office: Mutex<Option<InOffice>>,
@@ -80,6 +82,7 @@ impl Core {
             shared: parts.cluster.shared(),
             cluster: parts.cluster,
             transport: parts.transport,
+            validate_route: parts.metrics.hot_route(paths::VALIDATE, "POST"),
             metrics: parts.metrics,
             counters: Counters::new(&config),
             holder: Mutex::default(),

@@ -124,6 +124,18 @@ pub(crate) struct Metrics {
     http_seconds: HistogramVec,
 }
 
+/// The statuses of a hot route.
+const HOT_STATUSES: [u16; 6] = [200, 400, 401, 403, 429, 503];
+
+/// Kept series of a route that is hot.
+#[derive(Debug)]
+pub(crate) struct HotRoute {
+    route: &'static str,
+    method: &'static str,
+    counters: [IntCounter; HOT_STATUSES.len()],
+    seconds: Histogram,
+}
+
 struct Builder {
     registry: Registry,
 }
@@ -346,23 +358,34 @@ impl Metrics {
         self.peer_seconds.with_label_values(&[call.as_str()]).observe(took.as_secs_f64());
     }
 
+    /// A request on a hot route ended: the series are kept, not looked up.
+    pub(crate) fn served_hot(&self, route: &HotRoute, status: u16, took: Duration) {
+        let at = HOT_STATUSES.iter().position(|s| *s == status);
+        match at {
+            Some(at) => route.counters[at].inc(),
+            None => self.http_counter(route.route, route.method, status).inc(),
+        }
+        route.seconds.observe(took.as_secs_f64());
+    }
+
+    /// Keeps the series of a hot route.
+    pub(crate) fn hot_route(&self, route: &'static str, method: &'static str) -> HotRoute {
+        let counters = HOT_STATUSES.map(|status| self.http_counter(route, method, status));
+        HotRoute { route, method, counters, seconds: self.http_seconds.with_label_values(&[route]) }
+    }
+
     /// One HTTP request ended. `route` is a template, never a path.
     pub(crate) fn served(&self, route: &str, method: &str, status: u16, took: Duration) {
         self.http_counter(route, method, status).inc();
-        self.http_histogram(route).observe(took.as_secs_f64());
+        self.http_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
     }
 
-    /// A kept handle, for a route that is hot.
-    pub(crate) fn http_counter(&self, route: &str, method: &str, status: u16) -> IntCounter {
+    fn http_counter(&self, route: &str, method: &str, status: u16) -> IntCounter {
         let method = match method {
             "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
             _ => "other",
         };
         self.http_requests.with_label_values(&[route, method, &status.to_string()])
-    }
-
-    pub(crate) fn http_histogram(&self, route: &str) -> Histogram {
-        self.http_seconds.with_label_values(&[route])
     }
 
     /// The text that Prometheus reads.

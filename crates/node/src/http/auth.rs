@@ -9,7 +9,7 @@ use fluxgate_engine::registry::record::KeyRecord;
 use fluxgate_types::{KeyId, Scope};
 
 use super::respond;
-use super::validate::{Answer, Known, Presented, Requirement, presented};
+use super::validate::{Answer, Presented, Requirement, presented};
 use crate::core::Core;
 use crate::metrics::Endpoint;
 
@@ -72,8 +72,13 @@ pub(crate) async fn authenticate(
     let requirement = Requirement::Scope(required);
     let answer = core.validate(in_head, requirement, 1, Endpoint::Admin).await;
     if let Answer::Admitted(known, _) = answer {
-        let Known { id, name, scope, owner, .. } = known;
-        return Ok(Administrator::Key { id, name, scope, owner });
+        let record = known.record();
+        return Ok(Administrator::Key {
+            id: record.id,
+            name: record.name.clone(),
+            scope: record.scope,
+            owner: record.owner.clone(),
+        });
     }
     Err(Box::new(answer.into_response(core)))
 }

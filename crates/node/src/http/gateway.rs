@@ -53,7 +53,8 @@ async fn validate(State(core): State<Arc<Core>>, request: Request<Body>) -> Resp
     let span = crate::telemetry::server_span("POST /v1/validate", &parts.headers);
     let work = validate_request(&core, &parts.headers, body);
     let response = tracing::Instrument::instrument(work, span).await;
-    core.metrics.served(paths::VALIDATE, "POST", response.status().as_u16(), begun.elapsed());
+    let status = response.status().as_u16();
+    core.metrics.served_hot(&core.validate_route, status, begun.elapsed());
     response
 }
 

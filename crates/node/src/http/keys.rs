@@ -1,21 +1,21 @@
 //! The life of a key: create, read, update, rotate, revoke.
 
-use std::collections::BTreeMap;
+mod fields;
+
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_api::keys::{
     CreateKey, CreatedKey, KeyRecord, KeyStatus, LimitSpec, RotateKey, UpdateKey, WriteAnswer,
 };
-use fluxgate_api::paths::header as names;
 use fluxgate_api::text::{Shown, Text};
 use fluxgate_engine::registry::command::{Actor, Command, KeyChange, NewKey, Outcome, Refusal};
 use fluxgate_engine::registry::record::{self, KeyEntry, Status};
-use fluxgate_types::{ClusterMs, KeyId, Limit, Scope, caps, credential};
+use fluxgate_types::{KeyId, Scope, caps, credential};
 
 use super::admin::origin;
 use super::auth::{Administrator, authenticate};
@@ -23,113 +23,14 @@ use super::body::{parse, parse_optional, read_body};
 use super::respond;
 use crate::core::Core;
 use crate::writes::{WriteError, Written, proposal};
+use fields::{
+    bad, future, idempotency_key, if_match, limits, may_own, metadata, not_found, random, text,
+};
 
 /// Random bytes for a secret: enough that drawing without bias never runs out.
 const SECRET_RANDOM_BYTES: usize = 128;
 
 type Refused = Box<Response<Body>>;
-
-fn bad(message: impl Into<String>) -> Refused {
-    Box::new(respond::refuse(ErrorCode::InvalidRequest, message))
-}
-
-fn not_found() -> Refused {
-    Box::new(respond::refuse(ErrorCode::NotFound, "no such key"))
-}
-
-/// A text of 1 to `chars_max` characters without control characters.
-fn text(field: &str, value: &str, chars_max: usize) -> Result<Box<str>, Refused> {
-    let count = value.chars().count();
-    let printable = !value.chars().any(char::is_control);
-    if count == 0 || count > chars_max || !printable || value.trim().is_empty() {
-        return Err(bad(format!("{field}: must be 1 to {chars_max} printable characters")));
-    }
-    Ok(value.into())
-}
-
-fn limits(specs: Vec<LimitSpec>) -> Result<Vec<Limit>, Refused> {
-    let convert = |spec: LimitSpec| Limit {
-        name: spec.name.into(),
-        tokens: spec.tokens,
-        period_ms: spec.period.ms,
-    };
-    let limits: Vec<Limit> = specs.into_iter().map(convert).collect();
-    Limit::check_all(&limits).map_err(|error| bad(format!("limits: {error}")))?;
-    Ok(limits)
-}
-
-type Pairs = Vec<(Box<str>, Box<str>)>;
-
-fn metadata(pairs: &BTreeMap<String, String>) -> Result<Pairs, Refused> {
-    let fits = |text: &str, most: usize| {
-        text.chars().count() <= most && !text.chars().any(char::is_control)
-    };
-    let sound = pairs.iter().all(|(name, value)| {
-        !name.is_empty()
-            && fits(name, caps::METADATA_NAME_CHARS_MAX)
-            && fits(value, caps::METADATA_VALUE_CHARS_MAX)
-    });
-    if pairs.len() > caps::METADATA_ENTRIES_MAX || !sound {
-        return Err(bad(format!(
-            "metadata: at most {} entries, names of 1 to {} and values of up to {} printable characters",
-            caps::METADATA_ENTRIES_MAX,
-            caps::METADATA_NAME_CHARS_MAX,
-            caps::METADATA_VALUE_CHARS_MAX
-        )));
-    }
-    Ok(pairs.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect())
-}
-
-fn future(core: &Core, at: ClusterMs) -> Result<ClusterMs, Refused> {
-    if at > core.now() { Ok(at) } else { Err(bad("expires_at: must be in the future")) }
-}
-
-fn idempotency_key(
-    headers: &HeaderMap,
-    who: &Administrator,
-    action: &str,
-) -> Result<Option<Box<str>>, Refused> {
-    let Some(value) = headers.get(names::IDEMPOTENCY_KEY) else { return Ok(None) };
-    let key = value.to_str().map_err(|_| bad("Idempotency-Key: must be visible ASCII"))?;
-    if key.is_empty() || key.len() > caps::IDEMPOTENCY_KEY_CHARS_MAX {
-        let most = caps::IDEMPOTENCY_KEY_CHARS_MAX;
-        return Err(bad(format!("Idempotency-Key: must have 1 to {most} characters")));
-    }
-    // One administrator's keys say nothing to another.
-    let who = match who.actor() {
-        Actor::Operator | Actor::System => "operator".to_owned(),
-        Actor::Key(id) => id.to_string(),
-    };
-    Ok(Some(format!("{action}/{who}/{key}").into()))
-}
-
-/// The revision of `If-Match`, if there is one.
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let revision =
-        value.to_str().ok().map(|text| text.trim().trim_matches('"')).and_then(|t| t.parse().ok());
-    revision.map(Some).ok_or_else(|| bad("If-Match: must be a record's revision, such as \"3\""))
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Refused> {
-    let mut bytes = [0u8; N];
-    getrandom::fill(&mut bytes).map_err(|_| {
-        Box::new(respond::refuse(
-            ErrorCode::Unavailable,
-            "the operating system gives no randomness",
-        ))
-    })?;
-    Ok(bytes)
-}
-
-/// Whether an admin key may give this owner to a key.
-fn may_own(who: &Administrator, owner: Option<&str>) -> Result<(), Refused> {
-    if who.manages_owner(owner) {
-        return Ok(());
-    }
-    let message = "An admin key manages the keys of its own owner only";
-    Err(Box::new(respond::refuse(ErrorCode::InsufficientScope, message)))
-}
 
 /// `POST /v1/keys`.
 pub(crate) async fn create(

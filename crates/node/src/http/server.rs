@@ -128,6 +128,8 @@ struct Guarded {
     deadline: Pin<Box<Sleep>>,
     // What the deadline was set for.
     armed: u8,
+    // When the last request began to arrive.
+    active: Instant,
     // The rest of a refusal that is being written in place of hyper's.
     refusal: Vec<u8>,
     refused: bool,
@@ -136,15 +138,39 @@ struct Guarded {
 impl Guarded {
     fn new(stream: TcpStream, phase: Arc<AtomicU8>) -> Self {
         let deadline = Box::pin(tokio::time::sleep(IDLE_TIMEOUT));
-        Self { stream, phase, deadline, armed: IDLE, refusal: Vec::new(), refused: false }
+        Self {
+            stream,
+            phase,
+            deadline,
+            armed: IDLE,
+            active: Instant::now(),
+            refusal: Vec::new(),
+            refused: false,
+        }
     }
 
-    fn arm(&mut self, phase: u8) {
+    /// How long the connection may stay in a phase.
+    fn span(phase: u8) -> Duration {
+        if phase == HEAD { HEAD_TIMEOUT } else { IDLE_TIMEOUT }
+    }
+
+    /// Whether the connection has been in this phase for too long. Setting a timer costs more than
+    /// a whole look-up, so a busy connection sets none: one that fires early is set again.
+    fn is_late(&mut self, phase: u8, cx: &mut Context<'_>) -> bool {
         if self.armed != phase {
             self.armed = phase;
-            let span = if phase == HEAD { HEAD_TIMEOUT } else { IDLE_TIMEOUT };
-            self.deadline.as_mut().reset(Instant::now() + span);
+            if phase == HEAD {
+                self.deadline.as_mut().reset(self.active + HEAD_TIMEOUT);
+            }
         }
+        while self.deadline.as_mut().poll(cx).is_ready() {
+            let end = self.active + Self::span(phase);
+            if end <= Instant::now() {
+                return true;
+            }
+            self.deadline.as_mut().reset(end);
+        }
+        false
     }
 }
 
@@ -160,13 +186,12 @@ impl AsyncRead for Guarded {
         if read.is_ready() {
             if phase == IDLE && buf.filled().len() > before {
                 self.phase.store(HEAD, Ordering::Release);
-                self.arm(HEAD);
+                self.active = Instant::now();
             }
             return read;
         }
-        self.arm(phase);
         // A body has its own deadline, in the handler that reads it.
-        if phase != SERVING && self.deadline.as_mut().poll(cx).is_ready() {
+        if phase != SERVING && self.is_late(phase, cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         Poll::Pending

@@ -3,42 +3,37 @@
 //! Order of checks: lease, shape and checksum, look-up, status, scope, limits. Only an admission
 //! spends. One 401 for all that is wrong with a credential, so that nobody learns which.
 
+mod headers;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, Response, StatusCode, header};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_api::paths::header as names;
 use fluxgate_api::text::Text;
 use fluxgate_api::validate::ValidateAnswer;
 use fluxgate_engine::counters::{Decision, KeyLimits, Verdict};
-use fluxgate_engine::registry::record::Status;
-use fluxgate_types::{ClusterMs, Credential, KeyId, Limit, Scope};
+use fluxgate_engine::registry::record::{KeyEntry, KeyRecord, LimitSpec, Status};
+use fluxgate_types::{ClusterMs, Credential, Limit, Scope};
 
 use super::respond;
 use crate::clock::boot_now;
 use crate::core::Core;
 use crate::metrics::{Endpoint, Verdict as Counted};
 
-const LIMIT: HeaderName = HeaderName::from_static(names::X_RATELIMIT_LIMIT);
-const REMAINING: HeaderName = HeaderName::from_static(names::X_RATELIMIT_REMAINING);
-const RESET: HeaderName = HeaderName::from_static(names::X_RATELIMIT_RESET);
-const KEY_ID: HeaderName = HeaderName::from_static(names::X_AUTH_KEY_ID);
-const KEY_NAME: HeaderName = HeaderName::from_static(names::X_AUTH_KEY_NAME);
-const OWNER: HeaderName = HeaderName::from_static(names::X_AUTH_OWNER);
-const SCOPE: HeaderName = HeaderName::from_static(names::X_AUTH_SCOPE);
-const RATELIMIT: HeaderName = HeaderName::from_static(names::RATELIMIT);
-const RATELIMIT_POLICY: HeaderName = HeaderName::from_static(names::RATELIMIT_POLICY);
-
 /// What is known of a key once its credential fits.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
-    pub(crate) id: KeyId,
-    pub(crate) name: Box<str>,
-    pub(crate) owner: Option<Box<str>>,
-    pub(crate) scope: Scope,
+    pub(crate) entry: Arc<KeyEntry>,
     limits: KeyLimits,
+}
+
+impl Known {
+    pub(crate) fn record(&self) -> &KeyRecord {
+        &self.entry.record
+    }
 }
 
 /// Figures for the headers.
@@ -49,7 +44,7 @@ pub(crate) struct Quota {
     pub(crate) reset_s: u64,
     // Seconds until then, rounded up, at least 1.
     wait_s: u64,
-    policy: Arc<[fluxgate_engine::registry::record::LimitSpec]>,
+    policy: Arc<[LimitSpec]>,
     limit_at: usize,
 }
 
@@ -172,20 +167,20 @@ impl Core {
             Presented::One(text) => text,
         };
         let Some(known) = self.look_up(text, now) else { return unauthenticated(true) };
-        if !requirement.allows(known.scope) {
-            let decision = self.decide(&known.id, &known.limits, 0).await;
+        if !requirement.allows(known.record().scope) {
+            let decision = self.decide(&known.record().id, &known.limits, 0).await;
             let quota = quota(&known, &decision, now);
             return Answer::OutOfScope { known, required: requirement.scope(), quota };
         }
         if let Some(message) = over_every_limit(&known, cost) {
             return Answer::Invalid(message);
         }
-        let decision = self.decide(&known.id, &known.limits, cost).await;
+        let decision = self.decide(&known.record().id, &known.limits, cost).await;
         let quota = quota(&known, &decision, self.now().max(now));
         match decision.verdict {
             Verdict::Admitted => {
                 if cost > 0 {
-                    self.shared.table.with(&known.id, |entry| entry.touch(now));
+                    known.entry.touch(now);
                 }
                 Answer::Admitted(known, quota)
             }
@@ -201,15 +196,12 @@ impl Core {
     pub(crate) fn look_up(&self, text: &[u8], now: ClusterMs) -> Option<Known> {
         let credential = Credential::parse(text).ok()?;
         let view = self.shared.view();
-        let open = |entry: &Arc<fluxgate_engine::registry::record::KeyEntry>| {
+        let open = |entry: &Arc<KeyEntry>| {
             let record = &entry.record;
             let valid =
                 record.opens(&credential.digest, now) && record.status(now) == Status::Active;
             valid.then(|| Known {
-                id: record.id,
-                name: record.name.clone(),
-                owner: record.owner.clone(),
-                scope: record.scope,
+                entry: Arc::clone(entry),
                 limits: KeyLimits {
                     created: record.created_index,
                     limits: Arc::clone(record.limits(&view.defaults)),
@@ -287,12 +279,13 @@ impl Answer {
     /// The body of an admission.
     pub(crate) fn admission(&self) -> Option<ValidateAnswer> {
         let Self::Admitted(known, quota) = self else { return None };
+        let record = known.record();
         Some(ValidateAnswer {
             valid: true,
-            key_id: Text(known.id),
-            name: known.name.to_string(),
-            owner: known.owner.as_ref().map(ToString::to_string),
-            scope: known.scope,
+            key_id: Text(record.id),
+            name: record.name.to_string(),
+            owner: record.owner.as_ref().map(ToString::to_string),
+            scope: record.scope,
             limit: quota.limit,
             remaining: quota.remaining,
             reset: quota.reset_s,
@@ -306,43 +299,6 @@ impl Answer {
             | Self::Limited { known, quota, .. } => (Some(known), Some(quota)),
             Self::Unauthenticated { quota, .. } => (None, Some(quota)),
             Self::Invalid(_) | Self::Unavailable(_) => (None, None),
-        }
-    }
-
-    /// Adds the headers that go with the verdict.
-    pub(crate) fn add_headers(&self, core: &Core, response: &mut Response<Body>) {
-        let (known, quota) = self.parts();
-        if let Some(quota) = quota {
-            respond::set(response, LIMIT, quota.limit);
-            respond::set(response, REMAINING, quota.remaining);
-            respond::set(response, RESET, quota.reset_s);
-            if core.config.ratelimit_draft_headers {
-                add_draft(quota, response);
-            }
-        }
-        if let Some(known) = known {
-            add_key(known, response);
-        }
-        let challenge = match self {
-            Self::Unauthenticated { presented: true, .. } => {
-                Some("Bearer error=\"invalid_token\"".to_owned())
-            }
-            Self::Unauthenticated { presented: false, .. } => Some("Bearer".to_owned()),
-            Self::OutOfScope { required: Some(scope), .. } => {
-                Some(format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""))
-            }
-            Self::OutOfScope { required: None, .. } => {
-                Some("Bearer error=\"insufficient_scope\"".to_owned())
-            }
-            Self::Admitted(..) | Self::Limited { .. } | Self::Invalid(_) | Self::Unavailable(_) => {
-                None
-            }
-        };
-        if let Some(challenge) = challenge.and_then(|text| HeaderValue::try_from(text).ok()) {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        }
-        if let Self::Limited { quota, .. } = self {
-            respond::set(response, header::RETRY_AFTER, quota.wait_s);
         }
     }
 
@@ -361,63 +317,10 @@ impl Answer {
     }
 }
 
-fn add_key(known: &Known, response: &mut Response<Body>) {
-    let headers = response.headers_mut();
-    let mut set = |name: HeaderName, text: &str| {
-        if let Ok(value) = HeaderValue::from_str(text) {
-            headers.insert(name, value);
-        }
-    };
-    set(KEY_ID, &known.id.to_string());
-    set(KEY_NAME, &percent_encoded(&known.name));
-    if let Some(owner) = &known.owner {
-        set(OWNER, &percent_encoded(owner));
-    }
-    set(SCOPE, known.scope.as_str());
-}
-
-/// `RateLimit` and `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers-10.
-fn add_draft(quota: &Quota, response: &mut Response<Body>) {
-    let policy: Vec<String> = quota
-        .policy
-        .iter()
-        .map(|spec| {
-            format!(
-                "\"{}\";q={};w={}",
-                spec.limit.name,
-                spec.limit.tokens,
-                spec.limit.period_ms / 1_000
-            )
-        })
-        .collect();
-    let deciding = quota.policy.get(quota.limit_at);
-    let state = deciding
-        .map(|spec| format!("\"{}\";r={};t={}", spec.limit.name, quota.remaining, quota.wait_s));
-    let pairs = [(RATELIMIT_POLICY, Some(policy.join(", "))), (RATELIMIT, state)];
-    for (name, text) in pairs {
-        if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
-            response.headers_mut().insert(name, value);
-        }
-    }
-}
-
-/// Percent-encodes all but the unreserved characters of RFC 3986.
-fn percent_encoded(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            write!(out, "%{byte:02X}").ok();
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn head(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -453,11 +356,5 @@ mod tests {
         ] {
             assert!(matches!(presented(&head(pairs)), Presented::Wrong), "{pairs:?}");
         }
-    }
-
-    #[test]
-    fn names_are_percent_encoded() {
-        assert_eq!(percent_encoded("Production Sync"), "Production%20Sync");
-        assert_eq!(percent_encoded("ä\r\n\"~"), "%C3%A4%0D%0A%22~");
     }
 }

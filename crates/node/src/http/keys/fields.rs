@@ -1,0 +1,117 @@
+//! What a field of a key may hold. Every refusal names the field.
+
+use std::collections::BTreeMap;
+
+use axum::http::{HeaderMap, header};
+use fluxgate_api::error::ErrorCode;
+use fluxgate_api::keys::LimitSpec;
+use fluxgate_api::paths::header as names;
+use fluxgate_engine::registry::command::Actor;
+use fluxgate_types::{ClusterMs, Limit, caps};
+
+use super::Refused;
+use crate::core::Core;
+use crate::http::auth::Administrator;
+use crate::http::respond;
+
+pub(super) fn bad(message: impl Into<String>) -> Refused {
+    Box::new(respond::refuse(ErrorCode::InvalidRequest, message))
+}
+
+pub(super) fn not_found() -> Refused {
+    Box::new(respond::refuse(ErrorCode::NotFound, "no such key"))
+}
+
+/// A text of 1 to `chars_max` characters without control characters.
+pub(super) fn text(field: &str, value: &str, chars_max: usize) -> Result<Box<str>, Refused> {
+    let count = value.chars().count();
+    let printable = !value.chars().any(char::is_control);
+    if count == 0 || count > chars_max || !printable || value.trim().is_empty() {
+        return Err(bad(format!("{field}: must be 1 to {chars_max} printable characters")));
+    }
+    Ok(value.into())
+}
+
+pub(super) fn limits(specs: Vec<LimitSpec>) -> Result<Vec<Limit>, Refused> {
+    let convert = |spec: LimitSpec| Limit {
+        name: spec.name.into(),
+        tokens: spec.tokens,
+        period_ms: spec.period.ms,
+    };
+    let limits: Vec<Limit> = specs.into_iter().map(convert).collect();
+    Limit::check_all(&limits).map_err(|error| bad(format!("limits: {error}")))?;
+    Ok(limits)
+}
+
+pub(super) type Pairs = Vec<(Box<str>, Box<str>)>;
+
+pub(super) fn metadata(pairs: &BTreeMap<String, String>) -> Result<Pairs, Refused> {
+    let fits = |text: &str, most: usize| {
+        text.chars().count() <= most && !text.chars().any(char::is_control)
+    };
+    let sound = pairs.iter().all(|(name, value)| {
+        !name.is_empty()
+            && fits(name, caps::METADATA_NAME_CHARS_MAX)
+            && fits(value, caps::METADATA_VALUE_CHARS_MAX)
+    });
+    if pairs.len() > caps::METADATA_ENTRIES_MAX || !sound {
+        return Err(bad(format!(
+            "metadata: at most {} entries, names of 1 to {} and values of up to {} printable characters",
+            caps::METADATA_ENTRIES_MAX,
+            caps::METADATA_NAME_CHARS_MAX,
+            caps::METADATA_VALUE_CHARS_MAX
+        )));
+    }
+    Ok(pairs.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect())
+}
+
+pub(super) fn future(core: &Core, at: ClusterMs) -> Result<ClusterMs, Refused> {
+    if at > core.now() { Ok(at) } else { Err(bad("expires_at: must be in the future")) }
+}
+
+pub(super) fn idempotency_key(
+    headers: &HeaderMap,
+    who: &Administrator,
+    action: &str,
+) -> Result<Option<Box<str>>, Refused> {
+    let Some(value) = headers.get(names::IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = value.to_str().map_err(|_| bad("Idempotency-Key: must be visible ASCII"))?;
+    if key.is_empty() || key.len() > caps::IDEMPOTENCY_KEY_CHARS_MAX {
+        let most = caps::IDEMPOTENCY_KEY_CHARS_MAX;
+        return Err(bad(format!("Idempotency-Key: must have 1 to {most} characters")));
+    }
+    // One administrator's keys say nothing to another.
+    let who = match who.actor() {
+        Actor::Operator | Actor::System => "operator".to_owned(),
+        Actor::Key(id) => id.to_string(),
+    };
+    Ok(Some(format!("{action}/{who}/{key}").into()))
+}
+
+/// The revision of `If-Match`, if there is one.
+pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let revision =
+        value.to_str().ok().map(|text| text.trim().trim_matches('"')).and_then(|t| t.parse().ok());
+    revision.map(Some).ok_or_else(|| bad("If-Match: must be a record's revision, such as \"3\""))
+}
+
+pub(super) fn random<const N: usize>() -> Result<[u8; N], Refused> {
+    let mut bytes = [0u8; N];
+    getrandom::fill(&mut bytes).map_err(|_| {
+        Box::new(respond::refuse(
+            ErrorCode::Unavailable,
+            "the operating system gives no randomness",
+        ))
+    })?;
+    Ok(bytes)
+}
+
+/// Whether an admin key may give this owner to a key.
+pub(super) fn may_own(who: &Administrator, owner: Option<&str>) -> Result<(), Refused> {
+    if who.manages_owner(owner) {
+        return Ok(());
+    }
+    let message = "An admin key manages the keys of its own owner only";
+    Err(Box::new(respond::refuse(ErrorCode::InsufficientScope, message)))
+}
