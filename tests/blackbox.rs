@@ -1,0 +1,24 @@
+//! The black box: real `fluxgate serve` processes, real sockets and disks, judged by what a
+//! client sees and by nothing else.
+//!
+//! Answers for: that the contract of HTTP, the exactness of limits, the promises about writes
+//! and what each fault costs hold for the binary as it is built. One binary, so that the server
+//! and the harness are linked once; each test starts its own cluster and ends its own processes.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test may stop where it fails, and says why on standard error"
+)]
+
+mod authorize;
+mod cli;
+mod cluster_exact;
+mod cluster_faults;
+mod cluster_members;
+mod cluster_restarts;
+mod cluster_writes;
+mod contract;
+mod keys;
+mod malformed;
+mod refusals;
+mod support;

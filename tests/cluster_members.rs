@@ -1,0 +1,126 @@
+//! Nodes come, nodes go and leadership moves, by the commands that an operator types.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::cluster::Cluster;
+use crate::support::command::run;
+use crate::support::exact::{assert_exact, assert_never_above, windows};
+use crate::support::load::Burst;
+use crate::support::wait::roomy_period_s;
+use crate::support::{Key, wait_until};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn share_nodes(view: &Value, map: &str) -> Vec<u64> {
+    let nodes = view[map]["nodes"].as_array();
+    let nodes = nodes.into_iter().flatten();
+    nodes.map(|node| node["node"].as_u64().unwrap()).collect()
+}
+
+/// Whether the map that counts is this one, on every started node.
+fn counts(cluster: &Cluster, expected: &[u64]) -> bool {
+    cluster.started().into_iter().all(|id| {
+        cluster.view(id).is_some_and(|view| {
+            view["pending_share_map"].is_null() && share_nodes(&view, "share_map") == expected
+        })
+    })
+}
+
+/// Sends twice the limit over these nodes at once.
+fn flood(
+    cluster: &Cluster,
+    key: &Key,
+    ids: &[u64],
+    demand: usize,
+) -> crate::support::exact::Windows {
+    let requests: Vec<_> =
+        (0..demand).map(|at| (cluster.gateway(ids[at % ids.len()]), key.validate())).collect();
+    let answers = Burst::default().send(&requests);
+    windows(answers.iter().map(|answer| (answer, 1)))
+}
+
+#[test]
+fn a_fourth_node_joins_answers_and_leaves() {
+    let mut cluster = Cluster::start(3);
+    let old = cluster.write_key();
+    let id = cluster.plan_extra();
+    cluster.node_mut(id).spawn();
+    let peer = cluster.node(id).at.peer.to_string();
+    let (added, _) = run(&mut cluster.cli(2, &["cluster", "add-node", "4", "--peer", &peer]), 0);
+    assert!(added.starts_with("nodes 1, 2, 3, 4; leader: node "), "{added}");
+    cluster.wait_ready();
+    cluster.ask(4, &old.validate()).expect(200);
+    let new = cluster.create(4, &serde_json::json!({"name": "by four", "scope": "read"}));
+    for id in 1..=4 {
+        cluster.ask(id, &new.validate()).expect(200);
+    }
+    wait_until("all four have a share", SOON, || counts(&cluster, &[1, 2, 3, 4]));
+    let key = cluster.limited_key(100, roomy_period_s(60));
+    assert_exact(&flood(&cluster, &key, &[1, 2, 3, 4], 300));
+    cluster.assert_none_degraded();
+
+    let (removed, _) = run(&mut cluster.cli(1, &["cluster", "remove-node", "4"]), 0);
+    assert!(removed.starts_with("nodes 1, 2, 3; leader: node "), "{removed}");
+    wait_until("the node that left answers nothing", SOON, || {
+        cluster.node(4).ready().map_or(true, |answer| answer.status == 503)
+    });
+    let key = cluster.limited_key(100, roomy_period_s(60));
+    assert_never_above(&flood(&cluster, &key, &[1, 2, 3], 300));
+    cluster.node_mut(4).terminate();
+    cluster.node_mut(4).wait_exit();
+    wait_until("three share again", SOON, || counts(&cluster, &[1, 2, 3]));
+    let (again, said) = run(&mut cluster.cli(1, &["cluster", "remove-node", "4"]), 1);
+    assert!(again.is_empty() && said.contains("not_found"), "{said}");
+}
+
+#[test]
+fn the_leader_can_be_removed_and_its_place_taken() {
+    let mut cluster = Cluster::start(3);
+    let key = cluster.write_key();
+    let leader = cluster.leader();
+    let rest = cluster.others(leader);
+    run(&mut cluster.cli(rest[0], &["cluster", "remove-node", &leader.to_string()]), 0);
+    let next = cluster.leader_among(&rest);
+    assert_ne!(next, leader);
+    cluster.node_mut(leader).terminate();
+    cluster.node_mut(leader).wait_exit();
+    cluster.wait_write(rest[1], SOON);
+    for &id in &rest {
+        cluster.ask(id, &key.validate()).expect(200);
+    }
+}
+
+#[test]
+fn leadership_moves_to_the_node_that_is_named() {
+    let cluster = Cluster::start(3);
+    for _ in 0..3 {
+        let leader = cluster.leader();
+        let next = cluster.others(leader)[0];
+        let words = ["cluster", "hand-over", "--to", &next.to_string()];
+        let (moved, _) = run(&mut cluster.cli(leader, &words), 0);
+        assert_eq!(moved, format!("nodes 1, 2, 3; leader: node {next}\n"));
+        assert_eq!(cluster.leader(), next);
+        cluster.create(leader, &serde_json::json!({"name": "after", "scope": "read"}));
+    }
+    let leader = cluster.leader();
+    run(&mut cluster.cli(leader, &["cluster", "hand-over"]), 0);
+    wait_until("another node leads", SOON, || cluster.leader() != leader);
+    run(&mut cluster.cli(1, &["cluster", "hand-over", "--to", "9"]), 1);
+}
+
+#[test]
+fn a_dead_node_loses_its_share_and_gets_it_back() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let dead = cluster.others(leader)[0];
+    let rest = cluster.others(dead);
+    cluster.node_mut(dead).kill();
+    wait_until("the share map goes on without it", SOON, || counts(&cluster, &rest));
+    let key = cluster.limited_key(100, 1);
+    // A window of one second begins at once, so this one is opened under the new map.
+    assert_never_above(&flood(&cluster, &key, &rest, 300));
+    cluster.restart(dead);
+    wait_until("the share map has it again", SOON, || counts(&cluster, &[1, 2, 3]));
+}

@@ -1,0 +1,592 @@
+//! The admin listener: the life of a key, who may manage which, and what the record says.
+
+use serde_json::{Value, json};
+
+use crate::contract::humantime_of;
+use crate::support::cluster::{Cluster, GATEWAY, OPERATOR, SECRET};
+use crate::support::keys::limit;
+use crate::support::wait::{roomy_period_s, unix_now};
+use crate::support::{Answer, Key, Request, wait_until};
+
+const FIELDS: [&str; 14] = [
+    "id",
+    "name",
+    "prefix",
+    "scope",
+    "owner",
+    "limits",
+    "enabled",
+    "status",
+    "created_at",
+    "created_by",
+    "expires_at",
+    "last_used_at",
+    "metadata",
+    "revision",
+];
+
+fn fields(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[track_caller]
+fn record(cluster: &Cluster, key: &Key) -> Value {
+    cluster.admin(1, Request::get(&key.path())).expect(200).json()
+}
+
+fn patch(cluster: &Cluster, key: &Key, change: &Value) -> Answer {
+    cluster.admin(1, Request::new("PATCH", &key.path()).json(change))
+}
+
+/// Sends an administrator's request with a key of its own.
+fn by(cluster: &Cluster, key: &Key, request: Request) -> Answer {
+    request.bearer(&key.secret).send(cluster.node(1).at.admin)
+}
+
+#[test]
+fn a_key_is_shown_once_with_its_record() {
+    let cluster = Cluster::start(3);
+    let later = humantime_of(unix_now().as_secs() + 86_400);
+    let body = json!({
+        "name": "Production Sync", "scope": "write", "owner": "user_42", "expires_at": later,
+        "limits": [{"name": "minute", "tokens": 5, "period": "1m"}], "metadata": {"team": "blue"},
+    });
+    let answer = cluster.admin(2, Request::post("/v1/keys").json(&body)).expect(201);
+    let created = answer.json();
+    let expected: Vec<&str> = [&["key"], &FIELDS[..], &["applied_on", "waited_ms"]].concat();
+    assert_eq!(fields(&created), expected);
+    assert_eq!(
+        answer.header("etag"),
+        Some("\"1\"").filter(|_| created["revision"] == 1),
+        "{answer}"
+    );
+    let key = Key::of(&answer);
+    assert!(key.secret.starts_with("fx_live_") && key.secret.len() == 70);
+    assert_eq!(created["prefix"], key.secret[..20], "{created}");
+    assert_eq!(created["limits"], limit_named("minute", 5, "60s"));
+    for (field, value) in [
+        ("status", json!("active")),
+        ("enabled", json!(true)),
+        ("created_by", json!("operator")),
+        ("expires_at", json!(later)),
+        ("last_used_at", Value::Null),
+        ("owner", json!("user_42")),
+        ("metadata", json!({"team": "blue"})),
+        ("applied_on", json!([1, 2, 3])),
+    ] {
+        assert_eq!(created[field], value, "{field}: {created}");
+    }
+    for id in cluster.ids() {
+        let read = cluster.admin(id, Request::get(&key.path())).expect(200);
+        assert_eq!(fields(&read.json()), FIELDS);
+        assert!(!read.text().contains(&key.secret));
+        assert_eq!(read.header("etag"), answer.header("etag"));
+    }
+}
+
+fn limit_named(name: &str, tokens: u64, period: &str) -> Value {
+    json!([{"name": name, "tokens": tokens, "period": period}])
+}
+
+#[test]
+fn what_cannot_be_a_key_is_refused_and_makes_none() {
+    let cluster = Cluster::start(1);
+    let name = "x".repeat(101);
+    let metadata: Value =
+        (0..17).map(|at| (format!("m{at}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+    let limits: Vec<Value> =
+        (0..9).map(|at| json!({"name": format!("l{at}"), "tokens": 1, "period": "1s"})).collect();
+    for body in [
+        json!({}),
+        json!({"name": "a"}),
+        json!({"scope": "read"}),
+        json!({"name": "", "scope": "read"}),
+        json!({"name": name, "scope": "read"}),
+        json!({"name": "a\u{0}b", "scope": "read"}),
+        json!({"name": "a\nb", "scope": "read"}),
+        json!({"name": 7, "scope": "read"}),
+        json!({"name": "a", "scope": "owner"}),
+        json!({"name": "a", "scope": "read", "owner": ""}),
+        json!({"name": "a", "scope": "read", "owner": "o".repeat(101)}),
+        json!({"name": "a", "scope": "read", "colour": "red"}),
+        json!({"name": "a", "scope": "read", "limits": []}),
+        json!({"name": "a", "scope": "read", "limits": limits}),
+        json!({"name": "a", "scope": "read", "limits": limit(0, 60)}),
+        json!({"name": "a", "scope": "read", "limits": limit(1_000_000_001, 60)}),
+        json!({"name": "a", "scope": "read", "limits": limit(1, 0)}),
+        json!({"name": "a", "scope": "read", "limits": limit(1, 601)}),
+        json!({"name": "a", "scope": "read", "limits": limit_named("a", 1, "1500ms")}),
+        json!({"name": "a", "scope": "read", "limits": limit_named("a", 1, "soon")}),
+        json!({"name": "a", "scope": "read", "limits": limit_named("A b", 1, "1s")}),
+        json!({"name": "a", "scope": "read", "limits": [{"name": "a", "tokens": 1, "period": "1s"}, {"name": "a", "tokens": 2, "period": "2s"}]}),
+        json!({"name": "a", "scope": "read", "limits": [{"name": "a", "tokens": 1, "period": "1s", "burst": 2}]}),
+        json!({"name": "a", "scope": "read", "limits": [{"name": "a", "tokens": -1, "period": "1s"}]}),
+        json!({"name": "a", "scope": "read", "expires_at": "tomorrow"}),
+        json!({"name": "a", "scope": "read", "expires_at": 1_705_747_200}),
+        json!({"name": "a", "scope": "read", "metadata": metadata}),
+        json!({"name": "a", "scope": "read", "metadata": {"n": 1}}),
+        json!({"name": "a", "scope": "read", "metadata": {"n": "v".repeat(513)}}),
+    ] {
+        let answer = cluster.admin(1, Request::post("/v1/keys").json(&body));
+        assert_eq!(answer.status, 400, "{body}: {answer}");
+        answer.expect_code(400, "invalid_request");
+    }
+    let list = cluster.admin(1, Request::get("/v1/keys")).expect(200);
+    assert_eq!(list.text(), r#"{"keys":[],"next_cursor":null}"#);
+}
+
+#[test]
+fn the_longest_names_and_notes_are_taken() {
+    let cluster = Cluster::start(1);
+    let metadata: serde_json::Map<String, Value> =
+        (0..16).map(|at| (format!("m{at}"), json!("ü".repeat(512)))).collect();
+    let body = json!({"name": "ü".repeat(100), "scope": "admin", "owner": "ö".repeat(100), "metadata": metadata});
+    let key = cluster.create(1, &body);
+    let answer = cluster.ask(1, &key.validate()).expect(200);
+    assert_eq!(answer.must_header("x-auth-key-name"), "%C3%BC".repeat(100));
+    assert_eq!(record(&cluster, &key)["metadata"], json!(metadata));
+}
+
+#[test]
+fn keys_are_listed_newest_first_page_by_page() {
+    let cluster = Cluster::start(3);
+    let made: Vec<Key> = (0..25)
+        .map(|at| {
+            let owner = if at % 5 == 0 { "five" } else { "other" };
+            cluster.create(
+                1 + at % 3,
+                &json!({"name": format!("Listed {at:02}"), "scope": "read", "owner": owner}),
+            )
+        })
+        .collect();
+    let newest_first: Vec<&str> = made.iter().rev().map(|key| key.id.as_str()).collect();
+    for id in cluster.ids() {
+        let mut seen = Vec::new();
+        let mut path = "/v1/keys?limit=10".to_owned();
+        loop {
+            let page = cluster.admin(id, Request::get(&path)).expect(200).json();
+            let keys = page["keys"].as_array().unwrap();
+            assert!(keys.len() <= 10);
+            seen.extend(keys.iter().map(|key| key["id"].as_str().unwrap().to_owned()));
+            match page["next_cursor"].as_str() {
+                Some(cursor) => path = format!("/v1/keys?limit=10&cursor={cursor}"),
+                None => break,
+            }
+        }
+        assert_eq!(seen, newest_first);
+    }
+    let count = |query: &str| {
+        let page = cluster.admin(2, Request::get(&format!("/v1/keys?{query}"))).expect(200).json();
+        page["keys"].as_array().unwrap().len()
+    };
+    assert_eq!(count("owner=five"), 5);
+    assert_eq!(count("owner=nobody"), 0);
+    assert_eq!(count("search=Listed%201"), 10);
+    assert_eq!(count(&format!("search={}", &made[3].secret[..20])), 1);
+    cluster.admin(1, Request::new("DELETE", &made[0].path())).expect(200);
+    patch(&cluster, &made[1], &json!({"enabled": false})).expect(200);
+    for (status, expected) in [("active", 23), ("disabled", 1), ("revoked", 1), ("expired", 0)] {
+        assert_eq!(count(&format!("status={status}")), expected, "{status}");
+    }
+    for query in [
+        "limit=0",
+        "limit=201",
+        "limit=x",
+        "limit=-1",
+        "status=asleep",
+        "cursor=nonsense",
+        "colour=red",
+        "limit=1&limit=2",
+    ] {
+        let answer = cluster.admin(1, Request::get(&format!("/v1/keys?{query}")));
+        assert_eq!(answer.status, 400, "{query}: {answer}");
+        answer.expect_code(400, "invalid_request");
+    }
+}
+
+#[test]
+fn a_change_counts_only_at_the_revision_it_was_meant_for() {
+    let cluster = Cluster::start(1);
+    let key = cluster.write_key();
+    let first = cluster.admin(1, Request::get(&key.path())).expect(200);
+    let etag = first.must_header("etag").to_owned();
+    let guarded = |etag: &str, name: &str| {
+        let request = Request::new("PATCH", &key.path()).header("if-match", etag);
+        cluster.admin(1, request.json(&json!({ "name": name })))
+    };
+    let changed = guarded(&etag, "second").expect(200);
+    assert_ne!(changed.must_header("etag"), etag);
+    assert_eq!(changed.json()["applied_on"], json!([1]));
+    guarded(&etag, "third").expect_code(412, "precondition_failed");
+    assert_eq!(record(&cluster, &key)["name"], "second");
+    for wrong in ["\"99\"", "\"x\"", "x"] {
+        let answer = guarded(wrong, "never");
+        assert!(matches!(answer.status, 400 | 412), "{wrong}: {answer}");
+        answer.assert_two_fields();
+    }
+    let change = json!({"scope": "read", "owner": null, "expires_at": "2099-01-01T00:00:00Z", "metadata": {"a": "b"}, "limits": limit(7, 30)});
+    patch(&cluster, &key, &change).expect(200);
+    let now = record(&cluster, &key);
+    for (field, value) in change.as_object().unwrap() {
+        assert_eq!(now[field], *value, "{field}: {now}");
+    }
+    patch(&cluster, &key, &json!({"expires_at": null, "metadata": null, "limits": null}))
+        .expect(200);
+    let now = record(&cluster, &key);
+    assert_eq!(
+        (&now["expires_at"], &now["metadata"], &now["limits"]),
+        (&Value::Null, &json!({}), &limit(100, 60))
+    );
+    for wrong in [
+        json!({"name": null}),
+        json!({"scope": null}),
+        json!({"enabled": null}),
+        json!({"enabled": "no"}),
+        json!({"id": "x"}),
+        json!({"name": ""}),
+        json!({"limits": []}),
+        json!([]),
+    ] {
+        patch(&cluster, &key, &wrong).expect_code(400, "invalid_request");
+    }
+}
+
+#[test]
+fn a_rotated_secret_is_valid_for_its_grace_and_no_longer() {
+    let cluster = Cluster::start(1);
+    let key = cluster.write_key();
+    let rotate = |body: &Value| {
+        cluster.admin(1, Request::post(&format!("{}/rotate", key.path())).json(body))
+    };
+    cluster.ask(1, &key.validate()).expect(200);
+    let second = Key::of(&rotate(&json!({"grace": "2s"})).expect(200));
+    assert_eq!(second.id, key.id);
+    cluster.ask(1, &key.validate()).expect(200);
+    let shared = cluster.ask(1, &second.validate()).expect(200);
+    assert_eq!(shared.window().1, 97, "both secrets spend from one limit");
+    wait_until("the grace ends", std::time::Duration::from_secs(10), || {
+        cluster.ask(1, &key.validate()).status == 401
+    });
+    cluster.ask(1, &second.validate()).expect(200);
+    let third = Key::of(&rotate(&json!({})).expect(200));
+    cluster.ask(1, &second.validate()).expect(401);
+    cluster.ask(1, &third.validate()).expect(200);
+    for wrong in [
+        json!({"grace": "721h"}),
+        json!({"grace": "-1s"}),
+        json!({"grace": 5}),
+        json!({"for": "1s"}),
+    ] {
+        rotate(&wrong).expect_code(400, "invalid_request");
+    }
+    cluster.ask(1, &third.validate()).expect(200);
+}
+
+#[test]
+fn a_revoked_key_stays_readable_and_cannot_come_back() {
+    let cluster = Cluster::start(1);
+    let key = cluster.write_key();
+    let revoked = cluster.admin(1, Request::new("DELETE", &key.path())).expect(200).json();
+    assert_eq!((&revoked["status"], &revoked["applied_on"]), (&json!("revoked"), &json!([1])));
+    assert_eq!(record(&cluster, &key)["status"], "revoked");
+    patch(&cluster, &key, &json!({"enabled": true})).expect_code(409, "conflict");
+    let rotate = Request::post(&format!("{}/rotate", key.path()));
+    cluster.admin(1, rotate).expect_code(409, "conflict");
+    let again = cluster.admin(1, Request::new("DELETE", &key.path()));
+    assert!(matches!(again.status, 200 | 409), "{again}");
+    cluster.ask(1, &key.validate()).expect(401);
+}
+
+#[test]
+fn a_key_that_is_not_there_is_a_404_for_every_call() {
+    let cluster = Cluster::start(1);
+    for id in ["key_000000000000", "key_x", "nonsense", "%00", "key_0000000000000"] {
+        let path = format!("/v1/keys/{id}");
+        for request in [
+            Request::get(&path),
+            Request::get(&format!("{path}/usage")),
+            Request::new("PATCH", &path).json(&json!({"name": "x"})),
+            Request::post(&format!("{path}/rotate")).json(&json!({})),
+            Request::new("DELETE", &path),
+        ] {
+            cluster.admin(1, request).expect_code(404, "not_found");
+        }
+    }
+}
+
+#[test]
+fn a_repeated_create_or_rotate_is_told_what_the_first_made() {
+    let cluster = Cluster::start(1);
+    let create = |name: &str| {
+        let request = Request::post("/v1/keys").header("idempotency-key", "create-1");
+        cluster.admin(1, request.json(&json!({"name": name, "scope": "read"})))
+    };
+    let key = Key::of(&create("once").expect(201));
+    for name in ["once", "another"] {
+        let again = create(name).expect_code(409, "already_done");
+        assert!(again.text().contains(&key.id), "{again}");
+        assert!(!again.text().contains(&key.secret), "{again}");
+    }
+    let rotate = || {
+        let request = Request::post(&format!("{}/rotate", key.path()));
+        cluster.admin(1, request.header("idempotency-key", "rotate-1"))
+    };
+    let rotated = Key::of(&rotate().expect(200));
+    rotate().expect_code(409, "already_done");
+    cluster.ask(1, &rotated.validate()).expect(200);
+    let long = Request::post("/v1/keys").header("idempotency-key", &"i".repeat(129));
+    cluster
+        .admin(1, long.json(&json!({"name": "a", "scope": "read"})))
+        .expect_code(400, "invalid_request");
+    let list = cluster.admin(1, Request::get("/v1/keys")).expect(200).json();
+    assert_eq!(list["keys"].as_array().unwrap().len(), 1, "{list}");
+}
+
+#[test]
+fn an_admin_key_manages_the_keys_of_its_own_owner_and_no_others() {
+    let cluster = Cluster::start(1);
+    let admin = cluster.create(1, &json!({"name": "a", "scope": "admin", "owner": "ours"}));
+    let (ours, theirs) = (
+        cluster.create(1, &json!({"name": "o", "scope": "read", "owner": "ours"})),
+        cluster.create(1, &json!({"name": "t", "scope": "read", "owner": "theirs"})),
+    );
+    let nobodys = cluster.create(1, &json!({"name": "n", "scope": "read"}));
+    let list = by(&cluster, &admin, Request::get("/v1/keys")).expect(200).json();
+    let ids: Vec<&str> =
+        list["keys"].as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [ours.id.as_str(), admin.id.as_str()]);
+    let other_owner = by(&cluster, &admin, Request::get("/v1/keys?owner=theirs"));
+    assert!(!other_owner.text().contains(&theirs.id), "{other_owner}");
+    for foreign in [&theirs, &nobodys] {
+        for request in [
+            Request::get(&foreign.path()),
+            Request::get(&format!("{}/usage", foreign.path())),
+            Request::new("PATCH", &foreign.path()).json(&json!({"name": "mine"})),
+            Request::post(&format!("{}/rotate", foreign.path())),
+            Request::new("DELETE", &foreign.path()),
+        ] {
+            let answer = by(&cluster, &admin, request);
+            assert!(matches!(answer.status, 403 | 404), "{answer}");
+            answer.assert_two_fields();
+        }
+        assert_eq!(record(&cluster, foreign)["revision"], foreign.created["revision"]);
+    }
+    by(&cluster, &admin, Request::get(&ours.path())).expect(200);
+    by(&cluster, &admin, Request::new("PATCH", &ours.path()).json(&json!({"name": "new"})))
+        .expect(200);
+    let made = by(
+        &cluster,
+        &admin,
+        Request::post("/v1/keys").json(&json!({"name": "m", "scope": "write"})),
+    )
+    .expect(201)
+    .json();
+    assert_eq!((&made["owner"], &made["created_by"]), (&json!("ours"), &json!(admin.id)));
+    let foreign = json!({"name": "m", "scope": "write", "owner": "theirs"});
+    let refused = by(&cluster, &admin, Request::post("/v1/keys").json(&foreign));
+    assert!(matches!(refused.status, 400 | 403), "{refused}");
+    let given =
+        by(&cluster, &admin, Request::new("PATCH", &ours.path()).json(&json!({"owner": "theirs"})));
+    assert!(matches!(given.status, 400 | 403), "{given}");
+    let audit = by(&cluster, &admin, Request::get("/v1/audit")).expect(200).text();
+    assert!(audit.contains(&ours.id) && !audit.contains(&theirs.id), "{audit}");
+    let cluster_call = by(&cluster, &admin, Request::get("/v1/cluster"));
+    assert_eq!(cluster_call.status, 403, "{cluster_call}");
+}
+
+#[test]
+fn an_administrators_calls_count_against_its_own_limit() {
+    let cluster = Cluster::start(1);
+    let limits = limit(3, roomy_period_s(60));
+    let admin =
+        cluster.create(1, &json!({"name": "a", "scope": "admin", "owner": "o", "limits": limits}));
+    for _ in 0..3 {
+        by(&cluster, &admin, Request::get("/v1/keys")).expect(200);
+    }
+    let refused =
+        by(&cluster, &admin, Request::get("/v1/keys")).expect_code(429, "rate_limit_exceeded");
+    assert!(refused.number("retry-after") >= 1);
+    cluster.ask(1, &admin.validate()).expect(429);
+}
+
+#[test]
+fn every_admin_route_refuses_strangers_and_small_scopes() {
+    let cluster = Cluster::start(1);
+    let key = cluster.write_key();
+    let reader = cluster.create(1, &json!({"name": "r", "scope": "read"}));
+    let admin_at = cluster.node(1).at.admin;
+    let path = key.path();
+    let routes = [
+        Request::post("/v1/keys").json(&json!({"name": "a", "scope": "read"})),
+        Request::get("/v1/keys"),
+        Request::get(&path),
+        Request::new("PATCH", &path).json(&json!({"name": "x"})),
+        Request::post(&format!("{path}/rotate")),
+        Request::new("DELETE", &path),
+        Request::get(&format!("{path}/usage")),
+        Request::get("/v1/audit"),
+        Request::get("/v1/cluster"),
+        Request::post("/v1/cluster/nodes").json(&json!({"id": 9, "peer": "127.0.0.1:1"})),
+        Request::new("DELETE", "/v1/cluster/nodes/1"),
+        Request::post("/v1/cluster/leader").json(&json!({})),
+    ];
+    let refused = ("authentication_failed", "Invalid or missing API key");
+    for route in routes.iter().chain([&Request::get("/v1/whoami")]) {
+        let none = route.send(admin_at).expect_error(401, refused.0, refused.1);
+        assert_eq!(none.header("www-authenticate"), Some("Bearer"), "{none}");
+        for wrong in ["x", "operator-token-of-somebody-else", SECRET, GATEWAY] {
+            let answer = route.clone().bearer(wrong).send(admin_at);
+            let answer = answer.expect_error(401, refused.0, refused.1);
+            assert_eq!(
+                answer.header("www-authenticate"),
+                Some("Bearer error=\"invalid_token\""),
+                "{answer}"
+            );
+        }
+        let twice = route.clone().bearer(OPERATOR).bearer(OPERATOR).send(admin_at);
+        twice.expect_error(401, refused.0, refused.1);
+    }
+    for route in &routes {
+        for small in [&reader, &key] {
+            let answer = route.clone().bearer(&small.secret).send(admin_at);
+            let message = "This endpoint requires 'admin' scope";
+            answer.expect_error(403, "insufficient_scope", message);
+        }
+    }
+    cluster.ask(1, &key.validate()).expect(200);
+    for open in ["/livez", "/readyz", "/metrics", "/openapi.json"] {
+        Request::get(open).send(admin_at).expect(200);
+    }
+}
+
+#[test]
+fn a_credential_is_told_what_it_is() {
+    let cluster = Cluster::start(1);
+    let operator = cluster.admin(1, Request::get("/v1/whoami")).expect(200);
+    assert_eq!(
+        operator.text(),
+        r#"{"kind":"operator","key_id":null,"name":null,"scope":"admin","owner":null}"#
+    );
+    let key = cluster.write_key();
+    let told = by(&cluster, &key, Request::get("/v1/whoami")).expect(200);
+    assert_eq!(
+        told.text(),
+        format!(
+            r#"{{"kind":"key","key_id":"{}","name":"Production Sync","scope":"write","owner":"user_42"}}"#,
+            key.id
+        )
+    );
+    let by_header = Request::get("/v1/whoami").header("x-api-key", &key.secret);
+    by_header.send(cluster.node(1).at.admin).expect(200);
+}
+
+#[test]
+fn usage_tells_what_each_node_spent() {
+    let cluster = Cluster::start(3);
+    let key = cluster.limited_key(90, roomy_period_s(60));
+    for at in 0..12 {
+        cluster.ask([1, 1, 2, 3][at % 4], &key.validate()).expect(200);
+    }
+    let usage = |id: u64| {
+        cluster.admin(id, Request::get(&format!("{}/usage", key.path()))).expect(200).json()
+    };
+    for id in cluster.ids() {
+        let told = usage(id);
+        let limit = &told["limits"][0];
+        assert_eq!(told["key_id"], key.id, "{told}");
+        assert_eq!(
+            (&limit["name"], &limit["limit"], &limit["spent"], &limit["remaining"]),
+            (&json!("requests"), &json!(90), &json!(12), &json!(78)),
+            "{told}"
+        );
+        assert_eq!(
+            limit["per_node"],
+            json!([{"node": 1, "spent": 6}, {"node": 2, "spent": 3}, {"node": 3, "spent": 3}]),
+            "{told}"
+        );
+        assert!(limit["series"].as_array().unwrap().len() <= 60, "{told}");
+        assert!(told["last_used_at"].is_string(), "{told}");
+    }
+}
+
+#[test]
+fn the_audit_tells_who_did_what_and_never_a_secret() {
+    let cluster = Cluster::start(3);
+    let admin = cluster.create(1, &json!({"name": "a", "scope": "admin", "owner": "o"}));
+    let made = by(
+        &cluster,
+        &admin,
+        Request::post("/v1/keys").json(&json!({"name": "m", "scope": "read"})),
+    )
+    .expect(201);
+    let key = Key::of(&made);
+    patch(&cluster, &key, &json!({"scope": "write"})).expect(200);
+    let rotated =
+        Key::of(&cluster.admin(3, Request::post(&format!("{}/rotate", key.path()))).expect(200));
+    cluster.admin(2, Request::new("DELETE", &key.path())).expect(200);
+    for id in cluster.ids() {
+        let answer = cluster.admin(id, Request::get("/v1/audit?limit=4")).expect(200);
+        let audit = answer.json();
+        let entries = audit["entries"].as_array().unwrap();
+        let actions: Vec<&str> =
+            entries.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+        assert_eq!(actions, ["key.revoke", "key.rotate", "key.update", "key.create"], "{audit}");
+        assert!(entries.iter().all(|entry| entry["key_id"] == key.id), "{audit}");
+        let actors: Vec<&str> =
+            entries.iter().map(|entry| entry["actor"].as_str().unwrap()).collect();
+        assert_eq!(actors, ["operator", "operator", "operator", &*admin.id], "{audit}");
+        assert!(
+            entries.iter().all(|entry| entry["from"]
+                .as_str()
+                .is_some_and(|from| from.starts_with("127.0.0.1"))),
+            "{audit}"
+        );
+        let cursor = audit["next_cursor"].as_str().unwrap();
+        let next = cluster
+            .admin(id, Request::get(&format!("/v1/audit?cursor={cursor}")))
+            .expect(200)
+            .json();
+        assert_eq!(next["entries"][0]["key_id"], admin.id, "{next}");
+        for secret in [&key.secret, &rotated.secret, &admin.secret] {
+            assert!(!answer.text().contains(&secret[21..]), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn no_secret_stands_in_logs_metrics_or_records() {
+    let cluster = Cluster::start_with(3, |settings| {
+        settings.text("telemetry", "log", "trace");
+        Cluster::gateway_token_file(settings);
+    });
+    let key = cluster.create(2, &json!({"name": "a", "scope": "admin", "owner": "o"}));
+    let rotated =
+        Key::of(&cluster.admin(3, Request::post(&format!("{}/rotate", key.path()))).expect(200));
+    for id in cluster.ids() {
+        for secret in [&key.secret, &rotated.secret] {
+            let validate = Request::post("/v1/validate").header("x-gateway-token", GATEWAY);
+            cluster.ask(id, &validate.clone().bearer(secret));
+            cluster.ask(id, &validate.json(&json!({ "key": secret })));
+        }
+        cluster.ask(
+            id,
+            &rotated.validate().raw_json(&format!("{{\"scope\":\"{}\"}}", rotated.secret)),
+        );
+        by(&cluster, &rotated, Request::get("/v1/keys"));
+    }
+    for id in cluster.ids() {
+        let metrics = Request::get("/metrics").send(cluster.node(id).at.admin).text();
+        let list = cluster.admin(id, Request::get("/v1/keys")).text();
+        let log = cluster.node(id).log_text();
+        assert!(log.len() > 100, "node {id} logs nothing");
+        for secret in [&key.secret[21..64], &rotated.secret[21..64], OPERATOR, GATEWAY, SECRET] {
+            for (place, text) in [("metrics", &metrics), ("list", &list), ("log", &log)] {
+                let line = text.lines().find(|line| line.contains(secret));
+                assert_eq!(line, None, "a secret stands in the {place} of node {id}");
+            }
+        }
+        for public in [&key.id[4..], "owner=\"o\""] {
+            assert!(!metrics.contains(public), "a key or an owner is a label");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What no client should send, on every listener: an answer or a closed connection, in time, and
+//! a node that lives on.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::cluster::{Cluster, OPERATOR, SECRET};
+use crate::support::http::Conn;
+use crate::support::{Answer, Request, wait_until};
+
+/// Longest that a half-sent request may stay open, with room for a busy machine.
+const GIVEN_UP: Duration = Duration::from_secs(15);
+
+fn listeners(cluster: &Cluster) -> [(&'static str, SocketAddr); 3] {
+    let at = cluster.node(1).at;
+    [("gateway", at.gateway), ("admin", at.admin), ("peer", at.peer)]
+}
+
+/// Sends bytes and gives the answer, or nothing when the connection was closed without one.
+#[track_caller]
+fn answer_to(to: SocketAddr, bytes: &[u8]) -> Option<Answer> {
+    let mut conn = Conn::open(to).unwrap().timeout(GIVEN_UP).unwrap();
+    // A server may refuse after the first bytes; what is then still sent meets a closed socket.
+    let _ = conn.write(bytes);
+    let _ = conn.finish();
+    let started = Instant::now();
+    match conn.read(false) {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            let took = started.elapsed();
+            assert!(
+                took < GIVEN_UP - Duration::from_secs(1),
+                "no answer and no end after {took:?}: {error}"
+            );
+            None
+        }
+    }
+}
+
+fn head(lines: &str) -> Vec<u8> {
+    format!("{lines}\r\n\r\n").into_bytes()
+}
+
+#[test]
+fn garbage_ends_in_an_answer_or_a_closed_connection() {
+    let mut cluster = Cluster::start(1);
+    let many: String = (0..500).map(|at| format!("x-{at}: v\r\n")).collect();
+    let long = "x".repeat(1 << 20);
+    let cases: Vec<(&str, Vec<u8>, bool)> = vec![
+        ("nothing", Vec::new(), false),
+        ("garbage", head("GARBAGE"), true),
+        ("a zero byte", b"\0\0\0\0\r\n\r\n".to_vec(), true),
+        ("a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(), true),
+        ("HTTP/2 by itself", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), false),
+        ("an unknown version", head("GET /livez HTTP/9.9"), false),
+        ("no version", head("GET /livez"), false),
+        ("no path", head("GET  HTTP/1.1\r\nhost: x"), true),
+        ("two lengths", head("POST /v1/validate HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2"), true),
+        ("length and chunks", b"POST /v1/validate HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_vec(), false),
+        ("a negative length", head("POST /v1/validate HTTP/1.1\r\nhost: x\r\ncontent-length: -1"), true),
+        ("an endless length", head("POST /v1/validate HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999999999999"), true),
+        ("a wrong chunk", b"POST /v1/validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec(), false),
+        ("a truncated body", b"POST /v1/validate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n{\"a\"".to_vec(), false),
+        ("a space in a name", head("GET /livez HTTP/1.1\r\nhost: x\r\na b: c"), true),
+        ("many headers", head(&format!("GET /livez HTTP/1.1\r\nhost: x\r\n{many}x: y")), true),
+        ("a long header", head(&format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-long: {long}")), true),
+        ("a long path", head(&format!("GET /{long} HTTP/1.1\r\nhost: x")), true),
+    ];
+    for (name, to) in listeners(&cluster) {
+        for (case, bytes, answered) in &cases {
+            let Some(answer) = answer_to(to, bytes) else {
+                assert!(
+                    !answered || name == "peer",
+                    "{case} at the {name} listener: closed without an answer"
+                );
+                continue;
+            };
+            assert!(
+                (400..500).contains(&answer.status) || answer.status == 505,
+                "{case} at the {name} listener: {answer}"
+            );
+            if name != "peer" {
+                answer.assert_two_fields();
+            }
+        }
+        cluster.node_mut(1).assert_alive();
+    }
+    let key = cluster.write_key();
+    cluster.ask(1, &key.validate()).expect(200);
+    assert!(!cluster.node(1).log_text().contains("panicked"));
+}
+
+#[test]
+fn a_head_over_its_bound_is_a_431() {
+    let cluster = Cluster::start(1);
+    let long = "x".repeat(1 << 20);
+    for (name, to) in listeners(&cluster) {
+        if name == "peer" {
+            continue;
+        }
+        let bytes = head(&format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-long: {long}"));
+        let answer = answer_to(to, &bytes).unwrap_or_else(|| panic!("the {name} listener closed"));
+        answer.expect_code(431, "headers_too_large");
+    }
+}
+
+#[test]
+fn whoever_sends_slowly_is_given_up_and_costs_nobody_else() {
+    let cluster = Cluster::start_with(1, |settings| {
+        settings.text("http", "request_timeout", "1s");
+    });
+    let key = cluster.write_key();
+    let auth = format!("authorization: Bearer {}\r\n", key.secret);
+    let admin = format!("authorization: Bearer {OPERATOR}\r\n");
+    for (name, to) in listeners(&cluster) {
+        let path = if name == "admin" { "/v1/keys" } else { "/v1/validate" };
+        let auth = if name == "admin" { &admin } else { &auth };
+        let mut half_head = Conn::open(to).unwrap().timeout(GIVEN_UP).unwrap();
+        half_head.write(format!("POST {path} HTTP/1.1\r\n{auth}").as_bytes()).unwrap();
+        let mut half_body = Conn::open(to).unwrap().timeout(GIVEN_UP).unwrap();
+        half_body.write(format!("POST {path} HTTP/1.1\r\nhost: x\r\n{auth}content-type: application/json\r\ncontent-length: 50\r\n\r\n{{").as_bytes()).unwrap();
+        cluster.ask(1, &key.validate()).expect(200);
+        let slow = half_body.read(false);
+        if name != "peer" {
+            let slow =
+                slow.unwrap_or_else(|error| panic!("no answer at the {name} listener: {error}"));
+            slow.expect_code(408, "request_timeout");
+        }
+        let rest = half_head.read_to_end();
+        assert!(rest.is_ok(), "a half-sent head stays open at the {name} listener: {rest:?}");
+    }
+}
+
+#[test]
+fn a_client_that_goes_away_in_a_write_leaves_nothing_half_done() {
+    let cluster = Cluster::start(3);
+    for round in 0..20 {
+        let body = json!({"name": format!("gone {round}"), "scope": "read"}).to_string();
+        let request = Request::post("/v1/keys").bearer(OPERATOR).raw_json(&body).to_bytes();
+        let mut conn = Conn::open(cluster.node(1 + round % 3).at.admin).unwrap();
+        let cut = if round % 2 == 0 { request.len() } else { request.len() - 5 };
+        conn.write(&request[..cut]).unwrap();
+        drop(conn);
+    }
+    cluster.wait_write(1, Duration::from_secs(5));
+    let list = |id: u64| cluster.admin(id, Request::get("/v1/keys?limit=200")).expect(200).json();
+    wait_until("all nodes list the same keys", Duration::from_secs(5), || {
+        list(1) == list(2) && list(2) == list(3)
+    });
+    let text = list(1).to_string();
+    for round in (1..20).step_by(2) {
+        assert!(!text.contains(&format!("\"gone {round}\"")), "half a request made a key: {text}");
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    let cluster = Cluster::start(1);
+    let key = cluster.limited_key(50, 600);
+    let mut conn = Conn::open(cluster.gateway(1)).unwrap();
+    let bytes: Vec<u8> = (0..40).flat_map(|_| key.validate().to_bytes()).collect();
+    conn.write(&bytes).unwrap();
+    let left: Vec<u64> =
+        (0..40).map(|_| conn.read(false).unwrap().expect(200).window().1).collect();
+    assert_eq!(left, (10..50).rev().collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_chunked_body_is_read_and_bounded() {
+    let cluster = Cluster::start(1);
+    let key = cluster.write_key();
+    let head = format!(
+        "POST /v1/validate HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n",
+        key.secret
+    );
+    let small = answer_to(
+        cluster.gateway(1),
+        format!("{head}a\r\n{{\"cost\": 5\r\n1\r\n}}\r\n0\r\n\r\n").as_bytes(),
+    );
+    assert_eq!(small.unwrap().expect(200).window().1, 95);
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+    let large =
+        answer_to(cluster.gateway(1), format!("{head}{}0\r\n\r\n", chunk.repeat(4)).as_bytes());
+    large.unwrap().expect_code(413, "too_large");
+}
+
+#[test]
+fn the_peer_listener_serves_nobody_without_the_secret() {
+    let cluster = Cluster::start(3);
+    let paths = [
+        "/",
+        "/v1/keys",
+        "/v1/validate",
+        "/v1/cluster",
+        "/metrics",
+        "/peer/v1/gossip",
+        "/peer/v1/ask",
+        "/peer/v1/append",
+        "/peer/v1/vote",
+        "/peer/v1/x",
+    ];
+    for node in cluster.addresses() {
+        for path in paths {
+            for request in [
+                Request::get(path),
+                Request::post(path).raw_json("{}"),
+                Request::post(path).body(vec![0xff; 500]),
+            ] {
+                for request in [
+                    request.clone(),
+                    request.clone().bearer("wrong-secret-of-the-black-box"),
+                    request.clone().bearer(OPERATOR),
+                ] {
+                    let answer = request.send(node.peer);
+                    assert!(matches!(answer.status, 401 | 404 | 405), "{path}: {answer}");
+                    answer.assert_two_fields();
+                }
+            }
+        }
+    }
+    let call = Request::post("/peer/v1/gossip").bearer("wrong-secret-of-the-black-box");
+    call.send(cluster.node(1).at.peer).expect_code(401, "authentication_failed");
+    // Nor does the secret open any door but its own.
+    let node = cluster.node(1).at;
+    Request::get("/v1/keys").bearer(SECRET).send(node.admin).expect(401);
+    Request::post("/v1/validate").bearer(SECRET).send(node.gateway).expect(401);
+}

@@ -1,0 +1,17 @@
+//! What every black-box test needs: clusters of real nodes, an HTTP client that hides nothing,
+//! conditions with deadlines, load, and the checkers of what a client saw.
+
+pub(crate) mod cluster;
+pub(crate) mod command;
+pub(crate) mod exact;
+pub(crate) mod http;
+pub(crate) mod keys;
+pub(crate) mod load;
+pub(crate) mod node;
+pub(crate) mod ports;
+pub(crate) mod settings;
+pub(crate) mod wait;
+
+pub(crate) use http::{Answer, Conn, Request};
+pub(crate) use keys::Key;
+pub(crate) use wait::{wait_for, wait_until};

@@ -1,0 +1,83 @@
+//! The checker of limits: from the answers alone, was each window admitted exactly?
+//!
+//! Windows are told apart by the reset that each answer names, so a burst that straddles the
+//! end of a window is judged like any other. For each window: what was admitted never exceeds
+//! the limit, and a request was denied only where its cost no longer fitted.
+
+use std::collections::BTreeMap;
+
+use super::http::Answer;
+
+/// What one window of one key saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// Tokens asked for.
+    pub(crate) demand: u64,
+    /// Tokens admitted.
+    pub(crate) admitted: u64,
+    /// Tokens of the limit.
+    pub(crate) limit: u64,
+    /// The smallest cost that was denied, if any.
+    pub(crate) denied_min: Option<u64>,
+}
+
+/// Windows of one key by their reset.
+pub(crate) type Windows = BTreeMap<u64, Window>;
+
+/// Sorts answers, each with its cost, by window.
+#[track_caller]
+pub(crate) fn windows<'a>(answers: impl IntoIterator<Item = (&'a Answer, u64)>) -> Windows {
+    let mut windows = Windows::new();
+    for (answer, cost) in answers {
+        assert!(matches!(answer.status, 200 | 429), "no verdict on a limit: {answer}");
+        let (limit, _, reset) = answer.window();
+        let window = windows.entry(reset).or_default();
+        window.limit = limit;
+        window.demand += cost;
+        if answer.status == 200 {
+            window.admitted += cost;
+        } else {
+            let smallest = window.denied_min.map_or(cost, |min| min.min(cost));
+            window.denied_min = Some(smallest);
+        }
+    }
+    windows
+}
+
+/// Fails unless every window admitted exactly what it could.
+#[track_caller]
+pub(crate) fn assert_exact(windows: &Windows) {
+    for (reset, window) in windows {
+        let shown = format!("window until {reset}: {window:?}");
+        assert!(window.admitted <= window.limit, "above the limit: {shown}");
+        match window.denied_min {
+            None => assert_eq!(window.admitted, window.demand, "{shown}"),
+            Some(cost) => assert!(
+                window.admitted + cost > window.limit,
+                "refused while tokens were left: {shown}"
+            ),
+        }
+    }
+}
+
+/// Fails when a window admitted more than its limit; says nothing about less.
+#[track_caller]
+pub(crate) fn assert_never_above(windows: &Windows) {
+    for (reset, window) in windows {
+        let shown = format!("window until {reset}: {window:?}");
+        assert!(window.admitted <= window.limit, "above the limit: {shown}");
+    }
+}
+
+/// Fails when Remaining rises within a window. The answers are one node's, each asked for after
+/// the one before had come.
+#[track_caller]
+pub(crate) fn assert_remaining_never_rises<'a>(answers: impl IntoIterator<Item = &'a Answer>) {
+    let mut least: BTreeMap<u64, u64> = BTreeMap::new();
+    for answer in answers {
+        let (_, remaining, reset) = answer.window();
+        let least = least.entry(reset).or_insert(remaining);
+        assert!(remaining <= *least, "remaining rose from {least}: {answer}");
+        *least = remaining;
+    }
+}
