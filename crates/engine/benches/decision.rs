@@ -58,7 +58,7 @@ impl World {
         };
         let life = Life {
             me: NODES[0],
-            first: true,
+            untouched: Some(fluxgate_engine::counters::Untouched::All),
             first_lease: Some(FirstLease { at: NOW, index: LogIndex(1) }),
             left_over: None,
             lives_tag: lives.tag(),

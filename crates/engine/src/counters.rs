@@ -134,18 +134,70 @@ impl Lives {
     }
 }
 
+/// Which shares no earlier life of this node can have spent or given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Untouched {
+    /// All: no process ran on this data directory before.
+    All,
+    /// Those of windows that begin at or after `from`, and of keys created behind `index`.
+    After {
+        /// Cluster time.
+        from: ClusterMs,
+        /// Log position.
+        index: LogIndex,
+    },
+}
+
+/// What was held of one counter, and when its window ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Tokens.
+    pub tokens: u64,
+    /// End of the window.
+    pub ends: ClusterMs,
+}
+
+/// What a life that stops in good order writes down for the next one. A counter that is not
+/// listed was opened by no life since `untouched`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOver {
+    /// What this life itself was entitled to: the next one is to no more.
+    pub untouched: Untouched,
+    /// The counters that were opened, exhausted ones included.
+    pub counters: BTreeMap<CounterId, Held>,
+}
+
+impl LeftOver {
+    /// Puts together what `life` leaves: what it had open, and what its own predecessor left and it
+    /// did not touch. `None` where a life never learnt what it was entitled to: then nothing may be
+    /// written, and the next life starts as after a crash.
+    #[must_use]
+    pub fn of(life: &Life, opened: BTreeMap<CounterId, Held>, now: ClusterMs) -> Option<Self> {
+        let untouched = life.untouched()?;
+        let mut counters = opened;
+        for (counter, held) in life.left_over.iter().flat_map(|map| map.iter()) {
+            if held.ends + decide::OPEN_LATE_MS >= now {
+                counters.entry(*counter).or_insert(*held);
+            }
+        }
+        Some(Self { untouched, counters })
+    }
+}
+
 /// This life of this node, as far as counters depend on it. Replaced whole when it changes.
 #[derive(Clone, Debug)]
 pub struct Life {
     /// This node.
     pub me: NodeId,
-    /// No process ran on this data directory before: no earlier life can have spent anything.
-    pub first: bool,
+    /// Which shares no earlier life can have touched, where that is known from the beginning: on a
+    /// new data directory, or from the file of an orderly stop. After a crash it follows from the
+    /// first lease.
+    pub untouched: Option<Untouched>,
     /// The first lease of this life.
     pub first_lease: Option<FirstLease>,
-    /// What an orderly stop left behind: holdings of the counters that were open. `None` after a
-    /// crash. A counter that is not listed was never opened, so its share is untouched.
-    pub left_over: Option<Arc<BTreeMap<CounterId, u64>>>,
+    /// What the life before this one held of the counters that it had opened, if it stopped in
+    /// good order.
+    pub left_over: Option<Arc<BTreeMap<CounterId, Held>>>,
     /// Lives of all nodes.
     pub lives: Lives,
     /// [`Lives::tag`] of them.
@@ -154,6 +206,18 @@ pub struct Life {
     pub peers: Vec<(NodeId, bool)>,
     /// A node's estimate of cluster time is at most this far off, milliseconds.
     pub clock_error_ms_max: u64,
+}
+
+impl Life {
+    /// Which shares no earlier life can have touched; `None` before the first lease after a crash.
+    #[must_use]
+    pub fn untouched(&self) -> Option<Untouched> {
+        let after = |first: FirstLease| Untouched::After {
+            from: first.at + self.clock_error_ms_max,
+            index: first.index,
+        };
+        self.untouched.or(self.first_lease.map(after))
+    }
 }
 
 /// How long requests and asks wait, milliseconds.

@@ -125,7 +125,7 @@ proptest! {
             let victim = NodeId(1 + net.random(3));
             if orderly {
                 let left = net.stop(victim);
-                net.restart(victim, Some(left));
+                net.restart(victim, left);
             } else {
                 net.kill(victim);
                 net.restart(victim, None);
@@ -180,11 +180,41 @@ fn a_cluster_of_one_keeps_its_count_over_an_orderly_restart() {
     let left = net.stop(NodeId(1));
     let counter =
         CounterId { key: net.key, limit: net.limits.limits[0].tag, window: net.now_ms() / 60_000 };
-    assert_eq!(left[&counter], 60);
-    net.restart(NodeId(1), Some(left));
+    assert_eq!(left.as_ref().unwrap().counters[&counter].tokens, 60);
+    net.restart(NodeId(1), left);
     assert_eq!(net.nodes[&NodeId(1)].life.lives.of(NodeId(1)), Some(BootId(2)));
     (0..100).for_each(|_| net.request(NodeId(1), 1));
     assert_eq!((net.tally.admitted, net.tally.limited, net.tally.degraded), (100, 40, 0));
+}
+
+/// Orders of stops (s), kills (k) and spending of 30 (u); what may be had afterwards, of 100.
+#[test]
+fn no_order_of_stops_and_crashes_gives_a_token_twice() {
+    for (order, left) in
+        [("us", 70), ("uss", 70), ("usuuss", 10), ("uk", 0), ("uks", 0), ("usks", 0), ("sks", 0)]
+    {
+        let mut net = Net::new(5, 1, &[(100, 60_000)]);
+        net.run_until_us(1_000);
+        let one = NodeId(1);
+        for step in order.chars() {
+            match step {
+                'u' => (0..30).for_each(|_| net.request(one, 1)),
+                's' => {
+                    let left = net.stop(one);
+                    net.restart(one, left);
+                }
+                _ => {
+                    net.kill(one);
+                    net.restart(one, None);
+                }
+            }
+        }
+        let before = net.tally.admitted;
+        (0..130).for_each(|_| net.request(one, 1));
+        net.run_until_us(2_000_000);
+        assert_eq!(net.tally.admitted - before, left, "{order}");
+        assert_eq!(net.tally.unproven_denials, 0, "{order}");
+    }
 }
 
 #[test]

@@ -51,6 +51,7 @@ pub(crate) struct Core {
     life: RwLock<Arc<Life>>,
     lease_until: AtomicU64,
     horizon: AtomicU64,
+    leaving: AtomicBool,
     stopping: AtomicBool,
     /// What other nodes last said of themselves.
     pub(crate) heard: RwLock<BTreeMap<NodeId, crate::peer::messages::About>>,
@@ -92,6 +93,7 @@ impl Core {
             life: RwLock::new(Arc::new(parts.life)),
             lease_until: AtomicU64::new(0),
             horizon: AtomicU64::new(0),
+            leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             heard: RwLock::default(),
             config,
@@ -153,6 +155,15 @@ impl Core {
         boot < self.lease_until() && !self.is_stopping()
     }
 
+    /// This node has said that it is about to stop; it still works.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn begin_leaving(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
     /// This node is on its way out: it takes no new work.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
@@ -186,7 +197,7 @@ impl Core {
 
     /// Why this node would not answer validates now; `None` when it would.
     pub(crate) fn not_ready(&self) -> Option<&'static str> {
-        if self.is_stopping() {
+        if self.is_leaving() {
             Some("this node is stopping")
         } else if boot_now() >= self.lease_until() {
             Some("this node holds no lease from the leader")

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Decision, Effect, Gift, KeyLimits, LimitUsage, Reply, Sender, Shard,
-    Step, Told, WaitPolicy,
+    Ask, Context, CounterId, Decision, Effect, Gift, Held, KeyLimits, LimitUsage, Reply, Sender,
+    Shard, Step, Told, WaitPolicy,
 };
 use fluxgate_raft::CallError;
 use fluxgate_types::{KeyId, NodeId, caps};
@@ -130,7 +130,7 @@ impl Counters {
         Self::locked(self.shard(&gift.reply.counter.key), |shard| shard.take_back(to, gift));
     }
 
-    pub(crate) fn left_over(&self) -> BTreeMap<CounterId, u64> {
+    pub(crate) fn left_over(&self) -> BTreeMap<CounterId, Held> {
         let mut left = BTreeMap::new();
         self.shards.iter().for_each(|s| Self::locked(s, |shard| shard.left_over(&mut left)));
         left

@@ -2,12 +2,11 @@
 
 mod background;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::counters::{CounterId, Life, Lives, Sender};
+use fluxgate_engine::counters::{LeftOver, Life, Lives, Sender, Untouched};
 use fluxgate_raft::{
     Call, CallError, Cluster, ClusterOptions, Role, StartError, Transport, TransportOptions,
 };
@@ -32,6 +31,8 @@ const GIVE_TIMEOUT: Duration = Duration::from_secs(2);
 const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Version of the file of holdings.
 const HOLDINGS_VERSION: u8 = 1;
+/// A node that leaves says so for so many gossip periods before it stops.
+const LEAVE_GOSSIPS: u64 = 3;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -117,16 +118,28 @@ fn transport(config: &Config, metrics: &Arc<Metrics>) -> Result<Transport, NodeE
 }
 
 /// What an orderly stop of the life before this one left behind: used exactly once.
-fn left_over(data: &DataDir) -> Result<Option<BTreeMap<CounterId, u64>>, NodeError> {
+fn left_over(data: &DataDir) -> Result<Option<LeftOver>, NodeError> {
     // The file is gone, and its directory synced, BEFORE any of it counts.
     let Some(bytes) = data.take_holdings()? else { return Ok(None) };
-    match codec::decode::<Vec<(CounterId, u64)>>(Kind::Holdings, HOLDINGS_VERSION, &bytes) {
-        Ok(held) => Ok(Some(held.into_iter().collect())),
+    match codec::decode(Kind::Holdings, HOLDINGS_VERSION, &bytes) {
+        Ok(left) => Ok(Some(left)),
         Err(error) => {
             // Safe: the shares of the open windows then count as spent.
             tracing::error!(%error, "the holdings of the last life cannot be read");
             Ok(None)
         }
+    }
+}
+
+/// Writes down what this life leaves to the next. Nothing is spent any more.
+fn write_left_over(core: &Core, data: &DataDir) {
+    let opened = core.counters.left_over();
+    let Some(left) = LeftOver::of(&core.life(), opened, core.now()) else { return };
+    let written = codec::encode(Kind::Holdings, HOLDINGS_VERSION, &left)
+        .map_err(std::io::Error::other)
+        .and_then(|bytes| data.write_holdings(&bytes));
+    if let Err(error) = written {
+        tracing::error!(%error, "the holdings were not written down: they are lost until their windows end");
     }
 }
 
@@ -157,7 +170,9 @@ impl Node {
             (admin_listener, admin::router(Arc::clone(&core))),
             (gateway_listener, gateway::router(Arc::clone(&core))),
         ] {
-            servers.spawn(Server::new(listener, router).run(stopped.clone()));
+            let core = Arc::clone(&core);
+            let refusal = Arc::new(move || core.malformed_refusal());
+            servers.spawn(Server::new(listener, router, refusal).run(stopped.clone()));
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(lease::run_renewals(Arc::clone(&core)));
@@ -204,16 +219,13 @@ impl Node {
     pub async fn stop(mut self) {
         let core = Arc::clone(&self.core);
         tracing::info!("stopping");
+        // First said, so that gateways turn away and peers that stop too are not given anything.
+        core.begin_leaving();
+        tokio::time::sleep(Duration::from_millis(LEAVE_GOSSIPS * core.config.gossip_ms)).await;
         core.begin_stopping();
         core.counters.begin_drain();
         give_away(&core).await;
-        let left: Vec<(CounterId, u64)> = core.counters.left_over().into_iter().collect();
-        let written = codec::encode(Kind::Holdings, HOLDINGS_VERSION, &left)
-            .map_err(std::io::Error::other)
-            .and_then(|bytes| self.data.write_holdings(&bytes));
-        if let Err(error) = written {
-            tracing::error!(%error, "the holdings were not written down: they are lost until their windows end");
-        }
+        write_left_over(&core, &self.data);
         let somebody = core.life().peers.iter().any(|(_, reachable)| *reachable);
         if core.cluster.status().role == Role::Leader && somebody {
             match core.cluster.hand_over(None, HAND_OVER_TIMEOUT).await {
@@ -252,14 +264,16 @@ fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
     )?;
     // After the log was found sound: a node that refuses to start must not use its holdings up.
     let left_over = left_over(&data)?;
+    let first = (identity.boots == 1).then_some(Untouched::All);
+    let untouched = left_over.as_ref().map(|left| left.untouched).or(first);
     let mut lives = Lives::default();
     lives.note(config.node_id, boot);
     let others = config.members.keys().filter(|node| **node != config.node_id);
     let life = Life {
         me: config.node_id,
-        first: identity.boots == 1,
+        untouched,
         first_lease: None,
-        left_over: left_over.map(Arc::new),
+        left_over: left_over.map(|left| Arc::new(left.counters)),
         lives_tag: lives.tag(),
         lives,
         peers: others.map(|node| (*node, true)).collect(),
@@ -272,7 +286,14 @@ fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
 /// Gives this node's holdings to its peers, as far as they take them.
 async fn give_away(core: &Core) {
     for (peer, reachable) in core.life().peers.clone() {
-        let Some(boot) = core.life().lives.of(peer).filter(|_| reachable) else { continue };
+        let stays = core
+            .heard
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&peer)
+            .is_some_and(|p| p.ready);
+        let boot = core.life().lives.of(peer).filter(|_| reachable && stays);
+        let Some(boot) = boot else { continue };
         let to = Sender { node: peer, boot, lives: 0 };
         loop {
             let gifts = core.with_context(|context| core.counters.drain(context, &to));

@@ -15,6 +15,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
@@ -60,9 +61,11 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
     let lines = if config.log_json { lines.json().boxed() } else { lines.boxed() };
     let provider =
         config.otlp_endpoint.as_deref().map(|endpoint| provider(config, endpoint)).transpose()?;
-    let spans = provider
-        .as_ref()
-        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("fluxgate")));
+    // Our own spans only: those of the libraries below would cost every request, and say little.
+    let ours = Targets::new().with_target("fluxgate_node", tracing::Level::DEBUG);
+    let spans = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer().with_tracer(provider.tracer("fluxgate")).with_filter(ours)
+    });
     let registry = tracing_subscriber::registry().with(spans).with(lines.with_filter(filter));
     registry.try_init().map_err(|error| wrong(&error))?;
     Ok(Telemetry { provider })

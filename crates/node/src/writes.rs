@@ -73,7 +73,14 @@ impl Core {
                     let local = self.write_here(proposal.clone());
                     tokio::time::timeout(left, local).await.unwrap_or(Err(SubmitError::Unknown))
                 }
-                Some(node) => self.carry(node, &proposal, left).await,
+                Some(node) => {
+                    // A leader that hangs is given up once there is another: the request id makes
+                    // the repeat harmless.
+                    tokio::select! {
+                        carried = self.carry(node, &proposal, left) => carried,
+                        () = self.leader_is_not(node) => Err(SubmitError::Unknown),
+                    }
+                }
                 None => Err(SubmitError::NotLeader),
             };
             match tried {
@@ -92,6 +99,12 @@ impl Core {
         });
         self.metrics.proposal_seconds.observe(begun.elapsed().as_secs_f64());
         result
+    }
+
+    /// Waits until this node knows of another leader, or of none.
+    async fn leader_is_not(&self, node: NodeId) {
+        let mut news = self.cluster.news();
+        while self.cluster.leader() == Some(node) && news.changed().await.is_ok() {}
     }
 
     /// Proposes here and waits for the barrier.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
 
-use super::{Context, CounterId, Figure, Life, Reply, Sender};
+use super::{Context, CounterId, Figure, Life, Reply, Sender, Untouched};
 use crate::registry::record::LimitSpec;
 use crate::share;
 
@@ -50,6 +50,8 @@ pub(super) struct Pursuit {
     pub(super) tried: Vec<NodeId>,
     /// No new round before this.
     pub(super) retry_at: BootNs,
+    /// An ask got no answer since tokens last came: some may be out of reach.
+    pub(super) failed: bool,
     /// Rounds so far, for the back-off.
     pub(super) rounds: u32,
 }
@@ -87,15 +89,14 @@ pub(super) struct Cell {
 
 /// Whether no earlier life of this node can have spent or given this share.
 fn is_usable(life: &Life, created: LogIndex, start: ClusterMs, counter: &CounterId) -> bool {
-    if life.first {
-        return true;
-    }
-    if let Some(left_over) = &life.left_over {
-        // An orderly stop lists every counter that it had opened.
-        return !left_over.contains_key(counter);
-    }
-    life.first_lease
-        .is_some_and(|first| created > first.index || start >= first.at + life.clock_error_ms_max)
+    // What the life before had opened comes back as it left it, not as a share.
+    let listed = life.left_over.as_ref().is_some_and(|map| map.contains_key(counter));
+    !listed
+        && match life.untouched() {
+            Some(Untouched::All) => true,
+            Some(Untouched::After { from, index }) => created > index || start >= from,
+            None => false,
+        }
 }
 
 impl Cell {
@@ -124,7 +125,7 @@ impl Cell {
             salt,
             share: map.share(life.me, spec.limit.tokens, salt),
             usable,
-            restored: left_over.copied().unwrap_or(0),
+            restored: left_over.map_or(0, |held| held.tokens),
             given_to_ended: 0,
             got_from_ended: 0,
             tallies: Vec::new(),

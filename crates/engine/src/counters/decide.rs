@@ -17,7 +17,7 @@ use crate::registry::record::LimitSpec;
 const RETRY_MS: (u64, u64) = (1, 8);
 /// A window may be opened until so long after its end, for peers whose clock is a little behind,
 /// and is forgotten only later, so that it cannot be opened twice, milliseconds.
-const OPEN_LATE_MS: u64 = 1_000;
+pub(super) const OPEN_LATE_MS: u64 = 1_000;
 const FORGET_AFTER_MS: u64 = 2_000;
 
 /// What one look at all limits of a key says about a cost.
@@ -368,14 +368,18 @@ impl KeyCounters {
         }
     }
 
-    /// Ends what has waited too long. A request is kept past its deadline only while an ask is
-    /// under way that may still be answered.
+    /// Ends what has waited too long. A request is kept past its deadline only while there is hope:
+    /// an ask is under way, or every peer answers, so that the tokens must be in flight.
     fn expire(&mut self, context: &Context<'_>, limits: &KeyLimits, out: &mut Vec<Effect>) {
-        let open = self.limits.iter_mut().take(limits.limits.len());
-        let mut asked_until = open.filter_map(|limit| Some(limit.now().pursuit.asked?.1));
-        let asking = asked_until.any(|until| until > context.boot);
+        let reachable = context.life.peers.iter().all(|(_, reachable)| *reachable);
+        let mut hopeful = reachable;
+        for limit in self.limits.iter_mut().take(limits.limits.len()) {
+            let pursuit = &limit.now().pursuit;
+            hopeful &= !pursuit.failed;
+            hopeful |= pursuit.asked.is_some_and(|(_, until)| until > context.boot);
+        }
         let over = |waiter: &Waiter| {
-            waiter.deadline_last <= context.boot || (waiter.deadline <= context.boot && !asking)
+            waiter.deadline_last <= context.boot || (waiter.deadline <= context.boot && !hopeful)
         };
         let mut ended = false;
         while let Some(waiter) = self.queue.front().copied().filter(over) {
@@ -413,6 +417,7 @@ fn next_to_ask(
             return None;
         }
         cell.pursuit.asked = None;
+        cell.pursuit.failed = true;
         cell.pursuit.note_tried(peer);
     }
     if context.boot < cell.pursuit.retry_at {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use fluxgate_types::ClusterMs;
 
-use super::{Context, CounterId, Reply, Sender, Shard, cell_of};
+use super::{Context, CounterId, Held, Reply, Sender, Shard, cell_of};
 
 /// A gift of a stopping node, with how much of the total is new.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,13 +58,15 @@ impl Shard {
 
     /// Every counter in memory with what is left in it, nothing included: the next life must know
     /// which ones this life has opened.
-    pub fn left_over(&self, into: &mut BTreeMap<CounterId, u64>) {
+    pub fn left_over(&self, into: &mut BTreeMap<CounterId, Held>) {
         assert!(self.draining, "a shard must stop spending before its holdings are written down");
         for (key, counters) in &self.keys {
             for limit in &counters.limits {
                 for cell in &limit.cells {
                     let counter = CounterId { key: *key, limit: limit.tag, window: cell.window };
-                    into.insert(counter, u64::try_from(cell.holding()).unwrap_or(0));
+                    let tokens = u64::try_from(cell.holding()).unwrap_or(0);
+                    let ends = ClusterMs((cell.window + 1) * limit.period_ms);
+                    into.insert(counter, Held { tokens, ends });
                 }
             }
         }

@@ -103,6 +103,7 @@ impl Shard {
         if gained > 0 {
             news = true;
             cell.pursuit.rounds = 0;
+            cell.pursuit.failed = false;
             cell.pursuit.tried.clear();
         } else {
             cell.pursuit.note_tried(sender.node);
@@ -130,6 +131,7 @@ impl Shard {
         };
         if cell.pursuit.asked.is_some_and(|(asked, _)| asked == peer) {
             cell.pursuit.asked = None;
+            cell.pursuit.failed = true;
             cell.pursuit.note_tried(peer);
         }
         if let Some(limits) = find(&counter.key) {

@@ -34,14 +34,14 @@ impl Action {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Created => "key_created",
-            Self::Updated => "key_updated",
-            Self::Rotated => "key_rotated",
-            Self::Revoked => "key_revoked",
-            Self::DefaultsSet => "defaults_set",
-            Self::NodeRegistered => "node_registered",
-            Self::NodeRemoved => "node_removed",
-            Self::ShareMapSet => "share_map_set",
+            Self::Created => "key.create",
+            Self::Updated => "key.update",
+            Self::Rotated => "key.rotate",
+            Self::Revoked => "key.revoke",
+            Self::DefaultsSet => "limits.defaults",
+            Self::NodeRegistered => "node.register",
+            Self::NodeRemoved => "node.remove",
+            Self::ShareMapSet => "shares.set",
         }
     }
 }

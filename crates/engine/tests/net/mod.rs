@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Decision, Effect, KeyLimits, Life, Lives, Reply, Sender, Shard, Step,
-    Told, Verdict, WaitPolicy,
+    Ask, Context, CounterId, Decision, Effect, KeyLimits, LeftOver, Life, Lives, Reply, Sender,
+    Shard, Step, Told, Untouched, Verdict, WaitPolicy,
 };
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::registry::record::LimitSpec;
@@ -127,21 +127,15 @@ impl Net {
         START_MS + self.now_us / 1_000
     }
 
-    pub(crate) fn start(
-        &mut self,
-        id: NodeId,
-        boot: BootId,
-        first: bool,
-        left: Option<BTreeMap<CounterId, u64>>,
-    ) {
+    pub(crate) fn start(&mut self, id: NodeId, boot: BootId, first: bool, left: Option<LeftOver>) {
         let mut lives = Lives::default();
         lives.note(id, boot);
         let peers = self.view.nodes.keys().filter(|n| **n != id).map(|n| (*n, true)).collect();
         let life = Life {
             me: id,
-            first,
+            untouched: left.as_ref().map(|left| left.untouched).or(first.then_some(Untouched::All)),
             first_lease: Some(FirstLease { at: ClusterMs(self.now_ms()), index: LogIndex(5) }),
-            left_over: left.map(Arc::new),
+            left_over: left.map(|left| Arc::new(left.counters)),
             lives_tag: lives.tag(),
             lives,
             peers,
@@ -169,7 +163,7 @@ impl Net {
         node.life.lives_tag = node.life.lives.tag();
     }
 
-    pub(crate) fn restart(&mut self, id: NodeId, left: Option<BTreeMap<CounterId, u64>>) {
+    pub(crate) fn restart(&mut self, id: NodeId, left: Option<LeftOver>) {
         let boot = BootId(self.nodes[&id].life.lives.of(id).unwrap().0 + 1);
         let known = self.nodes[&id].life.lives.clone();
         self.start(id, boot, false, left);
@@ -255,7 +249,7 @@ impl Net {
             let counter = CounterId { key: self.key, limit: tag, window };
             left += node.shard.held(&counter).unwrap_or_else(|| {
                 let salt = fluxgate_engine::share::salt(&self.key, tag, window);
-                if node.life.first {
+                if node.life.untouched == Some(Untouched::All) {
                     self.view.share_maps[0].share(node.life.me, spec.limit.tokens, salt)
                 } else {
                     0
@@ -427,7 +421,7 @@ impl Net {
     }
 
     /// An orderly stop: gives to the peers that live, returns what is left for the file.
-    pub(crate) fn stop(&mut self, id: NodeId) -> BTreeMap<CounterId, u64> {
+    pub(crate) fn stop(&mut self, id: NodeId) -> Option<LeftOver> {
         self.nodes.get_mut(&id).unwrap().shard.begin_drain();
         let heirs: Vec<NodeId> = self
             .nodes
@@ -452,6 +446,7 @@ impl Net {
         }
         let mut left = BTreeMap::new();
         self.nodes[&id].shard.left_over(&mut left);
+        let left = LeftOver::of(&self.nodes[&id].life, left, ClusterMs(self.now_ms()));
         self.kill(id);
         left
     }

@@ -7,8 +7,11 @@ use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use fluxgate_api::ErrorBody;
 use fluxgate_api::error::ErrorCode;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
+
+/// What is read and dropped behind the bound, so that the refusal is not lost with the connection.
+const DROPPED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Reads a whole body of at most `bytes_max` bytes.
 pub(crate) async fn read_body(
@@ -16,16 +19,48 @@ pub(crate) async fn read_body(
     bytes_max: usize,
     within: Duration,
 ) -> Result<Bytes, ErrorBody> {
-    let read = Limited::new(body, bytes_max).collect();
-    match tokio::time::timeout(within, read).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let message = format!("the body is larger than {bytes_max} bytes");
-            Err(ErrorBody::new(ErrorCode::TooLarge, message))
+    let slow = |_| ErrorBody::new(ErrorCode::RequestTimeout, "the body took too long");
+    tokio::time::timeout(within, read_frames(body, bytes_max)).await.map_err(slow)?
+}
+
+async fn read_frames(mut body: Body, bytes_max: usize) -> Result<Bytes, ErrorBody> {
+    let mut read = Vec::new();
+    let mut total = 0;
+    while let Some(frame) = body.frame().await {
+        let early = |_| ErrorBody::new(ErrorCode::InvalidRequest, "the body ended early");
+        let Ok(data) = frame.map_err(early)?.into_data() else { continue };
+        total += data.len();
+        if total <= bytes_max {
+            read.extend_from_slice(&data);
+        } else if total > bytes_max + DROPPED_BYTES_MAX {
+            break;
         }
-        Ok(Err(_)) => Err(ErrorBody::new(ErrorCode::InvalidRequest, "the body ended early")),
-        Err(_) => Err(ErrorBody::new(ErrorCode::RequestTimeout, "the body took too long")),
     }
+    if total > bytes_max {
+        let message = format!("the body is larger than {bytes_max} bytes");
+        return Err(ErrorBody::new(ErrorCode::TooLarge, message));
+    }
+    Ok(read.into())
+}
+
+/// Whether every object of the contract is written as one: serde would also take the fields of an
+/// object from an array, in their order. The contract's arrays hold objects and nothing else.
+fn has_objects_only(text: &[u8]) -> bool {
+    let (mut quoted, mut escaped, mut in_array) = (false, false, true);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' if quoted => quoted = false,
+            _ if quoted || byte.is_ascii_whitespace() => {}
+            b'{' | b']' => in_array = false,
+            _ if in_array => return false,
+            b'"' => quoted = true,
+            b'[' => in_array = true,
+            _ => {}
+        }
+    }
+    true
 }
 
 /// Whether a body is announced as JSON; one without a type is taken for JSON.
@@ -46,6 +81,11 @@ pub(crate) fn parse_optional<T: DeserializeOwned>(
     if !is_json(headers) {
         let message = "the body must be application/json";
         return Err(ErrorBody::new(ErrorCode::UnsupportedMediaType, message));
+    }
+    // A syntax error is told as one, wherever it stands.
+    if !has_objects_only(body) && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
+        let message = "the body must be an object, and so must what its arrays hold";
+        return Err(ErrorBody::new(ErrorCode::InvalidRequest, message));
     }
     serde_json::from_slice(body)
         .map(Some)
@@ -78,6 +118,23 @@ fn describe(error: &serde_json::Error) -> String {
                 let safe = safe.split(", expected ").nth(1).map(|e| format!("expected {e}"));
                 format!("wrong value {place}{}", safe.map(|s| format!(": {s}")).unwrap_or_default())
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_is_no_object() {
+        for text in ["{}", r#" {"requests":[{"key":"[x"},{}]}"#, r#"{"limits":[],"n":"\"["}"#] {
+            assert!(has_objects_only(text.as_bytes()), "{text}");
+        }
+        for text in
+            ["[]", r#"["fx","write",5]"#, r#"{"requests":[["fx"]]}"#, "3", r#"{"requests":[1]}"#]
+        {
+            assert!(!has_objects_only(text.as_bytes()), "{text}");
         }
     }
 }

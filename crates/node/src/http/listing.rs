@@ -23,6 +23,9 @@ use crate::core::Core;
 /// Keys that are looked at between two chances for other work.
 const SCAN: usize = 4_096;
 
+/// Every cursor begins so.
+const CURSOR_PREFIX: &str = "c-";
+
 type Refused = Box<Response<Body>>;
 
 fn query<T: DeserializeOwned>(parts: &Parts) -> Result<T, Refused> {
@@ -48,18 +51,12 @@ fn cursor(asked: Option<&str>) -> Result<Option<u64>, Refused> {
     let wrong = || {
         Box::new(respond::refuse(ErrorCode::InvalidRequest, "cursor: not one that this list gave"))
     };
-    asked.map(|text| u64::from_str_radix(text, 36).map_err(|_| wrong())).transpose()
+    let place = |text: &str| u64::from_str_radix(text.strip_prefix(CURSOR_PREFIX)?, 16).ok();
+    asked.map(|text| place(text).ok_or_else(wrong)).transpose()
 }
 
-fn cursor_text(mut place: u64) -> String {
-    let mut digits = Vec::new();
-    loop {
-        digits.push(char::from_digit(u32::try_from(place % 36).unwrap_or(0), 36).unwrap_or('0'));
-        place /= 36;
-        if place == 0 {
-            return digits.iter().rev().collect();
-        }
-    }
+fn cursor_text(place: u64) -> String {
+    format!("{CURSOR_PREFIX}{place:x}")
 }
 
 /// `GET /v1/keys`.

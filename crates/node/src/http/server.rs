@@ -27,9 +27,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection may be idle so long: longer than the gateways keep theirs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Bytes of one request head.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Header fields of one request.
-const HEADERS_MAX: usize = 100;
+const HEADERS_MAX: usize = 256;
 /// Connections on one listener.
 const CONNECTIONS_MAX: usize = 16 * 1024;
 /// Pause after an accept that failed, for example without file descriptors.
@@ -42,11 +42,16 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 pub(crate) struct Server {
     listener: TcpListener,
     router: Router,
+    refusal: Refusal,
 }
 
+/// Makes the whole answer to a malformed request on a path that knows but a few statuses.
+pub(crate) type Refusal = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
+
 impl Server {
-    pub(crate) fn new(listener: TcpListener, router: Router) -> Self {
-        Self { listener, router }
+    /// Answers a malformed request below `/v1/authorize` with `refusal`.
+    pub(crate) fn new(listener: TcpListener, router: Router, refusal: Refusal) -> Self {
+        Self { listener, router, refusal }
     }
 
     /// Serves until `stop` says so, then lets requests under way finish.
@@ -62,8 +67,9 @@ impl Server {
             match accepted {
                 Ok((stream, from)) => {
                     let (router, stop) = (self.router.clone(), stop.clone());
+                    let refusal = Arc::clone(&self.refusal);
                     tokio::spawn(async move {
-                        serve(stream, from, router, stop).await;
+                        serve(stream, from, router, refusal, stop).await;
                         drop(place);
                     });
                 }
@@ -83,11 +89,12 @@ async fn serve(
     stream: TcpStream,
     from: SocketAddr,
     router: Router,
+    on_refusal: Refusal,
     mut stop: watch::Receiver<bool>,
 ) {
     stream.set_nodelay(true).ok();
     let phase = Arc::new(AtomicU8::new(IDLE));
-    let guarded = Guarded::new(stream, Arc::clone(&phase));
+    let guarded = Guarded::new(stream, Arc::clone(&phase), on_refusal);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         phase.store(SERVING, Ordering::Release);
         let (router, phase) = (router.clone(), Arc::clone(&phase));
@@ -133,10 +140,13 @@ struct Guarded {
     // The rest of a refusal that is being written in place of hyper's.
     refusal: Vec<u8>,
     refused: bool,
+    on_refusal: Refusal,
+    // The request that is being read is below `/v1/authorize`.
+    authorizes: bool,
 }
 
 impl Guarded {
-    fn new(stream: TcpStream, phase: Arc<AtomicU8>) -> Self {
+    fn new(stream: TcpStream, phase: Arc<AtomicU8>, on_refusal: Refusal) -> Self {
         let deadline = Box::pin(tokio::time::sleep(IDLE_TIMEOUT));
         Self {
             stream,
@@ -146,6 +156,8 @@ impl Guarded {
             active: Instant::now(),
             refusal: Vec::new(),
             refused: false,
+            on_refusal,
+            authorizes: false,
         }
     }
 
@@ -187,6 +199,7 @@ impl AsyncRead for Guarded {
             if phase == IDLE && buf.filled().len() > before {
                 self.phase.store(HEAD, Ordering::Release);
                 self.active = Instant::now();
+                self.authorizes = is_authorize(&buf.filled()[before..]);
             }
             return read;
         }
@@ -196,6 +209,12 @@ impl AsyncRead for Guarded {
         }
         Poll::Pending
     }
+}
+
+/// Whether a request line asks below `/v1/authorize`.
+fn is_authorize(head: &[u8]) -> bool {
+    let target = head.split(|c| *c == b' ').nth(1).unwrap_or_default();
+    target.starts_with(b"/v1/authorize")
 }
 
 /// Our wording of a refusal that hyper makes before any handler runs.
@@ -226,7 +245,8 @@ impl AsyncWrite for Guarded {
             && self.phase.load(Ordering::Acquire) == HEAD
             && let Some(text) = reworded(buf)
         {
-            (self.refusal, self.refused) = (text, true);
+            let own = self.authorizes.then(|| (self.on_refusal)());
+            (self.refusal, self.refused) = (own.unwrap_or(text), true);
         }
         if self.refused {
             while !self.refusal.is_empty() {

@@ -139,7 +139,7 @@ async fn dispatch(
         }
         Call::Give => {
             let message: GiveMessage = read(body)?;
-            let sender = core.receive(from, &message.head).filter(|_| !core.is_stopping());
+            let sender = core.receive(from, &message.head).filter(|_| !core.is_leaving());
             let taken = match sender {
                 Some(sender) => core.handle_replies(&sender, &message.gifts),
                 // Said plainly, so that the giver keeps them.
