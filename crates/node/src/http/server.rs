@@ -38,7 +38,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// A bound listener with what it serves.
-#[derive(Debug)]
 pub(crate) struct Server {
     listener: TcpListener,
     router: Router,
