@@ -116,9 +116,7 @@ fn checksum(head: &[u8], payload: &[u8]) -> u32 {
 /// # Errors
 /// When the payload is larger than [`PAYLOAD_BYTES_MAX`].
 pub fn seal(kind: Kind, version: u8, payload: &[u8]) -> Result<Vec<u8>, CodecError> {
-    let too_large = CodecError::TooLarge {
-        bytes: payload.len(),
-    };
+    let too_large = CodecError::TooLarge { bytes: payload.len() };
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(too_large);
     }
@@ -142,10 +140,7 @@ pub fn seal(kind: Kind, version: u8, payload: &[u8]) -> Result<Vec<u8>, CodecErr
 /// When these are not the first bytes of an envelope.
 pub fn payload_bytes(header: &[u8]) -> Result<usize, CodecError> {
     let Some(head) = header.first_chunk::<HEADER_BYTES>() else {
-        return Err(CodecError::Short {
-            expected: HEADER_BYTES,
-            found: header.len(),
-        });
+        return Err(CodecError::Short { expected: HEADER_BYTES, found: header.len() });
     };
     if head[..2] != MAGIC {
         return Err(CodecError::Magic);
@@ -168,15 +163,10 @@ pub fn open(kind: Kind, bytes: &[u8]) -> Result<(u8, &[u8]), CodecError> {
     let len = payload_bytes(bytes)?;
     let expected = HEADER_BYTES + len;
     if bytes.len() < expected {
-        return Err(CodecError::Short {
-            expected,
-            found: bytes.len(),
-        });
+        return Err(CodecError::Short { expected, found: bytes.len() });
     }
     if bytes.len() > expected {
-        return Err(CodecError::Trailing {
-            extra: bytes.len() - expected,
-        });
+        return Err(CodecError::Trailing { extra: bytes.len() - expected });
     }
     let (head, payload) = bytes.split_at(HEADER_BYTES);
     let stored = u32::from_le_bytes([head[9], head[10], head[11], head[12]]);
@@ -184,10 +174,7 @@ pub fn open(kind: Kind, bytes: &[u8]) -> Result<(u8, &[u8]), CodecError> {
         return Err(CodecError::Checksum);
     }
     if head[2] != kind as u8 {
-        return Err(CodecError::Kind {
-            expected: kind as u8,
-            found: head[2],
-        });
+        return Err(CodecError::Kind { expected: kind as u8, found: head[2] });
     }
     Ok((head[3], payload))
 }
@@ -200,9 +187,7 @@ pub fn decode_payload<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecErr
     let (value, used) = bincode::serde::decode_from_slice(payload, config())
         .map_err(|error| CodecError::Value(error.to_string()))?;
     if used != payload.len() {
-        return Err(CodecError::Trailing {
-            extra: payload.len().saturating_sub(used),
-        });
+        return Err(CodecError::Trailing { extra: payload.len().saturating_sub(used) });
     }
     Ok(value)
 }
@@ -224,10 +209,7 @@ pub fn encode<T: Serialize>(kind: Kind, version: u8, value: &T) -> Result<Vec<u8
 pub fn decode<T: DeserializeOwned>(kind: Kind, version: u8, bytes: &[u8]) -> Result<T, CodecError> {
     let (found, payload) = open(kind, bytes)?;
     if found != version {
-        return Err(CodecError::Version {
-            expected: version,
-            found,
-        });
+        return Err(CodecError::Version { expected: version, found });
     }
     decode_payload(payload)
 }

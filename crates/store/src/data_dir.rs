@@ -76,11 +76,7 @@ impl DataDir {
         if cluster.len() > CLUSTER_BYTES_MAX {
             let text = format!("cluster name is longer than {CLUSTER_BYTES_MAX} bytes");
             let source = io::Error::new(io::ErrorKind::InvalidInput, text);
-            return Err(OpenError::Io {
-                action: "open",
-                path: path.to_path_buf(),
-                source,
-            });
+            return Err(OpenError::Io { action: "open", path: path.to_path_buf(), source });
         }
         make_dir(path)?;
         let lock = take_lock(path)?;
@@ -91,21 +87,10 @@ impl DataDir {
         let bytes = encode_record(path, &record)?;
         files::replace(path, IDENTITY, &bytes)
             .map_err(OpenError::io("write", &path.join(IDENTITY)))?;
-        let IdentityV1 {
-            cluster,
-            node,
-            dir_id,
-            boots,
-            log_made,
-        } = record;
+        let IdentityV1 { cluster, node, dir_id, boots, log_made } = record;
         Ok(Self {
             path: path.to_path_buf(),
-            identity: Identity {
-                cluster,
-                node,
-                dir_id,
-                boots,
-            },
+            identity: Identity { cluster, node, dir_id, boots },
             log_made: AtomicBool::new(log_made),
             _lock: lock,
         })
@@ -130,19 +115,8 @@ impl DataDir {
 
     /// Notes, durably, that the log exists.
     pub(crate) fn note_log_made(&self) -> Result<(), OpenError> {
-        let Identity {
-            cluster,
-            node,
-            dir_id,
-            boots,
-        } = self.identity.clone();
-        let record = IdentityV1 {
-            cluster,
-            node,
-            dir_id,
-            boots,
-            log_made: true,
-        };
+        let Identity { cluster, node, dir_id, boots } = self.identity.clone();
+        let record = IdentityV1 { cluster, node, dir_id, boots, log_made: true };
         let bytes = encode_record(&self.path, &record)?;
         files::replace(&self.path, IDENTITY, &bytes)
             .map_err(OpenError::io("write", &self.path.join(IDENTITY)))?;
@@ -174,10 +148,7 @@ impl DataDir {
         let payload = match codec::open(Kind::Holdings, &bytes) {
             Ok((HOLDINGS_VERSION, payload)) => payload.to_vec(),
             Ok((version, _)) => {
-                return Err(OpenError::corrupt(
-                    &path,
-                    format!("unknown version {version}"),
-                ));
+                return Err(OpenError::corrupt(&path, format!("unknown version {version}")));
             }
             Err(error) => return Err(OpenError::corrupt(&path, error.to_string())),
         };
@@ -210,9 +181,7 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
         .map_err(OpenError::io("open", &lock_path))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-            path: path.to_path_buf(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_path_buf() }),
         Err(TryLockError::Error(error)) => Err(OpenError::io("lock", &lock_path)(error)),
     }
 }
@@ -237,10 +206,7 @@ fn read_record(path: &Path) -> Result<Option<IdentityV1>, OpenError> {
         (true, Some(bytes)) => codec::decode(Kind::Identity, IDENTITY_VERSION, &bytes)
             .map(Some)
             .map_err(|error| OpenError::corrupt(&identity_path, error.to_string())),
-        (false, Some(_)) => Err(OpenError::corrupt(
-            &path.join(VERSION),
-            "the file is missing",
-        )),
+        (false, Some(_)) => Err(OpenError::corrupt(&path.join(VERSION), "the file is missing")),
         (_, None) => {
             // `IDENTITY` is made before anything of value: with such things it was lost.
             for name in ["sled", "HARDSTATE", "snapshots", HOLDINGS] {
@@ -266,15 +232,10 @@ fn read_version(path: &Path) -> Result<bool, OpenError> {
         .and_then(|digits| digits.parse::<u64>().ok());
     match format {
         Some(FORMAT) => Ok(true),
-        Some(found) if found > FORMAT => Err(OpenError::Newer {
-            path: path.to_path_buf(),
-            found,
-            newest: FORMAT,
-        }),
-        Some(_) | None => Err(OpenError::corrupt(
-            &version_path,
-            "it names no known format",
-        )),
+        Some(found) if found > FORMAT => {
+            Err(OpenError::Newer { path: path.to_path_buf(), found, newest: FORMAT })
+        }
+        Some(_) | None => Err(OpenError::corrupt(&version_path, "it names no known format")),
     }
 }
 
@@ -299,10 +260,7 @@ fn next_life(
         });
     }
     let Some(boots) = record.boots.checked_add(1) else {
-        return Err(OpenError::corrupt(
-            &path.join(IDENTITY),
-            "the count of starts is used up",
-        ));
+        return Err(OpenError::corrupt(&path.join(IDENTITY), "the count of starts is used up"));
     };
     record.boots = boots;
     Ok(record)

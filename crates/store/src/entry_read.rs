@@ -16,12 +16,7 @@ pub(crate) fn read_entries(
     last: u64,
     bytes_max: usize,
 ) -> Result<Vec<(u64, Link, Vec<u8>)>, StoreError> {
-    let mut gathered = Gathered {
-        entries: Vec::new(),
-        left: bytes_max,
-        next: first,
-        open: None,
-    };
+    let mut gathered = Gathered { entries: Vec::new(), left: bytes_max, next: first, open: None };
     let mut misfit = None;
     let from = PartKey::first(first).bytes();
     reader
@@ -31,9 +26,7 @@ pub(crate) fn read_entries(
                 ControlFlow::Break(())
             }))
         })
-        .map_err(|error| StoreError::Read {
-            cause: error.to_string(),
-        })?;
+        .map_err(|error| StoreError::Read { cause: error.to_string() })?;
     if misfit.is_none() {
         misfit = gathered.close().err();
     }

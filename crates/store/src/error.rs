@@ -85,20 +85,13 @@ pub enum OpenError {
 
 impl OpenError {
     pub(crate) fn corrupt(path: &Path, what: impl Into<String>) -> Self {
-        Self::Corrupt {
-            path: path.to_path_buf(),
-            what: what.into(),
-        }
+        Self::Corrupt { path: path.to_path_buf(), what: what.into() }
     }
 
     /// For `map_err`: names what was tried and on which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 }
 

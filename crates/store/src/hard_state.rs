@@ -75,10 +75,7 @@ impl HardStateFile {
         let path = dir.join(NAME);
         let mut bytes = Vec::with_capacity(2 * SLOT_BYTES);
         for sequence in 0..2 {
-            let state = HardState {
-                sequence,
-                ..HardState::default()
-            };
+            let state = HardState { sequence, ..HardState::default() };
             bytes.extend_from_slice(&slot(&state).map_err(OpenError::io("write", &path))?);
         }
         files::replace(dir, NAME, &bytes).map_err(OpenError::io("write", &path))
@@ -105,10 +102,8 @@ impl HardStateFile {
             })
             .max_by_key(|state| state.sequence)
             .ok_or_else(|| OpenError::corrupt(&path, "neither of its two slots is whole"))?;
-        let file = OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .map_err(OpenError::io("open", &path))?;
+        let file =
+            OpenOptions::new().write(true).open(&path).map_err(OpenError::io("open", &path))?;
         Ok(Self { file, path, state })
     }
 
@@ -157,14 +152,8 @@ mod tests {
     fn the_widest_state_fits_into_a_slot() {
         let state = HardState {
             sequence: u64::MAX,
-            vote: Some(NumberedVote {
-                number: u64::MAX,
-                bytes: vec![0xff; VOTE_BYTES_MAX],
-            }),
-            mark: Some(Mark {
-                index: u64::MAX,
-                crc: Some(u32::MAX),
-            }),
+            vote: Some(NumberedVote { number: u64::MAX, bytes: vec![0xff; VOTE_BYTES_MAX] }),
+            mark: Some(Mark { index: u64::MAX, crc: Some(u32::MAX) }),
             purged: Some(u64::MAX),
         };
         assert_eq!(read_slot(&slot(&state).unwrap()), Some(state));
@@ -185,10 +174,7 @@ mod tests {
             let older = HardStateFile::open(dir.path()).unwrap().state().purged;
             assert_eq!(older.unwrap_or(0), purged - 1);
             std::fs::write(dir.path().join(NAME), &whole).unwrap();
-            assert_eq!(
-                HardStateFile::open(dir.path()).unwrap().state().purged,
-                Some(purged)
-            );
+            assert_eq!(HardStateFile::open(dir.path()).unwrap().state().purged, Some(purged));
         }
     }
 
@@ -197,9 +183,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         HardStateFile::create(dir.path()).unwrap();
         std::fs::write(dir.path().join(NAME), [0u8; 2 * SLOT_BYTES]).unwrap();
-        assert!(matches!(
-            HardStateFile::open(dir.path()),
-            Err(OpenError::Corrupt { .. })
-        ));
+        assert!(matches!(HardStateFile::open(dir.path()), Err(OpenError::Corrupt { .. })));
     }
 }

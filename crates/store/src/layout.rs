@@ -86,10 +86,7 @@ impl Link {
         hasher.update(&index.to_be_bytes());
         hasher.update(&previous.to_le_bytes());
         hasher.update(bytes);
-        Self {
-            crc: hasher.finalize(),
-            previous,
-        }
+        Self { crc: hasher.finalize(), previous }
     }
 }
 
@@ -143,13 +140,10 @@ impl Assembly {
         if key.part != 0 {
             return Err(Misfit(format!("entry {index} lacks its first part")));
         }
-        let (Some(header), true) = (
-            value.first_chunk::<ENTRY_HEADER_BYTES>(),
-            value.len() <= VALUE_BYTES_MAX,
-        ) else {
-            return Err(Misfit(format!(
-                "entry {index} has a first part of a wrong size"
-            )));
+        let (Some(header), true) =
+            (value.first_chunk::<ENTRY_HEADER_BYTES>(), value.len() <= VALUE_BYTES_MAX)
+        else {
+            return Err(Misfit(format!("entry {index} has a first part of a wrong size")));
         };
         let word = |at: usize| {
             u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
@@ -159,16 +153,7 @@ impl Assembly {
         if length > ENTRY_BYTES_MAX || bytes.len() > length {
             return Err(Misfit(format!("entry {index} has a wrong length")));
         }
-        Ok(Self {
-            index,
-            length,
-            link: Link {
-                crc: word(4),
-                previous: word(8),
-            },
-            parts: 1,
-            bytes,
-        })
+        Ok(Self { index, length, link: Link { crc: word(4), previous: word(8) }, parts: 1, bytes })
     }
 
     /// Adds the next part.
@@ -179,10 +164,7 @@ impl Assembly {
             && value.len() <= VALUE_BYTES_MAX
             && self.bytes.len() + value.len() <= self.length;
         if !fits {
-            return Err(Misfit(format!(
-                "entry {} has a part that does not fit",
-                self.index
-            )));
+            return Err(Misfit(format!("entry {} has a part that does not fit", self.index)));
         }
         self.parts += 1;
         self.bytes.extend_from_slice(value);
@@ -200,10 +182,7 @@ impl Assembly {
             return Err(Misfit(format!("entry {} lacks a part", self.index)));
         }
         if Link::of(self.index, self.link.previous, &self.bytes) != self.link {
-            return Err(Misfit(format!(
-                "entry {} does not match its checksum",
-                self.index
-            )));
+            return Err(Misfit(format!("entry {} does not match its checksum", self.index)));
         }
         Ok((self.link, self.bytes))
     }
@@ -224,10 +203,7 @@ pub(crate) fn seal_committed(bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
 pub(crate) fn open_committed(value: &[u8]) -> Result<Vec<u8>, CodecError> {
     match codec::open(Kind::Committed, value)? {
         (VERSION, payload) => Ok(payload.to_vec()),
-        (found, _) => Err(CodecError::Version {
-            expected: VERSION,
-            found,
-        }),
+        (found, _) => Err(CodecError::Version { expected: VERSION, found }),
     }
 }
 

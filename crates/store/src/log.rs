@@ -51,10 +51,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            driver: Driver::Thread,
-            tail_bytes_max: 32 * 1024 * 1024,
-        }
+        Self { driver: Driver::Thread, tail_bytes_max: 32 * 1024 * 1024 }
     }
 }
 
@@ -92,9 +89,7 @@ impl Shared {
     }
 
     pub(crate) fn poison(&self) -> Option<StoreError> {
-        self.poison.get().map(|cause| StoreError::Poisoned {
-            cause: Arc::clone(cause),
-        })
+        self.poison.get().map(|cause| StoreError::Poisoned { cause: Arc::clone(cause) })
     }
 
     /// The first cause stays.
@@ -117,10 +112,7 @@ impl Shared {
 
 /// The way to the writer.
 enum Port {
-    Thread {
-        sender: SyncSender<Op>,
-        thread: JoinHandle<()>,
-    },
+    Thread { sender: SyncSender<Op>, thread: JoinHandle<()> },
     Inline(Box<Writer>),
     Closed,
 }
@@ -143,21 +135,12 @@ impl LogStore {
     pub fn append(&self, entries: Vec<Entry>, done: Done) {
         self.inner.submit(|shared| {
             let mut tail = shared.tail();
-            let accepted = shared
-                .poison()
-                .map_or(Ok(()), Err)
-                .and_then(|()| tail.check(&entries))
-                .and_then(|()| {
-                    entries
-                        .iter()
-                        .try_for_each(|(_, bytes)| layout::check_size(bytes))
-                });
+            let accepted =
+                shared.poison().map_or(Ok(()), Err).and_then(|()| tail.check(&entries)).and_then(
+                    |()| entries.iter().try_for_each(|(_, bytes)| layout::check_size(bytes)),
+                );
             match accepted {
-                Ok(()) => Op::Append {
-                    submission: tail.push(&entries),
-                    entries,
-                    done,
-                },
+                Ok(()) => Op::Append { submission: tail.push(&entries), entries, done },
                 Err(error) => Op::Refused { error, done },
             }
         });
@@ -169,11 +152,7 @@ impl LogStore {
         let bytes_max = hard_state::VOTE_BYTES_MAX;
         self.inner.submit(|_| {
             if vote.len() > bytes_max {
-                let error = StoreError::TooLarge {
-                    what: "vote",
-                    bytes: vote.len(),
-                    bytes_max,
-                };
+                let error = StoreError::TooLarge { what: "vote", bytes: vote.len(), bytes_max };
                 return Op::Refused { error, done };
             }
             Op::Vote { bytes: vote, done }
@@ -237,26 +216,20 @@ impl LogStore {
         let unchanged = tail.truncations() == truncations && tail.is_readable(start);
         let found = match found {
             Ok(found) if found.is_empty() && unchanged => {
-                return Err(StoreError::Corrupt {
-                    what: format!("entry {start} is missing"),
-                });
+                return Err(StoreError::Corrupt { what: format!("entry {start} is missing") });
             }
             // Purged or truncated while it was read.
             Err(_) if !unchanged => return Ok(Vec::new()),
             found => found?,
         };
         let used: usize = found.iter().map(|(_, _, bytes)| bytes.len()).sum();
-        let mut entries: Vec<Entry> = found
-            .into_iter()
-            .map(|(index, _, bytes)| (index, bytes.into()))
-            .collect();
+        let mut entries: Vec<Entry> =
+            found.into_iter().map(|(index, _, bytes)| (index, bytes.into())).collect();
         let reached = entries.last().is_some_and(|(index, _)| index + 1 == upto);
         if reached && unchanged && upto < end_exclusive {
             // The first of these must fit: `collect` alone would always give it.
             let more = tail.collect(upto, end_exclusive, bytes_max.saturating_sub(used));
-            let fits = more
-                .first()
-                .is_some_and(|(_, bytes)| used + bytes.len() <= bytes_max);
+            let fits = more.first().is_some_and(|(_, bytes)| used + bytes.len() <= bytes_max);
             entries.extend(more.into_iter().filter(|_| fits));
         }
         Ok(entries)
@@ -296,12 +269,7 @@ impl LogStore {
 
     /// Sets who hears of barriers.
     pub fn set_observer(&self, observer: Arc<dyn Observer>) {
-        let mut place = self
-            .inner
-            .shared
-            .observer
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.inner.shared.observer.write().unwrap_or_else(PoisonError::into_inner);
         *place = Some(observer);
     }
 
@@ -309,10 +277,7 @@ impl LogStore {
     #[must_use]
     pub fn size_on_disk(&self) -> u64 {
         let reader = self.inner.shared.reader();
-        reader
-            .ok()
-            .and_then(|reader| reader.size_on_disk().ok())
-            .unwrap_or(0)
+        reader.ok().and_then(|reader| reader.size_on_disk().ok()).unwrap_or(0)
     }
 
     /// Does all that was submitted and closes the database. Other handles then get
@@ -353,12 +318,7 @@ impl Inner {
         let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = std::mem::replace(&mut *port, Port::Closed);
         drop(port);
-        let readers = self
-            .shared
-            .reader
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let readers = self.shared.reader.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(readers);
         match closed {
             Port::Thread { sender, thread } => {

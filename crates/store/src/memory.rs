@@ -42,8 +42,7 @@ impl State {
     fn write(&mut self, key: &[u8], value: Option<&[u8]>) -> io::Result<()> {
         spend(&mut self.faults.writes_left, self.faults.error)?;
         apply(&mut self.seen, key, value);
-        self.unsynced
-            .push((key.to_vec(), value.map(<[u8]>::to_vec)));
+        self.unsynced.push((key.to_vec(), value.map(<[u8]>::to_vec)));
         Ok(())
     }
 }
@@ -109,24 +108,14 @@ impl Memory {
         for (key, value) in state.unsynced.iter().take(kept) {
             apply(&mut map, key, value.as_deref());
         }
-        let state = State {
-            seen: map.clone(),
-            durable: map,
-            ..State::default()
-        };
-        Self {
-            state: Arc::new(Mutex::new(state)),
-        }
+        let state = State { seen: map.clone(), durable: map, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// All pairs, for tests that damage them.
     #[must_use]
     pub fn pairs(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.lock()
-            .seen
-            .iter()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
+        self.lock().seen.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
     /// Changes a pair as bit rot would, unseen by anyone; `None` removes it.
@@ -182,11 +171,6 @@ impl LogRead for Memory {
     }
 
     fn size_on_disk(&self) -> io::Result<u64> {
-        Ok(self
-            .lock()
-            .seen
-            .iter()
-            .map(|(key, value)| (key.len() + value.len()) as u64)
-            .sum())
+        Ok(self.lock().seen.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum())
     }
 }

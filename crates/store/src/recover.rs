@@ -57,10 +57,7 @@ impl Image {
         Recovered {
             vote: self.vote.as_ref().map(|vote| vote.bytes.clone()),
             committed: self.committed.clone(),
-            purged: self
-                .purged
-                .as_ref()
-                .map(|purged| (purged.upto, purged.marker.clone())),
+            purged: self.purged.as_ref().map(|purged| (purged.upto, purged.marker.clone())),
             first: self.first,
             last: self.last.map(|(index, _)| index),
             last_entry: self.tail.back().map(|(_, bytes)| bytes.to_vec()),
@@ -91,13 +88,9 @@ pub(crate) fn read_image(
 ) -> Result<Image, Refused> {
     let mut image = Image::default();
     // The markers come first: keys of entries sort before them, so they need a scan apart.
-    scan(reader, (b"M", layout::ALL.1), |key, value| {
-        read_marker(&mut image, key, value)
-    })?;
+    scan(reader, (b"M", layout::ALL.1), |key, value| read_marker(&mut image, key, value))?;
     let mut walk = Walk::new(&image, hard, tail_bytes_max);
-    scan(reader, (layout::ALL.0, b"M"), |key, value| {
-        walk.visit(key, value)
-    })?;
+    scan(reader, (layout::ALL.0, b"M"), |key, value| walk.visit(key, value))?;
     walk.finish(&mut image)?;
     if let Some(hard) = hard {
         check_hard(&image, hard)?;
@@ -197,10 +190,7 @@ impl Walk {
             self.close_entry()?;
         }
         if key.index != self.expected {
-            let what = format!(
-                "entry {} is missing, entry {} is there",
-                self.expected, key.index
-            );
+            let what = format!("entry {} is missing, entry {} is there", self.expected, key.index);
             return Err(Refused::Damaged(what));
         }
         self.open = Some((Assembly::begin(key, value)?, vec![key]));
@@ -214,20 +204,14 @@ impl Walk {
         };
         let index = assembly.index;
         let (link, bytes) = assembly.finish()?;
-        let breaks = self
-            .last
-            .is_some_and(|(_, before)| before.crc != link.previous);
-        let differs = self
-            .vouched
-            .is_some_and(|(at, crc)| at == index && crc != link.crc);
+        let breaks = self.last.is_some_and(|(_, before)| before.crc != link.previous);
+        let differs = self.vouched.is_some_and(|(at, crc)| at == index && crc != link.crc);
         if breaks || differs {
             let what = format!("entry {index} is not of the history that was acknowledged");
             return Err(Refused::Damaged(what));
         }
         let Some(next) = index.checked_add(1) else {
-            return Err(Refused::Damaged(
-                "an entry has the last index there is".to_owned(),
-            ));
+            return Err(Refused::Damaged("an entry has the last index there is".to_owned()));
         };
         self.expected = next;
         self.first.get_or_insert(index);
@@ -272,9 +256,7 @@ fn check_hard(image: &Image, hard: &HardState) -> Result<(), Refused> {
         && end < Some(mark.index)
     {
         let index = mark.index;
-        return damaged(format!(
-            "it ends before entry {index}, which was acknowledged"
-        ));
+        return damaged(format!("it ends before entry {index}, which was acknowledged"));
     }
     if let Some(vote) = &hard.vote {
         let found = image.vote.as_ref();

@@ -120,9 +120,7 @@ fn open_db(path: &Path) -> Result<sled::Db, OpenError> {
             Ok(db) => return Ok(db),
             Err(error) if is_lock(&error) => {
                 if Instant::now() >= deadline {
-                    return Err(OpenError::InUse {
-                        path: path.to_path_buf(),
-                    });
+                    return Err(OpenError::InUse { path: path.to_path_buf() });
                 }
                 std::thread::sleep(LOCK_RETRY);
             }
@@ -184,9 +182,7 @@ impl LogBackend for SledBackend {
     }
 
     fn reader(&self) -> Arc<dyn LogRead> {
-        Arc::new(SledReader {
-            db: self.db.clone(),
-        })
+        Arc::new(SledReader { db: self.db.clone() })
     }
 }
 

@@ -93,26 +93,16 @@ pub enum SnapshotError {
 impl SnapshotError {
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 
     fn damaged(path: &Path, what: impl Into<String>) -> Self {
-        Self::Damaged {
-            path: path.to_path_buf(),
-            what: what.into(),
-        }
+        Self::Damaged { path: path.to_path_buf(), what: what.into() }
     }
 
     fn codec(path: &Path) -> impl FnOnce(CodecError) -> Self {
         let path = path.to_path_buf();
-        move |error| Self::Damaged {
-            path,
-            what: error.to_string(),
-        }
+        move |error| Self::Damaged { path, what: error.to_string() }
     }
 }
 
@@ -157,9 +147,7 @@ impl SnapshotStore {
                 .map_err(SnapshotError::io("create the directory of", dir))?;
         }
         remove_unfinished(dir).map_err(SnapshotError::io("clean up", dir))?;
-        Ok(Self {
-            dir: dir.to_path_buf(),
-        })
+        Ok(Self { dir: dir.to_path_buf() })
     }
 
     /// Starts a new snapshot. `id` becomes part of the file's name: letters, digits and
@@ -182,8 +170,7 @@ impl SnapshotStore {
     /// What the system said.
     pub fn list(&self) -> Result<Vec<SnapshotFile>, SnapshotError> {
         let mut found = Vec::new();
-        self.collect(&mut found)
-            .map_err(SnapshotError::io("list", &self.dir))?;
+        self.collect(&mut found).map_err(SnapshotError::io("list", &self.dir))?;
         found.sort_by(|a, b| (b.index, &b.id).cmp(&(a.index, &a.id)));
         Ok(found)
     }
@@ -193,12 +180,7 @@ impl SnapshotStore {
             let entry = entry?;
             if let Some((index, id)) = entry.file_name().to_str().and_then(parse_name) {
                 let bytes = entry.metadata()?.len();
-                found.push(SnapshotFile {
-                    index,
-                    id,
-                    path: entry.path(),
-                    bytes,
-                });
+                found.push(SnapshotFile { index, id, path: entry.path(), bytes });
             }
         }
         Ok(())
@@ -262,11 +244,7 @@ impl SplitOffPast for Vec<SnapshotFile> {
 fn remove_unfinished(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry
-            .file_name()
-            .to_string_lossy()
-            .ends_with(TEMPORARY_SUFFIX)
-        {
+        if entry.file_name().to_string_lossy().ends_with(TEMPORARY_SUFFIX) {
             fs::remove_file(entry.path())?;
         }
     }
@@ -291,10 +269,7 @@ fn is_id(id: &str) -> bool {
 fn temporary(dir: &Path, what: &str) -> Result<(PathBuf, File), SnapshotError> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let path = dir.join(format!(
-        "{what}-{}-{number}{TEMPORARY_SUFFIX}",
-        std::process::id()
-    ));
+    let path = dir.join(format!("{what}-{}-{number}{TEMPORARY_SUFFIX}", std::process::id()));
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -321,12 +296,7 @@ impl Pending {
         fs::rename(&self.0, &path)
             .and_then(|()| files::sync_dir(dir))
             .map_err(SnapshotError::io("finish", &path))?;
-        Ok(SnapshotFile {
-            index,
-            id: id.to_owned(),
-            path,
-            bytes,
-        })
+        Ok(SnapshotFile { index, id: id.to_owned(), path, bytes })
     }
 }
 

@@ -54,11 +54,7 @@ impl Tail {
     ) -> Self {
         let last = entries.back().map(|(index, _)| *index);
         let bytes = entries.iter().map(|(_, bytes)| bytes.len()).sum();
-        let held = entries.into_iter().map(|(index, bytes)| Held {
-            index,
-            submission: 0,
-            bytes,
-        });
+        let held = entries.into_iter().map(|(index, bytes)| Held { index, submission: 0, bytes });
         Self {
             held: held.collect(),
             bytes,
@@ -98,20 +94,14 @@ impl Tail {
         let behind = |index: u64| index.checked_add(1);
         let mut expected = self.last.map(behind);
         for (index, _) in entries {
-            let lowest = self
-                .purged
-                .as_ref()
-                .map_or(Some(0), |(upto, _)| behind(*upto));
+            let lowest = self.purged.as_ref().map_or(Some(0), |(upto, _)| behind(*upto));
             let fits = match expected {
                 Some(next) => next == Some(*index),
                 None => lowest.is_some_and(|lowest| lowest <= *index),
             };
             if !fits || *index == u64::MAX {
                 let expected = expected.flatten().or(lowest).unwrap_or(u64::MAX);
-                return Err(StoreError::Gap {
-                    expected,
-                    found: *index,
-                });
+                return Err(StoreError::Gap { expected, found: *index });
             }
             expected = Some(behind(*index));
         }
@@ -124,11 +114,7 @@ impl Tail {
         for (index, bytes) in entries {
             self.bytes += bytes.len();
             let bytes = Arc::clone(bytes);
-            self.held.push_back(Held {
-                index: *index,
-                submission: self.submissions,
-                bytes,
-            });
+            self.held.push_back(Held { index: *index, submission: self.submissions, bytes });
             self.first.get_or_insert(*index);
             self.last = Some(*index);
         }
@@ -140,10 +126,7 @@ impl Tail {
         self.written = self.written.max(submission);
         while self.bytes > self.bytes_max
             && self.held.len() > 1
-            && self
-                .held
-                .front()
-                .is_some_and(|held| held.submission <= self.written)
+            && self.held.front().is_some_and(|held| held.submission <= self.written)
         {
             self.drop_front();
         }
@@ -157,11 +140,7 @@ impl Tail {
 
     pub(crate) fn truncate_after(&mut self, last_kept: Option<u64>) {
         self.truncations += 1;
-        while self
-            .held
-            .back()
-            .is_some_and(|held| Some(held.index) > last_kept)
-        {
+        while self.held.back().is_some_and(|held| Some(held.index) > last_kept) {
             if let Some(held) = self.held.pop_back() {
                 self.bytes -= held.bytes.len();
             }
@@ -176,11 +155,7 @@ impl Tail {
 
     /// Gives whether the marker moved.
     pub(crate) fn purge(&mut self, upto: u64, marker: &[u8]) -> bool {
-        if self
-            .purged
-            .as_ref()
-            .is_some_and(|(purged, _)| *purged >= upto)
-        {
+        if self.purged.as_ref().is_some_and(|(purged, _)| *purged >= upto) {
             return false;
         }
         self.purged = Some((upto, marker.to_vec()));
@@ -204,10 +179,7 @@ impl Tail {
         let held_from = self.held.front().map_or(behind_last, |held| held.index);
         if start < held_from {
             let upto = end.min(held_from);
-            return Plan::Database {
-                upto,
-                truncations: self.truncations,
-            };
+            return Plan::Database { upto, truncations: self.truncations };
         }
         Plan::Here(self.collect(start, end, bytes_max))
     }
@@ -218,18 +190,9 @@ impl Tail {
         let skip = self.held.partition_point(|held| held.index < start);
         let mut used = 0usize;
         let mut entries = Vec::new();
-        for held in self
-            .held
-            .iter()
-            .skip(skip)
-            .take_while(|held| held.index < end)
-        {
+        for held in self.held.iter().skip(skip).take_while(|held| held.index < end) {
             used += held.bytes.len();
-            let stops = if entries.is_empty() {
-                held.index != start
-            } else {
-                used > bytes_max
-            };
+            let stops = if entries.is_empty() { held.index != start } else { used > bytes_max };
             if stops {
                 break;
             }
@@ -262,10 +225,7 @@ mod tests {
         assert!(matches!(tail.plan(0, 10, usize::MAX), Plan::Here(all) if all.len() == 10));
         tail.mark_written(4);
         assert!(matches!(tail.plan(4, 10, usize::MAX), Plan::Here(rest) if rest.len() == 6));
-        assert!(matches!(
-            tail.plan(3, 10, usize::MAX),
-            Plan::Database { upto: 4, .. }
-        ));
+        assert!(matches!(tail.plan(3, 10, usize::MAX), Plan::Database { upto: 4, .. }));
     }
 
     #[test]
@@ -282,13 +242,7 @@ mod tests {
     #[test]
     fn a_gap_and_an_overlap_are_refused() {
         let mut tail = filled(3, 1_000);
-        assert_eq!(
-            tail.check(&[entry(4)]),
-            Err(StoreError::Gap {
-                expected: 3,
-                found: 4
-            })
-        );
+        assert_eq!(tail.check(&[entry(4)]), Err(StoreError::Gap { expected: 3, found: 4 }));
         assert!(tail.check(&[entry(2)]).is_err());
         assert!(tail.check(&[entry(3), entry(5)]).is_err());
         assert!(tail.check(&[entry(3), entry(4)]).is_ok());

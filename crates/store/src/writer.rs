@@ -145,11 +145,7 @@ impl Writer {
             return;
         }
         let result = match op {
-            Op::Append {
-                entries,
-                submission,
-                done,
-            } => {
+            Op::Append { entries, submission, done } => {
                 self.waiting.push((done, Ok(())));
                 self.append(&entries, submission)
             }
@@ -220,8 +216,7 @@ impl Writer {
     fn poison_on(&self, action: &str, result: io::Result<()>) {
         if let Err(error) = result {
             tracing::error!(%error, action, "log stopped: the disk refused");
-            self.shared
-                .set_poison(format!("cannot {action} the log: {error}").into());
+            self.shared.set_poison(format!("cannot {action} the log: {error}").into());
         }
     }
 
@@ -287,31 +282,18 @@ impl Writer {
 
     fn vote(&mut self, bytes: Vec<u8>) -> io::Result<()> {
         self.vote_number += 1;
-        let vote = NumberedVote {
-            number: self.vote_number,
-            bytes,
-        };
-        self.put(
-            layout::VOTE,
-            &layout::encode_vote(&vote).map_err(io::Error::other)?,
-        )?;
+        let vote = NumberedVote { number: self.vote_number, bytes };
+        self.put(layout::VOTE, &layout::encode_vote(&vote).map_err(io::Error::other)?)?;
         self.vote_unmarked = Some(vote);
         Ok(())
     }
 
     fn mark_vote(&mut self) -> io::Result<()> {
-        if self.vote_unmarked.is_some() {
-            self.mark(true)
-        } else {
-            Ok(())
-        }
+        if self.vote_unmarked.is_some() { self.mark(true) } else { Ok(()) }
     }
 
     fn mark_is_stale(&self) -> bool {
-        let wanted = self.last.map(|(index, crc)| Mark {
-            index,
-            crc: Some(crc),
-        });
+        let wanted = self.last.map(|(index, crc)| Mark { index, crc: Some(crc) });
         self.hard.as_ref().is_some_and(|hard| {
             let state = hard.state();
             (wanted.is_some() && state.mark != wanted)
@@ -330,10 +312,7 @@ impl Writer {
         self.backend.deep_barrier()?;
         self.unsynced_ops = 0;
         self.unsynced_bytes = 0;
-        let mark = self.last.map(|(index, crc)| Mark {
-            index,
-            crc: Some(crc),
-        });
+        let mark = self.last.map(|(index, crc)| Mark { index, crc: Some(crc) });
         let (purged, vote) = (self.purged, self.vote_unmarked.take());
         if let Some(hard) = &mut self.hard {
             hard.update(|state| {

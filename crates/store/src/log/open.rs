@@ -69,9 +69,7 @@ impl LogStore {
         hard: Option<HardStateFile>,
         options: Options,
     ) -> Result<(Self, Recovered), OpenError> {
-        let path = hard
-            .as_ref()
-            .map_or("log".into(), |hard| hard.path().to_path_buf());
+        let path = hard.as_ref().map_or("log".into(), |hard| hard.path().to_path_buf());
         let image = checked_image(&path, backend.as_ref(), hard.as_ref(), &options)?;
         Self::start(backend, hard, &options, image).map_err(OpenError::io("write", &path))
     }
@@ -98,15 +96,7 @@ impl LogStore {
                 Port::Thread { sender, thread }
             }
         };
-        Ok((
-            Self {
-                inner: Arc::new(Inner {
-                    shared,
-                    port: Mutex::new(port),
-                }),
-            },
-            recovered,
-        ))
+        Ok((Self { inner: Arc::new(Inner { shared, port: Mutex::new(port) }) }, recovered))
     }
 }
 
@@ -114,13 +104,9 @@ impl LogStore {
 fn run(mut writer: Writer, queue: &Receiver<Op>) {
     loop {
         let first = if writer.has_purge_work() {
-            queue
-                .try_recv()
-                .map_err(|error| error == TryRecvError::Disconnected)
+            queue.try_recv().map_err(|error| error == TryRecvError::Disconnected)
         } else if let Some(wait) = writer.mark_due_in() {
-            queue
-                .recv_timeout(wait)
-                .map_err(|error| error == RecvTimeoutError::Disconnected)
+            queue.recv_timeout(wait).map_err(|error| error == RecvTimeoutError::Disconnected)
         } else {
             queue.recv().map_err(|_| true)
         };
@@ -133,11 +119,7 @@ fn run(mut writer: Writer, queue: &Receiver<Op>) {
                 break;
             }
             writer.handle(op);
-            next = if writer.has_room() {
-                queue.try_recv().ok()
-            } else {
-                None
-            };
+            next = if writer.has_room() { queue.try_recv().ok() } else { None };
         }
         if ended {
             answer(writer.finish());

@@ -88,9 +88,7 @@ impl Frames {
     }
 
     fn rewind(&mut self) -> Result<(), SnapshotError> {
-        self.file
-            .rewind()
-            .map_err(SnapshotError::io("read", &self.path))?;
+        self.file.rewind().map_err(SnapshotError::io("read", &self.path))?;
         self.seen = FooterV1::default();
         self.hasher = crc32fast::Hasher::new();
         self.ended = false;

@@ -21,13 +21,7 @@ pub struct IncomingSnapshot {
 
 impl IncomingSnapshot {
     pub(super) fn new(dir: PathBuf, pending: Pending, file: File, bytes_max: u64) -> Self {
-        Self {
-            dir,
-            pending,
-            file,
-            received: 0,
-            bytes_max,
-        }
+        Self { dir, pending, file, received: 0, bytes_max }
     }
 
     /// Bytes received so far: the offset that comes next.
@@ -42,16 +36,11 @@ impl IncomingSnapshot {
     /// When it is another, the file grows too large, or the system refuses.
     pub fn write_at(&mut self, offset: u64, piece: &[u8]) -> Result<(), SnapshotError> {
         if offset != self.received {
-            return Err(SnapshotError::Gap {
-                expected: self.received,
-                found: offset,
-            });
+            return Err(SnapshotError::Gap { expected: self.received, found: offset });
         }
         let grown = self.received.saturating_add(piece.len() as u64);
         if grown > self.bytes_max {
-            return Err(SnapshotError::Invalid(
-                "it is larger than what is received here",
-            ));
+            return Err(SnapshotError::Invalid("it is larger than what is received here"));
         }
         self.file
             .write_all_at(piece, offset)
@@ -65,15 +54,8 @@ impl IncomingSnapshot {
     /// # Errors
     /// When it is damaged or incomplete, or the system refuses; it is then gone.
     pub fn finish(self) -> Result<SnapshotFile, SnapshotError> {
-        let Self {
-            dir,
-            pending,
-            file,
-            received,
-            ..
-        } = self;
-        file.sync_all()
-            .map_err(SnapshotError::io("write", &pending.0))?;
+        let Self { dir, pending, file, received, .. } = self;
+        file.sync_all().map_err(SnapshotError::io("write", &pending.0))?;
         let reader = SnapshotReader::open(&pending.0)?;
         if !is_id(reader.id()) {
             return Err(SnapshotError::damaged(&pending.0, "its id is no id"));
@@ -99,10 +81,7 @@ impl RawSnapshot {
     pub fn open(file: &SnapshotFile) -> Result<Self, SnapshotError> {
         let path = file.path.clone();
         let file = File::open(&path).map_err(SnapshotError::io("open", &path))?;
-        let bytes = file
-            .metadata()
-            .map_err(SnapshotError::io("open", &path))?
-            .len();
+        let bytes = file.metadata().map_err(SnapshotError::io("open", &path))?.len();
         Ok(Self { file, path, bytes })
     }
 

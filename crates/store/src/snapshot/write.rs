@@ -33,9 +33,7 @@ impl SnapshotWriter {
         meta: &[u8],
     ) -> Result<Self, SnapshotError> {
         if !is_id(id) {
-            return Err(SnapshotError::Invalid(
-                "its id has characters that no file name may have",
-            ));
+            return Err(SnapshotError::Invalid("its id has characters that no file name may have"));
         }
         if meta.len() > META_BYTES_MAX {
             return Err(SnapshotError::Invalid("its meta is larger than 256 KiB"));
@@ -51,11 +49,7 @@ impl SnapshotWriter {
             hasher: crc32fast::Hasher::new(),
             file_bytes: 0,
         };
-        let header = HeaderV1 {
-            index,
-            id: id.to_owned(),
-            meta: meta.to_vec(),
-        };
+        let header = HeaderV1 { index, id: id.to_owned(), meta: meta.to_vec() };
         let frame = codec::encode(Kind::SnapshotHeader, VERSION, &header);
         writer.put(frame)?;
         Ok(writer)
@@ -64,9 +58,7 @@ impl SnapshotWriter {
     fn put(&mut self, frame: Result<Vec<u8>, CodecError>) -> Result<(), SnapshotError> {
         let path = &self.pending.0;
         let frame = frame.map_err(SnapshotError::codec(path))?;
-        self.file
-            .write_all(&frame)
-            .map_err(SnapshotError::io("write", path))?;
+        self.file.write_all(&frame).map_err(SnapshotError::io("write", path))?;
         self.file_bytes += frame.len() as u64;
         Ok(())
     }
@@ -99,15 +91,7 @@ impl SnapshotWriter {
     pub fn finish(mut self) -> Result<SnapshotFile, SnapshotError> {
         self.footer.crc = self.hasher.clone().finalize();
         self.put(codec::encode(Kind::SnapshotFooter, VERSION, &self.footer))?;
-        let Self {
-            dir,
-            pending,
-            file,
-            index,
-            id,
-            file_bytes,
-            ..
-        } = self;
+        let Self { dir, pending, file, index, id, file_bytes, .. } = self;
         file.into_inner()
             .map_err(io::IntoInnerError::into_error)
             .and_then(|file| file.sync_all())

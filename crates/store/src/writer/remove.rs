@@ -42,17 +42,10 @@ impl Writer {
         let Some(hard) = &mut self.hard else {
             return Ok(());
         };
-        if hard
-            .state()
-            .mark
-            .is_none_or(|mark| Some(mark.index) <= keep)
-        {
+        if hard.state().mark.is_none_or(|mark| Some(mark.index) <= keep) {
             return Ok(());
         }
-        let mark = keep.map(|index| Mark {
-            index,
-            crc: kept.map(|link| link.crc),
-        });
+        let mark = keep.map(|index| Mark { index, crc: kept.map(|link| link.crc) });
         hard.update(|state| state.mark = mark)
     }
 
@@ -90,15 +83,14 @@ impl Writer {
     fn keys(&self, first: u64, last: u64, count_max: usize) -> io::Result<Vec<PartKey>> {
         let mut keys = Vec::new();
         let from = PartKey::first(first).bytes();
-        self.reader
-            .scan(&from, &layout::after(last), &mut |key, _| {
-                keys.extend(PartKey::parse(key));
-                Ok(if keys.len() < count_max {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                })
-            })?;
+        self.reader.scan(&from, &layout::after(last), &mut |key, _| {
+            keys.extend(PartKey::parse(key));
+            Ok(if keys.len() < count_max {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
+        })?;
         Ok(keys)
     }
 

@@ -21,10 +21,7 @@ fn shape() -> impl Strategy<Value = Shape> {
 }
 
 fn sample() -> Shape {
-    Shape::Named {
-        name: "flux".to_owned(),
-        size: Some(300),
-    }
+    Shape::Named { name: "flux".to_owned(), size: Some(300) }
 }
 
 /// Version 1 of the envelope and of bincode's layout. If this fails, stored data and other
@@ -63,10 +60,7 @@ fn every_flipped_bit_is_refused() {
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        assert!(
-            codec::decode::<Shape>(Kind::Entry, 1, &flipped).is_err(),
-            "bit {bit}"
-        );
+        assert!(codec::decode::<Shape>(Kind::Entry, 1, &flipped).is_err(), "bit {bit}");
     }
 }
 
@@ -99,17 +93,11 @@ fn another_kind_or_version_is_named() {
     let bytes = codec::encode(Kind::Vote, 2, &1u8).unwrap();
     assert_eq!(
         codec::decode::<u8>(Kind::Entry, 2, &bytes),
-        Err(CodecError::Kind {
-            expected: 1,
-            found: 2
-        })
+        Err(CodecError::Kind { expected: 1, found: 2 })
     );
     assert_eq!(
         codec::decode::<u8>(Kind::Vote, 1, &bytes),
-        Err(CodecError::Version {
-            expected: 1,
-            found: 2
-        })
+        Err(CodecError::Version { expected: 1, found: 2 })
     );
     let (version, payload) = codec::open(Kind::Vote, &bytes).unwrap();
     assert_eq!((version, codec::decode_payload::<u8>(payload)), (2, Ok(1)));
@@ -126,15 +114,9 @@ fn a_length_is_not_believed() {
 
     let mut header = bytes[..HEADER_BYTES].to_vec();
     header[5..9].copy_from_slice(&u32::MAX.to_le_bytes());
-    assert!(matches!(
-        codec::payload_bytes(&header),
-        Err(CodecError::TooLarge { .. })
-    ));
+    assert!(matches!(codec::payload_bytes(&header), Err(CodecError::TooLarge { .. })));
     let large = vec![0u8; PAYLOAD_BYTES_MAX + 1];
-    assert!(matches!(
-        codec::seal(Kind::Entry, 1, &large),
-        Err(CodecError::TooLarge { .. })
-    ));
+    assert!(matches!(codec::seal(Kind::Entry, 1, &large), Err(CodecError::TooLarge { .. })));
 }
 
 proptest! {

@@ -26,10 +26,7 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
         (self.0 >> 33) % bound
     }
 }
@@ -180,9 +177,7 @@ fn judge(root: &Path, promised: &Promised, plan: &[Op]) -> Result<(), String> {
         return Err(format!("vote {:?} instead of {vote:?}", recovered.vote));
     }
     let first = recovered.first.unwrap_or(0);
-    let found = log
-        .read(first, u64::MAX, usize::MAX)
-        .map_err(|error| error.to_string())?;
+    let found = log.read(first, u64::MAX, usize::MAX).map_err(|error| error.to_string())?;
     let found: BTreeMap<_, _> = found.into_iter().collect();
     for (index, writing) in &expected {
         if found.get(index).map(|bytes| bytes.to_vec())
@@ -240,10 +235,7 @@ fn some(every: u64) -> impl Fn(usize) -> bool {
 fn a_power_cut_loses_nothing_that_was_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let data = open_dir(dir.path());
-    LogStore::open(&data, options(Driver::Thread, 0))
-        .unwrap()
-        .0
-        .close();
+    LogStore::open(&data, options(Driver::Thread, 0)).unwrap().0.close();
     drop(data);
     let (disk, actions) = run_child(dir.path(), OPERATIONS);
     let every = actions.len() as u64 / 120;
@@ -257,10 +249,7 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
     let mut deaf = disk;
     deaf.deaf = Some("sled/db".to_owned());
     let (images, wrong) = cut(deaf, &actions, &plan(OPERATIONS), some(every));
-    println!(
-        "{images} disks with sled's own flush, {} wrong",
-        wrong.len()
-    );
+    println!("{images} disks with sled's own flush, {} wrong", wrong.len());
     assert!(wrong.len() > images / 10, "{} of {images}", wrong.len());
 }
 
@@ -269,9 +258,6 @@ fn a_power_cut_while_the_directory_is_made_leaves_one_that_opens() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, actions) = run_child(dir.path(), 12);
     let (images, wrong) = cut(disk, &actions, &plan(12), |_| true);
-    println!(
-        "{images} disks from the making of a directory, {} wrong",
-        wrong.len()
-    );
+    println!("{images} disks from the making of a directory, {} wrong", wrong.len());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -20,11 +20,7 @@ fn fill(dir: &Path) -> Content {
     let (log, _) = open(&dir, Driver::Thread);
     vote(&log, b"term 1").unwrap();
     append(&log, entries(0..300, 250)).unwrap();
-    append(
-        &log,
-        (300..320).map(|index| entry(index, 0, 9_000)).collect(),
-    )
-    .unwrap();
+    append(&log, (300..320).map(|index| entry(index, 0, 9_000)).collect()).unwrap();
     log.truncate_after(Some(309));
     append(&log, (310..330).map(|index| entry(index, 1, 300)).collect()).unwrap();
     vote(&log, b"term 2").unwrap();
@@ -62,12 +58,7 @@ fn refused(original: &Path, expected: &Content, damage: impl FnOnce(&Path)) -> b
     let outcome = DataDir::open(copied.path(), "test", 1).and_then(|dir| content(&dir));
     match outcome {
         Ok(found) => {
-            assert!(
-                found.0 == expected.0,
-                "{:?} instead of {:?}",
-                found.0,
-                expected.0
-            );
+            assert!(found.0 == expected.0, "{:?} instead of {:?}", found.0, expected.0);
             assert!(found.1 == expected.1, "entries differ");
             false
         }
@@ -77,11 +68,7 @@ fn refused(original: &Path, expected: &Content, damage: impl FnOnce(&Path)) -> b
 }
 
 fn flip(path: &Path, offset: u64, mask: u8) {
-    let file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .unwrap();
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0u8; 1];
     file.read_exact_at(&mut byte, offset).unwrap();
     file.write_all_at(&[byte[0] ^ mask], offset).unwrap();
@@ -91,9 +78,7 @@ fn flip(path: &Path, offset: u64, mask: u8) {
 fn offsets(count: usize, below: u64) -> impl Iterator<Item = u64> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     std::iter::repeat_with(move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
         (state >> 20) % below
     })
     .take(count)
@@ -111,9 +96,7 @@ fn a_flipped_bit_in_the_database_is_refused_or_harmless() {
     let found = offsets(count, used)
         .filter(|offset| {
             let mask = 1u8 << (offset % 8);
-            refused(dir.path(), &expected, |copy| {
-                flip(&copy.join("sled/db"), *offset, mask)
-            })
+            refused(dir.path(), &expected, |copy| flip(&copy.join("sled/db"), *offset, mask))
         })
         .count();
     println!("bit flips: {found} of {count} refused, the others harmless; {used} bytes used");
@@ -129,17 +112,11 @@ fn lost_pages_and_a_cut_database_are_refused_or_harmless() {
     for offset in offsets(30, length) {
         let page = offset / 4_096 * 4_096;
         let lost = refused(dir.path(), &expected, |copy| {
-            let file = fs::OpenOptions::new()
-                .write(true)
-                .open(copy.join("sled/db"))
-                .unwrap();
+            let file = fs::OpenOptions::new().write(true).open(copy.join("sled/db")).unwrap();
             file.write_all_at(&[0; 4_096], page).unwrap();
         });
         let cut = refused(dir.path(), &expected, |copy| {
-            let file = fs::OpenOptions::new()
-                .write(true)
-                .open(copy.join("sled/db"))
-                .unwrap();
+            let file = fs::OpenOptions::new().write(true).open(copy.join("sled/db")).unwrap();
             file.set_len(offset).unwrap();
         });
         found += usize::from(lost) + usize::from(cut);
@@ -152,10 +129,7 @@ fn lost_pages_and_a_cut_database_are_refused_or_harmless() {
 fn a_missing_piece_of_the_directory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let expected = fill(dir.path());
-    assert!(refused(dir.path(), &expected, |copy| fs::remove_dir_all(
-        copy.join("sled")
-    )
-    .unwrap()));
+    assert!(refused(dir.path(), &expected, |copy| fs::remove_dir_all(copy.join("sled")).unwrap()));
     assert!(refused(dir.path(), &expected, |copy| {
         fs::remove_file(copy.join("sled/db")).unwrap();
     }));
@@ -200,10 +174,7 @@ fn an_older_copy_of_the_database_is_refused() {
     let log = open_log();
     vote(&log, b"term 2").unwrap();
     log.close();
-    assert!(matches!(
-        put_back("second"),
-        Some(OpenError::Corrupt { .. })
-    ));
+    assert!(matches!(put_back("second"), Some(OpenError::Corrupt { .. })));
 }
 
 #[test]
@@ -271,11 +242,7 @@ fn every_lost_key_and_every_flipped_byte_is_noticed() {
     let memory = Memory::new();
     let open_with = |memory: &Memory| {
         let hard = HardStateFile::open(hard_dir.path()).unwrap();
-        LogStore::open_with(
-            Box::new(memory.clone()),
-            Some(hard),
-            options(Driver::Inline, 0),
-        )
+        LogStore::open_with(Box::new(memory.clone()), Some(hard), options(Driver::Inline, 0))
     };
     let (log, _) = open_with(&memory).unwrap();
     append(&log, entries(0..20, 30)).unwrap();
@@ -296,10 +263,7 @@ fn every_lost_key_and_every_flipped_byte_is_noticed() {
             copy.damage(&key, value.as_deref());
             let error = open_with(&copy).err();
             let key = String::from_utf8_lossy(&key);
-            assert!(
-                matches!(error, Some(OpenError::Corrupt { .. })),
-                "{key}: {error:?}"
-            );
+            assert!(matches!(error, Some(OpenError::Corrupt { .. })), "{key}: {error:?}");
         }
     }
     // A refusal wrote nothing.

@@ -27,10 +27,7 @@ fn refused(dir: &Path, cluster: &str, node: u64) -> OpenError {
     assert!(contents(dir) == before, "a refused directory was changed");
     let text = error.to_string();
     assert!(text.contains(dir.to_str().unwrap()), "{text}");
-    assert!(
-        !text.contains('\n') && text.starts_with(|c: char| !c.is_uppercase()),
-        "{text}"
-    );
+    assert!(!text.contains('\n') && text.starts_with(|c: char| !c.is_uppercase()), "{text}");
     error
 }
 
@@ -46,32 +43,19 @@ fn each_life_has_the_next_number_and_the_same_directory() {
     let path = parent.path().join("a/b");
     let first = DataDir::open(&path, "blue", 7).unwrap();
     let identity = first.identity().clone();
-    assert_eq!(
-        (identity.cluster.as_str(), identity.node, identity.boots),
-        ("blue", 7, 1)
-    );
-    assert_eq!(
-        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o700
-    );
+    assert_eq!((identity.cluster.as_str(), identity.node, identity.boots), ("blue", 7, 1));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     drop(first);
     for boots in 2..6 {
         let next = DataDir::open(&path, "blue", 7).unwrap();
-        assert_eq!(
-            (next.identity().boots, next.identity().dir_id),
-            (boots, identity.dir_id)
-        );
+        assert_eq!((next.identity().boots, next.identity().dir_id), (boots, identity.dir_id));
     }
 }
 
 #[test]
 fn two_directories_have_different_ids() {
-    let id = |dir: &tempfile::TempDir| {
-        DataDir::open(dir.path(), "blue", 7)
-            .unwrap()
-            .identity()
-            .dir_id
-    };
+    let id =
+        |dir: &tempfile::TempDir| DataDir::open(dir.path(), "blue", 7).unwrap().identity().dir_id;
     assert_ne!(id(&made()), id(&made()));
 }
 
@@ -79,10 +63,7 @@ fn two_directories_have_different_ids() {
 fn a_directory_in_use_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let holder = DataDir::open(dir.path(), "blue", 7).unwrap();
-    assert!(matches!(
-        refused(dir.path(), "blue", 7),
-        OpenError::InUse { .. }
-    ));
+    assert!(matches!(refused(dir.path(), "blue", 7), OpenError::InUse { .. }));
     drop(holder);
     DataDir::open(dir.path(), "blue", 7).unwrap();
 }
@@ -93,63 +74,22 @@ fn another_cluster_or_node_is_refused() {
     let error = refused(dir.path(), "green", 7);
     assert!(matches!(error, OpenError::OtherCluster { .. }), "{error}");
     let error = refused(dir.path(), "blue", 8);
-    assert!(
-        matches!(
-            error,
-            OpenError::OtherNode {
-                expected: 8,
-                found: 7,
-                ..
-            }
-        ),
-        "{error}"
-    );
-    assert_eq!(
-        DataDir::open(dir.path(), "blue", 7)
-            .unwrap()
-            .identity()
-            .boots,
-        2
-    );
+    assert!(matches!(error, OpenError::OtherNode { expected: 8, found: 7, .. }), "{error}");
+    assert_eq!(DataDir::open(dir.path(), "blue", 7).unwrap().identity().boots, 2);
 }
 
 #[test]
 fn a_newer_format_is_refused_and_an_unknown_one_too() {
     let dir = made();
-    fs::write(
-        dir.path().join("VERSION"),
-        "fluxgate data directory, format 2\n",
-    )
-    .unwrap();
+    fs::write(dir.path().join("VERSION"), "fluxgate data directory, format 2\n").unwrap();
     let error = refused(dir.path(), "blue", 7);
-    assert!(
-        matches!(
-            error,
-            OpenError::Newer {
-                found: 2,
-                newest: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
-    for garbage in [
-        "",
-        "1",
-        "fluxgate data directory, format x\n",
-        "\u{0}\u{0}\u{0}",
-    ] {
+    assert!(matches!(error, OpenError::Newer { found: 2, newest: 1, .. }), "{error}");
+    for garbage in ["", "1", "fluxgate data directory, format x\n", "\u{0}\u{0}\u{0}"] {
         fs::write(dir.path().join("VERSION"), garbage).unwrap();
-        assert!(matches!(
-            refused(dir.path(), "blue", 7),
-            OpenError::Corrupt { .. }
-        ));
+        assert!(matches!(refused(dir.path(), "blue", 7), OpenError::Corrupt { .. }));
     }
     fs::remove_file(dir.path().join("VERSION")).unwrap();
-    assert!(matches!(
-        refused(dir.path(), "blue", 7),
-        OpenError::Corrupt { .. }
-    ));
+    assert!(matches!(refused(dir.path(), "blue", 7), OpenError::Corrupt { .. }));
 }
 
 #[test]
@@ -159,25 +99,16 @@ fn a_damaged_identity_is_refused() {
     let whole = fs::read(&path).unwrap();
     for length in 0..whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
-        assert!(matches!(
-            refused(dir.path(), "blue", 7),
-            OpenError::Corrupt { .. }
-        ));
+        assert!(matches!(refused(dir.path(), "blue", 7), OpenError::Corrupt { .. }));
     }
     for bit in 0..whole.len() * 8 {
         let mut flipped = whole.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         fs::write(&path, &flipped).unwrap();
-        assert!(matches!(
-            refused(dir.path(), "blue", 7),
-            OpenError::Corrupt { .. }
-        ));
+        assert!(matches!(refused(dir.path(), "blue", 7), OpenError::Corrupt { .. }));
     }
     fs::write(&path, vec![0; 100_000]).unwrap();
-    assert!(matches!(
-        refused(dir.path(), "blue", 7),
-        OpenError::Corrupt { .. }
-    ));
+    assert!(matches!(refused(dir.path(), "blue", 7), OpenError::Corrupt { .. }));
 }
 
 #[test]
@@ -185,20 +116,11 @@ fn a_lost_identity_is_told_from_one_that_never_was() {
     let dir = made();
     fs::remove_file(dir.path().join("IDENTITY")).unwrap();
     fs::write(dir.path().join("IDENTITY.tmp"), b"half").unwrap();
-    assert_eq!(
-        DataDir::open(dir.path(), "blue", 7)
-            .unwrap()
-            .identity()
-            .boots,
-        1
-    );
+    assert_eq!(DataDir::open(dir.path(), "blue", 7).unwrap().identity().boots, 1);
 
     fs::remove_file(dir.path().join("IDENTITY")).unwrap();
     fs::create_dir(dir.path().join("sled")).unwrap();
-    assert!(matches!(
-        refused(dir.path(), "blue", 7),
-        OpenError::Corrupt { .. }
-    ));
+    assert!(matches!(refused(dir.path(), "blue", 7), OpenError::Corrupt { .. }));
 }
 
 #[test]
@@ -208,10 +130,7 @@ fn holdings_are_given_out_once() {
     assert_eq!(open().take_holdings().unwrap(), None);
     open().write_holdings(b"three tokens").unwrap();
     open().write_holdings(b"two tokens").unwrap();
-    assert_eq!(
-        open().take_holdings().unwrap().as_deref(),
-        Some(b"two tokens".as_slice())
-    );
+    assert_eq!(open().take_holdings().unwrap().as_deref(), Some(b"two tokens".as_slice()));
     assert!(!dir.path().join("HOLDINGS").exists());
     assert_eq!(open().take_holdings().unwrap(), None);
 }

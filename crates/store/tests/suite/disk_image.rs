@@ -25,11 +25,7 @@ pub(crate) fn recorder() -> &'static Path {
             .arg(source)
             .output()
             .expect("a C compiler, which Rust needs to link");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         (dir, path)
     });
     path
@@ -80,23 +76,13 @@ pub(crate) fn parse(mut log: &[u8]) -> Vec<Action> {
         let text = || String::from_utf8(data.to_vec()).unwrap();
         actions.push(match kind {
             b'N' => Action::Note(text()),
-            b'W' => Action::Write {
-                path,
-                offset,
-                data: data.to_vec(),
-            },
-            b'T' => Action::SetLength {
-                path,
-                length: offset,
-            },
+            b'W' => Action::Write { path, offset, data: data.to_vec() },
+            b'T' => Action::SetLength { path, length: offset },
             b'F' => Action::Sync { path, full: true },
             b'D' => Action::Sync { path, full: false },
             b'C' => Action::Create(path),
             b'M' => Action::MakeDir(path),
-            b'R' => Action::Rename {
-                from: path,
-                to: text(),
-            },
+            b'R' => Action::Rename { from: path, to: text() },
             b'U' => Action::Remove(path),
             other => panic!("unknown record {other}"),
         });
@@ -161,23 +147,13 @@ impl Disk {
     fn read_below(&mut self, root: &Path, prefix: &str) {
         for found in fs::read_dir(root.join(prefix)).unwrap() {
             let name = found.unwrap().file_name().into_string().unwrap();
-            let name = if prefix.is_empty() {
-                name
-            } else {
-                format!("{prefix}/{name}")
-            };
+            let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
             if root.join(&name).is_dir() {
                 self.dirs.push(name.clone());
                 self.read_below(root, &name);
             } else {
                 let durable = fs::read(root.join(&name)).unwrap();
-                self.files.insert(
-                    name,
-                    Image {
-                        durable,
-                        pending: Vec::new(),
-                    },
-                );
+                self.files.insert(name, Image { durable, pending: Vec::new() });
             }
         }
     }
@@ -192,20 +168,13 @@ impl Disk {
                 while !rest.is_empty() {
                     let room = usize::try_from(PAGE - at % PAGE).unwrap().min(rest.len());
                     let (data, more) = rest.split_at(room);
-                    file.pending.push(Pending::Page {
-                        offset: at,
-                        data: data.to_vec(),
-                    });
+                    file.pending.push(Pending::Page { offset: at, data: data.to_vec() });
                     at += room as u64;
                     rest = more;
                 }
             }
             Action::SetLength { path, length } => {
-                self.files
-                    .entry(path.clone())
-                    .or_default()
-                    .pending
-                    .push(Pending::Length(*length));
+                self.files.entry(path.clone()).or_default().pending.push(Pending::Length(*length));
             }
             Action::Sync { path, full } => {
                 if *full || self.deaf.as_ref() != Some(path) {
@@ -235,12 +204,8 @@ impl Disk {
                 path.to_owned()
             }
         };
-        let moved: Vec<String> = self
-            .files
-            .keys()
-            .filter(|path| renamed(path) != **path)
-            .cloned()
-            .collect();
+        let moved: Vec<String> =
+            self.files.keys().filter(|path| renamed(path) != **path).cloned().collect();
         for path in moved {
             if let Some(file) = self.files.remove(&path) {
                 self.files.insert(renamed(&path), file);

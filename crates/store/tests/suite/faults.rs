@@ -12,9 +12,7 @@ use fluxgate_store::{Driver, LogStore, Memory, Observer, OpenError, StoreError};
 use crate::helpers::{append, done, entries, entry, open_dir, options, vote, wait};
 
 fn log_on(memory: &Memory, driver: Driver) -> LogStore {
-    LogStore::open_with(Box::new(memory.clone()), None, options(driver, 1_000))
-        .unwrap()
-        .0
+    LogStore::open_with(Box::new(memory.clone()), None, options(driver, 1_000)).unwrap().0
 }
 
 fn is_poisoned(answer: &Result<(), StoreError>) -> bool {
@@ -29,10 +27,7 @@ fn after_a_failed_write_everything_fails_and_nothing_is_retried() {
             let log = log_on(&memory, driver);
             append(&log, entries(0..3, 100)).unwrap();
             let barriers = memory.barriers();
-            memory.set_faults(Faults {
-                writes_left: Some(writes_left),
-                ..Faults::default()
-            });
+            memory.set_faults(Faults { writes_left: Some(writes_left), ..Faults::default() });
             // Three parts each.
             let large = vec![
                 entry(3, 0, 9_000),
@@ -40,10 +35,7 @@ fn after_a_failed_write_everything_fails_and_nothing_is_retried() {
                 entry(5, 0, 9_000),
                 entry(6, 0, 9_000),
             ];
-            assert!(
-                is_poisoned(&append(&log, large)),
-                "{writes_left} writes left"
-            );
+            assert!(is_poisoned(&append(&log, large)), "{writes_left} writes left");
             memory.set_faults(Faults::default());
             assert!(log.is_poisoned());
             assert!(is_poisoned(&append(&log, entries(7..8, 10))));
@@ -70,12 +62,7 @@ fn a_failed_barrier_fails_all_that_waited_for_it() {
     append(&log, entries(0..5, 10)).unwrap();
     let barrier_delay = Duration::from_millis(30);
     let error = Some(io::ErrorKind::Other);
-    memory.set_faults(Faults {
-        barriers_left: Some(0),
-        barrier_delay,
-        error,
-        ..Faults::default()
-    });
+    memory.set_faults(Faults { barriers_left: Some(0), barrier_delay, error, ..Faults::default() });
     let answers: Vec<_> = (5..25)
         .map(|index| {
             let (done, answer) = done();
@@ -105,10 +92,7 @@ fn a_slow_disk_makes_larger_groups_within_the_bound() {
     let log = log_on(&memory, Driver::Thread);
     let count = Arc::new(Count(AtomicUsize::new(0), AtomicUsize::new(0)));
     log.set_observer(Arc::clone(&count) as Arc<dyn Observer>);
-    memory.set_faults(Faults {
-        barrier_delay: Duration::from_millis(2),
-        ..Faults::default()
-    });
+    memory.set_faults(Faults { barrier_delay: Duration::from_millis(2), ..Faults::default() });
     let order = Arc::new(Mutex::new(Vec::new()));
     for index in 0..3_000 {
         let order = Arc::clone(&order);
@@ -119,14 +103,8 @@ fn a_slow_disk_makes_larger_groups_within_the_bound() {
         log.append(vec![entry(index, 0, 10)], done);
     }
     log.close();
-    assert!(
-        *order.lock().unwrap() == (0..3_000).collect::<Vec<_>>(),
-        "answers out of order"
-    );
-    let (barriers, ops) = (
-        count.0.load(Ordering::SeqCst),
-        count.1.load(Ordering::SeqCst),
-    );
+    assert!(*order.lock().unwrap() == (0..3_000).collect::<Vec<_>>(), "answers out of order");
+    let (barriers, ops) = (count.0.load(Ordering::SeqCst), count.1.load(Ordering::SeqCst));
     assert!((6..1_000).contains(&barriers), "{barriers} barriers");
     assert!(ops <= 512, "{ops} operations for one barrier");
 }
@@ -137,26 +115,11 @@ fn what_does_not_continue_the_log_is_refused_and_harms_nothing() {
         let memory = Memory::new();
         let log = log_on(&memory, driver);
         append(&log, entries(0..3, 10)).unwrap();
-        assert_eq!(
-            append(&log, entries(4..5, 10)),
-            Err(StoreError::Gap {
-                expected: 3,
-                found: 4
-            })
-        );
-        assert_eq!(
-            append(&log, entries(2..3, 10)),
-            Err(StoreError::Gap {
-                expected: 3,
-                found: 2
-            })
-        );
+        assert_eq!(append(&log, entries(4..5, 10)), Err(StoreError::Gap { expected: 3, found: 4 }));
+        assert_eq!(append(&log, entries(2..3, 10)), Err(StoreError::Gap { expected: 3, found: 2 }));
         let too_large = append(&log, vec![entry(3, 0, 33 * 1024 * 1024)]);
         assert!(matches!(too_large, Err(StoreError::TooLarge { .. })));
-        assert!(matches!(
-            vote(&log, &[0; 1_000]),
-            Err(StoreError::TooLarge { .. })
-        ));
+        assert!(matches!(vote(&log, &[0; 1_000]), Err(StoreError::TooLarge { .. })));
         append(&log, entries(3..4, 10)).unwrap();
         assert!(!log.is_poisoned());
         let other = log.clone();
@@ -227,10 +190,6 @@ fn a_full_disk_stops_the_log_and_loses_nothing() {
     println!("{acknowledged} entries were acknowledged before the disk was full");
     assert!(recovered.last >= acknowledged.checked_sub(1));
     let all = log.read(0, acknowledged, usize::MAX).unwrap();
-    assert!(
-        all == (0..acknowledged)
-            .map(|index| entry(index, 0, 3_000))
-            .collect::<Vec<_>>()
-    );
+    assert!(all == (0..acknowledged).map(|index| entry(index, 0, 3_000)).collect::<Vec<_>>());
     append(&log, vec![entry(recovered.last.unwrap() + 1, 0, 10)]).unwrap();
 }

@@ -11,10 +11,7 @@ use fluxgate_store::{DataDir, Driver, Entry, LogStore, Options, Recovered, Store
 pub(crate) type Answer = Result<(), StoreError>;
 
 pub(crate) fn options(driver: Driver, tail_bytes_max: usize) -> Options {
-    Options {
-        driver,
-        tail_bytes_max,
-    }
+    Options { driver, tail_bytes_max }
 }
 
 pub(crate) fn open_dir(path: &Path) -> DataDir {
@@ -32,9 +29,7 @@ pub(crate) fn done() -> (fluxgate_store::Done, mpsc::Receiver<Answer>) {
 }
 
 pub(crate) fn wait(receiver: &mpsc::Receiver<Answer>) -> Answer {
-    receiver
-        .recv_timeout(Duration::from_secs(20))
-        .expect("the log gives an answer")
+    receiver.recv_timeout(Duration::from_secs(20)).expect("the log gives an answer")
 }
 
 pub(crate) fn append(log: &LogStore, entries: Vec<Entry>) -> Answer {

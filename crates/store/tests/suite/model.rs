@@ -55,9 +55,7 @@ struct Model {
 impl Model {
     fn next_index(&self) -> u64 {
         let behind_purged = self.purged.as_ref().map_or(0, |(upto, _)| upto + 1);
-        self.entries
-            .last()
-            .map_or(behind_purged, |(index, _)| index + 1)
+        self.entries.last().map_or(behind_purged, |(index, _)| index + 1)
     }
 
     fn recovered(&self) -> Recovered {
@@ -98,13 +96,8 @@ impl Subject for InMemory {
 
 fn check_bounds(log: &LogStore, model: &Model) {
     let last = model.entries.last();
-    assert_eq!(
-        log.bounds(),
-        (model.purged.clone(), last.map(|(index, _)| *index))
-    );
-    let found = log
-        .last_entry()
-        .map(|(index, bytes)| (index, bytes.to_vec()));
+    assert_eq!(log.bounds(), (model.purged.clone(), last.map(|(index, _)| *index)));
+    let found = log.last_entry().map(|(index, bytes)| (index, bytes.to_vec()));
     assert_eq!(found.as_ref(), last);
 }
 
@@ -115,16 +108,10 @@ fn check_entries(log: &LogStore, model: &Model, bytes_max: usize) {
     loop {
         let some = log.read(from, end, bytes_max).unwrap();
         let bytes: usize = some.iter().map(|(_, bytes)| bytes.len()).sum();
-        assert!(
-            some.len() <= 1 || bytes <= bytes_max,
-            "{bytes} bytes for {bytes_max}"
-        );
+        assert!(some.len() <= 1 || bytes <= bytes_max, "{bytes} bytes for {bytes_max}");
         let Some((last, _)) = some.last() else { break };
         from = last + 1;
-        found.extend(
-            some.into_iter()
-                .map(|(index, bytes)| (index, bytes.to_vec())),
-        );
+        found.extend(some.into_iter().map(|(index, bytes)| (index, bytes.to_vec())));
     }
     assert!(found == model.entries, "entries differ");
     assert!(log.read(end, end + 5, 100).unwrap().is_empty());
@@ -142,9 +129,7 @@ fn add(
         .zip(sizes)
         .map(|(index, size)| entry(index, model.writings, *size))
         .collect();
-    model
-        .entries
-        .extend(new.iter().map(|(index, bytes)| (*index, bytes.to_vec())));
+    model.entries.extend(new.iter().map(|(index, bytes)| (*index, bytes.to_vec())));
     if durable {
         append(log, new).unwrap();
         return None;
@@ -165,10 +150,7 @@ fn run(subject: &mut dyn Subject, steps: &[Step]) {
     let (mut log, recovered) = subject.open();
     assert_eq!(recovered, model.recovered());
     let mut answers = Vec::new();
-    for step in steps
-        .iter()
-        .chain([&Step::ReadAll(9_000), &Step::Reopen, &Step::ReadAll(1)])
-    {
+    for step in steps.iter().chain([&Step::ReadAll(9_000), &Step::Reopen, &Step::ReadAll(1)]) {
         match step {
             Step::Append { sizes, wait } => answers.extend(add(&log, &mut model, sizes, *wait)),
             Step::Vote(bytes) => {
@@ -180,10 +162,7 @@ fn run(subject: &mut dyn Subject, steps: &[Step]) {
                 model.committed = Some(bytes.clone());
             }
             Step::TruncateBack(count) => {
-                let kept = model
-                    .entries
-                    .len()
-                    .saturating_sub(usize::try_from(*count).unwrap());
+                let kept = model.entries.len().saturating_sub(usize::try_from(*count).unwrap());
                 model.entries.truncate(kept);
                 log.truncate_after(model.next_index().checked_sub(1));
             }

@@ -19,17 +19,12 @@ fn note<T: Send + 'static>(
     let (acknowledged, recording) = (Arc::clone(acknowledged), recording.clone());
     Box::new(move |answer: Result<(), StoreError>| {
         answer.unwrap();
-        acknowledged
-            .lock()
-            .unwrap()
-            .push((recording.events().len(), what));
+        acknowledged.lock().unwrap().push((recording.events().len(), what));
     })
 }
 
 fn log_on(recording: &Recording, driver: Driver) -> LogStore {
-    LogStore::open_with(Box::new(recording.clone()), None, options(driver, 1_000))
-        .unwrap()
-        .0
+    LogStore::open_with(Box::new(recording.clone()), None, options(driver, 1_000)).unwrap().0
 }
 
 fn is_entry(key: &[u8]) -> bool {
@@ -43,10 +38,7 @@ fn an_answer_comes_right_behind_a_barrier() {
         let log = log_on(&recording, driver);
         let acknowledged = Acknowledged::default();
         for index in 0..200 {
-            log.append(
-                vec![entry(index, 0, 50)],
-                note(&acknowledged, &recording, ()),
-            );
+            log.append(vec![entry(index, 0, 50)], note(&acknowledged, &recording, ()));
             if index % 10 == 0 {
                 log.save_vote(vec![1], note(&acknowledged, &recording, ()));
             }
@@ -82,10 +74,7 @@ fn never_more_than_the_window_waits_for_a_barrier() {
                 Event::Delete(key) => (ops, bytes) = (ops + 1, bytes + key.len()),
                 Event::Barrier => (ops, bytes) = (0, 0),
             }
-            assert!(
-                ops <= 512 && bytes < (64 << 10) + 4_200,
-                "{ops} operations, {bytes} bytes"
-            );
+            assert!(ops <= 512 && bytes < (64 << 10) + 4_200, "{ops} operations, {bytes} bytes");
         }
     }
 }
@@ -94,10 +83,7 @@ fn never_more_than_the_window_waits_for_a_barrier() {
 fn truncation_removes_the_highest_first_and_purge_the_lowest() {
     let recording = Recording::new();
     let log = log_on(&recording, Driver::Inline);
-    log.append(
-        (0..20).map(|index| entry(index, 0, 5_000)).collect(),
-        Box::new(drop),
-    );
+    log.append((0..20).map(|index| entry(index, 0, 5_000)).collect(), Box::new(drop));
     let deleted = |from: usize| -> Vec<Vec<u8>> {
         let events = recording.events().split_off(from);
         events
@@ -161,18 +147,12 @@ fn check_image(
     let Some((_, known)) = acknowledged.iter().rev().find(|(calls, _)| *calls <= count) else {
         return;
     };
-    assert!(
-        recovered.vote >= known.vote,
-        "after {count} calls the vote is older"
-    );
+    assert!(recovered.vote >= known.vote, "after {count} calls the vote is older");
     if known.removals == submitted {
         // Nothing was removed since: all of it must be there.
         let first = known.entries.first().map_or(0, |(index, _)| *index);
         let found = log.read(first, u64::MAX, usize::MAX).unwrap();
-        assert!(
-            found.starts_with(&known.entries),
-            "after {count} calls entries are missing"
-        );
+        assert!(found.starts_with(&known.entries), "after {count} calls entries are missing");
     }
 }
 

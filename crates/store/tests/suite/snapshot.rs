@@ -26,12 +26,7 @@ fn read(mut reader: SnapshotReader) -> Vec<Vec<u8>> {
 }
 
 fn names(store: &SnapshotStore) -> Vec<u64> {
-    store
-        .list()
-        .unwrap()
-        .iter()
-        .map(|file| file.index)
-        .collect()
+    store.list().unwrap().iter().map(|file| file.index).collect()
 }
 
 #[test]
@@ -47,25 +42,17 @@ fn what_is_written_is_read_chunk_by_chunk() {
         (reader.index(), reader.id(), reader.meta()),
         (42, "3-1", b"who is a member".as_slice())
     );
-    let expected: Vec<_> = (0..)
-        .zip(sizes)
-        .map(|(number, size)| content(number, 42, size))
-        .collect();
+    let expected: Vec<_> =
+        (0..).zip(sizes).map(|(number, size)| content(number, 42, size)).collect();
     assert!(read(reader) == expected);
-    assert_eq!(
-        read(SnapshotReader::open(&write(&store, 50, &[]).path).unwrap()).len(),
-        0
-    );
+    assert_eq!(read(SnapshotReader::open(&write(&store, 50, &[]).path).unwrap()).len(), 0);
 }
 
 #[test]
 fn what_no_snapshot_may_have_is_refused() {
     let (_dir, store) = store();
     for id in ["", "a/b", "..\\", "ü", &"x".repeat(65)] {
-        assert!(
-            matches!(store.create(1, id, b""), Err(SnapshotError::Invalid(_))),
-            "{id}"
-        );
+        assert!(matches!(store.create(1, id, b""), Err(SnapshotError::Invalid(_))), "{id}");
     }
     let mut writer = store.create(1, "a", b"").unwrap();
     assert!(writer.write_chunk(b"").is_err());
@@ -98,16 +85,10 @@ fn every_damaged_byte_and_every_cut_is_refused() {
         flipped[at] ^= 1 << (at % 8);
         fs::write(&file.path, &flipped).unwrap();
         let result = SnapshotReader::open(&file.path);
-        assert!(
-            matches!(result, Err(SnapshotError::Damaged { .. })),
-            "byte {at}"
-        );
+        assert!(matches!(result, Err(SnapshotError::Damaged { .. })), "byte {at}");
         fs::write(&file.path, &whole[..at]).unwrap();
         let result = SnapshotReader::open(&file.path);
-        assert!(
-            matches!(result, Err(SnapshotError::Damaged { .. })),
-            "cut at {at}"
-        );
+        assert!(matches!(result, Err(SnapshotError::Damaged { .. })), "cut at {at}");
     }
     fs::write(&file.path, [whole.as_slice(), b"x"].concat()).unwrap();
     assert!(SnapshotReader::open(&file.path).is_err());
@@ -120,27 +101,14 @@ fn moved_and_missing_chunks_are_refused() {
     let whole = fs::read(&file.path).unwrap();
     // A chunk's frame: envelope header, number, data.
     let frame = 13 + 4 + 100;
-    let first = whole
-        .windows(100)
-        .position(|part| part == content(0, 9, 100))
-        .unwrap()
-        - 17;
+    let first = whole.windows(100).position(|part| part == content(0, 9, 100)).unwrap() - 17;
     let (head, rest) = whole.split_at(first);
     let (one, rest) = rest.split_at(frame);
     let (two, footer) = rest.split_at(frame);
-    for pieces in [
-        vec![two, one],
-        vec![one],
-        vec![one, one],
-        vec![one, two, two],
-        vec![],
-    ] {
+    for pieces in [vec![two, one], vec![one], vec![one, one], vec![one, two, two], vec![]] {
         let bytes = [head, &pieces.concat(), footer].concat();
         fs::write(&file.path, bytes).unwrap();
-        assert!(matches!(
-            SnapshotReader::open(&file.path),
-            Err(SnapshotError::Damaged { .. })
-        ));
+        assert!(matches!(SnapshotReader::open(&file.path), Err(SnapshotError::Damaged { .. })));
     }
 }
 
@@ -183,10 +151,7 @@ fn a_snapshot_travels_in_pieces() {
     assert!(receiver.list().unwrap().is_empty());
     let received = incoming.finish().unwrap();
     assert_eq!((received.index, received.id.as_str()), (11, "3-1"));
-    assert_eq!(
-        fs::read(received.path).unwrap(),
-        fs::read(file.path).unwrap()
-    );
+    assert_eq!(fs::read(received.path).unwrap(), fs::read(file.path).unwrap());
 }
 
 #[test]
@@ -197,16 +162,7 @@ fn gaps_excess_and_damage_are_refused_on_receipt() {
     let mut incoming = receiver.receive(bytes.len() as u64).unwrap();
     incoming.write_at(0, &bytes[..100]).unwrap();
     let error = incoming.write_at(200, &bytes[200..]).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            SnapshotError::Gap {
-                expected: 100,
-                found: 200
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, SnapshotError::Gap { expected: 100, found: 200 }), "{error}");
     assert!(incoming.write_at(0, &bytes[..100]).is_err());
     assert!(incoming.write_at(100, &bytes).is_err());
     assert!(incoming.finish().is_err());
@@ -214,14 +170,6 @@ fn gaps_excess_and_damage_are_refused_on_receipt() {
     flipped[120] ^= 1;
     let mut incoming = receiver.receive(1_000_000).unwrap();
     incoming.write_at(0, &flipped).unwrap();
-    assert!(matches!(
-        incoming.finish(),
-        Err(SnapshotError::Damaged { .. })
-    ));
-    assert_eq!(
-        fs::read_dir(receiver_dir.path().join("snapshots"))
-            .unwrap()
-            .count(),
-        0
-    );
+    assert!(matches!(incoming.finish(), Err(SnapshotError::Damaged { .. })));
+    assert_eq!(fs::read_dir(receiver_dir.path().join("snapshots")).unwrap().count(), 0);
 }
