@@ -10,7 +10,9 @@
     reason = "a test may stop where it fails, and says why on standard error"
 )]
 
+mod admins;
 mod authorize;
+mod batch;
 mod cli;
 mod cluster_exact;
 mod cluster_faults;

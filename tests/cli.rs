@@ -65,6 +65,11 @@ fn keys_live_their_life_on_the_command_line() {
 fn the_status_is_a_table_and_the_same_as_json() {
     let cluster = Cluster::start(3);
     let leader = cluster.leader();
+    // What a node knows of the others is some moments old.
+    wait_until("node 2 knows that all are ready", Duration::from_secs(10), || {
+        let nodes = cluster.view(2).map(|view| view["nodes"].as_array().unwrap().clone());
+        nodes.is_some_and(|nodes| nodes.iter().all(|node| node["ready"] == true))
+    });
     let (text, _) = run(&mut cluster.cli(2, &["cluster", "status"]), 0);
     let mut lines = text.lines();
     let first = lines.next().unwrap();

@@ -4,6 +4,8 @@
 //! exceeded around it. A node that was away for longer than its lease says nothing until it has
 //! caught up. A node left alone says that it is.
 
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -97,6 +99,52 @@ fn killing_the_leader_makes_no_survivor_refuse_and_loses_nothing() {
 #[test]
 fn killing_a_follower_makes_no_survivor_refuse_and_loses_nothing() {
     kill_under_load(false);
+}
+
+#[test]
+fn what_was_acknowledged_while_the_leader_died_is_kept() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let dead = AtomicBool::new(false);
+    let acknowledged: Vec<Key> = std::thread::scope(|scope| {
+        let dead = &dead;
+        let writers: Vec<_> = cluster
+            .addresses()
+            .into_iter()
+            .map(|at| scope.spawn(move || write_until(at.admin, dead)))
+            .collect();
+        wait_until("keys are made", SOON, || {
+            let list = cluster.admin(1, Request::get("/v1/keys?limit=200"));
+            list.expect(200).json()["keys"].as_array().unwrap().len() >= 30
+        });
+        cluster.node_mut(leader).kill();
+        cluster.wait_write(cluster.others(leader)[0], SOON);
+        dead.store(true, Ordering::Relaxed);
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    });
+    cluster.restart(leader);
+    eprintln!("{} keys were acknowledged", acknowledged.len());
+    assert!(acknowledged.len() >= 30);
+    for key in &acknowledged {
+        for id in cluster.ids() {
+            cluster.ask(id, &key.validate_cost(0)).expect(200);
+        }
+    }
+}
+
+/// Makes keys one after another until it is told to stop, and gives those that were answered.
+fn write_until(to: SocketAddr, stop: &AtomicBool) -> Vec<Key> {
+    let mut made = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let create = Request::post("/v1/keys").json(&json!({"name": "kept", "scope": "read"}));
+        match operator(create).try_send(to) {
+            Ok(answer) if answer.status == 201 => made.push(Key::of(&answer)),
+            Ok(answer) => assert!(matches!(answer.status, 408 | 503), "{answer}"),
+            // The node is dead, or its death cut the answer off.
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+    made
 }
 
 #[test]
@@ -240,7 +288,7 @@ fn a_node_left_alone_answers_503_and_is_not_ready() {
     cluster.node_mut(3).kill();
     let alone = Instant::now();
     wait_until("the lonely node stops to answer", LEASE + BEYOND_LEASE, || {
-        cluster.ask(1, &key.validate()).status == 503
+        cluster.ask(1, &key.validate_cost(0)).status == 503
     });
     eprintln!("the lonely node fell silent after {:?}", alone.elapsed());
     for _ in 0..20 {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::cluster::Cluster;
 use crate::support::command::run;
 use crate::support::exact::{assert_exact, assert_never_above, windows};
-use crate::support::load::Burst;
+use crate::support::load::{Burst, Stream};
 use crate::support::wait::roomy_period_s;
 use crate::support::{Key, wait_until};
 
@@ -111,16 +111,30 @@ fn leadership_moves_to_the_node_that_is_named() {
 }
 
 #[test]
-fn a_dead_node_loses_its_share_and_gets_it_back() {
+fn a_dead_node_loses_its_share_and_gets_it_back_and_no_window_is_above_its_limit() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
     let dead = cluster.others(leader)[0];
     let rest = cluster.others(dead);
+    let (streamed, key) = (cluster.limited_key(40, 1), cluster.limited_key(100, 1));
+    let stream = Stream::start(&cluster.addresses(), &[streamed.validate()], 60);
     cluster.node_mut(dead).kill();
     wait_until("the share map goes on without it", SOON, || counts(&cluster, &rest));
-    let key = cluster.limited_key(100, 1);
-    // A window of one second begins at once, so this one is opened under the new map.
-    assert_never_above(&flood(&cluster, &key, &rest, 300));
+    next_window(&cluster, &key, rest[0]);
+    assert_exact(&flood(&cluster, &key, &rest, 300));
     cluster.restart(dead);
     wait_until("the share map has it again", SOON, || counts(&cluster, &[1, 2, 3]));
+    next_window(&cluster, &key, rest[0]);
+    assert_exact(&flood(&cluster, &key, &[1, 2, 3], 300));
+    let samples = stream.finish();
+    let answers = samples.iter().filter_map(|sample| sample.outcome.as_ref().ok());
+    let answers = answers.filter(|answer| matches!(answer.status, 200 | 429));
+    assert_never_above(&windows(answers.map(|answer| (answer, 1))));
+}
+
+/// Waits for a window that began after this was called.
+fn next_window(cluster: &Cluster, key: &Key, node: u64) {
+    let reset = || cluster.ask(node, &key.validate_cost(0)).window().2;
+    let now = reset();
+    wait_until("another window begins", SOON, || reset() > now);
 }

@@ -114,23 +114,28 @@ fn whoever_sends_slowly_is_given_up_and_costs_nobody_else() {
     let key = cluster.write_key();
     let auth = format!("authorization: Bearer {}\r\n", key.secret);
     let admin = format!("authorization: Bearer {OPERATOR}\r\n");
-    for (name, to) in listeners(&cluster) {
+    let open = |to: SocketAddr| Conn::open(to).unwrap().timeout(GIVEN_UP).unwrap();
+    let slow = listeners(&cluster).map(|(name, to)| {
         let path = if name == "admin" { "/v1/keys" } else { "/v1/validate" };
         let auth = if name == "admin" { &admin } else { &auth };
-        let mut half_head = Conn::open(to).unwrap().timeout(GIVEN_UP).unwrap();
+        let (mut half_head, mut half_body) = (open(to), open(to));
         half_head.write(format!("POST {path} HTTP/1.1\r\n{auth}").as_bytes()).unwrap();
-        let mut half_body = Conn::open(to).unwrap().timeout(GIVEN_UP).unwrap();
-        half_body.write(format!("POST {path} HTTP/1.1\r\nhost: x\r\n{auth}content-type: application/json\r\ncontent-length: 50\r\n\r\n{{").as_bytes()).unwrap();
-        cluster.ask(1, &key.validate()).expect(200);
-        let slow = half_body.read(false);
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{auth}");
+        let body = "content-type: application/json\r\ncontent-length: 50\r\n\r\n{";
+        half_body.write((head + body).as_bytes()).unwrap();
+        (name, half_head, half_body)
+    });
+    cluster.ask(1, &key.validate()).expect(200);
+    for (name, mut half_head, mut half_body) in slow {
+        let answer = half_body.read(false);
         if name != "peer" {
-            let slow =
-                slow.unwrap_or_else(|error| panic!("no answer at the {name} listener: {error}"));
-            slow.expect_code(408, "request_timeout");
+            let answer = answer.unwrap_or_else(|error| panic!("no answer from {name}: {error}"));
+            answer.expect_code(408, "request_timeout");
         }
         let rest = half_head.read_to_end();
-        assert!(rest.is_ok(), "a half-sent head stays open at the {name} listener: {rest:?}");
+        assert!(rest.is_ok(), "a half-sent head stays open at {name}: {rest:?}");
     }
+    cluster.ask(1, &key.validate()).expect(200);
 }
 
 #[test]

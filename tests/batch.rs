@@ -1,0 +1,104 @@
+//! Many verdicts at once: the order of the results, what counts in between, and the bounds.
+
+use serde_json::{Value, json};
+
+use crate::support::cluster::Cluster;
+use crate::support::wait::roomy_period_s;
+use crate::support::{Answer, Request};
+
+fn batch(cluster: &Cluster, requests: &Value) -> Answer {
+    let body = json!({ "requests": requests });
+    cluster.ask(1, &Request::post("/v1/validate/batch").json(&body))
+}
+
+#[test]
+fn a_batch_answers_each_in_its_order_with_status_and_body() {
+    let cluster = Cluster::start(1);
+    let (key, reader) =
+        (cluster.write_key(), cluster.create(1, &json!({"name": "r", "scope": "read"})));
+    let answer = batch(
+        &cluster,
+        &json!([
+            {"key": key.secret},
+            {"key": "nonsense"},
+            {"key": reader.secret, "scope": "write"},
+            {},
+            {"key": key.secret, "cost": 98},
+            {"key": key.secret, "cost": 2},
+            {"key": key.secret, "cost": 101},
+            {"key": key.secret},
+            {"key": key.secret, "cost": 0},
+        ]),
+    );
+    let answer = answer.expect(200);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let body = answer.json();
+    let results = body["results"].as_array().unwrap();
+    let statuses: Vec<u64> =
+        results.iter().map(|result| result["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [200, 401, 403, 401, 200, 429, 400, 200, 429], "{answer}");
+    let reset = results[0]["reset"].as_u64().unwrap();
+    let admitted = |remaining: u64| {
+        format!(
+            r#"{{"status":200,"valid":true,"key_id":"{}","name":"Production Sync","owner":"user_42","scope":"write","limit":100,"remaining":{remaining},"reset":{reset}}}"#,
+            key.id
+        )
+    };
+    assert_eq!(results[0].to_string(), admitted(99));
+    assert_eq!(
+        results[1].to_string(),
+        r#"{"status":401,"error":"authentication_failed","message":"Invalid or missing API key"}"#
+    );
+    assert_eq!(
+        results[2].to_string(),
+        r#"{"status":403,"error":"insufficient_scope","message":"This endpoint requires 'write' scope"}"#
+    );
+    assert_eq!(results[4].to_string(), admitted(1));
+    assert_eq!(results[5]["error"], "rate_limit_exceeded");
+    assert_eq!(results[6]["error"], "invalid_request");
+    assert_eq!(results[7].to_string(), admitted(0));
+    // A peek tells what a request of cost 1 would meet.
+    assert_eq!(results[8]["error"], "rate_limit_exceeded");
+}
+
+#[test]
+fn entries_of_a_batch_for_one_key_count_one_after_another() {
+    let cluster = Cluster::start(3);
+    let key = cluster.limited_key(30, roomy_period_s(60));
+    let body = json!({"requests": vec![json!({"key": key.secret}); 50]});
+    let answer = cluster.ask(2, &Request::post("/v1/validate/batch").json(&body)).expect(200);
+    let answer = answer.json();
+    let results = answer["results"].as_array().unwrap();
+    let statuses: Vec<u64> =
+        results.iter().map(|result| result["status"].as_u64().unwrap()).collect();
+    let expected: Vec<u64> = (0..50).map(|at| if at < 30 { 200 } else { 429 }).collect();
+    assert_eq!(statuses, expected, "{answer}");
+    cluster.assert_none_degraded();
+}
+
+#[test]
+fn a_batch_has_its_bounds() {
+    let cluster = Cluster::start(1);
+    let key = cluster.limited_key(100_000, 600);
+    let full = batch(
+        &cluster,
+        &json!(vec![json!({"key": key.secret, "scope": "write", "cost": 1}); 1_000]),
+    );
+    assert_eq!(full.expect(200).json()["results"].as_array().unwrap().len(), 1_000);
+    batch(&cluster, &json!(vec![json!({}); 1_001])).expect_code(400, "invalid_request");
+    let none = batch(&cluster, &json!([])).expect(200);
+    assert_eq!(none.text(), r#"{"results":[]}"#);
+    for body in [
+        r#"{"requests":[{"cst":1}]}"#,
+        r#"{"requests":{}}"#,
+        "{}",
+        "[]",
+        r#"{"requests":[],"x":1}"#,
+        r#"{"requests":[{"cost":-1}]}"#,
+        "",
+    ] {
+        let request = Request::post("/v1/validate/batch").raw_json(body);
+        cluster.ask(1, &request).expect_code(400, "invalid_request");
+    }
+    assert_eq!(cluster.ask(1, &key.validate()).expect(200).window().1, 98_999);
+}
