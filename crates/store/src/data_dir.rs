@@ -1,8 +1,8 @@
 //! The data directory: who owns it, which format it has, and that only one process uses it.
 //!
 //! Answers for: a directory of another cluster, node or newer format is refused and left
-//! as it is; each start has its own number, durable before anything else happens. Must
-//! never guess: a directory that is neither whole nor plainly half made is damaged.
+//! as it is; each start that finds its log sound has its own number, durable before anything
+//! else of that life is written. Must never guess: a directory that is neither whole nor plainly half made is damaged.
 //!
 //! Made in the order `VERSION`, `IDENTITY`, then the log (`sled/`, `HARDSTATE`), and the
 //! log is then noted in `IDENTITY`. What exists tells where a crash cut this short.
@@ -42,7 +42,7 @@ pub struct Identity {
     pub node: u64,
     /// Random, made with the directory.
     pub dir_id: u64,
-    /// Number of this life: 1 on a new directory, one more at each open.
+    /// Number of this life: 1 on a new directory, then one more than the last that began.
     pub boots: u64,
 }
 
@@ -63,11 +63,14 @@ pub struct DataDir {
     path: PathBuf,
     identity: Identity,
     log_made: AtomicBool,
+    /// `IDENTITY` has the number of this life.
+    begun: AtomicBool,
     _lock: File,
 }
 
 impl DataDir {
-    /// Opens the directory of this node, makes it where there is none, and counts the start.
+    /// Opens the directory of this node, or makes it where there is none. What it finds it
+    /// leaves as it is: the start counts from [`DataDir::begin_life`] on.
     ///
     /// # Errors
     /// When it is in use, belongs to another cluster or node, is newer than this build, or
@@ -80,18 +83,18 @@ impl DataDir {
         }
         make_dir(path)?;
         let lock = take_lock(path)?;
-        let record = match read_record(path)? {
-            Some(record) => next_life(path, record, cluster, node)?,
-            None => first_life(path, cluster, node)?,
+        let (record, begun) = match read_record(path)? {
+            Some(record) => (next_life(path, record, cluster, node)?, false),
+            None => (first_life(path, cluster, node)?, true),
         };
-        let bytes = encode_record(path, &record)?;
-        files::replace(path, IDENTITY, &bytes)
-            .map_err(OpenError::io("write", &path.join(IDENTITY)))?;
+        // Looked at here because it is taken only after the life began.
+        read_holdings(path)?;
         let IdentityV1 { cluster, node, dir_id, boots, log_made } = record;
         Ok(Self {
             path: path.to_path_buf(),
             identity: Identity { cluster, node, dir_id, boots },
             log_made: AtomicBool::new(log_made),
+            begun: AtomicBool::new(begun),
             _lock: lock,
         })
     }
@@ -113,15 +116,33 @@ impl DataDir {
         self.log_made.load(Ordering::SeqCst)
     }
 
+    /// Whether this life began.
+    pub(crate) fn begun(&self) -> bool {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    /// Counts this start. Durable when this returns; a second call changes nothing.
+    ///
+    /// # Errors
+    /// When `IDENTITY` cannot be written.
+    pub fn begin_life(&self) -> Result<(), OpenError> {
+        if !self.begun() {
+            self.write_identity(self.log_made())?;
+            self.begun.store(true, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
     /// Notes, durably, that the log exists.
     pub(crate) fn note_log_made(&self) -> Result<(), OpenError> {
-        let Identity { cluster, node, dir_id, boots } = self.identity.clone();
-        let record = IdentityV1 { cluster, node, dir_id, boots, log_made: true };
-        let bytes = encode_record(&self.path, &record)?;
-        files::replace(&self.path, IDENTITY, &bytes)
-            .map_err(OpenError::io("write", &self.path.join(IDENTITY)))?;
+        self.write_identity(true)?;
         self.log_made.store(true, Ordering::SeqCst);
         Ok(())
+    }
+
+    fn write_identity(&self, log_made: bool) -> Result<(), OpenError> {
+        let Identity { cluster, node, dir_id, boots } = self.identity.clone();
+        write_record(&self.path, &IdentityV1 { cluster, node, dir_id, boots, log_made })
     }
 
     /// Leaves what the node held for its next life. Durable when this returns.
@@ -140,18 +161,10 @@ impl DataDir {
     /// # Errors
     /// When the file is damaged (it is left as it is) or cannot be read or removed.
     pub fn take_holdings(&self) -> Result<Option<Vec<u8>>, OpenError> {
-        let path = self.path.join(HOLDINGS);
-        let bytes_max = (codec::PAYLOAD_BYTES_MAX + codec::HEADER_BYTES) as u64;
-        let Some(bytes) = read_checked(&path, bytes_max)? else {
+        let Some(payload) = read_holdings(&self.path)? else {
             return Ok(None);
         };
-        let payload = match codec::open(Kind::Holdings, &bytes) {
-            Ok((HOLDINGS_VERSION, payload)) => payload.to_vec(),
-            Ok((version, _)) => {
-                return Err(OpenError::corrupt(&path, format!("unknown version {version}")));
-            }
-            Err(error) => return Err(OpenError::corrupt(&path, error.to_string())),
-        };
+        let path = self.path.join(HOLDINGS);
         fs::remove_file(&path)
             .and_then(|()| files::sync_dir(&self.path))
             .map_err(OpenError::io("remove", &path))?;
@@ -195,6 +208,20 @@ fn read_checked(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, OpenErro
             OpenError::io("read", path)(error)
         }
     })
+}
+
+/// What the last life left, if anything.
+fn read_holdings(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
+    let path = path.join(HOLDINGS);
+    let bytes_max = (codec::PAYLOAD_BYTES_MAX + codec::HEADER_BYTES) as u64;
+    let Some(bytes) = read_checked(&path, bytes_max)? else {
+        return Ok(None);
+    };
+    match codec::open(Kind::Holdings, &bytes) {
+        Ok((HOLDINGS_VERSION, payload)) => Ok(Some(payload.to_vec())),
+        Ok((version, _)) => Err(OpenError::corrupt(&path, format!("unknown version {version}"))),
+        Err(error) => Err(OpenError::corrupt(&path, error.to_string())),
+    }
 }
 
 /// The directory's record; `None` when the directory is new or its making was cut short.
@@ -273,16 +300,20 @@ fn first_life(path: &Path, cluster: &str, node: u64) -> Result<IdentityV1, OpenE
     let text = format!("{VERSION_PREFIX}{FORMAT}\n");
     files::replace(path, VERSION, text.as_bytes())
         .map_err(OpenError::io("write", &path.join(VERSION)))?;
-    Ok(IdentityV1 {
+    let record = IdentityV1 {
         cluster: cluster.to_owned(),
         node,
         dir_id: u64::from_le_bytes(random),
         boots: 1,
         log_made: false,
-    })
+    };
+    write_record(path, &record)?;
+    Ok(record)
 }
 
-fn encode_record(path: &Path, record: &IdentityV1) -> Result<Vec<u8>, OpenError> {
+fn write_record(path: &Path, record: &IdentityV1) -> Result<(), OpenError> {
     codec::encode(Kind::Identity, IDENTITY_VERSION, record)
-        .map_err(|error| OpenError::io("write", &path.join(IDENTITY))(io::Error::other(error)))
+        .map_err(io::Error::other)
+        .and_then(|bytes| files::replace(path, IDENTITY, &bytes))
+        .map_err(OpenError::io("write", &path.join(IDENTITY)))
 }

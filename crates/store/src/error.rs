@@ -88,6 +88,20 @@ impl OpenError {
         Self::Corrupt { path: path.to_path_buf(), what: what.into() }
     }
 
+    /// The same about another path: what was found on a copy is true of the original.
+    pub(crate) fn about(mut self, of: &Path) -> Self {
+        match &mut self {
+            Self::InUse { path }
+            | Self::OtherCluster { path, .. }
+            | Self::OtherNode { path, .. }
+            | Self::Newer { path, .. }
+            | Self::Corrupt { path, .. }
+            | Self::Io { path, .. } => *path = of.to_path_buf(),
+            Self::BarrierNotLinked => {}
+        }
+        self
+    }
+
     /// For `map_err`: names what was tried and on which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();

@@ -5,6 +5,8 @@
 //! inside sled is a verdict on the disk, not the end of the process. Must never give out a
 //! value above [`VALUE_BYTES_MAX`]: larger ones make sled write side files without a sync.
 
+mod trial;
+
 use std::fs::{self, File};
 use std::io;
 use std::ops::ControlFlow;
@@ -18,10 +20,14 @@ use crate::durable;
 use crate::error::OpenError;
 use crate::files;
 
+pub(crate) use trial::{Trial, is_no_room};
+
 /// Largest value that is put into sled, bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = 4096;
 
 const NAME: &str = "sled";
+/// sled's file inside of it.
+const DB: &str = "db";
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 /// sled's own thread; it is the only one that gives back space.
 const BACKGROUND_FLUSH_MS: u64 = 500;
@@ -40,6 +46,11 @@ pub(crate) struct SledBackend {
 /// Whether there is a database in the data directory.
 pub(crate) fn exists(dir: &Path) -> bool {
     dir.join(NAME).exists()
+}
+
+/// Whether the database at `path` has its file; sled would make a new one.
+pub(crate) fn has_file(path: &Path) -> bool {
+    path.join(DB).is_file()
 }
 
 /// Where the database of a data directory is.
@@ -76,19 +87,15 @@ fn sync_tree(dir: &Path) -> io::Result<()> {
 }
 
 impl SledBackend {
-    /// Opens the database of a data directory.
-    pub(crate) fn open(dir: &Path) -> Result<Self, OpenError> {
-        let path = path(dir);
-        remove_unfinished_snapshots(&path).map_err(OpenError::io("clean", &path))?;
-        if !path.join("db").is_file() {
-            return Err(OpenError::corrupt(&path, "its file `db` is missing"));
-        }
-        let db = open_db(&path)?;
+    /// Opens the database at `path`.
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        remove_unfinished_snapshots(path).map_err(OpenError::io("clean", path))?;
+        let db = open_db(path)?;
         // sled syncs neither the directory nor the one above.
-        files::sync_dir(&path)
-            .and_then(|()| files::sync_dir(dir))
-            .map_err(OpenError::io("sync", &path))?;
-        let file = File::open(path.join("db")).map_err(OpenError::io("open", &path))?;
+        files::sync_dir(path)
+            .and_then(|()| files::sync_parent(path))
+            .map_err(OpenError::io("sync", path))?;
+        let file = File::open(path.join(DB)).map_err(OpenError::io("open", path))?;
         Ok(Self { db, file })
     }
 }
@@ -146,8 +153,8 @@ fn from_sled(path: &Path, error: sled::Error) -> OpenError {
 
 /// sled wraps its own complaints about content in I/O errors; only an error with a number
 /// comes from the system.
-fn is_of_the_system(error: &io::Error) -> bool {
-    error.raw_os_error().is_some() || error.kind() == io::ErrorKind::StorageFull
+pub(crate) fn is_of_the_system(error: &io::Error) -> bool {
+    error.raw_os_error().is_some() || is_no_room(error)
 }
 
 /// Runs a call into sled; a panic becomes an error.

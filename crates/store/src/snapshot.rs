@@ -126,12 +126,14 @@ pub struct SnapshotStore {
 }
 
 impl SnapshotStore {
-    /// Opens the snapshots of a data directory and removes unfinished ones.
+    /// Opens the snapshots of a data directory and removes unfinished ones. Before the life
+    /// began nothing is touched yet: the open of the log does that when it finds it sound.
     ///
     /// # Errors
     /// What the system said.
     pub fn open(dir: &DataDir) -> Result<Self, SnapshotError> {
-        Self::open_at(&dir.path().join("snapshots"))
+        let path = dir.path().join("snapshots");
+        if dir.begun() { Self::open_at(&path) } else { Ok(Self { dir: path }) }
     }
 
     /// The same, in any directory.

@@ -2,9 +2,11 @@
 //! writer.
 //!
 //! Answers for the open sequence (`raft-storage.md` 2.4): what exists tells how far an
-//! earlier creation came, and a log that is refused is not written to.
+//! earlier creation came, and a log that is refused is not written to: its open is tried on a
+//! copy first, because sled's own open writes.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -17,7 +19,8 @@ use crate::hard_state::{self, HardStateFile};
 use crate::layout;
 use crate::log::{Driver, Entry, Inner, LogStore, Options, Port, QUEUED_OPS_MAX, Shared, answer};
 use crate::recover::{self, Image, Recovered, Refused};
-use crate::sled_backend::{self, SledBackend};
+use crate::sled_backend::{self, SledBackend, Trial};
+use crate::snapshot::SnapshotStore;
 use crate::tail::Tail;
 use crate::writer::{Op, Writer};
 
@@ -29,28 +32,32 @@ impl LogStore {
     /// durable sync. Nothing was changed then.
     pub fn open(dir: &DataDir, options: Options) -> Result<(Self, Recovered), OpenError> {
         let path = dir.path();
-        let there = (sled_backend::exists(path), hard_state::exists(path));
         let sled_path = sled_backend::path(path);
-        match (dir.log_made(), there) {
+        match (dir.log_made(), (sled_backend::exists(path), hard_state::exists(path))) {
             (true, (false, _)) | (false, (false, true)) => {
                 return Err(OpenError::corrupt(&sled_path, "it is missing"));
             }
-            (true, (true, false)) => {
-                return Err(OpenError::corrupt(path, "its file HARDSTATE is missing"));
-            }
+            (true, (true, false)) => return Err(hard_state_is_missing(path)),
             (false, (false, false)) => {
                 sled_backend::create(path)?;
                 HardStateFile::create(path)?;
             }
-            (false, (true, false)) => finish_creation(path, &options)?,
-            (_, (true, true)) => {}
+            (false, (true, false)) => {
+                try_on_copy(path, None, &options)?;
+                // Not relied on alone: there may have been no room for a copy.
+                drop(open_checked(&sled_path, None, &options)?);
+                HardStateFile::create(path)?;
+            }
+            (_, (true, true)) => try_on_copy(path, Some(&HardStateFile::open(path)?), &options)?,
         }
         let hard = HardStateFile::open(path)?;
-        let mut backend = SledBackend::open(path)?;
-        let image = checked_image(&sled_path, &backend, Some(&hard), &options)?;
-        // After the checks: a refused log is not written to.
-        if !probe(&mut backend).map_err(OpenError::io("write", &sled_path))? {
-            return Err(OpenError::BarrierNotLinked);
+        let (backend, image) = open_checked(&sled_path, Some(&hard), &options)?;
+        // AFTER the checks, BEFORE anything of value is written in this life.
+        if !dir.begun() {
+            dir.begin_life()?;
+            SnapshotStore::open(dir).map_err(|error| {
+                OpenError::io("open snapshots in", path)(std::io::Error::other(error))
+            })?;
         }
         let opened = Self::start(Box::new(backend), Some(hard), &options, image)
             .map_err(OpenError::io("write", &sled_path))?;
@@ -130,16 +137,54 @@ fn run(mut writer: Writer, queue: &Receiver<Op>) {
     }
 }
 
-/// The database exists and the hard state does not: creation was cut short, unless there
-/// is something in the database.
-fn finish_creation(path: &Path, options: &Options) -> Result<(), OpenError> {
-    let backend = SledBackend::open(path)?;
-    let image = checked_image(&sled_backend::path(path), &backend, None, options)?;
-    if !image.is_empty() {
-        return Err(OpenError::corrupt(path, "its file HARDSTATE is missing"));
+fn hard_state_is_missing(path: &Path) -> OpenError {
+    OpenError::corrupt(path, "its file HARDSTATE is missing")
+}
+
+/// Goes through the whole open on a copy: what is refused here is still as it was.
+fn try_on_copy(
+    dir: &Path,
+    hard: Option<&HardStateFile>,
+    options: &Options,
+) -> Result<(), OpenError> {
+    let path = sled_backend::path(dir);
+    if !sled_backend::has_file(&path) {
+        return Err(OpenError::corrupt(&path, "its file `db` is missing"));
     }
-    drop(backend);
-    HardStateFile::create(path)
+    let tried = match Trial::make(dir)? {
+        // The backend is closed at the end of this line, and the copy removed after it.
+        Some(copy) => open_checked(copy.path(), hard, options).map(drop),
+        None => Err(OpenError::io("copy", &path)(ErrorKind::StorageFull.into())),
+    };
+    match tried {
+        Err(OpenError::Io { source, .. }) if sled_backend::is_no_room(&source) => {
+            tracing::warn!(
+                path = %path.display(),
+                "no room for a copy of the log: it is opened without a trial"
+            );
+            Ok(())
+        }
+        tried => tried.map_err(|error| error.about(&path)),
+    }
+}
+
+/// Opens the database at `path` and checks all of it, and that its flush is durable. Without
+/// a hard state its creation was cut short, unless there is something in it.
+fn open_checked(
+    path: &Path,
+    hard: Option<&HardStateFile>,
+    options: &Options,
+) -> Result<(SledBackend, Image), OpenError> {
+    let mut backend = SledBackend::open(path)?;
+    let image = checked_image(path, &backend, hard, options)?;
+    if hard.is_none() && !image.is_empty() {
+        return Err(hard_state_is_missing(path));
+    }
+    // After the checks: a refused log is not written to.
+    if !probe(&mut backend).map_err(OpenError::io("write", path))? {
+        return Err(OpenError::BarrierNotLinked);
+    }
+    Ok((backend, image))
 }
 
 fn checked_image(
@@ -152,7 +197,7 @@ fn checked_image(
     recover::read_image(backend.reader().as_ref(), hard, options.tail_bytes_max).map_err(|why| {
         match why {
             Refused::Damaged(what) => OpenError::corrupt(path, what),
-            Refused::Read(error) if error.raw_os_error().is_some() => {
+            Refused::Read(error) if sled_backend::is_of_the_system(&error) => {
                 OpenError::io("read", path)(error)
             }
             Refused::Read(error) => OpenError::corrupt(path, error.to_string()),

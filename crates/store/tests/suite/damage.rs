@@ -1,16 +1,17 @@
 //! Damage to a closed data directory: refused, or everything is still there. Never less
 //! without a word.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fluxgate_store::{
-    DataDir, Driver, Entry, HardStateFile, LogStore, Memory, OpenError, Recovered,
+    DataDir, Driver, Entry, HardStateFile, LogStore, Memory, OpenError, Recovered, SnapshotStore,
 };
 
-use crate::helpers::{append, entries, entry, open, open_dir, options, vote};
+use crate::helpers::{append, contents, entries, entry, open, open_dir, options, vote};
 
 type Content = (Recovered, Vec<Entry>);
 
@@ -50,11 +51,13 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Opens a damaged copy; whether it was refused. Fails when it opens with less.
+/// Opens a damaged copy; whether it was refused. Fails when it opens with less, and when a
+/// refusal changed anything.
 fn refused(original: &Path, expected: &Content, damage: impl FnOnce(&Path)) -> bool {
     let copied = tempfile::tempdir().unwrap();
     copy(original, copied.path());
     damage(copied.path());
+    let before = contents(copied.path());
     let outcome = DataDir::open(copied.path(), "test", 1).and_then(|dir| content(&dir));
     match outcome {
         Ok(found) => {
@@ -62,9 +65,28 @@ fn refused(original: &Path, expected: &Content, damage: impl FnOnce(&Path)) -> b
             assert!(found.1 == expected.1, "entries differ");
             false
         }
-        Err(OpenError::Corrupt { .. }) => true,
+        Err(error @ OpenError::Corrupt { .. }) => {
+            assert_unchanged(copied.path(), &before);
+            let text = error.to_string();
+            assert!(text.contains(copied.path().to_str().unwrap()), "{text}");
+            assert!(!text.contains("sled.check"), "{text}");
+            true
+        }
         Err(error) => panic!("refused for the wrong reason: {error}"),
     }
+}
+
+/// Fails when a file was changed, made or removed; the lock is not part of the data.
+fn assert_unchanged(dir: &Path, before: &BTreeMap<PathBuf, Vec<u8>>) {
+    let after = contents(dir);
+    let lock = dir.join("LOCK");
+    let changed: Vec<_> = before
+        .keys()
+        .chain(after.keys())
+        .filter(|path| **path != lock && before.get(*path) != after.get(*path))
+        .collect();
+    assert!(changed.is_empty(), "a refusal changed {changed:?}");
+    assert!(!dir.join("sled.check").exists(), "the copy stayed");
 }
 
 fn flip(path: &Path, offset: u64, mask: u8) {
@@ -139,10 +161,49 @@ fn a_missing_piece_of_the_directory_is_refused() {
     assert!(refused(dir.path(), &expected, |copy| {
         fs::write(copy.join("HARDSTATE"), [0u8; 1_024]).unwrap();
     }));
+    assert!(refused(dir.path(), &expected, |copy| flip(&copy.join("IDENTITY"), 20, 1)));
+    assert!(refused(dir.path(), &expected, |copy| {
+        fs::write(copy.join("sled/db"), b"").unwrap();
+        fs::write(copy.join("sled/snap.0000000000000001.generating"), b"half").unwrap();
+    }));
     assert!(refused(dir.path(), &expected, |copy| {
         fs::remove_dir_all(copy.join("sled")).unwrap();
         fs::remove_file(copy.join("HARDSTATE")).unwrap();
     }));
+}
+
+#[test]
+fn a_refused_start_does_not_count_and_a_sound_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = fill(dir.path());
+    let db = dir.path().join("sled/db");
+    let litter = dir.path().join("snapshots/litter.tmp");
+    for boots in 2..5 {
+        let whole = fs::read(&db).unwrap();
+        fs::write(&db, b"").unwrap();
+        let before = contents(dir.path());
+        for _ in 0..2 {
+            let data = open_dir(dir.path());
+            assert_eq!(data.identity().boots, boots);
+            SnapshotStore::open(&data).unwrap();
+            assert!(matches!(content(&data), Err(OpenError::Corrupt { .. })));
+            drop(data);
+            assert_unchanged(dir.path(), &before);
+        }
+        fs::write(&db, whole).unwrap();
+        // What a process left that was killed during its trial.
+        fs::create_dir(dir.path().join("sled.check")).unwrap();
+        fs::write(dir.path().join("sled.check/db"), b"half").unwrap();
+        let data = open_dir(dir.path());
+        assert_eq!(data.identity().boots, boots);
+        let store = SnapshotStore::open(&data).unwrap();
+        assert!(content(&data).unwrap() == expected);
+        assert!(content(&data).unwrap() == expected);
+        assert!(!dir.path().join("sled.check").exists());
+        assert!(store.list().unwrap().is_empty());
+        assert!(!litter.exists());
+        fs::write(&litter, b"half").unwrap();
+    }
 }
 
 #[test]

@@ -1,24 +1,12 @@
 //! The data directory: who may open it, and that a refusal leaves it as it is.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fluxgate_store::{DataDir, OpenError};
 
-fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            all.extend(contents(&path));
-        } else {
-            all.insert(path.clone(), fs::read(&path).unwrap());
-        }
-    }
-    all
-}
+use crate::helpers::contents;
 
 /// Opens as `cluster` and `node`, wants a refusal, and wants nothing changed.
 fn refused(dir: &Path, cluster: &str, node: u64) -> OpenError {
@@ -47,7 +35,16 @@ fn each_life_has_the_next_number_and_the_same_directory() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     drop(first);
     for boots in 2..6 {
+        // A start that goes no further than this does not count.
+        let before = contents(&path);
+        drop(DataDir::open(&path, "blue", 7).unwrap());
         let next = DataDir::open(&path, "blue", 7).unwrap();
+        assert!(contents(&path) == before, "an open changed the directory");
+        next.begin_life().unwrap();
+        let begun = contents(&path);
+        assert!(begun != before);
+        next.begin_life().unwrap();
+        assert!(contents(&path) == begun, "a life was counted twice");
         assert_eq!((next.identity().boots, next.identity().dir_id), (boots, identity.dir_id));
     }
 }
@@ -149,5 +146,12 @@ fn damaged_holdings_are_refused_and_stay() {
         let error = open.take_holdings().unwrap_err();
         assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
         assert_eq!(fs::read(&path).unwrap(), flipped);
+        // Nor does the next life begin on them.
+        if at == whole.len() - 1 {
+            drop(open);
+            let error = refused(dir.path(), "blue", 7);
+            assert!(matches!(error, OpenError::Corrupt { .. }), "{error}");
+            return;
+        }
     }
 }

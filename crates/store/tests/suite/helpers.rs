@@ -1,7 +1,9 @@
 //! What the tests of the log share: waiting for an answer, entries with known content, and
 //! the comparison of a log with what it should hold.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -20,6 +22,20 @@ pub(crate) fn open_dir(path: &Path) -> DataDir {
 
 pub(crate) fn open(dir: &DataDir, driver: Driver) -> (LogStore, Recovered) {
     LogStore::open(dir, options(driver, 20_000)).unwrap()
+}
+
+/// Every file below a directory, with its content.
+pub(crate) fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(contents(&path));
+        } else {
+            all.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    all
 }
 
 /// A `Done` and where its answer arrives.
