@@ -179,10 +179,7 @@ impl Health {
     /// The body of a good health.
     #[must_use]
     pub const fn ok(node_id: u64) -> Self {
-        Self {
-            status: HealthStatus::Ok,
-            node_id,
-        }
+        Self { status: HealthStatus::Ok, node_id }
     }
 }
 

@@ -163,19 +163,13 @@ impl ErrorBody {
     /// A failure with a message of its own.
     #[must_use]
     pub fn new(error: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            error,
-            message: message.into(),
-        }
+        Self { error, message: message.into() }
     }
 
     /// The one 401 for every credential that is not accepted, whatever the cause.
     #[must_use]
     pub fn authentication_failed() -> Self {
-        Self::new(
-            ErrorCode::AuthenticationFailed,
-            "Invalid or missing API key",
-        )
+        Self::new(ErrorCode::AuthenticationFailed, "Invalid or missing API key")
     }
 
     /// The 403 of a valid key whose scope does not include `required`.
@@ -200,10 +194,7 @@ impl ErrorBody {
     /// The 401 of a gateway that did not present its token.
     #[must_use]
     pub fn gateway_unauthorized() -> Self {
-        Self::new(
-            ErrorCode::GatewayUnauthorized,
-            "Invalid or missing gateway token",
-        )
+        Self::new(ErrorCode::GatewayUnauthorized, "Invalid or missing gateway token")
     }
 
     /// The HTTP status that goes with it.

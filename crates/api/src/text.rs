@@ -153,10 +153,7 @@ mod tests {
         assert_eq!(serde_json::to_string(&id).unwrap(), "\"key_Qm2xK9dA3f01\"");
         let time: Time = serde_json::from_str("\"2024-01-20T11:20:00Z\"").unwrap();
         assert_eq!(time.0, ClusterMs(1_705_749_600_000));
-        assert_eq!(
-            serde_json::to_string(&time).unwrap(),
-            "\"2024-01-20T11:20:00Z\""
-        );
+        assert_eq!(serde_json::to_string(&time).unwrap(), "\"2024-01-20T11:20:00Z\"");
         let period: Period = serde_json::from_str("\"10m\"").unwrap();
         assert_eq!(serde_json::to_string(&period).unwrap(), "\"600s\"");
     }

@@ -14,10 +14,7 @@ use crate::text::{Shown, Text};
 // This text stands in the OpenAPI document; the value itself is `fluxgate_types::Scope`.
 #[derive(ToSchema)]
 #[schema(as = Scope, rename_all = "lowercase")]
-#[expect(
-    dead_code,
-    reason = "a schema only: the domain type does not know utoipa"
-)]
+#[expect(dead_code, reason = "a schema only: the domain type does not know utoipa")]
 pub(crate) enum ScopeSchema {
     /// Dashboards, monitoring, reporting.
     Read,
@@ -105,19 +102,13 @@ pub enum BatchBody {
 
 impl From<ValidateAnswer> for BatchResult {
     fn from(answer: ValidateAnswer) -> Self {
-        Self {
-            status: 200,
-            body: BatchBody::Admitted(answer),
-        }
+        Self { status: 200, body: BatchBody::Admitted(answer) }
     }
 }
 
 impl From<ErrorBody> for BatchResult {
     fn from(error: ErrorBody) -> Self {
-        Self {
-            status: error.status(),
-            body: BatchBody::Denied(error),
-        }
+        Self { status: error.status(), body: BatchBody::Denied(error) }
     }
 }
 
@@ -149,18 +140,12 @@ mod tests {
     fn an_admission_is_byte_for_byte_as_specified() {
         let text = r#"{"valid":true,"key_id":"key_Qm2xK9dA3f01","name":"Production Sync","owner":"user_42","scope":"write","limit":100,"remaining":95,"reset":1705747200}"#;
         assert_eq!(serde_json::to_string(&answer()).unwrap(), text);
-        assert_eq!(
-            serde_json::from_str::<ValidateAnswer>(text).unwrap(),
-            answer()
-        );
+        assert_eq!(serde_json::from_str::<ValidateAnswer>(text).unwrap(), answer());
     }
 
     #[test]
     fn an_absent_owner_is_null() {
-        let answer = ValidateAnswer {
-            owner: None,
-            ..answer()
-        };
+        let answer = ValidateAnswer { owner: None, ..answer() };
         let text = serde_json::to_string(&answer).unwrap();
         assert!(text.contains(r#""owner":null,"#), "{text}");
     }
@@ -207,10 +192,7 @@ mod tests {
             r#"{"cost":"1"}"#,
             "[]1",
         ] {
-            assert!(
-                serde_json::from_str::<ValidateRequest>(text).is_err(),
-                "{text}"
-            );
+            assert!(serde_json::from_str::<ValidateRequest>(text).is_err(), "{text}");
         }
         assert!(serde_json::from_str::<BatchRequest>(r#"{"requests":[{"cst":1}]}"#).is_err());
     }

@@ -65,11 +65,7 @@ pub enum Error {
 }
 
 fn unknown(outcome_unknown: bool) -> &'static str {
-    if outcome_unknown {
-        "; it may have been done"
-    } else {
-        ""
-    }
+    if outcome_unknown { "; it may have been done" } else { "" }
 }
 
 fn at_status(status: Option<u16>) -> String {
@@ -78,10 +74,7 @@ fn at_status(status: Option<u16>) -> String {
 
 impl Error {
     pub(crate) fn unexpected(status: Option<u16>, detail: impl Into<String>) -> Self {
-        Self::Unexpected {
-            status,
-            detail: detail.into(),
-        }
+        Self::Unexpected { status, detail: detail.into() }
     }
 
     /// Whether the cluster could not be asked at all, or had nobody to serve the call.

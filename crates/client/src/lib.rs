@@ -101,10 +101,8 @@ impl Client {
         token: Option<Token>,
         options: Options,
     ) -> Result<Self, Error> {
-        let urls: Vec<String> = urls
-            .iter()
-            .map(|url| base_url(url.as_ref()))
-            .collect::<Result<_, _>>()?;
+        let urls: Vec<String> =
+            urls.iter().map(|url| base_url(url.as_ref())).collect::<Result<_, _>>()?;
         if urls.is_empty() {
             return Err(Error::NoUrl);
         }
@@ -115,13 +113,7 @@ impl Client {
             .connect_timeout(options.attempt_timeout.min(Duration::from_secs(2)))
             .build()
             .map_err(|error| Error::unexpected(None, error::chain(&error)))?;
-        Ok(Self {
-            http,
-            urls,
-            preferred: AtomicUsize::new(0),
-            token,
-            options,
-        })
+        Ok(Self { http, urls, preferred: AtomicUsize::new(0), token, options })
     }
 
     /// The URLs that it calls.
@@ -133,10 +125,7 @@ impl Client {
 
 /// Checks a URL and takes the slash off its end.
 fn base_url(text: &str) -> Result<String, Error> {
-    let wrong = |reason: String| Error::BadUrl {
-        url: text.to_owned(),
-        reason,
-    };
+    let wrong = |reason: String| Error::BadUrl { url: text.to_owned(), reason };
     let url = reqwest::Url::parse(text).map_err(|error| wrong(error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(wrong("expected http:// or https://".to_owned()));

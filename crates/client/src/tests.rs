@@ -131,9 +131,7 @@ fn id() -> KeyId {
 }
 
 fn header_of<'a>(request: &'a str, name: &str) -> Option<&'a str> {
-    request
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    request.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
 #[tokio::test]
@@ -156,12 +154,7 @@ async fn a_closed_port_leads_to_the_next_node_and_the_next_call_goes_there_first
 #[tokio::test]
 async fn no_leader_is_tried_again_until_there_is_one() {
     let no_leader = error(fluxgate_api::ErrorCode::NoLeader);
-    let node = Fake::start(vec![
-        no_leader.clone(),
-        no_leader,
-        ok(format!("{{{RECORD}}}")),
-    ])
-    .await;
+    let node = Fake::start(vec![no_leader.clone(), no_leader, ok(format!("{{{RECORD}}}"))]).await;
     let answer = client(&[&node.url]).revoke_key(id()).await.unwrap();
     assert_eq!(answer.applied_on, [1]);
     assert_eq!(node.seen().len(), 3);
@@ -171,18 +164,10 @@ async fn no_leader_is_tried_again_until_there_is_one() {
 async fn a_refusal_is_final_and_says_why() {
     let node = Fake::start(vec![error(fluxgate_api::ErrorCode::NotFound)]).await;
     let refused = client(&[&node.url, &node.url]).read_key(id()).await;
-    let Err(Error::Refused {
-        status,
-        code,
-        message,
-    }) = refused
-    else {
+    let Err(Error::Refused { status, code, message }) = refused else {
         panic!("{refused:?}");
     };
-    assert_eq!(
-        (status, code.as_str(), &*message),
-        (404, "not_found", "why")
-    );
+    assert_eq!((status, code.as_str(), &*message), (404, "not_found", "why"));
     assert_eq!(node.seen().len(), 1);
 }
 
@@ -193,10 +178,8 @@ async fn a_lost_create_is_repeated_with_the_same_idempotency_key_and_told_apart(
     let lost = client(&[&node.url]).create_key(&create(), None).await;
     assert!(matches!(lost, Err(Error::AnswerLost { .. })), "{lost:?}");
     let seen = node.seen();
-    let keys: Vec<_> = seen
-        .iter()
-        .map(|request| header_of(request, "idempotency-key").unwrap())
-        .collect();
+    let keys: Vec<_> =
+        seen.iter().map(|request| header_of(request, "idempotency-key").unwrap()).collect();
     assert_eq!(keys.len(), 2);
     assert_eq!((keys[0].len(), keys[0]), (32, keys[1]));
 }
@@ -204,9 +187,7 @@ async fn a_lost_create_is_repeated_with_the_same_idempotency_key_and_told_apart(
 #[tokio::test]
 async fn already_done_at_the_first_try_is_a_refusal() {
     let node = Fake::start(vec![error(fluxgate_api::ErrorCode::AlreadyDone)]).await;
-    let refused = client(&[&node.url])
-        .create_key(&create(), Some("mine"))
-        .await;
+    let refused = client(&[&node.url]).create_key(&create(), Some("mine")).await;
     assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
     assert_eq!(header_of(&node.seen()[0], "idempotency-key"), Some("mine"));
 }
@@ -218,10 +199,7 @@ async fn a_validate_whose_answer_is_lost_is_not_repeated() {
         let lost = client(&[&node.url, &node.url])
             .validate(&Token::new("fx_key").unwrap(), &ValidateRequest::default())
             .await;
-        let Err(Error::Unreachable {
-            outcome_unknown, ..
-        }) = lost
-        else {
+        let Err(Error::Unreachable { outcome_unknown, .. }) = lost else {
             panic!("{lost:?}");
         };
         assert!(outcome_unknown);
@@ -233,9 +211,7 @@ async fn a_validate_whose_answer_is_lost_is_not_repeated() {
 async fn a_guarded_change_is_repeated_only_when_it_was_not_done() {
     let unavailable = error(fluxgate_api::ErrorCode::Unavailable);
     let node = Fake::start(vec![unavailable, Play::Drop, ok(format!("{{{RECORD}}}"))]).await;
-    let lost = client(&[&node.url])
-        .update_key(id(), &UpdateKey::default(), Some(7))
-        .await;
+    let lost = client(&[&node.url]).update_key(id(), &UpdateKey::default(), Some(7)).await;
     assert!(matches!(lost, Err(Error::Unreachable { .. })), "{lost:?}");
     let seen = node.seen();
     assert_eq!(seen.len(), 2);
@@ -257,14 +233,7 @@ async fn a_read_survives_a_node_that_hangs() {
 async fn a_cluster_that_is_gone_is_given_up_before_the_deadline() {
     let started = std::time::Instant::now();
     let gone = client(&[&closed().await]).whoami().await;
-    let Err(
-        error @ Error::Unreachable {
-            outcome_unknown: false,
-            tries: 5,
-            ..
-        },
-    ) = gone
-    else {
+    let Err(error @ Error::Unreachable { outcome_unknown: false, tries: 5, .. }) = gone else {
         panic!("{gone:?}");
     };
     assert!(error.is_unreachable() && !error.to_string().contains("may have been done"));
@@ -283,20 +252,14 @@ async fn a_denial_is_a_verdict_with_its_window() {
     assert_eq!(report.verdict, Verdict::Denied(body));
     assert_eq!(report.retry_after_s, Some(45));
     let window = report.window.unwrap();
-    assert_eq!(
-        (window.limit, window.remaining, window.reset),
-        (100, 0, 1_705_747_200)
-    );
+    assert_eq!((window.limit, window.remaining, window.reset), (100, 0, 1_705_747_200));
 }
 
 #[tokio::test]
 async fn what_is_no_answer_of_ours_is_said_so() {
     let node = Fake::start(vec![Play::Answer(502, "", "<html>bad gateway".to_owned())]).await;
     let error = client(&[&node.url]).whoami().await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "unexpected answer (status 502): `<html>bad gateway`"
-    );
+    assert_eq!(error.to_string(), "unexpected answer (status 502): `<html>bad gateway`");
 }
 
 #[tokio::test]
@@ -305,10 +268,7 @@ async fn a_token_is_sent_and_never_printed() {
     let client = client(&[&node.url]);
     let shown = format!("{client:?} {:?}", client.whoami().await);
     assert!(!shown.contains("secret-token"), "{shown}");
-    assert_eq!(
-        header_of(&node.seen()[0], "authorization"),
-        Some("Bearer secret-token")
-    );
+    assert_eq!(header_of(&node.seen()[0], "authorization"), Some("Bearer secret-token"));
 }
 
 #[test]
@@ -321,13 +281,7 @@ fn what_no_header_can_carry_is_no_token() {
 
 #[test]
 fn what_is_no_url_to_call_is_refused() {
-    for url in [
-        "",
-        "127.0.0.1:7201",
-        "ftp://a",
-        "http://user:pass@a",
-        "http://a/?b=c",
-    ] {
+    for url in ["", "127.0.0.1:7201", "ftp://a", "http://user:pass@a", "http://a/?b=c"] {
         assert!(Client::new(&[url], None).is_err(), "{url}");
     }
     let client = Client::new(&["http://a:1/base/"], None).unwrap();

@@ -84,8 +84,7 @@ impl Call {
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
-        self.query
-            .extend(value.map(|value| (name, value.to_string())));
+        self.query.extend(value.map(|value| (name, value.to_string())));
         self
     }
 
@@ -126,15 +125,11 @@ impl Answer {
     pub(crate) fn refused(&self) -> Error {
         match self.error_body() {
             Some(body) if body.error == ErrorCode::AlreadyDone && self.after_unknown => {
-                Error::AnswerLost {
-                    message: body.message,
-                }
+                Error::AnswerLost { message: body.message }
             }
-            Some(body) => Error::Refused {
-                status: self.status,
-                code: body.error,
-                message: body.message,
-            },
+            Some(body) => {
+                Error::Refused { status: self.status, code: body.error, message: body.message }
+            }
             None => Error::unexpected(Some(self.status), format!("`{}`", excerpt(&self.body))),
         }
     }
@@ -216,11 +211,7 @@ impl Client {
     /// Sends a call and reads the answer of a success.
     pub(crate) async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
         let answer = self.send(call).await?;
-        if answer.is_success() {
-            answer.read()
-        } else {
-            Err(answer.refused())
-        }
+        if answer.is_success() { answer.read() } else { Err(answer.refused()) }
     }
 
     async fn attempt(&self, at: usize, call: &Call, until: Instant) -> Result<Answer, Failure> {
@@ -244,12 +235,7 @@ impl Client {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer {
-            status,
-            headers,
-            body,
-            after_unknown: false,
-        })
+        Ok(Answer { status, headers, body, after_unknown: false })
     }
 
     fn request(&self, at: usize, call: &Call, timeout: Duration) -> reqwest::RequestBuilder {
@@ -272,19 +258,12 @@ impl Client {
             request = request.header(*name, value);
         }
         if let Some(body) = &call.body {
-            request = request
-                .header(CONTENT_TYPE, "application/json")
-                .body(body.clone());
+            request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
         request
     }
 
     fn unreachable(&self, tries: u32, cause: String, outcome_unknown: bool) -> Error {
-        Error::Unreachable {
-            urls: self.urls.join(", "),
-            tries,
-            cause,
-            outcome_unknown,
-        }
+        Error::Unreachable { urls: self.urls.join(", "), tries, cause, outcome_unknown }
     }
 }

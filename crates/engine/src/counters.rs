@@ -118,6 +118,12 @@ impl Lives {
         news
     }
 
+    /// Every life known.
+    #[must_use]
+    pub fn all(&self) -> Vec<(NodeId, BootId)> {
+        self.boots.iter().map(|(node, boot)| (*node, *boot)).collect()
+    }
+
     /// The newest life known of a node.
     #[must_use]
     pub fn of(&self, node: NodeId) -> Option<BootId> {
@@ -161,6 +167,8 @@ pub struct Held {
 /// listed was opened by no life since `untouched`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOver {
+    /// Cluster time at the stop: the next life's clock does not begin before it.
+    pub at: ClusterMs,
     /// What this life itself was entitled to: the next one is to no more.
     pub untouched: Untouched,
     /// The counters that were opened, exhausted ones included.
@@ -172,15 +180,21 @@ impl LeftOver {
     /// did not touch. `None` where a life never learnt what it was entitled to: then nothing may be
     /// written, and the next life starts as after a crash.
     #[must_use]
-    pub fn of(life: &Life, opened: BTreeMap<CounterId, Held>, now: ClusterMs) -> Option<Self> {
+    pub fn of(
+        life: &Life,
+        opened: BTreeMap<CounterId, Held>,
+        now: ClusterMs,
+        synced: bool,
+    ) -> Option<Self> {
         let untouched = life.untouched()?;
         let mut counters = opened;
         for (counter, held) in life.left_over.iter().flat_map(|map| map.iter()) {
-            if held.ends + decide::OPEN_LATE_MS >= now {
+            // A clock that no leader has set says nothing about which windows are over.
+            if !synced || held.ends + decide::OPEN_LATE_MS >= now {
                 counters.entry(*counter).or_insert(*held);
             }
         }
-        Some(Self { untouched, counters })
+        Some(Self { at: now, untouched, counters })
     }
 }
 
@@ -341,6 +355,8 @@ struct LimitCounter {
 struct KeyCounters {
     limits: Vec<LimitCounter>,
     queue: VecDeque<Waiter>,
+    // Stands in the shard's list of keys with a queue.
+    listed: bool,
     // After an unproven denial: deny alike until then, for so long the next time.
     degraded_until: BootNs,
     degraded_ms: u64,
@@ -355,6 +371,7 @@ impl Default for KeyCounters {
         Self {
             limits: Vec::new(),
             queue: VecDeque::new(),
+            listed: false,
             degraded_until: BootNs(0),
             degraded_ms: DEGRADED_MS.0,
             used: ClusterMs(0),

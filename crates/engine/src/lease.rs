@@ -195,6 +195,8 @@ pub struct Granter {
     map_from: Option<ClusterMs>,
     granted: BTreeMap<NodeId, Vec<Granted>>,
     applied: BTreeMap<NodeId, LogIndex>,
+    // What each node was to apply first, and since when it has not.
+    behind: BTreeMap<NodeId, (LogIndex, BootNs)>,
 }
 
 impl Granter {
@@ -227,7 +229,29 @@ impl Granter {
             .filter(|node| *node != me)
             .map(|node| (node, vec![Granted { index: LogIndex(0), until: until(node) }]))
             .collect();
-        Self { terms, me, floor: LogIndex(0), map_from: None, granted, applied: BTreeMap::new() }
+        Self {
+            terms,
+            me,
+            floor: LogIndex(0),
+            map_from: None,
+            granted,
+            applied: BTreeMap::new(),
+            behind: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a node asks for leases without applying what the ones before told it to: it would
+    /// hold up every write for as long as it does. Refuse it until it has caught up.
+    pub fn lags(&mut self, now: BootNs, node: NodeId, applied: LogIndex) -> bool {
+        let lease_ns = self.terms.lease_ms * 1_000_000;
+        match self.behind.get(&node) {
+            Some((index, _)) if applied >= *index => {
+                self.behind.remove(&node);
+                false
+            }
+            Some((_, since)) => now.since(*since) > lease_ns,
+            None => false,
+        }
     }
 
     /// Grants a lease. `read_index` is the commit index that a quorum confirmed after the request
@@ -242,6 +266,9 @@ impl Granter {
     ) -> Grant {
         let index = read_index.max(self.floor);
         self.handle_applied(node, applied);
+        if applied < index {
+            self.behind.entry(node).or_insert((index, now));
+        }
         let ahead = ClusterMs(cluster_ns / 1_000_000) + self.terms.horizon_ms();
         let horizon = self.map_from.map_or(ahead, |from| ahead.min(from));
         if node == self.me {
@@ -264,6 +291,13 @@ impl Granter {
             self.map_from = Some(self.map_from.map_or(from, |earlier| earlier.min(from)));
         }
         late_enough
+    }
+
+    /// The map that was to count from `from` was certainly not proposed after all.
+    pub fn handle_map_dropped(&mut self, from: ClusterMs) {
+        if self.map_from == Some(from) {
+            self.map_from = None;
+        }
     }
 
     /// Where the share map begins that was proposed and is not known to be committed.
@@ -418,6 +452,15 @@ mod tests {
         granter.handle_map_committed(LogIndex(6));
         let free = grant(&mut granter, 4_000);
         assert_eq!((free.horizon, free.index), (ClusterMs(9_000), LogIndex(6)));
+    }
+
+    #[test]
+    fn a_node_that_does_not_apply_is_refused_after_a_lease_until_it_has() {
+        let mut granter = granter(None);
+        granter.grant(ms(20_000), NodeId(2), LogIndex(5), LogIndex(9), 0);
+        assert!(!granter.lags(ms(22_000), NodeId(2), LogIndex(8)));
+        assert!(granter.lags(ms(23_001), NodeId(2), LogIndex(8)));
+        assert!(!granter.lags(ms(23_002), NodeId(2), LogIndex(9)));
     }
 
     #[test]

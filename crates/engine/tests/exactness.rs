@@ -218,6 +218,24 @@ fn no_order_of_stops_and_crashes_gives_a_token_twice() {
 }
 
 #[test]
+fn two_limits_that_run_out_together_do_not_hold_each_other_up() {
+    for seed in 0..60 {
+        let mut net = Net::new(seed, 3, &[(40, 60_000), (40, 120_000)]);
+        net.run_until_us(1_000);
+        for n in 0..120u64 {
+            net.run_until_us(2_000 + n * 150);
+            net.request(NodeId(1 + mix(seed, n) % 3), 1);
+        }
+        net.run_until_us(2_000_000);
+        assert_eq!((net.tally.admitted, net.tally.degraded), (40, 0), "seed {seed}");
+    }
+}
+
+fn mix(seed: u64, n: u64) -> u64 {
+    fluxgate_types::id::mix64(seed.rotate_left(32) ^ n)
+}
+
+#[test]
 fn half_the_limit_spread_evenly_needs_no_message() {
     let mut net = Net::new(11, 3, &[(100, 60_000)]);
     for n in 0..50 {

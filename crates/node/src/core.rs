@@ -20,6 +20,9 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::metrics::{HotRoute, Metrics};
 
+/// A peer that was silent so often in a row is skipped until it is heard of.
+const SILENCES_MAX: u32 = 3;
+
 /// The granter of one term of office.
 #[derive(Debug)]
 pub(crate) struct InOffice {
@@ -51,6 +54,7 @@ pub(crate) struct Core {
     life: RwLock<Arc<Life>>,
     lease_until: AtomicU64,
     horizon: AtomicU64,
+    silent: Mutex<BTreeMap<NodeId, u32>>,
     leaving: AtomicBool,
     stopping: AtomicBool,
     /// What other nodes last said of themselves.
@@ -93,6 +97,7 @@ impl Core {
             life: RwLock::new(Arc::new(parts.life)),
             lease_until: AtomicU64::new(0),
             horizon: AtomicU64::new(0),
+            silent: Mutex::default(),
             leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             heard: RwLock::default(),
@@ -127,8 +132,24 @@ impl Core {
         }
     }
 
+    /// A call to a peer brought no answer. One that is slow once is not gone: it may hold tokens.
+    pub(crate) fn note_silence(&self, node: NodeId, refused: bool) {
+        let silences = {
+            let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = silent.entry(node).or_default();
+            *count = count.saturating_add(1);
+            *count
+        };
+        if refused || silences >= SILENCES_MAX {
+            self.note_reachable(node, false);
+        }
+    }
+
     /// Notes whether a peer can be reached.
     pub(crate) fn note_reachable(&self, node: NodeId, reachable: bool) {
+        if reachable {
+            self.silent.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
+        }
         if self.life().peers.contains(&(node, !reachable)) {
             self.change_life(|life| {
                 for peer in life.peers.iter_mut().filter(|peer| peer.0 == node) {
@@ -201,6 +222,8 @@ impl Core {
             Some("this node is stopping")
         } else if boot_now() >= self.lease_until() {
             Some("this node holds no lease from the leader")
+        } else if self.now().0 >= self.horizon.load(Ordering::Acquire) {
+            Some("this node may open no window before it hears from the leader")
         } else if self.shared.view().share_maps.is_empty() {
             Some("the cluster has no share map yet")
         } else {

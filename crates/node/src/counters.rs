@@ -334,11 +334,7 @@ pub(crate) async fn run_asks(core: Arc<Core>, peer: NodeId) {
                 core.handle_replies(&sender, &replies);
             }
             Err(error) => {
-                let gone =
-                    matches!(error, CallError::Unreachable { .. } | CallError::Timeout { .. });
-                if gone {
-                    core.note_reachable(peer, false);
-                }
+                core.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
                 core.with_context(|context| {
                     let find = |key: &KeyId| core.key_limits(context.view, key);
                     for ask in &asks {

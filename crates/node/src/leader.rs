@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fluxgate_engine::registry::command::{Actor, Command};
 use fluxgate_engine::share::ShareMap;
+use fluxgate_raft::SubmitError;
 use fluxgate_types::{BootNs, ClusterMs, Limit, NodeId};
 
 use crate::clock::boot_now;
@@ -117,12 +118,16 @@ async fn propose_map(core: &Core, nodes: Vec<(NodeId, u32)>) {
     let ids: Vec<u64> = nodes.iter().map(|(id, _)| id.0).collect();
     tracing::info!(nodes = ?ids, %from, "splitting budgets anew");
     let map = ShareMap { from, nodes };
-    if let Ok(done) =
-        core.cluster.submit(proposal(Actor::System, None, Command::SetShareMap(map))).await
-    {
-        let mut office = core.office.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(office) = office.as_mut() {
-            office.granter.handle_map_committed(done.index);
+    let submitted =
+        core.cluster.submit(proposal(Actor::System, None, Command::SetShareMap(map))).await;
+    let mut office = core.office.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(office) = office.as_mut() else { return };
+    match submitted {
+        Ok(done) => office.granter.handle_map_committed(done.index),
+        Err(SubmitError::NotLeader | SubmitError::Busy | SubmitError::DiskFull) => {
+            office.granter.handle_map_dropped(from);
         }
+        // It may yet be committed; `settle_pending` sees it, or another office begins.
+        Err(SubmitError::Unknown | SubmitError::Stopped) => {}
     }
 }

@@ -166,6 +166,8 @@ impl Core {
         if let Err(refusal) = self.check_directory(node, call).await {
             return refusal;
         }
+        // Read BEFORE the proof: a pause in between must not promise more than was proven.
+        let cluster_ns = self.clock.now_ns();
         // Proven AFTER the request came in: nothing committed before it can be missing.
         let Ok(read_index) = self.cluster.confirm_leadership().await else {
             return LeaseReply::NotLeader;
@@ -174,7 +176,11 @@ impl Core {
         let Some(office) = office.as_mut().filter(|office| office.term == term) else {
             return LeaseReply::NotLeader;
         };
-        let cluster_ns = self.clock.now_ns();
+        if node != self.me && office.granter.lags(boot_now(), node, call.applied) {
+            let why =
+                "this node has not applied what its last lease told it to: it must catch up first";
+            return LeaseReply::Refused(why.to_owned());
+        }
         let grant = office.granter.grant(boot_now(), node, call.applied, read_index, cluster_ns);
         self.granted.notify_waiters();
         LeaseReply::Granted(grant)

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, boot_now};
 use crate::config::Config;
 use crate::core::{Core, Parts};
 use crate::http::server::Server;
@@ -29,6 +29,8 @@ use crate::{counters, leader, lease, peer, telemetry};
 const GIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stopping leader waits for another.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How often it is looked whether the node can go on.
+const LOOK: Duration = Duration::from_millis(500);
 /// Version of the file of holdings.
 const HOLDINGS_VERSION: u8 = 1;
 /// A node that leaves says so for so many gossip periods before it stops.
@@ -134,7 +136,9 @@ fn left_over(data: &DataDir) -> Result<Option<LeftOver>, NodeError> {
 /// Writes down what this life leaves to the next. Nothing is spent any more.
 fn write_left_over(core: &Core, data: &DataDir) {
     let opened = core.counters.left_over();
-    let Some(left) = LeftOver::of(&core.life(), opened, core.now()) else { return };
+    let Some(left) = LeftOver::of(&core.life(), opened, core.now(), core.clock.is_synced()) else {
+        return;
+    };
     let written = codec::encode(Kind::Holdings, HOLDINGS_VERSION, &left)
         .map_err(std::io::Error::other)
         .and_then(|bytes| data.write_holdings(&bytes));
@@ -204,13 +208,20 @@ impl Node {
         self.core.not_ready().is_none()
     }
 
-    /// Waits until consensus stops by itself: after that the process should end.
-    pub async fn failed(&self) -> NodeError {
+    /// Waits until the node cannot go on: consensus stopped by itself, or a part of the node did.
+    /// After that the process should end.
+    pub async fn failed(&mut self) -> NodeError {
         loop {
             if let Some(why) = self.core.cluster.status().fatal {
                 return NodeError::Fatal(why);
             }
-            self.core.cluster.changed(Duration::from_millis(500)).await;
+            tokio::select! {
+                // A task that ends has done its work; one that panicked leaves the node mute.
+                Some(Err(error)) = self.tasks.join_next() => {
+                    return NodeError::Fatal(error.to_string());
+                }
+                () = self.core.cluster.changed(LOOK) => {}
+            }
         }
     }
 
@@ -264,6 +275,9 @@ fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
     )?;
     // After the log was found sound: a node that refuses to start must not use its holdings up.
     let left_over = left_over(&data)?;
+    if let Some(left) = &left_over {
+        clock.steer(|clock| clock.catch_up(boot_now(), left.at.0.saturating_mul(1_000_000)));
+    }
     let first = (identity.boots == 1).then_some(Untouched::All);
     let untouched = left_over.as_ref().map(|left| left.untouched).or(first);
     let mut lives = Lives::default();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fluxgate_engine::counters::{Ask, Gift, Reply, Sender};
 use fluxgate_raft::{Call, CallError, wire};
-use fluxgate_types::{NodeId, caps};
+use fluxgate_types::{BootId, NodeId, caps};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -48,6 +48,13 @@ impl Core {
         self.note_reachable(from, true);
         let mine = head.to.is_none_or(|boot| boot == self.boot);
         (newest && mine).then_some(Sender { node: from, boot: head.boot, lives: head.lives })
+    }
+
+    /// Notes the lives that another node knows of, also of nodes that are gone by now.
+    pub(crate) fn note_lives(&self, lives: &[(NodeId, BootId)]) {
+        for (node, boot) in lives.iter().filter(|(node, _)| *node != self.me) {
+            self.note_life(*node, *boot);
+        }
     }
 
     /// What this node says of itself.
@@ -115,8 +122,12 @@ pub(crate) async fn run_gossip(core: Arc<Core>) {
         let mut sending = tokio::task::JoinSet::new();
         for peer in peers {
             let core = Arc::clone(&core);
-            let message =
-                GossipMessage { head: core.head(peer), told: told.clone(), about: about.clone() };
+            let message = GossipMessage {
+                head: core.head(peer),
+                told: told.clone(),
+                lives: core.life().lives.all(),
+                about: about.clone(),
+            };
             sending.spawn(async move { tell(&core, peer, &message, timeout).await });
         }
         // A slow peer must not hold up the others for longer than its time-out.
@@ -128,11 +139,12 @@ async fn tell(core: &Core, peer: NodeId, message: &GossipMessage, timeout: Durat
     match call::<_, GossipReply>(core, peer, Call::Gossip, message, timeout).await {
         Ok(reply) => {
             core.receive(peer, &reply.head);
+            core.note_lives(&reply.lives);
             core.note_about(peer, reply.about);
         }
         Err(error) => {
             tracing::debug!(%error, "gossip was not delivered");
-            core.note_reachable(peer, false);
+            core.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
         }
     }
 }

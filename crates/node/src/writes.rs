@@ -115,7 +115,7 @@ impl Core {
             let applied_on = Vec::new();
             return Ok(Written { outcome: submitted.outcome, applied_on, waited_ms: 0 });
         }
-        let (applied_on, waited_ms) = self.barrier(submitted.index).await;
+        let (applied_on, waited_ms) = self.barrier(submitted.index, submitted.term).await;
         Ok(Written { outcome: submitted.outcome, applied_on, waited_ms })
     }
 
@@ -163,7 +163,10 @@ impl Core {
 
     /// Waits until every node has applied entry `index`, or has no lease under which it could
     /// answer without it. Returns who has applied it, and how long that took.
-    pub(crate) async fn barrier(&self, index: LogIndex) -> (Vec<NodeId>, u64) {
+    ///
+    /// Only an office of the entry's term or a later one knows what was granted: this node may have
+    /// led before, and others in between.
+    async fn barrier(&self, index: LogIndex, term: u64) -> (Vec<NodeId>, u64) {
         let begun = Instant::now();
         let mut all_applied = true;
         loop {
@@ -171,16 +174,21 @@ impl Core {
             tokio::pin!(news);
             // Listening BEFORE looking: news in between must not be missed.
             news.as_mut().enable();
+            self.take_office();
             let state = {
                 let mut office = self.office.lock().unwrap_or_else(PoisonError::into_inner);
-                office.as_mut().map(|office| {
+                office.as_mut().filter(|office| office.term >= term).map(|office| {
                     office.granter.handle_committed(index);
                     let now = boot_now();
                     (office.granter.holders(index, now), office.granter.applied_on(index), now)
                 })
             };
             let Some((holders, applied_on, now)) = state else {
-                // A leader commits nothing of its own before it is in office; look again.
+                // Deposed before it took office: it granted nothing itself, what was granted before
+                // it runs out within one lease, and what is granted after it carries the entry.
+                if begun.elapsed() > Duration::from_millis(self.terms.lease_ms) {
+                    return (vec![self.me], self.terms.lease_ms);
+                }
                 tokio::time::timeout(LOOK, news).await.ok();
                 continue;
             };

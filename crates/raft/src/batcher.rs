@@ -96,11 +96,19 @@ fn size(proposal: &Proposal) -> usize {
     wire::encode(proposal).map_or(caps::ENTRY_BYTES_MAX, |bytes| bytes.len())
 }
 
-async fn write(raft: &Raft, batch: Arc<Batch>) -> Result<(LogIndex, Vec<Done>), SubmitError> {
+/// A committed entry.
+struct Written {
+    term: u64,
+    index: LogIndex,
+    outcomes: Vec<Done>,
+}
+
+async fn write(raft: &Raft, batch: Arc<Batch>) -> Result<Written, SubmitError> {
     match raft.client_write(Data(batch)).await {
         Ok(written) => {
+            let term = written.log_id.leader_id.term;
             let applied = written.data.0.ok_or(SubmitError::Unknown)?;
-            Ok((applied.index, applied.outcomes))
+            Ok(Written { term, index: applied.index, outcomes: applied.outcomes })
         }
         Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
             Err(SubmitError::NotLeader)
@@ -114,12 +122,12 @@ async fn write(raft: &Raft, batch: Arc<Batch>) -> Result<(LogIndex, Vec<Done>), 
     }
 }
 
-fn share(result: Result<(LogIndex, Vec<Done>), SubmitError>, answers: Vec<Answer>) {
+fn share(result: Result<Written, SubmitError>, answers: Vec<Answer>) {
     match result {
-        Ok((index, outcomes)) => {
+        Ok(Written { term, index, outcomes }) => {
             for (outcome, answer) in outcomes.into_iter().zip(answers) {
                 // A caller that went away needs no answer; its write stands.
-                answer.send(Ok(Submitted { index, outcome })).ok();
+                answer.send(Ok(Submitted { term, index, outcome })).ok();
             }
         }
         Err(error) => answers.into_iter().for_each(|answer| {

@@ -36,6 +36,8 @@ pub use serve::HandleError;
 const THREADS: usize = 2;
 /// Entries kept behind a snapshot, so that a follower a little behind needs no snapshot.
 const ENTRIES_KEPT: u64 = 5_000;
+/// Bytes of the newest entries in memory: what followers that keep up are sent from.
+const TAIL_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Entries removed from the log at one time.
 const PURGE_BATCH: u64 = 256;
 /// Entries in one replication message, and in one append to the disk.
@@ -103,6 +105,8 @@ pub enum SubmitError {
 /// A committed and applied proposal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submitted {
+    /// The term that it was written in.
+    pub term: u64,
     /// Where in the log.
     pub index: LogIndex,
     /// What came of it.
@@ -265,8 +269,10 @@ impl Cluster {
     /// When anything in the directory is not what was written there.
     pub fn start(data: &DataDir, options: ClusterOptions) -> Result<Self, StartError> {
         let config = settings(&options)?;
+        let store_options =
+            fluxgate_store::Options { tail_bytes_max: TAIL_BYTES_MAX, ..Default::default() };
         let snapshots = SnapshotStore::open(data).map_err(io::Error::other)?;
-        let (store, recovered) = LogStore::open(data, fluxgate_store::Options::default())?;
+        let (store, recovered) = LogStore::open(data, store_options)?;
         store.set_observer(Arc::clone(&options.observer));
         let progress = Arc::new(Progress::default());
         let disk = Disk::new(data.path().to_path_buf());

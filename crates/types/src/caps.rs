@@ -41,7 +41,7 @@ pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
 /// Most audit entries kept in the replicated state; past it the oldest go first.
 pub const AUDIT_ENTRIES_MAX: usize = 50_000;
 /// Most request ids remembered to answer a repeated proposal with its first outcome.
-pub const REQUEST_IDS_MAX: usize = 8_192;
+pub const REQUEST_IDS_MAX: usize = 32_768;
 /// Longest grace of a rotation, milliseconds (30 days).
 pub const ROTATE_GRACE_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
 /// Most nodes of one cluster, learners included.

@@ -45,11 +45,7 @@ fn a_record_has_every_field_in_its_order() {
 fn a_created_key_is_shown_in_json_and_never_in_debug() {
     let created = CreatedKey {
         key: Shown::new("fx_live_secret"),
-        written: WriteAnswer {
-            record: record(),
-            applied_on: vec![1, 2, 3],
-            waited_ms: 4,
-        },
+        written: WriteAnswer { record: record(), applied_on: vec![1, 2, 3], waited_ms: 4 },
     };
     let text = serde_json::to_string(&created).unwrap();
     assert_eq!(
@@ -88,11 +84,7 @@ fn an_update_tells_absent_from_null() {
 
 #[test]
 fn null_is_refused_where_there_is_nothing_to_clear() {
-    for text in [
-        r#"{"name":null}"#,
-        r#"{"scope":null}"#,
-        r#"{"enabled":null}"#,
-    ] {
+    for text in [r#"{"name":null}"#, r#"{"scope":null}"#, r#"{"enabled":null}"#] {
         assert!(serde_json::from_str::<UpdateKey>(text).is_err(), "{text}");
     }
 }
@@ -110,11 +102,8 @@ fn unknown_fields_are_refused_in_every_request() {
 
 #[test]
 fn a_limit_is_checked_on_its_way_in() {
-    let spec = |tokens, ms| LimitSpec {
-        name: "requests".to_owned(),
-        tokens,
-        period: Period::from_ms(ms),
-    };
+    let spec =
+        |tokens, ms| LimitSpec { name: "requests".to_owned(), tokens, period: Period::from_ms(ms) };
     let limit = Limit::try_from(spec(100, 60_000)).unwrap();
     assert_eq!(LimitSpec::from(&limit), spec(100, 60_000));
     assert!(Limit::try_from(spec(0, 60_000)).is_err());

@@ -108,10 +108,8 @@ pub(super) struct NotFound(#[expect(dead_code, reason = "a schema only")] ErrorB
 
 /// 409
 #[derive(ToResponse)]
-#[response(
-    description = "`conflict`: the state does not permit the change. `already_done`: the \
-        idempotency key was used before; the message names the key that it made."
-)]
+#[response(description = "`conflict`: the state does not permit the change. `already_done`: the \
+        idempotency key was used before; the message names the key that it made.")]
 pub(super) struct Conflict(#[expect(dead_code, reason = "a schema only")] ErrorBody);
 
 /// 412

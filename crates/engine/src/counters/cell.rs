@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId, caps};
 
 use super::{Context, CounterId, Figure, Life, Reply, Sender, Untouched};
 use crate::registry::record::LimitSpec;
@@ -37,7 +37,7 @@ impl Tally {
 
     /// A lower bound of what all lives of the node have spent.
     fn spent_in_all(&self) -> u64 {
-        (self.spent + self.spent_before).max(self.heard)
+        self.spent.saturating_add(self.spent_before).max(self.heard)
     }
 }
 
@@ -76,6 +76,9 @@ pub(super) struct Cell {
     pub(super) exhausted: bool,
     pub(super) pursuit: Pursuit,
     salt: u64,
+    // Ranks nodes for this key, the same for all its limits: two nodes that each wait for what the
+    // other holds of another limit would else wait for ever.
+    rank_salt: u64,
     share: u64,
     usable: bool,
     restored: u64,
@@ -123,6 +126,7 @@ impl Cell {
             exhausted: false,
             pursuit: Pursuit::default(),
             salt,
+            rank_salt: key.mix(),
             share: map.share(life.me, spec.limit.tokens, salt),
             usable,
             restored: left_over.map_or(0, |held| held.tokens),
@@ -196,8 +200,8 @@ impl Cell {
     /// any figure ever heard counts. Tokens that died with a life count as spent where every node
     /// has said, under the same lives, what it lost to and has from them.
     pub(super) fn gone(&self, context: &Context<'_>) -> u64 {
-        let others: u64 = self.tallies.iter().map(Tally::spent_in_all).sum();
-        let plain = self.spent + others;
+        let others = self.tallies.iter().map(Tally::spent_in_all).fold(0, u64::saturating_add);
+        let plain = self.spent.saturating_add(others);
         let own = self.figure();
         if own.burned == 0 && self.tallies.iter().all(|t| t.burned.is_none_or(|(_, b)| b == 0)) {
             return plain;
@@ -259,7 +263,7 @@ impl Cell {
         let burned = Some((sender.lives, mine.burned));
         let news =
             tally.spent < mine.spent || tally.burned != burned || tally.left != Some(mine.left);
-        tally.spent = tally.spent.max(mine.spent);
+        tally.spent = tally.spent.max(mine.spent.min(caps::LIMIT_TOKENS_MAX));
         tally.burned = burned;
         tally.left = Some(mine.left);
         news
@@ -268,7 +272,7 @@ impl Cell {
     /// A third node's spending, heard from a second one.
     pub(super) fn hear_of(&mut self, node: NodeId, spent: u64) {
         let tally = self.tally(node);
-        tally.heard = tally.heard.max(spent);
+        tally.heard = tally.heard.max(spent.min(caps::LIMIT_TOKENS_MAX));
     }
 
     /// The sender has given this node `given` in all. Returns what of it is new.
@@ -278,7 +282,7 @@ impl Cell {
             return 0;
         }
         tally.boot = Some(sender.boot);
-        let new = given.saturating_sub(tally.got);
+        let new = given.min(caps::LIMIT_TOKENS_MAX).saturating_sub(tally.got);
         tally.got += new;
         new
     }
@@ -346,7 +350,7 @@ impl Cell {
 
     /// Which of two nodes gives way when both wait for more than half of what is left.
     pub(super) fn outranks(&self, a: NodeId, b: NodeId) -> bool {
-        share::outranks(self.salt, a, b)
+        share::outranks(self.rank_salt, a, b)
     }
 
     fn tally(&mut self, node: NodeId) -> &mut Tally {

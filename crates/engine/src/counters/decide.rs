@@ -70,7 +70,7 @@ impl Shard {
             let at = counters.shortest(limits, cost);
             return Step::Decided(counters.decision(context, limits, Verdict::Degraded, Some(at)));
         }
-        if counters.queue.is_empty() {
+        if !std::mem::replace(&mut counters.listed, true) {
             self.waiting.push(*key);
         }
         let deadline = context.boot.plus_ms(self.policy.transfer_wait_ms);
@@ -139,7 +139,8 @@ impl Shard {
                 continue;
             };
             counters.expire(context, &limits, out);
-            if !counters.queue.is_empty() {
+            counters.listed = !counters.queue.is_empty();
+            if counters.listed {
                 self.waiting.push(key);
             }
         }
@@ -151,6 +152,7 @@ impl Shard {
             return;
         };
         let nothing = KeyLimits { created: fluxgate_types::LogIndex(0), limits: [].into() };
+        counters.listed = false;
         for waiter in counters.queue.drain(..) {
             let decision = unavailable(&nothing);
             out.push(Effect::Settled { waiter: waiter.number, decision });
@@ -198,11 +200,12 @@ impl LimitCounter {
             at
         } else {
             self.forget_old(context);
-            let late = spec.limit.window_end(window) + OPEN_LATE_MS < context.now;
+            // The number may come from a peer: looked at before anything is computed from it.
             let latest = spec.limit.window_at(context.now + context.life.clock_error_ms_max);
-            let beyond =
-                fluxgate_types::ClusterMs(window * spec.limit.period_ms) >= context.horizon;
-            if late || window > latest || beyond {
+            if window > latest || spec.limit.window_end(window) + OPEN_LATE_MS < context.now {
+                return None;
+            }
+            if fluxgate_types::ClusterMs(window * spec.limit.period_ms) >= context.horizon {
                 return None;
             }
             let cell = Cell::open(context, key, limits.created, spec, window)?;

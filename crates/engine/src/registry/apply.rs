@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, caps};
 
 use super::audit::{Action, AuditEntry};
 use super::command::{
@@ -16,8 +16,10 @@ use super::snapshot::KeyRecordV1;
 use super::{NodeRecord, Registry};
 use crate::share::ShareMap;
 
-/// Share maps that are kept: each change adds one, and the oldest count for no open window.
-const SHARE_MAPS_MAX: usize = 16;
+/// A map that was superseded so long ago counts for no window that is open, milliseconds.
+const SUPERSEDED_MS: u64 = 2 * caps::LIMIT_PERIOD_MS_MAX;
+/// Share maps that are kept at the most.
+const SHARE_MAPS_MAX: usize = 1_024;
 
 /// Who asked and when, as one command sees it.
 struct Context<'a> {
@@ -83,7 +85,7 @@ impl Registry {
             revoked_at: None,
             expires_at: new.expires_at,
             name: new.name.clone(),
-            prefix: new.prefix.clone(),
+            head: table.intern(new.prefix.strip_suffix(new.id.as_str()).unwrap_or("")),
             owner: new.owner.clone(),
             limits: own_limits(new.limits.as_deref())?,
             previous: None,
@@ -210,7 +212,9 @@ impl Registry {
         }
         self.shared.change_view(|view| {
             view.share_maps.push(map.clone());
-            if view.share_maps.len() > SHARE_MAPS_MAX {
+            let over = |next: &ShareMap| next.from + SUPERSEDED_MS < context.at;
+            while view.share_maps.get(1).is_some_and(over) || view.share_maps.len() > SHARE_MAPS_MAX
+            {
                 view.share_maps.remove(0);
             }
         });

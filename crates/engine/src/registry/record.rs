@@ -110,8 +110,8 @@ pub struct KeyRecord {
     pub expires_at: Option<ClusterMs>,
     /// What people call it.
     pub name: Box<str>,
-    /// The first characters of its credential.
-    pub prefix: Box<str>,
+    /// What stands before the id in its credential; shared by all keys that begin alike.
+    pub head: Arc<str>,
     /// Whose it is.
     pub owner: Option<Box<str>>,
     /// Limits of its own.
@@ -123,6 +123,12 @@ pub struct KeyRecord {
 }
 
 impl KeyRecord {
+    /// The first characters of its credential, safe to show.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        format!("{}{}", self.head, self.id.as_str())
+    }
+
     /// What the key is at `now`.
     #[must_use]
     pub fn status(&self, now: ClusterMs) -> Status {

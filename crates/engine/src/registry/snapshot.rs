@@ -74,7 +74,7 @@ impl From<&KeyRecord> for KeyRecordV1 {
             revoked_at: record.revoked_at,
             expires_at: record.expires_at,
             name: record.name.clone(),
-            prefix: record.prefix.clone(),
+            prefix: record.prefix().into(),
             owner: record.owner.clone(),
             limits: limits.map(|l| l.iter().map(|spec| spec.limit.clone()).collect()),
             previous: record.previous.as_ref().map(|p| (p.digest, p.until)),
@@ -86,9 +86,9 @@ impl From<&KeyRecord> for KeyRecordV1 {
 
 impl KeyRecordV1 {
     /// The record in memory, at place `seq` of the order of creation.
-    /// `None` where the limits cannot be kept.
+    /// `intern` shares the texts before the ids. `None` where the limits cannot be kept.
     #[must_use]
-    pub fn into_record(self, seq: u32) -> Option<KeyRecord> {
+    pub fn into_record(self, seq: u32, intern: impl FnOnce(&str) -> Arc<str>) -> Option<KeyRecord> {
         let limits = match self.limits {
             Some(limits) => Some(LimitSpec::all(&limits)?),
             None => None,
@@ -107,7 +107,7 @@ impl KeyRecordV1 {
             revoked_at: self.revoked_at,
             expires_at: self.expires_at,
             name: self.name,
-            prefix: self.prefix,
+            head: intern(self.prefix.strip_suffix(self.id.as_str()).unwrap_or("")),
             owner: self.owner,
             limits,
             previous: self.previous.map(|(digest, until)| Box::new(Previous { digest, until })),
@@ -302,7 +302,7 @@ fn add_key(shared: &Shared, row: KeyRecordV1) -> Result<(), RestoreError> {
         return Err(RestoreError::Keys);
     }
     let last_used = row.last_used;
-    let record = row.into_record(seq).ok_or(RestoreError::Limits)?;
+    let record = row.into_record(seq, |head| table.intern(head)).ok_or(RestoreError::Limits)?;
     table.insert(Arc::new(KeyEntry::new(record, last_used)));
     Ok(())
 }

@@ -4,28 +4,42 @@
 //! thread that applies, and a frozen view that costs one pointer a shard. Keys are never taken
 //! out: a revoked key stays readable.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use fluxgate_types::KeyId;
+use hashbrown::HashTable;
 
 use super::record::KeyEntry;
-use crate::id_map::IdMap;
 
 /// Shards of the table: a million keys are some 250 to a shard.
 const SHARDS: usize = 4_096;
 
-type Shard = Arc<IdMap<Arc<KeyEntry>>>;
+/// A key id is its own hash and stands in its record, so a place in the table is one pointer.
+type Shard = Arc<HashTable<Arc<KeyEntry>>>;
+
+fn same(id: &KeyId) -> impl Fn(&Arc<KeyEntry>) -> bool + '_ {
+    move |entry| entry.record.id == *id
+}
+
+fn hash(entry: &Arc<KeyEntry>) -> u64 {
+    entry.record.id.mix()
+}
 
 /// The key table.
 #[derive(Debug)]
 pub struct KeyTable {
     shards: Box<[RwLock<Shard>]>,
     order: RwLock<Arc<Vec<KeyId>>>,
+    heads: Mutex<Vec<Arc<str>>>,
 }
 
 impl Default for KeyTable {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), order: RwLock::default() }
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            order: RwLock::default(),
+            heads: Mutex::default(),
+        }
     }
 }
 
@@ -39,7 +53,7 @@ pub struct FrozenTable {
 impl FrozenTable {
     /// The records in order of creation.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<KeyEntry>> {
-        self.order.iter().filter_map(|id| self.shards[shard_of(id)].get(id))
+        self.order.iter().filter_map(|id| self.shards[shard_of(id)].find(id.mix(), same(id)))
     }
 
     /// How many keys there are.
@@ -64,7 +78,7 @@ impl KeyTable {
     /// Reads one key in place, under a short shard lock.
     pub fn with<R>(&self, id: &KeyId, read: impl FnOnce(&Arc<KeyEntry>) -> R) -> Option<R> {
         let shard = self.shards[shard_of(id)].read().unwrap_or_else(PoisonError::into_inner);
-        shard.get(id).map(read)
+        shard.find(id.mix(), same(id)).map(read)
     }
 
     /// One key.
@@ -101,6 +115,17 @@ impl KeyTable {
         (start..end).rev().map(|place| (place, order[place])).collect()
     }
 
+    /// One shared copy of what stands before the ids: there are as many as configurations.
+    pub(super) fn intern(&self, head: &str) -> Arc<str> {
+        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = heads.iter().find(|known| ***known == *head).map(Arc::clone);
+        known.unwrap_or_else(|| {
+            let head: Arc<str> = head.into();
+            heads.push(Arc::clone(&head));
+            head
+        })
+    }
+
     /// The place in the order of creation that the next key gets.
     pub(super) fn next_seq(&self) -> Option<u32> {
         u32::try_from(self.len()).ok()
@@ -117,7 +142,11 @@ impl KeyTable {
     pub(super) fn replace(&self, entry: Arc<KeyEntry>) {
         let id = entry.record.id;
         let mut shard = self.shards[shard_of(&id)].write().unwrap_or_else(PoisonError::into_inner);
-        Arc::make_mut(&mut shard).insert(id, entry);
+        let shard = Arc::make_mut(&mut shard);
+        match shard.find_mut(id.mix(), same(&id)) {
+            Some(place) => *place = entry,
+            None => drop(shard.insert_unique(id.mix(), entry, hash)),
+        }
     }
 
     /// The table as it is: call only between two applies.

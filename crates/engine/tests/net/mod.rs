@@ -398,11 +398,11 @@ impl Net {
                 self.step(id, |shard, context, limits, out| {
                     shard.handle_timeout(context, &|_| Some(limits.clone()), out);
                 });
-                if self.loss_percent > 0 && tick % 300_000 == 0 {
+                if self.loss_percent > 0 && tick.is_multiple_of(300_000) {
                     // A lost message would else keep the pair busy for ever; the driver's time-out.
                     self.nodes.get_mut(&id).unwrap().busy.clear();
                 }
-                if tick % 100_000 == 0 {
+                if tick.is_multiple_of(100_000) {
                     self.gossip(id);
                 }
             }
@@ -446,7 +446,7 @@ impl Net {
         }
         let mut left = BTreeMap::new();
         self.nodes[&id].shard.left_over(&mut left);
-        let left = LeftOver::of(&self.nodes[&id].life, left, ClusterMs(self.now_ms()));
+        let left = LeftOver::of(&self.nodes[&id].life, left, ClusterMs(self.now_ms()), true);
         self.kill(id);
         left
     }

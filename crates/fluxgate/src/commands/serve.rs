@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         // Listening BEFORE the node starts: a signal during the start must not kill it.
         let stop = told_to_stop();
         tokio::pin!(stop);
-        let node = tokio::select! {
+        let mut node = tokio::select! {
             node = Node::start(config) => node?,
             stopped = &mut stop => return stopped.map(|()| Exit::Done),
         };

@@ -87,9 +87,16 @@ pub(crate) fn parse_optional<T: DeserializeOwned>(
         let message = "the body must be an object, and so must what its arrays hold";
         return Err(ErrorBody::new(ErrorCode::InvalidRequest, message));
     }
-    serde_json::from_slice(body)
-        .map(Some)
-        .map_err(|error| ErrorBody::new(ErrorCode::InvalidRequest, describe(&error)))
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let field = error.path().to_string();
+        ErrorBody::new(ErrorCode::InvalidRequest, describe(&field, error.inner()))
+    })?;
+    // Nothing may follow the value.
+    reader
+        .end()
+        .map_err(|error| ErrorBody::new(ErrorCode::InvalidRequest, describe("", &error)))?;
+    Ok(Some(value))
 }
 
 /// Reads JSON of a body that must not be empty.
@@ -99,7 +106,7 @@ pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Re
 }
 
 /// What serde found, without echoing what the client sent: it may be a secret.
-fn describe(error: &serde_json::Error) -> String {
+fn describe(field: &str, error: &serde_json::Error) -> String {
     use serde_json::error::Category;
     let place = format!("at line {} column {}", error.line(), error.column());
     match error.classify() {
@@ -108,16 +115,16 @@ fn describe(error: &serde_json::Error) -> String {
         }
         Category::Data => {
             let text = error.to_string();
-            // Field and variant names come from our types or name an unknown field; values are cut.
-            let named = ["unknown field", "missing field", "unknown variant", "duplicate field"];
             let what = text.split(" at line ").next().unwrap_or_default();
-            if named.iter().any(|n| what.starts_with(n)) && what.len() <= 200 {
+            // These name fields and variants; all else may quote a value.
+            let named = ["unknown field", "missing field", "unknown variant", "duplicate field"];
+            let safe = if named.iter().any(|n| what.starts_with(n)) && what.len() <= 200 {
                 what.to_owned()
             } else {
-                let safe = what.split(": ").last().unwrap_or_default();
-                let safe = safe.split(", expected ").nth(1).map(|e| format!("expected {e}"));
-                format!("wrong value {place}{}", safe.map(|s| format!(": {s}")).unwrap_or_default())
-            }
+                let expected = what.split(", expected ").nth(1);
+                expected.map_or_else(|| "wrong value".to_owned(), |e| format!("expected {e}"))
+            };
+            if field.is_empty() || field == "." { safe } else { format!("{field}: {safe}") }
         }
     }
 }

@@ -161,7 +161,8 @@ async fn rotate_key(
     }
     let id = entry.record.id;
     // The credential keeps the first part that it was made with, whatever the configuration says.
-    let head = entry.record.prefix.splitn(3, '_').collect::<Vec<_>>();
+    let shown_before = entry.record.prefix();
+    let head = shown_before.splitn(3, '_').collect::<Vec<_>>();
     let [prefix, environment, _] = head[..] else {
         return Err(bad("an imported key cannot be rotated"));
     };
@@ -241,7 +242,8 @@ async fn change(
         Outcome::Refused(refusal) => return Err(refused(&refusal)),
     };
     let last_used = core.shared.table.with(&record.id, |entry| entry.last_used()).flatten();
-    let record = record.into_record(0).ok_or_else(|| bad("limits cannot be kept"))?;
+    let record =
+        record.into_record(0, |head| head.into()).ok_or_else(|| bad("limits cannot be kept"))?;
     let record = shown(core, &KeyEntry::new(record, last_used));
     Ok(WriteAnswer {
         record,
@@ -262,7 +264,7 @@ pub(crate) fn unwritten(error: WriteError) -> Refused {
             "the leader takes no writes now; nothing was changed",
         ),
         WriteError::Unknown => respond::refuse(
-            ErrorCode::Internal,
+            ErrorCode::RequestTimeout,
             "the change may or may not have been made: read the record before you try again",
         ),
     })
@@ -304,7 +306,7 @@ pub(crate) fn shown(core: &Core, entry: &KeyEntry) -> KeyRecord {
     KeyRecord {
         id: Text(record.id),
         name: record.name.to_string(),
-        prefix: record.prefix.to_string(),
+        prefix: record.prefix(),
         scope: record.scope,
         owner: record.owner.as_ref().map(ToString::to_string),
         limits: record.limits(&defaults).iter().map(|spec| LimitSpec::from(&spec.limit)).collect(),

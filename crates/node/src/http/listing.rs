@@ -85,7 +85,7 @@ async fn list_keys(core: &Core, parts: &Parts) -> Result<Response<Body>, Refused
         let status = asked.status.is_none_or(|wanted| status(record.status(now)) == wanted);
         let named = |text: &String| {
             record.name.to_lowercase().contains(text.as_str())
-                || record.prefix.to_lowercase().starts_with(text.as_str())
+                || record.prefix().to_lowercase().starts_with(text.as_str())
         };
         owner && status && who.manages(record) && search.as_ref().is_none_or(named)
     };

@@ -134,8 +134,10 @@ async fn dispatch(
             if let Some(sender) = core.receive(from, &message.head) {
                 core.handle_told(&sender, &message.told);
             }
+            core.note_lives(&message.lives);
             core.note_about(from, message.about);
-            write(&GossipReply { head: core.head(from), about: core.about() })
+            let lives = core.life().lives.all();
+            write(&GossipReply { head: core.head(from), lives, about: core.about() })
         }
         Call::Give => {
             let message: GiveMessage = read(body)?;

@@ -46,12 +46,14 @@ pub(crate) struct ReplyMessage {
 pub(crate) struct GossipMessage {
     pub(crate) head: Head,
     pub(crate) told: Vec<Told>,
+    pub(crate) lives: Vec<(NodeId, BootId)>,
     pub(crate) about: About,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GossipReply {
     pub(crate) head: Head,
+    pub(crate) lives: Vec<(NodeId, BootId)>,
     pub(crate) about: About,
 }
 

@@ -118,7 +118,8 @@ fn addresses(nodes: &[DemoNode], token: &str, keys: &DemoKeys) -> anyhow::Result
     )?;
     writeln!(text, "  curl -i {}/v1/authorize/admin -H 'X-API-Key: {}'", last.gateway, keys.read)?;
     writeln!(text, "  curl {}/v1/keys -H 'Authorization: Bearer {token}'", first.admin)?;
-    let program = std::env::current_exe().map_or_else(|_| "fluxgate".into(), |p| p.display().to_string());
+    let program =
+        std::env::current_exe().map_or_else(|_| "fluxgate".into(), |p| p.display().to_string());
     writeln!(text, "  FLUXGATE_TOKEN={token} {program} cluster status --url {}", first.admin)?;
     Ok(text)
 }

@@ -91,6 +91,10 @@ pub(super) fn idempotency_key(
 /// The revision of `If-Match`, if there is one.
 pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
     let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    if value == "*" {
+        // Any revision will do; that there is one has been seen.
+        return Ok(None);
+    }
     let revision =
         value.to_str().ok().map(|text| text.trim().trim_matches('"')).and_then(|t| t.parse().ok());
     revision.map(Some).ok_or_else(|| bad("If-Match: must be a record's revision, such as \"3\""))
