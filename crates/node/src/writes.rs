@@ -21,6 +21,8 @@ const RETRY: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(50);
 /// How long one wait for an applied entry may take at a peer.
 const APPLIED_WAIT_MS: u64 = 2_000;
+/// How long a node that is added may take to catch up.
+const CATCH_UP: Duration = Duration::from_secs(8);
 /// How long a hand-over of the leadership may take.
 const HAND_OVER: Duration = Duration::from_secs(5);
 
@@ -212,7 +214,9 @@ impl Core {
     /// Changes the membership, on the leader.
     pub(crate) async fn handle_membership(&self, call: MembershipCall) -> MembershipReply {
         let changed = match &call {
-            MembershipCall::Add { node, address } => self.cluster.add_node(*node, address).await,
+            MembershipCall::Add { node, address } => {
+                self.cluster.add_node(*node, address, CATCH_UP).await
+            }
             MembershipCall::Remove { node } => self.cluster.remove_node(*node).await,
             MembershipCall::HandOver { to } => {
                 self.cluster.hand_over(*to, HAND_OVER).await.map(|_| ())

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fluxgate_types::NodeId;
-use openraft::BasicNode;
+use openraft::{BasicNode, ChangeMembers};
 
 use super::{Cluster, Role, SubmitError};
 
@@ -39,35 +39,58 @@ impl Cluster {
         formed.map_err(|error| MembershipError::Refused(error.to_string()))
     }
 
-    /// Adds a node: first it catches up, then it votes. Only on the leader.
+    /// Adds a node: first it catches up, `at_most` so long, then it votes. One that cannot be reached
+    /// or does not catch up is taken out again. Only on the leader.
     ///
     /// # Errors
-    /// When this node does not lead, or another change is under way.
-    pub async fn add_node(&self, node: NodeId, address: &str) -> Result<(), MembershipError> {
+    /// When this node does not lead, the node does not catch up, or another change is under way.
+    pub async fn add_node(
+        &self,
+        node: NodeId,
+        address: &str,
+        at_most: Duration,
+    ) -> Result<(), MembershipError> {
         self.must_lead()?;
         self.inner.transport.set_address(node, address);
-        let info = BasicNode { addr: address.to_owned() };
-        let refused = |error: String| MembershipError::Refused(error);
-        let added = self.inner.raft.add_learner(node.0, info, true).await;
-        added.map_err(|error| refused(error.to_string()))?;
+        let info = BTreeMap::from([(node.0, BasicNode { addr: address.to_owned() })]);
+        // Sets the address also where the node was left over from a change that did not end.
+        self.change(ChangeMembers::SetNodes(info.clone())).await.ok();
+        self.change(ChangeMembers::AddNodes(info)).await?;
+        let goal = self.status().last_log;
+        let caught_up = async {
+            while self.status().nodes.get(&node).is_none_or(|n| n.matched < Some(goal)) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(at_most, caught_up).await.is_err() {
+            self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node.0]))).await.ok();
+            let why =
+                format!("node {node} at {address} did not catch up in time; it was not added");
+            return Err(MembershipError::Refused(why));
+        }
         let mut voters = self.voters();
         voters.insert(node.0);
-        let changed = self.inner.raft.change_membership(voters, false).await;
-        changed.map(drop).map_err(|error| refused(error.to_string()))
+        self.change(ChangeMembers::ReplaceAllVoters(voters)).await
     }
 
-    /// Removes a node. Only on the leader.
+    /// Removes a node, whether it votes or not. Only on the leader.
     ///
     /// # Errors
     /// When this node does not lead, it is the last one, or another change is under way.
     pub async fn remove_node(&self, node: NodeId) -> Result<(), MembershipError> {
         self.must_lead()?;
         let mut voters = self.voters();
-        voters.remove(&node.0);
+        if !voters.remove(&node.0) {
+            return self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node.0]))).await;
+        }
         if voters.is_empty() {
             return Err(MembershipError::Refused("the last node cannot be removed".to_owned()));
         }
-        let changed = self.inner.raft.change_membership(voters, false).await;
+        self.change(ChangeMembers::ReplaceAllVoters(voters)).await
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), MembershipError> {
+        let changed = self.inner.raft.change_membership(change, false).await;
         changed.map(drop).map_err(|error| MembershipError::Refused(error.to_string()))
     }
 
