@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, Response, StatusCode};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use fluxgate_api::ErrorBody;
 use fluxgate_api::error::ErrorCode;
 use fluxgate_raft::{Call, HandleError, wire};
@@ -27,15 +27,10 @@ use crate::http::respond;
 /// Longest wait of one call for an entry to be applied.
 const APPLIED_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// The routes of the peer listener.
+/// The routes of the peer listener: one handler, so that nothing is said before it is known who
+/// asks.
 pub(crate) fn router(core: Arc<Core>) -> axum::Router {
-    axum::Router::new()
-        .route("/peer/v1/{call}", axum::routing::post(serve))
-        .fallback(|| async { respond::error(&ErrorBody::new(ErrorCode::NotFound, "no such path")) })
-        .method_not_allowed_fallback(|| async {
-            respond::error(&ErrorBody::new(ErrorCode::MethodNotAllowed, "method not allowed"))
-        })
-        .with_state(core)
+    axum::Router::new().fallback(serve).with_state(core)
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -70,10 +65,13 @@ async fn serve(State(core): State<Arc<Core>>, request: Request<Body>) -> Respons
         Ok(from) => from,
         Err(error) => return respond::error(&error),
     };
-    let name = parts.uri.path().rsplit('/').next().unwrap_or_default();
+    let name = parts.uri.path().strip_prefix("/peer/v1/").unwrap_or_default();
     let Some(call) = Call::from_name(name) else {
         return respond::error(&ErrorBody::new(ErrorCode::NotFound, "no such call"));
     };
+    if parts.method != Method::POST {
+        return respond::error(&ErrorBody::new(ErrorCode::MethodNotAllowed, "calls are POST"));
+    }
     let body =
         match read_body(body, caps::PEER_MESSAGE_BYTES_MAX, core.config.request_timeout).await {
             Ok(body) => body,
