@@ -51,7 +51,10 @@ const UNSAFE_FILE: &str = "crates/store/src/durable.rs";
 const SLEEPS: &[(&str, &str)] = &[
     ("crates/store/src/memory.rs", "a slow disk, as a fault to inject"),
     ("crates/store/src/sled_backend.rs", "between two tries to lock the database, with a deadline"),
-    ("crates/store/src/sled_backend/trial.rs", "between two tries to lock or remove a copy, with a deadline"),
+    (
+        "crates/store/src/sled_backend/trial.rs",
+        "between two tries to lock or remove a copy, with a deadline",
+    ),
 ];
 
 /// Words that must not stand in any code of ours. Written in two parts, for this file is read too.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fluxgate_engine::lease::{Former, Grant, Granter};
 use fluxgate_engine::registry::command::{Actor, Command, Outcome};
-use fluxgate_raft::{Call, Role};
+use fluxgate_raft::Call;
 use fluxgate_types::{BootNs, NodeId};
 use tokio::sync::watch;
 
@@ -216,12 +216,9 @@ impl Core {
     /// The term of this node's office, entered now if it was just elected. `None` where it does
     /// not lead, or its first entry is not committed yet: before that it may grant nothing.
     pub(crate) fn take_office(&self) -> Option<u64> {
-        let status = self.cluster.status();
-        if status.role != Role::Leader {
-            return None;
-        }
+        let term = self.cluster.leads_in()?;
         let (now, before) = self.cluster.offices();
-        let now = now.filter(|office| office.term == status.term && office.node == self.me)?;
+        let now = now.filter(|office| office.term == term && office.node == self.me)?;
         let mut slot = self.office.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.as_ref().is_some_and(|office| office.term == now.term) {
             return Some(now.term);
@@ -233,7 +230,8 @@ impl Core {
             seen_since: BootNs(at.0.saturating_sub(nanos(office.seen_since.elapsed()))),
         });
         let view = self.shared.view();
-        let nodes = view.nodes.keys().chain(status.nodes.keys()).copied();
+        let members = self.cluster.status().nodes;
+        let nodes = view.nodes.keys().chain(members.keys()).copied();
         let granter = Granter::new(self.terms, self.me, at, nodes, former);
         *slot = Some(InOffice { term: now.term, granter });
         let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);

@@ -426,6 +426,14 @@ impl Cluster {
         }
     }
 
+    /// The term in which this node leads, if it does.
+    #[must_use]
+    pub fn leads_in(&self) -> Option<u64> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
+        (metrics.state == ServerState::Leader).then_some(metrics.current_term)
+    }
+
     /// Who leads, as far as this node knows.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {

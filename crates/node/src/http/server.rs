@@ -107,6 +107,8 @@ async fn serve(
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
+    // A client that has said all may close its side and still wait for the answer.
+    builder.half_close(true);
     let connection = builder.serve_connection(TokioIo::new(guarded), service);
     tokio::pin!(connection);
     let stopped = async { stop.wait_for(|stop| *stop).await.map(drop).ok() };
@@ -217,7 +219,14 @@ fn is_authorize(head: &[u8]) -> bool {
 }
 
 /// Our wording of a refusal that hyper makes before any handler runs.
+///
+/// Its refusals are bare: no media type and no body. A handler's own answer is neither, and may be
+/// written while the end of a body that nobody wanted looks like the next head.
 fn reworded(head: &[u8]) -> Option<Vec<u8>> {
+    let has = |text: &[u8]| head.windows(text.len()).any(|part| part.eq_ignore_ascii_case(text));
+    if has(b"\r\ncontent-type:") || !has(b"\r\ncontent-length: 0\r\n") {
+        return None;
+    }
     let status = std::str::from_utf8(head.get(9..12)?).ok()?;
     let (code, message) = match status {
         "400" => (ErrorCode::InvalidRequest, "the request is not valid HTTP"),
