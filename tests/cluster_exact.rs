@@ -36,15 +36,6 @@ impl Shape {
     }
 }
 
-/// A cluster whose requests wait for tokens for as long as a busy machine needs: what is proven
-/// here is that no token is out of reach, and not how fast it comes.
-#[track_caller]
-fn patient(count: u64) -> Cluster {
-    Cluster::start_with(count, |settings| {
-        settings.text("limits", "transfer_wait", "5s");
-    })
-}
-
 fn gateways(cluster: &Cluster) -> Vec<SocketAddr> {
     cluster.addresses().iter().map(|at| at.gateway).collect()
 }
@@ -71,7 +62,7 @@ fn assert_admitted(windows: &Windows, tokens: u64) {
 
 #[test]
 fn four_hundred_at_once_over_three_nodes_admit_exactly_one_hundred() {
-    let cluster = patient(3);
+    let cluster = Cluster::start(3);
     for shape in Shape::ALL {
         let key = cluster.limited_key(100, roomy_period_s(60));
         let windows = burst(&cluster, &key, shape, 400, 1);
@@ -82,7 +73,7 @@ fn four_hundred_at_once_over_three_nodes_admit_exactly_one_hundred() {
 
 #[test]
 fn demand_below_and_at_the_limit_is_admitted_whole() {
-    let cluster = patient(3);
+    let cluster = Cluster::start(3);
     for shape in Shape::ALL {
         for demand in [50, 100, 101] {
             let key = cluster.limited_key(100, roomy_period_s(60));
@@ -95,7 +86,7 @@ fn demand_below_and_at_the_limit_is_admitted_whole() {
 
 #[test]
 fn limits_of_any_size_are_met_to_the_token() {
-    let cluster = patient(3);
+    let cluster = Cluster::start(3);
     for (tokens, cost, demand) in [
         (1, 1, 30),
         (2, 1, 30),
@@ -117,7 +108,7 @@ fn limits_of_any_size_are_met_to_the_token() {
 
 #[test]
 fn mixed_costs_are_refused_only_where_they_do_not_fit() {
-    let cluster = patient(3);
+    let cluster = Cluster::start(3);
     let nodes = gateways(&cluster);
     let key = cluster.limited_key(100, roomy_period_s(60));
     let costs: Vec<u64> = (0..120).map(|at| [1, 2, 3, 7, 40][at % 5]).collect();
@@ -134,7 +125,7 @@ fn mixed_costs_are_refused_only_where_they_do_not_fit() {
 
 #[test]
 fn several_limits_are_taken_from_all_or_none() {
-    let cluster = patient(3);
+    let cluster = Cluster::start(3);
     let (small_s, large_s) = (roomy_period_s(60), roomy_period_s(30));
     let limits = serde_json::json!([
         {"name": "small", "tokens": 20, "period": format!("{small_s}s")},
@@ -162,7 +153,7 @@ fn several_limits_are_taken_from_all_or_none() {
 
 #[test]
 fn two_hundred_keys_at_a_time_are_each_exact() {
-    let cluster = patient(3);
+    let cluster = Cluster::start(3);
     let nodes = gateways(&cluster);
     let period_s = roomy_period_s(60);
     let keys: Vec<Key> = (0..200).map(|_| cluster.limited_key(20, period_s)).collect();
@@ -186,7 +177,7 @@ fn two_hundred_keys_at_a_time_are_each_exact() {
 
 #[test]
 fn short_windows_are_exact_one_after_another() {
-    let cluster = patient(3);
+    let cluster = Cluster::start(3);
     let keys: Vec<Key> = [1, 2, 3].map(|period_s| cluster.limited_key(40, period_s)).into();
     let requests: Vec<Request> = keys.iter().map(Key::validate).collect();
     let stream = Stream::start(&cluster.addresses(), &requests, 150);
@@ -216,7 +207,7 @@ fn short_windows_are_exact_one_after_another() {
 #[test]
 fn one_node_and_five_nodes_are_as_exact_as_three() {
     for count in [1, 5] {
-        let cluster = patient(count);
+        let cluster = Cluster::start(count);
         for shape in Shape::ALL {
             for (tokens, cost, demand) in [(1, 1, 25), (100, 1, 400), (1_000, 30, 60)] {
                 let key = cluster.limited_key(tokens, roomy_period_s(60));
@@ -231,7 +222,7 @@ fn one_node_and_five_nodes_are_as_exact_as_three() {
 
 #[test]
 fn remaining_never_rises_on_a_node_while_all_spend() {
-    let cluster = patient(3);
+    let cluster = Cluster::start(3);
     let key = cluster.limited_key(300, roomy_period_s(60));
     let stream = Stream::start(&cluster.addresses(), &[key.validate()], 200);
     crate::support::wait_until("a request is refused", std::time::Duration::from_secs(20), || {
