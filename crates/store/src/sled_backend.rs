@@ -28,7 +28,7 @@ pub(crate) const VALUE_BYTES_MAX: usize = 4096;
 const NAME: &str = "sled";
 /// sled's file inside of it.
 const DB: &str = "db";
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 /// sled's own thread; it is the only one that gives back space.
 const BACKGROUND_FLUSH_MS: u64 = 500;
 /// sled gives up its lock some milliseconds after the last handle is dropped.
