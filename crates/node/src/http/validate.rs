@@ -169,6 +169,11 @@ impl Core {
         let Some(known) = self.look_up(text, now) else { return unauthenticated(true) };
         if !requirement.allows(known.record().scope) {
             let decision = self.decide(&known.record().id, &known.limits, 0).await;
+            if decision.verdict == Verdict::Unavailable {
+                return Answer::Unavailable(
+                    self.not_ready().unwrap_or("this node cannot count now"),
+                );
+            }
             let quota = quota(&known, &decision, now);
             return Answer::OutOfScope { known, required: requirement.scope(), quota };
         }
