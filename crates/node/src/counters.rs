@@ -179,13 +179,7 @@ impl Core {
     }
 
     /// One step on the shard of a key, with its effects carried out.
-    fn step<R>(
-        &self,
-        context: &Context<'_>,
-        key: &KeyId,
-        step: impl FnOnce(&mut Shard, &mut Vec<Effect>) -> R,
-    ) -> R {
-        let _ = context;
+    fn step<R>(&self, key: &KeyId, step: impl FnOnce(&mut Shard, &mut Vec<Effect>) -> R) -> R {
         let mut effects = Vec::new();
         let result = Counters::locked(self.counters.shard(key), |shard| step(shard, &mut effects));
         self.counters.carry_out(effects);
@@ -197,7 +191,7 @@ impl Core {
         self.with_context(|context| {
             let find = |key: &KeyId| self.key_limits(context.view, key);
             let answer = |ask: &Ask| {
-                let reply = self.step(context, &ask.counter.key, |shard, out| {
+                let reply = self.step(&ask.counter.key, |shard, out| {
                     shard.handle_ask(context, &find, sender, ask, out)
                 });
                 self.metrics.asked(false, Some(reply.given.saturating_sub(ask.got)));
@@ -212,7 +206,7 @@ impl Core {
         self.with_context(|context| {
             let find = |key: &KeyId| self.key_limits(context.view, key);
             let take = |reply: &Reply| {
-                self.step(context, &reply.counter.key, |shard, out| {
+                self.step(&reply.counter.key, |shard, out| {
                     shard.handle_reply(context, &find, sender, reply, out)
                 })
             };
@@ -224,9 +218,7 @@ impl Core {
     pub(crate) fn handle_told(&self, sender: &Sender, told: &[Told]) {
         self.with_context(|context| {
             for one in told {
-                self.step(context, &one.counter.key, |shard, _| {
-                    shard.handle_told(context, sender, one)
-                });
+                self.step(&one.counter.key, |shard, _| shard.handle_told(context, sender, one));
                 // A key that another node admits is in use, wherever it is.
                 self.shared.table.with(&one.counter.key, |entry| entry.touch(context.now));
             }
@@ -339,7 +331,7 @@ pub(crate) async fn run_asks(core: Arc<Core>, peer: NodeId) {
                     let find = |key: &KeyId| core.key_limits(context.view, key);
                     for ask in &asks {
                         core.metrics.asked(true, None);
-                        core.step(context, &ask.counter.key, |shard, out| {
+                        core.step(&ask.counter.key, |shard, out| {
                             shard.handle_ask_failed(context, &find, peer, &ask.counter, out);
                         });
                     }

@@ -10,7 +10,6 @@ use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::{KeyList, ListQuery};
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{AuditEntry, AuditList, AuditQuery};
-use fluxgate_engine::registry::command::Actor;
 use fluxgate_engine::registry::record::KeyEntry;
 use fluxgate_types::{Scope, caps};
 use serde::de::DeserializeOwned;
@@ -146,14 +145,10 @@ async fn list_audit(core: &Core, parts: &Parts) -> Result<Response<Body>, Refuse
         at: Text(entry.at),
         action: entry.action.as_str().to_owned(),
         key_id: entry.key_id.map(Text),
-        actor: actor_of(entry.actor),
+        actor: actor_text(entry.actor),
         from: entry.from.as_ref().map(ToString::to_string),
         details: [("summary".to_owned(), entry.details.to_string())].into(),
     };
     let entries = found.iter().take(size).map(entry).collect();
     Ok(respond::json(StatusCode::OK, &AuditList { entries, next_cursor }))
-}
-
-fn actor_of(actor: Actor) -> String {
-    actor_text(actor)
 }
