@@ -67,6 +67,8 @@ fn an_admin_key_manages_the_keys_of_its_own_owner_and_no_others() {
     assert!(audit.contains(&ours.id) && !audit.contains(&theirs.id), "{audit}");
     let cluster_call = by(&cluster, &admin, Request::get("/v1/cluster"));
     assert_eq!(cluster_call.status, 403, "{cluster_call}");
+    let challenge = cluster_call.must_header("www-authenticate");
+    assert!(challenge.contains("error=\"insufficient_scope\""), "{challenge}");
 }
 
 #[test]

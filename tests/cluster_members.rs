@@ -138,3 +138,52 @@ fn next_window(cluster: &Cluster, key: &Key, node: u64) {
     let now = reset();
     wait_until("another window begins", SOON, || reset() > now);
 }
+
+#[test]
+fn a_node_that_lost_its_disk_is_refused_and_the_others_go_on() {
+    let mut cluster = Cluster::start(3);
+    let key = cluster.write_key();
+    // One with other nodes up, and then the other follower, while that one is gone.
+    let lost = cluster.others(cluster.leader())[0];
+    cluster.node_mut(lost).kill();
+    std::fs::remove_dir_all(&cluster.node(lost).data_dir).unwrap();
+    cluster.node_mut(lost).spawn();
+    let status = cluster.node_mut(lost).wait_exit();
+    assert_eq!(status.code(), Some(1), "{status}");
+    let said = cluster.node(lost).log_text();
+    assert!(said.contains("known to the cluster with another data directory"), "{said}");
+    let rest = cluster.others(lost);
+    cluster.wait_write(rest[0], SOON);
+    for &id in &rest {
+        cluster.ask(id, &key.validate()).expect(200);
+    }
+}
+
+#[test]
+fn a_cluster_forms_without_its_first_node_which_comes_later() {
+    let mut cluster = Cluster::plan(3, |_| {});
+    cluster.node_mut(2).spawn();
+    cluster.node_mut(3).spawn();
+    cluster.wait_ready();
+    let key = cluster.create(3, &serde_json::json!({"name": "before one", "scope": "read"}));
+    cluster.restart(1);
+    for id in 1..=3 {
+        cluster.ask(id, &key.validate()).expect(200);
+    }
+    wait_until("all three have a share", SOON, || counts(&cluster, &[1, 2, 3]));
+    let key = cluster.limited_key(100, roomy_period_s(60));
+    assert_exact(&flood(&cluster, &key, &[1, 2, 3], 300));
+}
+
+#[test]
+fn one_node_of_three_alone_forms_nothing() {
+    let mut cluster = Cluster::plan(3, |_| {});
+    cluster.node_mut(1).spawn();
+    wait_until("it says what it waits for", SOON, || {
+        cluster.node_mut(1).assert_alive();
+        cluster.node(1).log_text().contains("waiting to hear from the other nodes")
+    });
+    assert_eq!(cluster.node(1).ready().unwrap().status, 503);
+    cluster.node_mut(2).spawn();
+    cluster.wait_ready();
+}

@@ -214,6 +214,9 @@ fn a_change_counts_only_at_the_revision_it_was_meant_for() {
     assert_eq!(changed.json()["applied_on"], json!([1]));
     guarded(&etag, "third").expect_code(412, "precondition_failed");
     assert_eq!(record(&cluster, &key)["name"], "second");
+    // A weak tag never matches here (RFC 9110, section 13.1.1).
+    let weak = format!("W/{}", changed.must_header("etag"));
+    guarded(&weak, "never").expect_code(412, "precondition_failed");
     for wrong in ["\"99\"", "\"x\"", "x"] {
         let answer = guarded(wrong, "never");
         assert!(matches!(answer.status, 400 | 412), "{wrong}: {answer}");

@@ -61,6 +61,7 @@ impl World {
             untouched: Some(fluxgate_engine::counters::Untouched::All),
             first_lease: Some(FirstLease { at: NOW, index: LogIndex(1) }),
             left_over: None,
+            reached: ClusterMs(0),
             lives_tag: lives.tag(),
             lives,
             peers: vec![(NODES[1], true), (NODES[2], true)],
@@ -134,7 +135,7 @@ impl Table {
                 })
                 .collect();
             let batch = Batch { at: NOW, proposals };
-            registry.apply(LogIndex(index), &batch);
+            registry.apply(1, LogIndex(index), &batch);
         }
         let shared = registry.shared();
         assert_eq!(shared.table.len(), KEYS);

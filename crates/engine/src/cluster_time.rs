@@ -80,7 +80,17 @@ impl ClusterClock {
         self.synced = true;
     }
 
-    /// A leader that had no estimate of its own hears from a node that had one: it takes the later.
+    /// A leader that no other leader has told the time begins its office: with the latest time that
+    /// a node has which was told (`told_ns`), else with its own best guess, and never before
+    /// `floor_ns`, which some node may have reached. Nothing where this clock was set before.
+    pub fn begin_office(&mut self, boot: BootNs, told_ns: Option<u64>, floor_ns: u64) {
+        if !self.synced {
+            let base_ns = told_ns.unwrap_or_else(|| self.now_ns(boot)).max(floor_ns);
+            *self = Self { base_boot: boot, base_ns, ppm: 0, synced: true };
+        }
+    }
+
+    /// Time was at least this at some moment before: begins no earlier.
     pub fn catch_up(&mut self, boot: BootNs, other_ns: u64) {
         if other_ns > self.now_ns(boot) {
             self.rebase(boot, 0);
@@ -130,6 +140,22 @@ mod tests {
         assert_eq!(clock.now_ns(BootNs(0)), 5 * SECOND);
         clock.follow(BootNs(0), 5 * SECOND + 2_000_000);
         assert_eq!(clock.now_ns(BootNs(SECOND)), 6 * SECOND + 2_000_000);
+    }
+
+    #[test]
+    fn an_office_begins_with_the_time_that_others_were_told() {
+        let at = |told: Option<u64>, floor: u64| {
+            let mut clock = ClusterClock::new(BootNs(0), ClusterMs(5_000), ClusterMs(0));
+            clock.begin_office(BootNs(0), told, floor);
+            assert!(clock.is_synced());
+            // Only the first office of a life does this.
+            clock.begin_office(BootNs(0), Some(99 * SECOND), 99 * SECOND);
+            clock.now_ns(BootNs(0)) / SECOND
+        };
+        assert_eq!(at(None, 0), 5);
+        assert_eq!(at(None, 9 * SECOND), 9);
+        assert_eq!(at(Some(2 * SECOND), SECOND), 2);
+        assert_eq!(at(Some(2 * SECOND), 3 * SECOND), 3);
     }
 
     proptest! {

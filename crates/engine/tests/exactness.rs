@@ -187,6 +187,37 @@ fn a_cluster_of_one_keeps_its_count_over_an_orderly_restart() {
     assert_eq!((net.tally.admitted, net.tally.limited, net.tally.degraded), (100, 40, 0));
 }
 
+#[test]
+fn what_an_orderly_stop_left_follows_the_limit() {
+    // The limits that count after 30 of 100 were spent at one node, each followed by an orderly
+    // restart of all, and what may be had in the end. A cut takes each node's share of it: one
+    // that has spent more than is left of its own makes the others no poorer.
+    for (limits, left) in [
+        (&[200][..], 170..=170),
+        (&[50], 33..=34),
+        (&[10], 6..=7),
+        (&[10, 100], 70..=70),
+        (&[200, 200, 100], 70..=70),
+        (&[100, 100, 100], 70..=70),
+    ] {
+        let mut net = Net::new(5, 3, &[(100, 60_000)]);
+        net.run_until_us(1_000);
+        (0..30).for_each(|_| net.request(NodeId(1), 1));
+        // All together, so that nobody takes anything over.
+        for limit in limits {
+            let files = [1, 2, 3].map(|node| (NodeId(node), net.stop_alone(NodeId(node))));
+            net.set_limit(0, *limit);
+            files.into_iter().for_each(|(node, left)| net.restart(node, left));
+        }
+        let before = net.tally.admitted;
+        (0..300).for_each(|n| net.request(NodeId(1 + n % 3), 1));
+        net.run_until_us(3_000_000);
+        let had = net.tally.admitted - before;
+        assert!(left.contains(&had), "{limits:?}: {had}");
+        assert_eq!(net.tally.degraded, 0, "{limits:?}");
+    }
+}
+
 /// Orders of stops (s), kills (k) and spending of 30 (u); what may be had afterwards, of 100.
 #[test]
 fn no_order_of_stops_and_crashes_gives_a_token_twice() {

@@ -55,6 +55,9 @@ pub(crate) struct Core {
     lease_until: AtomicU64,
     horizon: AtomicU64,
     silent: Mutex<BTreeMap<NodeId, u32>>,
+    // What cluster time had reached in earlier lives, as far as the disk says.
+    clock_floor: ClusterMs,
+    may_vote: AtomicBool,
     leaving: AtomicBool,
     stopping: AtomicBool,
     /// What other nodes last said of themselves.
@@ -71,6 +74,7 @@ pub(crate) struct Parts {
     pub(crate) transport: Transport,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) life: Life,
+    pub(crate) clock_floor: ClusterMs,
 }
 
 impl Core {
@@ -98,6 +102,8 @@ impl Core {
             lease_until: AtomicU64::new(0),
             horizon: AtomicU64::new(0),
             silent: Mutex::default(),
+            clock_floor: parts.clock_floor,
+            may_vote: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             heard: RwLock::default(),
@@ -192,6 +198,21 @@ impl Core {
 
     pub(crate) fn begin_stopping(&self) {
         self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether this node takes part in consensus: not before it is known that no other data
+    /// directory did so under its id.
+    pub(crate) fn may_vote(&self) -> bool {
+        self.may_vote.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn allow_votes(&self) {
+        self.may_vote.store(true, Ordering::Release);
+    }
+
+    /// Cluster time was at least this, whatever the wall clock says, nanoseconds.
+    pub(crate) fn clock_floor_ns(&self) -> u64 {
+        self.clock_floor.max(self.shared.last_stamp()).0.saturating_mul(1_000_000)
     }
 
     /// Runs a step of the engine with everything that it depends on, read now.

@@ -8,11 +8,12 @@ use fluxgate_engine::registry::command::{Actor, Command, Outcome};
 use fluxgate_raft::Call;
 use fluxgate_types::{BootNs, NodeId};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::clock::{boot_now, wall_ns};
 use crate::core::{Core, InOffice};
 use crate::peer;
-use crate::peer::messages::{LeaseCall, LeaseReply};
+use crate::peer::messages::{LeaseCall, LeaseReply, StatusReply};
 
 /// Longest wait for a leader's answer.
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
@@ -67,12 +68,7 @@ async fn wait_for_news(
 }
 
 async fn renew_with(core: &Arc<Core>, leader: NodeId) -> Result<(), String> {
-    let call = LeaseCall {
-        boot: core.boot,
-        dir_id: core.dir_id,
-        applied: core.cluster.applied(),
-        cluster_ns: core.clock.is_synced().then(|| core.clock.now_ns()),
-    };
+    let call = LeaseCall { boot: core.boot, dir_id: core.dir_id, applied: core.cluster.applied() };
     // The lease counts from BEFORE the request leaves: the leader counts from after it came.
     let sent = boot_now();
     let answer = peer::call(core, leader, Call::Lease, &call, ASK_TIMEOUT).await;
@@ -95,14 +91,41 @@ async fn renew_with(core: &Arc<Core>, leader: NodeId) -> Result<(), String> {
     result
 }
 
+/// A leader that was told the time by no other leader asks a quorum, before it grants or stamps
+/// anything: its wall clock may be behind what the cluster had reached.
+async fn settle_time(core: &Arc<Core>) -> Result<(), String> {
+    let members = core.cluster.status().nodes;
+    let voters: Vec<NodeId> = members.iter().filter(|(_, n)| n.votes).map(|(id, _)| *id).collect();
+    let quorum = voters.len() / 2 + 1;
+    let mut asking = JoinSet::new();
+    for node in voters.into_iter().filter(|node| *node != core.me) {
+        let core = Arc::clone(core);
+        asking.spawn(async move {
+            peer::call::<_, StatusReply>(&core, node, Call::Status, &(), ASK_TIMEOUT).await
+        });
+    }
+    let (mut heard, mut told_ns, mut floor_ns) = (1, None, core.clock_floor_ns());
+    while heard < quorum {
+        match asking.join_next().await {
+            Some(Ok(Ok(reply))) => {
+                heard += 1;
+                told_ns = told_ns.max(reply.told_ns);
+                floor_ns = floor_ns.max(reply.floor_ns);
+            }
+            Some(_) => {}
+            None => return Err("no quorum says what time the cluster has reached".to_owned()),
+        }
+    }
+    core.clock.steer(|clock| clock.begin_office(boot_now(), told_ns, floor_ns));
+    Ok(())
+}
+
 async fn renew_own(core: &Arc<Core>) -> Result<(), String> {
+    if !core.clock.is_synced() {
+        settle_time(core).await?;
+    }
     let sent = boot_now();
-    let call = LeaseCall {
-        boot: core.boot,
-        dir_id: core.dir_id,
-        applied: core.cluster.applied(),
-        cluster_ns: None,
-    };
+    let call = LeaseCall { boot: core.boot, dir_id: core.dir_id, applied: core.cluster.applied() };
     let granted = tokio::time::timeout(ASK_TIMEOUT, core.grant(core.me, &call)).await;
     let result = match granted {
         Ok(LeaseReply::Granted(grant)) => {
@@ -153,10 +176,6 @@ pub(crate) async fn run_applied(core: Arc<Core>) {
 impl Core {
     /// Serves a follower's request for a lease.
     pub(crate) async fn handle_lease(&self, from: NodeId, call: LeaseCall) -> LeaseReply {
-        // A leader that never had another leader's time takes it from the first who had.
-        if let (false, Some(other)) = (self.clock.is_synced(), call.cluster_ns) {
-            self.clock.steer(|clock| clock.catch_up(boot_now(), other));
-        }
         self.grant(from, &call).await
     }
 
@@ -216,7 +235,8 @@ impl Core {
     /// The term of this node's office, entered now if it was just elected. `None` where it does
     /// not lead, or its first entry is not committed yet: before that it may grant nothing.
     pub(crate) fn take_office(&self) -> Option<u64> {
-        let term = self.cluster.leads_in()?;
+        // A clock that nobody has set must not promise anything: see `settle_time`.
+        let term = self.cluster.leads_in().filter(|_| self.clock.is_synced())?;
         let (now, before) = self.cluster.offices();
         let now = now.filter(|office| office.term == term && office.node == self.me)?;
         let mut slot = self.office.lock().unwrap_or_else(PoisonError::into_inner);
@@ -237,10 +257,6 @@ impl Core {
         let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
         holder.handle_elected(at, &self.terms);
         self.publish_lease(&holder);
-        if !self.clock.is_synced() {
-            let stamp_ns = self.shared.last_stamp().0.saturating_mul(1_000_000);
-            self.clock.steer(|clock| clock.catch_up(at, stamp_ns));
-        }
         tracing::info!(term = now.term, former = ?former.map(|f| f.node.0), "this node leads");
         Some(now.term)
     }

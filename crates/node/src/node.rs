@@ -33,6 +33,9 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 const LOOK: Duration = Duration::from_millis(500);
 /// Version of the file of holdings.
 const HOLDINGS_VERSION: u8 = 1;
+/// What cluster time may run ahead of its last note on the disk, milliseconds: the period of the
+/// notes, and a second for a slow disk.
+const CLOCK_NOTE_SLACK_MS: u64 = 2_000;
 /// A node that leaves says so for so many gossip periods before it stops.
 const LEAVE_GOSSIPS: u64 = 3;
 
@@ -75,9 +78,13 @@ pub struct Node {
     data: Arc<DataDir>,
     stop: watch::Sender<bool>,
     servers: JoinSet<()>,
-    tasks: JoinSet<()>,
+    tasks: Tasks,
     addresses: Addresses,
 }
+
+/// What runs beside the listeners. One that ends has done its work, or says why the node cannot go
+/// on.
+type Tasks = JoinSet<Result<(), NodeError>>;
 
 /// Where a node listens.
 #[derive(Clone, Copy, Debug)]
@@ -168,26 +175,34 @@ impl Node {
         let (core, data) = (Arc::new(core), Arc::new(data));
         let (stop, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
+        let served = |listener, router| {
+            let core = Arc::clone(&core);
+            let refusal = Arc::new(move || core.malformed_refusal());
+            Server::new(listener, router, refusal)
+        };
+        // On the runtime of consensus: a busy API must not delay heartbeats and votes.
         let peers = peer::listener::router(Arc::clone(&core));
+        let moved = peer_listener.into_std().map_err(moving)?;
+        let (peers, stop_peers) = (served(moved, peers), stopped.clone());
+        core.cluster.spawn(&mut servers, async move { peers.run(stop_peers).await });
         for (listener, router) in [
-            (peer_listener, peers),
             (admin_listener, admin::router(Arc::clone(&core))),
             (gateway_listener, gateway::router(Arc::clone(&core))),
         ] {
-            let core = Arc::clone(&core);
-            let refusal = Arc::new(move || core.malformed_refusal());
-            servers.spawn(Server::new(listener, router, refusal).run(stopped.clone()));
+            let server = served(listener.into_std().map_err(moving)?, router);
+            servers.spawn(server.run(stopped.clone()));
         }
-        let mut tasks = JoinSet::new();
-        tasks.spawn(lease::run_renewals(Arc::clone(&core)));
-        tasks.spawn(lease::run_applied(Arc::clone(&core)));
-        tasks.spawn(leader::run(Arc::clone(&core)));
-        tasks.spawn(peer::run_gossip(Arc::clone(&core)));
-        tasks.spawn(counters::run_ticks(Arc::clone(&core)));
-        tasks.spawn(counters::run_sweeps(Arc::clone(&core)));
-        tasks.spawn(background::run_peers(Arc::clone(&core)));
-        tasks.spawn(background::run_refresh(Arc::clone(&core)));
-        tasks.spawn(background::form(Arc::clone(&core)));
+        let mut tasks = Tasks::new();
+        spawn(&mut tasks, lease::run_renewals(Arc::clone(&core)));
+        spawn(&mut tasks, lease::run_applied(Arc::clone(&core)));
+        spawn(&mut tasks, leader::run(Arc::clone(&core)));
+        spawn(&mut tasks, peer::run_gossip(Arc::clone(&core)));
+        spawn(&mut tasks, counters::run_ticks(Arc::clone(&core)));
+        spawn(&mut tasks, counters::run_sweeps(Arc::clone(&core)));
+        spawn(&mut tasks, background::run_peers(Arc::clone(&core)));
+        spawn(&mut tasks, background::run_refresh(Arc::clone(&core)));
+        spawn(&mut tasks, background::run_clock_notes(Arc::clone(&core), Arc::clone(&data)));
+        tasks.spawn(background::join(Arc::clone(&core)));
         let boots = core.boot.0;
         tracing::info!(node = core.me.0, life = boots, gateway = %addresses.gateway, admin = %addresses.admin, "node started");
         for warning in core.warnings() {
@@ -216,10 +231,12 @@ impl Node {
                 return NodeError::Fatal(why);
             }
             tokio::select! {
-                // A task that ends has done its work; one that panicked leaves the node mute.
-                Some(Err(error)) = self.tasks.join_next() => {
-                    return NodeError::Fatal(error.to_string());
-                }
+                Some(ended) = self.tasks.join_next() => match ended {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return error,
+                    // One that panicked leaves the node mute.
+                    Err(error) => return NodeError::Fatal(error.to_string()),
+                },
                 () = self.core.cluster.changed(LOOK) => {}
             }
         }
@@ -252,6 +269,17 @@ impl Node {
     }
 }
 
+fn spawn(tasks: &mut Tasks, task: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        task.await;
+        Ok(())
+    });
+}
+
+fn moving(source: std::io::Error) -> NodeError {
+    NodeError::Fatal(format!("a listener cannot be moved: {source}"))
+}
+
 fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
     let data = DataDir::open(&config.data_dir, &config.cluster_name, config.node_id.0)?;
     let identity = data.identity().clone();
@@ -275,9 +303,10 @@ fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
     )?;
     // After the log was found sound: a node that refuses to start must not use its holdings up.
     let left_over = left_over(&data)?;
-    if let Some(left) = &left_over {
-        clock.steer(|clock| clock.catch_up(boot_now(), left.at.0.saturating_mul(1_000_000)));
-    }
+    let noted = data.clock()?.map(ClusterMs);
+    let stopped_at = left_over.as_ref().map(|left| left.at);
+    let clock_floor = noted.max(stopped_at).unwrap_or(ClusterMs(0));
+    clock.steer(|clock| clock.catch_up(boot_now(), clock_floor.0.saturating_mul(1_000_000)));
     let first = (identity.boots == 1).then_some(Untouched::All);
     let untouched = left_over.as_ref().map(|left| left.untouched).or(first);
     let mut lives = Lives::default();
@@ -288,12 +317,23 @@ fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
         untouched,
         first_lease: None,
         left_over: left_over.map(|left| Arc::new(left.counters)),
+        reached: noted.map_or(ClusterMs(0), |noted| noted + CLOCK_NOTE_SLACK_MS),
         lives_tag: lives.tag(),
         lives,
         peers: others.map(|node| (*node, true)).collect(),
         clock_error_ms_max: config.clock_error_ms_max,
     };
-    let core = Core::new(Parts { config, boot, dir_id, clock, cluster, transport, metrics, life });
+    let core = Core::new(Parts {
+        config,
+        boot,
+        dir_id,
+        clock,
+        cluster,
+        transport,
+        metrics,
+        life,
+        clock_floor,
+    });
     Ok((core, data))
 }
 

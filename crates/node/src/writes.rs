@@ -111,6 +111,10 @@ impl Core {
 
     /// Proposes here and waits for the barrier.
     async fn write_here(&self, proposal: Proposal) -> Result<Written, SubmitError> {
+        // The stamp of the entry: a clock that nobody has set must not stamp.
+        if !self.clock.is_synced() {
+            return Err(SubmitError::NotLeader);
+        }
         let submitted = self.cluster.submit(proposal).await?;
         if matches!(submitted.outcome, Outcome::Refused(_)) {
             // Nothing changed, so there is nothing that a node could miss.
@@ -150,7 +154,6 @@ impl Core {
         let wait = Duration::from_millis(call.wait_ms).min(self.config.request_timeout);
         match tokio::time::timeout(wait, self.write_here(call.proposal)).await {
             Ok(Ok(written)) => ProposeReplyV1::Done {
-                index: LogIndex(0),
                 outcome: Box::new(written.outcome),
                 applied_on: written.applied_on,
                 waited_ms: written.waited_ms,

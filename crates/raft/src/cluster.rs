@@ -272,17 +272,21 @@ impl Cluster {
         let store_options =
             fluxgate_store::Options { tail_bytes_max: TAIL_BYTES_MAX, ..Default::default() };
         let snapshots = SnapshotStore::open(data).map_err(io::Error::other)?;
-        let (store, recovered) = LogStore::open(data, store_options)?;
-        store.set_observer(Arc::clone(&options.observer));
         let progress = Arc::new(Progress::default());
         let disk = Disk::new(data.path().to_path_buf());
         let machine = Machine::open(snapshots.clone(), disk.clone(), Arc::clone(&progress))?;
-        let (applied, purged) = (machine.applied(), recovered.purged.as_ref());
-        let covered = purged.is_none_or(|(index, _)| applied.is_some_and(|id| id.index >= *index));
-        if !covered {
-            let what = "the log begins behind the newest sound snapshot";
-            return Err(StartError::Damaged(what.to_owned()));
-        }
+        let applied = machine.applied();
+        // Looked at BEFORE this start counts: a directory that is refused stays as it is.
+        let (store, recovered) = LogStore::open_if(data, store_options, |recovered| {
+            let purged = recovered.purged.as_ref();
+            if purged.is_some_and(|(index, _)| applied.is_none_or(|id| id.index < *index)) {
+                return Err("it begins behind the newest sound snapshot".to_owned());
+            }
+            Log::decode(recovered.vote.as_deref(), recovered.committed.as_deref())
+                .map(drop)
+                .map_err(|error| error.to_string())
+        })?;
+        store.set_observer(Arc::clone(&options.observer));
         let shared = machine.registry().shared();
         let log =
             Log::new(store.clone(), recovered.vote.as_deref(), recovered.committed.as_deref())
@@ -317,6 +321,18 @@ impl Cluster {
             runtime: Mutex::new(Some(runtime)),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Runs a task on the runtime of consensus.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        tasks: &mut tokio::task::JoinSet<T>,
+        task: impl Future<Output = T> + Send + 'static,
+    ) {
+        let runtime = self.inner.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = runtime.as_ref() {
+            tasks.spawn_on(task, runtime.handle());
+        }
     }
 
     /// The replicated state, for reading.

@@ -57,11 +57,18 @@ impl Log {
         vote: Option<&[u8]>,
         committed: Option<&[u8]>,
     ) -> Result<Self, io::Error> {
+        let (vote, committed) = Self::decode(vote, committed)?;
+        Ok(Self { store, vote: Arc::new(Mutex::new(vote)), committed })
+    }
+
+    /// Reads the vote and the committed position that were found in a store.
+    pub(crate) fn decode(
+        vote: Option<&[u8]>,
+        committed: Option<&[u8]>,
+    ) -> Result<(Option<Vote>, Option<LogId>), io::Error> {
         let vote = vote.map(|bytes| unpack::<VoteV1>(Kind::Vote, bytes)).transpose()?;
         let committed = committed.map(|bytes| unpack::<LogIdV1>(Kind::Committed, bytes));
-        let committed = committed.transpose()?.map(Into::into);
-        let vote = Arc::new(Mutex::new(vote.map(Into::into)));
-        Ok(Self { store, vote, committed })
+        Ok((vote.map(Into::into), committed.transpose()?.map(Into::into)))
     }
 }
 

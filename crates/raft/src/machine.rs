@@ -92,7 +92,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let outcome = match entry.payload {
                 EntryPayload::Blank => Outcome(None),
                 EntryPayload::Normal(Data(batch)) => {
-                    Outcome(Some(self.registry.apply(LogIndex(entry.log_id.index), &batch)))
+                    let (term, index) = (entry.log_id.leader_id.term, entry.log_id.index);
+                    Outcome(Some(self.registry.apply(term, LogIndex(index), &batch)))
                 }
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);

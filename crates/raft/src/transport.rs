@@ -84,6 +84,15 @@ impl Call {
         }
     }
 
+    /// Whether the call is one of consensus itself.
+    #[must_use]
+    pub const fn is_raft(self) -> bool {
+        matches!(
+            self,
+            Self::Append | Self::Vote | Self::PreVote | Self::TransferLeader | Self::Snapshot
+        )
+    }
+
     /// The call of a name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
@@ -155,6 +164,8 @@ impl fmt::Debug for TransportOptions {
 struct Inner {
     options: TransportOptions,
     client: reqwest::Client,
+    // Consensus has connections of its own, so that they are driven by its own runtime.
+    raft_client: reqwest::Client,
     addresses: RwLock<BTreeMap<NodeId, String>>,
 }
 
@@ -181,17 +192,20 @@ impl Transport {
     /// # Errors
     /// When the HTTP client cannot be built.
     pub fn new(options: TransportOptions) -> Result<Self, String> {
-        let client = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .pool_max_idle_per_host(IDLE_PER_NODE_MAX)
-            .pool_idle_timeout(Duration::from_secs(60))
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| error.to_string())?;
+        let client = || {
+            reqwest::Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_nodelay(true)
+                .pool_max_idle_per_host(IDLE_PER_NODE_MAX)
+                .pool_idle_timeout(Duration::from_secs(60))
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .map_err(|error| error.to_string())
+        };
+        let (client, raft_client) = (client()?, client()?);
         let addresses = RwLock::new(options.addresses.clone());
-        Ok(Self { inner: Arc::new(Inner { options, client, addresses }) })
+        Ok(Self { inner: Arc::new(Inner { options, client, raft_client, addresses }) })
     }
 
     /// Notes where a node can be reached.
@@ -233,9 +247,8 @@ impl Transport {
         let unreachable = |cause: String| CallError::Unreachable { node, cause };
         let address = self.address(node).ok_or_else(|| unreachable("no address".to_owned()))?;
         let url = format!("http://{address}/peer/v1/{}", call.as_str());
-        let mut request = self
-            .inner
-            .client
+        let client = if call.is_raft() { &self.inner.raft_client } else { &self.inner.client };
+        let mut request = client
             .post(url)
             .header("authorization", format!("Bearer {}", options.secret))
             .header("x-fluxgate-cluster", &options.cluster)

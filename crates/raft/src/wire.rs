@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fluxgate_engine::registry::command::{Batch, Outcome, Proposal};
 use fluxgate_store::codec::{self, CodecError, Kind};
-use fluxgate_types::{LogIndex, NodeId};
+use fluxgate_types::NodeId;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
@@ -168,8 +168,6 @@ pub struct ProposeV1 {
 pub enum ProposeReplyV1 {
     /// Committed, and past the write barrier.
     Done {
-        /// Where in the log.
-        index: LogIndex,
         /// What came of it.
         outcome: Box<Outcome>,
         /// The nodes known to have applied it.

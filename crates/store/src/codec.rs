@@ -45,6 +45,8 @@ pub enum Kind {
     HardState = 10,
     /// Last frame of a snapshot file.
     SnapshotFooter = 11,
+    /// Cluster time, noted now and then.
+    ClockMark = 12,
 }
 
 /// Why bytes were not taken, or could not be made.

@@ -28,10 +28,12 @@ const VERSION_PREFIX: &str = "fluxgate data directory, format ";
 const VERSION: &str = "VERSION";
 const IDENTITY: &str = "IDENTITY";
 const HOLDINGS: &str = "HOLDINGS";
+const CLOCK: &str = "CLOCK";
 const LOCK: &str = "LOCK";
 const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
 const IDENTITY_VERSION: u8 = 1;
 const HOLDINGS_VERSION: u8 = 1;
+const CLOCK_VERSION: u8 = 1;
 
 /// Whose directory this is, and which life of the node this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,8 +89,9 @@ impl DataDir {
             Some(record) => (next_life(path, record, cluster, node)?, false),
             None => (first_life(path, cluster, node)?, true),
         };
-        // Looked at here because it is taken only after the life began.
+        // Looked at here because they are used only after the life began.
         read_holdings(path)?;
+        read_clock(path)?;
         let IdentityV1 { cluster, node, dir_id, boots, log_made } = record;
         Ok(Self {
             path: path.to_path_buf(),
@@ -170,6 +173,24 @@ impl DataDir {
             .map_err(OpenError::io("remove", &path))?;
         Ok(Some(payload))
     }
+
+    /// Notes cluster time, milliseconds since the Unix epoch. Durable when this returns.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn write_clock(&self, cluster_ms: u64) -> io::Result<()> {
+        let bytes =
+            codec::encode(Kind::ClockMark, CLOCK_VERSION, &cluster_ms).map_err(io::Error::other)?;
+        files::replace(&self.path, CLOCK, &bytes)
+    }
+
+    /// The cluster time that was noted last, milliseconds; `None` where there is no note.
+    ///
+    /// # Errors
+    /// When the note is damaged or cannot be read.
+    pub fn clock(&self) -> Result<Option<u64>, OpenError> {
+        read_clock(&self.path)
+    }
 }
 
 fn make_dir(path: &Path) -> Result<(), OpenError> {
@@ -224,6 +245,16 @@ fn read_holdings(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
     }
 }
 
+fn read_clock(path: &Path) -> Result<Option<u64>, OpenError> {
+    let path = path.join(CLOCK);
+    let Some(bytes) = read_checked(&path, SMALL_FILE_BYTES_MAX)? else {
+        return Ok(None);
+    };
+    codec::decode(Kind::ClockMark, CLOCK_VERSION, &bytes)
+        .map(Some)
+        .map_err(|error| OpenError::corrupt(&path, error.to_string()))
+}
+
 /// The directory's record; `None` when the directory is new or its making was cut short.
 fn read_record(path: &Path) -> Result<Option<IdentityV1>, OpenError> {
     let version = read_version(path)?;
@@ -236,7 +267,7 @@ fn read_record(path: &Path) -> Result<Option<IdentityV1>, OpenError> {
         (false, Some(_)) => Err(OpenError::corrupt(&path.join(VERSION), "the file is missing")),
         (_, None) => {
             // `IDENTITY` is made before anything of value: with such things it was lost.
-            for name in ["sled", "HARDSTATE", "snapshots", HOLDINGS] {
+            for name in ["sled", "HARDSTATE", "snapshots", HOLDINGS, CLOCK] {
                 if path.join(name).exists() {
                     let what = format!("the file is missing, but {name} is there");
                     return Err(OpenError::corrupt(&identity_path, what));

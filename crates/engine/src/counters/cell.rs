@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId, caps};
 
 use super::{Context, CounterId, Figure, Life, Reply, Sender, Untouched};
+use crate::cluster_time::signed_difference;
 use crate::registry::record::LimitSpec;
 use crate::share;
 
@@ -81,7 +82,8 @@ pub(super) struct Cell {
     rank_salt: u64,
     share: u64,
     usable: bool,
-    restored: u64,
+    // What the life before left of this counter, with this life's shares of later limit changes.
+    restored: Option<i64>,
     // Of lives that have ended: tokens that went to them, tokens that came from them.
     given_to_ended: u64,
     got_from_ended: u64,
@@ -117,7 +119,11 @@ impl Cell {
         let counter = CounterId { key: *key, limit: spec.tag, window };
         let salt = share::salt(key, spec.tag, window);
         let usable = is_usable(life, created, start, &counter);
+        let share_of = |tokens| map.share(life.me, tokens, salt);
+        let share = share_of(spec.limit.tokens);
         let left_over = life.left_over.as_ref().and_then(|map| map.get(&counter));
+        let restored = left_over
+            .map(|held| held.tokens.saturating_add(signed_difference(share, share_of(held.limit))));
         Some(Self {
             window,
             tokens: spec.limit.tokens,
@@ -127,9 +133,9 @@ impl Cell {
             pursuit: Pursuit::default(),
             salt,
             rank_salt: key.mix(),
-            share: map.share(life.me, spec.limit.tokens, salt),
+            share,
             usable,
-            restored: left_over.map_or(0, |held| held.tokens),
+            restored,
             given_to_ended: 0,
             got_from_ended: 0,
             tallies: Vec::new(),
@@ -143,7 +149,10 @@ impl Cell {
         let start = ClusterMs(self.window * spec.limit.period_ms);
         if let Some(map) = context.view.map_at(start) {
             self.tokens = spec.limit.tokens;
-            self.share = map.share(context.life.me, self.tokens, self.salt);
+            let share = map.share(context.life.me, self.tokens, self.salt);
+            let change = signed_difference(share, self.share);
+            self.restored = self.restored.map(|tokens| tokens.saturating_add(change));
+            self.share = share;
             self.exhausted = false;
             self.shown = u64::MAX;
         }
@@ -176,22 +185,21 @@ impl Cell {
     /// What this node may still spend or give; negative after a limit was lowered.
     pub(super) fn holding(&self) -> i64 {
         let share = if self.usable { self.share } else { 0 };
-        let (mut plus, mut minus) =
-            (share + self.restored + self.got_from_ended, self.spent + self.given_to_ended);
+        let (mut plus, mut minus) = (share + self.got_from_ended, self.spent + self.given_to_ended);
         for tally in &self.tallies {
             plus += tally.got;
             minus += tally.given;
         }
-        crate::cluster_time::signed_difference(plus, minus)
+        signed_difference(plus, minus).saturating_add(self.restored.unwrap_or(0))
     }
 
     /// This node's own figures.
     pub(super) fn figure(&self) -> Figure {
         let unusable = if self.usable { 0 } else { self.share };
-        let signed = crate::cluster_time::signed_difference;
+        let lost = signed_difference(unusable + self.given_to_ended, self.got_from_ended);
         Figure {
             spent: self.spent,
-            burned: signed(unusable + self.given_to_ended, self.restored + self.got_from_ended),
+            burned: lost.saturating_sub(self.restored.unwrap_or(0)),
             left: u64::try_from(self.holding()).unwrap_or(0),
         }
     }

@@ -64,9 +64,9 @@ impl Shard {
             for limit in &counters.limits {
                 for cell in &limit.cells {
                     let counter = CounterId { key: *key, limit: limit.tag, window: cell.window };
-                    let tokens = u64::try_from(cell.holding()).unwrap_or(0);
                     let ends = ClusterMs((cell.window + 1) * limit.period_ms);
-                    into.insert(counter, Held { tokens, ends });
+                    let held = Held { tokens: cell.holding(), limit: cell.tokens, ends };
+                    into.insert(counter, held);
                 }
             }
         }

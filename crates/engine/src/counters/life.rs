@@ -68,8 +68,11 @@ pub enum Untouched {
 /// What was held of one counter, and when its window ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// Tokens.
-    pub tokens: u64,
+    /// Tokens; negative where the limit was lowered below what was spent.
+    pub tokens: i64,
+    /// The limit at that moment: if it has changed since, this node's share of the difference
+    /// comes on top.
+    pub limit: u64,
     /// End of the window.
     pub ends: ClusterMs,
 }
@@ -123,6 +126,9 @@ pub struct Life {
     /// What the life before this one held of the counters that it had opened, if it stopped in
     /// good order.
     pub left_over: Option<Arc<BTreeMap<CounterId, Held>>>,
+    /// Before this moment of cluster time the life before may have been, even where the first lease
+    /// of this one says that it is earlier.
+    pub reached: ClusterMs,
     /// Lives of all nodes.
     pub lives: Lives,
     /// [`Lives::tag`] of them.
@@ -138,7 +144,7 @@ impl Life {
     #[must_use]
     pub fn untouched(&self) -> Option<Untouched> {
         let after = |first: FirstLease| Untouched::After {
-            from: first.at + self.clock_error_ms_max,
+            from: (first.at + self.clock_error_ms_max).max(self.reached),
             index: first.index,
         };
         self.untouched.or(self.first_lease.map(after))

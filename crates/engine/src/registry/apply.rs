@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, caps};
+use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, caps};
 
 use super::audit::{Action, AuditEntry};
 use super::command::{
     Actor, Applied, Batch, Command, KeyChange, NewKey, Outcome, Proposal, Refusal,
 };
-use super::record::{KeyEntry, KeyRecord, LimitSpec, Previous};
+use super::record::{KeyEntry, KeyRecord, LimitSpec, Previous, Status};
 use super::snapshot::KeyRecordV1;
 use super::{NodeRecord, Registry};
 use crate::share::ShareMap;
@@ -23,6 +23,7 @@ const SHARE_MAPS_MAX: usize = 1_024;
 
 /// Who asked and when, as one command sees it.
 struct Context<'a> {
+    term: u64,
     index: LogIndex,
     at: ClusterMs,
     actor: Actor,
@@ -30,18 +31,20 @@ struct Context<'a> {
 }
 
 impl Registry {
-    /// Applies one committed entry. Deterministic; never panics on what the entry says.
-    pub fn apply(&mut self, index: LogIndex, batch: &Batch) -> Applied {
+    /// Applies one committed entry, written in `term`. Deterministic; never panics on what the
+    /// entry says.
+    pub fn apply(&mut self, term: u64, index: LogIndex, batch: &Batch) -> Applied {
         self.set_stamp(batch.at);
-        let outcomes = batch.proposals.iter().map(|p| self.apply_one(index, p)).collect();
+        let outcomes = batch.proposals.iter().map(|p| self.apply_one(term, index, p)).collect();
         Applied { index, outcomes }
     }
 
-    fn apply_one(&mut self, index: LogIndex, proposal: &Proposal) -> Outcome {
+    fn apply_one(&mut self, term: u64, index: LogIndex, proposal: &Proposal) -> Outcome {
         if let Some(outcome) = self.outcomes.get(&proposal.request) {
             return outcome.clone();
         }
         let context = Context {
+            term,
             index,
             at: self.last_stamp,
             actor: proposal.actor,
@@ -56,7 +59,7 @@ impl Registry {
             }
             Command::RevokeKey { id, if_revision } => self.revoke(&context, *id, *if_revision),
             Command::SetDefaults { limits } => self.set_defaults(&context, limits),
-            Command::SetShareMap(map) => self.set_share_map(&context, map),
+            Command::SetShareMap { map, term } => self.set_share_map(&context, map, *term),
             Command::RegisterNode { node, dir_id } => self.register(&context, *node, *dir_id),
             Command::RemoveNode { node } => self.remove_node(&context, *node),
         };
@@ -65,11 +68,28 @@ impl Registry {
         outcome
     }
 
+    /// What the proposer looked up before may have changed since: an administrator's key must be
+    /// one at its place in the log, so that nothing asked with a revoked key follows its end.
+    fn actor(&self, context: &Context<'_>) -> Result<Option<Arc<KeyEntry>>, Refusal> {
+        let Actor::Key(id) = context.actor else { return Ok(None) };
+        let entry = self.shared.table.get(&id).ok_or(Refusal::Actor)?;
+        let active = entry.record.status(context.at) == Status::Active;
+        if active && entry.record.scope.includes(Scope::Admin) {
+            Ok(Some(entry))
+        } else {
+            Err(Refusal::Actor)
+        }
+    }
+
     fn create(&mut self, context: &Context<'_>, new: &NewKey) -> Result<Outcome, Refusal> {
+        self.actor(context)?;
         self.check_idempotency(new.idempotency_key.as_deref())?;
         let table = &self.shared.table;
-        if table.with(&new.id, |_| ()).is_some() {
-            return Err(Refusal::IdTaken);
+        if let Some(known) = table.get(&new.id) {
+            // A repeat whose first outcome is not remembered any more: nobody else has the secret.
+            let repeated = known.record.digest == new.digest;
+            let shown = || Outcome::Key(Box::new(KeyRecordV1::from(&known.record)));
+            return if repeated { Ok(shown()) } else { Err(Refusal::IdTaken) };
         }
         let seq = table.next_seq().ok_or_else(|| invalid("the table is full"))?;
         let record = KeyRecord {
@@ -102,7 +122,7 @@ impl Registry {
     }
 
     fn update(&mut self, context: &Context<'_>, change: &KeyChange) -> Result<Outcome, Refusal> {
-        let entry = self.living(change.id, change.if_revision)?;
+        let entry = self.living(context, change.id, change.if_revision)?;
         let mut record = entry.record.clone();
         let mut fields = Vec::new();
         if let Some(name) = &change.name {
@@ -147,7 +167,11 @@ impl Registry {
         if_revision: Option<u64>,
     ) -> Result<Outcome, Refusal> {
         self.check_idempotency(idempotency)?;
-        let entry = self.living(id, if_revision)?;
+        let entry = self.living(context, id, if_revision)?;
+        if entry.record.digest == digest {
+            // As above: a second time would take the old secret's grace away.
+            return Ok(Outcome::Key(Box::new(KeyRecordV1::from(&entry.record))));
+        }
         let mut record = entry.record.clone();
         let until = context.at + grace_ms;
         // Without grace the old digest is forgotten, not kept with an end in the past.
@@ -167,7 +191,7 @@ impl Registry {
         id: KeyId,
         if_revision: Option<u64>,
     ) -> Result<Outcome, Refusal> {
-        let entry = self.existing(id, if_revision)?;
+        let entry = self.existing(context, id, if_revision)?;
         if entry.record.revoked_at.is_some() {
             // Revoking twice is no mistake: the key is what the caller wants it to be.
             return Ok(Outcome::Key(Box::new(KeyRecordV1::from(&entry.record))));
@@ -204,7 +228,17 @@ impl Registry {
         Ok(Outcome::Done)
     }
 
-    fn set_share_map(&self, context: &Context<'_>, map: &ShareMap) -> Result<Outcome, Refusal> {
+    fn set_share_map(
+        &self,
+        context: &Context<'_>,
+        map: &ShareMap,
+        term: u64,
+    ) -> Result<Outcome, Refusal> {
+        // A proposal that waited over an election: the new office has promised windows that the
+        // map would split anew.
+        if context.term != term {
+            return Err(invalid("share map of another office"));
+        }
         let view = self.shared.view();
         let in_order = view.share_maps.last().is_none_or(|last| last.from < map.from);
         if !map.is_sound() || !in_order {
@@ -258,8 +292,18 @@ impl Registry {
         Ok(Outcome::Done)
     }
 
-    fn existing(&self, id: KeyId, if_revision: Option<u64>) -> Result<Arc<KeyEntry>, Refusal> {
+    /// A key that the actor manages.
+    fn existing(
+        &self,
+        context: &Context<'_>,
+        id: KeyId,
+        if_revision: Option<u64>,
+    ) -> Result<Arc<KeyEntry>, Refusal> {
         let entry = self.shared.table.get(&id).ok_or(Refusal::NotFound)?;
+        let actor = self.actor(context)?;
+        if actor.is_some_and(|actor| !actor.record.manages(&entry.record)) {
+            return Err(Refusal::NotFound);
+        }
         match if_revision {
             Some(expected) if expected != entry.record.revision => {
                 Err(Refusal::Revision(entry.record.revision))
@@ -268,8 +312,13 @@ impl Registry {
         }
     }
 
-    fn living(&self, id: KeyId, if_revision: Option<u64>) -> Result<Arc<KeyEntry>, Refusal> {
-        let entry = self.existing(id, if_revision)?;
+    fn living(
+        &self,
+        context: &Context<'_>,
+        id: KeyId,
+        if_revision: Option<u64>,
+    ) -> Result<Arc<KeyEntry>, Refusal> {
+        let entry = self.existing(context, id, if_revision)?;
         if entry.record.revoked_at.is_some() { Err(Refusal::Revoked) } else { Ok(entry) }
     }
 

@@ -75,7 +75,13 @@ pub enum Command {
         limits: Vec<Limit>,
     },
     /// Splits budgets anew from a moment on.
-    SetShareMap(ShareMap),
+    SetShareMap {
+        /// How, and from when on.
+        map: ShareMap,
+        /// Counts only in an entry of this term: the office that ends its grants' horizons before
+        /// the map begins must be the one whose log carries it.
+        term: u64,
+    },
     /// A node runs on this data directory.
     RegisterNode {
         /// The node.
@@ -170,6 +176,9 @@ pub enum Refusal {
     /// The limits, share map or text of the command break a rule.
     #[error("invalid: {0}")]
     Invalid(Box<str>),
+    /// The key that asked was revoked, disabled, expired or made smaller meanwhile.
+    #[error("the key that asked may not administer any more")]
+    Actor,
     /// Another data directory ran under this node id.
     #[error("node {0} is registered with another data directory")]
     OtherDirectory(NodeId),

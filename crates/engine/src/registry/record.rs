@@ -129,6 +129,13 @@ impl KeyRecord {
         format!("{}{}", self.head, self.id.as_str())
     }
 
+    /// Whether the holder of this key, of scope admin, may see and change another one: keys of its
+    /// own owner, and itself.
+    #[must_use]
+    pub fn manages(&self, other: &Self) -> bool {
+        self.id == other.id || (self.owner.is_some() && self.owner == other.owner)
+    }
+
     /// What the key is at `now`.
     #[must_use]
     pub fn status(&self, now: ClusterMs) -> Status {

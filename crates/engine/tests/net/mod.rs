@@ -136,6 +136,7 @@ impl Net {
             untouched: left.as_ref().map(|left| left.untouched).or(first.then_some(Untouched::All)),
             first_lease: Some(FirstLease { at: ClusterMs(self.now_ms()), index: LogIndex(5) }),
             left_over: left.map(|left| Arc::new(left.counters)),
+            reached: ClusterMs(0),
             lives_tag: lives.tag(),
             lives,
             peers,
@@ -161,6 +162,13 @@ impl Net {
         };
         node.life.lives.note(b, boot);
         node.life.lives_tag = node.life.lives.tag();
+    }
+
+    /// Changes how much a limit allows, on all nodes at once.
+    pub(crate) fn set_limit(&mut self, at: usize, tokens: u64) {
+        let mut limits: Vec<Limit> = self.limits.limits.iter().map(|s| s.limit.clone()).collect();
+        limits[at].tokens = tokens;
+        self.limits.limits = LimitSpec::all(&limits).unwrap();
     }
 
     pub(crate) fn restart(&mut self, id: NodeId, left: Option<LeftOver>) {
@@ -444,6 +452,12 @@ impl Net {
                 }
             }
         }
+        self.stop_alone(id)
+    }
+
+    /// An orderly stop of a node that finds nobody to give to.
+    pub(crate) fn stop_alone(&mut self, id: NodeId) -> Option<LeftOver> {
+        self.nodes.get_mut(&id).unwrap().shard.begin_drain();
         let mut left = BTreeMap::new();
         self.nodes[&id].shard.left_over(&mut left);
         let left = LeftOver::of(&self.nodes[&id].life, left, ClusterMs(self.now_ms()), true);

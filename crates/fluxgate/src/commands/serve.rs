@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use fluxgate_node::{Config, Layers, Node, Problems};
+use fluxgate_node::{Config, Layers, Node, NodeError, Problems};
 
 use crate::exit::{Exit, Misuse};
 
@@ -64,7 +64,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             stopped = &mut stop => stopped?,
             error = node.failed() => {
                 tracing::error!(%error, "this node cannot go on");
-                return Ok(Exit::Restart);
+                // Only of consensus that stopped could another life make more.
+                let again = matches!(error, NodeError::Fatal(_));
+                return if again { Ok(Exit::Restart) } else { Err(error.into()) };
             }
         }
         node.stop().await;

@@ -272,6 +272,7 @@ pub(crate) fn unwritten(error: WriteError) -> Refused {
 
 fn refused(refusal: &Refusal) -> Refused {
     let code = match refusal {
+        Refusal::Actor => return Box::new(respond::error(&ErrorBody::authentication_failed())),
         Refusal::NotFound => ErrorCode::NotFound,
         Refusal::IdTaken | Refusal::Revoked | Refusal::OtherDirectory(_) => ErrorCode::Conflict,
         Refusal::AlreadyDone(_) => ErrorCode::AlreadyDone,

@@ -46,6 +46,10 @@ pub(crate) fn error(body: &ErrorBody) -> Response<Body> {
         let bearer = HeaderValue::from_static("Bearer");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, bearer);
     }
+    if status == StatusCode::FORBIDDEN {
+        let scope = HeaderValue::from_static("Bearer error=\"insufficient_scope\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scope);
+    }
     response
 }
 

@@ -39,7 +39,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// A bound listener with what it serves.
 pub(crate) struct Server {
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     router: Router,
     refusal: Refusal,
 }
@@ -49,18 +49,26 @@ pub(crate) type Refusal = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
 
 impl Server {
     /// Answers a malformed request below `/v1/authorize` with `refusal`.
-    pub(crate) fn new(listener: TcpListener, router: Router, refusal: Refusal) -> Self {
+    pub(crate) fn new(listener: std::net::TcpListener, router: Router, refusal: Refusal) -> Self {
         Self { listener, router, refusal }
     }
 
-    /// Serves until `stop` says so, then lets requests under way finish.
+    /// Serves on the runtime that polls this until `stop` says so, then lets requests under way
+    /// finish.
     pub(crate) async fn run(self, stop: watch::Receiver<bool>) {
+        let listener = match TcpListener::from_std(self.listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "a listener cannot be served");
+                return;
+            }
+        };
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut stopping = stop.clone();
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                accepted = listener.accept() => accepted,
                 _ = stopping.wait_for(|stop| *stop) => break,
             };
             match accepted {
@@ -78,7 +86,7 @@ impl Server {
                 }
             }
         }
-        drop(self.listener);
+        drop(listener);
         let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
         tokio::time::timeout(GRACE, places.acquire_many(all)).await.ok();
     }

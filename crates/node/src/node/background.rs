@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fluxgate_engine::registry::record::Status;
 use fluxgate_raft::{Call, Role};
-use fluxgate_types::{DirId, NodeId};
+use fluxgate_store::DataDir;
+use fluxgate_types::NodeId;
 use tokio::task::JoinSet;
 
 use super::NodeError;
@@ -19,6 +20,14 @@ use crate::{counters, peer, writes};
 const FORM_RETRY: Duration = Duration::from_millis(200);
 /// How often slow figures are brought up to date.
 const REFRESH: Duration = Duration::from_secs(5);
+/// Keys that are looked at in one go for that.
+const REFRESH_PAGE: usize = 1_024;
+/// A node waits so long for those with lower ids before it forms the cluster itself.
+const FORM_PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for what another node says of itself.
+const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
+/// How often cluster time is noted on the disk.
+const CLOCK_NOTE: Duration = Duration::from_secs(1);
 /// How often the members are looked at when nothing told of a change.
 const LOOK_FOR_PEERS: Duration = Duration::from_secs(2);
 
@@ -64,35 +73,80 @@ pub(super) async fn run_peers(core: Arc<Core>) {
     }
 }
 
-/// Forms the cluster of the configured members, once, from the first of them.
-pub(super) async fn form(core: Arc<Core>) {
-    let first = core.config.members.keys().next().copied();
+/// Takes part in the cluster, or forms it, once it is known that no other data directory did so
+/// under this node's id: one that lost its disk has forgotten its votes and its part of the log, and
+/// with them a majority could lose what was acknowledged.
+///
+/// A node with a log was there before. One without hears a majority first, itself included; none of
+/// these may know its id with another directory.
+pub(super) async fn join(core: Arc<Core>) -> Result<(), NodeError> {
+    let members = &core.config.members;
+    let first = members.keys().next().copied();
+    let begun = Instant::now();
+    let mut said = false;
     while !core.cluster.is_formed().await {
-        let mut formed_elsewhere = false;
-        for (peer, _) in core.life().peers.clone() {
-            let status = peer::call::<_, StatusReply>(
-                &core,
-                peer,
-                Call::Status,
-                &(),
-                Duration::from_millis(500),
-            );
-            if let Ok(status) = status.await {
-                formed_elsewhere |= status.formed;
-                let other =
-                    |(id, dir, _): &&(NodeId, DirId, bool)| *id == core.me && *dir != core.dir_id;
-                if status.directories.iter().find(other).is_some() {
-                    tracing::error!("{}", NodeError::OtherDirectory(core.me));
-                }
-            }
+        let statuses = ask_all(&core, members.keys().filter(|node| **node != core.me)).await;
+        let mut directories = statuses.values().flat_map(|status| &status.directories);
+        if directories.any(|(id, dir, _)| *id == core.me && *dir != core.dir_id) {
+            return Err(NodeError::OtherDirectory(core.me));
         }
-        if !formed_elsewhere && first == Some(core.me) {
-            match core.cluster.form(&core.config.members).await {
-                Ok(()) => tracing::info!(members = core.config.members.len(), "formed the cluster"),
+        let enough = 1 + statuses.len() > members.len() / 2;
+        if enough {
+            core.allow_votes();
+        } else if !std::mem::replace(&mut said, true) {
+            tracing::info!("waiting to hear from the other nodes: this data directory is new");
+        }
+        let formed_elsewhere = statuses.values().any(|status| status.formed);
+        // The lowest id does it; the next one only where that one does not come.
+        let mine = first == Some(core.me)
+            || (begun.elapsed() > FORM_PATIENCE && statuses.keys().all(|node| core.me < *node));
+        let mine = mine && members.contains_key(&core.me);
+        if enough && mine && !formed_elsewhere {
+            match core.cluster.form(members).await {
+                Ok(()) => tracing::info!(members = members.len(), "formed the cluster"),
                 Err(error) => tracing::debug!(%error, "not formed here"),
             }
         }
         tokio::time::sleep(FORM_RETRY).await;
+    }
+    core.allow_votes();
+    Ok(())
+}
+
+/// What the nodes that answer say of themselves.
+async fn ask_all(
+    core: &Arc<Core>,
+    nodes: impl Iterator<Item = &NodeId>,
+) -> BTreeMap<NodeId, StatusReply> {
+    let mut asking = JoinSet::new();
+    for node in nodes.copied() {
+        let core = Arc::clone(core);
+        asking.spawn(async move {
+            let reply = peer::call(&core, node, Call::Status, &(), STATUS_TIMEOUT).await;
+            reply.ok().map(|reply| (node, reply))
+        });
+    }
+    asking.join_all().await.into_iter().flatten().collect()
+}
+
+/// Notes cluster time on the disk, so that no wall clock can set it back over a crash of all nodes.
+/// Best effort: without a note only the stamps in the log and the wall clock stand for it.
+pub(super) async fn run_clock_notes(core: Arc<Core>, data: Arc<DataDir>) {
+    let mut every = tokio::time::interval(CLOCK_NOTE);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failed = false;
+    loop {
+        every.tick().await;
+        if !core.clock.is_synced() {
+            continue;
+        }
+        let (now, data) = (core.now(), Arc::clone(&data));
+        let noted = tokio::task::spawn_blocking(move || data.write_clock(now.0)).await;
+        let error = noted.map_or_else(|e| Some(e.to_string()), |r| r.err().map(|e| e.to_string()));
+        if let Some(error) = error.as_ref().filter(|_| !failed) {
+            tracing::warn!(%error, "cluster time was not noted on the disk");
+        }
+        failed = error.is_some();
     }
 }
 
@@ -104,9 +158,17 @@ pub(super) async fn run_refresh(core: Arc<Core>) {
         every.tick().await;
         let now = core.now();
         let mut counts = [0usize; Status::ALL.len()];
-        for id in core.shared.table.order().iter() {
-            let status = core.shared.table.with(id, |entry| entry.record.status(now));
-            counts[status.unwrap_or(Status::Active) as usize] += 1;
+        let mut before = usize::MAX;
+        loop {
+            let page = core.shared.table.page(before, REFRESH_PAGE);
+            let Some((last, _)) = page.last() else { break };
+            before = *last;
+            for (_, id) in page {
+                let status = core.shared.table.with(&id, |entry| entry.record.status(now));
+                counts[status.unwrap_or(Status::Active) as usize] += 1;
+            }
+            // A million keys must not hold a thread up.
+            tokio::task::yield_now().await;
         }
         for status in Status::ALL {
             core.metrics.set_keys(status, counts[status as usize]);

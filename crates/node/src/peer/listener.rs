@@ -107,7 +107,11 @@ async fn dispatch(
 ) -> Result<Vec<u8>, HandleError> {
     match call {
         Call::Append | Call::Vote | Call::PreVote | Call::TransferLeader | Call::Snapshot => {
-            core.cluster.handle(call, body).await
+            if core.may_vote() {
+                core.cluster.handle(call, body).await
+            } else {
+                Err(HandleError::Failed("this node has not heard from the others yet".to_owned()))
+            }
         }
         Call::Propose => write(&core.handle_propose(read(body)?).await),
         Call::Lease => write(&core.handle_lease(from, read(body)?).await),
@@ -157,7 +161,12 @@ async fn dispatch(
         Call::Status => {
             let nodes = &core.shared.view().nodes;
             let directories = nodes.iter().map(|(id, n)| (*id, n.dir_id, n.removed)).collect();
-            write(&StatusReply { formed: core.cluster.is_formed().await, directories })
+            write(&StatusReply {
+                formed: core.cluster.is_formed().await,
+                directories,
+                told_ns: core.clock.is_synced().then(|| core.clock.now_ns()),
+                floor_ns: core.clock_floor_ns(),
+            })
         }
         Call::Membership => write(&core.handle_membership(read(body)?).await),
     }

@@ -73,8 +73,6 @@ pub(crate) struct LeaseCall {
     pub(crate) boot: BootId,
     pub(crate) dir_id: DirId,
     pub(crate) applied: LogIndex,
-    /// The sender's cluster time, if a leader has set it in this life.
-    pub(crate) cluster_ns: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -112,6 +110,10 @@ pub(crate) struct StatusReply {
     pub(crate) formed: bool,
     /// Data directories by node, as the replicated state has them.
     pub(crate) directories: Vec<(NodeId, DirId, bool)>,
+    /// Cluster time, where a leader has set it in this life of the node, nanoseconds.
+    pub(crate) told_ns: Option<u64>,
+    /// What cluster time had reached before, as far as the node's disk says, nanoseconds.
+    pub(crate) floor_ns: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -31,6 +31,19 @@ impl LogStore {
     /// When it is damaged or forgot something, cannot be opened, or this binary lacks the
     /// durable sync. Nothing was changed then.
     pub fn open(dir: &DataDir, options: Options) -> Result<(Self, Recovered), OpenError> {
+        Self::open_if(dir, options, |_| Ok(()))
+    }
+
+    /// The same, where whoever uses the log has a say: `fits` looks at what was found, and refuses
+    /// it before this start counts.
+    ///
+    /// # Errors
+    /// As for [`LogStore::open`], or what `fits` says is wrong with it.
+    pub fn open_if(
+        dir: &DataDir,
+        options: Options,
+        fits: impl FnOnce(&Recovered) -> Result<(), String>,
+    ) -> Result<(Self, Recovered), OpenError> {
         let path = dir.path();
         let sled_path = sled_backend::path(path);
         match (dir.log_made(), (sled_backend::exists(path), hard_state::exists(path))) {
@@ -52,6 +65,7 @@ impl LogStore {
         }
         let hard = HardStateFile::open(path)?;
         let (backend, image) = open_checked(&sled_path, Some(&hard), &options)?;
+        fits(&image.recovered()).map_err(|what| OpenError::corrupt(&sled_path, what))?;
         // AFTER the checks, BEFORE anything of value is written in this life.
         if !dir.begun() {
             dir.begin_life()?;

@@ -95,8 +95,13 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
         // Any revision will do; that there is one has been seen.
         return Ok(None);
     }
-    let revision =
-        value.to_str().ok().map(|text| text.trim().trim_matches('"')).and_then(|t| t.parse().ok());
+    let text = value.to_str().map(str::trim).unwrap_or_default();
+    if text.starts_with("W/") {
+        // A weak tag never matches here (RFC 9110, section 13.1.1).
+        let message = "If-Match: a weak tag matches no revision";
+        return Err(Box::new(respond::refuse(ErrorCode::PreconditionFailed, message)));
+    }
+    let revision = text.trim_matches('"').parse().ok();
     revision.map(Some).ok_or_else(|| bad("If-Match: must be a record's revision, such as \"3\""))
 }
 
