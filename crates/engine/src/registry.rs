@@ -20,7 +20,7 @@ use fluxgate_types::{ClusterMs, DirId, KeyId, NodeId, caps};
 
 use crate::share::ShareMap;
 use audit::AuditLog;
-use command::Outcome;
+use command::{Outcome, Remembered};
 use record::LimitSpec;
 use table::KeyTable;
 
@@ -110,7 +110,7 @@ pub struct Registry {
     last_stamp: ClusterMs,
     idempotency: BTreeMap<Box<str>, (ClusterMs, KeyId)>,
     idempotency_order: VecDeque<Box<str>>,
-    outcomes: BTreeMap<u128, Outcome>,
+    outcomes: BTreeMap<u128, Remembered>,
     outcomes_order: VecDeque<u128>,
 }
 
@@ -161,7 +161,7 @@ impl Registry {
     }
 
     fn remember_outcome(&mut self, request: u128, outcome: &Outcome) {
-        self.outcomes.insert(request, outcome.clone());
+        self.outcomes.insert(request, outcome.into());
         self.outcomes_order.push_back(request);
         if self.outcomes_order.len() > caps::REQUEST_IDS_MAX {
             let oldest = self.outcomes_order.pop_front();

@@ -9,7 +9,7 @@ use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, S
 
 use super::audit::{Action, AuditEntry};
 use super::command::{
-    Actor, Applied, Batch, Command, KeyChange, NewKey, Outcome, Proposal, Refusal,
+    Actor, Applied, Batch, Command, KeyChange, NewKey, Outcome, Proposal, Refusal, Remembered,
 };
 use super::record::{KeyEntry, KeyRecord, LimitSpec, Previous, Status};
 use super::snapshot::KeyRecordV1;
@@ -40,8 +40,8 @@ impl Registry {
     }
 
     fn apply_one(&mut self, term: u64, index: LogIndex, proposal: &Proposal) -> Outcome {
-        if let Some(outcome) = self.outcomes.get(&proposal.request) {
-            return outcome.clone();
+        if let Some(remembered) = self.outcomes.get(&proposal.request) {
+            return self.repeat(remembered);
         }
         let context = Context {
             term,
@@ -66,6 +66,20 @@ impl Registry {
         let outcome = result.unwrap_or_else(Outcome::Refused);
         self.remember_outcome(proposal.request, &outcome);
         outcome
+    }
+
+    /// The outcome of a request that was carried out before; a key is shown as it is now.
+    fn repeat(&self, remembered: &Remembered) -> Outcome {
+        match remembered {
+            Remembered::Key(id) => {
+                self.shared.table.with(id, |entry| KeyRecordV1::from(&entry.record)).map_or_else(
+                    || Outcome::Refused(Refusal::NotFound),
+                    |record| Outcome::Key(Box::new(record)),
+                )
+            }
+            Remembered::Done => Outcome::Done,
+            Remembered::Refused(refusal) => Outcome::Refused(refusal.clone()),
+        }
     }
 
     /// What the proposer looked up before may have changed since: an administrator's key must be

@@ -155,6 +155,27 @@ pub enum Outcome {
     Refused(Refusal),
 }
 
+/// An outcome as it is kept for a repeat of its request: a key is named, not copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Remembered {
+    /// This key was made or changed.
+    Key(KeyId),
+    /// Done.
+    Done,
+    /// Nothing was changed.
+    Refused(Refusal),
+}
+
+impl From<&Outcome> for Remembered {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Key(record) => Self::Key(record.id),
+            Outcome::Done => Self::Done,
+            Outcome::Refused(refusal) => Self::Refused(refusal.clone()),
+        }
+    }
+}
+
 /// Why a command changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {

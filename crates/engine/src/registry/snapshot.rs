@@ -11,7 +11,7 @@ use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, S
 use serde::{Deserialize, Serialize};
 
 use super::audit::{AuditEntry, AuditLog};
-use super::command::{Actor, Outcome};
+use super::command::{Actor, Remembered};
 use super::record::{KeyEntry, KeyRecord, LimitSpec, Previous};
 use super::table::{FrozenTable, KeyTable};
 use super::{NodeRecord, Registry, Shared, View};
@@ -137,7 +137,7 @@ pub enum ItemV1 {
     /// Idempotency keys, oldest first: key, expiry, the key that it made.
     Idempotency(Vec<(Box<str>, ClusterMs, KeyId)>),
     /// Outcomes of recent requests, oldest first.
-    Outcomes(Vec<(u128, Outcome)>),
+    Outcomes(Vec<(u128, Remembered)>),
 }
 
 /// The state at one moment, sharing memory with the living one.
@@ -148,7 +148,7 @@ pub struct Frozen {
     audit: AuditLog,
     last_stamp: ClusterMs,
     idempotency: Vec<(Box<str>, ClusterMs, KeyId)>,
-    outcomes: Vec<(u128, Outcome)>,
+    outcomes: Vec<(u128, Remembered)>,
 }
 
 impl Registry {
