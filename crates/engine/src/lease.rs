@@ -240,6 +240,12 @@ impl Granter {
         }
     }
 
+    /// The node that leads.
+    #[must_use]
+    pub fn me(&self) -> NodeId {
+        self.me
+    }
+
     /// Whether a node asks for leases without applying what the ones before told it to: it would
     /// hold up every write for as long as it does. Refuse it until it has caught up.
     pub fn lags(&mut self, now: BootNs, node: NodeId, applied: LogIndex) -> bool {

@@ -17,6 +17,7 @@
 pub mod cluster_time;
 pub mod counters;
 pub mod id_map;
+pub mod keeper;
 pub mod lease;
 pub mod registry;
 pub mod share;

@@ -1,14 +1,14 @@
 //! What only the leader does, besides granting leases: the default limits and the share map.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use fluxgate_engine::keeper::Keeper;
 use fluxgate_engine::lease::Granter;
 use fluxgate_engine::registry::command::{Actor, Command, Outcome};
 use fluxgate_engine::share::ShareMap;
 use fluxgate_raft::{SubmitError, Submitted};
-use fluxgate_types::{BootNs, ClusterMs, Limit, NodeId};
+use fluxgate_types::{ClusterMs, Limit, NodeId};
 
 use crate::clock::boot_now;
 use crate::core::Core;
@@ -16,27 +16,24 @@ use crate::writes::proposal;
 
 /// How often the leader looks.
 const EVERY: Duration = Duration::from_millis(200);
-/// A node leaves the share map when its lease has been gone for so many leases.
-const GONE_LEASES: u64 = 2;
 /// What a map begins later than it must, so that a slow commit wastes no attempt, milliseconds.
 const MAP_SLACK_MS: u64 = 1_000;
 
 /// Looks after what the leader owes the cluster.
 pub(crate) async fn run(core: Arc<Core>) {
     let mut every = tokio::time::interval(EVERY);
-    // Since when each node has been without a lease, in this office.
-    let mut gone: BTreeMap<NodeId, BootNs> = BTreeMap::new();
+    let mut keeper = Keeper::default();
     let mut office = None;
     loop {
         every.tick().await;
         let term = core.take_office();
         if term != office {
             office = term;
-            gone.clear();
+            keeper = Keeper::default();
         }
         if let Some(term) = term.filter(|_| !core.is_stopping()) {
             form(&core, term).await;
-            share(&core, term, &mut gone).await;
+            share(&core, term, &mut keeper).await;
         }
     }
 }
@@ -64,33 +61,17 @@ async fn form(core: &Core, term: u64) {
 }
 
 /// Takes nodes out of the share map that are gone for a while, and in those that hold a lease.
-async fn share(core: &Core, term: u64, gone: &mut BTreeMap<NodeId, BootNs>) {
+async fn share(core: &Core, term: u64, keeper: &mut Keeper) {
     let view = core.shared.view();
     let Some(last) = view.share_maps.last() else { return };
     settle_pending(core, term, last.from);
     let (now, status) = (boot_now(), core.cluster.status());
-    let in_map = |node: &NodeId| last.nodes.iter().any(|(id, _)| id == node);
-    let mut wanted = Vec::new();
-    for (node, member) in &status.nodes {
-        let latest = in_office(core, term, |granter| granter.latest(*node)).flatten();
-        // What an earlier leader granted counts as a lease held: it is no reason to come in, and
-        // none to go.
-        let leased = *node == core.me || latest.is_some_and(|until| until > now);
-        let registered = view.nodes.get(node).is_some_and(|known| !known.removed);
-        if leased {
-            gone.remove(node);
-        }
-        let since = if leased { now } else { *gone.entry(*node).or_insert(now) };
-        let long_gone = now.since(since) > GONE_LEASES * core.terms.lease_ms * 1_000_000;
-        let stays = if in_map(node) { !long_gone } else { leased && registered };
-        if member.votes && stays {
-            wanted.push((*node, 1));
-        }
+    let members = status.nodes.iter().map(|(id, node)| (*id, node.votes));
+    let wanted =
+        in_office(core, term, |granter| keeper.next(now, &core.terms, granter, members, &view));
+    if let Some(wanted) = wanted.flatten() {
+        propose_map(core, term, wanted).await;
     }
-    if wanted.is_empty() || wanted == last.nodes {
-        return;
-    }
-    propose_map(core, term, wanted).await;
 }
 
 /// A map whose proposal got no answer, but which is applied here: it is committed.
