@@ -9,7 +9,7 @@ use crate::support::command::run;
 use crate::support::exact::{assert_exact, assert_never_above, windows};
 use crate::support::load::{Burst, Stream};
 use crate::support::wait::roomy_period_s;
-use crate::support::{Key, wait_until};
+use crate::support::{Key, Request, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -156,6 +156,55 @@ fn a_node_that_lost_its_disk_is_refused_and_the_others_go_on() {
     cluster.wait_write(rest[0], SOON);
     for &id in &rest {
         cluster.ask(id, &key.validate()).expect(200);
+    }
+}
+
+#[test]
+fn a_founder_that_lost_its_disk_forms_no_second_cluster() {
+    let mut cluster = Cluster::start(1);
+    let key = cluster.write_key();
+    for id in [2, 3] {
+        assert_eq!(cluster.plan_extra(), id);
+        cluster.node_mut(id).spawn();
+        let peer = cluster.node(id).at.peer.to_string();
+        let words = ["cluster", "add-node", &id.to_string(), "--peer", &peer];
+        run(&mut cluster.cli(1, &words), 0);
+    }
+    cluster.wait_ready();
+    cluster.node_mut(1).kill();
+    std::fs::remove_dir_all(&cluster.node(1).data_dir).unwrap();
+    // Its own list of members names nobody but itself.
+    cluster.node_mut(1).spawn();
+    let status = cluster.node_mut(1).wait_exit();
+    assert_eq!(status.code(), Some(1), "{status}");
+    let said = cluster.node(1).log_text();
+    assert_eq!(said.matches("formed the cluster").count(), 1, "{said}");
+    assert!(said.contains("known to the cluster with another data directory"), "{said}");
+    cluster.wait_write(2, SOON);
+    for id in [2, 3] {
+        cluster.admin(id, Request::get(&key.path())).expect(200);
+    }
+}
+
+#[test]
+fn a_new_directory_in_a_cluster_waits_until_enough_others_can_tell_of_an_older_one() {
+    let mut cluster = Cluster::start(3);
+    let key = cluster.write_key();
+    (1..=3).for_each(|id| cluster.node_mut(id).kill());
+    std::fs::remove_dir_all(&cluster.node(3).data_dir).unwrap();
+    cluster.node_mut(3).spawn();
+    wait_until("it says what it waits for", SOON, || {
+        cluster.node_mut(3).assert_alive();
+        cluster.node(3).log_text().contains("waiting to hear from the other nodes")
+    });
+    cluster.node_mut(1).spawn();
+    let status = cluster.node_mut(3).wait_exit();
+    assert_eq!(status.code(), Some(1), "{status}");
+    assert_eq!(cluster.node(1).ready().unwrap().status, 503);
+    cluster.node_mut(2).spawn();
+    cluster.wait_ready();
+    for id in [1, 2] {
+        cluster.admin(id, Request::get(&key.path())).expect(200);
     }
 }
 

@@ -107,6 +107,45 @@ fn a_head_over_its_bound_is_a_431() {
 }
 
 #[test]
+fn a_malformed_request_below_authorize_is_a_refusal_in_the_gateways_own_flavour() {
+    let cluster = Cluster::start(1);
+    let long = "x".repeat(1 << 20);
+    let ask = |path: &str| {
+        let bytes = head(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nx-long: {long}"));
+        answer_to(cluster.gateway(1), &bytes).unwrap_or_else(|| panic!("{path}: closed"))
+    };
+    for path in ["/v1/authorize", "/v1/authorize/write", "/v1/authorize/nginxes/any?x=/nginx"] {
+        let message = "Invalid or missing API key";
+        let answer = ask(path).expect_error(401, "authentication_failed", message);
+        assert_eq!(answer.must_header("x-ratelimit-remaining"), "0", "{answer}");
+    }
+    for path in ["/v1/authorize/nginx/any", "/v1/authorize/nginx?x"] {
+        let answer = ask(path).expect(403);
+        assert_eq!(answer.must_header("x-auth-status"), "401", "{answer}");
+        assert!(answer.must_header("x-auth-body").contains("authentication_failed"), "{answer}");
+        assert_eq!(answer.text(), "", "{answer}");
+    }
+    ask("/v1/authorizes").expect_code(431, "headers_too_large");
+}
+
+#[test]
+fn a_path_that_is_no_text_names_nothing_and_says_so_to_administrators_only() {
+    let cluster = Cluster::start(1);
+    for (method, path, status) in [
+        ("GET", "/v1/keys/%ff", 404),
+        ("GET", "/v1/keys/%ff/usage", 404),
+        ("PATCH", "/v1/keys/%ff", 404),
+        ("POST", "/v1/keys/%ff/rotate", 404),
+        ("DELETE", "/v1/keys/%ff", 404),
+        ("DELETE", "/v1/cluster/nodes/%ff", 404),
+    ] {
+        let request = Request::new(method, path);
+        request.clone().send(cluster.node(1).at.admin).expect_code(401, "authentication_failed");
+        cluster.admin(1, request).expect_code(status, "not_found");
+    }
+}
+
+#[test]
 fn whoever_sends_slowly_is_given_up_and_costs_nobody_else() {
     let cluster = Cluster::start_with(1, |settings| {
         settings.text("http", "request_timeout", "1s");

@@ -135,7 +135,8 @@ fn a_flipped_byte_in_what_was_acknowledged_is_refused() {
 #[test]
 fn a_flipped_byte_in_a_small_file_is_refused() {
     let mut cluster = used();
-    for (name, slots) in [("VERSION", 1), ("IDENTITY", 1), ("HOLDINGS", 1), ("HARDSTATE", 2)] {
+    let files = [("VERSION", 1), ("IDENTITY", 1), ("HOLDINGS", 1), ("CLOCK", 1), ("HARDSTATE", 2)];
+    for (name, slots) in files {
         let path = cluster.node(1).data_dir.join(name);
         let bytes = fs::read(&path).unwrap();
         // Of two slots one may be torn by a power cut, so only both are damage.

@@ -159,6 +159,7 @@ fn create(seed: usize, id: KeyId, secret: &Secret) -> Proposal {
     Proposal {
         request: seed as u128,
         actor: Actor::Operator,
+        presented: None,
         from: None,
         command: Command::CreateKey(Box::new(new)),
     }

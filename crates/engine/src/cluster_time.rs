@@ -6,6 +6,8 @@
 
 use fluxgate_types::{BootNs, ClusterMs};
 
+use crate::mutation::Mutation;
+
 /// Largest steering rate, parts per million: 1 %.
 pub const SLEW_PPM_MAX: i64 = 10_000;
 /// How long one correction steers before it needs another, nanoseconds.
@@ -60,7 +62,7 @@ impl ClusterClock {
     /// (the leader's figure plus half the round trip).
     pub fn follow(&mut self, boot: BootNs, estimate_ns: u64) {
         let error = signed_difference(estimate_ns, self.now_ns(boot));
-        if !self.synced {
+        if !self.synced || Mutation::ClockStepsBack.active() {
             // Nothing has been decided by this clock in this life: any step is free.
             *self = Self { base_boot: boot, base_ns: estimate_ns, ppm: 0, synced: true };
         } else if error > STEP_FORWARD_NS {

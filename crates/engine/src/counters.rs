@@ -91,6 +91,22 @@ pub struct Told {
     pub mine: Figure,
 }
 
+/// One counter as an observer sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// This node's share of the budget.
+    pub share: u64,
+    /// Whether it may use the share.
+    pub usable: bool,
+    /// What it has spent in this life.
+    pub spent: u64,
+    /// What it may still spend.
+    pub holding: i64,
+    /// What passed between this life and the newest known ones of other nodes: the node, its life,
+    /// all given to it, all got from it.
+    pub transfers: Vec<(NodeId, Option<BootId>, u64, u64)>,
+}
+
 /// Who sent a message, in which life, and which lives it knew of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
@@ -290,6 +306,35 @@ impl Shard {
     #[must_use]
     pub fn received(&self, counter: &CounterId, node: NodeId) -> u64 {
         self.look_at(counter).map_or(0, |cell| cell.got_from(node))
+    }
+
+    /// The whole of one counter, if it is in memory: for observers and tests.
+    #[must_use]
+    pub fn observe(&self, counter: &CounterId) -> Option<Observed> {
+        self.look_at(counter).map(Cell::observe)
+    }
+
+    /// What a node in this life would hold of a counter if it opened it now: for observers and tests.
+    #[must_use]
+    pub fn would_observe(
+        context: &Context<'_>,
+        limits: &KeyLimits,
+        spec: &LimitSpec,
+        counter: &CounterId,
+    ) -> Option<Observed> {
+        let cell = Cell::open(context, &counter.key, limits.created, spec, counter.window)?;
+        Some(cell.observe())
+    }
+
+    /// Every counter in memory: for observers and tests.
+    pub fn in_memory(&self) -> impl Iterator<Item = CounterId> {
+        self.keys.iter().flat_map(|(key, counters)| {
+            counters.limits.iter().flat_map(|limit| {
+                let id =
+                    |cell: &Cell| CounterId { key: *key, limit: limit.tag, window: cell.window };
+                limit.cells.iter().map(id)
+            })
+        })
     }
 
     /// Whether requests wait here, so that [`Shard::handle_timeout`] has work.

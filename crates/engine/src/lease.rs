@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 use fluxgate_types::{BootNs, ClusterMs, LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::mutation::Mutation;
+
 /// The durations that follow from the configured lease, all in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTerms {
@@ -226,7 +228,7 @@ impl Granter {
         };
         let granted = nodes
             .into_iter()
-            .filter(|node| *node != me)
+            .filter(|node| *node != me && !Mutation::LeaseTableEmpty.active())
             .map(|node| (node, vec![Granted { index: LogIndex(0), until: until(node) }]))
             .collect();
         Self {
@@ -270,7 +272,10 @@ impl Granter {
         read_index: LogIndex,
         cluster_ns: u64,
     ) -> Grant {
-        let index = read_index.max(self.floor);
+        let mut index = read_index.max(self.floor);
+        if Mutation::GrantWithoutIndex.active() {
+            index = LogIndex(0);
+        }
         self.handle_applied(node, applied);
         if applied < index {
             self.behind.entry(node).or_insert((index, now));
@@ -292,6 +297,9 @@ impl Granter {
     /// that anybody may hold without knowing the map must end before it.
     #[must_use]
     pub fn handle_map_proposed(&mut self, now: ClusterMs, from: ClusterMs) -> bool {
+        if Mutation::MapAtOnce.active() {
+            return true;
+        }
         let late_enough = from >= now + self.terms.map_ahead_ms();
         if late_enough {
             self.map_from = Some(self.map_from.map_or(from, |earlier| earlier.min(from)));
@@ -334,6 +342,9 @@ impl Granter {
     /// which its lease will have run out. Empty: the write may be acknowledged.
     #[must_use]
     pub fn holders(&self, index: LogIndex, now: BootNs) -> Vec<(NodeId, BootNs)> {
+        if Mutation::NoBarrier.active() {
+            return Vec::new();
+        }
         let behind = |node: &NodeId| self.applied.get(node).is_none_or(|a| *a < index);
         self.granted
             .iter()

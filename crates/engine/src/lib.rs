@@ -19,5 +19,6 @@ pub mod counters;
 pub mod id_map;
 pub mod keeper;
 pub mod lease;
+pub mod mutation;
 pub mod registry;
 pub mod share;

@@ -21,7 +21,8 @@ use crate::exit::Exit;
         0  done\n  \
         1  refused or failed\n  \
         2  wrong usage\n  \
-        3  cluster not reachable\n\n\
+        3  cluster not reachable\n  \
+        4  of serve: consensus stopped, start it again\n\n\
         Example:\n  fluxgate demo"
 )]
 pub(crate) struct Cli {

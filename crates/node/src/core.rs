@@ -58,6 +58,8 @@ pub(crate) struct Core {
     // What cluster time had reached in earlier lives, as far as the disk says.
     clock_floor: ClusterMs,
     may_vote: AtomicBool,
+    /// The cluster knows this node with another data directory: it must end.
+    pub(crate) other_directory: Notify,
     leaving: AtomicBool,
     stopping: AtomicBool,
     /// What other nodes last said of themselves.
@@ -104,6 +106,7 @@ impl Core {
             silent: Mutex::default(),
             clock_floor: parts.clock_floor,
             may_vote: AtomicBool::new(false),
+            other_directory: Notify::new(),
             leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             heard: RwLock::default(),
@@ -208,6 +211,14 @@ impl Core {
 
     pub(crate) fn allow_votes(&self) {
         self.may_vote.store(true, Ordering::Release);
+    }
+
+    /// Another node called this one by another data directory: what runs here has forgotten what
+    /// its id promised. It takes part in nothing any more.
+    pub(crate) fn refuse_directory(&self) {
+        self.may_vote.store(false, Ordering::Release);
+        self.begin_stopping();
+        self.other_directory.notify_one();
     }
 
     /// Cluster time was at least this, whatever the wall clock says, nanoseconds.

@@ -11,6 +11,7 @@ pub(crate) mod cluster;
 pub(crate) mod gateway;
 pub(crate) mod keys;
 pub(crate) mod listing;
+pub(crate) mod path;
 pub(crate) mod respond;
 pub(crate) mod server;
 pub(crate) mod usage;

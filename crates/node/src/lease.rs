@@ -101,22 +101,30 @@ async fn settle_time(core: &Arc<Core>) -> Result<(), String> {
     for node in voters.into_iter().filter(|node| *node != core.me) {
         let core = Arc::clone(core);
         asking.spawn(async move {
-            peer::call::<_, StatusReply>(&core, node, Call::Status, &(), ASK_TIMEOUT).await
+            let sent = boot_now();
+            let reply =
+                peer::call::<_, StatusReply>(&core, node, Call::Status, &(), ASK_TIMEOUT).await;
+            let received = boot_now();
+            // As of `received`: half the round trip is the best guess at the way back.
+            let told = |ns| (ns + received.since(sent) / 2, received);
+            reply.map(|reply| (reply.told_ns.map(told), reply.floor_ns))
         });
     }
-    let (mut heard, mut told_ns, mut floor_ns) = (1, None, core.clock_floor_ns());
+    let (mut heard, mut told_at, mut floor_ns) = (1, Vec::new(), core.clock_floor_ns());
     while heard < quorum {
         match asking.join_next().await {
-            Some(Ok(Ok(reply))) => {
+            Some(Ok(Ok((told, floor)))) => {
                 heard += 1;
-                told_ns = told_ns.max(reply.told_ns);
-                floor_ns = floor_ns.max(reply.floor_ns);
+                told_at.extend(told);
+                floor_ns = floor_ns.max(floor);
             }
             Some(_) => {}
             None => return Err("no quorum says what time the cluster has reached".to_owned()),
         }
     }
-    core.clock.steer(|clock| clock.begin_office(boot_now(), told_ns, floor_ns));
+    let now = boot_now();
+    let told_ns = told_at.into_iter().map(|(ns, at): (u64, BootNs)| ns + now.since(at)).max();
+    core.clock.steer(|clock| clock.begin_office(now, told_ns, floor_ns));
     Ok(())
 }
 

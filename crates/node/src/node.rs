@@ -21,7 +21,7 @@ use crate::clock::{Clock, boot_now};
 use crate::config::Config;
 use crate::core::{Core, Parts};
 use crate::http::server::Server;
-use crate::http::{admin, gateway};
+use crate::http::{admin, authorize, gateway};
 use crate::metrics::Metrics;
 use crate::{counters, leader, lease, peer, telemetry};
 
@@ -177,7 +177,7 @@ impl Node {
         let mut servers = JoinSet::new();
         let served = |listener, router| {
             let core = Arc::clone(&core);
-            let refusal = Arc::new(move || core.malformed_refusal());
+            let refusal = Arc::new(move |nginx| authorize::malformed(&core, nginx));
             Server::new(listener, router, refusal)
         };
         // On the runtime of consensus: a busy API must not delay heartbeats and votes.
@@ -237,6 +237,9 @@ impl Node {
                     // One that panicked leaves the node mute.
                     Err(error) => return NodeError::Fatal(error.to_string()),
                 },
+                () = self.core.other_directory.notified() => {
+                    return NodeError::OtherDirectory(self.core.me);
+                }
                 () = self.core.cluster.changed(LOOK) => {}
             }
         }
@@ -254,7 +257,16 @@ impl Node {
         core.counters.begin_drain();
         give_away(&core).await;
         write_left_over(&core, &self.data);
-        let somebody = core.life().peers.iter().any(|(_, reachable)| *reachable);
+        if core.clock.is_synced()
+            && let Err(error) = self.data.write_clock(core.now().0)
+        {
+            tracing::warn!(%error, "cluster time was not noted on the disk");
+        }
+        let stays = |peer| {
+            let heard = core.heard.read().unwrap_or_else(PoisonError::into_inner);
+            heard.get(&peer).is_some_and(|about| about.ready)
+        };
+        let somebody = core.life().peers.iter().any(|(node, reachable)| *reachable && stays(*node));
         if core.cluster.status().role == Role::Leader && somebody {
             match core.cluster.hand_over(None, HAND_OVER_TIMEOUT).await {
                 Ok(leader) => tracing::info!(to = leader.0, "handed the leadership over"),

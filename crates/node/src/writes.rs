@@ -50,7 +50,7 @@ pub(crate) fn proposal(actor: Actor, from: Option<Box<str>>, command: Command) -
     let mut id = [0u8; 16];
     // Without randomness there would be no keys either; an id of zeros is refused as a repeat.
     getrandom::fill(&mut id).ok();
-    Proposal { request: u128::from_le_bytes(id), actor, from, command }
+    Proposal { request: u128::from_le_bytes(id), actor, presented: None, from, command }
 }
 
 impl Core {

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fluxgate_types::{NodeId, caps};
+use fluxgate_types::{DirId, NodeId, caps};
 
 /// A call between nodes. The names are metric labels and paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,6 +167,7 @@ struct Inner {
     // Consensus has connections of its own, so that they are driven by its own runtime.
     raft_client: reqwest::Client,
     addresses: RwLock<BTreeMap<NodeId, String>>,
+    directories: RwLock<BTreeMap<NodeId, DirId>>,
 }
 
 /// A cloneable handle for calls to the other nodes.
@@ -205,7 +206,15 @@ impl Transport {
         };
         let (client, raft_client) = (client()?, client()?);
         let addresses = RwLock::new(options.addresses.clone());
-        Ok(Self { inner: Arc::new(Inner { options, client, raft_client, addresses }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                options,
+                client,
+                raft_client,
+                addresses,
+                directories: RwLock::default(),
+            }),
+        })
     }
 
     /// Notes where a node can be reached.
@@ -214,6 +223,18 @@ impl Transport {
         if addresses.get(&node).is_none_or(|known| known != address) {
             addresses.insert(node, address.to_owned());
         }
+    }
+
+    /// Notes which data directory the cluster knows a node by: calls say so, and a node on another
+    /// one refuses them.
+    pub fn set_directory(&self, node: NodeId, directory: DirId) {
+        let mut known = self.inner.directories.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(node, directory);
+    }
+
+    fn directory(&self, node: NodeId) -> Option<DirId> {
+        let known = self.inner.directories.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&node).copied()
     }
 
     /// Where a node can be reached, if known.
@@ -255,6 +276,9 @@ impl Transport {
             .header("x-fluxgate-from", options.me.0)
             .header("x-fluxgate-to", node.0)
             .body(body);
+        if let Some(directory) = self.directory(node) {
+            request = request.header("x-fluxgate-directory", directory.0);
+        }
         for (name, value) in (options.trace_headers)() {
             request = request.header(name, value);
         }

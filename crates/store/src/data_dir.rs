@@ -252,7 +252,7 @@ fn read_clock(path: &Path) -> Result<Option<u64>, OpenError> {
     };
     codec::decode(Kind::ClockMark, CLOCK_VERSION, &bytes)
         .map(Some)
-        .map_err(|error| OpenError::corrupt(&path, error.to_string()))
+        .map_err(|error| OpenError::CorruptClock { path, what: error.to_string() })
 }
 
 /// The directory's record; `None` when the directory is new or its making was cut short.

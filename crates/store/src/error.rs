@@ -66,6 +66,17 @@ pub enum OpenError {
         /// What is wrong with it.
         what: String,
     },
+    /// The note of cluster time is not what was written there.
+    #[error(
+        "{path} is damaged: {what}; nothing was changed: remove that file, and the node takes the clock of this machine for what time the cluster had reached",
+        path = .path.display()
+    )]
+    CorruptClock {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The build lacks the repair of sled's flush.
     #[error(
         "this binary was linked without the durable override of sync_file_range; it would lose acknowledged data in a power cut and will not start"
@@ -96,6 +107,7 @@ impl OpenError {
             | Self::OtherNode { path, .. }
             | Self::Newer { path, .. }
             | Self::Corrupt { path, .. }
+            | Self::CorruptClock { path, .. }
             | Self::Io { path, .. } => *path = of.to_path_buf(),
             Self::BarrierNotLinked => {}
         }

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId, caps};
 
-use super::{Context, CounterId, Figure, Life, Reply, Sender, Untouched};
+use super::{Context, CounterId, Figure, Life, Observed, Reply, Sender, Untouched};
 use crate::cluster_time::signed_difference;
+use crate::mutation::Mutation;
 use crate::registry::record::LimitSpec;
 use crate::share;
 
@@ -149,6 +150,9 @@ impl Cell {
         let start = ClusterMs(self.window * spec.limit.period_ms);
         if let Some(map) = context.view.map_at(start) {
             self.tokens = spec.limit.tokens;
+            if Mutation::LimitChangeForgetsSpent.active() {
+                self.spent = 0;
+            }
             let share = map.share(context.life.me, self.tokens, self.salt);
             let change = signed_difference(share, self.share);
             self.restored = self.restored.map(|tokens| tokens.saturating_add(change));
@@ -196,10 +200,13 @@ impl Cell {
     /// This node's own figures.
     pub(super) fn figure(&self) -> Figure {
         let unusable = if self.usable { 0 } else { self.share };
-        let lost = signed_difference(unusable + self.given_to_ended, self.got_from_ended);
+        let from_ended =
+            if Mutation::EndedLivesForgotten.active() { 0 } else { self.got_from_ended };
+        let lost = signed_difference(unusable + self.given_to_ended, from_ended);
         Figure {
             spent: self.spent,
-            burned: lost.saturating_sub(self.restored.unwrap_or(0)),
+            burned: if Mutation::BurnedCountedTwice.active() { 2 * lost } else { lost }
+                .saturating_sub(self.restored.unwrap_or(0)),
             left: u64::try_from(self.holding()).unwrap_or(0),
         }
     }
@@ -255,6 +262,9 @@ impl Cell {
 
     /// What is left as far as this node knows: never rises within a window.
     pub(super) fn remaining(&mut self, context: &Context<'_>) -> u64 {
+        if Mutation::RemainingForgetsOthers.active() {
+            return self.tokens.saturating_sub(self.spent);
+        }
         let left = self.tokens.saturating_sub(self.gone(context));
         self.shown = self.shown.min(left);
         self.shown
@@ -290,7 +300,8 @@ impl Cell {
             return 0;
         }
         tally.boot = Some(sender.boot);
-        let new = given.min(caps::LIMIT_TOKENS_MAX).saturating_sub(tally.got);
+        let seen = if Mutation::TransferAddsTotals.active() { 0 } else { tally.got };
+        let new = given.min(caps::LIMIT_TOKENS_MAX).saturating_sub(seen);
         tally.got += new;
         new
     }
@@ -353,12 +364,24 @@ impl Cell {
 
     /// The reply that states this node's figures and what it has given in all.
     pub(super) fn reply(&self, counter: CounterId, to: &Sender, given: u64) -> Reply {
+        let given = if Mutation::GiftsAreLost.active() { 0 } else { given };
         Reply { counter, given, mine: Some(self.figure()), known: self.known(to.node) }
     }
 
     /// Which of two nodes gives way when both wait for more than half of what is left.
     pub(super) fn outranks(&self, a: NodeId, b: NodeId) -> bool {
         share::outranks(self.rank_salt, a, b)
+    }
+
+    pub(super) fn observe(&self) -> Observed {
+        let transfers = self.tallies.iter().map(|t| (t.node, t.boot, t.given, t.got));
+        Observed {
+            share: self.share,
+            usable: self.usable,
+            spent: self.spent,
+            holding: self.holding(),
+            transfers: transfers.collect(),
+        }
     }
 
     fn tally(&mut self, node: NodeId) -> &mut Tally {

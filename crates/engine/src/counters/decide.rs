@@ -11,6 +11,7 @@ use super::{
     Ask, Context, CounterId, DEGRADED_MS, Decision, Effect, KeyCounters, KeyLimits, LimitCounter,
     Shard, Step, Verdict, Waiter, WindowSpent,
 };
+use crate::mutation::Mutation;
 use crate::registry::record::LimitSpec;
 
 /// While every peer answers, a request waits for so many time-outs of an ask: on a machine that is
@@ -47,7 +48,8 @@ impl Shard {
     ) -> Step {
         let counters = self.keys.entry(*key).or_default();
         counters.used = context.now;
-        if !context.leased || self.draining || !counters.open_all(context, key, limits) {
+        let leased = context.leased || Mutation::SpendWithoutLease.active();
+        if !leased || self.draining || !counters.open_all(context, key, limits) {
             return Step::Decided(unavailable(limits));
         }
         if cost == 0 {
@@ -287,6 +289,9 @@ impl KeyCounters {
                 short = true;
             }
         }
+        if short && Mutation::DenyWithoutProof.active() {
+            return Look::Proven(0);
+        }
         if short { Look::Short } else { Look::Enough }
     }
 
@@ -418,6 +423,9 @@ fn next_to_ask(
 ) -> Option<(fluxgate_types::NodeId, u64)> {
     let missing = i64::try_from(waits).unwrap_or(i64::MAX).saturating_sub(cell.holding());
     let need = u64::try_from(missing).ok().filter(|need| *need > 0)?;
+    if Mutation::NobodyAsks.active() {
+        return None;
+    }
     if let Some((peer, until)) = cell.pursuit.asked {
         if context.boot < until {
             return None;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CounterId, decide};
 use crate::lease::FirstLease;
+use crate::mutation::Mutation;
 
 /// The newest life of every node, as far as this one has heard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -143,8 +144,19 @@ impl Life {
     /// Which shares no earlier life can have touched; `None` before the first lease after a crash.
     #[must_use]
     pub fn untouched(&self) -> Option<Untouched> {
+        if Mutation::RestartRuleForgotten.active() {
+            return Some(Untouched::All);
+        }
+        let (mut margin_ms, mut reached) = (self.clock_error_ms_max, self.reached);
+        if Mutation::ClockMarginForgotten.active() {
+            (margin_ms, reached) = (0, ClusterMs(0));
+        }
         let after = |first: FirstLease| Untouched::After {
-            from: (first.at + self.clock_error_ms_max).max(self.reached),
+            from: if Mutation::ShareNeverComesBack.active() {
+                ClusterMs(u64::MAX)
+            } else {
+                (first.at + margin_ms).max(reached)
+            },
             index: first.index,
         };
         self.untouched.or(self.first_lease.map(after))

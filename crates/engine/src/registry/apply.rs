@@ -27,6 +27,7 @@ struct Context<'a> {
     index: LogIndex,
     at: ClusterMs,
     actor: Actor,
+    presented: Option<Digest>,
     from: Option<&'a str>,
 }
 
@@ -48,6 +49,7 @@ impl Registry {
             index,
             at: self.last_stamp,
             actor: proposal.actor,
+            presented: proposal.presented,
             from: proposal.from.as_deref(),
         };
         let result = match &proposal.command {
@@ -83,11 +85,13 @@ impl Registry {
     }
 
     /// What the proposer looked up before may have changed since: an administrator's key must be
-    /// one at its place in the log, so that nothing asked with a revoked key follows its end.
+    /// one at its place in the log, so that nothing asked with a revoked or rotated-out credential
+    /// follows its end.
     fn actor(&self, context: &Context<'_>) -> Result<Option<Arc<KeyEntry>>, Refusal> {
         let Actor::Key(id) = context.actor else { return Ok(None) };
         let entry = self.shared.table.get(&id).ok_or(Refusal::Actor)?;
-        let active = entry.record.status(context.at) == Status::Active;
+        let active = entry.record.status(context.at) == Status::Active
+            && context.presented.is_some_and(|digest| entry.record.opens(&digest, context.at));
         if active && entry.record.scope.includes(Scope::Admin) {
             Ok(Some(entry))
         } else {
@@ -96,8 +100,6 @@ impl Registry {
     }
 
     fn create(&mut self, context: &Context<'_>, new: &NewKey) -> Result<Outcome, Refusal> {
-        self.actor(context)?;
-        self.check_idempotency(new.idempotency_key.as_deref())?;
         let table = &self.shared.table;
         if let Some(known) = table.get(&new.id) {
             // A repeat whose first outcome is not remembered any more: nobody else has the secret.
@@ -105,6 +107,14 @@ impl Registry {
             let shown = || Outcome::Key(Box::new(KeyRecordV1::from(&known.record)));
             return if repeated { Ok(shown()) } else { Err(Refusal::IdTaken) };
         }
+        if self
+            .actor(context)?
+            .is_some_and(|actor| !actor.record.manages_owner(new.owner.as_deref()))
+        {
+            return Err(Refusal::Actor);
+        }
+        self.check_idempotency(new.idempotency_key.as_deref())?;
+        let table = &self.shared.table;
         let seq = table.next_seq().ok_or_else(|| invalid("the table is full"))?;
         let record = KeyRecord {
             id: new.id,
@@ -180,12 +190,14 @@ impl Registry {
         idempotency: Option<&str>,
         if_revision: Option<u64>,
     ) -> Result<Outcome, Refusal> {
+        if let Some(known) =
+            self.shared.table.get(&id).filter(|known| known.record.digest == digest)
+        {
+            // As above: a second time would take the old secret's grace away.
+            return Ok(Outcome::Key(Box::new(KeyRecordV1::from(&known.record))));
+        }
         self.check_idempotency(idempotency)?;
         let entry = self.living(context, id, if_revision)?;
-        if entry.record.digest == digest {
-            // As above: a second time would take the old secret's grace away.
-            return Ok(Outcome::Key(Box::new(KeyRecordV1::from(&entry.record))));
-        }
         let mut record = entry.record.clone();
         let until = context.at + grace_ms;
         // Without grace the old digest is forgotten, not kept with an end in the past.

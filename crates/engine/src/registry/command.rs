@@ -27,6 +27,8 @@ pub struct Proposal {
     pub request: u128,
     /// Who asked.
     pub actor: Actor,
+    /// What an actor with a key presented: it must still open the key when this is applied.
+    pub presented: Option<Digest>,
     /// The address that the request came from, for the audit trail.
     pub from: Option<Box<str>>,
     /// What is asked.

@@ -133,7 +133,13 @@ impl KeyRecord {
     /// own owner, and itself.
     #[must_use]
     pub fn manages(&self, other: &Self) -> bool {
-        self.id == other.id || (self.owner.is_some() && self.owner == other.owner)
+        self.id == other.id || self.manages_owner(other.owner.as_deref())
+    }
+
+    /// Whether the holder of this key, of scope admin, may make keys of this owner.
+    #[must_use]
+    pub fn manages_owner(&self, owner: Option<&str>) -> bool {
+        self.owner.is_some() && self.owner.as_deref() == owner
     }
 
     /// What the key is at `now`.

@@ -103,7 +103,7 @@ async fn whoami(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response<B
             scope: Scope::Admin,
             owner: None,
         },
-        Administrator::Key { id, name, scope, owner } => Whoami {
+        Administrator::Key { id, name, scope, owner, .. } => Whoami {
             kind: CredentialKind::Key,
             key_id: Some(Text(id)),
             name: Some(name.into()),

@@ -6,7 +6,7 @@ use axum::response::Response;
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_engine::registry::command::Actor;
 use fluxgate_engine::registry::record::KeyRecord;
-use fluxgate_types::{KeyId, Scope};
+use fluxgate_types::{Digest, KeyId, Scope};
 
 use super::respond;
 use super::validate::{Answer, Presented, Requirement, presented};
@@ -28,6 +28,8 @@ pub(crate) enum Administrator {
         scope: Scope,
         /// Its owner.
         owner: Option<Box<str>>,
+        /// Digest of what was presented.
+        digest: Digest,
     },
 }
 
@@ -37,6 +39,14 @@ impl Administrator {
         match self {
             Self::Operator => Actor::Operator,
             Self::Key { id, .. } => Actor::Key(*id),
+        }
+    }
+
+    /// What was presented, where that was a key.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Operator => None,
+            Self::Key { digest, .. } => Some(*digest),
         }
     }
 
@@ -71,13 +81,14 @@ pub(crate) async fn authenticate(
     }
     let requirement = Requirement::Scope(required);
     let answer = core.validate(in_head, requirement, 1, Endpoint::Admin).await;
-    if let Answer::Admitted(known, _) = answer {
+    if let (Answer::Admitted(known, _), Presented::One(token)) = (&answer, in_head) {
         let record = known.record();
         return Ok(Administrator::Key {
             id: record.id,
             name: record.name.clone(),
             scope: record.scope,
             owner: record.owner.clone(),
+            digest: Digest::of(token),
         });
     }
     Err(Box::new(answer.into_response(core)))

@@ -121,3 +121,20 @@ fn refused(flavour: Flavour, error: &ErrorBody) -> Response<Body> {
     }
     response
 }
+
+/// The whole answer to a request here that is not valid HTTP, as bytes: whoever sends it has shown
+/// no key.
+pub(crate) fn malformed(core: &Core, nginx: bool) -> Vec<u8> {
+    let flavour = if nginx { Flavour::Nginx } else { Flavour::Plain };
+    let answer = core.unauthenticated(false);
+    let response = shape(core, flavour, &answer);
+    let error = answer.error_body().map(|error| error.to_json()).unwrap_or_default();
+    let body = if nginx { String::new() } else { error };
+    let mut text = format!("HTTP/1.1 {}\r\n", response.status());
+    for (name, value) in response.headers().iter().filter(|(n, _)| **n != header::CONTENT_LENGTH) {
+        // Every value is our own text.
+        text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
+    }
+    text.push_str(&format!("connection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+    text.into_bytes()
+}

@@ -24,6 +24,15 @@ pub(crate) async fn read_body(
 }
 
 async fn read_frames(mut body: Body, bytes_max: usize) -> Result<Bytes, ErrorBody> {
+    let too_large = || {
+        let message = format!("the body is larger than {bytes_max} bytes");
+        ErrorBody::new(ErrorCode::TooLarge, message)
+    };
+    // Announced as more than is ever read: said at once, without inviting it.
+    let announced = axum::body::HttpBody::size_hint(&body).lower();
+    if announced > (bytes_max + DROPPED_BYTES_MAX) as u64 {
+        return Err(too_large());
+    }
     let mut read = Vec::new();
     let mut total = 0;
     while let Some(frame) = body.frame().await {
@@ -37,8 +46,7 @@ async fn read_frames(mut body: Body, bytes_max: usize) -> Result<Bytes, ErrorBod
         }
     }
     if total > bytes_max {
-        let message = format!("the body is larger than {bytes_max} bytes");
-        return Err(ErrorBody::new(ErrorCode::TooLarge, message));
+        return Err(too_large());
     }
     Ok(read.into())
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use fluxgate_api::cluster::{
     AddNode, ClusterChange, ClusterView, HandOver, NodeView, NodeWeight, Role, ShareMapView,
@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::auth::operator_only;
 use super::body::{parse, parse_optional, read_body};
+use super::path::PathId;
 use super::respond;
 use crate::config::is_host_port;
 use crate::core::Core;
@@ -168,7 +169,7 @@ async fn add_node(core: &Core, request: Request<Body>) -> Result<Response<Body>,
 /// `DELETE /v1/cluster/nodes/{id}`.
 pub(crate) async fn remove(
     State(core): State<Arc<Core>>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     headers: HeaderMap,
 ) -> Response<Body> {
     if let Err(refused) = operator_only(&core, &headers).await {

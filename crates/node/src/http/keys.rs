@@ -5,7 +5,7 @@ mod fields;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
@@ -20,6 +20,7 @@ use fluxgate_types::{KeyId, Scope, caps, credential};
 use super::admin::origin;
 use super::auth::{Administrator, authenticate};
 use super::body::{parse, parse_optional, read_body};
+use super::path::PathId;
 use super::respond;
 use crate::core::Core;
 use crate::writes::{WriteError, Written, proposal};
@@ -76,7 +77,7 @@ async fn create_key(core: &Core, parts: &Parts, body: Body) -> Result<Response<B
 /// `GET /v1/keys/{id}`.
 pub(crate) async fn read(
     State(core): State<Arc<Core>>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
@@ -93,7 +94,7 @@ async fn read_key(core: &Core, id: &str, parts: &Parts) -> Result<Response<Body>
 /// `PATCH /v1/keys/{id}`.
 pub(crate) async fn update(
     State(core): State<Arc<Core>>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
@@ -137,7 +138,7 @@ async fn update_key(
 /// `POST /v1/keys/{id}/rotate`.
 pub(crate) async fn rotate(
     State(core): State<Arc<Core>>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
@@ -184,7 +185,7 @@ async fn rotate_key(
 /// `DELETE /v1/keys/{id}`.
 pub(crate) async fn revoke(
     State(core): State<Arc<Core>>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
@@ -231,13 +232,17 @@ async fn change(
     parts: &Parts,
     command: Command,
 ) -> Result<WriteAnswer, Refused> {
-    let proposal = proposal(who.actor(), origin(parts), command);
+    let mut proposal = proposal(who.actor(), origin(parts), command);
+    proposal.presented = who.digest();
     let written = core.write(proposal, core.config.request_timeout).await.map_err(unwritten)?;
     let Written { outcome, applied_on, waited_ms } = written;
     let record = match outcome {
         Outcome::Key(record) => *record,
         Outcome::Done => {
             return Err(Box::new(respond::refuse(ErrorCode::Internal, "internal error")));
+        }
+        Outcome::Refused(Refusal::Actor) => {
+            return Err(Box::new(core.unauthenticated(true).into_response(core)));
         }
         Outcome::Refused(refusal) => return Err(refused(&refusal)),
     };
@@ -272,7 +277,7 @@ pub(crate) fn unwritten(error: WriteError) -> Refused {
 
 fn refused(refusal: &Refusal) -> Refused {
     let code = match refusal {
-        Refusal::Actor => return Box::new(respond::error(&ErrorBody::authentication_failed())),
+        Refusal::Actor => ErrorCode::AuthenticationFailed,
         Refusal::NotFound => ErrorCode::NotFound,
         Refusal::IdTaken | Refusal::Revoked | Refusal::OtherDirectory(_) => ErrorCode::Conflict,
         Refusal::AlreadyDone(_) => ErrorCode::AlreadyDone,

@@ -45,7 +45,9 @@ pub(crate) struct Server {
 }
 
 /// Makes the whole answer to a malformed request on a path that knows but a few statuses.
-pub(crate) type Refusal = Arc<dyn Fn() -> Vec<u8> + Send + Sync>;
+///
+/// Told whether the path is of the nginx flavour.
+pub(crate) type Refusal = Arc<dyn Fn(bool) -> Vec<u8> + Send + Sync>;
 
 impl Server {
     /// Answers a malformed request below `/v1/authorize` with `refusal`.
@@ -150,8 +152,8 @@ struct Guarded {
     refusal: Vec<u8>,
     refused: bool,
     on_refusal: Refusal,
-    // The request that is being read is below `/v1/authorize`.
-    authorizes: bool,
+    // The request that is being read is below `/v1/authorize`, and whether in the nginx flavour.
+    authorizes: Option<bool>,
 }
 
 impl Guarded {
@@ -166,7 +168,7 @@ impl Guarded {
             refusal: Vec::new(),
             refused: false,
             on_refusal,
-            authorizes: false,
+            authorizes: None,
         }
     }
 
@@ -220,10 +222,13 @@ impl AsyncRead for Guarded {
     }
 }
 
-/// Whether a request line asks below `/v1/authorize`.
-fn is_authorize(head: &[u8]) -> bool {
-    let target = head.split(|c| *c == b' ').nth(1).unwrap_or_default();
-    target.starts_with(b"/v1/authorize")
+/// Whether a request line asks below `/v1/authorize`, and if so whether in the nginx flavour.
+fn is_authorize(head: &[u8]) -> Option<bool> {
+    let target = head.split(|c| matches!(c, b' ' | b'\r' | b'\n')).nth(1)?;
+    let path = target.split(|c| *c == b'?').next()?;
+    let mut parts = path.strip_prefix(b"/v1/authorize")?.split(|c| *c == b'/');
+    // `/v1/authorize` itself, or with a slash behind it, not a longer word.
+    (parts.next() == Some(b"")).then(|| parts.next() == Some(b"nginx"))
 }
 
 /// Our wording of a refusal that hyper makes before any handler runs.
@@ -261,7 +266,7 @@ impl AsyncWrite for Guarded {
             && self.phase.load(Ordering::Acquire) == HEAD
             && let Some(text) = reworded(buf)
         {
-            let own = self.authorizes.then(|| (self.on_refusal)());
+            let own = self.authorizes.map(|nginx| (self.on_refusal)(nginx));
             (self.refusal, self.refused) = (own.unwrap_or(text), true);
         }
         if self.refused {

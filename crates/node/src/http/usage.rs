@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{LimitUsage, NodeSpent, Usage, WindowSpent};
@@ -15,6 +15,7 @@ use fluxgate_types::{ClusterMs, KeyId, NodeId, Scope, caps};
 
 use super::auth::authenticate;
 use super::keys::managed;
+use super::path::PathId;
 use super::respond;
 use crate::core::Core;
 use crate::peer;
@@ -26,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// `GET /v1/keys/{id}/usage`.
 pub(crate) async fn usage(
     State(core): State<Arc<Core>>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();

@@ -216,20 +216,12 @@ impl Core {
         self.shared.table.with(&credential.key_id, open).flatten()
     }
 
-    /// The whole answer to a request on `authorize` that is not valid HTTP: whoever sends it has
-    /// shown no key. Only a few statuses exist there.
-    pub(crate) fn malformed_refusal(&self) -> Vec<u8> {
-        let quota = self.default_quota(self.now());
-        let body = ErrorBody::authentication_failed().to_json();
-        format!(
-            "HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\n\
-             www-authenticate: Bearer\r\nx-ratelimit-limit: {}\r\nx-ratelimit-remaining: 0\r\n\
-             x-ratelimit-reset: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-            quota.limit,
-            quota.reset_s,
-            body.len()
-        )
-        .into_bytes()
+    /// The answer to whoever has shown no key, or one that is none any more.
+    pub(crate) fn unauthenticated(&self, presented: bool) -> Answer {
+        match self.not_ready() {
+            Some(why) => Answer::Unavailable(why),
+            None => Answer::Unauthenticated { presented, quota: self.default_quota(self.now()) },
+        }
     }
 
     /// What a 401 shows: the default limit, nothing left, the end of the window.

@@ -24,6 +24,8 @@ const REFRESH: Duration = Duration::from_secs(5);
 const REFRESH_PAGE: usize = 1_024;
 /// A node waits so long for those with lower ids before it forms the cluster itself.
 const FORM_PATIENCE: Duration = Duration::from_secs(5);
+/// A node that knows of no other listens so long before it forms a cluster of its own.
+const FORM_ALONE: Duration = Duration::from_millis(500);
 /// Longest wait for what another node says of itself.
 const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often cluster time is noted on the disk.
@@ -43,8 +45,12 @@ pub(super) async fn run_peers(core: Arc<Core>) {
         } else {
             nodes.into_iter().map(|(id, node)| (id, node.address)).collect()
         };
+        let directories = core.shared.view();
         for (node, address) in members.iter().filter(|(node, _)| **node != core.me) {
             core.transport.set_address(*node, address);
+            if let Some(known) = directories.nodes.get(node) {
+                core.transport.set_directory(*node, known.dir_id);
+            }
             known.entry(*node).or_insert_with(|| {
                 let mut tasks = JoinSet::new();
                 tasks.spawn(counters::run_asks(Arc::clone(&core), *node));
@@ -77,8 +83,12 @@ pub(super) async fn run_peers(core: Arc<Core>) {
 /// under this node's id: one that lost its disk has forgotten its votes and its part of the log, and
 /// with them a majority could lose what was acknowledged.
 ///
-/// A node with a log was there before. One without hears a majority first, itself included; none of
-/// these may know its id with another directory.
+/// A node with a log was there before. One without asks the others. Where there is a cluster, a
+/// directory that ran under this id was registered on a majority, of which this node may have been
+/// one: so many others must answer that at least one of that majority is among them, and none of
+/// them may know the id with another directory. Where none of those that answer is in a cluster, a
+/// majority of nodes without memory may form one. A node whose list of members names nobody else
+/// listens for a moment whether somebody calls it by another directory ([`Core::refuse_directory`]).
 pub(super) async fn join(core: Arc<Core>) -> Result<(), NodeError> {
     let members = &core.config.members;
     let first = members.keys().next().copied();
@@ -90,13 +100,16 @@ pub(super) async fn join(core: Arc<Core>) -> Result<(), NodeError> {
         if directories.any(|(id, dir, _)| *id == core.me && *dir != core.dir_id) {
             return Err(NodeError::OtherDirectory(core.me));
         }
-        let enough = 1 + statuses.len() > members.len() / 2;
+        let formed_elsewhere = statuses.values().any(|status| status.formed);
+        let others = members.keys().filter(|node| **node != core.me).count();
+        let all = others + 1;
+        let needed = if formed_elsewhere { all - all / 2 } else { all / 2 };
+        let enough = statuses.len() >= needed && (others > 0 || begun.elapsed() > FORM_ALONE);
         if enough {
             core.allow_votes();
-        } else if !std::mem::replace(&mut said, true) {
+        } else if others > 0 && !std::mem::replace(&mut said, true) {
             tracing::info!("waiting to hear from the other nodes: this data directory is new");
         }
-        let formed_elsewhere = statuses.values().any(|status| status.formed);
         // The lowest id does it; the next one only where that one does not come.
         let mine = first == Some(core.me)
             || (begun.elapsed() > FORM_PATIENCE && statuses.keys().all(|node| core.me < *node));

@@ -54,9 +54,15 @@ fn admit(core: &Core, headers: &HeaderMap) -> Result<NodeId, ErrorBody> {
     if number("x-fluxgate-to") != Some(core.me) {
         return Err(refused("this is another node"));
     }
-    number("x-fluxgate-from")
+    let from = number("x-fluxgate-from")
         .filter(|from| *from != core.me)
-        .ok_or_else(|| refused("the caller does not say which node it is"))
+        .ok_or_else(|| refused("the caller does not say which node it is"))?;
+    let directory = header(headers, "x-fluxgate-directory").and_then(|v| v.parse().ok());
+    if directory.is_some_and(|directory: u64| directory != core.dir_id.0) {
+        core.refuse_directory();
+        return Err(refused("this node runs on another data directory"));
+    }
+    Ok(from)
 }
 
 async fn serve(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::LimitSpec;
 use fluxgate_api::paths::header as names;
@@ -74,7 +74,7 @@ pub(super) fn idempotency_key(
     who: &Administrator,
     action: &str,
 ) -> Result<Option<Box<str>>, Refused> {
-    let Some(value) = headers.get(names::IDEMPOTENCY_KEY) else { return Ok(None) };
+    let Some(value) = only(headers, names::IDEMPOTENCY_KEY)? else { return Ok(None) };
     let key = value.to_str().map_err(|_| bad("Idempotency-Key: must be visible ASCII"))?;
     if key.is_empty() || key.len() > caps::IDEMPOTENCY_KEY_CHARS_MAX {
         let most = caps::IDEMPOTENCY_KEY_CHARS_MAX;
@@ -88,9 +88,19 @@ pub(super) fn idempotency_key(
     Ok(Some(format!("{action}/{who}/{key}").into()))
 }
 
+/// The value of a header that may come once.
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Refused> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(bad(format!("{name}: given more than once")));
+    }
+    Ok(first)
+}
+
 /// The revision of `If-Match`, if there is one.
 pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let Some(value) = only(headers, header::IF_MATCH.as_str())? else { return Ok(None) };
     if value == "*" {
         // Any revision will do; that there is one has been seen.
         return Ok(None);

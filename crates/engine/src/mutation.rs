@@ -1,0 +1,92 @@
+//! The engine broken on purpose, one rule at a time.
+//!
+//! A check that has never failed has not been seen to work. Each [`Mutation`] leaves one rule of
+//! `design/counters.md` out; the simulator must catch every one of them. Without the feature
+//! `mutations` every question here is answered `false` by the compiler.
+
+/// A rule that is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutation {
+    /// A receiver adds the total of every message, not what is new in it.
+    TransferAddsTotals,
+    /// A restarted node spends its share as if it had not run before.
+    RestartRuleForgotten,
+    /// It spends shares of windows that begin within the clock error of its first lease.
+    ClockMarginForgotten,
+    /// A node denies as proven whatever it does not hold.
+    DenyWithoutProof,
+    /// Tokens that died with a life are counted twice in the proof.
+    BurnedCountedTwice,
+    /// What was got from a life that has ended is forgotten in the burned figure.
+    EndedLivesForgotten,
+    /// Nobody asks for tokens.
+    NobodyAsks,
+    /// A giver states that it has given nothing.
+    GiftsAreLost,
+    /// After a crash a node never has a share again.
+    ShareNeverComesBack,
+    /// A new leader believes that nobody holds a lease.
+    LeaseTableEmpty,
+    /// A grant does not say what must be applied first.
+    GrantWithoutIndex,
+    /// A write is acknowledged without waiting for lease holders.
+    NoBarrier,
+    /// A share map counts at once.
+    MapAtOnce,
+    /// A node answers without a lease.
+    SpendWithoutLease,
+    /// Remaining is what this node itself has not spent.
+    RemainingForgetsOthers,
+    /// A changed limit begins the count anew.
+    LimitChangeForgetsSpent,
+    /// The clock of a follower is set back to the leader's estimate.
+    ClockStepsBack,
+}
+
+impl Mutation {
+    /// Every one.
+    pub const ALL: [Self; 17] = [
+        Self::TransferAddsTotals,
+        Self::RestartRuleForgotten,
+        Self::ClockMarginForgotten,
+        Self::DenyWithoutProof,
+        Self::BurnedCountedTwice,
+        Self::EndedLivesForgotten,
+        Self::NobodyAsks,
+        Self::GiftsAreLost,
+        Self::ShareNeverComesBack,
+        Self::LeaseTableEmpty,
+        Self::GrantWithoutIndex,
+        Self::NoBarrier,
+        Self::MapAtOnce,
+        Self::SpendWithoutLease,
+        Self::RemainingForgetsOthers,
+        Self::LimitChangeForgetsSpent,
+        Self::ClockStepsBack,
+    ];
+
+    /// Whether this thread's engine leaves this rule out.
+    #[must_use]
+    #[inline]
+    pub fn active(self) -> bool {
+        #[cfg(feature = "mutations")]
+        {
+            ACTIVE.get() == Some(self)
+        }
+        #[cfg(not(feature = "mutations"))]
+        {
+            false
+        }
+    }
+
+    /// Leaves this rule out, or none, in this thread from now on.
+    #[cfg(feature = "mutations")]
+    pub fn set(mutation: Option<Self>) {
+        ACTIVE.set(mutation);
+    }
+}
+
+#[cfg(feature = "mutations")]
+thread_local! {
+    static ACTIVE: std::cell::Cell<Option<Mutation>> = const { std::cell::Cell::new(None) };
+}
