@@ -202,7 +202,8 @@ fn denied(bencher: &mut Bencher<'_>) {
         let step = shard.handle_request(&context, key, &limits, 1, 0, &mut out);
         assert_eq!(verdict(step), Verdict::Admitted);
         for node in [NODES[1], NODES[2]] {
-            shard.handle_told(&context, &sender(&world, node), &spent_one(key, &limits));
+            let told = spent_one(key, &limits);
+            shard.handle_told(&context, &|_| None, &sender(&world, node), &told, &mut Vec::new());
         }
         let step = shard.handle_request(&context, key, &limits, 1, 0, &mut out);
         assert_eq!(verdict(step), Verdict::Limited);
@@ -221,6 +222,7 @@ fn sender(world: &World, node: NodeId) -> Sender {
 fn spent_one(key: &KeyId, limits: &KeyLimits) -> Told {
     let spec = &limits.limits[0];
     Told {
+        given: Vec::new(),
         counter: CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(NOW) },
         mine: Figure { spent: 1, burned: 0, left: 0 },
     }

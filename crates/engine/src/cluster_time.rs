@@ -6,8 +6,6 @@
 
 use fluxgate_types::{BootNs, ClusterMs};
 
-use crate::mutation::Mutation;
-
 /// Largest steering rate, parts per million: 1 %.
 pub const SLEW_PPM_MAX: i64 = 10_000;
 /// How long one correction steers before it needs another, nanoseconds.
@@ -27,13 +25,27 @@ pub struct ClusterClock {
 }
 
 impl ClusterClock {
-    /// Starts from the best guess there is before any lease: the wall clock, or the newest stamp
-    /// in the log where that is later, so that the cluster's time never falls back over a
-    /// restart of all its nodes.
+    /// Starts from the best guess there is before any lease: what an earlier life noted, carried
+    /// on ([`ClusterClock::carried_on`]), else the wall clock; and never before `floor`.
     #[must_use]
-    pub fn new(boot: BootNs, wall: ClusterMs, newest_stamp: ClusterMs) -> Self {
-        let start = wall.max(newest_stamp);
+    pub fn new(boot: BootNs, guess: ClusterMs, floor: ClusterMs) -> Self {
+        let start = guess.max(floor);
         Self { base_boot: boot, base_ns: start.0.saturating_mul(1_000_000), ppm: 0, synced: false }
+    }
+
+    /// What cluster time is by a note of it from before: carried on by the boot clock, or, where the
+    /// machine was started anew since (`boot` is then `None`), by the wall clock.
+    #[must_use]
+    pub fn carried_on(
+        noted: ClusterMs,
+        boot: Option<(BootNs, BootNs)>,
+        wall_ms: (u64, u64),
+    ) -> ClusterMs {
+        let elapsed_ms = match boot {
+            Some((then, now)) => now.since(then) / 1_000_000,
+            None => wall_ms.1.saturating_sub(wall_ms.0),
+        };
+        noted + elapsed_ms
     }
 
     /// Nanoseconds of cluster time since the Unix epoch. Never falls while `boot` does not.
@@ -62,7 +74,7 @@ impl ClusterClock {
     /// (the leader's figure plus half the round trip).
     pub fn follow(&mut self, boot: BootNs, estimate_ns: u64) {
         let error = signed_difference(estimate_ns, self.now_ns(boot));
-        if !self.synced || Mutation::ClockStepsBack.active() {
+        if !self.synced {
             // Nothing has been decided by this clock in this life: any step is free.
             *self = Self { base_boot: boot, base_ns: estimate_ns, ppm: 0, synced: true };
         } else if error > STEP_FORWARD_NS {
@@ -142,6 +154,17 @@ mod tests {
         assert_eq!(clock.now_ns(BootNs(0)), 5 * SECOND);
         clock.follow(BootNs(0), 5 * SECOND + 2_000_000);
         assert_eq!(clock.now_ns(BootNs(SECOND)), 6 * SECOND + 2_000_000);
+    }
+
+    #[test]
+    fn a_note_is_carried_on_by_the_boot_clock_and_else_by_the_wall_clock() {
+        let noted = ClusterMs(10_000);
+        let boot = Some((BootNs(5 * SECOND), BootNs(8 * SECOND)));
+        // The wall clock has jumped by an hour in between.
+        let wall = (1_000, 3_604_000);
+        assert_eq!(ClusterClock::carried_on(noted, boot, wall), ClusterMs(13_000));
+        assert_eq!(ClusterClock::carried_on(noted, None, (1_000, 4_000)), ClusterMs(13_000));
+        assert_eq!(ClusterClock::carried_on(noted, None, (9_000, 4_000)), noted);
     }
 
     #[test]

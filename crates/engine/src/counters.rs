@@ -22,6 +22,7 @@ use std::sync::Arc;
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::mutation::Mutation;
 use crate::registry::View;
 use crate::registry::record::LimitSpec;
 use cell::Cell;
@@ -83,12 +84,15 @@ pub struct Reply {
 }
 
 /// One counter's figures, told without being asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     /// The counter.
     pub counter: CounterId,
     /// The sender's own figures.
     pub mine: Figure,
+    /// All that the sender ever gave to the present lives of others: an answer that was lost is
+    /// made good by this, whether or not its receiver asks again.
+    pub given: Vec<(NodeId, BootId, u64)>,
 }
 
 /// One counter as an observer sees it.
@@ -345,13 +349,16 @@ impl Shard {
 
     /// The figures that changed, at most `most` of them; the rest stays for the next call.
     pub fn take_told(&mut self, context: &Context<'_>, most: usize) -> Vec<Told> {
+        let silent = self.draining || Mutation::ToldWithoutGifts.active();
         let from = self.dirty.len().saturating_sub(most);
         let taken: Vec<CounterId> = self.dirty.drain(from..).collect();
         let figure = |counter: CounterId| {
             let cell = cell_of(&mut self.keys, &counter)?;
             cell.dirty = false;
             cell.reconcile(context.life);
-            Some(Told { counter, mine: cell.figure() })
+            // A gift of a node that stops may yet be taken back: it is stated in its own message only.
+            let given = if silent { Vec::new() } else { cell.given_totals() };
+            Some(Told { counter, mine: cell.figure(), given })
         };
         taken.into_iter().filter_map(figure).collect()
     }

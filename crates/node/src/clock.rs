@@ -6,6 +6,7 @@
 use std::sync::{PoisonError, RwLock};
 
 use fluxgate_engine::cluster_time::{ClusterClock, signed_difference};
+use fluxgate_store::ClockNote;
 use fluxgate_types::{BootNs, ClusterMs};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -31,10 +32,34 @@ pub(crate) fn wall_ns() -> u64 {
     read_ns(ClockId::Realtime)
 }
 
+/// Which run of this machine's kernel the boot clock counts; empty where the system does not say.
+fn machine() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
 impl Clock {
-    pub(crate) fn new(newest_stamp: ClusterMs) -> Self {
-        let wall = ClusterMs(wall_ns() / 1_000_000);
-        Self { cluster: RwLock::new(ClusterClock::new(boot_now(), wall, newest_stamp)) }
+    /// Begins with what an earlier life noted, if there was one, and else with the wall clock.
+    pub(crate) fn new(noted: Option<&ClockNote>) -> Self {
+        let (boot, wall_ms) = (boot_now(), wall_ns() / 1_000_000);
+        let carried_on = |note: &ClockNote| {
+            let same = !note.machine.is_empty() && note.machine == machine();
+            let boots = same.then_some((BootNs(note.boot_ns), boot));
+            ClusterClock::carried_on(ClusterMs(note.cluster_ms), boots, (note.wall_ms, wall_ms))
+        };
+        let guess = noted.map_or(ClusterMs(wall_ms), carried_on);
+        Self { cluster: RwLock::new(ClusterClock::new(boot, guess, ClusterMs(0))) }
+    }
+
+    /// What to note of cluster time now.
+    pub(crate) fn note(&self) -> ClockNote {
+        let boot = boot_now();
+        ClockNote {
+            cluster_ms: self.at(boot).0,
+            wall_ms: wall_ns() / 1_000_000,
+            boot_ns: boot.0,
+            machine: machine(),
+        }
     }
 
     fn read(&self) -> ClusterClock {

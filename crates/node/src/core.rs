@@ -55,8 +55,8 @@ pub(crate) struct Core {
     lease_until: AtomicU64,
     horizon: AtomicU64,
     silent: Mutex<BTreeMap<NodeId, u32>>,
-    // What cluster time had reached in earlier lives, as far as the disk says.
-    clock_floor: ClusterMs,
+    // An earlier life noted cluster time: the clock goes on from there, not from the wall clock.
+    clock_noted: bool,
     may_vote: AtomicBool,
     /// The cluster knows this node with another data directory: it must end.
     pub(crate) other_directory: Notify,
@@ -76,7 +76,7 @@ pub(crate) struct Parts {
     pub(crate) transport: Transport,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) life: Life,
-    pub(crate) clock_floor: ClusterMs,
+    pub(crate) clock_noted: bool,
 }
 
 impl Core {
@@ -104,7 +104,7 @@ impl Core {
             lease_until: AtomicU64::new(0),
             horizon: AtomicU64::new(0),
             silent: Mutex::default(),
-            clock_floor: parts.clock_floor,
+            clock_noted: parts.clock_noted,
             may_vote: AtomicBool::new(false),
             other_directory: Notify::new(),
             leaving: AtomicBool::new(false),
@@ -221,9 +221,11 @@ impl Core {
         self.other_directory.notify_one();
     }
 
-    /// Cluster time was at least this, whatever the wall clock says, nanoseconds.
+    /// What cluster time has reached as far as this node knows, whatever the wall clock says,
+    /// nanoseconds.
     pub(crate) fn clock_floor_ns(&self) -> u64 {
-        self.clock_floor.max(self.shared.last_stamp()).0.saturating_mul(1_000_000)
+        let stamp_ns = self.shared.last_stamp().0.saturating_mul(1_000_000);
+        if self.clock_noted { stamp_ns.max(self.clock.now_ns()) } else { stamp_ns }
     }
 
     /// Runs a step of the engine with everything that it depends on, read now.

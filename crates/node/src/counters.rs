@@ -217,8 +217,11 @@ impl Core {
     /// Takes figures that a peer tells.
     pub(crate) fn handle_told(&self, sender: &Sender, told: &[Told]) {
         self.with_context(|context| {
+            let find = |key: &KeyId| self.key_limits(context.view, key);
             for one in told {
-                self.step(&one.counter.key, |shard, _| shard.handle_told(context, sender, one));
+                self.step(&one.counter.key, |shard, out| {
+                    shard.handle_told(context, &find, sender, one, out)
+                });
                 // A key that another node admits is in use, wherever it is.
                 self.shared.table.with(&one.counter.key, |entry| entry.touch(context.now));
             }

@@ -258,7 +258,7 @@ impl Node {
         give_away(&core).await;
         write_left_over(&core, &self.data);
         if core.clock.is_synced()
-            && let Err(error) = self.data.write_clock(core.now().0)
+            && let Err(error) = self.data.write_clock(&core.clock.note())
         {
             tracing::warn!(%error, "cluster time was not noted on the disk");
         }
@@ -298,7 +298,8 @@ fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
     let (boot, dir_id) = (BootId(identity.boots), DirId(identity.dir_id));
     let metrics = Arc::new(Metrics::new());
     let transport = transport(&config, &metrics)?;
-    let clock = Arc::new(Clock::new(ClusterMs(0)));
+    let noted = data.clock()?;
+    let clock = Arc::new(Clock::new(noted.as_ref()));
     let stamps = Arc::clone(&clock);
     let cluster = Cluster::start(
         &data,
@@ -315,7 +316,7 @@ fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
     )?;
     // After the log was found sound: a node that refuses to start must not use its holdings up.
     let left_over = left_over(&data)?;
-    let noted = data.clock()?.map(ClusterMs);
+    let noted = noted.map(|note| ClusterMs(note.cluster_ms));
     let stopped_at = left_over.as_ref().map(|left| left.at);
     let clock_floor = noted.max(stopped_at).unwrap_or(ClusterMs(0));
     clock.steer(|clock| clock.catch_up(boot_now(), clock_floor.0.saturating_mul(1_000_000)));
@@ -344,7 +345,7 @@ fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
         transport,
         metrics,
         life,
-        clock_floor,
+        clock_noted: noted.is_some(),
     });
     Ok((core, data))
 }

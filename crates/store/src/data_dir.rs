@@ -59,6 +59,20 @@ struct IdentityV1 {
     log_made: bool,
 }
 
+/// Cluster time at one moment, with this machine's clocks at the same one. Frozen; a change is a new
+/// version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockNote {
+    /// Cluster time, milliseconds since the Unix epoch.
+    pub cluster_ms: u64,
+    /// The wall clock, milliseconds since the Unix epoch.
+    pub wall_ms: u64,
+    /// The boot clock, nanoseconds.
+    pub boot_ns: u64,
+    /// Which run of the machine's kernel the boot clock counts; empty where the system does not say.
+    pub machine: String,
+}
+
 /// An open data directory. Holds its lock until it is dropped.
 #[derive(Debug)]
 pub struct DataDir {
@@ -174,21 +188,21 @@ impl DataDir {
         Ok(Some(payload))
     }
 
-    /// Notes cluster time, milliseconds since the Unix epoch. Durable when this returns.
+    /// Notes cluster time. Durable when this returns.
     ///
     /// # Errors
     /// What the system said.
-    pub fn write_clock(&self, cluster_ms: u64) -> io::Result<()> {
+    pub fn write_clock(&self, note: &ClockNote) -> io::Result<()> {
         let bytes =
-            codec::encode(Kind::ClockMark, CLOCK_VERSION, &cluster_ms).map_err(io::Error::other)?;
+            codec::encode(Kind::ClockMark, CLOCK_VERSION, note).map_err(io::Error::other)?;
         files::replace(&self.path, CLOCK, &bytes)
     }
 
-    /// The cluster time that was noted last, milliseconds; `None` where there is no note.
+    /// What was noted last; `None` where there is no note.
     ///
     /// # Errors
     /// When the note is damaged or cannot be read.
-    pub fn clock(&self) -> Result<Option<u64>, OpenError> {
+    pub fn clock(&self) -> Result<Option<ClockNote>, OpenError> {
         read_clock(&self.path)
     }
 }
@@ -245,7 +259,7 @@ fn read_holdings(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
     }
 }
 
-fn read_clock(path: &Path) -> Result<Option<u64>, OpenError> {
+fn read_clock(path: &Path) -> Result<Option<ClockNote>, OpenError> {
     let path = path.join(CLOCK);
     let Some(bytes) = read_checked(&path, SMALL_FILE_BYTES_MAX)? else {
         return Ok(None);

@@ -43,7 +43,17 @@ impl Shard {
             0
         };
         let given = if gift > 0 { cell.give(sender, gift) } else { given };
-        let reply = cell.reply(ask.counter, sender, given);
+        // Told to everybody soon: what was given, in case this answer is lost, and where nothing
+        // was, in case an earlier answer to somebody else was.
+        let tell = !std::mem::replace(&mut cell.dirty, true);
+        let mut reply = cell.reply(ask.counter, sender, given);
+        if self.draining {
+            // What it gives now may yet be taken back: only the gift itself says so.
+            reply.given = 0;
+        }
+        if tell {
+            self.dirty.push(ask.counter);
+        }
         if waits > 0 {
             self.pursue(context, &ask.counter.key, &limits, out);
         }
@@ -139,16 +149,36 @@ impl Shard {
         }
     }
 
-    /// Another node tells what it has spent. Counters that are not in memory need no figures:
-    /// they are asked for when it matters. Returns whether the key is in use here.
-    pub fn handle_told(&mut self, context: &Context<'_>, sender: &Sender, told: &Told) -> bool {
+    /// Another node tells what it has spent, and what it has given. Counters that are not in memory
+    /// need no figures: they are asked for when it matters. Returns whether the key is in use here.
+    pub fn handle_told(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        sender: &Sender,
+        told: &Told,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(counters) = self.keys.get_mut(&told.counter.key) else {
+            return false;
+        };
+        let waits = !counters.queue.is_empty();
         let Some(cell) = cell_of(&mut self.keys, &told.counter) else {
             return false;
         };
         cell.reconcile(context.life);
-        let news = cell.hear(sender, &told.mine);
+        let me = (context.life.me, context.life.lives.of(context.life.me));
+        let mine = told.given.iter().find(|(node, boot, _)| (*node, Some(*boot)) == me);
+        let gained = mine.map_or(0, |(_, _, given)| cell.receive(sender, *given));
+        let news = cell.hear(sender, &told.mine) || gained > 0;
+        if gained > 0 {
+            cell.pursuit.failed = false;
+        }
         if let (true, Some(counters)) = (news, self.keys.get_mut(&told.counter.key)) {
             counters.forget_degraded();
+        }
+        if let (true, Some(limits)) = (gained > 0 && waits, find(&told.counter.key)) {
+            self.pursue(context, &told.counter.key, &limits, out);
         }
         true
     }

@@ -378,7 +378,9 @@ impl Net {
             }
             Message::Told(told) => {
                 for one in &told {
-                    self.step(to, |shard, context, _, _| shard.handle_told(context, &from, one));
+                    self.step(to, |shard, context, limits, out| {
+                        shard.handle_told(context, &|_| Some(limits.clone()), &from, one, out)
+                    });
                 }
             }
         }

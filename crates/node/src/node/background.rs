@@ -153,8 +153,8 @@ pub(super) async fn run_clock_notes(core: Arc<Core>, data: Arc<DataDir>) {
         if !core.clock.is_synced() {
             continue;
         }
-        let (now, data) = (core.now(), Arc::clone(&data));
-        let noted = tokio::task::spawn_blocking(move || data.write_clock(now.0)).await;
+        let (note, data) = (core.clock.note(), Arc::clone(&data));
+        let noted = tokio::task::spawn_blocking(move || data.write_clock(&note)).await;
         let error = noted.map_or_else(|e| Some(e.to_string()), |r| r.err().map(|e| e.to_string()));
         if let Some(error) = error.as_ref().filter(|_| !failed) {
             tracing::warn!(%error, "cluster time was not noted on the disk");

@@ -112,7 +112,7 @@ pub(crate) struct StatusReply {
     pub(crate) directories: Vec<(NodeId, DirId, bool)>,
     /// Cluster time, where a leader has set it in this life of the node, nanoseconds.
     pub(crate) told_ns: Option<u64>,
-    /// What cluster time had reached before, as far as the node's disk says, nanoseconds.
+    /// What cluster time has reached as far as the node knows by itself, nanoseconds.
     pub(crate) floor_ns: u64,
 }
 

@@ -1,0 +1,159 @@
+//! What really happened, as an observer outside of all nodes knows it.
+
+use std::collections::BTreeMap;
+
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_types::{ClusterMs, KeyId};
+
+use crate::plan::Us;
+
+/// A key as its administrator knows it.
+#[derive(Clone, Debug, Default)]
+pub struct KeyFacts {
+    /// When its creation was answered.
+    pub created: Option<Us>,
+    /// When its end (revoked, or switched off for good) was first asked for.
+    pub ending: Option<Us>,
+    /// When that was answered.
+    pub ended: Option<Us>,
+    /// When a change of its limits was last asked for.
+    pub limits_asked: Option<Us>,
+    /// When that was answered; none while it is not, or its outcome is unknown.
+    pub limits_answered: Option<Us>,
+    /// Largest tokens that each limit ever had, by name.
+    pub tokens_max: BTreeMap<Box<str>, u64>,
+}
+
+impl KeyFacts {
+    /// Whether the last change of the limits was answered before then.
+    #[must_use]
+    pub fn limits_settled_before(&self, at: Us) -> bool {
+        self.limits_asked.is_none() || self.limits_answered.is_some_and(|answered| answered < at)
+    }
+}
+
+/// One limit of one key in one window.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// Its end, in cluster time.
+    pub ends: ClusterMs,
+    /// The limit, as the first node that decided in it knew it.
+    pub spec: LimitSpec,
+    /// Tokens admitted, by all nodes and all their lives.
+    pub spent: u64,
+    /// Final denials of a request for one token.
+    pub denied_one: u64,
+    /// Denials without a proof.
+    pub degraded: u64,
+    /// The map under which it was opened.
+    pub map_from: Option<ClusterMs>,
+    /// First and last decision, in true time.
+    pub seen: (Us, Us),
+    /// Tokens beyond shares that died with processes.
+    pub lost: u64,
+    /// The limit was not the same all the time.
+    pub changed: bool,
+}
+
+impl Window {
+    /// A window that is first decided in now.
+    #[must_use]
+    pub fn new(spec: &LimitSpec, number: u64, now: Us) -> Self {
+        Self {
+            ends: spec.limit.window_end(number),
+            spec: spec.clone(),
+            spent: 0,
+            denied_one: 0,
+            degraded: 0,
+            map_from: None,
+            seen: (now, now),
+            lost: 0,
+            changed: false,
+        }
+    }
+}
+
+/// The key, the limit's tag, the window's number.
+pub type WindowId = (KeyId, u32, u64);
+
+/// Everything known.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    /// Keys.
+    pub keys: BTreeMap<KeyId, KeyFacts>,
+    /// Windows that are not long over.
+    pub windows: BTreeMap<WindowId, Window>,
+    /// Stretches of true time with a fault in them, or its after-effects.
+    pub disturbed: Vec<(Us, Us)>,
+    /// Counts, for the summary.
+    pub counts: Counts,
+}
+
+/// Counts of one run.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Validates admitted.
+    pub admitted: u64,
+    /// Denied with a proof.
+    pub limited: u64,
+    /// Denied without one.
+    pub degraded: u64,
+    /// Refused for want of a lease.
+    pub unavailable: u64,
+    /// Keys not accepted.
+    pub rejected: u64,
+    /// Requests to nodes that did not run.
+    pub unheard: u64,
+    /// Writes answered, and not.
+    pub writes: (u64, u64),
+    /// Windows closed, and those of them that nothing had disturbed.
+    pub windows: (u64, u64),
+    /// Undisturbed windows whose budget was spent to the last token.
+    pub exhausted: u64,
+    /// Faults by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Messages and timers.
+    pub events: u64,
+    /// Offices.
+    pub offices: u64,
+    /// Share maps in force at the end.
+    pub maps: u64,
+}
+
+impl Counts {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        self.admitted += other.admitted;
+        self.limited += other.limited;
+        self.degraded += other.degraded;
+        self.unavailable += other.unavailable;
+        self.rejected += other.rejected;
+        self.unheard += other.unheard;
+        self.writes = (self.writes.0 + other.writes.0, self.writes.1 + other.writes.1);
+        self.windows = (self.windows.0 + other.windows.0, self.windows.1 + other.windows.1);
+        self.exhausted += other.exhausted;
+        self.events += other.events;
+        self.offices += other.offices;
+        self.maps += other.maps;
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+    }
+}
+
+impl Book {
+    /// Notes a stretch with a fault; `after` is how long it may be felt.
+    pub fn disturb(&mut self, from: Us, until: Us, after: Us) {
+        let until = until + after;
+        match self.disturbed.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(until),
+            Some(_) | None => self.disturbed.push((from, until)),
+        }
+    }
+
+    /// Whether nothing was wrong in this stretch.
+    #[must_use]
+    pub fn was_calm(&self, from: Us, until: Us) -> bool {
+        !self.disturbed.iter().rev().take(64).any(|(a, b)| *a <= until && from <= *b)
+    }
+}

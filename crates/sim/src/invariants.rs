@@ -1,0 +1,192 @@
+//! The invariants of `design/counters.md`, one file each, by name.
+//!
+//! An invariant knows what clients saw and what an observer outside of all nodes sees. It is asked
+//! at everything that is seen, once a second, when a window is over, and at the end.
+
+mod acked_is_durable;
+mod cluster_heals;
+mod created_means_usable;
+mod denials_are_proven;
+mod healthy_is_exact;
+mod loss_is_bounded;
+mod never_over_admits;
+mod no_second_life;
+mod one_map_per_window;
+mod remaining_is_honest;
+mod replicas_agree;
+mod revoked_means_revoked;
+mod tokens_are_conserved;
+
+use fluxgate_engine::counters::{Context, CounterId, KeyLimits, Life, Lives, Shard, Untouched};
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_types::{ClusterMs, NodeId};
+use std::sync::Arc;
+
+use crate::book::{Window, WindowId};
+use crate::messages::Seen;
+use crate::plan::Us;
+use crate::world::{Slot, World};
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Its name.
+    pub invariant: &'static str,
+    /// True time.
+    pub at: Us,
+    /// What was seen.
+    pub what: String,
+}
+
+/// Something that must hold, whatever happens.
+pub trait Invariant {
+    /// Its name, as in `design/counters.md`.
+    fn name(&self) -> &'static str;
+
+    /// Something was seen at a node.
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn see(&mut self, _world: &World, _node: NodeId, _seen: &Seen) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// A second has passed.
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn each_second(&mut self, _world: &World) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// A window is over by every clock. `calm`: nothing had disturbed it.
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn closed(
+        &mut self,
+        _world: &World,
+        _id: &WindowId,
+        _window: &Window,
+        _calm: bool,
+    ) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The faults have stopped, and the time to heal has passed.
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn healed(&mut self, _world: &World) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The run is over, after a calm end.
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn at_end(&mut self, _world: &World) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Every invariant.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(never_over_admits::Judge),
+        Box::new(tokens_are_conserved::Judge::default()),
+        Box::new(denials_are_proven::Judge),
+        Box::new(healthy_is_exact::Judge),
+        Box::new(loss_is_bounded::Judge),
+        Box::new(no_second_life::Judge::default()),
+        Box::new(one_map_per_window::Judge),
+        Box::new(revoked_means_revoked::Judge),
+        Box::new(created_means_usable::Judge),
+        Box::new(acked_is_durable::Judge),
+        Box::new(replicas_agree::Judge::default()),
+        Box::new(remaining_is_honest::Judge::default()),
+        Box::new(cluster_heals::Judge),
+    ]
+}
+
+/// The tokens of one counter, as an observer who sees everything finds them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    /// What somebody may yet spend: held, lying in a file, or on its way between living processes.
+    reachable: u64,
+    /// Shares that no process may use any more.
+    unusable: u64,
+}
+
+/// What the process on this machine, or the next one, holds of a counter it has not opened.
+fn unopened(
+    world: &World,
+    slot: &Slot,
+    id: NodeId,
+    counter: &CounterId,
+    limits: &KeyLimits,
+    spec: &LimitSpec,
+) -> Option<fluxgate_engine::counters::Observed> {
+    // Any node's maps will do: windows are opened under one map only.
+    let view = world.nodes().max_by_key(|node| node.applied)?.view();
+    let life = match &slot.node {
+        Some(node) => Life::clone(&node.life),
+        None => {
+            let left = slot.disk.left_over.as_ref();
+            let first = slot.disk.boots == 0;
+            Life {
+                me: id,
+                untouched: left.map(|l| l.untouched).or(first.then_some(Untouched::All)),
+                first_lease: None,
+                left_over: left.map(|l| Arc::new(l.counters.clone())),
+                reached: ClusterMs(0),
+                lives: Lives::default(),
+                lives_tag: 1,
+                peers: Vec::new(),
+                clock_error_ms_max: world.plan.terms.clock_error_ms_max,
+            }
+        }
+    };
+    let context = Context {
+        boot: fluxgate_types::BootNs(0),
+        now: world.cluster_max(),
+        leased: true,
+        horizon: ClusterMs(u64::MAX),
+        view: &view,
+        life: &life,
+    };
+    Shard::would_observe(&context, limits, spec, counter)
+}
+
+fn find(world: &World, counter: &CounterId, limits: &KeyLimits, spec: &LimitSpec) -> Found {
+    let mut found = Found::default();
+    for (place, slot) in world.slots.iter().enumerate() {
+        let id = NodeId(place as u64 + 1);
+        let open = slot.node.as_ref().and_then(|node| node.shard.observe(counter));
+        let seen = match open {
+            Some(seen) => seen,
+            None => match unopened(world, slot, id, counter, limits, spec) {
+                Some(seen) => seen,
+                None => continue,
+            },
+        };
+        found.reachable += u64::try_from(seen.holding).unwrap_or(0);
+        if !seen.usable {
+            found.unusable += seen.share;
+        }
+        // Given by this life to a living one, and not received yet: it will be told again.
+        let Some(boot) = slot.node.as_ref().map(|node| node.boot) else { continue };
+        for (to, to_boot, given, _) in seen.transfers {
+            let Some(heir) = world.node(to).filter(|heir| Some(heir.boot) == to_boot) else {
+                continue;
+            };
+            let got = heir.shard.observe(counter).map_or(0, |theirs| {
+                let of = theirs.transfers.iter().find(|(n, b, ..)| *n == id && *b == Some(boot));
+                of.map_or(0, |(.., got)| *got)
+            });
+            found.reachable += given.saturating_sub(got);
+        }
+    }
+    found
+}

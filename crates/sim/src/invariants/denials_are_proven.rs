@@ -1,0 +1,40 @@
+//! At the instant of a final denial less than its cost is left anywhere.
+
+use fluxgate_engine::counters::{CounterId, Verdict};
+use fluxgate_types::NodeId;
+
+use super::{Invariant, find};
+use crate::messages::Seen;
+use crate::world::World;
+
+pub(super) struct Judge;
+
+impl Invariant for Judge {
+    fn name(&self) -> &'static str {
+        "denials_are_proven"
+    }
+
+    fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
+        let Seen::Decided { request, decision, at, limits } = seen else { return Ok(()) };
+        let Some(spec) = limits.limits.get(decision.limit_at) else { return Ok(()) };
+        if decision.verdict != Verdict::Limited || request.cost == 0 {
+            return Ok(());
+        }
+        let window = spec.limit.window_at(*at);
+        let known = world.book.windows.get(&(request.key, spec.tag, window));
+        // After a cut of the limit some nodes hold tokens that others have overspent.
+        let settled = world.book.keys.get(&request.key).is_none_or(|f| f.limits_asked.is_none());
+        if known.is_none_or(|window| window.changed) || !settled {
+            return Ok(());
+        }
+        let counter = CounterId { key: request.key, limit: spec.tag, window };
+        let left = find(world, &counter, limits, spec).reachable;
+        if left >= request.cost {
+            return Err(format!(
+                "{counter:?}: node {node} denied {} with {left} left",
+                request.cost
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,42 @@
+//! Tokens vanish with processes that die, and with nothing else: what is neither spent nor within
+//! reach was the share of a life that ended, or was held by one when it died.
+
+use fluxgate_engine::counters::{CounterId, Verdict};
+use fluxgate_types::NodeId;
+
+use super::{Invariant, find};
+use crate::messages::Seen;
+use crate::world::World;
+
+pub(super) struct Judge;
+
+impl Invariant for Judge {
+    fn name(&self) -> &'static str {
+        "loss_is_bounded"
+    }
+
+    fn see(&mut self, world: &World, _: NodeId, seen: &Seen) -> Result<(), String> {
+        let Seen::Decided { request, decision, at, limits } = seen else { return Ok(()) };
+        let Some(spec) = limits.limits.get(decision.limit_at) else { return Ok(()) };
+        if decision.verdict != Verdict::Limited {
+            return Ok(());
+        }
+        let id = (request.key, spec.tag, spec.limit.window_at(*at));
+        let Some(window) = world.book.windows.get(&id) else { return Ok(()) };
+        let settled = world.book.keys.get(&request.key).is_none_or(|f| f.limits_asked.is_none());
+        if window.changed || !settled {
+            return Ok(());
+        }
+        let counter = CounterId { key: id.0, limit: id.1, window: id.2 };
+        let found = find(world, &counter, limits, spec);
+        let budget = spec.limit.tokens;
+        let gone = budget.saturating_sub(window.spent + found.reachable);
+        if gone > found.unusable + window.lost {
+            return Err(format!(
+                "{counter:?}: of {budget}, {} spent, {} within reach; {gone} are gone, but only {} + {} died",
+                window.spent, found.reachable, found.unusable, window.lost
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! For each key, limit and window, what all nodes spent, over all their lives, is at most the
+//! budget.
+
+use fluxgate_types::NodeId;
+
+use super::Invariant;
+use crate::book::{Window, WindowId};
+use crate::messages::Seen;
+use crate::world::World;
+
+pub(super) struct Judge;
+
+fn check(world: &World, id: &WindowId, window: &Window) -> Result<(), String> {
+    let budget = world.budget(id, window);
+    if window.spent > budget {
+        return Err(format!("{id:?}: {} spent of {budget}", window.spent));
+    }
+    Ok(())
+}
+
+impl Invariant for Judge {
+    fn name(&self) -> &'static str {
+        "never_over_admits"
+    }
+
+    fn see(&mut self, world: &World, _: NodeId, seen: &Seen) -> Result<(), String> {
+        let Seen::Decided { request, at, limits, .. } = seen else { return Ok(()) };
+        for spec in limits.limits.iter() {
+            let id = (request.key, spec.tag, spec.limit.window_at(*at));
+            if let Some(window) = world.book.windows.get(&id) {
+                check(world, &id, window)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn closed(
+        &mut self,
+        world: &World,
+        id: &WindowId,
+        window: &Window,
+        _: bool,
+    ) -> Result<(), String> {
+        check(world, id, window)
+    }
+}

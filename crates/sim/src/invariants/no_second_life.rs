@@ -1,0 +1,51 @@
+//! A restarted node spends and gives no share of a window that an earlier life could have used.
+
+use std::collections::BTreeMap;
+
+use fluxgate_engine::counters::CounterId;
+use fluxgate_types::{BootId, NodeId};
+
+use super::Invariant;
+use crate::messages::Seen;
+use crate::world::World;
+
+#[derive(Default)]
+pub(super) struct Judge {
+    // The life of a node that opened a counter with its share.
+    opened: BTreeMap<(CounterId, NodeId), BootId>,
+}
+
+impl Invariant for Judge {
+    fn name(&self) -> &'static str {
+        "no_second_life"
+    }
+
+    fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
+        let Seen::Decided { request, at, limits, .. } = seen else { return Ok(()) };
+        let Some(process) = world.node(node) else { return Ok(()) };
+        for spec in limits.limits.iter() {
+            let window = spec.limit.window_at(*at);
+            let counter = CounterId { key: request.key, limit: spec.tag, window };
+            let Some(seen) = process.shard.observe(&counter) else { continue };
+            if !seen.usable || seen.share == 0 {
+                continue;
+            }
+            let first = *self.opened.entry((counter, node)).or_insert(process.boot);
+            if first != process.boot {
+                return Err(format!(
+                    "{counter:?}: node {node} uses its share in life {}, and did in life {}",
+                    process.boot.0, first.0
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn each_second(&mut self, world: &World) -> Result<(), String> {
+        if self.opened.len() > 10_000 {
+            let windows = &world.book.windows;
+            self.opened.retain(|(c, _), _| windows.contains_key(&(c.key, c.limit, c.window)));
+        }
+        Ok(())
+    }
+}

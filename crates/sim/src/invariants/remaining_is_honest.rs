@@ -1,0 +1,58 @@
+//! Remaining never rises on one node within a window; what a denial shows is less than its cost.
+
+use std::collections::BTreeMap;
+
+use fluxgate_engine::counters::{CounterId, Verdict};
+use fluxgate_types::{BootId, NodeId};
+
+use super::Invariant;
+use crate::messages::Seen;
+use crate::world::World;
+
+#[derive(Default)]
+pub(super) struct Judge {
+    shown: BTreeMap<(CounterId, NodeId, BootId), (u64, u64)>,
+}
+
+impl Invariant for Judge {
+    fn name(&self) -> &'static str {
+        "remaining_is_honest"
+    }
+
+    fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
+        let Seen::Decided { request, decision, at, limits } = seen else { return Ok(()) };
+        if matches!(decision.verdict, Verdict::Unavailable) {
+            return Ok(());
+        }
+        let Some(spec) = limits.limits.get(decision.limit_at) else { return Ok(()) };
+        let Some(boot) = world.boot(node) else { return Ok(()) };
+        let remaining = decision.remaining;
+        if decision.verdict == Verdict::Limited && remaining >= request.cost.max(1) {
+            return Err(format!("node {node} denied {} and showed {remaining}", request.cost));
+        }
+        let window = spec.limit.window_at(*at);
+        let counter = CounterId { key: request.key, limit: spec.tag, window };
+        let tokens = spec.limit.tokens;
+        let new = (tokens, u64::MAX);
+        let shown = self.shown.entry((counter, node, boot)).or_insert(new);
+        if shown.0 != tokens {
+            *shown = new;
+        }
+        if remaining > shown.1 {
+            return Err(format!(
+                "{counter:?}: node {node} showed {} and then {remaining}",
+                shown.1
+            ));
+        }
+        shown.1 = remaining;
+        Ok(())
+    }
+
+    fn each_second(&mut self, world: &World) -> Result<(), String> {
+        if self.shown.len() > 10_000 {
+            let windows = &world.book.windows;
+            self.shown.retain(|(c, ..), _| windows.contains_key(&(c.key, c.limit, c.window)));
+        }
+        Ok(())
+    }
+}

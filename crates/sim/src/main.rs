@@ -1,0 +1,207 @@
+//! `fluxgate-sim`: ranges of seeds, one seed again, and the broken variants.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use clap::Parser;
+use fluxgate_sim::book::Counts;
+use fluxgate_sim::world::Broken;
+use fluxgate_sim::{Outcome, run};
+
+/// Simulates clusters by seed and judges them by invariants.
+#[derive(Debug, Parser)]
+#[command(name = "fluxgate-sim")]
+struct Cli {
+    /// A range of seeds, FROM..TO
+    #[arg(long, value_name = "FROM..TO", default_value = "0..100")]
+    seeds: String,
+    /// One seed, with its last lines
+    #[arg(long, conflicts_with = "seeds")]
+    replay: Option<u64>,
+    /// Threads; all cores when not given
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Break every rule in turn, and say how many seeds it took to notice
+    #[cfg(feature = "mutations")]
+    #[arg(long)]
+    mutations: bool,
+    /// Break this one rule
+    #[cfg(feature = "mutations")]
+    #[arg(long)]
+    mutation: Option<String>,
+}
+
+fn main() -> anyhow::Result<std::process::ExitCode> {
+    let cli = Cli::parse();
+    #[cfg(feature = "mutations")]
+    if cli.mutations || cli.mutation.is_some() {
+        return mutations(&cli);
+    }
+    if let Some(seed) = cli.replay {
+        let outcome = run(seed, Broken::default(), true);
+        say_lines(&outcome.log);
+        return Ok(verdict(&outcome));
+    }
+    let (from, to) = range(&cli.seeds)?;
+    Ok(sweep(from, to, cli.threads))
+}
+
+fn range(text: &str) -> anyhow::Result<(u64, u64)> {
+    let parts = text.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    let range = parts.filter(|(from, to): &(u64, u64)| from < to);
+    range.ok_or_else(|| anyhow::anyhow!("--seeds {text}: a range looks like 0..1000"))
+}
+
+#[expect(clippy::print_stdout, reason = "a command's result")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+fn say_lines(lines: &[String]) {
+    lines.iter().for_each(|line| say(line));
+}
+
+fn verdict(outcome: &Outcome) -> std::process::ExitCode {
+    match &outcome.violation {
+        None => {
+            say(&format!("seed {}: no violation, trace {:016x}", outcome.seed, outcome.trace));
+            std::process::ExitCode::SUCCESS
+        }
+        Some(violation) => {
+            say(&format!(
+                "seed {}: {} violated at {} us: {}\nreplay: cargo run --release -p fluxgate-sim -- --replay {}",
+                outcome.seed, violation.invariant, violation.at, violation.what, outcome.seed
+            ));
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn threads(wanted: Option<usize>) -> usize {
+    let cores = || std::thread::available_parallelism().ok().map(std::num::NonZero::get);
+    wanted.or_else(cores).unwrap_or(1).max(1)
+}
+
+fn sweep(from: u64, to: u64, threads: Option<usize>) -> std::process::ExitCode {
+    let begun = Instant::now();
+    let bar = indicatif::ProgressBar::new(to - from);
+    let next = AtomicU64::new(from);
+    let failed = AtomicBool::new(false);
+    let total = Mutex::new((Counts::default(), 0u64, 0u64));
+    std::thread::scope(|scope| {
+        for _ in 0..crate::threads(threads) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= to {
+                        break;
+                    }
+                    let outcome = run(seed, Broken::default(), false);
+                    bar.inc(1);
+                    let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+                    total.0.add(&outcome.counts);
+                    total.1 += outcome.span;
+                    total.2 ^= fluxgate_types::id::mix64(outcome.trace ^ seed);
+                    if outcome.violation.is_some() {
+                        failed.store(true, Ordering::Relaxed);
+                        bar.suspend(|| {
+                            verdict(&outcome);
+                        });
+                    }
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let (counts, span, trace) = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    summary(&counts, from, to, span, trace, begun.elapsed().as_secs_f64());
+    if failed.into_inner() {
+        std::process::ExitCode::FAILURE
+    } else {
+        std::process::ExitCode::SUCCESS
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn summary(counts: &Counts, from: u64, to: u64, span: u64, trace: u64, took: f64) {
+    let hours = span as f64 / 3_600e6;
+    let faults: u64 = counts.faults.values().sum();
+    say(&format!(
+        "seeds {from}..{to}: {hours:.1} simulated hours in {took:.1} s, {} events, trace {trace:016x}",
+        counts.events
+    ));
+    say(&format!(
+        "decisions: {} admitted, {} limited, {} degraded, {} unavailable, {} rejected, {} unheard",
+        counts.admitted,
+        counts.limited,
+        counts.degraded,
+        counts.unavailable,
+        counts.rejected,
+        counts.unheard
+    ));
+    say(&format!(
+        "windows: {} closed, {} of them calm, {} of these exhausted; writes: {} answered, {} not",
+        counts.windows.0, counts.windows.1, counts.exhausted, counts.writes.0, counts.writes.1
+    ));
+    let kinds: Vec<String> = counts.faults.iter().map(|(k, n)| format!("{k} {n}")).collect();
+    say(&format!("faults: {faults} ({})", kinds.join(", ")));
+}
+
+#[cfg(feature = "mutations")]
+fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
+    use fluxgate_engine::mutation::Mutation;
+    use fluxgate_sim::mutation::{Careless, focus};
+    use fluxgate_sim::plan::Plan;
+    use fluxgate_sim::run_plan;
+    let (from, to) = range(&cli.seeds)?;
+    let engine = Mutation::ALL.map(|m| (format!("{m:?}"), Some(m), None));
+    let driver = Careless::ALL.map(|c| (format!("{c:?}"), None, Some(c)));
+    let all: Vec<_> = engine
+        .into_iter()
+        .chain(driver)
+        .filter(|(name, ..)| cli.mutation.as_ref().is_none_or(|only| only == name))
+        .collect();
+    anyhow::ensure!(!all.is_empty(), "no such rule");
+    let (next, missed) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..threads(cli.threads) {
+            scope.spawn(|| {
+                loop {
+                    let place = usize::try_from(next.fetch_add(1, Ordering::Relaxed));
+                    let Some((name, mutation, careless)) = place.ok().and_then(|p| all.get(p))
+                    else {
+                        break;
+                    };
+                    // Broken in this thread only.
+                    Mutation::set(*mutation);
+                    let broken = Broken { careless: *careless };
+                    let focus = focus(*careless);
+                    let plan =
+                        |seed| focus.map_or_else(|| Plan::of(seed), |k| Plan::focused(seed, k));
+                    let mut outcomes = (from..to).map(|seed| run_plan(plan(seed), broken, false));
+                    let found = outcomes.find_map(|o| o.violation.map(|v| (o.seed, v)));
+                    Mutation::set(None);
+                    // The same seed with the rule in its place: else it says nothing of the rule.
+                    let sound =
+                        |seed| run_plan(plan(seed), Broken::default(), false).violation.is_none();
+                    match found.filter(|(seed, _)| sound(*seed)) {
+                        Some((seed, violation)) => say(&format!(
+                            "{name:24} caught by {:22} after {:4} seeds: {}",
+                            violation.invariant,
+                            seed - from + 1,
+                            violation.what
+                        )),
+                        None => {
+                            missed.fetch_add(1, Ordering::Relaxed);
+                            say(&format!("{name:24} NOT caught in {} seeds", to - from));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner();
+    say(&format!("{} passed, {missed} failed", all.len() as u64 - missed));
+    Ok(std::process::ExitCode::from(u8::from(missed > 0)))
+}

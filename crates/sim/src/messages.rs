@@ -1,0 +1,162 @@
+//! What nodes say to each other, and what an observer sees of them.
+
+use fluxgate_engine::counters::{Ask, Decision, Gift, KeyLimits, Reply, Told};
+use fluxgate_engine::lease::Grant;
+use fluxgate_engine::registry::command::{Outcome, Proposal};
+use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId};
+
+use crate::plan::Us;
+use crate::raft;
+
+/// At the front of every message about counters.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// The sender's life.
+    pub boot: BootId,
+    /// The receiver's, as far as the sender knows.
+    pub to: Option<BootId>,
+    /// The lives that the sender knows of, as one number.
+    pub lives: u64,
+}
+
+/// A call: its number comes back in the answer.
+pub type CallId = u64;
+
+/// A message between nodes.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// Consensus.
+    Raft(raft::Message),
+    /// Asks for a lease.
+    Lease(CallId, LogIndex),
+    /// The answer; none where the node does not lead.
+    Leased(CallId, Option<Grant>),
+    /// Asks for tokens.
+    Asks(CallId, Head, Vec<Ask>),
+    /// The answers.
+    Replies(CallId, Head, Vec<Reply>),
+    /// Tells what was spent.
+    Gossip(Head, Vec<Told>, Vec<(NodeId, BootId)>, bool),
+    /// The answer, with the lives that the other knows.
+    Heard(Head, Vec<(NodeId, BootId)>, bool),
+    /// Hands tokens over.
+    Gifts(CallId, Head, Vec<Gift>),
+    /// Which were taken.
+    Taken(CallId, Vec<bool>),
+    /// Waits until an entry is applied.
+    Applied(CallId, LogIndex),
+    /// How far the node has applied.
+    AppliedAt(CallId, LogIndex),
+    /// Asks what time it is.
+    Time(CallId),
+    /// Cluster time where it was told, and what it had reached, nanoseconds.
+    TimeIs(CallId, Option<u64>, u64),
+    /// Carries a proposal to the leader.
+    Propose(CallId, Box<Proposal>),
+    /// What came of it.
+    Proposed(CallId, Written),
+    /// Nobody listens at that node.
+    Refused(CallId),
+}
+
+impl Message {
+    /// The call that a refusal would name.
+    #[must_use]
+    pub fn call(&self) -> CallId {
+        match self {
+            Self::Lease(call, _)
+            | Self::Asks(call, ..)
+            | Self::Gifts(call, ..)
+            | Self::Applied(call, _)
+            | Self::Time(call)
+            | Self::Propose(call, _) => *call,
+            Self::Raft(_)
+            | Self::Leased(..)
+            | Self::Replies(..)
+            | Self::Gossip(..)
+            | Self::Heard(..)
+            | Self::Taken(..)
+            | Self::AppliedAt(..)
+            | Self::TimeIs(..)
+            | Self::Proposed(..)
+            | Self::Refused(_) => 0,
+        }
+    }
+}
+
+/// What came of a proposal.
+#[derive(Clone, Debug)]
+pub enum Written {
+    /// Committed, and past the barrier.
+    Done(Box<Outcome>),
+    /// Certainly not proposed.
+    NotLeader,
+    /// It may or may not have been committed.
+    Unknown,
+}
+
+/// Something that a node may be woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// Consensus.
+    Raft,
+    /// A sync is done.
+    Synced,
+    /// Requests wait.
+    Tick,
+    /// Gossip is due.
+    Gossip,
+    /// The lease is to be renewed.
+    Renew,
+    /// The leader looks after its duties.
+    Look,
+    /// A write may be acknowledged.
+    Barrier,
+    /// Cluster time is noted on the disk.
+    Note,
+    /// A call has got no answer.
+    Over(CallId),
+    /// A write is tried again.
+    Write(u64),
+    /// The next part of an orderly stop.
+    Stop,
+}
+
+/// A request of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// When the client sent it.
+    pub began: Us,
+    /// The key.
+    pub key: KeyId,
+    /// The cost.
+    pub cost: u64,
+}
+
+/// What an observer sees.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// A validate was decided.
+    Decided {
+        /// What was asked.
+        request: Request,
+        /// What was answered.
+        decision: Decision,
+        /// The node's cluster time at that moment.
+        at: ClusterMs,
+        /// What the node knew of the key's limits.
+        limits: KeyLimits,
+    },
+    /// The key was not accepted.
+    Rejected(Request),
+    /// The node had no lease.
+    Unavailable(Request),
+    /// A write was answered.
+    Wrote(u64, Written),
+    /// Tokens were received.
+    Moved(fluxgate_engine::counters::CounterId),
+    /// The node applied an entry.
+    AppliedEntry(LogIndex),
+    /// An orderly stop is over.
+    Stopped,
+}

@@ -1,0 +1,41 @@
+//! Rules that a driver may leave out: what [`fluxgate_engine::mutation`] is for the engine.
+
+use crate::plan::FaultKind;
+
+/// A rule of the shell around the engine that is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Careless {
+    /// A holder counts its lease from the answer.
+    LeaseFromAnswer,
+    /// A leader grants without asking a quorum.
+    NoQuorum,
+    /// A node acknowledges entries before they are synced.
+    AckBeforeSync,
+    /// One node does not apply every entry.
+    ApplySkips,
+    /// The file of an orderly stop is used again.
+    FileUsedTwice,
+    /// A life begins with its wall clock, whatever an earlier one noted of cluster time.
+    ClockFromWall,
+    /// A peer that was silent once is never asked again.
+    UnreachableForEver,
+}
+
+impl Careless {
+    /// Every one.
+    pub const ALL: [Self; 7] = [
+        Self::LeaseFromAnswer,
+        Self::NoQuorum,
+        Self::AckBeforeSync,
+        Self::ApplySkips,
+        Self::FileUsedTwice,
+        Self::ClockFromWall,
+        Self::UnreachableForEver,
+    ];
+}
+
+/// The faults that put a rule to the test, where it takes some together.
+#[must_use]
+pub fn focus(careless: Option<Careless>) -> Option<&'static [FaultKind]> {
+    (careless == Some(Careless::LeaseFromAnswer)).then_some(&[FaultKind::Lopsided, FaultKind::Cut])
+}

@@ -1,0 +1,312 @@
+//! Counters, asks, gossip and the orderly stop: mirrors `node/counters`, `node/peer` and
+//! `Node::stop`.
+
+use std::collections::BTreeMap;
+
+use fluxgate_engine::counters::{
+    Ask, Effect, Gift, KeyLimits, LeftOver, Reply, Sender, Step as Came,
+};
+use fluxgate_types::NodeId;
+
+use super::{ITEMS_MAX, Node, Step, TICK, TRANSFER_TIMEOUT_MS};
+use crate::messages::{CallId, Message, Request, Seen, Timer};
+use crate::plan::{MS, SECOND};
+
+/// A node that leaves says so for so many gossip periods before it stops.
+const LEAVE_GOSSIPS: u64 = 3;
+/// How long a stopping node tries to hand its holdings to one peer.
+const GIVE_TIMEOUT_MS: u64 = 2_000;
+
+impl Node {
+    /// A validate of a known key.
+    pub(super) fn request(&mut self, request: Request, limits: &KeyLimits, step: &mut Step<'_>) {
+        let number = step.number();
+        // Known BEFORE the step: it may settle it.
+        self.waiting.insert(number, request);
+        let mut effects = Vec::new();
+        let came = self.count(step.now, |shard, context, _| {
+            let Request { key, cost, .. } = request;
+            shard.handle_request(context, &key, limits, cost, number, &mut effects)
+        });
+        if let Came::Decided(decision) = came {
+            self.waiting.remove(&number);
+            self.decided(request, decision, Some(limits), step);
+        }
+        self.carry_out(effects, step);
+    }
+
+    fn decided(
+        &mut self,
+        request: Request,
+        decision: fluxgate_engine::counters::Decision,
+        limits: Option<&KeyLimits>,
+        step: &mut Step<'_>,
+    ) {
+        let known = limits.cloned().or_else(|| self.key_limits(&self.view(), &request.key));
+        let (at, Some(limits)) = (self.cluster_now(step.now), known) else {
+            step.see(Seen::Unavailable(request));
+            return;
+        };
+        step.see(Seen::Decided { request, decision, at, limits });
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>, step: &mut Step<'_>) {
+        for effect in effects {
+            match effect {
+                Effect::Ask { peer, ask } => {
+                    self.outbox.entry(peer).or_default().push(ask);
+                    self.send_asks(peer, step);
+                }
+                Effect::Settled { waiter, decision } => {
+                    if let Some(request) = self.waiting.remove(&waiter) {
+                        self.decided(request, decision, None, step);
+                    }
+                }
+            }
+        }
+        if !self.ticking && self.shard.has_waiting() {
+            self.ticking = true;
+            step.wake(TICK, Timer::Tick);
+        }
+    }
+
+    fn send_asks(&mut self, peer: NodeId, step: &mut Step<'_>) {
+        if self.asking.contains_key(&peer) {
+            return;
+        }
+        let Some(asks) = self.outbox.remove(&peer).filter(|asks| !asks.is_empty()) else { return };
+        let call = step.number();
+        step.send(peer, Message::Asks(call, self.head(peer), asks.clone()));
+        self.asking.insert(peer, (call, asks));
+        step.wake(TRANSFER_TIMEOUT_MS * MS, Timer::Over(call));
+    }
+
+    /// Looks after what waits.
+    pub(super) fn tick(&mut self, step: &mut Step<'_>) {
+        self.ticking = false;
+        let mut effects = Vec::new();
+        self.count(step.now, |shard, context, find| {
+            shard.handle_timeout(context, find, &mut effects);
+        });
+        self.carry_out(effects, step);
+    }
+
+    /// Tells the peers what was spent here.
+    pub(super) fn gossip(&mut self, step: &mut Step<'_>) {
+        step.wake(step.plan.gossip, Timer::Gossip);
+        let told = self.count(step.now, |shard, context, _| {
+            shard.sweep(context, 3_600_000);
+            shard.take_told(context, ITEMS_MAX)
+        });
+        let ready = self.says_ready(step);
+        for (peer, _) in self.life.peers.clone() {
+            let lives = self.life.lives.all();
+            step.send(peer, Message::Gossip(self.head(peer), told.clone(), lives, ready));
+        }
+    }
+
+    fn says_ready(&self, step: &Step<'_>) -> bool {
+        self.stopping == 0 && self.is_leased(step.now)
+    }
+
+    /// Takes a message about counters.
+    pub(super) fn handle_counting(&mut self, from: NodeId, message: Message, step: &mut Step<'_>) {
+        match message {
+            Message::Asks(call, head, asks) => {
+                let replies = self
+                    .receive(from, &head, step)
+                    .map(|sender| self.handle_asks(&sender, &asks, step));
+                let replies = replies.unwrap_or_default();
+                step.send(from, Message::Replies(call, self.head(from), replies));
+            }
+            Message::Replies(call, head, replies) => {
+                if self.asking.get(&from).is_none_or(|(of, _)| *of != call) {
+                    return;
+                }
+                match self.receive(from, &head, step) {
+                    Some(sender) => {
+                        self.asking.remove(&from);
+                        self.handle_replies(&sender, &replies, step);
+                    }
+                    // The answer of another life is none.
+                    None => self.asks_failed(call, step),
+                }
+                self.send_asks(from, step);
+            }
+            Message::Gossip(head, told, lives, ready) => {
+                if let Some(sender) = self.receive(from, &head, step) {
+                    let mut effects = Vec::new();
+                    self.count(step.now, |shard, context, find| {
+                        for one in &told {
+                            shard.handle_told(context, find, &sender, one, &mut effects);
+                        }
+                    });
+                    told.iter().for_each(|one| step.see(Seen::Moved(one.counter)));
+                    self.carry_out(effects, step);
+                }
+                self.note_lives(&lives);
+                self.ready.insert(from, ready);
+                let (lives, ready) = (self.life.lives.all(), self.says_ready(step));
+                step.send(from, Message::Heard(self.head(from), lives, ready));
+            }
+            Message::Heard(head, lives, ready) => {
+                self.receive(from, &head, step);
+                self.note_lives(&lives);
+                self.ready.insert(from, ready);
+            }
+            Message::Gifts(call, head, gifts) => {
+                let sender = self.receive(from, &head, step).filter(|_| self.stopping == 0);
+                let replies: Vec<Reply> = gifts.into_iter().map(|gift| gift.reply).collect();
+                let taken = match sender {
+                    Some(sender) => self.handle_replies(&sender, &replies, step),
+                    None => vec![false; replies.len()],
+                };
+                step.send(from, Message::Taken(call, taken));
+            }
+            Message::Taken(call, taken) => self.handle_taken(call, &taken, step),
+            Message::Raft(_)
+            | Message::Lease(..)
+            | Message::Leased(..)
+            | Message::Applied(..)
+            | Message::AppliedAt(..)
+            | Message::Time(_)
+            | Message::TimeIs(..)
+            | Message::Propose(..)
+            | Message::Proposed(..)
+            | Message::Refused(_) => {}
+        }
+    }
+
+    fn note_lives(&mut self, lives: &[(NodeId, fluxgate_types::BootId)]) {
+        let me = self.id;
+        for (node, boot) in lives.iter().filter(|(node, _)| *node != me) {
+            self.note_life(*node, *boot);
+        }
+    }
+
+    fn handle_asks(&mut self, sender: &Sender, asks: &[Ask], step: &mut Step<'_>) -> Vec<Reply> {
+        let mut effects = Vec::new();
+        let replies = self.count(step.now, |shard, context, find| {
+            let mut answer = |ask| shard.handle_ask(context, find, sender, ask, &mut effects);
+            asks.iter().map(&mut answer).collect()
+        });
+        self.carry_out(effects, step);
+        replies
+    }
+
+    fn handle_replies(
+        &mut self,
+        sender: &Sender,
+        replies: &[Reply],
+        step: &mut Step<'_>,
+    ) -> Vec<bool> {
+        let mut effects = Vec::new();
+        let taken = self.count(step.now, |shard, context, find| {
+            let mut take = |reply| shard.handle_reply(context, find, sender, reply, &mut effects);
+            replies.iter().map(&mut take).collect()
+        });
+        for reply in replies {
+            step.see(Seen::Moved(reply.counter));
+        }
+        self.carry_out(effects, step);
+        taken
+    }
+
+    /// An ask brought nothing: each counter asks somebody else.
+    pub(super) fn asks_failed(&mut self, call: CallId, step: &mut Step<'_>) {
+        let peer = self.asking.iter().find(|(_, (of, _))| *of == call).map(|(peer, _)| *peer);
+        let Some((peer, (_, asks))) = peer.and_then(|p| self.asking.remove_entry(&p)) else {
+            return;
+        };
+        let mut effects = Vec::new();
+        self.count(step.now, |shard, context, find| {
+            for ask in &asks {
+                shard.handle_ask_failed(context, find, peer, &ask.counter, &mut effects);
+            }
+        });
+        self.carry_out(effects, step);
+        self.send_asks(peer, step);
+    }
+
+    /// Begins an orderly stop: first it says so.
+    pub fn stop(&mut self, step: &mut Step<'_>) {
+        self.stopping = 1;
+        step.wake(LEAVE_GOSSIPS * step.plan.gossip, Timer::Stop);
+    }
+
+    /// The next part of an orderly stop.
+    pub(super) fn stop_on(&mut self, step: &mut Step<'_>) {
+        if self.stopping == 1 {
+            self.stopping = 2;
+            self.shard.begin_drain();
+            self.give_on(step);
+        } else if self.stopping == 3 {
+            step.see(Seen::Stopped);
+        }
+    }
+
+    /// Gives what it holds to the next peer that stays.
+    fn give_on(&mut self, step: &mut Step<'_>) {
+        for (peer, reachable) in self.life.peers.clone() {
+            let stays = self.ready.get(&peer).copied().unwrap_or(false);
+            let Some(boot) = self.life.lives.of(peer).filter(|_| reachable && stays) else {
+                continue;
+            };
+            if self.given_to.contains(&peer) {
+                continue;
+            }
+            let to = Sender { node: peer, boot, lives: 0 };
+            let gifts =
+                self.count(step.now, |shard, context, _| shard.drain(context, &to, ITEMS_MAX));
+            if gifts.is_empty() {
+                break;
+            }
+            let call = step.number();
+            step.send(peer, Message::Gifts(call, self.head(peer), gifts.clone()));
+            step.wake(GIVE_TIMEOUT_MS * MS, Timer::Over(call));
+            self.giving = Some((call, peer, gifts));
+            return;
+        }
+        self.stopping = 3;
+        if self.raft.leads_in().is_some() {
+            self.hand_over(step);
+        }
+        // The leadership has this long to go over.
+        step.wake(SECOND, Timer::Stop);
+    }
+
+    fn handle_taken(&mut self, call: CallId, taken: &[bool], step: &mut Step<'_>) {
+        let Some((_, peer, gifts)) = self.giving.take_if(|(of, ..)| *of == call) else { return };
+        let refused: Vec<&Gift> =
+            gifts.iter().zip(taken).filter(|(_, taken)| !**taken).map(|(gift, _)| gift).collect();
+        self.take_back(peer, &refused);
+        if !refused.is_empty() || taken.len() != gifts.len() {
+            self.given_to.push(peer);
+        }
+        self.give_on(step);
+    }
+
+    /// A gift brought no answer. `unsent`: it certainly did not arrive.
+    pub(super) fn gifts_failed(&mut self, call: CallId, unsent: bool, step: &mut Step<'_>) {
+        let Some((_, peer, gifts)) = self.giving.take_if(|(of, ..)| *of == call) else { return };
+        if unsent {
+            self.take_back(peer, &gifts.iter().collect::<Vec<_>>());
+        }
+        self.given_to.push(peer);
+        self.give_on(step);
+    }
+
+    fn take_back(&mut self, peer: NodeId, gifts: &[&Gift]) {
+        let Some(boot) = self.life.lives.of(peer) else { return };
+        let to = Sender { node: peer, boot, lives: 0 };
+        gifts.iter().for_each(|gift| self.shard.take_back(&to, gift));
+    }
+
+    /// What this life leaves to the next one, at the end of an orderly stop.
+    #[must_use]
+    pub fn left_over(&self, now: crate::plan::Us) -> Option<LeftOver> {
+        let mut opened = BTreeMap::new();
+        self.shard.left_over(&mut opened);
+        LeftOver::of(&self.life, opened, self.cluster_now(now), self.clock.is_synced())
+    }
+}

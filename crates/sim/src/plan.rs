@@ -1,0 +1,197 @@
+//! What one seed means: sizes, paces, traffic and which faults there are.
+//!
+//! Swarm testing (Groce et al., ISSTA 2012): each seed leaves some kinds of faults out, so that no
+//! kind hides another.
+
+use fluxgate_engine::lease::LeaseTerms;
+
+use crate::rng::Rng;
+
+/// Microseconds of true time.
+pub type Us = u64;
+/// A second of it.
+pub const SECOND: Us = 1_000_000;
+/// A millisecond of it.
+pub const MS: Us = 1_000;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// The process dies; unsynced writes are lost.
+    Crash,
+    /// Every process dies at once.
+    CrashAll,
+    /// The process stops running and goes on later.
+    Pause,
+    /// An orderly stop and a start.
+    Restart,
+    /// All nodes stopped in order, then started.
+    RestartAll,
+    /// One node cannot talk to some others, both ways.
+    Cut,
+    /// One direction of one link is cut.
+    OneWay,
+    /// Messages are lost for a while.
+    Loss,
+    /// Messages are slow for a while.
+    Slow,
+    /// What one node sends is slow for a while, or what it is sent: its idea of the time is wrong by
+    /// half of that.
+    Lopsided,
+    /// Syncs of one disk are slow for a while.
+    SlowDisk,
+    /// A wall clock jumps.
+    WallJump,
+    /// The leadership is handed to another node.
+    HandOver,
+}
+
+impl FaultKind {
+    /// Every kind.
+    pub const ALL: [Self; 13] = [
+        Self::Crash,
+        Self::CrashAll,
+        Self::Pause,
+        Self::Restart,
+        Self::RestartAll,
+        Self::Cut,
+        Self::OneWay,
+        Self::Loss,
+        Self::Slow,
+        Self::Lopsided,
+        Self::SlowDisk,
+        Self::WallJump,
+        Self::HandOver,
+    ];
+
+    /// The name in summaries.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::CrashAll => "crash_all",
+            Self::Pause => "pause",
+            Self::Restart => "restart",
+            Self::RestartAll => "restart_all",
+            Self::Cut => "cut",
+            Self::OneWay => "one_way",
+            Self::Loss => "loss",
+            Self::Slow => "slow",
+            Self::Lopsided => "lopsided",
+            Self::SlowDisk => "slow_disk",
+            Self::WallJump => "wall_jump",
+            Self::HandOver => "hand_over",
+        }
+    }
+}
+
+/// How a key's requests fall on the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Anywhere.
+    Even,
+    /// Always at one node.
+    Sticky,
+    /// Four of five at one node.
+    Skewed,
+    /// Anywhere, all at the beginning of a stretch.
+    Burst,
+}
+
+/// Everything about a run that its seed decides.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Nodes.
+    pub nodes: u64,
+    /// Length of the part with faults.
+    pub span: Us,
+    /// Leases and the clock bound.
+    pub terms: LeaseTerms,
+    /// Between heartbeats.
+    pub heartbeat: Us,
+    /// Between gossips.
+    pub gossip: Us,
+    /// Between looks of the leader at the share map.
+    pub leader_look: Us,
+    /// Default limits: tokens and period in milliseconds.
+    pub limits: Vec<(u64, u64)>,
+    /// Keys at one time.
+    pub keys: usize,
+    /// Demand in percent of the first limit.
+    pub demand_percent: u64,
+    /// Largest cost.
+    pub cost_max: u64,
+    /// Mean time between changes to keys.
+    pub writes: Us,
+    /// Mean time between faults.
+    pub faults: Us,
+    /// The kinds that occur.
+    pub kinds: Vec<FaultKind>,
+    /// Largest drift of a clock, parts per million.
+    pub drift_ppm: u64,
+    /// Largest error of a wall clock at the start, milliseconds.
+    pub wall_error_ms: u64,
+    /// Of a thousand messages, so many arrive twice.
+    pub twice_permille: u64,
+}
+
+impl Plan {
+    /// The plan of a seed with these kinds of faults only, many of them, at the pace of the default
+    /// configuration: for rules that only some faults together put to the test.
+    #[must_use]
+    pub fn focused(seed: u64, kinds: &[FaultKind]) -> Self {
+        let fine = |n: &u64| Self::of(*n).terms.lease_ms == 3_000 && Self::of(*n).nodes >= 3;
+        let base = (seed << 16..).find(fine).unwrap_or(seed);
+        let plan = Self::of(base);
+        Self { seed, kinds: kinds.to_vec(), faults: SECOND, writes: SECOND, ..plan }
+    }
+
+    /// The plan of a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        // Two paces. The fine one is the default configuration. The coarse one is ten times slower
+        // in everything but the messages, so that long stretches of time are cheap.
+        let fine = rng.permille(300);
+        let lease_ms = if fine { rng.pick(&[1_000, 3_000]) } else { rng.pick(&[20_000, 30_000]) };
+        let scale = lease_ms * MS / 3_000;
+        let periods: &[u64] =
+            if fine { &[1_000, 10_000, 60_000] } else { &[60_000, 120_000, 600_000] };
+        let limit = |rng: &mut Rng| (rng.pick(&[1, 2, 5, 10, 30, 100, 300]), rng.pick(periods));
+        let mut limits = vec![limit(&mut rng)];
+        if rng.permille(300) {
+            let second = limit(&mut rng);
+            if second.1 != limits[0].1 {
+                limits.push(second);
+            }
+        }
+        let mut kinds: Vec<FaultKind> =
+            FaultKind::ALL.into_iter().filter(|_| rng.permille(400)).collect();
+        if kinds.is_empty() && rng.permille(800) {
+            kinds.push(FaultKind::Crash);
+        }
+        let span = if fine { 300 * SECOND } else { 2 * 3_600 * SECOND };
+        let cost_max = if rng.permille(300) { (limits[0].0 / 3).max(1) } else { 1 };
+        Self {
+            seed,
+            nodes: rng.pick(&[1, 3, 3, 3, 3, 3, 5]),
+            span,
+            terms: LeaseTerms { lease_ms, clock_error_ms_max: lease_ms / 3 },
+            heartbeat: 100 * scale,
+            gossip: if fine { rng.pick(&[100, 300]) * scale } else { 500 * MS },
+            leader_look: 200 * scale,
+            keys: usize::try_from(rng.between(1, 4)).unwrap_or(1),
+            demand_percent: rng.pick(&[50, 100, 150, 300]),
+            cost_max,
+            writes: rng.pick(&[5, 20, 60]) * SECOND * if fine { 1 } else { 10 },
+            faults: rng.pick(&[2, 8, 40]) * scale * 1_000,
+            kinds,
+            drift_ppm: rng.pick(&[0, 100, 9_000]),
+            wall_error_ms: rng.pick(&[0, 500, 3_600_000]),
+            twice_permille: rng.pick(&[0, 0, 50]),
+            limits,
+        }
+    }
+}

@@ -1,0 +1,515 @@
+//! The world: true time, the queue of events, machines, and what an observer sees.
+
+mod clients;
+mod faults;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use fluxgate_engine::counters::{CounterId, Verdict};
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_types::id::mix64;
+use fluxgate_types::{BootId, ClusterMs, NodeId};
+
+use crate::book::{Book, Window};
+use crate::invariants::{self, Invariant, Violation};
+use crate::messages::{Message, Request, Seen, Timer};
+use crate::mutation::Careless;
+use crate::net::Net;
+use crate::node::{Action, Disk, Machine, Node, Step};
+use crate::plan::{MS, Plan, SECOND, Us};
+use crate::rng::Rng;
+
+use clients::Clients;
+
+/// A machine with its disk, and the process on it, if one runs.
+pub struct Slot {
+    /// Its clocks.
+    pub machine: Machine,
+    /// Its disk.
+    pub disk: Disk,
+    /// The process.
+    pub node: Option<Node>,
+    /// It does not run before then.
+    pub paused_until: Us,
+    /// Lives of the process: timers of older ones are void.
+    pub epoch: u64,
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Event {
+    Packet { from: NodeId, to: NodeId, message: Message },
+    Timer { node: NodeId, epoch: u64, timer: Timer },
+    Request { node: NodeId, request: Request },
+    Traffic(usize),
+    Write,
+    Fault,
+    Start(NodeId),
+    Judge,
+}
+
+/// What is wrong with the nodes of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Broken {
+    /// A rule of the driver that is left out.
+    pub careless: Option<Careless>,
+}
+
+/// A cluster under its plan.
+pub struct World {
+    /// The plan.
+    pub plan: Plan,
+    /// True time.
+    pub now: Us,
+    /// Machines, the first is node 1.
+    pub slots: Vec<Slot>,
+    /// What really happened.
+    pub book: Book,
+    /// Everything folded into a number: equal for equal runs.
+    pub trace: u64,
+    broken: Broken,
+    net: Net,
+    rng: Rng,
+    queue: BTreeMap<(Us, u64), Event>,
+    next: u64,
+    clients: Clients,
+    judges: Vec<Box<dyn Invariant>>,
+    faulty: bool,
+    log: Option<VecDeque<String>>,
+}
+
+/// Events of one run: several times what the longest plan takes.
+const EVENTS_MAX: u64 = 20_000_000;
+/// Lines of the trace that a failure shows.
+const LOG_LINES: usize = 400;
+
+impl World {
+    /// The world of a plan, at rest.
+    #[must_use]
+    pub fn new(plan: Plan, broken: Broken, log: bool) -> Self {
+        let mut rng = Rng::new(plan.seed.rotate_left(17) ^ 0xc1);
+        let machine = |rng: &mut Rng| {
+            let signed = |rng: &mut Rng, most: u64| {
+                let size = i64::try_from(rng.below(most + 1)).unwrap_or(0);
+                if rng.permille(500) { size } else { -size }
+            };
+            Machine {
+                drift_ppm: signed(rng, plan.drift_ppm),
+                boot_ns: rng.between(1, 1_000_000) * 1_000_000_000,
+                wall_ms: signed(rng, plan.wall_error_ms),
+                sync: rng.between(300, 5 * MS),
+            }
+        };
+        let slots = (0..plan.nodes).map(|_| Slot {
+            machine: machine(&mut rng),
+            disk: Disk::default(),
+            node: None,
+            paused_until: 0,
+            epoch: 0,
+        });
+        let slots = slots.collect();
+        let mut net = Net::default();
+        net.twice_permille = plan.twice_permille;
+        let mut world = Self {
+            clients: Clients::new(&plan, &mut rng),
+            plan,
+            now: 0,
+            slots,
+            book: Book::default(),
+            trace: 0,
+            broken,
+            net,
+            rng,
+            queue: BTreeMap::new(),
+            next: 0,
+            judges: invariants::all(),
+            faulty: true,
+            log: log.then(VecDeque::new),
+        };
+        // The beginning is no calm time: nobody has a lease.
+        let settle = world.settle_time();
+        world.book.disturb(0, 0, settle);
+        for node in 1..=world.plan.nodes {
+            let at = world.rng.below(50 * MS);
+            world.schedule(at, Event::Start(NodeId(node)));
+        }
+        world.schedule(settle / 4, Event::Write);
+        let fault = settle + world.rng.span(world.plan.faults);
+        world.schedule(fault, Event::Fault);
+        world.schedule(SECOND, Event::Judge);
+        world
+    }
+
+    /// How long a fault may be felt after it: leases, elections, share maps that come and go.
+    #[must_use]
+    pub fn settle_time(&self) -> Us {
+        (10 * self.plan.terms.lease_ms + 2 * self.plan.terms.clock_error_ms_max) * MS + 10 * SECOND
+    }
+
+    /// The newest lines of the trace.
+    #[must_use]
+    pub fn log_lines(&self) -> Vec<String> {
+        self.log.iter().flatten().cloned().collect()
+    }
+
+    fn say(&mut self, line: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            if log.len() == LOG_LINES {
+                log.pop_front();
+            }
+            log.push_back(format!("{:>14} {}", self.now, line()));
+        }
+    }
+
+    fn schedule(&mut self, at: Us, event: Event) {
+        self.next += 1;
+        self.queue.insert((at.max(self.now), self.next), event);
+    }
+
+    fn slot(&mut self, node: NodeId) -> &mut Slot {
+        &mut self.slots[usize::try_from(node.0 - 1).unwrap_or(0)]
+    }
+
+    /// The process of a node, if one runs.
+    #[must_use]
+    pub fn node(&self, node: NodeId) -> Option<&Node> {
+        self.slots.get(usize::try_from(node.0 - 1).ok()?)?.node.as_ref()
+    }
+
+    /// Every running process.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.slots.iter().filter_map(|slot| slot.node.as_ref())
+    }
+
+    /// The latest cluster time of any node that was told it.
+    #[must_use]
+    pub fn cluster_max(&self) -> ClusterMs {
+        let told = self.nodes().filter(|node| node.clock.is_synced());
+        told.map(|node| node.cluster_now(self.now)).max().unwrap_or(ClusterMs(0))
+    }
+
+    /// Runs the whole plan: faults, healing, and a calm end.
+    ///
+    /// # Errors
+    /// The first violation of an invariant.
+    pub fn run(&mut self) -> Result<(), Violation> {
+        self.run_until(self.plan.span)?;
+        self.heal();
+        let settle = self.settle_time();
+        self.run_until(self.plan.span + settle)?;
+        self.judge(|judge, world| judge.healed(world))?;
+        let longest = self.plan.limits.iter().map(|(_, period_ms)| *period_ms).max().unwrap_or(0);
+        let calm = 2 * longest * MS + settle;
+        self.run_until(self.plan.span + settle + calm)?;
+        self.judge(|judge, world| judge.at_end(world))?;
+        self.book.counts.offices += self.nodes().filter(|node| node.in_office()).count() as u64;
+        let maps = self.nodes().map(|node| node.view().share_maps.len() as u64).max();
+        self.book.counts.maps = maps.unwrap_or(0);
+        Ok(())
+    }
+
+    fn run_until(&mut self, until: Us) -> Result<(), Violation> {
+        while let Some(entry) = self.queue.first_entry() {
+            if entry.key().0 > until {
+                break;
+            }
+            let ((at, _), event) = entry.remove_entry();
+            self.now = at;
+            self.book.counts.events += 1;
+            if self.book.counts.events > EVENTS_MAX {
+                // Nodes that never come to rest, such as two that send each other the same for ever.
+                let what = format!("more than {EVENTS_MAX} events");
+                return Err(Violation { invariant: "cluster_heals", at, what });
+            }
+            self.happen(event)?;
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Packet { from, to, message } => {
+                let (now, slot) = (self.now, self.slot(to));
+                if slot.node.is_some() && slot.paused_until > now {
+                    let at = slot.paused_until;
+                    self.schedule(at, Event::Packet { from, to, message });
+                    return Ok(());
+                }
+                if slot.node.is_none() {
+                    // The machine says that nobody listens.
+                    let call = message.call();
+                    if call != 0 {
+                        self.deliver(to, from, Message::Refused(call));
+                    }
+                    return Ok(());
+                }
+                self.fold(to.0 ^ from.0 << 8 ^ 1 << 60);
+                self.step(to, |node, step| node.handle(from, message, step))
+            }
+            Event::Timer { node, epoch, timer } => {
+                let (now, slot) = (self.now, self.slot(node));
+                if slot.epoch != epoch || slot.node.is_none() {
+                    return Ok(());
+                }
+                if slot.paused_until > now {
+                    let at = slot.paused_until;
+                    self.schedule(at, Event::Timer { node, epoch, timer });
+                    return Ok(());
+                }
+                self.fold(node.0 ^ 2 << 60);
+                self.step(node, |node, step| node.handle_timer(timer, step))
+            }
+            Event::Request { node, request } => {
+                let (now, slot) = (self.now, self.slot(node));
+                if slot.node.is_none() {
+                    self.book.counts.unheard += 1;
+                    return Ok(());
+                }
+                if slot.paused_until > now {
+                    let at = slot.paused_until;
+                    self.schedule(at, Event::Request { node, request });
+                    return Ok(());
+                }
+                self.step(node, |node, step| node.validate(request, step))
+            }
+            Event::Traffic(key) => {
+                self.traffic(key);
+                Ok(())
+            }
+            Event::Write => self.next_write(),
+            Event::Fault => self.next_fault(),
+            Event::Start(node) => self.start(node),
+            Event::Judge => {
+                self.schedule(self.now + SECOND, Event::Judge);
+                self.close_windows()?;
+                self.judge(|judge, world| judge.each_second(world))
+            }
+        }
+    }
+
+    fn fold(&mut self, what: u64) {
+        self.trace = mix64(self.trace ^ what ^ self.now.rotate_left(20));
+    }
+
+    fn deliver(&mut self, from: NodeId, to: NodeId, message: Message) {
+        let mut arrivals = self.net.route(self.now, from, to, &mut self.rng);
+        // A refused gift is taken back, which is sound because a connection carries a call once.
+        if matches!(message, Message::Gifts(..)) {
+            arrivals.truncate(1);
+        }
+        for at in arrivals {
+            self.schedule(at, Event::Packet { from, to, message: message.clone() });
+        }
+    }
+
+    /// A step of a node, with everything that it wants done.
+    fn step(
+        &mut self,
+        id: NodeId,
+        act: impl FnOnce(&mut Node, &mut Step<'_>),
+    ) -> Result<(), Violation> {
+        let at = usize::try_from(id.0 - 1).unwrap_or(0);
+        let Some(mut node) = self.slots[at].node.take() else { return Ok(()) };
+        let mut step = Step {
+            now: self.now,
+            rng: &mut self.rng,
+            plan: &self.plan,
+            careless: self.broken.careless,
+            next: &mut self.next,
+            out: Vec::new(),
+        };
+        act(&mut node, &mut step);
+        let out = step.out;
+        self.slots[at].node = Some(node);
+        self.carry_out(id, out)
+    }
+
+    fn carry_out(&mut self, id: NodeId, out: Vec<Action>) -> Result<(), Violation> {
+        let epoch = self.slot(id).epoch;
+        let mut all = Vec::new();
+        for action in out {
+            match action {
+                Action::Send(to, message) => self.deliver(id, to, message),
+                Action::At(at, timer) => {
+                    self.schedule(at, Event::Timer { node: id, epoch, timer });
+                }
+                Action::See(seen) => all.push(seen),
+            }
+        }
+        // A step may decide several requests, and its node holds what it holds after all of them:
+        // all are in the book before the first is judged.
+        all.iter().for_each(|seen| self.note(id, seen));
+        for seen in &all {
+            if matches!(seen, Seen::Stopped) {
+                self.stopped(id);
+            } else {
+                self.judge(|judge, world| judge.see(world, id, seen))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, id: NodeId, seen: &Seen) {
+        if !matches!(seen, Seen::AppliedEntry(_) | Seen::Moved(_)) {
+            self.say(|| match seen {
+                Seen::Decided { request, decision, at, limits } => {
+                    let d = decision;
+                    let window = limits.limits.get(d.limit_at).map(|s| s.limit.window_at(*at));
+                    format!(
+                        "node {id}: {} cost {} sent {}: {:?} {}/{} window {window:?} at {at}",
+                        request.key, request.cost, request.began, d.verdict, d.remaining, d.tokens
+                    )
+                }
+                Seen::Rejected(_)
+                | Seen::Unavailable(_)
+                | Seen::Wrote(..)
+                | Seen::Moved(_)
+                | Seen::AppliedEntry(_)
+                | Seen::Stopped => format!("node {id}: {seen:?}"),
+            });
+        }
+        if let (true, Seen::Decided { request, decision, at, limits }) = (self.log.is_some(), seen)
+            && decision.verdict != Verdict::Admitted
+        {
+            self.say_holdings(request, *at, &limits.limits);
+        }
+        let counts = &mut self.book.counts;
+        match seen {
+            Seen::Decided { decision, .. } => match decision.verdict {
+                Verdict::Admitted => counts.admitted += 1,
+                Verdict::Limited => counts.limited += 1,
+                Verdict::Degraded => counts.degraded += 1,
+                Verdict::Unavailable => counts.unavailable += 1,
+            },
+            Seen::Unavailable(_) => counts.unavailable += 1,
+            Seen::Rejected(_) => counts.rejected += 1,
+            Seen::Wrote(..) | Seen::Moved(_) | Seen::AppliedEntry(_) | Seen::Stopped => {}
+        }
+        if let Seen::Decided { request, decision, at, limits } = seen {
+            self.fold(decision.remaining ^ (decision.verdict as u64) << 50);
+            let (now, view) = (self.now, self.node(id).map(Node::view));
+            for (place, spec) in limits.limits.iter().enumerate() {
+                let number = spec.limit.window_at(*at);
+                let window = (request.key, spec.tag, number);
+                let new = || Window::new(spec, number, now);
+                let window = self.book.windows.entry(window).or_insert_with(new);
+                window.seen.1 = now;
+                window.changed |= window.spec != *spec;
+                let decides = decision.limit_at == place;
+                match decision.verdict {
+                    Verdict::Admitted => {
+                        window.spent += request.cost;
+                        let start = ClusterMs(number * spec.limit.period_ms);
+                        let map = view.as_ref().and_then(|v| v.map_at(start).map(|m| m.from));
+                        window.map_from = window.map_from.or(map);
+                    }
+                    Verdict::Limited => {
+                        window.denied_one += u64::from(decides && request.cost == 1);
+                    }
+                    Verdict::Degraded | Verdict::Unavailable => window.degraded += 1,
+                }
+            }
+        }
+        if let Seen::Wrote(id, came) = seen {
+            self.wrote(*id, came);
+        }
+    }
+
+    /// Who holds what of the counters of a request.
+    fn say_holdings(&mut self, request: &Request, at: ClusterMs, limits: &[LimitSpec]) {
+        let mut lines = Vec::new();
+        for spec in limits {
+            let window = spec.limit.window_at(at);
+            let counter = CounterId { key: request.key, limit: spec.tag, window };
+            for node in self.nodes() {
+                let seen = node.shard.observe(&counter);
+                let text = seen.map_or("unopened".to_owned(), |seen| format!("{seen:?}"));
+                let peers = &node.life.peers;
+                lines.push(format!(
+                    "  node {} {}: {text} peers {peers:?}",
+                    node.id, spec.limit.name
+                ));
+            }
+        }
+        lines.into_iter().for_each(|line| self.say(|| line));
+    }
+
+    fn judge(
+        &mut self,
+        mut ask: impl FnMut(&mut Box<dyn Invariant>, &Self) -> Result<(), String>,
+    ) -> Result<(), Violation> {
+        let mut judges = std::mem::take(&mut self.judges);
+        let mut result = Ok(());
+        for judge in &mut judges {
+            if let Err(what) = ask(judge, self) {
+                result = Err(Violation { invariant: judge.name(), at: self.now, what });
+                break;
+            }
+        }
+        self.judges = judges;
+        result
+    }
+
+    /// Windows that are over by every clock are judged once, and forgotten.
+    fn close_windows(&mut self) -> Result<(), Violation> {
+        let past = ClusterMs(self.cluster_max().0.saturating_sub(
+            3 * self.plan.terms.clock_error_ms_max + self.plan.terms.lease_ms + 5_000,
+        ));
+        let over: Vec<_> =
+            self.book.windows.iter().filter(|(_, w)| w.ends < past).map(|(id, _)| *id).collect();
+        for id in over {
+            let Some(window) = self.book.windows.remove(&id) else { continue };
+            // From before the window began, whenever it was first used.
+            let from = window.seen.0.saturating_sub(window.spec.limit.period_ms * MS);
+            let calm = self.book.was_calm(from, window.seen.1) && !window.changed;
+            self.book.counts.windows.0 += 1;
+            self.book.counts.windows.1 += u64::from(calm);
+            self.book.counts.exhausted += u64::from(calm && window.denied_one > 0);
+            self.judge(|judge, world| judge.closed(world, &id, &window, calm))?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, id: NodeId) -> Result<(), Violation> {
+        let at = usize::try_from(id.0 - 1).unwrap_or(0);
+        if self.slots[at].node.is_some() {
+            return Ok(());
+        }
+        self.say(|| format!("node {id} starts"));
+        let slot = &mut self.slots[at];
+        slot.epoch += 1;
+        let (machine, mut disk) = (slot.machine, std::mem::take(&mut slot.disk));
+        let mut step = Step {
+            now: self.now,
+            rng: &mut self.rng,
+            plan: &self.plan,
+            careless: self.broken.careless,
+            next: &mut self.next,
+            out: Vec::new(),
+        };
+        let node = Node::start(id, machine, &mut disk, &mut step);
+        let out = step.out;
+        self.slots[at].disk = disk;
+        self.slots[at].node = Some(node);
+        self.carry_out(id, out)
+    }
+
+    /// The life of a node that runs.
+    #[must_use]
+    pub fn boot(&self, node: NodeId) -> Option<BootId> {
+        self.node(node).map(|node| node.boot)
+    }
+
+    /// The most that a window may admit: its limit, or the largest value that the limit had where
+    /// it was being changed.
+    #[must_use]
+    pub fn budget(&self, id: &crate::book::WindowId, window: &Window) -> u64 {
+        let tokens = window.spec.limit.tokens;
+        let Some(facts) = self.book.keys.get(&id.0) else { return tokens };
+        if !window.changed && facts.limits_settled_before(window.seen.0) {
+            return tokens;
+        }
+        facts.tokens_max.get(&window.spec.limit.name).copied().unwrap_or(0).max(tokens)
+    }
+}

@@ -1,0 +1,235 @@
+//! Clients: the traffic of keys in every shape, and administrators that change them.
+
+use std::collections::BTreeMap;
+
+use fluxgate_engine::registry::command::{Actor, Command, KeyChange, NewKey, Outcome, Proposal};
+use fluxgate_types::{Digest, KeyId, Limit, NodeId, Scope};
+
+use super::{Event, World};
+use crate::invariants::Violation;
+use crate::messages::{Request, Written};
+use crate::plan::{MS, Plan, SECOND, Shape, Us};
+use crate::rng::Rng;
+
+/// What an administrator asked for.
+#[derive(Clone, Debug)]
+enum Asked {
+    Create(KeyId, usize),
+    End(KeyId),
+    Limits(KeyId),
+}
+
+/// The stream of requests of one key.
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    key: Option<KeyId>,
+    shape: Shape,
+    home: NodeId,
+}
+
+/// All clients.
+#[derive(Debug)]
+pub(super) struct Clients {
+    streams: Vec<Stream>,
+    asked: BTreeMap<u64, Asked>,
+    made: u64,
+}
+
+impl Clients {
+    pub(super) fn new(plan: &Plan, rng: &mut Rng) -> Self {
+        let stream = |rng: &mut Rng| Stream {
+            key: None,
+            shape: rng.pick(&[Shape::Even, Shape::Sticky, Shape::Skewed, Shape::Burst]),
+            home: NodeId(rng.between(1, plan.nodes)),
+        };
+        let streams = (0..plan.keys).map(|_| stream(rng)).collect();
+        Self { streams, asked: BTreeMap::new(), made: 0 }
+    }
+}
+
+impl World {
+    fn key_id(&mut self) -> KeyId {
+        self.clients.made += 1;
+        let mut chars = *b"sim000000000";
+        let mut n = self.clients.made;
+        for place in (3..12).rev() {
+            chars[place] = b'0' + u8::try_from(n % 10).unwrap_or(0);
+            n /= 10;
+        }
+        // The head differs from seed to seed, so that ranks and shares do.
+        for (place, shift) in [(0, 0), (1, 8), (2, 16)] {
+            chars[place] = b'a' + u8::try_from((self.plan.seed >> shift) % 26).unwrap_or(0);
+        }
+        KeyId::new(chars).unwrap_or_else(|_| unreachable!("letters and digits make an id"))
+    }
+
+    fn ask(&mut self, asked: Asked, command: Command) -> Result<(), Violation> {
+        let node = NodeId(self.rng.between(1, self.plan.nodes));
+        self.next += 1;
+        let id = self.next;
+        let request = u128::from(self.rng.draw()) << 64 | u128::from(self.rng.draw());
+        let proposal =
+            Proposal { request, actor: Actor::Operator, presented: None, from: None, command };
+        let slot = self.slot(node);
+        if slot.node.is_none() || slot.paused_until > 0 && slot.paused_until > self.now {
+            self.book.counts.writes.1 += 1;
+            return Ok(());
+        }
+        let now = self.now;
+        match &asked {
+            Asked::Create(key, _) => drop(self.book.keys.entry(*key).or_default()),
+            Asked::End(key) => {
+                self.book.keys.entry(*key).or_default().ending.get_or_insert(now);
+            }
+            Asked::Limits(key) => {
+                let facts = self.book.keys.entry(*key).or_default();
+                (facts.limits_asked, facts.limits_answered) = (Some(now), None);
+            }
+        }
+        self.say(|| format!("administrator asks node {node}: {asked:?}"));
+        self.clients.asked.insert(id, asked);
+        self.step(node, |node, step| node.write(id, proposal, step))
+    }
+
+    /// An administrator does the next thing.
+    pub(super) fn next_write(&mut self) -> Result<(), Violation> {
+        let calm = !self.faulty;
+        let gap = self.rng.span(self.plan.writes);
+        let free = self.clients.streams.iter().position(|stream| stream.key.is_none());
+        let after = if free.is_some() { gap.min(2 * SECOND) } else { gap };
+        self.schedule(self.now + after.max(MS), Event::Write);
+        if let Some(place) = free {
+            let id = self.key_id();
+            let digest =
+                Digest::from_bytes([u8::try_from(self.clients.made % 251).unwrap_or(0); 32]);
+            let new = NewKey {
+                id,
+                prefix: format!("fx_sim_{}", id.as_str()).into(),
+                digest,
+                name: "sim".into(),
+                scope: Scope::Read,
+                owner: None,
+                limits: None,
+                expires_at: None,
+                metadata: Vec::new(),
+                idempotency_key: None,
+            };
+            // Not the stream's key before it is known to be made.
+            return self.ask(Asked::Create(id, place), Command::CreateKey(Box::new(new)));
+        }
+        if calm {
+            return Ok(());
+        }
+        let place = usize::try_from(self.rng.below(self.clients.streams.len() as u64)).unwrap_or(0);
+        let Some(key) = self.clients.streams[place].key else { return Ok(()) };
+        match self.rng.below(4) {
+            0 => {
+                self.clients.streams[place].key = None;
+                self.ask(Asked::End(key), Command::RevokeKey { id: key, if_revision: None })
+            }
+            1 => {
+                self.clients.streams[place].key = None;
+                let change = KeyChange { enabled: Some(false), ..unchanged(key) };
+                self.ask(Asked::End(key), Command::UpdateKey(Box::new(change)))
+            }
+            _ => {
+                let (tokens, period_ms) = self.plan.limits[0];
+                let tokens = self.rng.between(1, 2 * tokens);
+                let name: Box<str> = "l0".into();
+                let facts = self.book.keys.entry(key).or_default();
+                let most = facts.tokens_max.entry(name.clone()).or_default();
+                *most = (*most).max(tokens).max(self.plan.limits[0].0);
+                let limits = vec![Limit { name, tokens, period_ms }];
+                let change = KeyChange { limits: Some(Some(limits)), ..unchanged(key) };
+                self.ask(Asked::Limits(key), Command::UpdateKey(Box::new(change)))
+            }
+        }
+    }
+
+    /// A write was answered.
+    pub(super) fn wrote(&mut self, id: u64, came: &Written) {
+        let Some(asked) = self.clients.asked.remove(&id) else { return };
+        let done = matches!(came, Written::Done(outcome) if matches!(**outcome, Outcome::Key(_)));
+        if !done {
+            self.book.counts.writes.1 += 1;
+            return;
+        }
+        self.book.counts.writes.0 += 1;
+        let now = self.now;
+        match asked {
+            Asked::Create(key, place) => {
+                self.book.keys.entry(key).or_default().created = Some(now);
+                let stream = &mut self.clients.streams[place];
+                if stream.key.is_none() {
+                    stream.key = Some(key);
+                    self.schedule(now, Event::Traffic(place));
+                }
+            }
+            Asked::End(key) => self.book.keys.entry(key).or_default().ended = Some(now),
+            Asked::Limits(key) => {
+                self.book.keys.entry(key).or_default().limits_answered = Some(now);
+            }
+        }
+        // Somebody goes on using a key that is gone, on every node: that is what must fail.
+        if let Asked::End(key) = asked {
+            for node in 1..=self.plan.nodes {
+                for after in [0, 1_000, 200 * MS, 3 * SECOND] {
+                    self.ask_for(now + after, NodeId(node), key, 1);
+                }
+            }
+        }
+        if let Asked::Create(key, _) = asked {
+            for node in 1..=self.plan.nodes {
+                self.ask_for(now, NodeId(node), key, 0);
+            }
+        }
+    }
+
+    fn ask_for(&mut self, began: Us, node: NodeId, key: KeyId, cost: u64) {
+        let request = Request { began, key, cost };
+        let at = began + 50 + self.rng.below(200);
+        self.schedule(at, Event::Request { node, request });
+    }
+
+    /// The next request of a stream, or a burst of them.
+    pub(super) fn traffic(&mut self, place: usize) {
+        let Stream { key: Some(key), shape, home } = self.clients.streams[place] else { return };
+        let (tokens, period_ms) = self.plan.limits[0];
+        let demand = (tokens * self.plan.demand_percent / 100).max(1);
+        let cost_mean = self.plan.cost_max.div_ceil(2);
+        let requests = (demand / cost_mean).max(1);
+        let (count, after) = match shape {
+            Shape::Burst => (requests, period_ms * MS),
+            Shape::Even | Shape::Sticky | Shape::Skewed => {
+                (1, self.rng.span(period_ms * MS / requests).max(MS))
+            }
+        };
+        for _ in 0..count {
+            let node = match shape {
+                Shape::Sticky => home,
+                Shape::Skewed if self.rng.permille(800) => home,
+                Shape::Even | Shape::Skewed | Shape::Burst => {
+                    NodeId(self.rng.between(1, self.plan.nodes))
+                }
+            };
+            let cost = self.rng.between(1, self.plan.cost_max);
+            let began = self.now + if count > 1 { self.rng.below(20 * MS) } else { 0 };
+            self.ask_for(began, node, key, cost);
+        }
+        self.schedule(self.now + after, Event::Traffic(place));
+    }
+}
+
+fn unchanged(id: KeyId) -> KeyChange {
+    KeyChange {
+        id,
+        if_revision: None,
+        name: None,
+        scope: None,
+        owner: None,
+        limits: None,
+        enabled: None,
+        expires_at: None,
+        metadata: None,
+    }
+}

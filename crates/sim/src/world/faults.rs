@@ -1,0 +1,230 @@
+//! Faults, from the seed: what happens to processes, links, disks and clocks.
+
+use fluxgate_engine::counters::CounterId;
+use fluxgate_types::{BootId, NodeId};
+
+use super::{Event, World};
+use crate::invariants::Violation;
+use crate::plan::{FaultKind, MS, SECOND, Us};
+
+impl World {
+    /// The next fault of the plan.
+    pub(super) fn next_fault(&mut self) -> Result<(), Violation> {
+        if !self.faulty {
+            return Ok(());
+        }
+        // Now and then a long calm, so that windows without any fault are seen too.
+        let calm = if self.rng.permille(200) { 4 * self.settle_time() } else { 0 };
+        let after = self.rng.span(self.plan.faults).max(10 * MS) + calm;
+        self.schedule(self.now + after, Event::Fault);
+        if self.plan.kinds.is_empty() {
+            return Ok(());
+        }
+        let kind = self.rng.pick(&self.plan.kinds.clone());
+        self.inflict(kind)
+    }
+
+    fn some_node(&mut self) -> NodeId {
+        // The leader has the most to lose.
+        let leader = self.nodes().find(|node| node.in_office()).map(|node| node.id);
+        let any = NodeId(self.rng.between(1, self.plan.nodes));
+        if self.rng.permille(400) { leader.unwrap_or(any) } else { any }
+    }
+
+    fn inflict(&mut self, kind: FaultKind) -> Result<(), Violation> {
+        let lease = self.plan.terms.lease_ms * MS;
+        let node = self.some_node();
+        // Some are over before anybody notices.
+        let mean = if self.rng.permille(250) { 200 * MS } else { lease };
+        let span = self.rng.span(mean).max(MS);
+        let now = self.now;
+        self.say(|| format!("fault {} at node {node} for {span} us", kind.as_str()));
+        *self.book.counts.faults.entry(kind.as_str()).or_default() += 1;
+        let settle = self.settle_time();
+        match kind {
+            FaultKind::WallJump => {
+                let size = i64::try_from(self.rng.below(7_200_000)).unwrap_or(0) - 3_600_000;
+                self.slot(node).machine.wall_ms += size;
+                if let Some(node) = self.slot(node).node.as_mut() {
+                    node.machine.wall_ms += size;
+                }
+                return Ok(());
+            }
+            FaultKind::HandOver => {
+                // Costs nobody anything: no disturbance.
+                let leader = self.nodes().find(|node| node.in_office()).map(|node| node.id);
+                return match leader {
+                    Some(leader) => self.step(leader, |node, step| node.hand_over(step)),
+                    None => Ok(()),
+                };
+            }
+            FaultKind::Crash => self.crash(node, span),
+            FaultKind::CrashAll => {
+                let nodes: Vec<NodeId> = (1..=self.plan.nodes).map(NodeId).collect();
+                for node in nodes {
+                    let down = self.rng.span(lease).max(MS);
+                    self.crash(node, down);
+                }
+            }
+            FaultKind::Pause => {
+                let slot = self.slot(node);
+                slot.paused_until = slot.paused_until.max(now + span);
+            }
+            FaultKind::Restart => self.begin_stop(node)?,
+            FaultKind::RestartAll => {
+                for node in 1..=self.plan.nodes {
+                    self.begin_stop(NodeId(node))?;
+                }
+            }
+            FaultKind::Cut | FaultKind::OneWay => self.cut(kind, node, now + span),
+            FaultKind::Loss => {
+                let permille = self.rng.pick(&[10, 100, 500]);
+                self.net.lose(now + span, permille);
+            }
+            FaultKind::Slow => {
+                let most = self.rng.pick(&[5, 50, 500, 3_000]) * MS;
+                self.net.delay(now + span, most);
+            }
+            FaultKind::Lopsided => {
+                let (inward, by) = (self.rng.permille(500), self.rng.below(450 * MS));
+                for other in (1..=self.plan.nodes).map(NodeId) {
+                    let (from, to) = if inward { (other, node) } else { (node, other) };
+                    self.net.lopside(from, to, now + 4 * span, by);
+                }
+                self.book.disturb(now, now + 4 * span, settle);
+            }
+            FaultKind::SlowDisk => {
+                let sync = self.rng.pick(&[10, 100, 1_000]) * MS;
+                self.slot(node).machine.sync = sync;
+                if let Some(node) = self.slot(node).node.as_mut() {
+                    node.machine.sync = sync;
+                }
+            }
+        }
+        self.book.disturb(now, now + span, settle);
+        Ok(())
+    }
+
+    /// Cuts links of a node: some or all, both ways or one.
+    fn cut(&mut self, kind: FaultKind, node: NodeId, until: Us) {
+        let (all, inward) = (self.rng.permille(500), self.rng.permille(500));
+        for other in (1..=self.plan.nodes).map(NodeId) {
+            if kind == FaultKind::OneWay {
+                let (from, to) = if inward { (other, node) } else { (node, other) };
+                self.net.cut(from, to, until);
+            } else if all || self.rng.permille(500) {
+                self.net.cut(node, other, until);
+                self.net.cut(other, node, until);
+            }
+        }
+    }
+
+    /// The process dies now and starts again later.
+    fn crash(&mut self, id: NodeId, down: Us) {
+        self.note_lost(id, false);
+        let now = self.now;
+        let slot = self.slot(id);
+        let Some(node) = slot.node.take() else { return };
+        node.crash(&mut slot.disk);
+        slot.epoch += 1;
+        slot.paused_until = 0;
+        self.schedule(now + down, Event::Start(id));
+        let settle = self.settle_time();
+        self.book.disturb(now, now + down, settle);
+    }
+
+    fn begin_stop(&mut self, id: NodeId) -> Result<(), Violation> {
+        if self.node(id).is_some_and(|node| !node.is_stopping()) {
+            self.step(id, |node, step| node.stop(step))?;
+        }
+        Ok(())
+    }
+
+    /// An orderly stop is over: the file is written, the process ends, and another one starts.
+    pub(super) fn stopped(&mut self, id: NodeId) {
+        let (now, down) = (self.now, self.rng.span(SECOND).max(MS));
+        let keeps = self.node(id).is_some_and(|node| node.left_over(now).is_some());
+        self.note_lost(id, keeps);
+        let slot = self.slot(id);
+        let Some(node) = slot.node.take() else { return };
+        slot.disk.left_over = node.left_over(now);
+        let known = slot.disk.left_over.is_some();
+        node.crash(&mut slot.disk);
+        slot.epoch += 1;
+        slot.paused_until = 0;
+        if !known {
+            // It never learnt what it was entitled to: as after a crash.
+            self.say(|| format!("node {id} stopped without a file"));
+        }
+        self.schedule(now + down, Event::Start(id));
+        let settle = self.settle_time();
+        self.book.disturb(now, now + down, settle);
+    }
+
+    /// Tokens beyond its share that die with a process, and those on their way to and from it.
+    /// `keeps`: what it holds is written down.
+    fn note_lost(&mut self, id: NodeId, keeps: bool) {
+        let Some(dying) = self.node(id) else { return };
+        let boot = dying.boot;
+        let mut lost = Vec::new();
+        for window_id in self.book.windows.keys() {
+            let counter = CounterId { key: window_id.0, limit: window_id.1, window: window_id.2 };
+            let held = dying.shard.observe(&counter);
+            let held = held.as_ref();
+            let got = held.filter(|_| !keeps).map_or(0, |o| u64::try_from(o.holding).unwrap_or(0));
+            let towards = |node: &crate::node::Node| {
+                let seen = node.shard.observe(&counter)?;
+                let to = seen.transfers.iter().find(|(n, b, ..)| *n == id && *b == Some(boot))?;
+                Some(to.2)
+            };
+            let given: u64 = self.nodes().filter_map(towards).sum();
+            let away = held.map_or(0, |seen| self.on_the_way(id, boot, &counter, seen));
+            lost.push((*window_id, got + given + away));
+        }
+        for (window_id, tokens) in lost {
+            if let Some(window) = self.book.windows.get_mut(&window_id) {
+                window.lost += tokens;
+            }
+        }
+    }
+
+    /// What a life has given to living ones and they have not received.
+    fn on_the_way(
+        &self,
+        from: NodeId,
+        boot: BootId,
+        counter: &CounterId,
+        seen: &fluxgate_engine::counters::Observed,
+    ) -> u64 {
+        let missing = |(to, to_boot, given, _): &(NodeId, Option<BootId>, u64, u64)| {
+            let heir = self.node(*to).filter(|heir| Some(heir.boot) == *to_boot)?;
+            let theirs = heir.shard.observe(counter);
+            let of = theirs.and_then(|theirs| {
+                let mut all = theirs.transfers.into_iter();
+                all.find(|(n, b, ..)| *n == from && *b == Some(boot))
+            });
+            Some(given.saturating_sub(of.map_or(0, |(.., got)| got)))
+        };
+        seen.transfers.iter().filter_map(missing).sum()
+    }
+
+    /// Ends every fault, and starts and wakes every node.
+    pub(super) fn heal(&mut self) {
+        self.faulty = false;
+        self.net.heal();
+        let settle = self.settle_time();
+        let now = self.now;
+        self.book.disturb(now, now, settle);
+        for id in (1..=self.plan.nodes).map(NodeId) {
+            let slot = self.slot(id);
+            slot.paused_until = slot.paused_until.min(now);
+            slot.machine.sync = MS;
+            if let Some(node) = slot.node.as_mut() {
+                node.machine.sync = MS;
+            } else {
+                self.schedule(now, Event::Start(id));
+            }
+        }
+        self.say(|| "all faults end".to_owned());
+    }
+}

@@ -1,0 +1,55 @@
+//! The simulator itself: same seed, same trace, and something happens in it.
+
+use fluxgate_sim::plan::{FaultKind, Plan};
+use fluxgate_sim::run;
+use fluxgate_sim::world::Broken;
+
+/// Seeds whose runs are short: the fine pace.
+fn short_seeds(count: usize) -> Vec<u64> {
+    (0..).filter(|seed| Plan::of(*seed).terms.lease_ms <= 3_000).take(count).collect()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_and_another_one_another() {
+    let seeds = short_seeds(4);
+    let traces = |seeds: &[u64]| -> Vec<u64> {
+        seeds.iter().map(|seed| run(*seed, Broken::default(), false).trace).collect()
+    };
+    let first = traces(&seeds);
+    assert_eq!(first, traces(&seeds));
+    let mut different = first.clone();
+    different.sort_unstable();
+    different.dedup();
+    assert_eq!(different.len(), first.len(), "{first:?}");
+}
+
+#[test]
+fn short_seeds_violate_nothing_and_something_happens_in_them() {
+    let mut all = fluxgate_sim::book::Counts::default();
+    for seed in short_seeds(12) {
+        let outcome = run(seed, Broken::default(), false);
+        assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
+        all.add(&outcome.counts);
+    }
+    // A run in which nothing happens proves nothing.
+    for (what, count) in [
+        ("admitted", all.admitted),
+        ("limited", all.limited),
+        ("degraded", all.degraded),
+        ("unavailable", all.unavailable),
+        ("rejected", all.rejected),
+        ("writes", all.writes.0),
+        ("calm windows", all.windows.1),
+        ("exhausted windows", all.exhausted),
+    ] {
+        assert!(count > 0, "no {what} in {all:?}");
+    }
+}
+
+#[test]
+fn every_kind_of_fault_is_planned_and_left_out_somewhere() {
+    for kind in FaultKind::ALL {
+        let with = (0..200).filter(|seed| Plan::of(*seed).kinds.contains(&kind)).count();
+        assert!((20..180).contains(&with), "{} in {with} of 200", kind.as_str());
+    }
+}
