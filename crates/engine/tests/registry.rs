@@ -105,37 +105,45 @@ struct Simple {
 
 type Map = BTreeMap<u8, Simple>;
 
+/// The key that asks and its owner; none for the operator. An error where it may not.
+fn admin(map: &Map, at: u64, who: Who) -> Result<Option<(u8, u8)>, &'static str> {
+    let Who::Key { key, secret } = who else { return Ok(None) };
+    let Some(actor) = map.get(&key) else { return Err("actor") };
+    let opens =
+        actor.secret == secret || actor.old.is_some_and(|(old, until)| old == secret && at < until);
+    let valid = opens && actor.enabled && !actor.revoked && actor.scope == 2;
+    if valid { Ok(Some((key, actor.owner))) } else { Err("actor") }
+}
+
+/// A key that whoever asks may change.
+fn managed(
+    map: &Map,
+    at: u64,
+    who: Who,
+    key: u8,
+    guard: Option<u8>,
+) -> Result<Simple, &'static str> {
+    let Some(of) = map.get(&key) else { return Err("not found") };
+    if let Some((actor, owner)) = admin(map, at, who)?
+        && actor != key
+        && (owner == 0 || owner != of.owner)
+    {
+        return Err("not found");
+    }
+    if guard.is_some_and(|revision| revision != of.revision) {
+        return Err("revision");
+    }
+    Ok(of.clone())
+}
+
 /// What the rules say, on a map: the key as it is then, or the name of the refusal.
 fn expect(map: &mut Map, at: u64, who: Who, ask: &Ask) -> Result<u8, &'static str> {
-    let admin = |map: &Map| match who {
-        Who::Operator => Ok(None),
-        Who::Key { key, secret } => {
-            let Some(actor) = map.get(&key) else { return Err("actor") };
-            let opens = actor.secret == secret
-                || actor.old.is_some_and(|(old, until)| old == secret && at < until);
-            let valid = opens && actor.enabled && !actor.revoked && actor.scope == 2;
-            if valid { Ok(Some((key, actor.owner))) } else { Err("actor") }
-        }
-    };
-    let managed = |map: &Map, key: u8, guard: Option<u8>| {
-        let Some(of) = map.get(&key) else { return Err("not found") };
-        if let Some((actor, owner)) = admin(map)?
-            && actor != key
-            && (owner == 0 || owner != of.owner)
-        {
-            return Err("not found");
-        }
-        if guard.is_some_and(|revision| revision != of.revision) {
-            return Err("revision");
-        }
-        Ok(of.clone())
-    };
     match *ask {
         Ask::Create { key, secret, scope, owner } => {
             if let Some(known) = map.get(&key) {
                 return if known.secret == secret { Ok(key) } else { Err("taken") };
             }
-            if let Some((_, of)) = admin(map)?
+            if let Some((_, of)) = admin(map, at, who)?
                 && (of == 0 || of != owner)
             {
                 return Err("actor");
@@ -152,7 +160,7 @@ fn expect(map: &mut Map, at: u64, who: Who, ask: &Ask) -> Result<u8, &'static st
             map.insert(key, new);
         }
         Ask::Update { key, enabled, scope, owner, guard } => {
-            let mut new = managed(map, key, guard)?;
+            let mut new = managed(map, at, who, key, guard)?;
             if new.revoked {
                 return Err("revoked");
             }
@@ -166,7 +174,7 @@ fn expect(map: &mut Map, at: u64, who: Who, ask: &Ask) -> Result<u8, &'static st
             if map.get(&key).is_some_and(|known| known.secret == secret) {
                 return Ok(key);
             }
-            let mut new = managed(map, key, guard)?;
+            let mut new = managed(map, at, who, key, guard)?;
             if new.revoked {
                 return Err("revoked");
             }
@@ -176,7 +184,7 @@ fn expect(map: &mut Map, at: u64, who: Who, ask: &Ask) -> Result<u8, &'static st
             map.insert(key, new);
         }
         Ask::Revoke { key, guard } => {
-            let mut new = managed(map, key, guard)?;
+            let mut new = managed(map, at, who, key, guard)?;
             if !new.revoked {
                 new.revoked = true;
                 new.old = None;
