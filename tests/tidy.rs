@@ -45,7 +45,6 @@ const LONG_FILES: &[(&str, &str)] = &[
     ("crates/raft/src/cluster.rs", "the whole handle on consensus, its types included"),
     ("crates/sim/src/node.rs", "one node's state and the steps that share it, in one read"),
     ("crates/sim/src/raft.rs", "the whole stand-in for consensus, in one read"),
-    ("crates/sim/src/world.rs", "the loop of events with all that it owns"),
 ];
 
 /// The one file with an unsafe item.

@@ -26,11 +26,10 @@ pub struct ClusterClock {
 
 impl ClusterClock {
     /// Starts from the best guess there is before any lease: what an earlier life noted, carried
-    /// on ([`ClusterClock::carried_on`]), else the wall clock; and never before `floor`.
+    /// on ([`ClusterClock::carried_on`]), else the wall clock.
     #[must_use]
-    pub fn new(boot: BootNs, guess: ClusterMs, floor: ClusterMs) -> Self {
-        let start = guess.max(floor);
-        Self { base_boot: boot, base_ns: start.0.saturating_mul(1_000_000), ppm: 0, synced: false }
+    pub fn new(boot: BootNs, guess: ClusterMs) -> Self {
+        Self { base_boot: boot, base_ns: guess.0.saturating_mul(1_000_000), ppm: 0, synced: false }
     }
 
     /// What cluster time is by a note of it from before: carried on by the boot clock, or, where the
@@ -134,13 +133,14 @@ mod tests {
 
     #[test]
     fn a_restart_of_all_nodes_does_not_set_time_back() {
-        let clock = ClusterClock::new(BootNs(5), ClusterMs(1_000), ClusterMs(9_000));
+        let mut clock = ClusterClock::new(BootNs(5), ClusterMs(1_000));
+        clock.catch_up(BootNs(5), 9 * SECOND);
         assert_eq!(clock.now(BootNs(5)), ClusterMs(9_000));
     }
 
     #[test]
     fn a_leader_an_hour_wrong_drifts_by_one_percent() {
-        let mut clock = ClusterClock::new(BootNs(0), ClusterMs(0), ClusterMs(0));
+        let mut clock = ClusterClock::new(BootNs(0), ClusterMs(0));
         clock.lead(BootNs(0), 3_600 * SECOND);
         assert_eq!(clock.now_ns(BootNs(SECOND)), SECOND + SECOND / 100);
         // Without another word from its wall clock it stops steering.
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_first_word_of_a_leader_sets_the_clock_and_later_ones_steer_it() {
-        let mut clock = ClusterClock::new(BootNs(0), ClusterMs(777_000), ClusterMs(0));
+        let mut clock = ClusterClock::new(BootNs(0), ClusterMs(777_000));
         clock.follow(BootNs(0), 5 * SECOND);
         assert_eq!(clock.now_ns(BootNs(0)), 5 * SECOND);
         clock.follow(BootNs(0), 5 * SECOND + 2_000_000);
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn an_office_begins_with_the_time_that_others_were_told() {
         let at = |told: Option<u64>, floor: u64| {
-            let mut clock = ClusterClock::new(BootNs(0), ClusterMs(5_000), ClusterMs(0));
+            let mut clock = ClusterClock::new(BootNs(0), ClusterMs(5_000));
             clock.begin_office(BootNs(0), told, floor);
             assert!(clock.is_synced());
             // Only the first office of a life does this.
@@ -186,7 +186,7 @@ mod tests {
     proptest! {
         #[test]
         fn time_never_falls(words in proptest::collection::vec((0u64..3 * SECOND, 0u64..20 * SECOND, any::<bool>()), 1..40)) {
-            let mut clock = ClusterClock::new(BootNs(0), ClusterMs(0), ClusterMs(0));
+            let mut clock = ClusterClock::new(BootNs(0), ClusterMs(0));
             clock.follow(BootNs(0), SECOND);
             let (mut boot, mut last) = (0, 0);
             for (step, word, leads) in words {

@@ -330,17 +330,6 @@ impl Shard {
         Some(cell.observe())
     }
 
-    /// Every counter in memory: for observers and tests.
-    pub fn in_memory(&self) -> impl Iterator<Item = CounterId> {
-        self.keys.iter().flat_map(|(key, counters)| {
-            counters.limits.iter().flat_map(|limit| {
-                let id =
-                    |cell: &Cell| CounterId { key: *key, limit: limit.tag, window: cell.window };
-                limit.cells.iter().map(id)
-            })
-        })
-    }
-
     /// Whether requests wait here, so that [`Shard::handle_timeout`] has work.
     #[must_use]
     pub fn has_waiting(&self) -> bool {

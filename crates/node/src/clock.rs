@@ -48,7 +48,7 @@ impl Clock {
             ClusterClock::carried_on(ClusterMs(note.cluster_ms), boots, (note.wall_ms, wall_ms))
         };
         let guess = noted.map_or(ClusterMs(wall_ms), carried_on);
-        Self { cluster: RwLock::new(ClusterClock::new(boot, guess, ClusterMs(0))) }
+        Self { cluster: RwLock::new(ClusterClock::new(boot, guess)) }
     }
 
     /// What to note of cluster time now.

@@ -3,7 +3,7 @@
 mod background;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::counters::{LeftOver, Life, Lives, Sender, Untouched};
@@ -262,11 +262,7 @@ impl Node {
         {
             tracing::warn!(%error, "cluster time was not noted on the disk");
         }
-        let stays = |peer| {
-            let heard = core.heard.read().unwrap_or_else(PoisonError::into_inner);
-            heard.get(&peer).is_some_and(|about| about.ready)
-        };
-        let somebody = core.life().peers.iter().any(|(node, reachable)| *reachable && stays(*node));
+        let somebody = core.life().peers.iter().any(|(node, up)| *up && core.said_ready(*node));
         if core.cluster.status().role == Role::Leader && somebody {
             match core.cluster.hand_over(None, HAND_OVER_TIMEOUT).await {
                 Ok(leader) => tracing::info!(to = leader.0, "handed the leadership over"),
@@ -316,10 +312,10 @@ fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
     )?;
     // After the log was found sound: a node that refuses to start must not use its holdings up.
     let left_over = left_over(&data)?;
+    if let Some(left) = &left_over {
+        clock.steer(|clock| clock.catch_up(boot_now(), left.at.0.saturating_mul(1_000_000)));
+    }
     let noted = noted.map(|note| ClusterMs(note.cluster_ms));
-    let stopped_at = left_over.as_ref().map(|left| left.at);
-    let clock_floor = noted.max(stopped_at).unwrap_or(ClusterMs(0));
-    clock.steer(|clock| clock.catch_up(boot_now(), clock_floor.0.saturating_mul(1_000_000)));
     let first = (identity.boots == 1).then_some(Untouched::All);
     let untouched = left_over.as_ref().map(|left| left.untouched).or(first);
     let mut lives = Lives::default();
@@ -353,13 +349,7 @@ fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
 /// Gives this node's holdings to its peers, as far as they take them.
 async fn give_away(core: &Core) {
     for (peer, reachable) in core.life().peers.clone() {
-        let stays = core
-            .heard
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&peer)
-            .is_some_and(|p| p.ready);
-        let boot = core.life().lives.of(peer).filter(|_| reachable && stays);
+        let boot = core.life().lives.of(peer).filter(|_| reachable && core.said_ready(peer));
         let Some(boot) = boot else { continue };
         let to = Sender { node: peer, boot, lives: 0 };
         loop {

@@ -73,6 +73,12 @@ impl Core {
         }
     }
 
+    /// Whether a node last said that it would answer validates: one that stops does not.
+    pub(crate) fn said_ready(&self, node: NodeId) -> bool {
+        let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
+        heard.get(&node).is_some_and(|about| about.ready)
+    }
+
     pub(crate) fn note_about(&self, node: NodeId, about: About) {
         let about = About { heard_ms: self.now().0, ..about };
         self.heard.write().unwrap_or_else(PoisonError::into_inner).insert(node, about);

@@ -6,15 +6,14 @@
 
 mod counting;
 mod leases;
+mod machine;
 mod writing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fluxgate_engine::cluster_time::ClusterClock;
-use fluxgate_engine::counters::{
-    Ask, Context, KeyLimits, LeftOver, Life, Lives, Sender, Shard, Untouched, WaitPolicy,
-};
+use fluxgate_engine::counters::{Ask, Context, KeyLimits, Life, Sender, Shard, WaitPolicy};
 use fluxgate_engine::keeper::Keeper;
 use fluxgate_engine::lease::{Granter, Holder};
 use fluxgate_engine::mutation::Mutation;
@@ -27,14 +26,15 @@ use crate::plan::{MS, Plan, SECOND, Us};
 use crate::raft::{self, Raft};
 use crate::rng::Rng;
 
+use machine::first_life;
+
+pub use machine::{Disk, Machine};
 pub use writing::Write;
 
 /// An ask without an answer is given up after this.
 pub const TRANSFER_TIMEOUT_MS: u64 = 250;
 /// A peer that was silent so often in a row is skipped until it is heard of.
 const SILENCES_MAX: u32 = 3;
-/// What cluster time may run ahead of its last note, milliseconds.
-const NOTE_SLACK_MS: u64 = 2_000;
 /// Counters and figures in one message.
 const ITEMS_MAX: usize = 1_000;
 
@@ -86,77 +86,6 @@ impl Step<'_> {
     fn is(&self, careless: Careless) -> bool {
         self.careless == Some(careless)
     }
-}
-
-/// A machine's clocks, wrong as they may be.
-#[derive(Clone, Copy, Debug)]
-pub struct Machine {
-    /// Drift of its boot clock, parts per million.
-    pub drift_ppm: i64,
-    /// Its boot clock at true time 0, nanoseconds.
-    pub boot_ns: u64,
-    /// What its wall clock is ahead of true time, milliseconds.
-    pub wall_ms: i64,
-    /// How long a sync takes.
-    pub sync: Us,
-}
-
-/// Wall-clock time at true time 0, milliseconds: 2024-01-20.
-pub const EPOCH_MS: u64 = 1_705_747_200_000;
-
-impl Machine {
-    /// The boot clock.
-    #[must_use]
-    pub fn boot(&self, now: Us) -> BootNs {
-        let drift = i128::from(now) * i128::from(self.drift_ppm) / 1_000;
-        let ns = i128::from(now) * 1_000 + drift + i128::from(self.boot_ns);
-        BootNs(u64::try_from(ns).unwrap_or(0))
-    }
-
-    /// The wall clock, nanoseconds.
-    #[must_use]
-    pub fn wall_ns(&self, now: Us) -> u64 {
-        let ms = i128::from(EPOCH_MS) + i128::from(self.wall_ms);
-        u64::try_from(ms * 1_000_000 + i128::from(now) * 1_000).unwrap_or(0)
-    }
-}
-
-/// What a process begins its life with.
-fn first_life(
-    me: NodeId,
-    boot: BootId,
-    left_over: Option<LeftOver>,
-    noted: Option<(ClusterMs, BootNs)>,
-    plan: &Plan,
-) -> Life {
-    let mut lives = Lives::default();
-    lives.note(me, boot);
-    let first = (boot == BootId(1)).then_some(Untouched::All);
-    let others = (1..=plan.nodes).map(NodeId).filter(|node| *node != me);
-    Life {
-        me,
-        untouched: left_over.as_ref().map(|left| left.untouched).or(first),
-        first_lease: None,
-        left_over: left_over.map(|left| Arc::new(left.counters)),
-        reached: noted.map_or(ClusterMs(0), |(at, _)| at + NOTE_SLACK_MS),
-        lives_tag: lives.tag(),
-        lives,
-        peers: others.map(|node| (node, true)).collect(),
-        clock_error_ms_max: plan.terms.clock_error_ms_max,
-    }
-}
-
-/// What lies on a node's disk.
-#[derive(Clone, Debug, Default)]
-pub struct Disk {
-    /// The log.
-    pub raft: raft::Disk,
-    /// What an orderly stop left.
-    pub left_over: Option<LeftOver>,
-    /// Cluster time, noted now and then.
-    pub clock: Option<(ClusterMs, BootNs)>,
-    /// Lives so far.
-    pub boots: u64,
 }
 
 /// The granter of one term of office.
@@ -247,13 +176,9 @@ impl Node {
         } else {
             disk.left_over.take()
         };
-        let boot_now = machine.boot(step.now);
-        let wall = ClusterMs(machine.wall_ns(step.now) / 1_000_000);
+        // What an earlier life noted of cluster time, if the rule of it is in its place.
         let noted = disk.clock.filter(|_| !step.is(Careless::ClockFromWall));
-        let guess = noted.map_or(wall, |(noted, then)| {
-            ClusterClock::carried_on(noted, Some((then, boot_now)), (0, 0))
-        });
-        let floor = left_over.as_ref().map_or(ClusterMs(0), |left| left.at);
+        let clock = machine.clock_at_start(step.now, noted, left_over.as_ref());
         let life = first_life(id, boot, left_over, disk.clock, step.plan);
         let members: Vec<NodeId> = (1..=step.plan.nodes).map(NodeId).collect();
         let registry = Registry::default();
@@ -277,7 +202,7 @@ impl Node {
             applied: 0,
             shard: Shard::new(policy),
             life: Arc::new(life),
-            clock: ClusterClock::new(boot_now, guess, floor),
+            clock,
             holder: Holder::default(),
             clock_noted: noted.is_some(),
             noted: disk.clock,
@@ -364,13 +289,8 @@ impl Node {
         self.shared.view()
     }
 
-    /// What the counters need to know of a key.
-    #[must_use]
-    pub fn key_limits(&self, view: &View, key: &KeyId) -> Option<KeyLimits> {
-        self.shared.table.with(key, |entry| KeyLimits {
-            created: entry.record.created_index,
-            limits: Arc::clone(entry.record.limits(&view.defaults)),
-        })
+    fn key_limits(&self, key: &KeyId) -> Option<KeyLimits> {
+        limits_of(&self.shared, &self.view(), key)
     }
 
     /// A step of the counters, with everything that it depends on.
@@ -390,12 +310,7 @@ impl Node {
             view: &view,
             life: &life,
         };
-        let find = |key: &KeyId| {
-            shared.table.with(key, |entry| KeyLimits {
-                created: entry.record.created_index,
-                limits: Arc::clone(entry.record.limits(&view.defaults)),
-            })
-        };
+        let find = |key: &KeyId| limits_of(&shared, &view, key);
         step(&mut self.shard, &context, &find)
     }
 
@@ -615,11 +530,11 @@ impl Node {
             step.see(Seen::Unavailable(request));
             return;
         }
-        let (view, at) = (self.view(), self.cluster_now(now));
+        let at = self.cluster_now(now);
         let active = self.shared.table.with(&request.key, |entry| {
             entry.record.status(at) == fluxgate_engine::registry::record::Status::Active
         });
-        let limits = self.key_limits(&view, &request.key);
+        let limits = self.key_limits(&request.key);
         let (Some(true), Some(limits)) = (active, limits) else {
             step.see(Seen::Rejected(request));
             return;
@@ -639,3 +554,11 @@ impl Node {
 
 /// How long one tick of waiting requests takes.
 const TICK: Us = MS;
+
+/// What the counters need to know of a key.
+fn limits_of(shared: &Shared, view: &View, key: &KeyId) -> Option<KeyLimits> {
+    shared.table.with(key, |entry| KeyLimits {
+        created: entry.record.created_index,
+        limits: Arc::clone(entry.record.limits(&view.defaults)),
+    })
+}

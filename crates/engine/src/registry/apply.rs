@@ -74,10 +74,8 @@ impl Registry {
     fn repeat(&self, remembered: &Remembered) -> Outcome {
         match remembered {
             Remembered::Key(id) => {
-                self.shared.table.with(id, |entry| KeyRecordV1::from(&entry.record)).map_or_else(
-                    || Outcome::Refused(Refusal::NotFound),
-                    |record| Outcome::Key(Box::new(record)),
-                )
+                let shown = self.shared.table.with(id, |entry| shown(&entry.record));
+                shown.unwrap_or(Outcome::Refused(Refusal::NotFound))
             }
             Remembered::Done => Outcome::Done,
             Remembered::Refused(refusal) => Outcome::Refused(refusal.clone()),
@@ -104,17 +102,13 @@ impl Registry {
         if let Some(known) = table.get(&new.id) {
             // A repeat whose first outcome is not remembered any more: nobody else has the secret.
             let repeated = known.record.digest == new.digest;
-            let shown = || Outcome::Key(Box::new(KeyRecordV1::from(&known.record)));
-            return if repeated { Ok(shown()) } else { Err(Refusal::IdTaken) };
+            return if repeated { Ok(shown(&known.record)) } else { Err(Refusal::IdTaken) };
         }
-        if self
-            .actor(context)?
-            .is_some_and(|actor| !actor.record.manages_owner(new.owner.as_deref()))
-        {
+        let actor = self.actor(context)?;
+        if actor.is_some_and(|actor| !actor.record.manages_owner(new.owner.as_deref())) {
             return Err(Refusal::Actor);
         }
         self.check_idempotency(new.idempotency_key.as_deref())?;
-        let table = &self.shared.table;
         let seq = table.next_seq().ok_or_else(|| invalid("the table is full"))?;
         let record = KeyRecord {
             id: new.id,
@@ -135,14 +129,14 @@ impl Registry {
             previous: None,
             metadata: boxed(&new.metadata),
         };
-        let shown = KeyRecordV1::from(&record);
+        let shown = shown(&record);
         table.insert(Arc::new(KeyEntry::new(record, None)));
         if let Some(key) = &new.idempotency_key {
             self.remember_idempotency(key.clone(), new.id);
         }
         let details = format!("created with scope {}", new.scope);
         self.audit(context, Action::Created, Some(new.id), &details);
-        Ok(Outcome::Key(Box::new(shown)))
+        Ok(shown)
     }
 
     fn update(&mut self, context: &Context<'_>, change: &KeyChange) -> Result<Outcome, Refusal> {
@@ -190,11 +184,10 @@ impl Registry {
         idempotency: Option<&str>,
         if_revision: Option<u64>,
     ) -> Result<Outcome, Refusal> {
-        if let Some(known) =
-            self.shared.table.get(&id).filter(|known| known.record.digest == digest)
-        {
+        let known = self.shared.table.get(&id);
+        if let Some(known) = known.filter(|known| known.record.digest == digest) {
             // As above: a second time would take the old secret's grace away.
-            return Ok(Outcome::Key(Box::new(KeyRecordV1::from(&known.record))));
+            return Ok(shown(&known.record));
         }
         self.check_idempotency(idempotency)?;
         let entry = self.living(context, id, if_revision)?;
@@ -220,7 +213,7 @@ impl Registry {
         let entry = self.existing(context, id, if_revision)?;
         if entry.record.revoked_at.is_some() {
             // Revoking twice is no mistake: the key is what the caller wants it to be.
-            return Ok(Outcome::Key(Box::new(KeyRecordV1::from(&entry.record))));
+            return Ok(shown(&entry.record));
         }
         let mut record = entry.record.clone();
         record.revoked_at = Some(context.at);
@@ -237,10 +230,10 @@ impl Registry {
         details: &str,
     ) -> Outcome {
         record.revision += 1;
-        let shown = KeyRecordV1::from(&record);
+        let shown = shown(&record);
         self.audit(context, action, Some(record.id), details);
         self.shared.table.replace(Arc::new(KeyEntry::new(record, old.last_used())));
-        Outcome::Key(Box::new(shown))
+        shown
     }
 
     fn set_defaults(&self, context: &Context<'_>, limits: &[Limit]) -> Result<Outcome, Refusal> {
@@ -367,6 +360,10 @@ impl Registry {
         };
         self.shared.change_audit(|log| log.push(entry));
     }
+}
+
+fn shown(record: &KeyRecord) -> Outcome {
+    Outcome::Key(Box::new(KeyRecordV1::from(record)))
 }
 
 fn invalid(why: &str) -> Refusal {

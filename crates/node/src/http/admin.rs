@@ -103,12 +103,12 @@ async fn whoami(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response<B
             scope: Scope::Admin,
             owner: None,
         },
-        Administrator::Key { id, name, scope, owner, .. } => Whoami {
+        Administrator::Key { entry, .. } => Whoami {
             kind: CredentialKind::Key,
-            key_id: Some(Text(id)),
-            name: Some(name.into()),
-            scope,
-            owner: owner.map(Into::into),
+            key_id: Some(Text(entry.record.id)),
+            name: Some(entry.record.name.to_string()),
+            scope: entry.record.scope,
+            owner: entry.record.owner.as_ref().map(ToString::to_string),
         },
     };
     respond::json(StatusCode::OK, &whoami)

@@ -1,12 +1,14 @@
 //! Who may administer: the operator token manages all, an admin key the keys of its owner.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_engine::registry::command::Actor;
-use fluxgate_engine::registry::record::KeyRecord;
-use fluxgate_types::{Digest, KeyId, Scope};
+use fluxgate_engine::registry::record::{KeyEntry, KeyRecord};
+use fluxgate_types::{Digest, Scope};
 
 use super::respond;
 use super::validate::{Answer, Presented, Requirement, presented};
@@ -20,14 +22,8 @@ pub(crate) enum Administrator {
     Operator,
     /// Holds an API key.
     Key {
-        /// The key.
-        id: KeyId,
-        /// What it is called.
-        name: Box<str>,
-        /// Its scope.
-        scope: Scope,
-        /// Its owner.
-        owner: Option<Box<str>>,
+        /// The key, as it was when it was presented.
+        entry: Arc<KeyEntry>,
         /// Digest of what was presented.
         digest: Digest,
     },
@@ -38,7 +34,7 @@ impl Administrator {
     pub(crate) fn actor(&self) -> Actor {
         match self {
             Self::Operator => Actor::Operator,
-            Self::Key { id, .. } => Actor::Key(*id),
+            Self::Key { entry, .. } => Actor::Key(entry.record.id),
         }
     }
 
@@ -55,14 +51,16 @@ impl Administrator {
     pub(crate) fn manages_owner(&self, owner: Option<&str>) -> bool {
         match self {
             Self::Operator => true,
-            Self::Key { owner: mine, .. } => mine.is_some() && mine.as_deref() == owner,
+            Self::Key { entry, .. } => entry.record.manages_owner(owner),
         }
     }
 
     /// Whether this administrator may see and change this key.
     pub(crate) fn manages(&self, record: &KeyRecord) -> bool {
-        let itself = matches!(self, Self::Key { id, .. } if *id == record.id);
-        itself || self.manages_owner(record.owner.as_deref())
+        match self {
+            Self::Operator => true,
+            Self::Key { entry, .. } => entry.record.manages(record),
+        }
     }
 }
 
@@ -82,14 +80,8 @@ pub(crate) async fn authenticate(
     let requirement = Requirement::Scope(required);
     let answer = core.validate(in_head, requirement, 1, Endpoint::Admin).await;
     if let (Answer::Admitted(known, _), Presented::One(token)) = (&answer, in_head) {
-        let record = known.record();
-        return Ok(Administrator::Key {
-            id: record.id,
-            name: record.name.clone(),
-            scope: record.scope,
-            owner: record.owner.clone(),
-            digest: Digest::of(token),
-        });
+        let (entry, digest) = (Arc::clone(&known.entry), Digest::of(token));
+        return Ok(Administrator::Key { entry, digest });
     }
     Err(Box::new(answer.into_response(core)))
 }

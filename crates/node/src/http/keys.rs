@@ -47,7 +47,7 @@ async fn create_key(core: &Core, parts: &Parts, body: Body) -> Result<Response<B
     let asked: CreateKey = read_json(core, parts, body).await?;
     let owner = match (&asked.owner, &who) {
         // An admin key's new keys are its owner's unless it says otherwise.
-        (None, Administrator::Key { owner, .. }) => owner.clone(),
+        (None, Administrator::Key { entry, .. }) => entry.record.owner.clone(),
         (None, Administrator::Operator) => None,
         (Some(owner), _) => Some(text("owner", owner, caps::OWNER_CHARS_MAX)?),
     };

@@ -42,7 +42,7 @@ impl Node {
         limits: Option<&KeyLimits>,
         step: &mut Step<'_>,
     ) {
-        let known = limits.cloned().or_else(|| self.key_limits(&self.view(), &request.key));
+        let known = limits.cloned().or_else(|| self.key_limits(&request.key));
         let (at, Some(limits)) = (self.cluster_now(step.now), known) else {
             step.see(Seen::Unavailable(request));
             return;

@@ -1,0 +1,74 @@
+//! The holder's side: when a node may answer from its own copy of the key table.
+
+use fluxgate_types::{BootNs, ClusterMs, LogIndex};
+
+use super::{Grant, LeaseTerms};
+
+/// The first lease of this life: what an earlier life cannot have known or spent lies behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstLease {
+    /// The leader's cluster time when it granted.
+    pub at: ClusterMs,
+    /// The commit index that the grant carried.
+    pub index: LogIndex,
+}
+
+/// A node's view of its own lease.
+#[derive(Clone, Debug, Default)]
+pub struct Holder {
+    until: BootNs,
+    horizon: ClusterMs,
+    // Grants that wait for their index to be applied, oldest first.
+    waiting: Vec<(LogIndex, BootNs, ClusterMs)>,
+    first: Option<FirstLease>,
+}
+
+/// Grants that may wait for their index at one time; older ones make room.
+const WAITING_GRANTS_MAX: usize = 16;
+
+impl Holder {
+    /// The lease is valid before this moment. Compare with a clock read at the spend itself.
+    #[must_use]
+    pub fn until(&self) -> BootNs {
+        self.until
+    }
+
+    /// Windows that begin before this moment may be opened.
+    #[must_use]
+    pub fn horizon(&self) -> ClusterMs {
+        self.horizon
+    }
+
+    /// The first grant of this life, once there was one.
+    #[must_use]
+    pub fn first(&self) -> Option<FirstLease> {
+        self.first
+    }
+
+    /// Takes the answer to a request that was sent at `sent`.
+    pub fn handle_grant(&mut self, sent: BootNs, grant: &Grant, applied: LogIndex) {
+        let at = ClusterMs(grant.cluster_ns / 1_000_000);
+        self.first.get_or_insert(FirstLease { at, index: grant.index });
+        if self.waiting.len() == WAITING_GRANTS_MAX {
+            self.waiting.remove(0);
+        }
+        self.waiting.push((grant.index, sent.plus_ms(grant.holder_ms), grant.horizon));
+        self.handle_applied(applied);
+    }
+
+    /// Entries up to `applied` are in this node's table: grants that waited for them count.
+    pub fn handle_applied(&mut self, applied: LogIndex) {
+        for &(_, until, horizon) in self.waiting.iter().filter(|(index, ..)| *index <= applied) {
+            self.until = self.until.max(until);
+            self.horizon = self.horizon.max(horizon);
+        }
+        self.waiting.retain(|(index, ..)| *index > applied);
+    }
+
+    /// This node leads from `now` on: what an earlier leader granted it is cut to the short
+    /// lease that the next leader will reckon with.
+    pub fn handle_elected(&mut self, now: BootNs, terms: &LeaseTerms) {
+        self.waiting.clear();
+        self.until = self.until.min(now.plus_ms(terms.own_holder_ms()));
+    }
+}

@@ -1,0 +1,147 @@
+//! What an observer makes of what is seen: the book, and who judges it.
+
+use fluxgate_engine::counters::{CounterId, Verdict};
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_types::{ClusterMs, NodeId};
+
+use super::World;
+use crate::book::{Window, WindowId};
+use crate::invariants::{Invariant, Violation};
+use crate::messages::{Request, Seen};
+use crate::node::Node;
+use crate::plan::MS;
+
+impl World {
+    pub(super) fn note(&mut self, id: NodeId, seen: &Seen) {
+        if !matches!(seen, Seen::AppliedEntry(_) | Seen::Moved(_)) {
+            self.say(|| match seen {
+                Seen::Decided { request, decision, at, limits } => {
+                    let d = decision;
+                    let window = limits.limits.get(d.limit_at).map(|s| s.limit.window_at(*at));
+                    format!(
+                        "node {id}: {} cost {} sent {}: {:?} {}/{} window {window:?} at {at}",
+                        request.key, request.cost, request.began, d.verdict, d.remaining, d.tokens
+                    )
+                }
+                Seen::Rejected(_)
+                | Seen::Unavailable(_)
+                | Seen::Wrote(..)
+                | Seen::Moved(_)
+                | Seen::AppliedEntry(_)
+                | Seen::Stopped => format!("node {id}: {seen:?}"),
+            });
+        }
+        if let (true, Seen::Decided { request, decision, at, limits }) = (self.log.is_some(), seen)
+            && decision.verdict != Verdict::Admitted
+        {
+            self.say_holdings(request, *at, &limits.limits);
+        }
+        let counts = &mut self.book.counts;
+        match seen {
+            Seen::Decided { decision, .. } => match decision.verdict {
+                Verdict::Admitted => counts.admitted += 1,
+                Verdict::Limited => counts.limited += 1,
+                Verdict::Degraded => counts.degraded += 1,
+                Verdict::Unavailable => counts.unavailable += 1,
+            },
+            Seen::Unavailable(_) => counts.unavailable += 1,
+            Seen::Rejected(_) => counts.rejected += 1,
+            Seen::Wrote(..) | Seen::Moved(_) | Seen::AppliedEntry(_) | Seen::Stopped => {}
+        }
+        if let Seen::Decided { request, decision, at, limits } = seen {
+            self.fold(decision.remaining ^ (decision.verdict as u64) << 50);
+            let (now, view) = (self.now, self.node(id).map(Node::view));
+            for (place, spec) in limits.limits.iter().enumerate() {
+                let number = spec.limit.window_at(*at);
+                let window = (request.key, spec.tag, number);
+                let new = || Window::new(spec, number, now);
+                let window = self.book.windows.entry(window).or_insert_with(new);
+                window.seen.1 = now;
+                window.changed |= window.spec != *spec;
+                let decides = decision.limit_at == place;
+                match decision.verdict {
+                    Verdict::Admitted => {
+                        window.spent += request.cost;
+                        let start = ClusterMs(number * spec.limit.period_ms);
+                        let map = view.as_ref().and_then(|v| v.map_at(start).map(|m| m.from));
+                        window.map_from = window.map_from.or(map);
+                    }
+                    Verdict::Limited => {
+                        window.denied_one += u64::from(decides && request.cost == 1);
+                    }
+                    Verdict::Degraded | Verdict::Unavailable => window.degraded += 1,
+                }
+            }
+        }
+        if let Seen::Wrote(id, came) = seen {
+            self.wrote(*id, came);
+        }
+    }
+
+    /// Who holds what of the counters of a request.
+    fn say_holdings(&mut self, request: &Request, at: ClusterMs, limits: &[LimitSpec]) {
+        let mut lines = Vec::new();
+        for spec in limits {
+            let window = spec.limit.window_at(at);
+            let counter = CounterId { key: request.key, limit: spec.tag, window };
+            for node in self.nodes() {
+                let seen = node.shard.observe(&counter);
+                let text = seen.map_or("unopened".to_owned(), |seen| format!("{seen:?}"));
+                let peers = &node.life.peers;
+                lines.push(format!(
+                    "  node {} {}: {text} peers {peers:?}",
+                    node.id, spec.limit.name
+                ));
+            }
+        }
+        lines.into_iter().for_each(|line| self.say(|| line));
+    }
+
+    pub(super) fn judge(
+        &mut self,
+        mut ask: impl FnMut(&mut Box<dyn Invariant>, &Self) -> Result<(), String>,
+    ) -> Result<(), Violation> {
+        let mut judges = std::mem::take(&mut self.judges);
+        let mut result = Ok(());
+        for judge in &mut judges {
+            if let Err(what) = ask(judge, self) {
+                result = Err(Violation { invariant: judge.name(), at: self.now, what });
+                break;
+            }
+        }
+        self.judges = judges;
+        result
+    }
+
+    /// Windows that are over by every clock are judged once, and forgotten.
+    pub(super) fn close_windows(&mut self) -> Result<(), Violation> {
+        let past = ClusterMs(self.cluster_max().0.saturating_sub(
+            3 * self.plan.terms.clock_error_ms_max + self.plan.terms.lease_ms + 5_000,
+        ));
+        let over: Vec<_> =
+            self.book.windows.iter().filter(|(_, w)| w.ends < past).map(|(id, _)| *id).collect();
+        for id in over {
+            let Some(window) = self.book.windows.remove(&id) else { continue };
+            // From before the window began, whenever it was first used.
+            let from = window.seen.0.saturating_sub(window.spec.limit.period_ms * MS);
+            let calm = self.book.was_calm(from, window.seen.1) && !window.changed;
+            self.book.counts.windows.0 += 1;
+            self.book.counts.windows.1 += u64::from(calm);
+            self.book.counts.exhausted += u64::from(calm && window.denied_one > 0);
+            self.judge(|judge, world| judge.closed(world, &id, &window, calm))?;
+        }
+        Ok(())
+    }
+
+    /// The most that a window may admit: its limit, or the largest value that the limit had where
+    /// it was being changed.
+    #[must_use]
+    pub fn budget(&self, id: &WindowId, window: &Window) -> u64 {
+        let tokens = window.spec.limit.tokens;
+        let Some(facts) = self.book.keys.get(&id.0) else { return tokens };
+        if !window.changed && facts.limits_settled_before(window.seen.0) {
+            return tokens;
+        }
+        facts.tokens_max.get(&window.spec.limit.name).copied().unwrap_or(0).max(tokens)
+    }
+}
