@@ -163,7 +163,7 @@ fn find(world: &World, counter: &CounterId, limits: &KeyLimits, spec: &LimitSpec
     let mut found = Found::default();
     for (place, slot) in world.slots.iter().enumerate() {
         let id = NodeId(place as u64 + 1);
-        let open = slot.node.as_ref().and_then(|node| node.shard.observe(counter));
+        let open = slot.node.as_deref().and_then(|node| node.shard.observe(counter));
         let seen = match open {
             Some(seen) => seen,
             None => match unopened(world, slot, id, counter, limits, spec) {
@@ -176,7 +176,7 @@ fn find(world: &World, counter: &CounterId, limits: &KeyLimits, spec: &LimitSpec
             found.unusable += seen.share;
         }
         // Given by this life to a living one, and not received yet: it will be told again.
-        let Some(boot) = slot.node.as_ref().map(|node| node.boot) else { continue };
+        let Some(boot) = slot.node.as_deref().map(|node| node.boot) else { continue };
         for (to, to_boot, given, _) in seen.transfers {
             let Some(heir) = world.node(to).filter(|heir| Some(heir.boot) == to_boot) else {
                 continue;

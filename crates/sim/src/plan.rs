@@ -180,7 +180,7 @@ impl Plan {
             span,
             terms: LeaseTerms { lease_ms, clock_error_ms_max: lease_ms / 3 },
             heartbeat: 100 * scale,
-            gossip: if fine { rng.pick(&[100, 300]) * scale } else { 500 * MS },
+            gossip: rng.pick(&[100, 300]) * scale,
             leader_look: 200 * scale,
             keys: usize::try_from(rng.between(1, 4)).unwrap_or(1),
             demand_percent: rng.pick(&[50, 100, 150, 300]),

@@ -2,9 +2,10 @@
 
 mod clients;
 mod faults;
+mod queue;
 mod watch;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use fluxgate_types::id::mix64;
 use fluxgate_types::{BootId, ClusterMs, NodeId};
@@ -19,6 +20,7 @@ use crate::plan::{MS, Plan, SECOND, Us};
 use crate::rng::Rng;
 
 use clients::Clients;
+use queue::Queue;
 
 /// A machine with its disk, and the process on it, if one runs.
 pub struct Slot {
@@ -27,7 +29,7 @@ pub struct Slot {
     /// Its disk.
     pub disk: Disk,
     /// The process.
-    pub node: Option<Node>,
+    pub node: Option<Box<Node>>,
     /// It does not run before then.
     pub paused_until: Us,
     /// Lives of the process: timers of older ones are void.
@@ -69,7 +71,7 @@ pub struct World {
     broken: Broken,
     net: Net,
     rng: Rng,
-    queue: BTreeMap<(Us, u64), Event>,
+    queue: Queue,
     next: u64,
     clients: Clients,
     judges: Vec<Box<dyn Invariant>>,
@@ -119,7 +121,7 @@ impl World {
             broken,
             net,
             rng,
-            queue: BTreeMap::new(),
+            queue: Queue::default(),
             next: 0,
             judges: invariants::all(),
             faulty: true,
@@ -162,7 +164,7 @@ impl World {
 
     fn schedule(&mut self, at: Us, event: Event) {
         self.next += 1;
-        self.queue.insert((at.max(self.now), self.next), event);
+        self.queue.push(at.max(self.now), self.next, event);
     }
 
     fn slot(&mut self, node: NodeId) -> &mut Slot {
@@ -172,12 +174,12 @@ impl World {
     /// The process of a node, if one runs.
     #[must_use]
     pub fn node(&self, node: NodeId) -> Option<&Node> {
-        self.slots.get(usize::try_from(node.0 - 1).ok()?)?.node.as_ref()
+        self.slots.get(usize::try_from(node.0 - 1).ok()?)?.node.as_deref()
     }
 
     /// Every running process.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.slots.iter().filter_map(|slot| slot.node.as_ref())
+        self.slots.iter().filter_map(|slot| slot.node.as_deref())
     }
 
     /// The latest cluster time of any node that was told it.
@@ -208,11 +210,7 @@ impl World {
     }
 
     fn run_until(&mut self, until: Us) -> Result<(), Violation> {
-        while let Some(entry) = self.queue.first_entry() {
-            if entry.key().0 > until {
-                break;
-            }
-            let ((at, _), event) = entry.remove_entry();
+        while let Some((at, event)) = self.queue.pop_until(until) {
             self.now = at;
             self.book.counts.events += 1;
             if self.book.counts.events > EVENTS_MAX {
@@ -366,7 +364,7 @@ impl World {
         let node = Node::start(id, machine, &mut disk, &mut step);
         let out = step.out;
         self.slots[at].disk = disk;
-        self.slots[at].node = Some(node);
+        self.slots[at].node = Some(Box::new(node));
         self.carry_out(id, out)
     }
 
