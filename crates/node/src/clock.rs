@@ -24,11 +24,19 @@ fn read_ns(clock: ClockId) -> u64 {
 
 /// Boot clock.
 pub(crate) fn boot_now() -> BootNs {
+    #[cfg(feature = "sim")]
+    if let Some(process) = fluxgate_raft::process::current() {
+        return BootNs(process.clocks().boot_ns());
+    }
     BootNs(read_ns(ClockId::Boottime))
 }
 
 /// Wall clock, nanoseconds since the Unix epoch: trusted by nothing but the leader's steering.
 pub(crate) fn wall_ns() -> u64 {
+    #[cfg(feature = "sim")]
+    if let Some(process) = fluxgate_raft::process::current() {
+        return process.clocks().wall_ns();
+    }
     read_ns(ClockId::Realtime)
 }
 

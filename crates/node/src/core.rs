@@ -23,6 +23,21 @@ use crate::metrics::{HotRoute, Metrics};
 /// A peer that was silent so often in a row is skipped until it is heard of.
 const SILENCES_MAX: u32 = 3;
 
+/// Fills with randomness of the operating system's, or, where time is simulated, of the process'.
+///
+/// # Errors
+/// When the system gives none.
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
+    #[cfg(feature = "sim")]
+    if let Some(process) = fluxgate_raft::process::current() {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&process.random().to_le_bytes()[..chunk.len()]);
+        }
+        return Ok(());
+    }
+    getrandom::fill(bytes)
+}
+
 /// The granter of one term of office.
 #[derive(Debug)]
 pub(crate) struct InOffice {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fluxgate_engine::counters::{
     Ask, Context, CounterId, Decision, Effect, Gift, Held, KeyLimits, LimitUsage, Reply, Sender,
@@ -15,6 +15,7 @@ use fluxgate_engine::counters::{
 use fluxgate_raft::CallError;
 use fluxgate_types::{KeyId, NodeId, caps};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::core::Core;
@@ -107,6 +108,15 @@ impl Counters {
     /// What this node knows of a key's use.
     pub(crate) fn usage(&self, me: NodeId, key: &KeyId) -> Vec<LimitUsage> {
         Self::locked(self.shard(key), |shard| shard.usage(me, key))
+    }
+
+    /// One counter as it is, for an observer.
+    #[cfg(feature = "sim")]
+    pub(crate) fn observe(
+        &self,
+        counter: &CounterId,
+    ) -> Option<fluxgate_engine::counters::Observed> {
+        Self::locked(self.shard(&counter.key), |shard| shard.observe(counter))
     }
 
     pub(crate) fn begin_drain(&self) {

@@ -1,14 +1,15 @@
 //! Drives node leases: this node's own, and, on the leader, those of the others.
 
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fluxgate_engine::lease::{Former, Grant, Granter};
 use fluxgate_engine::registry::command::{Actor, Command, Outcome};
-use fluxgate_raft::Call;
+use fluxgate_raft::{Call, process};
 use fluxgate_types::{BootNs, NodeId};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::clock::{boot_now, wall_ns};
 use crate::core::{Core, InOffice};
@@ -100,7 +101,7 @@ async fn settle_time(core: &Arc<Core>) -> Result<(), String> {
     let mut asking = JoinSet::new();
     for node in voters.into_iter().filter(|node| *node != core.me) {
         let core = Arc::clone(core);
-        asking.spawn(async move {
+        asking.spawn(process::bind(async move {
             let sent = boot_now();
             let reply =
                 peer::call::<_, StatusReply>(&core, node, Call::Status, &(), ASK_TIMEOUT).await;
@@ -108,7 +109,7 @@ async fn settle_time(core: &Arc<Core>) -> Result<(), String> {
             // As of `received`: half the round trip is the best guess at the way back.
             let told = |ns| (ns + received.since(sent) / 2, received);
             reply.map(|reply| (reply.told_ns.map(told), reply.floor_ns))
-        });
+        }));
     }
     let (mut heard, mut told_at, mut floor_ns) = (1, Vec::new(), core.clock_floor_ns());
     while heard < quorum {

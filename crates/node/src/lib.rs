@@ -19,3 +19,5 @@ mod writes;
 
 pub use config::{Config, Layers, Problems, Secret};
 pub use node::{Addresses, Node, NodeError};
+#[cfg(feature = "sim")]
+pub use node::{Answer, Listener, Simulated, Surroundings};

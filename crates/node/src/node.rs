@@ -1,29 +1,31 @@
 //! A whole node: starts its parts in order, and stops them in order.
 
 mod background;
+mod opening;
+#[cfg(feature = "sim")]
+mod simulated;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::counters::{LeftOver, Life, Lives, Sender, Untouched};
-use fluxgate_raft::{
-    Call, CallError, Cluster, ClusterOptions, Role, StartError, Transport, TransportOptions,
-};
+use fluxgate_engine::counters::{LeftOver, Sender};
+use fluxgate_raft::{CallError, Role, StartError, process};
 use fluxgate_store::codec::{self, Kind};
-use fluxgate_store::{DataDir, Observer, OpenError};
-use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
+use fluxgate_store::{DataDir, OpenError};
+use fluxgate_types::NodeId;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::clock::{Clock, boot_now};
 use crate::config::Config;
-use crate::core::{Core, Parts};
+use crate::core::Core;
 use crate::http::server::Server;
 use crate::http::{admin, authorize, gateway};
-use crate::metrics::Metrics;
-use crate::{counters, leader, lease, peer, telemetry};
+use crate::{counters, leader, lease, peer};
+
+#[cfg(feature = "sim")]
+pub use simulated::{Answer, Listener, Simulated, Surroundings};
 
 /// How long a stopping node tries to hand its holdings to one peer.
 const GIVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,9 +35,6 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 const LOOK: Duration = Duration::from_millis(500);
 /// Version of the file of holdings.
 const HOLDINGS_VERSION: u8 = 1;
-/// What cluster time may run ahead of its last note on the disk, milliseconds: the period of the
-/// notes, and a second for a slow disk.
-const CLOCK_NOTE_SLACK_MS: u64 = 2_000;
 /// A node that leaves says so for so many gossip periods before it stops.
 const LEAVE_GOSSIPS: u64 = 3;
 
@@ -97,47 +96,8 @@ pub struct Addresses {
     pub peer: SocketAddr,
 }
 
-struct SyncTimes(Arc<Metrics>);
-
-impl Observer for SyncTimes {
-    fn synced(&self, took: Duration, _ops: usize) {
-        self.0.fsync_seconds.observe(took.as_secs_f64());
-    }
-}
-
 async fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, NodeError> {
     TcpListener::bind(address).await.map_err(|source| NodeError::Listen { address, what, source })
-}
-
-fn transport(config: &Config, metrics: &Arc<Metrics>) -> Result<Transport, NodeError> {
-    let metrics = Arc::clone(metrics);
-    let observer = move |_: NodeId, call: Call, result: Result<(), &CallError>, took: Duration| {
-        metrics.called(call, result.is_ok(), took);
-    };
-    let secret = config.cluster_secret.as_ref();
-    Transport::new(TransportOptions {
-        me: config.node_id,
-        cluster: config.cluster_name.clone(),
-        secret: secret.map(|secret| secret.expose().to_owned()).unwrap_or_default(),
-        addresses: config.members.clone(),
-        observer: Arc::new(observer),
-        trace_headers: Arc::new(telemetry::trace_headers),
-    })
-    .map_err(NodeError::Transport)
-}
-
-/// What an orderly stop of the life before this one left behind: used exactly once.
-fn left_over(data: &DataDir) -> Result<Option<LeftOver>, NodeError> {
-    // The file is gone, and its directory synced, BEFORE any of it counts.
-    let Some(bytes) = data.take_holdings()? else { return Ok(None) };
-    match codec::decode(Kind::Holdings, HOLDINGS_VERSION, &bytes) {
-        Ok(left) => Ok(Some(left)),
-        Err(error) => {
-            // Safe: the shares of the open windows then count as spent.
-            tracing::error!(%error, "the holdings of the last life cannot be read");
-            Ok(None)
-        }
-    }
 }
 
 /// Writes down what this life leaves to the next. Nothing is spent any more.
@@ -170,9 +130,9 @@ impl Node {
             admin: local(&admin_listener, config.admin_listen),
             peer: local(&peer_listener, config.peer_listen),
         };
-        let opened = tokio::task::spawn_blocking(move || open(config)).await;
+        let opened = process::blocking(move || opening::open(config)).await;
         let (core, data) = opened.map_err(|error| NodeError::Fatal(error.to_string()))??;
-        let (core, data) = (Arc::new(core), Arc::new(data));
+        let core = Arc::new(core);
         let (stop, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
         let served = |listener, router| {
@@ -192,6 +152,17 @@ impl Node {
             let server = served(listener.into_std().map_err(moving)?, router);
             servers.spawn(server.run(stopped.clone()));
         }
+        Ok(Self::run(core, data, (stop, servers), addresses))
+    }
+
+    /// Starts what runs beside the listeners.
+    fn run(
+        core: Arc<Core>,
+        data: DataDir,
+        (stop, servers): (watch::Sender<bool>, JoinSet<()>),
+        addresses: Addresses,
+    ) -> Self {
+        let data = Arc::new(data);
         let mut tasks = Tasks::new();
         spawn(&mut tasks, lease::run_renewals(Arc::clone(&core)));
         spawn(&mut tasks, lease::run_applied(Arc::clone(&core)));
@@ -202,13 +173,13 @@ impl Node {
         spawn(&mut tasks, background::run_peers(Arc::clone(&core)));
         spawn(&mut tasks, background::run_refresh(Arc::clone(&core)));
         spawn(&mut tasks, background::run_clock_notes(Arc::clone(&core), Arc::clone(&data)));
-        tasks.spawn(background::join(Arc::clone(&core)));
+        tasks.spawn(process::bind(background::join(Arc::clone(&core))));
         let boots = core.boot.0;
         tracing::info!(node = core.me.0, life = boots, gateway = %addresses.gateway, admin = %addresses.admin, "node started");
         for warning in core.warnings() {
             tracing::warn!("{warning}");
         }
-        Ok(Self { core, data, stop, servers, tasks, addresses })
+        Self { core, data, stop, servers, tasks, addresses }
     }
 
     /// Where it listens.
@@ -231,6 +202,7 @@ impl Node {
                 return NodeError::Fatal(why);
             }
             tokio::select! {
+                biased;
                 Some(ended) = self.tasks.join_next() => match ended {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => return error,
@@ -278,72 +250,14 @@ impl Node {
 }
 
 fn spawn(tasks: &mut Tasks, task: impl Future<Output = ()> + Send + 'static) {
-    tasks.spawn(async move {
+    tasks.spawn(process::bind(async move {
         task.await;
         Ok(())
-    });
+    }));
 }
 
 fn moving(source: std::io::Error) -> NodeError {
     NodeError::Fatal(format!("a listener cannot be moved: {source}"))
-}
-
-fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
-    let data = DataDir::open(&config.data_dir, &config.cluster_name, config.node_id.0)?;
-    let identity = data.identity().clone();
-    let (boot, dir_id) = (BootId(identity.boots), DirId(identity.dir_id));
-    let metrics = Arc::new(Metrics::new());
-    let transport = transport(&config, &metrics)?;
-    let noted = data.clock()?;
-    let clock = Arc::new(Clock::new(noted.as_ref()));
-    let stamps = Arc::clone(&clock);
-    let cluster = Cluster::start(
-        &data,
-        ClusterOptions {
-            me: config.node_id,
-            cluster: config.cluster_name.clone(),
-            heartbeat_ms: config.heartbeat_ms,
-            election_ms: config.election_ms,
-            snapshot_every: config.snapshot_every,
-            transport: transport.clone(),
-            now: Arc::new(move || stamps.now()),
-            observer: Arc::new(SyncTimes(Arc::clone(&metrics))),
-        },
-    )?;
-    // After the log was found sound: a node that refuses to start must not use its holdings up.
-    let left_over = left_over(&data)?;
-    if let Some(left) = &left_over {
-        clock.steer(|clock| clock.catch_up(boot_now(), left.at.0.saturating_mul(1_000_000)));
-    }
-    let noted = noted.map(|note| ClusterMs(note.cluster_ms));
-    let first = (identity.boots == 1).then_some(Untouched::All);
-    let untouched = left_over.as_ref().map(|left| left.untouched).or(first);
-    let mut lives = Lives::default();
-    lives.note(config.node_id, boot);
-    let others = config.members.keys().filter(|node| **node != config.node_id);
-    let life = Life {
-        me: config.node_id,
-        untouched,
-        first_lease: None,
-        left_over: left_over.map(|left| Arc::new(left.counters)),
-        reached: noted.map_or(ClusterMs(0), |noted| noted + CLOCK_NOTE_SLACK_MS),
-        lives_tag: lives.tag(),
-        lives,
-        peers: others.map(|node| (*node, true)).collect(),
-        clock_error_ms_max: config.clock_error_ms_max,
-    };
-    let core = Core::new(Parts {
-        config,
-        boot,
-        dir_id,
-        clock,
-        cluster,
-        transport,
-        metrics,
-        life,
-        clock_noted: noted.is_some(),
-    });
-    Ok((core, data))
 }
 
 /// Gives this node's holdings to its peers, as far as they take them.

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use fluxgate_engine::counters::{Ask, Gift, Reply, Sender};
-use fluxgate_raft::{Call, CallError, wire};
+use fluxgate_raft::{Call, CallError, process, wire};
 use fluxgate_types::{BootId, NodeId, caps};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -134,7 +134,8 @@ pub(crate) async fn run_gossip(core: Arc<Core>) {
                 lives: core.life().lives.all(),
                 about: about.clone(),
             };
-            sending.spawn(async move { tell(&core, peer, &message, timeout).await });
+            let telling = async move { tell(&core, peer, &message, timeout).await };
+            sending.spawn(process::bind(telling));
         }
         // A slow peer must not hold up the others for longer than its time-out.
         sending.join_all().await;

@@ -2,13 +2,14 @@
 //! before anybody hears of them.
 
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fluxgate_engine::registry::command::{Actor, Command, Outcome, Proposal};
 use fluxgate_raft::wire::{ProposeReplyV1, ProposeV1};
 use fluxgate_raft::{Call, CallError, MembershipError, SubmitError};
 use fluxgate_types::{LogIndex, NodeId};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock::boot_now;
 use crate::core::Core;
@@ -49,7 +50,7 @@ pub(crate) enum WriteError {
 pub(crate) fn proposal(actor: Actor, from: Option<Box<str>>, command: Command) -> Proposal {
     let mut id = [0u8; 16];
     // Without randomness there would be no keys either; an id of zeros is refused as a repeat.
-    getrandom::fill(&mut id).ok();
+    crate::core::fill_random(&mut id).ok();
     Proposal { request: u128::from_le_bytes(id), actor, presented: None, from, command }
 }
 
@@ -79,6 +80,7 @@ impl Core {
                     // A leader that hangs is given up once there is another: the request id makes
                     // the repeat harmless.
                     tokio::select! {
+                        biased;
                         carried = self.carry(node, &proposal, left) => carried,
                         () = self.leader_is_not(node) => Err(SubmitError::Unknown),
                     }

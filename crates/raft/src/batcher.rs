@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::cluster::{SubmitError, Submitted};
 use crate::disk::Disk;
+use crate::process;
 use crate::types::{Data, Raft};
 use crate::wire;
 
@@ -35,7 +36,7 @@ impl Batcher {
         now: Arc<dyn Fn() -> ClusterMs + Send + Sync>,
     ) -> Self {
         let (queue, proposals) = mpsc::channel(caps::PROPOSALS_QUEUED_MAX);
-        tokio::spawn(run(raft, disk, now, proposals));
+        tokio::spawn(process::bind(run(raft, disk, now, proposals)));
         Self { queue }
     }
 
@@ -84,11 +85,11 @@ async fn run(
         }
         let batch = Arc::new(Batch { at: now(), proposals: batch });
         let (raft, room) = (raft.clone(), disk.has_room());
-        tokio::spawn(async move {
+        tokio::spawn(process::bind(async move {
             let result = if room { write(&raft, batch).await } else { Err(SubmitError::DiskFull) };
             drop(place);
             share(result, answers);
-        });
+        }));
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod membership;
 mod serve;
+#[cfg(feature = "sim")]
+mod simulated;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use fluxgate_engine::registry::Shared;
 use fluxgate_engine::registry::command::{Outcome, Proposal};
-use fluxgate_store::{DataDir, LogStore, Observer, OpenError, SnapshotStore};
+use fluxgate_store::{DataDir, LogStore, Observer, OpenError, Recovered, SnapshotStore};
 use fluxgate_types::{ClusterMs, LogIndex, NodeId};
 use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
@@ -24,6 +26,7 @@ use crate::disk::Disk;
 use crate::log::Log;
 use crate::machine::Machine;
 use crate::network::Factory;
+use crate::process;
 use crate::progress::{Office, Progress};
 use crate::transport::Transport;
 use crate::types::Raft;
@@ -31,6 +34,8 @@ use serve::Incoming;
 
 pub use membership::MembershipError;
 pub use serve::HandleError;
+#[cfg(feature = "sim")]
+pub use simulated::SimulatedDisk;
 
 /// Threads of Raft's own runtime.
 const THREADS: usize = 2;
@@ -61,6 +66,9 @@ pub struct ClusterOptions {
     pub now: Arc<dyn Fn() -> ClusterMs + Send + Sync>,
     /// Hears of every sync of the log.
     pub observer: Arc<dyn Observer>,
+    /// A log that lies on no disk.
+    #[cfg(feature = "sim")]
+    pub simulated: Option<SimulatedDisk>,
 }
 
 /// Why consensus did not start.
@@ -188,7 +196,7 @@ struct Inner {
     transport: Transport,
     disk: Disk,
     incoming: tokio::sync::Mutex<Option<Incoming>>,
-    last_append: Mutex<Option<std::time::Instant>>,
+    last_append: Mutex<Option<tokio::time::Instant>>,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
 }
 
@@ -240,6 +248,33 @@ fn settings(options: &ClusterOptions) -> Result<Arc<Config>, StartError> {
     Ok(Arc::new(config))
 }
 
+/// Opens the log, if it goes on from where the newest snapshot ends.
+fn open_log(
+    data: &DataDir,
+    options: &ClusterOptions,
+    applied: Option<crate::types::LogId>,
+) -> Result<(LogStore, Recovered), StartError> {
+    let store_options =
+        fluxgate_store::Options { tail_bytes_max: TAIL_BYTES_MAX, ..Default::default() };
+    // Looked at BEFORE this start counts: a directory that is refused stays as it is.
+    let fits = |recovered: &Recovered| {
+        let purged = recovered.purged.as_ref();
+        if purged.is_some_and(|(index, _)| applied.is_none_or(|id| id.index < *index)) {
+            return Err("it begins behind the newest sound snapshot".to_owned());
+        }
+        Log::decode(recovered.vote.as_deref(), recovered.committed.as_deref())
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    #[cfg(feature = "sim")]
+    if let Some(disk) = &options.simulated {
+        return Ok(simulated::open_log(data, disk, store_options, fits)?);
+    }
+    #[cfg(not(feature = "sim"))]
+    let _ = options;
+    Ok(LogStore::open_if(data, store_options, fits)?)
+}
+
 /// Tells of the changes that somebody may wait for. openraft's own watch also tells of every entry.
 async fn tell_news(raft: Raft, news: Arc<watch::Sender<()>>) {
     use openraft::async_runtime::watch::WatchReceiver as _;
@@ -262,49 +297,44 @@ async fn tell_news(raft: Raft, news: Arc<watch::Sender<()>>) {
 }
 
 impl Cluster {
-    /// Opens the log and the snapshots of a data directory and starts consensus. Blocks while the
-    /// state is rebuilt.
+    /// Opens the log and the snapshots of a data directory and starts consensus on a runtime of its
+    /// own. Blocks while the state is rebuilt.
     ///
     /// # Errors
     /// When anything in the directory is not what was written there.
     pub fn start(data: &DataDir, options: ClusterOptions) -> Result<Self, StartError> {
-        let config = settings(&options)?;
-        let store_options =
-            fluxgate_store::Options { tail_bytes_max: TAIL_BYTES_MAX, ..Default::default() };
-        let snapshots = SnapshotStore::open(data).map_err(io::Error::other)?;
-        let progress = Arc::new(Progress::default());
-        let disk = Disk::new(data.path().to_path_buf());
-        let machine = Machine::open(snapshots.clone(), disk.clone(), Arc::clone(&progress))?;
-        let applied = machine.applied();
-        // Looked at BEFORE this start counts: a directory that is refused stays as it is.
-        let (store, recovered) = LogStore::open_if(data, store_options, |recovered| {
-            let purged = recovered.purged.as_ref();
-            if purged.is_some_and(|(index, _)| applied.is_none_or(|id| id.index < *index)) {
-                return Err("it begins behind the newest sound snapshot".to_owned());
-            }
-            Log::decode(recovered.vote.as_deref(), recovered.committed.as_deref())
-                .map(drop)
-                .map_err(|error| error.to_string())
-        })?;
-        store.set_observer(Arc::clone(&options.observer));
-        let shared = machine.registry().shared();
-        let log =
-            Log::new(store.clone(), recovered.vote.as_deref(), recovered.committed.as_deref())
-                .map_err(|error| StartError::Damaged(error.to_string()))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("raft")
             .enable_all()
             .build()?;
+        let cluster = runtime.block_on(Self::start_here(data, options))?;
+        *cluster.inner.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
+        Ok(cluster)
+    }
+
+    /// The same on the runtime that this is called on.
+    ///
+    /// # Errors
+    /// As for [`Cluster::start`].
+    pub async fn start_here(data: &DataDir, options: ClusterOptions) -> Result<Self, StartError> {
+        let config = settings(&options)?;
+        let snapshots = SnapshotStore::open(data).map_err(io::Error::other)?;
+        let progress = Arc::new(Progress::default());
+        let disk = Disk::new(data.path().to_path_buf());
+        let machine = Machine::open(snapshots.clone(), disk.clone(), Arc::clone(&progress))?;
+        let (store, recovered) = open_log(data, &options, machine.applied())?;
+        store.set_observer(Arc::clone(&options.observer));
+        let shared = machine.registry().shared();
+        let log =
+            Log::new(store.clone(), recovered.vote.as_deref(), recovered.committed.as_deref())
+                .map_err(|error| StartError::Damaged(error.to_string()))?;
         let factory = Factory(options.transport.clone());
         let news = Arc::new(watch::Sender::new(()));
-        let started = runtime.block_on(async {
-            let raft = Raft::new(options.me.0, config, factory, log, machine).await;
-            let raft =
-                raft.inspect(|raft| drop(tokio::spawn(tell_news(raft.clone(), Arc::clone(&news)))));
-            raft.map(|raft| (Batcher::start(raft.clone(), disk.clone(), options.now), raft))
-        });
-        let (batcher, raft) = started.map_err(|error| StartError::Damaged(error.to_string()))?;
+        let raft = Raft::new(options.me.0, config, factory, log, machine).await;
+        let raft = raft.map_err(|error| StartError::Damaged(error.to_string()))?;
+        tokio::spawn(process::bind(tell_news(raft.clone(), Arc::clone(&news))));
+        let batcher = Batcher::start(raft.clone(), disk.clone(), options.now);
         let inner = Inner {
             me: options.me,
             raft,
@@ -318,7 +348,7 @@ impl Cluster {
             disk,
             incoming: tokio::sync::Mutex::new(None),
             last_append: Mutex::new(None),
-            runtime: Mutex::new(Some(runtime)),
+            runtime: Mutex::new(None),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -330,9 +360,10 @@ impl Cluster {
         task: impl Future<Output = T> + Send + 'static,
     ) {
         let runtime = self.inner.runtime.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(runtime) = runtime.as_ref() {
-            tasks.spawn_on(task, runtime.handle());
-        }
+        match runtime.as_ref() {
+            Some(runtime) => tasks.spawn_on(task, runtime.handle()),
+            None => tasks.spawn(process::bind(task)),
+        };
     }
 
     /// The replicated state, for reading.
@@ -394,7 +425,7 @@ impl Cluster {
 
     /// When this node last heard from a leader as a follower.
     #[must_use]
-    pub fn last_append(&self) -> Option<std::time::Instant> {
+    pub fn last_append(&self) -> Option<tokio::time::Instant> {
         *self.inner.last_append.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -477,6 +508,6 @@ impl Cluster {
             tracing::warn!(%error, "consensus did not stop cleanly");
         }
         let store = self.inner.store.clone();
-        tokio::task::spawn_blocking(move || store.close()).await.ok();
+        process::blocking(move || store.close()).await.ok();
     }
 }

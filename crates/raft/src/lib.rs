@@ -13,15 +13,22 @@ mod disk;
 mod log;
 mod machine;
 mod network;
+pub mod process;
 mod progress;
+#[cfg(feature = "sim")]
+mod runtime;
 mod snapshots;
 mod transport;
 mod types;
 pub mod wire;
 
+#[cfg(feature = "sim")]
+pub use cluster::SimulatedDisk;
 pub use cluster::{
     Cluster, ClusterOptions, HandleError, MembershipError, NodeStatus, Role, StartError, Status,
     SubmitError, Submitted,
 };
 pub use progress::Office;
+#[cfg(feature = "sim")]
+pub use transport::{Answered, Link, LinkError};
 pub use transport::{Call, CallError, CallObserver, Transport, TransportOptions};

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
+use crate::process;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 use crate::wire::{EntryV1, LogIdV1, VERSION, VoteV1};
 
@@ -112,7 +113,7 @@ impl Log {
             let raw = store.read(start, end, bytes_max).map_err(|error| failed(&error))?;
             raw.iter().map(|(_, bytes)| unpack_entry(bytes)).collect()
         };
-        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+        process::blocking(read).await?
     }
 }
 

@@ -14,6 +14,7 @@ use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 
 use crate::disk::Disk;
+use crate::process;
 use crate::progress::Progress;
 use crate::snapshots::{self, SnapshotHandle};
 use crate::types::{Data, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
@@ -133,11 +134,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let read = move || {
             snapshots::read(fluxgate_store::SnapshotReader::open(&path).map_err(io::Error::other)?)
         };
-        let (_, restored) = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
+        let (_, restored) = process::blocking(read).await??;
         self.registry.install(restored);
         self.adopt(meta.clone(), snapshot);
         let store = self.store.clone();
-        tokio::task::spawn_blocking(move || store.prune()).await.ok();
+        process::blocking(move || store.prune()).await.ok();
         Ok(())
     }
 
@@ -172,7 +173,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         // Written, synced, renamed and its directory synced BEFORE openraft hears of it and purges
         // the log that it covers.
         let write = move || snapshots::write(&store, &meta, &frozen);
-        let file = tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
+        let file = process::blocking(write).await??;
         let (meta, snapshot) = (self.meta.clone(), SnapshotHandle(file));
         let newest = Some((meta.clone(), snapshot.clone()));
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = newest;

@@ -4,10 +4,10 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::Instant;
 
 use fluxgate_types::{LogIndex, NodeId};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::types::LogId;
 

@@ -3,13 +3,20 @@
 //! Answers for: every call has a deadline, a closed name and a bounded answer; the receiver can
 //! tell that the call is meant for it. Must never retry: who calls knows what a repeat means.
 
+#[cfg(feature = "sim")]
+mod link;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fluxgate_types::{DirId, NodeId, caps};
+use tokio::time::Instant;
+
+#[cfg(feature = "sim")]
+pub use link::{Answered, Link, LinkError};
 
 /// A call between nodes. The names are metric labels and paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,6 +160,9 @@ pub struct TransportOptions {
     pub observer: CallObserver,
     /// Headers that carry the caller's trace, asked for at each call.
     pub trace_headers: Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
+    /// What carries the calls in place of the system's network.
+    #[cfg(feature = "sim")]
+    pub link: Option<Arc<dyn Link>>,
 }
 
 impl fmt::Debug for TransportOptions {
@@ -264,22 +274,18 @@ impl Transport {
     }
 
     async fn send(&self, node: NodeId, call: Call, body: Vec<u8>) -> Result<Bytes, CallError> {
-        let options = &self.inner.options;
+        let headers = self.headers(node);
+        #[cfg(feature = "sim")]
+        if let Some(link) = &self.inner.options.link {
+            let path = format!("/peer/v1/{}", call.as_str());
+            return link::send(link.as_ref(), node, path, headers, body).await;
+        }
         let unreachable = |cause: String| CallError::Unreachable { node, cause };
         let address = self.address(node).ok_or_else(|| unreachable("no address".to_owned()))?;
         let url = format!("http://{address}/peer/v1/{}", call.as_str());
         let client = if call.is_raft() { &self.inner.raft_client } else { &self.inner.client };
-        let mut request = client
-            .post(url)
-            .header("authorization", format!("Bearer {}", options.secret))
-            .header("x-fluxgate-cluster", &options.cluster)
-            .header("x-fluxgate-from", options.me.0)
-            .header("x-fluxgate-to", node.0)
-            .body(body);
-        if let Some(directory) = self.directory(node) {
-            request = request.header("x-fluxgate-directory", directory.0);
-        }
-        for (name, value) in (options.trace_headers)() {
+        let mut request = client.post(url).body(body);
+        for (name, value) in headers {
             request = request.header(name, value);
         }
         let broken = |cause: String| CallError::Broken { node, cause };
@@ -303,5 +309,21 @@ impl Transport {
             answer.extend_from_slice(&chunk);
         }
         Ok(answer.into())
+    }
+
+    /// What every call to a node says: who calls whom, and in which cluster.
+    fn headers(&self, node: NodeId) -> Vec<(String, String)> {
+        let options = &self.inner.options;
+        let named = |name: &str, value: String| (name.to_owned(), value);
+        let mut headers = vec![
+            named("authorization", format!("Bearer {}", options.secret)),
+            named("x-fluxgate-cluster", options.cluster.clone()),
+            named("x-fluxgate-from", options.me.to_string()),
+            named("x-fluxgate-to", node.to_string()),
+        ];
+        let directory = self.directory(node);
+        headers.extend(directory.map(|id| named("x-fluxgate-directory", id.0.to_string())));
+        headers.extend((options.trace_headers)());
+        headers
     }
 }

@@ -31,7 +31,13 @@ openraft::declare_raft_types!(
         R = Outcome,
         NodeId = u64,
         Node = openraft::BasicNode,
+        AsyncRuntime = Runtime,
 );
+
+#[cfg(not(feature = "sim"))]
+type Runtime = openraft_rt_tokio::TokioRuntime;
+#[cfg(feature = "sim")]
+use crate::runtime::Runtime;
 
 pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
 pub(crate) type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;

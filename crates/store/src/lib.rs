@@ -31,7 +31,7 @@ pub use codec::{CodecError, Kind};
 pub use data_dir::{ClockNote, DataDir, Identity};
 pub use error::{OpenError, StoreError};
 pub use hard_state::HardStateFile;
-pub use log::{Done, Driver, Entry, LogStore, Observer, Options};
+pub use log::{Done, Driver, Entry, LogStore, Observer, Options, Wake};
 pub use memory::Memory;
 pub use recording::Recording;
 pub use recover::Recovered;

@@ -8,7 +8,7 @@
 mod open;
 
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -36,8 +36,11 @@ pub enum Driver {
     /// In a thread of its own, one barrier for all that is queued.
     #[default]
     Thread,
-    /// Inside each call, which then returns after its `Done`: for simulated time.
+    /// Inside each call, which then returns after its `Done`: for tests.
     Inline,
+    /// Written inside each call, made durable and answered by [`LogStore::settle`]: for simulated
+    /// time, in which somebody else decides how long a sync takes.
+    Deferred,
 }
 
 /// How a log is opened.
@@ -55,6 +58,9 @@ impl Default for Options {
     }
 }
 
+/// Told that operations wait for [`LogStore::settle`]; must not call back into the log.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
 /// Hears of every barrier, from the writer.
 pub trait Observer: Send + Sync + 'static {
     /// A barrier that covered `ops` writes took this long.
@@ -66,6 +72,7 @@ pub(crate) struct Shared {
     tail: Mutex<Tail>,
     poison: OnceLock<Arc<str>>,
     observer: RwLock<Option<Arc<dyn Observer>>>,
+    wake: OnceLock<Wake>,
     /// Gone after a close, so that the database can be.
     reader: RwLock<Option<Arc<dyn LogRead>>>,
 }
@@ -76,6 +83,7 @@ impl Shared {
             tail: Mutex::new(tail),
             poison: OnceLock::new(),
             observer: RwLock::new(None),
+            wake: OnceLock::new(),
             reader: RwLock::new(Some(reader)),
         }
     }
@@ -114,6 +122,7 @@ impl Shared {
 enum Port {
     Thread { sender: SyncSender<Op>, thread: JoinHandle<()> },
     Inline(Box<Writer>),
+    Deferred(Box<Writer>),
     Closed,
 }
 
@@ -273,6 +282,27 @@ impl LogStore {
         *place = Some(observer);
     }
 
+    /// Sets who is told that operations wait, where they are deferred. The first one stays.
+    pub fn set_wake(&self, wake: Wake) {
+        let _ = self.inner.shared.wake.set(wake);
+    }
+
+    /// Ends a group of deferred operations: one barrier for all of them, then the answers.
+    pub fn settle(&self) {
+        self.inner.settle();
+    }
+
+    /// A settling that does not keep the log open.
+    #[must_use]
+    pub fn settler(&self) -> impl Fn() + Send + Sync + 'static {
+        let log: Weak<Inner> = Arc::downgrade(&self.inner);
+        move || {
+            if let Some(log) = log.upgrade() {
+                log.settle();
+            }
+        }
+    }
+
     /// Bytes that the database takes on its disk; 0 when that cannot be told.
     #[must_use]
     pub fn size_on_disk(&self) -> u64 {
@@ -308,8 +338,27 @@ impl Inner {
                 writer.background(false);
                 answers
             }
+            Port::Deferred(writer) => {
+                writer.handle(op);
+                drop(port);
+                if let Some(wake) = self.shared.wake.get() {
+                    wake();
+                }
+                return;
+            }
             Port::Closed => refuse(op),
         };
+        drop(port);
+        answer(answers);
+    }
+
+    fn settle(&self) {
+        let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
+        let Port::Deferred(writer) = &mut *port else { return };
+        let answers = writer.settle();
+        while writer.has_purge_work() {
+            writer.background(true);
+        }
         drop(port);
         answer(answers);
     }
@@ -328,7 +377,7 @@ impl Inner {
                     tracing::error!("the log's writer panicked");
                 }
             }
-            Port::Inline(mut writer) => {
+            Port::Inline(mut writer) | Port::Deferred(mut writer) => {
                 let answers = writer.finish();
                 drop(writer);
                 answer(answers);

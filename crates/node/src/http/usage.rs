@@ -59,10 +59,10 @@ async fn ask_all(core: &Arc<Core>, key: KeyId) -> BTreeMap<NodeId, UsageReply> {
     let mut asking = tokio::task::JoinSet::new();
     for (node, _) in core.life().peers.iter().copied() {
         let core = Arc::clone(core);
-        asking.spawn(async move {
+        asking.spawn(fluxgate_raft::process::bind(async move {
             let reply = peer::call(&core, node, Call::Usage, &UsageCall { key }, TIMEOUT).await;
             reply.ok().map(|reply| (node, reply))
-        });
+        }));
     }
     let mut replies: BTreeMap<NodeId, UsageReply> =
         asking.join_all().await.into_iter().flatten().collect();

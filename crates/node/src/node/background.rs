@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fluxgate_engine::registry::record::Status;
-use fluxgate_raft::{Call, Role};
+use fluxgate_raft::{Call, Role, process};
 use fluxgate_store::DataDir;
 use fluxgate_types::NodeId;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::NodeError;
 use crate::clock::boot_now;
@@ -53,12 +54,10 @@ pub(super) async fn run_peers(core: Arc<Core>) {
             }
             known.entry(*node).or_insert_with(|| {
                 let mut tasks = JoinSet::new();
-                tasks.spawn(counters::run_asks(Arc::clone(&core), *node));
-                tasks.spawn(writes::run_applied_calls(
-                    Arc::clone(&core),
-                    *node,
-                    core.wanted.subscribe(),
-                ));
+                tasks.spawn(process::bind(counters::run_asks(Arc::clone(&core), *node)));
+                let wanted = core.wanted.subscribe();
+                let applied = writes::run_applied_calls(Arc::clone(&core), *node, wanted);
+                tasks.spawn(process::bind(applied));
                 tasks
             });
         }
@@ -134,10 +133,10 @@ async fn ask_all(
     let mut asking = JoinSet::new();
     for node in nodes.copied() {
         let core = Arc::clone(core);
-        asking.spawn(async move {
+        asking.spawn(process::bind(async move {
             let reply = peer::call(&core, node, Call::Status, &(), STATUS_TIMEOUT).await;
             reply.ok().map(|reply| (node, reply))
-        });
+        }));
     }
     asking.join_all().await.into_iter().flatten().collect()
 }
@@ -154,7 +153,7 @@ pub(super) async fn run_clock_notes(core: Arc<Core>, data: Arc<DataDir>) {
             continue;
         }
         let (note, data) = (core.clock.note(), Arc::clone(&data));
-        let noted = tokio::task::spawn_blocking(move || data.write_clock(&note)).await;
+        let noted = process::blocking(move || data.write_clock(&note)).await;
         let error = noted.map_or_else(|e| Some(e.to_string()), |r| r.err().map(|e| e.to_string()));
         if let Some(error) = error.as_ref().filter(|_| !failed) {
             tracing::warn!(%error, "cluster time was not noted on the disk");

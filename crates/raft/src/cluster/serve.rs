@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Cluster;
+use crate::process;
 use crate::snapshots::{self, SnapshotHandle};
 use crate::transport::Call;
 use crate::types::Vote;
@@ -67,7 +68,7 @@ impl Cluster {
                     return Err(HandleError::Failed("the disk is full".to_owned()));
                 }
                 *self.inner.last_append.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                    Some(std::time::Instant::now());
+                    Some(tokio::time::Instant::now());
                 let reply = raft.append_entries(rpc.into()).await.map_err(failed)?;
                 write(&AppendReplyV1::from(&reply))
             }
@@ -137,7 +138,7 @@ impl Cluster {
             Ok((snapshots::meta(&reader).map_err(failed)?, SnapshotHandle(file)))
         };
         // What the file says that it covers counts, not what the message says.
-        let (meta, handle) = tokio::task::spawn_blocking(check).await.map_err(failed)??;
+        let (meta, handle) = process::blocking(check).await.map_err(failed)??;
         let snapshot = Snapshot { meta, snapshot: handle };
         let installed = self.inner.raft.install_full_snapshot(Vote::from(vote), snapshot).await;
         let response = installed.map_err(failed)?;

@@ -95,6 +95,25 @@ impl LogStore {
         Self::start(backend, hard, &options, image).map_err(OpenError::io("write", &path))
     }
 
+    /// The same on a data directory whose log lies elsewhere: a life begins, as with
+    /// [`LogStore::open_if`].
+    ///
+    /// # Errors
+    /// As for [`LogStore::open_with`], or what `fits` says is wrong.
+    pub fn open_beside(
+        dir: &DataDir,
+        backend: Box<dyn LogBackend>,
+        options: Options,
+        fits: impl FnOnce(&Recovered) -> Result<(), String>,
+    ) -> Result<(Self, Recovered), OpenError> {
+        let (log, recovered) = Self::open_with(backend, None, options)?;
+        fits(&recovered).map_err(|what| OpenError::corrupt(dir.path(), what))?;
+        if !dir.begun() {
+            dir.begin_life()?;
+        }
+        Ok((log, recovered))
+    }
+
     fn start(
         backend: Box<dyn LogBackend>,
         hard: Option<HardStateFile>,
@@ -109,6 +128,7 @@ impl LogStore {
         let writer = Writer::new(backend, hard, Arc::clone(&shared), &image)?;
         let port = match options.driver {
             Driver::Inline => Port::Inline(Box::new(writer)),
+            Driver::Deferred => Port::Deferred(Box::new(writer)),
             Driver::Thread => {
                 let (sender, receiver) = sync_channel(QUEUED_OPS_MAX);
                 let thread = std::thread::Builder::new()

@@ -117,7 +117,7 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
 
 pub(super) fn random<const N: usize>() -> Result<[u8; N], Refused> {
     let mut bytes = [0u8; N];
-    getrandom::fill(&mut bytes).map_err(|_| {
+    crate::core::fill_random(&mut bytes).map_err(|_| {
         Box::new(respond::refuse(
             ErrorCode::Unavailable,
             "the operating system gives no randomness",

@@ -1,0 +1,160 @@
+//! Opens a node's data directory and starts consensus on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fluxgate_engine::counters::{LeftOver, Life, Lives, Untouched};
+use fluxgate_raft::{Call, CallError, Cluster, ClusterOptions, Transport, TransportOptions};
+use fluxgate_store::codec::{self, Kind};
+use fluxgate_store::{ClockNote, DataDir, Observer};
+use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
+
+use super::{HOLDINGS_VERSION, NodeError};
+use crate::clock::{Clock, boot_now};
+use crate::config::Config;
+use crate::core::{Core, Parts};
+use crate::metrics::Metrics;
+use crate::telemetry;
+
+/// What cluster time may run ahead of its last note on the disk, milliseconds: the period of the
+/// notes, and a second for a slow disk.
+const CLOCK_NOTE_SLACK_MS: u64 = 2_000;
+
+struct SyncTimes(Arc<Metrics>);
+
+impl Observer for SyncTimes {
+    fn synced(&self, took: Duration, _ops: usize) {
+        self.0.fsync_seconds.observe(took.as_secs_f64());
+    }
+}
+
+fn calls(config: &Config, metrics: &Arc<Metrics>) -> TransportOptions {
+    let metrics = Arc::clone(metrics);
+    let observer = move |_: NodeId, call: Call, result: Result<(), &CallError>, took: Duration| {
+        metrics.called(call, result.is_ok(), took);
+    };
+    let secret = config.cluster_secret.as_ref();
+    TransportOptions {
+        me: config.node_id,
+        cluster: config.cluster_name.clone(),
+        secret: secret.map(|secret| secret.expose().to_owned()).unwrap_or_default(),
+        addresses: config.members.clone(),
+        observer: Arc::new(observer),
+        trace_headers: Arc::new(telemetry::trace_headers),
+        #[cfg(feature = "sim")]
+        link: None,
+    }
+}
+
+/// What an orderly stop of the life before this one left behind: used exactly once.
+fn left_over(data: &DataDir) -> Result<Option<LeftOver>, NodeError> {
+    // The file is gone, and its directory synced, BEFORE any of it counts.
+    let Some(bytes) = data.take_holdings()? else { return Ok(None) };
+    match codec::decode(Kind::Holdings, HOLDINGS_VERSION, &bytes) {
+        Ok(left) => Ok(Some(left)),
+        Err(error) => {
+            // Safe: the shares of the open windows then count as spent.
+            tracing::error!(%error, "the holdings of the last life cannot be read");
+            Ok(None)
+        }
+    }
+}
+
+/// What is known before consensus runs.
+pub(super) struct Opening {
+    config: Config,
+    pub(super) data: DataDir,
+    metrics: Arc<Metrics>,
+    noted: Option<ClockNote>,
+    clock: Arc<Clock>,
+}
+
+/// Opens the data directory and starts consensus. Blocks.
+pub(super) fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
+    let opening = Opening::begin(config)?;
+    let transport = opening.transport()?;
+    let cluster = Cluster::start(&opening.data, opening.options(&transport))?;
+    opening.finish(cluster, transport)
+}
+
+impl Opening {
+    /// Takes the data directory.
+    pub(super) fn begin(config: Config) -> Result<Self, NodeError> {
+        let data = DataDir::open(&config.data_dir, &config.cluster_name, config.node_id.0)?;
+        let noted = data.clock()?;
+        let clock = Arc::new(Clock::new(noted.as_ref()));
+        Ok(Self { config, data, metrics: Arc::new(Metrics::new()), noted, clock })
+    }
+
+    /// What calls to the other nodes need.
+    pub(super) fn calls(&self) -> TransportOptions {
+        calls(&self.config, &self.metrics)
+    }
+
+    fn transport(&self) -> Result<Transport, NodeError> {
+        Transport::new(self.calls()).map_err(NodeError::Transport)
+    }
+
+    /// How consensus is set up.
+    pub(super) fn options(&self, transport: &Transport) -> ClusterOptions {
+        let (config, stamps) = (&self.config, Arc::clone(&self.clock));
+        ClusterOptions {
+            me: config.node_id,
+            cluster: config.cluster_name.clone(),
+            heartbeat_ms: config.heartbeat_ms,
+            election_ms: config.election_ms,
+            snapshot_every: config.snapshot_every,
+            transport: transport.clone(),
+            now: Arc::new(move || stamps.now()),
+            observer: Arc::new(SyncTimes(Arc::clone(&self.metrics))),
+            #[cfg(feature = "sim")]
+            simulated: None,
+        }
+    }
+
+    /// Begins the life of the node, on a log that was found sound.
+    pub(super) fn finish(
+        self,
+        cluster: Cluster,
+        transport: Transport,
+    ) -> Result<(Core, DataDir), NodeError> {
+        let Self { config, data, metrics, noted, clock } = self;
+        let identity = data.identity().clone();
+        let (boot, dir_id) = (BootId(identity.boots), DirId(identity.dir_id));
+        // After the log was found sound: a node that refuses to start must not use its holdings up.
+        let left_over = left_over(&data)?;
+        if let Some(left) = &left_over {
+            clock.steer(|clock| clock.catch_up(boot_now(), left.at.0.saturating_mul(1_000_000)));
+        }
+        let noted = noted.map(|note| ClusterMs(note.cluster_ms));
+        let first = (identity.boots == 1).then_some(Untouched::All);
+        let untouched = left_over.as_ref().map(|left| left.untouched).or(first);
+        let mut lives = Lives::default();
+        lives.note(config.node_id, boot);
+        let others = config.members.keys().filter(|node| **node != config.node_id);
+        let life = Life {
+            me: config.node_id,
+            untouched,
+            first_lease: None,
+            left_over: left_over.map(|left| Arc::new(left.counters)),
+            reached: noted.map_or(ClusterMs(0), |noted| noted + CLOCK_NOTE_SLACK_MS),
+            lives_tag: lives.tag(),
+            lives,
+            peers: others.map(|node| (*node, true)).collect(),
+            clock_error_ms_max: config.clock_error_ms_max,
+        };
+        let clock_noted = noted.is_some();
+        let core = Core::new(Parts {
+            config,
+            boot,
+            dir_id,
+            clock,
+            cluster,
+            transport,
+            metrics,
+            life,
+            clock_noted,
+        });
+        Ok((core, data))
+    }
+}

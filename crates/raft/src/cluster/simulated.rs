@@ -1,0 +1,46 @@
+//! A log that lies on no disk: in memory, with syncs that take virtual time and can be lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use fluxgate_store::{DataDir, Driver, LogStore, Memory, OpenError, Options, Recovered};
+
+use crate::process;
+
+/// A disk in memory.
+#[derive(Clone, Debug, Default)]
+pub struct SimulatedDisk {
+    /// What is on it.
+    pub memory: Memory,
+    /// How long a sync takes, milliseconds.
+    pub sync_ms: Arc<AtomicU64>,
+}
+
+/// Opens the log on such a disk. Each group of writes is synced by a task of the node's process.
+pub(super) fn open_log(
+    data: &DataDir,
+    disk: &SimulatedDisk,
+    options: Options,
+    fits: impl FnOnce(&Recovered) -> Result<(), String>,
+) -> Result<(LogStore, Recovered), OpenError> {
+    let options = Options { driver: Driver::Deferred, ..options };
+    let (log, recovered) =
+        LogStore::open_beside(data, Box::new(disk.memory.clone()), options, fits)?;
+    let settle = Arc::new(log.settler());
+    let (under_way, sync_ms) = (Arc::new(AtomicBool::new(false)), Arc::clone(&disk.sync_ms));
+    log.set_wake(Arc::new(move || {
+        if under_way.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (settle, under_way) = (Arc::clone(&settle), Arc::clone(&under_way));
+        let sync = Duration::from_millis(sync_ms.load(Ordering::Relaxed));
+        tokio::spawn(process::bind(async move {
+            tokio::time::sleep(sync).await;
+            // What is written from here on waits for the next sync.
+            under_way.store(false, Ordering::Relaxed);
+            settle();
+        }));
+    }));
+    Ok((log, recovered))
+}

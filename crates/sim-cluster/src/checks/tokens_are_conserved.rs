@@ -1,0 +1,61 @@
+//! What a node has received from a life of another one never exceeds what that life has given.
+
+use std::collections::BTreeMap;
+
+use fluxgate_engine::counters::{CounterId, Observed};
+use fluxgate_types::NodeId;
+
+use crate::world::{Running, Shared};
+
+/// Newest keys that are looked at: those in use are among them.
+const KEYS: usize = 16;
+
+pub(crate) fn look(world: &Shared) -> Result<(), String> {
+    let running: BTreeMap<NodeId, Running> = world.running().into_iter().collect();
+    let Some((_, any)) = running.iter().next() else { return Ok(()) };
+    let now = running.values().filter_map(|r| {
+        let clocks = r.process.clocks();
+        r.node.cluster_at(clocks.boot_ns())
+    });
+    let Some(now) = now.max() else { return Ok(()) };
+    let state = any.node.shared();
+    let view = state.view();
+    for (_, key) in state.table.page(usize::MAX, KEYS) {
+        let limits = state.table.with(&key, |entry| entry.record.limits(&view.defaults).clone());
+        for spec in limits.iter().flat_map(|limits| limits.iter()) {
+            let window = spec.limit.window_at(now);
+            let counter = CounterId { key, limit: spec.tag, window };
+            let seen: BTreeMap<NodeId, Observed> = running
+                .iter()
+                .filter_map(|(id, r)| Some((*id, r.node.observe(&counter)?)))
+                .collect();
+            compare(&running, &seen)?;
+        }
+    }
+    Ok(())
+}
+
+fn compare(
+    running: &BTreeMap<NodeId, Running>,
+    seen: &BTreeMap<NodeId, Observed>,
+) -> Result<(), String> {
+    for (id, mine) in seen {
+        for (from, life, _, got) in &mine.transfers {
+            let Some(giver) = running.get(from).filter(|g| Some(g.node.boot()) == *life) else {
+                continue;
+            };
+            let me = running.get(id).map(|r| r.node.boot());
+            let given = seen.get(from).map_or(0, |theirs| {
+                let to = theirs.transfers.iter().find(|(n, b, ..)| n == id && *b == me);
+                to.map_or(0, |(_, _, given, _)| *given)
+            });
+            if *got > given {
+                return Err(format!(
+                    "node {id} received {got} of node {from}, life {:?}, which gave {given}",
+                    giver.node.boot()
+                ));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! The network between nodes: a call is carried there and its answer back, each late, lost or twice
+//! as the plan has it. Who calls over a link that lost something waits until its own time-out.
+
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fluxgate_node::Listener;
+use fluxgate_raft::{Answered, Link, LinkError};
+use fluxgate_types::NodeId;
+use tokio::sync::mpsc;
+
+use crate::world::Shared;
+
+/// Calls that may not be repeated: their callers rely on a connection carrying a call once.
+const ONCE: [&str; 3] = ["/peer/v1/give", "/peer/v1/membership", "/peer/v1/transfer_leader"];
+
+/// One node's way to the others.
+pub(crate) struct Wire {
+    /// The world, which outlives every call.
+    pub(crate) world: Weak<Shared>,
+    /// The node that calls.
+    pub(crate) from: NodeId,
+}
+
+/// A call on its way.
+struct Call {
+    from: NodeId,
+    to: NodeId,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Bytes,
+}
+
+impl Call {
+    fn request(&self) -> Option<http::Request<Bytes>> {
+        let mut request = http::Request::post(&self.path);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        request.body(self.body.clone()).ok()
+    }
+}
+
+impl Link for Wire {
+    fn post(
+        &self,
+        to: NodeId,
+        path: String,
+        headers: Vec<(String, String)>,
+        body: Bytes,
+    ) -> Pin<Box<dyn Future<Output = Answered> + Send>> {
+        let (world, from) = (self.world.clone(), self.from);
+        Box::pin(async move {
+            if let Some(world) = world.upgrade() {
+                let call = Arc::new(Call { from, to, path, headers, body });
+                let mut arrivals = world.route(from, to);
+                if ONCE.contains(&call.path.as_str()) {
+                    arrivals.truncate(1);
+                }
+                let (answer, mut answers) = mpsc::channel(2);
+                for at in arrivals {
+                    // Not of the caller's process: what is on its way arrives without it.
+                    let (world, call, answer) =
+                        (Arc::downgrade(&world), Arc::clone(&call), answer.clone());
+                    tokio::spawn(carry(world, call, at, answer));
+                }
+                drop((world, answer));
+                if let Some(answer) = answers.recv().await {
+                    return answer;
+                }
+            }
+            // Lost: nothing ever comes.
+            std::future::pending().await
+        })
+    }
+}
+
+/// Carries a call there at a moment, and its answer back.
+async fn carry(
+    world: Weak<Shared>,
+    call: Arc<Call>,
+    at: tokio::time::Instant,
+    answer: mpsc::Sender<Answered>,
+) {
+    tokio::time::sleep_until(at).await;
+    let Some((shared, request)) = world.upgrade().zip(call.request()) else { return };
+    let served = shared.serve(call.to, Listener::Peer, request);
+    drop(shared);
+    let answered = match served {
+        None => Err(LinkError::Unreachable),
+        // The process died over it: its machine resets the connection.
+        Some(served) => match served.await {
+            Ok(answer) => Ok((answer.status, answer.body)),
+            Err(_) => Err(LinkError::Broken),
+        },
+    };
+    let Some(shared) = world.upgrade() else { return };
+    let back = shared.route(call.to, call.from).first().copied();
+    drop(shared);
+    if let Some(at) = back {
+        tokio::time::sleep_until(at).await;
+        // A caller that went away needs none.
+        answer.try_send(answered).ok();
+    }
+}
+
+/// Longest time that a client's request or answer is on its way.
+const CLIENT_DELAY_MS_MAX: u64 = 3;
+
+impl Shared {
+    /// A client's request to a node. `None`: it was certainly not carried out.
+    pub(crate) async fn ask(
+        &self,
+        node: NodeId,
+        listener: Listener,
+        request: http::Request<Bytes>,
+        patience: Duration,
+    ) -> Option<Option<fluxgate_node::Answer>> {
+        let delay = |world: &Self| Duration::from_millis(world.draw(CLIENT_DELAY_MS_MAX));
+        tokio::time::sleep(delay(self)).await;
+        let served = self.serve(node, listener, request)?;
+        let answer = tokio::time::timeout(patience, served).await;
+        tokio::time::sleep(delay(self)).await;
+        Some(answer.ok().and_then(Result::ok))
+    }
+}

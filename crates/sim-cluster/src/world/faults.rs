@@ -1,0 +1,207 @@
+//! Faults, from the seed: what happens to processes, links, disks and clocks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use fluxgate_sim::plan::{FaultKind, MS, SECOND, Us};
+use fluxgate_store::memory::Faults;
+use fluxgate_types::NodeId;
+
+use super::Shared;
+use crate::plan::Extra;
+
+/// Makes faults until they are to stop.
+pub(super) async fn run(world: Arc<Shared>, settle: Us) {
+    world.sleep(settle).await;
+    loop {
+        let pause = {
+            let mut state = world.lock();
+            // Now and then a long calm, so that windows without any fault are seen too.
+            let calm = if state.rng.permille(200) { 3 * settle } else { 0 };
+            state.rng.span(world.plan.base.faults).max(10 * MS) + calm
+        };
+        world.sleep(pause).await;
+        if !world.lock().faulty {
+            return;
+        }
+        world.next_fault();
+    }
+}
+
+impl Shared {
+    fn some_node(&self) -> Option<NodeId> {
+        let leader = self.running().into_iter().find(|(_, r)| r.node.leads_in().is_some());
+        let leader = leader.map(|(id, _)| id);
+        let nodes = self.nodes();
+        let mut state = self.lock();
+        let any = (!nodes.is_empty()).then(|| state.rng.pick(&nodes));
+        // The leader has the most to lose.
+        if state.rng.permille(400) { leader.or(any) } else { any }
+    }
+
+    fn next_fault(self: &Arc<Self>) {
+        let (kinds, extra) = (&self.plan.base.kinds, &self.plan.extra);
+        let place = self.draw((kinds.len() + extra.len()).saturating_sub(1) as u64);
+        let place = usize::try_from(place).unwrap_or(0);
+        let Some(node) = self.some_node() else { return };
+        match (kinds.get(place), extra.get(place.wrapping_sub(kinds.len()))) {
+            (Some(kind), _) => self.inflict(*kind, node),
+            (None, Some(extra)) => self.inflict_extra(*extra, node),
+            (None, None) => {}
+        }
+    }
+
+    fn count(&self, kind: &'static str, node: NodeId, span: Us) {
+        self.say(|| format!("fault {kind} at node {node} for {} ms", span / MS));
+        *self.lock().book.counts.faults.entry(kind).or_default() += 1;
+    }
+
+    fn disturb(&self, span: Us) {
+        let (now, settle) = (self.now(), self.plan.settle());
+        self.lock().book.disturb(now, now + span + settle);
+    }
+
+    fn inflict(self: &Arc<Self>, kind: FaultKind, node: NodeId) {
+        let lease = self.plan.base.terms.lease_ms * MS;
+        let span = {
+            let mut state = self.lock();
+            // Some are over before anybody notices.
+            let mean = if state.rng.permille(250) { 200 * MS } else { lease };
+            state.rng.span(mean).max(MS)
+        };
+        self.count(kind.as_str(), node, span);
+        match kind {
+            FaultKind::WallJump => {
+                let size = i64::try_from(self.draw(7_200_000)).unwrap_or(0) - 3_600_000;
+                if let Some(slot) = self.lock().slots.get(&node) {
+                    slot.clocks.jump(size);
+                }
+                // Costs nobody anything: no disturbance.
+                return;
+            }
+            FaultKind::HandOver => {
+                // Costs nobody anything: no disturbance.
+                tokio::spawn(super::writes::hand_over(Arc::clone(self), node));
+                return;
+            }
+            FaultKind::Crash => self.crash(node, span),
+            FaultKind::CrashAll => {
+                for node in self.nodes() {
+                    let down = self.lock().rng.span(lease).max(MS);
+                    self.crash(node, down);
+                }
+                // Spans are cut at ten times their mean.
+                self.disturb(10 * lease);
+            }
+            FaultKind::Pause => self.pause(node, span),
+            FaultKind::Restart => self.stop(node),
+            FaultKind::RestartAll => self.nodes().into_iter().for_each(|node| self.stop(node)),
+            FaultKind::Cut | FaultKind::OneWay => self.cut(kind, node, span),
+            FaultKind::Loss => {
+                let until = self.now() + span;
+                let mut state = self.lock();
+                let permille = state.rng.pick(&[10, 100, 500]);
+                state.net.lose(until, permille);
+            }
+            FaultKind::Slow => {
+                let until = self.now() + span;
+                let mut state = self.lock();
+                let most = state.rng.pick(&[5, 50, 500, 3_000]) * MS;
+                state.net.delay(until, most);
+            }
+            FaultKind::Lopsided => self.lopside(node, 4 * span),
+            FaultKind::SlowDisk => {
+                let mut state = self.lock();
+                let sync = state.rng.pick(&[10, 100, 1_000]);
+                if let Some(slot) = state.slots.get(&node) {
+                    slot.disk.sync_ms.store(sync, Ordering::Relaxed);
+                }
+                // Until another one says otherwise.
+                drop(state);
+                self.disturb(SECOND);
+            }
+        }
+        self.disturb(4 * span);
+    }
+
+    fn crash(self: &Arc<Self>, node: NodeId, down: Us) {
+        self.kill(node);
+        self.start_later(node, down.max(2 * MS));
+    }
+
+    fn pause(self: &Arc<Self>, node: NodeId, span: Us) {
+        let until = self.now() + span;
+        {
+            let mut state = self.lock();
+            let Some(slot) = state.slots.get_mut(&node) else { return };
+            let Some(process) = slot.process.clone() else { return };
+            slot.paused_until = slot.paused_until.max(until);
+            process.pause();
+        }
+        let world = Arc::clone(self);
+        tokio::spawn(async move {
+            world.sleep(span).await;
+            let mut state = world.lock();
+            let slot = state.slots.get_mut(&node);
+            // Another one may have made it longer.
+            if let Some(slot) = slot.filter(|slot| slot.paused_until <= until)
+                && let Some(process) = &slot.process
+            {
+                process.resume();
+            }
+        });
+    }
+
+    fn cut(&self, kind: FaultKind, node: NodeId, span: Us) {
+        let (until, nodes) = (self.now() + span, self.nodes());
+        let mut state = self.lock();
+        let (all, inward) = (state.rng.permille(500), state.rng.permille(500));
+        for other in nodes {
+            if kind == FaultKind::OneWay {
+                let (from, to) = if inward { (other, node) } else { (node, other) };
+                state.net.cut(from, to, until);
+            } else if all || state.rng.permille(500) {
+                state.net.cut(node, other, until);
+                state.net.cut(other, node, until);
+            }
+        }
+    }
+
+    fn lopside(&self, node: NodeId, span: Us) {
+        let (until, nodes) = (self.now() + span, self.nodes());
+        let mut state = self.lock();
+        let (inward, by) = (state.rng.permille(500), state.rng.below(450 * MS));
+        for other in nodes {
+            let (from, to) = if inward { (other, node) } else { (node, other) };
+            state.net.lopside(from, to, until, by);
+        }
+    }
+
+    /// What protocol-level plans do not have.
+    fn inflict_extra(self: &Arc<Self>, extra: Extra, node: NodeId) {
+        match extra {
+            Extra::DiskFails => {
+                self.count(extra.as_str(), node, 0);
+                let after = self.draw(3);
+                if let Some(slot) = self.lock().slots.get_mut(&node) {
+                    slot.failing = true;
+                    let error = Some(std::io::ErrorKind::Other);
+                    slot.disk.memory.set_faults(Faults {
+                        barriers_left: Some(after),
+                        error,
+                        ..Faults::default()
+                    });
+                }
+                self.disturb(60 * SECOND);
+            }
+            Extra::Replace => {
+                // One at a time, and never the second of three.
+                let begun = std::mem::replace(&mut self.lock().replacing, true);
+                if !begun && self.plan.base.nodes >= 3 {
+                    self.count(extra.as_str(), node, 0);
+                    tokio::spawn(super::writes::replace(Arc::clone(self), node));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Administrators: what they ask of any node, and what they know of it afterwards.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fluxgate_node::{Answer, Listener};
+use fluxgate_sim::plan::{MS, SECOND};
+use fluxgate_types::NodeId;
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::nodes::{OPERATOR, PATIENCE};
+use crate::book::{Credential, Fate, Key};
+
+/// What came of a write.
+enum Came {
+    /// Answered: it stands.
+    Done(Value),
+    /// It may or may not stand.
+    Unknown,
+}
+
+/// An operator's request.
+pub(crate) fn operator(
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> Option<http::Request<Bytes>> {
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("authorization", format!("Bearer {OPERATOR}"));
+    match body {
+        Some(body) => request
+            .header("content-type", "application/json")
+            .body(Bytes::from(body.to_string()))
+            .ok(),
+        None => request.body(Bytes::new()).ok(),
+    }
+}
+
+/// Asks any node for a change.
+async fn write(world: &Arc<Shared>, method: &str, path: &str, body: Option<&Value>) -> Came {
+    let node = world.node_for(fluxgate_sim::plan::Shape::Even, 0);
+    let (Some(node), Some(request)) = (node, operator(method, path, body)) else {
+        return Came::Unknown;
+    };
+    let answer = world.ask(node, Listener::Admin, request, PATIENCE).await;
+    let answer: Option<Answer> = answer.flatten();
+    let status = answer.as_ref().map_or(0, |answer| answer.status);
+    world.say(|| format!("administrator at {node}: {method} {path}: {status}"));
+    let done = matches!(status, 200 | 201);
+    let mut state = world.lock();
+    if done {
+        state.book.counts.writes.0 += 1
+    } else {
+        state.book.counts.writes.1 += 1
+    }
+    drop(state);
+    if !matches!(status, 0 | 200 | 201 | 408 | 503) {
+        let text = answer.map(|a| String::from_utf8_lossy(&a.body).into_owned());
+        world.violate("acked_is_durable", format!("{method} {path} at {node}: {status} {text:?}"));
+        return Came::Unknown;
+    }
+    match answer.filter(|_| done).and_then(|a| serde_json::from_slice(&a.body).ok()) {
+        Some(value) => Came::Done(value),
+        None => Came::Unknown,
+    }
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_default().to_owned()
+}
+
+/// Makes a key; its credential's place in the book.
+pub(crate) async fn create(world: &Arc<Shared>) -> Option<usize> {
+    let body = json!({"name": "simulated", "scope": "read"});
+    let Came::Done(record) = write(world, "POST", "/v1/keys", Some(&body)).await else {
+        return None;
+    };
+    let now = world.now();
+    let mut state = world.lock();
+    let book = &mut state.book;
+    book.keys.push(Key {
+        id: text(&record, "id"),
+        fate: Fate::Active,
+        tokens_max: world.plan.base.limits[0].0,
+        limit_asked: None,
+        limit_answered: None,
+    });
+    let key = book.keys.len() - 1;
+    let secret = text(&record, "key");
+    book.credentials.push(Credential { key, secret, shown: now, ending: None, ended: None });
+    Some(book.credentials.len() - 1)
+}
+
+/// Changes a key now and then, until it is ended or nobody knows whether it is.
+pub(super) async fn look_after(
+    world: &Arc<Shared>,
+    first: usize,
+    told: &tokio::sync::watch::Sender<usize>,
+) {
+    let mut credential = first;
+    loop {
+        let (pause, what) = {
+            let mut state = world.lock();
+            (state.rng.span(world.plan.base.writes).max(MS), state.rng.below(8))
+        };
+        world.sleep(pause).await;
+        if world.lock().over {
+            // Nobody asks for anything any more.
+            std::future::pending::<()>().await;
+        }
+        if !world.lock().faulty {
+            continue;
+        }
+        let key = world.lock().book.credentials[credential].key;
+        let path = format!("/v1/keys/{}", world.lock().book.keys[key].id);
+        match what {
+            0 => return end(world, credential, Fate::Revoked, "DELETE", &path, None).await,
+            1 => {
+                let body = json!({"enabled": false});
+                return end(world, credential, Fate::Disabled, "PATCH", &path, Some(&body)).await;
+            }
+            2 => match rotate(world, credential, &path).await {
+                Some(next) => {
+                    credential = next;
+                    told.send_replace(next);
+                }
+                None => return,
+            },
+            _ => change_limit(world, key, &path).await,
+        }
+    }
+}
+
+async fn end(
+    world: &Arc<Shared>,
+    credential: usize,
+    fate: Fate,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) {
+    let now = world.now();
+    let key = {
+        let mut state = world.lock();
+        let known = &mut state.book.credentials[credential];
+        known.ending.get_or_insert(now);
+        let key = known.key;
+        state.book.keys[key].fate = Fate::Unknown;
+        key
+    };
+    if let Came::Done(_) = write(world, method, path, body).await {
+        let now = world.now();
+        let mut state = world.lock();
+        state.book.credentials[credential].ended = Some(now);
+        state.book.keys[key].fate = fate;
+    }
+}
+
+async fn rotate(world: &Arc<Shared>, credential: usize, path: &str) -> Option<usize> {
+    let now = world.now();
+    world.lock().book.credentials[credential].ending.get_or_insert(now);
+    let path = format!("{path}/rotate");
+    let Came::Done(record) = write(world, "POST", &path, None).await else { return None };
+    let now = world.now();
+    let mut state = world.lock();
+    let book = &mut state.book;
+    book.credentials[credential].ended = Some(now);
+    let (key, secret) = (book.credentials[credential].key, text(&record, "key"));
+    book.credentials.push(Credential { key, secret, shown: now, ending: None, ended: None });
+    Some(book.credentials.len() - 1)
+}
+
+async fn change_limit(world: &Arc<Shared>, key: usize, path: &str) {
+    let (tokens, period_ms) = world.plan.base.limits[0];
+    let now = world.now();
+    let tokens = {
+        let mut state = world.lock();
+        let tokens = state.rng.between(1, 2 * tokens);
+        let known = &mut state.book.keys[key];
+        known.tokens_max = known.tokens_max.max(tokens);
+        (known.limit_asked, known.limit_answered) = (Some(now), None);
+        tokens
+    };
+    let period = format!("{}s", period_ms / 1_000);
+    let limits = json!([{"name": "requests", "tokens": tokens, "period": period}]);
+    let body = json!({ "limits": limits });
+    if let Came::Done(_) = write(world, "PATCH", path, Some(&body)).await {
+        let now = world.now();
+        world.lock().book.keys[key].limit_answered = Some(now);
+    }
+}
+
+/// Asks some node to hand the leadership over.
+pub(super) async fn hand_over(world: Arc<Shared>, node: NodeId) {
+    let Some(request) = operator("POST", "/v1/cluster/leader", None) else { return };
+    let answer = world.ask(node, Listener::Admin, request, PATIENCE).await.flatten();
+    world.say(|| format!("hand-over at {node}: {:?}", answer.map(|a| a.status)));
+}
+
+/// Takes a node out of the cluster and puts another one in, however often that must be asked for.
+pub(super) async fn replace(world: Arc<Shared>, node: NodeId) {
+    loop {
+        let path = format!("/v1/cluster/nodes/{node}");
+        let status = membership(&world, Some(node), "DELETE", &path, None).await;
+        world.say(|| format!("remove node {node}: {status}"));
+        if matches!(status, 200 | 404) {
+            break;
+        }
+        world.sleep(SECOND).await;
+    }
+    if let Some(slot) = world.lock().slots.get_mut(&node) {
+        slot.gone = true;
+    }
+    world.kill(node);
+    let last = world.lock().slots.keys().map(|id| id.0).max().unwrap_or(0);
+    let heir = NodeId(last + 1);
+    world.make_machine(heir, true);
+    world.start_later(heir, MS);
+    loop {
+        let body = json!({"id": heir.0, "peer": format!("node{heir}:7301")});
+        let status = membership(&world, Some(heir), "POST", "/v1/cluster/nodes", Some(&body)).await;
+        world.say(|| format!("add node {heir}: {status}"));
+        if status == 200 {
+            break;
+        }
+        world.sleep(SECOND).await;
+    }
+    let (now, settle) = (world.now(), world.plan.settle());
+    let mut state = world.lock();
+    if let Some(slot) = state.slots.get_mut(&heir) {
+        slot.listed = true;
+    }
+    state.replacing = false;
+    state.book.disturb(now, now + settle);
+}
+
+/// Asks any node but this one for a change of members; 0 where no answer came.
+async fn membership(
+    world: &Arc<Shared>,
+    but: Option<NodeId>,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> u16 {
+    let (now, settle) = (world.now(), world.plan.settle());
+    world.lock().book.disturb(now, now + settle);
+    let others: Vec<NodeId> = world.nodes().into_iter().filter(|id| Some(*id) != but).collect();
+    if others.is_empty() {
+        return 0;
+    }
+    let node = world.lock().rng.pick(&others);
+    let Some(request) = operator(method, path, body) else { return 0 };
+    let answer = world.ask(node, Listener::Admin, request, PATIENCE).await;
+    answer.flatten().map_or(0, |answer| answer.status)
+}
