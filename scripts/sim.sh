@@ -4,14 +4,18 @@
 #   scripts/sim.sh [--seeds FROM..TO] [--threads N]    a range of seeds, on all cores
 #   scripts/sim.sh --replay SEED                       one seed again, with its last lines
 #   scripts/sim.sh --mutations [--seeds FROM..TO]      every broken variant must be noticed
+#   scripts/sim.sh --cluster …                         the same of whole clusters of real nodes
 #
 # Exits 1 at a violation, and says which seed it was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-features=()
+package=fluxgate-sim features=() words=()
 for word in "$@"; do
-  if [[ $word == --mutation* ]]; then
-    features=(--features mutations)
-  fi
+  case $word in
+    --cluster) package=fluxgate-sim-cluster ;;
+    --mutation*) features=(--features mutations) words+=("$word") ;;
+    *) words+=("$word") ;;
+  esac
 done
-exec cargo run -q --locked --release -p fluxgate-sim "${features[@]+"${features[@]}"}" -- "$@"
+exec cargo run -q --locked --release -p "$package" "${features[@]+"${features[@]}"}" -- \
+  "${words[@]+"${words[@]}"}"

@@ -22,6 +22,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("node", &["api", "engine", "raft", "store", "types"]),
     ("raft", &["engine", "store", "types"]),
     ("sim", &["engine", "types"]),
+    ("sim-cluster", &["engine", "node", "raft", "sim", "store", "types"]),
     ("store", &[]),
     ("types", &[]),
 ];

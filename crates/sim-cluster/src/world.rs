@@ -85,7 +85,7 @@ impl Shared {
         net.twice_permille = plan.base.twice_permille;
         let state = State {
             net,
-            rng: Rng::new(plan.base.seed.rotate_left(11) ^ 0xc1a5_7e4),
+            rng: Rng::new(plan.base.seed.rotate_left(11) ^ 0x0c1a_57e4),
             slots: BTreeMap::new(),
             book: Book::default(),
             violation: None,

@@ -293,7 +293,6 @@ impl LogStore {
     }
 
     /// A settling that does not keep the log open.
-    #[must_use]
     pub fn settler(&self) -> impl Fn() + Send + Sync + 'static {
         let log: Weak<Inner> = Arc::downgrade(&self.inner);
         move || {

@@ -215,14 +215,20 @@ async fn read_json<T: serde::de::DeserializeOwned>(
     parse(&parts.headers, &body).map_err(|error| Box::new(respond::error(&error)))
 }
 
-/// The key of a path, if this administrator manages it. Another's key is not found either.
+/// The key of a path, if this administrator manages it. Another's key is not found either. A node
+/// without a lease may be behind: what it does not know may well be there.
 pub(crate) fn managed(
     core: &Core,
     who: &Administrator,
     id: &str,
 ) -> Result<Arc<KeyEntry>, Refused> {
     let id: KeyId = id.parse().map_err(|_| not_found())?;
-    core.shared.table.get(&id).filter(|entry| who.manages(&entry.record)).ok_or_else(not_found)
+    let unknown = || match core.not_ready() {
+        Some(why) => Box::new(respond::refuse(ErrorCode::Unavailable, why)),
+        None => not_found(),
+    };
+    let entry = core.shared.table.get(&id).ok_or_else(unknown)?;
+    if who.manages(&entry.record) { Ok(entry) } else { Err(not_found()) }
 }
 
 /// Makes a change and shapes its answer.

@@ -11,7 +11,7 @@ pub(super) fn answered(
     asked: &Validate,
     status: Option<u16>,
 ) -> Result<(), String> {
-    let refused = !status.is_some_and(|status| status != 503);
+    let refused = status.is_none_or(|status| status == 503);
     if refused && world.lock().book.was_calm(asked.began, asked.ended) {
         return Err(format!("nothing was wrong, and {asked:?} came to {status:?}"));
     }

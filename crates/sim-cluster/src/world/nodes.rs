@@ -153,7 +153,6 @@ impl Shared {
                 return;
             }
             slot.life += 1;
-            slot.failing = false;
             let process = Process::new(Arc::clone(&slot.clocks), seed);
             slot.process = Some(Arc::clone(&process));
             let (stop, stopped) = oneshot::channel();
@@ -238,6 +237,8 @@ impl Shared {
         let kept = usize::try_from(kept).unwrap_or(0);
         slot.disk.memory = slot.disk.memory.after_power_cut(kept);
         (slot.running, slot.stop, slot.paused_until) = (None, None, 0);
+        // The new disk is sound.
+        slot.failing = false;
         process.kill();
     }
 

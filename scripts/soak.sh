@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# What takes long: the same checks as in check.sh, for hours, on all cores.
+#
+#   scripts/soak.sh [--from SEED]      everything once, at full length
+#
+# Each part prints its figures; logs are kept in $TARGET/soak/. Its last line is
+# `N passed, N failed`. A range of seeds that was run before says nothing new: begin behind it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+from=1000000
+while (($#)); do
+  case $1 in
+    --from) from=${2:?--from needs a seed}; shift 2 ;;
+    *) echo "soak.sh: unknown word $1" >&2; exit 2 ;;
+  esac
+done
+
+logs="${CARGO_TARGET_DIR:-$PWD/target}/soak"
+mkdir -p "$logs"
+passed=0 failed=0
+part() {
+  local name=$1
+  shift
+  echo "== $name: $*"
+  if "$@" 2>&1 | tee "$logs/$name.log"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
+
+# 103 000 simulated hours of the protocol, and every broken variant.
+part protocol scripts/sim.sh --seeds "$from..$((from + 70000))"
+part mutations scripts/sim.sh --mutations --seeds 0..400
+# 600 simulated hours of whole clusters.
+part clusters scripts/sim.sh --cluster --seeds "$from..$((from + 1000))"
+# The models at their large bounds, half an hour of real faults, each fuzz target 20 minutes.
+part models scripts/model.sh --large
+part chaos scripts/chaos.sh --seconds 1800
+part fuzz scripts/fuzz.sh --seconds 1260
+echo "$passed passed, $failed failed"
+((failed == 0))
