@@ -19,6 +19,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("client", &["api", "types"]),
     ("engine", &["types"]),
     ("fluxgate", &["api", "client", "node", "types"]),
+    ("fuzz-targets", &["api", "engine", "node", "raft", "store", "types"]),
     ("node", &["api", "engine", "raft", "store", "types"]),
     ("raft", &["engine", "store", "types"]),
     ("sim", &["engine", "types"]),

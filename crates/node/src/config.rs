@@ -121,29 +121,32 @@ impl Config {
     /// The configuration as TOML, secrets masked.
     #[must_use]
     pub fn masked(&self) -> String {
-        let duration = fluxgate_types::format_duration_ms;
+        // Escapes as TOML has them.
+        let text = |text: &str| toml::Value::from(text).to_string();
+        let duration = |ms| text(&fluxgate_types::format_duration_ms(ms));
         let secret = |name: &str, set: bool| {
             if set { format!("{name} = \"…\"\n") } else { String::new() }
         };
         let members: Vec<String> = self
             .members
             .iter()
-            .map(|(id, peer)| format!("{{ id = {id}, peer = {peer:?} }}"))
+            .map(|(id, peer)| format!("{{ id = {id}, peer = {} }}", text(peer)))
             .collect();
         let limits: Vec<String> = self
             .default_limits
             .iter()
             .map(|l| {
                 let period = duration(l.period_ms);
-                format!("{{ name = {:?}, tokens = {}, period = {period:?} }}", l.name, l.tokens)
+                format!("{{ name = {}, tokens = {}, period = {period} }}", text(&l.name), l.tokens)
             })
             .collect();
-        let otlp = self.otlp_endpoint.as_ref().map(|e| format!("otlp_endpoint = {e:?}\n"));
+        let data_dir = self.data_dir.to_string_lossy();
+        let otlp = self.otlp_endpoint.as_ref().map(|e| format!("otlp_endpoint = {}\n", text(e)));
         [
-            format!("[cluster]\nname = {:?}\n", self.cluster_name),
+            format!("[cluster]\nname = {}\n", text(&self.cluster_name)),
             secret("secret", self.cluster_secret.is_some()),
             format!("members = [{}]\n\n", members.join(", ")),
-            format!("[node]\nid = {}\ndata_dir = {:?}\n\n", self.node_id, self.data_dir),
+            format!("[node]\nid = {}\ndata_dir = {}\n\n", self.node_id, text(&data_dir)),
             format!("[gateway]\nlisten = \"{}\"\n", self.gateway_listen),
             secret("token", self.gateway_token.is_some()),
             format!("ratelimit_draft_headers = {}\n\n", self.ratelimit_draft_headers),
@@ -152,23 +155,25 @@ impl Config {
             format!("\n[http]\nmax_body_bytes = {}\n", self.max_body_bytes),
             format!("request_timeout = \"{}ms\"\n\n", self.request_timeout.as_millis()),
             format!(
-                "[peer]\nlisten = \"{}\"\nadvertise = {:?}\n\n",
-                self.peer_listen, self.peer_advertise
+                "[peer]\nlisten = \"{}\"\nadvertise = {}\n\n",
+                self.peer_listen,
+                text(&self.peer_advertise)
             ),
             format!(
-                "[keys]\nprefix = {:?}\nenvironment = {:?}\n\n",
-                self.key_prefix, self.key_environment
+                "[keys]\nprefix = {}\nenvironment = {}\n\n",
+                text(&self.key_prefix),
+                text(&self.key_environment)
             ),
             format!("[limits]\ndefault = [{}]\n", limits.join(", ")),
-            format!("transfer_wait = {:?}\n", duration(self.transfer_wait_ms)),
-            format!("transfer_timeout = {:?}\n", duration(self.transfer_timeout_ms)),
-            format!("gossip = {:?}\n\n", duration(self.gossip_ms)),
-            format!("[lease]\nduration = {:?}\n", duration(self.lease_ms)),
-            format!("clock_error_max = {:?}\n\n", duration(self.clock_error_ms_max)),
-            format!("[raft]\nheartbeat = {:?}\n", duration(self.heartbeat_ms)),
+            format!("transfer_wait = {}\n", duration(self.transfer_wait_ms)),
+            format!("transfer_timeout = {}\n", duration(self.transfer_timeout_ms)),
+            format!("gossip = {}\n\n", duration(self.gossip_ms)),
+            format!("[lease]\nduration = {}\n", duration(self.lease_ms)),
+            format!("clock_error_max = {}\n\n", duration(self.clock_error_ms_max)),
+            format!("[raft]\nheartbeat = {}\n", duration(self.heartbeat_ms)),
             format!("election_timeout = \"{}ms..{}ms\"\n", self.election_ms.0, self.election_ms.1),
             format!("snapshot_every = {}\n\n", self.snapshot_every),
-            format!("[telemetry]\nlog = {:?}\n", self.log),
+            format!("[telemetry]\nlog = {}\n", text(&self.log)),
             format!("log_format = {:?}\n", if self.log_json { "json" } else { "text" }),
             otlp.unwrap_or_default(),
             format!("trace_sample_ratio = {}\n", self.trace_sample_ratio),

@@ -8,6 +8,8 @@ mod clock;
 pub mod config;
 mod core;
 mod counters;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http;
 mod leader;
 mod lease;

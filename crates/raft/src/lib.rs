@@ -10,6 +10,8 @@ mod cluster;
 #[cfg(test)]
 mod conformance;
 mod disk;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod log;
 mod machine;
 mod network;

@@ -76,6 +76,21 @@ pub(crate) struct EntryV1 {
     payload: PayloadV1,
 }
 
+#[cfg(feature = "fuzzing")]
+impl EntryV1 {
+    pub(crate) fn of(term: u64, index: u64, batch: Batch) -> Self {
+        let id = LogIdV1 { term, node: 1, index };
+        Self { id, payload: PayloadV1::Batch(Arc::new(batch)) }
+    }
+
+    pub(crate) fn into_batch(self) -> Option<Batch> {
+        match self.payload {
+            PayloadV1::Batch(batch) => Some(Batch::clone(&batch)),
+            PayloadV1::Blank | PayloadV1::Membership(_) => None,
+        }
+    }
+}
+
 /// Replication of entries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AppendV1 {

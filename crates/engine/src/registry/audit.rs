@@ -81,7 +81,7 @@ impl AuditLog {
 
     /// Adds a line of a snapshot under the number that it has.
     pub(super) fn restore(&mut self, entry: Arc<AuditEntry>) {
-        self.next_seq = entry.seq + 1;
+        self.next_seq = entry.seq.saturating_add(1);
         self.entries.push_back(entry);
         if self.entries.len() > caps::AUDIT_ENTRIES_MAX {
             self.entries.pop_front();

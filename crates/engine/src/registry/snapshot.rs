@@ -263,7 +263,8 @@ impl Restore {
             ItemV1::Head { last_stamp, defaults, share_maps, nodes } => {
                 self.begun = true;
                 registry.last_stamp = last_stamp;
-                let defaults = LimitSpec::all(&defaults).ok_or(RestoreError::Limits)?;
+                // None before a leader has set them.
+                let defaults = if defaults.is_empty() { [].into() } else { checked(&defaults)? };
                 let record = |(id, dir_id, removed)| (id, NodeRecord { dir_id, removed });
                 let nodes: BTreeMap<_, _> = nodes.into_iter().map(record).collect();
                 registry.shared.change_view(|view| *view = View { defaults, share_maps, nodes });
@@ -295,12 +296,19 @@ impl Restore {
     }
 }
 
+/// Limits that can be kept: every request computes with what stands here.
+fn checked(limits: &[Limit]) -> Result<Arc<[LimitSpec]>, RestoreError> {
+    Limit::check_all(limits).map_err(|_| RestoreError::Limits)?;
+    LimitSpec::all(limits).ok_or(RestoreError::Limits)
+}
+
 fn add_key(shared: &Shared, row: KeyRecordV1) -> Result<(), RestoreError> {
     let table: &KeyTable = &shared.table;
     let seq = table.next_seq().ok_or(RestoreError::Keys)?;
     if table.with(&row.id, |_| ()).is_some() {
         return Err(RestoreError::Keys);
     }
+    row.limits.as_deref().map(checked).transpose()?;
     let last_used = row.last_used;
     let record = row.into_record(seq, |head| table.intern(head)).ok_or(RestoreError::Limits)?;
     table.insert(Arc::new(KeyEntry::new(record, last_used)));

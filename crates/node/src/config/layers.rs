@@ -81,7 +81,7 @@ impl Layers {
     #[must_use]
     pub fn with_text(mut self, text: &str, origin: &str) -> Self {
         match text.parse::<Table>() {
-            Err(error) => self.problems.add(format!("{origin}: {}", error.to_string().trim_end())),
+            Err(error) => self.problems.add(format!("{origin}: {}", misread(text, &error))),
             Ok(table) => {
                 for (section, settings) in table {
                     self.lay_section(&section, settings, origin);
@@ -168,6 +168,14 @@ impl Layers {
     }
 }
 
+/// What is no TOML, and where. Its own words would show the line, and a secret may stand there.
+fn misread(text: &str, error: &toml::de::Error) -> String {
+    let place = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = 1 + place.matches('\n').count();
+    let column = 1 + place.chars().rev().take_while(|c| *c != '\n').count();
+    format!("not TOML: line {line} column {column}: {}", error.message())
+}
+
 /// A hint at the known name that is nearest to an unknown one, if one is near.
 fn nearest(unknown: &str, known: &[&str]) -> String {
     let best = known.iter().map(|name| (distance(unknown, name), name)).min();
@@ -228,6 +236,14 @@ mod tests {
         assert_eq!(config.max_body_bytes, 1_024);
         let config = layers.with_flag("node", "data_dir", "from-flag").finish().unwrap();
         assert_eq!(config.data_dir, PathBuf::from("from-flag"));
+    }
+
+    #[test]
+    fn what_is_no_toml_is_placed_and_not_shown() {
+        let text = "[node]\nid = 2\n[cluster]\nsecret = \"a secret that is not closed\n";
+        let problems = Layers::default().with_text(text, "file").finish().unwrap_err().to_string();
+        assert!(problems.contains("file: not TOML: line 4 column "), "{problems}");
+        assert!(!problems.contains("a secret"), "{problems}");
     }
 
     #[test]

@@ -1,0 +1,328 @@
+//! Sequences of registry commands.
+//!
+//! Two replicas apply the same entries, one of them as the log would give them back; a third begins
+//! from a snapshot taken on the way and follows from there. All three must be the same state with
+//! the same outcomes, a refused command must have changed nothing, and what the state promises of
+//! itself must hold after every entry.
+
+use std::collections::BTreeMap;
+
+use fluxgate_engine::registry::Registry;
+use fluxgate_engine::registry::command::{
+    Actor, Batch, Command, KeyChange, NewKey, Outcome, Proposal,
+};
+use fluxgate_engine::registry::snapshot::{ItemV1, KeyRecordV1, Restore};
+use fluxgate_engine::share::ShareMap;
+use fluxgate_raft::fuzzing;
+use fluxgate_store::codec::{self, Kind};
+use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, caps};
+
+use crate::source::Source;
+
+/// Entries of one input.
+const ENTRIES_MAX: usize = 48;
+/// Commands of one entry.
+const PROPOSALS_MAX: usize = 4;
+/// Names that occur: few, so that commands meet.
+const NAMES: [&str; 4] = ["a", "bb", "user_42", ""];
+const SCOPES: [Scope; 3] = Scope::ALL;
+const KEYS: usize = 5;
+
+/// Entries of chosen commands, or of whatever the bytes mean as an entry of the log.
+pub fn commands(data: &[u8]) {
+    let mut source = Source::new(data);
+    let raw = source.byte() % 4 == 3;
+    let mut world = World::default();
+    for _ in 0..ENTRIES_MAX {
+        if source.is_empty() {
+            break;
+        }
+        let term = 1 + source.below(3) as u64;
+        let snapshot = source.once_in(8);
+        if raw {
+            let bytes = source.bytes(256);
+            let Ok(batch) = codec::decode_payload::<Batch>(bytes) else { continue };
+            world.apply(term, &batch);
+        } else {
+            let batch = batch(&mut source, world.now);
+            world.apply(term, &batch);
+        }
+        if snapshot {
+            world.snapshot();
+        }
+    }
+    world.compare();
+    world.snapshot();
+    world.compare();
+}
+
+#[derive(Default)]
+struct World {
+    index: u64,
+    now: ClusterMs,
+    whole: Registry,
+    read_back: Registry,
+    from_snapshot: Registry,
+    /// Idempotency keys that were used, and until when each counts.
+    used: BTreeMap<Box<str>, ClusterMs>,
+}
+
+impl World {
+    fn apply(&mut self, term: u64, batch: &Batch) {
+        self.index += 1;
+        let index = LogIndex(self.index);
+        let stored = fuzzing::entry(term, index.0, batch).expect("an entry fits its envelope");
+        let stored = fuzzing::batch(&stored).expect("it reads back").expect("it carries a batch");
+        assert_eq!(stored, *batch);
+        let before = items(&self.whole);
+        let keys = records(&before);
+        let applied = self.whole.apply(term, index, batch);
+        assert_eq!(applied, self.read_back.apply(term, index, &stored), "two replicas");
+        assert_eq!(applied, self.from_snapshot.apply(term, index, batch), "a restored replica");
+        assert_eq!(applied.outcomes.len(), batch.proposals.len());
+        self.now = self.now.max(batch.at);
+        assert_eq!(self.whole.last_stamp(), self.now, "time of the state");
+        let after = items(&self.whole);
+        if applied.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Refused(_))) {
+            assert_eq!(keys, records(&after), "a refused command changed a key");
+            let kept = |item: &&ItemV1| !matches!(item, ItemV1::Outcomes(_) | ItemV1::Head { .. });
+            assert!(
+                before.iter().filter(kept).eq(after.iter().filter(kept)),
+                "refused, yet changed"
+            );
+        }
+        sound(&self.whole, &after);
+        revisions(&keys, &records(&after));
+        self.idempotency(&keys, batch, &applied.outcomes);
+    }
+
+    /// A second use of an idempotency key within a day changes nothing.
+    fn idempotency(
+        &mut self,
+        keys: &BTreeMap<KeyId, KeyRecordV1>,
+        batch: &Batch,
+        outcomes: &[Outcome],
+    ) {
+        let mut revisions: BTreeMap<KeyId, u64> =
+            keys.iter().map(|(id, record)| (*id, record.revision)).collect();
+        for (proposal, outcome) in batch.proposals.iter().zip(outcomes) {
+            // A repeat shows the key as it is: only a new revision is a change.
+            let changed = match outcome {
+                Outcome::Key(record) => revisions
+                    .insert(record.id, record.revision)
+                    .is_none_or(|known| known < record.revision),
+                Outcome::Done | Outcome::Refused(_) => false,
+            };
+            let key = match &proposal.command {
+                Command::CreateKey(new) => new.idempotency_key.as_ref(),
+                Command::RotateKey { idempotency_key, .. } => idempotency_key.as_ref(),
+                _ => None,
+            };
+            let Some(key) = key.filter(|_| changed) else { continue };
+            let until = self.used.insert(key.clone(), self.now + caps::IDEMPOTENCY_TTL_MS);
+            assert!(until.is_none_or(|until| until <= self.now), "done twice: {key}");
+        }
+    }
+
+    /// The third replica begins anew from the first one's snapshot, as a file would carry it.
+    fn snapshot(&mut self) {
+        let mut restore = Restore::default();
+        for item in items(&self.whole) {
+            let bytes = codec::encode(Kind::SnapshotChunk, 1, &item).expect("an item fits");
+            let read: ItemV1 =
+                codec::decode(Kind::SnapshotChunk, 1, &bytes).expect("it reads back");
+            assert_eq!(read, item);
+            restore.take(read).expect("a snapshot of ours is one");
+        }
+        assert!(restore.is_complete());
+        self.from_snapshot.install(restore);
+    }
+
+    fn compare(&self) {
+        let whole = items(&self.whole);
+        assert_eq!(whole, items(&self.read_back), "two replicas");
+        assert_eq!(whole, items(&self.from_snapshot), "snapshot and tail, against all entries");
+    }
+}
+
+fn items(registry: &Registry) -> Vec<ItemV1> {
+    let mut items = Vec::new();
+    let written: Result<(), ()> = registry.freeze().write(|item| {
+        items.push(item);
+        Ok(())
+    });
+    written.expect("the sink takes all");
+    items
+}
+
+fn records(items: &[ItemV1]) -> BTreeMap<KeyId, KeyRecordV1> {
+    let rows = items.iter().filter_map(|item| match item {
+        ItemV1::Keys(rows) => Some(rows),
+        _ => None,
+    });
+    rows.flatten().map(|row| (row.id, row.clone())).collect()
+}
+
+/// What the state promises of itself.
+fn sound(registry: &Registry, items: &[ItemV1]) {
+    let shared = registry.shared();
+    let view = shared.view();
+    assert!(view.share_maps.iter().all(ShareMap::is_sound));
+    assert!(view.share_maps.windows(2).all(|pair| pair[0].from < pair[1].from));
+    if !view.defaults.is_empty() {
+        let limits: Vec<Limit> = view.defaults.iter().map(|spec| spec.limit.clone()).collect();
+        assert_eq!(Limit::check_all(&limits), Ok(()), "default limits");
+    }
+    let records = records(items);
+    assert_eq!(records.len(), shared.table.len());
+    for record in records.values() {
+        if let Some(limits) = &record.limits {
+            assert_eq!(Limit::check_all(limits), Ok(()), "limits of a key");
+        }
+        let entry = shared.table.get(&record.id).expect("a key that is listed is there");
+        assert!(record.revoked_at.is_none() || record.previous.is_none(), "revoked with a grace");
+        assert_eq!(entry.record.revision, record.revision);
+    }
+    shared.with_audit(|log| {
+        let seqs: Vec<u64> = log.entries().map(|entry| entry.seq).collect();
+        assert!(seqs.windows(2).all(|pair| pair[0] + 1 == pair[1]), "the trail has a hole");
+    });
+}
+
+/// Keys stay, revisions only rise and what is revoked stays so.
+fn revisions(before: &BTreeMap<KeyId, KeyRecordV1>, after: &BTreeMap<KeyId, KeyRecordV1>) {
+    for (id, old) in before {
+        let new = after.get(id).expect("no key ever goes");
+        assert!(new.revision >= old.revision, "a revision fell");
+        assert!(new.revision > old.revision || new == old, "changed under the same revision");
+        assert!(old.revoked_at.is_none() || new == old, "a revoked key changed");
+    }
+}
+
+fn batch(source: &mut Source<'_>, now: ClusterMs) -> Batch {
+    let at = match source.byte() {
+        ahead @ 0..=199 => now + u64::from(ahead) * 1_000,
+        200..=219 => ClusterMs(now.0.saturating_sub(source.short())),
+        220..=249 => now + source.short() * 60_000,
+        250..=253 => now + caps::IDEMPOTENCY_TTL_MS,
+        _ => ClusterMs(source.number()),
+    };
+    let count = 1 + source.below(PROPOSALS_MAX);
+    Batch { at, proposals: (0..count).map(|_| proposal(source)).collect() }
+}
+
+fn proposal(source: &mut Source<'_>) -> Proposal {
+    let actor = match source.below(8) {
+        0 => Actor::System,
+        1 | 2 => Actor::Key(key(source)),
+        _ => Actor::Operator,
+    };
+    Proposal {
+        request: u128::from(source.short()),
+        actor,
+        presented: source.once_in(3).then(|| digest(source)),
+        from: source.once_in(4).then(|| "127.0.0.1".into()),
+        command: command(source),
+    }
+}
+
+fn command(source: &mut Source<'_>) -> Command {
+    match source.below(12) {
+        0..=2 => Command::CreateKey(Box::new(new_key(source))),
+        3 | 4 => Command::UpdateKey(Box::new(change(source))),
+        5 | 6 => Command::RotateKey {
+            id: key(source),
+            digest: digest(source),
+            grace_ms: source.number(),
+            idempotency_key: idempotency(source),
+            if_revision: revision(source),
+        },
+        7 => Command::RevokeKey { id: key(source), if_revision: revision(source) },
+        8 => Command::SetDefaults { limits: limits(source) },
+        9 => {
+            let from = ClusterMs(source.number());
+            let count = source.below(4);
+            let node = |source: &mut Source<'_>| (NodeId(source.number()), source.byte().into());
+            let nodes = (0..count).map(|_| node(source)).collect();
+            Command::SetShareMap { map: ShareMap { from, nodes }, term: 1 + source.below(3) as u64 }
+        }
+        10 => Command::RegisterNode {
+            node: NodeId(source.below(4) as u64),
+            dir_id: DirId(source.below(2) as u64),
+        },
+        _ => Command::RemoveNode { node: NodeId(source.below(4) as u64) },
+    }
+}
+
+fn new_key(source: &mut Source<'_>) -> NewKey {
+    let id = key(source);
+    let prefix = match source.below(3) {
+        0 => String::new(),
+        1 => format!("fx_live_{}", id.as_str()),
+        _ => "imported".to_owned(),
+    };
+    NewKey {
+        id,
+        prefix: prefix.into(),
+        digest: digest(source),
+        name: source.pick(&NAMES).into(),
+        scope: source.pick(&SCOPES),
+        owner: owner(source),
+        limits: source.once_in(3).then(|| limits(source)),
+        expires_at: source.once_in(3).then(|| ClusterMs(source.number())),
+        metadata: metadata(source),
+        idempotency_key: idempotency(source),
+    }
+}
+
+fn change(source: &mut Source<'_>) -> KeyChange {
+    KeyChange {
+        id: key(source),
+        if_revision: revision(source),
+        name: source.once_in(2).then(|| source.pick(&NAMES).into()),
+        scope: source.once_in(3).then(|| source.pick(&SCOPES)),
+        owner: source.once_in(3).then(|| owner(source)),
+        limits: source.once_in(3).then(|| source.once_in(2).then(|| limits(source))),
+        enabled: source.once_in(3).then(|| source.once_in(2)),
+        expires_at: source
+            .once_in(3)
+            .then(|| source.once_in(2).then(|| ClusterMs(source.number()))),
+        metadata: source.once_in(3).then(|| metadata(source)),
+    }
+}
+
+fn key(source: &mut Source<'_>) -> KeyId {
+    let number = source.below(KEYS);
+    format!("key_00000000000{number}").parse().expect("an id")
+}
+
+fn digest(source: &mut Source<'_>) -> Digest {
+    Digest::of(&[source.byte() % 8])
+}
+
+fn owner(source: &mut Source<'_>) -> Option<Box<str>> {
+    source.once_in(2).then(|| source.pick(&NAMES).into())
+}
+
+fn idempotency(source: &mut Source<'_>) -> Option<Box<str>> {
+    source.once_in(3).then(|| source.pick(&NAMES).into())
+}
+
+fn revision(source: &mut Source<'_>) -> Option<u64> {
+    source.once_in(4).then(|| u64::from(source.byte() % 4))
+}
+
+fn limits(source: &mut Source<'_>) -> Vec<Limit> {
+    let count = source.below(10);
+    let limit = |source: &mut Source<'_>| Limit {
+        name: source.pick(&["requests", "bulk", "a", "b", "c", "d", "e", "f", "", "Ü"]).into(),
+        tokens: source.number(),
+        period_ms: source.number().saturating_mul(1_000),
+    };
+    (0..count).map(|_| limit(source)).collect()
+}
+
+fn metadata(source: &mut Source<'_>) -> Vec<(Box<str>, Box<str>)> {
+    let count = source.below(3);
+    (0..count).map(|_| (source.pick(&NAMES).into(), source.pick(&NAMES).into())).collect()
+}

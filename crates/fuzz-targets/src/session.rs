@@ -1,0 +1,505 @@
+//! A node's counters between peers that say anything.
+//!
+//! One real shard is driven with time given, as the node would drive it: messages are handed over
+//! once their sender's life is noted, and late ones are dropped. Beside it a ledger is kept of what
+//! the shard must have: the share, and what it was given, less what it gave and spent. Peers may lie
+//! about everything, so nothing can be said of the whole cluster here; of this node it must hold
+//! that it never spends or gives what it does not have.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fluxgate_engine::counters::{
+    Ask, Context, CounterId, Decision, Effect, Figure, Gift, KeyLimits, Life, Lives, Reply, Sender,
+    Shard, Step, Told, Untouched, Verdict, WaitPolicy,
+};
+use fluxgate_engine::registry::View;
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::share::{self, ShareMap};
+use fluxgate_raft::wire;
+use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId, caps};
+
+use crate::source::Source;
+
+const ME: NodeId = NodeId(1);
+const BOOT: BootId = BootId(1);
+const PEERS: [NodeId; 2] = [NodeId(2), NodeId(3)];
+const KEYS: [&str; 2] = ["key_000000000001", "key_000000000002"];
+const PERIOD_MS: u64 = 1_000;
+/// Steps of one session.
+const STEPS_MAX: usize = 400;
+/// When the session begins, milliseconds of cluster time.
+const BEGIN_MS: u64 = 1_700_000_000_000;
+
+/// What this node must have of one counter.
+#[derive(Default)]
+struct Account {
+    spent: u64,
+    /// By the life that it went to or came from.
+    given: BTreeMap<(NodeId, BootId), u64>,
+    got: BTreeMap<(NodeId, BootId), u64>,
+    /// What was shown as left, under these tokens.
+    shown: Option<(u64, u64)>,
+}
+
+pub(crate) struct Session {
+    shard: Shard,
+    view: View,
+    life: Life,
+    limits: BTreeMap<KeyId, KeyLimits>,
+    boot: BootNs,
+    now: ClusterMs,
+    leased: bool,
+    draining: bool,
+    waiter: u64,
+    waiting: BTreeMap<u64, (KeyId, u64)>,
+    gifts: Vec<(Sender, Gift)>,
+    accounts: BTreeMap<CounterId, Account>,
+    /// What the present step spent from or asked for.
+    touched: Vec<(CounterId, &'static str)>,
+    out: Vec<Effect>,
+}
+
+/// Runs one session.
+pub(crate) fn run(source: &mut Source<'_>) {
+    let mut session = Session::new(source);
+    for _ in 0..STEPS_MAX {
+        if source.is_empty() {
+            break;
+        }
+        session.step(source);
+    }
+}
+
+impl Session {
+    fn new(source: &mut Source<'_>) -> Self {
+        let mut nodes = vec![(ME, 1 + u32::from(source.byte() % 3))];
+        nodes.extend(PEERS.map(|peer| (peer, 1 + u32::from(source.byte() % 3))));
+        let map = ShareMap { from: ClusterMs(0), nodes };
+        let mut lives = Lives::default();
+        lives.note(ME, BOOT);
+        let untouched = match source.below(3) {
+            0 => Some(Untouched::All),
+            1 => Some(Untouched::After {
+                from: ClusterMs(BEGIN_MS + source.short()),
+                index: LogIndex(1),
+            }),
+            _ => None,
+        };
+        let key = |text: &str| text.parse::<KeyId>().expect("an id");
+        let limits = KEYS.map(|text| {
+            let count = 1 + source.below(2);
+            (key(text), KeyLimits { created: LogIndex(1), limits: specs(source, count) })
+        });
+        Self {
+            shard: Shard::new(WaitPolicy::default()),
+            view: View { defaults: Arc::new([]), share_maps: vec![map], nodes: BTreeMap::new() },
+            life: Life {
+                me: ME,
+                untouched,
+                first_lease: None,
+                left_over: None,
+                reached: ClusterMs(0),
+                lives_tag: lives.tag(),
+                lives,
+                peers: PEERS.map(|peer| (peer, true)).to_vec(),
+                clock_error_ms_max: 100,
+            },
+            limits: limits.into(),
+            boot: BootNs(1_000_000_000),
+            now: ClusterMs(BEGIN_MS),
+            leased: true,
+            draining: false,
+            waiter: 0,
+            waiting: BTreeMap::new(),
+            gifts: Vec::new(),
+            accounts: BTreeMap::new(),
+            touched: Vec::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// One step of the real shard, in the context of now.
+    fn with<R>(
+        &mut self,
+        work: impl FnOnce(&mut Shard, &Context<'_>, Find<'_>, &mut Vec<Effect>) -> R,
+    ) -> R {
+        let Self { shard, view, life, limits, out, .. } = self;
+        let context = Context {
+            boot: self.boot,
+            now: self.now,
+            leased: self.leased,
+            horizon: ClusterMs(u64::MAX),
+            view,
+            life,
+        };
+        let find = |key: &KeyId| limits.get(key).cloned();
+        work(shard, &context, &find, out)
+    }
+
+    fn step(&mut self, source: &mut Source<'_>) {
+        match source.below(16) {
+            0 => {
+                let ms = u64::from(source.byte());
+                self.boot = self.boot.plus_ms(ms);
+                self.now = self.now + ms;
+            }
+            1..=3 => self.request(source),
+            4 | 5 => self.ask(source),
+            6 | 7 => self.reply(source),
+            8 => self.told(source),
+            9 => {
+                let (peer, counter) = (source.pick(&PEERS), self.counter(source));
+                self.with(|shard, context, find, out| {
+                    shard.handle_ask_failed(context, find, peer, &counter, out);
+                });
+            }
+            10 => {
+                self.with(|shard, context, find, out| shard.handle_timeout(context, find, out));
+            }
+            11 => self.change_limits(source),
+            12 => self.change_life(source),
+            13 => {
+                self.with(|shard, context, _, _| shard.sweep(context, 10));
+            }
+            14 => self.tell(source),
+            _ => self.drain(source),
+        }
+        self.settle();
+    }
+
+    fn request(&mut self, source: &mut Source<'_>) {
+        let (key, cost) = (self.key(source), u64::from(source.byte() % 6));
+        let limits = self.limits[&key].clone();
+        self.waiter += 1;
+        let waiter = self.waiter;
+        let step = self.with(|shard, context, _, out| {
+            shard.handle_request(context, &key, &limits, cost, waiter, out)
+        });
+        match step {
+            Step::Decided(decision) => self.decided(&key, cost, &decision),
+            Step::Waiting => drop(self.waiting.insert(waiter, (key, cost))),
+        }
+    }
+
+    /// Takes the effects of a step: what waited and is decided.
+    fn settle(&mut self) {
+        for effect in std::mem::take(&mut self.out) {
+            match effect {
+                Effect::Settled { waiter, decision } => {
+                    let waited = self.waiting.remove(&waiter);
+                    let (key, cost) = waited.expect("decided once, and only what waits");
+                    self.decided(&key, cost, &decision);
+                }
+                Effect::Ask { peer, ask } => {
+                    assert!(PEERS.contains(&peer) && ask.need > 0 && ask.want >= ask.need);
+                    self.touched.push((ask.counter, "asked"));
+                }
+            }
+        }
+        // One step may decide several: the books are closed after the last.
+        for (counter, how) in std::mem::take(&mut self.touched) {
+            self.balanced(&counter, how);
+            assert!(how != "spent" || self.holding(&counter) >= 0, "spent too much: {counter:?}");
+        }
+    }
+
+    fn decided(&mut self, key: &KeyId, cost: u64, decision: &Decision) {
+        let specs = Arc::clone(&self.limits[key].limits);
+        if decision.verdict == Verdict::Unavailable {
+            return;
+        }
+        assert!(self.leased && !self.draining, "decided without a lease");
+        let spec = &specs[decision.limit_at];
+        assert_eq!(decision.tokens, spec.limit.tokens);
+        assert!(decision.remaining <= decision.tokens);
+        let counter = self.counter_of(key, spec);
+        let account = self.accounts.entry(counter).or_default();
+        if let Some((tokens, shown)) = account.shown.replace((decision.tokens, decision.remaining))
+        {
+            let risen = tokens == decision.tokens && decision.remaining > shown;
+            assert!(!risen, "remaining rose from {shown} to {}", decision.remaining);
+        }
+        if decision.verdict != Verdict::Admitted || cost == 0 {
+            return;
+        }
+        for spec in &*specs {
+            let counter = self.counter_of(key, spec);
+            self.accounts.entry(counter).or_default().spent += cost;
+            self.touched.push((counter, "spent"));
+        }
+    }
+
+    fn ask(&mut self, source: &mut Source<'_>) {
+        let sender = self.sender(source);
+        let ask = Ask {
+            counter: self.counter(source),
+            need: source.number(),
+            want: source.number(),
+            got: source.number(),
+            mine: figure(source),
+        };
+        let ask: Ask = carried(&ask);
+        let Some(sender) = sender else { return };
+        let before = self.given_to(&ask.counter, &sender);
+        let reply = self
+            .with(|shard, context, find, out| shard.handle_ask(context, find, &sender, &ask, out));
+        assert_eq!(reply.counter, ask.counter);
+        if self.draining {
+            assert_eq!(reply.given, 0, "an answer of a node that stops says nothing of gifts");
+            return;
+        }
+        assert!(reply.given >= before || reply.mine.is_none(), "a total fell");
+        if reply.given > before {
+            assert!(self.leased, "gave without a lease");
+            let account = self.accounts.entry(ask.counter).or_default();
+            account.given.insert((sender.node, sender.boot), reply.given);
+            // What waited here may have been admitted in the same step.
+            self.settle();
+            self.balanced(&ask.counter, "given");
+            assert!(self.holding(&ask.counter) >= 0, "gave what it did not hold: {reply:?}");
+        }
+    }
+
+    fn reply(&mut self, source: &mut Source<'_>) {
+        let sender = self.sender(source);
+        let known = (0..source.below(3)).map(|_| (NodeId(source.number()), source.number()));
+        let known = known.collect();
+        let reply = Reply {
+            counter: self.counter(source),
+            given: source.number(),
+            mine: source.once_in(2).then(|| figure(source)),
+            known,
+        };
+        let reply: Reply = carried(&reply);
+        let Some(sender) = sender else { return };
+        let taken = self.with(|shard, context, find, out| {
+            shard.handle_reply(context, find, &sender, &reply, out)
+        });
+        if taken {
+            self.got(&reply.counter, &sender, reply.given);
+        }
+    }
+
+    fn told(&mut self, source: &mut Source<'_>) {
+        let sender = self.sender(source);
+        let given = source.number();
+        let to = if source.once_in(4) { BootId(source.number()) } else { BOOT };
+        let told = Told {
+            counter: self.counter(source),
+            mine: figure(source),
+            given: vec![(NodeId(source.number()), BootId(1), 7), (ME, to, given)],
+        };
+        let told: Told = carried(&told);
+        let Some(sender) = sender else { return };
+        let known = self.shard.observe(&told.counter).is_some();
+        self.with(|shard, context, find, out| {
+            shard.handle_told(context, find, &sender, &told, out)
+        });
+        let mine = told.given.iter().find(|(node, boot, _)| (*node, *boot) == (ME, BOOT));
+        if let (true, Some((_, _, given))) = (known, mine) {
+            self.got(&told.counter, &sender, *given);
+        }
+    }
+
+    fn got(&mut self, counter: &CounterId, sender: &Sender, given: u64) {
+        let account = self.accounts.entry(*counter).or_default();
+        let got = account.got.entry((sender.node, sender.boot)).or_default();
+        *got = (*got).max(given.min(caps::LIMIT_TOKENS_MAX));
+        self.settle();
+        self.balanced(counter, "got");
+    }
+
+    fn change_limits(&mut self, source: &mut Source<'_>) {
+        let key = self.key(source);
+        // The same names, so the same counters with other budgets, or one limit more or less.
+        let count = 1 + source.below(2);
+        let limits = specs(source, count);
+        if let Some(known) = self.limits.get_mut(&key) {
+            known.limits = limits;
+        }
+    }
+
+    fn change_life(&mut self, source: &mut Source<'_>) {
+        match source.below(4) {
+            0 => self.leased = !self.leased,
+            1 => {
+                let peer = source.pick(&PEERS);
+                let boot = self.life.lives.of(peer).map_or(1, |boot| boot.0 + 1);
+                self.life.lives.note(peer, BootId(boot));
+                self.life.lives_tag = self.life.lives.tag();
+            }
+            2 => {
+                let at = source.below(PEERS.len());
+                self.life.peers[at].1 = !self.life.peers[at].1;
+            }
+            _ => {
+                let from = self.view.share_maps.last().map_or(0, |map| map.from.0);
+                let from = ClusterMs(self.now.0.max(from) + 1 + source.short());
+                let weight = |source: &mut Source<'_>| 1 + u32::from(source.byte() % 3);
+                let mut nodes = vec![(ME, weight(source))];
+                nodes.extend(PEERS.map(|peer| (peer, weight(source))));
+                self.view.share_maps.push(ShareMap { from, nodes });
+            }
+        }
+    }
+
+    fn tell(&mut self, source: &mut Source<'_>) {
+        let most = source.below(4);
+        let told = self.with(|shard, context, _, _| shard.take_told(context, most));
+        assert!(told.len() <= most);
+        for told in told {
+            for (node, boot, given) in &told.given {
+                let account = self.accounts.entry(told.counter).or_default();
+                let known = account.given.get(&(*node, *boot)).copied();
+                assert_eq!(known, Some(*given), "told of a gift that was none: {told:?}");
+            }
+            self.balanced(&told.counter, "told");
+        }
+        let key = self.key(source);
+        let _ = self.shard.usage(ME, &key);
+    }
+
+    fn drain(&mut self, source: &mut Source<'_>) {
+        if !self.draining {
+            // Seldom: nothing much happens after it.
+            self.draining = source.once_in(8);
+            if self.draining {
+                self.shard.begin_drain();
+            }
+            return;
+        }
+        if source.once_in(2) {
+            if let Some((to, gift)) = self.gifts.pop() {
+                // What went to a life that has ended by now counts as lost, and stays away.
+                let observed = self.shard.observe(&gift.reply.counter);
+                let lives = |(node, boot, ..): &(NodeId, Option<BootId>, u64, u64)| {
+                    (*node, *boot) == (to.node, Some(to.boot))
+                };
+                let back = observed.is_some_and(|o| o.transfers.iter().any(lives));
+                self.shard.take_back(&to, &gift);
+                let account = self.accounts.entry(gift.reply.counter).or_default();
+                let given = account.given.entry((to.node, to.boot)).or_default();
+                *given -= if back { gift.tokens } else { 0 };
+                self.balanced(&gift.reply.counter, "taken back");
+            }
+            let mut left = BTreeMap::new();
+            self.shard.left_over(&mut left);
+            return;
+        }
+        let Some(to) = self.sender(source) else { return };
+        let most = source.below(3);
+        for gift in self.with(|shard, context, _, _| shard.drain(context, &to, most)) {
+            let counter = gift.reply.counter;
+            assert!(gift.tokens > 0);
+            let account = self.accounts.entry(counter).or_default();
+            *account.given.entry((to.node, to.boot)).or_default() += gift.tokens;
+            assert_eq!(account.given[&(to.node, to.boot)], gift.reply.given);
+            self.balanced(&counter, "drained");
+            // All of it, by the limit that this node last took over: it takes a changed one over
+            // when it next looks at the counter, and a stopping node does not look.
+            assert_eq!(self.holding(&counter), 0, "gave what it did not hold: {gift:?}");
+            self.gifts.push((to, gift));
+        }
+    }
+
+    /// What is still there for a counter, by the ledger and by the share that the shard counts with.
+    fn holding(&self, counter: &CounterId) -> i128 {
+        let Some(observed) = self.shard.observe(counter) else { return 0 };
+        let share = if observed.usable { observed.share } else { 0 };
+        let sum = |of: &BTreeMap<_, u64>| of.values().map(|n| i128::from(*n)).sum::<i128>();
+        let plain = i128::from(share);
+        self.accounts.get(counter).map_or(plain, |account| {
+            plain + sum(&account.got) - sum(&account.given) - i128::from(account.spent)
+        })
+    }
+
+    /// The shard's own account is the ledger's, and its share is the one of the map.
+    fn balanced(&self, counter: &CounterId, when: &str) {
+        let Some(observed) = self.shard.observe(counter) else { return };
+        let ledger = self.holding(counter);
+        assert_eq!(i128::from(observed.holding), ledger, "{when}: {counter:?} {observed:?}");
+        let limits = &self.limits[&counter.key].limits;
+        let Some(spec) = limits.iter().find(|spec| spec.tag == counter.limit) else { return };
+        let start = ClusterMs(counter.window * spec.limit.period_ms);
+        let map = self.view.map_at(start).expect("the first map counts from the beginning");
+        let salt = share::salt(&counter.key, counter.limit, counter.window);
+        // A step that met a lease and no stop has taken the limit over.
+        if self.leased && !self.draining && matches!(when, "spent" | "given" | "asked") {
+            assert_eq!(observed.share, map.share(ME, spec.limit.tokens, salt), "{when}");
+        }
+    }
+
+    fn given_to(&self, counter: &CounterId, to: &Sender) -> u64 {
+        let account = self.accounts.get(counter);
+        account.and_then(|a| a.given.get(&(to.node, to.boot))).copied().unwrap_or(0)
+    }
+
+    fn key(&self, source: &mut Source<'_>) -> KeyId {
+        source.pick(&KEYS).parse().expect("an id")
+    }
+
+    /// Who sends, as the node would hand it over: a newer life is noted first, an older one dropped.
+    fn sender(&mut self, source: &mut Source<'_>) -> Option<Sender> {
+        let node = source.pick(&PEERS);
+        let known = self.life.lives.of(node);
+        let boot = match source.below(8) {
+            7 => BootId(source.number()),
+            _ => known.unwrap_or(BootId(1)),
+        };
+        self.life.lives.note(node, boot);
+        self.life.lives_tag = self.life.lives.tag();
+        let lives = if source.once_in(4) { source.number() } else { self.life.lives_tag };
+        (self.life.lives.of(node) == Some(boot)).then_some(Sender { node, boot, lives })
+    }
+
+    fn counter_of(&self, key: &KeyId, spec: &LimitSpec) -> CounterId {
+        CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(self.now) }
+    }
+
+    fn counter(&self, source: &mut Source<'_>) -> CounterId {
+        let key = self.key(source);
+        let limits = &self.limits[&key].limits;
+        let mut counter = self.counter_of(&key, &limits[source.below(limits.len())]);
+        match source.byte() {
+            0..=199 => {}
+            200..=219 => counter.window += 1,
+            220..=239 => counter.window -= 1,
+            240..=247 => counter.window = source.number(),
+            _ => counter.limit = u32::try_from(source.short()).unwrap_or(0),
+        }
+        counter
+    }
+}
+
+type Find<'a> = &'a dyn Fn(&KeyId) -> Option<KeyLimits>;
+
+fn specs(source: &mut Source<'_>, count: usize) -> Arc<[LimitSpec]> {
+    let limit = |(at, name): (usize, &str)| {
+        let tokens = match source.byte() {
+            small @ 0..=250 => 1 + u64::from(small),
+            _ => caps::LIMIT_TOKENS_MAX,
+        };
+        Limit { name: name.into(), tokens, period_ms: PERIOD_MS * (1 + at as u64) }
+    };
+    let limits: Vec<Limit> =
+        ["requests", "bulk"].into_iter().take(count).enumerate().map(limit).collect();
+    assert_eq!(Limit::check_all(&limits), Ok(()));
+    LimitSpec::all(&limits).expect("two names, two tags")
+}
+
+fn figure(source: &mut Source<'_>) -> Figure {
+    let burned = i64::from_le_bytes(source.number().to_le_bytes());
+    Figure { spent: source.number(), burned, left: source.number() }
+}
+
+/// A message as it comes out of its envelope at the other side.
+fn carried<T>(message: &T) -> T
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let bytes = wire::encode(message).expect("a message fits its envelope");
+    let read: T = wire::decode(&bytes).expect("it reads back");
+    assert_eq!(read, *message);
+    read
+}

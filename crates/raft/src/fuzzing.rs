@@ -1,0 +1,81 @@
+//! The readers of what travels and of what lies in the log, opened for the fuzz targets.
+//!
+//! Each reads an envelope, takes it over into openraft's types and back, and writes it again, so
+//! that a target can see that a second time changes nothing. In no build of the product.
+
+use fluxgate_engine::counters::LeftOver;
+use fluxgate_engine::registry::command::Batch;
+use fluxgate_engine::registry::snapshot::ItemV1;
+use fluxgate_store::codec::{self, CodecError, Kind};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::types::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
+use crate::wire::{
+    AppendReplyV1, AppendV1, EntryV1, LogIdV1, ProposeReplyV1, ProposeV1, SnapshotMetaV1,
+    SnapshotPieceV1, SnapshotReplyV1, TransferV1, VERSION, VoteCallV1, VoteReplyV1, VoteV1,
+};
+
+/// Reads an envelope and writes what it read.
+pub type Rewrite = fn(&[u8]) -> Result<Vec<u8>, CodecError>;
+
+/// Calls and answers of consensus, and carried proposals.
+pub const MESSAGES: &[Rewrite] = &[
+    |bytes| by_openraft::<AppendV1, AppendEntriesRequest<TypeConfig>>(Kind::PeerMessage, bytes),
+    |bytes| {
+        by_openraft::<AppendReplyV1, AppendEntriesResponse<TypeConfig>>(Kind::PeerMessage, bytes)
+    },
+    |bytes| by_openraft::<VoteCallV1, VoteRequest<TypeConfig>>(Kind::PeerMessage, bytes),
+    |bytes| by_openraft::<VoteReplyV1, VoteResponse<TypeConfig>>(Kind::PeerMessage, bytes),
+    |bytes| by_openraft::<TransferV1, TransferLeaderRequest<TypeConfig>>(Kind::PeerMessage, bytes),
+    |bytes| plain::<SnapshotPieceV1>(Kind::PeerMessage, bytes),
+    |bytes| plain::<SnapshotReplyV1>(Kind::PeerMessage, bytes),
+    |bytes| plain::<ProposeV1>(Kind::PeerMessage, bytes),
+    |bytes| plain::<ProposeReplyV1>(Kind::PeerMessage, bytes),
+];
+
+/// What lies in the log and in snapshot files.
+pub const RECORDS: &[(Kind, Rewrite)] = &[
+    (Kind::Entry, |bytes| by_openraft::<EntryV1, Entry>(Kind::Entry, bytes)),
+    (Kind::Vote, |bytes| by_openraft::<VoteV1, Vote>(Kind::Vote, bytes)),
+    (Kind::Committed, |bytes| by_openraft::<LogIdV1, LogId>(Kind::Committed, bytes)),
+    (Kind::LogId, |bytes| by_openraft::<LogIdV1, LogId>(Kind::LogId, bytes)),
+    (Kind::SnapshotHeader, |bytes| {
+        by_openraft::<SnapshotMetaV1, SnapshotMeta>(Kind::SnapshotHeader, bytes)
+    }),
+    (Kind::SnapshotChunk, |bytes| plain::<ItemV1>(Kind::SnapshotChunk, bytes)),
+    (Kind::Holdings, |bytes| plain::<LeftOver>(Kind::Holdings, bytes)),
+];
+
+/// An entry that carries a batch, as it lies in the log.
+///
+/// # Errors
+/// When it is larger than an envelope may be.
+pub fn entry(term: u64, index: u64, batch: &Batch) -> Result<Vec<u8>, CodecError> {
+    codec::encode(Kind::Entry, VERSION, &EntryV1::of(term, index, batch.clone()))
+}
+
+/// The batch of such an entry.
+///
+/// # Errors
+/// When it is none.
+pub fn batch(bytes: &[u8]) -> Result<Option<Batch>, CodecError> {
+    codec::decode::<EntryV1>(Kind::Entry, VERSION, bytes).map(EntryV1::into_batch)
+}
+
+fn plain<T: DeserializeOwned + Serialize>(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let read: T = codec::decode(kind, VERSION, bytes)?;
+    codec::encode(kind, VERSION, &read)
+}
+
+fn by_openraft<W, O>(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CodecError>
+where
+    W: DeserializeOwned + Serialize + for<'a> From<&'a O>,
+    O: From<W>,
+{
+    let read: W = codec::decode(kind, VERSION, bytes)?;
+    codec::encode(kind, VERSION, &W::from(&O::from(read)))
+}

@@ -1,0 +1,4 @@
+//! libFuzzer's entry to `fluxgate_fuzz_targets::http_bodies`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fluxgate_fuzz_targets::http_bodies(data));

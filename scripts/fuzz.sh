@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Fuzzes the targets of crates/fuzz-targets with libFuzzer, on the toolchain that builds the product.
+#
+#   scripts/fuzz.sh [--seconds S] [--target T]... [--jobs N] [--minimise]
+#
+# Each target runs for S seconds (60), N of them at a time (one for each core, at most). New inputs
+# are kept beside the committed ones, in $CARGO_TARGET_DIR/fuzz/corpus; `--minimise` folds them into
+# fuzz/corpus/T. A finding is kept in fuzz/findings/T, from where `cargo nextest run -p
+# fluxgate-fuzz-targets` replays it. Prints a table, and last `N passed, N failed`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Bounds of one process: resident memory and address space (a reader that trusts a length it read
+# would ask for more), bytes and seconds of one input.
+readonly RSS_MB_MAX=1024 ADDRESS_MB_MAX=4096 INPUT_BYTES_MAX=4096 INPUT_S_MAX=20
+# Bounds of a committed corpus.
+readonly CORPUS_FILES_MAX=200 CORPUS_BYTES_MAX=300000
+readonly ALL=(commands configuration credential http_bodies peer_messages records)
+
+seconds=60 minimise=0 jobs=$(nproc) targets=()
+while (($#)); do
+  case $1 in
+    --seconds) seconds=${2:?--seconds needs a number}; shift 2 ;;
+    --target) targets+=("${2:?--target needs a name}"); shift 2 ;;
+    --jobs) jobs=${2:?--jobs needs a number}; shift 2 ;;
+    --minimise) minimise=1; shift ;;
+    *) echo "fuzz.sh: unknown word $1" >&2; exit 2 ;;
+  esac
+done
+((${#targets[@]})) || targets=("${ALL[@]}")
+
+base="${CARGO_TARGET_DIR:-$PWD/target}/fuzz"
+logs="$base/logs"
+mkdir -p "$logs"
+scratch=$(mktemp -d -p "$([[ -d /dev/shm ]] && echo /dev/shm || echo "${TMPDIR:-/tmp}")" fluxgate-fuzz-XXXXXX)
+trap 'rm -rf "$scratch"' EXIT
+export TMPDIR=$scratch
+host=$(rustc -vV | sed -n 's/^host: //p')
+binaries="$base/$host/release"
+
+# Coverage for libFuzzer. Stable rustc takes these flags; a target triple keeps them off the build
+# scripts and macros, which run on their own.
+coverage=(--cfg tokio_unstable -Cpasses=sancov-module)
+for part in level=4 inline-8bit-counters pc-table trace-compares; do
+  coverage+=("-Cllvm-args=-sanitizer-coverage-$part")
+done
+echo "== building"
+(cd fuzz && CARGO_TARGET_DIR="$base" RUSTFLAGS="${coverage[*]}" \
+  cargo build --quiet --locked --release --target "$host")
+
+# Runs one target: its log says the rest.
+fuzz() {
+  local target=$1 new="$base/corpus/$1" artifacts="$base/artifacts/$1"
+  mkdir -p "$new" "$artifacts" "fuzz/corpus/$target" "fuzz/findings/$target"
+  rm -f "$artifacts"/*
+  ulimit -v $((ADDRESS_MB_MAX * 1024))
+  "$binaries/$target" "$new" "fuzz/corpus/$target" "fuzz/findings/$target" \
+    -max_total_time="$seconds" -rss_limit_mb=$RSS_MB_MAX -max_len=$INPUT_BYTES_MAX \
+    -timeout=$INPUT_S_MAX -artifact_prefix="$artifacts/" -print_final_stats=1 \
+    -dict="fuzz/$target.dict" >"$logs/$target.log" 2>&1
+}
+
+# Takes the inputs that matter out of all, largest gain first, within the bounds of a corpus.
+minimise() {
+  local target=$1 all="$base/merged/$1" files=0 bytes=0 size input
+  rm -rf "$all" && mkdir -p "$all"
+  "$binaries/$target" -merge=1 -max_len=$INPUT_BYTES_MAX "$all" "fuzz/corpus/$target" \
+    "$base/corpus/$target" >"$logs/$target.merge.log" 2>&1
+  rm -f "fuzz/corpus/$target"/*
+  while read -r size input; do
+    ((files < CORPUS_FILES_MAX && bytes + size <= CORPUS_BYTES_MAX)) || break
+    cp "$all/$input" "fuzz/corpus/$target/$input"
+    files=$((files + 1)) bytes=$((bytes + size))
+  done < <(find "$all" -type f -printf '%s %f\n' | sort "${PICK:--n}")
+}
+
+echo "== $seconds s for each of ${#targets[@]} targets, $jobs at a time"
+declare -A status
+running=() names=()
+reap() {
+  local code=0
+  wait "${running[0]}" || code=$?
+  status[${names[0]}]=$code
+  running=("${running[@]:1}") names=("${names[@]:1}")
+}
+for target in "${targets[@]}"; do
+  ((${#running[@]} < jobs)) || reap
+  fuzz "$target" &
+  running+=($!) names+=("$target")
+done
+while ((${#running[@]})); do reap; done
+
+passed=0 failed=0
+printf '%-14s %12s %10s %8s %10s %10s %9s\n' \
+  target executions per_second inputs covered new findings
+for target in "${targets[@]}"; do
+  log="$logs/$target.log"
+  number() { sed -n "s/^stat::$1: *//p" "$log" | tail -1; }
+  covered() { grep -o ' cov: [0-9]*' "$log" | grep -o '[0-9]*' | "$@" || true; }
+  first=$(grep -m1 'INITED' "$log" | sed -n 's/.* cov: \([0-9]*\).*/\1/p' || true)
+  last=$(covered tail -1)
+  inputs=$(find "$base/corpus/$target" "fuzz/corpus/$target" -type f | wc -l)
+  findings=$(find "$base/artifacts/$target" -type f ! -name 'slow-unit-*' | wc -l)
+  printf '%-14s %12s %10s %8s %10s %10s %9s\n' "$target" "$(number number_of_executed_units)" \
+    "$(number average_exec_per_sec)" "$inputs" "${last:-?}" \
+    "$((${last:-0} - ${first:-0}))" "$findings"
+  if ((status[$target] == 0 && findings == 0)); then
+    passed=$((passed + 1))
+    ((minimise == 0)) || minimise "$target"
+    continue
+  fi
+  failed=$((failed + 1))
+  grep -m3 -A2 "panicked at\|ERROR: libFuzzer\|memory allocation of" "$log" | sed 's/^/    /' || tail -5 "$log"
+  while read -r artifact; do
+    kept="fuzz/findings/$target/$(basename "$artifact")"
+    cp "$artifact" "$kept"
+    echo "    kept as $kept; replay: $binaries/$target $kept"
+  done < <(find "$base/artifacts/$target" -type f ! -name 'slow-unit-*')
+  echo "    log: $log"
+done
+echo "$passed passed, $failed failed"
+((failed == 0))
