@@ -131,6 +131,19 @@ pub struct WaitPolicy {
     pub transfer_timeout_ms: u64,
 }
 
+/// While every peer answers, a request waits for so many time-outs of an ask: on a machine that is
+/// too busy to carry a message in time the tokens are there all the same.
+const PATIENCE: u64 = 4;
+
+impl WaitPolicy {
+    /// The longest that a request waits, milliseconds. Gossip must be faster: it tells of tokens
+    /// whose answer was lost, and they come too late after that.
+    #[must_use]
+    pub fn patience_ms(&self) -> u64 {
+        self.transfer_wait_ms + PATIENCE * self.transfer_timeout_ms
+    }
+}
+
 impl Default for WaitPolicy {
     fn default() -> Self {
         Self { transfer_wait_ms: 50, transfer_timeout_ms: 250 }

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fluxgate_engine::counters::WaitPolicy;
 use fluxgate_types::{Limit, NodeId};
 
 pub use layers::{Layers, Problems};
@@ -118,6 +119,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// How long requests and asks for tokens wait.
+    pub(crate) fn waits(&self) -> WaitPolicy {
+        WaitPolicy {
+            transfer_wait_ms: self.transfer_wait_ms,
+            transfer_timeout_ms: self.transfer_timeout_ms,
+        }
+    }
+
     /// The configuration as TOML, secrets masked.
     #[must_use]
     pub fn masked(&self) -> String {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fluxgate_engine::counters::{
     Ask, Context, CounterId, Decision, Effect, Gift, Held, KeyLimits, LimitUsage, Reply, Sender,
-    Shard, Step, Told, WaitPolicy,
+    Shard, Step, Told,
 };
 use fluxgate_raft::CallError;
 use fluxgate_types::{KeyId, NodeId, caps};
@@ -49,10 +49,7 @@ pub(crate) struct Counters {
 
 impl Counters {
     pub(crate) fn new(config: &Config) -> Self {
-        let policy = WaitPolicy {
-            transfer_wait_ms: config.transfer_wait_ms,
-            transfer_timeout_ms: config.transfer_timeout_ms,
-        };
+        let policy = config.waits();
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(policy))).collect(),
             waiters: Mutex::default(),

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fluxgate_engine::cluster_time::ClusterClock;
-use fluxgate_engine::counters::{Ask, Context, KeyLimits, Life, Sender, Shard, WaitPolicy};
+use fluxgate_engine::counters::{Ask, Context, KeyLimits, Life, Sender, Shard};
 use fluxgate_engine::keeper::Keeper;
 use fluxgate_engine::lease::{Granter, Holder};
 use fluxgate_engine::mutation::Mutation;
@@ -22,7 +22,7 @@ use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
 
 use crate::messages::{CallId, Head, Message, Request, Seen, Timer};
 use crate::mutation::Careless;
-use crate::plan::{MS, Plan, SECOND, Us};
+use crate::plan::{Plan, SECOND, Us};
 use crate::raft::{self, Raft};
 use crate::rng::Rng;
 
@@ -31,8 +31,6 @@ use machine::first_life;
 pub use machine::{Disk, Machine};
 pub use writing::Write;
 
-/// An ask without an answer is given up after this.
-pub const TRANSFER_TIMEOUT_MS: u64 = 250;
 /// A peer that was silent so often in a row is skipped until it is heard of.
 const SILENCES_MAX: u32 = 3;
 /// Counters and figures in one message.
@@ -191,7 +189,7 @@ impl Node {
             step.rng,
         );
         raft.careless = step.is(Careless::AckBeforeSync);
-        let policy = WaitPolicy { transfer_wait_ms: 50, transfer_timeout_ms: TRANSFER_TIMEOUT_MS };
+        let policy = step.plan.waits;
         let mut node = Self {
             id,
             boot,
@@ -551,9 +549,6 @@ impl Node {
         if self.clock_noted { stamp_ns.max(self.cluster_ns(now)) } else { stamp_ns }
     }
 }
-
-/// How long one tick of waiting requests takes.
-const TICK: Us = MS;
 
 /// What the counters need to know of a key.
 fn limits_of(shared: &Shared, view: &View, key: &KeyId) -> Option<KeyLimits> {

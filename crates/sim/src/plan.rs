@@ -3,6 +3,7 @@
 //! Swarm testing (Groce et al., ISSTA 2012): each seed leaves some kinds of faults out, so that no
 //! kind hides another.
 
+use fluxgate_engine::counters::WaitPolicy;
 use fluxgate_engine::lease::LeaseTerms;
 
 use crate::rng::Rng;
@@ -113,6 +114,11 @@ pub struct Plan {
     pub heartbeat: Us,
     /// Between gossips.
     pub gossip: Us,
+    /// How long requests and asks wait. Gossip is faster than a request loses its patience: it
+    /// tells of tokens whose answer was lost.
+    pub waits: WaitPolicy,
+    /// Between looks at what waits.
+    pub tick: Us,
     /// Between looks of the leader at the share map.
     pub leader_look: Us,
     /// Default limits: tokens and period in milliseconds.
@@ -181,6 +187,11 @@ impl Plan {
             terms: LeaseTerms { lease_ms, clock_error_ms_max: lease_ms / 3 },
             heartbeat: 100 * scale,
             gossip: rng.pick(&[100, 300]) * scale,
+            waits: WaitPolicy {
+                transfer_wait_ms: 50,
+                transfer_timeout_ms: if fine { 250 } else { 1_000 },
+            },
+            tick: if fine { MS } else { 4 * MS },
             leader_look: 200 * scale,
             keys: usize::try_from(rng.between(1, 4)).unwrap_or(1),
             demand_percent: rng.pick(&[50, 100, 150, 300]),

@@ -14,9 +14,6 @@ use super::{
 use crate::mutation::Mutation;
 use crate::registry::record::LimitSpec;
 
-/// While every peer answers, a request waits for so many time-outs of an ask: on a machine that is
-/// too busy to carry a message in time the tokens are there all the same.
-const PATIENCE: u64 = 4;
 /// After a round in which nobody gave, the next one waits so long, doubling, milliseconds.
 const RETRY_MS: (u64, u64) = (1, 8);
 /// A window may be opened until so long after its end, for peers whose clock is a little behind,
@@ -79,7 +76,7 @@ impl Shard {
             self.waiting.push(*key);
         }
         let deadline = context.boot.plus_ms(self.policy.transfer_wait_ms);
-        let deadline_last = deadline.plus_ms(PATIENCE * self.policy.transfer_timeout_ms);
+        let deadline_last = context.boot.plus_ms(self.policy.patience_ms());
         counters.queue.push_back(Waiter { number: waiter, cost, deadline, deadline_last });
         self.pursue(context, key, limits, out);
         Step::Waiting

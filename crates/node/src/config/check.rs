@@ -301,6 +301,14 @@ fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
         );
         reader.wrong("lease", "duration", &why);
     }
+    // Else a healthy node may deny without a proof, for want of a figure that is on its way.
+    let patience_ms = config.waits().patience_ms();
+    if config.gossip_ms >= patience_ms {
+        let why = format!(
+            "must be less than transfer_wait and four times transfer_timeout ({patience_ms}ms)"
+        );
+        reader.wrong("limits", "gossip", &why);
+    }
     let listeners = [config.gateway_listen, config.admin_listen, config.peer_listen];
     for (at, listener) in listeners.iter().enumerate() {
         if listener.port() != 0 && listeners[..at].contains(listener) {

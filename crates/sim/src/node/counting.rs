@@ -8,7 +8,7 @@ use fluxgate_engine::counters::{
 };
 use fluxgate_types::NodeId;
 
-use super::{ITEMS_MAX, Node, Step, TICK, TRANSFER_TIMEOUT_MS};
+use super::{ITEMS_MAX, Node, Step};
 use crate::messages::{CallId, Message, Request, Seen, Timer};
 use crate::plan::{MS, SECOND};
 
@@ -66,7 +66,7 @@ impl Node {
         }
         if !self.ticking && self.shard.has_waiting() {
             self.ticking = true;
-            step.wake(TICK, Timer::Tick);
+            step.wake(step.plan.tick, Timer::Tick);
         }
     }
 
@@ -78,7 +78,7 @@ impl Node {
         let call = step.number();
         step.send(peer, Message::Asks(call, self.head(peer), asks.clone()));
         self.asking.insert(peer, (call, asks));
-        step.wake(TRANSFER_TIMEOUT_MS * MS, Timer::Over(call));
+        step.wake(step.plan.waits.transfer_timeout_ms * MS, Timer::Over(call));
     }
 
     /// Looks after what waits.
