@@ -54,24 +54,30 @@ fuzz() {
   mkdir -p "$new" "$artifacts" "fuzz/corpus/$target" "fuzz/findings/$target"
   rm -f "$artifacts"/*
   ulimit -v $((ADDRESS_MB_MAX * 1024))
-  "$binaries/$target" "$new" "fuzz/corpus/$target" "fuzz/findings/$target" \
+  local TIMEFORMAT='stat::cpu_seconds: %0U'
+  { time "$binaries/$target" "$new" "fuzz/corpus/$target" "fuzz/findings/$target" \
     -max_total_time="$seconds" -rss_limit_mb=$RSS_MB_MAX -max_len=$INPUT_BYTES_MAX \
     -timeout=$INPUT_S_MAX -artifact_prefix="$artifacts/" -print_final_stats=1 \
-    -dict="fuzz/$target.dict" >"$logs/$target.log" 2>&1
+    -dict="fuzz/$target.dict" >"$logs/$target.log" 2>&1; } 2>"$logs/$target.cpu"
 }
 
-# Takes the inputs that matter out of all, largest gain first, within the bounds of a corpus.
+# Takes as few inputs as cover what all cover. Where that are more than a corpus may hold, every
+# n-th by size.
 minimise() {
-  local target=$1 all="$base/merged/$1" files=0 bytes=0 size input
+  local target=$1 all="$base/merged/$1" files=0 bytes=0 at=0 count step size input
   rm -rf "$all" && mkdir -p "$all"
-  "$binaries/$target" -merge=1 -max_len=$INPUT_BYTES_MAX "$all" "fuzz/corpus/$target" \
+  "$binaries/$target" -set_cover_merge=1 -max_len=$INPUT_BYTES_MAX "$all" "fuzz/corpus/$target" \
     "$base/corpus/$target" >"$logs/$target.merge.log" 2>&1
   rm -f "fuzz/corpus/$target"/*
+  count=$(find "$all" -type f | wc -l)
+  step=$(((count + CORPUS_FILES_MAX - 1) / CORPUS_FILES_MAX))
   while read -r size input; do
-    ((files < CORPUS_FILES_MAX && bytes + size <= CORPUS_BYTES_MAX)) || break
+    at=$((at + 1))
+    ((at % step == 0 && bytes + size <= CORPUS_BYTES_MAX)) || continue
     cp "$all/$input" "fuzz/corpus/$target/$input"
     files=$((files + 1)) bytes=$((bytes + size))
-  done < <(find "$all" -type f -printf '%s %f\n' | sort "${PICK:--n}")
+  done < <(find "$all" -type f -printf '%s %f\n' | sort -n)
+  echo "    corpus of $target: $files of $count inputs, $bytes bytes"
 }
 
 echo "== $seconds s for each of ${#targets[@]} targets, $jobs at a time"
@@ -91,8 +97,8 @@ done
 while ((${#running[@]})); do reap; done
 
 passed=0 failed=0
-printf '%-14s %12s %10s %8s %10s %10s %9s\n' \
-  target executions per_second inputs covered new findings
+printf '%-14s %12s %10s %8s %8s %10s %8s %9s\n' \
+  target executions per_second cpu_s inputs covered new findings
 for target in "${targets[@]}"; do
   log="$logs/$target.log"
   number() { sed -n "s/^stat::$1: *//p" "$log" | tail -1; }
@@ -101,8 +107,8 @@ for target in "${targets[@]}"; do
   last=$(covered tail -1)
   inputs=$(find "$base/corpus/$target" "fuzz/corpus/$target" -type f | wc -l)
   findings=$(find "$base/artifacts/$target" -type f ! -name 'slow-unit-*' | wc -l)
-  printf '%-14s %12s %10s %8s %10s %10s %9s\n' "$target" "$(number number_of_executed_units)" \
-    "$(number average_exec_per_sec)" "$inputs" "${last:-?}" \
+  printf '%-14s %12s %10s %8s %8s %10s %8s %9s\n' "$target" "$(number number_of_executed_units)" \
+    "$(number average_exec_per_sec)" "$(sed -n 's/^stat::cpu_seconds: //p' "$logs/$target.cpu")" "$inputs" "${last:-?}" \
     "$((${last:-0} - ${first:-0}))" "$findings"
   if ((status[$target] == 0 && findings == 0)); then
     passed=$((passed + 1))

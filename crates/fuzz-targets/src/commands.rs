@@ -116,7 +116,12 @@ impl World {
             let key = match &proposal.command {
                 Command::CreateKey(new) => new.idempotency_key.as_ref(),
                 Command::RotateKey { idempotency_key, .. } => idempotency_key.as_ref(),
-                _ => None,
+                Command::UpdateKey(_)
+                | Command::RevokeKey { .. }
+                | Command::SetDefaults { .. }
+                | Command::SetShareMap { .. }
+                | Command::RegisterNode { .. }
+                | Command::RemoveNode { .. } => None,
             };
             let Some(key) = key.filter(|_| changed) else { continue };
             let until = self.used.insert(key.clone(), self.now + caps::IDEMPOTENCY_TTL_MS);
@@ -158,7 +163,9 @@ fn items(registry: &Registry) -> Vec<ItemV1> {
 fn records(items: &[ItemV1]) -> BTreeMap<KeyId, KeyRecordV1> {
     let rows = items.iter().filter_map(|item| match item {
         ItemV1::Keys(rows) => Some(rows),
-        _ => None,
+        ItemV1::Head { .. } | ItemV1::Audit(_) | ItemV1::Idempotency(_) | ItemV1::Outcomes(_) => {
+            None
+        }
     });
     rows.flatten().map(|row| (row.id, row.clone())).collect()
 }

@@ -54,7 +54,7 @@ fn head(text: &[u8]) {
     let found = |headers: &HeaderMap| {
         fluxgate_node::fuzzing::credential(headers).map(|found| found.map(<[u8]>::to_vec))
     };
-    let one = Ok(Some(trimmed.to_vec()));
+    let one = Some(Some(trimmed.to_vec()));
     if let Some(headers) = with(&[(key.clone(), text)]) {
         assert_eq!(found(&headers), one, "X-API-Key");
     }
@@ -66,10 +66,10 @@ fn head(text: &[u8]) {
     }
     let other = [text, b"x"].concat();
     if let Some(headers) = with(&[(AUTHORIZATION, &bearer), (key.clone(), &other)]) {
-        assert_eq!(found(&headers), Ok(None), "two different ones");
+        assert_eq!(found(&headers), Some(None), "two different ones");
     }
     if let Some(headers) = with(&[(key.clone(), text), (key, text)]) {
-        assert_eq!(found(&headers), Ok(None), "twice");
+        assert_eq!(found(&headers), Some(None), "twice");
     }
     if let Some(headers) = with(&[(AUTHORIZATION, text)]) {
         // Anything at all after the name of the header.

@@ -6,20 +6,23 @@
 //! about everything, so nothing can be said of the whole cluster here; of this node it must hold
 //! that it never spends or gives what it does not have.
 
+mod ledger;
+mod speech;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Decision, Effect, Figure, Gift, KeyLimits, Life, Lives, Reply, Sender,
-    Shard, Step, Told, Untouched, Verdict, WaitPolicy,
+    Ask, Context, CounterId, Effect, Gift, KeyLimits, Life, Lives, Reply, Sender, Shard, Step,
+    Told, Untouched, WaitPolicy,
 };
 use fluxgate_engine::registry::View;
-use fluxgate_engine::registry::record::LimitSpec;
-use fluxgate_engine::share::{self, ShareMap};
-use fluxgate_raft::wire;
-use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId, caps};
+use fluxgate_engine::share::ShareMap;
+use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
 
 use crate::source::Source;
+use ledger::Account;
+use speech::{carried, figure, specs};
 
 const ME: NodeId = NodeId(1);
 const BOOT: BootId = BootId(1);
@@ -30,17 +33,6 @@ const PERIOD_MS: u64 = 1_000;
 const STEPS_MAX: usize = 400;
 /// When the session begins, milliseconds of cluster time.
 const BEGIN_MS: u64 = 1_700_000_000_000;
-
-/// What this node must have of one counter.
-#[derive(Default)]
-struct Account {
-    spent: u64,
-    /// By the life that it went to or came from.
-    given: BTreeMap<(NodeId, BootId), u64>,
-    got: BTreeMap<(NodeId, BootId), u64>,
-    /// What was shown as left, under these tokens.
-    shown: Option<(u64, u64)>,
-}
 
 pub(crate) struct Session {
     shard: Shard,
@@ -204,32 +196,6 @@ impl Session {
         }
     }
 
-    fn decided(&mut self, key: &KeyId, cost: u64, decision: &Decision) {
-        let specs = Arc::clone(&self.limits[key].limits);
-        if decision.verdict == Verdict::Unavailable {
-            return;
-        }
-        assert!(self.leased && !self.draining, "decided without a lease");
-        let spec = &specs[decision.limit_at];
-        assert_eq!(decision.tokens, spec.limit.tokens);
-        assert!(decision.remaining <= decision.tokens);
-        let counter = self.counter_of(key, spec);
-        let account = self.accounts.entry(counter).or_default();
-        if let Some((tokens, shown)) = account.shown.replace((decision.tokens, decision.remaining))
-        {
-            let risen = tokens == decision.tokens && decision.remaining > shown;
-            assert!(!risen, "remaining rose from {shown} to {}", decision.remaining);
-        }
-        if decision.verdict != Verdict::Admitted || cost == 0 {
-            return;
-        }
-        for spec in &*specs {
-            let counter = self.counter_of(key, spec);
-            self.accounts.entry(counter).or_default().spent += cost;
-            self.touched.push((counter, "spent"));
-        }
-    }
-
     fn ask(&mut self, source: &mut Source<'_>) {
         let sender = self.sender(source);
         let ask = Ask {
@@ -302,14 +268,6 @@ impl Session {
         }
     }
 
-    fn got(&mut self, counter: &CounterId, sender: &Sender, given: u64) {
-        let account = self.accounts.entry(*counter).or_default();
-        let got = account.got.entry((sender.node, sender.boot)).or_default();
-        *got = (*got).max(given.min(caps::LIMIT_TOKENS_MAX));
-        self.settle();
-        self.balanced(counter, "got");
-    }
-
     fn change_limits(&mut self, source: &mut Source<'_>) {
         let key = self.key(source);
         // The same names, so the same counters with other budgets, or one limit more or less.
@@ -325,7 +283,7 @@ impl Session {
             0 => self.leased = !self.leased,
             1 => {
                 let peer = source.pick(&PEERS);
-                let boot = self.life.lives.of(peer).map_or(1, |boot| boot.0 + 1);
+                let boot = self.life.lives.of(peer).map_or(1, |boot| boot.0.saturating_add(1));
                 self.life.lives.note(peer, BootId(boot));
                 self.life.lives_tag = self.life.lives.tag();
             }
@@ -402,104 +360,6 @@ impl Session {
             self.gifts.push((to, gift));
         }
     }
-
-    /// What is still there for a counter, by the ledger and by the share that the shard counts with.
-    fn holding(&self, counter: &CounterId) -> i128 {
-        let Some(observed) = self.shard.observe(counter) else { return 0 };
-        let share = if observed.usable { observed.share } else { 0 };
-        let sum = |of: &BTreeMap<_, u64>| of.values().map(|n| i128::from(*n)).sum::<i128>();
-        let plain = i128::from(share);
-        self.accounts.get(counter).map_or(plain, |account| {
-            plain + sum(&account.got) - sum(&account.given) - i128::from(account.spent)
-        })
-    }
-
-    /// The shard's own account is the ledger's, and its share is the one of the map.
-    fn balanced(&self, counter: &CounterId, when: &str) {
-        let Some(observed) = self.shard.observe(counter) else { return };
-        let ledger = self.holding(counter);
-        assert_eq!(i128::from(observed.holding), ledger, "{when}: {counter:?} {observed:?}");
-        let limits = &self.limits[&counter.key].limits;
-        let Some(spec) = limits.iter().find(|spec| spec.tag == counter.limit) else { return };
-        let start = ClusterMs(counter.window * spec.limit.period_ms);
-        let map = self.view.map_at(start).expect("the first map counts from the beginning");
-        let salt = share::salt(&counter.key, counter.limit, counter.window);
-        // A step that met a lease and no stop has taken the limit over.
-        if self.leased && !self.draining && matches!(when, "spent" | "given" | "asked") {
-            assert_eq!(observed.share, map.share(ME, spec.limit.tokens, salt), "{when}");
-        }
-    }
-
-    fn given_to(&self, counter: &CounterId, to: &Sender) -> u64 {
-        let account = self.accounts.get(counter);
-        account.and_then(|a| a.given.get(&(to.node, to.boot))).copied().unwrap_or(0)
-    }
-
-    fn key(&self, source: &mut Source<'_>) -> KeyId {
-        source.pick(&KEYS).parse().expect("an id")
-    }
-
-    /// Who sends, as the node would hand it over: a newer life is noted first, an older one dropped.
-    fn sender(&mut self, source: &mut Source<'_>) -> Option<Sender> {
-        let node = source.pick(&PEERS);
-        let known = self.life.lives.of(node);
-        let boot = match source.below(8) {
-            7 => BootId(source.number()),
-            _ => known.unwrap_or(BootId(1)),
-        };
-        self.life.lives.note(node, boot);
-        self.life.lives_tag = self.life.lives.tag();
-        let lives = if source.once_in(4) { source.number() } else { self.life.lives_tag };
-        (self.life.lives.of(node) == Some(boot)).then_some(Sender { node, boot, lives })
-    }
-
-    fn counter_of(&self, key: &KeyId, spec: &LimitSpec) -> CounterId {
-        CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(self.now) }
-    }
-
-    fn counter(&self, source: &mut Source<'_>) -> CounterId {
-        let key = self.key(source);
-        let limits = &self.limits[&key].limits;
-        let mut counter = self.counter_of(&key, &limits[source.below(limits.len())]);
-        match source.byte() {
-            0..=199 => {}
-            200..=219 => counter.window += 1,
-            220..=239 => counter.window -= 1,
-            240..=247 => counter.window = source.number(),
-            _ => counter.limit = u32::try_from(source.short()).unwrap_or(0),
-        }
-        counter
-    }
 }
 
 type Find<'a> = &'a dyn Fn(&KeyId) -> Option<KeyLimits>;
-
-fn specs(source: &mut Source<'_>, count: usize) -> Arc<[LimitSpec]> {
-    let limit = |(at, name): (usize, &str)| {
-        let tokens = match source.byte() {
-            small @ 0..=250 => 1 + u64::from(small),
-            _ => caps::LIMIT_TOKENS_MAX,
-        };
-        Limit { name: name.into(), tokens, period_ms: PERIOD_MS * (1 + at as u64) }
-    };
-    let limits: Vec<Limit> =
-        ["requests", "bulk"].into_iter().take(count).enumerate().map(limit).collect();
-    assert_eq!(Limit::check_all(&limits), Ok(()));
-    LimitSpec::all(&limits).expect("two names, two tags")
-}
-
-fn figure(source: &mut Source<'_>) -> Figure {
-    let burned = i64::from_le_bytes(source.number().to_le_bytes());
-    Figure { spent: source.number(), burned, left: source.number() }
-}
-
-/// A message as it comes out of its envelope at the other side.
-fn carried<T>(message: &T) -> T
-where
-    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
-{
-    let bytes = wire::encode(message).expect("a message fits its envelope");
-    let read: T = wire::decode(&bytes).expect("it reads back");
-    assert_eq!(read, *message);
-    read
-}

@@ -39,14 +39,12 @@ fn plain<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<Vec<u8>, Codec
     wire::encode(&wire::decode::<T>(bytes)?)
 }
 
-/// The credential in a request's head: `Err` for none, `Ok(None)` for a wrong one.
-///
-/// # Errors
-/// When there is none.
-pub fn credential(headers: &HeaderMap) -> Result<Option<&[u8]>, ()> {
+/// The credential in a request's head, if anything is presented: `Some(None)` for a wrong one.
+#[must_use]
+pub fn credential(headers: &HeaderMap) -> Option<Option<&[u8]>> {
     match presented(headers) {
-        Presented::Nothing => Err(()),
-        Presented::One(text) => Ok(Some(text)),
-        Presented::Wrong => Ok(None),
+        Presented::Nothing => None,
+        Presented::One(text) => Some(Some(text)),
+        Presented::Wrong => Some(None),
     }
 }

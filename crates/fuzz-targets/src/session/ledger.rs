@@ -1,0 +1,89 @@
+//! The books of a session: what the node must have, and that it has it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fluxgate_engine::counters::{CounterId, Decision, Sender, Verdict};
+use fluxgate_engine::share;
+use fluxgate_types::{BootId, ClusterMs, KeyId, NodeId, caps};
+
+use super::{ME, Session};
+
+/// What this node must have of one counter.
+#[derive(Default)]
+pub(super) struct Account {
+    pub(super) spent: u64,
+    /// By the life that it went to or came from.
+    pub(super) given: BTreeMap<(NodeId, BootId), u64>,
+    pub(super) got: BTreeMap<(NodeId, BootId), u64>,
+    /// What was shown as left, under these tokens.
+    pub(super) shown: Option<(u64, u64)>,
+}
+
+impl Session {
+    pub(super) fn decided(&mut self, key: &KeyId, cost: u64, decision: &Decision) {
+        let specs = Arc::clone(&self.limits[key].limits);
+        if decision.verdict == Verdict::Unavailable {
+            return;
+        }
+        assert!(self.leased && !self.draining, "decided without a lease");
+        let spec = &specs[decision.limit_at];
+        assert_eq!(decision.tokens, spec.limit.tokens);
+        assert!(decision.remaining <= decision.tokens);
+        let counter = self.counter_of(key, spec);
+        let account = self.accounts.entry(counter).or_default();
+        if let Some((tokens, shown)) = account.shown.replace((decision.tokens, decision.remaining))
+        {
+            let risen = tokens == decision.tokens && decision.remaining > shown;
+            assert!(!risen, "remaining rose from {shown} to {}", decision.remaining);
+        }
+        if decision.verdict != Verdict::Admitted || cost == 0 {
+            return;
+        }
+        for spec in &*specs {
+            let counter = self.counter_of(key, spec);
+            self.accounts.entry(counter).or_default().spent += cost;
+            self.touched.push((counter, "spent"));
+        }
+    }
+
+    pub(super) fn got(&mut self, counter: &CounterId, sender: &Sender, given: u64) {
+        let account = self.accounts.entry(*counter).or_default();
+        let got = account.got.entry((sender.node, sender.boot)).or_default();
+        *got = (*got).max(given.min(caps::LIMIT_TOKENS_MAX));
+        self.settle();
+        self.balanced(counter, "got");
+    }
+
+    /// What is still there for a counter, by the ledger and by the share that the shard counts with.
+    pub(super) fn holding(&self, counter: &CounterId) -> i128 {
+        let Some(observed) = self.shard.observe(counter) else { return 0 };
+        let share = if observed.usable { observed.share } else { 0 };
+        let sum = |of: &BTreeMap<_, u64>| of.values().map(|n| i128::from(*n)).sum::<i128>();
+        let plain = i128::from(share);
+        self.accounts.get(counter).map_or(plain, |account| {
+            plain + sum(&account.got) - sum(&account.given) - i128::from(account.spent)
+        })
+    }
+
+    /// The shard's own account is the ledger's, and its share is the one of the map.
+    pub(super) fn balanced(&self, counter: &CounterId, when: &str) {
+        let Some(observed) = self.shard.observe(counter) else { return };
+        let ledger = self.holding(counter);
+        assert_eq!(i128::from(observed.holding), ledger, "{when}: {counter:?} {observed:?}");
+        let limits = &self.limits[&counter.key].limits;
+        let Some(spec) = limits.iter().find(|spec| spec.tag == counter.limit) else { return };
+        let start = ClusterMs(counter.window * spec.limit.period_ms);
+        let map = self.view.map_at(start).expect("the first map counts from the beginning");
+        let salt = share::salt(&counter.key, counter.limit, counter.window);
+        // A step that met a lease and no stop has taken the limit over.
+        if self.leased && !self.draining && matches!(when, "spent" | "given" | "asked") {
+            assert_eq!(observed.share, map.share(ME, spec.limit.tokens, salt), "{when}");
+        }
+    }
+
+    pub(super) fn given_to(&self, counter: &CounterId, to: &Sender) -> u64 {
+        let account = self.accounts.get(counter);
+        account.and_then(|a| a.given.get(&(to.node, to.boot))).copied().unwrap_or(0)
+    }
+}

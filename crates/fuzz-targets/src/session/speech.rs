@@ -1,0 +1,79 @@
+//! What the peers of a session say: any figures, of counters that exist or not.
+
+use std::sync::Arc;
+
+use fluxgate_engine::counters::{CounterId, Figure, Sender};
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_raft::wire;
+use fluxgate_types::{BootId, KeyId, Limit, caps};
+
+use super::{KEYS, PEERS, PERIOD_MS, Session};
+use crate::source::Source;
+
+impl Session {
+    pub(super) fn key(&self, source: &mut Source<'_>) -> KeyId {
+        source.pick(&KEYS).parse().expect("an id")
+    }
+
+    /// Who sends, as the node would hand it over: a newer life is noted first, an older one dropped.
+    pub(super) fn sender(&mut self, source: &mut Source<'_>) -> Option<Sender> {
+        let node = source.pick(&PEERS);
+        let known = self.life.lives.of(node);
+        let boot = match source.below(8) {
+            7 => BootId(source.number()),
+            _ => known.unwrap_or(BootId(1)),
+        };
+        self.life.lives.note(node, boot);
+        self.life.lives_tag = self.life.lives.tag();
+        let lives = if source.once_in(4) { source.number() } else { self.life.lives_tag };
+        (self.life.lives.of(node) == Some(boot)).then_some(Sender { node, boot, lives })
+    }
+
+    pub(super) fn counter_of(&self, key: &KeyId, spec: &LimitSpec) -> CounterId {
+        CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(self.now) }
+    }
+
+    pub(super) fn counter(&self, source: &mut Source<'_>) -> CounterId {
+        let key = self.key(source);
+        let limits = &self.limits[&key].limits;
+        let mut counter = self.counter_of(&key, &limits[source.below(limits.len())]);
+        match source.byte() {
+            0..=199 => {}
+            200..=219 => counter.window += 1,
+            220..=239 => counter.window -= 1,
+            240..=247 => counter.window = source.number(),
+            _ => counter.limit = u32::try_from(source.short()).unwrap_or(0),
+        }
+        counter
+    }
+}
+
+pub(super) fn specs(source: &mut Source<'_>, count: usize) -> Arc<[LimitSpec]> {
+    let limit = |(at, name): (usize, &str)| {
+        let tokens = match source.byte() {
+            small @ 0..=250 => 1 + u64::from(small),
+            _ => caps::LIMIT_TOKENS_MAX,
+        };
+        Limit { name: name.into(), tokens, period_ms: PERIOD_MS * (1 + at as u64) }
+    };
+    let limits: Vec<Limit> =
+        ["requests", "bulk"].into_iter().take(count).enumerate().map(limit).collect();
+    assert_eq!(Limit::check_all(&limits), Ok(()));
+    LimitSpec::all(&limits).expect("two names, two tags")
+}
+
+pub(super) fn figure(source: &mut Source<'_>) -> Figure {
+    let burned = i64::from_le_bytes(source.number().to_le_bytes());
+    Figure { spent: source.number(), burned, left: source.number() }
+}
+
+/// A message as it comes out of its envelope at the other side.
+pub(super) fn carried<T>(message: &T) -> T
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let bytes = wire::encode(message).expect("a message fits its envelope");
+    let read: T = wire::decode(&bytes).expect("it reads back");
+    assert_eq!(read, *message);
+    read
+}
