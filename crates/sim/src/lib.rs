@@ -43,17 +43,17 @@ pub struct Outcome {
     pub log: Vec<String>,
 }
 
-/// Runs one seed.
+/// Runs one seed, and keeps so many lines of its trace.
 #[must_use]
-pub fn run(seed: u64, broken: Broken, log: bool) -> Outcome {
-    run_plan(Plan::of(seed), broken, log)
+pub fn run(seed: u64, broken: Broken, lines: usize) -> Outcome {
+    run_plan(Plan::of(seed), broken, lines)
 }
 
-/// Runs one plan.
+/// Runs one plan, and keeps so many lines of its trace.
 #[must_use]
-pub fn run_plan(plan: Plan, broken: Broken, log: bool) -> Outcome {
+pub fn run_plan(plan: Plan, broken: Broken, lines: usize) -> Outcome {
     let seed = plan.seed;
-    let mut world = World::new(plan, broken, log);
+    let mut world = World::new(plan, broken, lines);
     let violation = world.run().err();
     Outcome {
         seed,

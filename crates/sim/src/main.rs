@@ -19,6 +19,9 @@ struct Cli {
     /// One seed, with its last lines
     #[arg(long, conflicts_with = "seeds")]
     replay: Option<u64>,
+    /// Lines of the trace that a replay shows
+    #[arg(long, default_value_t = 400, requires = "replay")]
+    lines: usize,
     /// Threads; all cores when not given
     #[arg(long)]
     threads: Option<usize>,
@@ -39,7 +42,7 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
         return mutations(&cli);
     }
     if let Some(seed) = cli.replay {
-        let outcome = run(seed, Broken::default(), true);
+        let outcome = run(seed, Broken::default(), cli.lines);
         say_lines(&outcome.log);
         return Ok(verdict(&outcome));
     }
@@ -97,7 +100,7 @@ fn sweep(from: u64, to: u64, threads: Option<usize>) -> std::process::ExitCode {
                     if seed >= to {
                         break;
                     }
-                    let outcome = run(seed, Broken::default(), false);
+                    let outcome = run(seed, Broken::default(), 0);
                     bar.inc(1);
                     let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
                     total.0.add(&outcome.counts);
@@ -179,12 +182,12 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
                     let focus = focus(*careless);
                     let plan =
                         |seed| focus.map_or_else(|| Plan::of(seed), |k| Plan::focused(seed, k));
-                    let mut outcomes = (from..to).map(|seed| run_plan(plan(seed), broken, false));
+                    let mut outcomes = (from..to).map(|seed| run_plan(plan(seed), broken, 0));
                     let found = outcomes.find_map(|o| o.violation.map(|v| (o.seed, v)));
                     Mutation::set(None);
                     // The same seed with the rule in its place: else it says nothing of the rule.
                     let sound =
-                        |seed| run_plan(plan(seed), Broken::default(), false).violation.is_none();
+                        |seed| run_plan(plan(seed), Broken::default(), 0).violation.is_none();
                     match found.filter(|(seed, _)| sound(*seed)) {
                         Some((seed, violation)) => say(&format!(
                             "{name:24} caught by {:22} after {:4} seeds: {}",

@@ -76,18 +76,19 @@ pub struct World {
     clients: Clients,
     judges: Vec<Box<dyn Invariant>>,
     faulty: bool,
-    log: Option<VecDeque<String>>,
+    /// The newest lines of the trace, and how many are kept.
+    log: (VecDeque<String>, usize),
 }
 
+/// The longest sync of a disk in good order.
+const SYNC_MAX: Us = 5 * MS;
 /// Events of one run: several times what the longest plan takes.
 const EVENTS_MAX: u64 = 20_000_000;
-/// Lines of the trace that a failure shows.
-const LOG_LINES: usize = 400;
 
 impl World {
-    /// The world of a plan, at rest.
+    /// The world of a plan, at rest, which keeps so many lines of its trace.
     #[must_use]
-    pub fn new(plan: Plan, broken: Broken, log: bool) -> Self {
+    pub fn new(plan: Plan, broken: Broken, lines: usize) -> Self {
         let mut rng = Rng::new(plan.seed.rotate_left(17) ^ 0xc1);
         let machine = |rng: &mut Rng| {
             let signed = |rng: &mut Rng, most: u64| {
@@ -98,7 +99,7 @@ impl World {
                 drift_ppm: signed(rng, plan.drift_ppm),
                 boot_ns: rng.between(1, 1_000_000) * 1_000_000_000,
                 wall_ms: signed(rng, plan.wall_error_ms),
-                sync: rng.between(300, 5 * MS),
+                sync: rng.between(300, SYNC_MAX),
             }
         };
         let slots = (0..plan.nodes).map(|_| Slot {
@@ -125,7 +126,7 @@ impl World {
             next: 0,
             judges: invariants::all(),
             faulty: true,
-            log: log.then(VecDeque::new),
+            log: (VecDeque::new(), lines),
         };
         // The beginning is no calm time: nobody has a lease.
         let settle = world.settle_time();
@@ -150,16 +151,18 @@ impl World {
     /// The newest lines of the trace.
     #[must_use]
     pub fn log_lines(&self) -> Vec<String> {
-        self.log.iter().flatten().cloned().collect()
+        self.log.0.iter().cloned().collect()
     }
 
     fn say(&mut self, line: impl FnOnce() -> String) {
-        if let Some(log) = &mut self.log {
-            if log.len() == LOG_LINES {
-                log.pop_front();
-            }
-            log.push_back(format!("{:>14} {}", self.now, line()));
+        let (lines, most) = &mut self.log;
+        if *most == 0 {
+            return;
         }
+        if lines.len() == *most {
+            lines.pop_front();
+        }
+        lines.push_back(format!("{:>14} {}", self.now, line()));
     }
 
     fn schedule(&mut self, at: Us, event: Event) {
@@ -242,7 +245,11 @@ impl World {
                     return Ok(());
                 }
                 self.fold(to.0 ^ from.0 << 8 ^ 1 << 60);
-                self.step(to, |node, step| node.handle(from, message, step))
+                let dead = self.asks_of_the_dead(from, &message);
+                let before = self.given(to, from, &dead);
+                self.step(to, |node, step| node.handle(from, message, step))?;
+                self.note_given_to_the_dead(to, from, &dead, &before);
+                Ok(())
             }
             Event::Timer { node, epoch, timer } => {
                 let (now, slot) = (self.now, self.slot(node));

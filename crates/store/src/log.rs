@@ -6,6 +6,7 @@
 //! and a full queue makes callers wait). Must never report anything durable itself.
 
 mod open;
+mod shared;
 
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
@@ -19,6 +20,9 @@ use crate::hard_state;
 use crate::layout;
 use crate::tail::{Plan, Tail};
 use crate::writer::{Answer, Op, Writer};
+
+pub(crate) use shared::Shared;
+pub use shared::{Observer, Wake};
 
 /// Called once with the outcome of an operation, by the writer, in the order of submission.
 /// It must be quick, and must not call back into the log.
@@ -55,66 +59,6 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self { driver: Driver::Thread, tail_bytes_max: 32 * 1024 * 1024 }
-    }
-}
-
-/// Told that operations wait for [`LogStore::settle`]; must not call back into the log.
-pub type Wake = Arc<dyn Fn() + Send + Sync>;
-
-/// Hears of every barrier, from the writer.
-pub trait Observer: Send + Sync + 'static {
-    /// A barrier that covered `ops` writes took this long.
-    fn synced(&self, took: Duration, ops: usize);
-}
-
-/// What the callers and the writer share.
-pub(crate) struct Shared {
-    tail: Mutex<Tail>,
-    poison: OnceLock<Arc<str>>,
-    observer: RwLock<Option<Arc<dyn Observer>>>,
-    wake: OnceLock<Wake>,
-    /// Gone after a close, so that the database can be.
-    reader: RwLock<Option<Arc<dyn LogRead>>>,
-}
-
-impl Shared {
-    fn new(tail: Tail, reader: Arc<dyn LogRead>) -> Self {
-        Self {
-            tail: Mutex::new(tail),
-            poison: OnceLock::new(),
-            observer: RwLock::new(None),
-            wake: OnceLock::new(),
-            reader: RwLock::new(Some(reader)),
-        }
-    }
-
-    pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn is_poisoned(&self) -> bool {
-        self.poison.get().is_some()
-    }
-
-    pub(crate) fn poison(&self) -> Option<StoreError> {
-        self.poison.get().map(|cause| StoreError::Poisoned { cause: Arc::clone(cause) })
-    }
-
-    /// The first cause stays.
-    pub(crate) fn set_poison(&self, cause: Arc<str>) {
-        let _ = self.poison.set(cause);
-    }
-
-    pub(crate) fn observe(&self, took: Duration, ops: usize) {
-        let observer = self.observer.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(observer) = observer.as_ref() {
-            observer.synced(took, ops);
-        }
-    }
-
-    fn reader(&self) -> Result<Arc<dyn LogRead>, StoreError> {
-        let reader = self.reader.read().unwrap_or_else(PoisonError::into_inner);
-        reader.clone().ok_or(StoreError::Closed)
     }
 }
 

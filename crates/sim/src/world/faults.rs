@@ -3,8 +3,9 @@
 use fluxgate_engine::counters::CounterId;
 use fluxgate_types::{BootId, NodeId};
 
-use super::{Event, World};
+use super::{Event, SYNC_MAX, World};
 use crate::invariants::Violation;
+use crate::messages::Message;
 use crate::plan::{FaultKind, MS, SECOND, Us};
 
 impl World {
@@ -51,7 +52,11 @@ impl World {
                 return Ok(());
             }
             FaultKind::HandOver => {
-                // Costs nobody anything: no disturbance.
+                // Costs nobody anything, where a vote is on the disk well before a lease ends.
+                if self.slots.iter().any(|slot| slot.machine.sync > SYNC_MAX) {
+                    let settle = self.settle_time();
+                    self.book.disturb(now, now, settle);
+                }
                 let leader = self.nodes().find(|node| node.in_office()).map(|node| node.id);
                 return match leader {
                     Some(leader) => self.step(leader, |node, step| node.hand_over(step)),
@@ -184,6 +189,43 @@ impl World {
         for (window_id, tokens) in lost {
             if let Some(window) = self.book.windows.get_mut(&window_id) {
                 window.lost += tokens;
+            }
+        }
+    }
+
+    /// The counters that a life asks for in a message that arrives after its end.
+    pub(super) fn asks_of_the_dead(&self, from: NodeId, message: &Message) -> Vec<CounterId> {
+        match message {
+            Message::Asks(_, head, asks) if self.boot(from) != Some(head.boot) => {
+                asks.iter().map(|ask| ask.counter).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What a node has given of these counters to the newest life that it knows of another.
+    pub(super) fn given(&self, by: NodeId, to: NodeId, counters: &[CounterId]) -> Vec<u64> {
+        let given = |counter| {
+            let seen = self.node(by)?.shard.observe(counter)?;
+            seen.transfers.iter().find(|(node, ..)| *node == to).map(|(_, _, given, _)| *given)
+        };
+        counters.iter().map(|counter| given(counter).unwrap_or(0)).collect()
+    }
+
+    /// An ask that was under way when its life ended is answered all the same, by a node that does
+    /// not know of the end yet: those tokens died with it.
+    pub(super) fn note_given_to_the_dead(
+        &mut self,
+        by: NodeId,
+        to: NodeId,
+        counters: &[CounterId],
+        before: &[u64],
+    ) {
+        let after = self.given(by, to, counters);
+        for (counter, (after, before)) in counters.iter().zip(after.iter().zip(before)) {
+            let window = (counter.key, counter.limit, counter.window);
+            if let Some(window) = self.book.windows.get_mut(&window) {
+                window.lost += after.saturating_sub(*before);
             }
         }
     }

@@ -31,7 +31,7 @@ impl World {
                 | Seen::Stopped => format!("node {id}: {seen:?}"),
             });
         }
-        if let (true, Seen::Decided { request, decision, at, limits }) = (self.log.is_some(), seen)
+        if let (true, Seen::Decided { request, decision, at, limits }) = (self.log.1 > 0, seen)
             && decision.verdict != Verdict::Admitted
         {
             self.say_holdings(request, *at, &limits.limits);

@@ -1,0 +1,68 @@
+//! What the callers and the writer of a log share: the tail, what went wrong, and who hears of it.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::backend::LogRead;
+use crate::error::StoreError;
+use crate::tail::Tail;
+
+/// Told that operations wait for [`LogStore::settle`](super::LogStore::settle); must not call back into the log.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Hears of every barrier, from the writer.
+pub trait Observer: Send + Sync + 'static {
+    /// A barrier that covered `ops` writes took this long.
+    fn synced(&self, took: Duration, ops: usize);
+}
+
+/// What the callers and the writer share.
+pub(crate) struct Shared {
+    pub(super) tail: Mutex<Tail>,
+    pub(super) poison: OnceLock<Arc<str>>,
+    pub(super) observer: RwLock<Option<Arc<dyn Observer>>>,
+    pub(super) wake: OnceLock<Wake>,
+    /// Gone after a close, so that the database can be.
+    pub(super) reader: RwLock<Option<Arc<dyn LogRead>>>,
+}
+
+impl Shared {
+    pub(super) fn new(tail: Tail, reader: Arc<dyn LogRead>) -> Self {
+        Self {
+            tail: Mutex::new(tail),
+            poison: OnceLock::new(),
+            observer: RwLock::new(None),
+            wake: OnceLock::new(),
+            reader: RwLock::new(Some(reader)),
+        }
+    }
+
+    pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poison.get().is_some()
+    }
+
+    pub(crate) fn poison(&self) -> Option<StoreError> {
+        self.poison.get().map(|cause| StoreError::Poisoned { cause: Arc::clone(cause) })
+    }
+
+    /// The first cause stays.
+    pub(crate) fn set_poison(&self, cause: Arc<str>) {
+        let _ = self.poison.set(cause);
+    }
+
+    pub(crate) fn observe(&self, took: Duration, ops: usize) {
+        let observer = self.observer.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(observer) = observer.as_ref() {
+            observer.synced(took, ops);
+        }
+    }
+
+    pub(super) fn reader(&self) -> Result<Arc<dyn LogRead>, StoreError> {
+        let reader = self.reader.read().unwrap_or_else(PoisonError::into_inner);
+        reader.clone().ok_or(StoreError::Closed)
+    }
+}
