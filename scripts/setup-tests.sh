@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that the checks need and that are missing.
 #
-# Answers for: promtool (package prometheus), wrk, ps, curl, python3. Starts no service. Without
+# Answers for: promtool (package prometheus), wrk, ps, curl, python3, and what chaos runs make their
+# networks and their preloaded library with. Starts no service. Without
 # root it names what to install and exits 1; on CI (CI=true) every failure is an error.
 set -euo pipefail
 
@@ -12,6 +13,12 @@ NEEDED=(
   "ps procps"
   "curl curl"
   "python3 python3"
+  "ip iproute2"
+  "tc iproute2"
+  "iptables iptables"
+  "nsenter util-linux"
+  "setpriv util-linux"
+  "cc gcc"
 )
 
 missing=()

@@ -16,6 +16,7 @@ use serde_json::Value;
 const EDGES: &[(&str, &[&str])] = &[
     ("api", &["types"]),
     ("bench", &[]),
+    ("chaos", &[]),
     ("client", &["api", "types"]),
     ("engine", &["types"]),
     ("fluxgate", &["api", "client", "node", "types"]),

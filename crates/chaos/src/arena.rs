@@ -1,0 +1,177 @@
+//! The network that a cluster runs in: one namespace for each node, one for the harness, a bridge.
+//!
+//! Answers for: making it, faults on its links, and taking it away again, also what an earlier run
+//! left that was killed. Everything has one prefix, and only processes inside namespaces of that
+//! prefix are ended. Nothing of the machine's own network is touched.
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// What all our names begin with.
+const PREFIX: &str = "fxchaos";
+/// Where namespaces are kept by name.
+const NAMESPACES: &str = "/run/netns";
+/// One run at a time on a machine.
+const LOCK: &str = "/run/fxchaos.lock";
+/// The limit of a link that is made narrow.
+const NARROW: &[&str] = &["tbf", "rate", "400kbit", "burst", "8kb", "latency", "600ms"];
+
+/// The namespaces of a run, taken away when dropped.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    nodes: u64,
+    _lock: File,
+}
+
+/// Runs a command that must succeed.
+pub(crate) fn must(program: &str, arguments: &[&str]) -> anyhow::Result<Output> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("run {program}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{program} {}: {}: {}", arguments.join(" "), output.status, said.trim());
+    }
+    Ok(output)
+}
+
+fn hub() -> String {
+    format!("{PREFIX}-hub")
+}
+
+/// The namespace of a node.
+pub(crate) fn namespace(node: u64) -> String {
+    format!("{PREFIX}-{node}")
+}
+
+/// A node's address.
+pub(crate) fn address(node: u64) -> Ipv4Addr {
+    Ipv4Addr::new(10, 231, 0, u8::try_from(node).unwrap_or(u8::MAX))
+}
+
+/// Whether packets go in or out, seen from the node at which they are stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    In,
+    Out,
+}
+
+impl Arena {
+    /// Makes the namespaces and moves this thread, and all that it starts, into the harness's.
+    pub(crate) fn make(nodes: u64) -> anyhow::Result<Self> {
+        let lock = File::create(LOCK).with_context(|| format!("{LOCK}: this needs root"))?;
+        lock.try_lock().with_context(|| format!("{LOCK}: another run is under way"))?;
+        clean()?;
+        // From here on a failure drops it, which takes away what there is.
+        let arena = Self { nodes, _lock: lock };
+        let hub = hub();
+        must("ip", &["netns", "add", &hub])?;
+        must("ip", &["-n", &hub, "link", "set", "lo", "up"])?;
+        must("ip", &["-n", &hub, "link", "add", "br0", "type", "bridge"])?;
+        must("ip", &["-n", &hub, "addr", "add", "10.231.0.254/24", "dev", "br0"])?;
+        must("ip", &["-n", &hub, "link", "set", "br0", "up"])?;
+        for node in 1..=nodes {
+            let (inside, port) = (namespace(node), format!("node{node}"));
+            must("ip", &["netns", "add", &inside])?;
+            let peer = ["type", "veth", "peer", "name", "eth0", "netns", &inside];
+            must("ip", &[&["-n", &hub, "link", "add", &port][..], &peer[..]].concat())?;
+            must("ip", &["-n", &hub, "link", "set", &port, "master", "br0", "up"])?;
+            let address = format!("{}/24", address(node));
+            must("ip", &["-n", &inside, "addr", "add", &address, "dev", "eth0"])?;
+            must("ip", &["-n", &inside, "link", "set", "lo", "up"])?;
+            must("ip", &["-n", &inside, "link", "set", "eth0", "up"])?;
+        }
+        let inside = File::open(Path::new(NAMESPACES).join(&hub)).context("open a namespace")?;
+        let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&inside), kind)
+            .context("enter a namespace")?;
+        Ok(arena)
+    }
+
+    fn rule(node: u64, rule: &[&str]) -> anyhow::Result<()> {
+        let path = Path::new(NAMESPACES).join(namespace(node));
+        let inside = format!("--net={}", path.display());
+        must("nsenter", &[&[&inside, "iptables", "-w"][..], rule].concat()).map(drop)
+    }
+
+    /// Drops what comes from, or goes to, another node.
+    pub(crate) fn cut(at: u64, way: Way, other: u64) -> anyhow::Result<()> {
+        let address = address(other).to_string();
+        match way {
+            Way::In => Self::rule(at, &["-A", "INPUT", "-s", &address, "-j", "DROP"]),
+            Way::Out => Self::rule(at, &["-A", "OUTPUT", "-d", &address, "-j", "DROP"]),
+        }
+    }
+
+    /// Loses a part of what comes from another node.
+    pub(crate) fn lose(at: u64, other: u64, percent: u64) -> anyhow::Result<()> {
+        let (address, part) = (address(other).to_string(), format!("0.{percent:02}"));
+        let random = ["-m", "statistic", "--mode", "random", "--probability", &part];
+        let rule = [&["-A", "INPUT", "-s", &address][..], &random[..], &["-j", "DROP"][..]];
+        Self::rule(at, &rule.concat())
+    }
+
+    /// Answers whatever another node sends with a reset.
+    pub(crate) fn reset(at: u64, other: u64) -> anyhow::Result<()> {
+        let address = address(other).to_string();
+        let from = ["-A", "INPUT", "-p", "tcp", "-s", &address];
+        let reject = ["-j", "REJECT", "--reject-with", "tcp-reset"];
+        Self::rule(at, &[&from[..], &reject[..]].concat())
+    }
+
+    /// Lets little through at a time, so that everything waits.
+    pub(crate) fn narrow(node: u64) -> anyhow::Result<()> {
+        let inside = namespace(node);
+        let queue = ["-n", &inside, "qdisc", "replace", "dev", "eth0", "root"];
+        must("tc", &[&queue[..], NARROW].concat()).map(drop)
+    }
+
+    /// Pulls a node's plug out, or puts it in.
+    pub(crate) fn plug(node: u64, plugged: bool) -> anyhow::Result<()> {
+        let state = if plugged { "up" } else { "down" };
+        must("ip", &["-n", &hub(), "link", "set", &format!("node{node}"), state]).map(drop)
+    }
+
+    /// Takes all faults from all links.
+    pub(crate) fn heal(&self) -> anyhow::Result<()> {
+        for node in 1..=self.nodes {
+            Self::rule(node, &["-F"])?;
+            let inside = namespace(node);
+            // Without a queue of ours there is nothing to delete.
+            must("tc", &["-n", &inside, "qdisc", "del", "dev", "eth0", "root"]).ok();
+            Self::plug(node, true)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // Nobody is left to tell; the next run cleans first, and tells.
+        clean().ok();
+    }
+}
+
+/// Ends all processes in namespaces of ours and takes these away.
+fn clean() -> anyhow::Result<()> {
+    let listed = must("ip", &["netns", "list"])?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let names = listed.lines().filter_map(|line| line.split_whitespace().next());
+    let me = rustix::process::getpid();
+    for name in names.filter(|name| name.starts_with(&format!("{PREFIX}-"))) {
+        let inside = must("ip", &["netns", "pids", name])?;
+        for pid in String::from_utf8_lossy(&inside.stdout).lines() {
+            let pid = pid.trim().parse().ok().and_then(Pid::from_raw);
+            if let Some(pid) = pid.filter(|pid| *pid != me) {
+                // It may have ended by itself meanwhile.
+                kill_process(pid, Signal::KILL).ok();
+            }
+        }
+        must("ip", &["netns", "del", name])?;
+    }
+    Ok(())
+}

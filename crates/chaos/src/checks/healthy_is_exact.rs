@@ -1,0 +1,81 @@
+//! In a window without any fault nothing is denied unless the budget is truly used up, and a
+//! denied request for one token shows 0 remaining.
+//!
+//! A window that began while something was wrong may have lost a share, so it must have begun in
+//! the calm phase: the phase reaches one period before the first request seen.
+
+use std::collections::BTreeMap;
+
+use super::Tally;
+use crate::history::{SECOND, Us, Validate};
+use crate::knowledge::Knowledge;
+
+#[derive(Debug, Default)]
+struct Window<'a> {
+    /// Every answer, and every request that may have been admitted in silence.
+    admitted: u64,
+    denied: Option<&'a Validate>,
+    remaining: Option<&'a Validate>,
+    span: Option<(Us, Us)>,
+}
+
+pub(super) fn judge(known: &Knowledge) -> Tally {
+    let mut tally = Tally::new("healthy_is_exact");
+    let mut windows: BTreeMap<(u64, u64), Window<'_>> = BTreeMap::new();
+    for validate in &known.validates {
+        let (200 | 429, Some(reset)) = (validate.s, validate.h.reset) else { continue };
+        let window = windows.entry((validate.k, reset)).or_default();
+        if validate.s == 200 {
+            window.admitted += validate.cost;
+        } else {
+            if window.denied.is_none_or(|denied| validate.cost < denied.cost) {
+                window.denied = Some(validate);
+            }
+            if validate.cost == 1 && validate.h.remaining != Some(0) {
+                window.remaining = Some(validate);
+            }
+        }
+        let span = window.span.unwrap_or((validate.t0, validate.t1));
+        window.span = Some((span.0.min(validate.t0), span.1.max(validate.t1)));
+    }
+    let mut calm = 0u64;
+    for ((k, _), window) in windows {
+        let (Some(key), Some((t0, t1))) = (known.keys.get(&k), window.span) else { continue };
+        let from = t0.saturating_sub(key.period_s * SECOND);
+        if !known.is_calm(from, t1) || key.limit_moves((from, t1)) {
+            continue;
+        }
+        calm += 1;
+        let limit = key.limits((from, t1)).first().copied().unwrap_or(0);
+        let Some(denied) = window.denied else { continue };
+        tally.judge(window.admitted + denied.cost > limit && window.remaining.is_none(), || {
+            format!("{} of {limit} admitted: {denied:?} {:?}", window.admitted, window.remaining)
+        });
+    }
+    tally.note = format!("{calm} windows without any fault");
+    tally
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{answer, figures, known, validate, well};
+    use super::*;
+
+    fn window(admitted: u64, denied_remaining: u64, began: u64) -> Vec<crate::history::Event> {
+        let one = |at| validate(answer((began + at, began + 1 + at), 200, 0, 4));
+        let mut events: Vec<_> = (0..admitted).map(one).collect();
+        let denied = answer((began + 50, began + 60), 429, denied_remaining, 4);
+        events.push(validate(denied));
+        events.push(well(0));
+        events
+    }
+
+    #[test]
+    fn a_denial_with_tokens_left_is_a_violation_in_a_calm_window_only() {
+        assert_eq!(figures(&judge(&known(window(10, 0, 3_200)))), (1, 0));
+        assert_eq!(figures(&judge(&known(window(9, 0, 3_200)))), (1, 1));
+        assert_eq!(figures(&judge(&known(window(10, 1, 3_200)))), (1, 1));
+        // It may have begun before the phase did.
+        assert_eq!(figures(&judge(&known(window(9, 0, 2_900)))), (0, 0));
+    }
+}

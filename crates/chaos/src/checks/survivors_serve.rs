@@ -1,0 +1,57 @@
+//! One node that is killed, stopped or told to hand over makes no other node refuse: election is
+//! well inside the lease. Wall clock jumps make nobody refuse at all.
+
+use super::Tally;
+use crate::knowledge::{Knowledge, SETTLE};
+
+/// What stands before a fault: the phase before it was well for so long.
+const BEFORE: u64 = SETTLE;
+
+pub(super) fn judge(known: &Knowledge) -> Tally {
+    let mut tally = Tally::new("survivors_serve");
+    for fault in known.faults.iter().filter(|fault| fault.quiet && fault.alone) {
+        if !known.is_calm(fault.t0.saturating_sub(BEFORE), fault.t0 - 1) {
+            continue;
+        }
+        let from = known.validates.partition_point(|validate| validate.t0 < fault.t0);
+        let rest = known.validates.iter().skip(from);
+        for validate in rest.take_while(|validate| validate.t0 < fault.t1) {
+            let spared = !fault.nodes.contains(&validate.n)
+                && !known.is_stalled(validate.t0.saturating_sub(BEFORE), validate.t1);
+            if spared {
+                tally.judge(!matches!(validate.s, 0 | 503), || {
+                    format!("{} of {:?} at {}: {validate:?}", fault.kind, fault.nodes, fault.t0)
+                });
+            }
+        }
+    }
+    tally
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{MS, answer, figures, known, validate, well};
+    use super::*;
+    use crate::history::{Event, Fault};
+
+    #[test]
+    fn a_refusal_of_a_survivor_is_a_violation() {
+        let kill = |nodes: Vec<u64>, alone| {
+            let (t0, installed, t1) = (3_000 * MS, 3_001 * MS, 5_000 * MS);
+            let kind = "kill".to_owned();
+            let quiet = true;
+            Event::Fault(Fault { kind, nodes, t0, installed, t1, quiet, isolates: false, alone })
+        };
+        let at = |nodes, alone, s| {
+            judge(&known(vec![
+                well(0),
+                kill(nodes, alone),
+                validate(answer((4_000, 4_005), s, 0, 4)),
+            ]))
+        };
+        assert_eq!(figures(&at(vec![2], true, 200)), (1, 0));
+        assert_eq!(figures(&at(vec![2], true, 503)), (1, 1));
+        assert_eq!(figures(&at(vec![2], false, 503)), (0, 0));
+        assert_eq!(figures(&at(vec![1], true, 503)), (0, 0));
+    }
+}

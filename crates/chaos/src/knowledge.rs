@@ -1,0 +1,249 @@
+//! A history, sorted by what the checks ask of it: keys and their possible states, phases, lives.
+//!
+//! Answers for: what may be true of a key at a moment, from what its administrators were answered;
+//! and which stretches of time were calm. Must never guess: an unknown outcome stays possible for
+//! ever, because a request that nobody waits for any more may still be carried out.
+
+use std::collections::BTreeMap;
+
+use crate::history::{Change, End, Event, Exit, Fault, Heal, Log, Record, Run, SECOND, Us};
+use crate::history::{Validate, Write};
+
+/// After a cluster is well, what may still be on its way: renewals of leases, connections.
+pub(crate) const SETTLE: Us = SECOND;
+/// The harness was late by so much: nodes, too, may not have been run.
+const STALL_MIN: Us = SECOND / 10;
+/// What a stall may cost before and after it: a lease may have run out, and is got anew.
+const STALL_BEFORE: Us = SECOND;
+const STALL_AFTER: Us = 4 * SECOND;
+
+/// What came of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    NotDone,
+    Unknown,
+}
+
+/// Codes of refusals that say that nothing was done.
+const NOTHING_DONE: &[&str] = &["no_leader", "unavailable"];
+
+pub(crate) fn outcome(write: &Write) -> Outcome {
+    match write.s {
+        200 | 201 => Outcome::Done,
+        0 if write.err.as_deref() == Some("connect") => Outcome::NotDone,
+        503 if write.code.as_deref().is_some_and(|code| NOTHING_DONE.contains(&code)) => {
+            Outcome::NotDone
+        }
+        400..=404 | 409 | 412 | 413 | 415 | 429 => Outcome::NotDone,
+        _ => Outcome::Unknown,
+    }
+}
+
+/// A key, as its administrators know it.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    pub(crate) created: Write,
+    pub(crate) name: String,
+    pub(crate) owner: String,
+    pub(crate) period_s: u64,
+    first: (String, u64),
+    changes: Vec<Write>,
+}
+
+/// Whether a key is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Active,
+    Disabled,
+    Revoked,
+}
+
+impl Key {
+    /// Every value that a part of the key may have at some moment between `t0` and `t1`.
+    fn possible<T: PartialEq + Clone>(
+        &self,
+        first: T,
+        part: impl Fn(&Change) -> Option<T>,
+        (t0, t1): (Us, Us),
+    ) -> Vec<T> {
+        let mut settled = (0, first);
+        let mut others = Vec::new();
+        for write in &self.changes {
+            let Some(value) = part(&write.change) else { continue };
+            match outcome(write) {
+                Outcome::NotDone => {}
+                Outcome::Done if write.t1 < t0 => {
+                    if write.t1 >= settled.0 {
+                        settled = (write.t1, value);
+                    }
+                }
+                Outcome::Done | Outcome::Unknown => {
+                    if write.t0 <= t1 {
+                        others.push(value);
+                    }
+                }
+            }
+        }
+        let mut all = vec![settled.1];
+        for value in others {
+            if !all.contains(&value) {
+                all.push(value);
+            }
+        }
+        all
+    }
+
+    pub(crate) fn statuses(&self, span: (Us, Us)) -> Vec<Status> {
+        let part = |change: &Change| match change {
+            Change::Enabled(true) => Some(Status::Active),
+            Change::Enabled(false) => Some(Status::Disabled),
+            Change::Revoke => Some(Status::Revoked),
+            Change::Create { .. } | Change::Limit(_) | Change::Scope(_) => None,
+        };
+        let all = self.possible(Status::Active, part, span);
+        // For good: nothing that comes late can undo it.
+        if all.first() == Some(&Status::Revoked) { vec![Status::Revoked] } else { all }
+    }
+
+    pub(crate) fn limits(&self, span: (Us, Us)) -> Vec<u64> {
+        let part = |change: &Change| match change {
+            Change::Limit(tokens) => Some(*tokens),
+            Change::Create { .. } | Change::Enabled(_) | Change::Scope(_) | Change::Revoke => None,
+        };
+        self.possible(self.first.1, part, span)
+    }
+
+    pub(crate) fn scopes(&self, span: (Us, Us)) -> Vec<String> {
+        let part = |change: &Change| match change {
+            Change::Scope(scope) => Some(scope.clone()),
+            Change::Create { .. } | Change::Enabled(_) | Change::Limit(_) | Change::Revoke => None,
+        };
+        self.possible(self.first.0.clone(), part, span)
+    }
+
+    /// Whether the limit may have changed at some moment between `t0` and `t1`.
+    pub(crate) fn limit_moves(&self, (t0, t1): (Us, Us)) -> bool {
+        self.changes.iter().any(|write| {
+            let moves = matches!(write.change, Change::Limit(_));
+            let until = match outcome(write) {
+                Outcome::NotDone => return false,
+                Outcome::Done => write.t1,
+                Outcome::Unknown => Us::MAX,
+            };
+            moves && write.t0 <= t1 && t0 <= until
+        })
+    }
+}
+
+/// A run's history, sorted.
+#[derive(Debug, Default)]
+pub(crate) struct Knowledge {
+    pub(crate) run: Option<Run>,
+    pub(crate) end: Option<End>,
+    pub(crate) validates: Vec<Validate>,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) keys: BTreeMap<u64, Key>,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) heals: Vec<Heal>,
+    pub(crate) exits: Vec<Exit>,
+    pub(crate) logs: Vec<Log>,
+    pub(crate) records: Vec<Record>,
+    pub(crate) stalls: Vec<(Us, Us)>,
+    /// When processes were started and ended, by node.
+    lives: BTreeMap<u64, Vec<Us>>,
+    calm: Vec<(Us, Us)>,
+}
+
+impl Knowledge {
+    pub(crate) fn new(events: Vec<Event>) -> Self {
+        let mut known = Self::default();
+        for event in events {
+            match event {
+                Event::Run(run) => known.run = Some(run),
+                Event::Validate(validate) => known.validates.push(*validate),
+                Event::Write(write) => known.writes.push(*write),
+                Event::Fault(fault) => known.faults.push(fault),
+                Event::Heal(heal) => known.heals.push(heal),
+                Event::Start(start) => known.lives.entry(start.n).or_default().push(start.t),
+                Event::Exit(exit) => {
+                    known.lives.entry(exit.n).or_default().push(exit.t);
+                    known.exits.push(exit);
+                }
+                Event::Stall(stall) if stall.late_us >= STALL_MIN => {
+                    let from = stall.t.saturating_sub(stall.late_us + STALL_BEFORE);
+                    known.stalls.push((from, stall.t + STALL_AFTER));
+                }
+                Event::Stall(_) => {}
+                Event::Record(record) => known.records.push(record),
+                Event::Log(log) => known.logs.push(log),
+                Event::End(end) => known.end = Some(end),
+            }
+        }
+        known.validates.sort_by_key(|validate| validate.t0);
+        known.writes.sort_by_key(|write| write.t0);
+        known.faults.sort_by_key(|fault| fault.t0);
+        known.heals.sort_by_key(|heal| heal.t0);
+        known.collect_keys();
+        known.collect_calm();
+        known
+    }
+
+    fn collect_keys(&mut self) {
+        let default = self.run.as_ref().map_or(100, |run| run.default_tokens);
+        for write in &self.writes {
+            if let Change::Create { name, owner, scope, tokens, period_s } = &write.change {
+                let key = Key {
+                    created: write.clone(),
+                    name: name.clone(),
+                    owner: owner.clone(),
+                    period_s: *period_s,
+                    first: (scope.clone(), tokens.unwrap_or(default)),
+                    changes: Vec::new(),
+                };
+                self.keys.insert(write.k, key);
+            } else if let Some(key) = self.keys.get_mut(&write.k) {
+                key.changes.push(write.clone());
+            }
+        }
+    }
+
+    /// From after each healing to the next fault.
+    fn collect_calm(&mut self) {
+        let end = self.end.as_ref().map_or(Us::MAX, |end| end.t);
+        for heal in self.heals.iter().filter(|heal| heal.well) {
+            let next = self.faults.iter().map(|fault| fault.t0).find(|t0| *t0 >= heal.t0);
+            // Healing is looked at again and again: the next one begins with nothing wrong.
+            let until = next.unwrap_or(end);
+            let from = heal.t1 + SETTLE;
+            if from < until {
+                self.calm.push((from, until));
+            }
+        }
+    }
+
+    /// Whether nothing was wrong in this stretch, and the machine ran.
+    pub(crate) fn is_calm(&self, t0: Us, t1: Us) -> bool {
+        self.calm.iter().any(|(a, b)| *a <= t0 && t1 < *b) && !self.is_stalled(t0, t1)
+    }
+
+    /// Whether the machine may not have run its processes in this stretch.
+    pub(crate) fn is_stalled(&self, t0: Us, t1: Us) -> bool {
+        self.stalls.iter().any(|(a, b)| *a <= t1 && t0 <= *b)
+    }
+
+    /// Time that was calm.
+    pub(crate) fn calm_us(&self) -> Us {
+        self.calm.iter().map(|(a, b)| b - a).sum()
+    }
+
+    /// How many starts and ends of a node's processes lie before a moment.
+    pub(crate) fn life(&self, node: u64, t: Us) -> usize {
+        self.lives.get(&node).map_or(0, |at| at.partition_point(|start| *start <= t))
+    }
+
+    /// The key, and what came of it, of a validate with a key that was shown.
+    pub(crate) fn key_of(&self, validate: &Validate) -> Option<&Key> {
+        self.keys.get(&validate.k).filter(|key| key.created.id.is_some())
+    }
+}

@@ -1,0 +1,268 @@
+//! What a seed means: which faults come, alone and in pairs, at which nodes, for how long.
+//!
+//! Every kind comes once before any comes again, so that a short run sees them all.
+
+use std::time::Duration;
+
+use crate::rng::Rng;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Kill,
+    KillLeader,
+    KillAll,
+    Stop,
+    StopLeader,
+    StopAll,
+    PauseShort,
+    PauseLong,
+    PauseLeader,
+    Stutter,
+    Cut,
+    CutLeader,
+    CutIn,
+    CutOut,
+    Bridge,
+    Split,
+    Unplug,
+    Loss,
+    Resets,
+    Narrow,
+    WallForward,
+    WallBack,
+    Drift,
+    SlowSync,
+    SyncFails,
+    LeaderSyncFails,
+    LeaderSyncSlow,
+    DiskLow,
+    DiskFull,
+    HandOver,
+}
+
+impl Kind {
+    pub(crate) const ALL: &[Self] = &[
+        Self::Kill,
+        Self::KillLeader,
+        Self::KillAll,
+        Self::Stop,
+        Self::StopLeader,
+        Self::StopAll,
+        Self::PauseShort,
+        Self::PauseLong,
+        Self::PauseLeader,
+        Self::Stutter,
+        Self::Cut,
+        Self::CutLeader,
+        Self::CutIn,
+        Self::CutOut,
+        Self::Bridge,
+        Self::Split,
+        Self::Unplug,
+        Self::Loss,
+        Self::Resets,
+        Self::Narrow,
+        Self::WallForward,
+        Self::WallBack,
+        Self::Drift,
+        Self::SlowSync,
+        Self::SyncFails,
+        Self::LeaderSyncFails,
+        Self::LeaderSyncSlow,
+        Self::DiskLow,
+        Self::DiskFull,
+        Self::HandOver,
+    ];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::KillLeader => "kill_leader",
+            Self::KillAll => "kill_all",
+            Self::Stop => "stop",
+            Self::StopLeader => "stop_leader",
+            Self::StopAll => "stop_all",
+            Self::PauseShort => "pause_short",
+            Self::PauseLong => "pause_long",
+            Self::PauseLeader => "pause_leader",
+            Self::Stutter => "stutter",
+            Self::Cut => "cut",
+            Self::CutLeader => "cut_leader",
+            Self::CutIn => "cut_in",
+            Self::CutOut => "cut_out",
+            Self::Bridge => "bridge",
+            Self::Split => "split",
+            Self::Unplug => "unplug",
+            Self::Loss => "loss",
+            Self::Resets => "resets",
+            Self::Narrow => "narrow",
+            Self::WallForward => "wall_forward",
+            Self::WallBack => "wall_back",
+            Self::Drift => "drift",
+            Self::SlowSync => "slow_sync",
+            Self::SyncFails => "sync_fails",
+            Self::LeaderSyncFails => "leader_sync_fails",
+            Self::LeaderSyncSlow => "leader_sync_slow",
+            Self::DiskLow => "disk_low",
+            Self::DiskFull => "disk_full",
+            Self::HandOver => "hand_over",
+        }
+    }
+
+    /// Whether it goes to whoever leads.
+    pub(crate) const fn is_for_leader(self) -> bool {
+        matches!(
+            self,
+            Self::KillLeader
+                | Self::StopLeader
+                | Self::PauseLeader
+                | Self::CutLeader
+                | Self::LeaderSyncFails
+                | Self::LeaderSyncSlow
+                | Self::HandOver
+        )
+    }
+
+    /// Whether it is promised that the other nodes notice nothing.
+    pub(crate) const fn is_quiet(self) -> bool {
+        matches!(
+            self,
+            Self::Kill
+                | Self::KillLeader
+                | Self::Stop
+                | Self::StopLeader
+                | Self::WallForward
+                | Self::WallBack
+                | Self::HandOver
+        )
+    }
+
+    /// Whether it spares the process that it goes to.
+    pub(crate) const fn spares_all(self) -> bool {
+        matches!(self, Self::WallForward | Self::WallBack | Self::HandOver)
+    }
+
+    /// Whether the nodes that it goes to hear nothing from a majority.
+    pub(crate) const fn isolates(self) -> bool {
+        matches!(self, Self::Cut | Self::CutLeader | Self::CutIn | Self::CutOut | Self::Split)
+    }
+
+    /// How long it stays: some shorter than a lease, some longer.
+    fn hold_ms(self, rng: &mut Rng) -> u64 {
+        match self {
+            Self::PauseShort => rng.between(100, 900),
+            Self::PauseLong | Self::PauseLeader => rng.between(3_500, 5_500),
+            Self::Cut | Self::CutLeader | Self::CutIn | Self::CutOut | Self::Split => {
+                if rng.percent(25) { rng.between(300, 2_000) } else { rng.between(3_500, 6_000) }
+            }
+            Self::HandOver | Self::WallForward | Self::WallBack => rng.between(1_500, 2_500),
+            Self::KillAll | Self::StopAll => rng.between(100, 1_500),
+            Self::Kill
+            | Self::KillLeader
+            | Self::Stop
+            | Self::StopLeader
+            | Self::Stutter
+            | Self::Bridge
+            | Self::Unplug
+            | Self::Loss
+            | Self::Resets
+            | Self::Narrow
+            | Self::Drift
+            | Self::SlowSync
+            | Self::SyncFails
+            | Self::LeaderSyncFails
+            | Self::LeaderSyncSlow
+            | Self::DiskLow
+            | Self::DiskFull => rng.between(1_000, 4_500),
+        }
+    }
+}
+
+/// One fault to come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Planned {
+    pub(crate) kind: Kind,
+    /// Which node, counted from 0; where it goes to the leader this counts for nothing.
+    pub(crate) node: u64,
+    pub(crate) hold: Duration,
+    /// How long after the round's beginning.
+    pub(crate) delay: Duration,
+    /// Draws for what the kind leaves open.
+    pub(crate) draw: u64,
+}
+
+/// Faults that are there at one time, and the calm after them.
+#[derive(Clone, Debug)]
+pub(crate) struct Round {
+    pub(crate) faults: Vec<Planned>,
+    pub(crate) calm: Duration,
+}
+
+/// All rounds of a seed, one after another, without end.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    rng: Rng,
+    nodes: u64,
+    deck: Vec<Kind>,
+    made: u64,
+}
+
+impl Plan {
+    pub(crate) fn new(seed: u64, nodes: u64) -> Self {
+        Self { rng: Rng::new(seed, 1), nodes, deck: Vec::new(), made: 0 }
+    }
+
+    fn draw(&mut self) -> Planned {
+        if self.deck.is_empty() {
+            self.deck = Kind::ALL.to_vec();
+            self.rng.shuffle(&mut self.deck);
+        }
+        let kind = self.deck.pop().unwrap_or(Kind::Kill);
+        Planned {
+            kind,
+            node: self.rng.next() % self.nodes,
+            hold: Duration::from_millis(kind.hold_ms(&mut self.rng)),
+            delay: Duration::ZERO,
+            draw: self.rng.next(),
+        }
+    }
+
+    pub(crate) fn next_round(&mut self) -> Round {
+        self.made += 1;
+        let mut faults = vec![self.draw()];
+        if self.rng.percent(45) {
+            let mut second = self.draw();
+            second.delay = Duration::from_millis(self.rng.between(0, 1_500));
+            faults.push(second);
+        }
+        // Now and then long enough for whole windows without any fault.
+        let calm = if self.made.is_multiple_of(4) {
+            self.rng.between(7_000, 9_000)
+        } else {
+            self.rng.between(2_000, 3_000)
+        };
+        Round { faults, calm: Duration::from_millis(calm) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_is_the_same_plan_and_all_kinds_come_before_any_comes_again() {
+        let rounds = |seed| {
+            let mut plan = Plan::new(seed, 3);
+            let rounds: Vec<Round> = (0..Kind::ALL.len()).map(|_| plan.next_round()).collect();
+            rounds
+        };
+        assert_eq!(format!("{:?}", rounds(7)), format!("{:?}", rounds(7)));
+        assert_ne!(format!("{:?}", rounds(7)), format!("{:?}", rounds(8)));
+        let kinds = rounds(7).into_iter().flat_map(|round| round.faults);
+        let mut first: Vec<Kind> = kinds.map(|fault| fault.kind).take(Kind::ALL.len()).collect();
+        first.sort();
+        first.dedup();
+        assert_eq!(first.len(), Kind::ALL.len());
+    }
+}

@@ -1,0 +1,235 @@
+//! One real node: its files, its process, and how that ended.
+//!
+//! Signals go to the process that was started here, by its id, and to no other. A node dies with
+//! the harness, however that ends (`setpriv --pdeathsig`).
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use crate::arena::{address, must, namespace};
+use crate::history::{Event, Exit, Start, Writer};
+use crate::shim::Shim;
+
+/// What administrators present.
+pub(crate) const OPERATOR: &str = "operator-token-of-the-chaos-run";
+/// What nodes present to each other.
+pub(crate) const SECRET: &str = "cluster-secret-of-the-chaos-run";
+/// Ports of every node, each in its own namespace.
+pub(crate) const GATEWAY: u16 = 7101;
+pub(crate) const ADMIN: u16 = 7201;
+const PEER: u16 = 7301;
+/// The disk of a node that can be filled, bytes: room for the log of a run.
+const SMALL_DISK: &str = "size=96m";
+/// Longest orderly stop: requests are finished for 10 s at most.
+const STOP_MAX: Duration = Duration::from_secs(20);
+/// The exit code of a node whose consensus stopped for good, such as on a failed disk.
+const RESTART_CODE: i32 = 4;
+
+/// A node, running or not.
+pub(crate) struct Process {
+    pub(crate) id: u64,
+    pub(crate) shim: Shim,
+    pub(crate) log: PathBuf,
+    /// Whether its disk is a small one of its own.
+    pub(crate) small: bool,
+    /// Its disk is failing, or did not long ago: it may end with the documented code.
+    pub(crate) disk_fails: bool,
+    dir: PathBuf,
+    config: PathBuf,
+    binary: PathBuf,
+    library: PathBuf,
+    child: Option<Child>,
+    history: Arc<Writer>,
+}
+
+/// Where a run's files lie.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) out: PathBuf,
+    pub(crate) binary: PathBuf,
+    pub(crate) library: PathBuf,
+}
+
+impl Process {
+    pub(crate) fn plan(
+        files: &Files,
+        id: u64,
+        nodes: u64,
+        small: bool,
+        history: Arc<Writer>,
+    ) -> anyhow::Result<Self> {
+        let out = &files.out;
+        let dir = out.join(format!("node{id}"));
+        fs::create_dir_all(&dir)?;
+        if small {
+            let to = dir.display().to_string();
+            must("mount", &["-t", "tmpfs", "-o", SMALL_DISK, "fxchaos", &to])?;
+        }
+        let config = out.join(format!("node{id}.toml"));
+        fs::write(&config, configuration(out, &dir, id, nodes)?)?;
+        Ok(Self {
+            id,
+            shim: Shim::create(out.join(format!("node{id}.shim")))?,
+            log: out.join(format!("node{id}.log")),
+            small,
+            disk_fails: false,
+            dir,
+            config,
+            binary: files.binary.clone(),
+            library: files.library.clone(),
+            child: None,
+            history,
+        })
+    }
+
+    pub(crate) fn is_started(&self) -> bool {
+        self.child.is_some()
+    }
+
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let inside = format!("--net=/run/netns/{}", namespace(self.id));
+        let (t, n) = (self.history.now(), self.id);
+        let child = Command::new("nsenter")
+            .args([&inside, "setpriv", "--pdeathsig", "KILL", "env"])
+            .arg(format!("LD_PRELOAD={}", self.library.display()))
+            .arg(format!("FLUXGATE_CHAOS_SHIM={}", self.shim.path.display()))
+            .arg(&self.binary)
+            .args(["serve", "--config"])
+            .arg(&self.config)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("RUST_BACKTRACE", "1")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("start a node")?;
+        self.child = Some(child);
+        self.history.write(&Event::Start(Start { n, t }));
+        Ok(())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = self.child.as_ref().and_then(Child::id);
+        let pid = pid.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended by itself; its end is noticed elsewhere.
+            kill_process(pid, signal).ok();
+        }
+    }
+
+    fn ended(&mut self, status: ExitStatus, asked: bool) {
+        self.child = None;
+        let documented = self.disk_fails && status.code() == Some(RESTART_CODE);
+        let (n, t, how) = (self.id, self.history.now(), status.to_string());
+        self.history.write(&Event::Exit(Exit { n, t, how, expected: asked || documented }));
+    }
+
+    /// Ends the process at once, as a power cut would, but for what the kernel still holds.
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
+        self.notice()?;
+        self.signal(Signal::KILL);
+        if let Some(child) = &mut self.child {
+            let status = child.wait().await?;
+            let asked = status.signal() == Some(Signal::KILL.as_raw());
+            self.ended(status, asked);
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a process that was sent SIGTERM, which must be an orderly one.
+    pub(crate) async fn wait_stopped(&mut self) -> anyhow::Result<()> {
+        let Some(child) = &mut self.child else { return Ok(()) };
+        match tokio::time::timeout(STOP_MAX, child.wait()).await {
+            Ok(status) => {
+                let status = status?;
+                self.ended(status, status.code() == Some(0));
+            }
+            Err(_) => {
+                self.signal(Signal::KILL);
+                if let Some(child) = &mut self.child {
+                    let status = child.wait().await?;
+                    self.ended(status, false);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes whether the process has ended by itself.
+    pub(crate) fn notice(&mut self) -> anyhow::Result<()> {
+        if let Some(child) = &mut self.child
+            && let Some(status) = child.try_wait()?
+        {
+            self.ended(status, false);
+        }
+        Ok(())
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.dir.join("filler")
+    }
+
+    /// Fills the node's own disk until so many bytes are left.
+    pub(crate) fn fill(&self, left: u64) -> anyhow::Result<()> {
+        let disk = rustix::fs::statvfs(&self.dir)?;
+        let free = disk.f_bavail * disk.f_frsize;
+        let file = File::create(self.filler())?;
+        // Allocated, not only named: the disk is a file system in memory.
+        let bytes = free.saturating_sub(left);
+        if bytes > 0 {
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Gives all room back.
+    pub(crate) fn empty(&self) {
+        // Most of the time there is none.
+        fs::remove_file(self.filler()).ok();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A paused process takes no other signal.
+        self.signal(Signal::KILL);
+        self.child = None;
+        if self.small {
+            let at = self.dir.display().to_string();
+            must("umount", &["--lazy", &at]).ok();
+        }
+    }
+}
+
+fn configuration(out: &Path, dir: &Path, id: u64, nodes: u64) -> anyhow::Result<String> {
+    let members: Vec<String> = (1..=nodes)
+        .map(|id| format!("{{ id = {id}, peer = \"{}:{PEER}\" }}", address(id)))
+        .collect();
+    let at = address(id);
+    let (secret, operator) = (out.join("secret"), out.join("operator"));
+    fs::write(&secret, SECRET)?;
+    fs::write(&operator, OPERATOR)?;
+    let mut text = String::new();
+    writeln!(text, "[cluster]\nname = \"chaos\"\nsecret_file = {secret:?}")?;
+    writeln!(text, "members = [{}]", members.join(", "))?;
+    // Inside the node's own disk, so that a file which fills that disk lies beside the data.
+    writeln!(text, "[node]\nid = {id}\ndata_dir = {:?}", dir.join("data"))?;
+    writeln!(text, "[gateway]\nlisten = \"{at}:{GATEWAY}\"")?;
+    writeln!(text, "[admin]\nlisten = \"{at}:{ADMIN}\"\noperator_token_file = {operator:?}")?;
+    writeln!(text, "[peer]\nlisten = \"{at}:{PEER}\"")?;
+    // Often enough that snapshots are made and sent within a run.
+    writeln!(text, "[raft]\nsnapshot_every = 1000")?;
+    Ok(text)
+}

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Real nodes under faults, and a judge of what their clients saw. Needs root, for namespaces.
+#
+#   scripts/chaos.sh [--seconds S] [--nodes 3|5] [--seed N] [--out DIR] [--judge HISTORY]
+#
+# Builds what it runs. Exit codes: 0 all promises kept, 1 one was broken, 2 the run saw too little
+# to say, 3 the harness failed. FLUXGATE_BIN names another server.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target="${CARGO_TARGET_DIR:-target}"
+cargo build -q --locked --release -p fluxgate -p fluxgate-chaos >&2
+# Its own process and nothing between: a signal to this script is a signal to it.
+exec "$target/release/fluxgate-chaos" \
+  --binary "${FLUXGATE_BIN:-$target/release/fluxgate}" --out "$target/chaos" "$@"
