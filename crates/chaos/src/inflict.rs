@@ -187,13 +187,32 @@ impl Cluster {
             }
             Kind::Resets => others.iter().try_for_each(|o| Arena::reset(node, *o))?,
             Kind::Narrow => Arena::narrow(node)?,
-            // Cut off; all other kinds are not those of links.
-            _ => {
+            Kind::Cut | Kind::CutLeader => {
                 for (inside, outside) in pairs(&self.ids(), &at) {
                     Arena::cut(inside, Way::In, outside)?;
                     Arena::cut(inside, Way::Out, outside)?;
                 }
             }
+            Kind::Kill
+            | Kind::KillLeader
+            | Kind::KillAll
+            | Kind::Stop
+            | Kind::StopLeader
+            | Kind::StopAll
+            | Kind::PauseShort
+            | Kind::PauseLong
+            | Kind::PauseLeader
+            | Kind::Stutter
+            | Kind::WallForward
+            | Kind::WallBack
+            | Kind::Drift
+            | Kind::SlowSync
+            | Kind::SyncFails
+            | Kind::LeaderSyncFails
+            | Kind::LeaderSyncSlow
+            | Kind::DiskLow
+            | Kind::DiskFull
+            | Kind::HandOver => anyhow::bail!("{planned:?} is no fault of links"),
         }
         Ok(at)
     }

@@ -84,7 +84,7 @@ fn whole(cli: &Cli) -> anyhow::Result<Ended> {
     }
     ensure!(NODES.contains(&cli.nodes), "--nodes {}: one of {NODES:?}", cli.nodes);
     let since = std::time::UNIX_EPOCH.elapsed().context("read the clock")?;
-    let seed = cli.seed.unwrap_or_else(|| since.as_secs() % 1_000_000);
+    let seed = cli.seed.unwrap_or(since.as_secs() % 1_000_000);
     let binary = cli.binary.canonicalize().with_context(|| cli.binary.display().to_string())?;
     let arena = Arena::make(cli.nodes)?;
     let out = cli.out.join(format!("seed-{seed}-nodes-{}", cli.nodes));

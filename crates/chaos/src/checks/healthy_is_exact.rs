@@ -1,5 +1,5 @@
 //! In a window without any fault nothing is denied unless the budget is truly used up, and a
-//! denied request for one token shows 0 remaining.
+//! denied request for one token shows 0 remaining. A peek (cost 0) asks for one.
 //!
 //! A window that began while something was wrong may have lost a share, so it must have begun in
 //! the calm phase: the phase reaches one period before the first request seen.
@@ -48,9 +48,15 @@ pub(super) fn judge(known: &Knowledge) -> Tally {
         calm += 1;
         let limit = key.limits((from, t1)).first().copied().unwrap_or(0);
         let Some(denied) = window.denied else { continue };
-        tally.judge(window.admitted + denied.cost > limit && window.remaining.is_none(), || {
-            format!("{} of {limit} admitted: {denied:?} {:?}", window.admitted, window.remaining)
-        });
+        tally.judge(
+            window.admitted + denied.cost.max(1) > limit && window.remaining.is_none(),
+            || {
+                format!(
+                    "{} of {limit} admitted: {denied:?} {:?}",
+                    window.admitted, window.remaining
+                )
+            },
+        );
     }
     tally.note = format!("{calm} windows without any fault");
     tally
