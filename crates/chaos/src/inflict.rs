@@ -84,10 +84,7 @@ impl Cluster {
         let place = self.ids().iter().position(|id| *id == node).unwrap_or(0);
         match planned.kind {
             Kind::Kill | Kind::KillLeader => self.nodes[place].kill().await?,
-            Kind::Stop | Kind::StopLeader => {
-                self.nodes[place].signal(Signal::TERM);
-                self.nodes[place].wait_stopped().await?;
-            }
+            Kind::Stop | Kind::StopLeader => self.nodes[place].stop().await?,
             Kind::KillAll | Kind::StopAll => return self.end_all(planned.kind).await,
             Kind::PauseShort | Kind::PauseLong | Kind::PauseLeader => {
                 self.nodes[place].signal(Signal::STOP);
@@ -143,15 +140,10 @@ impl Cluster {
     async fn end_all(&mut self, kind: Kind) -> anyhow::Result<Vec<u64>> {
         let signal = if kind == Kind::KillAll { Signal::KILL } else { Signal::TERM };
         for node in &mut self.nodes {
-            node.notice()?;
-            node.signal(signal);
+            node.tell_to_end(signal)?;
         }
         for node in &mut self.nodes {
-            if kind == Kind::KillAll {
-                node.kill().await?;
-            } else {
-                node.wait_stopped().await?;
-            }
+            node.wait_end().await?;
         }
         Ok(self.ids())
     }

@@ -48,6 +48,8 @@ pub(crate) struct Process {
     binary: PathBuf,
     library: PathBuf,
     child: Option<Child>,
+    /// How its process was told to end, if it was.
+    told: Option<Signal>,
     history: Arc<Writer>,
 }
 
@@ -87,6 +89,7 @@ impl Process {
             binary: files.binary.clone(),
             library: files.library.clone(),
             child: None,
+            told: None,
             history,
         })
     }
@@ -116,6 +119,7 @@ impl Process {
             .spawn()
             .context("start a node")?;
         self.child = Some(child);
+        self.told = None;
         self.history.write(&Event::Start(Start { n, t }));
         Ok(())
     }
@@ -129,41 +133,51 @@ impl Process {
         }
     }
 
-    fn ended(&mut self, status: ExitStatus, asked: bool) {
+    /// Tells the process to end, be it at once or in good order.
+    pub(crate) fn tell_to_end(&mut self, how: Signal) -> anyhow::Result<()> {
+        // What ended before has ended by itself.
+        self.notice()?;
+        self.signal(how);
+        self.told = Some(how);
+        Ok(())
+    }
+
+    fn ended(&mut self, status: ExitStatus) {
         self.child = None;
         let documented = self.disk_fails && status.code() == Some(RESTART_CODE);
+        let expected = match self.told {
+            Some(Signal::KILL) => status.signal() == Some(Signal::KILL.as_raw()),
+            Some(_) => status.code() == Some(0),
+            None => false,
+        };
         let (n, t, how) = (self.id, self.history.now(), status.to_string());
-        self.history.write(&Event::Exit(Exit { n, t, how, expected: asked || documented }));
+        self.history.write(&Event::Exit(Exit { n, t, how, expected: expected || documented }));
     }
 
     /// Ends the process at once, as a power cut would, but for what the kernel still holds.
     pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
-        self.notice()?;
-        self.signal(Signal::KILL);
-        if let Some(child) = &mut self.child {
-            let status = child.wait().await?;
-            let asked = status.signal() == Some(Signal::KILL.as_raw());
-            self.ended(status, asked);
-        }
-        Ok(())
+        self.tell_to_end(Signal::KILL)?;
+        self.wait_end().await
     }
 
-    /// Waits for the end of a process that was sent SIGTERM, which must be an orderly one.
-    pub(crate) async fn wait_stopped(&mut self) -> anyhow::Result<()> {
+    /// Ends the process in good order.
+    pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
+        self.tell_to_end(Signal::TERM)?;
+        self.wait_end().await
+    }
+
+    /// Waits for the end of a process that was told to end. One that does not is ended, which is
+    /// not what was expected of it.
+    pub(crate) async fn wait_end(&mut self) -> anyhow::Result<()> {
         let Some(child) = &mut self.child else { return Ok(()) };
-        match tokio::time::timeout(STOP_MAX, child.wait()).await {
-            Ok(status) => {
-                let status = status?;
-                self.ended(status, status.code() == Some(0));
-            }
+        let status = match tokio::time::timeout(STOP_MAX, child.wait()).await {
+            Ok(status) => status?,
             Err(_) => {
-                self.signal(Signal::KILL);
-                if let Some(child) = &mut self.child {
-                    let status = child.wait().await?;
-                    self.ended(status, false);
-                }
+                child.start_kill()?;
+                child.wait().await?
             }
-        }
+        };
+        self.ended(status);
         Ok(())
     }
 
@@ -172,7 +186,7 @@ impl Process {
         if let Some(child) = &mut self.child
             && let Some(status) = child.try_wait()?
         {
-            self.ended(status, false);
+            self.ended(status);
         }
         Ok(())
     }

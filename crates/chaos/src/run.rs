@@ -71,10 +71,10 @@ pub(crate) async fn run(wanted: Wanted, files: &Files, arena: Arena) -> anyhow::
     let cut_off = history.is_cut_off();
     history.write(&Event::End(End { t, faults_until, faults, scanned, cut_off }));
     for node in &mut cluster.nodes {
-        node.signal(rustix::process::Signal::TERM);
+        node.tell_to_end(rustix::process::Signal::TERM)?;
     }
     for node in &mut cluster.nodes {
-        node.wait_stopped().await?;
+        node.wait_end().await?;
     }
     search_logs(&cluster, &world)?;
     history.finish()?;
