@@ -89,7 +89,13 @@ impl Core {
             };
             match tried {
                 Ok(written) => break Ok(written),
-                Err(SubmitError::Busy | SubmitError::DiskFull) => break Err(WriteError::Busy),
+                // That this try was not taken says nothing of an earlier one.
+                Err(SubmitError::Busy | SubmitError::DiskFull) => {
+                    break Err(match worst {
+                        WriteError::Unknown => WriteError::Unknown,
+                        WriteError::NoLeader | WriteError::Busy => WriteError::Busy,
+                    });
+                }
                 Err(SubmitError::Unknown | SubmitError::Stopped) => worst = WriteError::Unknown,
                 Err(SubmitError::NotLeader) => {}
             }
