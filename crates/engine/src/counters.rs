@@ -241,7 +241,7 @@ struct Waiter {
     deadline_last: BootNs,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct LimitCounter {
     tag: u32,
     period_ms: u64,
@@ -252,7 +252,7 @@ struct LimitCounter {
     history: VecDeque<WindowSpent>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct KeyCounters {
     limits: Vec<LimitCounter>,
     queue: VecDeque<Waiter>,
@@ -283,7 +283,7 @@ impl Default for KeyCounters {
 type KeyMap = crate::id_map::IdMap<KeyCounters>;
 
 /// The counters of some keys.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Shard {
     policy: WaitPolicy,
     keys: KeyMap,

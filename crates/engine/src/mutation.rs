@@ -46,11 +46,13 @@ pub enum Mutation {
     LivesIgnored,
     /// What was given is stated in answers only, and an answer that is lost is lost.
     ToldWithoutGifts,
+    /// A key whose requests a lost lease has ended is not looked after when others wait for it.
+    QueueForgotten,
 }
 
 impl Mutation {
     /// Every one that the simulator must notice.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -67,6 +69,7 @@ impl Mutation {
         Self::RemainingForgetsOthers,
         Self::LimitChangeForgetsSpent,
         Self::ToldWithoutGifts,
+        Self::QueueForgotten,
     ];
 
     /// Whether this thread's engine leaves this rule out.

@@ -9,16 +9,14 @@ mod open;
 mod shared;
 
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use crate::backend::LogRead;
 use crate::entry_read::read_entries;
 use crate::error::StoreError;
 use crate::hard_state;
 use crate::layout;
-use crate::tail::{Plan, Tail};
+use crate::tail::Plan;
 use crate::writer::{Answer, Op, Writer};
 
 pub(crate) use shared::Shared;

@@ -134,13 +134,18 @@ impl Shard {
                 self.abandon(&key, out);
                 continue;
             };
-            if !self.pursue(context, &key, &limits, out) {
+            let available = self.pursue(context, &key, &limits, out);
+            if !available && Mutation::QueueForgotten.active() {
                 continue;
             }
             let Some(counters) = self.keys.get_mut(&key) else {
                 continue;
             };
-            counters.expire(context, &limits, out);
+            if available {
+                counters.expire(context, &limits, out);
+            }
+            // Off the list also where a lost lease has emptied the queue: a key that only seems to
+            // be listed would not be looked after when requests wait for it again.
             counters.listed = !counters.queue.is_empty();
             if counters.listed {
                 self.waiting.push(key);

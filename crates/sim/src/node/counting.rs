@@ -35,6 +35,12 @@ impl Node {
         self.carry_out(effects, step);
     }
 
+    /// The request that has waited longest.
+    #[must_use]
+    pub fn waits_longest(&self) -> Option<&Request> {
+        self.waiting.values().min_by_key(|request| request.began)
+    }
+
     fn decided(
         &mut self,
         request: Request,
