@@ -14,6 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// What all our names begin with.
 const PREFIX: &str = "fxchaos";
+/// What small disks of ours are called.
+pub(crate) const DISK: &str = "fxchaos";
 /// Where namespaces are kept by name.
 const NAMESPACES: &str = "/run/netns";
 /// One run at a time on a machine.
@@ -156,8 +158,20 @@ impl Drop for Arena {
     }
 }
 
-/// Ends all processes in namespaces of ours and takes these away.
+/// Ends all processes in namespaces of ours, and takes these and disks of ours away.
 fn clean() -> anyhow::Result<()> {
+    clean_namespaces()?;
+    let mounts = std::fs::read_to_string("/proc/mounts").context("read the mounts")?;
+    for mount in mounts.lines() {
+        let mut words = mount.split_whitespace();
+        if let (Some(DISK), Some(at), Some("tmpfs")) = (words.next(), words.next(), words.next()) {
+            must("umount", &["--lazy", at])?;
+        }
+    }
+    Ok(())
+}
+
+fn clean_namespaces() -> anyhow::Result<()> {
     let listed = must("ip", &["netns", "list"])?;
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     let names = listed.lines().filter_map(|line| line.split_whitespace().next());

@@ -24,7 +24,7 @@ mod traffic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::Parser;
 
 use crate::arena::Arena;
@@ -40,7 +40,7 @@ struct Cli {
     #[arg(long, default_value_t = 300)]
     seconds: u64,
     /// Nodes of the cluster
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = nodes)]
     nodes: u64,
     /// What decides about faults and traffic; drawn when not given
     #[arg(long)]
@@ -62,6 +62,11 @@ struct Cli {
 /// Nodes that a cluster under test may have.
 const NODES: &[u64] = &[3, 5];
 
+fn nodes(text: &str) -> Result<u64, String> {
+    let count = text.parse().ok().filter(|count| NODES.contains(count));
+    count.ok_or_else(|| format!("one of {NODES:?}"))
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match whole(&cli) {
@@ -82,7 +87,6 @@ fn whole(cli: &Cli) -> anyhow::Result<Ended> {
     if let Some(history) = &cli.judge {
         return report(history, cli.lines);
     }
-    ensure!(NODES.contains(&cli.nodes), "--nodes {}: one of {NODES:?}", cli.nodes);
     let since = std::time::UNIX_EPOCH.elapsed().context("read the clock")?;
     let seed = cli.seed.unwrap_or(since.as_secs() % 1_000_000);
     let binary = cli.binary.canonicalize().with_context(|| cli.binary.display().to_string())?;

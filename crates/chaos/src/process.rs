@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use crate::arena::{address, must, namespace};
+use crate::arena::{DISK, address, must, namespace};
 use crate::history::{Event, Exit, Start, Writer};
 use crate::shim::Shim;
 
@@ -74,7 +74,7 @@ impl Process {
         fs::create_dir_all(&dir)?;
         if small {
             let to = dir.display().to_string();
-            must("mount", &["-t", "tmpfs", "-o", SMALL_DISK, "fxchaos", &to])?;
+            must("mount", &["-t", "tmpfs", "-o", SMALL_DISK, DISK, &to])?;
         }
         let config = out.join(format!("node{id}.toml"));
         fs::write(&config, configuration(out, &dir, id, nodes)?)?;
