@@ -15,7 +15,7 @@ use crate::knowledge::{Knowledge, Outcome, outcome};
 /// Runs at least this long must have seen every kind of thing; shorter ones only something.
 const WHOLE_S: u64 = 240;
 /// Seconds for which one fault at least is wanted.
-const FAULT_EVERY_S: u64 = 10;
+const FAULT_EVERY_S: u64 = 9;
 /// Kinds of faults that a whole run must have seen.
 const KINDS_MIN: usize = 15;
 /// Validates answered per second.
