@@ -1,0 +1,444 @@
+//! Shares, transfers and lives: no token is spent twice, and nothing is denied while one is left.
+//!
+//! Real: [`Shard`], with everything that it does to a counter. Stands in: the driver around it,
+//! which mirrors `crates/node`: heads that name lives, and lives that are noted. Messages arrive in
+//! any order, some twice, or never; a node crashes and begins a new life in the same window.
+
+use std::sync::Arc;
+
+use fluxgate_engine::counters::{
+    Ask, Context, CounterId, Effect, KeyLimits, Life, Lives, Reply, Sender, Shard, Step,
+    Told as Figures, Untouched, Verdict, WaitPolicy,
+};
+use fluxgate_engine::lease::FirstLease;
+use fluxgate_engine::mutation::Mutation;
+use fluxgate_engine::registry::View;
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::share::ShareMap;
+use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
+use stateright::{Model, Property};
+
+use crate::{Broken, Told};
+
+const PERIOD_MS: u64 = 60_000;
+const WINDOW: u64 = 10;
+const CLOCK_ERROR_MS: u64 = 1_000;
+
+/// How far to look.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    /// The rule that is left out.
+    pub broken: Option<Broken>,
+    /// Nodes.
+    pub nodes: usize,
+    /// Tokens of the window.
+    pub tokens: u64,
+    /// Requests, each for one token.
+    pub requests: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// Messages that arrive twice.
+    pub repeats: u64,
+    /// Times that nodes tell each other their figures.
+    pub gossips: u64,
+    /// Messages under way at one time.
+    pub messages: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    boot: BootId,
+    to: Option<BootId>,
+    lives: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Text {
+    Ask(Ask),
+    Reply(Reply),
+    Gossip(Vec<Figures>, Vec<(NodeId, BootId)>),
+}
+
+#[derive(Clone, Debug)]
+struct Message {
+    from: usize,
+    to: usize,
+    head: Head,
+    text: Text,
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    boot: BootId,
+    life: Arc<Life>,
+    shard: Shard,
+}
+
+/// Everything.
+#[derive(Clone, Debug)]
+pub struct State {
+    members: Vec<Member>,
+    /// In the order of their text, so that the order of sending tells no states apart.
+    messages: Vec<Message>,
+    requests: u64,
+    admitted: u64,
+    crashes: u64,
+    repeats: u64,
+    gossips: u64,
+    /// A denial that was no proof of anything.
+    unproven: bool,
+    limited: bool,
+}
+
+/// What may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A client asks a node.
+    Request(usize),
+    /// A message arrives.
+    Deliver(usize),
+    /// A message arrives, and will arrive again.
+    DeliverTwice(usize),
+    /// A message is lost.
+    Lose(usize),
+    /// A node gives up its ask.
+    GiveUp(usize),
+    /// A node tells the others its figures.
+    Gossip(usize),
+    /// A node crashes, starts again, and has its first lease.
+    Crash(usize),
+}
+
+/// What no step changes.
+struct World {
+    key: KeyId,
+    limits: KeyLimits,
+    view: View,
+}
+
+impl Counters {
+    fn world(&self) -> World {
+        let limit = Limit { name: "requests".into(), tokens: self.tokens, period_ms: PERIOD_MS };
+        let nodes = (0..self.nodes).map(|node| (id(node), 1)).collect();
+        World {
+            key: KeyId::new(*b"modelmodel01")
+                .unwrap_or_else(|_| unreachable!("letters and digits")),
+            limits: KeyLimits { created: LogIndex(1), limits: [LimitSpec::new(limit)].into() },
+            view: View {
+                defaults: Arc::new([]),
+                share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
+                nodes: std::collections::BTreeMap::new(),
+            },
+        }
+    }
+
+    fn member(&self, node: usize, boot: u64, first_lease: Option<FirstLease>) -> Member {
+        let mut lives = Lives::default();
+        lives.note(id(node), BootId(boot));
+        let life = Life {
+            me: id(node),
+            untouched: first_lease.is_none().then_some(Untouched::All),
+            first_lease: first_lease.or(Some(FirstLease { at: ClusterMs(0), index: LogIndex(0) })),
+            left_over: None,
+            reached: ClusterMs(0),
+            lives_tag: lives.tag(),
+            lives,
+            peers: (0..self.nodes).filter(|n| *n != node).map(|n| (id(n), true)).collect(),
+            clock_error_ms_max: CLOCK_ERROR_MS,
+        };
+        Member {
+            boot: BootId(boot),
+            life: Arc::new(life),
+            shard: Shard::new(WaitPolicy::default()),
+        }
+    }
+}
+
+fn id(node: usize) -> NodeId {
+    NodeId(node as u64 + 1)
+}
+
+fn place(node: NodeId) -> usize {
+    usize::try_from(node.0 - 1).unwrap_or(0)
+}
+
+impl World {
+    fn counter(&self) -> CounterId {
+        CounterId { key: self.key, limit: self.limits.limits[0].tag, window: WINDOW }
+    }
+
+    /// Lets a member's shard do something.
+    fn with<T>(
+        &self,
+        member: &mut Member,
+        act: impl FnOnce(&mut Shard, &Context<'_>, &dyn Fn(&KeyId) -> Option<KeyLimits>) -> T,
+    ) -> T {
+        let context = Context {
+            boot: BootNs(1_000_000_000),
+            // Just begun, by the clocks of the nodes: a leader's may be behind.
+            now: ClusterMs(WINDOW * PERIOD_MS + 1),
+            leased: true,
+            horizon: ClusterMs(u64::MAX),
+            view: &self.view,
+            life: &member.life,
+        };
+        act(&mut member.shard, &context, &|_| Some(self.limits.clone()))
+    }
+}
+
+impl State {
+    fn head(&self, from: usize, to: usize) -> Head {
+        let life = &self.members[from].life;
+        Head { boot: self.members[from].boot, to: life.lives.of(id(to)), lives: life.lives_tag }
+    }
+
+    fn send(&mut self, from: usize, to: usize, text: Text) {
+        let head = self.head(from, to);
+        self.messages.push(Message { from, to, head, text });
+    }
+
+    fn note(&mut self, node: usize, of: NodeId, boot: BootId) -> bool {
+        let member = &mut self.members[node];
+        let known = member.life.lives.of(of);
+        if known.is_some_and(|known| known >= boot) {
+            return known == Some(boot);
+        }
+        let life = Arc::make_mut(&mut member.life);
+        life.lives.note(of, boot);
+        life.lives_tag = life.lives.tag();
+        true
+    }
+
+    fn carry_out(&mut self, node: usize, effects: Vec<Effect>, world: &World) {
+        for effect in effects {
+            match effect {
+                Effect::Ask { peer, ask } => self.send(node, place(peer), Text::Ask(ask)),
+                Effect::Settled { decision, .. } => self.decided(decision.verdict, world),
+            }
+        }
+    }
+
+    fn decided(&mut self, verdict: Verdict, world: &World) {
+        match verdict {
+            Verdict::Admitted => self.admitted += 1,
+            Verdict::Limited => {
+                self.limited = true;
+                self.unproven |= self.reachable(world) > 0;
+            }
+            Verdict::Degraded | Verdict::Unavailable => {}
+        }
+    }
+
+    /// Tokens that somebody holds, and those under way between living nodes.
+    fn reachable(&self, world: &World) -> u64 {
+        let counter = world.counter();
+        let mut sum = 0;
+        for (node, member) in self.members.iter().enumerate() {
+            let mut opened = member.clone();
+            let seen = opened.shard.observe(&counter).or_else(|| {
+                world.with(&mut opened, |_, context, _| {
+                    Shard::would_observe(context, &world.limits, &world.limits.limits[0], &counter)
+                })
+            });
+            let Some(seen) = seen else { continue };
+            sum += u64::try_from(seen.holding).unwrap_or(0);
+            for (to, boot, given, _) in seen.transfers {
+                let heir = &self.members[place(to)];
+                if Some(heir.boot) != boot {
+                    continue;
+                }
+                let got = heir.shard.observe(&counter).map_or(0, |theirs| {
+                    let mut all = theirs.transfers.iter();
+                    let of = all.find(|(n, b, ..)| *n == id(node) && *b == Some(member.boot));
+                    of.map_or(0, |(.., got)| *got)
+                });
+                sum += given.saturating_sub(got);
+            }
+        }
+        sum
+    }
+
+    fn deliver(&mut self, message: &Message, world: &World) {
+        let Message { from, to, head, text } = message;
+        let (from, to) = (*from, *to);
+        let newest = self.note(to, id(from), head.boot);
+        let mine = head.to.is_none_or(|boot| boot == self.members[to].boot);
+        if !(newest && mine) && !Mutation::LivesIgnored.active() {
+            return;
+        }
+        let sender = Sender { node: id(from), boot: head.boot, lives: head.lives };
+        let mut effects = Vec::new();
+        let member = &mut self.members[to];
+        match text {
+            Text::Ask(ask) => {
+                let reply = world.with(member, |shard, context, find| {
+                    shard.handle_ask(context, find, &sender, ask, &mut effects)
+                });
+                self.carry_out(to, effects, world);
+                self.send(to, from, Text::Reply(reply));
+            }
+            Text::Reply(reply) => {
+                world.with(member, |shard, context, find| {
+                    shard.handle_reply(context, find, &sender, reply, &mut effects)
+                });
+                self.carry_out(to, effects, world);
+            }
+            Text::Gossip(told, lives) => {
+                world.with(member, |shard, context, find| {
+                    for one in told {
+                        shard.handle_told(context, find, &sender, one, &mut effects);
+                    }
+                });
+                self.carry_out(to, effects, world);
+                for (node, boot) in lives.iter().filter(|(node, _)| *node != id(to)) {
+                    self.note(to, *node, *boot);
+                }
+            }
+        }
+    }
+
+    /// One order for what is under way, whoever sent first.
+    fn sort(&mut self) {
+        self.messages.sort_by_cached_key(|message| format!("{message:?}"));
+    }
+}
+
+impl Counters {
+    fn step(&self, state: &mut State, action: Action) {
+        let world = self.world();
+        match action {
+            Action::Request(node) => {
+                let (number, mut effects) = (state.requests, Vec::new());
+                state.requests += 1;
+                let came = world.with(&mut state.members[node], |shard, context, _| {
+                    let (key, limits) = (&world.key, &world.limits);
+                    shard.handle_request(context, key, limits, 1, number, &mut effects)
+                });
+                if let Step::Decided(decision) = came {
+                    state.decided(decision.verdict, &world);
+                }
+                state.carry_out(node, effects, &world);
+            }
+            Action::Deliver(at) => {
+                let message = state.messages.remove(at);
+                state.deliver(&message, &world);
+            }
+            Action::DeliverTwice(at) => {
+                state.repeats += 1;
+                let message = state.messages[at].clone();
+                state.deliver(&message, &world);
+            }
+            Action::Lose(at) => drop(state.messages.remove(at)),
+            Action::GiveUp(node) => {
+                let (counter, mut effects) = (world.counter(), Vec::new());
+                for peer in (0..self.nodes).filter(|peer| *peer != node) {
+                    world.with(&mut state.members[node], |shard, context, find| {
+                        shard.handle_ask_failed(context, find, id(peer), &counter, &mut effects);
+                    });
+                }
+                state.carry_out(node, effects, &world);
+            }
+            Action::Gossip(node) => {
+                state.gossips += 1;
+                let member = &mut state.members[node];
+                let told = world.with(member, |shard, context, _| shard.take_told(context, 100));
+                let lives = member.life.lives.all();
+                for peer in (0..self.nodes).filter(|peer| *peer != node) {
+                    state.send(node, peer, Text::Gossip(told.clone(), lives.clone()));
+                }
+            }
+            Action::Crash(node) => {
+                state.crashes += 1;
+                let boot = state.members[node].boot.0 + 1;
+                // By the leader's clock, which is behind, the window has not begun.
+                let at = ClusterMs(WINDOW * PERIOD_MS - CLOCK_ERROR_MS / 2);
+                let first = FirstLease { at, index: LogIndex(5) };
+                state.members[node] = self.member(node, boot, Some(first));
+            }
+        }
+        state.sort();
+    }
+}
+
+impl Model for Counters {
+    type State = Told<State>;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<Self::State> {
+        Broken::apply(self.broken);
+        vec![Told(State {
+            members: (0..self.nodes).map(|node| self.member(node, 1, None)).collect(),
+            messages: Vec::new(),
+            requests: 0,
+            admitted: 0,
+            crashes: 0,
+            repeats: 0,
+            gossips: 0,
+            unproven: false,
+            limited: false,
+        })]
+    }
+
+    fn actions(&self, state: &Self::State, actions: &mut Vec<Self::Action>) {
+        Broken::apply(self.broken);
+        let state = &state.0;
+        for node in 0..self.nodes {
+            if state.requests < self.requests {
+                actions.push(Action::Request(node));
+            }
+            if state.gossips < self.gossips {
+                actions.push(Action::Gossip(node));
+            }
+            if state.crashes < self.crashes {
+                actions.push(Action::Crash(node));
+            }
+            // An ask is given up only where nothing of it is under way any more.
+            let asks = |message: &Message| {
+                message.from == node && matches!(message.text, Text::Ask(_))
+                    || message.to == node && matches!(message.text, Text::Reply(_))
+            };
+            if state.members[node].shard.has_waiting() && !state.messages.iter().any(asks) {
+                actions.push(Action::GiveUp(node));
+            }
+        }
+        for at in 0..state.messages.len() {
+            actions.push(Action::Deliver(at));
+            actions.push(Action::Lose(at));
+            if state.repeats < self.repeats {
+                actions.push(Action::DeliverTwice(at));
+            }
+        }
+    }
+
+    fn next_state(&self, state: &Self::State, action: Self::Action) -> Option<Self::State> {
+        Broken::apply(self.broken);
+        let mut next = state.clone();
+        self.step(&mut next.0, action);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("never_over_admits", |model: &Self, state: &Told<State>| {
+                state.0.admitted <= model.tokens
+            }),
+            Property::always("tokens_are_conserved", |model: &Self, state: &Told<State>| {
+                Broken::apply(model.broken);
+                state.0.admitted + state.0.reachable(&model.world()) <= model.tokens
+            }),
+            Property::always("denials_are_proven", |_: &Self, state: &Told<State>| {
+                !state.0.unproven
+            }),
+            Property::sometimes("all tokens are spent", |model: &Self, state: &Told<State>| {
+                state.0.admitted == model.tokens
+            }),
+            Property::sometimes("a denial is proven", |_: &Self, state: &Told<State>| {
+                state.0.limited
+            }),
+        ]
+    }
+
+    fn within_boundary(&self, state: &Self::State) -> bool {
+        state.0.messages.len() <= self.messages
+    }
+}
