@@ -1,7 +1,5 @@
 //! Requests that wait are looked after until each of them is decided, whatever happens meanwhile.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

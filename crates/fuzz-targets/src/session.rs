@@ -276,6 +276,9 @@ impl Session {
         if let Some(known) = self.limits.get_mut(&key) {
             known.limits = limits;
         }
+        // What remains of a limit may rise when it is raised, and back again.
+        let of_key = self.accounts.iter_mut().filter(|(counter, _)| counter.key == key);
+        of_key.for_each(|(_, account)| account.shown = None);
     }
 
     fn change_life(&mut self, source: &mut Source<'_>) {

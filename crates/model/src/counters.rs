@@ -263,7 +263,8 @@ impl State {
         let (from, to) = (*from, *to);
         let newest = self.note(to, id(from), head.boot);
         let mine = head.to.is_none_or(|boot| boot == self.members[to].boot);
-        if !(newest && mine) && !Mutation::LivesIgnored.active() {
+        let sound = newest && mine || Mutation::LivesIgnored.active();
+        if !sound {
             return;
         }
         let sender = Sender { node: id(from), boot: head.boot, lives: head.lives };

@@ -50,10 +50,8 @@ impl Broken {
     /// What the variant is called.
     #[must_use]
     pub fn name(self) -> String {
-        match self {
-            Self::Engine(mutation) => format!("{mutation:?}"),
-            other => format!("{other:?}"),
-        }
+        let Self::Engine(mutation) = self else { return format!("{self:?}") };
+        format!("{mutation:?}")
     }
 }
 

@@ -54,14 +54,9 @@ impl World {
             FaultKind::HandOver => {
                 // Costs nobody anything, where a vote is on the disk well before a lease ends.
                 if self.slots.iter().any(|slot| slot.machine.sync > SYNC_MAX) {
-                    let settle = self.settle_time();
                     self.book.disturb(now, now, settle);
                 }
-                let leader = self.nodes().find(|node| node.in_office()).map(|node| node.id);
-                return match leader {
-                    Some(leader) => self.step(leader, |node, step| node.hand_over(step)),
-                    None => Ok(()),
-                };
+                return self.hand_over();
             }
             FaultKind::Crash => self.crash(node, span),
             FaultKind::CrashAll => {
@@ -108,6 +103,11 @@ impl World {
         }
         self.book.disturb(now, now + span, settle);
         Ok(())
+    }
+
+    fn hand_over(&mut self) -> Result<(), Violation> {
+        let leader = self.nodes().find(|node| node.in_office()).map(|node| node.id);
+        leader.map_or(Ok(()), |leader| self.step(leader, |node, step| node.hand_over(step)))
     }
 
     /// Cuts links of a node: some or all, both ways or one.
@@ -195,12 +195,9 @@ impl World {
 
     /// The counters that a life asks for in a message that arrives after its end.
     pub(super) fn asks_of_the_dead(&self, from: NodeId, message: &Message) -> Vec<CounterId> {
-        match message {
-            Message::Asks(_, head, asks) if self.boot(from) != Some(head.boot) => {
-                asks.iter().map(|ask| ask.counter).collect()
-            }
-            _ => Vec::new(),
-        }
+        let Message::Asks(_, head, asks) = message else { return Vec::new() };
+        let ended = self.boot(from) != Some(head.boot);
+        asks.iter().filter(|_| ended).map(|ask| ask.counter).collect()
     }
 
     /// What a node has given of these counters to the newest life that it knows of another.
