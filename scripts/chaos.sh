@@ -9,6 +9,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-target}"
 cargo build -q --locked --release -p fluxgate -p fluxgate-chaos >&2
+out=(--out "$target/chaos")
+for word in "$@"; do
+  case $word in --out | --out=*) out=() ;; esac
+done
 # Its own process and nothing between: a signal to this script is a signal to it.
 exec "$target/release/fluxgate-chaos" \
-  --binary "${FLUXGATE_BIN:-$target/release/fluxgate}" --out "$target/chaos" "$@"
+  --binary "${FLUXGATE_BIN:-$target/release/fluxgate}" "${out[@]+"${out[@]}"}" "$@"
