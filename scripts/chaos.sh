@@ -8,7 +8,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-target}"
-cargo build -q --locked --release -p fluxgate -p fluxgate-chaos >&2
+# One after the other: together they would share features, and every other build of the server
+# would be for nothing.
+cargo build -q --locked --release -p fluxgate >&2
+cargo build -q --locked --release -p fluxgate-chaos >&2
 out=(--out "$target/chaos")
 for word in "$@"; do
   case $word in --out | --out=*) out=() ;; esac
