@@ -18,6 +18,7 @@ use fluxgate_engine::share::ShareMap;
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
 use stateright::{Model, Property};
 
+use crate::cluster::id;
 use crate::{Broken, Told};
 
 const PERIOD_MS: u64 = 60_000;
@@ -152,10 +153,6 @@ impl Counters {
             shard: Shard::new(WaitPolicy::default()),
         }
     }
-}
-
-fn id(node: usize) -> NodeId {
-    NodeId(node as u64 + 1)
 }
 
 fn place(node: NodeId) -> usize {

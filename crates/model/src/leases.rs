@@ -1,15 +1,16 @@
 //! Leases and the write barrier: one leader at a time, writes, and clocks that drift.
 //!
-//! Real: [`Granter`] and [`Holder`]. Stands in: consensus, as one log of committed entries whose
-//! order nobody doubts; a proof of leadership succeeds for the newest leader only. Node 1 and
+//! Real: [`fluxgate_engine::lease`]. Stands in: consensus ([`crate::cluster`]); a proof of leadership
+//! succeeds for the newest leader only. Node 1 and
 //! node 3 have clocks that run 1 % fast, node 2's runs 1 % slow: the worst pairing for a holder
 //! and a granter, both ways round.
 
-use fluxgate_engine::lease::{Former, Grant, Granter, Holder, LeaseTerms};
+use fluxgate_engine::lease::{Grant, LeaseTerms};
 use fluxgate_engine::mutation::Mutation;
-use fluxgate_types::{BootNs, LogIndex, NodeId};
+use fluxgate_types::BootNs;
 use stateright::{Model, Property};
 
+use crate::cluster::{Cluster, Entry, id, index};
 use crate::{Broken, Told};
 
 /// True milliseconds between looks at the clocks: a little longer than a lease lasts by a slow
@@ -34,15 +35,6 @@ pub struct Leases {
     pub elections: usize,
 }
 
-/// An entry of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Entry {
-    /// Begins a node's office.
-    Office(usize),
-    /// Creates, changes or revokes a key.
-    Write,
-}
-
 /// A message under way: of one node at most one, and the next one means that this one was lost.
 #[derive(Clone, Debug)]
 enum Flight {
@@ -52,28 +44,23 @@ enum Flight {
     Grant { sent: BootNs, grant: Grant },
 }
 
-/// One node.
-#[derive(Clone, Debug)]
-struct Member {
-    applied: usize,
-    holder: Holder,
-    /// The newest office that it knows of: its node, and when it saw it.
-    seen: (usize, BootNs),
-    /// Its own office, and the last entry that it knows to be committed.
-    office: Option<(Granter, usize)>,
+/// What the driver of one node keeps.
+#[derive(Clone, Debug, Default)]
+struct Side {
     flight: Option<Flight>,
     /// When it last asked: at most once between two looks at the clocks.
     asked: Option<u64>,
+    /// The last entry that it committed, or knew of when it took office.
+    known: usize,
 }
 
 /// Everything.
 #[derive(Clone, Debug)]
 pub struct State {
     tick: u64,
-    log: Vec<Entry>,
-    leader: usize,
     acked: usize,
-    members: Vec<Member>,
+    cluster: Cluster,
+    sides: Vec<Side>,
 }
 
 /// What may happen.
@@ -99,14 +86,6 @@ pub enum Action {
     Elect(usize),
 }
 
-fn id(node: usize) -> NodeId {
-    NodeId(node as u64 + 1)
-}
-
-fn index(at: usize) -> LogIndex {
-    LogIndex(at as u64)
-}
-
 impl State {
     fn boot(&self, node: usize) -> BootNs {
         let percent = if node == 1 { 99 } else { 101 };
@@ -114,56 +93,23 @@ impl State {
     }
 
     fn serves(&self, node: usize) -> bool {
-        self.boot(node) < self.members[node].holder.until() || Mutation::SpendWithoutLease.active()
-    }
-
-    fn apply(&mut self, node: usize) {
-        let now = self.boot(node);
-        let member = &mut self.members[node];
-        let entry = self.log[member.applied];
-        member.applied += 1;
-        member.holder.handle_applied(index(member.applied));
-        if let Entry::Office(of) = entry {
-            member.seen = (of, now);
-            if of != node {
-                member.office = None;
-            }
-        }
-    }
-
-    fn elect(&mut self, node: usize) {
-        self.leader = node;
-        while self.members[node].applied < self.log.len() {
-            self.apply(node);
-        }
-        let (now, (former, seen_since)) = (self.boot(node), self.members[node].seen);
-        self.log.push(Entry::Office(node));
-        self.apply(node);
-        let former = Former { node: id(former), seen_since };
-        let granter =
-            Granter::new(TERMS, id(node), now, (0..self.members.len()).map(id), Some(former));
-        let member = &mut self.members[node];
-        member.office = Some((granter, self.log.len()));
-        member.holder.handle_elected(now, &TERMS);
-    }
-
-    fn elections(&self) -> usize {
-        self.log.iter().filter(|entry| **entry != Entry::Write).count() - 1
+        self.boot(node) < self.cluster.members[node].holder.until()
+            || Mutation::SpendWithoutLease.active()
     }
 }
 
 impl Leases {
     fn grant(&self, state: &mut State, node: usize) -> bool {
-        let Some(Flight::Ask { leader, sent, applied }) = state.members[node].flight.take() else {
+        let Some(Flight::Ask { leader, sent, applied }) = state.sides[node].flight.take() else {
             return false;
         };
-        let (now, committed) = (state.boot(leader), state.log.len());
-        let proven = state.leader == leader;
-        let Some((granter, known)) = state.members[leader].office.as_mut() else { return false };
+        let (now, known) = (state.boot(leader), state.sides[leader].known);
+        let proven = state.cluster.leader == leader;
+        let read = if proven { state.cluster.log.len() } else { known };
+        let Some(granter) = &mut state.cluster.members[leader].office else { return false };
         if !proven && self.broken != Some(Broken::NoQuorum) {
             return false;
         }
-        let read = if proven { committed } else { *known };
         if granter.lags(now, id(node), index(applied)) {
             return false;
         }
@@ -171,56 +117,64 @@ impl Leases {
         if self.broken == Some(Broken::NoDriftMargin) {
             grant.holder_ms = TERMS.granter_ms();
         }
-        state.members[node].flight = Some(Flight::Grant { sent, grant });
+        state.sides[node].flight = Some(Flight::Grant { sent, grant });
         true
     }
 
     fn step(&self, state: &mut State, action: Action) -> bool {
+        let cluster = &state.cluster;
         match action {
             Action::Tick => state.tick += 1,
             Action::Ask(node, leader) => {
-                let (sent, applied) = (state.boot(node), state.members[node].applied);
-                state.members[node].flight = Some(Flight::Ask { leader, sent, applied });
-                state.members[node].asked = Some(state.tick);
+                let (sent, applied) = (state.boot(node), cluster.members[node].applied);
+                state.sides[node].flight = Some(Flight::Ask { leader, sent, applied });
+                state.sides[node].asked = Some(state.tick);
             }
             Action::Arrive(node) => return self.grant(state, node),
             Action::Take(node) => {
                 let now = state.boot(node);
-                let member = &mut state.members[node];
-                let Some(Flight::Grant { sent, grant }) = member.flight.take() else {
+                let Some(Flight::Grant { sent, grant }) = state.sides[node].flight.take() else {
                     return false;
                 };
                 let late = self.broken == Some(Broken::LeaseFromAnswer);
                 let sent = if late { now } else { sent };
+                let member = &mut state.cluster.members[node];
                 member.holder.handle_grant(sent, &grant, index(member.applied));
             }
             Action::Write => {
-                state.log.push(Entry::Write);
-                let at = state.log.len();
-                if let Some((granter, known)) = state.members[state.leader].office.as_mut() {
+                let leader = cluster.leader;
+                state.cluster.log.push(Entry::Write);
+                let at = state.cluster.log.len();
+                if let Some(granter) = state.cluster.granter() {
                     granter.handle_committed(index(at));
-                    *known = at;
+                    state.sides[leader].known = at;
                 }
             }
-            Action::Apply(node) => state.apply(node),
+            Action::Apply(node) => {
+                let now = state.boot(node);
+                state.cluster.apply(node, now);
+            }
             Action::Report(node, leader) => {
-                let applied = state.members[node].applied;
-                if let Some((granter, _)) = state.members[leader].office.as_mut() {
+                let applied = cluster.members[node].applied;
+                if let Some(granter) = &mut state.cluster.members[leader].office {
                     granter.handle_applied(id(node), index(applied));
                 }
             }
             Action::Ack(_, at) => state.acked = at,
-            Action::Elect(node) => state.elect(node),
+            Action::Elect(node) => {
+                let now = state.boot(node);
+                state.cluster.elect(node, now, TERMS);
+                state.sides[node].known = state.cluster.log.len();
+            }
         }
         true
     }
 
     fn may_ack(state: &State, leader: usize, at: usize) -> bool {
-        let member = &state.members[leader];
-        let now = state.boot(leader);
-        member.office.as_ref().is_some_and(|(granter, known)| {
-            at <= *known && at <= member.applied && granter.holders(index(at), now).is_empty()
-        })
+        let (member, now) = (&state.cluster.members[leader], state.boot(leader));
+        let reached = at <= state.sides[leader].known && at <= member.applied;
+        let office = member.office.as_ref();
+        reached && office.is_some_and(|granter| granter.holders(index(at), now).is_empty())
     }
 }
 
@@ -230,67 +184,57 @@ impl Model for Leases {
 
     fn init_states(&self) -> Vec<Self::State> {
         Broken::apply(self.broken);
-        let member = |_| Member {
-            applied: 0,
-            holder: Holder::default(),
-            seen: (0, BootNs(0)),
-            office: None,
-            flight: None,
-            asked: None,
-        };
-        let members = (0..self.nodes).map(member).collect();
-        let mut state = State { tick: 0, log: Vec::new(), leader: 0, acked: 0, members };
-        state.elect(0);
-        for node in 1..self.nodes {
-            state.apply(node);
-        }
-        vec![Told(state)]
+        let cluster = Cluster::new(self.nodes, TERMS);
+        let mut sides = vec![Side::default(); self.nodes];
+        sides[cluster.leader].known = cluster.log.len();
+        vec![Told(State { tick: 0, acked: 0, cluster, sides })]
     }
 
     fn actions(&self, state: &Self::State, actions: &mut Vec<Self::Action>) {
         Broken::apply(self.broken);
         let state = &state.0;
+        let cluster = &state.cluster;
         if state.tick < self.ticks {
             actions.push(Action::Tick);
         }
-        let writes = state.log.iter().filter(|entry| **entry == Entry::Write).count();
+        let writes = cluster.log.iter().filter(|entry| **entry == Entry::Write).count();
         if writes < self.writes {
             actions.push(Action::Write);
         }
-        let leaders = |state: &State| {
-            let in_office = |node: &usize| state.members[*node].office.is_some();
-            (0..state.members.len()).filter(in_office).collect::<Vec<_>>()
+        let leaders = || {
+            let in_office = |node: &usize| cluster.members[*node].office.is_some();
+            (0..cluster.members.len()).filter(in_office).collect::<Vec<_>>()
         };
         for node in 0..self.nodes {
-            let member = &state.members[node];
-            if member.asked != Some(state.tick) {
+            let member = &cluster.members[node];
+            if state.sides[node].asked != Some(state.tick) {
                 // Who believes that it leads asks itself.
                 let own = member.office.is_some();
-                let to = leaders(state).into_iter().filter(|to| !own || *to == node);
+                let to = leaders().into_iter().filter(|to| !own || *to == node);
                 actions.extend(to.map(|to| Action::Ask(node, to)));
             }
-            match member.flight {
+            match state.sides[node].flight {
                 None => {}
                 Some(Flight::Ask { .. }) => actions.push(Action::Arrive(node)),
                 Some(Flight::Grant { .. }) => actions.push(Action::Take(node)),
             }
-            if member.applied < state.log.len() {
+            if member.applied < cluster.log.len() {
                 actions.push(Action::Apply(node));
             }
-            for leader in leaders(state) {
+            for leader in leaders() {
                 // Of use only where a write waits for it.
-                let awaited = state.log[state.acked..].contains(&Entry::Write);
+                let awaited = cluster.log[state.acked..].contains(&Entry::Write);
                 if leader != node && awaited {
                     actions.push(Action::Report(node, leader));
                 }
-                for at in state.acked + 1..=state.log.len() {
-                    let write = state.log[at - 1] == Entry::Write;
+                for at in state.acked + 1..=cluster.log.len() {
+                    let write = cluster.log[at - 1] == Entry::Write;
                     if node == 0 && write && Self::may_ack(state, leader, at) {
                         actions.push(Action::Ack(leader, at));
                     }
                 }
             }
-            if node != state.leader && state.elections() < self.elections {
+            if node != cluster.leader && cluster.elections() < self.elections {
                 actions.push(Action::Elect(node));
             }
         }
@@ -308,7 +252,7 @@ impl Model for Leases {
                 Broken::apply(model.broken);
                 let state = &state.0;
                 (0..model.nodes)
-                    .all(|n| !state.serves(n) || state.members[n].applied >= state.acked)
+                    .all(|n| !state.serves(n) || state.cluster.members[n].applied >= state.acked)
             }),
             Property::sometimes(
                 "acknowledged beside a leased follower",
@@ -316,7 +260,7 @@ impl Model for Leases {
                     Broken::apply(model.broken);
                     let state = &state.0;
                     state.acked > 1
-                        && (0..model.nodes).any(|n| n != state.leader && state.serves(n))
+                        && (0..model.nodes).any(|n| n != state.cluster.leader && state.serves(n))
                 },
             ),
             Property::sometimes(
@@ -325,8 +269,8 @@ impl Model for Leases {
                     Broken::apply(model.broken);
                     let state = &state.0;
                     let silent = |n: usize| {
-                        state.members[n].applied < state.acked
-                            && state.members[n].holder.until() > BootNs(0)
+                        state.cluster.members[n].applied < state.acked
+                            && state.cluster.members[n].holder.until() > BootNs(0)
                     };
                     state.acked > 1 && (0..model.nodes).any(silent)
                 },

@@ -16,6 +16,7 @@ use std::hash::{Hash, Hasher};
 
 use fluxgate_engine::mutation::Mutation;
 
+mod cluster;
 pub mod counters;
 pub mod leases;
 pub mod maps;

@@ -1,0 +1,99 @@
+//! What the models of leases and of share maps stand on: one log of committed entries whose order
+//! nobody doubts, nodes that apply it, and one that leads.
+
+use fluxgate_engine::lease::{Former, Granter, Holder, LeaseTerms};
+use fluxgate_types::{BootNs, ClusterMs, LogIndex, NodeId};
+
+/// An entry of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// Begins a node's office.
+    Office(usize),
+    /// Creates, changes or revokes a key.
+    Write,
+    /// A share map that counts from this moment.
+    Map(ClusterMs),
+}
+
+/// One node.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    /// Entries applied.
+    pub(crate) applied: usize,
+    pub(crate) holder: Holder,
+    /// The newest office that it knows of: its node, and when it saw it.
+    seen: (usize, BootNs),
+    /// Its own office, while it believes that it leads.
+    pub(crate) office: Option<Granter>,
+}
+
+/// The log, its leader, and its nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    pub(crate) log: Vec<Entry>,
+    pub(crate) leader: usize,
+    pub(crate) members: Vec<Member>,
+}
+
+pub(crate) fn id(node: usize) -> NodeId {
+    NodeId(node as u64 + 1)
+}
+
+pub(crate) fn index(at: usize) -> LogIndex {
+    LogIndex(at as u64)
+}
+
+impl Cluster {
+    /// Nodes that have all seen the first one take office, at the beginning of every clock.
+    pub(crate) fn new(nodes: usize, terms: LeaseTerms) -> Self {
+        let start = BootNs(0);
+        let (holder, seen, office) = (Holder::default(), (0, start), None);
+        let member = Member { applied: 0, holder, seen, office };
+        let mut cluster = Self { log: Vec::new(), leader: 0, members: vec![member; nodes] };
+        cluster.elect(0, start, terms);
+        for node in 1..nodes {
+            cluster.apply(node, start);
+        }
+        cluster
+    }
+
+    /// A node applies the next entry; a leader that was replaced learns of it.
+    pub(crate) fn apply(&mut self, node: usize, now: BootNs) {
+        let member = &mut self.members[node];
+        let entry = self.log[member.applied];
+        member.applied += 1;
+        member.holder.handle_applied(index(member.applied));
+        if let Entry::Office(of) = entry {
+            member.seen = (of, now);
+            if of != node {
+                member.office = None;
+            }
+        }
+    }
+
+    /// A node becomes the leader: it applies what it has not, and an entry of its own.
+    pub(crate) fn elect(&mut self, node: usize, now: BootNs, terms: LeaseTerms) {
+        self.leader = node;
+        while self.members[node].applied < self.log.len() {
+            self.apply(node, now);
+        }
+        let (former, seen_since) = self.members[node].seen;
+        self.log.push(Entry::Office(node));
+        self.apply(node, now);
+        let nodes = (0..self.members.len()).map(id);
+        let former = Former { node: id(former), seen_since };
+        let member = &mut self.members[node];
+        member.office = Some(Granter::new(terms, id(node), now, nodes, Some(former)));
+        member.holder.handle_elected(now, &terms);
+    }
+
+    /// The granter of the newest leader.
+    pub(crate) fn granter(&mut self) -> Option<&mut Granter> {
+        self.members[self.leader].office.as_mut()
+    }
+
+    /// How often the leader was replaced.
+    pub(crate) fn elections(&self) -> usize {
+        self.log.iter().filter(|entry| matches!(entry, Entry::Office(_))).count() - 1
+    }
+}
