@@ -218,6 +218,20 @@ fn what_an_orderly_stop_left_follows_the_limit() {
     }
 }
 
+#[test]
+fn a_stopping_node_gives_by_the_limit_of_now() {
+    // Lowered after each node has opened the counter, and before the one that stops looks again.
+    let mut net = Net::new(5, 3, &[(100, 60_000)]);
+    net.run_until_us(1_000);
+    (1..=3).for_each(|node| net.request(NodeId(node), 1));
+    net.set_limit(0, 40);
+    net.stop(NodeId(3));
+    (0..200).for_each(|n| net.request(NodeId(1 + n % 2), 1));
+    net.run_until_us(3_000_000);
+    assert_eq!(net.tally.admitted, 40);
+    assert_eq!(net.tally.unproven_denials, 0);
+}
+
 /// Orders of stops (s), kills (k) and spending of 30 (u); what may be had afterwards, of 100.
 #[test]
 fn no_order_of_stops_and_crashes_gives_a_token_twice() {

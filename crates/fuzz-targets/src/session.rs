@@ -350,15 +350,14 @@ impl Session {
         }
         let Some(to) = self.sender(source) else { return };
         let most = source.below(3);
-        for gift in self.with(|shard, context, _, _| shard.drain(context, &to, most)) {
+        for gift in self.with(|shard, context, find, _| shard.drain(context, find, &to, most)) {
             let counter = gift.reply.counter;
             assert!(gift.tokens > 0);
             let account = self.accounts.entry(counter).or_default();
             *account.given.entry((to.node, to.boot)).or_default() += gift.tokens;
             assert_eq!(account.given[&(to.node, to.boot)], gift.reply.given);
             self.balanced(&counter, "drained");
-            // All of it, by the limit that this node last took over: it takes a changed one over
-            // when it next looks at the counter, and a stopping node does not look.
+            // All of it, and by the limit of now.
             assert_eq!(self.holding(&counter), 0, "gave what it did not hold: {gift:?}");
             self.gifts.push((to, gift));
         }

@@ -121,14 +121,19 @@ impl Counters {
     }
 
     /// Up to one message's worth of gifts for a peer.
-    pub(crate) fn drain(&self, context: &Context<'_>, to: &Sender) -> Vec<Gift> {
+    pub(crate) fn drain(
+        &self,
+        context: &Context<'_>,
+        find: &dyn Fn(&KeyId) -> Option<KeyLimits>,
+        to: &Sender,
+    ) -> Vec<Gift> {
         let mut gifts = Vec::new();
         for shard in &self.shards {
             let most = caps::PEER_ITEMS_MAX - gifts.len();
             if most == 0 {
                 break;
             }
-            gifts.extend(Self::locked(shard, |shard| shard.drain(context, to, most)));
+            gifts.extend(Self::locked(shard, |shard| shard.drain(context, find, to, most)));
         }
         gifts
     }

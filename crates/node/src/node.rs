@@ -13,7 +13,7 @@ use fluxgate_engine::counters::{LeftOver, Sender};
 use fluxgate_raft::{CallError, Role, StartError, process};
 use fluxgate_store::codec::{self, Kind};
 use fluxgate_store::{DataDir, OpenError};
-use fluxgate_types::NodeId;
+use fluxgate_types::{KeyId, NodeId};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -267,7 +267,10 @@ async fn give_away(core: &Core) {
         let Some(boot) = boot else { continue };
         let to = Sender { node: peer, boot, lives: 0 };
         loop {
-            let gifts = core.with_context(|context| core.counters.drain(context, &to));
+            let gifts = core.with_context(|context| {
+                let find = |key: &KeyId| core.key_limits(context.view, key);
+                core.counters.drain(context, &find, &to)
+            });
             if gifts.is_empty() {
                 return;
             }

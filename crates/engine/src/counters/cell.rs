@@ -145,8 +145,16 @@ impl Cell {
         })
     }
 
+    /// Takes over what changed since this counter was last looked at: lives and the limit.
+    pub(super) fn follow(&mut self, context: &Context<'_>, spec: &LimitSpec) {
+        self.reconcile(context.life);
+        if self.tokens != spec.limit.tokens {
+            self.set_tokens(context, spec);
+        }
+    }
+
     /// Takes a changed limit over: each node adds or subtracts its share of the difference.
-    pub(super) fn set_tokens(&mut self, context: &Context<'_>, spec: &LimitSpec) {
+    fn set_tokens(&mut self, context: &Context<'_>, spec: &LimitSpec) {
         let start = ClusterMs(self.window * spec.limit.period_ms);
         if let Some(map) = context.view.map_at(start) {
             self.tokens = spec.limit.tokens;

@@ -221,11 +221,7 @@ impl LimitCounter {
             self.cells.push(cell);
             self.cells.len() - 1
         };
-        let cell = &mut self.cells[at];
-        cell.reconcile(context.life);
-        if cell.tokens != spec.limit.tokens {
-            cell.set_tokens(context, spec);
-        }
+        self.cells[at].follow(context, spec);
         Some(at)
     }
 

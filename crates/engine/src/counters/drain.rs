@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use fluxgate_types::ClusterMs;
 
+use super::transfer::Find;
 use super::{Context, CounterId, Held, Reply, Sender, Shard, cell_of};
 
 /// A gift of a stopping node, with how much of the total is new.
@@ -26,17 +27,33 @@ impl Shard {
 
     /// Gives at most `most` counters' holdings of windows that are not over to a peer. Call again
     /// until nothing comes, and [`Shard::take_back`] what demonstrably did not arrive.
-    pub fn drain(&mut self, context: &Context<'_>, to: &Sender, most: usize) -> Vec<Gift> {
+    ///
+    /// A limit lowered since the counter was last looked at leaves less to give.
+    pub fn drain(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        to: &Sender,
+        most: usize,
+    ) -> Vec<Gift> {
         assert!(self.draining, "a shard must stop spending before it gives all away");
         let mut gifts = Vec::new();
         for (key, counters) in &mut self.keys {
+            if gifts.len() == most {
+                break;
+            }
+            // Of a key that is gone there is nothing to spend.
+            let Some(limits) = find(key) else { continue };
             for limit in &mut counters.limits {
+                let Some(spec) = limits.limits.iter().find(|spec| spec.tag == limit.tag) else {
+                    continue;
+                };
                 for cell in &mut limit.cells {
                     let over = ClusterMs((cell.window + 1) * limit.period_ms) <= context.now;
                     if gifts.len() == most || over {
                         continue;
                     }
-                    cell.reconcile(context.life);
+                    cell.follow(context, spec);
                     let Some(tokens) = u64::try_from(cell.holding()).ok().filter(|t| *t > 0) else {
                         continue;
                     };

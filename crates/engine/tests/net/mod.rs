@@ -444,7 +444,9 @@ impl Net {
             let to = Sender { node: heir, boot, lives: 0 };
             let life = self.nodes[&id].life.clone();
             let from = Sender { node: id, boot: life.lives.of(id).unwrap(), lives: life.lives_tag };
-            let gifts = self.step(id, |shard, context, _, _| shard.drain(context, &to, 1_000));
+            let gifts = self.step(id, |shard, context, limits, _| {
+                shard.drain(context, &|_| Some(limits.clone()), &to, 1_000)
+            });
             for gift in gifts {
                 let taken = self.step(heir, |shard, context, limits, out| {
                     shard.handle_reply(context, &|_| Some(limits.clone()), &from, &gift.reply, out)

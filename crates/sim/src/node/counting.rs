@@ -262,8 +262,8 @@ impl Node {
                 continue;
             }
             let to = Sender { node: peer, boot, lives: 0 };
-            let gifts =
-                self.count(step.now, |shard, context, _| shard.drain(context, &to, ITEMS_MAX));
+            let gifts = self
+                .count(step.now, |shard, context, find| shard.drain(context, find, &to, ITEMS_MAX));
             if gifts.is_empty() {
                 break;
             }
