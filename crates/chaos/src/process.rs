@@ -138,6 +138,8 @@ impl Process {
         // What ended before has ended by itself.
         self.notice()?;
         self.signal(how);
+        // A paused process hears of it only when it goes on; systemd sends both, too.
+        self.signal(Signal::CONT);
         self.told = Some(how);
         Ok(())
     }
