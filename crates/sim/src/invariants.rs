@@ -14,6 +14,7 @@ mod no_second_life;
 mod one_map_per_window;
 mod remaining_is_honest;
 mod replicas_agree;
+mod requests_end_in_time;
 mod revoked_means_revoked;
 mod tokens_are_conserved;
 
@@ -106,6 +107,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(acked_is_durable::Judge),
         Box::new(replicas_agree::Judge::default()),
         Box::new(remaining_is_honest::Judge::default()),
+        Box::new(requests_end_in_time::Judge),
         Box::new(cluster_heals::Judge),
     ]
 }

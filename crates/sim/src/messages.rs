@@ -127,6 +127,8 @@ pub enum Timer {
 pub struct Request {
     /// When the client sent it.
     pub began: Us,
+    /// When the process took it, which may have been stopped when it was sent.
+    pub taken: Us,
     /// The key.
     pub key: KeyId,
     /// The cost.

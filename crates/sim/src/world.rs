@@ -275,6 +275,7 @@ impl World {
                     self.schedule(at, Event::Request { node, request });
                     return Ok(());
                 }
+                let request = Request { taken: now, ..request };
                 self.step(node, |node, step| node.validate(request, step))
             }
             Event::Traffic(key) => {

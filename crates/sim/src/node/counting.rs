@@ -38,7 +38,7 @@ impl Node {
     /// The request that has waited longest.
     #[must_use]
     pub fn waits_longest(&self) -> Option<&Request> {
-        self.waiting.values().min_by_key(|request| request.began)
+        self.waiting.values().min_by_key(|request| request.taken)
     }
 
     fn decided(

@@ -186,7 +186,7 @@ impl World {
     }
 
     fn ask_for(&mut self, began: Us, node: NodeId, key: KeyId, cost: u64) {
-        let request = Request { began, key, cost };
+        let request = Request { began, taken: began, key, cost };
         let at = began + 50 + self.rng.below(200);
         self.schedule(at, Event::Request { node, request });
     }

@@ -1,0 +1,42 @@
+//! No request waits longer than it may, in whatever state its node is, but for a process that is
+//! stopped. A waiting request is looked after by ticks, and each one of them may be forgotten.
+
+use fluxgate_types::NodeId;
+
+use super::Invariant;
+use crate::messages::{Request, Seen};
+use crate::plan::{MS, Us};
+use crate::world::World;
+
+pub(super) struct Judge;
+
+/// Clocks that run at another speed, and steps that wait for their turn.
+const SLACK_MS: u64 = 100;
+
+fn judge(world: &World, node: NodeId, request: &Request) -> Result<(), String> {
+    // Ticks come late by one at most.
+    let patience: Us = (world.plan.waits.patience_ms() + SLACK_MS) * MS + 2 * world.plan.tick;
+    let slot = usize::try_from(node.0 - 1).ok().and_then(|place| world.slots.get(place));
+    let since = request.taken.max(slot.map_or(0, |slot| slot.paused_until));
+    if since + patience < world.now {
+        let waited = (world.now - since) / MS;
+        return Err(format!("{node:?}: {request:?} waits for {waited} ms"));
+    }
+    Ok(())
+}
+
+impl Invariant for Judge {
+    fn name(&self) -> &'static str {
+        "requests_end_in_time"
+    }
+
+    fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
+        let Seen::Decided { request, .. } = seen else { return Ok(()) };
+        judge(world, node, request)
+    }
+
+    fn each_second(&mut self, world: &World) -> Result<(), String> {
+        let mut longest = world.nodes().filter_map(|n| n.waits_longest().map(|r| (n.id, r)));
+        longest.try_for_each(|(node, request)| judge(world, node, request))
+    }
+}
