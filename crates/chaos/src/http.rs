@@ -9,12 +9,15 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::arena::address;
 
 /// Connections that stay open to one listener.
 const IDLE_MAX: usize = 64;
+/// How long one that nobody uses stays: shorter than the calm after a fault, so that none of a
+/// process that died behind a pulled plug, and whose end was never heard of, is used in it.
+const IDLE_TIME: Duration = Duration::from_secs(1);
 
 /// An answer.
 #[derive(Debug)]
@@ -67,6 +70,8 @@ impl Caller {
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(IDLE_MAX)
+            .pool_idle_timeout(IDLE_TIME)
+            .pool_timer(TokioTimer::new())
             .retry_canceled_requests(false)
             .build(connector);
         Self(client)

@@ -201,13 +201,19 @@ impl Process {
     pub(crate) fn fill(&self, left: u64) -> anyhow::Result<()> {
         let disk = rustix::fs::statvfs(&self.dir)?;
         let free = disk.f_bavail * disk.f_frsize;
-        let file = File::create(self.filler())?;
+        // One that is there already grows.
+        let file = File::options().create(true).append(true).open(self.filler())?;
         // Allocated, not only named: the disk is a file system in memory.
         let bytes = free.saturating_sub(left);
-        if bytes > 0 {
-            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+        if bytes == 0 {
+            return Ok(());
         }
-        Ok(())
+        let from = file.metadata()?.len();
+        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), from, bytes) {
+            // The node has written meanwhile: as full as it was to be.
+            Ok(()) | Err(rustix::io::Errno::NOSPC) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Gives all room back.

@@ -224,7 +224,7 @@ fn spent_one(key: &KeyId, limits: &KeyLimits) -> Told {
     Told {
         given: Vec::new(),
         counter: CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(NOW) },
-        mine: Figure { spent: 1, burned: 0, left: 0 },
+        mine: Figure { spent: 1, burned: 0, limit: 0, left: 0 },
     }
 }
 

@@ -49,8 +49,10 @@ pub struct Figure {
     pub spent: u64,
     /// What is out of everybody's reach because a life ended: the share that it may not use since
     /// its restart, plus what it gave to a life that has ended, less what it has from one.
-    /// Counts only between nodes that agree on the lives, and then never falls.
+    /// Counts only between nodes that agree on the lives and on the limit, and then never falls.
     pub burned: i64,
+    /// The limit that this is reckoned by: a share that may not be used is a part of it.
+    pub limit: u64,
     /// What it holds now: a hint for whom to ask.
     pub left: u64,
 }

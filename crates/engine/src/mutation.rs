@@ -29,7 +29,7 @@ pub enum Mutation {
     ShareNeverComesBack,
     /// A new leader believes that nobody holds a lease.
     LeaseTableEmpty,
-    /// A grant does not say what must be applied first.
+    /// A grant counts before what it names is applied.
     GrantWithoutIndex,
     /// A write is acknowledged without waiting for lease holders.
     NoBarrier,
@@ -44,6 +44,12 @@ pub enum Mutation {
     /// Messages of and for other lives count. Needs figures of a life to arrive after those of the
     /// next one: one seed in 1 340 had it, so not in [`Mutation::ALL`].
     LivesIgnored,
+    /// An admission takes one token more than it cost.
+    ChargedTwice,
+    /// Remaining is 0 on every admission.
+    RemainingIsNothing,
+    /// What others said to be burned counts under whatever limit they reckoned it by.
+    BurnedOfAnotherLimit,
     /// What was given is stated in answers only, and an answer that is lost is lost.
     ToldWithoutGifts,
     /// A key whose requests a lost lease has ended is not looked after when others wait for it.
@@ -53,7 +59,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Every one that the simulator must notice.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -71,6 +77,9 @@ impl Mutation {
         Self::LimitChangeForgetsSpent,
         Self::ToldWithoutGifts,
         Self::QueueForgotten,
+        Self::BurnedOfAnotherLimit,
+        Self::ChargedTwice,
+        Self::RemainingIsNothing,
     ];
 
     /// Whether this thread's engine leaves this rule out.

@@ -232,6 +232,48 @@ fn a_stopping_node_gives_by_the_limit_of_now() {
     assert_eq!(net.tally.unproven_denials, 0);
 }
 
+#[test]
+fn a_share_out_of_use_follows_no_limit() {
+    // After a crash the share of the open window is out of use. A cut takes nothing from it, so a
+    // raise must give it nothing back, in the life after an orderly stop either.
+    let mut net = Net::new(5, 1, &[(48, 60_000)]);
+    net.run_until_us(1_000);
+    (0..47).for_each(|_| net.request(NodeId(1), 1));
+    net.kill(NodeId(1));
+    net.restart(NodeId(1), None);
+    net.request(NodeId(1), 1);
+    net.set_limit(0, 4);
+    net.request(NodeId(1), 1);
+    let left = net.stop(NodeId(1));
+    net.restart(NodeId(1), left);
+    net.request(NodeId(1), 1);
+    net.set_limit(0, 50);
+    (0..60).for_each(|_| net.request(NodeId(1), 1));
+    net.run_until_us(3_000_000);
+    assert_eq!(net.tally.admitted, 47);
+}
+
+#[test]
+fn what_is_burned_is_reckoned_by_the_limit_of_now() {
+    // Node 2 crashed: its third is out of use. Node 1 has heard so, and spends beyond its own.
+    let mut net = Net::new(5, 3, &[(300, 60_000)]);
+    net.run_until_us(1_000);
+    net.request(NodeId(2), 1);
+    net.kill(NodeId(2));
+    net.restart(NodeId(2), None);
+    [1, 3].into_iter().for_each(|node| net.introduce(NodeId(2), NodeId(node)));
+    (0..50).for_each(|_| net.request(NodeId(3), 1));
+    (0..110).for_each(|_| net.request(NodeId(1), 1));
+    net.run_until_us(1_000_000);
+    assert_eq!(net.tally.admitted, 161);
+    // Of 240 a third is out of use, and 160 are spent beside that one: of 300 it was 100.
+    net.set_limit(0, 240);
+    (0..50).for_each(|_| net.request(NodeId(1), 1));
+    net.run_until_us(3_000_000);
+    assert!(net.tally.admitted > 161);
+    assert_eq!(net.tally.unproven_denials, 0);
+}
+
 /// Orders of stops (s), kills (k) and spending of 30 (u); what may be had afterwards, of 100.
 #[test]
 fn no_order_of_stops_and_crashes_gives_a_token_twice() {

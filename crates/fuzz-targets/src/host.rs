@@ -5,6 +5,7 @@
 //! input is replayed with the run that led to it: the same inputs in the same order.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::pin::Pin;
@@ -47,6 +48,8 @@ pub(crate) struct Host {
     node: Node,
     simulated: Simulated,
     inputs: u32,
+    /// Secrets that requests have held where no credential stands.
+    pub(crate) said: BTreeSet<String>,
     _dir: tempfile::TempDir,
 }
 
@@ -129,7 +132,7 @@ impl Host {
             tokio::time::timeout(READY_WITHIN, ready).await.expect("a node becomes ready");
             (process, node, simulated)
         });
-        Self { runtime, process, node, simulated, inputs: 0, _dir: dir }
+        Self { runtime, process, node, simulated, inputs: 0, said: BTreeSet::new(), _dir: dir }
     }
 
     /// What a listener answers.

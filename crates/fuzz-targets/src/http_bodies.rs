@@ -167,8 +167,13 @@ impl Session<'_> {
     /// Judges the answer to a request; `sent` is its line with its body, and the body.
     fn judge(&mut self, reads: Reads, listener: Listener, sent: (&[u8], &[u8]), answer: &Answer) {
         let (sent, body) = sent;
-        // Who sends a secret as the name of a field is told that there is no such field.
-        let says = |secret: &str, text: &str| text.contains(secret) && !holds(sent, secret);
+        // Who sends a secret as the name of a field is told that there is no such field, and who
+        // calls a key by one finds it in the list.
+        let secrets = self.made.iter().map(|(_, key)| key.as_str()).chain([OPERATOR]);
+        let said = secrets.filter(|secret| holds(sent, secret)).map(ToOwned::to_owned);
+        self.host.said.extend(said);
+        let said = &self.host.said;
+        let says = |secret: &str, text: &str| text.contains(secret) && !said.contains(secret);
         let text = std::str::from_utf8(&answer.body).expect("an answer is text");
         assert_ne!(answer.status, 500, "a fault of ours: {text}");
         assert!(!says(OPERATOR, text), "the operator's token was said");

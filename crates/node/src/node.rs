@@ -274,7 +274,7 @@ async fn give_away(core: &Core) {
             if gifts.is_empty() {
                 return;
             }
-            match peer::give(core, peer, &gifts, GIVE_TIMEOUT).await {
+            match peer::give(core, &to, &gifts, GIVE_TIMEOUT).await {
                 Ok(taken) => {
                     let refused: Vec<_> =
                         gifts.iter().zip(&taken).filter(|(_, taken)| !**taken).collect();

@@ -102,13 +102,15 @@ pub(crate) async fn ask(
 /// Hands tokens over; returns whether each was taken.
 pub(crate) async fn give(
     core: &Core,
-    peer: NodeId,
+    to: &Sender,
     gifts: &[Gift],
     timeout: Duration,
 ) -> Result<Vec<bool>, CallError> {
     let gifts = gifts.iter().map(|gift| gift.reply.clone()).collect();
-    let message = GiveMessage { head: core.head(peer), gifts };
-    let reply: GiveReply = call(core, peer, Call::Give, &message, timeout).await?;
+    // The totals are those of one life: another one that began meanwhile must refuse them.
+    let head = Head { to: Some(to.boot), ..core.head(to.node) };
+    let message = GiveMessage { head, gifts };
+    let reply: GiveReply = call(core, to.node, Call::Give, &message, timeout).await?;
     Ok(reply.taken)
 }
 

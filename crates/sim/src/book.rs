@@ -20,6 +20,10 @@ pub struct KeyFacts {
     pub limits_asked: Option<Us>,
     /// When that was answered; none while it is not, or its outcome is unknown.
     pub limits_answered: Option<Us>,
+    /// Changes of limits that were asked for and not answered: some may yet come.
+    pub limits_open: u32,
+    /// The record's revision after the newest answered change, and the tokens of its first limit.
+    pub limits_sure: Option<(u64, u64)>,
     /// Largest tokens that each limit ever had, by name.
     pub tokens_max: BTreeMap<Box<str>, u64>,
 }

@@ -154,7 +154,7 @@ fn summary(counts: &Counts, from: u64, to: u64, span: u64, trace: u64, took: f64
 #[cfg(feature = "mutations")]
 fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
     use fluxgate_engine::mutation::Mutation;
-    use fluxgate_sim::mutation::{Careless, focus};
+    use fluxgate_sim::mutation::{Careless, focus, judge};
     use fluxgate_sim::plan::Plan;
     use fluxgate_sim::run_plan;
     let (from, to) = range(&cli.seeds)?;
@@ -178,7 +178,7 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
                     };
                     // Broken in this thread only.
                     Mutation::set(*mutation);
-                    let broken = Broken { careless: *careless };
+                    let broken = Broken { careless: *careless, judge: judge(*mutation, *careless) };
                     let focus = focus(*careless);
                     let plan =
                         |seed| focus.map_or_else(|| Plan::of(seed), |k| Plan::focused(seed, k));

@@ -1,5 +1,7 @@
 //! Rules that a driver may leave out: what [`fluxgate_engine::mutation`] is for the engine.
 
+use fluxgate_engine::mutation::Mutation;
+
 use crate::plan::FaultKind;
 
 /// A rule of the shell around the engine that is left out.
@@ -19,11 +21,13 @@ pub enum Careless {
     ClockFromWall,
     /// A peer that was silent once is never asked again.
     UnreachableForEver,
+    /// A node that was left out of the share map is never taken in again.
+    LostForEver,
 }
 
 impl Careless {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::LeaseFromAnswer,
         Self::NoQuorum,
         Self::AckBeforeSync,
@@ -31,7 +35,20 @@ impl Careless {
         Self::FileUsedTwice,
         Self::ClockFromWall,
         Self::UnreachableForEver,
+        Self::LostForEver,
     ];
+}
+
+/// The invariant that a broken variant is for, where another one notices it sooner: it then judges
+/// alone.
+#[must_use]
+pub fn judge(mutation: Option<Mutation>, careless: Option<Careless>) -> Option<&'static str> {
+    match (mutation, careless) {
+        (Some(Mutation::ChargedTwice), _) => Some("loss_is_bounded"),
+        (_, Some(Careless::ApplySkips)) => Some("replicas_agree"),
+        (_, Some(Careless::LostForEver)) => Some("cluster_heals"),
+        _ => None,
+    }
 }
 
 /// The faults that put a rule to the test, where it takes some together.

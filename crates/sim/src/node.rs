@@ -287,7 +287,7 @@ impl Node {
         self.shared.view()
     }
 
-    fn key_limits(&self, key: &KeyId) -> Option<KeyLimits> {
+    pub(crate) fn key_limits(&self, key: &KeyId) -> Option<KeyLimits> {
         limits_of(&self.shared, &self.view(), key)
     }
 

@@ -54,6 +54,8 @@ enum Event {
 pub struct Broken {
     /// A rule of the driver that is left out.
     pub careless: Option<Careless>,
+    /// The one invariant that judges; none: all do.
+    pub judge: Option<&'static str>,
 }
 
 /// A cluster under its plan.
@@ -124,7 +126,10 @@ impl World {
             rng,
             queue: Queue::default(),
             next: 0,
-            judges: invariants::all(),
+            judges: invariants::all()
+                .into_iter()
+                .filter(|judge| broken.judge.is_none_or(|only| only == judge.name()))
+                .collect(),
             faulty: true,
             log: (VecDeque::new(), lines),
         };

@@ -114,7 +114,8 @@ pub(super) fn authorize() {}
 /// Forward authentication for nginx
 ///
 /// nginx's `auth_request` turns a 429 into a 500 and drops bodies; so every denial is a 403
-/// without a body, and two headers hold the answer that nginx is to give.
+/// without a body, and two headers hold the answer that nginx is to give. With `retry/` before the
+/// requirement a 503 stays a 503, so that `proxy_next_upstream http_503` asks the next node.
 #[utoipa::path(
     get,
     path = "/v1/authorize/nginx/{requirement}",

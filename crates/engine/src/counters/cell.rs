@@ -7,11 +7,29 @@ use std::collections::BTreeMap;
 
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId, caps};
 
-use super::{Context, CounterId, Figure, Life, Observed, Reply, Sender, Untouched};
+use super::{Context, CounterId, Figure, Held, Life, Observed, Reply, Sender, Untouched};
 use crate::cluster_time::signed_difference;
 use crate::mutation::Mutation;
 use crate::registry::record::LimitSpec;
 use crate::share;
+
+/// What a node said to be burned of its part. It counts only beside figures that were reckoned
+/// under the same lives and by the same limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Burned {
+    lives: u64,
+    limit: u64,
+    tokens: i64,
+}
+
+/// What the life before left of a counter.
+#[derive(Clone, Copy, Debug)]
+struct Restored {
+    tokens: i64,
+    // Whether this node's shares of later limit changes come on top. Not where the share itself was
+    // out of use: a cut would have been nobody's, and a raise after it would be somebody's.
+    follows: bool,
+}
 
 /// What this node knows of another, for one counter.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +44,7 @@ struct Tally {
     spent_before: u64,
     // What third nodes know all its lives to have spent.
     heard: u64,
-    // With the tag of the lives under which it was said.
-    burned: Option<(u64, i64)>,
+    burned: Option<Burned>,
     left: Option<u64>,
 }
 
@@ -83,8 +100,7 @@ pub(super) struct Cell {
     rank_salt: u64,
     share: u64,
     usable: bool,
-    // What the life before left of this counter, with this life's shares of later limit changes.
-    restored: Option<i64>,
+    restored: Option<Restored>,
     // Of lives that have ended: tokens that went to them, tokens that came from them.
     given_to_ended: u64,
     got_from_ended: u64,
@@ -123,8 +139,11 @@ impl Cell {
         let share_of = |tokens| map.share(life.me, tokens, salt);
         let share = share_of(spec.limit.tokens);
         let left_over = life.left_over.as_ref().and_then(|map| map.get(&counter));
-        let restored = left_over
-            .map(|held| held.tokens.saturating_add(signed_difference(share, share_of(held.limit))));
+        let restored = left_over.map(|held| {
+            let since = signed_difference(share, share_of(held.limit));
+            let tokens = held.tokens.saturating_add(if held.follows { since } else { 0 });
+            Restored { tokens, follows: held.follows }
+        });
         Some(Self {
             window,
             tokens: spec.limit.tokens,
@@ -162,10 +181,14 @@ impl Cell {
                 self.spent = 0;
             }
             let share = map.share(context.life.me, self.tokens, self.salt);
-            let change = signed_difference(share, self.share);
-            self.restored = self.restored.map(|tokens| tokens.saturating_add(change));
+            if let Some(restored) = self.restored.as_mut().filter(|restored| restored.follows) {
+                let change = signed_difference(share, self.share);
+                restored.tokens = restored.tokens.saturating_add(change);
+            }
             self.share = share;
             self.exhausted = false;
+            // What was said by the other limit has to be said again.
+            self.pursuit.tried.clear();
             self.shown = u64::MAX;
         }
     }
@@ -202,7 +225,17 @@ impl Cell {
             plus += tally.got;
             minus += tally.given;
         }
-        signed_difference(plus, minus).saturating_add(self.restored.unwrap_or(0))
+        signed_difference(plus, minus).saturating_add(self.restored())
+    }
+
+    fn restored(&self) -> i64 {
+        self.restored.map_or(0, |restored| restored.tokens)
+    }
+
+    /// What an orderly stop writes down for the next life.
+    pub(super) fn left_over(&self, ends: ClusterMs) -> Held {
+        let follows = self.usable || self.restored.is_some_and(|restored| restored.follows);
+        Held { tokens: self.holding(), limit: self.tokens, follows, ends }
     }
 
     /// This node's own figures.
@@ -214,7 +247,8 @@ impl Cell {
         Figure {
             spent: self.spent,
             burned: if Mutation::BurnedCountedTwice.active() { 2 * lost } else { lost }
-                .saturating_sub(self.restored.unwrap_or(0)),
+                .saturating_sub(self.restored()),
+            limit: self.tokens,
             left: u64::try_from(self.holding()).unwrap_or(0),
         }
     }
@@ -226,7 +260,7 @@ impl Cell {
         let others = self.tallies.iter().map(Tally::spent_in_all).fold(0, u64::saturating_add);
         let plain = self.spent.saturating_add(others);
         let own = self.figure();
-        if own.burned == 0 && self.tallies.iter().all(|t| t.burned.is_none_or(|(_, b)| b == 0)) {
+        if own.burned == 0 && self.tallies.iter().all(|t| t.burned.is_none_or(|b| b.tokens == 0)) {
             return plain;
         }
         self.gone_with_burned(context, own).map_or(plain, |burned| burned.max(plain))
@@ -237,11 +271,12 @@ impl Cell {
         let mut sum = i64::try_from(own.spent).ok()?.checked_add(own.burned)?;
         for node in self.everybody(context) {
             let tally = self.tallies.iter().find(|t| t.node == node)?;
-            let (said_under, burned) = tally.burned?;
-            if said_under != tag {
+            let burned = tally.burned?;
+            let same_limit = burned.limit == self.tokens || Mutation::BurnedOfAnotherLimit.active();
+            if burned.lives != tag || !same_limit {
                 return None;
             }
-            sum = sum.checked_add(i64::try_from(tally.spent).ok()?)?.checked_add(burned)?;
+            sum = sum.checked_add(i64::try_from(tally.spent).ok()?)?.checked_add(burned.tokens)?;
         }
         u64::try_from(sum).ok()
     }
@@ -270,6 +305,9 @@ impl Cell {
 
     /// What is left as far as this node knows: never rises within a window.
     pub(super) fn remaining(&mut self, context: &Context<'_>) -> u64 {
+        if Mutation::RemainingIsNothing.active() {
+            return 0;
+        }
         if Mutation::RemainingForgetsOthers.active() {
             return self.tokens.saturating_sub(self.spent);
         }
@@ -286,7 +324,7 @@ impl Cell {
             return false;
         }
         tally.boot = Some(sender.boot);
-        let burned = Some((sender.lives, mine.burned));
+        let burned = Some(Burned { lives: sender.lives, limit: mine.limit, tokens: mine.burned });
         let news =
             tally.spent < mine.spent || tally.burned != burned || tally.left != Some(mine.left);
         tally.spent = tally.spent.max(mine.spent.min(caps::LIMIT_TOKENS_MAX));

@@ -297,7 +297,7 @@ impl KeyCounters {
         for limit in self.limits.iter_mut().take(limits.limits.len()) {
             let tag = limit.tag;
             let cell = limit.now();
-            cell.spent += cost;
+            cell.spent += cost + u64::from(Mutation::ChargedTwice.active());
             if !cell.dirty {
                 cell.dirty = true;
                 dirty.push(CounterId { key: *key, limit: tag, window: cell.window });

@@ -82,8 +82,7 @@ impl Shard {
                 for cell in &limit.cells {
                     let counter = CounterId { key: *key, limit: limit.tag, window: cell.window };
                     let ends = ClusterMs((cell.window + 1) * limit.period_ms);
-                    let held = Held { tokens: cell.holding(), limit: cell.tokens, ends };
-                    into.insert(counter, held);
+                    into.insert(counter, cell.left_over(ends));
                 }
             }
         }

@@ -72,8 +72,10 @@ pub struct Held {
     /// Tokens; negative where the limit was lowered below what was spent.
     pub tokens: i64,
     /// The limit at that moment: if it has changed since, this node's share of the difference
-    /// comes on top.
+    /// comes on top, where it `follows`.
     pub limit: u64,
+    /// Not where the share itself was out of use since a crash.
+    pub follows: bool,
     /// End of the window.
     pub ends: ClusterMs,
 }

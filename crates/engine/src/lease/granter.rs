@@ -108,10 +108,7 @@ impl Granter {
         read_index: LogIndex,
         cluster_ns: u64,
     ) -> Grant {
-        let mut index = read_index.max(self.floor);
-        if Mutation::GrantWithoutIndex.active() {
-            index = LogIndex(0);
-        }
+        let index = read_index.max(self.floor);
         self.handle_applied(node, applied);
         if applied < index {
             self.behind.entry(node).or_insert((index, now));

@@ -3,6 +3,7 @@
 use fluxgate_types::{BootNs, ClusterMs, LogIndex};
 
 use super::{Grant, LeaseTerms};
+use crate::mutation::Mutation;
 
 /// The first lease of this life: what an earlier life cannot have known or spent lies behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,8 @@ impl Holder {
         if self.waiting.len() == WAITING_GRANTS_MAX {
             self.waiting.remove(0);
         }
-        self.waiting.push((grant.index, sent.plus_ms(grant.holder_ms), grant.horizon));
+        let index = if Mutation::GrantWithoutIndex.active() { LogIndex(0) } else { grant.index };
+        self.waiting.push((index, sent.plus_ms(grant.holder_ms), grant.horizon));
         self.handle_applied(applied);
     }
 

@@ -64,7 +64,7 @@ pub(super) fn specs(source: &mut Source<'_>, count: usize) -> Arc<[LimitSpec]> {
 
 pub(super) fn figure(source: &mut Source<'_>) -> Figure {
     let burned = i64::from_le_bytes(source.number().to_le_bytes());
-    Figure { spent: source.number(), burned, left: source.number() }
+    Figure { spent: source.number(), burned, limit: source.number(), left: source.number() }
 }
 
 /// A message as it comes out of its envelope at the other side.

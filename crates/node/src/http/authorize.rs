@@ -32,6 +32,9 @@ enum Flavour {
     Plain,
     /// Every denial is a bodiless 403 that says in headers what it really is.
     Nginx,
+    /// The same, but a 503 stays one: nothing was counted, and nginx asks the next node only where
+    /// it sees that.
+    NginxRetry,
 }
 
 /// Serves any method on `/v1/authorize/…`.
@@ -44,7 +47,11 @@ pub(crate) async fn authorize(
     let rest = parts.uri.path().strip_prefix(paths::AUTHORIZE_PREFIX).unwrap_or_default();
     let (flavour, route, first) = match rest.strip_prefix("nginx") {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => {
-            (Flavour::Nginx, paths::AUTHORIZE_NGINX, rest.trim_start_matches('/'))
+            let rest = rest.trim_start_matches('/');
+            match rest.strip_prefix("retry/") {
+                Some(rest) => (Flavour::NginxRetry, paths::AUTHORIZE_NGINX, rest),
+                None => (Flavour::Nginx, paths::AUTHORIZE_NGINX, rest),
+            }
         }
         Some(_) | None => (Flavour::Plain, paths::AUTHORIZE, rest),
     };
@@ -107,14 +114,16 @@ fn shape(core: &Core, flavour: Flavour, answer: &Answer) -> Response<Body> {
 
 fn refused(flavour: Flavour, error: &ErrorBody) -> Response<Body> {
     let mut response = respond::error(error);
-    if flavour == Flavour::Nginx {
-        let status = response.status().as_u16();
-        *response.status_mut() = StatusCode::FORBIDDEN;
+    if flavour != Flavour::Plain {
+        let status = response.status();
+        if flavour == Flavour::Nginx || status != StatusCode::SERVICE_UNAVAILABLE {
+            *response.status_mut() = StatusCode::FORBIDDEN;
+        }
         *response.body_mut() = Body::empty();
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_TYPE);
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
-        headers.insert(STATUS, HeaderValue::from(status));
+        headers.insert(STATUS, HeaderValue::from(status.as_u16()));
         if let Ok(body) = HeaderValue::try_from(error.to_json()) {
             headers.insert(BODY, body);
         }

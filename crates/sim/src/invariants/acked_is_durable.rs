@@ -19,12 +19,23 @@ impl Invariant for Judge {
             }
             for node in world.nodes() {
                 let at = node.cluster_now(world.now);
-                let status = node.shared.table.with(key, |entry| entry.record.status(at));
-                let Some(status) = status else {
+                let found = node.shared.table.with(key, |entry| {
+                    let limits = entry.record.limits.as_ref();
+                    (
+                        entry.record.status(at),
+                        limits.and_then(|all| Some(all.first()?.limit.tokens)),
+                    )
+                });
+                let Some((status, tokens)) = found else {
                     return Err(format!("{key}: made, and not known at node {}", node.id));
                 };
                 if facts.ended.is_some() && status == Status::Active {
                     return Err(format!("{key}: ended, and active at node {}", node.id));
+                }
+                // With none under way the newest change is the one that stands.
+                let sure = facts.limits_sure.filter(|_| facts.limits_open == 0);
+                if let Some((_, sure)) = sure.filter(|(_, sure)| tokens != Some(*sure)) {
+                    return Err(format!("{key}: {tokens:?} at node {}, was {sure}", node.id));
                 }
             }
         }

@@ -21,10 +21,8 @@ impl Invariant for Judge {
             return Ok(());
         }
         let window = spec.limit.window_at(*at);
-        let known = world.book.windows.get(&(request.key, spec.tag, window));
         // After a cut of the limit some nodes hold tokens that others have overspent.
-        let settled = world.book.keys.get(&request.key).is_none_or(|f| f.limits_asked.is_none());
-        if known.is_none_or(|window| window.changed) || !settled {
+        if !world.limit_is_settled(&(request.key, spec.tag, window)) {
             return Ok(());
         }
         let counter = CounterId { key: request.key, limit: spec.tag, window };

@@ -23,8 +23,7 @@ impl Invariant for Judge {
         }
         let id = (request.key, spec.tag, spec.limit.window_at(*at));
         let Some(window) = world.book.windows.get(&id) else { return Ok(()) };
-        let settled = world.book.keys.get(&request.key).is_none_or(|f| f.limits_asked.is_none());
-        if window.changed || !settled {
+        if !world.limit_is_settled(&id) {
             return Ok(());
         }
         let counter = CounterId { key: id.0, limit: id.1, window: id.2 };

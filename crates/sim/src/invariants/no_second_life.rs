@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use fluxgate_engine::counters::CounterId;
+use fluxgate_engine::registry::record::LimitSpec;
 use fluxgate_types::{BootId, NodeId};
 
 use super::Invariant;
@@ -21,11 +22,24 @@ impl Invariant for Judge {
     }
 
     fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
-        let Seen::Decided { request, at, limits, .. } = seen else { return Ok(()) };
+        let counters: Vec<CounterId> = match seen {
+            Seen::Decided { request, at, limits, .. } => {
+                let of = |spec: &LimitSpec| CounterId {
+                    key: request.key,
+                    limit: spec.tag,
+                    window: spec.limit.window_at(*at),
+                };
+                limits.limits.iter().map(of).collect()
+            }
+            Seen::Moved(counter) => vec![*counter],
+            Seen::Rejected(_)
+            | Seen::Unavailable(_)
+            | Seen::Wrote(..)
+            | Seen::AppliedEntry(_)
+            | Seen::Stopped => return Ok(()),
+        };
         let Some(process) = world.node(node) else { return Ok(()) };
-        for spec in limits.limits.iter() {
-            let window = spec.limit.window_at(*at);
-            let counter = CounterId { key: request.key, limit: spec.tag, window };
+        for counter in counters {
             let Some(seen) = process.shard.observe(&counter) else { continue };
             if !seen.usable || seen.share == 0 {
                 continue;

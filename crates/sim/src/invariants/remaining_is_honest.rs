@@ -1,11 +1,12 @@
-//! Remaining never rises on one node within a window; what a denial shows is less than its cost.
+//! Remaining never rises on one node within a window; what a denial shows is less than its cost, and
+//! an admission that shows 0 took the last token.
 
 use std::collections::BTreeMap;
 
 use fluxgate_engine::counters::{CounterId, Verdict};
 use fluxgate_types::{BootId, NodeId};
 
-use super::Invariant;
+use super::{Invariant, find};
 use crate::messages::Seen;
 use crate::world::World;
 
@@ -32,6 +33,15 @@ impl Invariant for Judge {
         }
         let window = spec.limit.window_at(*at);
         let counter = CounterId { key: request.key, limit: spec.tag, window };
+        if decision.verdict == Verdict::Admitted
+            && remaining == 0
+            && world.limit_is_settled(&(request.key, spec.tag, window))
+        {
+            let left = find(world, &counter, limits, spec).reachable;
+            if left > 0 {
+                return Err(format!("{counter:?}: node {node} showed 0 with {left} left"));
+            }
+        }
         let tokens = spec.limit.tokens;
         let new = (tokens, u64::MAX);
         let shown = self.shown.entry((counter, node, boot)).or_insert(new);

@@ -194,8 +194,11 @@ impl Node {
         let mut effects = Vec::new();
         let replies = self.count(step.now, |shard, context, find| {
             let mut answer = |ask| shard.handle_ask(context, find, sender, ask, &mut effects);
-            asks.iter().map(&mut answer).collect()
+            asks.iter().map(&mut answer).collect::<Vec<Reply>>()
         });
+        for reply in replies.iter().filter(|reply| reply.given > 0) {
+            step.see(Seen::Moved(reply.counter));
+        }
         self.carry_out(effects, step);
         replies
     }
@@ -268,6 +271,7 @@ impl Node {
                 break;
             }
             let call = step.number();
+            gifts.iter().for_each(|gift| step.see(Seen::Moved(gift.reply.counter)));
             step.send(peer, Message::Gifts(call, self.head(peer), gifts.clone()));
             step.wake(GIVE_TIMEOUT_MS * MS, Timer::Over(call));
             self.giving = Some((call, peer, gifts));

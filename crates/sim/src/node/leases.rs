@@ -247,6 +247,9 @@ impl Node {
         let members = (1..=step.plan.nodes).map(|node| (NodeId(node), true));
         let next = office.keeper.next(now, &terms, &office.granter, members, &view);
         let Some(nodes) = next.filter(|_| office.granter.map_pending().is_none()) else { return };
+        if step.is(Careless::LostForEver) && nodes.len() > last.nodes.len() {
+            return;
+        }
         let mut from = cluster + (terms.map_ahead_ms() + MAP_SLACK_MS);
         if Mutation::MapAtOnce.active() {
             // For the windows that run, too.

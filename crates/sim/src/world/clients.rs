@@ -84,6 +84,7 @@ impl World {
             Asked::Limits(key) => {
                 let facts = self.book.keys.entry(*key).or_default();
                 (facts.limits_asked, facts.limits_answered) = (Some(now), None);
+                facts.limits_open += 1;
             }
         }
         self.say(|| format!("administrator asks node {node}: {asked:?}"));
@@ -149,11 +150,17 @@ impl World {
     /// A write was answered.
     pub(super) fn wrote(&mut self, id: u64, came: &Written) {
         let Some(asked) = self.clients.asked.remove(&id) else { return };
-        let done = matches!(came, Written::Done(outcome) if matches!(**outcome, Outcome::Key(_)));
-        if !done {
+        let record = match came {
+            Written::Done(outcome) => match &**outcome {
+                Outcome::Key(record) => Some(record),
+                Outcome::Done | Outcome::Refused(_) => None,
+            },
+            Written::NotLeader | Written::Unknown => None,
+        };
+        let Some(record) = record else {
             self.book.counts.writes.1 += 1;
             return;
-        }
+        };
         self.book.counts.writes.0 += 1;
         let now = self.now;
         match asked {
@@ -167,7 +174,14 @@ impl World {
             }
             Asked::End(key) => self.book.keys.entry(key).or_default().ended = Some(now),
             Asked::Limits(key) => {
-                self.book.keys.entry(key).or_default().limits_answered = Some(now);
+                let facts = self.book.keys.entry(key).or_default();
+                facts.limits_answered = Some(now);
+                facts.limits_open -= 1;
+                // A repeat is answered with the record as it is now, later changes included.
+                let limits = record.limits.iter().flatten();
+                let tokens = limits.map(|limit| limit.tokens).next();
+                let sure = tokens.map(|tokens| (record.revision, tokens));
+                facts.limits_sure = facts.limits_sure.max(sure);
             }
         }
         // Somebody goes on using a key that is gone, on every node: that is what must fail.

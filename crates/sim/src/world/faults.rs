@@ -93,16 +93,24 @@ impl World {
                 }
                 self.book.disturb(now, now + 4 * span, settle);
             }
-            FaultKind::SlowDisk => {
-                let sync = self.rng.pick(&[10, 100, 1_000]) * MS;
-                self.slot(node).machine.sync = sync;
-                if let Some(node) = self.slot(node).node.as_mut() {
-                    node.machine.sync = sync;
-                }
-            }
+            FaultKind::SlowDisk => self.slow_down(node),
         }
         self.book.disturb(now, now + span, settle);
         Ok(())
+    }
+
+    /// The disk becomes slow, and stays so.
+    fn slow_down(&mut self, node: NodeId) {
+        let sync = self.rng.pick(&[10, 100, 1_000]) * MS;
+        self.slot(node).machine.sync = sync;
+        if let Some(node) = self.slot(node).node.as_mut() {
+            node.machine.sync = sync;
+        }
+        if 2 * sync > self.plan.terms.lease_ms * MS {
+            // What must be on it before a lease ends comes too late.
+            let settle = self.settle_time();
+            self.book.disturb(self.now, self.plan.span.max(self.now), settle);
+        }
     }
 
     fn hand_over(&mut self) -> Result<(), Violation> {
@@ -176,11 +184,16 @@ impl World {
             let counter = CounterId { key: window_id.0, limit: window_id.1, window: window_id.2 };
             let held = dying.shard.observe(&counter);
             let held = held.as_ref();
-            let got = held.filter(|_| !keeps).map_or(0, |o| u64::try_from(o.holding).unwrap_or(0));
+            // The share itself is found out of use in the next life.
+            let beyond = |o: &fluxgate_engine::counters::Observed| {
+                let holding = u64::try_from(o.holding).unwrap_or(0);
+                holding.saturating_sub(if o.usable { o.share } else { 0 })
+            };
+            let got = held.filter(|_| !keeps).map_or(0, beyond);
             let towards = |node: &crate::node::Node| {
                 let seen = node.shard.observe(&counter)?;
                 let to = seen.transfers.iter().find(|(n, b, ..)| *n == id && *b == Some(boot))?;
-                Some(to.2)
+                Some(to.2.saturating_sub(dying.shard.received(&counter, node.id)))
             };
             let given: u64 = self.nodes().filter_map(towards).sum();
             let away = held.map_or(0, |seen| self.on_the_way(id, boot, &counter, seen));

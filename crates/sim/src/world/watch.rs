@@ -76,6 +76,22 @@ impl World {
         if let Seen::Wrote(id, came) = seen {
             self.wrote(*id, came);
         }
+        if let Seen::Moved(counter) = seen {
+            self.note_moved(id, counter);
+        }
+    }
+
+    /// Tokens that moved may die with a process before anything is decided in their window.
+    fn note_moved(&mut self, node: NodeId, counter: &CounterId) {
+        let limits = self.node(node).and_then(|node| node.key_limits(&counter.key));
+        let spec = limits.and_then(|limits| {
+            limits.limits.iter().find(|spec| spec.tag == counter.limit).cloned()
+        });
+        let Some(spec) = spec else { return };
+        let window = (counter.key, counter.limit, counter.window);
+        let now = self.now;
+        let new = || Window::new(&spec, counter.window, now);
+        self.book.windows.entry(window).or_insert_with(new);
     }
 
     /// Who holds what of the counters of a request.
@@ -131,6 +147,15 @@ impl World {
             self.judge(|judge, world| judge.closed(world, &id, &window, calm))?;
         }
         Ok(())
+    }
+
+    /// Whether a window is known and its limit was the same on all nodes all the time.
+    #[must_use]
+    pub fn limit_is_settled(&self, id: &WindowId) -> bool {
+        let facts = self.book.keys.get(&id.0);
+        self.book.windows.get(id).is_some_and(|window| {
+            !window.changed && facts.is_none_or(|f| f.limits_settled_before(window.seen.0))
+        })
     }
 
     /// The most that a window may admit: its limit, or the largest value that the limit had where
