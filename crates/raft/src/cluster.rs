@@ -43,7 +43,7 @@ const THREADS: usize = 2;
 const ENTRIES_KEPT: u64 = 5_000;
 /// Bytes of the newest entries in memory: what followers that keep up are sent from.
 const TAIL_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Entries removed from the log at one time.
+/// Entries removed from the log at one time, where snapshots are not more frequent than that.
 const PURGE_BATCH: u64 = 256;
 /// Entries in one replication message, and in one append to the disk.
 const APPEND_ENTRIES_MAX: u64 = 300;
@@ -239,8 +239,9 @@ fn settings(options: &ClusterOptions) -> Result<Arc<Config>, StartError> {
         max_append_entries: Some(4 * APPEND_ENTRIES_MAX),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(options.snapshot_every),
         max_in_snapshot_log_to_keep: ENTRIES_KEPT.min(options.snapshot_every / 2),
-        replication_lag_threshold: options.snapshot_every + ENTRIES_KEPT,
-        purge_batch_size: PURGE_BATCH,
+        replication_lag_threshold: options.snapshot_every
+            + ENTRIES_KEPT.min(options.snapshot_every),
+        purge_batch_size: PURGE_BATCH.min(options.snapshot_every / 4).max(1),
         install_snapshot_timeout: 120_000,
         ..Config::default()
     };

@@ -75,6 +75,8 @@ pub struct Counts {
     pub faults: BTreeMap<&'static str, u64>,
     /// Calls between nodes.
     pub calls: u64,
+    /// Those of them that carry a piece of a snapshot.
+    pub pieces: u64,
     /// Nodes that stopped because consensus did.
     pub fatal: u64,
     /// Pairs of nodes whose states were compared at the same index.
@@ -95,6 +97,7 @@ impl Counts {
         self.windows.1 += other.windows.1;
         self.windows.2 += other.windows.2;
         self.calls += other.calls;
+        self.pieces += other.pieces;
         self.fatal += other.fatal;
         self.compared += other.compared;
     }

@@ -120,8 +120,8 @@ fn summary(total: &Total, from: u64, to: u64, took: f64) {
     let Total { counts, span, trace } = total;
     let hours = *span as f64 / 3_600e6;
     say(&format!(
-        "seeds {from}..{to}: {hours:.1} simulated hours in {took:.1} s, {} calls between nodes, trace {trace:016x}",
-        counts.calls
+        "seeds {from}..{to}: {hours:.1} simulated hours in {took:.1} s, {} calls between nodes, {} of them pieces of snapshots, trace {trace:016x}",
+        counts.calls, counts.pieces
     ));
     let statuses = counts.statuses.iter().map(|(status, count)| match status {
         0 => format!("no answer {count}"),

@@ -16,6 +16,9 @@ use crate::world::Shared;
 /// Calls that may not be repeated: their callers rely on a connection carrying a call once.
 const ONCE: [&str; 3] = ["/peer/v1/give", "/peer/v1/membership", "/peer/v1/transfer_leader"];
 
+/// The call that carries a piece of a snapshot.
+const SNAPSHOT: &str = "/peer/v1/snapshot";
+
 /// One node's way to the others.
 pub(crate) struct Wire {
     /// The world, which outlives every call.
@@ -55,6 +58,9 @@ impl Link for Wire {
         Box::pin(async move {
             if let Some(world) = world.upgrade() {
                 let call = Arc::new(Call { from, to, path, headers, body });
+                if call.path == SNAPSHOT {
+                    world.lock().book.counts.pieces += 1;
+                }
                 let mut arrivals = world.route(from, to);
                 if ONCE.contains(&call.path.as_str()) {
                     arrivals.truncate(1);

@@ -12,7 +12,8 @@ use crate::world::World;
 
 #[derive(Default)]
 pub(super) struct Judge {
-    shown: BTreeMap<(CounterId, NodeId, BootId), (u64, u64)>,
+    // With the revision of the key's record.
+    shown: BTreeMap<(CounterId, NodeId, BootId), (Option<u64>, u64)>,
 }
 
 impl Invariant for Judge {
@@ -42,10 +43,12 @@ impl Invariant for Judge {
                 return Err(format!("{counter:?}: node {node} showed 0 with {left} left"));
             }
         }
-        let tokens = spec.limit.tokens;
-        let new = (tokens, u64::MAX);
+        // A limit that was changed, be it there and back, begins anew.
+        let table = world.node(node).map(|node| &node.shared.table);
+        let revision = table.and_then(|table| table.with(&counter.key, |e| e.record.revision));
+        let new = (revision, u64::MAX);
         let shown = self.shown.entry((counter, node, boot)).or_insert(new);
-        if shown.0 != tokens {
+        if shown.0 != revision {
             *shown = new;
         }
         if remaining > shown.1 {
