@@ -154,6 +154,7 @@ fn nginx_gets_a_bodiless_403_from_which_it_rebuilds_the_answer() {
     assert_eq!(yes.header("content-length"), Some("0"));
     assert_eq!((yes.header("x-auth-status"), yes.header("x-auth-body")), (None, None));
     for (request, like, status) in [
+        (nginx("retry/any"), Request::get("/v1/authorize/any"), 401),
         (nginx("any"), Request::get("/v1/authorize/any"), 401),
         (nginx("any").bearer("x"), Request::get("/v1/authorize/any").bearer("x"), 401),
         (

@@ -301,6 +301,9 @@ fn a_node_left_alone_answers_503_and_is_not_ready() {
     let nginx = Request::get("/v1/authorize/nginx/any").bearer(&key.secret);
     let nginx = cluster.ask(1, &nginx).expect(403);
     assert_eq!(nginx.header("x-auth-status"), Some("503"), "{nginx}");
+    let retry = Request::get("/v1/authorize/nginx/retry/any").bearer(&key.secret);
+    let retry = cluster.ask(1, &retry).expect(503);
+    assert_eq!((retry.header("x-auth-status"), retry.text()), (Some("503"), String::new()));
     cluster.node(1).ready().unwrap().expect_code(503, "unavailable");
     cluster.ask(1, &Request::get("/livez")).expect(200);
     let create = Request::post("/v1/keys").json(&json!({"name": "lost", "scope": "read"}));
