@@ -252,6 +252,6 @@ fn configuration(out: &Path, dir: &Path, id: u64, nodes: u64) -> anyhow::Result<
     writeln!(text, "[admin]\nlisten = \"{at}:{ADMIN}\"\noperator_token_file = {operator:?}")?;
     writeln!(text, "[peer]\nlisten = \"{at}:{PEER}\"")?;
     // Often enough that snapshots are made and sent within a run.
-    writeln!(text, "[raft]\nsnapshot_every = 40")?;
+    writeln!(text, "[raft]\nsnapshot_every = 100")?;
     Ok(text)
 }

@@ -89,6 +89,9 @@ pub(crate) fn answered(world: &Shared, asked: &Validate, answer: Option<Option<A
     let honest = remaining_is_honest::answered(window, calm, asked, answer.status, said);
     let window = window.clone();
     drop(state);
+    if honest.is_err() {
+        tokens_are_conserved::say_holdings(world);
+    }
     world.judge("remaining_is_honest", honest);
     world.judge("never_over_admits", never_over_admits::look(world, asked.key, &window));
 }

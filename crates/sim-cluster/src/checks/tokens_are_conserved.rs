@@ -11,6 +11,28 @@ use crate::world::{Running, Shared};
 const KEYS: usize = 16;
 
 pub(crate) fn look(world: &Shared) -> Result<(), String> {
+    each_counter(world, |running, _, seen| compare(running, seen))
+}
+
+/// Writes down who holds what, for whoever reads the log of a violation.
+pub(super) fn say_holdings(world: &Shared) {
+    let said = each_counter(world, |_, counter, seen| {
+        seen.iter()
+            .for_each(|(id, seen)| world.say(|| format!("  node {id} {counter:?}: {seen:?}")));
+        Ok(())
+    });
+    // Nothing above fails.
+    said.ok();
+}
+
+fn each_counter(
+    world: &Shared,
+    mut work: impl FnMut(
+        &BTreeMap<NodeId, Running>,
+        &CounterId,
+        &BTreeMap<NodeId, Observed>,
+    ) -> Result<(), String>,
+) -> Result<(), String> {
     let running: BTreeMap<NodeId, Running> = world.running().into_iter().collect();
     let Some((_, any)) = running.iter().next() else { return Ok(()) };
     let now = running.values().filter_map(|r| {
@@ -29,7 +51,7 @@ pub(crate) fn look(world: &Shared) -> Result<(), String> {
                 .iter()
                 .filter_map(|(id, r)| Some((*id, r.node.observe(&counter)?)))
                 .collect();
-            compare(&running, &seen)?;
+            work(&running, &counter, &seen)?;
         }
     }
     Ok(())

@@ -127,6 +127,9 @@ impl Shared {
         config.default_limits =
             base.limits.iter().map(|(tokens, period_ms)| limit(*tokens, *period_ms)).collect();
         config.gossip_ms = base.gossip / 1_000;
+        // Gossip must be faster than a request's patience, or the configuration is refused.
+        config.transfer_wait_ms = base.waits.transfer_wait_ms;
+        config.transfer_timeout_ms = base.waits.transfer_timeout_ms;
         config.lease_ms = terms.lease_ms;
         config.clock_error_ms_max = terms.clock_error_ms_max;
         config.heartbeat_ms = base.heartbeat / 1_000;
@@ -274,6 +277,8 @@ impl Shared {
         state.book.disturb(now, now + self.plan.settle());
         for slot in state.slots.values_mut() {
             slot.disk.sync_ms.store(2, std::sync::atomic::Ordering::Relaxed);
+            // A disk that was to fail and was not written to since fails no more.
+            slot.disk.memory.set_faults(fluxgate_store::memory::Faults::default());
             slot.paused_until = 0;
             if let Some(process) = &slot.process {
                 process.resume();
