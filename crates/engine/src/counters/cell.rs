@@ -7,20 +7,12 @@ use std::collections::BTreeMap;
 
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId, caps};
 
-use super::{Context, CounterId, Figure, Held, Life, Observed, Reply, Sender, Untouched};
+use super::tally::{Burned, Tally};
+use super::{Context, CounterId, Figure, Held, Life, Observed, Reply, Sender};
 use crate::cluster_time::signed_difference;
 use crate::mutation::Mutation;
 use crate::registry::record::LimitSpec;
 use crate::share;
-
-/// What a node said to be burned of its part. It counts only beside figures that were reckoned
-/// under the same lives and by the same limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Burned {
-    lives: u64,
-    limit: u64,
-    tokens: i64,
-}
 
 /// What the life before left of a counter.
 #[derive(Clone, Copy, Debug)]
@@ -29,35 +21,6 @@ struct Restored {
     // Whether this node's shares of later limit changes come on top. Not where the share itself was
     // out of use: a cut would have been nobody's, and a raise after it would be somebody's.
     follows: bool,
-}
-
-/// What this node knows of another, for one counter.
-#[derive(Clone, Copy, Debug)]
-struct Tally {
-    node: NodeId,
-    // The life that the totals below are tied to; `None` until one is known.
-    boot: Option<BootId>,
-    given: u64,
-    got: u64,
-    spent: u64,
-    // Spent by lives that have ended, as far as they said: stays a lower bound.
-    spent_before: u64,
-    // What third nodes know all its lives to have spent.
-    heard: u64,
-    burned: Option<Burned>,
-    left: Option<u64>,
-}
-
-impl Tally {
-    fn new(node: NodeId) -> Self {
-        let (given, got, spent, spent_before, heard) = (0, 0, 0, 0, 0);
-        Self { node, boot: None, given, got, spent, spent_before, heard, burned: None, left: None }
-    }
-
-    /// A lower bound of what all lives of the node have spent.
-    fn spent_in_all(&self) -> u64 {
-        self.spent.saturating_add(self.spent_before).max(self.heard)
-    }
 }
 
 /// Where a counter stands in its search for tokens.
@@ -109,18 +72,6 @@ pub(super) struct Cell {
     shown: u64,
 }
 
-/// Whether no earlier life of this node can have spent or given this share.
-fn is_usable(life: &Life, created: LogIndex, start: ClusterMs, counter: &CounterId) -> bool {
-    // What the life before had opened comes back as it left it, not as a share.
-    let listed = life.left_over.as_ref().is_some_and(|map| map.contains_key(counter));
-    !listed
-        && match life.untouched() {
-            Some(Untouched::All) => true,
-            Some(Untouched::After { from, index }) => created > index || start >= from,
-            None => false,
-        }
-}
-
 impl Cell {
     /// Opens a window with this node's share; `None` when no share map is in force.
     pub(super) fn open(
@@ -135,7 +86,7 @@ impl Cell {
         let life = context.life;
         let counter = CounterId { key: *key, limit: spec.tag, window };
         let salt = share::salt(key, spec.tag, window);
-        let usable = is_usable(life, created, start, &counter);
+        let usable = life.may_use(created, start, &counter);
         let share_of = |tokens| map.share(life.me, tokens, salt);
         let share = share_of(spec.limit.tokens);
         let left_over = life.left_over.as_ref().and_then(|map| map.get(&counter));

@@ -163,4 +163,16 @@ impl Life {
         };
         self.untouched.or(self.first_lease.map(after))
     }
+
+    /// Whether no earlier life of this node can have spent or given its share of this counter.
+    pub(super) fn may_use(&self, created: LogIndex, start: ClusterMs, counter: &CounterId) -> bool {
+        // What the life before had opened comes back as it left it, not as a share.
+        let listed = self.left_over.as_ref().is_some_and(|map| map.contains_key(counter));
+        !listed
+            && match self.untouched() {
+                Some(Untouched::All) => true,
+                Some(Untouched::After { from, index }) => created > index || start >= from,
+                None => false,
+            }
+    }
 }
