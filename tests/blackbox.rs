@@ -20,6 +20,7 @@ mod cluster_members;
 mod cluster_restarts;
 mod cluster_writes;
 mod contract;
+mod gateways;
 mod keys;
 mod malformed;
 mod refusals;

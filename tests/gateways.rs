@@ -1,0 +1,356 @@
+//! The real gateways, with the files of `config/gateways`, before a real cluster.
+//!
+//! Answers for: that a client of each gateway sees the answers of the seed page to the letter, that
+//! the application learns who asks and never the key, that what a client forges has no effect, that
+//! connections to the nodes are kept, and what the loss of nodes costs a client.
+
+mod application;
+mod program;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use self::application::{Application, Seen};
+use self::program::{Gateway, Kind};
+use crate::support::cluster::{Cluster, metric_in};
+use crate::support::keys::limit;
+use crate::support::wait::roomy_period_s;
+use crate::support::{Answer, Key, Request, wait_until};
+
+/// Longest time until a gateway has noticed that a node is gone or back.
+const NOTICE: Duration = Duration::from_secs(10);
+/// The time-out of one ask in every file, and room for a busy machine.
+const ONE_TIMEOUT: Duration = Duration::from_millis(500 + 1_000);
+
+/// A cluster, an application and a gateway between it and its clients.
+struct Stage {
+    gateway: Gateway,
+    application: Application,
+    cluster: Cluster,
+}
+
+impl Stage {
+    fn set(kind: Kind) -> Self {
+        let cluster = Cluster::start(3);
+        let application = Application::start();
+        let nodes = cluster.ids().into_iter().map(|id| cluster.gateway(id).port());
+        let gateway = Gateway::start(kind, &nodes.collect::<Vec<_>>(), application.port());
+        let stage = Self { gateway, application, cluster };
+        // Some gateways take nodes in only when a health check has found them well.
+        let key = stage.key("read", 1_000_000);
+        wait_until("the gateway lets requests through", NOTICE, || {
+            let answer = stage.try_send(&get("/api/v1/ready").bearer(&key.secret));
+            answer.is_some_and(|answer| answer.status == 200)
+        });
+        stage.application.forget();
+        stage
+    }
+
+    fn key(&self, scope: &str, tokens: u64) -> Key {
+        let limits = limit(tokens, roomy_period_s(60));
+        let body = json!({"name": "Café 1", "scope": scope, "owner": "user_42", "limits": limits});
+        self.cluster.create(1, &body)
+    }
+
+    fn try_send(&self, request: &Request) -> Option<Answer> {
+        request.try_send(self.gateway.address()).ok()
+    }
+
+    /// Goes on asking until the gateway asks this node again.
+    #[track_caller]
+    fn wait_asked(&self, node: u64, request: &Request) {
+        let asked = || {
+            let text = get("/metrics").send(self.cluster.node(node).at.admin).expect(200).text();
+            metric_in(&text, "fluxgate_validate_requests_total", "")
+        };
+        let before = asked();
+        wait_until("the node is asked again", NOTICE, || {
+            self.send(request).expect(200);
+            asked() > before
+        });
+    }
+
+    #[track_caller]
+    fn send(&self, request: &Request) -> Answer {
+        request.send(self.gateway.address())
+    }
+
+    /// Sends, and returns what the application saw of it, if anything.
+    #[track_caller]
+    fn pass(&self, request: &Request) -> (Answer, Vec<Seen>) {
+        self.application.forget();
+        let answer = self.send(request);
+        (answer, self.application.seen())
+    }
+}
+
+fn get(path: &str) -> Request {
+    Request::get(path)
+}
+
+/// The answers to the letter, what the application sees, and what a forger gets.
+#[track_caller]
+fn keeps_the_contract(kind: Kind) {
+    let stage = Stage::set(kind);
+    let (reader, admin) = (stage.key("read", 1_000_000), stage.key("admin", 1_000_000));
+
+    for with_key in [get("/api/v1/connections?limit=5&q=a%2Fb").bearer(&reader.secret), {
+        get("/api/v1/connections?limit=5&q=a%2Fb").header("x-api-key", &reader.secret)
+    }] {
+        let (answer, seen) = stage.pass(&with_key);
+        assert_eq!((answer.status, answer.text().as_str()), (200, application::BODY), "{answer}");
+        if kind.shows_limits_on_success() {
+            let (tokens, remaining, _) = answer.window();
+            assert_eq!(tokens, 1_000_000, "{answer}");
+            assert!(remaining < tokens, "{answer}");
+        }
+        let [seen] = &*seen else { panic!("the application was asked {} times", seen.len()) };
+        assert_eq!(seen.line, "GET /api/v1/connections?limit=5&q=a%2Fb", "{seen:?}");
+        seen.assert_knows(&reader);
+    }
+
+    // A body arrives whole, and a write needs its scope.
+    let body = "x".repeat(100_000);
+    let (answer, seen) = stage.pass(&Request::post("/api/v1/x").bearer(&admin.secret).body(&*body));
+    assert_eq!((answer.status, seen[0].body.len()), (200, body.len()), "{answer}");
+    let (answer, seen) = stage.pass(&Request::post("/api/v1/x").bearer(&reader.secret));
+    answer.assert_denied(403, "insufficient_scope", "This endpoint requires 'write' scope");
+    let challenge = answer.must_header("www-authenticate");
+    assert_eq!(challenge, r#"Bearer error="insufficient_scope", scope="write""#, "{answer}");
+    assert!(seen.is_empty(), "{seen:?}");
+    // So does a part of the API that requires more.
+    let to_admin = get("/api/admin/users");
+    let (answer, seen) = stage.pass(&to_admin.clone().bearer(&reader.secret));
+    answer.assert_denied(403, "insufficient_scope", "This endpoint requires 'admin' scope");
+    assert!(seen.is_empty(), "{seen:?}");
+    assert_eq!(stage.send(&to_admin.bearer(&admin.secret)).status, 200);
+
+    let invalid = "fx_live_AAAAAAAAAAAA_nonsense";
+    for (request, challenge) in [
+        (get("/api/v1/x"), "Bearer"),
+        (get("/api/v1/x").bearer(invalid), r#"Bearer error="invalid_token""#),
+        (get("/api/v1/x").header("x-api-key", invalid), r#"Bearer error="invalid_token""#),
+        // Two keys that differ are none.
+        (
+            get("/api/v1/x").bearer(&reader.secret).header("x-api-key", &admin.secret),
+            r#"Bearer error="invalid_token""#,
+        ),
+    ] {
+        let (answer, seen) = stage.pass(&request);
+        answer.assert_denied(401, "authentication_failed", "Invalid or missing API key");
+        assert_eq!(answer.must_header("www-authenticate"), challenge, "{answer}");
+        assert_eq!(answer.window().1, 0, "{answer}");
+        assert!(seen.is_empty(), "{seen:?}");
+    }
+
+    let spent = stage.key("read", 1);
+    stage.send(&get("/api/v1/x").bearer(&spent.secret)).expect(200);
+    let (answer, seen) = stage.pass(&get("/api/v1/x").bearer(&spent.secret));
+    let seconds = answer.number("retry-after");
+    let message = format!("Rate limit exceeded. Try again in {seconds} seconds.");
+    answer.assert_denied(429, "rate_limit_exceeded", &message);
+    assert_eq!((answer.window().0, answer.window().1), (1, 0), "{answer}");
+    assert!(seen.is_empty(), "{seen:?}");
+
+    forged_headers_have_no_effect(&stage, &reader);
+    odd_paths_reach_no_other_part(&stage, &reader);
+}
+
+fn forged_headers_have_no_effect(stage: &Stage, reader: &Key) {
+    let forge = |request: Request| {
+        let claims = [
+            ("X-Auth-Key-Id", "key_forged"),
+            ("X-Auth-Key-Name", "forged"),
+            ("X-Auth-Owner", "forged"),
+            ("X-Auth-Scope", "admin"),
+            ("X-Auth-Status", "200"),
+            ("X_Auth_Owner", "forged"),
+            ("X-Required-Scope", "read"),
+            ("X-Forwarded-Uri", "/v1/authorize/any"),
+            ("X-Original-URI", "/v1/authorize/any"),
+            ("X-RateLimit-Limit", "7"),
+        ];
+        claims.iter().fold(request, |request, (name, value)| request.header(name, value))
+    };
+    let (answer, seen) = stage.pass(&forge(get("/api/v1/x")).bearer(&reader.secret));
+    answer.expect(200);
+    seen[0].assert_knows(reader);
+    // An owner that a key does not have is not taken from the client either.
+    let nobodys = stage.cluster.create(1, &json!({"name": "n", "scope": "read"}));
+    let (answer, seen) = stage.pass(&forge(get("/api/v1/x")).bearer(&nobodys.secret));
+    answer.expect(200);
+    assert_eq!(seen[0].header("x-auth-owner"), None, "{seen:?}");
+    assert_eq!(seen[0].header("x-auth-key-id"), Some(&*nobodys.id), "{seen:?}");
+    // A claimed method makes no write a read, a claimed scope opens nothing.
+    let post = Request::post("/api/v1/x").bearer(&reader.secret);
+    let claims = post.header("X-Forwarded-Method", "GET").header("X-Original-Method", "GET");
+    for request in [forge(claims), forge(get("/api/admin/x")).bearer(&reader.secret)] {
+        let (answer, seen) = stage.pass(&request);
+        assert_eq!(answer.status, 403, "{request:?}: {answer}");
+        assert!(seen.is_empty(), "{seen:?}");
+    }
+    let (answer, seen) = stage.pass(&forge(get("/api/v1/x?key=1&scope=any")));
+    assert_eq!((answer.status, seen.len()), (401, 0), "{answer}");
+}
+
+/// A path that the gateway reads as one that needs less, and the application as one that needs
+/// more.
+fn odd_paths_reach_no_other_part(stage: &Stage, reader: &Key) {
+    for path in [
+        "/api/v1/../admin/users",
+        "/api/v1/%2e%2e/admin/users",
+        "/api/v1/%2E./admin/users",
+        "/api//admin/users",
+        "//api/admin/users",
+        "/api/./admin/users",
+        "/api/v1/..%2fadmin/users",
+        "/api/v1%2f..%2fadmin%2fusers",
+        "/api/v1/..%5cadmin/users",
+        "/nothing/../api/admin/users",
+    ] {
+        let (answer, seen) = stage.pass(&get(path).bearer(&reader.secret));
+        let read_as = seen.first().map(|seen| seen.line.clone());
+        // Refused, or handed on in the one form that both read alike.
+        let dotted = |line: &String| {
+            line.contains("..") || line.contains("//") || line.contains("/./") || line.contains('%')
+        };
+        assert!(!read_as.as_ref().is_some_and(dotted), "{path} became {read_as:?}: {answer}");
+        assert!(
+            !read_as.as_ref().is_some_and(|line| line.contains("admin")),
+            "{path} became {read_as:?}: {answer}"
+        );
+        assert!(matches!(answer.status, 301 | 307 | 308 | 400 | 403 | 404), "{path}: {answer}");
+    }
+}
+
+/// 300 requests from six clients at once, of a key with 100.
+#[track_caller]
+fn lets_exactly_the_limit_through(kind: Kind) {
+    let stage = Stage::set(kind);
+    let key = stage.key("read", 100);
+    let connections = stage.gateway.connections();
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..6)
+            .map(|_| {
+                scope.spawn(|| {
+                    let request = get("/api/v1/x").bearer(&key.secret);
+                    (0..50).map(|_| stage.send(&request)).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    let of = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!((of(200), of(429)), (100, 200), "{kind:?}");
+    assert_eq!(stage.application.seen().len(), 100, "{kind:?}");
+    if kind.shows_limits_on_success() {
+        let mut left: Vec<u64> = answers.iter().map(|answer| answer.window().1).collect();
+        left.sort_unstable();
+        assert_eq!((left[0], left.last()), (0, Some(&99)), "{kind:?}");
+    }
+    // New connections to the nodes for 300 requests: what six clients at once need, on each node.
+    let opened = stage.gateway.connections() - connections;
+    assert!(opened <= 6 * 3, "{kind:?} opened {opened} connections to the nodes for 300 requests");
+}
+
+/// What the loss of nodes costs clients that go on asking.
+#[track_caller]
+fn survives_the_loss_of_nodes(kind: Kind) {
+    let mut stage = Stage::set(kind);
+    let key = stage.key("read", 1_000_000);
+    let request = get("/api/v1/x").bearer(&key.secret);
+    let ask = |stage: &Stage, times: u32| {
+        for at in 0..times {
+            let began = Instant::now();
+            let answer = stage.send(&request);
+            assert_eq!(answer.status, 200, "{kind:?}, request {at}: {answer}");
+            let took = began.elapsed();
+            assert!(took < ONE_TIMEOUT, "{kind:?}, request {at} took {took:?}");
+        }
+    };
+    ask(&stage, 30);
+    stage.cluster.node_mut(2).kill();
+    ask(&stage, 60);
+    stage.cluster.restart(2);
+    stage.wait_asked(2, &request);
+
+    // Paused: a request waits for one time-out at most, and soon none does.
+    stage.cluster.node(3).signal(rustix::process::Signal::STOP);
+    ask(&stage, 60);
+    wait_until("the paused node is left out", NOTICE, || {
+        let began = Instant::now();
+        (0..6).for_each(|_| drop(stage.send(&request).expect(200)));
+        began.elapsed() < Duration::from_millis(300)
+    });
+    stage.cluster.node(3).signal(rustix::process::Signal::CONT);
+    stage.cluster.wait_ready();
+    stage.wait_asked(3, &request);
+
+    // An orderly stop says so first, and a node that answers 503 is not the last word.
+    stage.cluster.node_mut(1).stop();
+    ask(&stage, 60);
+
+    stage.cluster.node_mut(2).kill();
+    stage.cluster.node_mut(3).kill();
+    stage.application.forget();
+    for _ in 0..10 {
+        let answer = stage.send(&request);
+        assert_eq!(answer.status, 503, "{kind:?}: {answer}");
+        if kind.has_own_words() {
+            answer.assert_two_fields();
+            assert_eq!(answer.json()["error"], "unavailable", "{answer}");
+            assert!(answer.number("retry-after") >= 1, "{answer}");
+        }
+    }
+    assert!(stage.application.seen().is_empty(), "{kind:?} let somebody through");
+
+    for id in [1, 2, 3] {
+        stage.cluster.node_mut(id).spawn();
+    }
+    stage.cluster.wait_ready();
+    // What the old key had left in this window went with the nodes.
+    let request = get("/api/v1/x").bearer(&stage.key("read", 100).secret);
+    wait_until("the gateway has its nodes back", NOTICE, || {
+        stage.try_send(&request).is_some_and(|answer| answer.status == 200)
+    });
+}
+
+macro_rules! gateways {
+    ($($name:ident: $kind:expr;)*) => {$(
+        mod $name {
+            use super::Kind;
+
+            #[test]
+            fn keeps_the_contract() {
+                super::keeps_the_contract($kind);
+            }
+
+            #[test]
+            fn lets_exactly_the_limit_through() {
+                super::lets_exactly_the_limit_through($kind);
+            }
+
+            #[test]
+            fn survives_the_loss_of_nodes() {
+                super::survives_the_loss_of_nodes($kind);
+            }
+        }
+    )*};
+}
+
+gateways! {
+    nginx: Kind::Nginx;
+    envoy: Kind::Envoy;
+    traefik: Kind::Traefik;
+    caddy: Kind::Caddy;
+    haproxy: Kind::Haproxy;
+}
+
+impl Answer {
+    /// Fails unless this is exactly the denial of the seed page.
+    #[track_caller]
+    fn assert_denied(&self, status: u16, error: &str, message: &str) {
+        self.clone().expect_error(status, error, message).window();
+    }
+}
