@@ -25,3 +25,4 @@ mod keys;
 mod malformed;
 mod refusals;
 mod support;
+mod tls;

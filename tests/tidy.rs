@@ -37,7 +37,8 @@ const KEPT: &[(&str, &[&str])] = &[
     ("axum", &["bench", "node"]),
     ("bincode", &["store"]),
     ("openraft*", &["raft"]),
-    ("reqwest", &["client", "raft"]),
+    // In `node` for the exporter of spans alone, which takes no other client.
+    ("reqwest", &["client", "node", "raft"]),
     ("sled", &["store"]),
 ];
 

@@ -59,6 +59,9 @@ pub enum Error {
     /// A token or key that no header can carry.
     #[error("a token or key must be visible ASCII characters without spaces")]
     BadToken,
+    /// What should be a CA's certificates is none.
+    #[error("a CA's certificates must be PEM")]
+    BadCa,
     /// No URL was given.
     #[error("no URL given")]
     NoUrl,
@@ -87,6 +90,7 @@ impl Error {
             | Self::Unexpected { .. }
             | Self::BadUrl { .. }
             | Self::BadToken
+            | Self::BadCa
             | Self::NoUrl => false,
         }
     }

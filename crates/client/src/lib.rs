@@ -50,6 +50,23 @@ impl fmt::Debug for Token {
     }
 }
 
+/// The certificates of the CA that nodes must be certified by.
+#[derive(Clone, Debug)]
+pub struct Ca(Vec<reqwest::Certificate>);
+
+impl Ca {
+    /// Reads PEM.
+    ///
+    /// # Errors
+    /// When it holds no certificate.
+    pub fn new(pem: &[u8]) -> Result<Self, Error> {
+        match reqwest::Certificate::from_pem_bundle(pem) {
+            Ok(certificates) if !certificates.is_empty() => Ok(Self(certificates)),
+            Ok(_) | Err(_) => Err(Error::BadCa),
+        }
+    }
+}
+
 /// How long and how often a client tries.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -101,13 +118,38 @@ impl Client {
         token: Option<Token>,
         options: Options,
     ) -> Result<Self, Error> {
+        Self::with_ca(urls, token, options, None)
+    }
+
+    /// The same, where nodes must be certified by this CA instead of one that the system knows.
+    ///
+    /// # Errors
+    /// When there is no URL, or one is not an `http` or `https` URL.
+    pub fn with_ca<U: AsRef<str>>(
+        urls: &[U],
+        token: Option<Token>,
+        options: Options,
+        ca: Option<&Ca>,
+    ) -> Result<Self, Error> {
         let urls: Vec<String> =
             urls.iter().map(|url| base_url(url.as_ref())).collect::<Result<_, _>>()?;
         if urls.is_empty() {
             return Err(Error::NoUrl);
         }
+        // The one that is linked; another part of the process may have said so before.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let plain = urls.iter().all(|url| url.starts_with("http://"));
+        // Plain calls need no list of CAs, which a machine may lack.
+        let trusted = match ca {
+            Some(Ca(certificates)) => Some(certificates.clone()),
+            None => plain.then(Vec::new),
+        };
         // A proxy from the environment or a redirect would carry the token to a third party.
-        let http = reqwest::Client::builder()
+        let builder = match trusted {
+            Some(certificates) => reqwest::Client::builder().tls_certs_only(certificates),
+            None => reqwest::Client::builder(),
+        };
+        let http = builder
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(options.attempt_timeout.min(Duration::from_secs(2)))

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     audit_limits, bench, check_config, cluster, completions, demo, healthcheck, keys, openapi,
-    serve, validate,
+    serve, tls, validate,
 };
 use crate::exit::Exit;
 
@@ -50,6 +50,8 @@ enum Command {
     CheckConfig(check_config::Args),
     /// Ask a node whether it would answer validates
     Healthcheck(healthcheck::Args),
+    /// Make certificates to try TLS out
+    Tls(tls::Args),
     /// Print the OpenAPI document
     Openapi(openapi::Args),
     /// Print the completions for a shell
@@ -69,6 +71,7 @@ impl Cli {
             Command::AuditLimits(args) => audit_limits::run(args),
             Command::CheckConfig(args) => check_config::run(args),
             Command::Healthcheck(args) => healthcheck::run(args),
+            Command::Tls(args) => tls::run(args),
             Command::Openapi(args) => openapi::run(args),
             Command::Completions(args) => completions::run(args),
         }

@@ -10,4 +10,5 @@ pub(crate) mod healthcheck;
 pub(crate) mod keys;
 pub(crate) mod openapi;
 pub(crate) mod serve;
+pub(crate) mod tls;
 pub(crate) mod validate;

@@ -8,9 +8,37 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use fluxgate_client::{Client, Options, Token};
+use fluxgate_client::{Ca, Client, Options, Token};
 
 use crate::exit::Misuse;
+
+/// Whom a command believes to be a node.
+#[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
+    /// The CA that certified the nodes, PEM; by default those that the system knows
+    #[arg(long, value_name = "FILE", env = "FLUXGATE_CA_FILE", hide_env_values = true)]
+    ca_file: Option<PathBuf>,
+}
+
+impl TrustArgs {
+    /// A client of these listeners.
+    pub(crate) fn client(
+        &self,
+        urls: &[impl AsRef<str>],
+        token: Option<Token>,
+        options: Options,
+    ) -> anyhow::Result<Client> {
+        let ca = match &self.ca_file {
+            None => None,
+            Some(file) => {
+                let shown = file.display();
+                let pem = std::fs::read(file).with_context(|| format!("cannot read `{shown}`"))?;
+                Some(Ca::new(&pem).with_context(|| format!("in `{shown}`"))?)
+            }
+        };
+        Ok(Client::with_ca(urls, token, options, ca.as_ref())?)
+    }
+}
 
 /// Where administrators' calls go.
 #[derive(Debug, Args)]
@@ -28,21 +56,27 @@ pub(crate) struct AdminArgs {
     /// The operator token or an admin key; without it the token is read from FLUXGATE_TOKEN
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 impl AdminArgs {
     /// A client that presents the token.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        admin_client(&self.url, self.token_file.as_deref())
+        admin_client(&self.url, self.token_file.as_deref(), &self.trust)
     }
 }
 
 /// A client of admin listeners that presents the token from a file or the environment.
-pub(crate) fn admin_client(urls: &[String], token_file: Option<&Path>) -> anyhow::Result<Client> {
+pub(crate) fn admin_client(
+    urls: &[String],
+    token_file: Option<&Path>,
+    trust: &TrustArgs,
+) -> anyhow::Result<Client> {
     let token = secret(token_file, "FLUXGATE_TOKEN")?.ok_or_else(|| {
         Misuse("no token: set FLUXGATE_TOKEN or give --token-file FILE".to_owned())
     })?;
-    Ok(Client::new(urls, Some(token))?)
+    trust.client(urls, Some(token), Options::default())
 }
 
 /// Where gateways' calls go.
@@ -61,19 +95,21 @@ pub(crate) struct GatewayArgs {
     /// The gateways' own token, where one is required; else read from FLUXGATE_GATEWAY_TOKEN
     #[arg(long, value_name = "FILE")]
     gateway_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
 }
 
 impl GatewayArgs {
     /// A client that asks the next node when one fails.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        Ok(Client::new(&self.url, self.token()?)?)
+        self.trust.client(&self.url, self.token()?, Options::default())
     }
 
     /// One client per node, each of which asks its node and no other.
     pub(crate) fn client_per_node(&self, options: Options) -> anyhow::Result<Vec<Client>> {
         let token = self.token()?;
-        let client = |url| Client::with_options(&[url], token.clone(), options);
-        Ok(self.url.iter().map(client).collect::<Result<_, _>>()?)
+        let client = |url| self.trust.client(&[url], token.clone(), options);
+        self.url.iter().map(client).collect()
     }
 
     fn token(&self) -> anyhow::Result<Option<Token>> {

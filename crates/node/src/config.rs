@@ -7,6 +7,7 @@
 mod check;
 pub(crate) use check::is_host_port;
 mod layers;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -55,6 +56,21 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The files of one listener's TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Its certificate and those between it and the CA, PEM.
+    pub cert_file: PathBuf,
+    /// The certificate's private key, PEM.
+    pub key_file: PathBuf,
+    /// The CA whose certificates callers must present, PEM. On the peer listener also the CA that
+    /// this node demands of those it calls.
+    pub ca_file: Option<PathBuf>,
+    /// While a cluster is turned to TLS: plain callers are served too, and peers that speak no TLS
+    /// are called in plain.
+    pub accept_plain: bool,
+}
+
 /// The whole configuration of one node, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -72,10 +88,14 @@ pub struct Config {
     pub gateway_listen: SocketAddr,
     /// What gateways must present.
     pub gateway_token: Option<Secret>,
+    /// TLS for gateways.
+    pub gateway_tls: Option<TlsFiles>,
     /// Send the IETF draft's headers too.
     pub ratelimit_draft_headers: bool,
     /// Listener for administrators.
     pub admin_listen: SocketAddr,
+    /// TLS for administrators.
+    pub admin_tls: Option<TlsFiles>,
     /// What administrators present.
     pub operator_token: Option<Secret>,
     /// Largest request body, bytes.
@@ -84,6 +104,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Listener for the other nodes.
     pub peer_listen: SocketAddr,
+    /// Mutual TLS between nodes.
+    pub peer_tls: Option<TlsFiles>,
     /// What the other nodes are told to call.
     pub peer_advertise: String,
     /// First part of credentials.
@@ -136,6 +158,15 @@ impl Config {
         let secret = |name: &str, set: bool| {
             if set { format!("{name} = \"…\"\n") } else { String::new() }
         };
+        let path = |path: &std::path::Path| text(&path.to_string_lossy());
+        let tls = |files: Option<&TlsFiles>, ca: &str| {
+            let Some(files) = files else { return String::new() };
+            let (cert, key) = (path(&files.cert_file), path(&files.key_file));
+            let ca = files.ca_file.as_ref().map(|file| format!(", {ca} = {}", path(file)));
+            let ca = ca.unwrap_or_default();
+            let plain = if files.accept_plain { ", accept_plain = true" } else { "" };
+            format!("tls = {{ cert_file = {cert}, key_file = {key}{ca}{plain} }}\n")
+        };
         let members: Vec<String> = self
             .members
             .iter()
@@ -158,16 +189,20 @@ impl Config {
             format!("[node]\nid = {}\ndata_dir = {}\n\n", self.node_id, text(&data_dir)),
             format!("[gateway]\nlisten = \"{}\"\n", self.gateway_listen),
             secret("token", self.gateway_token.is_some()),
+            tls(self.gateway_tls.as_ref(), "client_ca_file"),
             format!("ratelimit_draft_headers = {}\n\n", self.ratelimit_draft_headers),
             format!("[admin]\nlisten = \"{}\"\n", self.admin_listen),
             secret("operator_token", self.operator_token.is_some()),
+            tls(self.admin_tls.as_ref(), "client_ca_file"),
             format!("\n[http]\nmax_body_bytes = {}\n", self.max_body_bytes),
             format!("request_timeout = \"{}ms\"\n\n", self.request_timeout.as_millis()),
             format!(
-                "[peer]\nlisten = \"{}\"\nadvertise = {}\n\n",
+                "[peer]\nlisten = \"{}\"\nadvertise = {}\n",
                 self.peer_listen,
                 text(&self.peer_advertise)
             ),
+            tls(self.peer_tls.as_ref(), "ca_file"),
+            "\n".to_owned(),
             format!(
                 "[keys]\nprefix = {}\nenvironment = {}\n\n",
                 text(&self.key_prefix),

@@ -75,6 +75,8 @@ pub(crate) struct Core {
     may_vote: AtomicBool,
     /// The cluster knows this node with another data directory: it must end.
     pub(crate) other_directory: Notify,
+    /// Files of certificates may have changed.
+    pub(crate) look_at_files: Notify,
     leaving: AtomicBool,
     stopping: AtomicBool,
     /// What other nodes last said of themselves.
@@ -122,6 +124,7 @@ impl Core {
             clock_noted: parts.clock_noted,
             may_vote: AtomicBool::new(false),
             other_directory: Notify::new(),
+            look_at_files: Notify::new(),
             leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             heard: RwLock::default(),

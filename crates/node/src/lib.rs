@@ -17,9 +17,10 @@ mod metrics;
 mod node;
 mod peer;
 pub mod telemetry;
+mod tls;
 mod writes;
 
-pub use config::{Config, Layers, Problems, Secret};
+pub use config::{Config, Layers, Problems, Secret, TlsFiles};
 pub use node::{Addresses, Node, NodeError};
 #[cfg(feature = "sim")]
 pub use node::{Answer, Listener, Simulated, Surroundings};

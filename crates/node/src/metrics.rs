@@ -3,6 +3,8 @@
 //! Answers for: every name and label set of `design/operations.md`, closed label sets only, each
 //! series present from the start with 0. Handles are kept; nothing on a hot path looks one up.
 
+mod labels;
+
 use std::time::Duration;
 
 use fluxgate_api::error::ErrorCode;
@@ -14,72 +16,7 @@ use prometheus::{
     IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-/// What came of a validate, as a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Admitted,
-    Unauthenticated,
-    OutOfScope,
-    Limited,
-    Degraded,
-    Unavailable,
-    Invalid,
-}
-
-impl Verdict {
-    const ALL: [Self; 7] = [
-        Self::Admitted,
-        Self::Unauthenticated,
-        Self::OutOfScope,
-        Self::Limited,
-        Self::Degraded,
-        Self::Unavailable,
-        Self::Invalid,
-    ];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admitted => "admitted",
-            Self::Unauthenticated => "unauthenticated",
-            Self::OutOfScope => "out_of_scope",
-            Self::Limited => "limited",
-            Self::Degraded => "degraded",
-            Self::Unavailable => "unavailable",
-            Self::Invalid => "invalid",
-        }
-    }
-}
-
-/// Where a validate came in, as a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    Validate,
-    Batch,
-    Authorize,
-    Admin,
-}
-
-impl Endpoint {
-    const ALL: [Self; 4] = [Self::Validate, Self::Batch, Self::Authorize, Self::Admin];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Validate => "validate",
-            Self::Batch => "batch",
-            Self::Authorize => "authorize",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-/// How a counter decided, as a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Local,
-    Proven,
-    Waited,
-    Degraded,
-}
+pub(crate) use labels::{Endpoint, Kind, Verdict};
 
 /// From 10 µs to 1 s.
 const SECONDS: [f64; 16] = [
@@ -122,6 +59,8 @@ pub(crate) struct Metrics {
     peer_seconds: HistogramVec,
     http_requests: IntCounterVec,
     http_seconds: HistogramVec,
+    certificate_ends: IntGaugeVec,
+    tls_failures: IntCounterVec,
 }
 
 /// The statuses of a hot route.
@@ -181,6 +120,7 @@ impl Builder {
 const RENEWALS: [&str; 3] = ["granted", "refused", "failed"];
 const BARRIERS: [&str; 2] = ["all_applied", "lease_expired"];
 const PROPOSALS: [&str; 4] = ["committed", "refused", "no_leader", "unknown"];
+const LISTENERS: [&str; 3] = ["gateway", "admin", "peer"];
 const PEER_RESULTS: [&str; 2] = ["ok", "error"];
 
 impl Metrics {
@@ -277,6 +217,18 @@ impl Metrics {
                 &LONG_SECONDS,
                 &["route"],
             ),
+            certificate_ends: b.register(IntGaugeVec::new(
+                Opts::new(
+                    "fluxgate_tls_certificate_expiry_timestamp_seconds",
+                    "When a listener's certificate ends.",
+                ),
+                &["listener"],
+            )),
+            tls_failures: b.counters(
+                "tls_handshake_failures_total",
+                "Connections refused by TLS.",
+                &["listener"],
+            ),
             registry: b.registry,
         };
         metrics.touch_all();
@@ -299,6 +251,9 @@ impl Metrics {
             for result in PEER_RESULTS {
                 self.peer_requests.with_label_values(&[call.as_str(), result]);
             }
+        }
+        for listener in LISTENERS {
+            self.tls_failures.with_label_values(&[listener]);
         }
         for status in Status::ALL {
             self.keys.with_label_values(&[status.as_str()]);
@@ -350,6 +305,16 @@ impl Metrics {
     pub(crate) fn set_keys(&self, status: Status, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.keys.with_label_values(&[status.as_str()]).set(count);
+    }
+
+    /// When a listener's certificate ends, Unix seconds.
+    pub(crate) fn set_certificate_end(&self, listener: &str, ends_s: i64) {
+        self.certificate_ends.with_label_values(&[listener]).set(ends_s);
+    }
+
+    /// Counts the connections of a listener that TLS refused.
+    pub(crate) fn tls_failures(&self, listener: &str) -> IntCounter {
+        self.tls_failures.with_label_values(&[listener])
     }
 
     pub(crate) fn called(&self, call: Call, ok: bool, took: Duration) {

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::core::Core;
 use crate::http::server::Server;
 use crate::http::{admin, authorize, gateway};
+use crate::tls::{Acceptor, Listeners, run_reload};
 use crate::{counters, leader, lease, peer};
 
 #[cfg(feature = "sim")]
@@ -57,6 +58,9 @@ pub enum NodeError {
     /// Consensus did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Certificates make no sense.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// The HTTP client could not be built.
     #[error("cannot call other nodes: {0}")]
     Transport(String),
@@ -135,24 +139,34 @@ impl Node {
         let core = Arc::new(core);
         let (stop, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
-        let served = |listener, router| {
+        let tls = Listeners::open(&core.config, &core.metrics)
+            .map_err(|error| NodeError::Tls(error.to_string()))?;
+        let served = |listener, router, tls: &Option<Arc<Acceptor>>| {
             let core = Arc::clone(&core);
             let refusal = Arc::new(move |nginx| authorize::malformed(&core, nginx));
-            Server::new(listener, router, refusal)
+            Server::new(listener, router, refusal, tls.clone())
         };
         // On the runtime of consensus: a busy API must not delay heartbeats and votes.
         let peers = peer::listener::router(Arc::clone(&core));
         let moved = peer_listener.into_std().map_err(moving)?;
-        let (peers, stop_peers) = (served(moved, peers), stopped.clone());
+        let (peers, stop_peers) = (served(moved, peers, &tls.peer), stopped.clone());
         core.cluster.spawn(&mut servers, async move { peers.run(stop_peers).await });
-        for (listener, router) in [
-            (admin_listener, admin::router(Arc::clone(&core))),
-            (gateway_listener, gateway::router(Arc::clone(&core))),
+        for (listener, router, tls) in [
+            (admin_listener, admin::router(Arc::clone(&core)), &tls.admin),
+            (gateway_listener, gateway::router(Arc::clone(&core)), &tls.gateway),
         ] {
-            let server = served(listener.into_std().map_err(moving)?, router);
+            let server = served(listener.into_std().map_err(moving)?, router, tls);
             servers.spawn(server.run(stopped.clone()));
         }
-        Ok(Self::run(core, data, (stop, servers), addresses))
+        let mut node = Self::run(core, data, (stop, servers), addresses);
+        let reload = run_reload(Arc::clone(&node.core), tls);
+        spawn(&mut node.tasks, reload);
+        Ok(node)
+    }
+
+    /// Looks now whether files of certificates changed, without waiting for the next look.
+    pub fn look_at_files(&self) {
+        self.core.look_at_files.notify_one();
     }
 
     /// Starts what runs beside the listeners.

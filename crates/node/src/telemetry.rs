@@ -5,11 +5,12 @@
 //! be reached costs requests nothing. `traceparent` is taken from a gateway and carried to peers.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use axum::http::HeaderMap;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
@@ -74,6 +75,7 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
 fn provider(config: &Config, endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
+        .with_http_client(exporting_client(endpoint)?)
         .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
         .build()
         .map_err(|error| TelemetryError(error.to_string()))?;
@@ -92,6 +94,23 @@ fn provider(config: &Config, endpoint: &str) -> Result<SdkTracerProvider, Teleme
         // A gateway that samples a trace gets our part of it.
         .with_sampler(Sampler::ParentBased(Box::new(ratio)))
         .build())
+}
+
+/// Longest time for one batch of spans.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What carries spans. Its own, because the exporter's would look for the system's CAs even where
+/// the endpoint is plain, and an image without an operating system has none.
+fn exporting_client(endpoint: &str) -> Result<reqwest::blocking::Client, TelemetryError> {
+    // The one that is linked; another part of the process may have said so before.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let builder = reqwest::blocking::Client::builder().timeout(EXPORT_TIMEOUT).no_proxy();
+    let builder = if endpoint.starts_with("http://") {
+        builder.tls_certs_only(std::iter::empty())
+    } else {
+        builder
+    };
+    builder.build().map_err(|error| TelemetryError(error.to_string()))
 }
 
 struct Headers<'a>(&'a HeaderMap);

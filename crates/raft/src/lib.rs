@@ -33,4 +33,4 @@ pub use cluster::{
 pub use progress::Office;
 #[cfg(feature = "sim")]
 pub use transport::{Answered, Link, LinkError};
-pub use transport::{Call, CallError, CallObserver, Transport, TransportOptions};
+pub use transport::{Call, CallError, CallObserver, PeerTls, Transport, TransportOptions};

@@ -3,6 +3,7 @@
 //! Answers for: every call has a deadline, a closed name and a bounded answer; the receiver can
 //! tell that the call is meant for it. Must never retry: who calls knows what a repeat means.
 
+mod clients;
 #[cfg(feature = "sim")]
 mod link;
 
@@ -15,6 +16,8 @@ use bytes::Bytes;
 use fluxgate_types::{DirId, NodeId, caps};
 use tokio::time::Instant;
 
+pub use clients::PeerTls;
+use clients::{Clients, Habits};
 #[cfg(feature = "sim")]
 pub use link::{Answered, Link, LinkError};
 
@@ -156,6 +159,8 @@ pub struct TransportOptions {
     pub secret: String,
     /// First addresses of the other nodes; membership changes them later.
     pub addresses: BTreeMap<NodeId, String>,
+    /// How calls are encrypted, if they are.
+    pub tls: Option<PeerTls>,
     /// Hears of every call.
     pub observer: CallObserver,
     /// Headers that carry the caller's trace, asked for at each call.
@@ -173,9 +178,8 @@ impl fmt::Debug for TransportOptions {
 
 struct Inner {
     options: TransportOptions,
-    client: reqwest::Client,
-    // Consensus has connections of its own, so that they are driven by its own runtime.
-    raft_client: reqwest::Client,
+    clients: RwLock<Arc<Clients>>,
+    habits: Habits,
     addresses: RwLock<BTreeMap<NodeId, String>>,
     directories: RwLock<BTreeMap<NodeId, DirId>>,
 }
@@ -192,39 +196,33 @@ impl fmt::Debug for Transport {
     }
 }
 
-/// Idle connections kept to one node.
-const IDLE_PER_NODE_MAX: usize = 16;
-/// Longest wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-
 impl Transport {
     /// Makes a transport; connects to nobody yet.
     ///
     /// # Errors
     /// When the HTTP client cannot be built.
-    pub fn new(options: TransportOptions) -> Result<Self, String> {
-        let client = || {
-            reqwest::Client::builder()
-                .connect_timeout(CONNECT_TIMEOUT)
-                .tcp_nodelay(true)
-                .pool_max_idle_per_host(IDLE_PER_NODE_MAX)
-                .pool_idle_timeout(Duration::from_secs(60))
-                .no_proxy()
-                .redirect(reqwest::redirect::Policy::none())
-                .build()
-                .map_err(|error| error.to_string())
-        };
-        let (client, raft_client) = (client()?, client()?);
+    pub fn new(mut options: TransportOptions) -> Result<Self, String> {
+        let clients = Clients::new(options.tls.take())?;
         let addresses = RwLock::new(options.addresses.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 options,
-                client,
-                raft_client,
+                clients: RwLock::new(Arc::new(clients)),
+                habits: Habits::default(),
                 addresses,
                 directories: RwLock::default(),
             }),
         })
+    }
+
+    /// Calls from now on are encrypted by this; those under way end as they began.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be built.
+    pub fn set_tls(&self, tls: PeerTls) -> Result<(), String> {
+        let clients = Arc::new(Clients::new(Some(tls))?);
+        *self.inner.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
+        Ok(())
     }
 
     /// Notes where a node can be reached.
@@ -282,17 +280,40 @@ impl Transport {
         }
         let unreachable = |cause: String| CallError::Unreachable { node, cause };
         let address = self.address(node).ok_or_else(|| unreachable("no address".to_owned()))?;
-        let url = format!("http://{address}/peer/v1/{}", call.as_str());
-        let client = if call.is_raft() { &self.inner.raft_client } else { &self.inner.client };
-        let mut request = client.post(url).body(body);
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
+        let clients =
+            Arc::clone(&self.inner.clients.read().unwrap_or_else(PoisonError::into_inner));
+        let habits = &self.inner.habits;
+        let post = |scheme: &str, body: Vec<u8>| {
+            let url = format!("{scheme}://{address}/peer/v1/{}", call.as_str());
+            let mut request = clients.of(call.is_raft()).post(url).body(body);
+            for (name, value) in &headers {
+                request = request.header(name, value);
+            }
+            request.send()
+        };
+        let sent = match clients.tls {
+            None => post("http", body).await,
+            Some(true) if habits.is_plain(node) => post("http", body).await,
+            Some(false) => post("https", body).await,
+            Some(true) => match post("https", body.clone()).await {
+                // Not connected, so nothing was carried out: perhaps it does not speak TLS yet.
+                Err(error) if error.is_connect() => {
+                    let plain = post("http", body).await;
+                    if plain.is_ok() {
+                        habits.note_plain(node);
+                        plain
+                    } else {
+                        Err(error)
+                    }
+                }
+                sent => sent,
+            },
+        };
         let broken = |cause: String| CallError::Broken { node, cause };
-        let mut response = request.send().await.map_err(|error| {
+        let mut response = sent.map_err(|error| {
             // A refused or failed connect never carried the call; all else may have.
             let unsent = error.is_connect();
-            let cause = error.without_url().to_string();
+            let cause = habits.cause(node, error);
             if unsent { unreachable(cause) } else { broken(cause) }
         })?;
         let status = response.status().as_u16();

@@ -101,7 +101,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let clients = args.gateway.client_per_node(options)?;
     let admin = match args.keys_file {
         Some(_) => None,
-        None => Some(Arc::new(admin_client(&args.admin_url, args.token_file.as_deref())?)),
+        None => Some(Arc::new(admin_client(
+            &args.admin_url,
+            args.token_file.as_deref(),
+            &args.gateway.trust,
+        )?)),
     };
     let (report, silent) = block_on_all_cores(bench(args, clients, admin))?;
     args.output.print(&report, report::text)?;

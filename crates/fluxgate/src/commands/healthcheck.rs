@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use fluxgate_client::{Client, Error, Options};
+use fluxgate_client::{Error, Options};
 
-use crate::connect::block_on;
+use crate::connect::{TrustArgs, block_on};
 use crate::exit::Exit;
 use crate::{output, values};
 
@@ -23,12 +23,14 @@ pub(crate) struct Args {
     /// How long to wait for the answer
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = values::duration)]
     timeout: Duration,
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// Asks once.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let options = Options { deadline: args.timeout, attempt_timeout: args.timeout, retry: false };
-    let client = Client::with_options(&[&args.url], None, options)?;
+    let client = args.trust.client(&[&args.url], None, options)?;
     match block_on(async { Ok(client.ready().await) })? {
         Ok(health) => {
             output::data(&format!("node {} is ready", health.node_id))?;

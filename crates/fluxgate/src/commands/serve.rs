@@ -1,12 +1,13 @@
 //! `fluxgate serve`: one node.
 //!
-//! SIGTERM and SIGINT stop it in good order. When consensus stops by itself the process ends with
+//! SIGTERM and SIGINT stop it in good order; SIGHUP makes it look at its certificates. When consensus stops by itself the process ends with
 //! a code of its own, so that its supervisor starts it again.
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use fluxgate_node::{Config, Layers, Node, NodeError, Problems};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Exit, Misuse};
 
@@ -37,7 +38,6 @@ pub(crate) fn misuse(file: &std::path::Path, problems: &Problems) -> Misuse {
 
 /// Waits for the signal that ends a command which runs until it is told.
 pub(crate) async fn told_to_stop() -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     tokio::select! {
@@ -56,17 +56,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         // Listening BEFORE the node starts: a signal during the start must not kill it.
         let stop = told_to_stop();
         tokio::pin!(stop);
+        let mut look = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let mut node = tokio::select! {
             node = Node::start(config) => node?,
             stopped = &mut stop => return stopped.map(|()| Exit::Done),
         };
-        tokio::select! {
-            stopped = &mut stop => stopped?,
-            error = node.failed() => {
-                tracing::error!(%error, "this node cannot go on");
-                // Only of consensus that stopped could another life make more.
-                let again = matches!(error, NodeError::Fatal(_));
-                return if again { Ok(Exit::Restart) } else { Err(error.into()) };
+        loop {
+            tokio::select! {
+                stopped = &mut stop => break stopped?,
+                _ = look.recv() => node.look_at_files(),
+                error = node.failed() => {
+                    tracing::error!(%error, "this node cannot go on");
+                    // Only of consensus that stopped could another life make more.
+                    let again = matches!(error, NodeError::Fatal(_));
+                    return if again { Ok(Exit::Restart) } else { Err(error.into()) };
+                }
             }
         }
         node.stop().await;

@@ -13,17 +13,17 @@ use super::{Config, Problems, Secret};
 /// Shortest secret that is taken, characters.
 const SECRET_CHARS_MIN: usize = 16;
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     table: &'a Table,
     problems: &'a mut Problems,
 }
 
 impl<'a> Reader<'a> {
-    fn raw(&self, section: &str, setting: &str) -> Option<&'a Value> {
+    pub(super) fn raw(&self, section: &str, setting: &str) -> Option<&'a Value> {
         self.table.get(section)?.get(setting)
     }
 
-    fn wrong(&mut self, section: &str, setting: &str, why: &str) {
+    pub(super) fn wrong(&mut self, section: &str, setting: &str, why: &str) {
         self.problems.add(format!("{section}.{setting}: {why}"));
     }
 
@@ -230,8 +230,10 @@ pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
         data_dir: PathBuf::from(reader.text("node", "data_dir").unwrap_or_default()),
         gateway_listen: reader.address("gateway", "listen"),
         gateway_token: reader.secret("gateway", "token"),
+        gateway_tls: super::tls::read(reader, "gateway", "client_ca_file"),
         ratelimit_draft_headers: reader.flag("gateway", "ratelimit_draft_headers"),
         admin_listen: reader.address("admin", "listen"),
+        admin_tls: super::tls::read(reader, "admin", "client_ca_file"),
         operator_token: reader.secret("admin", "operator_token"),
         max_body_bytes: usize::try_from(reader.number(
             "http",
@@ -245,6 +247,7 @@ pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
             1_000..=300_000,
         )),
         peer_listen,
+        peer_tls: super::tls::read(reader, "peer", "ca_file"),
         peer_advertise: advertise.or(listed).unwrap_or_else(|| peer_listen.to_string()),
         key_prefix: prefix(reader, "prefix"),
         key_environment: prefix(reader, "environment"),
@@ -290,8 +293,9 @@ fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
     if !matches!(log_format, "text" | "json") {
         reader.wrong("telemetry", "log_format", "must be \"text\" or \"json\"");
     }
-    if config.otlp_endpoint.as_ref().is_some_and(|e| !e.starts_with("http://")) {
-        reader.wrong("telemetry", "otlp_endpoint", "must begin with http://");
+    let is_url = |e: &String| e.starts_with("http://") || e.starts_with("https://");
+    if config.otlp_endpoint.as_ref().is_some_and(|e| !is_url(e)) {
+        reader.wrong("telemetry", "otlp_endpoint", "must begin with http:// or https://");
     }
     // A dead leader must be replaced, and leases renewed, well before the survivors' leases end.
     if config.lease_ms < 4 * config.election_ms.1 {
@@ -313,11 +317,6 @@ fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
     for (at, listener) in listeners.iter().enumerate() {
         if listener.port() != 0 && listeners[..at].contains(listener) {
             reader.problems.add(format!("two listeners share {listener}"));
-        }
-    }
-    for section in ["gateway", "admin", "peer"] {
-        if reader.raw(section, "tls").is_some() {
-            reader.wrong(section, "tls", "TLS is not served by this version");
         }
     }
 }

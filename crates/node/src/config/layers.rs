@@ -135,7 +135,7 @@ impl Layers {
         let is_text = default.is_none_or(Value::is_str);
         let parsed = format!("v = {text}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
         match parsed {
-            Some(value) if !is_text => value,
+            Some(value) if !is_text || value.is_table() => value,
             Some(_) | None => Value::String(text.to_owned()),
         }
     }
@@ -177,7 +177,7 @@ fn misread(text: &str, error: &toml::de::Error) -> String {
 }
 
 /// A hint at the known name that is nearest to an unknown one, if one is near.
-fn nearest(unknown: &str, known: &[&str]) -> String {
+pub(super) fn nearest(unknown: &str, known: &[&str]) -> String {
     let best = known.iter().map(|name| (distance(unknown, name), name)).min();
     match best {
         Some((distance, name)) if distance <= 1 + unknown.len() / 3 => {

@@ -17,10 +17,12 @@ use fluxgate_api::error::{ErrorBody, ErrorCode};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 use tower::ServiceExt as _;
+
+use crate::tls::{Accepted, Acceptor};
 
 /// A request head must be complete so long after its first byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,6 +44,7 @@ pub(crate) struct Server {
     listener: std::net::TcpListener,
     router: Router,
     refusal: Refusal,
+    tls: Option<Arc<Acceptor>>,
 }
 
 /// Makes the whole answer to a malformed request on a path that knows but a few statuses.
@@ -50,9 +53,14 @@ pub(crate) struct Server {
 pub(crate) type Refusal = Arc<dyn Fn(bool) -> Vec<u8> + Send + Sync>;
 
 impl Server {
-    /// Answers a malformed request below `/v1/authorize` with `refusal`.
-    pub(crate) fn new(listener: std::net::TcpListener, router: Router, refusal: Refusal) -> Self {
-        Self { listener, router, refusal }
+    /// Answers a malformed request below `/v1/authorize` with `refusal`. Plain without `tls`.
+    pub(crate) fn new(
+        listener: std::net::TcpListener,
+        router: Router,
+        refusal: Refusal,
+        tls: Option<Arc<Acceptor>>,
+    ) -> Self {
+        Self { listener, router, refusal, tls }
     }
 
     /// Serves on the runtime that polls this until `stop` says so, then lets requests under way
@@ -76,9 +84,22 @@ impl Server {
             match accepted {
                 Ok((stream, from)) => {
                     let (router, stop) = (self.router.clone(), stop.clone());
-                    let refusal = Arc::clone(&self.refusal);
+                    let (refusal, tls) = (Arc::clone(&self.refusal), self.tls.clone());
                     tokio::spawn(async move {
-                        serve(stream, from, router, refusal, stop).await;
+                        stream.set_nodelay(true).ok();
+                        let accepted = match tls {
+                            None => Some(Accepted::Plain(stream)),
+                            Some(tls) => tls.accept(stream, from).await,
+                        };
+                        match accepted {
+                            Some(Accepted::Plain(stream)) => {
+                                serve(stream, from, router, refusal, stop).await;
+                            }
+                            Some(Accepted::Tls(stream)) => {
+                                serve(stream, from, router, refusal, stop).await;
+                            }
+                            None => {}
+                        }
                         drop(place);
                     });
                 }
@@ -94,14 +115,13 @@ impl Server {
     }
 }
 
-async fn serve(
-    stream: TcpStream,
+async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
     from: SocketAddr,
     router: Router,
     on_refusal: Refusal,
     mut stop: watch::Receiver<bool>,
 ) {
-    stream.set_nodelay(true).ok();
     let phase = Arc::new(AtomicU8::new(IDLE));
     let guarded = Guarded::new(stream, Arc::clone(&phase), on_refusal);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
@@ -140,8 +160,8 @@ const HEAD: u8 = 1;
 const SERVING: u8 = 2;
 
 /// A stream that ends slow heads and idle connections, and rewords hyper's own refusals.
-struct Guarded {
-    stream: TcpStream,
+struct Guarded<S> {
+    stream: S,
     phase: Arc<AtomicU8>,
     deadline: Pin<Box<Sleep>>,
     // What the deadline was set for.
@@ -156,8 +176,8 @@ struct Guarded {
     authorizes: Option<bool>,
 }
 
-impl Guarded {
-    fn new(stream: TcpStream, phase: Arc<AtomicU8>, on_refusal: Refusal) -> Self {
+impl<S> Guarded<S> {
+    fn new(stream: S, phase: Arc<AtomicU8>, on_refusal: Refusal) -> Self {
         let deadline = Box::pin(tokio::time::sleep(IDLE_TIMEOUT));
         Self {
             stream,
@@ -197,7 +217,7 @@ impl Guarded {
     }
 }
 
-impl AsyncRead for Guarded {
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -255,7 +275,7 @@ fn reworded(head: &[u8]) -> Option<Vec<u8>> {
     Some(format!("{line}\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes())
 }
 
-impl AsyncWrite for Guarded {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

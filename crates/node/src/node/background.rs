@@ -218,7 +218,14 @@ impl Core {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.config.members.len() > 1 && !self.config.peer_listen.ip().is_loopback() {
-            warnings.push("peer traffic is not encrypted and leaves this machine".to_owned());
+            match &self.config.peer_tls {
+                None => warnings
+                    .push("peer traffic is not encrypted and leaves this machine".to_owned()),
+                Some(tls) if tls.accept_plain => warnings.push(
+                    "peer traffic may be unencrypted: [peer] tls still has accept_plain".to_owned(),
+                ),
+                Some(_) => {}
+            }
         }
         if self.config.operator_token.is_none() {
             warnings

@@ -14,7 +14,7 @@ use crate::clock::{Clock, boot_now};
 use crate::config::Config;
 use crate::core::{Core, Parts};
 use crate::metrics::Metrics;
-use crate::telemetry;
+use crate::{telemetry, tls};
 
 /// What cluster time may run ahead of its last note on the disk, milliseconds: the period of the
 /// notes, and a second for a slow disk.
@@ -28,22 +28,24 @@ impl Observer for SyncTimes {
     }
 }
 
-fn calls(config: &Config, metrics: &Arc<Metrics>) -> TransportOptions {
+fn calls(config: &Config, metrics: &Arc<Metrics>) -> Result<TransportOptions, NodeError> {
     let metrics = Arc::clone(metrics);
     let observer = move |_: NodeId, call: Call, result: Result<(), &CallError>, took: Duration| {
         metrics.called(call, result.is_ok(), took);
     };
     let secret = config.cluster_secret.as_ref();
-    TransportOptions {
+    let tls = tls::peer_calls(config).map_err(|error| NodeError::Tls(error.to_string()))?;
+    Ok(TransportOptions {
         me: config.node_id,
         cluster: config.cluster_name.clone(),
         secret: secret.map(|secret| secret.expose().to_owned()).unwrap_or_default(),
         addresses: config.members.clone(),
+        tls,
         observer: Arc::new(observer),
         trace_headers: Arc::new(telemetry::trace_headers),
         #[cfg(feature = "sim")]
         link: None,
-    }
+    })
 }
 
 /// What an orderly stop of the life before this one left behind: used exactly once.
@@ -87,12 +89,12 @@ impl Opening {
     }
 
     /// What calls to the other nodes need.
-    pub(super) fn calls(&self) -> TransportOptions {
+    pub(super) fn calls(&self) -> Result<TransportOptions, NodeError> {
         calls(&self.config, &self.metrics)
     }
 
     fn transport(&self) -> Result<Transport, NodeError> {
-        Transport::new(self.calls()).map_err(NodeError::Transport)
+        Transport::new(self.calls()?).map_err(NodeError::Transport)
     }
 
     /// How consensus is set up.

@@ -148,7 +148,7 @@ impl Node {
             peer: config.peer_listen,
         };
         let opening = Opening::begin(config)?;
-        let mut calls = opening.calls();
+        let mut calls = opening.calls()?;
         calls.link = Some(surroundings.link);
         let transport = Transport::new(calls).map_err(NodeError::Transport)?;
         let mut options = opening.options(&transport);

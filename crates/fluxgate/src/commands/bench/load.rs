@@ -137,6 +137,7 @@ fn judge(answer: &Result<VerdictReport, Error>) -> (VerdictName, Option<Window>)
             | Error::Unexpected { .. }
             | Error::BadUrl { .. }
             | Error::BadToken
+            | Error::BadCa
             | Error::NoUrl,
         ) => return (VerdictName::Failed, None),
     };

@@ -1,0 +1,163 @@
+//! `fluxgate tls`: certificates for trying out.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose,
+};
+
+use crate::exit::{Exit, Misuse};
+use crate::output;
+
+/// How long the CA lasts, days.
+const CA_DAYS: i64 = 3_650;
+/// Nodes with certificates of one command.
+const NODES_MAX: u64 = 9;
+
+/// What `tls` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  fluxgate tls dev --dir certs")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make a CA and certificates for nodes, to try TLS out; a company's own CA is for the rest
+    Dev(Dev),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Makes ca.pem and ca.key, or uses those that are there, and node1.pem, node1.key and so on.\n\
+        What is there is not replaced without --force; ca.pem and ca.key never are.\n\n\
+        Example:\n  fluxgate tls dev --dir certs --nodes 3 --host localhost --host node{id}"
+)]
+struct Dev {
+    /// Where the files go; made if it is not there
+    #[arg(long, value_name = "DIR", default_value = "certs")]
+    dir: PathBuf,
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=NODES_MAX))]
+    nodes: u64,
+    /// A host name or address that nodes are called by, {id} standing for a node's number;
+    /// repeatable. localhost and the loopback addresses are always there
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
+    /// How long the certificates of nodes last
+    #[arg(long, value_name = "DAYS", default_value_t = 90, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-3_650..=CA_DAYS))]
+    days: i64,
+    /// Make certificates of nodes anew
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs the command that was named.
+pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    match &args.command {
+        Command::Dev(args) => dev(args),
+    }
+}
+
+/// Sets the time from an hour ago, for clocks that are behind, or, for one that has expired, from a
+/// day before its end.
+fn lasts(params: &mut CertificateParams, days: i64) {
+    let now = time::OffsetDateTime::now_utc();
+    params.not_after = now + time::Duration::days(days);
+    params.not_before =
+        (now - time::Duration::hours(1)).min(params.not_after - time::Duration::days(1));
+}
+
+fn dev(args: &Dev) -> anyhow::Result<Exit> {
+    let dir = &args.dir;
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+    let issuer = authority(dir)?;
+    for id in 1..=args.nodes {
+        let (cert, key) = (dir.join(format!("node{id}.pem")), dir.join(format!("node{id}.key")));
+        if !args.force && (cert.exists() || key.exists()) {
+            output::notice(&format!("{} is there already: kept", cert.display()));
+            continue;
+        }
+        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        names.extend(args.host.iter().map(|host| host.replace("{id}", &id.to_string())));
+        names.dedup();
+        let mut params = CertificateParams::new(names)
+            .map_err(|error| Misuse(format!("--host: not a host name or address: {error}")))?;
+        params.distinguished_name.push(DnType::CommonName, format!("Fluxgate node {id}"));
+        params.use_authority_key_identifier_extension = true;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        // A node is called, and calls.
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        lasts(&mut params, args.days);
+        let pair = KeyPair::generate().context("cannot make a key")?;
+        let made = params.signed_by(&pair, &issuer).context("cannot sign a certificate")?;
+        // The key first: a node that looks meanwhile finds a pair that does not fit, and waits.
+        write_secret(&key, &pair.serialize_pem())?;
+        write(&cert, &made.pem())?;
+        output::data(&format!("{}", cert.display()))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The CA of a directory: the one that is there, or a new one.
+fn authority(dir: &Path) -> anyhow::Result<Issuer<'static, KeyPair>> {
+    let (cert, key) = (dir.join("ca.pem"), dir.join("ca.key"));
+    if cert.exists() && key.exists() {
+        let read = |path: &Path| {
+            std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read `{}`", path.display()))
+        };
+        let pair = KeyPair::from_pem(&read(&key)?)
+            .map_err(|_| Misuse(format!("`{}` holds no private key", key.display())))?;
+        return Issuer::from_ca_cert_pem(&read(&cert)?, pair).map_err(|_| {
+            Misuse(format!("`{}` holds no certificate of a CA", cert.display())).into()
+        });
+    }
+    if cert.exists() || key.exists() {
+        let why = format!("`{}` has only one of ca.pem and ca.key", dir.display());
+        return Err(Misuse(why).into());
+    }
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Fluxgate development CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    lasts(&mut params, CA_DAYS);
+    let pair = KeyPair::generate().context("cannot make a key")?;
+    let (pem_of_key, made) = (
+        pair.serialize_pem(),
+        CertifiedIssuer::self_signed(params, pair).context("cannot sign a certificate")?,
+    );
+    write_secret(&key, &pem_of_key)?;
+    write(&cert, &made.pem())?;
+    output::data(&format!("{}", cert.display()))?;
+    authority(dir)
+}
+
+/// Replaces a file as a whole, never half.
+fn replace(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let shown = path.display();
+    let beside = path.with_extension("new");
+    std::fs::remove_file(&beside).ok();
+    let mut file = std::fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(mode)
+        .open(&beside)
+        .with_context(|| format!("cannot write `{shown}`"))?;
+    file.write_all(text.as_bytes()).with_context(|| format!("cannot write `{shown}`"))?;
+    std::fs::rename(&beside, path).with_context(|| format!("cannot write `{shown}`"))
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    replace(path, text, 0o644)
+}
+
+fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
+    replace(path, text, 0o600)
+}

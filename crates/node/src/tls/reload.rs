@@ -1,0 +1,151 @@
+//! The certificates of a running node: made at its start, and anew when their files change.
+//!
+//! What makes no sense is told once and changes nothing: a file that is being written, or a
+//! certificate whose key has not come yet, must not take a listener down.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fluxgate_raft::{PeerTls, process};
+use fluxgate_types::Digest;
+use tokio::time::timeout;
+
+use super::material::TlsError;
+use super::{Acceptor, Material};
+use crate::config::{Config, TlsFiles};
+use crate::core::Core;
+use crate::metrics::Metrics;
+
+/// How often the files are looked at. SIGHUP makes it at once.
+const LOOK: Duration = Duration::from_secs(5);
+/// A certificate that ends within this is warned of.
+const ENDS_SOON_S: i64 = 14 * 24 * 3_600;
+
+/// What takes connections, for each listener that speaks TLS.
+#[derive(Clone, Debug)]
+pub(crate) struct Listeners {
+    pub(crate) gateway: Option<Arc<Acceptor>>,
+    pub(crate) admin: Option<Arc<Acceptor>>,
+    pub(crate) peer: Option<Arc<Acceptor>>,
+}
+
+fn acceptor(
+    listener: &'static str,
+    files: Option<&TlsFiles>,
+    metrics: &Metrics,
+) -> Result<Option<Arc<Acceptor>>, TlsError> {
+    let Some(files) = files else { return Ok(None) };
+    let material = Material::read(files)?;
+    let config = material.server(listener == "peer")?;
+    note_end(listener, &material, metrics);
+    let failures = metrics.tls_failures(listener);
+    Ok(Some(Arc::new(Acceptor::new(listener, config, files.accept_plain, failures))))
+}
+
+/// Says when a certificate ends, and warns where that is soon.
+fn note_end(listener: &'static str, material: &Material, metrics: &Metrics) {
+    metrics.set_certificate_end(listener, material.ends_s);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let left_s = material.ends_s - i64::try_from(now).unwrap_or(i64::MAX);
+    if left_s < 0 {
+        tracing::error!(listener, "the certificate has expired: callers will refuse it");
+    } else if left_s < ENDS_SOON_S {
+        tracing::warn!(listener, days = left_s / 86_400, "the certificate ends soon");
+    }
+}
+
+impl Listeners {
+    /// Reads what each listener needs.
+    pub(crate) fn open(config: &Config, metrics: &Metrics) -> Result<Self, TlsError> {
+        Ok(Self {
+            gateway: acceptor("gateway", config.gateway_tls.as_ref(), metrics)?,
+            admin: acceptor("admin", config.admin_tls.as_ref(), metrics)?,
+            peer: acceptor("peer", config.peer_tls.as_ref(), metrics)?,
+        })
+    }
+}
+
+/// How the other nodes are called, where that is by TLS.
+pub(crate) fn peer_calls(config: &Config) -> Result<Option<PeerTls>, TlsError> {
+    let Some(files) = &config.peer_tls else { return Ok(None) };
+    let client = Material::read(files)?.client()?;
+    Ok(Some(PeerTls { config: client, accept_plain: files.accept_plain }))
+}
+
+/// One listener's files, and what was last found in them.
+struct Watched {
+    listener: &'static str,
+    files: TlsFiles,
+    acceptor: Arc<Acceptor>,
+    taken: Option<Digest>,
+    told: Option<TlsError>,
+}
+
+impl Watched {
+    fn new(
+        listener: &'static str,
+        files: Option<&TlsFiles>,
+        acceptor: Option<&Arc<Acceptor>>,
+    ) -> Option<Self> {
+        let (files, acceptor) = (files?.clone(), Arc::clone(acceptor?));
+        Some(Self { listener, files, acceptor, taken: None, told: None })
+    }
+
+    /// Takes what changed. The first look only notes what is there.
+    async fn look(&mut self, core: &Core) {
+        let files = self.files.clone();
+        let Ok(read) = process::blocking(move || Material::read(&files)).await else { return };
+        match read.and_then(|material| self.take(core, &material)) {
+            Ok(()) => self.told = None,
+            Err(error) => {
+                if self.told.as_ref() != Some(&error) {
+                    let listener = self.listener;
+                    tracing::error!(listener, %error, "changed certificates were not taken");
+                }
+                self.told = Some(error);
+            }
+        }
+    }
+
+    fn take(&mut self, core: &Core, material: &Material) -> Result<(), TlsError> {
+        let before = self.taken;
+        if before == Some(material.digest) {
+            return Ok(());
+        }
+        let peers = self.listener == "peer";
+        let server = material.server(peers)?;
+        if peers {
+            let tls = PeerTls { config: material.client()?, accept_plain: self.files.accept_plain };
+            core.transport.set_tls(tls).map_err(TlsError::Together)?;
+        }
+        self.acceptor.install(server);
+        self.taken = Some(material.digest);
+        if before.is_some() {
+            tracing::info!(listener = self.listener, "changed certificates were taken");
+            note_end(self.listener, material, &core.metrics);
+        }
+        Ok(())
+    }
+}
+
+/// Looks at the files again and again.
+pub(crate) async fn run_reload(core: Arc<Core>, listeners: Listeners) {
+    let config = &core.config;
+    let mut watched: Vec<Watched> = [
+        Watched::new("gateway", config.gateway_tls.as_ref(), listeners.gateway.as_ref()),
+        Watched::new("admin", config.admin_tls.as_ref(), listeners.admin.as_ref()),
+        Watched::new("peer", config.peer_tls.as_ref(), listeners.peer.as_ref()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if watched.is_empty() {
+        return;
+    }
+    loop {
+        for one in &mut watched {
+            one.look(&core).await;
+        }
+        timeout(LOOK, core.look_at_files.notified()).await.ok();
+    }
+}

@@ -1,0 +1,128 @@
+//! The HTTP clients that carry calls, plain or by TLS, and the choice between the two.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use fluxgate_types::NodeId;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::time::Instant;
+
+/// Idle connections kept to one node.
+const IDLE_PER_NODE_MAX: usize = 16;
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// A node that spoke no TLS is asked in plain for so long before TLS is tried again.
+const PLAIN_FOR: Duration = Duration::from_secs(5);
+/// What a node refuses TLS for is told so often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// How calls to the other nodes are encrypted.
+#[derive(Clone, Debug)]
+pub struct PeerTls {
+    /// This node's certificate, and whose it demands.
+    pub config: ClientConfig,
+    /// Nodes that speak no TLS are called in plain: while a cluster is turned to TLS.
+    pub accept_plain: bool,
+}
+
+/// The clients of one set of certificates.
+pub(super) struct Clients {
+    /// `Some` where calls are encrypted: whether they may be plain too.
+    pub(super) tls: Option<bool>,
+    other: reqwest::Client,
+    // Consensus has connections of its own, so that they are driven by its own runtime.
+    raft: reqwest::Client,
+}
+
+/// Trusts nobody: for calls that are plain anyway. Does not need the system's list of CAs, which an
+/// image without an operating system lacks.
+fn untrusting() -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(versions.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+impl Clients {
+    /// Makes the clients; connects to nobody yet.
+    pub(super) fn new(tls: Option<PeerTls>) -> Result<Self, String> {
+        let (config, plain) = match tls {
+            Some(tls) => (tls.config, Some(tls.accept_plain)),
+            None => (untrusting()?, None),
+        };
+        let client = || {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(config.clone())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_nodelay(true)
+                .pool_max_idle_per_host(IDLE_PER_NODE_MAX)
+                .pool_idle_timeout(Duration::from_secs(60))
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .map_err(|error| error.to_string())
+        };
+        Ok(Self { tls: plain, other: client()?, raft: client()? })
+    }
+
+    pub(super) fn of(&self, consensus: bool) -> &reqwest::Client {
+        if consensus { &self.raft } else { &self.other }
+    }
+}
+
+/// Which nodes spoke no TLS lately, and whom was complained of.
+#[derive(Debug, Default)]
+pub(super) struct Habits {
+    plain: RwLock<BTreeMap<NodeId, Instant>>,
+    told: RwLock<BTreeMap<NodeId, Instant>>,
+}
+
+impl Habits {
+    pub(super) fn is_plain(&self, node: NodeId) -> bool {
+        let plain = self.plain.read().unwrap_or_else(PoisonError::into_inner);
+        plain.get(&node).is_some_and(|seen| seen.elapsed() < PLAIN_FOR)
+    }
+
+    pub(super) fn note_plain(&self, node: NodeId) {
+        let mut plain = self.plain.write().unwrap_or_else(PoisonError::into_inner);
+        plain.insert(node, Instant::now());
+    }
+
+    /// Why a call failed. Where that is for TLS the operator is told, once in a while.
+    pub(super) fn cause(&self, node: NodeId, error: reqwest::Error) -> String {
+        let Some(why) = tls_fault(&error) else { return error.without_url().to_string() };
+        let mut told = self.told.write().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&node).is_none_or(|told| told.elapsed() >= COMPLAIN_EVERY) {
+            told.insert(node, Instant::now());
+            tracing::warn!(node = node.0, "this node cannot be called by TLS: {why}");
+        }
+        why
+    }
+}
+
+/// What TLS found wrong, if that is why a call failed.
+fn tls_fault(error: &reqwest::Error) -> Option<String> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let fault = cause
+            .downcast_ref::<rustls::Error>()
+            .or_else(|| within(cause.downcast_ref::<std::io::Error>()?));
+        if let Some(fault) = fault {
+            return Some(fault.to_string());
+        }
+        source = cause.source();
+    }
+    None
+}
+
+/// I/O errors hide what they were made of from `source`, and may be made of each other.
+fn within(error: &std::io::Error) -> Option<&rustls::Error> {
+    let mut inner = error.get_ref()?;
+    while let Some(next) = inner.downcast_ref::<std::io::Error>() {
+        inner = next.get_ref()?;
+    }
+    inner.downcast_ref()
+}

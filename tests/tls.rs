@@ -1,0 +1,394 @@
+//! TLS on real sockets: who is let in, what the log says of the others, certificates that change
+//! while a node runs, and a cluster that is turned to TLS under load.
+//!
+//! The other side is curl, and `fluxgate` itself: another TLS stack than the one under test.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::cluster::{Cluster, READY_DEADLINE};
+use crate::support::command::{fluxgate, run};
+use crate::support::keys::limit;
+use crate::support::load::Stream;
+use crate::support::settings::Settings;
+use crate::support::wait::roomy_period_s;
+use crate::support::{Key, Request, wait_until};
+
+/// Longest time until changed files are noticed without a signal.
+const NOTICE: Duration = Duration::from_secs(20);
+
+/// A directory of certificates, all of one CA.
+#[derive(Clone, Debug)]
+struct Certs(PathBuf);
+
+impl Certs {
+    /// Makes a CA and certificates for three nodes with `fluxgate tls dev`.
+    fn make(dir: &Path, name: &str, words: &[&str]) -> Self {
+        let certs = Self(dir.join(name));
+        certs.again(words);
+        certs
+    }
+
+    /// Makes the nodes' certificates anew, by the same CA.
+    fn again(&self, words: &[&str]) {
+        let dir = self.0.display().to_string();
+        let words = [&["tls", "dev", "--force", "--dir", &dir][..], words].concat();
+        run(&mut fluxgate(&words), 0);
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    /// The `tls` setting of a node.
+    fn setting(&self, node: u64, ca: Option<&str>, accept_plain: bool) -> String {
+        let (cert, key) =
+            (self.file(&format!("node{node}.pem")), self.file(&format!("node{node}.key")));
+        let ca = ca.map(|name| format!(", {name} = {:?}", self.file("ca.pem")));
+        let plain = if accept_plain { ", accept_plain = true" } else { "" };
+        format!("{{ cert_file = {cert:?}, key_file = {key:?}{}{plain} }}", ca.unwrap_or_default())
+    }
+
+    /// Gives a node the certificates of this directory on its peer listener.
+    fn give_peer(&self, cluster: &mut Cluster, node: u64, accept_plain: bool) {
+        let setting = self.setting(node, Some("ca_file"), accept_plain);
+        cluster.node_mut(node).settings.set("peer", "tls", setting);
+    }
+
+    fn give_all(&self, cluster: &mut Cluster) {
+        for id in cluster.ids() {
+            self.give_peer(cluster, id, false);
+            let own = self.setting(id, None, false);
+            let settings = &mut cluster.node_mut(id).settings;
+            settings.set("gateway", "tls", &own).set("admin", "tls", &own);
+        }
+    }
+
+    /// Asks with curl; the status and the body, or curl's complaint.
+    fn curl(&self, to: SocketAddr, path: &str, words: &[&str]) -> Result<(u16, String), String> {
+        let ca = self.file("ca.pem");
+        let words = [&["--cacert", &ca][..], words].concat();
+        curl(&format!("https://{to}{path}"), &words)
+    }
+}
+
+fn curl(url: &str, words: &[&str]) -> Result<(u16, String), String> {
+    let output = Command::new("curl")
+        .args(["-sS", "--noproxy", "*", "--max-time", "10", "-w", "\n%{http_code}"])
+        .args(words)
+        .arg(url)
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("curl does not start ({error}): run scripts/setup-tests.sh")
+        });
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    match text.rsplit_once('\n') {
+        Some((body, status)) if output.status.success() => {
+            Ok((status.parse().unwrap(), body.to_owned()))
+        }
+        _ => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// Waits until a node says over TLS that it is ready.
+#[track_caller]
+fn wait_ready(cluster: &mut Cluster, certs: &Certs, id: u64) {
+    wait_until(&format!("node {id} is ready"), READY_DEADLINE, || {
+        cluster.node_mut(id).assert_alive();
+        let to = cluster.gateway(id);
+        certs.curl(to, "/readyz", &[]).is_ok_and(|(status, _)| status == 200)
+    });
+}
+
+#[track_caller]
+fn wait_log(cluster: &Cluster, node: u64, words: &[&str]) {
+    wait_log_after(cluster, node, 0, words);
+}
+
+/// The same behind so many bytes of the log.
+#[track_caller]
+fn wait_log_after(cluster: &Cluster, node: u64, begin: usize, words: &[&str]) {
+    wait_until(&format!("the log of node {node} has {words:?}"), NOTICE, || {
+        let log = cluster.node(node).log_text().split_off(begin);
+        log.lines().any(|line| words.iter().all(|word| line.contains(word)))
+    });
+}
+
+#[test]
+fn every_listener_speaks_tls_and_peers_are_known_by_their_certificates() {
+    let mut cluster = Cluster::plan(3, |_| {});
+    let certs = Certs::make(cluster.dir(), "certs", &[]);
+    let foreign = Certs::make(cluster.dir(), "foreign", &[]);
+    certs.give_all(&mut cluster);
+    for id in cluster.ids() {
+        cluster.node_mut(id).spawn();
+    }
+    for id in cluster.ids() {
+        wait_ready(&mut cluster, &certs, id);
+    }
+
+    // The command line, by the CA and not without it.
+    let admin = format!("https://{}", cluster.node(1).at.admin);
+    let words = ["keys", "create", "--name", "tls", "--scope", "read", "--url", &admin];
+    let ca = certs.file("ca.pem");
+    let (secret, _) = run(&mut fluxgate(&[&words[..], &["--ca-file", &ca]].concat()), 0);
+    let (_, refused) = run(&mut fluxgate(&words), 3);
+    assert!(refused.contains("certificate"), "{refused}");
+    let (_, refused) = run(fluxgate(&words).env("FLUXGATE_CA_FILE", foreign.file("ca.pem")), 3);
+    assert!(refused.contains("certificate"), "{refused}");
+
+    // A key made through one node is counted on the others: the peers speak to each other.
+    let bearer = format!("authorization: Bearer {}", secret.trim());
+    let mut admitted = 0;
+    for round in 0..105 {
+        let to = cluster.gateway(round % 3 + 1);
+        let asked = certs.curl(to, "/v1/validate", &["-X", "POST", "-H", &bearer]);
+        let (status, body) = asked.unwrap();
+        admitted += u64::from(status == 200);
+        assert!(status == 200 || status == 429, "{status} {body}");
+    }
+    // The minute may have ended in between.
+    assert!((100..=105).contains(&admitted), "{admitted} of 105");
+
+    // Plain callers are told, by all three.
+    let at = cluster.node(1).at;
+    for to in [at.gateway, at.admin, at.peer] {
+        let answer = Request::get("/readyz").try_send(to).unwrap();
+        answer.expect_error(400, "invalid_request", "this listener speaks TLS: use https");
+    }
+
+    // The peer listener wants a certificate, of the right CA, and TLS 1.3.
+    let status = "/peer/v1/status";
+    let own = [certs.file("node2.pem"), certs.file("node2.key")];
+    let others = [foreign.file("node2.pem"), foreign.file("node2.key")];
+    // Refusals are told every few seconds, so each is tried until the log has it.
+    let refused = |words: &[&str], why: &str| {
+        wait_until("the refusal stands in the log", NOTICE, || {
+            certs.curl(at.peer, status, words).unwrap_err();
+            let log = cluster.node(1).log_text();
+            log.lines().any(|line| line.contains("listener=\"peer\"") && line.contains(why))
+        });
+    };
+    refused(&[], "peer sent no certificates");
+    refused(&["--cert", &others[0], "--key", &others[1]], "invalid peer certificate");
+    let with_own = ["--cert", &own[0], "--key", &own[1]];
+    certs.curl(at.peer, status, &[&with_own[..], &["--tls-max", "1.2"]].concat()).unwrap_err();
+    // With a certificate, still not without the cluster's secret.
+    let (code, body) = certs.curl(at.peer, status, &with_own).unwrap();
+    assert_eq!(code, 401, "{body}");
+
+    // Nobody of the cluster was refused, and no secret is in a log.
+    for id in cluster.ids() {
+        let log = cluster.node(id).log_text();
+        assert!(!log.contains("cannot be called by TLS"), "{log}");
+        assert!(!log.contains("PRIVATE KEY") && !log.contains(secret.trim()), "{log}");
+    }
+}
+
+#[test]
+fn gateways_may_have_to_show_certificates_too() {
+    let mut cluster = Cluster::plan(1, |_| {});
+    let certs = Certs::make(cluster.dir(), "certs", &["--nodes", "1"]);
+    let setting = certs.setting(1, Some("client_ca_file"), false);
+    cluster.node_mut(1).settings.set("gateway", "tls", setting);
+    cluster.node_mut(1).spawn();
+    let (cert, key) = (certs.file("node1.pem"), certs.file("node1.key"));
+    let to = cluster.gateway(1);
+    wait_until("the node is ready", READY_DEADLINE, || {
+        let asked = certs.curl(to, "/readyz", &["--cert", &cert, "--key", &key]);
+        asked.is_ok_and(|(status, _)| status == 200)
+    });
+    certs.curl(to, "/readyz", &[]).unwrap_err();
+    wait_log(&cluster, 1, &["WARN", "listener=\"gateway\"", "peer sent no certificates"]);
+}
+
+#[test]
+fn certificates_are_taken_anew_without_a_restart() {
+    let mut cluster = Cluster::plan(1, |_| {});
+    let first = Certs::make(cluster.dir(), "certs", &["--nodes", "1"]);
+    let second = Certs::make(cluster.dir(), "second", &["--nodes", "1"]);
+    let own = first.setting(1, None, false);
+    cluster.node_mut(1).settings.set("gateway", "tls", own);
+    cluster.node_mut(1).spawn();
+    wait_ready(&mut cluster, &first, 1);
+    let to = cluster.gateway(1);
+    let serves = |certs: &Certs| certs.curl(to, "/readyz", &[]).is_ok();
+    let replace = |name: &str| fs::copy(second.0.join(name), first.0.join(name)).unwrap();
+
+    // Half of a change is told once, and changes nothing.
+    replace("node1.pem");
+    cluster.node(1).signal(Signal::HUP);
+    wait_log(&cluster, 1, &["ERROR", "changed certificates were not taken", "fit together"]);
+    assert!(serves(&first), "the old certificate is served on");
+    cluster.node(1).signal(Signal::HUP);
+
+    // The whole is taken, here without a signal.
+    let old_ca = Certs(cluster.dir().join("old"));
+    fs::create_dir(&old_ca.0).unwrap();
+    fs::copy(first.0.join("ca.pem"), old_ca.0.join("ca.pem")).unwrap();
+    replace("node1.key");
+    wait_until("the new certificate is served", NOTICE, || serves(&second));
+    assert!(!serves(&old_ca), "nobody gets the old certificate any more");
+    let log = cluster.node(1).log_text();
+    assert_eq!(log.matches("were not taken").count(), 1, "{log}");
+    assert_eq!(log.matches("changed certificates were taken").count(), 1, "{log}");
+
+    // One that has expired is taken, for it is the operator's, and complained of.
+    second.again(&["--nodes", "1", "--days=-1"]);
+    replace("node1.key");
+    replace("node1.pem");
+    cluster.node(1).signal(Signal::HUP);
+    wait_log(&cluster, 1, &["ERROR", "listener=\"gateway\"", "has expired"]);
+    let complaint = second.curl(to, "/readyz", &[]).unwrap_err();
+    assert!(complaint.contains("expired"), "{complaint}");
+    let admin = Request::get("/metrics").send(cluster.node(1).at.admin).expect(200).text();
+    let line = admin.lines().find(|line| {
+        line.starts_with("fluxgate_tls_certificate_expiry_timestamp_seconds{listener=\"gateway\"}")
+    });
+    let ends: u64 = line.unwrap().rsplit_once(' ').unwrap().1.parse().unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let ago = now.as_secs() - ends;
+    assert!((86_000..90_000).contains(&ago), "ended {ago} s ago");
+}
+
+/// Fails unless the other two nodes go on as if nothing were.
+#[track_caller]
+fn assert_others_well(cluster: &Cluster, key: &Key) {
+    for id in [1, 2] {
+        cluster.ask(id, &key.validate()).expect(200);
+    }
+}
+
+#[test]
+fn nodes_with_expired_and_foreign_certificates_are_kept_out_and_named() {
+    let mut cluster = Cluster::plan(3, |_| {});
+    let certs = Certs::make(cluster.dir(), "certs", &[]);
+    let expired = Certs(cluster.dir().join("expired"));
+    fs::create_dir(&expired.0).unwrap();
+    for name in ["ca.pem", "ca.key"] {
+        fs::copy(certs.0.join(name), expired.0.join(name)).unwrap();
+    }
+    expired.again(&["--days=-1"]);
+    let foreign = Certs::make(cluster.dir(), "foreign", &[]);
+    for id in cluster.ids() {
+        certs.give_peer(&mut cluster, id, false);
+        cluster.node_mut(id).spawn();
+    }
+    cluster.wait_ready();
+    let key = cluster.limited_key(1_000_000, roomy_period_s(60));
+
+    for (wrong, why) in [(&expired, "expired"), (&foreign, "invalid peer certificate")] {
+        cluster.node_mut(3).stop();
+        wrong.give_peer(&mut cluster, 3, false);
+        let begins = [1, 2].map(|id| (id, cluster.node(id).log_text().len()));
+        cluster.node_mut(3).spawn();
+        for (id, begin) in begins {
+            let words = ["WARN", "cannot be called by TLS", "node=3", why];
+            wait_log_after(&cluster, id, begin, &words);
+        }
+        assert_others_well(&cluster, &key);
+        assert_ne!(cluster.node(3).ready().map(|answer| answer.status).ok(), Some(200));
+    }
+    wait_log(&cluster, 3, &["ERROR", "listener=\"peer\"", "has expired"]);
+
+    cluster.node_mut(3).stop();
+    certs.give_peer(&mut cluster, 3, false);
+    cluster.restart(3);
+    cluster.ask(3, &key.validate()).expect(200);
+}
+
+/// Restarts a node with a setting, in good order, and waits until it is ready.
+fn turn(cluster: &mut Cluster, id: u64, certs: &Certs, accept_plain: bool) {
+    cluster.node_mut(id).stop();
+    certs.give_peer(cluster, id, accept_plain);
+    cluster.restart(id);
+}
+
+#[test]
+fn a_plain_cluster_is_turned_to_tls_node_by_node_without_an_outage() {
+    let mut cluster = Cluster::start(3);
+    let certs = Certs::make(cluster.dir(), "certs", &[]);
+    let ample = cluster.limited_key(1_000_000, roomy_period_s(120));
+    let stream = Stream::start(&cluster.addresses(), &[ample.validate()], 50);
+    let mut down = Vec::new();
+    for accept_plain in [true, false] {
+        for id in cluster.ids() {
+            let from = std::time::Instant::now();
+            turn(&mut cluster, id, &certs, accept_plain);
+            down.push((id, from, std::time::Instant::now()));
+            // A write needs a majority and every node that answers.
+            cluster.wait_write(id, Duration::from_secs(5));
+        }
+    }
+    let samples = stream.finish();
+    let bad = samples.iter().filter(|sample| sample.status() != 200).filter(|sample| {
+        // A node that is being restarted answers nobody.
+        !down.iter().any(|(id, from, to)| {
+            *id == sample.node && sample.answered >= *from && sample.asked <= *to
+        })
+    });
+    let bad: Vec<_> = bad.map(|sample| (sample.node, sample.status())).collect();
+    assert!(bad.is_empty(), "{} of {}: {bad:?}", bad.len(), samples.len());
+    cluster.assert_none_degraded();
+
+    // From now on plain calls are refused, and everybody still finds everybody.
+    for id in cluster.ids() {
+        let answer = Request::post("/peer/v1/status").try_send(cluster.node(id).at.peer).unwrap();
+        answer.expect_code(400, "invalid_request");
+    }
+    let counted = cluster
+        .create(1, &json!({"name": "n", "scope": "read", "limits": limit(90, roomy_period_s(60))}));
+    let admitted = (0..120).filter(|at| cluster.ask(at % 3 + 1, &counted.validate()).status == 200);
+    assert_eq!(admitted.count(), 90);
+}
+
+#[test]
+fn files_that_make_no_tls_are_found_before_the_start() {
+    let cluster = Cluster::plan(1, |_| {});
+    let certs = Certs::make(cluster.dir(), "certs", &["--nodes", "2"]);
+    let [one, two, ca] = ["node1.pem", "node2.key", "ca.pem"].map(|name| certs.file(name));
+    let key = certs.file("node1.key");
+    for (section, setting, complaint) in [
+        ("gateway", format!("{{ cert_file = {one:?}, key_file = {two:?} }}"), "fit together"),
+        ("gateway", format!("{{ cert_file = {one:?} }}"), "tls.key_file: must name a file"),
+        (
+            "gateway",
+            format!("{{ cert_file = {key:?}, key_file = {key:?} }}"),
+            "holds no certificate",
+        ),
+        ("admin", format!("{{ cert_file = {one:?}, key_file = {one:?} }}"), "no private key"),
+        (
+            "admin",
+            format!("{{ cert_file = \"/nowhere\", key_file = {key:?} }}"),
+            "cannot read `/nowhere`",
+        ),
+        ("admin", format!("{{ cert_fle = {one:?} }}"), "did you mean `cert_file`?"),
+        (
+            "peer",
+            format!("{{ cert_file = {one:?}, key_file = {key:?} }}"),
+            "tls.ca_file: must name a file",
+        ),
+        (
+            "peer",
+            format!(
+                "{{ cert_file = {one:?}, key_file = {key:?}, ca_file = {ca:?}, accept_plain = 1 }}"
+            ),
+            "true or false",
+        ),
+        ("peer", "true".to_owned(), "must be {"),
+    ] {
+        let mut settings = Settings::default();
+        settings.lay(&cluster.node(1).settings).set(section, "tls", &setting);
+        let file = cluster.dir().join("wrong.toml");
+        fs::write(&file, settings.to_toml()).unwrap();
+        let (_, said) =
+            run(&mut fluxgate(&["check-config", "--config", &file.display().to_string()]), 2);
+        assert!(said.contains(complaint) && said.contains(section), "{setting}: {said}");
+    }
+}
