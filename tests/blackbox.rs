@@ -26,3 +26,4 @@ mod malformed;
 mod refusals;
 mod support;
 mod tls;
+mod transfer;

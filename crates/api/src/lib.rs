@@ -8,6 +8,7 @@
 //! Requests refuse unknown fields, so a misspelt one is an error and not a surprise. Answers are
 //! read leniently, so an older client understands a newer server.
 
+pub mod bulk;
 pub mod cluster;
 pub mod error;
 pub mod keys;

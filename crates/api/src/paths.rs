@@ -23,6 +23,8 @@ pub const KEY: &str = "/v1/keys/{id}";
 pub const KEY_ROTATE: &str = "/v1/keys/{id}/rotate";
 /// What is spent.
 pub const KEY_USAGE: &str = "/v1/keys/{id}/usage";
+/// Many keys of another system.
+pub const KEYS_IMPORT: &str = "/v1/keys/import";
 /// Who did what.
 pub const AUDIT: &str = "/v1/audit";
 /// Which credential this is.
@@ -35,6 +37,10 @@ pub const CLUSTER_NODES: &str = "/v1/cluster/nodes";
 pub const CLUSTER_NODE: &str = "/v1/cluster/nodes/{id}";
 /// Hand leadership over.
 pub const CLUSTER_LEADER: &str = "/v1/cluster/leader";
+/// The state, as JSON lines.
+pub const CLUSTER_BACKUP: &str = "/v1/cluster/backup";
+/// Lines of a backup.
+pub const CLUSTER_RESTORE: &str = "/v1/cluster/restore";
 /// The process runs.
 pub const LIVEZ: &str = "/livez";
 /// It would answer validates.

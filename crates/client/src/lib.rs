@@ -9,6 +9,7 @@
 //! calls in `admin`, gateway listeners for those in `gateway`.
 
 mod admin;
+mod bulk;
 mod error;
 mod gateway;
 mod transport;
@@ -17,6 +18,7 @@ use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+pub use bulk::Download;
 pub use error::Error;
 pub use gateway::{Verdict, VerdictReport, Window};
 

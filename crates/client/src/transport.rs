@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fluxgate_api::{ErrorBody, ErrorCode};
+use fluxgate_api::{ErrorBody, ErrorCode, bulk};
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde::Serialize;
@@ -55,6 +55,7 @@ pub(crate) struct Call {
     pub(crate) query: Vec<(&'static str, String)>,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Option<Vec<u8>>,
+    pub(crate) media_type: &'static str,
     pub(crate) present: Present,
     pub(crate) repeat: Repeat,
 }
@@ -67,6 +68,7 @@ impl Call {
             query: Vec::new(),
             headers: Vec::new(),
             body: None,
+            media_type: "application/json",
             present: Present::Own,
             repeat,
         }
@@ -81,6 +83,12 @@ impl Call {
             .map_err(|error| Error::unexpected(None, format!("cannot write JSON: {error}")))?;
         self.body = Some(body);
         Ok(self)
+    }
+
+    pub(crate) fn lines(mut self, lines: Vec<u8>) -> Self {
+        self.body = Some(lines);
+        self.media_type = bulk::MEDIA_TYPE;
+        self
     }
 
     pub(crate) fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
@@ -238,6 +246,23 @@ impl Client {
         Ok(Answer { status, headers, body, after_unknown: false })
     }
 
+    /// Sends a call once, and leaves its answer to be read piece by piece.
+    pub(crate) async fn open(&self, at: usize, call: &Call) -> Result<reqwest::Response, Error> {
+        let failed = |error: reqwest::Error| self.unreachable(1, chain(&error), false);
+        // No time for the whole: it may be as long as the table.
+        let sent = self.request(at, call, Duration::MAX).send();
+        let late = |_| self.unreachable(1, "no answer in time".to_owned(), false);
+        let answered = tokio::time::timeout(self.options.attempt_timeout, sent).await;
+        answered.map_err(late)?.map_err(failed)
+    }
+
+    /// An answer that is no success, as an error.
+    pub(crate) async fn refusal(&self, response: reqwest::Response) -> Error {
+        let status = response.status().as_u16();
+        let body = response.bytes().await.map(|body| body.to_vec()).unwrap_or_default();
+        Answer { status, headers: HeaderMap::new(), body, after_unknown: false }.refused()
+    }
+
     fn request(&self, at: usize, call: &Call, timeout: Duration) -> reqwest::RequestBuilder {
         let mut url = format!("{}{}", self.urls[at], call.path);
         if !call.query.is_empty()
@@ -245,7 +270,10 @@ impl Client {
         {
             url = parsed.into();
         }
-        let mut request = self.http.request(call.method.clone(), url).timeout(timeout);
+        let mut request = self.http.request(call.method.clone(), url);
+        if timeout != Duration::MAX {
+            request = request.timeout(timeout);
+        }
         let token = match &call.present {
             Present::Own => self.token.as_ref(),
             Present::Key(key) => Some(key),
@@ -258,7 +286,7 @@ impl Client {
             request = request.header(*name, value);
         }
         if let Some(body) = &call.body {
-            request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
+            request = request.header(CONTENT_TYPE, call.media_type).body(body.clone());
         }
         request
     }

@@ -8,6 +8,7 @@
 mod apply;
 pub mod audit;
 pub mod command;
+mod put;
 pub mod record;
 pub mod snapshot;
 pub mod table;
@@ -97,8 +98,8 @@ impl Shared {
         *slot = Arc::new(view);
     }
 
-    fn change_audit(&self, change: impl FnOnce(&mut AuditLog)) {
-        change(&mut self.audit.write().unwrap_or_else(PoisonError::into_inner));
+    fn change_audit<R>(&self, change: impl FnOnce(&mut AuditLog) -> R) -> R {
+        change(&mut self.audit.write().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -161,7 +162,8 @@ impl Registry {
     }
 
     fn remember_outcome(&mut self, request: u128, outcome: &Outcome) {
-        self.outcomes.insert(request, outcome.into());
+        let Some(remembered) = Remembered::of(outcome) else { return };
+        self.outcomes.insert(request, remembered);
         self.outcomes_order.push_back(request);
         if self.outcomes_order.len() > caps::REQUEST_IDS_MAX {
             let oldest = self.outcomes_order.pop_front();

@@ -140,13 +140,15 @@ pub(crate) fn secret(file: Option<&Path>, variable: &str) -> anyhow::Result<Opti
     }
 }
 
+/// A runtime for a command's calls: connections that are kept live on the one that made them.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.context("cannot start the runtime")
+}
+
 /// Runs a command's calls on a runtime of its own.
 pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?
-        .block_on(future)
+    runtime()?.block_on(future)
 }
 
 /// The same on all cores, for a command that makes load.

@@ -6,6 +6,8 @@
 //! Data goes to standard output, everything else to standard error. Exit codes: 0 done,
 //! 1 refused or failed, 2 wrong usage, 3 cluster not reachable, 4 a node whose consensus stopped.
 
+mod backup;
+mod bulk;
 mod cli;
 mod commands;
 mod connect;

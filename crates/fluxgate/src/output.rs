@@ -72,6 +72,19 @@ pub(crate) fn progress() -> bool {
     io::stderr().is_terminal()
 }
 
+/// A progress bar on standard error, drawn on a terminal only.
+pub(crate) fn bar(total: u64, what: &str) -> indicatif::ProgressBar {
+    if !progress() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let bar = indicatif::ProgressBar::new(total);
+    let template = format!("{{elapsed}} {{wide_bar}} {{human_pos}}/{{human_len}} {what} {{eta}}");
+    if let Ok(style) = indicatif::ProgressStyle::with_template(&template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// A table in the one style that all commands use.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 /// Every command, in the order of the file.
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 31] = [
     "",
     "demo",
     "serve",
@@ -16,12 +16,16 @@ const COMMANDS: [&str; 27] = [
     "keys rotate",
     "keys revoke",
     "keys usage",
+    "keys import",
+    "keys export",
     "validate",
     "cluster",
     "cluster status",
     "cluster add-node",
     "cluster remove-node",
     "cluster hand-over",
+    "cluster backup",
+    "cluster restore",
     "bench",
     "audit-limits",
     "check-config",

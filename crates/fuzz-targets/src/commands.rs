@@ -8,8 +8,9 @@
 use std::collections::BTreeMap;
 
 use fluxgate_engine::registry::Registry;
+use fluxgate_engine::registry::audit::{Action, AuditEntry};
 use fluxgate_engine::registry::command::{
-    Actor, Batch, Command, KeyChange, NewKey, Outcome, Proposal,
+    Actor, Batch, Command, KeyChange, NewKey, Origin, Outcome, Proposal,
 };
 use fluxgate_engine::registry::snapshot::{ItemV1, KeyRecordV1, Restore};
 use fluxgate_engine::share::ShareMap;
@@ -111,7 +112,7 @@ impl World {
                 Outcome::Key(record) => revisions
                     .insert(record.id, record.revision)
                     .is_none_or(|known| known < record.revision),
-                Outcome::Done | Outcome::Refused(_) => false,
+                Outcome::Done | Outcome::Put(_) | Outcome::Refused(_) => false,
             };
             let key = match &proposal.command {
                 Command::CreateKey(new) => new.idempotency_key.as_ref(),
@@ -121,7 +122,9 @@ impl World {
                 | Command::SetDefaults { .. }
                 | Command::SetShareMap { .. }
                 | Command::RegisterNode { .. }
-                | Command::RemoveNode { .. } => None,
+                | Command::RemoveNode { .. }
+                | Command::PutKeys { .. }
+                | Command::RestoreAudit { .. } => None,
             };
             let Some(key) = key.filter(|_| changed) else { continue };
             let until = self.used.insert(key.clone(), self.now + caps::IDEMPOTENCY_TTL_MS);
@@ -234,7 +237,7 @@ fn proposal(source: &mut Source<'_>) -> Proposal {
 }
 
 fn command(source: &mut Source<'_>) -> Command {
-    match source.below(12) {
+    match source.below(14) {
         0..=2 => Command::CreateKey(Box::new(new_key(source))),
         3 | 4 => Command::UpdateKey(Box::new(change(source))),
         5 | 6 => Command::RotateKey {
@@ -257,7 +260,51 @@ fn command(source: &mut Source<'_>) -> Command {
             node: NodeId(source.below(4) as u64),
             dir_id: DirId(source.below(2) as u64),
         },
-        _ => Command::RemoveNode { node: NodeId(source.below(4) as u64) },
+        11 => Command::RemoveNode { node: NodeId(source.below(4) as u64) },
+        12 => {
+            let count = source.below(4);
+            let origin = if source.once_in(2) { Origin::Import } else { Origin::Backup };
+            Command::PutKeys { rows: (0..count).map(|_| row(source)).collect(), origin }
+        }
+        _ => {
+            let count = source.below(4);
+            Command::RestoreAudit { lines: (0..count).map(|_| line(source)).collect() }
+        }
+    }
+}
+
+fn row(source: &mut Source<'_>) -> KeyRecordV1 {
+    let new = new_key(source);
+    KeyRecordV1 {
+        id: new.id,
+        digest: new.digest,
+        scope: new.scope,
+        enabled: source.once_in(2),
+        revision: source.number(),
+        created_index: LogIndex(source.number()),
+        created_at: ClusterMs(source.number()),
+        created_by: Actor::System,
+        revoked_at: source.once_in(3).then(|| ClusterMs(source.number())),
+        expires_at: new.expires_at,
+        name: new.name,
+        prefix: new.prefix,
+        owner: new.owner,
+        limits: new.limits,
+        previous: source.once_in(3).then(|| (digest(source), ClusterMs(source.number()))),
+        metadata: new.metadata,
+        last_used: source.once_in(3).then(|| ClusterMs(source.number())),
+    }
+}
+
+fn line(source: &mut Source<'_>) -> AuditEntry {
+    AuditEntry {
+        seq: source.number(),
+        at: ClusterMs(source.number()),
+        action: source.pick(&Action::ALL),
+        key_id: source.once_in(2).then(|| key(source)),
+        actor: Actor::Operator,
+        from: None,
+        details: source.pick(&NAMES).into(),
     }
 }
 

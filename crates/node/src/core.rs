@@ -4,7 +4,7 @@
 //! await.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use fluxgate_api::paths;
@@ -77,6 +77,8 @@ pub(crate) struct Core {
     pub(crate) other_directory: Notify,
     /// Files of certificates may have changed.
     pub(crate) look_at_files: Notify,
+    /// Backups that are being written.
+    pub(crate) backups: AtomicUsize,
     leaving: AtomicBool,
     stopping: AtomicBool,
     /// What other nodes last said of themselves.
@@ -125,6 +127,7 @@ impl Core {
             may_vote: AtomicBool::new(false),
             other_directory: Notify::new(),
             look_at_files: Notify::new(),
+            backups: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             heard: RwLock::default(),

@@ -234,7 +234,7 @@ impl Core {
         let proposal = crate::writes::proposal(Actor::System, None, command);
         match self.cluster.submit(proposal).await {
             Ok(done) => match done.outcome {
-                Outcome::Done | Outcome::Key(_) => Ok(()),
+                Outcome::Done | Outcome::Key(_) | Outcome::Put(_) => Ok(()),
                 Outcome::Refused(refusal) => Err(LeaseReply::Refused(refusal.to_string())),
             },
             Err(_) => Err(LeaseReply::NotLeader),

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use fluxgate_engine::registry::Shared;
 use fluxgate_engine::registry::command::{Outcome, Proposal};
+use fluxgate_engine::registry::snapshot::Frozen;
 use fluxgate_store::{DataDir, LogStore, Observer, OpenError, Recovered, SnapshotStore};
 use fluxgate_types::{ClusterMs, LogIndex, NodeId};
 use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy};
@@ -397,6 +398,22 @@ impl Cluster {
         let read = self.inner.raft.get_read_log_id(ReadPolicy::ReadIndex).await;
         let (read, _) = read.map_err(|_| SubmitError::NotLeader)?;
         Ok(LogIndex(read.index()))
+    }
+
+    /// The state between two applies, sharing memory with the living one, and the last entry applied
+    /// to it.
+    ///
+    /// # Errors
+    /// When consensus has stopped.
+    pub async fn freeze(&self) -> Result<(Frozen, LogIndex), SubmitError> {
+        let frozen = self
+            .inner
+            .raft
+            .with_state_machine(|machine: &mut Machine| {
+                Box::pin(std::future::ready(machine.freeze()))
+            })
+            .await;
+        frozen.map_err(|_| SubmitError::Stopped)
     }
 
     /// Last entry applied here.

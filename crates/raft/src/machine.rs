@@ -8,6 +8,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fluxgate_engine::registry::Registry;
+use fluxgate_engine::registry::snapshot::Frozen;
 use fluxgate_types::LogIndex;
 use futures_util::{Stream, TryStreamExt as _};
 use openraft::EntryPayload;
@@ -60,6 +61,11 @@ impl Machine {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The state as it is, in some pointers, and the last entry applied to it.
+    pub(crate) fn freeze(&self) -> (Frozen, LogIndex) {
+        (self.registry.freeze(), LogIndex(self.applied.as_ref().map_or(0, |id| id.index)))
     }
 
     pub(crate) fn applied(&self) -> Option<LogId> {
@@ -156,7 +162,7 @@ type LeaderId = openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>;
 /// Writes one snapshot of a frozen state.
 #[derive(Debug)]
 pub(crate) struct Builder {
-    frozen: Option<fluxgate_engine::registry::snapshot::Frozen>,
+    frozen: Option<Frozen>,
     meta: SnapshotMeta,
     store: fluxgate_store::SnapshotStore,
     current: Current,

@@ -191,6 +191,12 @@ pub(crate) fn base62_fill(out: &mut [u8], random: &[u8]) -> bool {
     })
 }
 
+/// A character for a byte of something that is random already: the first eight of the alphabet
+/// come a little more often.
+pub(crate) fn base62(byte: u8) -> u8 {
+    ALPHABET[usize::from(byte % 62)]
+}
+
 fn base62_u32(mut value: u32) -> [u8; CHECKSUM_CHARS] {
     let mut chars = [b'0'; CHECKSUM_CHARS];
     for slot in chars.iter_mut().rev() {

@@ -71,6 +71,17 @@ impl KeyId {
         crate::credential::base62_fill(&mut chars, random).then_some(Self(chars))
     }
 
+    /// The id of a key that was imported: its digest's own, so that a credential of any shape leads
+    /// to its record, and importing the same one twice makes one key.
+    #[must_use]
+    pub fn of_imported(digest: &crate::Digest) -> Self {
+        let mut chars = [0u8; KEY_ID_CHARS];
+        for (slot, byte) in chars.iter_mut().zip(digest.as_bytes()) {
+            *slot = crate::credential::base62(*byte);
+        }
+        Self(chars)
+    }
+
     /// The twelve characters.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; KEY_ID_CHARS] {

@@ -7,6 +7,7 @@ use super::responses::{
     Conflict, Internal, InvalidRequest, Limited, NoLeader, NotFound, OutOfScope, RequestTimeout,
     TooLarge, Unauthenticated, UnsupportedMediaType,
 };
+use crate::bulk::BulkAnswer;
 use crate::cluster::{AddNode, ClusterChange, ClusterView, HandOver};
 use crate::usage::{AuditList, AuditQuery, Whoami};
 
@@ -129,6 +130,50 @@ pub(super) fn remove_node() {}
     security(("bearer" = [])),
 )]
 pub(super) fn hand_over() {}
+
+/// The state of the cluster, while it works on
+///
+/// JSON lines: a `begin` line, keys with their digests, audit entries, and an `end` line with the
+/// SHA-256 of every byte before it, without which it is none. It holds every key whose creation
+/// was answered before this was asked.
+#[utoipa::path(
+    get,
+    path = "/v1/cluster/backup",
+    tag = "cluster",
+    responses(
+        (status = 200, description = "The backup.", body = String, content_type = "application/x-ndjson"),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 409, response = Conflict),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = [])),
+)]
+pub(super) fn backup() {}
+
+/// Take in keys and audit entries of a backup
+///
+/// JSON lines as a backup has them, without its first and last. What is there already stays as it
+/// is, so all of it may be sent again. `fluxgate cluster restore` checks the backup first.
+#[utoipa::path(
+    post,
+    path = "/v1/cluster/restore",
+    tag = "cluster",
+    request_body(content = String, content_type = "application/x-ndjson"),
+    responses(
+        (status = 200, description = "What came of the lines.", body = BulkAnswer),
+        (status = 400, response = InvalidRequest),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 408, response = RequestTimeout),
+        (status = 415, response = UnsupportedMediaType),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = [])),
+)]
+pub(super) fn restore() {}
 
 /// Metrics in Prometheus text
 #[utoipa::path(

@@ -22,11 +22,11 @@ const SUPERSEDED_MS: u64 = 2 * caps::LIMIT_PERIOD_MS_MAX;
 const SHARE_MAPS_MAX: usize = 1_024;
 
 /// Who asked and when, as one command sees it.
-struct Context<'a> {
+pub(super) struct Context<'a> {
     term: u64,
-    index: LogIndex,
-    at: ClusterMs,
-    actor: Actor,
+    pub(super) index: LogIndex,
+    pub(super) at: ClusterMs,
+    pub(super) actor: Actor,
     presented: Option<Digest>,
     from: Option<&'a str>,
 }
@@ -64,6 +64,8 @@ impl Registry {
             Command::SetShareMap { map, term } => self.set_share_map(&context, map, *term),
             Command::RegisterNode { node, dir_id } => self.register(&context, *node, *dir_id),
             Command::RemoveNode { node } => self.remove_node(&context, *node),
+            Command::PutKeys { rows, origin } => self.put_keys(&context, rows, *origin),
+            Command::RestoreAudit { lines } => self.restore_audit(&context, lines),
         };
         let outcome = result.unwrap_or_else(Outcome::Refused);
         self.remember_outcome(proposal.request, &outcome);
@@ -348,7 +350,13 @@ impl Registry {
         }
     }
 
-    fn audit(&self, context: &Context<'_>, action: Action, key_id: Option<KeyId>, details: &str) {
+    pub(super) fn audit(
+        &self,
+        context: &Context<'_>,
+        action: Action,
+        key_id: Option<KeyId>,
+        details: &str,
+    ) {
         let entry = AuditEntry {
             seq: 0,
             at: context.at,
@@ -366,11 +374,11 @@ fn shown(record: &KeyRecord) -> Outcome {
     Outcome::Key(Box::new(KeyRecordV1::from(record)))
 }
 
-fn invalid(why: &str) -> Refusal {
+pub(super) fn invalid(why: &str) -> Refusal {
     Refusal::Invalid(why.into())
 }
 
-fn own_limits(limits: Option<&[Limit]>) -> Result<Option<Arc<[LimitSpec]>>, Refusal> {
+pub(super) fn own_limits(limits: Option<&[Limit]>) -> Result<Option<Arc<[LimitSpec]>>, Refusal> {
     let Some(limits) = limits else {
         return Ok(None);
     };

@@ -27,9 +27,27 @@ pub enum Action {
     NodeRemoved,
     /// Budgets are split anew.
     ShareMapSet,
+    /// Keys of another system were taken in.
+    Imported,
+    /// Keys of a backup were taken in.
+    Restored,
 }
 
 impl Action {
+    /// Every action.
+    pub const ALL: [Self; 10] = [
+        Self::Created,
+        Self::Updated,
+        Self::Rotated,
+        Self::Revoked,
+        Self::DefaultsSet,
+        Self::NodeRegistered,
+        Self::NodeRemoved,
+        Self::ShareMapSet,
+        Self::Imported,
+        Self::Restored,
+    ];
+
     /// The name, as on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -42,6 +60,8 @@ impl Action {
             Self::NodeRegistered => "node.register",
             Self::NodeRemoved => "node.remove",
             Self::ShareMapSet => "shares.set",
+            Self::Imported => "keys.import",
+            Self::Restored => "keys.restore",
         }
     }
 }

@@ -6,6 +6,7 @@
 use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
 use serde::{Deserialize, Serialize};
 
+use super::audit::AuditEntry;
 use super::snapshot::KeyRecordV1;
 use crate::share::ShareMap;
 
@@ -96,6 +97,39 @@ pub enum Command {
         /// The node.
         node: NodeId,
     },
+    /// Puts whole keys into the table; one that is there already stays as it is. The operator's
+    /// alone.
+    PutKeys {
+        /// The keys; of imported ones the log says when they were made, and by whom.
+        rows: Vec<KeyRecordV1>,
+        /// Where they come from.
+        origin: Origin,
+    },
+    /// Puts lines of a backup's audit trail behind this one's. The operator's alone.
+    RestoreAudit {
+        /// The lines, oldest first.
+        lines: Vec<AuditEntry>,
+    },
+}
+
+/// Where whole keys come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// Another system: only their digests are known.
+    Import,
+    /// A backup of a cluster.
+    Backup,
+}
+
+/// What came of one row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Put {
+    /// It was made.
+    Made,
+    /// It was there.
+    Known,
+    /// It was not made.
+    Refused(Refusal),
 }
 
 /// A key to be made. The proposer draws the id and keeps the secret.
@@ -155,6 +189,8 @@ pub enum Outcome {
     Done,
     /// Nothing was changed.
     Refused(Refusal),
+    /// What came of each row.
+    Put(Vec<Put>),
 }
 
 /// An outcome as it is kept for a repeat of its request: a key is named, not copied.
@@ -168,12 +204,15 @@ pub enum Remembered {
     Refused(Refusal),
 }
 
-impl From<&Outcome> for Remembered {
-    fn from(outcome: &Outcome) -> Self {
+impl Remembered {
+    /// What is kept of an outcome; `None` where doing it twice is the same as once.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Option<Self> {
         match outcome {
-            Outcome::Key(record) => Self::Key(record.id),
-            Outcome::Done => Self::Done,
-            Outcome::Refused(refusal) => Self::Refused(refusal.clone()),
+            Outcome::Key(record) => Some(Self::Key(record.id)),
+            Outcome::Done => Some(Self::Done),
+            Outcome::Refused(refusal) => Some(Self::Refused(refusal.clone())),
+            Outcome::Put(_) => None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `fluxgate cluster`: the tree below it, and the changes of membership and leadership.
 
+mod backup;
+mod restore;
 mod status;
 
 use clap::Subcommand;
@@ -29,6 +31,10 @@ enum Command {
     RemoveNode(RemoveNodeArgs),
     /// Hand leadership to another node
     HandOver(HandOverArgs),
+    /// Write every key and the audit trail to a file, while the cluster works
+    Backup(backup::Args),
+    /// Fill a new cluster from a backup
+    Restore(restore::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,6 +80,8 @@ struct HandOverArgs {
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let (change, output) = match &args.command {
         Command::Status(args) => return status::run(args),
+        Command::Backup(args) => return backup::run(args),
+        Command::Restore(args) => return restore::run(args),
         Command::AddNode(args) => {
             let client = args.admin.client()?;
             let node = AddNode { id: args.id, peer: args.peer.clone() };

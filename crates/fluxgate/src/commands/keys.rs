@@ -4,6 +4,8 @@
 //! it, so that it can be piped into a secret store and nothing else goes along.
 
 mod create;
+mod export;
+mod import;
 mod list;
 mod revoke;
 mod rotate;
@@ -44,6 +46,10 @@ enum Command {
     Revoke(revoke::Args),
     /// Print what a key has spent
     Usage(usage::Args),
+    /// Take in keys of another system, by their digests
+    Import(import::Args),
+    /// Print the records of all keys as JSON lines
+    Export(export::Args),
 }
 
 /// Runs the command that was named.
@@ -56,6 +62,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         Command::Rotate(args) => rotate::run(args),
         Command::Revoke(args) => revoke::run(args),
         Command::Usage(args) => usage::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Export(args) => export::run(args),
     }
 }
 

@@ -18,7 +18,7 @@ use fluxgate_api::usage::{CredentialKind, Whoami};
 use fluxgate_types::Scope;
 
 use super::auth::{Administrator, authenticate};
-use super::{cluster, keys, listing, respond, usage};
+use super::{cluster, keys, listing, respond, transfer, usage};
 use crate::core::Core;
 
 /// The routes of the admin listener.
@@ -34,6 +34,9 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route(paths::CLUSTER_NODES, post(cluster::add))
         .route(paths::CLUSTER_NODE, delete(cluster::remove))
         .route(paths::CLUSTER_LEADER, post(cluster::hand_over))
+        .route(paths::KEYS_IMPORT, post(transfer::import))
+        .route(paths::CLUSTER_BACKUP, get(transfer::backup))
+        .route(paths::CLUSTER_RESTORE, post(transfer::restore))
         .route(paths::LIVEZ, get(livez))
         .route(paths::READYZ, get(readyz))
         .route(paths::METRICS, get(metrics))

@@ -90,6 +90,11 @@ pub(crate) fn parse_optional<T: DeserializeOwned>(
         let message = "the body must be application/json";
         return Err(ErrorBody::new(ErrorCode::UnsupportedMediaType, message));
     }
+    parse_json(body).map(Some)
+}
+
+/// Reads JSON that nothing follows.
+pub(crate) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorBody> {
     // A syntax error is told as one, wherever it stands.
     if !has_objects_only(body) && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
         let message = "the body must be an object, and so must what its arrays hold";
@@ -104,7 +109,7 @@ pub(crate) fn parse_optional<T: DeserializeOwned>(
     reader
         .end()
         .map_err(|error| ErrorBody::new(ErrorCode::InvalidRequest, describe("", &error)))?;
-    Ok(Some(value))
+    Ok(value)
 }
 
 /// Reads JSON of a body that must not be empty.

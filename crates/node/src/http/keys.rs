@@ -1,6 +1,6 @@
 //! The life of a key: create, read, update, rotate, revoke.
 
-mod fields;
+pub(super) mod fields;
 
 use std::sync::Arc;
 
@@ -244,7 +244,7 @@ async fn change(
     let Written { outcome, applied_on, waited_ms } = written;
     let record = match outcome {
         Outcome::Key(record) => *record,
-        Outcome::Done => {
+        Outcome::Done | Outcome::Put(_) => {
             return Err(Box::new(respond::refuse(ErrorCode::Internal, "internal error")));
         }
         Outcome::Refused(Refusal::Actor) => {

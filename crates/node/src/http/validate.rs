@@ -16,7 +16,8 @@ use fluxgate_api::text::Text;
 use fluxgate_api::validate::ValidateAnswer;
 use fluxgate_engine::counters::{Decision, KeyLimits, Verdict};
 use fluxgate_engine::registry::record::{KeyEntry, KeyRecord, LimitSpec, Status};
-use fluxgate_types::{ClusterMs, Credential, Limit, Scope};
+use fluxgate_types::credential::CredentialError;
+use fluxgate_types::{ClusterMs, Credential, Digest, KeyId, Limit, Scope, caps};
 
 use super::respond;
 use crate::clock::boot_now;
@@ -199,12 +200,20 @@ impl Core {
 
     /// The key that a credential opens now.
     pub(crate) fn look_up(&self, text: &[u8], now: ClusterMs) -> Option<Known> {
-        let credential = Credential::parse(text).ok()?;
+        let (digest, id) = match Credential::parse(text) {
+            Ok(credential) => (credential.digest, Some(credential.key_id)),
+            // A typing error, most likely: told by no look-up at all.
+            Err(CredentialError::Checksum) => return None,
+            // An imported key may have any shape.
+            Err(CredentialError::Length | CredentialError::Shape) => {
+                let bounded = (1..=caps::CREDENTIAL_BYTES_MAX).contains(&text.len());
+                (bounded.then(|| Digest::of(text))?, None)
+            }
+        };
         let view = self.shared.view();
         let open = |entry: &Arc<KeyEntry>| {
             let record = &entry.record;
-            let valid =
-                record.opens(&credential.digest, now) && record.status(now) == Status::Active;
+            let valid = record.opens(&digest, now) && record.status(now) == Status::Active;
             valid.then(|| Known {
                 entry: Arc::clone(entry),
                 limits: KeyLimits {
@@ -213,7 +222,9 @@ impl Core {
                 },
             })
         };
-        self.shared.table.with(&credential.key_id, open).flatten()
+        let table = &self.shared.table;
+        let found = id.and_then(|id| table.with(&id, open).flatten());
+        found.or_else(|| table.with(&KeyId::of_imported(&digest), open).flatten())
     }
 
     /// The answer to whoever has shown no key, or one that is none any more.

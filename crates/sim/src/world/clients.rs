@@ -153,7 +153,7 @@ impl World {
         let record = match came {
             Written::Done(outcome) => match &**outcome {
                 Outcome::Key(record) => Some(record),
-                Outcome::Done | Outcome::Refused(_) => None,
+                Outcome::Done | Outcome::Put(_) | Outcome::Refused(_) => None,
             },
             Written::NotLeader | Written::Unknown => None,
         };

@@ -5,6 +5,7 @@ use super::super::responses::{
     Conflict, Internal, InvalidRequest, Limited, NoLeader, NotFound, OutOfScope,
     PreconditionFailed, RequestTimeout, TooLarge, Unauthenticated, UnsupportedMediaType,
 };
+use crate::bulk::BulkAnswer;
 use crate::keys::{
     CreateKey, CreatedKey, KeyList, KeyRecord, ListQuery, RotateKey, UpdateKey, WriteAnswer,
 };
@@ -185,3 +186,27 @@ pub(in crate::openapi) fn revoke_key() {}
     security(("bearer" = []), ("api_key" = [])),
 )]
 pub(in crate::openapi) fn read_usage() {}
+
+/// Take in keys of another system
+///
+/// JSON lines, each an `ImportKey`: the SHA-256 of a key in place of the key. A key of any shape is
+/// accepted by its digest from then on. Each line stands for itself; what is there already stays as
+/// it is, so all of it may be sent again. Needs the operator token.
+#[utoipa::path(
+    post,
+    path = "/v1/keys/import",
+    tag = "keys",
+    request_body(content = String, content_type = "application/x-ndjson"),
+    responses(
+        (status = 200, description = "What came of the lines.", body = BulkAnswer),
+        (status = 400, response = InvalidRequest),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 408, response = RequestTimeout),
+        (status = 415, response = UnsupportedMediaType),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = [])),
+)]
+pub(super) fn import_keys() {}

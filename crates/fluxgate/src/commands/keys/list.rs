@@ -35,7 +35,7 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Status {
+pub(super) enum Status {
     Active,
     Disabled,
     Expired,

@@ -15,7 +15,22 @@ use crate::http::auth::Administrator;
 use crate::http::respond;
 
 pub(super) fn bad(message: impl Into<String>) -> Refused {
-    Box::new(respond::refuse(ErrorCode::InvalidRequest, message))
+    Bad(message.into()).into()
+}
+
+/// Why a field cannot be taken.
+pub(in crate::http) struct Bad(String);
+
+impl From<Bad> for Refused {
+    fn from(bad: Bad) -> Self {
+        Self::new(respond::refuse(ErrorCode::InvalidRequest, bad.0))
+    }
+}
+
+impl From<Bad> for String {
+    fn from(bad: Bad) -> Self {
+        bad.0
+    }
 }
 
 pub(super) fn not_found() -> Refused {
@@ -23,29 +38,29 @@ pub(super) fn not_found() -> Refused {
 }
 
 /// A text of 1 to `chars_max` characters without control characters.
-pub(super) fn text(field: &str, value: &str, chars_max: usize) -> Result<Box<str>, Refused> {
+pub(in crate::http) fn text(field: &str, value: &str, chars_max: usize) -> Result<Box<str>, Bad> {
     let count = value.chars().count();
     let printable = !value.chars().any(char::is_control);
     if count == 0 || count > chars_max || !printable || value.trim().is_empty() {
-        return Err(bad(format!("{field}: must be 1 to {chars_max} printable characters")));
+        return Err(Bad(format!("{field}: must be 1 to {chars_max} printable characters")));
     }
     Ok(value.into())
 }
 
-pub(super) fn limits(specs: Vec<LimitSpec>) -> Result<Vec<Limit>, Refused> {
+pub(in crate::http) fn limits(specs: Vec<LimitSpec>) -> Result<Vec<Limit>, Bad> {
     let convert = |spec: LimitSpec| Limit {
         name: spec.name.into(),
         tokens: spec.tokens,
         period_ms: spec.period.ms,
     };
     let limits: Vec<Limit> = specs.into_iter().map(convert).collect();
-    Limit::check_all(&limits).map_err(|error| bad(format!("limits: {error}")))?;
+    Limit::check_all(&limits).map_err(|error| Bad(format!("limits: {error}")))?;
     Ok(limits)
 }
 
-pub(super) type Pairs = Vec<(Box<str>, Box<str>)>;
+pub(in crate::http) type Pairs = Vec<(Box<str>, Box<str>)>;
 
-pub(super) fn metadata(pairs: &BTreeMap<String, String>) -> Result<Pairs, Refused> {
+pub(in crate::http) fn metadata(pairs: &BTreeMap<String, String>) -> Result<Pairs, Bad> {
     let fits = |text: &str, most: usize| {
         text.chars().count() <= most && !text.chars().any(char::is_control)
     };
@@ -55,7 +70,7 @@ pub(super) fn metadata(pairs: &BTreeMap<String, String>) -> Result<Pairs, Refuse
             && fits(value, caps::METADATA_VALUE_CHARS_MAX)
     });
     if pairs.len() > caps::METADATA_ENTRIES_MAX || !sound {
-        return Err(bad(format!(
+        return Err(Bad(format!(
             "metadata: at most {} entries, names of 1 to {} and values of up to {} printable characters",
             caps::METADATA_ENTRIES_MAX,
             caps::METADATA_NAME_CHARS_MAX,
@@ -65,8 +80,8 @@ pub(super) fn metadata(pairs: &BTreeMap<String, String>) -> Result<Pairs, Refuse
     Ok(pairs.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect())
 }
 
-pub(super) fn future(core: &Core, at: ClusterMs) -> Result<ClusterMs, Refused> {
-    if at > core.now() { Ok(at) } else { Err(bad("expires_at: must be in the future")) }
+pub(in crate::http) fn future(core: &Core, at: ClusterMs) -> Result<ClusterMs, Bad> {
+    if at > core.now() { Ok(at) } else { Err(Bad("expires_at: must be in the future".into())) }
 }
 
 pub(super) fn idempotency_key(

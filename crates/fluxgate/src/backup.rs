@@ -1,0 +1,102 @@
+//! Reads a backup piece by piece, and knows at its end whether it is whole.
+
+use anyhow::{Context as _, bail, ensure};
+use fluxgate_api::bulk::{BACKUP_FORMAT, BackupBegin, BackupLine, Sha256Hex};
+use fluxgate_types::Digest;
+use sha2::Digest as _;
+
+/// Longest line, bytes.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// A backup on its way in.
+#[derive(Default)]
+pub(crate) struct Reader {
+    /// What it says of itself, once that has come.
+    pub(crate) begin: Option<BackupBegin>,
+    /// Keys so far.
+    pub(crate) keys: u64,
+    audit: u64,
+    lines: u64,
+    rest: Vec<u8>,
+    hash: sha2::Sha256,
+    ended: bool,
+}
+
+/// A backup that is whole.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    /// What it says of itself.
+    pub(crate) begin: BackupBegin,
+    /// Its keys.
+    pub(crate) keys: u64,
+    /// Its audit entries.
+    pub(crate) audit: u64,
+}
+
+impl Reader {
+    /// Takes the next piece, and gives each line that holds a key or an entry, as it is written.
+    pub(crate) fn take(
+        &mut self,
+        piece: &[u8],
+        mut each: impl FnMut(&BackupLine, &[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        for part in piece.split_inclusive(|byte| *byte == b'\n') {
+            self.rest.extend_from_slice(part);
+            ensure!(
+                self.rest.len() <= LINE_BYTES_MAX,
+                "no backup: line {} is too long",
+                self.lines + 1
+            );
+            if part.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.rest);
+                self.line(&line, &mut each)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn line(
+        &mut self,
+        text: &[u8],
+        each: &mut impl FnMut(&BackupLine, &[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let number = self.lines + 1;
+        ensure!(!self.ended, "damaged: something follows the last line");
+        let line: BackupLine = serde_json::from_slice(text).map_err(|_| {
+            anyhow::anyhow!("no backup, or damaged: line {number} is not one of it")
+        })?;
+        match &line {
+            BackupLine::Begin(begin) => {
+                ensure!(number == 1, "damaged: line {number} begins another backup");
+                let format = begin.format;
+                ensure!(
+                    format <= BACKUP_FORMAT,
+                    "this backup has format {format}, and this version reads up to {BACKUP_FORMAT}"
+                );
+                self.begin = Some(begin.clone());
+            }
+            _ if number == 1 => bail!("no backup: its first line is missing"),
+            BackupLine::Key(_) | BackupLine::Audit(_) => {
+                each(&line, text)?;
+                if matches!(line, BackupLine::Key(_)) { self.keys += 1 } else { self.audit += 1 }
+            }
+            BackupLine::End(end) => {
+                let digest: [u8; 32] = self.hash.clone().finalize().into();
+                let sound = end.sha256 == Sha256Hex(Digest::from_bytes(digest));
+                ensure!(sound && end.lines == self.lines, "damaged: the checksum does not fit");
+                self.ended = true;
+            }
+        }
+        self.hash.update(text);
+        self.lines = number;
+        Ok(())
+    }
+
+    /// Whether all of it came.
+    pub(crate) fn finish(self) -> anyhow::Result<Summary> {
+        let begin = self.begin.context("no backup: it is empty")?;
+        ensure!(self.ended && self.rest.is_empty(), "cut short: the last line is missing");
+        ensure!(begin.keys == self.keys, "damaged: {} keys of {}", self.keys, begin.keys);
+        Ok(Summary { begin, keys: self.keys, audit: self.audit })
+    }
+}

@@ -1,0 +1,64 @@
+//! Lines that go to the cluster some thousand at a time: what came of them, and which were refused.
+
+use fluxgate_api::bulk::BulkAnswer;
+use fluxgate_client::Error;
+
+use crate::exit::Exit;
+use crate::output;
+
+/// Lines of one call, and their bytes: a call is one step of the progress, and what is sent again
+/// when a node fails. Fewer than an answer names refusals.
+const LINES_MAX: usize = 1_000;
+const BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Whether these lines should go now.
+pub(crate) fn is_full(lines: &[(u64, Vec<u8>)]) -> bool {
+    let bytes: usize = lines.iter().map(|(_, line)| line.len()).sum();
+    lines.len() >= LINES_MAX || bytes >= BYTES_MAX
+}
+
+/// Sends lines, if there are any.
+pub(crate) async fn send_lines<F: Future<Output = Result<BulkAnswer, Error>>>(
+    lines: &[(u64, Vec<u8>)],
+    send: impl FnOnce(Vec<u8>) -> F,
+) -> anyhow::Result<BulkAnswer> {
+    if lines.is_empty() {
+        return Ok(BulkAnswer::default());
+    }
+    let mut body = Vec::new();
+    for (_, line) in lines {
+        body.extend_from_slice(line.trim_ascii_end());
+        body.push(b'\n');
+    }
+    Ok(send(body).await?)
+}
+
+/// What came of all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Total {
+    created: u64,
+    known: u64,
+    refused: u64,
+}
+
+impl Total {
+    /// Adds an answer, and names the refused lines by their place in the file.
+    pub(crate) fn add(&mut self, lines: &[(u64, Vec<u8>)], answer: BulkAnswer) {
+        self.created += answer.created;
+        self.known += answer.known;
+        self.refused += answer.refused;
+        for refusal in answer.refusals {
+            let at = usize::try_from(refusal.line).ok().and_then(|line| line.checked_sub(1));
+            let number =
+                at.and_then(|at| lines.get(at)).map_or(refusal.line, |(number, _)| *number);
+            output::notice(&format!("line {number}: {}", refusal.message));
+        }
+    }
+
+    /// Says it in one line.
+    pub(crate) fn report(&self) -> anyhow::Result<Exit> {
+        let Self { created, known, refused } = self;
+        output::data(&format!("{created} taken in, {known} there before, {refused} refused"))?;
+        Ok(if *refused == 0 { Exit::Done } else { Exit::Failed })
+    }
+}

@@ -1,0 +1,96 @@
+//! `fluxgate cluster restore`: a new cluster's keys, from a backup.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use fluxgate_api::bulk::BulkAnswer;
+use fluxgate_api::keys::ListQuery;
+
+use crate::backup::{Reader, Summary};
+use crate::bulk::{Total, send_lines};
+use crate::connect::{AdminArgs, runtime};
+use crate::exit::{Exit, Misuse};
+use crate::output;
+
+/// Bytes that are read at one time.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// What `cluster restore` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The backup is checked as a whole before anything is sent. The cluster must be new; a restore that broke off\n\
+        goes on with --resume, and what is there stays as it is. Stop the old cluster first: two clusters with\n\
+        the same keys grant each key's limit twice.\n\n\
+        Example:\n  fluxgate cluster restore --from fluxgate-2026-11-26.backup"
+)]
+pub(super) struct Args {
+    /// The backup
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// The cluster holds keys already: put those of the backup beside them
+    #[arg(long)]
+    resume: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Reads the file to its end.
+fn read(
+    args: &Args,
+    mut each: impl FnMut(&[u8], u64) -> anyhow::Result<()>,
+) -> anyhow::Result<Summary> {
+    let shown = args.from.display();
+    let mut file = File::open(&args.from).with_context(|| format!("cannot read `{shown}`"))?;
+    let mut reader = Reader::default();
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut number = 0;
+    loop {
+        let count = file.read(&mut piece).with_context(|| format!("cannot read `{shown}`"))?;
+        if count == 0 {
+            return reader.finish().with_context(|| format!("`{shown}`"));
+        }
+        reader
+            .take(&piece[..count], |_, line| {
+                number += 1;
+                each(line, number)
+            })
+            .with_context(|| format!("`{shown}`"))?;
+    }
+}
+
+/// Checks the backup, and sends its lines.
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let client = args.admin.client()?;
+    let summary = read(args, |_, _| Ok(()))?;
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let query = ListQuery { limit: Some(1), ..ListQuery::default() };
+        let there = client.list_keys(&query).await?;
+        if !there.keys.is_empty() && !args.resume {
+            let why = "the cluster holds keys already: a backup fills a new one (--resume goes on with a restore that broke off)";
+            return Err(anyhow::Error::from(Misuse(why.to_owned())));
+        }
+        Ok(())
+    })?;
+    let bar = output::bar(summary.keys + summary.audit, "lines");
+    let mut total = Total::default();
+    let mut lines = Vec::new();
+    let mut send = |lines: &mut Vec<(u64, Vec<u8>)>| -> anyhow::Result<()> {
+        let answer: BulkAnswer =
+            runtime.block_on(send_lines(lines, |body| client.restore(body)))?;
+        total.add(lines, answer);
+        bar.inc(lines.len() as u64);
+        lines.clear();
+        Ok(())
+    };
+    read(args, |line, number| {
+        // Its place in the file: the first line is none of these.
+        lines.push((number + 1, line.to_vec()));
+        if crate::bulk::is_full(&lines) { send(&mut lines) } else { Ok(()) }
+    })?;
+    send(&mut lines)?;
+    bar.finish_and_clear();
+    total.report()
+}

@@ -1,0 +1,59 @@
+//! `fluxgate keys export`: the records of all keys, as JSON lines.
+
+use fluxgate_api::keys::ListQuery;
+
+use super::list::Status;
+use crate::connect::{AdminArgs, block_on};
+use crate::exit::Exit;
+use crate::output;
+
+/// Records of one call.
+const PAGE: usize = 200;
+
+/// What `keys export` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Newest first, one record on each line, on standard output. Records hold no digests: to move a cluster, use\n\
+        `fluxgate cluster backup`.\n\n\
+        Example:\n  fluxgate keys export --status active > keys.jsonl"
+)]
+pub(super) struct Args {
+    /// Only keys of this owner
+    #[arg(long, value_name = "TEXT")]
+    owner: Option<String>,
+    /// Only keys of this status
+    #[arg(long, value_enum, value_name = "STATUS")]
+    status: Option<Status>,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Prints page after page.
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let client = args.admin.client()?;
+    let mut query = ListQuery {
+        owner: args.owner.clone(),
+        status: args.status.map(Into::into),
+        limit: Some(PAGE),
+        ..ListQuery::default()
+    };
+    let bar = output::bar(0, "keys");
+    block_on(async {
+        loop {
+            let page = client.list_keys(&query).await?;
+            let mut text = String::new();
+            for record in &page.keys {
+                text += &serde_json::to_string(record)?;
+                text.push('\n');
+            }
+            if !text.is_empty() {
+                output::data(&text)?;
+            }
+            bar.inc(page.keys.len() as u64);
+            match page.next_cursor {
+                Some(cursor) => query.cursor = Some(cursor),
+                None => break Ok(Exit::Done),
+            }
+        }
+    })
+}

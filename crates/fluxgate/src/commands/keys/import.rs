@@ -1,0 +1,92 @@
+//! `fluxgate keys import`: keys of another system, by their digests.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read as _};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use crate::bulk::{Total, is_full, send_lines};
+use crate::connect::{AdminArgs, runtime};
+use crate::exit::Exit;
+use crate::output;
+
+/// Longest line that is sent, bytes; the cluster refuses longer ones.
+const LINE_BYTES_MAX: u64 = 64 * 1024 + 1;
+
+/// What `keys import` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Each line is JSON: {\"sha256\":\"…\",\"name\":\"…\",\"scope\":\"read\"} and, where wanted, owner, limits, enabled,\n\
+        expires_at and metadata; sha256 is that of the whole key, in hexadecimal. Refused lines are told by their\n\
+        number, and the exit code is then 1. An import that broke off is run again: keys that are there stay as\n\
+        they are. Needs the operator token.\n\n\
+        Example:\n  fluxgate keys import keys.jsonl"
+)]
+pub(super) struct Args {
+    /// The lines; `-` reads them from standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Sends the lines.
+pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
+    let client = args.admin.client()?;
+    let shown = args.file.display();
+    let cannot = || format!("cannot read `{shown}`");
+    let (mut input, bytes): (Box<dyn BufRead>, u64) = if args.file.as_os_str() == "-" {
+        (Box::new(std::io::stdin().lock()), 0)
+    } else {
+        let file = File::open(&args.file).with_context(cannot)?;
+        let bytes = file.metadata().with_context(cannot)?.len();
+        (Box::new(BufReader::new(file)), bytes)
+    };
+    let runtime = runtime()?;
+    let bar = output::bar(bytes, "bytes");
+    let mut total = Total::default();
+    let (mut lines, mut number) = (Vec::new(), 0);
+    loop {
+        let mut line = Vec::new();
+        let count = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
+        let count = count.with_context(cannot)?;
+        number += 1;
+        if count > 0 {
+            if line.len() as u64 == LINE_BYTES_MAX && !line.ends_with(b"\n") {
+                // The rest belongs to it; what was read is enough to have it refused.
+                skip_line(&mut input).with_context(cannot)?;
+            }
+            lines.push((number, line));
+        }
+        if is_full(&lines) || count == 0 {
+            let answer = runtime.block_on(send_lines(&lines, |body| client.import_keys(body)));
+            let answer = answer.with_context(|| {
+                format!("broken off before line {number}; run it again, what is there stays")
+            })?;
+            total.add(&lines, answer);
+            bar.inc(lines.iter().map(|(_, line)| line.len() as u64).sum());
+            lines.clear();
+        }
+        if count == 0 {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    total.report()
+}
+
+/// Reads over the rest of a line.
+fn skip_line(input: &mut dyn BufRead) -> std::io::Result<()> {
+    loop {
+        let buffer = input.fill_buf()?;
+        let (count, ended) = match buffer.iter().position(|byte| *byte == b'\n') {
+            Some(at) => (at + 1, true),
+            None => (buffer.len(), buffer.is_empty()),
+        };
+        input.consume(count);
+        if ended {
+            return Ok(());
+        }
+    }
+}

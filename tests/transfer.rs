@@ -1,0 +1,301 @@
+//! Keys on their way in and out: imports from other systems, exports, backups and restores.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::support::cluster::Cluster;
+use crate::support::command::{run, run_with_input};
+use crate::support::keys::limit;
+use crate::support::wait::roomy_period_s;
+use crate::support::{Key, Request};
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn validate(secret: &str) -> Request {
+    Request::post("/v1/validate").bearer(secret)
+}
+
+fn path_text(path: &std::path::Path) -> String {
+    path.display().to_string()
+}
+
+/// Every record that a node has, by id, as exported.
+fn exported(cluster: &Cluster, node: u64) -> BTreeMap<String, Value> {
+    let (lines, _) = run(&mut cluster.cli(node, &["keys", "export"]), 0);
+    let record = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    lines.lines().map(|l| (record(l)["id"].as_str().unwrap().to_owned(), record(l))).collect()
+}
+
+/// The same without what each node sees by itself.
+fn records(cluster: &Cluster, node: u64) -> BTreeMap<String, Value> {
+    let mut records = exported(cluster, node);
+    for record in records.values_mut() {
+        record.as_object_mut().unwrap().remove("last_used_at").unwrap();
+    }
+    records
+}
+
+#[test]
+fn keys_of_another_system_are_imported_by_their_digests() {
+    let cluster = Cluster::start(3);
+    let period = roomy_period_s(120);
+    let old = ["sk-old-0123456789abcdef", "another.system/KEY==", "fx_live_short"];
+    let limits = limit(30, period);
+    let good = |secret: &str| {
+        json!({"sha256": sha256(secret), "name": "moved", "scope": "write", "owner": "user_42",
+               "limits": limits, "metadata": {"from": "old"}})
+    };
+    let lines = [
+        good(old[0]).to_string(),
+        "not JSON".to_owned(),
+        json!({"sha256": "12", "name": "n", "scope": "read"}).to_string(),
+        String::new(),
+        json!({"sha256": sha256("x"), "name": "n", "scope": "all"}).to_string(),
+        json!({"sha256": sha256("x"), "name": "", "scope": "read"}).to_string(),
+        json!({"sha256": sha256("x"), "name": "n", "scope": "read", "secret": "hush"}).to_string(),
+        json!({"sha256": sha256("x"), "name": "n", "scope": "read", "expires_at": "2001-01-01T00:00:00Z"}).to_string(),
+        good(old[1]).to_string(),
+        good(old[0]).to_string(),
+        good(old[2]).to_string(),
+    ];
+    let file = cluster.dir().join("old.jsonl");
+    fs::write(&file, lines.join("\n")).unwrap();
+    let words = ["keys", "import", &path_text(&file)];
+    let (total, told) = run(&mut cluster.cli(2, &words), 1);
+    assert_eq!(total, "3 taken in, 1 there before, 6 refused\n");
+    let refused: Vec<&str> = told.lines().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(refused, ["line 2", "line 3", "line 5", "line 6", "line 7", "line 8"], "{told}");
+    assert!(!told.contains("hush") && told.contains("64 hexadecimal"), "{told}");
+
+    // Usable on every node at once, with one limit over all of them.
+    for secret in old {
+        let admitted =
+            (0..45).filter(|at| cluster.ask(at % 3 + 1, &validate(secret)).status == 200);
+        assert_eq!(admitted.count(), 30, "{secret}");
+    }
+    cluster.ask(1, &validate("sk-old-0123456789abcdeg")).expect(401);
+    let found = records(&cluster, 3);
+    assert_eq!(found.len(), 3);
+    let id = found.values().next().unwrap()["id"].as_str().unwrap().to_owned();
+    assert!(
+        found.values().all(|r| r["created_by"] == "operator" && r["metadata"]["from"] == "old")
+    );
+
+    // Again, through another node and from a pipe: nothing changes.
+    let (total, _) =
+        run_with_input(&mut cluster.cli(3, &["keys", "import", "-"]), &lines.join("\n"), 1);
+    assert_eq!(total, "0 taken in, 4 there before, 6 refused\n");
+    assert_eq!(records(&cluster, 1), found);
+
+    // It can be given a secret of ours; the old one stays valid for its grace, and no longer.
+    let spent =
+        old.iter().find(|s| cluster.ask(1, &validate(s)).header("x-auth-key-id").unwrap() == id);
+    let (fresh, _) = run(&mut cluster.cli(1, &["keys", "rotate", &id, "--grace", "1h"]), 0);
+    for secret in [spent.unwrap(), fresh.trim()] {
+        assert_eq!(cluster.ask(2, &validate(secret)).must_header("x-auth-key-id"), id);
+    }
+    run(&mut cluster.cli(1, &["keys", "rotate", &id]), 0);
+    cluster.ask(2, &validate(spent.unwrap())).expect(401);
+
+    // The operator's alone, and JSON lines only.
+    let admin = cluster.create(1, &json!({"name": "a", "scope": "admin", "owner": "user_42"}));
+    let at = cluster.node(1).at.admin;
+    for path in ["/v1/keys/import", "/v1/cluster/restore"] {
+        Request::post(path).bearer(&admin.secret).send(at).expect_code(403, "insufficient_scope");
+        Request::post(path).send(at).expect_code(401, "authentication_failed");
+        let typed = Request::post(path).header("content-type", "text/csv").body("a,b");
+        cluster.admin(1, typed).expect_code(415, "unsupported_media_type");
+    }
+    let audit = cluster.admin(1, Request::get("/v1/audit?limit=200")).expect(200).json();
+    let entries = audit["entries"].as_array().unwrap();
+    let imports = entries.iter().filter(|entry| entry["action"] == "keys.import");
+    assert_eq!(imports.count(), 1, "one line for an entry of the log: {audit}");
+}
+
+#[test]
+fn a_long_import_goes_on_where_it_broke_off_and_leaves_the_audit_trail_alone() {
+    let mut cluster = Cluster::start(3);
+    let count = 12_000;
+    let mut lines = String::new();
+    for n in 0..count {
+        let digest = sha256(&format!("secret-{n}"));
+        writeln!(lines, r#"{{"sha256":"{digest}","name":"k{n}","scope":"read"}}"#).unwrap();
+    }
+    let file = cluster.dir().join("many.jsonl");
+    fs::write(&file, &lines).unwrap();
+    // The part that an import had sent before it was broken off.
+    let part = cluster.dir().join("part.jsonl");
+    let sent: Vec<&str> = lines.lines().take(5_000).collect();
+    fs::write(&part, sent.join("\n")).unwrap();
+    run(&mut cluster.cli(1, &["keys", "import", &path_text(&part)]), 0);
+    // A leader that dies meanwhile costs nothing but time.
+    let leader = cluster.leader();
+    let asked = cluster.others(leader)[0];
+    cluster.node_mut(leader).kill();
+    let (total, _) = run(&mut cluster.cli(asked, &["keys", "import", &path_text(&file)]), 0);
+    assert_eq!(total, "7000 taken in, 5000 there before, 0 refused\n");
+    cluster.restart(leader);
+    for n in [0, 4_999, 5_000, count - 1] {
+        let answer = cluster.ask(leader, &validate(&format!("secret-{n}"))).expect(200);
+        assert_eq!(answer.json()["name"], format!("k{n}"));
+    }
+    assert_eq!(records(&cluster, leader).len(), count);
+    let audit = cluster.admin(asked, Request::get("/v1/audit?limit=200")).expect(200).json();
+    assert!(audit["entries"].as_array().unwrap().len() < 160 && audit["next_cursor"].is_null());
+}
+
+/// A cluster with keys in every state, and the secrets that go with them.
+struct Old {
+    cluster: Cluster,
+    open: Vec<String>,
+    shut: Vec<String>,
+}
+
+fn old() -> Old {
+    let cluster = Cluster::start_with(3, |settings| {
+        settings.text("cluster", "name", "old");
+    });
+    let limits = limit(50, roomy_period_s(120));
+    let make = |body: Value| cluster.create(1, &body);
+    let plain = make(json!({"name": "plain", "scope": "read"}));
+    let full = make(json!({"name": "Café \"1\"", "scope": "admin", "owner": "user_42",
+        "limits": limits, "expires_at": "2999-01-01T00:00:00Z", "metadata": {"a": "ä\\b"}}));
+    let rotated = make(json!({"name": "rotated", "scope": "write"}));
+    let rotate = Request::post(&format!("{}/rotate", rotated.path()));
+    let again = Key::of(&cluster.admin(2, rotate.json(&json!({"grace": "24h"}))).expect(200));
+    let dead = make(json!({"name": "revoked", "scope": "write"}));
+    cluster.admin(1, Request::new("DELETE", &dead.path())).expect(200);
+    let off = make(json!({"name": "off", "scope": "write"}));
+    let disable = Request::new("PATCH", &off.path()).json(&json!({"enabled": false}));
+    cluster.admin(3, disable).expect(200);
+    cluster.ask(1, &full.validate()).expect(200);
+    let open = vec![plain.secret, full.secret, rotated.secret, again.secret];
+    Old { cluster, open, shut: vec![dead.secret, off.secret] }
+}
+
+fn restore(cluster: &Cluster, backup: &str, more: &[&str], code: i32) -> (String, String) {
+    let words = [&["cluster", "restore", "--from", backup][..], more].concat();
+    run(&mut cluster.cli(2, &words), code)
+}
+
+#[test]
+fn a_backup_under_load_restores_every_key_that_was_acknowledged_before() {
+    let Old { cluster, mut open, shut } = old();
+    // Writers at every node, until the backup is there.
+    let stop: Arc<AtomicBool> = Arc::default();
+    let writers: Vec<_> = cluster
+        .addresses()
+        .into_iter()
+        .map(|at| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || {
+                let mut made = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let body = json!({"name": "load", "scope": "read"});
+                    let create = Request::post("/v1/keys").json(&body);
+                    let create = crate::support::cluster::operator(create);
+                    made.push((Key::of(&create.send(at.admin).expect(201)), Instant::now()));
+                }
+                made
+            })
+        })
+        .collect();
+    crate::support::wait_until("some keys are made", std::time::Duration::from_secs(20), || {
+        records(&cluster, 1).len() > 60
+    });
+    let backup = cluster.dir().join("backup");
+    let begun = Instant::now();
+    run(&mut cluster.cli(1, &["cluster", "backup", "--to", &path_text(&backup)]), 0);
+    stop.store(true, Ordering::Relaxed);
+    let made: Vec<_> = writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+    let before: Vec<String> =
+        made.iter().filter(|(_, at)| *at < begun).map(|(key, _)| key.secret.clone()).collect();
+    assert!(before.len() > 50 && made.len() > before.len(), "{} of {}", before.len(), made.len());
+    open.extend(before);
+    let text = fs::read_to_string(&backup).unwrap();
+    assert!(open.iter().chain(&shut).all(|secret| !text.contains(secret)), "no secret is in it");
+    // It is there already, and stays.
+    run(&mut cluster.cli(1, &["cluster", "backup", "--to", &path_text(&backup)]), 1);
+    assert_eq!(fs::read_to_string(&backup).unwrap(), text);
+    assert!(!PathBuf::from(format!("{}.partial", backup.display())).exists());
+
+    let new = Cluster::start_with(3, |settings| {
+        settings.text("cluster", "name", "new");
+    });
+    let (total, _) = restore(&new, &path_text(&backup), &[], 0);
+    let lines = text.lines().count() - 2;
+    assert_eq!(total, format!("{lines} taken in, 0 there before, 0 refused\n"));
+    for secret in &open {
+        for node in new.ids() {
+            new.ask(node, &validate(secret)).expect(200);
+        }
+    }
+    for secret in &shut {
+        new.ask(1, &validate(secret)).expect(401);
+    }
+    let (ours, theirs) = (records(&cluster, 1), records(&new, 3));
+    assert!(theirs.len() > 60);
+    for (id, record) in &theirs {
+        assert_eq!(record, &ours[id]);
+    }
+    let seen = exported(&new, 3);
+    let full = seen.values().find(|record| record["owner"] == "user_42").unwrap();
+    assert!(full["last_used_at"].is_string(), "{full}");
+    let audit = new.admin(1, Request::get("/v1/audit?limit=200")).expect(200).text();
+    assert!(audit.contains("key.revoke") && audit.contains("keys.restore"), "{audit}");
+
+    // Twice is once. Without a word the cluster must be new.
+    let (_, refused) = restore(&new, &path_text(&backup), &[], 2);
+    assert!(refused.contains("--resume"), "{refused}");
+    let (total, _) = restore(&new, &path_text(&backup), &["--resume"], 0);
+    assert_eq!(total, format!("0 taken in, {lines} there before, 0 refused\n"));
+    assert_eq!(records(&new, 2).len(), theirs.len());
+    // A restored key lives on: it can be revoked.
+    let id = full["id"].as_str().unwrap();
+    run(&mut new.cli(1, &["keys", "revoke", id]), 0);
+    new.ask(2, &validate(&open[1])).expect(401);
+}
+
+#[test]
+fn a_backup_that_is_not_whole_is_refused_before_anything_is_sent() {
+    let Old { cluster, .. } = old();
+    let backup = cluster.dir().join("backup");
+    run(&mut cluster.cli(1, &["cluster", "backup", "--to", &path_text(&backup)]), 0);
+    let text = fs::read_to_string(&backup).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let new = Cluster::start(1);
+    let restore = |text: &str, code| {
+        let file = new.dir().join("damaged");
+        fs::write(&file, text).unwrap();
+        run(&mut new.cli(1, &["cluster", "restore", "--from", &path_text(&file)]), code).1
+    };
+    let without_end = lines[..lines.len() - 1].concat();
+    let without_key = [&lines[..2], &lines[3..]].concat().concat();
+    for (damaged, complaint) in [
+        (String::new(), "it is empty"),
+        ("{}\n".to_owned(), "no backup"),
+        (lines[1..].concat(), "its first line is missing"),
+        (without_end, "the last line is missing"),
+        (text[..text.len() / 2].to_owned(), "cut short"),
+        (without_key, "the checksum does not fit"),
+        (text.replace("\"plain\"", "\"pla1n\""), "the checksum does not fit"),
+        (format!("{text}{}", lines[1]), "something follows the last line"),
+        (text.replacen("\"format\":1", "\"format\":2", 1), "this version reads up to 1"),
+    ] {
+        let said = restore(&damaged, 1);
+        assert!(said.contains(complaint), "{complaint}: {said}");
+    }
+    assert!(records(&new, 1).is_empty());
+    restore(&text, 0);
+    assert_eq!(records(&new, 1).len(), 5);
+}
