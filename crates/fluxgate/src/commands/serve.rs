@@ -4,9 +4,11 @@
 //! a code of its own, so that its supervisor starts it again.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use fluxgate_node::{Config, Layers, Node, NodeError, Problems};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Exit, Misuse};
@@ -47,6 +49,22 @@ pub(crate) async fn told_to_stop() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Tells systemd how the node fares; elsewhere nobody.
+fn tell_supervisor(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the supervisor was not told");
+    }
+}
+
+/// Ticks twice within the time that systemd gives; hardly ever where it does not watch.
+fn watchdog() -> tokio::time::Interval {
+    const NOBODY_WATCHES: Duration = Duration::from_secs(24 * 3_600);
+    let period = sd_notify::watchdog_enabled().map_or(NOBODY_WATCHES, |period| period / 2);
+    let mut ticks = tokio::time::interval(period.max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
+
 /// Runs the node until it is told to stop.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let config = configuration(&args.config).map_err(|problems| misuse(&args.config, &problems))?;
@@ -61,10 +79,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             node = Node::start(config) => node?,
             stopped = &mut stop => return stopped.map(|()| Exit::Done),
         };
+        tell_supervisor(&[NotifyState::Ready, NotifyState::Status("serving")]);
+        let mut alive = watchdog();
         loop {
             tokio::select! {
                 stopped = &mut stop => break stopped?,
                 _ = look.recv() => node.look_at_files(),
+                // From the loop that would notice that the node cannot go on.
+                _ = alive.tick() => tell_supervisor(&[NotifyState::Watchdog]),
                 error = node.failed() => {
                     tracing::error!(%error, "this node cannot go on");
                     // Only of consensus that stopped could another life make more.
@@ -73,6 +95,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
                 }
             }
         }
+        tell_supervisor(&[NotifyState::Stopping, NotifyState::Status("handing over")]);
         node.stop().await;
         Ok(Exit::Done)
     });

@@ -1,0 +1,170 @@
+#!/usr/bin/env bash
+# The image and docker-compose.cluster.yml with a real Docker engine: up and healthy, exact over
+# three containers, a network that is cut and healed, a rolling restart, volumes that are kept.
+#
+# Builds the image first, without the linker's whole optimization: what is looked at is not speed.
+# Uses the ports of the file. Last line: `N passed, N failed`. Where no engine runs, one is started
+# for the time of the check.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+export COMPOSE_PROJECT_NAME="fluxgate-check-$$"
+compose() { docker-compose --ansi never -f docker-compose.cluster.yml "$@"; }
+scratch=$(mktemp -d)
+engine=
+cleanup() {
+  compose logs --no-color --tail 40 >"$scratch/log" 2>&1 || true
+  ((failed == 0)) || tail -n 120 "$scratch/log"
+  compose down --volumes --timeout 15 >/dev/null 2>&1 || true
+  if [[ -n $engine ]]; then kill "$engine" 2>/dev/null || true; fi
+  rm -rf "$scratch"
+}
+passed=0
+failed=0
+trap cleanup EXIT
+
+ok() { # ok NAME STATUS
+  if (($2 == 0)); then
+    passed=$((passed + 1))
+    echo "ok      $1"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $1"
+  fi
+}
+
+# until_true SECONDS COMMAND…: tries again and again.
+until_true() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    ((SECONDS < deadline)) || return 1
+    sleep 0.2
+  done
+}
+
+if ! docker info >/dev/null 2>&1; then
+  dockerd --data-root "$scratch/docker" --exec-root "$scratch/run" --pidfile "$scratch/pid" \
+    >"$scratch/dockerd.log" 2>&1 &
+  engine=$!
+  if ! until_true 30 docker info >/dev/null 2>&1; then
+    tail -n 20 "$scratch/dockerd.log"
+    failed=1
+    echo "no Docker engine runs, and none could be started"
+    echo "0 passed, 1 failed"
+    exit 1
+  fi
+fi
+
+status=0
+export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=false
+scripts/build-image.sh || status=$?
+ok "the image is built from this checkout, and pulls nothing" "$status"
+token=$(cat config/compose/secrets/operator.token)
+
+call() { curl -sS --noproxy '*' --max-time 15 "$@"; }
+status_of() { call -o /dev/null -w '%{http_code}' "$@" 2>/dev/null || true; }
+admin() { call -H "Authorization: Bearer $token" "$@"; }
+is_healthy() { [[ $(docker inspect --format '{{.State.Health.Status}}' "$(compose ps -q "node$1")") == healthy ]]; }
+is_ready() { [[ $(status_of "http://127.0.0.1:710$1/readyz") == 200 ]]; }
+not_ready() { ! is_ready "$1"; }
+all_ready() { is_ready 1 && is_ready 2 && is_ready 3; }
+all_healthy() { is_healthy 1 && is_healthy 2 && is_healthy 3; }
+new_key() { # new_key NODE TOKENS: the key itself
+  admin -X POST "http://127.0.0.1:720$1/v1/keys" -H 'Content-Type: application/json' \
+    -d "{\"name\":\"check\",\"scope\":\"write\",\"limits\":[{\"name\":\"requests\",\"tokens\":$2,\"period\":\"600s\"}]}" |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["key"])'
+}
+validate() { status_of -X POST "http://127.0.0.1:710$1/v1/validate" -H "Authorization: Bearer $2"; }
+# spend KEY COUNT: over the nodes in turn; prints how many passed.
+spend() {
+  local n admitted=0
+  for ((n = 0; n < $2; n++)); do
+    [[ $(validate $((n % 3 + 1)) "$1") == 200 ]] && admitted=$((admitted + 1))
+  done
+  echo "$admitted"
+}
+
+compose up -d >/dev/null 2>&1
+status=0
+until_true 60 all_healthy || status=$?
+ok "three containers are up and healthy" "$status"
+
+container=$(compose ps -q node1)
+shape=$(docker inspect --format '{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}' "$container")
+status=0
+[[ $shape == "65532:65532 true [ALL]" ]] || status=1
+ok "no root, no capability, nothing to write to but the volume ($shape)" "$status"
+bytes=$(docker image inspect --format '{{.Size}}' fluxgate:latest)
+status=0
+((bytes < 40000000)) || status=1
+ok "the image is small: $bytes bytes" "$status"
+
+# A window of ten minutes may end in between: then once more.
+exact() {
+  local key admitted
+  for _ in 1 2; do
+    key=$(new_key "$1" 100)
+    admitted=$(spend "$key" 160)
+    [[ $admitted == 100 ]] && return 0
+    echo "admitted $admitted of 160"
+  done
+  return 1
+}
+status=0
+exact 1 || status=$?
+ok "exactly 100 of 160 over three containers" "$status"
+
+ample=$(new_key 2 1000000)
+docker network disconnect "${COMPOSE_PROJECT_NAME}_peers" "$(compose ps -q node3)"
+status=0
+until_true 15 not_ready 3 || status=$?
+ok "a node that is cut off says so within its lease" "$status"
+status=0
+[[ $(validate 3 "$ample") == 503 && $(validate 1 "$ample") == 200 && $(validate 2 "$ample") == 200 ]] || status=1
+ok "it answers 503, and the others go on" "$status"
+status=0
+during=$(new_key 1 1000) || status=$?
+ok "a key is made while it is cut off" "$status"
+docker network connect --alias peer3 "${COMPOSE_PROJECT_NAME}_peers" "$(compose ps -q node3)"
+status=0
+until_true 30 all_ready || status=$?
+ok "it is back once the network is" "$status"
+status=0
+[[ $(validate 3 "$during") == 200 ]] || status=1
+ok "and knows the key" "$status"
+
+# Requests at two nodes, all through the rolling restart of the third, in turn.
+: >"$scratch/answers"
+rolling=0
+for node in 1 2 3; do
+  others=()
+  for other in 1 2 3; do [[ $other == "$node" ]] || others+=("$other"); done
+  compose restart -t 25 "node$node" >/dev/null 2>&1 &
+  restart=$!
+  while kill -0 "$restart" 2>/dev/null; do
+    for other in "${others[@]}"; do validate "$other" "$ample" >>"$scratch/answers"; echo >>"$scratch/answers"; done
+  done
+  wait "$restart" || rolling=1
+  until_true 30 all_ready || rolling=1
+done
+asked=$(wc -l <"$scratch/answers")
+refused=$(grep -cv '^200$' "$scratch/answers" || true)
+status=0
+((rolling == 0 && refused == 0 && asked > 10)) || status=1
+ok "a rolling restart refuses nobody: $refused of $asked" "$status"
+
+compose down --timeout 25 >/dev/null 2>&1
+compose up -d >/dev/null 2>&1
+status=0
+until_true 60 all_ready || status=$?
+ok "down and up again" "$status"
+status=0
+[[ $(validate 1 "$ample") == 200 && $(validate 2 "$during") == 200 ]] || status=1
+ok "the volumes kept the keys" "$status"
+if compose logs --no-color 2>/dev/null | grep -qF -e "$token" -e "$ample"; then status=1; else status=0; fi
+ok "no secret is in the logs" "$status"
+
+echo "$passed passed, $failed failed"
+((failed == 0))
