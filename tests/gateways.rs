@@ -15,6 +15,7 @@ use self::application::{Application, Seen};
 use self::program::{Gateway, Kind};
 use crate::support::cluster::{Cluster, metric_in};
 use crate::support::keys::limit;
+use crate::support::ports::Port;
 use crate::support::wait::roomy_period_s;
 use crate::support::{Answer, Key, Request, wait_until};
 
@@ -28,15 +29,29 @@ struct Stage {
     gateway: Gateway,
     application: Application,
     cluster: Cluster,
+    _claimed: Vec<Port>,
 }
 
 impl Stage {
     fn set(kind: Kind) -> Self {
-        let cluster = Cluster::start(3);
+        let mut cluster = Cluster::plan(3, |_| {});
+        let mut claimed = Vec::new();
+        let mut nodes = Vec::new();
+        for id in cluster.ids() {
+            let mut port = cluster.gateway(id).port();
+            if kind.asks_by_grpc() {
+                let own = Port::claim();
+                port = own.addr().port();
+                cluster.node_mut(id).settings.text("gateway", "grpc_listen", own.addr());
+                claimed.push(own);
+            }
+            nodes.push(port);
+            cluster.node_mut(id).spawn();
+        }
+        cluster.wait_ready();
         let application = Application::start();
-        let nodes = cluster.ids().into_iter().map(|id| cluster.gateway(id).port());
-        let gateway = Gateway::start(kind, &nodes.collect::<Vec<_>>(), application.port());
-        let stage = Self { gateway, application, cluster };
+        let gateway = Gateway::start(kind, &nodes, application.port());
+        let stage = Self { gateway, application, cluster, _claimed: claimed };
         // Some gateways take nodes in only when a health check has found them well.
         let key = stage.key("read", 1_000_000);
         wait_until("the gateway lets requests through", NOTICE, || {
@@ -316,6 +331,34 @@ fn survives_the_loss_of_nodes(kind: Kind) {
     });
 }
 
+/// Envoy's rate limit service: limits without authorization, one limit over all nodes.
+#[test]
+fn limits_alone_are_kept_by_the_rate_limit_service() {
+    let stage = Stage::set(Kind::EnvoyGrpc);
+    let key = stage.key("read", 100);
+    let send = |request: Request| request.send(stage.gateway.limits());
+    stage.application.forget();
+    let mut answers = Vec::new();
+    for at in 0..150 {
+        let request = get("/api/v1/x");
+        answers.push(send(match at % 2 {
+            0 => request.header("x-api-key", &key.secret),
+            _ => request.bearer(&key.secret),
+        }));
+    }
+    let admitted = answers.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!((admitted, stage.application.seen().len()), (100, 100));
+    let denied = &answers[149];
+    let message =
+        format!("Rate limit exceeded. Try again in {} seconds.", denied.number("retry-after"));
+    denied.assert_denied(429, "rate_limit_exceeded", &message);
+
+    // It has no word for a key that is none; a request without one is not its business.
+    let invalid = send(get("/api/v1/x").bearer("fx_live_AAAAAAAAAAAA_nonsense"));
+    invalid.assert_denied(429, "authentication_failed", "Invalid or missing API key");
+    send(get("/api/v1/x")).expect(200);
+}
+
 macro_rules! gateways {
     ($($name:ident: $kind:expr;)*) => {$(
         mod $name {
@@ -342,6 +385,7 @@ macro_rules! gateways {
 gateways! {
     nginx: Kind::Nginx;
     envoy: Kind::Envoy;
+    envoy_grpc: Kind::EnvoyGrpc;
     traefik: Kind::Traefik;
     caddy: Kind::Caddy;
     haproxy: Kind::Haproxy;

@@ -17,6 +17,7 @@ use crate::support::wait_until;
 const START: Duration = Duration::from_secs(30);
 /// The ports of the nodes, and the application's, in every file.
 const NODES: [u16; 3] = [7101, 7102, 7103];
+const GRPC: [u16; 3] = [7501, 7502, 7503];
 const APPLICATION: u16 = 7400;
 
 /// A gateway that a file in `config/gateways` is for.
@@ -24,6 +25,7 @@ const APPLICATION: u16 = 7400;
 pub(super) enum Kind {
     Nginx,
     Envoy,
+    EnvoyGrpc,
     Traefik,
     Caddy,
     Haproxy,
@@ -45,10 +47,21 @@ impl Kind {
         match self {
             Self::Nginx => &["nginx.conf"],
             Self::Envoy => &["envoy.yaml"],
+            Self::EnvoyGrpc => &["envoy-grpc.yaml"],
             Self::Traefik => &["traefik.yml", "traefik-routes.yml"],
             Self::Caddy => &["Caddyfile"],
             Self::Haproxy => &["haproxy.cfg", "fluxgate.lua"],
         }
+    }
+
+    /// The ports of the nodes in its files.
+    fn nodes(self) -> [u16; 3] {
+        if self.asks_by_grpc() { GRPC } else { NODES }
+    }
+
+    /// Whether it asks the nodes over gRPC, on a listener of their own.
+    pub(super) fn asks_by_grpc(self) -> bool {
+        self == Self::EnvoyGrpc
     }
 
     /// The ports that it listens on: its clients', and where it has one its own.
@@ -56,6 +69,7 @@ impl Kind {
         match self {
             Self::Nginx => &[8101],
             Self::Envoy => &[8111],
+            Self::EnvoyGrpc => &[8112, 8113],
             Self::Traefik => &[8121, 8129],
             Self::Caddy => &[8131],
             Self::Haproxy => &[8141, 8149],
@@ -69,7 +83,9 @@ impl Kind {
                 "nginx".into(),
                 &["-e", "stderr", "-g", "daemon off; pid nginx.pid;", "-p", ".", "-c"],
             ),
-            Self::Envoy => (tool("envoy"), &["--concurrency", "2", "--use-dynamic-base-id", "-c"]),
+            Self::Envoy | Self::EnvoyGrpc => {
+                (tool("envoy"), &["--concurrency", "2", "--use-dynamic-base-id", "-c"])
+            }
             Self::Traefik => (tool("traefik"), &["--configFile"]),
             Self::Caddy => ("caddy".into(), &["run", "--adapter", "caddyfile", "--config"]),
             Self::Haproxy => ("haproxy".into(), &["-db", "-f"]),
@@ -101,7 +117,7 @@ impl Gateway {
         let dir = TempDir::with_prefix("fluxgate-gateway-").unwrap();
         let ports: Vec<Port> = kind.ports().iter().map(|_| Port::claim()).collect();
         let own = ports.iter().map(|port| port.addr().port());
-        let moves: Vec<(u16, u16)> = (NODES.into_iter().zip(nodes.iter().copied()))
+        let moves: Vec<(u16, u16)> = (kind.nodes().into_iter().zip(nodes.iter().copied()))
             .chain([(APPLICATION, application)])
             .chain(kind.ports().iter().copied().zip(own))
             .collect();
@@ -135,6 +151,11 @@ impl Gateway {
     /// Where clients ask.
     pub(super) fn address(&self) -> SocketAddr {
         self.ports[0].addr()
+    }
+
+    /// Where clients of its limits alone ask.
+    pub(super) fn limits(&self) -> SocketAddr {
+        self.ports[1].addr()
     }
 
     fn log(&self) -> String {

@@ -86,6 +86,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Listener for gateways.
     pub gateway_listen: SocketAddr,
+    /// Listener for Envoy's gRPC services, where there is one.
+    pub grpc_listen: Option<SocketAddr>,
     /// What gateways must present.
     pub gateway_token: Option<Secret>,
     /// TLS for gateways.
@@ -151,6 +153,7 @@ impl Config {
 
     /// The configuration as TOML, secrets masked.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one line a setting, and nothing else")]
     pub fn masked(&self) -> String {
         // Escapes as TOML has them.
         let text = |text: &str| toml::Value::from(text).to_string();
@@ -188,6 +191,7 @@ impl Config {
             format!("members = [{}]\n\n", members.join(", ")),
             format!("[node]\nid = {}\ndata_dir = {}\n\n", self.node_id, text(&data_dir)),
             format!("[gateway]\nlisten = \"{}\"\n", self.gateway_listen),
+            self.grpc_listen.map(|at| format!("grpc_listen = \"{at}\"\n")).unwrap_or_default(),
             secret("token", self.gateway_token.is_some()),
             tls(self.gateway_tls.as_ref(), "client_ca_file"),
             format!("ratelimit_draft_headers = {}\n\n", self.ratelimit_draft_headers),

@@ -10,6 +10,7 @@ mod core;
 mod counters;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod grpc;
 mod http;
 mod leader;
 mod lease;

@@ -31,8 +31,8 @@ const LONG_SECONDS: [f64; 14] =
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    validates: [[IntCounter; 7]; 4],
-    validate_seconds: [Histogram; 4],
+    validates: [[IntCounter; 7]; 6],
+    validate_seconds: [Histogram; 6],
     decisions: [IntCounter; 4],
     pub(crate) wait_seconds: Histogram,
     asks: IntCounterVec,
@@ -120,7 +120,7 @@ impl Builder {
 const RENEWALS: [&str; 3] = ["granted", "refused", "failed"];
 const BARRIERS: [&str; 2] = ["all_applied", "lease_expired"];
 const PROPOSALS: [&str; 4] = ["committed", "refused", "no_leader", "unknown"];
-const LISTENERS: [&str; 3] = ["gateway", "admin", "peer"];
+const LISTENERS: [&str; 4] = ["gateway", "grpc", "admin", "peer"];
 const PEER_RESULTS: [&str; 2] = ["ok", "error"];
 
 impl Metrics {

@@ -23,7 +23,7 @@ use crate::core::Core;
 use crate::http::server::Server;
 use crate::http::{admin, authorize, gateway};
 use crate::tls::{Acceptor, Listeners, run_reload};
-use crate::{counters, leader, lease, peer};
+use crate::{counters, grpc, leader, lease, peer};
 
 #[cfg(feature = "sim")]
 pub use simulated::{Answer, Listener, Simulated, Surroundings};
@@ -128,6 +128,10 @@ impl Node {
         let gateway_listener = bind(config.gateway_listen, "gateway").await?;
         let admin_listener = bind(config.admin_listen, "admin").await?;
         let peer_listener = bind(config.peer_listen, "peer").await?;
+        let grpc_listener = match config.grpc_listen {
+            Some(address) => Some(bind(address, "gRPC").await?),
+            None => None,
+        };
         let local = |listener: &TcpListener, fallback| listener.local_addr().unwrap_or(fallback);
         let addresses = Addresses {
             gateway: local(&gateway_listener, config.gateway_listen),
@@ -156,6 +160,12 @@ impl Node {
             (gateway_listener, gateway::router(Arc::clone(&core)), &tls.gateway),
         ] {
             let server = served(listener.into_std().map_err(moving)?, router, tls);
+            servers.spawn(server.run(stopped.clone()));
+        }
+        if let Some(listener) = grpc_listener {
+            let service = Arc::new(grpc::Service(Arc::clone(&core)));
+            let listener = listener.into_std().map_err(moving)?;
+            let server = Server::with(listener, service, tls.grpc.clone());
             servers.spawn(server.run(stopped.clone()));
         }
         let mut node = Self::run(core, data, (stop, servers), addresses);

@@ -229,6 +229,9 @@ pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
         node_id,
         data_dir: PathBuf::from(reader.text("node", "data_dir").unwrap_or_default()),
         gateway_listen: reader.address("gateway", "listen"),
+        grpc_listen: reader
+            .raw("gateway", "grpc_listen")
+            .map(|_| reader.address("gateway", "grpc_listen")),
         gateway_token: reader.secret("gateway", "token"),
         gateway_tls: super::tls::read(reader, "gateway", "client_ca_file"),
         ratelimit_draft_headers: reader.flag("gateway", "ratelimit_draft_headers"),
@@ -313,7 +316,8 @@ fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
         );
         reader.wrong("limits", "gossip", &why);
     }
-    let listeners = [config.gateway_listen, config.admin_listen, config.peer_listen];
+    let mut listeners = vec![config.gateway_listen, config.admin_listen, config.peer_listen];
+    listeners.extend(config.grpc_listen);
     for (at, listener) in listeners.iter().enumerate() {
         if listener.port() != 0 && listeners[..at].contains(listener) {
             reader.problems.add(format!("two listeners share {listener}"));

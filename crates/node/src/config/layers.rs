@@ -13,9 +13,10 @@ use super::{Config, DEFAULTS, check};
 const ENVIRONMENT: &str = "FLUXGATE__";
 
 /// Settings that have no default and stand in the defaults file only as comments.
-const WITHOUT_DEFAULT: [(&str, &str); 11] = [
+const WITHOUT_DEFAULT: [(&str, &str); 12] = [
     ("cluster", "secret"),
     ("cluster", "secret_file"),
+    ("gateway", "grpc_listen"),
     ("gateway", "token"),
     ("gateway", "token_file"),
     ("gateway", "tls"),

@@ -50,7 +50,7 @@ pub(super) fn read(reader: &mut Reader<'_>, section: &str, ca: &str) -> Option<T
     }
     let files = TlsFiles { cert_file: cert?, key_file: key?, ca_file, accept_plain };
     let checked = Material::read(&files).and_then(|material| {
-        material.server(section == "peer")?;
+        material.server(section)?;
         if section == "peer" { material.client().map(drop) } else { Ok(()) }
     });
     match checked {

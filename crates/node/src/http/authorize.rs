@@ -73,7 +73,7 @@ pub(crate) async fn authorize(
     response
 }
 
-fn requirement(name: &str, method: &Method, headers: &HeaderMap) -> Requirement {
+pub(crate) fn requirement(name: &str, method: &Method, headers: &HeaderMap) -> Requirement {
     match name {
         "any" => Requirement::Any,
         "by-method" => by_method(method.as_str()),
@@ -94,6 +94,11 @@ fn requirement(name: &str, method: &Method, headers: &HeaderMap) -> Requirement 
 fn by_method(method: &str) -> Requirement {
     let reads = matches!(method, "GET" | "HEAD" | "OPTIONS");
     Requirement::Scope(if reads { Scope::Read } else { Scope::Write })
+}
+
+/// An answer in its own status, with its headers.
+pub(crate) fn shape_plain(core: &Core, answer: &Answer) -> Response<Body> {
+    shape(core, Flavour::Plain, answer)
 }
 
 fn shape(core: &Core, flavour: Flavour, answer: &Answer) -> Response<Body> {

@@ -42,9 +42,35 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// A bound listener with what it serves.
 pub(crate) struct Server {
     listener: std::net::TcpListener,
+    handler: Arc<dyn Handler>,
+    tls: Option<Arc<Acceptor>>,
+}
+
+/// One connection being served.
+pub(crate) type Accept = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Serves connections.
+pub(crate) trait Handler: Send + Sync {
+    /// Serves one to its end, and ends it soon once `stop` says so.
+    fn handle(&self, accepted: Accepted, from: SocketAddr, stop: watch::Receiver<bool>) -> Accept;
+}
+
+/// HTTP/1.1, to a router.
+struct Routes {
     router: Router,
     refusal: Refusal,
-    tls: Option<Arc<Acceptor>>,
+}
+
+impl Handler for Routes {
+    fn handle(&self, accepted: Accepted, from: SocketAddr, stop: watch::Receiver<bool>) -> Accept {
+        let (router, refusal) = (self.router.clone(), Arc::clone(&self.refusal));
+        Box::pin(async move {
+            match accepted {
+                Accepted::Plain(stream) => serve(stream, from, router, refusal, stop).await,
+                Accepted::Tls(stream) => serve(stream, from, router, refusal, stop).await,
+            }
+        })
+    }
 }
 
 /// Makes the whole answer to a malformed request on a path that knows but a few statuses.
@@ -60,7 +86,16 @@ impl Server {
         refusal: Refusal,
         tls: Option<Arc<Acceptor>>,
     ) -> Self {
-        Self { listener, router, refusal, tls }
+        Self { listener, handler: Arc::new(Routes { router, refusal }), tls }
+    }
+
+    /// Serves what `handler` speaks.
+    pub(crate) fn with(
+        listener: std::net::TcpListener,
+        handler: Arc<dyn Handler>,
+        tls: Option<Arc<Acceptor>>,
+    ) -> Self {
+        Self { listener, handler, tls }
     }
 
     /// Serves on the runtime that polls this until `stop` says so, then lets requests under way
@@ -83,22 +118,16 @@ impl Server {
             };
             match accepted {
                 Ok((stream, from)) => {
-                    let (router, stop) = (self.router.clone(), stop.clone());
-                    let (refusal, tls) = (Arc::clone(&self.refusal), self.tls.clone());
+                    let (handler, tls) = (Arc::clone(&self.handler), self.tls.clone());
+                    let stop = stop.clone();
                     tokio::spawn(async move {
                         stream.set_nodelay(true).ok();
                         let accepted = match tls {
                             None => Some(Accepted::Plain(stream)),
                             Some(tls) => tls.accept(stream, from).await,
                         };
-                        match accepted {
-                            Some(Accepted::Plain(stream)) => {
-                                serve(stream, from, router, refusal, stop).await;
-                            }
-                            Some(Accepted::Tls(stream)) => {
-                                serve(stream, from, router, refusal, stop).await;
-                            }
-                            None => {}
+                        if let Some(accepted) = accepted {
+                            handler.handle(accepted, from, stop).await;
                         }
                         drop(place);
                     });

@@ -43,10 +43,19 @@ pub(crate) enum Endpoint {
     Batch,
     Authorize,
     Admin,
+    ExtAuthz,
+    RateLimit,
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 4] = [Self::Validate, Self::Batch, Self::Authorize, Self::Admin];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Validate,
+        Self::Batch,
+        Self::Authorize,
+        Self::Admin,
+        Self::ExtAuthz,
+        Self::RateLimit,
+    ];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -54,6 +63,8 @@ impl Endpoint {
             Self::Batch => "batch",
             Self::Authorize => "authorize",
             Self::Admin => "admin",
+            Self::ExtAuthz => "ext_authz",
+            Self::RateLimit => "ratelimit",
         }
     }
 }

@@ -99,12 +99,12 @@ impl Material {
         Ok(Self { digest: Digest::of(&digests.concat()), ends_s, chain, key, roots })
     }
 
-    /// How connections are taken. With a CA, callers must present a certificate of it.
+    /// How a listener's connections are taken. With a CA, callers must present a certificate of it.
     ///
     /// # Errors
     /// When the key is not the certificate's.
-    pub(crate) fn server(&self, peers: bool) -> Result<ServerConfig, TlsError> {
-        let versions = if peers { PEER_VERSIONS } else { rustls::ALL_VERSIONS };
+    pub(crate) fn server(&self, listener: &str) -> Result<ServerConfig, TlsError> {
+        let versions = if listener == "peer" { PEER_VERSIONS } else { rustls::ALL_VERSIONS };
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .map_err(|error| together(&error))?;
@@ -120,7 +120,8 @@ impl Material {
         let mut config = builder
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(|error| together(&error))?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let spoken: &[u8] = if listener == "grpc" { b"h2" } else { b"http/1.1" };
+        config.alpn_protocols = vec![spoken.to_vec()];
         Ok(config)
     }
 

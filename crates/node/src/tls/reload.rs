@@ -25,6 +25,7 @@ const ENDS_SOON_S: i64 = 14 * 24 * 3_600;
 #[derive(Clone, Debug)]
 pub(crate) struct Listeners {
     pub(crate) gateway: Option<Arc<Acceptor>>,
+    pub(crate) grpc: Option<Arc<Acceptor>>,
     pub(crate) admin: Option<Arc<Acceptor>>,
     pub(crate) peer: Option<Arc<Acceptor>>,
 }
@@ -36,7 +37,7 @@ fn acceptor(
 ) -> Result<Option<Arc<Acceptor>>, TlsError> {
     let Some(files) = files else { return Ok(None) };
     let material = Material::read(files)?;
-    let config = material.server(listener == "peer")?;
+    let config = material.server(listener)?;
     note_end(listener, &material, metrics);
     let failures = metrics.tls_failures(listener);
     Ok(Some(Arc::new(Acceptor::new(listener, config, files.accept_plain, failures))))
@@ -59,6 +60,10 @@ impl Listeners {
     pub(crate) fn open(config: &Config, metrics: &Metrics) -> Result<Self, TlsError> {
         Ok(Self {
             gateway: acceptor("gateway", config.gateway_tls.as_ref(), metrics)?,
+            grpc: match config.grpc_listen {
+                Some(_) => acceptor("grpc", config.gateway_tls.as_ref(), metrics)?,
+                None => None,
+            },
             admin: acceptor("admin", config.admin_tls.as_ref(), metrics)?,
             peer: acceptor("peer", config.peer_tls.as_ref(), metrics)?,
         })
@@ -112,9 +117,8 @@ impl Watched {
         if before == Some(material.digest) {
             return Ok(());
         }
-        let peers = self.listener == "peer";
-        let server = material.server(peers)?;
-        if peers {
+        let server = material.server(self.listener)?;
+        if self.listener == "peer" {
             let tls = PeerTls { config: material.client()?, accept_plain: self.files.accept_plain };
             core.transport.set_tls(tls).map_err(TlsError::Together)?;
         }
@@ -133,6 +137,7 @@ pub(crate) async fn run_reload(core: Arc<Core>, listeners: Listeners) {
     let config = &core.config;
     let mut watched: Vec<Watched> = [
         Watched::new("gateway", config.gateway_tls.as_ref(), listeners.gateway.as_ref()),
+        Watched::new("grpc", config.gateway_tls.as_ref(), listeners.grpc.as_ref()),
         Watched::new("admin", config.admin_tls.as_ref(), listeners.admin.as_ref()),
         Watched::new("peer", config.peer_tls.as_ref(), listeners.peer.as_ref()),
     ]

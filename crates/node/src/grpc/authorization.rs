@@ -1,0 +1,119 @@
+//! `envoy.service.auth.v3.Authorization`: what `/v1/authorize` is over HTTP.
+//!
+//! What a route requires stands in its `context_extensions` under `requirement`, which the gateway's
+//! configuration makes and no client can reach. A node that cannot answer fails the call, so that
+//! Envoy asks another one or fails closed.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use fluxgate_api::paths::header as names;
+use tonic::{Code, Status};
+
+use super::messages::{
+    CheckRequest, CheckResponse, DeniedResponse, Header, HeaderOption, HttpResponse, HttpStatus,
+    OVERWRITE, OkResponse, RpcStatus,
+};
+use crate::core::Core;
+use crate::http::authorize::{requirement, shape_plain};
+use crate::http::validate::{Answer, presented};
+use crate::metrics::Endpoint;
+
+/// Headers of a request that say anything here.
+const READ: [&str; 4] =
+    ["authorization", names::X_API_KEY, names::X_FORWARDED_METHOD, names::X_ORIGINAL_METHOD];
+/// What is added for the client; all else that an answer has is for the application.
+const FOR_CLIENT: [&str; 5] = [
+    names::X_RATELIMIT_LIMIT,
+    names::X_RATELIMIT_REMAINING,
+    names::X_RATELIMIT_RESET,
+    names::RATELIMIT,
+    names::RATELIMIT_POLICY,
+];
+
+/// The service.
+pub(super) struct Service(pub(super) Arc<Core>);
+
+impl tonic::server::UnaryService<CheckRequest> for Service {
+    type Response = CheckResponse;
+    type Future =
+        Pin<Box<dyn Future<Output = Result<tonic::Response<CheckResponse>, Status>> + Send>>;
+
+    fn call(&mut self, request: tonic::Request<CheckRequest>) -> Self::Future {
+        let core = Arc::clone(&self.0);
+        Box::pin(async move {
+            super::check_gateway(&core, request.metadata())?;
+            let begun = Instant::now();
+            let answer = check(&core, request.into_inner()).await;
+            let status = answer.as_ref().map_or(503, |(status, _)| status.as_u16());
+            core.metrics.served(super::CHECK, "POST", status, begun.elapsed());
+            answer.map(|(_, response)| tonic::Response::new(response))
+        })
+    }
+}
+
+/// The headers that count, as HTTP would have brought them.
+fn headers_of(all: &std::collections::HashMap<String, String>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for name in READ {
+        let Some(value) = all.get(name) else { continue };
+        // One that no header can carry is as good as a wrong one.
+        let value = HeaderValue::try_from(value.as_str());
+        headers.insert(name, value.unwrap_or(HeaderValue::from_static("?")));
+    }
+    headers
+}
+
+async fn check(core: &Core, request: CheckRequest) -> Result<(StatusCode, CheckResponse), Status> {
+    let attributes = request.attributes.unwrap_or_default();
+    let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
+    let headers = headers_of(&http.headers);
+    let method = Method::try_from(http.method.as_str()).unwrap_or(Method::POST);
+    let named = attributes.context_extensions.get("requirement").map(String::as_str);
+    let required = requirement(named.unwrap_or_default(), &method, &headers);
+    let answer = core.validate(presented(&headers), required, 1, Endpoint::ExtAuthz).await;
+    if let Answer::Unavailable(why) = answer {
+        return Err(Status::unavailable(why));
+    }
+    let body = answer.error_body().map(|error| error.to_json()).unwrap_or_default();
+    let shaped = shape_plain(core, &answer);
+    let status = shaped.status();
+    let code = match status {
+        StatusCode::OK => Code::Ok,
+        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+        StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
+        _ => Code::PermissionDenied,
+    };
+    let all = shaped.headers().iter().filter(|(name, _)| **name != header::CONTENT_LENGTH);
+    let http_response = if code == Code::Ok {
+        let hidden = names::X_ENVOY_AUTH_HEADERS_TO_REMOVE;
+        let (client, application): (Vec<_>, Vec<_>) = all
+            .filter(|(name, _)| name.as_str() != hidden)
+            .partition(|(name, _)| FOR_CLIENT.contains(&name.as_str()));
+        HttpResponse::Ok(OkResponse {
+            headers: application.into_iter().map(overwriting).collect(),
+            headers_to_remove: vec!["authorization".to_owned(), names::X_API_KEY.to_owned()],
+            response_headers_to_add: client.into_iter().map(overwriting).collect(),
+        })
+    } else {
+        HttpResponse::Denied(DeniedResponse {
+            status: Some(HttpStatus { code: i32::from(status.as_u16()) }),
+            headers: all.map(overwriting).collect(),
+            body,
+        })
+    };
+    let response = CheckResponse {
+        status: Some(RpcStatus { code: code.into() }),
+        http_response: Some(http_response),
+    };
+    Ok((status, response))
+}
+
+fn overwriting((name, value): (&HeaderName, &HeaderValue)) -> HeaderOption {
+    let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let header = Header { key: name.as_str().to_owned(), value };
+    HeaderOption { header: Some(header), append_action: OVERWRITE }
+}
