@@ -203,7 +203,7 @@ fn denied(bencher: &mut Bencher<'_>) {
         assert_eq!(verdict(step), Verdict::Admitted);
         for node in [NODES[1], NODES[2]] {
             let told = spent_one(key, &limits);
-            shard.handle_told(&context, &|_| None, &sender(&world, node), &told, &mut Vec::new());
+            shard.handle_told(&context, &|_| None, &sender(node), &told, &mut Vec::new());
         }
         let step = shard.handle_request(&context, key, &limits, 1, 0, &mut out);
         assert_eq!(verdict(step), Verdict::Limited);
@@ -215,8 +215,8 @@ fn denied(bencher: &mut Bencher<'_>) {
     });
 }
 
-fn sender(world: &World, node: NodeId) -> Sender {
-    Sender { node, boot: BootId(1), lives: world.life.lives_tag }
+fn sender(node: NodeId) -> Sender {
+    Sender { node, boot: BootId(1) }
 }
 
 fn spent_one(key: &KeyId, limits: &KeyLimits) -> Told {
@@ -224,7 +224,7 @@ fn spent_one(key: &KeyId, limits: &KeyLimits) -> Told {
     Told {
         given: Vec::new(),
         counter: CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(NOW) },
-        mine: Figure { spent: 1, burned: 0, limit: 0, left: 0 },
+        mine: Figure { spent: 1, burned: 0, limit: 0, lives: 0, left: 0 },
     }
 }
 

@@ -54,6 +54,9 @@ pub struct Figure {
     pub burned: i64,
     /// The limit that this is reckoned by: a share that may not be used is a part of it.
     pub limit: u64,
+    /// The [`Lives::tag`] that this is reckoned under. Stands here and not in the message around it:
+    /// more may be known by the time that it is sent.
+    pub lives: u64,
     /// What it holds now: a hint for whom to ask.
     pub left: u64,
 }
@@ -114,15 +117,13 @@ pub struct Observed {
     pub transfers: Vec<(NodeId, Option<BootId>, u64, u64)>,
 }
 
-/// Who sent a message, in which life, and which lives it knew of.
+/// Who sent a message, in which life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
     /// The node.
     pub node: NodeId,
     /// Its life.
     pub boot: BootId,
-    /// Its [`Lives::tag`] when it sent.
-    pub lives: u64,
 }
 
 /// How long requests and asks wait, milliseconds.

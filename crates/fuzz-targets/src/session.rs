@@ -203,7 +203,7 @@ impl Session {
             need: source.number(),
             want: source.number(),
             got: source.number(),
-            mine: figure(source),
+            mine: figure(source, self.life.lives_tag),
         };
         let ask: Ask = carried(&ask);
         let Some(sender) = sender else { return };
@@ -234,7 +234,7 @@ impl Session {
         let reply = Reply {
             counter: self.counter(source),
             given: source.number(),
-            mine: source.once_in(2).then(|| figure(source)),
+            mine: source.once_in(2).then(|| figure(source, self.life.lives_tag)),
             known,
         };
         let reply: Reply = carried(&reply);
@@ -253,7 +253,7 @@ impl Session {
         let to = if source.once_in(4) { BootId(source.number()) } else { BOOT };
         let told = Told {
             counter: self.counter(source),
-            mine: figure(source),
+            mine: figure(source, self.life.lives_tag),
             given: vec![(NodeId(source.number()), BootId(1), 7), (ME, to, given)],
         };
         let told: Told = carried(&told);

@@ -50,7 +50,6 @@ pub struct Counters {
 struct Head {
     boot: BootId,
     to: Option<BootId>,
-    lives: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -186,7 +185,7 @@ impl World {
 impl State {
     fn head(&self, from: usize, to: usize) -> Head {
         let life = &self.members[from].life;
-        Head { boot: self.members[from].boot, to: life.lives.of(id(to)), lives: life.lives_tag }
+        Head { boot: self.members[from].boot, to: life.lives.of(id(to)) }
     }
 
     fn send(&mut self, from: usize, to: usize, text: Text) {
@@ -264,7 +263,7 @@ impl State {
         if !sound {
             return;
         }
-        let sender = Sender { node: id(from), boot: head.boot, lives: head.lives };
+        let sender = Sender { node: id(from), boot: head.boot };
         let mut effects = Vec::new();
         let member = &mut self.members[to];
         match text {

@@ -289,7 +289,7 @@ async fn give_away(core: &Core) {
     for (peer, reachable) in core.life().peers.clone() {
         let boot = core.life().lives.of(peer).filter(|_| reachable && core.said_ready(peer));
         let Some(boot) = boot else { continue };
-        let to = Sender { node: peer, boot, lives: 0 };
+        let to = Sender { node: peer, boot };
         loop {
             let gifts = core.with_context(|context| {
                 let find = |key: &KeyId| core.key_limits(context.view, key);

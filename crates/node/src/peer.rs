@@ -38,7 +38,7 @@ impl Core {
     /// The head of a message to a peer.
     pub(crate) fn head(&self, to: NodeId) -> Head {
         let life = self.life();
-        Head { boot: self.boot, to: life.lives.of(to), lives: life.lives_tag }
+        Head { boot: self.boot, to: life.lives.of(to) }
     }
 
     /// Takes a head in: notes the sender's life. `None` for a late message, or one that was meant
@@ -47,7 +47,7 @@ impl Core {
         let newest = self.note_life(from, head.boot);
         self.note_reachable(from, true);
         let mine = head.to.is_none_or(|boot| boot == self.boot);
-        (newest && mine).then_some(Sender { node: from, boot: head.boot, lives: head.lives })
+        (newest && mine).then_some(Sender { node: from, boot: head.boot })
     }
 
     /// Notes the lives that another node knows of, also of nodes that are gone by now.

@@ -15,8 +15,6 @@ pub struct Head {
     pub boot: BootId,
     /// The receiver's, as far as the sender knows.
     pub to: Option<BootId>,
-    /// The lives that the sender knows of, as one number.
-    pub lives: u64,
 }
 
 /// A call: its number comes back in the answer.

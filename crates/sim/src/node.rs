@@ -354,7 +354,7 @@ impl Node {
     }
 
     fn head(&self, to: NodeId) -> Head {
-        Head { boot: self.boot, to: self.life.lives.of(to), lives: self.life.lives_tag }
+        Head { boot: self.boot, to: self.life.lives.of(to) }
     }
 
     /// Takes a head in. `None` for a late message, or one for another life of this node.
@@ -365,7 +365,7 @@ impl Node {
         }
         let mine = head.to.is_none_or(|boot| boot == self.boot);
         let sound = (newest && mine) || Mutation::LivesIgnored.active();
-        sound.then_some(Sender { node: from, boot: head.boot, lives: head.lives })
+        sound.then_some(Sender { node: from, boot: head.boot })
     }
 
     /// Carries out what consensus wants, and applies what is committed.

@@ -69,6 +69,8 @@ pub(super) struct Cell {
     got_from_ended: u64,
     tallies: Vec<Tally>,
     lives_tag: u64,
+    // How far the lives had come that this counter was last looked at under.
+    lives_at: u128,
     shown: u64,
 }
 
@@ -111,6 +113,7 @@ impl Cell {
             got_from_ended: 0,
             tallies: Vec::new(),
             lives_tag: life.lives_tag,
+            lives_at: life.lives.progress(),
             shown: u64::MAX,
         })
     }
@@ -146,10 +149,12 @@ impl Cell {
 
     /// Moves what passed between this node and lives that have ended to where it belongs.
     pub(super) fn reconcile(&mut self, life: &Life) {
-        if self.lives_tag == life.lives_tag {
+        // A thread that was held up between looking at the lives and at this counter comes with older
+        // ones than another has been here with: what was moved to ended lives must not come back.
+        if life.lives.progress() <= self.lives_at {
             return;
         }
-        self.lives_tag = life.lives_tag;
+        (self.lives_tag, self.lives_at) = (life.lives_tag, life.lives.progress());
         for tally in &mut self.tallies {
             let Some(newest) = life.lives.of(tally.node) else {
                 continue;
@@ -200,6 +205,7 @@ impl Cell {
             burned: if Mutation::BurnedCountedTwice.active() { 2 * lost } else { lost }
                 .saturating_sub(self.restored()),
             limit: self.tokens,
+            lives: self.lives_tag,
             left: u64::try_from(self.holding()).unwrap_or(0),
         }
     }
@@ -218,7 +224,7 @@ impl Cell {
     }
 
     fn gone_with_burned(&self, context: &Context<'_>, own: Figure) -> Option<u64> {
-        let tag = context.life.lives_tag;
+        let tag = own.lives;
         let mut sum = i64::try_from(own.spent).ok()?.checked_add(own.burned)?;
         for node in self.everybody(context) {
             let tally = self.tallies.iter().find(|t| t.node == node)?;
@@ -275,7 +281,7 @@ impl Cell {
             return false;
         }
         tally.boot = Some(sender.boot);
-        let burned = Some(Burned { lives: sender.lives, limit: mine.limit, tokens: mine.burned });
+        let burned = Some(Burned { lives: mine.lives, limit: mine.limit, tokens: mine.burned });
         let news =
             tally.spent < mine.spent || tally.burned != burned || tally.left != Some(mine.left);
         tally.spent = tally.spent.max(mine.spent.min(caps::LIMIT_TOKENS_MAX));
@@ -303,14 +309,18 @@ impl Cell {
         new
     }
 
-    /// Gives tokens to a life of another node; returns the total given to it.
-    pub(super) fn give(&mut self, to: &Sender, tokens: u64) -> u64 {
+    /// Gives tokens to a life of another node; returns the total given to it. `None`, and nothing
+    /// given, where this counter knows another life of it: a total is one life's.
+    pub(super) fn give(&mut self, to: &Sender, tokens: u64) -> Option<u64> {
         let tally = self.tally(to.node);
+        if tally.boot.is_some_and(|boot| boot != to.boot) {
+            return None;
+        }
         tally.boot = Some(to.boot);
         tally.given += tokens;
         let total = tally.given;
         assert!(self.holding() >= 0 || tokens == 0, "a node gave what it did not hold");
-        total
+        Some(total)
     }
 
     /// All given to each life of another node that is known as its present one.

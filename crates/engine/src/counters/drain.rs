@@ -57,7 +57,7 @@ impl Shard {
                     let Some(tokens) = u64::try_from(cell.holding()).ok().filter(|t| *t > 0) else {
                         continue;
                     };
-                    let total = cell.give(to, tokens);
+                    let Some(total) = cell.give(to, tokens) else { continue };
                     let counter = CounterId { key: *key, limit: limit.tag, window: cell.window };
                     gifts.push(Gift { reply: cell.reply(counter, to, total), tokens });
                 }

@@ -42,6 +42,12 @@ impl Lives {
         self.boots.get(&node).copied()
     }
 
+    /// Rises with every change: of two states of one process the one with more is the newer.
+    #[must_use]
+    pub fn progress(&self) -> u128 {
+        self.boots.values().map(|boot| u128::from(boot.0) + 1).sum()
+    }
+
     /// One number for all of it: equal on two nodes that know the same lives. Never 0.
     #[must_use]
     pub fn tag(&self) -> u64 {

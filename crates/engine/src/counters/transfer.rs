@@ -42,7 +42,7 @@ impl Shard {
         } else {
             0
         };
-        let given = if gift > 0 { cell.give(sender, gift) } else { given };
+        let given = (gift > 0).then(|| cell.give(sender, gift)).flatten().unwrap_or(given);
         // Told to everybody soon: what was given, in case this answer is lost, and where nothing
         // was, in case an earlier answer to somebody else was.
         let tell = !std::mem::replace(&mut cell.dirty, true);

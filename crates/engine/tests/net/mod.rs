@@ -330,8 +330,7 @@ impl Net {
         let Some(to_boot) = life.lives.of(to) else {
             return;
         };
-        let sender =
-            Sender { node: from, boot: life.lives.of(from).unwrap(), lives: life.lives_tag };
+        let sender = Sender { node: from, boot: life.lives.of(from).unwrap() };
         let copies = if self.random(100) < self.loss_percent {
             0
         } else {
@@ -441,9 +440,9 @@ impl Net {
             .collect();
         if let Some(heir) = heirs.first().copied() {
             let boot = self.nodes[&heir].life.lives.of(heir).unwrap();
-            let to = Sender { node: heir, boot, lives: 0 };
+            let to = Sender { node: heir, boot };
             let life = self.nodes[&id].life.clone();
-            let from = Sender { node: id, boot: life.lives.of(id).unwrap(), lives: life.lives_tag };
+            let from = Sender { node: id, boot: life.lives.of(id).unwrap() };
             let gifts = self.step(id, |shard, context, limits, _| {
                 shard.drain(context, &|_| Some(limits.clone()), &to, 1_000)
             });

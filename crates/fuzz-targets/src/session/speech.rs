@@ -25,8 +25,7 @@ impl Session {
         };
         self.life.lives.note(node, boot);
         self.life.lives_tag = self.life.lives.tag();
-        let lives = if source.once_in(4) { source.number() } else { self.life.lives_tag };
-        (self.life.lives.of(node) == Some(boot)).then_some(Sender { node, boot, lives })
+        (self.life.lives.of(node) == Some(boot)).then_some(Sender { node, boot })
     }
 
     pub(super) fn counter_of(&self, key: &KeyId, spec: &LimitSpec) -> CounterId {
@@ -62,9 +61,11 @@ pub(super) fn specs(source: &mut Source<'_>, count: usize) -> Arc<[LimitSpec]> {
     LimitSpec::all(&limits).expect("two names, two tags")
 }
 
-pub(super) fn figure(source: &mut Source<'_>) -> Figure {
+/// A figure, most often one that is reckoned under the lives that the node knows too.
+pub(super) fn figure(source: &mut Source<'_>, tag: u64) -> Figure {
+    let lives = if source.once_in(4) { source.number() } else { tag };
     let burned = i64::from_le_bytes(source.number().to_le_bytes());
-    Figure { spent: source.number(), burned, limit: source.number(), left: source.number() }
+    Figure { spent: source.number(), burned, limit: source.number(), lives, left: source.number() }
 }
 
 /// A message as it comes out of its envelope at the other side.

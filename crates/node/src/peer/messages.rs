@@ -12,8 +12,6 @@ pub(crate) struct Head {
     pub(crate) boot: BootId,
     /// The receiver's life, as far as the sender knows.
     pub(crate) to: Option<BootId>,
-    /// The lives that the sender knows of, as one number.
-    pub(crate) lives: u64,
 }
 
 /// What a node says of itself.

@@ -264,7 +264,7 @@ impl Node {
             if self.given_to.contains(&peer) {
                 continue;
             }
-            let to = Sender { node: peer, boot, lives: 0 };
+            let to = Sender { node: peer, boot };
             let gifts = self
                 .count(step.now, |shard, context, find| shard.drain(context, find, &to, ITEMS_MAX));
             if gifts.is_empty() {
@@ -308,7 +308,7 @@ impl Node {
 
     fn take_back(&mut self, peer: NodeId, gifts: &[&Gift]) {
         let Some(boot) = self.life.lives.of(peer) else { return };
-        let to = Sender { node: peer, boot, lives: 0 };
+        let to = Sender { node: peer, boot };
         gifts.iter().for_each(|gift| self.shard.take_back(&to, gift));
     }
 

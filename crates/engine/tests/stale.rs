@@ -1,0 +1,161 @@
+//! Threads of a node come to a counter in another order than they looked at the lives in: one that was
+//! held up in between brings lives that are older than those another has been here with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fluxgate_engine::counters::{
+    Ask, Context, CounterId, Figure, KeyLimits, Life, Lives, Sender, Shard, Step, Told, Untouched,
+    Verdict, WaitPolicy,
+};
+use fluxgate_engine::lease::FirstLease;
+use fluxgate_engine::registry::View;
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::share::ShareMap;
+use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
+
+const ME: NodeId = NodeId(1);
+const OTHER: NodeId = NodeId(2);
+
+/// Node 1 in its first life, which knows this life of node 2.
+fn life(other: u64) -> Life {
+    let mut lives = Lives::default();
+    lives.note(ME, BootId(1));
+    lives.note(OTHER, BootId(other));
+    Life {
+        me: ME,
+        untouched: Some(Untouched::All),
+        first_lease: Some(FirstLease { at: ClusterMs(0), index: LogIndex(0) }),
+        left_over: None,
+        reached: ClusterMs(0),
+        lives_tag: lives.tag(),
+        lives,
+        peers: vec![(OTHER, true)],
+        clock_error_ms_max: 1_000,
+    }
+}
+
+/// Node 1 with one key of 20 tokens, half of them its share.
+struct Stage {
+    view: View,
+    key: KeyId,
+    limits: KeyLimits,
+    counter: CounterId,
+    shard: Shard,
+    requests: u64,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let limit = Limit { name: "l0".into(), tokens: 20, period_ms: 60_000 };
+        let spec = LimitSpec::new(limit);
+        let key = KeyId::new(*b"stalestale00").unwrap();
+        let window = spec.limit.window_at(ClusterMs(600_000));
+        let counter = CounterId { key, limit: spec.tag, window };
+        let nodes = vec![(ME, 1), (OTHER, 1)];
+        let share_maps = vec![ShareMap { from: ClusterMs(0), nodes }];
+        let view = View { defaults: Arc::new([]), share_maps, nodes: BTreeMap::new() };
+        let limits = KeyLimits { created: LogIndex(1), limits: [spec].into() };
+        let shard = Shard::new(WaitPolicy::default());
+        Self { view, key, limits, counter, shard, requests: 0 }
+    }
+
+    fn step<R>(
+        &mut self,
+        life: &Life,
+        step: impl FnOnce(&mut Shard, &Context<'_>, &KeyLimits) -> R,
+    ) -> R {
+        let context = Context {
+            boot: BootNs(0),
+            now: ClusterMs(600_000),
+            leased: true,
+            horizon: ClusterMs(u64::MAX),
+            view: &self.view,
+            life,
+        };
+        step(&mut self.shard, &context, &self.limits)
+    }
+
+    fn is_admitted(&mut self, life: &Life) -> bool {
+        self.requests += 1;
+        let (key, request) = (self.key, self.requests);
+        let step = self.step(life, |shard, context, limits| {
+            shard.handle_request(context, &key, limits, 1, request, &mut Vec::new())
+        });
+        matches!(step, Step::Decided(decision) if decision.verdict == Verdict::Admitted)
+    }
+
+    /// Node 2, in this life, says what it has given in all.
+    fn told(&mut self, life: &Life, boot: u64, given: u64) {
+        let mine = Figure { lives: life.lives_tag, limit: 20, ..Figure::default() };
+        let told = Told { counter: self.counter, mine, given: vec![(ME, BootId(1), given)] };
+        let sender = Sender { node: OTHER, boot: BootId(boot) };
+        self.step(life, |shard, context, limits| {
+            let find = |_: &KeyId| Some(limits.clone());
+            shard.handle_told(context, &find, &sender, &told, &mut Vec::new());
+        });
+    }
+
+    /// Node 2, in this life, asks, and has got so much; returns all that it was ever given.
+    fn asked(&mut self, life: &Life, boot: u64, need: u64, got: u64) -> u64 {
+        let mine =
+            Figure { lives: life.lives_tag, limit: 20, spent: 10 + got, ..Figure::default() };
+        let ask = Ask { counter: self.counter, need, want: need, got, mine };
+        let sender = Sender { node: OTHER, boot: BootId(boot) };
+        self.step(life, |shard, context, limits| {
+            let find = |_: &KeyId| Some(limits.clone());
+            shard.handle_ask(context, &find, &sender, &ask, &mut Vec::new()).given
+        })
+    }
+}
+
+#[test]
+fn what_a_new_life_gave_counts_once_whoever_comes_late() {
+    let (older, newer) = (life(1), life(2));
+    let mut stage = Stage::new();
+    assert!(stage.is_admitted(&older));
+    stage.told(&newer, 2, 10);
+    // Held up since before the new life was known.
+    let late = u64::from(stage.is_admitted(&older));
+    stage.told(&newer, 2, 10);
+    let admitted = (0..40).filter(|_| stage.is_admitted(&newer)).count() as u64;
+    assert_eq!(1 + late + admitted, 20);
+}
+
+#[test]
+fn what_was_given_to_a_new_life_stays_given_to_it() {
+    let (older, newer) = (life(1), life(2));
+    let mut stage = Stage::new();
+    assert!(stage.is_admitted(&older));
+    assert_eq!(stage.asked(&newer, 2, 4, 0), 4);
+    stage.told(&older, 1, 0);
+    let late = u64::from(stage.is_admitted(&older));
+    assert_eq!(stage.asked(&newer, 2, 0, 4), 4, "the total of this life");
+    let admitted = (0..40).filter(|_| stage.is_admitted(&newer)).count() as u64;
+    assert_eq!(1 + late + admitted, 6, "of its 10 it gave 4");
+}
+
+#[test]
+fn a_total_is_one_lifes() {
+    let (older, newer) = (life(1), life(2));
+    let mut stage = Stage::new();
+    assert!(stage.is_admitted(&older));
+    assert_eq!(stage.asked(&older, 1, 4, 0), 4);
+    // The new life asks a thread that does not know of it yet: nothing of the old one's is its own.
+    assert_eq!(stage.asked(&older, 2, 3, 0), 0);
+    assert_eq!(stage.asked(&newer, 2, 3, 0), 3);
+    let admitted = (0..40).filter(|_| stage.is_admitted(&newer)).count() as u64;
+    assert_eq!(1 + admitted, 3, "of its 10 it gave 4 and 3");
+}
+
+#[test]
+fn a_figure_names_the_lives_that_it_was_reckoned_under() {
+    let (older, newer) = (life(1), life(2));
+    let mut stage = Stage::new();
+    assert!(stage.is_admitted(&older));
+    let told = stage.step(&newer, |shard, context, _| shard.take_told(context, 8));
+    assert_eq!(told[0].mine.lives, newer.lives_tag);
+    assert!(stage.is_admitted(&older));
+    let told = stage.step(&older, |shard, context, _| shard.take_told(context, 8));
+    assert_eq!(told[0].mine.lives, newer.lives_tag, "what it knows better stays");
+}

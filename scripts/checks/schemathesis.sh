@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Does the admin listener keep to its OpenAPI document? schemathesis asks a demo cluster what the
+# document permits and what it forbids. Last line: `N passed, N failed`, one for each part.
+#
+# Not asked: changes of the cluster's members and leader, which would take the cluster apart, and the
+# check that everything valid is accepted, for no schema can say "in the future" of `expires_at`.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source scripts/lib/demo.sh
+
+BIN="${FLUXGATE_BIN:-${CARGO_TARGET_DIR:-target}/release/fluxgate}"
+PORT="${FLUXGATE_CHECK_PORT:-28101}"
+ST="$(realpath "${CARGO_TARGET_DIR:-target}")/tools/bin/st"
+passed=0
+failed=0
+
+demo_start "$BIN" --nodes 3 --port "$PORT"
+# JSON lines are a text to schemathesis; its own files stay in a folder that goes.
+cat >"$DEMO_DIR/hooks.py" <<'PYTHON'
+import schemathesis
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(context, value):
+    return value.encode() if isinstance(value, str) else value
+PYTHON
+
+ask() { # ask NAME LISTENER TOKEN WORDS…
+  local name=$1 url token=$3 status=0
+  url=$(demo_field "d['nodes'][0]['$2']")
+  shift 3
+  (cd "$DEMO_DIR" && SCHEMATHESIS_HOOKS=hooks "$ST" run "$(demo_field "d['nodes'][0]['admin']")/openapi.json" \
+    --url "$url" -H "Authorization: Bearer $token" --max-examples 20 --seed 1 --no-color \
+    --phases examples,coverage,fuzzing --exclude-checks positive_data_acceptance "$@") || status=$?
+  if ((status == 0)); then
+    passed=$((passed + 1))
+    echo "ok      $name"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $name"
+  fi
+}
+
+ask "the admin listener keeps to the document" admin "$(demo_field "d['operator_token']")" \
+  --include-path-regex '^/(v1/(keys|audit|whoami|cluster)|metrics|openapi|livez|readyz)' \
+  --exclude-path-regex 'cluster/(nodes|leader)'
+demo_stop || failed=$((failed + 1))
+echo "$passed passed, $failed failed"
+((failed == 0))
