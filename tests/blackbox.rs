@@ -24,6 +24,7 @@ mod gateways;
 mod keys;
 mod malformed;
 mod refusals;
+mod security;
 mod support;
 mod tls;
 mod transfer;

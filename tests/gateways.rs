@@ -17,7 +17,7 @@ use crate::support::cluster::{Cluster, metric_in};
 use crate::support::keys::limit;
 use crate::support::ports::Port;
 use crate::support::wait::roomy_period_s;
-use crate::support::{Answer, Key, Request, wait_until};
+use crate::support::{Answer, Conn, Key, Request, wait_until};
 
 /// Longest time until a gateway has noticed that a node is gone or back.
 const NOTICE: Duration = Duration::from_secs(10);
@@ -169,6 +169,7 @@ fn keeps_the_contract(kind: Kind) {
     assert!(seen.is_empty(), "{seen:?}");
 
     forged_headers_have_no_effect(&stage, &reader);
+    smuggled_requests_reach_nobody(&stage, &reader);
     odd_paths_reach_no_other_part(&stage, &reader);
 }
 
@@ -207,6 +208,40 @@ fn forged_headers_have_no_effect(stage: &Stage, reader: &Key) {
     }
     let (answer, seen) = stage.pass(&forge(get("/api/v1/x?key=1&scope=any")));
     assert_eq!((answer.status, seen.len()), (401, 0), "{answer}");
+}
+
+/// Requests whose end a gateway and the one behind it could see in different places: what hides in
+/// the body of one with a key must not become one without.
+fn smuggled_requests_reach_nobody(stage: &Stage, reader: &Key) {
+    let hidden = "GET /api/admin/hidden HTTP/1.1\r\nhost: x\r\n\r\n";
+    let length = hidden.len();
+    let ends = [
+        format!("content-length: {length}\r\ntransfer-encoding: chunked"),
+        format!("transfer-encoding: chunked\r\ncontent-length: {length}"),
+        format!("transfer-encoding: xchunked\r\ncontent-length: {length}"),
+        format!("transfer-encoding : chunked\r\ncontent-length: {length}"),
+        format!("transfer-encoding: chunked, identity\r\ncontent-length: {length}"),
+        format!("transfer-encoding:\x0bchunked\r\ncontent-length: {length}"),
+        format!("content-length: 0\r\ncontent-length: {length}"),
+        format!("content-length: +{length}"),
+        format!("content-length: 0, {length}"),
+    ];
+    for end in ends {
+        stage.application.forget();
+        let text = format!(
+            "GET /api/v1/x HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n{end}\r\n\r\n0\r\n\r\n{hidden}",
+            reader.secret
+        );
+        let mut conn = Conn::open(stage.gateway.address()).unwrap();
+        conn.write(text.as_bytes()).unwrap();
+        conn.finish().ok();
+        // Whatever the gateway makes of it, it ends.
+        conn.read_to_end().ok();
+        for seen in stage.application.seen() {
+            assert!(!seen.line.contains("admin"), "{end:?}: {seen:?}");
+            assert!(seen.header("x-auth-key-id").is_some(), "{end:?}: {seen:?}");
+        }
+    }
 }
 
 /// A path that the gateway reads as one that needs less, and the application as one that needs

@@ -1,7 +1,7 @@
 //! What an attacker tries: every route without and with too little, floods, thousands of
 //! connections, HTTP/2 streams that are reset at once; and that no secret shows anywhere.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const IDLE: usize = 10_000;
 /// Invalid keys that are tried.
 const FLOOD: usize = 60_000;
 /// What a node may grow by under either, bytes.
-const GROWTH_MAX: u64 = 64 * 1024 * 1024;
+const GROWTH_MAX: f64 = 64.0 * 1024.0 * 1024.0;
 
 /// Every operation of the document that wants a credential, with the ids in its path filled in.
 fn operations(key: &Key) -> Vec<(String, String, Value)> {
@@ -39,10 +39,10 @@ fn operations(key: &Key) -> Vec<(String, String, Value)> {
     found
 }
 
-fn resident(cluster: &Cluster, node: u64) -> u64 {
+fn resident(cluster: &Cluster, node: u64) -> f64 {
     let text = Request::get("/metrics").send(cluster.node(node).at.admin).expect(200).text();
     let line = text.lines().find(|line| line.starts_with("process_resident_memory_bytes "));
-    line.unwrap().rsplit_once(' ').unwrap().1.parse::<f64>().unwrap() as u64
+    line.unwrap().rsplit_once(' ').unwrap().1.parse().unwrap()
 }
 
 #[test]
@@ -155,8 +155,8 @@ fn a_flood_of_invalid_keys_costs_no_memory_and_no_valid_key() {
     cluster.ask(1, &key.validate()).expect(200);
     flood(10_000 + FLOOD / 2, FLOOD / 2);
     cluster.ask(1, &key.validate()).expect(200);
-    let grown = resident(&cluster, 1).saturating_sub(before);
-    assert!(grown < GROWTH_MAX / 4, "{grown} bytes for {FLOOD} invalid keys");
+    let grown = resident(&cluster, 1) - before;
+    assert!(grown < GROWTH_MAX / 4.0, "{grown} bytes for {FLOOD} invalid keys");
 }
 
 #[test]
@@ -184,13 +184,14 @@ fn ten_thousand_idle_connections_keep_nobody_out() {
         cluster.ask(1, &key.validate()).expect(200);
     }
     assert!(began.elapsed() < Duration::from_secs(5), "{:?} for 50 requests", began.elapsed());
-    let grown = resident(&cluster, 1).saturating_sub(before);
+    let grown = resident(&cluster, 1) - before;
     // What a head may take is taken when it comes, not before.
-    assert!(grown < 4 * GROWTH_MAX, "{grown} bytes for {IDLE} connections");
+    assert!(grown < 4.0 * GROWTH_MAX, "{grown} bytes for {IDLE} connections");
     // Those that began to speak are given up; the others may stay.
     wait_until("a head that never ends is given up", Duration::from_secs(30), || {
         idle[0].set_nonblocking(true).unwrap();
-        match idle[0].read(&mut [0; 512]) {
+        // Something to read, or the end.
+        match idle[0].peek(&mut [0; 1]) {
             Ok(_) => true,
             Err(error) => error.kind() != ErrorKind::WouldBlock,
         }
@@ -238,7 +239,7 @@ fn streams_that_are_reset_at_once_end_the_connection_and_nothing_else() {
     let ended = (0..20).filter(|_| reset_streams(grpc.addr(), 20_000).is_err()).count();
     assert!(ended > 0, "a client that resets all its streams is not put off");
     cluster.ask(1, &key.validate()).expect(200);
-    let grown = resident(&cluster, 1).saturating_sub(before);
+    let grown = resident(&cluster, 1) - before;
     assert!(grown < GROWTH_MAX, "{grown} bytes for 400 000 streams");
     // Neither do other things that are no HTTP/2.
     for garbage in [&b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"[..], b"\x16\x03\x01", &[0; 4096]] {

@@ -17,7 +17,7 @@ use crate::support::keys::limit;
 use crate::support::wait::roomy_period_s;
 use crate::support::{Key, Request};
 
-fn sha256(text: &str) -> String {
+pub(crate) fn sha256(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

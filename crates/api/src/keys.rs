@@ -24,7 +24,7 @@ pub struct LimitSpec {
     #[schema(minimum = 1, maximum = 1_000_000_000_u64, example = 100)]
     pub tokens: u64,
     /// Length of a window, whole seconds.
-    #[schema(value_type = String, example = "60s")]
+    #[schema(value_type = String, pattern = "^[0-9]{1,9}(ms|s|m|h|d)$", example = "60s")]
     pub period: Period,
 }
 
@@ -156,7 +156,7 @@ pub struct UpdateKey {
 pub struct RotateKey {
     /// How long the old secret stays valid; `0s` when absent, 30 days at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "24h")]
+    #[schema(value_type = Option<String>, pattern = "^[0-9]{1,9}(ms|s|m|h|d)$", example = "24h")]
     pub grace: Option<Period>,
 }
 
@@ -257,6 +257,7 @@ pub struct ListQuery {
     pub limit: Option<usize>,
     /// The `next_cursor` of the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(pattern = "^c-[0-9a-f]{1,16}$")]
     pub cursor: Option<String>,
 }
 

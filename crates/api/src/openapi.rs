@@ -120,7 +120,14 @@ struct OptionalBodies;
 
 impl Modify for OptionalBodies {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        for path in [paths::VALIDATE, paths::KEY_ROTATE, paths::CLUSTER_LEADER] {
+        let optional = [
+            paths::VALIDATE,
+            paths::KEY_ROTATE,
+            paths::CLUSTER_LEADER,
+            paths::KEYS_IMPORT,
+            paths::CLUSTER_RESTORE,
+        ];
+        for path in optional {
             let item = document.paths.paths.get_mut(path);
             let operation = item.and_then(|item| item.post.as_mut());
             let body = operation.and_then(|post| post.request_body.as_mut());

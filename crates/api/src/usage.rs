@@ -106,6 +106,7 @@ pub struct AuditQuery {
     pub limit: Option<usize>,
     /// The `next_cursor` of the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(pattern = "^c-[0-9a-f]{1,16}$")]
     pub cursor: Option<String>,
 }
 
