@@ -54,6 +54,7 @@ pub(crate) struct Metrics {
     pub(crate) proposal_seconds: Histogram,
     pub(crate) fsync_seconds: Histogram,
     pub(crate) storage_bytes: IntGauge,
+    pub(crate) storage_free: IntGauge,
     pub(crate) clock_offset: Gauge,
     peer_requests: IntCounterVec,
     peer_seconds: HistogramVec,
@@ -194,6 +195,7 @@ impl Metrics {
             ),
             fsync_seconds: b.histogram("storage_fsync_seconds", "Syncs of the log.", &SECONDS),
             storage_bytes: b.gauge("storage_size_bytes", "Size of the log on its disk."),
+            storage_free: b.gauge("storage_free_bytes", "Free on the disk of the log."),
             clock_offset: b.seconds_gauge("clock_offset_seconds", "Wall clock minus cluster time."),
             peer_requests: b.counters(
                 "peer_requests_total",

@@ -447,6 +447,12 @@ impl Cluster {
         *self.inner.last_append.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes that are free on the disk of the data directory, unless it cannot be asked.
+    #[must_use]
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.inner.disk.free_bytes()
+    }
+
     /// Bytes of the log on its disk.
     #[must_use]
     pub fn log_bytes(&self) -> u64 {

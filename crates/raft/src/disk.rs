@@ -25,10 +25,20 @@ impl Disk {
     /// Whether entries may be written: one system call. A disk that cannot be asked is taken to
     /// have room; a failing write will show.
     pub(crate) fn has_room(&self) -> bool {
-        rustix::fs::statvfs(&self.dir).map_or(true, |disk| {
-            let capacity = disk.f_blocks.saturating_mul(disk.f_frsize);
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        self.room().is_none_or(|(free, capacity)| {
             free >= (capacity / RESERVE_PART).clamp(RESERVE_BYTES.0, RESERVE_BYTES.1)
         })
+    }
+
+    /// Bytes that this process may still write, unless the disk cannot be asked.
+    pub(crate) fn free_bytes(&self) -> Option<u64> {
+        self.room().map(|(free, _)| free)
+    }
+
+    /// Bytes that are free, and all.
+    fn room(&self) -> Option<(u64, u64)> {
+        let disk = rustix::fs::statvfs(&self.dir).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        Some((bytes(disk.f_bavail), bytes(disk.f_blocks)))
     }
 }

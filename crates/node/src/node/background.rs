@@ -207,6 +207,10 @@ impl Core {
         m.is_leader.set(i64::from(status.role == Role::Leader));
         m.has_leader.set(i64::from(status.leader.is_some()));
         m.storage_bytes.set(gauge(self.cluster.log_bytes()));
+        // A disk that cannot be asked keeps its last figure, or 0, which alarms too.
+        if let Some(free) = self.cluster.free_bytes() {
+            m.storage_free.set(gauge(free));
+        }
         m.counters.set(gauge(self.counters.count() as u64));
         let left = self.lease_until().since(boot_now());
         m.lease_remaining.set(Duration::from_nanos(left).as_secs_f64());
