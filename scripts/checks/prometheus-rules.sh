@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Are the files for Prometheus right, and does each alert fire when it should and only then?
+#
+# Asks promtool for the configuration, the rules and their unit tests, and looks itself for what
+# promtool does not ask: that every alert has a test in which it fires and one in which it does not,
+# that every recording rule has a test, and that each alert says how bad it is and where its runbook
+# is. Where docs/operations.md exists, the runbook must stand there. Last line: `N passed, N failed`.
+set -euo pipefail
+cd "$(dirname "$0")/../../config"
+
+passed=0
+failed=0
+
+check() { # check NAME COMMAND…
+  local name=$1 said status=0
+  shift
+  said=$("$@" 2>&1) || status=$?
+  if ((status == 0)); then
+    passed=$((passed + 1))
+    echo "ok      $name"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $name"
+    echo "$said"
+  fi
+}
+
+# What the unit tests expect, one a line: `fires NAME`, `silent NAME`, `reckons NAME`.
+expectations() {
+  awk '
+    $1 == "-" && $2 == "alertname:" { alert = $3 }
+    $1 == "exp_alerts:" && $2 == "[]" { print "silent", alert }
+    $2 == "exp_labels:" { print "fires", alert }
+    $2 == "expr:" { gsub("\047", "", $3); print "reckons", $3 }
+  ' prometheus/tests/*.yml
+}
+
+# missing EXPECTED ACTUAL: the lines of the first that are not in the second.
+missing() {
+  local lines
+  lines=$(comm -23 <(sort -u <<<"$1") <(sort -u <<<"$2"))
+  if [[ -n $lines ]]; then
+    sed 's/^/missing: /' <<<"$lines"
+    return 1
+  fi
+}
+
+named() { # named KIND FILE: the names of its rules
+  awk -v kind="$1:" '$1 == "-" && $2 == kind { print $3 }' "$2"
+}
+
+# Three annotations and one of three severities for each alert, the runbook at its own name.
+described() {
+  awk '
+    function end() {
+      if (alert == "") return
+      if (!("severity" in seen) || !("summary" in seen) || !("description" in seen) || !("for" in seen)) {
+        print alert ": for, severity, summary or description is missing"; bad = 1
+      }
+      if (seen["runbook"] != "docs/operations.md#" tolower(alert)) {
+        print alert ": its runbook is not at docs/operations.md#" tolower(alert); bad = 1
+      }
+      if (seen["severity"] !~ /^(critical|warning|info)$/) { print alert ": severity " seen["severity"]; bad = 1 }
+      delete seen
+    }
+    $1 == "-" && $2 == "alert:" { end(); alert = $3 }
+    { key = $1; if (sub(/:$/, "", key)) seen[key] = $2 }
+    END { end(); exit bad }
+  ' prometheus/alerts.yml
+}
+
+# The headings of the operator's page as GitHub makes anchors of them.
+anchors() {
+  awk '/^#+ / { sub(/^#+ +/, ""); gsub("`", ""); gsub(/ /, "-"); print tolower($0) }' ../docs/operations.md
+}
+
+alerts=$(named alert prometheus/alerts.yml)
+records=$(named record prometheus/recording.yml)
+expected=$(expectations)
+
+check "promtool check config" promtool check config --lint=all --lint-fatal prometheus.yml
+check "promtool check rules" promtool check rules --lint=all --lint-fatal prometheus/recording.yml prometheus/alerts.yml
+for file in prometheus/tests/*.yml; do
+  check "promtool test rules, $(basename "$file")" promtool test rules "$file"
+done
+check "every alert has a test in which it fires" missing "${alerts//Fluxgate/fires Fluxgate}" "$expected"
+check "every alert has a test in which it does not" missing "${alerts//Fluxgate/silent Fluxgate}" "$expected"
+check "every recording rule has a test" missing "$(sed 's/^/reckons /' <<<"$records")" "$expected"
+check "every alert says how bad it is, and where to read on" described
+if [[ -e ../docs/operations.md ]]; then
+  check "docs/operations.md has a runbook for every alert" missing "${alerts,,}" "$(anchors)"
+fi
+echo "$passed passed, $failed failed"
+((failed == 0))
