@@ -23,6 +23,7 @@ mod contract;
 mod gateways;
 mod keys;
 mod malformed;
+mod monitoring;
 mod refusals;
 mod security;
 mod support;
