@@ -35,5 +35,12 @@ part clusters scripts/sim.sh --cluster --seeds "$from..$((from + 1000))"
 part models scripts/model.sh --large
 part chaos scripts/chaos.sh --seconds 1800
 part fuzz scripts/fuzz.sh --seconds 1260
+# Licences, sources and bans; advisories too where their database can be had.
+deny() {
+  command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+  cargo deny --offline check bans licenses sources
+  if cargo deny fetch db 2>/dev/null; then cargo deny --offline check advisories; fi
+}
+part deny deny
 echo "$passed passed, $failed failed"
 ((failed == 0))
