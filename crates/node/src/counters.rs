@@ -4,7 +4,7 @@
 //! lock here is held across an await.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(crate) struct Outbox {
 #[derive(Debug)]
 pub(crate) struct Counters {
     shards: Vec<Mutex<Shard>>,
+    // Where the next gossip begins: what does not fit into one comes with the next.
+    first_told: AtomicUsize,
     waiters: Mutex<HashMap<u64, oneshot::Sender<Decision>>>,
     next_waiter: AtomicU64,
     outboxes: RwLock<BTreeMap<NodeId, Arc<Outbox>>>,
@@ -52,6 +54,7 @@ impl Counters {
         let policy = config.waits();
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(policy))).collect(),
+            first_told: AtomicUsize::new(0),
             waiters: Mutex::default(),
             next_waiter: AtomicU64::new(0),
             outboxes: RwLock::default(),
@@ -244,7 +247,9 @@ impl Core {
     pub(crate) fn take_told(&self) -> Vec<Told> {
         self.with_context(|context| {
             let mut told = Vec::new();
-            for shard in &self.counters.shards {
+            let shards = &self.counters.shards;
+            let first = self.counters.first_told.fetch_add(1, Ordering::Relaxed) % shards.len();
+            for shard in shards[first..].iter().chain(&shards[..first]) {
                 let most = caps::PEER_ITEMS_MAX - told.len();
                 told.extend(Counters::locked(shard, |shard| shard.take_told(context, most)));
             }

@@ -9,6 +9,10 @@ use fluxgate_sim::book::Counts;
 use fluxgate_sim::world::Broken;
 use fluxgate_sim::{Outcome, run};
 
+/// In so many seeds every invariant must notice some variant before all others do.
+#[cfg(feature = "mutations")]
+const SEEDS_FOR_ALL: u64 = 400;
+
 /// Simulates clusters by seed and judges them by invariants.
 #[derive(Debug, Parser)]
 #[command(name = "fluxgate-sim")]
@@ -167,6 +171,7 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
         .collect();
     anyhow::ensure!(!all.is_empty(), "no such rule");
     let (next, missed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let noticed: Mutex<std::collections::BTreeSet<&'static str>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..threads(cli.threads) {
             scope.spawn(|| {
@@ -189,12 +194,15 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
                     let sound =
                         |seed| run_plan(plan(seed), Broken::default(), 0).violation.is_none();
                     match found.filter(|(seed, _)| sound(*seed)) {
-                        Some((seed, violation)) => say(&format!(
-                            "{name:24} caught by {:22} after {:4} seeds: {}",
-                            violation.invariant,
-                            seed - from + 1,
-                            violation.what
-                        )),
+                        Some((seed, violation)) => {
+                            let by = violation.invariant;
+                            noticed.lock().unwrap_or_else(PoisonError::into_inner).insert(by);
+                            say(&format!(
+                                "{name:24} caught by {by:22} after {:4} seeds: {}",
+                                seed - from + 1,
+                                violation.what
+                            ));
+                        }
                         None => {
                             missed.fetch_add(1, Ordering::Relaxed);
                             say(&format!("{name:24} NOT caught in {} seeds", to - from));
@@ -204,7 +212,21 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
             });
         }
     });
-    let missed = missed.into_inner();
-    say(&format!("{} passed, {missed} failed", all.len() as u64 - missed));
+    let mut missed = missed.into_inner();
+    let mut passed = all.len() as u64 - missed;
+    // An invariant that no variant was noticed by first has not been seen to work.
+    if cli.mutation.is_none() && to - from >= SEEDS_FOR_ALL {
+        let noticed = noticed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let names: Vec<&str> =
+            fluxgate_sim::invariants::all().iter().map(|judge| judge.name()).collect();
+        let idle: Vec<&&str> = names.iter().filter(|name| !noticed.contains(**name)).collect();
+        if idle.is_empty() {
+            passed += 1;
+        } else {
+            missed += 1;
+            say(&format!("noticed no variant first: {idle:?}"));
+        }
+    }
+    say(&format!("{passed} passed, {missed} failed"));
     Ok(std::process::ExitCode::from(u8::from(missed > 0)))
 }

@@ -5,10 +5,11 @@
 //! counters: Balegas et al., SRDS 2015; escrow: O'Neil, TODS 1986). The driver hands over only
 //! messages that are addressed to this life, after it has noted the sender's.
 
-use fluxgate_types::KeyId;
+use fluxgate_types::{KeyId, NodeId};
 
 use super::cell::Cell;
 use super::{Ask, Context, CounterId, Effect, KeyLimits, Reply, Sender, Shard, Told, cell_of};
+use crate::share::ShareMap;
 
 /// Looks a key's limits up.
 pub(super) type Find<'a> = &'a dyn Fn(&KeyId) -> Option<KeyLimits>;
@@ -104,8 +105,16 @@ impl Shard {
         };
         let gained = cell.receive(sender, reply.given);
         let mut news = reply.mine.is_some_and(|mine| cell.hear(sender, &mine));
-        for (node, spent) in reply.known.iter().filter(|(node, _)| *node != context.life.me) {
-            cell.hear_of(*node, *spent);
+        // Of nodes that the state knows: a figure of any other would wait for its own for ever.
+        let view = context.view;
+        let is_known = |node: &NodeId| {
+            let shares = |map: &ShareMap| map.nodes.iter().any(|(sharer, _)| sharer == node);
+            view.nodes.contains_key(node) || view.share_maps.iter().any(shares)
+        };
+        for (node, spent) in &reply.known {
+            if *node != context.life.me && is_known(node) {
+                cell.hear_of(*node, *spent);
+            }
         }
         if cell.pursuit.asked.is_some_and(|(peer, _)| peer == sender.node) {
             cell.pursuit.asked = None;
