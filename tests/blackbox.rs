@@ -28,4 +28,5 @@ mod refusals;
 mod security;
 mod support;
 mod tls;
+mod traces;
 mod transfer;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::trace::{TraceContextExt as _, TraceId, TracerProvider as _};
 use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -56,7 +56,12 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
             EnvFilter::try_new(format!("openraft=error,sled=warn,hyper=warn,{}", config.log))
         }
     };
-    let filter = filter.map_err(|error| wrong(&error))?;
+    let mut filter = filter.map_err(|error| wrong(&error))?;
+    if config.log_json {
+        // The spans of requests, so that each line within one names its trace.
+        let spans = concat!(module_path!(), "=debug").parse();
+        filter = filter.add_directive(spans.map_err(|error| wrong(&error))?);
+    }
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     let lines = if config.log_json { lines.json().boxed() } else { lines.boxed() };
@@ -139,10 +144,29 @@ pub(crate) fn server_span(route: &str, headers: &HeaderMap) -> Span {
         "request",
         otel.name = route,
         otel.kind = "server",
-        http.route = route
+        http.route = route,
+        trace_id = tracing::field::Empty
     );
     continue_trace(&span, headers);
+    if !span.is_disabled() {
+        note_trace(&span, headers);
+    }
     span
+}
+
+/// Writes the trace that a span belongs to into its fields, for log lines: its own where spans are
+/// exported, else the one that the request came with.
+fn note_trace(span: &Span, headers: &HeaderMap) {
+    let own = span.context().span().span_context().trace_id();
+    let id = if own == TraceId::INVALID && headers.contains_key("traceparent") {
+        let context = TraceContextPropagator::new().extract(&Headers(headers));
+        context.span().span_context().trace_id()
+    } else {
+        own
+    };
+    if id != TraceId::INVALID {
+        span.record("trace_id", tracing::field::display(id));
+    }
 }
 
 struct Pairs(Vec<(String, String)>);

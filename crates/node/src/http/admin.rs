@@ -54,7 +54,12 @@ async fn measure(State(core): State<Arc<Core>>, request: Request, next: Next) ->
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_else(|| "other".to_owned());
     let span = crate::telemetry::server_span(&route, request.headers());
-    let response = tracing::Instrument::instrument(next.run(request), span).await;
+    let answered = async {
+        let response = next.run(request).await;
+        tracing::debug!(status = response.status().as_u16(), "answered");
+        response
+    };
+    let response = tracing::Instrument::instrument(answered, span).await;
     core.metrics.served(&route, method.as_str(), response.status().as_u16(), begun.elapsed());
     response
 }

@@ -1,0 +1,155 @@
+//! Traces and logs as a collector and a log store see them: the trace that a request came with, what
+//! is sampled, and that a collector which is not there costs requests nothing.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::cluster::{Cluster, operator};
+use crate::support::ports::Port;
+use crate::support::wait::roomy_period_s;
+use crate::support::{Request, wait_until};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+/// The header of a gateway that takes part in this trace, and samples it or does not.
+fn traced(request: Request, sampled: bool) -> Request {
+    let flags = if sampled { "01" } else { "00" };
+    request.header("traceparent", &format!("00-{TRACE}-00f067aa0ba902b7-{flags}"))
+}
+
+/// A collector that keeps what it is sent.
+struct Collector {
+    port: Port,
+    bodies: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Collector {
+    fn start() -> Self {
+        let port = Port::claim();
+        let listener = TcpListener::bind(port.addr()).unwrap();
+        let bodies: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let kept = Arc::clone(&bodies);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let kept = Arc::clone(&kept);
+                std::thread::spawn(move || {
+                    let mut reader = BufReader::new(stream);
+                    while let Some(length) = head(&mut reader) {
+                        let mut body = vec![0; length];
+                        if reader.read_exact(&mut body).is_err() {
+                            return;
+                        }
+                        kept.lock().unwrap().extend(body);
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                        reader.get_mut().write_all(answer).unwrap();
+                    }
+                });
+            }
+        });
+        Self { port, bodies }
+    }
+
+    /// How often these bytes stand in what was sent.
+    fn count(&self, part: &[u8]) -> usize {
+        self.bodies.lock().unwrap().windows(part.len()).filter(|window| *window == part).count()
+    }
+}
+
+/// Reads a head; the length of the body that follows.
+fn head(reader: &mut impl std::io::BufRead) -> Option<usize> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let line = line.trim().to_lowercase();
+        if line.is_empty() {
+            return Some(length);
+        }
+        if let Some(text) = line.strip_prefix("content-length:") {
+            length = text.trim().parse().ok()?;
+        }
+    }
+}
+
+fn trace_bytes() -> Vec<u8> {
+    let digits = |at: usize| u8::from_str_radix(&TRACE[2 * at..2 * at + 2], 16).unwrap();
+    (0..16).map(digits).collect()
+}
+
+#[test]
+fn a_log_line_names_the_trace_that_its_request_came_with() {
+    let cluster = Cluster::start_with(1, |settings| {
+        settings.text("telemetry", "log_format", "json").text("telemetry", "log", "debug");
+    });
+    let at = cluster.node(1).at.admin;
+    traced(operator(Request::get("/v1/keys")), true).send(at).expect(200);
+    wait_until("the line is there", Duration::from_secs(5), || {
+        let log = cluster.node(1).log_text();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let answered = |line: &Value| line["fields"]["message"] == "answered";
+        lines.filter(answered).any(|line| {
+            line["span"]["trace_id"] == TRACE && line["span"]["http.route"] == "/v1/keys"
+        })
+    });
+    // Each line is JSON, and one without a trace names none.
+    operator(Request::get("/v1/audit")).send(at).expect(200);
+    let log = cluster.node(1).log_text();
+    for line in log.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let other = line["span"]["http.route"] == "/v1/audit";
+        assert!(!other || line["span"].get("trace_id").is_none(), "{line}");
+    }
+}
+
+#[test]
+fn a_gateway_that_samples_gets_our_part_and_the_ratio_is_for_the_rest() {
+    let collector = Collector::start();
+    let endpoint = format!("http://{}", collector.port.addr());
+    let mut cluster = Cluster::start_with(1, |settings| {
+        settings.text("telemetry", "otlp_endpoint", &endpoint);
+        settings.set("telemetry", "trace_sample_ratio", "0.0");
+    });
+    let key = cluster.limited_key(1_000_000, roomy_period_s(60));
+    for _ in 0..20 {
+        cluster.ask(1, &key.validate()).expect(200);
+        cluster.ask(1, &traced(key.validate(), false)).expect(200);
+    }
+    for _ in 0..7 {
+        cluster.ask(1, &traced(key.validate(), true)).expect(200);
+    }
+    // What waits is sent when the node stops.
+    cluster.node_mut(1).stop();
+    assert_eq!(collector.count(&trace_bytes()), 7, "those that were sampled, and no other");
+    assert_eq!(collector.count(b"POST /v1/validate"), 2 * 7, "the name and the route of each");
+    assert_eq!(collector.count(key.secret.as_bytes()), 0);
+}
+
+#[test]
+fn a_collector_that_is_not_there_costs_requests_nothing() {
+    // One refuses connections, one takes them and never answers.
+    let (closed, silent) = (Port::claim(), Port::claim());
+    let listener = TcpListener::bind(silent.addr()).unwrap();
+    for endpoint in [closed.addr(), silent.addr()] {
+        let mut cluster = Cluster::start_with(1, |settings| {
+            settings.text("telemetry", "otlp_endpoint", format!("http://{endpoint}"));
+            settings.set("telemetry", "trace_sample_ratio", "1.0");
+        });
+        let key = cluster.limited_key(1_000_000, roomy_period_s(60));
+        // More spans than its queue holds.
+        let mut slowest = Duration::ZERO;
+        for _ in 0..6_000 {
+            let began = Instant::now();
+            cluster.ask(1, &key.validate()).expect(200);
+            slowest = slowest.max(began.elapsed());
+        }
+        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+        cluster.node_mut(1).stop();
+    }
+    drop(listener);
+}
