@@ -13,6 +13,7 @@ mod cell;
 mod decide;
 mod drain;
 mod life;
+mod pursuit;
 mod tally;
 mod transfer;
 mod usage;

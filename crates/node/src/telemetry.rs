@@ -109,13 +109,16 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 fn exporting_client(endpoint: &str) -> Result<reqwest::blocking::Client, TelemetryError> {
     // The one that is linked; another part of the process may have said so before.
     rustls::crypto::ring::default_provider().install_default().ok();
-    let builder = reqwest::blocking::Client::builder().timeout(EXPORT_TIMEOUT).no_proxy();
-    let builder = if endpoint.starts_with("http://") {
-        builder.tls_certs_only(std::iter::empty())
-    } else {
-        builder
+    let plain = endpoint.starts_with("http://");
+    let build = move || {
+        let builder = reqwest::blocking::Client::builder().timeout(EXPORT_TIMEOUT).no_proxy();
+        let builder = if plain { builder.tls_certs_only(std::iter::empty()) } else { builder };
+        builder.build().map_err(|error| TelemetryError(error.to_string()))
     };
-    builder.build().map_err(|error| TelemetryError(error.to_string()))
+    // It makes and drops a runtime on the way, which must not happen within another one.
+    std::thread::spawn(build)
+        .join()
+        .unwrap_or_else(|_| Err(TelemetryError("the exporter's client cannot be made".to_owned())))
 }
 
 struct Headers<'a>(&'a HeaderMap);

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId, caps};
+use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId, caps};
 
+use super::pursuit::Pursuit;
 use super::tally::{Burned, Tally};
 use super::{Context, CounterId, Figure, Held, Life, Observed, Reply, Sender};
 use crate::cluster_time::signed_difference;
@@ -21,30 +22,6 @@ struct Restored {
     // Whether this node's shares of later limit changes come on top. Not where the share itself was
     // out of use: a cut would have been nobody's, and a raise after it would be somebody's.
     follows: bool,
-}
-
-/// Where a counter stands in its search for tokens.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pursuit {
-    /// The peer that is being asked, and when to give it up.
-    pub(super) asked: Option<(NodeId, BootNs)>,
-    /// Peers that gave nothing in this round.
-    pub(super) tried: Vec<NodeId>,
-    /// No new round before this.
-    pub(super) retry_at: BootNs,
-    /// An ask got no answer since tokens last came: some may be out of reach.
-    pub(super) failed: bool,
-    /// Rounds so far, for the back-off.
-    pub(super) rounds: u32,
-}
-
-impl Pursuit {
-    /// A peer that has nothing to give, or cannot be asked, in this round.
-    pub(super) fn note_tried(&mut self, peer: NodeId) {
-        if !self.tried.contains(&peer) {
-            self.tried.push(peer);
-        }
-    }
 }
 
 /// One counter in one window.
