@@ -1,7 +1,7 @@
 //! Traces and logs as a collector and a log store see them: the trace that a request came with, what
 //! is sampled, and that a collector which is not there costs requests nothing.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
