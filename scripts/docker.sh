@@ -4,9 +4,9 @@
 #
 # Builds the image first, without the linker's whole optimization: what is looked at is not speed.
 # Uses the ports of the file. Last line: `N passed, N failed`. Where no engine runs, one is started
-# for the time of the check.
+# for the time of the check. Part of scripts/soak.sh: its second release build takes five minutes.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 
 export COMPOSE_PROJECT_NAME="fluxgate-check-$$"
 compose() { docker-compose --ansi never -f docker-compose.cluster.yml "$@"; }
