@@ -19,35 +19,15 @@ cleanup() {
   if [[ -n $engine ]]; then kill "$engine" 2>/dev/null || true; fi
   rm -rf "$scratch"
 }
-passed=0
-failed=0
+source scripts/lib/verdicts.sh
+source scripts/lib/wait.sh
 trap cleanup EXIT
-
-ok() { # ok NAME STATUS
-  if (($2 == 0)); then
-    passed=$((passed + 1))
-    echo "ok      $1"
-  else
-    failed=$((failed + 1))
-    echo "FAILED  $1"
-  fi
-}
-
-# until_true SECONDS COMMAND…: tries again and again.
-until_true() {
-  local deadline=$((SECONDS + $1))
-  shift
-  until "$@"; do
-    ((SECONDS < deadline)) || return 1
-    sleep 0.2
-  done
-}
 
 if ! docker info >/dev/null 2>&1; then
   dockerd --data-root "$scratch/docker" --exec-root "$scratch/run" --pidfile "$scratch/pid" \
     >"$scratch/dockerd.log" 2>&1 &
   engine=$!
-  if ! until_true 30 docker info >/dev/null 2>&1; then
+  if ! wait_for 30 "the engine" docker info; then
     tail -n 20 "$scratch/dockerd.log"
     failed=1
     echo "no Docker engine runs, and none could be started"
@@ -60,7 +40,7 @@ status=0
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=false
 scripts/build-image.sh || status=$?
-ok "the image is built from this checkout, and pulls nothing" "$status"
+verdict "the image is built from this checkout, and pulls nothing" "$status"
 token=$(cat config/compose/secrets/operator.token)
 
 call() { curl -sS --noproxy '*' --max-time 15 "$@"; }
@@ -88,18 +68,18 @@ spend() {
 
 compose up -d >/dev/null 2>&1
 status=0
-until_true 60 all_healthy || status=$?
-ok "three containers are up and healthy" "$status"
+wait_for 60 "healthy containers" all_healthy || status=$?
+verdict "three containers are up and healthy" "$status"
 
 container=$(compose ps -q node1)
 shape=$(docker inspect --format '{{.Config.User}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}' "$container")
 status=0
 [[ $shape == "65532:65532 true [ALL]" ]] || status=1
-ok "no root, no capability, nothing to write to but the volume ($shape)" "$status"
+verdict "no root, no capability, nothing to write to but the volume ($shape)" "$status"
 bytes=$(docker image inspect --format '{{.Size}}' fluxgate:latest)
 status=0
 ((bytes < 40000000)) || status=1
-ok "the image is small: $bytes bytes" "$status"
+verdict "the image is small: $bytes bytes" "$status"
 
 # A window of ten minutes may end in between: then once more.
 exact() {
@@ -114,26 +94,26 @@ exact() {
 }
 status=0
 exact 1 || status=$?
-ok "exactly 100 of 160 over three containers" "$status"
+verdict "exactly 100 of 160 over three containers" "$status"
 
 ample=$(new_key 2 1000000)
 docker network disconnect "${COMPOSE_PROJECT_NAME}_peers" "$(compose ps -q node3)"
 status=0
-until_true 15 not_ready 3 || status=$?
-ok "a node that is cut off says so within its lease" "$status"
+wait_for 15 "a node that says so" not_ready 3 || status=$?
+verdict "a node that is cut off says so within its lease" "$status"
 status=0
 [[ $(validate 3 "$ample") == 503 && $(validate 1 "$ample") == 200 && $(validate 2 "$ample") == 200 ]] || status=1
-ok "it answers 503, and the others go on" "$status"
+verdict "it answers 503, and the others go on" "$status"
 status=0
 during=$(new_key 1 1000) || status=$?
-ok "a key is made while it is cut off" "$status"
+verdict "a key is made while it is cut off" "$status"
 docker network connect --alias peer3 "${COMPOSE_PROJECT_NAME}_peers" "$(compose ps -q node3)"
 status=0
-until_true 30 all_ready || status=$?
-ok "it is back once the network is" "$status"
+wait_for 30 "all nodes" all_ready || status=$?
+verdict "it is back once the network is" "$status"
 status=0
 [[ $(validate 3 "$during") == 200 ]] || status=1
-ok "and knows the key" "$status"
+verdict "and knows the key" "$status"
 
 # Requests at two nodes, all through the rolling restart of the third, in turn.
 : >"$scratch/answers"
@@ -147,24 +127,23 @@ for node in 1 2 3; do
     for other in "${others[@]}"; do validate "$other" "$ample" >>"$scratch/answers"; echo >>"$scratch/answers"; done
   done
   wait "$restart" || rolling=1
-  until_true 30 all_ready || rolling=1
+  wait_for 30 "all nodes" all_ready || rolling=1
 done
 asked=$(wc -l <"$scratch/answers")
 refused=$(grep -cv '^200$' "$scratch/answers" || true)
 status=0
 ((rolling == 0 && refused == 0 && asked > 10)) || status=1
-ok "a rolling restart refuses nobody: $refused of $asked" "$status"
+verdict "a rolling restart refuses nobody: $refused of $asked" "$status"
 
 compose down --timeout 25 >/dev/null 2>&1
 compose up -d >/dev/null 2>&1
 status=0
-until_true 60 all_ready || status=$?
-ok "down and up again" "$status"
+wait_for 60 "all nodes" all_ready || status=$?
+verdict "down and up again" "$status"
 status=0
 [[ $(validate 1 "$ample") == 200 && $(validate 2 "$during") == 200 ]] || status=1
-ok "the volumes kept the keys" "$status"
+verdict "the volumes kept the keys" "$status"
 if compose logs --no-color 2>/dev/null | grep -qF -e "$token" -e "$ample"; then status=1; else status=0; fi
-ok "no secret is in the logs" "$status"
+verdict "no secret is in the logs" "$status"
 
-echo "$passed passed, $failed failed"
-((failed == 0))
+verdicts_end

@@ -5,24 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-passed=0
-failed=0
+source scripts/lib/verdicts.sh
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-
-try() { # try NAME COMMAND…
-  local name=$1 said status=0
-  shift
-  said=$("$@" 2>&1) || status=$?
-  if ((status == 0)); then
-    passed=$((passed + 1))
-    echo "ok      $name"
-  else
-    failed=$((failed + 1))
-    echo "$said"
-    echo "FAILED  $name"
-  fi
-}
 
 # The unit, as an instance, with a program that is there in place of ours; whatever it says is a fault.
 unit() {
@@ -89,5 +74,4 @@ try "Kubernetes 1.31 takes the manifests" manifests config/kubernetes/fluxgate.y
 try "a node takes the configuration in the manifests" manifest_configuration config/kubernetes/fluxgate.yaml
 try "a node takes the configuration of the containers" compose_configuration
 try "Compose takes its file" docker-compose -f docker-compose.cluster.yml config --quiet
-echo "$passed passed, $failed failed"
-((failed == 0))
+verdicts_end

@@ -7,23 +7,7 @@
 # is. Where docs/operations.md exists, the runbook must stand there. Last line: `N passed, N failed`.
 set -euo pipefail
 cd "$(dirname "$0")/../../config"
-
-passed=0
-failed=0
-
-check() { # check NAME COMMAND…
-  local name=$1 said status=0
-  shift
-  said=$("$@" 2>&1) || status=$?
-  if ((status == 0)); then
-    passed=$((passed + 1))
-    echo "ok      $name"
-  else
-    failed=$((failed + 1))
-    echo "FAILED  $name"
-    echo "$said"
-  fi
-}
+source ../scripts/lib/verdicts.sh
 
 # What the unit tests expect, one a line: `fires NAME`, `silent NAME`, `reckons NAME`.
 expectations() {
@@ -78,17 +62,16 @@ alerts=$(named alert prometheus/alerts.yml)
 records=$(named record prometheus/recording.yml)
 expected=$(expectations)
 
-check "promtool check config" promtool check config --lint=all --lint-fatal prometheus.yml
-check "promtool check rules" promtool check rules --lint=all --lint-fatal prometheus/recording.yml prometheus/alerts.yml
+try "promtool check config" promtool check config --lint=all --lint-fatal prometheus.yml
+try "promtool check rules" promtool check rules --lint=all --lint-fatal prometheus/recording.yml prometheus/alerts.yml
 for file in prometheus/tests/*.yml; do
-  check "promtool test rules, $(basename "$file")" promtool test rules "$file"
+  try "promtool test rules, $(basename "$file")" promtool test rules "$file"
 done
-check "every alert has a test in which it fires" missing "${alerts//Fluxgate/fires Fluxgate}" "$expected"
-check "every alert has a test in which it does not" missing "${alerts//Fluxgate/silent Fluxgate}" "$expected"
-check "every recording rule has a test" missing "$(sed 's/^/reckons /' <<<"$records")" "$expected"
-check "every alert says how bad it is, and where to read on" described
+try "every alert has a test in which it fires" missing "${alerts//Fluxgate/fires Fluxgate}" "$expected"
+try "every alert has a test in which it does not" missing "${alerts//Fluxgate/silent Fluxgate}" "$expected"
+try "every recording rule has a test" missing "$(sed 's/^/reckons /' <<<"$records")" "$expected"
+try "every alert says how bad it is, and where to read on" described
 if [[ -e ../docs/operations.md ]]; then
-  check "docs/operations.md has a runbook for every alert" missing "${alerts,,}" "$(anchors)"
+  try "docs/operations.md has a runbook for every alert" missing "${alerts,,}" "$(anchors)"
 fi
-echo "$passed passed, $failed failed"
-((failed == 0))
+verdicts_end

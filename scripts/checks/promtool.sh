@@ -6,22 +6,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/lib/demo.sh
+source scripts/lib/verdicts.sh
 
 BIN="${FLUXGATE_BIN:-${CARGO_TARGET_DIR:-target}/release/fluxgate}"
 PORT="${FLUXGATE_CHECK_PORT:-27101}"
 NODES="${FLUXGATE_CHECK_NODES:-3}"
-passed=0
-failed=0
-
-verdict() { # verdict NAME STATUS
-  if (($2 == 0)); then
-    passed=$((passed + 1))
-    echo "ok      $1"
-  else
-    failed=$((failed + 1))
-    echo "FAILED  $1"
-  fi
-}
 
 # In these names `counter` is our word for one limit of one key, not the type of the metric.
 EXCUSED="^fluxgate_counter_(decisions_total|wait_seconds) metric name should not include type 'counter'$"
@@ -58,5 +47,4 @@ done
 status=0
 demo_stop || status=$?
 verdict "the demo ends by SIGTERM with 0" "$status"
-echo "$passed passed, $failed failed"
-((failed == 0))
+verdicts_end

@@ -7,12 +7,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/lib/demo.sh
+source scripts/lib/verdicts.sh
 
 BIN="${FLUXGATE_BIN:-${CARGO_TARGET_DIR:-target}/release/fluxgate}"
 PORT="${FLUXGATE_CHECK_PORT:-28101}"
 ST="$(realpath "${CARGO_TARGET_DIR:-target}")/tools/bin/st"
-passed=0
-failed=0
 
 demo_start "$BIN" --nodes 3 --port "$PORT"
 # JSON lines are a text to schemathesis; its own files stay in a folder that goes.
@@ -34,13 +33,7 @@ ask() { # ask NAME LISTENER TOKEN WORDS…
   (cd "$DEMO_DIR" && SCHEMATHESIS_HOOKS=hooks "$ST" run "$(demo_field "d['nodes'][0]['admin']")/openapi.json" \
     --url "$url" -H "Authorization: Bearer $token" --max-examples 20 --seed 1 --no-color \
     --phases examples,coverage,fuzzing "$@") || status=$?
-  if ((status == 0)); then
-    passed=$((passed + 1))
-    echo "ok      $name"
-  else
-    failed=$((failed + 1))
-    echo "FAILED  $name"
-  fi
+  verdict "$name" "$status"
 }
 
 ask "the admin listener keeps to the document" admin "$(demo_field "d['operator_token']")" \
@@ -52,5 +45,4 @@ ask "so it does where it takes lines" admin "$(demo_field "d['operator_token']")
   --include-path-regex 'cluster/restore|keys/import' \
   --exclude-checks positive_data_acceptance,negative_data_rejection
 demo_stop || failed=$((failed + 1))
-echo "$passed passed, $failed failed"
-((failed == 0))
+verdicts_end

@@ -3,6 +3,7 @@
 # one line of JSON when ready, and servers that listen. Ends only what it started, by process id,
 # also when the script fails or is interrupted.
 set -euo pipefail
+source "${BASH_SOURCE[0]%/*}/wait.sh"
 
 DEMO_PID=
 DEMO_DIR=
@@ -110,17 +111,4 @@ server_start() {
 server_stop() { # server_stop PID
   _end "$1" 15 >/dev/null 2>&1 || true
   _forget "$1"
-}
-
-# wait_for SECONDS WHAT COMMAND…: until the command succeeds.
-wait_for() {
-  local until=$((SECONDS + $1)) what=$2
-  shift 2
-  until "$@" >/dev/null 2>&1; do
-    if ((SECONDS >= until)); then
-      echo "waited in vain for $what" >&2
-      return 1
-    fi
-    sleep 0.1
-  done
 }
