@@ -8,6 +8,7 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
+use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry::trace::{TraceContextExt as _, TraceId, TracerProvider as _};
 use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
@@ -18,8 +19,9 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, fmt};
+use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::config::Config;
 
@@ -62,19 +64,34 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
         let spans = concat!(module_path!(), "=debug").parse();
         filter = filter.add_directive(spans.map_err(|error| wrong(&error))?);
     }
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
-    let lines = if config.log_json { lines.json().boxed() } else { lines.boxed() };
     let provider =
         config.otlp_endpoint.as_deref().map(|endpoint| provider(config, endpoint)).transpose()?;
-    // Our own spans only: those of the libraries below would cost every request, and say little.
-    let ours = Targets::new().with_target("fluxgate_node", tracing::Level::DEBUG);
-    let spans = provider.as_ref().map(|provider| {
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("fluxgate")).with_filter(ours)
-    });
-    let registry = tracing_subscriber::registry().with(spans).with(lines.with_filter(filter));
-    registry.try_init().map_err(|error| wrong(&error))?;
+    let registry = tracing_subscriber::registry();
+    // With filters of layers, what `log` asks in vain leaves the next span of its thread out
+    // (tracing-subscriber 0.3): only where two layers want different things.
+    let set = match &provider {
+        None => registry.with(filter).with(lines(config)).try_init(),
+        Some(provider) => {
+            // Our own spans only: those of the libraries below would cost every request, and say
+            // little.
+            let ours = Targets::new().with_target("fluxgate_node", tracing::Level::DEBUG);
+            let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("fluxgate"));
+            let spans = spans.with_filter(ours);
+            registry.with(spans).with(lines(config).with_filter(filter)).try_init()
+        }
+    };
+    set.map_err(|error| wrong(&error))?;
     Ok(Telemetry { provider })
+}
+
+/// Log lines on standard error.
+fn lines<S>(config: &Config) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+    if config.log_json { lines.json().boxed() } else { lines.boxed() }
 }
 
 fn provider(config: &Config, endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
@@ -133,12 +150,14 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// Makes a span a part of the trace that a request came with.
-pub(crate) fn continue_trace(span: &Span, headers: &HeaderMap) {
-    if !span.is_disabled() && headers.contains_key("traceparent") {
-        let context = TraceContextPropagator::new().extract(&Headers(headers));
-        span.set_parent(context).ok();
+/// Makes a span a part of the trace that a request came with, if it came with one. Returns that.
+pub(crate) fn continue_trace(span: &Span, headers: &HeaderMap) -> Option<Context> {
+    if span.is_disabled() || !headers.contains_key("traceparent") {
+        return None;
     }
+    let context = TraceContextPropagator::new().extract(&Headers(headers));
+    span.set_parent(context.clone()).ok();
+    Some(context)
 }
 
 /// The span of a request, in the trace that it came with. `route` is a template, never a path.
@@ -150,24 +169,19 @@ pub(crate) fn server_span(route: &str, headers: &HeaderMap) -> Span {
         http.route = route,
         trace_id = tracing::field::Empty
     );
-    continue_trace(&span, headers);
+    let remote = continue_trace(&span, headers);
     if !span.is_disabled() {
-        note_trace(&span, headers);
+        note_trace(&span, remote.as_ref());
     }
     span
 }
 
 /// Writes the trace that a span belongs to into its fields, for log lines: its own where spans are
 /// exported, else the one that the request came with.
-fn note_trace(span: &Span, headers: &HeaderMap) {
-    let own = span.context().span().span_context().trace_id();
-    let id = if own == TraceId::INVALID && headers.contains_key("traceparent") {
-        let context = TraceContextPropagator::new().extract(&Headers(headers));
-        context.span().span_context().trace_id()
-    } else {
-        own
-    };
-    if id != TraceId::INVALID {
+fn note_trace(span: &Span, remote: Option<&Context>) {
+    let of = |context: &Context| context.span().span_context().trace_id();
+    let known = [Some(of(&span.context())), remote.map(of)];
+    if let Some(id) = known.into_iter().flatten().find(|id| *id != TraceId::INVALID) {
         span.record("trace_id", tracing::field::display(id));
     }
 }
