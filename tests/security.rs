@@ -279,6 +279,10 @@ fn no_secret_shows_in_logs_metrics_or_answers() {
     Request::get("/v1/cluster").bearer(&OPERATOR.replace('o', "0")).send(cluster.node(1).at.admin);
     cluster.node_mut(3).stop();
     cluster.restart(3);
+    // At this level each call between nodes has lines: a fast machine must not be done before.
+    wait_until("the log has much to say", Duration::from_secs(20), || {
+        cluster.node(1).log_text().lines().count() > 100
+    });
     let mut seen = Vec::new();
     for node in cluster.ids() {
         seen.push(cluster.node(node).log_text());
