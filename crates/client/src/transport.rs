@@ -229,7 +229,7 @@ impl Client {
             unconnected: error.is_connect() || error.is_builder(),
             cause: chain(&error),
         };
-        let request = self.request(at, call, timeout);
+        let request = self.request(at, call).timeout(timeout);
         let mut response = request.send().await.map_err(failure)?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
@@ -250,7 +250,7 @@ impl Client {
     pub(crate) async fn open(&self, at: usize, call: &Call) -> Result<reqwest::Response, Error> {
         let failed = |error: reqwest::Error| self.unreachable(1, chain(&error), false);
         // No time for the whole: it may be as long as the table.
-        let sent = self.request(at, call, Duration::MAX).send();
+        let sent = self.request(at, call).send();
         let late = |_| self.unreachable(1, "no answer in time".to_owned(), false);
         let answered = tokio::time::timeout(self.options.attempt_timeout, sent).await;
         answered.map_err(late)?.map_err(failed)
@@ -263,7 +263,7 @@ impl Client {
         Answer { status, headers: HeaderMap::new(), body, after_unknown: false }.refused()
     }
 
-    fn request(&self, at: usize, call: &Call, timeout: Duration) -> reqwest::RequestBuilder {
+    fn request(&self, at: usize, call: &Call) -> reqwest::RequestBuilder {
         let mut url = format!("{}{}", self.urls[at], call.path);
         if !call.query.is_empty()
             && let Ok(parsed) = reqwest::Url::parse_with_params(&url, &call.query)
@@ -271,9 +271,6 @@ impl Client {
             url = parsed.into();
         }
         let mut request = self.http.request(call.method.clone(), url);
-        if timeout != Duration::MAX {
-            request = request.timeout(timeout);
-        }
         let token = match &call.present {
             Present::Own => self.token.as_ref(),
             Present::Key(key) => Some(key),

@@ -38,7 +38,7 @@ impl Reader {
     pub(crate) fn take(
         &mut self,
         piece: &[u8],
-        mut each: impl FnMut(&BackupLine, &[u8]) -> anyhow::Result<()>,
+        mut each: impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         for part in piece.split_inclusive(|byte| *byte == b'\n') {
             self.rest.extend_from_slice(part);
@@ -58,7 +58,7 @@ impl Reader {
     fn line(
         &mut self,
         text: &[u8],
-        each: &mut impl FnMut(&BackupLine, &[u8]) -> anyhow::Result<()>,
+        each: &mut impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let number = self.lines + 1;
         ensure!(!self.ended, "damaged: something follows the last line");
@@ -77,7 +77,7 @@ impl Reader {
             }
             _ if number == 1 => bail!("no backup: its first line is missing"),
             BackupLine::Key(_) | BackupLine::Audit(_) => {
-                each(&line, text)?;
+                each(text)?;
                 if matches!(line, BackupLine::Key(_)) { self.keys += 1 } else { self.audit += 1 }
             }
             BackupLine::End(end) => {

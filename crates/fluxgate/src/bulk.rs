@@ -11,26 +11,45 @@ use crate::output;
 const LINES_MAX: usize = 1_000;
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Whether these lines should go now.
-pub(crate) fn is_full(lines: &[(u64, Vec<u8>)]) -> bool {
-    let bytes: usize = lines.iter().map(|(_, line)| line.len()).sum();
-    lines.len() >= LINES_MAX || bytes >= BYTES_MAX
+/// Lines that wait to be sent, each with its place in the file.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    lines: Vec<(u64, Vec<u8>)>,
+    /// Their bytes.
+    pub(crate) bytes: usize,
 }
 
-/// Sends lines, if there are any.
-pub(crate) async fn send_lines<F: Future<Output = Result<BulkAnswer, Error>>>(
-    lines: &[(u64, Vec<u8>)],
-    send: impl FnOnce(Vec<u8>) -> F,
-) -> anyhow::Result<BulkAnswer> {
-    if lines.is_empty() {
-        return Ok(BulkAnswer::default());
+impl Lines {
+    pub(crate) fn push(&mut self, number: u64, line: Vec<u8>) {
+        self.bytes += line.len();
+        self.lines.push((number, line));
     }
-    let mut body = Vec::new();
-    for (_, line) in lines {
-        body.extend_from_slice(line.trim_ascii_end());
-        body.push(b'\n');
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lines.len()
     }
-    Ok(send(body).await?)
+
+    /// Whether they should go now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.lines.len() >= LINES_MAX || self.bytes >= BYTES_MAX
+    }
+
+    /// Sends them, if there are any.
+    pub(crate) async fn send<F: Future<Output = Result<BulkAnswer, Error>>>(
+        &self,
+        send: impl FnOnce(Vec<u8>) -> F,
+    ) -> anyhow::Result<BulkAnswer> {
+        if self.lines.is_empty() {
+            return Ok(BulkAnswer::default());
+        }
+        let mut body = Vec::with_capacity(self.bytes);
+        for (_, line) in &self.lines {
+            body.extend_from_slice(line.trim_ascii_end());
+            body.push(b'\n');
+        }
+        Ok(send(body).await?)
+    }
 }
 
 /// What came of all of them.
@@ -43,14 +62,14 @@ pub(crate) struct Total {
 
 impl Total {
     /// Adds an answer, and names the refused lines by their place in the file.
-    pub(crate) fn add(&mut self, lines: &[(u64, Vec<u8>)], answer: BulkAnswer) {
+    pub(crate) fn add(&mut self, lines: &Lines, answer: BulkAnswer) {
         self.created += answer.created;
         self.known += answer.known;
         self.refused += answer.refused;
         for refusal in answer.refusals {
             let at = usize::try_from(refusal.line).ok().and_then(|line| line.checked_sub(1));
             let number =
-                at.and_then(|at| lines.get(at)).map_or(refusal.line, |(number, _)| *number);
+                at.and_then(|at| lines.lines.get(at)).map_or(refusal.line, |(number, _)| *number);
             output::notice(&format!("line {number}: {}", refusal.message));
         }
     }

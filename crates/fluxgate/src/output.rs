@@ -72,14 +72,18 @@ pub(crate) fn progress() -> bool {
     io::stderr().is_terminal()
 }
 
-/// A progress bar on standard error, drawn on a terminal only.
+/// A progress bar of so many of something on standard error, drawn on a terminal only.
 pub(crate) fn bar(total: u64, what: &str) -> indicatif::ProgressBar {
+    bar_like(total, &format!("{{elapsed}} {{wide_bar}} {{human_pos}}/{{human_len}} {what} {{eta}}"))
+}
+
+/// The same in a form of its own.
+pub(crate) fn bar_like(total: u64, template: &str) -> indicatif::ProgressBar {
     if !progress() {
         return indicatif::ProgressBar::hidden();
     }
     let bar = indicatif::ProgressBar::new(total);
-    let template = format!("{{elapsed}} {{wide_bar}} {{human_pos}}/{{human_len}} {what} {{eta}}");
-    if let Ok(style) = indicatif::ProgressStyle::with_template(&template) {
+    if let Ok(style) = indicatif::ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar

@@ -4,7 +4,7 @@
 //! await.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use fluxgate_api::paths;
@@ -13,13 +13,15 @@ use fluxgate_engine::lease::{Granter, Holder, LeaseTerms};
 use fluxgate_engine::registry::{Shared, View};
 use fluxgate_raft::{Cluster, Transport};
 use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, LogIndex, NodeId};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::clock::{Clock, boot_now};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::metrics::{HotRoute, Metrics};
 
+/// Backups that are written at one time: each holds the table as it was when it began.
+pub(crate) const BACKUPS_MAX: usize = 2;
 /// A peer that was silent so often in a row is skipped until it is heard of.
 const SILENCES_MAX: u32 = 3;
 
@@ -77,8 +79,8 @@ pub(crate) struct Core {
     pub(crate) other_directory: Notify,
     /// Files of certificates may have changed.
     pub(crate) look_at_files: Notify,
-    /// Backups that are being written.
-    pub(crate) backups: AtomicUsize,
+    /// Places for backups that are being written.
+    pub(crate) backups: Arc<Semaphore>,
     leaving: AtomicBool,
     stopping: AtomicBool,
     /// What other nodes last said of themselves.
@@ -127,7 +129,7 @@ impl Core {
             may_vote: AtomicBool::new(false),
             other_directory: Notify::new(),
             look_at_files: Notify::new(),
-            backups: AtomicUsize::new(0),
+            backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             heard: RwLock::default(),

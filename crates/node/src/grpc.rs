@@ -20,11 +20,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tonic::server::Grpc;
+use tonic::server::{Grpc, UnaryService};
 use tonic_prost::ProstCodec;
 
 use crate::core::Core;
-use crate::http::server::{Accept, Handler};
+use crate::http::server::{Accept, Handler, drive};
 use crate::tls::Accepted;
 
 /// Requests of one connection at one time.
@@ -59,7 +59,7 @@ impl Handler for Service {
     }
 }
 
-async fn serve<S>(core: Arc<Core>, stream: S, mut stop: watch::Receiver<bool>)
+async fn serve<S>(core: Arc<Core>, stream: S, stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -75,16 +75,7 @@ where
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let stopped = async { stop.wait_for(|stop| *stop).await.map(drop).ok() };
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        _ = stopped => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = outcome {
+    if let Err(error) = drive(connection, stop).await {
         tracing::trace!(%error, "a gRPC connection ended early");
     }
 }
@@ -96,31 +87,25 @@ async fn dispatch(core: &Arc<Core>, request: Request<Incoming>) -> Answer {
     let within = core.config.request_timeout;
     let work = async {
         match path.as_str() {
-            CHECK => {
-                let service = authorization::Service(Arc::clone(core));
-                Grpc::new(ProstCodec::default())
-                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                    .unary(service, request)
-                    .await
-            }
-            SHOULD_RATE_LIMIT => {
-                let service = rate_limit::Service(Arc::clone(core));
-                Grpc::new(ProstCodec::default())
-                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                    .unary(service, request)
-                    .await
-            }
-            HEALTH => {
-                Grpc::new(ProstCodec::default())
-                    .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                    .unary(health::Service(Arc::clone(core)), request)
-                    .await
-            }
+            CHECK => unary(authorization::Service(Arc::clone(core)), request).await,
+            SHOULD_RATE_LIMIT => unary(rate_limit::Service(Arc::clone(core)), request).await,
+            HEALTH => unary(health::Service(Arc::clone(core)), request).await,
             _ => tonic::Status::unimplemented("no such call").into_http(),
         }
     };
     let timed = tokio::time::timeout(within, tracing::Instrument::instrument(work, span)).await;
     timed.unwrap_or_else(|_| tonic::Status::deadline_exceeded("it took too long").into_http())
+}
+
+/// One call of a service, its message bounded.
+async fn unary<S, Q, A>(service: S, request: Request<Incoming>) -> Answer
+where
+    S: UnaryService<Q, Response = A>,
+    Q: prost::Message + Default + Send + 'static,
+    A: prost::Message + Send + 'static,
+{
+    let codec = ProstCodec::<A, Q>::default();
+    Grpc::new(codec).max_decoding_message_size(MESSAGE_BYTES_MAX).unary(service, request).await
 }
 
 /// The name of a call, from a closed set.

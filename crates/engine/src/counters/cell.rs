@@ -128,7 +128,7 @@ impl Cell {
     pub(super) fn reconcile(&mut self, life: &Life) {
         // A thread that was held up between looking at the lives and at this counter comes with older
         // ones than another has been here with: what was moved to ended lives must not come back.
-        if life.lives.progress() <= self.lives_at {
+        if life.lives_tag == self.lives_tag || life.lives.progress() <= self.lives_at {
             return;
         }
         (self.lives_tag, self.lives_at) = (life.lives_tag, life.lives.progress());

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use fluxgate_types::caps;
+use fluxgate_types::{ClusterMs, caps};
 
 use super::Registry;
 use super::apply::{Context, invalid, own_limits};
@@ -79,11 +79,14 @@ impl Registry {
     ) -> Result<Outcome, Refusal> {
         operator(context)?;
         let puts = self.shared.change_audit(|log| {
-            // Whatever its number, a line is itself: a restore that is repeated adds nothing.
+            // Whatever its number, a line is itself: a restore that is repeated adds nothing. Only
+            // those of the same moments can be the same.
             let of = |line: &AuditEntry| {
                 (line.at, line.key_id, line.action.as_str(), line.details.clone())
             };
-            let mut known: BTreeSet<_> = log.entries().map(|line| of(line)).collect();
+            let moments: BTreeSet<ClusterMs> = lines.iter().map(|line| line.at).collect();
+            let near = log.entries().filter(|line| moments.contains(&line.at));
+            let mut known: BTreeSet<_> = near.map(|line| of(line)).collect();
             let put = |line: &AuditEntry| {
                 if !known.insert(of(line)) {
                     return Put::Known;

@@ -190,13 +190,6 @@ async fn run_load(args: &Args, load: &Arc<Load>) -> anyhow::Result<Duration> {
 }
 
 fn progress(duration: Duration) -> indicatif::ProgressBar {
-    if !output::progress() {
-        return indicatif::ProgressBar::hidden();
-    }
     let total = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let bar = indicatif::ProgressBar::new(total);
-    if let Ok(style) = indicatif::ProgressStyle::with_template("{elapsed} {wide_bar} {msg}") {
-        bar.set_style(style);
-    }
-    bar
+    output::bar_like(total, "{elapsed} {wide_bar} {msg}")
 }

@@ -90,25 +90,25 @@ pub(crate) fn parse_optional<T: DeserializeOwned>(
         let message = "the body must be application/json";
         return Err(ErrorBody::new(ErrorCode::UnsupportedMediaType, message));
     }
-    parse_json(body).map(Some)
+    parse_json("body", body).map(Some)
 }
 
-/// Reads JSON that nothing follows.
-pub(crate) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ErrorBody> {
+/// Reads JSON that nothing follows. Refusals call it by this name.
+pub(crate) fn parse_json<T: DeserializeOwned>(name: &str, body: &[u8]) -> Result<T, ErrorBody> {
     // A syntax error is told as one, wherever it stands.
     if !has_objects_only(body) && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
-        let message = "the body must be an object, and so must what its arrays hold";
+        let message = format!("the {name} must be an object, and so must what its arrays hold");
         return Err(ErrorBody::new(ErrorCode::InvalidRequest, message));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();
-        ErrorBody::new(ErrorCode::InvalidRequest, describe(&field, error.inner()))
+        ErrorBody::new(ErrorCode::InvalidRequest, describe(name, &field, error.inner()))
     })?;
     // Nothing may follow the value.
     reader
         .end()
-        .map_err(|error| ErrorBody::new(ErrorCode::InvalidRequest, describe("", &error)))?;
+        .map_err(|error| ErrorBody::new(ErrorCode::InvalidRequest, describe(name, "", &error)))?;
     Ok(value)
 }
 
@@ -119,12 +119,12 @@ pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Re
 }
 
 /// What serde found, without echoing what the client sent: it may be a secret.
-fn describe(field: &str, error: &serde_json::Error) -> String {
+fn describe(name: &str, field: &str, error: &serde_json::Error) -> String {
     use serde_json::error::Category;
     let place = format!("at line {} column {}", error.line(), error.column());
     match error.classify() {
         Category::Io | Category::Eof | Category::Syntax => {
-            format!("the body is not JSON: error {place}")
+            format!("the {name} is not JSON: error {place}")
         }
         Category::Data => {
             let text = error.to_string();

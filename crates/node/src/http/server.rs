@@ -16,6 +16,7 @@ use axum::Router;
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -149,7 +150,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     from: SocketAddr,
     router: Router,
     on_refusal: Refusal,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     let phase = Arc::new(AtomicU8::new(IDLE));
     let guarded = Guarded::new(stream, Arc::clone(&phase), on_refusal);
@@ -169,17 +170,24 @@ async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     // A client that has said all may close its side and still wait for the answer.
     builder.half_close(true);
     let connection = builder.serve_connection(TokioIo::new(guarded), service);
+    if let Err(error) = drive(connection, stop).await {
+        tracing::trace!(%error, %from, "a connection ended early");
+    }
+}
+
+/// Serves a connection to its end; once `stop` says so, it takes no further requests.
+pub(crate) async fn drive<C: GracefulConnection>(
+    connection: C,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), C::Error> {
     tokio::pin!(connection);
     let stopped = async { stop.wait_for(|stop| *stop).await.map(drop).ok() };
-    let outcome = tokio::select! {
+    tokio::select! {
         outcome = connection.as_mut() => outcome,
         _ = stopped => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-    };
-    if let Err(error) = outcome {
-        tracing::trace!(%error, %from, "a connection ended early");
     }
 }
 

@@ -1,7 +1,6 @@
 //! Keys on their way in and out: import, backup, restore. The operator's alone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -30,10 +29,8 @@ use super::keys::actor_text;
 use super::keys::fields::{future, limits, metadata, text};
 use super::pipe::Pipe;
 use super::respond;
-use crate::core::Core;
+use crate::core::{BACKUPS_MAX, Core};
 
-/// Backups that are written at one time: each holds the table as it was when it began.
-const BACKUPS_MAX: usize = 2;
 /// Bytes that are sent in one piece.
 const PIECE_BYTES: usize = 64 * 1024;
 /// Pieces that wait for a slow reader.
@@ -73,7 +70,7 @@ async fn lines(
 
 /// A line as JSON. What serde says would show the line, and a secret may stand in a wrong one.
 fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
-    super::body::parse_json(line).map_err(|error| error.message.replace("the body", "the line"))
+    super::body::parse_json("line", line).map_err(|error| error.message)
 }
 
 /// A line of an import. A credential of any shape leads to its record by its digest.
@@ -200,26 +197,6 @@ fn audit_of(entry: &AuditEntry) -> BackupAudit {
     }
 }
 
-/// A place among the backups that are under way.
-struct Place(Arc<Core>);
-
-impl Place {
-    fn take(core: &Arc<Core>) -> Option<Self> {
-        let taken = |count: &AtomicUsize| {
-            count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
-                (count < BACKUPS_MAX).then_some(count + 1)
-            })
-        };
-        taken(&core.backups).ok().map(|_| Self(Arc::clone(core)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.backups.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 /// `GET /v1/cluster/backup`: the state as it is now, while the cluster works on.
 pub(crate) async fn backup(
     State(core): State<Arc<Core>>,
@@ -233,7 +210,7 @@ pub(crate) async fn backup(
     if let Some(why) = core.not_ready() {
         return respond::refuse(ErrorCode::Unavailable, why);
     }
-    let Some(place) = Place::take(&core) else {
+    let Ok(place) = Arc::clone(&core.backups).try_acquire_owned() else {
         let why = format!("{BACKUPS_MAX} backups are under way at this node");
         return respond::refuse(ErrorCode::Conflict, why);
     };

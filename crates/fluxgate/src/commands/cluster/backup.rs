@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         let mut bar = None;
         while let Some(piece) = download.next().await? {
             file.write_all(&piece).with_context(cannot)?;
-            reader.take(&piece, |_, _| Ok(()))?;
+            reader.take(&piece, |_| Ok(()))?;
             if let Some(begin) = &reader.begin {
                 let bar = bar.get_or_insert_with(|| output::bar(begin.keys, "keys"));
                 bar.set_position(reader.keys);

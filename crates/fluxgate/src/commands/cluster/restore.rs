@@ -5,11 +5,10 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use fluxgate_api::bulk::BulkAnswer;
 use fluxgate_api::keys::ListQuery;
 
 use crate::backup::{Reader, Summary};
-use crate::bulk::{Total, send_lines};
+use crate::bulk::{Lines, Total};
 use crate::connect::{AdminArgs, runtime};
 use crate::exit::{Exit, Misuse};
 use crate::output;
@@ -52,7 +51,7 @@ fn read(
             return reader.finish().with_context(|| format!("`{shown}`"));
         }
         reader
-            .take(&piece[..count], |_, line| {
+            .take(&piece[..count], |line| {
                 number += 1;
                 each(line, number)
             })
@@ -76,19 +75,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     })?;
     let bar = output::bar(summary.keys + summary.audit, "lines");
     let mut total = Total::default();
-    let mut lines = Vec::new();
-    let mut send = |lines: &mut Vec<(u64, Vec<u8>)>| -> anyhow::Result<()> {
-        let answer: BulkAnswer =
-            runtime.block_on(send_lines(lines, |body| client.restore(body)))?;
-        total.add(lines, answer);
-        bar.inc(lines.len() as u64);
-        lines.clear();
+    let mut lines = Lines::default();
+    let mut send = |lines: &mut Lines| -> anyhow::Result<()> {
+        let sent = std::mem::take(lines);
+        let answer = runtime.block_on(sent.send(|body| client.restore(body)))?;
+        total.add(&sent, answer);
+        bar.inc(sent.len() as u64);
         Ok(())
     };
     read(args, |line, number| {
         // Its place in the file: the first line is none of these.
-        lines.push((number + 1, line.to_vec()));
-        if crate::bulk::is_full(&lines) { send(&mut lines) } else { Ok(()) }
+        lines.push(number + 1, line.to_vec());
+        if lines.is_full() { send(&mut lines) } else { Ok(()) }
     })?;
     send(&mut lines)?;
     bar.finish_and_clear();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use crate::bulk::{Total, is_full, send_lines};
+use crate::bulk::{Lines, Total};
 use crate::connect::{AdminArgs, runtime};
 use crate::exit::Exit;
 use crate::output;
@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let runtime = runtime()?;
     let bar = output::bar(bytes, "bytes");
     let mut total = Total::default();
-    let (mut lines, mut number) = (Vec::new(), 0);
+    let (mut lines, mut number) = (Lines::default(), 0);
     loop {
         let mut line = Vec::new();
         let count = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
@@ -57,16 +57,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
                 // The rest belongs to it; what was read is enough to have it refused.
                 skip_line(&mut input).with_context(cannot)?;
             }
-            lines.push((number, line));
+            lines.push(number, line);
         }
-        if is_full(&lines) || count == 0 {
-            let answer = runtime.block_on(send_lines(&lines, |body| client.import_keys(body)));
+        if lines.is_full() || count == 0 {
+            let sent = std::mem::take(&mut lines);
+            let answer = runtime.block_on(sent.send(|body| client.import_keys(body)));
             let answer = answer.with_context(|| {
                 format!("broken off before line {number}; run it again, what is there stays")
             })?;
-            total.add(&lines, answer);
-            bar.inc(lines.iter().map(|(_, line)| line.len() as u64).sum());
-            lines.clear();
+            total.add(&sent, answer);
+            bar.inc(sent.bytes as u64);
         }
         if count == 0 {
             break;
