@@ -35,6 +35,8 @@ part clusters scripts/sim.sh --cluster --seeds "$from..$((from + 1000))"
 part models scripts/model.sh --large
 part chaos scripts/chaos.sh --seconds 1800
 part fuzz scripts/fuzz.sh --seconds 1260
+# This version beside the first one, up and down node by node.
+part versions scripts/side-by-side.sh
 # Three containers with a real engine.
 part docker scripts/docker.sh
 # Licences, sources and bans; advisories too where their database can be had.

@@ -30,3 +30,4 @@ mod support;
 mod tls;
 mod traces;
 mod transfer;
+mod versions;

@@ -37,7 +37,7 @@ fn exported(cluster: &Cluster, node: u64) -> BTreeMap<String, Value> {
 }
 
 /// The same without what each node sees by itself.
-fn records(cluster: &Cluster, node: u64) -> BTreeMap<String, Value> {
+pub(crate) fn records(cluster: &Cluster, node: u64) -> BTreeMap<String, Value> {
     let mut records = exported(cluster, node);
     for record in records.values_mut() {
         record.as_object_mut().unwrap().remove("last_used_at").unwrap();

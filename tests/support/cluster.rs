@@ -59,6 +59,15 @@ impl Cluster {
 
     /// Plans so many nodes and starts none.
     pub(crate) fn plan(count: u64, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::plan_at(count, |_| None, change)
+    }
+
+    /// The same, with addresses for peers that data directories know already.
+    pub(crate) fn plan_at(
+        count: u64,
+        peer: impl Fn(u64) -> Option<SocketAddr>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let dir = TempDir::with_prefix("fluxgate-test-").unwrap();
         for (name, secret) in [("operator", OPERATOR), ("gateway", GATEWAY), ("secret", SECRET)] {
             fs::write(dir.path().join(name), secret).unwrap();
@@ -72,7 +81,10 @@ impl Cluster {
         change(&mut settings);
         let mut cluster =
             Self { nodes: Vec::new(), members: String::new(), settings, _ports: Vec::new(), dir };
-        let addresses: Vec<Addresses> = (1..=count).map(|id| cluster.claim(id)).collect();
+        let mut addresses: Vec<Addresses> = (1..=count).map(|id| cluster.claim(id)).collect();
+        for at in &mut addresses {
+            at.peer = peer(at.id).unwrap_or(at.peer);
+        }
         let members = addresses.iter();
         let members = members.map(|at| format!("{{ id = {}, peer = \"{}\" }}", at.id, at.peer));
         cluster.members = format!("[{}]", members.collect::<Vec<_>>().join(", "));

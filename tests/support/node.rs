@@ -44,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) log: PathBuf,
     /// What its configuration says.
     pub(crate) settings: Settings,
+    /// The program that it runs.
+    pub(crate) program: PathBuf,
     child: Option<Child>,
 }
 
@@ -57,6 +59,7 @@ impl Node {
             config: dir.join(format!("node{id}.toml")),
             log: dir.join(format!("node{id}.log")),
             settings,
+            program: env!("CARGO_BIN_EXE_fluxgate").into(),
             child: None,
         }
     }
@@ -64,7 +67,7 @@ impl Node {
     /// The command that serves it. Nothing of the caller's environment reaches it.
     pub(crate) fn command(&self) -> Command {
         fs::write(&self.config, self.settings.to_toml()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_fluxgate"));
+        let mut command = Command::new(&self.program);
         command
             .args(["serve", "--config"])
             .arg(&self.config)

@@ -1,8 +1,9 @@
 //! The readers of what comes in, opened for the fuzz targets. In no build of the product.
 
 use axum::http::HeaderMap;
-use fluxgate_raft::wire;
-use fluxgate_store::codec::CodecError;
+use fluxgate_raft::fuzzing::Shapes;
+use fluxgate_raft::wire::{self, VERSION};
+use fluxgate_store::codec::{CodecError, Kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -34,6 +35,25 @@ pub const MESSAGES: &[Rewrite] = &[
     plain::<MembershipCall>,
     plain::<MembershipReply>,
 ];
+
+/// Every shape of this crate.
+pub fn shapes(to: &mut impl Shapes) {
+    to.shape::<AskMessage>("ask", Kind::PeerMessage, VERSION);
+    to.shape::<ReplyMessage>("ask_reply", Kind::PeerMessage, VERSION);
+    to.shape::<GossipMessage>("gossip", Kind::PeerMessage, VERSION);
+    to.shape::<GossipReply>("gossip_reply", Kind::PeerMessage, VERSION);
+    to.shape::<GiveMessage>("give", Kind::PeerMessage, VERSION);
+    to.shape::<GiveReply>("give_reply", Kind::PeerMessage, VERSION);
+    to.shape::<LeaseCall>("lease", Kind::PeerMessage, VERSION);
+    to.shape::<LeaseReply>("lease_reply", Kind::PeerMessage, VERSION);
+    to.shape::<AppliedCall>("applied", Kind::PeerMessage, VERSION);
+    to.shape::<AppliedReply>("applied_reply", Kind::PeerMessage, VERSION);
+    to.shape::<UsageCall>("usage", Kind::PeerMessage, VERSION);
+    to.shape::<UsageReply>("usage_reply", Kind::PeerMessage, VERSION);
+    to.shape::<StatusReply>("status_reply", Kind::PeerMessage, VERSION);
+    to.shape::<MembershipCall>("membership", Kind::PeerMessage, VERSION);
+    to.shape::<MembershipReply>("membership_reply", Kind::PeerMessage, VERSION);
+}
 
 fn plain<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
     wire::encode(&wire::decode::<T>(bytes)?)

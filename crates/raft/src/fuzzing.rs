@@ -50,6 +50,31 @@ pub const RECORDS: &[(Kind, Rewrite)] = &[
     (Kind::Holdings, |bytes| plain::<LeftOver>(Kind::Holdings, bytes)),
 ];
 
+/// Is shown every shape that travels or lies on a disk, with its type.
+pub trait Shapes {
+    /// One shape: its name, what stands around it, and the version that it is frozen as.
+    fn shape<T: Serialize + DeserializeOwned>(&mut self, name: &str, kind: Kind, version: u8);
+}
+
+/// Every shape of this crate.
+pub fn shapes(to: &mut impl Shapes) {
+    to.shape::<EntryV1>("entry", Kind::Entry, VERSION);
+    to.shape::<VoteV1>("vote", Kind::Vote, VERSION);
+    to.shape::<LogIdV1>("committed", Kind::Committed, VERSION);
+    to.shape::<LogIdV1>("log_id", Kind::LogId, VERSION);
+    to.shape::<SnapshotMetaV1>("snapshot_header", Kind::SnapshotHeader, VERSION);
+    to.shape::<ItemV1>("snapshot_item", Kind::SnapshotChunk, VERSION);
+    to.shape::<AppendV1>("append", Kind::PeerMessage, VERSION);
+    to.shape::<AppendReplyV1>("append_reply", Kind::PeerMessage, VERSION);
+    to.shape::<VoteCallV1>("vote_call", Kind::PeerMessage, VERSION);
+    to.shape::<VoteReplyV1>("vote_reply", Kind::PeerMessage, VERSION);
+    to.shape::<TransferV1>("transfer_leader", Kind::PeerMessage, VERSION);
+    to.shape::<SnapshotPieceV1>("snapshot_piece", Kind::PeerMessage, VERSION);
+    to.shape::<SnapshotReplyV1>("snapshot_reply", Kind::PeerMessage, VERSION);
+    to.shape::<ProposeV1>("propose", Kind::PeerMessage, VERSION);
+    to.shape::<ProposeReplyV1>("propose_reply", Kind::PeerMessage, VERSION);
+}
+
 /// An entry that carries a batch, as it lies in the log.
 ///
 /// # Errors
