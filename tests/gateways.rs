@@ -5,6 +5,7 @@
 //! connections to the nodes are kept, and what the loss of nodes costs a client.
 
 mod application;
+mod over_tls;
 mod program;
 
 use std::time::{Duration, Instant};
@@ -35,31 +36,25 @@ struct Stage {
 impl Stage {
     fn set(kind: Kind) -> Self {
         let mut cluster = Cluster::plan(3, |_| {});
-        let mut claimed = Vec::new();
-        let mut nodes = Vec::new();
-        for id in cluster.ids() {
-            let mut port = cluster.gateway(id).port();
-            if kind.asks_by_grpc() {
-                let own = Port::claim();
-                port = own.addr().port();
-                cluster.node_mut(id).settings.text("gateway", "grpc_listen", own.addr());
-                claimed.push(own);
-            }
-            nodes.push(port);
-            cluster.node_mut(id).spawn();
-        }
+        let (nodes, claimed) = asked_ports(&mut cluster, kind);
+        cluster.ids().into_iter().for_each(|id| cluster.node_mut(id).spawn());
         cluster.wait_ready();
         let application = Application::start();
-        let gateway = Gateway::start(kind, &nodes, application.port());
+        let gateway = Gateway::start(kind, &nodes, application.port(), None);
         let stage = Self { gateway, application, cluster, _claimed: claimed };
-        // Some gateways take nodes in only when a health check has found them well.
-        let key = stage.key("read", 1_000_000);
+        stage.wait_through();
+        stage
+    }
+
+    /// Some gateways take nodes in only when a health check has found them well.
+    #[track_caller]
+    fn wait_through(&self) {
+        let key = self.key("read", 1_000_000);
         wait_until("the gateway lets requests through", NOTICE, || {
-            let answer = stage.try_send(&get("/api/v1/ready").bearer(&key.secret));
+            let answer = self.try_send(&get("/api/v1/ready").bearer(&key.secret));
             answer.is_some_and(|answer| answer.status == 200)
         });
-        stage.application.forget();
-        stage
+        self.application.forget();
     }
 
     fn key(&self, scope: &str, tokens: u64) -> Key {
@@ -98,6 +93,18 @@ impl Stage {
         let answer = self.send(request);
         (answer, self.application.seen())
     }
+}
+
+/// The ports that a gateway asks the nodes of a planned cluster at, with those claimed for it.
+fn asked_ports(cluster: &mut Cluster, kind: Kind) -> (Vec<u16>, Vec<Port>) {
+    if !kind.asks_by_grpc() {
+        return (cluster.ids().iter().map(|&id| cluster.gateway(id).port()).collect(), Vec::new());
+    }
+    let claimed: Vec<Port> = cluster.ids().iter().map(|_| Port::claim()).collect();
+    for (id, own) in cluster.ids().into_iter().zip(&claimed) {
+        cluster.node_mut(id).settings.text("gateway", "grpc_listen", own.addr());
+    }
+    (claimed.iter().map(|own| own.addr().port()).collect(), claimed)
 }
 
 fn get(path: &str) -> Request {
@@ -407,6 +414,11 @@ macro_rules! gateways {
             #[test]
             fn lets_exactly_the_limit_through() {
                 super::lets_exactly_the_limit_through($kind);
+            }
+
+            #[test]
+            fn asks_over_tls() {
+                super::over_tls::asks_over_tls($kind);
             }
 
             #[test]

@@ -25,11 +25,11 @@ const NOTICE: Duration = Duration::from_secs(20);
 
 /// A directory of certificates, all of one CA.
 #[derive(Clone, Debug)]
-struct Certs(PathBuf);
+pub(crate) struct Certs(PathBuf);
 
 impl Certs {
     /// Makes a CA and certificates for three nodes with `fluxgate tls dev`.
-    fn make(dir: &Path, name: &str, words: &[&str]) -> Self {
+    pub(crate) fn make(dir: &Path, name: &str, words: &[&str]) -> Self {
         let certs = Self(dir.join(name));
         certs.again(words);
         certs
@@ -42,12 +42,12 @@ impl Certs {
         run(&mut fluxgate(&words), 0);
     }
 
-    fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         self.0.join(name).display().to_string()
     }
 
     /// The `tls` setting of a node.
-    fn setting(&self, node: u64, ca: Option<&str>, accept_plain: bool) -> String {
+    pub(crate) fn setting(&self, node: u64, ca: Option<&str>, accept_plain: bool) -> String {
         let (cert, key) =
             (self.file(&format!("node{node}.pem")), self.file(&format!("node{node}.key")));
         let ca = ca.map(|name| format!(", {name} = {:?}", self.file("ca.pem")));
@@ -98,7 +98,7 @@ fn curl(url: &str, words: &[&str]) -> Result<(u16, String), String> {
 
 /// Waits until a node says over TLS that it is ready.
 #[track_caller]
-fn wait_ready(cluster: &mut Cluster, certs: &Certs, id: u64) {
+pub(crate) fn wait_ready(cluster: &mut Cluster, certs: &Certs, id: u64) {
     wait_until(&format!("node {id} is ready"), READY_DEADLINE, || {
         cluster.node_mut(id).assert_alive();
         let to = cluster.gateway(id);

@@ -113,7 +113,9 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    pub(super) fn start(kind: Kind, nodes: &[u16], application: u16) -> Self {
+    /// Starts it with its file as it is, or, given the certificate of a CA, with the lines for
+    /// nodes with TLS.
+    pub(super) fn start(kind: Kind, nodes: &[u16], application: u16, ca: Option<&Path>) -> Self {
         let dir = TempDir::with_prefix("fluxgate-gateway-").unwrap();
         let ports: Vec<Port> = kind.ports().iter().map(|_| Port::claim()).collect();
         let own = ports.iter().map(|port| port.addr().port());
@@ -123,7 +125,10 @@ impl Gateway {
             .collect();
         for name in kind.files() {
             let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/gateways");
-            let text = fs::read_to_string(from.join(name)).unwrap();
+            let mut text = fs::read_to_string(from.join(name)).unwrap();
+            if let Some(ca) = ca {
+                text = with_tls(&text, ca);
+            }
             fs::write(dir.path().join(name), moved(&text, &moves)).unwrap();
         }
         let log = File::create(dir.path().join("log")).unwrap();
@@ -182,6 +187,13 @@ impl Gateway {
             .collect();
         pairs.len()
     }
+}
+
+/// What the README of the files says to do for nodes with TLS.
+fn with_tls(text: &str, ca: &Path) -> String {
+    let kept = text.lines().filter(|line| !line.ends_with("# plain"));
+    let text: String = kept.map(|line| line.replacen("# tls: ", "", 1) + "\n").collect();
+    text.replace("/etc/fluxgate/ca.pem", &ca.display().to_string())
 }
 
 /// Puts other ports in the place of those that stand in a file.
