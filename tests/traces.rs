@@ -131,6 +131,28 @@ fn a_gateway_that_samples_gets_our_part_and_the_ratio_is_for_the_rest() {
 }
 
 #[test]
+fn a_write_is_one_trace_over_the_node_asked_and_the_leader() {
+    let collector = Collector::start();
+    let mut cluster = Cluster::start_with(3, |settings| {
+        settings.text("telemetry", "otlp_endpoint", format!("http://{}", collector.port.addr()));
+        settings.set("telemetry", "trace_sample_ratio", "0.0");
+    });
+    let follower = cluster.others(cluster.leader())[0];
+    let body = serde_json::json!({"name": "traced", "scope": "read"});
+    let create = operator(Request::post("/v1/keys").json(&body));
+    traced(create, true).send(cluster.node(follower).at.admin).expect(201);
+    for id in cluster.ids() {
+        cluster.node_mut(id).stop();
+    }
+    // The call at the follower, the one that carried it on, and no other: heartbeats and gossip
+    // belong to no request.
+    assert_eq!(collector.count(b"/v1/keys"), 2, "the name and the route");
+    assert_eq!(collector.count(b"propose"), 2, "the name and the call");
+    assert_eq!(collector.count(&trace_bytes()), 2);
+    assert_eq!(collector.count(b"append"), 0);
+}
+
+#[test]
 fn a_collector_that_is_not_there_costs_requests_nothing() {
     // One refuses connections, one takes them and never answers.
     let (closed, silent) = (Port::claim(), Port::claim());

@@ -93,7 +93,7 @@ async fn dispatch(core: &Arc<Core>, request: Request<Incoming>) -> Answer {
             _ => tonic::Status::unimplemented("no such call").into_http(),
         }
     };
-    let timed = tokio::time::timeout(within, tracing::Instrument::instrument(work, span)).await;
+    let timed = tokio::time::timeout(within, crate::telemetry::within(span, work)).await;
     timed.unwrap_or_else(|_| tonic::Status::deadline_exceeded("it took too long").into_http())
 }
 

@@ -7,7 +7,7 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Response};
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry::trace::{TraceContextExt as _, TraceId, TracerProvider as _};
@@ -15,9 +15,8 @@ use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
-use tracing::Span;
+use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -59,28 +58,21 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
         }
     };
     let mut filter = filter.map_err(|error| wrong(&error))?;
-    if config.log_json {
-        // The spans of requests, so that each line within one names its trace.
+    if config.log_json || config.otlp_endpoint.is_some() {
+        // The spans of requests, all made here: each line within one names its trace, and they are
+        // what is exported.
         let spans = concat!(module_path!(), "=debug").parse();
         filter = filter.add_directive(spans.map_err(|error| wrong(&error))?);
     }
     let provider =
         config.otlp_endpoint.as_deref().map(|endpoint| provider(config, endpoint)).transpose()?;
-    let registry = tracing_subscriber::registry();
-    // With filters of layers, what `log` asks in vain leaves the next span of its thread out
-    // (tracing-subscriber 0.3): only where two layers want different things.
-    let set = match &provider {
-        None => registry.with(filter).with(lines(config)).try_init(),
-        Some(provider) => {
-            // Our own spans only: those of the libraries below would cost every request, and say
-            // little.
-            let ours = Targets::new().with_target("fluxgate_node", tracing::Level::DEBUG);
-            let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("fluxgate"));
-            let spans = spans.with_filter(ours);
-            registry.with(spans).with(lines(config).with_filter(filter)).try_init()
-        }
-    };
-    set.map_err(|error| wrong(&error))?;
+    // One filter for both layers. With filters of their own, what `log` asks in vain leaves the
+    // next span of its thread out (tracing-subscriber 0.3).
+    let spans = provider
+        .as_ref()
+        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("fluxgate")));
+    let registry = tracing_subscriber::registry().with(filter).with(spans).with(lines(config));
+    registry.try_init().map_err(|error| wrong(&error))?;
     Ok(Telemetry { provider })
 }
 
@@ -151,7 +143,7 @@ impl Extractor for Headers<'_> {
 }
 
 /// Makes a span a part of the trace that a request came with, if it came with one. Returns that.
-pub(crate) fn continue_trace(span: &Span, headers: &HeaderMap) -> Option<Context> {
+fn continue_trace(span: &Span, headers: &HeaderMap) -> Option<Context> {
     if span.is_disabled() || !headers.contains_key("traceparent") {
         return None;
     }
@@ -167,6 +159,7 @@ pub(crate) fn server_span(route: &str, headers: &HeaderMap) -> Span {
         otel.name = route,
         otel.kind = "server",
         http.route = route,
+        http.response.status_code = tracing::field::Empty,
         trace_id = tracing::field::Empty
     );
     let remote = continue_trace(&span, headers);
@@ -174,6 +167,27 @@ pub(crate) fn server_span(route: &str, headers: &HeaderMap) -> Span {
         note_trace(&span, remote.as_ref());
     }
     span
+}
+
+/// The span of a call between nodes, in the trace that it came with.
+pub(crate) fn peer_span(call: &str, from: u64, headers: &HeaderMap) -> Span {
+    let span = tracing::debug_span!(
+        "peer",
+        otel.name = call,
+        otel.kind = "server",
+        call,
+        from,
+        http.response.status_code = tracing::field::Empty
+    );
+    continue_trace(&span, headers);
+    span
+}
+
+/// Answers a request within its span, which learns the status.
+pub(crate) async fn within<B>(span: Span, work: impl Future<Output = Response<B>>) -> Response<B> {
+    let response = work.instrument(span.clone()).await;
+    span.record("http.response.status_code", response.status().as_u16());
+    response
 }
 
 /// Writes the trace that a span belongs to into its fields, for log lines: its own where spans are

@@ -59,7 +59,7 @@ async fn measure(State(core): State<Arc<Core>>, request: Request, next: Next) ->
         tracing::debug!(status = response.status().as_u16(), "answered");
         response
     };
-    let response = tracing::Instrument::instrument(answered, span).await;
+    let response = crate::telemetry::within(span, answered).await;
     core.metrics.served(&route, method.as_str(), response.status().as_u16(), begun.elapsed());
     response
 }

@@ -68,7 +68,7 @@ pub(crate) async fn authorize(
             Err(error) => refused(flavour, &error),
         }
     };
-    let response = tracing::Instrument::instrument(work, span).await;
+    let response = crate::telemetry::within(span, work).await;
     core.metrics.served(route, parts.method.as_str(), response.status().as_u16(), begun.elapsed());
     response
 }

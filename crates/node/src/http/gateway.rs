@@ -52,7 +52,7 @@ async fn validate(State(core): State<Arc<Core>>, request: Request<Body>) -> Resp
     let (parts, body) = request.into_parts();
     let span = crate::telemetry::server_span("POST /v1/validate", &parts.headers);
     let work = validate_request(&core, &parts.headers, body);
-    let response = tracing::Instrument::instrument(work, span).await;
+    let response = crate::telemetry::within(span, work).await;
     let status = response.status().as_u16();
     core.metrics.served_hot(&core.validate_route, status, begun.elapsed());
     response
@@ -100,7 +100,7 @@ async fn batch(State(core): State<Arc<Core>>, request: Request<Body>) -> Respons
     let (parts, body) = request.into_parts();
     let span = crate::telemetry::server_span("POST /v1/validate/batch", &parts.headers);
     let work = batch_request(&core, &parts.headers, body);
-    let response = tracing::Instrument::instrument(work, span).await;
+    let response = crate::telemetry::within(span, work).await;
     core.metrics.served(paths::VALIDATE_BATCH, "POST", response.status().as_u16(), begun.elapsed());
     response
 }

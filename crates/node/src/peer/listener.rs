@@ -83,18 +83,19 @@ async fn serve(State(core): State<Arc<Core>>, request: Request<Body>) -> Respons
             Ok(body) => body,
             Err(error) => return respond::error(&error),
         };
-    let span = tracing::debug_span!("peer", call = call.as_str(), from = from.0);
-    crate::telemetry::continue_trace(&span, &parts.headers);
-    let answer = tracing::Instrument::instrument(dispatch(&core, from, call, &body), span).await;
-    match answer {
-        Ok(bytes) => respond::bytes(StatusCode::OK, "application/octet-stream", bytes.into()),
-        Err(HandleError::Malformed(why)) => {
-            respond::error(&ErrorBody::new(ErrorCode::InvalidRequest, why))
+    let span = crate::telemetry::peer_span(call.as_str(), from.0, &parts.headers);
+    let work = async {
+        match dispatch(&core, from, call, &body).await {
+            Ok(bytes) => respond::bytes(StatusCode::OK, "application/octet-stream", bytes.into()),
+            Err(HandleError::Malformed(why)) => {
+                respond::error(&ErrorBody::new(ErrorCode::InvalidRequest, why))
+            }
+            Err(HandleError::NotOurs | HandleError::Failed(_)) => {
+                respond::error(&ErrorBody::new(ErrorCode::Unavailable, "not served now"))
+            }
         }
-        Err(HandleError::NotOurs | HandleError::Failed(_)) => {
-            respond::error(&ErrorBody::new(ErrorCode::Unavailable, "not served now"))
-        }
-    }
+    };
+    crate::telemetry::within(span, work).await
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, HandleError> {
