@@ -2,6 +2,7 @@
 # Builds the image `fluxgate` of docker-compose.cluster.yml from this checkout, and its secrets.
 #
 #   scripts/build-image.sh [--tag NAME]                  the image; needs Docker and pulls nothing
+#   scripts/build-image.sh --binary FILE                 the image, of a static binary that is there
 #   scripts/build-image.sh --binary-only [--into DIR]    the static binary alone; needs Cargo only
 #
 # The binary is linked with everything it needs (glibc's static libraries, Debian package libc6-dev),
@@ -9,23 +10,23 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-tag=fluxgate:latest binary_only=0 into=
+tag=fluxgate:latest binary= binary_only=0 into=
 while (($#)); do
   case $1 in
     --tag) tag=${2:?--tag needs a name}; shift 2 ;;
+    --binary) binary=${2:?--binary needs a file}; shift 2 ;;
     --binary-only) binary_only=1; shift ;;
     --into) into=${2:?--into needs a directory}; shift 2 ;;
     *) echo "build-image.sh: unknown word $1" >&2; exit 2 ;;
   esac
 done
 
-target="${CARGO_TARGET_DIR:-$PWD/target}"
-host=$(rustc -vV | sed -n 's/^host: //p')
-# Given here, flags replace those of .cargo/config.toml: its cfg must be named again. With --target
-# they are not for build scripts and macros, which cannot be static.
-RUSTFLAGS="--cfg tokio_unstable -C target-feature=+crt-static" CARGO_TARGET_DIR="$target" \
-  cargo build --locked --release -p fluxgate --target "$host"
-binary="$target/$host/release/fluxgate"
+source scripts/lib/static.sh
+if [[ -z $binary ]]; then
+  target="${CARGO_TARGET_DIR:-$PWD/target}"
+  CARGO_TARGET_DIR="$target" "${STATIC[@]}" cargo build --locked --release -p fluxgate
+  binary="$target/$STATIC_HOST/release/fluxgate"
+fi
 if ldd "$binary" 2>&1 | grep -q '=>'; then
   echo "build-image.sh: $binary is not static" >&2
   exit 1

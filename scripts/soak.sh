@@ -38,7 +38,7 @@ part fuzz scripts/fuzz.sh --seconds 1260
 # This version beside the first one, up and down node by node.
 part versions scripts/side-by-side.sh
 # Three containers with a real engine.
-part docker scripts/docker.sh
+part docker scripts/checks/docker.sh
 # Licences, sources and bans; advisories too where their database can be had.
 deny() {
   command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
