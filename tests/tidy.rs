@@ -18,11 +18,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("bench", &[]),
     ("chaos", &[]),
     ("client", &["api", "types"]),
+    ("console", &["api", "types"]),
     ("engine", &["types"]),
     ("fluxgate", &["api", "client", "node", "types"]),
     ("fuzz-targets", &["api", "engine", "node", "raft", "store", "types"]),
     ("model", &["engine", "types"]),
-    ("node", &["api", "engine", "raft", "store", "types"]),
+    ("node", &["api", "console", "engine", "raft", "store", "types"]),
     ("raft", &["engine", "store", "types"]),
     ("sim", &["engine", "types"]),
     ("sim-cluster", &["engine", "node", "raft", "sim", "store", "types"]),
@@ -35,7 +36,10 @@ const EDGES_OF_TESTS: &[(&str, &[&str])] = &[("fluxgate", &["engine", "raft", "s
 /// Dependencies that are kept in one place. A name that ends in `*` is a prefix.
 const KEPT: &[(&str, &[&str])] = &[
     ("axum", &["bench", "node"]),
+    ("askama", &["console"]),
     ("bincode", &["store"]),
+    // A browser, driven by the tests alone.
+    ("fantoccini", &["fluxgate"]),
     ("openraft*", &["raft"]),
     // In `node` for the exporter of spans alone, which takes no other client.
     ("reqwest", &["client", "node", "raft"]),

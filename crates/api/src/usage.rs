@@ -100,6 +100,18 @@ pub struct AuditList {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AuditQuery {
+    /// Only what was done to this key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>, example = "key_Qm2xK9dA3f01")]
+    pub key_id: Option<Text<KeyId>>,
+    /// Only this action, such as `key.create`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 32)]
+    pub action: Option<String>,
+    /// Only what this one did: `operator`, `system`, or the id of an admin key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 32)]
+    pub actor: Option<String>,
     /// Entries on one page; 50 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(minimum = 1, maximum = 200)]

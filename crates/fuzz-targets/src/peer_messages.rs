@@ -20,7 +20,7 @@ const VERSION: u8 = 1;
 /// Calls of one input to the listener.
 const CALLS_MAX: usize = 6;
 /// Calls that reach the counters, the leases and the registry.
-const CALLS: [Call; 9] = [
+const CALLS: [Call; 11] = [
     Call::Propose,
     Call::Lease,
     Call::Applied,
@@ -30,6 +30,8 @@ const CALLS: [Call; 9] = [
     Call::Usage,
     Call::Status,
     Call::Membership,
+    Call::UsageMany,
+    Call::Served,
 ];
 
 /// One message, a session, or calls to a node.

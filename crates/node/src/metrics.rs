@@ -16,6 +16,7 @@ use prometheus::{
     IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::peer::messages::ServedReply;
 pub(crate) use labels::{Endpoint, Kind, Verdict};
 
 /// From 10 µs to 1 s.
@@ -271,6 +272,21 @@ impl Metrics {
     pub(crate) fn validated(&self, endpoint: Endpoint, verdict: Verdict, took: Duration) {
         self.validates[endpoint as usize][verdict as usize].inc();
         self.validate_seconds[endpoint as usize].observe(took.as_secs_f64());
+    }
+
+    /// What was answered to callers so far; calls of administrators do not count.
+    pub(crate) fn served_totals(&self) -> ServedReply {
+        let of_callers = Endpoint::ALL.into_iter().filter(|endpoint| *endpoint != Endpoint::Admin);
+        let endpoints: Vec<usize> = of_callers.map(|endpoint| endpoint as usize).collect();
+        let sum = |verdicts: &[Verdict]| {
+            let all = endpoints.iter().flat_map(|at| verdicts.iter().map(move |v| (*at, *v)));
+            all.map(|(at, verdict)| self.validates[at][verdict as usize].get()).sum()
+        };
+        ServedReply {
+            admitted: sum(&[Verdict::Admitted]),
+            limited: sum(&[Verdict::Limited, Verdict::Degraded]),
+            refused: sum(&[Verdict::Unauthenticated, Verdict::OutOfScope]),
+        }
     }
 
     pub(crate) fn decided(&self, kind: Kind) {

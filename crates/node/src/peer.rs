@@ -34,6 +34,31 @@ pub(crate) async fn call<Q: Serialize, A: DeserializeOwned>(
     wire::decode(&answer).map_err(|error| broken(error.to_string()))
 }
 
+/// Asks every other node the same at once; `None` from one that did not answer in time, or does
+/// not know the call yet.
+pub(crate) async fn ask_all<Q, A>(
+    core: &Arc<Core>,
+    call: Call,
+    question: &Q,
+    timeout: Duration,
+) -> Vec<(NodeId, Option<A>)>
+where
+    Q: Serialize + Clone + Send + Sync + 'static,
+    A: DeserializeOwned + Send + 'static,
+{
+    let mut asking = tokio::task::JoinSet::new();
+    for (node, _) in core.life().peers.iter().copied() {
+        let (core, question) = (Arc::clone(core), question.clone());
+        asking.spawn(process::bind(async move {
+            let reply = self::call(&core, node, call, &question, timeout).await;
+            (node, reply.ok())
+        }));
+    }
+    let mut replies = asking.join_all().await;
+    replies.sort_by_key(|(node, _)| *node);
+    replies
+}
+
 impl Core {
     /// The head of a message to a peer.
     pub(crate) fn head(&self, to: NodeId) -> Head {

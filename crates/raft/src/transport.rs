@@ -52,11 +52,15 @@ pub enum Call {
     Status,
     /// Carry a change of the membership to the leader.
     Membership,
+    /// The use of many keys on that node, as of now.
+    UsageMany,
+    /// What that node has answered to callers.
+    Served,
 }
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Append,
         Self::Vote,
         Self::PreVote,
@@ -71,6 +75,8 @@ impl Call {
         Self::Usage,
         Self::Status,
         Self::Membership,
+        Self::UsageMany,
+        Self::Served,
     ];
 
     /// The name, in paths and labels.
@@ -91,6 +97,8 @@ impl Call {
             Self::Usage => "usage",
             Self::Status => "status",
             Self::Membership => "membership",
+            Self::UsageMany => "usage_many",
+            Self::Served => "served",
         }
     }
 

@@ -62,7 +62,31 @@ pub const ENTRY_BYTES_MAX: usize = 32 * 1024;
 pub const PROPOSALS_QUEUED_MAX: usize = 8_192;
 /// Windows of usage history that a node keeps for a key in use.
 pub const USAGE_WINDOWS: usize = 60;
+/// Longest session of the console, however busy, seconds.
+pub const CONSOLE_SESSION_S_MAX: u64 = 8 * 3_600;
+/// Longest rest of a session of the console, seconds.
+pub const CONSOLE_REST_S_MAX: u64 = 30 * 60;
+/// A session of the console in use is noted so often, seconds.
+pub const CONSOLE_RENEW_S: u64 = 60;
+/// Most keys whose use one page of the console asks for.
+pub const CONSOLE_USAGE_KEYS_MAX: usize = 50;
+/// Most fields of one form of the console.
+pub const FORM_FIELDS_MAX: usize = 64;
+/// Audit entries in one piece of an export.
+pub const EXPORT_PIECE_ENTRIES: usize = LIST_PAGE_MAX;
+/// Failed tries to sign in to the console that cost nothing.
+pub const SIGN_IN_FREE_TRIES: u32 = 5;
+/// Longest wait after a failed try to sign in, seconds.
+pub const SIGN_IN_WAIT_S_MAX: u64 = 60;
+/// How long tries to sign in are remembered, seconds.
+pub const SIGN_IN_MEMORY_S: u64 = 15 * 60;
+/// Most addresses whose tries to sign in are remembered.
+pub const SIGN_IN_ADDRESSES_MAX: usize = 4_096;
+/// Most failed tries to sign in of all addresses together in one minute.
+pub const SIGN_IN_FAILURES_PER_MINUTE_MAX: u32 = 300;
 
 const _: () = assert!(LIMIT_PERIOD_MS_MIN < LIMIT_PERIOD_MS_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < PEER_MESSAGE_BYTES_MAX);
 const _: () = assert!(LIST_PAGE_DEFAULT <= LIST_PAGE_MAX);
+const _: () = assert!(CONSOLE_REST_S_MAX < CONSOLE_SESSION_S_MAX);
+const _: () = assert!(LIST_PAGE_DEFAULT <= CONSOLE_USAGE_KEYS_MAX);

@@ -18,7 +18,7 @@ use fluxgate_api::usage::{CredentialKind, Whoami};
 use fluxgate_types::Scope;
 
 use super::auth::{Administrator, authenticate};
-use super::{cluster, keys, listing, respond, transfer, usage};
+use super::{cluster, console, keys, listing, respond, transfer, usage};
 use crate::core::Core;
 
 /// The routes of the admin listener.
@@ -43,8 +43,9 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route(paths::OPENAPI, get(openapi))
         .fallback(respond::not_found)
         .method_not_allowed_fallback(respond::method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::clone(&core), measure))
-        .with_state(core)
+        .with_state(Arc::clone(&core))
+        .merge(console::router(Arc::clone(&core)))
+        .layer(middleware::from_fn_with_state(core, measure))
 }
 
 /// Counts and times every request, and gives it a span.
@@ -101,7 +102,7 @@ async fn openapi() -> Response<Body> {
 async fn whoami(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response<Body> {
     let who = match authenticate(&core, &headers, Scope::Read).await {
         Ok(who) => who,
-        Err(denied) => return *denied,
+        Err(denied) => return denied.into_response(&core),
     };
     let whoami = match who {
         Administrator::Operator => Whoami {

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::http::HeaderMap;
-use axum::response::Response;
-use fluxgate_api::error::{ErrorBody, ErrorCode};
+use fluxgate_api::error::ErrorCode;
 use fluxgate_engine::registry::command::Actor;
 use fluxgate_engine::registry::record::{KeyEntry, KeyRecord};
 use fluxgate_types::{Digest, Scope};
 
-use super::respond;
+use super::refused::Refused;
 use super::validate::{Answer, Presented, Requirement, presented};
 use crate::core::Core;
 use crate::metrics::Endpoint;
@@ -27,6 +25,15 @@ pub(crate) enum Administrator {
         /// Digest of what was presented.
         digest: Digest,
     },
+}
+
+/// An administrator and where the call came from: all that a change notes of who made it.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// Who.
+    pub(crate) who: Administrator,
+    /// From which address.
+    pub(crate) from: Option<Box<str>>,
 }
 
 impl Administrator {
@@ -70,8 +77,16 @@ pub(crate) async fn authenticate(
     core: &Core,
     headers: &HeaderMap,
     required: Scope,
-) -> Result<Administrator, Box<Response<Body>>> {
-    let in_head = presented(headers);
+) -> Result<Administrator, Refused> {
+    identify(core, presented(headers), required).await
+}
+
+/// Finds out who presents this, wherever it was presented.
+pub(crate) async fn identify(
+    core: &Core,
+    in_head: Presented<'_>,
+    required: Scope,
+) -> Result<Administrator, Refused> {
     if let (Presented::One(token), Some(operator)) = (in_head, &core.config.operator_token)
         && operator.matches(token)
     {
@@ -83,19 +98,16 @@ pub(crate) async fn authenticate(
         let (entry, digest) = (Arc::clone(&known.entry), Digest::of(token));
         return Ok(Administrator::Key { entry, digest });
     }
-    Err(Box::new(answer.into_response(core)))
+    Err(answer.into())
 }
 
 /// Authenticates a call that only the operator may make.
-pub(crate) async fn operator_only(
-    core: &Core,
-    headers: &HeaderMap,
-) -> Result<(), Box<Response<Body>>> {
+pub(crate) async fn operator_only(core: &Core, headers: &HeaderMap) -> Result<(), Refused> {
     match authenticate(core, headers, Scope::Admin).await? {
         Administrator::Operator => Ok(()),
         Administrator::Key { .. } => {
             let message = "This endpoint requires the operator token";
-            Err(Box::new(respond::error(&ErrorBody::new(ErrorCode::InsufficientScope, message))))
+            Err(Refused::new(ErrorCode::InsufficientScope, message))
         }
     }
 }

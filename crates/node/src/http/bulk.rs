@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Response, header};
+use axum::http::{HeaderMap, header};
 use fluxgate_api::bulk::{BulkAnswer, REFUSALS_MAX, RefusedLine};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_engine::registry::audit::AuditEntry;
@@ -19,7 +19,7 @@ use fluxgate_engine::registry::snapshot::KeyRecordV1;
 use http_body_util::BodyExt as _;
 
 use super::admin::origin as from;
-use super::respond;
+use super::refused::Refused;
 use crate::core::Core;
 use crate::writes::{WriteError, proposal};
 
@@ -28,8 +28,6 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Lines in one entry of the log, and their bytes: a line is longer than what is made of it.
 const ENTRY_LINES_MAX: usize = 100;
 const ENTRY_LINES_BYTES_MAX: usize = 28 * 1024;
-
-type Refused = Box<Response<Body>>;
 
 /// What a line holds.
 pub(super) enum Row {
@@ -122,7 +120,7 @@ pub(super) async fn take_in(
 ) -> Result<BulkAnswer, Refused> {
     if !is_lines(&parts.headers) {
         let why = "the body must be JSON lines: application/x-ndjson";
-        return Err(Box::new(respond::refuse(ErrorCode::UnsupportedMediaType, why)));
+        return Err(Refused::new(ErrorCode::UnsupportedMediaType, why));
     }
     let within = core.config.request_timeout;
     let mut lines =
@@ -131,8 +129,7 @@ pub(super) async fn take_in(
     let (entry, answer) = (Entry::default(), BulkAnswer::default());
     let mut bulk = Bulk { core, from, origin, entry, answer };
     let mut number = 0;
-    let failed = |error: ErrorBody| Box::new(respond::error(&error));
-    while let Some(line) = lines.next().await.map_err(failed)? {
+    while let Some(line) = lines.next().await? {
         number += 1;
         if line.trim_ascii().is_empty() {
             continue;
@@ -230,7 +227,7 @@ fn broken_off(error: WriteError, line: u64) -> Refused {
         WriteError::Unknown => (ErrorCode::RequestTimeout, "the outcome is unknown"),
     };
     let message = format!("broken off at line {line}: {why}; send all again, what is there stays");
-    Box::new(respond::refuse(code, message))
+    Refused::new(code, message)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use super::auth::operator_only;
 use super::body::{parse, parse_optional, read_body};
 use super::path::PathId;
+use super::refused::Refused;
 use super::respond;
 use crate::config::is_host_port;
 use crate::core::Core;
@@ -26,17 +27,16 @@ use crate::peer::messages::{About, MembershipCall};
 /// What was heard of a node counts for so long, milliseconds.
 const HEARD_MS: u64 = 2_000;
 
-type Refused = Box<Response<Body>>;
-
 /// `GET /v1/cluster`.
 pub(crate) async fn view(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response<Body> {
     match operator_only(&core, &headers).await {
         Ok(()) => respond::json(StatusCode::OK, &cluster_view(&core)),
-        Err(refused) => *refused,
+        Err(refused) => refused.into_response(&core),
     }
 }
 
-fn cluster_view(core: &Core) -> ClusterView {
+/// The cluster as this node sees it.
+pub(crate) fn cluster_view(core: &Core) -> ClusterView {
     let status = core.cluster.status();
     let view = core.shared.view();
     let now = core.now();
@@ -113,11 +113,11 @@ async fn body<T: DeserializeOwned>(
             parse_optional(&parts.headers, &bytes)
         }
     });
-    parsed.map_err(|error| Box::new(respond::error(&error)))
+    Ok(parsed?)
 }
 
 fn bad(message: impl Into<String>) -> Refused {
-    Box::new(respond::refuse(ErrorCode::InvalidRequest, message))
+    Refused::new(ErrorCode::InvalidRequest, message)
 }
 
 async fn change(core: &Core, call: MembershipCall) -> Response<Body> {
@@ -137,7 +137,8 @@ async fn change(core: &Core, call: MembershipCall) -> Response<Body> {
 
 /// `POST /v1/cluster/nodes`.
 pub(crate) async fn add(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
-    add_node(&core, request).await.unwrap_or_else(|refused| *refused)
+    let added = add_node(&core, request).await;
+    added.unwrap_or_else(|refused| refused.into_response(&core))
 }
 
 async fn add_node(core: &Core, request: Request<Body>) -> Result<Response<Body>, Refused> {
@@ -156,7 +157,7 @@ async fn add_node(core: &Core, request: Request<Body>) -> Result<Response<Body>,
         return Err(bad(format!("a cluster has at most {} nodes", caps::NODES_MAX)));
     }
     let node = NodeId(asked.id);
-    let conflict = |message: &str| Box::new(respond::refuse(ErrorCode::Conflict, message));
+    let conflict = |message: &str| Refused::new(ErrorCode::Conflict, message);
     if core.shared.view().nodes.get(&node).is_some_and(|known| known.removed) {
         return Err(conflict("this id was used and removed: ids are never used again"));
     }
@@ -173,7 +174,7 @@ pub(crate) async fn remove(
     headers: HeaderMap,
 ) -> Response<Body> {
     if let Err(refused) = operator_only(&core, &headers).await {
-        return *refused;
+        return refused.into_response(&core);
     }
     let node =
         id.parse().ok().map(NodeId).filter(|node| core.cluster.status().nodes.contains_key(node));
@@ -188,7 +189,8 @@ pub(crate) async fn hand_over(
     State(core): State<Arc<Core>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    hand_over_to(&core, request).await.unwrap_or_else(|refused| *refused)
+    let handed = hand_over_to(&core, request).await;
+    handed.unwrap_or_else(|refused| refused.into_response(&core))
 }
 
 async fn hand_over_to(core: &Core, request: Request<Body>) -> Result<Response<Body>, Refused> {
@@ -201,7 +203,7 @@ async fn hand_over_to(core: &Core, request: Request<Body>) -> Result<Response<Bo
         return Err(bad("to: must be a voting node of the cluster"));
     }
     if to.is_some() && to == core.cluster.leader() {
-        return Err(Box::new(respond::refuse(ErrorCode::Conflict, "this node leads already")));
+        return Err(Refused::new(ErrorCode::Conflict, "this node leads already"));
     }
     Ok(change(core, MembershipCall::HandOver { to }).await)
 }

@@ -1,5 +1,6 @@
-//! The life of a key: create, read, update, rotate, revoke.
+//! The life of a key over JSON: create, read, update, rotate, revoke.
 
+pub(super) mod change;
 pub(super) mod fields;
 
 use std::sync::Arc;
@@ -8,30 +9,37 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
-use fluxgate_api::error::{ErrorBody, ErrorCode};
-use fluxgate_api::keys::{
-    CreateKey, CreatedKey, KeyRecord, KeyStatus, LimitSpec, RotateKey, UpdateKey, WriteAnswer,
-};
-use fluxgate_api::text::{Shown, Text};
-use fluxgate_engine::registry::command::{Actor, Command, KeyChange, NewKey, Outcome, Refusal};
+use fluxgate_api::keys::{CreateKey, KeyRecord, KeyStatus, LimitSpec, RotateKey, UpdateKey};
+use fluxgate_api::text::Text;
+use fluxgate_engine::registry::command::Actor;
 use fluxgate_engine::registry::record::{self, KeyEntry, Status};
-use fluxgate_types::{KeyId, Scope, caps, credential};
+use fluxgate_types::Scope;
 
 use super::admin::origin;
-use super::auth::{Administrator, authenticate};
+use super::auth::{Caller, authenticate};
 use super::body::{parse, parse_optional, read_body};
 use super::path::PathId;
+use super::refused::Refused;
 use super::respond;
 use crate::core::Core;
-use crate::writes::{WriteError, Written, proposal};
-use fields::{
-    bad, future, idempotency_key, if_match, limits, may_own, metadata, not_found, random, text,
-};
+use change::Guards;
+use fields::{idempotency_key, if_match};
 
-/// Random bytes for a secret: enough that drawing without bias never runs out.
-const SECRET_RANDOM_BYTES: usize = 128;
+pub(crate) use change::managed;
 
-type Refused = Box<Response<Body>>;
+/// Who calls, if it may administer.
+async fn caller(core: &Core, parts: &Parts) -> Result<Caller, Refused> {
+    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
+    Ok(Caller { who, from: origin(parts) })
+}
+
+/// What a change is guarded by, as the head says.
+fn guards(parts: &Parts) -> Result<Guards, Refused> {
+    Ok(Guards {
+        if_revision: if_match(&parts.headers)?,
+        idempotency_key: idempotency_key(&parts.headers)?,
+    })
+}
 
 /// `POST /v1/keys`.
 pub(crate) async fn create(
@@ -39,39 +47,16 @@ pub(crate) async fn create(
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    create_key(&core, &parts, body).await.unwrap_or_else(|refused| *refused)
+    let created = create_key(&core, &parts, body).await;
+    created.unwrap_or_else(|refused| refused.into_response(&core))
 }
 
 async fn create_key(core: &Core, parts: &Parts, body: Body) -> Result<Response<Body>, Refused> {
-    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
+    let caller = caller(core, parts).await?;
     let asked: CreateKey = read_json(core, parts, body).await?;
-    let owner = match (&asked.owner, &who) {
-        // An admin key's new keys are its owner's unless it says otherwise.
-        (None, Administrator::Key { entry, .. }) => entry.record.owner.clone(),
-        (None, Administrator::Operator) => None,
-        (Some(owner), _) => Some(text("owner", owner, caps::OWNER_CHARS_MAX)?),
-    };
-    may_own(&who, owner.as_deref())?;
-    let id = KeyId::from_random(&random::<64>()?).ok_or_else(|| bad("try again"))?;
-    let (prefix, environment) = (&core.config.key_prefix, &core.config.key_environment);
-    let secret =
-        credential::Secret::make(prefix, environment, id, &random::<SECRET_RANDOM_BYTES>()?);
-    let secret = secret.ok_or_else(|| bad("try again"))?;
-    let new = NewKey {
-        id,
-        prefix: credential::shown_prefix(prefix, environment, &id).into(),
-        digest: secret.digest(),
-        name: text("name", &asked.name, caps::NAME_CHARS_MAX)?,
-        scope: asked.scope,
-        owner,
-        limits: asked.limits.map(limits).transpose()?,
-        expires_at: asked.expires_at.map(|at| future(core, at.0)).transpose()?,
-        metadata: asked.metadata.as_ref().map(metadata).transpose()?.unwrap_or_default(),
-        idempotency_key: idempotency_key(&parts.headers, &who, "create")?,
-    };
-    let written = change(core, &who, parts, Command::CreateKey(Box::new(new))).await?;
-    let key = Shown::new(secret.expose());
-    Ok(tagged(StatusCode::CREATED, written.record.revision, &CreatedKey { key, written }))
+    let again = idempotency_key(&parts.headers)?;
+    let created = change::create(core, &caller, asked, again).await?;
+    Ok(tagged(StatusCode::CREATED, created.written.record.revision, &created))
 }
 
 /// `GET /v1/keys/{id}`.
@@ -81,12 +66,13 @@ pub(crate) async fn read(
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    read_key(&core, &id, &parts).await.unwrap_or_else(|refused| *refused)
+    let read = read_key(&core, &id, &parts).await;
+    read.unwrap_or_else(|refused| refused.into_response(&core))
 }
 
 async fn read_key(core: &Core, id: &str, parts: &Parts) -> Result<Response<Body>, Refused> {
-    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
-    let entry = managed(core, &who, id)?;
+    let caller = caller(core, parts).await?;
+    let entry = managed(core, &caller.who, id)?;
     let shown = shown(core, &entry);
     Ok(tagged(StatusCode::OK, shown.revision, &shown))
 }
@@ -98,7 +84,8 @@ pub(crate) async fn update(
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    update_key(&core, &id, &parts, body).await.unwrap_or_else(|refused| *refused)
+    let updated = update_key(&core, &id, &parts, body).await;
+    updated.unwrap_or_else(|refused| refused.into_response(&core))
 }
 
 async fn update_key(
@@ -107,31 +94,11 @@ async fn update_key(
     parts: &Parts,
     body: Body,
 ) -> Result<Response<Body>, Refused> {
-    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
-    let entry = managed(core, &who, id)?;
+    let caller = caller(core, parts).await?;
+    let entry = managed(core, &caller.who, id)?;
     let asked: UpdateKey = read_json(core, parts, body).await?;
-    if let Some(owner) = &asked.owner {
-        may_own(&who, owner.as_deref())?;
-    }
-    let expires_at = match asked.expires_at {
-        Some(Some(at)) => Some(Some(future(core, at.0)?)),
-        other => other.map(|_| None),
-    };
-    let owner = asked
-        .owner
-        .map(|owner| owner.map(|o| text("owner", &o, caps::OWNER_CHARS_MAX)).transpose());
-    let change_of = KeyChange {
-        id: entry.record.id,
-        if_revision: if_match(&parts.headers)?,
-        name: asked.name.map(|name| text("name", &name, caps::NAME_CHARS_MAX)).transpose()?,
-        scope: asked.scope,
-        owner: owner.transpose()?,
-        limits: asked.limits.map(|own| own.map(limits).transpose()).transpose()?,
-        enabled: asked.enabled,
-        expires_at,
-        metadata: asked.metadata.map(|m| metadata(&m.unwrap_or_default())).transpose()?,
-    };
-    let written = change(core, &who, parts, Command::UpdateKey(Box::new(change_of))).await?;
+    let guard = if_match(&parts.headers)?;
+    let written = change::update(core, &caller, entry.record.id, asked, guard).await?;
     Ok(tagged(StatusCode::OK, written.record.revision, &written))
 }
 
@@ -142,7 +109,8 @@ pub(crate) async fn rotate(
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    rotate_key(&core, &id, &parts, body).await.unwrap_or_else(|refused| *refused)
+    let rotated = rotate_key(&core, &id, &parts, body).await;
+    rotated.unwrap_or_else(|refused| refused.into_response(&core))
 }
 
 async fn rotate_key(
@@ -151,35 +119,13 @@ async fn rotate_key(
     parts: &Parts,
     body: Body,
 ) -> Result<Response<Body>, Refused> {
-    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
-    let entry = managed(core, &who, id)?;
+    let caller = caller(core, parts).await?;
+    let entry = managed(core, &caller.who, id)?;
     let body = read_whole(core, body).await?;
-    let asked: Option<RotateKey> =
-        parse_optional(&parts.headers, &body).map_err(|e| Box::new(respond::error(&e)))?;
-    let grace_ms = asked.and_then(|asked| asked.grace).map_or(0, |grace| grace.ms);
-    if grace_ms > caps::ROTATE_GRACE_MS_MAX {
-        return Err(bad("grace: at most 30 days"));
-    }
-    let id = entry.record.id;
-    // The credential keeps the first part that it was made with, whatever the configuration says.
-    let shown_before = entry.record.prefix();
-    let head = shown_before.splitn(3, '_').collect::<Vec<_>>();
-    let [prefix, environment, _] = head[..] else {
-        return Err(bad("an imported key cannot be rotated"));
-    };
-    let secret =
-        credential::Secret::make(prefix, environment, id, &random::<SECRET_RANDOM_BYTES>()?);
-    let secret = secret.ok_or_else(|| bad("try again"))?;
-    let command = Command::RotateKey {
-        id,
-        digest: secret.digest(),
-        grace_ms,
-        idempotency_key: idempotency_key(&parts.headers, &who, "rotate")?,
-        if_revision: if_match(&parts.headers)?,
-    };
-    let written = change(core, &who, parts, command).await?;
-    let key = Shown::new(secret.expose());
-    Ok(tagged(StatusCode::OK, written.record.revision, &CreatedKey { key, written }))
+    let asked: Option<RotateKey> = parse_optional(&parts.headers, &body)?;
+    let asked = asked.unwrap_or_default();
+    let rotated = change::rotate(core, &caller, &entry, asked, guards(parts)?).await?;
+    Ok(tagged(StatusCode::OK, rotated.written.record.revision, &rotated))
 }
 
 /// `DELETE /v1/keys/{id}`.
@@ -189,21 +135,21 @@ pub(crate) async fn revoke(
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    revoke_key(&core, &id, &parts).await.unwrap_or_else(|refused| *refused)
+    let revoked = revoke_key(&core, &id, &parts).await;
+    revoked.unwrap_or_else(|refused| refused.into_response(&core))
 }
 
 async fn revoke_key(core: &Core, id: &str, parts: &Parts) -> Result<Response<Body>, Refused> {
-    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
-    let entry = managed(core, &who, id)?;
-    let command =
-        Command::RevokeKey { id: entry.record.id, if_revision: if_match(&parts.headers)? };
-    let written = change(core, &who, parts, command).await?;
+    let caller = caller(core, parts).await?;
+    let entry = managed(core, &caller.who, id)?;
+    let guard = if_match(&parts.headers)?;
+    let written = change::revoke(core, &caller, entry.record.id, guard).await?;
     Ok(tagged(StatusCode::OK, written.record.revision, &written))
 }
 
 async fn read_whole(core: &Core, body: Body) -> Result<bytes::Bytes, Refused> {
     let read = read_body(body, core.config.max_body_bytes, core.config.request_timeout).await;
-    read.map_err(|error| Box::new(respond::error(&error)))
+    Ok(read?)
 }
 
 async fn read_json<T: serde::de::DeserializeOwned>(
@@ -212,85 +158,7 @@ async fn read_json<T: serde::de::DeserializeOwned>(
     body: Body,
 ) -> Result<T, Refused> {
     let body = read_whole(core, body).await?;
-    parse(&parts.headers, &body).map_err(|error| Box::new(respond::error(&error)))
-}
-
-/// The key of a path, if this administrator manages it. Another's key is not found either. A node
-/// without a lease may be behind: what it does not know may well be there.
-pub(crate) fn managed(
-    core: &Core,
-    who: &Administrator,
-    id: &str,
-) -> Result<Arc<KeyEntry>, Refused> {
-    let id: KeyId = id.parse().map_err(|_| not_found())?;
-    let unknown = || match core.not_ready() {
-        Some(why) => Box::new(respond::refuse(ErrorCode::Unavailable, why)),
-        None => not_found(),
-    };
-    let entry = core.shared.table.get(&id).ok_or_else(unknown)?;
-    if who.manages(&entry.record) { Ok(entry) } else { Err(not_found()) }
-}
-
-/// Makes a change and shapes its answer.
-async fn change(
-    core: &Core,
-    who: &Administrator,
-    parts: &Parts,
-    command: Command,
-) -> Result<WriteAnswer, Refused> {
-    let mut proposal = proposal(who.actor(), origin(parts), command);
-    proposal.presented = who.digest();
-    let written = core.write(proposal, core.config.request_timeout).await.map_err(unwritten)?;
-    let Written { outcome, applied_on, waited_ms } = written;
-    let record = match outcome {
-        Outcome::Key(record) => *record,
-        Outcome::Done | Outcome::Put(_) => {
-            return Err(Box::new(respond::refuse(ErrorCode::Internal, "internal error")));
-        }
-        Outcome::Refused(Refusal::Actor) => {
-            return Err(Box::new(core.unauthenticated(true).into_response(core)));
-        }
-        Outcome::Refused(refusal) => return Err(refused(&refusal)),
-    };
-    let last_used = core.shared.table.with(&record.id, |entry| entry.last_used()).flatten();
-    let record =
-        record.into_record(0, |head| head.into()).ok_or_else(|| bad("limits cannot be kept"))?;
-    let record = shown(core, &KeyEntry::new(record, last_used));
-    Ok(WriteAnswer {
-        record,
-        applied_on: applied_on.iter().map(|node| node.0).collect(),
-        waited_ms,
-    })
-}
-
-/// A write that nobody may rely on.
-pub(crate) fn unwritten(error: WriteError) -> Refused {
-    Box::new(match error {
-        WriteError::NoLeader => respond::refuse(
-            ErrorCode::NoLeader,
-            "the cluster has no leader now; nothing was changed",
-        ),
-        WriteError::Busy => respond::refuse(
-            ErrorCode::Unavailable,
-            "the leader takes no writes now; nothing was changed",
-        ),
-        WriteError::Unknown => respond::refuse(
-            ErrorCode::RequestTimeout,
-            "the change may or may not have been made: read the record before you try again",
-        ),
-    })
-}
-
-fn refused(refusal: &Refusal) -> Refused {
-    let code = match refusal {
-        Refusal::Actor => ErrorCode::AuthenticationFailed,
-        Refusal::NotFound => ErrorCode::NotFound,
-        Refusal::IdTaken | Refusal::Revoked | Refusal::OtherDirectory(_) => ErrorCode::Conflict,
-        Refusal::AlreadyDone(_) => ErrorCode::AlreadyDone,
-        Refusal::Revision(_) => ErrorCode::PreconditionFailed,
-        Refusal::Invalid(_) => ErrorCode::InvalidRequest,
-    };
-    Box::new(respond::error(&ErrorBody::new(code, refusal.to_string())))
+    Ok(parse(&parts.headers, &body)?)
 }
 
 fn tagged<T: serde::Serialize>(status: StatusCode, revision: u64, body: &T) -> Response<Body> {

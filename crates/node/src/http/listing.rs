@@ -10,12 +10,14 @@ use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::{KeyList, ListQuery};
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{AuditEntry, AuditList, AuditQuery};
+use fluxgate_engine::registry::audit;
 use fluxgate_engine::registry::record::KeyEntry;
-use fluxgate_types::{Scope, caps};
+use fluxgate_types::{ClusterMs, Scope, caps};
 use serde::de::DeserializeOwned;
 
 use super::auth::{Administrator, authenticate};
 use super::keys::{actor_text, shown, status};
+use super::refused::Refused;
 use super::respond;
 use crate::core::Core;
 
@@ -25,14 +27,12 @@ const SCAN: usize = 4_096;
 /// Every cursor begins so.
 const CURSOR_PREFIX: &str = "c-";
 
-type Refused = Box<Response<Body>>;
-
-fn query<T: DeserializeOwned>(parts: &Parts) -> Result<T, Refused> {
+pub(super) fn query<T: DeserializeOwned>(parts: &Parts) -> Result<T, Refused> {
     let parsed = Query::<T>::try_from_uri(&parts.uri);
     parsed.map(|query| query.0).map_err(|error| {
         let message =
             format!("query: {}", error.body_text().split(": ").last().unwrap_or("not understood"));
-        Box::new(respond::refuse(ErrorCode::InvalidRequest, message))
+        Refused::new(ErrorCode::InvalidRequest, message)
     })
 }
 
@@ -41,15 +41,13 @@ fn page_size(asked: Option<usize>) -> Result<usize, Refused> {
         size @ 1..=caps::LIST_PAGE_MAX => Ok(size),
         _ => {
             let message = format!("limit: must be 1 to {}", caps::LIST_PAGE_MAX);
-            Err(Box::new(respond::refuse(ErrorCode::InvalidRequest, message)))
+            Err(Refused::new(ErrorCode::InvalidRequest, message))
         }
     }
 }
 
 fn cursor(asked: Option<&str>) -> Result<Option<u64>, Refused> {
-    let wrong = || {
-        Box::new(respond::refuse(ErrorCode::InvalidRequest, "cursor: not one that this list gave"))
-    };
+    let wrong = || Refused::new(ErrorCode::InvalidRequest, "cursor: not one that this list gave");
     let place = |text: &str| u64::from_str_radix(text.strip_prefix(CURSOR_PREFIX)?, 16).ok();
     asked.map(|text| place(text).ok_or_else(wrong)).transpose()
 }
@@ -61,16 +59,26 @@ fn cursor_text(place: u64) -> String {
 /// `GET /v1/keys`.
 pub(crate) async fn list(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    list_keys(&core, &parts).await.unwrap_or_else(|refused| *refused)
+    let listed = list_keys(&core, &parts).await;
+    listed.unwrap_or_else(|refused| refused.into_response(&core))
 }
 
 async fn list_keys(core: &Core, parts: &Parts) -> Result<Response<Body>, Refused> {
     let who = authenticate(core, &parts.headers, Scope::Admin).await?;
     let asked: ListQuery = query(parts)?;
+    Ok(respond::json(StatusCode::OK, &find_keys(core, &who, &asked).await?))
+}
+
+/// A page of the keys that an administrator manages.
+pub(crate) async fn find_keys(
+    core: &Core,
+    who: &Administrator,
+    asked: &ListQuery,
+) -> Result<KeyList, Refused> {
     let size = page_size(asked.limit)?;
     if asked.search.as_ref().is_some_and(|s| s.chars().count() > caps::SEARCH_CHARS_MAX) {
         let message = format!("search: at most {} characters", caps::SEARCH_CHARS_MAX);
-        return Err(Box::new(respond::refuse(ErrorCode::InvalidRequest, message)));
+        return Err(Refused::new(ErrorCode::InvalidRequest, message));
     }
     let mut before = match cursor(asked.cursor.as_deref())? {
         Some(place) => usize::try_from(place).unwrap_or(usize::MAX),
@@ -109,38 +117,66 @@ async fn list_keys(core: &Core, parts: &Parts) -> Result<Response<Body>, Refused
         }
         tokio::task::yield_now().await;
     }
-    Ok(respond::json(StatusCode::OK, &KeyList { keys, next_cursor }))
+    Ok(KeyList { keys, next_cursor })
 }
 
 /// `GET /v1/audit`.
 pub(crate) async fn audit(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    list_audit(&core, &parts).await.unwrap_or_else(|refused| *refused)
+    let listed = list_audit(&core, &parts).await;
+    listed.unwrap_or_else(|refused| refused.into_response(&core))
 }
 
 async fn list_audit(core: &Core, parts: &Parts) -> Result<Response<Body>, Refused> {
     let who = authenticate(core, &parts.headers, Scope::Admin).await?;
     let asked: AuditQuery = query(parts)?;
+    let during = During::default();
+    Ok(respond::json(StatusCode::OK, &find_audit(core, &who, &asked, during)?))
+}
+
+/// A span of time, both ends included.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct During {
+    /// From here.
+    pub(crate) since: Option<ClusterMs>,
+    /// To here.
+    pub(crate) until: Option<ClusterMs>,
+}
+
+/// A page of the audit entries that an administrator may see.
+pub(crate) fn find_audit(
+    core: &Core,
+    who: &Administrator,
+    asked: &AuditQuery,
+    during: During,
+) -> Result<AuditList, Refused> {
     let size = page_size(asked.limit)?;
     let before = cursor(asked.cursor.as_deref())?.unwrap_or(u64::MAX);
-    let visible = |entry: &fluxgate_engine::registry::audit::AuditEntry| match (&who, entry.key_id)
-    {
+    let visible = |entry: &audit::AuditEntry| match (who, entry.key_id) {
         (Administrator::Operator, _) => true,
         (Administrator::Key { .. }, Some(id)) => {
             core.shared.table.with(&id, |key| who.manages(&key.record)).unwrap_or(false)
         }
         (Administrator::Key { .. }, None) => false,
     };
+    let wanted = |entry: &audit::AuditEntry| {
+        let key = asked.key_id.is_none_or(|id| entry.key_id == Some(id.0));
+        let action = asked.action.as_ref().is_none_or(|action| entry.action.as_str() == action);
+        let actor = asked.actor.as_ref().is_none_or(|actor| actor_text(entry.actor) == *actor);
+        let since = during.since.is_none_or(|since| entry.at >= since);
+        let until = during.until.is_none_or(|until| entry.at <= until);
+        key && action && actor && since && until
+    };
     let found: Vec<_> = core.shared.with_audit(|log| {
         log.entries()
             .rev()
-            .filter(|e| e.seq < before && visible(e))
+            .filter(|e| e.seq < before && wanted(e) && visible(e))
             .take(size + 1)
             .cloned()
             .collect()
     });
     let next_cursor = found.get(size).map(|next| cursor_text(next.seq + 1));
-    let entry = |entry: &Arc<fluxgate_engine::registry::audit::AuditEntry>| AuditEntry {
+    let entry = |entry: &Arc<audit::AuditEntry>| AuditEntry {
         seq: entry.seq,
         at: Text(entry.at),
         action: entry.action.as_str().to_owned(),
@@ -150,5 +186,5 @@ async fn list_audit(core: &Core, parts: &Parts) -> Result<Response<Body>, Refuse
         details: [("summary".to_owned(), entry.details.to_string())].into(),
     };
     let entries = found.iter().take(size).map(entry).collect();
-    Ok(respond::json(StatusCode::OK, &AuditList { entries, next_cursor }))
+    Ok(AuditList { entries, next_cursor })
 }

@@ -28,6 +28,7 @@ use super::bulk::{Row, take_in};
 use super::keys::actor_text;
 use super::keys::fields::{future, limits, metadata, text};
 use super::pipe::Pipe;
+use super::refused::Refused;
 use super::respond;
 use crate::core::{BACKUPS_MAX, Core};
 
@@ -38,14 +39,13 @@ const PIECES_MAX: usize = 4;
 /// A reader that takes nothing for so long has gone.
 const STALLED: Duration = Duration::from_secs(60);
 
-type Refused = Box<Response<Body>>;
-
 /// `POST /v1/keys/import`.
 pub(crate) async fn import(
     State(core): State<Arc<Core>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    lines(&core, request, Origin::Import, imported).await.unwrap_or_else(|refused| *refused)
+    let taken = lines(&core, request, Origin::Import, imported).await;
+    taken.unwrap_or_else(|refused| refused.into_response(&core))
 }
 
 /// `POST /v1/cluster/restore`.
@@ -53,7 +53,8 @@ pub(crate) async fn restore(
     State(core): State<Arc<Core>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    lines(&core, request, Origin::Backup, restored).await.unwrap_or_else(|refused| *refused)
+    let taken = lines(&core, request, Origin::Backup, restored).await;
+    taken.unwrap_or_else(|refused| refused.into_response(&core))
 }
 
 async fn lines(
@@ -204,7 +205,7 @@ pub(crate) async fn backup(
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     if let Err(refused) = operator_only(&core, &parts.headers).await {
-        return *refused;
+        return refused.into_response(&core);
     }
     // Whoever holds a lease has applied all that was acknowledged so far.
     if let Some(why) = core.not_ready() {

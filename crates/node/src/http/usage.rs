@@ -1,5 +1,7 @@
 //! What one key has used, over all nodes.
 
+pub(super) mod many;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +11,14 @@ use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{LimitUsage, NodeSpent, Usage, WindowSpent};
-use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::registry::record::{KeyEntry, LimitSpec};
 use fluxgate_raft::Call;
 use fluxgate_types::{ClusterMs, KeyId, NodeId, Scope, caps};
 
 use super::auth::authenticate;
 use super::keys::managed;
 use super::path::PathId;
+use super::refused::Refused;
 use super::respond;
 use crate::core::Core;
 use crate::peer;
@@ -31,41 +34,35 @@ pub(crate) async fn usage(
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    let who = match authenticate(&core, &parts.headers, Scope::Admin).await {
-        Ok(who) => who,
-        Err(refused) => return *refused,
+    let asked = async {
+        let who = authenticate(&core, &parts.headers, Scope::Admin).await?;
+        let entry = managed(&core, &who, &id)?;
+        Ok(respond::json(StatusCode::OK, &usage_of(&core, &entry).await))
     };
-    let entry = match managed(&core, &who, &id) {
-        Ok(entry) => entry,
-        Err(refused) => return *refused,
-    };
+    asked.await.unwrap_or_else(|refused: Refused| refused.into_response(&core))
+}
+
+/// What a key has used, as far as the nodes answer.
+pub(crate) async fn usage_of(core: &Arc<Core>, entry: &KeyEntry) -> Usage {
     let key = entry.record.id;
-    let by_node = ask_all(&core, key).await;
+    let by_node = ask_all(core, key).await;
     let now = core.now();
     let view = core.shared.view();
     let limits = entry.record.limits(&view.defaults).iter();
     let last_used =
         by_node.values().filter_map(|reply| reply.last_used).max().max(entry.last_used());
-    let usage = Usage {
+    Usage {
         key_id: Text(key),
         limits: limits.map(|spec| one_limit(spec, &by_node, now)).collect(),
         last_used_at: last_used.map(Text),
-    };
-    respond::json(StatusCode::OK, &usage)
+    }
 }
 
 /// Asks every node at once; one that does not answer in time is left out.
 async fn ask_all(core: &Arc<Core>, key: KeyId) -> BTreeMap<NodeId, UsageReply> {
-    let mut asking = tokio::task::JoinSet::new();
-    for (node, _) in core.life().peers.iter().copied() {
-        let core = Arc::clone(core);
-        asking.spawn(fluxgate_raft::process::bind(async move {
-            let reply = peer::call(&core, node, Call::Usage, &UsageCall { key }, TIMEOUT).await;
-            reply.ok().map(|reply| (node, reply))
-        }));
-    }
-    let mut replies: BTreeMap<NodeId, UsageReply> =
-        asking.join_all().await.into_iter().flatten().collect();
+    let replies = peer::ask_all(core, Call::Usage, &UsageCall { key }, TIMEOUT).await;
+    let replied = replies.into_iter().filter_map(|(node, reply)| Some((node, reply?)));
+    let mut replies: BTreeMap<NodeId, UsageReply> = replied.collect();
     let mine = UsageReply { limits: core.counters.usage(core.me, &key), last_used: None };
     replies.insert(core.me, mine);
     replies

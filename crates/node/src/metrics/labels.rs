@@ -48,7 +48,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    pub(super) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Validate,
         Self::Batch,
         Self::Authorize,

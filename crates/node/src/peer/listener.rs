@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use super::messages::{
     AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipReply,
-    ReplyMessage, StatusReply, UsageCall, UsageReply,
+    ReplyMessage, StatusReply, UsageCall, UsageManyCall, UsageManyReply, UsageReply,
 };
 use crate::core::Core;
 use crate::http::body::read_body;
@@ -106,6 +106,22 @@ fn write<T: Serialize>(answer: &T) -> Result<Vec<u8>, HandleError> {
     wire::encode(answer).map_err(|error| HandleError::Failed(error.to_string()))
 }
 
+fn usage(core: &Core, body: &[u8]) -> Result<Vec<u8>, HandleError> {
+    let UsageCall { key } = read(body)?;
+    write(&UsageReply {
+        limits: core.counters.usage(core.me, &key),
+        last_used: core.shared.table.with(&key, |entry| entry.last_used()).flatten(),
+    })
+}
+
+fn usage_many(core: &Core, body: &[u8]) -> Result<Vec<u8>, HandleError> {
+    let UsageManyCall { keys } = read(body)?;
+    if keys.len() > caps::CONSOLE_USAGE_KEYS_MAX {
+        return Err(HandleError::Malformed("too many keys".to_owned()));
+    }
+    write(&UsageManyReply { keys: core.spent_here(&keys) })
+}
+
 async fn dispatch(
     core: &Arc<Core>,
     from: NodeId,
@@ -158,13 +174,7 @@ async fn dispatch(
             };
             write(&GiveReply { taken })
         }
-        Call::Usage => {
-            let UsageCall { key } = read(body)?;
-            write(&UsageReply {
-                limits: core.counters.usage(core.me, &key),
-                last_used: core.shared.table.with(&key, |entry| entry.last_used()).flatten(),
-            })
-        }
+        Call::Usage => usage(core, body),
         Call::Status => {
             let nodes = &core.shared.view().nodes;
             let directories = nodes.iter().map(|(id, n)| (*id, n.dir_id, n.removed)).collect();
@@ -176,5 +186,7 @@ async fn dispatch(
             })
         }
         Call::Membership => write(&core.handle_membership(read(body)?).await),
+        Call::UsageMany => usage_many(core, body),
+        Call::Served => write(&core.metrics.served_totals()),
     }
 }

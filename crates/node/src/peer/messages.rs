@@ -1,6 +1,6 @@
 //! The messages of `peer`, version 1: fields are only appended behind a new version.
 
-use fluxgate_engine::counters::{Ask, LimitUsage, Reply, Told};
+use fluxgate_engine::counters::{Ask, LimitUsage, Reply, Told, WindowSpent};
 use fluxgate_engine::lease::Grant;
 use fluxgate_types::{BootId, ClusterMs, DirId, KeyId, LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
@@ -126,4 +126,38 @@ pub(crate) enum MembershipReply {
     Done { leader: Option<NodeId> },
     NotLeader,
     Refused(String),
+}
+
+/// At most `caps::CONSOLE_USAGE_KEYS_MAX` keys.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UsageManyCall {
+    pub(crate) keys: Vec<KeyId>,
+}
+
+/// What a node spent of one limit, by its tag, in the newest windows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LimitSpent {
+    pub(crate) tag: u32,
+    pub(crate) windows: Vec<WindowSpent>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KeySpent {
+    pub(crate) key: KeyId,
+    pub(crate) limits: Vec<LimitSpent>,
+    pub(crate) last_used: Option<ClusterMs>,
+}
+
+/// Keys that this node has never counted are left out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct UsageManyReply {
+    pub(crate) keys: Vec<KeySpent>,
+}
+
+/// What a node answered to callers since its process began.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct ServedReply {
+    pub(crate) admitted: u64,
+    pub(crate) limited: u64,
+    pub(crate) refused: u64,
 }

@@ -94,7 +94,9 @@ impl Cluster {
             | Call::Give
             | Call::Usage
             | Call::Status
-            | Call::Membership => Err(HandleError::NotOurs),
+            | Call::Membership
+            | Call::UsageMany
+            | Call::Served => Err(HandleError::NotOurs),
         }
     }
 

@@ -105,7 +105,8 @@ fn addresses(nodes: &[DemoNode], token: &str, keys: &DemoKeys) -> anyhow::Result
     for node in nodes {
         writeln!(text, "  {}  gateway {}  admin {}", node.id, node.gateway, node.admin)?;
     }
-    writeln!(text, "\nOperator token  {token}")?;
+    writeln!(text, "\nConsole         {}/console/", nodes[0].admin)?;
+    writeln!(text, "Operator token  {token}")?;
     writeln!(text, "read key        {}", keys.read)?;
     writeln!(text, "write key       {}", keys.write)?;
     writeln!(text, "admin key       {}", keys.admin)?;

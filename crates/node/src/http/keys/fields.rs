@@ -9,10 +9,9 @@ use fluxgate_api::paths::header as names;
 use fluxgate_engine::registry::command::Actor;
 use fluxgate_types::{ClusterMs, Limit, caps};
 
-use super::Refused;
 use crate::core::Core;
 use crate::http::auth::Administrator;
-use crate::http::respond;
+use crate::http::refused::Refused;
 
 pub(super) fn bad(message: impl Into<String>) -> Refused {
     Bad(message.into()).into()
@@ -23,7 +22,7 @@ pub(in crate::http) struct Bad(String);
 
 impl From<Bad> for Refused {
     fn from(bad: Bad) -> Self {
-        Self::new(respond::refuse(ErrorCode::InvalidRequest, bad.0))
+        Self::new(ErrorCode::InvalidRequest, bad.0)
     }
 }
 
@@ -34,7 +33,7 @@ impl From<Bad> for String {
 }
 
 pub(super) fn not_found() -> Refused {
-    Box::new(respond::refuse(ErrorCode::NotFound, "no such key"))
+    Refused::new(ErrorCode::NotFound, "no such key")
 }
 
 /// A text of 1 to `chars_max` characters without control characters.
@@ -84,23 +83,23 @@ pub(in crate::http) fn future(core: &Core, at: ClusterMs) -> Result<ClusterMs, B
     if at > core.now() { Ok(at) } else { Err(Bad("expires_at: must be in the future".into())) }
 }
 
-pub(super) fn idempotency_key(
-    headers: &HeaderMap,
-    who: &Administrator,
-    action: &str,
-) -> Result<Option<Box<str>>, Refused> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refused> {
     let Some(value) = only(headers, names::IDEMPOTENCY_KEY)? else { return Ok(None) };
     let key = value.to_str().map_err(|_| bad("Idempotency-Key: must be visible ASCII"))?;
     if key.is_empty() || key.len() > caps::IDEMPOTENCY_KEY_CHARS_MAX {
         let most = caps::IDEMPOTENCY_KEY_CHARS_MAX;
         return Err(bad(format!("Idempotency-Key: must have 1 to {most} characters")));
     }
-    // One administrator's keys say nothing to another.
+    Ok(Some(key.to_owned()))
+}
+
+/// An administrator's own idempotency key: one's keys say nothing to another.
+pub(super) fn own(who: &Administrator, action: &str, key: &str) -> Box<str> {
     let who = match who.actor() {
         Actor::Operator | Actor::System => "operator".to_owned(),
         Actor::Key(id) => id.to_string(),
     };
-    Ok(Some(format!("{action}/{who}/{key}").into()))
+    format!("{action}/{who}/{key}").into()
 }
 
 /// The value of a header that may come once.
@@ -124,7 +123,7 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
     if text.starts_with("W/") {
         // A weak tag never matches here (RFC 9110, section 13.1.1).
         let message = "If-Match: a weak tag matches no revision";
-        return Err(Box::new(respond::refuse(ErrorCode::PreconditionFailed, message)));
+        return Err(Refused::new(ErrorCode::PreconditionFailed, message));
     }
     let revision = text.trim_matches('"').parse().ok();
     revision.map(Some).ok_or_else(|| bad("If-Match: must be a record's revision, such as \"3\""))
@@ -133,10 +132,7 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
 pub(super) fn random<const N: usize>() -> Result<[u8; N], Refused> {
     let mut bytes = [0u8; N];
     crate::core::fill_random(&mut bytes).map_err(|_| {
-        Box::new(respond::refuse(
-            ErrorCode::Unavailable,
-            "the operating system gives no randomness",
-        ))
+        Refused::new(ErrorCode::Unavailable, "the operating system gives no randomness")
     })?;
     Ok(bytes)
 }
@@ -147,5 +143,5 @@ pub(super) fn may_own(who: &Administrator, owner: Option<&str>) -> Result<(), Re
         return Ok(());
     }
     let message = "An admin key manages the keys of its own owner only";
-    Err(Box::new(respond::refuse(ErrorCode::InsufficientScope, message)))
+    Err(Refused::new(ErrorCode::InsufficientScope, message))
 }

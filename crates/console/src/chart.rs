@@ -1,0 +1,217 @@
+//! Pictures as numbers: what the templates draw as SVG.
+//!
+//! Answers for: whole coordinates in a fixed box. The live charts are drawn by the script.
+
+use fluxgate_api::usage::{LimitUsage, NodeSpent};
+use fluxgate_api::{Text, Time};
+use fluxgate_types::{ClusterMs, Limit, caps, format_duration_ms};
+
+use crate::moment::Moment;
+
+/// Height of the box of a chart.
+pub const HEIGHT: u64 = 120;
+/// Width of one bar, and of the gap behind it.
+const BAR_WIDTH: u64 = 8;
+const GAP: u64 = 2;
+/// A limit that is so much higher than the highest bar is not drawn: the bars would be flat.
+const LIMIT_ABOVE_MAX: u64 = 4;
+
+/// One bar: what was spent in one window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bar {
+    /// Left edge.
+    pub x: u64,
+    /// Upper edge.
+    pub y: u64,
+    /// Height; at least 1 where anything was spent.
+    pub height: u64,
+    /// When the window began.
+    pub start: Time,
+    /// Tokens.
+    pub spent: u64,
+}
+
+/// The use of one limit, window by window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bars {
+    /// The limit's name.
+    pub name: String,
+    /// Tokens in one window.
+    pub limit: u64,
+    /// Length of one window, as text.
+    pub period: String,
+    /// Spent in the running window.
+    pub spent: u64,
+    /// Left in it.
+    pub remaining: u64,
+    /// When the running window ends.
+    pub reset: Time,
+    /// Spent in all windows that are shown.
+    pub total: u64,
+    /// The time that all windows cover, as text.
+    pub span: String,
+    /// Most that one window had.
+    pub peak: u64,
+    /// Where the limit's line is drawn, if it is.
+    pub limit_y: Option<u64>,
+    /// The windows in which anything was spent, oldest first.
+    pub bars: Vec<Bar>,
+    /// What each node spent in the running window.
+    pub per_node: Vec<NodeSpent>,
+}
+
+impl Bars {
+    /// The use of a limit as it was at `now`; `period_ms` is one window's length.
+    #[must_use]
+    pub fn new(usage: &LimitUsage, period_ms: u64, now: ClusterMs) -> Self {
+        let windows = caps::USAGE_WINDOWS as u64;
+        let limit = Limit { name: Box::from(""), tokens: usage.limit, period_ms };
+        let newest = limit.window_at(now);
+        let oldest = (newest + 1).saturating_sub(windows);
+        let peak = usage.series.iter().map(|point| point.spent).max().unwrap_or(0);
+        let is_near = peak > 0 && usage.limit <= peak.saturating_mul(LIMIT_ABOVE_MAX);
+        let top = if is_near { peak.max(usage.limit) } else { peak.max(1) };
+        let height = |spent: u64| (spent.saturating_mul(HEIGHT) / top).min(HEIGHT);
+        let bars = usage.series.iter().filter_map(|point| {
+            let start = ClusterMs(point.window_start.saturating_mul(1_000));
+            let at = limit.window_at(start).checked_sub(oldest)?;
+            let height = height(point.spent).max(u64::from(point.spent > 0));
+            let (x, y) = (at * (BAR_WIDTH + GAP), HEIGHT - height);
+            (at < windows).then_some(Bar { x, y, height, start: Text(start), spent: point.spent })
+        });
+        Self {
+            name: usage.name.clone(),
+            limit: usage.limit,
+            period: format_duration_ms(period_ms),
+            spent: usage.spent,
+            remaining: usage.remaining,
+            reset: Text(ClusterMs(usage.reset.saturating_mul(1_000))),
+            total: usage.series.iter().map(|point| point.spent).sum(),
+            span: span_text(period_ms.saturating_mul(windows)),
+            peak,
+            limit_y: is_near.then(|| HEIGHT - height(usage.limit)),
+            bars: bars.collect(),
+            per_node: usage.per_node.clone(),
+        }
+    }
+
+    /// Width of the box.
+    #[must_use]
+    pub const fn width() -> u64 {
+        caps::USAGE_WINDOWS as u64 * (BAR_WIDTH + GAP)
+    }
+
+    /// Width of one bar.
+    #[must_use]
+    pub const fn bar_width() -> u64 {
+        BAR_WIDTH
+    }
+
+    /// The end of the running window.
+    #[must_use]
+    pub const fn resets(&self) -> Moment {
+        Moment::ago(&self.reset)
+    }
+}
+
+/// "hour", "10 hours", "90 seconds".
+fn span_text(ms: u64) -> String {
+    let (count, unit) = match ms / 1_000 {
+        s if s % 3_600 == 0 => (s / 3_600, "hour"),
+        s if s % 60 == 0 => (s / 60, "minute"),
+        s => (s, "second"),
+    };
+    if count == 1 { unit.to_owned() } else { format!("{count} {unit}s") }
+}
+
+/// One node's part of every window, as a piece of a bar of 1 000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The node.
+    pub node: u64,
+    /// Its weight.
+    pub weight: u64,
+    /// Per cent, rounded down.
+    pub percent: u64,
+    /// Left edge.
+    pub x: u64,
+    /// Width.
+    pub width: u64,
+}
+
+/// The pieces of a share map.
+#[must_use]
+pub fn shares(weights: &[fluxgate_api::cluster::NodeWeight]) -> Vec<Share> {
+    let total = weights.iter().map(|node| node.weight).sum::<u64>().max(1);
+    let mut before = 0;
+    let piece = |node: &fluxgate_api::cluster::NodeWeight| {
+        let x = before * 1_000 / total;
+        before += node.weight;
+        let width = before * 1_000 / total - x;
+        let percent = node.weight * 100 / total;
+        Share { node: node.node, weight: node.weight, percent, x, width }
+    };
+    weights.iter().map(piece).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use fluxgate_api::cluster::NodeWeight;
+    use fluxgate_api::usage::WindowSpent;
+
+    use super::*;
+
+    fn usage(series: &[(u64, u64)], limit: u64) -> LimitUsage {
+        let series =
+            series.iter().map(|&(window_start, spent)| WindowSpent { window_start, spent });
+        LimitUsage {
+            name: "requests".to_owned(),
+            limit,
+            spent: 1,
+            remaining: 2,
+            reset: 3_660,
+            per_node: Vec::new(),
+            series: series.collect(),
+        }
+    }
+
+    #[test]
+    fn an_hour_of_minutes_fills_the_box_from_left_to_right() {
+        let now = ClusterMs(3_600_000 + 5);
+        let bars = Bars::new(&usage(&[(60, 50), (3_600, 100)], 100), 60_000, now);
+        assert_eq!((bars.span.as_str(), bars.total, bars.peak), ("hour", 150, 100));
+        assert_eq!(bars.limit_y, Some(0));
+        let corners: Vec<_> = bars.bars.iter().map(|bar| (bar.x, bar.y, bar.height)).collect();
+        assert_eq!(corners, [(0, 60, 60), (590, 0, 120)]);
+        assert_eq!(Bars::width(), 600);
+    }
+
+    #[test]
+    fn a_limit_far_above_does_not_flatten_the_bars_and_little_is_still_seen() {
+        let now = ClusterMs(3_600_000);
+        let bars = Bars::new(&usage(&[(3_540, 1), (3_600, 1_000)], 1_000_000), 60_000, now);
+        assert_eq!(bars.limit_y, None);
+        assert_eq!(bars.bars[0].height, 1);
+        assert_eq!(bars.bars[1].height, HEIGHT);
+        // What is older than the box is left out.
+        let old = Bars::new(&usage(&[(0, 5)], 10), 60_000, ClusterMs(7_200_000));
+        assert!(old.bars.is_empty());
+    }
+
+    #[test]
+    fn spans_read_as_words() {
+        assert_eq!(span_text(3_600_000), "hour");
+        assert_eq!(span_text(36_000_000), "10 hours");
+        assert_eq!(span_text(60_000), "minute");
+        assert_eq!(span_text(90_000), "90 seconds");
+    }
+
+    #[test]
+    fn shares_fill_the_bar_without_a_gap() {
+        let weights = [1, 1, 1].map(|weight| NodeWeight { node: weight, weight });
+        let shares = shares(&weights);
+        assert_eq!(shares.iter().map(|share| share.width).sum::<u64>(), 1_000);
+        assert!(shares.windows(2).all(|pair| pair[0].x + pair[0].width == pair[1].x));
+        assert_eq!(super::shares(&[]), []);
+    }
+}

@@ -1,0 +1,303 @@
+//! What a form means: fields of a page become requests of the JSON contract.
+//!
+//! Answers for: what the contract checks is checked there, so a refusal reads the same everywhere;
+//! here only what a form spells in another way is read. A refusal names its field.
+
+use fluxgate_api::keys::{CreateKey, KeyRecord, LimitSpec, UpdateKey};
+use fluxgate_api::{Period, Text, Time};
+use fluxgate_types::{ClusterMs, Scope, caps};
+
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+
+/// A refusal beside its field; `field` is empty where it is none's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldError {
+    /// Whose.
+    pub field: String,
+    /// Why.
+    pub message: String,
+}
+
+impl FieldError {
+    fn new(field: &str, message: &str) -> Self {
+        Self { field: field.to_owned(), message: message.to_owned() }
+    }
+
+    /// Finds the field in a refusal of the contract, such as `name: must be …`.
+    #[must_use]
+    pub fn of_message(message: &str) -> Self {
+        let known = ["name", "scope", "owner", "limits", "expires_at", "grace"];
+        match message.split_once(": ") {
+            Some((field, why)) if known.contains(&field) => Self::new(field, why),
+            Some(_) | None => Self::new("", message),
+        }
+    }
+}
+
+/// The fields of a form or a query, in their order.
+#[derive(Clone, Debug, Default)]
+pub struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// Reads `application/x-www-form-urlencoded`; `None` when there are too many.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let mut fields = Vec::new();
+        for (name, value) in form_urlencoded::parse(text) {
+            if fields.len() == caps::FORM_FIELDS_MAX {
+                return None;
+            }
+            fields.push((name.into_owned(), value.trim().to_owned()));
+        }
+        Some(Self(fields))
+    }
+
+    /// The first value of a name, without space around it; empty where there is none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    /// The value of a name, where it is not empty.
+    #[must_use]
+    pub fn given(&self, name: &str) -> Option<String> {
+        Some(self.get(name)).filter(|value| !value.is_empty()).map(str::to_owned)
+    }
+
+    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// One row of limits, as it was filled in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitRow {
+    /// The limit's name.
+    pub name: String,
+    /// Tokens in one window.
+    pub tokens: String,
+    /// Length of a window.
+    pub period: String,
+}
+
+/// The form of a key, as it was filled in: shown again where it is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyForm {
+    /// What the key is called.
+    pub name: String,
+    /// What it may do; empty: nothing chosen.
+    pub scope: String,
+    /// Whose it is.
+    pub owner: String,
+    /// Its limits; rows without tokens do not count.
+    pub limits: Vec<LimitRow>,
+    /// `never`, a number of days such as `30d`, `at`, or `keep`.
+    pub expiry: String,
+    /// For `at`: in UTC, as the script writes it.
+    pub expires_at: String,
+    /// For `at`: as the reader typed it; taken as UTC where the script wrote nothing.
+    pub expires_local: String,
+}
+
+impl KeyForm {
+    /// Reads a form.
+    #[must_use]
+    pub fn read(fields: &Fields) -> Self {
+        let names = fields.all("limit_name");
+        let tokens = fields.all("limit_tokens");
+        let periods = fields.all("limit_period");
+        let rows = names.zip(tokens).zip(periods).map(|((name, tokens), period)| LimitRow {
+            name: name.to_owned(),
+            tokens: tokens.to_owned(),
+            period: period.to_owned(),
+        });
+        let text = |name| fields.get(name).to_owned();
+        Self {
+            name: text("name"),
+            scope: text("scope"),
+            owner: text("owner"),
+            limits: rows.take(caps::LIMITS_PER_KEY_MAX + 1).collect(),
+            expiry: text("expiry"),
+            expires_at: text("expires_at"),
+            expires_local: text("expires_local"),
+        }
+    }
+
+    /// A form with nothing filled in.
+    #[must_use]
+    pub fn empty() -> Self {
+        let mut form = Self { expiry: "never".to_owned(), ..Self::default() };
+        form.add_row("requests");
+        form
+    }
+
+    /// The form of a key as it is.
+    #[must_use]
+    pub fn of(record: &KeyRecord) -> Self {
+        let row = |limit: &LimitSpec| LimitRow {
+            name: limit.name.clone(),
+            tokens: limit.tokens.to_string(),
+            period: limit.period.to_string(),
+        };
+        let mut form = Self {
+            name: record.name.clone(),
+            scope: record.scope.as_str().to_owned(),
+            owner: record.owner.clone().unwrap_or_default(),
+            limits: record.limits.iter().map(row).collect(),
+            expiry: "keep".to_owned(),
+            ..Self::default()
+        };
+        if form.limits.len() < caps::LIMITS_PER_KEY_MAX {
+            form.add_row("");
+        }
+        form
+    }
+
+    fn add_row(&mut self, name: &str) {
+        let period = "60s".to_owned();
+        self.limits.push(LimitRow { name: name.to_owned(), tokens: String::new(), period });
+    }
+
+    fn scope(&self) -> Result<Scope, FieldError> {
+        let scope = Scope::ALL.into_iter().find(|scope| scope.as_str() == self.scope);
+        scope.ok_or_else(|| FieldError::new("scope", "choose what the key may do"))
+    }
+
+    fn limits(&self) -> Result<Vec<LimitSpec>, FieldError> {
+        let filled = self.limits.iter().filter(|row| !row.tokens.is_empty());
+        let spec = |row: &LimitRow| {
+            let tokens = row.tokens.replace(['_', ' ', ','], "");
+            let tokens = tokens.parse().map_err(|_| {
+                FieldError::new("limits", "the number of requests must be a whole number")
+            })?;
+            let period: Period = row.period.parse().map_err(|_| {
+                FieldError::new("limits", "the period must be a duration such as 60s")
+            })?;
+            let name = if row.name.is_empty() { "requests" } else { &row.name };
+            Ok(LimitSpec { name: name.to_owned(), tokens, period })
+        };
+        filled.map(spec).collect()
+    }
+
+    /// `None`: as it is; `Some(None)`: never.
+    fn expires_at(&self, now: ClusterMs) -> Result<Option<Option<Time>>, FieldError> {
+        let wrong = |why| FieldError::new("expires_at", why);
+        let days = |text: &str| text.strip_suffix('d')?.parse::<u64>().ok();
+        match self.expiry.as_str() {
+            "keep" => Ok(None),
+            "never" | "" => Ok(Some(None)),
+            "at" => {
+                let typed = format!("{}:00Z", self.expires_local);
+                let text = if self.expires_at.is_empty() { &typed } else { &self.expires_at };
+                let at: Time = text.parse().map_err(|_| wrong("choose a date and a time"))?;
+                Ok(Some(Some(at)))
+            }
+            other => {
+                let days = days(other).ok_or_else(|| wrong("choose when the key ends"))?;
+                Ok(Some(Some(Text(now + days.saturating_mul(DAY_MS)))))
+            }
+        }
+    }
+
+    /// What the form asks for.
+    ///
+    /// # Errors
+    /// The first field that cannot be read.
+    pub fn create(&self, now: ClusterMs) -> Result<CreateKey, FieldError> {
+        let limits = self.limits()?;
+        Ok(CreateKey {
+            name: self.name.clone(),
+            scope: self.scope()?,
+            owner: Some(self.owner.clone()).filter(|owner| !owner.is_empty()),
+            limits: Some(limits).filter(|limits| !limits.is_empty()),
+            expires_at: self.expires_at(now)?.flatten(),
+            metadata: None,
+        })
+    }
+
+    /// What the form changes of a key as it is.
+    ///
+    /// # Errors
+    /// The first field that cannot be read.
+    pub fn update(&self, now: ClusterMs, is: &KeyRecord) -> Result<UpdateKey, FieldError> {
+        let (scope, limits) = (self.scope()?, self.limits()?);
+        let owner = Some(self.owner.clone()).filter(|owner| !owner.is_empty());
+        Ok(UpdateKey {
+            name: Some(self.name.clone()).filter(|name| *name != is.name),
+            scope: Some(scope).filter(|scope| *scope != is.scope),
+            owner: Some(owner).filter(|owner| *owner != is.owner),
+            limits: (limits != is.limits).then(|| Some(limits).filter(|limits| !limits.is_empty())),
+            enabled: None,
+            expires_at: self.expires_at(now)?.filter(|at| *at != is.expires_at),
+            metadata: None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(text: &str) -> KeyForm {
+        KeyForm::read(&Fields::parse(text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_form_asks_for_what_the_contract_knows() {
+        let asked = form(
+            "name=+Caf%C3%A9+1+&scope=write&owner=user_42&limit_name=requests&limit_tokens=1%20000\
+             &limit_period=60s&expiry=30d",
+        );
+        let key = asked.create(ClusterMs(1_000)).unwrap();
+        assert_eq!((key.name.as_str(), key.scope), ("Café 1", Scope::Write));
+        assert_eq!(key.owner.as_deref(), Some("user_42"));
+        assert_eq!(key.limits.unwrap()[0].tokens, 1_000);
+        assert_eq!(key.expires_at, Some(Text(ClusterMs(1_000 + 30 * DAY_MS))));
+    }
+
+    #[test]
+    fn what_is_left_empty_is_the_default() {
+        let key = form("name=a&scope=read&limit_name=requests&limit_tokens=&limit_period=60s");
+        let key = key.create(ClusterMs(0)).unwrap();
+        assert_eq!((key.owner, key.limits, key.expires_at), (None, None, None));
+    }
+
+    #[test]
+    fn a_refusal_names_its_field() {
+        for (text, field) in [
+            ("name=a", "scope"),
+            ("name=a&scope=root", "scope"),
+            ("name=a&scope=read&limit_name=&limit_tokens=x&limit_period=60s", "limits"),
+            ("name=a&scope=read&limit_name=&limit_tokens=1&limit_period=soon", "limits"),
+            ("name=a&scope=read&expiry=at", "expires_at"),
+            ("name=a&scope=read&expiry=soon", "expires_at"),
+        ] {
+            let refused = form(text).create(ClusterMs(0)).unwrap_err();
+            assert_eq!(refused.field, field, "{text}");
+        }
+        let said = FieldError::of_message("name: must be 1 to 100 printable characters");
+        assert_eq!((said.field.as_str(), said.message.starts_with("must be")), ("name", true));
+        assert_eq!(FieldError::of_message("no: such field").field, "");
+    }
+
+    #[test]
+    fn a_time_is_taken_as_typed_or_as_the_script_wrote_it() {
+        let at = |text: &str| {
+            form(&format!("name=a&scope=read&expiry=at&{text}"))
+                .create(ClusterMs(0))
+                .unwrap()
+                .expires_at
+                .unwrap()
+                .to_string()
+        };
+        assert!(at("expires_local=2030-01-02T03%3A04").starts_with("2030-01-02T03:04:00"));
+        let both = "expires_local=2030-01-02T03%3A04&expires_at=2030-01-02T02:04:00Z";
+        assert!(at(both).starts_with("2030-01-02T02:04:00"));
+    }
+
+    #[test]
+    fn a_form_without_bounds_is_not_read() {
+        assert!(Fields::parse("a=1&".repeat(caps::FORM_FIELDS_MAX).as_bytes()).is_some());
+        assert!(Fields::parse("a=1&".repeat(caps::FORM_FIELDS_MAX + 1).as_bytes()).is_none());
+    }
+}

@@ -1,0 +1,225 @@
+//! What is wrong with the cluster, and what that means for those who call.
+//!
+//! Answers for: every sentence says what callers see and what an operator can do. Judges by one
+//! node's view and nothing else.
+
+use fluxgate_api::cluster::ClusterView;
+
+/// A wall clock so far from cluster time is worth a look, milliseconds.
+const OFFSET_MS_LARGE: u64 = 1_000;
+/// Entries that a node may be behind without a word.
+const LAG_LARGE: u64 = 1_000;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth a look; callers notice nothing.
+    Notice,
+    /// Callers are served, with something missing.
+    Degraded,
+    /// Callers are refused somewhere.
+    Critical,
+}
+
+impl Severity {
+    /// The name, as a style class.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Notice => "notice",
+            Self::Degraded => "degraded",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong.
+    pub what: String,
+    /// What it means for callers.
+    pub means: String,
+}
+
+/// "node 1", "nodes 1 and 3", "nodes 1, 2 and 3", "no node".
+#[must_use]
+pub fn nodes_text(nodes: &[u64]) -> String {
+    match nodes {
+        [] => "no node".to_owned(),
+        [one] => format!("node {one}"),
+        [before @ .., last] => {
+            let before: Vec<String> = before.iter().map(u64::to_string).collect();
+            format!("nodes {} and {last}", before.join(", "))
+        }
+    }
+}
+
+fn problem(severity: Severity, what: impl Into<String>, means: impl Into<String>) -> Problem {
+    Problem { severity, what: what.into(), means: means.into() }
+}
+
+/// Everything that is wrong, the worst first.
+#[must_use]
+pub fn problems(view: &ClusterView) -> Vec<Problem> {
+    let ready: Vec<u64> =
+        view.nodes.iter().filter(|node| node.ready == Some(true)).map(|node| node.id).collect();
+    let mut found = Vec::new();
+    if view.leader.is_none() {
+        found.push(problem(
+            Severity::Critical,
+            format!("Node {} knows no leader.", view.node_id),
+            "Keys cannot be made, changed or revoked until a majority of the nodes agree on one. \
+             Nodes answer callers for as long as their lease runs, a few seconds, and then say \
+             503. Start the nodes that are down, or mend the network between them.",
+        ));
+    }
+    found.extend(view.nodes.iter().filter_map(|node| of_node(node, view.node_id, &ready)));
+    if let Some(pending) = &view.pending_share_map {
+        found.push(problem(
+            Severity::Notice,
+            format!("A new share map counts from {} on.", pending.from),
+            "Callers notice nothing: every window is spent under one map alone.",
+        ));
+    }
+    found.extend(
+        view.warnings
+            .iter()
+            .map(|warning| problem(Severity::Notice, sentence(warning), "Callers notice nothing.")),
+    );
+    found.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+    found
+}
+
+fn of_node(node: &fluxgate_api::cluster::NodeView, me: u64, ready: &[u64]) -> Option<Problem> {
+    let id = node.id;
+    let answered = match ready {
+        [] => "No node answers requests now.".to_owned(),
+        some => format!("Requests are still answered by {}.", nodes_text(some)),
+    };
+    let lost = if ready.is_empty() { Severity::Critical } else { Severity::Degraded };
+    if !node.reachable {
+        return Some(problem(
+            lost,
+            format!("Node {id} does not answer node {me}."),
+            format!(
+                "{answered} Limits hold. What node {id} held of the running windows may be out \
+                 of reach, so a caller can be refused a little early until a new share map counts."
+            ),
+        ));
+    }
+    if node.lease_remaining_ms == Some(0) {
+        return Some(problem(
+            lost,
+            format!("Node {id} holds no lease."),
+            format!("It says 503 to callers, and gateways ask the next node. {answered}"),
+        ));
+    }
+    if node.ready == Some(false) {
+        return Some(problem(
+            lost,
+            format!("Node {id} is not ready."),
+            format!("It says 503 to callers until it has caught up, or it is stopping. {answered}"),
+        ));
+    }
+    if node.clock_offset_ms.is_some_and(|offset| offset.unsigned_abs() >= OFFSET_MS_LARGE) {
+        return Some(problem(
+            Severity::Notice,
+            format!("The clock of node {id} is off by {} ms.", node.clock_offset_ms.unwrap_or(0)),
+            "Windows are cut by cluster time, so callers notice nothing. Look at the machine's \
+             time service before the node is restarted.",
+        ));
+    }
+    node.lag.is_some_and(|lag| lag >= LAG_LARGE).then(|| {
+        problem(
+            Severity::Notice,
+            format!("Node {id} is {} entries behind.", node.lag.unwrap_or(0)),
+            "Changes wait for it until its lease ends; callers notice nothing.",
+        )
+    })
+}
+
+/// A text with a large first letter and a full stop.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    let stop = if text.ends_with('.') { "" } else { "." };
+    format!("{first}{}{stop}", chars.as_str())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use fluxgate_api::Text;
+    use fluxgate_api::cluster::{NodeView, Role, ShareMapView};
+    use fluxgate_types::ClusterMs;
+
+    use super::*;
+
+    pub(crate) fn healthy() -> ClusterView {
+        let node = |id| NodeView {
+            id,
+            peer: format!("127.0.0.1:730{id}"),
+            role: if id == 1 { Role::Leader } else { Role::Follower },
+            term: Some(1),
+            applied: Some(9),
+            lag: Some(0),
+            lease_remaining_ms: Some(2_000),
+            ready: Some(true),
+            reachable: true,
+            clock_offset_ms: Some(1),
+            version: Some("0.1.0".to_owned()),
+        };
+        ClusterView {
+            cluster: "test".to_owned(),
+            node_id: 1,
+            leader: Some(1),
+            term: 1,
+            committed: 9,
+            applied: 9,
+            cluster_time: Text(ClusterMs(0)),
+            clock_offset_ms: 1,
+            version: "0.1.0".to_owned(),
+            share_map: ShareMapView { from: Text(ClusterMs(0)), nodes: Vec::new() },
+            pending_share_map: None,
+            nodes: (1..=3).map(node).collect(),
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_healthy_cluster_has_no_problem() {
+        assert_eq!(problems(&healthy()), []);
+    }
+
+    #[test]
+    fn a_node_that_is_gone_is_named_and_so_are_those_that_answer() {
+        let mut view = healthy();
+        view.nodes[1].reachable = false;
+        view.nodes[1].ready = None;
+        let found = problems(&view);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].severity, Severity::Degraded);
+        assert!(found[0].means.contains("still answered by nodes 1 and 3"), "{found:?}");
+    }
+
+    #[test]
+    fn without_a_leader_the_worst_comes_first() {
+        let mut view = healthy();
+        view.leader = None;
+        view.warnings = vec!["peers speak plain".to_owned()];
+        view.nodes[2].lease_remaining_ms = Some(0);
+        let found = problems(&view);
+        let severities: Vec<_> = found.iter().map(|problem| problem.severity).collect();
+        assert_eq!(severities, [Severity::Critical, Severity::Degraded, Severity::Notice]);
+        assert_eq!(found[2].what, "Peers speak plain.");
+    }
+
+    #[test]
+    fn nodes_are_counted_in_words() {
+        assert_eq!(nodes_text(&[1]), "node 1");
+        assert_eq!(nodes_text(&[1, 3]), "nodes 1 and 3");
+        assert_eq!(nodes_text(&[1, 2, 3]), "nodes 1, 2 and 3");
+    }
+}

@@ -1,0 +1,290 @@
+//! Who is signed in: a sealed text that the browser keeps and every node can open.
+//!
+//! Answers for: nobody without the cluster's secret makes or changes one, and it ends by age, by
+//! rest, and with what was presented. Kept nowhere on the server, so that any node answers. What a
+//! session may do is looked up anew at every request by whoever serves it.
+
+use std::fmt::Write as _;
+
+use fluxgate_types::{Digest, KeyId, caps};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+/// What keys made from a secret of the cluster are for: one for the console alone.
+const PURPOSE: &[u8] = b"fluxgate console, version 1";
+const SESSION: &[u8] = b"session";
+const FORM: &[u8] = b"form";
+const BOUND: &[u8] = b"bound";
+
+/// A sealed session begins so; a later form has another number.
+const VERSION: &str = "1";
+const OPERATOR: u8 = 1;
+const KEY: u8 = 2;
+const ID_BYTES: usize = 12;
+const TAG_BYTES: usize = 16;
+const PAYLOAD_BYTES: usize = 1 + ID_BYTES + TAG_BYTES + 8 + 8 + NONCE_BYTES;
+
+/// Bytes that make every session another one.
+pub const NONCE_BYTES: usize = 16;
+/// Bytes of a signing key.
+pub const SIGNING_KEY_BYTES: usize = 32;
+
+/// A digest of a credential under the signing key: tells whether it is still the same, and nothing
+/// to whoever reads the cookie.
+pub type Tag = [u8; TAG_BYTES];
+
+/// Whose session it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Whoever holds the operator token.
+    Operator,
+    /// Whoever holds this admin key.
+    Key(KeyId),
+}
+
+/// A session. Times are seconds of cluster time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Whose it is.
+    pub holder: Holder,
+    /// What was presented, as a tag.
+    pub bound: Tag,
+    /// When it began.
+    pub begun_s: u64,
+    /// When it was last used.
+    pub used_s: u64,
+    /// Makes it unlike any other.
+    pub nonce: [u8; NONCE_BYTES],
+}
+
+impl Session {
+    /// Whether it has ended by age or by rest.
+    #[must_use]
+    pub const fn is_over(&self, now_s: u64) -> bool {
+        now_s.saturating_sub(self.begun_s) >= caps::CONSOLE_SESSION_S_MAX
+            || now_s.saturating_sub(self.used_s) >= caps::CONSOLE_REST_S_MAX
+    }
+
+    /// Whether it is time to note that it is in use.
+    #[must_use]
+    pub const fn is_stale(&self, now_s: u64) -> bool {
+        now_s.saturating_sub(self.used_s) >= caps::CONSOLE_RENEW_S
+    }
+
+    /// How long a browser should keep it, seconds.
+    #[must_use]
+    pub const fn left_s(&self, now_s: u64) -> u64 {
+        let age = now_s.saturating_sub(self.begun_s);
+        let left = caps::CONSOLE_SESSION_S_MAX.saturating_sub(age);
+        if left < caps::CONSOLE_REST_S_MAX { left } else { caps::CONSOLE_REST_S_MAX }
+    }
+}
+
+/// Seals and opens sessions.
+#[derive(Clone)]
+pub struct Signer([u8; SIGNING_KEY_BYTES]);
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Signer(…)")
+    }
+}
+
+impl Signer {
+    /// From a secret that all nodes share.
+    #[must_use]
+    pub fn of_secret(secret: &[u8]) -> Self {
+        Self(mac(secret, &[PURPOSE]))
+    }
+
+    /// From randomness, where there is no secret: its sessions are good on this node alone.
+    #[must_use]
+    pub const fn of_random(random: [u8; SIGNING_KEY_BYTES]) -> Self {
+        Self(random)
+    }
+
+    /// The tag of what was presented.
+    #[must_use]
+    pub fn tag(&self, presented: &Digest) -> Tag {
+        let mut tag = [0; TAG_BYTES];
+        tag.copy_from_slice(&mac(&self.0, &[BOUND, presented.as_bytes()])[..TAG_BYTES]);
+        tag
+    }
+
+    /// The text that a browser keeps.
+    #[must_use]
+    pub fn seal(&self, session: &Session) -> String {
+        let payload = payload(session);
+        format!("{VERSION}.{}.{}", hex(&payload), hex(&mac(&self.0, &[SESSION, &payload])))
+    }
+
+    /// The session of a text, unless it is forged, broken or over.
+    #[must_use]
+    pub fn open(&self, text: &str, now_s: u64) -> Option<Session> {
+        let (payload, seal) = text.strip_prefix(VERSION)?.strip_prefix('.')?.split_once('.')?;
+        let payload: [u8; PAYLOAD_BYTES] = unhex(payload)?;
+        let seal: [u8; 32] = unhex(seal)?;
+        is_mac(&self.0, &[SESSION, &payload], &seal).then_some(())?;
+        let session = parse(&payload)?;
+        (!session.is_over(now_s)).then_some(session)
+    }
+
+    /// What every form of a session carries, so that no other site can send one.
+    #[must_use]
+    pub fn form_token(&self, session: &Session) -> String {
+        hex(&mac(&self.0, &[FORM, &session.nonce]))
+    }
+
+    /// Whether a form came from a page of this session.
+    #[must_use]
+    pub fn is_form_token(&self, session: &Session, presented: &str) -> bool {
+        let token: Option<[u8; 32]> = unhex(presented);
+        token.is_some_and(|token| is_mac(&self.0, &[FORM, &session.nonce], &token))
+    }
+}
+
+fn keyed(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
+    // Any length of key will do (RFC 2104).
+    #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length");
+    for part in parts {
+        // With lengths, so that no two lists of parts are the same bytes.
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
+    }
+    mac
+}
+
+fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    keyed(key, parts).finalize().into_bytes().into()
+}
+
+/// Compares in constant time.
+fn is_mac(key: &[u8], parts: &[&[u8]], presented: &[u8; 32]) -> bool {
+    keyed(key, parts).verify_slice(presented).is_ok()
+}
+
+fn payload(session: &Session) -> [u8; PAYLOAD_BYTES] {
+    let (kind, id) = match session.holder {
+        Holder::Operator => (OPERATOR, [0; ID_BYTES]),
+        Holder::Key(id) => (KEY, *id.as_bytes()),
+    };
+    let mut bytes = [0; PAYLOAD_BYTES];
+    let parts: [&[u8]; 6] = [
+        &[kind],
+        &id,
+        &session.bound,
+        &session.begun_s.to_be_bytes(),
+        &session.used_s.to_be_bytes(),
+        &session.nonce,
+    ];
+    let mut rest = &mut bytes[..];
+    for part in parts {
+        let (here, behind) = rest.split_at_mut(part.len());
+        here.copy_from_slice(part);
+        rest = behind;
+    }
+    bytes
+}
+
+fn parse(payload: &[u8; PAYLOAD_BYTES]) -> Option<Session> {
+    let (kind, rest) = payload.split_first()?;
+    let (id, rest) = rest.split_first_chunk::<ID_BYTES>()?;
+    let (bound, rest) = rest.split_first_chunk::<TAG_BYTES>()?;
+    let (begun, rest) = rest.split_first_chunk::<8>()?;
+    let (used, rest) = rest.split_first_chunk::<8>()?;
+    let nonce = rest.first_chunk::<NONCE_BYTES>()?;
+    let holder = match *kind {
+        OPERATOR => Holder::Operator,
+        KEY => Holder::Key(KeyId::new(*id).ok()?),
+        _ => return None,
+    };
+    let (begun_s, used_s) = (u64::from_be_bytes(*begun), u64::from_be_bytes(*used));
+    Some(Session { holder, bound: *bound, begun_s, used_s, nonce: *nonce })
+}
+
+/// Bytes as lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        write!(text, "{byte:02x}").ok();
+    }
+    text
+}
+
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let text = text.as_bytes();
+    let digit = |at: usize| match text[at] {
+        digit @ b'0'..=b'9' => Some(digit - b'0'),
+        digit @ b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    if text.len() != N * 2 {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = digit(at * 2)? << 4 | digit(at * 2 + 1)?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(holder: Holder) -> Session {
+        Session { holder, bound: [7; 16], begun_s: 1_000, used_s: 1_000, nonce: [9; 16] }
+    }
+
+    #[test]
+    fn what_is_sealed_opens_on_every_node_that_knows_the_secret() {
+        let (here, there) = (Signer::of_secret(b"cluster"), Signer::of_secret(b"cluster"));
+        let id = "key_Qm2xK9dA3f01".parse().unwrap();
+        for holder in [Holder::Operator, Holder::Key(id)] {
+            let sealed = here.seal(&session(holder));
+            assert_eq!(there.open(&sealed, 1_001), Some(session(holder)));
+            assert_eq!(Signer::of_secret(b"another").open(&sealed, 1_001), None);
+        }
+    }
+
+    #[test]
+    fn no_character_can_be_changed() {
+        let signer = Signer::of_random([1; 32]);
+        let sealed = signer.seal(&session(Holder::Operator));
+        for at in 0..sealed.len() {
+            let mut other = sealed.clone().into_bytes();
+            other[at] = if other[at] == b'0' { b'1' } else { b'0' };
+            let other = String::from_utf8(other).unwrap();
+            assert_eq!(signer.open(&other, 1_001), None, "{other}");
+        }
+        for text in ["", ".", "1..", "1.00.00", &sealed[1..], &format!("{sealed}0")] {
+            assert_eq!(signer.open(text, 1_001), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn it_ends_by_rest_and_by_age() {
+        let signer = Signer::of_random([1; 32]);
+        let rested = signer.seal(&session(Holder::Operator));
+        assert!(signer.open(&rested, 1_000 + caps::CONSOLE_REST_S_MAX - 1).is_some());
+        assert!(signer.open(&rested, 1_000 + caps::CONSOLE_REST_S_MAX).is_none());
+        let end = 1_000 + caps::CONSOLE_SESSION_S_MAX;
+        let busy = Session { used_s: end - 5, ..session(Holder::Operator) };
+        assert!(signer.open(&signer.seal(&busy), end - 1).is_some());
+        assert!(signer.open(&signer.seal(&busy), end).is_none());
+        assert_eq!(busy.left_s(end - 7), 7);
+    }
+
+    #[test]
+    fn a_form_belongs_to_one_session() {
+        let signer = Signer::of_random([1; 32]);
+        let mine = session(Holder::Operator);
+        let other = Session { nonce: [8; 16], ..mine };
+        assert!(signer.is_form_token(&mine, &signer.form_token(&mine)));
+        assert!(!signer.is_form_token(&mine, &signer.form_token(&other)));
+        assert!(!signer.is_form_token(&mine, ""));
+        assert_ne!(signer.tag(&Digest::of(b"a")), signer.tag(&Digest::of(b"b")));
+    }
+}

@@ -1,0 +1,310 @@
+//! One key: its page, and what can be done to it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::http::{Request, Response, StatusCode};
+use fluxgate_api::error::ErrorCode;
+use fluxgate_api::keys::{KeyRecord, RotateKey, UpdateKey};
+use fluxgate_api::text::Period;
+use fluxgate_api::usage::AuditQuery;
+use fluxgate_console::chart::Bars;
+use fluxgate_console::form::{FieldError, Fields, KeyForm};
+use fluxgate_console::page::{
+    EditPage, KeyPage, Receipt, RevokePage, RevokedPage, RotatePage, Section, render,
+};
+use fluxgate_engine::registry::record::KeyEntry;
+
+use super::keys::is_once;
+use super::visit::Visit;
+use super::{Console, Shared, Turned};
+use crate::http::keys::change::{self, Guards};
+use crate::http::keys::{managed, shown};
+use crate::http::listing::{During, find_audit};
+use crate::http::path::PathId;
+use crate::http::usage::usage_of;
+
+/// Entries of the history on a key's page.
+const HISTORY: usize = 10;
+
+/// A form about one key, and who sent it.
+struct Sent {
+    visit: Visit,
+    fields: Fields,
+    entry: Arc<KeyEntry>,
+    record: KeyRecord,
+}
+
+impl Console {
+    /// The key of a path, for whoever manages it.
+    fn key(&self, visit: &Visit, id: &str) -> Result<(Arc<KeyEntry>, KeyRecord), Turned> {
+        let entry = managed(&self.core, &visit.caller.who, id);
+        let entry = entry.map_err(|refused| Box::new(self.refused(visit, refused)))?;
+        let record = shown(&self.core, &entry);
+        Ok((entry, record))
+    }
+
+    async fn sent(&self, id: &str, request: Request<Body>) -> Result<(Sent, Parts), Turned> {
+        let (parts, body) = request.into_parts();
+        let (visit, fields) = self.enter_form(&parts, body).await?;
+        let (entry, record) = self.key(&visit, id)?;
+        Ok((Sent { visit, fields, entry, record }, parts))
+    }
+
+    async fn key_page(
+        &self,
+        visit: &Visit,
+        entry: &KeyEntry,
+        receipt: Option<Receipt>,
+    ) -> Response<Body> {
+        let mut key = shown(&self.core, entry);
+        let usage = usage_of(&self.core, entry).await;
+        key.last_used_at = usage.last_used_at.max(key.last_used_at);
+        let now = self.core.now();
+        let periods: Vec<u64> = key.limits.iter().map(|limit| limit.period.ms).collect();
+        let bars = usage.limits.iter().zip(periods).map(|(usage, ms)| Bars::new(usage, ms, now));
+        let answered = usage.limits.first().map(|limit| limit.per_node.as_slice());
+        let answered = answered.unwrap_or_default();
+        let nodes = self.core.cluster.status().nodes;
+        let silent = nodes.keys().map(|node| node.0);
+        let silent = silent.filter(|node| answered.iter().all(|known| known.node != *node));
+        let asked =
+            AuditQuery { key_id: Some(key.id), limit: Some(HISTORY), ..AuditQuery::default() };
+        let history = find_audit(&self.core, &visit.caller.who, &asked, During::default());
+        let history = history.unwrap_or_default();
+        let mut frame = self.frame(Some(visit), &key.name, Section::Keys);
+        if receipt.is_some() {
+            frame.canonical = format!("/console/keys/{}", key.id);
+        }
+        let page = KeyPage {
+            frame,
+            usage: bars.collect(),
+            silent: silent.collect(),
+            has_more: history.next_cursor.is_some(),
+            history: history.entries,
+            receipt,
+            key,
+        };
+        self.show(visit, StatusCode::OK, render(&page))
+    }
+
+    /// The key's page after a change, with where it holds.
+    async fn changed(
+        &self,
+        sent: &Sent,
+        what: &str,
+        change: UpdateKey,
+        guard: Option<u64>,
+    ) -> Result<Response<Body>, crate::http::refused::Refused> {
+        let (id, caller) = (sent.entry.record.id, &sent.visit.caller);
+        let written = change::update(&self.core, caller, id, change, guard).await?;
+        let receipt = Receipt::new(what, &written);
+        let entry = self.core.shared.table.get(&id).unwrap_or_else(|| Arc::clone(&sent.entry));
+        Ok(self.key_page(&sent.visit, &entry, Some(receipt)).await)
+    }
+
+    async fn switch(&self, id: &str, request: Request<Body>, on: bool) -> Response<Body> {
+        let sent = match self.sent(id, request).await {
+            Ok((sent, _)) => sent,
+            Err(turned) => return *turned,
+        };
+        let change = UpdateKey { enabled: Some(on), ..UpdateKey::default() };
+        let what = if on { "Enabled" } else { "Disabled" };
+        let changed = self.changed(&sent, what, change, None).await;
+        changed.unwrap_or_else(|refused| self.refused(&sent.visit, refused))
+    }
+
+    fn edit_page(
+        &self,
+        visit: &Visit,
+        key: KeyRecord,
+        form: KeyForm,
+        error: Option<FieldError>,
+    ) -> Response<Body> {
+        let status = if error.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+        let frame = self.frame(Some(visit), &format!("Edit {}", key.name), Section::Keys);
+        self.show(visit, status, render(&EditPage { frame, key, form, error }))
+    }
+
+    async fn save(&self, id: &str, request: Request<Body>) -> Result<Response<Body>, Turned> {
+        let (sent, _) = self.sent(id, request).await?;
+        let form = KeyForm::read(&sent.fields);
+        let again = |error| {
+            Box::new(self.edit_page(&sent.visit, sent.record.clone(), form.clone(), Some(error)))
+        };
+        let change = form.update(self.core.now(), &sent.record).map_err(again)?;
+        let guard = sent.fields.get("revision").parse().ok();
+        self.changed(&sent, "Saved", change, guard).await.map_err(|refused| match refused.body() {
+            body if body.error == ErrorCode::InvalidRequest => {
+                again(FieldError::of_message(&body.message))
+            }
+            _ => Box::new(self.refused(&sent.visit, refused)),
+        })
+    }
+
+    fn rotate_page(&self, visit: &Visit, key: KeyRecord, error: &str) -> Response<Body> {
+        let status = if error.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+        let frame = self.frame(Some(visit), &format!("Rotate {}", key.name), Section::Keys);
+        let page = RotatePage { frame, key, once: Self::once(), error: error.to_owned() };
+        self.show(visit, status, render(&page))
+    }
+
+    async fn rotate(&self, id: &str, request: Request<Body>) -> Result<Response<Body>, Turned> {
+        let (sent, parts) = self.sent(id, request).await?;
+        let grace: Option<Period> = sent.fields.get("grace").parse().ok();
+        let once = sent.fields.given("once").filter(|once| is_once(once));
+        let (Some(grace), Some(once)) = (grace, once) else {
+            let error = "Choose how long the old secret stays valid.";
+            return Err(Box::new(self.rotate_page(&sent.visit, sent.record, error)));
+        };
+        let guards = Guards { if_revision: None, idempotency_key: Some(once) };
+        let asked = RotateKey { grace: Some(grace) };
+        let (caller, entry) = (&sent.visit.caller, &sent.entry);
+        let rotated = change::rotate(&self.core, caller, entry, asked, guards).await;
+        let rotated = rotated.map_err(|refused| Box::new(self.refused(&sent.visit, refused)))?;
+        let grace = if grace.ms == 0 { String::new() } else { grace_text(grace.ms) };
+        Ok(self.show_key(&sent.visit, &parts, rotated, Some(grace)))
+    }
+
+    fn revoke_page(&self, visit: &Visit, key: KeyRecord, error: &str) -> Response<Body> {
+        let status = if error.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+        let frame = self.frame(Some(visit), &format!("Revoke {}", key.name), Section::Keys);
+        let page = RevokePage { frame, key, error: error.to_owned() };
+        self.show(visit, status, render(&page))
+    }
+
+    async fn revoke(&self, id: &str, request: Request<Body>) -> Result<Response<Body>, Turned> {
+        let (sent, _) = self.sent(id, request).await?;
+        if sent.fields.get("confirm") != sent.record.name.trim() {
+            let error = "This is not the key’s name. Nothing was changed.";
+            return Err(Box::new(self.revoke_page(&sent.visit, sent.record, error)));
+        }
+        let (id, caller) = (sent.entry.record.id, &sent.visit.caller);
+        let written = change::revoke(&self.core, caller, id, None).await;
+        let written = written.map_err(|refused| Box::new(self.refused(&sent.visit, refused)))?;
+        let receipt = Receipt::new("Revoked", &written);
+        let nodes = self.core.cluster.status().nodes;
+        let missing = nodes.keys().map(|node| node.0).filter(|node| !receipt.nodes.contains(node));
+        let mut frame = self.frame(Some(&sent.visit), "Revoked", Section::Keys);
+        frame.canonical = format!("/console/keys/{id}");
+        let page = RevokedPage { frame, key: written.record, missing: missing.collect(), receipt };
+        Ok(self.show(&sent.visit, StatusCode::OK, render(&page)))
+    }
+
+    /// A page about one key that a GET asks for.
+    fn about(
+        &self,
+        id: &str,
+        request: Request<Body>,
+        page: impl FnOnce(&Visit, KeyRecord) -> Response<Body>,
+    ) -> Response<Body> {
+        let (parts, _) = request.into_parts();
+        let asked = self.enter(&parts).and_then(|visit| {
+            let (_, record) = self.key(&visit, id)?;
+            Ok(page(&visit, record))
+        });
+        asked.unwrap_or_else(|turned| *turned)
+    }
+}
+
+/// A duration in the largest unit that fits.
+fn grace_text(ms: u64) -> String {
+    let (count, unit) = match ms / 1_000 {
+        s if s % 86_400 == 0 => (s / 86_400, "day"),
+        s if s % 3_600 == 0 => (s / 3_600, "hour"),
+        s => (s, "second"),
+    };
+    if count == 1 { format!("one {unit}") } else { format!("{count} {unit}s") }
+}
+
+/// `GET /console/keys/{id}`.
+pub(super) async fn page(
+    State(console): Shared,
+    PathId(id): PathId,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let asked = async {
+        let visit = console.enter(&parts)?;
+        let (entry, _) = console.key(&visit, &id)?;
+        Ok(console.key_page(&visit, &entry, None).await)
+    };
+    asked.await.unwrap_or_else(|turned: Turned| *turned)
+}
+
+/// `GET /console/keys/{id}/edit`.
+pub(super) async fn edit(
+    State(console): Shared,
+    PathId(id): PathId,
+    request: Request<Body>,
+) -> Response<Body> {
+    console.about(&id, request, |visit, key| {
+        let form = KeyForm::of(&key);
+        console.edit_page(visit, key, form, None)
+    })
+}
+
+/// `POST /console/keys/{id}/edit`.
+pub(super) async fn save(
+    State(console): Shared,
+    PathId(id): PathId,
+    request: Request<Body>,
+) -> Response<Body> {
+    console.save(&id, request).await.unwrap_or_else(|turned| *turned)
+}
+
+/// `POST /console/keys/{id}/enable`.
+pub(super) async fn enable(
+    State(console): Shared,
+    PathId(id): PathId,
+    request: Request<Body>,
+) -> Response<Body> {
+    console.switch(&id, request, true).await
+}
+
+/// `POST /console/keys/{id}/disable`.
+pub(super) async fn disable(
+    State(console): Shared,
+    PathId(id): PathId,
+    request: Request<Body>,
+) -> Response<Body> {
+    console.switch(&id, request, false).await
+}
+
+/// `GET /console/keys/{id}/rotate`.
+pub(super) async fn ask_rotate(
+    State(console): Shared,
+    PathId(id): PathId,
+    request: Request<Body>,
+) -> Response<Body> {
+    console.about(&id, request, |visit, key| console.rotate_page(visit, key, ""))
+}
+
+/// `POST /console/keys/{id}/rotate`.
+pub(super) async fn rotate(
+    State(console): Shared,
+    PathId(id): PathId,
+    request: Request<Body>,
+) -> Response<Body> {
+    console.rotate(&id, request).await.unwrap_or_else(|turned| *turned)
+}
+
+/// `GET /console/keys/{id}/revoke`.
+pub(super) async fn ask_revoke(
+    State(console): Shared,
+    PathId(id): PathId,
+    request: Request<Body>,
+) -> Response<Body> {
+    console.about(&id, request, |visit, key| console.revoke_page(visit, key, ""))
+}
+
+/// `POST /console/keys/{id}/revoke`.
+pub(super) async fn revoke(
+    State(console): Shared,
+    PathId(id): PathId,
+    request: Request<Body>,
+) -> Response<Body> {
+    console.revoke(&id, request).await.unwrap_or_else(|turned| *turned)
+}

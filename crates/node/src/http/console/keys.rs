@@ -1,0 +1,205 @@
+//! The table of keys, their use, and a new one.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use fluxgate_api::error::ErrorCode;
+use fluxgate_api::keys::{CreatedKey, KeyStatus, ListQuery};
+use fluxgate_api::text::Period;
+use fluxgate_console::form::{FieldError, Fields, KeyForm};
+use fluxgate_console::page::{KeyFilter, KeysPage, NewKeyPage, Section, ShownPage, render};
+use fluxgate_console::session::{NONCE_BYTES, hex};
+use fluxgate_types::{KeyId, caps};
+
+use super::visit::Visit;
+use super::{Console, Shared, Turned};
+use crate::http::auth::Administrator;
+use crate::http::keys::{change, managed};
+use crate::http::listing::find_keys;
+use crate::http::refused::Refused;
+use crate::http::respond;
+use crate::http::usage::many;
+
+/// `GET /console/keys`.
+pub(super) async fn list(State(console): Shared, request: Request<Body>) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    console.list(&parts).await.unwrap_or_else(|turned| *turned)
+}
+
+/// The fields of a query.
+pub(super) fn query(parts: &Parts) -> Fields {
+    Fields::parse(parts.uri.query().unwrap_or_default().as_bytes()).unwrap_or_default()
+}
+
+impl Console {
+    async fn list(&self, parts: &Parts) -> Result<Response<Body>, Turned> {
+        let visit = self.enter(parts)?;
+        let query = query(parts);
+        let text = |name| query.get(name).to_owned();
+        let filter = KeyFilter {
+            search: text("search"),
+            owner: text("owner"),
+            status: text("status"),
+            cursor: text("cursor"),
+        };
+        let asked = ListQuery {
+            owner: query.given("owner"),
+            search: query.given("search"),
+            status: KeyStatus::ALL.into_iter().find(|status| status.as_str() == filter.status),
+            limit: Some(caps::LIST_PAGE_DEFAULT),
+            cursor: query.given("cursor"),
+        };
+        let found = find_keys(&self.core, &visit.caller.who, &asked).await;
+        let found = found.map_err(|refused| Box::new(self.refused(&visit, refused)))?;
+        let page = KeysPage {
+            frame: self.frame(Some(&visit), "API Keys", Section::Keys),
+            filter,
+            keys: found.keys,
+            next: found.next_cursor,
+            total: visit.is_operator().then(|| self.core.shared.table.len()),
+        };
+        Ok(self.show(&visit, StatusCode::OK, render(&page)))
+    }
+
+    /// Makes a form good for one key. Without randomness no key could be made either.
+    pub(super) fn once() -> String {
+        let mut nonce = [0; NONCE_BYTES];
+        crate::core::fill_random(&mut nonce).ok();
+        format!("console-{}", hex(&nonce))
+    }
+
+    fn new_key_page(
+        &self,
+        visit: &Visit,
+        status: StatusCode,
+        mut form: KeyForm,
+        error: Option<FieldError>,
+    ) -> Response<Body> {
+        if let Some(entry) = visit.entry() {
+            form.owner = entry.record.owner.as_ref().map(ToString::to_string).unwrap_or_default();
+        }
+        let defaults = Arc::clone(&self.core.shared.view().defaults);
+        let limit = |limit: &fluxgate_types::Limit| {
+            format!("{} in each {}", limit.tokens, Period::from_ms(limit.period_ms))
+        };
+        let limits: Vec<String> = defaults.iter().map(|spec| limit(&spec.limit)).collect();
+        let page = NewKeyPage {
+            frame: self.frame(Some(visit), "Create API Key", Section::Keys),
+            form,
+            error,
+            once: Self::once(),
+            default_limit: limits.join(", "),
+        };
+        self.show(visit, status, render(&page))
+    }
+
+    async fn create(&self, parts: &Parts, body: Body) -> Result<Response<Body>, Turned> {
+        let (visit, fields) = self.enter_form(parts, body).await?;
+        let form = KeyForm::read(&fields);
+        let again = |error| {
+            Box::new(self.new_key_page(&visit, StatusCode::BAD_REQUEST, form.clone(), Some(error)))
+        };
+        // Each form makes one key: without its name a reload would make another.
+        let once = fields.given("once").filter(|once| is_once(once)).ok_or_else(|| {
+            again(FieldError::of_message("The form was incomplete. Send it again."))
+        })?;
+        let asked = form.create(self.core.now()).map_err(again)?;
+        let created = change::create(&self.core, &visit.caller, asked, Some(once)).await;
+        match created {
+            Ok(created) => Ok(self.show_key(&visit, parts, created, None)),
+            Err(refused) => Err(match refused.body() {
+                body if body.error == ErrorCode::InvalidRequest => {
+                    again(FieldError::of_message(&body.message))
+                }
+                _ => Box::new(self.refused(&visit, refused)),
+            }),
+        }
+    }
+
+    /// Shows a key, this once; `grace` where it was rotated.
+    pub(super) fn show_key(
+        &self,
+        visit: &Visit,
+        parts: &Parts,
+        created: CreatedKey,
+        grace: Option<String>,
+    ) -> Response<Body> {
+        let record = &created.written.record;
+        let title = format!("Key {}", record.prefix);
+        let mut frame = self.frame(Some(visit), &title, Section::Keys);
+        // What a reload asks for: the record, and no second key.
+        frame.canonical = format!("/console/keys/{}", record.id);
+        let page = ShownPage {
+            frame,
+            created,
+            is_rotated: grace.is_some(),
+            grace: grace.unwrap_or_default(),
+            gateway: self.gateway(&parts.headers),
+        };
+        self.show(visit, StatusCode::OK, render(&page))
+    }
+
+    /// Where gateways ask this node, as the reader can reach it.
+    fn gateway(&self, headers: &HeaderMap) -> String {
+        let config = &self.core.config;
+        let scheme = if config.gateway_tls.is_some() { "https" } else { "http" };
+        let listen = config.gateway_listen;
+        let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = asked.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
+        // Listening everywhere says no address: the one that the reader used will do.
+        match host.filter(|_| listen.ip().is_unspecified()) {
+            Some(host) => format!("{scheme}://{host}:{}", listen.port()),
+            None => format!("{scheme}://{listen}"),
+        }
+    }
+}
+
+/// Whether a text may name a form.
+pub(super) fn is_once(text: &str) -> bool {
+    let is_plain = text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
+    is_plain && text.len() <= caps::IDEMPOTENCY_KEY_CHARS_MAX
+}
+
+/// `GET /console/keys/new`.
+pub(super) async fn new(State(console): Shared, request: Request<Body>) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    match console.enter(&parts) {
+        Ok(visit) => console.new_key_page(&visit, StatusCode::OK, KeyForm::empty(), None),
+        Err(turned) => *turned,
+    }
+}
+
+/// `POST /console/keys`.
+pub(super) async fn create(State(console): Shared, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    console.create(&parts, body).await.unwrap_or_else(|turned| *turned)
+}
+
+/// `GET /console/api/usage`.
+pub(super) async fn uses(State(console): Shared, request: Request<Body>) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let visit = match console.enter(&parts) {
+        Ok(visit) => visit,
+        Err(turned) => return *turned,
+    };
+    match managed_all(&console, &visit.caller.who, query(&parts).get("ids")) {
+        Ok(entries) => respond::json(StatusCode::OK, &many::uses_of(&console.core, &entries).await),
+        Err(refused) => refused.into_response(&console.core),
+    }
+}
+
+type Entries = Vec<Arc<fluxgate_engine::registry::record::KeyEntry>>;
+
+/// The keys of a list of ids. One that is not there, or another's, is left out.
+fn managed_all(console: &Console, who: &Administrator, ids: &str) -> Result<Entries, Refused> {
+    let ids: Vec<&str> = ids.split(',').filter(|id| !id.is_empty()).collect();
+    if ids.len() > caps::CONSOLE_USAGE_KEYS_MAX || ids.iter().any(|id| id.parse::<KeyId>().is_err())
+    {
+        let message = format!("ids: at most {} ids", caps::CONSOLE_USAGE_KEYS_MAX);
+        return Err(Refused::new(ErrorCode::InvalidRequest, message));
+    }
+    Ok(ids.iter().filter_map(|id| managed(&console.core, who, id).ok()).collect())
+}

@@ -1,0 +1,184 @@
+//! Signing in and out.
+//!
+//! Answers for: what was presented is checked as any call's credential is, failed tries cost time,
+//! and afterwards the reader goes to a page of ours and nowhere else.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, State};
+use axum::http::request::Parts;
+use axum::http::{Request, Response, StatusCode, header};
+use fluxgate_api::error::ErrorCode;
+use fluxgate_console::form::Fields;
+use fluxgate_console::page::{Section, SignInPage, render};
+use fluxgate_console::session::{Holder, NONCE_BYTES, Session};
+use fluxgate_types::{Digest, Scope};
+
+use super::{Console, Shared, html, redirect};
+use crate::clock::boot_now;
+use crate::http::auth::{Administrator, identify};
+use crate::http::refused::Refused;
+use crate::http::respond;
+use crate::http::validate::Presented;
+
+/// A path, as the value of a query.
+pub(super) fn encoded(path: &str) -> String {
+    path.replace('%', "%25").replace('&', "%26").replace('+', "%2B").replace('#', "%23")
+}
+
+/// Where to go after signing in: a page of ours, whatever the query says.
+fn safe_way(to: &str) -> &str {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-');
+    let is_ours = to.starts_with("/console/") && !to.contains("//") && to.chars().all(is_plain);
+    if is_ours { to } else { "" }
+}
+
+/// `GET /console/sign-in`.
+pub(super) async fn page(State(console): Shared, request: Request<Body>) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    if console.enter(&parts).is_ok() {
+        return redirect("/console/keys");
+    }
+    let query = Fields::parse(parts.uri.query().unwrap_or_default().as_bytes());
+    let query = query.unwrap_or_default();
+    let note = match query.get("note") {
+        "out" => "You are signed out.",
+        "ended" => "The session has ended. Sign in again.",
+        _ => "",
+    };
+    console.sign_in_page(StatusCode::OK, query.get("to"), note, "")
+}
+
+impl Console {
+    fn sign_in_page(
+        &self,
+        status: StatusCode,
+        to: &str,
+        note: &str,
+        error: &str,
+    ) -> Response<Body> {
+        let page = SignInPage {
+            frame: self.frame(None, "Sign in", Section::None),
+            error: error.to_owned(),
+            to: safe_way(to).to_owned(),
+            note: note.to_owned(),
+        };
+        html(status, render(&page))
+    }
+}
+
+fn address(parts: &Parts) -> IpAddr {
+    let info = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    info.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip())
+}
+
+/// `POST /console/sign-in`.
+pub(super) async fn submit(State(console): Shared, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let fields = match console.fields(&parts, body).await {
+        Ok(fields) => fields,
+        Err(refused) => return refused.into_response(&console.core),
+    };
+    let (token, to) = (fields.get("token"), fields.get("to"));
+    if token.is_empty() {
+        let error = "Paste the operator token or an admin key.";
+        return console.sign_in_page(StatusCode::BAD_REQUEST, to, "", error);
+    }
+    let from = address(&parts);
+    let seconds = || boot_now().0 / 1_000_000_000;
+    // In a statement of its own: the lock must not be held while the credential is checked.
+    let begun = console.slowdown().begin(from, seconds());
+    if let Err(wait_s) = begun {
+        let error =
+            format!("Too many failed tries from this address. Try again in {wait_s} seconds.");
+        let mut response = console.sign_in_page(StatusCode::TOO_MANY_REQUESTS, to, "", &error);
+        respond::set(&mut response, header::RETRY_AFTER, wait_s);
+        return response;
+    }
+    let presented = Presented::One(token.as_bytes());
+    match identify(&console.core, presented, Scope::Admin).await {
+        Ok(who) => {
+            console.slowdown().end(from, seconds(), true);
+            console.begin(&who, token, to)
+        }
+        Err(refused) => {
+            let body = refused.body();
+            if body.error != ErrorCode::AuthenticationFailed {
+                console.slowdown().end(from, seconds(), false);
+            }
+            let status = StatusCode::from_u16(body.status()).unwrap_or(StatusCode::FORBIDDEN);
+            console.sign_in_page(status, to, "", &error_text(body.error, &body.message))
+        }
+    }
+}
+
+fn error_text(code: ErrorCode, message: &str) -> String {
+    if code == ErrorCode::AuthenticationFailed {
+        "This is neither the operator token nor an active admin key.".to_owned()
+    } else if code == ErrorCode::InsufficientScope {
+        "This key is good, but the console needs one of scope admin.".to_owned()
+    } else if code == ErrorCode::Unavailable {
+        format!("This node cannot check it now: {message}. Try another.")
+    } else {
+        message.to_owned()
+    }
+}
+
+impl Console {
+    /// Begins a session.
+    fn begin(&self, who: &Administrator, token: &str, to: &str) -> Response<Body> {
+        let mut nonce = [0; NONCE_BYTES];
+        if crate::core::fill_random(&mut nonce).is_err() {
+            let message = "the operating system gives no randomness";
+            return Refused::new(ErrorCode::Unavailable, message).into_response(&self.core);
+        }
+        let now_s = self.now_s();
+        let holder = match who {
+            Administrator::Operator => Holder::Operator,
+            Administrator::Key { entry, .. } => Holder::Key(entry.record.id),
+        };
+        let bound = self.signer.tag(&Digest::of(token.as_bytes()));
+        let session = Session { holder, bound, begun_s: now_s, used_s: now_s, nonce };
+        let to = Some(safe_way(to)).filter(|to| !to.is_empty()).unwrap_or("/console/keys");
+        let mut response = redirect(to);
+        self.keep(&mut response, &session, now_s);
+        response
+    }
+}
+
+/// `POST /console/sign-out`.
+pub(super) async fn out(State(console): Shared, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    match console.enter_form(&parts, body).await {
+        Ok(_) => {
+            let mut response = redirect("/console/sign-in?note=out");
+            console.forget(&mut response);
+            response
+        }
+        Err(turned) => *turned,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_sent_to_another_site() {
+        for to in ["/console/keys", "/console/keys/key_Qm2xK9dA3f01/edit"] {
+            assert_eq!(safe_way(to), to);
+        }
+        for to in [
+            "",
+            "//evil.example",
+            "https://evil.example/console/",
+            "/console//evil.example",
+            "/console/\r\nset-cookie: a=b",
+            "/console/\\evil",
+            "/v1/keys",
+        ] {
+            assert_eq!(safe_way(to), "", "{to}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What can be done to a key by whoever has been authenticated, over JSON or in the console.
+//!
+//! Answers for: every field is checked, and what an administrator may do is decided, in this one
+//! place. Knows nothing of heads and bodies.
+
+use std::sync::Arc;
+
+use fluxgate_api::error::ErrorCode;
+use fluxgate_api::keys::{CreateKey, CreatedKey, RotateKey, UpdateKey, WriteAnswer};
+use fluxgate_api::text::Shown;
+use fluxgate_engine::registry::command::{Command, KeyChange, NewKey, Outcome, Refusal};
+use fluxgate_engine::registry::record::KeyEntry;
+use fluxgate_types::{KeyId, caps, credential};
+
+use super::fields::{bad, future, limits, may_own, metadata, not_found, own, random, text};
+use super::shown;
+use crate::core::Core;
+use crate::http::auth::{Administrator, Caller};
+use crate::http::refused::Refused;
+use crate::writes::{WriteError, Written, proposal};
+
+/// Random bytes for a secret: enough that drawing without bias never runs out.
+const SECRET_RANDOM_BYTES: usize = 128;
+
+/// What a change is guarded by.
+#[derive(Clone, Debug, Default)]
+pub(in crate::http) struct Guards {
+    /// Only at this revision.
+    pub(in crate::http) if_revision: Option<u64>,
+    /// Only once under this name.
+    pub(in crate::http) idempotency_key: Option<String>,
+}
+
+/// Makes a key.
+pub(in crate::http) async fn create(
+    core: &Core,
+    caller: &Caller,
+    asked: CreateKey,
+    idempotency_key: Option<String>,
+) -> Result<CreatedKey, Refused> {
+    let owner = match (&asked.owner, &caller.who) {
+        // An admin key's new keys are its owner's unless it says otherwise.
+        (None, Administrator::Key { entry, .. }) => entry.record.owner.clone(),
+        (None, Administrator::Operator) => None,
+        (Some(owner), _) => Some(text("owner", owner, caps::OWNER_CHARS_MAX)?),
+    };
+    may_own(&caller.who, owner.as_deref())?;
+    let id = KeyId::from_random(&random::<64>()?).ok_or_else(|| bad("try again"))?;
+    let (prefix, environment) = (&core.config.key_prefix, &core.config.key_environment);
+    let secret =
+        credential::Secret::make(prefix, environment, id, &random::<SECRET_RANDOM_BYTES>()?);
+    let secret = secret.ok_or_else(|| bad("try again"))?;
+    let new = NewKey {
+        id,
+        prefix: credential::shown_prefix(prefix, environment, &id).into(),
+        digest: secret.digest(),
+        name: text("name", &asked.name, caps::NAME_CHARS_MAX)?,
+        scope: asked.scope,
+        owner,
+        limits: asked.limits.map(limits).transpose()?,
+        expires_at: asked.expires_at.map(|at| future(core, at.0)).transpose()?,
+        metadata: asked.metadata.as_ref().map(metadata).transpose()?.unwrap_or_default(),
+        idempotency_key: idempotency_key.map(|key| own(&caller.who, "create", &key)),
+    };
+    let written = change(core, caller, Command::CreateKey(Box::new(new))).await?;
+    Ok(CreatedKey { key: Shown::new(secret.expose()), written })
+}
+
+/// Changes fields of a key that the caller manages.
+pub(in crate::http) async fn update(
+    core: &Core,
+    caller: &Caller,
+    id: KeyId,
+    asked: UpdateKey,
+    if_revision: Option<u64>,
+) -> Result<WriteAnswer, Refused> {
+    if let Some(owner) = &asked.owner {
+        may_own(&caller.who, owner.as_deref())?;
+    }
+    let expires_at = match asked.expires_at {
+        Some(Some(at)) => Some(Some(future(core, at.0)?)),
+        other => other.map(|_| None),
+    };
+    let owner = asked
+        .owner
+        .map(|owner| owner.map(|o| text("owner", &o, caps::OWNER_CHARS_MAX)).transpose());
+    let change_of = KeyChange {
+        id,
+        if_revision,
+        name: asked.name.map(|name| text("name", &name, caps::NAME_CHARS_MAX)).transpose()?,
+        scope: asked.scope,
+        owner: owner.transpose()?,
+        limits: asked.limits.map(|own| own.map(limits).transpose()).transpose()?,
+        enabled: asked.enabled,
+        expires_at,
+        metadata: asked.metadata.map(|m| metadata(&m.unwrap_or_default())).transpose()?,
+    };
+    change(core, caller, Command::UpdateKey(Box::new(change_of))).await
+}
+
+/// Gives a key that the caller manages a new secret.
+pub(in crate::http) async fn rotate(
+    core: &Core,
+    caller: &Caller,
+    entry: &KeyEntry,
+    asked: RotateKey,
+    guards: Guards,
+) -> Result<CreatedKey, Refused> {
+    let grace_ms = asked.grace.map_or(0, |grace| grace.ms);
+    if grace_ms > caps::ROTATE_GRACE_MS_MAX {
+        return Err(bad("grace: at most 30 days"));
+    }
+    let id = entry.record.id;
+    // The credential keeps the first part that it was made with, whatever the configuration says.
+    let shown_before = entry.record.prefix();
+    let head = shown_before.splitn(3, '_').collect::<Vec<_>>();
+    let [prefix, environment, _] = head[..] else {
+        return Err(bad("an imported key cannot be rotated"));
+    };
+    let secret =
+        credential::Secret::make(prefix, environment, id, &random::<SECRET_RANDOM_BYTES>()?);
+    let secret = secret.ok_or_else(|| bad("try again"))?;
+    let command = Command::RotateKey {
+        id,
+        digest: secret.digest(),
+        grace_ms,
+        idempotency_key: guards.idempotency_key.map(|key| own(&caller.who, "rotate", &key)),
+        if_revision: guards.if_revision,
+    };
+    let written = change(core, caller, command).await?;
+    Ok(CreatedKey { key: Shown::new(secret.expose()), written })
+}
+
+/// Ends a key that the caller manages for good.
+pub(in crate::http) async fn revoke(
+    core: &Core,
+    caller: &Caller,
+    id: KeyId,
+    if_revision: Option<u64>,
+) -> Result<WriteAnswer, Refused> {
+    change(core, caller, Command::RevokeKey { id, if_revision }).await
+}
+
+/// The key of a path, if this administrator manages it. Another's key is not found either. A node
+/// without a lease may be behind: what it does not know may well be there.
+pub(crate) fn managed(
+    core: &Core,
+    who: &Administrator,
+    id: &str,
+) -> Result<Arc<KeyEntry>, Refused> {
+    let id: KeyId = id.parse().map_err(|_| not_found())?;
+    let unknown = || match core.not_ready() {
+        Some(why) => Refused::new(ErrorCode::Unavailable, why),
+        None => not_found(),
+    };
+    let entry = core.shared.table.get(&id).ok_or_else(unknown)?;
+    if who.manages(&entry.record) { Ok(entry) } else { Err(not_found()) }
+}
+
+/// Makes a change and shapes its answer.
+async fn change(core: &Core, caller: &Caller, command: Command) -> Result<WriteAnswer, Refused> {
+    let mut proposal = proposal(caller.who.actor(), caller.from.clone(), command);
+    proposal.presented = caller.who.digest();
+    let written = core.write(proposal, core.config.request_timeout).await.map_err(unwritten)?;
+    let Written { outcome, applied_on, waited_ms } = written;
+    let record = match outcome {
+        Outcome::Key(record) => *record,
+        Outcome::Done | Outcome::Put(_) => {
+            return Err(Refused::new(ErrorCode::Internal, "internal error"));
+        }
+        Outcome::Refused(Refusal::Actor) => return Err(core.unauthenticated(true).into()),
+        Outcome::Refused(refusal) => return Err(refused(&refusal)),
+    };
+    let last_used = core.shared.table.with(&record.id, |entry| entry.last_used()).flatten();
+    let record =
+        record.into_record(0, |head| head.into()).ok_or_else(|| bad("limits cannot be kept"))?;
+    let record = shown(core, &KeyEntry::new(record, last_used));
+    Ok(WriteAnswer {
+        record,
+        applied_on: applied_on.iter().map(|node| node.0).collect(),
+        waited_ms,
+    })
+}
+
+/// A write that nobody may rely on.
+fn unwritten(error: WriteError) -> Refused {
+    let (code, message) = match error {
+        WriteError::NoLeader => {
+            (ErrorCode::NoLeader, "the cluster has no leader now; nothing was changed")
+        }
+        WriteError::Busy => {
+            (ErrorCode::Unavailable, "the leader takes no writes now; nothing was changed")
+        }
+        WriteError::Unknown => (
+            ErrorCode::RequestTimeout,
+            "the change may or may not have been made: read the record before you try again",
+        ),
+    };
+    Refused::new(code, message)
+}
+
+fn refused(refusal: &Refusal) -> Refused {
+    let code = match refusal {
+        Refusal::Actor => ErrorCode::AuthenticationFailed,
+        Refusal::NotFound => ErrorCode::NotFound,
+        Refusal::IdTaken | Refusal::Revoked | Refusal::OtherDirectory(_) => ErrorCode::Conflict,
+        Refusal::AlreadyDone(_) => ErrorCode::AlreadyDone,
+        Refusal::Revision(_) => ErrorCode::PreconditionFailed,
+        Refusal::Invalid(_) => ErrorCode::InvalidRequest,
+    };
+    Refused::new(code, refusal.to_string())
+}
