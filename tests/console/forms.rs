@@ -325,7 +325,7 @@ fn a_node_without_a_lease_trusts_no_key_and_shows_the_operator_why() {
     });
     assert!(visit(&key, "/console/keys").text().contains("Open the console of another node"));
     wait_until("the loss is said", Duration::from_secs(15), || {
-        visit(&operator, "/console/cluster").expect(200).text().contains("knows no leader")
+        visit(&operator, "/console/cluster").expect(200).text().contains("no majority of the nodes")
     });
     let page = visit(&operator, "/console/cluster").text();
     assert!(page.contains("No node answers requests now."), "{page}");

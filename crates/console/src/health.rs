@@ -67,10 +67,19 @@ pub fn problems(view: &ClusterView) -> Vec<Problem> {
     let ready: Vec<u64> =
         view.nodes.iter().filter(|node| node.ready == Some(true)).map(|node| node.id).collect();
     let mut found = Vec::new();
-    if view.leader.is_none() {
+    let reached = view.nodes.iter().filter(|node| node.reachable).count();
+    let lost = if view.leader.is_none() {
+        Some(format!("Node {} knows no leader.", view.node_id))
+    } else if reached * 2 <= view.nodes.len() {
+        // A leader that has lost the others does not know at once that it leads nobody.
+        Some(format!("Node {} reaches no majority of the nodes.", view.node_id))
+    } else {
+        None
+    };
+    if let Some(what) = lost {
         found.push(problem(
             Severity::Critical,
-            format!("Node {} knows no leader.", view.node_id),
+            what,
             "Keys cannot be made, changed or revoked until a majority of the nodes agree on one. \
              Nodes answer callers for as long as their lease runs, a few seconds, and then say \
              503. Start the nodes that are down, or mend the network between them.",
@@ -202,6 +211,15 @@ pub(crate) mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].severity, Severity::Degraded);
         assert!(found[0].means.contains("still answered by nodes 1 and 3"), "{found:?}");
+    }
+
+    #[test]
+    fn a_leader_without_a_majority_leads_nobody() {
+        let mut view = healthy();
+        view.nodes[1].reachable = false;
+        view.nodes[2].reachable = false;
+        let found = problems(&view);
+        assert_eq!(found[0].what, "Node 1 reaches no majority of the nodes.");
     }
 
     #[test]
