@@ -8,6 +8,8 @@ mod browser;
 mod flows;
 mod forms;
 mod looks;
+mod paint;
+mod pictures;
 
 use crate::support::cluster::{Cluster, OPERATOR};
 use browser::{Browser, ENTER};

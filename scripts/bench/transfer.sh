@@ -51,12 +51,7 @@ verdict_of() { # verdict_of SECRET: the status that the third node gives
     -H "Authorization: Bearer $1" "$GATEWAY/v1/validate"
 }
 
-python3 - "$KEYS" >"$WORK/keys.jsonl" <<'PY'
-import hashlib, sys
-for at in range(int(sys.argv[1])):
-    digest = hashlib.sha256(b"moved-%d" % at).hexdigest()
-    print('{"sha256":"%s","name":"moved %d","scope":"write","owner":"user_%d"}' % (digest, at, at % 1000))
-PY
+python3 scripts/lib/digests.py "$KEYS" >"$WORK/keys.jsonl"
 
 start first
 timed "import" "$BIN" keys import "$WORK/keys.jsonl"

@@ -228,6 +228,22 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &screen);
     }
 
+    /// Shows the whole page, however long, on a screen of this width.
+    #[track_caller]
+    pub(super) fn whole(&self, width: u32) {
+        self.width(width);
+        let height = self.script("return Math.max(800, document.documentElement.scrollHeight)");
+        let screen =
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", &screen);
+    }
+
+    /// What is shown, as PNG.
+    #[track_caller]
+    pub(super) fn picture(&self) -> Vec<u8> {
+        self.runtime.block_on(self.client.screenshot()).unwrap()
+    }
+
     /// What the browser's console said since the last look.
     #[track_caller]
     pub(super) fn log(&self) -> Vec<String> {

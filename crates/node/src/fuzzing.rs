@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use crate::http::validate::{Presented, presented};
 use crate::peer::messages::{
     AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipReply,
-    LeaseCall, LeaseReply, MembershipCall, MembershipReply, ReplyMessage, StatusReply, UsageCall,
-    UsageReply,
+    LeaseCall, LeaseReply, MembershipCall, MembershipReply, ReplyMessage, ServedReply, StatusReply,
+    UsageCall, UsageManyCall, UsageManyReply, UsageReply,
 };
 
 /// Reads an envelope and writes what it read.
@@ -31,6 +31,9 @@ pub const MESSAGES: &[Rewrite] = &[
     plain::<AppliedReply>,
     plain::<UsageCall>,
     plain::<UsageReply>,
+    plain::<UsageManyCall>,
+    plain::<UsageManyReply>,
+    plain::<ServedReply>,
     plain::<StatusReply>,
     plain::<MembershipCall>,
     plain::<MembershipReply>,
@@ -50,6 +53,9 @@ pub fn shapes(to: &mut impl Shapes) {
     to.shape::<AppliedReply>("applied_reply", Kind::PeerMessage, VERSION);
     to.shape::<UsageCall>("usage", Kind::PeerMessage, VERSION);
     to.shape::<UsageReply>("usage_reply", Kind::PeerMessage, VERSION);
+    to.shape::<UsageManyCall>("usage_many", Kind::PeerMessage, VERSION);
+    to.shape::<UsageManyReply>("usage_many_reply", Kind::PeerMessage, VERSION);
+    to.shape::<ServedReply>("served_reply", Kind::PeerMessage, VERSION);
     to.shape::<StatusReply>("status_reply", Kind::PeerMessage, VERSION);
     to.shape::<MembershipCall>("membership", Kind::PeerMessage, VERSION);
     to.shape::<MembershipReply>("membership_reply", Kind::PeerMessage, VERSION);

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# How soon the console's pages are painted when the cluster has many keys, and what they weigh.
+#
+# Imports digests into a demo of three nodes, and loads each page in Chromium nine times with an
+# empty cache: the first contentful paint, as the browser tells it, and what of it the node took.
+#
+#   scripts/bench/console.sh [KEYS=1000000] [DIR=target/bench] [PORT=27901]
+#
+# Loopback only; ends what it started. Chromium and its driver come by scripts/setup-tests.sh.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source scripts/lib/demo.sh
+
+KEYS=${1:-1000000}
+DIR=${2:-${CARGO_TARGET_DIR:-target}/bench}
+PORT=${3:-27901}
+export DEMO_SECONDS_MAX=${DEMO_SECONDS_MAX:-120}
+BIN=$(fluxgate_bin)
+cargo test -q --locked -p fluxgate --test blackbox --no-run
+mkdir -p "$DIR"
+WORK=$(mktemp -d "$DIR/console.XXXXXX")
+finish() {
+  _cleanup
+  rm -rf "$WORK"
+}
+trap finish EXIT
+
+demo_start "$BIN" --nodes 3 --port "$PORT" --data-dir "$WORK/data"
+FLUXGATE_URL=$(demo_field "d['nodes'][1]['admin']")
+FLUXGATE_TOKEN=$(demo_field "d['operator_token']")
+export FLUXGATE_URL FLUXGATE_TOKEN FLUXGATE_CONSOLE_AT=$FLUXGATE_URL
+python3 scripts/lib/digests.py "$KEYS" >"$WORK/keys.jsonl"
+"$BIN" keys import "$WORK/keys.jsonl" 2>/dev/null | tail -n 1
+cargo test -q --locked -p fluxgate --test blackbox -- --exact --nocapture \
+  console::paint::every_page_tells_when_it_is_painted | grep -E '^(page|/|  )'
+demo_stop
