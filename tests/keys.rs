@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::contract::humantime_of;
 use crate::support::cluster::Cluster;
+use crate::support::command::run;
 use crate::support::keys::limit;
 use crate::support::wait::unix_now;
 use crate::support::{Answer, Key, Request, wait_until};
@@ -338,4 +339,43 @@ fn a_repeated_create_or_rotate_is_told_what_the_first_made() {
         .expect_code(400, "invalid_request");
     let list = cluster.admin(1, Request::get("/v1/keys")).expect(200).json();
     assert_eq!(list["keys"].as_array().unwrap().len(), 1, "{list}");
+}
+
+#[test]
+fn a_list_finds_among_many_keys_what_is_old_and_pages_through_it() {
+    let cluster = Cluster::start(1);
+    // More than a list follows by their order, so that the rest is looked at in another way.
+    let many = 4_096 * 2;
+    let line = |at: usize| {
+        let digest = crate::transfer::sha256(&format!("many-{at}"));
+        let name = if at % 100 == 7 { format!("Rare {at}") } else { format!("common {at}") };
+        let owner = if at < 130 { "first" } else { "later" };
+        json!({"sha256": digest, "name": name, "scope": "read", "owner": owner}).to_string()
+    };
+    let lines: Vec<String> = (0..many).map(line).collect();
+    let file = cluster.dir().join("many.jsonl");
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    run(&mut cluster.cli(1, &["keys", "import", file.to_str().unwrap()]), 0);
+    let names = |query: &str| {
+        let (mut names, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/keys?limit=30&{query}{cursor}");
+            let page = cluster.admin(1, Request::get(&path)).expect(200).json();
+            let keys = page["keys"].as_array().unwrap().clone();
+            assert!(keys.len() <= 30);
+            names.extend(keys.iter().map(|key| key["name"].as_str().unwrap().to_owned()));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return names,
+            }
+        }
+    };
+    let rare: Vec<String> =
+        (0..many).rev().filter(|at| at % 100 == 7).map(|at| format!("Rare {at}")).collect();
+    assert_eq!(names("search=rARE"), rare, "each once, newest first");
+    let first: Vec<String> = names("owner=first");
+    assert_eq!(first.len(), 130);
+    assert_eq!((&*first[0], &*first[129]), ("common 129", "common 0"));
+    assert_eq!(names("search=nothing"), [] as [&str; 0]);
+    assert_eq!(names("").len(), many);
 }

@@ -174,7 +174,9 @@ async function tellUsage(table) {
     for (const key of keys) {
       const cell = one(`[data-used="${key.id}"]`, table);
       const meter = document.createElement("meter");
-      Object.assign(meter, { max: key.limit, value: key.spent, textContent: `${key.spent} of ${key.limit}` });
+      // Low is well, much is worth a look, and all of it means that callers are refused.
+      Object.assign(meter, { max: key.limit, low: key.limit * 0.75, high: key.limit - 1, optimum: 0 });
+      Object.assign(meter, { value: key.spent, textContent: `${key.spent} of ${key.limit}` });
       meter.setAttribute("aria-label", `Used of ${key.name}`);
       const figure = document.createElement("span");
       figure.textContent = `${key.spent} / ${key.limit}`;

@@ -95,6 +95,25 @@ impl Bars {
         }
     }
 
+    /// When the oldest window that is shown began.
+    #[must_use]
+    pub fn ago_text(&self) -> String {
+        let one = if self.span.starts_with(char::is_numeric) { "" } else { "one " };
+        format!("{one}{} ago", self.span)
+    }
+
+    /// From here on the use of a window is worth a look.
+    #[must_use]
+    pub const fn much(&self) -> u64 {
+        self.limit - self.limit / 4
+    }
+
+    /// Above this nothing is left of a window.
+    #[must_use]
+    pub const fn nearly_all(&self) -> u64 {
+        self.limit.saturating_sub(1)
+    }
+
     /// Width of the box.
     #[must_use]
     pub const fn width() -> u64 {
@@ -184,6 +203,8 @@ mod tests {
         let corners: Vec<_> = bars.bars.iter().map(|bar| (bar.x, bar.y, bar.height)).collect();
         assert_eq!(corners, [(0, 60, 60), (590, 0, 120)]);
         assert_eq!(Bars::width(), 600);
+        assert_eq!(bars.ago_text(), "one hour ago");
+        assert_eq!((bars.much(), bars.nearly_all()), (75, 99));
     }
 
     #[test]

@@ -61,6 +61,11 @@ impl KeyFilter {
     }
 }
 
+/// Where what was found begins in the page.
+const FOUND: &str = "<!--found-->";
+/// Stands there until it is found; the style hides it as soon as anything follows.
+const SEARCHING: &str = "<p class=\"searching\" role=\"status\">Searching all keys…</p>";
+
 /// The table of keys.
 #[derive(Clone, Debug, Template)]
 #[template(path = "keys.html")]
@@ -78,6 +83,21 @@ pub struct KeysPage {
 }
 
 impl KeysPage {
+    /// What stands above the keys, to be sent before they are found.
+    #[must_use]
+    pub fn above(&self) -> String {
+        let mut page = super::render(self);
+        page.truncate(page.find(FOUND).unwrap_or(page.len()));
+        page + SEARCHING
+    }
+
+    /// The rest.
+    #[must_use]
+    pub fn below(&self) -> String {
+        let page = super::render(self);
+        page.split_once(FOUND).map_or(String::new(), |(_, below)| below.to_owned())
+    }
+
     fn ids(&self) -> String {
         let ids: Vec<String> = self.keys.iter().map(|key| key.id.to_string()).collect();
         ids.join(",")
@@ -165,6 +185,7 @@ impl ShownPage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::Viewer;
 
     #[test]
     fn an_address_keeps_the_filter_and_escapes_it() {
@@ -178,6 +199,22 @@ mod tests {
             "/console/keys?search=a+b%26c&status=active&cursor=c-1f"
         );
         assert!(filter.is_set() && !KeyFilter::default().is_set());
+    }
+
+    #[test]
+    fn a_page_in_two_pieces_is_the_page_and_a_word_of_patience() {
+        let page = KeysPage {
+            frame: Frame { viewer: Some(Viewer::default()), ..Frame::default() },
+            filter: KeyFilter { search: FOUND.to_owned(), ..KeyFilter::default() },
+            keys: Vec::new(),
+            next: None,
+            total: Some(3),
+        };
+        let (above, below) = (page.above(), page.below());
+        assert!(above.ends_with(SEARCHING) && !above.contains(FOUND), "{above}");
+        assert!(below.contains("No key fits") && below.trim_end().ends_with("</html>"), "{below}");
+        let whole = super::super::render(&page);
+        assert_eq!(above.replace(SEARCHING, FOUND) + &below, whole);
     }
 
     #[test]

@@ -129,6 +129,14 @@ impl KeyRecord {
         format!("{}{}", self.head, self.id.as_str())
     }
 
+    /// Whether the prefix begins with this text, which is in lower case. Makes no copy: lists ask
+    /// it of every key.
+    #[must_use]
+    pub fn prefix_begins_with(&self, lower: &str) -> bool {
+        let mut prefix = self.head.bytes().chain(self.id.as_str().bytes());
+        lower.bytes().all(|wanted| prefix.next().is_some_and(|b| b.to_ascii_lowercase() == wanted))
+    }
+
     /// Whether the holder of this key, of scope admin, may see and change another one: keys of its
     /// own owner, and itself.
     #[must_use]

@@ -69,6 +69,18 @@ impl FrozenTable {
     }
 }
 
+/// Some of the keys, those of one shard, as they were when it was asked for. A writer copies a shard
+/// that it changes while somebody reads it.
+#[derive(Debug)]
+pub struct Part(Shard);
+
+impl Part {
+    /// Its keys, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<KeyEntry>> {
+        self.0.iter()
+    }
+}
+
 fn shard_of(id: &KeyId) -> usize {
     // The low bits place a key within its shard.
     usize::try_from((id.mix() >> 32) % SHARDS as u64).unwrap_or(0)
@@ -149,12 +161,20 @@ impl KeyTable {
         }
     }
 
+    fn share(shard: &RwLock<Shard>) -> Shard {
+        Arc::clone(&shard.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The table as it is: call only between two applies.
     #[must_use]
     pub(super) fn freeze(&self) -> FrozenTable {
-        let share =
-            |s: &RwLock<Shard>| Arc::clone(&s.read().unwrap_or_else(PoisonError::into_inner));
-        FrozenTable { shards: self.shards.iter().map(share).collect(), order: self.order() }
+        FrozenTable { shards: self.shards.iter().map(Self::share).collect(), order: self.order() }
+    }
+
+    /// All keys, part after part: the fastest way to look at each, for it follows the memory rather
+    /// than the order of creation.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        self.shards.iter().map(|shard| Part(Self::share(shard)))
     }
 
     /// Takes over the keys of another table, shard by shard. A reader meets each key either as it

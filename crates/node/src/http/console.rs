@@ -127,6 +127,6 @@ fn redirect(to: &str) -> Response<Body> {
     response
 }
 
-fn html(status: StatusCode, page: String) -> Response<Body> {
+fn html(status: StatusCode, page: impl Into<Body>) -> Response<Body> {
     respond::bytes(status, "text/html; charset=utf-8", page.into())
 }

@@ -1,5 +1,7 @@
 //! Lists: keys and the audit trail, newest first, a page at a time.
 
+mod scan;
+
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -20,9 +22,7 @@ use super::keys::{actor_text, shown, status};
 use super::refused::Refused;
 use super::respond;
 use crate::core::Core;
-
-/// Keys that are looked at between two chances for other work.
-const SCAN: usize = 4_096;
+use scan::Needle;
 
 /// Every cursor begins so.
 const CURSOR_PREFIX: &str = "c-";
@@ -80,43 +80,23 @@ pub(crate) async fn find_keys(
         let message = format!("search: at most {} characters", caps::SEARCH_CHARS_MAX);
         return Err(Refused::new(ErrorCode::InvalidRequest, message));
     }
-    let mut before = match cursor(asked.cursor.as_deref())? {
+    let before = match cursor(asked.cursor.as_deref())? {
         Some(place) => usize::try_from(place).unwrap_or(usize::MAX),
         None => usize::MAX,
     };
-    let search = asked.search.as_ref().map(|text| text.to_lowercase());
+    let search = asked.search.as_deref().map(Needle::new);
     let now = core.now();
     let fits = |entry: &KeyEntry| {
         let record = &entry.record;
         let owner = asked.owner.as_ref().is_none_or(|owner| record.owner.as_deref() == Some(owner));
         let status = asked.status.is_none_or(|wanted| status(record.status(now)) == wanted);
-        let named = |text: &String| {
-            record.name.to_lowercase().contains(text.as_str())
-                || record.prefix().to_lowercase().starts_with(text.as_str())
-        };
+        let named = |needle: &Needle| needle.is_in(record);
         owner && status && who.manages(record) && search.as_ref().is_none_or(named)
     };
-    let mut keys = Vec::new();
-    let mut next_cursor = None;
-    'pages: loop {
-        let page = core.shared.table.page(before, SCAN);
-        for (place, id) in &page {
-            before = *place;
-            let Some(entry) = core.shared.table.get(id).filter(|entry| fits(entry)) else {
-                continue;
-            };
-            if keys.len() == size {
-                // This one begins the next page.
-                next_cursor = Some(cursor_text(*place as u64 + 1));
-                break 'pages;
-            }
-            keys.push(shown(core, &entry));
-        }
-        if page.is_empty() {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
+    let found = scan::newest(&core.shared.table, before, size + 1, fits).await;
+    // One more than is shown begins the next page.
+    let next_cursor = found.get(size).map(|next| cursor_text(u64::from(next.record.seq) + 1));
+    let keys = found.iter().take(size).map(|entry| shown(core, entry)).collect();
     Ok(KeyList { keys, next_cursor })
 }
 

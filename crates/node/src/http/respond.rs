@@ -2,7 +2,6 @@
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use bytes::Bytes;
 use fluxgate_api::ErrorBody;
 use fluxgate_api::error::ErrorCode;
 use serde::Serialize;
@@ -11,8 +10,8 @@ use serde::Serialize;
 const RETRY_AFTER_S: u64 = 1;
 
 /// An answer of raw bytes.
-pub(crate) fn bytes(status: StatusCode, media_type: &'static str, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
+pub(crate) fn bytes(status: StatusCode, media_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let media_type = HeaderValue::from_static(media_type);
     response.headers_mut().insert(header::CONTENT_TYPE, media_type);

@@ -20,7 +20,11 @@ pub(super) async fn asset(PathId(name): PathId, headers: HeaderMap) -> Response<
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        respond::bytes(StatusCode::OK, asset.media_type, bytes::Bytes::from_static(&asset.bytes))
+        respond::bytes(
+            StatusCode::OK,
+            asset.media_type,
+            bytes::Bytes::from_static(&asset.bytes).into(),
+        )
     };
     let kept = HeaderValue::from_static("public, max-age=31536000, immutable");
     response.headers_mut().insert(header::CACHE_CONTROL, kept);

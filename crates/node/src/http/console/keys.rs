@@ -1,6 +1,7 @@
 //! The table of keys, their use, and a new one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -12,16 +13,22 @@ use fluxgate_api::text::Period;
 use fluxgate_console::form::{FieldError, Fields, KeyForm};
 use fluxgate_console::page::{KeyFilter, KeysPage, NewKeyPage, Section, ShownPage, render};
 use fluxgate_console::session::{NONCE_BYTES, hex};
+use fluxgate_raft::process;
 use fluxgate_types::{KeyId, caps};
+use tokio::sync::mpsc;
 
 use super::visit::Visit;
 use super::{Console, Shared, Turned};
 use crate::http::auth::Administrator;
 use crate::http::keys::{change, managed};
 use crate::http::listing::find_keys;
+use crate::http::pipe::Pipe;
 use crate::http::refused::Refused;
 use crate::http::respond;
 use crate::http::usage::many;
+
+/// A search that takes longer is announced, and the page is sent in two pieces.
+const PATIENCE: Duration = Duration::from_millis(40);
 
 /// `GET /console/keys`.
 pub(super) async fn list(State(console): Shared, request: Request<Body>) -> Response<Body> {
@@ -52,15 +59,35 @@ impl Console {
             limit: Some(caps::LIST_PAGE_DEFAULT),
             cursor: query.given("cursor"),
         };
-        let found = find_keys(&self.core, &visit.caller.who, &asked).await;
-        let found = found.map_err(|refused| Box::new(self.refused(&visit, refused)))?;
-        let page = KeysPage {
+        let mut page = KeysPage {
             frame: self.frame(Some(&visit), "API Keys", Section::Keys),
             filter,
-            keys: found.keys,
-            next: found.next_cursor,
+            keys: Vec::new(),
+            next: None,
             total: visit.is_operator().then(|| self.core.shared.table.len()),
         };
+        let (core, who) = (Arc::clone(&self.core), visit.caller.who.clone());
+        let mut search =
+            tokio::spawn(process::bind(async move { find_keys(&core, &who, &asked).await }));
+        let Ok(found) = tokio::time::timeout(PATIENCE, &mut search).await else {
+            // What is wrong with a question is said at once: this one is only a long one.
+            let (pieces, pipe) = mpsc::channel(1);
+            let above = page.above();
+            tokio::spawn(process::bind(async move {
+                if pieces.send(above.into()).await.is_err() {
+                    return search.abort();
+                }
+                if let Ok(Ok(found)) = search.await {
+                    (page.keys, page.next) = (found.keys, found.next_cursor);
+                    pieces.send(page.below().into()).await.ok();
+                }
+            }));
+            return Ok(self.show(&visit, StatusCode::OK, Body::new(Pipe::new(pipe))));
+        };
+        let failed = |_| Err(Refused::new(ErrorCode::Internal, "the search ended early"));
+        let found = found.unwrap_or_else(failed);
+        let found = found.map_err(|refused| Box::new(self.refused(&visit, refused)))?;
+        (page.keys, page.next) = (found.keys, found.next_cursor);
         Ok(self.show(&visit, StatusCode::OK, render(&page)))
     }
 

@@ -171,7 +171,12 @@ impl Console {
     }
 
     /// A page for a visit; the session is noted as in use.
-    pub(super) fn show(&self, visit: &Visit, status: StatusCode, page: String) -> Response<Body> {
+    pub(super) fn show(
+        &self,
+        visit: &Visit,
+        status: StatusCode,
+        page: impl Into<Body>,
+    ) -> Response<Body> {
         let mut response = html(status, page);
         if visit.session.is_stale(visit.now_s) {
             let session = Session { used_s: visit.now_s, ..visit.session };

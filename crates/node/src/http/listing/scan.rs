@@ -1,0 +1,158 @@
+//! Finds keys among all keys, without an index: the table is in memory, and the index would be too.
+//!
+//! Answers for: a million keys are looked at in some ten milliseconds, and others get their turn
+//! meanwhile.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::hint;
+use std::sync::Arc;
+
+use fluxgate_engine::registry::record::{KeyEntry, KeyRecord};
+use fluxgate_engine::registry::table::{KeyTable, Part};
+use memchr::memmem::Finder;
+
+/// Newest keys that are looked at in their order.
+const IN_ORDER: usize = 4_096;
+/// Parts of the table that are looked at between two chances for other work.
+const PARTS_AT_ONCE: usize = 16;
+/// Names up to here are compared without a copy on the heap, bytes.
+const SHORT_NAME: usize = 128;
+
+/// The newest keys that fit among those created before place `before`, newest first.
+///
+/// Among the newest of all they are looked for by their order. Who is not found there may be
+/// anywhere, and then all keys are looked at as they lie in memory, which is several times faster a
+/// key than following the order.
+pub(super) async fn newest(
+    table: &KeyTable,
+    before: usize,
+    count: usize,
+    fits: impl Fn(&KeyEntry) -> bool,
+) -> Vec<Arc<KeyEntry>> {
+    let mut found = Vec::new();
+    let places = table.page(before, IN_ORDER);
+    for (_, id) in &places {
+        found.extend(table.with(id, |e| fits(e).then(|| Arc::clone(e))).flatten());
+        if found.len() == count {
+            return found;
+        }
+    }
+    let Some(&(oldest @ 1.., _)) = places.last() else { return found };
+    let mut rest = Newest { before: oldest, count: count - found.len(), heap: BinaryHeap::new() };
+    for (at, part) in table.parts().enumerate() {
+        rest.look(&part, &fits);
+        if at % PARTS_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    found.extend(rest.heap.into_sorted_vec().into_iter().map(|Reverse(BySeq(entry))| entry));
+    found
+}
+
+/// The newest so far.
+#[derive(Debug)]
+struct Newest {
+    before: usize,
+    count: usize,
+    // The oldest of them on top.
+    heap: BinaryHeap<Reverse<BySeq>>,
+}
+
+impl Newest {
+    fn look(&mut self, part: &Part, fits: impl Fn(&KeyEntry) -> bool) {
+        // One name after the other would wait for memory each time. Asked for in a row, they come
+        // together, and are there when they are compared.
+        let touch = |sum: u8, entry: &Arc<KeyEntry>| {
+            sum ^ entry.record.name.as_bytes().first().copied().unwrap_or(0)
+        };
+        hint::black_box(part.entries().fold(0, touch));
+        for entry in part.entries() {
+            let seq = entry.record.seq as usize;
+            let is_full = self.heap.len() == self.count;
+            let is_older = |top: &Reverse<BySeq>| is_full && seq < top.0.0.record.seq as usize;
+            if seq >= self.before || self.heap.peek().is_some_and(is_older) || !fits(entry) {
+                continue;
+            }
+            if is_full {
+                self.heap.pop();
+            }
+            self.heap.push(Reverse(BySeq(Arc::clone(entry))));
+        }
+    }
+}
+
+/// A key, ordered by when it was made.
+#[derive(Debug)]
+struct BySeq(Arc<KeyEntry>);
+
+impl Ord for BySeq {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.record.seq.cmp(&other.0.record.seq)
+    }
+}
+
+impl PartialOrd for BySeq {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for BySeq {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for BySeq {}
+
+/// What is searched for: part of a name, or the beginning of a prefix, in any case.
+#[derive(Debug)]
+pub(super) struct Needle {
+    lower: String,
+    finder: Finder<'static>,
+}
+
+impl Needle {
+    pub(super) fn new(text: &str) -> Self {
+        let lower = text.to_lowercase();
+        let finder = Finder::new(&lower).into_owned();
+        Self { lower, finder }
+    }
+
+    /// Whether a key has it.
+    pub(super) fn is_in(&self, record: &KeyRecord) -> bool {
+        self.is_part_of(&record.name) || record.prefix_begins_with(&self.lower)
+    }
+
+    fn is_part_of(&self, name: &str) -> bool {
+        let mut buffer = [0; SHORT_NAME];
+        match buffer.get_mut(..name.len()) {
+            Some(lower) if name.is_ascii() => {
+                lower.copy_from_slice(name.as_bytes());
+                lower.make_ascii_lowercase();
+                self.finder.find(lower).is_some()
+            }
+            _ => self.finder.find(name.to_lowercase().as_bytes()).is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_name_is_found_in_any_case_and_script() {
+        let is_part = |name: &str, text: &str| Needle::new(text).is_part_of(name);
+        for part in ["", "prod", "Duction s", "sync", "Production Sync"] {
+            assert!(is_part("Production Sync", part), "{part}");
+        }
+        for part in ["production  sync", "é", "production sync!"] {
+            assert!(!is_part("Production Sync", part), "{part}");
+        }
+        assert!(is_part("Ünïcode Straße", "ünï") && is_part("Ünïcode Straße", "STRAßE"));
+        assert!(!is_part("Ünïcode", "unicode"));
+        assert!(is_part(&"long name ".repeat(30), "E LONG"));
+    }
+}
