@@ -95,11 +95,11 @@ fn keys(cluster: &Cluster) -> Vec<Key> {
 /// Asks as callers do, more and less, until it is told to stop.
 fn be_busy(cluster: &Cluster, keys: &[Key], stop: &AtomicBool) {
     let began = Instant::now();
-    let mut at = 0_u64;
+    let mut at = 0_usize;
     while !stop.load(Ordering::Relaxed) {
         let wave = 1.0 + (began.elapsed().as_secs_f64() / 7.0).sin();
-        let key = &keys[if at.is_multiple_of(9) { at as usize / 9 % keys.len() } else { 0 }];
-        let ask = |request: Request| -> Answer { request.send(cluster.gateway(1 + at % 3)) };
+        let key = &keys[if at.is_multiple_of(9) { at / 9 % keys.len() } else { 0 }];
+        let ask = |request: Request| -> Answer { request.send(cluster.gateway([1, 2, 3][at % 3])) };
         ask(key.validate());
         if at.is_multiple_of(25) {
             ask(Request::post("/v1/validate").bearer("fx_live_AAAAAAAAAAAA_nonsense"));
