@@ -10,6 +10,7 @@ mod forms;
 mod looks;
 mod paint;
 mod pictures;
+mod secure;
 
 use crate::support::cluster::{Cluster, OPERATOR};
 use browser::{Browser, ENTER};

@@ -77,6 +77,8 @@ fn capabilities(profile: &Path) -> Value {
         args.chain([format!("--user-data-dir={}", profile.display())]).collect();
     json!({
         "browserName": "chrome",
+        // The CAs of tests are known to nobody.
+        "acceptInsecureCerts": true,
         "unhandledPromptBehavior": "accept",
         "goog:chromeOptions": {"args": args},
         "goog:loggingPrefs": {"browser": "ALL"},
