@@ -5,6 +5,7 @@
 //! nobody gets in who should not.
 
 mod browser;
+mod edges;
 mod flows;
 mod forms;
 mod looks;

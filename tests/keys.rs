@@ -342,6 +342,19 @@ fn a_repeated_create_or_rotate_is_told_what_the_first_made() {
 }
 
 #[test]
+fn what_turns_the_reading_direction_or_ends_beyond_all_dates_is_refused() {
+    let cluster = Cluster::start(1);
+    let create = |body: &Value| cluster.admin(1, Request::post("/v1/keys").json(body));
+    for hidden in ['\u{202e}', '\u{2066}', '\u{7f}'] {
+        let body = json!({"name": format!("a{hidden}b"), "scope": "read"});
+        create(&body).expect_code(400, "invalid_request");
+    }
+    for (at, status) in [("9999-12-31T23:59:59Z", 201), ("+12020-04-06T00:00:00Z", 400)] {
+        create(&json!({"name": "a", "scope": "read", "expires_at": at})).expect(status);
+    }
+}
+
+#[test]
 fn a_list_finds_among_many_keys_what_is_old_and_pages_through_it() {
     let cluster = Cluster::start(1);
     // More than a list follows by their order, so that the rest is looked at in another way.

@@ -159,6 +159,14 @@ fn a_key_is_found_watched_changed_rotated_and_ended_through_different_nodes() {
     browser.wait_text(".used span", |text| text == "5 / 50");
     browser.wait_text("[data-last]", |text| text != "–");
 
+    // A whole key that is pasted gets no further than its prefix.
+    browser.clear("#search");
+    browser.enter("#search", &format!("{}{ENTER}", key.secret));
+    wait_until("the key is found by its prefix", super::browser::PAGE, || {
+        browser.address().ends_with(&key.secret[..20])
+    });
+    browser.wait_text(".keys tbody tr", |text| text.contains("Nightly import"));
+
     // The session goes on at another node.
     browser.go(&console(&cluster, 2, &format!("keys/{}", key.id)));
     browser.wait_text(".usage .figure", |text| text.starts_with("5 of 50 in this window"));

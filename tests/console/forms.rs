@@ -10,7 +10,7 @@ use crate::support::wait::roomy_period_s;
 use crate::support::{Answer, Key, Request, wait_until};
 
 /// A form, as a browser without scripts sends it.
-fn form(path: &str, fields: &[(&str, &str)]) -> Request {
+pub(super) fn form(path: &str, fields: &[(&str, &str)]) -> Request {
     let body: Vec<String> =
         fields.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
     Request::post(path)
@@ -25,32 +25,32 @@ fn escaped(text: &str) -> String {
 }
 
 /// Somebody who is signed in.
-struct Visitor<'a> {
+pub(super) struct Visitor<'a> {
     cluster: &'a Cluster,
-    cookie: String,
+    pub(super) cookie: String,
 }
 
 impl<'a> Visitor<'a> {
     #[track_caller]
-    fn sign_in(cluster: &'a Cluster, node: u64, token: &str) -> Self {
+    pub(super) fn sign_in(cluster: &'a Cluster, node: u64, token: &str) -> Self {
         let answer = sign_in(cluster, node, token).expect(303);
         let cookie = answer.must_header("set-cookie").split(';').next().unwrap();
         Self { cluster, cookie: cookie.to_owned() }
     }
 
     #[track_caller]
-    fn send(&self, node: u64, request: Request) -> Answer {
+    pub(super) fn send(&self, node: u64, request: Request) -> Answer {
         request.header("cookie", &self.cookie).send(self.cluster.node(node).at.admin)
     }
 
     #[track_caller]
-    fn get(&self, node: u64, path: &str) -> Answer {
+    pub(super) fn get(&self, node: u64, path: &str) -> Answer {
         self.send(node, Request::get(path))
     }
 
     /// The value of a hidden field of a page.
     #[track_caller]
-    fn field(&self, node: u64, path: &str, name: &str) -> String {
+    pub(super) fn field(&self, node: u64, path: &str, name: &str) -> String {
         let page = self.get(node, path).expect(200).text();
         let (_, rest) = page.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
         rest.split('"').next().unwrap().to_owned()
@@ -63,7 +63,7 @@ impl<'a> Visitor<'a> {
 }
 
 #[track_caller]
-fn sign_in(cluster: &Cluster, node: u64, token: &str) -> Answer {
+pub(super) fn sign_in(cluster: &Cluster, node: u64, token: &str) -> Answer {
     form("/console/sign-in", &[("token", token)]).send(cluster.node(node).at.admin)
 }
 
@@ -327,6 +327,11 @@ fn a_node_without_a_lease_trusts_no_key_and_shows_the_operator_why() {
     wait_until("the loss is said", Duration::from_secs(15), || {
         visit(&operator, "/console/cluster").expect(200).text().contains("no majority of the nodes")
     });
+    // A node that cannot check keys gives no more guesses at the token than another.
+    for _ in 0..5 {
+        sign_in(&cluster, 1, "a guess").expect(503);
+    }
+    sign_in(&cluster, 1, "a guess").expect(429);
     let page = visit(&operator, "/console/cluster").text();
     assert!(page.contains("No node answers requests now."), "{page}");
 }

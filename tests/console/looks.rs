@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use super::browser::Browser;
 use super::{console, signed_in};
+use crate::support::Request;
 use crate::support::cluster::Cluster;
 
 /// The most that a page may bring over the wire, with all its files, bytes.
 const WEIGHT_MAX: u64 = 150_000;
-/// A narrow phone, a phone, a tablet, a wide screen.
-const WIDTHS: [u32; 4] = [320, 390, 820, 1_920];
+/// From a narrow phone to a wide screen, with what lies at the layout's own turns.
+const WIDTHS: [u32; 9] = [320, 390, 800, 820, 910, 1_024, 1_180, 1_280, 1_920];
 
 /// The checker's script, in the folder that scripts/setup-tests.sh makes.
 fn axe() -> String {
@@ -46,11 +47,21 @@ fn findings(browser: &Browser, axe: &str) -> Vec<String> {
 fn pages(cluster: &Cluster) -> Vec<String> {
     let key = cluster
         .create(1, &json!({"name": "Production Sync", "scope": "write", "owner": "user_42"}));
+    // As wide as they come: long names, and entries that were made by a key.
+    let wide = "W".repeat(100);
+    cluster.create(1, &json!({"name": wide, "scope": "read", "owner": wide}));
+    let admin = cluster.create(1, &json!({"name": "Terraform", "scope": "admin", "owner": "ops"}));
+    let made = json!({"name": "Made by a key", "scope": "read"});
+    Request::post("/v1/keys")
+        .bearer(&admin.secret)
+        .json(&made)
+        .send(cluster.node(1).at.admin)
+        .expect(201);
     let gone = cluster.create(
         1,
         &json!({"name": "Gone", "scope": "admin", "expires_at": "2099-01-01T00:00:00Z"}),
     );
-    cluster.admin(1, crate::support::Request::new("DELETE", &gone.path())).expect(200);
+    cluster.admin(1, Request::new("DELETE", &gone.path())).expect(200);
     for node in [1, 1, 2, 3] {
         cluster.ask(node, &key.validate()).expect(200);
     }

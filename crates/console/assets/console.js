@@ -29,11 +29,15 @@ function ago(at) {
 function tellTimes(within = document) {
   for (const time of all("time[datetime]", within)) {
     const at = new Date(time.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
     time.textContent = "ago" in time.dataset ? ago(at) : short.format(at);
     time.title = `${exact.format(at)} (${zone})\n${time.dateTime}`;
   }
 }
 tellTimes();
+for (const title of all("[data-at]")) {
+  title.textContent = title.textContent.replace(title.dataset.at, short.format(new Date(title.dataset.at)));
+}
 setInterval(tellTimes, 20000);
 for (const place of all("[data-zone]")) place.textContent = zone;
 
@@ -89,17 +93,19 @@ for (const form of all("form[method=post]")) {
 }
 for (const input of all("[data-confirm]")) {
   const button = one("button", input.form);
-  const look = () => { button.disabled = input.value.trim() !== input.dataset.confirm.trim(); };
+  const plain = (text) => text.trim().split(/\s+/).join(" ");
+  const look = () => { button.disabled = plain(input.value) !== plain(input.dataset.confirm); };
   input.addEventListener("input", look);
   look();
 }
 // Empty fields make no address longer, and a whole key that was pasted never gets into one.
 for (const form of all("form[method=get][role=search]")) {
   form.addEventListener("submit", () => {
-    const search = one("[type=search]", form);
-    const key = search && /^([a-z0-9]+_[a-z0-9]+_[A-Za-z0-9]{12})[A-Za-z0-9]+$/.exec(search.value.trim());
-    if (key) search.value = key[1];
-    for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
+    for (const field of form.elements) {
+      const key = /^([a-z0-9]+_[a-z0-9]+_[A-Za-z0-9]{12})[A-Za-z0-9_]+$/.exec((field.value ?? "").trim());
+      if (key) field.value = key[1];
+      if (field.name && !field.value) field.disabled = true;
+    }
   });
 }
 addEventListener("pageshow", () => {
@@ -206,6 +212,8 @@ const WIDTH = 300;
 const HEIGHT = 80;
 const KINDS = ["admitted", "limited", "refused"];
 const PERIOD_MS = 2000;
+const COLOURS = 9;
+const colour = (node) => `c${(node - 1) % COLOURS + 1}`;
 
 function drawLines(svg, rates, kind) {
   const lines = new Map();
@@ -219,7 +227,7 @@ function drawLines(svg, rates, kind) {
     const path = document.createElementNS(SVG, "path");
     const place = ([x, y]) => `${x.toFixed(1)} ${(HEIGHT - 2 - (y / top) * (HEIGHT - 6)).toFixed(1)}`;
     path.setAttribute("d", `M${points.map(place).join("L")}`);
-    path.setAttribute("class", `c${node}`);
+    path.setAttribute("class", colour(node));
     return path;
   });
   svg.replaceChildren(...paths);
@@ -230,14 +238,23 @@ async function live(panel) {
   const legend = one("[data-legend]");
   const state = one("[data-live-state]");
   const about = state.textContent;
+  const aloud = one("[data-live-aloud]");
   const rates = [];
   let before = null;
+  let heard = null;
   const look = async () => {
     if (document.hidden) { before = null; return; }
     const { html, served } = await ask(panel.dataset.live);
     const now = performance.now();
-    panel.innerHTML = html;
-    tellTimes(panel);
+    // What the reader has marked stays marked until it is let go.
+    const marked = getSelection();
+    if (marked.isCollapsed || !panel.contains(marked.anchorNode)) {
+      panel.innerHTML = html;
+      tellTimes(panel);
+    }
+    // Said aloud when it changes, and not every two seconds.
+    const news = [...all(".banner", panel)].map((banner) => banner.textContent).join(" ");
+    if (news !== heard) { if (heard !== null) aloud.textContent = news; heard = news; }
     const known = new Map(served.filter((node) => node.served).map((node) => [node.node, node.served]));
     if (before) {
       const seconds = (now - before.at) / 1000;
@@ -260,7 +277,7 @@ async function live(panel) {
     const names = [...known.keys()].map((node) => {
       const name = document.createElement("span");
       const dot = document.createElement("span");
-      dot.className = `dot c${node}`;
+      dot.className = `dot ${colour(node)}`;
       name.append(dot, `Node ${node}`);
       return name;
     });

@@ -97,6 +97,9 @@ pub struct KeyForm {
     pub expires_at: String,
     /// For `at`: as the reader typed it; taken as UTC where the script wrote nothing.
     pub expires_local: String,
+    /// The revision of the record that the form was filled in from. A form that is shown again keeps
+    /// it: else what somebody else changed meanwhile would be undone without a word.
+    pub revision: String,
 }
 
 impl KeyForm {
@@ -120,6 +123,7 @@ impl KeyForm {
             expiry: text("expiry"),
             expires_at: text("expires_at"),
             expires_local: text("expires_local"),
+            revision: text("revision"),
         }
     }
 
@@ -145,6 +149,7 @@ impl KeyForm {
             owner: record.owner.clone().unwrap_or_default(),
             limits: record.limits.iter().map(row).collect(),
             expiry: "keep".to_owned(),
+            revision: record.revision.to_string(),
             ..Self::default()
         };
         if form.limits.len() < caps::LIMITS_PER_KEY_MAX {
@@ -166,8 +171,7 @@ impl KeyForm {
     fn limits(&self) -> Result<Vec<LimitSpec>, FieldError> {
         let filled = self.limits.iter().filter(|row| !row.tokens.is_empty());
         let spec = |row: &LimitRow| {
-            let tokens = row.tokens.replace(['_', ' ', ','], "");
-            let tokens = tokens.parse().map_err(|_| {
+            let tokens = number(&row.tokens).ok_or_else(|| {
                 FieldError::new("limits", "the number of requests must be a whole number")
             })?;
             let period: Period = row.period.parse().map_err(|_| {
@@ -182,6 +186,7 @@ impl KeyForm {
     /// `None`: as it is; `Some(None)`: never.
     fn expires_at(&self, now: ClusterMs) -> Result<Option<Option<Time>>, FieldError> {
         let wrong = |why| FieldError::new("expires_at", why);
+        let is_offered = |text: &str| crate::page::EXPIRIES.iter().any(|(value, _)| *value == text);
         let days = |text: &str| text.strip_suffix('d')?.parse::<u64>().ok();
         match self.expiry.as_str() {
             "keep" => Ok(None),
@@ -193,7 +198,8 @@ impl KeyForm {
                 Ok(Some(Some(at)))
             }
             other => {
-                let days = days(other).ok_or_else(|| wrong("choose when the key ends"))?;
+                let days = Some(other).filter(|text| is_offered(text)).and_then(days);
+                let days = days.ok_or_else(|| wrong("choose when the key ends"))?;
                 Ok(Some(Some(Text(now + days.saturating_mul(DAY_MS)))))
             }
         }
@@ -223,15 +229,32 @@ impl KeyForm {
         let (scope, limits) = (self.scope()?, self.limits()?);
         let owner = Some(self.owner.clone()).filter(|owner| !owner.is_empty());
         Ok(UpdateKey {
-            name: Some(self.name.clone()).filter(|name| *name != is.name),
+            // A form has no space around its fields; that alone is no change.
+            name: Some(self.name.clone()).filter(|name| *name != is.name.trim()),
             scope: Some(scope).filter(|scope| *scope != is.scope),
-            owner: Some(owner).filter(|owner| *owner != is.owner),
+            owner: Some(owner)
+                .filter(|owner| owner.as_deref() != is.owner.as_deref().map(str::trim)),
             limits: (limits != is.limits).then(|| Some(limits).filter(|limits| !limits.is_empty())),
             enabled: None,
             expires_at: self.expires_at(now)?.filter(|at| *at != is.expires_at),
             metadata: None,
         })
     }
+}
+
+/// A whole number, its digits in one or in threes: "1000", "1 000", "1,000".
+fn number(text: &str) -> Option<u64> {
+    let parts: Vec<&str> = text.split(['_', ' ', ',', '\u{a0}', '\u{202f}']).collect();
+    let is_digits = |part: &&str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
+    let (first, rest) = parts.split_first()?;
+    let is_grouped = rest.is_empty() || first.len() <= 3 && rest.iter().all(|p| p.len() == 3);
+    (is_grouped && parts.iter().all(is_digits)).then(|| parts.concat().parse().ok())?
+}
+
+/// Whether two texts read alike: space is folded as a page folds it.
+#[must_use]
+pub fn reads_alike(one: &str, other: &str) -> bool {
+    one.split_whitespace().eq(other.split_whitespace())
 }
 
 #[cfg(test)]
@@ -271,6 +294,8 @@ mod tests {
             ("name=a&scope=read&limit_name=&limit_tokens=1&limit_period=soon", "limits"),
             ("name=a&scope=read&expiry=at", "expires_at"),
             ("name=a&scope=read&expiry=soon", "expires_at"),
+            ("name=a&scope=read&expiry=3650000d", "expires_at"),
+            ("name=a&scope=read&limit_name=&limit_tokens=1,5&limit_period=60s", "limits"),
         ] {
             let refused = form(text).create(ClusterMs(0)).unwrap_err();
             assert_eq!(refused.field, field, "{text}");
@@ -278,6 +303,19 @@ mod tests {
         let said = FieldError::of_message("name: must be 1 to 100 printable characters");
         assert_eq!((said.field.as_str(), said.message.starts_with("must be")), ("name", true));
         assert_eq!(FieldError::of_message("no: such field").field, "");
+    }
+
+    #[test]
+    fn numbers_are_read_as_people_write_them_and_not_as_others_would() {
+        for (text, value) in
+            [("7", 7), ("1000", 1_000), ("1 000", 1_000), ("12,345,678", 12_345_678)]
+        {
+            assert_eq!(number(text), Some(value), "{text}");
+        }
+        for text in ["", ",", "1,5", "1.5", "1,0000", "1000,000", "-1", "+1", "1e3", ",100"] {
+            assert_eq!(number(text), None, "{text}");
+        }
+        assert!(reads_alike("a  b", " a b") && !reads_alike("ab", "a b"));
     }
 
     #[test]

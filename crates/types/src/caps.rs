@@ -62,6 +62,8 @@ pub const ENTRY_BYTES_MAX: usize = 32 * 1024;
 pub const PROPOSALS_QUEUED_MAX: usize = 8_192;
 /// Windows of usage history that a node keeps for a key in use.
 pub const USAGE_WINDOWS: usize = 60;
+/// Latest end of a key, milliseconds since 1970: the last that RFC 3339 can write.
+pub const EXPIRES_AT_MS_MAX: u64 = 253_402_300_799_999;
 /// Longest session of the console, however busy, seconds.
 pub const CONSOLE_SESSION_S_MAX: u64 = 8 * 3_600;
 /// Longest rest of a session of the console, seconds.

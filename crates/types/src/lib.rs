@@ -12,7 +12,7 @@ pub mod scope;
 pub mod time;
 
 pub use credential::{Credential, CredentialError, Digest, Secret};
-pub use id::{BootId, DirId, KeyId, LogIndex, NodeId};
+pub use id::{BootId, DirId, KEY_ID_PREFIX, KeyId, LogIndex, NodeId};
 pub use limit::{Limit, LimitError};
 pub use scope::Scope;
 pub use time::{BootNs, ClusterMs, DurationError, format_duration_ms, parse_duration_ms};

@@ -9,6 +9,9 @@ use crate::chart::{Share, shares};
 use crate::health::Problem;
 use crate::moment::Moment;
 
+/// Colours for nodes in the style and the script.
+const COLOURS: u64 = 9;
+
 /// What a node has answered since its process began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Served {
@@ -72,6 +75,11 @@ pub struct ClusterPage {
     pub frame: Frame,
     /// What changes while it is looked at.
     pub panel: LivePanel,
+}
+
+/// The colour of a node, of those that the style has: ids are not used again, and rise.
+const fn colour(node: &u64) -> u64 {
+    node.saturating_sub(1) % COLOURS + 1
 }
 
 /// A number that may be unknown.

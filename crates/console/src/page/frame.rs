@@ -25,6 +25,8 @@ pub struct Viewer {
     pub name: String,
     /// Whose keys they manage; `None`: everybody's.
     pub owner: Option<String>,
+    /// The key that they signed in with; empty: it was the operator token.
+    pub own: String,
     /// Holds the operator token.
     pub is_operator: bool,
     /// What each form of theirs carries.
@@ -68,6 +70,16 @@ impl Frame {
 
     pub(super) fn is_operator(&self) -> bool {
         self.viewer.as_ref().is_some_and(|viewer| viewer.is_operator)
+    }
+
+    /// Whether the reader may make keys: an admin key makes those of its owner.
+    pub(super) fn may_create(&self) -> bool {
+        self.viewer.as_ref().is_some_and(|viewer| viewer.is_operator || viewer.owner.is_some())
+    }
+
+    /// Whether it is the key that the reader signed in with.
+    pub(super) fn is_own(&self, id: &impl ToString) -> bool {
+        self.viewer.as_ref().is_some_and(|viewer| viewer.own == id.to_string())
     }
 }
 

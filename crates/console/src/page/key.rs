@@ -1,6 +1,7 @@
 //! One key: what it is, what it used, what was done to it, and what can be done.
 
 use askama::Template;
+use fluxgate_api::Time;
 use fluxgate_api::keys::{KeyRecord, KeyStatus, WriteAnswer};
 use fluxgate_api::usage::AuditEntry;
 
@@ -35,6 +36,12 @@ impl Status {
 /// How long a write waited until it held everywhere.
 pub(super) fn waited_text(ms: u64) -> String {
     if ms == 0 { "less than 1 ms".to_owned() } else { format!("{ms} ms") }
+}
+
+/// The beginning of a sentence.
+fn capital(text: String) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Where a change holds, and how long that took.
@@ -83,11 +90,13 @@ pub struct KeyPage {
     pub has_more: bool,
     /// What has just been done.
     pub receipt: Option<Receipt>,
+    /// The secret before this one opens the key until then.
+    pub old_until: Option<Time>,
 }
 
 impl KeyPage {
     fn silent_text(&self) -> String {
-        nodes_text(&self.silent)
+        capital(nodes_text(&self.silent))
     }
 
     fn is_revoked(&self) -> bool {
@@ -112,6 +121,11 @@ pub struct EditPage {
 impl EditPage {
     fn error_of(&self, field: &str) -> &str {
         error_of(self.error.as_ref(), field)
+    }
+
+    /// Whether the reader begins with this field: the first, unless another was refused.
+    fn is_first(&self, field: &str) -> bool {
+        self.error.as_ref().is_none_or(|error| error.field.is_empty() || error.field == field)
     }
 }
 
@@ -157,6 +171,6 @@ pub struct RevokedPage {
 
 impl RevokedPage {
     fn missing_text(&self) -> String {
-        nodes_text(&self.missing)
+        capital(nodes_text(&self.missing))
     }
 }

@@ -141,6 +141,11 @@ impl NewKeyPage {
     fn error_of(&self, field: &str) -> &str {
         error_of(self.error.as_ref(), field)
     }
+
+    /// Whether the reader begins with this field: the first, unless another was refused.
+    fn is_first(&self, field: &str) -> bool {
+        self.error.as_ref().is_none_or(|error| error.field.is_empty() || error.field == field)
+    }
 }
 
 /// Why a field was refused; empty: it was not.

@@ -26,7 +26,7 @@ use crate::core::Core;
 use crate::http::auth::Administrator;
 use crate::http::listing::{During, find_audit};
 use crate::http::pipe::Pipe;
-use crate::http::respond;
+use crate::http::refused::Refused;
 
 /// Pieces of an export that wait for a slow reader.
 const PIECES_MAX: usize = 4;
@@ -88,7 +88,8 @@ pub(super) async fn page(State(console): Shared, request: Request<Body>) -> Resp
 impl Console {
     fn audit(&self, parts: &Parts) -> Result<Response<Body>, Turned> {
         let visit = self.enter(parts)?;
-        let filter = filter_of(&query(parts));
+        let query = query(parts).map_err(|refused| Box::new(self.refused(&visit, refused)))?;
+        let filter = filter_of(&query);
         let found = asked(&filter).and_then(|(query, during)| {
             let found = find_audit(&self.core, &visit.caller.who, &query, during);
             found.map_err(|refused| refused.body().message)
@@ -117,12 +118,17 @@ pub(super) async fn export(State(console): Shared, request: Request<Body>) -> Re
         Ok(visit) => visit,
         Err(turned) => return *turned,
     };
-    let query = query(&parts);
+    let query = match query(&parts) {
+        Ok(query) => query,
+        Err(refused) => return console.refused(&visit, refused),
+    };
     let filter = AuditFilter { cursor: String::new(), ..filter_of(&query) };
     let format = Format::from_name(query.get("format")).unwrap_or(Format::JsonLines);
     let (mut query, during) = match asked(&filter) {
         Ok(asked) => asked,
-        Err(why) => return respond::refuse(ErrorCode::InvalidRequest, why),
+        Err(why) => {
+            return console.refused(&visit, Refused::new(ErrorCode::InvalidRequest, why));
+        }
     };
     query.limit = Some(caps::EXPORT_PIECE_ENTRIES);
     let (pieces, pipe) = mpsc::channel(PIECES_MAX);

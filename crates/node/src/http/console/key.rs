@@ -6,19 +6,19 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{Request, Response, StatusCode};
-use fluxgate_api::error::ErrorCode;
+use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_api::keys::{KeyRecord, RotateKey, UpdateKey};
-use fluxgate_api::text::Period;
+use fluxgate_api::text::{Period, Text};
 use fluxgate_api::usage::AuditQuery;
 use fluxgate_console::chart::Bars;
-use fluxgate_console::form::{FieldError, Fields, KeyForm};
+use fluxgate_console::form::{FieldError, Fields, KeyForm, reads_alike};
 use fluxgate_console::page::{
     EditPage, KeyPage, Receipt, RevokePage, RevokedPage, RotatePage, Section, render,
 };
 use fluxgate_engine::registry::record::KeyEntry;
 
 use super::keys::is_once;
-use super::visit::Visit;
+use super::visit::{Visit, status_of};
 use super::{Console, Shared, Turned};
 use crate::http::keys::change::{self, Guards};
 use crate::http::keys::{managed, shown};
@@ -28,6 +28,10 @@ use crate::http::usage::usage_of;
 
 /// Entries of the history on a key's page.
 const HISTORY: usize = 10;
+
+/// Stands above a form whose key is no longer the one that it was filled in from.
+const CHANGED_MEANWHILE: &str = "Somebody changed this key meanwhile, so nothing of yours was saved. \
+    This is the key as it is now: make your change again.";
 
 /// A form about one key, and who sent it.
 struct Sent {
@@ -78,8 +82,10 @@ impl Console {
         if receipt.is_some() {
             frame.canonical = format!("/console/keys/{}", key.id);
         }
+        let previous = entry.record.previous.as_ref().map(|previous| previous.until);
         let page = KeyPage {
             frame,
+            old_until: previous.filter(|until| *until > now).map(Text),
             usage: bars.collect(),
             silent: silent.collect(),
             has_more: history.next_cursor.is_some(),
@@ -131,16 +137,31 @@ impl Console {
     async fn save(&self, id: &str, request: Request<Body>) -> Result<Response<Body>, Turned> {
         let (sent, _) = self.sent(id, request).await?;
         let form = KeyForm::read(&sent.fields);
+        let Ok(guard) = form.revision.parse() else {
+            let error =
+                FieldError::of_message("The form was incomplete. This is the key as it is.");
+            let form = KeyForm::of(&sent.record);
+            return Ok(self.edit_page(&sent.visit, sent.record, form, Some(error)));
+        };
         let again = |error| {
             Box::new(self.edit_page(&sent.visit, sent.record.clone(), form.clone(), Some(error)))
         };
         let change = form.update(self.core.now(), &sent.record).map_err(again)?;
-        let guard = sent.fields.get("revision").parse().ok();
-        self.changed(&sent, "Saved", change, guard).await.map_err(|refused| match refused.body() {
-            body if body.error == ErrorCode::InvalidRequest => {
-                again(FieldError::of_message(&body.message))
-            }
-            _ => Box::new(self.refused(&sent.visit, refused)),
+        self.changed(&sent, "Saved", change, Some(guard)).await.map_err(|refused| {
+            let body = refused.body();
+            let mut turned = if let Some(error) = again_with(&body) {
+                again(error)
+            } else if body.error == ErrorCode::PreconditionFailed {
+                let now = self.key(&sent.visit, id).map(|(_, record)| record);
+                let record = now.unwrap_or_else(|_| sent.record.clone());
+                let error = FieldError::of_message(CHANGED_MEANWHILE);
+                let form = KeyForm::of(&record);
+                Box::new(self.edit_page(&sent.visit, record, form, Some(error)))
+            } else {
+                return Box::new(self.refused(&sent.visit, refused));
+            };
+            *turned.status_mut() = status_of(&body);
+            turned
         })
     }
 
@@ -177,7 +198,7 @@ impl Console {
 
     async fn revoke(&self, id: &str, request: Request<Body>) -> Result<Response<Body>, Turned> {
         let (sent, _) = self.sent(id, request).await?;
-        if sent.fields.get("confirm") != sent.record.name.trim() {
+        if !reads_alike(sent.fields.get("confirm"), &sent.record.name) {
             let error = "This is not the key’s name. Nothing was changed.";
             return Err(Box::new(self.revoke_page(&sent.visit, sent.record, error)));
         }
@@ -207,6 +228,18 @@ impl Console {
         });
         asked.unwrap_or_else(|turned| *turned)
     }
+}
+
+/// What stands above or within a form that is shown again; none: it would be of no use.
+pub(super) fn again_with(body: &ErrorBody) -> Option<FieldError> {
+    if body.error == ErrorCode::InvalidRequest {
+        return Some(FieldError::of_message(&body.message));
+    }
+    let is_for_now = matches!(body.error, ErrorCode::NoLeader | ErrorCode::Unavailable);
+    is_for_now.then(|| {
+        let text = "The cluster takes no changes now. Nothing is lost: send it again.";
+        FieldError { field: String::new(), message: format!("{text} ({})", body.message) }
+    })
 }
 
 /// A duration in the largest unit that fits.

@@ -17,6 +17,7 @@ use fluxgate_raft::process;
 use fluxgate_types::{KeyId, caps};
 use tokio::sync::mpsc;
 
+use super::key::again_with;
 use super::visit::Visit;
 use super::{Console, Shared, Turned};
 use crate::http::auth::Administrator;
@@ -37,14 +38,23 @@ pub(super) async fn list(State(console): Shared, request: Request<Body>) -> Resp
 }
 
 /// The fields of a query.
-pub(super) fn query(parts: &Parts) -> Fields {
-    Fields::parse(parts.uri.query().unwrap_or_default().as_bytes()).unwrap_or_default()
+pub(super) fn query(parts: &Parts) -> Result<Fields, Refused> {
+    let many = || Refused::new(ErrorCode::InvalidRequest, "the address has too many fields");
+    Fields::parse(parts.uri.query().unwrap_or_default().as_bytes()).ok_or_else(many)
+}
+
+/// The status that a filter names; none: every one.
+fn status_of(text: &str) -> Result<Option<KeyStatus>, Refused> {
+    let known = KeyStatus::ALL.into_iter().find(|status| status.as_str() == text);
+    let wrong = || Refused::new(ErrorCode::InvalidRequest, "there is no such status");
+    if text.is_empty() { Ok(None) } else { known.map(Some).ok_or_else(wrong) }
 }
 
 impl Console {
     async fn list(&self, parts: &Parts) -> Result<Response<Body>, Turned> {
         let visit = self.enter(parts)?;
-        let query = query(parts);
+        let refused = |refused| Box::new(self.refused(&visit, refused));
+        let query = query(parts).map_err(refused)?;
         let text = |name| query.get(name).to_owned();
         let filter = KeyFilter {
             search: text("search"),
@@ -55,7 +65,7 @@ impl Console {
         let asked = ListQuery {
             owner: query.given("owner"),
             search: query.given("search"),
-            status: KeyStatus::ALL.into_iter().find(|status| status.as_str() == filter.status),
+            status: status_of(&filter.status).map_err(refused)?,
             limit: Some(caps::LIST_PAGE_DEFAULT),
             cursor: query.given("cursor"),
         };
@@ -86,7 +96,7 @@ impl Console {
         };
         let failed = |_| Err(Refused::new(ErrorCode::Internal, "the search ended early"));
         let found = found.unwrap_or_else(failed);
-        let found = found.map_err(|refused| Box::new(self.refused(&visit, refused)))?;
+        let found = found.map_err(refused)?;
         (page.keys, page.next) = (found.keys, found.next_cursor);
         Ok(self.show(&visit, StatusCode::OK, render(&page)))
     }
@@ -137,12 +147,15 @@ impl Console {
         let created = change::create(&self.core, &visit.caller, asked, Some(once)).await;
         match created {
             Ok(created) => Ok(self.show_key(&visit, parts, created, None)),
-            Err(refused) => Err(match refused.body() {
-                body if body.error == ErrorCode::InvalidRequest => {
-                    again(FieldError::of_message(&body.message))
-                }
-                _ => Box::new(self.refused(&visit, refused)),
-            }),
+            Err(refused) => {
+                let body = refused.body();
+                let Some(error) = again_with(&body) else {
+                    return Err(Box::new(self.refused(&visit, refused)));
+                };
+                let mut turned = again(error);
+                *turned.status_mut() = super::visit::status_of(&body);
+                Err(turned)
+            }
         }
     }
 
@@ -175,7 +188,12 @@ impl Console {
         let scheme = if config.gateway_tls.is_some() { "https" } else { "http" };
         let listen = config.gateway_listen;
         let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let host = asked.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
+        // An IPv6 address has colons of its own.
+        let without_port = |host| match str::rsplit_once(host, ':') {
+            Some((name, port)) if !port.ends_with(']') => name,
+            _ => host,
+        };
+        let host = asked.map(without_port);
         // Listening everywhere says no address: the one that the reader used will do.
         match host.filter(|_| listen.ip().is_unspecified()) {
             Some(host) => format!("{scheme}://{host}:{}", listen.port()),
@@ -212,7 +230,9 @@ pub(super) async fn uses(State(console): Shared, request: Request<Body>) -> Resp
         Ok(visit) => visit,
         Err(turned) => return *turned,
     };
-    match managed_all(&console, &visit.caller.who, query(&parts).get("ids")) {
+    let asked =
+        query(&parts).and_then(|query| managed_all(&console, &visit.caller.who, query.get("ids")));
+    match asked {
         Ok(entries) => respond::json(StatusCode::OK, &many::uses_of(&console.core, &entries).await),
         Err(refused) => refused.into_response(&console.core),
     }

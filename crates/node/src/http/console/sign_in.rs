@@ -15,6 +15,7 @@ use fluxgate_console::page::{Section, SignInPage, render};
 use fluxgate_console::session::{Holder, NONCE_BYTES, Session};
 use fluxgate_types::{Digest, Scope};
 
+use super::visit::status_of;
 use super::{Console, Shared, html, redirect};
 use crate::clock::boot_now;
 use crate::http::auth::{Administrator, identify};
@@ -22,7 +23,10 @@ use crate::http::refused::Refused;
 use crate::http::respond;
 use crate::http::validate::Presented;
 
-/// A path, as the value of a query.
+/// Longest way back after signing in, bytes.
+const WAY_MAX: usize = 2_048;
+
+/// A path and its query, as the value of a query.
 pub(super) fn encoded(path: &str) -> String {
     path.replace('%', "%25").replace('&', "%26").replace('+', "%2B").replace('#', "%23")
 }
@@ -30,8 +34,10 @@ pub(super) fn encoded(path: &str) -> String {
 /// Where to go after signing in: a page of ours, whatever the query says.
 fn safe_way(to: &str) -> &str {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-');
-    let is_ours = to.starts_with("/console/") && !to.contains("//") && to.chars().all(is_plain);
-    if is_ours { to } else { "" }
+    let (path, query) = to.split_once('?').unwrap_or((to, ""));
+    let is_query = |c: char| is_plain(c) || matches!(c, '=' | '&' | '%' | '+' | '.' | '~' | ',');
+    let is_ours = path.starts_with("/console/") && !to.contains("//") && path.chars().all(is_plain);
+    if is_ours && query.chars().all(is_query) && to.len() <= WAY_MAX { to } else { "" }
 }
 
 /// `GET /console/sign-in`.
@@ -104,11 +110,14 @@ pub(super) async fn submit(State(console): Shared, request: Request<Body>) -> Re
         }
         Err(refused) => {
             let body = refused.body();
-            if body.error != ErrorCode::AuthenticationFailed {
+            // Only what proves a good key is no guess: a node that cannot check keys still compares
+            // the operator token.
+            let is_good =
+                matches!(body.error, ErrorCode::InsufficientScope | ErrorCode::RateLimitExceeded);
+            if is_good {
                 console.slowdown().end(from, seconds(), false);
             }
-            let status = StatusCode::from_u16(body.status()).unwrap_or(StatusCode::FORBIDDEN);
-            console.sign_in_page(status, to, "", &error_text(body.error, &body.message))
+            console.sign_in_page(status_of(&body), to, "", &error_text(body.error, &body.message))
         }
     }
 }
@@ -166,7 +175,11 @@ mod tests {
 
     #[test]
     fn nobody_is_sent_to_another_site() {
-        for to in ["/console/keys", "/console/keys/key_Qm2xK9dA3f01/edit"] {
+        for to in [
+            "/console/keys",
+            "/console/keys/key_Qm2xK9dA3f01/edit",
+            "/console/keys?search=a%20b+c&status=active&cursor=c-1f",
+        ] {
             assert_eq!(safe_way(to), to);
         }
         for to in [
@@ -177,6 +190,10 @@ mod tests {
             "/console/\r\nset-cookie: a=b",
             "/console/\\evil",
             "/v1/keys",
+            "/v1/keys?to=/console/",
+            "/console/keys?a=<b>",
+            "/console/keys?a=b#c",
+            "/console/keys?a=//evil.example",
         ] {
             assert_eq!(safe_way(to), "", "{to}");
         }

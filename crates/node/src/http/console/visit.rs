@@ -24,6 +24,14 @@ use crate::http::body::read_body;
 use crate::http::cluster::cluster_view;
 use crate::http::refused::Refused;
 
+/// Most cookies of our name that are looked at.
+const COOKIES_MAX: usize = 8;
+
+/// The status of a refusal.
+pub(super) fn status_of(body: &ErrorBody) -> StatusCode {
+    StatusCode::from_u16(body.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
 /// Somebody who is signed in, at one request.
 #[derive(Debug)]
 pub(super) struct Visit {
@@ -32,11 +40,12 @@ pub(super) struct Visit {
     now_s: u64,
 }
 
-/// The value of a cookie.
-fn cookie<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
+/// The values of a cookie: another site of the same host may have set one before ours.
+fn cookies<'a>(parts: &'a Parts, name: &'a str) -> impl Iterator<Item = &'a str> {
     let lines = parts.headers.get_all(header::COOKIE).iter();
     let pairs = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
-    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(n, _)| *n == name).map(|(_, v)| v)
+    let pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(move |(known, _)| *known == name).map(|(_, value)| value).take(COOKIES_MAX)
 }
 
 impl Console {
@@ -47,7 +56,7 @@ impl Console {
     /// Who asks, if the session is good; else the way to sign in.
     pub(super) fn enter(&self, parts: &Parts) -> Result<Visit, Turned> {
         let now_s = self.now_s();
-        let session = cookie(parts, self.cookie()).and_then(|text| self.signer.open(text, now_s));
+        let session = cookies(parts, self.cookie()).find_map(|text| self.signer.open(text, now_s));
         let Some(session) = session else { return Err(Box::new(sign_in_again(parts))) };
         // A node that is behind might take a dead key for a live one.
         if let (Holder::Key(_), Some(why)) = (session.holder, self.core.not_ready()) {
@@ -148,7 +157,9 @@ impl Console {
                 }
             };
             let form_token = self.signer.form_token(&visit.session);
-            Viewer { name, owner, is_operator: visit.is_operator(), form_token }
+            let own = visit.entry().map(|entry| entry.record.id.to_string());
+            let own = own.unwrap_or_default();
+            Viewer { name, owner, own, is_operator: visit.is_operator(), form_token }
         });
         let is_operator = viewer.as_ref().is_some_and(|viewer| viewer.is_operator);
         let problems = if is_operator {
@@ -230,7 +241,9 @@ impl Console {
 
     /// A page that says why something was not done.
     pub(super) fn refused(&self, visit: &Visit, refused: Refused) -> Response<Body> {
-        let ErrorBody { error, message } = refused.body();
+        let body = refused.body();
+        let status = status_of(&body);
+        let ErrorBody { error, message } = body;
         let (heading, advice) = match error {
             ErrorCode::AuthenticationFailed | ErrorCode::GatewayUnauthorized => {
                 return redirect("/console/sign-in?note=ended");
@@ -256,8 +269,6 @@ impl Console {
             | ErrorCode::HeadersTooLarge
             | ErrorCode::Internal => ("That did not work", "Go back and try again."),
         };
-        let status = StatusCode::from_u16(error.status());
-        let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let text = format!("The node says: {message}. {advice}");
         self.message(Some(visit), status, heading, &text, &[("/console/keys", "API Keys")])
     }
@@ -290,14 +301,20 @@ impl Visit {
 
 /// To the sign-in, and back here afterwards. A script is told by the status alone.
 fn sign_in_again(parts: &Parts) -> Response<Body> {
-    let path = parts.uri.path();
+    let (path, query) = (parts.uri.path(), parts.uri.query());
     if path.starts_with("/console/api/") {
         let body = ErrorBody::new(ErrorCode::AuthenticationFailed, "sign in again");
         return crate::http::respond::error(&body);
     }
     let had_session = parts.headers.contains_key(header::COOKIE);
     let note = if had_session { "&note=ended" } else { "" };
-    let is_page = parts.method == axum::http::Method::GET && path != "/console/keys";
-    let to = if is_page { super::sign_in::encoded(path) } else { String::new() };
+    let is_page = parts.method == axum::http::Method::GET;
+    // A file that is fetched is no page to go back to, but the one that has its link is.
+    let path = if path == "/console/audit/export" { "/console/audit" } else { path };
+    let to = match query {
+        _ if !is_page || path == "/console/keys" && query.is_none() => String::new(),
+        Some(query) => super::sign_in::encoded(&format!("{path}?{query}")),
+        None => super::sign_in::encoded(path),
+    };
     redirect(&format!("/console/sign-in?to={to}{note}"))
 }

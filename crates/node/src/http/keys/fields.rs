@@ -39,7 +39,9 @@ pub(super) fn not_found() -> Refused {
 /// A text of 1 to `chars_max` characters without control characters.
 pub(in crate::http) fn text(field: &str, value: &str, chars_max: usize) -> Result<Box<str>, Bad> {
     let count = value.chars().count();
-    let printable = !value.chars().any(char::is_control);
+    // Overrides of the reading direction print nothing and make names read as others.
+    let hidden = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let printable = !value.chars().any(|c| c.is_control() || hidden(c));
     if count == 0 || count > chars_max || !printable || value.trim().is_empty() {
         return Err(Bad(format!("{field}: must be 1 to {chars_max} printable characters")));
     }
@@ -80,7 +82,13 @@ pub(in crate::http) fn metadata(pairs: &BTreeMap<String, String>) -> Result<Pair
 }
 
 pub(in crate::http) fn future(core: &Core, at: ClusterMs) -> Result<ClusterMs, Bad> {
-    if at > core.now() { Ok(at) } else { Err(Bad("expires_at: must be in the future".into())) }
+    if at <= core.now() {
+        return Err(Bad("expires_at: must be in the future".into()));
+    }
+    if at.0 > caps::EXPIRES_AT_MS_MAX {
+        return Err(Bad("expires_at: must be before the year 10000".into()));
+    }
+    Ok(at)
 }
 
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refused> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use fluxgate_engine::registry::record::{KeyEntry, KeyRecord};
 use fluxgate_engine::registry::table::{KeyTable, Part};
+use fluxgate_types::KEY_ID_PREFIX;
 use memchr::memmem::Finder;
 
 /// Newest keys that are looked at in their order.
@@ -106,23 +107,33 @@ impl PartialEq for BySeq {
 
 impl Eq for BySeq {}
 
-/// What is searched for: part of a name, or the beginning of a prefix, in any case.
+/// What is searched for: part of a name, or the beginning of a prefix or id, in any case.
 #[derive(Debug)]
 pub(super) struct Needle {
     lower: String,
+    // What follows the `key_` of an id.
+    id: Option<String>,
     finder: Finder<'static>,
 }
 
 impl Needle {
     pub(super) fn new(text: &str) -> Self {
-        let lower = text.to_lowercase();
+        // As lists show a prefix, so it may come back.
+        let lower = text.trim_end_matches('…').to_lowercase();
         let finder = Finder::new(&lower).into_owned();
-        Self { lower, finder }
+        let id = lower.strip_prefix(KEY_ID_PREFIX).map(str::to_owned);
+        Self { lower, id, finder }
     }
 
     /// Whether a key has it.
     pub(super) fn is_in(&self, record: &KeyRecord) -> bool {
-        self.is_part_of(&record.name) || record.prefix_begins_with(&self.lower)
+        let is_id = |id: &String| {
+            let start = record.id.as_str().as_bytes().get(..id.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(id.as_bytes()))
+        };
+        self.is_part_of(&record.name)
+            || record.prefix_begins_with(&self.lower)
+            || self.id.as_ref().is_some_and(is_id)
     }
 
     fn is_part_of(&self, name: &str) -> bool {
