@@ -1,5 +1,7 @@
 //! One key: what it is, what it used, what was done to it, and what can be done.
 
+use std::time::Duration;
+
 use askama::Template;
 use fluxgate_api::Time;
 use fluxgate_api::keys::{KeyRecord, KeyStatus, WriteAnswer};
@@ -33,9 +35,12 @@ impl Status {
     }
 }
 
-/// How long a write waited until it held everywhere.
-pub(super) fn waited_text(ms: u64) -> String {
-    if ms == 0 { "less than 1 ms".to_owned() } else { format!("{ms} ms") }
+/// How long a change took from the click until it held everywhere.
+pub(super) fn took_text(took: Duration) -> String {
+    match took.as_millis() {
+        0 => "less than 1 ms".to_owned(),
+        ms => format!("{ms} ms"),
+    }
 }
 
 /// The beginning of a sentence.
@@ -51,24 +56,23 @@ pub struct Receipt {
     pub what: String,
     /// Nodes that had applied it.
     pub nodes: Vec<u64>,
-    /// Milliseconds.
-    pub waited_ms: u64,
+    /// From the click until it held: the commit, and the wait for the nodes.
+    pub took: Duration,
 }
 
 impl Receipt {
     /// Of a change that was made.
     #[must_use]
-    pub fn new(what: &str, written: &WriteAnswer) -> Self {
-        let (nodes, waited_ms) = (written.applied_on.clone(), written.waited_ms);
-        Self { what: what.to_owned(), nodes, waited_ms }
+    pub fn new(what: &str, written: &WriteAnswer, took: Duration) -> Self {
+        Self { what: what.to_owned(), nodes: written.applied_on.clone(), took }
     }
 
     fn nodes_text(&self) -> String {
         nodes_text(&self.nodes)
     }
 
-    fn waited(&self) -> String {
-        waited_text(self.waited_ms)
+    fn took(&self) -> String {
+        took_text(self.took)
     }
 }
 

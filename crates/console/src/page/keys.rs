@@ -1,5 +1,7 @@
 //! The table of keys, a new key, and the one page that shows it.
 
+use std::time::Duration;
+
 use askama::Template;
 use fluxgate_api::keys::{CreatedKey, KeyRecord, KeyStatus};
 use fluxgate_types::Scope;
@@ -163,6 +165,8 @@ pub struct ShownPage {
     pub created: CreatedKey,
     /// The key was there before and got a new secret.
     pub is_rotated: bool,
+    /// From the click until it held on the nodes.
+    pub took: Duration,
     /// How long the old secret stays valid; empty: it does not.
     pub grace: String,
     /// Where a gateway of this node answers, as in the lines to try.
@@ -178,8 +182,8 @@ impl ShownPage {
         &self.created.written.record
     }
 
-    fn waited(&self) -> String {
-        super::key::waited_text(self.created.written.waited_ms)
+    fn took(&self) -> String {
+        super::key::took_text(self.took)
     }
 
     fn nodes(&self) -> String {

@@ -1,6 +1,7 @@
 //! One key: its page, and what can be done to it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -105,8 +106,9 @@ impl Console {
         guard: Option<u64>,
     ) -> Result<Response<Body>, crate::http::refused::Refused> {
         let (id, caller) = (sent.entry.record.id, &sent.visit.caller);
+        let begun = Instant::now();
         let written = change::update(&self.core, caller, id, change, guard).await?;
-        let receipt = Receipt::new(what, &written);
+        let receipt = Receipt::new(what, &written, begun.elapsed());
         let entry = self.core.shared.table.get(&id).unwrap_or_else(|| Arc::clone(&sent.entry));
         Ok(self.key_page(&sent.visit, &entry, Some(receipt)).await)
     }
@@ -183,10 +185,12 @@ impl Console {
         let guards = Guards { if_revision: None, idempotency_key: Some(once) };
         let asked = RotateKey { grace: Some(grace) };
         let (caller, entry) = (&sent.visit.caller, &sent.entry);
+        let begun = Instant::now();
         let rotated = change::rotate(&self.core, caller, entry, asked, guards).await;
         let rotated = rotated.map_err(|refused| Box::new(self.refused(&sent.visit, refused)))?;
+        let took = begun.elapsed();
         let grace = if grace.ms == 0 { String::new() } else { grace_text(grace.ms) };
-        Ok(self.show_key(&sent.visit, &parts, rotated, Some(grace)))
+        Ok(self.show_key(&sent.visit, &parts, rotated, took, Some(grace)))
     }
 
     fn revoke_page(&self, visit: &Visit, key: KeyRecord, error: &str) -> Response<Body> {
@@ -203,9 +207,10 @@ impl Console {
             return Err(Box::new(self.revoke_page(&sent.visit, sent.record, error)));
         }
         let (id, caller) = (sent.entry.record.id, &sent.visit.caller);
+        let begun = Instant::now();
         let written = change::revoke(&self.core, caller, id, None).await;
         let written = written.map_err(|refused| Box::new(self.refused(&sent.visit, refused)))?;
-        let receipt = Receipt::new("Revoked", &written);
+        let receipt = Receipt::new("Revoked", &written, begun.elapsed());
         let nodes = self.core.cluster.status().nodes;
         let missing = nodes.keys().map(|node| node.0).filter(|node| !receipt.nodes.contains(node));
         let mut frame = self.frame(Some(&sent.visit), "Revoked", Section::Keys);

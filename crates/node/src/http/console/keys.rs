@@ -1,7 +1,7 @@
 //! The table of keys, their use, and a new one.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -144,9 +144,10 @@ impl Console {
             again(FieldError::of_message("The form was incomplete. Send it again."))
         })?;
         let asked = form.create(self.core.now()).map_err(again)?;
+        let begun = Instant::now();
         let created = change::create(&self.core, &visit.caller, asked, Some(once)).await;
         match created {
-            Ok(created) => Ok(self.show_key(&visit, parts, created, None)),
+            Ok(created) => Ok(self.show_key(&visit, parts, created, begun.elapsed(), None)),
             Err(refused) => {
                 let body = refused.body();
                 let Some(error) = again_with(&body) else {
@@ -165,6 +166,7 @@ impl Console {
         visit: &Visit,
         parts: &Parts,
         created: CreatedKey,
+        took: Duration,
         grace: Option<String>,
     ) -> Response<Body> {
         let record = &created.written.record;
@@ -176,6 +178,7 @@ impl Console {
             frame,
             created,
             is_rotated: grace.is_some(),
+            took,
             grace: grace.unwrap_or_default(),
             gateway: self.gateway(&parts.headers),
         };
