@@ -2,7 +2,8 @@
 //! by other means.
 //!
 //! A descriptor names a key by an entry `api_key` (as presented, with or without `Bearer `), and
-//! spends `hits_addend` of it, 1 by default. This interface has two answers only, so a key that is
+//! spends `hits_addend` of it, 1 by default, once for all descriptors of a call that name the same
+//! key: a client may show it in both of its headers. This interface has two answers only, so a key that is
 //! not valid is over its limit, and the body says why; a descriptor without `api_key` is nothing
 //! that is limited here.
 
@@ -59,11 +60,16 @@ async fn decide(core: &Core, request: RateLimitRequest) -> Result<RateLimitRespo
     }
     let cost = u64::from(request.hits_addend.max(1));
     let mut response = RateLimitResponse { overall_code: OK, ..RateLimitResponse::default() };
-    for descriptor in &request.descriptors {
-        let Some(key) = key_of(descriptor) else {
+    let keys: Vec<Option<&[u8]>> = request.descriptors.iter().map(key_of).collect();
+    for (at, key) in keys.iter().enumerate() {
+        let Some(key) = *key else {
             response.statuses.push(DescriptorStatus { code: OK, limit_remaining: 0 });
             continue;
         };
+        if let Some(before) = keys[..at].iter().position(|known| *known == Some(key)) {
+            response.statuses.push(response.statuses[before].clone());
+            continue;
+        }
         let answer =
             core.validate(Presented::One(key), Requirement::Any, cost, Endpoint::RateLimit).await;
         if let Answer::Unavailable(why) = answer {

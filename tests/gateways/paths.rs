@@ -1,0 +1,92 @@
+//! Paths that a gateway and an application may read differently.
+
+use super::{Stage, get};
+use crate::support::Key;
+
+/// What an application may make of a path at most: decoded once.
+fn decoded(path: &str) -> String {
+    let mut out = String::new();
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('%') {
+        let code = after.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
+        out += before;
+        match code {
+            Some(code) => out.push(char::from(code)),
+            None => out.push('%'),
+        }
+        rest = if code.is_some() { &after[2..] } else { after };
+    }
+    out + rest
+}
+
+/// A path that the gateway reads as one that needs less, and the application as one that needs
+/// more.
+pub(super) fn odd_ones_reach_no_other_part(stage: &Stage, reader: &Key) {
+    for path in [
+        "/api/v1/../admin/users",
+        "/api/v1/%2e%2e/admin/users",
+        "/api/v1/%2E./admin/users",
+        "/api//admin/users",
+        "//api/admin/users",
+        "/api/./admin/users",
+        "/api/v1/..%2fadmin/users",
+        "/api/v1%2f..%2fadmin%2fusers",
+        "/api/v1/..%5cadmin/users",
+        "/nothing/../api/admin/users",
+        // Parameters of a segment, which some applications take away first.
+        "/api/v1/..;/admin/users",
+        "/api/v1/..;a=b/admin/users",
+        "/api/v1/..%3b/admin/users",
+        "/api/v1/..%3B/admin/users",
+        "/api/v1/%2e%2e;/admin/users",
+        "/api/.;/admin/users",
+        "/api;/admin/users",
+    ] {
+        let (answer, seen) = stage.pass(&get(path).bearer(&reader.secret));
+        let read_as = seen.first().map(|seen| seen.line.clone());
+        // Refused, or handed on in the one form that both read alike.
+        let dotted = |line: &String| {
+            line.contains("..") || line.contains("//") || line.contains("/./") || line.contains('%')
+        };
+        assert!(!read_as.as_ref().is_some_and(dotted), "{path} became {read_as:?}: {answer}");
+        assert!(
+            !read_as.as_ref().is_some_and(|line| line.contains("admin")),
+            "{path} became {read_as:?}: {answer}"
+        );
+        assert!(matches!(answer.status, 301 | 307 | 308 | 400 | 403 | 404), "{path}: {answer}");
+    }
+}
+
+/// The same part of the API in other letters.
+pub(super) fn all_that_is_read_as_admin_requires_it(stage: &Stage, reader: &Key, admin: &Key) {
+    for path in [
+        "/api/admin",
+        "/api/admin?a=b",
+        "/api/admin;a=b/users",
+        "/api/admin%3ba=b/users",
+        "/api/%61dmin/users",
+        "/api/a%64m%69n/users",
+        "/api/%41dmin/users",
+        "/api/Admin/users",
+        "/api/ADMIN",
+        "/%61pi/admin/users",
+        "/api/admin%20/users",
+        "/api/admin%00/users",
+        "/api/admin%/users",
+        "/api/%61dmin%zz/users",
+        "/API/admin/users",
+    ] {
+        let (answer, seen) = stage.pass(&get(path).bearer(&reader.secret));
+        assert!(seen.is_empty(), "{path} became {seen:?}: {answer}");
+        assert!(matches!(answer.status, 400 | 403 | 404), "{path}: {answer}");
+    }
+    for path in ["/api/admin", "/api/admin/users", "/api/%61dmin/users"] {
+        let (answer, seen) = stage.pass(&get(path).bearer(&admin.secret));
+        assert_eq!(answer.status, 200, "{path}: {answer}");
+        assert!(decoded(&seen[0].line).starts_with("GET /api/admin"), "{path}: {seen:?}");
+    }
+    // An encoded letter elsewhere is nobody's business.
+    let (answer, seen) = stage.pass(&get("/api/v1/%6eame").bearer(&reader.secret));
+    assert_eq!(answer.status, 200, "{answer}");
+    assert_eq!(decoded(&seen[0].line), "GET /api/v1/name", "{seen:?}");
+}
