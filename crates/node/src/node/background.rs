@@ -86,7 +86,9 @@ pub(super) async fn run_peers(core: Arc<Core>) {
 /// directory that ran under this id was registered on a majority, of which this node may have been
 /// one: so many others must answer that at least one of that majority is among them, and none of
 /// them may know the id with another directory. Where none of those that answer is in a cluster, a
-/// majority of nodes without memory may form one. A node whose list of members names nobody else
+/// majority of nodes without memory may form one; a node that formed it and waits to be elected has
+/// no more memory than they ([`fluxgate_raft::Cluster::has_history`]), else one that was counted
+/// when it formed would refuse it the vote. A node whose list of members names nobody else
 /// listens for a moment whether somebody calls it by another directory ([`Core::refuse_directory`]).
 pub(super) async fn join(core: Arc<Core>) -> Result<(), NodeError> {
     let members = &core.config.members;

@@ -179,7 +179,7 @@ async fn dispatch(
             let nodes = &core.shared.view().nodes;
             let directories = nodes.iter().map(|(id, n)| (*id, n.dir_id, n.removed)).collect();
             write(&StatusReply {
-                formed: core.cluster.is_formed().await,
+                formed: core.cluster.has_history().await,
                 directories,
                 told_ns: core.clock.is_synced().then(|| core.clock.now_ns()),
                 floor_ns: core.clock_floor_ns(),

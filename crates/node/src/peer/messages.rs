@@ -104,7 +104,7 @@ pub(crate) struct UsageReply {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct StatusReply {
-    /// This node belongs to a cluster that has been formed.
+    /// This node belongs to a cluster that may have acknowledged something.
     pub(crate) formed: bool,
     /// Data directories by node, as the replicated state has them.
     pub(crate) directories: Vec<(NodeId, DirId, bool)>,

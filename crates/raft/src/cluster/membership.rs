@@ -28,6 +28,22 @@ impl Cluster {
         self.inner.raft.is_initialized().await.unwrap_or(false)
     }
 
+    /// Whether this node knows of a cluster that may have acknowledged something. One that formed a
+    /// cluster by itself, and has neither led nor heard of another since, does not: its log is the
+    /// list of members, and its vote at most its own.
+    pub async fn has_history(&self) -> bool {
+        if !self.is_formed().await {
+            return false;
+        }
+        let me = self.me().0;
+        let metrics = self.inner.raft.metrics();
+        let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
+        let vote = metrics.vote;
+        let own = !vote.committed && (vote.leader_id.node_id == me || vote.leader_id.term == 0);
+        // The list of members is the entry with index 0, which no leader ever makes.
+        !(own && metrics.last_log_index == Some(0) && metrics.snapshot.is_none())
+    }
+
     /// Forms a new cluster of these members. To be called on one fresh node only.
     ///
     /// # Errors
