@@ -50,6 +50,7 @@ pub(crate) struct Metrics {
     pub(crate) snapshot: IntGauge,
     pub(crate) is_leader: IntGauge,
     pub(crate) has_leader: IntGauge,
+    pub(crate) voters: IntGauge,
     pub(crate) leader_changes: IntCounter,
     proposals: IntCounterVec,
     pub(crate) proposal_seconds: Histogram,
@@ -187,6 +188,7 @@ impl Metrics {
             snapshot: b.gauge("raft_snapshot_index", "Last entry covered by a snapshot."),
             is_leader: b.gauge("raft_is_leader", "1 on the leader."),
             has_leader: b.gauge("raft_has_leader", "1 where a leader is known."),
+            voters: b.gauge("raft_voters", "Nodes that vote; 0 before a cluster is known."),
             leader_changes: b.counter("raft_leader_changes_total", "Changes of the leader seen."),
             proposals: b.counters("raft_proposals_total", "Proposals by result.", &["result"]),
             proposal_seconds: b.histogram(

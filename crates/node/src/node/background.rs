@@ -208,6 +208,7 @@ impl Core {
         m.snapshot.set(gauge(status.snapshot.0));
         m.is_leader.set(i64::from(status.role == Role::Leader));
         m.has_leader.set(i64::from(status.leader.is_some()));
+        m.voters.set(gauge(status.nodes.values().filter(|node| node.votes).count() as u64));
         m.storage_bytes.set(gauge(self.cluster.log_bytes()));
         // A disk that cannot be asked keeps its last figure, or 0, which alarms too.
         if let Some(free) = self.cluster.free_bytes() {
