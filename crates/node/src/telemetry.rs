@@ -15,6 +15,7 @@ use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use tracing::level_filters::LevelFilter;
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -74,6 +75,24 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
     let registry = tracing_subscriber::registry().with(filter).with(spans).with(lines(config));
     registry.try_init().map_err(|error| wrong(&error))?;
     Ok(Telemetry { provider })
+}
+
+/// Whether a filter of the configuration says what its writer meant.
+///
+/// # Errors
+/// Says what does not: a level that is misspelt is the name of a module to the library, which would
+/// then log nothing else.
+pub(crate) fn check_filter(filter: &str) -> Result<(), String> {
+    // The library takes nothing for `error`.
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    let targeted = |word: &str| word.contains(['=', '[', ']', '{', '}']);
+    if let Some(word) = filter.split(',').find(|word| !targeted(word) && !is_level(word)) {
+        return Err(format!(
+            "`{word}` is no level (off, error, warn, info, debug, trace); that of a module is \
+             given as `fluxgate_node=debug`"
+        ));
+    }
+    EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
 }
 
 /// Log lines on standard error.

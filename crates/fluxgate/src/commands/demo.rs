@@ -128,7 +128,7 @@ fn configuration(
     let data_dir = dir.join(format!("node{node}")).display().to_string();
     Layers::default()
         .with_text(&members, "demo")
-        .with_environment(std::env::vars())
+        .with_environment(std::env::vars_os())
         .with_flag("cluster", "secret", secret)
         .with_flag("node", "id", i64::from(node))
         .with_flag("node", "data_dir", data_dir)

@@ -24,7 +24,7 @@ pub(crate) struct Args {
 
 /// Reads a node's configuration: defaults, file, environment.
 pub(crate) fn configuration(file: &std::path::Path) -> Result<Config, Problems> {
-    Layers::default().with_file(file).with_environment(std::env::vars()).finish()
+    Layers::default().with_file(file).with_environment(std::env::vars_os()).finish()
 }
 
 /// Turns the mistakes of a configuration into wrong usage.

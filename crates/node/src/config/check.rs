@@ -136,6 +136,10 @@ fn members(reader: &mut Reader<'_>) -> BTreeMap<NodeId, String> {
         let plain = member.as_table().is_some_and(|table| table.len() == 2);
         match (id, peer) {
             (Some(id), Some(peer)) if plain => {
+                if members.values().any(|known| known == peer) {
+                    let why = format!("two members have the address {peer}");
+                    reader.wrong("cluster", "members", &why);
+                }
                 if members.insert(NodeId(id), peer.to_owned()).is_some() {
                     reader.wrong("cluster", "members", &format!("node {id} stands twice"));
                 }
@@ -220,8 +224,7 @@ pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
     let advertise = reader.text("peer", "advertise");
     let listed = members.get(&node_id).cloned();
     let ratio = reader.raw("telemetry", "trace_sample_ratio");
-    let ratio =
-        ratio.and_then(|v| v.as_float().or(v.as_integer().map(|n| if n > 0 { 1.0 } else { 0.0 })));
+    let ratio = ratio.and_then(|v| v.as_float().or_else(|| v.to_string().parse().ok()));
     let log_format = reader.text("telemetry", "log_format").unwrap_or_default();
     let config = Config {
         cluster_name: reader.text("cluster", "name").unwrap_or_default(),
@@ -292,6 +295,9 @@ fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
     }
     if !(0.0..=1.0).contains(&config.trace_sample_ratio) {
         reader.wrong("telemetry", "trace_sample_ratio", "must be from 0 to 1");
+    }
+    if let Err(why) = crate::telemetry::check_filter(&config.log) {
+        reader.wrong("telemetry", "log", &why);
     }
     if !matches!(log_format, "text" | "json") {
         reader.wrong("telemetry", "log_format", "must be \"text\" or \"json\"");

@@ -2,6 +2,7 @@
 //!
 //! Knows tables, names and where a value came from; what a value means is checked in `check`.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 
@@ -92,16 +93,27 @@ impl Layers {
         self
     }
 
-    /// Lays environment variables on top: `FLUXGATE__SECTION__NAME=value`.
+    /// Lays environment variables on top: `FLUXGATE__SECTION__NAME=value`. Others, whatever bytes
+    /// they hold, are nobody's business.
     #[must_use]
-    pub fn with_environment(mut self, variables: impl Iterator<Item = (String, String)>) -> Self {
+    pub fn with_environment<T: Into<OsString>>(
+        mut self,
+        variables: impl Iterator<Item = (T, T)>,
+    ) -> Self {
         for (name, text) in variables {
+            let name: OsString = name.into();
+            // What is lost here is in no setting's name, so that it is told below.
+            let name = name.to_string_lossy();
             let Some(path) = name.strip_prefix(ENVIRONMENT) else {
                 continue;
             };
             let path = path.to_lowercase();
             let Some((section, setting)) = path.split_once("__") else {
                 self.problems.add(format!("environment: {name} names no setting"));
+                continue;
+            };
+            let Ok(text) = text.into().into_string() else {
+                self.problems.add(format!("environment: {name} is not UTF-8"));
                 continue;
             };
             let value = self.parse_like(section, setting, &text);
@@ -237,6 +249,60 @@ mod tests {
         assert_eq!(config.max_body_bytes, 1_024);
         let config = layers.with_flag("node", "data_dir", "from-flag").finish().unwrap();
         assert_eq!(config.data_dir, PathBuf::from("from-flag"));
+    }
+
+    #[test]
+    fn variables_that_are_no_text_are_told_where_they_are_ours() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let odd = || OsString::from_vec(vec![b'x', 0xff]);
+        let layers = |variables: Vec<(OsString, OsString)>| {
+            Layers::default().with_text(ALONE, "file").with_environment(variables.into_iter())
+        };
+        layers(vec![("OTHER".into(), odd()), (odd(), "1".into())]).finish().unwrap();
+        for (name, text, why) in [
+            ("FLUXGATE__NODE__DATA_DIR".into(), odd(), "FLUXGATE__NODE__DATA_DIR is not UTF-8"),
+            (OsString::from_vec(b"FLUXGATE__NODE__\xff".into()), "1".into(), "unknown setting"),
+        ] {
+            let problems = layers(vec![(name, text)]).finish().unwrap_err().to_string();
+            assert!(problems.contains(why), "{problems}");
+        }
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused() {
+        let said = |text: &str| {
+            let layers = Layers::default().with_text(ALONE, "file").with_text(text, "file");
+            layers.finish().map_or_else(|problems| problems.to_string(), |_| String::new())
+        };
+        for (text, why) in [
+            ("[telemetry]\nlog = \"inof\"", "`inof` is no level"),
+            ("[telemetry]\nlog = \"info, warn\"", "telemetry.log: "),
+            ("[telemetry]\nlog = \"\"", "`` is no level"),
+            ("[telemetry]\nlog = \"info,fluxgate_node\"", "`fluxgate_node` is no level"),
+            ("[telemetry]\nlog = \"info,fluxgate_node=debgu\"", "telemetry.log: "),
+            ("[telemetry]\ntrace_sample_ratio = 2", "must be from 0 to 1"),
+            ("[telemetry]\ntrace_sample_ratio = -0.1", "must be from 0 to 1"),
+            ("[telemetry]\ntrace_sample_ratio = nan", "must be from 0 to 1"),
+            ("[telemetry]\ntrace_sample_ratio = \"half\"", "must be from 0 to 1"),
+            (
+                "[cluster]\nmembers = [{ id = 1, peer = \"a:1\" }, { id = 2, peer = \"a:1\" }]",
+                "two members have the address a:1",
+            ),
+        ] {
+            let problems = said(text);
+            assert!(problems.contains(why), "{text}: {problems}");
+        }
+        for text in [
+            "log = \"WARN\"",
+            "log = \"off\"",
+            "log = \"info,fluxgate_node=debug\"",
+            "log = \"warn,fluxgate_node[request{route=a}]=trace\"",
+            "trace_sample_ratio = 0",
+            "trace_sample_ratio = 1",
+            "trace_sample_ratio = 0.5",
+        ] {
+            assert_eq!(said(&format!("[telemetry]\n{text}")), "", "{text}");
+        }
     }
 
     #[test]
