@@ -239,12 +239,22 @@ fn certificates_are_taken_anew_without_a_restart() {
     assert_eq!(log.matches("were not taken").count(), 1, "{log}");
     assert_eq!(log.matches("changed certificates were taken").count(), 1, "{log}");
 
-    // One that has expired is taken, for it is the operator's, and complained of.
+    // One that has expired is not taken in the place of one that lasts.
     second.again(&["--nodes", "1", "--days=-1"]);
     replace("node1.key");
     replace("node1.pem");
     cluster.node(1).signal(Signal::HUP);
-    wait_log(&cluster, 1, &["ERROR", "listener=\"gateway\"", "has expired"]);
+    let words = ["ERROR", "listener=\"gateway\"", "were not taken", "node1.pem` has expired"];
+    wait_log(&cluster, 1, &words);
+    assert!(serves(&second), "the certificate that lasts is served on");
+
+    // At a start there is no other: it is served, and complained of.
+    cluster.node_mut(1).stop();
+    cluster.node_mut(1).spawn();
+    wait_log(&cluster, 1, &["ERROR", "listener=\"gateway\"", "has expired: callers"]);
+    wait_until("the expired one is served", NOTICE, || {
+        second.curl(to, "/readyz", &[]).is_err_and(|complaint| complaint.contains("expired"))
+    });
     let complaint = second.curl(to, "/readyz", &[]).unwrap_err();
     assert!(complaint.contains("expired"), "{complaint}");
     let admin = Request::get("/metrics").send(cluster.node(1).at.admin).expect(200).text();

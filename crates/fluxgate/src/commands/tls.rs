@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _,
 };
 
 use crate::exit::{Exit, Misuse};
@@ -15,6 +15,10 @@ use crate::output;
 const CA_DAYS: i64 = 3_650;
 /// Nodes with certificates of one command.
 const NODES_MAX: u64 = 9;
+
+/// Longest DNS name and longest label of one (RFC 1035, section 2.3.4).
+const NAME_CHARS_MAX: usize = 253;
+const LABEL_CHARS_MAX: usize = 63;
 
 /// What `tls` takes.
 #[derive(Debug, clap::Args)]
@@ -84,6 +88,9 @@ fn dev(args: &Dev) -> anyhow::Result<Exit> {
         let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
         names.extend(args.host.iter().map(|host| host.replace("{id}", &id.to_string())));
         names.dedup();
+        if let Some(odd) = names.iter().find(|name| !is_host(name)) {
+            return Err(Misuse(format!("--host: `{odd}` is no host name or address")).into());
+        }
         let mut params = CertificateParams::new(names)
             .map_err(|error| Misuse(format!("--host: not a host name or address: {error}")))?;
         params.distinguished_name.push(DnType::CommonName, format!("Fluxgate node {id}"));
@@ -103,6 +110,28 @@ fn dev(args: &Dev) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Whether clients can ask for it: an address without brackets and port, or a DNS name (RFC 1123,
+/// section 2.1; underscores too, which container networks use), the first label of which may be `*`.
+fn is_host(name: &str) -> bool {
+    let named = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
+    let is_label = |label: &str| {
+        (1..=LABEL_CHARS_MAX).contains(&label.len())
+            && label.bytes().all(named)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let labels = name.strip_prefix("*.").unwrap_or(name);
+    name.parse::<std::net::IpAddr>().is_ok()
+        || name.len() <= NAME_CHARS_MAX && labels.split('.').all(is_label)
+}
+
+/// Whether a certificate is that of a key. What is no certificate is complained of elsewhere.
+fn belong_together(cert: &str, pair: &KeyPair) -> bool {
+    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(cert.as_bytes()) else { return true };
+    let Ok(cert) = pem.parse_x509() else { return true };
+    cert.public_key().raw == pair.subject_public_key_info()
+}
+
 /// The CA of a directory: the one that is there, or a new one.
 fn authority(dir: &Path) -> anyhow::Result<Issuer<'static, KeyPair>> {
     let (cert, key) = (dir.join("ca.pem"), dir.join("ca.key"));
@@ -113,7 +142,12 @@ fn authority(dir: &Path) -> anyhow::Result<Issuer<'static, KeyPair>> {
         };
         let pair = KeyPair::from_pem(&read(&key)?)
             .map_err(|_| Misuse(format!("`{}` holds no private key", key.display())))?;
-        return Issuer::from_ca_cert_pem(&read(&cert)?, pair).map_err(|_| {
+        let ca = read(&cert)?;
+        if !belong_together(&ca, &pair) {
+            let (cert, key) = (cert.display(), key.display());
+            return Err(Misuse(format!("`{key}` is not the key of `{cert}`")).into());
+        }
+        return Issuer::from_ca_cert_pem(&ca, pair).map_err(|_| {
             Misuse(format!("`{}` holds no certificate of a CA", cert.display())).into()
         });
     }
@@ -160,4 +194,22 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 
 fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
     replace(path, text, 0o600)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_host;
+
+    #[test]
+    fn hosts_are_what_clients_can_ask_for() {
+        let long = "a".repeat(64);
+        for name in ["node1", "a.b-c.example", "*.example", "peer_1", "10.0.0.1", "::1", "A9"] {
+            assert!(is_host(name), "{name}");
+        }
+        for name in
+            ["", "a b", "http://x", "x:80", "[::1]", "a..b", ".a", "a.", "-a", "a*", "é", &long]
+        {
+            assert!(!is_host(name), "{name}");
+        }
+    }
 }

@@ -26,6 +26,8 @@ pub(crate) enum TlsError {
     File { path: PathBuf, why: String },
     #[error("{0}")]
     Together(String),
+    #[error("the certificate in `{}` has expired: the one in use lasts longer", path.display())]
+    Expired { path: PathBuf },
 }
 
 /// What stands in the files of one listener.

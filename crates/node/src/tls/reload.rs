@@ -1,7 +1,7 @@
 //! The certificates of a running node: made at its start, and anew when their files change.
 //!
-//! What makes no sense is told once and changes nothing: a file that is being written, or a
-//! certificate whose key has not come yet, must not take a listener down.
+//! What makes no sense is told once and changes nothing: a file that is being written, a certificate
+//! whose key has not come yet, or one that has expired, must not take a listener down.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -43,11 +43,16 @@ fn acceptor(
     Ok(Some(Arc::new(Acceptor::new(listener, config, files.accept_plain, failures))))
 }
 
+/// Seconds until a certificate ends, by the wall clock, as its readers reckon.
+fn left_s(ends_s: i64) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    ends_s.saturating_sub(i64::try_from(now).unwrap_or(i64::MAX))
+}
+
 /// Says when a certificate ends, and warns where that is soon.
 fn note_end(listener: &'static str, material: &Material, metrics: &Metrics) {
     metrics.set_certificate_end(listener, material.ends_s);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let left_s = material.ends_s - i64::try_from(now).unwrap_or(i64::MAX);
+    let left_s = left_s(material.ends_s);
     if left_s < 0 {
         tracing::error!(listener, "the certificate has expired: callers will refuse it");
     } else if left_s < ENDS_SOON_S {
@@ -82,7 +87,8 @@ struct Watched {
     listener: &'static str,
     files: TlsFiles,
     acceptor: Arc<Acceptor>,
-    taken: Option<Digest>,
+    /// Of all files, and when their certificate ends, Unix seconds.
+    taken: Option<(Digest, i64)>,
     told: Option<TlsError>,
 }
 
@@ -114,8 +120,12 @@ impl Watched {
 
     fn take(&mut self, core: &Core, material: &Material) -> Result<(), TlsError> {
         let before = self.taken;
-        if before == Some(material.digest) {
+        if before.is_some_and(|(digest, _)| digest == material.digest) {
             return Ok(());
+        }
+        if before.is_some_and(|(_, ends_s)| ends_s > material.ends_s) && left_s(material.ends_s) < 0
+        {
+            return Err(TlsError::Expired { path: self.files.cert_file.clone() });
         }
         let server = material.server(self.listener)?;
         if self.listener == "peer" {
@@ -123,7 +133,7 @@ impl Watched {
             core.transport.set_tls(tls).map_err(TlsError::Together)?;
         }
         self.acceptor.install(server);
-        self.taken = Some(material.digest);
+        self.taken = Some((material.digest, material.ends_s));
         if before.is_some() {
             tracing::info!(listener = self.listener, "changed certificates were taken");
             note_end(self.listener, material, &core.metrics);
