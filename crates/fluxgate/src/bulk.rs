@@ -25,6 +25,11 @@ impl Lines {
         self.lines.push((number, line));
     }
 
+    /// The place of the first one in the file.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.lines.first().map(|(number, _)| *number)
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.lines.len()

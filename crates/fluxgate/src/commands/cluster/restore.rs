@@ -10,7 +10,7 @@ use fluxgate_api::keys::ListQuery;
 use crate::backup::{Reader, Summary};
 use crate::bulk::{Lines, Total};
 use crate::connect::{AdminArgs, runtime};
-use crate::exit::{Exit, Misuse};
+use crate::exit::Exit;
 use crate::output;
 
 /// Bytes that are read at one time.
@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         let there = client.list_keys(&query).await?;
         if !there.keys.is_empty() && !args.resume {
             let why = "the cluster holds keys already: a backup fills a new one (--resume goes on with a restore that broke off)";
-            return Err(anyhow::Error::from(Misuse(why.to_owned())));
+            return Err(anyhow::Error::msg(why));
         }
         Ok(())
     })?;

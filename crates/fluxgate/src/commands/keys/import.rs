@@ -61,9 +61,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         if lines.is_full() || count == 0 {
             let sent = std::mem::take(&mut lines);
+            let first = sent.first().unwrap_or(number);
             let answer = runtime.block_on(sent.send(|body| client.import_keys(body)));
             let answer = answer.with_context(|| {
-                format!("broken off before line {number}; run it again, what is there stays")
+                format!("broken off at line {first}; run it again, what is there stays")
             })?;
             total.add(&sent, answer);
             bar.inc(sent.bytes as u64);
