@@ -212,6 +212,8 @@ fn no_other_site_can_send_a_form_and_no_form_makes_two_keys() {
     ] {
         let answer = visitor.send(1, good().header(name, value));
         assert_eq!(answer.status, 400, "{name}: {value}: {answer}");
+        // A page, for a person behind a proxy sees it too.
+        assert!(answer.text().contains("must hand on Host as it came"), "{answer}");
     }
     for wrong in ["", "0", &"0".repeat(64)] {
         visitor.create(1, wrong, &once).expect(403);
@@ -294,6 +296,9 @@ fn failed_tries_cost_time_and_success_counts_against_the_key() {
     let reader = cluster.create(1, &json!({"name": "r", "scope": "read"}));
     let refused = sign_in(&cluster, 1, &reader.secret).expect(403);
     assert!(refused.text().contains("scope admin"), "{refused}");
+    // What is no token at all is no try either, and the form comes back.
+    let too_long = sign_in(&cluster, 1, &"x".repeat(100_000)).expect(413);
+    assert!(too_long.text().contains("name=\"token\""), "{too_long}");
     for wrong in 0..5 {
         sign_in(&cluster, 1, &format!("wrong-{wrong}")).expect(401);
     }

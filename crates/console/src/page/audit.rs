@@ -2,9 +2,12 @@
 
 use askama::Template;
 use fluxgate_api::usage::AuditEntry;
+use fluxgate_types::format_duration_ms;
 
 use super::frame::Frame;
 use crate::moment::Moment;
+
+const DAY_MS: u64 = 86_400_000;
 
 /// Which entries the page shows. As typed: what cannot be read is said, and shown again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,6 +85,45 @@ pub struct AuditPage {
 
 /// What changed, in one line.
 pub(super) fn details(entry: &AuditEntry) -> String {
-    let details: Vec<&str> = entry.details.values().map(String::as_str).collect();
+    let details: Vec<String> = entry.details.values().map(|text| readable(text)).collect();
     details.join("; ")
+}
+
+/// The registry's words as a person says them: it counts in milliseconds, and from 1970 on. They
+/// are part of the replicated state, alike on nodes of every version, so they change here only.
+fn readable(text: &str) -> String {
+    if let Some(nodes) = text.strip_suffix(" from 1970-01-01T00:00:00Z") {
+        return format!("{nodes} from the beginning");
+    }
+    let grace = text.strip_suffix(" ms more").and_then(|text| text.rsplit_once(" is valid for "));
+    match grace.and_then(|(which, ms)| Some((which, ms.parse::<u64>().ok()?))) {
+        Some((which, 0)) => format!("{which} is dead"),
+        Some((which, ms)) if ms > DAY_MS && ms.is_multiple_of(DAY_MS) => {
+            format!("{which} is valid for {} days more", ms / DAY_MS)
+        }
+        Some((which, ms)) => format!("{which} is valid for {} more", format_duration_ms(ms)),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::readable;
+
+    #[test]
+    fn details_are_in_a_readers_units() {
+        let rotated = |ms| format!("new secret; the old one is valid for {ms} ms more");
+        for (text, reads) in [
+            (rotated("0"), "new secret; the old one is dead"),
+            (rotated("1500"), "new secret; the old one is valid for 1500ms more"),
+            (rotated("86400000"), "new secret; the old one is valid for 24h more"),
+            (rotated("604800000"), "new secret; the old one is valid for 7 days more"),
+            (rotated("soon"), "new secret; the old one is valid for soon ms more"),
+            ("nodes 1, 2 from 1970-01-01T00:00:00Z".into(), "nodes 1, 2 from the beginning"),
+            ("nodes 1 from 2026-11-27T08:00:00Z".into(), "nodes 1 from 2026-11-27T08:00:00Z"),
+            ("created with scope read".into(), "created with scope read"),
+        ] {
+            assert_eq!(readable(&text), reads);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use crate::health::Problem;
+use crate::health::{Problem, Severity};
 
 /// Where a page is in the navigation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +75,11 @@ impl Frame {
     /// Whether the reader may make keys: an admin key makes those of its owner.
     pub(super) fn may_create(&self) -> bool {
         self.viewer.as_ref().is_some_and(|viewer| viewer.is_operator || viewer.owner.is_some())
+    }
+
+    /// Whether the node may have missed something: that it knows of none means little then.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Critical)
     }
 
     /// Whether it is the key that the reader signed in with.

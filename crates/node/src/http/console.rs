@@ -79,6 +79,7 @@ fn own_key(core: &Core) -> [u8; SIGNING_KEY_BYTES] {
 
 /// The console's routes.
 pub(super) fn router(core: Arc<Core>) -> Router {
+    let console = Arc::new(Console::new(core));
     Router::new()
         .route("/console", get(|| async { redirect("/console/") }))
         .route("/console/", get(home))
@@ -100,8 +101,8 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/console/assets/{name}", get(files::asset))
         .route("/console/{*rest}", any(lost))
         .method_not_allowed_fallback(respond::method_not_allowed)
-        .layer(middleware::from_fn(guard::check))
-        .with_state(Arc::new(Console::new(core)))
+        .layer(middleware::from_fn_with_state(Arc::clone(&console), guard::check))
+        .with_state(console)
 }
 
 async fn home() -> Response<Body> {

@@ -5,12 +5,15 @@
 //! is read.
 
 use axum::body::Body;
-use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use axum::middleware::Next;
-use fluxgate_api::error::ErrorCode;
 
-use crate::http::respond;
+use super::Shared;
+
+/// Seen by who follows a forged link, and by all whose proxy tells us another name than theirs.
+const FOREIGN: &str = "Nothing was changed. If you sent it from the console itself, the proxy between \
+    your browser and this node gives it another host name: it must hand on Host as it came.";
 
 const HEADS: [(HeaderName, &str); 5] = [
     (
@@ -26,9 +29,16 @@ const HEADS: [(HeaderName, &str); 5] = [
 ];
 
 /// Refuses what another site sends, and completes the head of every answer.
-pub(super) async fn check(request: Request, next: Next) -> Response<Body> {
+pub(super) async fn check(State(console): Shared, request: Request, next: Next) -> Response<Body> {
     let mut response = if is_foreign(request.method(), request.headers()) {
-        respond::refuse(ErrorCode::InvalidRequest, "this form was sent by another site")
+        let heading = "This form was sent by another site";
+        console.message(
+            None,
+            StatusCode::BAD_REQUEST,
+            heading,
+            FOREIGN,
+            &[("/console/", "Console")],
+        )
     } else {
         next.run(request).await
     };

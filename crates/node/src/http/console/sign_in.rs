@@ -84,7 +84,11 @@ pub(super) async fn submit(State(console): Shared, request: Request<Body>) -> Re
     let (parts, body) = request.into_parts();
     let fields = match console.fields(&parts, body).await {
         Ok(fields) => fields,
-        Err(refused) => return refused.into_response(&console.core),
+        Err(refused) => {
+            let body = refused.body();
+            let error = error_text(body.error, &body.message);
+            return console.sign_in_page(status_of(&body), "", "", &error);
+        }
     };
     let (token, to) = (fields.get("token"), fields.get("to"));
     if token.is_empty() {
