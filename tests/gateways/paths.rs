@@ -40,6 +40,15 @@ pub(super) fn odd_ones_reach_no_other_part(stage: &Stage, reader: &Key) {
         "/api/v1/..%3B/admin/users",
         "/api/v1/%2e%2e;/admin/users",
         "/api/.;/admin/users",
+        "/api/;/admin/users",
+        "/api/;a=b/admin/users",
+        "/api/%3b/admin/users",
+        "/;/api/admin/users",
+        // What some applications read as a slash.
+        "/api/v1/..\\admin/users",
+        "/api/\\admin/users",
+        "/api\\admin/users",
+        "\\api/admin/users",
         "/api;/admin/users",
     ] {
         let (answer, seen) = stage.pass(&get(path).bearer(&reader.secret));
