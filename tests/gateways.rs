@@ -6,6 +6,7 @@
 
 mod application;
 mod busy;
+mod claims;
 mod over_tls;
 mod paths;
 mod program;
@@ -179,47 +180,13 @@ fn keeps_the_contract(kind: Kind) {
     assert_eq!((answer.window().0, answer.window().1), (1, 0), "{answer}");
     assert!(seen.is_empty(), "{seen:?}");
 
-    forged_headers_have_no_effect(&stage, &reader);
+    claims::forged_headers_have_no_effect(&stage, &reader);
+    claims::no_spelling_of_them_arrives(&stage);
+    claims::what_connection_names_is_ours_still(&stage, &reader);
+    claims::nothing_is_tunnelled(&stage, &reader, kind);
     smuggled_requests_reach_nobody(&stage, &reader);
     paths::odd_ones_reach_no_other_part(&stage, &reader);
     paths::all_that_is_read_as_admin_requires_it(&stage, &reader, &admin);
-}
-
-fn forged_headers_have_no_effect(stage: &Stage, reader: &Key) {
-    let forge = |request: Request| {
-        let claims = [
-            ("X-Auth-Key-Id", "key_forged"),
-            ("X-Auth-Key-Name", "forged"),
-            ("X-Auth-Owner", "forged"),
-            ("X-Auth-Scope", "admin"),
-            ("X-Auth-Status", "200"),
-            ("X_Auth_Owner", "forged"),
-            ("X-Required-Scope", "read"),
-            ("X-Forwarded-Uri", "/v1/authorize/any"),
-            ("X-Original-URI", "/v1/authorize/any"),
-            ("X-RateLimit-Limit", "7"),
-        ];
-        claims.iter().fold(request, |request, (name, value)| request.header(name, value))
-    };
-    let (answer, seen) = stage.pass(&forge(get("/api/v1/x")).bearer(&reader.secret));
-    answer.expect(200);
-    seen[0].assert_knows(reader);
-    // An owner that a key does not have is not taken from the client either.
-    let nobodys = stage.cluster.create(1, &json!({"name": "n", "scope": "read"}));
-    let (answer, seen) = stage.pass(&forge(get("/api/v1/x")).bearer(&nobodys.secret));
-    answer.expect(200);
-    assert_eq!(seen[0].header("x-auth-owner"), None, "{seen:?}");
-    assert_eq!(seen[0].header("x-auth-key-id"), Some(&*nobodys.id), "{seen:?}");
-    // A claimed method makes no write a read, a claimed scope opens nothing.
-    let post = Request::post("/api/v1/x").bearer(&reader.secret);
-    let claims = post.header("X-Forwarded-Method", "GET").header("X-Original-Method", "GET");
-    for request in [forge(claims), forge(get("/api/admin/x")).bearer(&reader.secret)] {
-        let (answer, seen) = stage.pass(&request);
-        assert_eq!(answer.status, 403, "{request:?}: {answer}");
-        assert!(seen.is_empty(), "{seen:?}");
-    }
-    let (answer, seen) = stage.pass(&forge(get("/api/v1/x?key=1&scope=any")));
-    assert_eq!((answer.status, seen.len()), (401, 0), "{answer}");
 }
 
 /// Requests whose end a gateway and the one behind it could see in different places: what hides in
