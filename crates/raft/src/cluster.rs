@@ -11,6 +11,7 @@ mod simulated;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -198,6 +199,8 @@ struct Inner {
     disk: Disk,
     incoming: tokio::sync::Mutex<Option<Incoming>>,
     last_append: Mutex<Option<tokio::time::Instant>>,
+    /// This life of the node formed the cluster.
+    formed_here: AtomicBool,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
 }
 
@@ -350,6 +353,7 @@ impl Cluster {
             disk,
             incoming: tokio::sync::Mutex::new(None),
             last_append: Mutex::new(None),
+            formed_here: AtomicBool::new(false),
             runtime: Mutex::new(None),
         };
         Ok(Self { inner: Arc::new(inner) })

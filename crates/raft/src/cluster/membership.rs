@@ -1,6 +1,7 @@
 //! Who belongs to the cluster, and who leads it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fluxgate_types::NodeId;
@@ -29,17 +30,23 @@ impl Cluster {
     }
 
     /// Whether this node knows of a cluster that may have acknowledged something. One that formed a
-    /// cluster by itself, and has neither led nor heard of another since, does not: its log is the
-    /// list of members, and its vote at most its own.
+    /// cluster in this life, and has neither led nor given its vote to another since, does not: its
+    /// log is the list of members, and its vote the one that it gave itself when it formed. After a
+    /// restart it may have missed what the others did, and counts as one that knows.
     pub async fn has_history(&self) -> bool {
         if !self.is_formed().await {
             return false;
+        }
+        if !self.inner.formed_here.load(Ordering::Relaxed) {
+            return true;
         }
         let me = self.me().0;
         let metrics = self.inner.raft.metrics();
         let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
         let vote = metrics.vote;
-        let own = !vote.committed && (vote.leader_id.node_id == me || vote.leader_id.term == 0);
+        let (term, to) = (vote.leader_id.term, vote.leader_id.node_id);
+        // Later terms take a majority that would vote, and so has one (pre-vote).
+        let own = term == 0 || term == 1 && to == me && !vote.committed;
         // The list of members is the entry with index 0, which no leader ever makes.
         !(own && metrics.last_log_index == Some(0) && metrics.snapshot.is_none())
     }
@@ -51,6 +58,8 @@ impl Cluster {
     pub async fn form(&self, members: &BTreeMap<NodeId, String>) -> Result<(), MembershipError> {
         let nodes: BTreeMap<u64, BasicNode> =
             members.iter().map(|(id, addr)| (id.0, BasicNode { addr: addr.clone() })).collect();
+        let was_formed = self.is_formed().await;
+        self.inner.formed_here.store(!was_formed, Ordering::Relaxed);
         let formed = self.inner.raft.initialize(nodes).await;
         formed.map_err(|error| MembershipError::Refused(error.to_string()))
     }
