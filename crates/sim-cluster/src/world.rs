@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fluxgate_node::Listener;
 use fluxgate_raft::SimulatedDisk;
 use fluxgate_raft::process::{Clocks, Process};
 use fluxgate_sim::net::Net;
@@ -180,6 +181,9 @@ pub async fn run(plan: Plan, log: bool) -> anyhow::Result<Outcome> {
         () = work => {}
     }
     let span = world.now();
+    if log && world.lock().violation.is_some() {
+        tell(&world).await;
+    }
     for id in world.nodes() {
         world.kill(id);
     }
@@ -192,6 +196,23 @@ pub async fn run(plan: Plan, log: bool) -> anyhow::Result<Outcome> {
         violation: state.violation.take(),
         log: state.log.take().unwrap_or_default(),
     })
+}
+
+/// What each node says of the cluster, for who reads how a run went wrong.
+async fn tell(world: &Arc<Shared>) {
+    for (id, _) in world.running() {
+        for path in ["/readyz", "/v1/cluster", "/metrics"] {
+            let Some(request) = operator("GET", path, None) else { return };
+            let answer = world.ask(id, Listener::Admin, request, PATIENCE).await.flatten();
+            let text = answer.map(|answer| String::from_utf8_lossy(&answer.body).into_owned());
+            let text = text.as_deref().unwrap_or("no answer");
+            // Of the metrics those of consensus.
+            let lines = text.lines().filter(|line| path != "/metrics" || line.contains("_raft_"));
+            for line in lines.filter(|line| !line.starts_with('#')) {
+                world.say(|| format!("node {id}, {path}: {line}"));
+            }
+        }
+    }
 }
 
 /// The part with faults.

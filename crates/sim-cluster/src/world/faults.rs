@@ -112,7 +112,16 @@ impl Shared {
             FaultKind::Lopsided => self.lopside(node, 4 * span),
             FaultKind::SlowDisk => {
                 let mut state = self.lock();
-                let sync = state.rng.pick(&[10, 100, 1_000]);
+                let mut sync = state.rng.pick(&[10, 100, 1_000]);
+                // A majority whose disks take longer than an election would elect nobody, for good.
+                let election_ms = 3 * self.plan.base.heartbeat / 1_000;
+                let others = state.slots.iter().filter(|(id, slot)| **id != node && !slot.gone);
+                let syncs = others.map(|(_, slot)| slot.disk.sync_ms.load(Ordering::Relaxed));
+                let syncs: Vec<u64> = syncs.collect();
+                let slow = syncs.iter().filter(|sync| **sync > election_ms).count();
+                if sync > election_ms && 2 * (slow + 1) > syncs.len() + 1 {
+                    sync = 100;
+                }
                 if let Some(slot) = state.slots.get(&node) {
                     slot.disk.sync_ms.store(sync, Ordering::Relaxed);
                 }
