@@ -3,9 +3,9 @@
 //!
 //! A descriptor names a key by an entry `api_key` (as presented, with or without `Bearer `), and
 //! spends `hits_addend` of it, 1 by default, once for all descriptors of a call that name the same
-//! key: a client may show it in both of its headers. This interface has two answers only, so a key that is
-//! not valid is over its limit, and the body says why; a descriptor without `api_key` is nothing
-//! that is limited here.
+//! key: a client may show it in both of its headers. This interface has two answers only, so a key
+//! that is not valid is over its limit, and the body says why; a descriptor without `api_key` is
+//! nothing that is limited here.
 
 use std::future::Future;
 use std::pin::Pin;
