@@ -95,14 +95,29 @@ fn readable(text: &str) -> String {
     if let Some(nodes) = text.strip_suffix(" from 1970-01-01T00:00:00Z") {
         return format!("{nodes} from the beginning");
     }
-    let grace = text.strip_suffix(" ms more").and_then(|text| text.rsplit_once(" is valid for "));
-    match grace.and_then(|(which, ms)| Some((which, ms.parse::<u64>().ok()?))) {
-        Some((which, 0)) => format!("{which} is dead"),
-        Some((which, ms)) if ms > DAY_MS && ms.is_multiple_of(DAY_MS) => {
-            format!("{which} is valid for {} days more", ms / DAY_MS)
+    if let Some(which) = text.strip_suffix(" is valid for 0 ms more") {
+        return format!("{which} is dead");
+    }
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let unit = word.strip_prefix("ms").filter(|rest| matches!(*rest, "" | ","));
+        let ms = words.last().and_then(|number| number.parse().ok());
+        match (ms, unit) {
+            (Some(ms), Some(comma)) => {
+                words.pop();
+                words.push(span(ms) + comma);
+            }
+            (None, _) | (_, None) => words.push(word.to_owned()),
         }
-        Some((which, ms)) => format!("{which} is valid for {} more", format_duration_ms(ms)),
-        None => text.to_owned(),
+    }
+    words.join(" ")
+}
+
+fn span(ms: u64) -> String {
+    if ms > DAY_MS && ms.is_multiple_of(DAY_MS) {
+        format!("{} days", ms / DAY_MS)
+    } else {
+        format_duration_ms(ms)
     }
 }
 
@@ -121,6 +136,8 @@ mod tests {
             (rotated("soon"), "new secret; the old one is valid for soon ms more"),
             ("nodes 1, 2 from 1970-01-01T00:00:00Z".into(), "nodes 1, 2 from the beginning"),
             ("nodes 1 from 2026-11-27T08:00:00Z".into(), "nodes 1 from 2026-11-27T08:00:00Z"),
+            ("requests 100 per 60000 ms".into(), "requests 100 per 60s"),
+            ("a 1 per 1000 ms, b 2 per 600000 ms".into(), "a 1 per 1s, b 2 per 600s"),
             ("created with scope read".into(), "created with scope read"),
         ] {
             assert_eq!(readable(&text), reads);
