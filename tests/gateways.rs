@@ -11,6 +11,7 @@ mod over_tls;
 mod paths;
 mod program;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -42,8 +43,20 @@ impl Stage {
         let (nodes, claimed) = asked_ports(&mut cluster, kind);
         cluster.ids().into_iter().for_each(|id| cluster.node_mut(id).spawn());
         cluster.wait_ready();
+        Self::before(cluster, kind, &nodes, claimed, None)
+    }
+
+    /// A gateway before nodes that are ready, with the certificate of a CA where they have TLS.
+    #[track_caller]
+    fn before(
+        cluster: Cluster,
+        kind: Kind,
+        nodes: &[u16],
+        claimed: Vec<Port>,
+        ca: Option<&Path>,
+    ) -> Self {
         let application = Application::start();
-        let gateway = Gateway::start(kind, &nodes, application.port(), None);
+        let gateway = Gateway::start(kind, nodes, application.port(), ca);
         let stage = Self { gateway, application, cluster, _claimed: claimed };
         stage.wait_through();
         stage

@@ -14,6 +14,9 @@ pub(super) const BODY: &str = r#"{"hello":"application"}"#;
 const OWN_LIMITS: &str =
     "X-RateLimit-Limit: 999\r\nX-RateLimit-Remaining: 998\r\nX-RateLimit-Reset: 997\r\n";
 
+/// Status, lines of headers and body of an answer.
+type AnswerTo = fn(&Seen) -> (&'static str, &'static str, &'static str);
+
 /// A request as it arrived.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
@@ -57,6 +60,11 @@ pub(super) struct Application {
 
 impl Application {
     pub(super) fn start() -> Self {
+        Self::answering(|_| ("200 OK", OWN_LIMITS, BODY))
+    }
+
+    /// A server that gives each request a status, headers and a body of its own.
+    pub(super) fn answering(answer: AnswerTo) -> Self {
         let port = Port::claim();
         let listener = TcpListener::bind(port.addr()).unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -65,7 +73,7 @@ impl Application {
             for stream in listener.incoming() {
                 let log = Arc::clone(&log);
                 // A connection that breaks concerns only who made it.
-                thread::spawn(move || stream.and_then(|stream| serve(stream, &log)));
+                thread::spawn(move || stream.and_then(|stream| serve(stream, &log, answer)));
             }
         });
         Self { port, seen }
@@ -84,14 +92,15 @@ impl Application {
     }
 }
 
-fn serve(stream: TcpStream, log: &Mutex<Vec<Seen>>) -> std::io::Result<()> {
+fn serve(stream: TcpStream, log: &Mutex<Vec<Seen>>, answer: AnswerTo) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     while let Some(seen) = read(&mut reader)? {
+        let (status, headers, body) = answer(&seen);
         let answer = format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{OWN_LIMITS}Content-Length: {}\r\n\r\n{BODY}",
-            BODY.len()
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+            body.len()
         );
         log.lock().unwrap().push(seen);
         writer.write_all(answer.as_bytes())?;

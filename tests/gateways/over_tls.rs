@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::application::{self, Application};
+use super::application;
 use super::program::{Gateway, Kind};
 use super::{Stage, asked_ports, get};
 use crate::support::cluster::Cluster;
@@ -24,11 +24,8 @@ pub(super) fn asks_over_tls(kind: Kind) {
     for id in cluster.ids() {
         wait_ready(&mut cluster, &certs, id);
     }
-    let application = Application::start();
     let ca = certs.file("ca.pem");
-    let gateway = Gateway::start(kind, &nodes, application.port(), Some(Path::new(&ca)));
-    let mut stage = Stage { gateway, application, cluster, _claimed: claimed };
-    stage.wait_through();
+    let mut stage = Stage::before(cluster, kind, &nodes, claimed, Some(Path::new(&ca)));
 
     let key = stage.key("read", 100);
     let (answer, seen) = stage.pass(&get("/api/v1/x").bearer(&key.secret));
