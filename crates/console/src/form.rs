@@ -7,7 +7,7 @@ use fluxgate_api::keys::{CreateKey, KeyRecord, LimitSpec, UpdateKey};
 use fluxgate_api::{Period, Text, Time};
 use fluxgate_types::{ClusterMs, Scope, caps};
 
-const DAY_MS: u64 = 24 * 3_600 * 1_000;
+pub(crate) const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 /// A refusal beside its field; `field` is empty where it is none's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

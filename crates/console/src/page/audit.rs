@@ -5,9 +5,8 @@ use fluxgate_api::usage::AuditEntry;
 use fluxgate_types::format_duration_ms;
 
 use super::frame::Frame;
+use crate::form::DAY_MS;
 use crate::moment::Moment;
-
-const DAY_MS: u64 = 86_400_000;
 
 /// Which entries the page shows. As typed: what cannot be read is said, and shown again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

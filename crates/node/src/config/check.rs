@@ -224,7 +224,8 @@ pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
     let advertise = reader.text("peer", "advertise");
     let listed = members.get(&node_id).cloned();
     let ratio = reader.raw("telemetry", "trace_sample_ratio");
-    let ratio = ratio.and_then(|v| v.as_float().or_else(|| v.to_string().parse().ok()));
+    let whole = |v: &Value| i32::try_from(v.as_integer()?).ok().map(f64::from);
+    let ratio = ratio.and_then(|v| v.as_float().or_else(|| whole(v)));
     let log_format = reader.text("telemetry", "log_format").unwrap_or_default();
     let config = Config {
         cluster_name: reader.text("cluster", "name").unwrap_or_default(),

@@ -120,12 +120,13 @@ impl Watched {
 
     fn take(&mut self, core: &Core, material: &Material) -> Result<(), TlsError> {
         let before = self.taken;
-        if before.is_some_and(|(digest, _)| digest == material.digest) {
-            return Ok(());
-        }
-        if before.is_some_and(|(_, ends_s)| ends_s > material.ends_s) && left_s(material.ends_s) < 0
-        {
-            return Err(TlsError::Expired { path: self.files.cert_file.clone() });
+        if let Some((digest, ends_s)) = before {
+            if digest == material.digest {
+                return Ok(());
+            }
+            if ends_s > material.ends_s && left_s(material.ends_s) < 0 {
+                return Err(TlsError::Expired { path: self.files.cert_file.clone() });
+            }
         }
         let server = material.server(self.listener)?;
         if self.listener == "peer" {

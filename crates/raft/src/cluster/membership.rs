@@ -58,10 +58,10 @@ impl Cluster {
     pub async fn form(&self, members: &BTreeMap<NodeId, String>) -> Result<(), MembershipError> {
         let nodes: BTreeMap<u64, BasicNode> =
             members.iter().map(|(id, addr)| (id.0, BasicNode { addr: addr.clone() })).collect();
-        let was_formed = self.is_formed().await;
-        self.inner.formed_here.store(!was_formed, Ordering::Relaxed);
         let formed = self.inner.raft.initialize(nodes).await;
-        formed.map_err(|error| MembershipError::Refused(error.to_string()))
+        formed.map_err(|error| MembershipError::Refused(error.to_string()))?;
+        self.inner.formed_here.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Adds a node: first it catches up, `at_most` so long, then it votes. One that cannot be reached

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
 use axum::http::request::Parts;
 use axum::http::{Request, Response, StatusCode, header};
-use fluxgate_api::error::ErrorCode;
+use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_console::form::Fields;
 use fluxgate_console::page::{Section, SignInPage, render};
 use fluxgate_console::session::{Holder, NONCE_BYTES, Session};
@@ -72,6 +72,10 @@ impl Console {
         };
         html(status, render(&page))
     }
+
+    fn refused_sign_in(&self, body: &ErrorBody, to: &str) -> Response<Body> {
+        self.sign_in_page(status_of(body), to, "", &error_text(body.error, &body.message))
+    }
 }
 
 fn address(parts: &Parts) -> IpAddr {
@@ -84,11 +88,7 @@ pub(super) async fn submit(State(console): Shared, request: Request<Body>) -> Re
     let (parts, body) = request.into_parts();
     let fields = match console.fields(&parts, body).await {
         Ok(fields) => fields,
-        Err(refused) => {
-            let body = refused.body();
-            let error = error_text(body.error, &body.message);
-            return console.sign_in_page(status_of(&body), "", "", &error);
-        }
+        Err(refused) => return console.refused_sign_in(&refused.body(), ""),
     };
     let (token, to) = (fields.get("token"), fields.get("to"));
     if token.is_empty() {
@@ -121,7 +121,7 @@ pub(super) async fn submit(State(console): Shared, request: Request<Body>) -> Re
             if is_good {
                 console.slowdown().end(from, seconds(), false);
             }
-            console.sign_in_page(status_of(&body), to, "", &error_text(body.error, &body.message))
+            console.refused_sign_in(&body, to)
         }
     }
 }
