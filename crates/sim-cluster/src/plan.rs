@@ -53,6 +53,13 @@ impl Plan {
         Self { base, snapshot_every: rng.pick(&[20, 100, 20_000]), extra }
     }
 
+    /// Shortest and longest election time-out, milliseconds.
+    #[must_use]
+    pub fn election_ms(&self) -> (u64, u64) {
+        let heartbeat_ms = self.base.heartbeat / 1_000;
+        (3 * heartbeat_ms, 6 * heartbeat_ms)
+    }
+
     /// How long a fault may be felt after it.
     #[must_use]
     pub fn settle(&self) -> Us {

@@ -111,26 +111,29 @@ impl Shared {
             }
             FaultKind::Lopsided => self.lopside(node, 4 * span),
             FaultKind::SlowDisk => {
-                let mut state = self.lock();
-                let mut sync = state.rng.pick(&[10, 100, 1_000]);
-                // A majority whose disks take longer than an election would elect nobody, for good.
-                let election_ms = 3 * self.plan.base.heartbeat / 1_000;
-                let others = state.slots.iter().filter(|(id, slot)| **id != node && !slot.gone);
-                let syncs = others.map(|(_, slot)| slot.disk.sync_ms.load(Ordering::Relaxed));
-                let syncs: Vec<u64> = syncs.collect();
-                let slow = syncs.iter().filter(|sync| **sync > election_ms).count();
-                if sync > election_ms && 2 * (slow + 1) > syncs.len() + 1 {
-                    sync = 100;
-                }
-                if let Some(slot) = state.slots.get(&node) {
-                    slot.disk.sync_ms.store(sync, Ordering::Relaxed);
-                }
-                // Until another one says otherwise.
-                drop(state);
+                self.slow_down(node);
                 self.disturb(SECOND);
             }
         }
         self.disturb(4 * span);
+    }
+
+    /// Gives a disk another speed, until the next fault of its kind.
+    fn slow_down(&self, node: NodeId) {
+        let (election_ms, _) = self.plan.election_ms();
+        let mut state = self.lock();
+        let mut sync_ms = state.rng.pick(&[10, 100, 1_000]);
+        // A majority whose disks take longer than an election would elect nobody, for good.
+        let others = state.slots.iter().filter(|(id, slot)| **id != node && !slot.gone);
+        let others: Vec<u64> =
+            others.map(|(_, slot)| slot.disk.sync_ms.load(Ordering::Relaxed)).collect();
+        let slow = others.iter().filter(|sync_ms| **sync_ms > election_ms).count();
+        if sync_ms > election_ms && 2 * (slow + 1) > others.len() + 1 {
+            sync_ms = 100;
+        }
+        if let Some(slot) = state.slots.get(&node) {
+            slot.disk.sync_ms.store(sync_ms, Ordering::Relaxed);
+        }
     }
 
     fn crash(self: &Arc<Self>, node: NodeId, down: Us) {

@@ -133,7 +133,7 @@ impl Shared {
         config.lease_ms = terms.lease_ms;
         config.clock_error_ms_max = terms.clock_error_ms_max;
         config.heartbeat_ms = base.heartbeat / 1_000;
-        config.election_ms = (3 * config.heartbeat_ms, 6 * config.heartbeat_ms);
+        config.election_ms = self.plan.election_ms();
         config.snapshot_every = self.plan.snapshot_every;
         Ok(config)
     }
