@@ -15,15 +15,22 @@
 
 mod granter;
 mod holder;
+mod terms;
 
 use fluxgate_types::{ClusterMs, LogIndex};
 use serde::{Deserialize, Serialize};
 
 pub use granter::{Former, Granter};
 pub use holder::{FirstLease, Holder};
+pub use terms::{TermsRecord, TermsWatch};
+
+/// Shortest and longest lease, milliseconds.
+pub const LEASE_MS: std::ops::RangeInclusive<u64> = 500..=60_000;
+/// Smallest and largest bound of the clock error, milliseconds.
+pub const CLOCK_ERROR_MS: std::ops::RangeInclusive<u64> = 100..=10_000;
 
 /// The durations that follow from the configured lease, all in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LeaseTerms {
     /// The lease as configured: the longest that a silent node can hold up a write.
     pub lease_ms: u64,
@@ -32,6 +39,12 @@ pub struct LeaseTerms {
 }
 
 impl LeaseTerms {
+    /// Whether a cluster may run under these terms.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        LEASE_MS.contains(&self.lease_ms) && CLOCK_ERROR_MS.contains(&self.clock_error_ms_max)
+    }
+
     /// How long a holder trusts a lease, from when it sent the request.
     #[must_use]
     pub const fn holder_ms(&self) -> u64 {

@@ -7,7 +7,9 @@
 
 mod apply;
 pub mod audit;
+pub mod cluster_state;
 pub mod command;
+mod digest;
 mod put;
 pub mod record;
 pub mod snapshot;
@@ -17,16 +19,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use fluxgate_types::{ClusterMs, DirId, KeyId, NodeId, caps};
+use fluxgate_types::{ClusterMs, DirId, KeyId, LogIndex, NodeId, caps};
 
 use crate::share::ShareMap;
 use audit::AuditLog;
+use cluster_state::ClusterState;
 use command::{Outcome, Remembered};
+use digest::Digests;
 use record::LimitSpec;
 use table::KeyTable;
 
+pub use digest::DIGESTS_KEPT;
+
 /// A member of the cluster, as the replicated state knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeRecord {
     /// The data directory that runs under this id; another one is refused a lease.
     pub dir_id: DirId,
@@ -59,6 +65,11 @@ pub struct Shared {
     /// Every key.
     pub table: KeyTable,
     view: RwLock<Arc<View>>,
+    cluster: RwLock<Arc<ClusterState>>,
+    // Digests of the two above, and of the whole state after each of the newest entries.
+    view_digest: AtomicU64,
+    cluster_digest: AtomicU64,
+    digests: RwLock<Digests>,
     audit: RwLock<AuditLog>,
     last_stamp_ms: AtomicU64,
 }
@@ -69,6 +80,10 @@ impl Shared {
         Self {
             table: KeyTable::default(),
             view: RwLock::new(Arc::new(view)),
+            cluster: RwLock::default(),
+            view_digest: AtomicU64::new(0),
+            cluster_digest: AtomicU64::new(0),
+            digests: RwLock::default(),
             audit: RwLock::new(AuditLog::default()),
             last_stamp_ms: AtomicU64::new(0),
         }
@@ -86,6 +101,25 @@ impl Shared {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What the cluster has agreed on about itself.
+    #[must_use]
+    pub fn cluster(&self) -> Arc<ClusterState> {
+        Arc::clone(&self.cluster.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The newest entry with a command that was applied, and the digest of the state after it.
+    #[must_use]
+    pub fn digest(&self) -> Option<(LogIndex, u64)> {
+        self.digests.read().unwrap_or_else(PoisonError::into_inner).newest()
+    }
+
+    /// The digest of the state after exactly this entry; `None` where it is not kept (the last
+    /// [`DIGESTS_KEPT`] are, since the last snapshot that was installed).
+    #[must_use]
+    pub fn digest_at(&self, index: LogIndex) -> Option<u64> {
+        self.digests.read().unwrap_or_else(PoisonError::into_inner).at(index)
+    }
+
     /// Reads the audit trail under its lock.
     pub fn with_audit<R>(&self, read: impl FnOnce(&AuditLog) -> R) -> R {
         read(&self.audit.read().unwrap_or_else(PoisonError::into_inner))
@@ -95,7 +129,31 @@ impl Shared {
         let mut slot = self.view.write().unwrap_or_else(PoisonError::into_inner);
         let mut view = View::clone(&slot);
         change(&mut view);
+        let maps = (&view.defaults, &view.share_maps, &view.nodes);
+        self.view_digest.store(digest::of(1, &maps), Ordering::Relaxed);
         *slot = Arc::new(view);
+    }
+
+    fn change_cluster(&self, change: impl FnOnce(&mut ClusterState)) {
+        let mut slot = self.cluster.write().unwrap_or_else(PoisonError::into_inner);
+        let mut cluster = ClusterState::clone(&slot);
+        change(&mut cluster);
+        self.cluster_digest.store(digest::of(2, &cluster), Ordering::Relaxed);
+        *slot = Arc::new(cluster);
+    }
+
+    fn change_digests(&self, change: impl FnOnce(&mut Digests)) {
+        change(&mut self.digests.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Keeps the digest of the state as it is, after this entry.
+    fn keep_digest(&self, index: LogIndex) {
+        let digest = self
+            .table
+            .digest()
+            .wrapping_add(self.view_digest.load(Ordering::Relaxed))
+            .wrapping_add(self.cluster_digest.load(Ordering::Relaxed));
+        self.change_digests(|digests| digests.push(index, digest));
     }
 
     fn change_audit<R>(&self, change: impl FnOnce(&mut AuditLog) -> R) -> R {
@@ -112,13 +170,25 @@ pub struct Registry {
     idempotency: BTreeMap<Box<str>, (ClusterMs, KeyId)>,
     idempotency_order: VecDeque<Box<str>>,
     outcomes: BTreeMap<u128, Remembered>,
-    outcomes_order: VecDeque<u128>,
+    outcomes_order: VecDeque<(u128, ClusterMs)>,
 }
 
+/// An empty state at the newest level.
 impl Default for Registry {
     fn default() -> Self {
+        Self::at_level(cluster_state::LEVEL)
+    }
+}
+
+impl Registry {
+    /// An empty state at a level. A log always begins at level 1: its first entries may come from a
+    /// program that knew no other.
+    #[must_use]
+    pub fn at_level(level: u32) -> Self {
+        let shared = Shared::new();
+        shared.change_cluster(|cluster| cluster.level = level);
         Self {
-            shared: Arc::new(Shared::new()),
+            shared: Arc::new(shared),
             last_stamp: ClusterMs(0),
             idempotency: BTreeMap::new(),
             idempotency_order: VecDeque::new(),
@@ -164,10 +234,19 @@ impl Registry {
     fn remember_outcome(&mut self, request: u128, outcome: &Outcome) {
         let Some(remembered) = Remembered::of(outcome) else { return };
         self.outcomes.insert(request, remembered);
-        self.outcomes_order.push_back(request);
-        if self.outcomes_order.len() > caps::REQUEST_IDS_MAX {
-            let oldest = self.outcomes_order.pop_front();
-            oldest.map(|request| self.outcomes.remove(&request));
+        self.outcomes_order.push_back((request, self.last_stamp));
+        // By time since level 2: no node repeats a proposal for longer.
+        let (most, kept_ms) = if self.shared.cluster().level < 2 {
+            (caps::REQUEST_IDS_MAX_BEFORE, u64::MAX)
+        } else {
+            (caps::REQUEST_IDS_MAX, caps::REQUEST_IDS_TTL_MS)
+        };
+        while let Some((oldest, at)) = self.outcomes_order.front().copied() {
+            if self.outcomes_order.len() <= most && self.last_stamp - at <= kept_ms {
+                break;
+            }
+            self.outcomes.remove(&oldest);
+            self.outcomes_order.pop_front();
         }
     }
 }

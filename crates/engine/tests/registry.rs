@@ -167,6 +167,15 @@ fn expect(map: &mut Map, at: u64, who: Who, ask: &Ask) -> Result<u8, &'static st
             new.enabled = enabled.unwrap_or(new.enabled);
             new.scope = scope.unwrap_or(new.scope);
             new.owner = owner.unwrap_or(new.owner);
+            // An administrator's key gives keys to its own owner only, and itself no other rights.
+            if let Some((actor, of)) = admin(map, at, who)? {
+                let before = map.get(&key).cloned().ok_or("not found")?;
+                let given = new.owner != before.owner;
+                let itself = actor == key && (given || new.scope != before.scope);
+                if itself || (given && (of == 0 || of != new.owner)) {
+                    return Err("actor");
+                }
+            }
             new.revision += 1;
             map.insert(key, new);
         }
@@ -264,7 +273,11 @@ fn name(refusal: &Refusal) -> &'static str {
         Refusal::Revision(_) => "revision",
         Refusal::Revoked => "revoked",
         Refusal::Actor => "actor",
-        Refusal::AlreadyDone(_) | Refusal::Invalid(_) | Refusal::OtherDirectory(_) => "other",
+        Refusal::AlreadyDone(_)
+        | Refusal::Invalid(_)
+        | Refusal::OtherDirectory(_)
+        | Refusal::OlderIncarnation { .. }
+        | Refusal::Removed(_) => "other",
     }
 }
 

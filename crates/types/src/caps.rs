@@ -40,8 +40,16 @@ pub const IDEMPOTENCY_TTL_MS: u64 = 24 * 3_600 * 1_000;
 pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
 /// Most audit entries kept in the replicated state; past it the oldest go first.
 pub const AUDIT_ENTRIES_MAX: usize = 50_000;
-/// Most request ids remembered to answer a repeated proposal with its first outcome.
-pub const REQUEST_IDS_MAX: usize = 32_768;
+/// Most request ids remembered to answer a repeated proposal with its first outcome. Only those are
+/// remembered whose repeat would change something.
+pub const REQUEST_IDS_MAX: usize = 262_144;
+/// How long a request id is remembered, milliseconds of cluster time: twice as long as the longest
+/// time for which a node repeats a proposal.
+pub const REQUEST_IDS_TTL_MS: u64 = 2 * REQUEST_TIMEOUT_MS_MAX;
+/// Longest time that a request may take as configured (`http.request_timeout`), milliseconds.
+pub const REQUEST_TIMEOUT_MS_MAX: u64 = 300_000;
+/// Most request ids remembered before level 2, of every command.
+pub const REQUEST_IDS_MAX_BEFORE: usize = 32_768;
 /// Longest grace of a rotation, milliseconds (30 days).
 pub const ROTATE_GRACE_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
 /// Most nodes of one cluster, learners included.

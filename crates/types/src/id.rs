@@ -26,6 +26,12 @@ impl fmt::Display for NodeId {
 #[serde(transparent)]
 pub struct BootId(pub u64);
 
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// A data directory: random, made with it, never changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

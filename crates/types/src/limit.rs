@@ -6,7 +6,7 @@ use crate::caps;
 use crate::time::ClusterMs;
 
 /// So many tokens per period, with a name that tells it from a key's other limits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Limit {
     /// 1 to 32 characters: lower-case letters, digits, `_` and `-`.
     pub name: Box<str>,

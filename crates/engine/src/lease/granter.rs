@@ -25,7 +25,9 @@ struct Granted {
 /// What a leader knows of the leases that are out. Made anew with each leadership.
 #[derive(Clone, Debug)]
 pub struct Granter {
+    // What it grants by, and the longest terms whose promises may not have ended.
     terms: LeaseTerms,
+    cautious: LeaseTerms,
     me: NodeId,
     // Entries up to here are committed, so no grant may carry less.
     floor: LogIndex,
@@ -42,6 +44,9 @@ impl Granter {
     /// a lease is reckoned with for a whole one. Of the former leader itself it knows more: in
     /// its office it had only the short lease of its own, and what it held before that ran out
     /// one lease after it took office.
+    ///
+    /// `terms` are the longest ones whose promises may not have ended
+    /// ([`super::TermsWatch::cautious`]); [`Granter::set_terms`] says what to grant by.
     ///
     /// `former` must be the leader of the last entry before this leadership's first one: a
     /// leader grants only once an entry of its own is committed, so no other can have granted
@@ -69,6 +74,7 @@ impl Granter {
             .collect();
         Self {
             terms,
+            cautious: terms,
             me,
             floor: LogIndex(0),
             map_from: None,
@@ -76,6 +82,12 @@ impl Granter {
             applied: BTreeMap::new(),
             behind: BTreeMap::new(),
         }
+    }
+
+    /// Grants by `terms` from here on, and allows for promises under `cautious`. Call under the same
+    /// lock as every grant, with what is in force once the grant's index is applied.
+    pub fn set_terms(&mut self, terms: LeaseTerms, cautious: LeaseTerms) {
+        (self.terms, self.cautious) = (terms, cautious);
     }
 
     /// The node that leads.
@@ -133,7 +145,7 @@ impl Granter {
         if Mutation::MapAtOnce.active() {
             return true;
         }
-        let late_enough = from >= now + self.terms.map_ahead_ms();
+        let late_enough = from >= now + self.cautious.map_ahead_ms();
         if late_enough {
             self.map_from = Some(self.map_from.map_or(from, |earlier| earlier.min(from)));
         }

@@ -29,6 +29,8 @@ pub(super) struct Context<'a> {
     pub(super) actor: Actor,
     presented: Option<Digest>,
     from: Option<&'a str>,
+    /// The rules that apply: [`super::cluster_state::ClusterState::level`].
+    level: u32,
 }
 
 impl Registry {
@@ -37,6 +39,11 @@ impl Registry {
     pub fn apply(&mut self, term: u64, index: LogIndex, batch: &Batch) -> Applied {
         self.set_stamp(batch.at);
         let outcomes = batch.proposals.iter().map(|p| self.apply_one(term, index, p)).collect();
+        if self.shared.cluster().level >= 2 {
+            self.prune_maps(self.last_stamp);
+            self.prune_terms(self.last_stamp);
+        }
+        self.shared.keep_digest(index);
         Applied { index, outcomes }
     }
 
@@ -51,6 +58,7 @@ impl Registry {
             actor: proposal.actor,
             presented: proposal.presented,
             from: proposal.from.as_deref(),
+            level: self.shared.cluster().level,
         };
         let result = match &proposal.command {
             Command::CreateKey(new) => self.create(&context, new),
@@ -66,9 +74,17 @@ impl Registry {
             Command::RemoveNode { node } => self.remove_node(&context, *node),
             Command::PutKeys { rows, origin } => self.put_keys(&context, rows, *origin),
             Command::RestoreAudit { lines } => self.restore_audit(&context, lines),
+            Command::SetLevel { level } => self.set_level(*level),
+            Command::SetTerms { terms } => self.set_terms(&context, *terms),
+            Command::RegisterIncarnation { node, dir_id, incarnation } => {
+                self.register_incarnation(&context, *node, *dir_id, *incarnation)
+            }
+            Command::SetTime { to } => self.set_time(&context, *to),
         };
         let outcome = result.unwrap_or_else(Outcome::Refused);
-        self.remember_outcome(proposal.request, &outcome);
+        if context.level < 2 || repeat_would_differ(&proposal.command, &outcome) {
+            self.remember_outcome(proposal.request, &outcome);
+        }
         outcome
     }
 
@@ -127,7 +143,7 @@ impl Registry {
             name: new.name.clone(),
             head: table.intern(new.prefix.strip_suffix(new.id.as_str()).unwrap_or("")),
             owner: new.owner.clone(),
-            limits: own_limits(new.limits.as_deref())?,
+            limits: self.limits_after(context, None, new.limits.as_deref())?,
             previous: None,
             metadata: boxed(&new.metadata),
         };
@@ -158,7 +174,7 @@ impl Registry {
             fields.push("owner");
         }
         if let Some(limits) = &change.limits {
-            record.limits = own_limits(limits.as_deref())?;
+            record.limits = self.limits_after(context, Some(&entry), limits.as_deref())?;
             fields.push("limits");
         }
         if let Some(enabled) = change.enabled {
@@ -172,6 +188,9 @@ impl Registry {
         if let Some(metadata) = &change.metadata {
             record.metadata = boxed(metadata);
             fields.push("metadata");
+        }
+        if context.level >= 2 {
+            self.check_rights(context, &entry.record, &record)?;
         }
         let details = format!("changed: {}", fields.join(", "));
         Ok(self.replace(context, &entry, record, Action::Updated, &details))
@@ -239,7 +258,10 @@ impl Registry {
     }
 
     fn set_defaults(&self, context: &Context<'_>, limits: &[Limit]) -> Result<Outcome, Refusal> {
-        let specs = own_limits(Some(limits))?.ok_or_else(|| invalid("no limits"))?;
+        let mut specs = own_limits(Some(limits))?.ok_or_else(|| invalid("no limits"))?;
+        if context.level >= 2 {
+            specs = LimitSpec::follow(&self.shared.view().defaults, limits);
+        }
         self.shared.change_view(|view| view.defaults = specs);
         let text: Vec<String> = limits
             .iter()
@@ -267,16 +289,56 @@ impl Registry {
         }
         self.shared.change_view(|view| {
             view.share_maps.push(map.clone());
-            let over = |next: &ShareMap| next.from + SUPERSEDED_MS < context.at;
-            while view.share_maps.get(1).is_some_and(over) || view.share_maps.len() > SHARE_MAPS_MAX
-            {
+            if view.share_maps.len() > SHARE_MAPS_MAX {
                 view.share_maps.remove(0);
             }
         });
+        self.prune_maps(context.at);
         let nodes: Vec<String> = map.nodes.iter().map(|(node, _)| node.to_string()).collect();
         let details = format!("nodes {} from {}", nodes.join(", "), map.from);
         self.audit(context, Action::ShareMapSet, None, &details);
         Ok(Outcome::Done)
+    }
+
+    /// Removes share maps that were superseded so long ago that no window opened under them is open.
+    fn prune_maps(&self, at: ClusterMs) {
+        let over = |next: &ShareMap| next.from + SUPERSEDED_MS < at;
+        let view = self.shared.view();
+        let count = view.share_maps.iter().skip(1).take_while(|next| over(next)).count();
+        if count > 0 {
+            self.shared.change_view(|view| drop(view.share_maps.drain(..count)));
+        }
+    }
+
+    /// The limits of a key after a change. What was spent stays spent where the period stays.
+    fn limits_after(
+        &self,
+        context: &Context<'_>,
+        before: Option<&KeyEntry>,
+        limits: Option<&[Limit]>,
+    ) -> Result<Option<Arc<[LimitSpec]>>, Refusal> {
+        let specs = own_limits(limits)?;
+        let Some(limits) = limits.filter(|_| context.level >= 2) else { return Ok(specs) };
+        let view = self.shared.view();
+        let governed = before.map_or(&view.defaults, |entry| entry.record.limits(&view.defaults));
+        Ok(Some(LimitSpec::follow(governed, limits)))
+    }
+
+    /// An administrator's key may give a key only to owners that it manages, and changes nothing
+    /// of its own rights.
+    fn check_rights(
+        &self,
+        context: &Context<'_>,
+        before: &KeyRecord,
+        after: &KeyRecord,
+    ) -> Result<(), Refusal> {
+        let Some(actor) = self.actor(context)? else { return Ok(()) };
+        let own = actor.record.id == after.id;
+        let given = before.owner == after.owner || actor.record.manages_owner(after.owner.as_deref());
+        if !given || (own && before.differs_in_rights(after)) {
+            return Err(Refusal::Actor);
+        }
+        Ok(())
     }
 
     fn register(
@@ -368,6 +430,19 @@ impl Registry {
         };
         self.shared.change_audit(|log| log.push(entry));
     }
+}
+
+/// Whether doing a command a second time may do more than, or answer otherwise than, doing it once.
+/// What comes whole (a key with its id and digest, rows, lines) is recognized by itself.
+fn repeat_would_differ(command: &Command, outcome: &Outcome) -> bool {
+    let by_itself = matches!(
+        command,
+        Command::CreateKey(_)
+            | Command::PutKeys { .. }
+            | Command::RestoreAudit { .. }
+            | Command::RegisterIncarnation { .. }
+    );
+    !by_itself && !matches!(outcome, Outcome::Refused(_))
 }
 
 fn shown(record: &KeyRecord) -> Outcome {

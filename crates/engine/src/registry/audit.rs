@@ -31,11 +31,15 @@ pub enum Action {
     Imported,
     /// Keys of a backup were taken in.
     Restored,
+    /// The lease terms of the cluster were set. Since level 2.
+    TermsSet,
+    /// The operator accepted a jump of cluster time. Since level 2.
+    TimeSet,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Created,
         Self::Updated,
         Self::Rotated,
@@ -46,6 +50,8 @@ impl Action {
         Self::ShareMapSet,
         Self::Imported,
         Self::Restored,
+        Self::TermsSet,
+        Self::TimeSet,
     ];
 
     /// The name, as on the wire.
@@ -62,6 +68,8 @@ impl Action {
             Self::ShareMapSet => "shares.set",
             Self::Imported => "keys.import",
             Self::Restored => "keys.restore",
+            Self::TermsSet => "lease.terms",
+            Self::TimeSet => "time.set",
         }
     }
 }

@@ -3,15 +3,17 @@
 //! These types are written to disk and sent between nodes by position: variants and fields are
 //! only ever appended behind a new format version (see the `raft` crate), never moved.
 
-use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
+use fluxgate_types::{BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
 use serde::{Deserialize, Serialize};
 
 use super::audit::AuditEntry;
+use super::cluster_state::Incarnation;
 use super::snapshot::KeyRecordV1;
+use crate::lease::LeaseTerms;
 use crate::share::ShareMap;
 
 /// Who asked for a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Actor {
     /// The operator token.
     Operator,
@@ -110,6 +112,62 @@ pub enum Command {
         /// The lines, oldest first.
         lines: Vec<AuditEntry>,
     },
+    /// Every member runs a program that knows the rules of this level: from here on they apply.
+    /// Since level 2.
+    SetLevel {
+        /// The level; a lower one than the present changes nothing.
+        level: u32,
+    },
+    /// Sets the lease terms of the whole cluster. Since level 2.
+    SetTerms {
+        /// Checked by the proposer, again by `apply`.
+        terms: LeaseTerms,
+    },
+    /// A node has started. Since level 2; replaces [`Command::RegisterNode`] there.
+    RegisterIncarnation {
+        /// The node.
+        node: NodeId,
+        /// Its data directory.
+        dir_id: DirId,
+        /// This start of it.
+        incarnation: Incarnation,
+    },
+    /// The operator accepts a jump of cluster time. Since level 2.
+    SetTime {
+        /// Where it jumps to; a moment that is past changes nothing.
+        to: ClusterMs,
+    },
+}
+
+impl Command {
+    /// The lowest level of a cluster whose nodes can all read this command.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        match self {
+            Self::CreateKey(_)
+            | Self::UpdateKey(_)
+            | Self::RotateKey { .. }
+            | Self::RevokeKey { .. }
+            | Self::SetDefaults { .. }
+            | Self::SetShareMap { .. }
+            | Self::RegisterNode { .. }
+            | Self::RemoveNode { .. }
+            | Self::PutKeys { .. }
+            | Self::RestoreAudit { .. } => 1,
+            Self::SetLevel { .. }
+            | Self::SetTerms { .. }
+            | Self::RegisterIncarnation { .. }
+            | Self::SetTime { .. } => 2,
+        }
+    }
+}
+
+impl Batch {
+    /// The lowest level of a cluster whose nodes can all read this batch.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.proposals.iter().map(|proposal| proposal.command.level()).max().unwrap_or(1)
+    }
 }
 
 /// Where whole keys come from.
@@ -244,6 +302,36 @@ pub enum Refusal {
     /// Another data directory ran under this node id.
     #[error("node {0} is registered with another data directory")]
     OtherDirectory(NodeId),
+    /// A later start of this node is known, or another start with the same number: the data
+    /// directory is an older copy, or a copy of it runs elsewhere. Since level 2.
+    #[error("node {node} has started since: its newest start is number {newest}")]
+    OlderIncarnation {
+        /// The node.
+        node: NodeId,
+        /// The newest start that the cluster knows.
+        newest: BootId,
+    },
+    /// The node was removed from the cluster. Since level 2.
+    #[error("node {0} was removed from the cluster: add it again with an empty data directory")]
+    Removed(NodeId),
+}
+
+impl Refusal {
+    /// The lowest level of a cluster whose nodes can all read this refusal.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        match self {
+            Self::NotFound
+            | Self::IdTaken
+            | Self::AlreadyDone(_)
+            | Self::Revision(_)
+            | Self::Revoked
+            | Self::Invalid(_)
+            | Self::Actor
+            | Self::OtherDirectory(_) => 1,
+            Self::OlderIncarnation { .. } | Self::Removed(_) => 2,
+        }
+    }
 }
 
 /// Outcomes of one entry, in the order of its proposals, with the entry's index.

@@ -12,11 +12,12 @@ use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope};
 use super::command::Actor;
 
 /// A limit with the tag that names its counters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LimitSpec {
     /// The limit.
     pub limit: Limit,
-    /// Follows from name and period, so that changing the tokens keeps the count.
+    /// Follows from name and period, so that changing the tokens keeps the count; a limit that was
+    /// renamed keeps its tag ([`LimitSpec::follow`]).
     pub tag: u32,
 }
 
@@ -30,6 +31,46 @@ impl LimitSpec {
         }
         let tag = u32::try_from(hash >> 32).unwrap_or(0);
         Self { limit, tag }
+    }
+
+    /// Tags a changed list of limits so that what was spent stays spent: a limit keeps the tag that
+    /// it had under its name, one with a new name takes that of a limit that went and had the same
+    /// period, and only a new period begins a new counter.
+    #[must_use]
+    pub fn follow(before: &[Self], limits: &[Limit]) -> Arc<[Self]> {
+        let mut free: Vec<&Self> = before.iter().collect();
+        let mut take = |wanted: &dyn Fn(&Self) -> bool| {
+            let at = free.iter().position(|spec| wanted(spec))?;
+            Some(free.remove(at).tag)
+        };
+        let same = |old: &Self, new: &Limit| {
+            old.limit.name == new.name && old.limit.period_ms == new.period_ms
+        };
+        let mut tags: Vec<Option<u32>> =
+            limits.iter().map(|new| take(&|old| same(old, new))).collect();
+        for (tag, new) in tags.iter_mut().zip(limits).filter(|(tag, _)| tag.is_none()) {
+            *tag = take(&|old| old.limit.period_ms == new.period_ms);
+        }
+        let mut used: Vec<u32> = tags.iter().flatten().copied().collect();
+        let tagged = |(tag, new): (Option<u32>, &Limit)| {
+            let tag = tag.unwrap_or_else(|| {
+                let mut derived = Self::new(new.clone()).tag;
+                // A renamed limit may carry on what this name gives.
+                while used.contains(&derived) {
+                    derived = derived.wrapping_add(1);
+                }
+                used.push(derived);
+                derived
+            });
+            Self { limit: new.clone(), tag }
+        };
+        tags.into_iter().zip(limits).map(tagged).collect()
+    }
+
+    /// Whether the tags are those that follow from names and periods alone.
+    #[must_use]
+    pub fn are_derived(specs: &[Self]) -> bool {
+        specs.iter().all(|spec| spec.tag == Self::new(spec.limit.clone()).tag)
     }
 
     /// Tags the limits of one key; `None` if two tags fall together (one in four thousand million).
@@ -162,6 +203,18 @@ impl KeyRecord {
         } else {
             Status::Active
         }
+    }
+
+    /// Whether a change is one that an administrator's key may not make to itself: of its scope, its
+    /// owner, its limits or its end. Else it could raise its own rights and outlive its end.
+    #[must_use]
+    pub fn differs_in_rights(&self, other: &Self) -> bool {
+        let limits = |record: &Self| {
+            let limits = record.limits.as_ref()?;
+            Some(limits.iter().map(|spec| spec.limit.clone()).collect::<Vec<_>>())
+        };
+        (self.scope, &self.owner, self.expires_at) != (other.scope, &other.owner, other.expires_at)
+            || limits(self) != limits(other)
     }
 
     /// Whether a credential with this digest opens the key at `now`.

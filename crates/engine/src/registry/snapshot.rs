@@ -7,14 +7,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
+use fluxgate_types::{BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
 use serde::{Deserialize, Serialize};
 
 use super::audit::{AuditEntry, AuditLog};
+use super::cluster_state::{ClusterState, Incarnation};
 use super::command::{Actor, Remembered};
 use super::record::{KeyEntry, KeyRecord, LimitSpec, Previous};
+use super::digest::Digests;
 use super::table::{FrozenTable, KeyTable};
 use super::{NodeRecord, Registry, Shared, View};
+use crate::lease::TermsRecord;
 use crate::share::ShareMap;
 
 /// Keys or audit lines in one item: sixteen of the largest keys stay under a snapshot chunk.
@@ -138,6 +141,21 @@ pub enum ItemV1 {
     Idempotency(Vec<(Box<str>, ClusterMs, KeyId)>),
     /// Outcomes of recent requests, oldest first.
     Outcomes(Vec<(u128, Remembered)>),
+    /// Directly behind the head: what the cluster has agreed on about itself. Since level 2.
+    Cluster {
+        /// The level.
+        level: u32,
+        /// Lease terms, oldest first.
+        terms: Vec<TermsRecord>,
+        /// The newest start of each node.
+        incarnations: Vec<(NodeId, BootId, u64)>,
+        /// Tags of the default limits.
+        default_tags: Vec<u32>,
+    },
+    /// Tags of keys whose limits were renamed, behind the keys. Since level 2.
+    LimitTags(Vec<(KeyId, Vec<u32>)>),
+    /// Outcomes of recent requests with the stamps of their entries, oldest first. Since level 2.
+    OutcomesAt(Vec<(u128, ClusterMs, Remembered)>),
 }
 
 /// The state at one moment, sharing memory with the living one.
@@ -145,10 +163,11 @@ pub enum ItemV1 {
 pub struct Frozen {
     table: FrozenTable,
     view: Arc<View>,
+    cluster: Arc<ClusterState>,
     audit: AuditLog,
     last_stamp: ClusterMs,
     idempotency: Vec<(Box<str>, ClusterMs, KeyId)>,
-    outcomes: Vec<(u128, Remembered)>,
+    outcomes: Vec<(u128, ClusterMs, Remembered)>,
 }
 
 impl Registry {
@@ -158,10 +177,13 @@ impl Registry {
         let idempotency = self.idempotency_order.iter().filter_map(|key| {
             self.idempotency.get(key).map(|(expires, id)| (key.clone(), *expires, *id))
         });
-        let outcome = |id: &u128| self.outcomes.get(id).map(|outcome| (*id, outcome.clone()));
+        let outcome = |(id, at): &(u128, ClusterMs)| {
+            self.outcomes.get(id).map(|outcome| (*id, *at, outcome.clone()))
+        };
         Frozen {
             table: self.shared.table.freeze(),
             view: self.shared.view(),
+            cluster: self.shared.cluster(),
             audit: self.shared.with_audit(AuditLog::clone),
             last_stamp: self.last_stamp,
             idempotency: idempotency.collect(),
@@ -175,6 +197,9 @@ impl Registry {
         self.shared.table.adopt(&other.shared.table);
         let view = other.shared.view();
         self.shared.change_view(|slot| *slot = View::clone(&view));
+        let cluster = other.shared.cluster();
+        self.shared.change_cluster(|slot| *slot = ClusterState::clone(&cluster));
+        self.shared.change_digests(Digests::clear);
         let audit = other.shared.with_audit(AuditLog::clone);
         self.shared.change_audit(|slot| *slot = audit);
         self.set_stamp(other.last_stamp);
@@ -186,6 +211,12 @@ impl Registry {
 }
 
 impl Frozen {
+    /// The lowest level of a cluster whose nodes can all read its items.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.cluster.level
+    }
+
     /// How many keys it holds.
     #[must_use]
     pub fn keys(&self) -> usize {
@@ -204,15 +235,42 @@ impl Frozen {
             share_maps: self.view.share_maps.clone(),
             nodes: nodes.collect(),
         })?;
+        if self.level() >= 2 {
+            sink(self.cluster_item())?;
+        }
         let row = |entry: &Arc<KeyEntry>| KeyRecordV1 {
             last_used: entry.last_used(),
             ..KeyRecordV1::from(&entry.record)
         };
         in_rows(self.table.entries().map(row), |rows| sink(ItemV1::Keys(rows)))?;
+        if self.level() >= 2 {
+            let renamed = |entry: &Arc<KeyEntry>| {
+                let limits = entry.record.limits.as_ref()?;
+                let tags = || limits.iter().map(|spec| spec.tag).collect();
+                (!LimitSpec::are_derived(limits)).then(|| (entry.record.id, tags()))
+            };
+            let tags = self.table.entries().filter_map(renamed);
+            in_rows(tags, |rows| sink(ItemV1::LimitTags(rows)))?;
+        }
         let lines = self.audit.entries().map(|entry| AuditEntry::clone(entry));
         in_rows(lines, |rows| sink(ItemV1::Audit(rows)))?;
         in_rows(self.idempotency.iter().cloned(), |rows| sink(ItemV1::Idempotency(rows)))?;
-        in_rows(self.outcomes.iter().cloned(), |rows| sink(ItemV1::Outcomes(rows)))
+        let outcomes = self.outcomes.iter().cloned();
+        if self.level() >= 2 {
+            return in_rows(outcomes, |rows| sink(ItemV1::OutcomesAt(rows)));
+        }
+        let outcomes = outcomes.map(|(request, _, outcome)| (request, outcome));
+        in_rows(outcomes, |rows| sink(ItemV1::Outcomes(rows)))
+    }
+
+    fn cluster_item(&self) -> ItemV1 {
+        let incarnations = self.cluster.incarnations.iter();
+        ItemV1::Cluster {
+            level: self.cluster.level,
+            terms: self.cluster.terms.clone(),
+            incarnations: incarnations.map(|(node, of)| (*node, of.boot, of.nonce)).collect(),
+            default_tags: self.view.defaults.iter().map(|spec| spec.tag).collect(),
+        }
     }
 }
 
@@ -236,16 +294,25 @@ pub enum RestoreError {
     /// Limits that break the rules.
     #[error("snapshot holds limits that cannot be kept")]
     Limits,
+    /// What the cluster has agreed on cannot be so, or comes from a later program.
+    #[error("snapshot holds a cluster state that this program does not know")]
+    Cluster,
     /// More keys than a table holds, or one twice.
     #[error("snapshot holds a key twice, or too many")]
     Keys,
 }
 
 /// A state being put together from the items of a snapshot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Restore {
     registry: Registry,
     begun: bool,
+}
+
+impl Default for Restore {
+    fn default() -> Self {
+        Self { registry: Registry::at_level(1), begun: false }
+    }
 }
 
 impl Restore {
@@ -282,8 +349,20 @@ impl Restore {
                 }
             }
             ItemV1::Outcomes(rows) => {
-                registry.outcomes_order.extend(rows.iter().map(|(id, _)| *id));
+                let stamp = registry.last_stamp;
+                registry.outcomes_order.extend(rows.iter().map(|(id, _)| (*id, stamp)));
                 registry.outcomes.extend(rows);
+            }
+            ItemV1::OutcomesAt(rows) => {
+                registry.outcomes_order.extend(rows.iter().map(|(id, at, _)| (*id, *at)));
+                registry.outcomes.extend(rows.into_iter().map(|(id, _, of)| (id, of)));
+            }
+            ItemV1::Cluster { level, terms, incarnations, default_tags } => {
+                let state = (level, terms, incarnations);
+                take_cluster(&registry.shared, state, &default_tags)?;
+            }
+            ItemV1::LimitTags(rows) => {
+                rows.iter().try_for_each(|(id, tags)| set_tags(&registry.shared, id, tags))?;
             }
         }
         Ok(())
@@ -300,6 +379,45 @@ impl Restore {
 fn checked(limits: &[Limit]) -> Result<Arc<[LimitSpec]>, RestoreError> {
     Limit::check_all(limits).map_err(|_| RestoreError::Limits)?;
     LimitSpec::all(limits).ok_or(RestoreError::Limits)
+}
+
+/// Level, terms and starts, as a snapshot has them.
+type ClusterRow = (u32, Vec<TermsRecord>, Vec<(NodeId, BootId, u64)>);
+
+fn take_cluster(
+    shared: &Shared,
+    (level, terms, incarnations): ClusterRow,
+    default_tags: &[u32],
+) -> Result<(), RestoreError> {
+    let known = (1..=super::cluster_state::LEVEL).contains(&level);
+    if !known || terms.iter().any(|record| !record.terms.is_sound()) {
+        return Err(RestoreError::Cluster);
+    }
+    let started = incarnations.into_iter();
+    let incarnations =
+        started.map(|(node, boot, nonce)| (node, Incarnation { boot, nonce })).collect();
+    shared.change_cluster(|slot| *slot = ClusterState { level, terms, incarnations });
+    let defaults = retagged(&shared.view().defaults, default_tags)?;
+    shared.change_view(|view| view.defaults = defaults);
+    Ok(())
+}
+
+/// The same limits with these tags, which must tell them apart.
+fn retagged(specs: &[LimitSpec], tags: &[u32]) -> Result<Arc<[LimitSpec]>, RestoreError> {
+    let distinct = tags.iter().enumerate().all(|(at, tag)| !tags[..at].contains(tag));
+    if specs.len() != tags.len() || !distinct {
+        return Err(RestoreError::Limits);
+    }
+    let specs = specs.iter().zip(tags);
+    Ok(specs.map(|(spec, tag)| LimitSpec { limit: spec.limit.clone(), tag: *tag }).collect())
+}
+
+fn set_tags(shared: &Shared, id: &KeyId, tags: &[u32]) -> Result<(), RestoreError> {
+    let entry = shared.table.get(id).ok_or(RestoreError::Keys)?;
+    let limits = entry.record.limits.as_ref().ok_or(RestoreError::Limits)?;
+    let record = KeyRecord { limits: Some(retagged(limits, tags)?), ..entry.record.clone() };
+    shared.table.replace(Arc::new(KeyEntry::new(record, entry.last_used())));
+    Ok(())
 }
 
 fn add_key(shared: &Shared, row: KeyRecordV1) -> Result<(), RestoreError> {

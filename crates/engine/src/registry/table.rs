@@ -4,11 +4,13 @@
 //! thread that applies, and a frozen view that costs one pointer a shard. Keys are never taken
 //! out: a revoked key stays readable.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use fluxgate_types::KeyId;
 use hashbrown::HashTable;
 
+use super::digest;
 use super::record::KeyEntry;
 
 /// Shards of the table: a million keys are some 250 to a shard.
@@ -31,6 +33,8 @@ pub struct KeyTable {
     shards: Box<[RwLock<Shard>]>,
     order: RwLock<Arc<Vec<KeyId>>>,
     heads: Mutex<Vec<Arc<str>>>,
+    // The sum of the digests of all records. Changed by the one thread that applies.
+    digest: AtomicU64,
 }
 
 impl Default for KeyTable {
@@ -39,6 +43,7 @@ impl Default for KeyTable {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             order: RwLock::default(),
             heads: Mutex::default(),
+            digest: AtomicU64::new(0),
         }
     }
 }
@@ -153,12 +158,23 @@ impl KeyTable {
     /// Puts a changed record in the place of the one before it.
     pub(super) fn replace(&self, entry: Arc<KeyEntry>) {
         let id = entry.record.id;
+        let after = digest::of_key(&entry.record);
         let mut shard = self.shards[shard_of(&id)].write().unwrap_or_else(PoisonError::into_inner);
         let shard = Arc::make_mut(&mut shard);
-        match shard.find_mut(id.mix(), same(&id)) {
-            Some(place) => *place = entry,
-            None => drop(shard.insert_unique(id.mix(), entry, hash)),
-        }
+        let before = match shard.find_mut(id.mix(), same(&id)) {
+            Some(place) => Some(std::mem::replace(place, entry)),
+            None => {
+                shard.insert_unique(id.mix(), entry, hash);
+                None
+            }
+        };
+        let before = before.map_or(0, |before| digest::of_key(&before.record));
+        self.digest.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// One number for all records: equal for equal tables.
+    pub(super) fn digest(&self) -> u64 {
+        self.digest.load(Ordering::Relaxed)
     }
 
     fn share(shard: &RwLock<Shard>) -> Shard {
@@ -185,5 +201,6 @@ impl KeyTable {
             *mine.write().unwrap_or_else(PoisonError::into_inner) = new;
         }
         *self.order.write().unwrap_or_else(PoisonError::into_inner) = other.order();
+        self.digest.store(other.digest(), Ordering::Relaxed);
     }
 }

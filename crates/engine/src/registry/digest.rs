@@ -1,0 +1,94 @@
+//! One number for the whole replicated state: equal on two nodes whose states are equal.
+//!
+//! A sum over the keys and the small parts, so that a change costs the hash of what changed, and a
+//! state that came by snapshot has the same number as one that came entry by entry. It guards
+//! against mistakes and damage, not against somebody who chooses keys to collide.
+
+use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
+
+use fluxgate_types::LogIndex;
+use fluxgate_types::id::mix64;
+
+use super::record::KeyRecord;
+
+/// Digests of the newest entries that a node keeps to compare with what other nodes say.
+pub const DIGESTS_KEPT: usize = 4_096;
+
+/// A hasher that gives the same on every machine and in every build.
+#[derive(Clone, Copy, Debug, Default)]
+struct StateHasher(u64);
+
+impl Hasher for StateHasher {
+    fn finish(&self) -> u64 {
+        mix64(self.0)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0u8; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = mix64(self.0 ^ u64::from_le_bytes(word)).wrapping_add(chunk.len() as u64);
+        }
+    }
+}
+
+/// The digest of one part of the state; `part` keeps equal contents of two parts apart.
+pub(super) fn of(part: u8, value: &impl Hash) -> u64 {
+    let mut hasher = StateHasher(u64::from(part) + 1);
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The digest of one key. Leaves out what is each node's own: its place in memory and its last use.
+pub(super) fn of_key(record: &KeyRecord) -> u64 {
+    let previous = record.previous.as_ref().map(|p| (*p.digest.as_bytes(), p.until));
+    let first = (
+        record.id.as_str(),
+        *record.digest.as_bytes(),
+        record.scope,
+        record.enabled,
+        record.revision,
+        record.created_index,
+        record.created_at,
+        record.created_by,
+    );
+    let second = (
+        record.revoked_at,
+        record.expires_at,
+        &record.name,
+        &record.head,
+        &record.owner,
+        &record.limits,
+        previous,
+        &record.metadata,
+    );
+    of(0, &(first, second))
+}
+
+/// The digests after the newest entries, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Digests(VecDeque<(LogIndex, u64)>);
+
+impl Digests {
+    pub(super) fn push(&mut self, index: LogIndex, digest: u64) {
+        if self.0.len() == DIGESTS_KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back((index, digest));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn newest(&self) -> Option<(LogIndex, u64)> {
+        self.0.back().copied()
+    }
+
+    /// The digest after exactly this entry, if it is kept.
+    pub(super) fn at(&self, index: LogIndex) -> Option<u64> {
+        let place = self.0.binary_search_by_key(&index, |(at, _)| *at).ok()?;
+        self.0.get(place).map(|(_, digest)| *digest)
+    }
+}
