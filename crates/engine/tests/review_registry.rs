@@ -286,12 +286,14 @@ fn equal_states_have_equal_digests_and_different_ones_do_not() {
 fn superseded_maps_and_terms_go_with_time() {
     let mut log = Log(Registry::default(), 0);
     let map = |from, nodes: &[u64]| Command::SetShareMap {
-        map: ShareMap { from: ClusterMs(from), nodes: nodes.iter().map(|n| (NodeId(*n), 1)).collect() },
+        map: ShareMap {
+            from: ClusterMs(from),
+            nodes: nodes.iter().map(|n| (NodeId(*n), 1)).collect(),
+        },
         term: 1,
     };
-    let terms = |lease_ms| Command::SetTerms {
-        terms: LeaseTerms { lease_ms, clock_error_ms_max: 1_000 },
-    };
+    let terms =
+        |lease_ms| Command::SetTerms { terms: LeaseTerms { lease_ms, clock_error_ms_max: 1_000 } };
     log.apply(1, Actor::System, map(0, &[1, 2, 3]));
     log.apply(2, Actor::System, map(10_000, &[1, 2]));
     log.apply(3, Actor::System, terms(10_000));

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::batcher::Batcher;
 use crate::disk::Disk;
-use crate::log::Log;
+use crate::log::{Appends, Log};
 use crate::machine::Machine;
 use crate::network::Factory;
 use crate::process;
@@ -123,6 +123,20 @@ pub struct Submitted {
     pub outcome: Outcome,
 }
 
+/// Whether a node can write new entries to its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteHealth {
+    /// It can.
+    Fine,
+    /// Its disk has no room.
+    DiskFull,
+    /// The oldest append has waited too long for the disk.
+    Stalled,
+}
+
+/// An append that the disk has not confirmed for so long counts as stalled.
+const STALLED: Duration = Duration::from_secs(2);
+
 /// What a node is in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -197,6 +211,7 @@ struct Inner {
     snapshots: SnapshotStore,
     transport: Transport,
     disk: Disk,
+    appends: Appends,
     incoming: tokio::sync::Mutex<Option<Incoming>>,
     last_append: Mutex<Option<tokio::time::Instant>>,
     /// This life of the node formed the cluster.
@@ -247,6 +262,9 @@ fn settings(options: &ClusterOptions) -> Result<Arc<Config>, StartError> {
             + ENTRIES_KEPT.min(options.snapshot_every),
         purge_batch_size: PURGE_BATCH.min(options.snapshot_every / 4).max(1),
         install_snapshot_timeout: 120_000,
+        // A follower whose log is shorter than what it acknowledged is sent what it lacks. Whether its
+        // directory may take part at all is looked at before (`node/background`, `join`).
+        allow_log_reversion: Some(true),
         ..Config::default()
     };
     let config = config.validate().map_err(|error| StartError::Settings(error.to_string()))?;
@@ -331,9 +349,14 @@ impl Cluster {
         let (store, recovered) = open_log(data, &options, machine.applied())?;
         store.set_observer(Arc::clone(&options.observer));
         let shared = machine.registry().shared();
-        let log =
-            Log::new(store.clone(), recovered.vote.as_deref(), recovered.committed.as_deref())
-                .map_err(|error| StartError::Damaged(error.to_string()))?;
+        let appends = Appends::default();
+        let log = Log::new(
+            store.clone(),
+            appends.clone(),
+            recovered.vote.as_deref(),
+            recovered.committed.as_deref(),
+        )
+        .map_err(|error| StartError::Damaged(error.to_string()))?;
         let factory = Factory(options.transport.clone());
         let news = Arc::new(watch::Sender::new(()));
         let raft = Raft::new(options.me.0, config, factory, log, machine).await;
@@ -351,6 +374,7 @@ impl Cluster {
             snapshots,
             transport: options.transport,
             disk,
+            appends,
             incoming: tokio::sync::Mutex::new(None),
             last_append: Mutex::new(None),
             formed_here: AtomicBool::new(false),
@@ -455,6 +479,18 @@ impl Cluster {
     #[must_use]
     pub fn free_bytes(&self) -> Option<u64> {
         self.inner.disk.free_bytes()
+    }
+
+    /// Whether this node can write new entries.
+    #[must_use]
+    pub fn write_health(&self) -> WriteHealth {
+        if !self.inner.disk.has_room() {
+            WriteHealth::DiskFull
+        } else if self.inner.appends.oldest().is_some_and(|waits| waits > STALLED) {
+            WriteHealth::Stalled
+        } else {
+            WriteHealth::Fine
+        }
     }
 
     /// Bytes of the log on its disk.

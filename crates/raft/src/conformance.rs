@@ -7,7 +7,7 @@ use fluxgate_store::{DataDir, Driver, LogStore, Memory, Options, SnapshotStore};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt as _;
 
-use crate::log::Log;
+use crate::log::{Appends, Log};
 use crate::machine::Machine;
 use crate::progress::Progress;
 use crate::types::TypeConfig;
@@ -39,7 +39,8 @@ impl StoreBuilder<TypeConfig, Log, Machine, Guard> for OnDisk {
         let data = DataDir::open(&dir.path().join("data"), "test", 1).unwrap();
         let options = Options { driver: self.0, ..Options::default() };
         let (store, _) = LogStore::open(&data, options).unwrap();
-        let (log, machine) = (Log::new(store.clone(), None, None).unwrap(), machine(dir.path()));
+        let (log, machine) =
+            (Log::new(store.clone(), Appends::default(), None, None).unwrap(), machine(dir.path()));
         Ok((Guard { store, _data: Some(data), _dir: dir }, log, machine))
     }
 }
@@ -51,7 +52,8 @@ impl StoreBuilder<TypeConfig, Log, Machine, Guard> for InMemory {
         let dir = tempfile::tempdir().unwrap();
         let options = Options { driver: Driver::Inline, ..Options::default() };
         let (store, _) = LogStore::open_with(Box::new(Memory::new()), None, options).unwrap();
-        let (log, machine) = (Log::new(store.clone(), None, None).unwrap(), machine(dir.path()));
+        let (log, machine) =
+            (Log::new(store.clone(), Appends::default(), None, None).unwrap(), machine(dir.path()));
         Ok((Guard { store, _data: None, _dir: dir }, log, machine))
     }
 }

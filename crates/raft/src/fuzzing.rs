@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use crate::types::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
 use crate::wire::{
-    AppendReplyV1, AppendV1, EntryV1, LogIdV1, ProposeReplyV1, ProposeV1, SnapshotMetaV1,
+    AppendReplyV1, AppendV1, EntryV1, Grown, LogIdV1, ProposeReplyV1, ProposeV1, SnapshotMetaV1,
     SnapshotPieceV1, SnapshotReplyV1, TransferV1, VERSION, VoteCallV1, VoteReplyV1, VoteV1,
 };
 
@@ -24,7 +24,7 @@ pub type Rewrite = fn(&[u8]) -> Result<Vec<u8>, CodecError>;
 
 /// Calls and answers of consensus, and carried proposals.
 pub const MESSAGES: &[Rewrite] = &[
-    |bytes| by_openraft::<AppendV1, AppendEntriesRequest<TypeConfig>>(Kind::PeerMessage, bytes),
+    |bytes| grown::<AppendV1, AppendEntriesRequest<TypeConfig>>(Kind::PeerMessage, bytes),
     |bytes| {
         by_openraft::<AppendReplyV1, AppendEntriesResponse<TypeConfig>>(Kind::PeerMessage, bytes)
     },
@@ -33,13 +33,13 @@ pub const MESSAGES: &[Rewrite] = &[
     |bytes| by_openraft::<TransferV1, TransferLeaderRequest<TypeConfig>>(Kind::PeerMessage, bytes),
     |bytes| plain::<SnapshotPieceV1>(Kind::PeerMessage, bytes),
     |bytes| plain::<SnapshotReplyV1>(Kind::PeerMessage, bytes),
-    |bytes| plain::<ProposeV1>(Kind::PeerMessage, bytes),
-    |bytes| plain::<ProposeReplyV1>(Kind::PeerMessage, bytes),
+    |bytes| ProposeV1::unpack(Kind::PeerMessage, bytes)?.pack(Kind::PeerMessage),
+    |bytes| ProposeReplyV1::unpack(Kind::PeerMessage, bytes)?.pack(Kind::PeerMessage),
 ];
 
 /// What lies in the log and in snapshot files.
 pub const RECORDS: &[(Kind, Rewrite)] = &[
-    (Kind::Entry, |bytes| by_openraft::<EntryV1, Entry>(Kind::Entry, bytes)),
+    (Kind::Entry, |bytes| grown::<EntryV1, Entry>(Kind::Entry, bytes)),
     (Kind::Vote, |bytes| by_openraft::<VoteV1, Vote>(Kind::Vote, bytes)),
     (Kind::Committed, |bytes| by_openraft::<LogIdV1, LogId>(Kind::Committed, bytes)),
     (Kind::LogId, |bytes| by_openraft::<LogIdV1, LogId>(Kind::LogId, bytes)),
@@ -80,7 +80,7 @@ pub fn shapes(to: &mut impl Shapes) {
 /// # Errors
 /// When it is larger than an envelope may be.
 pub fn entry(term: u64, index: u64, batch: &Batch) -> Result<Vec<u8>, CodecError> {
-    codec::encode(Kind::Entry, VERSION, &EntryV1::of(term, index, batch.clone()))
+    EntryV1::of(term, index, batch.clone()).pack(Kind::Entry)
 }
 
 /// The batch of such an entry.
@@ -88,12 +88,20 @@ pub fn entry(term: u64, index: u64, batch: &Batch) -> Result<Vec<u8>, CodecError
 /// # Errors
 /// When it is none.
 pub fn batch(bytes: &[u8]) -> Result<Option<Batch>, CodecError> {
-    codec::decode::<EntryV1>(Kind::Entry, VERSION, bytes).map(EntryV1::into_batch)
+    EntryV1::unpack(Kind::Entry, bytes).map(EntryV1::into_batch)
 }
 
 fn plain<T: DeserializeOwned + Serialize>(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
     let read: T = codec::decode(kind, VERSION, bytes)?;
     codec::encode(kind, VERSION, &read)
+}
+
+fn grown<W, O>(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CodecError>
+where
+    W: Grown + for<'a> From<&'a O>,
+    O: From<W>,
+{
+    W::from(&O::from(W::unpack(kind, bytes)?)).pack(kind)
 }
 
 fn by_openraft<W, O>(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CodecError>

@@ -28,7 +28,7 @@ pub mod wire;
 pub use cluster::SimulatedDisk;
 pub use cluster::{
     Cluster, ClusterOptions, HandleError, MembershipError, NodeStatus, Role, StartError, Status,
-    SubmitError, Submitted,
+    SubmitError, Submitted, WriteHealth,
 };
 pub use progress::Office;
 #[cfg(feature = "sim")]

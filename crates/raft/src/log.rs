@@ -4,9 +4,11 @@
 //! and reports them durable through the callback that openraft gave it. The order of all writes
 //! is the order of the calls.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use fluxgate_store::codec::{self, Kind};
 use fluxgate_store::{LogStore, StoreError};
@@ -14,18 +16,40 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::process;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
-use crate::wire::{EntryV1, LogIdV1, VERSION, VoteV1};
+use crate::wire::{EntryV1, Grown as _, LogIdV1, VERSION, VoteV1};
 
 /// Bytes of entries in one read: a follower far behind must not make one giant message.
 const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// Appends that the disk has not confirmed, oldest first; they end in the order of their beginning.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Appends(Arc<Mutex<VecDeque<Instant>>>);
+
+impl Appends {
+    /// For how long the oldest one has waited.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        let begun = self.0.lock().unwrap_or_else(PoisonError::into_inner).front().copied();
+        begun.map(|begun| begun.elapsed())
+    }
+
+    fn begin(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(Instant::now());
+    }
+
+    fn end(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    }
+}
 
 /// The log, as openraft wants it.
 #[derive(Clone)]
 pub(crate) struct Log {
     store: LogStore,
+    appends: Appends,
     // Shared with the readers that openraft clones: a reader must see a vote at once.
     vote: Arc<Mutex<Option<Vote>>>,
     committed: Option<LogId>,
@@ -48,18 +72,19 @@ fn unpack<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, io::Error>
 }
 
 fn unpack_entry(bytes: &[u8]) -> Result<Entry, io::Error> {
-    Ok(unpack::<EntryV1>(Kind::Entry, bytes)?.into())
+    Ok(EntryV1::unpack(Kind::Entry, bytes).map_err(corrupt)?.into())
 }
 
 impl Log {
     /// Takes an open store with what was found in it.
     pub(crate) fn new(
         store: LogStore,
+        appends: Appends,
         vote: Option<&[u8]>,
         committed: Option<&[u8]>,
     ) -> Result<Self, io::Error> {
         let (vote, committed) = Self::decode(vote, committed)?;
-        Ok(Self { store, vote: Arc::new(Mutex::new(vote)), committed })
+        Ok(Self { store, appends, vote: Arc::new(Mutex::new(vote)), committed })
     }
 
     /// Reads the vote and the committed position that were found in a store.
@@ -166,13 +191,17 @@ impl RaftLogStorage<TypeConfig> for Log {
         I::IntoIter: Send,
     {
         let pack_entry = |entry: Entry| {
-            let bytes: Arc<[u8]> = pack(Kind::Entry, &EntryV1::from(&entry))?.into();
+            let bytes = EntryV1::from(&entry).pack(Kind::Entry).map_err(corrupt)?;
+            let bytes: Arc<[u8]> = bytes.into();
             Ok((entry.log_id.index, bytes))
         };
         let entries: Vec<(u64, Arc<[u8]>)> =
             entries.into_iter().map(pack_entry).collect::<Result<_, io::Error>>()?;
         // Durable BEFORE acknowledged: openraft counts the entries only when this is called.
+        self.appends.begin();
+        let appends = self.appends.clone();
         let done = move |result: Result<(), StoreError>| {
+            appends.end();
             callback.io_completed(result.map_err(|error| failed(&error)));
         };
         self.store.append(entries, Box::new(done));

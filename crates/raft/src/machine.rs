@@ -43,7 +43,7 @@ impl Machine {
         progress: Arc<Progress>,
     ) -> Result<Self, io::Error> {
         let mut machine = Self {
-            registry: Registry::default(),
+            registry: Registry::at_level(1),
             applied: None,
             membership: StoredMembership::default(),
             store,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fluxgate_store::RawSnapshot;
+use fluxgate_store::codec::Kind;
 use fluxgate_types::{NodeId, caps};
 use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
@@ -18,8 +19,8 @@ use crate::snapshots::SnapshotHandle;
 use crate::transport::{Call, CallError, Transport};
 use crate::types::{TypeConfig, Vote};
 use crate::wire::{
-    self, AppendReplyV1, AppendV1, SnapshotPieceV1, SnapshotReplyV1, TransferV1, VoteCallV1,
-    VoteReplyV1,
+    self, AppendReplyV1, AppendV1, Grown as _, SnapshotPieceV1, SnapshotReplyV1, TransferV1,
+    VoteCallV1, VoteReplyV1,
 };
 
 /// How long one piece of a snapshot may take.
@@ -70,6 +71,15 @@ impl Connection {
         timeout: Duration,
     ) -> Rpc<A> {
         let body = wire::encode(question).map_err(NetworkError::from_string)?;
+        self.send(call, body, timeout).await
+    }
+
+    async fn send<A: DeserializeOwned>(
+        &self,
+        call: Call,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Rpc<A> {
         let answer = self.transport.call(self.target, call, body, timeout).await;
         let answer = answer.map_err(|error| rpc_error(&error))?;
         Ok(wire::decode(&answer).map_err(NetworkError::from_string)?)
@@ -84,8 +94,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        let question = AppendV1::from(&rpc);
-        let reply: AppendReplyV1 = self.call(Call::Append, &question, option.soft_ttl()).await?;
+        let body = AppendV1::from(&rpc).pack(Kind::PeerMessage);
+        let body = body.map_err(NetworkError::from_string)?;
+        let reply: AppendReplyV1 = self.send(Call::Append, body, option.soft_ttl()).await?;
         Ok(reply.into())
     }
 

@@ -3,11 +3,11 @@
 use std::io;
 
 use fluxgate_engine::registry::snapshot::{Frozen, ItemV1, Restore};
-use fluxgate_store::codec::{self, Kind};
+use fluxgate_store::codec::{self, CodecError, Kind};
 use fluxgate_store::{SnapshotFile, SnapshotReader, SnapshotStore};
 
 use crate::types::SnapshotMeta;
-use crate::wire::{SnapshotMetaV1, VERSION};
+use crate::wire::{SnapshotMetaV1, VERSION, VERSION_2};
 
 /// A snapshot as openraft passes it around: a file that is durable.
 #[derive(Clone, Debug)]
@@ -27,8 +27,9 @@ pub(crate) fn write(
     let header = codec::encode(Kind::SnapshotHeader, VERSION, &SnapshotMetaV1::from(meta));
     let header = header.map_err(damaged)?;
     let mut writer = store.create(index, &format!("t{term}"), &header).map_err(io::Error::other)?;
+    let version = if frozen.level() < 2 { VERSION } else { VERSION_2 };
     frozen.write(|item| {
-        let bytes = codec::encode(Kind::SnapshotChunk, VERSION, &item).map_err(damaged)?;
+        let bytes = codec::encode(Kind::SnapshotChunk, version, &item).map_err(damaged)?;
         writer.write_chunk(&bytes).map_err(io::Error::other)
     })?;
     let file = writer.finish().map_err(io::Error::other)?;
@@ -46,13 +47,19 @@ pub(crate) fn meta(reader: &SnapshotReader) -> Result<SnapshotMeta, io::Error> {
     Ok(header.into())
 }
 
+fn item(chunk: &[u8]) -> Result<ItemV1, CodecError> {
+    match codec::open(Kind::SnapshotChunk, chunk)? {
+        (VERSION | VERSION_2, payload) => codec::decode_payload(payload),
+        (found, _) => Err(CodecError::Version { expected: VERSION_2, found }),
+    }
+}
+
 /// Reads a whole snapshot. Nothing of it counts before its last item was taken.
 pub(crate) fn read(mut reader: SnapshotReader) -> Result<(SnapshotMeta, Restore), io::Error> {
     let meta = meta(&reader)?;
     let mut restore = Restore::default();
     while let Some(chunk) = reader.next_chunk().map_err(damaged)? {
-        let item: ItemV1 = codec::decode(Kind::SnapshotChunk, VERSION, &chunk).map_err(damaged)?;
-        restore.take(item).map_err(damaged)?;
+        restore.take(item(&chunk).map_err(damaged)?).map_err(damaged)?;
     }
     if restore.is_complete() {
         Ok((meta, restore))

@@ -56,11 +56,13 @@ pub enum Call {
     UsageMany,
     /// What that node has answered to callers.
     Served,
+    /// Which start of which node answers, and what it knows of the cluster and of the time.
+    Introduce,
 }
 
 impl Call {
     /// Every call.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Append,
         Self::Vote,
         Self::PreVote,
@@ -77,6 +79,7 @@ impl Call {
         Self::Membership,
         Self::UsageMany,
         Self::Served,
+        Self::Introduce,
     ];
 
     /// The name, in paths and labels.
@@ -99,6 +102,7 @@ impl Call {
             Self::Membership => "membership",
             Self::UsageMany => "usage_many",
             Self::Served => "served",
+            Self::Introduce => "introduce",
         }
     }
 
@@ -161,6 +165,8 @@ pub type CallObserver = Arc<dyn Fn(NodeId, Call, Result<(), &CallError>, Duratio
 pub struct TransportOptions {
     /// This node.
     pub me: NodeId,
+    /// Its data directory: calls say so, and a node that knows this one by another refuses them.
+    pub directory: DirId,
     /// The cluster's name, checked by the receiver.
     pub cluster: String,
     /// The cluster secret.
@@ -248,6 +254,11 @@ impl Transport {
         known.insert(node, directory);
     }
 
+    /// The cluster knows no directory of this node any more: it was removed.
+    pub fn forget_directory(&self, node: NodeId) {
+        self.inner.directories.write().unwrap_or_else(PoisonError::into_inner).remove(&node);
+    }
+
     fn directory(&self, node: NodeId) -> Option<DirId> {
         let known = self.inner.directories.read().unwrap_or_else(PoisonError::into_inner);
         known.get(&node).copied()
@@ -271,23 +282,47 @@ impl Transport {
         body: Vec<u8>,
         timeout: Duration,
     ) -> Result<Bytes, CallError> {
+        self.call_at(node, None, call, body, timeout).await
+    }
+
+    /// Calls a node at an address that need not be the one by which it is known.
+    ///
+    /// # Errors
+    /// As for [`Transport::call`].
+    pub async fn call_at(
+        &self,
+        node: NodeId,
+        address: Option<&str>,
+        call: Call,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Bytes, CallError> {
         let begun = Instant::now();
-        let answer = tokio::time::timeout(timeout, self.send(node, call, body));
+        let answer = tokio::time::timeout(timeout, self.send(node, address, call, body));
         let result = answer.await.unwrap_or(Err(CallError::Timeout { node }));
         let outcome = result.as_ref().map(|_| ());
         (self.inner.options.observer)(node, call, outcome, begun.elapsed());
         result
     }
 
-    async fn send(&self, node: NodeId, call: Call, body: Vec<u8>) -> Result<Bytes, CallError> {
-        let headers = self.headers(node);
+    async fn send(
+        &self,
+        node: NodeId,
+        address: Option<&str>,
+        call: Call,
+        body: Vec<u8>,
+    ) -> Result<Bytes, CallError> {
+        // Who asks which node answers cannot know its directory.
+        let directory = self.directory(node).filter(|_| call != Call::Introduce);
+        let headers = self.headers(node, directory);
         #[cfg(feature = "sim")]
         if let Some(link) = &self.inner.options.link {
             let path = format!("/peer/v1/{}", call.as_str());
             return link::send(link.as_ref(), node, path, headers, body).await;
         }
         let unreachable = |cause: String| CallError::Unreachable { node, cause };
-        let address = self.address(node).ok_or_else(|| unreachable("no address".to_owned()))?;
+        let address = address.map(str::to_owned).or_else(|| self.address(node));
+        let address = address.ok_or_else(|| unreachable("no address".to_owned()))?;
         let clients =
             Arc::clone(&self.inner.clients.read().unwrap_or_else(PoisonError::into_inner));
         let habits = &self.inner.habits;
@@ -341,7 +376,7 @@ impl Transport {
     }
 
     /// What every call to a node says: who calls whom, and in which cluster.
-    fn headers(&self, node: NodeId) -> Vec<(String, String)> {
+    fn headers(&self, node: NodeId, directory: Option<DirId>) -> Vec<(String, String)> {
         let options = &self.inner.options;
         let named = |name: &str, value: String| (name.to_owned(), value);
         let mut headers = vec![
@@ -349,8 +384,8 @@ impl Transport {
             named("x-fluxgate-cluster", options.cluster.clone()),
             named("x-fluxgate-from", options.me.to_string()),
             named("x-fluxgate-to", node.to_string()),
+            named("x-fluxgate-from-directory", options.directory.0.to_string()),
         ];
-        let directory = self.directory(node);
         headers.extend(directory.map(|id| named("x-fluxgate-directory", id.0.to_string())));
         headers.extend((options.trace_headers)());
         headers

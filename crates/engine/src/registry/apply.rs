@@ -334,7 +334,8 @@ impl Registry {
     ) -> Result<(), Refusal> {
         let Some(actor) = self.actor(context)? else { return Ok(()) };
         let own = actor.record.id == after.id;
-        let given = before.owner == after.owner || actor.record.manages_owner(after.owner.as_deref());
+        let given =
+            before.owner == after.owner || actor.record.manages_owner(after.owner.as_deref());
         if !given || (own && before.differs_in_rights(after)) {
             return Err(Refusal::Actor);
         }

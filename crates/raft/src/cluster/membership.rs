@@ -5,9 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fluxgate_types::NodeId;
+use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 
 use super::{Cluster, Role, SubmitError};
+use crate::types::TypeConfig;
 
 /// Why the membership was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +66,19 @@ impl Cluster {
         Ok(())
     }
 
+    /// Gives a member another address. Whoever calls this has asked whether that very node answers
+    /// there. Only on the leader.
+    ///
+    /// # Errors
+    /// When this node does not lead, or another change is under way.
+    pub async fn move_node(&self, node: NodeId, address: &str) -> Result<(), MembershipError> {
+        self.must_lead()?;
+        let info = BTreeMap::from([(node.0, BasicNode { addr: address.to_owned() })]);
+        self.change(ChangeMembers::SetNodes(info)).await?;
+        self.inner.transport.set_address(node, address);
+        Ok(())
+    }
+
     /// Adds a node: first it catches up, `at_most` so long, then it votes. One that cannot be reached
     /// or does not catch up is taken out again. Only on the leader.
     ///
@@ -76,11 +91,19 @@ impl Cluster {
         at_most: Duration,
     ) -> Result<(), MembershipError> {
         self.must_lead()?;
-        self.inner.transport.set_address(node, address);
-        let info = BTreeMap::from([(node.0, BasicNode { addr: address.to_owned() })]);
-        // Sets the address also where the node was left over from a change that did not end.
-        self.change(ChangeMembers::SetNodes(info.clone())).await.ok();
-        self.change(ChangeMembers::AddNodes(info)).await?;
+        let known = self.status().nodes.get(&node).cloned();
+        if let Some(member) = known.as_ref().filter(|member| member.votes) {
+            let why = format!("node {node} is a member at {}", member.address);
+            return Err(MembershipError::Refused(why));
+        }
+        if known.is_some() {
+            // Left over from a change that did not end.
+            self.move_node(node, address).await?;
+        } else {
+            self.inner.transport.set_address(node, address);
+            let info = BTreeMap::from([(node.0, BasicNode { addr: address.to_owned() })]);
+            self.change(ChangeMembers::AddNodes(info)).await?;
+        }
         let goal = self.status().last_log;
         let caught_up = async {
             while self.status().nodes.get(&node).is_none_or(|n| n.matched < Some(goal)) {
@@ -116,7 +139,7 @@ impl Cluster {
 
     async fn change(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), MembershipError> {
         let changed = self.inner.raft.change_membership(change, false).await;
-        changed.map(drop).map_err(|error| MembershipError::Refused(error.to_string()))
+        changed.map(drop).map_err(in_words)
     }
 
     /// Hands the leadership to `to`, or to the follower that is furthest along, and waits until
@@ -159,6 +182,37 @@ impl Cluster {
 
     fn voters(&self) -> BTreeSet<u64> {
         self.status().nodes.iter().filter(|(_, n)| n.votes).map(|(id, _)| id.0).collect()
+    }
+}
+
+/// Why a change was not made, for the operator.
+fn in_words<E: std::fmt::Display>(error: RaftError<TypeConfig, E>) -> MembershipError
+where
+    E: Into<ClientWriteError<TypeConfig>>,
+{
+    let refused = |why: &str| MembershipError::Refused(why.to_owned());
+    let RaftError::APIError(error) = error else {
+        return refused("consensus has stopped on the leader");
+    };
+    match error.into() {
+        ClientWriteError::ForwardToLeader(_) => MembershipError::NotLeader,
+        ClientWriteError::LogEntryDiscarded(_) => refused(
+            "the leader changed meanwhile; look at the cluster's status before you try again",
+        ),
+        ClientWriteError::ChangeMembershipError(error) => match error {
+            ChangeMembershipError::InProgress(_)
+            | ChangeMembershipError::UncommittedLeaderLog(_) => refused(
+                "another change of the members is under way and has not been committed: it ends \
+                     once a majority of the members, old and new, is up",
+            ),
+            ChangeMembershipError::EmptyMembership(_) => refused("the last node cannot be removed"),
+            ChangeMembershipError::LearnerNotFound(_) => refused("no such node"),
+            ChangeMembershipError::UnsupportedMembershipTransition(_)
+            | ChangeMembershipError::NodeMetadataChanged(_) => {
+                refused("the members cannot be changed so")
+            }
+        },
+        ClientWriteError::PreconditionFailed(_) => refused("the members changed meanwhile"),
     }
 }
 

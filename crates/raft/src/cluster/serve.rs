@@ -2,6 +2,7 @@
 //!
 //! The node has checked the secret, the cluster and the addressee before it calls this.
 
+use fluxgate_store::codec::{CodecError, Kind};
 use fluxgate_store::{IncomingSnapshot, SnapshotReader};
 use openraft::storage::Snapshot;
 use serde::Serialize;
@@ -13,8 +14,8 @@ use crate::snapshots::{self, SnapshotHandle};
 use crate::transport::Call;
 use crate::types::Vote;
 use crate::wire::{
-    self, AppendReplyV1, AppendV1, SnapshotPieceV1, SnapshotReplyV1, TransferV1, VoteCallV1,
-    VoteReplyV1, VoteV1,
+    self, AppendReplyV1, AppendV1, Grown as _, SnapshotPieceV1, SnapshotReplyV1, TransferV1,
+    VoteCallV1, VoteReplyV1, VoteV1,
 };
 
 /// Largest snapshot file that is received, bytes.
@@ -45,6 +46,10 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, HandleError> {
     wire::decode(body).map_err(|error| HandleError::Malformed(error.to_string()))
 }
 
+fn malformed(error: CodecError) -> HandleError {
+    HandleError::Malformed(error.to_string())
+}
+
 fn write<T: Serialize>(answer: &T) -> Result<Vec<u8>, HandleError> {
     wire::encode(answer).map_err(|error| HandleError::Failed(error.to_string()))
 }
@@ -62,7 +67,7 @@ impl Cluster {
         let raft = &self.inner.raft;
         match call {
             Call::Append => {
-                let rpc: AppendV1 = read(body)?;
+                let rpc = AppendV1::unpack(Kind::PeerMessage, body).map_err(malformed)?;
                 if rpc.carries_entries() && !self.inner.disk.has_room() {
                     // Refused before anything is written: the leader tries again later.
                     return Err(HandleError::Failed("the disk is full".to_owned()));
@@ -96,7 +101,8 @@ impl Cluster {
             | Call::Status
             | Call::Membership
             | Call::UsageMany
-            | Call::Served => Err(HandleError::NotOurs),
+            | Call::Served
+            | Call::Introduce => Err(HandleError::NotOurs),
         }
     }
 
