@@ -20,7 +20,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("client", &["api", "types"]),
     ("console", &["api", "types"]),
     ("engine", &["types"]),
-    ("fluxgate", &["api", "client", "node", "types"]),
+    ("fluxgate", &["api", "client", "console", "node", "types"]),
     ("fuzz-targets", &["api", "engine", "node", "raft", "store", "types"]),
     ("model", &["engine", "types"]),
     ("node", &["api", "console", "engine", "raft", "store", "types"]),

@@ -69,6 +69,12 @@ pub struct ClusterView {
     pub pending_share_map: Option<ShareMapView>,
     /// Every member.
     pub nodes: Vec<NodeView>,
+    /// The lease that the cluster runs by, milliseconds.
+    #[serde(default)]
+    pub lease_ms: u64,
+    /// The bound of the clock error that the cluster runs by, milliseconds.
+    #[serde(default)]
+    pub clock_error_max_ms: u64,
     /// What an operator should know, in words.
     pub warnings: Vec<String>,
 }
@@ -125,9 +131,65 @@ pub struct NodeView {
     /// Its version.
     #[schema(required = true)]
     pub version: Option<String>,
+    /// Whether it can write new log entries.
+    #[schema(required = true)]
+    pub writes: Option<WriteState>,
+    /// Bytes that are free on the disk of its data directory.
+    #[schema(required = true)]
+    pub free_bytes: Option<u64>,
+    /// The lease of its own configuration, milliseconds: should be the cluster's.
+    #[schema(required = true)]
+    pub configured_lease_ms: Option<u64>,
+    /// How often it has started on its data directory, this start included.
+    #[schema(required = true)]
+    pub start: Option<u64>,
 }
 
-/// Takes a node into the cluster.
+/// Whether a node can write new log entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteState {
+    /// It can.
+    Ok,
+    /// Its disk has no room.
+    DiskFull,
+    /// Its disk does not confirm writes.
+    Stalled,
+}
+
+impl WriteState {
+    /// The name, as on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::DiskFull => "disk_full",
+            Self::Stalled => "stalled",
+        }
+    }
+}
+
+/// How a node is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveNode {
+    /// Also where the remaining voters that are up would be no majority: the cluster then stops until
+    /// enough of them are back.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Sets cluster time forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetTime {
+    /// To this moment; to what the wall clocks of the members say when absent. Never back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub to: Option<Time>,
+}
+
+/// Adds a node to the cluster, or moves a member to a new address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddNode {

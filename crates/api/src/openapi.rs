@@ -48,6 +48,7 @@ use crate::paths;
         admin::add_node,
         admin::remove_node,
         admin::hand_over,
+        admin::set_time,
         admin::backup,
         admin::restore,
         admin::metrics,
@@ -124,6 +125,7 @@ impl Modify for OptionalBodies {
             paths::VALIDATE,
             paths::KEY_ROTATE,
             paths::CLUSTER_LEADER,
+            paths::CLUSTER_TIME,
             paths::KEYS_IMPORT,
             paths::CLUSTER_RESTORE,
         ];

@@ -37,6 +37,8 @@ pub const CLUSTER_NODES: &str = "/v1/cluster/nodes";
 pub const CLUSTER_NODE: &str = "/v1/cluster/nodes/{id}";
 /// Hand leadership over.
 pub const CLUSTER_LEADER: &str = "/v1/cluster/leader";
+/// Set cluster time forward.
+pub const CLUSTER_TIME: &str = "/v1/cluster/time";
 /// The state, as JSON lines.
 pub const CLUSTER_BACKUP: &str = "/v1/cluster/backup";
 /// Lines of a backup.

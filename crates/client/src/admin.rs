@@ -3,7 +3,7 @@
 //! Answers for: which of them may be repeated. A create and a rotate always carry an idempotency
 //! key, so that a repeat cannot make a second secret.
 
-use fluxgate_api::cluster::{AddNode, ClusterChange, ClusterView, HandOver};
+use fluxgate_api::cluster::{AddNode, ClusterChange, ClusterView, HandOver, RemoveNode, SetTime};
 use fluxgate_api::keys::{
     CreateKey, CreatedKey, KeyList, KeyRecord, ListQuery, RotateKey, UpdateKey, WriteAnswer,
 };
@@ -145,13 +145,14 @@ impl Client {
         self.ask(&call).await
     }
 
-    /// Lets a node go.
+    /// Removes a node from the cluster.
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn remove_node(&self, id: u64) -> Result<ClusterChange, Error> {
+    pub async fn remove_node(&self, id: u64, how: RemoveNode) -> Result<ClusterChange, Error> {
         // Repeated after it was done it would be told 404, as if it had never been there.
-        let call = Call::new(Method::DELETE, paths::cluster_node(id), Repeat::IfNotDone);
+        let call = Call::new(Method::DELETE, paths::cluster_node(id), Repeat::IfNotDone)
+            .query("force", how.force.then_some(true));
         self.ask(&call).await
     }
 
@@ -167,6 +168,16 @@ impl Client {
         };
         let call = Call::new(Method::POST, paths::CLUSTER_LEADER, repeat).json(&hand_over)?;
         self.ask(&call).await
+    }
+
+    /// Sets cluster time forward.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn set_time(&self, set_time: SetTime) -> Result<ClusterChange, Error> {
+        // Repeated after it was done it would be told that time never goes back.
+        let call = Call::new(Method::POST, paths::CLUSTER_TIME, Repeat::IfNotDone);
+        self.ask(&call.json(&set_time)?).await
     }
 
     /// The metrics of the node that answers, Prometheus text.

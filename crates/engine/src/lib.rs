@@ -14,6 +14,7 @@
 //! Time, randomness and peers are arguments, decisions are values. Same inputs, same outputs,
 //! on every machine: the simulator and the property tests rest on that.
 
+pub mod agreement;
 pub mod cluster_time;
 pub mod counters;
 pub mod id_map;
@@ -22,3 +23,4 @@ pub mod lease;
 pub mod mutation;
 pub mod registry;
 pub mod share;
+pub mod time_choice;

@@ -14,6 +14,22 @@ use rustix::time::{ClockId, clock_gettime};
 #[derive(Debug)]
 pub(crate) struct Clock {
     cluster: RwLock<ClusterClock>,
+    // The wall clock as an earlier start noted it, milliseconds; 0 without a note.
+    noted_wall_ms: u64,
+}
+
+/// A wall clock may have been set back by so much since an earlier start noted it, milliseconds.
+const SET_BACK_MS: u64 = 60_000;
+
+/// When this program was built, milliseconds since the Unix epoch: no clock that is right is before
+/// it. 0 where time is simulated.
+fn built_ms() -> u64 {
+    #[cfg(feature = "sim")]
+    if fluxgate_raft::process::current().is_some() {
+        return 0;
+    }
+    let seconds: u64 = env!("FLUXGATE_BUILT_S").parse().unwrap_or(0);
+    seconds.saturating_mul(1_000)
 }
 
 fn read_ns(clock: ClockId) -> u64 {
@@ -56,7 +72,8 @@ impl Clock {
             ClusterClock::carried_on(ClusterMs(note.cluster_ms), boots, (note.wall_ms, wall_ms))
         };
         let guess = noted.map_or(ClusterMs(wall_ms), carried_on);
-        Self { cluster: RwLock::new(ClusterClock::new(boot, guess)) }
+        let noted_wall_ms = noted.map_or(0, |note| note.wall_ms);
+        Self { cluster: RwLock::new(ClusterClock::new(boot, guess)), noted_wall_ms }
     }
 
     /// What to note of cluster time now.
@@ -70,6 +87,13 @@ impl Clock {
         }
     }
 
+    /// Whether this machine's wall clock can be right: it is neither before this program was built
+    /// nor well before what an earlier start noted.
+    pub(crate) fn is_plausible(&self) -> bool {
+        let wall_ms = wall_ns() / 1_000_000;
+        wall_ms >= built_ms() && wall_ms.saturating_add(SET_BACK_MS) >= self.noted_wall_ms
+    }
+
     fn read(&self) -> ClusterClock {
         *self.cluster.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,6 +101,11 @@ impl Clock {
     /// Cluster time at a moment of the boot clock.
     pub(crate) fn at(&self, boot: BootNs) -> ClusterMs {
         self.read().now(boot)
+    }
+
+    /// Cluster time at a moment of the boot clock, nanoseconds.
+    pub(crate) fn at_ns(&self, boot: BootNs) -> u64 {
+        self.read().now_ns(boot)
     }
 
     /// Cluster time now.

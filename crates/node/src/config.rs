@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fluxgate_engine::counters::WaitPolicy;
+use fluxgate_engine::lease::LeaseTerms;
 use fluxgate_types::{Limit, NodeId};
 
 pub use layers::{Layers, Problems};
@@ -149,6 +150,11 @@ impl Config {
             transfer_wait_ms: self.transfer_wait_ms,
             transfer_timeout_ms: self.transfer_timeout_ms,
         }
+    }
+
+    /// The lease terms of this configuration.
+    pub(crate) fn lease_terms(&self) -> LeaseTerms {
+        LeaseTerms { lease_ms: self.lease_ms, clock_error_ms_max: self.clock_error_ms_max }
     }
 
     /// The configuration as TOML, secrets masked.

@@ -3,22 +3,26 @@
 //! Owns the handles; decides nothing. Locks here are held for microseconds and never across an
 //! await.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use fluxgate_api::paths;
 use fluxgate_engine::counters::{Context, KeyLimits, Life};
-use fluxgate_engine::lease::{Granter, Holder, LeaseTerms};
+use fluxgate_engine::lease::{Granter, Holder, LeaseTerms, TermsWatch};
+use fluxgate_engine::registry::cluster_state::Incarnation;
 use fluxgate_engine::registry::{Shared, View};
-use fluxgate_raft::{Cluster, Transport};
+use fluxgate_raft::{Cluster, Transport, WriteHealth};
+use fluxgate_store::DataDir;
 use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, LogIndex, NodeId};
 use tokio::sync::{Notify, Semaphore, watch};
 
+use crate::agreement::Agreement;
 use crate::clock::{Clock, boot_now};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::metrics::{HotRoute, Metrics};
+use crate::peer::messages::{LeaseRefusal, More};
 
 /// Backups that are written at one time: each holds the table as it was when it began.
 pub(crate) const BACKUPS_MAX: usize = 2;
@@ -52,12 +56,15 @@ pub(crate) struct InOffice {
 pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) me: NodeId,
-    pub(crate) boot: BootId,
+    boot: AtomicU64,
+    /// Tells two starts with the same number apart: of two copies of one directory.
+    pub(crate) nonce: u64,
     pub(crate) dir_id: DirId,
-    pub(crate) terms: LeaseTerms,
+    terms: Mutex<TermsWatch>,
     pub(crate) clock: Arc<Clock>,
     pub(crate) cluster: Cluster,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) data: Arc<DataDir>,
     pub(crate) transport: Transport,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) validate_route: HotRoute,
@@ -75,8 +82,18 @@ pub(crate) struct Core {
     // An earlier life noted cluster time: the clock goes on from there, not from the wall clock.
     clock_noted: bool,
     may_vote: AtomicBool,
-    /// The cluster knows this node with another data directory: it must end.
-    pub(crate) other_directory: Notify,
+    /// Why this node must end: the cluster knows a later start of it, or another directory.
+    ended: Mutex<Option<crate::node::NodeError>>,
+    /// `ended` was set.
+    pub(crate) must_end: Notify,
+    /// The lease is to be renewed now.
+    pub(crate) renew_now: Notify,
+    /// Why the leader last refused a lease; none since one was granted.
+    pub(crate) lease_refusal: Mutex<Option<LeaseRefusal>>,
+    /// Whether this node's state is that of the other nodes.
+    pub(crate) agreement: Agreement,
+    // Peers that know only messages of version 1.
+    older: Mutex<BTreeSet<NodeId>>,
     /// Files of certificates may have changed.
     pub(crate) look_at_files: Notify,
     /// Places for backups that are being written.
@@ -85,15 +102,19 @@ pub(crate) struct Core {
     stopping: AtomicBool,
     /// What other nodes last said of themselves.
     pub(crate) heard: RwLock<BTreeMap<NodeId, crate::peer::messages::About>>,
+    /// What they said beyond it, where they know how to.
+    pub(crate) heard_more: RwLock<BTreeMap<NodeId, More>>,
 }
 
 /// The parts that a core is made of.
 pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) boot: BootId,
+    pub(crate) nonce: u64,
     pub(crate) dir_id: DirId,
     pub(crate) clock: Arc<Clock>,
     pub(crate) cluster: Cluster,
+    pub(crate) data: Arc<DataDir>,
     pub(crate) transport: Transport,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) life: Life,
@@ -103,15 +124,15 @@ pub(crate) struct Parts {
 impl Core {
     pub(crate) fn new(parts: Parts) -> Self {
         let config = parts.config;
-        let terms =
-            LeaseTerms { lease_ms: config.lease_ms, clock_error_ms_max: config.clock_error_ms_max };
         Self {
             me: config.node_id,
-            boot: parts.boot,
+            boot: AtomicU64::new(parts.boot.0),
+            nonce: parts.nonce,
             dir_id: parts.dir_id,
-            terms,
+            terms: Mutex::new(TermsWatch::new(config.lease_terms())),
             clock: parts.clock,
             shared: parts.cluster.shared(),
+            data: parts.data,
             cluster: parts.cluster,
             transport: parts.transport,
             validate_route: parts.metrics.hot_route(paths::VALIDATE, "POST"),
@@ -127,13 +148,75 @@ impl Core {
             silent: Mutex::default(),
             clock_noted: parts.clock_noted,
             may_vote: AtomicBool::new(false),
-            other_directory: Notify::new(),
+            ended: Mutex::default(),
+            must_end: Notify::new(),
+            renew_now: Notify::new(),
+            lease_refusal: Mutex::default(),
+            agreement: Agreement::default(),
+            older: Mutex::default(),
             look_at_files: Notify::new(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             heard: RwLock::default(),
+            heard_more: RwLock::default(),
             config,
+        }
+    }
+
+    /// The number of this start of the node.
+    pub(crate) fn boot(&self) -> BootId {
+        BootId(self.boot.load(Ordering::Acquire))
+    }
+
+    /// Counts on above the starts of an earlier directory under this id. Before anything of this
+    /// start was said to anybody.
+    pub(crate) fn count_on_from(&self, boot: BootId) {
+        if let Err(error) = self.data.count_on(boot.0) {
+            tracing::error!(%error, "the number of this start was not written");
+            return;
+        }
+        self.boot.store(boot.0, Ordering::Release);
+        self.change_life(|life| {
+            life.lives.note(life.me, boot);
+            // The earlier directory may have spent the shares of windows that are open.
+            life.untouched = None;
+            true
+        });
+    }
+
+    /// This start of the node.
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        Incarnation { boot: self.boot(), nonce: self.nonce }
+    }
+
+    /// The lease terms that this node grants and renews by, and the longest ones whose promises may
+    /// not have ended.
+    pub(crate) fn terms(&self) -> (LeaseTerms, LeaseTerms) {
+        let now = boot_now();
+        let cluster = self.shared.cluster();
+        let mut watch = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.observe(now, &cluster.terms);
+        (watch.in_force(), watch.cautious(now))
+    }
+
+    /// The lease terms in force.
+    pub(crate) fn terms_in_force(&self) -> LeaseTerms {
+        self.terms().0
+    }
+
+    /// Whether a peer may be sent messages of version 2. One that has not been asked may.
+    pub(crate) fn speaks_2(&self, peer: NodeId) -> bool {
+        !self.older.lock().unwrap_or_else(PoisonError::into_inner).contains(&peer)
+    }
+
+    /// Notes what an answer, or its absence, says of a peer's version.
+    pub(crate) fn note_speaks_2(&self, peer: NodeId, speaks: bool) {
+        let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
+        if speaks {
+            older.remove(&peer);
+        } else {
+            older.insert(peer);
         }
     }
 
@@ -199,7 +282,9 @@ impl Core {
 
     /// Takes the holder's word over, after any change of it.
     pub(crate) fn publish_lease(&self, holder: &Holder) {
-        self.lease_until.store(holder.until().0, Ordering::Release);
+        // A node whose state differs from the others' answers nothing, whatever it was granted.
+        let until = if self.agreement.differs() { 0 } else { holder.until().0 };
+        self.lease_until.store(until, Ordering::Release);
         self.horizon.store(holder.horizon().0, Ordering::Release);
     }
 
@@ -236,12 +321,23 @@ impl Core {
         self.may_vote.store(true, Ordering::Release);
     }
 
-    /// Another node called this one by another data directory: what runs here has forgotten what
-    /// its id promised. It takes part in nothing any more.
-    pub(crate) fn refuse_directory(&self) {
+    /// What runs here is not what the cluster knows under this id: it takes part in nothing any
+    /// more, and ends.
+    pub(crate) fn end(&self, why: crate::node::NodeError) {
         self.may_vote.store(false, Ordering::Release);
         self.begin_stopping();
-        self.other_directory.notify_one();
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.must_end.notify_one();
+    }
+
+    /// Why this node must end.
+    pub(crate) fn why_ended(&self) -> Option<crate::node::NodeError> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether an earlier start of this node noted cluster time.
+    pub(crate) fn clock_noted(&self) -> bool {
+        self.clock_noted
     }
 
     /// What cluster time has reached as far as this node knows, whatever the wall clock says,
@@ -273,10 +369,38 @@ impl Core {
         self.clock.now()
     }
 
+    /// Why this node has no lease, where more is known than that.
+    fn no_lease_because(&self) -> Option<&'static str> {
+        if self.cluster.write_health() == WriteHealth::DiskFull {
+            return Some(
+                "the disk is full: this node can store no new entries, and holds no lease",
+            );
+        }
+        let refusal = self.lease_refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        refusal.as_ref().map(|refusal| match refusal {
+            LeaseRefusal::Behind => "this node is behind: it must catch up before it gets a lease",
+            LeaseRefusal::Removed(_) => "this node was removed from the cluster",
+            LeaseRefusal::OtherDirectory(_) => {
+                "the cluster knows this node with another data directory"
+            }
+            LeaseRefusal::Older { .. } => "the cluster knows a later start of this node",
+            LeaseRefusal::Differs => "the leader's state differs from that of the other nodes",
+            LeaseRefusal::CountOn { .. } | LeaseRefusal::Other(_) => {
+                "this node holds no lease from the leader"
+            }
+        })
+    }
+
     /// Why this node would not answer validates now; `None` when it would.
     pub(crate) fn not_ready(&self) -> Option<&'static str> {
         if self.is_leaving() {
             Some("this node is stopping")
+        } else if self.agreement.differs() {
+            Some("this node's state differs from that of the other nodes: see its log")
+        } else if boot_now() >= self.lease_until()
+            && let Some(why) = self.no_lease_because()
+        {
+            Some(why)
         } else if boot_now() >= self.lease_until() {
             Some("this node holds no lease from the leader")
         } else if self.now().0 >= self.horizon.load(Ordering::Acquire) {

@@ -5,17 +5,26 @@ use std::time::Duration;
 
 use fluxgate_engine::keeper::Keeper;
 use fluxgate_engine::lease::Granter;
+use fluxgate_engine::registry::cluster_state::LEVEL;
 use fluxgate_engine::registry::command::{Actor, Command, Outcome};
 use fluxgate_engine::share::ShareMap;
-use fluxgate_raft::{SubmitError, Submitted};
+use fluxgate_raft::{SubmitError, Submitted, WriteHealth};
 use fluxgate_types::{ClusterMs, Limit, NodeId};
+use tokio::time::Instant;
 
 use crate::clock::boot_now;
 use crate::core::Core;
+use crate::metrics::SHARED_SETTINGS;
+use crate::peer::knows_2;
+use crate::peer::messages::Writes;
 use crate::writes::proposal;
 
 /// How often the leader looks.
 const EVERY: Duration = Duration::from_millis(200);
+/// Pause between two tries of a leader that cannot write to hand over.
+const HAND_OVER_PAUSE: Duration = Duration::from_secs(3);
+/// How long one such try may take.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// What a map begins later than it must, so that a slow commit wastes no attempt, milliseconds.
 const MAP_SLACK_MS: u64 = 1_000;
 
@@ -24,6 +33,8 @@ pub(crate) async fn run(core: Arc<Core>) {
     let mut every = tokio::time::interval(EVERY);
     let mut keeper = Keeper::default();
     let mut office = None;
+    let mut settings = Settings::default();
+    let mut handed = None;
     loop {
         every.tick().await;
         let term = core.take_office();
@@ -33,15 +44,36 @@ pub(crate) async fn run(core: Arc<Core>) {
         }
         if let Some(term) = term.filter(|_| !core.is_stopping()) {
             form(&core, term).await;
-            share(&core, term, &mut keeper).await;
+            // Without a lease of its own it may lead nobody any more: nothing is decided then.
+            if core.is_leased(boot_now()) {
+                share(&core, term, &mut keeper).await;
+            }
         }
+        look_at_settings(&core, &mut settings);
+        hand_over_if_unable(&core, &mut handed).await;
     }
 }
 
 /// Sets what a new cluster lacks, and default limits that differ from this node's configuration.
 async fn form(core: &Core, term: u64) {
-    let view = core.shared.view();
-    let defaults: Vec<Limit> = view.defaults.iter().map(|spec| spec.limit.clone()).collect();
+    let (view, cluster) = (core.shared.view(), core.shared.cluster());
+    if cluster.level < LEVEL && (view.share_maps.is_empty() || all_know_level(core)) {
+        tracing::info!(level = LEVEL, "every member knows the rules of this level: they apply");
+        let command = Command::SetLevel { level: LEVEL };
+        core.cluster.submit(proposal(Actor::System, None, command)).await.ok();
+        return;
+    }
+    let terms = core.config.lease_terms();
+    if cluster.level >= 2 && cluster.terms() != Some(terms) {
+        tracing::info!(
+            lease_ms = terms.lease_ms,
+            clock_error_ms = terms.clock_error_ms_max,
+            "setting the lease terms of the cluster"
+        );
+        let command = Command::SetTerms { terms };
+        core.cluster.submit(proposal(Actor::System, None, command)).await.ok();
+    }
+    let defaults = default_limits(core);
     if defaults != core.config.default_limits {
         let limits = core.config.default_limits.clone();
         tracing::info!("setting the default limits of the cluster");
@@ -60,15 +92,94 @@ async fn form(core: &Core, term: u64) {
     }
 }
 
+fn default_limits(core: &Core) -> Vec<Limit> {
+    core.shared.view().defaults.iter().map(|spec| spec.limit.clone()).collect()
+}
+
+/// Whether every member has said that it runs a program that knows the newest level.
+fn all_know_level(core: &Core) -> bool {
+    let heard = core.heard.read().unwrap_or_else(PoisonError::into_inner);
+    let members = core.cluster.status().nodes;
+    members
+        .keys()
+        .filter(|node| **node != core.me)
+        .all(|node| heard.get(node).is_some_and(|about| knows_2(&about.version)))
+}
+
+/// How this node's configuration differs from what the cluster runs by, as it was last logged.
+#[derive(Default)]
+struct Settings {
+    differs: [bool; SHARED_SETTINGS.len()],
+}
+
+/// Says where this node's configuration differs from what the cluster runs by: the leader's counts.
+fn look_at_settings(core: &Core, said: &mut Settings) {
+    let Some(terms) = core.shared.cluster().terms() else { return };
+    let own = core.config.lease_terms();
+    let differs = [
+        own.lease_ms != terms.lease_ms,
+        own.clock_error_ms_max != terms.clock_error_ms_max,
+        default_limits(core) != core.config.default_limits,
+    ];
+    if differs == said.differs {
+        return;
+    }
+    core.metrics.set_config_differs(differs);
+    for (at, setting) in SHARED_SETTINGS.iter().enumerate() {
+        if differs[at] && !said.differs[at] {
+            tracing::warn!(
+                setting,
+                "this node's configuration differs from what the cluster runs by: keep the files alike"
+            );
+        }
+    }
+    said.differs = differs;
+}
+
+/// A leader that cannot write hands its office to a voter that can, so that writes go on.
+async fn hand_over_if_unable(core: &Core, handed: &mut Option<Instant>) {
+    let health = core.cluster.write_health();
+    core.metrics.can_write.set(i64::from(health == WriteHealth::Fine));
+    let unable = health != WriteHealth::Fine || core.agreement.differs();
+    let leads = core.cluster.leads_in().is_some() && !core.is_stopping();
+    if !unable || !leads || handed.is_some_and(|at| at.elapsed() < HAND_OVER_PAUSE) {
+        return;
+    }
+    *handed = Some(Instant::now());
+    let status = core.cluster.status();
+    let able = status.nodes.iter().filter(|(node, member)| {
+        let fine = || core.more_of(**node).is_some_and(|more| more.writes == Writes::Fine);
+        **node != core.me && member.votes && fine() && core.said_ready(**node)
+    });
+    let target = able.max_by_key(|(_, member)| member.matched).map(|(node, _)| *node);
+    let why = match health {
+        WriteHealth::DiskFull => "its disk is full",
+        WriteHealth::Stalled => "its disk does not confirm writes",
+        WriteHealth::Fine => "its state differs from that of the other nodes",
+    };
+    let Some(target) = target else {
+        tracing::error!(
+            "this node leads and cannot write, for {why}; no other voter says that it can"
+        );
+        return;
+    };
+    tracing::error!(to = target.0, "this node leads and cannot write, for {why}: it hands over");
+    if let Err(error) = core.cluster.hand_over(Some(target), HAND_OVER_TIMEOUT).await {
+        tracing::warn!(%error, "the leadership was not handed over");
+    }
+}
+
 /// Takes nodes out of the share map that are gone for a while, and in those that hold a lease.
 async fn share(core: &Core, term: u64, keeper: &mut Keeper) {
     let view = core.shared.view();
     let Some(last) = view.share_maps.last() else { return };
     settle_pending(core, term, last.from);
     let (now, status) = (boot_now(), core.cluster.status());
+    let (terms, cautious) = core.terms();
+    in_office(core, term, |granter| granter.set_terms(terms, cautious));
     let members = status.nodes.iter().map(|(id, node)| (*id, node.votes));
     let wanted =
-        in_office(core, term, |granter| keeper.next(now, &core.terms, granter, members, &view));
+        in_office(core, term, |granter| keeper.next(now, &cautious, granter, members, &view));
     if let Some(wanted) = wanted.flatten() {
         propose_map(core, term, wanted).await;
     }
@@ -85,14 +196,16 @@ fn settle_pending(core: &Core, term: u64, last: ClusterMs) {
 
 async fn propose_map(core: &Core, term: u64, nodes: Vec<(NodeId, u32)>) {
     let now = core.now();
-    let from = now + core.terms.map_ahead_ms() + MAP_SLACK_MS;
+    let (terms, cautious) = core.terms();
+    in_office(core, term, |granter| granter.set_terms(terms, cautious));
+    let from = now + cautious.map_ahead_ms() + MAP_SLACK_MS;
     // Told BEFORE it is proposed: from here on no grant promises windows beyond it.
     let told = in_office(core, term, |granter| granter.handle_map_proposed(now, from));
     if told != Some(true) {
         return;
     }
     let ids: Vec<u64> = nodes.iter().map(|(id, _)| id.0).collect();
-    tracing::info!(nodes = ?ids, %from, "splitting budgets anew");
+    tracing::info!(nodes = ?ids, %from, "redistributing budgets");
     let command = Command::SetShareMap { map: ShareMap { from, nodes }, term };
     let submitted = core.cluster.submit(proposal(Actor::System, None, command)).await;
     in_office(core, term, |granter| match submitted {

@@ -3,39 +3,51 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use fluxgate_engine::cluster_time::signed_difference;
 use fluxgate_engine::lease::{Former, Grant, Granter};
-use fluxgate_engine::registry::command::{Actor, Command, Outcome};
-use fluxgate_raft::{Call, process};
-use fluxgate_types::{BootNs, NodeId};
+use fluxgate_engine::registry::cluster_state::Incarnation;
+use fluxgate_engine::registry::command::{Actor, Command, Outcome, Refusal};
+use fluxgate_raft::{Call, CallError};
+use fluxgate_types::{BootId, BootNs, NodeId};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::clock::{boot_now, wall_ns};
 use crate::core::{Core, InOffice};
+use crate::node::NodeError;
 use crate::peer;
-use crate::peer::messages::{LeaseCall, LeaseReply, StatusReply};
+use crate::peer::messages::{LeaseCall, LeaseCallV2, LeaseRefusal, LeaseReply, LeaseReplyV2};
+use crate::time::{settle_time, wall_target_ns};
 
 /// Longest wait for a leader's answer.
-const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause after a failed renewal.
 const RETRY: Duration = Duration::from_millis(50);
+/// Smallest jump of a clock that makes a lease void, milliseconds.
+const JUMP_MS_MIN: u64 = 20;
+/// Why a node without a word from the others has no lease.
+const WAITS_FOR_OTHERS: &str = "this node has not heard from enough other nodes yet";
 
 /// Renews this node's lease for as long as it runs.
 pub(crate) async fn run_renewals(core: Arc<Core>) {
     let mut last_refusal = String::new();
+    let mut jumps = JumpWatch::default();
     // Listening BEFORE looking: a change in between must not be missed.
     let mut news = core.cluster.news();
     loop {
         let leader = core.cluster.leader();
+        jumps.look(&core);
         let renewed = match leader {
-            Some(node) if node == core.me => renew_own(&core).await,
-            Some(node) => renew_with(&core, node).await,
+            // Nothing is asked before it is known that this directory may speak for its node.
+            _ if !core.may_vote() => Err(WAITS_FOR_OTHERS.to_owned()),
+            Some(node) if node == core.me => renew_own(&core, &mut jumps).await,
+            Some(node) => renew_with(&core, node, &mut jumps).await,
             None => Err("no leader is known".to_owned()),
         };
+        let terms = core.terms_in_force();
         let pause = match &renewed {
-            Ok(()) if leader == Some(core.me) => Duration::from_millis(core.terms.own_renew_ms()),
-            Ok(()) => Duration::from_millis(core.terms.renew_ms()),
+            Ok(()) if leader == Some(core.me) => Duration::from_millis(terms.own_renew_ms()),
+            Ok(()) => Duration::from_millis(terms.renew_ms()),
             Err(_) => RETRY,
         };
         let refusal = renewed.err().unwrap_or_default();
@@ -47,7 +59,11 @@ pub(crate) async fn run_renewals(core: Arc<Core>) {
             }
             last_refusal = refusal;
         }
-        wait_for_news(&core, &mut news, leader, pause).await;
+        tokio::select! {
+            biased;
+            () = core.renew_now.notified() => {}
+            () = wait_for_news(&core, &mut news, leader, pause) => {}
+        }
     }
 }
 
@@ -68,21 +84,44 @@ async fn wait_for_news(
     }
 }
 
-async fn renew_with(core: &Arc<Core>, leader: NodeId) -> Result<(), String> {
-    let call = LeaseCall { boot: core.boot, dir_id: core.dir_id, applied: core.cluster.applied() };
+fn lease_call(core: &Core) -> LeaseCallV2 {
+    let first =
+        LeaseCall { boot: core.boot(), dir_id: core.dir_id, applied: core.cluster.applied() };
+    LeaseCallV2 { first, nonce: core.nonce }
+}
+
+/// Asks another node for a lease, in the version that it knows.
+async fn ask(core: &Core, leader: NodeId) -> Result<LeaseReplyV2, CallError> {
+    let call = lease_call(core);
+    if core.speaks_2(leader) {
+        return peer::call_2(core, leader, Call::Lease, &call, ASK_TIMEOUT).await;
+    }
+    let answer = peer::call(core, leader, Call::Lease, &call.first, ASK_TIMEOUT).await?;
+    Ok(match answer {
+        LeaseReply::Granted(grant) => LeaseReplyV2::Granted(grant),
+        LeaseReply::NotLeader => LeaseReplyV2::NotLeader,
+        LeaseReply::Refused(why) => LeaseReplyV2::Refused(LeaseRefusal::Other(why)),
+    })
+}
+
+async fn renew_with(core: &Arc<Core>, leader: NodeId, jumps: &mut JumpWatch) -> Result<(), String> {
     // The lease counts from BEFORE the request leaves: the leader counts from after it came.
     let sent = boot_now();
-    let answer = peer::call(core, leader, Call::Lease, &call, ASK_TIMEOUT).await;
+    let answer = ask(core, leader).await;
+    let jumped = jumps.look(core);
     let result = match answer {
-        Ok(LeaseReply::Granted(grant)) => {
+        // How long the answer took cannot be said: the next one tells.
+        Ok(LeaseReplyV2::Granted(_)) if jumped => Err("the clock jumped meanwhile".to_owned()),
+        Ok(LeaseReplyV2::Granted(grant)) => {
             let received = boot_now();
             let estimate = grant.cluster_ns + received.since(sent) / 2;
+            drop_after_a_stop(core, received, estimate, received.since(sent));
             core.clock.steer(|clock| clock.follow(received, estimate));
             take(core, sent, &grant);
             Ok(())
         }
-        Ok(LeaseReply::NotLeader) => Err("the node asked does not lead".to_owned()),
-        Ok(LeaseReply::Refused(why)) => Err(why),
+        Ok(LeaseReplyV2::NotLeader) => Err(format!("node {leader} is not the leader")),
+        Ok(LeaseReplyV2::Refused(why)) => Err(refused(core, why)),
         Err(error) => Err(error.to_string()),
     };
     core.metrics.renewed(match &result {
@@ -92,59 +131,104 @@ async fn renew_with(core: &Arc<Core>, leader: NodeId) -> Result<(), String> {
     result
 }
 
-/// A leader that was told the time by no other leader asks a quorum, before it grants or stamps
-/// anything: its wall clock may be behind what the cluster had reached.
-async fn settle_time(core: &Arc<Core>) -> Result<(), String> {
-    let members = core.cluster.status().nodes;
-    let voters: Vec<NodeId> = members.iter().filter(|(_, n)| n.votes).map(|(id, _)| *id).collect();
-    let quorum = voters.len() / 2 + 1;
-    let mut asking = JoinSet::new();
-    for node in voters.into_iter().filter(|node| *node != core.me) {
-        let core = Arc::clone(core);
-        asking.spawn(process::bind(async move {
-            let sent = boot_now();
-            let reply =
-                peer::call::<_, StatusReply>(&core, node, Call::Status, &(), ASK_TIMEOUT).await;
-            let received = boot_now();
-            // As of `received`: half the round trip is the best guess at the way back.
-            let told = |ns| (ns + received.since(sent) / 2, received);
-            reply.map(|reply| (reply.told_ns.map(told), reply.floor_ns))
-        }));
+/// What a refusal by the leader means for this node. What the leader's state says is committed: a
+/// directory that it knows to be older must not go on.
+fn refused(core: &Core, why: LeaseRefusal) -> String {
+    let text = why.to_string();
+    match &why {
+        LeaseRefusal::Older { newest, .. } => core.end(NodeError::OlderDirectory {
+            node: core.me,
+            start: core.boot(),
+            newest: *newest,
+        }),
+        LeaseRefusal::OtherDirectory(_) => core.end(NodeError::OtherDirectory(core.me)),
+        LeaseRefusal::Behind
+        | LeaseRefusal::Removed(_)
+        | LeaseRefusal::Differs
+        | LeaseRefusal::Other(_) => {}
+        LeaseRefusal::CountOn { newest, .. } => core.count_on_from(BootId(newest.0 + 1)),
     }
-    let (mut heard, mut told_at, mut floor_ns) = (1, Vec::new(), core.clock_floor_ns());
-    while heard < quorum {
-        match asking.join_next().await {
-            Some(Ok(Ok((told, floor)))) => {
-                heard += 1;
-                told_at.extend(told);
-                floor_ns = floor_ns.max(floor);
-            }
-            Some(_) => {}
-            None => return Err("no quorum says what time the cluster has reached".to_owned()),
-        }
-    }
-    let now = boot_now();
-    let told_ns = told_at.into_iter().map(|(ns, at): (u64, BootNs)| ns + now.since(at)).max();
-    core.clock.steer(|clock| clock.begin_office(now, told_ns, floor_ns));
-    Ok(())
+    *core.lease_refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    text
 }
 
-async fn renew_own(core: &Arc<Core>) -> Result<(), String> {
+/// The leader's time may have run on while this machine's clocks stood still (a virtual machine
+/// that was paused by its host): then the lease was longer than this node believed, and what it
+/// holds is void. The grant at hand carries what it must have applied.
+fn drop_after_a_stop(core: &Core, received: BootNs, estimate_ns: u64, round_trip_ns: u64) {
+    if !core.clock.is_synced() {
+        return;
+    }
+    let ahead = signed_difference(estimate_ns, core.clock.at_ns(received));
+    let bound = i64::try_from(jump_ns(core) + round_trip_ns).unwrap_or(i64::MAX);
+    if ahead > bound {
+        tracing::warn!(
+            ahead_ms = ahead / 1_000_000,
+            "cluster time ran on while this machine's clock did not: the lease was dropped"
+        );
+        drop_lease(core);
+    }
+}
+
+fn drop_lease(core: &Core) {
+    let mut holder = core.holder.lock().unwrap_or_else(PoisonError::into_inner);
+    holder.handle_clock_jump();
+    core.publish_lease(&holder);
+}
+
+/// A clock that jumps further than this between two renewals makes a lease void: the margin that
+/// granters and holders leave for drift, nanoseconds.
+fn jump_ns(core: &Core) -> u64 {
+    let terms = core.terms_in_force();
+    (terms.granter_ms() - terms.holder_ms()).max(JUMP_MS_MIN) * 1_000_000
+}
+
+/// Compares this machine's wall clock with its boot clock from one renewal to the next.
+#[derive(Debug, Default)]
+struct JumpWatch {
+    last: Option<(BootNs, u64)>,
+}
+
+impl JumpWatch {
+    /// Drops the lease where one clock jumped against the other since the last look; true if so. The
+    /// host may have stopped this machine, and set its wall clock afterwards.
+    fn look(&mut self, core: &Core) -> bool {
+        let (boot, wall) = (boot_now(), wall_ns());
+        let Some((boot_before, wall_before)) = self.last.replace((boot, wall)) else {
+            return false;
+        };
+        let jump = signed_difference(wall, wall_before.saturating_add(boot.since(boot_before)));
+        let jumped = jump.unsigned_abs() > jump_ns(core);
+        if jumped {
+            tracing::warn!(
+                jump_ms = jump / 1_000_000,
+                "this machine's wall clock jumped: the lease is dropped until it is renewed"
+            );
+            drop_lease(core);
+        }
+        jumped
+    }
+}
+
+async fn renew_own(core: &Arc<Core>, jumps: &mut JumpWatch) -> Result<(), String> {
     if !core.clock.is_synced() {
         settle_time(core).await?;
     }
     let sent = boot_now();
-    let call = LeaseCall { boot: core.boot, dir_id: core.dir_id, applied: core.cluster.applied() };
+    let call = lease_call(core);
     let granted = tokio::time::timeout(ASK_TIMEOUT, core.grant(core.me, &call)).await;
     let result = match granted {
-        Ok(LeaseReply::Granted(grant)) => {
+        Ok(LeaseReplyV2::Granted(_)) if jumps.look(core) => {
+            Err("the clock jumped meanwhile".to_owned())
+        }
+        Ok(LeaseReplyV2::Granted(grant)) => {
             take(core, sent, &grant);
-            let now = boot_now();
-            core.clock.steer(|clock| clock.lead(now, wall_ns()));
+            let (now, target) = (boot_now(), wall_target_ns(core));
+            core.clock.steer(|clock| clock.lead(now, target));
             Ok(())
         }
-        Ok(LeaseReply::NotLeader) => Err("this node does not lead yet".to_owned()),
-        Ok(LeaseReply::Refused(why)) => Err(why),
+        Ok(LeaseReplyV2::NotLeader) => Err("this node does not lead yet".to_owned()),
+        Ok(LeaseReplyV2::Refused(why)) => Err(refused(core, why)),
         Err(_) => Err("no quorum answered".to_owned()),
     };
     core.metrics.renewed(if result.is_ok() { "granted" } else { "failed" });
@@ -158,6 +242,7 @@ fn take(core: &Core, sent: BootNs, grant: &Grant) {
         core.publish_lease(&holder);
         holder.first()
     };
+    *core.lease_refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
     if core.life().first_lease != first {
         core.change_life(|life| {
             life.first_lease = first;
@@ -176,6 +261,13 @@ pub(crate) async fn run_applied(core: Arc<Core>) {
             holder.handle_applied(index);
             core.publish_lease(&holder);
         }
+        let error_ms = core.terms().1.clock_error_ms_max;
+        if core.life().clock_error_ms_max != error_ms {
+            core.change_life(|life| {
+                life.clock_error_ms_max = error_ms;
+                true
+            });
+        }
         if applied.changed().await.is_err() {
             return;
         }
@@ -184,60 +276,81 @@ pub(crate) async fn run_applied(core: Arc<Core>) {
 
 impl Core {
     /// Serves a follower's request for a lease.
-    pub(crate) async fn handle_lease(&self, from: NodeId, call: LeaseCall) -> LeaseReply {
+    pub(crate) async fn handle_lease(&self, from: NodeId, call: LeaseCallV2) -> LeaseReplyV2 {
         self.grant(from, &call).await
     }
 
+    /// The same for a follower of version 0.1, which has no nonce.
+    pub(crate) async fn handle_lease_v1(&self, from: NodeId, call: LeaseCall) -> LeaseReply {
+        match self.grant(from, &LeaseCallV2 { first: call, nonce: 0 }).await {
+            LeaseReplyV2::Granted(grant) => LeaseReply::Granted(grant),
+            LeaseReplyV2::NotLeader => LeaseReply::NotLeader,
+            LeaseReplyV2::Refused(why) => LeaseReply::Refused(why.to_string()),
+        }
+    }
+
     /// Grants a lease, if this node leads and can prove it.
-    async fn grant(&self, node: NodeId, call: &LeaseCall) -> LeaseReply {
-        let Some(term) = self.take_office() else { return LeaseReply::NotLeader };
-        if let Err(refusal) = self.check_directory(node, call).await {
+    async fn grant(&self, node: NodeId, call: &LeaseCallV2) -> LeaseReplyV2 {
+        let Some(term) = self.take_office() else { return LeaseReplyV2::NotLeader };
+        if self.agreement.differs() {
+            return LeaseReplyV2::Refused(LeaseRefusal::Differs);
+        }
+        if let Err(refusal) = self.check_start(node, call).await {
             return refusal;
         }
         // Read BEFORE the proof: a pause in between must not promise more than was proven.
         let cluster_ns = self.clock.now_ns();
         // Proven AFTER the request came in: nothing committed before it can be missing.
         let Ok(read_index) = self.cluster.confirm_leadership().await else {
-            return LeaseReply::NotLeader;
+            return LeaseReplyV2::NotLeader;
         };
+        // Applied BEFORE the terms are read: a change of the terms that was committed before the
+        // proof must count for this grant (`engine/lease/terms`).
+        self.cluster.wait_applied(read_index).await;
+        let (terms, cautious) = self.terms();
         let mut office = self.office.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(office) = office.as_mut().filter(|office| office.term == term) else {
-            return LeaseReply::NotLeader;
+            return LeaseReplyV2::NotLeader;
         };
-        if node != self.me && office.granter.lags(boot_now(), node, call.applied) {
-            let why =
-                "this node has not applied what its last lease told it to: it must catch up first";
-            return LeaseReply::Refused(why.to_owned());
+        office.granter.set_terms(terms, cautious);
+        let applied = call.first.applied;
+        if node != self.me && office.granter.lags(boot_now(), node, applied) {
+            return LeaseReplyV2::Refused(LeaseRefusal::Behind);
         }
-        let grant = office.granter.grant(boot_now(), node, call.applied, read_index, cluster_ns);
+        let grant = office.granter.grant(boot_now(), node, applied, read_index, cluster_ns);
         self.granted.notify_waiters();
-        LeaseReply::Granted(grant)
+        LeaseReplyV2::Granted(grant)
     }
 
-    /// One data directory per node id, for ever: another one has forgotten what this id promised.
-    async fn check_directory(&self, node: NodeId, call: &LeaseCall) -> Result<(), LeaseReply> {
-        match self.shared.view().nodes.get(&node) {
-            Some(known) if known.dir_id == call.dir_id && !known.removed => return Ok(()),
-            Some(known) => {
-                let why = if known.removed {
-                    "was removed from the cluster"
-                } else {
-                    "ran on another data directory"
-                };
-                let why =
-                    format!("node {node} {why}: add the node with a new id and an empty directory");
-                return Err(LeaseReply::Refused(why));
-            }
-            None => {}
+    /// One data directory per node id, and of this the newest start: another one has forgotten what
+    /// the node promised.
+    async fn check_start(&self, node: NodeId, call: &LeaseCallV2) -> Result<(), LeaseReplyV2> {
+        let (dir_id, view, cluster) =
+            (call.first.dir_id, self.shared.view(), self.shared.cluster());
+        let incarnation = Incarnation { boot: call.first.boot, nonce: call.nonce };
+        let known = view.nodes.get(&node).is_some_and(|known| {
+            known.dir_id == dir_id
+                && !known.removed
+                && (cluster.level < 2 || cluster.incarnations.get(&node) == Some(&incarnation))
+        });
+        if known {
+            return Ok(());
         }
-        let command = Command::RegisterNode { node, dir_id: call.dir_id };
+        let command = if cluster.level < 2 {
+            Command::RegisterNode { node, dir_id }
+        } else {
+            Command::RegisterIncarnation { node, dir_id, incarnation }
+        };
         let proposal = crate::writes::proposal(Actor::System, None, command);
         match self.cluster.submit(proposal).await {
             Ok(done) => match done.outcome {
                 Outcome::Done | Outcome::Key(_) | Outcome::Put(_) => Ok(()),
-                Outcome::Refused(refusal) => Err(LeaseReply::Refused(refusal.to_string())),
+                Outcome::Refused(refusal) => {
+                    let removed = view.nodes.get(&node).is_some_and(|known| known.removed);
+                    Err(LeaseReplyV2::Refused(lease_refusal(refusal, removed)))
+                }
             },
-            Err(_) => Err(LeaseReply::NotLeader),
+            Err(_) => Err(LeaseReplyV2::NotLeader),
         }
     }
 
@@ -261,13 +374,45 @@ impl Core {
         let view = self.shared.view();
         let members = self.cluster.status().nodes;
         let nodes = view.nodes.keys().chain(members.keys()).copied();
-        let granter = Granter::new(self.terms, self.me, at, nodes, former);
+        let (terms, cautious) = self.terms();
+        let mut granter = Granter::new(cautious, self.me, at, nodes, former);
+        granter.set_terms(terms, cautious);
         *slot = Some(InOffice { term: now.term, granter });
         let mut holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
-        holder.handle_elected(at, &self.terms);
+        holder.handle_elected(at, &terms);
         self.publish_lease(&holder);
-        tracing::info!(term = now.term, former = ?former.map(|f| f.node.0), "this node leads");
+        drop(holder);
+        // A jump of cluster time that was committed counts here too.
+        let stamp_ns = self.shared.last_stamp().0.saturating_mul(1_000_000);
+        self.clock.steer(|clock| clock.catch_up(at, stamp_ns));
+        match former.map(|former| former.node).filter(|node| *node != self.me) {
+            Some(node) => {
+                tracing::info!(term = now.term, previous = node.0, "this node leads the cluster")
+            }
+            None => tracing::info!(term = now.term, "this node leads the cluster"),
+        }
         Some(now.term)
+    }
+}
+
+/// A refusal by the state, as the node is told it.
+fn lease_refusal(refusal: Refusal, removed: bool) -> LeaseRefusal {
+    match refusal {
+        // A new directory in the place of a removed one: its number is too low, and it counts on.
+        Refusal::OlderIncarnation { node, newest } if removed => {
+            LeaseRefusal::CountOn { node, newest }
+        }
+        Refusal::OlderIncarnation { node, newest } => LeaseRefusal::Older { node, newest },
+        Refusal::Removed(node) => LeaseRefusal::Removed(node),
+        Refusal::OtherDirectory(node) if removed => LeaseRefusal::Removed(node),
+        Refusal::OtherDirectory(node) => LeaseRefusal::OtherDirectory(node),
+        other @ (Refusal::NotFound
+        | Refusal::IdTaken
+        | Refusal::AlreadyDone(_)
+        | Refusal::Revision(_)
+        | Refusal::Revoked
+        | Refusal::Invalid(_)
+        | Refusal::Actor) => LeaseRefusal::Other(other.to_string()),
     }
 }
 

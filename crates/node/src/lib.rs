@@ -4,6 +4,7 @@
 //! sends and receives, and hands all of it to the engine as arguments. Must never name sled or
 //! openraft, and decides nothing that the engine could decide.
 
+mod agreement;
 mod clock;
 pub mod config;
 mod core;
@@ -14,11 +15,14 @@ mod grpc;
 mod http;
 mod leader;
 mod lease;
+mod members;
 mod metrics;
 mod node;
 mod peer;
 pub mod telemetry;
+mod time;
 mod tls;
+mod warnings;
 mod writes;
 
 pub use config::{Config, Layers, Problems, Secret, TlsFiles};

@@ -57,6 +57,9 @@ pub(crate) struct Metrics {
     pub(crate) fsync_seconds: Histogram,
     pub(crate) storage_bytes: IntGauge,
     pub(crate) storage_free: IntGauge,
+    pub(crate) state_differs: IntGauge,
+    pub(crate) can_write: IntGauge,
+    config_differs: IntGaugeVec,
     pub(crate) clock_offset: Gauge,
     peer_requests: IntCounterVec,
     peer_seconds: HistogramVec,
@@ -120,6 +123,9 @@ impl Builder {
     }
 }
 
+/// Settings that are the whole cluster's: the leader's file counts.
+pub(crate) const SHARED_SETTINGS: [&str; 3] =
+    ["lease.duration", "lease.clock_error_max", "limits.default"];
 const RENEWALS: [&str; 3] = ["granted", "refused", "failed"];
 const BARRIERS: [&str; 2] = ["all_applied", "lease_expired"];
 const PROPOSALS: [&str; 4] = ["committed", "refused", "no_leader", "unknown"];
@@ -199,6 +205,21 @@ impl Metrics {
             fsync_seconds: b.histogram("storage_fsync_seconds", "Syncs of the log.", &SECONDS),
             storage_bytes: b.gauge("storage_size_bytes", "Size of the log on its disk."),
             storage_free: b.gauge("storage_free_bytes", "Free on the disk of the log."),
+            state_differs: b.gauge(
+                "state_differs",
+                "1 while the replicated state of another node, or of this one, differs: see the log.",
+            ),
+            can_write: b.gauge(
+                "storage_can_write",
+                "1 while new log entries can be written; 0 with a full or stalled disk.",
+            ),
+            config_differs: b.register(IntGaugeVec::new(
+                Opts::new(
+                    "fluxgate_config_differs",
+                    "1 where this node's configuration differs from what the cluster runs by.",
+                ),
+                &["setting"],
+            )),
             clock_offset: b.seconds_gauge("clock_offset_seconds", "Wall clock minus cluster time."),
             peer_requests: b.counters(
                 "peer_requests_total",
@@ -260,6 +281,9 @@ impl Metrics {
         for listener in LISTENERS {
             self.tls_failures.with_label_values(&[listener]);
         }
+        for setting in SHARED_SETTINGS {
+            self.config_differs.with_label_values(&[setting]).set(0);
+        }
         for status in Status::ALL {
             self.keys.with_label_values(&[status.as_str()]);
         }
@@ -306,6 +330,14 @@ impl Metrics {
         self.asks.with_label_values(&[direction, label]).inc();
         if let Some(tokens) = result.filter(|tokens| *tokens > 0) {
             self.tokens.with_label_values(&[direction, "moved"]).inc_by(tokens);
+        }
+    }
+
+    /// Whether this node's configuration differs from what the cluster runs by, for each of
+    /// [`SHARED_SETTINGS`].
+    pub(crate) fn set_config_differs(&self, differs: [bool; SHARED_SETTINGS.len()]) {
+        for (setting, differs) in SHARED_SETTINGS.iter().zip(differs) {
+            self.config_differs.with_label_values(&[setting]).set(i64::from(differs));
         }
     }
 

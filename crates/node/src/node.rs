@@ -1,6 +1,7 @@
 //! A whole node: starts its parts in order, and stops them in order.
 
 mod background;
+mod join;
 mod opening;
 #[cfg(feature = "sim")]
 mod simulated;
@@ -13,7 +14,7 @@ use fluxgate_engine::counters::{LeftOver, Sender};
 use fluxgate_raft::{CallError, Role, StartError, process};
 use fluxgate_store::codec::{self, Kind};
 use fluxgate_store::{DataDir, OpenError};
-use fluxgate_types::{KeyId, NodeId};
+use fluxgate_types::{BootId, KeyId, NodeId};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -69,16 +70,37 @@ pub enum NodeError {
     Fatal(String),
     /// The cluster knows this node with another data directory.
     #[error(
-        "node {0} is known to the cluster with another data directory: remove it, and add the node with a new id"
+        "node {0} is known to the cluster with another data directory: `fluxgate cluster remove-node {0}`, then start it with an empty directory and add it again"
     )]
     OtherDirectory(NodeId),
+    /// The data directory is an older copy, or a copy of it has started since.
+    #[error(
+        "the data directory is older than what the cluster knows: this is start {start} of node {node}, and start {newest} is known. It was put back from a copy, or a copy of it runs elsewhere. Nothing was changed. `fluxgate cluster remove-node {node}`, then start it with an empty directory and add it again"
+    )]
+    OlderDirectory {
+        /// The node.
+        node: NodeId,
+        /// The number of this start.
+        start: BootId,
+        /// The newest start that the cluster knows.
+        newest: BootId,
+    },
+    /// A copy of this data directory runs.
+    #[error(
+        "another process runs node {node} at {address} on a copy of this data directory: stop one of them. Nothing was changed"
+    )]
+    Copy {
+        /// The node.
+        node: NodeId,
+        /// Where the other one answers.
+        address: String,
+    },
 }
 
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
     core: Arc<Core>,
-    data: Arc<DataDir>,
     stop: watch::Sender<bool>,
     servers: JoinSet<()>,
     tasks: Tasks,
@@ -139,7 +161,7 @@ impl Node {
             peer: local(&peer_listener, config.peer_listen),
         };
         let opened = process::blocking(move || opening::open(config)).await;
-        let (core, data) = opened.map_err(|error| NodeError::Fatal(error.to_string()))??;
+        let core = opened.map_err(|error| NodeError::Fatal(error.to_string()))??;
         let core = Arc::new(core);
         let (stop, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
@@ -168,7 +190,7 @@ impl Node {
             let server = Server::with(listener, service, tls.grpc.clone());
             servers.spawn(server.run(stopped.clone()));
         }
-        let mut node = Self::run(core, data, (stop, servers), addresses);
+        let mut node = Self::run(core, (stop, servers), addresses);
         let reload = run_reload(Arc::clone(&node.core), tls);
         spawn(&mut node.tasks, reload);
         Ok(node)
@@ -182,11 +204,9 @@ impl Node {
     /// Starts what runs beside the listeners.
     fn run(
         core: Arc<Core>,
-        data: DataDir,
         (stop, servers): (watch::Sender<bool>, JoinSet<()>),
         addresses: Addresses,
     ) -> Self {
-        let data = Arc::new(data);
         let mut tasks = Tasks::new();
         spawn(&mut tasks, lease::run_renewals(Arc::clone(&core)));
         spawn(&mut tasks, lease::run_applied(Arc::clone(&core)));
@@ -196,14 +216,14 @@ impl Node {
         spawn(&mut tasks, counters::run_sweeps(Arc::clone(&core)));
         spawn(&mut tasks, background::run_peers(Arc::clone(&core)));
         spawn(&mut tasks, background::run_refresh(Arc::clone(&core)));
-        spawn(&mut tasks, background::run_clock_notes(Arc::clone(&core), Arc::clone(&data)));
-        tasks.spawn(process::bind(background::join(Arc::clone(&core))));
-        let boots = core.boot.0;
+        spawn(&mut tasks, background::run_clock_notes(Arc::clone(&core)));
+        tasks.spawn(process::bind(join::join(Arc::clone(&core))));
+        let boots = core.boot().0;
         tracing::info!(node = core.me.0, life = boots, gateway = %addresses.gateway, admin = %addresses.admin, "node started");
         for warning in core.warnings() {
             tracing::warn!("{warning}");
         }
-        Self { core, data, stop, servers, tasks, addresses }
+        Self { core, stop, servers, tasks, addresses }
     }
 
     /// Where it listens.
@@ -233,8 +253,10 @@ impl Node {
                     // One that panicked leaves the node mute.
                     Err(error) => return NodeError::Fatal(error.to_string()),
                 },
-                () = self.core.other_directory.notified() => {
-                    return NodeError::OtherDirectory(self.core.me);
+                () = self.core.must_end.notified() => {
+                    if let Some(why) = self.core.why_ended() {
+                        return why;
+                    }
                 }
                 () = self.core.cluster.changed(LOOK) => {}
             }
@@ -252,9 +274,9 @@ impl Node {
         core.begin_stopping();
         core.counters.begin_drain();
         give_away(&core).await;
-        write_left_over(&core, &self.data);
+        write_left_over(&core, &core.data);
         if core.clock.is_synced()
-            && let Err(error) = self.data.write_clock(&core.clock.note())
+            && let Err(error) = core.data.write_clock(&core.clock.note())
         {
             tracing::warn!(%error, "cluster time was not noted on the disk");
         }

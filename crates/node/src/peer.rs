@@ -10,14 +10,16 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use fluxgate_engine::counters::{Ask, Gift, Reply, Sender};
-use fluxgate_raft::{Call, CallError, process, wire};
-use fluxgate_types::{BootId, NodeId, caps};
+use fluxgate_engine::registry::cluster_state::Incarnation;
+use fluxgate_raft::{Call, CallError, WriteHealth, process, wire};
+use fluxgate_types::{BootId, DirId, NodeId, caps};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::Core;
 use messages::{
-    About, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipReply, Head, ReplyMessage,
+    About, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2, GossipReply,
+    GossipReplyV2, Head, Introduction, More, ReplyMessage, StatusReply, Times, Writes,
 };
 
 /// Calls a node with a message of ours and reads its answer.
@@ -32,6 +34,69 @@ pub(crate) async fn call<Q: Serialize, A: DeserializeOwned>(
     let body = wire::encode(question).map_err(|error| broken(error.to_string()))?;
     let answer = core.transport.call(peer, call, body, timeout).await?;
     wire::decode(&answer).map_err(|error| broken(error.to_string()))
+}
+
+/// Calls a node with a message of version 2. A node that knows only version 1 refuses it, which is
+/// noted: the next message to it is of version 1.
+pub(crate) async fn call_2<Q: Serialize, A: DeserializeOwned>(
+    core: &Core,
+    peer: NodeId,
+    call: Call,
+    question: &Q,
+    timeout: Duration,
+) -> Result<A, CallError> {
+    let broken = |cause: String| CallError::Broken { node: peer, cause };
+    let body = wire::encode_as(wire::VERSION_2, question).map_err(|e| broken(e.to_string()))?;
+    let answer = core.transport.call(peer, call, body, timeout).await;
+    if matches!(&answer, Err(CallError::Refused { status: 400, .. })) {
+        core.note_speaks_2(peer, false);
+    }
+    wire::decode_as(wire::VERSION_2, &answer?).map_err(|error| broken(error.to_string()))
+}
+
+/// Asks which start of which node answers at an address, or where it is known.
+pub(crate) async fn introduce(
+    core: &Core,
+    node: NodeId,
+    address: Option<&str>,
+    timeout: Duration,
+) -> Result<Introduction, CallError> {
+    let broken = |cause: String| CallError::Broken { node, cause };
+    let body = wire::encode_as(wire::VERSION_2, &()).map_err(|e| broken(e.to_string()))?;
+    let answer = core.transport.call_at(node, address, Call::Introduce, body, timeout).await;
+    match answer {
+        Ok(answer) => {
+            wire::decode_as(wire::VERSION_2, &answer).map_err(|error| broken(error.to_string()))
+        }
+        // Version 0.1 does not know the call; it has no more to say than this.
+        Err(CallError::Refused { status: 404, .. }) if address.is_none() => {
+            let status: StatusReply = call(core, node, Call::Status, &(), timeout).await?;
+            Ok(introduction_of(node, status))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What a node of version 0.1 would say.
+fn introduction_of(node: NodeId, status: StatusReply) -> Introduction {
+    let known = status.directories.iter().find(|(id, ..)| *id == node);
+    let nobody = Incarnation { boot: BootId(0), nonce: 0 };
+    Introduction {
+        node,
+        dir_id: known.map_or(DirId(0), |(_, dir_id, _)| *dir_id),
+        incarnation: nobody,
+        formed: status.formed,
+        directories: status.directories,
+        incarnations: Vec::new(),
+        heard: Vec::new(),
+        time: Times {
+            told_ns: status.told_ns,
+            stamp_ns: status.floor_ns,
+            carried_ns: None,
+            wall_ns: crate::clock::wall_ns(),
+            plausible: true,
+        },
+    }
 }
 
 /// Asks every other node the same at once; `None` from one that did not answer in time, or does
@@ -63,7 +128,7 @@ impl Core {
     /// The head of a message to a peer.
     pub(crate) fn head(&self, to: NodeId) -> Head {
         let life = self.life();
-        Head { boot: self.boot, to: life.lives.of(to) }
+        Head { boot: self.boot(), to: life.lives.of(to) }
     }
 
     /// Takes a head in: notes the sender's life. `None` for a late message, or one that was meant
@@ -71,7 +136,7 @@ impl Core {
     pub(crate) fn receive(&self, from: NodeId, head: &Head) -> Option<Sender> {
         let newest = self.note_life(from, head.boot);
         self.note_reachable(from, true);
-        let mine = head.to.is_none_or(|boot| boot == self.boot);
+        let mine = head.to.is_none_or(|boot| boot == self.boot());
         (newest && mine).then_some(Sender { node: from, boot: head.boot })
     }
 
@@ -98,6 +163,50 @@ impl Core {
         }
     }
 
+    /// What this node says of itself beyond that.
+    pub(crate) fn more(&self) -> More {
+        More {
+            incarnation: self.incarnation(),
+            digest: self.shared.digest(),
+            writes: match self.cluster.write_health() {
+                WriteHealth::Fine => Writes::Fine,
+                WriteHealth::DiskFull => Writes::DiskFull,
+                WriteHealth::Stalled => Writes::Stalled,
+            },
+            free_bytes: self.cluster.free_bytes(),
+            configured: self.config.lease_terms(),
+        }
+    }
+
+    /// Which start of which node this is, and what it knows of the cluster and of the time.
+    pub(crate) async fn introduction(&self) -> Introduction {
+        let nodes = &self.shared.view().nodes;
+        let cluster = self.shared.cluster();
+        Introduction {
+            node: self.me,
+            dir_id: self.dir_id,
+            incarnation: self.incarnation(),
+            formed: self.cluster.has_history().await,
+            directories: nodes.iter().map(|(id, n)| (*id, n.dir_id, n.removed)).collect(),
+            incarnations: cluster.incarnations.iter().map(|(id, of)| (*id, *of)).collect(),
+            heard: self.life().lives.all(),
+            time: self.times(),
+        }
+    }
+
+    /// What this node knows of the time now.
+    pub(crate) fn times(&self) -> Times {
+        let now_ns = self.clock.now_ns();
+        let synced = self.clock.is_synced();
+        Times {
+            told_ns: synced.then_some(now_ns),
+            stamp_ns: self.shared.last_stamp().0.saturating_mul(1_000_000),
+            carried_ns: (self.clock_noted() && !synced).then_some(now_ns),
+            wall_ns: crate::clock::wall_ns(),
+            plausible: self.clock.is_plausible(),
+        }
+    }
+
     /// Whether a node last said that it would answer validates: one that stops does not.
     pub(crate) fn said_ready(&self, node: NodeId) -> bool {
         let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
@@ -108,7 +217,34 @@ impl Core {
         let about = About { heard_ms: self.now().0, ..about };
         self.heard.write().unwrap_or_else(PoisonError::into_inner).insert(node, about);
     }
+
+    /// Takes what a node says of itself beyond that. A start of its own that is not this one means
+    /// that a copy of this node's directory runs, or ran later: the leader decides which one stays.
+    pub(crate) fn note_more(&self, node: NodeId, more: More) {
+        if let Some((index, digest)) = more.digest {
+            self.compare_state(node, index, digest);
+        }
+        self.heard_more.write().unwrap_or_else(PoisonError::into_inner).insert(node, more);
+    }
+
+    /// Whether a node was heard from lately.
+    pub(crate) fn heard_lately(&self, node: NodeId) -> bool {
+        let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
+        let now_ms = self.now().0;
+        heard.get(&node).is_some_and(|about| now_ms.saturating_sub(about.heard_ms) <= HEARD_MS)
+    }
+
+    /// What a node said of itself beyond [`About`], if that is recent.
+    pub(crate) fn more_of(&self, node: NodeId) -> Option<More> {
+        if !self.heard_lately(node) {
+            return None;
+        }
+        self.heard_more.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
+    }
 }
+
+/// What was heard of a node counts for so long, milliseconds.
+pub(crate) const HEARD_MS: u64 = 2_000;
 
 /// Sends asks; returns who answered, and the replies.
 pub(crate) async fn ask(
@@ -148,6 +284,10 @@ pub(crate) async fn run_gossip(core: Arc<Core>) {
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
+        // Nothing is said before it is known that this directory may speak for its node.
+        if !core.may_vote() {
+            continue;
+        }
         let told = core.take_told();
         assert!(told.len() <= caps::PEER_ITEMS_MAX, "a message is bounded");
         let about = core.about();
@@ -161,7 +301,7 @@ pub(crate) async fn run_gossip(core: Arc<Core>) {
                 lives: core.life().lives.all(),
                 about: about.clone(),
             };
-            let telling = async move { tell(&core, peer, &message, timeout).await };
+            let telling = async move { tell(&core, peer, message, timeout).await };
             sending.spawn(process::bind(telling));
         }
         // A slow peer must not hold up the others for longer than its time-out.
@@ -169,16 +309,47 @@ pub(crate) async fn run_gossip(core: Arc<Core>) {
     }
 }
 
-async fn tell(core: &Core, peer: NodeId, message: &GossipMessage, timeout: Duration) {
-    match call::<_, GossipReply>(core, peer, Call::Gossip, message, timeout).await {
-        Ok(reply) => {
+async fn tell(core: &Core, peer: NodeId, message: GossipMessage, timeout: Duration) {
+    let told = if core.speaks_2(peer) {
+        let message = GossipMessageV2 { first: message, more: core.more() };
+        let reply = call_2::<_, GossipReplyV2>(core, peer, Call::Gossip, &message, timeout).await;
+        reply.map(|reply| (reply.first, Some(reply.more)))
+    } else {
+        let reply = call::<_, GossipReply>(core, peer, Call::Gossip, &message, timeout).await;
+        reply.map(|reply| (reply, None))
+    };
+    match told {
+        Ok((reply, more)) => {
             core.receive(peer, &reply.head);
             core.note_lives(&reply.lives);
+            // It may run a newer program since it was last asked.
+            core.note_speaks_2(peer, more.is_some() || knows_2(&reply.about.version));
             core.note_about(peer, reply.about);
+            if let Some(more) = more {
+                core.note_more(peer, more);
+            }
         }
         Err(error) => {
             tracing::debug!(%error, "gossip was not delivered");
             core.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
         }
+    }
+}
+
+/// Whether a program of this version knows messages of version 2 and commands of level 2.
+pub(crate) fn knows_2(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u64>().unwrap_or(0));
+    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (major, minor) >= (0, 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::knows_2;
+
+    #[test]
+    fn versions_from_0_2_on_know_level_2() {
+        assert!(["0.2.0", "0.2.0-rc.1", "0.10.3", "1.0.0"].into_iter().all(knows_2));
+        assert!(!["0.1.0", "0.1.9", "", "nonsense"].into_iter().any(knows_2));
     }
 }

@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use fluxgate_engine::registry::command::{Actor, Command, Outcome, Proposal};
-use fluxgate_raft::wire::{ProposeReplyV1, ProposeV1};
-use fluxgate_raft::{Call, CallError, MembershipError, SubmitError};
+use fluxgate_raft::wire::{Grown as _, ProposeReplyV1, ProposeV1};
+use fluxgate_raft::{Call, CallError, SubmitError};
+use fluxgate_store::codec::Kind;
 use fluxgate_types::{LogIndex, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use crate::clock::boot_now;
 use crate::core::Core;
 use crate::peer;
-use crate::peer::messages::{AppliedCall, AppliedReply, MembershipCall, MembershipReply};
+use crate::peer::messages::{AppliedCall, AppliedReply, Writes};
 
 /// Pause before a proposal is tried again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -22,10 +23,6 @@ const RETRY: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(50);
 /// How long one wait for an applied entry may take at a peer.
 const APPLIED_WAIT_MS: u64 = 2_000;
-/// How long a node that is added may take to catch up.
-const CATCH_UP: Duration = Duration::from_secs(8);
-/// How long a hand-over of the leadership may take.
-const HAND_OVER: Duration = Duration::from_secs(5);
 
 /// A write that every client may rely on.
 #[derive(Clone, Debug)]
@@ -89,8 +86,12 @@ impl Core {
             };
             match tried {
                 Ok(written) => break Ok(written),
+                // The leader hands over to a node that can write: this is worth waiting for.
+                Err(SubmitError::DiskFull) => {
+                    worst = if worst == WriteError::Unknown { worst } else { WriteError::Busy };
+                }
                 // That this try was not taken says nothing of an earlier one.
-                Err(SubmitError::Busy | SubmitError::DiskFull) => {
+                Err(SubmitError::Busy) => {
                     break Err(match worst {
                         WriteError::Unknown => WriteError::Unknown,
                         WriteError::NoLeader | WriteError::Busy => WriteError::Busy,
@@ -120,7 +121,8 @@ impl Core {
     /// Proposes here and waits for the barrier.
     async fn write_here(&self, proposal: Proposal) -> Result<Written, SubmitError> {
         // The stamp of the entry: a clock that nobody has set must not stamp.
-        if !self.clock.is_synced() {
+        // Nor may a state that differs from the others' decide what is acknowledged.
+        if !self.clock.is_synced() || self.agreement.differs() {
             return Err(SubmitError::NotLeader);
         }
         let submitted = self.cluster.submit(proposal).await?;
@@ -141,7 +143,7 @@ impl Core {
     ) -> Result<Written, SubmitError> {
         let wait_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let question = ProposeV1 { proposal: proposal.clone(), wait_ms };
-        match peer::call(self, leader, Call::Propose, &question, left).await {
+        match self.propose_at(leader, &question, left).await {
             Ok(ProposeReplyV1::Done { outcome, applied_on, waited_ms, .. }) => {
                 Ok(Written { outcome: *outcome, applied_on, waited_ms })
             }
@@ -149,12 +151,28 @@ impl Core {
             | Err(CallError::Unreachable { .. } | CallError::Refused { .. }) => {
                 Err(SubmitError::NotLeader)
             }
-            Ok(ProposeReplyV1::Busy) => Err(SubmitError::Busy),
+            Ok(ProposeReplyV1::Busy) => {
+                let able = self.more_of(leader).is_none_or(|more| more.writes == Writes::Fine);
+                Err(if able { SubmitError::Busy } else { SubmitError::DiskFull })
+            }
             Ok(ProposeReplyV1::Unknown)
             | Err(CallError::Timeout { .. } | CallError::Broken { .. }) => {
                 Err(SubmitError::Unknown)
             }
         }
+    }
+
+    async fn propose_at(
+        &self,
+        leader: NodeId,
+        question: &ProposeV1,
+        left: Duration,
+    ) -> Result<ProposeReplyV1, CallError> {
+        let broken = |cause: String| CallError::Broken { node: leader, cause };
+        let body = question.pack(Kind::PeerMessage).map_err(|error| broken(error.to_string()))?;
+        let answer = self.transport.call(leader, Call::Propose, body, left).await?;
+        let reply = ProposeReplyV1::unpack(Kind::PeerMessage, &answer);
+        reply.map_err(|error| broken(error.to_string()))
     }
 
     /// Serves a proposal that another node carries here. It is not carried on.
@@ -199,8 +217,9 @@ impl Core {
             let Some((holders, applied_on, now)) = state else {
                 // Deposed before it took office: it granted nothing itself, what was granted before
                 // it runs out within one lease, and what is granted after it carries the entry.
-                if begun.elapsed() > Duration::from_millis(self.terms.lease_ms) {
-                    return (vec![self.me], self.terms.lease_ms);
+                let lease_ms = self.terms().1.lease_ms;
+                if begun.elapsed() > Duration::from_millis(lease_ms) {
+                    return (vec![self.me], lease_ms);
                 }
                 tokio::time::timeout(LOOK, news).await.ok();
                 continue;
@@ -220,59 +239,6 @@ impl Core {
                 all_applied = false;
             }
         }
-    }
-
-    /// Changes the membership, on the leader.
-    pub(crate) async fn handle_membership(&self, call: MembershipCall) -> MembershipReply {
-        let changed = match &call {
-            MembershipCall::Add { node, address } => {
-                self.cluster.add_node(*node, address, CATCH_UP).await
-            }
-            MembershipCall::Remove { node } => self.cluster.remove_node(*node).await,
-            MembershipCall::HandOver { to } => {
-                self.cluster.hand_over(*to, HAND_OVER).await.map(|_| ())
-            }
-        };
-        if let (Ok(()), MembershipCall::Remove { node }) = (&changed, &call) {
-            let command = Command::RemoveNode { node: *node };
-            let removed =
-                self.write(proposal(Actor::Operator, None, command), self.config.request_timeout);
-            if removed.await.is_err() {
-                return MembershipReply::Refused(
-                    "the node was removed, but the record was not kept".to_owned(),
-                );
-            }
-        }
-        match changed {
-            Ok(()) => MembershipReply::Done { leader: self.cluster.leader() },
-            Err(MembershipError::NotLeader) => MembershipReply::NotLeader,
-            Err(MembershipError::Refused(why)) => MembershipReply::Refused(why),
-        }
-    }
-
-    /// Changes the membership, wherever the leader is.
-    pub(crate) async fn change_membership(
-        &self,
-        call: MembershipCall,
-    ) -> Result<Option<NodeId>, String> {
-        let deadline = Instant::now() + self.config.request_timeout;
-        while Instant::now() < deadline {
-            let reply = match self.cluster.leader() {
-                Some(node) if node == self.me => self.handle_membership(call.clone()).await,
-                Some(node) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    let reply = peer::call(self, node, Call::Membership, &call, left).await;
-                    reply.unwrap_or(MembershipReply::NotLeader)
-                }
-                None => MembershipReply::NotLeader,
-            };
-            match reply {
-                MembershipReply::Done { leader } => return Ok(leader),
-                MembershipReply::Refused(why) => return Err(why),
-                MembershipReply::NotLeader => self.cluster.changed(RETRY).await,
-            }
-        }
-        Err(String::new())
     }
 }
 

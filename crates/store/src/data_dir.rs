@@ -11,7 +11,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +78,8 @@ pub struct ClockNote {
 pub struct DataDir {
     path: PathBuf,
     identity: Identity,
+    // The number of this life: later than `identity` has it where this one counts on.
+    boots: AtomicU64,
     log_made: AtomicBool,
     /// `IDENTITY` has the number of this life.
     begun: AtomicBool,
@@ -110,6 +112,7 @@ impl DataDir {
         Ok(Self {
             path: path.to_path_buf(),
             identity: Identity { cluster, node, dir_id, boots },
+            boots: AtomicU64::new(boots),
             log_made: AtomicBool::new(log_made),
             begun: AtomicBool::new(begun),
             _lock: lock,
@@ -150,6 +153,16 @@ impl DataDir {
         Ok(())
     }
 
+    /// Gives this life a later number: an earlier directory of the same node had come so far.
+    /// Durable when this returns; a number that is not later changes nothing.
+    ///
+    /// # Errors
+    /// When `IDENTITY` cannot be written.
+    pub fn count_on(&self, boots: u64) -> Result<(), OpenError> {
+        let before = self.boots.fetch_max(boots, Ordering::SeqCst);
+        if before < boots { self.write_identity(self.log_made()) } else { Ok(()) }
+    }
+
     /// Notes, durably, that the log exists.
     pub(crate) fn note_log_made(&self) -> Result<(), OpenError> {
         self.write_identity(true)?;
@@ -158,7 +171,8 @@ impl DataDir {
     }
 
     fn write_identity(&self, log_made: bool) -> Result<(), OpenError> {
-        let Identity { cluster, node, dir_id, boots } = self.identity.clone();
+        let Identity { cluster, node, dir_id, .. } = self.identity.clone();
+        let boots = self.boots.load(Ordering::SeqCst);
         write_record(&self.path, &IdentityV1 { cluster, node, dir_id, boots, log_made })
     }
 

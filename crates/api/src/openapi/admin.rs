@@ -8,7 +8,7 @@ use super::responses::{
     TooLarge, Unauthenticated, UnsupportedMediaType,
 };
 use crate::bulk::BulkAnswer;
-use crate::cluster::{AddNode, ClusterChange, ClusterView, HandOver};
+use crate::cluster::{AddNode, ClusterChange, ClusterView, HandOver, SetTime};
 use crate::usage::{AuditList, AuditQuery, Whoami};
 
 /// Who did what to which key
@@ -63,9 +63,10 @@ pub(super) fn whoami() {}
 )]
 pub(super) fn read_cluster() {}
 
-/// Take a node in
+/// Add a node to the cluster, or move one
 ///
-/// It receives the log first and votes once it has caught up.
+/// A new node receives the log first and votes once it has caught up. The id of a member with a new
+/// address moves that member, if it answers there itself; else nothing is changed.
 #[utoipa::path(
     post,
     path = "/v1/cluster/nodes",
@@ -87,12 +88,18 @@ pub(super) fn read_cluster() {}
 )]
 pub(super) fn add_node() {}
 
-/// Let a node go
+/// Remove a node from the cluster
+///
+/// Refused where the remaining voters that are up would be no majority, unless `force` is set. The
+/// id may be used again with an empty data directory.
 #[utoipa::path(
     delete,
     path = "/v1/cluster/nodes/{id}",
     tag = "cluster",
-    params(("id" = u64, Path, description = "The node's id.")),
+    params(
+        ("id" = u64, Path, description = "The node's id."),
+        ("force" = Option<bool>, Query, description = "Also where the cluster would stop."),
+    ),
     responses(
         (status = 200, description = "It no longer belongs to the cluster.", body = ClusterChange),
         (status = 400, response = InvalidRequest),
@@ -130,6 +137,31 @@ pub(super) fn remove_node() {}
     security(("bearer" = [])),
 )]
 pub(super) fn hand_over() {}
+
+/// Set cluster time forward
+///
+/// For a cluster whose time is behind: it is set to `to`, or to what the wall clocks of the members
+/// say. It never goes back. Keys whose end lies between are expired from then on.
+#[utoipa::path(
+    post,
+    path = "/v1/cluster/time",
+    tag = "cluster",
+    request_body(content = SetTime, description = "Optional."),
+    responses(
+        (status = 200, description = "Cluster time was set.", body = ClusterChange),
+        (status = 400, response = InvalidRequest),
+        (status = 401, response = Unauthenticated),
+        (status = 403, response = OutOfScope),
+        (status = 408, response = RequestTimeout),
+        (status = 409, response = Conflict),
+        (status = 413, response = TooLarge),
+        (status = 415, response = UnsupportedMediaType),
+        (status = 500, response = Internal),
+        (status = 503, response = NoLeader),
+    ),
+    security(("bearer" = [])),
+)]
+pub(super) fn set_time() {}
 
 /// The state of the cluster, while it works on
 ///

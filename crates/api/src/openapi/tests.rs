@@ -36,6 +36,7 @@ fn every_path_of_the_contract_is_in_the_document_and_no_other() {
         paths::CLUSTER_NODES,
         paths::CLUSTER_NODE,
         paths::CLUSTER_LEADER,
+        paths::CLUSTER_TIME,
         paths::CLUSTER_BACKUP,
         paths::CLUSTER_RESTORE,
         paths::LIVEZ,

@@ -67,6 +67,12 @@ impl Holder {
         self.waiting.retain(|(index, ..)| *index > applied);
     }
 
+    /// How long this node's lease has lasted cannot be said any more: whatever was granted is void.
+    pub fn handle_clock_jump(&mut self) {
+        self.waiting.clear();
+        self.until = BootNs(0);
+    }
+
     /// This node leads from `now` on: what an earlier leader granted it is cut to the short
     /// lease that the next leader will reckon with.
     pub fn handle_elected(&mut self, now: BootNs, terms: &LeaseTerms) {

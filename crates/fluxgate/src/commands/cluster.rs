@@ -5,7 +5,8 @@ mod restore;
 mod status;
 
 use clap::Subcommand;
-use fluxgate_api::cluster::{AddNode, ClusterChange, HandOver};
+use fluxgate_api::cluster::{AddNode, ClusterChange, HandOver, RemoveNode, SetTime};
+use fluxgate_api::text::Time;
 
 use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
@@ -25,12 +26,14 @@ pub(crate) struct Args {
 enum Command {
     /// Print the nodes, as the node that answers sees them
     Status(status::Args),
-    /// Take a node into the cluster
+    /// Add a node to the cluster, or give a member its new address
     AddNode(AddNodeArgs),
-    /// Let a node go
+    /// Remove a node from the cluster
     RemoveNode(RemoveNodeArgs),
     /// Hand leadership to another node
     HandOver(HandOverArgs),
+    /// Set cluster time forward, where it is behind
+    SetTime(SetTimeArgs),
     /// Write every key and the audit trail to a file, while the cluster works
     Backup(backup::Args),
     /// Fill a new cluster from a backup
@@ -38,7 +41,9 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  fluxgate cluster add-node 4 --peer 10.0.0.14:7301")]
+#[command(
+    after_help = "The id of a member with a new address moves that member, if it answers there itself;\nelse nothing is changed.\n\nExample:\n  fluxgate cluster add-node 4 --peer 10.0.0.14:7301"
+)]
 struct AddNodeArgs {
     /// The node's id, as in its configuration
     #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
@@ -53,11 +58,16 @@ struct AddNodeArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  fluxgate cluster remove-node 4")]
+#[command(
+    after_help = "Refused where the remaining nodes that are up would be no majority. The id may be used\nagain, with an empty data directory.\n\nExample:\n  fluxgate cluster remove-node 4"
+)]
 struct RemoveNodeArgs {
     /// The node's id
     #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
     id: u64,
+    /// Also where the cluster stops by it, until enough of the remaining nodes are up again
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
@@ -70,6 +80,20 @@ struct HandOverArgs {
     /// To which node; without it to the one that is least behind
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
     to: Option<u64>,
+    #[command(flatten)]
+    admin: AdminArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Cluster time never goes back. Keys whose end lies between are expired from then on.\n\nExample:\n  fluxgate cluster set-time"
+)]
+struct SetTimeArgs {
+    /// To this moment; without it to what the wall clocks of the nodes say
+    #[arg(long, value_name = "TIME")]
+    to: Option<Time>,
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
@@ -90,13 +114,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         Command::RemoveNode(args) => {
             let client = args.admin.client()?;
-            let change = block_on(async { Ok(client.remove_node(args.id).await?) })?;
+            let how = RemoveNode { force: args.force };
+            let change = block_on(async { Ok(client.remove_node(args.id, how).await?) })?;
             (change, args.output)
         }
         Command::HandOver(args) => {
             let client = args.admin.client()?;
             let to = HandOver { to: args.to };
             let change = block_on(async { Ok(client.hand_over(to).await?) })?;
+            (change, args.output)
+        }
+        Command::SetTime(args) => {
+            let client = args.admin.client()?;
+            let to = SetTime { to: args.to };
+            let change = block_on(async { Ok(client.set_time(to).await?) })?;
             (change, args.output)
         }
     };

@@ -34,6 +34,7 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route(paths::CLUSTER_NODES, post(cluster::add))
         .route(paths::CLUSTER_NODE, delete(cluster::remove))
         .route(paths::CLUSTER_LEADER, post(cluster::hand_over))
+        .route(paths::CLUSTER_TIME, post(cluster::set_time))
         .route(paths::KEYS_IMPORT, post(transfer::import))
         .route(paths::CLUSTER_BACKUP, get(transfer::backup))
         .route(paths::CLUSTER_RESTORE, post(transfer::restore))

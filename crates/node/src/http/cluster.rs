@@ -3,10 +3,12 @@
 use std::sync::{Arc, PoisonError};
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use fluxgate_api::cluster::{
-    AddNode, ClusterChange, ClusterView, HandOver, NodeView, NodeWeight, Role, ShareMapView,
+    AddNode, ClusterChange, ClusterView, HandOver, NodeView, NodeWeight, RemoveNode, Role, SetTime,
+    ShareMapView, WriteState,
 };
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::text::Text;
@@ -22,10 +24,8 @@ use super::refused::Refused;
 use super::respond;
 use crate::config::is_host_port;
 use crate::core::Core;
-use crate::peer::messages::{About, MembershipCall};
-
-/// What was heard of a node counts for so long, milliseconds.
-const HEARD_MS: u64 = 2_000;
+use crate::peer::HEARD_MS;
+use crate::peer::messages::{About, MembershipCallV2, More, Writes};
 
 /// `GET /v1/cluster`.
 pub(crate) async fn view(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response<Body> {
@@ -48,8 +48,10 @@ pub(crate) fn cluster_view(core: &Core) -> ClusterView {
         let about = if *id == core.me { Some(core.about()) } else { heard.get(id).cloned() };
         let fresh = about
             .filter(|about| *id == core.me || now.0.saturating_sub(about.heard_ms) <= HEARD_MS);
-        node_view(*id, member, fresh, committed.0)
+        let more = if *id == core.me { Some(core.more()) } else { core.more_of(*id) };
+        node_view(*id, member, fresh, more, committed.0)
     });
+    let terms = core.terms_in_force();
     ClusterView {
         cluster: core.config.cluster_name.clone(),
         node_id: core.me.0,
@@ -64,6 +66,8 @@ pub(crate) fn cluster_view(core: &Core) -> ClusterView {
             .map_or(ShareMapView { from: Text(ClusterMs(0)), nodes: Vec::new() }, map_view),
         pending_share_map: pending.map(map_view),
         nodes: nodes.collect(),
+        lease_ms: terms.lease_ms,
+        clock_error_max_ms: terms.clock_error_ms_max,
         warnings: core.warnings(),
     }
 }
@@ -73,7 +77,13 @@ fn map_view(map: &ShareMap) -> ShareMapView {
     ShareMapView { from: Text(map.from), nodes: map.nodes.iter().map(node).collect() }
 }
 
-fn node_view(id: NodeId, member: &NodeStatus, about: Option<About>, committed: u64) -> NodeView {
+fn node_view(
+    id: NodeId,
+    member: &NodeStatus,
+    about: Option<About>,
+    more: Option<More>,
+    committed: u64,
+) -> NodeView {
     let role = match about.as_ref().map(|about| about.role.as_str()) {
         Some("leader") => Role::Leader,
         Some("candidate") => Role::Candidate,
@@ -82,7 +92,7 @@ fn node_view(id: NodeId, member: &NodeStatus, about: Option<About>, committed: u
         Some(_) => Role::Follower,
         None => Role::Unreachable,
     };
-    let about = about.as_ref();
+    let (about, more) = (about.as_ref(), more.as_ref());
     NodeView {
         id: id.0,
         peer: member.address.clone(),
@@ -95,6 +105,14 @@ fn node_view(id: NodeId, member: &NodeStatus, about: Option<About>, committed: u
         reachable: about.is_some(),
         clock_offset_ms: about.map(|a| a.clock_offset_ms),
         version: about.map(|a| a.version.clone()),
+        writes: more.map(|more| match more.writes {
+            Writes::Fine => WriteState::Ok,
+            Writes::DiskFull => WriteState::DiskFull,
+            Writes::Stalled => WriteState::Stalled,
+        }),
+        free_bytes: more.and_then(|more| more.free_bytes),
+        configured_lease_ms: more.map(|more| more.configured.lease_ms),
+        start: more.map(|more| more.incarnation.boot.0),
     }
 }
 
@@ -120,7 +138,7 @@ fn bad(message: impl Into<String>) -> Refused {
     Refused::new(ErrorCode::InvalidRequest, message)
 }
 
-async fn change(core: &Core, call: MembershipCall) -> Response<Body> {
+async fn change(core: &Core, call: MembershipCallV2) -> Response<Body> {
     match core.change_membership(call).await {
         Ok(leader) => {
             let nodes = core.cluster.status().nodes.keys().map(|id| id.0).collect();
@@ -153,24 +171,28 @@ async fn add_node(core: &Core, request: Request<Body>) -> Result<Response<Body>,
     if !is_host_port(&asked.peer) {
         return Err(bad("peer: must be a host and a port such as `10.0.0.4:7301`"));
     }
-    if nodes.len() >= caps::NODES_MAX {
+    if nodes.len() >= caps::NODES_MAX && !nodes.contains_key(&NodeId(asked.id)) {
         return Err(bad(format!("a cluster has at most {} nodes", caps::NODES_MAX)));
     }
     let node = NodeId(asked.id);
     let conflict = |message: &str| Refused::new(ErrorCode::Conflict, message);
-    if core.shared.view().nodes.get(&node).is_some_and(|known| known.removed) {
-        return Err(conflict("this id was used and removed: ids are never used again"));
+    let removed = core.shared.view().nodes.get(&node).is_some_and(|known| known.removed);
+    if removed && core.shared.cluster().level < 2 {
+        return Err(conflict(
+            "this id was used and removed: it can be used again once every node runs version 0.2",
+        ));
     }
     if nodes.iter().any(|(id, member)| *id != node && member.address == asked.peer) {
         return Err(conflict("another node has this address"));
     }
-    Ok(change(core, MembershipCall::Add { node, address: asked.peer }).await)
+    Ok(change(core, MembershipCallV2::Add { node, address: asked.peer }).await)
 }
 
 /// `DELETE /v1/cluster/nodes/{id}`.
 pub(crate) async fn remove(
     State(core): State<Arc<Core>>,
     PathId(id): PathId,
+    query: Result<Query<RemoveNode>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response<Body> {
     if let Err(refused) = operator_only(&core, &headers).await {
@@ -178,8 +200,17 @@ pub(crate) async fn remove(
     }
     let node =
         id.parse().ok().map(NodeId).filter(|node| core.cluster.status().nodes.contains_key(node));
-    match node {
-        Some(node) => change(&core, MembershipCall::Remove { node }).await,
+    let Ok(Query(RemoveNode { force })) = query else {
+        return respond::refuse(ErrorCode::InvalidRequest, "force: must be `true` or `false`");
+    };
+    // One whose removal was not recorded is removed again.
+    let known = id
+        .parse()
+        .ok()
+        .map(NodeId)
+        .filter(|node| core.shared.view().nodes.get(node).is_some_and(|known| !known.removed));
+    match node.or(known) {
+        Some(node) => change(&core, MembershipCallV2::Remove { node, force }).await,
         None => respond::refuse(ErrorCode::NotFound, "no such node"),
     }
 }
@@ -203,7 +234,29 @@ async fn hand_over_to(core: &Core, request: Request<Body>) -> Result<Response<Bo
         return Err(bad("to: must be a voting node of the cluster"));
     }
     if to.is_some() && to == core.cluster.leader() {
-        return Err(Refused::new(ErrorCode::Conflict, "this node leads already"));
+        let leader = to.map_or(0, |to| to.0);
+        let why = format!("node {leader} is already the leader");
+        return Err(Refused::new(ErrorCode::Conflict, why));
     }
-    Ok(change(core, MembershipCall::HandOver { to }).await)
+    Ok(change(core, MembershipCallV2::HandOver { to }).await)
+}
+
+/// `POST /v1/cluster/time`.
+pub(crate) async fn set_time(
+    State(core): State<Arc<Core>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let set = set_time_to(&core, request).await;
+    set.unwrap_or_else(|refused| refused.into_response(&core))
+}
+
+async fn set_time_to(core: &Core, request: Request<Body>) -> Result<Response<Body>, Refused> {
+    let headers = request.headers().clone();
+    operator_only(core, &headers).await?;
+    let (parts, content) = request.into_parts();
+    let from = super::admin::origin(&parts);
+    let request = Request::from_parts(parts, content);
+    let asked: SetTime = body(core, request, false).await?.unwrap_or_default();
+    let to = asked.to.map(|Text(to)| to);
+    Ok(change(core, MembershipCallV2::SetTime { to, from }).await)
 }

@@ -71,7 +71,7 @@ fn own_key(core: &Core) -> [u8; SIGNING_KEY_BYTES] {
         // Still nothing that a stranger knows; without randomness there would be no keys either.
         tracing::error!(%error, "the console's sessions are sealed by the operator token");
         let token = core.config.operator_token.as_ref().map_or("", |token| token.expose());
-        let secret = format!("{token} {:?} {:?} {}", core.boot, core.dir_id, core.now());
+        let secret = format!("{token} {:?} {:?} {}", core.boot(), core.dir_id, core.now());
         key = *fluxgate_types::Digest::of(secret.as_bytes()).as_bytes();
     }
     key

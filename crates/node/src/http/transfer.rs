@@ -272,7 +272,12 @@ impl<F: FnMut(Bytes) -> bool> Writer<F> {
                 .iter()
                 .try_for_each(|row| self.line(&BackupLine::Audit(Box::new(audit_of(row))))),
             // Of this cluster's own making, or of its nodes: another one has its own.
-            ItemV1::Head { .. } | ItemV1::Idempotency(_) | ItemV1::Outcomes(_) => Ok(()),
+            ItemV1::Head { .. }
+            | ItemV1::Cluster { .. }
+            | ItemV1::LimitTags(_)
+            | ItemV1::Idempotency(_)
+            | ItemV1::Outcomes(_)
+            | ItemV1::OutcomesAt(_) => Ok(()),
         })?;
         let digest: [u8; 32] = self.hash.clone().finalize().into();
         let sha256 = Sha256Hex(Digest::from_bytes(digest));

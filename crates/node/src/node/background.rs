@@ -5,30 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::registry::record::Status;
-use fluxgate_raft::{Call, Role, process};
-use fluxgate_store::DataDir;
+use fluxgate_raft::{Role, process};
 use fluxgate_types::NodeId;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use super::NodeError;
 use crate::clock::boot_now;
 use crate::core::Core;
-use crate::peer::messages::StatusReply;
-use crate::{counters, peer, writes};
+use crate::{counters, writes};
 
-/// Pause between two tries to form a cluster.
-const FORM_RETRY: Duration = Duration::from_millis(200);
 /// How often slow figures are brought up to date.
 const REFRESH: Duration = Duration::from_secs(5);
 /// Keys that are looked at in one go for that.
 const REFRESH_PAGE: usize = 1_024;
-/// A node waits so long for those with lower ids before it forms the cluster itself.
-const FORM_PATIENCE: Duration = Duration::from_secs(5);
-/// A node that knows of no other listens so long before it forms a cluster of its own.
-const FORM_ALONE: Duration = Duration::from_millis(500);
-/// Longest wait for what another node says of itself.
-const STATUS_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often cluster time is noted on the disk.
 const CLOCK_NOTE: Duration = Duration::from_secs(1);
 /// How often the members are looked at when nothing told of a change.
@@ -49,8 +37,10 @@ pub(super) async fn run_peers(core: Arc<Core>) {
         let directories = core.shared.view();
         for (node, address) in members.iter().filter(|(node, _)| **node != core.me) {
             core.transport.set_address(*node, address);
-            if let Some(known) = directories.nodes.get(node) {
-                core.transport.set_directory(*node, known.dir_id);
+            match directories.nodes.get(node) {
+                Some(known) if !known.removed => core.transport.set_directory(*node, known.dir_id),
+                // It comes back on another one, which nobody knows yet.
+                Some(_) | None => core.transport.forget_directory(*node),
             }
             known.entry(*node).or_insert_with(|| {
                 let mut tasks = JoinSet::new();
@@ -78,74 +68,9 @@ pub(super) async fn run_peers(core: Arc<Core>) {
     }
 }
 
-/// Takes part in the cluster, or forms it, once it is known that no other data directory did so
-/// under this node's id: one that lost its disk has forgotten its votes and its part of the log, and
-/// with them a majority could lose what was acknowledged.
-///
-/// A node with a log was there before. One without asks the others. Where there is a cluster, a
-/// directory that ran under this id was registered on a majority, of which this node may have been
-/// one: so many others must answer that at least one of that majority is among them, and none of
-/// them may know the id with another directory. Where none of those that answer is in a cluster, a
-/// majority of nodes without memory may form one; a node that formed it and waits to be elected has
-/// no more memory than they ([`fluxgate_raft::Cluster::has_history`]), else one that was counted
-/// when it formed would refuse it the vote. A node whose list of members names nobody else
-/// listens for a moment whether somebody calls it by another directory ([`Core::refuse_directory`]).
-pub(super) async fn join(core: Arc<Core>) -> Result<(), NodeError> {
-    let members = &core.config.members;
-    let first = members.keys().next().copied();
-    let begun = Instant::now();
-    let mut said = false;
-    while !core.cluster.is_formed().await {
-        let statuses = ask_all(&core, members.keys().filter(|node| **node != core.me)).await;
-        let mut directories = statuses.values().flat_map(|status| &status.directories);
-        if directories.any(|(id, dir, _)| *id == core.me && *dir != core.dir_id) {
-            return Err(NodeError::OtherDirectory(core.me));
-        }
-        let formed_elsewhere = statuses.values().any(|status| status.formed);
-        let others = members.keys().filter(|node| **node != core.me).count();
-        let all = others + 1;
-        let needed = if formed_elsewhere { all - all / 2 } else { all / 2 };
-        let enough = statuses.len() >= needed && (others > 0 || begun.elapsed() > FORM_ALONE);
-        if enough {
-            core.allow_votes();
-        } else if others > 0 && !std::mem::replace(&mut said, true) {
-            tracing::info!("waiting to hear from the other nodes: this data directory is new");
-        }
-        // The lowest id does it; the next one only where that one does not come.
-        let mine = first == Some(core.me)
-            || (begun.elapsed() > FORM_PATIENCE && statuses.keys().all(|node| core.me < *node));
-        let mine = mine && members.contains_key(&core.me);
-        if enough && mine && !formed_elsewhere {
-            match core.cluster.form(members).await {
-                Ok(()) => tracing::info!(members = members.len(), "formed the cluster"),
-                Err(error) => tracing::debug!(%error, "not formed here"),
-            }
-        }
-        tokio::time::sleep(FORM_RETRY).await;
-    }
-    core.allow_votes();
-    Ok(())
-}
-
-/// What the nodes that answer say of themselves.
-async fn ask_all(
-    core: &Arc<Core>,
-    nodes: impl Iterator<Item = &NodeId>,
-) -> BTreeMap<NodeId, StatusReply> {
-    let mut asking = JoinSet::new();
-    for node in nodes.copied() {
-        let core = Arc::clone(core);
-        asking.spawn(process::bind(async move {
-            let reply = peer::call(&core, node, Call::Status, &(), STATUS_TIMEOUT).await;
-            reply.ok().map(|reply| (node, reply))
-        }));
-    }
-    asking.join_all().await.into_iter().flatten().collect()
-}
-
 /// Notes cluster time on the disk, so that no wall clock can set it back over a crash of all nodes.
 /// Best effort: without a note only the stamps in the log and the wall clock stand for it.
-pub(super) async fn run_clock_notes(core: Arc<Core>, data: Arc<DataDir>) {
+pub(super) async fn run_clock_notes(core: Arc<Core>) {
     let mut every = tokio::time::interval(CLOCK_NOTE);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut failed = false;
@@ -154,7 +79,7 @@ pub(super) async fn run_clock_notes(core: Arc<Core>, data: Arc<DataDir>) {
         if !core.clock.is_synced() {
             continue;
         }
-        let (note, data) = (core.clock.note(), Arc::clone(&data));
+        let (note, data) = (core.clock.note(), Arc::clone(&core.data));
         let noted = process::blocking(move || data.write_clock(&note)).await;
         let error = noted.map_or_else(|e| Some(e.to_string()), |r| r.err().map(|e| e.to_string()));
         if let Some(error) = error.as_ref().filter(|_| !failed) {
@@ -219,25 +144,5 @@ impl Core {
         m.lease_remaining.set(Duration::from_nanos(left).as_secs_f64());
         let offset = Duration::from_millis(self.clock.offset_ms().unsigned_abs()).as_secs_f64();
         m.clock_offset.set(if self.clock.offset_ms() < 0 { -offset } else { offset });
-    }
-
-    /// What an operator should know.
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if self.config.members.len() > 1 && !self.config.peer_listen.ip().is_loopback() {
-            match &self.config.peer_tls {
-                None => warnings
-                    .push("peer traffic is not encrypted and leaves this machine".to_owned()),
-                Some(tls) if tls.accept_plain => warnings.push(
-                    "peer traffic may be unencrypted: [peer] tls still has accept_plain".to_owned(),
-                ),
-                Some(_) => {}
-            }
-        }
-        if self.config.operator_token.is_none() {
-            warnings
-                .push("no operator token is configured: only admin keys can administer".to_owned());
-        }
-        warnings
     }
 }

@@ -28,7 +28,11 @@ impl Observer for SyncTimes {
     }
 }
 
-fn calls(config: &Config, metrics: &Arc<Metrics>) -> Result<TransportOptions, NodeError> {
+fn calls(
+    config: &Config,
+    directory: DirId,
+    metrics: &Arc<Metrics>,
+) -> Result<TransportOptions, NodeError> {
     let metrics = Arc::clone(metrics);
     let observer = move |_: NodeId, call: Call, result: Result<(), &CallError>, took: Duration| {
         metrics.called(call, result.is_ok(), took);
@@ -37,6 +41,7 @@ fn calls(config: &Config, metrics: &Arc<Metrics>) -> Result<TransportOptions, No
     let tls = tls::peer_calls(config).map_err(|error| NodeError::Tls(error.to_string()))?;
     Ok(TransportOptions {
         me: config.node_id,
+        directory,
         cluster: config.cluster_name.clone(),
         secret: secret.map(|secret| secret.expose().to_owned()).unwrap_or_default(),
         addresses: config.members.clone(),
@@ -65,14 +70,14 @@ fn left_over(data: &DataDir) -> Result<Option<LeftOver>, NodeError> {
 /// What is known before consensus runs.
 pub(super) struct Opening {
     config: Config,
-    pub(super) data: DataDir,
+    pub(super) data: Arc<DataDir>,
     metrics: Arc<Metrics>,
     noted: Option<ClockNote>,
     clock: Arc<Clock>,
 }
 
 /// Opens the data directory and starts consensus. Blocks.
-pub(super) fn open(config: Config) -> Result<(Core, DataDir), NodeError> {
+pub(super) fn open(config: Config) -> Result<Core, NodeError> {
     let opening = Opening::begin(config)?;
     let transport = opening.transport()?;
     let cluster = Cluster::start(&opening.data, opening.options(&transport))?;
@@ -85,12 +90,13 @@ impl Opening {
         let data = DataDir::open(&config.data_dir, &config.cluster_name, config.node_id.0)?;
         let noted = data.clock()?;
         let clock = Arc::new(Clock::new(noted.as_ref()));
+        let data = Arc::new(data);
         Ok(Self { config, data, metrics: Arc::new(Metrics::new()), noted, clock })
     }
 
     /// What calls to the other nodes need.
     pub(super) fn calls(&self) -> Result<TransportOptions, NodeError> {
-        calls(&self.config, &self.metrics)
+        calls(&self.config, DirId(self.data.identity().dir_id), &self.metrics)
     }
 
     fn transport(&self) -> Result<Transport, NodeError> {
@@ -115,11 +121,7 @@ impl Opening {
     }
 
     /// Begins the life of the node, on a log that was found sound.
-    pub(super) fn finish(
-        self,
-        cluster: Cluster,
-        transport: Transport,
-    ) -> Result<(Core, DataDir), NodeError> {
+    pub(super) fn finish(self, cluster: Cluster, transport: Transport) -> Result<Core, NodeError> {
         let Self { config, data, metrics, noted, clock } = self;
         let identity = data.identity().clone();
         let (boot, dir_id) = (BootId(identity.boots), DirId(identity.dir_id));
@@ -131,6 +133,9 @@ impl Opening {
         let noted = noted.map(|note| ClusterMs(note.cluster_ms));
         let first = (identity.boots == 1).then_some(Untouched::All);
         let untouched = left_over.as_ref().map(|left| left.untouched).or(first);
+        let mut nonce = [0u8; 8];
+        crate::core::fill_random(&mut nonce)
+            .map_err(|error| NodeError::Fatal(format!("no randomness: {error}")))?;
         let mut lives = Lives::default();
         lives.note(config.node_id, boot);
         let others = config.members.keys().filter(|node| **node != config.node_id);
@@ -146,17 +151,18 @@ impl Opening {
             clock_error_ms_max: config.clock_error_ms_max,
         };
         let clock_noted = noted.is_some();
-        let core = Core::new(Parts {
+        Ok(Core::new(Parts {
             config,
             boot,
+            nonce: u64::from_le_bytes(nonce),
             dir_id,
             clock,
             cluster,
+            data,
             transport,
             metrics,
             life,
             clock_noted,
-        });
-        Ok((core, data))
+        }))
     }
 }

@@ -99,7 +99,7 @@ impl Simulated {
     /// Its life.
     #[must_use]
     pub fn boot(&self) -> BootId {
-        self.core.boot
+        self.core.boot()
     }
 
     /// The replicated state.
@@ -154,8 +154,7 @@ impl Node {
         let mut options = opening.options(&transport);
         options.simulated = Some(surroundings.disk);
         let cluster = Cluster::start_here(&opening.data, options).await?;
-        let (core, data) = opening.finish(cluster, transport)?;
-        let core = Arc::new(core);
+        let core = Arc::new(opening.finish(cluster, transport)?);
         let simulated = Simulated {
             gateway: gateway::router(Arc::clone(&core)),
             admin: admin::router(Arc::clone(&core)),
@@ -163,7 +162,7 @@ impl Node {
             core: Arc::clone(&core),
         };
         let (stop, _) = watch::channel(false);
-        let node = Self::run(core, data, (stop, JoinSet::new()), addresses);
+        let node = Self::run(core, (stop, JoinSet::new()), addresses);
         Ok((node, simulated))
     }
 }

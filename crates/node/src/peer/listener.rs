@@ -11,18 +11,22 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use fluxgate_api::ErrorBody;
 use fluxgate_api::error::ErrorCode;
+use fluxgate_raft::wire::{Grown as _, ProposeV1};
 use fluxgate_raft::{Call, HandleError, wire};
-use fluxgate_types::{NodeId, caps};
+use fluxgate_store::codec::Kind;
+use fluxgate_types::{BootId, NodeId, caps};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::messages::{
-    AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipReply,
-    ReplyMessage, StatusReply, UsageCall, UsageManyCall, UsageManyReply, UsageReply,
+    AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2,
+    GossipReply, GossipReplyV2, MembershipCall, ReplyMessage, StatusReply, UsageCall,
+    UsageManyCall, UsageManyReply, UsageReply,
 };
 use crate::core::Core;
 use crate::http::body::read_body;
 use crate::http::respond;
+use crate::node::NodeError;
 
 /// Longest wait of one call for an entry to be applied.
 const APPLIED_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -37,8 +41,14 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
+/// Who calls, and whether the cluster knows it by the directory that it runs on.
+struct Caller {
+    node: NodeId,
+    known: bool,
+}
+
 /// Who calls, if the call may be served at all.
-fn admit(core: &Core, headers: &HeaderMap) -> Result<NodeId, ErrorBody> {
+fn admit(core: &Core, headers: &HeaderMap, call: Option<Call>) -> Result<Caller, ErrorBody> {
     let refused = |why: &str| ErrorBody::new(ErrorCode::AuthenticationFailed, why);
     let presented = header(headers, "authorization").and_then(|v| v.strip_prefix("Bearer "));
     let secret = core.config.cluster_secret.as_ref();
@@ -55,26 +65,49 @@ fn admit(core: &Core, headers: &HeaderMap) -> Result<NodeId, ErrorBody> {
         return Err(refused("this is another node"));
     }
     let from = number("x-fluxgate-from")
-        .filter(|from| *from != core.me)
+        // Its own address is where a node asks whether a copy of it runs.
+        .filter(|from| *from != core.me || call == Some(Call::Introduce))
         .ok_or_else(|| refused("the caller does not say which node it is"))?;
     let directory = header(headers, "x-fluxgate-directory").and_then(|v| v.parse().ok());
     if directory.is_some_and(|directory: u64| directory != core.dir_id.0) {
-        core.refuse_directory();
+        // Refused, and no more: the caller may be the one that is behind, or of a cluster that is no
+        // more. Only a node that has formed a cluster of itself alone learns by this that there was one.
+        if core.boot() == BootId(1) && core.cluster.status().nodes.len() <= 1 {
+            core.end(NodeError::OtherDirectory(core.me));
+        }
         return Err(refused("this node runs on another data directory"));
     }
-    Ok(from)
+    let theirs = header(headers, "x-fluxgate-from-directory").and_then(|v| v.parse().ok());
+    let view = core.shared.view();
+    let registered = view.nodes.get(&from);
+    // A removed node comes back on another directory than the one that was removed.
+    let known = theirs
+        .zip(registered)
+        .is_none_or(|(theirs, record): (u64, _)| (record.dir_id.0 == theirs) != record.removed);
+    Ok(Caller { node: from, known })
+}
+
+/// Calls of a node whose directory is not the one that the cluster knows: it may ask why.
+fn is_open_to_strangers(call: Call) -> bool {
+    matches!(call, Call::Lease | Call::Introduce | Call::Status)
 }
 
 async fn serve(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let from = match admit(&core, &parts.headers) {
-        Ok(from) => from,
+    let name = parts.uri.path().strip_prefix("/peer/v1/").unwrap_or_default();
+    let call = Call::from_name(name);
+    let caller = match admit(&core, &parts.headers, call) {
+        Ok(caller) => caller,
         Err(error) => return respond::error(&error),
     };
-    let name = parts.uri.path().strip_prefix("/peer/v1/").unwrap_or_default();
-    let Some(call) = Call::from_name(name) else {
+    let from = caller.node;
+    let Some(call) = call else {
         return respond::error(&ErrorBody::new(ErrorCode::NotFound, "no such call"));
     };
+    if !caller.known && !is_open_to_strangers(call) {
+        let why = "the cluster knows the caller with another data directory, or has removed it";
+        return respond::error(&ErrorBody::new(ErrorCode::AuthenticationFailed, why));
+    }
     if parts.method != Method::POST {
         return respond::error(&ErrorBody::new(ErrorCode::MethodNotAllowed, "calls are POST"));
     }
@@ -104,6 +137,41 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, HandleError> {
 
 fn write<T: Serialize>(answer: &T) -> Result<Vec<u8>, HandleError> {
     wire::encode(answer).map_err(|error| HandleError::Failed(error.to_string()))
+}
+
+fn write_2<T: Serialize>(answer: &T) -> Result<Vec<u8>, HandleError> {
+    let bytes = wire::encode_as(wire::VERSION_2, answer);
+    bytes.map_err(|error| HandleError::Failed(error.to_string()))
+}
+
+fn is_2(body: &[u8]) -> bool {
+    wire::version_of(body) == Some(wire::VERSION_2)
+}
+
+fn read_2<T: DeserializeOwned>(body: &[u8]) -> Result<T, HandleError> {
+    let message = wire::decode_as(wire::VERSION_2, body);
+    message.map_err(|error| HandleError::Malformed(error.to_string()))
+}
+
+/// Serves gossip in the version that it came in.
+fn gossip(core: &Core, from: NodeId, body: &[u8]) -> Result<Vec<u8>, HandleError> {
+    let (message, more) = if is_2(body) {
+        let GossipMessageV2 { first, more } = read_2(body)?;
+        (first, Some(more))
+    } else {
+        (read::<GossipMessage>(body)?, None)
+    };
+    if let Some(sender) = core.receive(from, &message.head) {
+        core.handle_told(&sender, &message.told);
+    }
+    core.note_lives(&message.lives);
+    core.note_about(from, message.about);
+    let first =
+        GossipReply { head: core.head(from), lives: core.life().lives.all(), about: core.about() };
+    let Some(more) = more else { return write(&first) };
+    core.note_speaks_2(from, true);
+    core.note_more(from, more);
+    write_2(&GossipReplyV2 { first, more: core.more() })
 }
 
 fn usage(core: &Core, body: &[u8]) -> Result<Vec<u8>, HandleError> {
@@ -136,8 +204,14 @@ async fn dispatch(
                 Err(HandleError::Failed("this node has not heard from the others yet".to_owned()))
             }
         }
-        Call::Propose => write(&core.handle_propose(read(body)?).await),
-        Call::Lease => write(&core.handle_lease(from, read(body)?).await),
+        Call::Propose => {
+            let proposal = ProposeV1::unpack(Kind::PeerMessage, body);
+            let proposal = proposal.map_err(|error| HandleError::Malformed(error.to_string()))?;
+            let reply = core.handle_propose(proposal).await.pack(Kind::PeerMessage);
+            reply.map_err(|error| HandleError::Failed(error.to_string()))
+        }
+        Call::Lease if is_2(body) => write_2(&core.handle_lease(from, read_2(body)?).await),
+        Call::Lease => write(&core.handle_lease_v1(from, read(body)?).await),
         Call::Applied => {
             let wanted: AppliedCall = read(body)?;
             let wait = Duration::from_millis(wanted.wait_ms).min(APPLIED_WAIT_MAX);
@@ -154,16 +228,8 @@ async fn dispatch(
             };
             write(&ReplyMessage { head: core.head(from), replies })
         }
-        Call::Gossip => {
-            let message: GossipMessage = read(body)?;
-            if let Some(sender) = core.receive(from, &message.head) {
-                core.handle_told(&sender, &message.told);
-            }
-            core.note_lives(&message.lives);
-            core.note_about(from, message.about);
-            let lives = core.life().lives.all();
-            write(&GossipReply { head: core.head(from), lives, about: core.about() })
-        }
+        Call::Gossip => gossip(core, from, body),
+        Call::Introduce => write_2(&core.introduction().await),
         Call::Give => {
             let message: GiveMessage = read(body)?;
             let sender = core.receive(from, &message.head).filter(|_| !core.is_leaving());
@@ -185,7 +251,11 @@ async fn dispatch(
                 floor_ns: core.clock_floor_ns(),
             })
         }
-        Call::Membership => write(&core.handle_membership(read(body)?).await),
+        Call::Membership if is_2(body) => write_2(&core.handle_membership(read_2(body)?).await),
+        Call::Membership => {
+            let call: MembershipCall = read(body)?;
+            write(&core.handle_membership(call.into()).await)
+        }
         Call::UsageMany => usage_many(core, body),
         Call::Served => write(&core.metrics.served_totals()),
     }

@@ -4,7 +4,8 @@
 //! node does not know.
 
 use comfy_table::{Cell, Color};
-use fluxgate_api::cluster::{ClusterView, NodeView, Role, ShareMapView};
+use fluxgate_api::cluster::{ClusterView, NodeView, Role, ShareMapView, WriteState};
+use fluxgate_console::health;
 
 use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
@@ -46,19 +47,20 @@ fn text(view: &ClusterView) -> String {
             .collect();
         text += &format!("\nshares from {} on: {}\n", pending.from, shares.join(", "));
     }
-    if !view.warnings.is_empty() {
+    let problems = health::problems(view);
+    if !problems.is_empty() {
         text.push('\n');
     }
-    for warning in &view.warnings {
-        text += &format!("warning: {warning}\n");
+    for problem in problems {
+        text += &format!("{}: {} {}\n", problem.severity.as_str(), problem.what, problem.means);
     }
     text
 }
 
 fn nodes(view: &ClusterView) -> comfy_table::Table {
     let mut table = output::table(&[
-        "NODE", "ROLE", "READY", "TERM", "APPLIED", "LAG", "LEASE", "SHARE", "CLOCK", "VERSION",
-        "PEER",
+        "NODE", "ROLE", "READY", "TERM", "APPLIED", "LAG", "LEASE", "SHARE", "CLOCK", "DISK",
+        "VERSION", "PEER",
     ]);
     for node in &view.nodes {
         table.add_row([
@@ -71,6 +73,7 @@ fn nodes(view: &ClusterView) -> comfy_table::Table {
             lease(node),
             Cell::new(share(&view.share_map, node.id)),
             known(node.clock_offset_ms.map(|ms| format!("{ms:+}ms"))),
+            disk(node),
             known(node.version.clone()),
             Cell::new(&node.peer),
         ]);
@@ -101,6 +104,18 @@ fn ready(node: &NodeView) -> Cell {
         Some(true) => Cell::new("yes"),
         Some(false) => coloured(Cell::new("no"), Color::Red),
         None => Cell::new("-"),
+    }
+}
+
+/// Free bytes, or that nothing can be written.
+fn disk(node: &NodeView) -> Cell {
+    match node.writes {
+        Some(WriteState::DiskFull) => coloured(Cell::new("full"), Color::Red),
+        Some(WriteState::Stalled) => coloured(Cell::new("stalled"), Color::Red),
+        Some(WriteState::Ok) | None => known(node.free_bytes.map(|bytes| {
+            let mib = bytes / (1024 * 1024);
+            if mib < 10 * 1024 { format!("{mib}MiB") } else { format!("{}GiB", mib / 1024) }
+        })),
     }
 }
 

@@ -203,7 +203,11 @@ fn refused(refusal: &Refusal) -> Refused {
     let code = match refusal {
         Refusal::Actor => ErrorCode::AuthenticationFailed,
         Refusal::NotFound => ErrorCode::NotFound,
-        Refusal::IdTaken | Refusal::Revoked | Refusal::OtherDirectory(_) => ErrorCode::Conflict,
+        Refusal::IdTaken
+        | Refusal::Revoked
+        | Refusal::OtherDirectory(_)
+        | Refusal::OlderIncarnation { .. }
+        | Refusal::Removed(_) => ErrorCode::Conflict,
         Refusal::AlreadyDone(_) => ErrorCode::AlreadyDone,
         Refusal::Revision(_) => ErrorCode::PreconditionFailed,
         Refusal::Invalid(_) => ErrorCode::InvalidRequest,

@@ -1,0 +1,88 @@
+//! Whether a node's state is that of the other nodes.
+//!
+//! Answers for: what a node concludes from comparing digests of its state with those of others at
+//! the same place in the log. A replicated state can differ only by a mistake, a damaged memory, or
+//! a disk that was put back to an older state. Nobody can tell by digests who is right, so a node
+//! goes on only while a majority of the members, itself included, has the state that it has.
+
+use std::collections::BTreeMap;
+
+use fluxgate_types::NodeId;
+
+/// What a node knows of the others' states.
+#[derive(Clone, Debug, Default)]
+pub struct Agreement {
+    // Whether the last digest that could be compared was equal.
+    equal: BTreeMap<NodeId, bool>,
+}
+
+/// What follows for this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No state that was compared differs.
+    Agrees,
+    /// These differ, and a majority of the members has this node's state: it goes on.
+    Majority(Vec<NodeId>),
+    /// These differ, and no majority is known to have this node's state: it must not answer.
+    Minority(Vec<NodeId>),
+}
+
+impl Agreement {
+    /// Notes a comparison with a node at the same place in the log.
+    pub fn note(&mut self, node: NodeId, equal: bool) {
+        self.equal.insert(node, equal);
+    }
+
+    /// What follows, where `others` are all other members.
+    pub fn standing(&mut self, others: &[NodeId]) -> Standing {
+        self.equal.retain(|node, _| others.contains(node));
+        let different: Vec<NodeId> =
+            self.equal.iter().filter(|(_, equal)| !**equal).map(|(node, _)| *node).collect();
+        let with_me = 1 + self.equal.values().filter(|equal| **equal).count();
+        if different.is_empty() {
+            Standing::Agrees
+        } else if with_me * 2 > others.len() + 1 {
+            Standing::Majority(different)
+        } else {
+            Standing::Minority(different)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(others: &[u64], notes: &[(u64, bool)]) -> Standing {
+        let mut agreement = Agreement::default();
+        notes.iter().for_each(|(node, equal)| agreement.note(NodeId(*node), *equal));
+        agreement.standing(&others.iter().map(|node| NodeId(*node)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_node_goes_on_only_with_a_majority_that_has_its_state() {
+        let three = [2, 3];
+        assert_eq!(standing(&three, &[]), Standing::Agrees);
+        assert_eq!(standing(&three, &[(2, true)]), Standing::Agrees);
+        assert_eq!(standing(&three, &[(2, true), (3, false)]), Standing::Majority(vec![NodeId(3)]));
+        assert_eq!(
+            standing(&three, &[(2, false), (3, false)]),
+            Standing::Minority(vec![NodeId(2), NodeId(3)])
+        );
+        // The third one has not said anything: nobody knows who is right.
+        assert_eq!(standing(&three, &[(2, false)]), Standing::Minority(vec![NodeId(2)]));
+        assert_eq!(standing(&[2], &[(2, false)]), Standing::Minority(vec![NodeId(2)]));
+        let five = [(2, true), (3, true), (4, false), (5, false)];
+        assert!(matches!(standing(&[2, 3, 4, 5], &five), Standing::Majority(_)));
+    }
+
+    #[test]
+    fn a_node_that_was_removed_does_not_count() {
+        assert_eq!(standing(&[2], &[(2, true), (3, false)]), Standing::Agrees);
+    }
+
+    #[test]
+    fn a_later_comparison_takes_the_place_of_an_earlier_one() {
+        assert_eq!(standing(&[2, 3], &[(2, false), (2, true)]), Standing::Agrees);
+    }
+}

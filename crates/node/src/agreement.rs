@@ -1,0 +1,90 @@
+//! Compares this node's state with what the other nodes say of theirs.
+//!
+//! A node that has no majority with it answers nothing, grants nothing and proposes nothing
+//! until it has one: it may hold keys that were revoked.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use fluxgate_engine::agreement::{Agreement as Notes, Standing};
+use fluxgate_types::{LogIndex, NodeId};
+
+use crate::core::Core;
+
+/// What this node knows of the others' states.
+#[derive(Debug, Default)]
+pub(crate) struct Agreement {
+    differs: AtomicBool,
+    notes: Mutex<Notes>,
+    // The nodes that differ, as they were last logged.
+    different: Mutex<Vec<NodeId>>,
+}
+
+impl Agreement {
+    /// Whether no majority is known to have this node's state, though some node's differs.
+    pub(crate) fn differs(&self) -> bool {
+        self.differs.load(Ordering::Acquire)
+    }
+
+    /// The nodes whose state differs from this one's.
+    pub(crate) fn different(&self) -> Vec<NodeId> {
+        self.different.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Core {
+    /// Compares with the digest that another node has after an entry.
+    pub(crate) fn compare_state(&self, node: NodeId, index: LogIndex, digest: u64) {
+        // Before level 2 nodes may run programs that apply some commands differently.
+        if self.shared.cluster().level < 2 {
+            return;
+        }
+        let Some(own) = self.shared.digest_at(index) else { return };
+        let members = self.cluster.status().nodes;
+        let others: Vec<NodeId> = members.into_keys().filter(|id| *id != self.me).collect();
+        let standing = {
+            let mut notes = self.agreement.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            notes.note(node, own == digest);
+            notes.standing(&others)
+        };
+        let (differs, different) = match standing {
+            Standing::Agrees => (false, Vec::new()),
+            Standing::Majority(different) => (false, different),
+            Standing::Minority(different) => (true, different),
+        };
+        self.metrics.state_differs.set(i64::from(!different.is_empty()));
+        let news = {
+            let mut known = self.agreement.different.lock().unwrap_or_else(PoisonError::into_inner);
+            let news = *known != different;
+            known.clone_from(&different);
+            news
+        };
+        let turned = self.agreement.differs.swap(differs, Ordering::AcqRel) != differs;
+        if turned {
+            let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+            self.publish_lease(&holder);
+        }
+        if news || turned {
+            say(index, &different, differs);
+        }
+    }
+}
+
+fn say(index: LogIndex, different: &[NodeId], differs: bool) {
+    let nodes: Vec<u64> = different.iter().map(|node| node.0).collect();
+    if differs {
+        tracing::error!(
+            entry = index.0, nodes = ?nodes,
+            "this node's state differs from that of other nodes at the same entry, and no majority has \
+             it: this node answers nothing; remove it, empty its data directory, and add it again"
+        );
+    } else if nodes.is_empty() {
+        tracing::warn!(entry = index.0, "all states that could be compared are equal again");
+    } else {
+        tracing::error!(
+            entry = index.0, nodes = ?nodes,
+            "the state of these nodes differs from that of a majority at the same entry: remove them, \
+             empty their data directories, and add them again"
+        );
+    }
+}

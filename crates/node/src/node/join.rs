@@ -1,0 +1,263 @@
+//! Takes part in the cluster, or forms it, once it is known that this directory may.
+//!
+//! Answers for: a directory that is new, older than what the others know, or a copy of one that
+//! runs elsewhere takes no part: it has forgotten its votes, its part of the log, or what its node
+//! has spent, and with it a majority could lose what was acknowledged.
+//!
+//! Before it answers any call of consensus a node asks the others:
+//!
+//! - A directory with a log belongs to a node that was there before. A majority of the members must
+//!   have answered, this node included, and none may know a later start of it. At its own address
+//!   nobody else may answer. That a later start was committed by members that are all down now
+//!   cannot be known; once one of them is up, the digests of the states tell.
+//! - A directory without a log asks so many that at least one of those must know which directory
+//!   ran under this id: a majority registered it. Where none is in a cluster, a majority of nodes
+//!   without memory may form one; a node that formed it and waits to be elected has no more memory
+//!   than they ([`fluxgate_raft::Cluster::has_history`]).
+//! - A new cluster is formed only by nodes whose wall clocks agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fluxgate_engine::time_choice;
+use fluxgate_raft::process;
+use fluxgate_types::{BootId, BootNs, NodeId};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::NodeError;
+use crate::clock::boot_now;
+use crate::core::Core;
+use crate::peer::{self, messages::Introduction};
+use crate::time;
+
+/// Pause between two tries.
+const RETRY: Duration = Duration::from_millis(200);
+/// A node waits so long for those with lower ids before it forms the cluster itself.
+const FORM_PATIENCE: Duration = Duration::from_secs(5);
+/// A node that knows of no other listens so long before it forms a cluster of its own.
+const FORM_ALONE: Duration = Duration::from_millis(500);
+/// Longest wait for what another node says of itself.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What one node answered, and when that was true.
+struct Heard {
+    said: Introduction,
+    at: BootNs,
+}
+
+/// What was said to the operator, so that it is said once.
+#[derive(Default)]
+struct Said {
+    waiting: bool,
+    clocks: String,
+}
+
+/// Returns once this node takes part, with an error where it must not.
+pub(super) async fn join(core: Arc<Core>) -> Result<(), NodeError> {
+    let begun = Instant::now();
+    let mut said = Said::default();
+    while !core.cluster.is_formed().await {
+        let heard = ask_all(&core, core.config.members.keys()).await;
+        if new_directory(&core, &heard, begun, &mut said).await? {
+            core.allow_votes();
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+    if core.may_vote() {
+        return Ok(());
+    }
+    loop {
+        if no_copy_runs(&core).await? && old_directory(&core, &mut said).await? {
+            core.allow_votes();
+            core.renew_now.notify_one();
+            return Ok(());
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Whether a directory with a log may take part now.
+async fn old_directory(core: &Arc<Core>, said: &mut Said) -> Result<bool, NodeError> {
+    let replicated = core.cluster.status().nodes;
+    // Before it has applied the list of members it asks those of its configuration.
+    let members: BTreeSet<NodeId> = if replicated.is_empty() {
+        core.config.members.keys().copied().chain([core.me]).collect()
+    } else {
+        replicated.keys().copied().collect()
+    };
+    let heard = ask_all(core, members.iter()).await;
+    for other in heard.values() {
+        judge_start(core, &other.said)?;
+    }
+    let others = members.iter().filter(|node| **node != core.me).count();
+    let enough = (heard.len() + 1) * 2 > others + 1;
+    if !enough && !std::mem::replace(&mut said.waiting, true) {
+        tracing::info!(
+            answered = heard.len(),
+            others,
+            "waiting for a majority of the members to say that they know no later start of this node"
+        );
+    }
+    Ok(enough)
+}
+
+/// An error where another node knows a later start of this directory.
+fn judge_start(core: &Core, other: &Introduction) -> Result<(), NodeError> {
+    let same = |(node, dir_id, removed): &(NodeId, _, bool)| {
+        *node == core.me && *dir_id == core.dir_id && !removed
+    };
+    if !other.directories.iter().any(same) {
+        // Removed, or another directory runs under this id: the leader says so at the first lease.
+        return Ok(());
+    }
+    let own = core.incarnation();
+    let newest = other.incarnations.iter().find(|(node, _)| *node == core.me);
+    let Some((_, newest)) = newest.filter(|(_, newest)| *newest != own) else { return Ok(()) };
+    if newest.boot < own.boot {
+        return Ok(());
+    }
+    Err(NodeError::OlderDirectory { node: core.me, start: own.boot, newest: newest.boot })
+}
+
+/// An error where a copy of this directory answers at the address of this node.
+async fn no_copy_runs(core: &Core) -> Result<bool, NodeError> {
+    #[cfg(feature = "sim")]
+    if process::current().is_some() {
+        // Simulated calls have no addresses.
+        return Ok(true);
+    }
+    let replicated = core.cluster.status().nodes.get(&core.me).map(|node| node.address.clone());
+    let configured = core.config.members.get(&core.me).cloned();
+    let addresses: BTreeSet<String> = replicated.into_iter().chain(configured).collect();
+    for address in addresses {
+        let said = peer::introduce(core, core.me, Some(&address), ANSWER_TIMEOUT).await;
+        if said.is_ok_and(|said| said.incarnation != core.incarnation()) {
+            return Err(NodeError::Copy { node: core.me, address });
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a directory without a log may take part now; forms the cluster where this node is the
+/// one to do it.
+async fn new_directory(
+    core: &Arc<Core>,
+    heard: &BTreeMap<NodeId, Heard>,
+    begun: Instant,
+    said: &mut Said,
+) -> Result<bool, NodeError> {
+    let members = &core.config.members;
+    let mine = |(node, ..): &&(NodeId, _, bool)| *node == core.me;
+    let directories = || heard.values().flat_map(|other| &other.said.directories).filter(mine);
+    if directories().any(|(_, dir_id, removed)| *dir_id != core.dir_id && !removed) {
+        return Err(NodeError::OtherDirectory(core.me));
+    }
+    let earlier = directories().any(|(_, dir_id, removed)| *dir_id != core.dir_id && *removed);
+    // Once it takes part it has said which start it is.
+    if earlier && !core.may_vote() {
+        count_on(core, heard);
+    }
+    let formed_elsewhere = heard.values().any(|other| other.said.formed);
+    let others = members.keys().filter(|node| **node != core.me).count();
+    let all = others + 1;
+    let needed = if formed_elsewhere { all - all / 2 } else { all / 2 };
+    let enough = heard.len() >= needed && (others > 0 || begun.elapsed() > FORM_ALONE);
+    if !enough && others > 0 && !std::mem::replace(&mut said.waiting, true) {
+        tracing::info!("waiting to hear from the other nodes: this data directory is new");
+    }
+    if enough && !formed_elsewhere && forms(core, heard, begun, said) {
+        match core.cluster.form(members).await {
+            Ok(()) => tracing::info!(members = members.len(), "formed the cluster"),
+            Err(error) => tracing::debug!(%error, "not formed here"),
+        }
+    }
+    Ok(enough)
+}
+
+/// Whether this node is the one to form a new cluster: the lowest id of those whose clocks agree,
+/// or the next one where that one does not come.
+fn forms(core: &Core, heard: &BTreeMap<NodeId, Heard>, begun: Instant, said: &mut Said) -> bool {
+    let members = &core.config.members;
+    if !members.contains_key(&core.me) {
+        return false;
+    }
+    let now = boot_now();
+    let others =
+        heard.iter().map(|(node, other)| time::answer(*node, &other.said.time, other.at, now));
+    let answers: Vec<_> = others.chain([time::answer(core.me, &core.times(), now, now)]).collect();
+    let bound_ns = core.config.clock_error_ms_max * 1_000_000;
+    let fit = match time_choice::fit_to_form(&answers, members.len(), bound_ns) {
+        Ok(fit) => fit,
+        Err(differ) => {
+            // Those that are missing may yet agree; once all have come, a clock must be set.
+            let differ_at_all = time_choice::agreeing(&answers, bound_ns).len() < answers.len();
+            let words = time::in_words(&differ);
+            if differ_at_all && said.clocks.is_empty() {
+                tracing::error!("the cluster is not formed: {words}");
+                said.clocks = words;
+            }
+            return false;
+        }
+    };
+    let wrong: Vec<String> = answers
+        .iter()
+        .filter(|answer| !fit.contains(&answer.node))
+        .map(|answer| answer.node.to_string())
+        .collect();
+    if !wrong.is_empty() && said.clocks.is_empty() {
+        said.clocks = format!("wall clock of node {}", wrong.join(", "));
+        tracing::error!(
+            nodes = wrong.join(", "),
+            "the wall clock of these nodes is wrong: the others agree on another time"
+        );
+    }
+    if !fit.contains(&core.me) {
+        return false;
+    }
+    let before = members.keys().take_while(|node| **node != core.me);
+    let patient = begun.elapsed() > FORM_PATIENCE;
+    let mut waits_for = before.filter(|node| match heard.get(*node) {
+        Some(_) => fit.contains(*node),
+        None => !patient,
+    });
+    waits_for.next().is_none()
+}
+
+/// An earlier directory of this node was removed: this one counts on above all its starts, so that
+/// late messages of them stay late.
+fn count_on(core: &Core, heard: &BTreeMap<NodeId, Heard>) {
+    let registered = heard.values().flat_map(|other| &other.said.incarnations);
+    let registered = registered.filter(|(node, _)| *node == core.me).map(|(_, of)| of.boot);
+    let known = heard.values().flat_map(|other| &other.said.heard);
+    let known = known.filter(|(node, _)| *node == core.me).map(|(_, boot)| *boot);
+    let newest = registered.chain(known).max().unwrap_or(BootId(0));
+    if newest >= core.boot() {
+        tracing::info!(
+            node = core.me.0,
+            after = newest.0,
+            "an earlier directory of this node was removed from the cluster: its starts are counted on"
+        );
+    }
+    core.count_on_from(BootId(newest.0 + 1).max(core.boot()));
+}
+
+/// What the other nodes that answer say of themselves.
+async fn ask_all(
+    core: &Arc<Core>,
+    nodes: impl Iterator<Item = &NodeId>,
+) -> BTreeMap<NodeId, Heard> {
+    let mut asking = JoinSet::new();
+    for node in nodes.copied().filter(|node| *node != core.me) {
+        let core = Arc::clone(core);
+        asking.spawn(process::bind(async move {
+            let sent = boot_now();
+            let said = peer::introduce(&core, node, None, ANSWER_TIMEOUT).await.ok()?;
+            // Half the round trip is the best guess at the way back.
+            let at = BootNs(sent.0 + boot_now().since(sent) / 2);
+            Some((node, Heard { said, at }))
+        }));
+    }
+    asking.join_all().await.into_iter().flatten().collect()
+}

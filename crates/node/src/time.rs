@@ -1,0 +1,95 @@
+//! Where cluster time comes from: what the other nodes know of it, and the wall clocks of all.
+
+use std::sync::Arc;
+use std::sync::PoisonError;
+
+use fluxgate_engine::time_choice::{self, ClockAnswer, ClocksDiffer};
+use fluxgate_raft::process;
+use fluxgate_types::{BootNs, ClusterMs, NodeId};
+use tokio::task::JoinSet;
+
+use crate::clock::{boot_now, wall_ns};
+use crate::core::Core;
+use crate::lease::ASK_TIMEOUT;
+use crate::peer::messages::Times;
+use crate::peer::{self, HEARD_MS};
+
+/// What a node said of the time, as of now: it was heard at `heard` and has run on since.
+pub(crate) fn answer(node: NodeId, times: &Times, heard: BootNs, now: BootNs) -> ClockAnswer {
+    let since = now.since(heard);
+    ClockAnswer {
+        node,
+        told_ns: times.told_ns.map(|ns| ns + since),
+        stamp_ns: times.stamp_ns,
+        carried_ns: times.carried_ns.map(|ns| ns + since),
+        wall_ns: times.wall_ns + since,
+        plausible: times.plausible,
+    }
+}
+
+/// Names the clocks that disagree, for the log and for `/readyz`.
+pub(crate) fn in_words(differ: &ClocksDiffer) -> String {
+    let clock = |(node, wall_ns, plausible): &(NodeId, u64, bool)| {
+        let wrong = if *plausible {
+            ""
+        } else {
+            " (before the program was built, or before an earlier start: wrong)"
+        };
+        format!("node {node} says {}{wrong}", ClusterMs(wall_ns / 1_000_000))
+    };
+    let clocks: Vec<String> = differ.clocks.iter().map(clock).collect();
+    format!(
+        "the wall clocks of the members differ, and no majority of them agrees: {}; set the wrong one",
+        clocks.join(", ")
+    )
+}
+
+/// A leader that no leader has told the time asks the others before it grants or stamps anything:
+/// its wall clock may be behind what the cluster had reached, or wrong by years.
+pub(crate) async fn settle_time(core: &Arc<Core>) -> Result<(), String> {
+    let members = core.cluster.status().nodes;
+    let voters: Vec<NodeId> = members.iter().filter(|(_, n)| n.votes).map(|(id, _)| *id).collect();
+    let (all, quorum) = (voters.len(), voters.len() / 2 + 1);
+    let mut asking = JoinSet::new();
+    for node in voters.into_iter().filter(|node| *node != core.me) {
+        let core = Arc::clone(core);
+        asking.spawn(process::bind(async move {
+            let sent = boot_now();
+            let said = peer::introduce(&core, node, None, ASK_TIMEOUT).await.ok()?;
+            // Half the round trip is the best guess at the way back.
+            Some((node, said.time, BootNs(sent.0 + boot_now().since(sent) / 2)))
+        }));
+    }
+    // All are waited for, not only a quorum: of two clocks nobody knows which one is wrong.
+    let heard: Vec<_> = asking.join_all().await.into_iter().flatten().collect();
+    if heard.len() + 1 < quorum {
+        return Err("no quorum says what time the cluster has reached".to_owned());
+    }
+    let now = boot_now();
+    let others = heard.iter().map(|(node, times, at)| answer(*node, times, *at, now));
+    let answers: Vec<ClockAnswer> =
+        others.chain([answer(core.me, &core.times(), now, now)]).collect();
+    let bound_ns = core.terms_in_force().clock_error_ms_max * 1_000_000;
+    let start = time_choice::start_ns(&answers, all, bound_ns);
+    let start_ns = start.map_err(|differ| in_words(&differ))?;
+    core.clock.steer(|clock| clock.begin_office(now, Some(start_ns), 0));
+    Ok(())
+}
+
+/// Where the wall clocks of the members say that cluster time should be, nanoseconds.
+pub(crate) fn wall_target_ns(core: &Core) -> u64 {
+    let now_ms = core.now().0;
+    let members = core.cluster.status().nodes;
+    let others: Vec<i64> = {
+        let heard = core.heard.read().unwrap_or_else(PoisonError::into_inner);
+        let recent = heard.iter().filter(|(node, about)| {
+            members.contains_key(node) && now_ms.saturating_sub(about.heard_ms) <= HEARD_MS
+        });
+        recent.map(|(_, about)| about.clock_offset_ms.saturating_mul(1_000_000)).collect()
+    };
+    let cluster_ns = core.clock.now_ns();
+    let own = fluxgate_engine::cluster_time::signed_difference(wall_ns(), cluster_ns);
+    let bound_ns = core.terms_in_force().clock_error_ms_max * 1_000_000;
+    let offset = time_choice::wall_offset_ns(own, &others, members.len(), bound_ns);
+    cluster_ns.saturating_add_signed(offset)
+}

@@ -1,0 +1,143 @@
+//! What an operator should know, in words: for `/v1/cluster`, the console, `cluster status` and the
+//! log of a start.
+
+use fluxgate_raft::Role;
+use fluxgate_types::NodeId;
+
+use crate::core::Core;
+use crate::peer::messages::{More, Writes};
+
+impl Core {
+    /// What an operator should know.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.of_its_own();
+        warnings.extend(self.of_states());
+        warnings.extend(self.of_clocks());
+        let status = self.cluster.status();
+        for node in status.nodes.keys() {
+            let more = if *node == self.me { Some(self.more()) } else { self.more_of(*node) };
+            warnings.extend(more.iter().flat_map(|more| self.of_node(*node, more, status.leader)));
+        }
+        if status.role == Role::Leader {
+            // A follower that is behind although it answers is being sent what it lacks.
+            for (node, member) in status.nodes.iter().filter(|(node, _)| **node != self.me) {
+                let lag = status.last_log.0.saturating_sub(member.matched.map_or(0, |at| at.0));
+                if self.heard_lately(*node) && lag > LAG_LARGE {
+                    warnings
+                        .push(format!("node {node} is {lag} log entries behind and catches up"));
+                }
+            }
+        }
+        warnings
+    }
+
+    fn of_its_own(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.config.members.len() > 1 && !self.config.peer_listen.ip().is_loopback() {
+            match &self.config.peer_tls {
+                None => warnings
+                    .push("peer traffic is not encrypted and leaves this machine".to_owned()),
+                Some(tls) if tls.accept_plain => warnings.push(
+                    "peer traffic may be unencrypted: [peer] tls still has accept_plain".to_owned(),
+                ),
+                Some(_) => {}
+            }
+        }
+        if self.config.operator_token.is_none() {
+            warnings
+                .push("no operator token is configured: only admin keys can administer".to_owned());
+        }
+        warnings
+    }
+
+    fn of_states(&self) -> Option<String> {
+        let different: Vec<String> =
+            self.agreement.different().iter().map(NodeId::to_string).collect();
+        if different.is_empty() {
+            return None;
+        }
+        let nodes = different.join(", ");
+        Some(if self.agreement.differs() {
+            format!(
+                "the state of node {} differs from that of node {nodes} at the same log entry, and no \
+                 majority has it: it answers nothing. Stop the node that is wrong, remove it, empty its \
+                 data directory, and add it again",
+                self.me
+            )
+        } else {
+            format!(
+                "the state of node {nodes} differs from that of a majority at the same log entry: remove \
+                 it, empty its data directory, and add it again"
+            )
+        })
+    }
+
+    /// Wall clocks that are further from cluster time than the cluster's terms allow for.
+    fn of_clocks(&self) -> Vec<String> {
+        let bound_ms = self.terms_in_force().clock_error_ms_max;
+        let nodes = self.cluster.status().nodes;
+        let offset = |node: &NodeId| {
+            if *node == self.me {
+                return Some(self.clock.offset_ms());
+            }
+            let heard = self.heard.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            heard.get(node).filter(|_| self.heard_lately(*node)).map(|a| a.clock_offset_ms)
+        };
+        let wrong = nodes.keys().filter_map(|node| {
+            let offset = offset(node)?;
+            (offset.unsigned_abs() > bound_ms).then_some((*node, offset))
+        });
+        let wrong: Vec<(NodeId, i64)> = wrong.collect();
+        let all_ahead = wrong.len() * 2 > nodes.len() && wrong.iter().all(|(_, ms)| *ms > 0);
+        let mut warnings: Vec<String> = wrong.iter().map(of_clock).collect();
+        if all_ahead {
+            warnings.push(
+                "cluster time is behind the wall clocks of most nodes: if those are right, \
+                 `fluxgate cluster set-time` sets it forward"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
+    fn of_node(&self, node: NodeId, more: &More, leader: Option<NodeId>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let what = match more.writes {
+            Writes::Fine => None,
+            Writes::DiskFull => Some("the disk of its data directory is full"),
+            Writes::Stalled => Some("its disk does not confirm writes"),
+        };
+        if let Some(what) = what {
+            let means = if leader == Some(node) {
+                "it leads, and writes wait until another node does"
+            } else {
+                "it falls behind with the next write, and then answers nothing"
+            };
+            warnings.push(format!("node {node} cannot write: {what}. Free some space; {means}"));
+        }
+        let (own, terms) = (more.configured, self.shared.cluster().terms());
+        if let Some(terms) = terms.filter(|terms| *terms != own) {
+            warnings.push(format!(
+                "the file of node {node} has a lease of {} ms and a clock error of {} ms, the cluster \
+                 runs by {} ms and {} ms: keep the files alike",
+                own.lease_ms, own.clock_error_ms_max, terms.lease_ms, terms.clock_error_ms_max
+            ));
+        }
+        warnings
+    }
+}
+
+/// Entries that a follower may be behind without a word.
+const LAG_LARGE: u64 = 1_000;
+
+fn of_clock((node, offset_ms): &(NodeId, i64)) -> String {
+    let direction = if *offset_ms > 0 { "ahead of" } else { "behind" };
+    let seconds = offset_ms.unsigned_abs() / 1_000;
+    let by = match seconds {
+        0..=9 => format!("{} ms", offset_ms.unsigned_abs()),
+        10..=599 => format!("{seconds} s"),
+        600..=172_799 => format!("{} min", seconds / 60),
+        _ => format!("{} days", seconds / 86_400),
+    };
+    format!("the wall clock of node {node} is {by} {direction} cluster time: set it, or repair NTP")
+}
