@@ -26,6 +26,7 @@ mod keys;
 mod malformed;
 mod monitoring;
 mod refusals;
+mod safety;
 mod security;
 mod support;
 mod tls;

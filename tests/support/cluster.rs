@@ -182,6 +182,11 @@ impl Cluster {
         self.wait_ready();
     }
 
+    /// Whether a node's gateway listener answers.
+    pub(crate) fn is_up(&self, id: u64) -> bool {
+        self.node(id).is_started() && self.node(id).ready().is_ok()
+    }
+
     /// One node's view of the cluster.
     pub(crate) fn view(&self, id: u64) -> Option<Value> {
         let answer = operator(Request::get("/v1/cluster")).try_send(self.node(id).at.admin);

@@ -91,6 +91,11 @@ impl Node {
         self.child.is_some()
     }
 
+    /// Whether its process has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some())
+    }
+
     /// Ends the process at once, as a power cut would.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();

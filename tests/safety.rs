@@ -1,0 +1,317 @@
+//! What an operator's mistakes, old disks and wrong clocks must not do: nothing is lost, nothing is
+//! admitted twice, and the process or the answer says what is wrong and what to do.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::cluster::Cluster;
+use crate::support::command::run;
+use crate::support::wait::roomy_period_s;
+use crate::support::{Key, Request, wait_until};
+
+const SOON: Duration = Duration::from_secs(20);
+/// Tokens of the limit that must not be spent twice.
+const TOKENS: u64 = 30;
+
+fn copy_dir(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(status.success(), "cp -a {} {}", from.display(), to.display());
+}
+
+fn saved(cluster: &Cluster, id: u64) -> PathBuf {
+    cluster.dir().join(format!("saved{id}"))
+}
+
+/// Takes a copy of a node's directory.
+fn save(cluster: &Cluster, id: u64) {
+    copy_dir(&cluster.node(id).data_dir, &saved(cluster, id));
+}
+
+/// Puts the copy back, as somebody does who restores a snapshot of a disk.
+fn put_back(cluster: &Cluster, id: u64) {
+    std::fs::remove_dir_all(&cluster.node(id).data_dir).unwrap();
+    copy_dir(&saved(cluster, id), &cluster.node(id).data_dir);
+}
+
+/// How many of so many requests at a node are admitted.
+fn admitted(cluster: &Cluster, id: u64, key: &Key, count: u64) -> u64 {
+    (0..count).filter(|_| cluster.ask(id, &key.validate()).status == 200).count() as u64
+}
+
+/// The node ends by itself with code 1 and a line that says this.
+#[track_caller]
+fn is_refused(cluster: &mut Cluster, id: u64, words: &str) {
+    let status = cluster.node_mut(id).wait_exit();
+    assert_eq!(status.code(), Some(1), "node {id}: {status}\n{}", cluster.node(id).log_tail());
+    let log = cluster.node(id).log_text();
+    assert!(log.contains(words), "no line says {words:?}:\n{}", cluster.node(id).log_tail());
+}
+
+const OLDER: &str = "the data directory is older than what the cluster knows";
+
+/// After a refusal: removed, emptied and added again under the same id.
+fn replace(cluster: &mut Cluster, id: u64, by: u64) {
+    let number = id.to_string();
+    run(&mut cluster.cli(by, &["cluster", "remove-node", &number]), 0);
+    std::fs::remove_dir_all(&cluster.node(id).data_dir).unwrap();
+    cluster.node_mut(id).spawn();
+    let peer = cluster.node(id).at.peer.to_string();
+    run(&mut cluster.cli(by, &["cluster", "add-node", &number, "--peer", &peer]), 0);
+    cluster.wait_ready();
+}
+
+#[test]
+fn a_disk_that_was_put_back_spends_nothing_twice_and_loses_no_key() {
+    let mut cluster = Cluster::start(3);
+    let key = cluster.limited_key(TOKENS, roomy_period_s(120));
+    let revoked = cluster.write_key();
+    cluster.node_mut(3).stop();
+    save(&cluster, 3);
+    cluster.restart(3);
+    let mut all = admitted(&cluster, 3, &key, TOKENS);
+    assert_eq!(all, TOKENS);
+    let made: Vec<Key> = (0..5)
+        .map(|n| cluster.create(1, &json!({"name": format!("x{n}"), "scope": "read"})))
+        .collect();
+    cluster.admin(2, Request::new("DELETE", &revoked.path())).expect(200);
+    // Four times in a row, killed or stopped before.
+    cluster.node_mut(3).kill();
+    for _ in 0..4 {
+        put_back(&cluster, 3);
+        cluster.node_mut(3).spawn();
+        is_refused(&mut cluster, 3, OLDER);
+        all += admitted(&cluster, 1, &key, 5) + admitted(&cluster, 2, &key, 5);
+    }
+    assert_eq!(all, TOKENS, "admitted of {TOKENS}");
+    replace(&mut cluster, 3, 1);
+    for id in [1, 2, 3] {
+        assert_eq!(cluster.ask(id, &revoked.validate()).status, 401);
+        assert!(made.iter().all(|key| cluster.ask(id, &key.validate()).status == 200));
+        assert_eq!(admitted(&cluster, id, &key, 3), 0);
+    }
+}
+
+#[test]
+fn after_a_stop_of_all_an_old_disk_forms_no_majority_that_forgets() {
+    let mut cluster = Cluster::start(3);
+    let revoked = cluster.write_key();
+    cluster.node_mut(3).stop();
+    save(&cluster, 3);
+    cluster.restart(3);
+    cluster.node_mut(1).stop();
+    let survivors = [2, 3];
+    cluster.leader_among(&survivors);
+    let made: Vec<Key> = (0..5)
+        .map(|n| cluster.create(2, &json!({"name": format!("x{n}"), "scope": "read"})))
+        .collect();
+    cluster.admin(3, Request::new("DELETE", &revoked.path())).expect(200);
+    cluster.node_mut(3).stop();
+    cluster.node_mut(2).stop();
+    put_back(&cluster, 3);
+    cluster.node_mut(1).spawn();
+    cluster.node_mut(3).spawn();
+    is_refused(&mut cluster, 3, OLDER);
+    // Alone node 1 answers nothing: neither right nor wrong.
+    assert_eq!(cluster.ask(1, &revoked.validate()).status, 503);
+    let (status, _) = run(&mut cluster.cli(1, &["cluster", "status"]), 0);
+    assert!(status.contains("Start the nodes that are down"), "{status}");
+    cluster.node_mut(2).spawn();
+    cluster.wait_ready();
+    for id in [1, 2] {
+        assert_eq!(cluster.ask(id, &revoked.validate()).status, 401);
+        assert!(made.iter().all(|key| cluster.ask(id, &key.validate()).status == 200));
+    }
+    replace(&mut cluster, 3, 2);
+    assert_eq!(cluster.ask(3, &revoked.validate()).status, 401);
+}
+
+#[test]
+fn the_leaders_old_disk_is_refused_too() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    cluster.node_mut(leader).stop();
+    save(&cluster, leader);
+    cluster.restart(leader);
+    let key = cluster.limited_key(TOKENS, roomy_period_s(60));
+    let mut all = admitted(&cluster, leader, &key, TOKENS / 3);
+    cluster.node_mut(leader).kill();
+    put_back(&cluster, leader);
+    cluster.node_mut(leader).spawn();
+    is_refused(&mut cluster, leader, OLDER);
+    let other = cluster.others(leader)[0];
+    all += admitted(&cluster, other, &key, TOKENS);
+    assert!(all <= TOKENS, "{all} admitted of {TOKENS}");
+}
+
+/// A node beside another one, on a copy of its directory, at addresses of its own.
+fn clone_of(cluster: &mut Cluster, id: u64) -> u64 {
+    let copy = cluster.plan_extra();
+    let data = cluster.node(copy).data_dir.clone();
+    copy_dir(&cluster.node(id).data_dir.clone(), &data);
+    cluster.node_mut(copy).settings.set("node", "id", id);
+    copy
+}
+
+#[test]
+fn a_clone_next_to_its_original_is_refused() {
+    let mut cluster = Cluster::start(3);
+    let key = cluster.limited_key(TOKENS, roomy_period_s(60));
+    let first = admitted(&cluster, 3, &key, TOKENS / 3);
+    let copy = clone_of(&mut cluster, 3);
+    cluster.node_mut(copy).spawn();
+    is_refused(&mut cluster, copy, "another process runs node 3 at");
+    // The original noticed nothing, and its tokens are its own.
+    cluster.wait_ready();
+    assert_eq!(first + admitted(&cluster, 3, &key, TOKENS), TOKENS);
+}
+
+#[test]
+fn of_two_copies_at_once_one_runs() {
+    let mut cluster = Cluster::start(3);
+    let key = cluster.limited_key(TOKENS, roomy_period_s(60));
+    cluster.node_mut(3).stop();
+    let copies = [clone_of(&mut cluster, 3), clone_of(&mut cluster, 3)];
+    copies.iter().for_each(|copy| cluster.node_mut(*copy).spawn());
+    let mut ended = None;
+    wait_until("one of the copies ends", SOON, || {
+        ended = copies.iter().copied().find(|copy| cluster.node_mut(*copy).has_ended());
+        ended.is_some()
+    });
+    let ended = ended.unwrap();
+    assert_eq!(cluster.node_mut(ended).wait_exit().code(), Some(1));
+    let all: u64 = [1, 2].iter().map(|id| admitted(&cluster, *id, &key, TOKENS)).sum();
+    assert!(all <= TOKENS, "{all} admitted of {TOKENS}");
+}
+
+fn peers(cluster: &Cluster, id: u64) -> Value {
+    let view = cluster.view(id).unwrap();
+    view["nodes"].as_array().unwrap().iter().map(|node| node["peer"].clone()).collect()
+}
+
+#[test]
+fn adding_a_live_member_at_a_wrong_address_changes_nothing() {
+    let mut cluster = Cluster::start(3);
+    let before = peers(&cluster, 1);
+    let leader = cluster.leader();
+    for (id, at) in [(3, 1), (leader, cluster.others(leader)[0]), (leader, leader)] {
+        for peer in ["127.0.0.1:9", "127.0.0.1:1"] {
+            let add = Request::post("/v1/cluster/nodes").json(&json!({"id": id, "peer": peer}));
+            let begun = Instant::now();
+            let answer = cluster.admin(at, add);
+            assert_eq!(answer.status, 409, "{}", answer.text());
+            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+            let text = answer.text();
+            assert!(text.contains(&format!("node {id} is a member at")), "{text}");
+        }
+    }
+    // The address of another member, and of nothing that is one of its own listeners.
+    let gateway = cluster.gateway(2).to_string();
+    let add = Request::post("/v1/cluster/nodes").json(&json!({"id": 3, "peer": gateway}));
+    cluster.admin(1, add).expect(409);
+    assert_eq!(peers(&cluster, 1), before);
+    cluster.wait_ready();
+    cluster.write_key();
+    // The same address again is no change, and another spelling is one that works.
+    let peer = cluster.node(3).at.peer;
+    let same = json!({"id": 3, "peer": peer.to_string()});
+    cluster.admin(1, Request::post("/v1/cluster/nodes").json(&same)).expect(200);
+    let spelt = json!({"id": 3, "peer": format!("localhost:{}", peer.port())});
+    cluster.admin(2, Request::post("/v1/cluster/nodes").json(&spelt)).expect(200);
+    cluster.wait_ready();
+    cluster.write_key();
+}
+
+#[test]
+fn a_member_moves_to_a_new_address_by_one_command() {
+    let mut cluster = Cluster::start(3);
+    let key = cluster.write_key();
+    cluster.node_mut(2).stop();
+    let spare = cluster.plan_extra();
+    let peer = cluster.node(spare).at.peer.to_string();
+    cluster.node_mut(2).settings.text("peer", "listen", &peer);
+    cluster.node_mut(2).spawn();
+    wait_until("node 2 answers at its new address", SOON, || {
+        let mut add = cluster.cli(1, &["cluster", "add-node", "2", "--peer", &peer]);
+        add.output().unwrap().status.success()
+    });
+    cluster.wait_ready();
+    wait_until("everybody knows the new address", SOON, || {
+        [1, 2, 3].iter().all(|id| peers(&cluster, *id)[1] == peer)
+    });
+    cluster.ask(2, &key.validate()).expect(200);
+    cluster.write_key();
+}
+
+#[test]
+fn removing_a_healthy_node_while_another_is_down_is_refused() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let [down, healthy] = cluster.others(leader)[..] else { panic!("three nodes") };
+    cluster.node_mut(down).kill();
+    let remove = |id: u64| Request::new("DELETE", &format!("/v1/cluster/nodes/{id}"));
+    wait_until("the leader misses the node", SOON, || {
+        cluster.view(leader).is_some_and(|view| {
+            let nodes = view["nodes"].as_array().unwrap();
+            nodes.iter().any(|node| node["id"] == down && node["reachable"] == false)
+        })
+    });
+    let before = peers(&cluster, leader);
+    for at in [leader, healthy] {
+        let answer = cluster.admin(at, remove(healthy));
+        assert_eq!(answer.status, 409, "{}", answer.text());
+        let text = answer.text();
+        assert!(text.contains(&format!("node {down} does not answer")), "{text}");
+        assert!(text.contains("1 of 2 voters"), "{text}");
+    }
+    assert_eq!(peers(&cluster, leader), before);
+    cluster.write_key();
+    // The one that is down may go, and then comes back with an empty directory under its id.
+    replace(&mut cluster, down, leader);
+    cluster.write_key();
+}
+
+#[test]
+fn nodes_whose_states_differ_stop_serving() {
+    // Node 3 forgets what only 2 and 3 knew; node 1 never heard of its last start.
+    let mut cluster = Cluster::start(3);
+    cluster.node_mut(1).stop();
+    cluster.leader_among(&[2, 3]);
+    cluster.node_mut(3).stop();
+    save(&cluster, 3);
+    cluster.restart(3);
+    cluster.leader_among(&[2, 3]);
+    let lost = cluster.create(2, &json!({"name": "lost", "scope": "read"}));
+    cluster.node_mut(3).stop();
+    cluster.node_mut(2).stop();
+    put_back(&cluster, 3);
+    cluster.node_mut(1).spawn();
+    cluster.node_mut(3).spawn();
+    cluster.wait_ready();
+    // Nobody who is up can know better; what the two do now is another history.
+    let made = cluster.create(1, &json!({"name": "other", "scope": "read"}));
+    assert_eq!(cluster.ask(1, &lost.validate()).status, 401);
+    cluster.node_mut(2).spawn();
+    let differs = |cluster: &Cluster, id: u64| {
+        let text = cluster.node(id).ready().map(|answer| answer.text()).unwrap_or_default();
+        text.contains("differs") || cluster.node(id).log_text().contains("differs")
+    };
+    wait_until("a node whose state differs says so", SOON, || {
+        let ended = cluster.node_mut(3).has_ended();
+        ended || [1, 2, 3].iter().any(|id| differs(&cluster, *id))
+    });
+    // Whoever still answers, answers by one history.
+    wait_until("the nodes that answer agree", SOON, || {
+        let answers = |key: &Key| -> Vec<u16> {
+            let started = [1, 2, 3].into_iter().filter(|id| *id != 3 || cluster.is_up(3));
+            let statuses = started.map(|id| cluster.ask(id, &key.validate()).status);
+            let mut statuses: Vec<u16> = statuses.filter(|status| *status != 503).collect();
+            statuses.sort_unstable();
+            statuses.dedup();
+            statuses
+        };
+        answers(&lost).len() <= 1 && answers(&made).len() <= 1
+    });
+}
