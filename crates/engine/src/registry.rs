@@ -92,10 +92,13 @@ impl Shared {
     }
 
     fn change_view(&self, change: impl FnOnce(&mut View)) {
-        let mut slot = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        let mut view = View::clone(&slot);
-        change(&mut view);
-        *slot = Arc::new(view);
+        // The default limits stand in the view.
+        self.table.change(|| {
+            let mut slot = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            let mut view = View::clone(&slot);
+            change(&mut view);
+            *slot = Arc::new(view);
+        });
     }
 
     fn change_audit<R>(&self, change: impl FnOnce(&mut AuditLog) -> R) -> R {

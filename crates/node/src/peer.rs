@@ -6,16 +6,18 @@
 pub(crate) mod listener;
 pub(crate) mod messages;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::counters::{Ask, Gift, Reply, Sender};
+use fluxgate_engine::counters::{Ask, Gift, Reply, Sender, Told};
 use fluxgate_raft::{Call, CallError, process, wire};
 use fluxgate_types::{BootId, NodeId, caps};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::Core;
+use crate::counters::Telling;
 use messages::{
     About, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipReply, Head, ReplyMessage,
 };
@@ -146,31 +148,38 @@ pub(crate) async fn run_gossip(core: Arc<Core>) {
     let timeout = Duration::from_millis(core.config.transfer_timeout_ms);
     let mut every = tokio::time::interval(period);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut peers: BTreeMap<NodeId, Telling> = BTreeMap::new();
     loop {
         every.tick().await;
-        let told = core.take_told();
-        assert!(told.len() <= caps::PEER_ITEMS_MAX, "a message is bounded");
+        let fresh = core.take_told();
         let about = core.about();
-        let peers: Vec<NodeId> = core.life().peers.iter().map(|(node, _)| *node).collect();
+        let members: Vec<NodeId> = core.life().peers.iter().map(|(node, _)| *node).collect();
+        peers.retain(|peer, _| members.contains(peer));
         let mut sending = tokio::task::JoinSet::new();
-        for peer in peers {
+        for peer in members {
             let core = Arc::clone(&core);
-            let message = GossipMessage {
-                head: core.head(peer),
-                told: told.clone(),
-                lives: core.life().lives.all(),
-                about: about.clone(),
-            };
-            let telling = async move { tell(&core, peer, &message, timeout).await };
+            // What is new comes first; what was missed has the rest of the message.
+            let rest = caps::PEER_ITEMS_MAX - fresh.len();
+            let missed = core.tell_again(peer, peers.entry(peer).or_default(), rest).await;
+            let told: Vec<Told> = fresh.iter().cloned().chain(missed).collect();
+            assert!(told.len() <= caps::PEER_ITEMS_MAX, "a message is bounded");
+            let (head, lives) = (core.head(peer), core.life().lives.all());
+            let message = GossipMessage { head, told, lives, about: about.clone() };
+            let telling = async move { (peer, tell(&core, peer, &message, timeout).await) };
             sending.spawn(process::bind(telling));
         }
         // A slow peer must not hold up the others for longer than its time-out.
-        sending.join_all().await;
+        for (peer, delivered) in sending.join_all().await {
+            peers.entry(peer).or_default().note(delivered, core.said_ready(peer));
+        }
     }
 }
 
-async fn tell(core: &Core, peer: NodeId, message: &GossipMessage, timeout: Duration) {
-    match call::<_, GossipReply>(core, peer, Call::Gossip, message, timeout).await {
+/// Tells one peer; false where that brought no answer.
+async fn tell(core: &Core, peer: NodeId, message: &GossipMessage, timeout: Duration) -> bool {
+    let answer = call::<_, GossipReply>(core, peer, Call::Gossip, message, timeout).await;
+    let delivered = answer.is_ok();
+    match answer {
         Ok(reply) => {
             core.receive(peer, &reply.head);
             core.note_lives(&reply.lives);
@@ -181,4 +190,5 @@ async fn tell(core: &Core, peer: NodeId, message: &GossipMessage, timeout: Durat
             core.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
         }
     }
+    delivered
 }

@@ -23,11 +23,13 @@ pub enum Careless {
     UnreachableForEver,
     /// A node that was left out of the share map is never taken in again.
     LostForEver,
+    /// A step reads the view before the horizon, and is held up between the two.
+    ViewBeforeHorizon,
 }
 
 impl Careless {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::LeaseFromAnswer,
         Self::NoQuorum,
         Self::AckBeforeSync,
@@ -36,6 +38,7 @@ impl Careless {
         Self::ClockFromWall,
         Self::UnreachableForEver,
         Self::LostForEver,
+        Self::ViewBeforeHorizon,
     ];
 }
 
@@ -54,5 +57,9 @@ pub fn judge(mutation: Option<Mutation>, careless: Option<Careless>) -> Option<&
 /// The faults that put a rule to the test, where it takes some together.
 #[must_use]
 pub fn focus(careless: Option<Careless>) -> Option<&'static [FaultKind]> {
-    (careless == Some(Careless::LeaseFromAnswer)).then_some(&[FaultKind::Lopsided, FaultKind::Cut])
+    match careless {
+        Some(Careless::LeaseFromAnswer) => Some(&[FaultKind::Lopsided, FaultKind::Cut]),
+        Some(Careless::ViewBeforeHorizon) => Some(&[FaultKind::Cut, FaultKind::Pause]),
+        _ => None,
+    }
 }

@@ -141,6 +141,9 @@ pub struct Plan {
     pub wall_error_ms: u64,
     /// Of a thousand messages, so many arrive twice.
     pub twice_permille: u64,
+    /// Of a thousand steps of the counters, so many come with a part of their context from a while
+    /// ago.
+    pub torn_permille: u64,
 }
 
 impl Plan {
@@ -202,6 +205,8 @@ impl Plan {
             drift_ppm: rng.pick(&[0, 100, 9_000]),
             wall_error_ms: rng.pick(&[0, 500, 3_600_000]),
             twice_permille: rng.pick(&[0, 0, 50]),
+            // Drawn last: seeds from before it keep their plans.
+            torn_permille: rng.pick(&[0, 0, 30, 200]),
             limits,
         }
     }

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId, caps};
 
+use super::heard::Noted;
 use super::pursuit::Pursuit;
 use super::tally::{Burned, Tally};
-use super::{Context, CounterId, Figure, Held, Life, Observed, Reply, Sender};
+use super::{Context, CounterId, Figure, Held, Life, Lives, Observed, Reply, Sender};
 use crate::cluster_time::signed_difference;
 use crate::mutation::Mutation;
 use crate::registry::record::LimitSpec;
@@ -33,7 +34,12 @@ pub(super) struct Cell {
     pub(super) dirty: bool,
     /// Proven exhausted for a cost of 1: stays so until the window ends or the limit is raised.
     pub(super) exhausted: bool,
+    /// The limit was lowered in this window: what is spent may be more than it, and a share that is
+    /// left admits nothing then.
+    pub(super) lowered: bool,
     pub(super) pursuit: Pursuit,
+    start: ClusterMs,
+    map_from: ClusterMs,
     salt: u64,
     // Ranks nodes for this key, the same for all its limits: two nodes that each wait for what the
     // other holds of another limit would else wait for ever.
@@ -80,7 +86,10 @@ impl Cell {
             spent: 0,
             dirty: false,
             exhausted: false,
+            lowered: false,
             pursuit: Pursuit::default(),
+            start,
+            map_from: map.from,
             salt,
             rank_salt: key.mix(),
             share,
@@ -103,10 +112,17 @@ impl Cell {
         }
     }
 
+    /// Takes over what is known of lives by now. False where this counter was looked at under newer
+    /// ones already: a message that comes with older ones is late.
+    pub(super) fn keeps_up(&mut self, life: &Life) -> bool {
+        self.reconcile(life);
+        life.lives_tag == self.lives_tag || Mutation::EndedSendersHeard.active()
+    }
+
     /// Takes a changed limit over: each node adds or subtracts its share of the difference.
     fn set_tokens(&mut self, context: &Context<'_>, spec: &LimitSpec) {
-        let start = ClusterMs(self.window * spec.limit.period_ms);
-        if let Some(map) = context.view.map_at(start) {
+        if let Some(map) = context.view.map_at(self.start) {
+            self.lowered |= spec.limit.tokens < self.tokens;
             self.tokens = spec.limit.tokens;
             if Mutation::LimitChangeForgetsSpent.active() {
                 self.spent = 0;
@@ -215,10 +231,12 @@ impl Cell {
         u64::try_from(sum).ok()
     }
 
-    /// Every other node that may hold or may have held tokens of this window.
+    /// Every other node that may hold or may have held tokens of this window. One that was removed
+    /// before it began never says a word of it.
     fn everybody(&self, context: &Context<'_>) -> Vec<NodeId> {
         let members = context.view.nodes.iter().filter(|(_, n)| !n.removed).map(|(id, _)| *id);
-        let sharers = context.view.share_maps.iter().flat_map(|m| &m.nodes).map(|(id, _)| *id);
+        let map = context.view.map_at(self.start).into_iter();
+        let sharers = map.flat_map(|map| &map.nodes).map(|(id, _)| *id);
         let known = self.tallies.iter().map(|t| t.node);
         let mut nodes: Vec<NodeId> = members.chain(sharers).chain(known).collect();
         nodes.sort_unstable();
@@ -251,8 +269,10 @@ impl Cell {
     }
 
     /// Figures of another node arrived. True if they were news.
-    pub(super) fn hear(&mut self, sender: &Sender, mine: &Figure) -> bool {
-        let tally = self.tally(sender.node);
+    pub(super) fn hear(&mut self, lives: &Lives, sender: &Sender, mine: &Figure) -> bool {
+        // Spent under a limit that was higher: this window knew it, wherever it was opened since.
+        self.lowered |= mine.limit > self.tokens;
+        let tally = self.tally(lives, sender.node);
         // The driver notes lives before it hands messages on, so an older life is a late message.
         if tally.boot.is_some_and(|boot| boot != sender.boot) {
             return false;
@@ -267,15 +287,29 @@ impl Cell {
         news
     }
 
+    /// What a node said before this counter was opened here.
+    pub(super) fn take_in(&mut self, life: &Life, noted: &Noted) {
+        if noted.node() == life.me {
+            return;
+        }
+        self.lowered |= noted.limit() > self.tokens;
+        let (spent, before, said) = noted.under(&life.lives);
+        let tally = self.tally(&life.lives, noted.node());
+        tally.boot = tally.boot.max(Some(noted.boot()));
+        (tally.spent, tally.spent_before) = (spent, before);
+        tally.burned = said.map(|(burned, _)| burned);
+        tally.left = said.map(|(_, left)| left);
+    }
+
     /// A third node's spending, heard from a second one.
-    pub(super) fn hear_of(&mut self, node: NodeId, spent: u64) {
-        let tally = self.tally(node);
+    pub(super) fn hear_of(&mut self, lives: &Lives, node: NodeId, spent: u64) {
+        let tally = self.tally(lives, node);
         tally.heard = tally.heard.max(spent.min(caps::LIMIT_TOKENS_MAX));
     }
 
     /// The sender has given this node `given` in all. Returns what of it is new.
-    pub(super) fn receive(&mut self, sender: &Sender, given: u64) -> u64 {
-        let tally = self.tally(sender.node);
+    pub(super) fn receive(&mut self, lives: &Lives, sender: &Sender, given: u64) -> u64 {
+        let tally = self.tally(lives, sender.node);
         if tally.boot.is_some_and(|boot| boot != sender.boot) && !Mutation::LivesIgnored.active() {
             return 0;
         }
@@ -288,8 +322,8 @@ impl Cell {
 
     /// Gives tokens to a life of another node; returns the total given to it. `None`, and nothing
     /// given, where this counter knows another life of it: a total is one life's.
-    pub(super) fn give(&mut self, to: &Sender, tokens: u64) -> Option<u64> {
-        let tally = self.tally(to.node);
+    pub(super) fn give(&mut self, lives: &Lives, to: &Sender, tokens: u64) -> Option<u64> {
+        let tally = self.tally(lives, to.node);
         if tally.boot.is_some_and(|boot| boot != to.boot) {
             return None;
         }
@@ -308,20 +342,17 @@ impl Cell {
 
     /// Takes back what demonstrably never reached its new owner.
     pub(super) fn take_back(&mut self, to: &Sender, tokens: u64) {
-        let tally = self.tally(to.node);
-        if tally.boot == Some(to.boot) {
+        let known = |tally: &&mut Tally| tally.node == to.node && tally.boot == Some(to.boot);
+        if let Some(tally) = self.tallies.iter_mut().find(known) {
             tally.given = tally.given.saturating_sub(tokens);
         }
     }
 
     /// All given to and got from a life of another node.
-    pub(super) fn totals(&mut self, with: &Sender) -> (u64, u64) {
-        let tally = self.tally(with.node);
-        if tally.boot.is_none_or(|boot| boot == with.boot) {
-            (tally.given, tally.got)
-        } else {
-            (0, 0)
-        }
+    pub(super) fn totals(&self, with: &Sender) -> (u64, u64) {
+        let of_it = |boot| boot == with.boot;
+        let known = |t: &&Tally| t.node == with.node && t.boot.is_none_or(of_it);
+        self.tallies.iter().find(known).map_or((0, 0), |tally| (tally.given, tally.got))
     }
 
     /// What this node got from `node` in its present life.
@@ -329,12 +360,14 @@ impl Cell {
         self.tallies.iter().find(|t| t.node == node).map_or(0, |t| t.got)
     }
 
-    /// How much `node` is believed to hold: what it last said, else its share.
-    pub(super) fn believed_left(&self, context: &Context<'_>, period_ms: u64, node: NodeId) -> u64 {
-        let said = self.tallies.iter().find(|t| t.node == node).and_then(|t| t.left);
-        said.unwrap_or_else(|| {
-            let start = ClusterMs(self.window * period_ms);
-            context.view.map_at(start).map_or(0, |map| map.share(node, self.tokens, self.salt))
+    /// How much `node` is believed to hold: what it last said, else its share less what it is known
+    /// to have spent.
+    pub(super) fn believed_left(&self, context: &Context<'_>, node: NodeId) -> u64 {
+        let known = self.tallies.iter().find(|t| t.node == node);
+        known.and_then(|t| t.left).unwrap_or_else(|| {
+            let map = context.view.map_at(self.start);
+            let share = map.map_or(0, |map| map.share(node, self.tokens, self.salt));
+            share.saturating_sub(known.map_or(0, Tally::spent_in_all))
         })
     }
 
@@ -370,13 +403,17 @@ impl Cell {
             usable: self.usable,
             spent: self.spent,
             holding: self.holding(),
+            map_from: self.map_from,
             transfers: transfers.collect(),
         }
     }
 
-    fn tally(&mut self, node: NodeId) -> &mut Tally {
+    /// What is known of a node; a new tally is tied to its newest incarnation, so that a late message
+    /// of an ended one cannot tie it to that.
+    fn tally(&mut self, lives: &Lives, node: NodeId) -> &mut Tally {
         let at = self.tallies.iter().position(|t| t.node == node).unwrap_or_else(|| {
-            self.tallies.push(Tally::new(node));
+            let newest = lives.of(node).filter(|_| !Mutation::EndedSendersHeard.active());
+            self.tallies.push(Tally { boot: newest, ..Tally::new(node) });
             self.tallies.len() - 1
         });
         &mut self.tallies[at]
