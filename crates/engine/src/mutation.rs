@@ -62,11 +62,13 @@ pub enum Mutation {
     /// A message of an incarnation that has ended counts where it comes late, and ties the counter
     /// to that one.
     EndedSendersHeard,
+    /// The proof waits for a node that says nothing of this window: one that was removed before.
+    RemovedAreAsked,
 }
 
 impl Mutation {
     /// Every one that the simulator must notice.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -87,6 +89,7 @@ impl Mutation {
         Self::RemainingIsNothing,
         Self::ForgottenWindowsReopen,
         Self::EndedSendersHeard,
+        Self::RemovedAreAsked,
     ];
 
     /// Whether this thread's engine leaves this rule out.

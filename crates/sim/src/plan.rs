@@ -157,6 +157,14 @@ impl Plan {
         Self { seed, kinds: kinds.to_vec(), faults: SECOND, writes: SECOND, ..plan }
     }
 
+    /// The plan of a seed with orderly restarts only, each alone for long, and this much torn.
+    #[must_use]
+    pub fn of_restarts(seed: u64, torn_permille: u64) -> Self {
+        let plan = Self::focused(seed, &[FaultKind::Restart]);
+        let (span, faults) = (4 * plan.span, 60 * SECOND);
+        Self { span, faults, torn_permille, demand_percent: 300, cost_max: 1, ..plan }
+    }
+
     /// The plan of a seed.
     #[must_use]
     pub fn of(seed: u64) -> Self {

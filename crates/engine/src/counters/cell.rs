@@ -3,6 +3,8 @@
 //! Answers for the arithmetic: `holding = share + received - given - spent`, the proof of
 //! exhaustion, and transfers as totals that are tied to the lives of both nodes.
 
+mod proof;
+
 use std::collections::BTreeMap;
 
 use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId, caps};
@@ -203,71 +205,6 @@ impl Cell {
         }
     }
 
-    /// A lower bound of what all nodes together have spent. What others have spent only grows, so
-    /// any figure ever heard counts. Tokens that died with a life count as spent where every node
-    /// has said, under the same lives, what it lost to and has from them.
-    pub(super) fn gone(&self, context: &Context<'_>) -> u64 {
-        let others = self.tallies.iter().map(Tally::spent_in_all).fold(0, u64::saturating_add);
-        let plain = self.spent.saturating_add(others);
-        let own = self.figure();
-        if own.burned == 0 && self.tallies.iter().all(|t| t.burned.is_none_or(|b| b.tokens == 0)) {
-            return plain;
-        }
-        self.gone_with_burned(context, own).map_or(plain, |burned| burned.max(plain))
-    }
-
-    fn gone_with_burned(&self, context: &Context<'_>, own: Figure) -> Option<u64> {
-        let tag = own.lives;
-        let mut sum = i64::try_from(own.spent).ok()?.checked_add(own.burned)?;
-        for node in self.everybody(context) {
-            let tally = self.tallies.iter().find(|t| t.node == node)?;
-            let burned = tally.burned?;
-            let same_limit = burned.limit == self.tokens || Mutation::BurnedOfAnotherLimit.active();
-            if burned.lives != tag || !same_limit {
-                return None;
-            }
-            sum = sum.checked_add(i64::try_from(tally.spent).ok()?)?.checked_add(burned.tokens)?;
-        }
-        u64::try_from(sum).ok()
-    }
-
-    /// Every other node that may hold or may have held tokens of this window. One that was removed
-    /// before it began never says a word of it.
-    fn everybody(&self, context: &Context<'_>) -> Vec<NodeId> {
-        let members = context.view.nodes.iter().filter(|(_, n)| !n.removed).map(|(id, _)| *id);
-        let map = context.view.map_at(self.start).into_iter();
-        let sharers = map.flat_map(|map| &map.nodes).map(|(id, _)| *id);
-        let known = self.tallies.iter().map(|t| t.node);
-        let mut nodes: Vec<NodeId> = members.chain(sharers).chain(known).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        nodes.retain(|node| *node != context.life.me);
-        nodes
-    }
-
-    /// Whether it is proven that less than `cost` is left.
-    pub(super) fn is_proven(&mut self, context: &Context<'_>, cost: u64) -> bool {
-        if self.exhausted {
-            return true;
-        }
-        let gone = self.gone(context);
-        self.exhausted = gone >= self.tokens;
-        gone.saturating_add(cost) > self.tokens
-    }
-
-    /// What is left as far as this node knows: never rises within a window.
-    pub(super) fn remaining(&mut self, context: &Context<'_>) -> u64 {
-        if Mutation::RemainingIsNothing.active() {
-            return 0;
-        }
-        if Mutation::RemainingForgetsOthers.active() {
-            return self.tokens.saturating_sub(self.spent);
-        }
-        let left = self.tokens.saturating_sub(self.gone(context));
-        self.shown = self.shown.min(left);
-        self.shown
-    }
-
     /// Figures of another node arrived. True if they were news.
     pub(super) fn hear(&mut self, lives: &Lives, sender: &Sender, mine: &Figure) -> bool {
         // Spent under a limit that was higher: this window knew it, wherever it was opened since.
@@ -358,17 +295,6 @@ impl Cell {
     /// What this node got from `node` in its present life.
     pub(super) fn got_from(&self, node: NodeId) -> u64 {
         self.tallies.iter().find(|t| t.node == node).map_or(0, |t| t.got)
-    }
-
-    /// How much `node` is believed to hold: what it last said, else its share less what it is known
-    /// to have spent.
-    pub(super) fn believed_left(&self, context: &Context<'_>, node: NodeId) -> u64 {
-        let known = self.tallies.iter().find(|t| t.node == node);
-        known.and_then(|t| t.left).unwrap_or_else(|| {
-            let map = context.view.map_at(self.start);
-            let share = map.map_or(0, |map| map.share(node, self.tokens, self.salt));
-            share.saturating_sub(known.map_or(0, Tally::spent_in_all))
-        })
     }
 
     /// What this node has heard of the others' spending, except of `but`.

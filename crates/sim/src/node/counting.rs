@@ -114,6 +114,9 @@ impl Node {
     /// Tells the peers what was spent here.
     pub(super) fn gossip(&mut self, step: &mut Step<'_>) {
         step.wake(step.plan.gossip, Timer::Gossip);
+        for (sender, told) in self.torn.go_on(step.now) {
+            self.handle_told(&sender, &told, step);
+        }
         let told = self.count(step, |shard, context, _| {
             while shard.sweep(context, 3_600_000) {}
             shard.take_told(context, ITEMS_MAX)
@@ -191,15 +194,10 @@ impl Node {
                 self.send_asks(from, step);
             }
             Message::Gossip(head, told, lives, ready) => {
-                if let Some(sender) = self.receive(from, &head, step) {
-                    let mut effects = Vec::new();
-                    self.count(step, |shard, context, find| {
-                        for one in &told {
-                            shard.handle_told(context, find, &sender, one, &mut effects);
-                        }
-                    });
-                    told.iter().for_each(|one| step.see(Seen::Moved(one.counter)));
-                    self.carry_out(effects, step);
+                if let Some(sender) = self.receive(from, &head, step)
+                    && let Some(told) = self.torn.hold_up(sender, told, step)
+                {
+                    self.handle_told(&sender, &told, step);
                 }
                 self.note_lives(&lives);
                 let was = self.ready.insert(from, ready).unwrap_or(false);
@@ -235,6 +233,17 @@ impl Node {
             | Message::Proposed(..)
             | Message::Refused(_) => {}
         }
+    }
+
+    fn handle_told(&mut self, sender: &Sender, told: &[Told], step: &mut Step<'_>) {
+        let mut effects = Vec::new();
+        self.count(step, |shard, context, find| {
+            for one in told {
+                shard.handle_told(context, find, sender, one, &mut effects);
+            }
+        });
+        told.iter().for_each(|one| step.see(Seen::Moved(one.counter)));
+        self.carry_out(effects, step);
     }
 
     fn note_lives(&mut self, lives: &[(NodeId, fluxgate_types::BootId)]) {

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use fluxgate_engine::counters::Life;
+use fluxgate_engine::counters::{Life, Sender, Told};
 use fluxgate_engine::registry::View;
 use fluxgate_types::{BootId, ClusterMs, NodeId};
 
@@ -29,6 +29,8 @@ pub(super) struct Moment {
 #[derive(Default)]
 pub(super) struct Torn {
     past: VecDeque<Moment>,
+    // Figures whose sender was looked at, by a thread that goes on at that time.
+    held_up: Vec<(Us, Sender, Vec<Told>)>,
     /// Steps that came with something old.
     pub(super) steps: u64,
 }
@@ -89,6 +91,30 @@ impl Torn {
         let count = (self.past.len() - first) as u64;
         let at = first + usize::try_from(step.rng.below(count)).unwrap_or(0);
         &self.past[at]
+    }
+
+    /// Figures that came, unless the thread that took them is held up.
+    pub(super) fn hold_up(
+        &mut self,
+        sender: Sender,
+        told: Vec<Told>,
+        step: &mut Step<'_>,
+    ) -> Option<Vec<Told>> {
+        let torn = step.plan.torn_permille;
+        if torn == 0 || told.is_empty() || !step.rng.permille(torn) {
+            return Some(told);
+        }
+        self.steps += 1;
+        let scale = step.plan.terms.lease_ms.div_ceil(3_000);
+        let at = step.now + step.rng.below(KEPT * scale);
+        self.held_up.push((at, sender, told));
+        None
+    }
+
+    /// Threads that were held up and go on now.
+    pub(super) fn go_on(&mut self, now: Us) -> Vec<(Sender, Vec<Told>)> {
+        let due = self.held_up.extract_if(.., |(at, ..)| *at <= now);
+        due.map(|(_, sender, told)| (sender, told)).collect()
     }
 
     /// Whether this life of a node was its newest when a thread looked that was held up since.

@@ -71,7 +71,11 @@ impl World {
                     Verdict::Limited => {
                         window.denied_one += u64::from(decides && request.cost == 1);
                     }
-                    Verdict::Degraded | Verdict::Unavailable => window.degraded += 1,
+                    Verdict::Degraded => {
+                        window.degraded += 1;
+                        window.unproven += 1;
+                    }
+                    Verdict::Unavailable => window.degraded += 1,
                 }
             }
         }
@@ -161,6 +165,13 @@ impl World {
                 && !window.changed
                 && facts.is_none_or(|f| f.limits_settled_before(window.seen.0))
         })
+    }
+
+    /// Whether the limit of a window that is over was the same on all nodes all the time.
+    #[must_use]
+    pub fn limit_was_settled(&self, id: &WindowId, window: &Window) -> bool {
+        let facts = self.book.keys.get(&id.0);
+        !window.changed && facts.is_none_or(|f| f.limits_settled_before(window.seen.0))
     }
 
     /// The most that a window may admit: its limit, or the largest value that the limit had where
