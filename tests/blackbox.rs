@@ -17,6 +17,7 @@ mod cli;
 mod cluster_exact;
 mod cluster_faults;
 mod cluster_members;
+mod cluster_remaining;
 mod cluster_restarts;
 mod cluster_writes;
 mod console;

@@ -50,7 +50,6 @@ const KEPT: &[(&str, &[&str])] = &[
 const LINES_MAX: usize = 400;
 /// Longer files, with reasons.
 const LONG_FILES: &[(&str, &str)] = &[
-    ("crates/engine/src/counters/decide.rs", "one request from arrival to verdict, in one read"),
     ("crates/model/src/counters.rs", "one machine and all that may happen to it, in one read"),
     ("crates/raft/src/cluster.rs", "the whole handle on consensus, its types included"),
     ("crates/sim/src/node.rs", "one node's state and the steps that share it, in one read"),

@@ -12,8 +12,15 @@
 mod cell;
 mod decide;
 mod drain;
+mod gossip;
+mod heard;
+mod key;
 mod life;
+mod messages;
+mod order;
 mod pursuit;
+mod sources;
+mod sweep;
 mod tally;
 mod transfer;
 mod usage;
@@ -22,85 +29,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
-use serde::{Deserialize, Serialize};
 
 use crate::mutation::Mutation;
 use crate::registry::View;
 use crate::registry::record::LimitSpec;
 use cell::Cell;
+use key::KeyMap;
+use order::Order;
 
 pub use drain::Gift;
+pub use gossip::Cursor;
 pub use life::{Held, LeftOver, Life, Lives, Untouched};
+pub use messages::{Ask, CounterId, Figure, Reply, Told};
+pub use sources::{LookedUp, Sources, with_context};
 pub use usage::{LimitUsage, WindowSpent};
-
-/// One limit of one key in one window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct CounterId {
-    /// The key.
-    pub key: KeyId,
-    /// The limit's tag.
-    pub limit: u32,
-    /// The window's number.
-    pub window: u64,
-}
-
-/// What a node says of itself about one counter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Figure {
-    /// What it spent in this life. Only ever grows.
-    pub spent: u64,
-    /// What is out of everybody's reach because a life ended: the share that it may not use since
-    /// its restart, plus what it gave to a life that has ended, less what it has from one.
-    /// Counts only between nodes that agree on the lives and on the limit, and then never falls.
-    pub burned: i64,
-    /// The limit that this is reckoned by: a share that may not be used is a part of it.
-    pub limit: u64,
-    /// The [`Lives::tag`] that this is reckoned under. Stands here and not in the message around it:
-    /// more may be known by the time that it is sent.
-    pub lives: u64,
-    /// What it holds now: a hint for whom to ask.
-    pub left: u64,
-}
-
-/// One counter's request for tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ask {
-    /// The counter.
-    pub counter: CounterId,
-    /// What waits.
-    pub need: u64,
-    /// That, and everything not yet proven spent.
-    pub want: u64,
-    /// The asker's total from the asked one, so that a lost answer is not given twice.
-    pub got: u64,
-    /// The asker's own figures.
-    pub mine: Figure,
-}
-
-/// The answer, and the message in which a stopping node gives what it holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reply {
-    /// The counter.
-    pub counter: CounterId,
-    /// All that the sender ever gave the receiver from this counter, in these two lives.
-    pub given: u64,
-    /// The sender's own figures; `None` where it does not know the counter.
-    pub mine: Option<Figure>,
-    /// What the sender knows others to have spent.
-    pub known: Vec<(NodeId, u64)>,
-}
-
-/// One counter's figures, told without being asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
-    /// The counter.
-    pub counter: CounterId,
-    /// The sender's own figures.
-    pub mine: Figure,
-    /// All that the sender ever gave to the present lives of others: an answer that was lost is
-    /// made good by this, whether or not its receiver asks again.
-    pub given: Vec<(NodeId, BootId, u64)>,
-}
 
 /// One counter as an observer sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +55,8 @@ pub struct Observed {
     pub spent: u64,
     /// What it may still spend.
     pub holding: i64,
+    /// When the share map began to count that this window was opened under.
+    pub map_from: ClusterMs,
     /// What passed between this life and the newest known ones of other nodes: the node, its life,
     /// all given to it, all got from it.
     pub transfers: Vec<(NodeId, Option<BootId>, u64, u64)>,
@@ -173,8 +117,18 @@ pub struct Context<'a> {
     pub life: &'a Life,
 }
 
+impl Context<'_> {
+    /// Whether a message comes from the newest known incarnation of its sender. What an ended one
+    /// said is not counted: others count its tokens as burned.
+    fn is_newest(&self, sender: &Sender) -> bool {
+        self.life.lives.of(sender.node) == Some(sender.boot)
+            || Mutation::LivesIgnored.active()
+            || Mutation::EndedSendersHeard.active()
+    }
+}
+
 /// What the counters need to know of a key.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyLimits {
     /// Log position of its creation.
     pub created: LogIndex,
@@ -235,68 +189,32 @@ pub enum Effect {
         waiter: u64,
         /// What came of it.
         decision: Decision,
+        /// The limits that it was decided by; [`Decision::limit_at`] is a place among them.
+        limits: Arc<[LimitSpec]>,
     },
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Waiter {
     number: u64,
     cost: u64,
     deadline: BootNs,
     deadline_last: BootNs,
+    // The limits that it came under: it takes from all of these, whatever the key has by now.
+    limits: KeyLimits,
 }
-
-#[derive(Clone, Debug, Default)]
-struct LimitCounter {
-    tag: u32,
-    period_ms: u64,
-    // At most the previous, the current and the next window.
-    cells: Vec<Cell>,
-    // The place of the current one, as the last step found it.
-    current: usize,
-    history: VecDeque<WindowSpent>,
-}
-
-#[derive(Clone, Debug)]
-struct KeyCounters {
-    limits: Vec<LimitCounter>,
-    queue: VecDeque<Waiter>,
-    // Stands in the shard's list of keys with a queue.
-    listed: bool,
-    // After an unproven denial: deny alike until then, for so long the next time.
-    degraded_until: BootNs,
-    degraded_ms: u64,
-    used: ClusterMs,
-}
-
-/// First and longest time for which an unproven denial is remembered, milliseconds.
-const DEGRADED_MS: (u64, u64) = (50, 1_000);
-
-impl Default for KeyCounters {
-    fn default() -> Self {
-        Self {
-            limits: Vec::new(),
-            queue: VecDeque::new(),
-            listed: false,
-            degraded_until: BootNs(0),
-            degraded_ms: DEGRADED_MS.0,
-            used: ClusterMs(0),
-        }
-    }
-}
-
-type KeyMap = crate::id_map::IdMap<KeyCounters>;
 
 /// The counters of some keys.
 #[derive(Clone, Debug, Default)]
 pub struct Shard {
     policy: WaitPolicy,
     keys: KeyMap,
-    // Counters whose figures changed since they were last told.
-    dirty: Vec<CounterId>,
+    order: Order,
     // Keys with a queue, so that a tick need not look at the others.
-    waiting: Vec<KeyId>,
+    waiting: VecDeque<KeyId>,
     draining: bool,
+    // The latest moment that any step came with.
+    latest: ClusterMs,
 }
 
 impl Shard {
@@ -306,16 +224,40 @@ impl Shard {
         Self { policy, ..Self::default() }
     }
 
+    /// The context of a step, not before that of any other: a thread that was held up after it read
+    /// the clock must not open a window again that another has forgotten since. From the first lease
+    /// on: before it the clock is a guess, and no window is open.
+    fn follow<'a>(&mut self, context: &Context<'a>) -> Context<'a> {
+        if Mutation::ForgottenWindowsReopen.active() {
+            self.latest = context.now;
+        } else if context.leased || self.latest > ClusterMs(0) {
+            self.latest = self.latest.max(context.now);
+        }
+        Context { now: self.latest.max(context.now), ..*context }
+    }
+
+    /// The moment that the last step was decided at: for observers and tests.
+    #[must_use]
+    pub fn latest(&self) -> ClusterMs {
+        self.latest
+    }
+
     /// Windows of counters that are in memory.
     #[must_use]
     pub fn counters(&self) -> usize {
-        self.keys.values().flat_map(|key| &key.limits).map(|limit| limit.cells.len()).sum()
+        self.order.cells
+    }
+
+    /// Figures of counters that other nodes have opened and this one has not.
+    #[must_use]
+    pub fn figures_heard(&self) -> usize {
+        self.order.heard
     }
 
     fn look_at(&self, counter: &CounterId) -> Option<&Cell> {
-        let limits = &self.keys.get(&counter.key)?.limits;
-        let limit = limits.iter().find(|limit| limit.tag == counter.limit)?;
-        limit.cells.iter().find(|cell| cell.window == counter.window)
+        let limits = self.keys.get(&counter.key)?.limits.iter();
+        let mut cells = limits.filter(|l| l.tag == counter.limit).flat_map(|l| &l.cells);
+        cells.find(|cell| cell.window == counter.window)
     }
 
     /// What this shard holds of one counter, if it is in memory: for observers and tests.
@@ -353,25 +295,4 @@ impl Shard {
     pub fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
-
-    /// The figures that changed, at most `most` of them; the rest stays for the next call.
-    pub fn take_told(&mut self, context: &Context<'_>, most: usize) -> Vec<Told> {
-        let silent = self.draining || Mutation::ToldWithoutGifts.active();
-        let from = self.dirty.len().saturating_sub(most);
-        let taken: Vec<CounterId> = self.dirty.drain(from..).collect();
-        let figure = |counter: CounterId| {
-            let cell = cell_of(&mut self.keys, &counter)?;
-            cell.dirty = false;
-            cell.reconcile(context.life);
-            // A gift of a node that stops may yet be taken back: it is stated in its own message only.
-            let given = if silent { Vec::new() } else { cell.given_totals() };
-            Some(Told { counter, mine: cell.figure(), given })
-        };
-        taken.into_iter().filter_map(figure).collect()
-    }
-}
-
-fn cell_of<'a>(keys: &'a mut KeyMap, counter: &CounterId) -> Option<&'a mut Cell> {
-    let limit = keys.get_mut(&counter.key)?.limits.iter_mut().find(|l| l.tag == counter.limit)?;
-    limit.cells.iter_mut().find(|cell| cell.window == counter.window)
 }

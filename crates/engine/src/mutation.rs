@@ -57,11 +57,18 @@ pub enum Mutation {
     /// A key whose requests a lost lease has ended is not looked after when others wait for it.
     /// Whole clusters found it at seed 1166; `tests/waiting.rs` has the shortest way there.
     QueueForgotten,
+    /// A step that comes late opens a window again that is forgotten: its share is spent twice.
+    ForgottenWindowsReopen,
+    /// A message of an incarnation that has ended counts where it comes late, and ties the counter
+    /// to that one.
+    EndedSendersHeard,
+    /// The proof waits for a node that says nothing of this window: one that was removed before.
+    RemovedAreAsked,
 }
 
 impl Mutation {
     /// Every one that the simulator must notice.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -80,6 +87,9 @@ impl Mutation {
         Self::QueueForgotten,
         Self::ChargedTwice,
         Self::RemainingIsNothing,
+        Self::ForgottenWindowsReopen,
+        Self::EndedSendersHeard,
+        Self::RemovedAreAsked,
     ];
 
     /// Whether this thread's engine leaves this rule out.

@@ -126,12 +126,15 @@ impl Shared {
     }
 
     fn change_view(&self, change: impl FnOnce(&mut View)) {
-        let mut slot = self.view.write().unwrap_or_else(PoisonError::into_inner);
-        let mut view = View::clone(&slot);
-        change(&mut view);
-        let maps = (&view.defaults, &view.share_maps, &view.nodes);
-        self.view_digest.store(digest::of(1, &maps), Ordering::Relaxed);
-        *slot = Arc::new(view);
+        // The default limits stand in the view.
+        self.table.change(|| {
+            let mut slot = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            let mut view = View::clone(&slot);
+            change(&mut view);
+            let maps = (&view.defaults, &view.share_maps, &view.nodes);
+            self.view_digest.store(digest::of(1, &maps), Ordering::Relaxed);
+            *slot = Arc::new(view);
+        });
     }
 
     fn change_cluster(&self, change: impl FnOnce(&mut ClusterState)) {

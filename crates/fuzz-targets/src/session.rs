@@ -178,7 +178,7 @@ impl Session {
     fn settle(&mut self) {
         for effect in std::mem::take(&mut self.out) {
             match effect {
-                Effect::Settled { waiter, decision } => {
+                Effect::Settled { waiter, decision, .. } => {
                     let waited = self.waiting.remove(&waiter);
                     let (key, cost) = waited.expect("decided once, and only what waits");
                     self.decided(&key, cost, &decision);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use fluxgate_api::paths;
-use fluxgate_engine::counters::{Context, KeyLimits, Life};
+use fluxgate_engine::counters::{KeyLimits, Life, Sources};
 use fluxgate_engine::lease::{Granter, Holder, LeaseTerms, TermsWatch};
 use fluxgate_engine::registry::cluster_state::Incarnation;
 use fluxgate_engine::registry::{Shared, View};
@@ -347,16 +347,6 @@ impl Core {
         if self.clock_noted { stamp_ns.max(self.clock.now_ns()) } else { stamp_ns }
     }
 
-    /// Runs a step of the engine with everything that it depends on, read now.
-    pub(crate) fn with_context<R>(&self, step: impl FnOnce(&Context<'_>) -> R) -> R {
-        let (view, life) = (self.shared.view(), self.life());
-        let boot = boot_now();
-        let now = self.clock.at(boot);
-        let leased = self.is_leased(boot);
-        let horizon = ClusterMs(self.horizon.load(Ordering::Acquire));
-        step(&Context { boot, now, leased, horizon, view: &view, life: &life })
-    }
-
     /// What the counters need to know of a key.
     pub(crate) fn key_limits(&self, view: &View, key: &KeyId) -> Option<KeyLimits> {
         self.shared.table.with(key, |entry| KeyLimits {
@@ -410,5 +400,31 @@ impl Core {
         } else {
             None
         }
+    }
+}
+
+impl Sources for Core {
+    fn lease_until(&self) -> BootNs {
+        if self.is_stopping() { BootNs(0) } else { Self::lease_until(self) }
+    }
+
+    fn horizon(&self) -> ClusterMs {
+        ClusterMs(self.horizon.load(Ordering::Acquire))
+    }
+
+    fn boot(&self) -> BootNs {
+        boot_now()
+    }
+
+    fn cluster_at(&self, boot: BootNs) -> ClusterMs {
+        self.clock.at(boot)
+    }
+
+    fn view(&self) -> Arc<View> {
+        self.shared.view()
+    }
+
+    fn life(&self) -> Arc<Life> {
+        Self::life(self)
     }
 }

@@ -3,16 +3,19 @@
 //! One message with asks is in flight per peer; what comes up meanwhile goes into the next. No
 //! lock here is held across an await.
 
-use std::collections::{BTreeMap, HashMap};
+mod outbox;
+mod telling;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Decision, Effect, Gift, Held, KeyLimits, LimitUsage, Reply, Sender,
-    Shard, Step, Told,
+    Ask, Context, CounterId, Decision, Effect, Gift, Held, KeyLimits, LimitUsage, LookedUp, Reply,
+    Sender, Shard, Step, Told, with_context,
 };
-use fluxgate_raft::CallError;
+use fluxgate_engine::registry::record::LimitSpec;
 use fluxgate_types::{KeyId, NodeId, caps};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -20,21 +23,35 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::core::Core;
 use crate::metrics::Kind;
+use outbox::Outbox;
 
-/// Locks over all counters: a busy node's threads seldom meet.
-const SHARDS: u64 = 64;
+pub(crate) use outbox::run_asks;
+pub(crate) use telling::Telling;
+
+/// Locks over all counters: a busy node's threads seldom meet, and with a million keys each holds
+/// a thousand, so that nothing that grows with a shard takes long.
+const SHARDS: usize = 1_024;
 /// How often waiting requests are looked at.
 const TICK: Duration = Duration::from_millis(1);
 /// How often old windows are forgotten.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Shards that are swept before others may run, where little is due.
+const SWEPT_AT_ONCE: usize = 32;
 /// Counters of a key that was not used for so long are forgotten, with its history.
 const IDLE_MS: u64 = 3_600_000;
 
-/// Asks that wait to be sent to one peer.
-#[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    pending: Mutex<Vec<Ask>>,
-    filled: Notify,
+/// What came of a request, with the limits that it was decided by.
+#[derive(Clone, Debug)]
+pub(crate) struct Decided {
+    pub(crate) decision: Decision,
+    pub(crate) limits: Arc<[LimitSpec]>,
+}
+
+/// What a step on a shard is given, read while the lock of the shard is held.
+pub(crate) struct On<'a> {
+    pub(crate) context: &'a Context<'a>,
+    pub(crate) find: &'a dyn Fn(&KeyId) -> Option<KeyLimits>,
+    pub(crate) out: &'a mut Vec<Effect>,
 }
 
 /// All counters of this node.
@@ -43,9 +60,11 @@ pub(crate) struct Counters {
     shards: Vec<Mutex<Shard>>,
     // Where the next gossip begins: what does not fit into one comes with the next.
     first_told: AtomicUsize,
-    waiters: Mutex<HashMap<u64, oneshot::Sender<Decision>>>,
+    waiters: Mutex<HashMap<u64, oneshot::Sender<Decided>>>,
     next_waiter: AtomicU64,
     outboxes: RwLock<BTreeMap<NodeId, Arc<Outbox>>>,
+    // Shards with waiting requests.
+    busy: Mutex<BTreeSet<usize>>,
     waiting: Notify,
 }
 
@@ -58,12 +77,21 @@ impl Counters {
             waiters: Mutex::default(),
             next_waiter: AtomicU64::new(0),
             outboxes: RwLock::default(),
+            busy: Mutex::default(),
             waiting: Notify::new(),
         }
     }
 
+    fn place(key: &KeyId) -> usize {
+        usize::try_from(key.mix() >> 44).unwrap_or(0) % SHARDS
+    }
+
+    fn at(&self, place: usize) -> &Mutex<Shard> {
+        &self.shards[place]
+    }
+
     fn shard(&self, key: &KeyId) -> &Mutex<Shard> {
-        &self.shards[usize::try_from(key.mix() >> 44).unwrap_or(0) % self.shards.len()]
+        self.at(Self::place(key))
     }
 
     fn locked<R>(shard: &Mutex<Shard>, step: impl FnOnce(&mut Shard) -> R) -> R {
@@ -85,16 +113,17 @@ impl Counters {
         for effect in effects {
             match effect {
                 Effect::Ask { peer, ask } => {
-                    let outbox = self.outbox(peer);
-                    outbox.pending.lock().unwrap_or_else(PoisonError::into_inner).push(ask);
-                    outbox.filled.notify_one();
+                    self.outbox(peer).put(ask);
                 }
-                Effect::Settled { waiter, decision } => {
+                Effect::Settled { waiter, decision, limits } => {
                     let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(answer) = waiters.remove(&waiter) {
-                        // The client may have gone away; the decision stands.
-                        answer.send(decision).ok();
+                    let answer = waiters.remove(&waiter);
+                    if waiters.is_empty() && waiters.capacity() > caps::WAITING_PER_KEY_MAX {
+                        waiters.shrink_to(0);
                     }
+                    drop(waiters);
+                    // The client may have gone away; the decision stands.
+                    answer.and_then(|answer| answer.send(Decided { decision, limits }).ok());
                 }
             }
         }
@@ -123,24 +152,6 @@ impl Counters {
         self.shards.iter().for_each(|shard| Self::locked(shard, Shard::begin_drain));
     }
 
-    /// Up to one message's worth of gifts for a peer.
-    pub(crate) fn drain(
-        &self,
-        context: &Context<'_>,
-        find: &dyn Fn(&KeyId) -> Option<KeyLimits>,
-        to: &Sender,
-    ) -> Vec<Gift> {
-        let mut gifts = Vec::new();
-        for shard in &self.shards {
-            let most = caps::PEER_ITEMS_MAX - gifts.len();
-            if most == 0 {
-                break;
-            }
-            gifts.extend(Self::locked(shard, |shard| shard.drain(context, find, to, most)));
-        }
-        gifts
-    }
-
     pub(crate) fn take_back(&self, to: &Sender, gift: &Gift) {
         Self::locked(self.shard(&gift.reply.counter.key), |shard| shard.take_back(to, gift));
     }
@@ -153,126 +164,159 @@ impl Counters {
 }
 
 impl Core {
-    /// Decides one request for a known key, waiting for tokens where it must.
-    pub(crate) async fn decide(&self, key: &KeyId, limits: &KeyLimits, cost: u64) -> Decision {
-        let waiting = {
-            let counters = &self.counters;
-            let number = counters.next_waiter.fetch_add(1, Ordering::Relaxed);
-            let mut effects = Vec::new();
-            let shard = counters.shard(key);
-            let waiting = self.with_context(|context| {
-                let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-                match shard.handle_request(context, key, limits, cost, number, &mut effects) {
-                    Step::Decided(decision) => Err(decision),
-                    Step::Waiting => {
-                        // Known BEFORE the lock is let go: else it could be settled unheard.
-                        let (answer, wait) = oneshot::channel();
-                        let mut waiters =
-                            counters.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-                        waiters.insert(number, answer);
-                        Ok(wait)
-                    }
+    /// Decides one request for a known key, waiting for tokens where it must. The limits that were
+    /// looked up are used where nothing changed since, else those of now.
+    pub(crate) async fn decide(&self, key: &KeyId, known: &LookedUp, cost: u64) -> Decided {
+        let counters = &self.counters;
+        let number = counters.next_waiter.fetch_add(1, Ordering::Relaxed);
+        let place = Counters::place(key);
+        let waiting = self.on_shard(place, |shard, on| {
+            let now = known.now(&self.shared.table, key, on.find);
+            match shard.handle_request(on.context, key, &now, cost, number, on.out) {
+                Step::Decided(decision) => Err(Decided { decision, limits: now.limits }),
+                Step::Waiting => {
+                    // Known BEFORE the lock is let go: else it could be settled unheard.
+                    let (answer, wait) = oneshot::channel();
+                    let mut waiters =
+                        counters.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+                    waiters.insert(number, answer);
+                    counters.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(place);
+                    Ok(wait)
                 }
-            });
-            counters.carry_out(effects);
-            waiting
-        };
+            }
+        });
         match waiting {
-            Err(decision) => {
-                self.metrics.decided(kind_of(&decision, Kind::Local));
-                decision
+            Err(decided) => {
+                self.metrics.decided(kind_of(&decided.decision, Kind::Local));
+                decided
             }
             Ok(wait) => {
                 self.counters.waiting.notify_one();
                 let begun = Instant::now();
-                let decision = wait.await.unwrap_or_else(|_| unavailable());
+                let limits = || Arc::clone(&known.limits.limits);
+                let lost = || Decided { decision: unavailable(), limits: limits() };
+                let decided = wait.await.unwrap_or_else(|_| lost());
                 self.metrics.wait_seconds.observe(begun.elapsed().as_secs_f64());
-                self.metrics.decided(kind_of(&decision, Kind::Waited));
-                decision
+                self.metrics.decided(kind_of(&decided.decision, Kind::Waited));
+                decided
             }
         }
     }
 
-    /// One step on the shard of a key, with its effects carried out.
-    fn step<R>(&self, key: &KeyId, step: impl FnOnce(&mut Shard, &mut Vec<Effect>) -> R) -> R {
-        let mut effects = Vec::new();
-        let result = Counters::locked(self.counters.shard(key), |shard| step(shard, &mut effects));
-        self.counters.carry_out(effects);
+    /// One step on a shard: takes the lock, then reads what the step depends on, then runs it, and
+    /// carries its effects out behind the lock. A thread that is held up in between holds others
+    /// up, and none comes with what was true before another's step.
+    fn on_shard<R>(&self, place: usize, step: impl FnOnce(&mut Shard, &mut On<'_>) -> R) -> R {
+        let mut out = Vec::new();
+        let result = Counters::locked(self.counters.at(place), |shard| {
+            with_context(self, |context| {
+                let find = |key: &KeyId| self.key_limits(context.view, key);
+                step(shard, &mut On { context, find: &find, out: &mut out })
+            })
+        });
+        self.counters.carry_out(out);
         result
+    }
+
+    /// Steps for each of some items, those of one shard together, a bounded number of them while its
+    /// lock is held. The results stand in the order of the items.
+    fn on_shards<T, R>(
+        &self,
+        items: &[T],
+        key: impl Fn(&T) -> &KeyId,
+        mut step: impl FnMut(&mut Shard, &mut On<'_>, &T) -> R,
+    ) -> Vec<R> {
+        let place = |(at, item)| (Counters::place(key(item)), at);
+        let mut places: Vec<(usize, usize)> = items.iter().enumerate().map(place).collect();
+        places.sort_unstable();
+        let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
+        for same in places.chunk_by(|a, b| a.0 == b.0) {
+            for hold in same.chunks(caps::ITEMS_PER_HOLD_MAX) {
+                self.on_shard(hold[0].0, |shard, on| {
+                    for (_, at) in hold {
+                        results[*at] = Some(step(shard, on, &items[*at]));
+                    }
+                });
+            }
+        }
+        results.into_iter().flatten().collect()
     }
 
     /// Answers a peer's asks.
     pub(crate) fn handle_asks(&self, sender: &Sender, asks: &[Ask]) -> Vec<Reply> {
-        self.with_context(|context| {
-            let find = |key: &KeyId| self.key_limits(context.view, key);
-            let answer = |ask: &Ask| {
-                let reply = self.step(&ask.counter.key, |shard, out| {
-                    shard.handle_ask(context, &find, sender, ask, out)
-                });
-                self.metrics.asked(false, Some(reply.given.saturating_sub(ask.got)));
-                reply
-            };
-            asks.iter().map(answer).collect()
-        })
+        let replies = self.on_shards(
+            asks,
+            |ask| &ask.counter.key,
+            |shard, on, ask| shard.handle_ask(on.context, on.find, sender, ask, on.out),
+        );
+        for (ask, reply) in asks.iter().zip(&replies) {
+            self.metrics.asked(false, Some(reply.given.saturating_sub(ask.got)));
+        }
+        replies
     }
 
     /// Takes replies, or gifts; says of each whether it was taken.
     pub(crate) fn handle_replies(&self, sender: &Sender, replies: &[Reply]) -> Vec<bool> {
-        self.with_context(|context| {
-            let find = |key: &KeyId| self.key_limits(context.view, key);
-            let take = |reply: &Reply| {
-                self.step(&reply.counter.key, |shard, out| {
-                    shard.handle_reply(context, &find, sender, reply, out)
-                })
-            };
-            replies.iter().map(take).collect()
-        })
+        self.on_shards(
+            replies,
+            |reply| &reply.counter.key,
+            |shard, on, reply| shard.handle_reply(on.context, on.find, sender, reply, on.out),
+        )
+    }
+
+    /// Asks brought no answer: each counter asks somebody else.
+    fn handle_asks_failed(&self, peer: NodeId, asks: &[Ask]) {
+        self.on_shards(
+            asks,
+            |ask| &ask.counter.key,
+            |shard, on, ask| {
+                self.metrics.asked(true, None);
+                shard.handle_ask_failed(on.context, on.find, peer, &ask.counter, on.out);
+            },
+        );
     }
 
     /// Takes figures that a peer tells.
     pub(crate) fn handle_told(&self, sender: &Sender, told: &[Told]) {
-        self.with_context(|context| {
-            let find = |key: &KeyId| self.key_limits(context.view, key);
-            for one in told {
-                self.step(&one.counter.key, |shard, out| {
-                    shard.handle_told(context, &find, sender, one, out)
-                });
-                // A key that another node admits is in use, wherever it is.
-                self.shared.table.with(&one.counter.key, |entry| entry.touch(context.now));
-            }
-        });
+        self.on_shards(
+            told,
+            |one| &one.counter.key,
+            |shard, on, one| shard.handle_told(on.context, on.find, sender, one, on.out),
+        );
+        let now = self.now();
+        for one in told.iter().filter(|one| one.mine.spent > 0) {
+            // A key that another node admits is in use, wherever it is.
+            self.shared.table.with(&one.counter.key, |entry| entry.touch(now));
+        }
     }
 
-    /// What to tell the peers.
-    pub(crate) fn take_told(&self) -> Vec<Told> {
-        self.with_context(|context| {
-            let mut told = Vec::new();
-            let shards = &self.counters.shards;
-            let first = self.counters.first_told.fetch_add(1, Ordering::Relaxed) % shards.len();
-            for shard in shards[first..].iter().chain(&shards[..first]) {
-                let most = caps::PEER_ITEMS_MAX - told.len();
-                told.extend(Counters::locked(shard, |shard| shard.take_told(context, most)));
-            }
-            told
-        })
+    /// Up to one message's worth of gifts for a peer, from the shards behind `from`, which moves on
+    /// behind those that have no more.
+    pub(crate) fn drain(&self, to: &Sender, from: &mut usize) -> Vec<Gift> {
+        let mut gifts = Vec::new();
+        while *from < SHARDS && gifts.len() < caps::PEER_ITEMS_MAX {
+            let most = (caps::PEER_ITEMS_MAX - gifts.len()).min(caps::ITEMS_PER_HOLD_MAX);
+            let more = self.on_shard(*from, |shard, on| shard.drain(on.context, on.find, to, most));
+            *from += usize::from(more.len() < most);
+            gifts.extend(more);
+        }
+        gifts
     }
 
+    /// Looks after waiting requests; false when none are left.
     fn tick(&self) -> bool {
-        self.with_context(|context| {
-            let find = |key: &KeyId| self.key_limits(context.view, key);
-            let mut waiting = false;
-            for shard in &self.counters.shards {
-                let mut effects = Vec::new();
-                waiting |= Counters::locked(shard, |shard| {
-                    if shard.has_waiting() {
-                        shard.handle_timeout(context, &find, &mut effects);
-                    }
-                    shard.has_waiting()
-                });
-                self.counters.carry_out(effects);
+        let busy = || self.counters.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = std::mem::take(&mut *busy());
+        for place in places {
+            let waiting = self.on_shard(place, |shard, on| {
+                shard.handle_timeout(on.context, on.find, on.out);
+                shard.has_waiting()
+            });
+            if waiting {
+                busy().insert(place);
             }
-            waiting
-        })
+        }
+        !busy().is_empty()
     }
 }
 
@@ -308,54 +352,18 @@ pub(crate) async fn run_ticks(core: Arc<Core>) {
     }
 }
 
-/// Forgets old windows, a shard at a time.
+/// Forgets old windows in the order in which they end, a bounded number while a lock is held.
 pub(crate) async fn run_sweeps(core: Arc<Core>) {
     let mut every = tokio::time::interval(SWEEP);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
-        core.with_context(|context| {
-            for shard in &core.counters.shards {
-                Counters::locked(shard, |shard| shard.sweep(context, IDLE_MS));
+        for place in 0..SHARDS {
+            while core.on_shard(place, |shard, on| shard.sweep(on.context, IDLE_MS)) {
+                tokio::task::yield_now().await;
             }
-        });
-    }
-}
-
-/// Sends one peer's asks, one message at a time.
-pub(crate) async fn run_asks(core: Arc<Core>, peer: NodeId) {
-    let outbox = core.counters.outbox(peer);
-    let timeout = Duration::from_millis(core.config.transfer_timeout_ms);
-    loop {
-        let asks: Vec<Ask> = {
-            let mut pending = outbox.pending.lock().unwrap_or_else(PoisonError::into_inner);
-            let most = pending.len().min(caps::PEER_ITEMS_MAX);
-            pending.drain(..most).collect()
-        };
-        if asks.is_empty() {
-            outbox.filled.notified().await;
-            continue;
-        }
-        match crate::peer::ask(&core, peer, asks.clone(), timeout).await {
-            Ok((sender, replies)) => {
-                let got: HashMap<CounterId, u64> =
-                    asks.iter().map(|a| (a.counter, a.got)).collect();
-                for reply in &replies {
-                    let before = got.get(&reply.counter).copied().unwrap_or(0);
-                    core.metrics.asked(true, Some(reply.given.saturating_sub(before)));
-                }
-                core.handle_replies(&sender, &replies);
-            }
-            Err(error) => {
-                core.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
-                core.with_context(|context| {
-                    let find = |key: &KeyId| core.key_limits(context.view, key);
-                    for ask in &asks {
-                        core.metrics.asked(true, None);
-                        core.step(&ask.counter.key, |shard, out| {
-                            shard.handle_ask_failed(context, &find, peer, &ask.counter, out);
-                        });
-                    }
-                });
+            if place % SWEPT_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
             }
         }
     }

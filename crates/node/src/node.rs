@@ -14,7 +14,7 @@ use fluxgate_engine::counters::{LeftOver, Sender};
 use fluxgate_raft::{CallError, Role, StartError, process};
 use fluxgate_store::codec::{self, Kind};
 use fluxgate_store::{DataDir, OpenError};
-use fluxgate_types::{BootId, KeyId, NodeId};
+use fluxgate_types::{BootId, NodeId};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -311,12 +311,9 @@ async fn give_away(core: &Core) {
     for (peer, reachable) in core.life().peers.clone() {
         let boot = core.life().lives.of(peer).filter(|_| reachable && core.said_ready(peer));
         let Some(boot) = boot else { continue };
-        let to = Sender { node: peer, boot };
+        let (to, mut from) = (Sender { node: peer, boot }, 0);
         loop {
-            let gifts = core.with_context(|context| {
-                let find = |key: &KeyId| core.key_limits(context.view, key);
-                core.counters.drain(context, &find, &to)
-            });
+            let gifts = core.drain(&to, &mut from);
             if gifts.is_empty() {
                 return;
             }

@@ -6,10 +6,11 @@
 pub(crate) mod listener;
 pub(crate) mod messages;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::counters::{Ask, Gift, Reply, Sender};
+use fluxgate_engine::counters::{Ask, Gift, Reply, Sender, Told};
 use fluxgate_engine::registry::cluster_state::Incarnation;
 use fluxgate_raft::{Call, CallError, WriteHealth, process, wire};
 use fluxgate_types::{BootId, DirId, NodeId, caps};
@@ -17,6 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::core::Core;
+use crate::counters::Telling;
 use messages::{
     About, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2, GossipReply,
     GossipReplyV2, Head, Introduction, More, ReplyMessage, StatusReply, Times, Writes,
@@ -282,34 +284,39 @@ pub(crate) async fn run_gossip(core: Arc<Core>) {
     let timeout = Duration::from_millis(core.config.transfer_timeout_ms);
     let mut every = tokio::time::interval(period);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut peers: BTreeMap<NodeId, Telling> = BTreeMap::new();
     loop {
         every.tick().await;
         // Nothing is said before it is known that this directory may speak for its node.
         if !core.may_vote() {
             continue;
         }
-        let told = core.take_told();
-        assert!(told.len() <= caps::PEER_ITEMS_MAX, "a message is bounded");
+        let fresh = core.take_told();
         let about = core.about();
-        let peers: Vec<NodeId> = core.life().peers.iter().map(|(node, _)| *node).collect();
+        let members: Vec<NodeId> = core.life().peers.iter().map(|(node, _)| *node).collect();
+        peers.retain(|peer, _| members.contains(peer));
         let mut sending = tokio::task::JoinSet::new();
-        for peer in peers {
+        for peer in members {
             let core = Arc::clone(&core);
-            let message = GossipMessage {
-                head: core.head(peer),
-                told: told.clone(),
-                lives: core.life().lives.all(),
-                about: about.clone(),
-            };
-            let telling = async move { tell(&core, peer, message, timeout).await };
+            // What is new comes first; what was missed has the rest of the message.
+            let rest = caps::PEER_ITEMS_MAX - fresh.len();
+            let missed = core.tell_again(peer, peers.entry(peer).or_default(), rest).await;
+            let told: Vec<Told> = fresh.iter().cloned().chain(missed).collect();
+            assert!(told.len() <= caps::PEER_ITEMS_MAX, "a message is bounded");
+            let (head, lives) = (core.head(peer), core.life().lives.all());
+            let message = GossipMessage { head, told, lives, about: about.clone() };
+            let telling = async move { (peer, tell(&core, peer, message, timeout).await) };
             sending.spawn(process::bind(telling));
         }
         // A slow peer must not hold up the others for longer than its time-out.
-        sending.join_all().await;
+        for (peer, delivered) in sending.join_all().await {
+            peers.entry(peer).or_default().note(delivered, core.said_ready(peer));
+        }
     }
 }
 
-async fn tell(core: &Core, peer: NodeId, message: GossipMessage, timeout: Duration) {
+/// Tells one peer; false where that brought no answer.
+async fn tell(core: &Core, peer: NodeId, message: GossipMessage, timeout: Duration) -> bool {
     let told = if core.speaks_2(peer) {
         let message = GossipMessageV2 { first: message, more: core.more() };
         let reply = call_2::<_, GossipReplyV2>(core, peer, Call::Gossip, &message, timeout).await;
@@ -318,6 +325,7 @@ async fn tell(core: &Core, peer: NodeId, message: GossipMessage, timeout: Durati
         let reply = call::<_, GossipReply>(core, peer, Call::Gossip, &message, timeout).await;
         reply.map(|reply| (reply, None))
     };
+    let delivered = told.is_ok();
     match told {
         Ok((reply, more)) => {
             core.receive(peer, &reply.head);
@@ -334,6 +342,7 @@ async fn tell(core: &Core, peer: NodeId, message: GossipMessage, timeout: Durati
             core.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
         }
     }
+    delivered
 }
 
 /// Whether a program of this version knows messages of version 2 and commands of level 2.

@@ -1,6 +1,6 @@
 //! What really happened, as an observer outside of all nodes knows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fluxgate_engine::registry::record::LimitSpec;
 use fluxgate_types::{ClusterMs, KeyId};
@@ -47,8 +47,10 @@ pub struct Window {
     pub spent: u64,
     /// Final denials of a request for one token.
     pub denied_one: u64,
-    /// Denials without a proof.
+    /// Denials without a proof, and requests to nodes without a lease.
     pub degraded: u64,
+    /// Denials without a proof alone.
+    pub unproven: u64,
     /// The map under which it was opened.
     pub map_from: Option<ClusterMs>,
     /// First and last decision, in true time.
@@ -69,6 +71,7 @@ impl Window {
             spent: 0,
             denied_one: 0,
             degraded: 0,
+            unproven: 0,
             map_from: None,
             seen: (now, now),
             lost: 0,
@@ -89,6 +92,11 @@ pub struct Book {
     pub windows: BTreeMap<WindowId, Window>,
     /// Stretches of true time with a fault in them, or its after-effects.
     pub disturbed: Vec<(Us, Us)>,
+    /// Those of them that are more than an orderly restart of one node.
+    pub broken: Vec<(Us, Us)>,
+    /// Orderly restarts of one node: when each began, and the windows that the node had opened. What
+    /// it holds of others stays out of reach while it is down.
+    pub restarts: Vec<(Us, BTreeSet<WindowId>)>,
     /// Counts, for the summary.
     pub counts: Counts,
 }
@@ -148,16 +156,40 @@ impl Counts {
 impl Book {
     /// Notes a stretch with a fault; `after` is how long it may be felt.
     pub fn disturb(&mut self, from: Us, until: Us, after: Us) {
-        let until = until + after;
-        match self.disturbed.last_mut() {
-            Some(last) if from <= last.1 => last.1 = last.1.max(until),
-            Some(_) | None => self.disturbed.push((from, until)),
-        }
+        lengthen(&mut self.disturbed, from, until + after);
+        lengthen(&mut self.broken, from, until + after);
+    }
+
+    /// Notes a part of an orderly restart of one node.
+    pub fn disturb_in_order(&mut self, from: Us, until: Us, after: Us) {
+        lengthen(&mut self.disturbed, from, until + after);
+    }
+
+    /// Whether an orderly restart of one node that had opened the window was all that happened in this
+    /// stretch.
+    #[must_use]
+    pub fn was_one_restart(&self, id: &WindowId, from: Us, until: Us) -> bool {
+        let mut within =
+            self.restarts.iter().rev().take(64).filter(|(at, _)| (from..=until).contains(at));
+        within.next().is_some_and(|(_, opened)| opened.contains(id))
+            && within.next().is_none()
+            && was_free_of(&self.broken, from, until)
     }
 
     /// Whether nothing was wrong in this stretch.
     #[must_use]
     pub fn was_calm(&self, from: Us, until: Us) -> bool {
-        !self.disturbed.iter().rev().take(64).any(|(a, b)| *a <= until && from <= *b)
+        was_free_of(&self.disturbed, from, until)
+    }
+}
+
+fn was_free_of(stretches: &[(Us, Us)], from: Us, until: Us) -> bool {
+    !stretches.iter().rev().take(64).any(|(a, b)| *a <= until && from <= *b)
+}
+
+fn lengthen(stretches: &mut Vec<(Us, Us)>, from: Us, until: Us) {
+    match stretches.last_mut() {
+        Some(last) if from <= last.1 => last.1 = last.1.max(until),
+        Some(_) | None => stretches.push((from, until)),
     }
 }

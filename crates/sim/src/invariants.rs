@@ -15,6 +15,7 @@ mod one_map_per_window;
 mod remaining_is_honest;
 mod replicas_agree;
 mod requests_end_in_time;
+mod restart_is_free;
 mod revoked_means_revoked;
 mod tokens_are_conserved;
 
@@ -109,6 +110,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(remaining_is_honest::Judge::default()),
         Box::new(requests_end_in_time::Judge),
         Box::new(cluster_heals::Judge),
+        Box::new(restart_is_free::Judge),
     ]
 }
 

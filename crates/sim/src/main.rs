@@ -158,8 +158,7 @@ fn summary(counts: &Counts, from: u64, to: u64, span: u64, trace: u64, took: f64
 #[cfg(feature = "mutations")]
 fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
     use fluxgate_engine::mutation::Mutation;
-    use fluxgate_sim::mutation::{Careless, focus, judge};
-    use fluxgate_sim::plan::Plan;
+    use fluxgate_sim::mutation::{Careless, judge, plan};
     use fluxgate_sim::run_plan;
     let (from, to) = range(&cli.seeds)?;
     let engine = Mutation::ALL.map(|m| (format!("{m:?}"), Some(m), None));
@@ -184,9 +183,7 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
                     // Broken in this thread only.
                     Mutation::set(*mutation);
                     let broken = Broken { careless: *careless, judge: judge(*mutation, *careless) };
-                    let focus = focus(*careless);
-                    let plan =
-                        |seed| focus.map_or_else(|| Plan::of(seed), |k| Plan::focused(seed, k));
+                    let plan = |seed| plan(*mutation, *careless, seed);
                     let mut outcomes = (from..to).map(|seed| run_plan(plan(seed), broken, 0));
                     let found = outcomes.find_map(|o| o.violation.map(|v| (o.seed, v)));
                     Mutation::set(None);

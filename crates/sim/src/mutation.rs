@@ -2,7 +2,7 @@
 
 use fluxgate_engine::mutation::Mutation;
 
-use crate::plan::FaultKind;
+use crate::plan::{FaultKind, Plan};
 
 /// A rule of the shell around the engine that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,11 +23,13 @@ pub enum Careless {
     UnreachableForEver,
     /// A node that was left out of the share map is never taken in again.
     LostForEver,
+    /// A step reads the view before the horizon, and is held up between the two.
+    ViewBeforeHorizon,
 }
 
 impl Careless {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::LeaseFromAnswer,
         Self::NoQuorum,
         Self::AckBeforeSync,
@@ -36,6 +38,7 @@ impl Careless {
         Self::ClockFromWall,
         Self::UnreachableForEver,
         Self::LostForEver,
+        Self::ViewBeforeHorizon,
     ];
 }
 
@@ -45,14 +48,28 @@ impl Careless {
 pub fn judge(mutation: Option<Mutation>, careless: Option<Careless>) -> Option<&'static str> {
     match (mutation, careless) {
         (Some(Mutation::ChargedTwice), _) => Some("loss_is_bounded"),
+        (Some(Mutation::RemovedAreAsked | Mutation::EndedSendersHeard), _) => {
+            Some("restart_is_free")
+        }
         (_, Some(Careless::ApplySkips)) => Some("replicas_agree"),
+        (_, Some(Careless::ClockFromWall)) => Some("no_second_life"),
         (_, Some(Careless::LostForEver)) => Some("cluster_heals"),
         _ => None,
     }
 }
 
-/// The faults that put a rule to the test, where it takes some together.
+/// A plan that puts a rule to the test, where it takes some faults together or one alone.
 #[must_use]
-pub fn focus(careless: Option<Careless>) -> Option<&'static [FaultKind]> {
-    (careless == Some(Careless::LeaseFromAnswer)).then_some(&[FaultKind::Lopsided, FaultKind::Cut])
+pub fn plan(mutation: Option<Mutation>, careless: Option<Careless>, seed: u64) -> Plan {
+    match (mutation, careless) {
+        (_, Some(Careless::LeaseFromAnswer)) => {
+            Plan::focused(seed, &[FaultKind::Lopsided, FaultKind::Cut])
+        }
+        (_, Some(Careless::ViewBeforeHorizon)) => {
+            Plan::focused(seed, &[FaultKind::Cut, FaultKind::Pause])
+        }
+        (Some(Mutation::RemovedAreAsked), _) => Plan::of_restarts(seed, 0),
+        (Some(Mutation::EndedSendersHeard), _) => Plan::of_restarts(seed, 200),
+        _ => Plan::of(seed),
+    }
 }

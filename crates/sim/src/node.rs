@@ -7,6 +7,7 @@
 mod counting;
 mod leases;
 mod machine;
+mod torn;
 mod writing;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::raft::{self, Raft};
 use crate::rng::Rng;
 
 use machine::first_life;
+use torn::{Moment, Torn};
 
 pub use machine::{Disk, Machine};
 pub use writing::Write;
@@ -142,6 +144,8 @@ pub struct Node {
     asking: BTreeMap<NodeId, (CallId, Vec<Ask>)>,
     silent: BTreeMap<NodeId, u32>,
     ready: BTreeMap<NodeId, bool>,
+    telling: BTreeMap<NodeId, counting::Telling>,
+    torn: Torn,
     waiting: BTreeMap<u64, Request>,
     ticking: bool,
     raft_wake: Us,
@@ -210,6 +214,8 @@ impl Node {
             asking: BTreeMap::new(),
             silent: BTreeMap::new(),
             ready: BTreeMap::new(),
+            telling: BTreeMap::new(),
+            torn: Torn::default(),
             waiting: BTreeMap::new(),
             ticking: false,
             raft_wake: 0,
@@ -263,6 +269,12 @@ impl Node {
         self.clock.now(self.boot_now(now))
     }
 
+    /// Steps that came with a part of their context from a while ago.
+    #[must_use]
+    pub fn torn_steps(&self) -> u64 {
+        self.torn.steps
+    }
+
     /// Whether it would answer validates.
     #[must_use]
     pub fn is_leased(&self, now: Us) -> bool {
@@ -291,23 +303,24 @@ impl Node {
         limits_of(&self.shared, &self.view(), key)
     }
 
-    /// A step of the counters, with everything that it depends on.
+    /// A step of the counters, with everything that it depends on, or a part of it as it was.
     fn count<R>(
         &mut self,
-        now: Us,
+        at: &mut Step<'_>,
         step: impl FnOnce(&mut Shard, &Context<'_>, &dyn Fn(&KeyId) -> Option<KeyLimits>) -> R,
     ) -> R {
-        let (view, life, shared) =
-            (self.shared.view(), Arc::clone(&self.life), Arc::clone(&self.shared));
-        let boot = self.boot_now(now);
-        let context = Context {
-            boot,
+        let shared = Arc::clone(&self.shared);
+        let boot = self.boot_now(at.now);
+        let newest = Moment {
+            at: at.now,
             now: self.clock.now(boot),
-            leased: self.is_leased(now),
             horizon: self.holder.horizon(),
-            view: &view,
-            life: &life,
+            view: shared.view(),
+            life: Arc::clone(&self.life),
         };
+        let Moment { now, horizon, view, life, .. } = self.torn.look(newest, at);
+        let leased = self.is_leased(at.now);
+        let context = Context { boot, now, leased, horizon, view: &view, life: &life };
         let find = |key: &KeyId| limits_of(&shared, &view, key);
         step(&mut self.shard, &context, &find)
     }
@@ -358,12 +371,14 @@ impl Node {
     }
 
     /// Takes a head in. `None` for a late message, or one for another life of this node.
-    fn receive(&mut self, from: NodeId, head: &Head, step: &Step<'_>) -> Option<Sender> {
+    fn receive(&mut self, from: NodeId, head: &Head, step: &mut Step<'_>) -> Option<Sender> {
         let newest = self.note_life(from, head.boot);
         if !step.is(Careless::UnreachableForEver) {
             self.note_reachable(from, true);
         }
         let mine = head.to.is_none_or(|boot| boot == self.boot);
+        // Looked at before the newer life was known, by a thread that was held up since.
+        let newest = newest || self.torn.was_newest(from, head.boot, step);
         let sound = (newest && mine) || Mutation::LivesIgnored.active();
         sound.then_some(Sender { node: from, boot: head.boot })
     }

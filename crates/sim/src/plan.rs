@@ -141,6 +141,9 @@ pub struct Plan {
     pub wall_error_ms: u64,
     /// Of a thousand messages, so many arrive twice.
     pub twice_permille: u64,
+    /// Of a thousand steps of the counters, so many come with a part of their context from a while
+    /// ago.
+    pub torn_permille: u64,
 }
 
 impl Plan {
@@ -152,6 +155,14 @@ impl Plan {
         let base = (seed << 16..).find(fine).unwrap_or(seed);
         let plan = Self::of(base);
         Self { seed, kinds: kinds.to_vec(), faults: SECOND, writes: SECOND, ..plan }
+    }
+
+    /// The plan of a seed with orderly restarts only, each alone for long, and this much torn.
+    #[must_use]
+    pub fn of_restarts(seed: u64, torn_permille: u64) -> Self {
+        let plan = Self::focused(seed, &[FaultKind::Restart]);
+        let (span, faults) = (4 * plan.span, 60 * SECOND);
+        Self { span, faults, torn_permille, demand_percent: 300, cost_max: 1, ..plan }
     }
 
     /// The plan of a seed.
@@ -202,6 +213,8 @@ impl Plan {
             drift_ppm: rng.pick(&[0, 100, 9_000]),
             wall_error_ms: rng.pick(&[0, 500, 3_600_000]),
             twice_permille: rng.pick(&[0, 0, 50]),
+            // Drawn last: seeds from before it keep their plans.
+            torn_permille: rng.pick(&[0, 0, 30, 200]),
             limits,
         }
     }

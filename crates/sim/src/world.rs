@@ -211,6 +211,11 @@ impl World {
         let calm = 2 * longest * MS + settle;
         self.run_until(self.plan.span + settle + calm)?;
         self.judge(|judge, world| judge.at_end(world))?;
+        // Of the processes that run at the end: enough to see that it happens.
+        let torn: u64 = self.nodes().map(Node::torn_steps).sum();
+        if torn > 0 {
+            *self.book.counts.faults.entry("torn_context").or_default() += torn;
+        }
         self.book.counts.offices += self.nodes().filter(|node| node.in_office()).count() as u64;
         let maps = self.nodes().map(|node| node.view().share_maps.len() as u64).max();
         self.book.counts.maps = maps.unwrap_or(0);

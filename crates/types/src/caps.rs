@@ -56,6 +56,18 @@ pub const ROTATE_GRACE_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
 pub const NODES_MAX: usize = 9;
 /// Most requests that may wait for tokens of one key on one node.
 pub const WAITING_PER_KEY_MAX: usize = 4_096;
+/// Most keys with waiting requests that are looked at while one lock is held.
+pub const WAITING_KEYS_PER_HOLD_MAX: usize = 256;
+/// Most counters and keys that are forgotten while one lock is held.
+pub const SWEPT_PER_HOLD_MAX: usize = 256;
+/// Most items of a peer message that are looked at while one lock is held.
+pub const ITEMS_PER_HOLD_MAX: usize = 64;
+/// Most figures that one shard keeps of counters that this node has not opened.
+pub const FIGURES_HEARD_PER_SHARD_MAX: usize = 4_096;
+/// Most asks that wait to be sent to one peer.
+pub const ASKS_PENDING_MAX: usize = 4 * PEER_ITEMS_MAX;
+/// A queue or map that is longer than this gives its memory back when it is empty, items.
+pub const QUEUE_KEPT: usize = 64;
 /// Most figures or asks in one peer message.
 pub const PEER_ITEMS_MAX: usize = 4_096;
 /// Largest peer message, bytes (a snapshot travels in chunks below this).

@@ -3,13 +3,16 @@
 //! Answers for the arithmetic: `holding = share + received - given - spent`, the proof of
 //! exhaustion, and transfers as totals that are tied to the lives of both nodes.
 
+mod proof;
+
 use std::collections::BTreeMap;
 
 use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId, caps};
 
+use super::heard::Noted;
 use super::pursuit::Pursuit;
 use super::tally::{Burned, Tally};
-use super::{Context, CounterId, Figure, Held, Life, Observed, Reply, Sender};
+use super::{Context, CounterId, Figure, Held, Life, Lives, Observed, Reply, Sender};
 use crate::cluster_time::signed_difference;
 use crate::mutation::Mutation;
 use crate::registry::record::LimitSpec;
@@ -33,7 +36,12 @@ pub(super) struct Cell {
     pub(super) dirty: bool,
     /// Proven exhausted for a cost of 1: stays so until the window ends or the limit is raised.
     pub(super) exhausted: bool,
+    /// The limit was lowered in this window: what is spent may be more than it, and a share that is
+    /// left admits nothing then.
+    pub(super) lowered: bool,
     pub(super) pursuit: Pursuit,
+    start: ClusterMs,
+    map_from: ClusterMs,
     salt: u64,
     // Ranks nodes for this key, the same for all its limits: two nodes that each wait for what the
     // other holds of another limit would else wait for ever.
@@ -80,7 +88,10 @@ impl Cell {
             spent: 0,
             dirty: false,
             exhausted: false,
+            lowered: false,
             pursuit: Pursuit::default(),
+            start,
+            map_from: map.from,
             salt,
             rank_salt: key.mix(),
             share,
@@ -103,10 +114,17 @@ impl Cell {
         }
     }
 
+    /// Takes over what is known of lives by now. False where this counter was looked at under newer
+    /// ones already: a message that comes with older ones is late.
+    pub(super) fn keeps_up(&mut self, life: &Life) -> bool {
+        self.reconcile(life);
+        life.lives_tag == self.lives_tag || Mutation::EndedSendersHeard.active()
+    }
+
     /// Takes a changed limit over: each node adds or subtracts its share of the difference.
     fn set_tokens(&mut self, context: &Context<'_>, spec: &LimitSpec) {
-        let start = ClusterMs(self.window * spec.limit.period_ms);
-        if let Some(map) = context.view.map_at(start) {
+        if let Some(map) = context.view.map_at(self.start) {
+            self.lowered |= spec.limit.tokens < self.tokens;
             self.tokens = spec.limit.tokens;
             if Mutation::LimitChangeForgetsSpent.active() {
                 self.spent = 0;
@@ -187,72 +205,11 @@ impl Cell {
         }
     }
 
-    /// A lower bound of what all nodes together have spent. What others have spent only grows, so
-    /// any figure ever heard counts. Tokens that died with a life count as spent where every node
-    /// has said, under the same lives, what it lost to and has from them.
-    pub(super) fn gone(&self, context: &Context<'_>) -> u64 {
-        let others = self.tallies.iter().map(Tally::spent_in_all).fold(0, u64::saturating_add);
-        let plain = self.spent.saturating_add(others);
-        let own = self.figure();
-        if own.burned == 0 && self.tallies.iter().all(|t| t.burned.is_none_or(|b| b.tokens == 0)) {
-            return plain;
-        }
-        self.gone_with_burned(context, own).map_or(plain, |burned| burned.max(plain))
-    }
-
-    fn gone_with_burned(&self, context: &Context<'_>, own: Figure) -> Option<u64> {
-        let tag = own.lives;
-        let mut sum = i64::try_from(own.spent).ok()?.checked_add(own.burned)?;
-        for node in self.everybody(context) {
-            let tally = self.tallies.iter().find(|t| t.node == node)?;
-            let burned = tally.burned?;
-            let same_limit = burned.limit == self.tokens || Mutation::BurnedOfAnotherLimit.active();
-            if burned.lives != tag || !same_limit {
-                return None;
-            }
-            sum = sum.checked_add(i64::try_from(tally.spent).ok()?)?.checked_add(burned.tokens)?;
-        }
-        u64::try_from(sum).ok()
-    }
-
-    /// Every other node that may hold or may have held tokens of this window.
-    fn everybody(&self, context: &Context<'_>) -> Vec<NodeId> {
-        let members = context.view.nodes.iter().filter(|(_, n)| !n.removed).map(|(id, _)| *id);
-        let sharers = context.view.share_maps.iter().flat_map(|m| &m.nodes).map(|(id, _)| *id);
-        let known = self.tallies.iter().map(|t| t.node);
-        let mut nodes: Vec<NodeId> = members.chain(sharers).chain(known).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        nodes.retain(|node| *node != context.life.me);
-        nodes
-    }
-
-    /// Whether it is proven that less than `cost` is left.
-    pub(super) fn is_proven(&mut self, context: &Context<'_>, cost: u64) -> bool {
-        if self.exhausted {
-            return true;
-        }
-        let gone = self.gone(context);
-        self.exhausted = gone >= self.tokens;
-        gone.saturating_add(cost) > self.tokens
-    }
-
-    /// What is left as far as this node knows: never rises within a window.
-    pub(super) fn remaining(&mut self, context: &Context<'_>) -> u64 {
-        if Mutation::RemainingIsNothing.active() {
-            return 0;
-        }
-        if Mutation::RemainingForgetsOthers.active() {
-            return self.tokens.saturating_sub(self.spent);
-        }
-        let left = self.tokens.saturating_sub(self.gone(context));
-        self.shown = self.shown.min(left);
-        self.shown
-    }
-
     /// Figures of another node arrived. True if they were news.
-    pub(super) fn hear(&mut self, sender: &Sender, mine: &Figure) -> bool {
-        let tally = self.tally(sender.node);
+    pub(super) fn hear(&mut self, lives: &Lives, sender: &Sender, mine: &Figure) -> bool {
+        // Spent under a limit that was higher: this window knew it, wherever it was opened since.
+        self.lowered |= mine.limit > self.tokens;
+        let tally = self.tally(lives, sender.node);
         // The driver notes lives before it hands messages on, so an older life is a late message.
         if tally.boot.is_some_and(|boot| boot != sender.boot) {
             return false;
@@ -267,15 +224,29 @@ impl Cell {
         news
     }
 
+    /// What a node said before this counter was opened here.
+    pub(super) fn take_in(&mut self, life: &Life, noted: &Noted) {
+        if noted.node() == life.me {
+            return;
+        }
+        self.lowered |= noted.limit() > self.tokens;
+        let (spent, before, said) = noted.under(&life.lives);
+        let tally = self.tally(&life.lives, noted.node());
+        tally.boot = tally.boot.max(Some(noted.boot()));
+        (tally.spent, tally.spent_before) = (spent, before);
+        tally.burned = said.map(|(burned, _)| burned);
+        tally.left = said.map(|(_, left)| left);
+    }
+
     /// A third node's spending, heard from a second one.
-    pub(super) fn hear_of(&mut self, node: NodeId, spent: u64) {
-        let tally = self.tally(node);
+    pub(super) fn hear_of(&mut self, lives: &Lives, node: NodeId, spent: u64) {
+        let tally = self.tally(lives, node);
         tally.heard = tally.heard.max(spent.min(caps::LIMIT_TOKENS_MAX));
     }
 
     /// The sender has given this node `given` in all. Returns what of it is new.
-    pub(super) fn receive(&mut self, sender: &Sender, given: u64) -> u64 {
-        let tally = self.tally(sender.node);
+    pub(super) fn receive(&mut self, lives: &Lives, sender: &Sender, given: u64) -> u64 {
+        let tally = self.tally(lives, sender.node);
         if tally.boot.is_some_and(|boot| boot != sender.boot) && !Mutation::LivesIgnored.active() {
             return 0;
         }
@@ -288,8 +259,8 @@ impl Cell {
 
     /// Gives tokens to a life of another node; returns the total given to it. `None`, and nothing
     /// given, where this counter knows another life of it: a total is one life's.
-    pub(super) fn give(&mut self, to: &Sender, tokens: u64) -> Option<u64> {
-        let tally = self.tally(to.node);
+    pub(super) fn give(&mut self, lives: &Lives, to: &Sender, tokens: u64) -> Option<u64> {
+        let tally = self.tally(lives, to.node);
         if tally.boot.is_some_and(|boot| boot != to.boot) {
             return None;
         }
@@ -308,34 +279,22 @@ impl Cell {
 
     /// Takes back what demonstrably never reached its new owner.
     pub(super) fn take_back(&mut self, to: &Sender, tokens: u64) {
-        let tally = self.tally(to.node);
-        if tally.boot == Some(to.boot) {
+        let known = |tally: &&mut Tally| tally.node == to.node && tally.boot == Some(to.boot);
+        if let Some(tally) = self.tallies.iter_mut().find(known) {
             tally.given = tally.given.saturating_sub(tokens);
         }
     }
 
     /// All given to and got from a life of another node.
-    pub(super) fn totals(&mut self, with: &Sender) -> (u64, u64) {
-        let tally = self.tally(with.node);
-        if tally.boot.is_none_or(|boot| boot == with.boot) {
-            (tally.given, tally.got)
-        } else {
-            (0, 0)
-        }
+    pub(super) fn totals(&self, with: &Sender) -> (u64, u64) {
+        let of_it = |boot| boot == with.boot;
+        let known = |t: &&Tally| t.node == with.node && t.boot.is_none_or(of_it);
+        self.tallies.iter().find(known).map_or((0, 0), |tally| (tally.given, tally.got))
     }
 
     /// What this node got from `node` in its present life.
     pub(super) fn got_from(&self, node: NodeId) -> u64 {
         self.tallies.iter().find(|t| t.node == node).map_or(0, |t| t.got)
-    }
-
-    /// How much `node` is believed to hold: what it last said, else its share.
-    pub(super) fn believed_left(&self, context: &Context<'_>, period_ms: u64, node: NodeId) -> u64 {
-        let said = self.tallies.iter().find(|t| t.node == node).and_then(|t| t.left);
-        said.unwrap_or_else(|| {
-            let start = ClusterMs(self.window * period_ms);
-            context.view.map_at(start).map_or(0, |map| map.share(node, self.tokens, self.salt))
-        })
     }
 
     /// What this node has heard of the others' spending, except of `but`.
@@ -370,13 +329,17 @@ impl Cell {
             usable: self.usable,
             spent: self.spent,
             holding: self.holding(),
+            map_from: self.map_from,
             transfers: transfers.collect(),
         }
     }
 
-    fn tally(&mut self, node: NodeId) -> &mut Tally {
+    /// What is known of a node; a new tally is tied to its newest incarnation, so that a late message
+    /// of an ended one cannot tie it to that.
+    fn tally(&mut self, lives: &Lives, node: NodeId) -> &mut Tally {
         let at = self.tallies.iter().position(|t| t.node == node).unwrap_or_else(|| {
-            self.tallies.push(Tally::new(node));
+            let newest = lives.of(node).filter(|_| !Mutation::EndedSendersHeard.active());
+            self.tallies.push(Tally { boot: newest, ..Tally::new(node) });
             self.tallies.len() - 1
         });
         &mut self.tallies[at]

@@ -4,23 +4,20 @@
 //! denied at once; everything else waits in one queue per key, first in, first out, while the
 //! missing tokens are asked for. The three certificates are a token, a proof and a deadline.
 
-use fluxgate_types::{BootNs, KeyId, caps};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use fluxgate_types::{KeyId, caps};
 
 use super::cell::Cell;
-use super::{
-    Ask, Context, CounterId, DEGRADED_MS, Decision, Effect, KeyCounters, KeyLimits, LimitCounter,
-    Shard, Step, Verdict, Waiter, WindowSpent,
-};
+use super::key::{self, DEGRADED_MS, KeyCounters};
+use super::order::Order;
+use super::{Ask, Context, CounterId, Decision, Effect, KeyLimits, Shard, Step, Verdict, Waiter};
 use crate::mutation::Mutation;
 use crate::registry::record::LimitSpec;
 
 /// After a round in which nobody gave, the next one waits so long, doubling, milliseconds.
 const RETRY_MS: (u64, u64) = (1, 8);
-/// A window may be opened until so long after its end, for peers whose clock is a little behind,
-/// and is forgotten only later, so that it cannot be opened twice, milliseconds.
-pub(super) const OPEN_LATE_MS: u64 = 1_000;
-const FORGET_AFTER_MS: u64 = 2_000;
-
 /// What one look at all limits of a key says about a cost.
 enum Look {
     /// Every limit holds enough.
@@ -33,7 +30,7 @@ enum Look {
 
 impl Shard {
     /// Decides one request of `cost` tokens (0: look, spend nothing). `waiter` names it if it has
-    /// to wait. Takes from all limits of the key or from none.
+    /// to wait. Takes from all limits of the key or from none. `limits` are those of the key now.
     pub fn handle_request(
         &mut self,
         context: &Context<'_>,
@@ -43,10 +40,11 @@ impl Shard {
         waiter: u64,
         out: &mut Vec<Effect>,
     ) -> Step {
-        let counters = self.keys.entry(*key).or_default();
-        counters.used = context.now;
+        let context = &self.follow(context);
+        let order = &mut self.order;
+        let counters = key::entry(&mut self.keys, order, key, context.now);
         let leased = context.leased || Mutation::SpendWithoutLease.active();
-        if !leased || self.draining || !counters.open_all(context, key, limits) {
+        if !leased || self.draining || !counters.open_all(context, key, limits, order) {
             return Step::Decided(unavailable(limits));
         }
         if cost == 0 {
@@ -56,7 +54,7 @@ impl Shard {
         if counters.queue.is_empty() {
             match counters.look(context, limits, cost) {
                 Look::Enough => {
-                    counters.spend(limits, cost, key, &mut self.dirty);
+                    counters.spend(limits, cost, key, order);
                     let decision = counters.decision(context, limits, Verdict::Admitted, None);
                     return Step::Decided(decision);
                 }
@@ -73,11 +71,15 @@ impl Shard {
             return Step::Decided(counters.decision(context, limits, Verdict::Degraded, Some(at)));
         }
         if !std::mem::replace(&mut counters.listed, true) {
-            self.waiting.push(*key);
+            self.waiting.push_back(*key);
         }
-        let deadline = context.boot.plus_ms(self.policy.transfer_wait_ms);
-        let deadline_last = context.boot.plus_ms(self.policy.patience_ms());
-        counters.queue.push_back(Waiter { number: waiter, cost, deadline, deadline_last });
+        counters.queue.push_back(Waiter {
+            number: waiter,
+            cost,
+            deadline: context.boot.plus_ms(self.policy.transfer_wait_ms),
+            deadline_last: context.boot.plus_ms(self.policy.patience_ms()),
+            limits: limits.clone(),
+        });
         self.pursue(context, key, limits, out);
         Step::Waiting
     }
@@ -94,42 +96,47 @@ impl Shard {
         let Some(counters) = self.keys.get_mut(key) else {
             return false;
         };
-        let available = context.leased && !self.draining && counters.open_all(context, key, limits);
-        while let Some(&Waiter { number, cost, .. }) = counters.queue.front() {
-            let decision = if !available {
-                unavailable(limits)
+        let (order, spends) = (&mut self.order, context.leased && !self.draining);
+        let available = spends && counters.open_all(context, key, limits, order);
+        while let Some(waiter) = counters.queue.front() {
+            let (number, cost, mine) = (waiter.number, waiter.cost, waiter.limits_now(limits));
+            let decision = if !available || !counters.open_all(context, key, &mine, order) {
+                unavailable(&mine)
             } else {
-                match counters.look(context, limits, cost) {
+                match counters.look(context, &mine, cost) {
                     Look::Enough => {
-                        counters.spend(limits, cost, key, &mut self.dirty);
+                        counters.spend(&mine, cost, key, order);
                         counters.forget_degraded();
-                        counters.decision(context, limits, Verdict::Admitted, None)
+                        counters.decision(context, &mine, Verdict::Admitted, None)
                     }
                     Look::Proven(at) => {
-                        counters.decision(context, limits, Verdict::Limited, Some(at))
+                        counters.decision(context, &mine, Verdict::Limited, Some(at))
                     }
-                    Look::Short => break,
+                    Look::Short => {
+                        counters.ask(context, key, &mine, self.policy.transfer_timeout_ms, out);
+                        break;
+                    }
                 }
             };
+            let limits = Arc::clone(&mine.limits);
             counters.queue.pop_front();
-            out.push(Effect::Settled { waiter: number, decision });
-        }
-        let timeout_ms = self.policy.transfer_timeout_ms;
-        if available {
-            counters.ask(context, key, limits, timeout_ms, out);
+            out.push(Effect::Settled { waiter: number, decision, limits });
         }
         available
     }
 
     /// Time has passed: gives up asks without an answer, begins new rounds, ends what waited too
-    /// long. `find` looks a key up. Call every millisecond or so while [`Shard::has_waiting`].
+    /// long, for at most [`caps::WAITING_KEYS_PER_HOLD_MAX`] keys; the next call goes on behind
+    /// them. `find` looks a key up. Call every millisecond or so while [`Shard::has_waiting`].
     pub fn handle_timeout(
         &mut self,
         context: &Context<'_>,
         find: &dyn Fn(&KeyId) -> Option<KeyLimits>,
         out: &mut Vec<Effect>,
     ) {
-        for key in std::mem::take(&mut self.waiting) {
+        let context = &self.follow(context);
+        for _ in 0..self.waiting.len().min(caps::WAITING_KEYS_PER_HOLD_MAX) {
+            let Some(key) = self.waiting.pop_front() else { break };
             let Some(limits) = find(&key) else {
                 self.abandon(&key, out);
                 continue;
@@ -142,14 +149,19 @@ impl Shard {
                 continue;
             };
             if available {
-                counters.expire(context, &limits, out);
+                counters.expire(context, &key, &limits, &mut self.order, out);
             }
             // Off the list also where a lost lease has emptied the queue: a key that only seems to
             // be listed would not be looked after when requests wait for it again.
             counters.listed = !counters.queue.is_empty();
             if counters.listed {
-                self.waiting.push(key);
+                self.waiting.push_back(key);
+            } else {
+                counters.shrink();
             }
+        }
+        if self.waiting.is_empty() && self.waiting.capacity() > caps::QUEUE_KEPT {
+            self.waiting.shrink_to(0);
         }
     }
 
@@ -158,21 +170,29 @@ impl Shard {
         let Some(counters) = self.keys.get_mut(key) else {
             return;
         };
-        let nothing = KeyLimits { created: fluxgate_types::LogIndex(0), limits: [].into() };
         counters.listed = false;
         for waiter in counters.queue.drain(..) {
-            let decision = unavailable(&nothing);
-            out.push(Effect::Settled { waiter: waiter.number, decision });
+            let decision = unavailable(&waiter.limits);
+            let limits = waiter.limits.limits;
+            out.push(Effect::Settled { waiter: waiter.number, decision, limits });
         }
     }
+}
 
-    /// Forgets windows that are over, and keys that were not used for `idle_ms`.
-    pub fn sweep(&mut self, context: &Context<'_>, idle_ms: u64) {
-        self.keys.retain(|_, counters| {
-            counters.limits.iter_mut().for_each(|limit| limit.forget_old(context));
-            let open = counters.limits.iter().any(|limit| !limit.cells.is_empty());
-            open || !counters.queue.is_empty() || context.now - counters.used < idle_ms
-        });
+impl Waiter {
+    /// The limits that the request takes from: those that it came under, with the tokens that they
+    /// have by now.
+    fn limits_now<'a>(&self, now: &'a KeyLimits) -> Cow<'a, KeyLimits> {
+        if Arc::ptr_eq(&self.limits.limits, &now.limits) || self.limits.limits == now.limits {
+            return Cow::Borrowed(now);
+        }
+        let newest = |spec: &LimitSpec| {
+            let period_ms = spec.limit.period_ms;
+            let same = |s: &&LimitSpec| s.tag == spec.tag && s.limit.period_ms == period_ms;
+            now.limits.iter().find(same).unwrap_or(spec).clone()
+        };
+        let limits = self.limits.limits.iter().map(newest).collect();
+        Cow::Owned(KeyLimits { created: self.limits.created, limits })
     }
 }
 
@@ -182,110 +202,17 @@ fn unavailable(limits: &KeyLimits) -> Decision {
     Decision { verdict: Verdict::Unavailable, limit_at: 0, tokens, remaining: 0, reset }
 }
 
-impl LimitCounter {
-    /// The cell of the current window; [`KeyCounters::open_all`] has opened it in this step.
-    fn now(&mut self) -> &mut Cell {
-        &mut self.cells[self.current]
-    }
-
-    /// The place of a window's cell, opened if it may be: the current and the next one always,
-    /// the one before only shortly after its end.
-    pub(super) fn cell_at(
-        &mut self,
-        context: &Context<'_>,
-        key: &KeyId,
-        limits: &KeyLimits,
-        spec: &LimitSpec,
-        window: u64,
-    ) -> Option<usize> {
-        let found = if self.cells.get(self.current).is_some_and(|cell| cell.window == window) {
-            Some(self.current)
-        } else {
-            self.cells.iter().position(|cell| cell.window == window)
-        };
-        let at = if let Some(at) = found {
-            at
-        } else {
-            self.forget_old(context);
-            // The number may come from a peer: looked at before anything is computed from it.
-            let latest = spec.limit.window_at(context.now + context.life.clock_error_ms_max);
-            if window > latest || spec.limit.window_end(window) + OPEN_LATE_MS < context.now {
-                return None;
-            }
-            if fluxgate_types::ClusterMs(window * spec.limit.period_ms) >= context.horizon {
-                return None;
-            }
-            let cell = Cell::open(context, key, limits.created, spec, window)?;
-            // One at a time: most keys have one open window, and a busy node has many keys.
-            self.cells.reserve_exact(1);
-            self.cells.push(cell);
-            self.cells.len() - 1
-        };
-        self.cells[at].follow(context, spec);
-        Some(at)
-    }
-
-    fn forget_old(&mut self, context: &Context<'_>) {
-        let over = |cell: &Cell, period: u64| {
-            fluxgate_types::ClusterMs((cell.window + 1) * period) + FORGET_AFTER_MS < context.now
-        };
-        let period = self.period_ms;
-        for cell in self.cells.iter().filter(|cell| over(cell, period) && cell.spent > 0) {
-            if self.history.len() == caps::USAGE_WINDOWS {
-                self.history.pop_front();
-            }
-            self.history.push_back(WindowSpent { window: cell.window, spent: cell.spent });
-        }
-        self.cells.retain(|cell| !over(cell, period));
-    }
-}
-
 impl KeyCounters {
-    pub(super) fn limit(&mut self, at: usize, spec: &LimitSpec) -> &mut LimitCounter {
-        // Counters stand in the order of the limits, but for the moments after a change.
-        if self.limits.get(at).is_some_and(|limit| limit.tag == spec.tag) {
-            return &mut self.limits[at];
-        }
-        let found = self.limits.iter().position(|limit| limit.tag == spec.tag);
-        let found = found.unwrap_or_else(|| {
-            let (tag, period_ms) = (spec.tag, spec.limit.period_ms);
-            self.limits.reserve_exact(1);
-            self.limits.push(LimitCounter { tag, period_ms, ..LimitCounter::default() });
-            self.limits.len() - 1
-        });
-        let at = at.min(found);
-        self.limits.swap(at, found);
-        &mut self.limits[at]
-    }
-
-    /// Opens the current window of every limit, so that [`LimitCounter::now`] is it; false when
-    /// no share map is in force.
-    pub(super) fn open_all(
-        &mut self,
-        context: &Context<'_>,
-        key: &KeyId,
-        limits: &KeyLimits,
-    ) -> bool {
-        limits.limits.iter().enumerate().all(|(at, spec)| {
-            let window = spec.limit.window_at(context.now);
-            let limit = self.limit(at, spec);
-            let opened = limit.cell_at(context, key, limits, spec, window);
-            limit.current = opened.unwrap_or(0);
-            opened.is_some()
-        })
-    }
-
     fn look(&mut self, context: &Context<'_>, limits: &KeyLimits, cost: u64) -> Look {
         let mut short = false;
         let wanted = i64::try_from(cost).unwrap_or(i64::MAX);
         for (at, limit) in self.limits.iter_mut().take(limits.limits.len()).enumerate() {
             let cell = limit.now();
-            if cell.holding() < wanted {
-                if cell.is_proven(context, cost) {
-                    return Look::Proven(at);
-                }
-                short = true;
+            let is_short = cell.holding() < wanted;
+            if (is_short || cell.lowered) && cell.is_proven(context, cost) {
+                return Look::Proven(at);
             }
+            short |= is_short;
         }
         if short && Mutation::DenyWithoutProof.active() {
             return Look::Proven(0);
@@ -293,14 +220,14 @@ impl KeyCounters {
         if short { Look::Short } else { Look::Enough }
     }
 
-    fn spend(&mut self, limits: &KeyLimits, cost: u64, key: &KeyId, dirty: &mut Vec<CounterId>) {
+    fn spend(&mut self, limits: &KeyLimits, cost: u64, key: &KeyId, order: &mut Order) {
         for limit in self.limits.iter_mut().take(limits.limits.len()) {
-            let tag = limit.tag;
             let cell = limit.now();
             cell.spent += cost + u64::from(Mutation::ChargedTwice.active());
-            if !cell.dirty {
-                cell.dirty = true;
-                dirty.push(CounterId { key: *key, limit: tag, window: cell.window });
+            if !std::mem::replace(&mut cell.dirty, true) {
+                let window = cell.window;
+                let counter = CounterId { key: *key, limit: limit.tag, window };
+                order.note_dirty(limit.end_of(window), counter);
             }
         }
     }
@@ -358,14 +285,10 @@ impl KeyCounters {
         timeout_ms: u64,
         out: &mut Vec<Effect>,
     ) {
-        let waits: u64 = self.queue.iter().map(|waiter| waiter.cost).sum();
-        if waits == 0 {
-            return;
-        }
+        let waits = self.waits();
         for (at, spec) in limits.limits.iter().enumerate() {
-            let period_ms = spec.limit.period_ms;
             let cell = self.limits[at].now();
-            let Some((peer, need)) = next_to_ask(context, cell, period_ms, waits) else {
+            let Some((peer, need)) = next_to_ask(context, cell, waits) else {
                 continue;
             };
             let counter = CounterId { key: *key, limit: spec.tag, window: cell.window };
@@ -379,23 +302,31 @@ impl KeyCounters {
 
     /// Ends what has waited too long. A request is kept past its deadline only while there is hope:
     /// an ask is under way, or every peer answers, so that the tokens must be in flight.
-    fn expire(&mut self, context: &Context<'_>, limits: &KeyLimits, out: &mut Vec<Effect>) {
+    fn expire(
+        &mut self,
+        context: &Context<'_>,
+        key: &KeyId,
+        limits: &KeyLimits,
+        order: &mut Order,
+        out: &mut Vec<Effect>,
+    ) {
         let reachable = context.life.peers.iter().all(|(_, reachable)| *reachable);
-        let mut hopeful = reachable;
-        for limit in self.limits.iter_mut().take(limits.limits.len()) {
-            let pursuit = &limit.now().pursuit;
-            hopeful &= !pursuit.failed;
-            hopeful |= pursuit.asked.is_some_and(|(_, until)| until > context.boot);
-        }
-        let over = |waiter: &Waiter| {
-            waiter.deadline_last <= context.boot || (waiter.deadline <= context.boot && !hopeful)
-        };
         let mut ended = false;
-        while let Some(waiter) = self.queue.front().copied().filter(over) {
+        while let Some(waiter) = self.queue.front().filter(|w| w.deadline <= context.boot) {
+            let (number, cost, last) = (waiter.number, waiter.cost, waiter.deadline_last);
+            let mine = waiter.limits_now(limits);
+            let decision = if self.open_all(context, key, &mine, order) {
+                if context.boot < last && self.is_hopeful(context, &mine, reachable) {
+                    break;
+                }
+                let at = self.shortest(&mine, cost);
+                self.decision(context, &mine, Verdict::Degraded, Some(at))
+            } else {
+                unavailable(&mine)
+            };
+            let limits = Arc::clone(&mine.limits);
             self.queue.pop_front();
-            let at = self.shortest(limits, waiter.cost);
-            let decision = self.decision(context, limits, Verdict::Degraded, Some(at));
-            out.push(Effect::Settled { waiter: waiter.number, decision });
+            out.push(Effect::Settled { waiter: number, decision, limits });
             ended = true;
         }
         if ended {
@@ -404,10 +335,14 @@ impl KeyCounters {
         }
     }
 
-    /// Something changed for the better: the next shortage is worth waiting for again.
-    pub(super) fn forget_degraded(&mut self) {
-        self.degraded_until = BootNs(0);
-        self.degraded_ms = DEGRADED_MS.0;
+    fn is_hopeful(&mut self, context: &Context<'_>, limits: &KeyLimits, reachable: bool) -> bool {
+        let mut hopeful = reachable;
+        for limit in self.limits.iter_mut().take(limits.limits.len()) {
+            let pursuit = &limit.now().pursuit;
+            hopeful &= !pursuit.failed;
+            hopeful |= pursuit.asked.is_some_and(|(_, until)| until > context.boot);
+        }
+        hopeful
     }
 }
 
@@ -416,7 +351,6 @@ impl KeyCounters {
 fn next_to_ask(
     context: &Context<'_>,
     cell: &mut Cell,
-    period_ms: u64,
     waits: u64,
 ) -> Option<(fluxgate_types::NodeId, u64)> {
     let missing = i64::try_from(waits).unwrap_or(i64::MAX).saturating_sub(cell.holding());
@@ -438,7 +372,7 @@ fn next_to_ask(
     let reachable = context.life.peers.iter().filter(|(_, reachable)| *reachable);
     let untried = reachable.map(|(node, _)| *node).filter(|n| !cell.pursuit.tried.contains(n));
     let best = untried
-        .map(|node| (cell.believed_left(context, period_ms, node), node))
+        .map(|node| (cell.believed_left(context, node), node))
         .reduce(|a, b| if (b.0, cell.outranks(b.1, a.1)) > (a.0, false) { b } else { a });
     let Some((_, peer)) = best else {
         // Nobody gave and it is not proven: tokens are in flight, or out of reach.

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use fluxgate_types::ClusterMs;
 
+use super::key::cell_of;
 use super::transfer::Find;
-use super::{Context, CounterId, Held, Reply, Sender, Shard, cell_of};
+use super::{Context, CounterId, Held, Reply, Sender, Shard};
 
 /// A gift of a stopping node, with how much of the total is new.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,7 @@ impl Shard {
         most: usize,
     ) -> Vec<Gift> {
         assert!(self.draining, "a shard must stop spending before it gives all away");
+        let context = &self.follow(context);
         let mut gifts = Vec::new();
         for (key, counters) in &mut self.keys {
             if gifts.len() == most {
@@ -45,20 +47,24 @@ impl Shard {
             // Of a key that is gone there is nothing to spend.
             let Some(limits) = find(key) else { continue };
             for limit in &mut counters.limits {
-                let Some(spec) = limits.limits.iter().find(|spec| spec.tag == limit.tag) else {
-                    continue;
-                };
+                let (tag, period_ms) = (limit.tag, limit.period_ms);
+                let mut specs = limits.limits.iter();
+                let of_it = specs.find(|s| s.tag == tag && s.limit.period_ms == period_ms);
+                let Some(spec) = of_it else { continue };
                 for cell in &mut limit.cells {
-                    let over = ClusterMs((cell.window + 1) * limit.period_ms) <= context.now;
+                    let over = ClusterMs((cell.window + 1) * period_ms) <= context.now;
                     if gifts.len() == most || over {
                         continue;
                     }
                     cell.follow(context, spec);
+                    if !cell.keeps_up(context.life) {
+                        continue;
+                    }
                     let Some(tokens) = u64::try_from(cell.holding()).ok().filter(|t| *t > 0) else {
                         continue;
                     };
-                    let Some(total) = cell.give(to, tokens) else { continue };
-                    let counter = CounterId { key: *key, limit: limit.tag, window: cell.window };
+                    let Some(total) = cell.give(&context.life.lives, to, tokens) else { continue };
+                    let counter = CounterId { key: *key, limit: tag, window: cell.window };
                     gifts.push(Gift { reply: cell.reply(counter, to, total), tokens });
                 }
             }
@@ -81,7 +87,7 @@ impl Shard {
             for limit in &counters.limits {
                 for cell in &limit.cells {
                     let counter = CounterId { key: *key, limit: limit.tag, window: cell.window };
-                    let ends = ClusterMs((cell.window + 1) * limit.period_ms);
+                    let ends = limit.end_of(cell.window);
                     into.insert(counter, cell.left_over(ends));
                 }
             }

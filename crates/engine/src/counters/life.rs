@@ -9,7 +9,7 @@ use std::sync::Arc;
 use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
 
-use super::{CounterId, decide};
+use super::{CounterId, key};
 use crate::lease::FirstLease;
 use crate::mutation::Mutation;
 
@@ -113,7 +113,7 @@ impl LeftOver {
         let mut counters = opened;
         for (counter, held) in life.left_over.iter().flat_map(|map| map.iter()) {
             // A clock that no leader has set says nothing about which windows are over.
-            if !synced || held.ends + decide::OPEN_LATE_MS >= now {
+            if !synced || held.ends + key::OPEN_LATE_MS >= now {
                 counters.entry(*counter).or_insert(*held);
             }
         }

@@ -5,10 +5,11 @@
 //! counters: Balegas et al., SRDS 2015; escrow: O'Neil, TODS 1986). The driver hands over only
 //! messages that are addressed to this life, after it has noted the sender's.
 
-use fluxgate_types::{KeyId, NodeId};
+use fluxgate_types::{ClusterMs, KeyId, NodeId};
 
 use super::cell::Cell;
-use super::{Ask, Context, CounterId, Effect, KeyLimits, Reply, Sender, Shard, Told, cell_of};
+use super::key::{self, cell_of};
+use super::{Ask, Context, CounterId, Effect, KeyLimits, Reply, Sender, Shard};
 use crate::share::ShareMap;
 
 /// Looks a key's limits up.
@@ -24,15 +25,19 @@ impl Shard {
         ask: &Ask,
         out: &mut Vec<Effect>,
     ) -> Reply {
+        let context = &self.follow(context);
         let unknown = Reply { counter: ask.counter, given: 0, mine: None, known: Vec::new() };
-        let Some(limits) = find(&ask.counter.key) else {
+        let Some(limits) = find(&ask.counter.key).filter(|_| context.is_newest(sender)) else {
             return unknown;
         };
         let may_give = context.leased && !self.draining;
-        let Some((cell, waits)) = self.open_asked(context, &limits, &ask.counter, may_give) else {
+        let draining = self.draining;
+        let Some((cell, ends, waits)) = self.open_asked(context, &limits, &ask.counter, may_give)
+        else {
             return unknown;
         };
-        cell.hear(sender, &ask.mine);
+        let lives = &context.life.lives;
+        cell.hear(lives, sender, &ask.mine);
         let (given, _) = cell.totals(sender);
         // What an earlier answer gave and the asker has not seen is given again by this one.
         let unseen = given.saturating_sub(ask.got);
@@ -43,17 +48,17 @@ impl Shard {
         } else {
             0
         };
-        let given = (gift > 0).then(|| cell.give(sender, gift)).flatten().unwrap_or(given);
+        let given = (gift > 0).then(|| cell.give(lives, sender, gift)).flatten().unwrap_or(given);
         // Told to everybody soon: what was given, in case this answer is lost, and where nothing
         // was, in case an earlier answer to somebody else was.
         let tell = !std::mem::replace(&mut cell.dirty, true);
         let mut reply = cell.reply(ask.counter, sender, given);
-        if self.draining {
+        if draining {
             // What it gives now may yet be taken back: only the gift itself says so.
             reply.given = 0;
         }
         if tell {
-            self.dirty.push(ask.counter);
+            self.order.note_dirty(ends, ask.counter);
         }
         if waits > 0 {
             self.pursue(context, &ask.counter.key, &limits, out);
@@ -61,28 +66,29 @@ impl Shard {
         reply
     }
 
-    /// The cell that is asked for, opened where this node may still spend from it, and how much
-    /// waits for it here.
+    /// The cell that is asked for, opened where this node may still spend from it, with the end of
+    /// its window, and how much waits for it here. None where the cell knows newer lives.
     fn open_asked(
         &mut self,
         context: &Context<'_>,
         limits: &KeyLimits,
         counter: &CounterId,
         may_open: bool,
-    ) -> Option<(&mut Cell, u64)> {
+    ) -> Option<(&mut Cell, ClusterMs, u64)> {
         let mut specs = limits.limits.iter().enumerate();
         let (at, spec) = specs.find(|(_, spec)| spec.tag == counter.limit)?;
         if !may_open {
             let cell = cell_of(&mut self.keys, counter)?;
-            cell.reconcile(context.life);
-            return Some((cell, 0));
+            let ends = spec.limit.window_end(cell.window);
+            return cell.keeps_up(context.life).then_some((cell, ends, 0));
         }
-        let counters = self.keys.entry(counter.key).or_default();
-        counters.used = counters.used.max(context.now);
-        let waits = counters.queue.iter().map(|waiter| waiter.cost).sum();
+        let (keys, order) = (&mut self.keys, &mut self.order);
+        let counters = key::entry(keys, order, &counter.key, context.now);
+        let waits = counters.waits();
         let limit = counters.limit(at, spec);
-        let place = limit.cell_at(context, &counter.key, limits, spec, counter.window)?;
-        Some((&mut limit.cells[place], waits))
+        let place = limit.cell_at(context, &counter.key, limits, spec, counter.window, order)?;
+        let (ends, cell) = (limit.end_of(counter.window), &mut limit.cells[place]);
+        cell.keeps_up(context.life).then_some((cell, ends, waits))
     }
 
     /// Takes an answer, or what a stopping node gives. Returns whether the counter is known here,
@@ -95,16 +101,18 @@ impl Shard {
         reply: &Reply,
         out: &mut Vec<Effect>,
     ) -> bool {
+        let context = &self.follow(context);
         let counter = &reply.counter;
-        let Some(limits) = find(&counter.key) else {
+        let Some(limits) = find(&counter.key).filter(|_| context.is_newest(sender)) else {
             return false;
         };
         let may_open = context.leased && !self.draining;
-        let Some((cell, waits)) = self.open_asked(context, &limits, counter, may_open) else {
+        let Some((cell, _, waits)) = self.open_asked(context, &limits, counter, may_open) else {
             return false;
         };
-        let gained = cell.receive(sender, reply.given);
-        let mut news = reply.mine.is_some_and(|mine| cell.hear(sender, &mine));
+        let lives = &context.life.lives;
+        let gained = cell.receive(lives, sender, reply.given);
+        let mut news = reply.mine.is_some_and(|mine| cell.hear(lives, sender, &mine));
         // Of nodes that the state knows: a figure of any other would wait for its own for ever.
         let view = context.view;
         let is_known = |node: &NodeId| {
@@ -113,7 +121,7 @@ impl Shard {
         };
         for (node, spent) in &reply.known {
             if *node != context.life.me && is_known(node) {
-                cell.hear_of(*node, *spent);
+                cell.hear_of(lives, *node, *spent);
             }
         }
         if cell.pursuit.asked.is_some_and(|(peer, _)| peer == sender.node) {
@@ -145,6 +153,7 @@ impl Shard {
         counter: &CounterId,
         out: &mut Vec<Effect>,
     ) {
+        let context = &self.follow(context);
         let Some(cell) = cell_of(&mut self.keys, counter) else {
             return;
         };
@@ -156,40 +165,6 @@ impl Shard {
         if let Some(limits) = find(&counter.key) {
             self.pursue(context, &counter.key, &limits, out);
         }
-    }
-
-    /// Another node tells what it has spent, and what it has given. Counters that are not in memory
-    /// need no figures: they are asked for when it matters. Returns whether the key is in use here.
-    pub fn handle_told(
-        &mut self,
-        context: &Context<'_>,
-        find: Find<'_>,
-        sender: &Sender,
-        told: &Told,
-        out: &mut Vec<Effect>,
-    ) -> bool {
-        let Some(counters) = self.keys.get_mut(&told.counter.key) else {
-            return false;
-        };
-        let waits = !counters.queue.is_empty();
-        let Some(cell) = cell_of(&mut self.keys, &told.counter) else {
-            return false;
-        };
-        cell.reconcile(context.life);
-        let me = (context.life.me, context.life.lives.of(context.life.me));
-        let mine = told.given.iter().find(|(node, boot, _)| (*node, Some(*boot)) == me);
-        let gained = mine.map_or(0, |(_, _, given)| cell.receive(sender, *given));
-        let news = cell.hear(sender, &told.mine) || gained > 0;
-        if gained > 0 {
-            cell.pursuit.failed = false;
-        }
-        if let (true, Some(counters)) = (news, self.keys.get_mut(&told.counter.key)) {
-            counters.forget_degraded();
-        }
-        if let (true, Some(limits)) = (gained > 0 && waits, find(&told.counter.key)) {
-            self.pursue(context, &told.counter.key, &limits, out);
-        }
-        true
     }
 }
 

@@ -1,11 +1,12 @@
 //! What one key has used, for people: figures of this node, to be added up over all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use fluxgate_types::{KeyId, NodeId};
+use fluxgate_types::{KeyId, NodeId, caps};
 use serde::{Deserialize, Serialize};
 
 use super::Shard;
+use super::key::LimitCounter;
 
 /// What this node spent in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,38 @@ pub struct LimitUsage {
     pub window: u64,
 }
 
+/// The newest windows that are over, in a compact form: a number of a window and tokens fit into 32
+/// bits each for as long as limits are bounded as they are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Past {
+    windows: VecDeque<(u32, u32)>,
+}
+
+impl Past {
+    pub(super) fn push(&mut self, spent: WindowSpent) {
+        let (Ok(window), Ok(spent)) = (u32::try_from(spent.window), u32::try_from(spent.spent))
+        else {
+            return;
+        };
+        if self.windows.len() == caps::USAGE_WINDOWS {
+            self.windows.pop_front();
+        }
+        if self.windows.len() == self.windows.capacity() {
+            // A quarter at a time: doubling would leave half of it empty on every key.
+            self.windows.reserve_exact(caps::USAGE_WINDOWS / 4);
+        }
+        self.windows.push_back((window, spent));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = WindowSpent> + '_ {
+        let spent = |(window, spent): &(u32, u32)| WindowSpent {
+            window: u64::from(*window),
+            spent: u64::from(*spent),
+        };
+        self.windows.iter().map(spent)
+    }
+}
+
 impl Shard {
     /// What this node knows of a key's use; empty for a key that is not in memory.
     #[must_use]
@@ -36,10 +69,10 @@ impl Shard {
         let Some(counters) = self.keys.get(key) else {
             return Vec::new();
         };
-        let usage = |limit: &super::LimitCounter| {
+        let usage = |limit: &LimitCounter| {
             let open = limit.cells.iter().filter(|cell| cell.spent > 0);
             let open = open.map(|cell| WindowSpent { window: cell.window, spent: cell.spent });
-            let mut series: Vec<WindowSpent> = limit.history.iter().copied().chain(open).collect();
+            let mut series: Vec<WindowSpent> = limit.history.iter().chain(open).collect();
             series.sort_unstable_by_key(|point| point.window);
             let newest = limit.cells.iter().max_by_key(|cell| cell.window);
             LimitUsage {

@@ -35,6 +35,8 @@ pub struct KeyTable {
     heads: Mutex<Vec<Arc<str>>>,
     // The sum of the digests of all records. Changed by the one thread that applies.
     digest: AtomicU64,
+    // Changes of what a reader may hold a copy of: begun, and made.
+    changes: (AtomicU64, AtomicU64),
 }
 
 impl Default for KeyTable {
@@ -44,6 +46,7 @@ impl Default for KeyTable {
             order: RwLock::default(),
             heads: Mutex::default(),
             digest: AtomicU64::new(0),
+            changes: (AtomicU64::new(0), AtomicU64::new(0)),
         }
     }
 }
@@ -104,6 +107,28 @@ impl KeyTable {
         self.with(id, Arc::clone)
     }
 
+    /// The number of the newest change of records or of the view, for [`KeyTable::is_unchanged`]; none
+    /// while one is under way. A new key changes nothing that anybody holds.
+    #[must_use]
+    pub fn revision(&self) -> Option<u64> {
+        let made = self.changes.1.load(Ordering::Acquire);
+        (self.changes.0.load(Ordering::Acquire) == made).then_some(made)
+    }
+
+    /// Whether what was read behind [`KeyTable::revision`] is what would be read now.
+    #[must_use]
+    pub fn is_unchanged(&self, since: Option<u64>) -> bool {
+        since.is_some_and(|revision| self.changes.0.load(Ordering::Acquire) == revision)
+    }
+
+    /// Makes a change that readers notice: counted before it begins and once it is made.
+    pub(super) fn change<R>(&self, change: impl FnOnce() -> R) -> R {
+        self.changes.0.fetch_add(1, Ordering::AcqRel);
+        let result = change();
+        self.changes.1.fetch_add(1, Ordering::AcqRel);
+        result
+    }
+
     /// How many keys there are, revoked ones included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -152,11 +177,15 @@ impl KeyTable {
     pub(super) fn insert(&self, entry: Arc<KeyEntry>) {
         let id = entry.record.id;
         Arc::make_mut(&mut self.order.write().unwrap_or_else(PoisonError::into_inner)).push(id);
-        self.replace(entry);
+        self.put(entry);
     }
 
     /// Puts a changed record in the place of the one before it.
     pub(super) fn replace(&self, entry: Arc<KeyEntry>) {
+        self.change(|| self.put(entry));
+    }
+
+    fn put(&self, entry: Arc<KeyEntry>) {
         let id = entry.record.id;
         let after = digest::of_key(&entry.record);
         let mut shard = self.shards[shard_of(&id)].write().unwrap_or_else(PoisonError::into_inner);
@@ -196,6 +225,10 @@ impl KeyTable {
     /// Takes over the keys of another table, shard by shard. A reader meets each key either as it
     /// was or as it is in the new table, which is newer.
     pub(super) fn adopt(&self, other: &Self) {
+        self.change(|| self.take_over(other));
+    }
+
+    fn take_over(&self, other: &Self) {
         for (mine, theirs) in self.shards.iter().zip(&other.shards) {
             let new = Arc::clone(&theirs.read().unwrap_or_else(PoisonError::into_inner));
             *mine.write().unwrap_or_else(PoisonError::into_inner) = new;

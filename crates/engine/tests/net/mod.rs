@@ -3,12 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test harness: a failed unwrap is a failed test")]
 
+mod remaining;
+mod replaced;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Decision, Effect, KeyLimits, LeftOver, Life, Lives, Reply, Sender,
-    Shard, Step, Told, Untouched, Verdict, WaitPolicy,
+    Ask, Context, CounterId, Cursor, Decision, Effect, Figure, KeyLimits, LeftOver, Life, Lives,
+    Reply, Sender, Shard, Step, Told, Untouched, Verdict, WaitPolicy,
 };
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::registry::record::LimitSpec;
@@ -62,6 +65,12 @@ pub(crate) struct Net {
     pub(crate) spent: BTreeMap<(u32, u64), u64>,
     pub(crate) loss_percent: u64,
     pub(crate) duplicate_percent: u64,
+    /// The last decision.
+    pub(crate) last: Option<Decision>,
+    /// A node that nobody can reach.
+    pub(crate) cut: Option<NodeId>,
+    // Who was told all again by whom, or is to be.
+    missed: BTreeMap<(NodeId, NodeId), Cursor>,
     events: BTreeMap<(u64, u64), Packet>,
     waiters: BTreeMap<u64, u64>,
     now_us: u64,
@@ -101,6 +110,9 @@ impl Net {
             spent: BTreeMap::new(),
             loss_percent: 0,
             duplicate_percent: 0,
+            last: None,
+            cut: None,
+            missed: BTreeMap::new(),
             events: BTreeMap::new(),
             waiters: BTreeMap::new(),
             now_us: 0,
@@ -184,6 +196,7 @@ impl Net {
             }
             self.introduce(other, id);
             self.introduce(id, other);
+            self.missed.insert((other, id), Cursor::default());
         }
     }
 
@@ -217,7 +230,7 @@ impl Net {
                     self.nodes.get_mut(&id).unwrap().outbox.entry(peer).or_default().push(ask);
                     self.flush(id, peer);
                 }
-                Effect::Settled { waiter, decision } => {
+                Effect::Settled { waiter, decision, .. } => {
                     let cost = self.waiters.remove(&waiter).expect("a waiter is settled once");
                     self.settle(decision, cost);
                 }
@@ -226,6 +239,7 @@ impl Net {
     }
 
     fn settle(&mut self, decision: Decision, cost: u64) {
+        self.last = Some(decision);
         match decision.verdict {
             Verdict::Admitted => {
                 self.tally.admitted += cost;
@@ -420,13 +434,37 @@ impl Net {
 
     pub(crate) fn gossip(&mut self, id: NodeId) {
         let told = self.step(id, |shard, context, _, _| {
-            shard.sweep(context, 3_600_000);
+            while shard.sweep(context, 3_600_000) {}
             shard.take_told(context, 1_000)
         });
         let peers: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
         for peer in peers {
-            self.send(id, peer, Message::Told(told.clone()));
+            if self.cut.is_some_and(|cut| cut == peer || cut == id) {
+                self.missed.insert((id, peer), Cursor::default());
+                continue;
+            }
+            let mut told = told.clone();
+            if let Some(mut cursor) = self.missed.remove(&(id, peer)) {
+                // One counter at a time, so that the cursor goes on.
+                let more = self.step(id, |shard, context, limits, _| {
+                    shard.tell_again(context, &|_| Some(limits.clone()), &mut cursor, 1, &mut told)
+                });
+                if more {
+                    self.missed.insert((id, peer), cursor);
+                }
+            }
+            self.send(id, peer, Message::Told(told));
         }
+    }
+
+    /// A node hears that another has spent so much of a counter.
+    pub(crate) fn told(&mut self, to: NodeId, by: NodeId, counter: CounterId, spent: u64) {
+        let sender = Sender { node: by, boot: BootId(1) };
+        let mine = Figure { spent, limit: 100, ..Figure::default() };
+        let told = Told { counter, mine, given: Vec::new() };
+        self.step(to, |shard, context, limits, out| {
+            shard.handle_told(context, &|_| Some(limits.clone()), &sender, &told, out)
+        });
     }
 
     /// An orderly stop: gives to the peers that live, returns what is left for the file.

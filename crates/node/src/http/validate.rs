@@ -14,7 +14,7 @@ use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_api::paths::header as names;
 use fluxgate_api::text::Text;
 use fluxgate_api::validate::ValidateAnswer;
-use fluxgate_engine::counters::{Decision, KeyLimits, Verdict};
+use fluxgate_engine::counters::{KeyLimits, LookedUp, Verdict};
 use fluxgate_engine::registry::record::{KeyEntry, KeyRecord, LimitSpec, Status};
 use fluxgate_types::credential::CredentialError;
 use fluxgate_types::{ClusterMs, Credential, Digest, KeyId, Limit, Scope, caps};
@@ -22,13 +22,14 @@ use fluxgate_types::{ClusterMs, Credential, Digest, KeyId, Limit, Scope, caps};
 use super::respond;
 use crate::clock::boot_now;
 use crate::core::Core;
+use crate::counters::Decided;
 use crate::metrics::{Endpoint, Verdict as Counted};
 
 /// What is known of a key once its credential fits.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) entry: Arc<KeyEntry>,
-    limits: KeyLimits,
+    limits: LookedUp,
 }
 
 impl Known {
@@ -169,21 +170,22 @@ impl Core {
         };
         let Some(known) = self.look_up(text, now) else { return unauthenticated(true) };
         if !requirement.allows(known.record().scope) {
-            let decision = self.decide(&known.record().id, &known.limits, 0).await;
-            if decision.verdict == Verdict::Unavailable {
+            let decided = self.decide(&known.record().id, &known.limits, 0).await;
+            if decided.decision.verdict == Verdict::Unavailable {
                 return Answer::Unavailable(
                     self.not_ready().unwrap_or("this node cannot count now"),
                 );
             }
-            let quota = quota(&known, &decision, now);
+            let quota = quota(decided, now);
             return Answer::OutOfScope { known, required: requirement.scope(), quota };
         }
         if let Some(message) = over_every_limit(&known, cost) {
             return Answer::Invalid(message);
         }
-        let decision = self.decide(&known.record().id, &known.limits, cost).await;
-        let quota = quota(&known, &decision, self.now().max(now));
-        match decision.verdict {
+        let decided = self.decide(&known.record().id, &known.limits, cost).await;
+        let verdict = decided.decision.verdict;
+        let quota = quota(decided, self.now().max(now));
+        match verdict {
             Verdict::Admitted => {
                 if cost > 0 {
                     known.entry.touch(now);
@@ -210,15 +212,20 @@ impl Core {
                 (bounded.then(|| Digest::of(text))?, None)
             }
         };
+        // Before anything is read that the limits come from.
+        let revision = self.shared.table.revision();
         let view = self.shared.view();
         let open = |entry: &Arc<KeyEntry>| {
             let record = &entry.record;
             let valid = record.opens(&digest, now) && record.status(now) == Status::Active;
             valid.then(|| Known {
                 entry: Arc::clone(entry),
-                limits: KeyLimits {
-                    created: record.created_index,
-                    limits: Arc::clone(record.limits(&view.defaults)),
+                limits: LookedUp {
+                    limits: KeyLimits {
+                        created: record.created_index,
+                        limits: Arc::clone(record.limits(&view.defaults)),
+                    },
+                    revision,
                 },
             })
         };
@@ -257,20 +264,22 @@ fn wait_s(reset: ClusterMs, now: ClusterMs) -> u64 {
     (reset - now).div_ceil(1_000).max(1)
 }
 
-fn quota(known: &Known, decision: &Decision, now: ClusterMs) -> Quota {
+fn quota(decided: Decided, now: ClusterMs) -> Quota {
+    let Decided { decision, limits } = decided;
     Quota {
         limit: decision.tokens,
         remaining: decision.remaining,
         reset_s: decision.reset.0.div_ceil(1_000),
         wait_s: wait_s(decision.reset, now),
-        policy: Arc::clone(&known.limits.limits),
+        policy: limits,
         limit_at: decision.limit_at,
     }
 }
 
 /// A cost that a whole window cannot hold is a mistake, not a matter of waiting.
 fn over_every_limit(known: &Known, cost: u64) -> Option<String> {
-    let smallest = known.limits.limits.iter().map(|spec| &spec.limit).min_by_key(|l| l.tokens)?;
+    let limits = &known.limits.limits.limits;
+    let smallest = limits.iter().map(|spec| &spec.limit).min_by_key(|l| l.tokens)?;
     (cost > smallest.tokens).then(|| {
         format!(
             "cost: {cost} is more than the limit `{}` of {} ever allows",

@@ -1,7 +1,7 @@
 //! All nodes that spend in a window have opened it under the same share map.
 
-use fluxgate_engine::counters::Verdict;
-use fluxgate_types::{ClusterMs, NodeId};
+use fluxgate_engine::counters::{CounterId, Verdict};
+use fluxgate_types::NodeId;
 
 use super::Invariant;
 use crate::messages::Seen;
@@ -20,11 +20,11 @@ impl Invariant for Judge {
             return Ok(());
         }
         let Some(process) = world.node(node) else { return Ok(()) };
-        let view = process.view();
         for spec in limits.limits.iter() {
             let number = spec.limit.window_at(*at);
-            let start = ClusterMs(number * spec.limit.period_ms);
-            let mine = view.map_at(start).map(|map| map.from);
+            let window = number;
+            let counter = CounterId { key: request.key, limit: spec.tag, window };
+            let mine = process.shard.observe(&counter).map(|seen| seen.map_from);
             let known = world.book.windows.get(&(request.key, spec.tag, number));
             let first = known.and_then(|window| window.map_from);
             if mine != first {

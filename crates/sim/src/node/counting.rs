@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use fluxgate_engine::counters::{
-    Ask, Effect, Gift, KeyLimits, LeftOver, Reply, Sender, Step as Came,
+    Ask, Cursor, Effect, Gift, KeyLimits, LeftOver, Reply, Sender, Step as Came, Told,
 };
-use fluxgate_types::NodeId;
+use fluxgate_types::{BootId, ClusterMs, NodeId};
 
 use super::{ITEMS_MAX, Node, Step};
 use crate::messages::{CallId, Message, Request, Seen, Timer};
@@ -14,6 +14,18 @@ use crate::plan::{MS, SECOND};
 
 /// A node that leaves says so for so many gossip periods before it stops.
 const LEAVE_GOSSIPS: u64 = 3;
+/// Counters that are told again in one gossip: few, so that a cursor goes on over some.
+const TOLD_AGAIN_MAX: usize = 2;
+
+/// How far one peer is told what it missed: mirrors `node/counters/telling`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Telling {
+    boot: Option<BootId>,
+    heard: bool,
+    missed: bool,
+    at: Option<Cursor>,
+}
+
 /// How long a stopping node tries to hand its holdings to one peer.
 const GIVE_TIMEOUT_MS: u64 = 2_000;
 
@@ -24,13 +36,13 @@ impl Node {
         // Known BEFORE the step: it may settle it.
         self.waiting.insert(number, request);
         let mut effects = Vec::new();
-        let came = self.count(step.now, |shard, context, _| {
+        let came = self.count(step, |shard, context, _| {
             let Request { key, cost, .. } = request;
             shard.handle_request(context, &key, limits, cost, number, &mut effects)
         });
         if let Came::Decided(decision) = came {
             self.waiting.remove(&number);
-            self.decided(request, decision, Some(limits), step);
+            self.decided(request, decision, limits.clone(), step);
         }
         self.carry_out(effects, step);
     }
@@ -45,13 +57,14 @@ impl Node {
         &mut self,
         request: Request,
         decision: fluxgate_engine::counters::Decision,
-        limits: Option<&KeyLimits>,
+        limits: KeyLimits,
         step: &mut Step<'_>,
     ) {
-        let known = limits.cloned().or_else(|| self.key_limits(&request.key));
-        let (at, Some(limits)) = (self.cluster_now(step.now), known) else {
-            step.see(Seen::Unavailable(request));
-            return;
+        // The moment that it was decided at, which a thread that was held up does not know.
+        let at = if self.shard.latest() > ClusterMs(0) {
+            self.shard.latest()
+        } else {
+            self.cluster_now(step.now)
         };
         step.see(Seen::Decided { request, decision, at, limits });
     }
@@ -63,9 +76,10 @@ impl Node {
                     self.outbox.entry(peer).or_default().push(ask);
                     self.send_asks(peer, step);
                 }
-                Effect::Settled { waiter, decision } => {
+                Effect::Settled { waiter, decision, limits } => {
                     if let Some(request) = self.waiting.remove(&waiter) {
-                        self.decided(request, decision, None, step);
+                        let created = fluxgate_types::LogIndex(0);
+                        self.decided(request, decision, KeyLimits { created, limits }, step);
                     }
                 }
             }
@@ -91,7 +105,7 @@ impl Node {
     pub(super) fn tick(&mut self, step: &mut Step<'_>) {
         self.ticking = false;
         let mut effects = Vec::new();
-        self.count(step.now, |shard, context, find| {
+        self.count(step, |shard, context, find| {
             shard.handle_timeout(context, find, &mut effects);
         });
         self.carry_out(effects, step);
@@ -100,14 +114,54 @@ impl Node {
     /// Tells the peers what was spent here.
     pub(super) fn gossip(&mut self, step: &mut Step<'_>) {
         step.wake(step.plan.gossip, Timer::Gossip);
-        let told = self.count(step.now, |shard, context, _| {
-            shard.sweep(context, 3_600_000);
+        for (sender, told) in self.torn.go_on(step.now) {
+            self.handle_told(&sender, &told, step);
+        }
+        let told = self.count(step, |shard, context, _| {
+            while shard.sweep(context, 3_600_000) {}
             shard.take_told(context, ITEMS_MAX)
         });
         let ready = self.says_ready(step);
         for (peer, _) in self.life.peers.clone() {
-            let lives = self.life.lives.all();
-            step.send(peer, Message::Gossip(self.head(peer), told.clone(), lives, ready));
+            let (head, lives) = (self.head(peer), self.life.lives.all());
+            let mut told = told.clone();
+            told.extend(self.tell_again(peer, step));
+            // Not delivered until an answer comes.
+            self.telling.entry(peer).or_default().heard = false;
+            step.send(peer, Message::Gossip(head, told, lives, ready));
+        }
+    }
+
+    /// What a peer missed: all figures, where its life is new or it did not answer the last time.
+    fn tell_again(&mut self, peer: NodeId, step: &mut Step<'_>) -> Vec<Told> {
+        let boot = self.life.lives.of(peer);
+        let telling = self.telling.entry(peer).or_default();
+        if telling.boot != boot {
+            *telling = Telling { boot, at: Some(Cursor::default()), ..*telling };
+        }
+        if !telling.heard {
+            telling.missed = true;
+            return Vec::new();
+        }
+        let missed = std::mem::take(&mut telling.missed);
+        let from = if missed { Some(Cursor::default()) } else { telling.at };
+        let (Some(mut cursor), mut told) = (from, Vec::new()) else { return Vec::new() };
+        let more = self.count(step, |shard, context, find| {
+            shard.tell_again(context, find, &mut cursor, TOLD_AGAIN_MAX, &mut told)
+        });
+        if let Some(telling) = self.telling.get_mut(&peer) {
+            telling.at = more.then_some(cursor);
+        }
+        told
+    }
+
+    /// A gossip was answered. One that was not ready before may not have known the keys.
+    fn note_heard(&mut self, from: NodeId, ready: bool) {
+        let was = self.ready.insert(from, ready).unwrap_or(false);
+        let telling = self.telling.entry(from).or_default();
+        telling.heard = true;
+        if ready && !was {
+            telling.at = Some(Cursor::default());
         }
     }
 
@@ -140,25 +194,23 @@ impl Node {
                 self.send_asks(from, step);
             }
             Message::Gossip(head, told, lives, ready) => {
-                if let Some(sender) = self.receive(from, &head, step) {
-                    let mut effects = Vec::new();
-                    self.count(step.now, |shard, context, find| {
-                        for one in &told {
-                            shard.handle_told(context, find, &sender, one, &mut effects);
-                        }
-                    });
-                    told.iter().for_each(|one| step.see(Seen::Moved(one.counter)));
-                    self.carry_out(effects, step);
+                if let Some(sender) = self.receive(from, &head, step)
+                    && let Some(told) = self.torn.hold_up(sender, told, step)
+                {
+                    self.handle_told(&sender, &told, step);
                 }
                 self.note_lives(&lives);
-                self.ready.insert(from, ready);
+                let was = self.ready.insert(from, ready).unwrap_or(false);
+                if ready && !was {
+                    self.telling.entry(from).or_default().at = Some(Cursor::default());
+                }
                 let (lives, ready) = (self.life.lives.all(), self.says_ready(step));
                 step.send(from, Message::Heard(self.head(from), lives, ready));
             }
             Message::Heard(head, lives, ready) => {
                 self.receive(from, &head, step);
                 self.note_lives(&lives);
-                self.ready.insert(from, ready);
+                self.note_heard(from, ready);
             }
             Message::Gifts(call, head, gifts) => {
                 let sender = self.receive(from, &head, step).filter(|_| self.stopping == 0);
@@ -183,6 +235,17 @@ impl Node {
         }
     }
 
+    fn handle_told(&mut self, sender: &Sender, told: &[Told], step: &mut Step<'_>) {
+        let mut effects = Vec::new();
+        self.count(step, |shard, context, find| {
+            for one in told {
+                shard.handle_told(context, find, sender, one, &mut effects);
+            }
+        });
+        told.iter().for_each(|one| step.see(Seen::Moved(one.counter)));
+        self.carry_out(effects, step);
+    }
+
     fn note_lives(&mut self, lives: &[(NodeId, fluxgate_types::BootId)]) {
         let me = self.id;
         for (node, boot) in lives.iter().filter(|(node, _)| *node != me) {
@@ -192,7 +255,7 @@ impl Node {
 
     fn handle_asks(&mut self, sender: &Sender, asks: &[Ask], step: &mut Step<'_>) -> Vec<Reply> {
         let mut effects = Vec::new();
-        let replies = self.count(step.now, |shard, context, find| {
+        let replies = self.count(step, |shard, context, find| {
             let mut answer = |ask| shard.handle_ask(context, find, sender, ask, &mut effects);
             asks.iter().map(&mut answer).collect::<Vec<Reply>>()
         });
@@ -210,7 +273,7 @@ impl Node {
         step: &mut Step<'_>,
     ) -> Vec<bool> {
         let mut effects = Vec::new();
-        let taken = self.count(step.now, |shard, context, find| {
+        let taken = self.count(step, |shard, context, find| {
             let mut take = |reply| shard.handle_reply(context, find, sender, reply, &mut effects);
             replies.iter().map(&mut take).collect()
         });
@@ -228,7 +291,7 @@ impl Node {
             return;
         };
         let mut effects = Vec::new();
-        self.count(step.now, |shard, context, find| {
+        self.count(step, |shard, context, find| {
             for ask in &asks {
                 shard.handle_ask_failed(context, find, peer, &ask.counter, &mut effects);
             }
@@ -265,8 +328,8 @@ impl Node {
                 continue;
             }
             let to = Sender { node: peer, boot };
-            let gifts = self
-                .count(step.now, |shard, context, find| shard.drain(context, find, &to, ITEMS_MAX));
+            let gifts =
+                self.count(step, |shard, context, find| shard.drain(context, find, &to, ITEMS_MAX));
             if gifts.is_empty() {
                 break;
             }

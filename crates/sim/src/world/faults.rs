@@ -1,12 +1,18 @@
 //! Faults, from the seed: what happens to processes, links, disks and clocks.
 
+use std::collections::BTreeSet;
+
 use fluxgate_engine::counters::CounterId;
 use fluxgate_types::{BootId, NodeId};
 
 use super::{Event, SYNC_MAX, World};
+use crate::book::WindowId;
 use crate::invariants::Violation;
 use crate::messages::Message;
 use crate::plan::{FaultKind, MS, SECOND, Us};
+
+/// A node that stops says so and gives its holdings away for so long, at most.
+const LEAVE_MAX: Us = 10 * SECOND;
 
 impl World {
     /// The next fault of the plan.
@@ -70,8 +76,15 @@ impl World {
                 let slot = self.slot(node);
                 slot.paused_until = slot.paused_until.max(now + span);
             }
-            FaultKind::Restart => self.begin_stop(node)?,
+            FaultKind::Restart => {
+                let opened = self.opened_at(node);
+                self.book.restarts.push((now, opened));
+                self.book.disturb_in_order(now, now + span, settle);
+                return self.begin_stop(node);
+            }
             FaultKind::RestartAll => {
+                let longest = SECOND + LEAVE_MAX;
+                self.book.disturb(now, now + longest, settle);
                 for node in 1..=self.plan.nodes {
                     self.begin_stop(NodeId(node))?;
                 }
@@ -146,6 +159,16 @@ impl World {
         self.book.disturb(now, now + down, settle);
     }
 
+    /// The windows that a node has opened.
+    fn opened_at(&self, id: NodeId) -> BTreeSet<WindowId> {
+        let Some(node) = self.node(id) else { return BTreeSet::new() };
+        let is_open = |id: &&WindowId| {
+            let counter = CounterId { key: id.0, limit: id.1, window: id.2 };
+            node.shard.observe(&counter).is_some()
+        };
+        self.book.windows.keys().filter(is_open).copied().collect()
+    }
+
     fn begin_stop(&mut self, id: NodeId) -> Result<(), Violation> {
         if self.node(id).is_some_and(|node| !node.is_stopping()) {
             self.step(id, |node, step| node.stop(step))?;
@@ -171,7 +194,11 @@ impl World {
         }
         self.schedule(now + down, Event::Start(id));
         let settle = self.settle_time();
-        self.book.disturb(now, now + down, settle);
+        if known {
+            self.book.disturb_in_order(now, now + down, settle);
+        } else {
+            self.book.disturb(now, now + down, settle);
+        }
     }
 
     /// Tokens beyond its share that die with a process, and those on their way to and from it.

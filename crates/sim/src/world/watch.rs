@@ -8,8 +8,10 @@ use super::World;
 use crate::book::{Window, WindowId};
 use crate::invariants::{Invariant, Violation};
 use crate::messages::{Request, Seen};
-use crate::node::Node;
 use crate::plan::MS;
+
+/// A node keeps a window for longer than this after its end, milliseconds.
+const SEEN_LATE_MS: u64 = 1_500;
 
 impl World {
     pub(super) fn note(&mut self, id: NodeId, seen: &Seen) {
@@ -50,9 +52,11 @@ impl World {
         }
         if let Seen::Decided { request, decision, at, limits } = seen {
             self.fold(decision.remaining ^ (decision.verdict as u64) << 50);
-            let (now, view) = (self.now, self.node(id).map(Node::view));
+            let now = self.now;
             for (place, spec) in limits.limits.iter().enumerate() {
                 let number = spec.limit.window_at(*at);
+                let counter = CounterId { key: request.key, limit: spec.tag, window: number };
+                let opened = self.node(id).and_then(|node| node.shard.observe(&counter));
                 let window = (request.key, spec.tag, number);
                 let new = || Window::new(spec, number, now);
                 let window = self.book.windows.entry(window).or_insert_with(new);
@@ -62,14 +66,16 @@ impl World {
                 match decision.verdict {
                     Verdict::Admitted => {
                         window.spent += request.cost;
-                        let start = ClusterMs(number * spec.limit.period_ms);
-                        let map = view.as_ref().and_then(|v| v.map_at(start).map(|m| m.from));
-                        window.map_from = window.map_from.or(map);
+                        window.map_from = window.map_from.or(opened.map(|seen| seen.map_from));
                     }
                     Verdict::Limited => {
                         window.denied_one += u64::from(decides && request.cost == 1);
                     }
-                    Verdict::Degraded | Verdict::Unavailable => window.degraded += 1,
+                    Verdict::Degraded => {
+                        window.degraded += 1;
+                        window.unproven += 1;
+                    }
+                    Verdict::Unavailable => window.degraded += 1,
                 }
             }
         }
@@ -149,13 +155,23 @@ impl World {
         Ok(())
     }
 
-    /// Whether a window is known and its limit was the same on all nodes all the time.
+    /// Whether a window is known, its limit was the same on all nodes all the time, and no node can
+    /// have forgotten it: what a late thread says of it cannot be compared with anything then.
     #[must_use]
     pub fn limit_is_settled(&self, id: &WindowId) -> bool {
         let facts = self.book.keys.get(&id.0);
         self.book.windows.get(id).is_some_and(|window| {
-            !window.changed && facts.is_none_or(|f| f.limits_settled_before(window.seen.0))
+            window.ends + SEEN_LATE_MS > self.cluster_max()
+                && !window.changed
+                && facts.is_none_or(|f| f.limits_settled_before(window.seen.0))
         })
+    }
+
+    /// Whether the limit of a window that is over was the same on all nodes all the time.
+    #[must_use]
+    pub fn limit_was_settled(&self, id: &WindowId, window: &Window) -> bool {
+        let facts = self.book.keys.get(&id.0);
+        !window.changed && facts.is_none_or(|f| f.limits_settled_before(window.seen.0))
     }
 
     /// The most that a window may admit: its limit, or the largest value that the limit had where

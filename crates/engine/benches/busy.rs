@@ -1,0 +1,218 @@
+//! A million keys in use: how long a lock is held, what memory it takes, what a decision costs.
+//!
+//! Answers for: one table of figures of this machine, by `scripts/bench/busy.sh`. Stands in for a
+//! node: as many shards behind locks, the steps that a node runs, in one thread and virtual time, so
+//! that a minute of windows takes seconds. Holds are in time of the processor: a machine that is
+//! busy with other things makes no hold longer.
+//!
+//! `busy [KEYS] [MINUTES]`; both runs, ten keys and KEYS keys, take about a second for each million
+//! requests.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fluxgate_engine::counters::{
+    Context, Cursor, KeyLimits, Life, Lives, Shard, Step, Untouched, Verdict, WaitPolicy,
+};
+use fluxgate_engine::lease::FirstLease;
+use fluxgate_engine::registry::View;
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::share::ShareMap;
+use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId, caps};
+use rustix::time::{ClockId, clock_gettime};
+
+/// As many as a node has.
+const SHARDS: usize = 1_024;
+const T0: u64 = 600_000_000;
+const MINUTE_MS: u64 = 60_000;
+const IDLE_MS: u64 = 3_600_000;
+
+fn cpu_now() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS"));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+}
+
+/// Holds of one kind.
+#[derive(Default)]
+struct Holds {
+    // In nanoseconds: below 4 096 one by one, above in steps of a sixteenth.
+    counts: BTreeMap<u64, u64>,
+    all: u64,
+    longest: Duration,
+}
+
+impl Holds {
+    fn note(&mut self, hold: Duration) {
+        let ns = u64::try_from(hold.as_nanos()).unwrap_or(u64::MAX);
+        let step = (ns / 16).max(1).next_power_of_two();
+        *self.counts.entry(ns / step * step).or_default() += 1;
+        self.all += 1;
+        self.longest = self.longest.max(hold);
+    }
+
+    fn at(&self, permyriad: u64) -> Duration {
+        let mut left = self.all * permyriad / 10_000;
+        for (ns, count) in &self.counts {
+            if left < *count {
+                return Duration::from_nanos(*ns);
+            }
+            left -= count;
+        }
+        self.longest
+    }
+
+    fn line(&self, what: &str) -> String {
+        format!(
+            "{what:<32} {:>11} {:>10.1?} {:>10.1?} {:>10.1?}",
+            self.all,
+            self.at(5_000),
+            self.at(9_990),
+            self.longest
+        )
+    }
+}
+
+/// A node of three, as far as its counters go.
+struct Node {
+    view: View,
+    life: Life,
+    limits: KeyLimits,
+    shards: Vec<Mutex<Shard>>,
+    keys: Vec<(usize, KeyId)>,
+}
+
+impl Node {
+    fn new(keys: usize) -> Self {
+        let mut lives = Lives::default();
+        (1..=3).for_each(|node| drop(lives.note(NodeId(node), BootId(1))));
+        let limit = Limit { name: "requests".into(), tokens: 100, period_ms: MINUTE_MS };
+        let key = |n: usize| {
+            let text = format!("{n:012}");
+            let bytes = text.as_bytes().try_into().expect("twelve digits");
+            let key = KeyId::new(bytes).expect("digits make an id");
+            (usize::try_from(key.mix() >> 44).unwrap_or(0) % SHARDS, key)
+        };
+        let nodes = (1..=3).map(|node| (NodeId(node), 1)).collect();
+        Self {
+            view: View {
+                defaults: Arc::new([]),
+                share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
+                nodes: BTreeMap::new(),
+            },
+            life: Life {
+                me: NodeId(1),
+                untouched: Some(Untouched::All),
+                first_lease: Some(FirstLease { at: ClusterMs(0), index: LogIndex(0) }),
+                left_over: None,
+                reached: ClusterMs(0),
+                lives_tag: lives.tag(),
+                lives,
+                peers: vec![(NodeId(2), true), (NodeId(3), true)],
+                clock_error_ms_max: 1_000,
+            },
+            limits: KeyLimits { created: LogIndex(1), limits: [LimitSpec::new(limit)].into() },
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(WaitPolicy::default()))).collect(),
+            keys: (0..keys).map(key).collect(),
+        }
+    }
+
+    /// A step under the lock of a shard, and how long it was held.
+    fn hold<R>(
+        &self,
+        place: usize,
+        at_ms: u64,
+        holds: &mut Holds,
+        step: impl FnOnce(&mut Shard, &Context<'_>) -> R,
+    ) -> R {
+        let context = Context {
+            boot: BootNs(at_ms * 1_000_000),
+            now: ClusterMs(at_ms),
+            leased: true,
+            horizon: ClusterMs(u64::MAX),
+            view: &self.view,
+            life: &self.life,
+        };
+        let mut shard = self.shards[place].lock().expect("one thread");
+        let begun = cpu_now();
+        let result = step(&mut shard, &context);
+        holds.note(cpu_now().saturating_sub(begun));
+        result
+    }
+
+    fn counters(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().expect("one thread").counters()).sum()
+    }
+}
+
+#[derive(Default)]
+struct Kinds {
+    opening: Holds,
+    deciding: Holds,
+    telling: Holds,
+    telling_again: Holds,
+    sweeping: Holds,
+}
+
+/// One minute: each key opens its window and is asked for once more; then a second of gossip and sweep.
+fn minute(node: &Node, minute: u64, kinds: &mut Kinds) {
+    // Just after the turn: the windows before are over and still in memory.
+    let begin = T0 + minute * MINUTE_MS + 100;
+    for (at, holds) in [(begin, &mut kinds.opening), (begin + 20_000, &mut kinds.deciding)] {
+        for (place, key) in &node.keys {
+            let step = node.hold(*place, at, holds, |shard, context| {
+                shard.handle_request(context, key, &node.limits, 1, 0, &mut Vec::new())
+            });
+            assert!(matches!(step, Step::Decided(d) if d.verdict == Verdict::Admitted));
+        }
+        for place in 0..SHARDS {
+            while node.hold(place, at, &mut kinds.sweeping, |shard, c| shard.sweep(c, IDLE_MS)) {}
+            let most = caps::PEER_ITEMS_MAX / SHARDS;
+            node.hold(place, at, &mut kinds.telling, |shard, c| shard.take_told(c, most));
+            node.hold(place, at, &mut kinds.telling, |shard, c| shard.take_told(c, 1_024));
+            let (mut cursor, mut told) = (Cursor::default(), Vec::new());
+            let most = caps::ITEMS_PER_HOLD_MAX;
+            node.hold(place, at, &mut kinds.telling_again, |shard, c| {
+                shard.tell_again(c, &|_| Some(node.limits.clone()), &mut cursor, most, &mut told)
+            });
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the result of a bench")]
+fn main() {
+    let mut words = std::env::args().skip(1).filter_map(|word| word.parse::<usize>().ok());
+    let (keys, minutes) = (words.next().unwrap_or(1_000_000), words.next().unwrap_or(4));
+    let before = resident_kib();
+    for count in [10, keys] {
+        let node = Node::new(count);
+        let (mut kinds, mut memory) = (Kinds::default(), Vec::new());
+        for n in 0..minutes as u64 {
+            minute(&node, n, &mut kinds);
+            assert_eq!(node.counters(), count, "each key has one window, and no old one stays");
+            memory.push((resident_kib().saturating_sub(before)) / 1_024);
+        }
+        println!(
+            "{count} keys, {minutes} minutes       holds of a lock        p50      p99.9    longest"
+        );
+        for (what, holds) in [
+            ("open a window and decide", &kinds.opening),
+            ("decide in an open window", &kinds.deciding),
+            ("take figures to tell", &kinds.telling),
+            ("tell figures again", &kinds.telling_again),
+            ("forget what is over", &kinds.sweeping),
+        ] {
+            println!("{}", holds.line(what));
+        }
+        let every = (memory.len() / 8).max(1);
+        let some: Vec<String> =
+            memory.iter().step_by(every).chain(memory.last()).map(u64::to_string).collect();
+        println!("resident memory, MiB, over the minutes: {}\n", some.join(" "));
+    }
+}

@@ -1,0 +1,157 @@
+//! Figures told without being asked: what changed, and all of it again to a node that missed some.
+
+use fluxgate_types::{ClusterMs, KeyId};
+
+use super::cell::Cell;
+use super::heard::Noted;
+use super::key::{cell_of, window_end};
+use super::transfer::Find;
+use super::{Context, CounterId, Effect, Sender, Shard, Told};
+use crate::mutation::Mutation;
+
+/// How far a shard's counters were told again to one node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    end: ClusterMs,
+    place: usize,
+}
+
+impl Shard {
+    /// Whether figures changed since they were last told.
+    #[must_use]
+    pub fn has_told(&self) -> bool {
+        self.order.has_dirty()
+    }
+
+    /// The figures that changed, at most `most` of them; the rest stays for the next call.
+    pub fn take_told(&mut self, context: &Context<'_>, most: usize) -> Vec<Told> {
+        let context = &self.follow(context);
+        let silent = self.draining || Mutation::ToldWithoutGifts.active();
+        let taken = self.order.take_dirty(context.now, most);
+        let figure = |counter: CounterId| {
+            let cell = cell_of(&mut self.keys, &counter)?;
+            cell.dirty = false;
+            Some(told(context, counter, cell, silent))
+        };
+        taken.into_iter().filter_map(figure).collect()
+    }
+
+    /// The figures of all counters of windows that are not over, for a node that missed some: one
+    /// whose process began again, or that could not be reached. Looks at most at `most` counters
+    /// behind the cursor; true where more are left. Of a counter that is only heard of here it says
+    /// that nothing is spent, so that what is burned is complete.
+    pub fn tell_again(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        cursor: &mut Cursor,
+        most: usize,
+        into: &mut Vec<Told>,
+    ) -> bool {
+        let context = &self.follow(context);
+        if self.draining {
+            return false;
+        }
+        for _ in 0..most {
+            let at = (cursor.end, cursor.place);
+            let Some(((end, place), (key, tag))) = self.order.next_listed(context.now, at) else {
+                return false;
+            };
+            *cursor = Cursor { end, place: place + 1 };
+            into.extend(self.tell(context, find, end, &key, tag));
+        }
+        true
+    }
+
+    fn tell(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        end: ClusterMs,
+        key: &KeyId,
+        tag: u32,
+    ) -> Option<Told> {
+        let limits = self.keys.get_mut(key).map(|counters| &mut counters.limits);
+        for limit in limits.into_iter().flatten().filter(|limit| limit.tag == tag) {
+            let period_ms = limit.period_ms;
+            let of_it = |cell: &&mut Cell| ClusterMs((cell.window + 1) * period_ms) == end;
+            if let Some(cell) = limit.cells.iter_mut().find(of_it) {
+                let counter = CounterId { key: *key, limit: tag, window: cell.window };
+                let silent = Mutation::ToldWithoutGifts.active();
+                return Some(told(context, counter, cell, silent));
+            }
+        }
+        if !context.leased {
+            return None;
+        }
+        let limits = find(key)?;
+        let spec = limits.limits.iter().find(|spec| spec.tag == tag)?;
+        let window = (end.0 / spec.limit.period_ms).checked_sub(1)?;
+        let start = ClusterMs(window * spec.limit.period_ms);
+        if spec.limit.window_end(window) != end || start >= context.horizon {
+            return None;
+        }
+        let cell = Cell::open(context, key, limits.created, spec, window)?;
+        let counter = CounterId { key: *key, limit: tag, window };
+        Some(Told { counter, mine: cell.figure(), given: Vec::new() })
+    }
+
+    /// Another node tells what it has spent, and what it has given. Returns whether the key is in
+    /// use here.
+    pub fn handle_told(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        sender: &Sender,
+        told: &Told,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let context = &self.follow(context);
+        let used = self.keys.contains_key(&told.counter.key);
+        if !context.is_newest(sender) {
+            return used;
+        }
+        let Some(cell) = cell_of(&mut self.keys, &told.counter) else {
+            self.note_heard(context, find, sender, told);
+            return used;
+        };
+        if !cell.keeps_up(context.life) {
+            return used;
+        }
+        let me = (context.life.me, context.life.lives.of(context.life.me));
+        let mine = told.given.iter().find(|(node, boot, _)| (*node, Some(*boot)) == me);
+        let lives = &context.life.lives;
+        let gained = mine.map_or(0, |(_, _, given)| cell.receive(lives, sender, *given));
+        let news = cell.hear(lives, sender, &told.mine) || gained > 0;
+        if gained > 0 {
+            cell.pursuit.failed = false;
+        }
+        let Some(counters) = self.keys.get_mut(&told.counter.key) else { return used };
+        if news {
+            counters.forget_degraded();
+        }
+        let waits = !counters.queue.is_empty();
+        if let (true, Some(limits)) = (gained > 0 && waits, find(&told.counter.key)) {
+            self.pursue(context, &told.counter.key, &limits, out);
+        }
+        used
+    }
+
+    /// Keeps a figure of a counter that is not open here, if there can be such a counter.
+    fn note_heard(&mut self, context: &Context<'_>, find: Find<'_>, sender: &Sender, told: &Told) {
+        let CounterId { key, limit, window } = told.counter;
+        let Some(limits) = find(&key).filter(|_| !self.draining) else { return };
+        let spec = limits.limits.iter().find(|spec| spec.tag == limit);
+        let end = spec.and_then(|spec| window_end(context, spec, window, 0));
+        if let Some(end) = end.filter(|end| context.now < *end) {
+            self.order.note_heard(end, Noted::of(key, limit, sender, &told.mine));
+        }
+    }
+}
+
+fn told(context: &Context<'_>, counter: CounterId, cell: &mut Cell, silent: bool) -> Told {
+    cell.reconcile(context.life);
+    // A gift of a node that stops may yet be taken back: it is stated in its own message only.
+    let given = if silent { Vec::new() } else { cell.given_totals() };
+    Told { counter, mine: cell.figure(), given }
+}

@@ -1,0 +1,390 @@
+//! Findings of an adversarial review of the counters: each test states what must hold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fluxgate_engine::counters::{
+    Ask, Context, CounterId, Figure, KeyLimits, Life, Lives, Sender, Shard, Sources, Step, Told,
+    Untouched, Verdict, WaitPolicy, with_context,
+};
+use fluxgate_engine::lease::FirstLease;
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::registry::{NodeRecord, View};
+use fluxgate_engine::share::ShareMap;
+use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, Limit, LogIndex, NodeId};
+
+const T0: u64 = 600_000_000;
+
+fn life(me: u64, others: &[(u64, u64)]) -> Life {
+    let mut lives = Lives::default();
+    lives.note(NodeId(me), BootId(1));
+    for (node, boot) in others {
+        lives.note(NodeId(*node), BootId(*boot));
+    }
+    Life {
+        me: NodeId(me),
+        untouched: Some(Untouched::All),
+        first_lease: Some(FirstLease { at: ClusterMs(0), index: LogIndex(0) }),
+        left_over: None,
+        reached: ClusterMs(0),
+        lives_tag: lives.tag(),
+        lives,
+        peers: others.iter().map(|(n, _)| (NodeId(*n), true)).collect(),
+        clock_error_ms_max: 1_000,
+    }
+}
+
+fn view(maps: &[(u64, &[u64])], nodes: &[u64]) -> View {
+    let record = |n: &u64| (NodeId(*n), NodeRecord { dir_id: DirId(*n), removed: false });
+    let map = |(from, nodes): &(u64, &[u64])| ShareMap {
+        from: ClusterMs(*from),
+        nodes: nodes.iter().map(|n| (NodeId(*n), 1)).collect(),
+    };
+    View {
+        defaults: Arc::new([]),
+        share_maps: maps.iter().map(map).collect(),
+        nodes: nodes.iter().map(record).collect(),
+    }
+}
+
+fn limit(name: &str, tokens: u64, period_ms: u64) -> LimitSpec {
+    LimitSpec::new(Limit { name: name.into(), tokens, period_ms })
+}
+
+fn limits(specs: &[LimitSpec]) -> KeyLimits {
+    KeyLimits { created: LogIndex(1), limits: specs.to_vec().into() }
+}
+
+fn context<'a>(now: u64, view: &'a View, life: &'a Life) -> Context<'a> {
+    Context {
+        boot: BootNs(now * 1_000_000),
+        now: ClusterMs(now),
+        leased: true,
+        horizon: ClusterMs(u64::MAX),
+        view,
+        life,
+    }
+}
+
+fn key(n: u64) -> KeyId {
+    let text = format!("{n:012}");
+    KeyId::new(text.as_bytes().try_into().expect("twelve digits")).expect("an id")
+}
+
+fn admitted(shard: &mut Shard, context: &Context<'_>, key: &KeyId, limits: &KeyLimits) -> bool {
+    let step = shard.handle_request(context, key, limits, 1, 0, &mut Vec::new());
+    matches!(step, Step::Decided(d) if d.verdict == Verdict::Admitted)
+}
+
+/// A thread reads the clock (`Core::with_context`), is held up, and comes to the shard after the
+/// sweep has forgotten the window that it still lives in.
+#[test]
+fn a_held_up_thread_does_not_open_a_forgotten_window_again() {
+    let (life, view) = (life(1, &[(2, 1), (3, 1)]), view(&[(0, &[1, 2, 3])], &[1, 2, 3]));
+    let limits = limits(&[limit("l0", 300, 1_000)]);
+    let (mut shard, key) = (Shard::new(WaitPolicy::default()), key(1));
+    let early = context(T0 + 500, &view, &life);
+    let first = (0..100).filter(|_| admitted(&mut shard, &early, &key, &limits)).count();
+    assert_eq!(first, 100, "its share");
+    // Three seconds later another thread sweeps: `run_sweeps`, every second, with or without a lease.
+    shard.sweep(&context(T0 + 3_500, &view, &life), 3_600_000);
+    // The thread that was held up since `early` goes on.
+    for _ in 0..100 {
+        admitted(&mut shard, &early, &key, &limits);
+    }
+    let window = limits.limits[0].limit.window_at(early.now);
+    let usage = shard.usage(NodeId(1), &key);
+    let spent: u64 = usage[0].series.iter().filter(|w| w.window == window).map(|w| w.spent).sum();
+    assert_eq!(spent, 100, "the same share of the same window is spent a second time");
+}
+
+/// A world that changes between two reads: a map is applied, and then a lease is taken that promises
+/// windows behind it.
+struct Changing<'a> {
+    before: (&'a View, &'a Life),
+    after: (&'a View, &'a Life),
+    // The read before which it changes, and reads so far.
+    at: usize,
+    reads: std::cell::Cell<usize>,
+}
+
+impl Changing<'_> {
+    fn is_changed(&self) -> bool {
+        self.reads.set(self.reads.get() + 1);
+        self.reads.get() > self.at
+    }
+}
+
+impl Sources for Changing<'_> {
+    fn lease_until(&self) -> BootNs {
+        BootNs(if self.is_changed() { u64::MAX } else { 0 })
+    }
+
+    fn horizon(&self) -> ClusterMs {
+        ClusterMs(if self.is_changed() { u64::MAX } else { 0 })
+    }
+
+    fn boot(&self) -> BootNs {
+        self.is_changed();
+        BootNs(1)
+    }
+
+    fn cluster_at(&self, _boot: BootNs) -> ClusterMs {
+        self.is_changed();
+        ClusterMs(T0 + 100)
+    }
+
+    fn view(&self) -> Arc<View> {
+        Arc::new(if self.is_changed() { self.after.0 } else { self.before.0 }.clone())
+    }
+
+    fn life(&self) -> Arc<Life> {
+        Arc::new(if self.is_changed() { self.after.1 } else { self.before.1 }.clone())
+    }
+}
+
+/// Between two reads of a context a map may be applied and a lease taken that promises windows behind
+/// it. Wherever that falls, the window is opened under the new map or not at all.
+#[test]
+fn a_view_from_before_a_horizon_opens_no_window_under_the_old_map() {
+    let (start, tokens) = (T0, 300);
+    let old = view(&[(0, &[1, 2, 3])], &[1, 2, 3]);
+    let new = view(&[(0, &[1, 2, 3]), (start, &[1, 2])], &[1, 2, 3]);
+    let limits = limits(&[limit("l0", tokens, 60_000)]);
+    for at in 0..=6 {
+        let mut all = 0;
+        for node in 1..=3 {
+            let others: Vec<(u64, u64)> = (1..=3).filter(|n| *n != node).map(|n| (n, 1)).collect();
+            let life = life(node, &others);
+            let mut shard = Shard::new(WaitPolicy::default());
+            // Node 3 was away for long enough to leave the map.
+            let at = if node == 3 { at } else { 0 };
+            let world = Changing {
+                before: (&old, &life),
+                after: (&new, &life),
+                at,
+                reads: std::cell::Cell::new(0),
+            };
+            with_context(&world, |here| {
+                all += (0..tokens).filter(|_| admitted(&mut shard, here, &key(1), &limits)).count();
+            });
+        }
+        assert!(all as u64 <= tokens, "{all} admitted of {tokens}, changed before read {at}");
+    }
+}
+
+/// Gossip carries at most 4096 figures every 100 ms (`take_told`); with more counters than that
+/// beginning each second, what is left over must not pile up for ever.
+#[test]
+fn figures_of_windows_that_are_over_do_not_pile_up() {
+    let (life, view) = (life(1, &[(2, 1), (3, 1)]), view(&[(0, &[1, 2, 3])], &[1, 2, 3]));
+    // Scaled down a hundred times: 41 figures each 100 ms, 1000 keys used each second.
+    let limits = limits(&[limit("l0", 30, 1_000)]);
+    let mut shard = Shard::new(WaitPolicy::default());
+    let mut lengths = Vec::new();
+    for second in 0..60u64 {
+        let now = T0 + second * 1_000;
+        for k in 0..1_000 {
+            admitted(&mut shard, &context(now + 1, &view, &life), &key(k), &limits);
+        }
+        for part in 0..10 {
+            shard.take_told(&context(now + part * 100, &view, &life), 41);
+        }
+        while shard.sweep(&context(now + 999, &view, &life), 3_600_000) {}
+        lengths.push((shard.counters(), format!("{shard:?}").matches("CounterId").count()));
+    }
+    let (cells, dirty) = *lengths.last().unwrap();
+    assert!(dirty <= 2 * cells, "{dirty} figures wait to be told of {cells} windows in memory");
+}
+
+/// A limit lowered below what was spent: one node with one counter would admit nothing more.
+#[test]
+fn a_limit_lowered_below_what_is_known_to_be_spent_admits_nothing_more() {
+    let view = view(&[(0, &[1, 2, 3])], &[1, 2, 3]);
+    let (high, low) = (limits(&[limit("l0", 30, 60_000)]), limits(&[limit("l0", 6, 60_000)]));
+    let (one, two) = (life(1, &[(2, 1), (3, 1)]), life(2, &[(1, 1), (3, 1)]));
+    let (mut a, mut b) = (Shard::new(WaitPolicy::default()), Shard::new(WaitPolicy::default()));
+    let at = |life| context(T0 + 1_000, &view, life);
+    let spent = (0..30).filter(|_| admitted(&mut a, &at(&one), &key(1), &high)).count();
+    assert_eq!(spent, 10);
+    assert!(admitted(&mut b, &at(&two), &key(1), &high));
+    // Node 2 is told that node 1 has spent 10, and then both apply the cut to 6.
+    let find = |_: &KeyId| Some(high.clone());
+    for told in a.take_told(&at(&one), 8) {
+        let sender = Sender { node: NodeId(1), boot: BootId(1) };
+        b.handle_told(&at(&two), &find, &sender, &told, &mut Vec::new());
+    }
+    let after = (0..6).filter(|_| admitted(&mut b, &at(&two), &key(1), &low)).count();
+    assert_eq!(after, 0, "11 of 6 were known to be spent at node 2");
+}
+
+/// A thread that was held up brings a message of a life that has ended to a counter that was opened
+/// under the next one: the counter must not be tied to the ended life.
+#[test]
+fn a_late_message_of_an_ended_life_does_not_tie_the_counter_to_it() {
+    let view = view(&[(0, &[1, 2])], &[1, 2]);
+    let limits = limits(&[limit("l0", 20, 60_000)]);
+    let counter = CounterId {
+        key: key(1),
+        limit: limits.limits[0].tag,
+        window: limits.limits[0].limit.window_at(ClusterMs(T0)),
+    };
+    let (older, newer) = (life(1, &[(2, 1)]), life(1, &[(2, 2)]));
+    let find = |_: &KeyId| Some(limits.clone());
+    let mut shard = Shard::new(WaitPolicy::default());
+    // Opened under the newer life of node 2.
+    assert!(admitted(&mut shard, &context(T0 + 1, &view, &newer), &key(1), &limits));
+    // `Core::receive` let this one in before node 2 restarted; then its thread was held up.
+    let mine = Figure { lives: older.lives_tag, limit: 20, spent: 1, ..Figure::default() };
+    let told = Told { counter, mine, given: vec![(NodeId(1), BootId(1), 5)] };
+    let sender = Sender { node: NodeId(2), boot: BootId(1) };
+    shard.handle_told(&context(T0 + 2, &view, &older), &find, &sender, &told, &mut Vec::new());
+    // The living life asks: this node holds plenty.
+    let mine = Figure { lives: newer.lives_tag, limit: 20, ..Figure::default() };
+    let ask = Ask { counter, need: 3, want: 3, got: 0, mine };
+    let sender = Sender { node: NodeId(2), boot: BootId(2) };
+    let now = context(T0 + 3, &view, &newer);
+    let reply = shard.handle_ask(&now, &find, &sender, &ask, &mut Vec::new());
+    assert_eq!(reply.given, 3, "the living life of node 2 gets nothing for the rest of the window");
+}
+
+/// The same, and what it brought: tokens of an ended life that everybody else counts as burned.
+#[test]
+fn tokens_of_an_ended_life_that_come_late_prove_nothing_false() {
+    let view = view(&[(0, &[1, 2, 3])], &[1, 2, 3]);
+    let limits = limits(&[limit("l0", 30, 60_000)]);
+    let counter = CounterId {
+        key: key(1),
+        limit: limits.limits[0].tag,
+        window: limits.limits[0].limit.window_at(ClusterMs(T0)),
+    };
+    let find = |_: &KeyId| Some(limits.clone());
+    let (one_old, one) = (life(1, &[(2, 1), (3, 1)]), life(1, &[(2, 2), (3, 1)]));
+    let three = life(3, &[(1, 1), (2, 2)]);
+    let (mut a, mut c) = (Shard::new(WaitPolicy::default()), Shard::new(WaitPolicy::default()));
+    // Node 1 opens the window under node 2's new life and spends its share of 10.
+    let spent =
+        (0..10).filter(|_| admitted(&mut a, &context(T0 + 1, &view, &one), &key(1), &limits));
+    assert_eq!(spent.count(), 10);
+    // Held up: node 2's first life (which had spent 3) had given 5 to node 1.
+    let mine = Figure { lives: one_old.lives_tag, limit: 30, spent: 3, ..Figure::default() };
+    let told = Told { counter, mine, given: vec![(NodeId(1), BootId(1), 5)] };
+    let sender = Sender { node: NodeId(2), boot: BootId(1) };
+    a.handle_told(&context(T0 + 2, &view, &one_old), &find, &sender, &told, &mut Vec::new());
+    // Node 3 spends its share, and hears from node 1 and from node 2's second life (all burned).
+    let here = context(T0 + 3, &view, &three);
+    assert_eq!((0..10).filter(|_| admitted(&mut c, &here, &key(1), &limits)).count(), 10);
+    for told in a.take_told(&context(T0 + 3, &view, &one), 8) {
+        let sender = Sender { node: NodeId(1), boot: BootId(1) };
+        c.handle_told(&here, &find, &sender, &told, &mut Vec::new());
+    }
+    let burned = Figure { lives: three.lives_tag, limit: 30, burned: 10, ..Figure::default() };
+    let told = Told { counter, mine: burned, given: vec![] };
+    let sender = Sender { node: NodeId(2), boot: BootId(2) };
+    c.handle_told(&here, &find, &sender, &told, &mut Vec::new());
+    let step = c.handle_request(&here, &key(1), &limits, 1, 7, &mut Vec::new());
+    let denied = matches!(step, Step::Decided(d) if d.verdict == Verdict::Limited);
+    let left_at_a = a.held(&counter).unwrap();
+    assert!(!(denied && left_at_a > 0), "denied as proven while node 1 holds {left_at_a}");
+}
+
+/// Two limits of a key, one after the other, whose 32-bit tags are the same though their periods
+/// differ: whoever names limits can look for such names in a second.
+#[test]
+fn limits_with_the_same_tag_and_other_periods_are_told_apart() {
+    let mut seconds = BTreeMap::new();
+    for n in 0..300_000u32 {
+        seconds.insert(limit(&format!("a{n}"), 30, 1_000).tag, n);
+    }
+    let (short, long) = (0..u32::MAX)
+        .find_map(|n| {
+            let name = format!("b{n}");
+            let tag = limit(&name, 30, 600_000).tag;
+            seconds.get(&tag).map(|a| (format!("a{a}"), name))
+        })
+        .unwrap();
+    let (short, long) = (limit(&short, 30, 1_000), limit(&long, 30, 600_000));
+    assert_eq!(short.tag, long.tag);
+    let (life, view) = (life(1, &[]), view(&[(0, &[1])], &[1]));
+    let mut shard = Shard::new(WaitPolicy::default());
+    assert!(admitted(&mut shard, &context(T0 + 1, &view, &life), &key(1), &limits(&[short])));
+    let long = limits(&[long]);
+    let mut all = 0;
+    for second in 1..60u64 {
+        let now = context(T0 + second * 1_000, &view, &life);
+        shard.sweep(&now, 3_600_000);
+        all += (0..30).filter(|_| admitted(&mut shard, &now, &key(1), &long)).count();
+    }
+    assert!(all <= 30, "{all} admitted of 30 in one window of ten minutes");
+}
+
+/// Counters of limits that a key has no more are forgotten.
+#[test]
+fn counters_of_limits_that_are_gone_are_forgotten() {
+    let (life, view) = (life(1, &[]), view(&[(0, &[1])], &[1]));
+    let mut shard = Shard::new(WaitPolicy::default());
+    for n in 0..1_000u64 {
+        let limits = limits(&[limit(&format!("n{n}"), 30, 1_000)]);
+        let now = context(T0 + n * 5_000, &view, &life);
+        assert!(admitted(&mut shard, &now, &key(1), &limits));
+        shard.sweep(&now, 3_600_000);
+    }
+    let kept = shard.usage(NodeId(1), &key(1)).len();
+    assert!(kept < 10, "{kept} limits of one key are kept");
+}
+
+/// A thread that looked its key up before a limit was added comes to the queue after it: who waits there
+/// came under both limits and takes from both.
+#[test]
+fn who_waits_is_settled_by_the_limits_that_it_came_under() {
+    let view = view(&[(0, &[1, 2])], &[1, 2]);
+    let (wide, narrow) = (limit("wide", 100, 60_000), limit("narrow", 2, 60_000));
+    let (before, after) = (limits(std::slice::from_ref(&wide)), limits(&[wide, narrow.clone()]));
+    let life = life(1, &[(2, 1)]);
+    let mut shard = Shard::new(WaitPolicy::default());
+    let at = |ms: u64| context(T0 + ms, &view, &life);
+    // The one narrow token of this node is spent, so the next request waits.
+    assert!(admitted(&mut shard, &at(1), &key(1), &after));
+    let mut out = Vec::new();
+    let waits = (1..=20)
+        .filter(|n| shard.handle_request(&at(2), &key(1), &after, 1, *n, &mut out) == Step::Waiting)
+        .count();
+    assert_eq!(waits, 20);
+    // Held up since before `narrow` was there.
+    shard.handle_request(&at(3), &key(1), &before, 1, 99, &mut out);
+    let settled = out.iter().filter(|effect| {
+        use fluxgate_engine::counters::Effect;
+        matches!(effect, Effect::Settled { waiter, decision, .. }
+            if *waiter < 99 && decision.verdict == Verdict::Admitted)
+    });
+    assert_eq!(settled.count(), 0, "admitted past a limit of 2");
+}
+
+/// A node was removed and replaced some minutes ago. Its share map is still kept (for twenty minutes), and
+/// a restart in a later window must not make every denial of that window unproven.
+#[test]
+fn a_node_that_was_removed_is_waited_for_in_no_later_window() {
+    let mut view = view(&[(0, &[1, 2, 4]), (T0 - 60_000, &[1, 2, 3])], &[1, 2, 3, 4]);
+    view.nodes.get_mut(&NodeId(4)).unwrap().removed = true;
+    let limits = limits(&[limit("l0", 30, 60_000)]);
+    let counter = CounterId {
+        key: key(1),
+        limit: limits.limits[0].tag,
+        window: limits.limits[0].limit.window_at(ClusterMs(T0)),
+    };
+    let find = |_: &KeyId| Some(limits.clone());
+    let one = life(1, &[(2, 2), (3, 1)]);
+    let here = context(T0 + 10, &view, &one);
+    let mut a = Shard::new(WaitPolicy::default());
+    assert_eq!((0..10).filter(|_| admitted(&mut a, &here, &key(1), &limits)).count(), 10);
+    // Node 2 was restarted after a crash: its share of 10 is burned. Node 3 has spent its 10.
+    for (node, boot, burned, spent) in [(2, 2, 10, 0), (3, 1, 0, 10)] {
+        let mine = Figure { lives: one.lives_tag, limit: 30, burned, spent, left: 0 };
+        let told = Told { counter, mine, given: vec![] };
+        let sender = Sender { node: NodeId(node), boot: BootId(boot) };
+        a.handle_told(&here, &find, &sender, &told, &mut Vec::new());
+    }
+    let step = a.handle_request(&here, &key(1), &limits, 1, 7, &mut Vec::new());
+    let proven = matches!(step, Step::Decided(d) if d.verdict == Verdict::Limited);
+    assert!(proven, "all 30 are gone and everybody has said so: {step:?}");
+}

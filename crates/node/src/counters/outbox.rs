@@ -1,0 +1,150 @@
+//! Asks to one peer: one message is in flight, what comes up meanwhile goes into the next.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fluxgate_engine::counters::{Ask, CounterId};
+use fluxgate_raft::CallError;
+use fluxgate_types::{NodeId, caps};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::core::Core;
+
+/// Asks that wait, one for each counter: a newer one takes the place of the one before it.
+#[derive(Debug, Default)]
+struct Pending {
+    order: VecDeque<CounterId>,
+    asks: HashMap<CounterId, (Instant, Ask)>,
+}
+
+impl Pending {
+    /// Keeps an ask. Past the bound it is passed over: its counter gives it up in time, and asks
+    /// again.
+    fn put(&mut self, ask: Ask, now: Instant) {
+        let counter = ask.counter;
+        if let Some(known) = self.asks.get_mut(&counter) {
+            *known = (now, ask);
+        } else if self.order.len() < caps::ASKS_PENDING_MAX {
+            self.order.push_back(counter);
+            self.asks.insert(counter, (now, ask));
+        }
+    }
+
+    /// One message's worth. What has waited for `oldest` was given up by its counter: an answer would
+    /// move tokens to where nobody waits.
+    fn take(&mut self, now: Instant, oldest: Duration) -> Vec<Ask> {
+        let mut taken = Vec::new();
+        while taken.len() < caps::PEER_ITEMS_MAX {
+            let Some(counter) = self.order.pop_front() else { break };
+            let ask = self.asks.remove(&counter);
+            taken.extend(ask.filter(|(at, _)| now - *at < oldest).map(|(_, ask)| ask));
+        }
+        if self.order.is_empty() && self.order.capacity() > caps::QUEUE_KEPT {
+            *self = Self::default();
+        }
+        taken
+    }
+}
+
+/// Asks that wait to be sent to one peer.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    pending: Mutex<Pending>,
+    filled: Notify,
+}
+
+impl Outbox {
+    pub(super) fn put(&self, ask: Ask) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.put(ask, Instant::now());
+        drop(pending);
+        self.filled.notify_one();
+    }
+
+    fn take(&self, oldest: Duration) -> Vec<Ask> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.take(Instant::now(), oldest)
+    }
+}
+
+/// Sends one peer's asks, one message at a time.
+pub(crate) async fn run_asks(core: Arc<Core>, peer: NodeId) {
+    let outbox = core.counters.outbox(peer);
+    let timeout = Duration::from_millis(core.config.transfer_timeout_ms);
+    loop {
+        let asks = outbox.take(timeout);
+        if asks.is_empty() {
+            outbox.filled.notified().await;
+            continue;
+        }
+        match crate::peer::ask(&core, peer, asks.clone(), timeout).await {
+            Ok((sender, replies)) => {
+                let got: HashMap<CounterId, u64> =
+                    asks.iter().map(|a| (a.counter, a.got)).collect();
+                for reply in &replies {
+                    let before = got.get(&reply.counter).copied().unwrap_or(0);
+                    core.metrics.asked(true, Some(reply.given.saturating_sub(before)));
+                }
+                core.handle_replies(&sender, &replies);
+            }
+            Err(error) => {
+                core.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
+                core.handle_asks_failed(peer, &asks);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fluxgate_engine::counters::Figure;
+
+    use super::*;
+
+    fn ask(window: u64, need: u64) -> Ask {
+        let key = "key_abcdefghijkl".parse().expect("an id");
+        let counter = CounterId { key, limit: 1, window };
+        Ask { counter, need, want: need, got: 0, mine: Figure::default() }
+    }
+
+    #[test]
+    fn one_ask_of_a_counter_waits_and_the_newest_wins() {
+        let (mut pending, now) = (Pending::default(), Instant::now());
+        for need in 1..=3 {
+            pending.put(ask(1, need), now);
+            pending.put(ask(2, need), now);
+        }
+        let taken: Vec<(u64, u64)> = pending
+            .take(now, Duration::from_millis(250))
+            .iter()
+            .map(|ask| (ask.counter.window, ask.need))
+            .collect();
+        assert_eq!(taken, [(1, 3), (2, 3)]);
+    }
+
+    #[test]
+    fn asks_that_were_given_up_are_not_sent() {
+        let (mut pending, now) = (Pending::default(), Instant::now());
+        pending.put(ask(1, 1), now);
+        pending.put(ask(2, 1), now + Duration::from_millis(200));
+        let taken = pending.take(now + Duration::from_millis(250), Duration::from_millis(250));
+        assert_eq!(taken.len(), 1, "{taken:?}");
+        assert_eq!(taken[0].counter.window, 2);
+    }
+
+    #[test]
+    fn a_peer_that_is_slow_is_owed_a_bounded_number_of_asks() {
+        let (mut pending, now) = (Pending::default(), Instant::now());
+        let count = caps::ASKS_PENDING_MAX as u64 + 1_000;
+        (0..count).for_each(|window| pending.put(ask(window, 1), now));
+        assert_eq!(pending.asks.len(), caps::ASKS_PENDING_MAX);
+        let mut sent = 0;
+        while !pending.order.is_empty() {
+            sent += pending.take(now, Duration::from_millis(250)).len();
+        }
+        assert_eq!(sent, caps::ASKS_PENDING_MAX);
+        assert_eq!((pending.asks.capacity(), pending.order.capacity()), (0, 0));
+    }
+}

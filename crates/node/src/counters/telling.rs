@@ -1,0 +1,126 @@
+//! What to tell the peers: figures that changed, and all of them again to one that missed some.
+
+use std::sync::atomic::Ordering;
+
+use fluxgate_engine::counters::{Cursor, Told};
+use fluxgate_types::{BootId, NodeId, caps};
+
+use super::{Counters, SHARDS};
+use crate::core::Core;
+
+/// Figures are gathered again from so many shards before others may run.
+const SHARDS_AT_ONCE: usize = 16;
+
+/// Most figures that are taken from one shard while its lock is held.
+const MOST_AT_ONCE: usize = 1_024;
+
+/// How far one peer is told the figures that it missed.
+#[derive(Debug, Default)]
+pub(crate) struct Telling {
+    boot: Option<BootId>,
+    ready: bool,
+    missed: bool,
+    // The next shard, and how far that one was told.
+    at: Option<(usize, Cursor)>,
+}
+
+impl Telling {
+    /// Begins again where the peer's process did.
+    pub(crate) fn look_at(&mut self, boot: Option<BootId>) {
+        if self.boot != boot {
+            self.boot = boot;
+            self.begin();
+        }
+    }
+
+    /// Notes what came of a message. One that was not delivered may have been lost with what it told,
+    /// and a node that was not ready may not have known the keys.
+    pub(crate) fn note(&mut self, delivered: bool, ready: bool) {
+        let again = delivered && (self.missed || (ready && !self.ready));
+        (self.missed, self.ready) = (!delivered, ready);
+        if again || self.missed {
+            self.begin();
+        }
+    }
+
+    fn begin(&mut self) {
+        self.at = Some((0, Cursor::default()));
+    }
+}
+
+impl Core {
+    /// Figures that changed, at most a message full: a fair part of it for each shard, and what is
+    /// left of it for those that have more.
+    pub(crate) fn take_told(&self) -> Vec<Told> {
+        let mut told = Vec::new();
+        let first = self.counters.first_told.fetch_add(1, Ordering::Relaxed);
+        for part in [caps::PEER_ITEMS_MAX.div_ceil(SHARDS), caps::PEER_ITEMS_MAX] {
+            for at in (first..first + SHARDS).map(|at| at % SHARDS) {
+                let most = part.min(caps::PEER_ITEMS_MAX - told.len()).min(MOST_AT_ONCE);
+                if most > 0 && Counters::locked(self.counters.at(at), |shard| shard.has_told()) {
+                    told.extend(self.on_shard(at, |shard, on| shard.take_told(on.context, most)));
+                }
+            }
+        }
+        told
+    }
+
+    /// Figures that a peer missed, at most `most`.
+    pub(crate) async fn tell_again(
+        &self,
+        peer: NodeId,
+        telling: &mut Telling,
+        most: usize,
+    ) -> Vec<Told> {
+        telling.look_at(self.life().lives.of(peer));
+        let mut told = Vec::new();
+        if telling.missed || telling.boot.is_none() {
+            return told;
+        }
+        while let Some((at, mut cursor)) = telling.at {
+            if told.len() >= most {
+                break;
+            }
+            let count = (most - told.len()).min(caps::ITEMS_PER_HOLD_MAX);
+            let more = self.on_shard(at, |shard, on| {
+                shard.tell_again(on.context, on.find, &mut cursor, count, &mut told)
+            });
+            telling.at = match at + 1 {
+                _ if more => Some((at, cursor)),
+                next if next < SHARDS => Some((next, Cursor::default())),
+                _ => None,
+            };
+            if more || at % SHARDS_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_told_all_again_once_it_is_back() {
+        let mut telling = Telling::default();
+        telling.look_at(None);
+        assert!(telling.at.is_none());
+        for (name, boot, came) in [
+            ("its process began", Some(BootId(1)), (true, false)),
+            ("it knows the keys by now", Some(BootId(1)), (true, true)),
+            ("its process began again", Some(BootId(2)), (true, true)),
+        ] {
+            telling.look_at(boot);
+            telling.note(came.0, came.1);
+            assert!(telling.at.take().is_some(), "{name}");
+        }
+        telling.note(true, true);
+        assert!(telling.at.is_none(), "nothing was missed");
+        telling.note(false, true);
+        telling.at = None;
+        telling.note(true, true);
+        assert!(telling.at.is_some(), "it could not be reached");
+    }
+}

@@ -1,0 +1,32 @@
+//! An orderly restart of one node, alone in its window, makes no denial unproven.
+
+use super::Invariant;
+use crate::book::{Window, WindowId};
+use crate::plan::MS;
+use crate::world::World;
+
+pub(super) struct Judge;
+
+impl Invariant for Judge {
+    fn name(&self) -> &'static str {
+        "restart_is_free"
+    }
+
+    fn closed(
+        &mut self,
+        world: &World,
+        id: &WindowId,
+        window: &Window,
+        _calm: bool,
+    ) -> Result<(), String> {
+        if !world.limit_was_settled(id, window) {
+            return Ok(());
+        }
+        let from = window.seen.0.saturating_sub(window.spec.limit.period_ms * MS);
+        let from = from.saturating_sub(world.settle_time());
+        if window.unproven > 0 && world.book.was_one_restart(id, from, window.seen.1) {
+            return Err(format!("{id:?}: {} denials without a proof", window.unproven));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! Threads that were held up: a step comes with parts of its context from a while ago.
+//!
+//! The driver reads the context under the lock of the shard, but nothing keeps a thread from being
+//! held up between two reads, and the engine must withstand it. Each part is torn for itself, within
+//! what the order of reading allows: no horizon is newer than the view.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fluxgate_engine::counters::{Life, Sender, Told};
+use fluxgate_engine::registry::View;
+use fluxgate_types::{BootId, ClusterMs, NodeId};
+
+use super::Step;
+use crate::mutation::Careless;
+use crate::plan::{MS, SECOND, Us};
+
+/// What a step depends on, at one moment.
+#[derive(Clone)]
+pub(super) struct Moment {
+    pub(super) at: Us,
+    pub(super) now: ClusterMs,
+    pub(super) horizon: ClusterMs,
+    pub(super) view: Arc<View>,
+    pub(super) life: Arc<Life>,
+}
+
+/// Moments of the near past, oldest first.
+#[derive(Default)]
+pub(super) struct Torn {
+    past: VecDeque<Moment>,
+    // Figures whose sender was looked at, by a thread that goes on at that time.
+    held_up: Vec<(Us, Sender, Vec<Told>)>,
+    /// Steps that came with something old.
+    pub(super) steps: u64,
+}
+
+/// A moment is kept so often, and for so long.
+const EVERY: Us = 50 * MS;
+const KEPT: Us = 6 * SECOND;
+
+impl Torn {
+    /// The newest moment, or, now and then, parts of earlier ones.
+    pub(super) fn look(&mut self, newest: Moment, step: &mut Step<'_>) -> Moment {
+        let careless = step.is(Careless::ViewBeforeHorizon);
+        if step.plan.torn_permille == 0 && !careless {
+            return newest;
+        }
+        let (scale, now) = (step.plan.terms.lease_ms.div_ceil(3_000), step.now);
+        if self.past.back().is_none_or(|last| last.at + EVERY * scale <= now) {
+            self.past.push_back(newest.clone());
+        }
+        while self.past.front().is_some_and(|first| first.at + KEPT * scale < now) {
+            self.past.pop_front();
+        }
+        if careless {
+            // As a driver that reads the view first, and is held up before it reads the rest.
+            let view = Arc::clone(&self.some(now, KEPT * scale, step).view);
+            return Moment { view, ..newest };
+        }
+        if !step.rng.permille(step.plan.torn_permille) {
+            return newest;
+        }
+        self.steps += 1;
+        let mut torn = newest;
+        if step.rng.permille(500) {
+            // Not ahead: a clock that no leader has set yet is no earlier moment.
+            torn.now = torn.now.min(self.some(now, KEPT * scale, step).now);
+        }
+        if step.rng.permille(500) {
+            torn.life = Arc::clone(&self.some(now, KEPT * scale, step).life);
+        }
+        if step.rng.permille(500) {
+            // Not by more than a part of a lease: a window that it may not open is no fault of the
+            // engine. The view is of the same moment or newer.
+            let part = step.plan.terms.lease_ms * MS / 4;
+            let old = self.some(now, part, step);
+            torn.horizon = old.horizon;
+            let at = old.at;
+            if step.rng.permille(500) {
+                torn.view = Arc::clone(&self.some(now, now - at, step).view);
+            }
+        }
+        torn
+    }
+
+    /// Some moment that is at most so old.
+    fn some(&self, now: Us, oldest: Us, step: &mut Step<'_>) -> &Moment {
+        let first = self.past.partition_point(|moment| moment.at + oldest < now);
+        let first = first.min(self.past.len() - 1);
+        let count = (self.past.len() - first) as u64;
+        let at = first + usize::try_from(step.rng.below(count)).unwrap_or(0);
+        &self.past[at]
+    }
+
+    /// Figures that came, unless the thread that took them is held up.
+    pub(super) fn hold_up(
+        &mut self,
+        sender: Sender,
+        told: Vec<Told>,
+        step: &mut Step<'_>,
+    ) -> Option<Vec<Told>> {
+        let torn = step.plan.torn_permille;
+        if torn == 0 || told.is_empty() || !step.rng.permille(torn) {
+            return Some(told);
+        }
+        self.steps += 1;
+        let scale = step.plan.terms.lease_ms.div_ceil(3_000);
+        let at = step.now + step.rng.below(KEPT * scale);
+        self.held_up.push((at, sender, told));
+        None
+    }
+
+    /// Threads that were held up and go on now.
+    pub(super) fn go_on(&mut self, now: Us) -> Vec<(Sender, Vec<Told>)> {
+        let due = self.held_up.extract_if(.., |(at, ..)| *at <= now);
+        due.map(|(_, sender, told)| (sender, told)).collect()
+    }
+
+    /// Whether this life of a node was its newest when a thread looked that was held up since.
+    pub(super) fn was_newest(&self, node: NodeId, boot: BootId, step: &mut Step<'_>) -> bool {
+        if self.past.is_empty() || step.plan.torn_permille == 0 || !step.rng.permille(500) {
+            return false;
+        }
+        let now = step.now;
+        self.some(now, now, step).life.lives.of(node) == Some(boot)
+    }
+}
