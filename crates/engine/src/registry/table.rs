@@ -4,15 +4,19 @@
 //! thread that applies, and a frozen view that costs one pointer a shard. Keys are never taken
 //! out: a revoked key stays readable.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use fluxgate_types::KeyId;
+use fluxgate_types::{ClusterMs, KeyId};
 use hashbrown::HashTable;
 
-use super::record::KeyEntry;
+use super::census::Census;
+use super::record::{KeyEntry, Status};
 
 /// Shards of the table: a million keys are some 250 to a shard.
 const SHARDS: usize = 4_096;
+
+/// Ends of keys that a count passes under the lock that a writer needs.
+const CENSUS_STEPS: usize = 4_096;
 
 /// A key id is its own hash and stands in its record, so a place in the table is one pointer.
 type Shard = Arc<HashTable<Arc<KeyEntry>>>;
@@ -31,6 +35,7 @@ pub struct KeyTable {
     shards: Box<[RwLock<Shard>]>,
     order: RwLock<Arc<Vec<KeyId>>>,
     heads: Mutex<Vec<Arc<str>>>,
+    census: Mutex<Census>,
 }
 
 impl Default for KeyTable {
@@ -39,6 +44,7 @@ impl Default for KeyTable {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             order: RwLock::default(),
             heads: Mutex::default(),
+            census: Mutex::default(),
         }
     }
 }
@@ -155,10 +161,24 @@ impl KeyTable {
         let id = entry.record.id;
         let mut shard = self.shards[shard_of(&id)].write().unwrap_or_else(PoisonError::into_inner);
         let shard = Arc::make_mut(&mut shard);
-        match shard.find_mut(id.mix(), same(&id)) {
+        let place = shard.find_mut(id.mix(), same(&id));
+        let old = place.as_ref().map(|place| &place.record);
+        self.census().replace(old, &entry.record);
+        match place {
             Some(place) => *place = entry,
             None => drop(shard.insert_unique(id.mix(), entry, hash)),
         }
+    }
+
+    fn census(&self) -> MutexGuard<'_, Census> {
+        self.census.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many keys of each status there are at `now`, in the order of [`Status::ALL`]. `None` when
+    /// more of them ended since the last count than one call looks at: call again.
+    #[must_use]
+    pub fn count_by_status(&self, now: ClusterMs) -> Option<[usize; Status::ALL.len()]> {
+        self.census().at(now, CENSUS_STEPS)
     }
 
     fn share(shard: &RwLock<Shard>) -> Shard {
@@ -185,5 +205,7 @@ impl KeyTable {
             *mine.write().unwrap_or_else(PoisonError::into_inner) = new;
         }
         *self.order.write().unwrap_or_else(PoisonError::into_inner) = other.order();
+        let census = other.census().clone();
+        *self.census() = census;
     }
 }
