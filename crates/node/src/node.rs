@@ -1,6 +1,8 @@
 //! A whole node: starts its parts in order, and stops them in order.
 
 mod background;
+mod figures;
+mod left_over;
 mod opening;
 #[cfg(feature = "sim")]
 mod simulated;
@@ -9,9 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::counters::{LeftOver, Sender};
+use fluxgate_engine::counters::Sender;
 use fluxgate_raft::{CallError, Role, StartError, process};
-use fluxgate_store::codec::{self, Kind};
 use fluxgate_store::{DataDir, OpenError};
 use fluxgate_types::{KeyId, NodeId};
 use tokio::net::TcpListener;
@@ -34,8 +35,6 @@ const GIVE_TIMEOUT: Duration = Duration::from_secs(2);
 const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How often it is looked whether the node can go on.
 const LOOK: Duration = Duration::from_millis(500);
-/// Version of the file of holdings.
-const HOLDINGS_VERSION: u8 = 1;
 /// A node that leaves says so for so many gossip periods before it stops.
 const LEAVE_GOSSIPS: u64 = 3;
 
@@ -102,20 +101,6 @@ pub struct Addresses {
 
 async fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, NodeError> {
     TcpListener::bind(address).await.map_err(|source| NodeError::Listen { address, what, source })
-}
-
-/// Writes down what this life leaves to the next. Nothing is spent any more.
-fn write_left_over(core: &Core, data: &DataDir) {
-    let opened = core.counters.left_over();
-    let Some(left) = LeftOver::of(&core.life(), opened, core.now(), core.clock.is_synced()) else {
-        return;
-    };
-    let written = codec::encode(Kind::Holdings, HOLDINGS_VERSION, &left)
-        .map_err(std::io::Error::other)
-        .and_then(|bytes| data.write_holdings(&bytes));
-    if let Err(error) = written {
-        tracing::error!(%error, "the holdings were not written down: they are lost until their windows end");
-    }
 }
 
 impl Node {
@@ -195,7 +180,8 @@ impl Node {
         spawn(&mut tasks, counters::run_ticks(Arc::clone(&core)));
         spawn(&mut tasks, counters::run_sweeps(Arc::clone(&core)));
         spawn(&mut tasks, background::run_peers(Arc::clone(&core)));
-        spawn(&mut tasks, background::run_refresh(Arc::clone(&core)));
+        spawn(&mut tasks, figures::run_refresh(Arc::clone(&core)));
+        spawn(&mut tasks, figures::run_storage(Arc::clone(&core)));
         spawn(&mut tasks, background::run_clock_notes(Arc::clone(&core), Arc::clone(&data)));
         tasks.spawn(process::bind(background::join(Arc::clone(&core))));
         let boots = core.boot.0;
@@ -252,11 +238,9 @@ impl Node {
         core.begin_stopping();
         core.counters.begin_drain();
         give_away(&core).await;
-        write_left_over(&core, &self.data);
-        if core.clock.is_synced()
-            && let Err(error) = self.data.write_clock(&core.clock.note())
-        {
-            tracing::warn!(%error, "cluster time was not noted on the disk");
+        let (left, data) = (Arc::clone(&core), Arc::clone(&self.data));
+        if let Err(error) = process::on_disk(move || left_over::write(&left, &data)).await {
+            tracing::error!(%error, "the holdings were not written down");
         }
         let somebody = core.life().peers.iter().any(|(node, up)| *up && core.said_ready(*node));
         if core.cluster.status().role == Role::Leader && somebody {

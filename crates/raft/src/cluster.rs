@@ -5,6 +5,7 @@
 //! of its own, so that a busy API cannot delay heartbeats.
 
 mod membership;
+mod receiving;
 mod serve;
 #[cfg(feature = "sim")]
 mod simulated;
@@ -32,7 +33,7 @@ use crate::process;
 use crate::progress::{Office, Progress};
 use crate::transport::Transport;
 use crate::types::Raft;
-use serve::Incoming;
+use receiving::Receiving;
 
 pub use membership::MembershipError;
 pub use serve::HandleError;
@@ -194,10 +195,9 @@ struct Inner {
     news: Arc<watch::Sender<()>>,
     shared: Arc<Shared>,
     store: LogStore,
-    snapshots: SnapshotStore,
     transport: Transport,
     disk: Disk,
-    incoming: tokio::sync::Mutex<Option<Incoming>>,
+    incoming: Receiving,
     last_append: Mutex<Option<tokio::time::Instant>>,
     /// This life of the node formed the cluster.
     formed_here: AtomicBool,
@@ -348,10 +348,9 @@ impl Cluster {
             news,
             shared,
             store,
-            snapshots,
             transport: options.transport,
             disk,
-            incoming: tokio::sync::Mutex::new(None),
+            incoming: Receiving::new(snapshots),
             last_append: Mutex::new(None),
             formed_here: AtomicBool::new(false),
             runtime: Mutex::new(None),
@@ -451,16 +450,13 @@ impl Cluster {
         *self.inner.last_append.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that are free on the disk of the data directory, unless it cannot be asked.
-    #[must_use]
-    pub fn free_bytes(&self) -> Option<u64> {
-        self.inner.disk.free_bytes()
-    }
-
-    /// Bytes of the log on its disk.
-    #[must_use]
-    pub fn log_bytes(&self) -> u64 {
-        self.inner.store.size_on_disk()
+    /// Bytes of the log on its disk, and those that are free there, unless it cannot be asked. Takes
+    /// as long as the disk does.
+    pub async fn look_at_disk(&self) -> (u64, Option<u64>) {
+        self.inner.disk.has_room().await;
+        let store = self.inner.store.clone();
+        let log = process::blocking(move || store.size_on_disk()).await.unwrap_or(0);
+        (log, self.inner.disk.free_bytes())
     }
 
     /// What this node knows.
