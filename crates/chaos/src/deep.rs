@@ -32,6 +32,9 @@ pub(crate) enum Deep {
     FollowerDiskLow,
     /// A node's file gets another lease.
     OtherTerms,
+    /// The leadership moves from the node with the longest lease to one with a shorter, and at once
+    /// a third one is cut off: its lease is still the long one.
+    MovedAndCut,
 }
 
 impl Deep {
@@ -55,6 +58,7 @@ impl Deep {
             Self::LeaderDiskFull => "leader_disk_full",
             Self::FollowerDiskLow => "follower_disk_low",
             Self::OtherTerms => "other_terms",
+            Self::MovedAndCut => "moved_and_cut",
         }
     }
 }
@@ -77,9 +81,10 @@ pub(crate) const GROUPS: &[Group] = &[
     },
     Group {
         name: "restored directories",
-        kinds: &[Deep::Restored, Deep::RestoredRunning, Deep::Untouched],
+        kinds: &[Deep::Restored, Deep::RestoredRunning],
         on: true,
     },
+    Group { name: "untouched directories", kinds: &[Deep::Untouched], on: true },
     Group { name: "clones", kinds: &[Deep::Cloned], on: true },
     Group { name: "wrong additions", kinds: &[Deep::AddWrong], on: true },
     Group { name: "wrong removals", kinds: &[Deep::RemoveWrong], on: true },
@@ -89,7 +94,7 @@ pub(crate) const GROUPS: &[Group] = &[
         on: true,
     },
     Group { name: "full disks of followers", kinds: &[Deep::FollowerDiskLow], on: true },
-    Group { name: "changed leases", kinds: &[Deep::OtherTerms], on: true },
+    Group { name: "changed leases", kinds: &[Deep::MovedAndCut, Deep::OtherTerms], on: true },
 ];
 
 /// The groups that a run under these terms goes through.
@@ -142,9 +147,10 @@ impl Deck {
                 let least = self.terms.out_of_map_ms();
                 rng.between(least, least + 8_000)
             }
-            Deep::LeaderDiskLow | Deep::LeaderDiskFull | Deep::FollowerDiskLow => {
-                rng.between(9_000, 13_000)
-            }
+            Deep::LeaderDiskLow
+            | Deep::LeaderDiskFull
+            | Deep::FollowerDiskLow
+            | Deep::MovedAndCut => rng.between(9_000, 13_000),
             Deep::Restored | Deep::RestoredRunning | Deep::Untouched | Deep::Cloned => {
                 rng.between(2_000, 4_000)
             }

@@ -38,7 +38,7 @@ impl Cluster {
     }
 
     /// Hands the leadership over until one of these nodes has it.
-    async fn make_lead(&self, wanted: &[u64]) -> bool {
+    pub(crate) async fn make_lead(&self, wanted: &[u64]) -> bool {
         let until = Instant::now() + LEADS_MAX;
         while Instant::now() < until {
             match self.leader().await {

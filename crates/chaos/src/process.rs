@@ -59,6 +59,8 @@ pub(crate) struct Process {
     pub(crate) disk_fails: bool,
     /// Its directory may be one that must be refused.
     pub(crate) may_be_refused: bool,
+    /// The lease in its file, milliseconds.
+    pub(crate) lease_ms: u64,
     /// How the last process that ended by itself did.
     pub(crate) last_code: Option<i32>,
     pub(crate) dir: PathBuf,
@@ -115,6 +117,7 @@ impl Process {
             small,
             disk_fails: false,
             may_be_refused: false,
+            lease_ms: settings.lease_ms,
             last_code: None,
             dir,
             config,

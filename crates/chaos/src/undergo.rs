@@ -14,6 +14,8 @@ use crate::terms::Terms;
 
 /// How often it is looked whether something came about.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
+/// After so long every node has been granted a lease.
+const GRANTED: Duration = Duration::from_secs(1);
 /// Longest wait for a node to be ready again after a start.
 pub(crate) const READY_MAX: Duration = Duration::from_secs(20);
 
@@ -46,6 +48,7 @@ impl Cluster {
                 self.fill_up(planned).await?
             }
             Deep::OtherTerms => self.change_terms(planned).await?,
+            Deep::MovedAndCut => self.move_and_cut(planned).await?,
         };
         let Some(Done { nodes, installed, quiet, isolates }) = done else { return Ok(Vec::new()) };
         self.history.write(&Event::Fault(Fault {
@@ -75,10 +78,7 @@ impl Cluster {
         let place = self.place(planned);
         let node = self.nodes[place].id;
         if planned.kind == Deep::LongCut {
-            for other in self.without(&[node]) {
-                Arena::cut(node, Way::In, other)?;
-                Arena::cut(node, Way::Out, other)?;
-            }
+            self.cut_off(node)?;
         } else if planned.kind == Deep::LongPause {
             self.nodes[place].signal(Signal::STOP);
         } else {
@@ -90,6 +90,37 @@ impl Cluster {
         Ok(Some(Done { nodes: vec![node], installed, quiet, isolates }))
     }
 
+    fn cut_off(&self, node: u64) -> anyhow::Result<()> {
+        for other in self.without(&[node]) {
+            Arena::cut(node, Way::In, other)?;
+            Arena::cut(node, Way::Out, other)?;
+        }
+        Ok(())
+    }
+
+    /// Lets another node lead, whose lease is shorter, and cuts a third one off.
+    async fn move_and_cut(&mut self, planned: &Planned) -> anyhow::Result<Option<Done>> {
+        let longest = self.nodes.iter().max_by_key(|node| node.lease_ms).map(|node| node.id);
+        let Some(longest) = longest else { return Ok(None) };
+        if !self.make_lead(&[longest]).await {
+            return Ok(None);
+        }
+        // Every node has a lease of this leader's.
+        sleep(GRANTED).await;
+        let mut others = self.without(&[longest]);
+        others.sort_by_key(|id| planned.draw.rotate_left(u32::try_from(*id).unwrap_or(0)));
+        let (Some(heir), Some(alone)) = (others.first().copied(), others.last().copied()) else {
+            return Ok(None);
+        };
+        let body = serde_json::json!({ "to": heir }).to_string();
+        // Where it was not taken the cut is one like any other.
+        self.admin(longest, "POST", "/v1/cluster/leader", Some(body)).await.ok();
+        self.cut_off(alone)?;
+        let installed = self.history.now();
+        sleep(planned.hold).await;
+        Ok(Some(Done { nodes: vec![alone], installed, quiet: false, isolates: true }))
+    }
+
     /// Gives a node's file another lease and starts it anew.
     async fn change_terms(&mut self, planned: &Planned) -> anyhow::Result<Option<Done>> {
         let place = self.place(planned);
@@ -99,6 +130,7 @@ impl Cluster {
         let lease_ms = Terms::other_ms(planned.draw);
         let settings = Settings { node: node.id, nodes, lease_ms, terms };
         std::fs::write(&node.config, configuration(&out, &node.dir, node.id, &settings)?)?;
+        node.lease_ms = lease_ms;
         let id = node.id;
         if planned.draw & 8 == 0 {
             node.stop().await?
