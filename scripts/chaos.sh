@@ -2,6 +2,7 @@
 # Real nodes under faults, and a judge of what their clients saw. Needs root, for namespaces.
 #
 #   scripts/chaos.sh [--seconds S] [--nodes 3|5] [--seed N] [--out DIR] [--judge HISTORY]
+#                    [--terms plain|short|mixed] [--only KIND]
 #
 # Builds what it runs. Exit codes: 0 all promises kept, 1 one was broken, 2 the run saw too little
 # to say, 3 the harness failed. FLUXGATE_BIN names another server.

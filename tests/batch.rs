@@ -1,5 +1,7 @@
 //! Many verdicts at once: the order of the results, what counts in between, and the bounds.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::support::cluster::Cluster;
@@ -101,4 +103,37 @@ fn a_batch_has_its_bounds() {
         cluster.ask(1, &request).expect_code(400, "invalid_request");
     }
     assert_eq!(cluster.ask(1, &key.validate()).expect(200).window().1, 98_999);
+}
+
+/// A node that is stopped holds a third of the tokens, and each request for them waits as long as it
+/// may. However many there are, the batch ends within the time-out, and says of the rest that nothing
+/// is proven.
+#[test]
+fn a_batch_ends_within_the_time_out_of_a_request() {
+    let mut cluster = Cluster::start_with(3, |settings| {
+        settings.text("http", "request_timeout", "2s").text("limits", "transfer_wait", "300ms");
+        // Longer than this test: the silent node keeps its share.
+        settings.text("lease", "duration", "20s");
+    });
+    let key = cluster.limited_key(30, roomy_period_s(60));
+    let other = cluster.limited_key(30, roomy_period_s(60));
+    cluster.node_mut(3).kill();
+    let mut requests = vec![json!({"key": key.secret}); 100];
+    requests.push(json!({"key": "nonsense"}));
+    requests.push(json!({"key": other.secret}));
+    let begun = Instant::now();
+    let answer = batch(&cluster, &json!(requests)).expect(200);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let answer = answer.json();
+    let results = answer["results"].as_array().unwrap();
+    let statuses: Vec<u64> =
+        results.iter().map(|result| result["status"].as_u64().unwrap()).collect();
+    let admitted = statuses.iter().take_while(|status| **status == 200).count();
+    // Its own share, and that of the node that lives.
+    assert!((10..=20).contains(&admitted), "{statuses:?}");
+    assert!(statuses[admitted..100].iter().all(|status| *status == 429), "{statuses:?}");
+    assert!(results[99]["error"] == "rate_limit_exceeded", "{}", results[99]);
+    // Others did not wait for the 80 that do, and what is no key is known without waiting.
+    assert_eq!(statuses[100..], [401, 200]);
 }

@@ -10,15 +10,20 @@ mod healthy_is_exact;
 mod isolated_falls_silent;
 mod limits_are_as_set;
 mod logs_are_clean;
+mod mistakes_change_nothing;
 mod never_over_admits;
 mod nodes_live_on;
 mod remaining_is_honest;
 mod replicas_agree;
+mod restored_are_refused;
 mod revoked_means_revoked;
 mod scopes_are_obeyed;
 mod served_in_calm;
 mod survivors_serve;
+mod time_is_right;
 mod windows_go_on;
+mod writes_go_on;
+mod wrong_clocks_show;
 
 pub(crate) use cluster_heals::HEAL_MAX;
 
@@ -77,6 +82,11 @@ const ALL: &[Check] = &[
     answers_to_the_letter::judge,
     nodes_live_on::judge,
     logs_are_clean::judge,
+    restored_are_refused::judge,
+    mistakes_change_nothing::judge,
+    writes_go_on::judge,
+    wrong_clocks_show::judge,
+    time_is_right::judge,
 ];
 
 /// Judges a history by all checks.
@@ -103,6 +113,8 @@ pub(crate) mod testing {
             lease_us: 3_000 * MS,
             default_tokens: 100,
             default_period_s: 60,
+            wall_us: 0,
+            terms: String::new(),
         })
     }
 

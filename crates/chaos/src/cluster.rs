@@ -13,6 +13,7 @@ use crate::checks::HEAL_MAX;
 use crate::history::{Event, Heal, Writer};
 use crate::http::{Answer, Call, Caller, Silence};
 use crate::process::{ADMIN, Files, GATEWAY, OPERATOR, Process};
+use crate::terms::Terms;
 
 /// How often it is looked whether all is well.
 const LOOK: Duration = Duration::from_millis(50);
@@ -31,21 +32,24 @@ pub(crate) struct Cluster {
     pub(crate) history: Arc<Writer>,
     /// A key whose limit nothing reaches.
     pub(crate) probe: Option<String>,
+    pub(crate) files: Files,
+    pub(crate) terms: Terms,
 }
 
 impl Cluster {
     pub(crate) fn plan(
         arena: Arena,
         files: &Files,
-        count: u64,
+        (count, terms): (u64, Terms),
         history: Arc<Writer>,
     ) -> anyhow::Result<Self> {
         // So many that a majority has a real disk.
         let small = |id| id <= count / 2;
-        let nodes =
-            (1..=count).map(|id| Process::plan(files, id, count, small(id), Arc::clone(&history)));
+        let nodes = (1..=count)
+            .map(|id| Process::plan(files, id, count, (small(id), terms), Arc::clone(&history)));
         let nodes = nodes.collect::<anyhow::Result<Vec<_>>>()?;
-        Ok(Self { arena, nodes, caller: Caller::new(), history, probe: None })
+        let (caller, files) = (Caller::new(), files.clone());
+        Ok(Self { arena, nodes, caller, history, probe: None, files, terms })
     }
 
     pub(crate) fn ids(&self) -> Vec<u64> {
@@ -122,6 +126,11 @@ impl Cluster {
             }
         }
         None
+    }
+
+    /// Whether a node says that it would answer validates.
+    pub(crate) async fn is_ready(&self, node: u64) -> bool {
+        self.refused(node, "GET", "/readyz", OPERATOR).await.is_none()
     }
 
     async fn make_probe(&mut self) -> Option<String> {

@@ -33,6 +33,10 @@ pub(crate) enum Event {
     Stall(Stall),
     Record(Record),
     Log(Log),
+    Refusal(Refusal),
+    Mistake(Mistake),
+    FirstStart(FirstStart),
+    Shares(Shares),
     End(End),
 }
 
@@ -45,6 +49,12 @@ pub(crate) struct Run {
     pub(crate) lease_us: Us,
     pub(crate) default_tokens: u64,
     pub(crate) default_period_s: u64,
+    /// The true wall clock at time 0, microseconds since 1970; 0 where it is not known.
+    #[serde(default)]
+    pub(crate) wall_us: Us,
+    /// What the nodes' files say of leases.
+    #[serde(default)]
+    pub(crate) terms: String,
 }
 
 /// The headers of a verdict that are part of the contract.
@@ -173,6 +183,58 @@ pub(crate) struct Log {
     pub(crate) secrets_looked_for: u64,
     pub(crate) panics: Vec<String>,
     pub(crate) secrets: u64,
+}
+
+/// A directory that is older than what the others know, or is there twice, was started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    pub(crate) what: String,
+    pub(crate) n: u64,
+    pub(crate) t0: Us,
+    pub(crate) t1: Us,
+    /// Whether it must be refused.
+    pub(crate) expected: bool,
+    /// The exit code of the process that ended by itself, if one did.
+    pub(crate) code: Option<i32>,
+    /// The last line that it said.
+    pub(crate) line: String,
+}
+
+/// A command that an operator should not have given.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Mistake {
+    pub(crate) what: String,
+    pub(crate) t0: Us,
+    pub(crate) t1: Us,
+    pub(crate) s: u16,
+    pub(crate) body: String,
+    /// The nodes that the refusal must name.
+    pub(crate) named: Vec<u64>,
+    /// The members as every healthy node showed them before and after: node, then id and address.
+    pub(crate) before: Members,
+    pub(crate) after: Members,
+}
+
+/// Members by the node that shows them.
+pub(crate) type Members = Vec<(u64, Vec<(u64, String)>)>;
+
+/// The first start of all, with one wall clock that is years off.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FirstStart {
+    pub(crate) n: u64,
+    pub(crate) off_s: i64,
+    pub(crate) t0: Us,
+    pub(crate) t1: Us,
+    /// Whether all nodes became ready.
+    pub(crate) ready: bool,
+    /// What a node said of clocks, if it did.
+    pub(crate) line: String,
+}
+
+/// How often budgets were split anew.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Shares {
+    pub(crate) changes: u64,
 }
 
 /// The last line.

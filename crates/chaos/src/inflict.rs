@@ -14,7 +14,7 @@ use crate::shim::RATE_PPB_MAX;
 /// Largest jump of a wall clock.
 const WALL_MAX_NS: i64 = 4 * 3_600 * 1_000_000_000;
 /// A disk that is low has less than the nodes keep free (1 to 16 MiB), and is not full.
-const LOW_BYTES: u64 = 700 * 1_024;
+pub(crate) const LOW_BYTES: u64 = 700 * 1_024;
 /// What a stuttering process gets, and for how long it is held.
 const STUTTER_RUN: Duration = Duration::from_millis(80);
 const STUTTER_HOLD: Duration = Duration::from_millis(250);

@@ -9,17 +9,25 @@ mod admin;
 mod arena;
 mod checks;
 mod cluster;
+mod coverage;
+mod deep;
+mod directories;
+mod disks;
+mod first;
 mod history;
 mod http;
 mod inflict;
 mod knowledge;
+mod mistakes;
 mod plan;
 mod process;
 mod report;
 mod rng;
 mod run;
 mod shim;
+mod terms;
 mod traffic;
+mod undergo;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,9 +36,11 @@ use anyhow::Context as _;
 use clap::Parser;
 
 use crate::arena::Arena;
+use crate::deep::Deep;
 use crate::process::Files;
 use crate::report::{Ended, report, say};
 use crate::run::{Wanted, run};
+use crate::terms::Terms;
 
 /// Runs a cluster of real nodes under faults and judges what its clients saw
 #[derive(Debug, Parser)]
@@ -45,6 +55,12 @@ struct Cli {
     /// What decides about faults and traffic; drawn when not given
     #[arg(long)]
     seed: Option<u64>,
+    /// Leases in the nodes' files; the seed decides when not given
+    #[arg(long, value_parser = terms)]
+    terms: Option<Terms>,
+    /// Makes faults of this kind and no other, such as `restored`; the run is void
+    #[arg(long, value_parser = only)]
+    only: Option<Deep>,
     /// Where history and logs are left
     #[arg(long, default_value = "target/chaos")]
     out: PathBuf,
@@ -65,6 +81,14 @@ const NODES: &[u64] = &[3, 5];
 fn nodes(text: &str) -> Result<u64, String> {
     let count = text.parse().ok().filter(|count| NODES.contains(count));
     count.ok_or_else(|| format!("one of {NODES:?}"))
+}
+
+fn terms(text: &str) -> Result<Terms, String> {
+    Terms::from_name(text).ok_or_else(|| "one of plain, short, mixed".to_owned())
+}
+
+fn only(text: &str) -> Result<Deep, String> {
+    Deep::from_name(text).ok_or_else(|| "no kind that has a round for itself".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -90,7 +114,8 @@ fn whole(cli: &Cli) -> anyhow::Result<Ended> {
     let since = std::time::UNIX_EPOCH.elapsed().context("read the clock")?;
     let seed = cli.seed.unwrap_or(since.as_secs() % 1_000_000);
     let binary = cli.binary.canonicalize().with_context(|| cli.binary.display().to_string())?;
-    let arena = Arena::make(cli.nodes)?;
+    // One more, for copies of nodes.
+    let arena = Arena::make(cli.nodes + 1)?;
     let out = cli.out.join(format!("seed-{seed}-nodes-{}", cli.nodes));
     if out.exists() {
         std::fs::remove_dir_all(&out).context("clear what an earlier run left")?;
@@ -99,8 +124,11 @@ fn whole(cli: &Cli) -> anyhow::Result<Ended> {
     let out = out.canonicalize()?;
     let library = shim::build(&out)?;
     let files = Files { out: out.clone(), binary, library };
-    let wanted = Wanted { seed, nodes: cli.nodes, seconds: cli.seconds };
-    say(&format!("seed {seed}, {} nodes, {} s, in {}", cli.nodes, cli.seconds, out.display()));
+    let terms = cli.terms.unwrap_or_else(|| Terms::of_seed(seed));
+    let wanted = Wanted { seed, nodes: cli.nodes, seconds: cli.seconds, terms, only: cli.only };
+    let (nodes, seconds) = (cli.nodes, cli.seconds);
+    let (leases, at) = (terms.as_str(), out.display());
+    say(&format!("seed {seed}, {nodes} nodes, {seconds} s, {leases} leases, in {at}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         tokio::select! {

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
+use crate::deep::{self, Deck, Deep};
 use crate::rng::Rng;
+use crate::terms::Terms;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -196,6 +198,8 @@ pub(crate) struct Planned {
 #[derive(Clone, Debug)]
 pub(crate) struct Round {
     pub(crate) faults: Vec<Planned>,
+    /// One that has the round for itself.
+    pub(crate) deep: Option<deep::Planned>,
     pub(crate) calm: Duration,
 }
 
@@ -205,12 +209,16 @@ pub(crate) struct Plan {
     rng: Rng,
     nodes: u64,
     deck: Vec<Kind>,
+    deep: Deck,
+    only: bool,
     made: u64,
 }
 
 impl Plan {
-    pub(crate) fn new(seed: u64, nodes: u64) -> Self {
-        Self { rng: Rng::new(seed, 1), nodes, deck: Vec::new(), made: 0 }
+    pub(crate) fn new(seed: u64, nodes: u64, terms: Terms, only: Option<Deep>) -> Self {
+        let mut rng = Rng::new(seed, 1);
+        let deep = Deck::new(terms, only, &mut rng);
+        Self { rng, nodes, deck: Vec::new(), deep, only: only.is_some(), made: 0 }
     }
 
     fn draw(&mut self) -> Planned {
@@ -230,8 +238,13 @@ impl Plan {
 
     pub(crate) fn next_round(&mut self) -> Round {
         self.made += 1;
-        let mut faults = vec![self.draw()];
-        if self.rng.percent(45) {
+        let turn = self.only || self.made % 2 == 1;
+        let deep = if turn { self.deep.draw(&mut self.rng) } else { None };
+        let mut faults = Vec::new();
+        if deep.is_none() {
+            faults.push(self.draw());
+        }
+        if deep.is_none() && self.rng.percent(45) {
             let mut second = self.draw();
             second.delay = Duration::from_millis(self.rng.between(0, 1_500));
             faults.push(second);
@@ -242,7 +255,7 @@ impl Plan {
         } else {
             self.rng.between(2_000, 3_000)
         };
-        Round { faults, calm: Duration::from_millis(calm) }
+        Round { faults, deep, calm: Duration::from_millis(calm) }
     }
 }
 
@@ -253,8 +266,8 @@ mod tests {
     #[test]
     fn the_same_seed_is_the_same_plan_and_all_kinds_come_before_any_comes_again() {
         let rounds = |seed| {
-            let mut plan = Plan::new(seed, 3);
-            let rounds: Vec<Round> = (0..Kind::ALL.len()).map(|_| plan.next_round()).collect();
+            let mut plan = Plan::new(seed, 3, Terms::Plain, None);
+            let rounds: Vec<Round> = (0..2 * Kind::ALL.len()).map(|_| plan.next_round()).collect();
             rounds
         };
         assert_eq!(format!("{:?}", rounds(7)), format!("{:?}", rounds(7)));

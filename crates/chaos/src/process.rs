@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 use crate::arena::{DISK, address, must, namespace};
 use crate::history::{Event, Exit, Start, Writer};
 use crate::shim::Shim;
+use crate::terms::Terms;
 
 /// What administrators present.
 pub(crate) const OPERATOR: &str = "operator-token-of-the-chaos-run";
@@ -26,7 +27,7 @@ pub(crate) const SECRET: &str = "cluster-secret-of-the-chaos-run";
 /// Ports of every node, each in its own namespace.
 pub(crate) const GATEWAY: u16 = 7101;
 pub(crate) const ADMIN: u16 = 7201;
-const PEER: u16 = 7301;
+pub(crate) const PEER: u16 = 7301;
 /// The disk of a node that can be filled, bytes: room for the log of a run.
 const SMALL_DISK: &str = "size=96m";
 /// Longest orderly stop: requests are finished for 10 s at most.
@@ -34,8 +35,21 @@ const STOP_MAX: Duration = Duration::from_secs(20);
 /// The exit code of a node whose consensus stopped for good, such as on a failed disk.
 const RESTART_CODE: i32 = 4;
 
+/// The exit code of a node that is refused.
+pub(crate) const REFUSED_CODE: i32 = 1;
+
+/// What stands in a node's file beside its addresses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) node: u64,
+    pub(crate) nodes: u64,
+    pub(crate) lease_ms: u64,
+    pub(crate) terms: Terms,
+}
+
 /// A node, running or not.
 pub(crate) struct Process {
+    /// Its place: namespace, address, and number in the history.
     pub(crate) id: u64,
     pub(crate) shim: Shim,
     pub(crate) log: PathBuf,
@@ -43,8 +57,14 @@ pub(crate) struct Process {
     pub(crate) small: bool,
     /// Its disk is failing, or did not long ago: it may end with the documented code.
     pub(crate) disk_fails: bool,
-    dir: PathBuf,
-    config: PathBuf,
+    /// Its directory may be one that must be refused.
+    pub(crate) may_be_refused: bool,
+    /// The lease in its file, milliseconds.
+    pub(crate) lease_ms: u64,
+    /// How the last process that ended by itself did.
+    pub(crate) last_code: Option<i32>,
+    pub(crate) dir: PathBuf,
+    pub(crate) config: PathBuf,
     binary: PathBuf,
     library: PathBuf,
     child: Option<Child>,
@@ -66,6 +86,18 @@ impl Process {
         files: &Files,
         id: u64,
         nodes: u64,
+        (small, terms): (bool, Terms),
+        history: Arc<Writer>,
+    ) -> anyhow::Result<Self> {
+        let node = Settings { node: id, nodes, lease_ms: terms.lease_ms(id), terms };
+        Self::plan_as(files, id, &node, small, history)
+    }
+
+    /// A process at a place of its own that says that it is the node of these settings.
+    pub(crate) fn plan_as(
+        files: &Files,
+        id: u64,
+        settings: &Settings,
         small: bool,
         history: Arc<Writer>,
     ) -> anyhow::Result<Self> {
@@ -77,13 +109,16 @@ impl Process {
             must("mount", &["-t", "tmpfs", "-o", SMALL_DISK, DISK, &to])?;
         }
         let config = out.join(format!("node{id}.toml"));
-        fs::write(&config, configuration(out, &dir, id, nodes)?)?;
+        fs::write(&config, configuration(out, &dir, id, settings)?)?;
         Ok(Self {
             id,
             shim: Shim::create(out.join(format!("node{id}.shim")))?,
             log: out.join(format!("node{id}.log")),
             small,
             disk_fails: false,
+            may_be_refused: false,
+            lease_ms: settings.lease_ms,
+            last_code: None,
             dir,
             config,
             binary: files.binary.clone(),
@@ -119,7 +154,7 @@ impl Process {
             .spawn()
             .context("start a node")?;
         self.child = Some(child);
-        self.told = None;
+        (self.told, self.last_code) = (None, None);
         self.history.write(&Event::Start(Start { n, t }));
         Ok(())
     }
@@ -146,7 +181,9 @@ impl Process {
 
     fn ended(&mut self, status: ExitStatus) {
         self.child = None;
-        let documented = self.disk_fails && status.code() == Some(RESTART_CODE);
+        let documented = self.disk_fails && status.code() == Some(RESTART_CODE)
+            || self.may_be_refused && status.code() == Some(REFUSED_CODE);
+        self.last_code = status.code().filter(|_| self.told.is_none());
         let expected = match self.told {
             Some(Signal::KILL) => status.signal() == Some(Signal::KILL.as_raw()),
             Some(_) => status.code() == Some(0),
@@ -235,8 +272,14 @@ impl Drop for Process {
     }
 }
 
-fn configuration(out: &Path, dir: &Path, id: u64, nodes: u64) -> anyhow::Result<String> {
-    let members: Vec<String> = (1..=nodes)
+/// The file of the process at place `id`.
+pub(crate) fn configuration(
+    out: &Path,
+    dir: &Path,
+    id: u64,
+    settings: &Settings,
+) -> anyhow::Result<String> {
+    let members: Vec<String> = (1..=settings.nodes)
         .map(|id| format!("{{ id = {id}, peer = \"{}:{PEER}\" }}", address(id)))
         .collect();
     let at = address(id);
@@ -247,11 +290,12 @@ fn configuration(out: &Path, dir: &Path, id: u64, nodes: u64) -> anyhow::Result<
     writeln!(text, "[cluster]\nname = \"chaos\"\nsecret_file = {secret:?}")?;
     writeln!(text, "members = [{}]", members.join(", "))?;
     // Inside the node's own disk, so that a file which fills that disk lies beside the data.
-    writeln!(text, "[node]\nid = {id}\ndata_dir = {:?}", dir.join("data"))?;
+    writeln!(text, "[node]\nid = {}\ndata_dir = {:?}", settings.node, dir.join("data"))?;
     writeln!(text, "[gateway]\nlisten = \"{at}:{GATEWAY}\"")?;
     writeln!(text, "[admin]\nlisten = \"{at}:{ADMIN}\"\noperator_token_file = {operator:?}")?;
     writeln!(text, "[peer]\nlisten = \"{at}:{PEER}\"")?;
     // Often enough that snapshots are made and sent within a run.
-    writeln!(text, "[raft]\nsnapshot_every = 100")?;
+    writeln!(text, "[raft]\nsnapshot_every = 100\n{}", settings.terms.raft())?;
+    writeln!(text, "[lease]\nduration = \"{}ms\"", settings.lease_ms)?;
     Ok(text)
 }

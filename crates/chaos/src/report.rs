@@ -15,9 +15,9 @@ use crate::knowledge::{Knowledge, Outcome, outcome};
 /// Runs at least this long must have seen every kind of thing; shorter ones only something.
 const WHOLE_S: u64 = 240;
 /// Seconds for which one fault at least is wanted.
-const FAULT_EVERY_S: u64 = 9;
+const FAULT_EVERY_S: u64 = 14;
 /// Kinds of faults that a whole run must have seen.
-const KINDS_MIN: usize = 15;
+const KINDS_MIN: usize = 18;
 /// Validates answered per second.
 const RATE_MIN: u64 = 60;
 /// Of each verdict, in a whole run.
@@ -60,8 +60,9 @@ pub(crate) fn report(path: &Path, lines: bool) -> anyhow::Result<Ended> {
     };
     if let Some(run) = &known.run {
         let (seed, nodes, seconds) = (run.seed, run.nodes, run.seconds);
+        let terms = if run.terms.is_empty() { "" } else { &format!(" --terms {}", run.terms) };
         say(&format!(
-            "\n{ended:?}. Again: scripts/chaos.sh --seed {seed} --nodes {nodes} --seconds {seconds}"
+            "\n{ended:?}. Again: scripts/chaos.sh --seed {seed} --nodes {nodes} --seconds {seconds}{terms}"
         ));
         say(&format!("Judge again: scripts/chaos.sh --judge {}", path.display()));
     }
@@ -116,6 +117,7 @@ fn tables(known: &Knowledge, tallies: &[Tally]) {
         table.add_row([tally.name, &judged, &violated, &tally.note]);
     }
     say(&table.to_string());
+    say(&crate::coverage::table(known).to_string());
 }
 
 /// What the run did not see enough of.
@@ -149,6 +151,10 @@ fn gaps(known: &Knowledge, tallies: &[Tally]) -> Vec<String> {
         }
         let done = known.writes.iter().filter(|write| outcome(write) == Outcome::Done).count();
         want(done >= WRITES_MIN, format!("{done} writes were answered"));
+        for one in crate::coverage::seen(known) {
+            let few = format!("{} {}, and at least {} are wanted", one.count, one.what, one.least);
+            want(one.count >= one.least, few);
+        }
         for tally in tallies {
             want(tally.judged > 0, format!("{} had nothing to judge", tally.name));
         }

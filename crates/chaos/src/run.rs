@@ -14,10 +14,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use crate::admin::{Care, look_after};
 use crate::arena::Arena;
 use crate::cluster::Cluster;
-use crate::history::{End, Event, Log, Record, Run, SECOND, Stall, Writer};
+use crate::deep::Deep;
+use crate::history::{End, Event, Log, Record, Run, SECOND, Shares, Stall, Writer};
 use crate::plan::{Plan, Round};
 use crate::process::{Files, OPERATOR, SECRET};
 use crate::report::say;
+use crate::terms::Terms;
 use crate::traffic::{Shape, Stream, World, haunt, send};
 
 /// How often it is looked whether this process itself is run.
@@ -37,18 +39,32 @@ pub(crate) struct Wanted {
     pub(crate) seed: u64,
     pub(crate) nodes: u64,
     pub(crate) seconds: u64,
+    pub(crate) terms: Terms,
+    pub(crate) only: Option<Deep>,
 }
 
 /// Runs, and leaves the history where `files` says.
 pub(crate) async fn run(wanted: Wanted, files: &Files, arena: Arena) -> anyhow::Result<()> {
     let path = files.out.join("history.jsonl");
     let history = Arc::new(Writer::create(&path)?);
-    let Wanted { seed, nodes, seconds } = wanted;
-    let lease_us = 3 * SECOND;
+    let Wanted { seed, nodes, seconds, terms, .. } = wanted;
+    let lease_us = terms.longest_ms() * (SECOND / 1_000);
+    let wall = std::time::UNIX_EPOCH.elapsed().context("read the clock")?;
+    let wall_us = u64::try_from(wall.as_micros()).unwrap_or(0).saturating_sub(history.now());
     let (default_tokens, default_period_s) = (100, 60);
-    let run = Run { seed, nodes, seconds, lease_us, default_tokens, default_period_s };
-    history.write(&Event::Run(run));
-    let mut cluster = Cluster::plan(arena, files, nodes, Arc::clone(&history))?;
+    let terms_name = terms.as_str().to_owned();
+    history.write(&Event::Run(Run {
+        seed,
+        nodes,
+        seconds,
+        lease_us,
+        default_tokens,
+        default_period_s,
+        wall_us,
+        terms: terms_name,
+    }));
+    let mut cluster = Cluster::plan(arena, files, (nodes, terms), Arc::clone(&history))?;
+    cluster.start_first(seed).await?;
     ensure!(cluster.heal().await?, "the cluster did not start; see {}", files.out.display());
     say(&format!("{:7.1} s  {nodes} nodes are well", seconds_of(history.now())));
 
@@ -143,14 +159,17 @@ async fn pulse(history: Arc<Writer>) {
 
 /// Round after round until the time is over. Returns how many faults were made.
 async fn make_faults(cluster: &mut Cluster, wanted: Wanted, until: Instant) -> anyhow::Result<u64> {
-    let mut plan = Plan::new(wanted.seed, wanted.nodes);
+    let mut plan = Plan::new(wanted.seed, wanted.nodes, wanted.terms, wanted.only);
     let mut faults = 0;
     // The first windows are without any fault.
     sleep(Duration::from_secs(5).min(until.saturating_duration_since(Instant::now()))).await;
     while Instant::now() < until {
         let round: Round = plan.next_round();
         let began = cluster.history.now();
-        let kinds = cluster.inflict(&round).await?;
+        let kinds = match &round.deep {
+            Some(deep) => cluster.undergo(deep).await?,
+            None => cluster.inflict(&round).await?,
+        };
         faults += kinds.len() as u64;
         let held = cluster.history.now();
         let well = cluster.heal().await?;
@@ -174,6 +193,12 @@ async fn last_look(cluster: &Cluster) -> Vec<u64> {
         if scan(cluster, node).await {
             scanned.push(node);
         }
+    }
+    let path = "/v1/audit?action=shares.set&limit=200";
+    if let Ok(answer) = cluster.admin(1, "GET", path, None).await {
+        let trail: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        let changes = trail["entries"].as_array().map_or(0, |lines| lines.len() as u64);
+        cluster.history.write(&Event::Shares(Shares { changes }));
     }
     scanned
 }

@@ -96,7 +96,7 @@ pub fn problems(view: &ClusterView) -> Vec<Problem> {
     found.extend(
         view.warnings
             .iter()
-            .map(|warning| problem(Severity::Notice, sentence(warning), "Callers notice nothing.")),
+            .map(|warning| problem(Severity::Notice, sentence(warning), "This node says so.")),
     );
     found.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
     found
@@ -179,6 +179,10 @@ pub(crate) mod tests {
             reachable: true,
             clock_offset_ms: Some(1),
             version: Some("0.1.0".to_owned()),
+            writes: None,
+            free_bytes: None,
+            configured_lease_ms: None,
+            start: None,
         };
         ClusterView {
             cluster: "test".to_owned(),
@@ -193,6 +197,8 @@ pub(crate) mod tests {
             share_map: ShareMapView { from: Text(ClusterMs(0)), nodes: Vec::new() },
             pending_share_map: None,
             nodes: (1..=3).map(node).collect(),
+            lease_ms: 3_000,
+            clock_error_max_ms: 1_000,
             warnings: Vec::new(),
         }
     }

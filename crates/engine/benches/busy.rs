@@ -91,7 +91,9 @@ struct Node {
 impl Node {
     fn new(keys: usize) -> Self {
         let mut lives = Lives::default();
-        (1..=3).for_each(|node| drop(lives.note(NodeId(node), BootId(1))));
+        for node in 1..=3 {
+            lives.note(NodeId(node), BootId(1));
+        }
         let limit = Limit { name: "requests".into(), tokens: 100, period_ms: MINUTE_MS };
         let key = |n: usize| {
             let text = format!("{n:012}");

@@ -7,9 +7,11 @@
 
 mod apply;
 pub mod audit;
+mod census;
 pub mod cluster_state;
 pub mod command;
 mod digest;
+mod idempotency;
 mod put;
 pub mod record;
 pub mod snapshot;
@@ -19,13 +21,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use fluxgate_types::{ClusterMs, DirId, KeyId, LogIndex, NodeId, caps};
+use fluxgate_types::{ClusterMs, DirId, LogIndex, NodeId, caps};
 
 use crate::share::ShareMap;
 use audit::AuditLog;
 use cluster_state::ClusterState;
 use command::{Outcome, Remembered};
 use digest::Digests;
+use idempotency::Idempotency;
 use record::LimitSpec;
 use table::KeyTable;
 
@@ -170,8 +173,7 @@ pub struct Registry {
     shared: Arc<Shared>,
     /// The newest stamp applied: time never runs backwards in the state.
     last_stamp: ClusterMs,
-    idempotency: BTreeMap<Box<str>, (ClusterMs, KeyId)>,
-    idempotency_order: VecDeque<Box<str>>,
+    idempotency: Idempotency,
     outcomes: BTreeMap<u128, Remembered>,
     outcomes_order: VecDeque<(u128, ClusterMs)>,
 }
@@ -193,8 +195,7 @@ impl Registry {
         Self {
             shared: Arc::new(shared),
             last_stamp: ClusterMs(0),
-            idempotency: BTreeMap::new(),
-            idempotency_order: VecDeque::new(),
+            idempotency: Idempotency::default(),
             outcomes: BTreeMap::new(),
             outcomes_order: VecDeque::new(),
         }
@@ -217,21 +218,6 @@ impl Registry {
     fn set_stamp(&mut self, stamp: ClusterMs) {
         self.last_stamp = self.last_stamp.max(stamp);
         self.shared.last_stamp_ms.store(self.last_stamp.0, Ordering::Release);
-    }
-
-    fn remember_idempotency(&mut self, key: Box<str>, id: KeyId) {
-        let expires = self.last_stamp + caps::IDEMPOTENCY_TTL_MS;
-        self.idempotency.insert(key.clone(), (expires, id));
-        self.idempotency_order.push_back(key);
-        // In order of insertion, hence of expiry: the front is the first to go.
-        while let Some(front) = self.idempotency_order.front() {
-            let expired = self.idempotency.get(front).is_none_or(|(at, _)| *at <= self.last_stamp);
-            if !expired && self.idempotency_order.len() <= caps::IDEMPOTENCY_KEYS_MAX {
-                break;
-            }
-            self.idempotency.remove(front);
-            self.idempotency_order.pop_front();
-        }
     }
 
     fn remember_outcome(&mut self, request: u128, outcome: &Outcome) {

@@ -1,4 +1,5 @@
 //! What a review of the replicated state and of lease terms found, as it ought to be.
+#![expect(clippy::unwrap_used, reason = "a test may stop where it fails")]
 
 use fluxgate_engine::lease::{Granter, Holder, LeaseTerms, TermsWatch};
 use fluxgate_engine::registry::Registry;
@@ -53,7 +54,7 @@ impl Log {
         self.1 += 1;
         let presented = match actor {
             Actor::Key(id) => self.0.shared().table.get(&id).map(|e| e.record.digest),
-            _ => None,
+            Actor::Operator | Actor::System => None,
         };
         let proposal = Proposal { request, actor, presented, from: None, command };
         let batch = Batch { at: ClusterMs(self.1), proposals: vec![proposal] };

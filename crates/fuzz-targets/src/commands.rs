@@ -7,8 +7,10 @@
 
 use std::collections::BTreeMap;
 
+use fluxgate_engine::lease::LeaseTerms;
 use fluxgate_engine::registry::Registry;
 use fluxgate_engine::registry::audit::{Action, AuditEntry};
+use fluxgate_engine::registry::cluster_state::Incarnation;
 use fluxgate_engine::registry::command::{
     Actor, Batch, Command, KeyChange, NewKey, Origin, Outcome, Proposal,
 };
@@ -16,7 +18,9 @@ use fluxgate_engine::registry::snapshot::{ItemV1, KeyRecordV1, Restore};
 use fluxgate_engine::share::ShareMap;
 use fluxgate_raft::fuzzing;
 use fluxgate_store::codec::{self, Kind};
-use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, caps};
+use fluxgate_types::{
+    BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, caps,
+};
 
 use crate::source::Source;
 
@@ -81,12 +85,28 @@ impl World {
         assert_eq!(applied, self.read_back.apply(term, index, &stored), "two replicas");
         assert_eq!(applied, self.from_snapshot.apply(term, index, batch), "a restored replica");
         assert_eq!(applied.outcomes.len(), batch.proposals.len());
-        self.now = self.now.max(batch.at);
-        assert_eq!(self.whole.last_stamp(), self.now, "time of the state");
+        let stamp = self.whole.last_stamp();
+        assert!(stamp >= self.now.max(batch.at), "time of the state");
+        let jumps = batch.proposals.iter().any(|p| matches!(p.command, Command::SetTime { .. }));
+        assert!(jumps || stamp == self.now.max(batch.at), "time jumps by command alone");
+        self.now = stamp;
+        let digest = |registry: &Registry| registry.shared().digest();
+        assert_eq!(digest(&self.whole), digest(&self.read_back), "digests of two replicas");
+        assert_eq!(digest(&self.whole), digest(&self.from_snapshot), "digest of a restored one");
         let after = items(&self.whole);
         if applied.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Refused(_))) {
             assert_eq!(keys, records(&after), "a refused command changed a key");
-            let kept = |item: &&ItemV1| !matches!(item, ItemV1::Outcomes(_) | ItemV1::Head { .. });
+            let passing = |item: &ItemV1| {
+                // What goes with time goes by a refused command too.
+                matches!(
+                    item,
+                    ItemV1::Outcomes(_)
+                        | ItemV1::OutcomesAt(_)
+                        | ItemV1::Head { .. }
+                        | ItemV1::Cluster { .. }
+                )
+            };
+            let kept = |item: &&ItemV1| !passing(item);
             assert!(
                 before.iter().filter(kept).eq(after.iter().filter(kept)),
                 "refused, yet changed"
@@ -124,7 +144,11 @@ impl World {
                 | Command::RegisterNode { .. }
                 | Command::RemoveNode { .. }
                 | Command::PutKeys { .. }
-                | Command::RestoreAudit { .. } => None,
+                | Command::RestoreAudit { .. }
+                | Command::SetLevel { .. }
+                | Command::SetTerms { .. }
+                | Command::RegisterIncarnation { .. }
+                | Command::SetTime { .. } => None,
             };
             let Some(key) = key.filter(|_| changed) else { continue };
             let until = self.used.insert(key.clone(), self.now + caps::IDEMPOTENCY_TTL_MS);
@@ -166,9 +190,13 @@ fn items(registry: &Registry) -> Vec<ItemV1> {
 fn records(items: &[ItemV1]) -> BTreeMap<KeyId, KeyRecordV1> {
     let rows = items.iter().filter_map(|item| match item {
         ItemV1::Keys(rows) => Some(rows),
-        ItemV1::Head { .. } | ItemV1::Audit(_) | ItemV1::Idempotency(_) | ItemV1::Outcomes(_) => {
-            None
-        }
+        ItemV1::Head { .. }
+        | ItemV1::Cluster { .. }
+        | ItemV1::LimitTags(_)
+        | ItemV1::Audit(_)
+        | ItemV1::Idempotency(_)
+        | ItemV1::Outcomes(_)
+        | ItemV1::OutcomesAt(_) => None,
     });
     rows.flatten().map(|row| (row.id, row.clone())).collect()
 }
@@ -237,7 +265,7 @@ fn proposal(source: &mut Source<'_>) -> Proposal {
 }
 
 fn command(source: &mut Source<'_>) -> Command {
-    match source.below(14) {
+    match source.below(18) {
         0..=2 => Command::CreateKey(Box::new(new_key(source))),
         3 | 4 => Command::UpdateKey(Box::new(change(source))),
         5 | 6 => Command::RotateKey {
@@ -266,6 +294,19 @@ fn command(source: &mut Source<'_>) -> Command {
             let origin = if source.once_in(2) { Origin::Import } else { Origin::Backup };
             Command::PutKeys { rows: (0..count).map(|_| row(source)).collect(), origin }
         }
+        13 => Command::SetLevel { level: u32::from(source.byte() % 4) },
+        14 => Command::SetTerms {
+            terms: LeaseTerms { lease_ms: source.short(), clock_error_ms_max: source.short() },
+        },
+        15 => Command::RegisterIncarnation {
+            node: NodeId(source.below(4) as u64),
+            dir_id: DirId(source.below(2) as u64),
+            incarnation: Incarnation {
+                boot: BootId(source.below(4) as u64),
+                nonce: source.below(2) as u64,
+            },
+        },
+        16 => Command::SetTime { to: ClusterMs(source.number()) },
         _ => {
             let count = source.below(4);
             Command::RestoreAudit { lines: (0..count).map(|_| line(source)).collect() }

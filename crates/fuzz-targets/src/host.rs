@@ -119,7 +119,8 @@ impl Host {
         let dir = scratch();
         let config = config(dir.path());
         let (process, node, simulated) = runtime.block_on(async {
-            let process = Process::new(Arc::new(Clocks::new(1_000_000_000_000, 0, EPOCH_MS)), 1);
+            let clocks = Arc::new(Clocks::new(1_000_000_000_000, 0, EPOCH_MS));
+            let process = Process::new(clocks, Arc::default(), 1);
             let disk = SimulatedDisk::default();
             let surroundings = Surroundings { link: Arc::new(Nobody), disk };
             let started = process.run(Node::start_simulated(config, surroundings)).await;

@@ -6,6 +6,7 @@
 pub(crate) mod admin;
 pub(crate) mod auth;
 pub(crate) mod authorize;
+mod batch;
 pub(crate) mod body;
 mod bulk;
 pub(crate) mod cluster;

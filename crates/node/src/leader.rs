@@ -21,6 +21,8 @@ use crate::writes::proposal;
 
 /// How often the leader looks.
 const EVERY: Duration = Duration::from_millis(200);
+/// Longest wait for the disk to say whether it has room.
+const LOOK_AT_DISK: Duration = Duration::from_millis(100);
 /// Pause between two tries of a leader that cannot write to hand over.
 const HAND_OVER_PAUSE: Duration = Duration::from_secs(3);
 /// How long one such try may take.
@@ -138,6 +140,8 @@ fn look_at_settings(core: &Core, said: &mut Settings) {
 
 /// A leader that cannot write hands its office to a voter that can, so that writes go on.
 async fn hand_over_if_unable(core: &Core, handed: &mut Option<Instant>) {
+    // A disk that hangs must not hold the leader up: then the appends that wait tell.
+    tokio::time::timeout(LOOK_AT_DISK, core.cluster.look_at_room()).await.ok();
     let health = core.cluster.write_health();
     core.metrics.can_write.set(i64::from(health == WriteHealth::Fine));
     let unable = health != WriteHealth::Fine || core.agreement.differs();

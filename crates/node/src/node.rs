@@ -1,7 +1,9 @@
 //! A whole node: starts its parts in order, and stops them in order.
 
 mod background;
+mod figures;
 mod join;
+mod left_over;
 mod opening;
 #[cfg(feature = "sim")]
 mod simulated;
@@ -10,10 +12,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::counters::{LeftOver, Sender};
+use fluxgate_engine::counters::Sender;
 use fluxgate_raft::{CallError, Role, StartError, process};
-use fluxgate_store::codec::{self, Kind};
-use fluxgate_store::{DataDir, OpenError};
+use fluxgate_store::OpenError;
 use fluxgate_types::{BootId, NodeId};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -35,8 +36,6 @@ const GIVE_TIMEOUT: Duration = Duration::from_secs(2);
 const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How often it is looked whether the node can go on.
 const LOOK: Duration = Duration::from_millis(500);
-/// Version of the file of holdings.
-const HOLDINGS_VERSION: u8 = 1;
 /// A node that leaves says so for so many gossip periods before it stops.
 const LEAVE_GOSSIPS: u64 = 3;
 
@@ -126,20 +125,6 @@ async fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, No
     TcpListener::bind(address).await.map_err(|source| NodeError::Listen { address, what, source })
 }
 
-/// Writes down what this life leaves to the next. Nothing is spent any more.
-fn write_left_over(core: &Core, data: &DataDir) {
-    let opened = core.counters.left_over();
-    let Some(left) = LeftOver::of(&core.life(), opened, core.now(), core.clock.is_synced()) else {
-        return;
-    };
-    let written = codec::encode(Kind::Holdings, HOLDINGS_VERSION, &left)
-        .map_err(std::io::Error::other)
-        .and_then(|bytes| data.write_holdings(&bytes));
-    if let Err(error) = written {
-        tracing::error!(%error, "the holdings were not written down: they are lost until their windows end");
-    }
-}
-
 impl Node {
     /// Starts a node and returns once it serves; it may take part in the cluster a little later.
     ///
@@ -215,7 +200,8 @@ impl Node {
         spawn(&mut tasks, counters::run_ticks(Arc::clone(&core)));
         spawn(&mut tasks, counters::run_sweeps(Arc::clone(&core)));
         spawn(&mut tasks, background::run_peers(Arc::clone(&core)));
-        spawn(&mut tasks, background::run_refresh(Arc::clone(&core)));
+        spawn(&mut tasks, figures::run_refresh(Arc::clone(&core)));
+        spawn(&mut tasks, figures::run_storage(Arc::clone(&core)));
         spawn(&mut tasks, background::run_clock_notes(Arc::clone(&core)));
         tasks.spawn(process::bind(join::join(Arc::clone(&core))));
         let boots = core.boot().0;
@@ -274,11 +260,9 @@ impl Node {
         core.begin_stopping();
         core.counters.begin_drain();
         give_away(&core).await;
-        write_left_over(&core, &core.data);
-        if core.clock.is_synced()
-            && let Err(error) = core.data.write_clock(&core.clock.note())
-        {
-            tracing::warn!(%error, "cluster time was not noted on the disk");
+        let left = Arc::clone(&core);
+        if let Err(error) = process::on_disk(move || left_over::write(&left, &left.data)).await {
+            tracing::error!(%error, "the holdings were not written down");
         }
         let somebody = core.life().peers.iter().any(|(node, up)| *up && core.said_ready(*node));
         if core.cluster.status().role == Role::Leader && somebody {

@@ -84,9 +84,13 @@ async fn run(
             answers.push(answer);
         }
         let batch = Arc::new(Batch { at: now(), proposals: batch });
-        let (raft, room) = (raft.clone(), disk.has_room());
+        let (raft, disk) = (raft.clone(), disk.clone());
         tokio::spawn(process::bind(async move {
-            let result = if room { write(&raft, batch).await } else { Err(SubmitError::DiskFull) };
+            let result = if disk.has_room().await {
+                write(&raft, batch).await
+            } else {
+                Err(SubmitError::DiskFull)
+            };
             drop(place);
             share(result, answers);
         }));

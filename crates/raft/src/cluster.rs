@@ -5,6 +5,7 @@
 //! of its own, so that a busy API cannot delay heartbeats.
 
 mod membership;
+mod receiving;
 mod serve;
 #[cfg(feature = "sim")]
 mod simulated;
@@ -32,7 +33,7 @@ use crate::process;
 use crate::progress::{Office, Progress};
 use crate::transport::Transport;
 use crate::types::Raft;
-use serve::Incoming;
+use receiving::Receiving;
 
 pub use membership::MembershipError;
 pub use serve::HandleError;
@@ -208,11 +209,10 @@ struct Inner {
     news: Arc<watch::Sender<()>>,
     shared: Arc<Shared>,
     store: LogStore,
-    snapshots: SnapshotStore,
     transport: Transport,
     disk: Disk,
     appends: Appends,
-    incoming: tokio::sync::Mutex<Option<Incoming>>,
+    incoming: Receiving,
     last_append: Mutex<Option<tokio::time::Instant>>,
     /// This life of the node formed the cluster.
     formed_here: AtomicBool,
@@ -371,11 +371,10 @@ impl Cluster {
             news,
             shared,
             store,
-            snapshots,
             transport: options.transport,
             disk,
             appends,
-            incoming: tokio::sync::Mutex::new(None),
+            incoming: Receiving::new(snapshots),
             last_append: Mutex::new(None),
             formed_here: AtomicBool::new(false),
             runtime: Mutex::new(None),
@@ -475,28 +474,36 @@ impl Cluster {
         *self.inner.last_append.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes that are free on the disk of the data directory, unless it cannot be asked.
+    /// Bytes of the log on its disk, and those that are free there, unless it cannot be asked. Takes
+    /// as long as the disk does.
+    pub async fn look_at_disk(&self) -> (u64, Option<u64>) {
+        self.inner.disk.has_room().await;
+        let store = self.inner.store.clone();
+        let log = process::blocking(move || store.size_on_disk()).await.unwrap_or(0);
+        (log, self.inner.disk.free_bytes())
+    }
+
+    /// Asks the disk whether it has room, for [`Cluster::write_health`]. Takes as long as the disk does.
+    pub async fn look_at_room(&self) {
+        self.inner.disk.has_room().await;
+    }
+
+    /// Bytes that were free on the disk of the data directory when it was last asked.
     #[must_use]
     pub fn free_bytes(&self) -> Option<u64> {
         self.inner.disk.free_bytes()
     }
 
-    /// Whether this node can write new entries.
+    /// Whether this node can write new entries, as far as it knows.
     #[must_use]
     pub fn write_health(&self) -> WriteHealth {
-        if !self.inner.disk.has_room() {
+        if !self.inner.disk.had_room() {
             WriteHealth::DiskFull
         } else if self.inner.appends.oldest().is_some_and(|waits| waits > STALLED) {
             WriteHealth::Stalled
         } else {
             WriteHealth::Fine
         }
-    }
-
-    /// Bytes of the log on its disk.
-    #[must_use]
-    pub fn log_bytes(&self) -> u64 {
-        self.inner.store.size_on_disk()
     }
 
     /// What this node knows.

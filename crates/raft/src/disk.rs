@@ -3,42 +3,123 @@
 //! A log whose write failed must stop for good, so a full disk must be seen before it is hit: with
 //! little room left new entries are refused, while votes, reads and leases go on, and as soon as
 //! there is room writes go on too.
+//!
+//! Asking a disk may take as long as the disk does: it is done where blocking is allowed, one
+//! question at a time, so that a disk that hangs ties up one thread and no more.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::Mutex;
+
+use crate::process;
 
 /// The part of a disk that is kept free for votes and what the database moves about.
 const RESERVE_PART: u64 = 16;
 /// Bounds of that reserve, bytes.
 const RESERVE_BYTES: (u64, u64) = (1024 * 1024, 16 * 1024 * 1024);
+/// Stands for bytes that are not known.
+const UNKNOWN: u64 = u64::MAX;
+
+/// What a disk says of itself: bytes that are free, and all; `None` when it cannot be asked.
+type Ask = dyn Fn() -> Option<(u64, u64)> + Send + Sync;
 
 /// Watches the disk of a data directory.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Disk {
-    dir: PathBuf,
+    ask: Arc<Ask>,
+    // Held while the disk is asked.
+    turn: Arc<Mutex<()>>,
+    free: Arc<AtomicU64>,
+    // What it said last; a disk that was not asked has room.
+    full: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk").field("free", &self.free_bytes()).finish_non_exhaustive()
+    }
 }
 
 impl Disk {
     pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self::with(Arc::new(move || {
+            let disk = rustix::fs::statvfs(&dir).ok()?;
+            let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+            Some((bytes(disk.f_bavail), bytes(disk.f_blocks)))
+        }))
+    }
+
+    fn with(ask: Arc<Ask>) -> Self {
+        let free = Arc::new(AtomicU64::new(UNKNOWN));
+        Self { ask, turn: Arc::default(), free, full: Arc::default() }
     }
 
     /// Whether entries may be written: one system call. A disk that cannot be asked is taken to
     /// have room; a failing write will show.
-    pub(crate) fn has_room(&self) -> bool {
-        self.room().is_none_or(|(free, capacity)| {
-            free >= (capacity / RESERVE_PART).clamp(RESERVE_BYTES.0, RESERVE_BYTES.1)
-        })
+    pub(crate) async fn has_room(&self) -> bool {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let this = self.clone();
+        let asked = process::blocking(move || {
+            let room = (this.ask)();
+            let has_room = room.is_none_or(|(free, capacity)| {
+                free >= (capacity / RESERVE_PART).clamp(RESERVE_BYTES.0, RESERVE_BYTES.1)
+            });
+            if let Some((bytes, _)) = room {
+                this.free.store(bytes, Ordering::Relaxed);
+            }
+            this.full.store(!has_room, Ordering::Relaxed);
+            // Let go of here, for whoever asked may have gone away.
+            drop(turn);
+            has_room
+        });
+        asked.await.unwrap_or(true)
     }
 
-    /// Bytes that this process may still write, unless the disk cannot be asked.
+    /// Whether it had room when it was last asked.
+    pub(crate) fn had_room(&self) -> bool {
+        !self.full.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that this process could still write when the disk was last asked, if it could be.
     pub(crate) fn free_bytes(&self) -> Option<u64> {
-        self.room().map(|(free, _)| free)
+        Some(self.free.load(Ordering::Relaxed)).filter(|bytes| *bytes != UNKNOWN)
     }
+}
 
-    /// Bytes that are free, and all.
-    fn room(&self) -> Option<(u64, u64)> {
-        let disk = rustix::fs::statvfs(&self.dir).ok()?;
-        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-        Some((bytes(disk.f_bavail), bytes(disk.f_blocks)))
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A disk that hangs holds up who asks it, and nobody else on the same thread.
+    #[tokio::test]
+    async fn a_disk_that_hangs_ties_up_no_thread_of_the_runtime() {
+        let (go_on, held) = mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&asked);
+        let disk = Disk::with(Arc::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            held.lock().unwrap().recv().ok();
+            Some((1 << 40, 1 << 41))
+        }));
+        let asking: Vec<_> = (0..8)
+            .map(|_| {
+                let disk = disk.clone();
+                tokio::spawn(async move { disk.has_room().await })
+            })
+            .collect();
+        // This test's runtime has one thread: it would never come here.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(asked.load(Ordering::Relaxed) <= 1, "one question at a time");
+        drop(go_on);
+        for one in asking {
+            assert!(one.await.unwrap());
+        }
+        assert_eq!(disk.free_bytes(), Some(1 << 40));
     }
 }

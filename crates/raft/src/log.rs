@@ -142,6 +142,19 @@ impl Log {
     }
 }
 
+impl Log {
+    /// Hands an operation to the store: in place, unless its queue is full behind a disk that
+    /// stalls. Then it waits where blocking is allowed, and this task with it: nobody else submits.
+    async fn submit(&self, op: impl FnOnce(&LogStore) + Send + 'static) -> Result<(), io::Error> {
+        if !self.store.is_backed_up() {
+            op(&self.store);
+            return Ok(());
+        }
+        let store = self.store.clone();
+        process::blocking(move || op(&store)).await
+    }
+}
+
 impl RaftLogStorage<TypeConfig> for Log {
     type LogReader = Self;
 
@@ -162,7 +175,8 @@ impl RaftLogStorage<TypeConfig> for Log {
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let (done, wait) = oneshot::channel();
         let bytes = pack(Kind::Vote, &VoteV1::from(vote))?;
-        self.store.save_vote(bytes, Box::new(move |result| drop(done.send(result))));
+        let done = Box::new(move |result| drop(done.send(result)));
+        self.submit(move |store| store.save_vote(bytes, done)).await?;
         // A vote may be answered only once it is durable: else a restart could vote twice.
         wait.await.map_err(io::Error::other)?.map_err(|error| failed(&error))?;
         *self.vote.lock().unwrap_or_else(PoisonError::into_inner) = Some(*vote);
@@ -171,7 +185,8 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         if let Some(id) = &committed {
-            self.store.save_committed(pack(Kind::Committed, &LogIdV1::from(id))?);
+            let bytes = pack(Kind::Committed, &LogIdV1::from(id))?;
+            self.submit(move |store| store.save_committed(bytes)).await?;
         }
         self.committed = committed;
         Ok(())
@@ -204,17 +219,68 @@ impl RaftLogStorage<TypeConfig> for Log {
             appends.end();
             callback.io_completed(result.map_err(|error| failed(&error)));
         };
-        self.store.append(entries, Box::new(done));
-        Ok(())
+        self.submit(move |store| store.append(entries, Box::new(done))).await
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
-        self.store.truncate_after(last_log_id.map(|id| id.index));
-        Ok(())
+        let last_kept = last_log_id.map(|id| id.index);
+        self.submit(move |store| store.truncate_after(last_kept)).await
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        self.store.purge(log_id.index, pack(Kind::LogId, &LogIdV1::from(&log_id))?);
-        Ok(())
+        let marker = pack(Kind::LogId, &LogIdV1::from(&log_id))?;
+        self.submit(move |store| store.purge(log_id.index, marker)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fluxgate_store::memory::Faults;
+    use fluxgate_store::{Memory, Options};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A full queue behind a sync that stalls holds up consensus' own task, and no thread.
+    #[tokio::test]
+    async fn a_stalled_sync_ties_up_no_thread_of_the_runtime() {
+        let stall = Duration::from_millis(400);
+        let memory = Memory::new();
+        let (store, _) =
+            LogStore::open_with(Box::new(memory.clone()), None, Options::default()).unwrap();
+        let mut log = Log::new(store.clone(), Appends::default(), None, None).unwrap();
+        memory.set_faults(Faults { barrier_delay: stall, ..Faults::default() });
+        // The sync stalls with this, and everything behind it queues.
+        store.save_vote(b"vote".to_vec(), Box::new(|_| ()));
+        let fill = tokio::task::spawn_blocking({
+            let store = store.clone();
+            move || {
+                while !store.is_backed_up() {
+                    store.save_committed(b"committed".to_vec());
+                }
+            }
+        });
+        fill.await.unwrap();
+        let begun = Instant::now();
+        let beats = tokio::spawn(async move {
+            let mut longest = Duration::ZERO;
+            let mut last = Instant::now();
+            while begun.elapsed() < stall {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+            }
+            longest
+        });
+        tokio::task::yield_now().await;
+        log.truncate_after(None).await.unwrap();
+        // It was taken only when there was place: else this test shows nothing.
+        assert!(begun.elapsed() > stall / 4, "{:?}", begun.elapsed());
+        let longest = beats.await.unwrap();
+        assert!(longest < stall / 4, "the one thread stood still for {longest:?}");
+        memory.set_faults(Faults::default());
+        store.close();
     }
 }

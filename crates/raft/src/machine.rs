@@ -118,7 +118,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
         // A snapshot that runs out of room would stop consensus; the log can wait.
-        if !force && !self.disk.has_room() {
+        if !force && !self.disk.has_room().await {
             return None;
         }
         Some(self.get_snapshot_builder().await)
@@ -140,11 +140,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let read = move || {
             snapshots::read(fluxgate_store::SnapshotReader::open(&path).map_err(io::Error::other)?)
         };
-        let (_, restored) = process::blocking(read).await??;
+        let (_, restored) = process::on_disk(read).await??;
         self.registry.install(restored);
         self.adopt(meta.clone(), snapshot);
         let store = self.store.clone();
-        process::blocking(move || store.prune()).await.ok();
+        process::on_disk(move || store.prune()).await.ok();
         Ok(())
     }
 
@@ -179,7 +179,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         // Written, synced, renamed and its directory synced BEFORE openraft hears of it and purges
         // the log that it covers.
         let write = move || snapshots::write(&store, &meta, &frozen);
-        let file = process::blocking(write).await??;
+        let file = process::on_disk(write).await??;
         let (meta, snapshot) = (self.meta.clone(), SnapshotHandle(file));
         let newest = Some((meta.clone(), snapshot.clone()));
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = newest;

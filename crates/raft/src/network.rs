@@ -1,5 +1,6 @@
 //! openraft's network over our transport.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_store::RawSnapshot;
@@ -15,6 +16,7 @@ use openraft::storage::Snapshot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::process;
 use crate::snapshots::SnapshotHandle;
 use crate::transport::{Call, CallError, Transport};
 use crate::types::{TypeConfig, Vote};
@@ -157,12 +159,17 @@ impl Connection {
         snapshot: &Snapshot<LeaderId, u64, openraft::BasicNode, SnapshotHandle>,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let failed = |error: &dyn std::fmt::Display| NetworkError::<TypeConfig>::from_string(error);
-        let file = RawSnapshot::open(&snapshot.snapshot.0).map_err(|error| failed(&error))?;
+        let source = snapshot.snapshot.0.clone();
+        let file = process::on_disk(move || RawSnapshot::open(&source)).await;
+        let file = file.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let file = Arc::new(file);
         // Index and term name the content; a restarted sending begins at 0 and is taken anew.
         let stream = snapshot.snapshot.0.index ^ vote.leader_id.term.rotate_left(40);
         let mut offset = 0;
         loop {
-            let bytes = file.read_at(offset, caps::SNAPSHOT_CHUNK_BYTES);
+            let source = Arc::clone(&file);
+            let read = move || source.read_at(offset, caps::SNAPSHOT_CHUNK_BYTES);
+            let bytes = process::on_disk(read).await.map_err(|error| failed(&error))?;
             let bytes = bytes.map_err(|error| failed(&error))?;
             let last = offset + bytes.len() as u64 >= file.bytes();
             let meta = (&snapshot.meta).into();
@@ -173,5 +180,48 @@ impl Connection {
                 SnapshotReplyV1::Done(vote) => return Ok(SnapshotResponse::new(vote.into())),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use fluxgate_store::SnapshotFile;
+
+    use super::*;
+    use crate::transport::TransportOptions;
+    use crate::types::SnapshotMeta;
+
+    /// A snapshot on a disk that hangs (here: a pipe that nobody writes to) holds up its sending,
+    /// and no thread.
+    #[tokio::test]
+    async fn a_snapshot_that_cannot_be_read_ties_up_no_thread_of_the_runtime() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hangs");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let file = SnapshotFile { index: 1, id: "t1".to_owned(), path: path.clone(), bytes: 9 };
+        let options = TransportOptions {
+            directory: fluxgate_types::DirId(1),
+            me: NodeId(1),
+            cluster: "test".to_owned(),
+            secret: String::new(),
+            addresses: BTreeMap::new(),
+            tls: None,
+            observer: Arc::new(|_, _, _, _| ()),
+            trace_headers: Arc::new(Vec::new),
+            #[cfg(feature = "sim")]
+            link: None,
+        };
+        let transport = Transport::new(options).unwrap();
+        let connection = Connection { transport, target: NodeId(2) };
+        let snapshot = Snapshot { meta: SnapshotMeta::default(), snapshot: SnapshotHandle(file) };
+        let sending = connection.send_snapshot(Vote::new(1, 1), &snapshot);
+        let within = tokio::time::timeout(Duration::from_millis(50), sending).await;
+        // This runtime has one thread: with the open on it the time-out would never come.
+        assert!(within.is_err());
+        // Lets the thread go that waits for the pipe.
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     }
 }

@@ -39,3 +39,17 @@ pub async fn blocking<T: Send + 'static>(
     }
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
+
+/// The same for work on files: where time is simulated it takes as long as the machine's disk does.
+///
+/// # Errors
+/// When the work panicked.
+pub async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    #[cfg(feature = "sim")]
+    if let Some(process) = current() {
+        tokio::time::sleep(process.files_take()).await;
+    }
+    blocking(work).await
+}

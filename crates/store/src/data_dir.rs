@@ -7,6 +7,8 @@
 //! Made in the order `VERSION`, `IDENTITY`, then the log (`sled/`, `HARDSTATE`), and the
 //! log is then noted in `IDENTITY`. What exists tells where a crash cut this short.
 
+mod holdings;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -18,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, Kind};
 use crate::error::OpenError;
 use crate::files;
+
+pub use holdings::{HOLDINGS_PART_BYTES_MAX, HOLDINGS_PARTS_MAX};
 
 /// The format of a directory that this build makes, and the newest that it reads.
 pub const FORMAT: u64 = 1;
@@ -32,7 +36,6 @@ const CLOCK: &str = "CLOCK";
 const LOCK: &str = "LOCK";
 const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
 const IDENTITY_VERSION: u8 = 1;
-const HOLDINGS_VERSION: u8 = 1;
 const CLOCK_VERSION: u8 = 1;
 
 /// Whose directory this is, and which life of the node this is.
@@ -176,12 +179,14 @@ impl DataDir {
         write_record(&self.path, &IdentityV1 { cluster, node, dir_id, boots, log_made })
     }
 
-    /// Leaves what the node held for its next life. Durable when this returns.
+    /// Leaves what the node held for its next life, in one part or, where that is too much for one
+    /// envelope, in up to [`HOLDINGS_PARTS_MAX`]. Durable when this returns.
     ///
     /// # Errors
-    /// What the system said.
-    pub fn write_holdings(&self, payload: &[u8]) -> io::Result<()> {
-        let bytes = codec::seal(Kind::Holdings, HOLDINGS_VERSION, payload)
+    /// When there is no part, too many, or one that is larger than [`HOLDINGS_PART_BYTES_MAX`]; or
+    /// what the system said.
+    pub fn write_holdings(&self, parts: &[Vec<u8>]) -> io::Result<()> {
+        let bytes = holdings::seal(parts)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         files::replace(&self.path, HOLDINGS, &bytes)
     }
@@ -191,15 +196,15 @@ impl DataDir {
     ///
     /// # Errors
     /// When the file is damaged (it is left as it is) or cannot be read or removed.
-    pub fn take_holdings(&self) -> Result<Option<Vec<u8>>, OpenError> {
-        let Some(payload) = read_holdings(&self.path)? else {
+    pub fn take_holdings(&self) -> Result<Option<Vec<Vec<u8>>>, OpenError> {
+        let Some(parts) = read_holdings(&self.path)? else {
             return Ok(None);
         };
         let path = self.path.join(HOLDINGS);
         fs::remove_file(&path)
             .and_then(|()| files::sync_dir(&self.path))
             .map_err(OpenError::io("remove", &path))?;
-        Ok(Some(payload))
+        Ok(Some(parts))
     }
 
     /// Notes cluster time. Durable when this returns.
@@ -260,17 +265,14 @@ fn read_checked(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, OpenErro
 }
 
 /// What the last life left, if anything.
-fn read_holdings(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
+fn read_holdings(path: &Path) -> Result<Option<Vec<Vec<u8>>>, OpenError> {
     let path = path.join(HOLDINGS);
-    let bytes_max = (codec::PAYLOAD_BYTES_MAX + codec::HEADER_BYTES) as u64;
-    let Some(bytes) = read_checked(&path, bytes_max)? else {
+    let Some(bytes) = read_checked(&path, holdings::FILE_BYTES_MAX)? else {
         return Ok(None);
     };
-    match codec::open(Kind::Holdings, &bytes) {
-        Ok((HOLDINGS_VERSION, payload)) => Ok(Some(payload.to_vec())),
-        Ok((version, _)) => Err(OpenError::corrupt(&path, format!("unknown version {version}"))),
-        Err(error) => Err(OpenError::corrupt(&path, error.to_string())),
-    }
+    let parts =
+        holdings::open(&bytes).map_err(|error| OpenError::corrupt(&path, error.to_string()));
+    parts.map(Some)
 }
 
 fn read_clock(path: &Path) -> Result<Option<ClockNote>, OpenError> {

@@ -28,7 +28,7 @@ mod writer;
 
 pub use backend::{LogBackend, LogRead};
 pub use codec::{CodecError, Kind};
-pub use data_dir::{ClockNote, DataDir, Identity};
+pub use data_dir::{ClockNote, DataDir, HOLDINGS_PART_BYTES_MAX, HOLDINGS_PARTS_MAX, Identity};
 pub use error::{OpenError, StoreError};
 pub use hard_state::HardStateFile;
 pub use log::{Done, Driver, Entry, LogStore, Observer, Options, Wake};

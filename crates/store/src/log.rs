@@ -8,6 +8,7 @@
 mod open;
 mod shared;
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -212,6 +213,13 @@ impl LogStore {
         }
     }
 
+    /// Whether the next operation may wait for the disk, because the queue is full: then it should
+    /// be submitted where blocking is allowed. Exact where one task at a time submits.
+    #[must_use]
+    pub fn is_backed_up(&self) -> bool {
+        self.inner.shared.queued.load(Ordering::Acquire) >= QUEUED_OPS_MAX
+    }
+
     /// Whether a write or sync failed. Then every operation fails until the log is opened anew.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
@@ -266,10 +274,13 @@ impl Inner {
         let mut port = self.port.lock().unwrap_or_else(PoisonError::into_inner);
         let op = make(&self.shared);
         let answers = match &mut *port {
-            Port::Thread { sender, .. } => match sender.send(op) {
-                Ok(()) => Vec::new(),
-                Err(refused) => refuse(refused.0),
-            },
+            Port::Thread { sender, .. } => {
+                self.shared.queued.fetch_add(1, Ordering::AcqRel);
+                match sender.send(op) {
+                    Ok(()) => Vec::new(),
+                    Err(refused) => refuse(refused.0),
+                }
+            }
             Port::Inline(writer) => {
                 writer.handle(op);
                 let answers = writer.settle();
@@ -312,6 +323,7 @@ impl Inner {
         drop(readers);
         match closed {
             Port::Thread { sender, thread } => {
+                self.shared.queued.fetch_add(1, Ordering::AcqRel);
                 let _ = sender.send(Op::Close);
                 drop(sender);
                 if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {

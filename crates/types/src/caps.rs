@@ -26,6 +26,8 @@ pub const LIMIT_PERIOD_MS_MAX: u64 = 600_000;
 pub const CREDENTIAL_BYTES_MAX: usize = 256;
 /// Most requests in one validate batch.
 pub const BATCH_REQUESTS_MAX: usize = 1_000;
+/// Most keys of one batch whose entries are decided at one time.
+pub const BATCH_KEYS_AT_ONCE: usize = 64;
 /// Most records on one page of a list.
 pub const LIST_PAGE_MAX: usize = 200;
 /// Records on one page of a list when the caller names no number.

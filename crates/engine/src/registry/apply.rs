@@ -150,7 +150,7 @@ impl Registry {
         let shown = shown(&record);
         table.insert(Arc::new(KeyEntry::new(record, None)));
         if let Some(key) = &new.idempotency_key {
-            self.remember_idempotency(key.clone(), new.id);
+            self.idempotency.remember(key.clone(), new.id, self.last_stamp);
         }
         let details = format!("created with scope {}", new.scope);
         self.audit(context, Action::Created, Some(new.id), &details);
@@ -219,7 +219,7 @@ impl Registry {
             (grace_ms > 0).then(|| Box::new(Previous { digest: record.digest, until }));
         record.digest = digest;
         if let Some(key) = idempotency {
-            self.remember_idempotency(key.into(), id);
+            self.idempotency.remember(key.into(), id, self.last_stamp);
         }
         let details = format!("new secret; the old one is valid for {grace_ms} ms more");
         Ok(self.replace(context, &entry, record, Action::Rotated, &details))
@@ -407,9 +407,9 @@ impl Registry {
     }
 
     fn check_idempotency(&self, key: Option<&str>) -> Result<(), Refusal> {
-        match key.and_then(|key| self.idempotency.get(key)) {
-            Some((expires, id)) if self.last_stamp < *expires => Err(Refusal::AlreadyDone(*id)),
-            _ => Ok(()),
+        match key.and_then(|key| self.idempotency.get(key, self.last_stamp)) {
+            Some(id) => Err(Refusal::AlreadyDone(id)),
+            None => Ok(()),
         }
     }
 

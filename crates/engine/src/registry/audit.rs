@@ -121,6 +121,14 @@ impl AuditLog {
         self.entries.iter()
     }
 
+    /// Up to `count` entries whose numbers are below `before`, newest first.
+    #[must_use]
+    pub fn page(&self, before: u64, count: usize) -> Vec<Arc<AuditEntry>> {
+        let end = self.entries.partition_point(|entry| entry.seq < before);
+        let start = end.saturating_sub(count);
+        self.entries.range(start..end).rev().cloned().collect()
+    }
+
     /// The number that the next line gets.
     #[must_use]
     pub fn next_seq(&self) -> u64 {

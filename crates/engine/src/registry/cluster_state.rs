@@ -154,7 +154,9 @@ impl Registry {
         }
         let record = NodeRecord { dir_id, removed: false };
         if self.shared.view().nodes.get(&node) != Some(&record) {
-            self.shared.change_view(|view| drop(view.nodes.insert(node, record)));
+            self.shared.change_view(|view| {
+                view.nodes.insert(node, record);
+            });
         }
         if newest != Some(started) {
             self.shared.change_cluster(|cluster| {

@@ -174,9 +174,6 @@ impl Registry {
     /// The state as it is, in some pointers: call between two applies.
     #[must_use]
     pub fn freeze(&self) -> Frozen {
-        let idempotency = self.idempotency_order.iter().filter_map(|key| {
-            self.idempotency.get(key).map(|(expires, id)| (key.clone(), *expires, *id))
-        });
         let outcome = |(id, at): &(u128, ClusterMs)| {
             self.outcomes.get(id).map(|outcome| (*id, *at, outcome.clone()))
         };
@@ -186,7 +183,7 @@ impl Registry {
             cluster: self.shared.cluster(),
             audit: self.shared.with_audit(AuditLog::clone),
             last_stamp: self.last_stamp,
-            idempotency: idempotency.collect(),
+            idempotency: self.idempotency.rows(),
             outcomes: self.outcomes_order.iter().filter_map(outcome).collect(),
         }
     }
@@ -204,7 +201,6 @@ impl Registry {
         self.shared.change_audit(|slot| *slot = audit);
         self.set_stamp(other.last_stamp);
         self.idempotency = other.idempotency;
-        self.idempotency_order = other.idempotency_order;
         self.outcomes = other.outcomes;
         self.outcomes_order = other.outcomes_order;
     }
@@ -344,8 +340,7 @@ impl Restore {
             }),
             ItemV1::Idempotency(rows) => {
                 for (key, expires, id) in rows {
-                    registry.idempotency.insert(key.clone(), (expires, id));
-                    registry.idempotency_order.push_back(key);
+                    registry.idempotency.restore(key, expires, id);
                 }
             }
             ItemV1::Outcomes(rows) => {

@@ -5,16 +5,20 @@
 //! out: a revoked key stays readable.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use fluxgate_types::KeyId;
+use fluxgate_types::{ClusterMs, KeyId};
 use hashbrown::HashTable;
 
+use super::census::Census;
 use super::digest;
-use super::record::KeyEntry;
+use super::record::{KeyEntry, Status};
 
 /// Shards of the table: a million keys are some 250 to a shard.
 const SHARDS: usize = 4_096;
+
+/// Ends of keys that a count passes under the lock that a writer needs.
+const CENSUS_STEPS: usize = 4_096;
 
 /// A key id is its own hash and stands in its record, so a place in the table is one pointer.
 type Shard = Arc<HashTable<Arc<KeyEntry>>>;
@@ -37,6 +41,7 @@ pub struct KeyTable {
     digest: AtomicU64,
     // Changes of what a reader may hold a copy of: begun, and made.
     changes: (AtomicU64, AtomicU64),
+    census: Mutex<Census>,
 }
 
 impl Default for KeyTable {
@@ -47,6 +52,7 @@ impl Default for KeyTable {
             heads: Mutex::default(),
             digest: AtomicU64::new(0),
             changes: (AtomicU64::new(0), AtomicU64::new(0)),
+            census: Mutex::default(),
         }
     }
 }
@@ -190,20 +196,31 @@ impl KeyTable {
         let after = digest::of_key(&entry.record);
         let mut shard = self.shards[shard_of(&id)].write().unwrap_or_else(PoisonError::into_inner);
         let shard = Arc::make_mut(&mut shard);
-        let before = match shard.find_mut(id.mix(), same(&id)) {
-            Some(place) => Some(std::mem::replace(place, entry)),
-            None => {
-                shard.insert_unique(id.mix(), entry, hash);
-                None
-            }
-        };
-        let before = before.map_or(0, |before| digest::of_key(&before.record));
+        let place = shard.find_mut(id.mix(), same(&id));
+        let old = place.as_ref().map(|place| &place.record);
+        self.census().replace(old, &entry.record);
+        let before = old.map_or(0, digest::of_key);
+        match place {
+            Some(place) => *place = entry,
+            None => drop(shard.insert_unique(id.mix(), entry, hash)),
+        }
         self.digest.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// One number for all records: equal for equal tables.
     pub(super) fn digest(&self) -> u64 {
         self.digest.load(Ordering::Relaxed)
+    }
+
+    fn census(&self) -> MutexGuard<'_, Census> {
+        self.census.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many keys of each status there are at `now`, in the order of [`Status::ALL`]. `None` when
+    /// more of them ended since the last count than one call looks at: call again.
+    #[must_use]
+    pub fn count_by_status(&self, now: ClusterMs) -> Option<[usize; Status::ALL.len()]> {
+        self.census().at(now, CENSUS_STEPS)
     }
 
     fn share(shard: &RwLock<Shard>) -> Shard {
@@ -235,5 +252,7 @@ impl KeyTable {
         }
         *self.order.write().unwrap_or_else(PoisonError::into_inner) = other.order();
         self.digest.store(other.digest(), Ordering::Relaxed);
+        let census = other.census().clone();
+        *self.census() = census;
     }
 }

@@ -1,4 +1,4 @@
-//! The gateway listener: validate, batch, health. `authorize` has its own file.
+//! The gateway listener: validate and health. `batch` and `authorize` have their own files.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,27 +6,23 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, Response, StatusCode};
+use axum::http::{HeaderMap, Request, Response};
 use axum::routing::{any, get, post};
-use fluxgate_api::error::{ErrorBody, ErrorCode};
+use fluxgate_api::error::ErrorBody;
 use fluxgate_api::paths::{self, header as names};
-use fluxgate_api::validate::{BatchAnswer, BatchRequest, BatchResult, ValidateRequest};
-use fluxgate_types::caps;
+use fluxgate_api::validate::ValidateRequest;
 
-use super::body::{parse, parse_optional, read_body};
-use super::validate::{Presented, Requirement, presented};
-use super::{admin, authorize, respond};
+use super::body::{parse_optional, read_body};
+use super::validate::{Answer, Presented, Requirement, presented};
+use super::{admin, authorize, batch, respond};
 use crate::core::Core;
 use crate::metrics::Endpoint;
-
-/// Bytes that one entry of a batch may take, so that a whole batch fits its body bound.
-const BATCH_ENTRY_BYTES: usize = 512;
 
 /// The routes of the gateway listener.
 pub(crate) fn router(core: Arc<Core>) -> Router {
     Router::new()
         .route(paths::VALIDATE, post(validate))
-        .route(paths::VALIDATE_BATCH, post(batch))
+        .route(paths::VALIDATE_BATCH, post(batch::batch))
         .route("/v1/authorize/{*rest}", any(authorize::authorize))
         .route("/v1/authorize", any(authorize::authorize))
         .route("/v1/authorize/", any(authorize::authorize))
@@ -78,12 +74,13 @@ async fn validate_request(core: &Core, headers: &HeaderMap, body: Body) -> Respo
     answer(core, in_head, &asked, Endpoint::Validate).await.into_response(core)
 }
 
-async fn answer(
+/// Decides one entry: what is in the head and in the body must be one key.
+pub(super) async fn answer(
     core: &Core,
     in_head: Presented<'_>,
     asked: &ValidateRequest,
     endpoint: Endpoint,
-) -> super::validate::Answer {
+) -> Answer {
     let in_body = asked.key.as_ref().map(|key| key.expose().as_bytes());
     let presented = match (in_head, in_body) {
         (in_head, None) => in_head,
@@ -93,39 +90,4 @@ async fn answer(
     };
     let requirement = asked.scope.map_or(Requirement::Any, Requirement::Scope);
     core.validate(presented, requirement, asked.cost.unwrap_or(1), endpoint).await
-}
-
-async fn batch(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
-    let begun = Instant::now();
-    let (parts, body) = request.into_parts();
-    let span = crate::telemetry::server_span("POST /v1/validate/batch", &parts.headers);
-    let work = batch_request(&core, &parts.headers, body);
-    let response = crate::telemetry::within(span, work).await;
-    core.metrics.served(paths::VALIDATE_BATCH, "POST", response.status().as_u16(), begun.elapsed());
-    response
-}
-
-async fn batch_request(core: &Core, headers: &HeaderMap, body: Body) -> Response<Body> {
-    if let Err(error) = check_gateway(core, headers) {
-        return respond::error(&error);
-    }
-    let bytes_max = core.config.max_body_bytes.max(caps::BATCH_REQUESTS_MAX * BATCH_ENTRY_BYTES);
-    let read = read_body(body, bytes_max, core.config.request_timeout).await;
-    let asked: BatchRequest = match read.and_then(|body| parse(headers, &body)) {
-        Ok(asked) => asked,
-        Err(error) => return respond::error(&error),
-    };
-    if asked.requests.len() > caps::BATCH_REQUESTS_MAX {
-        let message = format!("requests: at most {} at once", caps::BATCH_REQUESTS_MAX);
-        return respond::refuse(ErrorCode::InvalidRequest, message);
-    }
-    let mut results: Vec<BatchResult> = Vec::with_capacity(asked.requests.len());
-    // One after another: entries for one key count in their order.
-    for one in &asked.requests {
-        let answer = answer(core, Presented::Nothing, one, Endpoint::Batch).await;
-        let internal = || ErrorBody::new(ErrorCode::Internal, "internal error").into();
-        let denied = || answer.error_body().map_or_else(internal, BatchResult::from);
-        results.push(answer.admission().map_or_else(denied, BatchResult::from));
-    }
-    respond::json(StatusCode::OK, &BatchAnswer { results })
 }

@@ -13,7 +13,7 @@ use fluxgate_api::keys::{CreateKey, KeyRecord, KeyStatus, LimitSpec, RotateKey, 
 use fluxgate_api::text::Text;
 use fluxgate_engine::registry::command::Actor;
 use fluxgate_engine::registry::record::{self, KeyEntry, Status};
-use fluxgate_types::Scope;
+use fluxgate_types::{KEY_ID_PREFIX, Scope};
 
 use super::admin::origin;
 use super::auth::{Caller, authenticate};
@@ -175,6 +175,15 @@ pub(crate) fn actor_text(actor: Actor) -> String {
         Actor::Operator => "operator".to_owned(),
         Actor::Key(id) => id.to_string(),
         Actor::System => "system".to_owned(),
+    }
+}
+
+/// Whether this is an actor's text, without writing it.
+pub(crate) fn is_actor(actor: Actor, text: &str) -> bool {
+    match actor {
+        Actor::Operator => text == "operator",
+        Actor::Key(id) => text.strip_prefix(KEY_ID_PREFIX) == Some(id.as_str()),
+        Actor::System => text == "system",
     }
 }
 

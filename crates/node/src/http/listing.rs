@@ -18,12 +18,14 @@ use fluxgate_types::{ClusterMs, Scope, caps};
 use serde::de::DeserializeOwned;
 
 use super::auth::{Administrator, authenticate};
-use super::keys::{actor_text, shown, status};
+use super::keys::{actor_text, is_actor, shown, status};
 use super::refused::Refused;
 use super::respond;
 use crate::core::Core;
 use scan::Needle;
 
+/// Lines of the audit trail that are taken at one time.
+const AUDIT_PIECE: usize = 1_024;
 /// Every cursor begins so.
 const CURSOR_PREFIX: &str = "c-";
 
@@ -111,7 +113,7 @@ async fn list_audit(core: &Core, parts: &Parts) -> Result<Response<Body>, Refuse
     let who = authenticate(core, &parts.headers, Scope::Admin).await?;
     let asked: AuditQuery = query(parts)?;
     let during = During::default();
-    Ok(respond::json(StatusCode::OK, &find_audit(core, &who, &asked, during)?))
+    Ok(respond::json(StatusCode::OK, &find_audit(core, &who, &asked, during).await?))
 }
 
 /// A span of time, both ends included.
@@ -124,7 +126,10 @@ pub(crate) struct During {
 }
 
 /// A page of the audit entries that an administrator may see.
-pub(crate) fn find_audit(
+///
+/// The trail is looked at in pieces: whoever writes to it waits for none of them, and for the lock
+/// only as long as it takes to copy the places of one.
+pub(crate) async fn find_audit(
     core: &Core,
     who: &Administrator,
     asked: &AuditQuery,
@@ -142,19 +147,21 @@ pub(crate) fn find_audit(
     let wanted = |entry: &audit::AuditEntry| {
         let key = asked.key_id.is_none_or(|id| entry.key_id == Some(id.0));
         let action = asked.action.as_ref().is_none_or(|action| entry.action.as_str() == action);
-        let actor = asked.actor.as_ref().is_none_or(|actor| actor_text(entry.actor) == *actor);
+        let actor = asked.actor.as_ref().is_none_or(|actor| is_actor(entry.actor, actor));
         let since = during.since.is_none_or(|since| entry.at >= since);
         let until = during.until.is_none_or(|until| entry.at <= until);
         key && action && actor && since && until
     };
-    let found: Vec<_> = core.shared.with_audit(|log| {
-        log.entries()
-            .rev()
-            .filter(|e| e.seq < before && wanted(e) && visible(e))
-            .take(size + 1)
-            .cloned()
-            .collect()
-    });
+    let mut found: Vec<Arc<audit::AuditEntry>> = Vec::new();
+    let mut reached = before;
+    while found.len() <= size {
+        let piece = core.shared.with_audit(|log| log.page(reached, AUDIT_PIECE));
+        let Some(oldest) = piece.last() else { break };
+        reached = oldest.seq;
+        found.extend(piece.into_iter().filter(|entry| wanted(entry) && visible(entry)));
+        tokio::task::yield_now().await;
+    }
+    found.truncate(size + 1);
     let next_cursor = found.get(size).map(|next| cursor_text(next.seq + 1));
     let entry = |entry: &Arc<audit::AuditEntry>| AuditEntry {
         seq: entry.seq,

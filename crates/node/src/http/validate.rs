@@ -6,7 +6,7 @@
 mod headers;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Response, StatusCode, header};
@@ -137,7 +137,36 @@ impl Core {
     ) -> Answer {
         let begun = Instant::now();
         let answer = self.verdict(presented, requirement, cost).await;
-        let counted = match &answer {
+        self.count_verdict(&answer, endpoint, begun.elapsed());
+        answer
+    }
+
+    /// The answer to a request for which there was no time: nothing is spent, nothing proven. Still
+    /// nobody without a valid key is told that it is valid.
+    pub(crate) fn too_late(&self, presented: Presented<'_>, endpoint: Endpoint) -> Answer {
+        let begun = Instant::now();
+        let answer = match (self.not_ready(), presented) {
+            (Some(why), _) => Answer::Unavailable(why),
+            (None, Presented::Nothing) => self.unauthenticated(false),
+            (None, Presented::Wrong) => self.unauthenticated(true),
+            (None, Presented::One(text)) => {
+                let now = self.now();
+                self.look_up(text, now).map_or_else(
+                    || self.unauthenticated(true),
+                    |known| {
+                        let limits = Arc::clone(&known.limits.limits.limits);
+                        let quota = nothing_left(limits, now);
+                        Answer::Limited { known, quota, degraded: true }
+                    },
+                )
+            }
+        };
+        self.count_verdict(&answer, endpoint, begun.elapsed());
+        answer
+    }
+
+    fn count_verdict(&self, answer: &Answer, endpoint: Endpoint, took: Duration) {
+        let counted = match answer {
             Answer::Admitted(..) => Counted::Admitted,
             Answer::Unauthenticated { .. } => Counted::Unauthenticated,
             Answer::OutOfScope { .. } => Counted::OutOfScope,
@@ -146,8 +175,7 @@ impl Core {
             Answer::Invalid(_) => Counted::Invalid,
             Answer::Unavailable(_) => Counted::Unavailable,
         };
-        self.metrics.validated(endpoint, counted, begun.elapsed());
-        answer
+        self.metrics.validated(endpoint, counted, took);
     }
 
     async fn verdict(
@@ -245,18 +273,27 @@ impl Core {
     /// What a 401 shows: the default limit, nothing left, the end of the window.
     fn default_quota(&self, now: ClusterMs) -> Quota {
         let policy = Arc::clone(&self.shared.view().defaults);
-        let limit = policy.first().map(|spec| &spec.limit);
-        let limit = limit.or_else(|| self.config.default_limits.first());
-        let (tokens, reset) =
-            limit.map_or((0, now), |l: &Limit| (l.tokens, l.window_end(l.window_at(now))));
-        Quota {
-            limit: tokens,
-            remaining: 0,
-            reset_s: reset.0.div_ceil(1_000),
-            wait_s: wait_s(reset, now),
-            policy,
-            limit_at: 0,
-        }
+        let policy = if policy.is_empty() {
+            self.config.default_limits.iter().cloned().map(LimitSpec::new).collect()
+        } else {
+            policy
+        };
+        nothing_left(policy, now)
+    }
+}
+
+/// The first of the limits, nothing left of it, and the end of its window.
+fn nothing_left(policy: Arc<[LimitSpec]>, now: ClusterMs) -> Quota {
+    let limit = policy.first().map(|spec| &spec.limit);
+    let (tokens, reset) =
+        limit.map_or((0, now), |l: &Limit| (l.tokens, l.window_end(l.window_at(now))));
+    Quota {
+        limit: tokens,
+        remaining: 0,
+        reset_s: reset.0.div_ceil(1_000),
+        wait_s: wait_s(reset, now),
+        policy,
+        limit_at: 0,
     }
 }
 

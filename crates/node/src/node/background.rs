@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::registry::record::Status;
 use fluxgate_raft::{Role, process};
 use fluxgate_types::NodeId;
 use tokio::task::JoinSet;
@@ -13,10 +12,6 @@ use crate::clock::boot_now;
 use crate::core::Core;
 use crate::{counters, writes};
 
-/// How often slow figures are brought up to date.
-const REFRESH: Duration = Duration::from_secs(5);
-/// Keys that are looked at in one go for that.
-const REFRESH_PAGE: usize = 1_024;
 /// How often cluster time is noted on the disk.
 const CLOCK_NOTE: Duration = Duration::from_secs(1);
 /// How often the members are looked at when nothing told of a change.
@@ -89,37 +84,6 @@ pub(super) async fn run_clock_notes(core: Arc<Core>) {
     }
 }
 
-/// Figures that are too dear to gather at each scrape.
-pub(super) async fn run_refresh(core: Arc<Core>) {
-    let mut every = tokio::time::interval(REFRESH);
-    let mut leader = None;
-    loop {
-        every.tick().await;
-        let now = core.now();
-        let mut counts = [0usize; Status::ALL.len()];
-        let mut before = usize::MAX;
-        loop {
-            let page = core.shared.table.page(before, REFRESH_PAGE);
-            let Some((last, _)) = page.last() else { break };
-            before = *last;
-            for (_, id) in page {
-                let status = core.shared.table.with(&id, |entry| entry.record.status(now));
-                counts[status.unwrap_or(Status::Active) as usize] += 1;
-            }
-            // A million keys must not hold a thread up.
-            tokio::task::yield_now().await;
-        }
-        for status in Status::ALL {
-            core.metrics.set_keys(status, counts[status as usize]);
-        }
-        let current = core.cluster.leader();
-        if current != leader && current.is_some() {
-            core.metrics.leader_changes.inc();
-            leader = current;
-        }
-    }
-}
-
 impl Core {
     /// Brings the gauges up to date, for a scrape.
     pub(crate) fn refresh_metrics(&self) {
@@ -134,11 +98,6 @@ impl Core {
         m.is_leader.set(i64::from(status.role == Role::Leader));
         m.has_leader.set(i64::from(status.leader.is_some()));
         m.voters.set(gauge(status.nodes.values().filter(|node| node.votes).count() as u64));
-        m.storage_bytes.set(gauge(self.cluster.log_bytes()));
-        // A disk that cannot be asked keeps its last figure, or 0, which alarms too.
-        if let Some(free) = self.cluster.free_bytes() {
-            m.storage_free.set(gauge(free));
-        }
         m.counters.set(gauge(self.counters.count() as u64));
         let left = self.lease_until().since(boot_now());
         m.lease_remaining.set(Duration::from_nanos(left).as_secs_f64());

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::counters::{LeftOver, Life, Lives, Untouched};
+use fluxgate_engine::counters::{Life, Lives, Untouched};
 use fluxgate_raft::{Call, CallError, Cluster, ClusterOptions, Transport, TransportOptions};
-use fluxgate_store::codec::{self, Kind};
 use fluxgate_store::{ClockNote, DataDir, Observer};
 use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
 
-use super::{HOLDINGS_VERSION, NodeError};
+use super::{NodeError, left_over};
 use crate::clock::{Clock, boot_now};
 use crate::config::Config;
 use crate::core::{Core, Parts};
@@ -51,20 +50,6 @@ fn calls(
         #[cfg(feature = "sim")]
         link: None,
     })
-}
-
-/// What an orderly stop of the life before this one left behind: used exactly once.
-fn left_over(data: &DataDir) -> Result<Option<LeftOver>, NodeError> {
-    // The file is gone, and its directory synced, BEFORE any of it counts.
-    let Some(bytes) = data.take_holdings()? else { return Ok(None) };
-    match codec::decode(Kind::Holdings, HOLDINGS_VERSION, &bytes) {
-        Ok(left) => Ok(Some(left)),
-        Err(error) => {
-            // Safe: the shares of the open windows then count as spent.
-            tracing::error!(%error, "the holdings of the last life cannot be read");
-            Ok(None)
-        }
-    }
 }
 
 /// What is known before consensus runs.
@@ -126,7 +111,7 @@ impl Opening {
         let identity = data.identity().clone();
         let (boot, dir_id) = (BootId(identity.boots), DirId(identity.dir_id));
         // After the log was found sound: a node that refuses to start must not use its holdings up.
-        let left_over = left_over(&data)?;
+        let left_over = left_over::take(&data)?;
         if let Some(left) = &left_over {
             clock.steer(|clock| clock.catch_up(boot_now(), left.at.0.saturating_mul(1_000_000)));
         }

@@ -186,7 +186,7 @@ impl Cluster {
 }
 
 /// Why a change was not made, for the operator.
-fn in_words<E: std::fmt::Display>(error: RaftError<TypeConfig, E>) -> MembershipError
+fn in_words<E>(error: RaftError<TypeConfig, E>) -> MembershipError
 where
     E: Into<ClientWriteError<TypeConfig>>,
 {

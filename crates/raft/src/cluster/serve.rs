@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Cluster;
+use super::receiving::Taken;
 use crate::process;
 use crate::snapshots::{self, SnapshotHandle};
 use crate::transport::Call;
@@ -17,16 +18,6 @@ use crate::wire::{
     self, AppendReplyV1, AppendV1, Grown as _, SnapshotPieceV1, SnapshotReplyV1, TransferV1,
     VoteCallV1, VoteReplyV1, VoteV1,
 };
-
-/// Largest snapshot file that is received, bytes.
-const SNAPSHOT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
-
-/// A snapshot on its way in.
-#[derive(Debug)]
-pub(super) struct Incoming {
-    stream: u64,
-    file: IncomingSnapshot,
-}
 
 /// Why a peer call was not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +59,7 @@ impl Cluster {
         match call {
             Call::Append => {
                 let rpc = AppendV1::unpack(Kind::PeerMessage, body).map_err(malformed)?;
-                if rpc.carries_entries() && !self.inner.disk.has_room() {
+                if rpc.carries_entries() && !self.inner.disk.has_room().await {
                     // Refused before anything is written: the leader tries again later.
                     return Err(HandleError::Failed("the disk is full".to_owned()));
                 }
@@ -107,32 +98,11 @@ impl Cluster {
     }
 
     async fn receive(&self, piece: SnapshotPieceV1) -> Result<SnapshotReplyV1, HandleError> {
-        let mut slot = self.inner.incoming.lock().await;
-        let begun = slot.as_ref().is_some_and(|incoming| incoming.stream == piece.stream);
-        if piece.offset == 0 || !begun {
-            if piece.offset != 0 {
-                return Ok(SnapshotReplyV1::Next(0));
-            }
-            let file = self.inner.snapshots.receive(SNAPSHOT_BYTES_MAX).map_err(failed)?;
-            *slot = Some(Incoming { stream: piece.stream, file });
+        let vote = piece.vote;
+        match self.inner.incoming.take(piece).await.map_err(failed)? {
+            Taken::Next(next) => Ok(SnapshotReplyV1::Next(next)),
+            Taken::Whole(file) => self.install(vote, file).await,
         }
-        let Some(mut incoming) = slot.take() else {
-            return Ok(SnapshotReplyV1::Next(0));
-        };
-        if piece.offset != incoming.file.received() {
-            // A repeat, or one that got ahead of a lost one: say where to go on.
-            let next = incoming.file.received();
-            *slot = Some(incoming);
-            return Ok(SnapshotReplyV1::Next(next));
-        }
-        incoming.file.write_at(piece.offset, &piece.bytes).map_err(failed)?;
-        if !piece.last {
-            let next = incoming.file.received();
-            *slot = Some(incoming);
-            return Ok(SnapshotReplyV1::Next(next));
-        }
-        drop(slot);
-        self.install(piece.vote, incoming.file).await
     }
 
     async fn install(
@@ -146,7 +116,7 @@ impl Cluster {
             Ok((snapshots::meta(&reader).map_err(failed)?, SnapshotHandle(file)))
         };
         // What the file says that it covers counts, not what the message says.
-        let (meta, handle) = process::blocking(check).await.map_err(failed)??;
+        let (meta, handle) = process::on_disk(check).await.map_err(failed)??;
         let snapshot = Snapshot { meta, snapshot: handle };
         let installed = self.inner.raft.install_full_snapshot(Vote::from(vote), snapshot).await;
         let response = installed.map_err(failed)?;

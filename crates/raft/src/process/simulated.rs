@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -71,18 +72,22 @@ pub struct Process {
     clocks: Arc<Clocks>,
     random: AtomicU64,
     state: AtomicU8,
+    // How long work on files takes, milliseconds: the machine's disk says so.
+    files_ms: Arc<AtomicU64>,
     next: AtomicU64,
     tasks: Mutex<BTreeMap<u64, Waker>>,
 }
 
 impl Process {
-    /// A process that runs, on a machine with these clocks; its randomness comes from the seed.
+    /// A process that runs, on a machine with these clocks, and with a disk on which each piece of
+    /// work on files takes so many milliseconds; its randomness comes from the seed.
     #[must_use]
-    pub fn new(clocks: Arc<Clocks>, seed: u64) -> Arc<Self> {
+    pub fn new(clocks: Arc<Clocks>, files_ms: Arc<AtomicU64>, seed: u64) -> Arc<Self> {
         Arc::new(Self {
             clocks,
             random: AtomicU64::new(seed),
             state: AtomicU8::new(RUNS),
+            files_ms,
             next: AtomicU64::new(0),
             tasks: Mutex::default(),
         })
@@ -92,6 +97,11 @@ impl Process {
     #[must_use]
     pub fn clocks(&self) -> &Clocks {
         &self.clocks
+    }
+
+    /// How long work on files takes now.
+    pub(super) fn files_take(&self) -> Duration {
+        Duration::from_millis(self.files_ms.load(Ordering::Relaxed))
     }
 
     /// The next number of its randomness (SplitMix64: Steele et al., OOPSLA 2014).

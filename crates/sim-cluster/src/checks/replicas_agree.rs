@@ -27,6 +27,7 @@ fn digest(state: &Replicated) -> u64 {
     let mut fold = Fold(mix64(1));
     // A fold cannot fail.
     write!(fold, "{:?} {:?}", state.view(), state.last_stamp()).ok();
+    write!(fold, "{:?}", state.cluster()).ok();
     let mut before = usize::MAX;
     loop {
         let page = state.table.page(before, PAGE);

@@ -156,7 +156,8 @@ impl Shared {
                 return;
             }
             slot.life += 1;
-            let process = Process::new(Arc::clone(&slot.clocks), seed);
+            let process =
+                Process::new(Arc::clone(&slot.clocks), Arc::clone(&slot.disk.sync_ms), seed);
             slot.process = Some(Arc::clone(&process));
             let (stop, stopped) = oneshot::channel();
             slot.stop = Some(stop);

@@ -40,9 +40,12 @@ fn digest(node: &Node) -> u64 {
                 ItemV1::Keys(rows)
             }
             other @ (ItemV1::Head { .. }
+            | ItemV1::Cluster { .. }
+            | ItemV1::LimitTags(_)
             | ItemV1::Audit(_)
             | ItemV1::Idempotency(_)
-            | ItemV1::Outcomes(_)) => other,
+            | ItemV1::Outcomes(_)
+            | ItemV1::OutcomesAt(_)) => other,
         };
         // A fold cannot fail.
         write!(fold, "{item:?}").ok();

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex};
 
@@ -131,9 +132,10 @@ impl LogStore {
             Driver::Deferred => Port::Deferred(Box::new(writer)),
             Driver::Thread => {
                 let (sender, receiver) = sync_channel(QUEUED_OPS_MAX);
-                let thread = std::thread::Builder::new()
-                    .name("log-writer".to_owned())
-                    .spawn(move || run(writer, &receiver))?;
+                let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn({
+                    let shared = Arc::clone(&shared);
+                    move || run(writer, &Queue { receiver, shared })
+                })?;
                 Port::Thread { sender, thread }
             }
         };
@@ -141,16 +143,42 @@ impl LogStore {
     }
 }
 
-/// The writer's thread. Ends with the close or when the last handle is gone.
-fn run(mut writer: Writer, queue: &Receiver<Op>) {
-    loop {
-        let first = if writer.has_purge_work() {
-            queue.try_recv().map_err(|error| error == TryRecvError::Disconnected)
+/// The writer's end of the queue. What it took makes place for another.
+struct Queue {
+    receiver: Receiver<Op>,
+    shared: Arc<Shared>,
+}
+
+impl Queue {
+    fn took<E>(&self, taken: Result<Op, E>) -> Result<Op, E> {
+        if taken.is_ok() {
+            self.shared.queued.fetch_sub(1, Ordering::AcqRel);
+        }
+        taken
+    }
+
+    /// The first operation of a group, if there is one before other work is due; the error says
+    /// whether there will never be one again.
+    fn first(&self, writer: &Writer) -> Result<Op, bool> {
+        self.took(if writer.has_purge_work() {
+            self.receiver.try_recv().map_err(|error| error == TryRecvError::Disconnected)
         } else if let Some(wait) = writer.mark_due_in() {
-            queue.recv_timeout(wait).map_err(|error| error == RecvTimeoutError::Disconnected)
+            self.receiver.recv_timeout(wait).map_err(|e| e == RecvTimeoutError::Disconnected)
         } else {
-            queue.recv().map_err(|_| true)
-        };
+            self.receiver.recv().map_err(|_| true)
+        })
+    }
+
+    /// One that waits already.
+    fn next(&self) -> Option<Op> {
+        self.took(self.receiver.try_recv()).ok()
+    }
+}
+
+/// The writer's thread. Ends with the close or when the last handle is gone.
+fn run(mut writer: Writer, queue: &Queue) {
+    loop {
+        let first = queue.first(&writer);
         let idle = first.is_err();
         let mut ended = first.as_ref().err() == Some(&true);
         let mut next = first.ok();
@@ -160,7 +188,7 @@ fn run(mut writer: Writer, queue: &Receiver<Op>) {
                 break;
             }
             writer.handle(op);
-            next = if writer.has_room() { queue.try_recv().ok() } else { None };
+            next = if writer.has_room() { queue.next() } else { None };
         }
         if ended {
             answer(writer.finish());

@@ -1,5 +1,6 @@
 //! What the callers and the writer of a log share: the tail, what went wrong, and who hears of it.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(super) poison: OnceLock<Arc<str>>,
     pub(super) observer: RwLock<Option<Arc<dyn Observer>>>,
     pub(super) wake: OnceLock<Wake>,
+    /// Operations in the queue of the writer's thread.
+    pub(super) queued: AtomicUsize,
     /// Gone after a close, so that the database can be.
     pub(super) reader: RwLock<Option<Arc<dyn LogRead>>>,
 }
@@ -33,6 +36,7 @@ impl Shared {
             poison: OnceLock::new(),
             observer: RwLock::new(None),
             wake: OnceLock::new(),
+            queued: AtomicUsize::new(0),
             reader: RwLock::new(Some(reader)),
         }
     }

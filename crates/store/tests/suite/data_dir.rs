@@ -125,9 +125,10 @@ fn holdings_are_given_out_once() {
     let dir = made();
     let open = || DataDir::open(dir.path(), "blue", 7).unwrap();
     assert_eq!(open().take_holdings().unwrap(), None);
-    open().write_holdings(b"three tokens").unwrap();
-    open().write_holdings(b"two tokens").unwrap();
-    assert_eq!(open().take_holdings().unwrap().as_deref(), Some(b"two tokens".as_slice()));
+    open().write_holdings(&[b"three tokens".to_vec()]).unwrap();
+    open().write_holdings(&[b"one".to_vec(), b"more".to_vec()]).unwrap();
+    let left = open().take_holdings().unwrap();
+    assert_eq!(left, Some(vec![b"one".to_vec(), b"more".to_vec()]));
     assert!(!dir.path().join("HOLDINGS").exists());
     assert_eq!(open().take_holdings().unwrap(), None);
 }
@@ -136,7 +137,7 @@ fn holdings_are_given_out_once() {
 fn damaged_holdings_are_refused_and_stay() {
     let dir = made();
     let open = DataDir::open(dir.path(), "blue", 7).unwrap();
-    open.write_holdings(b"three tokens").unwrap();
+    open.write_holdings(&[b"three tokens".to_vec()]).unwrap();
     let path = dir.path().join("HOLDINGS");
     let whole = fs::read(&path).unwrap();
     for at in 0..whole.len() {

@@ -82,18 +82,20 @@ fn asked(filter: &AuditFilter) -> Result<(AuditQuery, During), String> {
 /// `GET /console/audit`.
 pub(super) async fn page(State(console): Shared, request: Request<Body>) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    console.audit(&parts).unwrap_or_else(|turned| *turned)
+    console.audit(&parts).await.unwrap_or_else(|turned| *turned)
 }
 
 impl Console {
-    fn audit(&self, parts: &Parts) -> Result<Response<Body>, Turned> {
+    async fn audit(&self, parts: &Parts) -> Result<Response<Body>, Turned> {
         let visit = self.enter(parts)?;
         let query = query(parts).map_err(|refused| Box::new(self.refused(&visit, refused)))?;
         let filter = filter_of(&query);
-        let found = asked(&filter).and_then(|(query, during)| {
-            let found = find_audit(&self.core, &visit.caller.who, &query, during);
-            found.map_err(|refused| refused.body().message)
-        });
+        let found = match asked(&filter) {
+            Ok((query, during)) => find_audit(&self.core, &visit.caller.who, &query, during)
+                .await
+                .map_err(|refused| refused.body().message),
+            Err(why) => Err(why),
+        };
         let (found, error) = match found {
             Ok(found) => (found, String::new()),
             Err(error) => (fluxgate_api::usage::AuditList::default(), error),
@@ -157,7 +159,7 @@ async fn write(
 ) {
     let mut piece = format.head().to_owned();
     loop {
-        let Ok(found) = find_audit(core, who, &query, during) else { return };
+        let Ok(found) = find_audit(core, who, &query, during).await else { return };
         found.entries.iter().for_each(|entry| piece += &format.line(entry));
         query.cursor = found.next_cursor;
         let sent = tokio::time::timeout(STALLED, pieces.send(std::mem::take(&mut piece).into()));

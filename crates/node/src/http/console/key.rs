@@ -78,7 +78,7 @@ impl Console {
         let asked =
             AuditQuery { key_id: Some(key.id), limit: Some(HISTORY), ..AuditQuery::default() };
         let history = find_audit(&self.core, &visit.caller.who, &asked, During::default());
-        let history = history.unwrap_or_default();
+        let history = history.await.unwrap_or_default();
         let mut frame = self.frame(Some(visit), &key.name, Section::Keys);
         if receipt.is_some() {
             frame.canonical = format!("/console/keys/{}", key.id);
