@@ -211,6 +211,10 @@ pub struct WriteAnswer {
     pub applied_on: Vec<u64>,
     /// How long the answer waited for them, milliseconds.
     pub waited_ms: u64,
+    /// What follows from the change and may not be expected, in words; absent where there is nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub notes: Vec<String>,
 }
 
 /// Answers create and rotate: the record and, this once, the key.

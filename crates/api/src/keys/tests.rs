@@ -45,7 +45,12 @@ fn a_record_has_every_field_in_its_order() {
 fn a_created_key_is_shown_in_json_and_never_in_debug() {
     let created = CreatedKey {
         key: Shown::new("fx_live_secret"),
-        written: WriteAnswer { record: record(), applied_on: vec![1, 2, 3], waited_ms: 4 },
+        written: WriteAnswer {
+            record: record(),
+            applied_on: vec![1, 2, 3],
+            waited_ms: 4,
+            notes: Vec::new(),
+        },
     };
     let text = serde_json::to_string(&created).unwrap();
     assert_eq!(

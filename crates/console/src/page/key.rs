@@ -58,13 +58,20 @@ pub struct Receipt {
     pub nodes: Vec<u64>,
     /// From the click until it held: the commit, and the wait for the nodes.
     pub took: Duration,
+    /// What follows from the change and may not be expected.
+    pub notes: Vec<String>,
 }
 
 impl Receipt {
     /// Of a change that was made.
     #[must_use]
     pub fn new(what: &str, written: &WriteAnswer, took: Duration) -> Self {
-        Self { what: what.to_owned(), nodes: written.applied_on.clone(), took }
+        Self {
+            what: what.to_owned(),
+            nodes: written.applied_on.clone(),
+            took,
+            notes: written.notes.clone(),
+        }
     }
 
     fn nodes_text(&self) -> String {

@@ -205,16 +205,19 @@ impl KeyRecord {
         }
     }
 
+    /// Its own limits without their tags.
+    #[must_use]
+    pub fn own_limits(&self) -> Option<Vec<Limit>> {
+        let limits = self.limits.as_ref()?;
+        Some(limits.iter().map(|spec| spec.limit.clone()).collect())
+    }
+
     /// Whether a change is one that an administrator's key may not make to itself: of its scope, its
     /// owner, its limits or its end. Else it could raise its own rights and outlive its end.
     #[must_use]
     pub fn differs_in_rights(&self, other: &Self) -> bool {
-        let limits = |record: &Self| {
-            let limits = record.limits.as_ref()?;
-            Some(limits.iter().map(|spec| spec.limit.clone()).collect::<Vec<_>>())
-        };
         (self.scope, &self.owner, self.expires_at) != (other.scope, &other.owner, other.expires_at)
-            || limits(self) != limits(other)
+            || self.own_limits() != other.own_limits()
     }
 
     /// Whether a credential with this digest opens the key at `now`.

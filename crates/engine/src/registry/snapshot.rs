@@ -64,7 +64,6 @@ pub struct KeyRecordV1 {
 
 impl From<&KeyRecord> for KeyRecordV1 {
     fn from(record: &KeyRecord) -> Self {
-        let limits = record.limits.as_ref();
         Self {
             id: record.id,
             digest: record.digest,
@@ -79,7 +78,7 @@ impl From<&KeyRecord> for KeyRecordV1 {
             name: record.name.clone(),
             prefix: record.prefix().into(),
             owner: record.owner.clone(),
-            limits: limits.map(|l| l.iter().map(|spec| spec.limit.clone()).collect()),
+            limits: record.own_limits(),
             previous: record.previous.as_ref().map(|p| (p.digest, p.until)),
             metadata: record.metadata.as_ref().map(|m| m.to_vec()).unwrap_or_default(),
             last_used: None,

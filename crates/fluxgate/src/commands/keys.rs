@@ -97,7 +97,9 @@ fn record_text(record: &KeyRecord) -> String {
 fn written_text(written: &WriteAnswer) -> String {
     let nodes: Vec<String> = written.applied_on.iter().map(u64::to_string).collect();
     let applied = format!("nodes {} after {} ms", nodes.join(", "), written.waited_ms);
-    record_text(&written.record) + &output::fields(&[("applied on", applied)])
+    let notes = written.notes.iter().map(|note| ("note", note.clone()));
+    let fields: Vec<(&str, String)> = [("applied on", applied)].into_iter().chain(notes).collect();
+    record_text(&written.record) + &output::fields(&fields)
 }
 
 /// Prints a key that exists nowhere else: alone on standard output, its record on standard error.

@@ -150,8 +150,8 @@ mod tests {
         "share_map":{"from":"1970-01-01T00:00:00Z","nodes":[{"node":1,"weight":1},{"node":2,"weight":1},{"node":3,"weight":1}]},
         "pending_share_map":{"from":"2024-01-20T11:21:00Z","nodes":[{"node":1,"weight":1},{"node":2,"weight":1}]},
         "nodes":[
-          {"id":1,"peer":"127.0.0.1:7301","role":"follower","term":3,"applied":42,"lag":0,"lease_remaining_ms":2870,"ready":true,"reachable":true,"clock_offset_ms":-2,"version":"0.1.0"},
-          {"id":2,"peer":"127.0.0.1:7302","role":"leader","term":3,"applied":42,"lag":0,"lease_remaining_ms":2910,"ready":true,"reachable":true,"clock_offset_ms":1,"version":"0.1.0"},
+          {"id":1,"peer":"127.0.0.1:7301","role":"follower","term":3,"applied":42,"lag":0,"lease_remaining_ms":2870,"ready":true,"reachable":true,"clock_offset_ms":-2,"version":"0.1.0","writes":"ok","free_bytes":21474836480},
+          {"id":2,"peer":"127.0.0.1:7302","role":"leader","term":3,"applied":42,"lag":0,"lease_remaining_ms":2910,"ready":true,"reachable":true,"clock_offset_ms":1,"version":"0.1.0","writes":"disk_full","free_bytes":0},
           {"id":3,"peer":"127.0.0.1:7303","role":"unreachable","term":null,"applied":40,"lag":2,"lease_remaining_ms":0,"ready":null,"reachable":false,"clock_offset_ms":null,"version":null}],
         "warnings":["peer traffic is not encrypted"]}"#;
 
@@ -161,14 +161,16 @@ mod tests {
         let expected = "\
 cluster fluxcascade, seen by node 1: leader node 2 in term 3, committed 42, cluster time 2024-01-20T11:20:00Z
 
-NODE  ROLE         READY  TERM  APPLIED  LAG  LEASE   SHARE  CLOCK  VERSION  PEER
-1     follower     yes    3     42       0    2870ms  33.3%  -2ms   0.1.0    127.0.0.1:7301
-2     leader       yes    3     42       0    2910ms  33.3%  +1ms   0.1.0    127.0.0.1:7302
-3     unreachable  -      -     40       2    none    33.3%  -      -        127.0.0.1:7303
+NODE  ROLE         READY  TERM  APPLIED  LAG  LEASE   SHARE  CLOCK  DISK   VERSION  PEER
+1     follower     yes    3     42       0    2870ms  33.3%  -2ms   20GiB  0.1.0    127.0.0.1:7301
+2     leader       yes    3     42       0    2910ms  33.3%  +1ms   full   0.1.0    127.0.0.1:7302
+3     unreachable  -      -     40       2    none    33.3%  -      -      -        127.0.0.1:7303
 
 shares from 2024-01-20T11:21:00Z on: node 1 50.0%, node 2 50.0%
 
-warning: peer traffic is not encrypted
+degraded: Node 3 does not answer node 1. Requests are still answered by nodes 1 and 2. Limits hold. What node 3 held of the running windows may be out of reach, so a caller can be refused a little early until a new share map counts.
+notice: A new share map counts from the next windows on. Callers notice nothing: every window is spent under one map alone.
+notice: Peer traffic is not encrypted. This node says so.
 ";
         assert_eq!(text(&view), expected);
     }

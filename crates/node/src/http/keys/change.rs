@@ -9,7 +9,7 @@ use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::{CreateKey, CreatedKey, RotateKey, UpdateKey, WriteAnswer};
 use fluxgate_api::text::Shown;
 use fluxgate_engine::registry::command::{Command, KeyChange, NewKey, Outcome, Refusal};
-use fluxgate_engine::registry::record::KeyEntry;
+use fluxgate_engine::registry::record::{KeyEntry, KeyRecord, LimitSpec};
 use fluxgate_types::{KeyId, caps, credential};
 
 use super::fields::{bad, future, limits, may_own, metadata, not_found, own, random, text};
@@ -95,7 +95,42 @@ pub(in crate::http) async fn update(
         expires_at,
         metadata: asked.metadata.map(|m| metadata(&m.unwrap_or_default())).transpose()?,
     };
-    change(core, caller, Command::UpdateKey(Box::new(change_of))).await
+    let before = core.shared.table.get(&id);
+    if let (Administrator::Key { entry, .. }, Some(before)) = (&caller.who, &before)
+        && entry.record.id == id
+        && changes_rights(&before.record, &change_of)
+    {
+        let message = "An admin key cannot change its own scope, owner, limits or end: ask another \
+                       administrator";
+        return Err(Refused::new(ErrorCode::InsufficientScope, message));
+    }
+    let notes = before.map_or_else(Vec::new, |before| new_counters(core, &before, &change_of));
+    let written = change(core, caller, Command::UpdateKey(Box::new(change_of))).await?;
+    Ok(WriteAnswer { notes, ..written })
+}
+
+/// Whether a change is one of what a key may do, and for how long.
+fn changes_rights(before: &KeyRecord, change: &KeyChange) -> bool {
+    change.scope.is_some_and(|scope| scope != before.scope)
+        || change.owner.as_ref().is_some_and(|owner| *owner != before.owner)
+        || change.expires_at.is_some_and(|end| end != before.expires_at)
+        || change.limits.as_ref().is_some_and(|new| *new != before.own_limits())
+}
+
+/// Says which limits of a changed list begin to count from nothing.
+fn new_counters(core: &Core, before: &KeyEntry, change: &KeyChange) -> Vec<String> {
+    let Some(Some(limits)) = &change.limits else { return Vec::new() };
+    let view = core.shared.view();
+    let old = before.record.limits(&view.defaults);
+    let fresh = LimitSpec::follow(old, limits);
+    let fresh = fresh.iter().filter(|new| old.iter().all(|old| old.tag != new.tag));
+    let note = |new: &LimitSpec| {
+        format!(
+            "limit `{}` has a period that this key had not: it begins to count from nothing",
+            new.limit.name
+        )
+    };
+    fresh.map(note).collect()
 }
 
 /// Gives a key that the caller manages a new secret.
@@ -179,6 +214,7 @@ async fn change(core: &Core, caller: &Caller, command: Command) -> Result<WriteA
         record,
         applied_on: applied_on.iter().map(|node| node.0).collect(),
         waited_ms,
+        notes: Vec::new(),
     })
 }
 
