@@ -49,7 +49,7 @@ impl Disk {
         }))
     }
 
-    fn with(ask: Arc<Ask>) -> Self {
+    pub(crate) fn with(ask: Arc<Ask>) -> Self {
         Self { ask, turn: Arc::default(), free: Arc::new(AtomicU64::new(UNKNOWN)) }
     }
 
