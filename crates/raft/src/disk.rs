@@ -49,7 +49,7 @@ impl Disk {
         }))
     }
 
-    pub(crate) fn with(ask: Arc<Ask>) -> Self {
+    fn with(ask: Arc<Ask>) -> Self {
         Self { ask, turn: Arc::default(), free: Arc::new(AtomicU64::new(UNKNOWN)) }
     }
 
@@ -75,6 +75,12 @@ impl Disk {
     /// Bytes that this process could still write when the disk was last asked, if it could be.
     pub(crate) fn free_bytes(&self) -> Option<u64> {
         Some(self.free.load(Ordering::Relaxed)).filter(|bytes| *bytes != UNKNOWN)
+    }
+
+    /// A disk that is only pretended.
+    #[cfg(feature = "sim")]
+    pub(crate) fn pretended(ask: Arc<Ask>) -> Self {
+        Self::with(ask)
     }
 }
 

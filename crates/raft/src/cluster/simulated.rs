@@ -26,7 +26,7 @@ pub struct SimulatedDisk {
 /// What such a disk says of its room, bytes: all of it is free, or nothing.
 pub(super) fn room(disk: &SimulatedDisk) -> Disk {
     let full = Arc::clone(&disk.full);
-    Disk::with(Arc::new(move || {
+    Disk::pretended(Arc::new(move || {
         let free = if full.load(Ordering::Relaxed) { 0 } else { BYTES };
         Some((free, BYTES))
     }))
