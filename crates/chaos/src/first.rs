@@ -16,6 +16,8 @@ use crate::undergo::LOOK;
 const OFF_S: i64 = 3 * 365 * 24 * 3_600;
 /// Within this the cluster is right or has said what is wrong.
 const WITHIN: Duration = Duration::from_secs(60);
+/// After so long a clock that was set right has been noticed.
+const NOTICED: Duration = Duration::from_secs(3);
 /// A node that is not ready yet may be about to be.
 const HASTE: Duration = Duration::from_secs(8);
 
@@ -70,6 +72,9 @@ impl Cluster {
                 node.start()?;
             }
         }
+        // A node may drop its lease when it notices the jump, at one of its next renewals: that is
+        // over before the first calm begins.
+        sleep(NOTICED).await;
         self.heal().await?;
         for node in &mut self.nodes {
             node.may_be_refused = false;

@@ -345,6 +345,8 @@ impl Cluster {
         let snapshots = SnapshotStore::open(data).map_err(io::Error::other)?;
         let progress = Arc::new(Progress::default());
         let disk = Disk::new(data.path().to_path_buf());
+        #[cfg(feature = "sim")]
+        let disk = options.simulated.as_ref().map_or(disk, simulated::room);
         let machine = Machine::open(snapshots.clone(), disk.clone(), Arc::clone(&progress))?;
         let (store, recovered) = open_log(data, &options, machine.applied())?;
         store.set_observer(Arc::clone(&options.observer));

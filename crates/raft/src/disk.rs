@@ -86,6 +86,12 @@ impl Disk {
     pub(crate) fn free_bytes(&self) -> Option<u64> {
         Some(self.free.load(Ordering::Relaxed)).filter(|bytes| *bytes != UNKNOWN)
     }
+
+    /// A disk that is only pretended.
+    #[cfg(feature = "sim")]
+    pub(crate) fn pretended(ask: Arc<Ask>) -> Self {
+        Self::with(ask)
+    }
 }
 
 #[cfg(test)]

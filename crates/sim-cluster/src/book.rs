@@ -73,6 +73,8 @@ pub struct Counts {
     pub windows: (u64, u64, u64),
     /// Faults by kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Full disks of leaders, in calm, by whether writes went on.
+    pub full: BTreeMap<bool, u64>,
     /// Calls between nodes.
     pub calls: u64,
     /// Those of them that carry a piece of a snapshot.
@@ -91,6 +93,9 @@ impl Counts {
         }
         for (kind, count) in &other.faults {
             *self.faults.entry(kind).or_default() += count;
+        }
+        for (went_on, count) in &other.full {
+            *self.full.entry(*went_on).or_default() += count;
         }
         self.writes = (self.writes.0 + other.writes.0, self.writes.1 + other.writes.1);
         self.windows.0 += other.windows.0;

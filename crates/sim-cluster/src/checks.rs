@@ -14,6 +14,7 @@ mod never_over_admits;
 mod remaining_is_honest;
 pub(crate) mod replicas_agree;
 mod revoked_means_revoked;
+pub(crate) mod time_is_bounded;
 mod tokens_are_conserved;
 
 use std::collections::BTreeMap;
@@ -103,6 +104,7 @@ pub(crate) async fn run(world: Arc<Shared>) {
         world.sleep(EVERY).await;
         looked += 1;
         world.judge("tokens_are_conserved", tokens_are_conserved::look(&world));
+        world.judge("time_is_bounded", time_is_bounded::look(&world));
         if looked % 6 == 0 {
             replicas_agree::look(&world, false);
             close_windows(&world, false);

@@ -141,4 +141,10 @@ fn summary(total: &Total, from: u64, to: u64, took: f64) {
         "states compared: {}; nodes that stopped on a failed disk: {}",
         counts.compared, counts.fatal
     ));
+    let full = |went_on| counts.full.get(&went_on).copied().unwrap_or(0);
+    say(&format!(
+        "full disks of leaders in calm: writes went on {} times, and {} times not",
+        full(true),
+        full(false)
+    ));
 }

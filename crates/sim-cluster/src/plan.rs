@@ -22,11 +22,22 @@ pub enum Extra {
     Replace,
     /// A sync fails: the node must stop, and its supervisor starts it again.
     DiskFails,
+    /// The disk of the leader has no room.
+    DiskFull,
+    /// One wall clock goes three years ahead.
+    YearsAhead,
+    /// A node's disk is put back to what it was before its last life.
+    Restored,
 }
 
+/// Seeds from here on have the newer kinds: those below mean what they meant.
+pub const NEWER_FROM: u64 = 3_000;
+
 impl Extra {
-    /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Replace, Self::DiskFails];
+    /// The kinds that every seed may have.
+    pub const ALWAYS: [Self; 2] = [Self::Replace, Self::DiskFails];
+    /// Those that seeds from [`NEWER_FROM`] on may have. One that is left out here is switched off.
+    pub const NEWER: [Self; 3] = [Self::DiskFull, Self::YearsAhead, Self::Restored];
 
     /// The name in summaries.
     #[must_use]
@@ -34,6 +45,9 @@ impl Extra {
         match self {
             Self::Replace => "replace",
             Self::DiskFails => "disk_fails",
+            Self::DiskFull => "disk_full",
+            Self::YearsAhead => "years_ahead",
+            Self::Restored => "restored",
         }
     }
 }
@@ -49,7 +63,12 @@ impl Plan {
         // One limit a key: the headers of an answer tell of one.
         base.limits.truncate(1);
         base.cost_max = base.cost_max.min(base.limits[0].0);
-        let extra = Extra::ALL.into_iter().filter(|_| rng.permille(300)).collect();
+        let mut extra: Vec<Extra> =
+            Extra::ALWAYS.into_iter().filter(|_| rng.permille(300)).collect();
+        if seed >= NEWER_FROM {
+            let mut rng = Rng::new(seed.rotate_left(17) ^ 0x0ead_5eed);
+            extra.extend(Extra::NEWER.into_iter().filter(|_| rng.permille(400)));
+        }
         Self { base, snapshot_every: rng.pick(&[20, 100, 20_000]), extra }
     }
 
@@ -71,5 +90,20 @@ impl Plan {
     #[must_use]
     pub fn is_coarse(&self) -> bool {
         self.base.terms.lease_ms > 3_000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_kinds_come_in_newer_seeds_alone_and_each_is_left_out_somewhere() {
+        let has = |seed, kind| Plan::of(seed).extra.contains(&kind);
+        for kind in Extra::NEWER {
+            assert!((0..200).all(|seed| !has(seed, kind)), "{kind:?}");
+            let seen = (NEWER_FROM..NEWER_FROM + 200).filter(|seed| has(*seed, kind)).count();
+            assert!((40..160).contains(&seen), "{kind:?}: {seen}");
+        }
     }
 }

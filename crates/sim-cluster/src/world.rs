@@ -5,6 +5,7 @@
 
 mod clients;
 mod faults;
+mod newer;
 mod nodes;
 mod writes;
 
@@ -48,6 +49,10 @@ pub(crate) struct Slot {
     pub(crate) listed: bool,
     /// Its disk is failing.
     pub(crate) failing: bool,
+    /// It was put back to what it was: it may be refused.
+    pub(crate) restored: bool,
+    /// It was: nobody starts it again.
+    pub(crate) refused: bool,
     pub(crate) paused_until: Us,
 }
 
@@ -61,6 +66,12 @@ pub(crate) struct State {
     pub(crate) faulty: bool,
     /// A node is being replaced.
     pub(crate) replacing: bool,
+    /// No other fault is made before.
+    pub(crate) hold_until: Us,
+    /// One wall clock is years ahead.
+    pub(crate) ahead: bool,
+    /// When it was looked last how far cluster time may be, and how far that was, nanoseconds.
+    pub(crate) time_max: (Us, u64),
     /// No new requests.
     pub(crate) over: bool,
     trace: u64,
@@ -92,6 +103,9 @@ impl Shared {
             violation: None,
             faulty: true,
             replacing: false,
+            hold_until: 0,
+            ahead: false,
+            time_max: (0, 0),
             over: false,
             trace: 0,
             log: log.then(VecDeque::new),

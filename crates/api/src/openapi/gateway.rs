@@ -50,7 +50,8 @@ pub(super) fn validate() {}
 /// Many verdicts at once
 ///
 /// At most 1 000, answered in their order; entries for one key count one after another. Each
-/// result has the status and the body that the single call would have had.
+/// result has the status and the body that the single call would have had. What cannot be decided
+/// within `http.request_timeout` is denied with 429 and spends nothing.
 #[utoipa::path(
     post,
     path = "/v1/validate/batch",

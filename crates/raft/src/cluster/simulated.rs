@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use fluxgate_store::{DataDir, Driver, LogStore, Memory, OpenError, Options, Recovered};
 
+use crate::disk::Disk;
 use crate::process;
+
+/// Size of such a disk, bytes.
+const BYTES: u64 = 1 << 40;
 
 /// A disk in memory.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +19,17 @@ pub struct SimulatedDisk {
     pub memory: Memory,
     /// How long a sync takes, milliseconds.
     pub sync_ms: Arc<AtomicU64>,
+    /// It has no room for entries.
+    pub full: Arc<AtomicBool>,
+}
+
+/// What such a disk says of its room, bytes: all of it is free, or nothing.
+pub(super) fn room(disk: &SimulatedDisk) -> Disk {
+    let full = Arc::clone(&disk.full);
+    Disk::pretended(Arc::new(move || {
+        let free = if full.load(Ordering::Relaxed) { 0 } else { BYTES };
+        Some((free, BYTES))
+    }))
 }
 
 /// Opens the log on such a disk. Each group of writes is synced by a task of the node's process.

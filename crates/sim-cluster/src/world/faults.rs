@@ -21,6 +21,8 @@ pub(super) async fn run(world: Arc<Shared>, settle: Us) {
             state.rng.span(world.plan.base.faults).max(10 * MS) + calm
         };
         world.sleep(pause).await;
+        let held = world.lock().hold_until.saturating_sub(world.now());
+        world.sleep(held).await;
         if !world.lock().faulty {
             return;
         }
@@ -51,12 +53,12 @@ impl Shared {
         }
     }
 
-    fn count(&self, kind: &'static str, node: NodeId, span: Us) {
+    pub(super) fn count(&self, kind: &'static str, node: NodeId, span: Us) {
         self.say(|| format!("fault {kind} at node {node} for {} ms", span / MS));
         *self.lock().book.counts.faults.entry(kind).or_default() += 1;
     }
 
-    fn disturb(&self, span: Us) {
+    pub(super) fn disturb(&self, span: Us) {
         let (now, settle) = (self.now(), self.plan.settle());
         self.lock().book.disturb(now, now + span + settle);
     }
@@ -73,6 +75,7 @@ impl Shared {
         match kind {
             FaultKind::WallJump => {
                 let size = i64::try_from(self.draw(7_200_000)).unwrap_or(0) - 3_600_000;
+                crate::checks::time_is_bounded::note(self);
                 if let Some(slot) = self.lock().slots.get(&node) {
                     slot.clocks.jump(size);
                 }
@@ -205,6 +208,9 @@ impl Shared {
                     });
                 }
                 self.disturb(60 * SECOND);
+            }
+            Extra::DiskFull | Extra::YearsAhead | Extra::Restored => {
+                self.inflict_newer(extra, node);
             }
             Extra::Replace => {
                 // One at a time, and never the second of three.

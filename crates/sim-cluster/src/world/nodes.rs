@@ -71,6 +71,8 @@ impl Shared {
             gone: false,
             listed: !added,
             failing: false,
+            restored: false,
+            refused: false,
             paused_until: 0,
         };
         state.slots.insert(id, slot);
@@ -152,7 +154,7 @@ impl Shared {
             let mut state = self.lock();
             let seed = state.rng.draw();
             let Some(slot) = state.slots.get_mut(&id) else { return };
-            if slot.process.is_some() || slot.gone {
+            if slot.process.is_some() || slot.gone || slot.refused {
                 return;
             }
             slot.life += 1;
@@ -214,9 +216,12 @@ impl Shared {
                 let mut state = self.lock();
                 state.book.counts.fatal += 1;
                 state.book.disturb(now, now + SUPERVISOR_PAUSE + settle);
-                let bad = state.slots.get(&id).is_none_or(|slot| !slot.failing && !slot.gone);
+                let bad = state.slots.get_mut(&id).is_none_or(|slot| {
+                    slot.refused |= slot.restored;
+                    !slot.failing && !slot.gone && !slot.restored
+                });
                 drop(state);
-                // Only a disk that fails, or being removed, is a reason to stop.
+                // Only a disk that fails or was put back, or being removed, is a reason to stop.
                 if bad {
                     self.violate("cluster_heals", format!("node {id} stopped by itself: {error}"));
                 }
@@ -278,6 +283,7 @@ impl Shared {
         state.book.disturb(now, now + self.plan.settle());
         for slot in state.slots.values_mut() {
             slot.disk.sync_ms.store(2, std::sync::atomic::Ordering::Relaxed);
+            slot.disk.full.store(false, std::sync::atomic::Ordering::Relaxed);
             // A disk that was to fail and was not written to since fails no more.
             slot.disk.memory.set_faults(fluxgate_store::memory::Faults::default());
             slot.paused_until = 0;
