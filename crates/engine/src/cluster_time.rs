@@ -12,8 +12,10 @@ pub const SLEW_PPM_MAX: i64 = 10_000;
 const SLEW_SPAN_NS: u64 = 1_000_000_000;
 /// A follower further behind than this is set forward at once, nanoseconds.
 const STEP_FORWARD_NS: i64 = 20_000_000;
-/// A follower further ahead than this runs at half speed until it is not, nanoseconds.
-const HALF_SPEED_NS: i64 = 20_000_000;
+/// A follower further ahead than this runs slower, down to half speed, until it is not, nanoseconds.
+const FAR_AHEAD_NS: i64 = 20_000_000;
+/// How much slower it runs at the most, parts per million.
+const SLOW_PPM_MAX: i64 = 500_000;
 
 /// This node's estimate of cluster time.
 #[derive(Clone, Copy, Debug)]
@@ -79,8 +81,10 @@ impl ClusterClock {
         } else if error > STEP_FORWARD_NS {
             self.rebase(boot, 0);
             self.base_ns = estimate_ns;
-        } else if error < -HALF_SPEED_NS {
-            self.rebase(boot, -500_000);
+        } else if error < -FAR_AHEAD_NS {
+            // Just so slow that the error is gone after one span: at half speed a small one would be
+            // overshot, and the next word of the leader would look like a jump of its time.
+            self.rebase(boot, (error / 1_000).max(-SLOW_PPM_MAX));
         } else {
             self.rebase(boot, (error / 1_000).clamp(-SLEW_PPM_MAX, SLEW_PPM_MAX));
         }
@@ -154,6 +158,30 @@ mod tests {
         assert_eq!(clock.now_ns(BootNs(0)), 5 * SECOND);
         clock.follow(BootNs(0), 5 * SECOND + 2_000_000);
         assert_eq!(clock.now_ns(BootNs(SECOND)), 6 * SECOND + 2_000_000);
+    }
+
+    #[test]
+    fn a_follower_that_is_ahead_comes_back_without_falling_behind() {
+        for ahead_ms in [30, 150, 600] {
+            let mut clock = ClusterClock::new(BootNs(0), ClusterMs(0));
+            clock.follow(BootNs(0), ahead_ms * 1_000_000);
+            let mut worst = 0;
+            for half in 1..20 {
+                // The leader's time is the boot clock.
+                let boot = BootNs(half * SECOND / 2);
+                clock.follow(boot, boot.0);
+                worst = worst.min(signed_difference(
+                    clock.now_ns(BootNs(boot.0 + SECOND / 2)),
+                    boot.0 + SECOND / 2,
+                ));
+            }
+            assert!(
+                worst > -1_000_000,
+                "{ahead_ms} ms ahead: {} ms behind later",
+                -worst / 1_000_000
+            );
+            assert!(signed_difference(clock.now_ns(BootNs(10 * SECOND)), 10 * SECOND) < 1_000_000);
+        }
     }
 
     #[test]
