@@ -177,7 +177,7 @@ fn minute(node: &Node, minute: u64, kinds: &mut Kinds) {
             while node.hold(place, at, &mut kinds.sweeping, |shard, c| shard.sweep(c, IDLE_MS)) {}
             let most = caps::PEER_ITEMS_MAX / SHARDS;
             node.hold(place, at, &mut kinds.telling, |shard, c| shard.take_told(c, most));
-            node.hold(place, at, &mut kinds.telling, |shard, c| shard.take_told(c, 1_024));
+            node.hold(place, at, &mut kinds.telling, |shard, c| shard.take_told(c, 256));
             let (mut cursor, mut told) = (Cursor::default(), Vec::new());
             let most = caps::ITEMS_PER_HOLD_MAX;
             node.hold(place, at, &mut kinds.telling_again, |shard, c| {

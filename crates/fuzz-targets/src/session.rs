@@ -169,7 +169,7 @@ impl Session {
             shard.handle_request(context, &key, &limits, cost, waiter, out)
         });
         match step {
-            Step::Decided(decision) => self.decided(&key, cost, &decision),
+            Step::Decided(decision) => self.decided(&key, cost, &decision, &limits.limits),
             Step::Waiting => drop(self.waiting.insert(waiter, (key, cost))),
         }
     }
@@ -178,10 +178,10 @@ impl Session {
     fn settle(&mut self) {
         for effect in std::mem::take(&mut self.out) {
             match effect {
-                Effect::Settled { waiter, decision, .. } => {
+                Effect::Settled { waiter, decision, limits } => {
                     let waited = self.waiting.remove(&waiter);
                     let (key, cost) = waited.expect("decided once, and only what waits");
-                    self.decided(&key, cost, &decision);
+                    self.decided(&key, cost, &decision, &limits);
                 }
                 Effect::Ask { peer, ask } => {
                     assert!(PEERS.contains(&peer) && ask.need > 0 && ask.want >= ask.need);

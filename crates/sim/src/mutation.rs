@@ -51,6 +51,7 @@ pub fn judge(mutation: Option<Mutation>, careless: Option<Careless>) -> Option<&
         (Some(Mutation::RemovedAreAsked | Mutation::EndedSendersHeard), _) => {
             Some("restart_is_free")
         }
+        (_, Some(Careless::ViewBeforeHorizon)) => Some("one_map_per_window"),
         (_, Some(Careless::ApplySkips)) => Some("replicas_agree"),
         (_, Some(Careless::ClockFromWall)) => Some("no_second_life"),
         (_, Some(Careless::LostForEver)) => Some("cluster_heals"),

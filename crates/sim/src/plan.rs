@@ -154,7 +154,8 @@ impl Plan {
         let fine = |n: &u64| Self::of(*n).terms.lease_ms == 3_000 && Self::of(*n).nodes >= 3;
         let base = (seed << 16..).find(fine).unwrap_or(seed);
         let plan = Self::of(base);
-        Self { seed, kinds: kinds.to_vec(), faults: SECOND, writes: SECOND, ..plan }
+        let (faults, writes, torn_permille) = (SECOND, SECOND, 0);
+        Self { seed, kinds: kinds.to_vec(), faults, writes, torn_permille, ..plan }
     }
 
     /// The plan of a seed with orderly restarts only, each alone for long, and this much torn.

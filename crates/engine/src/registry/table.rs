@@ -256,3 +256,22 @@ impl KeyTable {
         *self.census() = census;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_before_or_during_a_change_is_not_taken_for_new() {
+        let table = KeyTable::default();
+        let before = table.revision();
+        assert!(before.is_some() && table.is_unchanged(before));
+        let during = table.change(|| {
+            assert!(!table.is_unchanged(before));
+            table.revision()
+        });
+        assert_eq!(during, None);
+        assert!(!table.is_unchanged(during) && !table.is_unchanged(before));
+        assert!(table.is_unchanged(table.revision()));
+    }
+}

@@ -1,9 +1,9 @@
 //! The books of a session: what the node must have, and that it has it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use fluxgate_engine::counters::{CounterId, Decision, Sender, Verdict};
+use fluxgate_engine::registry::record::LimitSpec;
 use fluxgate_engine::share;
 use fluxgate_types::{BootId, ClusterMs, KeyId, NodeId, caps};
 
@@ -21,8 +21,14 @@ pub(super) struct Account {
 }
 
 impl Session {
-    pub(super) fn decided(&mut self, key: &KeyId, cost: u64, decision: &Decision) {
-        let specs = Arc::clone(&self.limits[key].limits);
+    /// A decision, with the limits that it was made by.
+    pub(super) fn decided(
+        &mut self,
+        key: &KeyId,
+        cost: u64,
+        decision: &Decision,
+        specs: &[LimitSpec],
+    ) {
         if decision.verdict == Verdict::Unavailable {
             return;
         }
@@ -40,7 +46,7 @@ impl Session {
         if decision.verdict != Verdict::Admitted || cost == 0 {
             return;
         }
-        for spec in &*specs {
+        for spec in specs {
             let counter = self.counter_of(key, spec);
             self.accounts.entry(counter).or_default().spent += cost;
             self.touched.push((counter, "spent"));

@@ -12,7 +12,7 @@ use crate::core::Core;
 const SHARDS_AT_ONCE: usize = 16;
 
 /// Most figures that are taken from one shard while its lock is held.
-const MOST_AT_ONCE: usize = 1_024;
+const MOST_AT_ONCE: usize = 256;
 
 /// How far one peer is told the figures that it missed.
 #[derive(Debug, Default)]

@@ -1,0 +1,133 @@
+//! Windows and keys are forgotten in the order in which they are due, a bounded number at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fluxgate_engine::counters::{
+    Context, KeyLimits, Life, Lives, Shard, Step, Untouched, Verdict, WaitPolicy,
+};
+use fluxgate_engine::registry::View;
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::share::ShareMap;
+use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId, caps};
+
+const T0: u64 = 600_000_000;
+const IDLE_MS: u64 = 3_600_000;
+
+struct Stage {
+    view: View,
+    life: Life,
+    shard: Shard,
+}
+
+fn key(n: usize) -> KeyId {
+    let text = format!("{n:012}");
+    KeyId::new(text.as_bytes().try_into().expect("twelve digits")).expect("an id")
+}
+
+fn limits(period_ms: u64) -> KeyLimits {
+    let limit = Limit { name: "l0".into(), tokens: 30, period_ms };
+    KeyLimits { created: LogIndex(1), limits: [LimitSpec::new(limit)].into() }
+}
+
+impl Stage {
+    fn new() -> Self {
+        let mut lives = Lives::default();
+        lives.note(NodeId(1), BootId(1));
+        let map = ShareMap { from: ClusterMs(0), nodes: vec![(NodeId(1), 1)] };
+        Self {
+            view: View { defaults: Arc::new([]), share_maps: vec![map], nodes: BTreeMap::new() },
+            life: Life {
+                me: NodeId(1),
+                untouched: Some(Untouched::All),
+                first_lease: None,
+                left_over: None,
+                reached: ClusterMs(0),
+                lives_tag: lives.tag(),
+                lives,
+                peers: Vec::new(),
+                clock_error_ms_max: 1_000,
+            },
+            shard: Shard::new(WaitPolicy::default()),
+        }
+    }
+
+    fn step<R>(&mut self, at_ms: u64, step: impl FnOnce(&mut Shard, &Context<'_>) -> R) -> R {
+        let context = Context {
+            boot: BootNs(at_ms * 1_000_000),
+            now: ClusterMs(at_ms),
+            leased: true,
+            horizon: ClusterMs(u64::MAX),
+            view: &self.view,
+            life: &self.life,
+        };
+        step(&mut self.shard, &context)
+    }
+
+    fn spend(&mut self, at_ms: u64, key: &KeyId, limits: &KeyLimits) {
+        let step = self.step(at_ms, |shard, context| {
+            shard.handle_request(context, key, limits, 1, 0, &mut Vec::new())
+        });
+        assert!(matches!(step, Step::Decided(d) if d.verdict == Verdict::Admitted));
+    }
+
+    fn sweep(&mut self, at_ms: u64) -> bool {
+        self.step(at_ms, |shard, context| shard.sweep(context, IDLE_MS))
+    }
+}
+
+#[test]
+fn a_hold_forgets_a_bounded_number_of_windows() {
+    let (mut stage, short, long) = (Stage::new(), limits(1_000), limits(600_000));
+    let count = 3 * caps::SWEPT_PER_HOLD_MAX + 10;
+    for n in 0..count {
+        stage.spend(T0, &key(n), &short);
+        stage.spend(T0, &key(count + n), &long);
+    }
+    assert_eq!(stage.shard.counters(), 2 * count);
+    assert!(!stage.sweep(T0 + 2_999), "nothing is over for long enough");
+    let (mut holds, mut left) = (1, 2 * count);
+    while stage.sweep(T0 + 3_001) {
+        holds += 1;
+        assert!(left - stage.shard.counters() <= caps::SWEPT_PER_HOLD_MAX);
+        left = stage.shard.counters();
+    }
+    assert_eq!((holds, stage.shard.counters()), (4, count), "the long windows stay");
+    let history = stage.shard.usage(NodeId(1), &key(0));
+    assert_eq!(history[0].series.len(), 1, "what was spent is remembered");
+}
+
+#[test]
+fn keys_leave_an_hour_after_their_last_use() {
+    let (mut stage, limits) = (Stage::new(), limits(1_000));
+    for n in 0..1_000 {
+        stage.spend(T0, &key(n), &limits);
+    }
+    stage.spend(T0 + 1_800_000, &key(7), &limits);
+    while stage.sweep(T0 + IDLE_MS + 2_000) {}
+    let known = |stage: &Stage, n| !stage.shard.usage(NodeId(1), &key(n)).is_empty();
+    assert!(!known(&stage, 6), "not used for an hour");
+    assert!(known(&stage, 7), "used half an hour ago");
+    while stage.sweep(T0 + 1_800_000 + IDLE_MS + 2_000) {}
+    assert!(!known(&stage, 7));
+    assert_eq!(stage.shard.counters(), 0);
+}
+
+#[test]
+fn figures_that_were_not_told_leave_with_their_window() {
+    let (mut stage, short, long) = (Stage::new(), limits(1_000), limits(600_000));
+    for n in 0..100 {
+        stage.spend(T0, &key(n), &short);
+        stage.spend(T0, &key(100 + n), &long);
+    }
+    let told = stage.step(T0 + 1, |shard, context| shard.take_told(context, 50));
+    let of_short = |told: &[fluxgate_engine::counters::Told]| {
+        told.iter().filter(|one| one.counter.limit == short.limits[0].tag).count()
+    };
+    assert_eq!((told.len(), of_short(&told)), (50, 25), "each window has its part");
+    let told = stage.step(T0 + 2_500, |shard, context| shard.take_told(context, 1_000));
+    assert_eq!((told.len(), of_short(&told)), (75, 0), "a window that is over is not told");
+    assert!(stage.shard.has_told());
+    while stage.sweep(T0 + 3_500) {}
+    assert!(!stage.shard.has_told());
+}
