@@ -12,6 +12,7 @@ pub mod cluster_state;
 pub mod command;
 mod digest;
 mod idempotency;
+mod nodes;
 mod put;
 pub mod record;
 pub mod snapshot;
@@ -192,6 +193,8 @@ impl Registry {
     pub fn at_level(level: u32) -> Self {
         let shared = Shared::new();
         shared.change_cluster(|cluster| cluster.level = level);
+        // Its digest is that of an empty view, as after a snapshot of one.
+        shared.change_view(|_| ());
         Self {
             shared: Arc::new(shared),
             last_stamp: ClusterMs(0),

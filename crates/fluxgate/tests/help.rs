@@ -4,7 +4,7 @@
 use std::process::Command;
 
 /// Every command, in the order of the file.
-const COMMANDS: [&str; 31] = [
+const COMMANDS: [&str; 32] = [
     "",
     "demo",
     "serve",
@@ -24,6 +24,7 @@ const COMMANDS: [&str; 31] = [
     "cluster add-node",
     "cluster remove-node",
     "cluster hand-over",
+    "cluster set-time",
     "cluster backup",
     "cluster restore",
     "bench",

@@ -2,15 +2,16 @@
 
 use axum::http::HeaderMap;
 use fluxgate_raft::fuzzing::Shapes;
-use fluxgate_raft::wire::{self, VERSION};
+use fluxgate_raft::wire::{self, VERSION, VERSION_2};
 use fluxgate_store::codec::{CodecError, Kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::http::validate::{Presented, presented};
 use crate::peer::messages::{
-    AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipReply,
-    LeaseCall, LeaseReply, MembershipCall, MembershipReply, ReplyMessage, ServedReply, StatusReply,
+    AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2,
+    GossipReply, GossipReplyV2, Introduction, LeaseCall, LeaseCallV2, LeaseReply, LeaseReplyV2,
+    MembershipCall, MembershipCallV2, MembershipReply, ReplyMessage, ServedReply, StatusReply,
     UsageCall, UsageManyCall, UsageManyReply, UsageReply,
 };
 
@@ -37,6 +38,12 @@ pub const MESSAGES: &[Rewrite] = &[
     plain::<StatusReply>,
     plain::<MembershipCall>,
     plain::<MembershipReply>,
+    plain_2::<GossipMessageV2>,
+    plain_2::<GossipReplyV2>,
+    plain_2::<Introduction>,
+    plain_2::<LeaseCallV2>,
+    plain_2::<LeaseReplyV2>,
+    plain_2::<MembershipCallV2>,
 ];
 
 /// Every shape of this crate.
@@ -59,10 +66,20 @@ pub fn shapes(to: &mut impl Shapes) {
     to.shape::<StatusReply>("status_reply", Kind::PeerMessage, VERSION);
     to.shape::<MembershipCall>("membership", Kind::PeerMessage, VERSION);
     to.shape::<MembershipReply>("membership_reply", Kind::PeerMessage, VERSION);
+    to.shape::<GossipMessageV2>("gossip_2", Kind::PeerMessage, VERSION_2);
+    to.shape::<GossipReplyV2>("gossip_reply_2", Kind::PeerMessage, VERSION_2);
+    to.shape::<Introduction>("introduction", Kind::PeerMessage, VERSION_2);
+    to.shape::<LeaseCallV2>("lease_2", Kind::PeerMessage, VERSION_2);
+    to.shape::<LeaseReplyV2>("lease_reply_2", Kind::PeerMessage, VERSION_2);
+    to.shape::<MembershipCallV2>("membership_2", Kind::PeerMessage, VERSION_2);
 }
 
 fn plain<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
     wire::encode(&wire::decode::<T>(bytes)?)
+}
+
+fn plain_2<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
+    wire::encode_as(VERSION_2, &wire::decode_as::<T>(VERSION_2, bytes)?)
 }
 
 /// The credential in a request's head, if anything is presented: `Some(None)` for a wrong one.

@@ -1,9 +1,10 @@
 //! Drives node leases: this node's own, and, on the leader, those of the others.
 
+mod jumps;
+
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::cluster_time::signed_difference;
 use fluxgate_engine::lease::{Former, Grant, Granter};
 use fluxgate_engine::registry::cluster_state::Incarnation;
 use fluxgate_engine::registry::command::{Actor, Command, Outcome, Refusal};
@@ -12,19 +13,18 @@ use fluxgate_types::{BootId, BootNs, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::clock::{boot_now, wall_ns};
+use crate::clock::boot_now;
 use crate::core::{Core, InOffice};
 use crate::node::NodeError;
 use crate::peer;
 use crate::peer::messages::{LeaseCall, LeaseCallV2, LeaseRefusal, LeaseReply, LeaseReplyV2};
 use crate::time::{settle_time, wall_target_ns};
+use jumps::{JumpWatch, drop_after_a_stop};
 
 /// Longest wait for a leader's answer.
 pub(crate) const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause after a failed renewal.
 const RETRY: Duration = Duration::from_millis(50);
-/// Smallest jump of a clock that makes a lease void, milliseconds.
-const JUMP_MS_MIN: u64 = 20;
 /// Why a node without a word from the others has no lease.
 const WAITS_FOR_OTHERS: &str = "this node has not heard from enough other nodes yet";
 
@@ -150,64 +150,6 @@ fn refused(core: &Core, why: LeaseRefusal) -> String {
     }
     *core.lease_refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
     text
-}
-
-/// The leader's time may have run on while this machine's clocks stood still (a virtual machine
-/// that was paused by its host): then the lease was longer than this node believed, and what it
-/// holds is void. The grant at hand carries what it must have applied.
-fn drop_after_a_stop(core: &Core, received: BootNs, estimate_ns: u64, round_trip_ns: u64) {
-    if !core.clock.is_synced() {
-        return;
-    }
-    let ahead = signed_difference(estimate_ns, core.clock.at_ns(received));
-    let bound = i64::try_from(jump_ns(core) + round_trip_ns).unwrap_or(i64::MAX);
-    if ahead > bound {
-        tracing::warn!(
-            ahead_ms = ahead / 1_000_000,
-            "cluster time ran on while this machine's clock did not: the lease was dropped"
-        );
-        drop_lease(core);
-    }
-}
-
-fn drop_lease(core: &Core) {
-    let mut holder = core.holder.lock().unwrap_or_else(PoisonError::into_inner);
-    holder.handle_clock_jump();
-    core.publish_lease(&holder);
-}
-
-/// A clock that jumps further than this between two renewals makes a lease void: the margin that
-/// granters and holders leave for drift, nanoseconds.
-fn jump_ns(core: &Core) -> u64 {
-    let terms = core.terms_in_force();
-    (terms.granter_ms() - terms.holder_ms()).max(JUMP_MS_MIN) * 1_000_000
-}
-
-/// Compares this machine's wall clock with its boot clock from one renewal to the next.
-#[derive(Debug, Default)]
-struct JumpWatch {
-    last: Option<(BootNs, u64)>,
-}
-
-impl JumpWatch {
-    /// Drops the lease where one clock jumped against the other since the last look; true if so. The
-    /// host may have stopped this machine, and set its wall clock afterwards.
-    fn look(&mut self, core: &Core) -> bool {
-        let (boot, wall) = (boot_now(), wall_ns());
-        let Some((boot_before, wall_before)) = self.last.replace((boot, wall)) else {
-            return false;
-        };
-        let jump = signed_difference(wall, wall_before.saturating_add(boot.since(boot_before)));
-        let jumped = jump.unsigned_abs() > jump_ns(core);
-        if jumped {
-            tracing::warn!(
-                jump_ms = jump / 1_000_000,
-                "this machine's wall clock jumped: the lease is dropped until it is renewed"
-            );
-            drop_lease(core);
-        }
-        jumped
-    }
 }
 
 async fn renew_own(core: &Arc<Core>, jumps: &mut JumpWatch) -> Result<(), String> {

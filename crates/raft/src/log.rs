@@ -246,7 +246,8 @@ mod tests {
     /// A full queue behind a sync that stalls holds up consensus' own task, and no thread.
     #[tokio::test]
     async fn a_stalled_sync_ties_up_no_thread_of_the_runtime() {
-        let stall = Duration::from_millis(400);
+        // Long enough to fill the queue on a busy machine.
+        let stall = Duration::from_secs(3);
         let memory = Memory::new();
         let (store, _) =
             LogStore::open_with(Box::new(memory.clone()), None, Options::default()).unwrap();

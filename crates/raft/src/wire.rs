@@ -4,123 +4,29 @@
 //! openraft's own types are never written, since it adds fields to them that positional formats
 //! cannot see. A new shape is a new version, read beside the old one.
 
+mod grown;
+mod message;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fluxgate_engine::registry::command::{Batch, Outcome, Proposal};
-use fluxgate_store::codec::{self, CodecError, Kind};
 use fluxgate_types::NodeId;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, EntryPayload, Membership};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Data, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, Vote};
+
+pub use grown::Grown;
+pub use message::{decode, decode_as, encode, encode_as, version_of};
 
 /// The version of every record and message, but for those that only a cluster of level 2 knows.
 pub const VERSION: u8 = 1;
 /// The version of records and messages with content of level 2, and of the shapes that came with it.
 pub const VERSION_2: u8 = 2;
-
-/// Encodes a message between nodes.
-///
-/// # Errors
-/// When it is larger than an envelope may be.
-pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, CodecError> {
-    codec::encode(Kind::PeerMessage, VERSION, message)
-}
-
-/// Decodes a message between nodes.
-///
-/// # Errors
-/// When the bytes are damaged, of another version, or not such a message.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    codec::decode(Kind::PeerMessage, VERSION, bytes)
-}
-
-/// Encodes a message between nodes in the shape of a later version.
-///
-/// # Errors
-/// When it is larger than an envelope may be.
-pub fn encode_as<T: Serialize>(version: u8, message: &T) -> Result<Vec<u8>, CodecError> {
-    codec::encode(Kind::PeerMessage, version, message)
-}
-
-/// Decodes a message between nodes of exactly this version.
-///
-/// # Errors
-/// As for [`decode`].
-pub fn decode_as<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T, CodecError> {
-    codec::decode(Kind::PeerMessage, version, bytes)
-}
-
-/// The version of a message, if it is one.
-#[must_use]
-pub fn version_of(bytes: &[u8]) -> Option<u8> {
-    codec::open(Kind::PeerMessage, bytes).ok().map(|(version, _)| version)
-}
-
-/// A shape that grew by variants of enums: its bytes of version 1 are read as ever, and it is
-/// written as version 2 only where it holds what an older program cannot read.
-pub trait Grown: Serialize + DeserializeOwned {
-    /// The lowest level of a cluster whose nodes can all read it.
-    fn level(&self) -> u32;
-
-    /// Encodes it under the lowest version that can hold it.
-    ///
-    /// # Errors
-    /// When it is larger than an envelope may be.
-    fn pack(&self, kind: Kind) -> Result<Vec<u8>, CodecError> {
-        let version = if self.level() < 2 { VERSION } else { VERSION_2 };
-        codec::encode(kind, version, self)
-    }
-
-    /// Decodes it from any version.
-    ///
-    /// # Errors
-    /// When the bytes are damaged, of a later version, or not of this shape.
-    fn unpack(kind: Kind, bytes: &[u8]) -> Result<Self, CodecError> {
-        match codec::open(kind, bytes)? {
-            (VERSION | VERSION_2, payload) => codec::decode_payload(payload),
-            (found, _) => Err(CodecError::Version { expected: VERSION_2, found }),
-        }
-    }
-}
-
-impl Grown for EntryV1 {
-    fn level(&self) -> u32 {
-        match &self.payload {
-            PayloadV1::Batch(batch) => batch.level(),
-            PayloadV1::Blank | PayloadV1::Membership(_) => 1,
-        }
-    }
-}
-
-impl Grown for AppendV1 {
-    fn level(&self) -> u32 {
-        self.entries.iter().map(Grown::level).max().unwrap_or(1)
-    }
-}
-
-impl Grown for ProposeV1 {
-    fn level(&self) -> u32 {
-        self.proposal.command.level()
-    }
-}
-
-impl Grown for ProposeReplyV1 {
-    fn level(&self) -> u32 {
-        match self {
-            Self::Done { outcome, .. } => match &**outcome {
-                Outcome::Refused(refusal) => refusal.level(),
-                Outcome::Key(_) | Outcome::Done | Outcome::Put(_) => 1,
-            },
-            Self::NotLeader | Self::Busy | Self::Unknown => 1,
-        }
-    }
-}
 
 /// A vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

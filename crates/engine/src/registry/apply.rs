@@ -5,25 +5,19 @@
 
 use std::sync::Arc;
 
-use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, caps};
+use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope};
 
+use super::Registry;
 use super::audit::{Action, AuditEntry};
 use super::command::{
     Actor, Applied, Batch, Command, KeyChange, NewKey, Outcome, Proposal, Refusal, Remembered,
 };
 use super::record::{KeyEntry, KeyRecord, LimitSpec, Previous, Status};
 use super::snapshot::KeyRecordV1;
-use super::{NodeRecord, Registry};
-use crate::share::ShareMap;
-
-/// A map that was superseded so long ago counts for no window that is open, milliseconds.
-const SUPERSEDED_MS: u64 = 2 * caps::LIMIT_PERIOD_MS_MAX;
-/// Share maps that are kept at the most.
-const SHARE_MAPS_MAX: usize = 1_024;
 
 /// Who asked and when, as one command sees it.
 pub(super) struct Context<'a> {
-    term: u64,
+    pub(super) term: u64,
     pub(super) index: LogIndex,
     pub(super) at: ClusterMs,
     pub(super) actor: Actor,
@@ -271,45 +265,6 @@ impl Registry {
         Ok(Outcome::Done)
     }
 
-    fn set_share_map(
-        &self,
-        context: &Context<'_>,
-        map: &ShareMap,
-        term: u64,
-    ) -> Result<Outcome, Refusal> {
-        // A proposal that waited over an election: the new office has promised windows that the
-        // map would split anew.
-        if context.term != term {
-            return Err(invalid("share map of another office"));
-        }
-        let view = self.shared.view();
-        let in_order = view.share_maps.last().is_none_or(|last| last.from < map.from);
-        if !map.is_sound() || !in_order {
-            return Err(invalid("share map out of order"));
-        }
-        self.shared.change_view(|view| {
-            view.share_maps.push(map.clone());
-            if view.share_maps.len() > SHARE_MAPS_MAX {
-                view.share_maps.remove(0);
-            }
-        });
-        self.prune_maps(context.at);
-        let nodes: Vec<String> = map.nodes.iter().map(|(node, _)| node.to_string()).collect();
-        let details = format!("nodes {} from {}", nodes.join(", "), map.from);
-        self.audit(context, Action::ShareMapSet, None, &details);
-        Ok(Outcome::Done)
-    }
-
-    /// Removes share maps that were superseded so long ago that no window opened under them is open.
-    fn prune_maps(&self, at: ClusterMs) {
-        let over = |next: &ShareMap| next.from + SUPERSEDED_MS < at;
-        let view = self.shared.view();
-        let count = view.share_maps.iter().skip(1).take_while(|next| over(next)).count();
-        if count > 0 {
-            self.shared.change_view(|view| drop(view.share_maps.drain(..count)));
-        }
-    }
-
     /// The limits of a key after a change. What was spent stays spent where the period stays.
     fn limits_after(
         &self,
@@ -340,40 +295,6 @@ impl Registry {
             return Err(Refusal::Actor);
         }
         Ok(())
-    }
-
-    fn register(
-        &self,
-        context: &Context<'_>,
-        node: NodeId,
-        dir_id: DirId,
-    ) -> Result<Outcome, Refusal> {
-        match self.shared.view().nodes.get(&node) {
-            Some(known) if known.dir_id != dir_id || known.removed => {
-                return Err(Refusal::OtherDirectory(node));
-            }
-            Some(_) => return Ok(Outcome::Done),
-            None => {}
-        }
-        let record = NodeRecord { dir_id, removed: false };
-        self.shared.change_view(|view| {
-            view.nodes.insert(node, record);
-        });
-        self.audit(context, Action::NodeRegistered, None, &format!("node {node}"));
-        Ok(Outcome::Done)
-    }
-
-    fn remove_node(&self, context: &Context<'_>, node: NodeId) -> Result<Outcome, Refusal> {
-        if self.shared.view().nodes.get(&node).is_none_or(|known| known.removed) {
-            return Ok(Outcome::Done);
-        }
-        self.shared.change_view(|view| {
-            if let Some(known) = view.nodes.get_mut(&node) {
-                known.removed = true;
-            }
-        });
-        self.audit(context, Action::NodeRemoved, None, &format!("node {node}"));
-        Ok(Outcome::Done)
     }
 
     /// A key that the actor manages.

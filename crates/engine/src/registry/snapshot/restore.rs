@@ -1,0 +1,160 @@
+//! A state put together again from the items of a snapshot.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fluxgate_types::{BootId, KeyId, Limit, NodeId};
+
+use super::{ItemV1, KeyRecordV1};
+use crate::lease::TermsRecord;
+use crate::registry::cluster_state::{ClusterState, Incarnation, LEVEL};
+use crate::registry::record::{KeyEntry, KeyRecord, LimitSpec};
+use crate::registry::table::KeyTable;
+use crate::registry::{NodeRecord, Registry, Shared, View};
+
+/// Items that cannot be a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// The head is missing or comes twice.
+    #[error("snapshot does not begin with one head")]
+    Head,
+    /// Limits that break the rules.
+    #[error("snapshot holds limits that cannot be kept")]
+    Limits,
+    /// What the cluster has agreed on cannot be so, or comes from a later program.
+    #[error("snapshot holds a cluster state that this program does not know")]
+    Cluster,
+    /// More keys than a table holds, or one twice.
+    #[error("snapshot holds a key twice, or too many")]
+    Keys,
+}
+
+/// A state being put together from the items of a snapshot.
+#[derive(Debug)]
+pub struct Restore {
+    pub(super) registry: Registry,
+    begun: bool,
+}
+
+impl Default for Restore {
+    fn default() -> Self {
+        Self { registry: Registry::at_level(1), begun: false }
+    }
+}
+
+impl Restore {
+    /// Takes the next item.
+    ///
+    /// # Errors
+    /// When the item cannot follow the ones before it.
+    pub fn take(&mut self, item: ItemV1) -> Result<(), RestoreError> {
+        let head = matches!(item, ItemV1::Head { .. });
+        if head == self.begun {
+            return Err(RestoreError::Head);
+        }
+        let registry = &mut self.registry;
+        match item {
+            ItemV1::Head { last_stamp, defaults, share_maps, nodes } => {
+                self.begun = true;
+                registry.last_stamp = last_stamp;
+                // None before a leader has set them.
+                let defaults = if defaults.is_empty() { [].into() } else { checked(&defaults)? };
+                let record = |(id, dir_id, removed)| (id, NodeRecord { dir_id, removed });
+                let nodes: BTreeMap<_, _> = nodes.into_iter().map(record).collect();
+                registry.shared.change_view(|view| *view = View { defaults, share_maps, nodes });
+            }
+            ItemV1::Keys(rows) => {
+                rows.into_iter().try_for_each(|row| add_key(&registry.shared, row))?
+            }
+            ItemV1::Audit(rows) => registry.shared.change_audit(|log| {
+                rows.into_iter().for_each(|row| log.restore(Arc::new(row)));
+            }),
+            ItemV1::Idempotency(rows) => {
+                for (key, expires, id) in rows {
+                    registry.idempotency.restore(key, expires, id);
+                }
+            }
+            ItemV1::Outcomes(rows) => {
+                let stamp = registry.last_stamp;
+                registry.outcomes_order.extend(rows.iter().map(|(id, _)| (*id, stamp)));
+                registry.outcomes.extend(rows);
+            }
+            ItemV1::OutcomesAt(rows) => {
+                registry.outcomes_order.extend(rows.iter().map(|(id, at, _)| (*id, *at)));
+                registry.outcomes.extend(rows.into_iter().map(|(id, _, of)| (id, of)));
+            }
+            ItemV1::Cluster { level, terms, incarnations, default_tags } => {
+                let state = (level, terms, incarnations);
+                take_cluster(&registry.shared, state, &default_tags)?;
+            }
+            ItemV1::LimitTags(rows) => {
+                rows.iter().try_for_each(|(id, tags)| set_tags(&registry.shared, id, tags))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the head has been taken: without it there is no state.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.begun
+    }
+}
+
+/// Limits that can be kept: every request computes with what stands here.
+fn checked(limits: &[Limit]) -> Result<Arc<[LimitSpec]>, RestoreError> {
+    Limit::check_all(limits).map_err(|_| RestoreError::Limits)?;
+    LimitSpec::all(limits).ok_or(RestoreError::Limits)
+}
+
+/// Level, terms and starts, as a snapshot has them.
+type ClusterRow = (u32, Vec<TermsRecord>, Vec<(NodeId, BootId, u64)>);
+
+fn take_cluster(
+    shared: &Shared,
+    (level, terms, incarnations): ClusterRow,
+    default_tags: &[u32],
+) -> Result<(), RestoreError> {
+    let known = (1..=LEVEL).contains(&level);
+    if !known || terms.iter().any(|record| !record.terms.is_sound()) {
+        return Err(RestoreError::Cluster);
+    }
+    let started = incarnations.into_iter();
+    let incarnations =
+        started.map(|(node, boot, nonce)| (node, Incarnation { boot, nonce })).collect();
+    shared.change_cluster(|slot| *slot = ClusterState { level, terms, incarnations });
+    let defaults = retagged(&shared.view().defaults, default_tags)?;
+    shared.change_view(|view| view.defaults = defaults);
+    Ok(())
+}
+
+/// The same limits with these tags, which must tell them apart.
+fn retagged(specs: &[LimitSpec], tags: &[u32]) -> Result<Arc<[LimitSpec]>, RestoreError> {
+    let distinct = tags.iter().enumerate().all(|(at, tag)| !tags[..at].contains(tag));
+    if specs.len() != tags.len() || !distinct {
+        return Err(RestoreError::Limits);
+    }
+    let specs = specs.iter().zip(tags);
+    Ok(specs.map(|(spec, tag)| LimitSpec { limit: spec.limit.clone(), tag: *tag }).collect())
+}
+
+fn set_tags(shared: &Shared, id: &KeyId, tags: &[u32]) -> Result<(), RestoreError> {
+    let entry = shared.table.get(id).ok_or(RestoreError::Keys)?;
+    let limits = entry.record.limits.as_ref().ok_or(RestoreError::Limits)?;
+    let record = KeyRecord { limits: Some(retagged(limits, tags)?), ..entry.record.clone() };
+    shared.table.replace(Arc::new(KeyEntry::new(record, entry.last_used())));
+    Ok(())
+}
+
+fn add_key(shared: &Shared, row: KeyRecordV1) -> Result<(), RestoreError> {
+    let table: &KeyTable = &shared.table;
+    let seq = table.next_seq().ok_or(RestoreError::Keys)?;
+    if table.with(&row.id, |_| ()).is_some() {
+        return Err(RestoreError::Keys);
+    }
+    row.limits.as_deref().map(checked).transpose()?;
+    let last_used = row.last_used;
+    let record = row.into_record(seq, |head| table.intern(head)).ok_or(RestoreError::Limits)?;
+    table.insert(Arc::new(KeyEntry::new(record, last_used)));
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Shapes that grew by variants: which version they are written as, and read from.
+
+use fluxgate_engine::registry::command::Outcome;
+use fluxgate_store::codec::{self, CodecError, Kind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{AppendV1, EntryV1, PayloadV1, ProposeReplyV1, ProposeV1, VERSION, VERSION_2};
+
+/// A shape that grew by variants of enums: its bytes of version 1 are read as ever, and it is
+/// written as version 2 only where it holds what an older program cannot read.
+pub trait Grown: Serialize + DeserializeOwned {
+    /// The lowest level of a cluster whose nodes can all read it.
+    fn level(&self) -> u32;
+
+    /// Encodes it under the lowest version that can hold it.
+    ///
+    /// # Errors
+    /// When it is larger than an envelope may be.
+    fn pack(&self, kind: Kind) -> Result<Vec<u8>, CodecError> {
+        let version = if self.level() < 2 { VERSION } else { VERSION_2 };
+        codec::encode(kind, version, self)
+    }
+
+    /// Decodes it from any version.
+    ///
+    /// # Errors
+    /// When the bytes are damaged, of a later version, or not of this shape.
+    fn unpack(kind: Kind, bytes: &[u8]) -> Result<Self, CodecError> {
+        match codec::open(kind, bytes)? {
+            (VERSION | VERSION_2, payload) => codec::decode_payload(payload),
+            (found, _) => Err(CodecError::Version { expected: VERSION_2, found }),
+        }
+    }
+}
+
+impl Grown for EntryV1 {
+    fn level(&self) -> u32 {
+        match &self.payload {
+            PayloadV1::Batch(batch) => batch.level(),
+            PayloadV1::Blank | PayloadV1::Membership(_) => 1,
+        }
+    }
+}
+
+impl Grown for AppendV1 {
+    fn level(&self) -> u32 {
+        self.entries.iter().map(Grown::level).max().unwrap_or(1)
+    }
+}
+
+impl Grown for ProposeV1 {
+    fn level(&self) -> u32 {
+        self.proposal.command.level()
+    }
+}
+
+impl Grown for ProposeReplyV1 {
+    fn level(&self) -> u32 {
+        match self {
+            Self::Done { outcome, .. } => match &**outcome {
+                Outcome::Refused(refusal) => refusal.level(),
+                Outcome::Key(_) | Outcome::Done | Outcome::Put(_) => 1,
+            },
+            Self::NotLeader | Self::Busy | Self::Unknown => 1,
+        }
+    }
+}

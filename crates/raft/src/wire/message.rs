@@ -1,0 +1,45 @@
+//! The envelope of a message between nodes.
+
+use fluxgate_store::codec::{self, CodecError, Kind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::VERSION;
+
+/// Encodes a message between nodes.
+///
+/// # Errors
+/// When it is larger than an envelope may be.
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, CodecError> {
+    codec::encode(Kind::PeerMessage, VERSION, message)
+}
+
+/// Decodes a message between nodes.
+///
+/// # Errors
+/// When the bytes are damaged, of another version, or not such a message.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    codec::decode(Kind::PeerMessage, VERSION, bytes)
+}
+
+/// Encodes a message between nodes in the shape of a later version.
+///
+/// # Errors
+/// When it is larger than an envelope may be.
+pub fn encode_as<T: Serialize>(version: u8, message: &T) -> Result<Vec<u8>, CodecError> {
+    codec::encode(Kind::PeerMessage, version, message)
+}
+
+/// Decodes a message between nodes of exactly this version.
+///
+/// # Errors
+/// As for [`decode`].
+pub fn decode_as<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<T, CodecError> {
+    codec::decode(Kind::PeerMessage, version, bytes)
+}
+
+/// The version of a message, if it is one.
+#[must_use]
+pub fn version_of(bytes: &[u8]) -> Option<u8> {
+    codec::open(Kind::PeerMessage, bytes).ok().map(|(version, _)| version)
+}
