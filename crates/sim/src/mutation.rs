@@ -25,11 +25,15 @@ pub enum Careless {
     LostForEver,
     /// A step reads the view before the horizon, and is held up between the two.
     ViewBeforeHorizon,
+    /// Each node grants and waits by its own file.
+    TermsOfFile,
+    /// A leader forgets that leases of superseded terms are out.
+    TermsForgotten,
 }
 
 impl Careless {
     /// Every one.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::LeaseFromAnswer,
         Self::NoQuorum,
         Self::AckBeforeSync,
@@ -39,6 +43,8 @@ impl Careless {
         Self::UnreachableForEver,
         Self::LostForEver,
         Self::ViewBeforeHorizon,
+        Self::TermsOfFile,
+        Self::TermsForgotten,
     ];
 }
 
@@ -68,6 +74,10 @@ pub fn plan(mutation: Option<Mutation>, careless: Option<Careless>, seed: u64) -
         }
         (_, Some(Careless::ViewBeforeHorizon)) => {
             Plan::focused(seed, &[FaultKind::Cut, FaultKind::Pause])
+        }
+        (_, Some(Careless::TermsOfFile | Careless::TermsForgotten)) => {
+            let kinds = [FaultKind::HandOver, FaultKind::Cut, FaultKind::Crash];
+            Plan::focused(seed, &kinds).with_terms(true)
         }
         (Some(Mutation::RemovedAreAsked), _) => Plan::of_restarts(seed, 0),
         (Some(Mutation::EndedSendersHeard), _) => Plan::of_restarts(seed, 200),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use fluxgate_engine::cluster_time::ClusterClock;
 use fluxgate_engine::counters::{Ask, Context, KeyLimits, Life, Sender, Shard};
 use fluxgate_engine::keeper::Keeper;
-use fluxgate_engine::lease::{Granter, Holder};
+use fluxgate_engine::lease::{Granter, Holder, TermsWatch};
 use fluxgate_engine::mutation::Mutation;
 use fluxgate_engine::registry::{Registry, Shared, View};
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
@@ -136,6 +136,7 @@ pub struct Node {
     pub clock: ClusterClock,
     /// Its lease.
     pub holder: Holder,
+    terms: TermsWatch,
     clock_noted: bool,
     noted: Option<(ClusterMs, BootNs)>,
     offices: (Option<Passed>, Option<Passed>),
@@ -206,6 +207,7 @@ impl Node {
             life: Arc::new(life),
             clock,
             holder: Holder::default(),
+            terms: TermsWatch::new(step.plan.file(id, boot)),
             clock_noted: noted.is_some(),
             noted: disk.clock,
             offices: (None, None),
@@ -426,6 +428,7 @@ impl Node {
                 self.offices.0 = Some(Passed { term: entry.term, node: entry.node, since });
             }
             self.applied = index;
+            self.look_at_terms(step);
             step.see(Seen::AppliedEntry(LogIndex(index as u64)));
             self.handle_applied(index, entry.term, applied, step);
         }

@@ -5,6 +5,7 @@
 
 use fluxgate_engine::counters::WaitPolicy;
 use fluxgate_engine::lease::LeaseTerms;
+use fluxgate_types::{BootId, NodeId};
 
 use crate::rng::Rng;
 
@@ -108,8 +109,10 @@ pub struct Plan {
     pub nodes: u64,
     /// Length of the part with faults.
     pub span: Us,
-    /// Leases and the clock bound.
+    /// The longest lease of any node's file, and the clock bound.
     pub terms: LeaseTerms,
+    /// Files differ: a start of a node has this lease or half of it, milliseconds.
+    pub mixed_terms: bool,
     /// Between heartbeats.
     pub heartbeat: Us,
     /// Between gossips.
@@ -197,6 +200,7 @@ impl Plan {
             nodes: rng.pick(&[1, 3, 3, 3, 3, 3, 5]),
             span,
             terms: LeaseTerms { lease_ms, clock_error_ms_max: lease_ms / 3 },
+            mixed_terms: false,
             heartbeat: 100 * scale,
             gossip: rng.pick(&[100, 300]) * scale,
             waits: WaitPolicy {
@@ -218,5 +222,21 @@ impl Plan {
             torn_permille: rng.pick(&[0, 0, 30, 200]),
             limits,
         }
+        .with_terms(rng.permille(300) && lease_ms >= 3_000)
+    }
+
+    /// The same plan where the files of nodes differ, or do not.
+    #[must_use]
+    pub fn with_terms(self, mixed_terms: bool) -> Self {
+        Self { mixed_terms, ..self }
+    }
+
+    /// The terms of a node's file at one of its starts: files may differ from node to node, and
+    /// change from start to start.
+    #[must_use]
+    pub fn file(&self, node: NodeId, boot: BootId) -> LeaseTerms {
+        let short = self.mixed_terms && (node.0 + boot.0).is_multiple_of(2);
+        let lease_ms = if short { self.terms.lease_ms / 2 } else { self.terms.lease_ms };
+        LeaseTerms { lease_ms, ..self.terms }
     }
 }

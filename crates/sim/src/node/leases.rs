@@ -3,7 +3,7 @@
 
 use fluxgate_engine::counters::Life;
 use fluxgate_engine::keeper::Keeper;
-use fluxgate_engine::lease::{Former, Grant, Granter};
+use fluxgate_engine::lease::{Former, Grant, Granter, LeaseTerms};
 use fluxgate_engine::mutation::Mutation;
 use fluxgate_engine::registry::command::{Command, Outcome};
 use fluxgate_engine::share::ShareMap;
@@ -31,7 +31,7 @@ impl Node {
         if step.now < self.renew_at {
             return;
         }
-        let terms = step.plan.terms;
+        let (terms, _) = self.look_at_terms(step);
         match self.raft.leader() {
             Some(node) if node == self.id => {
                 if self.clock.is_synced() {
@@ -52,6 +52,19 @@ impl Node {
             }
             None => self.renew_after(step.plan.heartbeat / 2, step),
         }
+    }
+
+    /// The terms in force, and the longest whose promises may not have ended.
+    pub(super) fn look_at_terms(&mut self, step: &Step<'_>) -> (LeaseTerms, LeaseTerms) {
+        let now = self.boot_now(step.now);
+        self.terms.observe(now, &self.shared.cluster().terms);
+        let file = step.plan.file(self.id, self.boot);
+        if step.is(Careless::TermsOfFile) {
+            return (file, file);
+        }
+        let in_force = self.terms.in_force();
+        let forgets = step.is(Careless::TermsForgotten);
+        (in_force, if forgets { in_force } else { self.terms.cautious(now) })
     }
 
     /// A leader that nobody told the time asks a quorum.
@@ -148,12 +161,16 @@ impl Node {
             return;
         };
         let node = to.map_or(self.id, |(node, _)| node);
+        let (terms, cautious) = self.look_at_terms(step);
+        let applied_here = self.applied;
         let (now, leads) = (self.boot_now(step.now), self.raft.leads_in());
         let granter = self.office.as_mut().filter(|office| Some(office.term) == leads);
-        let (Some(at), Some(office)) = (at, granter) else {
+        // Applied BEFORE the terms were read.
+        let (Some(at), Some(office)) = (at.filter(|at| *at <= applied_here), granter) else {
             return self.refuse(to, step);
         };
         let granter = &mut office.granter;
+        granter.set_terms(terms, cautious);
         if to.is_some() && granter.lags(now, node, applied) {
             return self.refuse(to, step);
         }
@@ -210,9 +227,11 @@ impl Node {
         let view = self.view();
         let peers = self.life.peers.iter().map(|(node, _)| *node);
         let nodes: Vec<NodeId> = view.nodes.keys().copied().chain(peers).chain([self.id]).collect();
-        let granter = Granter::new(step.plan.terms, self.id, at, nodes, former);
+        let (terms, cautious) = self.look_at_terms(step);
+        let mut granter = Granter::new(cautious, self.id, at, nodes, former);
+        granter.set_terms(terms, cautious);
         self.office = Some(Office { term, granter, keeper: Keeper::default() });
-        self.holder.handle_elected(at, &step.plan.terms);
+        self.holder.handle_elected(at, &terms);
         Some(term)
     }
 
@@ -231,6 +250,10 @@ impl Node {
             let limits = step.plan.limits.iter().enumerate().map(limit).collect();
             self.propose_own(Command::SetDefaults { limits }, Origin::Nobody, step);
         }
+        let file = step.plan.file(self.id, self.boot);
+        if self.shared.cluster().terms() != Some(file) {
+            self.propose_own(Command::SetTerms { terms: file }, Origin::Nobody, step);
+        }
         let Some(last) = view.share_maps.last() else {
             let nodes = (1..=step.plan.nodes).map(|node| (NodeId(node), 1)).collect();
             let map = ShareMap { from: ClusterMs(0), nodes };
@@ -238,9 +261,10 @@ impl Node {
             return;
         };
         let (now, cluster) = (self.boot_now(step.now), self.cluster_now(step.now));
-        let terms = step.plan.terms;
+        let (in_force, terms) = self.look_at_terms(step);
         let applied = LogIndex(self.applied as u64);
         let Some(office) = self.office.as_mut() else { return };
+        office.granter.set_terms(in_force, terms);
         if office.granter.map_pending().is_some_and(|from| from <= last.from) {
             office.granter.handle_map_committed(applied);
         }

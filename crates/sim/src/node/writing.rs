@@ -170,12 +170,13 @@ impl Node {
         }
         self.take_office(step);
         let now = self.boot_now(step.now);
+        let (_, cautious) = self.look_at_terms(step);
         let mut again: Option<Us> = None;
         let mut done = Vec::new();
         for (place, barrier) in self.barriers.iter().enumerate() {
             let office = self.office.as_mut().filter(|office| office.term >= barrier.term);
             let Some(office) = office else {
-                let lease_ns = step.plan.terms.lease_ms * 1_000_000;
+                let lease_ns = cautious.lease_ms * 1_000_000;
                 if now.since(barrier.since) > lease_ns {
                     done.push(place);
                 } else {
