@@ -82,7 +82,7 @@ fn the_status_is_a_table_and_the_same_as_json() {
     assert_eq!(
         lines.nth(1).unwrap().split_whitespace().collect::<Vec<_>>(),
         [
-            "NODE", "ROLE", "READY", "TERM", "APPLIED", "LAG", "LEASE", "SHARE", "CLOCK",
+            "NODE", "ROLE", "READY", "TERM", "APPLIED", "LAG", "LEASE", "SHARE", "CLOCK", "DISK",
             "VERSION", "PEER"
         ],
         "{text}"

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use fluxgate_types::ClusterMs;
 use serde_json::{Value, json};
 
 use crate::support::cluster::Cluster;
@@ -314,4 +315,122 @@ fn nodes_whose_states_differ_stop_serving() {
         };
         answers(&lost).len() <= 1 && answers(&made).len() <= 1
     });
+}
+
+/// Cluster time as a node shows it, seconds since the Unix epoch.
+fn cluster_time_s(cluster: &Cluster, id: u64) -> u64 {
+    let view = cluster.view(id).unwrap();
+    let text = view["cluster_time"].as_str().unwrap();
+    let time: ClusterMs = text.parse().unwrap();
+    time.0 / 1_000
+}
+
+#[test]
+fn an_operator_sets_cluster_time_forward_and_never_back() {
+    let mut cluster = Cluster::start(3);
+    let key = cluster.write_key();
+    let start = cluster_time_s(&cluster, 1);
+    let to = ClusterMs((start + 7_200) * 1_000);
+    run(&mut cluster.cli(2, &["cluster", "set-time", "--to", &to.to_string()]), 0);
+    wait_until("all nodes live two hours later", SOON, || {
+        [1, 2, 3].iter().all(|id| cluster_time_s(&cluster, *id) >= start + 7_200)
+    });
+    cluster.wait_ready();
+    for id in [1, 2, 3] {
+        cluster.ask(id, &key.validate()).expect(200);
+    }
+    // Not without a moment: the wall clocks are behind now. And never back.
+    for words in
+        [&["cluster", "set-time"][..], &["cluster", "set-time", "--to", "2020-01-01T00:00:00Z"]]
+    {
+        let (_, said) = run(&mut cluster.cli(1, words), 1);
+        assert!(said.contains("never goes back"), "{said}");
+    }
+    let audit = cluster.admin(1, Request::get("/v1/audit")).expect(200).text();
+    assert!(audit.contains("time.set") && audit.contains("set forward from"), "{audit}");
+    let warnings = cluster.view(1).unwrap()["warnings"].to_string();
+    assert!(warnings.contains("behind cluster time"), "{warnings}");
+    // It stays over a stop of all.
+    for id in [1, 2, 3] {
+        cluster.node_mut(id).stop();
+    }
+    for id in [1, 2, 3] {
+        cluster.node_mut(id).spawn();
+    }
+    cluster.wait_ready();
+    assert!(cluster_time_s(&cluster, 1) >= start + 7_200);
+}
+
+#[test]
+fn a_renamed_limit_keeps_what_was_spent_and_a_changed_period_says_that_it_does_not() {
+    let cluster = Cluster::start(3);
+    let period = roomy_period_s(60);
+    let key = cluster.limited_key(5, period);
+    assert_eq!(admitted(&cluster, 1, &key, 7), 5);
+    let patch = |name: &str, tokens: u64, period_s: u64| {
+        let limits = json!([{"name": name, "tokens": tokens, "period": format!("{period_s}s")}]);
+        let patch = Request::new("PATCH", &key.path()).json(&json!({"limits": limits}));
+        cluster.admin(2, patch).expect(200).json()
+    };
+    let renamed = patch("other", 5, period);
+    assert!(renamed.get("notes").is_none(), "{renamed}");
+    assert_eq!([1, 2, 3].map(|id| admitted(&cluster, id, &key, 2)), [0, 0, 0]);
+    patch("third", 6, period);
+    let more: u64 = [1, 2, 3].iter().map(|id| admitted(&cluster, *id, &key, 2)).sum();
+    assert_eq!(more, 1, "one token more");
+    let changed = patch("third", 6, period + 1);
+    assert!(changed["notes"][0].as_str().unwrap().contains("count from nothing"), "{changed}");
+}
+
+#[test]
+fn an_admin_key_cannot_raise_its_own_rights() {
+    let cluster = Cluster::start(1);
+    let body = json!({"name": "boss", "scope": "admin", "owner": "a"});
+    let boss = cluster.create(1, &body);
+    let ask = |body: &Value| {
+        let patch = Request::new("PATCH", &boss.path()).bearer(&boss.secret).json(body);
+        patch.send(cluster.node(1).at.admin)
+    };
+    for body in [
+        json!({"limits": [{"name": "requests", "tokens": 1_000_000, "period": "1s"}]}),
+        json!({"scope": "read"}),
+        json!({"owner": null}),
+        json!({"expires_at": "2999-01-01T00:00:00Z"}),
+    ] {
+        let answer = ask(&body);
+        assert_eq!(answer.status, 403, "{body}: {}", answer.text());
+    }
+    ask(&json!({"name": "still boss", "scope": "admin"})).expect(200);
+}
+
+#[test]
+fn a_node_whose_file_differs_says_so_and_leads_no_other_terms_silently() {
+    let mut cluster = Cluster::plan(3, |_| {});
+    cluster.node_mut(1).settings.text("lease", "duration", "10s");
+    cluster.ids().into_iter().for_each(|id| cluster.node_mut(id).spawn());
+    cluster.wait_ready();
+    let leader = cluster.leader();
+    let expected = if leader == 1 { 10_000 } else { 3_000 };
+    wait_until("the leader's lease is the cluster's", SOON, || {
+        cluster.view(2).is_some_and(|view| view["lease_ms"] == expected)
+    });
+    let differs = if leader == 1 { "node 2" } else { "node 1" };
+    wait_until("the difference is in the warnings of every node", SOON, || {
+        [1, 2, 3].iter().all(|id| {
+            let view = cluster.view(*id).unwrap();
+            view["warnings"].to_string().contains(&format!("the file of {differs} has a lease"))
+        })
+    });
+    // Over a change of leaders writes go on, and a revocation holds everywhere.
+    for _ in 0..4 {
+        let key = cluster.write_key();
+        let to = cluster.others(cluster.leader())[0].to_string();
+        run(&mut cluster.cli(1, &["cluster", "hand-over", "--to", &to]), 0);
+        cluster.admin(2, Request::new("DELETE", &key.path())).expect(200);
+        for id in [1, 2, 3] {
+            assert_ne!(cluster.ask(id, &key.validate()).status, 200);
+        }
+        cluster.wait_ready();
+    }
+    assert!(cluster.metric("fluxgate_config_differs", "lease.duration") >= 1.0);
 }
