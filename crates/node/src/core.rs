@@ -318,6 +318,7 @@ impl Core {
     }
 
     pub(crate) fn allow_votes(&self) {
+        self.cluster.allow_elections();
         self.may_vote.store(true, Ordering::Release);
     }
 

@@ -59,7 +59,7 @@ pub(crate) async fn run(core: Arc<Core>) {
 /// Sets what a new cluster lacks, and default limits that differ from this node's configuration.
 async fn form(core: &Core, term: u64) {
     let (view, cluster) = (core.shared.view(), core.shared.cluster());
-    if cluster.level < LEVEL && (view.share_maps.is_empty() || all_know_level(core)) {
+    if cluster.level < LEVEL && know_level(core, view.share_maps.is_empty()) {
         tracing::info!(level = LEVEL, "every member knows the rules of this level: they apply");
         let command = Command::SetLevel { level: LEVEL };
         core.cluster.submit(proposal(Actor::System, None, command)).await.ok();
@@ -98,14 +98,15 @@ fn default_limits(core: &Core) -> Vec<Limit> {
     core.shared.view().defaults.iter().map(|spec| spec.limit.clone()).collect()
 }
 
-/// Whether every member has said that it runs a program that knows the newest level.
-fn all_know_level(core: &Core) -> bool {
-    let heard = core.heard.read().unwrap_or_else(PoisonError::into_inner);
+/// Whether every member has said lately that it runs a program that knows the newest level. In a new
+/// cluster it is enough that none has said another thing.
+fn know_level(core: &Core, new: bool) -> bool {
+    let heard = core.heard.read().unwrap_or_else(PoisonError::into_inner).clone();
     let members = core.cluster.status().nodes;
-    members
-        .keys()
-        .filter(|node| **node != core.me)
-        .all(|node| heard.get(node).is_some_and(|about| knows_2(&about.version)))
+    members.keys().filter(|node| **node != core.me).all(|node| match heard.get(node) {
+        Some(about) => knows_2(&about.version) && (new || core.heard_lately(*node)),
+        None => new,
+    })
 }
 
 /// How this node's configuration differs from what the cluster runs by, as it was last logged.

@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use fluxgate_engine::lease::{Former, Grant, Granter};
-use fluxgate_engine::registry::cluster_state::Incarnation;
+use fluxgate_engine::registry::View;
+use fluxgate_engine::registry::cluster_state::{ClusterState, Incarnation};
 use fluxgate_engine::registry::command::{Actor, Command, Outcome, Refusal};
 use fluxgate_raft::{Call, CallError};
-use fluxgate_types::{BootId, BootNs, NodeId};
+use fluxgate_types::{BootId, BootNs, DirId, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -114,7 +115,7 @@ async fn renew_with(core: &Arc<Core>, leader: NodeId, jumps: &mut JumpWatch) -> 
         Ok(LeaseReplyV2::Granted(_)) if jumped => Err("the clock jumped meanwhile".to_owned()),
         Ok(LeaseReplyV2::Granted(grant)) => {
             let received = boot_now();
-            let estimate = grant.cluster_ns + received.since(sent) / 2;
+            let estimate = grant.cluster_ns.saturating_add(received.since(sent) / 2);
             drop_after_a_stop(core, received, estimate, received.since(sent));
             core.clock.steer(|clock| clock.follow(received, estimate));
             take(core, sent, &grant);
@@ -166,7 +167,12 @@ async fn renew_own(core: &Arc<Core>, jumps: &mut JumpWatch) -> Result<(), String
         Ok(LeaseReplyV2::Granted(grant)) => {
             take(core, sent, &grant);
             let (now, target) = (boot_now(), wall_target_ns(core));
-            core.clock.steer(|clock| clock.lead(now, target));
+            // A jump that was committed, and whose answer was lost, counts too.
+            let stamp_ns = core.shared.last_stamp().0.saturating_mul(1_000_000);
+            core.clock.steer(|clock| {
+                clock.catch_up(now, stamp_ns);
+                clock.lead(now, target);
+            });
             Ok(())
         }
         Ok(LeaseReplyV2::NotLeader) => Err("this node does not lead yet".to_owned()),
@@ -224,6 +230,10 @@ impl Core {
 
     /// The same for a follower of version 0.1, which has no nonce.
     pub(crate) async fn handle_lease_v1(&self, from: NodeId, call: LeaseCall) -> LeaseReply {
+        if self.shared.cluster().level >= 2 {
+            // One that knows better asks again in a moment; a start without its nonce is not kept.
+            return LeaseReply::Refused("this call has no nonce".to_owned());
+        }
         match self.grant(from, &LeaseCallV2 { first: call, nonce: 0 }).await {
             LeaseReplyV2::Granted(grant) => LeaseReply::Granted(grant),
             LeaseReplyV2::NotLeader => LeaseReply::NotLeader,
@@ -277,6 +287,9 @@ impl Core {
         });
         if known {
             return Ok(());
+        }
+        if let Some(refusal) = refused_by(&view, &cluster, node, dir_id, incarnation) {
+            return Err(LeaseReplyV2::Refused(refusal));
         }
         let command = if cluster.level < 2 {
             Command::RegisterNode { node, dir_id }
@@ -334,6 +347,27 @@ impl Core {
             None => tracing::info!(term = now.term, "this node leads the cluster"),
         }
         Some(now.term)
+    }
+}
+
+/// Why the state as it is would refuse a start: then nothing is proposed, however often it is asked.
+fn refused_by(
+    view: &View,
+    cluster: &ClusterState,
+    node: NodeId,
+    dir_id: DirId,
+    started: Incarnation,
+) -> Option<LeaseRefusal> {
+    let known = view.nodes.get(&node)?;
+    match (known.dir_id == dir_id, known.removed) {
+        (true, true) => Some(LeaseRefusal::Removed(node)),
+        (false, false) => Some(LeaseRefusal::OtherDirectory(node)),
+        (true, false) => {
+            let newest = cluster.incarnations.get(&node)?;
+            (newest.boot >= started.boot)
+                .then_some(LeaseRefusal::Older { node, newest: newest.boot })
+        }
+        (false, true) => None,
     }
 }
 

@@ -23,6 +23,8 @@ const RETRY: Duration = Duration::from_millis(20);
 const CATCH_UP: Duration = Duration::from_secs(8);
 /// How long a hand-over of the leadership may take.
 const HAND_OVER: Duration = Duration::from_secs(5);
+/// Cluster time may be set ahead of the members' wall clocks by so much, milliseconds.
+const SET_TIME_AHEAD_MS: u64 = 24 * 3_600 * 1_000;
 /// How long a member may take to answer at a new address.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
 
@@ -129,6 +131,12 @@ impl Core {
         if to <= now {
             return Err(refused(format!(
                 "cluster time is {now} and never goes back; the wall clocks of the members say {target}"
+            )));
+        }
+        if to > target + SET_TIME_AHEAD_MS {
+            return Err(refused(format!(
+                "{to} is more than a day ahead of {target}, which the wall clocks of the members say: \
+                 cluster time could not be set back"
             )));
         }
         let command = Command::SetTime { to };

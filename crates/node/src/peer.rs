@@ -223,7 +223,12 @@ impl Core {
     /// Takes what a node says of itself beyond that. A start of its own that is not this one means
     /// that a copy of this node's directory runs, or ran later: the leader decides which one stays.
     pub(crate) fn note_more(&self, node: NodeId, more: More) {
-        if let Some((index, digest)) = more.digest {
+        // Another program may make another number of the same state.
+        let alike = {
+            let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
+            heard.get(&node).is_some_and(|about| about.version == env!("CARGO_PKG_VERSION"))
+        };
+        if let Some((index, digest)) = more.digest.filter(|_| alike) {
             self.compare_state(node, index, digest);
         }
         self.heard_more.write().unwrap_or_else(PoisonError::into_inner).insert(node, more);

@@ -80,8 +80,10 @@ impl Core {
             if *node == self.me {
                 return Some(self.clock.offset_ms());
             }
+            // Asked BEFORE the lock is taken: a second reader behind a writer would wait for itself.
+            let lately = self.heard_lately(*node);
             let heard = self.heard.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            heard.get(node).filter(|_| self.heard_lately(*node)).map(|a| a.clock_offset_ms)
+            heard.get(node).filter(|_| lately).map(|about| about.clock_offset_ms)
         };
         let wrong = nodes.keys().filter_map(|node| {
             let offset = offset(node)?;

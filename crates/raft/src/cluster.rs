@@ -249,6 +249,8 @@ fn settings(options: &ClusterOptions) -> Result<Arc<Config>, StartError> {
         heartbeat_min_interval: Some(0),
         election_timeout_min: min,
         election_timeout_max: max,
+        // Not before it is known that this directory may vote: see `allow_elections`.
+        enable_elect: false,
         enable_pre_vote: Some(true),
         // A restarted leader must stand for election again: what it knows may be old.
         enable_leader_restore: Some(false),
@@ -382,6 +384,12 @@ impl Cluster {
             runtime: Mutex::new(None),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// From here on this node may stand for election. Before that it counts no vote of its own: its
+    /// directory may be an older one.
+    pub fn allow_elections(&self) {
+        self.inner.raft.runtime_config().elect(true);
     }
 
     /// Runs a task on the runtime of consensus.

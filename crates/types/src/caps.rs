@@ -52,6 +52,9 @@ pub const REQUEST_IDS_TTL_MS: u64 = 2 * REQUEST_TIMEOUT_MS_MAX;
 pub const REQUEST_TIMEOUT_MS_MAX: u64 = 300_000;
 /// Most request ids remembered before level 2, of every command.
 pub const REQUEST_IDS_MAX_BEFORE: usize = 32_768;
+/// Latest cluster time, milliseconds since 1970 (the year 2200): in nanoseconds it fits 64 bits, with
+/// room for what is added to it.
+pub const CLUSTER_TIME_MS_MAX: u64 = 7_258_118_400_000;
 /// Longest grace of a rotation, milliseconds (30 days).
 pub const ROTATE_GRACE_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
 /// Most nodes of one cluster, learners included.

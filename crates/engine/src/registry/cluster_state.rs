@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
+use fluxgate_types::{BootId, ClusterMs, DirId, NodeId, caps};
 use serde::{Deserialize, Serialize};
 
 use super::apply::{Context, invalid};
@@ -106,12 +106,18 @@ impl Registry {
         if to <= context.at {
             return Err(invalid("cluster time never goes back"));
         }
+        if to.0 > caps::CLUSTER_TIME_MS_MAX {
+            return Err(invalid("cluster time is too far ahead"));
+        }
         self.set_stamp(to);
         // The jump is no time that has passed: what was promised lasts as long as before.
         let jump_ms = to - context.at;
         self.shared.change_cluster(|cluster| {
             cluster.terms.iter_mut().for_each(|record| record.at = record.at + jump_ms);
         });
+        for (_, at) in &mut self.outcomes_order {
+            *at = *at + jump_ms;
+        }
         let details = format!("cluster time set forward from {} to {to}", context.at);
         self.audit(context, Action::TimeSet, None, &details);
         Ok(Outcome::Done)

@@ -82,21 +82,26 @@ pub(super) async fn join(core: Arc<Core>) -> Result<(), NodeError> {
 async fn old_directory(core: &Arc<Core>, said: &mut Said) -> Result<bool, NodeError> {
     let replicated = core.cluster.status().nodes;
     // Before it has applied the list of members it asks those of its configuration.
-    let members: BTreeSet<NodeId> = if replicated.is_empty() {
-        core.config.members.keys().copied().chain([core.me]).collect()
+    let configured = core.config.members.keys().copied();
+    let voters: BTreeSet<NodeId> = if replicated.is_empty() {
+        configured.clone().chain([core.me]).collect()
     } else {
-        replicated.keys().copied().collect()
+        replicated.iter().filter(|(_, member)| member.votes).map(|(node, _)| *node).collect()
     };
-    let heard = ask_all(core, members.iter()).await;
+    // Whoever may know is asked: a copy may be from when the cluster was smaller.
+    let all: BTreeSet<NodeId> = replicated.keys().copied().chain(configured).collect();
+    let heard = ask_all(core, all.iter()).await;
     for other in heard.values() {
         judge_start(core, &other.said)?;
     }
-    let others = members.iter().filter(|node| **node != core.me).count();
-    let enough = (heard.len() + 1) * 2 > others + 1;
+    // Only those that vote make a majority: one that is being added may never have answered.
+    let answered = voters.iter().filter(|node| **node == core.me || heard.contains_key(node));
+    let (answered, others) = (answered.count(), voters.len());
+    let enough = answered * 2 > others;
     if !enough && !std::mem::replace(&mut said.waiting, true) {
         tracing::info!(
-            answered = heard.len(),
-            others,
+            answered,
+            voters = others,
             "waiting for a majority of the members to say that they know no later start of this node"
         );
     }
@@ -151,10 +156,11 @@ async fn new_directory(
     let members = &core.config.members;
     let mine = |(node, ..): &&(NodeId, _, bool)| *node == core.me;
     let directories = || heard.values().flat_map(|other| &other.said.directories).filter(mine);
-    if directories().any(|(_, dir_id, removed)| *dir_id != core.dir_id && !removed) {
-        return Err(NodeError::OtherDirectory(core.me));
-    }
     let earlier = directories().any(|(_, dir_id, removed)| *dir_id != core.dir_id && *removed);
+    if directories().any(|(_, dir_id, removed)| *dir_id != core.dir_id && !removed) {
+        // One that is behind does not know of the removal yet.
+        return if earlier { Ok(false) } else { Err(NodeError::OtherDirectory(core.me)) };
+    }
     // Once it takes part it has said which start it is.
     if earlier && !core.may_vote() {
         count_on(core, heard);
@@ -243,6 +249,17 @@ fn count_on(core: &Core, heard: &BTreeMap<NodeId, Heard>) {
     core.count_on_from(BootId(newest.0 + 1).max(core.boot()));
 }
 
+/// Asks a node where it was last known, and where the configuration has it: it may have moved while
+/// this node was away.
+async fn introduction(core: &Core, node: NodeId) -> Option<Introduction> {
+    let known = core.transport.address(node);
+    if let Ok(said) = peer::introduce(core, node, None, ANSWER_TIMEOUT).await {
+        return Some(said);
+    }
+    let configured = core.config.members.get(&node).filter(|at| Some(*at) != known.as_ref())?;
+    peer::introduce(core, node, Some(configured), ANSWER_TIMEOUT).await.ok()
+}
+
 /// What the other nodes that answer say of themselves.
 async fn ask_all(
     core: &Arc<Core>,
@@ -253,7 +270,7 @@ async fn ask_all(
         let core = Arc::clone(core);
         asking.spawn(process::bind(async move {
             let sent = boot_now();
-            let said = peer::introduce(&core, node, None, ANSWER_TIMEOUT).await.ok()?;
+            let said = introduction(&core, node).await?;
             // Half the round trip is the best guess at the way back.
             let at = BootNs(sent.0 + boot_now().since(sent) / 2);
             Some((node, Heard { said, at }))

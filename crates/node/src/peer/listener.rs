@@ -69,7 +69,10 @@ fn admit(core: &Core, headers: &HeaderMap, call: Option<Call>) -> Result<Caller,
         .filter(|from| *from != core.me || call == Some(Call::Introduce))
         .ok_or_else(|| refused("the caller does not say which node it is"))?;
     let directory = header(headers, "x-fluxgate-directory").and_then(|v| v.parse().ok());
-    if directory.is_some_and(|directory: u64| directory != core.dir_id.0) {
+    let view = core.shared.view();
+    // What this node has applied of itself counts more than what a caller has, which may be behind.
+    let own = view.nodes.get(&core.me).is_some_and(|own| own.dir_id == core.dir_id && !own.removed);
+    if directory.is_some_and(|directory: u64| directory != core.dir_id.0 && !own) {
         // Refused, and no more: the caller may be the one that is behind, or of a cluster that is no
         // more. Only a node that has formed a cluster of itself alone learns by this that there was one.
         if core.boot() == BootId(1) && core.cluster.status().nodes.len() <= 1 {
@@ -78,7 +81,6 @@ fn admit(core: &Core, headers: &HeaderMap, call: Option<Call>) -> Result<Caller,
         return Err(refused("this node runs on another data directory"));
     }
     let theirs = header(headers, "x-fluxgate-from-directory").and_then(|v| v.parse().ok());
-    let view = core.shared.view();
     let registered = view.nodes.get(&from);
     // A removed node comes back on another directory than the one that was removed.
     let known = theirs
@@ -87,9 +89,10 @@ fn admit(core: &Core, headers: &HeaderMap, call: Option<Call>) -> Result<Caller,
     Ok(Caller { node: from, known })
 }
 
-/// Calls of a node whose directory is not the one that the cluster knows: it may ask why.
+/// Calls of a node whose directory is not the one that this node knows. It may ask why; and what a
+/// leader sends was written by whom a majority elected: this node may be the one that is behind.
 fn is_open_to_strangers(call: Call) -> bool {
-    matches!(call, Call::Lease | Call::Introduce | Call::Status)
+    matches!(call, Call::Lease | Call::Introduce | Call::Status | Call::Append | Call::Snapshot)
 }
 
 async fn serve(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {

@@ -40,6 +40,9 @@ enum End {
     Failed(NodeError),
 }
 
+/// How far the clocks of a majority are off when a cluster is formed, milliseconds.
+const CLOCKS_AGREE_MS: i64 = 100;
+
 impl Shared {
     /// Machines of the first members, each with clocks of its own.
     pub(super) fn make_machines(&self) {
@@ -56,7 +59,14 @@ impl Shared {
             if state.rng.permille(500) { size } else { -size }
         };
         let drift_ppm = signed(self.plan.base.drift_ppm);
-        let wall_ms = EPOCH_MS + signed(self.plan.base.wall_error_ms);
+        let error_ms = signed(self.plan.base.wall_error_ms);
+        // One clock may be far off; a cluster whose clocks agree nowhere is not formed at all.
+        let error_ms = if id == NodeId(1) {
+            error_ms
+        } else {
+            error_ms.clamp(-CLOCKS_AGREE_MS, CLOCKS_AGREE_MS)
+        };
+        let wall_ms = EPOCH_MS + error_ms;
         let boot_ns = state.rng.between(1, 1_000_000) * 1_000_000_000;
         let disk = SimulatedDisk::default();
         let sync_ms = state.rng.between(0, 4);
