@@ -116,7 +116,7 @@ async fn renew_with(core: &Arc<Core>, leader: NodeId, jumps: &mut JumpWatch) -> 
         Ok(LeaseReplyV2::Granted(grant)) => {
             let received = boot_now();
             let estimate = grant.cluster_ns.saturating_add(received.since(sent) / 2);
-            drop_after_a_stop(core, received, estimate, received.since(sent));
+            drop_after_a_stop(core, jumps, received, estimate, received.since(sent));
             core.clock.steer(|clock| clock.follow(received, estimate));
             take(core, sent, &grant);
             Ok(())

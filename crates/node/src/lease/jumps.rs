@@ -10,21 +10,31 @@ use crate::core::Core;
 
 /// Smallest jump of a clock that makes a lease void, milliseconds.
 const JUMP_MS_MIN: u64 = 20;
+/// An error of cluster time that is steered away rather than stepped, nanoseconds.
+const STEERED_NS: u64 = 20_000_000;
+/// Tries to read two clocks close together.
+const READINGS: u32 = 4;
+/// Close enough, nanoseconds.
+const CLOSE_NS: u64 = 1_000_000;
 
 /// The leader's time may have run on while this machine's clocks stood still (a virtual machine
 /// that was paused by its host): then the lease was longer than this node believed, and what it
 /// holds is void. The grant at hand carries what it must have applied.
 pub(super) fn drop_after_a_stop(
     core: &Core,
+    jumps: &mut JumpWatch,
     received: BootNs,
     estimate_ns: u64,
     round_trip_ns: u64,
 ) {
+    let before_ns = std::mem::replace(&mut jumps.round_trip_ns, round_trip_ns);
     if !core.clock.is_synced() {
         return;
     }
     let ahead = signed_difference(estimate_ns, core.clock.at_ns(received));
-    let bound = i64::try_from(jump_ns(core) + round_trip_ns).unwrap_or(i64::MAX);
+    // Both estimates are off by some of their round trips, and small errors are steered away.
+    let error_ns = round_trip_ns + before_ns + STEERED_NS;
+    let bound = i64::try_from(jump_ns(core) + error_ns).unwrap_or(i64::MAX);
     if ahead > bound {
         tracing::warn!(
             ahead_ms = ahead / 1_000_000,
@@ -50,19 +60,42 @@ fn jump_ns(core: &Core) -> u64 {
 /// Compares this machine's wall clock with its boot clock from one renewal to the next.
 #[derive(Debug, Default)]
 pub(super) struct JumpWatch {
-    last: Option<(BootNs, u64)>,
+    last: Option<Reading>,
+    // Of the renewal before.
+    round_trip_ns: u64,
+}
+
+/// Both clocks at nearly one moment.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    boot: BootNs,
+    wall: u64,
+    // What may have passed between the two, nanoseconds: the thread may be held up.
+    apart_ns: u64,
+}
+
+impl Reading {
+    fn now() -> Self {
+        let read = || {
+            let (boot, wall) = (boot_now(), wall_ns());
+            Self { boot, wall, apart_ns: boot_now().since(boot) }
+        };
+        (1..READINGS).fold(read(), |best, _| {
+            let next = if best.apart_ns < CLOSE_NS { best } else { read() };
+            if next.apart_ns < best.apart_ns { next } else { best }
+        })
+    }
 }
 
 impl JumpWatch {
     /// Drops the lease where one clock jumped against the other since the last look; true if so. The
     /// host may have stopped this machine, and set its wall clock afterwards.
     pub(super) fn look(&mut self, core: &Core) -> bool {
-        let (boot, wall) = (boot_now(), wall_ns());
-        let Some((boot_before, wall_before)) = self.last.replace((boot, wall)) else {
-            return false;
-        };
-        let jump = signed_difference(wall, wall_before.saturating_add(boot.since(boot_before)));
-        let jumped = jump.unsigned_abs() > jump_ns(core);
+        let now = Reading::now();
+        let Some(before) = self.last.replace(now) else { return false };
+        let expected = before.wall.saturating_add(now.boot.since(before.boot));
+        let jump = signed_difference(now.wall, expected);
+        let jumped = jump.unsigned_abs() > jump_ns(core) + before.apart_ns + now.apart_ns;
         if jumped {
             tracing::warn!(
                 jump_ms = jump / 1_000_000,

@@ -74,8 +74,9 @@ fn admit(core: &Core, headers: &HeaderMap, call: Option<Call>) -> Result<Caller,
     let own = view.nodes.get(&core.me).is_some_and(|own| own.dir_id == core.dir_id && !own.removed);
     if directory.is_some_and(|directory: u64| directory != core.dir_id.0 && !own) {
         // Refused, and no more: the caller may be the one that is behind, or of a cluster that is no
-        // more. Only a node that has formed a cluster of itself alone learns by this that there was one.
-        if core.boot() == BootId(1) && core.cluster.status().nodes.len() <= 1 {
+        // more. Only a node that knows of no other learns by this that there is a cluster.
+        let alone = core.config.members.len() <= 1 && core.cluster.status().nodes.len() <= 1;
+        if core.boot() == BootId(1) && alone {
             core.end(NodeError::OtherDirectory(core.me));
         }
         return Err(refused("this node runs on another data directory"));
