@@ -27,13 +27,11 @@ pub enum Careless {
     ViewBeforeHorizon,
     /// Each node grants and waits by its own file.
     TermsOfFile,
-    /// A leader forgets that leases of superseded terms are out.
-    TermsForgotten,
 }
 
 impl Careless {
     /// Every one.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::LeaseFromAnswer,
         Self::NoQuorum,
         Self::AckBeforeSync,
@@ -44,7 +42,6 @@ impl Careless {
         Self::LostForEver,
         Self::ViewBeforeHorizon,
         Self::TermsOfFile,
-        Self::TermsForgotten,
     ];
 }
 
@@ -75,7 +72,7 @@ pub fn plan(mutation: Option<Mutation>, careless: Option<Careless>, seed: u64) -
         (_, Some(Careless::ViewBeforeHorizon)) => {
             Plan::focused(seed, &[FaultKind::Cut, FaultKind::Pause])
         }
-        (_, Some(Careless::TermsOfFile | Careless::TermsForgotten)) => {
+        (_, Some(Careless::TermsOfFile)) => {
             let kinds = [FaultKind::HandOver, FaultKind::Cut, FaultKind::Crash];
             Plan::focused(seed, &kinds).with_terms(true)
         }

@@ -62,9 +62,7 @@ impl Node {
         if step.is(Careless::TermsOfFile) {
             return (file, file);
         }
-        let in_force = self.terms.in_force();
-        let forgets = step.is(Careless::TermsForgotten);
-        (in_force, if forgets { in_force } else { self.terms.cautious(now) })
+        (self.terms.in_force(), self.terms.cautious(now))
     }
 
     /// A leader that nobody told the time asks a quorum.
