@@ -158,7 +158,8 @@ impl Plan {
         let base = (seed << 16..).find(fine).unwrap_or(seed);
         let plan = Self::of(base);
         let (faults, writes, torn_permille) = (SECOND, SECOND, 0);
-        Self { seed, kinds: kinds.to_vec(), faults, writes, torn_permille, ..plan }
+        let plan = Self { seed, kinds: kinds.to_vec(), faults, writes, torn_permille, ..plan };
+        plan.with_terms(false)
     }
 
     /// The plan of a seed with orderly restarts only, each alone for long, and this much torn.
