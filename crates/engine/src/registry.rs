@@ -111,14 +111,15 @@ impl Shared {
         Arc::clone(&self.cluster.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The newest entry with a command that was applied, and the digest of the state after it.
+    /// The newest entry that was applied, and the digest of the state after it.
     #[must_use]
     pub fn digest(&self) -> Option<(LogIndex, u64)> {
         self.digests.read().unwrap_or_else(PoisonError::into_inner).newest()
     }
 
-    /// The digest of the state after exactly this entry; `None` where it is not kept (the last
-    /// [`DIGESTS_KEPT`] are, since the last snapshot that was installed).
+    /// The digest of the state after exactly this entry; `None` where it is not applied, or its digest
+    /// not kept (the last [`DIGESTS_KEPT`] with commands are, since the last snapshot that was
+    /// installed).
     #[must_use]
     pub fn digest_at(&self, index: LogIndex) -> Option<u64> {
         self.digests.read().unwrap_or_else(PoisonError::into_inner).at(index)
@@ -216,6 +217,11 @@ impl Registry {
     #[must_use]
     pub fn last_stamp(&self) -> ClusterMs {
         self.last_stamp
+    }
+
+    /// An entry without a command was applied: the state is the one before.
+    pub fn pass(&mut self, index: LogIndex) {
+        self.shared.change_digests(|digests| digests.pass(index));
     }
 
     fn set_stamp(&mut self, stamp: ClusterMs) {

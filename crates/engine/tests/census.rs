@@ -118,7 +118,7 @@ impl Log {
             restored.take(item).expect("what was written is read");
             Ok::<_, Infallible>(())
         });
-        self.registry.install(restored);
+        self.registry.install(LogIndex(self.index), restored);
     }
 
     fn counted(&self, now: ClusterMs) -> [usize; 4] {

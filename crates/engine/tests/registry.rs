@@ -300,7 +300,7 @@ fn restored(items: &[ItemV1]) -> Registry {
     }
     assert!(restore.is_complete());
     let mut registry = Registry::default();
-    registry.install(restore);
+    registry.install(LogIndex(0), restore);
     registry
 }
 

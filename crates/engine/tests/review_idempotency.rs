@@ -98,6 +98,6 @@ fn a_snapshot_names_each_idempotency_key_once() {
     }
     let mut restored = Restore::default();
     written.into_iter().for_each(|item| restored.take(item).unwrap());
-    log.0.install(restored);
+    log.0.install(LogIndex(log.1), restored);
     assert_eq!(rows(&items(&log.0)), [("again".into(), expires, id)]);
 }

@@ -167,10 +167,17 @@ impl World {
             restore.take(read).expect("a snapshot of ours is one");
         }
         assert!(restore.is_complete());
-        self.from_snapshot.install(restore);
+        self.from_snapshot.install(LogIndex(self.index), restore);
     }
 
     fn compare(&self) {
+        let digest = |registry: &Registry| registry.shared().digest();
+        let of_whole = digest(&self.whole);
+        assert_eq!(of_whole, digest(&self.read_back), "two replicas");
+        assert!(
+            of_whole.is_none() || of_whole == digest(&self.from_snapshot),
+            "a restored replica"
+        );
         let whole = items(&self.whole);
         assert_eq!(whole, items(&self.read_back), "two replicas");
         assert_eq!(whole, items(&self.from_snapshot), "snapshot and tail, against all entries");

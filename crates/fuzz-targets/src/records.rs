@@ -19,7 +19,7 @@ use fluxgate_store::{
     DataDir, HardStateFile, LogBackend as _, LogStore, Memory, Recovered, SnapshotReader,
     SnapshotStore,
 };
-use fluxgate_types::ClusterMs;
+use fluxgate_types::{ClusterMs, LogIndex};
 
 use crate::host::scratch;
 use crate::peer_messages::stable;
@@ -357,14 +357,14 @@ fn items(mut source: Source<'_>) {
         return;
     }
     let mut registry = Registry::default();
-    registry.install(restore);
+    registry.install(LogIndex(0), restore);
     let first = written(&registry);
     let mut again = Restore::default();
     for item in first.clone() {
         again.take(item).expect("a snapshot of ours is one");
     }
     let mut second = Registry::default();
-    second.install(again);
+    second.install(LogIndex(0), again);
     assert_eq!(first, written(&second), "another state the second time");
     let shared = registry.shared();
     let view = shared.view();

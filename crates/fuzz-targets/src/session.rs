@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Effect, Gift, KeyLimits, Life, Lives, Reply, Sender, Shard, Step,
-    Told, Untouched, WaitPolicy,
+    Ask, Context, CounterId, Cursor, Effect, Gift, KeyLimits, Life, Lives, Reply, Sender, Shard,
+    Step, Told, Untouched, WaitPolicy,
 };
 use fluxgate_engine::registry::View;
 use fluxgate_engine::share::ShareMap;
@@ -344,13 +344,20 @@ impl Session {
                 *given -= if back { gift.tokens } else { 0 };
                 self.balanced(&gift.reply.counter, "taken back");
             }
-            let mut left = BTreeMap::new();
-            self.shard.left_over(&mut left);
+            let (mut cursor, mut left) = (Cursor::default(), BTreeMap::new());
+            while self.shard.left_over(&mut cursor, 2, &mut left) {}
             return;
         }
         let Some(to) = self.sender(source) else { return };
         let most = source.below(3);
-        for gift in self.with(|shard, context, find, _| shard.drain(context, find, &to, most)) {
+        let gifts = self.with(|shard, context, find, _| {
+            let (mut cursor, mut gifts) = (Cursor::default(), Vec::new());
+            while gifts.len() < most && shard.drain(context, find, &to, &mut cursor, 1, &mut gifts)
+            {
+            }
+            gifts
+        });
+        for gift in gifts {
             let counter = gift.reply.counter;
             assert!(gift.tokens > 0);
             let account = self.accounts.entry(counter).or_default();

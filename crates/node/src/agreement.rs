@@ -40,11 +40,20 @@ impl Core {
             return;
         }
         let Some(own) = self.shared.digest_at(index) else { return };
+        self.agreement
+            .notes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .note(node, own == digest);
+        self.judge_state();
+    }
+
+    /// Says what follows from the comparisons so far. Members may have left since.
+    pub(crate) fn judge_state(&self) {
         let members = self.cluster.status().nodes;
         let others: Vec<NodeId> = members.into_keys().filter(|id| *id != self.me).collect();
         let standing = {
             let mut notes = self.agreement.notes.lock().unwrap_or_else(PoisonError::into_inner);
-            notes.note(node, own == digest);
             notes.standing(&others)
         };
         let (differs, different) = match standing {
@@ -65,24 +74,24 @@ impl Core {
             self.publish_lease(&holder);
         }
         if news || turned {
-            say(index, &different, differs);
+            say(&different, differs);
         }
     }
 }
 
-fn say(index: LogIndex, different: &[NodeId], differs: bool) {
+fn say(different: &[NodeId], differs: bool) {
     let nodes: Vec<u64> = different.iter().map(|node| node.0).collect();
     if differs {
         tracing::error!(
-            entry = index.0, nodes = ?nodes,
+            nodes = ?nodes,
             "this node's state differs from that of other nodes at the same entry, and no majority has \
              it: this node answers nothing; remove it, empty its data directory, and add it again"
         );
     } else if nodes.is_empty() {
-        tracing::warn!(entry = index.0, "all states that could be compared are equal again");
+        tracing::warn!("all states that could be compared are equal again");
     } else {
         tracing::error!(
-            entry = index.0, nodes = ?nodes,
+            nodes = ?nodes,
             "the state of these nodes differs from that of a majority at the same entry: remove them, \
              empty their data directories, and add them again"
         );

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Decision, Effect, Gift, Held, KeyLimits, LimitUsage, LookedUp, Reply,
-    Sender, Shard, Step, Told, with_context,
+    Ask, Context, CounterId, Cursor, Decision, Effect, Gift, Held, KeyLimits, LimitUsage, LookedUp,
+    Reply, Sender, Shard, Step, Told, with_context,
 };
 use fluxgate_engine::registry::record::LimitSpec;
 use fluxgate_types::{KeyId, NodeId, caps};
@@ -158,7 +158,12 @@ impl Counters {
 
     pub(crate) fn left_over(&self) -> BTreeMap<CounterId, Held> {
         let mut left = BTreeMap::new();
-        self.shards.iter().for_each(|s| Self::locked(s, |shard| shard.left_over(&mut left)));
+        for shard in &self.shards {
+            let mut cursor = Cursor::default();
+            while Self::locked(shard, |shard| {
+                shard.left_over(&mut cursor, caps::ITEMS_PER_HOLD_MAX, &mut left)
+            }) {}
+        }
         left
     }
 }
@@ -290,15 +295,19 @@ impl Core {
         }
     }
 
-    /// Up to one message's worth of gifts for a peer, from the shards behind `from`, which moves on
-    /// behind those that have no more.
-    pub(crate) fn drain(&self, to: &Sender, from: &mut usize) -> Vec<Gift> {
+    /// Up to one message's worth of gifts for a peer, from the counters behind `from`, which moves on;
+    /// none where none are left.
+    pub(crate) fn drain(&self, to: &Sender, from: &mut (usize, Cursor)) -> Vec<Gift> {
         let mut gifts = Vec::new();
-        while *from < SHARDS && gifts.len() < caps::PEER_ITEMS_MAX {
+        while from.0 < SHARDS && gifts.len() < caps::PEER_ITEMS_MAX {
             let most = (caps::PEER_ITEMS_MAX - gifts.len()).min(caps::ITEMS_PER_HOLD_MAX);
-            let more = self.on_shard(*from, |shard, on| shard.drain(on.context, on.find, to, most));
-            *from += usize::from(more.len() < most);
-            gifts.extend(more);
+            let (place, cursor) = from;
+            let more = self.on_shard(*place, |shard, on| {
+                shard.drain(on.context, on.find, to, cursor, most, &mut gifts)
+            });
+            if !more {
+                *from = (*place + 1, Cursor::default());
+            }
         }
         gifts
     }

@@ -52,6 +52,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             }
         }
         look_at_settings(&core, &mut settings);
+        core.judge_state();
         hand_over_if_unable(&core, &mut handed).await;
     }
 }

@@ -295,7 +295,7 @@ async fn give_away(core: &Core) {
     for (peer, reachable) in core.life().peers.clone() {
         let boot = core.life().lives.of(peer).filter(|_| reachable && core.said_ready(peer));
         let Some(boot) = boot else { continue };
-        let (to, mut from) = (Sender { node: peer, boot }, 0);
+        let (to, mut from) = (Sender { node: peer, boot }, Default::default());
         loop {
             let gifts = core.drain(&to, &mut from);
             if gifts.is_empty() {

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fluxgate_engine::registry::Registry;
-use fluxgate_engine::registry::snapshot::Frozen;
+use fluxgate_engine::registry::snapshot::{Frozen, Restore};
 use fluxgate_types::LogIndex;
 use futures_util::{Stream, TryStreamExt as _};
 use openraft::EntryPayload;
@@ -53,8 +53,7 @@ impl Machine {
         };
         if let Some((file, reader)) = machine.store.newest_valid().map_err(io::Error::other)? {
             let (meta, restored) = snapshots::read(reader)?;
-            machine.registry.install(restored);
-            machine.adopt(meta, SnapshotHandle(file));
+            machine.adopt(meta, SnapshotHandle(file), restored);
         }
         Ok(machine)
     }
@@ -72,7 +71,9 @@ impl Machine {
         self.applied
     }
 
-    fn adopt(&mut self, meta: SnapshotMeta, file: SnapshotHandle) {
+    fn adopt(&mut self, meta: SnapshotMeta, file: SnapshotHandle, restored: Restore) {
+        let index = meta.last_log_id.as_ref().map_or(0, |id| id.index);
+        self.registry.install(LogIndex(index), restored);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         if let Some(id) = &meta.last_log_id {
@@ -96,17 +97,20 @@ impl RaftStateMachine<TypeConfig> for Machine {
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + Send,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
+            let (term, index) = (entry.log_id.leader_id.term, LogIndex(entry.log_id.index));
             let outcome = match entry.payload {
                 EntryPayload::Blank => Outcome(None),
                 EntryPayload::Normal(Data(batch)) => {
-                    let (term, index) = (entry.log_id.leader_id.term, entry.log_id.index);
-                    Outcome(Some(self.registry.apply(term, LogIndex(index), &batch)))
+                    Outcome(Some(self.registry.apply(term, index, &batch)))
                 }
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);
                     Outcome(None)
                 }
             };
+            if outcome.0.is_none() {
+                self.registry.pass(index);
+            }
             self.applied = Some(entry.log_id);
             self.progress.handle_applied(&entry.log_id);
             if let Some(responder) = responder {
@@ -141,8 +145,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             snapshots::read(fluxgate_store::SnapshotReader::open(&path).map_err(io::Error::other)?)
         };
         let (_, restored) = process::on_disk(read).await??;
-        self.registry.install(restored);
-        self.adopt(meta.clone(), snapshot);
+        self.adopt(meta.clone(), snapshot, restored);
         let store = self.store.clone();
         process::on_disk(move || store.prune()).await.ok();
         Ok(())

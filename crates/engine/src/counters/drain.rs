@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use fluxgate_types::ClusterMs;
 
-use super::key::cell_of;
+use super::gossip::Cursor;
+use super::key::{cell_of, cells_of};
 use super::transfer::Find;
 use super::{Context, CounterId, Held, Reply, Sender, Shard};
 
@@ -26,8 +27,9 @@ impl Shard {
         self.draining = true;
     }
 
-    /// Gives at most `most` counters' holdings of windows that are not over to a peer. Call again
-    /// until nothing comes, and [`Shard::take_back`] what demonstrably did not arrive.
+    /// Gives holdings of windows that are not over to a peer. Looks at most at `most` counters behind
+    /// the cursor; true where more are left. Call again until none are, and [`Shard::take_back`] what
+    /// demonstrably did not arrive.
     ///
     /// A limit lowered since the counter was last looked at leaves less to give.
     pub fn drain(
@@ -35,41 +37,33 @@ impl Shard {
         context: &Context<'_>,
         find: Find<'_>,
         to: &Sender,
+        cursor: &mut Cursor,
         most: usize,
-    ) -> Vec<Gift> {
+        into: &mut Vec<Gift>,
+    ) -> bool {
         assert!(self.draining, "a shard must stop spending before it gives all away");
         let context = &self.follow(context);
-        let mut gifts = Vec::new();
-        for (key, counters) in &mut self.keys {
-            if gifts.len() == most {
-                break;
-            }
+        for _ in 0..most {
+            let Some((end, key, tag)) = cursor.next(&self.order, context.now) else { return false };
             // Of a key that is gone there is nothing to spend.
-            let Some(limits) = find(key) else { continue };
-            for limit in &mut counters.limits {
-                let (tag, period_ms) = (limit.tag, limit.period_ms);
+            let Some(limits) = find(&key) else { continue };
+            for (period_ms, cell) in cells_of(&mut self.keys, &key, tag, end) {
                 let mut specs = limits.limits.iter();
                 let of_it = specs.find(|s| s.tag == tag && s.limit.period_ms == period_ms);
-                let Some(spec) = of_it else { continue };
-                for cell in &mut limit.cells {
-                    let over = ClusterMs((cell.window + 1) * period_ms) <= context.now;
-                    if gifts.len() == most || over {
-                        continue;
-                    }
-                    cell.follow(context, spec);
-                    if !cell.keeps_up(context.life) {
-                        continue;
-                    }
-                    let Some(tokens) = u64::try_from(cell.holding()).ok().filter(|t| *t > 0) else {
-                        continue;
-                    };
-                    let Some(total) = cell.give(&context.life.lives, to, tokens) else { continue };
-                    let counter = CounterId { key: *key, limit: tag, window: cell.window };
-                    gifts.push(Gift { reply: cell.reply(counter, to, total), tokens });
+                let Some(spec) = of_it.filter(|_| end > context.now) else { continue };
+                cell.follow(context, spec);
+                if !cell.keeps_up(context.life) {
+                    continue;
                 }
+                let Some(tokens) = u64::try_from(cell.holding()).ok().filter(|t| *t > 0) else {
+                    continue;
+                };
+                let Some(total) = cell.give(&context.life.lives, to, tokens) else { continue };
+                let counter = CounterId { key, limit: tag, window: cell.window };
+                into.push(Gift { reply: cell.reply(counter, to, total), tokens });
             }
         }
-        gifts
+        true
     }
 
     /// A gift that its receiver refused, or never can have received.
@@ -79,18 +73,26 @@ impl Shard {
         }
     }
 
-    /// Every counter in memory with what is left in it, nothing included: the next life must know
-    /// which ones this life has opened.
-    pub fn left_over(&self, into: &mut BTreeMap<CounterId, Held>) {
+    /// Counters in memory with what is left in them, nothing included: the next life must know
+    /// which ones this life has opened. Looks at most at `most` counters behind the cursor; true
+    /// where more are left.
+    pub fn left_over(
+        &mut self,
+        cursor: &mut Cursor,
+        most: usize,
+        into: &mut BTreeMap<CounterId, Held>,
+    ) -> bool {
         assert!(self.draining, "a shard must stop spending before its holdings are written down");
-        for (key, counters) in &self.keys {
-            for limit in &counters.limits {
-                for cell in &limit.cells {
-                    let counter = CounterId { key: *key, limit: limit.tag, window: cell.window };
-                    let ends = limit.end_of(cell.window);
-                    into.insert(counter, cell.left_over(ends));
-                }
+        for _ in 0..most {
+            // Windows that are over too: a clock may be behind.
+            let Some((end, key, tag)) = cursor.next(&self.order, ClusterMs(0)) else {
+                return false;
+            };
+            for (_, cell) in cells_of(&mut self.keys, &key, tag, end) {
+                let counter = CounterId { key, limit: tag, window: cell.window };
+                into.insert(counter, cell.left_over(end));
             }
         }
+        true
     }
 }

@@ -4,16 +4,31 @@ use fluxgate_types::{ClusterMs, KeyId};
 
 use super::cell::Cell;
 use super::heard::Noted;
-use super::key::{cell_of, window_end};
+use super::key::{cell_of, cells_of, window_end};
+use super::order::Order;
 use super::transfer::Find;
 use super::{Context, CounterId, Effect, Sender, Shard, Told};
 use crate::mutation::Mutation;
 
-/// How far a shard's counters were told again to one node.
+/// How far the counters of a shard were walked, in the order of their windows' ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     end: ClusterMs,
     place: usize,
+}
+
+impl Cursor {
+    /// The next counter of a window that is not over: the end of the window, the key, the limit's
+    /// tag.
+    pub(super) fn next(
+        &mut self,
+        order: &Order,
+        now: ClusterMs,
+    ) -> Option<(ClusterMs, KeyId, u32)> {
+        let ((end, place), (key, tag)) = order.next_listed(now, (self.end, self.place))?;
+        *self = Self { end, place: place + 1 };
+        Some((end, key, tag))
+    }
 }
 
 impl Shard {
@@ -53,11 +68,7 @@ impl Shard {
             return false;
         }
         for _ in 0..most {
-            let at = (cursor.end, cursor.place);
-            let Some(((end, place), (key, tag))) = self.order.next_listed(context.now, at) else {
-                return false;
-            };
-            *cursor = Cursor { end, place: place + 1 };
+            let Some((end, key, tag)) = cursor.next(&self.order, context.now) else { return false };
             into.extend(self.tell(context, find, end, &key, tag));
         }
         true
@@ -71,15 +82,10 @@ impl Shard {
         key: &KeyId,
         tag: u32,
     ) -> Option<Told> {
-        let limits = self.keys.get_mut(key).map(|counters| &mut counters.limits);
-        for limit in limits.into_iter().flatten().filter(|limit| limit.tag == tag) {
-            let period_ms = limit.period_ms;
-            let of_it = |cell: &&mut Cell| ClusterMs((cell.window + 1) * period_ms) == end;
-            if let Some(cell) = limit.cells.iter_mut().find(of_it) {
-                let counter = CounterId { key: *key, limit: tag, window: cell.window };
-                let silent = Mutation::ToldWithoutGifts.active();
-                return Some(told(context, counter, cell, silent));
-            }
+        if let Some((_, cell)) = cells_of(&mut self.keys, key, tag, end).next() {
+            let counter = CounterId { key: *key, limit: tag, window: cell.window };
+            let silent = Mutation::ToldWithoutGifts.active();
+            return Some(told(context, counter, cell, silent));
         }
         if !context.leased {
             return None;

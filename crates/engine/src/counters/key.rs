@@ -65,6 +65,22 @@ pub(super) fn cell_of<'a>(keys: &'a mut KeyMap, counter: &CounterId) -> Option<&
     cells.find(|cell| cell.window == counter.window)
 }
 
+/// The open windows of a limit that end at one moment, each with its period in milliseconds: one,
+/// but while a limit of another period has the same tag.
+pub(super) fn cells_of<'a>(
+    keys: &'a mut KeyMap,
+    key: &KeyId,
+    tag: u32,
+    end: ClusterMs,
+) -> impl Iterator<Item = (u64, &'a mut Cell)> {
+    let limits = keys.get_mut(key).into_iter().flat_map(|counters| &mut counters.limits);
+    let cells = limits.filter(move |limit| limit.tag == tag).flat_map(|limit| {
+        let period_ms = limit.period_ms;
+        limit.cells.iter_mut().map(move |cell| (period_ms, cell))
+    });
+    cells.filter(move |(period_ms, cell)| ClusterMs((cell.window + 1) * period_ms) == end)
+}
+
 /// The end of a window of a peer's, where the limit exists and the window may be known: neither
 /// over for longer than `late_ms` nor further ahead than the clock error allows.
 pub(super) fn window_end(

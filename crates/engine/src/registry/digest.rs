@@ -66,29 +66,40 @@ pub(super) fn of_key(record: &KeyRecord) -> u64 {
     of(0, &(first, second))
 }
 
-/// The digests after the newest entries, oldest first.
+/// The digests after the newest entries with commands, oldest first, and how far the log is applied.
 #[derive(Debug, Default)]
-pub(super) struct Digests(VecDeque<(LogIndex, u64)>);
+pub(super) struct Digests {
+    kept: VecDeque<(LogIndex, u64)>,
+    applied: LogIndex,
+}
 
 impl Digests {
     pub(super) fn push(&mut self, index: LogIndex, digest: u64) {
-        if self.0.len() == DIGESTS_KEPT {
-            self.0.pop_front();
+        if self.kept.len() == DIGESTS_KEPT {
+            self.kept.pop_front();
         }
-        self.0.push_back((index, digest));
+        self.kept.push_back((index, digest));
+        self.applied = index;
+    }
+
+    /// An entry without a command was applied: the state is the one before.
+    pub(super) fn pass(&mut self, index: LogIndex) {
+        self.applied = index;
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 
     pub(super) fn newest(&self) -> Option<(LogIndex, u64)> {
-        self.0.back().copied()
+        self.kept.back().map(|(_, digest)| (self.applied, *digest))
     }
 
-    /// The digest after exactly this entry, if it is kept.
+    /// The digest after this entry, if it is applied and kept.
     pub(super) fn at(&self, index: LogIndex) -> Option<u64> {
-        let place = self.0.binary_search_by_key(&index, |(at, _)| *at).ok()?;
-        self.0.get(place).map(|(_, digest)| *digest)
+        let behind = self.kept.partition_point(|(at, _)| *at <= index);
+        let (_, digest) =
+            self.kept.get(behind.checked_sub(1)?).filter(|_| index <= self.applied)?;
+        Some(*digest)
     }
 }

@@ -190,8 +190,9 @@ impl Registry {
         }
     }
 
-    /// Replaces the whole state by that of a snapshot. Readers of [`Shared`] keep their handle.
-    pub fn install(&mut self, restored: Restore) {
+    /// Replaces the whole state by that of a snapshot, which holds everything up to this entry.
+    /// Readers of [`Shared`] keep their handle.
+    pub fn install(&mut self, applied: LogIndex, restored: Restore) {
         let other = restored.registry;
         self.shared.table.adopt(&other.shared.table);
         let view = other.shared.view();
@@ -199,6 +200,7 @@ impl Registry {
         let cluster = other.shared.cluster();
         self.shared.change_cluster(|slot| *slot = ClusterState::clone(&cluster));
         self.shared.change_digests(Digests::clear);
+        self.shared.keep_digest(applied);
         let audit = other.shared.with_audit(AuditLog::clone);
         self.shared.change_audit(|slot| *slot = audit);
         self.set_stamp(other.last_stamp);

@@ -482,7 +482,10 @@ impl Net {
             let life = self.nodes[&id].life.clone();
             let from = Sender { node: id, boot: life.lives.of(id).unwrap() };
             let gifts = self.step(id, |shard, context, limits, _| {
-                shard.drain(context, &|_| Some(limits.clone()), &to, 1_000)
+                let (mut cursor, mut gifts) = (Cursor::default(), Vec::new());
+                let find = |_: &KeyId| Some(limits.clone());
+                while shard.drain(context, &find, &to, &mut cursor, 1, &mut gifts) {}
+                gifts
             });
             for gift in gifts {
                 let taken = self.step(heir, |shard, context, limits, out| {
@@ -500,7 +503,9 @@ impl Net {
     pub(crate) fn stop_alone(&mut self, id: NodeId) -> Option<LeftOver> {
         self.nodes.get_mut(&id).unwrap().shard.begin_drain();
         let mut left = BTreeMap::new();
-        self.nodes[&id].shard.left_over(&mut left);
+        let shard = &mut self.nodes.get_mut(&id).unwrap().shard;
+        let mut cursor = Cursor::default();
+        while shard.left_over(&mut cursor, 1, &mut left) {}
         let left = LeftOver::of(&self.nodes[&id].life, left, ClusterMs(self.now_ms()), true);
         self.kill(id);
         left

@@ -328,8 +328,13 @@ impl Node {
                 continue;
             }
             let to = Sender { node: peer, boot };
-            let gifts =
-                self.count(step, |shard, context, find| shard.drain(context, find, &to, ITEMS_MAX));
+            let gifts = self.count(step, |shard, context, find| {
+                let (mut cursor, mut gifts) = (Cursor::default(), Vec::new());
+                while gifts.len() < ITEMS_MAX
+                    && shard.drain(context, find, &to, &mut cursor, 1, &mut gifts)
+                {}
+                gifts
+            });
             if gifts.is_empty() {
                 break;
             }
@@ -377,9 +382,9 @@ impl Node {
 
     /// What this life leaves to the next one, at the end of an orderly stop.
     #[must_use]
-    pub fn left_over(&self, now: crate::plan::Us) -> Option<LeftOver> {
-        let mut opened = BTreeMap::new();
-        self.shard.left_over(&mut opened);
+    pub fn left_over(&mut self, now: crate::plan::Us) -> Option<LeftOver> {
+        let (mut cursor, mut opened) = (Cursor::default(), BTreeMap::new());
+        while self.shard.left_over(&mut cursor, ITEMS_MAX, &mut opened) {}
         LeftOver::of(&self.life, opened, self.cluster_now(now), self.clock.is_synced())
     }
 }

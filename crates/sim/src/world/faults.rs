@@ -179,12 +179,12 @@ impl World {
     /// An orderly stop is over: the file is written, the process ends, and another one starts.
     pub(super) fn stopped(&mut self, id: NodeId) {
         let (now, down) = (self.now, self.rng.span(SECOND).max(MS));
-        let keeps = self.node(id).is_some_and(|node| node.left_over(now).is_some());
-        self.note_lost(id, keeps);
+        let left_over = self.slot(id).node.as_mut().and_then(|node| node.left_over(now));
+        let known = left_over.is_some();
+        self.note_lost(id, known);
         let slot = self.slot(id);
         let Some(node) = slot.node.take() else { return };
-        slot.disk.left_over = node.left_over(now);
-        let known = slot.disk.left_over.is_some();
+        slot.disk.left_over = left_over;
         node.crash(&mut slot.disk);
         slot.epoch += 1;
         slot.paused_until = 0;
