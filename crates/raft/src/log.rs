@@ -235,53 +235,45 @@ impl RaftLogStorage<TypeConfig> for Log {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
     use std::time::Duration;
 
-    use fluxgate_store::memory::Faults;
     use fluxgate_store::{Memory, Options};
-    use tokio::time::Instant;
 
     use super::*;
+
+    /// When the one thread counts as stuck.
+    const STUCK: Duration = Duration::from_secs(30);
 
     /// A full queue behind a sync that stalls holds up consensus' own task, and no thread.
     #[tokio::test]
     async fn a_stalled_sync_ties_up_no_thread_of_the_runtime() {
-        // Long enough to fill the queue on a busy machine.
-        let stall = Duration::from_secs(3);
         let memory = Memory::new();
         let (store, _) =
             LogStore::open_with(Box::new(memory.clone()), None, Options::default()).unwrap();
         let mut log = Log::new(store.clone(), Appends::default(), None, None).unwrap();
-        memory.set_faults(Faults { barrier_delay: stall, ..Faults::default() });
+        memory.hold_barriers(true);
         // The sync stalls with this, and everything behind it queues.
         store.save_vote(b"vote".to_vec(), Box::new(|_| ()));
-        let fill = tokio::task::spawn_blocking({
-            let store = store.clone();
-            move || {
-                while !store.is_backed_up() {
-                    store.save_committed(b"committed".to_vec());
-                }
-            }
+        while !store.is_backed_up() {
+            store.save_committed(b"committed".to_vec());
+        }
+        // From a thread of its own, the sync goes on once the runtime has shown that it runs, and
+        // in any case.
+        let (runs, told) = mpsc::channel();
+        let release = std::thread::spawn(move || {
+            let ran = told.recv_timeout(STUCK).is_ok();
+            memory.hold_barriers(false);
+            ran
         });
-        fill.await.unwrap();
-        let begun = Instant::now();
-        let beats = tokio::spawn(async move {
-            let mut longest = Duration::ZERO;
-            let mut last = Instant::now();
-            while begun.elapsed() < stall {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                longest = longest.max(last.elapsed());
-                last = Instant::now();
-            }
-            longest
-        });
-        tokio::task::yield_now().await;
-        log.truncate_after(None).await.unwrap();
-        // It was taken only when there was place: else this test shows nothing.
-        assert!(begun.elapsed() > stall / 4, "{:?}", begun.elapsed());
-        let longest = beats.await.unwrap();
-        assert!(longest < stall / 4, "the one thread stood still for {longest:?}");
-        memory.set_faults(Faults::default());
+        let truncate = tokio::spawn(async move { log.truncate_after(None).await });
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(!truncate.is_finished(), "there was place: this shows nothing");
+        runs.send(()).unwrap();
+        assert!(release.join().unwrap(), "the one thread stood still");
+        truncate.await.unwrap().unwrap();
         store.close();
     }
 }

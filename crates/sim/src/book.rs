@@ -49,7 +49,7 @@ pub struct Window {
     pub denied_one: u64,
     /// Denials without a proof, and requests to nodes without a lease.
     pub degraded: u64,
-    /// Denials without a proof alone.
+    /// Denials for which this limit lacked the proof.
     pub unproven: u64,
     /// The map under which it was opened.
     pub map_from: Option<ClusterMs>,

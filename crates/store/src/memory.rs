@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::{Bound, ControlFlow};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::backend::{LogBackend, LogRead, Visit};
@@ -36,6 +36,8 @@ struct State {
     unsynced: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     barriers: u64,
     faults: Faults,
+    /// Barriers wait.
+    held: bool,
 }
 
 impl State {
@@ -68,7 +70,14 @@ fn spend(left: &mut Option<u64>, error: Option<io::ErrorKind>) -> io::Result<()>
 /// A database in memory.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Barriers may go on.
+    released: Condvar,
 }
 
 impl Memory {
@@ -79,12 +88,18 @@ impl Memory {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says what goes wrong from here on.
     pub fn set_faults(&self, faults: Faults) {
         self.lock().faults = faults;
+    }
+
+    /// Makes barriers wait until they are released: a sync that stalls for as long as a test wants.
+    pub fn hold_barriers(&self, held: bool) {
+        self.lock().held = held;
+        self.shared.released.notify_all();
     }
 
     /// Number of barriers that succeeded.
@@ -109,7 +124,8 @@ impl Memory {
             apply(&mut map, key, value.as_deref());
         }
         let state = State { seen: map.clone(), durable: map, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)) }
+        let shared = Shared { state: Mutex::new(state), ..Shared::default() };
+        Self { shared: Arc::new(shared) }
     }
 
     /// All pairs, for tests that damage them.
@@ -140,7 +156,9 @@ impl LogBackend for Memory {
         if !delay.is_zero() {
             std::thread::sleep(delay);
         }
-        let mut state = self.lock();
+        let state = self.lock();
+        let held = self.shared.released.wait_while(state, |state| state.held);
+        let mut state = held.unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
         spend(&mut state.faults.barriers_left, state.faults.error)?;
         for (key, value) in state.unsynced.drain(..) {

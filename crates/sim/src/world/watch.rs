@@ -73,7 +73,7 @@ impl World {
                     }
                     Verdict::Degraded => {
                         window.degraded += 1;
-                        window.unproven += 1;
+                        window.unproven += u64::from(decides);
                     }
                     Verdict::Unavailable => window.degraded += 1,
                 }
