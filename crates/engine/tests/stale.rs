@@ -98,9 +98,15 @@ impl Stage {
 
     /// Node 2, in this life, asks, and has got so much; returns all that it was ever given.
     fn asked(&mut self, life: &Life, boot: u64, need: u64, got: u64) -> u64 {
+        self.asked_for(life, boot, (need, need), got)
+    }
+
+    /// The same where it would like to have more than it needs.
+    fn asked_for(&mut self, life: &Life, boot: u64, wish: (u64, u64), got: u64) -> u64 {
+        let (need, want) = wish;
         let mine =
             Figure { lives: life.lives_tag, limit: 20, spent: 10 + got, ..Figure::default() };
-        let ask = Ask { counter: self.counter, need, want: need, got, mine };
+        let ask = Ask { counter: self.counter, need, want, got, mine };
         let sender = Sender { node: OTHER, boot: BootId(boot) };
         self.step(life, |shard, context, limits| {
             let find = |_: &KeyId| Some(limits.clone());
@@ -146,6 +152,22 @@ fn a_total_is_one_lifes() {
     assert_eq!(stage.asked(&newer, 2, 3, 0), 3);
     let admitted = (0..40).filter(|_| stage.is_admitted(&newer)).count() as u64;
     assert_eq!(1 + admitted, 3, "of its 10 it gave 4 and 3");
+}
+
+/// Nobody takes the answer to an ask that came twice, so it must not take tokens away: until gossip
+/// tells of them they would be in nobody's reach.
+#[test]
+fn an_ask_that_comes_twice_gives_once() {
+    let now = life(1);
+    let mut stage = Stage::new();
+    (0..4).for_each(|_| assert!(stage.is_admitted(&now)));
+    let total = stage.asked_for(&now, 1, (1, 40), 0);
+    assert!((1..6).contains(&total), "a fair part of the 6 that are left: {total}");
+    assert_eq!(stage.asked_for(&now, 1, (1, 40), 0), total, "the same again");
+    // What waits there may need more than what it has not seen.
+    assert_eq!(stage.asked_for(&now, 1, (total + 1, total + 1), 0), total + 1);
+    let seen = stage.asked_for(&now, 1, (1, 1), total + 1);
+    assert_eq!(seen, total + 2, "what it has seen is spent");
 }
 
 #[test]

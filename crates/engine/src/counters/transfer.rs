@@ -39,9 +39,11 @@ impl Shard {
         let lives = &context.life.lives;
         cell.hear(lives, sender, &ask.mine);
         let (given, _) = cell.totals(sender);
-        // What an earlier answer gave and the asker has not seen is given again by this one.
+        // What an earlier answer gave and the asker has not seen is given again by this one. Where that
+        // is enough nothing is added: an ask that comes twice must not give twice, for nobody takes
+        // a second answer.
         let unseen = given.saturating_sub(ask.got);
-        let gift = if may_give {
+        let gift = if may_give && (unseen == 0 || unseen < ask.need) {
             let need = ask.need.saturating_sub(unseen);
             let want = ask.want.saturating_sub(unseen);
             gift(context, cell, sender, waits, Wish { need, want, spent: ask.mine.spent })
