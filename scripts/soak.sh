@@ -31,9 +31,11 @@ part protocol scripts/sim.sh --seeds "$from..$((from + 70000))"
 part mutations scripts/sim.sh --mutations --seeds 0..400
 # 600 simulated hours of whole clusters.
 part clusters scripts/sim.sh --cluster --seeds "$from..$((from + 1000))"
-# The models at their large bounds, half an hour of real faults, each fuzz target 20 minutes.
+# The models at their large bounds, an hour of real faults, each fuzz target 20 minutes.
 part models scripts/model.sh --large
-part chaos scripts/chaos.sh --seconds 1800
+for terms in plain short mixed; do
+  part "chaos-$terms" scripts/chaos.sh --seconds 1200 --terms "$terms"
+done
 part fuzz scripts/fuzz.sh --seconds 1260
 # This version beside the first one, up and down node by node.
 part versions scripts/side-by-side.sh

@@ -41,11 +41,15 @@ pub(crate) struct Tally {
     pub(crate) words: Vec<String>,
     /// Something worth a line beside.
     pub(crate) note: String,
+    /// This run promises nothing of the kind; the note says why.
+    pub(crate) not_promised: bool,
 }
 
 impl Tally {
     fn new(name: &'static str) -> Self {
-        Self { name, judged: 0, violated: 0, words: Vec::new(), note: String::new() }
+        let (judged, violated) = (0, 0);
+        let (words, note, not_promised) = (Vec::new(), String::new(), false);
+        Self { name, judged, violated, words, note, not_promised }
     }
 
     fn judge(&mut self, sound: bool, say: impl FnOnce() -> String) {

@@ -1,14 +1,24 @@
 //! One node that is killed, stopped or told to hand over makes no other node refuse: election is
 //! well inside the lease. Wall clock jumps make nobody refuse at all.
+//!
+//! Where a lease is a second there is room for one election, and a split vote takes two: such runs
+//! are not judged by this.
 
 use super::Tally;
 use crate::knowledge::{Knowledge, SETTLE};
 
 /// What stands before a fault: the phase before it was well for so long.
 const BEFORE: u64 = SETTLE;
+/// The shortest lease that outlasts two elections, microseconds.
+const LEASE_LEAST: u64 = 3_000_000;
 
 pub(super) fn judge(known: &Knowledge) -> Tally {
     let mut tally = Tally::new("survivors_serve");
+    if known.run.as_ref().is_none_or(|run| run.lease_us < LEASE_LEAST) {
+        tally.not_promised = true;
+        tally.note = "not promised at this lease".to_owned();
+        return tally;
+    }
     for fault in known.faults.iter().filter(|fault| fault.quiet && fault.alone) {
         if !known.is_calm(fault.t0.saturating_sub(BEFORE), fault.t0 - 1) {
             continue;
