@@ -64,7 +64,7 @@ pub const WAITING_PER_KEY_MAX: usize = 4_096;
 /// Most keys with waiting requests that are looked at while one lock is held.
 pub const WAITING_KEYS_PER_HOLD_MAX: usize = 256;
 /// Most counters and keys that are forgotten while one lock is held.
-pub const SWEPT_PER_HOLD_MAX: usize = 256;
+pub const SWEPT_PER_HOLD_MAX: usize = 128;
 /// Most items of a peer message that are looked at while one lock is held.
 pub const ITEMS_PER_HOLD_MAX: usize = 64;
 /// Most figures that one shard keeps of counters that this node has not opened.
