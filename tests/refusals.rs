@@ -8,11 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::json;
 
 use crate::support::cluster::{Cluster, operator};
 use crate::support::command::{fluxgate, run};
+use crate::support::disk::SmallDisk;
 use crate::support::{Request, wait_until};
 
 /// Every file below a directory, with its content.
@@ -219,42 +219,6 @@ fn a_port_in_use_is_a_failure_that_names_it() {
     let (_, said) = run(&mut cluster.node(1).command(), 1);
     assert!(said.contains(&taken.local_addr().unwrap().to_string()), "{said}");
     assert!(!said.contains("panicked"), "{said}");
-}
-
-/// A small file system that is taken away again.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// Mounts it; needs root. `None` where that is not permitted.
-    fn mount(path: PathBuf, bytes: u64) -> Option<Self> {
-        fs::create_dir_all(&path).unwrap();
-        let options = std::ffi::CString::new(format!("size={bytes}")).unwrap();
-        match mount("fluxgate-test", &path, "tmpfs", MountFlags::empty(), options.as_c_str()) {
-            Ok(()) => Some(Self(path)),
-            Err(error) => {
-                let shown = format!("cannot mount a small disk: {error}");
-                assert!(std::env::var("CI").as_deref() != Ok("true"), "{shown}");
-                eprintln!("{shown}: nothing is tested");
-                None
-            }
-        }
-    }
-
-    /// Fills it to the last byte with one file.
-    fn fill(&self) -> PathBuf {
-        let ballast = self.0.join("ballast");
-        let mut file = fs::File::create(&ballast).unwrap();
-        let chunk = vec![1u8; 64 * 1024];
-        while std::io::Write::write_all(&mut file, &chunk).is_ok() {}
-        while std::io::Write::write_all(&mut file, &chunk[..1]).is_ok() {}
-        ballast
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = unmount(&self.0, UnmountFlags::DETACH);
-    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::cluster::Cluster;
 use crate::support::command::run;
+use crate::support::disk::SmallDisk;
 use crate::support::wait::roomy_period_s;
 use crate::support::{Key, Request, wait_until};
 
@@ -436,4 +437,61 @@ fn a_node_whose_file_differs_says_so_and_leads_no_other_terms_silently() {
     wait_until("the difference is in the metrics", SOON, || {
         cluster.metric("fluxgate_config_differs", "lease.duration") >= 1.0
     });
+}
+
+#[test]
+fn a_leader_whose_disk_is_full_hands_over_and_every_view_says_why() {
+    let mut cluster = Cluster::plan(3, |_| {});
+    let mut disks = Vec::new();
+    for id in cluster.ids() {
+        let Some(disk) = SmallDisk::mount(cluster.dir().join(format!("disk{id}")), 64 << 20) else {
+            return;
+        };
+        let data_dir = disk.0.join("data");
+        cluster.node_mut(id).settings.text("node", "data_dir", data_dir.display());
+        cluster.node_mut(id).data_dir = data_dir;
+        disks.push(disk);
+    }
+    cluster.ids().into_iter().for_each(|id| cluster.node_mut(id).spawn());
+    cluster.wait_ready();
+    let key = cluster.limited_key(1_000_000, 600);
+    let full = cluster.leader();
+    let other = cluster.others(full)[0];
+    let place = usize::try_from(full - 1).unwrap();
+    let ballast = disks[place].fill();
+    // Writes notice it, wherever they come in.
+    let create = || Request::post("/v1/keys").json(&json!({"name": "x", "scope": "read"}));
+    wait_until("another node leads, and takes writes", SOON, || {
+        let answer = cluster.admin(full, create());
+        answer.status == 201 && cluster.view(other).is_some_and(|view| view["leader"] != full)
+    });
+    let words = format!("ode {full} cannot write: the disk of its data directory is full");
+    let log = cluster.node(full).log_text();
+    assert!(log.contains("its disk is full: it hands over"), "{}", cluster.node(full).log_tail());
+    for id in cluster.ids() {
+        wait_until("the warning is known", SOON, || {
+            cluster.view(id).unwrap()["warnings"].to_string().contains(&words)
+        });
+        let (status, _) = run(&mut cluster.cli(id, &["cluster", "status"]), 0);
+        assert!(status.contains(&words), "{status}");
+    }
+    // It lacks the entries of those writes, so it has no lease any more, or will have none soon.
+    wait_until("the full node says why it does not answer", SOON, || {
+        let ready = cluster.node(full).ready().unwrap();
+        assert!(ready.text().contains("disk") && ready.text().contains("full"), "{ready}");
+        ready.status == 503
+    });
+    wait_until("its log says so too", SOON, || {
+        cluster.node(full).log_text().contains("the lease is not renewed reason=its disk is full")
+    });
+    cluster.ask(other, &key.validate()).expect(200);
+    let well = cluster.node(other).ready().unwrap();
+    assert!(!well.text().contains("warnings"), "{well}");
+    std::fs::remove_file(ballast).unwrap();
+    wait_until("it is well again", SOON, || {
+        let answer = cluster.node(full).ready().unwrap();
+        answer.status == 200 && !answer.text().contains("warnings")
+    });
+    // Before the disks are taken away from under them.
+    cluster.ids().into_iter().for_each(|id| drop(cluster.node_mut(id).stop()));
 }

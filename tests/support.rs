@@ -3,6 +3,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod command;
+pub(crate) mod disk;
 pub(crate) mod exact;
 pub(crate) mod http;
 pub(crate) mod keys;

@@ -221,12 +221,15 @@ pub struct ClusterChange {
 }
 
 /// Answers a health check that found no fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// Always `ok`: a fault has another status and the body of an error.
     pub status: HealthStatus,
     /// The node that answers.
     pub node_id: u64,
+    /// What is wrong with this node although it answers, such as a full disk; `/readyz` only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// The one word of a good health.
@@ -241,7 +244,7 @@ impl Health {
     /// The body of a good health.
     #[must_use]
     pub const fn ok(node_id: u64) -> Self {
-        Self { status: HealthStatus::Ok, node_id }
+        Self { status: HealthStatus::Ok, node_id, warnings: Vec::new() }
     }
 }
 

@@ -9,7 +9,7 @@ use fluxgate_engine::lease::{Former, Grant, Granter};
 use fluxgate_engine::registry::View;
 use fluxgate_engine::registry::cluster_state::{ClusterState, Incarnation};
 use fluxgate_engine::registry::command::{Actor, Command, Outcome, Refusal};
-use fluxgate_raft::{Call, CallError};
+use fluxgate_raft::{Call, CallError, WriteHealth};
 use fluxgate_types::{BootId, BootNs, DirId, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -51,7 +51,14 @@ pub(crate) async fn run_renewals(core: Arc<Core>) {
             Ok(()) => Duration::from_millis(terms.renew_ms()),
             Err(_) => RETRY,
         };
-        let refusal = renewed.err().unwrap_or_default();
+        let refusal = match renewed {
+            Ok(()) => String::new(),
+            // The others only see that it is behind.
+            Err(why) if core.cluster.write_health() == WriteHealth::DiskFull => {
+                format!("its disk is full: {why}")
+            }
+            Err(why) => why,
+        };
         if refusal != last_refusal {
             if refusal.is_empty() {
                 tracing::info!("the lease is renewed");

@@ -31,6 +31,16 @@ impl Core {
         warnings
     }
 
+    /// What is wrong with this node itself, although it may answer.
+    pub(crate) fn own_warnings(&self) -> Vec<String> {
+        let mut warnings = self.of_node(self.me, &self.more(), self.cluster.status().leader);
+        let offset_ms = self.clock.offset_ms();
+        if offset_ms.unsigned_abs() > self.terms_in_force().clock_error_ms_max {
+            warnings.push(of_clock(&(self.me, offset_ms)));
+        }
+        warnings
+    }
+
     fn of_its_own(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.config.members.len() > 1 && !self.config.peer_listen.ip().is_loopback() {

@@ -77,10 +77,13 @@ pub(crate) async fn livez(State(core): State<Arc<Core>>) -> Response<Body> {
     respond::json(StatusCode::OK, &Health::ok(core.me.0))
 }
 
-/// It would answer validates.
+/// It would answer validates. What else is wrong with this node is in the body.
 pub(crate) async fn readyz(State(core): State<Arc<Core>>) -> Response<Body> {
     match core.not_ready() {
-        None => respond::json(StatusCode::OK, &Health::ok(core.me.0)),
+        None => {
+            let health = Health { warnings: core.own_warnings(), ..Health::ok(core.me.0) };
+            respond::json(StatusCode::OK, &health)
+        }
         Some(why) => respond::refuse(ErrorCode::Unavailable, why),
     }
 }
