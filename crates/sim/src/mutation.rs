@@ -77,7 +77,9 @@ pub fn plan(mutation: Option<Mutation>, careless: Option<Careless>, seed: u64) -
             Plan::focused(seed, &kinds).with_terms(true)
         }
         (Some(Mutation::RemovedAreAsked), _) => Plan::of_restarts(seed, 0),
-        (Some(Mutation::EndedSendersHeard), _) => Plan::of_restarts(seed, 500),
+        (Some(Mutation::EndedSendersHeard | Mutation::ToldWithoutGifts), _) => {
+            Plan::of_restarts(seed, 500)
+        }
         _ => Plan::of(seed),
     }
 }
