@@ -33,7 +33,9 @@ pub struct ClocksDiffer {
     pub clocks: Vec<(NodeId, u64, bool)>,
 }
 
-/// The largest set of nodes whose wall clocks can be right and differ by no more than `bound_ns`.
+/// The largest set of nodes whose wall clocks can be right and differ by no more than `bound_ns`, in
+/// order. Of sets of one size the one with the lowest ids: every node must choose the same one,
+/// whatever order it heard the others in, or each waits for another to form the cluster.
 #[must_use]
 pub fn agreeing(answers: &[ClockAnswer], bound_ns: u64) -> Vec<NodeId> {
     let can_be: Vec<&ClockAnswer> = answers.iter().filter(|answer| answer.plausible).collect();
@@ -41,10 +43,12 @@ pub fn agreeing(answers: &[ClockAnswer], bound_ns: u64) -> Vec<NodeId> {
         let within = |answer: &&&ClockAnswer| {
             answer.wall_ns >= earliest && answer.wall_ns - earliest <= bound_ns
         };
-        can_be.iter().filter(within).map(|answer| answer.node).collect::<Vec<_>>()
+        let mut set: Vec<NodeId> = can_be.iter().filter(within).map(|answer| answer.node).collect();
+        set.sort_unstable();
+        set
     };
     let sets = can_be.iter().map(|answer| near(answer.wall_ns));
-    sets.reduce(|best, set| if set.len() > best.len() { set } else { best }).unwrap_or_default()
+    sets.max_by(|a, b| a.len().cmp(&b.len()).then_with(|| b.cmp(a))).unwrap_or_default()
 }
 
 /// The nodes whose clocks agree, if they are a majority of `members`.
@@ -155,6 +159,17 @@ mod tests {
         assert_eq!(start_ns(&answers, 3, SECOND), Ok(NOW));
         let ahead = [wall(1, NOW + 700 * DAY), wall(2, NOW), wall(3, NOW)];
         assert_eq!(start_ns(&ahead, 3, SECOND), Ok(NOW));
+    }
+
+    #[test]
+    fn of_two_majorities_every_node_chooses_the_same() {
+        // 1 and 3 agree, 3 and 2 agree, 1 and 2 do not.
+        let (one, two, three) =
+            (wall(1, NOW), wall(2, NOW + 3 * SECOND / 2), wall(3, NOW + SECOND));
+        for answers in [[one, two, three], [two, three, one], [three, one, two], [two, one, three]]
+        {
+            assert_eq!(fit_to_form(&answers, 3, SECOND).unwrap(), [NodeId(1), NodeId(3)]);
+        }
     }
 
     #[test]

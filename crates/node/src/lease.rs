@@ -9,7 +9,7 @@ use fluxgate_engine::lease::{Former, Grant, Granter};
 use fluxgate_engine::registry::View;
 use fluxgate_engine::registry::cluster_state::{ClusterState, Incarnation};
 use fluxgate_engine::registry::command::{Actor, Command, Outcome, Refusal};
-use fluxgate_raft::{Call, CallError, WriteHealth};
+use fluxgate_raft::{Call, CallError};
 use fluxgate_types::{BootId, BootNs, DirId, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -28,6 +28,8 @@ pub(crate) const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(50);
 /// Why a node without a word from the others has no lease.
 const WAITS_FOR_OTHERS: &str = "this node has not heard from enough other nodes yet";
+/// Why a node that cannot store what was committed has none: it would hold up every write.
+const LACKS_ENTRIES: &str = "its disk is full, and it lacks entries that are committed";
 
 /// Renews this node's lease for as long as it runs.
 pub(crate) async fn run_renewals(core: Arc<Core>) {
@@ -41,6 +43,7 @@ pub(crate) async fn run_renewals(core: Arc<Core>) {
         let renewed = match leader {
             // Nothing is asked before it is known that this directory may speak for its node.
             _ if !core.may_vote() => Err(WAITS_FOR_OTHERS.to_owned()),
+            _ if core.cluster.lacks_entries() => Err(LACKS_ENTRIES.to_owned()),
             Some(node) if node == core.me => renew_own(&core, &mut jumps).await,
             Some(node) => renew_with(&core, node, &mut jumps).await,
             None => Err("no leader is known".to_owned()),
@@ -51,14 +54,7 @@ pub(crate) async fn run_renewals(core: Arc<Core>) {
             Ok(()) => Duration::from_millis(terms.renew_ms()),
             Err(_) => RETRY,
         };
-        let refusal = match renewed {
-            Ok(()) => String::new(),
-            // The others only see that it is behind.
-            Err(why) if core.cluster.write_health() == WriteHealth::DiskFull => {
-                format!("its disk is full: {why}")
-            }
-            Err(why) => why,
-        };
+        let refusal = renewed.err().unwrap_or_default();
         if refusal != last_refusal {
             if refusal.is_empty() {
                 tracing::info!("the lease is renewed");

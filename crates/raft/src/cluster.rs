@@ -12,7 +12,7 @@ mod simulated;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -214,6 +214,8 @@ struct Inner {
     appends: Appends,
     incoming: Receiving,
     last_append: Mutex<Option<tokio::time::Instant>>,
+    /// Committed entries were refused for want of room, and there has been none since.
+    lacks_entries: AtomicBool,
     /// This life of the node formed the cluster.
     formed_here: AtomicBool,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
@@ -380,6 +382,7 @@ impl Cluster {
             appends,
             incoming: Receiving::new(snapshots),
             last_append: Mutex::new(None),
+            lacks_entries: AtomicBool::new(false),
             formed_here: AtomicBool::new(false),
             runtime: Mutex::new(None),
         };
@@ -495,7 +498,16 @@ impl Cluster {
 
     /// Asks the disk whether it has room, for [`Cluster::write_health`]. Takes as long as the disk does.
     pub async fn look_at_room(&self) {
-        self.inner.disk.has_room().await;
+        if self.inner.disk.has_room().await {
+            self.inner.lacks_entries.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether this node lacks committed entries because its disk is full. A lease would
+    /// hold up every write until it ends.
+    #[must_use]
+    pub fn lacks_entries(&self) -> bool {
+        self.inner.lacks_entries.load(Ordering::Relaxed)
     }
 
     /// Bytes that were free on the disk of the data directory when it was last asked.

@@ -95,6 +95,12 @@ impl AppendV1 {
     pub(crate) fn carries_entries(&self) -> bool {
         !self.entries.is_empty()
     }
+
+    /// Whether entries that it carries are committed: the cluster has gone on without this node.
+    pub(crate) fn carries_committed(&self) -> bool {
+        let first = self.prev.as_ref().map_or(0, |prev| prev.index + 1);
+        self.carries_entries() && self.commit.as_ref().is_some_and(|commit| commit.index >= first)
+    }
 }
 
 /// The answer to it.

@@ -2,6 +2,8 @@
 //!
 //! The node has checked the secret, the cluster and the addressee before it calls this.
 
+use std::sync::atomic::Ordering;
+
 use fluxgate_store::codec::{CodecError, Kind};
 use fluxgate_store::{IncomingSnapshot, SnapshotReader};
 use openraft::storage::Snapshot;
@@ -59,9 +61,14 @@ impl Cluster {
         match call {
             Call::Append => {
                 let rpc = AppendV1::unpack(Kind::PeerMessage, body).map_err(malformed)?;
-                if rpc.carries_entries() && !self.inner.disk.has_room().await {
-                    // Refused before anything is written: the leader tries again later.
-                    return Err(HandleError::Failed("the disk is full".to_owned()));
+                if rpc.carries_entries() {
+                    let has_room = self.inner.disk.has_room().await;
+                    let lacks = !has_room && rpc.carries_committed();
+                    self.inner.lacks_entries.store(lacks, Ordering::Relaxed);
+                    if !has_room {
+                        // Before anything is written: the leader tries again later.
+                        return Err(HandleError::Failed("the disk is full".to_owned()));
+                    }
                 }
                 *self.inner.last_append.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
                     Some(tokio::time::Instant::now());
