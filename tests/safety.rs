@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use fluxgate_types::ClusterMs;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::cluster::Cluster;
@@ -43,13 +44,20 @@ fn admitted(cluster: &Cluster, id: u64, key: &Key, count: u64) -> u64 {
     (0..count).filter(|_| cluster.ask(id, &key.validate()).status == 200).count() as u64
 }
 
-/// The node ends by itself with code 1 and a line that says this.
+/// The node ends by itself with code 1 and a line that says this, as often as it is started: a
+/// supervisor starts it again.
 #[track_caller]
 fn is_refused(cluster: &mut Cluster, id: u64, words: &str) {
-    let status = cluster.node_mut(id).wait_exit();
-    assert_eq!(status.code(), Some(1), "node {id}: {status}\n{}", cluster.node(id).log_tail());
-    let log = cluster.node(id).log_text();
-    assert!(log.contains(words), "no line says {words:?}:\n{}", cluster.node(id).log_tail());
+    for start in 1..=4 {
+        let status = cluster.node_mut(id).wait_exit();
+        let tail = cluster.node(id).log_tail();
+        assert_eq!(status.code(), Some(1), "start {start} of node {id}: {status}\n{tail}");
+        let said = cluster.node(id).log_text().matches(words).count();
+        assert!(said >= start, "start {start}: no line says {words:?}:\n{tail}");
+        if start < 4 {
+            cluster.node_mut(id).spawn();
+        }
+    }
 }
 
 const OLDER: &str = "the data directory is older than what the cluster knows";
@@ -118,8 +126,10 @@ fn after_a_stop_of_all_an_old_disk_forms_no_majority_that_forgets() {
     is_refused(&mut cluster, 3, OLDER);
     // Alone node 1 answers nothing: neither right nor wrong.
     assert_eq!(cluster.ask(1, &revoked.validate()).status, 503);
-    let (status, _) = run(&mut cluster.cli(1, &["cluster", "status"]), 0);
-    assert!(status.contains("Start the nodes that are down"), "{status}");
+    wait_until("the status says what to do", SOON, || {
+        let (status, _) = run(&mut cluster.cli(1, &["cluster", "status"]), 0);
+        status.contains("Start the nodes that are down")
+    });
     cluster.node_mut(2).spawn();
     cluster.wait_ready();
     for id in [1, 2] {
@@ -252,15 +262,20 @@ fn removing_a_healthy_node_while_another_is_down_is_refused() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
     let [down, healthy] = cluster.others(leader)[..] else { panic!("three nodes") };
-    cluster.node_mut(down).kill();
     let remove = |id: u64| Request::new("DELETE", &format!("/v1/cluster/nodes/{id}"));
+    let before = peers(&cluster, leader);
+    // At once: what was heard of it a moment ago says nothing about now.
+    cluster.node(down).signal(Signal::STOP);
+    cluster.admin(leader, remove(healthy)).expect(409);
+    cluster.node(down).signal(Signal::CONT);
+    cluster.node_mut(down).kill();
+    cluster.admin(leader, remove(healthy)).expect(409);
     wait_until("the leader misses the node", SOON, || {
         cluster.view(leader).is_some_and(|view| {
             let nodes = view["nodes"].as_array().unwrap();
             nodes.iter().any(|node| node["id"] == down && node["reachable"] == false)
         })
     });
-    let before = peers(&cluster, leader);
     for at in [leader, healthy] {
         let answer = cluster.admin(at, remove(healthy));
         assert_eq!(answer.status, 409, "{}", answer.text());
@@ -273,6 +288,66 @@ fn removing_a_healthy_node_while_another_is_down_is_refused() {
     // The one that is down may go, and then comes back with an empty directory under its id.
     replace(&mut cluster, down, leader);
     cluster.write_key();
+}
+
+#[test]
+fn a_removal_that_cannot_end_says_so_and_ends_once_it_can() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let [down, healthy] = cluster.others(leader)[..] else { panic!("three nodes") };
+    cluster.node_mut(down).kill();
+    let path = format!("/v1/cluster/nodes/{healthy}?force=true");
+    let answer = cluster.admin(leader, Request::new("DELETE", &path));
+    assert_eq!(answer.status, 409, "{}", answer.text());
+    assert!(answer.text().contains("was begun and has not ended"), "{}", answer.text());
+    let changing = |cluster: &Cluster, id: u64| {
+        let view = cluster.view(id).unwrap();
+        view["warnings"].to_string().contains("the members are being changed")
+    };
+    assert!(changing(&cluster, leader));
+    // Whoever leads then: the second step is made by whom the first one left behind.
+    cluster.node_mut(down).spawn();
+    wait_until("the change has ended", SOON, || {
+        [leader, down].iter().all(|id| {
+            let count = cluster.view(*id).map_or(0, |view| view["nodes"].as_array().unwrap().len());
+            count == 2 && !changing(&cluster, *id)
+        })
+    });
+    cluster.wait_write(leader, SOON);
+}
+
+#[test]
+fn commands_for_nodes_that_do_not_answer_are_refused() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let [down, other] = cluster.others(leader)[..] else { panic!("three nodes") };
+    let before = peers(&cluster, leader);
+    let add = |id: u64, peer: &str| {
+        Request::post("/v1/cluster/nodes").json(&json!({"id": id, "peer": peer}))
+    };
+    // A new node where nobody is, where another node is, and at listeners of another kind.
+    let at = |id: u64| cluster.node(id).at.peer;
+    let port = at(other).port();
+    let places = [
+        "127.0.0.1:9".to_owned(),
+        cluster.gateway(other).to_string(),
+        format!("localhost:{port}"),
+        format!("0.0.0.0:{port}"),
+    ];
+    for peer in &places {
+        let answer = cluster.admin(leader, add(4, peer));
+        assert_eq!(answer.status, 409, "{peer}: {}", answer.text());
+        assert!(answer.text().contains(peer.as_str()), "{peer}: {}", answer.text());
+    }
+    // A member at an address to listen on.
+    cluster.admin(leader, add(other, &format!("0.0.0.0:{port}"))).expect(409);
+    cluster.node_mut(down).kill();
+    let hand_over = Request::post("/v1/cluster/leader").json(&json!({"to": down}));
+    let answer = cluster.admin(leader, hand_over);
+    assert_eq!(answer.status, 409, "{}", answer.text());
+    assert!(answer.text().contains("does not answer"), "{}", answer.text());
+    assert_eq!(cluster.leader(), leader);
+    assert_eq!(peers(&cluster, leader), before);
 }
 
 #[test]
@@ -347,6 +422,14 @@ fn an_operator_sets_cluster_time_forward_and_never_back() {
         let (_, said) = run(&mut cluster.cli(1, words), 1);
         assert!(said.contains("never goes back"), "{said}");
     }
+    // A day is counted from the wall clocks, not from where the last step came to.
+    for _ in 0..2 {
+        let next = ClusterMs((cluster_time_s(&cluster, 1) + 20 * 3_600) * 1_000).to_string();
+        let made = cluster.cli(2, &["cluster", "set-time", "--to", &next]).output().unwrap();
+        let said = String::from_utf8_lossy(&made.stderr).into_owned();
+        assert!(made.status.success() || said.contains("more than a day ahead"), "{said}");
+    }
+    assert!(cluster_time_s(&cluster, 1) < start + 24 * 3_600);
     let audit = cluster.admin(1, Request::get("/v1/audit")).expect(200).text();
     assert!(audit.contains("time.set") && audit.contains("set forward from"), "{audit}");
     let warnings = cluster.view(1).unwrap()["warnings"].to_string();
@@ -493,5 +576,5 @@ fn a_leader_whose_disk_is_full_hands_over_and_every_view_says_why() {
         answer.status == 200 && !answer.text().contains("warnings")
     });
     // Before the disks are taken away from under them.
-    cluster.ids().into_iter().for_each(|id| drop(cluster.node_mut(id).stop()));
+    cluster.ids().into_iter().for_each(|id| cluster.node_mut(id).stop());
 }

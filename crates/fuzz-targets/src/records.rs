@@ -27,7 +27,7 @@ use crate::source::Source;
 
 const VERSION: u8 = 1;
 const VERSION_2: u8 = 2;
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
     Kind::Entry,
     Kind::Vote,
     Kind::SnapshotHeader,
@@ -40,6 +40,7 @@ const KINDS: [Kind; 12] = [
     Kind::HardState,
     Kind::SnapshotFooter,
     Kind::ClockMark,
+    Kind::Starts,
 ];
 /// Bytes of the hard state's file.
 const HARD_STATE_BYTES: usize = 1_024;
@@ -295,9 +296,12 @@ fn small_files(mut source: Source<'_>) {
         std::fs::write(dir.join("VERSION"), b"fluxgate data directory, format 1\n")
             .expect("a file");
     }
-    for (name, kind) in
-        [("IDENTITY", Kind::Identity), ("CLOCK", Kind::ClockMark), ("HOLDINGS", Kind::Holdings)]
-    {
+    for (name, kind) in [
+        ("IDENTITY", Kind::Identity),
+        ("CLOCK", Kind::ClockMark),
+        ("HOLDINGS", Kind::Holdings),
+        ("STARTS", Kind::Starts),
+    ] {
         let how = source.below(4);
         let size = usize::from(source.byte());
         let bytes = source.bytes(size);

@@ -14,6 +14,7 @@ use fluxgate_engine::registry::cluster_state::Incarnation;
 use fluxgate_engine::registry::{Shared, View};
 use fluxgate_raft::{Cluster, Transport, WriteHealth};
 use fluxgate_store::DataDir;
+use fluxgate_store::starts::Starts;
 use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, LogIndex, NodeId};
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -92,6 +93,8 @@ pub(crate) struct Core {
     pub(crate) lease_refusal: Mutex<Option<LeaseRefusal>>,
     /// Whether this node's state is that of the other nodes.
     pub(crate) agreement: Agreement,
+    // The starts that the data directory remembers.
+    starts: Mutex<Starts>,
     // Peers that know only messages of version 1.
     older: Mutex<BTreeSet<NodeId>>,
     /// Files of certificates may have changed.
@@ -119,6 +122,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) life: Life,
     pub(crate) clock_noted: bool,
+    pub(crate) starts: Starts,
 }
 
 impl Core {
@@ -153,6 +157,7 @@ impl Core {
             renew_now: Notify::new(),
             lease_refusal: Mutex::default(),
             agreement: Agreement::default(),
+            starts: Mutex::new(parts.starts),
             older: Mutex::default(),
             look_at_files: Notify::new(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
@@ -183,6 +188,43 @@ impl Core {
             life.untouched = None;
             true
         });
+    }
+
+    /// Notes on the disk that this start is about to ask to be registered. Blocks.
+    ///
+    /// # Errors
+    /// What the system said: a registered start that its directory does not remember would be taken
+    /// for one of a copy.
+    pub(crate) fn note_asking(&self) -> std::io::Result<()> {
+        self.change_starts(|starts, own| starts.ask(own))
+    }
+
+    /// Notes on the disk that this start is registered. Blocks.
+    ///
+    /// # Errors
+    /// What the system said; nothing is wrong then.
+    pub(crate) fn note_registered(&self) -> std::io::Result<()> {
+        self.change_starts(|starts, own| starts.confirm(own))
+    }
+
+    fn change_starts(
+        &self,
+        change: impl FnOnce(&mut Starts, (u64, u64)) -> bool,
+    ) -> std::io::Result<()> {
+        let own = (self.boot().0, self.nonce);
+        let mut slot = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut starts = slot.clone();
+        if change(&mut starts, own) {
+            self.data.write_starts(&starts)?;
+            *slot = starts;
+        }
+        Ok(())
+    }
+
+    /// Whether this directory made that start of the node.
+    pub(crate) fn made(&self, start: Incarnation) -> bool {
+        let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
+        start == self.incarnation() || starts.knows((start.boot.0, start.nonce))
     }
 
     /// This start of the node.

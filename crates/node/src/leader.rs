@@ -25,6 +25,8 @@ const EVERY: Duration = Duration::from_millis(200);
 const LOOK_AT_DISK: Duration = Duration::from_millis(100);
 /// Pause between two tries of a leader that cannot write to hand over.
 const HAND_OVER_PAUSE: Duration = Duration::from_secs(3);
+/// When a change of the members counts as one that stands still.
+const CHANGE_STANDS: Duration = Duration::from_secs(2);
 /// How long one such try may take.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// What a map begins later than it must, so that a slow commit wastes no attempt, milliseconds.
@@ -37,6 +39,7 @@ pub(crate) async fn run(core: Arc<Core>) {
     let mut office = None;
     let mut settings = Settings::default();
     let mut handed = None;
+    let mut change = None;
     loop {
         every.tick().await;
         let term = core.take_office();
@@ -46,6 +49,7 @@ pub(crate) async fn run(core: Arc<Core>) {
         }
         if let Some(term) = term.filter(|_| !core.is_stopping()) {
             form(&core, term).await;
+            end_change(&core, &mut change).await;
             // Without a lease of its own it may lead nobody any more: nothing is decided then.
             if core.is_leased(boot_now()) {
                 share(&core, term, &mut keeper).await;
@@ -54,6 +58,24 @@ pub(crate) async fn run(core: Arc<Core>) {
         look_at_settings(&core, &mut settings);
         core.judge_state();
         hand_over_if_unable(&core, &mut handed).await;
+    }
+}
+
+/// Ends a change of the members that stands still: the leader that began it may have lost its office
+/// between the two steps, and until the second one everything takes a majority of old and new.
+async fn end_change(core: &Core, since: &mut Option<Instant>) {
+    if core.cluster.status().changing.is_none() {
+        *since = None;
+        return;
+    }
+    if since.get_or_insert_with(Instant::now).elapsed() < CHANGE_STANDS {
+        return;
+    }
+    *since = None;
+    match tokio::time::timeout(HAND_OVER_TIMEOUT, core.cluster.end_change()).await {
+        Ok(Ok(())) => tracing::warn!("a change of the members that stood still was ended"),
+        Ok(Err(error)) => tracing::warn!(%error, "a change of the members stands still"),
+        Err(_) => tracing::warn!("a change of the members stands still"),
     }
 }
 

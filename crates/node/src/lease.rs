@@ -9,7 +9,7 @@ use fluxgate_engine::lease::{Former, Grant, Granter};
 use fluxgate_engine::registry::View;
 use fluxgate_engine::registry::cluster_state::{ClusterState, Incarnation};
 use fluxgate_engine::registry::command::{Actor, Command, Outcome, Refusal};
-use fluxgate_raft::{Call, CallError};
+use fluxgate_raft::{Call, CallError, process};
 use fluxgate_types::{BootId, BootNs, DirId, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -35,6 +35,7 @@ const LACKS_ENTRIES: &str = "its disk is full, and it lacks entries that are com
 pub(crate) async fn run_renewals(core: Arc<Core>) {
     let mut last_refusal = String::new();
     let mut jumps = JumpWatch::default();
+    let mut start = StartNote::default();
     // Listening BEFORE looking: a change in between must not be missed.
     let mut news = core.cluster.news();
     loop {
@@ -44,10 +45,16 @@ pub(crate) async fn run_renewals(core: Arc<Core>) {
             // Nothing is asked before it is known that this directory may speak for its node.
             _ if !core.may_vote() => Err(WAITS_FOR_OTHERS.to_owned()),
             _ if core.cluster.lacks_entries() => Err(LACKS_ENTRIES.to_owned()),
-            Some(node) if node == core.me => renew_own(&core, &mut jumps).await,
-            Some(node) => renew_with(&core, node, &mut jumps).await,
             None => Err("no leader is known".to_owned()),
+            Some(node) => match start.ask(&core).await {
+                Ok(()) if node == core.me => renew_own(&core, &mut jumps).await,
+                Ok(()) => renew_with(&core, node, &mut jumps).await,
+                Err(error) => Err(format!("this start cannot be noted on the disk: {error}")),
+            },
         };
+        if renewed.is_ok() {
+            start.registered(&core).await;
+        }
         let terms = core.terms_in_force();
         let pause = match &renewed {
             Ok(()) if leader == Some(core.me) => Duration::from_millis(terms.own_renew_ms()),
@@ -67,6 +74,41 @@ pub(crate) async fn run_renewals(core: Arc<Core>) {
             biased;
             () = core.renew_now.notified() => {}
             () = wait_for_news(&core, &mut news, leader, pause) => {}
+        }
+    }
+}
+
+/// What was noted on the disk of this start.
+#[derive(Default)]
+struct StartNote {
+    asked: Option<Incarnation>,
+    registered: Option<Incarnation>,
+}
+
+impl StartNote {
+    /// Durable BEFORE the first ask: the first lease registers this start, and a directory that does
+    /// not remember a registered start is taken for a copy.
+    async fn ask(&mut self, core: &Arc<Core>) -> std::io::Result<()> {
+        let own = core.incarnation();
+        if self.asked != Some(own) {
+            let noting = Arc::clone(core);
+            process::on_disk(move || noting.note_asking()).await??;
+            self.asked = Some(own);
+        }
+        Ok(())
+    }
+
+    async fn registered(&mut self, core: &Arc<Core>) {
+        let own = core.incarnation();
+        if self.registered == Some(own) {
+            return;
+        }
+        let noting = Arc::clone(core);
+        let noted = process::on_disk(move || noting.note_registered()).await;
+        // Tried again with the next renewal; until then earlier starts are remembered too.
+        match noted.and_then(|noted| noted) {
+            Ok(()) => self.registered = Some(own),
+            Err(error) => tracing::warn!(%error, "this start was not noted on the disk"),
         }
     }
 }
@@ -140,11 +182,9 @@ async fn renew_with(core: &Arc<Core>, leader: NodeId, jumps: &mut JumpWatch) -> 
 fn refused(core: &Core, why: LeaseRefusal) -> String {
     let text = why.to_string();
     match &why {
-        LeaseRefusal::Older { newest, .. } => core.end(NodeError::OlderDirectory {
-            node: core.me,
-            start: core.boot(),
-            newest: *newest,
-        }),
+        LeaseRefusal::Older { newest, .. } => {
+            core.end(NodeError::OlderDirectory { node: core.me, newest: *newest })
+        }
         LeaseRefusal::OtherDirectory(_) => core.end(NodeError::OtherDirectory(core.me)),
         LeaseRefusal::Behind
         | LeaseRefusal::Removed(_)

@@ -3,10 +3,12 @@
 //! Answers for: a mistake changes nothing. A node that is added never redirects a member, and a
 //! member is not removed where the rest would have no majority up.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use fluxgate_engine::registry::command::{Actor, Command, Outcome};
-use fluxgate_raft::{Call, CallError, MembershipError, NodeStatus};
+use fluxgate_raft::{Call, CallError, MembershipError, NodeStatus, process};
 use fluxgate_types::{ClusterMs, NodeId};
 use tokio::time::Instant;
 
@@ -14,7 +16,6 @@ use crate::clock::boot_now;
 use crate::core::Core;
 use crate::peer;
 use crate::peer::messages::{MembershipCall, MembershipCallV2, MembershipReply};
-use crate::time::wall_target_ns;
 use crate::writes::proposal;
 
 /// Pause before a change is tried again.
@@ -25,8 +26,12 @@ const CATCH_UP: Duration = Duration::from_secs(8);
 const HAND_OVER: Duration = Duration::from_secs(5);
 /// Cluster time may be set ahead of the members' wall clocks by so much, milliseconds.
 const SET_TIME_AHEAD_MS: u64 = 24 * 3_600 * 1_000;
-/// How long a member may take to answer at a new address.
+/// How long a node may take to answer, and a name to be looked up.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long a node that is added may take to come up.
+const COME_UP: Duration = Duration::from_secs(3);
+/// How long a removal may take before it is said that it has not ended.
+const CHANGE: Duration = Duration::from_secs(5);
 
 impl From<MembershipCall> for MembershipCallV2 {
     fn from(call: MembershipCall) -> Self {
@@ -49,9 +54,7 @@ impl Core {
         let changed = match &call {
             MembershipCallV2::Add { node, address } => self.add_or_move(*node, address).await,
             MembershipCallV2::Remove { node, force } => self.remove_member(*node, *force).await,
-            MembershipCallV2::HandOver { to } => {
-                self.cluster.hand_over(*to, HAND_OVER).await.map(drop)
-            }
+            MembershipCallV2::HandOver { to } => self.hand_over(*to).await,
             MembershipCallV2::SetTime { to, from } => self.set_time(*to, from.clone()).await,
         };
         match changed {
@@ -65,11 +68,17 @@ impl Core {
     async fn add_or_move(&self, node: NodeId, address: &str) -> Result<(), MembershipError> {
         let member = self.cluster.status().nodes.get(&node).cloned();
         let Some(member) = member.filter(|member| member.votes) else {
+            self.is_reached_by_all(node, address).await?;
+            self.is_there(node, address).await?;
             return self.cluster.add_node(node, address, CATCH_UP).await;
         };
         if member.address == address {
-            return Ok(());
+            return match self.cluster.status().changing {
+                None => Ok(()),
+                Some(_) => Err(refused("another change of the members is under way")),
+            };
         }
+        self.is_reached_by_all(node, address).await?;
         let directory = self.shared.view().nodes.get(&node).map(|known| known.dir_id);
         let said = peer::introduce(self, node, Some(address), ANSWER_TIMEOUT).await;
         match said {
@@ -81,12 +90,104 @@ impl Core {
         }
     }
 
+    /// An address that means another machine on every machine, such as `localhost` or `0.0.0.0`, is
+    /// one only where all members are on one machine.
+    async fn is_reached_by_all(&self, node: NodeId, address: &str) -> Result<(), MembershipError> {
+        #[cfg(feature = "sim")]
+        if process::current().is_some() {
+            // Simulated calls have no addresses.
+            return Ok(());
+        }
+        let only_here = |ip: &IpAddr| ip.is_loopback() || ip.is_unspecified();
+        let of = resolve(address).await;
+        if of.is_empty() {
+            return Err(refused(format!("{address} is no address that this node can look up")));
+        }
+        if of.iter().any(IpAddr::is_unspecified) {
+            return Err(refused(format!("{address} is an address to listen on, not one to call")));
+        }
+        if !of.iter().all(only_here) {
+            return Ok(());
+        }
+        let status = self.cluster.status();
+        for (other, member) in status.nodes.iter().filter(|(id, _)| **id != node) {
+            if !resolve(&member.address).await.iter().all(only_here) {
+                return Err(refused(format!(
+                    "{address} is another machine for each node, and node {other} is at {}: give the \
+                     address at which all of them reach node {node}",
+                    member.address
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// That very node answers at the address, or comes up soon.
+    async fn is_there(&self, node: NodeId, address: &str) -> Result<(), MembershipError> {
+        let begun = Instant::now();
+        loop {
+            let why = match peer::introduce(self, node, Some(address), ANSWER_TIMEOUT).await {
+                Ok(said) if said.node == node => return Ok(()),
+                Ok(said) => format!("node {} answers at {address}", said.node),
+                Err(CallError::Refused { status: 404, .. }) if self.shared.cluster().level < 2 => {
+                    // Version 0.1 does not know the call.
+                    return Ok(());
+                }
+                Err(CallError::Refused { status, .. }) => format!(
+                    "what answers at {address} is not the peer listener of that node of this cluster \
+                     (status {status})"
+                ),
+                Err(_) if begun.elapsed() < COME_UP => {
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+                Err(error) => format!("it does not answer at {address} ({error})"),
+            };
+            return Err(refused(format!(
+                "node {node} was not added: {why}. Start it first, and give the address of its peer \
+                 listener"
+            )));
+        }
+    }
+
+    /// Those of these nodes that answer now. What was heard of them may be seconds old.
+    async fn answer_now(&self, nodes: impl Iterator<Item = NodeId>) -> BTreeSet<NodeId> {
+        let asked = nodes.map(|node| async move {
+            let here =
+                node == self.me || peer::introduce(self, node, None, ANSWER_TIMEOUT).await.is_ok();
+            here.then_some(node)
+        });
+        futures_util::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// Hands the leadership over, to a node that answers.
+    async fn hand_over(&self, to: Option<NodeId>) -> Result<(), MembershipError> {
+        if let Some(to) = to.filter(|to| *to != self.me) {
+            let votes = self.cluster.status().nodes.get(&to).is_some_and(|member| member.votes);
+            if !votes {
+                return Err(refused(format!("node {to} is no voter of this cluster")));
+            }
+            if self.answer_now([to].into_iter()).await.is_empty() {
+                return Err(refused(format!(
+                    "node {to} does not answer, so it cannot lead: nothing was changed"
+                )));
+            }
+        }
+        self.cluster.hand_over(to, HAND_OVER).await.map(drop)
+    }
+
     /// Removes a member, unless the rest would have no majority up.
     async fn remove_member(&self, node: NodeId, force: bool) -> Result<(), MembershipError> {
         let status = self.cluster.status();
-        let stay = status.nodes.iter().filter(|(id, member)| **id != node && member.votes);
+        let stay: Vec<NodeId> = status
+            .nodes
+            .iter()
+            .filter(|(id, member)| **id != node && member.votes)
+            .map(|(id, _)| *id)
+            .collect();
+        let answer = self.answer_now(stay.iter().copied()).await;
         let (up, down): (Vec<NodeId>, Vec<NodeId>) =
-            stay.map(|(id, _)| *id).partition(|id| *id == self.me || self.heard_lately(*id));
+            stay.into_iter().partition(|id| answer.contains(id));
         let voters = up.len() + down.len();
         let votes = status.nodes.get(&node).is_some_and(|member| member.votes);
         if votes && !force && voters > 0 && up.len() * 2 <= voters {
@@ -104,7 +205,20 @@ impl Core {
                 up.len(),
             )));
         }
-        self.cluster.remove_node(node).await?;
+        // Goes on where it takes longer than the caller waits: half of a change is worse than none.
+        let cluster = self.cluster.clone();
+        let removal = process::bind(async move { cluster.remove_node(node).await });
+        match tokio::time::timeout(CHANGE, tokio::spawn(removal)).await {
+            Ok(Ok(removed)) => removed?,
+            Ok(Err(error)) => return Err(refused(error.to_string())),
+            Err(_) => {
+                return Err(refused(format!(
+                    "the removal of node {node} was begun and has not ended: it takes a majority of \
+                     the members with node {node} and of those without it. It ends by itself once \
+                     enough of them are up; then remove it again, so that it is recorded"
+                )));
+            }
+        }
         let command = Command::RemoveNode { node };
         let recorded =
             self.write(proposal(Actor::Operator, None, command), self.config.request_timeout);
@@ -117,6 +231,23 @@ impl Core {
         }
     }
 
+    /// The middle one of the members' wall clocks, asked now: what they last said counts from cluster
+    /// time, which may have been set since.
+    async fn wall_clocks_say(&self) -> ClusterMs {
+        let members: Vec<NodeId> = self.cluster.status().nodes.into_keys().collect();
+        let asked = members.into_iter().filter(|node| *node != self.me).map(|node| async move {
+            let sent = boot_now();
+            let said = peer::introduce(self, node, None, ANSWER_TIMEOUT).await.ok()?;
+            // Half the round trip is the best guess at the way back.
+            Some(said.time.wall_ns.saturating_add(boot_now().since(sent) / 2))
+        });
+        let others = futures_util::future::join_all(asked).await;
+        let mut walls: Vec<u64> = others.into_iter().flatten().collect();
+        walls.push(crate::clock::wall_ns());
+        walls.sort_unstable();
+        ClusterMs(walls[(walls.len() - 1) / 2] / 1_000_000)
+    }
+
     /// Sets cluster time forward, and this leader's clock with it: the others follow by their leases.
     async fn set_time(
         &self,
@@ -126,7 +257,7 @@ impl Core {
         if self.shared.cluster().level < 2 {
             return Err(refused("not before every node runs version 0.2 or later"));
         }
-        let (now, target) = (self.now(), ClusterMs(wall_target_ns(self) / 1_000_000));
+        let (now, target) = (self.now(), self.wall_clocks_say().await);
         let to = to.unwrap_or(target);
         if to <= now {
             return Err(refused(format!(
@@ -188,6 +319,12 @@ impl Core {
         }
         Err(String::new())
     }
+}
+
+/// The addresses that a host and port mean here; none where it cannot be looked up in time.
+async fn resolve(address: &str) -> Vec<IpAddr> {
+    let looked_up = tokio::time::timeout(ANSWER_TIMEOUT, tokio::net::lookup_host(address)).await;
+    looked_up.ok().and_then(Result::ok).into_iter().flatten().map(|at| at.ip()).collect()
 }
 
 fn not_that_node(

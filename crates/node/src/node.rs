@@ -74,13 +74,11 @@ pub enum NodeError {
     OtherDirectory(NodeId),
     /// The data directory is an older copy, or a copy of it has started since.
     #[error(
-        "the data directory is older than what the cluster knows: this is start {start} of node {node}, and start {newest} is known. It was put back from a copy, or a copy of it runs elsewhere. Nothing was changed. `fluxgate cluster remove-node {node}`, then start it with an empty directory and add it again"
+        "the data directory is older than what the cluster knows: it does not remember start {newest} of node {node}, which is registered. It was put back from a copy, or a copy of it runs elsewhere. Starting it again does not help: `fluxgate cluster remove-node {node}`, then start it with an empty directory and add it again"
     )]
     OlderDirectory {
         /// The node.
         node: NodeId,
-        /// The number of this start.
-        start: BootId,
         /// The newest start that the cluster knows.
         newest: BootId,
     },

@@ -18,6 +18,17 @@ impl Core {
             let more = if *node == self.me { Some(self.more()) } else { self.more_of(*node) };
             warnings.extend(more.iter().flat_map(|more| self.of_node(*node, more, status.leader)));
         }
+        if let Some((old, new)) = &status.changing {
+            let list = |nodes: &[NodeId]| {
+                nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
+            };
+            warnings.push(format!(
+                "the members are being changed from nodes {} to nodes {}: until that has ended, writes \
+                 and leases take a majority of both",
+                list(old),
+                list(new)
+            ));
+        }
         if status.role == Role::Leader {
             // A follower that is behind although it answers is being sent what it lacks.
             for (node, member) in status.nodes.iter().filter(|(node, _)| **node != self.me) {

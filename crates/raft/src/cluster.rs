@@ -197,6 +197,9 @@ pub struct Status {
     pub snapshot: LogIndex,
     /// The members.
     pub nodes: BTreeMap<NodeId, NodeStatus>,
+    /// The voters before and after a change that is under way: until it ends, everything takes a
+    /// majority of both.
+    pub changing: Option<(Vec<NodeId>, Vec<NodeId>)>,
     /// Why consensus has stopped, if it has.
     pub fatal: Option<String>,
 }
@@ -553,8 +556,17 @@ impl Cluster {
             let (address, votes) = (node.addr.clone(), voters.contains(id));
             (NodeId(*id), NodeStatus { address, votes, matched: matched(id) })
         };
+        let configs = membership.get_joint_config();
+        let ids = |voters: &std::collections::BTreeSet<u64>| -> Vec<NodeId> {
+            voters.iter().copied().map(NodeId).collect()
+        };
+        let changing = match configs.as_slice() {
+            [old, .., new] => Some((ids(old), ids(new))),
+            _ => None,
+        };
         Status {
             role,
+            changing,
             term: metrics.current_term,
             leader: metrics.current_leader.map(NodeId),
             last_log: LogIndex(metrics.last_log_index.unwrap_or(0)),

@@ -47,6 +47,8 @@ pub enum Kind {
     SnapshotFooter = 11,
     /// Cluster time, noted now and then.
     ClockMark = 12,
+    /// The starts of a node that may be registered.
+    Starts = 13,
 }
 
 /// Why bytes were not taken, or could not be made.

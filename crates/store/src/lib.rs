@@ -23,6 +23,7 @@ pub mod recording;
 mod recover;
 mod sled_backend;
 pub mod snapshot;
+pub mod starts;
 mod tail;
 mod writer;
 

@@ -117,13 +117,13 @@ fn judge_start(core: &Core, other: &Introduction) -> Result<(), NodeError> {
         // Removed, or another directory runs under this id: the leader says so at the first lease.
         return Ok(());
     }
-    let own = core.incarnation();
+    // By what the directory remembers and not by the number alone: one that was refused has counted
+    // its starts too.
     let newest = other.incarnations.iter().find(|(node, _)| *node == core.me);
-    let Some((_, newest)) = newest.filter(|(_, newest)| *newest != own) else { return Ok(()) };
-    if newest.boot < own.boot {
-        return Ok(());
+    match newest.filter(|(_, newest)| !core.made(*newest)) {
+        None => Ok(()),
+        Some((_, newest)) => Err(NodeError::OlderDirectory { node: core.me, newest: newest.boot }),
     }
-    Err(NodeError::OlderDirectory { node: core.me, start: own.boot, newest: newest.boot })
 }
 
 /// An error where a copy of this directory answers at the address of this node.

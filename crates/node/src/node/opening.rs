@@ -136,6 +136,7 @@ impl Opening {
             clock_error_ms_max: config.clock_error_ms_max,
         };
         let clock_noted = noted.is_some();
+        let starts = data.starts()?;
         Ok(Core::new(Parts {
             config,
             boot,
@@ -148,6 +149,7 @@ impl Opening {
             metrics,
             life,
             clock_noted,
+            starts,
         }))
     }
 }

@@ -142,6 +142,19 @@ impl Cluster {
         changed.map(drop).map_err(in_words)
     }
 
+    /// Ends a change of the members that another leader began and did not end. Only on the leader; does
+    /// nothing where there is none, or it is not committed yet.
+    ///
+    /// # Errors
+    /// As for any change.
+    pub async fn end_change(&self) -> Result<(), MembershipError> {
+        let status = self.status();
+        let Some((_, new)) = status.changing else { return Ok(()) };
+        self.must_lead()?;
+        let voters = new.into_iter().map(|node| node.0).collect();
+        self.change(ChangeMembers::ReplaceAllVoters(voters)).await
+    }
+
     /// Hands the leadership to `to`, or to the follower that is furthest along, and waits until
     /// another node leads.
     ///
@@ -171,9 +184,14 @@ impl Cluster {
                 }
             }
         };
-        tokio::time::timeout(at_most, taken).await.map_err(|_| {
+        let leader = tokio::time::timeout(at_most, taken).await.map_err(|_| {
             MembershipError::Refused(format!("node {target} did not take over in time"))
-        })
+        })?;
+        if to.is_some_and(|to| to != leader) {
+            let why = format!("node {target} did not take over; node {leader} leads now");
+            return Err(MembershipError::Refused(why));
+        }
+        Ok(leader)
     }
 
     fn must_lead(&self) -> Result<(), MembershipError> {

@@ -1,0 +1,70 @@
+//! Which starts of a node a data directory remembers.
+//!
+//! Answers for: whether the start that the cluster knows as the newest one was made from this very
+//! directory. A number that counts up cannot tell: a copy that was refused counts its starts too, and
+//! would overtake the original.
+
+use serde::{Deserialize, Serialize};
+
+/// Most starts that are remembered without being confirmed; the oldest of them go first.
+const ASKED_MAX: usize = 256;
+
+/// One start: its number, and a random nonce.
+pub type Start = (u64, u64);
+
+/// The starts that a directory remembers. Frozen; a change is a new version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Starts {
+    confirmed: Option<Start>,
+    asked: Vec<Start>,
+}
+
+impl Starts {
+    /// Whether this directory made that start, and the cluster may know it.
+    #[must_use]
+    pub fn knows(&self, start: Start) -> bool {
+        self.confirmed == Some(start) || self.asked.contains(&start)
+    }
+
+    /// Remembers a start that is about to ask to be registered. False where it is remembered already.
+    pub fn ask(&mut self, start: Start) -> bool {
+        if self.knows(start) {
+            return false;
+        }
+        if self.asked.len() >= ASKED_MAX {
+            self.asked.remove(0);
+        }
+        self.asked.push(start);
+        true
+    }
+
+    /// Remembers that a start is registered: no earlier one can be the newest any more. False where
+    /// that is remembered already.
+    pub fn confirm(&mut self, start: Start) -> bool {
+        if self.confirmed == Some(start) && self.asked.is_empty() {
+            return false;
+        }
+        *self = Self { confirmed: Some(start), asked: Vec::new() };
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registered_start_is_known_however_many_came_after_it() {
+        let mut starts = Starts::default();
+        assert!(starts.ask((1, 11)) && !starts.ask((1, 11)));
+        assert!(starts.confirm((1, 11)) && !starts.confirm((1, 11)));
+        for number in 2..1_000 {
+            assert!(starts.ask((number, 7)));
+        }
+        assert!(starts.knows((1, 11)) && starts.knows((999, 7)));
+        assert!(!starts.knows((2, 7)), "the oldest go");
+        assert!(!starts.knows((1, 12)), "another copy made it");
+        assert!(starts.confirm((999, 7)));
+        assert!(!starts.knows((1, 11)) && !starts.knows((998, 7)));
+    }
+}
