@@ -195,7 +195,7 @@ fn a_new_directory_in_a_cluster_waits_until_enough_others_can_tell_of_an_older_o
     cluster.node_mut(3).spawn();
     wait_until("it says what it waits for", SOON, || {
         cluster.node_mut(3).assert_alive();
-        cluster.node(3).log_text().contains("waiting to hear from the other nodes")
+        cluster.node(3).log_text().contains("waiting to hear from these nodes")
     });
     cluster.node_mut(1).spawn();
     let status = cluster.node_mut(3).wait_exit();
@@ -240,7 +240,7 @@ fn one_node_of_three_alone_forms_nothing() {
     cluster.node_mut(1).spawn();
     wait_until("it says what it waits for", SOON, || {
         cluster.node_mut(1).assert_alive();
-        cluster.node(1).log_text().contains("waiting to hear from the other nodes")
+        cluster.node(1).log_text().contains("waiting to hear from these nodes")
     });
     assert_eq!(cluster.node(1).ready().unwrap().status, 503);
     cluster.node_mut(2).spawn();

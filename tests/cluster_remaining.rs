@@ -95,6 +95,12 @@ fn a_node_that_restarted_shows_what_is_left() {
     for (key, spent) in &own {
         let left = remaining(&cluster, 2, &key.validate());
         assert_eq!(left, 99 - 2 * spent, "{spent} at nodes 1 and 2 each");
+        // The usage says the same, though node 2 itself has forgotten what it spent.
+        wait_until("the usage says the same", SOON, || {
+            let usage = cluster.admin(3, Request::get(&format!("{}/usage", key.path())));
+            let limit = &usage.expect(200).json()["limits"][0];
+            limit["remaining"] == left && limit["spent"] == 100 - left
+        });
     }
     cluster.assert_none_degraded();
 }

@@ -85,7 +85,9 @@ pub fn problems(view: &ClusterView) -> Vec<Problem> {
              503. Start the nodes that are down, or mend the network between them.",
         ));
     }
-    found.extend(view.nodes.iter().filter_map(|node| of_node(node, view.node_id, &ready)));
+    let clocks_are_named = view.warnings.iter().any(|warning| warning.contains("wall clock"));
+    let of_node = |node| of_node(node, view.node_id, &ready, clocks_are_named);
+    found.extend(view.nodes.iter().filter_map(of_node));
     if view.pending_share_map.is_some() {
         found.push(problem(
             Severity::Notice,
@@ -96,13 +98,35 @@ pub fn problems(view: &ClusterView) -> Vec<Problem> {
     found.extend(
         view.warnings
             .iter()
-            .map(|warning| problem(Severity::Notice, sentence(warning), "This node says so.")),
+            .map(|warning| problem(severity_of(warning), sentence(warning), "This node says so.")),
     );
     found.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
     found
 }
 
-fn of_node(node: &fluxgate_api::cluster::NodeView, me: u64, ready: &[u64]) -> Option<Problem> {
+/// Words of warnings that speak of more than a setting: something is missing, or may be wrong.
+const GRAVE: [&str; 4] = [
+    "differs from that of",
+    "cannot write",
+    "are being changed",
+    "ahead of the wall clocks of most",
+];
+
+fn severity_of(warning: &str) -> Severity {
+    if GRAVE.iter().any(|words| warning.contains(words)) {
+        Severity::Degraded
+    } else {
+        Severity::Notice
+    }
+}
+
+/// `clocks_are_named`: the node itself says which clocks are wrong.
+fn of_node(
+    node: &fluxgate_api::cluster::NodeView,
+    me: u64,
+    ready: &[u64],
+    clocks_are_named: bool,
+) -> Option<Problem> {
     let id = node.id;
     let answered = match ready {
         [] => "No node answers requests now.".to_owned(),
@@ -133,7 +157,8 @@ fn of_node(node: &fluxgate_api::cluster::NodeView, me: u64, ready: &[u64]) -> Op
             format!("It says 503 to callers until it has caught up, or it is stopping. {answered}"),
         ));
     }
-    if node.clock_offset_ms.is_some_and(|offset| offset.unsigned_abs() >= OFFSET_MS_LARGE) {
+    let is_far = |offset: i64| offset.unsigned_abs() >= OFFSET_MS_LARGE;
+    if node.clock_offset_ms.is_some_and(is_far) && !clocks_are_named {
         return Some(problem(
             Severity::Notice,
             format!("The clock of node {id} is off by {} ms.", node.clock_offset_ms.unwrap_or(0)),

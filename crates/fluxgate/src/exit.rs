@@ -20,7 +20,7 @@ pub(crate) enum Exit {
     Usage,
     /// No node could be reached, or none could serve.
     Unreachable,
-    /// Consensus stopped under a running node: start it again.
+    /// Consensus stopped under a running node, or its disk is full: start it again.
     Restart,
 }
 

@@ -85,15 +85,16 @@ fn say(different: &[NodeId], differs: bool) {
         tracing::error!(
             nodes = ?nodes,
             "this node's state differs from that of other nodes at the same entry, and no majority has \
-             it: this node answers nothing; remove it, empty its data directory, and add it again"
+             it: this node answers nothing; compare what was changed lately before you empty a data \
+             directory"
         );
     } else if nodes.is_empty() {
         tracing::warn!("all states that could be compared are equal again");
     } else {
         tracing::error!(
             nodes = ?nodes,
-            "the state of these nodes differs from that of a majority at the same entry: remove them, \
-             empty their data directories, and add them again"
+            "the state of these nodes differs from that of a majority at the same entry: compare what was \
+             changed lately before you empty a data directory; the majority may be the older one"
         );
     }
 }

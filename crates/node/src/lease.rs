@@ -1,6 +1,7 @@
 //! Drives node leases: this node's own, and, on the leader, those of the others.
 
 mod jumps;
+mod start;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use fluxgate_engine::lease::{Former, Grant, Granter};
 use fluxgate_engine::registry::View;
 use fluxgate_engine::registry::cluster_state::{ClusterState, Incarnation};
 use fluxgate_engine::registry::command::{Actor, Command, Outcome, Refusal};
-use fluxgate_raft::{Call, CallError, process};
+use fluxgate_raft::{Call, CallError};
 use fluxgate_types::{BootId, BootNs, DirId, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -21,6 +22,7 @@ use crate::peer;
 use crate::peer::messages::{LeaseCall, LeaseCallV2, LeaseRefusal, LeaseReply, LeaseReplyV2};
 use crate::time::{settle_time, wall_target_ns};
 use jumps::{JumpWatch, drop_after_a_stop};
+use start::StartNote;
 
 /// Longest wait for a leader's answer.
 pub(crate) const ASK_TIMEOUT: Duration = Duration::from_millis(500);
@@ -74,41 +76,6 @@ pub(crate) async fn run_renewals(core: Arc<Core>) {
             biased;
             () = core.renew_now.notified() => {}
             () = wait_for_news(&core, &mut news, leader, pause) => {}
-        }
-    }
-}
-
-/// What was noted on the disk of this start.
-#[derive(Default)]
-struct StartNote {
-    asked: Option<Incarnation>,
-    registered: Option<Incarnation>,
-}
-
-impl StartNote {
-    /// Durable BEFORE the first ask: the first lease registers this start, and a directory that does
-    /// not remember a registered start is taken for a copy.
-    async fn ask(&mut self, core: &Arc<Core>) -> std::io::Result<()> {
-        let own = core.incarnation();
-        if self.asked != Some(own) {
-            let noting = Arc::clone(core);
-            process::on_disk(move || noting.note_asking()).await??;
-            self.asked = Some(own);
-        }
-        Ok(())
-    }
-
-    async fn registered(&mut self, core: &Arc<Core>) {
-        let own = core.incarnation();
-        if self.registered == Some(own) {
-            return;
-        }
-        let noting = Arc::clone(core);
-        let noted = process::on_disk(move || noting.note_registered()).await;
-        // Tried again with the next renewal; until then earlier starts are remembered too.
-        match noted.and_then(|noted| noted) {
-            Ok(()) => self.registered = Some(own),
-            Err(error) => tracing::warn!(%error, "this start was not noted on the disk"),
         }
     }
 }

@@ -94,6 +94,24 @@ pub enum NodeError {
     },
 }
 
+impl NodeError {
+    /// Whether another start can make more of it: consensus stopped, or the disk was full.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Fatal(_) => true,
+            Self::Open(error) | Self::Start(StartError::Open(error)) => error.is_no_room(),
+            Self::Listen { .. }
+            | Self::Start(_)
+            | Self::Tls(_)
+            | Self::Transport(_)
+            | Self::OtherDirectory(_)
+            | Self::OlderDirectory { .. }
+            | Self::Copy { .. } => false,
+        }
+    }
+}
+
 /// A running node.
 #[derive(Debug)]
 pub struct Node {

@@ -7,6 +7,11 @@ use fluxgate_types::NodeId;
 use crate::core::Core;
 use crate::peer::messages::{More, Writes};
 
+/// What to do about states that differ.
+const COMPARE: &str = "The majority may be the one that runs on older data directories: compare what was \
+                       changed lately before you empty anything; then remove the nodes that are wrong, \
+                       empty their data directories, and add them again";
+
 impl Core {
     /// What an operator should know.
     pub(crate) fn warnings(&self) -> Vec<String> {
@@ -81,14 +86,12 @@ impl Core {
         Some(if self.agreement.differs() {
             format!(
                 "the state of node {} differs from that of node {nodes} at the same log entry, and no \
-                 majority has it: it answers nothing. Stop the node that is wrong, remove it, empty its \
-                 data directory, and add it again",
+                 majority has it: it answers nothing. {COMPARE}",
                 self.me
             )
         } else {
             format!(
-                "the state of node {nodes} differs from that of a majority at the same log entry: remove \
-                 it, empty its data directory, and add it again"
+                "the state of node {nodes} differs from that of a majority at the same log entry. {COMPARE}"
             )
         })
     }
@@ -111,16 +114,29 @@ impl Core {
             (offset.unsigned_abs() > bound_ms).then_some((*node, offset))
         });
         let wrong: Vec<(NodeId, i64)> = wrong.collect();
-        let all_ahead = wrong.len() * 2 > nodes.len() && wrong.iter().all(|(_, ms)| *ms > 0);
-        let mut warnings: Vec<String> = wrong.iter().map(of_clock).collect();
-        if all_ahead {
-            warnings.push(
-                "cluster time is behind the wall clocks of most nodes: if those are right, \
-                 `fluxgate cluster set-time` sets it forward"
-                    .to_owned(),
-            );
+        // Of most nodes in one direction: rather cluster time is wrong than each of them.
+        let most = wrong.len() * 2 > nodes.len();
+        let middle = |wrong: &[(NodeId, i64)]| {
+            let mut offsets: Vec<i64> = wrong.iter().map(|(_, offset)| *offset).collect();
+            offsets.sort_unstable();
+            offsets.get(offsets.len() / 2).copied().unwrap_or(0)
+        };
+        if most && wrong.iter().all(|(_, ms)| *ms > 0) {
+            return vec![format!(
+                "cluster time is {} behind the wall clocks of most nodes: if those are right, \
+                 `fluxgate cluster set-time` sets it forward",
+                span(middle(&wrong))
+            )];
         }
-        warnings
+        if most && wrong.iter().all(|(_, ms)| *ms < 0) {
+            return vec![format!(
+                "cluster time is {} ahead of the wall clocks of most nodes, and keys end by it: if those \
+                 are right, it was set by a wrong clock, and it never goes back: wait until they have \
+                 caught up, or restore a backup into a new cluster",
+                span(middle(&wrong))
+            )];
+        }
+        wrong.iter().map(of_clock).collect()
     }
 
     fn of_node(&self, node: NodeId, more: &More, leader: Option<NodeId>) -> Vec<String> {
@@ -155,12 +171,17 @@ const LAG_LARGE: u64 = 1_000;
 
 fn of_clock((node, offset_ms): &(NodeId, i64)) -> String {
     let direction = if *offset_ms > 0 { "ahead of" } else { "behind" };
-    let seconds = offset_ms.unsigned_abs() / 1_000;
-    let by = match seconds {
-        0..=9 => format!("{} ms", offset_ms.unsigned_abs()),
+    let by = span(*offset_ms);
+    format!("the wall clock of node {node} is {by} {direction} cluster time: set it, or repair NTP")
+}
+
+/// How long that is, for people.
+fn span(ms: i64) -> String {
+    let seconds = ms.unsigned_abs() / 1_000;
+    match seconds {
+        0..=9 => format!("{} ms", ms.unsigned_abs()),
         10..=599 => format!("{seconds} s"),
         600..=172_799 => format!("{} min", seconds / 60),
         _ => format!("{} days", seconds / 86_400),
-    };
-    format!("the wall clock of node {node} is {by} {direction} cluster time: set it, or repair NTP")
+    }
 }

@@ -255,8 +255,14 @@ mod tests {
         memory.hold_barriers(true);
         // The sync stalls with this, and everything behind it queues.
         store.save_vote(b"vote".to_vec(), Box::new(|_| ()));
-        while !store.is_backed_up() {
-            store.save_committed(b"committed".to_vec());
+        // Until the writer takes nothing more: it may write some before it waits for the sync.
+        let mut taken = usize::MAX;
+        while !store.is_backed_up() || taken != memory.unsynced() {
+            taken = memory.unsynced();
+            while !store.is_backed_up() {
+                store.save_committed(b"committed".to_vec());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         // From a thread of its own, the sync goes on once the runtime has shown that it runs, and
         // in any case.

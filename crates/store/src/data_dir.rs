@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, Kind};
 use crate::error::OpenError;
 use crate::files;
-use crate::starts::Starts;
+use crate::starts::{self, STARTS};
 
 pub use holdings::{HOLDINGS_PART_BYTES_MAX, HOLDINGS_PARTS_MAX};
 
@@ -34,12 +34,10 @@ const VERSION: &str = "VERSION";
 const IDENTITY: &str = "IDENTITY";
 const HOLDINGS: &str = "HOLDINGS";
 const CLOCK: &str = "CLOCK";
-const STARTS: &str = "STARTS";
 const LOCK: &str = "LOCK";
-const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
+pub(crate) const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
 const IDENTITY_VERSION: u8 = 1;
 const CLOCK_VERSION: u8 = 1;
-const STARTS_VERSION: u8 = 1;
 
 /// Whose directory this is, and which life of the node this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +112,7 @@ impl DataDir {
         // Looked at here because they are used only after the life began.
         read_holdings(path)?;
         read_clock(path)?;
-        read_starts(path)?;
+        starts::read(path)?;
         let IdentityV1 { cluster, node, dir_id, boots, log_made } = record;
         Ok(Self {
             path: path.to_path_buf(),
@@ -228,24 +226,6 @@ impl DataDir {
     pub fn clock(&self) -> Result<Option<ClockNote>, OpenError> {
         read_clock(&self.path)
     }
-
-    /// Notes the starts that this directory remembers. Durable when this returns.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub fn write_starts(&self, starts: &Starts) -> io::Result<()> {
-        let bytes =
-            codec::encode(Kind::Starts, STARTS_VERSION, starts).map_err(io::Error::other)?;
-        files::replace(&self.path, STARTS, &bytes)
-    }
-
-    /// The starts that this directory remembers; none where an older program made all of them.
-    ///
-    /// # Errors
-    /// When the note is damaged or cannot be read.
-    pub fn starts(&self) -> Result<Starts, OpenError> {
-        read_starts(&self.path)
-    }
 }
 
 fn make_dir(path: &Path) -> Result<(), OpenError> {
@@ -276,7 +256,7 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
 }
 
 /// Reads a small file; one that is too large is damage, not a failure of the system.
-fn read_checked(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, OpenError> {
+pub(crate) fn read_checked(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, OpenError> {
     files::read_small(path, bytes_max).map_err(|error| {
         if error.kind() == io::ErrorKind::InvalidData {
             OpenError::corrupt(path, error.to_string())
@@ -305,15 +285,6 @@ fn read_clock(path: &Path) -> Result<Option<ClockNote>, OpenError> {
     codec::decode(Kind::ClockMark, CLOCK_VERSION, &bytes)
         .map(Some)
         .map_err(|error| OpenError::CorruptClock { path, what: error.to_string() })
-}
-
-fn read_starts(path: &Path) -> Result<Starts, OpenError> {
-    let path = path.join(STARTS);
-    let Some(bytes) = read_checked(&path, SMALL_FILE_BYTES_MAX)? else {
-        return Ok(Starts::default());
-    };
-    codec::decode(Kind::Starts, STARTS_VERSION, &bytes)
-        .map_err(|error| OpenError::corrupt(&path, error.to_string()))
 }
 
 /// The directory's record; `None` when the directory is new or its making was cut short.

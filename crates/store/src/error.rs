@@ -114,6 +114,12 @@ impl OpenError {
         self
     }
 
+    /// Whether there was no room on the disk: with some, another start works.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if crate::sled_backend::is_no_room(source))
+    }
+
     /// For `map_err`: names what was tried and on which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();

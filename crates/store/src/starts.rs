@@ -4,7 +4,19 @@
 //! directory. A number that counts up cannot tell: a copy that was refused counts its starts too, and
 //! would overtake the original.
 
+use std::io;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, Kind};
+use crate::data_dir::{DataDir, SMALL_FILE_BYTES_MAX, read_checked};
+use crate::error::OpenError;
+use crate::files;
+
+/// The file.
+pub(crate) const STARTS: &str = "STARTS";
+const VERSION: u8 = 1;
 
 /// Most starts that are remembered without being confirmed; the oldest of them go first.
 const ASKED_MAX: usize = 256;
@@ -47,6 +59,34 @@ impl Starts {
         *self = Self { confirmed: Some(start), asked: Vec::new() };
         true
     }
+}
+
+impl DataDir {
+    /// Notes the starts that this directory remembers. Durable when this returns.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn write_starts(&self, starts: &Starts) -> io::Result<()> {
+        let bytes = codec::encode(Kind::Starts, VERSION, starts).map_err(io::Error::other)?;
+        files::replace(self.path(), STARTS, &bytes)
+    }
+
+    /// The starts that this directory remembers; none where an older program made all of them.
+    ///
+    /// # Errors
+    /// When the note is damaged or cannot be read.
+    pub fn starts(&self) -> Result<Starts, OpenError> {
+        read(self.path())
+    }
+}
+
+pub(crate) fn read(dir: &Path) -> Result<Starts, OpenError> {
+    let path = dir.join(STARTS);
+    let Some(bytes) = read_checked(&path, SMALL_FILE_BYTES_MAX)? else {
+        return Ok(Starts::default());
+    };
+    codec::decode(Kind::Starts, VERSION, &bytes)
+        .map_err(|error| OpenError::corrupt(&path, error.to_string()))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use fluxgate_node::{Config, Layers, Node, NodeError, Problems};
+use fluxgate_node::{Config, Layers, Node, Problems};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -76,7 +76,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         tokio::pin!(stop);
         let mut look = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let mut node = tokio::select! {
-            node = Node::start(config) => node?,
+            node = Node::start(config) => match node {
+                Ok(node) => node,
+                Err(error) if error.is_passing() => {
+                    tracing::error!(
+                        %error,
+                        "this node cannot start: the disk is full; make some room, and start it again"
+                    );
+                    return Ok(Exit::Restart);
+                }
+                Err(error) => return Err(error.into()),
+            },
             stopped = &mut stop => return stopped.map(|()| Exit::Done),
         };
         tell_supervisor(&[NotifyState::Ready, NotifyState::Status("serving")]);
@@ -89,8 +99,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
                 _ = alive.tick() => tell_supervisor(&[NotifyState::Watchdog]),
                 error = node.failed() => {
                     tracing::error!(%error, "this node cannot go on");
-                    // Only of consensus that stopped could another life make more.
-                    let again = matches!(error, NodeError::Fatal(_));
+                    let again = error.is_passing();
                     return if again { Ok(Exit::Restart) } else { Err(error.into()) };
                 }
             }

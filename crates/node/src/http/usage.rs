@@ -76,21 +76,30 @@ fn one_limit(
     let limit = &spec.limit;
     let window = limit.window_at(now);
     let mut series: BTreeMap<u64, u64> = BTreeMap::new();
-    let mut per_node = Vec::new();
+    let mut current: BTreeMap<NodeId, u64> = BTreeMap::new();
     for (node, reply) in by_node {
-        let mut current = 0;
+        current.entry(*node).or_default();
         for one in reply.limits.iter().filter(|one| one.tag == spec.tag) {
             for point in &one.series {
                 *series.entry(point.window).or_default() += point.spent;
-                if point.window == window {
-                    current += point.spent;
-                }
+            }
+            let own = one.series.iter().find(|point| point.window == window);
+            // What a node spent before its last start, or since it fell silent, the others know.
+            let others = one.by_node.iter().filter(|_| one.window == window);
+            let own = own.map(|point| (node, &point.spent));
+            for (node, spent) in others.chain(own) {
+                let most = current.entry(*node).or_default();
+                *most = (*most).max(*spent);
             }
         }
-        per_node.push(NodeSpent { node: node.0, spent: current });
     }
+    let spent = current.values().fold(0u64, |sum, spent| sum.saturating_add(*spent));
+    if spent > 0 {
+        series.insert(window, spent);
+    }
+    let per_node =
+        current.iter().map(|(node, spent)| NodeSpent { node: node.0, spent: *spent }).collect();
     let oldest = window.saturating_sub(caps::USAGE_WINDOWS as u64 - 1);
-    let spent = series.get(&window).copied().unwrap_or(0);
     let start_s = |window: u64| window * limit.period_ms / 1_000;
     LimitUsage {
         name: limit.name.to_string(),

@@ -171,7 +171,17 @@ async fn new_directory(
     let needed = if formed_elsewhere { all - all / 2 } else { all / 2 };
     let enough = heard.len() >= needed && (others > 0 || begun.elapsed() > FORM_ALONE);
     if !enough && others > 0 && !std::mem::replace(&mut said.waiting, true) {
-        tracing::info!("waiting to hear from the other nodes: this data directory is new");
+        let missing: Vec<u64> = members
+            .keys()
+            .filter(|node| **node != core.me && !heard.contains_key(node))
+            .map(|node| node.0)
+            .collect();
+        tracing::info!(
+            nodes = ?missing,
+            needed = needed - heard.len(),
+            "waiting to hear from these nodes: this data directory is new, and one of them may know an \
+             earlier one of this node"
+        );
     }
     if enough && !formed_elsewhere && forms(core, heard, begun, said) {
         match core.cluster.form(members).await {

@@ -79,7 +79,9 @@ impl Shared {
                 if let Some(slot) = self.lock().slots.get(&node) {
                     slot.clocks.jump(size);
                 }
-                // Costs nobody anything: no disturbance.
+                // The machine may have stood still: its node drops its lease with the next renewal, and
+                // has another one a moment later.
+                self.disturb(lease);
                 return;
             }
             FaultKind::HandOver => {

@@ -117,6 +117,8 @@ impl Shared {
         if let Some(slot) = self.lock().slots.get(&node) {
             slot.clocks.jump(AHEAD_MS);
         }
+        // As after any jump, its lease is dropped with the next renewal.
+        self.disturb(self.plan.base.terms.lease_ms * MS);
     }
 
     fn data_dir(&self, node: NodeId) -> std::path::PathBuf {
