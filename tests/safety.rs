@@ -141,6 +141,28 @@ fn after_a_stop_of_all_an_old_disk_forms_no_majority_that_forgets() {
 }
 
 #[test]
+fn a_node_is_not_refused_by_one_that_is_behind() {
+    let mut cluster = Cluster::start(3);
+    cluster.node_mut(1).stop();
+    for _ in 0..2 {
+        // Node 1 knows the first start of node 3 as its newest one.
+        cluster.node_mut(3).stop();
+        cluster.restart(3);
+    }
+    let key = cluster.create(2, &json!({"name": "later", "scope": "read"}));
+    cluster.node_mut(2).stop();
+    cluster.node_mut(3).stop();
+    cluster.node_mut(1).spawn();
+    cluster.node_mut(3).spawn();
+    for id in [1, 3] {
+        wait_until("both are ready", SOON, || {
+            cluster.node(id).ready().is_ok_and(|answer| answer.status == 200)
+        });
+        cluster.ask(id, &key.validate()).expect(200);
+    }
+}
+
+#[test]
 fn the_leaders_old_disk_is_refused_too() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();

@@ -221,10 +221,10 @@ impl Core {
         Ok(())
     }
 
-    /// Whether this directory made that start of the node.
-    pub(crate) fn made(&self, start: Incarnation) -> bool {
+    /// Whether the start that somebody knows as this node's newest one was made from this directory.
+    pub(crate) fn made(&self, newest: Incarnation) -> bool {
         let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
-        start == self.incarnation() || starts.knows((start.boot.0, start.nonce))
+        newest == self.incarnation() || starts.made((newest.boot.0, newest.nonce))
     }
 
     /// This start of the node.

@@ -1,17 +1,17 @@
 //! Drives node leases: this node's own, and, on the leader, those of the others.
 
 mod jumps;
+mod refusals;
 mod start;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use fluxgate_engine::lease::{Former, Grant, Granter};
-use fluxgate_engine::registry::View;
-use fluxgate_engine::registry::cluster_state::{ClusterState, Incarnation};
-use fluxgate_engine::registry::command::{Actor, Command, Outcome, Refusal};
+use fluxgate_engine::registry::cluster_state::Incarnation;
+use fluxgate_engine::registry::command::{Actor, Command, Outcome};
 use fluxgate_raft::{Call, CallError};
-use fluxgate_types::{BootId, BootNs, DirId, NodeId};
+use fluxgate_types::{BootId, BootNs, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -22,6 +22,7 @@ use crate::peer;
 use crate::peer::messages::{LeaseCall, LeaseCallV2, LeaseRefusal, LeaseReply, LeaseReplyV2};
 use crate::time::{settle_time, wall_target_ns};
 use jumps::{JumpWatch, drop_after_a_stop};
+use refusals::{lease_refusal, refused_by};
 use start::StartNote;
 
 /// Longest wait for a leader's answer.
@@ -357,48 +358,6 @@ impl Core {
             None => tracing::info!(term = now.term, "this node leads the cluster"),
         }
         Some(now.term)
-    }
-}
-
-/// Why the state as it is would refuse a start: then nothing is proposed, however often it is asked.
-fn refused_by(
-    view: &View,
-    cluster: &ClusterState,
-    node: NodeId,
-    dir_id: DirId,
-    started: Incarnation,
-) -> Option<LeaseRefusal> {
-    let known = view.nodes.get(&node)?;
-    match (known.dir_id == dir_id, known.removed) {
-        (true, true) => Some(LeaseRefusal::Removed(node)),
-        (false, false) => Some(LeaseRefusal::OtherDirectory(node)),
-        (true, false) => {
-            let newest = cluster.incarnations.get(&node)?;
-            (newest.boot >= started.boot)
-                .then_some(LeaseRefusal::Older { node, newest: newest.boot })
-        }
-        (false, true) => None,
-    }
-}
-
-/// A refusal by the state, as the node is told it.
-fn lease_refusal(refusal: Refusal, removed: bool) -> LeaseRefusal {
-    match refusal {
-        // A new directory in the place of a removed one: its number is too low, and it counts on.
-        Refusal::OlderIncarnation { node, newest } if removed => {
-            LeaseRefusal::CountOn { node, newest }
-        }
-        Refusal::OlderIncarnation { node, newest } => LeaseRefusal::Older { node, newest },
-        Refusal::Removed(node) => LeaseRefusal::Removed(node),
-        Refusal::OtherDirectory(node) if removed => LeaseRefusal::Removed(node),
-        Refusal::OtherDirectory(node) => LeaseRefusal::OtherDirectory(node),
-        other @ (Refusal::NotFound
-        | Refusal::IdTaken
-        | Refusal::AlreadyDone(_)
-        | Refusal::Revision(_)
-        | Refusal::Revoked
-        | Refusal::Invalid(_)
-        | Refusal::Actor) => LeaseRefusal::Other(other.to_string()),
     }
 }
 

@@ -32,9 +32,14 @@ pub struct Starts {
 }
 
 impl Starts {
-    /// Whether this directory made that start, and the cluster may know it.
+    /// Whether the start that somebody knows as the newest one was made from this directory: it is
+    /// remembered, or it lies before the last confirmed one, and that somebody is behind.
     #[must_use]
-    pub fn knows(&self, start: Start) -> bool {
+    pub fn made(&self, newest: Start) -> bool {
+        self.knows(newest) || self.confirmed.is_some_and(|(number, _)| newest.0 < number)
+    }
+
+    fn knows(&self, start: Start) -> bool {
         self.confirmed == Some(start) || self.asked.contains(&start)
     }
 
@@ -101,10 +106,26 @@ mod tests {
         for number in 2..1_000 {
             assert!(starts.ask((number, 7)));
         }
-        assert!(starts.knows((1, 11)) && starts.knows((999, 7)));
-        assert!(!starts.knows((2, 7)), "the oldest go");
-        assert!(!starts.knows((1, 12)), "another copy made it");
+        assert!(starts.made((1, 11)) && starts.made((999, 7)));
+        assert!(!starts.made((2, 7)), "the oldest go");
+        assert!(!starts.made((1, 12)), "another copy made it");
         assert!(starts.confirm((999, 7)));
-        assert!(!starts.knows((1, 11)) && !starts.knows((998, 7)));
+        // A node that is behind knows an earlier one as the newest.
+        assert!(starts.made((1, 11)) && starts.made((998, 7)));
+        assert!(
+            !starts.made((999, 8)) && !starts.made((1_000, 7)),
+            "a copy, or an older directory"
+        );
+    }
+
+    #[test]
+    fn an_older_directory_is_one_however_often_it_counts() {
+        let mut copy = Starts::default();
+        copy.ask((4, 1));
+        copy.confirm((4, 1));
+        // The original went on to start 5. What is refused never asks, whatever number it has.
+        for _ in 5..20 {
+            assert!(!copy.made((5, 2)));
+        }
     }
 }
