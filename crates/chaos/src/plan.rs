@@ -142,7 +142,7 @@ impl Kind {
 
     /// Whether it spares the process that it goes to.
     pub(crate) const fn spares_all(self) -> bool {
-        matches!(self, Self::WallForward | Self::WallBack | Self::HandOver)
+        matches!(self, Self::HandOver)
     }
 
     /// Whether the nodes that it goes to hear nothing from a majority.

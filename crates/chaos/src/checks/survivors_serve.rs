@@ -1,5 +1,6 @@
 //! One node that is killed, stopped or told to hand over makes no other node refuse: election is
-//! well inside the lease. Wall clock jumps make nobody refuse at all.
+//! well inside the lease. Nor does a jump of one wall clock; its own node drops its lease with the next
+//! renewal, for its machine may have stood still, and has another one a moment later.
 //!
 //! Where a lease is a second there is room for one election, and a split vote takes two: such runs
 //! are not judged by this.
