@@ -27,7 +27,7 @@ fn wait_told(cluster: &Cluster, from: u64, to: u64) {
     let left = remaining(cluster, from, &sentinel.validate());
     let look = sentinel.validate_cost(0);
     // A node that was stopped may miss its lease for a moment more.
-    wait_until("the sentinel is told", SOON, || {
+    wait_until("the sentinel's figure has arrived", SOON, || {
         let answer = cluster.ask(to, &look);
         answer.status == 200 && answer.number("x-ratelimit-remaining") == left
     });

@@ -327,7 +327,7 @@ fn a_removal_that_cannot_end_says_so_and_ends_once_it_can() {
         view["warnings"].to_string().contains("the members are being changed")
     };
     assert!(changing(&cluster, leader));
-    // Whoever leads then: the second step is made by whom the first one left behind.
+    // Any leader after that can make the second step.
     cluster.node_mut(down).spawn();
     wait_until("the change has ended", SOON, || {
         [leader, down].iter().all(|id| {
@@ -347,7 +347,7 @@ fn commands_for_nodes_that_do_not_answer_are_refused() {
     let add = |id: u64, peer: &str| {
         Request::post("/v1/cluster/nodes").json(&json!({"id": id, "peer": peer}))
     };
-    // A new node where nobody is, where another node is, and at listeners of another kind.
+    // A new node at an address without a listener, at another node's, and at a gateway listener.
     let at = |id: u64| cluster.node(id).at.peer;
     let port = at(other).port();
     let places = [

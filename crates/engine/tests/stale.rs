@@ -154,8 +154,8 @@ fn a_total_is_one_lifes() {
     assert_eq!(1 + admitted, 3, "of its 10 it gave 4 and 3");
 }
 
-/// Nobody takes the answer to an ask that came twice, so it must not take tokens away: until gossip
-/// tells of them they would be in nobody's reach.
+/// The asker ignores the answer to a duplicate ask, so that answer must not move tokens: they would be
+/// unreachable until the next gossip.
 #[test]
 fn an_ask_that_comes_twice_gives_once() {
     let now = life(1);

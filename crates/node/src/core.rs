@@ -93,7 +93,8 @@ pub(crate) struct Core {
     pub(crate) lease_refusal: Mutex<Option<LeaseRefusal>>,
     /// Whether this node's state is that of the other nodes.
     pub(crate) agreement: Agreement,
-    // The starts that the data directory remembers.
+    // The starts that the data directory remembers. Locked while the file is written, twice in a
+    // life; no request looks at it.
     starts: Mutex<Starts>,
     // Peers that know only messages of version 1.
     older: Mutex<BTreeSet<NodeId>>,

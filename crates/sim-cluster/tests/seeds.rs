@@ -40,8 +40,8 @@ fn short_seeds_violate_nothing_and_something_happens_in_them() {
 fn seeds_that_once_failed_hold() {
     // 50 and 139: a node that was just added said of a key that there is none. 1166: requests that
     // waited after a lost lease were not looked after. 2073, 2203, 2366: slips of the harness: a disk
-    // that was to fail and was not written to, and gossip slower than a request's patience. 3085: of
-    // three clocks two pairs agreed, each node chose another one, and nobody formed the cluster.
+    // that was to fail and was not written to, and gossip slower than a request's patience. 3085: two
+    // pairs of three clocks agreed, each node chose a different pair, and no node formed the cluster.
     // 3087: a former leader with a full disk went on asking for leases that held up every write.
     all_hold([50, 139, 1166, 2073, 2203, 2366, 3085, 3087].into_iter());
 }

@@ -39,9 +39,9 @@ impl Shard {
         let lives = &context.life.lives;
         cell.hear(lives, sender, &ask.mine);
         let (given, _) = cell.totals(sender);
-        // What an earlier answer gave and the asker has not seen is given again by this one. Where that
-        // is enough nothing is added: an ask that comes twice must not give twice, for nobody takes
-        // a second answer.
+        // This answer repeats the total of an earlier one that the asker has not received. If that
+        // covers the need, add nothing: the asker ignores the answer to a duplicate ask, and more
+        // tokens would be unreachable until the next gossip.
         let unseen = given.saturating_sub(ask.got);
         let gift = if may_give && (unseen == 0 || unseen < ask.need) {
             let need = ask.need.saturating_sub(unseen);

@@ -28,7 +28,7 @@ pub(super) fn refused_by(
     }
 }
 
-/// A refusal by the state, as the node is told it.
+/// Turns a refusal by the replicated state into the answer to the node.
 pub(super) fn lease_refusal(refusal: Refusal, removed: bool) -> LeaseRefusal {
     match refusal {
         // A new directory in the place of a removed one: its number is too low, and it counts on.
