@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Figure, KeyLimits, Life, Lives, Sender, Shard, Step, Told, Untouched,
-    Verdict, WaitPolicy,
+    Ask, Context, CounterId, Effect, Figure, KeyLimits, Life, Lives, Reply, Sender, Shard, Step,
+    Told, Untouched, Verdict, WaitPolicy,
 };
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::registry::View;
@@ -43,6 +43,7 @@ struct Stage {
     counter: CounterId,
     shard: Shard,
     requests: u64,
+    boot_ms: u64,
 }
 
 impl Stage {
@@ -57,7 +58,7 @@ impl Stage {
         let view = View { defaults: Arc::new([]), share_maps, nodes: BTreeMap::new() };
         let limits = KeyLimits { created: LogIndex(1), limits: [spec].into() };
         let shard = Shard::new(WaitPolicy::default());
-        Self { view, key, limits, counter, shard, requests: 0 }
+        Self { view, key, limits, counter, shard, requests: 0, boot_ms: 0 }
     }
 
     fn step<R>(
@@ -66,7 +67,7 @@ impl Stage {
         step: impl FnOnce(&mut Shard, &Context<'_>, &KeyLimits) -> R,
     ) -> R {
         let context = Context {
-            boot: BootNs(0),
+            boot: BootNs(self.boot_ms * 1_000_000),
             now: ClusterMs(600_000),
             leased: true,
             horizon: ClusterMs(u64::MAX),
@@ -83,6 +84,17 @@ impl Stage {
             shard.handle_request(context, &key, limits, 1, request, &mut Vec::new())
         });
         matches!(step, Step::Decided(decision) if decision.verdict == Verdict::Admitted)
+    }
+
+    /// A millisecond passes; returns how many asks went out.
+    fn ticks(&mut self, life: &Life) -> usize {
+        self.boot_ms += 1;
+        let mut effects = Vec::new();
+        self.step(life, |shard, context, limits| {
+            let find = |_: &KeyId| Some(limits.clone());
+            shard.handle_timeout(context, &find, &mut effects);
+        });
+        effects.iter().filter(|effect| matches!(effect, Effect::Ask { .. })).count()
     }
 
     /// Node 2, in this life, says what it has given in all.
@@ -180,4 +192,27 @@ fn a_figure_names_the_lives_that_it_was_reckoned_under() {
     assert!(stage.is_admitted(&older));
     let told = stage.step(&older, |shard, context, _| shard.take_told(context, 8));
     assert_eq!(told[0].mine.lives, newer.lives_tag, "what it knows better stays");
+}
+
+/// Found by the simulation, seeds 314233 and 315598: the counter went on waiting for the answer until
+/// the time-out of the ask, asked nobody meanwhile, and denied without a proof while tokens were left.
+#[test]
+fn an_answer_that_a_late_thread_cannot_use_ends_the_ask() {
+    let (older, newer) = (life(1), life(2));
+    let mut stage = Stage::new();
+    (0..10).for_each(|_| assert!(stage.is_admitted(&newer)));
+    assert!(!stage.is_admitted(&newer), "its share is spent: it waits, and asks");
+    assert_eq!(stage.ticks(&newer), 0, "an answer is awaited");
+
+    let mine = Figure { lives: newer.lives_tag, limit: 20, left: 10, ..Figure::default() };
+    let reply = Reply { counter: stage.counter, given: 5, mine: Some(mine), known: Vec::new() };
+    let sender = Sender { node: OTHER, boot: BootId(2) };
+    // Held up since before the life that answers was known.
+    let taken = stage.step(&older, |shard, context, limits| {
+        let find = |_: &KeyId| Some(limits.clone());
+        shard.handle_reply(context, &find, &sender, &reply, &mut Vec::new())
+    });
+    assert!(!taken);
+    let asked_again = (0..20).find(|_| stage.ticks(&newer) > 0);
+    assert!(asked_again.is_some(), "asked again long before the time-out of 250 ms");
 }

@@ -1,5 +1,7 @@
 //! What nodes say to each other about counters. The shapes are frozen: they travel between versions.
 
+use std::collections::BTreeSet;
+
 use fluxgate_types::{BootId, KeyId, NodeId};
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,22 @@ pub struct Reply {
     pub mine: Option<Figure>,
     /// What the sender knows others to have spent.
     pub known: Vec<(NodeId, u64)>,
+}
+
+impl Reply {
+    /// Says nothing of a counter: the sender does not know it.
+    #[must_use]
+    pub fn nothing(counter: CounterId) -> Self {
+        Self { counter, given: 0, mine: None, known: Vec::new() }
+    }
+
+    /// Adds an answer that says nothing for each ask that `replies` leave out: a peer that was asked
+    /// in another life answers none of them.
+    pub fn complete(replies: &mut Vec<Self>, asks: &[Ask]) {
+        let answered: BTreeSet<CounterId> = replies.iter().map(|reply| reply.counter).collect();
+        let missing = asks.iter().map(|ask| ask.counter).filter(|c| !answered.contains(c));
+        replies.extend(missing.map(Self::nothing));
+    }
 }
 
 /// One counter's figures, told without being asked.

@@ -24,4 +24,12 @@ impl Pursuit {
             self.tried.push(peer);
         }
     }
+
+    /// An answer came, perhaps one that gives nothing.
+    pub(super) fn note_answer(&mut self, peer: NodeId) {
+        if self.asked.is_some_and(|(asked, _)| asked == peer) {
+            self.asked = None;
+        }
+        self.note_tried(peer);
+    }
 }

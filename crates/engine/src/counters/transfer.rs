@@ -26,15 +26,14 @@ impl Shard {
         out: &mut Vec<Effect>,
     ) -> Reply {
         let context = &self.follow(context);
-        let unknown = Reply { counter: ask.counter, given: 0, mine: None, known: Vec::new() };
         let Some(limits) = find(&ask.counter.key).filter(|_| context.is_newest(sender)) else {
-            return unknown;
+            return Reply::nothing(ask.counter);
         };
         let may_give = context.leased && !self.draining;
         let draining = self.draining;
         let Some((cell, ends, waits)) = self.open_asked(context, &limits, &ask.counter, may_give)
         else {
-            return unknown;
+            return Reply::nothing(ask.counter);
         };
         let lives = &context.life.lives;
         cell.hear(lives, sender, &ask.mine);
@@ -105,6 +104,11 @@ impl Shard {
     ) -> bool {
         let context = &self.follow(context);
         let counter = &reply.counter;
+        // Answered, whatever can be made of it: a counter that went on waiting for what has come would
+        // ask nobody else until the time-out.
+        if let Some(cell) = cell_of(&mut self.keys, counter) {
+            cell.pursuit.note_answer(sender.node);
+        }
         let Some(limits) = find(&counter.key).filter(|_| context.is_newest(sender)) else {
             return false;
         };
@@ -126,16 +130,11 @@ impl Shard {
                 cell.hear_of(lives, *node, *spent);
             }
         }
-        if cell.pursuit.asked.is_some_and(|(peer, _)| peer == sender.node) {
-            cell.pursuit.asked = None;
-        }
         if gained > 0 {
             news = true;
             cell.pursuit.rounds = 0;
             cell.pursuit.failed = false;
             cell.pursuit.tried.clear();
-        } else {
-            cell.pursuit.note_tried(sender.node);
         }
         if let (true, Some(counters)) = (news, self.keys.get_mut(&counter.key)) {
             counters.forget_degraded();

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::counters::{Ask, CounterId};
+use fluxgate_engine::counters::{Ask, CounterId, Reply};
 use fluxgate_raft::CallError;
 use fluxgate_types::{NodeId, caps};
 use tokio::sync::Notify;
@@ -80,7 +80,8 @@ pub(crate) async fn run_asks(core: Arc<Core>, peer: NodeId) {
             continue;
         }
         match crate::peer::ask(&core, peer, asks.clone(), timeout).await {
-            Ok((sender, replies)) => {
+            Ok((sender, mut replies)) => {
+                Reply::complete(&mut replies, &asks);
                 let got: HashMap<CounterId, u64> =
                     asks.iter().map(|a| (a.counter, a.got)).collect();
                 for reply in &replies {

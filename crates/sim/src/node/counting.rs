@@ -179,13 +179,15 @@ impl Node {
                 let replies = replies.unwrap_or_default();
                 step.send(from, Message::Replies(call, self.head(from), replies));
             }
-            Message::Replies(call, head, replies) => {
+            Message::Replies(call, head, mut replies) => {
                 if self.asking.get(&from).is_none_or(|(of, _)| *of != call) {
                     return;
                 }
                 match self.receive(from, &head, step) {
                     Some(sender) => {
-                        self.asking.remove(&from);
+                        if let Some((_, asks)) = self.asking.remove(&from) {
+                            Reply::complete(&mut replies, &asks);
+                        }
                         self.handle_replies(&sender, &replies, step);
                     }
                     // The answer of another life is none.
