@@ -312,8 +312,10 @@ fn removing_a_healthy_node_while_another_is_down_is_refused() {
     cluster.write_key();
 }
 
-#[test]
-fn a_removal_that_cannot_end_says_so_and_ends_once_it_can() {
+/// A removal that is forced while another node is down is begun and cannot end. The leader may die
+/// before it can: then the second step is its successor's.
+#[track_caller]
+fn removal_that_cannot_end(leader_dies: bool) {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
     let [down, healthy] = cluster.others(leader)[..] else { panic!("three nodes") };
@@ -327,15 +329,28 @@ fn a_removal_that_cannot_end_says_so_and_ends_once_it_can() {
         view["warnings"].to_string().contains("the members are being changed")
     };
     assert!(changing(&cluster, leader));
-    // Any leader after that can make the second step.
+    if leader_dies {
+        cluster.node_mut(leader).kill();
+        cluster.node_mut(leader).spawn();
+    }
     cluster.node_mut(down).spawn();
-    wait_until("the change has ended", SOON, || {
+    wait_until("the change has ended", 2 * SOON, || {
         [leader, down].iter().all(|id| {
             let count = cluster.view(*id).map_or(0, |view| view["nodes"].as_array().unwrap().len());
             count == 2 && !changing(&cluster, *id)
         })
     });
     cluster.wait_write(leader, SOON);
+}
+
+#[test]
+fn a_removal_that_cannot_end_says_so_and_ends_once_it_can() {
+    removal_that_cannot_end(false);
+}
+
+#[test]
+fn a_removal_whose_leader_died_is_ended_by_the_next_one() {
+    removal_that_cannot_end(true);
 }
 
 #[test]

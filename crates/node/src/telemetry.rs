@@ -53,10 +53,12 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
     let wrong = |error: &dyn std::fmt::Display| TelemetryError(error.to_string());
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter),
-        // openraft warns of every call to a node that is down; the node says so once, itself.
-        Ok(_) | Err(_) => {
-            EnvFilter::try_new(format!("openraft=error,sled=warn,hyper=warn,{}", config.log))
-        }
+        // openraft warns of every call to a node that is down, and calls a refused change of members
+        // an error; the node says so once, itself.
+        Ok(_) | Err(_) => EnvFilter::try_new(format!(
+            "openraft=error,openraft::raft::api::management=off,sled=warn,hyper=warn,{}",
+            config.log
+        )),
     };
     let mut filter = filter.map_err(|error| wrong(&error))?;
     if config.log_json || config.otlp_endpoint.is_some() {

@@ -126,7 +126,7 @@ fn new_counters(core: &Core, before: &KeyEntry, change: &KeyChange) -> Vec<Strin
     let fresh = fresh.iter().filter(|new| old.iter().all(|old| old.tag != new.tag));
     let note = |new: &LimitSpec| {
         format!(
-            "limit `{}` has a period that this key had not: it begins to count from nothing",
+            "limit `{}` has a period that is new to this key: it begins to count from nothing",
             new.limit.name
         )
     };
