@@ -5,9 +5,10 @@
 //! missing tokens are asked for. The three certificates are a token, a proof and a deadline.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::sync::Arc;
 
-use fluxgate_types::{KeyId, caps};
+use fluxgate_types::{ClusterMs, KeyId, caps};
 
 use super::cell::Cell;
 use super::key::{self, DEGRADED_MS, KeyCounters};
@@ -22,7 +23,8 @@ const RETRY_MS: (u64, u64) = (1, 8);
 enum Look {
     /// Every limit holds enough.
     Enough,
-    /// This limit is proven to have less than the cost left.
+    /// This limit is proven to have less than the cost left; of several, the one whose window ends
+    /// last: nothing passes before.
     Proven(usize),
     /// Tokens are missing here, and it is not proven that they are spent.
     Short,
@@ -198,21 +200,26 @@ impl Waiter {
 
 fn unavailable(limits: &KeyLimits) -> Decision {
     let tokens = limits.limits.first().map_or(0, |spec| spec.limit.tokens);
-    let reset = fluxgate_types::ClusterMs(0);
+    let reset = ClusterMs(0);
     Decision { verdict: Verdict::Unavailable, limit_at: 0, tokens, remaining: 0, reset }
 }
 
 impl KeyCounters {
     fn look(&mut self, context: &Context<'_>, limits: &KeyLimits, cost: u64) -> Look {
         let mut short = false;
+        let mut proven: Option<(ClusterMs, usize)> = None;
         let wanted = i64::try_from(cost).unwrap_or(i64::MAX);
         for (at, limit) in self.limits.iter_mut().take(limits.limits.len()).enumerate() {
             let cell = limit.now();
             let is_short = cell.holding() < wanted;
             if (is_short || cell.lowered) && cell.is_proven(context, cost) {
-                return Look::Proven(at);
+                let end = limit.current_end();
+                proven = proven.filter(|(last, _)| *last >= end).or(Some((end, at)));
             }
             short |= is_short;
+        }
+        if let Some((_, at)) = proven {
+            return Look::Proven(at);
         }
         if short && Mutation::DenyWithoutProof.active() {
             return Look::Proven(0);
@@ -232,11 +239,14 @@ impl KeyCounters {
         }
     }
 
-    /// The first limit that holds less than a cost.
+    /// Of the limits that hold less than a cost, the one whose window ends last.
     fn shortest(&mut self, limits: &KeyLimits, cost: u64) -> usize {
         let wanted = i64::try_from(cost).unwrap_or(i64::MAX);
-        let mut cells = self.limits.iter_mut().take(limits.limits.len());
-        cells.position(|limit| limit.now().holding() < wanted).unwrap_or(0)
+        let all = self.limits.iter_mut().take(limits.limits.len()).enumerate();
+        let short = all.filter_map(|(at, limit)| {
+            (limit.now().holding() < wanted).then(|| (limit.current_end(), Reverse(at)))
+        });
+        short.max().map_or(0, |(_, Reverse(at))| at)
     }
 
     /// What a request of cost 1 would meet, spending nothing.

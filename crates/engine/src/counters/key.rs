@@ -152,6 +152,11 @@ impl LimitCounter {
         Some(self.cells.len() - 1)
     }
 
+    /// When the current window ends; [`KeyCounters::open_all`] has opened it in this step.
+    pub(super) fn current_end(&self) -> ClusterMs {
+        self.end_of(self.cells[self.current].window)
+    }
+
     /// When a window ends.
     pub(super) fn end_of(&self, window: u64) -> ClusterMs {
         ClusterMs((window + 1) * self.period_ms)

@@ -1,0 +1,112 @@
+//! Which limit a denial names, where a key has several: the one whose window ends last of all that
+//! are used up, since nothing passes before it does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fluxgate_engine::counters::{
+    Context, Decision, KeyLimits, Life, Lives, Shard, Step, Untouched, Verdict, WaitPolicy,
+};
+use fluxgate_engine::lease::FirstLease;
+use fluxgate_engine::registry::View;
+use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::share::ShareMap;
+use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
+
+/// Begins a window of every period below.
+const BEGIN_MS: u64 = 600_000;
+
+/// A cluster of one, with limits of so many tokens per so many milliseconds.
+struct Stage {
+    shard: Shard,
+    view: View,
+    life: Life,
+    limits: KeyLimits,
+    key: KeyId,
+}
+
+impl Stage {
+    fn new(limits: &[(u64, u64)]) -> Self {
+        let me = NodeId(1);
+        let mut lives = Lives::default();
+        lives.note(me, BootId(1));
+        let life = Life {
+            me,
+            untouched: Some(Untouched::All),
+            first_lease: Some(FirstLease { at: ClusterMs(0), index: LogIndex(0) }),
+            left_over: None,
+            reached: ClusterMs(0),
+            lives_tag: lives.tag(),
+            lives,
+            peers: Vec::new(),
+            clock_error_ms_max: 1_000,
+        };
+        let specs = limits.iter().enumerate().map(|(at, (tokens, period_ms))| {
+            let name = format!("l{at}");
+            LimitSpec::new(Limit {
+                name: name.as_str().into(),
+                tokens: *tokens,
+                period_ms: *period_ms,
+            })
+        });
+        Self {
+            shard: Shard::new(WaitPolicy::default()),
+            view: View {
+                defaults: Arc::new([]),
+                share_maps: vec![ShareMap { from: ClusterMs(0), nodes: vec![(me, 1)] }],
+                nodes: BTreeMap::new(),
+            },
+            life,
+            limits: KeyLimits { created: LogIndex(1), limits: specs.collect() },
+            key: KeyId::new(*b"denialsdenia").unwrap(),
+        }
+    }
+
+    fn ask(&mut self, at_ms: u64, cost: u64) -> Decision {
+        let context = Context {
+            boot: BootNs(at_ms * 1_000_000),
+            now: ClusterMs(BEGIN_MS + at_ms),
+            leased: true,
+            horizon: ClusterMs(u64::MAX),
+            view: &self.view,
+            life: &self.life,
+        };
+        let (key, limits) = (&self.key, &self.limits);
+        match self.shard.handle_request(&context, key, limits, cost, 1, &mut Vec::new()) {
+            Step::Decided(decision) => decision,
+            Step::Waiting => panic!("a cluster of one knows all"),
+        }
+    }
+}
+
+#[test]
+fn a_denial_names_the_used_up_limit_that_lasts_longest() {
+    for limits in [
+        [(5, 1_000), (5, 60_000), (9, 600_000)],
+        [(5, 60_000), (9, 600_000), (5, 1_000)],
+        [(9, 600_000), (5, 1_000), (5, 60_000)],
+    ] {
+        let mut stage = Stage::new(&limits);
+        for _ in 0..5 {
+            assert_eq!(stage.ask(300, 1).verdict, Verdict::Admitted);
+        }
+        // A look that spends nothing says the same.
+        for cost in [1, 0] {
+            let denied = stage.ask(300, cost);
+            assert_eq!(denied.verdict, Verdict::Limited, "{limits:?}");
+            assert_eq!(denied.reset, ClusterMs(BEGIN_MS + 60_000), "{limits:?}");
+            assert_eq!((denied.tokens, denied.remaining), (5, 0), "{limits:?}");
+        }
+        // What a larger cost lacks counts for it alone.
+        assert_eq!(stage.ask(300, 5).reset, ClusterMs(BEGIN_MS + 600_000), "{limits:?}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_not_used_up_is_not_named() {
+    let mut stage = Stage::new(&[(2, 1_000), (3, 60_000)]);
+    (0..2).for_each(|_| assert_eq!(stage.ask(0, 1).verdict, Verdict::Admitted));
+    assert_eq!(stage.ask(0, 1).reset, ClusterMs(BEGIN_MS + 1_000));
+    assert_eq!(stage.ask(1_000, 1).verdict, Verdict::Admitted);
+    assert_eq!(stage.ask(1_000, 1).reset, ClusterMs(BEGIN_MS + 60_000), "now the minute is");
+}
