@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Effect, Figure, KeyLimits, Life, Lives, Reply, Sender, Shard, Step,
-    Told, Untouched, Verdict, WaitPolicy,
+    Ask, Context, CounterId, Cursor, Effect, Figure, KeyLimits, Life, Lives, Reply, Sender, Shard,
+    Step, Told, Untouched, Verdict, WaitPolicy,
 };
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::registry::View;
@@ -215,4 +215,23 @@ fn an_answer_that_a_late_thread_cannot_use_ends_the_ask() {
     assert!(!taken);
     let asked_again = (0..20).find(|_| stage.ticks(&newer) > 0);
     assert!(asked_again.is_some(), "asked again long before the time-out of 250 ms");
+}
+
+/// A gift whose answer was lost is told by gossip, whether or not its receiver asks again.
+#[test]
+fn gossip_tells_what_was_given() {
+    let now = life(1);
+    let mut stage = Stage::new();
+    assert!(stage.is_admitted(&now));
+    let total = stage.asked(&now, 1, 4, 0);
+    assert_eq!(total, 4);
+    let told = stage.step(&now, |shard, context, _| shard.take_told(context, 8));
+    assert_eq!(told[0].given, [(OTHER, BootId(1), 4)]);
+    let find = |_: &KeyId| None;
+    let again = stage.step(&now, |shard, context, _| {
+        let mut told = Vec::new();
+        shard.tell_again(context, &find, &mut Cursor::default(), 8, &mut told);
+        told
+    });
+    assert_eq!(again[0].given, [(OTHER, BootId(1), 4)], "to one that missed it");
 }

@@ -55,6 +55,9 @@ pub struct Window {
     pub map_from: Option<ClusterMs>,
     /// First and last decision, in true time.
     pub seen: (Us, Us),
+    /// When the first of the requests that were decided in it was taken: it may have waited since a
+    /// window before, under limits that the key does not have any more.
+    pub taken: Us,
     /// Tokens beyond shares that died with processes.
     pub lost: u64,
     /// The limit was not the same all the time.
@@ -74,6 +77,7 @@ impl Window {
             unproven: 0,
             map_from: None,
             seen: (now, now),
+            taken: now,
             lost: 0,
             changed: false,
         }

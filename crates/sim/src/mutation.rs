@@ -54,6 +54,7 @@ pub fn judge(mutation: Option<Mutation>, careless: Option<Careless>) -> Option<&
         (Some(Mutation::RemovedAreAsked | Mutation::EndedSendersHeard), _) => {
             Some("restart_is_free")
         }
+        (_, Some(Careless::LeaseFromAnswer)) => Some("revoked_means_revoked"),
         (_, Some(Careless::ViewBeforeHorizon)) => Some("one_map_per_window"),
         (_, Some(Careless::ApplySkips)) => Some("replicas_agree"),
         (_, Some(Careless::ClockFromWall)) => Some("no_second_life"),
@@ -77,8 +78,13 @@ pub fn plan(mutation: Option<Mutation>, careless: Option<Careless>, seed: u64) -
             Plan::focused(seed, &kinds).with_terms(true)
         }
         (Some(Mutation::RemovedAreAsked), _) => Plan::of_restarts(seed, 0),
-        (Some(Mutation::EndedSendersHeard | Mutation::ToldWithoutGifts), _) => {
-            Plan::of_restarts(seed, 500)
+        (Some(Mutation::EndedSendersHeard), _) => {
+            Plan { cost_max: 5, ..Plan::of_restarts(seed, 900) }
+        }
+        // An answer that no step could use is asked for again: only where the one that waited was
+        // served by another, and a third node needs the tokens, it takes gossip to find them.
+        (Some(Mutation::ToldWithoutGifts), _) => {
+            Plan { demand_percent: 120, cost_max: 5, ..Plan::of_restarts(seed, 900) }
         }
         _ => Plan::of(seed),
     }

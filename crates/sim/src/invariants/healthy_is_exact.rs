@@ -18,9 +18,7 @@ impl Invariant for Judge {
         window: &Window,
         calm: bool,
     ) -> Result<(), String> {
-        let facts = world.book.keys.get(&id.0);
-        let settled = facts.is_none_or(|f| f.limits_settled_before(window.seen.0));
-        if !calm || !settled {
+        if !calm || !world.limit_was_settled(id, window) {
             return Ok(());
         }
         if window.degraded > 0 {

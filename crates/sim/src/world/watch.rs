@@ -61,6 +61,7 @@ impl World {
                 let new = || Window::new(spec, number, now);
                 let window = self.book.windows.entry(window).or_insert_with(new);
                 window.seen.1 = now;
+                window.taken = window.taken.min(request.taken);
                 window.changed |= window.spec != *spec;
                 let decides = decision.limit_at == place;
                 match decision.verdict {
@@ -171,7 +172,7 @@ impl World {
     #[must_use]
     pub fn limit_was_settled(&self, id: &WindowId, window: &Window) -> bool {
         let facts = self.book.keys.get(&id.0);
-        !window.changed && facts.is_none_or(|f| f.limits_settled_before(window.seen.0))
+        !window.changed && facts.is_none_or(|f| f.limits_settled_before(window.taken))
     }
 
     /// The most that a window may admit: its limit, or the largest value that the limit had where
