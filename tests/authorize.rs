@@ -50,6 +50,65 @@ fn a_yes_has_no_body_and_keeps_the_connection() {
 }
 
 #[test]
+fn an_authorization_of_the_applications_own_is_handed_back() {
+    let cluster = Cluster::start(1);
+    let (key, other) = (reader(&cluster), reader(&cluster));
+    let with = |authorization: &str| {
+        let request = Request::get("/v1/authorize/read").header("x-api-key", &key.secret);
+        cluster.ask(1, &request.header("authorization", authorization))
+    };
+    for own in ["Bearer eyJhbGciOiJub25lIn0.e30.", "Basic dXNlcjpwYXNz", "Bearer"] {
+        let answer = with(own);
+        assert_eq!(answer.status, 200, "{own}: {answer}");
+        assert_eq!(answer.header("authorization"), Some(own), "{answer}");
+        let hidden = answer.header("x-envoy-auth-headers-to-remove");
+        assert_eq!(hidden, Some("x-api-key"), "{answer}");
+        // The limit is that of the key, and alone it is a credential like any other.
+        assert_eq!(answer.header("x-auth-key-id"), Some(&*key.id), "{answer}");
+        let alone = Request::get("/v1/authorize/read").header("authorization", own);
+        cluster.ask(1, &alone).expect_code(401, "authentication_failed");
+        let validate = Request::post("/v1/validate").header("x-api-key", &key.secret);
+        cluster.ask(1, &validate.header("authorization", own)).expect(200);
+    }
+    // Ours in both: one key, or two and so none. It is never handed back.
+    let same = with(&format!("Bearer {}", key.secret));
+    assert_yes(&same, &key);
+    assert_eq!(same.header("authorization"), None, "{same}");
+    with(&format!("Bearer {}", other.secret)).expect_code(401, "authentication_failed");
+    let denied = with("Bearer fx_live_AAAAAAAAAAAA_nonsense");
+    assert_eq!(denied.header("authorization"), None, "{denied}");
+    denied.expect_code(401, "authentication_failed");
+    // A node's own administration knows no application.
+    let request = Request::get("/v1/keys").header("x-api-key", &key.secret);
+    cluster.admin(1, request.header("authorization", "Basic dXNlcjpwYXNz")).expect(401);
+}
+
+#[test]
+fn what_no_uri_may_have_turns_no_key_away() {
+    let cluster = Cluster::start(1);
+    let key = reader(&cluster);
+    let mut conn = Conn::open(cluster.gateway(1)).unwrap();
+    for odd in
+        ["?q=\"a\"", "?q=a<b>", "?q=`\x7f", "/-/\"a\"<b>`", "/-/ä?q=ö", "/-/a|b^c{d}\\e?\u{80}"]
+    {
+        for path in ["/v1/authorize/read", "/v1/authorize/nginx/retry/read"] {
+            // On one connection, which goes on, whole and in two pieces.
+            let request = Request::get(&format!("{path}{odd}")).bearer(&key.secret);
+            let answer = conn.call(&request).unwrap();
+            assert_eq!(answer.status, 200, "{odd}: {answer}");
+            let bytes = request.to_bytes();
+            let (first, rest) = bytes.split_at(path.len() + 7);
+            conn.write(first).unwrap();
+            std::thread::yield_now();
+            conn.write(rest).unwrap();
+            assert_eq!(conn.read(false).unwrap().status, 200, "{odd}");
+        }
+    }
+    let request = Request::get("/v1/authorize/\"read\"").bearer(&key.secret);
+    conn.call(&request).unwrap().expect_code(403, "insufficient_scope");
+}
+
+#[test]
 fn a_body_is_ignored_whatever_its_size_and_type() {
     let cluster = Cluster::start(1);
     let key = reader(&cluster);

@@ -193,7 +193,9 @@ fn keeps_the_contract(kind: Kind) {
     assert_eq!((answer.window().0, answer.window().1), (1, 0), "{answer}");
     assert!(seen.is_empty(), "{seen:?}");
 
+    claims::an_authorization_of_the_applications_own_arrives(&stage, &reader);
     claims::forged_headers_have_no_effect(&stage, &reader);
+    paths::odd_characters_turn_no_key_away(&stage, &reader);
     claims::no_spelling_of_them_arrives(&stage);
     claims::what_connection_names_is_ours_still(&stage, &reader);
     claims::nothing_is_tunnelled(&stage, &reader, kind);

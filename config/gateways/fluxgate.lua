@@ -13,7 +13,7 @@ local SHOWN = {
 }
 local DENIED = { "content-type", "retry-after", "www-authenticate" }
 -- What the application is told.
-local KNOWN = { "x-auth-key-id", "x-auth-key-name", "x-auth-owner", "x-auth-scope" }
+local KNOWN = { "x-auth-key-id", "x-auth-key-name", "x-auth-owner", "x-auth-scope", "authorization" }
 local DOWN = '{"error":"unavailable","message":"Authorization is unavailable"}'
 
 -- All values of a header, in their order: of two credentials the nodes refuse both.
@@ -63,6 +63,8 @@ core.register_action("fluxgate", { "http-req" }, function(txn, requirement)
   if not answer or answer.status ~= 200 then
     return deny(txn, answer)
   end
+  -- The key goes; what a node says again is the application's own, beside an X-API-Key.
+  txn.http:req_del_header("authorization")
   for _, name in ipairs(KNOWN) do
     if answer.headers[name] then txn.http:req_set_header(name, answer.headers[name][0]) end
   end

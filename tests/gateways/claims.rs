@@ -43,6 +43,31 @@ pub(super) fn forged_headers_have_no_effect(stage: &Stage, reader: &Key) {
     assert_eq!((answer.status, seen.len()), (401, 0), "{answer}");
 }
 
+/// Tokens that the application itself gave out, beside one of our keys: they decide nothing, and it
+/// gets them; the key it does not.
+pub(super) fn an_authorization_of_the_applications_own_arrives(stage: &Stage, reader: &Key) {
+    let nobodys = stage.cluster.create(1, &json!({"name": "n", "scope": "read"}));
+    for own in ["Bearer eyJhbGciOiJub25lIn0.e30.", "Basic dXNlcjpwYXNzd29yZA=="] {
+        for key in [reader, &nobodys] {
+            let request = get("/api/v1/x").header("x-api-key", &key.secret);
+            let (answer, seen) = stage.pass(&request.header("authorization", own));
+            assert_eq!((answer.status, seen.len()), (200, 1), "{own}: {answer}");
+            assert_eq!(seen[0].header("authorization"), Some(own), "{seen:?}");
+            assert_eq!(seen[0].header("x-api-key"), None, "{seen:?}");
+            assert_eq!(seen[0].header("x-auth-key-id"), Some(&*key.id), "{seen:?}");
+        }
+        let wrong = "fx_live_AAAAAAAAAAAA_nonsense";
+        let request = get("/api/v1/x").header("x-api-key", wrong).header("authorization", own);
+        let (answer, seen) = stage.pass(&request);
+        assert_eq!((answer.status, seen.len()), (401, 0), "{own}: {answer}");
+    }
+    // The port that a client named arrives too.
+    let request = get("/api/v1/x").bearer(&reader.secret).header("Host", "api.example.com:8443");
+    let (answer, seen) = stage.pass(&request);
+    assert_eq!((answer.status, seen.len()), (200, 1), "{answer}");
+    assert_eq!(seen[0].header("host"), Some("api.example.com:8443"), "{seen:?}");
+}
+
 /// Names that CGI, PHP, lighttpd and others read as those of the gateway.
 pub(super) fn no_spelling_of_them_arrives(stage: &Stage) {
     // Nothing true would stand beside a forged owner.

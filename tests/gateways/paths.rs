@@ -50,6 +50,17 @@ pub(super) fn odd_ones_reach_no_other_part(stage: &Stage, reader: &Key) {
     }
 }
 
+/// What no URI may have, in the part that concerns the application alone. A gateway may refuse it;
+/// it is no matter of the key.
+pub(super) fn odd_characters_turn_no_key_away(stage: &Stage, reader: &Key) {
+    for odd in ["?q=\"a\"", "?q=a<b>", "?q=`", "?q=a|b^c{d}", "/a<b", "/\"a\"", "/ä?q=ö", "?q=%zz"]
+    {
+        let (answer, seen) = stage.pass(&get(&format!("/api/v1/x{odd}")).bearer(&reader.secret));
+        assert!(matches!(answer.status, 200 | 400), "{odd}: {answer}");
+        assert_eq!(seen.len(), usize::from(answer.status == 200), "{odd}: {seen:?}");
+    }
+}
+
 /// The same part of the API in other letters.
 pub(super) fn all_that_is_read_as_admin_requires_it(stage: &Stage, reader: &Key, admin: &Key) {
     for path in [

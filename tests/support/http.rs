@@ -45,7 +45,7 @@ impl Request {
         Self::new("POST", target)
     }
 
-    /// Adds a header.
+    /// Adds a header; `Host` takes the place of the usual one.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -74,8 +74,10 @@ impl Request {
 
     /// The bytes on the wire.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut head =
-            format!("{} {} HTTP/1.1\r\nhost: fluxgate.test\r\n", self.method, self.target);
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        if !self.headers.iter().any(|(name, _)| name == "Host") {
+            head += "host: fluxgate.test\r\n";
+        }
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }

@@ -17,6 +17,7 @@ pub(crate) mod listing;
 pub(crate) mod path;
 mod pipe;
 pub(crate) mod refused;
+mod request_line;
 pub(crate) mod respond;
 pub(crate) mod server;
 pub(crate) mod transfer;

@@ -113,16 +113,29 @@ impl Credential {
     }
 }
 
+/// Whether a text has the shape of one of our keys, with or without a typing error in it, or cut off
+/// behind its id.
+#[must_use]
+pub fn is_like_a_key(text: &[u8]) -> bool {
+    let mut parts = text.splitn(4, |&c| c == b'_');
+    let head = parts.next().zip(parts.next());
+    let is_head = head.is_some_and(|(prefix, environment)| is_part(prefix) && is_part(environment));
+    let id = parts.next().and_then(|id| <[u8; KEY_ID_CHARS]>::try_from(id).ok());
+    is_head && id.is_some_and(|id| KeyId::new(id).is_ok())
+}
+
+/// 1 to 8 lower-case letters and digits.
+fn is_part(part: &[u8]) -> bool {
+    (1..=PREFIX_CHARS_MAX).contains(&part.len())
+        && part.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+}
+
 /// Whether this is `prefix_environment_`, each of 1 to 8 lower-case letters and digits.
 fn is_head(head: &[u8]) -> bool {
-    let part = |p: &[u8]| {
-        (1..=PREFIX_CHARS_MAX).contains(&p.len())
-            && p.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-    };
     let mut parts = head.split(|&c| c == b'_');
     let (prefix, environment) = (parts.next(), parts.next());
-    prefix.is_some_and(part)
-        && environment.is_some_and(part)
+    prefix.is_some_and(is_part)
+        && environment.is_some_and(is_part)
         && parts.next() == Some(&[])
         && parts.next().is_none()
 }
@@ -257,6 +270,25 @@ mod tests {
                 prop_assert!(Credential::parse(secret.expose().as_bytes()).is_ok());
                 prop_assert!(secret.expose().len() <= 80);
             }
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_key_is_told_from_tokens_of_others() {
+        for ours in ["fx_live_AAAAAAAAAAAA_nonsense", "fx_live_AAAAAAAAAAAA", "f_l_0aZ0aZ0aZ0aZ_"] {
+            assert!(is_like_a_key(ours.as_bytes()), "{ours}");
+        }
+        for other in [
+            "",
+            "eyJhbGciOiJub25lIn0.e30.",
+            "sk_live_51H",
+            "ghp_16C7e42F292c6912E7710c838347",
+            "FX_live_AAAAAAAAAAAA_x",
+            "fx_live_AAAAAAAAAAA_x",
+            "a_b",
+            "xoxb-1-2",
+        ] {
+            assert!(!is_like_a_key(other.as_bytes()), "{other}");
         }
     }
 }

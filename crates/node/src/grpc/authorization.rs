@@ -14,12 +14,12 @@ use fluxgate_api::paths::header as names;
 use tonic::{Code, Status};
 
 use super::messages::{
-    CheckRequest, CheckResponse, DeniedResponse, Header, HeaderOption, HttpResponse, HttpStatus,
-    OVERWRITE, OkResponse, RpcStatus,
+    CheckRequest, CheckResponse, DeniedResponse, Header, HeaderOption, HttpRequest, HttpResponse,
+    HttpStatus, OVERWRITE, OkResponse, RpcStatus,
 };
 use crate::core::Core;
 use crate::http::authorize::{requirement, shape_plain};
-use crate::http::validate::{Answer, presented};
+use crate::http::validate::{Answer, InHead, in_head};
 use crate::metrics::Endpoint;
 
 /// Headers of a request that say anything here.
@@ -55,14 +55,23 @@ impl tonic::server::UnaryService<CheckRequest> for Service {
     }
 }
 
-/// The headers that count, as HTTP would have brought them.
-fn headers_of(all: &std::collections::HashMap<String, String>) -> HeaderMap {
+/// The headers that count, as HTTP would have brought them: from the map, or where Envoy encodes them
+/// raw from the list, in which several of one name stand for themselves.
+fn headers_of(http: &HttpRequest) -> HeaderMap {
     let mut headers = HeaderMap::new();
+    let raw = http.header_map.iter().flat_map(|map| &map.headers);
     for name in READ {
-        let Some(value) = all.get(name) else { continue };
-        // One that no header can carry is as good as a wrong one.
-        let value = HeaderValue::try_from(value.as_str());
-        headers.insert(name, value.unwrap_or(HeaderValue::from_static("?")));
+        let mapped = http.headers.get(name).map(String::as_bytes);
+        let listed = raw.clone().filter(|header| header.key.eq_ignore_ascii_case(name));
+        let listed = listed.map(|header| match &*header.raw_value {
+            [] => header.value.as_bytes(),
+            raw => raw,
+        });
+        for value in mapped.into_iter().chain(listed) {
+            // One that no header can carry is as good as a wrong one.
+            let value = HeaderValue::from_bytes(value);
+            headers.append(name, value.unwrap_or(HeaderValue::from_static("?")));
+        }
     }
     headers
 }
@@ -70,11 +79,12 @@ fn headers_of(all: &std::collections::HashMap<String, String>) -> HeaderMap {
 async fn check(core: &Core, request: CheckRequest) -> Result<(StatusCode, CheckResponse), Status> {
     let attributes = request.attributes.unwrap_or_default();
     let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
-    let headers = headers_of(&http.headers);
+    let headers = headers_of(&http);
     let method = Method::try_from(http.method.as_str()).unwrap_or(Method::POST);
     let named = attributes.context_extensions.get("requirement").map(String::as_str);
     let required = requirement(named.unwrap_or_default(), &method, &headers);
-    let answer = core.validate(presented(&headers), required, 1, Endpoint::ExtAuthz).await;
+    let InHead { presented, foreign } = in_head(&headers);
+    let answer = core.validate(presented, required, 1, Endpoint::ExtAuthz).await;
     if let Answer::Unavailable(why) = answer {
         return Err(Status::unavailable(why));
     }
@@ -95,7 +105,7 @@ async fn check(core: &Core, request: CheckRequest) -> Result<(StatusCode, CheckR
             .partition(|(name, _)| FOR_CLIENT.contains(&name.as_str()));
         HttpResponse::Ok(OkResponse {
             headers: application.into_iter().map(overwriting).collect(),
-            headers_to_remove: vec!["authorization".to_owned(), names::X_API_KEY.to_owned()],
+            headers_to_remove: to_remove(foreign.is_some()),
             response_headers_to_add: client.into_iter().map(overwriting).collect(),
         })
     } else {
@@ -112,8 +122,57 @@ async fn check(core: &Core, request: CheckRequest) -> Result<(StatusCode, CheckR
     Ok((status, response))
 }
 
+/// What the application must not see: the key, wherever it was presented.
+fn to_remove(authorization_is_foreign: bool) -> Vec<String> {
+    let authorization = (!authorization_is_foreign).then_some("authorization");
+    authorization.into_iter().chain([names::X_API_KEY]).map(str::to_owned).collect()
+}
+
 fn overwriting((name, value): (&HeaderName, &HeaderValue)) -> HeaderOption {
     let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let header = Header { key: name.as_str().to_owned(), value };
+    let header = Header { key: name.as_str().to_owned(), value, raw_value: Vec::new() };
     HeaderOption { header: Some(header), append_action: OVERWRITE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::messages::HeaderMap as Listed;
+    use super::*;
+    use crate::http::validate::Presented;
+
+    fn listed(pairs: &[(&str, &[u8])]) -> HttpRequest {
+        let header = |(key, raw): &(&str, &[u8])| Header {
+            key: (*key).to_owned(),
+            value: String::new(),
+            raw_value: raw.to_vec(),
+        };
+        let headers = pairs.iter().map(header).collect();
+        HttpRequest { header_map: Some(Listed { headers }), ..HttpRequest::default() }
+    }
+
+    #[test]
+    fn raw_headers_count_as_mapped_ones_do() {
+        let mut mapped = HttpRequest::default();
+        mapped.headers.insert("x-api-key".to_owned(), "k1".to_owned());
+        let cookie: (&str, &[u8]) = ("cookie", b"\xff");
+        for http in
+            [mapped, listed(&[cookie, ("x-api-key", b"k1")]), listed(&[("X-API-Key", b"k1")])]
+        {
+            let headers = headers_of(&http);
+            assert!(matches!(in_head(&headers).presented, Presented::One(b"k1")), "{http:?}");
+            assert_eq!(headers.len(), 1, "{http:?}");
+        }
+    }
+
+    #[test]
+    fn of_two_raw_headers_none_counts() {
+        for (name, first, second) in
+            [("x-api-key", &b"k1"[..], &b"k2"[..]), ("authorization", b"Bearer k1", b"Bearer k1")]
+        {
+            let headers = headers_of(&listed(&[(name, first), (name, second)]));
+            assert!(matches!(in_head(&headers).presented, Presented::Wrong), "{name}");
+        }
+        let headers = headers_of(&listed(&[("x-api-key", b"k\0")]));
+        assert!(matches!(in_head(&headers).presented, Presented::One(b"?")));
+    }
 }

@@ -41,6 +41,17 @@ pub(super) struct HttpRequest {
     /// Names in lower case; several values of one name stand in one, with commas.
     #[prost(map = "string, string", tag = "3")]
     pub(super) headers: HashMap<String, String>,
+    /// In place of `headers` where Envoy has `encode_raw_headers`: several values of one name stand
+    /// for themselves.
+    #[prost(message, optional, tag = "13")]
+    pub(super) header_map: Option<HeaderMap>,
+}
+
+/// `envoy.config.core.v3.HeaderMap`
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HeaderMap {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) headers: Vec<Header>,
 }
 
 /// `envoy.service.auth.v3.CheckResponse`
@@ -120,6 +131,9 @@ pub(super) struct Header {
     pub(super) key: String,
     #[prost(string, tag = "2")]
     pub(super) value: String,
+    /// In place of `value` where Envoy has `encode_raw_headers`.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(super) raw_value: Vec<u8>,
 }
 
 /// `envoy.service.ratelimit.v3.RateLimitRequest`
@@ -137,6 +151,19 @@ pub(super) struct RateLimitRequest {
 pub(super) struct Descriptor {
     #[prost(message, repeated, tag = "1")]
     pub(super) entries: Vec<DescriptorEntry>,
+    /// In place of that of the whole request; 0 spends nothing.
+    #[prost(message, optional, tag = "3")]
+    pub(super) hits_addend: Option<UInt64>,
+    /// Would give tokens back, which nobody may do from outside: such a one spends nothing.
+    #[prost(bool, tag = "4")]
+    pub(super) is_negative_hits: bool,
+}
+
+/// `google.protobuf.UInt64Value`
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct UInt64 {
+    #[prost(uint64, tag = "1")]
+    pub(super) value: u64,
 }
 
 /// `envoy.extensions.common.ratelimit.v3.RateLimitDescriptor.Entry`

@@ -18,7 +18,7 @@ use fluxgate_types::Scope;
 
 use super::gateway::check_gateway;
 use super::respond;
-use super::validate::{Answer, Requirement, presented};
+use super::validate::{Answer, InHead, Requirement, in_head};
 use crate::core::Core;
 use crate::metrics::Endpoint;
 
@@ -61,9 +61,9 @@ pub(crate) async fn authorize(
     let work = async {
         match check_gateway(&core, &parts.headers) {
             Ok(()) => {
-                let answer =
-                    core.validate(presented(&parts.headers), requirement, 1, Endpoint::Authorize);
-                shape(&core, flavour, &answer.await)
+                let InHead { presented, foreign } = in_head(&parts.headers);
+                let answer = core.validate(presented, requirement, 1, Endpoint::Authorize).await;
+                shape(&core, flavour, &answer, foreign)
             }
             Err(error) => refused(flavour, &error),
         }
@@ -98,17 +98,29 @@ fn by_method(method: &str) -> Requirement {
 
 /// An answer in its own status, with its headers.
 pub(crate) fn shape_plain(core: &Core, answer: &Answer) -> Response<Body> {
-    shape(core, Flavour::Plain, answer)
+    shape(core, Flavour::Plain, answer, None)
 }
 
-fn shape(core: &Core, flavour: Flavour, answer: &Answer) -> Response<Body> {
+/// `foreign` is the application's own `Authorization`: it is said again in a yes, so that a gateway
+/// can hand on what is in the answer, and never the key.
+fn shape(
+    core: &Core,
+    flavour: Flavour,
+    answer: &Answer,
+    foreign: Option<&HeaderValue>,
+) -> Response<Body> {
     let mut response = match answer.error_body() {
         // No body at all: nginx and Caddy open a new connection per request otherwise.
         None => {
             let mut response = Response::new(Body::empty());
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
-            let hidden = HeaderValue::from_static("authorization, x-api-key");
-            response.headers_mut().insert(TO_REMOVE, hidden);
+            let hidden = if let Some(foreign) = foreign {
+                response.headers_mut().insert(header::AUTHORIZATION, foreign.clone());
+                "x-api-key"
+            } else {
+                "authorization, x-api-key"
+            };
+            response.headers_mut().insert(TO_REMOVE, HeaderValue::from_static(hidden));
             response
         }
         Some(error) => refused(flavour, &error),
@@ -141,7 +153,7 @@ fn refused(flavour: Flavour, error: &ErrorBody) -> Response<Body> {
 pub(crate) fn malformed(core: &Core, nginx: bool) -> Vec<u8> {
     let flavour = if nginx { Flavour::Nginx } else { Flavour::Plain };
     let answer = core.unauthenticated(false);
-    let response = shape(core, flavour, &answer);
+    let response = shape(core, flavour, &answer, None);
     let error = answer.error_body().map(|error| error.to_json()).unwrap_or_default();
     let body = if nginx { String::new() } else { error };
     let mut text = format!("HTTP/1.1 {}\r\n", response.status());

@@ -13,7 +13,7 @@ use fluxgate_api::paths::{self, header as names};
 use fluxgate_api::validate::ValidateRequest;
 
 use super::body::{parse_optional, read_body};
-use super::validate::{Answer, Presented, Requirement, presented};
+use super::validate::{Answer, Presented, Requirement, in_head};
 use super::{admin, authorize, batch, respond};
 use crate::core::Core;
 use crate::metrics::Endpoint;
@@ -70,8 +70,7 @@ async fn validate_request(core: &Core, headers: &HeaderMap, body: Body) -> Respo
             }
         }
     };
-    let in_head = presented(headers);
-    answer(core, in_head, &asked, Endpoint::Validate).await.into_response(core)
+    answer(core, in_head(headers).presented, &asked, Endpoint::Validate).await.into_response(core)
 }
 
 /// Decides one entry: what is in the head and in the body must be one key.

@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, Sleep};
 use tower::ServiceExt as _;
 
+use super::request_line::RequestLine;
 use crate::tls::{Accepted, Acceptor};
 
 /// A request head must be complete so long after its first byte.
@@ -209,8 +210,7 @@ struct Guarded<S> {
     refusal: Vec<u8>,
     refused: bool,
     on_refusal: Refusal,
-    // The request that is being read is below `/v1/authorize`, and whether in the nginx flavour.
-    authorizes: Option<bool>,
+    line: RequestLine,
 }
 
 impl<S> Guarded<S> {
@@ -225,7 +225,7 @@ impl<S> Guarded<S> {
             refusal: Vec::new(),
             refused: false,
             on_refusal,
-            authorizes: None,
+            line: RequestLine::default(),
         }
     }
 
@@ -267,7 +267,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             if phase == IDLE && buf.filled().len() > before {
                 self.phase.store(HEAD, Ordering::Release);
                 self.active = Instant::now();
-                self.authorizes = is_authorize(&buf.filled()[before..]);
+                self.line = RequestLine::default();
+            }
+            if phase != SERVING {
+                self.line.read(&mut buf.filled_mut()[before..]);
             }
             return read;
         }
@@ -277,15 +280,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         }
         Poll::Pending
     }
-}
-
-/// Whether a request line asks below `/v1/authorize`, and if so whether in the nginx flavour.
-fn is_authorize(head: &[u8]) -> Option<bool> {
-    let target = head.split(|c| matches!(c, b' ' | b'\r' | b'\n')).nth(1)?;
-    let path = target.split(|c| *c == b'?').next()?;
-    let mut parts = path.strip_prefix(b"/v1/authorize")?.split(|c| *c == b'/');
-    // `/v1/authorize` itself, or with a slash behind it, not a longer word.
-    (parts.next() == Some(b"")).then(|| parts.next() == Some(b"nginx"))
 }
 
 /// Our wording of a refusal that hyper makes before any handler runs.
@@ -323,7 +317,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             && self.phase.load(Ordering::Acquire) == HEAD
             && let Some(text) = reworded(buf)
         {
-            let own = self.authorizes.map(|nginx| (self.on_refusal)(nginx));
+            let own = self.line.authorizes().map(|nginx| (self.on_refusal)(nginx));
             (self.refusal, self.refused) = (own.unwrap_or(text), true);
         }
         if self.refused {

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::http::{HeaderMap, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_api::paths::header as names;
 use fluxgate_api::text::Text;
 use fluxgate_api::validate::ValidateAnswer;
 use fluxgate_engine::counters::{KeyLimits, LookedUp, Verdict};
 use fluxgate_engine::registry::record::{KeyEntry, KeyRecord, LimitSpec, Status};
-use fluxgate_types::credential::CredentialError;
+use fluxgate_types::credential::{CredentialError, is_like_a_key};
 use fluxgate_types::{ClusterMs, Credential, Digest, KeyId, Limit, Scope, caps};
 
 use super::respond;
@@ -98,25 +98,46 @@ pub(crate) enum Presented<'a> {
     Wrong,
 }
 
-/// Finds the credential in a request's head.
-pub(crate) fn presented(headers: &HeaderMap) -> Presented<'_> {
+/// What a request's head presents.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InHead<'a> {
+    /// The credential.
+    pub(crate) presented: Presented<'a>,
+    /// `Authorization` beside an `X-API-Key`, where it is none of ours: it belongs to the application.
+    pub(crate) foreign: Option<&'a HeaderValue>,
+}
+
+/// Finds the credential in a request's head, as a gateway hands it over.
+///
+/// An `Authorization` beside an `X-API-Key` counts only where it has the shape of one of our keys:
+/// an application may have tokens of its own.
+pub(crate) fn in_head(headers: &HeaderMap) -> InHead<'_> {
     let mut bearers = headers.get_all(header::AUTHORIZATION).iter();
     let mut keys = headers.get_all(names::X_API_KEY).iter();
-    let (bearer, key) = (bearers.next(), keys.next());
+    let (authorization, key) = (bearers.next(), keys.next());
     if bearers.next().is_some() || keys.next().is_some() {
-        return Presented::Wrong;
+        return InHead { presented: Presented::Wrong, foreign: None };
     }
-    let bearer = match bearer.map(|value| bearer_token(value.as_bytes())) {
-        Some(None) => return Presented::Wrong,
-        Some(token) => token,
-        None => None,
-    };
-    match (bearer, key.map(|key| key.as_bytes().trim_ascii())) {
+    let bearer = authorization.map(|value| bearer_token(value.as_bytes()));
+    let key = key.map(|key| key.as_bytes().trim_ascii());
+    let presented = match (bearer, key) {
         (None, None) => Presented::Nothing,
-        (Some(one), None) | (None, Some(one)) => Presented::One(one),
-        (Some(a), Some(b)) if a == b => Presented::One(a),
-        (Some(_), Some(_)) => Presented::Wrong,
-    }
+        (Some(None), None) => Presented::Wrong,
+        (Some(Some(one)), None) | (None, Some(one)) => Presented::One(one),
+        (Some(Some(bearer)), Some(key)) if bearer == key => Presented::One(key),
+        (Some(Some(bearer)), Some(_)) if is_like_a_key(bearer) => Presented::Wrong,
+        (Some(_), Some(key)) => {
+            return InHead { presented: Presented::One(key), foreign: authorization };
+        }
+    };
+    InHead { presented, foreign: None }
+}
+
+/// Finds the credential in the head of a request to a node itself: there is no application that an
+/// `Authorization` could belong to, so two different ones are wrong.
+pub(crate) fn presented(headers: &HeaderMap) -> Presented<'_> {
+    let InHead { presented, foreign } = in_head(headers);
+    if foreign.is_some() { Presented::Wrong } else { presented }
 }
 
 /// The token of `Bearer TOKEN`, the scheme in any case (RFC 6750, section 2.1; RFC 9110, 11.1).
@@ -389,9 +410,9 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
+
+    const OURS: &str = "Bearer fx_live_AAAAAAAAAAAA_nonsense";
 
     fn head(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -409,9 +430,25 @@ mod tests {
             &[("x-api-key", "k1")],
             &[("x-api-key", "k1"), ("authorization", "Bearer k1")],
         ] {
-            assert!(matches!(presented(&head(pairs)), Presented::One(b"k1")), "{pairs:?}");
+            let headers = head(pairs);
+            let found = in_head(&headers);
+            assert!(matches!(found.presented, Presented::One(b"k1")), "{pairs:?}");
+            assert!(found.foreign.is_none(), "{pairs:?}");
+            assert!(matches!(presented(&headers), Presented::One(b"k1")), "{pairs:?}");
         }
-        assert!(matches!(presented(&head(&[])), Presented::Nothing));
+        assert!(matches!(in_head(&head(&[])).presented, Presented::Nothing));
+    }
+
+    #[test]
+    fn an_authorization_of_the_applications_own_is_left_to_it() {
+        for value in ["Bearer eyJhbGciOiJub25lIn0.e30.", "Basic dTpw", "Bearer", "Bear", "", "x"] {
+            let headers = head(&[("x-api-key", "k1"), ("authorization", value)]);
+            let found = in_head(&headers);
+            assert!(matches!(found.presented, Presented::One(b"k1")), "{value:?}");
+            assert_eq!(found.foreign.map(HeaderValue::as_bytes), Some(value.as_bytes()));
+            // A node itself knows no application.
+            assert!(matches!(presented(&headers), Presented::Wrong), "{value:?}");
+        }
     }
 
     #[test]
@@ -419,12 +456,13 @@ mod tests {
         for pairs in [
             &[("x-api-key", "k1"), ("x-api-key", "k1")][..],
             &[("authorization", "Bearer k1"), ("authorization", "Bearer k1")],
-            &[("authorization", "Bearer k1"), ("x-api-key", "k2")],
+            &[("authorization", "Basic k1"), ("authorization", "Basic k1"), ("x-api-key", "k1")],
+            &[("authorization", OURS), ("x-api-key", "k2")],
             &[("authorization", "Basic k1")],
             &[("authorization", "Bearerk1")],
             &[("authorization", "Bear")],
         ] {
-            assert!(matches!(presented(&head(pairs)), Presented::Wrong), "{pairs:?}");
+            assert!(matches!(in_head(&head(pairs)).presented, Presented::Wrong), "{pairs:?}");
         }
     }
 }
