@@ -1,11 +1,16 @@
 //! The admin listener: who may manage which keys, and what usage and audit tell.
 
+use std::time::Duration;
+
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::cluster::{Cluster, GATEWAY, OPERATOR, SECRET};
 use crate::support::keys::limit;
 use crate::support::wait::roomy_period_s;
-use crate::support::{Answer, Key, Request};
+use crate::support::{Answer, Key, Request, wait_until};
+
+const SOON: Duration = Duration::from_secs(10);
 
 /// Sends an administrator's request with a key of its own.
 fn by(cluster: &Cluster, key: &Key, request: Request) -> Answer {
@@ -266,5 +271,46 @@ fn no_secret_stands_in_logs_metrics_or_records() {
         for public in [&key.id[4..], "owner=\"o\""] {
             assert!(!metrics.contains(public), "a key or an owner is a label");
         }
+    }
+}
+
+/// The operator's and the gateways' tokens are exchanged on running nodes: both are accepted for a
+/// while, and nobody is turned away.
+#[test]
+fn tokens_are_exchanged_without_a_restart() {
+    const NEW: &str = "another-token-of-enough-characters";
+    let mut cluster = Cluster::plan(1, |_| {});
+    let gateway = cluster.dir().join("gateway");
+    cluster.node_mut(1).settings.text("gateway", "token_file", gateway.display());
+    cluster.node_mut(1).spawn();
+    cluster.wait_ready();
+    let operators = cluster.dir().join("operator");
+    let accepted = |token: &str| {
+        let at = &cluster.node(1).at;
+        let admin = Request::get("/v1/keys").bearer(token).send(at.admin).status == 200;
+        // Past the gateway's token a request without a key is one without a key.
+        let asked = Request::post("/v1/validate").header("x-gateway-token", token).send(at.gateway);
+        (admin, asked.json()["error"] == "authentication_failed")
+    };
+    let exchange = |text: &str| {
+        std::fs::write(&operators, text).unwrap();
+        std::fs::write(&gateway, text.replace(OPERATOR, GATEWAY)).unwrap();
+        cluster.node(1).signal(Signal::HUP);
+    };
+    assert_eq!((accepted(OPERATOR), accepted(GATEWAY)), ((true, false), (false, true)));
+    exchange(&format!("{NEW}\n{OPERATOR}\n"));
+    wait_until("the new token is accepted", SOON, || accepted(NEW) == (true, true));
+    assert_eq!((accepted(OPERATOR), accepted(GATEWAY)), ((true, false), (false, true)));
+    // What makes no sense changes nothing.
+    exchange("short");
+    wait_until("the log says so", SOON, || {
+        cluster.node(1).log_text().matches("tokens not reloaded").count() == 2
+    });
+    assert_eq!((accepted(OPERATOR), accepted(NEW)), ((true, false), (true, true)));
+    exchange(NEW);
+    wait_until("the old token is refused", SOON, || !accepted(OPERATOR).0 && !accepted(GATEWAY).1);
+    assert_eq!(accepted(NEW), (true, true));
+    for secret in [NEW, OPERATOR, GATEWAY] {
+        assert!(!cluster.node(1).log_text().contains(secret), "the log holds a token");
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fluxgate_node::{
-    Answer, Config, Layers, Listener, Node, NodeError, Secret, Simulated, Surroundings,
+    Answer, Config, Layers, Listener, Node, NodeError, Secret, Simulated, Surroundings, Tokens,
 };
 use fluxgate_raft::process::{Clocks, Process};
 use fluxgate_raft::{Answered, Link, LinkError, SimulatedDisk};
@@ -101,7 +101,7 @@ fn config(dir: &Path) -> Config {
     let mut config = Layers::default().finish().expect("the defaults are sound");
     config.cluster_name = CLUSTER.to_owned();
     config.cluster_secret = Some(Secret::new(SECRET));
-    config.operator_token = Some(Secret::new(OPERATOR));
+    config.operator_token = Some(Tokens::one(Secret::new(OPERATOR)));
     config.data_dir = dir.join("node1");
     config.default_limits =
         vec![Limit { name: "requests".into(), tokens: 1_000_000, period_ms: 60_000 }];

@@ -8,6 +8,7 @@ mod check;
 pub(crate) use check::is_host_port;
 mod layers;
 mod tls;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +21,7 @@ use fluxgate_engine::lease::LeaseTerms;
 use fluxgate_types::{Limit, NodeId};
 
 pub use layers::{Layers, Problems};
+pub use tokens::Tokens;
 
 /// The built-in defaults, with comments.
 pub const DEFAULTS: &str = include_str!("../../../config/node.toml");
@@ -90,7 +92,7 @@ pub struct Config {
     /// Listener for Envoy's gRPC services, where there is one.
     pub grpc_listen: Option<SocketAddr>,
     /// What gateways must present.
-    pub gateway_token: Option<Secret>,
+    pub gateway_token: Option<Tokens>,
     /// TLS for gateways.
     pub gateway_tls: Option<TlsFiles>,
     /// Send the IETF draft's headers too.
@@ -100,7 +102,7 @@ pub struct Config {
     /// TLS for administrators.
     pub admin_tls: Option<TlsFiles>,
     /// What administrators present.
-    pub operator_token: Option<Secret>,
+    pub operator_token: Option<Tokens>,
     /// Largest request body, bytes.
     pub max_body_bytes: usize,
     /// Longest time for one request.

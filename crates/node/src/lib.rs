@@ -25,7 +25,7 @@ mod tls;
 mod warnings;
 mod writes;
 
-pub use config::{Config, Layers, Problems, Secret, TlsFiles};
+pub use config::{Config, Layers, Problems, Secret, TlsFiles, Tokens};
 pub use node::{Addresses, Node, NodeError};
 #[cfg(feature = "sim")]
 pub use node::{Answer, Listener, Simulated, Surroundings};

@@ -8,10 +8,8 @@ use std::time::Duration;
 use fluxgate_types::{Limit, NodeId, caps, credential, parse_duration_ms};
 use toml::{Table, Value};
 
-use super::{Config, Problems, Secret};
-
-/// Shortest secret that is taken, characters.
-const SECRET_CHARS_MIN: usize = 16;
+use super::tokens::checked;
+use super::{Config, Problems, Secret, Tokens};
 
 pub(super) struct Reader<'a> {
     table: &'a Table,
@@ -99,31 +97,48 @@ impl<'a> Reader<'a> {
 
     /// A secret given as text or as a file that holds it.
     fn secret(&mut self, section: &str, setting: &str) -> Option<Secret> {
-        let file_setting = format!("{setting}_file");
-        let (text, file) = (self.text(section, setting), self.text(section, &file_setting));
-        let secret = match (text, file) {
-            (Some(_), Some(_)) => {
-                self.wrong(section, setting, &format!("give either it or `{file_setting}`"));
-                return None;
-            }
-            (Some(text), None) => text,
-            (None, Some(path)) => match std::fs::read_to_string(&path) {
+        let secret = match self.text_or_file(section, setting)? {
+            TextOrFile::Text(text) => text,
+            TextOrFile::File(path) => match std::fs::read_to_string(&path) {
                 Ok(text) => text.trim().to_owned(),
                 Err(error) => {
-                    self.wrong(section, &file_setting, &format!("cannot read `{path}`: {error}"));
+                    let why = format!("cannot read `{}`: {error}", path.display());
+                    self.wrong(section, &format!("{setting}_file"), &why);
                     return None;
                 }
             },
-            (None, None) => return None,
         };
-        let visible = secret.bytes().all(|c| c.is_ascii_graphic());
-        if secret.len() < SECRET_CHARS_MIN || !visible {
-            let why = format!("must have at least {SECRET_CHARS_MIN} visible ASCII characters");
-            self.wrong(section, setting, &why);
-            return None;
-        }
-        Some(Secret::new(secret))
+        let secret = checked(&secret);
+        secret.map_err(|why| self.wrong(section, setting, &why)).ok()
     }
+
+    /// What callers present: one token as text, or a file of one or two.
+    fn tokens(&mut self, section: &str, setting: &str) -> Option<Tokens> {
+        let (named, tokens) = match self.text_or_file(section, setting)? {
+            TextOrFile::Text(text) => (setting.to_owned(), checked(&text).map(Tokens::one)),
+            TextOrFile::File(path) => (format!("{setting}_file"), Tokens::read(&path)),
+        };
+        tokens.map_err(|why| self.wrong(section, &named, &why)).ok()
+    }
+
+    /// A setting that is given either as text or as `…_file`.
+    fn text_or_file(&mut self, section: &str, setting: &str) -> Option<TextOrFile> {
+        let file_setting = format!("{setting}_file");
+        match (self.text(section, setting), self.text(section, &file_setting)) {
+            (Some(_), Some(_)) => {
+                self.wrong(section, setting, &format!("give either it or `{file_setting}`"));
+                None
+            }
+            (Some(text), None) => Some(TextOrFile::Text(text)),
+            (None, Some(path)) => Some(TextOrFile::File(PathBuf::from(path))),
+            (None, None) => None,
+        }
+    }
+}
+
+enum TextOrFile {
+    Text(String),
+    File(PathBuf),
 }
 
 fn members(reader: &mut Reader<'_>) -> BTreeMap<NodeId, String> {
@@ -236,12 +251,12 @@ pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
         grpc_listen: reader
             .raw("gateway", "grpc_listen")
             .map(|_| reader.address("gateway", "grpc_listen")),
-        gateway_token: reader.secret("gateway", "token"),
+        gateway_token: reader.tokens("gateway", "token"),
         gateway_tls: super::tls::read(reader, "gateway", "client_ca_file"),
         ratelimit_draft_headers: reader.flag("gateway", "ratelimit_draft_headers"),
         admin_listen: reader.address("admin", "listen"),
         admin_tls: super::tls::read(reader, "admin", "client_ca_file"),
-        operator_token: reader.secret("admin", "operator_token"),
+        operator_token: reader.tokens("admin", "operator_token"),
         max_body_bytes: usize::try_from(reader.number(
             "http",
             "max_body_bytes",

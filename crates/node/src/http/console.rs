@@ -24,6 +24,7 @@ use fluxgate_console::session::{SIGNING_KEY_BYTES, Signer};
 use fluxgate_console::slowdown::Slowdown;
 
 use super::respond;
+use crate::config::Tokens;
 use crate::core::Core;
 
 const COOKIE: &str = "fluxgate_session";
@@ -70,7 +71,9 @@ fn own_key(core: &Core) -> [u8; SIGNING_KEY_BYTES] {
     if let Err(error) = crate::core::fill_random(&mut key) {
         // Still nothing that a stranger knows; without randomness there would be no keys either.
         tracing::error!(%error, "the console's sessions are sealed by the operator token");
-        let token = core.config.operator_token.as_ref().map_or("", |token| token.expose());
+        let tokens = core.config.operator_token.as_ref().map(Tokens::all);
+        let tokens = tokens.iter().flat_map(|all| all.iter());
+        let token: String = tokens.map(|token| token.expose()).collect();
         let secret = format!("{token} {:?} {:?} {}", core.boot(), core.dir_id, core.now());
         key = *fluxgate_types::Digest::of(secret.as_bytes()).as_bytes();
     }

@@ -1,4 +1,5 @@
-//! The certificates of a running node: made at its start, and anew when their files change.
+//! The certificates and tokens of a running node: read at its start, and again when their files
+//! change.
 //!
 //! What makes no sense is told once and changes nothing: a file that is being written, a certificate
 //! whose key has not come yet, or one that has expired, must not take a listener down.
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 
 use super::material::TlsError;
 use super::{Acceptor, Material};
-use crate::config::{Config, TlsFiles};
+use crate::config::{Config, TlsFiles, Tokens};
 use crate::core::Core;
 use crate::metrics::Metrics;
 
@@ -143,6 +144,39 @@ impl Watched {
     }
 }
 
+/// A file of tokens, and what was last said about it.
+struct WatchedTokens {
+    whose: &'static str,
+    tokens: Tokens,
+    told: Option<String>,
+}
+
+impl WatchedTokens {
+    fn new(whose: &'static str, tokens: Option<&Tokens>) -> Option<Self> {
+        let tokens = tokens.filter(|tokens| tokens.has_file())?.clone();
+        Some(Self { whose, tokens, told: None })
+    }
+
+    async fn look(&mut self) {
+        let (whose, tokens) = (self.whose, self.tokens.clone());
+        let Ok(looked) = process::blocking(move || tokens.look()).await else { return };
+        match looked {
+            Ok(changed) => {
+                self.told = None;
+                if let Some(count) = changed {
+                    tracing::info!(whose, count, "tokens reloaded: these are accepted from now on");
+                }
+            }
+            Err(error) => {
+                if self.told.as_ref() != Some(&error) {
+                    tracing::error!(whose, %error, "tokens not reloaded: those in use stay");
+                }
+                self.told = Some(error);
+            }
+        }
+    }
+}
+
 /// Looks at the files again and again.
 pub(crate) async fn run_reload(core: Arc<Core>, listeners: Listeners) {
     let config = &core.config;
@@ -155,12 +189,20 @@ pub(crate) async fn run_reload(core: Arc<Core>, listeners: Listeners) {
     .into_iter()
     .flatten()
     .collect();
-    if watched.is_empty() {
+    let mut tokens: Vec<WatchedTokens> =
+        [("operator", &config.operator_token), ("gateway", &config.gateway_token)]
+            .into_iter()
+            .filter_map(|(whose, tokens)| WatchedTokens::new(whose, tokens.as_ref()))
+            .collect();
+    if watched.is_empty() && tokens.is_empty() {
         return;
     }
     loop {
         for one in &mut watched {
             one.look(&core).await;
+        }
+        for one in &mut tokens {
+            one.look().await;
         }
         timeout(LOOK, core.look_at_files.notified()).await.ok();
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fluxgate_node::{
-    Answer, Config, Layers, Listener, Node, NodeError, Secret, Simulated, Surroundings,
+    Answer, Config, Layers, Listener, Node, NodeError, Secret, Simulated, Surroundings, Tokens,
 };
 use fluxgate_raft::SimulatedDisk;
 use fluxgate_raft::process::{Clocks, Process};
@@ -131,7 +131,7 @@ impl Shared {
         let address = |id: u64| format!("node{id}:7301");
         config.cluster_name = "simulated".to_owned();
         config.cluster_secret = Some(Secret::new(SECRET));
-        config.operator_token = Some(Secret::new(OPERATOR));
+        config.operator_token = Some(Tokens::one(Secret::new(OPERATOR)));
         config.members = self.listed().into_iter().map(|id| (id, address(id.0))).collect();
         config.node_id = id;
         config.data_dir = self.dir.path().join(format!("node{id}"));

@@ -18,6 +18,7 @@ use fluxgate_engine::registry::record::{KeyEntry, Status};
 use fluxgate_types::{Digest, Scope};
 
 use super::{Console, Turned, html, redirect};
+use crate::config::Secret;
 use crate::http::admin::origin;
 use crate::http::auth::{Administrator, Caller};
 use crate::http::body::read_body;
@@ -82,9 +83,10 @@ impl Console {
     fn holder(&self, session: &Session) -> Option<Administrator> {
         match session.holder {
             Holder::Operator => {
-                let token = self.core.config.operator_token.as_ref()?;
-                let tag = self.signer.tag(&Digest::of(token.expose().as_bytes()));
-                (tag == session.bound).then_some(Administrator::Operator)
+                let tokens = self.core.config.operator_token.as_ref()?.all();
+                let tag = |token: &Secret| self.signer.tag(&Digest::of(token.expose().as_bytes()));
+                let is_accepted = tokens.iter().any(|token| tag(token) == session.bound);
+                is_accepted.then_some(Administrator::Operator)
             }
             Holder::Key(id) => {
                 let entry = self.core.shared.table.get(&id)?;
