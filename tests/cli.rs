@@ -62,6 +62,78 @@ fn keys_live_their_life_on_the_command_line() {
 }
 
 #[test]
+fn a_new_key_goes_into_a_file_of_its_own_and_never_over_another() {
+    let cluster = Cluster::start(1);
+    let file = cluster.dir().join("key.txt");
+    let at = file.to_str().unwrap();
+    let create = ["keys", "create", "--name", "n", "--scope", "read", "--idempotency-key", "x1"];
+    let into = |at| [&create[..], &["--key-file", at]].concat();
+    let (record, told) = run(&mut cluster.cli(1, &into(at)), 0);
+    let key = std::fs::read_to_string(&file).unwrap();
+    assert!(!format!("{record}{told}").contains(key.trim()), "{record}{told}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
+    assert_eq!((mode & 0o777, key.lines().count()), (0o600, 1));
+    run_with_input(&mut cluster.cli(1, &["validate"]), &key, 0);
+    let id = format!("key_{}", &key[8..20]);
+    assert!(record.contains(&id), "{record}");
+
+    // Nothing is made where it could not be kept, and nothing is overwritten.
+    let (_, told) = run(&mut cluster.cli(1, &into(at)), 1);
+    assert!(told.contains("key.txt") && !told.contains("already_done"), "{told}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), key);
+    let nowhere = cluster.dir().join("no/such/folder").join("key.txt");
+    let before = run(&mut cluster.cli(1, &["keys", "list", "--output", "json"]), 0).0;
+    let other = ["keys", "create", "--name", "n", "--scope", "read", "--key-file"];
+    run(&mut cluster.cli(1, &[&other[..], &[nowhere.to_str().unwrap()]].concat()), 1);
+    assert_eq!(run(&mut cluster.cli(1, &["keys", "list", "--output", "json"]), 0).0, before);
+
+    // A repeat says which key it made and what to do, and leaves no empty file behind.
+    let second = cluster.dir().join("second.txt");
+    let (_, told) = run(&mut cluster.cli(1, &into(second.to_str().unwrap())), 1);
+    assert!(told.contains(&id) && told.contains("rotate"), "{told}");
+    assert!(!second.exists());
+    // Without --key-file the shell has emptied the file before the command began.
+    std::fs::write(&second, &key).unwrap();
+    let mut emptied = cluster.cli(1, &create);
+    emptied.stdout(std::fs::File::create(&second).unwrap()).stderr(Stdio::piped());
+    let output = emptied.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.contains("--key-file"), "{told}");
+
+    let rotate = ["keys", "rotate", &id, "--key-file", second.to_str().unwrap()];
+    run(&mut cluster.cli(1, &rotate), 1);
+    std::fs::remove_file(&second).unwrap();
+    run(&mut cluster.cli(1, &rotate), 0);
+    let rotated = std::fs::read_to_string(&second).unwrap();
+    run_with_input(&mut cluster.cli(1, &["validate"]), &rotated, 0);
+}
+
+#[test]
+fn the_audit_trail_is_read_page_after_page() {
+    let cluster = Cluster::start(1);
+    let made: Vec<_> = (0..3).map(|_| cluster.write_key()).collect();
+    let audit = |words: &[&str]| {
+        let words = [&["audit", "--output", "json"], words].concat();
+        let (text, _) = run(&mut cluster.cli(1, &words), 0);
+        serde_json::from_str::<Value>(&text).unwrap()["entries"].as_array().unwrap().clone()
+    };
+    let all = audit(&["--limit", "10000"]);
+    let seqs: Vec<u64> = all.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+    assert!(seqs.windows(2).all(|pair| pair[0] == pair[1] + 1), "newest first: {seqs:?}");
+    let creates = audit(&["--action", "key.create"]);
+    assert_eq!(creates.len(), 3);
+    let of_one = audit(&["--key", &made[1].id, "--actor", "operator"]);
+    assert_eq!((of_one.len(), &of_one[0]["key_id"]), (1, &Value::from(&*made[1].id)));
+    assert!(audit(&["--actor", "key_AAAAAAAAAAAA"]).is_empty());
+
+    let (table, told) = run(&mut cluster.cli(1, &["audit", "--limit", "2"]), 0);
+    assert!(table.starts_with("SEQ") && table.lines().count() == 3, "{table}");
+    let cursor = told.trim().rsplit_once(' ').unwrap().1;
+    assert_eq!(audit(&["--limit", "1", "--cursor", cursor])[0]["seq"], seqs[2]);
+    run(&mut cluster.cli(1, &["audit", "--limit", "0"]), 2);
+}
+
+#[test]
 fn the_status_is_a_table_and_the_same_as_json() {
     let cluster = Cluster::start(3);
     let leader = cluster.leader();

@@ -115,6 +115,9 @@ impl Client {
     /// When the call fails.
     pub async fn list_audit(&self, query: &AuditQuery) -> Result<AuditList, Error> {
         let call = Call::get(paths::AUDIT)
+            .query("key_id", query.key_id.as_ref())
+            .query("action", query.action.as_ref())
+            .query("actor", query.actor.as_ref())
             .query("limit", query.limit)
             .query("cursor", query.cursor.as_ref());
         self.ask(&call).await

@@ -21,8 +21,8 @@ pub enum Error {
         /// What the node says.
         message: String,
     },
-    /// No node could be asked, or none answered in time.
-    #[error("no node reachable after {tries} tries at {urls}: {cause}{}", unknown(*.outcome_unknown))]
+    /// No node could be asked: none was connected to.
+    #[error("no node could be reached ({tries} attempts): {urls}: {cause}")]
     Unreachable {
         /// The URLs that were tried.
         urls: String,
@@ -30,8 +30,18 @@ pub enum Error {
         tries: u32,
         /// What the last try met with.
         cause: String,
-        /// Whether a node may have done what was asked and its answer was lost.
-        outcome_unknown: bool,
+    },
+    /// A node was asked, and its answer did not come.
+    #[error("{url} was reached and gave no answer to {call}: {cause}{}", outcome(*.look))]
+    NoAnswer {
+        /// The node's URL.
+        url: String,
+        /// Method and path.
+        call: String,
+        /// What came instead.
+        cause: String,
+        /// Where the call may have changed something all the same: how to find out.
+        look: Option<&'static str>,
     },
     /// The first try was done and its answer lost; the second was told so. Whatever the answer
     /// showed only once is gone.
@@ -67,8 +77,10 @@ pub enum Error {
     NoUrl,
 }
 
-fn unknown(outcome_unknown: bool) -> &'static str {
-    if outcome_unknown { "; it may have been done" } else { "" }
+fn outcome(look: Option<&str>) -> String {
+    look.map_or_else(String::new, |look| {
+        format!("; it may have been done, or be done yet: `{look}` tells")
+    })
 }
 
 fn at_status(status: Option<u16>) -> String {
@@ -80,11 +92,20 @@ impl Error {
         Self::Unexpected { status, detail: detail.into() }
     }
 
+    /// What a node that refused says it is.
+    #[must_use]
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
     /// Whether the cluster could not be asked at all, or had nobody to serve the call.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::NoAnswer { .. } => true,
             Self::Refused { code, .. } => code.retryable(),
             Self::AnswerLost { .. }
             | Self::Unexpected { .. }

@@ -74,18 +74,19 @@ impl Ca {
 pub struct Options {
     /// For one call, all tries and pauses together.
     pub deadline: Duration,
-    /// For one try at one node.
+    /// For one try at one node; half of it where another node may be asked for the same.
     pub attempt_timeout: Duration,
     /// Whether a call that fails is tried again at all.
     pub retry: bool,
 }
 
 impl Default for Options {
-    /// Longer than an election and a write barrier that waits for a lost node's lease together.
+    /// Longer than an election and a write barrier that waits for a lost node's lease together, and one
+    /// try as long as a node takes for a request (`http.request_timeout`).
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(15),
-            attempt_timeout: Duration::from_secs(6),
+            attempt_timeout: Duration::from_secs(12),
             retry: true,
         }
     }

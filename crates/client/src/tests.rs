@@ -199,10 +199,10 @@ async fn a_validate_whose_answer_is_lost_is_not_repeated() {
         let lost = client(&[&node.url, &node.url])
             .validate(&Token::new("fx_key").unwrap(), &ValidateRequest::default())
             .await;
-        let Err(Error::Unreachable { outcome_unknown, .. }) = lost else {
+        let Err(Error::NoAnswer { url, call, .. }) = lost else {
             panic!("{lost:?}");
         };
-        assert!(outcome_unknown);
+        assert_eq!((&*url, &*call), (&*node.url, "POST /v1/validate"));
         assert_eq!(node.seen().len(), 1);
     }
 }
@@ -212,7 +212,11 @@ async fn a_guarded_change_is_repeated_only_when_it_was_not_done() {
     let unavailable = error(fluxgate_api::ErrorCode::Unavailable);
     let node = Fake::start(vec![unavailable, Play::Drop, ok(format!("{{{RECORD}}}"))]).await;
     let lost = client(&[&node.url]).update_key(id(), &UpdateKey::default(), Some(7)).await;
-    assert!(matches!(lost, Err(Error::Unreachable { .. })), "{lost:?}");
+    let Err(error @ Error::NoAnswer { .. }) = lost else { panic!("{lost:?}") };
+    let text = error.to_string();
+    let asked = format!("{} was reached and gave no answer to PATCH /v1/keys/key_", node.url);
+    assert!(text.starts_with(&asked), "{text}");
+    assert!(text.ends_with("it may have been done, or be done yet: `fluxgate keys show ID` tells"));
     let seen = node.seen();
     assert_eq!(seen.len(), 2);
     assert_eq!(header_of(&seen[1], "if-match"), Some("\"7\""));
@@ -233,11 +237,40 @@ async fn a_read_survives_a_node_that_hangs() {
 async fn a_cluster_that_is_gone_is_given_up_before_the_deadline() {
     let started = std::time::Instant::now();
     let gone = client(&[&closed().await]).whoami().await;
-    let Err(error @ Error::Unreachable { outcome_unknown: false, tries: 5, .. }) = gone else {
+    let Err(error @ Error::Unreachable { tries: 5, .. }) = gone else {
         panic!("{gone:?}");
     };
     assert!(error.is_unreachable() && !error.to_string().contains("may have been done"));
     assert!(started.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test]
+async fn a_token_that_one_node_does_not_know_yet_is_shown_to_the_next() {
+    let unknown = || error(fluxgate_api::ErrorCode::AuthenticationFailed);
+    let (old, new) = (Fake::start(vec![unknown()]).await, Fake::start(vec![ok("{}")]).await);
+    let lost = client(&[&old.url, &new.url]).revoke_key(id()).await;
+    assert!(matches!(lost, Err(Error::Unexpected { .. })), "the second was asked: {lost:?}");
+    assert_eq!((old.seen().len(), new.seen().len()), (1, 1));
+    // Where all say so it is so, once each.
+    let nodes = [Fake::start(vec![unknown()]).await, Fake::start(vec![unknown()]).await];
+    let refused = client(&[&nodes[0].url, &nodes[1].url]).whoami().await;
+    assert!(matches!(refused, Err(Error::Refused { status: 401, .. })), "{refused:?}");
+    assert_eq!(nodes.map(|node| node.seen().len()), [1, 1]);
+    // A key that is judged is no token of ours.
+    let nodes = [Fake::start(vec![unknown()]).await, Fake::start(vec![unknown()]).await];
+    let key = Token::new("fx_key").unwrap();
+    let asked = client(&[&nodes[0].url, &nodes[1].url]);
+    asked.validate(&key, &ValidateRequest::default()).await.unwrap();
+    assert_eq!(nodes.map(|node| node.seen().len()), [1, 0]);
+}
+
+#[tokio::test]
+async fn what_is_no_node_is_passed_over() {
+    let other = Fake::start(vec![Play::Answer(404, "", "<html>".to_owned())]).await;
+    let node = Fake::start(vec![ok("{\"entries\":[],\"next_cursor\":null}")]).await;
+    let both = client(&[&other.url, &node.url]);
+    let list = both.list_audit(&fluxgate_api::usage::AuditQuery::default()).await.unwrap();
+    assert!(list.entries.is_empty());
 }
 
 #[tokio::test]

@@ -100,6 +100,30 @@ impl Call {
         self.headers.push((name, value.into()));
         self
     }
+
+    /// Whether another node may answer otherwise though this one has said no.
+    fn may_ask_another(&self, answer: &Answer) -> bool {
+        let own = matches!(self.present, Present::Own);
+        let foreign = self.repeat == Repeat::Harmless && answer.error_body().is_none();
+        !answer.is_success() && ((own && answer.status == 401) || foreign)
+    }
+
+    /// The command that tells whether this call was done, where it changes anything.
+    fn look(&self) -> Option<&'static str> {
+        if self.method == Method::GET {
+            return None;
+        }
+        let below = |path: &str| self.path.strip_prefix(path).is_some_and(|rest| !rest.is_empty());
+        if below("/v1/keys/key_") {
+            Some("fluxgate keys show ID")
+        } else if self.path.starts_with("/v1/keys") {
+            Some("fluxgate keys list")
+        } else if self.path.starts_with("/v1/cluster") {
+            Some("fluxgate cluster status")
+        } else {
+            None
+        }
+    }
 }
 
 /// What a node answered, whole.
@@ -171,12 +195,25 @@ impl Client {
         let first = self.preferred.load(Ordering::Relaxed);
         let (mut tries, mut rounds, mut pause) = (0u32, 0u32, PAUSE_MIN);
         let (mut after_unknown, mut all_unconnected) = (false, true);
+        let mut silent = None;
         loop {
             let mut last = None;
             for step in 0..count {
                 let at = (first + step) % count;
                 tries += 1;
                 match self.attempt(at, call, until).await {
+                    // While its token is exchanged one node may know it and another not yet; and what
+                    // listens there may be no node at all. Nothing was done.
+                    Ok(answer)
+                        if step + 1 < count
+                            && self.options.retry
+                            && call.may_ask_another(&answer) =>
+                    {
+                        all_unconnected = false;
+                        if !matches!(last, Some(Ok(_))) {
+                            last = Some(Ok(answer));
+                        }
+                    }
                     Ok(mut answer) => {
                         answer.after_unknown = after_unknown;
                         if !answer.is_retryable() || !self.options.retry {
@@ -191,7 +228,13 @@ impl Client {
                         all_unconnected &= failure.unconnected;
                         let harmless = failure.unconnected || call.repeat == Repeat::Harmless;
                         let again = self.options.retry && harmless;
-                        let error = self.unreachable(tries, failure.cause, after_unknown);
+                        if !failure.unconnected {
+                            silent = Some((at, failure.cause.clone()));
+                        }
+                        let error = match &silent {
+                            Some((at, cause)) => self.no_answer(*at, call, cause.clone()),
+                            None => self.unreachable(tries, failure.cause),
+                        };
                         if !again {
                             return Err(error);
                         }
@@ -205,11 +248,15 @@ impl Client {
                     break;
                 }
             }
+            if let Some(Ok(answer)) = &last
+                && !answer.is_retryable()
+            {
+                return last.unwrap_or_else(|| Err(self.unreachable(tries, "no try".into())));
+            }
             rounds += 1;
             let gone = all_unconnected && rounds >= ROUNDS_UNCONNECTED_MAX;
             if gone || Instant::now() + pause >= until {
-                return last
-                    .unwrap_or_else(|| Err(self.unreachable(tries, "no try".into(), false)));
+                return last.unwrap_or_else(|| Err(self.unreachable(tries, "no try".into())));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
@@ -224,7 +271,10 @@ impl Client {
 
     async fn attempt(&self, at: usize, call: &Call, until: Instant) -> Result<Answer, Failure> {
         let left = until.saturating_duration_since(Instant::now());
-        let timeout = self.options.attempt_timeout.min(left);
+        // Where another node may be asked for the same, half of the time is enough.
+        let elsewhere = self.urls.len() > 1 && call.repeat == Repeat::Harmless;
+        let patience = self.options.attempt_timeout / if elsewhere { 2 } else { 1 };
+        let timeout = patience.min(left);
         let failure = |error: reqwest::Error| Failure {
             unconnected: error.is_connect() || error.is_builder(),
             cause: chain(&error),
@@ -248,10 +298,16 @@ impl Client {
 
     /// Sends a call once, and leaves its answer to be read piece by piece.
     pub(crate) async fn open(&self, at: usize, call: &Call) -> Result<reqwest::Response, Error> {
-        let failed = |error: reqwest::Error| self.unreachable(1, chain(&error), false);
+        let failed = |error: reqwest::Error| {
+            if error.is_connect() {
+                self.unreachable(1, chain(&error))
+            } else {
+                self.no_answer(at, call, chain(&error))
+            }
+        };
         // No time for the whole: it may be as long as the table.
         let sent = self.request(at, call).send();
-        let late = |_| self.unreachable(1, "no answer in time".to_owned(), false);
+        let late = |_| self.no_answer(at, call, "no answer in time".to_owned());
         let answered = tokio::time::timeout(self.options.attempt_timeout, sent).await;
         answered.map_err(late)?.map_err(failed)
     }
@@ -288,7 +344,12 @@ impl Client {
         request
     }
 
-    fn unreachable(&self, tries: u32, cause: String, outcome_unknown: bool) -> Error {
-        Error::Unreachable { urls: self.urls.join(", "), tries, cause, outcome_unknown }
+    fn unreachable(&self, tries: u32, cause: String) -> Error {
+        Error::Unreachable { urls: self.urls.join(", "), tries, cause }
+    }
+
+    fn no_answer(&self, at: usize, call: &Call, cause: String) -> Error {
+        let asked = format!("{} {}", call.method, call.path);
+        Error::NoAnswer { url: self.urls[at].clone(), call: asked, cause, look: call.look() }
     }
 }

@@ -6,8 +6,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    audit_limits, bench, check_config, cluster, completions, demo, healthcheck, keys, openapi,
-    serve, tls, validate,
+    audit, audit_limits, bench, check_config, cluster, completions, demo, healthcheck, keys,
+    openapi, serve, tls, validate,
 };
 use crate::exit::Exit;
 
@@ -42,6 +42,8 @@ enum Command {
     Validate(validate::Args),
     /// Look at the cluster and change it
     Cluster(cluster::Args),
+    /// Print what was done, by whom
+    Audit(audit::Args),
     /// Put load on validate and check what was admitted against the limits
     Bench(bench::Args),
     /// Check a recorded history: was any window admitted above its limit?
@@ -67,6 +69,7 @@ impl Cli {
             Command::Keys(args) => keys::run(args),
             Command::Validate(args) => validate::run(args),
             Command::Cluster(args) => cluster::run(args),
+            Command::Audit(args) => audit::run(args),
             Command::Bench(args) => bench::run(args),
             Command::AuditLimits(args) => audit_limits::run(args),
             Command::CheckConfig(args) => check_config::run(args),

@@ -1,5 +1,6 @@
 //! The commands, one file each. Each has `Args`, which clap reads, and `run`.
 
+pub(crate) mod audit;
 pub(crate) mod audit_limits;
 pub(crate) mod bench;
 pub(crate) mod check_config;

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 /// Every command, in the order of the file.
-const COMMANDS: [&str; 32] = [
+const COMMANDS: [&str; 33] = [
     "",
     "demo",
     "serve",
@@ -27,6 +27,7 @@ const COMMANDS: [&str; 32] = [
     "cluster set-time",
     "cluster backup",
     "cluster restore",
+    "audit",
     "bench",
     "audit-limits",
     "check-config",

@@ -285,7 +285,10 @@ pub enum Refusal {
     #[error("the key id is taken")]
     IdTaken,
     /// The idempotency key was used within a day.
-    #[error("already done: this idempotency key made {0}")]
+    #[error(
+        "already done: this idempotency key made {0}, whose secret cannot be shown again; rotate {0} for \
+         another one"
+    )]
     AlreadyDone(KeyId),
     /// The record has another revision.
     #[error("the record has revision {0}")]

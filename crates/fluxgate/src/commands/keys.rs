@@ -9,15 +9,16 @@ mod import;
 mod list;
 mod revoke;
 mod rotate;
+mod secret;
 mod show;
 mod update;
 mod usage;
 
 use clap::Subcommand;
-use fluxgate_api::keys::{CreatedKey, KeyRecord, WriteAnswer};
+use fluxgate_api::keys::{KeyRecord, WriteAnswer};
 
 use crate::exit::Exit;
-use crate::output::{self, Format, OutputArgs};
+use crate::output;
 use crate::values;
 
 /// What `keys` takes.
@@ -100,25 +101,4 @@ fn written_text(written: &WriteAnswer) -> String {
     let notes = written.notes.iter().map(|note| ("note", note.clone()));
     let fields: Vec<(&str, String)> = [("applied on", applied)].into_iter().chain(notes).collect();
     record_text(&written.record) + &output::fields(&fields)
-}
-
-/// Prints a key that exists nowhere else: alone on standard output, its record on standard error.
-fn print_created(created: &CreatedKey, output: OutputArgs) -> anyhow::Result<()> {
-    let printed = match output.output {
-        Format::Json => output::json(created),
-        Format::Text => output::data(created.key.expose()),
-    };
-    // A closed pipe is no failure elsewhere; here it loses the key. So its cause is dropped,
-    // which would make it one.
-    printed.map_err(|error| {
-        let id = created.written.record.id;
-        anyhow::anyhow!(
-            "the key {id} was made but could not be printed ({error}); \
-             `fluxgate keys rotate {id}` makes another secret for it"
-        )
-    })?;
-    if output.output == Format::Text {
-        output::notice(written_text(&created.written).trim_end());
-    }
-    Ok(())
 }

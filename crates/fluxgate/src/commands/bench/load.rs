@@ -133,6 +133,7 @@ fn judge(answer: &Result<VerdictReport, Error>) -> (VerdictName, Option<Window>)
         Err(Error::Refused { .. }) => return (VerdictName::Invalid, None),
         Err(
             Error::Unreachable { .. }
+            | Error::NoAnswer { .. }
             | Error::AnswerLost { .. }
             | Error::Unexpected { .. }
             | Error::BadUrl { .. }

@@ -4,16 +4,17 @@ use fluxgate_api::Time;
 use fluxgate_api::keys::{CreateKey, LimitSpec};
 use fluxgate_types::Scope;
 
+use super::secret::SecretArgs;
 use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
-use crate::output::OutputArgs;
 use crate::values;
 
 /// What `keys create` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Prints the key alone on standard output; it cannot be shown again. The record goes to standard error.\n\n\
-        Example:\n  fluxgate keys create --name \"Production Sync\" --scope write --limit 100/60s > key.txt"
+    after_help = "Prints the key alone on standard output, or writes it into --key-file; it cannot be shown again. The\n\
+        record goes to standard error, or with --key-file to standard output.\n\n\
+        Example:\n  fluxgate keys create --name \"Production Sync\" --scope write --limit 100/60s --key-file key.txt"
 )]
 pub(super) struct Args {
     /// What the key is for, 1 to 100 characters
@@ -40,7 +41,7 @@ pub(super) struct Args {
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
-    output: OutputArgs,
+    secret: SecretArgs,
 }
 
 /// Makes the key and prints it.
@@ -54,10 +55,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         metadata: (!args.metadata.is_empty()).then(|| args.metadata.iter().cloned().collect()),
     };
     let client = args.admin.client()?;
-    let created = block_on(async {
-        let call = client.create_key(&key, args.idempotency_key.as_deref());
-        Ok(call.await?)
-    })?;
-    super::print_created(&created, args.output)?;
+    let idempotency_key = args.idempotency_key.as_deref();
+    args.secret.keep(|| block_on(async { Ok(client.create_key(&key, idempotency_key).await?) }))?;
     Ok(Exit::Done)
 }

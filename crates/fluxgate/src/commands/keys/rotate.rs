@@ -4,15 +4,16 @@ use fluxgate_api::Period;
 use fluxgate_api::keys::RotateKey;
 use fluxgate_types::KeyId;
 
+use super::secret::SecretArgs;
 use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
-use crate::output::OutputArgs;
 
 /// What `keys rotate` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Prints the new key alone on standard output; it cannot be shown again. The record goes to standard error.\n\n\
-        Example:\n  fluxgate keys rotate key_Qm2xK9dA3f01 --grace 24h > key.txt"
+    after_help = "Prints the new key alone on standard output, or writes it into --key-file; it cannot be shown again. The\n\
+        record goes to standard error, or with --key-file to standard output.\n\n\
+        Example:\n  fluxgate keys rotate key_Qm2xK9dA3f01 --grace 24h --key-file key.txt"
 )]
 pub(super) struct Args {
     /// The key's id
@@ -27,17 +28,16 @@ pub(super) struct Args {
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
-    output: OutputArgs,
+    secret: SecretArgs,
 }
 
 /// Makes the secret and prints it.
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let rotate = RotateKey { grace: Some(args.grace) };
     let client = args.admin.client()?;
-    let created = block_on(async {
-        let call = client.rotate_key(args.id, &rotate, args.idempotency_key.as_deref());
-        Ok(call.await?)
+    let idempotency_key = args.idempotency_key.as_deref();
+    args.secret.keep(|| {
+        block_on(async { Ok(client.rotate_key(args.id, &rotate, idempotency_key).await?) })
     })?;
-    super::print_created(&created, args.output)?;
     Ok(Exit::Done)
 }
