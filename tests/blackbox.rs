@@ -26,6 +26,7 @@ mod gateways;
 mod keys;
 mod malformed;
 mod monitoring;
+mod reasons;
 mod refusals;
 mod safety;
 mod security;

@@ -155,7 +155,7 @@ fn the_status_is_a_table_and_the_same_as_json() {
         lines.nth(1).unwrap().split_whitespace().collect::<Vec<_>>(),
         [
             "NODE", "ROLE", "READY", "TERM", "APPLIED", "LAG", "LEASE", "SHARE", "CLOCK", "DISK",
-            "VERSION", "PEER"
+            "TLS", "VERSION", "PEER"
         ],
         "{text}"
     );

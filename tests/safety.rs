@@ -605,7 +605,7 @@ fn a_leader_whose_disk_is_full_hands_over_and_every_view_says_why() {
         ready.status == 503
     });
     wait_until("its log says so too", SOON, || {
-        cluster.node(full).log_text().contains("the lease is not renewed reason=its disk is full")
+        cluster.node(full).log_text().contains("the lease is not renewed reason=disk full: ")
     });
     cluster.ask(other, &key.validate()).expect(200);
     // A start finds no room: not the directory's fault, and it says so.

@@ -56,7 +56,7 @@ impl Certs {
     }
 
     /// Gives a node the certificates of this directory on its peer listener.
-    fn give_peer(&self, cluster: &mut Cluster, node: u64, accept_plain: bool) {
+    pub(crate) fn give_peer(&self, cluster: &mut Cluster, node: u64, accept_plain: bool) {
         let setting = self.setting(node, Some("ca_file"), accept_plain);
         cluster.node_mut(node).settings.set("peer", "tls", setting);
     }

@@ -125,6 +125,15 @@ pub struct NodeView {
     pub ready: Option<bool>,
     /// Whether the answering node reached it lately.
     pub reachable: bool,
+    /// What is wrong: of the answering node why it answers no validates, as `/readyz` says it; of
+    /// another one why it cannot be called, where more is known than that it does not answer.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub trouble: Option<String>,
+    /// Whether calls of the answering node to it are encrypted; null for that node itself.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub peer_tls: Option<bool>,
     /// Its wall clock minus cluster time, milliseconds.
     #[schema(required = true)]
     pub clock_offset_ms: Option<i64>,

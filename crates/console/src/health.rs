@@ -136,11 +136,21 @@ fn of_node(
     if !node.reachable {
         return Some(problem(
             lost,
-            format!("Node {id} does not answer node {me}."),
+            match &node.trouble {
+                None => format!("Node {id} does not answer node {me}."),
+                Some(why) => format!("Node {me} cannot call node {id}: {why}."),
+            },
             format!(
                 "{answered} Limits hold. What node {id} held of the running windows may be out \
                  of reach, so a caller can be refused a little early until a new share map counts."
             ),
+        ));
+    }
+    if let (Some(why), false) = (&node.trouble, node.ready == Some(true)) {
+        return Some(problem(
+            lost,
+            format!("Node {id} answers nothing ({why})."),
+            format!("It says 503 to callers, and gateways ask the next node. {answered}"),
         ));
     }
     if node.lease_remaining_ms == Some(0) {
@@ -202,6 +212,8 @@ pub(crate) mod tests {
             lease_remaining_ms: Some(2_000),
             ready: Some(true),
             reachable: true,
+            trouble: None,
+            peer_tls: None,
             clock_offset_ms: Some(1),
             version: Some("0.1.0".to_owned()),
             writes: None,

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::metrics::{HotRoute, Metrics};
 use crate::peer::messages::{LeaseRefusal, More};
+use crate::reason::Strangers;
 
 /// Backups that are written at one time: each holds the table as it was when it began.
 pub(crate) const BACKUPS_MAX: usize = 2;
@@ -100,6 +101,10 @@ pub(crate) struct Core {
     older: Mutex<BTreeSet<NodeId>>,
     /// Files of certificates may have changed.
     pub(crate) look_at_files: Notify,
+    /// Callers with another cluster secret.
+    pub(crate) strangers: Strangers,
+    /// Why no cluster is formed although enough nodes are there: their wall clocks differ.
+    pub(crate) clocks_differ: Mutex<Option<String>>,
     /// Places for backups that are being written.
     pub(crate) backups: Arc<Semaphore>,
     leaving: AtomicBool,
@@ -161,6 +166,8 @@ impl Core {
             starts: Mutex::new(parts.starts),
             older: Mutex::default(),
             look_at_files: Notify::new(),
+            strangers: Strangers::default(),
+            clocks_differ: Mutex::default(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -403,6 +410,21 @@ impl Core {
         self.clock.now()
     }
 
+    /// Whether the current window may be opened, as far as this node has heard from a leader.
+    pub(crate) fn may_open_windows(&self) -> bool {
+        self.now().0 < self.horizon.load(Ordering::Acquire)
+    }
+
+    /// Notes whether the wall clocks keep the cluster from being formed.
+    pub(crate) fn note_clocks(&self, differ: Option<String>) {
+        *self.clocks_differ.lock().unwrap_or_else(PoisonError::into_inner) = differ;
+    }
+
+    /// Why no cluster is formed, where that is for the wall clocks.
+    pub(crate) fn clocks_differ(&self) -> Option<String> {
+        self.clocks_differ.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Why this node has no lease, where more is known than that.
     fn no_lease_because(&self) -> Option<&'static str> {
         if self.cluster.write_health() == WriteHealth::DiskFull {
@@ -437,7 +459,7 @@ impl Core {
             Some(why)
         } else if boot_now() >= self.lease_until() {
             Some("this node holds no lease from the leader")
-        } else if self.now().0 >= self.horizon.load(Ordering::Acquire) {
+        } else if !self.may_open_windows() {
             Some("this node may open no window before it hears from the leader")
         } else if self.shared.view().share_maps.is_empty() {
             Some("the cluster has no share map yet")

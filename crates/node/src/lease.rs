@@ -20,6 +20,7 @@ use crate::core::{Core, InOffice};
 use crate::node::NodeError;
 use crate::peer;
 use crate::peer::messages::{LeaseCall, LeaseCallV2, LeaseRefusal, LeaseReply, LeaseReplyV2};
+use crate::reason::Reason;
 use crate::time::{settle_time, wall_target_ns};
 use jumps::{JumpWatch, drop_after_a_stop};
 use refusals::{lease_refusal, refused_by};
@@ -36,7 +37,7 @@ const LACKS_ENTRIES: &str = "its disk is full, and it lacks entries that are com
 
 /// Renews this node's lease for as long as it runs.
 pub(crate) async fn run_renewals(core: Arc<Core>) {
-    let mut last_refusal = String::new();
+    let mut told = ToldWhy::default();
     let mut jumps = JumpWatch::default();
     let mut start = StartNote::default();
     // Listening BEFORE looking: a change in between must not be missed.
@@ -64,19 +65,75 @@ pub(crate) async fn run_renewals(core: Arc<Core>) {
             Ok(()) => Duration::from_millis(terms.renew_ms()),
             Err(_) => RETRY,
         };
-        let refusal = renewed.err().unwrap_or_default();
-        if refusal != last_refusal {
-            if refusal.is_empty() {
-                tracing::info!("the lease is renewed");
-            } else {
-                tracing::warn!(reason = %refusal, "the lease is not renewed");
-            }
-            last_refusal = refusal;
-        }
+        told.tell(renewed.err().map(|error| Refused::of(&core, error)));
         tokio::select! {
             biased;
             () = core.renew_now.notified() => {}
             () = wait_for_news(&core, &mut news, leader, pause) => {}
+        }
+    }
+}
+
+/// A reason whose details change is told again so often.
+const TELL_DETAILS_EVERY: Duration = Duration::from_secs(2);
+
+/// What the log was last told of the lease.
+#[derive(Default)]
+struct ToldWhy {
+    last: Option<(Refused, Instant)>,
+}
+
+impl ToldWhy {
+    fn tell(&mut self, why: Option<Refused>) {
+        let known = match (&self.last, &why) {
+            (None, None) => true,
+            // Which nodes are missing may change with every call.
+            (Some((last, at)), Some(why)) if last.name == why.name => {
+                last.reason == why.reason || at.elapsed() < TELL_DETAILS_EVERY
+            }
+            _ => false,
+        };
+        if known {
+            return;
+        }
+        match &why {
+            None => tracing::info!("the lease is renewed"),
+            Some(Refused { reason, error, is_usual: true, .. }) => {
+                tracing::info!(%reason, %error, "the lease is not renewed yet");
+            }
+            Some(Refused { reason, error, .. }) => {
+                tracing::warn!(%reason, %error, "the lease is not renewed");
+            }
+        }
+        self.last = why.map(|why| (why, Instant::now()));
+    }
+}
+
+/// Why the lease was not renewed, for the log.
+struct Refused {
+    name: String,
+    reason: String,
+    error: String,
+    /// As at every start and change of leaders.
+    is_usual: bool,
+}
+
+impl Refused {
+    fn of(core: &Core, error: String) -> Self {
+        match core.reason() {
+            Some(reason) if reason != Reason::Waiting => Self {
+                name: reason.name().to_owned(),
+                reason: reason.to_string(),
+                error,
+                is_usual: matches!(reason, Reason::Stopping),
+            },
+            // The lease that it has still runs, or nothing is wrong but that it has none.
+            Some(_) | None => Self {
+                name: error.clone(),
+                reason: Reason::Waiting.to_string(),
+                error,
+                is_usual: true,
+            },
         }
     }
 }

@@ -19,6 +19,7 @@ mod members;
 mod metrics;
 mod node;
 mod peer;
+mod reason;
 pub mod telemetry;
 mod time;
 mod tls;

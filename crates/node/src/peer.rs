@@ -238,7 +238,13 @@ impl Core {
     pub(crate) fn heard_lately(&self, node: NodeId) -> bool {
         let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
         let now_ms = self.now().0;
-        heard.get(&node).is_some_and(|about| now_ms.saturating_sub(about.heard_ms) <= HEARD_MS)
+        heard.get(&node).is_some_and(|about| self.is_recent(about, now_ms))
+    }
+
+    /// Whether that was heard lately: within the time of some gossips, however slow they are.
+    pub(crate) fn is_recent(&self, about: &About, now_ms: u64) -> bool {
+        let lately_ms = HEARD_MS.max(HEARD_GOSSIPS * self.config.gossip_ms);
+        now_ms.saturating_sub(about.heard_ms) <= lately_ms
     }
 
     /// What a node said of itself beyond [`About`], if that is recent.
@@ -251,7 +257,9 @@ impl Core {
 }
 
 /// What was heard of a node counts for so long, milliseconds.
-pub(crate) const HEARD_MS: u64 = 2_000;
+const HEARD_MS: u64 = 2_000;
+/// And of one that gossips seldom: so many of its periods.
+const HEARD_GOSSIPS: u64 = 3;
 
 /// Sends asks; returns who answered, and the replies.
 pub(crate) async fn ask(

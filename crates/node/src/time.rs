@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use crate::clock::{boot_now, wall_ns};
 use crate::core::Core;
 use crate::lease::ASK_TIMEOUT;
+use crate::peer;
 use crate::peer::messages::Times;
-use crate::peer::{self, HEARD_MS};
 
 /// What a node said of the time, as of now: it was heard at `heard` and has run on since.
 pub(crate) fn answer(node: NodeId, times: &Times, heard: BootNs, now: BootNs) -> ClockAnswer {
@@ -82,9 +82,9 @@ pub(crate) fn wall_target_ns(core: &Core) -> u64 {
     let members = core.cluster.status().nodes;
     let others: Vec<i64> = {
         let heard = core.heard.read().unwrap_or_else(PoisonError::into_inner);
-        let recent = heard.iter().filter(|(node, about)| {
-            members.contains_key(node) && now_ms.saturating_sub(about.heard_ms) <= HEARD_MS
-        });
+        let recent = heard
+            .iter()
+            .filter(|(node, about)| members.contains_key(node) && core.is_recent(about, now_ms));
         recent.map(|(_, about)| about.clock_offset_ms.saturating_mul(1_000_000)).collect()
     };
     let cluster_ns = core.clock.now_ns();

@@ -33,4 +33,7 @@ pub use cluster::{
 pub use progress::Office;
 #[cfg(feature = "sim")]
 pub use transport::{Answered, Link, LinkError};
-pub use transport::{Call, CallError, CallObserver, PeerTls, Transport, TransportOptions};
+pub use transport::{
+    Call, CallError, CallObserver, Fault, PeerTls, REFUSED_FOR, RefusedFor, Transport,
+    TransportOptions,
+};

@@ -140,12 +140,14 @@ pub enum CallError {
         node: NodeId,
     },
     /// The node refused the call before doing anything.
-    #[error("node {node} refused the call with status {status}")]
+    #[error("node {node} refused the call: {}", refusal(*.status, *.why))]
     Refused {
         /// The node.
         node: NodeId,
         /// The HTTP status.
         status: u16,
+        /// What it says it is for, where it says so.
+        why: Option<RefusedFor>,
     },
     /// The connection broke, or the answer made no sense: it may have been carried out.
     #[error("node {node} gave no usable answer: {cause}")]
@@ -155,6 +157,60 @@ pub enum CallError {
         /// Why.
         cause: String,
     },
+}
+
+fn refusal(status: u16, why: Option<RefusedFor>) -> String {
+    why.map_or_else(|| format!("status {status}"), |why| why.to_string())
+}
+
+/// The header of a refusal that says what it is for.
+pub const REFUSED_FOR: &str = "x-fluxgate-refused";
+
+/// What a node refuses the calls of another for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RefusedFor {
+    /// The cluster secret.
+    #[error("it has another cluster secret")]
+    Secret,
+    /// The cluster's name.
+    #[error("it belongs to another cluster")]
+    Cluster,
+    /// The id: another node listens there.
+    #[error("another node listens at its address")]
+    Node,
+    /// The data directory of one of the two.
+    #[error("the cluster knows one of the two with another data directory, or has removed it")]
+    Directory,
+}
+
+impl RefusedFor {
+    const ALL: [Self; 4] = [Self::Secret, Self::Cluster, Self::Node, Self::Directory];
+
+    /// The word in the header.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Cluster => "cluster",
+            Self::Node => "node",
+            Self::Directory => "directory",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|why| why.as_str() == word)
+    }
+}
+
+/// Why a node cannot be called, as the last call to it told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It refuses this node.
+    Refused(RefusedFor),
+    /// TLS failed: a certificate was rejected or has expired, or it speaks none.
+    Tls(String),
+    /// No answer.
+    Silent,
 }
 
 /// Hears of every call that ended.
@@ -264,6 +320,23 @@ impl Transport {
         known.get(&node).copied()
     }
 
+    /// Why the last call to a node was not served; `None` where it was, or none has ended yet.
+    #[must_use]
+    pub fn fault(&self, node: NodeId) -> Option<Fault> {
+        self.inner.habits.fault(node)
+    }
+
+    /// Whether calls to a node are encrypted now.
+    #[must_use]
+    pub fn is_encrypted(&self, node: NodeId) -> bool {
+        let tls = self.inner.clients.read().unwrap_or_else(PoisonError::into_inner).tls;
+        match tls {
+            None => false,
+            Some(false) => true,
+            Some(true) => !self.inner.habits.is_plain(node),
+        }
+    }
+
     /// Where a node can be reached, if known.
     #[must_use]
     pub fn address(&self, node: NodeId) -> Option<String> {
@@ -301,6 +374,7 @@ impl Transport {
         let answer = tokio::time::timeout(timeout, self.send(node, address, call, body));
         let result = answer.await.unwrap_or(Err(CallError::Timeout { node }));
         let outcome = result.as_ref().map(|_| ());
+        self.inner.habits.note(node, outcome);
         (self.inner.options.observer)(node, call, outcome, begun.elapsed());
         result
     }
@@ -361,7 +435,9 @@ impl Transport {
         })?;
         let status = response.status().as_u16();
         if status != 200 {
-            return Err(CallError::Refused { node, status });
+            let why = response.headers().get(REFUSED_FOR).and_then(|why| why.to_str().ok());
+            let why = why.and_then(RefusedFor::from_word);
+            return Err(CallError::Refused { node, status, why });
         }
         let mut answer = Vec::new();
         while let Some(chunk) =

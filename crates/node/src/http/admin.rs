@@ -84,7 +84,11 @@ pub(crate) async fn readyz(State(core): State<Arc<Core>>) -> Response<Body> {
             let health = Health { warnings: core.own_warnings(), ..Health::ok(core.me.0) };
             respond::json(StatusCode::OK, &health)
         }
-        Some(why) => respond::refuse(ErrorCode::Unavailable, why),
+        Some(why) => {
+            // More is known than what callers are told.
+            let why = core.reason().map_or_else(|| why.to_owned(), |reason| reason.to_string());
+            respond::refuse(ErrorCode::Unavailable, why)
+        }
     }
 }
 

@@ -24,7 +24,6 @@ use super::refused::Refused;
 use super::respond;
 use crate::config::is_host_port;
 use crate::core::Core;
-use crate::peer::HEARD_MS;
 use crate::peer::messages::{About, MembershipCallV2, More, Writes};
 
 /// `GET /v1/cluster`.
@@ -46,10 +45,16 @@ pub(crate) fn cluster_view(core: &Core) -> ClusterView {
     let committed = status.committed.max(status.applied);
     let nodes = status.nodes.iter().map(|(id, member)| {
         let about = if *id == core.me { Some(core.about()) } else { heard.get(id).cloned() };
-        let fresh = about
-            .filter(|about| *id == core.me || now.0.saturating_sub(about.heard_ms) <= HEARD_MS);
+        let fresh = about.filter(|about| *id == core.me || core.is_recent(about, now.0));
         let more = if *id == core.me { Some(core.more()) } else { core.more_of(*id) };
-        node_view(*id, member, fresh, more, committed.0)
+        let mut seen = node_view(*id, member, fresh, more, committed.0);
+        if *id == core.me {
+            seen.trouble = core.reason().map(|reason| reason.to_string());
+        } else {
+            seen.trouble = core.trouble_with(*id).filter(|_| !seen.reachable);
+            seen.peer_tls = Some(core.transport.is_encrypted(*id));
+        }
+        seen
     });
     let terms = core.terms_in_force();
     ClusterView {
@@ -103,6 +108,8 @@ fn node_view(
         lease_remaining_ms: about.map(|a| a.lease_remaining_ms),
         ready: about.map(|a| a.ready),
         reachable: about.is_some(),
+        trouble: None,
+        peer_tls: None,
         clock_offset_ms: about.map(|a| a.clock_offset_ms),
         version: about.map(|a| a.version.clone()),
         writes: more.map(|more| match more.writes {

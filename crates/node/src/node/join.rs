@@ -210,13 +210,17 @@ fn forms(core: &Core, heard: &BTreeMap<NodeId, Heard>, begun: Instant, said: &mu
             // Those that are missing may yet agree; once all have come, a clock must be set.
             let differ_at_all = time_choice::agreeing(&answers, bound_ns).len() < answers.len();
             let words = time::in_words(&differ);
-            if differ_at_all && said.clocks.is_empty() {
-                tracing::error!("the cluster is not formed: {words}");
-                said.clocks = words;
+            if differ_at_all {
+                if said.clocks.is_empty() {
+                    tracing::error!("the cluster is not formed: {words}");
+                    said.clocks.clone_from(&words);
+                }
+                core.note_clocks(Some(words));
             }
             return false;
         }
     };
+    core.note_clocks(None);
     let wrong: Vec<String> = answers
         .iter()
         .filter(|answer| !fit.contains(&answer.node))

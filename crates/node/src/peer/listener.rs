@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use fluxgate_api::ErrorBody;
 use fluxgate_api::error::ErrorCode;
 use fluxgate_raft::wire::{Grown as _, ProposeV1};
-use fluxgate_raft::{Call, HandleError, wire};
+use fluxgate_raft::{Call, HandleError, REFUSED_FOR, RefusedFor, wire};
 use fluxgate_store::codec::Kind;
 use fluxgate_types::{BootId, NodeId, caps};
 use serde::Serialize;
@@ -47,27 +47,41 @@ struct Caller {
     known: bool,
 }
 
+/// Why a call is not served at all: what it is refused for, and in words.
+struct NotAdmitted(RefusedFor, &'static str);
+
+impl NotAdmitted {
+    fn into_response(self) -> Response<Body> {
+        let Self(why, words) = self;
+        let mut response = respond::error(&ErrorBody::new(ErrorCode::AuthenticationFailed, words));
+        let why = HeaderValue::from_static(why.as_str());
+        response.headers_mut().insert(HeaderName::from_static(REFUSED_FOR), why);
+        response
+    }
+}
+
 /// Who calls, if the call may be served at all.
-fn admit(core: &Core, headers: &HeaderMap, call: Option<Call>) -> Result<Caller, ErrorBody> {
-    let refused = |why: &str| ErrorBody::new(ErrorCode::AuthenticationFailed, why);
+fn admit(core: &Core, headers: &HeaderMap, call: Option<Call>) -> Result<Caller, NotAdmitted> {
     let presented = header(headers, "authorization").and_then(|v| v.strip_prefix("Bearer "));
     let secret = core.config.cluster_secret.as_ref();
     // A cluster of one needs no secret and has nobody to serve.
     let known = secret.zip(presented).is_some_and(|(secret, p)| secret.matches(p.as_bytes()));
     if !known {
-        return Err(refused("the cluster secret is missing or wrong"));
+        let claimed = header(headers, "x-fluxgate-from").and_then(|v| v.parse().ok()).map(NodeId);
+        core.strangers.note(core, claimed);
+        return Err(NotAdmitted(RefusedFor::Secret, "the cluster secret is missing or wrong"));
     }
     if header(headers, "x-fluxgate-cluster") != Some(&core.config.cluster_name) {
-        return Err(refused("this node belongs to another cluster"));
+        return Err(NotAdmitted(RefusedFor::Cluster, "this node belongs to another cluster"));
     }
     let number = |name| header(headers, name).and_then(|v| v.parse::<u64>().ok()).map(NodeId);
     if number("x-fluxgate-to") != Some(core.me) {
-        return Err(refused("this is another node"));
+        return Err(NotAdmitted(RefusedFor::Node, "this is another node"));
     }
     let from = number("x-fluxgate-from")
         // Its own address is where a node asks whether a copy of it runs.
         .filter(|from| *from != core.me || call == Some(Call::Introduce))
-        .ok_or_else(|| refused("the caller does not say which node it is"))?;
+        .ok_or(NotAdmitted(RefusedFor::Node, "the caller does not say which node it is"))?;
     let directory = header(headers, "x-fluxgate-directory").and_then(|v| v.parse().ok());
     let view = core.shared.view();
     // What this node has applied of itself counts more than what a caller has, which may be behind.
@@ -79,7 +93,8 @@ fn admit(core: &Core, headers: &HeaderMap, call: Option<Call>) -> Result<Caller,
         if core.boot() == BootId(1) && alone {
             core.end(NodeError::OtherDirectory(core.me));
         }
-        return Err(refused("this node runs on another data directory"));
+        let why = "this node runs on another data directory";
+        return Err(NotAdmitted(RefusedFor::Directory, why));
     }
     let theirs = header(headers, "x-fluxgate-from-directory").and_then(|v| v.parse().ok());
     let registered = view.nodes.get(&from);
@@ -102,7 +117,7 @@ async fn serve(State(core): State<Arc<Core>>, request: Request<Body>) -> Respons
     let call = Call::from_name(name);
     let caller = match admit(&core, &parts.headers, call) {
         Ok(caller) => caller,
-        Err(error) => return respond::error(&error),
+        Err(refused) => return refused.into_response(),
     };
     let from = caller.node;
     let Some(call) = call else {
@@ -110,7 +125,7 @@ async fn serve(State(core): State<Arc<Core>>, request: Request<Body>) -> Respons
     };
     if !caller.known && !is_open_to_strangers(call) {
         let why = "the cluster knows the caller with another data directory, or has removed it";
-        return respond::error(&ErrorBody::new(ErrorCode::AuthenticationFailed, why));
+        return NotAdmitted(RefusedFor::Directory, why).into_response();
     }
     if parts.method != Method::POST {
         return respond::error(&ErrorBody::new(ErrorCode::MethodNotAllowed, "calls are POST"));

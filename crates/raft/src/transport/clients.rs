@@ -9,6 +9,8 @@ use fluxgate_types::NodeId;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::Instant;
 
+use super::{CallError, Fault};
+
 /// Idle connections kept to one node.
 const IDLE_PER_NODE_MAX: usize = 16;
 /// Longest wait for a connection.
@@ -73,11 +75,14 @@ impl Clients {
     }
 }
 
-/// Which nodes spoke no TLS lately, and whom was complained of.
+/// Which nodes spoke no TLS lately, whom was complained of, and why calls to a node are not served.
 #[derive(Debug, Default)]
 pub(super) struct Habits {
     plain: RwLock<BTreeMap<NodeId, Instant>>,
     told: RwLock<BTreeMap<NodeId, Instant>>,
+    // What TLS found wrong with the last connection to a node.
+    tls: RwLock<BTreeMap<NodeId, String>>,
+    faults: RwLock<BTreeMap<NodeId, Fault>>,
 }
 
 impl Habits {
@@ -91,9 +96,45 @@ impl Habits {
         plain.insert(node, Instant::now());
     }
 
+    /// Why the last call to a node was not served.
+    pub(super) fn fault(&self, node: NodeId) -> Option<Fault> {
+        self.faults.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
+    }
+
+    /// How a call to a node ended.
+    pub(super) fn note(&self, node: NodeId, outcome: Result<(), &CallError>) {
+        let fault = match outcome {
+            Ok(()) => None,
+            Err(CallError::Refused { why: Some(why), .. }) => Some(Fault::Refused(*why)),
+            // It was there, and did not serve this one call.
+            Err(CallError::Refused { why: None, .. }) => None,
+            Err(_) => {
+                let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner);
+                Some(tls.get(&node).map_or(Fault::Silent, |why| Fault::Tls(why.clone())))
+            }
+        };
+        // Mostly nothing changes, and then nobody is kept waiting.
+        if self.fault(node) == fault {
+            return;
+        }
+        let mut faults = self.faults.write().unwrap_or_else(PoisonError::into_inner);
+        match fault {
+            None => faults.remove(&node),
+            Some(fault) => faults.insert(node, fault),
+        };
+    }
+
     /// Why a call failed. Where that is for TLS the operator is told, once in a while.
     pub(super) fn cause(&self, node: NodeId, error: reqwest::Error) -> String {
-        let Some(why) = tls_fault(&error) else { return error.without_url().to_string() };
+        let why = tls_fault(&error);
+        {
+            let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
+            match &why {
+                None => tls.remove(&node),
+                Some(why) => tls.insert(node, why.clone()),
+            };
+        }
+        let Some(why) = why else { return error.without_url().to_string() };
         let mut told = self.told.write().unwrap_or_else(PoisonError::into_inner);
         if told.get(&node).is_none_or(|told| told.elapsed() >= COMPLAIN_EVERY) {
             told.insert(node, Instant::now());

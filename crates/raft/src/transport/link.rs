@@ -43,7 +43,7 @@ pub(super) async fn send(
     let cause = "simulated".to_owned();
     match link.post(node, path, headers, body.into()).await {
         Ok((200, answer)) => Ok(answer),
-        Ok((status, _)) => Err(CallError::Refused { node, status }),
+        Ok((status, _)) => Err(CallError::Refused { node, status, why: None }),
         Err(LinkError::Unreachable) => Err(CallError::Unreachable { node, cause }),
         Err(LinkError::Broken) => Err(CallError::Broken { node, cause }),
     }

@@ -5,7 +5,7 @@
 
 use comfy_table::{Cell, Color};
 use fluxgate_api::cluster::{ClusterView, NodeView, Role, ShareMapView, WriteState};
-use fluxgate_console::health;
+use fluxgate_console::health::{self, Severity};
 
 use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
@@ -15,6 +15,10 @@ use crate::output::{self, OutputArgs};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fluxgate cluster status --url http://10.0.0.11:7201")]
 pub(super) struct Args {
+    /// End with 1 unless all is well: every node is ready, and nothing below the table is worse than
+    /// a notice
+    #[arg(long)]
+    check: bool,
     #[command(flatten)]
     admin: AdminArgs,
     #[command(flatten)]
@@ -26,7 +30,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let client = args.admin.client()?;
     let view = block_on(async { Ok(client.read_cluster().await?) })?;
     args.output.print(&view, text)?;
-    Ok(Exit::Done)
+    Ok(if args.check && !is_well(&view) { Exit::Failed } else { Exit::Done })
+}
+
+fn is_well(view: &ClusterView) -> bool {
+    let all_ready = view.nodes.iter().all(|node| node.ready == Some(true));
+    let bad = |problem: &health::Problem| problem.severity > Severity::Notice;
+    all_ready && !health::problems(view).iter().any(bad)
 }
 
 fn text(view: &ClusterView) -> String {
@@ -60,7 +70,7 @@ fn text(view: &ClusterView) -> String {
 fn nodes(view: &ClusterView) -> comfy_table::Table {
     let mut table = output::table(&[
         "NODE", "ROLE", "READY", "TERM", "APPLIED", "LAG", "LEASE", "SHARE", "CLOCK", "DISK",
-        "VERSION", "PEER",
+        "TLS", "VERSION", "PEER",
     ]);
     for node in &view.nodes {
         table.add_row([
@@ -74,6 +84,7 @@ fn nodes(view: &ClusterView) -> comfy_table::Table {
             Cell::new(share(&view.share_map, node.id)),
             known(node.clock_offset_ms.map(|ms| format!("{ms:+}ms"))),
             disk(node),
+            known(node.peer_tls.map(|tls| if tls { "yes" } else { "plain" }.to_owned())),
             known(node.version.clone()),
             Cell::new(&node.peer),
         ]);
@@ -151,8 +162,8 @@ mod tests {
         "pending_share_map":{"from":"2024-01-20T11:21:00Z","nodes":[{"node":1,"weight":1},{"node":2,"weight":1}]},
         "nodes":[
           {"id":1,"peer":"127.0.0.1:7301","role":"follower","term":3,"applied":42,"lag":0,"lease_remaining_ms":2870,"ready":true,"reachable":true,"clock_offset_ms":-2,"version":"0.1.0","writes":"ok","free_bytes":21474836480},
-          {"id":2,"peer":"127.0.0.1:7302","role":"leader","term":3,"applied":42,"lag":0,"lease_remaining_ms":2910,"ready":true,"reachable":true,"clock_offset_ms":1,"version":"0.1.0","writes":"disk_full","free_bytes":0},
-          {"id":3,"peer":"127.0.0.1:7303","role":"unreachable","term":null,"applied":40,"lag":2,"lease_remaining_ms":0,"ready":null,"reachable":false,"clock_offset_ms":null,"version":null}],
+          {"id":2,"peer":"127.0.0.1:7302","role":"leader","term":3,"applied":42,"lag":0,"lease_remaining_ms":2910,"ready":true,"reachable":true,"peer_tls":true,"clock_offset_ms":1,"version":"0.1.0","writes":"disk_full","free_bytes":0},
+          {"id":3,"peer":"127.0.0.1:7303","role":"unreachable","term":null,"applied":40,"lag":2,"lease_remaining_ms":0,"ready":null,"reachable":false,"peer_tls":false,"trouble":"it has another cluster secret","clock_offset_ms":null,"version":null}],
         "warnings":["peer traffic is not encrypted"]}"#;
 
     #[test]
@@ -161,14 +172,14 @@ mod tests {
         let expected = "\
 cluster fluxcascade, seen by node 1: leader node 2 in term 3, committed 42, cluster time 2024-01-20T11:20:00Z
 
-NODE  ROLE         READY  TERM  APPLIED  LAG  LEASE   SHARE  CLOCK  DISK   VERSION  PEER
-1     follower     yes    3     42       0    2870ms  33.3%  -2ms   20GiB  0.1.0    127.0.0.1:7301
-2     leader       yes    3     42       0    2910ms  33.3%  +1ms   full   0.1.0    127.0.0.1:7302
-3     unreachable  -      -     40       2    none    33.3%  -      -      -        127.0.0.1:7303
+NODE  ROLE         READY  TERM  APPLIED  LAG  LEASE   SHARE  CLOCK  DISK   TLS    VERSION  PEER
+1     follower     yes    3     42       0    2870ms  33.3%  -2ms   20GiB  -      0.1.0    127.0.0.1:7301
+2     leader       yes    3     42       0    2910ms  33.3%  +1ms   full   yes    0.1.0    127.0.0.1:7302
+3     unreachable  -      -     40       2    none    33.3%  -      -      plain  -        127.0.0.1:7303
 
 shares from 2024-01-20T11:21:00Z on: node 1 50.0%, node 2 50.0%
 
-degraded: Node 3 does not answer node 1. Requests are still answered by nodes 1 and 2. Limits hold. What node 3 held of the running windows may be out of reach, so a caller can be refused a little early until a new share map counts.
+degraded: Node 1 cannot call node 3: it has another cluster secret. Requests are still answered by nodes 1 and 2. Limits hold. What node 3 held of the running windows may be out of reach, so a caller can be refused a little early until a new share map counts.
 notice: A new share map counts from the next windows on. Callers notice nothing: every window is spent under one map alone.
 notice: Peer traffic is not encrypted. This node says so.
 ";

@@ -1,0 +1,280 @@
+//! Why a node answers nothing: one reason of a closed list, the same in `/readyz`, `/v1/cluster`,
+//! `cluster status`, the console and the log.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use fluxgate_raft::{Fault, RefusedFor, WriteHealth};
+use fluxgate_types::{BootNs, NodeId, caps};
+
+use crate::clock::boot_now;
+use crate::core::Core;
+use crate::peer::messages::LeaseRefusal;
+
+/// A caller with another cluster secret is told of so often.
+const TELL_STRANGERS_EVERY: Duration = Duration::from_secs(60);
+/// And warned of for so long after its last call.
+const WARN_OF_STRANGERS: Duration = Duration::from_secs(10);
+
+/// Why this node answers nothing. The closed list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// It was told to stop.
+    Stopping,
+    /// Its state differs from that of the others.
+    Differs,
+    /// It was removed.
+    Removed,
+    /// Nodes that would make a majority belong to another cluster.
+    OtherCluster(Vec<NodeId>),
+    /// They have another cluster secret.
+    WrongSecret(Vec<NodeId>),
+    /// TLS between them and this node fails: why, with the first of them.
+    Certificate(Vec<NodeId>, String),
+    /// Wall clocks differ by more than the bound.
+    Clock(String),
+    /// There is no cluster yet: who is missing.
+    NotFormed(Vec<NodeId>),
+    /// These do not answer, and the others are no majority.
+    NoMajority(Vec<NodeId>),
+    /// It can store no new entries.
+    DiskFull,
+    /// It must catch up first.
+    Behind,
+    /// Nothing is wrong: the leader is asked, or elected.
+    Waiting,
+}
+
+impl Reason {
+    /// Its name, as documents and alerts use it.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Stopping => "stopping",
+            Self::Differs => "state differs",
+            Self::Removed => "removed",
+            Self::OtherCluster(_) => "other cluster",
+            Self::WrongSecret(_) => "wrong cluster secret",
+            Self::Certificate(..) => "certificate",
+            Self::Clock(_) => "clock out of bounds",
+            Self::NotFormed(_) => "not formed",
+            Self::NoMajority(_) => "no majority",
+            Self::DiskFull => "disk full",
+            Self::Behind => "behind",
+            Self::Waiting => "waiting for its lease",
+        }
+    }
+}
+
+/// "node 1", "nodes 1 and 3".
+fn listed(nodes: &[NodeId]) -> String {
+    let numbers: Vec<u64> = nodes.iter().map(|node| node.0).collect();
+    fluxgate_console::health::nodes_text(&numbers)
+}
+
+fn verb<'a>(nodes: &[NodeId], one: &'a str, many: &'a str) -> &'a str {
+    if nodes.len() == 1 { one } else { many }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.name())?;
+        match self {
+            Self::Stopping => f.write_str("this node is stopping"),
+            Self::Differs => {
+                f.write_str("this node's state differs from that of the other nodes: see its log")
+            }
+            Self::Removed => f.write_str(
+                "this node was removed from the cluster: empty its data directory and add it again",
+            ),
+            Self::OtherCluster(nodes) => write!(
+                f,
+                "{} {} to another cluster: compare cluster.name and the addresses",
+                listed(nodes),
+                verb(nodes, "belongs", "belong")
+            ),
+            Self::WrongSecret(nodes) => write!(
+                f,
+                "{} {} another cluster secret than this node: compare the files",
+                listed(nodes),
+                verb(nodes, "has", "have")
+            ),
+            Self::Certificate(nodes, why) => {
+                write!(f, "TLS between this node and {} fails: {why}", listed(nodes))
+            }
+            Self::Clock(what) => f.write_str(what),
+            Self::NotFormed(nodes) if nodes.is_empty() => {
+                f.write_str("the cluster is being formed")
+            }
+            Self::NotFormed(nodes) => {
+                write!(f, "there is no cluster yet, and {} did not answer", listed(nodes))
+            }
+            Self::NoMajority(nodes) => write!(
+                f,
+                "{} {} not answer this node, and the others are no majority",
+                listed(nodes),
+                verb(nodes, "does", "do")
+            ),
+            Self::DiskFull => f.write_str(
+                "the disk of the data directory is full: this node can store no new entries",
+            ),
+            Self::Behind => {
+                f.write_str("this node must catch up with what the others have committed")
+            }
+            Self::Waiting => f.write_str("this node holds no lease from the leader yet"),
+        }
+    }
+}
+
+/// Nodes that presented another cluster secret: when last, and when that was last told.
+#[derive(Debug, Default)]
+pub(crate) struct Strangers(Mutex<BTreeMap<NodeId, (BootNs, Option<BootNs>)>>);
+
+impl Strangers {
+    /// A caller was refused for the cluster secret. Which node it is is what it claims.
+    pub(crate) fn note(&self, core: &Core, claimed: Option<NodeId>) {
+        // Of nodes that belong here: anybody may claim anything.
+        let Some(node) = claimed.filter(|node| *node != core.me && core.others().contains(node))
+        else {
+            return;
+        };
+        let now = boot_now();
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= caps::NODES_MAX && !seen.contains_key(&node) {
+            return;
+        }
+        let (last, told) = seen.entry(node).or_insert((now, None));
+        *last = now;
+        if told.is_none_or(|told| now.since(told) > nanos(TELL_STRANGERS_EVERY)) {
+            *told = Some(now);
+            tracing::warn!(
+                node = node.0,
+                "wrong cluster secret: a caller that says it is this node presented another one"
+            );
+        }
+    }
+
+    /// Those that did so lately.
+    pub(crate) fn lately(&self) -> Vec<NodeId> {
+        let now = boot_now();
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately =
+            seen.iter().filter(|(_, (last, _))| now.since(*last) < nanos(WARN_OF_STRANGERS));
+        lately.map(|(node, _)| *node).collect()
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Core {
+    /// The other nodes that have a vote, or before the cluster is formed will have one.
+    pub(crate) fn others(&self) -> Vec<NodeId> {
+        let members = self.cluster.status().nodes;
+        let voters = members.iter().filter(|(_, member)| member.votes).map(|(node, _)| *node);
+        let mut nodes: Vec<NodeId> = voters.collect();
+        if nodes.is_empty() {
+            nodes = self.config.members.keys().copied().collect();
+        }
+        nodes.retain(|node| *node != self.me);
+        nodes
+    }
+
+    /// Why this node would answer no validate now; `None` when it would. Looks at what the last calls
+    /// to the others told: for pages and the log, not for requests.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        if self.is_leaving() {
+            return Some(Reason::Stopping);
+        }
+        if self.agreement.differs() {
+            return Some(Reason::Differs);
+        }
+        if boot_now() < self.lease_until() {
+            let waits = !self.may_open_windows() || self.shared.view().share_maps.is_empty();
+            return waits.then_some(Reason::Waiting);
+        }
+        Some(self.no_lease())
+    }
+
+    fn no_lease(&self) -> Reason {
+        let refusal = self.lease_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match refusal {
+            Some(LeaseRefusal::Removed(_)) => return Reason::Removed,
+            Some(LeaseRefusal::Differs) => return Reason::Differs,
+            _ => {}
+        }
+        let others = self.others();
+        let faults: Vec<(NodeId, Fault)> =
+            others.iter().filter_map(|node| Some((*node, self.transport.fault(*node)?))).collect();
+        let answering = others.len() + 1 - faults.len();
+        let is_majority = answering * 2 > others.len() + 1;
+        if !is_majority {
+            return self.no_majority(&faults);
+        }
+        if self.cluster.write_health() == WriteHealth::DiskFull || self.cluster.lacks_entries() {
+            return Reason::DiskFull;
+        }
+        if let Some(clocks) = self.clocks_differ() {
+            return Reason::Clock(clocks);
+        }
+        if matches!(refusal, Some(LeaseRefusal::Behind)) {
+            return Reason::Behind;
+        }
+        if self.cluster.status().nodes.is_empty() {
+            return Reason::NotFormed(Vec::new());
+        }
+        Reason::Waiting
+    }
+
+    /// What keeps those that are missing away.
+    fn no_majority(&self, faults: &[(NodeId, Fault)]) -> Reason {
+        let strangers = self.strangers.lately();
+        let of = |kind: &dyn Fn(&(NodeId, Fault)) -> bool| -> Vec<NodeId> {
+            faults.iter().filter(|fault| kind(fault)).map(|(node, _)| *node).collect()
+        };
+        let secret = of(&|(node, fault)| {
+            *fault == Fault::Refused(RefusedFor::Secret) || strangers.contains(node)
+        });
+        if !secret.is_empty() {
+            return Reason::WrongSecret(secret);
+        }
+        let cluster = of(&|(_, fault)| *fault == Fault::Refused(RefusedFor::Cluster));
+        if !cluster.is_empty() {
+            return Reason::OtherCluster(cluster);
+        }
+        let tls = of(&|(_, fault)| matches!(fault, Fault::Tls(_)));
+        let why = faults.iter().find_map(|(_, fault)| match fault {
+            Fault::Tls(why) => Some(why.clone()),
+            _ => None,
+        });
+        if let Some(why) = why {
+            return Reason::Certificate(tls, why);
+        }
+        // A node that was removed is refused for its directory, by all that are left.
+        let removed = of(&|(_, fault)| *fault == Fault::Refused(RefusedFor::Directory));
+        let missing = of(&|_| true);
+        if self.cluster.status().nodes.is_empty() {
+            Reason::NotFormed(missing)
+        } else if removed.len() == missing.len() {
+            Reason::Removed
+        } else {
+            Reason::NoMajority(missing)
+        }
+    }
+
+    /// Why a node cannot be called, in words; `None` where it can, or simply does not answer.
+    pub(crate) fn trouble_with(&self, node: NodeId) -> Option<String> {
+        let fault = self.transport.fault(node);
+        let stranger = || self.strangers.lately().contains(&node);
+        match fault {
+            Some(Fault::Refused(why)) => Some(why.to_string()),
+            Some(Fault::Tls(why)) => Some(format!("TLS fails: {why}")),
+            Some(Fault::Silent) | None if stranger() => {
+                Some("it has another cluster secret".to_owned())
+            }
+            Some(Fault::Silent) | None => None,
+        }
+    }
+}
