@@ -235,3 +235,23 @@ fn gossip_tells_what_was_given() {
     });
     assert_eq!(again[0].given, [(OTHER, BootId(1), 4)], "to one that missed it");
 }
+
+/// Found by the simulation, seed 432436: a thread that was held up since before the first lease of
+/// its life told that its share was out of use, and others counted it as spent; later it was used.
+#[test]
+fn a_life_that_does_not_know_what_it_may_use_opens_and_tells_nothing() {
+    let after_crash = Life { untouched: None, ..life(1) };
+    let before_its_lease = Life { first_lease: None, ..after_crash.clone() };
+    let mut stage = Stage::new();
+    stage.told(&after_crash, 1, 0);
+    let mut cursor = Cursor::default();
+    let said = stage.step(&before_its_lease, |shard, context, limits| {
+        let (find, mut told) = (|_: &KeyId| Some(limits.clone()), Vec::new());
+        shard.tell_again(context, &find, &mut cursor, 8, &mut told);
+        told
+    });
+    assert!(said.is_empty(), "{said:?}");
+    assert!(!stage.is_admitted(&before_its_lease));
+    let admitted = (0..40).filter(|_| stage.is_admitted(&after_crash)).count();
+    assert_eq!(admitted, 10, "its share was not lost");
+}

@@ -332,6 +332,13 @@ impl Core {
 
     /// Takes the holder's word over, after any change of it.
     pub(crate) fn publish_lease(&self, holder: &Holder) {
+        // Known BEFORE the lease counts: what this life may use follows from its first lease.
+        if self.life().first_lease != holder.first() {
+            self.change_life(|life| {
+                life.first_lease = holder.first();
+                true
+            });
+        }
         // A node whose state differs from the others' answers nothing, whatever it was granted.
         let until = if self.agreement.differs() { 0 } else { holder.until().0 };
         self.lease_until.store(until, Ordering::Release);

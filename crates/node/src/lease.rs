@@ -252,19 +252,12 @@ async fn renew_own(core: &Arc<Core>, jumps: &mut JumpWatch) -> Result<(), String
 }
 
 fn take(core: &Core, sent: BootNs, grant: &Grant) {
-    let first = {
+    {
         let mut holder = core.holder.lock().unwrap_or_else(PoisonError::into_inner);
         holder.handle_grant(sent, grant, core.cluster.applied());
         core.publish_lease(&holder);
-        holder.first()
-    };
-    *core.lease_refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    if core.life().first_lease != first {
-        core.change_life(|life| {
-            life.first_lease = first;
-            true
-        });
     }
+    *core.lease_refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
 /// Tells the holder what has been applied, so that grants which wait for it count.

@@ -21,7 +21,7 @@ mod tokens_are_conserved;
 
 use fluxgate_engine::counters::{Context, CounterId, KeyLimits, Life, Lives, Shard, Untouched};
 use fluxgate_engine::registry::record::LimitSpec;
-use fluxgate_types::{ClusterMs, NodeId};
+use fluxgate_types::{ClusterMs, LogIndex, NodeId};
 use std::sync::Arc;
 
 use crate::book::{Window, WindowId};
@@ -134,7 +134,7 @@ fn unopened(
 ) -> Option<fluxgate_engine::counters::Observed> {
     // Any node's maps will do: windows are opened under one map only.
     let view = world.nodes().max_by_key(|node| node.applied)?.view();
-    let life = match &slot.node {
+    let mut life = match &slot.node {
         Some(node) => Life::clone(&node.life),
         None => {
             let left = slot.disk.left_over.as_ref();
@@ -152,6 +152,11 @@ fn unopened(
             }
         }
     };
+    if life.untouched().is_none() {
+        // It opens nothing before its first lease, and may use no share of what began before that.
+        let (from, index) = (ClusterMs(u64::MAX), LogIndex(u64::MAX));
+        life.untouched = Some(Untouched::After { from, index });
+    }
     let context = Context {
         boot: fluxgate_types::BootNs(0),
         now: world.cluster_max(),

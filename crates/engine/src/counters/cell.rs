@@ -60,7 +60,8 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    /// Opens a window with this node's share; `None` when no share map is in force.
+    /// Opens a window with this node's share; `None` when no share map is in force, or this life does
+    /// not know yet what it is entitled to: what it said of a share then, it might take back.
     pub(super) fn open(
         context: &Context<'_>,
         key: &KeyId,
@@ -71,6 +72,7 @@ impl Cell {
         let start = ClusterMs(window * spec.limit.period_ms);
         let map = context.view.map_at(start)?;
         let life = context.life;
+        life.untouched()?;
         let counter = CounterId { key: *key, limit: spec.tag, window };
         let salt = share::salt(key, spec.tag, window);
         let usable = life.may_use(created, start, &counter);
