@@ -246,3 +246,21 @@ fn one_node_of_three_alone_forms_nothing() {
     cluster.node_mut(2).spawn();
     cluster.wait_ready();
 }
+
+/// A first node without `members` forms a cluster of one where it can be called, and others join it
+/// there.
+#[test]
+fn a_first_node_is_known_by_what_it_advertises() {
+    let mut cluster = Cluster::plan(1, |_| {});
+    let advertised = format!("localhost:{}", cluster.node(1).at.peer.port());
+    cluster.node_mut(1).settings.unset("cluster", "members").text("peer", "advertise", &advertised);
+    cluster.node_mut(1).spawn();
+    cluster.wait_ready();
+    assert_eq!(cluster.view(1).unwrap()["nodes"][0]["peer"], *advertised);
+    let id = cluster.plan_extra();
+    let peer = cluster.node(id).at.peer.to_string();
+    cluster.node_mut(id).spawn();
+    run(&mut cluster.cli(1, &["cluster", "add-node", &id.to_string(), "--peer", &peer]), 0);
+    cluster.wait_ready();
+    cluster.write_key();
+}

@@ -3,7 +3,7 @@
 //! A rolling restart under load, a whole cluster stopped and started together, and a cluster of
 //! one: the full limit is admitted in the window around it, and not one token more.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::cluster::Cluster;
 use crate::support::exact::{Windows, assert_exact, assert_never_above, windows};
@@ -123,6 +123,30 @@ fn what_an_orderly_stop_left_is_used_once_and_never_again_after_a_crash() {
     cluster.restart(1);
     answers.extend(spend_all(&cluster, &key));
     assert_never_above(&windows(answers.iter().map(|answer| (answer, 1))));
+}
+
+/// A balancer that looks at `/readyz` turns away while the node still answers, also those that come
+/// anew.
+#[test]
+fn a_node_that_drains_says_so_at_once_and_answers_on() {
+    const DRAIN: Duration = Duration::from_secs(3);
+    let mut cluster = Cluster::start_with(3, |settings| {
+        settings.text("node", "drain", "3s");
+    });
+    let key = cluster.limited_key(1_000_000, 600);
+    let told = Instant::now();
+    cluster.node(2).terminate();
+    wait_until("it says that it stops", DRAIN / 2, || {
+        cluster.node(2).ready().is_ok_and(|answer| answer.status == 503)
+    });
+    while told.elapsed() < DRAIN * 2 / 3 {
+        cluster.ask(2, &key.validate()).expect(200);
+        let said = cluster.node(2).ready().unwrap();
+        assert!(said.status == 503 && said.text().contains("stopping: "), "{said}");
+    }
+    assert_eq!(cluster.node_mut(2).wait_exit().code(), Some(0));
+    assert!(told.elapsed() >= DRAIN, "{:?}", told.elapsed());
+    cluster.ask(1, &key.validate()).expect(200);
 }
 
 #[test]

@@ -213,6 +213,19 @@ fn a_sound_configuration_is_shown_with_its_secrets_masked() {
 }
 
 #[test]
+fn two_addresses_for_one_node_are_a_mistake() {
+    let mut cluster = Cluster::plan(3, |_| {});
+    cluster.node_mut(2).settings.text("peer", "advertise", "127.0.0.2:19203");
+    let (_, said) = run(&mut cluster.node(2).command(), 2);
+    assert!(said.contains("peer.advertise") && said.contains("cluster.members"), "{said}");
+    let at = cluster.node(2).at.peer;
+    cluster.node_mut(2).settings.text("peer", "advertise", at);
+    let _ = cluster.node(2).command();
+    let config = cluster.node(2).config.to_str().unwrap().to_owned();
+    run(&mut fluxgate(&["check-config", "--config", &config]), 0);
+}
+
+#[test]
 fn a_port_in_use_is_a_failure_that_names_it() {
     let cluster = Cluster::plan(1, |_| {});
     let taken = std::net::TcpListener::bind(cluster.gateway(1)).unwrap();

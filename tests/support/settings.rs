@@ -20,6 +20,12 @@ impl Settings {
         self.set(section, name, format!("{:?}", text.to_string()))
     }
 
+    /// Leaves a setting to its default.
+    pub(crate) fn unset(&mut self, section: &str, name: &str) -> &mut Self {
+        self.0.entry(section.to_owned()).or_default().remove(name);
+        self
+    }
+
     /// Lays other settings on top.
     pub(crate) fn lay(&mut self, other: &Self) -> &mut Self {
         for (section, settings) in &other.0 {

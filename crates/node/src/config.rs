@@ -87,6 +87,8 @@ pub struct Config {
     pub node_id: NodeId,
     /// Where its data lies.
     pub data_dir: PathBuf,
+    /// How long a node that was told to stop says so and still answers, milliseconds.
+    pub drain_ms: u64,
     /// Listener for gateways.
     pub gateway_listen: SocketAddr,
     /// Listener for Envoy's gRPC services, where there is one.
@@ -197,7 +199,8 @@ impl Config {
             format!("[cluster]\nname = {}\n", text(&self.cluster_name)),
             secret("secret", self.cluster_secret.is_some()),
             format!("members = [{}]\n\n", members.join(", ")),
-            format!("[node]\nid = {}\ndata_dir = {}\n\n", self.node_id, text(&data_dir)),
+            format!("[node]\nid = {}\ndata_dir = {}\n", self.node_id, text(&data_dir)),
+            format!("drain = {}\n\n", duration(self.drain_ms)),
             format!("[gateway]\nlisten = \"{}\"\n", self.gateway_listen),
             self.grpc_listen.map(|at| format!("grpc_listen = \"{at}\"\n")).unwrap_or_default(),
             secret("token", self.gateway_token.is_some()),

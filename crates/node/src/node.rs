@@ -272,7 +272,10 @@ impl Node {
         tracing::info!("stopping");
         // First said, so that gateways turn away and peers that stop too are not given anything.
         core.begin_leaving();
-        tokio::time::sleep(Duration::from_millis(LEAVE_GOSSIPS * core.config.gossip_ms)).await;
+        let told_ms = LEAVE_GOSSIPS * core.config.gossip_ms;
+        // Answers go on meanwhile, also to new connections: whoever balances load by `/readyz` needs
+        // this long to turn away.
+        tokio::time::sleep(Duration::from_millis(told_ms.max(core.config.drain_ms))).await;
         core.begin_stopping();
         core.counters.begin_drain();
         give_away(&core).await;

@@ -23,7 +23,7 @@ pub const LIMIT_PERIOD_MS_MIN: u64 = 1_000;
 /// Longest period of a limit that is split into shares, milliseconds.
 pub const LIMIT_PERIOD_MS_MAX: u64 = 600_000;
 /// Longest credential that is looked at, bytes.
-pub const CREDENTIAL_BYTES_MAX: usize = 256;
+pub const CREDENTIAL_BYTES_MAX: usize = 4_096;
 /// Most requests in one validate batch.
 pub const BATCH_REQUESTS_MAX: usize = 1_000;
 /// Most keys of one batch whose entries are decided at one time.

@@ -228,16 +228,34 @@ fn prefix(reader: &mut Reader<'_>, setting: &str) -> String {
     text
 }
 
+/// Whether a setting is as in the built-in defaults.
+fn is_default(table: &Table, section: &str, setting: &str) -> bool {
+    let of = |table: &Table| Some(table.get(section)?.get(setting)?.clone());
+    let defaults = super::DEFAULTS.parse::<Table>().ok();
+    defaults.and_then(|defaults| of(&defaults)) == of(table)
+}
+
 /// Reads the whole table; problems are added, and the result counts only without any.
 pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
     let reader = &mut Reader { table, problems };
-    let members = members(reader);
+    let mut members = members(reader);
     let node_id = NodeId(reader.number("node", "id", 1..=u64::from(u32::MAX)));
     let heartbeat_ms = reader.duration_ms("raft", "heartbeat", 10..=10_000);
     let election_ms = election(reader, heartbeat_ms);
     let peer_listen = reader.address("peer", "listen");
     let advertise = reader.text("peer", "advertise");
+    if is_default(table, "cluster", "members") && members.contains_key(&node_id) {
+        // Nobody named members: this node forms a cluster of one, where it can be called.
+        let own = advertise.clone().unwrap_or_else(|| peer_listen.to_string());
+        members.insert(node_id, own);
+    }
     let listed = members.get(&node_id).cloned();
+    if let (Some(advertise), Some(listed)) = (&advertise, &listed)
+        && advertise != listed
+    {
+        let why = format!("`cluster.members` has {listed} for this node: give one address");
+        reader.wrong("peer", "advertise", &why);
+    }
     let ratio = reader.raw("telemetry", "trace_sample_ratio");
     let whole = |v: &Value| i32::try_from(v.as_integer()?).ok().map(f64::from);
     let ratio = ratio.and_then(|v| v.as_float().or_else(|| whole(v)));
@@ -247,6 +265,7 @@ pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
         cluster_secret: reader.secret("cluster", "secret"),
         node_id,
         data_dir: PathBuf::from(reader.text("node", "data_dir").unwrap_or_default()),
+        drain_ms: reader.duration_ms("node", "drain", 0..=300_000),
         gateway_listen: reader.address("gateway", "listen"),
         grpc_listen: reader
             .raw("gateway", "grpc_listen")
