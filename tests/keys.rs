@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::contract::humantime_of;
 use crate::support::cluster::Cluster;
-use crate::support::command::run;
+use crate::support::command::{run, run_with_input};
 use crate::support::keys::limit;
 use crate::support::wait::unix_now;
 use crate::support::{Answer, Key, Request, wait_until};
@@ -279,6 +279,42 @@ fn a_rotated_secret_is_valid_for_its_grace_and_no_longer() {
         rotate(&wrong).expect_code(400, "invalid_request");
     }
     cluster.ask(1, &third.validate()).expect(200);
+}
+
+/// A rotation promised that the secret before stays valid for a while; another one does not break that
+/// in silence.
+#[test]
+fn a_rotation_keeps_the_grace_of_the_one_before_or_says_what_to_do() {
+    let cluster = Cluster::start(3);
+    let first = cluster.write_key();
+    let rotate = |body: &Value| {
+        cluster.admin(2, Request::post(&format!("{}/rotate", first.path())).json(body))
+    };
+    let admits = |key: &Key| cluster.ask(1, &key.validate_cost(0)).status == 200;
+    assert_eq!(record(&cluster, &first)["previous_valid_until"], Value::Null);
+    let rotated = rotate(&json!({"grace": "1h"})).expect(200);
+    let until = rotated.json()["previous_valid_until"].as_str().unwrap().to_owned();
+    let second = Key::of(&rotated);
+    assert_eq!(record(&cluster, &first)["previous_valid_until"], *until);
+    for body in [json!({}), json!({"grace": "1h"}), json!({"end_previous": false})] {
+        let refused = rotate(&body);
+        assert!(refused.text().contains(&until), "until when: {refused}");
+        assert!(refused.text().contains("end_previous"), "and what to do: {refused}");
+        refused.expect_code(409, "conflict");
+    }
+    assert!(admits(&first) && admits(&second));
+    let (list, _) = run(&mut cluster.cli(3, &["keys", "show", &first.id]), 0);
+    assert!(list.contains(&format!("valid until {until}")), "{list}");
+    let (_, told) = run(&mut cluster.cli(3, &["keys", "rotate", &first.id]), 1);
+    assert!(told.contains(&until), "{told}");
+
+    let third = Key::of(&rotate(&json!({"grace": "1h", "end_previous": true})).expect(200));
+    assert!(!admits(&first) && admits(&second) && admits(&third));
+    let (fourth, _) = run(&mut cluster.cli(3, &["keys", "rotate", &first.id, "--end-previous"]), 0);
+    assert!(!admits(&second) && !admits(&third));
+    run_with_input(&mut cluster.cli(1, &["validate"]), &fourth, 0);
+    // Without a grace nothing was promised.
+    rotate(&json!({})).expect(200);
 }
 
 #[test]

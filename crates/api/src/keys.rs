@@ -158,6 +158,11 @@ pub struct RotateKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, pattern = "^[0-9]{1,9}(ms|s|m|h|d)$", example = "24h")]
     pub grace: Option<Period>,
+    /// Ends an earlier secret now that is still valid by the grace of the rotation before. Without it
+    /// such a rotation is refused: it would break what was promised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = bool, required = false)]
+    pub end_previous: Option<bool>,
 }
 
 /// All that is known of a key, except the key.
@@ -194,6 +199,10 @@ pub struct KeyRecord {
     /// When this node's cluster last saw it admitted, roughly.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub last_used_at: Option<Time>,
+    /// Until when the secret before this one is accepted; absent where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = DateTime, required = false)]
+    pub previous_valid_until: Option<Time>,
     /// Notes of the caller's own.
     pub metadata: BTreeMap<String, String>,
     /// Counts up with every change; stands in `ETag`, and `If-Match` compares with it.

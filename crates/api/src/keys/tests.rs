@@ -22,6 +22,7 @@ fn record() -> KeyRecord {
         created_by: "operator".to_owned(),
         expires_at: None,
         last_used_at: None,
+        previous_valid_until: None,
         metadata: BTreeMap::new(),
         revision: 1,
     }

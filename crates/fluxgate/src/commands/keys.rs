@@ -88,6 +88,9 @@ fn record_text(record: &KeyRecord) -> String {
         ("last used", record.last_used_at.map_or_else(never, |at| at.to_string())),
         ("revision", record.revision.to_string()),
     ]);
+    if let Some(until) = record.previous_valid_until {
+        fields.push(("old secret", format!("valid until {until}")));
+    }
     for (name, value) in &record.metadata {
         fields.push(("metadata", format!("{name}={value}")));
     }

@@ -13,7 +13,7 @@ use fluxgate_api::keys::{CreateKey, KeyRecord, KeyStatus, LimitSpec, RotateKey, 
 use fluxgate_api::text::Text;
 use fluxgate_engine::registry::command::Actor;
 use fluxgate_engine::registry::record::{self, KeyEntry, Status};
-use fluxgate_types::{KEY_ID_PREFIX, Scope};
+use fluxgate_types::{ClusterMs, KEY_ID_PREFIX, Scope};
 
 use super::admin::origin;
 use super::auth::{Caller, authenticate};
@@ -205,9 +205,20 @@ pub(crate) fn shown(core: &Core, entry: &KeyEntry) -> KeyRecord {
         created_by: actor_text(record.created_by),
         expires_at: record.expires_at.map(Text),
         last_used_at: entry.last_used().map(Text),
+        previous_valid_until: previous_valid_until(record, core.now()).map(Text),
         metadata: pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         revision: record.revision,
     }
+}
+
+/// Until when the secret before the present one is accepted, if it is.
+pub(crate) fn previous_valid_until(
+    record: &record::KeyRecord,
+    now: ClusterMs,
+) -> Option<ClusterMs> {
+    let is_active = record.status(now) == Status::Active;
+    let until = record.previous.as_ref().map(|previous| previous.until);
+    until.filter(|until| is_active && now < *until)
 }
 
 /// A status in the contract's vocabulary.

@@ -22,6 +22,9 @@ pub(super) struct Args {
     /// How long the old secret stays valid
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     grace: Period,
+    /// End an earlier secret now that is still valid by the grace of the rotation before
+    #[arg(long)]
+    end_previous: bool,
     /// Makes a repeat of this command within a day harmless
     #[arg(long, value_name = "TEXT")]
     idempotency_key: Option<String>,
@@ -33,7 +36,8 @@ pub(super) struct Args {
 
 /// Makes the secret and prints it.
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
-    let rotate = RotateKey { grace: Some(args.grace) };
+    let rotate =
+        RotateKey { grace: Some(args.grace), end_previous: args.end_previous.then_some(true) };
     let client = args.admin.client()?;
     let idempotency_key = args.idempotency_key.as_deref();
     args.secret.keep(|| {

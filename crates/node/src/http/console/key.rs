@@ -183,7 +183,8 @@ impl Console {
             return Err(Box::new(self.rotate_page(&sent.visit, sent.record, error)));
         };
         let guards = Guards { if_revision: None, idempotency_key: Some(once) };
-        let asked = RotateKey { grace: Some(grace) };
+        // The page has said what that ends.
+        let asked = RotateKey { grace: Some(grace), end_previous: Some(true) };
         let (caller, entry) = (&sent.visit.caller, &sent.entry);
         let begun = Instant::now();
         let rotated = change::rotate(&self.core, caller, entry, asked, guards).await;

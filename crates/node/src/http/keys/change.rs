@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::{CreateKey, CreatedKey, RotateKey, UpdateKey, WriteAnswer};
-use fluxgate_api::text::Shown;
+use fluxgate_api::text::{Shown, Text};
 use fluxgate_engine::registry::command::{Command, KeyChange, NewKey, Outcome, Refusal};
 use fluxgate_engine::registry::record::{KeyEntry, KeyRecord, LimitSpec};
 use fluxgate_types::{KeyId, caps, credential};
 
 use super::fields::{bad, future, limits, may_own, metadata, not_found, own, random, text};
-use super::shown;
+use super::{previous_valid_until, shown};
 use crate::core::Core;
 use crate::http::auth::{Administrator, Caller};
 use crate::http::refused::Refused;
@@ -146,6 +146,15 @@ pub(in crate::http) async fn rotate(
         return Err(bad("grace: at most 30 days"));
     }
     let id = entry.record.id;
+    let valid_until = previous_valid_until(&entry.record, core.now());
+    if let Some(until) = valid_until.filter(|_| asked.end_previous != Some(true)) {
+        let message = format!(
+            "the secret before this one is valid until {}, as was promised when it was rotated: wait, or \
+             end it now with `end_previous`",
+            Text(until)
+        );
+        return Err(Refused::new(ErrorCode::Conflict, message));
+    }
     // The credential keeps the first part that it was made with, whatever the configuration says.
     let shown_before = entry.record.prefix();
     let head = shown_before.splitn(3, '_').collect::<Vec<_>>();
