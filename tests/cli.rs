@@ -38,7 +38,12 @@ fn keys_live_their_life_on_the_command_line() {
     let id = format!("key_{}", &key[8..20]);
 
     let (verdict, _) = run_with_input(&mut cluster.cli(2, &["validate"]), key, 0);
-    assert!(verdict.starts_with(&format!("admitted: {id} \"Production Sync\"")), "{verdict}");
+    assert!(
+        verdict.starts_with(&format!(
+            "admitted: \"Production Sync\" ({id}), owner user_42, scope write"
+        )),
+        "{verdict}"
+    );
     let (shown, _) = run(&mut cluster.cli(3, &["keys", "show", &id]), 0);
     assert!(shown.contains("requests=7/600s") && shown.contains("team=blue"), "{shown}");
     let (list, _) = run(&mut cluster.cli(3, &["keys", "list", "--output", "json"]), 0);

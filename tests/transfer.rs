@@ -73,7 +73,7 @@ fn keys_of_another_system_are_imported_by_their_digests() {
     fs::write(&file, lines.join("\n")).unwrap();
     let words = ["keys", "import", &path_text(&file)];
     let (total, told) = run(&mut cluster.cli(2, &words), 1);
-    assert_eq!(total, "3 taken in, 1 there before, 6 refused\n");
+    assert_eq!(total, "3 imported, 1 already present, 6 rejected\n");
     let refused: Vec<&str> = told.lines().map(|line| line.split(':').next().unwrap()).collect();
     assert_eq!(refused, ["line 2", "line 3", "line 5", "line 6", "line 7", "line 8"], "{told}");
     assert!(!told.contains("hush") && told.contains("64 hexadecimal"), "{told}");
@@ -95,7 +95,7 @@ fn keys_of_another_system_are_imported_by_their_digests() {
     // Again, through another node and from a pipe: nothing changes.
     let (total, _) =
         run_with_input(&mut cluster.cli(3, &["keys", "import", "-"]), &lines.join("\n"), 1);
-    assert_eq!(total, "0 taken in, 4 there before, 6 refused\n");
+    assert_eq!(total, "0 imported, 4 already present, 6 rejected\n");
     assert_eq!(records(&cluster, 1), found);
 
     // It can be given a secret of ours; the old one stays valid for its grace, and no longer.
@@ -144,7 +144,7 @@ fn a_long_import_goes_on_where_it_broke_off_and_leaves_the_audit_trail_alone() {
     let asked = cluster.others(leader)[0];
     cluster.node_mut(leader).kill();
     let (total, _) = run(&mut cluster.cli(asked, &["keys", "import", &path_text(&file)]), 0);
-    assert_eq!(total, "7000 taken in, 5000 there before, 0 refused\n");
+    assert_eq!(total, "7000 imported, 5000 already present, 0 rejected\n");
     cluster.restart(leader);
     for n in [0, 4_999, 5_000, count - 1] {
         let answer = cluster.ask(leader, &validate(&format!("secret-{n}"))).expect(200);
@@ -235,7 +235,7 @@ fn a_backup_under_load_restores_every_key_that_was_acknowledged_before() {
     });
     let (total, _) = restore(&new, &path_text(&backup), &[], 0);
     let lines = text.lines().count() - 2;
-    assert_eq!(total, format!("{lines} taken in, 0 there before, 0 refused\n"));
+    assert_eq!(total, format!("{lines} imported, 0 already present, 0 rejected\n"));
     for secret in &open {
         for node in new.ids() {
             new.ask(node, &validate(secret)).expect(200);
@@ -259,7 +259,7 @@ fn a_backup_under_load_restores_every_key_that_was_acknowledged_before() {
     let (_, refused) = restore(&new, &path_text(&backup), &[], 1);
     assert!(refused.contains("--resume"), "{refused}");
     let (total, _) = restore(&new, &path_text(&backup), &["--resume"], 0);
-    assert_eq!(total, format!("0 taken in, {lines} there before, 0 refused\n"));
+    assert_eq!(total, format!("0 imported, {lines} already present, 0 rejected\n"));
     assert_eq!(records(&new, 2).len(), theirs.len());
     // A restored key lives on: it can be revoked.
     let id = full["id"].as_str().unwrap();
@@ -284,12 +284,12 @@ fn a_backup_that_is_not_whole_is_refused_before_anything_is_sent() {
     let without_key = [&lines[..2], &lines[3..]].concat().concat();
     for (damaged, complaint) in [
         (String::new(), "it is empty"),
-        ("{}\n".to_owned(), "no backup"),
+        ("{}\n".to_owned(), "not a Fluxgate backup"),
         (lines[1..].concat(), "its first line is missing"),
         (without_end, "the last line is missing"),
         (text[..text.len() / 2].to_owned(), "cut short"),
-        (without_key, "the checksum does not fit"),
-        (text.replace("\"plain\"", "\"pla1n\""), "the checksum does not fit"),
+        (without_key, "checksum mismatch"),
+        (text.replace("\"plain\"", "\"pla1n\""), "checksum mismatch"),
         (format!("{text}{}", lines[1]), "something follows the last line"),
         (text.replacen("\"format\":1", "\"format\":2", 1), "this version reads up to 1"),
     ] {

@@ -63,7 +63,7 @@ impl Reader {
         let number = self.lines + 1;
         ensure!(!self.ended, "damaged: something follows the last line");
         let line: BackupLine = serde_json::from_slice(text).map_err(|_| {
-            anyhow::anyhow!("no backup, or damaged: line {number} is not one of it")
+            anyhow::anyhow!("not a Fluxgate backup, or damaged: line {number} cannot be read")
         })?;
         match &line {
             BackupLine::Begin(begin) => {
@@ -83,7 +83,7 @@ impl Reader {
             BackupLine::End(end) => {
                 let digest: [u8; 32] = self.hash.clone().finalize().into();
                 let sound = end.sha256 == Sha256Hex(Digest::from_bytes(digest));
-                ensure!(sound && end.lines == self.lines, "damaged: the checksum does not fit");
+                ensure!(sound && end.lines == self.lines, "damaged: checksum mismatch");
                 self.ended = true;
             }
         }

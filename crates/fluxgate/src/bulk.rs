@@ -82,7 +82,7 @@ impl Total {
     /// Says it in one line.
     pub(crate) fn report(&self) -> anyhow::Result<Exit> {
         let Self { created, known, refused } = self;
-        output::data(&format!("{created} taken in, {known} there before, {refused} refused"))?;
+        output::data(&format!("{created} imported, {known} already present, {refused} rejected"))?;
         Ok(if *refused == 0 { Exit::Done } else { Exit::Failed })
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// `read`, `write` or `admin`.
 pub(crate) fn scope(text: &str) -> Result<Scope, String> {
-    text.parse().map_err(|_| format!("`{text}` is no scope: expected `read`, `write` or `admin`"))
+    text.parse().map_err(|_| format!("unknown scope `{text}`: expected `read`, `write` or `admin`"))
 }
 
 /// A limit as it is written here.

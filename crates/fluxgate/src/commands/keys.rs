@@ -47,7 +47,7 @@ enum Command {
     Revoke(revoke::Args),
     /// Print what a key has spent
     Usage(usage::Args),
-    /// Take in keys of another system, by their digests
+    /// Import keys from another system by SHA-256 digest
     Import(import::Args),
     /// Print the records of all keys as JSON lines
     Export(export::Args),

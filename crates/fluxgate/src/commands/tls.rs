@@ -30,7 +30,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make a CA and certificates for nodes, to try TLS out; a company's own CA is for the rest
+    /// Make a CA and certificates for nodes, for testing only; use your own CA in production
     Dev(Dev),
 }
 
@@ -54,7 +54,7 @@ struct Dev {
     /// How long the certificates of nodes last
     #[arg(long, value_name = "DAYS", default_value_t = 90, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-3_650..=CA_DAYS))]
     days: i64,
-    /// Make certificates of nodes anew
+    /// Regenerate the node certificates
     #[arg(long)]
     force: bool,
 }
@@ -82,7 +82,7 @@ fn dev(args: &Dev) -> anyhow::Result<Exit> {
     for id in 1..=args.nodes {
         let (cert, key) = (dir.join(format!("node{id}.pem")), dir.join(format!("node{id}.key")));
         if !args.force && (cert.exists() || key.exists()) {
-            output::notice(&format!("{} is there already: kept", cert.display()));
+            output::notice(&format!("{} already exists: kept", cert.display()));
             continue;
         }
         let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];

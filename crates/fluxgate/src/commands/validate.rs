@@ -3,6 +3,7 @@
 use std::io::Read as _;
 
 use anyhow::Context as _;
+use fluxgate_api::ErrorCode;
 use fluxgate_api::validate::{BatchBody, BatchResult, ValidateRequest};
 use fluxgate_client::{Token, Verdict, VerdictReport};
 use fluxgate_types::{ClusterMs, Scope, caps};
@@ -78,15 +79,21 @@ fn as_result(report: &VerdictReport) -> BatchResult {
 fn text(report: &VerdictReport) -> String {
     let mut text = match &report.verdict {
         Verdict::Admitted(answer) => {
-            let owner = answer.owner.as_deref().unwrap_or("nobody");
+            let owner = answer
+                .owner
+                .as_ref()
+                .map_or_else(|| "no owner".to_owned(), |owner| format!("owner {owner}"));
             format!(
-                "admitted: {} \"{}\" of {owner}, scope {}",
-                answer.key_id, answer.name, answer.scope
+                "admitted: \"{}\" ({}), {owner}, scope {}",
+                answer.name, answer.key_id, answer.scope
             )
         }
         Verdict::Denied(error) => format!("denied: {error}"),
     };
-    if let Some(window) = report.window {
+    // An unknown key has no limit of its own: the headers of a 401 show what the contract fixes.
+    let is_unknown = matches!(&report.verdict, Verdict::Denied(error)
+        if error.error == ErrorCode::AuthenticationFailed);
+    if let Some(window) = report.window.filter(|_| !is_unknown) {
         let end = ClusterMs(window.reset.saturating_mul(1_000));
         text += &format!("\n{} of {} left until {end}", window.remaining, window.limit);
     }

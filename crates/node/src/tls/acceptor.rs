@@ -25,7 +25,7 @@ const PLAIN_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug, Default)]
 struct Complaints {
     last: Option<Instant>,
-    untold: u64,
+    suppressed: u64,
 }
 
 /// A connection that may be served.
@@ -100,14 +100,14 @@ impl Acceptor {
         self.failures.inc();
         let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
         if complaints.last.is_some_and(|last| last.elapsed() < COMPLAIN_EVERY) {
-            complaints.untold += 1;
+            complaints.suppressed += 1;
             return;
         }
-        let untold = std::mem::take(&mut complaints.untold);
+        let suppressed = std::mem::take(&mut complaints.suppressed);
         complaints.last = Some(Instant::now());
         drop(complaints);
         let listener = self.listener;
-        tracing::warn!(listener, %from, untold, "a connection was refused: TLS: {why}");
+        tracing::warn!(listener, %from, suppressed, "a connection was refused: TLS: {why}");
     }
 }
 

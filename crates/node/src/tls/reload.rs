@@ -112,7 +112,7 @@ impl Watched {
             Err(error) => {
                 if self.told.as_ref() != Some(&error) {
                     let listener = self.listener;
-                    tracing::error!(listener, %error, "changed certificates were not taken");
+                    tracing::error!(listener, %error, "certificates not reloaded: those in use stay");
                 }
                 self.told = Some(error);
             }
@@ -137,7 +137,7 @@ impl Watched {
         self.acceptor.install(server);
         self.taken = Some((material.digest, material.ends_s));
         if before.is_some() {
-            tracing::info!(listener = self.listener, "changed certificates were taken");
+            tracing::info!(listener = self.listener, "certificates reloaded");
             note_end(self.listener, material, &core.metrics);
         }
         Ok(())

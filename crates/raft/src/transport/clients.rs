@@ -138,7 +138,7 @@ impl Habits {
         let mut told = self.told.write().unwrap_or_else(PoisonError::into_inner);
         if told.get(&node).is_none_or(|told| told.elapsed() >= COMPLAIN_EVERY) {
             told.insert(node, Instant::now());
-            tracing::warn!(node = node.0, "this node cannot be called by TLS: {why}");
+            tracing::warn!(node = node.0, "TLS handshake failed with this node: {why}");
         }
         why
     }

@@ -28,7 +28,7 @@ pub(super) struct Args {
 /// Writes the backup, and checks it as it comes.
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let shown = args.to.display();
-    anyhow::ensure!(!args.to.exists(), "`{shown}` is there already");
+    anyhow::ensure!(!args.to.exists(), "`{shown}` already exists");
     let client = args.admin.client()?;
     let mut partial = args.to.clone().into_os_string();
     partial.push(".partial");

@@ -23,7 +23,7 @@ pub(super) struct Args {
     /// What it may do: read, write or admin
     #[arg(long, value_name = "SCOPE", value_parser = values::scope)]
     scope: Scope,
-    /// Whom it belongs to
+    /// Owner of the key
     #[arg(long, value_name = "TEXT")]
     owner: Option<String>,
     /// A limit such as 100/60s or writes=5/60s; repeat it for more than one [default: the cluster's]

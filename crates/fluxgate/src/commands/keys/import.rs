@@ -18,9 +18,9 @@ const LINE_BYTES_MAX: u64 = 64 * 1024 + 1;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Each line is JSON: {\"sha256\":\"…\",\"name\":\"…\",\"scope\":\"read\"} and, where wanted, owner, limits, enabled,\n\
-        expires_at and metadata; sha256 is that of the whole key, in hexadecimal. Refused lines are told by their\n\
-        number, and the exit code is then 1. An import that broke off is run again: keys that are there stay as\n\
-        they are. Needs the operator token.\n\n\
+        expires_at and metadata; sha256 is that of the whole key, in hexadecimal. Rejected lines are reported by\n\
+        number, and the exit code is then 1. Rerun an interrupted import; existing keys are left unchanged.\n\
+        Needs the operator token.\n\n\
         Example:\n  fluxgate keys import keys.jsonl"
 )]
 pub(super) struct Args {

@@ -27,7 +27,7 @@ pub(super) struct Args {
     /// A new owner
     #[arg(long, value_name = "TEXT", group = "change")]
     owner: Option<String>,
-    /// Belongs to nobody
+    /// Remove the owner
     #[arg(long, conflicts_with = "owner", group = "change")]
     no_owner: bool,
     /// New limits in place of all old ones; repeat it for more than one
@@ -36,7 +36,7 @@ pub(super) struct Args {
     /// Back to the cluster's limits
     #[arg(long, conflicts_with = "limit", group = "change")]
     default_limits: bool,
-    /// Switch it on
+    /// Enable the key
     #[arg(long, group = "change")]
     enable: bool,
     /// Switch it off
