@@ -244,7 +244,8 @@ fn certificates_are_taken_anew_without_a_restart() {
     replace("node1.key");
     replace("node1.pem");
     cluster.node(1).signal(Signal::HUP);
-    let words = ["ERROR", "listener=\"gateway\"", "certificates not reloaded", "node1.pem` has expired"];
+    let words =
+        ["ERROR", "listener=\"gateway\"", "certificates not reloaded", "node1.pem` has expired"];
     wait_log(&cluster, 1, &words);
     assert!(serves(&second), "the certificate that lasts is served on");
 

@@ -95,10 +95,7 @@ impl Error {
     /// What a node that refused says it is.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
-        match self {
-            Self::Refused { code, .. } => Some(*code),
-            _ => None,
-        }
+        if let Self::Refused { code, .. } = self { Some(*code) } else { None }
     }
 
     /// Whether the cluster could not be asked at all, or had nobody to serve the call.

@@ -58,7 +58,7 @@ impl Stage {
             },
             life,
             limits: KeyLimits { created: LogIndex(1), limits: specs.collect() },
-            key: KeyId::new(*b"denialsdenia").unwrap(),
+            key: KeyId::new(*b"denialsdenia").expect("letters and digits"),
         }
     }
 

@@ -125,11 +125,8 @@ impl Refused {
                 name: reason.name().to_owned(),
                 reason: reason.to_string(),
                 error,
-                is_usual: match &reason {
-                    Reason::Stopping => true,
-                    Reason::NotFormed(missing) => missing.is_empty(),
-                    _ => false,
-                },
+                is_usual: matches!(&reason, Reason::Stopping)
+                    || matches!(&reason, Reason::NotFormed(missing) if missing.is_empty()),
             },
             // The lease that it has still runs, or nothing is wrong but that it has none.
             Some(_) | None => Self {

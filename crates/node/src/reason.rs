@@ -203,7 +203,14 @@ impl Core {
         match refusal {
             Some(LeaseRefusal::Removed(_)) => return Reason::Removed,
             Some(LeaseRefusal::Differs) => return Reason::Differs,
-            _ => {}
+            Some(
+                LeaseRefusal::Behind
+                | LeaseRefusal::OtherDirectory(_)
+                | LeaseRefusal::Older { .. }
+                | LeaseRefusal::CountOn { .. }
+                | LeaseRefusal::Other(_),
+            )
+            | None => {}
         }
         let others = self.others();
         let faults: Vec<(NodeId, Fault)> =
@@ -247,7 +254,7 @@ impl Core {
         let tls = of(&|(_, fault)| matches!(fault, Fault::Tls(_)));
         let why = faults.iter().find_map(|(_, fault)| match fault {
             Fault::Tls(why) => Some(why.clone()),
-            _ => None,
+            Fault::Refused(_) | Fault::Silent => None,
         });
         if let Some(why) = why {
             return Reason::Certificate(tls, why);

@@ -228,6 +228,28 @@ fn prefix(reader: &mut Reader<'_>, setting: &str) -> String {
     text
 }
 
+/// Where this node is called, where `members` says it.
+fn own_address(
+    reader: &mut Reader<'_>,
+    members: &mut BTreeMap<NodeId, String>,
+    me: NodeId,
+    listen: SocketAddr,
+    advertise: Option<&String>,
+) -> Option<String> {
+    if is_default(reader.table, "cluster", "members") && members.contains_key(&me) {
+        // Nobody named members: this node forms a cluster of one, where it can be called.
+        members.insert(me, advertise.cloned().unwrap_or_else(|| listen.to_string()));
+    }
+    let listed = members.get(&me).cloned();
+    if let (Some(advertise), Some(listed)) = (advertise, &listed)
+        && advertise != listed
+    {
+        let why = format!("`cluster.members` has {listed} for this node: give one address");
+        reader.wrong("peer", "advertise", &why);
+    }
+    listed
+}
+
 /// Whether a setting is as in the built-in defaults.
 fn is_default(table: &Table, section: &str, setting: &str) -> bool {
     let of = |table: &Table| Some(table.get(section)?.get(setting)?.clone());
@@ -244,18 +266,7 @@ pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
     let election_ms = election(reader, heartbeat_ms);
     let peer_listen = reader.address("peer", "listen");
     let advertise = reader.text("peer", "advertise");
-    if is_default(table, "cluster", "members") && members.contains_key(&node_id) {
-        // Nobody named members: this node forms a cluster of one, where it can be called.
-        let own = advertise.clone().unwrap_or_else(|| peer_listen.to_string());
-        members.insert(node_id, own);
-    }
-    let listed = members.get(&node_id).cloned();
-    if let (Some(advertise), Some(listed)) = (&advertise, &listed)
-        && advertise != listed
-    {
-        let why = format!("`cluster.members` has {listed} for this node: give one address");
-        reader.wrong("peer", "advertise", &why);
-    }
+    let listed = own_address(reader, &mut members, node_id, peer_listen, advertise.as_ref());
     let ratio = reader.raw("telemetry", "trace_sample_ratio");
     let whole = |v: &Value| i32::try_from(v.as_integer()?).ok().map(f64::from);
     let ratio = ratio.and_then(|v| v.as_float().or_else(|| whole(v)));

@@ -38,18 +38,7 @@ impl World {
         {
             self.say_holdings(request, *at, &limits.limits);
         }
-        let counts = &mut self.book.counts;
-        match seen {
-            Seen::Decided { decision, .. } => match decision.verdict {
-                Verdict::Admitted => counts.admitted += 1,
-                Verdict::Limited => counts.limited += 1,
-                Verdict::Degraded => counts.degraded += 1,
-                Verdict::Unavailable => counts.unavailable += 1,
-            },
-            Seen::Unavailable(_) => counts.unavailable += 1,
-            Seen::Rejected(_) => counts.rejected += 1,
-            Seen::Wrote(..) | Seen::Moved(_) | Seen::AppliedEntry(_) | Seen::Stopped => {}
-        }
+        self.count_seen(seen);
         if let Seen::Decided { request, decision, at, limits } = seen {
             self.fold(decision.remaining ^ (decision.verdict as u64) << 50);
             let now = self.now;
@@ -85,6 +74,21 @@ impl World {
         }
         if let Seen::Moved(counter) = seen {
             self.note_moved(id, counter);
+        }
+    }
+
+    fn count_seen(&mut self, seen: &Seen) {
+        let counts = &mut self.book.counts;
+        match seen {
+            Seen::Decided { decision, .. } => match decision.verdict {
+                Verdict::Admitted => counts.admitted += 1,
+                Verdict::Limited => counts.limited += 1,
+                Verdict::Degraded => counts.degraded += 1,
+                Verdict::Unavailable => counts.unavailable += 1,
+            },
+            Seen::Unavailable(_) => counts.unavailable += 1,
+            Seen::Rejected(_) => counts.rejected += 1,
+            Seen::Wrote(..) | Seen::Moved(_) | Seen::AppliedEntry(_) | Seen::Stopped => {}
         }
     }
 
