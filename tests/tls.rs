@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::cluster::{Cluster, READY_DEADLINE};
-use crate::support::command::{fluxgate, run};
+use crate::support::command::{fluxgate, run, run_with_input};
 use crate::support::keys::limit;
 use crate::support::load::Stream;
 use crate::support::settings::Settings;
@@ -196,7 +196,8 @@ fn gateways_may_have_to_show_certificates_too() {
     let mut cluster = Cluster::plan(1, |_| {});
     let certs = Certs::make(cluster.dir(), "certs", &["--nodes", "1"]);
     let setting = certs.setting(1, Some("client_ca_file"), false);
-    cluster.node_mut(1).settings.set("gateway", "tls", setting);
+    let settings = &mut cluster.node_mut(1).settings;
+    settings.set("gateway", "tls", &setting).set("admin", "tls", &setting);
     cluster.node_mut(1).spawn();
     let (cert, key) = (certs.file("node1.pem"), certs.file("node1.key"));
     let to = cluster.gateway(1);
@@ -204,8 +205,39 @@ fn gateways_may_have_to_show_certificates_too() {
         let asked = certs.curl(to, "/readyz", &["--cert", &cert, "--key", &key]);
         asked.is_ok_and(|(status, _)| status == 200)
     });
-    certs.curl(to, "/readyz", &[]).unwrap_err();
-    wait_log(&cluster, 1, &["WARN", "listener=\"gateway\"", "peer sent no certificates"]);
+    // Probes have none, and may ask whether the node is well; nothing else.
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(certs.curl(to, path, &[]).unwrap().0, 200, "{path}");
+    }
+    let (ca, url) = (certs.file("ca.pem"), format!("https://{to}"));
+    run(&mut fluxgate(&["healthcheck", "--url", &url, "--ca-file", &ca]), 0);
+    let at_admin = cluster.node(1).at.admin;
+    let admin = format!("https://{at_admin}");
+    let with = ["--ca-file", &ca, "--cert-file", &cert, "--cert-key-file", &key];
+    let create = ["keys", "create", "--name", "a", "--scope", "write", "--url", &admin];
+    let (made, _) = run(&mut fluxgate(&[&create[..], &with].concat()), 0);
+    let key_of_client = made.trim();
+    let bearer = format!("Authorization: Bearer {key_of_client}");
+    for path in ["/v1/validate", "/v1/authorize/any", "/v1/authorize/nginx/any", "/metrics", "/x"] {
+        let (status, body) = certs.curl(to, path, &["-X", "POST", "-H", &bearer]).unwrap();
+        assert!(status == 503 && body.contains("requires a client certificate"), "{path}: {body}");
+    }
+    // One of another CA is refused as before.
+    let foreign = Certs::make(cluster.dir(), "foreign", &["--nodes", "1"]);
+    let others = [foreign.file("node1.pem"), foreign.file("node1.key")];
+    certs.curl(to, "/readyz", &["--cert", &others[0], "--key", &others[1]]).unwrap_err();
+
+    // Our own commands can present one, on both listeners.
+    let list = [&["keys", "list", "--url", &admin][..], &with].concat();
+    run(&mut fluxgate(&list), 0);
+    let (_, said) = run(&mut fluxgate(&list[..6]), 3);
+    assert!(said.contains("requires a client certificate"), "{said}");
+    let validate = [&["validate", "--url", &url][..], &with].concat();
+    run_with_input(&mut fluxgate(&validate), key_of_client, 0);
+    run(
+        &mut fluxgate(&["healthcheck", "--url", &admin, "--ca-file", &ca, "--cert-file", &cert]),
+        2,
+    );
 }
 
 #[test]

@@ -72,6 +72,9 @@ pub enum Error {
     /// What should be a CA's certificates is none.
     #[error("a CA's certificates must be PEM")]
     BadCa,
+    /// What should be a certificate and its key is none.
+    #[error("a certificate and its private key must be PEM")]
+    BadIdentity,
     /// No URL was given.
     #[error("no URL given")]
     NoUrl,
@@ -109,6 +112,7 @@ impl Error {
             | Self::BadUrl { .. }
             | Self::BadToken
             | Self::BadCa
+            | Self::BadIdentity
             | Self::NoUrl => false,
         }
     }

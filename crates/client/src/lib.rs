@@ -69,6 +69,30 @@ impl Ca {
     }
 }
 
+/// The certificate that a client presents, with its key.
+#[derive(Clone, Debug)]
+pub struct Identity(reqwest::Identity);
+
+impl Identity {
+    /// Reads PEM: the certificate, those between it and its CA, and the private key.
+    ///
+    /// # Errors
+    /// When one of them is missing.
+    pub fn new(cert: &[u8], key: &[u8]) -> Result<Self, Error> {
+        let pem = [cert, b"\n", key].concat();
+        reqwest::Identity::from_pem(&pem).map(Self).map_err(|_| Error::BadIdentity)
+    }
+}
+
+/// Whom a client trusts, and who it is.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// Nodes must be certified by this CA instead of one that the system knows.
+    pub ca: Option<Ca>,
+    /// Presented to listeners that require a certificate.
+    pub identity: Option<Identity>,
+}
+
 /// How long and how often a client tries.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -121,18 +145,18 @@ impl Client {
         token: Option<Token>,
         options: Options,
     ) -> Result<Self, Error> {
-        Self::with_ca(urls, token, options, None)
+        Self::with_trust(urls, token, options, Trust::default())
     }
 
-    /// The same, where nodes must be certified by this CA instead of one that the system knows.
+    /// The same, with certificates of its own choice.
     ///
     /// # Errors
     /// When there is no URL, or one is not an `http` or `https` URL.
-    pub fn with_ca<U: AsRef<str>>(
+    pub fn with_trust<U: AsRef<str>>(
         urls: &[U],
         token: Option<Token>,
         options: Options,
-        ca: Option<&Ca>,
+        trust: Trust,
     ) -> Result<Self, Error> {
         let urls: Vec<String> =
             urls.iter().map(|url| base_url(url.as_ref())).collect::<Result<_, _>>()?;
@@ -143,14 +167,18 @@ impl Client {
         rustls::crypto::ring::default_provider().install_default().ok();
         let plain = urls.iter().all(|url| url.starts_with("http://"));
         // Plain calls need no list of CAs, which a machine may lack.
-        let trusted = match ca {
-            Some(Ca(certificates)) => Some(certificates.clone()),
+        let trusted = match trust.ca {
+            Some(Ca(certificates)) => Some(certificates),
             None => plain.then(Vec::new),
         };
         // A proxy from the environment or a redirect would carry the token to a third party.
         let builder = match trusted {
             Some(certificates) => reqwest::Client::builder().tls_certs_only(certificates),
             None => reqwest::Client::builder(),
+        };
+        let builder = match trust.identity {
+            Some(Identity(identity)) => builder.identity(identity),
+            None => builder,
         };
         let http = builder
             .no_proxy()

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use fluxgate_client::{Ca, Client, Options, Token};
+use fluxgate_client::{Ca, Client, Identity, Options, Token, Trust};
 
 use crate::exit::Misuse;
 
@@ -18,6 +18,24 @@ pub(crate) struct TrustArgs {
     /// The CA that certified the nodes, PEM; by default those that the system knows
     #[arg(long, value_name = "FILE", env = "FLUXGATE_CA_FILE", hide_env_values = true)]
     ca_file: Option<PathBuf>,
+    /// The certificate to present where a listener requires one, PEM; with --cert-key-file
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FLUXGATE_CERT_FILE",
+        hide_env_values = true,
+        requires = "cert_key_file"
+    )]
+    cert_file: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FLUXGATE_CERT_KEY_FILE",
+        hide_env_values = true,
+        requires = "cert_file"
+    )]
+    cert_key_file: Option<PathBuf>,
 }
 
 impl TrustArgs {
@@ -28,15 +46,25 @@ impl TrustArgs {
         token: Option<Token>,
         options: Options,
     ) -> anyhow::Result<Client> {
+        let read = |file: &Path| {
+            std::fs::read(file).with_context(|| format!("cannot read `{}`", file.display()))
+        };
         let ca = match &self.ca_file {
             None => None,
             Some(file) => {
                 let shown = file.display();
-                let pem = std::fs::read(file).with_context(|| format!("cannot read `{shown}`"))?;
-                Some(Ca::new(&pem).with_context(|| format!("in `{shown}`"))?)
+                Some(Ca::new(&read(file)?).with_context(|| format!("in `{shown}`"))?)
             }
         };
-        Ok(Client::with_ca(urls, token, options, ca.as_ref())?)
+        let identity = match (&self.cert_file, &self.cert_key_file) {
+            (Some(cert), Some(key)) => {
+                let shown = cert.display();
+                let identity = Identity::new(&read(cert)?, &read(key)?);
+                Some(identity.with_context(|| format!("in `{shown}`"))?)
+            }
+            _ => None,
+        };
+        Ok(Client::with_trust(urls, token, options, Trust { ca, identity })?)
     }
 }
 

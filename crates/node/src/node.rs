@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{Config, TlsFiles};
 use crate::core::Core;
 use crate::http::server::Server;
 use crate::http::{admin, authorize, gateway};
@@ -168,21 +168,26 @@ impl Node {
         let mut servers = JoinSet::new();
         let tls = Listeners::open(&core.config, &core.metrics)
             .map_err(|error| NodeError::Tls(error.to_string()))?;
-        let served = |listener, router, tls: &Option<Arc<Acceptor>>| {
+        let served = |listener, router, probes, tls: &Option<Arc<Acceptor>>| {
             let core = Arc::clone(&core);
             let refusal = Arc::new(move |nginx| authorize::malformed(&core, nginx));
-            Server::new(listener, router, refusal, tls.clone())
+            Server::new(listener, router, probes, refusal, tls.clone())
+        };
+        let probes = |files: Option<&TlsFiles>| {
+            files.and_then(|files| files.ca_file.as_ref()).map(|_| admin::probes(Arc::clone(&core)))
         };
         // On the runtime of consensus: a busy API must not delay heartbeats and votes.
         let peers = peer::listener::router(Arc::clone(&core));
         let moved = peer_listener.into_std().map_err(moving)?;
-        let (peers, stop_peers) = (served(moved, peers, &tls.peer), stopped.clone());
+        let (peers, stop_peers) = (served(moved, peers, None, &tls.peer), stopped.clone());
         core.cluster.spawn(&mut servers, async move { peers.run(stop_peers).await });
-        for (listener, router, tls) in [
-            (admin_listener, admin::router(Arc::clone(&core)), &tls.admin),
-            (gateway_listener, gateway::router(Arc::clone(&core)), &tls.gateway),
+        let (admin_files, gateway_files) = (&core.config.admin_tls, &core.config.gateway_tls);
+        for (listener, router, files, tls) in [
+            (admin_listener, admin::router(Arc::clone(&core)), admin_files, &tls.admin),
+            (gateway_listener, gateway::router(Arc::clone(&core)), gateway_files, &tls.gateway),
         ] {
-            let server = served(listener.into_std().map_err(moving)?, router, tls);
+            let (listener, probes) = (listener.into_std().map_err(moving)?, probes(files.as_ref()));
+            let server = served(listener, router, probes, tls);
             servers.spawn(server.run(stopped.clone()));
         }
         if let Some(listener) = grpc_listener {

@@ -49,6 +49,20 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .layer(middleware::from_fn_with_state(core, measure))
 }
 
+/// What a caller may ask who presents no certificate though the listener requires one: whether the node
+/// lives and is ready. All else is refused as by a node that cannot be reached, so that gateways ask
+/// the next one, or close.
+pub(crate) fn probes(core: Arc<Core>) -> Router {
+    Router::new()
+        .route(paths::LIVEZ, get(livez))
+        .route(paths::READYZ, get(readyz))
+        .fallback(|| async {
+            let why = "this listener requires a client certificate";
+            respond::refuse(ErrorCode::Unavailable, why)
+        })
+        .with_state(core)
+}
+
 /// Counts and times every request, and gives it a span.
 async fn measure(State(core): State<Arc<Core>>, request: Request, next: Next) -> Response<Body> {
     let begun = Instant::now();

@@ -60,12 +60,26 @@ pub(crate) trait Handler: Send + Sync {
 /// HTTP/1.1, to a router.
 struct Routes {
     router: Router,
+    /// What a caller without a certificate may ask, where callers must present one.
+    probes: Option<Router>,
     refusal: Refusal,
+}
+
+impl Routes {
+    /// The routes that a connection may ask.
+    fn of(&self, accepted: &Accepted) -> Router {
+        let is_known = match accepted {
+            Accepted::Tls(stream) => stream.get_ref().1.peer_certificates().is_some(),
+            // Only where callers may be plain for the time of a change.
+            Accepted::Plain(_) => true,
+        };
+        self.probes.as_ref().filter(|_| !is_known).unwrap_or(&self.router).clone()
+    }
 }
 
 impl Handler for Routes {
     fn handle(&self, accepted: Accepted, from: SocketAddr, stop: watch::Receiver<bool>) -> Accept {
-        let (router, refusal) = (self.router.clone(), Arc::clone(&self.refusal));
+        let (router, refusal) = (self.of(&accepted), Arc::clone(&self.refusal));
         Box::pin(async move {
             match accepted {
                 Accepted::Plain(stream) => serve(stream, from, router, refusal, stop).await,
@@ -81,14 +95,16 @@ impl Handler for Routes {
 pub(crate) type Refusal = Arc<dyn Fn(bool) -> Vec<u8> + Send + Sync>;
 
 impl Server {
-    /// Answers a malformed request below `/v1/authorize` with `refusal`. Plain without `tls`.
+    /// Answers a malformed request below `/v1/authorize` with `refusal`. Plain without `tls`. Where
+    /// there are `probes`, callers without a certificate may ask these and nothing else.
     pub(crate) fn new(
         listener: std::net::TcpListener,
         router: Router,
+        probes: Option<Router>,
         refusal: Refusal,
         tls: Option<Arc<Acceptor>>,
     ) -> Self {
-        Self { listener, handler: Arc::new(Routes { router, refusal }), tls }
+        Self { listener, handler: Arc::new(Routes { router, probes, refusal }), tls }
     }
 
     /// Serves what `handler` speaks.

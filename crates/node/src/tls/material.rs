@@ -115,6 +115,12 @@ impl Material {
             Some(roots) => {
                 let roots = Arc::clone(roots);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+                // Probes have none: what a caller without one may ask is decided behind the handshake.
+                let verifier = if matches!(listener, "gateway" | "admin") {
+                    verifier.allow_unauthenticated()
+                } else {
+                    verifier
+                };
                 let verifier = verifier.build().map_err(|error| together(&error))?;
                 builder.with_client_cert_verifier(verifier)
             }

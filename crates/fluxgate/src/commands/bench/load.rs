@@ -139,6 +139,7 @@ fn judge(answer: &Result<VerdictReport, Error>) -> (VerdictName, Option<Window>)
             | Error::BadUrl { .. }
             | Error::BadToken
             | Error::BadCa
+            | Error::BadIdentity
             | Error::NoUrl,
         ) => return (VerdictName::Failed, None),
     };
