@@ -147,7 +147,7 @@ impl Metrics {
         let decisions =
             b.counters("counter_decisions_total", "Decisions of counters by kind.", &["kind"]);
         let info = b.register(GaugeVec::new(
-            Opts::new("fluxgate_build_info", "What runs."),
+            Opts::new("fluxgate_build_info", "Version and revision of the binary, always 1."),
             &["version", "revision", "rustc"],
         ));
         let revision = option_env!("FLUXGATE_REVISION").unwrap_or("unknown");
