@@ -15,6 +15,7 @@ mod update;
 mod usage;
 
 use clap::Subcommand;
+use fluxgate_api::Time;
 use fluxgate_api::keys::{KeyRecord, WriteAnswer};
 
 use crate::exit::Exit;
@@ -85,7 +86,7 @@ fn record_text(record: &KeyRecord) -> String {
     fields.extend([
         ("created", format!("{} by {}", record.created_at, record.created_by)),
         ("expires", record.expires_at.map_or_else(never, |at| at.to_string())),
-        ("last used", record.last_used_at.map_or_else(never, |at| at.to_string())),
+        ("last used", last_used(record.last_used_at, "not since the nodes last started")),
         ("revision", record.revision.to_string()),
     ]);
     if let Some(until) = record.previous_valid_until {
@@ -95,6 +96,11 @@ fn record_text(record: &KeyRecord) -> String {
         fields.push(("metadata", format!("{name}={value}")));
     }
     output::fields(&fields)
+}
+
+/// When a key was last used, as far as the nodes know: they forget it when they start.
+fn last_used(at: Option<Time>, unknown: &str) -> String {
+    at.map_or_else(|| unknown.to_owned(), |at| at.to_string())
 }
 
 /// A record after a change, with the nodes on which the change counts.

@@ -82,7 +82,7 @@ fn text(list: &KeyList) -> String {
             key.owner.clone().unwrap_or_else(|| "-".into()),
             key.status.to_string(),
             key.created_at.to_string(),
-            key.last_used_at.map_or_else(|| "never".into(), |at| at.to_string()),
+            super::last_used(key.last_used_at, "-"),
         ]);
     }
     output::table_text(&table)

@@ -29,8 +29,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 fn text(usage: &Usage) -> String {
-    let used = usage.last_used_at;
-    let used = used.map_or_else(|| "never".to_owned(), |at| at.to_string());
+    let used = super::last_used(usage.last_used_at, "not since the nodes last started");
     let head = output::fields(&[("id", usage.key_id.to_string()), ("last used", used)]);
     let mut table =
         output::table(&["LIMIT", "SPENT", "LEFT", "OF", "UNTIL", "PER NODE", "LAST WINDOWS"]);
