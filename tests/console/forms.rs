@@ -181,7 +181,8 @@ fn a_session_ends_on_every_node_with_the_key_that_it_was_begun_with() {
     let visitor = Visitor::sign_in(&cluster, 2, &key.secret);
     let rotate = |grace: &str| {
         let path = format!("{}/rotate", key.path());
-        cluster.admin(1, Request::post(&path).json(&json!({ "grace": grace }))).expect(200)
+        let body = json!({ "grace": grace, "end_previous": true });
+        cluster.admin(1, Request::post(&path).json(&body)).expect(200)
     };
     rotate("1h");
     visitor.get(3, "/console/keys").expect(200);
