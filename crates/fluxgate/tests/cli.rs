@@ -174,7 +174,7 @@ fn a_verdict_is_an_exit_code_and_the_key_is_never_shown() {
     let node = Fake::start(200, "", ADMITTED);
     let output = run_with_input(&["validate", "--url", &node.url], "fx_live_mine\n");
     assert_exit(&output, 0);
-    assert!(stdout(&output).starts_with("admitted: key_Qm2xK9dA3f01 \"a\""));
+    assert!(stdout(&output).starts_with("admitted: \"a\" (key_Qm2xK9dA3f01)"));
     assert!(node.seen.lock().unwrap()[0].contains("authorization: Bearer fx_live_mine\r\n"));
 
     let headers =

@@ -3,6 +3,7 @@
 mod jumps;
 mod refusals;
 mod start;
+mod told;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -20,11 +21,11 @@ use crate::core::{Core, InOffice};
 use crate::node::NodeError;
 use crate::peer;
 use crate::peer::messages::{LeaseCall, LeaseCallV2, LeaseRefusal, LeaseReply, LeaseReplyV2};
-use crate::reason::Reason;
 use crate::time::{settle_time, wall_target_ns};
 use jumps::{JumpWatch, drop_after_a_stop};
 use refusals::{lease_refusal, refused_by};
 use start::StartNote;
+use told::{Refused, ToldWhy};
 
 /// Longest wait for a leader's answer.
 pub(crate) const ASK_TIMEOUT: Duration = Duration::from_millis(500);
@@ -70,71 +71,6 @@ pub(crate) async fn run_renewals(core: Arc<Core>) {
             biased;
             () = core.renew_now.notified() => {}
             () = wait_for_news(&core, &mut news, leader, pause) => {}
-        }
-    }
-}
-
-/// A reason whose details change is told again so often.
-const TELL_DETAILS_EVERY: Duration = Duration::from_secs(2);
-
-/// What the log was last told of the lease.
-#[derive(Default)]
-struct ToldWhy {
-    last: Option<(Refused, Instant)>,
-}
-
-impl ToldWhy {
-    fn tell(&mut self, why: Option<Refused>) {
-        let known = match (&self.last, &why) {
-            (None, None) => true,
-            // Which nodes are missing may change with every call.
-            (Some((last, at)), Some(why)) if last.name == why.name => {
-                last.reason == why.reason || at.elapsed() < TELL_DETAILS_EVERY
-            }
-            _ => false,
-        };
-        if known {
-            return;
-        }
-        match &why {
-            None => tracing::info!("the lease is renewed"),
-            Some(Refused { reason, error, is_usual: true, .. }) => {
-                tracing::info!(%reason, %error, "the lease is not renewed yet");
-            }
-            Some(Refused { reason, error, .. }) => {
-                tracing::warn!(%reason, %error, "the lease is not renewed");
-            }
-        }
-        self.last = why.map(|why| (why, Instant::now()));
-    }
-}
-
-/// Why the lease was not renewed, for the log.
-struct Refused {
-    name: String,
-    reason: String,
-    error: String,
-    /// As at every start and change of leaders.
-    is_usual: bool,
-}
-
-impl Refused {
-    fn of(core: &Core, error: String) -> Self {
-        match core.reason() {
-            Some(reason) if reason != Reason::Waiting => Self {
-                name: reason.name().to_owned(),
-                reason: reason.to_string(),
-                error,
-                is_usual: matches!(&reason, Reason::Stopping)
-                    || matches!(&reason, Reason::NotFormed(missing) if missing.is_empty()),
-            },
-            // The lease that it has still runs, or nothing is wrong but that it has none.
-            Some(_) | None => Self {
-                name: error.clone(),
-                reason: Reason::Waiting.to_string(),
-                error,
-                is_usual: true,
-            },
         }
     }
 }

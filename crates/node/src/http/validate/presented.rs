@@ -1,0 +1,122 @@
+//! The credential that a request presents: where it may stand, and what is none of ours.
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use fluxgate_api::paths::header as names;
+use fluxgate_types::credential::is_like_a_key;
+
+/// A credential as presented in the head of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Presented<'a> {
+    Nothing,
+    One(&'a [u8]),
+    /// Two different ones, one twice, or not a Bearer token.
+    Wrong,
+}
+
+/// What a request's head presents.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InHead<'a> {
+    /// The credential.
+    pub(crate) presented: Presented<'a>,
+    /// `Authorization` beside an `X-API-Key`, where it is none of ours: it belongs to the application.
+    pub(crate) foreign: Option<&'a HeaderValue>,
+}
+
+/// Finds the credential in a request's head, as a gateway hands it over.
+///
+/// An `Authorization` beside an `X-API-Key` counts only where it has the shape of one of our keys:
+/// an application may have tokens of its own.
+pub(crate) fn in_head(headers: &HeaderMap) -> InHead<'_> {
+    let mut bearers = headers.get_all(header::AUTHORIZATION).iter();
+    let mut keys = headers.get_all(names::X_API_KEY).iter();
+    let (authorization, key) = (bearers.next(), keys.next());
+    if bearers.next().is_some() || keys.next().is_some() {
+        return InHead { presented: Presented::Wrong, foreign: None };
+    }
+    let bearer = authorization.map(|value| bearer_token(value.as_bytes()));
+    let key = key.map(|key| key.as_bytes().trim_ascii());
+    let presented = match (bearer, key) {
+        (None, None) => Presented::Nothing,
+        (Some(None), None) => Presented::Wrong,
+        (Some(Some(one)), None) | (None, Some(one)) => Presented::One(one),
+        (Some(Some(bearer)), Some(key)) if bearer == key => Presented::One(key),
+        (Some(Some(bearer)), Some(_)) if is_like_a_key(bearer) => Presented::Wrong,
+        (Some(_), Some(key)) => {
+            return InHead { presented: Presented::One(key), foreign: authorization };
+        }
+    };
+    InHead { presented, foreign: None }
+}
+
+/// Finds the credential in the head of a request to a node itself: there is no application that an
+/// `Authorization` could belong to, so two different ones are wrong.
+pub(crate) fn presented(headers: &HeaderMap) -> Presented<'_> {
+    let InHead { presented, foreign } = in_head(headers);
+    if foreign.is_some() { Presented::Wrong } else { presented }
+}
+
+/// The token of `Bearer TOKEN`, the scheme in any case (RFC 6750, section 2.1; RFC 9110, 11.1).
+pub(crate) fn bearer_token(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked(6)?;
+    let token = token.strip_prefix(b" ")?;
+    scheme.eq_ignore_ascii_case(b"bearer").then(|| token.trim_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = "Bearer fx_live_AAAAAAAAAAAA_nonsense";
+
+    fn head(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn one_credential_in_one_place_counts() {
+        for pairs in [
+            &[("authorization", "Bearer k1")][..],
+            &[("authorization", "bEARER k1")],
+            &[("x-api-key", "k1")],
+            &[("x-api-key", "k1"), ("authorization", "Bearer k1")],
+        ] {
+            let headers = head(pairs);
+            let found = in_head(&headers);
+            assert!(matches!(found.presented, Presented::One(b"k1")), "{pairs:?}");
+            assert!(found.foreign.is_none(), "{pairs:?}");
+            assert!(matches!(presented(&headers), Presented::One(b"k1")), "{pairs:?}");
+        }
+        assert!(matches!(in_head(&head(&[])).presented, Presented::Nothing));
+    }
+
+    #[test]
+    fn an_authorization_of_the_applications_own_is_left_to_it() {
+        for value in ["Bearer eyJhbGciOiJub25lIn0.e30.", "Basic dTpw", "Bearer", "Bear", "", "x"] {
+            let headers = head(&[("x-api-key", "k1"), ("authorization", value)]);
+            let found = in_head(&headers);
+            assert!(matches!(found.presented, Presented::One(b"k1")), "{value:?}");
+            assert_eq!(found.foreign.map(HeaderValue::as_bytes), Some(value.as_bytes()));
+            // A node itself knows no application.
+            assert!(matches!(presented(&headers), Presented::Wrong), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn anything_ambiguous_is_wrong() {
+        for pairs in [
+            &[("x-api-key", "k1"), ("x-api-key", "k1")][..],
+            &[("authorization", "Bearer k1"), ("authorization", "Bearer k1")],
+            &[("authorization", "Basic k1"), ("authorization", "Basic k1"), ("x-api-key", "k1")],
+            &[("authorization", OURS), ("x-api-key", "k2")],
+            &[("authorization", "Basic k1")],
+            &[("authorization", "Bearerk1")],
+            &[("authorization", "Bear")],
+        ] {
+            assert!(matches!(in_head(&head(pairs)).presented, Presented::Wrong), "{pairs:?}");
+        }
+    }
+}

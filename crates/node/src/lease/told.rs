@@ -1,0 +1,75 @@
+//! What the log is told of the lease: each reason once, and its details now and then.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::core::Core;
+use crate::reason::Reason;
+
+/// A reason whose details change is told again so often.
+const TELL_DETAILS_EVERY: Duration = Duration::from_secs(2);
+
+/// What the log was last told of the lease.
+#[derive(Default)]
+pub(super) struct ToldWhy {
+    last: Option<(Refused, Instant)>,
+}
+
+impl ToldWhy {
+    /// Tells it where it is news.
+    pub(super) fn tell(&mut self, why: Option<Refused>) {
+        let known = match (&self.last, &why) {
+            (None, None) => true,
+            // Which nodes are missing may change with every call.
+            (Some((last, at)), Some(why)) if last.name == why.name => {
+                last.reason == why.reason || at.elapsed() < TELL_DETAILS_EVERY
+            }
+            _ => false,
+        };
+        if known {
+            return;
+        }
+        match &why {
+            None => tracing::info!("the lease is renewed"),
+            Some(Refused { reason, error, is_usual: true, .. }) => {
+                tracing::info!(%reason, %error, "the lease is not renewed yet");
+            }
+            Some(Refused { reason, error, .. }) => {
+                tracing::warn!(%reason, %error, "the lease is not renewed");
+            }
+        }
+        self.last = why.map(|why| (why, Instant::now()));
+    }
+}
+
+/// Why the lease was not renewed, for the log.
+pub(super) struct Refused {
+    name: String,
+    reason: String,
+    error: String,
+    /// As at every start and change of leaders.
+    is_usual: bool,
+}
+
+impl Refused {
+    /// What is known of it: the reason of the closed list, and what the try met with.
+    pub(super) fn of(core: &Core, error: String) -> Self {
+        match core.reason() {
+            Some(reason) if reason != Reason::Waiting => Self {
+                name: reason.name().to_owned(),
+                reason: reason.to_string(),
+                error,
+                is_usual: matches!(&reason, Reason::Stopping)
+                    || matches!(&reason, Reason::NotFormed(missing) if missing.is_empty()),
+            },
+            // The lease that it has still runs, or nothing is wrong but that it has none.
+            Some(_) | None => Self {
+                name: error.clone(),
+                reason: Reason::Waiting.to_string(),
+                error,
+                is_usual: true,
+            },
+        }
+    }
+}
