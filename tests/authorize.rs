@@ -78,6 +78,14 @@ fn an_authorization_of_the_applications_own_is_handed_back() {
     let denied = with("Bearer fx_live_AAAAAAAAAAAA_nonsense");
     assert_eq!(denied.header("authorization"), None, "{denied}");
     denied.expect_code(401, "authentication_failed");
+    for form in
+        [format!("Token {}", key.secret), key.secret.clone(), format!("Basic {}", key.secret)]
+    {
+        let answer = with(&form);
+        assert_yes(&answer, &key);
+        assert!(!answer.to_string().contains(&key.secret), "a key is handed back");
+    }
+    with(&format!("Token {}", other.secret)).expect_code(401, "authentication_failed");
     // A node's own administration knows no application.
     let request = Request::get("/v1/keys").header("x-api-key", &key.secret);
     cluster.admin(1, request.header("authorization", "Basic dXNlcjpwYXNz")).expect(401);

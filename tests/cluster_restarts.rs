@@ -13,6 +13,8 @@ use crate::support::{Answer, Key, wait_until};
 
 /// Tokens in the window that the restarts happen in.
 const TOKENS: u64 = 900;
+/// Longest wait for what happens soon.
+const SOON: Duration = Duration::from_secs(10);
 /// Long enough that a test does not meet the end of the window.
 const PERIOD_MIN_S: u64 = 120;
 
@@ -147,6 +149,17 @@ fn a_node_that_drains_says_so_at_once_and_answers_on() {
     assert_eq!(cluster.node_mut(2).wait_exit().code(), Some(0));
     assert!(told.elapsed() >= DRAIN, "{:?}", told.elapsed());
     cluster.ask(1, &key.validate()).expect(200);
+
+    // Told twice, it does not wait.
+    cluster.node_mut(2).settings.text("node", "drain", "2m");
+    cluster.node_mut(2).spawn();
+    cluster.wait_ready();
+    cluster.node(2).terminate();
+    wait_until("it says that it stops", SOON, || {
+        cluster.node(2).ready().is_ok_and(|answer| answer.status == 503)
+    });
+    cluster.node(2).terminate();
+    assert_eq!(cluster.node_mut(2).wait_exit().code(), Some(0));
 }
 
 #[test]

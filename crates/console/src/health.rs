@@ -146,6 +146,13 @@ fn of_node(
             ),
         ));
     }
+    if node.trouble.as_ref().is_some_and(|why| why.starts_with("stopping")) {
+        return Some(problem(
+            Severity::Degraded,
+            format!("Node {id} is stopping."),
+            format!("It answers until its drain is over, and is not ready meanwhile. {answered}"),
+        ));
+    }
     if let (Some(why), false) = (&node.trouble, node.ready == Some(true)) {
         return Some(problem(
             lost,

@@ -101,6 +101,8 @@ pub(crate) struct Core {
     older: Mutex<BTreeSet<NodeId>>,
     /// Files of certificates may have changed.
     pub(crate) look_at_files: Notify,
+    /// The drain of a stop is to end now.
+    pub(crate) end_drain: Notify,
     /// Callers with another cluster secret.
     pub(crate) strangers: Strangers,
     /// Why no cluster is formed although enough nodes are there: their wall clocks differ.
@@ -166,6 +168,7 @@ impl Core {
             starts: Mutex::new(parts.starts),
             older: Mutex::default(),
             look_at_files: Notify::new(),
+            end_drain: Notify::new(),
             strangers: Strangers::default(),
             clocks_differ: Mutex::default(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),

@@ -24,6 +24,7 @@ use crate::config::{Config, TlsFiles};
 use crate::core::Core;
 use crate::http::server::Server;
 use crate::http::{admin, authorize, gateway};
+use crate::reason::Reason;
 use crate::tls::{Acceptor, Listeners, run_reload};
 use crate::{counters, grpc, leader, lease, peer};
 
@@ -270,17 +271,24 @@ impl Node {
         }
     }
 
+    /// Ends the drain of a stop that is under way, whenever it is called.
+    pub fn hurry(&self) -> impl Fn() + Send + Sync + 'static {
+        let core = Arc::clone(&self.core);
+        move || core.end_drain.notify_one()
+    }
+
     /// Stops in good order: hands holdings and leadership away, lets requests finish, and closes
     /// the log.
     pub async fn stop(mut self) {
         let core = Arc::clone(&self.core);
-        tracing::info!("stopping");
+        tracing::info!(reason = %Reason::Stopping, drain_ms = core.config.drain_ms, "stopping");
         // First said, so that gateways turn away and peers that stop too are not given anything.
         core.begin_leaving();
         let told_ms = LEAVE_GOSSIPS * core.config.gossip_ms;
         // Answers go on meanwhile, also to new connections: whoever balances load by `/readyz` needs
         // this long to turn away.
-        tokio::time::sleep(Duration::from_millis(told_ms.max(core.config.drain_ms))).await;
+        let drain = Duration::from_millis(told_ms.max(core.config.drain_ms));
+        tokio::time::timeout(drain, core.end_drain.notified()).await.ok();
         core.begin_stopping();
         core.counters.begin_drain();
         give_away(&core).await;

@@ -104,9 +104,10 @@ impl fmt::Display for Reason {
                 write!(f, "TLS between this node and {} fails: {why}", listed(nodes))
             }
             Self::Clock(what) => f.write_str(what),
-            Self::NotFormed(nodes) if nodes.is_empty() => {
-                f.write_str("the cluster is being formed")
-            }
+            Self::NotFormed(nodes) if nodes.is_empty() => f.write_str(
+                "this node is in no cluster yet: one is being formed, or it waits for \
+                     `fluxgate cluster add-node`",
+            ),
             Self::NotFormed(nodes) => {
                 write!(f, "there is no cluster yet, and {} did not answer", listed(nodes))
             }

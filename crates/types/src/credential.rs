@@ -124,6 +124,18 @@ pub fn is_like_a_key(text: &[u8]) -> bool {
     is_head && id.is_some_and(|id| KeyId::new(id).is_ok())
 }
 
+/// Whether something like one of our keys stands anywhere in a text.
+#[must_use]
+pub fn holds_a_key(text: &[u8]) -> bool {
+    let words = text.split(|c| !(c.is_ascii_alphanumeric() || *c == b'_'));
+    let mut parts = words.flat_map(|word| {
+        // Something may stand right before it: `user_fx_live_…`.
+        let starts = word.iter().enumerate().filter(|(_, c)| **c == b'_').map(|(at, _)| at + 1);
+        std::iter::once(0).chain(starts).map(|start| &word[start..])
+    });
+    parts.any(is_like_a_key)
+}
+
 /// 1 to 8 lower-case letters and digits.
 fn is_part(part: &[u8]) -> bool {
     (1..=PREFIX_CHARS_MAX).contains(&part.len())
@@ -289,6 +301,24 @@ mod tests {
             "xoxb-1-2",
         ] {
             assert!(!is_like_a_key(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_wherever_it_stands() {
+        for holds in [
+            "Token fx_live_AAAAAAAAAAAA_x",
+            "fx_live_AAAAAAAAAAAA_x",
+            "Bearer\tfx_live_AAAAAAAAAAAA_x",
+            "Bearer \"fx_live_AAAAAAAAAAAA_x\"",
+            "Digest response=\"fx_live_AAAAAAAAAAAA_x\", nc=1",
+            "user:fx_live_AAAAAAAAAAAA_x",
+            "user_fx_live_AAAAAAAAAAAA_x",
+        ] {
+            assert!(holds_a_key(holds.as_bytes()), "{holds}");
+        }
+        for other in ["", "Basic dXNlcjpwYXNz", "Bearer eyJ.e30_a_b.x", "Token a_b_c_d"] {
+            assert!(!holds_a_key(other.as_bytes()), "{other}");
         }
     }
 }

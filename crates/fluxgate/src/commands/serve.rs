@@ -105,7 +105,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             }
         }
         tell_supervisor(&[NotifyState::Stopping, NotifyState::Status("handing over")]);
+        let hurry = node.hurry();
+        // Somebody who says it twice does not want to wait for the drain.
+        let again = tokio::spawn(async move {
+            if told_to_stop().await.is_ok() {
+                tracing::info!("told to stop again: the drain ends");
+                hurry();
+            }
+        });
         node.stop().await;
+        again.abort();
         Ok(Exit::Done)
     });
     runtime.shutdown_background();

@@ -74,7 +74,12 @@ impl Tokens {
 fn tokens_in(file: &Path) -> Result<Arc<[Secret]>, String> {
     let shown = file.display();
     let cannot = |error: std::io::Error| format!("cannot read `{shown}`: {error}");
-    let length = std::fs::metadata(file).map_err(cannot)?.len();
+    let about = std::fs::metadata(file).map_err(cannot)?;
+    if !about.is_file() {
+        // A pipe would be waited for, and nothing be read again meanwhile.
+        return Err(format!("`{shown}` is no regular file"));
+    }
+    let length = about.len();
     if length > FILE_BYTES_MAX {
         return Err(format!("`{shown}` is larger than {FILE_BYTES_MAX} bytes"));
     }
@@ -86,7 +91,8 @@ fn tokens_in(file: &Path) -> Result<Arc<[Secret]>, String> {
             "`{shown}` must hold 1 or {TOKENS_MAX} tokens, one a line, not {found}"
         ));
     }
-    lines.into_iter().map(checked).collect()
+    let each = |line| checked(line).map_err(|why| format!("`{shown}`: each token {why}"));
+    lines.into_iter().map(each).collect()
 }
 
 /// A secret of at least the least length.

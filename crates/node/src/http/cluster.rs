@@ -57,6 +57,11 @@ pub(crate) fn cluster_view(core: &Core) -> ClusterView {
         seen
     });
     let terms = core.terms_in_force();
+    let mut warnings = core.warnings();
+    if !status.nodes.contains_key(&core.me) {
+        // It stands in no row, so that its reason must be said here.
+        warnings.extend(core.reason().map(|reason| reason.to_string()));
+    }
     ClusterView {
         cluster: core.config.cluster_name.clone(),
         node_id: core.me.0,
@@ -73,7 +78,7 @@ pub(crate) fn cluster_view(core: &Core) -> ClusterView {
         nodes: nodes.collect(),
         lease_ms: terms.lease_ms,
         clock_error_max_ms: terms.clock_error_ms_max,
-        warnings: core.warnings(),
+        warnings,
     }
 }
 

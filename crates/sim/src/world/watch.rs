@@ -166,9 +166,12 @@ impl World {
     pub fn limit_is_settled(&self, id: &WindowId) -> bool {
         let facts = self.book.keys.get(&id.0);
         self.book.windows.get(id).is_some_and(|window| {
+            // A counter that was opened before a change, and not looked at since, holds what it does
+            // not have: the change must have come before the window began.
+            let begun = window.seen.0.saturating_sub(window.spec.limit.period_ms * MS);
             window.ends + SEEN_LATE_MS > self.cluster_max()
                 && !window.changed
-                && facts.is_none_or(|f| f.limits_settled_before(window.seen.0))
+                && facts.is_none_or(|f| f.limits_settled_before(begun))
         })
     }
 

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -33,6 +33,10 @@ impl SecretArgs {
         make: impl FnOnce() -> anyhow::Result<CreatedKey>,
     ) -> anyhow::Result<()> {
         let Some(path) = &self.key_file else {
+            anyhow::ensure!(
+                !goes_nowhere(),
+                "standard output goes nowhere, and the key would be lost: use --key-file FILE"
+            );
             let created = make().map_err(warned)?;
             return print(&created, self.output);
         };
@@ -46,6 +50,15 @@ impl SecretArgs {
         // The record alone: the secret has its place.
         self.output.print(&created.written, written_text)
     }
+}
+
+/// Whether standard output is `/dev/null`: also where it was closed, since then nothing else is there.
+fn goes_nowhere() -> bool {
+    let of = |file: File| Some(file.metadata().ok()?.rdev());
+    let null = File::open("/dev/null").ok().and_then(of);
+    let copy = std::io::stdout().as_fd().try_clone_to_owned().ok();
+    let out = copy.map(File::from).and_then(of);
+    null.is_some_and(|null| null != 0 && out == Some(null))
 }
 
 fn new_file(path: &Path) -> anyhow::Result<File> {

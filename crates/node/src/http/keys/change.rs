@@ -238,7 +238,8 @@ fn unwritten(error: WriteError) -> Refused {
         }
         WriteError::Unknown => (
             ErrorCode::RequestTimeout,
-            "the change may or may not have been made: read the record before you try again",
+            "the change may or may not have been made, or be made yet: look at the key, or for a new one at \
+             the list of keys, before you try again",
         ),
     };
     Refused::new(code, message)

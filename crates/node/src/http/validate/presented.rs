@@ -1,8 +1,10 @@
 //! The credential that a request presents: where it may stand, and what is none of ours.
 
 use axum::http::{HeaderMap, HeaderValue, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use fluxgate_api::paths::header as names;
-use fluxgate_types::credential::is_like_a_key;
+use fluxgate_types::credential::holds_a_key;
 
 /// A credential as presented in the head of a request.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +41,52 @@ pub(crate) fn in_head(headers: &HeaderMap) -> InHead<'_> {
         (None, None) => Presented::Nothing,
         (Some(None), None) => Presented::Wrong,
         (Some(Some(one)), None) | (None, Some(one)) => Presented::One(one),
-        (Some(Some(bearer)), Some(key)) if bearer == key => Presented::One(key),
-        (Some(Some(bearer)), Some(_)) if is_like_a_key(bearer) => Presented::Wrong,
-        (Some(_), Some(key)) => {
-            return InHead { presented: Presented::One(key), foreign: authorization };
-        }
+        (Some(_), Some(key)) => match whose(authorization, key) {
+            Whose::TheSameKey => Presented::One(key),
+            Whose::AnotherKey => Presented::Wrong,
+            Whose::Applications => {
+                return InHead { presented: Presented::One(key), foreign: authorization };
+            }
+        },
     };
     InHead { presented, foreign: None }
+}
+
+/// Whose an `Authorization` beside an `X-API-Key` is.
+enum Whose {
+    /// It holds the same key, in whatever form: never handed on.
+    TheSameKey,
+    /// It holds something like another key of ours.
+    AnotherKey,
+    /// Anything else.
+    Applications,
+}
+
+/// Looks for keys in all of the value, and in what it says in base64: clients write `Token KEY`, no
+/// scheme at all, or `Basic` with the key as user or password.
+fn whose(authorization: Option<&HeaderValue>, key: &[u8]) -> Whose {
+    let value = authorization.map(HeaderValue::as_bytes).unwrap_or_default();
+    let holds = |text: &[u8]| {
+        let same = !key.is_empty() && text.windows(key.len()).any(|part| part == key);
+        (same, holds_a_key(text))
+    };
+    let encoded = value.split(u8::is_ascii_whitespace).filter_map(decoded);
+    let all: Vec<(bool, bool)> =
+        std::iter::once(holds(value)).chain(encoded.map(|text| holds(&text))).collect();
+    if all.iter().any(|(same, _)| *same) {
+        Whose::TheSameKey
+    } else if all.iter().any(|(_, any)| *any) {
+        Whose::AnotherKey
+    } else {
+        Whose::Applications
+    }
+}
+
+/// What a word says in base64, of either alphabet, padded or not.
+fn decoded(word: &[u8]) -> Option<Vec<u8>> {
+    let end = word.iter().rposition(|c| *c != b'=')? + 1;
+    let word = &word[..end];
+    STANDARD_NO_PAD.decode(word).or_else(|_| URL_SAFE_NO_PAD.decode(word)).ok()
 }
 
 /// Finds the credential in the head of a request to a node itself: there is no application that an
@@ -102,6 +143,36 @@ mod tests {
             assert_eq!(found.foreign.map(HeaderValue::as_bytes), Some(value.as_bytes()));
             // A node itself knows no application.
             assert!(matches!(presented(&headers), Presented::Wrong), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_in_any_form_is_never_the_applications() {
+        let key = "fx_live_AAAAAAAAAAAA_nonsense";
+        let basic = |text: &str| format!("Basic {}", STANDARD_NO_PAD.encode(text));
+        let forms = |key: &str| {
+            [
+                key.to_owned(),
+                format!("Token {key}"),
+                format!("Basic {key}"),
+                format!("Bearer\t{key}"),
+                format!("Bearer \"{key}\""),
+                format!("Bearer x {key}"),
+                format!("Digest username=\"u\", response=\"{key}\""),
+                basic(key),
+                basic(&format!("user:{key}")),
+                basic(&format!("{key}:")) + "==",
+            ]
+        };
+        for (of, same) in [(key, true), ("fx_live_BBBBBBBBBBBB_other", false)] {
+            for value in forms(of) {
+                let mut headers = head(&[("x-api-key", key)]);
+                headers.insert("authorization", HeaderValue::try_from(&value).expect("a header"));
+                let found = in_head(&headers);
+                assert!(found.foreign.is_none(), "{value} would be handed on");
+                let is_one = matches!(found.presented, Presented::One(_));
+                assert_eq!(is_one, same, "{value}");
+            }
         }
     }
 
