@@ -41,6 +41,7 @@ pub(crate) fn in_head(headers: &HeaderMap) -> InHead<'_> {
         (None, None) => Presented::Nothing,
         (Some(None), None) => Presented::Wrong,
         (Some(Some(one)), None) | (None, Some(one)) => Presented::One(one),
+        (Some(Some(bearer)), Some(key)) if bearer == key => Presented::One(key),
         (Some(_), Some(key)) => match whose(authorization, key) {
             Whose::TheSameKey => Presented::One(key),
             Whose::AnotherKey => Presented::Wrong,
