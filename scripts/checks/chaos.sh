@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Nearly four minutes of faults on three real nodes. Last line: `N passed, N failed`, one for each promise
+# Four minutes of faults on three real nodes. Last line: `N passed, N failed`, one for each promise
 # and one for having seen enough. Another length: FLUXGATE_CHAOS_SECONDS.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # Short and mixed leases need longer runs to see enough of each kind: `scripts/soak.sh` has them.
-scripts/chaos.sh --lines --nodes 3 --terms plain --seconds "${FLUXGATE_CHAOS_SECONDS:-220}"
+scripts/chaos.sh --lines --nodes 3 --terms plain --seconds "${FLUXGATE_CHAOS_SECONDS:-240}"
