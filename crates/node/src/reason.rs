@@ -13,7 +13,7 @@ use crate::clock::boot_now;
 use crate::core::Core;
 use crate::peer::messages::LeaseRefusal;
 
-/// A caller with another cluster secret is told of so often.
+/// The shortest time between two log lines about calls with another cluster secret.
 const TELL_STRANGERS_EVERY: Duration = Duration::from_secs(60);
 /// And warned of for so long after its last call.
 const WARN_OF_STRANGERS: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ const WARN_OF_STRANGERS: Duration = Duration::from_secs(10);
 /// Why this node answers nothing. The closed list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// It was told to stop.
+    /// The node is shutting down.
     Stopping,
     /// Its state differs from that of the others.
     Differs,

@@ -237,7 +237,7 @@ fn own_address(
     advertise: Option<&String>,
 ) -> Option<String> {
     if is_default(reader.table, "cluster", "members") && members.contains_key(&me) {
-        // Nobody named members: this node forms a cluster of one, where it can be called.
+        // `members` is empty: this node forms a cluster of one, at its own address.
         members.insert(me, advertise.cloned().unwrap_or_else(|| listen.to_string()));
     }
     let listed = members.get(&me).cloned();

@@ -32,7 +32,7 @@ impl Tokens {
     /// Those in a file, one a line.
     ///
     /// # Errors
-    /// What is wrong with the file, in words for an operator; never what stands in it.
+    /// A message that says what is wrong with the file, and never contains the file's text.
     pub(super) fn read(file: &Path) -> Result<Self, String> {
         let accepted = Arc::new(RwLock::new(tokens_in(file)?));
         Ok(Self { file: Some(file.to_owned()), accepted })

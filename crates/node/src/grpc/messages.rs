@@ -154,7 +154,7 @@ pub(super) struct Descriptor {
     /// In place of that of the whole request; 0 spends nothing.
     #[prost(message, optional, tag = "3")]
     pub(super) hits_addend: Option<UInt64>,
-    /// Would give tokens back, which nobody may do from outside: such a one spends nothing.
+    /// True: the hits would return tokens, which a caller may not do, so the entry spends nothing.
     #[prost(bool, tag = "4")]
     pub(super) is_negative_hits: bool,
 }

@@ -99,7 +99,7 @@ pub(crate) async fn readyz(State(core): State<Arc<Core>>) -> Response<Body> {
             respond::json(StatusCode::OK, &health)
         }
         Some(why) => {
-            // More is known than what callers are told.
+            // An operator gets more detail than a caller.
             let why = core.reason().map_or_else(|| why.to_owned(), |reason| reason.to_string());
             respond::refuse(ErrorCode::Unavailable, why)
         }

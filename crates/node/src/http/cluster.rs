@@ -59,7 +59,7 @@ pub(crate) fn cluster_view(core: &Core) -> ClusterView {
     let terms = core.terms_in_force();
     let mut warnings = core.warnings();
     if !status.nodes.contains_key(&core.me) {
-        // It stands in no row, so that its reason must be said here.
+        // No row of the table describes this node, so its reason is given here.
         warnings.extend(core.reason().map(|reason| reason.to_string()));
     }
     ClusterView {

@@ -1,4 +1,4 @@
-//! What stands in a request line, looked at while it arrives.
+//! Checks a request line while its bytes arrive.
 //!
 //! A gateway hands the client's own path and query on, behind a path of ours that says what is
 //! required. That part configures nothing, and a client may write into it what no URI may have: such

@@ -1,4 +1,4 @@
-//! What the log is told of the lease: each reason once, and its details now and then.
+//! Logs why the lease is missing: each reason once, and its details at a bounded rate.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::core::Core;
 use crate::reason::Reason;
 
-/// A reason whose details change is told again so often.
+/// The shortest time between two log lines for one reason whose details change.
 const TELL_DETAILS_EVERY: Duration = Duration::from_secs(2);
 
 /// What the log was last told of the lease.
