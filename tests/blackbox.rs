@@ -34,4 +34,5 @@ mod support;
 mod tls;
 mod traces;
 mod transfer;
+mod upkeep;
 mod versions;

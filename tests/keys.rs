@@ -357,8 +357,8 @@ fn a_repeated_create_or_rotate_is_told_what_the_first_made() {
         cluster.admin(1, request.json(&json!({"name": name, "scope": "read"})))
     };
     let key = Key::of(&create("once").expect(201));
-    for name in ["once", "another"] {
-        let again = create(name).expect_code(409, "already_done");
+    for (name, code) in [("once", "already_done"), ("another", "idempotency_key_reused")] {
+        let again = create(name).expect_code(409, code);
         assert!(again.text().contains(&key.id), "{again}");
         assert!(!again.text().contains(&key.secret), "{again}");
     }

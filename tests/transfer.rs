@@ -291,7 +291,7 @@ fn a_backup_that_is_not_whole_is_refused_before_anything_is_sent() {
         (without_key, "checksum mismatch"),
         (text.replace("\"plain\"", "\"pla1n\""), "checksum mismatch"),
         (format!("{text}{}", lines[1]), "something follows the last line"),
-        (text.replacen("\"format\":1", "\"format\":2", 1), "this version reads up to 1"),
+        (text.replacen("\"format\":2", "\"format\":3", 1), "this version reads up to 2"),
     ] {
         let said = restore(&damaged, 1);
         assert!(said.contains(complaint), "{complaint}: {said}");

@@ -17,7 +17,7 @@ use crate::validate::ScopeSchema;
 /// The media type of these bodies.
 pub const MEDIA_TYPE: &str = "application/x-ndjson";
 /// The form of backups that this version writes, and the newest that it reads.
-pub const BACKUP_FORMAT: u32 = 1;
+pub const BACKUP_FORMAT: u32 = 2;
 /// Most refused lines that one answer names.
 pub const REFUSALS_MAX: usize = 1_000;
 
@@ -197,6 +197,9 @@ pub struct BackupPrevious {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackupAudit {
+    /// Its number in the trail; absent in backups of format 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
     /// When.
     pub at: Time,
     /// What.

@@ -32,6 +32,8 @@ pub enum ErrorCode {
     Conflict,
     /// The idempotency key was used before; the message names what it made.
     AlreadyDone,
+    /// The idempotency key was used before, for a request with another content.
+    IdempotencyKeyReused,
     /// `If-Match` names an older revision.
     PreconditionFailed,
     /// The body is over its bound.
@@ -52,7 +54,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests and tables.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AuthenticationFailed,
         Self::InsufficientScope,
         Self::RateLimitExceeded,
@@ -62,6 +64,7 @@ impl ErrorCode {
         Self::MethodNotAllowed,
         Self::Conflict,
         Self::AlreadyDone,
+        Self::IdempotencyKeyReused,
         Self::PreconditionFailed,
         Self::TooLarge,
         Self::UnsupportedMediaType,
@@ -85,6 +88,7 @@ impl ErrorCode {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Conflict => "conflict",
             Self::AlreadyDone => "already_done",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::PreconditionFailed => "precondition_failed",
             Self::TooLarge => "too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -106,7 +110,7 @@ impl ErrorCode {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
-            Self::Conflict | Self::AlreadyDone => 409,
+            Self::Conflict | Self::AlreadyDone | Self::IdempotencyKeyReused => 409,
             Self::PreconditionFailed => 412,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
@@ -132,6 +136,7 @@ impl ErrorCode {
             | Self::MethodNotAllowed
             | Self::Conflict
             | Self::AlreadyDone
+            | Self::IdempotencyKeyReused
             | Self::PreconditionFailed
             | Self::TooLarge
             | Self::UnsupportedMediaType
@@ -148,6 +153,10 @@ impl fmt::Display for ErrorCode {
         f.write_str(self.as_str())
     }
 }
+
+/// What a listener says that requires a client certificate, to a caller without one. Another node says
+/// the same, as long as the caller presents none.
+pub const NEEDS_CERTIFICATE: &str = "this listener requires a client certificate";
 
 /// The body of every failure: exactly these two fields, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

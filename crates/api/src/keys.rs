@@ -226,6 +226,41 @@ pub struct WriteAnswer {
     pub notes: Vec<String>,
 }
 
+/// How a key is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteKey {
+    /// Forget the record of a key that is revoked or expired, instead of revoking it. Needs the operator
+    /// token.
+    #[serde(default)]
+    #[param(required = false)]
+    pub erase: bool,
+}
+
+/// Answers that a record was erased, and where it is gone already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErasedKey {
+    /// The id that it had.
+    #[schema(value_type = String, example = "key_Qm2xK9dA3f01")]
+    pub erased: Text<KeyId>,
+    /// Ids of the nodes that had applied it when this was answered.
+    pub applied_on: Vec<u64>,
+    /// How long the answer waited for them, milliseconds.
+    pub waited_ms: u64,
+}
+
+/// Answers `DELETE` of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "it is an answer, made once and written")]
+pub enum DeletedKey {
+    /// With `erase`.
+    Erased(ErasedKey),
+    /// Without: the record, revoked.
+    Revoked(WriteAnswer),
+}
+
 /// Answers create and rotate: the record and, this once, the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CreatedKey {
@@ -272,6 +307,10 @@ pub struct ListQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(pattern = "^c-[0-9a-f]{1,16}$")]
     pub cursor: Option<String>,
+    /// Says that page after page will be taken, to keep: the audit trail has a line of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[param(required = false)]
+    pub export: bool,
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
 
 use fluxgate_api::cluster::{AddNode, ClusterChange, ClusterView, HandOver, RemoveNode, SetTime};
 use fluxgate_api::keys::{
-    CreateKey, CreatedKey, KeyList, KeyRecord, ListQuery, RotateKey, UpdateKey, WriteAnswer,
+    CreateKey, CreatedKey, ErasedKey, KeyList, KeyRecord, ListQuery, RotateKey, UpdateKey,
+    WriteAnswer,
 };
 use fluxgate_api::paths::{self, header};
 use fluxgate_api::usage::{AuditList, AuditQuery, Usage, Whoami};
@@ -41,7 +42,8 @@ impl Client {
             .query("search", query.search.as_ref())
             .query("status", query.status)
             .query("limit", query.limit)
-            .query("cursor", query.cursor.as_ref());
+            .query("cursor", query.cursor.as_ref())
+            .query("export", query.export.then_some(true));
         self.ask(&call).await
     }
 
@@ -99,6 +101,16 @@ impl Client {
     pub async fn revoke_key(&self, id: KeyId) -> Result<WriteAnswer, Error> {
         let call = Call::new(Method::DELETE, paths::key(id), Repeat::Harmless);
         self.ask(&call).await
+    }
+
+    /// Forgets the record of a key that is revoked or expired.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn erase_key(&self, id: KeyId) -> Result<ErasedKey, Error> {
+        // Repeated after it was done it would be told 404, as if it had never been there.
+        let call = Call::new(Method::DELETE, paths::key(id), Repeat::IfNotDone);
+        self.ask(&call.query("erase", Some(true))).await
     }
 
     /// What a key has spent.

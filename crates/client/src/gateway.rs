@@ -109,6 +109,7 @@ fn is_denial(code: ErrorCode) -> bool {
         | ErrorCode::MethodNotAllowed
         | ErrorCode::Conflict
         | ErrorCode::AlreadyDone
+        | ErrorCode::IdempotencyKeyReused
         | ErrorCode::PreconditionFailed
         | ErrorCode::TooLarge
         | ErrorCode::UnsupportedMediaType

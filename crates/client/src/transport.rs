@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use fluxgate_api::error::NEEDS_CERTIFICATE;
 use fluxgate_api::{ErrorBody, ErrorCode, bulk};
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
@@ -167,7 +168,10 @@ impl Answer {
     }
 
     fn is_retryable(&self) -> bool {
-        !self.is_success() && self.error_body().is_some_and(|body| body.error.retryable())
+        // Every node would say that to a caller without one.
+        let can_change = |body: &ErrorBody| body.message != NEEDS_CERTIFICATE;
+        let body = self.error_body().filter(can_change);
+        !self.is_success() && body.is_some_and(|body| body.error.retryable())
     }
 }
 

@@ -129,7 +129,10 @@ fn of_node(
 ) -> Option<Problem> {
     let id = node.id;
     let answered = match ready {
-        [] => "No node answers requests now.".to_owned(),
+        // It may be this one that is cut off.
+        [] => format!(
+            "Node {me} knows of no node that answers requests now: look at another one too."
+        ),
         some => format!("Requests are still answered by {}.", nodes_text(some)),
     };
     let lost = if ready.is_empty() { Severity::Critical } else { Severity::Degraded };
@@ -141,8 +144,9 @@ fn of_node(
                 Some(why) => format!("Node {me} cannot call node {id}: {why}."),
             },
             format!(
-                "{answered} Limits hold. What node {id} held of the running windows may be out \
-                 of reach, so a caller can be refused a little early until a new share map counts."
+                "{answered} Limits hold. Node {id}'s unspent share of the current windows may be \
+                 unavailable, so callers may hit their limits slightly early until budgets are \
+                 redistributed. Bring it back; if it is lost for good, remove it."
             ),
         ));
     }

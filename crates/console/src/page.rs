@@ -14,7 +14,7 @@ use askama::Template;
 pub use audit::{AuditFilter, AuditPage};
 pub use cluster::{ClusterPage, LiveFigures, LivePanel, NodeServed, Served};
 pub use frame::{Frame, MessagePage, Section, SignInPage, Viewer};
-pub use key::{EditPage, KeyPage, Receipt, RevokePage, RevokedPage, RotatePage, Status};
+pub use key::{EditPage, ErasePage, KeyPage, Receipt, RevokePage, RevokedPage, RotatePage, Status};
 pub use keys::{KeyFilter, KeysPage, NewKeyPage, ShownPage};
 
 /// Lengths of a window that a form offers.

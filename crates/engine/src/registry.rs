@@ -8,10 +8,13 @@
 mod apply;
 pub mod audit;
 mod census;
+mod changes;
 pub mod cluster_state;
 pub mod command;
 mod digest;
+pub mod erase;
 mod idempotency;
+mod limits;
 mod nodes;
 mod put;
 pub mod record;

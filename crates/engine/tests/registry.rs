@@ -277,6 +277,8 @@ fn name(refusal: &Refusal) -> &'static str {
         | Refusal::Invalid(_)
         | Refusal::OtherDirectory(_)
         | Refusal::OlderIncarnation { .. }
+        | Refusal::OtherContent(_)
+        | Refusal::NotEnded(_)
         | Refusal::Removed(_) => "other",
     }
 }

@@ -61,7 +61,7 @@ fn an_idempotency_key_that_is_used_again_is_remembered_as_long_as_any() {
 /// again twice, is the same state.
 #[test]
 fn a_snapshot_names_each_idempotency_key_once() {
-    let mut log = Log(Registry::default(), 0);
+    let mut log = Log(Registry::at_level(2), 0);
     log.apply(1, Actor::Operator, with(1, "again"));
     log.apply(2, Actor::Operator, with(2, "between"));
     log.1 += caps::IDEMPOTENCY_TTL_MS;
@@ -81,6 +81,8 @@ fn a_snapshot_names_each_idempotency_key_once() {
             | ItemV1::Cluster { .. }
             | ItemV1::LimitTags(_)
             | ItemV1::OutcomesAt(_)
+            | ItemV1::Places(_)
+            | ItemV1::IdempotencyOf(_)
             | ItemV1::Keys(_)
             | ItemV1::Audit(_)
             | ItemV1::Outcomes(_) => None,

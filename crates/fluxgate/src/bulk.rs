@@ -79,10 +79,16 @@ impl Total {
         }
     }
 
-    /// Says it in one line.
+    /// Says of an import what came of it, in one line.
     pub(crate) fn report(&self) -> anyhow::Result<Exit> {
+        self.report_as("", "imported")
+    }
+
+    /// Says it in one line; `of` is said before, and `word` of what is new.
+    pub(crate) fn report_as(&self, of: &str, word: &str) -> anyhow::Result<Exit> {
         let Self { created, known, refused } = self;
-        output::data(&format!("{created} imported, {known} already present, {refused} rejected"))?;
+        let text = format!("{of}{created} {word}, {known} already present, {refused} rejected");
+        output::data(&text)?;
         Ok(if *refused == 0 { Exit::Done } else { Exit::Failed })
     }
 }

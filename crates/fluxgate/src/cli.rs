@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     audit, audit_limits, bench, check_config, cluster, completions, demo, healthcheck, keys,
-    openapi, serve, tls, validate,
+    openapi, recover, serve, tls, validate,
 };
 use crate::exit::Exit;
 
@@ -50,6 +50,8 @@ enum Command {
     AuditLimits(audit_limits::Args),
     /// Check a node's configuration
     CheckConfig(check_config::Args),
+    /// Repair a stopped node
+    Recover(recover::Args),
     /// Ask a node whether it would answer validates
     Healthcheck(healthcheck::Args),
     /// Make certificates to try TLS out
@@ -73,6 +75,7 @@ impl Cli {
             Command::Bench(args) => bench::run(args),
             Command::AuditLimits(args) => audit_limits::run(args),
             Command::CheckConfig(args) => check_config::run(args),
+            Command::Recover(args) => recover::run(args),
             Command::Healthcheck(args) => healthcheck::run(args),
             Command::Tls(args) => tls::run(args),
             Command::Openapi(args) => openapi::run(args),

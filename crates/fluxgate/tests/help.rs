@@ -4,7 +4,7 @@
 use std::process::Command;
 
 /// Every command, in the order of the file.
-const COMMANDS: [&str; 33] = [
+const COMMANDS: [&str; 36] = [
     "",
     "demo",
     "serve",
@@ -15,6 +15,7 @@ const COMMANDS: [&str; 33] = [
     "keys update",
     "keys rotate",
     "keys revoke",
+    "keys erase",
     "keys usage",
     "keys import",
     "keys export",
@@ -31,6 +32,8 @@ const COMMANDS: [&str; 33] = [
     "bench",
     "audit-limits",
     "check-config",
+    "recover",
+    "recover addresses",
     "healthcheck",
     "tls",
     "tls dev",

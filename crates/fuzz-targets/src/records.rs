@@ -26,8 +26,8 @@ use crate::peer_messages::stable;
 use crate::source::Source;
 
 const VERSION: u8 = 1;
-const VERSION_2: u8 = 2;
-const KINDS: [Kind; 13] = [
+const VERSION_3: u8 = 3;
+const KINDS: [Kind; 16] = [
     Kind::Entry,
     Kind::Vote,
     Kind::SnapshotHeader,
@@ -41,6 +41,9 @@ const KINDS: [Kind; 13] = [
     Kind::SnapshotFooter,
     Kind::ClockMark,
     Kind::Starts,
+    Kind::LastUses,
+    Kind::Addresses,
+    Kind::Stops,
 ];
 /// Bytes of the hard state's file.
 const HARD_STATE_BYTES: usize = 1_024;
@@ -106,8 +109,8 @@ fn payload(mut source: Source<'_>) {
     let (kind, rewrite) = fuzzing::RECORDS[source.below(fuzzing::RECORDS.len())];
     let version = if source.once_in(32) { source.byte() } else { VERSION };
     let sealed = codec::seal(kind, version, source.rest()).expect("it fits");
-    // Entries of level 2 carry version 2; what an older program can read is written as version 1.
-    let newest = if kind == Kind::Entry { VERSION_2 } else { VERSION };
+    // An entry carries the version of its level: what an older program can read is written as before.
+    let newest = if kind == Kind::Entry { VERSION_3 } else { VERSION };
     if (VERSION..=newest).contains(&version) {
         stable(rewrite, &sealed);
     } else {
@@ -301,6 +304,7 @@ fn small_files(mut source: Source<'_>) {
         ("CLOCK", Kind::ClockMark),
         ("HOLDINGS", Kind::Holdings),
         ("STARTS", Kind::Starts),
+        ("ADDRESSES", Kind::Addresses),
     ] {
         let how = source.below(4);
         let size = usize::from(source.byte());
@@ -377,8 +381,8 @@ fn items(mut source: Source<'_>) {
         let now = ClusterMs(1_700_000_000_000);
         assert!(spec.limit.window_end(spec.limit.window_at(now)) > now);
     }
-    for id in shared.table.order().iter() {
-        let entry = shared.table.get(id).expect("a key that is listed is there");
+    for (_, id) in shared.table.page(usize::MAX, shared.table.len()) {
+        let entry = shared.table.get(&id).expect("a key that is listed is there");
         for spec in entry.record.limits(&view.defaults).iter() {
             assert_eq!(spec.limit.check(), Ok(()), "a limit that nobody may set");
         }

@@ -26,6 +26,9 @@ pub use tokens::Tokens;
 /// The built-in defaults, with comments.
 pub const DEFAULTS: &str = include_str!("../../../config/node.toml");
 
+/// The value of a setting that can be turned off.
+pub(crate) const OFF: &str = "off";
+
 /// A text that must not be shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -81,6 +84,8 @@ pub struct Config {
     pub cluster_name: String,
     /// Authenticates nodes to each other.
     pub cluster_secret: Option<Secret>,
+    /// The file that it was read from.
+    pub cluster_secret_file: Option<PathBuf>,
     /// The first members with their peer addresses.
     pub members: BTreeMap<NodeId, String>,
     /// This node.
@@ -103,6 +108,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// TLS for administrators.
     pub admin_tls: Option<TlsFiles>,
+    /// `/metrics` needs no client certificate, where others do.
+    pub metrics_without_certificate: bool,
     /// What administrators present.
     pub operator_token: Option<Tokens>,
     /// Largest request body, bytes.
@@ -119,6 +126,8 @@ pub struct Config {
     pub key_prefix: String,
     /// Second part of credentials.
     pub key_environment: String,
+    /// Records of keys that ended are erased so long after it, milliseconds; where set.
+    pub purge_after_ms: Option<u64>,
     /// Limits of keys without their own.
     pub default_limits: Vec<Limit>,
     /// Longest wait for tokens, milliseconds.
@@ -168,10 +177,16 @@ impl Config {
         // Escapes as TOML has them.
         let text = |text: &str| toml::Value::from(text).to_string();
         let duration = |ms| text(&fluxgate_types::format_duration_ms(ms));
-        let secret = |name: &str, set: bool| {
-            if set { format!("{name} = \"…\"\n") } else { String::new() }
-        };
         let path = |path: &std::path::Path| text(&path.to_string_lossy());
+        // A secret's file may be shown, and tells which one was read.
+        let secret = |name: &str, set: bool, file: Option<&std::path::Path>| match file {
+            Some(file) => format!("{name}_file = {}\n", path(file)),
+            None if set => format!("{name} = \"…\"\n"),
+            None => String::new(),
+        };
+        let tokens = |name: &str, tokens: Option<&Tokens>| {
+            secret(name, tokens.is_some(), tokens.and_then(Tokens::file))
+        };
         let tls = |files: Option<&TlsFiles>, ca: &str| {
             let Some(files) = files else { return String::new() };
             let (cert, key) = (path(&files.cert_file), path(&files.key_file));
@@ -197,20 +212,24 @@ impl Config {
         let otlp = self.otlp_endpoint.as_ref().map(|e| format!("otlp_endpoint = {}\n", text(e)));
         [
             format!("[cluster]\nname = {}\n", text(&self.cluster_name)),
-            secret("secret", self.cluster_secret.is_some()),
+            secret("secret", self.cluster_secret.is_some(), self.cluster_secret_file.as_deref()),
             format!("members = [{}]\n\n", members.join(", ")),
             format!("[node]\nid = {}\ndata_dir = {}\n", self.node_id, text(&data_dir)),
             format!("drain = {}\n\n", duration(self.drain_ms)),
             format!("[gateway]\nlisten = \"{}\"\n", self.gateway_listen),
             self.grpc_listen.map(|at| format!("grpc_listen = \"{at}\"\n")).unwrap_or_default(),
-            secret("token", self.gateway_token.is_some()),
+            tokens("token", self.gateway_token.as_ref()),
             tls(self.gateway_tls.as_ref(), "client_ca_file"),
             format!("ratelimit_draft_headers = {}\n\n", self.ratelimit_draft_headers),
             format!("[admin]\nlisten = \"{}\"\n", self.admin_listen),
-            secret("operator_token", self.operator_token.is_some()),
+            tokens("operator_token", self.operator_token.as_ref()),
+            format!("metrics_without_certificate = {}\n", self.metrics_without_certificate),
             tls(self.admin_tls.as_ref(), "client_ca_file"),
             format!("\n[http]\nmax_body_bytes = {}\n", self.max_body_bytes),
-            format!("request_timeout = \"{}ms\"\n\n", self.request_timeout.as_millis()),
+            format!(
+                "request_timeout = {}\n\n",
+                duration(u64::try_from(self.request_timeout.as_millis()).unwrap_or(u64::MAX))
+            ),
             format!(
                 "[peer]\nlisten = \"{}\"\nadvertise = {}\n",
                 self.peer_listen,
@@ -219,9 +238,10 @@ impl Config {
             tls(self.peer_tls.as_ref(), "ca_file"),
             "\n".to_owned(),
             format!(
-                "[keys]\nprefix = {}\nenvironment = {}\n\n",
+                "[keys]\nprefix = {}\nenvironment = {}\npurge_after = {}\n\n",
                 text(&self.key_prefix),
-                text(&self.key_environment)
+                text(&self.key_environment),
+                self.purge_after_ms.map_or_else(|| text(OFF), duration)
             ),
             format!("[limits]\ndefault = [{}]\n", limits.join(", ")),
             format!("transfer_wait = {}\n", duration(self.transfer_wait_ms)),

@@ -23,6 +23,7 @@ use crate::clock::{Clock, boot_now};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::metrics::{HotRoute, Metrics};
+use crate::node::last_uses::LastUses;
 use crate::peer::messages::{LeaseRefusal, More};
 use crate::reason::Strangers;
 
@@ -107,6 +108,8 @@ pub(crate) struct Core {
     pub(crate) strangers: Strangers,
     /// Why no cluster is formed although enough nodes are there: their wall clocks differ.
     pub(crate) clocks_differ: Mutex<Option<String>>,
+    /// When keys were last used, on the disk.
+    pub(crate) last_uses: LastUses,
     /// Places for backups that are being written.
     pub(crate) backups: Arc<Semaphore>,
     leaving: AtomicBool,
@@ -136,6 +139,7 @@ pub(crate) struct Parts {
 impl Core {
     pub(crate) fn new(parts: Parts) -> Self {
         let config = parts.config;
+        let last_uses = LastUses::open(&parts.data);
         Self {
             me: config.node_id,
             boot: AtomicU64::new(parts.boot.0),
@@ -171,6 +175,7 @@ impl Core {
             end_drain: Notify::new(),
             strangers: Strangers::default(),
             clocks_differ: Mutex::default(),
+            last_uses,
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),

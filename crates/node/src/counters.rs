@@ -291,7 +291,7 @@ impl Core {
         let now = self.now();
         for one in told.iter().filter(|one| one.mine.spent > 0) {
             // A key that another node admits is in use, wherever it is.
-            self.shared.table.with(&one.counter.key, |entry| entry.touch(now));
+            self.shared.table.with(&one.counter.key, |entry| self.last_uses.used(entry, now));
         }
     }
 

@@ -7,15 +7,17 @@ use fluxgate_engine::keeper::Keeper;
 use fluxgate_engine::lease::Granter;
 use fluxgate_engine::registry::cluster_state::LEVEL;
 use fluxgate_engine::registry::command::{Actor, Command, Outcome};
+use fluxgate_engine::registry::erase;
+use fluxgate_engine::registry::record::KeyEntry;
 use fluxgate_engine::share::ShareMap;
 use fluxgate_raft::{SubmitError, Submitted, WriteHealth};
-use fluxgate_types::{ClusterMs, Limit, NodeId};
+use fluxgate_types::{ClusterMs, Limit, NodeId, caps};
 use tokio::time::Instant;
 
 use crate::clock::boot_now;
 use crate::core::Core;
 use crate::metrics::SHARED_SETTINGS;
-use crate::peer::knows_2;
+use crate::peer::level_of;
 use crate::peer::messages::Writes;
 use crate::writes::proposal;
 
@@ -27,6 +29,8 @@ const LOOK_AT_DISK: Duration = Duration::from_millis(100);
 const HAND_OVER_PAUSE: Duration = Duration::from_secs(3);
 /// When a change of the members counts as one that stands still.
 const CHANGE_STANDS: Duration = Duration::from_secs(2);
+/// Parts of the table that are looked at in one turn for records to erase: all of them in half a minute.
+const PURGED_PARTS: usize = 32;
 /// How long one such try may take.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// What a map begins later than it must, so that a slow commit wastes no attempt, milliseconds.
@@ -40,6 +44,7 @@ pub(crate) async fn run(core: Arc<Core>) {
     let mut settings = Settings::default();
     let mut handed = None;
     let mut change = None;
+    let mut purged = 0;
     loop {
         every.tick().await;
         let term = core.take_office();
@@ -53,6 +58,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             // Without a lease of its own it may lead nobody any more: nothing is decided then.
             if core.is_leased(boot_now()) {
                 share(&core, term, &mut keeper).await;
+                purge(&core, &mut purged).await;
             }
         }
         look_at_settings(&core, &mut settings);
@@ -82,9 +88,10 @@ async fn end_change(core: &Core, since: &mut Option<Instant>) {
 /// Sets what a new cluster lacks, and default limits that differ from this node's configuration.
 async fn form(core: &Core, term: u64) {
     let (view, cluster) = (core.shared.view(), core.shared.cluster());
-    if cluster.level < LEVEL && know_level(core, view.share_maps.is_empty()) {
-        tracing::info!(level = LEVEL, "every member knows the rules of this level: they apply");
-        let command = Command::SetLevel { level: LEVEL };
+    let level = known_level(core, view.share_maps.is_empty());
+    if cluster.level < level {
+        tracing::info!(level, "every member knows the rules of this level: they apply");
+        let command = Command::SetLevel { level };
         core.cluster.submit(proposal(Actor::System, None, command)).await.ok();
         return;
     }
@@ -121,15 +128,50 @@ fn default_limits(core: &Core) -> Vec<Limit> {
     core.shared.view().defaults.iter().map(|spec| spec.limit.clone()).collect()
 }
 
-/// Whether every member has said lately that it runs a program that knows the newest level. In a new
-/// cluster it is enough that none has said another thing.
-fn know_level(core: &Core, new: bool) -> bool {
+/// The newest level that every member knows, as each has said lately. In a new cluster it is enough that
+/// none has said another thing.
+fn known_level(core: &Core, new: bool) -> u32 {
     let heard = core.heard.read().unwrap_or_else(PoisonError::into_inner).clone();
     let members = core.cluster.status().nodes;
-    members.keys().filter(|node| **node != core.me).all(|node| match heard.get(node) {
-        Some(about) => knows_2(&about.version) && (new || core.heard_lately(*node)),
-        None => new,
-    })
+    let others = members.keys().filter(|node| **node != core.me);
+    let known = others.map(|node| match heard.get(node) {
+        Some(about) if new || core.heard_lately(*node) => level_of(&about.version),
+        None if new => LEVEL,
+        Some(_) | None => 1,
+    });
+    known.min().unwrap_or(LEVEL).min(LEVEL)
+}
+
+/// Erases records of keys that ended long ago, where the configuration says so. Looks at some parts of
+/// the table at a time, from `next` on.
+async fn purge(core: &Core, next: &mut usize) {
+    let Some(age_ms) = core.config.purge_after_ms else { return };
+    if core.shared.cluster().level < 3 {
+        return;
+    }
+    let now = core.now();
+    let before = ClusterMs(now.0.saturating_sub(age_ms));
+    let is_old = |entry: &&Arc<KeyEntry>| {
+        erase::ended_at(&entry.record, now).is_some_and(|ended| ended < before)
+    };
+    let mut ids = Vec::new();
+    let mut looked_at = 0;
+    for part in core.shared.table.parts().skip(*next).take(PURGED_PARTS) {
+        let room = caps::ERASED_AT_ONCE_MAX - ids.len();
+        ids.extend(part.entries().filter(is_old).take(room).map(|entry| entry.record.id));
+        if ids.len() == caps::ERASED_AT_ONCE_MAX {
+            // There may be more in this part.
+            break;
+        }
+        looked_at += 1;
+    }
+    *next = if looked_at == 0 && ids.is_empty() { 0 } else { *next + looked_at };
+    if ids.is_empty() {
+        return;
+    }
+    tracing::info!(keys = ids.len(), "erasing records of keys that ended before {before}");
+    let command = Command::EraseKeys { ids, ended_before: Some(before) };
+    core.cluster.submit(proposal(Actor::System, None, command)).await.ok();
 }
 
 /// How this node's configuration differs from what the cluster runs by, as it was last logged.

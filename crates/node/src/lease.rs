@@ -338,6 +338,7 @@ impl Core {
         // A jump of cluster time that was committed counts here too.
         let stamp_ns = self.shared.last_stamp().0.saturating_mul(1_000_000);
         self.clock.steer(|clock| clock.catch_up(at, stamp_ns));
+        self.metrics.elected(self.cluster.was_handed());
         match former.map(|former| former.node).filter(|node| *node != self.me) {
             Some(node) => {
                 tracing::info!(term = now.term, previous = node.0, "this node leads the cluster")

@@ -52,6 +52,8 @@ pub(crate) struct Metrics {
     pub(crate) has_leader: IntGauge,
     pub(crate) voters: IntGauge,
     pub(crate) leader_changes: IntCounter,
+    elections: IntCounterVec,
+    pub(crate) unplanned_stops: IntCounter,
     proposals: IntCounterVec,
     pub(crate) proposal_seconds: Histogram,
     pub(crate) fsync_seconds: Histogram,
@@ -127,6 +129,7 @@ impl Builder {
 pub(crate) const SHARED_SETTINGS: [&str; 3] =
     ["lease.duration", "lease.clock_error_max", "limits.default"];
 const RENEWALS: [&str; 3] = ["granted", "refused", "failed"];
+const ELECTIONS: [&str; 2] = ["handed_over", "unplanned"];
 const BARRIERS: [&str; 2] = ["all_applied", "lease_expired"];
 const PROPOSALS: [&str; 4] = ["committed", "refused", "no_leader", "unknown"];
 const LISTENERS: [&str; 4] = ["gateway", "grpc", "admin", "peer"];
@@ -196,6 +199,15 @@ impl Metrics {
             has_leader: b.gauge("raft_has_leader", "1 where a leader is known."),
             voters: b.gauge("raft_voters", "Nodes that vote; 0 before a cluster is known."),
             leader_changes: b.counter("raft_leader_changes_total", "Changes of the leader seen."),
+            elections: b.counters(
+                "raft_elections_total",
+                "Leaderships of this node, by whether the former leader handed over.",
+                &["cause"],
+            ),
+            unplanned_stops: b.counter(
+                "unplanned_stops_total",
+                "Lives of this node that did not end by an orderly stop; kept over restarts.",
+            ),
             proposals: b.counters("raft_proposals_total", "Proposals by result.", &["result"]),
             proposal_seconds: b.histogram(
                 "raft_proposal_seconds",
@@ -265,6 +277,9 @@ impl Metrics {
     fn touch_all(&self) {
         for result in RENEWALS {
             self.renewals.with_label_values(&[result]);
+        }
+        for cause in ELECTIONS {
+            self.elections.with_label_values(&[cause]);
         }
         for outcome in BARRIERS {
             self.barrier.with_label_values(&[outcome]);
@@ -348,6 +363,12 @@ impl Metrics {
     pub(crate) fn barrier(&self, all_applied: bool, took: Duration) {
         let outcome = if all_applied { BARRIERS[0] } else { BARRIERS[1] };
         self.barrier.with_label_values(&[outcome]).observe(took.as_secs_f64());
+    }
+
+    /// This node begins to lead.
+    pub(crate) fn elected(&self, was_handed: bool) {
+        let [handed, unplanned] = ELECTIONS;
+        self.elections.with_label_values(&[if was_handed { handed } else { unplanned }]).inc();
     }
 
     pub(crate) fn proposed(&self, result: &str) {

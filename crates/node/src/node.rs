@@ -1,8 +1,10 @@
 //! A whole node: starts its parts in order, and stops them in order.
 
+mod addresses;
 mod background;
 mod figures;
 mod join;
+pub(crate) mod last_uses;
 mod left_over;
 mod opening;
 #[cfg(feature = "sim")]
@@ -28,6 +30,7 @@ use crate::reason::Reason;
 use crate::tls::{Acceptor, Listeners, run_reload};
 use crate::{counters, grpc, leader, lease, peer};
 
+pub use addresses::recover_addresses;
 #[cfg(feature = "sim")]
 pub use simulated::{Answer, Listener, Simulated, Surroundings};
 
@@ -83,6 +86,18 @@ pub enum NodeError {
         /// The newest start that the cluster knows.
         newest: BootId,
     },
+    /// There is no data directory whose addresses could be recovered.
+    #[error("there is no data directory at `{}`: nothing to recover", path.display())]
+    NothingToRecover {
+        /// Where it was looked for.
+        path: std::path::PathBuf,
+    },
+    /// The note of recovered addresses was not written.
+    #[error("the addresses were not noted: {source}")]
+    Note {
+        /// Why.
+        source: std::io::Error,
+    },
     /// A copy of this data directory runs.
     #[error(
         "another process runs node {node} at {address} on a copy of this data directory: stop one of them. Nothing was changed"
@@ -108,6 +123,8 @@ impl NodeError {
             | Self::Transport(_)
             | Self::OtherDirectory(_)
             | Self::OlderDirectory { .. }
+            | Self::NothingToRecover { .. }
+            | Self::Note { .. }
             | Self::Copy { .. } => false,
         }
     }
@@ -174,8 +191,9 @@ impl Node {
             let refusal = Arc::new(move |nginx| authorize::malformed(&core, nginx));
             Server::new(listener, router, probes, refusal, tls.clone())
         };
-        let probes = |files: Option<&TlsFiles>| {
-            files.and_then(|files| files.ca_file.as_ref()).map(|_| admin::probes(Arc::clone(&core)))
+        let probes = |files: Option<&TlsFiles>, with_metrics: bool| {
+            let ca_file = files.and_then(|files| files.ca_file.as_ref());
+            ca_file.map(|_| admin::probes(Arc::clone(&core), with_metrics))
         };
         // On the runtime of consensus: a busy API must not delay heartbeats and votes.
         let peers = peer::listener::router(Arc::clone(&core));
@@ -183,11 +201,22 @@ impl Node {
         let (peers, stop_peers) = (served(moved, peers, None, &tls.peer), stopped.clone());
         core.cluster.spawn(&mut servers, async move { peers.run(stop_peers).await });
         let (admin_files, gateway_files) = (&core.config.admin_tls, &core.config.gateway_tls);
-        for (listener, router, files, tls) in [
-            (admin_listener, admin::router(Arc::clone(&core)), admin_files, &tls.admin),
-            (gateway_listener, gateway::router(Arc::clone(&core)), gateway_files, &tls.gateway),
+        let open_metrics = core.config.metrics_without_certificate;
+        for (listener, router, probes, tls) in [
+            (
+                admin_listener,
+                admin::router(Arc::clone(&core)),
+                probes(admin_files.as_ref(), open_metrics),
+                &tls.admin,
+            ),
+            (
+                gateway_listener,
+                gateway::router(Arc::clone(&core)),
+                probes(gateway_files.as_ref(), false),
+                &tls.gateway,
+            ),
         ] {
-            let (listener, probes) = (listener.into_std().map_err(moving)?, probes(files.as_ref()));
+            let listener = listener.into_std().map_err(moving)?;
             let server = served(listener, router, probes, tls);
             servers.spawn(server.run(stopped.clone()));
         }
@@ -225,6 +254,10 @@ impl Node {
         spawn(&mut tasks, figures::run_refresh(Arc::clone(&core)));
         spawn(&mut tasks, figures::run_storage(Arc::clone(&core)));
         spawn(&mut tasks, background::run_clock_notes(Arc::clone(&core)));
+        spawn(&mut tasks, last_uses::run(Arc::clone(&core)));
+        // It was read when the directory was opened, so it can be read.
+        let recovered = core.data.addresses().unwrap_or_default();
+        spawn(&mut tasks, addresses::run(Arc::clone(&core), recovered));
         tasks.spawn(process::bind(join::join(Arc::clone(&core))));
         let boots = core.boot().0;
         tracing::info!(node = core.me.0, life = boots, gateway = %addresses.gateway, admin = %addresses.admin, "node started");
@@ -293,7 +326,11 @@ impl Node {
         core.counters.begin_drain();
         give_away(&core).await;
         let left = Arc::clone(&core);
-        if let Err(error) = process::on_disk(move || left_over::write(&left, &left.data)).await {
+        let write = move || {
+            left_over::write(&left, &left.data);
+            last_uses::write(&left);
+        };
+        if let Err(error) = process::on_disk(write).await {
             tracing::error!(%error, "the holdings were not written down");
         }
         let somebody = core.life().peers.iter().any(|(node, up)| *up && core.said_ready(*node));
@@ -307,6 +344,11 @@ impl Node {
         while self.servers.join_next().await.is_some() {}
         self.tasks.shutdown().await;
         core.cluster.shutdown().await;
+        let ended = Arc::clone(&core);
+        let noted = process::on_disk(move || ended.data.end_run()).await;
+        if let Err(error) = noted.map_err(std::io::Error::other).and_then(|noted| noted) {
+            tracing::warn!(%error, "it was not noted that this node stopped in good order");
+        }
         tracing::info!("stopped");
     }
 }

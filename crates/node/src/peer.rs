@@ -344,7 +344,7 @@ async fn tell(core: &Core, peer: NodeId, message: GossipMessage, timeout: Durati
             core.receive(peer, &reply.head);
             core.note_lives(&reply.lives);
             // It may run a newer program since it was last asked.
-            core.note_speaks_2(peer, more.is_some() || knows_2(&reply.about.version));
+            core.note_speaks_2(peer, more.is_some() || level_of(&reply.about.version) >= 2);
             core.note_about(peer, reply.about);
             if let Some(more) = more {
                 core.note_more(peer, more);
@@ -358,20 +358,36 @@ async fn tell(core: &Core, peer: NodeId, message: GossipMessage, timeout: Durati
     delivered
 }
 
-/// Whether a program of this version knows messages of version 2 and commands of level 2.
-pub(crate) fn knows_2(version: &str) -> bool {
+/// The newest level whose messages and commands a program of this version knows.
+pub(crate) fn level_of(version: &str) -> u32 {
     let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u64>().unwrap_or(0));
-    let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    (major, minor) >= (0, 2)
+    match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
+        (0, 0 | 1) => 1,
+        (0, 2) => 2,
+        (0, _) | (1.., _) => 3,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::knows_2;
+    use fluxgate_engine::registry::cluster_state::LEVEL;
+
+    use super::level_of;
 
     #[test]
-    fn versions_from_0_2_on_know_level_2() {
-        assert!(["0.2.0", "0.2.0-rc.1", "0.10.3", "1.0.0"].into_iter().all(knows_2));
-        assert!(!["0.1.0", "0.1.9", "", "nonsense"].into_iter().any(knows_2));
+    fn each_version_knows_the_levels_up_to_its_own() {
+        for (version, level) in [
+            ("", 1),
+            ("nonsense", 1),
+            ("0.1.9", 1),
+            ("0.2.0", 2),
+            ("0.2.0-rc.1", 2),
+            ("0.3.0", 3),
+            ("0.10.3", 3),
+            ("1.0.0", 3),
+        ] {
+            assert_eq!(level_of(version), level, "{version}");
+        }
+        assert_eq!(level_of(env!("CARGO_PKG_VERSION")), LEVEL, "this program");
     }
 }

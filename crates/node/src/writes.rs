@@ -4,6 +4,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use fluxgate_engine::registry::audit::Action;
 use fluxgate_engine::registry::command::{Actor, Command, Outcome, Proposal};
 use fluxgate_raft::wire::{Grown as _, ProposeReplyV1, ProposeV1};
 use fluxgate_raft::{Call, CallError, SubmitError};
@@ -51,7 +52,39 @@ pub(crate) fn proposal(actor: Actor, from: Option<Box<str>>, command: Command) -
     Proposal { request: u128::from_le_bytes(id), actor, presented: None, from, command }
 }
 
+/// How long whoever did something waits for its line in the audit trail, where the line is all that is
+/// written. A cluster that takes no writes must still give a backup.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
+
 impl Core {
+    /// Adds a line to the audit trail of something that changes nothing else. Where that cannot be
+    /// written in time it stands in the log alone.
+    pub(crate) async fn note(
+        &self,
+        actor: Actor,
+        from: Option<Box<str>>,
+        action: Action,
+        details: String,
+    ) {
+        // An older node could not read it.
+        let written = if self.shared.cluster().level < action.level() {
+            None
+        } else {
+            let (from, details) = (from.clone(), details.as_str().into());
+            let command = Command::Note { action, details };
+            self.write(proposal(actor, from, command), NOTE_TIMEOUT).await.ok()
+        };
+        if written.is_none_or(|written| written.outcome != Outcome::Done) {
+            let from = from.as_deref().unwrap_or("-");
+            tracing::warn!(
+                action = action.as_str(),
+                from,
+                details,
+                "this could not be written to the audit trail"
+            );
+        }
+    }
+
     /// Makes a change, wherever the leader is, and waits for the write barrier. Tries again after
     /// a change of leaders: the state machine answers a repeat with the first outcome.
     pub(crate) async fn write(

@@ -135,6 +135,8 @@ pub enum WriteHealth {
     Stalled,
 }
 
+/// A leadership that begins within so long after a leader asked for it was handed over.
+const HANDED: Duration = Duration::from_secs(5);
 /// An append that the disk has not confirmed for so long counts as stalled.
 const STALLED: Duration = Duration::from_secs(2);
 
@@ -219,6 +221,8 @@ struct Inner {
     last_append: Mutex<Option<tokio::time::Instant>>,
     /// Committed entries were refused for want of room, and there has been none since.
     lacks_entries: AtomicBool,
+    /// A leader last asked this node to lead.
+    handed: Mutex<Option<tokio::time::Instant>>,
     /// This life of the node formed the cluster.
     formed_here: AtomicBool,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
@@ -386,6 +390,7 @@ impl Cluster {
             incoming: Receiving::new(snapshots),
             last_append: Mutex::new(None),
             lacks_entries: AtomicBool::new(false),
+            handed: Mutex::default(),
             formed_here: AtomicBool::new(false),
             runtime: Mutex::new(None),
         };

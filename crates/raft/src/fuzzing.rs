@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 use crate::types::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
 use crate::wire::{
     AppendReplyV1, AppendV1, EntryV1, Grown, LogIdV1, ProposeReplyV1, ProposeV1, SnapshotMetaV1,
-    SnapshotPieceV1, SnapshotReplyV1, TransferV1, VERSION, VERSION_2, VoteCallV1, VoteReplyV1,
-    VoteV1,
+    SnapshotPieceV1, SnapshotReplyV1, TransferV1, VERSION, VERSION_2, VERSION_3, VoteCallV1,
+    VoteReplyV1, VoteV1,
 };
 
 /// Reads an envelope and writes what it read.
@@ -77,6 +77,9 @@ pub fn shapes(to: &mut impl Shapes) {
     to.shape::<EntryV1>("entry_2", Kind::Entry, VERSION_2);
     to.shape::<ItemV1>("snapshot_item_2", Kind::SnapshotChunk, VERSION_2);
     to.shape::<ProposeReplyV1>("propose_reply_2", Kind::PeerMessage, VERSION_2);
+    to.shape::<EntryV1>("entry_3", Kind::Entry, VERSION_3);
+    to.shape::<ItemV1>("snapshot_item_3", Kind::SnapshotChunk, VERSION_3);
+    to.shape::<ProposeReplyV1>("propose_reply_3", Kind::PeerMessage, VERSION_3);
 }
 
 /// An entry that carries a batch, as it lies in the log.

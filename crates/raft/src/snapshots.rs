@@ -7,7 +7,7 @@ use fluxgate_store::codec::{self, CodecError, Kind};
 use fluxgate_store::{SnapshotFile, SnapshotReader, SnapshotStore};
 
 use crate::types::SnapshotMeta;
-use crate::wire::{SnapshotMetaV1, VERSION, VERSION_2};
+use crate::wire::{SnapshotMetaV1, VERSION, VERSION_3, version_for};
 
 /// A snapshot as openraft passes it around: a file that is durable.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub(crate) fn write(
     let header = codec::encode(Kind::SnapshotHeader, VERSION, &SnapshotMetaV1::from(meta));
     let header = header.map_err(damaged)?;
     let mut writer = store.create(index, &format!("t{term}"), &header).map_err(io::Error::other)?;
-    let version = if frozen.level() < 2 { VERSION } else { VERSION_2 };
+    let version = version_for(frozen.level());
     frozen.write(|item| {
         let bytes = codec::encode(Kind::SnapshotChunk, version, &item).map_err(damaged)?;
         writer.write_chunk(&bytes).map_err(io::Error::other)
@@ -49,8 +49,8 @@ pub(crate) fn meta(reader: &SnapshotReader) -> Result<SnapshotMeta, io::Error> {
 
 fn item(chunk: &[u8]) -> Result<ItemV1, CodecError> {
     match codec::open(Kind::SnapshotChunk, chunk)? {
-        (VERSION | VERSION_2, payload) => codec::decode_payload(payload),
-        (found, _) => Err(CodecError::Version { expected: VERSION_2, found }),
+        (VERSION..=VERSION_3, payload) => codec::decode_payload(payload),
+        (found, _) => Err(CodecError::Version { expected: VERSION_3, found }),
     }
 }
 

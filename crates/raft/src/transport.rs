@@ -14,6 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fluxgate_store::addresses::Recovered;
 use fluxgate_types::{DirId, NodeId, caps};
 use tokio::time::Instant;
 
@@ -162,6 +163,7 @@ struct Inner {
     clients: RwLock<Arc<Clients>>,
     habits: Habits,
     addresses: RwLock<BTreeMap<NodeId, String>>,
+    recovered: RwLock<Vec<Recovered>>,
     directories: RwLock<BTreeMap<NodeId, DirId>>,
 }
 
@@ -191,6 +193,7 @@ impl Transport {
                 clients: RwLock::new(Arc::new(clients)),
                 habits: Habits::default(),
                 addresses,
+                recovered: RwLock::default(),
                 directories: RwLock::default(),
             }),
         })
@@ -206,8 +209,25 @@ impl Transport {
         Ok(())
     }
 
-    /// Notes where a node can be reached.
+    /// Notes addresses that count in place of those in the log, as long as the log has the one that is
+    /// named, or whatever it has where none is named.
+    pub fn set_recovered(&self, recovered: Vec<Recovered>) {
+        for one in &recovered {
+            let mut addresses =
+                self.inner.addresses.write().unwrap_or_else(PoisonError::into_inner);
+            addresses.insert(NodeId(one.node), one.address.clone());
+        }
+        *self.inner.recovered.write().unwrap_or_else(PoisonError::into_inner) = recovered;
+    }
+
+    /// Notes where a node can be reached, by the log.
     pub fn set_address(&self, node: NodeId, address: &str) {
+        let recovered = self.inner.recovered.read().unwrap_or_else(PoisonError::into_inner);
+        let counts = |one: &&Recovered| {
+            let applies = one.instead_of.as_ref().is_none_or(|instead_of| instead_of == address);
+            one.node == node.0 && applies
+        };
+        let address = recovered.iter().find(counts).map_or(address, |one| one.address.as_str());
         let mut addresses = self.inner.addresses.write().unwrap_or_else(PoisonError::into_inner);
         if addresses.get(&node).is_none_or(|known| known != address) {
             addresses.insert(node, address.to_owned());

@@ -21,12 +21,15 @@ use serde::{Deserialize, Serialize};
 use crate::types::{Data, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig, Vote};
 
 pub use grown::Grown;
+pub(crate) use grown::version_for;
 pub use message::{decode, decode_as, encode, encode_as, version_of};
 
 /// The version of every record and message, but for those that only a cluster of level 2 knows.
 pub const VERSION: u8 = 1;
 /// The version of records and messages with content of level 2, and of the shapes that came with it.
 pub const VERSION_2: u8 = 2;
+/// The version of records and messages with content of level 3.
+pub const VERSION_3: u8 = 3;
 
 /// A vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +137,13 @@ pub(crate) struct TransferV1 {
     from: VoteV1,
     to: u64,
     last: Option<LogIdV1>,
+}
+
+impl TransferV1 {
+    /// Whether it asks this node.
+    pub(crate) fn is_for(&self, node: NodeId) -> bool {
+        self.to == node.0
+    }
 }
 
 /// What a snapshot covers.

@@ -49,6 +49,12 @@ pub enum Kind {
     ClockMark = 12,
     /// The starts of a node that may be registered.
     Starts = 13,
+    /// When keys were last used, noted now and then.
+    LastUses = 14,
+    /// Addresses of the members that count in place of those in the log.
+    Addresses = 15,
+    /// How the lives of a node ended.
+    Stops = 16,
 }
 
 /// Why bytes were not taken, or could not be made.

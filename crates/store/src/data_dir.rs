@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use crate::addresses;
 use crate::codec::{self, Kind};
 use crate::error::OpenError;
 use crate::files;
@@ -113,6 +114,7 @@ impl DataDir {
         read_holdings(path)?;
         read_clock(path)?;
         starts::read(path)?;
+        addresses::read(path)?;
         let IdentityV1 { cluster, node, dir_id, boots, log_made } = record;
         Ok(Self {
             path: path.to_path_buf(),
@@ -122,6 +124,12 @@ impl DataDir {
             begun: AtomicBool::new(begun),
             _lock: lock,
         })
+    }
+
+    /// Whether there is a data directory at this place.
+    #[must_use]
+    pub fn is_made(path: &Path) -> bool {
+        path.join(IDENTITY).exists()
     }
 
     /// Whose directory this is.

@@ -8,6 +8,7 @@
 //! Call order: [`DataDir::open`], [`SnapshotStore::open`], [`LogStore::open`]; at the
 //! end [`LogStore::close`], and the directory's lock goes with the [`DataDir`].
 
+pub mod addresses;
 pub mod backend;
 pub mod codec;
 pub mod data_dir;
@@ -16,6 +17,7 @@ mod entry_read;
 pub mod error;
 pub mod files;
 pub mod hard_state;
+pub mod last_uses;
 mod layout;
 pub mod log;
 pub mod memory;
@@ -24,6 +26,7 @@ mod recover;
 mod sled_backend;
 pub mod snapshot;
 pub mod starts;
+pub mod stops;
 mod tail;
 mod writer;
 

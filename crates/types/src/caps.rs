@@ -42,6 +42,12 @@ pub const IDEMPOTENCY_TTL_MS: u64 = 24 * 3_600 * 1_000;
 pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
 /// Most audit entries kept in the replicated state; past it the oldest go first.
 pub const AUDIT_ENTRIES_MAX: usize = 50_000;
+/// Most characters of what one audit entry says of a change; the rest is cut off.
+pub const AUDIT_DETAILS_CHARS_MAX: usize = 1_024;
+/// Most records that one command erases.
+pub const ERASED_AT_ONCE_MAX: usize = 48;
+/// Most keys whose last use one note holds: those that were used in one minute.
+pub const LAST_USES_NOTED_MAX: usize = 4_194_304;
 /// Most request ids remembered to answer a repeated proposal with its first outcome. Only those are
 /// remembered whose repeat would change something.
 pub const REQUEST_IDS_MAX: usize = 262_144;
@@ -111,6 +117,8 @@ pub const SIGN_IN_MEMORY_S: u64 = 15 * 60;
 pub const SIGN_IN_ADDRESSES_MAX: usize = 4_096;
 /// Most failed tries to sign in of all addresses together in one minute.
 pub const SIGN_IN_FAILURES_PER_MINUTE_MAX: u32 = 300;
+/// Failed tries to sign in that get a line in the audit trail, a node and minute; the others are counted.
+pub const SIGN_IN_FAILURES_NOTED_PER_MINUTE_MAX: u32 = 10;
 
 const _: () = assert!(LIMIT_PERIOD_MS_MIN < LIMIT_PERIOD_MS_MAX);
 const _: () = assert!(SNAPSHOT_CHUNK_BYTES < PEER_MESSAGE_BYTES_MAX);

@@ -113,6 +113,12 @@ impl KeyPage {
     fn is_revoked(&self) -> bool {
         self.key.status == KeyStatus::Revoked
     }
+
+    /// Whether the reader may erase the record.
+    fn may_erase(&self) -> bool {
+        let has_ended = matches!(self.key.status, KeyStatus::Revoked | KeyStatus::Expired);
+        has_ended && self.frame.is_operator()
+    }
 }
 
 /// Changes a key.
@@ -158,6 +164,18 @@ pub struct RotatePage {
 #[derive(Clone, Debug, Template)]
 #[template(path = "revoke.html")]
 pub struct RevokePage {
+    /// Around it.
+    pub frame: Frame,
+    /// The key.
+    pub key: KeyRecord,
+    /// Why it was refused.
+    pub error: String,
+}
+
+/// Asks whether to erase the record of a key that has ended.
+#[derive(Clone, Debug, Template)]
+#[template(path = "erase.html")]
+pub struct ErasePage {
     /// Around it.
     pub frame: Frame,
     /// The key.

@@ -14,7 +14,7 @@ use crate::moment::Moment;
 #[must_use]
 pub(super) const fn scope_text(scope: &Scope) -> &'static str {
     match scope {
-        Scope::Read => "Look, and change nothing. For dashboards, monitoring and reporting.",
+        Scope::Read => "Read-only access. For dashboards, monitoring and reporting.",
         Scope::Write => "Look and change. For automation, integrations and scheduled tasks.",
         Scope::Admin => {
             "Everything, keys included. For administrative tools that need full access."

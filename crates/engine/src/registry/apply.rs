@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
-use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope};
+use fluxgate_types::{ClusterMs, Digest, KeyId, LogIndex, Scope};
 
 use super::Registry;
 use super::audit::{Action, AuditEntry};
+use super::changes;
 use super::command::{
     Actor, Applied, Batch, Command, KeyChange, NewKey, Outcome, Proposal, Refusal, Remembered,
 };
-use super::record::{KeyEntry, KeyRecord, LimitSpec, Previous, Status};
+use super::record::{KeyEntry, KeyRecord, Previous, Status};
 use super::snapshot::KeyRecordV1;
 
 /// Who asked and when, as one command sees it.
@@ -25,6 +26,12 @@ pub(super) struct Context<'a> {
     from: Option<&'a str>,
     /// The rules that apply: [`super::cluster_state::ClusterState::level`].
     level: u32,
+}
+
+impl Context<'_> {
+    pub(super) fn level(&self) -> u32 {
+        self.level
+    }
 }
 
 impl Registry {
@@ -54,32 +61,43 @@ impl Registry {
             from: proposal.from.as_deref(),
             level: self.shared.cluster().level,
         };
-        let result = match &proposal.command {
-            Command::CreateKey(new) => self.create(&context, new),
-            Command::UpdateKey(change) => self.update(&context, change),
-            Command::RotateKey { id, digest, grace_ms, idempotency_key, if_revision } => {
-                let idempotency = idempotency_key.as_deref();
-                self.rotate(&context, *id, *digest, *grace_ms, idempotency, *if_revision)
-            }
-            Command::RevokeKey { id, if_revision } => self.revoke(&context, *id, *if_revision),
-            Command::SetDefaults { limits } => self.set_defaults(&context, limits),
-            Command::SetShareMap { map, term } => self.set_share_map(&context, map, *term),
-            Command::RegisterNode { node, dir_id } => self.register(&context, *node, *dir_id),
-            Command::RemoveNode { node } => self.remove_node(&context, *node),
-            Command::PutKeys { rows, origin } => self.put_keys(&context, rows, *origin),
-            Command::RestoreAudit { lines } => self.restore_audit(&context, lines),
-            Command::SetLevel { level } => self.set_level(*level),
-            Command::SetTerms { terms } => self.set_terms(&context, *terms),
-            Command::RegisterIncarnation { node, dir_id, incarnation } => {
-                self.register_incarnation(&context, *node, *dir_id, *incarnation)
-            }
-            Command::SetTime { to } => self.set_time(&context, *to),
-        };
+        let result = self.carry_out(&context, &proposal.command);
         let outcome = result.unwrap_or_else(Outcome::Refused);
         if context.level < 2 || repeat_would_differ(&proposal.command, &outcome) {
             self.remember_outcome(proposal.request, &outcome);
         }
         outcome
+    }
+
+    pub(super) fn carry_out(
+        &mut self,
+        context: &Context<'_>,
+        command: &Command,
+    ) -> Result<Outcome, Refusal> {
+        match command {
+            Command::CreateKey(new) => self.create(context, new),
+            Command::UpdateKey(change) => self.update(context, change),
+            Command::RotateKey { id, digest, grace_ms, idempotency_key, if_revision } => {
+                let idempotency = idempotency_key.as_deref();
+                self.rotate(context, *id, *digest, *grace_ms, idempotency, *if_revision)
+            }
+            Command::RevokeKey { id, if_revision } => self.revoke(context, *id, *if_revision),
+            Command::SetDefaults { limits } => self.set_defaults(context, limits),
+            Command::SetShareMap { map, term } => self.set_share_map(context, map, *term),
+            Command::RegisterNode { node, dir_id } => self.register(context, *node, *dir_id),
+            Command::RemoveNode { node } => self.remove_node(context, *node),
+            Command::PutKeys { rows, origin } => self.put_keys(context, rows, *origin),
+            Command::RestoreAudit { lines } => self.restore_audit(context, lines),
+            Command::SetLevel { level } => self.set_level(*level),
+            Command::SetTerms { terms } => self.set_terms(context, *terms),
+            Command::RegisterIncarnation { node, dir_id, incarnation } => {
+                self.register_incarnation(context, *node, *dir_id, *incarnation)
+            }
+            Command::SetTime { to } => self.set_time(context, *to),
+            Command::EraseKeys { ids, ended_before } => self.erase(context, ids, *ended_before),
+            Command::Once { key, content, command } => self.once(context, key, *content, command),
+            Command::Note { action, details } => self.note(context, *action, details),
+        }
     }
 
     /// The outcome of a request that was carried out before; a key is shown as it is now.
@@ -109,7 +127,11 @@ impl Registry {
         }
     }
 
-    fn create(&mut self, context: &Context<'_>, new: &NewKey) -> Result<Outcome, Refusal> {
+    pub(super) fn create(
+        &mut self,
+        context: &Context<'_>,
+        new: &NewKey,
+    ) -> Result<Outcome, Refusal> {
         let table = &self.shared.table;
         if let Some(known) = table.get(&new.id) {
             // A repeat whose first outcome is not remembered any more: nobody else has the secret.
@@ -144,9 +166,12 @@ impl Registry {
         let shown = shown(&record);
         table.insert(Arc::new(KeyEntry::new(record, None)));
         if let Some(key) = &new.idempotency_key {
-            self.idempotency.remember(key.clone(), new.id, self.last_stamp);
+            self.idempotency.remember(key.clone(), new.id, None, self.last_stamp);
         }
-        let details = format!("created with scope {}", new.scope);
+        let details = match table.get(&new.id) {
+            Some(made) if context.level >= 3 => changes::of_creation(&made.record),
+            _ => format!("created with scope {}", new.scope),
+        };
         self.audit(context, Action::Created, Some(new.id), &details);
         Ok(shown)
     }
@@ -186,11 +211,15 @@ impl Registry {
         if context.level >= 2 {
             self.check_rights(context, &entry.record, &record)?;
         }
-        let details = format!("changed: {}", fields.join(", "));
+        let details = if context.level >= 3 {
+            changes::between(&entry.record, &record)
+        } else {
+            format!("changed: {}", fields.join(", "))
+        };
         Ok(self.replace(context, &entry, record, Action::Updated, &details))
     }
 
-    fn rotate(
+    pub(super) fn rotate(
         &mut self,
         context: &Context<'_>,
         id: KeyId,
@@ -213,9 +242,13 @@ impl Registry {
             (grace_ms > 0).then(|| Box::new(Previous { digest: record.digest, until }));
         record.digest = digest;
         if let Some(key) = idempotency {
-            self.idempotency.remember(key.into(), id, self.last_stamp);
+            self.idempotency.remember(key.into(), id, None, self.last_stamp);
         }
-        let details = format!("new secret; the old one is valid for {grace_ms} ms more");
+        let details = if context.level >= 3 {
+            changes::of_rotation(&entry.record, context.at, grace_ms)
+        } else {
+            format!("new secret; the old one is valid for {grace_ms} ms more")
+        };
         Ok(self.replace(context, &entry, record, Action::Rotated, &details))
     }
 
@@ -233,7 +266,12 @@ impl Registry {
         let mut record = entry.record.clone();
         record.revoked_at = Some(context.at);
         record.previous = None;
-        Ok(self.replace(context, &entry, record, Action::Revoked, "revoked for good"))
+        let details = if context.level >= 3 {
+            format!("revoked for good; was {}", entry.record.status(context.at).as_str())
+        } else {
+            "revoked for good".to_owned()
+        };
+        Ok(self.replace(context, &entry, record, Action::Revoked, &details))
     }
 
     fn replace(
@@ -249,34 +287,6 @@ impl Registry {
         self.audit(context, action, Some(record.id), details);
         self.shared.table.replace(Arc::new(KeyEntry::new(record, old.last_used())));
         shown
-    }
-
-    fn set_defaults(&self, context: &Context<'_>, limits: &[Limit]) -> Result<Outcome, Refusal> {
-        let mut specs = own_limits(Some(limits))?.ok_or_else(|| invalid("no limits"))?;
-        if context.level >= 2 {
-            specs = LimitSpec::follow(&self.shared.view().defaults, limits);
-        }
-        self.shared.change_view(|view| view.defaults = specs);
-        let text: Vec<String> = limits
-            .iter()
-            .map(|l| format!("{} {} per {} ms", l.name, l.tokens, l.period_ms))
-            .collect();
-        self.audit(context, Action::DefaultsSet, None, &text.join(", "));
-        Ok(Outcome::Done)
-    }
-
-    /// The limits of a key after a change. What was spent stays spent where the period stays.
-    fn limits_after(
-        &self,
-        context: &Context<'_>,
-        before: Option<&KeyEntry>,
-        limits: Option<&[Limit]>,
-    ) -> Result<Option<Arc<[LimitSpec]>>, Refusal> {
-        let specs = own_limits(limits)?;
-        let Some(limits) = limits.filter(|_| context.level >= 2) else { return Ok(specs) };
-        let view = self.shared.view();
-        let governed = before.map_or(&view.defaults, |entry| entry.record.limits(&view.defaults));
-        Ok(Some(LimitSpec::follow(governed, limits)))
     }
 
     /// An administrator's key may give a key only to owners that it manages, and changes nothing
@@ -329,7 +339,7 @@ impl Registry {
 
     fn check_idempotency(&self, key: Option<&str>) -> Result<(), Refusal> {
         match key.and_then(|key| self.idempotency.get(key, self.last_stamp)) {
-            Some(id) => Err(Refusal::AlreadyDone(id)),
+            Some((id, _)) => Err(Refusal::AlreadyDone(id)),
             None => Ok(()),
         }
     }
@@ -363,6 +373,8 @@ fn repeat_would_differ(command: &Command, outcome: &Outcome) -> bool {
             | Command::PutKeys { .. }
             | Command::RestoreAudit { .. }
             | Command::RegisterIncarnation { .. }
+            | Command::EraseKeys { .. }
+            | Command::Once { .. }
     );
     !by_itself && !matches!(outcome, Outcome::Refused(_))
 }
@@ -373,15 +385,6 @@ fn shown(record: &KeyRecord) -> Outcome {
 
 pub(super) fn invalid(why: &str) -> Refusal {
     Refusal::Invalid(why.into())
-}
-
-pub(super) fn own_limits(limits: Option<&[Limit]>) -> Result<Option<Arc<[LimitSpec]>>, Refusal> {
-    let Some(limits) = limits else {
-        return Ok(None);
-    };
-    Limit::check_all(limits).map_err(|error| invalid(&error.to_string()))?;
-    let specs = LimitSpec::all(limits).ok_or_else(|| invalid("two limits cannot be told apart"))?;
-    Ok(Some(specs))
 }
 
 fn boxed(pairs: &[(Box<str>, Box<str>)]) -> Option<Box<super::record::Metadata>> {

@@ -1,12 +1,18 @@
 //! The audit trail: who did what to which key, when, from where. Replicated and bounded.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fluxgate_types::{ClusterMs, KeyId, caps};
 use serde::{Deserialize, Serialize};
 
 use super::command::Actor;
+
+/// Largest number of an entry of another trail that is kept: what follows still has room, also in JSON
+/// (2^53).
+const SEQ_MAX: u64 = 1 << 53;
+/// The number of an entry of another trail that has none: in backups of format 1.
+pub const NO_SEQ: u64 = u64::MAX;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,11 +41,25 @@ pub enum Action {
     TermsSet,
     /// The operator accepted a jump of cluster time. Since level 2.
     TimeSet,
+    /// The record of a key that had ended was erased. Since level 3.
+    Erased,
+    /// The state was written to a backup. Since level 3.
+    BackedUp,
+    /// Records, or this trail, were exported. Since level 3.
+    Exported,
+    /// The operator gave the leadership to another node. Since level 3.
+    HandedOver,
+    /// The operator added, moved or removed a node. Since level 3.
+    MembersChanged,
+    /// Somebody signed in to the console. Since level 3.
+    SignedIn,
+    /// Somebody failed to sign in to the console. Since level 3.
+    SignInFailed,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 19] = [
         Self::Created,
         Self::Updated,
         Self::Rotated,
@@ -52,6 +72,13 @@ impl Action {
         Self::Restored,
         Self::TermsSet,
         Self::TimeSet,
+        Self::Erased,
+        Self::BackedUp,
+        Self::Exported,
+        Self::HandedOver,
+        Self::MembersChanged,
+        Self::SignedIn,
+        Self::SignInFailed,
     ];
 
     /// The name, as on the wire.
@@ -70,6 +97,66 @@ impl Action {
             Self::Restored => "keys.restore",
             Self::TermsSet => "lease.terms",
             Self::TimeSet => "time.set",
+            Self::Erased => "key.erase",
+            Self::BackedUp => "cluster.backup",
+            Self::Exported => "export",
+            Self::HandedOver => "leader.hand_over",
+            Self::MembersChanged => "members.change",
+            Self::SignedIn => "console.sign_in",
+            Self::SignInFailed => "console.sign_in_failed",
+        }
+    }
+
+    /// The lowest level of a cluster whose nodes can all read it.
+    #[must_use]
+    pub const fn level(self) -> u32 {
+        match self {
+            Self::Created
+            | Self::Updated
+            | Self::Rotated
+            | Self::Revoked
+            | Self::DefaultsSet
+            | Self::NodeRegistered
+            | Self::NodeRemoved
+            | Self::ShareMapSet
+            | Self::Imported
+            | Self::Restored => 1,
+            Self::TermsSet | Self::TimeSet => 2,
+            Self::Erased
+            | Self::BackedUp
+            | Self::Exported
+            | Self::HandedOver
+            | Self::MembersChanged
+            | Self::SignedIn
+            | Self::SignInFailed => 3,
+        }
+    }
+
+    /// Whether it changes nothing of the state but this trail: what [`Command::Note`] may say.
+    ///
+    /// [`Command::Note`]: super::command::Command::Note
+    #[must_use]
+    pub const fn is_note(self) -> bool {
+        match self {
+            Self::BackedUp
+            | Self::Exported
+            | Self::HandedOver
+            | Self::MembersChanged
+            | Self::SignedIn
+            | Self::SignInFailed => true,
+            Self::Created
+            | Self::Updated
+            | Self::Rotated
+            | Self::Revoked
+            | Self::DefaultsSet
+            | Self::NodeRegistered
+            | Self::NodeRemoved
+            | Self::ShareMapSet
+            | Self::Imported
+            | Self::Restored
+            | Self::TermsSet
+            | Self::TimeSet
+            | Self::Erased => false,
         }
     }
 }
@@ -113,6 +200,54 @@ impl AuditLog {
         self.entries.push_back(entry);
         if self.entries.len() > caps::AUDIT_ENTRIES_MAX {
             self.entries.pop_front();
+        }
+    }
+
+    /// Puts entries of another trail, oldest first, in front of those that came after them. Each keeps
+    /// its number where that is still free in this order; entries behind it are renumbered. Returns which
+    /// ones were added: one that is here already, with the same number, is not.
+    pub(super) fn merge(&mut self, lines: &[AuditEntry]) -> Vec<bool> {
+        let Some(first) = lines.iter().map(|line| line.at).min() else { return Vec::new() };
+        // Everything from the first one's time on is taken apart and put together again.
+        let from = self.entries.partition_point(|entry| entry.at < first);
+        let rest: Vec<Arc<AuditEntry>> = self.entries.drain(from..).collect();
+        self.next_seq = self.entries.back().map_or(0, |last| last.seq.saturating_add(1));
+        // What has no number is the same where all else is.
+        let numbered = lines.iter().all(|line| line.seq != NO_SEQ);
+        let of = |entry: &AuditEntry| {
+            let seq = numbered.then_some(entry.seq);
+            (entry.at, seq, entry.action.as_str(), entry.key_id, entry.details.clone())
+        };
+        let moments: BTreeSet<ClusterMs> = lines.iter().map(|line| line.at).collect();
+        let near = rest.iter().filter(|entry| moments.contains(&entry.at));
+        let mut known: BTreeSet<_> = near.map(|entry| of(entry)).collect();
+        let is_new: Vec<bool> = lines.iter().map(|line| known.insert(of(line))).collect();
+        let added = lines.iter().zip(&is_new).filter(|(_, new)| **new).map(|(line, _)| line);
+        let mut added: Vec<_> = added.cloned().map(Arc::new).collect();
+        added.sort_by_key(|entry| (entry.at, entry.seq));
+        let mut added = added.into_iter().peekable();
+        let mut rest = rest.into_iter().peekable();
+        loop {
+            let next = match (added.peek(), rest.peek()) {
+                (Some(new), Some(old)) if (new.at, new.seq) <= (old.at, old.seq) => added.next(),
+                (Some(_), None) => added.next(),
+                (None | Some(_), _) => rest.next(),
+            };
+            let Some(mut entry) = next else { break };
+            if entry.seq < self.next_seq || entry.seq > SEQ_MAX {
+                Arc::make_mut(&mut entry).seq = self.next_seq;
+            }
+            self.restore(entry);
+        }
+        is_new
+    }
+
+    /// Takes away what entries about these keys say of them: that something was done to this id, by
+    /// whom and when, stays.
+    pub(super) fn scrub(&mut self, ids: &BTreeSet<KeyId>) {
+        let about = |entry: &AuditEntry| entry.key_id.is_some_and(|id| ids.contains(&id));
+        for entry in self.entries.iter_mut().filter(|entry| about(entry)) {
+            Arc::make_mut(entry).details = "erased".into();
         }
     }
 

@@ -31,9 +31,14 @@ impl Census {
     /// A record came in the place of another one, if there was one.
     pub(super) fn replace(&mut self, old: Option<&KeyRecord>, new: &KeyRecord) {
         if let Some(old) = old {
-            self.change(old, |count| *count = count.saturating_sub(1));
+            self.remove(old);
         }
         self.change(new, |count| *count += 1);
+    }
+
+    /// A record went.
+    pub(super) fn remove(&mut self, old: &KeyRecord) {
+        self.change(old, |count| *count = count.saturating_sub(1));
     }
 
     fn change(&mut self, record: &KeyRecord, change: impl Fn(&mut usize)) {

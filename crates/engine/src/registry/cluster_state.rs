@@ -15,7 +15,7 @@ use super::{NodeRecord, Registry};
 use crate::lease::{LeaseTerms, TermsRecord};
 
 /// The newest level that this program knows.
-pub const LEVEL: u32 = 2;
+pub const LEVEL: u32 = 3;
 /// Superseded lease terms are kept for so long, milliseconds of cluster time: much longer than any
 /// promise under them lasts.
 const TERMS_KEPT_MS: u64 = 600_000;

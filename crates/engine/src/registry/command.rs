@@ -1,12 +1,12 @@
 //! The vocabulary of the log: what may be asked of the replicated state, and what comes of it.
 //!
-//! These types are written to disk and sent between nodes by position: variants and fields are
-//! only ever appended behind a new format version (see the `raft` crate), never moved.
+//! Written to disk and sent between nodes by position: variants and fields are only ever appended
+//! behind a new format version (see the `raft` crate), never moved.
 
 use fluxgate_types::{BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
 use serde::{Deserialize, Serialize};
 
-use super::audit::AuditEntry;
+use super::audit::{Action, AuditEntry};
 use super::cluster_state::Incarnation;
 use super::snapshot::KeyRecordV1;
 use crate::lease::LeaseTerms;
@@ -115,7 +115,7 @@ pub enum Command {
     /// Every member runs a program that knows the rules of this level: from here on they apply.
     /// Since level 2.
     SetLevel {
-        /// The level; a lower one than the present changes nothing.
+        /// A lower one than the present changes nothing.
         level: u32,
     },
     /// Sets the lease terms of the whole cluster. Since level 2.
@@ -137,6 +137,47 @@ pub enum Command {
         /// Where it jumps to; a moment that is past changes nothing.
         to: ClusterMs,
     },
+    /// Forgets the records of keys that are revoked or expired. Since level 3.
+    EraseKeys {
+        /// The keys.
+        ids: Vec<KeyId>,
+        /// Only those that ended before this moment, by the cluster itself; else by the operator.
+        ended_before: Option<ClusterMs>,
+    },
+    /// Carries out a command once within a day. Since level 3.
+    Once {
+        /// The idempotency key.
+        key: Box<str>,
+        /// What tells its content from another one's.
+        content: u64,
+        /// The command.
+        command: OneKey,
+    },
+    /// Adds a line to the audit trail, and changes nothing else. Since level 3.
+    Note {
+        /// What was done.
+        action: Action,
+        /// The same in words.
+        details: Box<str>,
+    },
+}
+
+/// What can be carried out once: it makes a secret that is shown one time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OneKey {
+    /// As [`Command::CreateKey`].
+    Create(Box<NewKey>),
+    /// As [`Command::RotateKey`].
+    Rotate {
+        /// The key.
+        id: KeyId,
+        /// Digest of the new credential.
+        digest: Digest,
+        /// The old credential stays valid for so long after the stamp, milliseconds.
+        grace_ms: u64,
+        /// Only if the record has this revision.
+        if_revision: Option<u64>,
+    },
 }
 
 impl Command {
@@ -152,12 +193,15 @@ impl Command {
             | Self::SetShareMap { .. }
             | Self::RegisterNode { .. }
             | Self::RemoveNode { .. }
-            | Self::PutKeys { .. }
-            | Self::RestoreAudit { .. } => 1,
+            | Self::PutKeys { .. } => 1,
+            Self::RestoreAudit { lines } => {
+                lines.iter().map(|line| line.action.level()).max().unwrap_or(1)
+            }
             Self::SetLevel { .. }
             | Self::SetTerms { .. }
             | Self::RegisterIncarnation { .. }
             | Self::SetTime { .. } => 2,
+            Self::EraseKeys { .. } | Self::Once { .. } | Self::Note { .. } => 3,
         }
     }
 }
@@ -299,14 +343,13 @@ pub enum Refusal {
     /// The limits, share map or text of the command break a rule.
     #[error("invalid: {0}")]
     Invalid(Box<str>),
-    /// The key that asked was revoked, disabled, expired or made smaller meanwhile.
+    /// The key that asked was revoked, disabled, expired or made smaller.
     #[error("the key that asked may not administer any more")]
     Actor,
-    /// Another data directory ran under this node id.
+    /// Another data directory ran under this id.
     #[error("node {0} is registered with another data directory")]
     OtherDirectory(NodeId),
-    /// A later start of this node is known, or another start with the same number: the data
-    /// directory is an older copy, or a copy of it runs elsewhere. Since level 2.
+    /// A later start of this node is known, or another one with the same number. Since level 2.
     #[error("node {node} has started since: its newest start is number {newest}")]
     OlderIncarnation {
         /// The node.
@@ -317,6 +360,15 @@ pub enum Refusal {
     /// The node was removed from the cluster. Since level 2.
     #[error("node {0} was removed from the cluster: add it again with an empty data directory")]
     Removed(NodeId),
+    /// The idempotency key was used within a day, for something else. Since level 3.
+    #[error(
+        "this idempotency key was used for another request within a day, which concerned {0}: use a new \
+         idempotency key"
+    )]
+    OtherContent(KeyId),
+    /// A record that is to be erased belongs to a key that has not ended. Since level 3.
+    #[error("key {0} is neither revoked nor expired: revoke it first")]
+    NotEnded(KeyId),
 }
 
 impl Refusal {
@@ -333,6 +385,7 @@ impl Refusal {
             | Self::Actor
             | Self::OtherDirectory(_) => 1,
             Self::OlderIncarnation { .. } | Self::Removed(_) => 2,
+            Self::OtherContent(_) | Self::NotEnded(_) => 3,
         }
     }
 }

@@ -12,11 +12,16 @@ use fluxgate_types::{ClusterMs, KeyId, caps};
 struct Used {
     /// Forgotten from this moment on.
     expires: ClusterMs,
-    /// The API key that it made.
+    /// The API key that it made or changed.
     id: KeyId,
+    /// What tells the content of that request from another one's; none before level 3.
+    content: Option<u64>,
     /// Its place in the order of use.
     place: u64,
 }
+
+/// One of them in a snapshot: key, expiry, the API key that it made, the content of the request.
+pub(super) type IdempotencyRow = (Box<str>, ClusterMs, KeyId, Option<u64>);
 
 /// Idempotency keys and the API keys that they made.
 #[derive(Clone, Debug, Default)]
@@ -29,14 +34,20 @@ pub(super) struct Idempotency {
 }
 
 impl Idempotency {
-    /// The API key that this key made, if it is remembered at `now`.
-    pub(super) fn get(&self, key: &str, now: ClusterMs) -> Option<KeyId> {
-        self.used.get(key).filter(|used| now < used.expires).map(|used| used.id)
+    /// The API key that this key made, and the content of that request, if it is remembered at `now`.
+    pub(super) fn get(&self, key: &str, now: ClusterMs) -> Option<(KeyId, Option<u64>)> {
+        self.used.get(key).filter(|used| now < used.expires).map(|used| (used.id, used.content))
     }
 
     /// Remembers that the key was used at `now`, and forgets those whose time is over.
-    pub(super) fn remember(&mut self, key: Box<str>, id: KeyId, now: ClusterMs) {
-        self.restore(key, now + caps::IDEMPOTENCY_TTL_MS, id);
+    pub(super) fn remember(
+        &mut self,
+        key: Box<str>,
+        id: KeyId,
+        content: Option<u64>,
+        now: ClusterMs,
+    ) {
+        self.restore(key, now + caps::IDEMPOTENCY_TTL_MS, id, content);
         while let Some((place, front)) = self.order.front() {
             let used = self.used.get(front).filter(|used| used.place == *place);
             let full = self.used.len() > caps::IDEMPOTENCY_KEYS_MAX;
@@ -50,18 +61,24 @@ impl Idempotency {
     }
 
     /// Takes the next row of a snapshot.
-    pub(super) fn restore(&mut self, key: Box<str>, expires: ClusterMs, id: KeyId) {
+    pub(super) fn restore(
+        &mut self,
+        key: Box<str>,
+        expires: ClusterMs,
+        id: KeyId,
+        content: Option<u64>,
+    ) {
         let place = self.next_place;
         self.next_place += 1;
-        self.used.insert(key.clone(), Used { expires, id, place });
+        self.used.insert(key.clone(), Used { expires, id, content, place });
         self.order.push_back((place, key));
     }
 
-    /// All that is remembered, oldest first: key, expiry, the API key that it made.
-    pub(super) fn rows(&self) -> Vec<(Box<str>, ClusterMs, KeyId)> {
+    /// All that is remembered, oldest first.
+    pub(super) fn rows(&self) -> Vec<IdempotencyRow> {
         let row = |(place, key): &(u64, Box<str>)| {
             let used = self.used.get(key).filter(|used| used.place == *place)?;
-            Some((key.clone(), used.expires, used.id))
+            Some((key.clone(), used.expires, used.id, used.content))
         };
         self.order.iter().filter_map(row).collect()
     }

@@ -11,6 +11,9 @@ use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope};
 
 use super::command::Actor;
 
+/// How often the use of one key is worth noting, milliseconds of cluster time.
+pub const USE_NOTED_MS: u64 = 60_000;
+
 /// A limit with the tag that names its counters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LimitSpec {
@@ -257,11 +260,13 @@ impl KeyEntry {
         (at > 0).then_some(ClusterMs(at))
     }
 
-    /// The key was used at `now`.
-    pub fn touch(&self, now: ClusterMs) {
+    /// The key was used at `now`. Whether that is its first use in this minute of cluster time.
+    pub fn touch(&self, now: ClusterMs) -> bool {
         // A plain load first: a busy key would else write one cache line from every core.
-        if self.last_used_ms.load(Ordering::Relaxed) < now.0 {
-            self.last_used_ms.fetch_max(now.0, Ordering::Relaxed);
+        if self.last_used_ms.load(Ordering::Relaxed) >= now.0 {
+            return false;
         }
+        let before = self.last_used_ms.fetch_max(now.0, Ordering::Relaxed);
+        before / USE_NOTED_MS < now.0 / USE_NOTED_MS
     }
 }

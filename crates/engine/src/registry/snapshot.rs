@@ -15,6 +15,7 @@ use super::audit::{AuditEntry, AuditLog};
 use super::cluster_state::ClusterState;
 use super::command::{Actor, Remembered};
 use super::digest::Digests;
+use super::idempotency::IdempotencyRow;
 use super::record::{KeyEntry, KeyRecord, LimitSpec, Previous};
 use super::table::FrozenTable;
 use super::{Registry, View};
@@ -25,6 +26,8 @@ pub use restore::{Restore, RestoreError};
 
 /// Keys or audit lines in one item: sixteen of the largest keys stay under a snapshot chunk.
 const ITEM_ROWS: usize = 16;
+/// Runs of places in one item.
+const PLACES_ROWS: usize = 4_096;
 
 /// A key as it is written to disk and sent between nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,6 +161,12 @@ pub enum ItemV1 {
     LimitTags(Vec<(KeyId, Vec<u32>)>),
     /// Outcomes of recent requests with the stamps of their entries, oldest first. Since level 2.
     OutcomesAt(Vec<(u128, ClusterMs, Remembered)>),
+    /// Places in the order of creation, before the keys: runs of them, ascending, each with its first
+    /// place and its length; the last one may be of length 0 and is where the next key goes. Without
+    /// them keys stand one behind the other. Since level 3.
+    Places(Vec<(u32, u32)>),
+    /// Idempotency keys, oldest first, with what tells the content of the request. Since level 3.
+    IdempotencyOf(Vec<IdempotencyRow>),
 }
 
 /// The state at one moment, sharing memory with the living one.
@@ -168,7 +177,7 @@ pub struct Frozen {
     cluster: Arc<ClusterState>,
     audit: AuditLog,
     last_stamp: ClusterMs,
-    idempotency: Vec<(Box<str>, ClusterMs, KeyId)>,
+    idempotency: Vec<IdempotencyRow>,
     outcomes: Vec<(u128, ClusterMs, Remembered)>,
 }
 
@@ -238,6 +247,9 @@ impl Frozen {
         if self.level() >= 2 {
             sink(self.cluster_item())?;
         }
+        if self.level() >= 3 {
+            in_rows_of(PLACES_ROWS, self.places().into_iter(), |rows| sink(ItemV1::Places(rows)))?;
+        }
         let row = |entry: &Arc<KeyEntry>| KeyRecordV1 {
             last_used: entry.last_used(),
             ..KeyRecordV1::from(&entry.record)
@@ -254,13 +266,36 @@ impl Frozen {
         }
         let lines = self.audit.entries().map(|entry| AuditEntry::clone(entry));
         in_rows(lines, |rows| sink(ItemV1::Audit(rows)))?;
-        in_rows(self.idempotency.iter().cloned(), |rows| sink(ItemV1::Idempotency(rows)))?;
+        let used = self.idempotency.iter().cloned();
+        if self.level() >= 3 {
+            in_rows(used, |rows| sink(ItemV1::IdempotencyOf(rows)))?;
+        } else {
+            let used = used.map(|(key, expires, id, _)| (key, expires, id));
+            in_rows(used, |rows| sink(ItemV1::Idempotency(rows)))?;
+        }
         let outcomes = self.outcomes.iter().cloned();
         if self.level() >= 2 {
             return in_rows(outcomes, |rows| sink(ItemV1::OutcomesAt(rows)));
         }
         let outcomes = outcomes.map(|(request, _, outcome)| (request, outcome));
         in_rows(outcomes, |rows| sink(ItemV1::Outcomes(rows)))
+    }
+
+    /// The places of the keys as runs; none where they stand one behind the other from 0 on.
+    fn places(&self) -> Vec<(u32, u32)> {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        for seq in self.table.entries().map(|entry| entry.record.seq) {
+            match runs.last_mut() {
+                Some((first, count)) if *first + *count == seq => *count += 1,
+                Some(_) | None => runs.push((seq, 1)),
+            }
+        }
+        let next = self.table.next_seq();
+        match runs.last() {
+            Some((first, count)) if first + count == next => {}
+            Some(_) | None => runs.push((next, 0)),
+        }
+        if matches!(runs[..], [(0, _)]) { Vec::new() } else { runs }
     }
 
     fn cluster_item(&self) -> ItemV1 {
@@ -276,11 +311,19 @@ impl Frozen {
 
 fn in_rows<T, E>(
     rows: impl Iterator<Item = T>,
+    sink: impl FnMut(Vec<T>) -> Result<(), E>,
+) -> Result<(), E> {
+    in_rows_of(ITEM_ROWS, rows, sink)
+}
+
+fn in_rows_of<T, E>(
+    count: usize,
+    rows: impl Iterator<Item = T>,
     mut sink: impl FnMut(Vec<T>) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut rows = rows.peekable();
     while rows.peek().is_some() {
-        sink(rows.by_ref().take(ITEM_ROWS).collect())?;
+        sink(rows.by_ref().take(count).collect())?;
     }
     Ok(())
 }

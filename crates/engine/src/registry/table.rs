@@ -1,8 +1,8 @@
 //! Every key, by id, in shards that a snapshot can share without copying.
 //!
 //! Answers for: look-ups that hold a lock for one look into a small table, changes by the one
-//! thread that applies, and a frozen view that costs one pointer a shard. Keys are never taken
-//! out: a revoked key stays readable.
+//! thread that applies, and a frozen view that costs one pointer a shard. A revoked key stays readable
+//! until it is erased.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -20,6 +20,9 @@ const SHARDS: usize = 4_096;
 /// Ends of keys that a count passes under the lock that a writer needs.
 const CENSUS_STEPS: usize = 4_096;
 
+/// Fewer empty places of erased keys than this are not worth sweeping.
+const EMPTY_PLACES_MIN: usize = 1_024;
+
 /// A key id is its own hash and stands in its record, so a place in the table is one pointer.
 type Shard = Arc<HashTable<Arc<KeyEntry>>>;
 
@@ -31,11 +34,34 @@ fn hash(entry: &Arc<KeyEntry>) -> u64 {
     entry.record.id.mix()
 }
 
+/// One place in the order of creation.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    seq: u32,
+    id: KeyId,
+}
+
+/// Keys in order of creation. A key that was erased leaves its place empty, so that lists go on where
+/// they were on any node; the empty places are swept out when they are as many as the others.
+#[derive(Clone, Debug, Default)]
+struct Order {
+    // Ascending. The record of an empty place is not there, or has another place.
+    places: Vec<Place>,
+    empty: usize,
+    next_seq: u32,
+}
+
+impl Order {
+    fn len(&self) -> usize {
+        self.places.len() - self.empty
+    }
+}
+
 /// The key table.
 #[derive(Debug)]
 pub struct KeyTable {
     shards: Box<[RwLock<Shard>]>,
-    order: RwLock<Arc<Vec<KeyId>>>,
+    order: RwLock<Arc<Order>>,
     heads: Mutex<Vec<Arc<str>>>,
     // The sum of the digests of all records. Changed by the one thread that applies.
     digest: AtomicU64,
@@ -61,13 +87,16 @@ impl Default for KeyTable {
 #[derive(Clone, Debug)]
 pub struct FrozenTable {
     shards: Box<[Shard]>,
-    order: Arc<Vec<KeyId>>,
+    order: Arc<Order>,
 }
 
 impl FrozenTable {
     /// The records in order of creation.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<KeyEntry>> {
-        self.order.iter().filter_map(|id| self.shards[shard_of(id)].find(id.mix(), same(id)))
+        self.order.places.iter().filter_map(|place| {
+            let found = self.shards[shard_of(&place.id)].find(place.id.mix(), same(&place.id));
+            found.filter(|entry| entry.record.seq == place.seq)
+        })
     }
 
     /// How many keys there are.
@@ -79,7 +108,12 @@ impl FrozenTable {
     /// Whether there is no key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.order.len() == 0
+    }
+
+    /// The place that the next key gets.
+    pub(super) fn next_seq(&self) -> u32 {
+        self.order.next_seq
     }
 }
 
@@ -147,20 +181,23 @@ impl KeyTable {
         self.len() == 0
     }
 
-    /// Key ids in order of creation, shared: appending while somebody reads copies the list once.
-    #[must_use]
-    pub fn order(&self) -> Arc<Vec<KeyId>> {
+    // Shared: changing it while somebody reads copies it once.
+    fn order(&self) -> Arc<Order> {
         Arc::clone(&self.order.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn change_order(&self, change: impl FnOnce(&mut Order)) {
+        change(Arc::make_mut(&mut self.order.write().unwrap_or_else(PoisonError::into_inner)));
+    }
+
     /// Up to `count` key ids that were created before place `before`, newest first, with their
-    /// places. Copies only those.
+    /// places. Copies only those; of some the record may have been erased.
     #[must_use]
     pub fn page(&self, before: usize, count: usize) -> Vec<(usize, KeyId)> {
         let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
-        let end = before.min(order.len());
+        let end = order.places.partition_point(|place| (place.seq as usize) < before);
         let start = end.saturating_sub(count);
-        (start..end).rev().map(|place| (place, order[place])).collect()
+        order.places[start..end].iter().rev().map(|place| (place.seq as usize, place.id)).collect()
     }
 
     /// One shared copy of what stands before the ids: there are as many as configurations.
@@ -174,16 +211,59 @@ impl KeyTable {
         })
     }
 
-    /// The place in the order of creation that the next key gets.
+    /// The place in the order of creation that the next key gets. None where the numbers have run out.
     pub(super) fn next_seq(&self) -> Option<u32> {
-        u32::try_from(self.len()).ok()
+        let next = self.order.read().unwrap_or_else(PoisonError::into_inner).next_seq;
+        Some(next).filter(|next| *next < u32::MAX)
+    }
+
+    /// The next key gets this place, where no key has a later one.
+    pub(super) fn skip_to(&self, seq: u32) {
+        self.change_order(|order| order.next_seq = order.next_seq.max(seq));
     }
 
     /// Puts a new key at the end of the order.
     pub(super) fn insert(&self, entry: Arc<KeyEntry>) {
-        let id = entry.record.id;
-        Arc::make_mut(&mut self.order.write().unwrap_or_else(PoisonError::into_inner)).push(id);
+        let (id, seq) = (entry.record.id, entry.record.seq);
+        self.change_order(|order| {
+            order.places.push(Place { seq, id });
+            order.next_seq = order.next_seq.max(seq.saturating_add(1));
+        });
         self.put(entry);
+    }
+
+    /// Forgets a key.
+    pub(super) fn remove(&self, id: &KeyId) {
+        self.change(|| {
+            let removed = {
+                let shard = &self.shards[shard_of(id)];
+                let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+                let shard = Arc::make_mut(&mut shard);
+                let Ok(found) = shard.find_entry(id.mix(), same(id)) else { return };
+                found.remove().0
+            };
+            self.census().remove(&removed.record);
+            self.digest.fetch_sub(digest::of_key(&removed.record), Ordering::Relaxed);
+            self.change_order(|order| order.empty += 1);
+            self.sweep_order();
+        });
+    }
+
+    /// Takes the empty places out once they are as many as the others: each removal pays for one step.
+    fn sweep_order(&self) {
+        let order = self.order();
+        if order.empty < EMPTY_PLACES_MIN || order.empty < order.len() {
+            return;
+        }
+        let is_full = |place: &&Place| {
+            self.with(&place.id, |entry| entry.record.seq == place.seq).unwrap_or(false)
+        };
+        let places: Vec<Place> = order.places.iter().filter(is_full).copied().collect();
+        drop(order);
+        self.change_order(|order| {
+            order.places = places;
+            order.empty = 0;
+        });
     }
 
     /// Puts a changed record in the place of the one before it.
@@ -248,6 +328,13 @@ impl KeyTable {
     fn take_over(&self, other: &Self) {
         for (mine, theirs) in self.shards.iter().zip(&other.shards) {
             let new = Arc::clone(&theirs.read().unwrap_or_else(PoisonError::into_inner));
+            // What this node knows of the use of a key is its own.
+            for entry in Self::share(mine).iter() {
+                let found = new.find(entry.record.id.mix(), same(&entry.record.id));
+                if let (Some(found), Some(at)) = (found, entry.last_used()) {
+                    found.touch(at);
+                }
+            }
             *mine.write().unwrap_or_else(PoisonError::into_inner) = new;
         }
         *self.order.write().unwrap_or_else(PoisonError::into_inner) = other.order();

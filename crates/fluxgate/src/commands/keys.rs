@@ -4,6 +4,7 @@
 //! it, so that it can be piped into a secret store and nothing else goes along.
 
 mod create;
+mod erase;
 mod export;
 mod import;
 mod list;
@@ -46,6 +47,8 @@ enum Command {
     Rotate(rotate::Args),
     /// Revoke a key for good
     Revoke(revoke::Args),
+    /// Erase the record of a key that is revoked or expired
+    Erase(erase::Args),
     /// Print what a key has spent
     Usage(usage::Args),
     /// Import keys from another system by SHA-256 digest
@@ -63,6 +66,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         Command::Update(args) => update::run(args),
         Command::Rotate(args) => rotate::run(args),
         Command::Revoke(args) => revoke::run(args),
+        Command::Erase(args) => erase::run(args),
         Command::Usage(args) => usage::run(args),
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
@@ -86,7 +90,7 @@ fn record_text(record: &KeyRecord) -> String {
     fields.extend([
         ("created", format!("{} by {}", record.created_at, record.created_by)),
         ("expires", record.expires_at.map_or_else(never, |at| at.to_string())),
-        ("last used", last_used(record.last_used_at, "not since the nodes last started")),
+        ("last used", last_used(record.last_used_at, "no use is known")),
         ("revision", record.revision.to_string()),
     ]);
     if let Some(until) = record.previous_valid_until {
@@ -98,7 +102,7 @@ fn record_text(record: &KeyRecord) -> String {
     output::fields(&fields)
 }
 
-/// When a key was last used, as far as the nodes know: they forget it when they start.
+/// When a key was last used, as far as the nodes know.
 fn last_used(at: Option<Time>, unknown: &str) -> String {
     at.map_or_else(|| unknown.to_owned(), |at| at.to_string())
 }

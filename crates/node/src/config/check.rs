@@ -9,7 +9,9 @@ use fluxgate_types::{Limit, NodeId, caps, credential, parse_duration_ms};
 use toml::{Table, Value};
 
 use super::tokens::checked;
-use super::{Config, Problems, Secret, Tokens};
+use super::{Config, OFF, Problems, Secret, Tokens};
+
+const HOUR_MS: u64 = 3_600_000;
 
 pub(super) struct Reader<'a> {
     table: &'a Table,
@@ -85,6 +87,17 @@ impl<'a> Reader<'a> {
                 *range.start()
             }
         }
+    }
+
+    /// A duration, or none where it is off.
+    fn duration_or_off(
+        &mut self,
+        section: &str,
+        setting: &str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let is_off = self.raw(section, setting).and_then(Value::as_str) == Some(OFF);
+        (!is_off).then(|| self.duration_ms(section, setting, range))
     }
 
     fn address(&mut self, section: &str, setting: &str) -> SocketAddr {
@@ -274,6 +287,7 @@ pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
     let config = Config {
         cluster_name: reader.text("cluster", "name").unwrap_or_default(),
         cluster_secret: reader.secret("cluster", "secret"),
+        cluster_secret_file: reader.text("cluster", "secret_file").map(PathBuf::from),
         node_id,
         data_dir: PathBuf::from(reader.text("node", "data_dir").unwrap_or_default()),
         drain_ms: reader.duration_ms("node", "drain", 0..=300_000),
@@ -286,6 +300,7 @@ pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
         ratelimit_draft_headers: reader.flag("gateway", "ratelimit_draft_headers"),
         admin_listen: reader.address("admin", "listen"),
         admin_tls: super::tls::read(reader, "admin", "client_ca_file"),
+        metrics_without_certificate: reader.flag("admin", "metrics_without_certificate"),
         operator_token: reader.tokens("admin", "operator_token"),
         max_body_bytes: usize::try_from(reader.number(
             "http",
@@ -303,6 +318,11 @@ pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
         peer_advertise: advertise.or(listed).unwrap_or_else(|| peer_listen.to_string()),
         key_prefix: prefix(reader, "prefix"),
         key_environment: prefix(reader, "environment"),
+        purge_after_ms: reader.duration_or_off(
+            "keys",
+            "purge_after",
+            HOUR_MS..=3_650 * 24 * HOUR_MS,
+        ),
         default_limits: limits(reader),
         transfer_wait_ms: reader.duration_ms("limits", "transfer_wait", 1..=10_000),
         transfer_timeout_ms: reader.duration_ms("limits", "transfer_timeout", 10..=10_000),

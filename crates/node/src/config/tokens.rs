@@ -38,6 +38,12 @@ impl Tokens {
         Ok(Self { file: Some(file.to_owned()), accepted })
     }
 
+    /// The file that may change them.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Whether a file may change them.
     pub(crate) fn has_file(&self) -> bool {
         self.file.is_some()

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Response, StatusCode};
 use axum::middleware::{self, Next};
 use axum::routing::{delete, get, post};
 use fluxgate_api::cluster::Health;
-use fluxgate_api::error::ErrorCode;
+use fluxgate_api::error::{ErrorCode, NEEDS_CERTIFICATE};
 use fluxgate_api::paths;
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{CredentialKind, Whoami};
@@ -52,14 +52,14 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
 /// What a caller may ask who presents no certificate though the listener requires one: whether the node
 /// lives and is ready. All else is refused as by a node that cannot be reached, so that gateways ask
 /// the next one, or close.
-pub(crate) fn probes(core: Arc<Core>) -> Router {
-    Router::new()
-        .route(paths::LIVEZ, get(livez))
-        .route(paths::READYZ, get(readyz))
-        .fallback(|| async {
-            let why = "this listener requires a client certificate";
-            respond::refuse(ErrorCode::Unavailable, why)
-        })
+pub(crate) fn probes(core: Arc<Core>, with_metrics: bool) -> Router {
+    let mut router =
+        Router::new().route(paths::LIVEZ, get(livez)).route(paths::READYZ, get(readyz));
+    if with_metrics {
+        router = router.route(paths::METRICS, get(metrics));
+    }
+    router
+        .fallback(|| async { respond::refuse(ErrorCode::Unavailable, NEEDS_CERTIFICATE) })
         .with_state(core)
 }
 

@@ -1,5 +1,6 @@
 //! The cluster as this node sees it, and the changes that the operator can ask for.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use axum::body::Body;
@@ -12,6 +13,8 @@ use fluxgate_api::cluster::{
 };
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::text::Text;
+use fluxgate_engine::registry::audit::Action;
+use fluxgate_engine::registry::command::Actor;
 use fluxgate_engine::share::ShareMap;
 use fluxgate_raft::NodeStatus;
 use fluxgate_types::{ClusterMs, NodeId, caps};
@@ -128,6 +131,18 @@ fn node_view(
     }
 }
 
+/// A request that only the operator may make, and where it came from.
+async fn operators(
+    core: &Core,
+    request: Request<Body>,
+) -> Result<(Request<Body>, Option<Box<str>>), Refused> {
+    let headers = request.headers().clone();
+    operator_only(core, &headers).await?;
+    let (parts, content) = request.into_parts();
+    let from = super::admin::origin(&parts);
+    Ok((Request::from_parts(parts, content), from))
+}
+
 async fn body<T: DeserializeOwned>(
     core: &Core,
     request: Request<Body>,
@@ -150,9 +165,15 @@ fn bad(message: impl Into<String>) -> Refused {
     Refused::new(ErrorCode::InvalidRequest, message)
 }
 
-async fn change(core: &Core, call: MembershipCallV2) -> Response<Body> {
-    match core.change_membership(call).await {
+/// Makes a change of the operator's, and notes it.
+async fn change(core: &Core, from: Option<Box<str>>, call: MembershipCallV2) -> Response<Body> {
+    let before = core.cluster.status().nodes;
+    let led = core.cluster.leader();
+    match core.change_membership(call.clone()).await {
         Ok(leader) => {
+            if let Some((action, details)) = noted(&call, &before, led, leader) {
+                core.note(Actor::Operator, from, action, details).await;
+            }
             let nodes = core.cluster.status().nodes.keys().map(|id| id.0).collect();
             let leader = leader.or_else(|| core.cluster.leader()).map(|id| id.0);
             respond::json(StatusCode::OK, &ClusterChange { nodes, leader })
@@ -165,6 +186,38 @@ async fn change(core: &Core, call: MembershipCallV2) -> Response<Body> {
     }
 }
 
+/// What the audit trail says of a change that was made.
+fn noted(
+    call: &MembershipCallV2,
+    before: &BTreeMap<NodeId, NodeStatus>,
+    led: Option<NodeId>,
+    leader: Option<NodeId>,
+) -> Option<(Action, String)> {
+    let name =
+        |node: Option<NodeId>| node.map_or("nobody".to_owned(), |node| format!("node {node}"));
+    match call {
+        MembershipCallV2::Add { node, address } => {
+            let details = match before.get(node) {
+                Some(known) if known.address == *address => return None,
+                Some(known) => format!("node {node} moved: {} → {address}", known.address),
+                None => format!("node {node} added at {address}"),
+            };
+            Some((Action::MembersChanged, details))
+        }
+        MembershipCallV2::Remove { node, force } => {
+            let was = before.get(node).map(|known| format!(", which was at {}", known.address));
+            let how = if *force { ", by force" } else { "" };
+            let details = format!("node {node} removed{how}{}", was.unwrap_or_default());
+            Some((Action::MembersChanged, details))
+        }
+        MembershipCallV2::HandOver { .. } => {
+            Some((Action::HandedOver, format!("{} → {}", name(led), name(leader))))
+        }
+        // It is a change of the state, and notes itself.
+        MembershipCallV2::SetTime { .. } => None,
+    }
+}
+
 /// `POST /v1/cluster/nodes`.
 pub(crate) async fn add(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
     let added = add_node(&core, request).await;
@@ -172,8 +225,7 @@ pub(crate) async fn add(State(core): State<Arc<Core>>, request: Request<Body>) -
 }
 
 async fn add_node(core: &Core, request: Request<Body>) -> Result<Response<Body>, Refused> {
-    let headers = request.headers().clone();
-    operator_only(core, &headers).await?;
+    let (request, from) = operators(core, request).await?;
     let asked: AddNode =
         body(core, request, true).await?.ok_or_else(|| bad("a JSON body is required"))?;
     let nodes = core.cluster.status().nodes;
@@ -197,7 +249,7 @@ async fn add_node(core: &Core, request: Request<Body>) -> Result<Response<Body>,
     if nodes.iter().any(|(id, member)| *id != node && member.address == asked.peer) {
         return Err(conflict("another node has this address"));
     }
-    Ok(change(core, MembershipCallV2::Add { node, address: asked.peer }).await)
+    Ok(change(core, from, MembershipCallV2::Add { node, address: asked.peer }).await)
 }
 
 /// `DELETE /v1/cluster/nodes/{id}`.
@@ -205,11 +257,12 @@ pub(crate) async fn remove(
     State(core): State<Arc<Core>>,
     PathId(id): PathId,
     query: Result<Query<RemoveNode>, QueryRejection>,
-    headers: HeaderMap,
+    request: Request<Body>,
 ) -> Response<Body> {
-    if let Err(refused) = operator_only(&core, &headers).await {
-        return refused.into_response(&core);
-    }
+    let from = match operators(&core, request).await {
+        Ok((_, from)) => from,
+        Err(refused) => return refused.into_response(&core),
+    };
     let node =
         id.parse().ok().map(NodeId).filter(|node| core.cluster.status().nodes.contains_key(node));
     let Ok(Query(RemoveNode { force })) = query else {
@@ -222,7 +275,7 @@ pub(crate) async fn remove(
         .map(NodeId)
         .filter(|node| core.shared.view().nodes.get(node).is_some_and(|known| !known.removed));
     match node.or(known) {
-        Some(node) => change(&core, MembershipCallV2::Remove { node, force }).await,
+        Some(node) => change(&core, from, MembershipCallV2::Remove { node, force }).await,
         None => respond::refuse(ErrorCode::NotFound, "no such node"),
     }
 }
@@ -237,8 +290,7 @@ pub(crate) async fn hand_over(
 }
 
 async fn hand_over_to(core: &Core, request: Request<Body>) -> Result<Response<Body>, Refused> {
-    let headers = request.headers().clone();
-    operator_only(core, &headers).await?;
+    let (request, from) = operators(core, request).await?;
     let asked: HandOver = body(core, request, false).await?.unwrap_or_default();
     let to = asked.to.map(NodeId);
     let nodes = core.cluster.status().nodes;
@@ -250,7 +302,7 @@ async fn hand_over_to(core: &Core, request: Request<Body>) -> Result<Response<Bo
         let why = format!("node {leader} is already the leader");
         return Err(Refused::new(ErrorCode::Conflict, why));
     }
-    Ok(change(core, MembershipCallV2::HandOver { to }).await)
+    Ok(change(core, from, MembershipCallV2::HandOver { to }).await)
 }
 
 /// `POST /v1/cluster/time`.
@@ -263,12 +315,8 @@ pub(crate) async fn set_time(
 }
 
 async fn set_time_to(core: &Core, request: Request<Body>) -> Result<Response<Body>, Refused> {
-    let headers = request.headers().clone();
-    operator_only(core, &headers).await?;
-    let (parts, content) = request.into_parts();
-    let from = super::admin::origin(&parts);
-    let request = Request::from_parts(parts, content);
+    let (request, from) = operators(core, request).await?;
     let asked: SetTime = body(core, request, false).await?.unwrap_or_default();
     let to = asked.to.map(|Text(to)| to);
-    Ok(change(core, MembershipCallV2::SetTime { to, from }).await)
+    Ok(change(core, None, MembershipCallV2::SetTime { to, from }).await)
 }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod cluster;
+mod erase;
 mod files;
 mod guard;
 mod key;
@@ -37,6 +38,7 @@ struct Console {
     core: Arc<Core>,
     signer: Signer,
     slowdown: Mutex<Slowdown>,
+    failures: Mutex<sign_in::Failures>,
     // All callers speak TLS.
     is_secure: bool,
 }
@@ -53,11 +55,16 @@ impl Console {
         };
         let tls = core.config.admin_tls.as_ref();
         let is_secure = tls.is_some_and(|tls| !tls.accept_plain);
-        Self { core, signer, slowdown: Mutex::default(), is_secure }
+        let (slowdown, failures) = (Mutex::default(), Mutex::default());
+        Self { core, signer, slowdown, failures, is_secure }
     }
 
     fn slowdown(&self) -> std::sync::MutexGuard<'_, Slowdown> {
         self.slowdown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, sign_in::Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn cookie(&self) -> &'static str {
@@ -96,6 +103,7 @@ pub(super) fn router(core: Arc<Core>) -> Router {
         .route("/console/keys/{id}/disable", post(key::disable))
         .route("/console/keys/{id}/rotate", get(key::ask_rotate).post(key::rotate))
         .route("/console/keys/{id}/revoke", get(key::ask_revoke).post(key::revoke))
+        .route("/console/keys/{id}/erase", get(erase::ask).post(erase::submit))
         .route("/console/audit", get(audit::page))
         .route("/console/audit/export", get(audit::export))
         .route("/console/cluster", get(cluster::page))

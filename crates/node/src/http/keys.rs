@@ -9,7 +9,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
-use fluxgate_api::keys::{CreateKey, KeyRecord, KeyStatus, LimitSpec, RotateKey, UpdateKey};
+use fluxgate_api::keys::{
+    CreateKey, DeleteKey, DeletedKey, KeyRecord, KeyStatus, LimitSpec, RotateKey, UpdateKey,
+};
 use fluxgate_api::text::Text;
 use fluxgate_engine::registry::command::Actor;
 use fluxgate_engine::registry::record::{self, KeyEntry, Status};
@@ -18,6 +20,7 @@ use fluxgate_types::{ClusterMs, KEY_ID_PREFIX, Scope};
 use super::admin::origin;
 use super::auth::{Caller, authenticate};
 use super::body::{parse, parse_optional, read_body};
+use super::listing::query;
 use super::path::PathId;
 use super::refused::Refused;
 use super::respond;
@@ -128,7 +131,7 @@ async fn rotate_key(
     Ok(tagged(StatusCode::OK, rotated.written.record.revision, &rotated))
 }
 
-/// `DELETE /v1/keys/{id}`.
+/// `DELETE /v1/keys/{id}`: revokes it, or with `erase` forgets the record of one that has ended.
 pub(crate) async fn revoke(
     State(core): State<Arc<Core>>,
     PathId(id): PathId,
@@ -141,7 +144,12 @@ pub(crate) async fn revoke(
 
 async fn revoke_key(core: &Core, id: &str, parts: &Parts) -> Result<Response<Body>, Refused> {
     let caller = caller(core, parts).await?;
+    let DeleteKey { erase } = query(parts)?;
     let entry = managed(core, &caller.who, id)?;
+    if erase {
+        let erased = change::erase(core, &caller, entry.record.id).await?;
+        return Ok(respond::json(StatusCode::OK, &DeletedKey::Erased(erased)));
+    }
     let guard = if_match(&parts.headers)?;
     let written = change::revoke(core, &caller, entry.record.id, guard).await?;
     Ok(tagged(StatusCode::OK, written.record.revision, &written))

@@ -12,11 +12,12 @@ use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::{KeyList, ListQuery};
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{AuditEntry, AuditList, AuditQuery};
-use fluxgate_engine::registry::audit;
+use fluxgate_engine::registry::audit::{self, Action};
 use fluxgate_engine::registry::record::KeyEntry;
 use fluxgate_types::{ClusterMs, Scope, caps};
 use serde::de::DeserializeOwned;
 
+use super::admin::origin;
 use super::auth::{Administrator, authenticate};
 use super::keys::{actor_text, is_actor, shown, status};
 use super::refused::Refused;
@@ -68,6 +69,10 @@ pub(crate) async fn list(State(core): State<Arc<Core>>, request: Request<Body>) 
 async fn list_keys(core: &Core, parts: &Parts) -> Result<Response<Body>, Refused> {
     let who = authenticate(core, &parts.headers, Scope::Admin).await?;
     let asked: ListQuery = query(parts)?;
+    if asked.export && asked.cursor.is_none() {
+        let details = "export of key records".to_owned();
+        core.note(who.actor(), origin(parts), Action::Exported, details).await;
+    }
     Ok(respond::json(StatusCode::OK, &find_keys(core, &who, &asked).await?))
 }
 

@@ -14,7 +14,7 @@ use fluxgate_api::bulk::{
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::LimitSpec;
 use fluxgate_api::text::{Text, Time};
-use fluxgate_engine::registry::audit::{Action, AuditEntry};
+use fluxgate_engine::registry::audit::{self, Action, AuditEntry};
 use fluxgate_engine::registry::command::{Actor, Origin};
 use fluxgate_engine::registry::snapshot::{Frozen, ItemV1, KeyRecordV1};
 use fluxgate_raft::process;
@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use sha2::Digest as _;
 use tokio::sync::mpsc;
 
+use super::admin::origin;
 use super::auth::operator_only;
 use super::bulk::{Row, take_in};
 use super::keys::actor_text;
@@ -177,7 +178,7 @@ fn key_of(row: KeyRecordV1) -> BackupKey {
 fn entry_of(entry: BackupAudit) -> Result<AuditEntry, String> {
     let action = Action::ALL.into_iter().find(|action| action.as_str() == entry.action);
     Ok(AuditEntry {
-        seq: 0,
+        seq: entry.seq.unwrap_or(audit::NO_SEQ),
         at: entry.at.0,
         action: action.ok_or_else(|| "action: not known to this version".to_owned())?,
         key_id: entry.key_id.map(|id| id.0),
@@ -189,6 +190,7 @@ fn entry_of(entry: BackupAudit) -> Result<AuditEntry, String> {
 
 fn audit_of(entry: &AuditEntry) -> BackupAudit {
     BackupAudit {
+        seq: Some(entry.seq),
         at: Text(entry.at),
         action: entry.action.as_str().to_owned(),
         key_id: entry.key_id.map(Text),
@@ -215,6 +217,9 @@ pub(crate) async fn backup(
         let why = format!("{BACKUPS_MAX} backups are under way at this node");
         return respond::refuse(ErrorCode::Conflict, why);
     };
+    // All digests leave the building: noted BEFORE the first byte does.
+    let details = format!("backup of {} keys", core.shared.table.len());
+    core.note(Actor::Operator, origin(&parts), Action::BackedUp, details).await;
     let Ok((frozen, index)) = core.cluster.freeze().await else {
         return respond::refuse(ErrorCode::Unavailable, "consensus has stopped on this node");
     };
@@ -273,6 +278,8 @@ impl<F: FnMut(Bytes) -> bool> Writer<F> {
                 .try_for_each(|row| self.line(&BackupLine::Audit(Box::new(audit_of(row))))),
             // Of this cluster's own making, or of its nodes: another one has its own.
             ItemV1::Head { .. }
+            | ItemV1::Places(_)
+            | ItemV1::IdempotencyOf(_)
             | ItemV1::Cluster { .. }
             | ItemV1::LimitTags(_)
             | ItemV1::Idempotency(_)

@@ -180,7 +180,7 @@ impl Core {
         match verdict {
             Verdict::Admitted => {
                 if cost > 0 {
-                    known.entry.touch(now);
+                    self.last_uses.used(&known.entry, now);
                 }
                 Answer::Admitted(known, quota)
             }

@@ -45,6 +45,8 @@ pub(super) fn lease_refusal(refusal: Refusal, removed: bool) -> LeaseRefusal {
         | Refusal::Revision(_)
         | Refusal::Revoked
         | Refusal::Invalid(_)
+        | Refusal::OtherContent(_)
+        | Refusal::NotEnded(_)
         | Refusal::Actor) => LeaseRefusal::Other(other.to_string()),
     }
 }

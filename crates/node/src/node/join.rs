@@ -138,7 +138,10 @@ async fn no_copy_runs(core: &Core) -> Result<bool, NodeError> {
     let addresses: BTreeSet<String> = replicated.into_iter().chain(configured).collect();
     for address in addresses {
         let said = peer::introduce(core, core.me, Some(&address), ANSWER_TIMEOUT).await;
-        if said.is_ok_and(|said| said.incarnation != core.incarnation()) {
+        // Another member may have this node's former address.
+        let is_copy =
+            |said: Introduction| said.node == core.me && said.incarnation != core.incarnation();
+        if said.is_ok_and(is_copy) {
             return Err(NodeError::Copy { node: core.me, address });
         }
     }

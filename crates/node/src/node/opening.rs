@@ -85,7 +85,10 @@ impl Opening {
     }
 
     fn transport(&self) -> Result<Transport, NodeError> {
-        Transport::new(self.calls()?).map_err(NodeError::Transport)
+        let transport = Transport::new(self.calls()?).map_err(NodeError::Transport)?;
+        // BEFORE consensus starts, which takes addresses from the log.
+        transport.set_recovered(self.data.addresses()?);
+        Ok(transport)
     }
 
     /// How consensus is set up.
@@ -136,6 +139,7 @@ impl Opening {
             clock_error_ms_max: config.clock_error_ms_max,
         };
         let clock_noted = noted.is_some();
+        metrics.unplanned_stops.inc_by(data.begin_run()?);
         let starts = data.starts()?;
         Ok(Core::new(Parts {
             config,

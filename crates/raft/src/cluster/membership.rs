@@ -1,6 +1,7 @@
 //! Who belongs to the cluster, and who leads it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use fluxgate_types::NodeId;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 
-use super::{Cluster, Role, SubmitError};
+use super::{Cluster, HANDED, Role, SubmitError};
 use crate::types::TypeConfig;
 
 /// Why the membership was not changed.
@@ -192,6 +193,18 @@ impl Cluster {
             return Err(MembershipError::Refused(why));
         }
         Ok(leader)
+    }
+
+    pub(super) fn note_handed(&self) {
+        let now = Some(tokio::time::Instant::now());
+        *self.inner.handed.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// Whether the leadership that this node has just begun was handed to it. Says so once.
+    #[must_use]
+    pub fn was_handed(&self) -> bool {
+        let asked = self.inner.handed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        asked.is_some_and(|asked| asked.elapsed() < HANDED)
     }
 
     fn must_lead(&self) -> Result<(), MembershipError> {

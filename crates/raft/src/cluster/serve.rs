@@ -85,6 +85,9 @@ impl Cluster {
             }
             Call::TransferLeader => {
                 let rpc: TransferV1 = read(body)?;
+                if rpc.is_for(self.me()) {
+                    self.note_handed();
+                }
                 let taken = raft.handle_transfer_leader(rpc.into()).await.map_err(failed)?;
                 write(&taken.is_ok())
             }

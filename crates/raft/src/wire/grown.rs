@@ -5,10 +5,22 @@ use fluxgate_store::codec::{self, CodecError, Kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{AppendV1, EntryV1, PayloadV1, ProposeReplyV1, ProposeV1, VERSION, VERSION_2};
+use super::{
+    AppendV1, EntryV1, PayloadV1, ProposeReplyV1, ProposeV1, VERSION, VERSION_2, VERSION_3,
+};
+
+/// The version under which a shape that grew is written: the lowest that can hold content of a level.
+#[must_use]
+pub(crate) fn version_for(level: u32) -> u8 {
+    match level {
+        0 | 1 => VERSION,
+        2 => VERSION_2,
+        _ => VERSION_3,
+    }
+}
 
 /// A shape that grew by variants of enums: its bytes of version 1 are read as ever, and it is
-/// written as version 2 only where it holds what an older program cannot read.
+/// written as a later one only where it holds what an older program cannot read.
 pub trait Grown: Serialize + DeserializeOwned {
     /// The lowest level of a cluster whose nodes can all read it.
     fn level(&self) -> u32;
@@ -18,8 +30,7 @@ pub trait Grown: Serialize + DeserializeOwned {
     /// # Errors
     /// When it is larger than an envelope may be.
     fn pack(&self, kind: Kind) -> Result<Vec<u8>, CodecError> {
-        let version = if self.level() < 2 { VERSION } else { VERSION_2 };
-        codec::encode(kind, version, self)
+        codec::encode(kind, version_for(self.level()), self)
     }
 
     /// Decodes it from any version.
@@ -28,8 +39,8 @@ pub trait Grown: Serialize + DeserializeOwned {
     /// When the bytes are damaged, of a later version, or not of this shape.
     fn unpack(kind: Kind, bytes: &[u8]) -> Result<Self, CodecError> {
         match codec::open(kind, bytes)? {
-            (VERSION | VERSION_2, payload) => codec::decode_payload(payload),
-            (found, _) => Err(CodecError::Version { expected: VERSION_2, found }),
+            (VERSION..=VERSION_3, payload) => codec::decode_payload(payload),
+            (found, _) => Err(CodecError::Version { expected: VERSION_3, found }),
         }
     }
 }

@@ -44,6 +44,8 @@ fn digest(node: &Node) -> u64 {
             | ItemV1::LimitTags(_)
             | ItemV1::Audit(_)
             | ItemV1::Idempotency(_)
+            | ItemV1::IdempotencyOf(_)
+            | ItemV1::Places(_)
             | ItemV1::Outcomes(_)
             | ItemV1::OutcomesAt(_)) => other,
         };

@@ -7,7 +7,8 @@ use super::super::responses::{
 };
 use crate::bulk::BulkAnswer;
 use crate::keys::{
-    CreateKey, CreatedKey, KeyList, KeyRecord, ListQuery, RotateKey, UpdateKey, WriteAnswer,
+    CreateKey, CreatedKey, DeleteKey, DeletedKey, KeyList, KeyRecord, ListQuery, RotateKey,
+    UpdateKey, WriteAnswer,
 };
 use crate::usage::Usage;
 
@@ -123,7 +124,7 @@ pub(in crate::openapi) fn update_key() {}
     params(
         ("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$"),
         ("Idempotency-Key" = Option<String>, Header, max_length = 128,
-            description = "A repeat within a day makes no second secret and answers 409 `already_done`."),
+            description = "A repeat within a day makes no second secret and answers 409 `already_done`; a repeat with another content 409 `idempotency_key_reused`."),
     ),
     request_body(content = RotateKey, description = "Optional."),
     responses(
@@ -145,16 +146,22 @@ pub(in crate::openapi) fn update_key() {}
 )]
 pub(in crate::openapi) fn rotate_key() {}
 
-/// Revoke a key for good
+/// Revoke a key for good, or erase its record
 ///
-/// The record stays readable. Once this is answered no node accepts the key.
+/// A revoked key's record stays readable. Once this is answered no node accepts the key. With `erase` the
+/// record of a key that is revoked or expired is forgotten, in snapshots too; the audit trail keeps the
+/// id, and who did what to it when.
 #[utoipa::path(
     delete,
     path = "/v1/keys/{id}",
     tag = "keys",
-    params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")),
+    params(
+        ("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$"),
+        DeleteKey,
+    ),
     responses(
-        (status = 200, description = "The record, revoked.", body = WriteAnswer),
+        (status = 200, description = "The record, revoked; or the id that was erased.", body = DeletedKey),
+        (status = 400, response = InvalidRequest),
         (status = 401, response = Unauthenticated),
         (status = 403, response = OutOfScope),
         (status = 404, response = NotFound),

@@ -1,6 +1,6 @@
 //! A state put together again from the items of a snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use fluxgate_types::{BootId, KeyId, Limit, NodeId};
@@ -34,11 +34,13 @@ pub enum RestoreError {
 pub struct Restore {
     pub(super) registry: Registry,
     begun: bool,
+    /// Runs of places that keys are still to take: the first place and how many.
+    places: VecDeque<(u32, u32)>,
 }
 
 impl Default for Restore {
     fn default() -> Self {
-        Self { registry: Registry::at_level(1), begun: false }
+        Self { registry: Registry::at_level(1), begun: false, places: VecDeque::new() }
     }
 }
 
@@ -64,14 +66,23 @@ impl Restore {
                 registry.shared.change_view(|view| *view = View { defaults, share_maps, nodes });
             }
             ItemV1::Keys(rows) => {
-                rows.into_iter().try_for_each(|row| add_key(&registry.shared, row))?
+                for row in rows {
+                    let place = next_place(&mut self.places);
+                    add_key(&registry.shared, row, place)?;
+                }
             }
+            ItemV1::Places(runs) => self.take_places(runs)?,
             ItemV1::Audit(rows) => registry.shared.change_audit(|log| {
                 rows.into_iter().for_each(|row| log.restore(Arc::new(row)));
             }),
             ItemV1::Idempotency(rows) => {
                 for (key, expires, id) in rows {
-                    registry.idempotency.restore(key, expires, id);
+                    registry.idempotency.restore(key, expires, id, None);
+                }
+            }
+            ItemV1::IdempotencyOf(rows) => {
+                for (key, expires, id, content) in rows {
+                    registry.idempotency.restore(key, expires, id, content);
                 }
             }
             ItemV1::Outcomes(rows) => {
@@ -90,6 +101,19 @@ impl Restore {
             ItemV1::LimitTags(rows) => {
                 rows.iter().try_for_each(|(id, tags)| set_tags(&registry.shared, id, tags))?;
             }
+        }
+        Ok(())
+    }
+
+    fn take_places(&mut self, runs: Vec<(u32, u32)>) -> Result<(), RestoreError> {
+        for (first, count) in runs {
+            let behind = self.places.back().map_or(0, |(first, count)| first + count);
+            let end = first.checked_add(count).ok_or(RestoreError::Keys)?;
+            if first < behind || !self.registry.shared.table.is_empty() {
+                return Err(RestoreError::Keys);
+            }
+            self.registry.shared.table.skip_to(end);
+            self.places.push_back((first, count));
         }
         Ok(())
     }
@@ -146,9 +170,22 @@ fn set_tags(shared: &Shared, id: &KeyId, tags: &[u32]) -> Result<(), RestoreErro
     Ok(())
 }
 
-fn add_key(shared: &Shared, row: KeyRecordV1) -> Result<(), RestoreError> {
+/// The place of the next key, where the snapshot says it.
+fn next_place(places: &mut VecDeque<(u32, u32)>) -> Option<u32> {
+    while let Some((first, count)) = places.front_mut() {
+        if *count > 0 {
+            let place = *first;
+            (*first, *count) = (*first + 1, *count - 1);
+            return Some(place);
+        }
+        places.pop_front();
+    }
+    None
+}
+
+fn add_key(shared: &Shared, row: KeyRecordV1, place: Option<u32>) -> Result<(), RestoreError> {
     let table: &KeyTable = &shared.table;
-    let seq = table.next_seq().ok_or(RestoreError::Keys)?;
+    let seq = place.or_else(|| table.next_seq()).ok_or(RestoreError::Keys)?;
     if table.with(&row.id, |_| ()).is_some() {
         return Err(RestoreError::Keys);
     }

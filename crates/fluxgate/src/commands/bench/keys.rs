@@ -99,7 +99,8 @@ async fn joined(
     }))
 }
 
-/// Revokes the keys that this bench made. What fails is told and left.
+/// Revokes the keys that this bench made, and erases their records where the token is the operator's.
+/// What fails is told and left.
 pub(super) async fn revoke(admin: &Arc<Client>, keys: &[BenchKey]) {
     let mut tasks = JoinSet::new();
     let mut left = 0usize;
@@ -108,7 +109,12 @@ pub(super) async fn revoke(admin: &Arc<Client>, keys: &[BenchKey]) {
             left += failed(tasks.join_next().await);
         }
         let admin = Arc::clone(admin);
-        tasks.spawn(async move { admin.revoke_key(id).await.is_ok() });
+        tasks.spawn(async move {
+            let revoked = admin.revoke_key(id).await.is_ok();
+            // An admin key may not: then the record stays.
+            admin.erase_key(id).await.ok();
+            revoked
+        });
     }
     while let done @ Some(_) = tasks.join_next().await {
         left += failed(done);

@@ -19,8 +19,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// What `cluster restore` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The backup is checked as a whole before anything is sent. The cluster must be new; a restore that broke off\n\
-        goes on with --resume, and what is there stays as it is. Stop the old cluster first: two clusters with\n\
+    after_help = "The backup is checked as a whole before anything is sent. The cluster must be new; an interrupted restore\n\
+        continues with --resume, and what is there stays as it is. Stop the old cluster first: two clusters with\n\
         the same keys grant each key's limit twice.\n\n\
         Example:\n  fluxgate cluster restore --from fluxgate-2026-11-26.backup"
 )]
@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         let query = ListQuery { limit: Some(1), ..ListQuery::default() };
         let there = client.list_keys(&query).await?;
         if !there.keys.is_empty() && !args.resume {
-            let why = "the cluster holds keys already: a backup fills a new one (--resume goes on with a restore that broke off)";
+            let why = "the cluster holds keys already: a backup is restored into a new one (--resume continues an interrupted restore)";
             return Err(anyhow::Error::msg(why));
         }
         Ok(())
@@ -90,5 +90,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     })?;
     send(&mut lines)?;
     bar.finish_and_clear();
-    total.report()
+    let of = format!("{} keys and {} audit entries: ", summary.keys, summary.audit);
+    total.report_as(&of, "restored")
 }

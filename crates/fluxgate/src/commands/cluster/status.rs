@@ -179,7 +179,7 @@ NODE  ROLE         READY  TERM  APPLIED  LAG  LEASE   SHARE  CLOCK  DISK   TLS  
 
 shares from 2024-01-20T11:21:00Z on: node 1 50.0%, node 2 50.0%
 
-degraded: Node 1 cannot call node 3: it has another cluster secret. Requests are still answered by nodes 1 and 2. Limits hold. What node 3 held of the running windows may be out of reach, so a caller can be refused a little early until a new share map counts.
+degraded: Node 1 cannot call node 3: it has another cluster secret. Requests are still answered by nodes 1 and 2. Limits hold. Node 3's unspent share of the current windows may be unavailable, so callers may hit their limits slightly early until budgets are redistributed. Bring it back; if it is lost for good, remove it.
 notice: A new share map counts from the next windows on. Callers notice nothing: every window is spent under one map alone.
 notice: Peer traffic is not encrypted. This node says so.
 ";

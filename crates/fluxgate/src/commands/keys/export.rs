@@ -35,6 +35,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         owner: args.owner.clone(),
         status: args.status.map(Into::into),
         limit: Some(PAGE),
+        export: true,
         ..ListQuery::default()
     };
     let bar = output::bar(0, "keys");

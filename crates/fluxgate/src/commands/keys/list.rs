@@ -61,6 +61,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         status: args.status.map(KeyStatus::from),
         limit: Some(usize::from(args.limit)),
         cursor: args.cursor.clone(),
+        export: false,
     };
     let client = args.admin.client()?;
     let list = block_on(async { Ok(client.list_keys(&query).await?) })?;

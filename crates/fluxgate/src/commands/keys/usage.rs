@@ -29,10 +29,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 fn text(usage: &Usage) -> String {
-    let used = super::last_used(usage.last_used_at, "not since the nodes last started");
+    let used = super::last_used(usage.last_used_at, "no use is known");
     let head = output::fields(&[("id", usage.key_id.to_string()), ("last used", used)]);
-    let mut table =
-        output::table(&["LIMIT", "SPENT", "LEFT", "OF", "UNTIL", "PER NODE", "LAST WINDOWS"]);
+    let mut table = output::table(&[
+        "LIMIT",
+        "SPENT",
+        "LEFT",
+        "OF",
+        "UNTIL",
+        "PER NODE",
+        "WINDOWS SINCE",
+        "LAST WINDOWS",
+    ]);
     for limit in &usage.limits {
         table.add_row([
             limit.name.clone(),
@@ -41,10 +49,15 @@ fn text(usage: &Usage) -> String {
             limit.limit.to_string(),
             ClusterMs(limit.reset.saturating_mul(1_000)).to_string(),
             per_node(limit),
+            limit.series.first().map_or_else(
+                || "-".to_owned(),
+                |window| ClusterMs(window.window_start.saturating_mul(1_000)).to_string(),
+            ),
             bars(limit),
         ]);
     }
-    head + "\n" + &output::table_text(&table)
+    let scale = "LAST WINDOWS: one sign a window, oldest first; a full block is the whole limit";
+    [head, "\n".to_owned(), output::table_text(&table), format!("\n{scale}")].concat()
 }
 
 fn per_node(limit: &LimitUsage) -> String {

@@ -133,6 +133,9 @@ pub(super) async fn export(State(console): Shared, request: Request<Body>) -> Re
         }
     };
     query.limit = Some(caps::EXPORT_PIECE_ENTRIES);
+    let (actor, from) = (visit.caller.who.actor(), visit.caller.from.clone());
+    let details = "export of the audit trail".to_owned();
+    console.core.note(actor, from, Action::Exported, details).await;
     let (pieces, pipe) = mpsc::channel(PIECES_MAX);
     let (core, who) = (Arc::clone(&console.core), visit.caller.who);
     tokio::spawn(process::bind(async move {

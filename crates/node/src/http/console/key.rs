@@ -35,11 +35,11 @@ const CHANGED_MEANWHILE: &str = "Somebody changed this key meanwhile, so nothing
     This is the key as it is now: make your change again.";
 
 /// A form about one key, and who sent it.
-struct Sent {
-    visit: Visit,
-    fields: Fields,
-    entry: Arc<KeyEntry>,
-    record: KeyRecord,
+pub(super) struct Sent {
+    pub(super) visit: Visit,
+    pub(super) fields: Fields,
+    pub(super) entry: Arc<KeyEntry>,
+    pub(super) record: KeyRecord,
 }
 
 impl Console {
@@ -51,7 +51,11 @@ impl Console {
         Ok((entry, record))
     }
 
-    async fn sent(&self, id: &str, request: Request<Body>) -> Result<(Sent, Parts), Turned> {
+    pub(super) async fn sent(
+        &self,
+        id: &str,
+        request: Request<Body>,
+    ) -> Result<(Sent, Parts), Turned> {
         let (parts, body) = request.into_parts();
         let (visit, fields) = self.enter_form(&parts, body).await?;
         let (entry, record) = self.key(&visit, id)?;
@@ -221,7 +225,7 @@ impl Console {
     }
 
     /// A page about one key that a GET asks for.
-    fn about(
+    pub(super) fn about(
         &self,
         id: &str,
         request: Request<Body>,

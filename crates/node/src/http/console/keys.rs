@@ -68,6 +68,7 @@ impl Console {
             status: status_of(&filter.status).map_err(refused)?,
             limit: Some(caps::LIST_PAGE_DEFAULT),
             cursor: query.given("cursor"),
+            export: false,
         };
         let mut page = KeysPage {
             frame: self.frame(Some(&visit), "API Keys", Section::Keys),

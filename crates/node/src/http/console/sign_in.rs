@@ -4,6 +4,7 @@
 //! and afterwards the reader goes to a page of ours and nowhere else.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
@@ -13,7 +14,10 @@ use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_console::form::Fields;
 use fluxgate_console::page::{Section, SignInPage, render};
 use fluxgate_console::session::{Holder, NONCE_BYTES, Session};
-use fluxgate_types::{Digest, Scope};
+use fluxgate_engine::registry::audit::Action;
+use fluxgate_engine::registry::command::Actor;
+use fluxgate_raft::process;
+use fluxgate_types::{Digest, Scope, caps};
 
 use super::visit::status_of;
 use super::{Console, Shared, html, redirect};
@@ -107,13 +111,16 @@ pub(super) async fn submit(State(console): Shared, request: Request<Body>) -> Re
         return response;
     }
     let presented = Presented::One(token.as_bytes());
+    let origin = || Some(from.to_string().into_boxed_str());
     match identify(&console.core, presented, Scope::Admin).await {
         Ok(who) => {
             console.slowdown().end(from, seconds(), true);
+            console.core.note(who.actor(), origin(), Action::SignedIn, "signed in".into()).await;
             console.begin(&who, token, to)
         }
         Err(refused) => {
             let body = refused.body();
+            console.note_failure(&body, origin(), seconds());
             // Only what proves a good key is no guess: a node that cannot check keys still compares
             // the operator token.
             let is_good =
@@ -124,6 +131,39 @@ pub(super) async fn submit(State(console): Shared, request: Request<Body>) -> Re
             console.refused_sign_in(&body, to)
         }
     }
+}
+
+/// Failed tries to sign in, noted so that whoever guesses cannot wash the audit trail away.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    since_s: u64,
+    noted: u32,
+    left_out: u64,
+}
+
+impl Failures {
+    /// A try failed at this moment: how many before it were left out, if it is one to note.
+    fn note(&mut self, now_s: u64) -> Option<u64> {
+        if now_s.saturating_sub(self.since_s) >= 60 {
+            (self.since_s, self.noted) = (now_s, 0);
+        }
+        if self.noted == caps::SIGN_IN_FAILURES_NOTED_PER_MINUTE_MAX {
+            self.left_out += 1;
+            return None;
+        }
+        self.noted += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+/// Why a try failed; none where it could not be checked, which says nothing of who tried.
+fn failure_text(body: &ErrorBody) -> Option<&'static str> {
+    let why = [
+        (ErrorCode::AuthenticationFailed, "neither the operator token nor an active admin key"),
+        (ErrorCode::InsufficientScope, "a key without scope admin"),
+        (ErrorCode::RateLimitExceeded, "an admin key over its limit"),
+    ];
+    why.into_iter().find(|(code, _)| *code == body.error).map(|(_, why)| why)
 }
 
 fn error_text(code: ErrorCode, message: &str) -> String {
@@ -139,6 +179,20 @@ fn error_text(code: ErrorCode, message: &str) -> String {
 }
 
 impl Console {
+    /// Notes a failed try. The answer does not wait for it: a node that cannot write still counts tries.
+    fn note_failure(&self, body: &ErrorBody, from: Option<Box<str>>, now_s: u64) {
+        let Some(details) = failure_text(body) else { return };
+        let Some(left_out) = self.failures().note(now_s) else { return };
+        let details = match left_out {
+            0 => details.to_owned(),
+            n => format!("{details}; {n} failed tries before this one have no line of their own"),
+        };
+        let core = Arc::clone(&self.core);
+        tokio::spawn(process::bind(async move {
+            core.note(Actor::System, from, Action::SignInFailed, details).await;
+        }));
+    }
+
     /// Begins a session.
     fn begin(&self, who: &Administrator, token: &str, to: &str) -> Response<Body> {
         let mut nonce = [0; NONCE_BYTES];
@@ -176,6 +230,16 @@ pub(super) async fn out(State(console): Shared, request: Request<Body>) -> Respo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_of_failed_tries_leaves_some_lines_and_a_count() {
+        let mut failures = Failures::default();
+        let max = caps::SIGN_IN_FAILURES_NOTED_PER_MINUTE_MAX;
+        let noted = (0..1_000).filter_map(|_| failures.note(1_000)).count();
+        assert_eq!(noted, max as usize);
+        assert_eq!(failures.note(1_060), Some(1_000 - u64::from(max)));
+        assert_eq!(failures.note(1_060), Some(0));
+    }
 
     #[test]
     fn nobody_is_sent_to_another_site() {

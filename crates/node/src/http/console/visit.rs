@@ -253,6 +253,9 @@ impl Console {
             ErrorCode::NotFound => ("No such key", "It may belong to another owner."),
             ErrorCode::Conflict => ("That is not possible now", "Reload the key and look."),
             ErrorCode::AlreadyDone => return self.already_done(visit, &message),
+            ErrorCode::IdempotencyKeyReused => {
+                ("This form was sent before, with another content", "Open it anew.")
+            }
             ErrorCode::PreconditionFailed => {
                 ("Somebody changed it meanwhile", "Reload the key and make your change again.")
             }

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use fluxgate_api::error::ErrorCode;
-use fluxgate_api::keys::{CreateKey, CreatedKey, RotateKey, UpdateKey, WriteAnswer};
+use fluxgate_api::keys::{CreateKey, CreatedKey, ErasedKey, RotateKey, UpdateKey, WriteAnswer};
 use fluxgate_api::text::{Shown, Text};
-use fluxgate_engine::registry::command::{Command, KeyChange, NewKey, Outcome, Refusal};
+use fluxgate_engine::registry::command::{Command, KeyChange, NewKey, OneKey, Outcome, Refusal};
 use fluxgate_engine::registry::record::{KeyEntry, KeyRecord, LimitSpec};
-use fluxgate_types::{KeyId, caps, credential};
+use fluxgate_types::{Digest, KeyId, caps, credential};
 
 use super::fields::{bad, future, limits, may_own, metadata, not_found, own, random, text};
 use super::{previous_valid_until, shown};
@@ -50,7 +50,8 @@ pub(in crate::http) async fn create(
     let secret =
         credential::Secret::make(prefix, environment, id, &random::<SECRET_RANDOM_BYTES>()?);
     let secret = secret.ok_or_else(|| bad("try again"))?;
-    let new = NewKey {
+    let content = content(&(&asked, &owner));
+    let mut new = NewKey {
         id,
         prefix: credential::shown_prefix(prefix, environment, &id).into(),
         digest: secret.digest(),
@@ -62,8 +63,19 @@ pub(in crate::http) async fn create(
         metadata: asked.metadata.as_ref().map(metadata).transpose()?.unwrap_or_default(),
         idempotency_key: idempotency_key.map(|key| own(&caller.who, "create", &key)),
     };
-    let written = change(core, caller, Command::CreateKey(Box::new(new))).await?;
+    let command = match new.idempotency_key.take_if(|_| core.shared.cluster().level >= 3) {
+        Some(key) => Command::Once { key, content, command: OneKey::Create(Box::new(new)) },
+        None => Command::CreateKey(Box::new(new)),
+    };
+    let written = change(core, caller, command).await?;
     Ok(CreatedKey { key: Shown::new(secret.expose()), written })
+}
+
+/// What tells the content of a request from another one's: a repeat has the same.
+fn content(asked: &impl serde::Serialize) -> u64 {
+    let text = serde_json::to_vec(asked).unwrap_or_default();
+    let digest = Digest::of(&text);
+    digest.as_bytes().iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 /// Changes fields of a key that the caller manages.
@@ -164,12 +176,16 @@ pub(in crate::http) async fn rotate(
     let secret =
         credential::Secret::make(prefix, environment, id, &random::<SECRET_RANDOM_BYTES>()?);
     let secret = secret.ok_or_else(|| bad("try again"))?;
-    let command = Command::RotateKey {
-        id,
-        digest: secret.digest(),
-        grace_ms,
-        idempotency_key: guards.idempotency_key.map(|key| own(&caller.who, "rotate", &key)),
-        if_revision: guards.if_revision,
+    let (digest, if_revision) = (secret.digest(), guards.if_revision);
+    let idempotency_key = guards.idempotency_key.map(|key| own(&caller.who, "rotate", &key));
+    let command = match idempotency_key {
+        Some(key) if core.shared.cluster().level >= 3 => {
+            let command = OneKey::Rotate { id, digest, grace_ms, if_revision };
+            Command::Once { key, content: content(&(id, &asked)), command }
+        }
+        idempotency_key => {
+            Command::RotateKey { id, digest, grace_ms, idempotency_key, if_revision }
+        }
     };
     let written = change(core, caller, command).await?;
     Ok(CreatedKey { key: Shown::new(secret.expose()), written })
@@ -183,6 +199,35 @@ pub(in crate::http) async fn revoke(
     if_revision: Option<u64>,
 ) -> Result<WriteAnswer, Refused> {
     change(core, caller, Command::RevokeKey { id, if_revision }).await
+}
+
+/// Forgets the record of a key that has ended. The operator's alone.
+pub(in crate::http) async fn erase(
+    core: &Core,
+    caller: &Caller,
+    id: KeyId,
+) -> Result<ErasedKey, Refused> {
+    if !matches!(caller.who, Administrator::Operator) {
+        let message = "Erasing a record requires the operator token";
+        return Err(Refused::new(ErrorCode::InsufficientScope, message));
+    }
+    if core.shared.cluster().level < 3 {
+        let message = "not before every node runs version 0.3 or later";
+        return Err(Refused::new(ErrorCode::Conflict, message));
+    }
+    let command = Command::EraseKeys { ids: vec![id], ended_before: None };
+    let Written { outcome, applied_on, waited_ms } = write(core, caller, command).await?;
+    match outcome {
+        Outcome::Done => Ok(ErasedKey {
+            erased: Text(id),
+            applied_on: applied_on.iter().map(|node| node.0).collect(),
+            waited_ms,
+        }),
+        Outcome::Key(_) | Outcome::Put(_) => {
+            Err(Refused::new(ErrorCode::Internal, "internal error"))
+        }
+        Outcome::Refused(refusal) => Err(refused(&refusal)),
+    }
 }
 
 /// The key of a path, if this administrator manages it. Another's key is not found either. A node
@@ -203,10 +248,7 @@ pub(crate) fn managed(
 
 /// Makes a change and shapes its answer.
 async fn change(core: &Core, caller: &Caller, command: Command) -> Result<WriteAnswer, Refused> {
-    let mut proposal = proposal(caller.who.actor(), caller.from.clone(), command);
-    proposal.presented = caller.who.digest();
-    let written = core.write(proposal, core.config.request_timeout).await.map_err(unwritten)?;
-    let Written { outcome, applied_on, waited_ms } = written;
+    let Written { outcome, applied_on, waited_ms } = write(core, caller, command).await?;
     let record = match outcome {
         Outcome::Key(record) => *record,
         Outcome::Done | Outcome::Put(_) => {
@@ -225,6 +267,12 @@ async fn change(core: &Core, caller: &Caller, command: Command) -> Result<WriteA
         waited_ms,
         notes: Vec::new(),
     })
+}
+
+async fn write(core: &Core, caller: &Caller, command: Command) -> Result<Written, Refused> {
+    let mut proposal = proposal(caller.who.actor(), caller.from.clone(), command);
+    proposal.presented = caller.who.digest();
+    core.write(proposal, core.config.request_timeout).await.map_err(unwritten)
 }
 
 /// A write that nobody may rely on.
@@ -253,8 +301,10 @@ fn refused(refusal: &Refusal) -> Refused {
         | Refusal::Revoked
         | Refusal::OtherDirectory(_)
         | Refusal::OlderIncarnation { .. }
+        | Refusal::NotEnded(_)
         | Refusal::Removed(_) => ErrorCode::Conflict,
         Refusal::AlreadyDone(_) => ErrorCode::AlreadyDone,
+        Refusal::OtherContent(_) => ErrorCode::IdempotencyKeyReused,
         Refusal::Revision(_) => ErrorCode::PreconditionFailed,
         Refusal::Invalid(_) => ErrorCode::InvalidRequest,
     };

@@ -1,0 +1,100 @@
+//! What the audit trail says of a change: each field as it was before and as it is after.
+//!
+//! Answers for: no secret and no digest is ever named, and one line stays short however large the
+//! record is.
+
+use std::fmt::{Display, Write as _};
+
+use fluxgate_types::{ClusterMs, caps, format_duration_ms};
+
+use super::record::{KeyRecord, LimitSpec, Status};
+
+/// Limits as people write them.
+pub(super) fn limits_text(limits: &[LimitSpec]) -> String {
+    let one = |spec: &LimitSpec| {
+        let limit = &spec.limit;
+        format!("{} {}/{}", limit.name, limit.tokens, format_duration_ms(limit.period_ms))
+    };
+    limits.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn own_limits_text(record: &KeyRecord) -> String {
+    record.limits.as_deref().map_or_else(|| "defaults".to_owned(), limits_text)
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+fn or_none(value: Option<impl Display>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
+fn metadata_text(record: &KeyRecord) -> String {
+    let pairs = record.metadata.as_deref().into_iter().flat_map(|pairs| pairs.iter());
+    let one = |(name, value): &(Box<str>, Box<str>)| format!("{name}={}", quoted(value));
+    let text = pairs.map(one).collect::<Vec<_>>().join(", ");
+    if text.is_empty() { "none".to_owned() } else { text }
+}
+
+/// Cuts a text to [`caps::AUDIT_DETAILS_CHARS_MAX`].
+pub(super) fn bounded(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(caps::AUDIT_DETAILS_CHARS_MAX) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// How a field of a record is written.
+type Shown = fn(&KeyRecord) -> String;
+
+/// The fields that differ, in words.
+pub(super) fn between(before: &KeyRecord, after: &KeyRecord) -> String {
+    let fields: [(&str, Shown); 7] = [
+        ("name", |record| quoted(&record.name)),
+        ("scope", |record| record.scope.to_string()),
+        ("owner", |record| or_none(record.owner.as_deref().map(quoted))),
+        ("limits", own_limits_text),
+        ("enabled", |record| record.enabled.to_string()),
+        ("expires_at", |record| or_none(record.expires_at)),
+        ("metadata", metadata_text),
+    ];
+    let mut text = String::new();
+    for (name, of) in fields {
+        let (old, new) = (of(before), of(after));
+        if old != new {
+            let gap = if text.is_empty() { "" } else { "; " };
+            // Writing to a String cannot fail.
+            write!(text, "{gap}{name}: {old} → {new}").ok();
+        }
+    }
+    if text.is_empty() { "nothing differs".to_owned() } else { bounded(text) }
+}
+
+/// What a new key may do.
+pub(super) fn of_creation(record: &KeyRecord) -> String {
+    let owner = or_none(record.owner.as_deref().map(quoted));
+    bounded(format!(
+        "name: {}; scope: {}; owner: {owner}; limits: {}; expires_at: {}; metadata: {}",
+        quoted(&record.name),
+        record.scope,
+        own_limits_text(record),
+        or_none(record.expires_at),
+        metadata_text(record)
+    ))
+}
+
+/// What a rotation leaves valid, and what it ends. `before` is the record without it.
+pub(super) fn of_rotation(before: &KeyRecord, at: ClusterMs, grace_ms: u64) -> String {
+    let mut text = if grace_ms == 0 {
+        "new secret; the old one ended".to_owned()
+    } else {
+        format!("new secret; the old one stays valid until {}", at + grace_ms)
+    };
+    let earlier = before.previous.as_ref().filter(|earlier| at < earlier.until);
+    if let Some(earlier) = earlier.filter(|_| before.status(at) != Status::Revoked) {
+        write!(text, "; an earlier one, valid until {}, ended", earlier.until).ok();
+    }
+    text
+}

@@ -1,0 +1,120 @@
+//! Addresses of members: what the file says against what the log has, and how a cluster whose addresses
+//! all changed finds together again.
+//!
+//! Answers for: the log's addresses count. Where nobody answers at them any more, `recover addresses`
+//! leaves a note in each data directory; nodes call each other by it, and the leader that they elect
+//! writes the new addresses to the log. Ids, directories and votes stay what they are, so nothing that
+//! was acknowledged can be lost.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fluxgate_raft::NodeStatus;
+use fluxgate_store::DataDir;
+use fluxgate_store::addresses::Recovered;
+use fluxgate_types::NodeId;
+
+use super::NodeError;
+use crate::clock::boot_now;
+use crate::config::Config;
+use crate::core::Core;
+
+/// How often it is looked whether the note is needed any more.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Notes in the data directory of a stopped node that the members are where its configuration says.
+///
+/// # Errors
+/// When there is no data directory, it is in use, or it cannot be written.
+pub fn recover_addresses(config: &Config) -> Result<Vec<(NodeId, String)>, NodeError> {
+    if !DataDir::is_made(&config.data_dir) {
+        return Err(NodeError::NothingToRecover { path: config.data_dir.clone() });
+    }
+    let data = DataDir::open(&config.data_dir, &config.cluster_name, config.node_id.0)?;
+    let members: Vec<(NodeId, String)> =
+        config.members.iter().map(|(node, address)| (*node, address.clone())).collect();
+    let note = |(node, address): &(NodeId, String)| Recovered {
+        node: node.0,
+        instead_of: None,
+        address: address.clone(),
+    };
+    let noted: Vec<Recovered> = members.iter().map(note).collect();
+    data.write_addresses(&noted).map_err(|source| NodeError::Note { source })?;
+    Ok(members)
+}
+
+/// Says where file and log differ, and brings recovered addresses into the log.
+pub(super) async fn run(core: Arc<Core>, mut noted: Vec<Recovered>) {
+    while core.cluster.status().nodes.is_empty() {
+        tokio::time::sleep(LOOK).await;
+    }
+    let nodes = core.cluster.status().nodes;
+    if noted.is_empty() {
+        say_difference(&core, &nodes);
+        return;
+    }
+    for one in noted.iter_mut().filter(|one| one.instead_of.is_none()) {
+        one.instead_of = nodes.get(&NodeId(one.node)).map(|member| member.address.clone());
+    }
+    // Members that the log does not know have no address to recover.
+    noted.retain(|one| one.instead_of.is_some());
+    if let Err(error) = core.data.write_addresses(&noted) {
+        tracing::warn!(%error, "the note of recovered addresses was not written");
+    }
+    core.transport.set_recovered(noted.clone());
+    let list = |one: &Recovered| format!("node {} at {}", one.node, one.address);
+    let listed = noted.iter().map(list).collect::<Vec<_>>().join(", ");
+    tracing::warn!("addresses were recovered: {listed}; they count in place of the log's");
+    loop {
+        let nodes = core.cluster.status().nodes;
+        let left: Vec<&Recovered> = noted.iter().filter(|one| is_needed(one, &nodes)).collect();
+        if left.is_empty() {
+            break;
+        }
+        // Only a leader with a lease of its own is known to lead.
+        if core.cluster.leads_in().is_some() && core.is_leased(boot_now()) {
+            for one in left {
+                let moved = core.cluster.move_node(NodeId(one.node), &one.address).await;
+                match moved {
+                    Ok(()) => tracing::info!(
+                        node = one.node,
+                        address = one.address,
+                        "the recovered address is in the log"
+                    ),
+                    Err(error) => tracing::debug!(%error, "not yet"),
+                }
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    if let Err(error) = core.data.remove_addresses() {
+        tracing::warn!(%error, "the note of recovered addresses was not removed");
+    }
+    core.transport.set_recovered(Vec::new());
+    tracing::info!("the log has the recovered addresses");
+}
+
+/// Whether the log still has the address that was to be replaced.
+fn is_needed(one: &Recovered, nodes: &BTreeMap<NodeId, NodeStatus>) -> bool {
+    let known = nodes.get(&NodeId(one.node)).map(|member| &member.address);
+    known.is_some_and(|known| *known != one.address && Some(known) == one.instead_of.as_ref())
+}
+
+fn say_difference(core: &Core, nodes: &BTreeMap<NodeId, NodeStatus>) {
+    let members = core.config.members.iter();
+    let differs = members.filter_map(|(node, address)| {
+        let known = &nodes.get(node)?.address;
+        (known != address)
+            .then(|| format!("node {node} is at {address} by the file and at {known} by the log"))
+    });
+    let differs: Vec<String> = differs.collect();
+    if !differs.is_empty() {
+        tracing::warn!(
+            "`cluster.members` differs from the log, and the log counts: {}. If one node moved, `fluxgate \
+             cluster add-node` gives the cluster its new address; if all did, stop every node and run \
+             `fluxgate recover addresses --config FILE` for each",
+            differs.join(", ")
+        );
+    }
+}
