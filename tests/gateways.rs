@@ -11,13 +11,12 @@ mod over_tls;
 mod paths;
 mod program;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use self::application::{Application, Seen};
-use self::program::{Gateway, Kind};
+use self::program::{Gateway, Kind, Lines};
 use crate::support::cluster::{Cluster, metric_in};
 use crate::support::keys::limit;
 use crate::support::ports::Port;
@@ -39,24 +38,29 @@ struct Stage {
 
 impl Stage {
     fn set(kind: Kind) -> Self {
+        Self::set_with(kind, Lines::AsTheyStand)
+    }
+
+    #[track_caller]
+    fn set_with(kind: Kind, lines: Lines<'_>) -> Self {
         let mut cluster = Cluster::plan(3, |_| {});
         let (nodes, claimed) = asked_ports(&mut cluster, kind);
         cluster.ids().into_iter().for_each(|id| cluster.node_mut(id).spawn());
         cluster.wait_ready();
-        Self::before(cluster, kind, &nodes, claimed, None)
+        Self::before(cluster, kind, &nodes, claimed, lines)
     }
 
-    /// A gateway before nodes that are ready, with the certificate of a CA where they have TLS.
+    /// A gateway before nodes that are ready.
     #[track_caller]
     fn before(
         cluster: Cluster,
         kind: Kind,
         nodes: &[u16],
         claimed: Vec<Port>,
-        ca: Option<&Path>,
+        lines: Lines<'_>,
     ) -> Self {
         let application = Application::start();
-        let gateway = Gateway::start(kind, nodes, application.port(), ca);
+        let gateway = Gateway::start(kind, nodes, application.port(), lines);
         let stage = Self { gateway, application, cluster, _claimed: claimed };
         stage.wait_through();
         stage

@@ -1,7 +1,7 @@
 //! A node that is well and says 503, as one does that lost its lease since the last health check.
 
 use super::application::{Application, Seen};
-use super::program::Kind;
+use super::program::{Kind, Lines};
 use super::{Stage, get};
 use crate::support::cluster::Cluster;
 
@@ -22,7 +22,7 @@ fn busy(seen: &Seen) -> (&'static str, &'static str, &'static str) {
 fn asks_another_node(kind: Kind) {
     let (cluster, busy) = (Cluster::start(2), Application::answering(busy));
     let nodes = [cluster.gateway(1).port(), busy.port(), cluster.gateway(2).port()];
-    let stage = Stage::before(cluster, kind, &nodes, Vec::new(), None);
+    let stage = Stage::before(cluster, kind, &nodes, Vec::new(), Lines::AsTheyStand);
     let key = stage.key("read", 1_000_000);
     for at in 0..ASKS {
         let answer = stage.send(&get("/api/v1/x").bearer(&key.secret));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::application;
-use super::program::{Gateway, Kind};
+use super::program::{Gateway, Kind, Lines};
 use super::{Stage, asked_ports, get};
 use crate::support::cluster::Cluster;
 use crate::tls::{Certs, wait_ready};
@@ -25,7 +25,7 @@ pub(super) fn asks_over_tls(kind: Kind) {
         wait_ready(&mut cluster, &certs, id);
     }
     let ca = certs.file("ca.pem");
-    let mut stage = Stage::before(cluster, kind, &nodes, claimed, Some(Path::new(&ca)));
+    let mut stage = Stage::before(cluster, kind, &nodes, claimed, Lines::Tls(Path::new(&ca)));
 
     let key = stage.key("read", 100);
     let (answer, seen) = stage.pass(&get("/api/v1/x").bearer(&key.secret));
@@ -53,7 +53,7 @@ pub(super) fn asks_over_tls(kind: Kind) {
     // Not a node that shows another CA's certificate: closed.
     let ca = foreign.file("ca.pem");
     let port = stage.application.port();
-    stage.gateway = Gateway::start(kind, &nodes, port, Some(Path::new(&ca)));
+    stage.gateway = Gateway::start(kind, &nodes, port, Lines::Tls(Path::new(&ca)));
     stage.application.forget();
     for _ in 0..3 {
         let answer = stage.send(&get("/api/v1/x").bearer(&ample.secret));

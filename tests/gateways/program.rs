@@ -103,6 +103,29 @@ fn tool(name: &str) -> PathBuf {
     target.unwrap_or_else(|| root.join("target")).join("tools/bin").join(name)
 }
 
+/// The lines behind marks that are turned on in a gateway's files.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lines<'a> {
+    /// None.
+    AsTheyStand,
+    /// Those for nodes with TLS, with the certificate of this CA.
+    Tls(&'a Path),
+}
+
+impl Lines<'_> {
+    /// What the README of the files says to do.
+    fn turn_on(self, text: &str) -> String {
+        let (mark, example, own) = match self {
+            Self::AsTheyStand => return text.to_owned(),
+            Self::Tls(ca) => ("# tls: ", "/etc/fluxgate/ca.pem", ca.display().to_string()),
+        };
+        let tls = matches!(self, Self::Tls(_));
+        let kept = text.lines().filter(|line| !(tls && line.ends_with("# plain")));
+        let text: String = kept.map(|line| line.replacen(mark, "", 1) + "\n").collect();
+        text.replace(example, &own)
+    }
+}
+
 /// A running gateway.
 #[derive(Debug)]
 pub(super) struct Gateway {
@@ -113,9 +136,8 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts it with its file as it is, or, given the certificate of a CA, with the lines for
-    /// nodes with TLS.
-    pub(super) fn start(kind: Kind, nodes: &[u16], application: u16, ca: Option<&Path>) -> Self {
+    /// Starts it with these lines of its files turned on.
+    pub(super) fn start(kind: Kind, nodes: &[u16], application: u16, lines: Lines<'_>) -> Self {
         let dir = TempDir::with_prefix("fluxgate-gateway-").unwrap();
         let ports: Vec<Port> = kind.ports().iter().map(|_| Port::claim()).collect();
         let own = ports.iter().map(|port| port.addr().port());
@@ -125,10 +147,7 @@ impl Gateway {
             .collect();
         for name in kind.files() {
             let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/gateways");
-            let mut text = fs::read_to_string(from.join(name)).unwrap();
-            if let Some(ca) = ca {
-                text = with_tls(&text, ca);
-            }
+            let text = lines.turn_on(&fs::read_to_string(from.join(name)).unwrap());
             fs::write(dir.path().join(name), moved(&text, &moves)).unwrap();
         }
         let log = File::create(dir.path().join("log")).unwrap();
@@ -187,13 +206,6 @@ impl Gateway {
             .collect();
         pairs.len()
     }
-}
-
-/// What the README of the files says to do for nodes with TLS.
-fn with_tls(text: &str, ca: &Path) -> String {
-    let kept = text.lines().filter(|line| !line.ends_with("# plain"));
-    let text: String = kept.map(|line| line.replacen("# tls: ", "", 1) + "\n").collect();
-    text.replace("/etc/fluxgate/ca.pem", &ca.display().to_string())
 }
 
 /// Puts other ports in the place of those that stand in a file.
