@@ -2,11 +2,13 @@
 //!
 //! Answers for: that a client of each gateway sees the answers of the seed page to the letter, that
 //! the application learns who asks and never the key, that what a client forges has no effect, that
-//! connections to the nodes are kept, and what the loss of nodes costs a client.
+//! connections to the nodes are kept, what pages of another origin can ask and read, and what the loss
+//! of nodes costs a client.
 
 mod application;
 mod busy;
 mod claims;
+mod cors;
 mod over_tls;
 mod paths;
 mod program;
@@ -203,6 +205,7 @@ fn keeps_the_contract(kind: Kind) {
     claims::no_spelling_of_them_arrives(&stage);
     claims::what_connection_names_is_ours_still(&stage, &reader);
     claims::nothing_is_tunnelled(&stage, &reader, kind);
+    cors::nothing_of_it_is_answered(&stage, &reader);
     smuggled_requests_reach_nobody(&stage, &reader);
     paths::odd_ones_reach_no_other_part(&stage, &reader);
     paths::all_that_is_read_as_admin_requires_it(&stage, &reader, &admin);
@@ -386,6 +389,11 @@ macro_rules! gateways {
             #[test]
             fn asks_over_tls() {
                 super::over_tls::asks_over_tls($kind);
+            }
+
+            #[test]
+            fn answers_browsers() {
+                super::cors::answers_browsers($kind);
             }
 
             #[test]

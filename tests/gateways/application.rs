@@ -14,6 +14,13 @@ pub(super) const BODY: &str = r#"{"hello":"application"}"#;
 const OWN_LIMITS: &str =
     "X-RateLimit-Limit: 999\r\nX-RateLimit-Remaining: 998\r\nX-RateLimit-Reset: 997\r\n";
 
+/// Paths that end so are answered with CORS headers of its own, or with `Vary`.
+pub(super) const WITH_CORS: &str = "/with-cors";
+pub(super) const WITH_VARY: &str = "/with-vary";
+const OWN_CORS: &str = "Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\n\
+    Access-Control-Expose-Headers: X-Own\r\nVary: Accept-Encoding, Origin\r\n";
+const OWN_VARY: &str = "Vary: Accept-Encoding\r\n";
+
 /// Status, lines of headers and body of an answer.
 type AnswerTo = fn(&Seen) -> (&'static str, &'static str, &'static str);
 
@@ -60,7 +67,14 @@ pub(super) struct Application {
 
 impl Application {
     pub(super) fn start() -> Self {
-        Self::answering(|_| ("200 OK", OWN_LIMITS, BODY))
+        Self::answering(|seen| {
+            let headers = match &*seen.line {
+                line if line.ends_with(WITH_CORS) => OWN_CORS,
+                line if line.ends_with(WITH_VARY) => OWN_VARY,
+                _ => OWN_LIMITS,
+            };
+            ("200 OK", headers, BODY)
+        })
     }
 
     /// A server that gives each request a status, headers and a body of its own.

@@ -110,6 +110,8 @@ pub(super) enum Lines<'a> {
     AsTheyStand,
     /// Those for nodes with TLS, with the certificate of this CA.
     Tls(&'a Path),
+    /// Those for browsers that show pages of this origin.
+    Cors(&'a str),
 }
 
 impl Lines<'_> {
@@ -118,6 +120,7 @@ impl Lines<'_> {
         let (mark, example, own) = match self {
             Self::AsTheyStand => return text.to_owned(),
             Self::Tls(ca) => ("# tls: ", "/etc/fluxgate/ca.pem", ca.display().to_string()),
+            Self::Cors(origin) => ("# cors: ", "https://app.example.com", origin.to_owned()),
         };
         let tls = matches!(self, Self::Tls(_));
         let kept = text.lines().filter(|line| !(tls && line.ends_with("# plain")));
