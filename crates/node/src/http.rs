@@ -23,3 +23,4 @@ pub(crate) mod server;
 pub(crate) mod transfer;
 pub(crate) mod usage;
 pub(crate) mod validate;
+mod words;

@@ -10,6 +10,8 @@ use fluxgate_api::error::ErrorCode;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
+use super::words::in_words;
+
 /// What is read and dropped behind the bound, so that the refusal is not lost with the connection.
 const DROPPED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -96,19 +98,20 @@ pub(crate) fn parse_optional<T: DeserializeOwned>(
 /// Reads JSON that nothing follows. Refusals call it by this name.
 pub(crate) fn parse_json<T: DeserializeOwned>(name: &str, body: &[u8]) -> Result<T, ErrorBody> {
     // A syntax error is told as one, wherever it stands.
-    if !has_objects_only(body) && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
+    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+    if is_json && !has_objects_only(body) {
         let message = format!("the {name} must be an object, and so must what its arrays hold");
         return Err(ErrorBody::new(ErrorCode::InvalidRequest, message));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();
-        ErrorBody::new(ErrorCode::InvalidRequest, describe(name, &field, error.inner()))
+        ErrorBody::new(ErrorCode::InvalidRequest, describe(name, &field, error.inner(), is_json))
     })?;
     // Nothing may follow the value.
-    reader
-        .end()
-        .map_err(|error| ErrorBody::new(ErrorCode::InvalidRequest, describe(name, "", &error)))?;
+    reader.end().map_err(|error| {
+        ErrorBody::new(ErrorCode::InvalidRequest, describe(name, "", &error, is_json))
+    })?;
     Ok(value)
 }
 
@@ -119,26 +122,16 @@ pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Re
 }
 
 /// What serde found, without echoing what the client sent: it may be a secret.
-fn describe(name: &str, field: &str, error: &serde_json::Error) -> String {
+fn describe(name: &str, field: &str, error: &serde_json::Error, is_json: bool) -> String {
     use serde_json::error::Category;
-    let place = format!("at line {} column {}", error.line(), error.column());
     match error.classify() {
-        Category::Io | Category::Eof | Category::Syntax => {
+        Category::Io | Category::Eof | Category::Syntax if !is_json => {
+            let place = format!("at line {} column {}", error.line(), error.column());
             format!("the {name} is not JSON: error {place}")
         }
-        Category::Data => {
-            let text = error.to_string();
-            let what = text.split(" at line ").next().unwrap_or_default();
-            // These name fields and variants; all else may quote a value.
-            let named = ["unknown field", "missing field", "unknown variant", "duplicate field"];
-            let safe = if named.iter().any(|n| what.starts_with(n)) && what.len() <= 200 {
-                what.to_owned()
-            } else {
-                let expected = what.split(", expected ").nth(1);
-                expected.map_or_else(|| "wrong value".to_owned(), |e| format!("expected {e}"))
-            };
-            if field.is_empty() || field == "." { safe } else { format!("{field}: {safe}") }
-        }
+        // It reads a number or null, where a choice of texts is, as a mistake of syntax.
+        Category::Io | Category::Eof | Category::Syntax => in_words(field, "another kind of value"),
+        Category::Data => in_words(field, &error.to_string()),
     }
 }
 

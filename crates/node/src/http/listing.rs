@@ -5,9 +5,10 @@ mod scan;
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::request::Parts;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{Request, Response, StatusCode, Uri};
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::{KeyList, ListQuery};
 use fluxgate_api::text::Text;
@@ -22,6 +23,7 @@ use super::auth::{Administrator, authenticate};
 use super::keys::{actor_text, is_actor, shown, status};
 use super::refused::Refused;
 use super::respond;
+use super::words::in_words;
 use crate::core::Core;
 use scan::Needle;
 
@@ -31,10 +33,23 @@ const AUDIT_PIECE: usize = 1_024;
 const CURSOR_PREFIX: &str = "c-";
 
 pub(super) fn query<T: DeserializeOwned>(parts: &Parts) -> Result<T, Refused> {
-    let parsed = Query::<T>::try_from_uri(&parts.uri);
-    parsed.map(|query| query.0).map_err(|error| {
-        let message =
-            format!("query: {}", error.body_text().split(": ").last().unwrap_or("not understood"));
+    let read = |uri: &Uri| Query::<T>::try_from_uri(uri).map(|query| query.0);
+    let said = |error: &QueryRejection| {
+        let text = error.body_text();
+        text.split_once(": ").map_or(text.clone(), |(_, said)| said.to_owned())
+    };
+    read(&parts.uri).map_err(|error| {
+        // Which of them it is: the one that cannot be read by itself either.
+        let pairs = parts.uri.query().unwrap_or_default().split('&');
+        let alone = pairs.map(|pair| {
+            let uri = Uri::try_from(format!("/?{pair}")).ok();
+            let said = uri.and_then(|uri| read(&uri).err()).map(|error| said(&error))?;
+            let name = pair.split('=').next().unwrap_or_default();
+            let said =
+                said.strip_prefix(name).and_then(|said| said.strip_prefix(": ")).unwrap_or(&said);
+            Some(in_words(name, said))
+        });
+        let message = alone.flatten().next().unwrap_or_else(|| in_words("", &said(&error)));
         Refused::new(ErrorCode::InvalidRequest, message)
     })
 }

@@ -7,7 +7,7 @@ use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::LimitSpec;
 use fluxgate_api::paths::header as names;
 use fluxgate_engine::registry::command::Actor;
-use fluxgate_types::{ClusterMs, Limit, caps};
+use fluxgate_types::{ClusterMs, Limit, LimitError, caps};
 
 use crate::core::Core;
 use crate::http::auth::Administrator;
@@ -55,7 +55,25 @@ pub(in crate::http) fn limits(specs: Vec<LimitSpec>) -> Result<Vec<Limit>, Bad> 
         period_ms: spec.period.ms,
     };
     let limits: Vec<Limit> = specs.into_iter().map(convert).collect();
-    Limit::check_all(&limits).map_err(|error| Bad(format!("limits: {error}")))?;
+    Limit::check_all(&limits).map_err(|error| {
+        // Who sets 0 wants to shut the key, and who sets more than the most wants no limit.
+        let hint = match &error {
+            LimitError::Tokens(name) => {
+                let tokens = limits.iter().find(|limit| limit.name == *name).map(|l| l.tokens);
+                if tokens == Some(0) {
+                    "; to refuse every request, set `enabled` to false"
+                } else {
+                    ""
+                }
+            }
+            LimitError::Count if limits.is_empty() => "; for those of the cluster, leave it out",
+            LimitError::Name
+            | LimitError::NamedTwice(_)
+            | LimitError::Period(_)
+            | LimitError::Count => "",
+        };
+        Bad(format!("limits: {error}{hint}"))
+    })?;
     Ok(limits)
 }
 
