@@ -198,6 +198,7 @@ fn gateways_may_have_to_show_certificates_too() {
     let setting = certs.setting(1, Some("client_ca_file"), false);
     let settings = &mut cluster.node_mut(1).settings;
     settings.set("gateway", "tls", &setting).set("admin", "tls", &setting);
+    settings.set("admin", "metrics_without_certificate", true);
     cluster.node_mut(1).spawn();
     let (cert, key) = (certs.file("node1.pem"), certs.file("node1.key"));
     let to = cluster.gateway(1);
@@ -222,6 +223,11 @@ fn gateways_may_have_to_show_certificates_too() {
         let (status, body) = certs.curl(to, path, &["-X", "POST", "-H", &bearer]).unwrap();
         assert!(status == 503 && body.contains("requires a client certificate"), "{path}: {body}");
     }
+    wait_log(&cluster, 1, &["a caller without a client certificate was refused", "127.0.0.1"]);
+    // Prometheus needs none where the file says so; at the gateways' listener there are no metrics.
+    let (status, body) = certs.curl(at_admin, "/metrics", &[]).unwrap();
+    assert!(status == 200 && body.contains("fluxgate_build_info"), "{status}: {body}");
+    assert_eq!(certs.curl(at_admin, "/v1/whoami", &[]).unwrap().0, 503);
     // One of another CA is refused as before.
     let foreign = Certs::make(cluster.dir(), "foreign", &["--nodes", "1"]);
     let others = [foreign.file("node1.pem"), foreign.file("node1.key")];

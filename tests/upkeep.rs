@@ -282,6 +282,34 @@ fn when_a_key_was_last_used_is_known_after_every_node_was_restarted() {
     }
 }
 
+#[test]
+fn planned_stops_and_hand_overs_do_not_count_as_crashes() {
+    let mut cluster = Cluster::start(3);
+    let crashes = |cluster: &Cluster| cluster.metric("fluxgate_unplanned_stops_total", "");
+    let lost =
+        |cluster: &Cluster| cluster.metric("fluxgate_raft_elections_total", r#"cause="unplanned""#);
+    let first = cluster.leader();
+    assert_eq!(lost(&cluster), 1.0, "the first one took nothing over");
+    // The leader last, so that what it counted is not gone with it; and once more.
+    let order = [cluster.others(first), vec![first]].concat();
+    for node in order {
+        cluster.node_mut(node).stop();
+        cluster.restart(node);
+    }
+    let second = cluster.leader();
+    assert_ne!(first, second);
+    let handed = r#"cause="handed_over""#;
+    assert_eq!(cluster.metric("fluxgate_raft_elections_total", handed), 1.0);
+    assert_eq!((lost(&cluster), crashes(&cluster)), (0.0, 0.0));
+    cluster.node_mut(second).kill();
+    cluster.restart(second);
+    assert_eq!((lost(&cluster), crashes(&cluster)), (1.0, 1.0));
+    // Kept over a planned stop.
+    cluster.node_mut(second).stop();
+    cluster.restart(second);
+    assert_eq!(crashes(&cluster), 1.0);
+}
+
 /// Gives all nodes other peer addresses, in every file.
 fn move_all(cluster: &mut Cluster) -> (Vec<Port>, Vec<SocketAddr>) {
     let ports: Vec<Port> = cluster.ids().iter().map(|_| Port::claim()).collect();

@@ -48,6 +48,19 @@ impl fmt::Display for Misuse {
 
 impl std::error::Error for Misuse {}
 
+/// An error and its causes; one that the text before it ends with is not said twice.
+fn in_one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        if text.is_empty() {
+            cause
+        } else if text.ends_with(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
+    })
+}
+
 impl Exit {
     /// Tells what is wrong with a command line, or prints the help that was asked for.
     pub(crate) fn of_parsing(error: &clap::Error) -> Self {
@@ -67,7 +80,7 @@ impl Exit {
             // `fluxgate keys list | head -1` is no failure.
             return Self::Done;
         }
-        output::notice(&format!("fluxgate: {error:#}"));
+        output::notice(&format!("fluxgate: {}", in_one_line(error)));
         if error.downcast_ref::<Misuse>().is_some() {
             return Self::Usage;
         }

@@ -5,8 +5,9 @@
 //! `config/node.toml`, which is embedded here.
 
 mod check;
-pub(crate) use check::is_host_port;
 mod layers;
+mod members;
+pub(crate) use members::is_host_port;
 mod tls;
 mod tokens;
 

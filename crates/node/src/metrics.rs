@@ -170,7 +170,7 @@ impl Metrics {
                 "Wait for tokens of other nodes.",
                 &SECONDS,
             ),
-            asks: b.counters("transfer_asks_total", "Asks for tokens.", &["direction", "result"]),
+            asks: b.counters("transfer_asks_total", "Requests to and from other nodes for tokens, by result.", &["direction", "result"]),
             tokens: b.counters(
                 "transfer_tokens_total",
                 "Tokens that moved between nodes.",
@@ -214,7 +214,7 @@ impl Metrics {
                 "From proposing to applied.",
                 &LONG_SECONDS,
             ),
-            fsync_seconds: b.histogram("storage_fsync_seconds", "Syncs of the log.", &SECONDS),
+            fsync_seconds: b.histogram("storage_fsync_seconds", "Duration of log fsyncs.", &SECONDS),
             storage_bytes: b.gauge("storage_size_bytes", "Size of the log on its disk."),
             storage_free: b.gauge("storage_free_bytes", "Free on the disk of the log."),
             state_differs: b.gauge(

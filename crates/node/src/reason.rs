@@ -128,11 +128,27 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Nodes that presented another cluster secret: when last, and when that was last told.
+/// Callers that were refused: nodes with another cluster secret (when last, and when that was last
+/// told), and callers without a certificate.
 #[derive(Debug, Default)]
-pub(crate) struct Strangers(Mutex<BTreeMap<NodeId, (BootNs, Option<BootNs>)>>);
+pub(crate) struct Strangers {
+    nodes: Mutex<BTreeMap<NodeId, (BootNs, Option<BootNs>)>>,
+    /// When it was last told that a caller had no certificate.
+    without_certificate: Mutex<Option<BootNs>>,
+}
 
 impl Strangers {
+    /// Whether it is time to tell again that a caller had no certificate.
+    pub(crate) fn may_tell_of_missing_certificate(&self) -> bool {
+        let now = boot_now();
+        let mut told = self.without_certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = told.is_none_or(|told| now.since(told) > nanos(TELL_STRANGERS_EVERY));
+        if may {
+            *told = Some(now);
+        }
+        may
+    }
+
     /// A caller was refused for the cluster secret. Which node it is is what it claims.
     pub(crate) fn note(&self, core: &Core, claimed: Option<NodeId>) {
         // Of nodes that belong here: anybody may claim anything.
@@ -141,7 +157,7 @@ impl Strangers {
             return;
         };
         let now = boot_now();
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= caps::NODES_MAX && !seen.contains_key(&node) {
             return;
         }
@@ -159,7 +175,7 @@ impl Strangers {
     /// Those that did so lately.
     pub(crate) fn lately(&self) -> Vec<NodeId> {
         let now = boot_now();
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let lately =
             seen.iter().filter(|(_, (last, _))| now.since(*last) < nanos(WARN_OF_STRANGERS));
         lately.map(|(node, _)| *node).collect()

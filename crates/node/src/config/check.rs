@@ -1,20 +1,20 @@
 //! What each setting means, and which values of it exist.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fluxgate_types::{Limit, NodeId, caps, credential, parse_duration_ms};
+use fluxgate_types::{Limit, NodeId, credential, parse_duration_ms};
 use toml::{Table, Value};
 
+use super::members::{is_host_port, is_unspecified, members, own_address};
 use super::tokens::checked;
 use super::{Config, OFF, Problems, Secret, Tokens};
 
 const HOUR_MS: u64 = 3_600_000;
 
 pub(super) struct Reader<'a> {
-    table: &'a Table,
+    pub(super) table: &'a Table,
     problems: &'a mut Problems,
 }
 
@@ -154,49 +154,6 @@ enum TextOrFile {
     File(PathBuf),
 }
 
-fn members(reader: &mut Reader<'_>) -> BTreeMap<NodeId, String> {
-    let mut members = BTreeMap::new();
-    let list = reader.raw("cluster", "members").and_then(Value::as_array).cloned();
-    for member in list.unwrap_or_default() {
-        let id = member.get("id").and_then(Value::as_integer);
-        let id = id.and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
-        let peer = member.get("peer").and_then(Value::as_str).filter(|peer| is_host_port(peer));
-        let plain = member.as_table().is_some_and(|table| table.len() == 2);
-        match (id, peer) {
-            (Some(id), Some(peer)) if plain => {
-                if members.values().any(|known| known == peer) {
-                    let why = format!("two members have the address {peer}");
-                    reader.wrong("cluster", "members", &why);
-                }
-                if members.insert(NodeId(id), peer.to_owned()).is_some() {
-                    reader.wrong("cluster", "members", &format!("node {id} stands twice"));
-                }
-            }
-            _ => {
-                reader.wrong("cluster", "members", "each must be { id = 1, peer = \"host:port\" }")
-            }
-        }
-    }
-    if members.is_empty() || members.len() > caps::NODES_MAX {
-        let why = format!("must list 1 to {} members", caps::NODES_MAX);
-        reader.wrong("cluster", "members", &why);
-    }
-    members
-}
-
-/// Whether this is a host name or address with a port.
-pub(crate) fn is_host_port(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return false;
-    };
-    let named =
-        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '[' | ']' | ':');
-    !host.is_empty()
-        && text.len() <= 255
-        && host.chars().all(named)
-        && port.parse::<u16>().is_ok_and(|p| p > 0)
-}
-
 fn limits(reader: &mut Reader<'_>) -> Vec<Limit> {
     let list = reader.raw("limits", "default").and_then(Value::as_array).cloned();
     let read = |value: &Value| {
@@ -241,30 +198,8 @@ fn prefix(reader: &mut Reader<'_>, setting: &str) -> String {
     text
 }
 
-/// Where this node is called, where `members` says it.
-fn own_address(
-    reader: &mut Reader<'_>,
-    members: &mut BTreeMap<NodeId, String>,
-    me: NodeId,
-    listen: SocketAddr,
-    advertise: Option<&String>,
-) -> Option<String> {
-    if is_default(reader.table, "cluster", "members") && members.contains_key(&me) {
-        // `members` is empty: this node forms a cluster of one, at its own address.
-        members.insert(me, advertise.cloned().unwrap_or_else(|| listen.to_string()));
-    }
-    let listed = members.get(&me).cloned();
-    if let (Some(advertise), Some(listed)) = (advertise, &listed)
-        && advertise != listed
-    {
-        let why = format!("`cluster.members` has {listed} for this node: give one address");
-        reader.wrong("peer", "advertise", &why);
-    }
-    listed
-}
-
 /// Whether a setting is as in the built-in defaults.
-fn is_default(table: &Table, section: &str, setting: &str) -> bool {
+pub(super) fn is_default(table: &Table, section: &str, setting: &str) -> bool {
     let of = |table: &Table| Some(table.get(section)?.get(setting)?.clone());
     let defaults = super::DEFAULTS.parse::<Table>().ok();
     defaults.and_then(|defaults| of(&defaults)) == of(table)
@@ -358,6 +293,9 @@ fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
     }
     if !is_host_port(&config.peer_advertise) {
         reader.wrong("peer", "advertise", "must be a host and a port");
+    } else if is_unspecified(&config.peer_advertise) && config.members.len() > 1 {
+        let why = "is an address to listen on: give the one at which the other nodes call this one";
+        reader.wrong("peer", "advertise", why);
     }
     if !(0.0..=1.0).contains(&config.trace_sample_ratio) {
         reader.wrong("telemetry", "trace_sample_ratio", "must be from 0 to 1");

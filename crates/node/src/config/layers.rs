@@ -288,10 +288,20 @@ mod tests {
                 "[cluster]\nmembers = [{ id = 1, peer = \"a:1\" }, { id = 2, peer = \"a:1\" }]",
                 "two members have the address a:1",
             ),
+            (
+                "[cluster]\nmembers = [{ id = 1, peer = \"0.0.0.0:1\" }]",
+                "an address to listen on, not one to call",
+            ),
+            ("[keys]\npurge_after = \"59m\"", "keys.purge_after: must be from"),
+            ("[keys]\npurge_after = \"never\"", "keys.purge_after: `never` is not a duration"),
         ] {
             let problems = said(text);
             assert!(problems.contains(why), "{text}: {problems}");
         }
+        let one =
+            said("[cluster]\nmembers = [{ id = 1, peer = \"a:1\" }, { id = 2, peer = \"b\" }]");
+        assert_eq!(one.lines().count(), 1, "one mistake is told once: {one}");
+        assert!(one.contains("number 2 must be"), "{one}");
         for text in [
             "log = \"WARN\"",
             "log = \"off\"",

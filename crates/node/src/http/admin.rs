@@ -58,9 +58,21 @@ pub(crate) fn probes(core: Arc<Core>, with_metrics: bool) -> Router {
     if with_metrics {
         router = router.route(paths::METRICS, get(metrics));
     }
-    router
-        .fallback(|| async { respond::refuse(ErrorCode::Unavailable, NEEDS_CERTIFICATE) })
-        .with_state(core)
+    router.fallback(without_certificate).with_state(core)
+}
+
+/// Refuses a caller who presents no certificate, and says so in the log now and then.
+async fn without_certificate(State(core): State<Arc<Core>>, request: Request) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    if core.strangers.may_tell_of_missing_certificate() {
+        let from = origin(&parts);
+        let from = from.as_deref().unwrap_or("-");
+        tracing::warn!(
+            from,
+            "a caller without a client certificate was refused; others are for a minute without a word"
+        );
+    }
+    respond::refuse(ErrorCode::Unavailable, NEEDS_CERTIFICATE)
 }
 
 /// Counts and times every request, and gives it a span.

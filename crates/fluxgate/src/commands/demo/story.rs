@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use fluxgate_api::keys::{CreateKey, CreatedKey};
+use fluxgate_api::keys::{CreateKey, CreatedKey, ListQuery};
 use fluxgate_api::validate::ValidateRequest;
 use fluxgate_client::{Client, Token, Verdict, VerdictReport};
-use fluxgate_types::Scope;
+use fluxgate_types::{KeyId, Scope};
 
 use super::{DemoKeys, DemoNode};
 use crate::output;
@@ -24,7 +24,7 @@ async fn make(client: &Client, name: &str, scope: Scope) -> anyhow::Result<Creat
     let key = CreateKey {
         name: name.to_owned(),
         scope,
-        owner: Some("demo".to_owned()),
+        owner: Some(OWNER.to_owned()),
         limits: None,
         expires_at: None,
         metadata: None,
@@ -32,8 +32,42 @@ async fn make(client: &Client, name: &str, scope: Scope) -> anyhow::Result<Creat
     client.create_key(&key, None).await.with_context(|| format!("cannot make the key `{name}`"))
 }
 
+/// The owner of the demo's keys.
+const OWNER: &str = "demo";
+/// How the names of the demo's keys begin.
+const NAMES: &str = "Demo ";
+/// Keys of one page of a list.
+const PAGE: usize = 200;
+
+/// Erases what an earlier demo on this directory made: nobody has those secrets any more.
+async fn clean_up(client: &Client) -> anyhow::Result<()> {
+    let mut query = ListQuery { owner: Some(OWNER.to_owned()), ..ListQuery::default() };
+    query.limit = Some(PAGE);
+    let mut old = Vec::new();
+    loop {
+        let page = client.list_keys(&query).await?;
+        let ours = page.keys.into_iter().filter(|key| key.name.starts_with(NAMES));
+        old.extend(ours.map(|key| key.id.0));
+        match page.next_cursor {
+            Some(cursor) => query.cursor = Some(cursor),
+            None => break,
+        }
+    }
+    for id in old {
+        erase(client, id).await?;
+    }
+    Ok(())
+}
+
+async fn erase(client: &Client, id: KeyId) -> anyhow::Result<()> {
+    client.revoke_key(id).await?;
+    client.erase_key(id).await?;
+    Ok(())
+}
+
 /// Makes one key per scope, each through another node.
 pub(crate) async fn make_keys(nodes: &[DemoNode], token: &str) -> anyhow::Result<DemoKeys> {
+    clean_up(&admin_client(nodes, 0, token)?).await?;
     let mut texts = Vec::new();
     for (at, scope) in Scope::ALL.into_iter().enumerate() {
         let client = admin_client(nodes, at, token)?;
@@ -97,6 +131,8 @@ pub(crate) async fn tell(nodes: &[DemoNode], token: &str, keys: &DemoKeys) -> an
     let (node, status, body) = refusal;
     output::data(&format!("3. Request {} went to node {node}: {status}", admitted + 1))?;
     output::data(&format!("     {}", body.to_json()))?;
+    // It was for the story alone.
+    erase(&client, made.written.record.id.0).await?;
     output::data(&addresses(nodes, token, keys)?)
 }
 
