@@ -276,6 +276,15 @@ fn the_essentials_work_without_any_script() {
     let receipt = send(&format!("{path}/revoke"), &fields).expect(200).text();
     assert!(receipt.contains("is dead on node 1 after"), "{receipt}");
     Request::post("/v1/validate").bearer(&key).send(cluster.gateway(1)).expect(401);
+    // What has ended can be erased, by whoever types its name.
+    let page = visitor.get(1, &path).expect(200).text();
+    assert!(page.contains(&format!("{path}/erase")), "{page}");
+    send(&format!("{path}/erase"), &[("confirm", "script")]).expect(400);
+    let erased = send(&format!("{path}/erase"), &fields).expect(200).text();
+    assert!(erased.contains("forgotten on every node") && erased.contains(&id), "{erased}");
+    visitor.get(1, &path).expect(404);
+    let trail = visitor.get(1, "/console/audit").expect(200).text();
+    assert!(trail.contains("key.erase") && !trail.contains("alert(1)"), "{trail}");
     visitor.get(1, "/console/keys/key_000000000000").expect(404);
     visitor.get(1, "/console/keys?cursor=nonsense").expect(400);
 }

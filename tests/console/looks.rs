@@ -73,6 +73,7 @@ fn pages(cluster: &Cluster) -> Vec<String> {
         pages.push(format!("keys/{}{part}", key.id));
     }
     pages.push(format!("keys/{}", gone.id));
+    pages.push(format!("keys/{}/erase", gone.id));
     pages
 }
 
