@@ -21,6 +21,13 @@ fn console(cluster: &Cluster, node: u64, path: &str) -> String {
     format!("http://{}/console/{path}", cluster.node(node).at.admin)
 }
 
+/// A page as the operator gets it from a node, which may be one that answers nothing else.
+#[track_caller]
+pub(crate) fn operators_page(cluster: &Cluster, node: u64, path: &str) -> String {
+    let operator = forms::Visitor::sign_in(cluster, node, OPERATOR);
+    operator.get(node, path).expect(200).text()
+}
+
 /// A browser that is signed in as the operator, at a node.
 #[track_caller]
 fn signed_in(cluster: &Cluster, node: u64) -> Browser {

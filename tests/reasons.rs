@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::console::operators_page;
 use crate::support::cluster::Cluster;
 use crate::support::command::run;
 use crate::support::wait_until;
@@ -51,6 +52,30 @@ fn all_say(cluster: &Cluster, id: u64, reason: &str) {
     let (status, _) = run(&mut cluster.cli(id, &["cluster", "status", "--check"]), 1);
     let said = status.to_lowercase();
     assert!(said.contains(&reason.to_lowercase()), "{status}");
+    let page = operators_page(cluster, id, "/console/cluster").replace("&#39;", "'");
+    assert!(page.to_lowercase().contains(&reason.to_lowercase()), "{page}");
+}
+
+#[test]
+fn a_node_that_was_told_to_stop_says_so_while_it_still_answers() {
+    let mut cluster = Cluster::start_with(3, |settings| {
+        settings.text("node", "drain", "60s");
+    });
+    cluster.node_mut(2).terminate();
+    wait_until("it says so", SOON, || {
+        why(&cluster, 2).is_some_and(|why| why == "stopping: this node is stopping")
+    });
+    assert_eq!(trouble(&cluster, 2, 2).as_deref(), Some("stopping: this node is stopping"));
+    assert!(cluster.node(2).log_text().contains("stopping: this node is stopping"));
+    let (status, _) = run(&mut cluster.cli(2, &["cluster", "status", "--check"]), 1);
+    let page = operators_page(&cluster, 2, "/console/cluster");
+    assert!(
+        status.contains("Node 2 is stopping") && page.contains("Node 2 is stopping"),
+        "{status}"
+    );
+    // Told twice it does not wait for the end of the drain.
+    cluster.node_mut(2).terminate();
+    assert_eq!(cluster.node_mut(2).wait_exit().code(), Some(0));
 }
 
 #[test]

@@ -58,6 +58,8 @@ fn an_erased_record_is_gone_from_lists_snapshots_and_backups_and_its_id_stays_in
     let admin = cluster.create(1, &admin);
     let answer = Request::new("DELETE", &erase).bearer(&admin.secret);
     answer.send(cluster.node(3).at.admin).expect_code(403, "insufficient_scope");
+    let stale = Request::new("DELETE", &erase).header("If-Match", "\"1\"");
+    cluster.admin(3, stale).expect_code(412, "precondition_failed");
     let answer = cluster.admin(3, Request::new("DELETE", &erase)).expect(200).json();
     assert_eq!(answer["erased"], key.id);
     assert_eq!(answer["applied_on"], json!([1, 2, 3]));
@@ -190,6 +192,8 @@ fn the_trail_has_what_leaves_the_building_and_what_is_done_to_the_cluster() {
         members,
         [format!("node {id} removed, which was at {peer}"), format!("node {id} added at {peer}")]
     );
+    let unknown = cluster.admin(1, Request::get("/v1/audit?action=keys.expotr"));
+    assert!(unknown.expect_code(400, "invalid_request").text().contains("`key.erase`"));
     for action in ["cluster.backup", "export", "leader.hand_over", "members.change"] {
         for entry in said(action) {
             assert_eq!(

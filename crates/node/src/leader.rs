@@ -169,9 +169,12 @@ async fn purge(core: &Core, next: &mut usize) {
     if ids.is_empty() {
         return;
     }
-    tracing::info!(keys = ids.len(), "erasing records of keys that ended before {before}");
+    let count = ids.len();
     let command = Command::EraseKeys { ids, ended_before: Some(before) };
-    core.cluster.submit(proposal(Actor::System, None, command)).await.ok();
+    let submitted = core.cluster.submit(proposal(Actor::System, None, command)).await;
+    if matches!(submitted, Ok(Submitted { outcome: Outcome::Done, .. })) {
+        tracing::info!(keys = count, "erased records of keys that ended before {before}");
+    }
 }
 
 /// How this node's configuration differs from what the cluster runs by, as it was last logged.

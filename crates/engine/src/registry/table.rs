@@ -245,8 +245,8 @@ impl KeyTable {
             self.census().remove(&removed.record);
             self.digest.fetch_sub(digest::of_key(&removed.record), Ordering::Relaxed);
             self.change_order(|order| order.empty += 1);
-            self.sweep_order();
         });
+        self.sweep_order();
     }
 
     /// Takes the empty places out once they are as many as the others: each removal pays for one step.
@@ -322,19 +322,22 @@ impl KeyTable {
     /// Takes over the keys of another table, shard by shard. A reader meets each key either as it
     /// was or as it is in the new table, which is newer.
     pub(super) fn adopt(&self, other: &Self) {
-        self.change(|| self.take_over(other));
-    }
-
-    fn take_over(&self, other: &Self) {
+        // What this node knows of the use of a key is its own.
         for (mine, theirs) in self.shards.iter().zip(&other.shards) {
-            let new = Arc::clone(&theirs.read().unwrap_or_else(PoisonError::into_inner));
-            // What this node knows of the use of a key is its own.
+            let new = Self::share(theirs);
             for entry in Self::share(mine).iter() {
                 let found = new.find(entry.record.id.mix(), same(&entry.record.id));
                 if let (Some(found), Some(at)) = (found, entry.last_used()) {
                     found.touch(at);
                 }
             }
+        }
+        self.change(|| self.take_over(other));
+    }
+
+    fn take_over(&self, other: &Self) {
+        for (mine, theirs) in self.shards.iter().zip(&other.shards) {
+            let new = Arc::clone(&theirs.read().unwrap_or_else(PoisonError::into_inner));
             *mine.write().unwrap_or_else(PoisonError::into_inner) = new;
         }
         *self.order.write().unwrap_or_else(PoisonError::into_inner) = other.order();

@@ -146,11 +146,11 @@ async fn revoke_key(core: &Core, id: &str, parts: &Parts) -> Result<Response<Bod
     let caller = caller(core, parts).await?;
     let DeleteKey { erase } = query(parts)?;
     let entry = managed(core, &caller.who, id)?;
+    let guard = if_match(&parts.headers)?;
     if erase {
-        let erased = change::erase(core, &caller, entry.record.id).await?;
+        let erased = change::erase(core, &caller, &entry, guard).await?;
         return Ok(respond::json(StatusCode::OK, &DeletedKey::Erased(erased)));
     }
-    let guard = if_match(&parts.headers)?;
     let written = change::revoke(core, &caller, entry.record.id, guard).await?;
     Ok(tagged(StatusCode::OK, written.record.revision, &written))
 }

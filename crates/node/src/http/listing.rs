@@ -132,6 +132,12 @@ pub(crate) async fn audit(State(core): State<Arc<Core>>, request: Request<Body>)
 async fn list_audit(core: &Core, parts: &Parts) -> Result<Response<Body>, Refused> {
     let who = authenticate(core, &parts.headers, Scope::Admin).await?;
     let asked: AuditQuery = query(parts)?;
+    let is_known = |action: &String| Action::ALL.iter().any(|known| known.as_str() == action);
+    if asked.action.as_ref().is_some_and(|action| !is_known(action)) {
+        let known = Action::ALL.map(|action| format!("`{}`", action.as_str())).join(", ");
+        let message = format!("action: must be one of {known}");
+        return Err(Refused::new(ErrorCode::InvalidRequest, message));
+    }
     let during = During::default();
     Ok(respond::json(StatusCode::OK, &find_audit(core, &who, &asked, during).await?))
 }

@@ -27,7 +27,7 @@ impl Console {
             return Err(Box::new(self.erase_page(&sent.visit, sent.record, error)));
         }
         let (id, caller) = (sent.entry.record.id, &sent.visit.caller);
-        let erased = change::erase(&self.core, caller, id).await;
+        let erased = change::erase(&self.core, caller, &sent.entry, None).await;
         erased.map_err(|refused| Box::new(self.refused(&sent.visit, refused)))?;
         let text = format!(
             "The record of {id} is forgotten on every node. The audit log keeps the id, and who did what to \

@@ -115,7 +115,7 @@ pub(super) async fn submit(State(console): Shared, request: Request<Body>) -> Re
     match identify(&console.core, presented, Scope::Admin).await {
         Ok(who) => {
             console.slowdown().end(from, seconds(), true);
-            console.core.note(who.actor(), origin(), Action::SignedIn, "signed in".into()).await;
+            console.note_success(&who, origin()).await;
             console.begin(&who, token, to)
         }
         Err(refused) => {
@@ -179,6 +179,18 @@ fn error_text(code: ErrorCode, message: &str) -> String {
 }
 
 impl Console {
+    /// Notes a sign-in: before the session begins, but for a node that cannot write now.
+    async fn note_success(&self, who: &Administrator, from: Option<Box<str>>) {
+        let (core, actor) = (Arc::clone(&self.core), who.actor());
+        let is_ready = core.not_ready().is_none();
+        let noted = tokio::spawn(process::bind(async move {
+            core.note(actor, from, Action::SignedIn, "signed in".into()).await;
+        }));
+        if is_ready {
+            noted.await.ok();
+        }
+    }
+
     /// Notes a failed try. The answer does not wait for it: a node that cannot write still counts tries.
     fn note_failure(&self, body: &ErrorBody, from: Option<Box<str>>, now_s: u64) {
         let Some(details) = failure_text(body) else { return };

@@ -205,8 +205,10 @@ pub(in crate::http) async fn revoke(
 pub(in crate::http) async fn erase(
     core: &Core,
     caller: &Caller,
-    id: KeyId,
+    entry: &KeyEntry,
+    if_revision: Option<u64>,
 ) -> Result<ErasedKey, Refused> {
+    let (id, revision) = (entry.record.id, entry.record.revision);
     if !matches!(caller.who, Administrator::Operator) {
         let message = "Erasing a record requires the operator token";
         return Err(Refused::new(ErrorCode::InsufficientScope, message));
@@ -214,6 +216,10 @@ pub(in crate::http) async fn erase(
     if core.shared.cluster().level < 3 {
         let message = "not before every node runs version 0.3 or later";
         return Err(Refused::new(ErrorCode::Conflict, message));
+    }
+    // What has ended hardly changes any more, so it is enough to look here.
+    if if_revision.is_some_and(|expected| expected != revision) {
+        return Err(refused(&Refusal::Revision(revision)));
     }
     let command = Command::EraseKeys { ids: vec![id], ended_before: None };
     let Written { outcome, applied_on, waited_ms } = write(core, caller, command).await?;
