@@ -236,6 +236,10 @@ fn gateways_may_have_to_show_certificates_too() {
     // Our own commands can present one, on both listeners.
     let list = [&["keys", "list", "--url", &admin][..], &with].concat();
     run(&mut fluxgate(&list), 0);
+    let status = [&["cluster", "status", "--url", &admin][..], &with].concat();
+    let (status, _) = run(&mut fluxgate(&status), 0);
+    assert!(status.contains("certificates of node 1: admin until 20"), "{status}");
+    assert!(status.contains(", gateway until 20"), "{status}");
     let (_, said) = run(&mut fluxgate(&list[..6]), 3);
     assert!(said.contains("requires a client certificate"), "{said}");
     let validate = [&["validate", "--url", &url][..], &with].concat();

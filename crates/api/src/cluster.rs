@@ -75,8 +75,22 @@ pub struct ClusterView {
     /// The bound of the clock error that the cluster runs by, milliseconds.
     #[serde(default)]
     pub clock_error_max_ms: u64,
+    /// When the certificates of this node's listeners end; absent where none has TLS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub certificates: Vec<CertificateView>,
     /// What an operator should know, in words.
     pub warnings: Vec<String>,
+}
+
+/// The certificate of one listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CertificateView {
+    /// `gateway`, `grpc`, `admin` or `peer`.
+    pub listener: String,
+    /// Callers refuse it from then on.
+    #[schema(value_type = String, format = DateTime)]
+    pub ends_at: Time,
 }
 
 /// A share map: who may spend which part of every window.

@@ -105,7 +105,8 @@ pub fn problems(view: &ClusterView) -> Vec<Problem> {
 }
 
 /// Words of warnings that speak of more than a setting: something is missing, or may be wrong.
-const GRAVE: [&str; 4] = [
+const GRAVE: [&str; 5] = [
+    "has ended: callers",
     "differs from that of",
     "cannot write",
     "are being changed",
@@ -247,6 +248,7 @@ pub(crate) mod tests {
             nodes: (1..=3).map(node).collect(),
             lease_ms: 3_000,
             clock_error_max_ms: 1_000,
+            certificates: Vec::new(),
             warnings: Vec::new(),
         }
     }

@@ -5,6 +5,8 @@
 
 mod labels;
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fluxgate_api::error::ErrorCode;
@@ -68,6 +70,8 @@ pub(crate) struct Metrics {
     http_requests: IntCounterVec,
     http_seconds: HistogramVec,
     certificate_ends: IntGaugeVec,
+    // The same by listener, for whoever asks without a scrape.
+    certificates: Mutex<BTreeMap<String, i64>>,
     tls_failures: IntCounterVec,
 }
 
@@ -255,6 +259,7 @@ impl Metrics {
                 &LONG_SECONDS,
                 &["route"],
             ),
+            certificates: Mutex::default(),
             certificate_ends: b.register(IntGaugeVec::new(
                 Opts::new(
                     "fluxgate_tls_certificate_expiry_timestamp_seconds",
@@ -383,6 +388,13 @@ impl Metrics {
     /// When a listener's certificate ends, Unix seconds.
     pub(crate) fn set_certificate_end(&self, listener: &str, ends_s: i64) {
         self.certificate_ends.with_label_values(&[listener]).set(ends_s);
+        let mut certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        certificates.insert(listener.to_owned(), ends_s);
+    }
+
+    /// When the certificates of the listeners that have one end, Unix seconds.
+    pub(crate) fn certificates(&self) -> BTreeMap<String, i64> {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts the connections of a listener that TLS refused.

@@ -7,6 +7,8 @@ use fluxgate_types::NodeId;
 use crate::core::Core;
 use crate::peer::messages::{More, Writes};
 
+/// A certificate that ends within so long is warned of, seconds: two weeks.
+const CERTIFICATE_ENDS_SOON_S: i64 = 14 * 24 * 3_600;
 /// What to do about states that differ.
 const COMPARE: &str = "The majority may be the one that runs on older data directories: compare what was \
                        changed lately before you empty anything; then remove the nodes that are wrong, \
@@ -16,6 +18,7 @@ impl Core {
     /// What an operator should know.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.of_its_own();
+        warnings.extend(self.of_certificates());
         warnings.extend(self.of_states());
         warnings.extend(self.of_clocks());
         let status = self.cluster.status();
@@ -54,7 +57,28 @@ impl Core {
         if offset_ms.unsigned_abs() > self.terms_in_force().clock_error_ms_max {
             warnings.push(of_clock(&(self.me, offset_ms)));
         }
+        warnings.extend(self.of_certificates());
         warnings
+    }
+
+    /// Certificates of this node's listeners that end soon, or have ended.
+    fn of_certificates(&self) -> Vec<String> {
+        let now_s = i64::try_from(crate::clock::wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
+        let of = |(listener, ends_s): (String, i64)| {
+            let left_s = ends_s.saturating_sub(now_s);
+            let when = if left_s <= 0 {
+                "has ended: callers refuse it".to_owned()
+            } else if left_s < CERTIFICATE_ENDS_SOON_S {
+                format!("ends in {}", span(left_s.saturating_mul(1_000)))
+            } else {
+                return None;
+            };
+            Some(format!(
+                "the certificate of the {listener} listener of node {} {when}; put a new one in its place",
+                self.me
+            ))
+        };
+        self.metrics.certificates().into_iter().filter_map(of).collect()
     }
 
     fn of_its_own(&self) -> Vec<String> {

@@ -8,8 +8,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use fluxgate_api::cluster::{
-    AddNode, ClusterChange, ClusterView, HandOver, NodeView, NodeWeight, RemoveNode, Role, SetTime,
-    ShareMapView, WriteState,
+    AddNode, CertificateView, ClusterChange, ClusterView, HandOver, NodeView, NodeWeight,
+    RemoveNode, Role, SetTime, ShareMapView, WriteState,
 };
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::text::Text;
@@ -81,8 +81,17 @@ pub(crate) fn cluster_view(core: &Core) -> ClusterView {
         nodes: nodes.collect(),
         lease_ms: terms.lease_ms,
         clock_error_max_ms: terms.clock_error_ms_max,
+        certificates: certificates(core),
         warnings,
     }
+}
+
+fn certificates(core: &Core) -> Vec<CertificateView> {
+    let of = |(listener, ends_s): (String, i64)| {
+        let ends_ms = u64::try_from(ends_s).unwrap_or(0).saturating_mul(1_000);
+        CertificateView { listener, ends_at: Text(ClusterMs(ends_ms)) }
+    };
+    core.metrics.certificates().into_iter().map(of).collect()
 }
 
 fn map_view(map: &ShareMap) -> ShareMapView {

@@ -57,6 +57,12 @@ fn text(view: &ClusterView) -> String {
             .collect();
         text += &format!("\nshares from {} on: {}\n", pending.from, shares.join(", "));
     }
+    if !view.certificates.is_empty() {
+        let ends = view.certificates.iter();
+        let ends = ends.map(|one| format!("{} until {}", one.listener, one.ends_at));
+        let ends = ends.collect::<Vec<_>>().join(", ");
+        text += &format!("\ncertificates of node {}: {ends}\n", view.node_id);
+    }
     let problems = health::problems(view);
     if !problems.is_empty() {
         text.push('\n');
