@@ -153,6 +153,15 @@ fn a_repeat_with_another_content_is_refused_by_name() {
     rotate(1, &json!({"grace": "0s"})).expect(200);
     rotate(2, &json!({"grace": "0s"})).expect_code(409, "already_done");
     rotate(3, &json!({"grace": "1h"})).expect_code(409, "idempotency_key_reused");
+    // With a grace the repeat is told what was done, and not that the grace runs.
+    let graced = json!({"grace": "1h"});
+    let again = |node: u64| {
+        let path = format!("{}/rotate", made.path());
+        cluster.admin(node, Request::post(&path).json(&graced).header("Idempotency-Key", "r2"))
+    };
+    again(1).expect(200);
+    again(2).expect_code(409, "already_done");
+    rotate(1, &graced).expect_code(409, "idempotency_key_reused");
     // The same key for another kind of request is its own.
     create(1, &whole("c"), "r1").expect(201);
     let words = ["keys", "create", "--name", "z", "--scope", "read", "--idempotency-key", "x1"];
@@ -180,6 +189,10 @@ fn the_trail_has_what_leaves_the_building_and_what_is_done_to_the_cluster() {
     let peer = cluster.node(id).at.peer.to_string();
     run(&mut cluster.cli(1, &["cluster", "add-node", &id.to_string(), "--peer", &peer]), 0);
     run(&mut cluster.cli(1, &["cluster", "remove-node", &id.to_string()]), 0);
+    // Removed, and still on the directory of that time: it would vote for nobody and answer nothing.
+    let (_, refused) =
+        run(&mut cluster.cli(1, &["cluster", "add-node", &id.to_string(), "--peer", &peer]), 1);
+    assert!(refused.contains("empty the directory"), "{refused}");
     let entries = trail(&cluster, 2);
     let said = |action: &str| -> Vec<&Value> {
         entries.iter().filter(|entry| entry["action"] == action).collect()

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use fluxgate_types::{Digest, KeyId, Scope};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::keys::LimitSpec;
 use crate::text::{Text, Time};
@@ -191,6 +191,17 @@ pub struct BackupPrevious {
     pub sha256: Sha256Hex,
     /// Until when.
     pub until: Time,
+}
+
+/// Which backup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct BackupQuery {
+    /// Also from a node that holds no lease: what it has may lack the newest changes.
+    #[serde(default)]
+    #[param(required = false)]
+    pub stale: bool,
 }
 
 /// An entry of the audit trail.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fluxgate_api::bulk::BulkAnswer;
+use fluxgate_api::bulk::{BackupQuery, BulkAnswer};
 use fluxgate_api::paths;
 use reqwest::Method;
 
@@ -56,8 +56,8 @@ impl Client {
     ///
     /// # Errors
     /// The last node's, when none does.
-    pub async fn backup(&self) -> Result<Download, Error> {
-        let call = Call::get(paths::CLUSTER_BACKUP);
+    pub async fn backup(&self, query: BackupQuery) -> Result<Download, Error> {
+        let call = Call::get(paths::CLUSTER_BACKUP).query("stale", query.stale.then_some(true));
         let first = self.preferred.load(Ordering::Relaxed);
         let mut last = Error::NoUrl;
         for step in 0..self.urls.len() {
@@ -67,6 +67,8 @@ impl Client {
                     return Ok(Download { response });
                 }
                 Ok(response) => last = self.refusal(response).await,
+                // A node that answered knows more than one that did not.
+                Err(error) if matches!(last, Error::Refused { .. }) => drop(error),
                 Err(error) => last = error,
             }
             if !last.is_unreachable() {

@@ -182,12 +182,17 @@ fn excerpt(body: &[u8]) -> String {
     line.chars().take(120).collect()
 }
 
+/// What rustls says of an alert that ends the connection.
+const TLS_ALERT: &str = "received fatal alert";
+
 /// What one try met with, short of an answer.
 #[derive(Debug)]
 struct Failure {
     cause: String,
     /// The node cannot have seen the call.
     unconnected: bool,
+    /// The other side refused this one's TLS: it will again.
+    refused_by_tls: bool,
 }
 
 impl Client {
@@ -202,6 +207,7 @@ impl Client {
         let mut silent = None;
         loop {
             let mut last = None;
+            let mut can_change = false;
             for step in 0..count {
                 let at = (first + step) % count;
                 tries += 1;
@@ -225,9 +231,11 @@ impl Client {
                             return Ok(answer);
                         }
                         all_unconnected = false;
+                        can_change = true;
                         last = Some(Ok(answer));
                     }
                     Err(failure) => {
+                        can_change |= !failure.refused_by_tls;
                         after_unknown |= !failure.unconnected;
                         all_unconnected &= failure.unconnected;
                         let harmless = failure.unconnected || call.repeat == Repeat::Harmless;
@@ -252,14 +260,10 @@ impl Client {
                     break;
                 }
             }
-            if let Some(Ok(answer)) = &last
-                && !answer.is_retryable()
-            {
-                return last.unwrap_or_else(|| Err(self.unreachable(tries, "no try".into())));
-            }
             rounds += 1;
+            let is_final = matches!(&last, Some(Ok(answer)) if !answer.is_retryable());
             let gone = all_unconnected && rounds >= ROUNDS_UNCONNECTED_MAX;
-            if gone || Instant::now() + pause >= until {
+            if is_final || gone || !can_change || Instant::now() + pause >= until {
                 return last.unwrap_or_else(|| Err(self.unreachable(tries, "no try".into())));
             }
             tokio::time::sleep(pause).await;
@@ -279,9 +283,13 @@ impl Client {
         let elsewhere = self.urls.len() > 1 && call.repeat == Repeat::Harmless;
         let patience = self.options.attempt_timeout / if elsewhere { 2 } else { 1 };
         let timeout = patience.min(left);
-        let failure = |error: reqwest::Error| Failure {
-            unconnected: error.is_connect() || error.is_builder(),
-            cause: chain(&error),
+        let failure = |error: reqwest::Error| {
+            let cause = chain(&error);
+            let refused_by_tls = cause.contains(TLS_ALERT);
+            let hint =
+                if refused_by_tls { ": is this client's certificate of the right CA?" } else { "" };
+            let unconnected = error.is_connect() || error.is_builder();
+            Failure { unconnected, refused_by_tls, cause: format!("{cause}{hint}") }
         };
         let request = self.request(at, call).timeout(timeout);
         let mut response = request.send().await.map_err(failure)?;
@@ -293,6 +301,7 @@ impl Client {
                 return Err(Failure {
                     cause: "the answer is too large".to_owned(),
                     unconnected: false,
+                    refused_by_tls: false,
                 });
             }
             body.extend_from_slice(&chunk);

@@ -18,6 +18,7 @@ mod limits;
 mod nodes;
 mod put;
 pub mod record;
+mod refusal;
 pub mod snapshot;
 pub mod table;
 

@@ -250,7 +250,6 @@ fn a_change_is_told_from_and_to() {
     assert_eq!(change(metadata), r#"metadata: team="blue" → none"#);
     let end = KeyChange { expires_at: Some(Some(ClusterMs(86_400_000))), ..none.clone() };
     assert_eq!(change(end), "expires_at: none → 1970-01-02T00:00:00Z");
-    assert_eq!(change(none.clone()), "nothing differs");
     let pair =
         |n: usize| (format!("n{n}").into(), "x".repeat(caps::METADATA_VALUE_CHARS_MAX).into());
     let much = (0..caps::METADATA_ENTRIES_MAX).map(pair).collect();
@@ -259,6 +258,66 @@ fn a_change_is_told_from_and_to() {
     log.apply(Command::SetDefaults { limits: vec![limit(5)] });
     log.apply(Command::SetDefaults { limits: vec![limit(6)] });
     assert_eq!(log.said(), "requests 5/60s → requests 6/60s");
+}
+
+#[test]
+fn a_text_within_a_change_cannot_be_taken_for_the_change() {
+    let mut log = Log::new();
+    log.create(1);
+    let name = r#"x"; scope: read → admin; y: ""#;
+    let change = KeyChange {
+        id: key(1),
+        if_revision: None,
+        name: Some(name.into()),
+        scope: None,
+        owner: None,
+        limits: None,
+        enabled: None,
+        expires_at: None,
+        metadata: Some(vec![(r#"a="b"; c"#.into(), r"\".into())]),
+    };
+    log.apply(Command::UpdateKey(Box::new(change)));
+    let name = r#"name: "key 1" → "x\"; scope: read → admin; y: \"""#;
+    let metadata = r#"metadata: team="blue" → "a=\"b\"; c"="\\""#;
+    assert_eq!(log.said(), format!("{name}; {metadata}"));
+}
+
+#[test]
+fn a_restored_record_with_any_revision_can_be_changed() {
+    let mut log = Log::new();
+    log.create(1);
+    let row = log.registry.shared().table.with(&key(1), |e| KeyRecordV1::from(&e.record)).unwrap();
+    for (n, revision) in [(2, u64::MAX), (3, 0)] {
+        let digest = Digest::of(b"another");
+        let row = KeyRecordV1 { id: key(n), digest, revision, ..row.clone() };
+        let put = log.apply(Command::PutKeys { rows: vec![row], origin: Origin::Backup });
+        assert_eq!(put, Outcome::Put(vec![Put::Made]));
+        log.revoke(n);
+    }
+}
+
+#[test]
+fn a_promised_grace_stands_and_a_repeat_is_told_first() {
+    let mut log = Log::new();
+    log.create(1);
+    let rotate = |n: u8, key_text: &str, end_previous: bool| Command::Once {
+        key: key_text.into(),
+        content: 1,
+        command: OneKey::Rotate {
+            id: key(1),
+            digest: Digest::from_bytes([n; 32]),
+            grace_ms: 60_000,
+            if_revision: None,
+            end_previous,
+        },
+    };
+    assert!(matches!(log.apply(rotate(1, "r1", false)), Outcome::Key(_)));
+    // The very same again, and a repeat by somebody who drew another secret.
+    assert!(matches!(log.apply(rotate(1, "r1", false)), Outcome::Key(_)));
+    assert_eq!(log.apply(rotate(2, "r1", false)), Outcome::Refused(Refusal::AlreadyDone(key(1))));
+    let refused = log.apply(rotate(3, "r2", false));
+    assert!(matches!(refused, Outcome::Refused(Refusal::Promised(_))), "{refused:?}");
+    assert!(matches!(log.apply(rotate(3, "r2", true)), Outcome::Key(_)));
 }
 
 #[test]

@@ -279,6 +279,7 @@ fn name(refusal: &Refusal) -> &'static str {
         | Refusal::OlderIncarnation { .. }
         | Refusal::OtherContent(_)
         | Refusal::NotEnded(_)
+        | Refusal::Promised(_)
         | Refusal::Removed(_) => "other",
     }
 }

@@ -24,6 +24,11 @@ pub(crate) enum Exit {
     Restart,
 }
 
+impl Exit {
+    /// The code of [`Exit::Restart`].
+    pub(crate) const RESTART_CODE: u8 = 4;
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
@@ -31,7 +36,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Unreachable => 3,
-            Exit::Restart => 4,
+            Exit::Restart => Exit::RESTART_CODE,
         })
     }
 }

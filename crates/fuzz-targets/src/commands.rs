@@ -334,7 +334,8 @@ fn command(source: &mut Source<'_>) -> Command {
             } else {
                 let (id, digest) = (key(source), digest(source));
                 let if_revision = revision(source);
-                OneKey::Rotate { id, digest, grace_ms: source.number(), if_revision }
+                let end_previous = source.once_in(2);
+                OneKey::Rotate { id, digest, grace_ms: source.number(), if_revision, end_previous }
             };
             let content = u64::from(source.byte() % 2);
             Command::Once { key: source.pick(&NAMES).into(), content, command }

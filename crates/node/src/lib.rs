@@ -27,6 +27,7 @@ mod warnings;
 mod writes;
 
 pub use config::{Config, Layers, Problems, Secret, TlsFiles, Tokens};
+pub use fluxgate_raft::CONSENSUS_THREAD;
 pub use node::{Addresses, Node, NodeError, recover_addresses};
 #[cfg(feature = "sim")]
 pub use node::{Answer, Listener, Simulated, Surroundings};

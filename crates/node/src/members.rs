@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fluxgate_engine::registry::command::{Actor, Command, Outcome};
 use fluxgate_raft::{Call, CallError, MembershipError, NodeStatus, process};
-use fluxgate_types::{ClusterMs, NodeId};
+use fluxgate_types::{ClusterMs, DirId, NodeId};
 use tokio::time::Instant;
 
 use crate::clock::boot_now;
@@ -127,6 +127,12 @@ impl Core {
         let begun = Instant::now();
         loop {
             let why = match peer::introduce(self, node, Some(address), ANSWER_TIMEOUT).await {
+                Ok(said) if said.node == node && self.was_removed(node, said.dir_id) => {
+                    return Err(refused(format!(
+                        "node {node} was removed and still has the data directory of that time: stop \
+                         it, empty the directory, start it, and add it again"
+                    )));
+                }
                 Ok(said) if said.node == node => return Ok(()),
                 Ok(said) => format!("node {} answers at {address}", said.node),
                 Err(CallError::Refused { status: 404, .. }) if self.shared.cluster().level < 2 => {
@@ -148,6 +154,12 @@ impl Core {
                  listener"
             )));
         }
+    }
+
+    /// Whether this directory ran under this id and was removed: it has forgotten what it may not.
+    fn was_removed(&self, node: NodeId, dir_id: DirId) -> bool {
+        let view = self.shared.view();
+        view.nodes.get(&node).is_some_and(|known| known.removed && known.dir_id == dir_id)
     }
 
     /// Those of these nodes that answer now. What was heard of them may be seconds old.

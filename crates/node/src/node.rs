@@ -2,6 +2,7 @@
 
 mod addresses;
 mod background;
+mod error;
 mod figures;
 mod join;
 pub(crate) mod last_uses;
@@ -15,9 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::counters::Sender;
-use fluxgate_raft::{CallError, Role, StartError, process};
-use fluxgate_store::OpenError;
-use fluxgate_types::{BootId, NodeId};
+use fluxgate_raft::{CallError, Role, process};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -31,6 +30,7 @@ use crate::tls::{Acceptor, Listeners, run_reload};
 use crate::{counters, grpc, leader, lease, peer};
 
 pub use addresses::recover_addresses;
+pub use error::NodeError;
 #[cfg(feature = "sim")]
 pub use simulated::{Answer, Listener, Simulated, Surroundings};
 
@@ -42,93 +42,6 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 const LOOK: Duration = Duration::from_millis(500);
 /// A node that leaves says so for so many gossip periods before it stops.
 const LEAVE_GOSSIPS: u64 = 3;
-
-/// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// A listener could not be bound.
-    #[error("cannot listen on {address} ({what}): {source}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// For what.
-        what: &'static str,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The data directory is not as it should be.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// Consensus did not start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// Certificates make no sense.
-    #[error("TLS: {0}")]
-    Tls(String),
-    /// The HTTP client could not be built.
-    #[error("cannot call other nodes: {0}")]
-    Transport(String),
-    /// Consensus stopped while the node ran.
-    #[error("consensus stopped: {0}")]
-    Fatal(String),
-    /// The cluster knows this node with another data directory.
-    #[error(
-        "node {0} is known to the cluster with another data directory: `fluxgate cluster remove-node {0}`, then start it with an empty directory and add it again"
-    )]
-    OtherDirectory(NodeId),
-    /// The data directory is an older copy, or a copy of it has started since.
-    #[error(
-        "the data directory is older than what the cluster knows: it does not remember start {newest} of node {node}, which is registered. It was put back from a copy, or a copy of it runs elsewhere. Starting it again does not help: `fluxgate cluster remove-node {node}`, then start it with an empty directory and add it again"
-    )]
-    OlderDirectory {
-        /// The node.
-        node: NodeId,
-        /// The newest start that the cluster knows.
-        newest: BootId,
-    },
-    /// There is no data directory whose addresses could be recovered.
-    #[error("there is no data directory at `{}`: nothing to recover", path.display())]
-    NothingToRecover {
-        /// Where it was looked for.
-        path: std::path::PathBuf,
-    },
-    /// The note of recovered addresses was not written.
-    #[error("the addresses were not noted: {source}")]
-    Note {
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A copy of this data directory runs.
-    #[error(
-        "another process runs node {node} at {address} on a copy of this data directory: stop one of them. Nothing was changed"
-    )]
-    Copy {
-        /// The node.
-        node: NodeId,
-        /// Where the other one answers.
-        address: String,
-    },
-}
-
-impl NodeError {
-    /// Whether another start can make more of it: consensus stopped, or the disk was full.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Fatal(_) => true,
-            Self::Open(error) | Self::Start(StartError::Open(error)) => error.is_no_room(),
-            Self::Listen { .. }
-            | Self::Start(_)
-            | Self::Tls(_)
-            | Self::Transport(_)
-            | Self::OtherDirectory(_)
-            | Self::OlderDirectory { .. }
-            | Self::NothingToRecover { .. }
-            | Self::Note { .. }
-            | Self::Copy { .. } => false,
-        }
-    }
-}
 
 /// A running node.
 #[derive(Debug)]

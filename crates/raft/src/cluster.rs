@@ -40,6 +40,8 @@ pub use serve::HandleError;
 #[cfg(feature = "sim")]
 pub use simulated::SimulatedDisk;
 
+/// The name of the threads on which consensus runs. What panics there leaves the node mute.
+pub const CONSENSUS_THREAD: &str = "raft";
 /// Threads of Raft's own runtime.
 const THREADS: usize = 2;
 /// Entries kept behind a snapshot, so that a follower a little behind needs no snapshot.
@@ -339,7 +341,7 @@ impl Cluster {
     pub fn start(data: &DataDir, options: ClusterOptions) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
-            .thread_name("raft")
+            .thread_name(CONSENSUS_THREAD)
             .enable_all()
             .build()?;
         let cluster = runtime.block_on(Self::start_here(data, options))?;

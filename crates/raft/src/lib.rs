@@ -27,8 +27,8 @@ pub mod wire;
 #[cfg(feature = "sim")]
 pub use cluster::SimulatedDisk;
 pub use cluster::{
-    Cluster, ClusterOptions, HandleError, MembershipError, NodeStatus, Role, StartError, Status,
-    SubmitError, Submitted, WriteHealth,
+    CONSENSUS_THREAD, Cluster, ClusterOptions, HandleError, MembershipError, NodeStatus, Role,
+    StartError, Status, SubmitError, Submitted, WriteHealth,
 };
 pub use progress::Office;
 #[cfg(feature = "sim")]

@@ -42,6 +42,8 @@ pub const IDEMPOTENCY_TTL_MS: u64 = 24 * 3_600 * 1_000;
 pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
 /// Most audit entries kept in the replicated state; past it the oldest go first.
 pub const AUDIT_ENTRIES_MAX: usize = 50_000;
+/// Largest revision that a restored record keeps: exact in JSON (2^53), and never counted up to.
+pub const REVISION_RESTORED_MAX: u64 = 1 << 53;
 /// Most characters of what one audit entry says of a change; the rest is cut off.
 pub const AUDIT_DETAILS_CHARS_MAX: usize = 1_024;
 /// Most records that one command erases.

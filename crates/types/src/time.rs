@@ -186,7 +186,7 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, DurationError> {
     match (value, unit_ms) {
         (Some(value), Some(unit)) if value * unit <= 10_000 * 86_400_000 => Ok(value * unit),
         _ => Err(DurationError(format!(
-            "`{}` is not a duration: a whole number and one of ms, s, m, h, d, such as `60s`",
+            "`{}` is not a duration of at most 10000 days: a whole number and one of ms, s, m, h, d, such as `60s`",
             clip(text)
         ))),
     }

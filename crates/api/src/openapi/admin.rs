@@ -7,7 +7,7 @@ use super::responses::{
     Conflict, Internal, InvalidRequest, Limited, NoLeader, NotFound, OutOfScope, RequestTimeout,
     TooLarge, Unauthenticated, UnsupportedMediaType,
 };
-use crate::bulk::BulkAnswer;
+use crate::bulk::{BackupQuery, BulkAnswer};
 use crate::cluster::{AddNode, ClusterChange, ClusterView, HandOver, SetTime};
 use crate::usage::{AuditList, AuditQuery, Whoami};
 
@@ -172,8 +172,10 @@ pub(super) fn set_time() {}
     get,
     path = "/v1/cluster/backup",
     tag = "cluster",
+    params(BackupQuery),
     responses(
         (status = 200, description = "The backup.", body = String, content_type = "application/x-ndjson"),
+        (status = 400, response = InvalidRequest),
         (status = 401, response = Unauthenticated),
         (status = 403, response = OutOfScope),
         (status = 409, response = Conflict),

@@ -282,7 +282,8 @@ impl Registry {
         action: Action,
         details: &str,
     ) -> Outcome {
-        record.revision += 1;
+        // A backup may say any number.
+        record.revision = record.revision.saturating_add(1);
         let shown = shown(&record);
         self.audit(context, action, Some(record.id), details);
         self.shared.table.replace(Arc::new(KeyEntry::new(record, old.last_used())));

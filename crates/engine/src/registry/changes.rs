@@ -22,8 +22,14 @@ fn own_limits_text(record: &KeyRecord) -> String {
     record.limits.as_deref().map_or_else(|| "defaults".to_owned(), limits_text)
 }
 
+/// A text that nobody can take for what stands around it: quotes within are marked.
 fn quoted(text: &str) -> String {
-    format!("\"{text}\"")
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn named(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.chars().all(is_plain) { name.to_owned() } else { quoted(name) }
 }
 
 fn or_none(value: Option<impl Display>) -> String {
@@ -32,7 +38,7 @@ fn or_none(value: Option<impl Display>) -> String {
 
 fn metadata_text(record: &KeyRecord) -> String {
     let pairs = record.metadata.as_deref().into_iter().flat_map(|pairs| pairs.iter());
-    let one = |(name, value): &(Box<str>, Box<str>)| format!("{name}={}", quoted(value));
+    let one = |(name, value): &(Box<str>, Box<str>)| format!("{}={}", named(name), quoted(value));
     let text = pairs.map(one).collect::<Vec<_>>().join(", ");
     if text.is_empty() { "none".to_owned() } else { text }
 }

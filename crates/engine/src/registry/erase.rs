@@ -92,7 +92,15 @@ impl Registry {
         }
         let outcome = match command {
             OneKey::Create(new) => self.create(context, new)?,
-            OneKey::Rotate { id, digest, grace_ms, if_revision } => {
+            OneKey::Rotate { id, digest, grace_ms, if_revision, end_previous } => {
+                let promised = self.shared.table.with(id, |known| {
+                    let previous = known.record.previous.as_ref()?;
+                    let runs = known.record.digest != *digest && context.at < previous.until;
+                    (runs && !end_previous).then_some(previous.until)
+                });
+                if let Some(until) = promised.flatten() {
+                    return Err(Refusal::Promised(until));
+                }
                 self.rotate(context, *id, *digest, *grace_ms, None, *if_revision)?
             }
         };

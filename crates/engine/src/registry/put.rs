@@ -51,7 +51,7 @@ impl Registry {
             // What another hand wrote into a backup must still be a record of ours.
             Origin::Backup => KeyRecordV1 {
                 created_index: context.index,
-                revision: row.revision.max(1),
+                revision: row.revision.clamp(1, caps::REVISION_RESTORED_MAX),
                 previous: row.previous.filter(|_| row.revoked_at.is_none()),
                 ..row
             },

@@ -65,10 +65,22 @@ fn watchdog() -> tokio::time::Interval {
     ticks
 }
 
+/// A panic of consensus ends the process: the rest of the node would wait for it.
+fn end_with_consensus() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        if std::thread::current().name() == Some(fluxgate_node::CONSENSUS_THREAD) {
+            std::process::exit(i32::from(Exit::RESTART_CODE));
+        }
+    }));
+}
+
 /// Runs the node until it is told to stop.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let config = configuration(&args.config).map_err(|problems| misuse(&args.config, &problems))?;
     let telemetry = fluxgate_node::telemetry::init(&config)?;
+    end_with_consensus();
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let exit = runtime.block_on(async {
         // Listening BEFORE the node starts: a signal during the start must not kill it.
@@ -79,10 +91,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             node = Node::start(config) => match node {
                 Ok(node) => node,
                 Err(error) if error.is_passing() => {
-                    tracing::error!(
-                        %error,
-                        "this node cannot start: the disk is full; make some room, and start it again"
-                    );
+                    let why = if error.is_no_room() {
+                        "the disk is full; make some room, and start it again"
+                    } else {
+                        "consensus did not start"
+                    };
+                    tracing::error!(%error, "this node cannot start: {why}");
                     return Ok(Exit::Restart);
                 }
                 Err(error) => return Err(error.into()),

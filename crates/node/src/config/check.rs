@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fluxgate_types::{Limit, NodeId, credential, parse_duration_ms};
+use fluxgate_types::{Limit, NodeId, credential, format_duration_ms, parse_duration_ms};
 use toml::{Table, Value};
 
 use super::members::{is_host_port, is_unspecified, members, own_address};
@@ -78,8 +78,9 @@ impl<'a> Reader<'a> {
         match parse_duration_ms(&text) {
             Ok(ms) if range.contains(&ms) => ms,
             Ok(_) => {
-                let (from, to) = (range.start(), range.end());
-                self.wrong(section, setting, &format!("must be from {from}ms to {to}ms"));
+                let (from, to) =
+                    (format_duration_ms(*range.start()), format_duration_ms(*range.end()));
+                self.wrong(section, setting, &format!("must be from {from} to {to}"));
                 *range.start()
             }
             Err(error) => {

@@ -100,7 +100,8 @@ pub(crate) fn parse_json<T: DeserializeOwned>(name: &str, body: &[u8]) -> Result
     // A syntax error is told as one, wherever it stands.
     let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
     if is_json && !has_objects_only(body) {
-        let message = format!("the {name} must be an object, and so must what its arrays hold");
+        let message =
+            format!("the {name} must be an object in curly brackets; lists in it hold objects too");
         return Err(ErrorBody::new(ErrorCode::InvalidRequest, message));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
@@ -130,7 +131,10 @@ fn describe(name: &str, field: &str, error: &serde_json::Error, is_json: bool) -
             format!("the {name} is not JSON: error {place}")
         }
         // It reads a number or null, where a choice of texts is, as a mistake of syntax.
-        Category::Io | Category::Eof | Category::Syntax => in_words(field, "another kind of value"),
+        Category::Io | Category::Eof | Category::Syntax => {
+            let said = error.to_string();
+            in_words(field, if said.contains("surrogate") { &said } else { "expected a string" })
+        }
         Category::Data => in_words(field, &error.to_string()),
     }
 }

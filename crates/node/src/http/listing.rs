@@ -15,7 +15,7 @@ use fluxgate_api::text::Text;
 use fluxgate_api::usage::{AuditEntry, AuditList, AuditQuery};
 use fluxgate_engine::registry::audit::{self, Action};
 use fluxgate_engine::registry::record::KeyEntry;
-use fluxgate_types::{ClusterMs, Scope, caps};
+use fluxgate_types::{ClusterMs, KeyId, Scope, caps};
 use serde::de::DeserializeOwned;
 
 use super::admin::origin;
@@ -138,6 +138,13 @@ async fn list_audit(core: &Core, parts: &Parts) -> Result<Response<Body>, Refuse
         let message = format!("action: must be one of {known}");
         return Err(Refused::new(ErrorCode::InvalidRequest, message));
     }
+    let is_actor = |actor: &String| {
+        matches!(actor.as_str(), "operator" | "system") || actor.parse::<KeyId>().is_ok()
+    };
+    if asked.actor.as_ref().is_some_and(|actor| !is_actor(actor)) {
+        let message = "actor: must be `operator`, `system` or the id of a key";
+        return Err(Refused::new(ErrorCode::InvalidRequest, message));
+    }
     let during = During::default();
     Ok(respond::json(StatusCode::OK, &find_audit(core, &who, &asked, during).await?))
 }
@@ -171,7 +178,11 @@ pub(crate) async fn find_audit(
         (Administrator::Key { .. }, None) => false,
     };
     let wanted = |entry: &audit::AuditEntry| {
-        let key = asked.key_id.is_none_or(|id| entry.key_id == Some(id.0));
+        let lists = |id: KeyId| {
+            // A purge names the keys that it erased.
+            entry.action == Action::Erased && entry.details.contains(&id.to_string())
+        };
+        let key = asked.key_id.is_none_or(|id| entry.key_id == Some(id.0) || lists(id.0));
         let action = asked.action.as_ref().is_none_or(|action| entry.action.as_str() == action);
         let actor = asked.actor.as_ref().is_none_or(|actor| is_actor(entry.actor, actor));
         let since = during.since.is_none_or(|since| entry.at >= since);

@@ -9,7 +9,7 @@ use axum::http::{Request, Response, StatusCode};
 use bytes::Bytes;
 use fluxgate_api::bulk::{
     BACKUP_FORMAT, BackupAudit, BackupBegin, BackupEnd, BackupKey, BackupLine, BackupPrevious,
-    ImportKey, MEDIA_TYPE, Sha256Hex,
+    BackupQuery, ImportKey, MEDIA_TYPE, Sha256Hex,
 };
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::LimitSpec;
@@ -28,11 +28,14 @@ use super::auth::operator_only;
 use super::bulk::{Row, take_in};
 use super::keys::actor_text;
 use super::keys::fields::{future, limits, metadata, text};
+use super::listing::query;
 use super::pipe::Pipe;
 use super::refused::Refused;
 use super::respond;
 use crate::core::{BACKUPS_MAX, Core};
 
+/// Most characters of what a restored audit entry says: more than any version wrote.
+const RESTORED_DETAILS_CHARS_MAX: usize = 8 * caps::AUDIT_DETAILS_CHARS_MAX;
 /// Bytes that are sent in one piece.
 const PIECE_BYTES: usize = 64 * 1024;
 /// Pieces that wait for a slow reader.
@@ -177,6 +180,17 @@ fn key_of(row: KeyRecordV1) -> BackupKey {
 
 fn entry_of(entry: BackupAudit) -> Result<AuditEntry, String> {
     let action = Action::ALL.into_iter().find(|action| action.as_str() == entry.action);
+    let is_plain = |text: &str, chars_max: usize| {
+        text.chars().count() <= chars_max && !text.chars().any(char::is_control)
+    };
+    if !is_plain(&entry.details, RESTORED_DETAILS_CHARS_MAX) {
+        return Err(format!(
+            "details: must be at most {RESTORED_DETAILS_CHARS_MAX} characters, none of control"
+        ));
+    }
+    if entry.from.as_deref().is_some_and(|from| from.parse::<std::net::IpAddr>().is_err()) {
+        return Err("from: must be an address such as 10.0.0.4".to_owned());
+    }
     Ok(AuditEntry {
         seq: entry.seq.unwrap_or(audit::NO_SEQ),
         at: entry.at.0,
@@ -209,8 +223,14 @@ pub(crate) async fn backup(
     if let Err(refused) = operator_only(&core, &parts.headers).await {
         return refused.into_response(&core);
     }
+    let stale = match query::<BackupQuery>(&parts) {
+        Ok(BackupQuery { stale }) => stale,
+        Err(refused) => return refused.into_response(&core),
+    };
     // Whoever holds a lease has applied all that was acknowledged so far.
-    if let Some(why) = core.not_ready() {
+    if let Some(why) = core.not_ready().filter(|_| !stale) {
+        let why =
+            format!("{why}; with `stale` it gives what it has, which may lack the newest changes");
         return respond::refuse(ErrorCode::Unavailable, why);
     }
     let Ok(place) = Arc::clone(&core.backups).try_acquire_owned() else {

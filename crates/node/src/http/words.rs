@@ -6,6 +6,14 @@
 /// What a reader of JSON or of a query says, in the caller's words. `field` is where, as far as known.
 pub(super) fn in_words(field: &str, said: &str) -> String {
     let said = said.split(" at line ").next().unwrap_or_default();
+    if said.contains("surrogate") {
+        let what = "holds half of a character (`\\ud800` and the like)";
+        return if field.is_empty() || field == "." {
+            format!("a text {what}")
+        } else {
+            format!("{field}: {what}")
+        };
+    }
     let quoted = |said: &str| {
         let name = said.split('`').nth(1).unwrap_or_default();
         name.chars().take(64).collect::<String>()
@@ -52,7 +60,7 @@ fn wanted(expected: &str) -> &str {
         "u8" => "a whole number from 0 to 255, without a point",
         "u16" => "a whole number from 0 to 65535, without a point",
         "u32" => "a whole number from 0 to 4294967295, without a point",
-        "u64" | "usize" => "a whole number from 0 to 18446744073709551615, without a point",
+        "u64" | "usize" => "a whole number, without a point or a sign",
         "i64"
         | "invalid digit found in string"
         | "cannot parse integer from empty string"
@@ -78,7 +86,7 @@ mod tests {
             (
                 "cost",
                 "invalid type: floating point `1.0`, expected u64 at line 1 column 9",
-                "cost: must be a whole number from 0 to 18446744073709551615, without a point",
+                "cost: must be a whole number, without a point or a sign",
             ),
             ("", "missing field `name` at line 1 column 2", "name: is required"),
             ("limits[0]", "missing field `name`", "limits[0].name: is required"),

@@ -47,6 +47,7 @@ pub(super) fn lease_refusal(refusal: Refusal, removed: bool) -> LeaseRefusal {
         | Refusal::Invalid(_)
         | Refusal::OtherContent(_)
         | Refusal::NotEnded(_)
+        | Refusal::Promised(_)
         | Refusal::Actor) => LeaseRefusal::Other(other.to_string()),
     }
 }

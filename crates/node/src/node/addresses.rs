@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fluxgate_engine::registry::audit::Action;
+use fluxgate_engine::registry::command::Actor;
 use fluxgate_raft::NodeStatus;
 use fluxgate_store::DataDir;
 use fluxgate_store::addresses::Recovered;
@@ -66,6 +68,15 @@ pub(super) async fn run(core: Arc<Core>, mut noted: Vec<Recovered>) {
     let list = |one: &Recovered| format!("node {} at {}", one.node, one.address);
     let listed = noted.iter().map(list).collect::<Vec<_>>().join(", ");
     tracing::warn!("addresses were recovered: {listed}; they count in place of the log's");
+    let others = nodes.iter().filter(|(node, _)| noted.iter().all(|one| one.node != node.0));
+    let others: Vec<String> =
+        others.map(|(node, member)| format!("node {node} at {}", member.address)).collect();
+    if !others.is_empty() {
+        let others = others.join(", ");
+        tracing::warn!(
+            "`cluster.members` lacks members of the cluster, which stay where they were: {others}"
+        );
+    }
     loop {
         let nodes = core.cluster.status().nodes;
         let left: Vec<&Recovered> = noted.iter().filter(|one| is_needed(one, &nodes)).collect();
@@ -77,11 +88,13 @@ pub(super) async fn run(core: Arc<Core>, mut noted: Vec<Recovered>) {
             for one in left {
                 let moved = core.cluster.move_node(NodeId(one.node), &one.address).await;
                 match moved {
-                    Ok(()) => tracing::info!(
-                        node = one.node,
-                        address = one.address,
-                        "the recovered address is in the log"
-                    ),
+                    Ok(()) => {
+                        let (node, address) = (one.node, &one.address);
+                        tracing::info!(node, address, "the recovered address is in the log");
+                        let before = one.instead_of.as_deref().unwrap_or("-");
+                        let details = format!("node {node} recovered: {before} → {address}");
+                        core.note(Actor::System, None, Action::MembersChanged, details).await;
+                    }
                     Err(error) => tracing::debug!(%error, "not yet"),
                 }
             }

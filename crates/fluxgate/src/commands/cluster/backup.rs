@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use fluxgate_api::bulk::BackupQuery;
 
 use crate::backup::Reader;
 use crate::connect::{AdminArgs, block_on};
@@ -21,6 +22,9 @@ pub(super) struct Args {
     /// The file; one that is there is not replaced
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
+    /// Also from a node that holds no lease: what it has may lack the newest changes
+    #[arg(long)]
+    stale: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -34,7 +38,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     let written = block_on(async {
-        let mut download = client.backup().await?;
+        let mut download = client.backup(BackupQuery { stale: args.stale }).await?;
         let cannot = || format!("cannot write `{}`", partial.display());
         let mut file = open_new(&partial).with_context(cannot)?;
         let mut reader = Reader::default();

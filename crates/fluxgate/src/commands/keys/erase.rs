@@ -11,8 +11,9 @@ use crate::output::{self, OutputArgs};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "For a key that is revoked or expired, by the operator. Name, owner, metadata and digest are forgotten on every\n\
-        node, in snapshots too; backups that were made before still have them. The audit trail keeps the id, and who did\n\
-        what to it when. To erase by age, set keys.purge_after.\n\n\
+        node, in snapshots too; backups that were made before still have them, and the log until snapshots have passed it.\n\
+        The audit trail keeps the id, and who did what to it when. An import of the same digest makes the key anew.\n\
+        To erase by age, set keys.purge_after.\n\n\
         Example:\n  fluxgate keys erase key_Qm2xK9dA3f01"
 )]
 pub(super) struct Args {

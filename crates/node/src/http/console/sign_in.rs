@@ -194,6 +194,11 @@ impl Console {
     /// Notes a failed try. The answer does not wait for it: a node that cannot write still counts tries.
     fn note_failure(&self, body: &ErrorBody, from: Option<Box<str>>, now_s: u64) {
         let Some(details) = failure_text(body) else { return };
+        // At most `SIGN_IN_FAILURES_PER_MINUTE_MAX` of these lines.
+        tracing::warn!(
+            from = from.as_deref().unwrap_or("-"),
+            "a sign-in to the console failed: {details}"
+        );
         let Some(left_out) = self.failures().note(now_s) else { return };
         let details = match left_out {
             0 => details.to_owned(),

@@ -158,14 +158,12 @@ pub(in crate::http) async fn rotate(
         return Err(bad("grace: at most 30 days"));
     }
     let id = entry.record.id;
+    let end_previous = asked.end_previous == Some(true);
+    // A repeat is told what the first one did, so with a key for that the log decides.
+    let in_log = guards.idempotency_key.is_some() && core.shared.cluster().level >= 3;
     let valid_until = previous_valid_until(&entry.record, core.now());
-    if let Some(until) = valid_until.filter(|_| asked.end_previous != Some(true)) {
-        let message = format!(
-            "the secret before this one is valid until {}, as was promised when it was rotated: wait, or \
-             end it now with `end_previous`",
-            Text(until)
-        );
-        return Err(Refused::new(ErrorCode::Conflict, message));
+    if let Some(until) = valid_until.filter(|_| !end_previous && !in_log) {
+        return Err(refused(&Refusal::Promised(until)));
     }
     // The credential keeps the first part that it was made with, whatever the configuration says.
     let shown_before = entry.record.prefix();
@@ -180,7 +178,7 @@ pub(in crate::http) async fn rotate(
     let idempotency_key = guards.idempotency_key.map(|key| own(&caller.who, "rotate", &key));
     let command = match idempotency_key {
         Some(key) if core.shared.cluster().level >= 3 => {
-            let command = OneKey::Rotate { id, digest, grace_ms, if_revision };
+            let command = OneKey::Rotate { id, digest, grace_ms, if_revision, end_previous };
             Command::Once { key, content: content(&(id, &asked)), command }
         }
         idempotency_key => {
@@ -308,6 +306,7 @@ fn refused(refusal: &Refusal) -> Refused {
         | Refusal::OtherDirectory(_)
         | Refusal::OlderIncarnation { .. }
         | Refusal::NotEnded(_)
+        | Refusal::Promised(_)
         | Refusal::Removed(_) => ErrorCode::Conflict,
         Refusal::AlreadyDone(_) => ErrorCode::AlreadyDone,
         Refusal::OtherContent(_) => ErrorCode::IdempotencyKeyReused,

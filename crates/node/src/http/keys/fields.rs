@@ -40,7 +40,11 @@ pub(super) fn not_found() -> Refused {
 pub(in crate::http) fn text(field: &str, value: &str, chars_max: usize) -> Result<Box<str>, Bad> {
     let count = value.chars().count();
     // Overrides of the reading direction print nothing and make names read as others.
-    let hidden = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    // So do letters without a width, and other ends of a line.
+    let hidden = |c: char| {
+        matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(c, '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{2060}' | '\u{feff}')
+    };
     let printable = !value.chars().any(|c| c.is_control() || hidden(c));
     if count == 0 || count > chars_max || !printable || value.trim().is_empty() {
         return Err(Bad(format!("{field}: must be 1 to {chars_max} printable characters")));
