@@ -40,7 +40,8 @@ pub(super) fn asks_over_tls(kind: Kind) {
     let asked: Vec<u16> = asked.collect();
     let of = |status: u16| asked.iter().filter(|&&found| found == status).count();
     assert_eq!((of(200), of(429)), (99, 50), "{kind:?}: {asked:?}");
-    let opened = stage.gateway.connections() - connections;
+    // Some of before may have ended meanwhile.
+    let opened = stage.gateway.connections().saturating_sub(connections);
     assert!(opened <= 6, "{kind:?} opened {opened} connections to the nodes for 149 requests");
 
     stage.cluster.node_mut(2).kill();
