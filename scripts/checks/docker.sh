@@ -83,8 +83,11 @@ status=0
 [[ $shape == "65532:65532 true [ALL]" ]] || status=1
 verdict "no root, no capability, nothing to write to but the volume ($shape)" "$status"
 bytes=$(docker image inspect --format '{{.Size}}' fluxgate:latest)
+# The tests' own binary is not optimized, and a third larger than a release.
+most=40000000
+if [[ -n ${CHECK_QUICK:-} ]]; then most=50000000; fi
 status=0
-((bytes < 40000000)) || status=1
+((bytes < most)) || status=1
 verdict "the image is small: $bytes bytes" "$status"
 
 # A window of ten minutes may end in between: then once more.
