@@ -123,6 +123,10 @@ fn records_are_purged_by_age_where_the_file_says_so() {
     let entry = newest(&cluster, 1, "key.erase").unwrap();
     assert_eq!(entry["actor"], "system");
     assert!(summary(&entry).contains(&old.id), "{entry}");
+    // Who looks for the key finds when it went.
+    let path = format!("/v1/audit?key_id={}", old.id);
+    let of_key = cluster.admin(1, Request::get(&path)).expect(200).json();
+    assert_eq!(of_key["entries"][0]["action"], "key.erase", "{of_key}");
 }
 
 /// A moment so many seconds after the cluster's now.
@@ -268,6 +272,45 @@ fn a_restored_trail_keeps_its_order_and_its_numbers() {
 }
 
 #[test]
+fn a_restored_trail_holds_no_control_characters_and_no_made_up_address() {
+    let cluster = Cluster::start(1);
+    let line = |details: &str, from: &str| {
+        json!({"audit": {"seq": 1, "at": "2024-01-20T11:20:00Z", "action": "key.create",
+               "key_id": null, "actor": "operator", "from": from, "details": details}})
+    };
+    let lines = [
+        line("good", "10.0.0.4"),
+        line("\u{1b}[31mred", "10.0.0.4"),
+        line("a\nforged line", "10.0.0.4"),
+        line(&"x".repeat(60_000), "10.0.0.4"),
+        line("x", "nobody"),
+    ];
+    let body: Vec<String> = lines.iter().map(Value::to_string).collect();
+    let restore = Request::post("/v1/cluster/restore")
+        .header("Content-Type", "application/x-ndjson")
+        .body(body.join("\n"));
+    let answer = cluster.admin(1, restore).expect(200).json();
+    assert_eq!((&answer["created"], &answer["refused"]), (&json!(1), &json!(4)), "{answer}");
+}
+
+#[test]
+fn a_node_without_a_lease_gives_what_it_has_where_it_is_told_to() {
+    let mut cluster = Cluster::start(3);
+    let key = cluster.create(1, &whole("kept"));
+    cluster.node_mut(2).kill();
+    cluster.node_mut(3).kill();
+    wait_until("its lease has run out", SOON, || {
+        cluster.node(1).ready().is_ok_and(|answer| answer.status == 503)
+    });
+    let file = cluster.dir().join("stale.backup").display().to_string();
+    let words = ["cluster", "backup", "--to", &file];
+    let (_, refused) = run(&mut cluster.cli(1, &words), 3);
+    assert!(refused.contains("stale"), "{refused}");
+    run(&mut cluster.cli(1, &[&words[..], &["--stale"]].concat()), 0);
+    assert!(std::fs::read_to_string(&file).unwrap().contains(&key.id));
+}
+
+#[test]
 fn when_a_key_was_last_used_is_known_after_every_node_was_restarted() {
     let mut cluster = Cluster::start(3);
     let key = cluster.limited_key(100, roomy_period_s(60));
@@ -387,6 +430,8 @@ fn a_cluster_whose_addresses_all_changed_is_recovered_offline() {
         let note = cluster.node(node).data_dir.join("ADDRESSES");
         wait_until("the note is gone", SOON, || !note.exists());
     }
+    let moved = newest(&cluster, 1, "members.change").unwrap();
+    assert!(summary(&moved).contains(" recovered: "), "{moved}");
     // From now on it is a cluster like any other.
     (1..=3).for_each(|node| cluster.node_mut(node).stop());
     (1..=3).for_each(|node| cluster.node_mut(node).spawn());
