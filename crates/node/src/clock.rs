@@ -4,11 +4,17 @@
 //! machine is suspended, which `Instant` does not: a lease must not outlive a suspend.
 
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
 use fluxgate_engine::cluster_time::{ClusterClock, signed_difference};
 use fluxgate_store::ClockNote;
 use fluxgate_types::{BootNs, ClusterMs};
 use rustix::time::{ClockId, clock_gettime};
+
+/// A span in the unit of the boot clock, nanoseconds.
+pub(crate) fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// This node's clocks.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use fluxgate_types::{BootId, BootNs, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::clock::boot_now;
+use crate::clock::{boot_now, nanos};
 use crate::core::{Core, InOffice};
 use crate::node::NodeError;
 use crate::peer;
@@ -347,8 +347,4 @@ impl Core {
         }
         Some(now.term)
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fluxgate_raft::{Fault, RefusedFor, WriteHealth};
 use fluxgate_types::{BootNs, NodeId, caps};
 
-use crate::clock::boot_now;
+use crate::clock::{boot_now, nanos};
 use crate::core::Core;
 use crate::peer::messages::LeaseRefusal;
 
@@ -180,10 +180,6 @@ impl Strangers {
             seen.iter().filter(|(_, (last, _))| now.since(*last) < nanos(WARN_OF_STRANGERS));
         lately.map(|(node, _)| *node).collect()
     }
-}
-
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Core {
