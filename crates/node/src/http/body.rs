@@ -98,8 +98,9 @@ pub(crate) fn parse_optional<T: DeserializeOwned>(
 /// Reads JSON that nothing follows. Refusals call it by this name.
 pub(crate) fn parse_json<T: DeserializeOwned>(name: &str, body: &[u8]) -> Result<T, ErrorBody> {
     // A syntax error is told as one, wherever it stands.
-    let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
-    if is_json && !has_objects_only(body) {
+    // Asked of a wrong body alone: it reads all of it once more.
+    let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+    if !has_objects_only(body) && is_json() {
         let message =
             format!("the {name} must be an object in curly brackets; lists in it hold objects too");
         return Err(ErrorBody::new(ErrorCode::InvalidRequest, message));
@@ -107,11 +108,11 @@ pub(crate) fn parse_json<T: DeserializeOwned>(name: &str, body: &[u8]) -> Result
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let field = error.path().to_string();
-        ErrorBody::new(ErrorCode::InvalidRequest, describe(name, &field, error.inner(), is_json))
+        ErrorBody::new(ErrorCode::InvalidRequest, describe(name, &field, error.inner(), is_json()))
     })?;
     // Nothing may follow the value.
     reader.end().map_err(|error| {
-        ErrorBody::new(ErrorCode::InvalidRequest, describe(name, "", &error, is_json))
+        ErrorBody::new(ErrorCode::InvalidRequest, describe(name, "", &error, is_json()))
     })?;
     Ok(value)
 }
