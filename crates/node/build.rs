@@ -17,8 +17,8 @@ fn main() {
     }
 }
 
-/// The commit that a release is built from, where nobody has named it. A debug build names none: it would
-/// be built anew with every commit.
+/// The commit that a release is built from, unless `FLUXGATE_REVISION` is set. None for a debug build,
+/// which every commit would otherwise rebuild.
 fn revision() -> Option<String> {
     println!("cargo:rerun-if-env-changed=FLUXGATE_REVISION");
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");

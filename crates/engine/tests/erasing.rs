@@ -179,7 +179,7 @@ fn places_in_the_list_stay_on_every_node_also_after_a_snapshot() {
     assert_eq!(copy.places(), places);
     for node in [&mut log, &mut copy] {
         node.create(5_000);
-        assert_eq!(node.places()[0], (3_000, key(5_000)), "the next place is one nobody had");
+        assert_eq!(node.places()[0], (3_000, key(5_000)), "the next place was never used");
     }
     let digest = |log: &Log| log.registry.shared().digest().map(|(_, digest)| digest);
     assert_eq!(digest(&log), digest(&copy));

@@ -139,7 +139,6 @@ pub(crate) struct Parts {
 impl Core {
     pub(crate) fn new(parts: Parts) -> Self {
         let config = parts.config;
-        let last_uses = LastUses::open(&parts.data);
         Self {
             me: config.node_id,
             boot: AtomicU64::new(parts.boot.0),
@@ -175,7 +174,7 @@ impl Core {
             end_drain: Notify::new(),
             strangers: Strangers::default(),
             clocks_differ: Mutex::default(),
-            last_uses,
+            last_uses: LastUses::default(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             leaving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),

@@ -69,11 +69,7 @@ impl Registry {
         outcome
     }
 
-    pub(super) fn carry_out(
-        &mut self,
-        context: &Context<'_>,
-        command: &Command,
-    ) -> Result<Outcome, Refusal> {
+    fn carry_out(&mut self, context: &Context<'_>, command: &Command) -> Result<Outcome, Refusal> {
         match command {
             Command::CreateKey(new) => self.create(context, new),
             Command::UpdateKey(change) => self.update(context, change),
@@ -163,15 +159,16 @@ impl Registry {
             previous: None,
             metadata: boxed(&new.metadata),
         };
+        let details = if context.level >= 3 {
+            changes::of_creation(&record)
+        } else {
+            format!("created with scope {}", new.scope)
+        };
         let shown = shown(&record);
         table.insert(Arc::new(KeyEntry::new(record, None)));
         if let Some(key) = &new.idempotency_key {
             self.idempotency.remember(key.clone(), new.id, None, self.last_stamp);
         }
-        let details = match table.get(&new.id) {
-            Some(made) if context.level >= 3 => changes::of_creation(&made.record),
-            _ => format!("created with scope {}", new.scope),
-        };
         self.audit(context, Action::Created, Some(new.id), &details);
         Ok(shown)
     }

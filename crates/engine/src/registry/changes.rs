@@ -3,11 +3,11 @@
 //! Answers for: no secret and no digest is ever named, and one line stays short however large the
 //! record is.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 
 use fluxgate_types::{ClusterMs, caps, format_duration_ms};
 
-use super::record::{KeyRecord, LimitSpec, Status};
+use super::record::{KeyRecord, LimitSpec};
 
 /// Limits as people write them.
 pub(super) fn limits_text(limits: &[LimitSpec]) -> String {
@@ -22,7 +22,7 @@ fn own_limits_text(record: &KeyRecord) -> String {
     record.limits.as_deref().map_or_else(|| "defaults".to_owned(), limits_text)
 }
 
-/// A text that nobody can take for what stands around it: quotes within are marked.
+/// A text in quotes. Quotes within it are escaped, so it cannot be read as a part of the sentence.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
@@ -55,40 +55,35 @@ pub(super) fn bounded(mut text: String) -> String {
 /// How a field of a record is written.
 type Shown = fn(&KeyRecord) -> String;
 
+/// Whether a key is switched on: a new one always is.
+const ENABLED: &str = "enabled";
+
+/// What a change can change, in this order.
+const FIELDS: [(&str, Shown); 7] = [
+    ("name", |record| quoted(&record.name)),
+    ("scope", |record| record.scope.to_string()),
+    ("owner", |record| or_none(record.owner.as_deref().map(quoted))),
+    ("limits", own_limits_text),
+    (ENABLED, |record| record.enabled.to_string()),
+    ("expires_at", |record| or_none(record.expires_at)),
+    ("metadata", metadata_text),
+];
+
 /// The fields that differ, in words.
 pub(super) fn between(before: &KeyRecord, after: &KeyRecord) -> String {
-    let fields: [(&str, Shown); 7] = [
-        ("name", |record| quoted(&record.name)),
-        ("scope", |record| record.scope.to_string()),
-        ("owner", |record| or_none(record.owner.as_deref().map(quoted))),
-        ("limits", own_limits_text),
-        ("enabled", |record| record.enabled.to_string()),
-        ("expires_at", |record| or_none(record.expires_at)),
-        ("metadata", metadata_text),
-    ];
-    let mut text = String::new();
-    for (name, of) in fields {
+    let differs = FIELDS.iter().filter_map(|(name, of)| {
         let (old, new) = (of(before), of(after));
-        if old != new {
-            let gap = if text.is_empty() { "" } else { "; " };
-            // Writing to a String cannot fail.
-            write!(text, "{gap}{name}: {old} → {new}").ok();
-        }
-    }
+        (old != new).then(|| format!("{name}: {old} → {new}"))
+    });
+    let text = differs.collect::<Vec<_>>().join("; ");
     if text.is_empty() { "nothing differs".to_owned() } else { bounded(text) }
 }
 
 /// What a new key may do.
 pub(super) fn of_creation(record: &KeyRecord) -> String {
-    let owner = or_none(record.owner.as_deref().map(quoted));
-    bounded(format!(
-        "name: {}; scope: {}; owner: {owner}; limits: {}; expires_at: {}; metadata: {}",
-        quoted(&record.name),
-        record.scope,
-        own_limits_text(record),
-        or_none(record.expires_at),
-        metadata_text(record)
-    ))
+    let fields = FIELDS.iter().filter(|(name, _)| *name != ENABLED);
+    let fields = fields.map(|(name, of)| format!("{name}: {}", of(record)));
+    bounded(fields.collect::<Vec<_>>().join("; "))
 }
 
 /// What a rotation leaves valid, and what it ends. `before` is the record without it.
@@ -99,8 +94,8 @@ pub(super) fn of_rotation(before: &KeyRecord, at: ClusterMs, grace_ms: u64) -> S
         format!("new secret; the old one stays valid until {}", at + grace_ms)
     };
     let earlier = before.previous.as_ref().filter(|earlier| at < earlier.until);
-    if let Some(earlier) = earlier.filter(|_| before.status(at) != Status::Revoked) {
-        write!(text, "; an earlier one, valid until {}, ended", earlier.until).ok();
+    if let Some(earlier) = earlier {
+        text += &format!("; an earlier one, valid until {}, ended", earlier.until);
     }
     text
 }

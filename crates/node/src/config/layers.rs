@@ -300,7 +300,7 @@ mod tests {
         }
         let one =
             said("[cluster]\nmembers = [{ id = 1, peer = \"a:1\" }, { id = 2, peer = \"b\" }]");
-        assert_eq!(one.lines().count(), 1, "one mistake is told once: {one}");
+        assert_eq!(one.lines().count(), 1, "one mistake gives one message: {one}");
         assert!(one.contains("number 2 must be"), "{one}");
         for text in [
             "log = \"WARN\"",

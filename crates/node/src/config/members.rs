@@ -40,7 +40,7 @@ pub(super) fn members(reader: &mut Reader<'_>) -> BTreeMap<NodeId, String> {
     members
 }
 
-/// Whether nobody can call this address, such as `0.0.0.0:7301`.
+/// Whether this address is only for listening, such as `0.0.0.0:7301`.
 pub(super) fn is_unspecified(address: &str) -> bool {
     address.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified())
 }

@@ -203,7 +203,7 @@ fn noted(
     leader: Option<NodeId>,
 ) -> Option<(Action, String)> {
     let name =
-        |node: Option<NodeId>| node.map_or("nobody".to_owned(), |node| format!("node {node}"));
+        |node: Option<NodeId>| node.map_or("no leader".to_owned(), |node| format!("node {node}"));
     match call {
         MembershipCallV2::Add { node, address } => {
             let details = match before.get(node) {

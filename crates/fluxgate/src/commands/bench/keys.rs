@@ -100,7 +100,7 @@ async fn joined(
 }
 
 /// Revokes the keys that this bench made, and erases their records where the token is the operator's.
-/// What fails is told and left.
+/// Keys for which that fails are counted in a notice.
 pub(super) async fn revoke(admin: &Arc<Client>, keys: &[BenchKey]) {
     let mut tasks = JoinSet::new();
     let mut left = 0usize;

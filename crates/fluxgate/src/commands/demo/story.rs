@@ -39,7 +39,7 @@ const NAMES: &str = "Demo ";
 /// Keys of one page of a list.
 const PAGE: usize = 200;
 
-/// Erases what an earlier demo on this directory made: nobody has those secrets any more.
+/// Erases the keys of an earlier demo on this directory: their secrets were shown once and are lost.
 async fn clean_up(client: &Client) -> anyhow::Result<()> {
     let mut query = ListQuery { owner: Some(OWNER.to_owned()), ..ListQuery::default() };
     query.limit = Some(PAGE);

@@ -12,7 +12,7 @@ use crate::output::{self, OutputArgs};
 #[command(
     after_help = "For a key that is revoked or expired, by the operator. Name, owner, metadata and digest are forgotten on every\n\
         node, in snapshots too; backups that were made before still have them, and the log until snapshots have passed it.\n\
-        The audit trail keeps the id, and who did what to it when. An import of the same digest makes the key anew.\n\
+        The audit trail keeps the id, and who did what to it when. An import of the same digest creates the key again.\n\
         To erase by age, set keys.purge_after.\n\n\
         Example:\n  fluxgate keys erase key_Qm2xK9dA3f01"
 )]
