@@ -1,12 +1,21 @@
 //! What a seed means: which faults come, alone and in pairs, at which nodes, for how long.
 //!
-//! Every kind comes once before any comes again, so that a short run sees them all.
+//! Every kind comes once before any comes again, so that a long run sees them all. A run of a few
+//! minutes sees some twenty of them: those that a promise needs to be judged at all come early.
 
 use std::time::Duration;
 
 use crate::deep::{self, Deck, Deep};
 use crate::rng::Rng;
 use crate::terms::Terms;
+
+/// Among this many first faults there is one of each of [`NEEDED`].
+const EARLY: usize = 8;
+
+/// Kinds without which a promise has nothing to judge: one node cut off from the majority for longer
+/// than its lease (`isolated_falls_silent`), and one fault that the others do not notice
+/// (`survivors_serve`).
+const NEEDED: [fn(Kind) -> bool; 2] = [Kind::isolates, Kind::is_quiet];
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -212,27 +221,61 @@ pub(crate) struct Plan {
     deep: Deck,
     only: bool,
     made: u64,
+    has_isolated: bool,
+    longest_lease_ms: u64,
 }
 
 impl Plan {
     pub(crate) fn new(seed: u64, nodes: u64, terms: Terms, only: Option<Deep>) -> Self {
         let mut rng = Rng::new(seed, 1);
         let deep = Deck::new(terms, only, &mut rng);
-        Self { rng, nodes, deck: Vec::new(), deep, only: only.is_some(), made: 0 }
+        Self {
+            rng,
+            nodes,
+            deck: Vec::new(),
+            deep,
+            only: only.is_some(),
+            made: 0,
+            has_isolated: false,
+            longest_lease_ms: terms.longest_ms(),
+        }
     }
 
     fn draw(&mut self) -> Planned {
         if self.deck.is_empty() {
             self.deck = Kind::ALL.to_vec();
             self.rng.shuffle(&mut self.deck);
+            self.bring_needed_forward();
         }
         let kind = self.deck.pop().unwrap_or(Kind::Kill);
+        let mut hold_ms = kind.hold_ms(&mut self.rng);
+        if kind.isolates() && !self.has_isolated {
+            // The first one outlasts every lease: a shorter one cannot be judged.
+            self.has_isolated = true;
+            hold_ms = self.longest_lease_ms + self.rng.between(1_000, 3_000);
+        }
         Planned {
             kind,
             node: self.rng.next() % self.nodes,
-            hold: Duration::from_millis(kind.hold_ms(&mut self.rng)),
+            hold: Duration::from_millis(hold_ms),
             delay: Duration::ZERO,
             draw: self.rng.next(),
+        }
+    }
+
+    /// The deck is drawn from its end.
+    fn bring_needed_forward(&mut self) {
+        let early = self.deck.len().saturating_sub(EARLY);
+        for is_needed in NEEDED {
+            let is_free = |kind: &Kind| !NEEDED.iter().any(|needed| needed(*kind));
+            let places = early..self.deck.len();
+            let free: Vec<usize> =
+                places.filter(|place| self.deck.get(*place).is_some_and(is_free)).collect();
+            let found = self.deck.iter().rposition(|kind| is_needed(*kind));
+            let place = free.get(self.rng.place(free.len()));
+            if let (Some(found), Some(place)) = (found.filter(|found| *found < early), place) {
+                self.deck.swap(found, *place);
+            }
         }
     }
 
@@ -277,5 +320,18 @@ mod tests {
         first.sort();
         first.dedup();
         assert_eq!(first.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn whatever_the_seed_the_first_faults_give_every_promise_something_to_judge() {
+        for (seed, terms) in (0..2_000).map(|seed| (seed, Terms::of_seed(seed))) {
+            // With the drift that the judge allows.
+            let past_the_lease = Duration::from_millis(terms.longest_ms() * 105 / 100);
+            let mut plan = Plan::new(seed, 3, terms, None);
+            let faults: Vec<Planned> = (0..EARLY).map(|_| plan.draw()).collect();
+            assert!(faults.iter().any(|fault| fault.kind.is_quiet()), "seed {seed}");
+            let isolated = faults.iter().find(|fault| fault.kind.isolates());
+            assert!(isolated.is_some_and(|fault| fault.hold > past_the_lease), "seed {seed}");
+        }
     }
 }
