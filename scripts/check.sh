@@ -89,7 +89,7 @@ step() {
 
 # Documentation examples exist only in libraries; the tool says how many it ran.
 has_doctests() {
-  grep -rqE '^ *//[/!] ```(rust|should_panic|no_run|compile_fail)?$' crates/*/src --include='*.rs'
+  grep -rqE '^ *//[/!] ```(rust|should_panic|no_run|compile_fail)?$' crates/*/src proof --include='*.rs'
 }
 
 # Clippy and the tests look at a static binary, so that the containers need none of their own.

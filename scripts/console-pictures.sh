@@ -9,5 +9,5 @@ DIR=${1:-docs/console}
 mkdir -p "$DIR"
 CONSOLE_PICTURES=$(realpath "$DIR")
 export CONSOLE_PICTURES
-exec cargo test --locked -p fluxgate --test blackbox -- --exact \
-  console::pictures::every_page_is_drawn_in_every_state
+exec cargo nextest run --locked -p fluxgate-tests --test blackbox \
+  -E 'test(=console::pictures::every_page_is_drawn_in_every_state)'

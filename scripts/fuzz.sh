@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Fuzzes the targets of crates/fuzz-targets with libFuzzer, on the toolchain that builds the product.
+# Fuzzes the targets of proof/fuzz/targets with libFuzzer, on the toolchain that builds the product.
 #
 #   scripts/fuzz.sh [--seconds S] [--target T]... [--jobs N] [--minimise]
 #
 # Each target runs for S seconds (60), N of them at a time (one for each core, at most). New inputs
 # are kept beside the committed ones, in $CARGO_TARGET_DIR/fuzz/corpus; `--minimise` folds them into
-# fuzz/corpus/T. A finding is kept in fuzz/findings/T, from where `cargo nextest run -p
+# proof/fuzz/libfuzzer/corpus/T. A finding is kept in findings/T beside it, from where `cargo nextest run -p
 # fluxgate-fuzz-targets` replays it. Prints a table, and last `N passed, N failed`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,6 +15,8 @@ cd "$(dirname "$0")/.."
 readonly RSS_MB_MAX=1024 ADDRESS_MB_MAX=4096 INPUT_BYTES_MAX=4096 INPUT_S_MAX=20
 # Bounds of a committed corpus.
 readonly CORPUS_FILES_MAX=200 CORPUS_BYTES_MAX=300000
+# What is kept in Git: corpora, findings, dictionaries, and the binaries' package.
+readonly kept=proof/fuzz/libfuzzer
 readonly ALL=(commands configuration credential http_bodies peer_messages records)
 
 seconds=60 minimise=0 jobs=$(nproc) targets=()
@@ -45,20 +47,20 @@ for part in level=4 inline-8bit-counters pc-table trace-compares; do
   coverage+=("-Cllvm-args=-sanitizer-coverage-$part")
 done
 echo "== building"
-(cd fuzz && CARGO_TARGET_DIR="$base" RUSTFLAGS="${coverage[*]}" \
+(cd "$kept" && CARGO_TARGET_DIR="$base" RUSTFLAGS="${coverage[*]}" \
   cargo build --quiet --locked --release --target "$host")
 
 # Runs one target: its log says the rest.
 fuzz() {
   local target=$1 new="$base/corpus/$1" artifacts="$base/artifacts/$1"
-  mkdir -p "$new" "$artifacts" "fuzz/corpus/$target" "fuzz/findings/$target"
+  mkdir -p "$new" "$artifacts" "$kept/corpus/$target" "$kept/findings/$target"
   rm -f "$artifacts"/*
   ulimit -v $((ADDRESS_MB_MAX * 1024))
   local TIMEFORMAT='stat::cpu_seconds: %0U'
-  { time "$binaries/$target" "$new" "fuzz/corpus/$target" "fuzz/findings/$target" \
+  { time "$binaries/$target" "$new" "$kept/corpus/$target" "$kept/findings/$target" \
     -max_total_time="$seconds" -rss_limit_mb=$RSS_MB_MAX -max_len=$INPUT_BYTES_MAX \
     -timeout=$INPUT_S_MAX -artifact_prefix="$artifacts/" -print_final_stats=1 \
-    -dict="fuzz/$target.dict" >"$logs/$target.log" 2>&1; } 2>"$logs/$target.cpu"
+    -dict="$kept/$target.dict" >"$logs/$target.log" 2>&1; } 2>"$logs/$target.cpu"
 }
 
 # Takes as few inputs as cover what all cover. Where that are more than a corpus may hold, every
@@ -66,15 +68,15 @@ fuzz() {
 minimise() {
   local target=$1 all="$base/merged/$1" files=0 bytes=0 at=0 count step size input
   rm -rf "$all" && mkdir -p "$all"
-  "$binaries/$target" -set_cover_merge=1 -max_len=$INPUT_BYTES_MAX "$all" "fuzz/corpus/$target" \
+  "$binaries/$target" -set_cover_merge=1 -max_len=$INPUT_BYTES_MAX "$all" "$kept/corpus/$target" \
     "$base/corpus/$target" >"$logs/$target.merge.log" 2>&1
-  rm -f "fuzz/corpus/$target"/*
+  rm -f "$kept/corpus/$target"/*
   count=$(find "$all" -type f | wc -l)
   step=$(((count + CORPUS_FILES_MAX - 1) / CORPUS_FILES_MAX))
   while read -r size input; do
     at=$((at + 1))
     ((at % step == 0 && bytes + size <= CORPUS_BYTES_MAX)) || continue
-    cp "$all/$input" "fuzz/corpus/$target/$input"
+    cp "$all/$input" "$kept/corpus/$target/$input"
     files=$((files + 1)) bytes=$((bytes + size))
   done < <(find "$all" -type f -printf '%s %f\n' | sort -n)
   echo "    corpus of $target: $files of $count inputs, $bytes bytes"
@@ -105,7 +107,7 @@ for target in "${targets[@]}"; do
   covered() { grep -o ' cov: [0-9]*' "$log" | grep -o '[0-9]*' | "$@" || true; }
   first=$(grep -m1 'INITED' "$log" | sed -n 's/.* cov: \([0-9]*\).*/\1/p' || true)
   last=$(covered tail -1)
-  inputs=$(find "$base/corpus/$target" "fuzz/corpus/$target" -type f | wc -l)
+  inputs=$(find "$base/corpus/$target" "$kept/corpus/$target" -type f | wc -l)
   findings=$(find "$base/artifacts/$target" -type f ! -name 'slow-unit-*' | wc -l)
   printf '%-14s %12s %10s %8s %8s %10s %8s %9s\n' "$target" "$(number number_of_executed_units)" \
     "$(number average_exec_per_sec)" "$(sed -n 's/^stat::cpu_seconds: //p' "$logs/$target.cpu")" "$inputs" "${last:-?}" \
@@ -118,9 +120,9 @@ for target in "${targets[@]}"; do
   failed=$((failed + 1))
   grep -m3 -A2 "panicked at\|ERROR: libFuzzer\|memory allocation of" "$log" | sed 's/^/    /' || tail -5 "$log"
   while read -r artifact; do
-    kept="fuzz/findings/$target/$(basename "$artifact")"
-    cp "$artifact" "$kept"
-    echo "    kept as $kept; replay: $binaries/$target $kept"
+    finding="$kept/findings/$target/$(basename "$artifact")"
+    cp "$artifact" "$finding"
+    echo "    kept as $finding; replay: $binaries/$target $finding"
   done < <(find "$base/artifacts/$target" -type f ! -name 'slow-unit-*')
   echo "    log: $log"
 done

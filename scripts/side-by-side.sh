@@ -24,7 +24,7 @@ echo "older: $commit"
 (cd "$older/source" && CARGO_TARGET_DIR="$older/build" cargo build --locked -p fluxgate)
 
 export FLUXGATE_OLDER="$older/build/debug/fluxgate"
-if cargo nextest run --locked -p fluxgate --test blackbox \
+if cargo nextest run --locked -p fluxgate-tests --test blackbox \
   -E 'test(=versions::nodes_of_two_versions_form_one_cluster)'; then
   echo "1 passed, 0 failed"
 else

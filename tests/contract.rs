@@ -445,7 +445,7 @@ fn health_is_told_on_both_listeners() {
     }
     let document = Request::get("/openapi.json").send(at.admin).expect(200);
     assert_eq!(document.header("content-type"), Some("application/json"));
-    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../api/openapi.json");
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/api/openapi.json");
     let kept: Value = serde_json::from_str(&std::fs::read_to_string(kept).unwrap()).unwrap();
     assert!(document.json() == kept, "the document served is not the one kept");
 }

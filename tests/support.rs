@@ -1,6 +1,7 @@
 //! What every black-box test needs: clusters of real nodes, an HTTP client that hides nothing,
 //! conditions with deadlines, load, and the checkers of what a client saw.
 
+pub(crate) mod binary;
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod disk;

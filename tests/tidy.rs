@@ -12,34 +12,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-/// What each crate uses of the others in its code.
+/// What each crate that ships uses of the others in its code. Nothing that ships uses `proof/` or
+/// `tests/`; those may use all that ships, and each other.
 const EDGES: &[(&str, &[&str])] = &[
     ("api", &["types"]),
-    ("bench", &[]),
-    ("chaos", &[]),
     ("client", &["api", "types"]),
     ("console", &["api", "types"]),
     ("engine", &["types"]),
     ("fluxgate", &["api", "client", "console", "node", "types"]),
-    ("fuzz-targets", &["api", "engine", "node", "raft", "store", "types"]),
-    ("model", &["engine", "types"]),
     ("node", &["api", "console", "engine", "raft", "store", "types"]),
     ("raft", &["engine", "store", "types"]),
-    ("sim", &["engine", "types"]),
-    ("sim-cluster", &["engine", "node", "raft", "sim", "store", "types"]),
     ("store", &[]),
     ("types", &[]),
 ];
-/// What a crate uses of the others in its tests, beyond the above.
-const EDGES_OF_TESTS: &[(&str, &[&str])] = &[("fluxgate", &["engine", "raft", "store"])];
 
 /// Dependencies that are kept in one place. A name that ends in `*` is a prefix.
 const KEPT: &[(&str, &[&str])] = &[
-    ("axum", &["bench", "node"]),
+    ("axum", &["node", "proof/bench"]),
     ("askama", &["console"]),
     ("bincode", &["store"]),
     // A browser, driven by the tests alone.
-    ("fantoccini", &["fluxgate"]),
+    ("fantoccini", &["tests"]),
     ("openraft*", &["raft"]),
     // In `node` for the exporter of spans alone, which takes no other client.
     ("reqwest", &["client", "node", "raft"]),
@@ -51,15 +44,15 @@ const LINES_MAX: usize = 400;
 /// Longer files, with reasons.
 const LONG_FILES: &[(&str, &str)] = &[
     (
-        "crates/fuzz-targets/src/commands.rs",
+        "proof/fuzz/targets/src/commands.rs",
         "every command and what must hold after it, in one read",
     ),
-    ("crates/model/src/counters.rs", "one machine and all that may happen to it, in one read"),
+    ("proof/model/src/counters.rs", "one machine and all that may happen to it, in one read"),
     ("crates/node/src/core.rs", "what all parts of a node share, in one read"),
     ("crates/node/src/metrics.rs", "every metric, one line each"),
     ("crates/raft/src/cluster.rs", "the whole handle on consensus, its types included"),
-    ("crates/sim/src/node.rs", "one node's state and the steps that share it, in one read"),
-    ("crates/sim/src/raft.rs", "the whole stand-in for consensus, in one read"),
+    ("proof/sim/src/node.rs", "one node's state and the steps that share it, in one read"),
+    ("proof/sim/src/raft.rs", "the whole stand-in for consensus, in one read"),
 ];
 
 /// The one file with an unsafe item.
@@ -97,7 +90,7 @@ const NOT_IN_ENGINE: &[&str] = &[
 ];
 
 fn root() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     root.canonicalize().expect("the workspace's folder exists")
 }
 
@@ -130,8 +123,15 @@ fn rust_files() -> Vec<(String, String)> {
     with_text
 }
 
+/// The package and the file under its `src`, of a source that is not a test's.
+fn source(path: &str) -> Option<(&str, &str)> {
+    let (package, file) = path.split_once("/src/")?;
+    let top = ["crates/", "proof/"].iter().any(|top| package.starts_with(top));
+    top.then_some((package, file))
+}
+
 fn is_source(path: &str) -> bool {
-    path.starts_with("crates/") && path.split('/').nth(2) == Some("src")
+    source(path).is_some()
 }
 
 /// The lines before the tests at the foot, numbered from 1.
@@ -152,7 +152,7 @@ fn none(findings: &[String]) {
     assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
 }
 
-/// The direct dependencies of each crate: its folder's name, then name and kind.
+/// The direct dependencies of each package: what it is called in the tables, then name and kind.
 fn dependencies() -> BTreeMap<String, Vec<(String, String)>> {
     // Without the dependencies' own: a full resolve wants crates of platforms that nobody has here.
     let arguments = ["metadata", "--format-version", "1", "--no-deps", "--offline", "--locked"];
@@ -162,13 +162,16 @@ fn dependencies() -> BTreeMap<String, Vec<(String, String)>> {
     packages.iter().map(direct).collect()
 }
 
+/// A crate that ships is called by its folder's name, any other package by its folder's path.
 fn direct(package: &Value) -> (String, Vec<(String, String)>) {
     let text = |value: &Value| value.as_str().unwrap_or("normal").to_owned();
     let used = package["dependencies"].as_array().expect("a package lists its dependencies");
     let used = used.iter().map(|d| (text(&d["name"]), text(&d["kind"]))).collect();
     let manifest = text(&package["manifest_path"]);
-    let folder = Path::new(&manifest).parent().and_then(Path::file_name);
-    (folder.expect("a manifest stands in a folder").to_string_lossy().into_owned(), used)
+    let folder = Path::new(&manifest).parent().expect("a manifest stands in a folder");
+    let folder = folder.strip_prefix(root()).expect("a package is in the repository");
+    let folder = folder.to_string_lossy().into_owned();
+    (folder.strip_prefix("crates/").map(str::to_owned).unwrap_or(folder), used)
 }
 
 fn ours(name: &str) -> Option<&str> {
@@ -180,10 +183,10 @@ fn row<'a>(table: &'a [(&str, &'a [&'a str])], name: &str) -> Option<BTreeSet<&'
 }
 
 #[test]
-fn crates_use_each_other_as_the_table_says() {
+fn crates_that_ship_use_each_other_as_the_table_says() {
     let mut findings = Vec::new();
     let found = dependencies();
-    for (of, used) in &found {
+    for (of, used) in found.iter().filter(|(of, _)| !of.contains('/') && *of != "tests") {
         let rule =
             |what: String| format!("crates/{of}/Cargo.toml: {what} (EDGES in tests/tidy.rs)");
         let of_kind = |dev: bool| -> BTreeSet<&str> {
@@ -199,15 +202,12 @@ fn crates_use_each_other_as_the_table_says() {
             let verb = if is.contains(edge) { "must not use" } else { "does not use" };
             findings.push(rule(format!("{of} {verb} {edge}")));
         }
-        let in_tests = row(EDGES_OF_TESTS, of).unwrap_or_default();
-        for edge in
-            of_kind(true).iter().filter(|e| !expected.contains(*e) && !in_tests.contains(*e))
-        {
+        for edge in of_kind(true).iter().filter(|edge| !expected.contains(*edge)) {
             findings.push(rule(format!("the tests of {of} must not use {edge}")));
         }
     }
-    let gone = EDGES.iter().filter(|(of, _)| !found.contains_key(*of));
-    findings.extend(gone.map(|(of, _)| format!("crates/{of}: in EDGES and not in the workspace")));
+    let missing = EDGES.iter().filter(|(of, _)| !found.contains_key(*of));
+    findings.extend(missing.map(|(of, _)| format!("crates/{of}: in EDGES, not in the workspace")));
     none(&findings);
 }
 
@@ -406,7 +406,7 @@ fn metrics_have_the_names_that_dashboards_know() {
     none(&findings.collect::<Vec<_>>());
 }
 
-/// The files that the code map of ARCHITECTURE.md names, as crate and name.
+/// The files that the code map of ARCHITECTURE.md names, as package (`crates/` left out) and name.
 fn mapped(text: &str) -> BTreeSet<(String, String)> {
     let section = text.split("\n## ").find(|section| section.starts_with("Crates\n"));
     let mut of = String::new();
@@ -427,21 +427,21 @@ fn mapped(text: &str) -> BTreeSet<(String, String)> {
 fn the_code_map_names_what_exists() {
     let mapped = mapped(&read("ARCHITECTURE.md"));
     let exists = |(of, name): &&(String, String)| {
-        let src = root().join("crates").join(of).join("src");
+        let package = if of.starts_with("proof/") { of.clone() } else { format!("crates/{of}") };
+        let src = root().join(package).join("src");
         let candidates = [format!("{name}.rs"), format!("bin/{name}.rs"), name.clone()];
         candidates.iter().any(|file| src.join(file).exists())
     };
-    let gone = mapped.iter().filter(|entry| !exists(entry));
+    let missing = mapped.iter().filter(|entry| !exists(entry));
     let mut findings: Vec<String> =
-        gone.map(|(of, name)| format!("ARCHITECTURE.md: {of}/{name} does not exist")).collect();
-    for path in files().iter().filter(|path| is_source(path)) {
-        let parts: Vec<&str> = path.split('/').collect();
-        let Some(name) = parts[3].strip_suffix(".rs").filter(|_| parts.len() == 4) else {
+        missing.map(|(of, name)| format!("ARCHITECTURE.md: {of}/{name} does not exist")).collect();
+    for (path, (package, file)) in files().iter().filter_map(|path| Some((path, source(path)?))) {
+        let Some(name) = file.strip_suffix(".rs").filter(|name| !name.contains('/')) else {
             continue;
         };
-        let entry = (parts[1].to_owned(), name.to_owned());
+        let of = package.strip_prefix("crates/").unwrap_or(package).to_owned();
         let known = ["lib", "main", "tests", "conformance", "commands"].contains(&name);
-        if !known && !mapped.contains(&entry) {
+        if !known && !mapped.contains(&(of, name.to_owned())) {
             findings.push(format!("{path}: not in the code map of ARCHITECTURE.md"));
         }
     }

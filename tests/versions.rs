@@ -3,7 +3,7 @@
 //!
 //! `fixtures/v1` holds the data directories of three nodes as version 0.1.0 left them: a snapshot
 //! with a log behind it, two orderly stops and one power cut. Beside them lies what clients of that
-//! cluster knew. The bytes of every message and record are kept in `crates/fuzz-targets`.
+//! cluster knew. The bytes of every message and record are kept in `proof/fuzz/targets`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +32,7 @@ const PLAIN_KEYS: u64 = 130;
 const TOKENS: u64 = 900;
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/v1")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1")
 }
 
 /// The replicated state names these; nothing else on a machine is likely to use them.

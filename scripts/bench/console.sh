@@ -16,7 +16,7 @@ DIR=${2:-${CARGO_TARGET_DIR:-target}/bench}
 PORT=${3:-27901}
 export DEMO_SECONDS_MAX=${DEMO_SECONDS_MAX:-120}
 BIN=$(fluxgate_bin)
-cargo test -q --locked -p fluxgate --test blackbox --no-run
+cargo test -q --locked -p fluxgate-tests --test blackbox --no-run
 mkdir -p "$DIR"
 WORK=$(mktemp -d "$DIR/console.XXXXXX")
 finish() {
@@ -31,6 +31,6 @@ FLUXGATE_TOKEN=$(demo_field "d['operator_token']")
 export FLUXGATE_URL FLUXGATE_TOKEN FLUXGATE_CONSOLE_AT=$FLUXGATE_URL
 python3 scripts/lib/digests.py "$KEYS" >"$WORK/keys.jsonl"
 "$BIN" keys import "$WORK/keys.jsonl" 2>/dev/null | tail -n 1
-cargo test -q --locked -p fluxgate --test blackbox -- --exact --nocapture \
+cargo test -q --locked -p fluxgate-tests --test blackbox -- --exact --nocapture \
   console::paint::every_page_tells_when_it_is_painted | grep -E '^(page|/|  )'
 demo_stop

@@ -16,7 +16,7 @@ const WIDTHS: [u32; 9] = [320, 390, 800, 820, 910, 1_024, 1_180, 1_280, 1_920];
 
 /// The checker's script, in the folder that scripts/setup-tests.sh makes.
 fn axe() -> String {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let lib = target.unwrap_or_else(|| root.join("target")).join("tools/lib");
     let versions = std::fs::read_dir(&lib).unwrap_or_else(|e| panic!("{}: {e}", lib.display()));

@@ -99,7 +99,7 @@ impl Kind {
 /// A program from `scripts/setup-tests.sh`'s own folder.
 fn tool(name: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     target.unwrap_or_else(|| root.join("target")).join("tools/bin").join(name)
 }
 
@@ -149,7 +149,7 @@ impl Gateway {
             .chain(kind.ports().iter().copied().zip(own))
             .collect();
         for name in kind.files() {
-            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/gateways");
+            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/gateways");
             let text = lines.turn_on(&fs::read_to_string(from.join(name)).unwrap());
             fs::write(dir.path().join(name), moved(&text, &moves)).unwrap();
         }

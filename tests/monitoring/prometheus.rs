@@ -21,7 +21,7 @@ pub(super) const SCALE: u32 = 30;
 
 /// The text of a file in `config/`.
 pub(super) fn read_config(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

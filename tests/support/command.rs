@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::binary::binary;
 use super::cluster::{Cluster, OPERATOR};
 
 /// Longest run of a command; one that serves where it should refuse is ended.
@@ -13,7 +14,7 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A command with the operator token and nothing else of the environment.
 pub(crate) fn fluxgate(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fluxgate"));
+    let mut command = Command::new(binary());
     command.args(words).env_clear().env("FLUXGATE_TOKEN", OPERATOR).stdin(Stdio::null());
     command
 }

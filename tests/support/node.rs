@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::binary::binary;
 use super::http::{Answer, Request};
 use super::settings::Settings;
 use super::wait::wait_for;
@@ -59,7 +60,7 @@ impl Node {
             config: dir.join(format!("node{id}.toml")),
             log: dir.join(format!("node{id}.log")),
             settings,
-            program: env!("CARGO_BIN_EXE_fluxgate").into(),
+            program: binary(),
             child: None,
         }
     }

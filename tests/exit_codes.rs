@@ -1,10 +1,11 @@
 //! The binary as scripts see it: exit codes, and what goes to which output.
-#![expect(clippy::unwrap_used, reason = "a test may stop where it fails")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+
+use crate::support::binary::binary;
 
 const ADMITTED: &str = r#"{"valid":true,"key_id":"key_Qm2xK9dA3f01","name":"a","owner":null,"scope":"read","limit":100,"remaining":99,"reset":1705747200}"#;
 const CREATED: &str = r#"{"key":"fx_live_secret","id":"key_Qm2xK9dA3f01","name":"a","prefix":"fx_live_Qm2xK9dA3f01","scope":"read","owner":null,"limits":[{"name":"requests","tokens":100,"period":"60s"}],"enabled":true,"status":"active","created_at":"2024-01-20T11:20:00Z","created_by":"operator","expires_at":null,"last_used_at":null,"metadata":{},"revision":1,"applied_on":[1,2,3],"waited_ms":4}"#;
@@ -57,7 +58,7 @@ fn read_request(stream: &mut TcpStream) -> String {
 }
 
 fn fluxgate(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fluxgate"));
+    let mut command = Command::new(binary());
     command.args(words).env_clear().env("FLUXGATE_TOKEN", "operator-secret").stdin(Stdio::null());
     command
 }
@@ -264,7 +265,7 @@ fn a_bench_counts_what_the_answers_say() {
 fn the_document_is_printed_byte_for_byte() {
     let output = run(&["openapi"]);
     assert_exit(&output, 0);
-    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../api/openapi.json");
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/api/openapi.json");
     assert!(stdout(&output) == std::fs::read_to_string(kept).unwrap());
 }
 

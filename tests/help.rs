@@ -1,7 +1,8 @@
 //! The help of every command, as one file that a review can read.
-#![expect(clippy::unwrap_used, reason = "a test may stop where it fails")]
 
 use std::process::Command;
+
+use crate::support::binary::binary;
 
 /// Every command, in the order of the file.
 const COMMANDS: [&str; 36] = [
@@ -48,8 +49,7 @@ fn help(command: &str) -> String {
     if words.first() != Some(&"help") {
         words.push("--help");
     }
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_fluxgate")).args(&words).env_clear().output().unwrap();
+    let output = Command::new(binary()).args(&words).env_clear().output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{command}");
     assert!(output.stderr.is_empty(), "{command}");
     String::from_utf8(output.stdout).unwrap()
@@ -75,14 +75,14 @@ fn the_help_of_every_command_is_the_one_in_git() {
         let line = format!("fluxgate {command}");
         all += &format!("===== {} --help\n\n{}\n", line.trim_end(), help(command));
     }
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/help.txt");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/help.txt");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(path, &all).unwrap();
     }
     let kept = std::fs::read_to_string(path).unwrap_or_default();
     assert!(
         kept == all,
-        "crates/fluxgate/tests/golden/help.txt is out of date; after reading what changed, run\n    \
+        "tests/golden/help.txt is out of date; after reading what changed, run\n    \
          UPDATE_GOLDEN=1 cargo test -p fluxgate --test help"
     );
 }

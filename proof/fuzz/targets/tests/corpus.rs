@@ -32,7 +32,7 @@ impl Lots {
 
 /// The inputs of a directory, in the order of their names.
 fn inputs(kind: &str, target: &str) -> Vec<Vec<u8>> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz").join(kind).join(target);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../libfuzzer").join(kind).join(target);
     let Ok(listed) = fs::read_dir(&dir) else { return Vec::new() };
     let mut paths: Vec<_> = listed.map(|entry| entry.expect("a directory").path()).collect();
     paths.sort();
@@ -117,7 +117,7 @@ fn records_hold() {
 
 #[test]
 fn every_target_has_a_binary_and_a_test() {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/Cargo.toml");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../libfuzzer/Cargo.toml");
     let manifest = fs::read_to_string(manifest).expect("the manifest of the binaries");
     for (name, _) in TARGETS {
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} has no binary");

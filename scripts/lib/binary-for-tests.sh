@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Builds the program that the black-box tests run. nextest calls this before them and hands
+# FLUXGATE_BIN on to each.
+#
+# The whole workspace is named, so that the program has the features that a run of all tests built
+# it with: nothing is compiled twice.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+if [[ -z ${FLUXGATE_BIN:-} ]]; then
+  messages=$(cargo build --locked --workspace --bin fluxgate --message-format=json-render-diagnostics)
+  FLUXGATE_BIN=$(grep '"name":"fluxgate"' <<<"$messages" |
+    grep -o '"executable":"[^"]*"' | tail -n 1 | cut -d'"' -f4)
+fi
+echo "FLUXGATE_BIN=$FLUXGATE_BIN" >>"$NEXTEST_ENV"
