@@ -35,7 +35,7 @@ pub type Tag = [u8; TAG_BYTES];
 
 /// Whose session it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holder {
+pub enum SessionPrincipal {
     /// Whoever holds the operator token.
     Operator,
     /// Whoever holds this admin key.
@@ -46,7 +46,7 @@ pub enum Holder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
     /// Whose it is.
-    pub holder: Holder,
+    pub holder: SessionPrincipal,
     /// What was presented, as a tag.
     pub bound: Tag,
     /// When it began.
@@ -166,8 +166,8 @@ fn is_mac(key: &[u8], parts: &[&[u8]], presented: &[u8; 32]) -> bool {
 
 fn payload(session: &Session) -> [u8; PAYLOAD_BYTES] {
     let (kind, id) = match session.holder {
-        Holder::Operator => (OPERATOR, [0; ID_BYTES]),
-        Holder::Key(id) => (KEY, *id.as_bytes()),
+        SessionPrincipal::Operator => (OPERATOR, [0; ID_BYTES]),
+        SessionPrincipal::Key(id) => (KEY, *id.as_bytes()),
     };
     let mut bytes = [0; PAYLOAD_BYTES];
     let parts: [&[u8]; 6] = [
@@ -195,8 +195,8 @@ fn parse(payload: &[u8; PAYLOAD_BYTES]) -> Option<Session> {
     let (used, rest) = rest.split_first_chunk::<8>()?;
     let nonce = rest.first_chunk::<NONCE_BYTES>()?;
     let holder = match *kind {
-        OPERATOR => Holder::Operator,
-        KEY => Holder::Key(KeyId::new(*id).ok()?),
+        OPERATOR => SessionPrincipal::Operator,
+        KEY => SessionPrincipal::Key(KeyId::new(*id).ok()?),
         _ => return None,
     };
     let (begun_s, used_s) = (u64::from_be_bytes(*begun), u64::from_be_bytes(*used));
@@ -234,7 +234,7 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 mod tests {
     use super::*;
 
-    fn session(holder: Holder) -> Session {
+    fn session(holder: SessionPrincipal) -> Session {
         Session { holder, bound: [7; 16], begun_s: 1_000, used_s: 1_000, nonce: [9; 16] }
     }
 
@@ -242,7 +242,7 @@ mod tests {
     fn what_is_sealed_opens_on_every_node_that_knows_the_secret() {
         let (here, there) = (Signer::of_secret(b"cluster"), Signer::of_secret(b"cluster"));
         let id = "key_Qm2xK9dA3f01".parse().unwrap();
-        for holder in [Holder::Operator, Holder::Key(id)] {
+        for holder in [SessionPrincipal::Operator, SessionPrincipal::Key(id)] {
             let sealed = here.seal(&session(holder));
             assert_eq!(there.open(&sealed, 1_001), Some(session(holder)));
             assert_eq!(Signer::of_secret(b"another").open(&sealed, 1_001), None);
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn no_character_can_be_changed() {
         let signer = Signer::of_random([1; 32]);
-        let sealed = signer.seal(&session(Holder::Operator));
+        let sealed = signer.seal(&session(SessionPrincipal::Operator));
         for at in 0..sealed.len() {
             let mut other = sealed.clone().into_bytes();
             other[at] = if other[at] == b'0' { b'1' } else { b'0' };
@@ -267,11 +267,11 @@ mod tests {
     #[test]
     fn it_ends_by_rest_and_by_age() {
         let signer = Signer::of_random([1; 32]);
-        let rested = signer.seal(&session(Holder::Operator));
+        let rested = signer.seal(&session(SessionPrincipal::Operator));
         assert!(signer.open(&rested, 1_000 + caps::CONSOLE_REST_S_MAX - 1).is_some());
         assert!(signer.open(&rested, 1_000 + caps::CONSOLE_REST_S_MAX).is_none());
         let end = 1_000 + caps::CONSOLE_SESSION_S_MAX;
-        let busy = Session { used_s: end - 5, ..session(Holder::Operator) };
+        let busy = Session { used_s: end - 5, ..session(SessionPrincipal::Operator) };
         assert!(signer.open(&signer.seal(&busy), end - 1).is_some());
         assert!(signer.open(&signer.seal(&busy), end).is_none());
         assert_eq!(busy.left_s(end - 7), 7);
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_form_belongs_to_one_session() {
         let signer = Signer::of_random([1; 32]);
-        let mine = session(Holder::Operator);
+        let mine = session(SessionPrincipal::Operator);
         let other = Session { nonce: [8; 16], ..mine };
         assert!(signer.is_form_token(&mine, &signer.form_token(&mine)));
         assert!(!signer.is_form_token(&mine, &signer.form_token(&other)));

@@ -12,13 +12,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fluxgate_engine::counters::{
-    Context, Cursor, KeyLimits, Life, Lives, Shard, Step, Untouched, Verdict, WaitPolicy,
-};
 use fluxgate_engine::lease::FirstLease;
-use fluxgate_engine::registry::View;
-use fluxgate_engine::registry::record::LimitSpec;
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::quota::{
+    Context, Cursor, Entitlement, Incarnation, Incarnations, KeyLimits, Shard, Step, Verdict,
+    WaitPolicy,
+};
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::View;
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId, caps};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -89,7 +90,7 @@ impl Holds {
 /// A node of three, as far as its counters go.
 struct Node {
     view: View,
-    life: Life,
+    incarnation: Incarnation,
     limits: KeyLimits,
     shards: Vec<Mutex<Shard>>,
     keys: Vec<(usize, KeyId)>,
@@ -97,9 +98,9 @@ struct Node {
 
 impl Node {
     fn new(keys: usize) -> Self {
-        let mut lives = Lives::default();
+        let mut incarnations = Incarnations::default();
         for node in 1..=3 {
-            lives.note(NodeId(node), BootId(1));
+            incarnations.note(NodeId(node), BootId(1));
         }
         let limit = Limit { name: "requests".into(), tokens: 100, period_ms: MINUTE_MS };
         let key = |n: usize| {
@@ -115,14 +116,14 @@ impl Node {
                 share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
                 nodes: BTreeMap::new(),
             },
-            life: Life {
+            incarnation: Incarnation {
                 me: NodeId(1),
-                untouched: Some(Untouched::All),
+                entitlement: Some(Entitlement::All),
                 first_lease: Some(FirstLease { at: ClusterMs(0), index: LogIndex(0) }),
-                left_over: None,
+                carryover: None,
                 reached: ClusterMs(0),
-                lives_tag: lives.tag(),
-                lives,
+                incarnations_tag: incarnations.tag(),
+                incarnations,
                 peers: vec![(NodeId(2), true), (NodeId(3), true)],
                 clock_error_ms_max: 1_000,
             },
@@ -146,7 +147,7 @@ impl Node {
             leased: true,
             horizon: ClusterMs(u64::MAX),
             view: &self.view,
-            life: &self.life,
+            incarnation: &self.incarnation,
         };
         let mut shard = self.shards[place].lock().expect("one thread");
         let begun = cpu_now();
@@ -183,12 +184,18 @@ fn minute(node: &Node, minute: u64, kinds: &mut Kinds) {
         for place in 0..SHARDS {
             while node.hold(place, at, &mut kinds.sweeping, |shard, c| shard.sweep(c, IDLE_MS)) {}
             let most = caps::PEER_ITEMS_MAX / SHARDS;
-            node.hold(place, at, &mut kinds.telling, |shard, c| shard.take_told(c, most));
-            node.hold(place, at, &mut kinds.telling, |shard, c| shard.take_told(c, 256));
-            let (mut cursor, mut told) = (Cursor::default(), Vec::new());
+            node.hold(place, at, &mut kinds.telling, |shard, c| shard.take_gossip(c, most));
+            node.hold(place, at, &mut kinds.telling, |shard, c| shard.take_gossip(c, 256));
+            let (mut cursor, mut gossip) = (Cursor::default(), Vec::new());
             let most = caps::ITEMS_PER_HOLD_MAX;
             node.hold(place, at, &mut kinds.telling_again, |shard, c| {
-                shard.tell_again(c, &|_| Some(node.limits.clone()), &mut cursor, most, &mut told)
+                shard.repeat_gossip(
+                    c,
+                    &|_| Some(node.limits.clone()),
+                    &mut cursor,
+                    most,
+                    &mut gossip,
+                )
             });
         }
     }

@@ -10,15 +10,15 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Bencher, Criterion};
-use fluxgate_engine::counters::{
-    Context, CounterId, Figure, KeyLimits, Life, Lives, Sender, Shard, Step, Told, Verdict,
-    WaitPolicy,
-};
 use fluxgate_engine::lease::FirstLease;
-use fluxgate_engine::registry::command::{Actor, Batch, Command, NewKey, Proposal};
-use fluxgate_engine::registry::record::{LimitSpec, Status};
-use fluxgate_engine::registry::{NodeRecord, Registry, Shared, View};
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::quota::{
+    Context, CounterGossip, CounterId, CounterReport, Incarnation, Incarnations, KeyLimits, Sender,
+    Shard, Step, Verdict, WaitPolicy,
+};
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::command::{Actor, Batch, Command, NewKey, Proposal};
+use fluxgate_engine::state::record::{LimitSpec, Status};
+use fluxgate_engine::state::{NodeRecord, Registry, Shared, View};
 use fluxgate_types::credential::{Secret, shown_prefix};
 use fluxgate_types::id::mix64;
 use fluxgate_types::{
@@ -38,15 +38,15 @@ const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 /// A cluster of three as its first node sees it.
 struct World {
     view: View,
-    life: Life,
+    incarnation: Incarnation,
 }
 
 impl World {
     fn new() -> Self {
         let record = |node: NodeId| NodeRecord { dir_id: DirId(node.0), removed: false };
-        let mut lives = Lives::default();
+        let mut incarnations = Incarnations::default();
         for node in NODES {
-            lives.note(node, BootId(1));
+            incarnations.note(node, BootId(1));
         }
         let view = View {
             defaults: Arc::new([]),
@@ -56,18 +56,18 @@ impl World {
             }],
             nodes: NODES.iter().map(|node| (*node, record(*node))).collect(),
         };
-        let life = Life {
+        let incarnation = Incarnation {
             me: NODES[0],
-            untouched: Some(fluxgate_engine::counters::Untouched::All),
+            entitlement: Some(fluxgate_engine::quota::Entitlement::All),
             first_lease: Some(FirstLease { at: NOW, index: LogIndex(1) }),
-            left_over: None,
+            carryover: None,
             reached: ClusterMs(0),
-            lives_tag: lives.tag(),
-            lives,
+            incarnations_tag: incarnations.tag(),
+            incarnations,
             peers: vec![(NODES[1], true), (NODES[2], true)],
             clock_error_ms_max: 1_000,
         };
-        Self { view, life }
+        Self { view, incarnation }
     }
 
     fn context(&self) -> Context<'_> {
@@ -77,7 +77,7 @@ impl World {
             leased: true,
             horizon: ClusterMs(u64::MAX),
             view: &self.view,
-            life: &self.life,
+            incarnation: &self.incarnation,
         }
     }
 }
@@ -202,8 +202,8 @@ fn denied(bencher: &mut Bencher<'_>) {
         let step = shard.handle_request(&context, key, &limits, 1, 0, &mut out);
         assert_eq!(verdict(step), Verdict::Admitted);
         for node in [NODES[1], NODES[2]] {
-            let told = spent_one(key, &limits);
-            shard.handle_told(&context, &|_| None, &sender(node), &told, &mut Vec::new());
+            let gossip = spent_one(key, &limits);
+            shard.handle_gossip(&context, &|_| None, &sender(node), &gossip, &mut Vec::new());
         }
         let step = shard.handle_request(&context, key, &limits, 1, 0, &mut out);
         assert_eq!(verdict(step), Verdict::Limited);
@@ -219,12 +219,12 @@ fn sender(node: NodeId) -> Sender {
     Sender { node, boot: BootId(1) }
 }
 
-fn spent_one(key: &KeyId, limits: &KeyLimits) -> Told {
+fn spent_one(key: &KeyId, limits: &KeyLimits) -> CounterGossip {
     let spec = &limits.limits[0];
-    Told {
+    CounterGossip {
         given: Vec::new(),
         counter: CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(NOW) },
-        mine: Figure { spent: 1, burned: 0, limit: 0, lives: 0, left: 0 },
+        mine: CounterReport { spent: 1, burned: 0, limit: 0, incarnations: 0, left: 0 },
     }
 }
 
@@ -246,7 +246,7 @@ fn look_up(bencher: &mut Bencher<'_>, table: &Table, among: usize) {
     });
 }
 
-fn revision_of(entry: &fluxgate_engine::registry::record::KeyEntry) -> u64 {
+fn revision_of(entry: &fluxgate_engine::state::record::KeyEntry) -> u64 {
     entry.record.revision
 }
 

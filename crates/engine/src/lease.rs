@@ -1,6 +1,6 @@
 //! Node leases and the write barrier.
 //!
-//! Answers for: when a node may answer from its own copy of the key table ([`Holder`]), what a
+//! Answers for: when a node may answer from its own copy of the key table ([`LeaseHolder`]), what a
 //! leader grants, and when a write may be acknowledged ([`Granter`]). Assumes that the caller of
 //! [`Granter::grant`] proved its leadership by a quorum *after* the request arrived, and had an
 //! entry of its own term committed.
@@ -20,8 +20,8 @@ mod terms;
 use fluxgate_types::{ClusterMs, LogIndex};
 use serde::{Deserialize, Serialize};
 
-pub use granter::{Former, Granter};
-pub use holder::{FirstLease, Holder};
+pub use granter::{Granter, PreviousLeader};
+pub use holder::{FirstLease, LeaseHolder};
 pub use terms::{TermsRecord, TermsWatch};
 
 /// Shortest and longest lease, milliseconds.
@@ -133,13 +133,13 @@ mod tests {
         Grant { index: LogIndex(index), holder_ms: 3_000, cluster_ns: 0, horizon: ClusterMs(5_000) }
     }
 
-    fn granter(former: Option<Former>) -> Granter {
-        Granter::new(TERMS, NodeId(1), ms(10_000), (1..=3).map(NodeId), former)
+    fn granter(previous: Option<PreviousLeader>) -> Granter {
+        Granter::new(TERMS, NodeId(1), ms(10_000), (1..=3).map(NodeId), previous)
     }
 
     #[test]
     fn a_lease_counts_from_the_sending_and_only_once_applied() {
-        let mut holder = Holder::default();
+        let mut holder = LeaseHolder::default();
         holder.handle_grant(ms(100), &grant(7), LogIndex(6));
         assert_eq!(holder.until(), ms(0));
         holder.handle_applied(LogIndex(7));
@@ -188,9 +188,9 @@ mod tests {
 
     #[test]
     fn of_a_former_leader_only_the_short_lease_is_reckoned_with() {
-        let long_ago = Former { node: NodeId(3), seen_since: ms(1_000) };
+        let long_ago = PreviousLeader { node: NodeId(3), seen_since: ms(1_000) };
         assert_eq!(granter(Some(long_ago)).latest(NodeId(3)), Some(ms(11_188)));
-        let just_elected = Former { node: NodeId(3), seen_since: ms(9_500) };
+        let just_elected = PreviousLeader { node: NodeId(3), seen_since: ms(9_500) };
         assert_eq!(granter(Some(just_elected)).latest(NodeId(3)), Some(ms(12_470)));
     }
 
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn an_elected_node_keeps_no_long_lease() {
-        let mut holder = Holder::default();
+        let mut holder = LeaseHolder::default();
         holder.handle_grant(ms(0), &grant(1), LogIndex(1));
         holder.handle_elected(ms(100), &TERMS);
         assert_eq!(holder.until(), ms(1_264));

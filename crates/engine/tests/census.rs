@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 
-use fluxgate_engine::registry::Registry;
-use fluxgate_engine::registry::command::{
-    Actor, Batch, Command, KeyChange, NewKey, Origin, Proposal,
+use fluxgate_engine::state::Registry;
+use fluxgate_engine::state::command::{
+    Actor, Batch, Command, ImportSource, KeyChange, NewKey, Proposal,
 };
-use fluxgate_engine::registry::record::Status;
-use fluxgate_engine::registry::snapshot::{KeyRecordV1, Restore};
+use fluxgate_engine::state::record::Status;
+use fluxgate_engine::state::snapshot::{KeyRecordV1, Restore};
 use fluxgate_types::{ClusterMs, Digest, KeyId, LogIndex, Scope};
 use proptest::prelude::*;
 
@@ -165,7 +165,7 @@ proptest! {
                 }
                 Step::PutBack { key, ends, on, revoked } => log.apply(Command::PutKeys {
                     rows: vec![row(key, ends, on, revoked)],
-                    origin: Origin::Backup,
+                    origin: ImportSource::Backup,
                 }),
                 Step::Snapshot => log.through_a_snapshot(),
                 Step::Count { at } => {

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxgate_engine::counters::{
-    Context, Decision, KeyLimits, Life, Lives, Shard, Step, Untouched, Verdict, WaitPolicy,
-};
 use fluxgate_engine::lease::FirstLease;
-use fluxgate_engine::registry::View;
-use fluxgate_engine::registry::record::LimitSpec;
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::quota::{
+    Context, Decision, Entitlement, Incarnation, Incarnations, KeyLimits, Shard, Step, Verdict,
+    WaitPolicy,
+};
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::View;
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
 
 /// Begins a window of every period below.
@@ -20,7 +21,7 @@ const BEGIN_MS: u64 = 600_000;
 struct Stage {
     shard: Shard,
     view: View,
-    life: Life,
+    incarnation: Incarnation,
     limits: KeyLimits,
     key: KeyId,
 }
@@ -28,16 +29,16 @@ struct Stage {
 impl Stage {
     fn new(limits: &[(u64, u64)]) -> Self {
         let me = NodeId(1);
-        let mut lives = Lives::default();
-        lives.note(me, BootId(1));
-        let life = Life {
+        let mut incarnations = Incarnations::default();
+        incarnations.note(me, BootId(1));
+        let incarnation = Incarnation {
             me,
-            untouched: Some(Untouched::All),
+            entitlement: Some(Entitlement::All),
             first_lease: Some(FirstLease { at: ClusterMs(0), index: LogIndex(0) }),
-            left_over: None,
+            carryover: None,
             reached: ClusterMs(0),
-            lives_tag: lives.tag(),
-            lives,
+            incarnations_tag: incarnations.tag(),
+            incarnations,
             peers: Vec::new(),
             clock_error_ms_max: 1_000,
         };
@@ -56,7 +57,7 @@ impl Stage {
                 share_maps: vec![ShareMap { from: ClusterMs(0), nodes: vec![(me, 1)] }],
                 nodes: BTreeMap::new(),
             },
-            life,
+            incarnation,
             limits: KeyLimits { created: LogIndex(1), limits: specs.collect() },
             key: KeyId::new(*b"denialsdenia").expect("letters and digits"),
         }
@@ -69,7 +70,7 @@ impl Stage {
             leased: true,
             horizon: ClusterMs(u64::MAX),
             view: &self.view,
-            life: &self.life,
+            incarnation: &self.incarnation,
         };
         let (key, limits) = (&self.key, &self.limits);
         match self.shard.handle_request(&context, key, limits, cost, 1, &mut Vec::new()) {

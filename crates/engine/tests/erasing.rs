@@ -2,12 +2,13 @@
 //! a change was from and to, and keeps its order and numbers over a restore.
 #![expect(clippy::unwrap_used, reason = "a test may stop where it fails")]
 
-use fluxgate_engine::registry::Registry;
-use fluxgate_engine::registry::audit::{Action, AuditEntry, NO_SEQ};
-use fluxgate_engine::registry::command::{
-    Actor, Batch, Command, KeyChange, NewKey, OneKey, Origin, Outcome, Proposal, Put, Refusal,
+use fluxgate_engine::state::Registry;
+use fluxgate_engine::state::audit::{Action, AuditEntry, NO_SEQ};
+use fluxgate_engine::state::command::{
+    Actor, Batch, Command, CommandError, ImportSource, KeyChange, NewKey, OneKey, Outcome,
+    Proposal, Put,
 };
-use fluxgate_engine::registry::snapshot::{KeyRecordV1, Restore};
+use fluxgate_engine::state::snapshot::{KeyRecordV1, Restore};
 use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope, caps};
 
 fn key(n: u64) -> KeyId {
@@ -101,19 +102,19 @@ impl Log {
 fn only_a_record_of_a_key_that_has_ended_is_erased_and_only_by_the_operator() {
     let mut log = Log::new();
     log.create(1);
-    assert_eq!(log.erase(1), Outcome::Refused(Refusal::NotEnded(key(1))));
-    assert_eq!(log.erase(2), Outcome::Refused(Refusal::NotFound));
+    assert_eq!(log.erase(1), Outcome::Refused(CommandError::NotEnded(key(1))));
+    assert_eq!(log.erase(2), Outcome::Refused(CommandError::NotFound));
     let expires = NewKey { expires_at: Some(ClusterMs(2_000)), ..new(3) };
     log.apply(Command::CreateKey(Box::new(expires)));
-    assert_eq!(log.erase(3), Outcome::Refused(Refusal::NotEnded(key(3))));
+    assert_eq!(log.erase(3), Outcome::Refused(CommandError::NotEnded(key(3))));
     log.at = 2_000;
     let by_system = Command::EraseKeys { ids: vec![key(3)], ended_before: None };
-    assert_eq!(log.apply_as(Actor::System, by_system), Outcome::Refused(Refusal::Actor));
+    assert_eq!(log.apply_as(Actor::System, by_system), Outcome::Refused(CommandError::Actor));
     assert_eq!(log.erase(3), Outcome::Done);
     log.revoke(1);
     assert_eq!(log.erase(1), Outcome::Done);
     assert!(log.registry.shared().table.is_empty());
-    assert_eq!(log.erase(1), Outcome::Refused(Refusal::NotFound));
+    assert_eq!(log.erase(1), Outcome::Refused(CommandError::NotFound));
     // Its id may come back, as that of an imported key does.
     log.create(1);
     assert_eq!(log.registry.shared().table.len(), 1);
@@ -153,14 +154,18 @@ fn what_is_purged_by_age_ended_before_that_moment() {
     log.revoke(2);
     let ids = vec![key(1), key(2), key(3), key(9)];
     let purge = Command::EraseKeys { ids: ids.clone(), ended_before: Some(between) };
-    assert_eq!(log.apply(purge.clone()), Outcome::Refused(Refusal::Actor), "the cluster's alone");
+    assert_eq!(
+        log.apply(purge.clone()),
+        Outcome::Refused(CommandError::Actor),
+        "the cluster's alone"
+    );
     assert_eq!(log.apply_as(Actor::System, purge), Outcome::Done);
     let left: Vec<KeyId> = log.places().into_iter().map(|(_, id)| id).collect();
     assert_eq!(left, [key(3), key(2)]);
     assert!(log.said().contains(&key(1).to_string()), "{}", log.said());
     let too_many = vec![key(1); caps::ERASED_AT_ONCE_MAX + 1];
     let refused = log.apply(Command::EraseKeys { ids: too_many, ended_before: None });
-    assert!(matches!(refused, Outcome::Refused(Refusal::Invalid(_))), "{refused:?}");
+    assert!(matches!(refused, Outcome::Refused(CommandError::Invalid(_))), "{refused:?}");
 }
 
 #[test]
@@ -201,12 +206,12 @@ fn a_command_is_carried_out_once_and_another_content_is_refused() {
         command: OneKey::Create(Box::new(new(n))),
     };
     assert!(matches!(log.apply(once(1, 7)), Outcome::Key(_)));
-    assert_eq!(log.apply(once(2, 7)), Outcome::Refused(Refusal::AlreadyDone(key(1))));
-    assert_eq!(log.apply(once(2, 8)), Outcome::Refused(Refusal::OtherContent(key(1))));
+    assert_eq!(log.apply(once(2, 7)), Outcome::Refused(CommandError::AlreadyDone(key(1))));
+    assert_eq!(log.apply(once(2, 8)), Outcome::Refused(CommandError::OtherContent(key(1))));
     // The same proposal again, as after a lost answer: it is shown what it made.
     assert!(matches!(log.apply(once(1, 7)), Outcome::Key(_)));
     let mut copy = log.copy();
-    assert_eq!(copy.apply(once(2, 8)), Outcome::Refused(Refusal::OtherContent(key(1))));
+    assert_eq!(copy.apply(once(2, 8)), Outcome::Refused(CommandError::OtherContent(key(1))));
     copy.at += caps::IDEMPOTENCY_TTL_MS;
     assert!(matches!(copy.apply(once(2, 8)), Outcome::Key(_)), "a day later it is free");
     // One that was used before level 3 has no content to compare.
@@ -214,7 +219,7 @@ fn a_command_is_carried_out_once_and_another_content_is_refused() {
     log.apply(Command::CreateKey(Box::new(old)));
     let again =
         Command::Once { key: "x2".into(), content: 1, command: OneKey::Create(Box::new(new(5))) };
-    assert_eq!(log.apply(again), Outcome::Refused(Refusal::AlreadyDone(key(4))));
+    assert_eq!(log.apply(again), Outcome::Refused(CommandError::AlreadyDone(key(4))));
 }
 
 #[test]
@@ -290,7 +295,7 @@ fn a_restored_record_with_any_revision_can_be_changed() {
     for (n, revision) in [(2, u64::MAX), (3, 0)] {
         let digest = Digest::of(b"another");
         let row = KeyRecordV1 { id: key(n), digest, revision, ..row.clone() };
-        let put = log.apply(Command::PutKeys { rows: vec![row], origin: Origin::Backup });
+        let put = log.apply(Command::PutKeys { rows: vec![row], origin: ImportSource::Backup });
         assert_eq!(put, Outcome::Put(vec![Put::Made]));
         log.revoke(n);
     }
@@ -314,9 +319,12 @@ fn a_promised_grace_stands_and_a_repeat_is_told_first() {
     assert!(matches!(log.apply(rotate(1, "r1", false)), Outcome::Key(_)));
     // The very same again, and a repeat by somebody who drew another secret.
     assert!(matches!(log.apply(rotate(1, "r1", false)), Outcome::Key(_)));
-    assert_eq!(log.apply(rotate(2, "r1", false)), Outcome::Refused(Refusal::AlreadyDone(key(1))));
+    assert_eq!(
+        log.apply(rotate(2, "r1", false)),
+        Outcome::Refused(CommandError::AlreadyDone(key(1)))
+    );
     let refused = log.apply(rotate(3, "r2", false));
-    assert!(matches!(refused, Outcome::Refused(Refusal::Promised(_))), "{refused:?}");
+    assert!(matches!(refused, Outcome::Refused(CommandError::Promised(_))), "{refused:?}");
     assert!(matches!(log.apply(rotate(3, "r2", true)), Outcome::Key(_)));
 }
 
@@ -431,6 +439,6 @@ fn rows_of_a_backup_come_again_after_they_were_erased() {
     log.revoke(1);
     let row = log.registry.shared().table.with(&key(1), |e| KeyRecordV1::from(&e.record)).unwrap();
     log.erase(1);
-    let put = log.apply(Command::PutKeys { rows: vec![row], origin: Origin::Backup });
+    let put = log.apply(Command::PutKeys { rows: vec![row], origin: ImportSource::Backup });
     assert_eq!(put, Outcome::Put(vec![Put::Made]), "a backup of before still has it");
 }

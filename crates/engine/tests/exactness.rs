@@ -3,7 +3,7 @@
 
 mod net;
 
-use fluxgate_engine::counters::CounterId;
+use fluxgate_engine::quota::CounterId;
 use fluxgate_types::{BootId, NodeId};
 use net::Net;
 use proptest::prelude::*;
@@ -182,7 +182,7 @@ fn a_cluster_of_one_keeps_its_count_over_an_orderly_restart() {
         CounterId { key: net.key, limit: net.limits.limits[0].tag, window: net.now_ms() / 60_000 };
     assert_eq!(left.as_ref().unwrap().counters[&counter].tokens, 60);
     net.restart(NodeId(1), left);
-    assert_eq!(net.nodes[&NodeId(1)].life.lives.of(NodeId(1)), Some(BootId(2)));
+    assert_eq!(net.nodes[&NodeId(1)].incarnation.incarnations.of(NodeId(1)), Some(BootId(2)));
     (0..100).for_each(|_| net.request(NodeId(1), 1));
     assert_eq!((net.tally.admitted, net.tally.limited, net.tally.degraded), (100, 40, 0));
 }

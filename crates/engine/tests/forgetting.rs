@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxgate_engine::counters::{
-    Context, KeyLimits, Life, Lives, Shard, Step, Untouched, Verdict, WaitPolicy,
+use fluxgate_engine::quota::{
+    Context, Entitlement, Incarnation, Incarnations, KeyLimits, Shard, Step, Verdict, WaitPolicy,
 };
-use fluxgate_engine::registry::View;
-use fluxgate_engine::registry::record::LimitSpec;
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::View;
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId, caps};
 
 const T0: u64 = 600_000_000;
@@ -16,7 +16,7 @@ const IDLE_MS: u64 = 3_600_000;
 
 struct Stage {
     view: View,
-    life: Life,
+    incarnation: Incarnation,
     shard: Shard,
 }
 
@@ -32,19 +32,19 @@ fn limits(period_ms: u64) -> KeyLimits {
 
 impl Stage {
     fn new() -> Self {
-        let mut lives = Lives::default();
-        lives.note(NodeId(1), BootId(1));
+        let mut incarnations = Incarnations::default();
+        incarnations.note(NodeId(1), BootId(1));
         let map = ShareMap { from: ClusterMs(0), nodes: vec![(NodeId(1), 1)] };
         Self {
             view: View { defaults: Arc::new([]), share_maps: vec![map], nodes: BTreeMap::new() },
-            life: Life {
+            incarnation: Incarnation {
                 me: NodeId(1),
-                untouched: Some(Untouched::All),
+                entitlement: Some(Entitlement::All),
                 first_lease: None,
-                left_over: None,
+                carryover: None,
                 reached: ClusterMs(0),
-                lives_tag: lives.tag(),
-                lives,
+                incarnations_tag: incarnations.tag(),
+                incarnations,
                 peers: Vec::new(),
                 clock_error_ms_max: 1_000,
             },
@@ -59,7 +59,7 @@ impl Stage {
             leased: true,
             horizon: ClusterMs(u64::MAX),
             view: &self.view,
-            life: &self.life,
+            incarnation: &self.incarnation,
         };
         step(&mut self.shard, &context)
     }
@@ -120,14 +120,14 @@ fn figures_that_were_not_told_leave_with_their_window() {
         stage.spend(T0, &key(n), &short);
         stage.spend(T0, &key(100 + n), &long);
     }
-    let told = stage.step(T0 + 1, |shard, context| shard.take_told(context, 50));
-    let of_short = |told: &[fluxgate_engine::counters::Told]| {
-        told.iter().filter(|one| one.counter.limit == short.limits[0].tag).count()
+    let gossip = stage.step(T0 + 1, |shard, context| shard.take_gossip(context, 50));
+    let of_short = |gossip: &[fluxgate_engine::quota::CounterGossip]| {
+        gossip.iter().filter(|one| one.counter.limit == short.limits[0].tag).count()
     };
-    assert_eq!((told.len(), of_short(&told)), (50, 25), "each window has its part");
-    let told = stage.step(T0 + 2_500, |shard, context| shard.take_told(context, 1_000));
-    assert_eq!((told.len(), of_short(&told)), (75, 0), "a window that is over is not told");
-    assert!(stage.shard.has_told());
+    assert_eq!((gossip.len(), of_short(&gossip)), (50, 25), "each window has its part");
+    let gossip = stage.step(T0 + 2_500, |shard, context| shard.take_gossip(context, 1_000));
+    assert_eq!((gossip.len(), of_short(&gossip)), (75, 0), "a window that is over is not told");
+    assert!(stage.shard.has_gossip());
     while stage.sweep(T0 + 3_500) {}
-    assert!(!stage.shard.has_told());
+    assert!(!stage.shard.has_gossip());
 }

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use fluxgate_engine::registry::Registry;
-use fluxgate_engine::registry::command::{
-    Actor, Batch, Command, KeyChange, NewKey, Outcome, Proposal, Refusal,
+use fluxgate_engine::state::Registry;
+use fluxgate_engine::state::command::{
+    Actor, Batch, Command, CommandError, KeyChange, NewKey, Outcome, Proposal,
 };
-use fluxgate_engine::registry::snapshot::{ItemV1, Restore};
+use fluxgate_engine::state::snapshot::{ItemV1, Restore};
 use fluxgate_types::{ClusterMs, Digest, KeyId, LogIndex, Scope};
 use proptest::prelude::*;
 
@@ -266,21 +266,21 @@ fn batch(number: u64, at: u64, who: Who, ask: &Ask) -> Batch {
     Batch { at: ClusterMs(at), proposals: vec![proposal] }
 }
 
-fn name(refusal: &Refusal) -> &'static str {
+fn name(refusal: &CommandError) -> &'static str {
     match refusal {
-        Refusal::NotFound => "not found",
-        Refusal::IdTaken => "taken",
-        Refusal::Revision(_) => "revision",
-        Refusal::Revoked => "revoked",
-        Refusal::Actor => "actor",
-        Refusal::AlreadyDone(_)
-        | Refusal::Invalid(_)
-        | Refusal::OtherDirectory(_)
-        | Refusal::OlderIncarnation { .. }
-        | Refusal::OtherContent(_)
-        | Refusal::NotEnded(_)
-        | Refusal::Promised(_)
-        | Refusal::Removed(_) => "other",
+        CommandError::NotFound => "not found",
+        CommandError::IdTaken => "taken",
+        CommandError::Revision(_) => "revision",
+        CommandError::Revoked => "revoked",
+        CommandError::Actor => "actor",
+        CommandError::AlreadyDone(_)
+        | CommandError::Invalid(_)
+        | CommandError::OtherDirectory(_)
+        | CommandError::OlderIncarnation { .. }
+        | CommandError::OtherContent(_)
+        | CommandError::NotEnded(_)
+        | CommandError::Promised(_)
+        | CommandError::Removed(_) => "other",
     }
 }
 

@@ -3,32 +3,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Figure, KeyLimits, Life, Lives, Sender, Shard, Sources, Step, Told,
-    Untouched, Verdict, WaitPolicy, with_context,
-};
 use fluxgate_engine::lease::FirstLease;
-use fluxgate_engine::registry::record::LimitSpec;
-use fluxgate_engine::registry::{NodeRecord, View};
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::quota::{
+    Context, CounterGossip, CounterId, CounterReport, Entitlement, Incarnation, Incarnations,
+    KeyLimits, Sender, Shard, Sources, Step, TransferRequest, Verdict, WaitPolicy, with_context,
+};
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::record::LimitSpec;
+use fluxgate_engine::state::{NodeRecord, View};
 use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, Limit, LogIndex, NodeId};
 
 const T0: u64 = 600_000_000;
 
-fn life(me: u64, others: &[(u64, u64)]) -> Life {
-    let mut lives = Lives::default();
-    lives.note(NodeId(me), BootId(1));
+fn incarnation(me: u64, others: &[(u64, u64)]) -> Incarnation {
+    let mut incarnations = Incarnations::default();
+    incarnations.note(NodeId(me), BootId(1));
     for (node, boot) in others {
-        lives.note(NodeId(*node), BootId(*boot));
+        incarnations.note(NodeId(*node), BootId(*boot));
     }
-    Life {
+    Incarnation {
         me: NodeId(me),
-        untouched: Some(Untouched::All),
+        entitlement: Some(Entitlement::All),
         first_lease: Some(FirstLease { at: ClusterMs(0), index: LogIndex(0) }),
-        left_over: None,
+        carryover: None,
         reached: ClusterMs(0),
-        lives_tag: lives.tag(),
-        lives,
+        incarnations_tag: incarnations.tag(),
+        incarnations,
         peers: others.iter().map(|(n, _)| (NodeId(*n), true)).collect(),
         clock_error_ms_max: 1_000,
     }
@@ -55,14 +55,14 @@ fn limits(specs: &[LimitSpec]) -> KeyLimits {
     KeyLimits { created: LogIndex(1), limits: specs.to_vec().into() }
 }
 
-fn context<'a>(now: u64, view: &'a View, life: &'a Life) -> Context<'a> {
+fn context<'a>(now: u64, view: &'a View, incarnation: &'a Incarnation) -> Context<'a> {
     Context {
         boot: BootNs(now * 1_000_000),
         now: ClusterMs(now),
         leased: true,
         horizon: ClusterMs(u64::MAX),
         view,
-        life,
+        incarnation,
     }
 }
 
@@ -80,14 +80,15 @@ fn admitted(shard: &mut Shard, context: &Context<'_>, key: &KeyId, limits: &KeyL
 /// sweep has forgotten the window that it still lives in.
 #[test]
 fn a_held_up_thread_does_not_open_a_forgotten_window_again() {
-    let (life, view) = (life(1, &[(2, 1), (3, 1)]), view(&[(0, &[1, 2, 3])], &[1, 2, 3]));
+    let (incarnation, view) =
+        (incarnation(1, &[(2, 1), (3, 1)]), view(&[(0, &[1, 2, 3])], &[1, 2, 3]));
     let limits = limits(&[limit("l0", 300, 1_000)]);
     let (mut shard, key) = (Shard::new(WaitPolicy::default()), key(1));
-    let early = context(T0 + 500, &view, &life);
+    let early = context(T0 + 500, &view, &incarnation);
     let first = (0..100).filter(|_| admitted(&mut shard, &early, &key, &limits)).count();
     assert_eq!(first, 100, "its share");
     // Three seconds later another thread sweeps: `run_sweeps`, every second, with or without a lease.
-    shard.sweep(&context(T0 + 3_500, &view, &life), 3_600_000);
+    shard.sweep(&context(T0 + 3_500, &view, &incarnation), 3_600_000);
     // The thread that was held up since `early` goes on.
     for _ in 0..100 {
         admitted(&mut shard, &early, &key, &limits);
@@ -101,8 +102,8 @@ fn a_held_up_thread_does_not_open_a_forgotten_window_again() {
 /// A world that changes between two reads: a map is applied, and then a lease is taken that promises
 /// windows behind it.
 struct Changing<'a> {
-    before: (&'a View, &'a Life),
-    after: (&'a View, &'a Life),
+    before: (&'a View, &'a Incarnation),
+    after: (&'a View, &'a Incarnation),
     // The read before which it changes, and reads so far.
     at: usize,
     reads: std::cell::Cell<usize>,
@@ -138,7 +139,7 @@ impl Sources for Changing<'_> {
         Arc::new(if self.is_changed() { self.after.0 } else { self.before.0 }.clone())
     }
 
-    fn life(&self) -> Arc<Life> {
+    fn incarnation(&self) -> Arc<Incarnation> {
         Arc::new(if self.is_changed() { self.after.1 } else { self.before.1 }.clone())
     }
 }
@@ -155,13 +156,13 @@ fn a_view_from_before_a_horizon_opens_no_window_under_the_old_map() {
         let mut all = 0;
         for node in 1..=3 {
             let others: Vec<(u64, u64)> = (1..=3).filter(|n| *n != node).map(|n| (n, 1)).collect();
-            let life = life(node, &others);
+            let incarnation = incarnation(node, &others);
             let mut shard = Shard::new(WaitPolicy::default());
             // Node 3 was away for long enough to leave the map.
             let at = if node == 3 { at } else { 0 };
             let world = Changing {
-                before: (&old, &life),
-                after: (&new, &life),
+                before: (&old, &incarnation),
+                after: (&new, &incarnation),
                 at,
                 reads: std::cell::Cell::new(0),
             };
@@ -173,11 +174,12 @@ fn a_view_from_before_a_horizon_opens_no_window_under_the_old_map() {
     }
 }
 
-/// Gossip carries at most 4096 figures every 100 ms (`take_told`); with more counters than that
+/// Gossip carries at most 4096 figures every 100 ms (`take_gossip`); with more counters than that
 /// beginning each second, what is left over must not pile up for ever.
 #[test]
 fn figures_of_windows_that_are_over_do_not_pile_up() {
-    let (life, view) = (life(1, &[(2, 1), (3, 1)]), view(&[(0, &[1, 2, 3])], &[1, 2, 3]));
+    let (incarnation, view) =
+        (incarnation(1, &[(2, 1), (3, 1)]), view(&[(0, &[1, 2, 3])], &[1, 2, 3]));
     // Scaled down a hundred times: 41 figures each 100 ms, 1000 keys used each second.
     let limits = limits(&[limit("l0", 30, 1_000)]);
     let mut shard = Shard::new(WaitPolicy::default());
@@ -185,12 +187,12 @@ fn figures_of_windows_that_are_over_do_not_pile_up() {
     for second in 0..60u64 {
         let now = T0 + second * 1_000;
         for k in 0..1_000 {
-            admitted(&mut shard, &context(now + 1, &view, &life), &key(k), &limits);
+            admitted(&mut shard, &context(now + 1, &view, &incarnation), &key(k), &limits);
         }
         for part in 0..10 {
-            shard.take_told(&context(now + part * 100, &view, &life), 41);
+            shard.take_gossip(&context(now + part * 100, &view, &incarnation), 41);
         }
-        while shard.sweep(&context(now + 999, &view, &life), 3_600_000) {}
+        while shard.sweep(&context(now + 999, &view, &incarnation), 3_600_000) {}
         lengths.push((shard.counters(), format!("{shard:?}").matches("CounterId").count()));
     }
     let (cells, dirty) = *lengths.last().unwrap();
@@ -202,17 +204,17 @@ fn figures_of_windows_that_are_over_do_not_pile_up() {
 fn a_limit_lowered_below_what_is_known_to_be_spent_admits_nothing_more() {
     let view = view(&[(0, &[1, 2, 3])], &[1, 2, 3]);
     let (high, low) = (limits(&[limit("l0", 30, 60_000)]), limits(&[limit("l0", 6, 60_000)]));
-    let (one, two) = (life(1, &[(2, 1), (3, 1)]), life(2, &[(1, 1), (3, 1)]));
+    let (one, two) = (incarnation(1, &[(2, 1), (3, 1)]), incarnation(2, &[(1, 1), (3, 1)]));
     let (mut a, mut b) = (Shard::new(WaitPolicy::default()), Shard::new(WaitPolicy::default()));
-    let at = |life| context(T0 + 1_000, &view, life);
+    let at = |incarnation| context(T0 + 1_000, &view, incarnation);
     let spent = (0..30).filter(|_| admitted(&mut a, &at(&one), &key(1), &high)).count();
     assert_eq!(spent, 10);
     assert!(admitted(&mut b, &at(&two), &key(1), &high));
     // Node 2 is told that node 1 has spent 10, and then both apply the cut to 6.
     let find = |_: &KeyId| Some(high.clone());
-    for told in a.take_told(&at(&one), 8) {
+    for gossip in a.take_gossip(&at(&one), 8) {
         let sender = Sender { node: NodeId(1), boot: BootId(1) };
-        b.handle_told(&at(&two), &find, &sender, &told, &mut Vec::new());
+        b.handle_gossip(&at(&two), &find, &sender, &gossip, &mut Vec::new());
     }
     let after = (0..6).filter(|_| admitted(&mut b, &at(&two), &key(1), &low)).count();
     assert_eq!(after, 0, "11 of 6 were known to be spent at node 2");
@@ -229,22 +231,31 @@ fn a_late_message_of_an_ended_life_does_not_tie_the_counter_to_it() {
         limit: limits.limits[0].tag,
         window: limits.limits[0].limit.window_at(ClusterMs(T0)),
     };
-    let (older, newer) = (life(1, &[(2, 1)]), life(1, &[(2, 2)]));
+    let (older, newer) = (incarnation(1, &[(2, 1)]), incarnation(1, &[(2, 2)]));
     let find = |_: &KeyId| Some(limits.clone());
     let mut shard = Shard::new(WaitPolicy::default());
     // Opened under the newer life of node 2.
     assert!(admitted(&mut shard, &context(T0 + 1, &view, &newer), &key(1), &limits));
     // `Core::receive` let this one in before node 2 restarted; then its thread was held up.
-    let mine = Figure { lives: older.lives_tag, limit: 20, spent: 1, ..Figure::default() };
-    let told = Told { counter, mine, given: vec![(NodeId(1), BootId(1), 5)] };
+    let mine = CounterReport {
+        incarnations: older.incarnations_tag,
+        limit: 20,
+        spent: 1,
+        ..CounterReport::default()
+    };
+    let gossip = CounterGossip { counter, mine, given: vec![(NodeId(1), BootId(1), 5)] };
     let sender = Sender { node: NodeId(2), boot: BootId(1) };
-    shard.handle_told(&context(T0 + 2, &view, &older), &find, &sender, &told, &mut Vec::new());
+    shard.handle_gossip(&context(T0 + 2, &view, &older), &find, &sender, &gossip, &mut Vec::new());
     // The living life asks: this node holds plenty.
-    let mine = Figure { lives: newer.lives_tag, limit: 20, ..Figure::default() };
-    let ask = Ask { counter, need: 3, want: 3, got: 0, mine };
+    let mine = CounterReport {
+        incarnations: newer.incarnations_tag,
+        limit: 20,
+        ..CounterReport::default()
+    };
+    let ask = TransferRequest { counter, need: 3, want: 3, got: 0, mine };
     let sender = Sender { node: NodeId(2), boot: BootId(2) };
     let now = context(T0 + 3, &view, &newer);
-    let reply = shard.handle_ask(&now, &find, &sender, &ask, &mut Vec::new());
+    let reply = shard.handle_transfer_request(&now, &find, &sender, &ask, &mut Vec::new());
     assert_eq!(reply.given, 3, "the living life of node 2 gets nothing for the rest of the window");
 }
 
@@ -259,29 +270,39 @@ fn tokens_of_an_ended_life_that_come_late_prove_nothing_false() {
         window: limits.limits[0].limit.window_at(ClusterMs(T0)),
     };
     let find = |_: &KeyId| Some(limits.clone());
-    let (one_old, one) = (life(1, &[(2, 1), (3, 1)]), life(1, &[(2, 2), (3, 1)]));
-    let three = life(3, &[(1, 1), (2, 2)]);
+    let (one_old, one) = (incarnation(1, &[(2, 1), (3, 1)]), incarnation(1, &[(2, 2), (3, 1)]));
+    let three = incarnation(3, &[(1, 1), (2, 2)]);
     let (mut a, mut c) = (Shard::new(WaitPolicy::default()), Shard::new(WaitPolicy::default()));
     // Node 1 opens the window under node 2's new life and spends its share of 10.
     let spent =
         (0..10).filter(|_| admitted(&mut a, &context(T0 + 1, &view, &one), &key(1), &limits));
     assert_eq!(spent.count(), 10);
     // Held up: node 2's first life (which had spent 3) had given 5 to node 1.
-    let mine = Figure { lives: one_old.lives_tag, limit: 30, spent: 3, ..Figure::default() };
-    let told = Told { counter, mine, given: vec![(NodeId(1), BootId(1), 5)] };
+    let mine = CounterReport {
+        incarnations: one_old.incarnations_tag,
+        limit: 30,
+        spent: 3,
+        ..CounterReport::default()
+    };
+    let gossip = CounterGossip { counter, mine, given: vec![(NodeId(1), BootId(1), 5)] };
     let sender = Sender { node: NodeId(2), boot: BootId(1) };
-    a.handle_told(&context(T0 + 2, &view, &one_old), &find, &sender, &told, &mut Vec::new());
+    a.handle_gossip(&context(T0 + 2, &view, &one_old), &find, &sender, &gossip, &mut Vec::new());
     // Node 3 spends its share, and hears from node 1 and from node 2's second life (all burned).
     let here = context(T0 + 3, &view, &three);
     assert_eq!((0..10).filter(|_| admitted(&mut c, &here, &key(1), &limits)).count(), 10);
-    for told in a.take_told(&context(T0 + 3, &view, &one), 8) {
+    for gossip in a.take_gossip(&context(T0 + 3, &view, &one), 8) {
         let sender = Sender { node: NodeId(1), boot: BootId(1) };
-        c.handle_told(&here, &find, &sender, &told, &mut Vec::new());
+        c.handle_gossip(&here, &find, &sender, &gossip, &mut Vec::new());
     }
-    let burned = Figure { lives: three.lives_tag, limit: 30, burned: 10, ..Figure::default() };
-    let told = Told { counter, mine: burned, given: vec![] };
+    let burned = CounterReport {
+        incarnations: three.incarnations_tag,
+        limit: 30,
+        burned: 10,
+        ..CounterReport::default()
+    };
+    let gossip = CounterGossip { counter, mine: burned, given: vec![] };
     let sender = Sender { node: NodeId(2), boot: BootId(2) };
-    c.handle_told(&here, &find, &sender, &told, &mut Vec::new());
+    c.handle_gossip(&here, &find, &sender, &gossip, &mut Vec::new());
     let step = c.handle_request(&here, &key(1), &limits, 1, 7, &mut Vec::new());
     let denied = matches!(step, Step::Decided(d) if d.verdict == Verdict::Limited);
     let left_at_a = a.held(&counter).unwrap();
@@ -305,13 +326,18 @@ fn limits_with_the_same_tag_and_other_periods_are_told_apart() {
         .unwrap();
     let (short, long) = (limit(&short, 30, 1_000), limit(&long, 30, 600_000));
     assert_eq!(short.tag, long.tag);
-    let (life, view) = (life(1, &[]), view(&[(0, &[1])], &[1]));
+    let (incarnation, view) = (incarnation(1, &[]), view(&[(0, &[1])], &[1]));
     let mut shard = Shard::new(WaitPolicy::default());
-    assert!(admitted(&mut shard, &context(T0 + 1, &view, &life), &key(1), &limits(&[short])));
+    assert!(admitted(
+        &mut shard,
+        &context(T0 + 1, &view, &incarnation),
+        &key(1),
+        &limits(&[short])
+    ));
     let long = limits(&[long]);
     let mut all = 0;
     for second in 1..60u64 {
-        let now = context(T0 + second * 1_000, &view, &life);
+        let now = context(T0 + second * 1_000, &view, &incarnation);
         shard.sweep(&now, 3_600_000);
         all += (0..30).filter(|_| admitted(&mut shard, &now, &key(1), &long)).count();
     }
@@ -321,11 +347,11 @@ fn limits_with_the_same_tag_and_other_periods_are_told_apart() {
 /// Counters of limits that a key has no more are forgotten.
 #[test]
 fn counters_of_limits_that_are_gone_are_forgotten() {
-    let (life, view) = (life(1, &[]), view(&[(0, &[1])], &[1]));
+    let (incarnation, view) = (incarnation(1, &[]), view(&[(0, &[1])], &[1]));
     let mut shard = Shard::new(WaitPolicy::default());
     for n in 0..1_000u64 {
         let limits = limits(&[limit(&format!("n{n}"), 30, 1_000)]);
-        let now = context(T0 + n * 5_000, &view, &life);
+        let now = context(T0 + n * 5_000, &view, &incarnation);
         assert!(admitted(&mut shard, &now, &key(1), &limits));
         shard.sweep(&now, 3_600_000);
     }
@@ -340,9 +366,9 @@ fn who_waits_is_settled_by_the_limits_that_it_came_under() {
     let view = view(&[(0, &[1, 2])], &[1, 2]);
     let (wide, narrow) = (limit("wide", 100, 60_000), limit("narrow", 2, 60_000));
     let (before, after) = (limits(std::slice::from_ref(&wide)), limits(&[wide, narrow.clone()]));
-    let life = life(1, &[(2, 1)]);
+    let incarnation = incarnation(1, &[(2, 1)]);
     let mut shard = Shard::new(WaitPolicy::default());
-    let at = |ms: u64| context(T0 + ms, &view, &life);
+    let at = |ms: u64| context(T0 + ms, &view, &incarnation);
     // The one narrow token of this node is spent, so the next request waits.
     assert!(admitted(&mut shard, &at(1), &key(1), &after));
     let mut out = Vec::new();
@@ -353,8 +379,8 @@ fn who_waits_is_settled_by_the_limits_that_it_came_under() {
     // Held up since before `narrow` was there.
     shard.handle_request(&at(3), &key(1), &before, 1, 99, &mut out);
     let settled = out.iter().filter(|effect| {
-        use fluxgate_engine::counters::Effect;
-        matches!(effect, Effect::Settled { waiter, decision, .. }
+        use fluxgate_engine::quota::Effect;
+        matches!(effect, Effect::Decided { waiter, decision, .. }
             if *waiter < 99 && decision.verdict == Verdict::Admitted)
     });
     assert_eq!(settled.count(), 0, "admitted past a limit of 2");
@@ -373,16 +399,17 @@ fn a_node_that_was_removed_is_waited_for_in_no_later_window() {
         window: limits.limits[0].limit.window_at(ClusterMs(T0)),
     };
     let find = |_: &KeyId| Some(limits.clone());
-    let one = life(1, &[(2, 2), (3, 1)]);
+    let one = incarnation(1, &[(2, 2), (3, 1)]);
     let here = context(T0 + 10, &view, &one);
     let mut a = Shard::new(WaitPolicy::default());
     assert_eq!((0..10).filter(|_| admitted(&mut a, &here, &key(1), &limits)).count(), 10);
     // Node 2 was restarted after a crash: its share of 10 is burned. Node 3 has spent its 10.
     for (node, boot, burned, spent) in [(2, 2, 10, 0), (3, 1, 0, 10)] {
-        let mine = Figure { lives: one.lives_tag, limit: 30, burned, spent, left: 0 };
-        let told = Told { counter, mine, given: vec![] };
+        let mine =
+            CounterReport { incarnations: one.incarnations_tag, limit: 30, burned, spent, left: 0 };
+        let gossip = CounterGossip { counter, mine, given: vec![] };
         let sender = Sender { node: NodeId(node), boot: BootId(boot) };
-        a.handle_told(&here, &find, &sender, &told, &mut Vec::new());
+        a.handle_gossip(&here, &find, &sender, &gossip, &mut Vec::new());
     }
     let step = a.handle_request(&here, &key(1), &limits, 1, 7, &mut Vec::new());
     let proven = matches!(step, Step::Decided(d) if d.verdict == Verdict::Limited);

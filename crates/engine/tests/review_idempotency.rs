@@ -2,11 +2,11 @@
 
 use std::convert::Infallible;
 
-use fluxgate_engine::registry::Registry;
-use fluxgate_engine::registry::command::{
-    Actor, Batch, Command, NewKey, Outcome, Proposal, Refusal,
+use fluxgate_engine::state::Registry;
+use fluxgate_engine::state::command::{
+    Actor, Batch, Command, CommandError, NewKey, Outcome, Proposal,
 };
-use fluxgate_engine::registry::snapshot::{ItemV1, Restore};
+use fluxgate_engine::state::snapshot::{ItemV1, Restore};
 use fluxgate_types::{ClusterMs, Digest, KeyId, LogIndex, Scope, caps};
 
 fn key(n: u64) -> KeyId {
@@ -52,7 +52,10 @@ fn an_idempotency_key_that_is_used_again_is_remembered_as_long_as_any() {
         log.apply(1_000 + u128::from(n), Actor::Operator, with(10 + n, &format!("k{n}")));
         if n == caps::IDEMPOTENCY_KEYS_MAX as u64 - 3 {
             let known = log.apply(9, Actor::Operator, with(3, "again"));
-            assert!(matches!(known, Outcome::Refused(Refusal::AlreadyDone(_))), "within the bound");
+            assert!(
+                matches!(known, Outcome::Refused(CommandError::AlreadyDone(_))),
+                "within the bound"
+            );
         }
     }
 }

@@ -1,14 +1,14 @@
 //! What a review of the replicated state and of lease terms found, as it ought to be.
 #![expect(clippy::unwrap_used, reason = "a test may stop where it fails")]
 
-use fluxgate_engine::lease::{Granter, Holder, LeaseTerms, TermsWatch};
-use fluxgate_engine::registry::Registry;
-use fluxgate_engine::registry::cluster_state::Incarnation;
-use fluxgate_engine::registry::command::{
-    Actor, Batch, Command, KeyChange, NewKey, Outcome, Proposal, Refusal,
+use fluxgate_engine::lease::{Granter, LeaseHolder, LeaseTerms, TermsWatch};
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::Registry;
+use fluxgate_engine::state::cluster_state::StartId;
+use fluxgate_engine::state::command::{
+    Actor, Batch, Command, CommandError, KeyChange, NewKey, Outcome, Proposal,
 };
-use fluxgate_engine::registry::snapshot::Restore;
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::state::snapshot::Restore;
 use fluxgate_types::{
     BootId, BootNs, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, caps,
 };
@@ -70,7 +70,7 @@ fn an_admin_key_gives_no_key_to_an_owner_that_it_does_not_manage() {
     log.apply(1, Actor::Operator, new(1, Scope::Admin, "a"));
     // Created under another owner: refused.
     let made = log.apply(2, Actor::Key(key(1)), new(2, Scope::Read, "b"));
-    assert_eq!(made, Outcome::Refused(Refusal::Actor));
+    assert_eq!(made, Outcome::Refused(CommandError::Actor));
     // The key gives itself to owner `b`, and manages all that is b's from then on.
     let owner = Some(Some("b".into()));
     let moved = log.apply(
@@ -78,7 +78,7 @@ fn an_admin_key_gives_no_key_to_an_owner_that_it_does_not_manage() {
         Actor::Key(key(1)),
         Command::UpdateKey(Box::new(KeyChange { owner, ..change(1) })),
     );
-    assert_eq!(moved, Outcome::Refused(Refusal::Actor));
+    assert_eq!(moved, Outcome::Refused(CommandError::Actor));
 }
 
 /// A proposal that is tried again gets its first outcome, as long as its client may try.
@@ -110,7 +110,7 @@ fn a_new_leader_with_a_shorter_lease_reckons_with_those_that_are_out() {
     // Node 1 leads with the old setting and grants node 3 a lease. Then it is gone.
     let mut first = Granter::new(old, NodeId(1), at(0), nodes(), None);
     let grant = first.grant(at(20_000), NodeId(3), LogIndex(5), LogIndex(5), 0);
-    let mut holder = Holder::default();
+    let mut holder = LeaseHolder::default();
     holder.handle_grant(at(20_000), &grant, LogIndex(5));
     // Node 2 was restarted with the new setting and is elected half a second later. It leads, so it
     // has applied whatever terms the leader before it granted by.
@@ -188,7 +188,7 @@ fn an_admin_key_changes_no_rights_of_its_own() {
     let mut log = Log(Registry::default(), 0);
     log.apply(1, Actor::Operator, new(1, Scope::Admin, "a"));
     log.apply(2, Actor::Operator, new(2, Scope::Read, "a"));
-    let refused = Outcome::Refused(Refusal::Actor);
+    let refused = Outcome::Refused(CommandError::Actor);
     for (n, own) in [
         KeyChange { scope: Some(Scope::Read), ..change(1) },
         KeyChange { limits: limits(&[("requests", 1_000_000, 1_000)]), ..change(1) },
@@ -213,8 +213,8 @@ fn an_admin_key_changes_no_rights_of_its_own() {
 }
 
 fn start(node: u64, dir: u64, boot: u64, nonce: u64) -> Command {
-    let incarnation = Incarnation { boot: BootId(boot), nonce };
-    Command::RegisterIncarnation { node: NodeId(node), dir_id: DirId(dir), incarnation }
+    let start_id = StartId { boot: BootId(boot), nonce };
+    Command::RegisterIncarnation { node: NodeId(node), dir_id: DirId(dir), start_id }
 }
 
 #[test]
@@ -226,14 +226,14 @@ fn an_older_directory_and_a_copy_of_one_are_refused() {
         log.apply(request, Actor::System, start(node, dir, boot, nonce))
     };
     let older = |newest| {
-        Outcome::Refused(Refusal::OlderIncarnation { node: NodeId(3), newest: BootId(newest) })
+        Outcome::Refused(CommandError::OlderIncarnation { node: NodeId(3), newest: BootId(newest) })
     };
     assert_eq!(started(3, 30, 1, 111), Outcome::Done);
     assert_eq!(started(3, 30, 1, 111), Outcome::Done, "the same start again");
     assert_eq!(started(3, 30, 1, 112), older(1), "another start with the same number");
     assert_eq!(started(3, 30, 4, 113), Outcome::Done, "starts that nobody heard of are fine");
     assert_eq!(started(3, 30, 3, 114), older(4));
-    let other = Outcome::Refused(Refusal::OtherDirectory(NodeId(3)));
+    let other = Outcome::Refused(CommandError::OtherDirectory(NodeId(3)));
     assert_eq!(started(3, 31, 9, 115), other);
 }
 
@@ -243,15 +243,15 @@ fn a_removed_id_is_used_again_by_a_new_directory_that_counts_on() {
     log.apply(1, Actor::System, start(3, 30, 5, 111));
     log.apply(2, Actor::Operator, Command::RemoveNode { node: NodeId(3) });
     let gone = log.apply(3, Actor::System, start(3, 30, 6, 112));
-    assert_eq!(gone, Outcome::Refused(Refusal::Removed(NodeId(3))));
+    assert_eq!(gone, Outcome::Refused(CommandError::Removed(NodeId(3))));
     let low = log.apply(4, Actor::System, start(3, 31, 1, 113));
     let newest = BootId(5);
-    assert_eq!(low, Outcome::Refused(Refusal::OlderIncarnation { node: NodeId(3), newest }));
+    assert_eq!(low, Outcome::Refused(CommandError::OlderIncarnation { node: NodeId(3), newest }));
     assert_eq!(log.apply(5, Actor::System, start(3, 31, 6, 114)), Outcome::Done);
     let view = log.0.shared().view();
     assert!(!view.nodes[&NodeId(3)].removed && view.nodes[&NodeId(3)].dir_id == DirId(31));
     // The directory that was removed is now one of another node.
-    let other = Outcome::Refused(Refusal::OtherDirectory(NodeId(3)));
+    let other = Outcome::Refused(CommandError::OtherDirectory(NodeId(3)));
     assert_eq!(log.apply(6, Actor::System, start(3, 30, 7, 115)), other);
 }
 
@@ -318,5 +318,5 @@ fn superseded_maps_and_terms_go_with_time() {
     assert_eq!(log.0.shared().cluster().terms.len(), 1);
     assert_eq!(log.0.shared().view().share_maps.len(), 1);
     let back = log.apply(7, Actor::Operator, Command::SetTime { to: ClusterMs(5) });
-    assert!(matches!(back, Outcome::Refused(Refusal::Invalid(_))));
+    assert!(matches!(back, Outcome::Refused(CommandError::Invalid(_))));
 }

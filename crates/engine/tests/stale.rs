@@ -4,32 +4,33 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Cursor, Effect, Figure, KeyLimits, Life, Lives, Reply, Sender, Shard,
-    Step, Told, Untouched, Verdict, WaitPolicy,
-};
 use fluxgate_engine::lease::FirstLease;
-use fluxgate_engine::registry::View;
-use fluxgate_engine::registry::record::LimitSpec;
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::quota::{
+    Context, CounterGossip, CounterId, CounterReport, Cursor, Effect, Entitlement, Incarnation,
+    Incarnations, KeyLimits, Sender, Shard, Step, TransferReply, TransferRequest, Verdict,
+    WaitPolicy,
+};
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::View;
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
 
 const ME: NodeId = NodeId(1);
 const OTHER: NodeId = NodeId(2);
 
 /// Node 1 in its first life, which knows this life of node 2.
-fn life(other: u64) -> Life {
-    let mut lives = Lives::default();
-    lives.note(ME, BootId(1));
-    lives.note(OTHER, BootId(other));
-    Life {
+fn incarnation(other: u64) -> Incarnation {
+    let mut incarnations = Incarnations::default();
+    incarnations.note(ME, BootId(1));
+    incarnations.note(OTHER, BootId(other));
+    Incarnation {
         me: ME,
-        untouched: Some(Untouched::All),
+        entitlement: Some(Entitlement::All),
         first_lease: Some(FirstLease { at: ClusterMs(0), index: LogIndex(0) }),
-        left_over: None,
+        carryover: None,
         reached: ClusterMs(0),
-        lives_tag: lives.tag(),
-        lives,
+        incarnations_tag: incarnations.tag(),
+        incarnations,
         peers: vec![(OTHER, true)],
         clock_error_ms_max: 1_000,
     }
@@ -63,7 +64,7 @@ impl Stage {
 
     fn step<R>(
         &mut self,
-        life: &Life,
+        incarnation: &Incarnation,
         step: impl FnOnce(&mut Shard, &Context<'_>, &KeyLimits) -> R,
     ) -> R {
         let context = Context {
@@ -72,81 +73,96 @@ impl Stage {
             leased: true,
             horizon: ClusterMs(u64::MAX),
             view: &self.view,
-            life,
+            incarnation,
         };
         step(&mut self.shard, &context, &self.limits)
     }
 
-    fn is_admitted(&mut self, life: &Life) -> bool {
+    fn is_admitted(&mut self, incarnation: &Incarnation) -> bool {
         self.requests += 1;
         let (key, request) = (self.key, self.requests);
-        let step = self.step(life, |shard, context, limits| {
+        let step = self.step(incarnation, |shard, context, limits| {
             shard.handle_request(context, &key, limits, 1, request, &mut Vec::new())
         });
         matches!(step, Step::Decided(decision) if decision.verdict == Verdict::Admitted)
     }
 
     /// A millisecond passes; returns how many asks went out.
-    fn ticks(&mut self, life: &Life) -> usize {
+    fn ticks(&mut self, incarnation: &Incarnation) -> usize {
         self.boot_ms += 1;
         let mut effects = Vec::new();
-        self.step(life, |shard, context, limits| {
+        self.step(incarnation, |shard, context, limits| {
             let find = |_: &KeyId| Some(limits.clone());
             shard.handle_timeout(context, &find, &mut effects);
         });
-        effects.iter().filter(|effect| matches!(effect, Effect::Ask { .. })).count()
+        effects.iter().filter(|effect| matches!(effect, Effect::TransferRequest { .. })).count()
     }
 
     /// Node 2, in this life, says what it has given in all.
-    fn told(&mut self, life: &Life, boot: u64, given: u64) {
-        let mine = Figure { lives: life.lives_tag, limit: 20, ..Figure::default() };
-        let told = Told { counter: self.counter, mine, given: vec![(ME, BootId(1), given)] };
+    fn gossip(&mut self, incarnation: &Incarnation, boot: u64, given: u64) {
+        let mine = CounterReport {
+            incarnations: incarnation.incarnations_tag,
+            limit: 20,
+            ..CounterReport::default()
+        };
+        let gossip =
+            CounterGossip { counter: self.counter, mine, given: vec![(ME, BootId(1), given)] };
         let sender = Sender { node: OTHER, boot: BootId(boot) };
-        self.step(life, |shard, context, limits| {
+        self.step(incarnation, |shard, context, limits| {
             let find = |_: &KeyId| Some(limits.clone());
-            shard.handle_told(context, &find, &sender, &told, &mut Vec::new());
+            shard.handle_gossip(context, &find, &sender, &gossip, &mut Vec::new());
         });
     }
 
     /// Node 2, in this life, asks, and has got so much; returns all that it was ever given.
-    fn asked(&mut self, life: &Life, boot: u64, need: u64, got: u64) -> u64 {
-        self.asked_for(life, boot, (need, need), got)
+    fn asked(&mut self, incarnation: &Incarnation, boot: u64, need: u64, got: u64) -> u64 {
+        self.asked_for(incarnation, boot, (need, need), got)
     }
 
     /// The same where it would like to have more than it needs.
-    fn asked_for(&mut self, life: &Life, boot: u64, wish: (u64, u64), got: u64) -> u64 {
+    fn asked_for(
+        &mut self,
+        incarnation: &Incarnation,
+        boot: u64,
+        wish: (u64, u64),
+        got: u64,
+    ) -> u64 {
         let (need, want) = wish;
-        let mine =
-            Figure { lives: life.lives_tag, limit: 20, spent: 10 + got, ..Figure::default() };
-        let ask = Ask { counter: self.counter, need, want, got, mine };
+        let mine = CounterReport {
+            incarnations: incarnation.incarnations_tag,
+            limit: 20,
+            spent: 10 + got,
+            ..CounterReport::default()
+        };
+        let ask = TransferRequest { counter: self.counter, need, want, got, mine };
         let sender = Sender { node: OTHER, boot: BootId(boot) };
-        self.step(life, |shard, context, limits| {
+        self.step(incarnation, |shard, context, limits| {
             let find = |_: &KeyId| Some(limits.clone());
-            shard.handle_ask(context, &find, &sender, &ask, &mut Vec::new()).given
+            shard.handle_transfer_request(context, &find, &sender, &ask, &mut Vec::new()).given
         })
     }
 }
 
 #[test]
 fn what_a_new_life_gave_counts_once_whoever_comes_late() {
-    let (older, newer) = (life(1), life(2));
+    let (older, newer) = (incarnation(1), incarnation(2));
     let mut stage = Stage::new();
     assert!(stage.is_admitted(&older));
-    stage.told(&newer, 2, 10);
+    stage.gossip(&newer, 2, 10);
     // Held up since before the new life was known.
     let late = u64::from(stage.is_admitted(&older));
-    stage.told(&newer, 2, 10);
+    stage.gossip(&newer, 2, 10);
     let admitted = (0..40).filter(|_| stage.is_admitted(&newer)).count() as u64;
     assert_eq!(1 + late + admitted, 20);
 }
 
 #[test]
 fn what_was_given_to_a_new_life_stays_given_to_it() {
-    let (older, newer) = (life(1), life(2));
+    let (older, newer) = (incarnation(1), incarnation(2));
     let mut stage = Stage::new();
     assert!(stage.is_admitted(&older));
     assert_eq!(stage.asked(&newer, 2, 4, 0), 4);
-    stage.told(&older, 1, 0);
+    stage.gossip(&older, 1, 0);
     let late = u64::from(stage.is_admitted(&older));
     assert_eq!(stage.asked(&newer, 2, 0, 4), 4, "the total of this life");
     let admitted = (0..40).filter(|_| stage.is_admitted(&newer)).count() as u64;
@@ -155,7 +171,7 @@ fn what_was_given_to_a_new_life_stays_given_to_it() {
 
 #[test]
 fn a_total_is_one_lifes() {
-    let (older, newer) = (life(1), life(2));
+    let (older, newer) = (incarnation(1), incarnation(2));
     let mut stage = Stage::new();
     assert!(stage.is_admitted(&older));
     assert_eq!(stage.asked(&older, 1, 4, 0), 4);
@@ -170,7 +186,7 @@ fn a_total_is_one_lifes() {
 /// unreachable until the next gossip.
 #[test]
 fn an_ask_that_comes_twice_gives_once() {
-    let now = life(1);
+    let now = incarnation(1);
     let mut stage = Stage::new();
     (0..4).for_each(|_| assert!(stage.is_admitted(&now)));
     let total = stage.asked_for(&now, 1, (1, 40), 0);
@@ -184,33 +200,39 @@ fn an_ask_that_comes_twice_gives_once() {
 
 #[test]
 fn a_figure_names_the_lives_that_it_was_reckoned_under() {
-    let (older, newer) = (life(1), life(2));
+    let (older, newer) = (incarnation(1), incarnation(2));
     let mut stage = Stage::new();
     assert!(stage.is_admitted(&older));
-    let told = stage.step(&newer, |shard, context, _| shard.take_told(context, 8));
-    assert_eq!(told[0].mine.lives, newer.lives_tag);
+    let gossip = stage.step(&newer, |shard, context, _| shard.take_gossip(context, 8));
+    assert_eq!(gossip[0].mine.incarnations, newer.incarnations_tag);
     assert!(stage.is_admitted(&older));
-    let told = stage.step(&older, |shard, context, _| shard.take_told(context, 8));
-    assert_eq!(told[0].mine.lives, newer.lives_tag, "what it knows better stays");
+    let gossip = stage.step(&older, |shard, context, _| shard.take_gossip(context, 8));
+    assert_eq!(gossip[0].mine.incarnations, newer.incarnations_tag, "what it knows better stays");
 }
 
 /// Found by the simulation, seeds 314233 and 315598: the counter went on waiting for the answer until
 /// the time-out of the ask, asked nobody meanwhile, and denied without a proof while tokens were left.
 #[test]
 fn an_answer_that_a_late_thread_cannot_use_ends_the_ask() {
-    let (older, newer) = (life(1), life(2));
+    let (older, newer) = (incarnation(1), incarnation(2));
     let mut stage = Stage::new();
     (0..10).for_each(|_| assert!(stage.is_admitted(&newer)));
     assert!(!stage.is_admitted(&newer), "its share is spent: it waits, and asks");
     assert_eq!(stage.ticks(&newer), 0, "an answer is awaited");
 
-    let mine = Figure { lives: newer.lives_tag, limit: 20, left: 10, ..Figure::default() };
-    let reply = Reply { counter: stage.counter, given: 5, mine: Some(mine), known: Vec::new() };
+    let mine = CounterReport {
+        incarnations: newer.incarnations_tag,
+        limit: 20,
+        left: 10,
+        ..CounterReport::default()
+    };
+    let reply =
+        TransferReply { counter: stage.counter, given: 5, mine: Some(mine), known: Vec::new() };
     let sender = Sender { node: OTHER, boot: BootId(2) };
     // Held up since before the life that answers was known.
     let taken = stage.step(&older, |shard, context, limits| {
         let find = |_: &KeyId| Some(limits.clone());
-        shard.handle_reply(context, &find, &sender, &reply, &mut Vec::new())
+        shard.handle_transfer_reply(context, &find, &sender, &reply, &mut Vec::new())
     });
     assert!(!taken);
     let asked_again = (0..20).find(|_| stage.ticks(&newer) > 0);
@@ -220,18 +242,18 @@ fn an_answer_that_a_late_thread_cannot_use_ends_the_ask() {
 /// A gift whose answer was lost is told by gossip, whether or not its receiver asks again.
 #[test]
 fn gossip_tells_what_was_given() {
-    let now = life(1);
+    let now = incarnation(1);
     let mut stage = Stage::new();
     assert!(stage.is_admitted(&now));
     let total = stage.asked(&now, 1, 4, 0);
     assert_eq!(total, 4);
-    let told = stage.step(&now, |shard, context, _| shard.take_told(context, 8));
-    assert_eq!(told[0].given, [(OTHER, BootId(1), 4)]);
+    let gossip = stage.step(&now, |shard, context, _| shard.take_gossip(context, 8));
+    assert_eq!(gossip[0].given, [(OTHER, BootId(1), 4)]);
     let find = |_: &KeyId| None;
     let again = stage.step(&now, |shard, context, _| {
-        let mut told = Vec::new();
-        shard.tell_again(context, &find, &mut Cursor::default(), 8, &mut told);
-        told
+        let mut gossip = Vec::new();
+        shard.repeat_gossip(context, &find, &mut Cursor::default(), 8, &mut gossip);
+        gossip
     });
     assert_eq!(again[0].given, [(OTHER, BootId(1), 4)], "to one that missed it");
 }
@@ -240,15 +262,15 @@ fn gossip_tells_what_was_given() {
 /// its life told that its share was out of use, and others counted it as spent; later it was used.
 #[test]
 fn a_life_that_does_not_know_what_it_may_use_opens_and_tells_nothing() {
-    let after_crash = Life { untouched: None, ..life(1) };
-    let before_its_lease = Life { first_lease: None, ..after_crash.clone() };
+    let after_crash = Incarnation { entitlement: None, ..incarnation(1) };
+    let before_its_lease = Incarnation { first_lease: None, ..after_crash.clone() };
     let mut stage = Stage::new();
-    stage.told(&after_crash, 1, 0);
+    stage.gossip(&after_crash, 1, 0);
     let mut cursor = Cursor::default();
     let said = stage.step(&before_its_lease, |shard, context, limits| {
-        let (find, mut told) = (|_: &KeyId| Some(limits.clone()), Vec::new());
-        shard.tell_again(context, &find, &mut cursor, 8, &mut told);
-        told
+        let (find, mut gossip) = (|_: &KeyId| Some(limits.clone()), Vec::new());
+        shard.repeat_gossip(context, &find, &mut cursor, 8, &mut gossip);
+        gossip
     });
     assert!(said.is_empty(), "{said:?}");
     assert!(!stage.is_admitted(&before_its_lease));

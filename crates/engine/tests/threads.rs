@@ -7,14 +7,14 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Figure, KeyLimits, Life, Lives, Sender, Shard, Sources, Step, Told,
-    Untouched, Verdict, WaitPolicy, with_context,
-};
 use fluxgate_engine::lease::FirstLease;
-use fluxgate_engine::registry::View;
-use fluxgate_engine::registry::record::LimitSpec;
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::quota::{
+    Context, CounterGossip, CounterId, CounterReport, Entitlement, Incarnation, Incarnations,
+    KeyLimits, Sender, Shard, Sources, Step, TransferRequest, Verdict, WaitPolicy, with_context,
+};
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::View;
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::sync::{Arc, Mutex, RwLock};
@@ -50,18 +50,18 @@ fn view(maps: &[(u64, &[u64])]) -> View {
     View { defaults: Shared::new([]), share_maps, nodes: BTreeMap::new() }
 }
 
-fn life(other: u64) -> Life {
-    let mut lives = Lives::default();
-    lives.note(ME, BootId(1));
-    lives.note(NodeId(1), BootId(other));
-    Life {
+fn incarnation(other: u64) -> Incarnation {
+    let mut incarnations = Incarnations::default();
+    incarnations.note(ME, BootId(1));
+    incarnations.note(NodeId(1), BootId(other));
+    Incarnation {
         me: ME,
-        untouched: Some(Untouched::All),
+        entitlement: Some(Entitlement::All),
         first_lease: Some(FirstLease { at: ClusterMs(0), index: LogIndex(0) }),
-        left_over: None,
+        carryover: None,
         reached: ClusterMs(0),
-        lives_tag: lives.tag(),
-        lives,
+        incarnations_tag: incarnations.tag(),
+        incarnations,
         peers: vec![(NodeId(1), true)],
         clock_error_ms_max: 1_000,
     }
@@ -74,7 +74,7 @@ struct Node {
     horizon: AtomicU64,
     clock: AtomicU64,
     view: RwLock<Shared<View>>,
-    life: RwLock<Shared<Life>>,
+    incarnation: RwLock<Shared<Incarnation>>,
 }
 
 impl Sources for Node {
@@ -98,8 +98,8 @@ impl Sources for Node {
         Shared::clone(&self.view.read().expect("not poisoned"))
     }
 
-    fn life(&self) -> Shared<Life> {
-        Shared::clone(&self.life.read().expect("not poisoned"))
+    fn incarnation(&self) -> Shared<Incarnation> {
+        Shared::clone(&self.incarnation.read().expect("not poisoned"))
     }
 }
 
@@ -115,14 +115,14 @@ enum Order {
 }
 
 impl Node {
-    fn new(view: View, life: Life) -> Arc<Self> {
+    fn new(view: View, incarnation: Incarnation) -> Arc<Self> {
         Arc::new(Self {
             shard: Mutex::new(Shard::new(WaitPolicy::default())),
             lease_until: AtomicU64::new(u64::MAX),
             horizon: AtomicU64::new(u64::MAX),
             clock: AtomicU64::new(T0 + 100),
             view: RwLock::new(Shared::new(view)),
-            life: RwLock::new(Shared::new(life)),
+            incarnation: RwLock::new(Shared::new(incarnation)),
         })
     }
 
@@ -160,7 +160,7 @@ fn fails(test: impl Fn() + Send + Sync + 'static) -> bool {
 /// A node comes back that left the map: it applies the map, and then has a lease and a horizon again.
 fn comes_back(order: Order) {
     let start = T0;
-    let node = Node::new(view(&[(0, &[1, 2, 3])]), life(1));
+    let node = Node::new(view(&[(0, &[1, 2, 3])]), incarnation(1));
     node.lease_until.store(0, Ordering::SeqCst);
     node.horizon.store(start, Ordering::SeqCst);
     let limits = limits(60_000);
@@ -192,7 +192,7 @@ fn a_window_is_opened_under_the_map_that_its_horizon_promises() {
 
 /// A thread is held up while time passes, a second one sweeps, and a third one asks.
 fn is_swept(order: Order) {
-    let (node, limits) = (Node::new(view(&[(0, &[3])]), life(1)), limits(1_000));
+    let (node, limits) = (Node::new(view(&[(0, &[3])]), incarnation(1)), limits(1_000));
     let window = counter(&limits);
     let spend = |node: &Arc<Node>| {
         let (node, limits) = (Arc::clone(node), limits.clone());
@@ -227,7 +227,7 @@ fn a_window_is_spent_once_whoever_is_held_up() {
 /// A message of an ended life is taken in while the next one becomes known, and while a request opens
 /// the counter. The living life must get what it asks for.
 fn begins_again(order: Order) {
-    let (node, limits) = (Node::new(view(&[(0, &[1, 3])]), life(1)), limits(60_000));
+    let (node, limits) = (Node::new(view(&[(0, &[1, 3])]), incarnation(1)), limits(60_000));
     let counter = counter(&limits);
     let requester = {
         let (node, limits) = (Arc::clone(&node), limits.clone());
@@ -236,30 +236,30 @@ fn begins_again(order: Order) {
     let late = {
         let (node, limits) = (Arc::clone(&node), limits.clone());
         thread::spawn(move || {
-            let mine = Figure { limit: 30, spent: 1, ..Figure::default() };
-            let told = Told { counter, mine, given: vec![(ME, BootId(1), 5)] };
+            let mine = CounterReport { limit: 30, spent: 1, ..CounterReport::default() };
+            let gossip = CounterGossip { counter, mine, given: vec![(ME, BootId(1), 5)] };
             let sender = Sender { node: NodeId(1), boot: BootId(1) };
             node.step(order, |shard, context| {
                 let find = |_: &KeyId| Some(limits.clone());
-                shard.handle_told(context, &find, &sender, &told, &mut Vec::new())
+                shard.handle_gossip(context, &find, &sender, &gossip, &mut Vec::new())
             })
         })
     };
     let noting = {
         let node = Arc::clone(&node);
         thread::spawn(move || {
-            *node.life.write().expect("not poisoned") = Shared::new(life(2));
+            *node.incarnation.write().expect("not poisoned") = Shared::new(incarnation(2));
         })
     };
     noting.join().expect("it ends");
     requester.join().expect("it ends");
     late.join().expect("it ends");
-    let mine = Figure { limit: 30, ..Figure::default() };
-    let ask = Ask { counter, need: 3, want: 3, got: 0, mine };
+    let mine = CounterReport { limit: 30, ..CounterReport::default() };
+    let ask = TransferRequest { counter, need: 3, want: 3, got: 0, mine };
     let sender = Sender { node: NodeId(1), boot: BootId(2) };
     let reply = node.step(order, |shard, context| {
         let find = |_: &KeyId| Some(limits.clone());
-        shard.handle_ask(context, &find, &sender, &ask, &mut Vec::new())
+        shard.handle_transfer_request(context, &find, &sender, &ask, &mut Vec::new())
     });
     assert_eq!(reply.given, 3, "the living life gets nothing");
 }

@@ -3,26 +3,27 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxgate_engine::counters::{
-    Context, Effect, KeyLimits, Life, Lives, Shard, Step, Untouched, Verdict, WaitPolicy,
-};
 use fluxgate_engine::lease::FirstLease;
-use fluxgate_engine::registry::View;
-use fluxgate_engine::registry::record::LimitSpec;
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::quota::{
+    Context, Effect, Entitlement, Incarnation, Incarnations, KeyLimits, Shard, Step, Verdict,
+    WaitPolicy,
+};
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::View;
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
 
-fn life() -> Life {
-    let mut lives = Lives::default();
-    lives.note(NodeId(1), BootId(1));
-    Life {
+fn incarnation() -> Incarnation {
+    let mut incarnations = Incarnations::default();
+    incarnations.note(NodeId(1), BootId(1));
+    Incarnation {
         me: NodeId(1),
-        untouched: Some(Untouched::All),
+        entitlement: Some(Entitlement::All),
         first_lease: Some(FirstLease { at: ClusterMs(0), index: LogIndex(0) }),
-        left_over: None,
+        carryover: None,
         reached: ClusterMs(0),
-        lives_tag: lives.tag(),
-        lives,
+        incarnations_tag: incarnations.tag(),
+        incarnations,
         peers: vec![(NodeId(2), true)],
         clock_error_ms_max: 1_000,
     }
@@ -30,8 +31,8 @@ fn life() -> Life {
 
 fn verdicts(effects: &[Effect]) -> Vec<Verdict> {
     let of = |effect: &Effect| match effect {
-        Effect::Settled { decision, .. } => Some(decision.verdict),
-        Effect::Ask { .. } => None,
+        Effect::Decided { decision, .. } => Some(decision.verdict),
+        Effect::TransferRequest { .. } => None,
     };
     effects.iter().filter_map(of).collect()
 }
@@ -49,14 +50,14 @@ fn a_request_that_waits_after_a_lost_lease_ends_in_time() {
         share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
         nodes: BTreeMap::new(),
     };
-    let (key, life) = (KeyId::new(*b"waitwaitwait").unwrap(), life());
+    let (key, incarnation) = (KeyId::new(*b"waitwaitwait").unwrap(), incarnation());
     let context = |at_ms: u64, leased: bool| Context {
         boot: BootNs(at_ms * 1_000_000),
         now: ClusterMs(600_000 + at_ms),
         leased,
         horizon: ClusterMs(u64::MAX),
         view: &view,
-        life: &life,
+        incarnation: &incarnation,
     };
     let policy = WaitPolicy::default();
     let (mut shard, find) = (Shard::new(policy), |_: &KeyId| Some(limits.clone()));

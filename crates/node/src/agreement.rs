@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use fluxgate_engine::agreement::{Agreement as Notes, Standing};
 use fluxgate_types::{LogIndex, NodeId};
 
-use crate::core::Core;
+use crate::state::NodeState;
 
 /// What this node knows of the others' states.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl Agreement {
     }
 }
 
-impl Core {
+impl NodeState {
     /// Compares with the digest that another node has after an entry.
     pub(crate) fn compare_state(&self, node: NodeId, index: LogIndex, digest: u64) {
         // Before level 2 nodes may run programs that apply some commands differently.
@@ -50,7 +50,7 @@ impl Core {
 
     /// Says what follows from the comparisons so far. Members may have left since.
     pub(crate) fn judge_state(&self) {
-        let members = self.cluster.status().nodes;
+        let members = self.raft.status().nodes;
         let others: Vec<NodeId> = members.into_keys().filter(|id| *id != self.me).collect();
         let standing = {
             let mut notes = self.agreement.notes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use fluxgate_engine::cluster_time::{ClusterClock, signed_difference};
+use fluxgate_engine::clock::{ClusterClock, signed_difference};
 use fluxgate_store::ClockNote;
 use fluxgate_types::{BootNs, ClusterMs};
 use rustix::time::{ClockId, clock_gettime};
@@ -129,7 +129,7 @@ impl Clock {
     }
 
     /// Steers; see [`ClusterClock`].
-    pub(crate) fn steer(&self, steer: impl FnOnce(&mut ClusterClock)) {
+    pub(crate) fn adjust(&self, steer: impl FnOnce(&mut ClusterClock)) {
         steer(&mut self.cluster.write().unwrap_or_else(PoisonError::into_inner));
     }
 

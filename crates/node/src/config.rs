@@ -17,8 +17,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fluxgate_engine::counters::WaitPolicy;
 use fluxgate_engine::lease::LeaseTerms;
+use fluxgate_engine::quota::WaitPolicy;
 use fluxgate_types::{Limit, NodeId};
 
 pub use layers::{Layers, Problems};

@@ -11,18 +11,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Cursor, Decision, Effect, Gift, Held, KeyLimits, LimitUsage, LookedUp,
-    Reply, Sender, Shard, Step, Told, with_context,
+use fluxgate_engine::quota::{
+    CarriedBalance, Context, CounterGossip, CounterId, Cursor, Decision, Effect, Handoff,
+    KeyLimits, LimitUsage, LookedUp, Sender, Shard, Step, TransferReply, TransferRequest,
+    with_context,
 };
-use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{KeyId, NodeId, caps};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::core::Core;
 use crate::metrics::Kind;
+use crate::state::NodeState;
 use outbox::Outbox;
 
 pub(crate) use outbox::run_asks;
@@ -112,10 +113,10 @@ impl Counters {
     fn carry_out(&self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Ask { peer, ask } => {
+                Effect::TransferRequest { peer, request: ask } => {
                     self.outbox(peer).put(ask);
                 }
-                Effect::Settled { waiter, decision, limits } => {
+                Effect::Decided { waiter, decision, limits } => {
                     let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
                     let answer = waiters.remove(&waiter);
                     if waiters.is_empty() && waiters.capacity() > caps::WAITING_PER_KEY_MAX {
@@ -141,10 +142,7 @@ impl Counters {
 
     /// One counter as it is, for an observer.
     #[cfg(feature = "sim")]
-    pub(crate) fn observe(
-        &self,
-        counter: &CounterId,
-    ) -> Option<fluxgate_engine::counters::Observed> {
+    pub(crate) fn observe(&self, counter: &CounterId) -> Option<fluxgate_engine::quota::Observed> {
         Self::locked(self.shard(&counter.key), |shard| shard.observe(counter))
     }
 
@@ -152,23 +150,23 @@ impl Counters {
         self.shards.iter().for_each(|shard| Self::locked(shard, Shard::begin_drain));
     }
 
-    pub(crate) fn take_back(&self, to: &Sender, gift: &Gift) {
+    pub(crate) fn take_back(&self, to: &Sender, gift: &Handoff) {
         Self::locked(self.shard(&gift.reply.counter.key), |shard| shard.take_back(to, gift));
     }
 
-    pub(crate) fn left_over(&self) -> BTreeMap<CounterId, Held> {
+    pub(crate) fn carryover(&self) -> BTreeMap<CounterId, CarriedBalance> {
         let mut left = BTreeMap::new();
         for shard in &self.shards {
             let mut cursor = Cursor::default();
             while Self::locked(shard, |shard| {
-                shard.left_over(&mut cursor, caps::ITEMS_PER_HOLD_MAX, &mut left)
+                shard.carryover(&mut cursor, caps::ITEMS_PER_HOLD_MAX, &mut left)
             }) {}
         }
         left
     }
 }
 
-impl Core {
+impl NodeState {
     /// Decides one request for a known key, waiting for tokens where it must. The limits that were
     /// looked up are used where nothing changed since, else those of now.
     pub(crate) async fn decide(&self, key: &KeyId, known: &LookedUp, cost: u64) -> Decided {
@@ -248,11 +246,17 @@ impl Core {
     }
 
     /// Answers a peer's asks.
-    pub(crate) fn handle_asks(&self, sender: &Sender, asks: &[Ask]) -> Vec<Reply> {
+    pub(crate) fn handle_asks(
+        &self,
+        sender: &Sender,
+        asks: &[TransferRequest],
+    ) -> Vec<TransferReply> {
         let replies = self.on_shards(
             asks,
             |ask| &ask.counter.key,
-            |shard, on, ask| shard.handle_ask(on.context, on.find, sender, ask, on.out),
+            |shard, on, ask| {
+                shard.handle_transfer_request(on.context, on.find, sender, ask, on.out)
+            },
         );
         for (ask, reply) in asks.iter().zip(&replies) {
             self.metrics.asked(false, Some(reply.given.saturating_sub(ask.got)));
@@ -261,32 +265,34 @@ impl Core {
     }
 
     /// Takes replies, or gifts; says of each whether it was taken.
-    pub(crate) fn handle_replies(&self, sender: &Sender, replies: &[Reply]) -> Vec<bool> {
+    pub(crate) fn handle_replies(&self, sender: &Sender, replies: &[TransferReply]) -> Vec<bool> {
         self.on_shards(
             replies,
             |reply| &reply.counter.key,
-            |shard, on, reply| shard.handle_reply(on.context, on.find, sender, reply, on.out),
+            |shard, on, reply| {
+                shard.handle_transfer_reply(on.context, on.find, sender, reply, on.out)
+            },
         )
     }
 
     /// Asks brought no answer: each counter asks somebody else.
-    fn handle_asks_failed(&self, peer: NodeId, asks: &[Ask]) {
+    fn handle_asks_failed(&self, peer: NodeId, asks: &[TransferRequest]) {
         self.on_shards(
             asks,
             |ask| &ask.counter.key,
             |shard, on, ask| {
                 self.metrics.asked(true, None);
-                shard.handle_ask_failed(on.context, on.find, peer, &ask.counter, on.out);
+                shard.handle_transfer_failed(on.context, on.find, peer, &ask.counter, on.out);
             },
         );
     }
 
     /// Takes figures that a peer tells.
-    pub(crate) fn handle_told(&self, sender: &Sender, told: &[Told]) {
+    pub(crate) fn handle_gossip(&self, sender: &Sender, told: &[CounterGossip]) {
         self.on_shards(
             told,
             |one| &one.counter.key,
-            |shard, on, one| shard.handle_told(on.context, on.find, sender, one, on.out),
+            |shard, on, one| shard.handle_gossip(on.context, on.find, sender, one, on.out),
         );
         let now = self.now();
         for one in told.iter().filter(|one| one.mine.spent > 0) {
@@ -297,7 +303,7 @@ impl Core {
 
     /// Up to one message's worth of gifts for a peer, from the counters behind `from`, which moves on;
     /// none where none are left.
-    pub(crate) fn drain(&self, to: &Sender, from: &mut (usize, Cursor)) -> Vec<Gift> {
+    pub(crate) fn drain(&self, to: &Sender, from: &mut (usize, Cursor)) -> Vec<Handoff> {
         let mut gifts = Vec::new();
         while from.0 < SHARDS && gifts.len() < caps::PEER_ITEMS_MAX {
             let most = (caps::PEER_ITEMS_MAX - gifts.len()).min(caps::ITEMS_PER_HOLD_MAX);
@@ -331,7 +337,7 @@ impl Core {
 
 fn unavailable() -> Decision {
     Decision {
-        verdict: fluxgate_engine::counters::Verdict::Unavailable,
+        verdict: fluxgate_engine::quota::Verdict::Unavailable,
         limit_at: 0,
         tokens: 0,
         remaining: 0,
@@ -340,7 +346,7 @@ fn unavailable() -> Decision {
 }
 
 fn kind_of(decision: &Decision, admitted: Kind) -> Kind {
-    use fluxgate_engine::counters::Verdict;
+    use fluxgate_engine::quota::Verdict;
     match decision.verdict {
         Verdict::Admitted => admitted,
         Verdict::Limited => Kind::Proven,
@@ -349,12 +355,12 @@ fn kind_of(decision: &Decision, admitted: Kind) -> Kind {
 }
 
 /// Looks after waiting requests: sleeps while there are none.
-pub(crate) async fn run_ticks(core: Arc<Core>) {
+pub(crate) async fn run_ticks(state: Arc<NodeState>) {
     loop {
-        core.counters.waiting.notified().await;
+        state.counters.waiting.notified().await;
         loop {
             tokio::time::sleep(TICK).await;
-            if !core.tick() {
+            if !state.tick() {
                 break;
             }
         }
@@ -362,13 +368,13 @@ pub(crate) async fn run_ticks(core: Arc<Core>) {
 }
 
 /// Forgets old windows in the order in which they end, a bounded number while a lock is held.
-pub(crate) async fn run_sweeps(core: Arc<Core>) {
+pub(crate) async fn run_sweeps(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(SWEEP);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
         for place in 0..SHARDS {
-            while core.on_shard(place, |shard, on| shard.sweep(on.context, IDLE_MS)) {
+            while state.on_shard(place, |shard, on| shard.sweep(on.context, IDLE_MS)) {
                 tokio::task::yield_now().await;
             }
             if place % SWEPT_AT_ONCE == 0 {

@@ -7,7 +7,7 @@ use fluxgate_store::codec::{CodecError, Kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::http::validate::{Presented, presented};
+use crate::http::validate::{PresentedCredential, presented};
 use crate::peer::messages::{
     AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2,
     GossipReply, GossipReplyV2, Introduction, LeaseCall, LeaseCallV2, LeaseReply, LeaseReplyV2,
@@ -86,8 +86,8 @@ fn plain_2<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<Vec<u8>, Cod
 #[must_use]
 pub fn credential(headers: &HeaderMap) -> Option<Option<&[u8]>> {
     match presented(headers) {
-        Presented::Nothing => None,
-        Presented::One(text) => Some(Some(text)),
-        Presented::Wrong => Some(None),
+        PresentedCredential::Nothing => None,
+        PresentedCredential::One(text) => Some(Some(text)),
+        PresentedCredential::Wrong => Some(None),
     }
 }

@@ -23,8 +23,8 @@ use tokio::sync::watch;
 use tonic::server::{Grpc, UnaryService};
 use tonic_prost::ProstCodec;
 
-use crate::core::Core;
 use crate::http::server::{Accept, Handler, drive};
+use crate::state::NodeState;
 use crate::tls::Accepted;
 
 /// Requests of one connection at one time.
@@ -45,27 +45,27 @@ const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/Sh
 type Answer = Response<tonic::body::Body>;
 
 /// Serves the connections of this listener.
-pub(crate) struct Service(pub(crate) Arc<Core>);
+pub(crate) struct Service(pub(crate) Arc<NodeState>);
 
 impl Handler for Service {
     fn handle(&self, accepted: Accepted, _: SocketAddr, stop: watch::Receiver<bool>) -> Accept {
-        let core = Arc::clone(&self.0);
+        let state = Arc::clone(&self.0);
         Box::pin(async move {
             match accepted {
-                Accepted::Plain(stream) => serve(core, stream, stop).await,
-                Accepted::Tls(stream) => serve(core, stream, stop).await,
+                Accepted::Plain(stream) => serve(state, stream, stop).await,
+                Accepted::Tls(stream) => serve(state, stream, stop).await,
             }
         })
     }
 }
 
-async fn serve<S>(core: Arc<Core>, stream: S, stop: watch::Receiver<bool>)
+async fn serve<S>(state: Arc<NodeState>, stream: S, stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(move |request| {
-        let core = Arc::clone(&core);
-        async move { Ok::<_, Infallible>(dispatch(&core, request).await) }
+        let state = Arc::clone(&state);
+        async move { Ok::<_, Infallible>(dispatch(&state, request).await) }
     });
     let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     builder
@@ -80,16 +80,16 @@ where
     }
 }
 
-async fn dispatch(core: &Arc<Core>, request: Request<Incoming>) -> Answer {
+async fn dispatch(state: &Arc<NodeState>, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let span = crate::telemetry::server_span(known(&path), request.headers());
     // A message that is begun and never ended must not hold its stream for ever.
-    let within = core.config.request_timeout;
+    let within = state.config.request_timeout;
     let work = async {
         match path.as_str() {
-            CHECK => unary(authorization::Service(Arc::clone(core)), request).await,
-            SHOULD_RATE_LIMIT => unary(rate_limit::Service(Arc::clone(core)), request).await,
-            HEALTH => unary(health::Service(Arc::clone(core)), request).await,
+            CHECK => unary(authorization::Service(Arc::clone(state)), request).await,
+            SHOULD_RATE_LIMIT => unary(rate_limit::Service(Arc::clone(state)), request).await,
+            HEALTH => unary(health::Service(Arc::clone(state)), request).await,
             _ => tonic::Status::unimplemented("no such call").into_http(),
         }
     };
@@ -120,9 +120,9 @@ fn known(path: &str) -> &'static str {
 
 /// Refuses a caller that is not one of our gateways, where a token is configured.
 fn check_gateway(
-    core: &Core,
+    state: &NodeState,
     metadata: &tonic::metadata::MetadataMap,
 ) -> Result<(), tonic::Status> {
-    crate::http::gateway::check_gateway(core, metadata.as_ref())
+    crate::http::gateway::check_gateway(state, metadata.as_ref())
         .map_err(|error| tonic::Status::unauthenticated(error.message))
 }

@@ -3,22 +3,22 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::keeper::Keeper;
 use fluxgate_engine::lease::Granter;
-use fluxgate_engine::registry::cluster_state::LEVEL;
-use fluxgate_engine::registry::command::{Actor, Command, Outcome};
-use fluxgate_engine::registry::erase;
-use fluxgate_engine::registry::record::KeyEntry;
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::share_map::ShareMapPlanner;
+use fluxgate_engine::state::cluster_state::LEVEL;
+use fluxgate_engine::state::command::{Actor, Command, Outcome};
+use fluxgate_engine::state::erase;
+use fluxgate_engine::state::record::KeyEntry;
 use fluxgate_raft::{SubmitError, Submitted, WriteHealth};
 use fluxgate_types::{ClusterMs, Limit, NodeId, caps};
 use tokio::time::Instant;
 
 use crate::clock::boot_now;
-use crate::core::Core;
 use crate::metrics::SHARED_SETTINGS;
 use crate::peer::level_of;
 use crate::peer::messages::Writes;
+use crate::state::NodeState;
 use crate::writes::proposal;
 
 /// How often the leader looks.
@@ -37,40 +37,40 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 const MAP_SLACK_MS: u64 = 1_000;
 
 /// Looks after what the leader owes the cluster.
-pub(crate) async fn run(core: Arc<Core>) {
+pub(crate) async fn run(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(EVERY);
-    let mut keeper = Keeper::default();
-    let mut office = None;
+    let mut planner = ShareMapPlanner::default();
+    let mut leadership = None;
     let mut settings = Settings::default();
     let mut handed = None;
     let mut change = None;
     let mut purged = 0;
     loop {
         every.tick().await;
-        let term = core.take_office();
-        if term != office {
-            office = term;
-            keeper = Keeper::default();
+        let term = state.assume_leadership();
+        if term != leadership {
+            leadership = term;
+            planner = ShareMapPlanner::default();
         }
-        if let Some(term) = term.filter(|_| !core.is_stopping()) {
-            form(&core, term).await;
-            end_change(&core, &mut change).await;
+        if let Some(term) = term.filter(|_| !state.is_stopping()) {
+            form(&state, term).await;
+            end_change(&state, &mut change).await;
             // Without a lease of its own it may lead nobody any more: nothing is decided then.
-            if core.is_leased(boot_now()) {
-                share(&core, term, &mut keeper).await;
-                purge(&core, &mut purged).await;
+            if state.is_leased(boot_now()) {
+                share(&state, term, &mut planner).await;
+                purge(&state, &mut purged).await;
             }
         }
-        look_at_settings(&core, &mut settings);
-        core.judge_state();
-        hand_over_if_unable(&core, &mut handed).await;
+        look_at_settings(&state, &mut settings);
+        state.judge_state();
+        hand_over_if_unable(&state, &mut handed).await;
     }
 }
 
 /// Ends a change of the members that stands still: the leader that began it may have lost its office
 /// between the two steps, and until the second one everything takes a majority of old and new.
-async fn end_change(core: &Core, since: &mut Option<Instant>) {
-    if core.cluster.status().changing.is_none() {
+async fn end_change(state: &NodeState, since: &mut Option<Instant>) {
+    if state.raft.status().changing.is_none() {
         *since = None;
         return;
     }
@@ -78,7 +78,7 @@ async fn end_change(core: &Core, since: &mut Option<Instant>) {
         return;
     }
     *since = None;
-    match tokio::time::timeout(HAND_OVER_TIMEOUT, core.cluster.end_change()).await {
+    match tokio::time::timeout(HAND_OVER_TIMEOUT, state.raft.end_change()).await {
         Ok(Ok(())) => tracing::warn!("a change of the members that stood still was ended"),
         Ok(Err(error)) => tracing::warn!(%error, "a change of the members stands still"),
         Err(_) => tracing::warn!("a change of the members stands still"),
@@ -86,16 +86,16 @@ async fn end_change(core: &Core, since: &mut Option<Instant>) {
 }
 
 /// Sets what a new cluster lacks, and default limits that differ from this node's configuration.
-async fn form(core: &Core, term: u64) {
-    let (view, cluster) = (core.shared.view(), core.shared.cluster());
-    let level = known_level(core, view.share_maps.is_empty());
+async fn form(state: &NodeState, term: u64) {
+    let (view, cluster) = (state.shared.view(), state.shared.cluster());
+    let level = known_level(state, view.share_maps.is_empty());
     if cluster.level < level {
         tracing::info!(level, "every member knows the rules of this level: they apply");
         let command = Command::SetLevel { level };
-        core.cluster.submit(proposal(Actor::System, None, command)).await.ok();
+        state.raft.submit(proposal(Actor::System, None, command)).await.ok();
         return;
     }
-    let terms = core.config.lease_terms();
+    let terms = state.config.lease_terms();
     if cluster.level >= 2 && cluster.terms() != Some(terms) {
         tracing::info!(
             lease_ms = terms.lease_ms,
@@ -103,39 +103,40 @@ async fn form(core: &Core, term: u64) {
             "setting the lease terms of the cluster"
         );
         let command = Command::SetTerms { terms };
-        core.cluster.submit(proposal(Actor::System, None, command)).await.ok();
+        state.raft.submit(proposal(Actor::System, None, command)).await.ok();
     }
-    let defaults = default_limits(core);
-    if defaults != core.config.default_limits {
-        let limits = core.config.default_limits.clone();
+    let defaults = default_limits(state);
+    if defaults != state.config.default_limits {
+        let limits = state.config.default_limits.clone();
         tracing::info!("setting the default limits of the cluster");
-        core.cluster
+        state
+            .raft
             .submit(proposal(Actor::System, None, Command::SetDefaults { limits }))
             .await
             .ok();
     }
     if view.share_maps.is_empty() {
         // It counts from the beginning: nobody can have spent before it.
-        let nodes = core.cluster.status().nodes;
+        let nodes = state.raft.status().nodes;
         let nodes = nodes.iter().filter(|(_, n)| n.votes).map(|(id, _)| (*id, 1)).collect();
         let map = ShareMap { from: ClusterMs(0), nodes };
         let command = Command::SetShareMap { map, term };
-        core.cluster.submit(proposal(Actor::System, None, command)).await.ok();
+        state.raft.submit(proposal(Actor::System, None, command)).await.ok();
     }
 }
 
-fn default_limits(core: &Core) -> Vec<Limit> {
-    core.shared.view().defaults.iter().map(|spec| spec.limit.clone()).collect()
+fn default_limits(state: &NodeState) -> Vec<Limit> {
+    state.shared.view().defaults.iter().map(|spec| spec.limit.clone()).collect()
 }
 
 /// The newest level that every member knows, as each has said lately. In a new cluster it is enough that
 /// none has said another thing.
-fn known_level(core: &Core, new: bool) -> u32 {
-    let heard = core.heard.read().unwrap_or_else(PoisonError::into_inner).clone();
-    let members = core.cluster.status().nodes;
-    let others = members.keys().filter(|node| **node != core.me);
+fn known_level(state: &NodeState, new: bool) -> u32 {
+    let heard = state.heard.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let members = state.raft.status().nodes;
+    let others = members.keys().filter(|node| **node != state.me);
     let known = others.map(|node| match heard.get(node) {
-        Some(about) if new || core.heard_lately(*node) => level_of(&about.version),
+        Some(about) if new || state.heard_lately(*node) => level_of(&about.version),
         None if new => LEVEL,
         Some(_) | None => 1,
     });
@@ -144,19 +145,19 @@ fn known_level(core: &Core, new: bool) -> u32 {
 
 /// Erases records of keys that ended long ago, where the configuration says so. Looks at some parts of
 /// the table at a time, from `next` on.
-async fn purge(core: &Core, next: &mut usize) {
-    let Some(age_ms) = core.config.purge_after_ms else { return };
-    if core.shared.cluster().level < 3 {
+async fn purge(state: &NodeState, next: &mut usize) {
+    let Some(age_ms) = state.config.purge_after_ms else { return };
+    if state.shared.cluster().level < 3 {
         return;
     }
-    let now = core.now();
+    let now = state.now();
     let before = ClusterMs(now.0.saturating_sub(age_ms));
     let is_old = |entry: &&Arc<KeyEntry>| {
         erase::ended_at(&entry.record, now).is_some_and(|ended| ended < before)
     };
     let mut ids = Vec::new();
     let mut looked_at = 0;
-    for part in core.shared.table.parts().skip(*next).take(PURGED_PARTS) {
+    for part in state.shared.table.parts().skip(*next).take(PURGED_PARTS) {
         let room = caps::ERASED_AT_ONCE_MAX - ids.len();
         ids.extend(part.entries().filter(is_old).take(room).map(|entry| entry.record.id));
         if ids.len() == caps::ERASED_AT_ONCE_MAX {
@@ -171,7 +172,7 @@ async fn purge(core: &Core, next: &mut usize) {
     }
     let count = ids.len();
     let command = Command::EraseKeys { ids, ended_before: Some(before) };
-    let submitted = core.cluster.submit(proposal(Actor::System, None, command)).await;
+    let submitted = state.raft.submit(proposal(Actor::System, None, command)).await;
     if matches!(submitted, Ok(Submitted { outcome: Outcome::Done, .. })) {
         tracing::info!(keys = count, "erased records of keys that ended before {before}");
     }
@@ -184,18 +185,18 @@ struct Settings {
 }
 
 /// Says where this node's configuration differs from what the cluster runs by: the leader's counts.
-fn look_at_settings(core: &Core, said: &mut Settings) {
-    let Some(terms) = core.shared.cluster().terms() else { return };
-    let own = core.config.lease_terms();
+fn look_at_settings(state: &NodeState, said: &mut Settings) {
+    let Some(terms) = state.shared.cluster().terms() else { return };
+    let own = state.config.lease_terms();
     let differs = [
         own.lease_ms != terms.lease_ms,
         own.clock_error_ms_max != terms.clock_error_ms_max,
-        default_limits(core) != core.config.default_limits,
+        default_limits(state) != state.config.default_limits,
     ];
     if differs == said.differs {
         return;
     }
-    core.metrics.set_config_differs(differs);
+    state.metrics.set_config_differs(differs);
     for (at, setting) in SHARED_SETTINGS.iter().enumerate() {
         if differs[at] && !said.differs[at] {
             tracing::warn!(
@@ -208,21 +209,21 @@ fn look_at_settings(core: &Core, said: &mut Settings) {
 }
 
 /// A leader that cannot write hands its office to a voter that can, so that writes go on.
-async fn hand_over_if_unable(core: &Core, handed: &mut Option<Instant>) {
+async fn hand_over_if_unable(state: &NodeState, handed: &mut Option<Instant>) {
     // A disk that hangs must not hold the leader up: then the appends that wait tell.
-    tokio::time::timeout(LOOK_AT_DISK, core.cluster.look_at_room()).await.ok();
-    let health = core.cluster.write_health();
-    core.metrics.can_write.set(i64::from(health == WriteHealth::Fine));
-    let unable = health != WriteHealth::Fine || core.agreement.differs();
-    let leads = core.cluster.leads_in().is_some() && !core.is_stopping();
+    tokio::time::timeout(LOOK_AT_DISK, state.raft.look_at_room()).await.ok();
+    let health = state.raft.write_health();
+    state.metrics.can_write.set(i64::from(health == WriteHealth::Fine));
+    let unable = health != WriteHealth::Fine || state.agreement.differs();
+    let leads = state.raft.leads_in().is_some() && !state.is_stopping();
     if !unable || !leads || handed.is_some_and(|at| at.elapsed() < HAND_OVER_PAUSE) {
         return;
     }
     *handed = Some(Instant::now());
-    let status = core.cluster.status();
+    let status = state.raft.status();
     let able = status.nodes.iter().filter(|(node, member)| {
-        let fine = || core.more_of(**node).is_some_and(|more| more.writes == Writes::Fine);
-        **node != core.me && member.votes && fine() && core.said_ready(**node)
+        let fine = || state.more_of(**node).is_some_and(|more| more.writes == Writes::Fine);
+        **node != state.me && member.votes && fine() && state.said_ready(**node)
     });
     let target = able.max_by_key(|(_, member)| member.matched).map(|(node, _)| *node);
     let why = match health {
@@ -237,51 +238,51 @@ async fn hand_over_if_unable(core: &Core, handed: &mut Option<Instant>) {
         return;
     };
     tracing::error!(to = target.0, "this node leads and cannot write, for {why}: it hands over");
-    if let Err(error) = core.cluster.hand_over(Some(target), HAND_OVER_TIMEOUT).await {
+    if let Err(error) = state.raft.transfer_leadership(Some(target), HAND_OVER_TIMEOUT).await {
         tracing::warn!(%error, "the leadership was not handed over");
     }
 }
 
 /// Takes nodes out of the share map that are gone for a while, and in those that hold a lease.
-async fn share(core: &Core, term: u64, keeper: &mut Keeper) {
-    let view = core.shared.view();
+async fn share(state: &NodeState, term: u64, planner: &mut ShareMapPlanner) {
+    let view = state.shared.view();
     let Some(last) = view.share_maps.last() else { return };
-    settle_pending(core, term, last.from);
-    let (now, status) = (boot_now(), core.cluster.status());
-    let (terms, cautious) = core.terms();
-    in_office(core, term, |granter| granter.set_terms(terms, cautious));
+    settle_pending(state, term, last.from);
+    let (now, status) = (boot_now(), state.raft.status());
+    let (terms, cautious) = state.terms();
+    in_office(state, term, |granter| granter.set_terms(terms, cautious));
     let members = status.nodes.iter().map(|(id, node)| (*id, node.votes));
     let wanted =
-        in_office(core, term, |granter| keeper.next(now, &cautious, granter, members, &view));
+        in_office(state, term, |granter| planner.next(now, &cautious, granter, members, &view));
     if let Some(wanted) = wanted.flatten() {
-        propose_map(core, term, wanted).await;
+        propose_map(state, term, wanted).await;
     }
 }
 
 /// A map whose proposal got no answer, but which is applied here: it is committed.
-fn settle_pending(core: &Core, term: u64, last: ClusterMs) {
-    in_office(core, term, |granter| {
+fn settle_pending(state: &NodeState, term: u64, last: ClusterMs) {
+    in_office(state, term, |granter| {
         if granter.map_pending().is_some_and(|from| from <= last) {
-            granter.handle_map_committed(core.cluster.applied());
+            granter.handle_map_committed(state.raft.applied());
         }
     });
 }
 
-async fn propose_map(core: &Core, term: u64, nodes: Vec<(NodeId, u32)>) {
-    let now = core.now();
-    let (terms, cautious) = core.terms();
-    in_office(core, term, |granter| granter.set_terms(terms, cautious));
+async fn propose_map(state: &NodeState, term: u64, nodes: Vec<(NodeId, u32)>) {
+    let now = state.now();
+    let (terms, cautious) = state.terms();
+    in_office(state, term, |granter| granter.set_terms(terms, cautious));
     let from = now + cautious.map_ahead_ms() + MAP_SLACK_MS;
     // Told BEFORE it is proposed: from here on no grant promises windows beyond it.
-    let told = in_office(core, term, |granter| granter.handle_map_proposed(now, from));
+    let told = in_office(state, term, |granter| granter.handle_map_proposed(now, from));
     if told != Some(true) {
         return;
     }
     let ids: Vec<u64> = nodes.iter().map(|(id, _)| id.0).collect();
     tracing::info!(nodes = ?ids, %from, "redistributing budgets");
     let command = Command::SetShareMap { map: ShareMap { from, nodes }, term };
-    let submitted = core.cluster.submit(proposal(Actor::System, None, command)).await;
-    in_office(core, term, |granter| match submitted {
+    let submitted = state.raft.submit(proposal(Actor::System, None, command)).await;
+    in_office(state, term, |granter| match submitted {
         Ok(Submitted { outcome: Outcome::Refused(_), .. })
         | Err(SubmitError::NotLeader | SubmitError::Busy | SubmitError::DiskFull) => {
             granter.handle_map_dropped(from);
@@ -293,7 +294,10 @@ async fn propose_map(core: &Core, term: u64, nodes: Vec<(NodeId, u32)>) {
 }
 
 /// A step of the granter of this term; nothing where the office has changed since.
-fn in_office<R>(core: &Core, term: u64, step: impl FnOnce(&mut Granter) -> R) -> Option<R> {
-    let mut office = core.office.lock().unwrap_or_else(PoisonError::into_inner);
-    office.as_mut().filter(|office| office.term == term).map(|office| step(&mut office.granter))
+fn in_office<R>(state: &NodeState, term: u64, step: impl FnOnce(&mut Granter) -> R) -> Option<R> {
+    let mut leadership = state.leadership.lock().unwrap_or_else(PoisonError::into_inner);
+    leadership
+        .as_mut()
+        .filter(|leadership| leadership.term == term)
+        .map(|leadership| step(&mut leadership.granter))
 }

@@ -7,7 +7,6 @@
 mod agreement;
 mod clock;
 pub mod config;
-mod core;
 mod counters;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -20,6 +19,7 @@ mod metrics;
 mod node;
 mod peer;
 mod reason;
+mod state;
 pub mod telemetry;
 mod time;
 mod tls;

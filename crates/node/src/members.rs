@@ -7,15 +7,15 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use fluxgate_engine::registry::command::{Actor, Command, Outcome};
+use fluxgate_engine::state::command::{Actor, Command, Outcome};
 use fluxgate_raft::{Call, CallError, MembershipError, NodeStatus, process};
 use fluxgate_types::{ClusterMs, DirId, NodeId};
 use tokio::time::Instant;
 
 use crate::clock::boot_now;
-use crate::core::Core;
 use crate::peer;
 use crate::peer::messages::{MembershipCall, MembershipCallV2, MembershipReply};
+use crate::state::NodeState;
 use crate::writes::proposal;
 
 /// Pause before a change is tried again.
@@ -48,7 +48,7 @@ fn refused(why: impl Into<String>) -> MembershipError {
     MembershipError::Refused(why.into())
 }
 
-impl Core {
+impl NodeState {
     /// Makes a change, on the leader.
     pub(crate) async fn handle_membership(&self, call: MembershipCallV2) -> MembershipReply {
         let changed = match &call {
@@ -58,7 +58,7 @@ impl Core {
             MembershipCallV2::SetTime { to, from } => self.set_time(*to, from.clone()).await,
         };
         match changed {
-            Ok(()) => MembershipReply::Done { leader: self.cluster.leader() },
+            Ok(()) => MembershipReply::Done { leader: self.raft.leader() },
             Err(MembershipError::NotLeader) => MembershipReply::NotLeader,
             Err(MembershipError::Refused(why)) => MembershipReply::Refused(why),
         }
@@ -66,14 +66,14 @@ impl Core {
 
     /// Adds a node, or gives a member the address at which that very node answers.
     async fn add_or_move(&self, node: NodeId, address: &str) -> Result<(), MembershipError> {
-        let member = self.cluster.status().nodes.get(&node).cloned();
+        let member = self.raft.status().nodes.get(&node).cloned();
         let Some(member) = member.filter(|member| member.votes) else {
             self.is_reached_by_all(node, address).await?;
             self.is_there(node, address).await?;
-            return self.cluster.add_node(node, address, CATCH_UP).await;
+            return self.raft.add_node(node, address, CATCH_UP).await;
         };
         if member.address == address {
-            return match self.cluster.status().changing {
+            return match self.raft.status().changing {
                 None => Ok(()),
                 Some(_) => Err(refused("another change of the members is under way")),
             };
@@ -84,7 +84,7 @@ impl Core {
         match said {
             Ok(said) if said.node == node && Some(said.dir_id) == directory => {
                 tracing::info!(node = node.0, address, "the member answers at a new address");
-                self.cluster.move_node(node, address).await
+                self.raft.move_node(node, address).await
             }
             answer => Err(refused(not_that_node(node, &member, address, answer.err().as_ref()))),
         }
@@ -109,7 +109,7 @@ impl Core {
         if !of.iter().all(only_here) {
             return Ok(());
         }
-        let status = self.cluster.status();
+        let status = self.raft.status();
         for (other, member) in status.nodes.iter().filter(|(id, _)| **id != node) {
             if !resolve(&member.address).await.iter().all(only_here) {
                 return Err(refused(format!(
@@ -175,7 +175,7 @@ impl Core {
     /// Hands the leadership over, to a node that answers.
     async fn hand_over(&self, to: Option<NodeId>) -> Result<(), MembershipError> {
         if let Some(to) = to.filter(|to| *to != self.me) {
-            let votes = self.cluster.status().nodes.get(&to).is_some_and(|member| member.votes);
+            let votes = self.raft.status().nodes.get(&to).is_some_and(|member| member.votes);
             if !votes {
                 return Err(refused(format!("node {to} is no voter of this cluster")));
             }
@@ -185,12 +185,12 @@ impl Core {
                 )));
             }
         }
-        self.cluster.hand_over(to, HAND_OVER).await.map(drop)
+        self.raft.transfer_leadership(to, HAND_OVER).await.map(drop)
     }
 
     /// Removes a member, unless the rest would have no majority up.
     async fn remove_member(&self, node: NodeId, force: bool) -> Result<(), MembershipError> {
-        let status = self.cluster.status();
+        let status = self.raft.status();
         let stay: Vec<NodeId> = status
             .nodes
             .iter()
@@ -218,7 +218,7 @@ impl Core {
             )));
         }
         // Goes on where it takes longer than the caller waits: half of a change is worse than none.
-        let cluster = self.cluster.clone();
+        let cluster = self.raft.clone();
         let removal = process::bind(async move { cluster.remove_node(node).await });
         match tokio::time::timeout(CHANGE, tokio::spawn(removal)).await {
             Ok(Ok(removed)) => removed?,
@@ -246,7 +246,7 @@ impl Core {
     /// The middle one of the members' wall clocks, asked now: what they last said counts from cluster
     /// time, which may have been set since.
     async fn wall_clocks_say(&self) -> ClusterMs {
-        let members: Vec<NodeId> = self.cluster.status().nodes.into_keys().collect();
+        let members: Vec<NodeId> = self.raft.status().nodes.into_keys().collect();
         let asked = members.into_iter().filter(|node| *node != self.me).map(|node| async move {
             let sent = boot_now();
             let said = peer::introduce(self, node, None, ANSWER_TIMEOUT).await.ok()?;
@@ -290,7 +290,7 @@ impl Core {
             Ok(Outcome::Done) => {
                 tracing::warn!(from = %now, %to, "cluster time was set forward by the operator");
                 let boot = boot_now();
-                self.clock.steer(|clock| clock.catch_up(boot, to.0.saturating_mul(1_000_000)));
+                self.clock.adjust(|clock| clock.catch_up(boot, to.0.saturating_mul(1_000_000)));
                 self.renew_now.notify_one();
                 Ok(())
             }
@@ -307,7 +307,7 @@ impl Core {
     ) -> Result<Option<NodeId>, String> {
         let deadline = Instant::now() + self.config.request_timeout;
         while Instant::now() < deadline {
-            let reply = match self.cluster.leader() {
+            let reply = match self.raft.leader() {
                 Some(node) if node == self.me => self.handle_membership(call.clone()).await,
                 Some(node) => {
                     let left = deadline.saturating_duration_since(Instant::now());
@@ -326,7 +326,7 @@ impl Core {
             match reply {
                 MembershipReply::Done { leader } => return Ok(leader),
                 MembershipReply::Refused(why) => return Err(why),
-                MembershipReply::NotLeader => self.cluster.changed(RETRY).await,
+                MembershipReply::NotLeader => self.raft.wait_for_change(RETRY).await,
             }
         }
         Err(String::new())

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fluxgate_api::error::ErrorCode;
-use fluxgate_engine::registry::record::Status;
+use fluxgate_engine::state::record::Status;
 use fluxgate_raft::Call;
 use prometheus::core::Collector;
 use prometheus::{

@@ -2,11 +2,11 @@
 
 mod addresses;
 mod background;
+mod carryover;
 mod error;
 mod figures;
 mod join;
 pub(crate) mod last_uses;
-mod left_over;
 mod opening;
 #[cfg(feature = "sim")]
 mod simulated;
@@ -15,17 +15,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::counters::Sender;
+use fluxgate_engine::quota::Sender;
 use fluxgate_raft::{CallError, Role, process};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{Config, TlsFiles};
-use crate::core::Core;
 use crate::http::server::Server;
 use crate::http::{admin, authorize, gateway};
 use crate::reason::Reason;
+use crate::state::NodeState;
 use crate::tls::{Acceptor, Listeners, run_reload};
 use crate::{counters, grpc, leader, lease, peer};
 
@@ -46,7 +46,7 @@ const LEAVE_GOSSIPS: u64 = 3;
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
-    core: Arc<Core>,
+    state: Arc<NodeState>,
     stop: watch::Sender<bool>,
     servers: JoinSet<()>,
     tasks: Tasks,
@@ -93,38 +93,38 @@ impl Node {
             peer: local(&peer_listener, config.peer_listen),
         };
         let opened = process::blocking(move || opening::open(config)).await;
-        let core = opened.map_err(|error| NodeError::Fatal(error.to_string()))??;
-        let core = Arc::new(core);
+        let state = opened.map_err(|error| NodeError::Fatal(error.to_string()))??;
+        let state = Arc::new(state);
         let (stop, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
-        let tls = Listeners::open(&core.config, &core.metrics)
+        let tls = Listeners::open(&state.config, &state.metrics)
             .map_err(|error| NodeError::Tls(error.to_string()))?;
         let served = |listener, router, probes, tls: &Option<Arc<Acceptor>>| {
-            let core = Arc::clone(&core);
-            let refusal = Arc::new(move |nginx| authorize::malformed(&core, nginx));
+            let state = Arc::clone(&state);
+            let refusal = Arc::new(move |nginx| authorize::malformed(&state, nginx));
             Server::new(listener, router, probes, refusal, tls.clone())
         };
         let probes = |files: Option<&TlsFiles>, with_metrics: bool| {
             let ca_file = files.and_then(|files| files.ca_file.as_ref());
-            ca_file.map(|_| admin::probes(Arc::clone(&core), with_metrics))
+            ca_file.map(|_| admin::probes(Arc::clone(&state), with_metrics))
         };
         // On the runtime of consensus: a busy API must not delay heartbeats and votes.
-        let peers = peer::listener::router(Arc::clone(&core));
+        let peers = peer::listener::router(Arc::clone(&state));
         let moved = peer_listener.into_std().map_err(moving)?;
         let (peers, stop_peers) = (served(moved, peers, None, &tls.peer), stopped.clone());
-        core.cluster.spawn(&mut servers, async move { peers.run(stop_peers).await });
-        let (admin_files, gateway_files) = (&core.config.admin_tls, &core.config.gateway_tls);
-        let open_metrics = core.config.metrics_without_certificate;
+        state.raft.spawn(&mut servers, async move { peers.run(stop_peers).await });
+        let (admin_files, gateway_files) = (&state.config.admin_tls, &state.config.gateway_tls);
+        let open_metrics = state.config.metrics_without_certificate;
         for (listener, router, probes, tls) in [
             (
                 admin_listener,
-                admin::router(Arc::clone(&core)),
+                admin::router(Arc::clone(&state)),
                 probes(admin_files.as_ref(), open_metrics),
                 &tls.admin,
             ),
             (
                 gateway_listener,
-                gateway::router(Arc::clone(&core)),
+                gateway::router(Arc::clone(&state)),
                 probes(gateway_files.as_ref(), false),
                 &tls.gateway,
             ),
@@ -134,50 +134,50 @@ impl Node {
             servers.spawn(server.run(stopped.clone()));
         }
         if let Some(listener) = grpc_listener {
-            let service = Arc::new(grpc::Service(Arc::clone(&core)));
+            let service = Arc::new(grpc::Service(Arc::clone(&state)));
             let listener = listener.into_std().map_err(moving)?;
             let server = Server::with(listener, service, tls.grpc.clone());
             servers.spawn(server.run(stopped.clone()));
         }
-        let mut node = Self::run(core, (stop, servers), addresses);
-        let reload = run_reload(Arc::clone(&node.core), tls);
+        let mut node = Self::run(state, (stop, servers), addresses);
+        let reload = run_reload(Arc::clone(&node.state), tls);
         spawn(&mut node.tasks, reload);
         Ok(node)
     }
 
     /// Looks now whether files of certificates changed, without waiting for the next look.
     pub fn look_at_files(&self) {
-        self.core.look_at_files.notify_one();
+        self.state.look_at_files.notify_one();
     }
 
     /// Starts what runs beside the listeners.
     fn run(
-        core: Arc<Core>,
+        state: Arc<NodeState>,
         (stop, servers): (watch::Sender<bool>, JoinSet<()>),
         addresses: Addresses,
     ) -> Self {
         let mut tasks = Tasks::new();
-        spawn(&mut tasks, lease::run_renewals(Arc::clone(&core)));
-        spawn(&mut tasks, lease::run_applied(Arc::clone(&core)));
-        spawn(&mut tasks, leader::run(Arc::clone(&core)));
-        spawn(&mut tasks, peer::run_gossip(Arc::clone(&core)));
-        spawn(&mut tasks, counters::run_ticks(Arc::clone(&core)));
-        spawn(&mut tasks, counters::run_sweeps(Arc::clone(&core)));
-        spawn(&mut tasks, background::run_peers(Arc::clone(&core)));
-        spawn(&mut tasks, figures::run_refresh(Arc::clone(&core)));
-        spawn(&mut tasks, figures::run_storage(Arc::clone(&core)));
-        spawn(&mut tasks, background::run_clock_notes(Arc::clone(&core)));
-        spawn(&mut tasks, last_uses::run(Arc::clone(&core)));
+        spawn(&mut tasks, lease::run_renewals(Arc::clone(&state)));
+        spawn(&mut tasks, lease::run_applied(Arc::clone(&state)));
+        spawn(&mut tasks, leader::run(Arc::clone(&state)));
+        spawn(&mut tasks, peer::run_gossip(Arc::clone(&state)));
+        spawn(&mut tasks, counters::run_ticks(Arc::clone(&state)));
+        spawn(&mut tasks, counters::run_sweeps(Arc::clone(&state)));
+        spawn(&mut tasks, background::run_peers(Arc::clone(&state)));
+        spawn(&mut tasks, figures::run_refresh(Arc::clone(&state)));
+        spawn(&mut tasks, figures::run_storage(Arc::clone(&state)));
+        spawn(&mut tasks, background::run_clock_notes(Arc::clone(&state)));
+        spawn(&mut tasks, last_uses::run(Arc::clone(&state)));
         // It was read when the directory was opened, so it can be read.
-        let recovered = core.data.addresses().unwrap_or_default();
-        spawn(&mut tasks, addresses::run(Arc::clone(&core), recovered));
-        tasks.spawn(process::bind(join::join(Arc::clone(&core))));
-        let boots = core.boot().0;
-        tracing::info!(node = core.me.0, life = boots, gateway = %addresses.gateway, admin = %addresses.admin, "node started");
-        for warning in core.warnings() {
+        let recovered = state.data.addresses().unwrap_or_default();
+        spawn(&mut tasks, addresses::run(Arc::clone(&state), recovered));
+        tasks.spawn(process::bind(join::join(Arc::clone(&state))));
+        let boots = state.boot().0;
+        tracing::info!(node = state.me.0, incarnation = boots, gateway = %addresses.gateway, admin = %addresses.admin, "node started");
+        for warning in state.warnings() {
             tracing::warn!("{warning}");
         }
-        Self { core, stop, servers, tasks, addresses }
+        Self { state, stop, servers, tasks, addresses }
     }
 
     /// Where it listens.
@@ -189,14 +189,14 @@ impl Node {
     /// Whether it would answer validates now.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.core.not_ready().is_none()
+        self.state.not_ready().is_none()
     }
 
     /// Waits until the node cannot go on: consensus stopped by itself, or a part of the node did.
     /// After that the process should end.
     pub async fn failed(&mut self) -> NodeError {
         loop {
-            if let Some(why) = self.core.cluster.status().fatal {
+            if let Some(why) = self.state.raft.status().fatal {
                 return NodeError::Fatal(why);
             }
             tokio::select! {
@@ -207,48 +207,49 @@ impl Node {
                     // One that panicked leaves the node mute.
                     Err(error) => return NodeError::Fatal(error.to_string()),
                 },
-                () = self.core.must_end.notified() => {
-                    if let Some(why) = self.core.why_ended() {
+                () = self.state.must_end.notified() => {
+                    if let Some(why) = self.state.why_ended() {
                         return why;
                     }
                 }
-                () = self.core.cluster.changed(LOOK) => {}
+                () = self.state.raft.wait_for_change(LOOK) => {}
             }
         }
     }
 
     /// Ends the drain of a stop that is under way, whenever it is called.
     pub fn hurry(&self) -> impl Fn() + Send + Sync + 'static {
-        let core = Arc::clone(&self.core);
-        move || core.end_drain.notify_one()
+        let state = Arc::clone(&self.state);
+        move || state.end_drain.notify_one()
     }
 
     /// Stops in good order: hands holdings and leadership away, lets requests finish, and closes
     /// the log.
     pub async fn stop(mut self) {
-        let core = Arc::clone(&self.core);
-        tracing::info!(reason = %Reason::Stopping, drain_ms = core.config.drain_ms, "stopping");
+        let state = Arc::clone(&self.state);
+        tracing::info!(reason = %Reason::Stopping, drain_ms = state.config.drain_ms, "stopping");
         // First said, so that gateways turn away and peers that stop too are not given anything.
-        core.begin_leaving();
-        let told_ms = LEAVE_GOSSIPS * core.config.gossip_ms;
+        state.begin_leaving();
+        let told_ms = LEAVE_GOSSIPS * state.config.gossip_ms;
         // Answers go on meanwhile, also to new connections: whoever balances load by `/readyz` needs
         // this long to turn away.
-        let drain = Duration::from_millis(told_ms.max(core.config.drain_ms));
-        tokio::time::timeout(drain, core.end_drain.notified()).await.ok();
-        core.begin_stopping();
-        core.counters.begin_drain();
-        give_away(&core).await;
-        let left = Arc::clone(&core);
+        let drain = Duration::from_millis(told_ms.max(state.config.drain_ms));
+        tokio::time::timeout(drain, state.end_drain.notified()).await.ok();
+        state.begin_stopping();
+        state.counters.begin_drain();
+        give_away(&state).await;
+        let left = Arc::clone(&state);
         let write = move || {
-            left_over::write(&left, &left.data);
+            carryover::write(&left, &left.data);
             last_uses::write(&left);
         };
         if let Err(error) = process::on_disk(write).await {
             tracing::error!(%error, "the holdings were not written down");
         }
-        let somebody = core.life().peers.iter().any(|(node, up)| *up && core.said_ready(*node));
-        if core.cluster.status().role == Role::Leader && somebody {
-            match core.cluster.hand_over(None, HAND_OVER_TIMEOUT).await {
+        let somebody =
+            state.incarnation().peers.iter().any(|(node, up)| *up && state.said_ready(*node));
+        if state.raft.status().role == Role::Leader && somebody {
+            match state.raft.transfer_leadership(None, HAND_OVER_TIMEOUT).await {
                 Ok(leader) => tracing::info!(to = leader.0, "handed the leadership over"),
                 Err(error) => tracing::warn!(%error, "nobody took the leadership"),
             }
@@ -256,8 +257,8 @@ impl Node {
         self.stop.send_replace(true);
         while self.servers.join_next().await.is_some() {}
         self.tasks.shutdown().await;
-        core.cluster.shutdown().await;
-        let ended = Arc::clone(&core);
+        state.raft.shutdown().await;
+        let ended = Arc::clone(&state);
         let noted = process::on_disk(move || ended.data.end_run()).await;
         if let Err(error) = noted.map_err(std::io::Error::other).and_then(|noted| noted) {
             tracing::warn!(%error, "it was not noted that this node stopped in good order");
@@ -278,28 +279,32 @@ fn moving(source: std::io::Error) -> NodeError {
 }
 
 /// Gives this node's holdings to its peers, as far as they take them.
-async fn give_away(core: &Core) {
-    for (peer, reachable) in core.life().peers.clone() {
-        let boot = core.life().lives.of(peer).filter(|_| reachable && core.said_ready(peer));
+async fn give_away(state: &NodeState) {
+    for (peer, reachable) in state.incarnation().peers.clone() {
+        let boot = state
+            .incarnation()
+            .incarnations
+            .of(peer)
+            .filter(|_| reachable && state.said_ready(peer));
         let Some(boot) = boot else { continue };
         let (to, mut from) = (Sender { node: peer, boot }, Default::default());
         loop {
-            let gifts = core.drain(&to, &mut from);
+            let gifts = state.drain(&to, &mut from);
             if gifts.is_empty() {
                 return;
             }
-            match peer::give(core, &to, &gifts, GIVE_TIMEOUT).await {
+            match peer::give(state, &to, &gifts, GIVE_TIMEOUT).await {
                 Ok(taken) => {
                     let refused: Vec<_> =
                         gifts.iter().zip(&taken).filter(|(_, taken)| !**taken).collect();
-                    refused.iter().for_each(|(gift, _)| core.counters.take_back(&to, gift));
+                    refused.iter().for_each(|(gift, _)| state.counters.take_back(&to, gift));
                     if !refused.is_empty() || taken.len() != gifts.len() {
                         break;
                     }
                 }
                 Err(CallError::Unreachable { .. } | CallError::Refused { .. }) => {
                     // Certainly not taken.
-                    gifts.iter().for_each(|gift| core.counters.take_back(&to, gift));
+                    gifts.iter().for_each(|gift| state.counters.take_back(&to, gift));
                     break;
                 }
                 // They may have arrived: counting them here too would spend them twice.

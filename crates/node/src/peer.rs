@@ -10,23 +10,23 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::counters::{Ask, Gift, Reply, Sender, Told};
-use fluxgate_engine::registry::cluster_state::Incarnation;
+use fluxgate_engine::quota::{CounterGossip, Handoff, Sender, TransferReply, TransferRequest};
+use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_raft::{Call, CallError, WriteHealth, process, wire};
 use fluxgate_types::{BootId, DirId, NodeId, caps};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::core::Core;
 use crate::counters::Telling;
+use crate::state::NodeState;
 use messages::{
     About, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2, GossipReply,
-    GossipReplyV2, Head, Introduction, More, ReplyMessage, StatusReply, Times, Writes,
+    GossipReplyV2, Introduction, MessageHeader, More, ReplyMessage, StatusReply, Times, Writes,
 };
 
 /// Calls a node with a message of ours and reads its answer.
 pub(crate) async fn call<Q: Serialize, A: DeserializeOwned>(
-    core: &Core,
+    state: &NodeState,
     peer: NodeId,
     call: Call,
     question: &Q,
@@ -34,14 +34,14 @@ pub(crate) async fn call<Q: Serialize, A: DeserializeOwned>(
 ) -> Result<A, CallError> {
     let broken = |cause: String| CallError::Broken { node: peer, cause };
     let body = wire::encode(question).map_err(|error| broken(error.to_string()))?;
-    let answer = core.transport.call(peer, call, body, timeout).await?;
+    let answer = state.transport.call(peer, call, body, timeout).await?;
     wire::decode(&answer).map_err(|error| broken(error.to_string()))
 }
 
 /// Calls a node with a message of version 2. A node that knows only version 1 refuses it, which is
 /// noted: the next message to it is of version 1.
 pub(crate) async fn call_2<Q: Serialize, A: DeserializeOwned>(
-    core: &Core,
+    state: &NodeState,
     peer: NodeId,
     call: Call,
     question: &Q,
@@ -49,30 +49,30 @@ pub(crate) async fn call_2<Q: Serialize, A: DeserializeOwned>(
 ) -> Result<A, CallError> {
     let broken = |cause: String| CallError::Broken { node: peer, cause };
     let body = wire::encode_as(wire::VERSION_2, question).map_err(|e| broken(e.to_string()))?;
-    let answer = core.transport.call(peer, call, body, timeout).await;
+    let answer = state.transport.call(peer, call, body, timeout).await;
     if matches!(&answer, Err(CallError::Refused { status: 400, .. })) {
-        core.note_speaks_2(peer, false);
+        state.note_speaks_2(peer, false);
     }
     wire::decode_as(wire::VERSION_2, &answer?).map_err(|error| broken(error.to_string()))
 }
 
 /// Asks which start of which node answers at an address, or where it is known.
 pub(crate) async fn introduce(
-    core: &Core,
+    state: &NodeState,
     node: NodeId,
     address: Option<&str>,
     timeout: Duration,
 ) -> Result<Introduction, CallError> {
     let broken = |cause: String| CallError::Broken { node, cause };
     let body = wire::encode_as(wire::VERSION_2, &()).map_err(|e| broken(e.to_string()))?;
-    let answer = core.transport.call_at(node, address, Call::Introduce, body, timeout).await;
+    let answer = state.transport.call_at(node, address, Call::Introduce, body, timeout).await;
     match answer {
         Ok(answer) => {
             wire::decode_as(wire::VERSION_2, &answer).map_err(|error| broken(error.to_string()))
         }
         // Version 0.1 does not know the call; it has no more to say than this.
         Err(CallError::Refused { status: 404, .. }) if address.is_none() => {
-            let status: StatusReply = call(core, node, Call::Status, &(), timeout).await?;
+            let status: StatusReply = call(state, node, Call::Status, &(), timeout).await?;
             Ok(introduction_of(node, status))
         }
         Err(error) => Err(error),
@@ -82,18 +82,18 @@ pub(crate) async fn introduce(
 /// What a node of version 0.1 would say.
 fn introduction_of(node: NodeId, status: StatusReply) -> Introduction {
     let known = status.directories.iter().find(|(id, ..)| *id == node);
-    let nobody = Incarnation { boot: BootId(0), nonce: 0 };
+    let nobody = StartId { boot: BootId(0), nonce: 0 };
     Introduction {
         node,
         dir_id: known.map_or(DirId(0), |(_, dir_id, _)| *dir_id),
-        incarnation: nobody,
+        start_id: nobody,
         formed: status.formed,
         directories: status.directories,
-        incarnations: Vec::new(),
+        start_ids: Vec::new(),
         heard: Vec::new(),
         time: Times {
-            told_ns: status.told_ns,
-            stamp_ns: status.floor_ns,
+            synced_ns: status.synced_ns,
+            stamp_ns: status.lower_bound_ns,
             carried_ns: None,
             wall_ns: crate::clock::wall_ns(),
             plausible: true,
@@ -104,7 +104,7 @@ fn introduction_of(node: NodeId, status: StatusReply) -> Introduction {
 /// Asks every other node the same at once; `None` from one that did not answer in time, or does
 /// not know the call yet.
 pub(crate) async fn ask_all<Q, A>(
-    core: &Arc<Core>,
+    state: &Arc<NodeState>,
     call: Call,
     question: &Q,
     timeout: Duration,
@@ -114,10 +114,10 @@ where
     A: DeserializeOwned + Send + 'static,
 {
     let mut asking = tokio::task::JoinSet::new();
-    for (node, _) in core.life().peers.iter().copied() {
-        let (core, question) = (Arc::clone(core), question.clone());
+    for (node, _) in state.incarnation().peers.iter().copied() {
+        let (state, question) = (Arc::clone(state), question.clone());
         asking.spawn(process::bind(async move {
-            let reply = self::call(&core, node, call, &question, timeout).await;
+            let reply = self::call(&state, node, call, &question, timeout).await;
             (node, reply.ok())
         }));
     }
@@ -126,32 +126,32 @@ where
     replies
 }
 
-impl Core {
+impl NodeState {
     /// The head of a message to a peer.
-    pub(crate) fn head(&self, to: NodeId) -> Head {
-        let life = self.life();
-        Head { boot: self.boot(), to: life.lives.of(to) }
+    pub(crate) fn head(&self, to: NodeId) -> MessageHeader {
+        let incarnation = self.incarnation();
+        MessageHeader { boot: self.boot(), to: incarnation.incarnations.of(to) }
     }
 
     /// Takes a head in: notes the sender's life. `None` for a late message, or one that was meant
     /// for another life of this node: its figures must not count.
-    pub(crate) fn receive(&self, from: NodeId, head: &Head) -> Option<Sender> {
-        let newest = self.note_life(from, head.boot);
+    pub(crate) fn receive(&self, from: NodeId, head: &MessageHeader) -> Option<Sender> {
+        let newest = self.note_incarnation(from, head.boot);
         self.note_reachable(from, true);
         let mine = head.to.is_none_or(|boot| boot == self.boot());
         (newest && mine).then_some(Sender { node: from, boot: head.boot })
     }
 
     /// Notes the lives that another node knows of, also of nodes that are gone by now.
-    pub(crate) fn note_lives(&self, lives: &[(NodeId, BootId)]) {
-        for (node, boot) in lives.iter().filter(|(node, _)| *node != self.me) {
-            self.note_life(*node, *boot);
+    pub(crate) fn note_lives(&self, incarnations: &[(NodeId, BootId)]) {
+        for (node, boot) in incarnations.iter().filter(|(node, _)| *node != self.me) {
+            self.note_incarnation(*node, *boot);
         }
     }
 
     /// What this node says of itself.
     pub(crate) fn about(&self) -> About {
-        let status = self.cluster.status();
+        let status = self.raft.status();
         let left = self.lease_until().since(crate::clock::boot_now());
         About {
             role: status.role.as_str().to_owned(),
@@ -168,14 +168,14 @@ impl Core {
     /// What this node says of itself beyond that.
     pub(crate) fn more(&self) -> More {
         More {
-            incarnation: self.incarnation(),
+            start_id: self.start_id(),
             digest: self.shared.digest(),
-            writes: match self.cluster.write_health() {
+            writes: match self.raft.write_health() {
                 WriteHealth::Fine => Writes::Fine,
                 WriteHealth::DiskFull => Writes::DiskFull,
                 WriteHealth::Stalled => Writes::Stalled,
             },
-            free_bytes: self.cluster.free_bytes(),
+            free_bytes: self.raft.free_bytes(),
             configured: self.config.lease_terms(),
         }
     }
@@ -187,11 +187,11 @@ impl Core {
         Introduction {
             node: self.me,
             dir_id: self.dir_id,
-            incarnation: self.incarnation(),
-            formed: self.cluster.has_history().await,
+            start_id: self.start_id(),
+            formed: self.raft.has_history().await,
             directories: nodes.iter().map(|(id, n)| (*id, n.dir_id, n.removed)).collect(),
-            incarnations: cluster.incarnations.iter().map(|(id, of)| (*id, *of)).collect(),
-            heard: self.life().lives.all(),
+            start_ids: cluster.start_ids.iter().map(|(id, of)| (*id, *of)).collect(),
+            heard: self.incarnation().incarnations.all(),
             time: self.times(),
         }
     }
@@ -201,7 +201,7 @@ impl Core {
         let now_ns = self.clock.now_ns();
         let synced = self.clock.is_synced();
         Times {
-            told_ns: synced.then_some(now_ns),
+            synced_ns: synced.then_some(now_ns),
             stamp_ns: self.shared.last_stamp().0.saturating_mul(1_000_000),
             carried_ns: (self.clock_noted() && !synced).then_some(now_ns),
             wall_ns: crate::clock::wall_ns(),
@@ -263,96 +263,97 @@ const HEARD_GOSSIPS: u64 = 3;
 
 /// Sends asks; returns who answered, and the replies.
 pub(crate) async fn ask(
-    core: &Core,
+    state: &NodeState,
     peer: NodeId,
-    asks: Vec<Ask>,
+    asks: Vec<TransferRequest>,
     timeout: Duration,
-) -> Result<(Sender, Vec<Reply>), CallError> {
-    let message = AskMessage { head: core.head(peer), asks };
-    let reply: ReplyMessage = call(core, peer, Call::Ask, &message, timeout).await?;
+) -> Result<(Sender, Vec<TransferReply>), CallError> {
+    let message = AskMessage { head: state.head(peer), asks };
+    let reply: ReplyMessage = call(state, peer, Call::TransferRequest, &message, timeout).await?;
     let late = || CallError::Broken { node: peer, cause: "answer of another life".to_owned() };
-    let sender = core.receive(peer, &reply.head).ok_or_else(late)?;
+    let sender = state.receive(peer, &reply.head).ok_or_else(late)?;
     Ok((sender, reply.replies))
 }
 
 /// Hands tokens over; returns whether each was taken.
 pub(crate) async fn give(
-    core: &Core,
+    state: &NodeState,
     to: &Sender,
-    gifts: &[Gift],
+    gifts: &[Handoff],
     timeout: Duration,
 ) -> Result<Vec<bool>, CallError> {
     let gifts = gifts.iter().map(|gift| gift.reply.clone()).collect();
     // The totals are those of one life: another one that began meanwhile must refuse them.
-    let head = Head { to: Some(to.boot), ..core.head(to.node) };
+    let head = MessageHeader { to: Some(to.boot), ..state.head(to.node) };
     let message = GiveMessage { head, gifts };
-    let reply: GiveReply = call(core, to.node, Call::Give, &message, timeout).await?;
+    let reply: GiveReply = call(state, to.node, Call::Give, &message, timeout).await?;
     Ok(reply.taken)
 }
 
 /// Tells a peer what was spent here, again and again. Also how nodes learn each other's lives,
 /// and whether they can be reached.
-pub(crate) async fn run_gossip(core: Arc<Core>) {
-    let period = Duration::from_millis(core.config.gossip_ms);
-    let timeout = Duration::from_millis(core.config.transfer_timeout_ms);
+pub(crate) async fn run_gossip(state: Arc<NodeState>) {
+    let period = Duration::from_millis(state.config.gossip_ms);
+    let timeout = Duration::from_millis(state.config.transfer_timeout_ms);
     let mut every = tokio::time::interval(period);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut peers: BTreeMap<NodeId, Telling> = BTreeMap::new();
     loop {
         every.tick().await;
         // Nothing is said before it is known that this directory may speak for its node.
-        if !core.may_vote() {
+        if !state.may_vote() {
             continue;
         }
-        let fresh = core.take_told();
-        let about = core.about();
-        let members: Vec<NodeId> = core.life().peers.iter().map(|(node, _)| *node).collect();
+        let fresh = state.take_gossip();
+        let about = state.about();
+        let members: Vec<NodeId> =
+            state.incarnation().peers.iter().map(|(node, _)| *node).collect();
         peers.retain(|peer, _| members.contains(peer));
         let mut sending = tokio::task::JoinSet::new();
         for peer in members {
-            let core = Arc::clone(&core);
+            let state = Arc::clone(&state);
             // What is new comes first; what was missed has the rest of the message.
             let rest = caps::PEER_ITEMS_MAX - fresh.len();
-            let missed = core.tell_again(peer, peers.entry(peer).or_default(), rest).await;
-            let told: Vec<Told> = fresh.iter().cloned().chain(missed).collect();
+            let missed = state.repeat_gossip(peer, peers.entry(peer).or_default(), rest).await;
+            let told: Vec<CounterGossip> = fresh.iter().cloned().chain(missed).collect();
             assert!(told.len() <= caps::PEER_ITEMS_MAX, "a message is bounded");
-            let (head, lives) = (core.head(peer), core.life().lives.all());
-            let message = GossipMessage { head, told, lives, about: about.clone() };
-            let telling = async move { (peer, tell(&core, peer, message, timeout).await) };
+            let (head, incarnations) = (state.head(peer), state.incarnation().incarnations.all());
+            let message = GossipMessage { head, told, incarnations, about: about.clone() };
+            let telling = async move { (peer, tell(&state, peer, message, timeout).await) };
             sending.spawn(process::bind(telling));
         }
         // A slow peer must not hold up the others for longer than its time-out.
         for (peer, delivered) in sending.join_all().await {
-            peers.entry(peer).or_default().note(delivered, core.said_ready(peer));
+            peers.entry(peer).or_default().note(delivered, state.said_ready(peer));
         }
     }
 }
 
 /// Tells one peer; false where that brought no answer.
-async fn tell(core: &Core, peer: NodeId, message: GossipMessage, timeout: Duration) -> bool {
-    let told = if core.speaks_2(peer) {
-        let message = GossipMessageV2 { first: message, more: core.more() };
-        let reply = call_2::<_, GossipReplyV2>(core, peer, Call::Gossip, &message, timeout).await;
+async fn tell(state: &NodeState, peer: NodeId, message: GossipMessage, timeout: Duration) -> bool {
+    let told = if state.speaks_2(peer) {
+        let message = GossipMessageV2 { first: message, more: state.more() };
+        let reply = call_2::<_, GossipReplyV2>(state, peer, Call::Gossip, &message, timeout).await;
         reply.map(|reply| (reply.first, Some(reply.more)))
     } else {
-        let reply = call::<_, GossipReply>(core, peer, Call::Gossip, &message, timeout).await;
+        let reply = call::<_, GossipReply>(state, peer, Call::Gossip, &message, timeout).await;
         reply.map(|reply| (reply, None))
     };
     let delivered = told.is_ok();
     match told {
         Ok((reply, more)) => {
-            core.receive(peer, &reply.head);
-            core.note_lives(&reply.lives);
+            state.receive(peer, &reply.head);
+            state.note_lives(&reply.incarnations);
             // It may run a newer program since it was last asked.
-            core.note_speaks_2(peer, more.is_some() || level_of(&reply.about.version) >= 2);
-            core.note_about(peer, reply.about);
+            state.note_speaks_2(peer, more.is_some() || level_of(&reply.about.version) >= 2);
+            state.note_about(peer, reply.about);
             if let Some(more) = more {
-                core.note_more(peer, more);
+                state.note_more(peer, more);
             }
         }
         Err(error) => {
             tracing::debug!(%error, "gossip was not delivered");
-            core.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
+            state.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
         }
     }
     delivered
@@ -370,7 +371,7 @@ pub(crate) fn level_of(version: &str) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use fluxgate_engine::registry::cluster_state::LEVEL;
+    use fluxgate_engine::state::cluster_state::LEVEL;
 
     use super::level_of;
 

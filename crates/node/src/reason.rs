@@ -10,8 +10,8 @@ use fluxgate_raft::{Fault, RefusedFor, WriteHealth};
 use fluxgate_types::{BootNs, NodeId, caps};
 
 use crate::clock::{boot_now, nanos};
-use crate::core::Core;
 use crate::peer::messages::LeaseRefusal;
+use crate::state::NodeState;
 
 /// The shortest time between two log lines about calls with another cluster secret.
 const TELL_STRANGERS_EVERY: Duration = Duration::from_secs(60);
@@ -150,9 +150,9 @@ impl Strangers {
     }
 
     /// A caller was refused for the cluster secret. Which node it is is what it claims.
-    pub(crate) fn note(&self, core: &Core, claimed: Option<NodeId>) {
+    pub(crate) fn note(&self, state: &NodeState, claimed: Option<NodeId>) {
         // Of nodes that belong here: anybody may claim anything.
-        let Some(node) = claimed.filter(|node| *node != core.me && core.others().contains(node))
+        let Some(node) = claimed.filter(|node| *node != state.me && state.others().contains(node))
         else {
             return;
         };
@@ -182,10 +182,10 @@ impl Strangers {
     }
 }
 
-impl Core {
+impl NodeState {
     /// The other nodes that have a vote, or before the cluster is formed will have one.
     pub(crate) fn others(&self) -> Vec<NodeId> {
-        let members = self.cluster.status().nodes;
+        let members = self.raft.status().nodes;
         let voters = members.iter().filter(|(_, member)| member.votes).map(|(node, _)| *node);
         let mut nodes: Vec<NodeId> = voters.collect();
         if nodes.is_empty() {
@@ -233,7 +233,7 @@ impl Core {
         if !is_majority {
             return self.no_majority(&faults);
         }
-        if self.cluster.write_health() == WriteHealth::DiskFull || self.cluster.lacks_entries() {
+        if self.raft.write_health() == WriteHealth::DiskFull || self.raft.lacks_entries() {
             return Reason::DiskFull;
         }
         if let Some(clocks) = self.clocks_differ() {
@@ -242,7 +242,7 @@ impl Core {
         if matches!(refusal, Some(LeaseRefusal::Behind)) {
             return Reason::Behind;
         }
-        if self.cluster.status().nodes.is_empty() {
+        if self.raft.status().nodes.is_empty() {
             return Reason::NotFormed(Vec::new());
         }
         Reason::Waiting
@@ -260,7 +260,7 @@ impl Core {
         if !secret.is_empty() {
             return Reason::WrongSecret(secret);
         }
-        let cluster = of(&|(_, fault)| *fault == Fault::Refused(RefusedFor::Cluster));
+        let cluster = of(&|(_, fault)| *fault == Fault::Refused(RefusedFor::RaftHandle));
         if !cluster.is_empty() {
             return Reason::OtherCluster(cluster);
         }
@@ -275,7 +275,7 @@ impl Core {
         // A node that was removed is refused for its directory, by all that are left.
         let removed = of(&|(_, fault)| *fault == Fault::Refused(RefusedFor::Directory));
         let missing = of(&|_| true);
-        if self.cluster.status().nodes.is_empty() {
+        if self.raft.status().nodes.is_empty() {
             Reason::NotFormed(missing)
         } else if removed.len() == missing.len() {
             Reason::Removed

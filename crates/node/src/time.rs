@@ -3,23 +3,23 @@
 use std::sync::Arc;
 use std::sync::PoisonError;
 
-use fluxgate_engine::time_choice::{self, ClockAnswer, ClocksDiffer};
+use fluxgate_engine::clock::sync::{self, ClockAnswer, ClocksDiffer};
 use fluxgate_raft::process;
 use fluxgate_types::{BootNs, ClusterMs, NodeId};
 use tokio::task::JoinSet;
 
 use crate::clock::{boot_now, wall_ns};
-use crate::core::Core;
 use crate::lease::ASK_TIMEOUT;
 use crate::peer;
 use crate::peer::messages::Times;
+use crate::state::NodeState;
 
 /// What a node said of the time, as of now: it was heard at `heard` and has run on since.
 pub(crate) fn answer(node: NodeId, times: &Times, heard: BootNs, now: BootNs) -> ClockAnswer {
     let since = now.since(heard);
     ClockAnswer {
         node,
-        told_ns: times.told_ns.map(|ns| ns + since),
+        synced_ns: times.synced_ns.map(|ns| ns + since),
         stamp_ns: times.stamp_ns,
         carried_ns: times.carried_ns.map(|ns| ns + since),
         wall_ns: times.wall_ns + since,
@@ -46,16 +46,16 @@ pub(crate) fn in_words(differ: &ClocksDiffer) -> String {
 
 /// A leader that no leader has told the time asks the others before it grants or stamps anything:
 /// its wall clock may be behind what the cluster had reached, or wrong by years.
-pub(crate) async fn settle_time(core: &Arc<Core>) -> Result<(), String> {
-    let members = core.cluster.status().nodes;
+pub(crate) async fn settle_time(state: &Arc<NodeState>) -> Result<(), String> {
+    let members = state.raft.status().nodes;
     let voters: Vec<NodeId> = members.iter().filter(|(_, n)| n.votes).map(|(id, _)| *id).collect();
     let (all, quorum) = (voters.len(), voters.len() / 2 + 1);
     let mut asking = JoinSet::new();
-    for node in voters.into_iter().filter(|node| *node != core.me) {
-        let core = Arc::clone(core);
+    for node in voters.into_iter().filter(|node| *node != state.me) {
+        let state = Arc::clone(state);
         asking.spawn(process::bind(async move {
             let sent = boot_now();
-            let said = peer::introduce(&core, node, None, ASK_TIMEOUT).await.ok()?;
+            let said = peer::introduce(&state, node, None, ASK_TIMEOUT).await.ok()?;
             // Half the round trip is the best guess at the way back.
             Some((node, said.time, BootNs(sent.0 + boot_now().since(sent) / 2)))
         }));
@@ -68,28 +68,28 @@ pub(crate) async fn settle_time(core: &Arc<Core>) -> Result<(), String> {
     let now = boot_now();
     let others = heard.iter().map(|(node, times, at)| answer(*node, times, *at, now));
     let answers: Vec<ClockAnswer> =
-        others.chain([answer(core.me, &core.times(), now, now)]).collect();
-    let bound_ns = core.terms_in_force().clock_error_ms_max * 1_000_000;
-    let start = time_choice::start_ns(&answers, all, bound_ns);
+        others.chain([answer(state.me, &state.times(), now, now)]).collect();
+    let bound_ns = state.terms_in_force().clock_error_ms_max * 1_000_000;
+    let start = sync::start_ns(&answers, all, bound_ns);
     let start_ns = start.map_err(|differ| in_words(&differ))?;
-    core.clock.steer(|clock| clock.begin_office(now, Some(start_ns), 0));
+    state.clock.adjust(|clock| clock.begin_leadership(now, Some(start_ns), 0));
     Ok(())
 }
 
 /// Where the wall clocks of the members say that cluster time should be, nanoseconds.
-pub(crate) fn wall_target_ns(core: &Core) -> u64 {
-    let now_ms = core.now().0;
-    let members = core.cluster.status().nodes;
+pub(crate) fn wall_target_ns(state: &NodeState) -> u64 {
+    let now_ms = state.now().0;
+    let members = state.raft.status().nodes;
     let others: Vec<i64> = {
-        let heard = core.heard.read().unwrap_or_else(PoisonError::into_inner);
+        let heard = state.heard.read().unwrap_or_else(PoisonError::into_inner);
         let recent = heard
             .iter()
-            .filter(|(node, about)| members.contains_key(node) && core.is_recent(about, now_ms));
+            .filter(|(node, about)| members.contains_key(node) && state.is_recent(about, now_ms));
         recent.map(|(_, about)| about.clock_offset_ms.saturating_mul(1_000_000)).collect()
     };
-    let cluster_ns = core.clock.now_ns();
-    let own = fluxgate_engine::cluster_time::signed_difference(wall_ns(), cluster_ns);
-    let bound_ns = core.terms_in_force().clock_error_ms_max * 1_000_000;
-    let offset = time_choice::wall_offset_ns(own, &others, members.len(), bound_ns);
+    let cluster_ns = state.clock.now_ns();
+    let own = fluxgate_engine::clock::signed_difference(wall_ns(), cluster_ns);
+    let bound_ns = state.terms_in_force().clock_error_ms_max * 1_000_000;
+    let offset = sync::wall_offset_ns(own, &others, members.len(), bound_ns);
     cluster_ns.saturating_add_signed(offset)
 }

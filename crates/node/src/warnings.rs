@@ -4,8 +4,8 @@
 use fluxgate_raft::Role;
 use fluxgate_types::NodeId;
 
-use crate::core::Core;
 use crate::peer::messages::{More, Writes};
+use crate::state::NodeState;
 
 /// A certificate that ends within so long is warned of, seconds: two weeks.
 const CERTIFICATE_ENDS_SOON_S: i64 = 14 * 24 * 3_600;
@@ -14,14 +14,14 @@ const COMPARE: &str = "The majority may be the one that runs on older data direc
                        changed lately before you empty anything; then remove the nodes that are wrong, \
                        empty their data directories, and add them again";
 
-impl Core {
+impl NodeState {
     /// What an operator should know.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.of_its_own();
         warnings.extend(self.of_certificates());
         warnings.extend(self.of_states());
         warnings.extend(self.of_clocks());
-        let status = self.cluster.status();
+        let status = self.raft.status();
         for node in status.nodes.keys() {
             let more = if *node == self.me { Some(self.more()) } else { self.more_of(*node) };
             warnings.extend(more.iter().flat_map(|more| self.of_node(*node, more, status.leader)));
@@ -52,7 +52,7 @@ impl Core {
 
     /// What is wrong with this node itself, although it may answer.
     pub(crate) fn own_warnings(&self) -> Vec<String> {
-        let mut warnings = self.of_node(self.me, &self.more(), self.cluster.status().leader);
+        let mut warnings = self.of_node(self.me, &self.more(), self.raft.status().leader);
         let offset_ms = self.clock.offset_ms();
         if offset_ms.unsigned_abs() > self.terms_in_force().clock_error_ms_max {
             warnings.push(of_clock(&(self.me, offset_ms)));
@@ -123,7 +123,7 @@ impl Core {
     /// Wall clocks that are further from cluster time than the cluster's terms allow for.
     fn of_clocks(&self) -> Vec<String> {
         let bound_ms = self.terms_in_force().clock_error_ms_max;
-        let nodes = self.cluster.status().nodes;
+        let nodes = self.raft.status().nodes;
         let offset = |node: &NodeId| {
             if *node == self.me {
                 return Some(self.clock.offset_ms());

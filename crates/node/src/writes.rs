@@ -4,8 +4,8 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::registry::audit::Action;
-use fluxgate_engine::registry::command::{Actor, Command, Outcome, Proposal};
+use fluxgate_engine::state::audit::Action;
+use fluxgate_engine::state::command::{Actor, Command, Outcome, Proposal};
 use fluxgate_raft::wire::{Grown as _, ProposeReplyV1, ProposeV1};
 use fluxgate_raft::{Call, CallError, SubmitError};
 use fluxgate_store::codec::Kind;
@@ -14,9 +14,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::boot_now;
-use crate::core::Core;
 use crate::peer;
 use crate::peer::messages::{AppliedCall, AppliedReply, Writes};
+use crate::state::NodeState;
 
 /// Pause before a proposal is tried again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -48,7 +48,7 @@ pub(crate) enum WriteError {
 pub(crate) fn proposal(actor: Actor, from: Option<Box<str>>, command: Command) -> Proposal {
     let mut id = [0u8; 16];
     // Without randomness there would be no keys either; an id of zeros is refused as a repeat.
-    crate::core::fill_random(&mut id).ok();
+    crate::state::fill_random(&mut id).ok();
     Proposal { request: u128::from_le_bytes(id), actor, presented: None, from, command }
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn proposal(actor: Actor, from: Option<Box<str>>, command: Command) -
 /// written. A cluster that takes no writes must still give a backup.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl Core {
+impl NodeState {
     /// Adds a line to the audit trail of something that changes nothing else. Where that cannot be
     /// written in time it stands in the log alone.
     pub(crate) async fn note(
@@ -100,7 +100,7 @@ impl Core {
             if left.is_zero() {
                 break Err(worst);
             }
-            let leader = self.cluster.leader();
+            let leader = self.raft.leader();
             let tried = match leader {
                 Some(node) if node == self.me => {
                     let local = self.write_here(proposal.clone());
@@ -111,7 +111,7 @@ impl Core {
                     // the repeat harmless.
                     tokio::select! {
                         biased;
-                        carried = self.carry(node, &proposal, left) => carried,
+                        carried = self.forward_to_leader(node, &proposal, left) => carried,
                         () = self.leader_is_not(node) => Err(SubmitError::Unknown),
                     }
                 }
@@ -133,7 +133,7 @@ impl Core {
                 Err(SubmitError::Unknown | SubmitError::Stopped) => worst = WriteError::Unknown,
                 Err(SubmitError::NotLeader) => {}
             }
-            self.cluster.changed(RETRY).await;
+            self.raft.wait_for_change(RETRY).await;
         };
         self.metrics.proposed(match &result {
             Ok(Written { outcome: Outcome::Refused(_), .. }) => "refused",
@@ -147,8 +147,8 @@ impl Core {
 
     /// Waits until this node knows of another leader, or of none.
     async fn leader_is_not(&self, node: NodeId) {
-        let mut news = self.cluster.news();
-        while self.cluster.leader() == Some(node) && news.changed().await.is_ok() {}
+        let mut news = self.raft.subscribe();
+        while self.raft.leader() == Some(node) && news.changed().await.is_ok() {}
     }
 
     /// Proposes here and waits for the barrier.
@@ -158,7 +158,7 @@ impl Core {
         if !self.clock.is_synced() || self.agreement.differs() {
             return Err(SubmitError::NotLeader);
         }
-        let submitted = self.cluster.submit(proposal).await?;
+        let submitted = self.raft.submit(proposal).await?;
         if matches!(submitted.outcome, Outcome::Refused(_)) {
             // Nothing changed, so there is nothing that a node could miss.
             let applied_on = Vec::new();
@@ -168,7 +168,7 @@ impl Core {
         Ok(Written { outcome: submitted.outcome, applied_on, waited_ms })
     }
 
-    async fn carry(
+    async fn forward_to_leader(
         &self,
         leader: NodeId,
         proposal: &Proposal,
@@ -238,16 +238,20 @@ impl Core {
             tokio::pin!(news);
             // Listening BEFORE looking: news in between must not be missed.
             news.as_mut().enable();
-            self.take_office();
-            let state = {
-                let mut office = self.office.lock().unwrap_or_else(PoisonError::into_inner);
-                office.as_mut().filter(|office| office.term >= term).map(|office| {
-                    office.granter.handle_committed(index);
+            self.assume_leadership();
+            let barrier = {
+                let mut leadership = self.leadership.lock().unwrap_or_else(PoisonError::into_inner);
+                leadership.as_mut().filter(|leadership| leadership.term >= term).map(|leadership| {
+                    leadership.granter.handle_committed(index);
                     let now = boot_now();
-                    (office.granter.holders(index, now), office.granter.applied_on(index), now)
+                    (
+                        leadership.granter.holders(index, now),
+                        leadership.granter.applied_on(index),
+                        now,
+                    )
                 })
             };
-            let Some((holders, applied_on, now)) = state else {
+            let Some((holders, applied_on, now)) = barrier else {
                 // Deposed before it took office: it granted nothing itself, what was granted before
                 // it runs out within one lease, and what is granted after it carries the entry.
                 let lease_ms = self.terms().1.lease_ms;
@@ -277,7 +281,7 @@ impl Core {
 
 /// Keeps asking one peer how far it has applied, while a barrier waits for it.
 pub(crate) async fn run_applied_calls(
-    core: Arc<Core>,
+    state: Arc<NodeState>,
     peer: NodeId,
     mut wanted: watch::Receiver<LogIndex>,
 ) {
@@ -292,21 +296,22 @@ pub(crate) async fn run_applied_calls(
             continue;
         }
         let question = AppliedCall { index, wait_ms: APPLIED_WAIT_MS };
-        match peer::call::<_, AppliedReply>(&core, peer, Call::Applied, &question, timeout).await {
+        match peer::call::<_, AppliedReply>(&state, peer, Call::Applied, &question, timeout).await {
             Ok(AppliedReply { applied }) => {
                 known = known.max(applied);
-                let mut office = core.office.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(office) = office.as_mut() {
-                    office.granter.handle_applied(peer, applied);
+                let mut leadership =
+                    state.leadership.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(leadership) = leadership.as_mut() {
+                    leadership.granter.handle_applied(peer, applied);
                 }
-                drop(office);
-                core.granted.notify_waiters();
+                drop(leadership);
+                state.granted.notify_waiters();
             }
             Err(_) => {
                 // Its lease runs out by itself; until then it may yet come back.
                 tokio::time::timeout(RETRY, wanted.changed()).await.ok();
-                let barrier_waits = core
-                    .office
+                let barrier_waits = state
+                    .leadership
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .as_ref()

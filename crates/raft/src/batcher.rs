@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use fluxgate_engine::registry::command::{Batch, Outcome as Done, Proposal};
+use fluxgate_engine::state::command::{Batch, Outcome as Done, Proposal};
 use fluxgate_types::{ClusterMs, LogIndex, caps};
 use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::cluster::{SubmitError, Submitted};
 use crate::disk::Disk;
+use crate::handle::{SubmitError, Submitted};
 use crate::process;
 use crate::types::{Data, Raft};
 use crate::wire;

@@ -3,9 +3,9 @@
 //! Each reads an envelope, takes it over into openraft's types and back, and writes it again, so
 //! that a target can see that a second time changes nothing. In no build of the product.
 
-use fluxgate_engine::counters::LeftOver;
-use fluxgate_engine::registry::command::Batch;
-use fluxgate_engine::registry::snapshot::ItemV1;
+use fluxgate_engine::quota::Carryover;
+use fluxgate_engine::state::command::Batch;
+use fluxgate_engine::state::snapshot::ItemV1;
 use fluxgate_store::codec::{self, CodecError, Kind};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
@@ -48,7 +48,7 @@ pub const RECORDS: &[(Kind, Rewrite)] = &[
         by_openraft::<SnapshotMetaV1, SnapshotMeta>(Kind::SnapshotHeader, bytes)
     }),
     (Kind::SnapshotChunk, |bytes| plain::<ItemV1>(Kind::SnapshotChunk, bytes)),
-    (Kind::Holdings, |bytes| plain::<LeftOver>(Kind::Holdings, bytes)),
+    (Kind::Holdings, |bytes| plain::<Carryover>(Kind::Holdings, bytes)),
 ];
 
 /// Is shown every shape that travels or lies on a disk, with its type.

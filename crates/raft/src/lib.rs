@@ -3,15 +3,15 @@
 //! Answers for: a committed command is applied on every node in the same order and survives
 //! while a majority of the disks do; proposals travel in batches; membership, leadership and
 //! snapshots. Must never decide what a command means (`engine`), touch sled (`store`), or know
-//! HTTP routes (`node` hands the bytes of peer calls to [`Cluster::handle`]).
+//! HTTP routes (`node` hands the bytes of peer calls to [`RaftHandle::handle`]).
 
 mod batcher;
-mod cluster;
 #[cfg(test)]
 mod conformance;
 mod disk;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod handle;
 mod log;
 mod machine;
 mod network;
@@ -25,12 +25,12 @@ mod types;
 pub mod wire;
 
 #[cfg(feature = "sim")]
-pub use cluster::SimulatedDisk;
-pub use cluster::{
-    CONSENSUS_THREAD, Cluster, ClusterOptions, HandleError, MembershipError, NodeStatus, Role,
+pub use handle::SimulatedDisk;
+pub use handle::{
+    CONSENSUS_THREAD, ClusterOptions, HandleError, MembershipError, NodeStatus, RaftHandle, Role,
     StartError, Status, SubmitError, Submitted, WriteHealth,
 };
-pub use progress::Office;
+pub use progress::Leadership;
 #[cfg(feature = "sim")]
 pub use transport::{Answered, Link, LinkError};
 pub use transport::{

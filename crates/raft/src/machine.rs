@@ -7,8 +7,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fluxgate_engine::registry::Registry;
-use fluxgate_engine::registry::snapshot::{Frozen, Restore};
+use fluxgate_engine::state::Registry;
+use fluxgate_engine::state::snapshot::{Frozen, Restore};
 use fluxgate_types::LogIndex;
 use futures_util::{Stream, TryStreamExt as _};
 use openraft::EntryPayload;

@@ -13,7 +13,7 @@ use crate::types::LogId;
 
 /// One leadership, as this node saw its entries go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Office {
+pub struct Leadership {
     /// Its term.
     pub term: u64,
     /// The node that led.
@@ -29,18 +29,18 @@ pub struct Office {
 #[derive(Debug)]
 pub(crate) struct Progress {
     applied: watch::Sender<LogIndex>,
-    offices: Mutex<Offices>,
+    leaderships: Mutex<Leaderships>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Offices {
-    now: Option<Office>,
-    before: Option<Office>,
+struct Leaderships {
+    now: Option<Leadership>,
+    before: Option<Leadership>,
 }
 
 impl Default for Progress {
     fn default() -> Self {
-        Self { applied: watch::Sender::new(LogIndex(0)), offices: Mutex::default() }
+        Self { applied: watch::Sender::new(LogIndex(0)), leaderships: Mutex::default() }
     }
 }
 
@@ -59,12 +59,12 @@ impl Progress {
     /// An entry of this leadership was applied, or is covered by a snapshot.
     pub(crate) fn handle_office(&self, id: &LogId, seen: bool) {
         let (term, node) = (id.leader_id.term, NodeId(id.leader_id.node_id));
-        let mut offices = self.offices.lock().unwrap_or_else(PoisonError::into_inner);
-        if offices.now.is_some_and(|now| (now.term, now.node) == (term, node)) {
+        let mut leaderships = self.leaderships.lock().unwrap_or_else(PoisonError::into_inner);
+        if leaderships.now.is_some_and(|now| (now.term, now.node) == (term, node)) {
             return;
         }
-        offices.before = offices.now;
-        offices.now = Some(Office { term, node, seen_since: Instant::now(), seen });
+        leaderships.before = leaderships.now;
+        leaderships.now = Some(Leadership { term, node, seen_since: Instant::now(), seen });
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<LogIndex> {
@@ -76,8 +76,8 @@ impl Progress {
     }
 
     /// The office of the newest entry applied, and the one before it.
-    pub(crate) fn offices(&self) -> (Option<Office>, Option<Office>) {
-        let offices = self.offices.lock().unwrap_or_else(PoisonError::into_inner);
-        (offices.now, offices.before)
+    pub(crate) fn leaderships(&self) -> (Option<Leadership>, Option<Leadership>) {
+        let leaderships = self.leaderships.lock().unwrap_or_else(PoisonError::into_inner);
+        (leaderships.now, leaderships.before)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use fluxgate_engine::registry::snapshot::{Frozen, ItemV1, Restore};
+use fluxgate_engine::state::snapshot::{Frozen, ItemV1, Restore};
 use fluxgate_store::codec::{self, CodecError, Kind};
 use fluxgate_store::{SnapshotFile, SnapshotReader, SnapshotStore};
 

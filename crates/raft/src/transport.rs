@@ -44,7 +44,7 @@ pub enum Call {
     /// Wait until an entry is applied.
     Applied,
     /// Ask for tokens.
-    Ask,
+    TransferRequest,
     /// Tell spent figures.
     Gossip,
     /// Hand tokens over when stopping.
@@ -74,7 +74,7 @@ impl Call {
         Self::Propose,
         Self::Lease,
         Self::Applied,
-        Self::Ask,
+        Self::TransferRequest,
         Self::Gossip,
         Self::Give,
         Self::Usage,
@@ -97,7 +97,7 @@ impl Call {
             Self::Propose => "propose",
             Self::Lease => "lease",
             Self::Applied => "applied",
-            Self::Ask => "ask",
+            Self::TransferRequest => "ask",
             Self::Gossip => "gossip",
             Self::Give => "give",
             Self::Usage => "usage",

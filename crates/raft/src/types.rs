@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use fluxgate_engine::registry::command::{Applied, Batch};
+use fluxgate_engine::state::command::{Applied, Batch};
 
 /// A log entry's data: shared, because openraft clones entries on their way.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ mod message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fluxgate_engine::registry::command::{Batch, Outcome, Proposal};
+use fluxgate_engine::state::command::{Batch, Outcome, Proposal};
 use fluxgate_types::NodeId;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,

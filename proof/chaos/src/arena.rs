@@ -25,7 +25,7 @@ const NARROW: &[&str] = &["tbf", "rate", "400kbit", "burst", "8kb", "latency", "
 
 /// The namespaces of a run, taken away when dropped.
 #[derive(Debug)]
-pub(crate) struct Arena {
+pub(crate) struct NetworkTestbed {
     nodes: u64,
     _lock: File,
 }
@@ -62,7 +62,7 @@ pub(crate) enum Way {
     Out,
 }
 
-impl Arena {
+impl NetworkTestbed {
     /// Makes the namespaces and moves this thread, and all that it starts, into the harness's.
     pub(crate) fn make(nodes: u64) -> anyhow::Result<Self> {
         let lock = File::create(LOCK).with_context(|| format!("{LOCK}: this needs root"))?;
@@ -151,7 +151,7 @@ impl Arena {
     }
 }
 
-impl Drop for Arena {
+impl Drop for NetworkTestbed {
     fn drop(&mut self) {
         // Nobody is left to tell; the next run cleans first, and tells.
         clean().ok();

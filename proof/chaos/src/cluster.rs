@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::arena::Arena;
+use crate::arena::NetworkTestbed;
 use crate::checks::HEAL_MAX;
 use crate::history::{Event, Heal, Writer};
 use crate::http::{Answer, Call, Caller, Silence};
@@ -26,7 +26,7 @@ const GIVE_UP: Duration = Duration::from_micros(2 * HEAL_MAX);
 
 /// The nodes of a run.
 pub(crate) struct Cluster {
-    pub(crate) arena: Arena,
+    pub(crate) arena: NetworkTestbed,
     pub(crate) nodes: Vec<Process>,
     pub(crate) caller: Caller,
     pub(crate) history: Arc<Writer>,
@@ -38,7 +38,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn plan(
-        arena: Arena,
+        arena: NetworkTestbed,
         files: &Files,
         (count, terms): (u64, Terms),
         history: Arc<Writer>,

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::arena::must;
 use crate::cluster::Cluster;
 use crate::deep::{Deep, Planned};
-use crate::history::{Event, Refusal};
+use crate::history::{Event, Rejection};
 use crate::http::Call;
 use crate::process::{ADMIN, OPERATOR, PEER, Process, REFUSED_CODE, Settings};
 use crate::undergo::{Done, LOOK, READY_MAX};
@@ -122,7 +122,7 @@ impl Cluster {
         let refused = code == Some(REFUSED_CODE);
         node.may_be_refused = false;
         let (n, what, t1) = (node.id, what.to_owned(), self.history.now());
-        self.history.write(&Event::Refusal(Refusal { what, n, t0, t1, expected, code, line }));
+        self.history.write(&Event::Rejection(Rejection { what, n, t0, t1, expected, code, line }));
         Ok(refused)
     }
 
@@ -154,8 +154,8 @@ impl Cluster {
             (clone.last_code, last_line(&clone.log, from.1))
         };
         let (what, t1, expected) = ("cloned".to_owned(), self.history.now(), true);
-        let refusal = Refusal { what, n: original, t0, t1, expected, code, line };
-        self.history.write(&Event::Refusal(refusal));
+        let refusal = Rejection { what, n: original, t0, t1, expected, code, line };
+        self.history.write(&Event::Rejection(refusal));
         clone.kill().await?;
         fs::remove_dir_all(&clone.dir).ok();
         // Whichever of the two lives on: the one that is here is what the others know, or it is not.

@@ -33,7 +33,7 @@ pub(crate) enum Event {
     Stall(Stall),
     Record(Record),
     Log(Log),
-    Refusal(Refusal),
+    Rejection(Rejection),
     Mistake(Mistake),
     FirstStart(FirstStart),
     Shares(Shares),
@@ -187,7 +187,7 @@ pub(crate) struct Log {
 
 /// A directory that is older than what the others know, or is there twice, was started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Refusal {
+pub(crate) struct Rejection {
     pub(crate) what: String,
     pub(crate) n: u64,
     pub(crate) t0: Us,

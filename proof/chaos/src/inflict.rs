@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::sleep;
 
-use crate::arena::{Arena, Way};
+use crate::arena::{NetworkTestbed, Way};
 use crate::cluster::Cluster;
 use crate::history::{Event, Fault, Us};
 use crate::plan::{Kind, Planned, Round};
@@ -153,13 +153,17 @@ impl Cluster {
         let neighbour = others[usize::try_from(planned.draw).unwrap_or(0) % others.len()];
         let mut at = vec![node];
         match planned.kind {
-            Kind::CutIn => others.iter().try_for_each(|o| Arena::cut(node, Way::In, *o))?,
-            Kind::CutOut => others.iter().try_for_each(|o| Arena::cut(node, Way::Out, *o))?,
+            Kind::CutIn => {
+                others.iter().try_for_each(|o| NetworkTestbed::cut(node, Way::In, *o))?
+            }
+            Kind::CutOut => {
+                others.iter().try_for_each(|o| NetworkTestbed::cut(node, Way::Out, *o))?
+            }
             Kind::Bridge => {
                 let rest = others.iter().filter(|other| **other != neighbour);
                 for other in rest {
-                    Arena::cut(node, Way::In, *other)?;
-                    Arena::cut(node, Way::Out, *other)?;
+                    NetworkTestbed::cut(node, Way::In, *other)?;
+                    NetworkTestbed::cut(node, Way::Out, *other)?;
                 }
             }
             Kind::Split => {
@@ -168,21 +172,21 @@ impl Cluster {
                 let from = ids.iter().cycle().skip_while(|id| **id != node);
                 at = from.take(ids.len() / 2).copied().collect();
                 for (inside, outside) in pairs(&ids, &at) {
-                    Arena::cut(inside, Way::In, outside)?;
-                    Arena::cut(inside, Way::Out, outside)?;
+                    NetworkTestbed::cut(inside, Way::In, outside)?;
+                    NetworkTestbed::cut(inside, Way::Out, outside)?;
                 }
             }
-            Kind::Unplug => Arena::plug(node, false)?,
+            Kind::Unplug => NetworkTestbed::plug(node, false)?,
             Kind::Loss => {
                 let percent = [5, 20, 40][usize::try_from(planned.draw % 3).unwrap_or(0)];
-                others.iter().try_for_each(|other| Arena::lose(node, *other, percent))?;
+                others.iter().try_for_each(|other| NetworkTestbed::lose(node, *other, percent))?;
             }
-            Kind::Resets => others.iter().try_for_each(|o| Arena::reset(node, *o))?,
-            Kind::Narrow => Arena::narrow(node)?,
+            Kind::Resets => others.iter().try_for_each(|o| NetworkTestbed::reset(node, *o))?,
+            Kind::Narrow => NetworkTestbed::narrow(node)?,
             Kind::Cut | Kind::CutLeader => {
                 for (inside, outside) in pairs(&self.ids(), &at) {
-                    Arena::cut(inside, Way::In, outside)?;
-                    Arena::cut(inside, Way::Out, outside)?;
+                    NetworkTestbed::cut(inside, Way::In, outside)?;
+                    NetworkTestbed::cut(inside, Way::Out, outside)?;
                 }
             }
             Kind::Kill

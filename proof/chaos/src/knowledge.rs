@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::history::{Change, End, Event, Exit, Fault, Heal, Log, Record, Run, SECOND, Us};
-use crate::history::{FirstStart, Mistake, Refusal, Validate, Write};
+use crate::history::{FirstStart, Mistake, Rejection, Validate, Write};
 
 /// After a cluster is well, what may still be on its way: renewals of leases, connections.
 pub(crate) const SETTLE: Us = SECOND;
@@ -149,7 +149,7 @@ pub(crate) struct Knowledge {
     pub(crate) exits: Vec<Exit>,
     pub(crate) logs: Vec<Log>,
     pub(crate) records: Vec<Record>,
-    pub(crate) refusals: Vec<Refusal>,
+    pub(crate) refusals: Vec<Rejection>,
     pub(crate) mistakes: Vec<Mistake>,
     pub(crate) first_start: Option<FirstStart>,
     /// How often budgets were split anew.
@@ -182,7 +182,7 @@ impl Knowledge {
                 Event::Stall(_) => {}
                 Event::Record(record) => known.records.push(record),
                 Event::Log(log) => known.logs.push(log),
-                Event::Refusal(refusal) => known.refusals.push(refusal),
+                Event::Rejection(refusal) => known.refusals.push(refusal),
                 Event::Mistake(mistake) => known.mistakes.push(mistake),
                 Event::FirstStart(start) => known.first_start = Some(start),
                 Event::Shares(shares) => known.share_maps = shares.changes,

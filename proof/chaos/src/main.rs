@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser;
 
-use crate::arena::Arena;
+use crate::arena::NetworkTestbed;
 use crate::deep::Deep;
 use crate::process::Files;
 use crate::report::{Ended, report, say};
@@ -115,7 +115,7 @@ fn whole(cli: &Cli) -> anyhow::Result<Ended> {
     let seed = cli.seed.unwrap_or(since.as_secs() % 1_000_000);
     let binary = cli.binary.canonicalize().with_context(|| cli.binary.display().to_string())?;
     // One more, for copies of nodes.
-    let arena = Arena::make(cli.nodes + 1)?;
+    let arena = NetworkTestbed::make(cli.nodes + 1)?;
     let out = cli.out.join(format!("seed-{seed}-nodes-{}", cli.nodes));
     if out.exists() {
         std::fs::remove_dir_all(&out).context("clear what an earlier run left")?;

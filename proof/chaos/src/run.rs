@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::admin::{Care, look_after};
-use crate::arena::Arena;
+use crate::arena::NetworkTestbed;
 use crate::cluster::Cluster;
 use crate::deep::Deep;
 use crate::history::{End, Event, Log, Record, Run, SECOND, Shares, Stall, Writer};
@@ -44,7 +44,11 @@ pub(crate) struct Wanted {
 }
 
 /// Runs, and leaves the history where `files` says.
-pub(crate) async fn run(wanted: Wanted, files: &Files, arena: Arena) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    wanted: Wanted,
+    files: &Files,
+    arena: NetworkTestbed,
+) -> anyhow::Result<()> {
     let path = files.out.join("history.jsonl");
     let history = Arc::new(Writer::create(&path)?);
     let Wanted { seed, nodes, seconds, terms, .. } = wanted;

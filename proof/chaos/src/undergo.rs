@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use crate::arena::{Arena, Way};
+use crate::arena::{NetworkTestbed, Way};
 use crate::cluster::Cluster;
 use crate::deep::{Deep, Planned};
 use crate::history::{Event, Fault, Us};
@@ -92,8 +92,8 @@ impl Cluster {
 
     fn cut_off(&self, node: u64) -> anyhow::Result<()> {
         for other in self.without(&[node]) {
-            Arena::cut(node, Way::In, other)?;
-            Arena::cut(node, Way::Out, other)?;
+            NetworkTestbed::cut(node, Way::In, other)?;
+            NetworkTestbed::cut(node, Way::Out, other)?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use fluxgate_sim::plan::Us;
 /// A credential, as its owner knows it.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// The key's place in [`Book::keys`].
+    /// The key's place in [`Observations::keys`].
     pub key: usize,
     /// What is presented.
     pub secret: String,
@@ -21,7 +21,7 @@ pub struct Credential {
 
 /// What a key must be at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum ExpectedStatus {
     /// Usable.
     Active,
     /// Switched off.
@@ -38,7 +38,7 @@ pub struct Key {
     /// Its public id.
     pub id: String,
     /// What it must be.
-    pub fate: Fate,
+    pub fate: ExpectedStatus,
     /// Largest limit it ever had, tokens.
     pub tokens_max: u64,
     /// When a change of its limit was last asked for.
@@ -110,7 +110,7 @@ impl Counts {
 
 /// Everything known.
 #[derive(Clone, Debug, Default)]
-pub struct Book {
+pub struct Observations {
     /// Every key whose creation was answered.
     pub keys: Vec<Key>,
     /// Every credential that was shown.
@@ -123,7 +123,7 @@ pub struct Book {
     pub counts: Counts,
 }
 
-impl Book {
+impl Observations {
     /// Notes a stretch with a fault in it.
     pub fn disturb(&mut self, from: Us, until: Us) {
         match self.disturbed.iter_mut().rev().find(|last| from <= last.1) {

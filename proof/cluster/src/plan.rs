@@ -12,12 +12,12 @@ pub struct Plan {
     /// Entries between snapshots.
     pub snapshot_every: u64,
     /// Faults of consensus' own kinds: nodes that are replaced, disks that fail.
-    pub extra: Vec<Extra>,
+    pub extra: Vec<ClusterFault>,
 }
 
 /// A fault that the protocol's simulator does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extra {
+pub enum ClusterFault {
     /// A node is removed, and another one added with an id of its own.
     Replace,
     /// A sync fails: the node must stop, and its supervisor starts it again.
@@ -33,7 +33,7 @@ pub enum Extra {
 /// Seeds from here on have the newer kinds: those below mean what they meant.
 pub const NEWER_FROM: u64 = 3_000;
 
-impl Extra {
+impl ClusterFault {
     /// The kinds that every seed may have.
     pub const ALWAYS: [Self; 2] = [Self::Replace, Self::DiskFails];
     /// Those that seeds from [`NEWER_FROM`] on may have. One that is left out here is switched off.
@@ -63,11 +63,11 @@ impl Plan {
         // One limit a key: the headers of an answer tell of one.
         base.limits.truncate(1);
         base.cost_max = base.cost_max.min(base.limits[0].0);
-        let mut extra: Vec<Extra> =
-            Extra::ALWAYS.into_iter().filter(|_| rng.permille(300)).collect();
+        let mut extra: Vec<ClusterFault> =
+            ClusterFault::ALWAYS.into_iter().filter(|_| rng.permille(300)).collect();
         if seed >= NEWER_FROM {
             let mut rng = Rng::new(seed.rotate_left(17) ^ 0x0ead_5eed);
-            extra.extend(Extra::NEWER.into_iter().filter(|_| rng.permille(400)));
+            extra.extend(ClusterFault::NEWER.into_iter().filter(|_| rng.permille(400)));
         }
         Self { base, snapshot_every: rng.pick(&[20, 100, 20_000]), extra }
     }
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn newer_kinds_come_in_newer_seeds_alone_and_each_is_left_out_somewhere() {
         let has = |seed, kind| Plan::of(seed).extra.contains(&kind);
-        for kind in Extra::NEWER {
+        for kind in ClusterFault::NEWER {
             assert!((0..200).all(|seed| !has(seed, kind)), "{kind:?}");
             let seen = (NEWER_FROM..NEWER_FROM + 200).filter(|seed| has(*seed, kind)).count();
             assert!((40..160).contains(&seen), "{kind:?}: {seen}");

@@ -24,7 +24,7 @@ use fluxgate_types::id::mix64;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::book::Book;
+use crate::book::Observations;
 use crate::checks;
 use crate::plan::Plan;
 use crate::{Outcome, Violation};
@@ -34,7 +34,7 @@ pub(crate) use nodes::{PATIENCE, Running};
 pub(crate) use writes::{create, operator};
 
 /// A machine, and the node on it, if one runs.
-pub(crate) struct Slot {
+pub(crate) struct Host {
     pub(crate) clocks: Arc<Clocks>,
     pub(crate) disk: SimulatedDisk,
     pub(crate) running: Option<Running>,
@@ -60,8 +60,8 @@ pub(crate) struct Slot {
 pub(crate) struct State {
     pub(crate) net: Net,
     pub(crate) rng: Rng,
-    pub(crate) slots: BTreeMap<NodeId, Slot>,
-    pub(crate) book: Book,
+    pub(crate) slots: BTreeMap<NodeId, Host>,
+    pub(crate) book: Observations,
     pub(crate) violation: Option<Violation>,
     pub(crate) faulty: bool,
     /// A node is being replaced.
@@ -99,7 +99,7 @@ impl Shared {
             net,
             rng: Rng::new(plan.base.seed.rotate_left(11) ^ 0x0c1a_57e4),
             slots: BTreeMap::new(),
-            book: Book::default(),
+            book: Observations::default(),
             violation: None,
             faulty: true,
             replacing: false,

@@ -1,14 +1,14 @@
 //! What the models of leases and of share maps stand on: one log of committed entries whose order
 //! nobody doubts, nodes that apply it, and one that leads.
 
-use fluxgate_engine::lease::{Former, Granter, Holder, LeaseTerms};
+use fluxgate_engine::lease::{Granter, LeaseHolder, LeaseTerms, PreviousLeader};
 use fluxgate_types::{BootNs, ClusterMs, LogIndex, NodeId};
 
 /// An entry of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// Begins a node's office.
-    Office(usize),
+    TermStart(usize),
     /// Creates, changes or revokes a key.
     Write,
     /// A share map that counts from this moment.
@@ -20,7 +20,7 @@ pub(crate) enum Entry {
 pub(crate) struct Member {
     /// Entries applied.
     pub(crate) applied: usize,
-    pub(crate) holder: Holder,
+    pub(crate) holder: LeaseHolder,
     /// The newest office that it knows of: its node, and when it saw it.
     seen: (usize, BootNs),
     /// Its own office, while it believes that it leads.
@@ -47,7 +47,7 @@ impl Cluster {
     /// Nodes that have all seen the first one take office, at the beginning of every clock.
     pub(crate) fn new(nodes: usize, terms: LeaseTerms) -> Self {
         let start = BootNs(0);
-        let (holder, seen, office) = (Holder::default(), (0, start), None);
+        let (holder, seen, office) = (LeaseHolder::default(), (0, start), None);
         let member = Member { applied: 0, holder, seen, office };
         let mut cluster = Self { log: Vec::new(), leader: 0, members: vec![member; nodes] };
         cluster.elect(0, start, terms);
@@ -63,7 +63,7 @@ impl Cluster {
         let entry = self.log[member.applied];
         member.applied += 1;
         member.holder.handle_applied(index(member.applied));
-        if let Entry::Office(of) = entry {
+        if let Entry::TermStart(of) = entry {
             member.seen = (of, now);
             if of != node {
                 member.office = None;
@@ -77,13 +77,13 @@ impl Cluster {
         while self.members[node].applied < self.log.len() {
             self.apply(node, now);
         }
-        let (former, seen_since) = self.members[node].seen;
-        self.log.push(Entry::Office(node));
+        let (previous, seen_since) = self.members[node].seen;
+        self.log.push(Entry::TermStart(node));
         self.apply(node, now);
         let nodes = (0..self.members.len()).map(id);
-        let former = Former { node: id(former), seen_since };
+        let previous = PreviousLeader { node: id(previous), seen_since };
         let member = &mut self.members[node];
-        member.office = Some(Granter::new(terms, id(node), now, nodes, Some(former)));
+        member.office = Some(Granter::new(terms, id(node), now, nodes, Some(previous)));
         member.holder.handle_elected(now, &terms);
     }
 
@@ -94,6 +94,6 @@ impl Cluster {
 
     /// How often the leader was replaced.
     pub(crate) fn elections(&self) -> usize {
-        self.log.iter().filter(|entry| matches!(entry, Entry::Office(_))).count() - 1
+        self.log.iter().filter(|entry| matches!(entry, Entry::TermStart(_))).count() - 1
     }
 }

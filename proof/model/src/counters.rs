@@ -6,20 +6,20 @@
 
 use std::sync::Arc;
 
-use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Effect, KeyLimits, Life, Lives, Reply, Sender, Shard, Step,
-    Told as Figures, Untouched, Verdict, WaitPolicy,
-};
+use fluxgate_engine::fault::Mutation;
 use fluxgate_engine::lease::FirstLease;
-use fluxgate_engine::mutation::Mutation;
-use fluxgate_engine::registry::View;
-use fluxgate_engine::registry::record::LimitSpec;
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::quota::{
+    Context, CounterGossip, CounterId, Effect, Entitlement, Incarnation, Incarnations, KeyLimits,
+    Sender, Shard, Step, TransferReply, TransferRequest, Verdict, WaitPolicy,
+};
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::View;
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
 use stateright::{Model, Property};
 
 use crate::cluster::id;
-use crate::{Broken, Told};
+use crate::{Broken, ByDebug};
 
 const PERIOD_MS: u64 = 60_000;
 const WINDOW: u64 = 10;
@@ -47,30 +47,30 @@ pub struct Counters {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Head {
+struct MessageHeader {
     boot: BootId,
     to: Option<BootId>,
 }
 
 #[derive(Clone, Debug)]
 enum Text {
-    Ask(Ask),
-    Reply(Reply),
-    Gossip(Vec<Figures>, Vec<(NodeId, BootId)>),
+    TransferRequest(TransferRequest),
+    TransferReply(TransferReply),
+    Gossip(Vec<CounterGossip>, Vec<(NodeId, BootId)>),
 }
 
 #[derive(Clone, Debug)]
 struct Message {
     from: usize,
     to: usize,
-    head: Head,
+    head: MessageHeader,
     text: Text,
 }
 
 #[derive(Clone, Debug)]
 struct Member {
     boot: BootId,
-    life: Arc<Life>,
+    incarnation: Arc<Incarnation>,
     shard: Shard,
 }
 
@@ -133,22 +133,22 @@ impl Counters {
     }
 
     fn member(&self, node: usize, boot: u64, first_lease: Option<FirstLease>) -> Member {
-        let mut lives = Lives::default();
-        lives.note(id(node), BootId(boot));
-        let life = Life {
+        let mut incarnations = Incarnations::default();
+        incarnations.note(id(node), BootId(boot));
+        let incarnation = Incarnation {
             me: id(node),
-            untouched: first_lease.is_none().then_some(Untouched::All),
+            entitlement: first_lease.is_none().then_some(Entitlement::All),
             first_lease: first_lease.or(Some(FirstLease { at: ClusterMs(0), index: LogIndex(0) })),
-            left_over: None,
+            carryover: None,
             reached: ClusterMs(0),
-            lives_tag: lives.tag(),
-            lives,
+            incarnations_tag: incarnations.tag(),
+            incarnations,
             peers: (0..self.nodes).filter(|n| *n != node).map(|n| (id(n), true)).collect(),
             clock_error_ms_max: CLOCK_ERROR_MS,
         };
         Member {
             boot: BootId(boot),
-            life: Arc::new(life),
+            incarnation: Arc::new(incarnation),
             shard: Shard::new(WaitPolicy::default()),
         }
     }
@@ -176,16 +176,16 @@ impl World {
             leased: true,
             horizon: ClusterMs(u64::MAX),
             view: &self.view,
-            life: &member.life,
+            incarnation: &member.incarnation,
         };
         act(&mut member.shard, &context, &|_| Some(self.limits.clone()))
     }
 }
 
 impl State {
-    fn head(&self, from: usize, to: usize) -> Head {
-        let life = &self.members[from].life;
-        Head { boot: self.members[from].boot, to: life.lives.of(id(to)) }
+    fn head(&self, from: usize, to: usize) -> MessageHeader {
+        let incarnation = &self.members[from].incarnation;
+        MessageHeader { boot: self.members[from].boot, to: incarnation.incarnations.of(id(to)) }
     }
 
     fn send(&mut self, from: usize, to: usize, text: Text) {
@@ -195,21 +195,23 @@ impl State {
 
     fn note(&mut self, node: usize, of: NodeId, boot: BootId) -> bool {
         let member = &mut self.members[node];
-        let known = member.life.lives.of(of);
+        let known = member.incarnation.incarnations.of(of);
         if known.is_some_and(|known| known >= boot) {
             return known == Some(boot);
         }
-        let life = Arc::make_mut(&mut member.life);
-        life.lives.note(of, boot);
-        life.lives_tag = life.lives.tag();
+        let incarnation = Arc::make_mut(&mut member.incarnation);
+        incarnation.incarnations.note(of, boot);
+        incarnation.incarnations_tag = incarnation.incarnations.tag();
         true
     }
 
     fn carry_out(&mut self, node: usize, effects: Vec<Effect>, world: &World) {
         for effect in effects {
             match effect {
-                Effect::Ask { peer, ask } => self.send(node, place(peer), Text::Ask(ask)),
-                Effect::Settled { decision, .. } => self.decided(decision.verdict, world),
+                Effect::TransferRequest { peer, request: ask } => {
+                    self.send(node, place(peer), Text::TransferRequest(ask))
+                }
+                Effect::Decided { decision, .. } => self.decided(decision.verdict, world),
             }
         }
     }
@@ -237,7 +239,7 @@ impl State {
                 })
             });
             let Some(seen) = seen else { continue };
-            sum += u64::try_from(seen.holding).unwrap_or(0);
+            sum += u64::try_from(seen.balance).unwrap_or(0);
             for (to, boot, given, _) in seen.transfers {
                 let heir = &self.members[place(to)];
                 if Some(heir.boot) != boot {
@@ -259,7 +261,7 @@ impl State {
         let (from, to) = (*from, *to);
         let newest = self.note(to, id(from), head.boot);
         let mine = head.to.is_none_or(|boot| boot == self.members[to].boot);
-        let sound = newest && mine || Mutation::LivesIgnored.active();
+        let sound = newest && mine || Mutation::IncarnationsIgnored.active();
         if !sound {
             return;
         }
@@ -267,27 +269,27 @@ impl State {
         let mut effects = Vec::new();
         let member = &mut self.members[to];
         match text {
-            Text::Ask(ask) => {
+            Text::TransferRequest(ask) => {
                 let reply = world.with(member, |shard, context, find| {
-                    shard.handle_ask(context, find, &sender, ask, &mut effects)
+                    shard.handle_transfer_request(context, find, &sender, ask, &mut effects)
                 });
                 self.carry_out(to, effects, world);
-                self.send(to, from, Text::Reply(reply));
+                self.send(to, from, Text::TransferReply(reply));
             }
-            Text::Reply(reply) => {
+            Text::TransferReply(reply) => {
                 world.with(member, |shard, context, find| {
-                    shard.handle_reply(context, find, &sender, reply, &mut effects)
+                    shard.handle_transfer_reply(context, find, &sender, reply, &mut effects)
                 });
                 self.carry_out(to, effects, world);
             }
-            Text::Gossip(told, lives) => {
+            Text::Gossip(told, incarnations) => {
                 world.with(member, |shard, context, find| {
                     for one in told {
-                        shard.handle_told(context, find, &sender, one, &mut effects);
+                        shard.handle_gossip(context, find, &sender, one, &mut effects);
                     }
                 });
                 self.carry_out(to, effects, world);
-                for (node, boot) in lives.iter().filter(|(node, _)| *node != id(to)) {
+                for (node, boot) in incarnations.iter().filter(|(node, _)| *node != id(to)) {
                     self.note(to, *node, *boot);
                 }
             }
@@ -330,7 +332,13 @@ impl Counters {
                 let (counter, mut effects) = (world.counter(), Vec::new());
                 for peer in (0..self.nodes).filter(|peer| *peer != node) {
                     world.with(&mut state.members[node], |shard, context, find| {
-                        shard.handle_ask_failed(context, find, id(peer), &counter, &mut effects);
+                        shard.handle_transfer_failed(
+                            context,
+                            find,
+                            id(peer),
+                            &counter,
+                            &mut effects,
+                        );
                     });
                 }
                 state.carry_out(node, effects, &world);
@@ -338,10 +346,10 @@ impl Counters {
             Action::Gossip(node) => {
                 state.gossips += 1;
                 let member = &mut state.members[node];
-                let told = world.with(member, |shard, context, _| shard.take_told(context, 100));
-                let lives = member.life.lives.all();
+                let told = world.with(member, |shard, context, _| shard.take_gossip(context, 100));
+                let incarnations = member.incarnation.incarnations.all();
                 for peer in (0..self.nodes).filter(|peer| *peer != node) {
-                    state.send(node, peer, Text::Gossip(told.clone(), lives.clone()));
+                    state.send(node, peer, Text::Gossip(told.clone(), incarnations.clone()));
                 }
             }
             Action::Crash(node) => {
@@ -358,12 +366,12 @@ impl Counters {
 }
 
 impl Model for Counters {
-    type State = Told<State>;
+    type State = ByDebug<State>;
     type Action = Action;
 
     fn init_states(&self) -> Vec<Self::State> {
         Broken::apply(self.broken);
-        vec![Told(State {
+        vec![ByDebug(State {
             members: (0..self.nodes).map(|node| self.member(node, 1, None)).collect(),
             messages: Vec::new(),
             requests: 0,
@@ -391,8 +399,8 @@ impl Model for Counters {
             }
             // An ask is given up only where nothing of it is under way any more.
             let asks = |message: &Message| {
-                message.from == node && matches!(message.text, Text::Ask(_))
-                    || message.to == node && matches!(message.text, Text::Reply(_))
+                message.from == node && matches!(message.text, Text::TransferRequest(_))
+                    || message.to == node && matches!(message.text, Text::TransferReply(_))
             };
             if state.members[node].shard.has_waiting() && !state.messages.iter().any(asks) {
                 actions.push(Action::GiveUp(node));
@@ -416,20 +424,20 @@ impl Model for Counters {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("never_over_admits", |model: &Self, state: &Told<State>| {
+            Property::always("never_over_admits", |model: &Self, state: &ByDebug<State>| {
                 state.0.admitted <= model.tokens
             }),
-            Property::always("tokens_are_conserved", |model: &Self, state: &Told<State>| {
+            Property::always("tokens_are_conserved", |model: &Self, state: &ByDebug<State>| {
                 Broken::apply(model.broken);
                 state.0.admitted + state.0.reachable(&model.world()) <= model.tokens
             }),
-            Property::always("denials_are_proven", |_: &Self, state: &Told<State>| {
+            Property::always("denials_are_proven", |_: &Self, state: &ByDebug<State>| {
                 !state.0.unproven
             }),
-            Property::sometimes("all tokens are spent", |model: &Self, state: &Told<State>| {
+            Property::sometimes("all tokens are spent", |model: &Self, state: &ByDebug<State>| {
                 state.0.admitted == model.tokens
             }),
-            Property::sometimes("a denial is proven", |_: &Self, state: &Told<State>| {
+            Property::sometimes("a denial is proven", |_: &Self, state: &ByDebug<State>| {
                 state.0.limited
             }),
         ]

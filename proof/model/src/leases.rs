@@ -5,13 +5,13 @@
 //! node 3 have clocks that run 1 % fast, node 2's runs 1 % slow: the worst pairing for a holder
 //! and a granter, both ways round.
 
+use fluxgate_engine::fault::Mutation;
 use fluxgate_engine::lease::{Grant, LeaseTerms};
-use fluxgate_engine::mutation::Mutation;
 use fluxgate_types::BootNs;
 use stateright::{Model, Property};
 
 use crate::cluster::{Cluster, Entry, id, index};
-use crate::{Broken, Told};
+use crate::{Broken, ByDebug};
 
 /// True milliseconds between looks at the clocks: a little longer than a lease lasts by a slow
 /// holder's clock and by a fast granter's, and shorter than it would last for that holder without
@@ -39,7 +39,7 @@ pub struct Leases {
 #[derive(Clone, Debug)]
 enum Flight {
     /// A request for a lease.
-    Ask { leader: usize, sent: BootNs, applied: usize },
+    TransferRequest { leader: usize, sent: BootNs, applied: usize },
     /// The answer.
     Grant { sent: BootNs, grant: Grant },
 }
@@ -69,7 +69,7 @@ pub enum Action {
     /// Time passes.
     Tick,
     /// A node asks another, or itself, for a lease.
-    Ask(usize, usize),
+    TransferRequest(usize, usize),
     /// The request arrives.
     Arrive(usize),
     /// The answer arrives.
@@ -100,7 +100,9 @@ impl State {
 
 impl Leases {
     fn grant(&self, state: &mut State, node: usize) -> bool {
-        let Some(Flight::Ask { leader, sent, applied }) = state.sides[node].flight.take() else {
+        let Some(Flight::TransferRequest { leader, sent, applied }) =
+            state.sides[node].flight.take()
+        else {
             return false;
         };
         let (now, known) = (state.boot(leader), state.sides[leader].known);
@@ -125,9 +127,9 @@ impl Leases {
         let cluster = &state.cluster;
         match action {
             Action::Tick => state.tick += 1,
-            Action::Ask(node, leader) => {
+            Action::TransferRequest(node, leader) => {
                 let (sent, applied) = (state.boot(node), cluster.members[node].applied);
-                state.sides[node].flight = Some(Flight::Ask { leader, sent, applied });
+                state.sides[node].flight = Some(Flight::TransferRequest { leader, sent, applied });
                 state.sides[node].asked = Some(state.tick);
             }
             Action::Arrive(node) => return self.grant(state, node),
@@ -179,7 +181,7 @@ impl Leases {
 }
 
 impl Model for Leases {
-    type State = Told<State>;
+    type State = ByDebug<State>;
     type Action = Action;
 
     fn init_states(&self) -> Vec<Self::State> {
@@ -187,7 +189,7 @@ impl Model for Leases {
         let cluster = Cluster::new(self.nodes, TERMS);
         let mut sides = vec![Side::default(); self.nodes];
         sides[cluster.leader].known = cluster.log.len();
-        vec![Told(State { tick: 0, acked: 0, cluster, sides })]
+        vec![ByDebug(State { tick: 0, acked: 0, cluster, sides })]
     }
 
     fn actions(&self, state: &Self::State, actions: &mut Vec<Self::Action>) {
@@ -211,11 +213,11 @@ impl Model for Leases {
                 // Who believes that it leads asks itself.
                 let own = member.office.is_some();
                 let to = leaders().into_iter().filter(|to| !own || *to == node);
-                actions.extend(to.map(|to| Action::Ask(node, to)));
+                actions.extend(to.map(|to| Action::TransferRequest(node, to)));
             }
             match state.sides[node].flight {
                 None => {}
-                Some(Flight::Ask { .. }) => actions.push(Action::Arrive(node)),
+                Some(Flight::TransferRequest { .. }) => actions.push(Action::Arrive(node)),
                 Some(Flight::Grant { .. }) => actions.push(Action::Take(node)),
             }
             if member.applied < cluster.log.len() {
@@ -248,15 +250,19 @@ impl Model for Leases {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("acknowledged_means_applied", |model: &Self, state: &Told<State>| {
-                Broken::apply(model.broken);
-                let state = &state.0;
-                (0..model.nodes)
-                    .all(|n| !state.serves(n) || state.cluster.members[n].applied >= state.acked)
-            }),
+            Property::always(
+                "acknowledged_means_applied",
+                |model: &Self, state: &ByDebug<State>| {
+                    Broken::apply(model.broken);
+                    let state = &state.0;
+                    (0..model.nodes).all(|n| {
+                        !state.serves(n) || state.cluster.members[n].applied >= state.acked
+                    })
+                },
+            ),
             Property::sometimes(
                 "acknowledged beside a leased follower",
-                |model: &Self, state: &Told<State>| {
+                |model: &Self, state: &ByDebug<State>| {
                     Broken::apply(model.broken);
                     let state = &state.0;
                     state.acked > 1
@@ -265,7 +271,7 @@ impl Model for Leases {
             ),
             Property::sometimes(
                 "acknowledged past a silent follower",
-                |model: &Self, state: &Told<State>| {
+                |model: &Self, state: &ByDebug<State>| {
                     Broken::apply(model.broken);
                     let state = &state.0;
                     let silent = |n: usize| {

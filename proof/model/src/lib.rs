@@ -14,7 +14,7 @@
 use std::fmt::{self, Debug, Write};
 use std::hash::{Hash, Hasher};
 
-use fluxgate_engine::mutation::Mutation;
+use fluxgate_engine::fault::Mutation;
 
 mod cluster;
 pub mod counters;
@@ -60,7 +60,7 @@ impl Broken {
 /// What the engine prints follows from its content and from the order of insertions; two ways to
 /// one content are at worst looked at twice.
 #[derive(Clone)]
-pub struct Told<T>(pub T);
+pub struct ByDebug<T>(pub T);
 
 struct Into<'a, H>(&'a mut H);
 
@@ -71,20 +71,20 @@ impl<H: Hasher> Write for Into<'_, H> {
     }
 }
 
-impl<T: Debug> Hash for Told<T> {
+impl<T: Debug> Hash for ByDebug<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Writing to a hasher cannot fail.
         let _ = write!(Into(state), "{:?}", self.0);
     }
 }
 
-impl<T: Debug> PartialEq for Told<T> {
+impl<T: Debug> PartialEq for ByDebug<T> {
     fn eq(&self, other: &Self) -> bool {
         format!("{:?}", self.0) == format!("{:?}", other.0)
     }
 }
 
-impl<T: Debug> Debug for Told<T> {
+impl<T: Debug> Debug for ByDebug<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

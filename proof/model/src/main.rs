@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use clap::Parser;
-use fluxgate_engine::mutation::Mutation;
+use fluxgate_engine::fault::Mutation;
 use fluxgate_model::Broken;
 use fluxgate_model::counters::Counters;
 use fluxgate_model::leases::Leases;
@@ -127,7 +127,7 @@ fn variants() -> [(&'static str, Vec<Broken>); 3] {
         Mutation::TransferAddsTotals,
         Mutation::RestartRuleForgotten,
         Mutation::ClockMarginForgotten,
-        Mutation::LivesIgnored,
+        Mutation::IncarnationsIgnored,
         Mutation::DenyWithoutProof,
         Mutation::BurnedCountedTwice,
     ]);

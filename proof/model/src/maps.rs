@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 
+use fluxgate_engine::fault::Mutation;
 use fluxgate_engine::lease::LeaseTerms;
-use fluxgate_engine::mutation::Mutation;
 use fluxgate_types::{BootNs, ClusterMs};
 use stateright::{Model, Property};
 
 use crate::cluster::{Cluster, Entry, id, index};
 use crate::leases::TICK_MS;
-use crate::{Broken, Told};
+use crate::{Broken, ByDebug};
 
 const NODES: usize = 2;
 /// A window is as long as the time between two looks at the clocks, and so is the clock error.
@@ -84,7 +84,7 @@ impl State {
             self.cluster.log[..self.cluster.members[node].applied].iter().filter_map(|entry| {
                 match entry {
                     Entry::Map(from) => Some(*from),
-                    Entry::Office(_) | Entry::Write => None,
+                    Entry::TermStart(_) | Entry::Write => None,
                 }
             });
         maps.filter(|from| *from <= start).max().unwrap_or(ClusterMs(0))
@@ -110,7 +110,7 @@ impl State {
     fn second_map(&self) -> Option<ClusterMs> {
         let committed = self.cluster.log.iter().find_map(|entry| match entry {
             Entry::Map(from) => Some(*from),
-            Entry::Office(_) | Entry::Write => None,
+            Entry::TermStart(_) | Entry::Write => None,
         });
         self.proposed.or(committed)
     }
@@ -174,7 +174,7 @@ impl Maps {
 }
 
 impl Model for Maps {
-    type State = Told<State>;
+    type State = ByDebug<State>;
     type Action = Action;
 
     fn init_states(&self) -> Vec<Self::State> {
@@ -182,7 +182,7 @@ impl Model for Maps {
         let begin = |ahead| {
             let (cluster, opened) = (Cluster::new(NODES, TERMS), BTreeMap::new());
             let renewed = [(u64::MAX, 0, 0); NODES];
-            Told(State { ahead, tick: 0, cluster, proposed: None, renewed, opened })
+            ByDebug(State { ahead, tick: 0, cluster, proposed: None, renewed, opened })
         };
         (0..NODES).map(begin).collect()
     }
@@ -238,12 +238,12 @@ impl Model for Maps {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("one_map_per_window", |_: &Self, state: &Told<State>| {
+            Property::always("one_map_per_window", |_: &Self, state: &ByDebug<State>| {
                 state.0.opened.values().all(|maps| maps.len() < 2)
             }),
             Property::sometimes(
                 "a window is opened under the second map",
-                |_: &Self, state: &Told<State>| {
+                |_: &Self, state: &ByDebug<State>| {
                     let second = |maps: &Vec<ClusterMs>| maps.iter().any(|map| map.0 > 0);
                     state.0.opened.values().any(second)
                 },

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{ClusterMs, KeyId};
 
 use crate::plan::Us;
@@ -89,7 +89,7 @@ pub type WindowId = (KeyId, u32, u64);
 
 /// Everything known.
 #[derive(Clone, Debug, Default)]
-pub struct Book {
+pub struct Observations {
     /// Keys.
     pub keys: BTreeMap<KeyId, KeyFacts>,
     /// Windows that are not long over.
@@ -131,7 +131,7 @@ pub struct Counts {
     /// Messages and timers.
     pub events: u64,
     /// Offices.
-    pub offices: u64,
+    pub leaderships: u64,
     /// Share maps in force at the end.
     pub maps: u64,
 }
@@ -149,7 +149,7 @@ impl Counts {
         self.windows = (self.windows.0 + other.windows.0, self.windows.1 + other.windows.1);
         self.exhausted += other.exhausted;
         self.events += other.events;
-        self.offices += other.offices;
+        self.leaderships += other.leaderships;
         self.maps += other.maps;
         for (kind, count) in &other.faults {
             *self.faults.entry(kind).or_default() += count;
@@ -157,7 +157,7 @@ impl Counts {
     }
 }
 
-impl Book {
+impl Observations {
     /// Notes a stretch with a fault; `after` is how long it may be felt.
     pub fn disturb(&mut self, from: Us, until: Us, after: Us) {
         lengthen(&mut self.disturbed, from, until + after);

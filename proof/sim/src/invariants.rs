@@ -19,15 +19,17 @@ mod restart_is_free;
 mod revoked_means_revoked;
 mod tokens_are_conserved;
 
-use fluxgate_engine::counters::{Context, CounterId, KeyLimits, Life, Lives, Shard, Untouched};
-use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::quota::{
+    Context, CounterId, Entitlement, Incarnation, Incarnations, KeyLimits, Shard,
+};
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{ClusterMs, LogIndex, NodeId};
 use std::sync::Arc;
 
 use crate::book::{Window, WindowId};
 use crate::messages::Seen;
 use crate::plan::Us;
-use crate::world::{Slot, World};
+use crate::world::{Host, World};
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug)]
@@ -126,36 +128,36 @@ struct Found {
 /// What the process on this machine, or the next one, holds of a counter it has not opened.
 fn unopened(
     world: &World,
-    slot: &Slot,
+    slot: &Host,
     id: NodeId,
     counter: &CounterId,
     limits: &KeyLimits,
     spec: &LimitSpec,
-) -> Option<fluxgate_engine::counters::Observed> {
+) -> Option<fluxgate_engine::quota::Observed> {
     // Any node's maps will do: windows are opened under one map only.
     let view = world.nodes().max_by_key(|node| node.applied)?.view();
-    let mut life = match &slot.node {
-        Some(node) => Life::clone(&node.life),
+    let mut incarnation = match &slot.node {
+        Some(node) => Incarnation::clone(&node.incarnation),
         None => {
-            let left = slot.disk.left_over.as_ref();
+            let left = slot.disk.carryover.as_ref();
             let first = slot.disk.boots == 0;
-            Life {
+            Incarnation {
                 me: id,
-                untouched: left.map(|l| l.untouched).or(first.then_some(Untouched::All)),
+                entitlement: left.map(|l| l.entitlement).or(first.then_some(Entitlement::All)),
                 first_lease: None,
-                left_over: left.map(|l| Arc::new(l.counters.clone())),
+                carryover: left.map(|l| Arc::new(l.counters.clone())),
                 reached: ClusterMs(0),
-                lives: Lives::default(),
-                lives_tag: 1,
+                incarnations: Incarnations::default(),
+                incarnations_tag: 1,
                 peers: Vec::new(),
                 clock_error_ms_max: world.plan.terms.clock_error_ms_max,
             }
         }
     };
-    if life.untouched().is_none() {
+    if incarnation.entitlement().is_none() {
         // It opens nothing before its first lease, and may use no share of what began before that.
         let (from, index) = (ClusterMs(u64::MAX), LogIndex(u64::MAX));
-        life.untouched = Some(Untouched::After { from, index });
+        incarnation.entitlement = Some(Entitlement::After { from, index });
     }
     let context = Context {
         boot: fluxgate_types::BootNs(0),
@@ -163,7 +165,7 @@ fn unopened(
         leased: true,
         horizon: ClusterMs(u64::MAX),
         view: &view,
-        life: &life,
+        incarnation: &incarnation,
     };
     Shard::would_observe(&context, limits, spec, counter)
 }
@@ -180,7 +182,7 @@ fn find(world: &World, counter: &CounterId, limits: &KeyLimits, spec: &LimitSpec
                 None => continue,
             },
         };
-        found.reachable += u64::try_from(seen.holding).unwrap_or(0);
+        found.reachable += u64::try_from(seen.balance).unwrap_or(0);
         if !seen.usable {
             found.unusable += seen.share;
         }

@@ -157,12 +157,12 @@ fn summary(counts: &Counts, from: u64, to: u64, span: u64, trace: u64, took: f64
 
 #[cfg(feature = "mutations")]
 fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
-    use fluxgate_engine::mutation::Mutation;
-    use fluxgate_sim::mutation::{Careless, judge, plan};
+    use fluxgate_engine::fault::Mutation;
+    use fluxgate_sim::mutation::{DriverMutation, judge, plan};
     use fluxgate_sim::run_plan;
     let (from, to) = range(&cli.seeds)?;
     let engine = Mutation::ALL.map(|m| (format!("{m:?}"), Some(m), None));
-    let driver = Careless::ALL.map(|c| (format!("{c:?}"), None, Some(c)));
+    let driver = DriverMutation::ALL.map(|c| (format!("{c:?}"), None, Some(c)));
     let all: Vec<_> = engine
         .into_iter()
         .chain(driver)
@@ -176,14 +176,18 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
             scope.spawn(|| {
                 loop {
                     let place = usize::try_from(next.fetch_add(1, Ordering::Relaxed));
-                    let Some((name, mutation, careless)) = place.ok().and_then(|p| all.get(p))
+                    let Some((name, mutation, driver_mutation)) =
+                        place.ok().and_then(|p| all.get(p))
                     else {
                         break;
                     };
                     // Broken in this thread only.
                     Mutation::set(*mutation);
-                    let broken = Broken { careless: *careless, judge: judge(*mutation, *careless) };
-                    let plan = |seed| plan(*mutation, *careless, seed);
+                    let broken = Broken {
+                        driver_mutation: *driver_mutation,
+                        judge: judge(*mutation, *driver_mutation),
+                    };
+                    let plan = |seed| plan(*mutation, *driver_mutation, seed);
                     let mut outcomes = (from..to).map(|seed| run_plan(plan(seed), broken, 0));
                     let found = outcomes.find_map(|o| o.violation.map(|v| (o.seed, v)));
                     Mutation::set(None);

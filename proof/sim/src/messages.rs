@@ -1,8 +1,10 @@
 //! What nodes say to each other, and what an observer sees of them.
 
-use fluxgate_engine::counters::{Ask, Decision, Gift, KeyLimits, Reply, Told};
 use fluxgate_engine::lease::Grant;
-use fluxgate_engine::registry::command::{Outcome, Proposal};
+use fluxgate_engine::quota::{
+    CounterGossip, Decision, Handoff, KeyLimits, TransferReply, TransferRequest,
+};
+use fluxgate_engine::state::command::{Outcome, Proposal};
 use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId};
 
 use crate::plan::Us;
@@ -10,7 +12,7 @@ use crate::raft;
 
 /// At the front of every message about counters.
 #[derive(Clone, Copy, Debug)]
-pub struct Head {
+pub struct MessageHeader {
     /// The sender's life.
     pub boot: BootId,
     /// The receiver's, as far as the sender knows.
@@ -30,15 +32,15 @@ pub enum Message {
     /// The answer; none where the node does not lead.
     Leased(CallId, Option<Grant>),
     /// Asks for tokens.
-    Asks(CallId, Head, Vec<Ask>),
+    Asks(CallId, MessageHeader, Vec<TransferRequest>),
     /// The answers.
-    Replies(CallId, Head, Vec<Reply>),
+    Replies(CallId, MessageHeader, Vec<TransferReply>),
     /// Tells what was spent.
-    Gossip(Head, Vec<Told>, Vec<(NodeId, BootId)>, bool),
+    Gossip(MessageHeader, Vec<CounterGossip>, Vec<(NodeId, BootId)>, bool),
     /// The answer, with the lives that the other knows.
-    Heard(Head, Vec<(NodeId, BootId)>, bool),
+    Heard(MessageHeader, Vec<(NodeId, BootId)>, bool),
     /// Hands tokens over.
-    Gifts(CallId, Head, Vec<Gift>),
+    Gifts(CallId, MessageHeader, Vec<Handoff>),
     /// Which were taken.
     Taken(CallId, Vec<bool>),
     /// Waits until an entry is applied.
@@ -154,7 +156,7 @@ pub enum Seen {
     /// A write was answered.
     Wrote(u64, Written),
     /// Tokens were received.
-    Moved(fluxgate_engine::counters::CounterId),
+    Moved(fluxgate_engine::quota::CounterId),
     /// The node applied an entry.
     AppliedEntry(LogIndex),
     /// An orderly stop is over.

@@ -1,12 +1,12 @@
-//! Rules that a driver may leave out: what [`fluxgate_engine::mutation`] is for the engine.
+//! Rules that a driver may leave out: what [`fluxgate_engine::fault`] is for the engine.
 
-use fluxgate_engine::mutation::Mutation;
+use fluxgate_engine::fault::Mutation;
 
 use crate::plan::{FaultKind, Plan};
 
 /// A rule of the shell around the engine that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Careless {
+pub enum DriverMutation {
     /// A holder counts its lease from the answer.
     LeaseFromAnswer,
     /// A leader grants without asking a quorum.
@@ -29,7 +29,7 @@ pub enum Careless {
     TermsOfFile,
 }
 
-impl Careless {
+impl DriverMutation {
     /// Every one.
     pub const ALL: [Self; 10] = [
         Self::LeaseFromAnswer,
@@ -48,32 +48,39 @@ impl Careless {
 /// The invariant that a broken variant is for, where another one notices it sooner: it then judges
 /// alone.
 #[must_use]
-pub fn judge(mutation: Option<Mutation>, careless: Option<Careless>) -> Option<&'static str> {
-    match (mutation, careless) {
+pub fn judge(
+    mutation: Option<Mutation>,
+    driver_mutation: Option<DriverMutation>,
+) -> Option<&'static str> {
+    match (mutation, driver_mutation) {
         (Some(Mutation::ChargedTwice), _) => Some("loss_is_bounded"),
         (Some(Mutation::RemovedAreAsked | Mutation::EndedSendersHeard), _) => {
             Some("restart_is_free")
         }
-        (_, Some(Careless::LeaseFromAnswer)) => Some("revoked_means_revoked"),
-        (_, Some(Careless::ViewBeforeHorizon)) => Some("one_map_per_window"),
-        (_, Some(Careless::ApplySkips)) => Some("replicas_agree"),
-        (_, Some(Careless::ClockFromWall)) => Some("no_second_life"),
-        (_, Some(Careless::LostForEver)) => Some("cluster_heals"),
+        (_, Some(DriverMutation::LeaseFromAnswer)) => Some("revoked_means_revoked"),
+        (_, Some(DriverMutation::ViewBeforeHorizon)) => Some("one_map_per_window"),
+        (_, Some(DriverMutation::ApplySkips)) => Some("replicas_agree"),
+        (_, Some(DriverMutation::ClockFromWall)) => Some("no_second_life"),
+        (_, Some(DriverMutation::LostForEver)) => Some("cluster_heals"),
         _ => None,
     }
 }
 
 /// A plan that puts a rule to the test, where it takes some faults together or one alone.
 #[must_use]
-pub fn plan(mutation: Option<Mutation>, careless: Option<Careless>, seed: u64) -> Plan {
-    match (mutation, careless) {
-        (_, Some(Careless::LeaseFromAnswer)) => {
+pub fn plan(
+    mutation: Option<Mutation>,
+    driver_mutation: Option<DriverMutation>,
+    seed: u64,
+) -> Plan {
+    match (mutation, driver_mutation) {
+        (_, Some(DriverMutation::LeaseFromAnswer)) => {
             Plan::focused(seed, &[FaultKind::Lopsided, FaultKind::Cut])
         }
-        (_, Some(Careless::ViewBeforeHorizon)) => {
+        (_, Some(DriverMutation::ViewBeforeHorizon)) => {
             Plan::focused(seed, &[FaultKind::Cut, FaultKind::Pause])
         }
-        (_, Some(Careless::TermsOfFile)) => {
+        (_, Some(DriverMutation::TermsOfFile)) => {
             let kinds = [FaultKind::HandOver, FaultKind::Cut, FaultKind::Crash];
             Plan::focused(seed, &kinds).with_terms(true)
         }
@@ -83,7 +90,7 @@ pub fn plan(mutation: Option<Mutation>, careless: Option<Careless>, seed: u64) -
         }
         // An answer that no step could use is asked for again: only where the one that waited was
         // served by another, and a third node needs the tokens, it takes gossip to find them.
-        (Some(Mutation::ToldWithoutGifts), _) => {
+        (Some(Mutation::GossipWithoutTransfers), _) => {
             Plan { demand_percent: 120, cost_max: 5, ..Plan::of_restarts(seed, 900) }
         }
         _ => Plan::of(seed),

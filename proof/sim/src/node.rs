@@ -13,16 +13,16 @@ mod writing;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxgate_engine::cluster_time::ClusterClock;
-use fluxgate_engine::counters::{Ask, Context, KeyLimits, Life, Sender, Shard};
-use fluxgate_engine::keeper::Keeper;
-use fluxgate_engine::lease::{Granter, Holder, TermsWatch};
-use fluxgate_engine::mutation::Mutation;
-use fluxgate_engine::registry::{Registry, Shared, View};
+use fluxgate_engine::clock::ClusterClock;
+use fluxgate_engine::fault::Mutation;
+use fluxgate_engine::lease::{Granter, LeaseHolder, TermsWatch};
+use fluxgate_engine::quota::{Context, Incarnation, KeyLimits, Sender, Shard, TransferRequest};
+use fluxgate_engine::share_map::ShareMapPlanner;
+use fluxgate_engine::state::{Registry, Shared, View};
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
 
-use crate::messages::{CallId, Head, Message, Request, Seen, Timer};
-use crate::mutation::Careless;
+use crate::messages::{CallId, Message, MessageHeader, Request, Seen, Timer};
+use crate::mutation::DriverMutation;
 use crate::plan::{Plan, SECOND, Us};
 use crate::raft::{self, Raft};
 use crate::rng::Rng;
@@ -58,7 +58,7 @@ pub struct Step<'a> {
     /// The plan.
     pub plan: &'a Plan,
     /// The rule that drivers leave out, if any.
-    pub careless: Option<Careless>,
+    pub driver_mutation: Option<DriverMutation>,
     /// Numbers for calls.
     pub next: &'a mut u64,
     /// What is to be done.
@@ -83,16 +83,16 @@ impl Step<'_> {
         self.out.push(Action::See(seen));
     }
 
-    fn is(&self, careless: Careless) -> bool {
-        self.careless == Some(careless)
+    fn is(&self, driver_mutation: DriverMutation) -> bool {
+        self.driver_mutation == Some(driver_mutation)
     }
 }
 
 /// The granter of one term of office.
-pub struct Office {
+pub struct LeaderTerm {
     term: u64,
     granter: Granter,
-    keeper: Keeper,
+    planner: ShareMapPlanner,
 }
 
 /// A lease that was asked for and waits for a proof of leadership.
@@ -106,7 +106,7 @@ struct Granting {
 
 /// An office as its entries went by.
 #[derive(Clone, Copy, Debug)]
-struct Passed {
+struct Leadership {
     term: u64,
     node: NodeId,
     since: BootNs,
@@ -131,18 +131,18 @@ pub struct Node {
     /// Its counters.
     pub shard: Shard,
     /// Its life, for the counters.
-    pub life: Arc<Life>,
+    pub incarnation: Arc<Incarnation>,
     /// Cluster time.
     pub clock: ClusterClock,
     /// Its lease.
-    pub holder: Holder,
+    pub holder: LeaseHolder,
     terms: TermsWatch,
     clock_noted: bool,
     noted: Option<(ClusterMs, BootNs)>,
-    offices: (Option<Passed>, Option<Passed>),
-    office: Option<Office>,
-    outbox: BTreeMap<NodeId, Vec<Ask>>,
-    asking: BTreeMap<NodeId, (CallId, Vec<Ask>)>,
+    leaderships: (Option<Leadership>, Option<Leadership>),
+    leadership: Option<LeaderTerm>,
+    outbox: BTreeMap<NodeId, Vec<TransferRequest>>,
+    asking: BTreeMap<NodeId, (CallId, Vec<TransferRequest>)>,
     silent: BTreeMap<NodeId, u32>,
     ready: BTreeMap<NodeId, bool>,
     telling: BTreeMap<NodeId, counting::Telling>,
@@ -158,14 +158,14 @@ pub struct Node {
     settling: Option<(CallId, usize, Option<u64>, u64)>,
     writes: BTreeMap<u64, Write>,
     carried: BTreeMap<CallId, u64>,
-    proposals: Vec<(usize, u64, writing::Origin)>,
+    proposals: Vec<(usize, u64, writing::ProposalWaiter)>,
     barriers: Vec<writing::Barrier>,
     wanted: LogIndex,
     known_applied: BTreeMap<NodeId, LogIndex>,
     applied_calls: BTreeMap<CallId, NodeId>,
     applied_waits: Vec<(NodeId, CallId, LogIndex)>,
     stopping: u8,
-    giving: Option<(CallId, NodeId, Vec<fluxgate_engine::counters::Gift>)>,
+    giving: Option<(CallId, NodeId, Vec<fluxgate_engine::quota::Handoff>)>,
     given_to: Vec<NodeId>,
 }
 
@@ -174,15 +174,15 @@ impl Node {
     pub fn start(id: NodeId, machine: Machine, disk: &mut Disk, step: &mut Step<'_>) -> Self {
         disk.boots += 1;
         let boot = BootId(disk.boots);
-        let left_over = if step.is(Careless::FileUsedTwice) {
-            disk.left_over.clone()
+        let carryover = if step.is(DriverMutation::FileUsedTwice) {
+            disk.carryover.clone()
         } else {
-            disk.left_over.take()
+            disk.carryover.take()
         };
         // What an earlier life noted of cluster time, if the rule of it is in its place.
-        let noted = disk.clock.filter(|_| !step.is(Careless::ClockFromWall));
-        let clock = machine.clock_at_start(step.now, noted, left_over.as_ref());
-        let life = first_life(id, boot, left_over, disk.clock, step.plan);
+        let noted = disk.clock.filter(|_| !step.is(DriverMutation::ClockFromWall));
+        let clock = machine.clock_at_start(step.now, noted, carryover.as_ref());
+        let incarnation = first_life(id, boot, carryover, disk.clock, step.plan);
         let members: Vec<NodeId> = (1..=step.plan.nodes).map(NodeId).collect();
         let registry = Registry::default();
         let mut raft = Raft::new(
@@ -193,7 +193,7 @@ impl Node {
             step.now,
             step.rng,
         );
-        raft.careless = step.is(Careless::AckBeforeSync);
+        raft.driver_mutation = step.is(DriverMutation::AckBeforeSync);
         let policy = step.plan.waits;
         let mut node = Self {
             id,
@@ -204,14 +204,14 @@ impl Node {
             registry,
             applied: 0,
             shard: Shard::new(policy),
-            life: Arc::new(life),
+            incarnation: Arc::new(incarnation),
             clock,
-            holder: Holder::default(),
+            holder: LeaseHolder::default(),
             terms: TermsWatch::new(step.plan.file(id, boot)),
             clock_noted: noted.is_some(),
             noted: disk.clock,
-            offices: (None, None),
-            office: None,
+            leaderships: (None, None),
+            leadership: None,
             outbox: BTreeMap::new(),
             asking: BTreeMap::new(),
             silent: BTreeMap::new(),
@@ -291,8 +291,10 @@ impl Node {
 
     /// Whether it leads and its office has begun.
     #[must_use]
-    pub fn in_office(&self) -> bool {
-        self.office.as_ref().is_some_and(|office| Some(office.term) == self.raft.leads_in())
+    pub fn is_leading(&self) -> bool {
+        self.leadership
+            .as_ref()
+            .is_some_and(|leadership| Some(leadership.term) == self.raft.leads_in())
     }
 
     /// The replicated state's small part.
@@ -318,29 +320,30 @@ impl Node {
             now: self.clock.now(boot),
             horizon: self.holder.horizon(),
             view: shared.view(),
-            life: Arc::clone(&self.life),
+            incarnation: Arc::clone(&self.incarnation),
         };
-        let Moment { now, horizon, view, life, .. } = self.torn.look(newest, at);
+        let Moment { now, horizon, view, incarnation, .. } = self.torn.look(newest, at);
         let leased = self.is_leased(at.now);
-        let context = Context { boot, now, leased, horizon, view: &view, life: &life };
+        let context =
+            Context { boot, now, leased, horizon, view: &view, incarnation: &incarnation };
         let find = |key: &KeyId| limits_of(&shared, &view, key);
         step(&mut self.shard, &context, &find)
     }
 
-    fn change_life(&mut self, change: impl FnOnce(&mut Life)) {
-        let life = Arc::make_mut(&mut self.life);
-        change(life);
-        life.lives_tag = life.lives.tag();
+    fn change_incarnation(&mut self, change: impl FnOnce(&mut Incarnation)) {
+        let incarnation = Arc::make_mut(&mut self.incarnation);
+        change(incarnation);
+        incarnation.incarnations_tag = incarnation.incarnations.tag();
     }
 
     /// Notes the life of a peer. False if a newer one is known.
-    fn note_life(&mut self, node: NodeId, boot: BootId) -> bool {
-        match self.life.lives.of(node) {
+    fn note_incarnation(&mut self, node: NodeId, boot: BootId) -> bool {
+        match self.incarnation.incarnations.of(node) {
             Some(known) if known == boot => true,
             Some(known) if known > boot => false,
             Some(_) | None => {
-                self.change_life(|life| {
-                    life.lives.note(node, boot);
+                self.change_incarnation(|incarnation| {
+                    incarnation.incarnations.note(node, boot);
                 });
                 true
             }
@@ -351,9 +354,9 @@ impl Node {
         if reachable {
             self.silent.remove(&node);
         }
-        if self.life.peers.contains(&(node, !reachable)) {
-            self.change_life(|life| {
-                for peer in life.peers.iter_mut().filter(|peer| peer.0 == node) {
+        if self.incarnation.peers.contains(&(node, !reachable)) {
+            self.change_incarnation(|incarnation| {
+                for peer in incarnation.peers.iter_mut().filter(|peer| peer.0 == node) {
                     peer.1 = reachable;
                 }
             });
@@ -368,20 +371,25 @@ impl Node {
         }
     }
 
-    fn head(&self, to: NodeId) -> Head {
-        Head { boot: self.boot, to: self.life.lives.of(to) }
+    fn head(&self, to: NodeId) -> MessageHeader {
+        MessageHeader { boot: self.boot, to: self.incarnation.incarnations.of(to) }
     }
 
     /// Takes a head in. `None` for a late message, or one for another life of this node.
-    fn receive(&mut self, from: NodeId, head: &Head, step: &mut Step<'_>) -> Option<Sender> {
-        let newest = self.note_life(from, head.boot);
-        if !step.is(Careless::UnreachableForEver) {
+    fn receive(
+        &mut self,
+        from: NodeId,
+        head: &MessageHeader,
+        step: &mut Step<'_>,
+    ) -> Option<Sender> {
+        let newest = self.note_incarnation(from, head.boot);
+        if !step.is(DriverMutation::UnreachableForEver) {
             self.note_reachable(from, true);
         }
         let mine = head.to.is_none_or(|boot| boot == self.boot);
         // Looked at before the newer life was known, by a thread that was held up since.
         let newest = newest || self.torn.was_newest(from, head.boot, step);
-        let sound = (newest && mine) || Mutation::LivesIgnored.active();
+        let sound = (newest && mine) || Mutation::IncarnationsIgnored.active();
         sound.then_some(Sender { node: from, boot: head.boot })
     }
 
@@ -416,16 +424,16 @@ impl Node {
             let index = self.applied + 1;
             let Some(entry) = self.raft.entry(index).cloned() else { break };
             let skipped =
-                step.is(Careless::ApplySkips) && self.id.0 == 2 && index.is_multiple_of(7);
+                step.is(DriverMutation::ApplySkips) && self.id.0 == 2 && index.is_multiple_of(7);
             let applied = entry
                 .batch
                 .as_ref()
                 .filter(|_| !skipped)
                 .map(|batch| self.registry.apply(entry.term, LogIndex(index as u64), batch));
-            if self.offices.0.is_none_or(|o| (o.term, o.node) != (entry.term, entry.node)) {
-                self.offices.1 = self.offices.0;
+            if self.leaderships.0.is_none_or(|o| (o.term, o.node) != (entry.term, entry.node)) {
+                self.leaderships.1 = self.leaderships.0;
                 let since = self.boot_now(step.now);
-                self.offices.0 = Some(Passed { term: entry.term, node: entry.node, since });
+                self.leaderships.0 = Some(Leadership { term: entry.term, node: entry.node, since });
             }
             self.applied = index;
             self.look_at_terms(step);
@@ -447,13 +455,13 @@ impl Node {
             Message::Leased(call, grant) => self.handle_leased(call, grant.as_ref(), step),
             Message::Time(call) => {
                 let told = self.clock.is_synced().then(|| self.cluster_ns(step.now));
-                step.send(from, Message::TimeIs(call, told, self.floor_ns(step.now)));
+                step.send(from, Message::TimeIs(call, told, self.lower_bound_ns(step.now)));
             }
             Message::TimeIs(call, told, floor) => self.handle_time(call, told, floor, step),
             Message::Applied(call, index) => self.handle_applied_ask(from, call, index, step),
             Message::AppliedAt(call, at) => self.handle_applied_at(from, call, at, step),
             Message::Propose(call, proposal) => {
-                self.propose(*proposal, writing::Origin::Node(from, call), step);
+                self.propose(*proposal, writing::ProposalWaiter::Node(from, call), step);
             }
             Message::Proposed(call, written) => self.handle_proposed(call, written, step),
             Message::Refused(call) => self.handle_refused(from, call, step),
@@ -531,9 +539,9 @@ impl Node {
     }
 
     /// Hands the leadership over.
-    pub fn hand_over(&mut self, step: &mut Step<'_>) {
+    pub fn transfer_leadership(&mut self, step: &mut Step<'_>) {
         let mut out = Vec::new();
-        self.raft.hand_over(&mut out);
+        self.raft.transfer_leadership(&mut out);
         self.consent(out, step);
     }
 
@@ -541,14 +549,14 @@ impl Node {
     pub fn validate(&mut self, request: Request, step: &mut Step<'_>) {
         let now = step.now;
         let leased =
-            self.is_leased(now) || fluxgate_engine::mutation::Mutation::SpendWithoutLease.active();
+            self.is_leased(now) || fluxgate_engine::fault::Mutation::SpendWithoutLease.active();
         if !leased {
             step.see(Seen::Unavailable(request));
             return;
         }
         let at = self.cluster_now(now);
         let active = self.shared.table.with(&request.key, |entry| {
-            entry.record.status(at) == fluxgate_engine::registry::record::Status::Active
+            entry.record.status(at) == fluxgate_engine::state::record::Status::Active
         });
         let limits = self.key_limits(&request.key);
         let (Some(true), Some(limits)) = (active, limits) else {
@@ -562,7 +570,7 @@ impl Node {
         self.clock.now_ns(self.boot_now(now))
     }
 
-    fn floor_ns(&self, now: Us) -> u64 {
+    fn lower_bound_ns(&self, now: Us) -> u64 {
         let stamp_ns = self.shared.last_stamp().0.saturating_mul(1_000_000);
         if self.clock_noted { stamp_ns.max(self.cluster_ns(now)) } else { stamp_ns }
     }

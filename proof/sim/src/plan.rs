@@ -3,8 +3,8 @@
 //! Swarm testing (Groce et al., ISSTA 2012): each seed leaves some kinds of faults out, so that no
 //! kind hides another.
 
-use fluxgate_engine::counters::WaitPolicy;
 use fluxgate_engine::lease::LeaseTerms;
+use fluxgate_engine::quota::WaitPolicy;
 use fluxgate_types::{BootId, NodeId};
 
 use crate::rng::Rng;

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use fluxgate_engine::registry::command::Batch;
+use fluxgate_engine::state::command::Batch;
 use fluxgate_types::NodeId;
 
 use crate::plan::Us;
@@ -120,7 +120,7 @@ pub struct Raft {
     voters: Vec<NodeId>,
     disk: Disk,
     /// Answers before it is durable: a broken variant.
-    pub careless: bool,
+    pub driver_mutation: bool,
     election: (Us, Us),
     heartbeat: Us,
     role: Role,
@@ -157,7 +157,7 @@ impl Raft {
         Self {
             me,
             voters,
-            careless: false,
+            driver_mutation: false,
             election,
             heartbeat,
             role: Role::Follower,
@@ -231,7 +231,7 @@ impl Raft {
         self.durable = self.durable.min(keep);
         let tail = self.log[keep..].to_vec();
         let (term, vote) = (self.term, self.vote);
-        let then = if self.careless {
+        let then = if self.driver_mutation {
             out.extend(then.into_iter().map(|(to, message)| Output::Send(to, message)));
             Vec::new()
         } else {
@@ -393,7 +393,7 @@ impl Raft {
 
     fn advance(&mut self, out: &mut Vec<Output>) {
         let mut at: Vec<usize> = self.matched.values().copied().collect();
-        at.push(if self.careless { self.log.len() } else { self.durable });
+        at.push(if self.driver_mutation { self.log.len() } else { self.durable });
         at.resize(self.voters.len().max(at.len()), 0);
         at.sort_unstable_by(|a, b| b.cmp(a));
         let by_quorum = at[self.quorum() - 1];
@@ -404,7 +404,7 @@ impl Raft {
     }
 
     /// Hands the leadership to the node that is furthest along.
-    pub fn hand_over(&mut self, out: &mut Vec<Output>) {
+    pub fn transfer_leadership(&mut self, out: &mut Vec<Output>) {
         if self.role != Role::Leader {
             return;
         }

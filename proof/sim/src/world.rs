@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 use fluxgate_types::id::mix64;
 use fluxgate_types::{BootId, ClusterMs, NodeId};
 
-use crate::book::Book;
+use crate::book::Observations;
 use crate::invariants::{self, Invariant, Violation};
 use crate::messages::{Message, Request, Seen, Timer};
-use crate::mutation::Careless;
+use crate::mutation::DriverMutation;
 use crate::net::Net;
 use crate::node::{Action, Disk, Machine, Node, Step};
 use crate::plan::{MS, Plan, SECOND, Us};
@@ -23,7 +23,7 @@ use clients::Clients;
 use queue::Queue;
 
 /// A machine with its disk, and the process on it, if one runs.
-pub struct Slot {
+pub struct Host {
     /// Its clocks.
     pub machine: Machine,
     /// Its disk.
@@ -53,7 +53,7 @@ enum Event {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Broken {
     /// A rule of the driver that is left out.
-    pub careless: Option<Careless>,
+    pub driver_mutation: Option<DriverMutation>,
     /// The one invariant that judges; none: all do.
     pub judge: Option<&'static str>,
 }
@@ -65,9 +65,9 @@ pub struct World {
     /// True time.
     pub now: Us,
     /// Machines, the first is node 1.
-    pub slots: Vec<Slot>,
+    pub slots: Vec<Host>,
     /// What really happened.
-    pub book: Book,
+    pub book: Observations,
     /// Everything folded into a number: equal for equal runs.
     pub trace: u64,
     broken: Broken,
@@ -104,7 +104,7 @@ impl World {
                 sync: rng.between(300, SYNC_MAX),
             }
         };
-        let slots = (0..plan.nodes).map(|_| Slot {
+        let slots = (0..plan.nodes).map(|_| Host {
             machine: machine(&mut rng),
             disk: Disk::default(),
             node: None,
@@ -119,7 +119,7 @@ impl World {
             plan,
             now: 0,
             slots,
-            book: Book::default(),
+            book: Observations::default(),
             trace: 0,
             broken,
             net,
@@ -175,7 +175,7 @@ impl World {
         self.queue.push(at.max(self.now), self.next, event);
     }
 
-    fn slot(&mut self, node: NodeId) -> &mut Slot {
+    fn slot(&mut self, node: NodeId) -> &mut Host {
         &mut self.slots[usize::try_from(node.0 - 1).unwrap_or(0)]
     }
 
@@ -216,7 +216,8 @@ impl World {
         if torn > 0 {
             *self.book.counts.faults.entry("torn_context").or_default() += torn;
         }
-        self.book.counts.offices += self.nodes().filter(|node| node.in_office()).count() as u64;
+        self.book.counts.leaderships +=
+            self.nodes().filter(|node| node.is_leading()).count() as u64;
         let maps = self.nodes().map(|node| node.view().share_maps.len() as u64).max();
         self.book.counts.maps = maps.unwrap_or(0);
         Ok(())
@@ -323,7 +324,7 @@ impl World {
             now: self.now,
             rng: &mut self.rng,
             plan: &self.plan,
-            careless: self.broken.careless,
+            driver_mutation: self.broken.driver_mutation,
             next: &mut self.next,
             out: Vec::new(),
         }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use fluxgate_types::{BootNs, ClusterMs, LogIndex, NodeId};
 
 use super::{Grant, LeaseTerms};
-use crate::mutation::Mutation;
+use crate::fault::Mutation;
 
 /// The leader before this one, as far as this node can know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Former {
+pub struct PreviousLeader {
     /// The node that led.
     pub node: NodeId,
     /// When this node first saw an entry of that leadership, which is after it began.
@@ -48,7 +48,7 @@ impl Granter {
     /// `terms` are the longest ones whose promises may not have ended
     /// ([`super::TermsWatch::cautious`]); [`Granter::set_terms`] says what to grant by.
     ///
-    /// `former` must be the leader of the last entry before this leadership's first one: a
+    /// `previous` must be the leader of the last entry before this leadership's first one: a
     /// leader grants only once an entry of its own is committed, so no other can have granted
     /// in between.
     #[must_use]
@@ -57,13 +57,13 @@ impl Granter {
         me: NodeId,
         now: BootNs,
         nodes: impl IntoIterator<Item = NodeId>,
-        former: Option<Former>,
+        previous: Option<PreviousLeader>,
     ) -> Self {
         let whole = now.plus_ms(terms.granter_ms());
-        let until = |node: NodeId| match former {
-            Some(former) if former.node == node => now
+        let until = |node: NodeId| match previous {
+            Some(previous) if previous.node == node => now
                 .plus_ms(terms.own_granter_ms())
-                .max(former.seen_since.plus_ms(terms.granter_ms()))
+                .max(previous.seen_since.plus_ms(terms.granter_ms()))
                 .min(whole),
             _ => whole,
         };

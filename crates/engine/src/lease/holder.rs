@@ -3,7 +3,7 @@
 use fluxgate_types::{BootNs, ClusterMs, LogIndex};
 
 use super::{Grant, LeaseTerms};
-use crate::mutation::Mutation;
+use crate::fault::Mutation;
 
 /// The first lease of this life: what an earlier life cannot have known or spent lies behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct FirstLease {
 
 /// A node's view of its own lease.
 #[derive(Clone, Debug, Default)]
-pub struct Holder {
+pub struct LeaseHolder {
     until: BootNs,
     horizon: ClusterMs,
     // Grants that wait for their index to be applied, oldest first.
@@ -27,7 +27,7 @@ pub struct Holder {
 /// Grants that may wait for their index at one time; older ones make room.
 const WAITING_GRANTS_MAX: usize = 16;
 
-impl Holder {
+impl LeaseHolder {
     /// The lease is valid before this moment. Compare with a clock read at the spend itself.
     #[must_use]
     pub fn until(&self) -> BootNs {

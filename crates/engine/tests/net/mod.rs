@@ -9,14 +9,15 @@ mod replaced;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Cursor, Decision, Effect, Figure, KeyLimits, LeftOver, Life, Lives,
-    Reply, Sender, Shard, Step, Told, Untouched, Verdict, WaitPolicy,
-};
 use fluxgate_engine::lease::FirstLease;
-use fluxgate_engine::registry::record::LimitSpec;
-use fluxgate_engine::registry::{NodeRecord, View};
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::quota::{
+    Carryover, Context, CounterGossip, CounterId, CounterReport, Cursor, Decision, Effect,
+    Entitlement, Incarnation, Incarnations, KeyLimits, Sender, Shard, Step, TransferReply,
+    TransferRequest, Verdict, WaitPolicy,
+};
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::record::LimitSpec;
+use fluxgate_engine::state::{NodeRecord, View};
 use fluxgate_types::id::mix64;
 use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, Limit, LogIndex, NodeId};
 
@@ -24,9 +25,9 @@ pub(crate) const START_MS: u64 = 1_705_747_200_000;
 
 #[derive(Clone)]
 enum Message {
-    Asks(Vec<Ask>),
-    Replies(Vec<Reply>),
-    Told(Vec<Told>),
+    Asks(Vec<TransferRequest>),
+    Replies(Vec<TransferReply>),
+    CounterGossip(Vec<CounterGossip>),
 }
 
 struct Packet {
@@ -38,9 +39,9 @@ struct Packet {
 
 pub(crate) struct Node {
     pub(crate) shard: Shard,
-    pub(crate) life: Life,
+    pub(crate) incarnation: Incarnation,
     pub(crate) alive: bool,
-    outbox: BTreeMap<NodeId, Vec<Ask>>,
+    outbox: BTreeMap<NodeId, Vec<TransferRequest>>,
     busy: BTreeSet<NodeId>,
 }
 
@@ -139,24 +140,27 @@ impl Net {
         START_MS + self.now_us / 1_000
     }
 
-    pub(crate) fn start(&mut self, id: NodeId, boot: BootId, first: bool, left: Option<LeftOver>) {
-        let mut lives = Lives::default();
-        lives.note(id, boot);
+    pub(crate) fn start(&mut self, id: NodeId, boot: BootId, first: bool, left: Option<Carryover>) {
+        let mut incarnations = Incarnations::default();
+        incarnations.note(id, boot);
         let peers = self.view.nodes.keys().filter(|n| **n != id).map(|n| (*n, true)).collect();
-        let life = Life {
+        let incarnation = Incarnation {
             me: id,
-            untouched: left.as_ref().map(|left| left.untouched).or(first.then_some(Untouched::All)),
+            entitlement: left
+                .as_ref()
+                .map(|left| left.entitlement)
+                .or(first.then_some(Entitlement::All)),
             first_lease: Some(FirstLease { at: ClusterMs(self.now_ms()), index: LogIndex(5) }),
-            left_over: left.map(|left| Arc::new(left.counters)),
+            carryover: left.map(|left| Arc::new(left.counters)),
             reached: ClusterMs(0),
-            lives_tag: lives.tag(),
-            lives,
+            incarnations_tag: incarnations.tag(),
+            incarnations,
             peers,
             clock_error_ms_max: 1_000,
         };
         let node = Node {
             shard: Shard::new(WaitPolicy::default()),
-            life,
+            incarnation,
             alive: true,
             outbox: BTreeMap::new(),
             busy: BTreeSet::new(),
@@ -166,14 +170,14 @@ impl Net {
 
     /// `a` hears of the life of `b`.
     pub(crate) fn introduce(&mut self, a: NodeId, b: NodeId) {
-        let Some(boot) = self.nodes.get(&b).and_then(|n| n.life.lives.of(b)) else {
+        let Some(boot) = self.nodes.get(&b).and_then(|n| n.incarnation.incarnations.of(b)) else {
             return;
         };
         let Some(node) = self.nodes.get_mut(&a) else {
             return;
         };
-        node.life.lives.note(b, boot);
-        node.life.lives_tag = node.life.lives.tag();
+        node.incarnation.incarnations.note(b, boot);
+        node.incarnation.incarnations_tag = node.incarnation.incarnations.tag();
     }
 
     /// Changes how much a limit allows, on all nodes at once.
@@ -183,16 +187,16 @@ impl Net {
         self.limits.limits = LimitSpec::all(&limits).unwrap();
     }
 
-    pub(crate) fn restart(&mut self, id: NodeId, left: Option<LeftOver>) {
-        let boot = BootId(self.nodes[&id].life.lives.of(id).unwrap().0 + 1);
-        let known = self.nodes[&id].life.lives.clone();
+    pub(crate) fn restart(&mut self, id: NodeId, left: Option<Carryover>) {
+        let boot = BootId(self.nodes[&id].incarnation.incarnations.of(id).unwrap().0 + 1);
+        let known = self.nodes[&id].incarnation.incarnations.clone();
         self.start(id, boot, false, left);
         let others: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
         for other in others {
             if let Some(boot) = known.of(other) {
-                let life = &mut self.nodes.get_mut(&id).unwrap().life;
-                life.lives.note(other, boot);
-                life.lives_tag = life.lives.tag();
+                let incarnation = &mut self.nodes.get_mut(&id).unwrap().incarnation;
+                incarnation.incarnations.note(other, boot);
+                incarnation.incarnations_tag = incarnation.incarnations.tag();
             }
             self.introduce(other, id);
             self.introduce(id, other);
@@ -208,14 +212,14 @@ impl Net {
         let (boot, now) = (BootNs(self.now_us * 1_000), ClusterMs(self.now_ms()));
         let mut out = Vec::new();
         let node = self.nodes.get_mut(&id).unwrap();
-        let life = node.life.clone();
+        let incarnation = node.incarnation.clone();
         let context = Context {
             boot,
             now,
             leased: true,
             horizon: ClusterMs(u64::MAX),
             view: &self.view,
-            life: &life,
+            incarnation: &incarnation,
         };
         let result = f(&mut node.shard, &context, &self.limits, &mut out);
         self.effects(id, out);
@@ -225,12 +229,12 @@ impl Net {
     fn effects(&mut self, id: NodeId, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Ask { peer, ask } => {
+                Effect::TransferRequest { peer, request: ask } => {
                     self.tally.asks += 1;
                     self.nodes.get_mut(&id).unwrap().outbox.entry(peer).or_default().push(ask);
                     self.flush(id, peer);
                 }
-                Effect::Settled { waiter, decision, .. } => {
+                Effect::Decided { waiter, decision, .. } => {
                     let cost = self.waiters.remove(&waiter).expect("a waiter is settled once");
                     self.settle(decision, cost);
                 }
@@ -270,9 +274,9 @@ impl Net {
         for node in self.nodes.values().filter(|n| n.alive) {
             let counter = CounterId { key: self.key, limit: tag, window };
             left += node.shard.held(&counter).unwrap_or_else(|| {
-                let salt = fluxgate_engine::share::salt(&self.key, tag, window);
-                if node.life.untouched == Some(Untouched::All) {
-                    self.view.share_maps[0].share(node.life.me, spec.limit.tokens, salt)
+                let salt = fluxgate_engine::share_map::salt(&self.key, tag, window);
+                if node.incarnation.entitlement == Some(Entitlement::All) {
+                    self.view.share_maps[0].share(node.incarnation.me, spec.limit.tokens, salt)
                 } else {
                     0
                 }
@@ -289,12 +293,14 @@ impl Net {
         let mut totals: BTreeMap<(NodeId, NodeId), u64> = BTreeMap::new();
         for packet in self.events.values() {
             let Message::Replies(replies) = &packet.message else { continue };
-            let lives = |node: NodeId, boot| {
+            let incarnations = |node: NodeId, boot| {
                 self.nodes
                     .get(&node)
-                    .is_some_and(|n| n.alive && n.life.lives.of(node) == Some(boot))
+                    .is_some_and(|n| n.alive && n.incarnation.incarnations.of(node) == Some(boot))
             };
-            if !lives(packet.to, packet.to_boot) || !lives(packet.from.node, packet.from.boot) {
+            if !incarnations(packet.to, packet.to_boot)
+                || !incarnations(packet.from.node, packet.from.boot)
+            {
                 continue;
             }
             for reply in replies.iter().filter(|reply| reply.counter == *counter) {
@@ -340,11 +346,11 @@ impl Net {
     }
 
     fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
-        let life = &self.nodes[&from].life;
-        let Some(to_boot) = life.lives.of(to) else {
+        let incarnation = &self.nodes[&from].incarnation;
+        let Some(to_boot) = incarnation.incarnations.of(to) else {
             return;
         };
-        let sender = Sender { node: from, boot: life.lives.of(from).unwrap() };
+        let sender = Sender { node: from, boot: incarnation.incarnations.of(from).unwrap() };
         let copies = if self.random(100) < self.loss_percent {
             0
         } else {
@@ -363,8 +369,8 @@ impl Net {
         let Some(node) = self.nodes.get(&to) else {
             return;
         };
-        let mine = node.life.lives.of(to) == Some(to_boot);
-        let newest = node.life.lives.of(from.node) == Some(from.boot);
+        let mine = node.incarnation.incarnations.of(to) == Some(to_boot);
+        let newest = node.incarnation.incarnations.of(from.node) == Some(from.boot);
         if !node.alive || !mine || !newest {
             return;
         }
@@ -374,7 +380,13 @@ impl Net {
                     .iter()
                     .map(|ask| {
                         self.step(to, |shard, context, limits, out| {
-                            shard.handle_ask(context, &|_| Some(limits.clone()), &from, ask, out)
+                            shard.handle_transfer_request(
+                                context,
+                                &|_| Some(limits.clone()),
+                                &from,
+                                ask,
+                                out,
+                            )
                         })
                     })
                     .collect();
@@ -383,16 +395,22 @@ impl Net {
             Message::Replies(replies) => {
                 for reply in &replies {
                     self.step(to, |shard, context, limits, out| {
-                        shard.handle_reply(context, &|_| Some(limits.clone()), &from, reply, out)
+                        shard.handle_transfer_reply(
+                            context,
+                            &|_| Some(limits.clone()),
+                            &from,
+                            reply,
+                            out,
+                        )
                     });
                 }
                 self.nodes.get_mut(&to).unwrap().busy.remove(&from.node);
                 self.flush(to, from.node);
             }
-            Message::Told(told) => {
-                for one in &told {
+            Message::CounterGossip(gossip) => {
+                for one in &gossip {
                     self.step(to, |shard, context, limits, out| {
-                        shard.handle_told(context, &|_| Some(limits.clone()), &from, one, out)
+                        shard.handle_gossip(context, &|_| Some(limits.clone()), &from, one, out)
                     });
                 }
             }
@@ -433,9 +451,9 @@ impl Net {
     }
 
     pub(crate) fn gossip(&mut self, id: NodeId) {
-        let told = self.step(id, |shard, context, _, _| {
+        let gossip = self.step(id, |shard, context, _, _| {
             while shard.sweep(context, 3_600_000) {}
-            shard.take_told(context, 1_000)
+            shard.take_gossip(context, 1_000)
         });
         let peers: Vec<NodeId> = self.nodes.keys().copied().filter(|n| *n != id).collect();
         for peer in peers {
@@ -443,32 +461,38 @@ impl Net {
                 self.missed.insert((id, peer), Cursor::default());
                 continue;
             }
-            let mut told = told.clone();
+            let mut gossip = gossip.clone();
             if let Some(mut cursor) = self.missed.remove(&(id, peer)) {
                 // One counter at a time, so that the cursor goes on.
                 let more = self.step(id, |shard, context, limits, _| {
-                    shard.tell_again(context, &|_| Some(limits.clone()), &mut cursor, 1, &mut told)
+                    shard.repeat_gossip(
+                        context,
+                        &|_| Some(limits.clone()),
+                        &mut cursor,
+                        1,
+                        &mut gossip,
+                    )
                 });
                 if more {
                     self.missed.insert((id, peer), cursor);
                 }
             }
-            self.send(id, peer, Message::Told(told));
+            self.send(id, peer, Message::CounterGossip(gossip));
         }
     }
 
     /// A node hears that another has spent so much of a counter.
-    pub(crate) fn told(&mut self, to: NodeId, by: NodeId, counter: CounterId, spent: u64) {
+    pub(crate) fn hear_report(&mut self, to: NodeId, by: NodeId, counter: CounterId, spent: u64) {
         let sender = Sender { node: by, boot: BootId(1) };
-        let mine = Figure { spent, limit: 100, ..Figure::default() };
-        let told = Told { counter, mine, given: Vec::new() };
+        let mine = CounterReport { spent, limit: 100, ..CounterReport::default() };
+        let gossip = CounterGossip { counter, mine, given: Vec::new() };
         self.step(to, |shard, context, limits, out| {
-            shard.handle_told(context, &|_| Some(limits.clone()), &sender, &told, out)
+            shard.handle_gossip(context, &|_| Some(limits.clone()), &sender, &gossip, out)
         });
     }
 
     /// An orderly stop: gives to the peers that live, returns what is left for the file.
-    pub(crate) fn stop(&mut self, id: NodeId) -> Option<LeftOver> {
+    pub(crate) fn stop(&mut self, id: NodeId) -> Option<Carryover> {
         self.nodes.get_mut(&id).unwrap().shard.begin_drain();
         let heirs: Vec<NodeId> = self
             .nodes
@@ -477,10 +501,10 @@ impl Net {
             .map(|(n, _)| *n)
             .collect();
         if let Some(heir) = heirs.first().copied() {
-            let boot = self.nodes[&heir].life.lives.of(heir).unwrap();
+            let boot = self.nodes[&heir].incarnation.incarnations.of(heir).unwrap();
             let to = Sender { node: heir, boot };
-            let life = self.nodes[&id].life.clone();
-            let from = Sender { node: id, boot: life.lives.of(id).unwrap() };
+            let incarnation = self.nodes[&id].incarnation.clone();
+            let from = Sender { node: id, boot: incarnation.incarnations.of(id).unwrap() };
             let gifts = self.step(id, |shard, context, limits, _| {
                 let (mut cursor, mut gifts) = (Cursor::default(), Vec::new());
                 let find = |_: &KeyId| Some(limits.clone());
@@ -489,7 +513,13 @@ impl Net {
             });
             for gift in gifts {
                 let taken = self.step(heir, |shard, context, limits, out| {
-                    shard.handle_reply(context, &|_| Some(limits.clone()), &from, &gift.reply, out)
+                    shard.handle_transfer_reply(
+                        context,
+                        &|_| Some(limits.clone()),
+                        &from,
+                        &gift.reply,
+                        out,
+                    )
                 });
                 if !taken {
                     self.nodes.get_mut(&id).unwrap().shard.take_back(&to, &gift);
@@ -500,13 +530,14 @@ impl Net {
     }
 
     /// An orderly stop of a node that finds nobody to give to.
-    pub(crate) fn stop_alone(&mut self, id: NodeId) -> Option<LeftOver> {
+    pub(crate) fn stop_alone(&mut self, id: NodeId) -> Option<Carryover> {
         self.nodes.get_mut(&id).unwrap().shard.begin_drain();
         let mut left = BTreeMap::new();
         let shard = &mut self.nodes.get_mut(&id).unwrap().shard;
         let mut cursor = Cursor::default();
-        while shard.left_over(&mut cursor, 1, &mut left) {}
-        let left = LeftOver::of(&self.nodes[&id].life, left, ClusterMs(self.now_ms()), true);
+        while shard.carryover(&mut cursor, 1, &mut left) {}
+        let left =
+            Carryover::of(&self.nodes[&id].incarnation, left, ClusterMs(self.now_ms()), true);
         self.kill(id);
         left
     }

@@ -1,6 +1,6 @@
 //! What is left is right on every node within one gossip, also where the counter is not open yet.
 
-use fluxgate_engine::counters::CounterId;
+use fluxgate_engine::quota::CounterId;
 use fluxgate_types::{ClusterMs, NodeId, caps};
 
 use super::Net;
@@ -85,13 +85,13 @@ fn figures_that_were_heard_go_with_their_window() {
     let mut net = Net::new(5, 3, &[(100, 10_000)]);
     (0..30).for_each(|_| net.request(NodeId(1), 1));
     net.run_until_us(300_000);
-    assert_eq!(net.nodes[&NodeId(2)].shard.figures_heard(), 1);
+    assert_eq!(net.nodes[&NodeId(2)].shard.reports_heard(), 1);
     net.request(NodeId(2), 1);
-    assert_eq!(net.nodes[&NodeId(2)].shard.figures_heard(), 0, "taken in");
-    assert_eq!(net.nodes[&NodeId(3)].shard.figures_heard(), 1);
+    assert_eq!(net.nodes[&NodeId(2)].shard.reports_heard(), 0, "taken in");
+    assert_eq!(net.nodes[&NodeId(3)].shard.reports_heard(), 1);
     net.run_until_us(14_000_000);
     for node in net.nodes.values() {
-        assert_eq!((node.shard.figures_heard(), node.shard.counters()), (0, 0));
+        assert_eq!((node.shard.reports_heard(), node.shard.counters()), (0, 0));
     }
 }
 
@@ -107,15 +107,15 @@ fn figures_are_kept_within_bounds() {
         (CounterId { window: u64::MAX, ..now }, 0),
         (now, 1),
     ] {
-        net.told(NodeId(2), NodeId(1), counter, 5);
-        assert_eq!(net.nodes[&NodeId(2)].shard.figures_heard(), kept, "{counter:?}");
+        net.hear_report(NodeId(2), NodeId(1), counter, 5);
+        assert_eq!(net.nodes[&NodeId(2)].shard.reports_heard(), kept, "{counter:?}");
     }
     for n in 0..2 * caps::FIGURES_HEARD_PER_SHARD_MAX {
         let text = format!("{n:012}");
         let key =
             fluxgate_types::KeyId::new(text.as_bytes().try_into().expect("12")).expect("an id");
-        net.told(NodeId(2), NodeId(1), CounterId { key, ..now }, 5);
+        net.hear_report(NodeId(2), NodeId(1), CounterId { key, ..now }, 5);
     }
-    let heard = net.nodes[&NodeId(2)].shard.figures_heard();
+    let heard = net.nodes[&NodeId(2)].shard.reports_heard();
     assert_eq!(heard, caps::FIGURES_HEARD_PER_SHARD_MAX);
 }

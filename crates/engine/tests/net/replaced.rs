@@ -1,7 +1,7 @@
 //! An orderly restart in a cluster that once had another node makes no denial unproven.
 
-use fluxgate_engine::registry::NodeRecord;
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::NodeRecord;
 use fluxgate_types::{ClusterMs, DirId, NodeId};
 
 use super::{Net, START_MS};

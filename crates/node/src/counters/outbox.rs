@@ -4,25 +4,25 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::counters::{Ask, CounterId, Reply};
+use fluxgate_engine::quota::{CounterId, TransferReply, TransferRequest};
 use fluxgate_raft::CallError;
 use fluxgate_types::{NodeId, caps};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::core::Core;
+use crate::state::NodeState;
 
 /// Asks that wait, one for each counter: a newer one takes the place of the one before it.
 #[derive(Debug, Default)]
 struct Pending {
     order: VecDeque<CounterId>,
-    asks: HashMap<CounterId, (Instant, Ask)>,
+    asks: HashMap<CounterId, (Instant, TransferRequest)>,
 }
 
 impl Pending {
     /// Keeps an ask. Past the bound it is passed over: its counter gives it up in time, and asks
     /// again.
-    fn put(&mut self, ask: Ask, now: Instant) {
+    fn put(&mut self, ask: TransferRequest, now: Instant) {
         let counter = ask.counter;
         if let Some(known) = self.asks.get_mut(&counter) {
             *known = (now, ask);
@@ -34,7 +34,7 @@ impl Pending {
 
     /// One message's worth. What has waited for `oldest` was given up by its counter: an answer would
     /// move tokens to where nobody waits.
-    fn take(&mut self, now: Instant, oldest: Duration) -> Vec<Ask> {
+    fn take(&mut self, now: Instant, oldest: Duration) -> Vec<TransferRequest> {
         let mut taken = Vec::new();
         while taken.len() < caps::PEER_ITEMS_MAX {
             let Some(counter) = self.order.pop_front() else { break };
@@ -56,43 +56,43 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn put(&self, ask: Ask) {
+    pub(super) fn put(&self, ask: TransferRequest) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.put(ask, Instant::now());
         drop(pending);
         self.filled.notify_one();
     }
 
-    fn take(&self, oldest: Duration) -> Vec<Ask> {
+    fn take(&self, oldest: Duration) -> Vec<TransferRequest> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.take(Instant::now(), oldest)
     }
 }
 
 /// Sends one peer's asks, one message at a time.
-pub(crate) async fn run_asks(core: Arc<Core>, peer: NodeId) {
-    let outbox = core.counters.outbox(peer);
-    let timeout = Duration::from_millis(core.config.transfer_timeout_ms);
+pub(crate) async fn run_asks(state: Arc<NodeState>, peer: NodeId) {
+    let outbox = state.counters.outbox(peer);
+    let timeout = Duration::from_millis(state.config.transfer_timeout_ms);
     loop {
         let asks = outbox.take(timeout);
         if asks.is_empty() {
             outbox.filled.notified().await;
             continue;
         }
-        match crate::peer::ask(&core, peer, asks.clone(), timeout).await {
+        match crate::peer::ask(&state, peer, asks.clone(), timeout).await {
             Ok((sender, mut replies)) => {
-                Reply::complete(&mut replies, &asks);
+                TransferReply::complete(&mut replies, &asks);
                 let got: HashMap<CounterId, u64> =
                     asks.iter().map(|a| (a.counter, a.got)).collect();
                 for reply in &replies {
                     let before = got.get(&reply.counter).copied().unwrap_or(0);
-                    core.metrics.asked(true, Some(reply.given.saturating_sub(before)));
+                    state.metrics.asked(true, Some(reply.given.saturating_sub(before)));
                 }
-                core.handle_replies(&sender, &replies);
+                state.handle_replies(&sender, &replies);
             }
             Err(error) => {
-                core.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
-                core.handle_asks_failed(peer, &asks);
+                state.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
+                state.handle_asks_failed(peer, &asks);
             }
         }
     }
@@ -100,14 +100,14 @@ pub(crate) async fn run_asks(core: Arc<Core>, peer: NodeId) {
 
 #[cfg(test)]
 mod tests {
-    use fluxgate_engine::counters::Figure;
+    use fluxgate_engine::quota::CounterReport;
 
     use super::*;
 
-    fn ask(window: u64, need: u64) -> Ask {
+    fn ask(window: u64, need: u64) -> TransferRequest {
         let key = "key_abcdefghijkl".parse().expect("an id");
         let counter = CounterId { key, limit: 1, window };
-        Ask { counter, need, want: need, got: 0, mine: Figure::default() }
+        TransferRequest { counter, need, want: need, got: 0, mine: CounterReport::default() }
     }
 
     #[test]

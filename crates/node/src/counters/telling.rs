@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use fluxgate_engine::counters::{Cursor, Told};
+use fluxgate_engine::quota::{CounterGossip, Cursor};
 use fluxgate_types::{BootId, NodeId, caps};
 
 use super::{Counters, SHARDS};
-use crate::core::Core;
+use crate::state::NodeState;
 
 /// Figures are gathered again from so many shards before others may run.
 const SHARDS_AT_ONCE: usize = 16;
@@ -48,17 +48,17 @@ impl Telling {
     }
 }
 
-impl Core {
+impl NodeState {
     /// Figures that changed, at most a message full: a fair part of it for each shard, and what is
     /// left of it for those that have more.
-    pub(crate) fn take_told(&self) -> Vec<Told> {
+    pub(crate) fn take_gossip(&self) -> Vec<CounterGossip> {
         let mut told = Vec::new();
         let first = self.counters.first_told.fetch_add(1, Ordering::Relaxed);
         for part in [caps::PEER_ITEMS_MAX.div_ceil(SHARDS), caps::PEER_ITEMS_MAX] {
             for at in (first..first + SHARDS).map(|at| at % SHARDS) {
                 let most = part.min(caps::PEER_ITEMS_MAX - told.len()).min(MOST_AT_ONCE);
-                if most > 0 && Counters::locked(self.counters.at(at), |shard| shard.has_told()) {
-                    told.extend(self.on_shard(at, |shard, on| shard.take_told(on.context, most)));
+                if most > 0 && Counters::locked(self.counters.at(at), |shard| shard.has_gossip()) {
+                    told.extend(self.on_shard(at, |shard, on| shard.take_gossip(on.context, most)));
                 }
             }
         }
@@ -66,13 +66,13 @@ impl Core {
     }
 
     /// Figures that a peer missed, at most `most`.
-    pub(crate) async fn tell_again(
+    pub(crate) async fn repeat_gossip(
         &self,
         peer: NodeId,
         telling: &mut Telling,
         most: usize,
-    ) -> Vec<Told> {
-        telling.look_at(self.life().lives.of(peer));
+    ) -> Vec<CounterGossip> {
+        telling.look_at(self.incarnation().incarnations.of(peer));
         let mut told = Vec::new();
         if telling.missed || telling.boot.is_none() {
             return told;
@@ -83,7 +83,7 @@ impl Core {
             }
             let count = (most - told.len()).min(caps::ITEMS_PER_HOLD_MAX);
             let more = self.on_shard(at, |shard, on| {
-                shard.tell_again(on.context, on.find, &mut cursor, count, &mut told)
+                shard.repeat_gossip(on.context, on.find, &mut cursor, count, &mut told)
             });
             telling.at = match at + 1 {
                 _ if more => Some((at, cursor)),

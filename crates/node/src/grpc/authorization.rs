@@ -17,10 +17,10 @@ use super::messages::{
     CheckRequest, CheckResponse, DeniedResponse, Header, HeaderOption, HttpRequest, HttpResponse,
     HttpStatus, OVERWRITE, OkResponse, RpcStatus,
 };
-use crate::core::Core;
 use crate::http::authorize::{requirement, shape_plain};
 use crate::http::validate::{Answer, InHead, in_head};
 use crate::metrics::Endpoint;
+use crate::state::NodeState;
 
 /// Headers of a request that say anything here.
 const READ: [&str; 4] =
@@ -35,7 +35,7 @@ const FOR_CLIENT: [&str; 5] = [
 ];
 
 /// The service.
-pub(super) struct Service(pub(super) Arc<Core>);
+pub(super) struct Service(pub(super) Arc<NodeState>);
 
 impl tonic::server::UnaryService<CheckRequest> for Service {
     type Response = CheckResponse;
@@ -43,13 +43,13 @@ impl tonic::server::UnaryService<CheckRequest> for Service {
         Pin<Box<dyn Future<Output = Result<tonic::Response<CheckResponse>, Status>> + Send>>;
 
     fn call(&mut self, request: tonic::Request<CheckRequest>) -> Self::Future {
-        let core = Arc::clone(&self.0);
+        let state = Arc::clone(&self.0);
         Box::pin(async move {
-            super::check_gateway(&core, request.metadata())?;
+            super::check_gateway(&state, request.metadata())?;
             let begun = Instant::now();
-            let answer = check(&core, request.into_inner()).await;
+            let answer = check(&state, request.into_inner()).await;
             let status = answer.as_ref().map_or(503, |(status, _)| status.as_u16());
-            core.metrics.served(super::CHECK, "POST", status, begun.elapsed());
+            state.metrics.served(super::CHECK, "POST", status, begun.elapsed());
             answer.map(|(_, response)| tonic::Response::new(response))
         })
     }
@@ -76,7 +76,10 @@ fn headers_of(http: &HttpRequest) -> HeaderMap {
     headers
 }
 
-async fn check(core: &Core, request: CheckRequest) -> Result<(StatusCode, CheckResponse), Status> {
+async fn check(
+    state: &NodeState,
+    request: CheckRequest,
+) -> Result<(StatusCode, CheckResponse), Status> {
     let attributes = request.attributes.unwrap_or_default();
     let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
     let headers = headers_of(&http);
@@ -84,12 +87,12 @@ async fn check(core: &Core, request: CheckRequest) -> Result<(StatusCode, CheckR
     let named = attributes.context_extensions.get("requirement").map(String::as_str);
     let required = requirement(named.unwrap_or_default(), &method, &headers);
     let InHead { presented, foreign } = in_head(&headers);
-    let answer = core.validate(presented, required, 1, Endpoint::ExtAuthz).await;
+    let answer = state.validate(presented, required, 1, Endpoint::ExtAuthz).await;
     if let Answer::Unavailable(why) = answer {
         return Err(Status::unavailable(why));
     }
     let body = answer.error_body().map(|error| error.to_json()).unwrap_or_default();
-    let shaped = shape_plain(core, &answer);
+    let shaped = shape_plain(state, &answer);
     let status = shaped.status();
     let code = match status {
         StatusCode::OK => Code::Ok,
@@ -138,7 +141,7 @@ fn overwriting((name, value): (&HeaderName, &HeaderValue)) -> HeaderOption {
 mod tests {
     use super::super::messages::HeaderMap as Listed;
     use super::*;
-    use crate::http::validate::Presented;
+    use crate::http::validate::PresentedCredential;
 
     fn listed(pairs: &[(&str, &[u8])]) -> HttpRequest {
         let header = |(key, raw): &(&str, &[u8])| Header {
@@ -159,7 +162,10 @@ mod tests {
             [mapped, listed(&[cookie, ("x-api-key", b"k1")]), listed(&[("X-API-Key", b"k1")])]
         {
             let headers = headers_of(&http);
-            assert!(matches!(in_head(&headers).presented, Presented::One(b"k1")), "{http:?}");
+            assert!(
+                matches!(in_head(&headers).presented, PresentedCredential::One(b"k1")),
+                "{http:?}"
+            );
             assert_eq!(headers.len(), 1, "{http:?}");
         }
     }
@@ -170,9 +176,9 @@ mod tests {
             [("x-api-key", &b"k1"[..], &b"k2"[..]), ("authorization", b"Bearer k1", b"Bearer k1")]
         {
             let headers = headers_of(&listed(&[(name, first), (name, second)]));
-            assert!(matches!(in_head(&headers).presented, Presented::Wrong), "{name}");
+            assert!(matches!(in_head(&headers).presented, PresentedCredential::Wrong), "{name}");
         }
         let headers = headers_of(&listed(&[("x-api-key", b"k\0")]));
-        assert!(matches!(in_head(&headers).presented, Presented::One(b"?")));
+        assert!(matches!(in_head(&headers).presented, PresentedCredential::One(b"?")));
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tonic::Status;
 
 use super::messages::{HealthRequest, HealthResponse, NOT_SERVING, SERVING};
-use crate::core::Core;
+use crate::state::NodeState;
 
 /// The service.
-pub(super) struct Service(pub(super) Arc<Core>);
+pub(super) struct Service(pub(super) Arc<NodeState>);
 
 impl tonic::server::UnaryService<HealthRequest> for Service {
     type Response = HealthResponse;

@@ -47,7 +47,7 @@ pub(super) struct HttpRequest {
     pub(super) header_map: Option<HeaderMap>,
 }
 
-/// `envoy.config.core.v3.HeaderMap`
+/// `envoy.config.state.v3.HeaderMap`
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct HeaderMap {
     #[prost(message, repeated, tag = "1")]
@@ -112,7 +112,7 @@ pub(super) struct HttpStatus {
     pub(super) code: i32,
 }
 
-/// `envoy.config.core.v3.HeaderValueOption`
+/// `envoy.config.state.v3.HeaderValueOption`
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct HeaderOption {
     #[prost(message, optional, tag = "1")]
@@ -124,7 +124,7 @@ pub(super) struct HeaderOption {
 /// `OVERWRITE_IF_EXISTS_OR_ADD`: what a client or an application set goes.
 pub(super) const OVERWRITE: i32 = 2;
 
-/// `envoy.config.core.v3.HeaderValue`
+/// `envoy.config.state.v3.HeaderValue`
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Header {
     #[prost(string, tag = "1")]

@@ -20,10 +20,10 @@ use tonic::Status;
 use super::messages::{
     Descriptor, DescriptorStatus, Header, OK, OVER_LIMIT, RateLimitRequest, RateLimitResponse,
 };
-use crate::core::Core;
 use crate::http::authorize::shape_plain;
-use crate::http::validate::{Answer, Presented, Requirement, bearer_token};
+use crate::http::validate::{Answer, PresentedCredential, Requirement, bearer_token};
 use crate::metrics::Endpoint;
+use crate::state::NodeState;
 
 /// Descriptors of one call.
 const DESCRIPTORS_MAX: usize = 16;
@@ -32,7 +32,7 @@ const SHOWN: [&str; 3] =
     [names::X_RATELIMIT_LIMIT, names::X_RATELIMIT_REMAINING, names::X_RATELIMIT_RESET];
 
 /// The service.
-pub(super) struct Service(pub(super) Arc<Core>);
+pub(super) struct Service(pub(super) Arc<NodeState>);
 
 impl tonic::server::UnaryService<RateLimitRequest> for Service {
     type Response = RateLimitResponse;
@@ -40,23 +40,23 @@ impl tonic::server::UnaryService<RateLimitRequest> for Service {
         Pin<Box<dyn Future<Output = Result<tonic::Response<RateLimitResponse>, Status>> + Send>>;
 
     fn call(&mut self, request: tonic::Request<RateLimitRequest>) -> Self::Future {
-        let core = Arc::clone(&self.0);
+        let state = Arc::clone(&self.0);
         Box::pin(async move {
-            super::check_gateway(&core, request.metadata())?;
+            super::check_gateway(&state, request.metadata())?;
             let begun = Instant::now();
-            let answer = decide(&core, request.into_inner()).await;
+            let answer = decide(&state, request.into_inner()).await;
             let status = match &answer {
                 Ok(response) if response.overall_code == OK => 200,
                 Ok(_) => 429,
                 Err(_) => 503,
             };
-            core.metrics.served(super::SHOULD_RATE_LIMIT, "POST", status, begun.elapsed());
+            state.metrics.served(super::SHOULD_RATE_LIMIT, "POST", status, begun.elapsed());
             answer.map(tonic::Response::new)
         })
     }
 }
 
-async fn decide(core: &Core, request: RateLimitRequest) -> Result<RateLimitResponse, Status> {
+async fn decide(state: &NodeState, request: RateLimitRequest) -> Result<RateLimitResponse, Status> {
     if request.descriptors.len() > DESCRIPTORS_MAX {
         return Err(Status::invalid_argument(format!("at most {DESCRIPTORS_MAX} descriptors")));
     }
@@ -73,12 +73,13 @@ async fn decide(core: &Core, request: RateLimitRequest) -> Result<RateLimitRespo
                 continue;
             }
         };
-        let answer =
-            core.validate(Presented::One(key), Requirement::Any, cost, Endpoint::RateLimit).await;
+        let answer = state
+            .validate(PresentedCredential::One(key), Requirement::Any, cost, Endpoint::RateLimit)
+            .await;
         if let Answer::Unavailable(why) = answer {
             return Err(Status::unavailable(why));
         }
-        let shaped = shape_plain(core, &answer);
+        let shaped = shape_plain(state, &answer);
         let value = |name: &str| shaped.headers().get(name)?.to_str().ok().map(str::to_owned);
         let remaining = value(names::X_RATELIMIT_REMAINING).and_then(|text| text.parse().ok());
         let code = if matches!(answer, Answer::Admitted(..)) { OK } else { OVER_LIMIT };

@@ -17,12 +17,12 @@ use fluxgate_api::text::Text;
 use fluxgate_api::usage::{CredentialKind, Whoami};
 use fluxgate_types::Scope;
 
-use super::auth::{Administrator, authenticate};
+use super::auth::{Principal, authenticate};
 use super::{cluster, console, keys, listing, respond, transfer, usage};
-use crate::core::Core;
+use crate::state::NodeState;
 
 /// The routes of the admin listener.
-pub(crate) fn router(core: Arc<Core>) -> Router {
+pub(crate) fn router(state: Arc<NodeState>) -> Router {
     Router::new()
         .route(paths::KEYS, post(keys::create).get(listing::list))
         .route(paths::KEY, get(keys::read).patch(keys::update).delete(keys::revoke))
@@ -44,27 +44,30 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route(paths::OPENAPI, get(openapi))
         .fallback(respond::not_found)
         .method_not_allowed_fallback(respond::method_not_allowed)
-        .with_state(Arc::clone(&core))
-        .merge(console::router(Arc::clone(&core)))
-        .layer(middleware::from_fn_with_state(core, measure))
+        .with_state(Arc::clone(&state))
+        .merge(console::router(Arc::clone(&state)))
+        .layer(middleware::from_fn_with_state(state, measure))
 }
 
 /// What a caller may ask who presents no certificate though the listener requires one: whether the node
 /// lives and is ready. All else is refused as by a node that cannot be reached, so that gateways ask
 /// the next one, or close.
-pub(crate) fn probes(core: Arc<Core>, with_metrics: bool) -> Router {
+pub(crate) fn probes(state: Arc<NodeState>, with_metrics: bool) -> Router {
     let mut router =
         Router::new().route(paths::LIVEZ, get(livez)).route(paths::READYZ, get(readyz));
     if with_metrics {
         router = router.route(paths::METRICS, get(metrics));
     }
-    router.fallback(without_certificate).with_state(core)
+    router.fallback(without_certificate).with_state(state)
 }
 
 /// Refuses a caller who presents no certificate, and says so in the log now and then.
-async fn without_certificate(State(core): State<Arc<Core>>, request: Request) -> Response<Body> {
+async fn without_certificate(
+    State(state): State<Arc<NodeState>>,
+    request: Request,
+) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    if core.strangers.may_tell_of_missing_certificate() {
+    if state.strangers.may_tell_of_missing_certificate() {
         let from = origin(&parts);
         let from = from.as_deref().unwrap_or("-");
         tracing::warn!(
@@ -76,7 +79,11 @@ async fn without_certificate(State(core): State<Arc<Core>>, request: Request) ->
 }
 
 /// Counts and times every request, and gives it a span.
-async fn measure(State(core): State<Arc<Core>>, request: Request, next: Next) -> Response<Body> {
+async fn measure(
+    State(state): State<Arc<NodeState>>,
+    request: Request,
+    next: Next,
+) -> Response<Body> {
     let begun = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
@@ -88,7 +95,7 @@ async fn measure(State(core): State<Arc<Core>>, request: Request, next: Next) ->
         response
     };
     let response = crate::telemetry::within(span, answered).await;
-    core.metrics.served(&route, method.as_str(), response.status().as_u16(), begun.elapsed());
+    state.metrics.served(&route, method.as_str(), response.status().as_u16(), begun.elapsed());
     response
 }
 
@@ -99,28 +106,28 @@ pub(crate) fn origin(request: &axum::http::request::Parts) -> Option<Box<str>> {
 }
 
 /// The process runs.
-pub(crate) async fn livez(State(core): State<Arc<Core>>) -> Response<Body> {
-    respond::json(StatusCode::OK, &Health::ok(core.me.0))
+pub(crate) async fn livez(State(state): State<Arc<NodeState>>) -> Response<Body> {
+    respond::json(StatusCode::OK, &Health::ok(state.me.0))
 }
 
 /// It would answer validates. What else is wrong with this node is in the body.
-pub(crate) async fn readyz(State(core): State<Arc<Core>>) -> Response<Body> {
-    match core.not_ready() {
+pub(crate) async fn readyz(State(state): State<Arc<NodeState>>) -> Response<Body> {
+    match state.not_ready() {
         None => {
-            let health = Health { warnings: core.own_warnings(), ..Health::ok(core.me.0) };
+            let health = Health { warnings: state.own_warnings(), ..Health::ok(state.me.0) };
             respond::json(StatusCode::OK, &health)
         }
         Some(why) => {
             // An operator gets more detail than a caller.
-            let why = core.reason().map_or_else(|| why.to_owned(), |reason| reason.to_string());
+            let why = state.reason().map_or_else(|| why.to_owned(), |reason| reason.to_string());
             respond::refuse(ErrorCode::Unavailable, why)
         }
     }
 }
 
-async fn metrics(State(core): State<Arc<Core>>) -> Response<Body> {
-    core.refresh_metrics();
-    match core.metrics.text() {
+async fn metrics(State(state): State<Arc<NodeState>>) -> Response<Body> {
+    state.refresh_metrics();
+    match state.metrics.text() {
         Ok(text) => {
             respond::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into())
         }
@@ -133,20 +140,20 @@ async fn openapi() -> Response<Body> {
     respond::bytes(StatusCode::OK, "application/json", text.into())
 }
 
-async fn whoami(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response<Body> {
-    let who = match authenticate(&core, &headers, Scope::Read).await {
+async fn whoami(State(state): State<Arc<NodeState>>, headers: HeaderMap) -> Response<Body> {
+    let who = match authenticate(&state, &headers, Scope::Read).await {
         Ok(who) => who,
-        Err(denied) => return denied.into_response(&core),
+        Err(denied) => return denied.into_response(&state),
     };
     let whoami = match who {
-        Administrator::Operator => Whoami {
+        Principal::Operator => Whoami {
             kind: CredentialKind::Operator,
             key_id: None,
             name: None,
             scope: Scope::Admin,
             owner: None,
         },
-        Administrator::Key { entry, .. } => Whoami {
+        Principal::Key { entry, .. } => Whoami {
             kind: CredentialKind::Key,
             key_id: Some(Text(entry.record.id)),
             name: Some(entry.record.name.to_string()),

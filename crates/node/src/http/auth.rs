@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use fluxgate_api::error::ErrorCode;
-use fluxgate_engine::registry::command::Actor;
-use fluxgate_engine::registry::record::{KeyEntry, KeyRecord};
+use fluxgate_engine::state::command::Actor;
+use fluxgate_engine::state::record::{KeyEntry, KeyRecord};
 use fluxgate_types::{Digest, Scope};
 
-use super::refused::Refused;
-use super::validate::{Answer, Presented, Requirement, presented};
-use crate::core::Core;
+use super::refused::ApiError;
+use super::validate::{Answer, PresentedCredential, Requirement, presented};
 use crate::metrics::Endpoint;
+use crate::state::NodeState;
 
 /// An administrator, authenticated.
 #[derive(Clone, Debug)]
-pub(crate) enum Administrator {
+pub(crate) enum Principal {
     /// Holds the operator token.
     Operator,
     /// Holds an API key.
@@ -29,14 +29,14 @@ pub(crate) enum Administrator {
 
 /// An administrator and where the call came from: all that a change notes of who made it.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller {
+pub(crate) struct RequestContext {
     /// Who.
-    pub(crate) who: Administrator,
+    pub(crate) who: Principal,
     /// From which address.
     pub(crate) from: Option<Box<str>>,
 }
 
-impl Administrator {
+impl Principal {
     /// For the audit trail.
     pub(crate) fn actor(&self) -> Actor {
         match self {
@@ -74,40 +74,41 @@ impl Administrator {
 /// Authenticates a call of the admin listener; `required` is what an API key must have. Calls
 /// with an API key count against its limit.
 pub(crate) async fn authenticate(
-    core: &Core,
+    state: &NodeState,
     headers: &HeaderMap,
     required: Scope,
-) -> Result<Administrator, Refused> {
-    identify(core, presented(headers), required).await
+) -> Result<Principal, ApiError> {
+    identify(state, presented(headers), required).await
 }
 
 /// Finds out who presents this, wherever it was presented.
 pub(crate) async fn identify(
-    core: &Core,
-    in_head: Presented<'_>,
+    state: &NodeState,
+    in_head: PresentedCredential<'_>,
     required: Scope,
-) -> Result<Administrator, Refused> {
-    if let (Presented::One(token), Some(operator)) = (in_head, &core.config.operator_token)
+) -> Result<Principal, ApiError> {
+    if let (PresentedCredential::One(token), Some(operator)) =
+        (in_head, &state.config.operator_token)
         && operator.matches(token)
     {
-        return Ok(Administrator::Operator);
+        return Ok(Principal::Operator);
     }
     let requirement = Requirement::Scope(required);
-    let answer = core.validate(in_head, requirement, 1, Endpoint::Admin).await;
-    if let (Answer::Admitted(known, _), Presented::One(token)) = (&answer, in_head) {
+    let answer = state.validate(in_head, requirement, 1, Endpoint::Admin).await;
+    if let (Answer::Admitted(known, _), PresentedCredential::One(token)) = (&answer, in_head) {
         let (entry, digest) = (Arc::clone(&known.entry), Digest::of(token));
-        return Ok(Administrator::Key { entry, digest });
+        return Ok(Principal::Key { entry, digest });
     }
     Err(answer.into())
 }
 
 /// Authenticates a call that only the operator may make.
-pub(crate) async fn operator_only(core: &Core, headers: &HeaderMap) -> Result<(), Refused> {
-    match authenticate(core, headers, Scope::Admin).await? {
-        Administrator::Operator => Ok(()),
-        Administrator::Key { .. } => {
+pub(crate) async fn operator_only(state: &NodeState, headers: &HeaderMap) -> Result<(), ApiError> {
+    match authenticate(state, headers, Scope::Admin).await? {
+        Principal::Operator => Ok(()),
+        Principal::Key { .. } => {
             let message = "This endpoint requires the operator token";
-            Err(Refused::new(ErrorCode::InsufficientScope, message))
+            Err(ApiError::new(ErrorCode::InsufficientScope, message))
         }
     }
 }

@@ -19,8 +19,8 @@ use fluxgate_types::Scope;
 use super::gateway::check_gateway;
 use super::respond;
 use super::validate::{Answer, InHead, Requirement, in_head};
-use crate::core::Core;
 use crate::metrics::Endpoint;
+use crate::state::NodeState;
 
 const STATUS: HeaderName = HeaderName::from_static(names::X_AUTH_STATUS);
 const BODY: HeaderName = HeaderName::from_static(names::X_AUTH_BODY);
@@ -39,7 +39,7 @@ enum Flavour {
 
 /// Serves any method on `/v1/authorize/…`.
 pub(crate) async fn authorize(
-    State(core): State<Arc<Core>>,
+    State(state): State<Arc<NodeState>>,
     request: Request<Body>,
 ) -> Response<Body> {
     let begun = Instant::now();
@@ -59,17 +59,17 @@ pub(crate) async fn authorize(
     let requirement = requirement(name, &parts.method, &parts.headers);
     let span = crate::telemetry::server_span(route, &parts.headers);
     let work = async {
-        match check_gateway(&core, &parts.headers) {
+        match check_gateway(&state, &parts.headers) {
             Ok(()) => {
                 let InHead { presented, foreign } = in_head(&parts.headers);
-                let answer = core.validate(presented, requirement, 1, Endpoint::Authorize).await;
-                shape(&core, flavour, &answer, foreign)
+                let answer = state.validate(presented, requirement, 1, Endpoint::Authorize).await;
+                shape(&state, flavour, &answer, foreign)
             }
             Err(error) => refused(flavour, &error),
         }
     };
     let response = crate::telemetry::within(span, work).await;
-    core.metrics.served(route, parts.method.as_str(), response.status().as_u16(), begun.elapsed());
+    state.metrics.served(route, parts.method.as_str(), response.status().as_u16(), begun.elapsed());
     response
 }
 
@@ -97,14 +97,14 @@ fn by_method(method: &str) -> Requirement {
 }
 
 /// An answer in its own status, with its headers.
-pub(crate) fn shape_plain(core: &Core, answer: &Answer) -> Response<Body> {
-    shape(core, Flavour::Plain, answer, None)
+pub(crate) fn shape_plain(state: &NodeState, answer: &Answer) -> Response<Body> {
+    shape(state, Flavour::Plain, answer, None)
 }
 
 /// `foreign` is the application's own `Authorization`: it is said again in a yes, so that a gateway
 /// can hand on what is in the answer, and never the key.
 fn shape(
-    core: &Core,
+    state: &NodeState,
     flavour: Flavour,
     answer: &Answer,
     foreign: Option<&HeaderValue>,
@@ -125,7 +125,7 @@ fn shape(
         }
         Some(error) => refused(flavour, &error),
     };
-    answer.add_headers(core, &mut response);
+    answer.add_headers(state, &mut response);
     response
 }
 
@@ -150,10 +150,10 @@ fn refused(flavour: Flavour, error: &ErrorBody) -> Response<Body> {
 
 /// The whole answer to a request here that is not valid HTTP, as bytes: whoever sends it has shown
 /// no key.
-pub(crate) fn malformed(core: &Core, nginx: bool) -> Vec<u8> {
+pub(crate) fn malformed(state: &NodeState, nginx: bool) -> Vec<u8> {
     let flavour = if nginx { Flavour::Nginx } else { Flavour::Plain };
-    let answer = core.unauthenticated(false);
-    let response = shape(core, flavour, &answer, None);
+    let answer = state.unauthenticated(false);
+    let response = shape(state, flavour, &answer, None);
     let error = answer.error_body().map(|error| error.to_json()).unwrap_or_default();
     let body = if nginx { String::new() } else { error };
     let mut text = format!("HTTP/1.1 {}\r\n", response.status());

@@ -22,35 +22,43 @@ use tokio::time::Instant;
 use super::body::{parse, read_body};
 use super::gateway::{answer, check_gateway};
 use super::respond;
-use super::validate::{Answer, Presented};
-use crate::core::Core;
+use super::validate::{Answer, PresentedCredential};
 use crate::metrics::Endpoint;
+use crate::state::NodeState;
 
 /// Bytes that one entry of a batch may take, so that a whole batch fits its body bound.
 const BATCH_ENTRY_BYTES: usize = 512;
 
 /// `POST /v1/validate/batch`.
-pub(crate) async fn batch(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
+pub(crate) async fn batch(
+    State(state): State<Arc<NodeState>>,
+    request: Request<Body>,
+) -> Response<Body> {
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let span = crate::telemetry::server_span("POST /v1/validate/batch", &parts.headers);
-    let work = batch_request(&core, &parts.headers, body, begun);
+    let work = batch_request(&state, &parts.headers, body, begun);
     let response = crate::telemetry::within(span, work).await;
-    core.metrics.served(paths::VALIDATE_BATCH, "POST", response.status().as_u16(), begun.elapsed());
+    state.metrics.served(
+        paths::VALIDATE_BATCH,
+        "POST",
+        response.status().as_u16(),
+        begun.elapsed(),
+    );
     response
 }
 
 async fn batch_request(
-    core: &Core,
+    state: &NodeState,
     headers: &HeaderMap,
     body: Body,
     begun: Instant,
 ) -> Response<Body> {
-    if let Err(error) = check_gateway(core, headers) {
+    if let Err(error) = check_gateway(state, headers) {
         return respond::error(&error);
     }
-    let bytes_max = core.config.max_body_bytes.max(caps::BATCH_REQUESTS_MAX * BATCH_ENTRY_BYTES);
-    let read = read_body(body, bytes_max, core.config.request_timeout).await;
+    let bytes_max = state.config.max_body_bytes.max(caps::BATCH_REQUESTS_MAX * BATCH_ENTRY_BYTES);
+    let read = read_body(body, bytes_max, state.config.request_timeout).await;
     let asked: BatchRequest = match read.and_then(|body| parse(headers, &body)) {
         Ok(asked) => asked,
         Err(error) => return respond::error(&error),
@@ -59,15 +67,17 @@ async fn batch_request(
         let message = format!("requests: at most {} at once", caps::BATCH_REQUESTS_MAX);
         return respond::refuse(ErrorCode::InvalidRequest, message);
     }
-    let patience = Duration::from_millis(core.config.waits().patience_ms());
-    let until = begin_until(begun, core.config.request_timeout, patience);
+    let patience = Duration::from_millis(state.config.waits().patience_ms());
+    let until = begin_until(begun, state.config.request_timeout, patience);
     let text = |one: &ValidateRequest| one.key.as_ref().map(|key| key.expose().to_owned());
     let keys: Vec<_> = asked.requests.iter().map(text).collect();
     let decide = |at: usize| {
         let one = asked.requests.get(at);
         async move {
             match one {
-                Some(one) => answer(core, Presented::Nothing, one, Endpoint::Batch).await,
+                Some(one) => {
+                    answer(state, PresentedCredential::Nothing, one, Endpoint::Batch).await
+                }
                 None => Answer::Unavailable("not decided"),
             }
         }
@@ -76,7 +86,10 @@ async fn batch_request(
     let results = asked.requests.iter().zip(decided).map(|(one, answer)| {
         let answer = answer.unwrap_or_else(|| {
             let key = one.key.as_ref().map(|key| key.expose().as_bytes());
-            core.too_late(key.map_or(Presented::Nothing, Presented::One), Endpoint::Batch)
+            state.too_late(
+                key.map_or(PresentedCredential::Nothing, PresentedCredential::One),
+                Endpoint::Batch,
+            )
         });
         let internal = || ErrorBody::new(ErrorCode::Internal, "internal error").into();
         let denied = || answer.error_body().map_or_else(internal, BatchResult::from);

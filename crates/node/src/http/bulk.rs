@@ -13,14 +13,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use fluxgate_api::bulk::{BulkAnswer, REFUSALS_MAX, RefusedLine};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
-use fluxgate_engine::registry::audit::AuditEntry;
-use fluxgate_engine::registry::command::{Actor, Command, Origin, Outcome, Put, Refusal};
-use fluxgate_engine::registry::snapshot::KeyRecordV1;
+use fluxgate_engine::state::audit::AuditEntry;
+use fluxgate_engine::state::command::{Actor, Command, CommandError, ImportSource, Outcome, Put};
+use fluxgate_engine::state::snapshot::KeyRecordV1;
 use http_body_util::BodyExt as _;
 
 use super::admin::origin as from;
-use super::refused::Refused;
-use crate::core::Core;
+use super::refused::ApiError;
+use crate::state::NodeState;
 use crate::writes::{WriteError, proposal};
 
 /// Longest line, bytes: a key with all that it may have.
@@ -103,31 +103,31 @@ struct Entry {
 }
 
 struct Bulk<'a> {
-    core: &'a Arc<Core>,
+    state: &'a Arc<NodeState>,
     from: Option<Box<str>>,
-    origin: Origin,
+    origin: ImportSource,
     entry: Entry,
     answer: BulkAnswer,
 }
 
 /// Takes in a body of lines that `read` understands.
 pub(super) async fn take_in(
-    core: &Arc<Core>,
+    state: &Arc<NodeState>,
     parts: &Parts,
     body: Body,
-    origin: Origin,
-    read: impl Fn(&Core, &[u8]) -> Result<Row, String>,
-) -> Result<BulkAnswer, Refused> {
+    origin: ImportSource,
+    read: impl Fn(&NodeState, &[u8]) -> Result<Row, String>,
+) -> Result<BulkAnswer, ApiError> {
     if !is_lines(&parts.headers) {
         let why = "the body must be JSON lines: application/x-ndjson";
-        return Err(Refused::new(ErrorCode::UnsupportedMediaType, why));
+        return Err(ApiError::new(ErrorCode::UnsupportedMediaType, why));
     }
-    let within = core.config.request_timeout;
+    let within = state.config.request_timeout;
     let mut lines =
         Lines { body, within, pending: VecDeque::new(), rest: Vec::new(), ended: false };
     let from = from(parts);
     let (entry, answer) = (Entry::default(), BulkAnswer::default());
-    let mut bulk = Bulk { core, from, origin, entry, answer };
+    let mut bulk = Bulk { state, from, origin, entry, answer };
     let mut number = 0;
     while let Some(line) = lines.next().await? {
         number += 1;
@@ -137,7 +137,7 @@ pub(super) async fn take_in(
         let row = if line.len() > LINE_BYTES_MAX {
             Err(format!("longer than {LINE_BYTES_MAX} bytes"))
         } else {
-            read(core, &line)
+            read(state, &line)
         };
         match row {
             Ok(row) => bulk.add(number, row, line.len()).await?,
@@ -158,7 +158,7 @@ impl Bulk<'_> {
         }
     }
 
-    async fn add(&mut self, number: u64, row: Row, bytes: usize) -> Result<(), Refused> {
+    async fn add(&mut self, number: u64, row: Row, bytes: usize) -> Result<(), ApiError> {
         let fits = self.entry.numbers.len() < ENTRY_LINES_MAX
             && self.entry.bytes + bytes <= ENTRY_LINES_BYTES_MAX
             && match row {
@@ -170,11 +170,11 @@ impl Bulk<'_> {
         }
         match row {
             Row::Key(row) => {
-                let same = |known: &Arc<fluxgate_engine::registry::record::KeyEntry>| {
+                let same = |known: &Arc<fluxgate_engine::state::record::KeyEntry>| {
                     known.record.digest == row.digest
                 };
                 // What is there already needs no entry of the log.
-                if self.core.shared.table.with(&row.id, same) == Some(true) {
+                if self.state.shared.table.with(&row.id, same) == Some(true) {
                     self.answer.known += 1;
                     return Ok(());
                 }
@@ -188,7 +188,7 @@ impl Bulk<'_> {
     }
 
     /// Writes what has come together, and waits until it holds everywhere.
-    async fn flush(&mut self) -> Result<(), Refused> {
+    async fn flush(&mut self) -> Result<(), ApiError> {
         let Entry { numbers, keys, audit, .. } = std::mem::take(&mut self.entry);
         let command = match (keys.is_empty(), audit.is_empty()) {
             (true, true) => return Ok(()),
@@ -196,7 +196,7 @@ impl Bulk<'_> {
             (true, false) => Command::RestoreAudit { lines: audit },
         };
         let proposal = proposal(Actor::Operator, self.from.clone(), command);
-        let written = self.core.write(proposal, self.core.config.request_timeout).await;
+        let written = self.state.write(proposal, self.state.config.request_timeout).await;
         let puts = match written {
             Ok(written) => match written.outcome {
                 Outcome::Put(puts) => puts,
@@ -209,7 +209,7 @@ impl Bulk<'_> {
             match put {
                 Put::Made => self.answer.created += 1,
                 Put::Known => self.answer.known += 1,
-                Put::Refused(Refusal::IdTaken) => {
+                Put::Refused(CommandError::IdTaken) => {
                     let why = "another key has this id, or this key was rotated since";
                     self.refuse(number, why.to_owned());
                 }
@@ -220,14 +220,14 @@ impl Bulk<'_> {
     }
 }
 
-fn broken_off(error: WriteError, line: u64) -> Refused {
+fn broken_off(error: WriteError, line: u64) -> ApiError {
     let (code, why) = match error {
         WriteError::NoLeader => (ErrorCode::NoLeader, "the cluster has no leader now"),
         WriteError::Busy => (ErrorCode::Unavailable, "the leader takes no writes now"),
         WriteError::Unknown => (ErrorCode::RequestTimeout, "the outcome is unknown"),
     };
     let message = format!("broken off at line {line}: {why}; send all again, what is there stays");
-    Refused::new(code, message)
+    ApiError::new(code, message)
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use fluxgate_api::cluster::{
 };
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::text::Text;
-use fluxgate_engine::registry::audit::Action;
-use fluxgate_engine::registry::command::Actor;
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::audit::Action;
+use fluxgate_engine::state::command::Actor;
 use fluxgate_raft::NodeStatus;
 use fluxgate_types::{ClusterMs, NodeId, caps};
 use serde::de::DeserializeOwned;
@@ -23,57 +23,60 @@ use serde::de::DeserializeOwned;
 use super::auth::operator_only;
 use super::body::{parse, parse_optional, read_body};
 use super::path::PathId;
-use super::refused::Refused;
+use super::refused::ApiError;
 use super::respond;
 use crate::config::is_host_port;
-use crate::core::Core;
 use crate::peer::messages::{About, MembershipCallV2, More, Writes};
+use crate::state::NodeState;
 
 /// `GET /v1/cluster`.
-pub(crate) async fn view(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response<Body> {
-    match operator_only(&core, &headers).await {
-        Ok(()) => respond::json(StatusCode::OK, &cluster_view(&core)),
-        Err(refused) => refused.into_response(&core),
+pub(crate) async fn view(
+    State(state): State<Arc<NodeState>>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    match operator_only(&state, &headers).await {
+        Ok(()) => respond::json(StatusCode::OK, &cluster_view(&state)),
+        Err(refused) => refused.into_response(&state),
     }
 }
 
 /// The cluster as this node sees it.
-pub(crate) fn cluster_view(core: &Core) -> ClusterView {
-    let status = core.cluster.status();
-    let view = core.shared.view();
-    let now = core.now();
+pub(crate) fn cluster_view(state: &NodeState) -> ClusterView {
+    let status = state.raft.status();
+    let view = state.shared.view();
+    let now = state.now();
     let current = view.map_at(now);
     let pending = view.share_maps.last().filter(|map| map.from > now);
-    let heard = core.heard.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let heard = state.heard.read().unwrap_or_else(PoisonError::into_inner).clone();
     let committed = status.committed.max(status.applied);
     let nodes = status.nodes.iter().map(|(id, member)| {
-        let about = if *id == core.me { Some(core.about()) } else { heard.get(id).cloned() };
-        let fresh = about.filter(|about| *id == core.me || core.is_recent(about, now.0));
-        let more = if *id == core.me { Some(core.more()) } else { core.more_of(*id) };
+        let about = if *id == state.me { Some(state.about()) } else { heard.get(id).cloned() };
+        let fresh = about.filter(|about| *id == state.me || state.is_recent(about, now.0));
+        let more = if *id == state.me { Some(state.more()) } else { state.more_of(*id) };
         let mut seen = node_view(*id, member, fresh, more, committed.0);
-        if *id == core.me {
-            seen.trouble = core.reason().map(|reason| reason.to_string());
+        if *id == state.me {
+            seen.trouble = state.reason().map(|reason| reason.to_string());
         } else {
-            seen.trouble = core.trouble_with(*id).filter(|_| !seen.reachable);
-            seen.peer_tls = Some(core.transport.is_encrypted(*id));
+            seen.trouble = state.trouble_with(*id).filter(|_| !seen.reachable);
+            seen.peer_tls = Some(state.transport.is_encrypted(*id));
         }
         seen
     });
-    let terms = core.terms_in_force();
-    let mut warnings = core.warnings();
-    if !status.nodes.contains_key(&core.me) {
+    let terms = state.terms_in_force();
+    let mut warnings = state.warnings();
+    if !status.nodes.contains_key(&state.me) {
         // No row of the table describes this node, so its reason is given here.
-        warnings.extend(core.reason().map(|reason| reason.to_string()));
+        warnings.extend(state.reason().map(|reason| reason.to_string()));
     }
     ClusterView {
-        cluster: core.config.cluster_name.clone(),
-        node_id: core.me.0,
+        cluster: state.config.cluster_name.clone(),
+        node_id: state.me.0,
         leader: status.leader.map(|leader| leader.0),
         term: status.term,
         committed: committed.0,
         applied: status.applied.0,
         cluster_time: Text(now),
-        clock_offset_ms: core.clock.offset_ms(),
+        clock_offset_ms: state.clock.offset_ms(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         share_map: current
             .map_or(ShareMapView { from: Text(ClusterMs(0)), nodes: Vec::new() }, map_view),
@@ -81,17 +84,17 @@ pub(crate) fn cluster_view(core: &Core) -> ClusterView {
         nodes: nodes.collect(),
         lease_ms: terms.lease_ms,
         clock_error_max_ms: terms.clock_error_ms_max,
-        certificates: certificates(core),
+        certificates: certificates(state),
         warnings,
     }
 }
 
-fn certificates(core: &Core) -> Vec<CertificateView> {
+fn certificates(state: &NodeState) -> Vec<CertificateView> {
     let of = |(listener, ends_s): (String, i64)| {
         let ends_ms = u64::try_from(ends_s).unwrap_or(0).saturating_mul(1_000);
         CertificateView { listener, ends_at: Text(ClusterMs(ends_ms)) }
     };
-    core.metrics.certificates().into_iter().map(of).collect()
+    state.metrics.certificates().into_iter().map(of).collect()
 }
 
 fn map_view(map: &ShareMap) -> ShareMapView {
@@ -136,29 +139,29 @@ fn node_view(
         }),
         free_bytes: more.and_then(|more| more.free_bytes),
         configured_lease_ms: more.map(|more| more.configured.lease_ms),
-        start: more.map(|more| more.incarnation.boot.0),
+        start: more.map(|more| more.start_id.boot.0),
     }
 }
 
 /// A request that only the operator may make, and where it came from.
 async fn operators(
-    core: &Core,
+    state: &NodeState,
     request: Request<Body>,
-) -> Result<(Request<Body>, Option<Box<str>>), Refused> {
+) -> Result<(Request<Body>, Option<Box<str>>), ApiError> {
     let headers = request.headers().clone();
-    operator_only(core, &headers).await?;
+    operator_only(state, &headers).await?;
     let (parts, content) = request.into_parts();
     let from = super::admin::origin(&parts);
     Ok((Request::from_parts(parts, content), from))
 }
 
 async fn body<T: DeserializeOwned>(
-    core: &Core,
+    state: &NodeState,
     request: Request<Body>,
     required: bool,
-) -> Result<Option<T>, Refused> {
+) -> Result<Option<T>, ApiError> {
     let (parts, body) = request.into_parts();
-    let config = &core.config;
+    let config = &state.config;
     let read = read_body(body, config.max_body_bytes, config.request_timeout).await;
     let parsed = read.and_then(|bytes| {
         if required {
@@ -170,21 +173,25 @@ async fn body<T: DeserializeOwned>(
     Ok(parsed?)
 }
 
-fn bad(message: impl Into<String>) -> Refused {
-    Refused::new(ErrorCode::InvalidRequest, message)
+fn bad(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequest, message)
 }
 
 /// Makes a change of the operator's, and notes it.
-async fn change(core: &Core, from: Option<Box<str>>, call: MembershipCallV2) -> Response<Body> {
-    let before = core.cluster.status().nodes;
-    let led = core.cluster.leader();
-    match core.change_membership(call.clone()).await {
+async fn change(
+    state: &NodeState,
+    from: Option<Box<str>>,
+    call: MembershipCallV2,
+) -> Response<Body> {
+    let before = state.raft.status().nodes;
+    let led = state.raft.leader();
+    match state.change_membership(call.clone()).await {
         Ok(leader) => {
             if let Some((action, details)) = noted(&call, &before, led, leader) {
-                core.note(Actor::Operator, from, action, details).await;
+                state.note(Actor::Operator, from, action, details).await;
             }
-            let nodes = core.cluster.status().nodes.keys().map(|id| id.0).collect();
-            let leader = leader.or_else(|| core.cluster.leader()).map(|id| id.0);
+            let nodes = state.raft.status().nodes.keys().map(|id| id.0).collect();
+            let leader = leader.or_else(|| state.raft.leader()).map(|id| id.0);
             respond::json(StatusCode::OK, &ClusterChange { nodes, leader })
         }
         Err(why) if why.is_empty() => respond::refuse(
@@ -228,16 +235,19 @@ fn noted(
 }
 
 /// `POST /v1/cluster/nodes`.
-pub(crate) async fn add(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
-    let added = add_node(&core, request).await;
-    added.unwrap_or_else(|refused| refused.into_response(&core))
+pub(crate) async fn add(
+    State(state): State<Arc<NodeState>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let added = add_node(&state, request).await;
+    added.unwrap_or_else(|refused| refused.into_response(&state))
 }
 
-async fn add_node(core: &Core, request: Request<Body>) -> Result<Response<Body>, Refused> {
-    let (request, from) = operators(core, request).await?;
+async fn add_node(state: &NodeState, request: Request<Body>) -> Result<Response<Body>, ApiError> {
+    let (request, from) = operators(state, request).await?;
     let asked: AddNode =
-        body(core, request, true).await?.ok_or_else(|| bad("a JSON body is required"))?;
-    let nodes = core.cluster.status().nodes;
+        body(state, request, true).await?.ok_or_else(|| bad("a JSON body is required"))?;
+    let nodes = state.raft.status().nodes;
     if asked.id == 0 || asked.id > u64::from(u32::MAX) {
         return Err(bad("id: must be a number from 1 on"));
     }
@@ -248,9 +258,9 @@ async fn add_node(core: &Core, request: Request<Body>) -> Result<Response<Body>,
         return Err(bad(format!("a cluster has at most {} nodes", caps::NODES_MAX)));
     }
     let node = NodeId(asked.id);
-    let conflict = |message: &str| Refused::new(ErrorCode::Conflict, message);
-    let removed = core.shared.view().nodes.get(&node).is_some_and(|known| known.removed);
-    if removed && core.shared.cluster().level < 2 {
+    let conflict = |message: &str| ApiError::new(ErrorCode::Conflict, message);
+    let removed = state.shared.view().nodes.get(&node).is_some_and(|known| known.removed);
+    if removed && state.shared.cluster().level < 2 {
         return Err(conflict(
             "this id was used and removed: it can be used again once every node runs version 0.2",
         ));
@@ -258,22 +268,22 @@ async fn add_node(core: &Core, request: Request<Body>) -> Result<Response<Body>,
     if nodes.iter().any(|(id, member)| *id != node && member.address == asked.peer) {
         return Err(conflict("another node has this address"));
     }
-    Ok(change(core, from, MembershipCallV2::Add { node, address: asked.peer }).await)
+    Ok(change(state, from, MembershipCallV2::Add { node, address: asked.peer }).await)
 }
 
 /// `DELETE /v1/cluster/nodes/{id}`.
 pub(crate) async fn remove(
-    State(core): State<Arc<Core>>,
+    State(state): State<Arc<NodeState>>,
     PathId(id): PathId,
     query: Result<Query<RemoveNode>, QueryRejection>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let from = match operators(&core, request).await {
+    let from = match operators(&state, request).await {
         Ok((_, from)) => from,
-        Err(refused) => return refused.into_response(&core),
+        Err(refused) => return refused.into_response(&state),
     };
     let node =
-        id.parse().ok().map(NodeId).filter(|node| core.cluster.status().nodes.contains_key(node));
+        id.parse().ok().map(NodeId).filter(|node| state.raft.status().nodes.contains_key(node));
     let Ok(Query(RemoveNode { force })) = query else {
         return respond::refuse(ErrorCode::InvalidRequest, "force: must be `true` or `false`");
     };
@@ -282,50 +292,56 @@ pub(crate) async fn remove(
         .parse()
         .ok()
         .map(NodeId)
-        .filter(|node| core.shared.view().nodes.get(node).is_some_and(|known| !known.removed));
+        .filter(|node| state.shared.view().nodes.get(node).is_some_and(|known| !known.removed));
     match node.or(known) {
-        Some(node) => change(&core, from, MembershipCallV2::Remove { node, force }).await,
+        Some(node) => change(&state, from, MembershipCallV2::Remove { node, force }).await,
         None => respond::refuse(ErrorCode::NotFound, "no such node"),
     }
 }
 
 /// `POST /v1/cluster/leader`.
 pub(crate) async fn hand_over(
-    State(core): State<Arc<Core>>,
+    State(state): State<Arc<NodeState>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let handed = hand_over_to(&core, request).await;
-    handed.unwrap_or_else(|refused| refused.into_response(&core))
+    let handed = hand_over_to(&state, request).await;
+    handed.unwrap_or_else(|refused| refused.into_response(&state))
 }
 
-async fn hand_over_to(core: &Core, request: Request<Body>) -> Result<Response<Body>, Refused> {
-    let (request, from) = operators(core, request).await?;
-    let asked: HandOver = body(core, request, false).await?.unwrap_or_default();
+async fn hand_over_to(
+    state: &NodeState,
+    request: Request<Body>,
+) -> Result<Response<Body>, ApiError> {
+    let (request, from) = operators(state, request).await?;
+    let asked: HandOver = body(state, request, false).await?.unwrap_or_default();
     let to = asked.to.map(NodeId);
-    let nodes = core.cluster.status().nodes;
+    let nodes = state.raft.status().nodes;
     if to.is_some_and(|to| !nodes.get(&to).is_some_and(|member| member.votes)) {
         return Err(bad("to: must be a voting node of the cluster"));
     }
-    if to.is_some() && to == core.cluster.leader() {
+    if to.is_some() && to == state.raft.leader() {
         let leader = to.map_or(0, |to| to.0);
         let why = format!("node {leader} is already the leader");
-        return Err(Refused::new(ErrorCode::Conflict, why));
+        return Err(ApiError::new(ErrorCode::Conflict, why));
     }
-    Ok(change(core, from, MembershipCallV2::HandOver { to }).await)
+    Ok(change(state, from, MembershipCallV2::HandOver { to }).await)
 }
 
 /// `POST /v1/cluster/time`.
 pub(crate) async fn set_time(
-    State(core): State<Arc<Core>>,
+    State(state): State<Arc<NodeState>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let set = set_time_to(&core, request).await;
-    set.unwrap_or_else(|refused| refused.into_response(&core))
+    let set = set_time_to(&state, request).await;
+    set.unwrap_or_else(|refused| refused.into_response(&state))
 }
 
-async fn set_time_to(core: &Core, request: Request<Body>) -> Result<Response<Body>, Refused> {
-    let (request, from) = operators(core, request).await?;
-    let asked: SetTime = body(core, request, false).await?.unwrap_or_default();
+async fn set_time_to(
+    state: &NodeState,
+    request: Request<Body>,
+) -> Result<Response<Body>, ApiError> {
+    let (request, from) = operators(state, request).await?;
+    let asked: SetTime = body(state, request, false).await?.unwrap_or_default();
     let to = asked.to.map(|Text(to)| to);
-    Ok(change(core, None, MembershipCallV2::SetTime { to, from }).await)
+    Ok(change(state, None, MembershipCallV2::SetTime { to, from }).await)
 }

@@ -26,7 +26,7 @@ use fluxgate_console::slowdown::Slowdown;
 
 use super::respond;
 use crate::config::Tokens;
-use crate::core::Core;
+use crate::state::NodeState;
 
 const COOKIE: &str = "fluxgate_session";
 /// The prefix makes browsers refuse it from a page without TLS.
@@ -35,7 +35,7 @@ const COOKIE_UNDER_TLS: &str = "__Secure-fluxgate_session";
 /// What the console keeps beside the node.
 #[derive(Debug)]
 struct Console {
-    core: Arc<Core>,
+    state: Arc<NodeState>,
     signer: Signer,
     slowdown: Mutex<Slowdown>,
     failures: Mutex<sign_in::Failures>,
@@ -45,18 +45,18 @@ struct Console {
 
 type Shared = State<Arc<Console>>;
 /// An answer in place of the page that was asked for.
-type Turned = Box<Response<Body>>;
+type EarlyResponse = Box<Response<Body>>;
 
 impl Console {
-    fn new(core: Arc<Core>) -> Self {
-        let signer = match &core.config.cluster_secret {
+    fn new(state: Arc<NodeState>) -> Self {
+        let signer = match &state.config.cluster_secret {
             Some(secret) => Signer::of_secret(secret.expose().as_bytes()),
-            None => Signer::of_random(own_key(&core)),
+            None => Signer::of_random(own_key(&state)),
         };
-        let tls = core.config.admin_tls.as_ref();
+        let tls = state.config.admin_tls.as_ref();
         let is_secure = tls.is_some_and(|tls| !tls.accept_plain);
         let (slowdown, failures) = (Mutex::default(), Mutex::default());
-        Self { core, signer, slowdown, failures, is_secure }
+        Self { state, signer, slowdown, failures, is_secure }
     }
 
     fn slowdown(&self) -> std::sync::MutexGuard<'_, Slowdown> {
@@ -73,23 +73,23 @@ impl Console {
 }
 
 /// A signing key of this process alone, where no secret is shared.
-fn own_key(core: &Core) -> [u8; SIGNING_KEY_BYTES] {
+fn own_key(state: &NodeState) -> [u8; SIGNING_KEY_BYTES] {
     let mut key = [0; SIGNING_KEY_BYTES];
-    if let Err(error) = crate::core::fill_random(&mut key) {
+    if let Err(error) = crate::state::fill_random(&mut key) {
         // Still nothing that a stranger knows; without randomness there would be no keys either.
         tracing::error!(%error, "the console's sessions are sealed by the operator token");
-        let tokens = core.config.operator_token.as_ref().map(Tokens::all);
+        let tokens = state.config.operator_token.as_ref().map(Tokens::all);
         let tokens = tokens.iter().flat_map(|all| all.iter());
         let token: String = tokens.map(|token| token.expose()).collect();
-        let secret = format!("{token} {:?} {:?} {}", core.boot(), core.dir_id, core.now());
+        let secret = format!("{token} {:?} {:?} {}", state.boot(), state.dir_id, state.now());
         key = *fluxgate_types::Digest::of(secret.as_bytes()).as_bytes();
     }
     key
 }
 
 /// The console's routes.
-pub(super) fn router(core: Arc<Core>) -> Router {
-    let console = Arc::new(Console::new(core));
+pub(super) fn router(state: Arc<NodeState>) -> Router {
+    let console = Arc::new(Console::new(state));
     Router::new()
         .route("/console", get(|| async { redirect("/console/") }))
         .route("/console/", get(home))

@@ -13,13 +13,13 @@ use fluxgate_api::paths::{self, header as names};
 use fluxgate_api::validate::ValidateRequest;
 
 use super::body::{parse_optional, read_body};
-use super::validate::{Answer, Presented, Requirement, in_head};
+use super::validate::{Answer, PresentedCredential, Requirement, in_head};
 use super::{admin, authorize, batch, respond};
-use crate::core::Core;
 use crate::metrics::Endpoint;
+use crate::state::NodeState;
 
 /// The routes of the gateway listener.
-pub(crate) fn router(core: Arc<Core>) -> Router {
+pub(crate) fn router(state: Arc<NodeState>) -> Router {
     Router::new()
         .route(paths::VALIDATE, post(validate))
         .route(paths::VALIDATE_BATCH, post(batch::batch))
@@ -30,12 +30,12 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route(paths::READYZ, get(admin::readyz))
         .fallback(respond::not_found)
         .method_not_allowed_fallback(respond::method_not_allowed)
-        .with_state(core)
+        .with_state(state)
 }
 
 /// Refuses a caller that is not one of our gateways, where a token is configured.
-pub(crate) fn check_gateway(core: &Core, headers: &HeaderMap) -> Result<(), ErrorBody> {
-    let Some(token) = &core.config.gateway_token else { return Ok(()) };
+pub(crate) fn check_gateway(state: &NodeState, headers: &HeaderMap) -> Result<(), ErrorBody> {
+    let Some(token) = &state.config.gateway_token else { return Ok(()) };
     let presented = headers.get(names::X_GATEWAY_TOKEN);
     if presented.is_some_and(|value| token.matches(value.as_bytes())) {
         return Ok(());
@@ -43,25 +43,25 @@ pub(crate) fn check_gateway(core: &Core, headers: &HeaderMap) -> Result<(), Erro
     Err(ErrorBody::gateway_unauthorized())
 }
 
-async fn validate(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
+async fn validate(State(state): State<Arc<NodeState>>, request: Request<Body>) -> Response<Body> {
     let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let span = crate::telemetry::server_span("POST /v1/validate", &parts.headers);
-    let work = validate_request(&core, &parts.headers, body);
+    let work = validate_request(&state, &parts.headers, body);
     let response = crate::telemetry::within(span, work).await;
     let status = response.status().as_u16();
-    core.metrics.served_hot(&core.validate_route, status, begun.elapsed());
+    state.metrics.served_hot(&state.validate_route, status, begun.elapsed());
     response
 }
 
-async fn validate_request(core: &Core, headers: &HeaderMap, body: Body) -> Response<Body> {
-    if let Err(error) = check_gateway(core, headers) {
+async fn validate_request(state: &NodeState, headers: &HeaderMap, body: Body) -> Response<Body> {
+    if let Err(error) = check_gateway(state, headers) {
         return respond::error(&error);
     }
     let asked: ValidateRequest = if hyper::body::Body::is_end_stream(&body) {
         ValidateRequest::default()
     } else {
-        let config = &core.config;
+        let config = &state.config;
         let read = read_body(body, config.max_body_bytes, config.request_timeout).await;
         match read.and_then(|body| parse_optional(headers, &body)) {
             Ok(asked) => asked.unwrap_or_default(),
@@ -70,23 +70,25 @@ async fn validate_request(core: &Core, headers: &HeaderMap, body: Body) -> Respo
             }
         }
     };
-    answer(core, in_head(headers).presented, &asked, Endpoint::Validate).await.into_response(core)
+    answer(state, in_head(headers).presented, &asked, Endpoint::Validate).await.into_response(state)
 }
 
 /// Decides one entry: what is in the head and in the body must be one key.
 pub(super) async fn answer(
-    core: &Core,
-    in_head: Presented<'_>,
+    state: &NodeState,
+    in_head: PresentedCredential<'_>,
     asked: &ValidateRequest,
     endpoint: Endpoint,
 ) -> Answer {
     let in_body = asked.key.as_ref().map(|key| key.expose().as_bytes());
     let presented = match (in_head, in_body) {
         (in_head, None) => in_head,
-        (Presented::Nothing, Some(key)) => Presented::One(key),
-        (Presented::One(a), Some(b)) if a == b => Presented::One(a),
-        (Presented::One(_) | Presented::Wrong, Some(_)) => Presented::Wrong,
+        (PresentedCredential::Nothing, Some(key)) => PresentedCredential::One(key),
+        (PresentedCredential::One(a), Some(b)) if a == b => PresentedCredential::One(a),
+        (PresentedCredential::One(_) | PresentedCredential::Wrong, Some(_)) => {
+            PresentedCredential::Wrong
+        }
     };
     let requirement = asked.scope.map_or(Requirement::Any, Requirement::Scope);
-    core.validate(presented, requirement, asked.cost.unwrap_or(1), endpoint).await
+    state.validate(presented, requirement, asked.cost.unwrap_or(1), endpoint).await
 }

@@ -13,31 +13,31 @@ use fluxgate_api::keys::{
     CreateKey, DeleteKey, DeletedKey, KeyRecord, KeyStatus, LimitSpec, RotateKey, UpdateKey,
 };
 use fluxgate_api::text::Text;
-use fluxgate_engine::registry::command::Actor;
-use fluxgate_engine::registry::record::{self, KeyEntry, Status};
+use fluxgate_engine::state::command::Actor;
+use fluxgate_engine::state::record::{self, KeyEntry, Status};
 use fluxgate_types::{ClusterMs, KEY_ID_PREFIX, Scope};
 
 use super::admin::origin;
-use super::auth::{Caller, authenticate};
+use super::auth::{RequestContext, authenticate};
 use super::body::{parse, parse_optional, read_body};
 use super::listing::query;
 use super::path::PathId;
-use super::refused::Refused;
+use super::refused::ApiError;
 use super::respond;
-use crate::core::Core;
+use crate::state::NodeState;
 use change::Guards;
 use fields::{idempotency_key, if_match};
 
 pub(crate) use change::managed;
 
 /// Who calls, if it may administer.
-async fn caller(core: &Core, parts: &Parts) -> Result<Caller, Refused> {
-    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
-    Ok(Caller { who, from: origin(parts) })
+async fn caller(state: &NodeState, parts: &Parts) -> Result<RequestContext, ApiError> {
+    let who = authenticate(state, &parts.headers, Scope::Admin).await?;
+    Ok(RequestContext { who, from: origin(parts) })
 }
 
 /// What a change is guarded by, as the head says.
-fn guards(parts: &Parts) -> Result<Guards, Refused> {
+fn guards(parts: &Parts) -> Result<Guards, ApiError> {
     Ok(Guards {
         if_revision: if_match(&parts.headers)?,
         idempotency_key: idempotency_key(&parts.headers)?,
@@ -46,126 +46,134 @@ fn guards(parts: &Parts) -> Result<Guards, Refused> {
 
 /// `POST /v1/keys`.
 pub(crate) async fn create(
-    State(core): State<Arc<Core>>,
+    State(state): State<Arc<NodeState>>,
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let created = create_key(&core, &parts, body).await;
-    created.unwrap_or_else(|refused| refused.into_response(&core))
+    let created = create_key(&state, &parts, body).await;
+    created.unwrap_or_else(|refused| refused.into_response(&state))
 }
 
-async fn create_key(core: &Core, parts: &Parts, body: Body) -> Result<Response<Body>, Refused> {
-    let caller = caller(core, parts).await?;
-    let asked: CreateKey = read_json(core, parts, body).await?;
+async fn create_key(
+    state: &NodeState,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response<Body>, ApiError> {
+    let caller = caller(state, parts).await?;
+    let asked: CreateKey = read_json(state, parts, body).await?;
     let again = idempotency_key(&parts.headers)?;
-    let created = change::create(core, &caller, asked, again).await?;
+    let created = change::create(state, &caller, asked, again).await?;
     Ok(tagged(StatusCode::CREATED, created.written.record.revision, &created))
 }
 
 /// `GET /v1/keys/{id}`.
 pub(crate) async fn read(
-    State(core): State<Arc<Core>>,
+    State(state): State<Arc<NodeState>>,
     PathId(id): PathId,
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    let read = read_key(&core, &id, &parts).await;
-    read.unwrap_or_else(|refused| refused.into_response(&core))
+    let read = read_key(&state, &id, &parts).await;
+    read.unwrap_or_else(|refused| refused.into_response(&state))
 }
 
-async fn read_key(core: &Core, id: &str, parts: &Parts) -> Result<Response<Body>, Refused> {
-    let caller = caller(core, parts).await?;
-    let entry = managed(core, &caller.who, id)?;
-    let shown = shown(core, &entry);
+async fn read_key(state: &NodeState, id: &str, parts: &Parts) -> Result<Response<Body>, ApiError> {
+    let caller = caller(state, parts).await?;
+    let entry = managed(state, &caller.who, id)?;
+    let shown = shown(state, &entry);
     Ok(tagged(StatusCode::OK, shown.revision, &shown))
 }
 
 /// `PATCH /v1/keys/{id}`.
 pub(crate) async fn update(
-    State(core): State<Arc<Core>>,
+    State(state): State<Arc<NodeState>>,
     PathId(id): PathId,
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let updated = update_key(&core, &id, &parts, body).await;
-    updated.unwrap_or_else(|refused| refused.into_response(&core))
+    let updated = update_key(&state, &id, &parts, body).await;
+    updated.unwrap_or_else(|refused| refused.into_response(&state))
 }
 
 async fn update_key(
-    core: &Core,
+    state: &NodeState,
     id: &str,
     parts: &Parts,
     body: Body,
-) -> Result<Response<Body>, Refused> {
-    let caller = caller(core, parts).await?;
-    let entry = managed(core, &caller.who, id)?;
-    let asked: UpdateKey = read_json(core, parts, body).await?;
+) -> Result<Response<Body>, ApiError> {
+    let caller = caller(state, parts).await?;
+    let entry = managed(state, &caller.who, id)?;
+    let asked: UpdateKey = read_json(state, parts, body).await?;
     let guard = if_match(&parts.headers)?;
-    let written = change::update(core, &caller, entry.record.id, asked, guard).await?;
+    let written = change::update(state, &caller, entry.record.id, asked, guard).await?;
     Ok(tagged(StatusCode::OK, written.record.revision, &written))
 }
 
 /// `POST /v1/keys/{id}/rotate`.
 pub(crate) async fn rotate(
-    State(core): State<Arc<Core>>,
+    State(state): State<Arc<NodeState>>,
     PathId(id): PathId,
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let rotated = rotate_key(&core, &id, &parts, body).await;
-    rotated.unwrap_or_else(|refused| refused.into_response(&core))
+    let rotated = rotate_key(&state, &id, &parts, body).await;
+    rotated.unwrap_or_else(|refused| refused.into_response(&state))
 }
 
 async fn rotate_key(
-    core: &Core,
+    state: &NodeState,
     id: &str,
     parts: &Parts,
     body: Body,
-) -> Result<Response<Body>, Refused> {
-    let caller = caller(core, parts).await?;
-    let entry = managed(core, &caller.who, id)?;
-    let body = read_whole(core, body).await?;
+) -> Result<Response<Body>, ApiError> {
+    let caller = caller(state, parts).await?;
+    let entry = managed(state, &caller.who, id)?;
+    let body = read_whole(state, body).await?;
     let asked: Option<RotateKey> = parse_optional(&parts.headers, &body)?;
     let asked = asked.unwrap_or_default();
-    let rotated = change::rotate(core, &caller, &entry, asked, guards(parts)?).await?;
+    let rotated = change::rotate(state, &caller, &entry, asked, guards(parts)?).await?;
     Ok(tagged(StatusCode::OK, rotated.written.record.revision, &rotated))
 }
 
 /// `DELETE /v1/keys/{id}`: revokes it, or with `erase` forgets the record of one that has ended.
 pub(crate) async fn revoke(
-    State(core): State<Arc<Core>>,
+    State(state): State<Arc<NodeState>>,
     PathId(id): PathId,
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    let revoked = revoke_key(&core, &id, &parts).await;
-    revoked.unwrap_or_else(|refused| refused.into_response(&core))
+    let revoked = revoke_key(&state, &id, &parts).await;
+    revoked.unwrap_or_else(|refused| refused.into_response(&state))
 }
 
-async fn revoke_key(core: &Core, id: &str, parts: &Parts) -> Result<Response<Body>, Refused> {
-    let caller = caller(core, parts).await?;
+async fn revoke_key(
+    state: &NodeState,
+    id: &str,
+    parts: &Parts,
+) -> Result<Response<Body>, ApiError> {
+    let caller = caller(state, parts).await?;
     let DeleteKey { erase } = query(parts)?;
-    let entry = managed(core, &caller.who, id)?;
+    let entry = managed(state, &caller.who, id)?;
     let guard = if_match(&parts.headers)?;
     if erase {
-        let erased = change::erase(core, &caller, &entry, guard).await?;
+        let erased = change::erase(state, &caller, &entry, guard).await?;
         return Ok(respond::json(StatusCode::OK, &DeletedKey::Erased(erased)));
     }
-    let written = change::revoke(core, &caller, entry.record.id, guard).await?;
+    let written = change::revoke(state, &caller, entry.record.id, guard).await?;
     Ok(tagged(StatusCode::OK, written.record.revision, &written))
 }
 
-async fn read_whole(core: &Core, body: Body) -> Result<bytes::Bytes, Refused> {
-    let read = read_body(body, core.config.max_body_bytes, core.config.request_timeout).await;
+async fn read_whole(state: &NodeState, body: Body) -> Result<bytes::Bytes, ApiError> {
+    let read = read_body(body, state.config.max_body_bytes, state.config.request_timeout).await;
     Ok(read?)
 }
 
 async fn read_json<T: serde::de::DeserializeOwned>(
-    core: &Core,
+    state: &NodeState,
     parts: &Parts,
     body: Body,
-) -> Result<T, Refused> {
-    let body = read_whole(core, body).await?;
+) -> Result<T, ApiError> {
+    let body = read_whole(state, body).await?;
     Ok(parse(&parts.headers, &body)?)
 }
 
@@ -196,9 +204,9 @@ pub(crate) fn is_actor(actor: Actor, text: &str) -> bool {
 }
 
 /// A record as administrators see it.
-pub(crate) fn shown(core: &Core, entry: &KeyEntry) -> KeyRecord {
+pub(crate) fn shown(state: &NodeState, entry: &KeyEntry) -> KeyRecord {
     let record: &record::KeyRecord = &entry.record;
-    let defaults = Arc::clone(&core.shared.view().defaults);
+    let defaults = Arc::clone(&state.shared.view().defaults);
     let pairs = record.metadata.as_ref().map(|pairs| pairs.iter()).into_iter().flatten();
     KeyRecord {
         id: Text(record.id),
@@ -208,12 +216,12 @@ pub(crate) fn shown(core: &Core, entry: &KeyEntry) -> KeyRecord {
         owner: record.owner.as_ref().map(ToString::to_string),
         limits: record.limits(&defaults).iter().map(|spec| LimitSpec::from(&spec.limit)).collect(),
         enabled: record.enabled,
-        status: status(record.status(core.now())),
+        status: status(record.status(state.now())),
         created_at: Text(record.created_at),
         created_by: actor_text(record.created_by),
         expires_at: record.expires_at.map(Text),
         last_used_at: entry.last_used().map(Text),
-        previous_valid_until: previous_valid_until(record, core.now()).map(Text),
+        previous_valid_until: previous_valid_until(record, state.now()).map(Text),
         metadata: pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         revision: record.revision,
     }

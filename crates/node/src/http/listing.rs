@@ -13,18 +13,18 @@ use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::{KeyList, ListQuery};
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{AuditEntry, AuditList, AuditQuery};
-use fluxgate_engine::registry::audit::{self, Action};
-use fluxgate_engine::registry::record::KeyEntry;
+use fluxgate_engine::state::audit::{self, Action};
+use fluxgate_engine::state::record::KeyEntry;
 use fluxgate_types::{ClusterMs, KeyId, Scope, caps};
 use serde::de::DeserializeOwned;
 
 use super::admin::origin;
-use super::auth::{Administrator, authenticate};
+use super::auth::{Principal, authenticate};
 use super::keys::{actor_text, is_actor, shown, status};
-use super::refused::Refused;
+use super::refused::ApiError;
 use super::respond;
 use super::words::in_words;
-use crate::core::Core;
+use crate::state::NodeState;
 use scan::Needle;
 
 /// Lines of the audit trail that are taken at one time.
@@ -32,7 +32,7 @@ const AUDIT_PIECE: usize = 1_024;
 /// Every cursor begins so.
 const CURSOR_PREFIX: &str = "c-";
 
-pub(super) fn query<T: DeserializeOwned>(parts: &Parts) -> Result<T, Refused> {
+pub(super) fn query<T: DeserializeOwned>(parts: &Parts) -> Result<T, ApiError> {
     let read = |uri: &Uri| Query::<T>::try_from_uri(uri).map(|query| query.0);
     let said = |error: &QueryRejection| {
         let text = error.body_text();
@@ -50,22 +50,22 @@ pub(super) fn query<T: DeserializeOwned>(parts: &Parts) -> Result<T, Refused> {
             Some(in_words(name, said))
         });
         let message = alone.flatten().next().unwrap_or_else(|| in_words("", &said(&error)));
-        Refused::new(ErrorCode::InvalidRequest, message)
+        ApiError::new(ErrorCode::InvalidRequest, message)
     })
 }
 
-fn page_size(asked: Option<usize>) -> Result<usize, Refused> {
+fn page_size(asked: Option<usize>) -> Result<usize, ApiError> {
     match asked.unwrap_or(caps::LIST_PAGE_DEFAULT) {
         size @ 1..=caps::LIST_PAGE_MAX => Ok(size),
         _ => {
             let message = format!("limit: must be 1 to {}", caps::LIST_PAGE_MAX);
-            Err(Refused::new(ErrorCode::InvalidRequest, message))
+            Err(ApiError::new(ErrorCode::InvalidRequest, message))
         }
     }
 }
 
-fn cursor(asked: Option<&str>) -> Result<Option<u64>, Refused> {
-    let wrong = || Refused::new(ErrorCode::InvalidRequest, "cursor: not one that this list gave");
+fn cursor(asked: Option<&str>) -> Result<Option<u64>, ApiError> {
+    let wrong = || ApiError::new(ErrorCode::InvalidRequest, "cursor: not one that this list gave");
     let place = |text: &str| u64::from_str_radix(text.strip_prefix(CURSOR_PREFIX)?, 16).ok();
     asked.map(|text| place(text).ok_or_else(wrong)).transpose()
 }
@@ -75,39 +75,42 @@ fn cursor_text(place: u64) -> String {
 }
 
 /// `GET /v1/keys`.
-pub(crate) async fn list(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
+pub(crate) async fn list(
+    State(state): State<Arc<NodeState>>,
+    request: Request<Body>,
+) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    let listed = list_keys(&core, &parts).await;
-    listed.unwrap_or_else(|refused| refused.into_response(&core))
+    let listed = list_keys(&state, &parts).await;
+    listed.unwrap_or_else(|refused| refused.into_response(&state))
 }
 
-async fn list_keys(core: &Core, parts: &Parts) -> Result<Response<Body>, Refused> {
-    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
+async fn list_keys(state: &NodeState, parts: &Parts) -> Result<Response<Body>, ApiError> {
+    let who = authenticate(state, &parts.headers, Scope::Admin).await?;
     let asked: ListQuery = query(parts)?;
     if asked.export && asked.cursor.is_none() {
         let details = "export of key records".to_owned();
-        core.note(who.actor(), origin(parts), Action::Exported, details).await;
+        state.note(who.actor(), origin(parts), Action::Exported, details).await;
     }
-    Ok(respond::json(StatusCode::OK, &find_keys(core, &who, &asked).await?))
+    Ok(respond::json(StatusCode::OK, &find_keys(state, &who, &asked).await?))
 }
 
 /// A page of the keys that an administrator manages.
 pub(crate) async fn find_keys(
-    core: &Core,
-    who: &Administrator,
+    state: &NodeState,
+    who: &Principal,
     asked: &ListQuery,
-) -> Result<KeyList, Refused> {
+) -> Result<KeyList, ApiError> {
     let size = page_size(asked.limit)?;
     if asked.search.as_ref().is_some_and(|s| s.chars().count() > caps::SEARCH_CHARS_MAX) {
         let message = format!("search: at most {} characters", caps::SEARCH_CHARS_MAX);
-        return Err(Refused::new(ErrorCode::InvalidRequest, message));
+        return Err(ApiError::new(ErrorCode::InvalidRequest, message));
     }
     let before = match cursor(asked.cursor.as_deref())? {
         Some(place) => usize::try_from(place).unwrap_or(usize::MAX),
         None => usize::MAX,
     };
     let search = asked.search.as_deref().map(Needle::new);
-    let now = core.now();
+    let now = state.now();
     let fits = |entry: &KeyEntry| {
         let record = &entry.record;
         let owner = asked.owner.as_ref().is_none_or(|owner| record.owner.as_deref() == Some(owner));
@@ -115,38 +118,41 @@ pub(crate) async fn find_keys(
         let named = |needle: &Needle| needle.is_in(record);
         owner && status && who.manages(record) && search.as_ref().is_none_or(named)
     };
-    let found = scan::newest(&core.shared.table, before, size + 1, fits).await;
+    let found = scan::newest(&state.shared.table, before, size + 1, fits).await;
     // One more than is shown begins the next page.
     let next_cursor = found.get(size).map(|next| cursor_text(u64::from(next.record.seq) + 1));
-    let keys = found.iter().take(size).map(|entry| shown(core, entry)).collect();
+    let keys = found.iter().take(size).map(|entry| shown(state, entry)).collect();
     Ok(KeyList { keys, next_cursor })
 }
 
 /// `GET /v1/audit`.
-pub(crate) async fn audit(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
+pub(crate) async fn audit(
+    State(state): State<Arc<NodeState>>,
+    request: Request<Body>,
+) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    let listed = list_audit(&core, &parts).await;
-    listed.unwrap_or_else(|refused| refused.into_response(&core))
+    let listed = list_audit(&state, &parts).await;
+    listed.unwrap_or_else(|refused| refused.into_response(&state))
 }
 
-async fn list_audit(core: &Core, parts: &Parts) -> Result<Response<Body>, Refused> {
-    let who = authenticate(core, &parts.headers, Scope::Admin).await?;
+async fn list_audit(state: &NodeState, parts: &Parts) -> Result<Response<Body>, ApiError> {
+    let who = authenticate(state, &parts.headers, Scope::Admin).await?;
     let asked: AuditQuery = query(parts)?;
     let is_known = |action: &String| Action::ALL.iter().any(|known| known.as_str() == action);
     if asked.action.as_ref().is_some_and(|action| !is_known(action)) {
         let known = Action::ALL.map(|action| format!("`{}`", action.as_str())).join(", ");
         let message = format!("action: must be one of {known}");
-        return Err(Refused::new(ErrorCode::InvalidRequest, message));
+        return Err(ApiError::new(ErrorCode::InvalidRequest, message));
     }
     let is_actor = |actor: &String| {
         matches!(actor.as_str(), "operator" | "system") || actor.parse::<KeyId>().is_ok()
     };
     if asked.actor.as_ref().is_some_and(|actor| !is_actor(actor)) {
         let message = "actor: must be `operator`, `system` or the id of a key";
-        return Err(Refused::new(ErrorCode::InvalidRequest, message));
+        return Err(ApiError::new(ErrorCode::InvalidRequest, message));
     }
     let during = During::default();
-    Ok(respond::json(StatusCode::OK, &find_audit(core, &who, &asked, during).await?))
+    Ok(respond::json(StatusCode::OK, &find_audit(state, &who, &asked, during).await?))
 }
 
 /// A span of time, both ends included.
@@ -163,19 +169,19 @@ pub(crate) struct During {
 /// The trail is looked at in pieces: whoever writes to it waits for none of them, and for the lock
 /// only as long as it takes to copy the places of one.
 pub(crate) async fn find_audit(
-    core: &Core,
-    who: &Administrator,
+    state: &NodeState,
+    who: &Principal,
     asked: &AuditQuery,
     during: During,
-) -> Result<AuditList, Refused> {
+) -> Result<AuditList, ApiError> {
     let size = page_size(asked.limit)?;
     let before = cursor(asked.cursor.as_deref())?.unwrap_or(u64::MAX);
     let visible = |entry: &audit::AuditEntry| match (who, entry.key_id) {
-        (Administrator::Operator, _) => true,
-        (Administrator::Key { .. }, Some(id)) => {
-            core.shared.table.with(&id, |key| who.manages(&key.record)).unwrap_or(false)
+        (Principal::Operator, _) => true,
+        (Principal::Key { .. }, Some(id)) => {
+            state.shared.table.with(&id, |key| who.manages(&key.record)).unwrap_or(false)
         }
-        (Administrator::Key { .. }, None) => false,
+        (Principal::Key { .. }, None) => false,
     };
     let wanted = |entry: &audit::AuditEntry| {
         let lists = |id: KeyId| {
@@ -192,7 +198,7 @@ pub(crate) async fn find_audit(
     let mut found: Vec<Arc<audit::AuditEntry>> = Vec::new();
     let mut reached = before;
     while found.len() <= size {
-        let piece = core.shared.with_audit(|log| log.page(reached, AUDIT_PIECE));
+        let piece = state.shared.with_audit(|log| log.page(reached, AUDIT_PIECE));
         let Some(oldest) = piece.last() else { break };
         reached = oldest.seq;
         found.extend(piece.into_iter().filter(|entry| wanted(entry) && visible(entry)));

@@ -9,18 +9,18 @@ use fluxgate_api::error::{ErrorBody, ErrorCode};
 
 use super::respond;
 use super::validate::Answer;
-use crate::core::Core;
+use crate::state::NodeState;
 
 /// A refusal.
 #[derive(Clone, Debug)]
-pub(crate) enum Refused {
+pub(crate) enum ApiError {
     /// By a code and its message.
     Said(ErrorBody),
     /// By a verdict on the credential, which has headers of its own.
     Verdict(Box<Answer>),
 }
 
-impl Refused {
+impl ApiError {
     /// A refusal by code and message.
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self::Said(ErrorBody::new(code, message))
@@ -37,21 +37,21 @@ impl Refused {
     }
 
     /// The answer of the JSON interface.
-    pub(crate) fn into_response(self, core: &Core) -> Response<Body> {
+    pub(crate) fn into_response(self, state: &NodeState) -> Response<Body> {
         match self {
             Self::Said(body) => respond::error(&body),
-            Self::Verdict(answer) => answer.into_response(core),
+            Self::Verdict(answer) => answer.into_response(state),
         }
     }
 }
 
-impl From<ErrorBody> for Refused {
+impl From<ErrorBody> for ApiError {
     fn from(body: ErrorBody) -> Self {
         Self::Said(body)
     }
 }
 
-impl From<Answer> for Refused {
+impl From<Answer> for ApiError {
     fn from(answer: Answer) -> Self {
         Self::Verdict(Box::new(answer))
     }

@@ -62,7 +62,7 @@ struct Routes {
     router: Router,
     /// What a caller without a certificate may ask, where callers must present one.
     probes: Option<Router>,
-    refusal: Refusal,
+    refusal: Rejection,
 }
 
 impl Routes {
@@ -92,7 +92,7 @@ impl Handler for Routes {
 /// Makes the whole answer to a malformed request on a path that knows but a few statuses.
 ///
 /// Told whether the path is of the nginx flavour.
-pub(crate) type Refusal = Arc<dyn Fn(bool) -> Vec<u8> + Send + Sync>;
+pub(crate) type Rejection = Arc<dyn Fn(bool) -> Vec<u8> + Send + Sync>;
 
 impl Server {
     /// Answers a malformed request below `/v1/authorize` with `refusal`. Plain without `tls`. Where
@@ -101,7 +101,7 @@ impl Server {
         listener: std::net::TcpListener,
         router: Router,
         probes: Option<Router>,
-        refusal: Refusal,
+        refusal: Rejection,
         tls: Option<Arc<Acceptor>>,
     ) -> Self {
         Self { listener, handler: Arc::new(Routes { router, probes, refusal }), tls }
@@ -166,7 +166,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     from: SocketAddr,
     router: Router,
-    on_refusal: Refusal,
+    on_refusal: Rejection,
     stop: watch::Receiver<bool>,
 ) {
     let phase = Arc::new(AtomicU8::new(IDLE));
@@ -225,12 +225,12 @@ struct Guarded<S> {
     // The rest of a refusal that is being written in place of hyper's.
     refusal: Vec<u8>,
     refused: bool,
-    on_refusal: Refusal,
+    on_refusal: Rejection,
     line: RequestLine,
 }
 
 impl<S> Guarded<S> {
-    fn new(stream: S, phase: Arc<AtomicU8>, on_refusal: Refusal) -> Self {
+    fn new(stream: S, phase: Arc<AtomicU8>, on_refusal: Rejection) -> Self {
         let deadline = Box::pin(tokio::time::sleep(IDLE_TIMEOUT));
         Self {
             stream,

@@ -14,9 +14,9 @@ use fluxgate_api::bulk::{
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::LimitSpec;
 use fluxgate_api::text::{Text, Time};
-use fluxgate_engine::registry::audit::{self, Action, AuditEntry};
-use fluxgate_engine::registry::command::{Actor, Origin};
-use fluxgate_engine::registry::snapshot::{Frozen, ItemV1, KeyRecordV1};
+use fluxgate_engine::state::audit::{self, Action, AuditEntry};
+use fluxgate_engine::state::command::{Actor, ImportSource};
+use fluxgate_engine::state::snapshot::{Frozen, ItemV1, KeyRecordV1};
 use fluxgate_raft::process;
 use fluxgate_types::{ClusterMs, Digest, KeyId, LogIndex, caps, credential};
 use serde::de::DeserializeOwned;
@@ -30,9 +30,9 @@ use super::keys::actor_text;
 use super::keys::fields::{future, limits, metadata, text};
 use super::listing::query;
 use super::pipe::Pipe;
-use super::refused::Refused;
+use super::refused::ApiError;
 use super::respond;
-use crate::core::{BACKUPS_MAX, Core};
+use crate::state::{BACKUPS_MAX, NodeState};
 
 /// Most characters of what a restored audit entry says: more than any version wrote.
 const RESTORED_DETAILS_CHARS_MAX: usize = 8 * caps::AUDIT_DETAILS_CHARS_MAX;
@@ -45,31 +45,31 @@ const STALLED: Duration = Duration::from_secs(60);
 
 /// `POST /v1/keys/import`.
 pub(crate) async fn import(
-    State(core): State<Arc<Core>>,
+    State(state): State<Arc<NodeState>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let taken = lines(&core, request, Origin::Import, imported).await;
-    taken.unwrap_or_else(|refused| refused.into_response(&core))
+    let taken = lines(&state, request, ImportSource::Import, imported).await;
+    taken.unwrap_or_else(|refused| refused.into_response(&state))
 }
 
 /// `POST /v1/cluster/restore`.
 pub(crate) async fn restore(
-    State(core): State<Arc<Core>>,
+    State(state): State<Arc<NodeState>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let taken = lines(&core, request, Origin::Backup, restored).await;
-    taken.unwrap_or_else(|refused| refused.into_response(&core))
+    let taken = lines(&state, request, ImportSource::Backup, restored).await;
+    taken.unwrap_or_else(|refused| refused.into_response(&state))
 }
 
 async fn lines(
-    core: &Arc<Core>,
+    state: &Arc<NodeState>,
     request: Request<Body>,
-    origin: Origin,
-    read: fn(&Core, &[u8]) -> Result<Row, String>,
-) -> Result<Response<Body>, Refused> {
+    origin: ImportSource,
+    read: fn(&NodeState, &[u8]) -> Result<Row, String>,
+) -> Result<Response<Body>, ApiError> {
     let (parts, body) = request.into_parts();
-    operator_only(core, &parts.headers).await?;
-    let answer = take_in(core, &parts, body, origin, read).await?;
+    operator_only(state, &parts.headers).await?;
+    let answer = take_in(state, &parts, body, origin, read).await?;
     Ok(respond::json(StatusCode::OK, &answer))
 }
 
@@ -79,11 +79,11 @@ fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
 }
 
 /// A line of an import. A credential of any shape leads to its record by its digest.
-fn imported(core: &Core, line: &[u8]) -> Result<Row, String> {
+fn imported(state: &NodeState, line: &[u8]) -> Result<Row, String> {
     let asked: ImportKey = parse(line)?;
     let digest = asked.sha256.0;
     let id = KeyId::of_imported(&digest);
-    let (prefix, environment) = (&core.config.key_prefix, &core.config.key_environment);
+    let (prefix, environment) = (&state.config.key_prefix, &state.config.key_environment);
     let owner =
         asked.owner.map(|owner| text("owner", &owner, caps::OWNER_CHARS_MAX)).transpose()?;
     Ok(Row::Key(Box::new(KeyRecordV1 {
@@ -96,7 +96,7 @@ fn imported(core: &Core, line: &[u8]) -> Result<Row, String> {
         created_at: ClusterMs(0),
         created_by: Actor::Operator,
         revoked_at: None,
-        expires_at: asked.expires_at.map(|at| future(core, at.0)).transpose()?,
+        expires_at: asked.expires_at.map(|at| future(state, at.0)).transpose()?,
         name: text("name", &asked.name, caps::NAME_CHARS_MAX)?,
         // What its first rotation will show: the key itself is known to its holder alone.
         prefix: credential::shown_prefix(prefix, environment, &id).into(),
@@ -117,7 +117,7 @@ fn actor(text: &str) -> Result<Actor, String> {
 }
 
 /// A line of a backup that holds a key or an audit entry.
-fn restored(_: &Core, line: &[u8]) -> Result<Row, String> {
+fn restored(_: &NodeState, line: &[u8]) -> Result<Row, String> {
     match parse(line)? {
         BackupLine::Key(key) => Ok(Row::Key(Box::new(record_of(*key)?))),
         BackupLine::Audit(entry) => Ok(Row::Audit(Box::new(entry_of(*entry)?))),
@@ -216,38 +216,38 @@ fn audit_of(entry: &AuditEntry) -> BackupAudit {
 
 /// `GET /v1/cluster/backup`: the state as it is now, while the cluster works on.
 pub(crate) async fn backup(
-    State(core): State<Arc<Core>>,
+    State(state): State<Arc<NodeState>>,
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    if let Err(refused) = operator_only(&core, &parts.headers).await {
-        return refused.into_response(&core);
+    if let Err(refused) = operator_only(&state, &parts.headers).await {
+        return refused.into_response(&state);
     }
     let stale = match query::<BackupQuery>(&parts) {
         Ok(BackupQuery { stale }) => stale,
-        Err(refused) => return refused.into_response(&core),
+        Err(refused) => return refused.into_response(&state),
     };
     // Whoever holds a lease has applied all that was acknowledged so far.
-    if let Some(why) = core.not_ready().filter(|_| !stale) {
+    if let Some(why) = state.not_ready().filter(|_| !stale) {
         let why =
             format!("{why}; with `stale` it gives what it has, which may lack the newest changes");
         return respond::refuse(ErrorCode::Unavailable, why);
     }
-    let Ok(place) = Arc::clone(&core.backups).try_acquire_owned() else {
+    let Ok(place) = Arc::clone(&state.backups).try_acquire_owned() else {
         let why = format!("{BACKUPS_MAX} backups are under way at this node");
         return respond::refuse(ErrorCode::Conflict, why);
     };
     // All digests leave the building: noted BEFORE the first byte does.
-    let details = format!("backup of {} keys", core.shared.table.len());
-    core.note(Actor::Operator, origin(&parts), Action::BackedUp, details).await;
-    let Ok((frozen, index)) = core.cluster.freeze().await else {
+    let details = format!("backup of {} keys", state.shared.table.len());
+    state.note(Actor::Operator, origin(&parts), Action::BackedUp, details).await;
+    let Ok((frozen, index)) = state.raft.freeze().await else {
         return respond::refuse(ErrorCode::Unavailable, "consensus has stopped on this node");
     };
     let begin = BackupBegin {
         format: BACKUP_FORMAT,
-        cluster: core.config.cluster_name.clone(),
+        cluster: state.config.cluster_name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        at: Text(core.now()),
+        at: Text(state.now()),
         index: index.0,
         keys: frozen.keys() as u64,
     };

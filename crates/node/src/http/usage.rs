@@ -11,43 +11,43 @@ use axum::extract::State;
 use axum::http::{Request, Response, StatusCode};
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{LimitUsage, NodeSpent, Usage, WindowSpent};
-use fluxgate_engine::registry::record::{KeyEntry, LimitSpec};
+use fluxgate_engine::state::record::{KeyEntry, LimitSpec};
 use fluxgate_raft::Call;
 use fluxgate_types::{ClusterMs, KeyId, NodeId, Scope, caps};
 
 use super::auth::authenticate;
 use super::keys::managed;
 use super::path::PathId;
-use super::refused::Refused;
+use super::refused::ApiError;
 use super::respond;
-use crate::core::Core;
 use crate::peer;
 use crate::peer::messages::{UsageCall, UsageReply};
+use crate::state::NodeState;
 
 /// How long another node may take to say what it spent.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// `GET /v1/keys/{id}/usage`.
 pub(crate) async fn usage(
-    State(core): State<Arc<Core>>,
+    State(state): State<Arc<NodeState>>,
     PathId(id): PathId,
     request: Request<Body>,
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     let asked = async {
-        let who = authenticate(&core, &parts.headers, Scope::Admin).await?;
-        let entry = managed(&core, &who, &id)?;
-        Ok(respond::json(StatusCode::OK, &usage_of(&core, &entry).await))
+        let who = authenticate(&state, &parts.headers, Scope::Admin).await?;
+        let entry = managed(&state, &who, &id)?;
+        Ok(respond::json(StatusCode::OK, &usage_of(&state, &entry).await))
     };
-    asked.await.unwrap_or_else(|refused: Refused| refused.into_response(&core))
+    asked.await.unwrap_or_else(|refused: ApiError| refused.into_response(&state))
 }
 
 /// What a key has used, as far as the nodes answer.
-pub(crate) async fn usage_of(core: &Arc<Core>, entry: &KeyEntry) -> Usage {
+pub(crate) async fn usage_of(state: &Arc<NodeState>, entry: &KeyEntry) -> Usage {
     let key = entry.record.id;
-    let by_node = ask_all(core, key).await;
-    let now = core.now();
-    let view = core.shared.view();
+    let by_node = ask_all(state, key).await;
+    let now = state.now();
+    let view = state.shared.view();
     let limits = entry.record.limits(&view.defaults).iter();
     let last_used =
         by_node.values().filter_map(|reply| reply.last_used).max().max(entry.last_used());
@@ -59,12 +59,12 @@ pub(crate) async fn usage_of(core: &Arc<Core>, entry: &KeyEntry) -> Usage {
 }
 
 /// Asks every node at once; one that does not answer in time is left out.
-async fn ask_all(core: &Arc<Core>, key: KeyId) -> BTreeMap<NodeId, UsageReply> {
-    let replies = peer::ask_all(core, Call::Usage, &UsageCall { key }, TIMEOUT).await;
+async fn ask_all(state: &Arc<NodeState>, key: KeyId) -> BTreeMap<NodeId, UsageReply> {
+    let replies = peer::ask_all(state, Call::Usage, &UsageCall { key }, TIMEOUT).await;
     let replied = replies.into_iter().filter_map(|(node, reply)| Some((node, reply?)));
     let mut replies: BTreeMap<NodeId, UsageReply> = replied.collect();
-    let mine = UsageReply { limits: core.counters.usage(core.me, &key), last_used: None };
-    replies.insert(core.me, mine);
+    let mine = UsageReply { limits: state.counters.usage(state.me, &key), last_used: None };
+    replies.insert(state.me, mine);
     replies
 }
 

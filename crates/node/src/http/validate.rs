@@ -14,26 +14,26 @@ use axum::http::{Response, StatusCode};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_api::text::Text;
 use fluxgate_api::validate::ValidateAnswer;
-use fluxgate_engine::counters::{KeyLimits, LookedUp, Verdict};
-use fluxgate_engine::registry::record::{KeyEntry, KeyRecord, LimitSpec, Status};
+use fluxgate_engine::quota::{KeyLimits, LookedUp, Verdict};
+use fluxgate_engine::state::record::{KeyEntry, KeyRecord, LimitSpec, Status};
 use fluxgate_types::credential::CredentialError;
 use fluxgate_types::{ClusterMs, Credential, Digest, KeyId, Limit, Scope, caps};
 
-pub(crate) use self::presented::{InHead, Presented, bearer_token, in_head, presented};
+pub(crate) use self::presented::{InHead, PresentedCredential, bearer_token, in_head, presented};
 use super::respond;
 use crate::clock::boot_now;
-use crate::core::Core;
 use crate::counters::Decided;
-use crate::metrics::{Endpoint, Verdict as Counted};
+use crate::metrics::{Endpoint, Verdict as VerdictLabel};
+use crate::state::NodeState;
 
 /// What is known of a key once its credential fits.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct MatchedKey {
     pub(crate) entry: Arc<KeyEntry>,
     limits: LookedUp,
 }
 
-impl Known {
+impl MatchedKey {
     pub(crate) fn record(&self) -> &KeyRecord {
         &self.entry.record
     }
@@ -41,7 +41,7 @@ impl Known {
 
 /// Figures for the headers.
 #[derive(Clone, Debug)]
-pub(crate) struct Quota {
+pub(crate) struct RateLimitState {
     pub(crate) limit: u64,
     pub(crate) remaining: u64,
     pub(crate) reset_s: u64,
@@ -54,10 +54,10 @@ pub(crate) struct Quota {
 /// What came of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
-    Admitted(Known, Quota),
-    Unauthenticated { presented: bool, quota: Quota },
-    OutOfScope { known: Known, required: Option<Scope>, quota: Quota },
-    Limited { known: Known, quota: Quota, degraded: bool },
+    Admitted(MatchedKey, RateLimitState),
+    Unauthenticated { presented: bool, quota: RateLimitState },
+    OutOfScope { known: MatchedKey, required: Option<Scope>, quota: RateLimitState },
+    Limited { known: MatchedKey, quota: RateLimitState, degraded: bool },
     Invalid(String),
     Unavailable(&'static str),
 }
@@ -90,11 +90,11 @@ impl Requirement {
     }
 }
 
-impl Core {
+impl NodeState {
     /// Decides one request and counts it.
     pub(crate) async fn validate(
         &self,
-        presented: Presented<'_>,
+        presented: PresentedCredential<'_>,
         requirement: Requirement,
         cost: u64,
         endpoint: Endpoint,
@@ -107,13 +107,17 @@ impl Core {
 
     /// The answer to a request for which there was no time: nothing is spent, nothing proven. Still
     /// nobody without a valid key is told that it is valid.
-    pub(crate) fn too_late(&self, presented: Presented<'_>, endpoint: Endpoint) -> Answer {
+    pub(crate) fn too_late(
+        &self,
+        presented: PresentedCredential<'_>,
+        endpoint: Endpoint,
+    ) -> Answer {
         let begun = Instant::now();
         let answer = match (self.not_ready(), presented) {
             (Some(why), _) => Answer::Unavailable(why),
-            (None, Presented::Nothing) => self.unauthenticated(false),
-            (None, Presented::Wrong) => self.unauthenticated(true),
-            (None, Presented::One(text)) => {
+            (None, PresentedCredential::Nothing) => self.unauthenticated(false),
+            (None, PresentedCredential::Wrong) => self.unauthenticated(true),
+            (None, PresentedCredential::One(text)) => {
                 let now = self.now();
                 self.look_up(text, now).map_or_else(
                     || self.unauthenticated(true),
@@ -131,20 +135,20 @@ impl Core {
 
     fn count_verdict(&self, answer: &Answer, endpoint: Endpoint, took: Duration) {
         let counted = match answer {
-            Answer::Admitted(..) => Counted::Admitted,
-            Answer::Unauthenticated { .. } => Counted::Unauthenticated,
-            Answer::OutOfScope { .. } => Counted::OutOfScope,
-            Answer::Limited { degraded: false, .. } => Counted::Limited,
-            Answer::Limited { degraded: true, .. } => Counted::Degraded,
-            Answer::Invalid(_) => Counted::Invalid,
-            Answer::Unavailable(_) => Counted::Unavailable,
+            Answer::Admitted(..) => VerdictLabel::Admitted,
+            Answer::Unauthenticated { .. } => VerdictLabel::Unauthenticated,
+            Answer::OutOfScope { .. } => VerdictLabel::OutOfScope,
+            Answer::Limited { degraded: false, .. } => VerdictLabel::Limited,
+            Answer::Limited { degraded: true, .. } => VerdictLabel::Degraded,
+            Answer::Invalid(_) => VerdictLabel::Invalid,
+            Answer::Unavailable(_) => VerdictLabel::Unavailable,
         };
         self.metrics.validated(endpoint, counted, took);
     }
 
     async fn verdict(
         &self,
-        presented: Presented<'_>,
+        presented: PresentedCredential<'_>,
         requirement: Requirement,
         cost: u64,
     ) -> Answer {
@@ -156,9 +160,9 @@ impl Core {
         let unauthenticated =
             |presented| Answer::Unauthenticated { presented, quota: self.default_quota(now) };
         let text = match presented {
-            Presented::Nothing => return unauthenticated(false),
-            Presented::Wrong => return unauthenticated(true),
-            Presented::One(text) => text,
+            PresentedCredential::Nothing => return unauthenticated(false),
+            PresentedCredential::Wrong => return unauthenticated(true),
+            PresentedCredential::One(text) => text,
         };
         let Some(known) = self.look_up(text, now) else { return unauthenticated(true) };
         if !requirement.allows(known.record().scope) {
@@ -193,7 +197,7 @@ impl Core {
     }
 
     /// The key that a credential opens now.
-    pub(crate) fn look_up(&self, text: &[u8], now: ClusterMs) -> Option<Known> {
+    pub(crate) fn look_up(&self, text: &[u8], now: ClusterMs) -> Option<MatchedKey> {
         let (digest, id) = match Credential::parse(text) {
             Ok(credential) => (credential.digest, Some(credential.key_id)),
             // A typing error, most likely: told by no look-up at all.
@@ -210,7 +214,7 @@ impl Core {
         let open = |entry: &Arc<KeyEntry>| {
             let record = &entry.record;
             let valid = record.opens(&digest, now) && record.status(now) == Status::Active;
-            valid.then(|| Known {
+            valid.then(|| MatchedKey {
                 entry: Arc::clone(entry),
                 limits: LookedUp {
                     limits: KeyLimits {
@@ -235,7 +239,7 @@ impl Core {
     }
 
     /// What a 401 shows: the default limit, nothing left, the end of the window.
-    fn default_quota(&self, now: ClusterMs) -> Quota {
+    fn default_quota(&self, now: ClusterMs) -> RateLimitState {
         let policy = Arc::clone(&self.shared.view().defaults);
         let policy = if policy.is_empty() {
             self.config.default_limits.iter().cloned().map(LimitSpec::new).collect()
@@ -247,11 +251,11 @@ impl Core {
 }
 
 /// The first of the limits, nothing left of it, and the end of its window.
-fn nothing_left(policy: Arc<[LimitSpec]>, now: ClusterMs) -> Quota {
+fn nothing_left(policy: Arc<[LimitSpec]>, now: ClusterMs) -> RateLimitState {
     let limit = policy.first().map(|spec| &spec.limit);
     let (tokens, reset) =
         limit.map_or((0, now), |l: &Limit| (l.tokens, l.window_end(l.window_at(now))));
-    Quota {
+    RateLimitState {
         limit: tokens,
         remaining: 0,
         reset_s: reset.0.div_ceil(1_000),
@@ -265,9 +269,9 @@ fn wait_s(reset: ClusterMs, now: ClusterMs) -> u64 {
     (reset - now).div_ceil(1_000).max(1)
 }
 
-fn quota(decided: Decided, now: ClusterMs) -> Quota {
+fn quota(decided: Decided, now: ClusterMs) -> RateLimitState {
     let Decided { decision, limits } = decided;
-    Quota {
+    RateLimitState {
         limit: decision.tokens,
         remaining: decision.remaining,
         reset_s: decision.reset.0.div_ceil(1_000),
@@ -278,7 +282,7 @@ fn quota(decided: Decided, now: ClusterMs) -> Quota {
 }
 
 /// A cost that a whole window cannot hold is a mistake, not a matter of waiting.
-fn over_every_limit(known: &Known, cost: u64) -> Option<String> {
+fn over_every_limit(known: &MatchedKey, cost: u64) -> Option<String> {
     let limits = &known.limits.limits.limits;
     let smallest = limits.iter().map(|spec| &spec.limit).min_by_key(|l| l.tokens)?;
     (cost > smallest.tokens).then(|| {
@@ -326,7 +330,7 @@ impl Answer {
         })
     }
 
-    fn parts(&self) -> (Option<&Known>, Option<&Quota>) {
+    fn parts(&self) -> (Option<&MatchedKey>, Option<&RateLimitState>) {
         match self {
             Self::Admitted(known, quota)
             | Self::OutOfScope { known, quota, .. }
@@ -337,7 +341,7 @@ impl Answer {
     }
 
     /// The whole answer of `/v1/validate`.
-    pub(crate) fn into_response(self, core: &Core) -> Response<Body> {
+    pub(crate) fn into_response(self, state: &NodeState) -> Response<Body> {
         let mut response = match (self.admission(), self.error_body()) {
             (Some(admission), _) => match serde_json::to_vec(&admission) {
                 Ok(text) => respond::bytes(StatusCode::OK, "application/json", text.into()),
@@ -346,7 +350,7 @@ impl Answer {
             (None, Some(body)) => respond::error(&body),
             (None, None) => respond::refuse(ErrorCode::Internal, "internal error"),
         };
-        self.add_headers(core, &mut response);
+        self.add_headers(state, &mut response);
         response
     }
 }

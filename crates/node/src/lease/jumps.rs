@@ -2,11 +2,11 @@
 
 use std::sync::PoisonError;
 
-use fluxgate_engine::cluster_time::signed_difference;
+use fluxgate_engine::clock::signed_difference;
 use fluxgate_types::BootNs;
 
 use crate::clock::{boot_now, wall_ns};
-use crate::core::Core;
+use crate::state::NodeState;
 
 /// Smallest jump of a clock that makes a lease void, milliseconds.
 const JUMP_MS_MIN: u64 = 20;
@@ -21,39 +21,39 @@ const CLOSE_NS: u64 = 1_000_000;
 /// that was paused by its host): then the lease was longer than this node believed, and what it
 /// holds is void. The grant at hand carries what it must have applied.
 pub(super) fn drop_after_a_stop(
-    core: &Core,
+    state: &NodeState,
     jumps: &mut JumpWatch,
     received: BootNs,
     estimate_ns: u64,
     round_trip_ns: u64,
 ) {
     let before_ns = std::mem::replace(&mut jumps.round_trip_ns, round_trip_ns);
-    if !core.clock.is_synced() {
+    if !state.clock.is_synced() {
         return;
     }
-    let ahead = signed_difference(estimate_ns, core.clock.at_ns(received));
+    let ahead = signed_difference(estimate_ns, state.clock.at_ns(received));
     // Both estimates are off by some of their round trips, and small errors are steered away.
     let error_ns = round_trip_ns + before_ns + STEERED_NS;
-    let bound = i64::try_from(jump_ns(core) + error_ns).unwrap_or(i64::MAX);
+    let bound = i64::try_from(jump_ns(state) + error_ns).unwrap_or(i64::MAX);
     if ahead > bound {
         tracing::warn!(
             ahead_ms = ahead / 1_000_000,
             "cluster time ran on while this machine's clock did not: the lease was dropped"
         );
-        drop_lease(core);
+        drop_lease(state);
     }
 }
 
-fn drop_lease(core: &Core) {
-    let mut holder = core.holder.lock().unwrap_or_else(PoisonError::into_inner);
+fn drop_lease(state: &NodeState) {
+    let mut holder = state.holder.lock().unwrap_or_else(PoisonError::into_inner);
     holder.handle_clock_jump();
-    core.publish_lease(&holder);
+    state.publish_lease(&holder);
 }
 
 /// A clock that jumps further than this between two renewals makes a lease void: the margin that
 /// granters and holders leave for drift, nanoseconds.
-fn jump_ns(core: &Core) -> u64 {
-    let terms = core.terms_in_force();
+fn jump_ns(state: &NodeState) -> u64 {
+    let terms = state.terms_in_force();
     (terms.granter_ms() - terms.holder_ms()).max(JUMP_MS_MIN) * 1_000_000
 }
 
@@ -90,18 +90,18 @@ impl Reading {
 impl JumpWatch {
     /// Drops the lease where one clock jumped against the other since the last look; true if so. The
     /// host may have stopped this machine, and set its wall clock afterwards.
-    pub(super) fn look(&mut self, core: &Core) -> bool {
+    pub(super) fn look(&mut self, state: &NodeState) -> bool {
         let now = Reading::now();
         let Some(before) = self.last.replace(now) else { return false };
         let expected = before.wall.saturating_add(now.boot.since(before.boot));
         let jump = signed_difference(now.wall, expected);
-        let jumped = jump.unsigned_abs() > jump_ns(core) + before.apart_ns + now.apart_ns;
+        let jumped = jump.unsigned_abs() > jump_ns(state) + before.apart_ns + now.apart_ns;
         if jumped {
             tracing::warn!(
                 jump_ms = jump / 1_000_000,
                 "this machine's wall clock jumped: the lease is dropped until it is renewed"
             );
-            drop_lease(core);
+            drop_lease(state);
         }
         jumped
     }

@@ -1,8 +1,8 @@
 //! Why a start of a node gets no lease.
 
-use fluxgate_engine::registry::View;
-use fluxgate_engine::registry::cluster_state::{ClusterState, Incarnation};
-use fluxgate_engine::registry::command::Refusal;
+use fluxgate_engine::state::View;
+use fluxgate_engine::state::cluster_state::{ClusterState, StartId};
+use fluxgate_engine::state::command::CommandError;
 use fluxgate_types::{DirId, NodeId};
 
 use crate::peer::messages::LeaseRefusal;
@@ -13,14 +13,14 @@ pub(super) fn refused_by(
     cluster: &ClusterState,
     node: NodeId,
     dir_id: DirId,
-    started: Incarnation,
+    started: StartId,
 ) -> Option<LeaseRefusal> {
     let known = view.nodes.get(&node)?;
     match (known.dir_id == dir_id, known.removed) {
         (true, true) => Some(LeaseRefusal::Removed(node)),
         (false, false) => Some(LeaseRefusal::OtherDirectory(node)),
         (true, false) => {
-            let newest = cluster.incarnations.get(&node)?;
+            let newest = cluster.start_ids.get(&node)?;
             (newest.boot >= started.boot)
                 .then_some(LeaseRefusal::Older { node, newest: newest.boot })
         }
@@ -29,25 +29,25 @@ pub(super) fn refused_by(
 }
 
 /// Turns a refusal by the replicated state into the answer to the node.
-pub(super) fn lease_refusal(refusal: Refusal, removed: bool) -> LeaseRefusal {
+pub(super) fn lease_refusal(refusal: CommandError, removed: bool) -> LeaseRefusal {
     match refusal {
         // A new directory in the place of a removed one: its number is too low, and it counts on.
-        Refusal::OlderIncarnation { node, newest } if removed => {
+        CommandError::OlderIncarnation { node, newest } if removed => {
             LeaseRefusal::CountOn { node, newest }
         }
-        Refusal::OlderIncarnation { node, newest } => LeaseRefusal::Older { node, newest },
-        Refusal::Removed(node) => LeaseRefusal::Removed(node),
-        Refusal::OtherDirectory(node) if removed => LeaseRefusal::Removed(node),
-        Refusal::OtherDirectory(node) => LeaseRefusal::OtherDirectory(node),
-        other @ (Refusal::NotFound
-        | Refusal::IdTaken
-        | Refusal::AlreadyDone(_)
-        | Refusal::Revision(_)
-        | Refusal::Revoked
-        | Refusal::Invalid(_)
-        | Refusal::OtherContent(_)
-        | Refusal::NotEnded(_)
-        | Refusal::Promised(_)
-        | Refusal::Actor) => LeaseRefusal::Other(other.to_string()),
+        CommandError::OlderIncarnation { node, newest } => LeaseRefusal::Older { node, newest },
+        CommandError::Removed(node) => LeaseRefusal::Removed(node),
+        CommandError::OtherDirectory(node) if removed => LeaseRefusal::Removed(node),
+        CommandError::OtherDirectory(node) => LeaseRefusal::OtherDirectory(node),
+        other @ (CommandError::NotFound
+        | CommandError::IdTaken
+        | CommandError::AlreadyDone(_)
+        | CommandError::Revision(_)
+        | CommandError::Revoked
+        | CommandError::Invalid(_)
+        | CommandError::OtherContent(_)
+        | CommandError::NotEnded(_)
+        | CommandError::Promised(_)
+        | CommandError::Actor) => LeaseRefusal::Other(other.to_string()),
     }
 }

@@ -2,37 +2,37 @@
 
 use std::sync::Arc;
 
-use fluxgate_engine::registry::cluster_state::Incarnation;
+use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_raft::process;
 
-use crate::core::Core;
+use crate::state::NodeState;
 
 /// What was noted on the disk of this start.
 #[derive(Default)]
 pub(super) struct StartNote {
-    asked: Option<Incarnation>,
-    registered: Option<Incarnation>,
+    asked: Option<StartId>,
+    registered: Option<StartId>,
 }
 
 impl StartNote {
     /// Durable BEFORE the first ask: the first lease registers this start, and a directory that does
     /// not remember a registered start is taken for a copy.
-    pub(super) async fn ask(&mut self, core: &Arc<Core>) -> std::io::Result<()> {
-        let own = core.incarnation();
+    pub(super) async fn ask(&mut self, state: &Arc<NodeState>) -> std::io::Result<()> {
+        let own = state.start_id();
         if self.asked != Some(own) {
-            let noting = Arc::clone(core);
+            let noting = Arc::clone(state);
             process::on_disk(move || noting.note_asking()).await??;
             self.asked = Some(own);
         }
         Ok(())
     }
 
-    pub(super) async fn registered(&mut self, core: &Arc<Core>) {
-        let own = core.incarnation();
+    pub(super) async fn registered(&mut self, state: &Arc<NodeState>) {
+        let own = state.start_id();
         if self.registered == Some(own) {
             return;
         }
-        let noting = Arc::clone(core);
+        let noting = Arc::clone(state);
         let noted = process::on_disk(move || noting.note_registered()).await;
         // Tried again with the next renewal; until then earlier starts are remembered too.
         match noted.and_then(|noted| noted) {

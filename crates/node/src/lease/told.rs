@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::core::Core;
 use crate::reason::Reason;
+use crate::state::NodeState;
 
 /// The shortest time between two log lines for one reason whose details change.
 const TELL_DETAILS_EVERY: Duration = Duration::from_secs(2);
@@ -54,8 +54,8 @@ pub(super) struct Refused {
 
 impl Refused {
     /// What is known of it: the reason of the closed list, and what the try met with.
-    pub(super) fn of(core: &Core, error: String) -> Self {
-        match core.reason() {
+    pub(super) fn of(state: &NodeState, error: String) -> Self {
+        match state.reason() {
             Some(reason) if reason != Reason::Waiting => Self {
                 name: reason.name().to_owned(),
                 reason: reason.to_string(),

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::registry::audit::Action;
-use fluxgate_engine::registry::command::Actor;
+use fluxgate_engine::state::audit::Action;
+use fluxgate_engine::state::command::Actor;
 use fluxgate_raft::NodeStatus;
 use fluxgate_store::DataDir;
 use fluxgate_store::addresses::Recovered;
@@ -20,7 +20,7 @@ use fluxgate_types::NodeId;
 use super::NodeError;
 use crate::clock::boot_now;
 use crate::config::Config;
-use crate::core::Core;
+use crate::state::NodeState;
 
 /// How often it is looked whether the note is needed any more.
 const LOOK: Duration = Duration::from_millis(200);
@@ -47,13 +47,13 @@ pub fn recover_addresses(config: &Config) -> Result<Vec<(NodeId, String)>, NodeE
 }
 
 /// Says where file and log differ, and brings recovered addresses into the log.
-pub(super) async fn run(core: Arc<Core>, mut noted: Vec<Recovered>) {
-    while core.cluster.status().nodes.is_empty() {
+pub(super) async fn run(state: Arc<NodeState>, mut noted: Vec<Recovered>) {
+    while state.raft.status().nodes.is_empty() {
         tokio::time::sleep(LOOK).await;
     }
-    let nodes = core.cluster.status().nodes;
+    let nodes = state.raft.status().nodes;
     if noted.is_empty() {
-        say_difference(&core, &nodes);
+        say_difference(&state, &nodes);
         return;
     }
     for one in noted.iter_mut().filter(|one| one.instead_of.is_none()) {
@@ -61,10 +61,10 @@ pub(super) async fn run(core: Arc<Core>, mut noted: Vec<Recovered>) {
     }
     // Members that the log does not know have no address to recover.
     noted.retain(|one| one.instead_of.is_some());
-    if let Err(error) = core.data.write_addresses(&noted) {
+    if let Err(error) = state.data.write_addresses(&noted) {
         tracing::warn!(%error, "the note of recovered addresses was not written");
     }
-    core.transport.set_recovered(noted.clone());
+    state.transport.set_recovered(noted.clone());
     let list = |one: &Recovered| format!("node {} at {}", one.node, one.address);
     let listed = noted.iter().map(list).collect::<Vec<_>>().join(", ");
     tracing::warn!("addresses were recovered: {listed}; they count in place of the log's");
@@ -78,22 +78,22 @@ pub(super) async fn run(core: Arc<Core>, mut noted: Vec<Recovered>) {
         );
     }
     loop {
-        let nodes = core.cluster.status().nodes;
+        let nodes = state.raft.status().nodes;
         let left: Vec<&Recovered> = noted.iter().filter(|one| is_needed(one, &nodes)).collect();
         if left.is_empty() {
             break;
         }
         // Only a leader with a lease of its own is known to lead.
-        if core.cluster.leads_in().is_some() && core.is_leased(boot_now()) {
+        if state.raft.leads_in().is_some() && state.is_leased(boot_now()) {
             for one in left {
-                let moved = core.cluster.move_node(NodeId(one.node), &one.address).await;
+                let moved = state.raft.move_node(NodeId(one.node), &one.address).await;
                 match moved {
                     Ok(()) => {
                         let (node, address) = (one.node, &one.address);
                         tracing::info!(node, address, "the recovered address is in the log");
                         let before = one.instead_of.as_deref().unwrap_or("-");
                         let details = format!("node {node} recovered: {before} → {address}");
-                        core.note(Actor::System, None, Action::MembersChanged, details).await;
+                        state.note(Actor::System, None, Action::MembersChanged, details).await;
                     }
                     Err(error) => tracing::debug!(%error, "not yet"),
                 }
@@ -101,10 +101,10 @@ pub(super) async fn run(core: Arc<Core>, mut noted: Vec<Recovered>) {
         }
         tokio::time::sleep(LOOK).await;
     }
-    if let Err(error) = core.data.remove_addresses() {
+    if let Err(error) = state.data.remove_addresses() {
         tracing::warn!(%error, "the note of recovered addresses was not removed");
     }
-    core.transport.set_recovered(Vec::new());
+    state.transport.set_recovered(Vec::new());
     tracing::info!("the log has the recovered addresses");
 }
 
@@ -114,8 +114,8 @@ fn is_needed(one: &Recovered, nodes: &BTreeMap<NodeId, NodeStatus>) -> bool {
     known.is_some_and(|known| *known != one.address && Some(known) == one.instead_of.as_ref())
 }
 
-fn say_difference(core: &Core, nodes: &BTreeMap<NodeId, NodeStatus>) {
-    let members = core.config.members.iter();
+fn say_difference(state: &NodeState, nodes: &BTreeMap<NodeId, NodeStatus>) {
+    let members = state.config.members.iter();
     let differs = members.filter_map(|(node, address)| {
         let known = &nodes.get(node)?.address;
         (known != address)

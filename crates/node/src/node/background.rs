@@ -9,7 +9,7 @@ use fluxgate_types::NodeId;
 use tokio::task::JoinSet;
 
 use crate::clock::boot_now;
-use crate::core::Core;
+use crate::state::NodeState;
 use crate::{counters, writes};
 
 /// How often cluster time is noted on the disk.
@@ -18,30 +18,30 @@ const CLOCK_NOTE: Duration = Duration::from_secs(1);
 const LOOK_FOR_PEERS: Duration = Duration::from_secs(2);
 
 /// Starts what is done for each peer, as peers come.
-pub(super) async fn run_peers(core: Arc<Core>) {
+pub(super) async fn run_peers(state: Arc<NodeState>) {
     let mut known: BTreeMap<NodeId, JoinSet<()>> = BTreeMap::new();
-    let mut news = core.cluster.news();
+    let mut news = state.raft.subscribe();
     loop {
-        let nodes = core.cluster.status().nodes;
-        let configured = core.config.members.iter().map(|(id, address)| (*id, address.clone()));
+        let nodes = state.raft.status().nodes;
+        let configured = state.config.members.iter().map(|(id, address)| (*id, address.clone()));
         let members: BTreeMap<NodeId, String> = if nodes.is_empty() {
             configured.collect()
         } else {
             nodes.into_iter().map(|(id, node)| (id, node.address)).collect()
         };
-        let directories = core.shared.view();
-        for (node, address) in members.iter().filter(|(node, _)| **node != core.me) {
-            core.transport.set_address(*node, address);
+        let directories = state.shared.view();
+        for (node, address) in members.iter().filter(|(node, _)| **node != state.me) {
+            state.transport.set_address(*node, address);
             match directories.nodes.get(node) {
-                Some(known) if !known.removed => core.transport.set_directory(*node, known.dir_id),
+                Some(known) if !known.removed => state.transport.set_directory(*node, known.dir_id),
                 // It comes back on another one, which nobody knows yet.
-                Some(_) | None => core.transport.forget_directory(*node),
+                Some(_) | None => state.transport.forget_directory(*node),
             }
             known.entry(*node).or_insert_with(|| {
                 let mut tasks = JoinSet::new();
-                tasks.spawn(process::bind(counters::run_asks(Arc::clone(&core), *node)));
-                let wanted = core.wanted.subscribe();
-                let applied = writes::run_applied_calls(Arc::clone(&core), *node, wanted);
+                tasks.spawn(process::bind(counters::run_asks(Arc::clone(&state), *node)));
+                let wanted = state.wanted.subscribe();
+                let applied = writes::run_applied_calls(Arc::clone(&state), *node, wanted);
                 tasks.spawn(process::bind(applied));
                 tasks
             });
@@ -49,14 +49,14 @@ pub(super) async fn run_peers(core: Arc<Core>) {
         // Nodes that left take their tasks with them.
         known.retain(|node, _| members.contains_key(node));
         let peers: Vec<NodeId> = known.keys().copied().collect();
-        core.change_life(|life| {
-            let before: Vec<NodeId> = life.peers.iter().map(|(node, _)| *node).collect();
+        state.change_incarnation(|incarnation| {
+            let before: Vec<NodeId> = incarnation.peers.iter().map(|(node, _)| *node).collect();
             if before == peers {
                 return false;
             }
             let reachable =
-                |node: &NodeId| life.peers.iter().find(|p| p.0 == *node).is_none_or(|p| p.1);
-            life.peers = peers.iter().map(|node| (*node, reachable(node))).collect();
+                |node: &NodeId| incarnation.peers.iter().find(|p| p.0 == *node).is_none_or(|p| p.1);
+            incarnation.peers = peers.iter().map(|node| (*node, reachable(node))).collect();
             true
         });
         tokio::time::timeout(LOOK_FOR_PEERS, news.changed()).await.ok();
@@ -65,16 +65,16 @@ pub(super) async fn run_peers(core: Arc<Core>) {
 
 /// Notes cluster time on the disk, so that no wall clock can set it back over a crash of all nodes.
 /// Best effort: without a note only the stamps in the log and the wall clock stand for it.
-pub(super) async fn run_clock_notes(core: Arc<Core>) {
+pub(super) async fn run_clock_notes(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(CLOCK_NOTE);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut failed = false;
     loop {
         every.tick().await;
-        if !core.clock.is_synced() {
+        if !state.clock.is_synced() {
             continue;
         }
-        let (note, data) = (core.clock.note(), Arc::clone(&core.data));
+        let (note, data) = (state.clock.note(), Arc::clone(&state.data));
         let noted = process::blocking(move || data.write_clock(&note)).await;
         let error = noted.map_or_else(|e| Some(e.to_string()), |r| r.err().map(|e| e.to_string()));
         if let Some(error) = error.as_ref().filter(|_| !failed) {
@@ -84,11 +84,11 @@ pub(super) async fn run_clock_notes(core: Arc<Core>) {
     }
 }
 
-impl Core {
+impl NodeState {
     /// Brings the gauges up to date, for a scrape.
     pub(crate) fn refresh_metrics(&self) {
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let status = self.cluster.status();
+        let status = self.raft.status();
         let m = &self.metrics;
         m.term.set(gauge(status.term));
         m.last_log.set(gauge(status.last_log.0));

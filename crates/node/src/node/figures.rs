@@ -3,50 +3,50 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::registry::record::Status;
+use fluxgate_engine::state::record::Status;
 
-use crate::core::Core;
+use crate::state::NodeState;
 
 /// How often they are brought up to date.
 const REFRESH: Duration = Duration::from_secs(5);
 
 /// Keys by status, and changes of the leader.
-pub(super) async fn run_refresh(core: Arc<Core>) {
+pub(super) async fn run_refresh(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(REFRESH);
     let mut leader = None;
     loop {
         every.tick().await;
-        let now = core.now();
+        let now = state.now();
         let counts = loop {
-            match core.shared.table.count_by_status(now) {
+            match state.shared.table.count_by_status(now) {
                 Some(counts) => break counts,
                 // Many keys end at once: others get their turn meanwhile.
                 None => tokio::task::yield_now().await,
             }
         };
         for (status, count) in Status::ALL.into_iter().zip(counts) {
-            core.metrics.set_keys(status, count);
+            state.metrics.set_keys(status, count);
         }
-        let current = core.cluster.leader();
+        let current = state.raft.leader();
         if current != leader && current.is_some() {
-            core.metrics.leader_changes.inc();
+            state.metrics.leader_changes.inc();
             leader = current;
         }
     }
 }
 
 /// Room on the disk. By itself, for a disk may hang; what it said last then stands.
-pub(super) async fn run_storage(core: Arc<Core>) {
+pub(super) async fn run_storage(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(REFRESH);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     loop {
         every.tick().await;
-        let (log, free) = core.cluster.look_at_disk().await;
-        core.metrics.storage_bytes.set(gauge(log));
+        let (log, free) = state.raft.look_at_disk().await;
+        state.metrics.storage_bytes.set(gauge(log));
         // A disk that cannot be asked keeps its last figure, or 0, which alarms too.
         if let Some(free) = free {
-            core.metrics.storage_free.set(gauge(free));
+            state.metrics.storage_free.set(gauge(free));
         }
     }
 }

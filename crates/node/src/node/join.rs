@@ -13,14 +13,14 @@
 //! - A directory without a log asks so many that at least one of those must know which directory
 //!   ran under this id: a majority registered it. Where none is in a cluster, a majority of nodes
 //!   without memory may form one; a node that formed it and waits to be elected has no more memory
-//!   than they ([`fluxgate_raft::Cluster::has_history`]).
+//!   than they ([`fluxgate_raft::RaftHandle::has_history`]).
 //! - A new cluster is formed only by nodes whose wall clocks agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::time_choice;
+use fluxgate_engine::clock::sync;
 use fluxgate_raft::process;
 use fluxgate_types::{BootId, BootNs, NodeId};
 use tokio::task::JoinSet;
@@ -28,8 +28,8 @@ use tokio::time::Instant;
 
 use super::NodeError;
 use crate::clock::boot_now;
-use crate::core::Core;
 use crate::peer::{self, messages::Introduction};
+use crate::state::NodeState;
 use crate::time;
 
 /// Pause between two tries.
@@ -55,23 +55,23 @@ struct Said {
 }
 
 /// Returns once this node takes part, with an error where it must not.
-pub(super) async fn join(core: Arc<Core>) -> Result<(), NodeError> {
+pub(super) async fn join(state: Arc<NodeState>) -> Result<(), NodeError> {
     let begun = Instant::now();
     let mut said = Said::default();
-    while !core.cluster.is_formed().await {
-        let heard = ask_all(&core, core.config.members.keys()).await;
-        if new_directory(&core, &heard, begun, &mut said).await? {
-            core.allow_votes();
+    while !state.raft.is_formed().await {
+        let heard = ask_all(&state, state.config.members.keys()).await;
+        if new_directory(&state, &heard, begun, &mut said).await? {
+            state.allow_votes();
         }
         tokio::time::sleep(RETRY).await;
     }
-    if core.may_vote() {
+    if state.may_vote() {
         return Ok(());
     }
     loop {
-        if no_copy_runs(&core).await? && old_directory(&core, &mut said).await? {
-            core.allow_votes();
-            core.renew_now.notify_one();
+        if no_copy_runs(&state).await? && old_directory(&state, &mut said).await? {
+            state.allow_votes();
+            state.renew_now.notify_one();
             return Ok(());
         }
         tokio::time::sleep(RETRY).await;
@@ -79,23 +79,23 @@ pub(super) async fn join(core: Arc<Core>) -> Result<(), NodeError> {
 }
 
 /// Whether a directory with a log may take part now.
-async fn old_directory(core: &Arc<Core>, said: &mut Said) -> Result<bool, NodeError> {
-    let replicated = core.cluster.status().nodes;
+async fn old_directory(state: &Arc<NodeState>, said: &mut Said) -> Result<bool, NodeError> {
+    let replicated = state.raft.status().nodes;
     // Before it has applied the list of members it asks those of its configuration.
-    let configured = core.config.members.keys().copied();
+    let configured = state.config.members.keys().copied();
     let voters: BTreeSet<NodeId> = if replicated.is_empty() {
-        configured.clone().chain([core.me]).collect()
+        configured.clone().chain([state.me]).collect()
     } else {
         replicated.iter().filter(|(_, member)| member.votes).map(|(node, _)| *node).collect()
     };
     // Whoever may know is asked: a copy may be from when the cluster was smaller.
     let all: BTreeSet<NodeId> = replicated.keys().copied().chain(configured).collect();
-    let heard = ask_all(core, all.iter()).await;
+    let heard = ask_all(state, all.iter()).await;
     for other in heard.values() {
-        judge_start(core, &other.said)?;
+        judge_start(state, &other.said)?;
     }
     // Only those that vote make a majority: one that is being added may never have answered.
-    let answered = voters.iter().filter(|node| **node == core.me || heard.contains_key(node));
+    let answered = voters.iter().filter(|node| **node == state.me || heard.contains_key(node));
     let (answered, others) = (answered.count(), voters.len());
     let enough = answered * 2 > others;
     if !enough && !std::mem::replace(&mut said.waiting, true) {
@@ -109,9 +109,9 @@ async fn old_directory(core: &Arc<Core>, said: &mut Said) -> Result<bool, NodeEr
 }
 
 /// An error where another node knows a later start of this directory.
-fn judge_start(core: &Core, other: &Introduction) -> Result<(), NodeError> {
+fn judge_start(state: &NodeState, other: &Introduction) -> Result<(), NodeError> {
     let same = |(node, dir_id, removed): &(NodeId, _, bool)| {
-        *node == core.me && *dir_id == core.dir_id && !removed
+        *node == state.me && *dir_id == state.dir_id && !removed
     };
     if !other.directories.iter().any(same) {
         // Removed, or another directory runs under this id: the leader says so at the first lease.
@@ -119,30 +119,30 @@ fn judge_start(core: &Core, other: &Introduction) -> Result<(), NodeError> {
     }
     // By what the directory remembers and not by the number alone: one that was refused has counted
     // its starts too.
-    let newest = other.incarnations.iter().find(|(node, _)| *node == core.me);
-    match newest.filter(|(_, newest)| !core.made(*newest)) {
+    let newest = other.start_ids.iter().find(|(node, _)| *node == state.me);
+    match newest.filter(|(_, newest)| !state.made(*newest)) {
         None => Ok(()),
-        Some((_, newest)) => Err(NodeError::OlderDirectory { node: core.me, newest: newest.boot }),
+        Some((_, newest)) => Err(NodeError::OlderDirectory { node: state.me, newest: newest.boot }),
     }
 }
 
 /// An error where a copy of this directory answers at the address of this node.
-async fn no_copy_runs(core: &Core) -> Result<bool, NodeError> {
+async fn no_copy_runs(state: &NodeState) -> Result<bool, NodeError> {
     #[cfg(feature = "sim")]
     if process::current().is_some() {
         // Simulated calls have no addresses.
         return Ok(true);
     }
-    let replicated = core.cluster.status().nodes.get(&core.me).map(|node| node.address.clone());
-    let configured = core.config.members.get(&core.me).cloned();
+    let replicated = state.raft.status().nodes.get(&state.me).map(|node| node.address.clone());
+    let configured = state.config.members.get(&state.me).cloned();
     let addresses: BTreeSet<String> = replicated.into_iter().chain(configured).collect();
     for address in addresses {
-        let said = peer::introduce(core, core.me, Some(&address), ANSWER_TIMEOUT).await;
+        let said = peer::introduce(state, state.me, Some(&address), ANSWER_TIMEOUT).await;
         // Another member may have this node's former address.
         let is_copy =
-            |said: Introduction| said.node == core.me && said.incarnation != core.incarnation();
+            |said: Introduction| said.node == state.me && said.start_id != state.start_id();
         if said.is_ok_and(is_copy) {
-            return Err(NodeError::Copy { node: core.me, address });
+            return Err(NodeError::Copy { node: state.me, address });
         }
     }
     Ok(true)
@@ -151,32 +151,32 @@ async fn no_copy_runs(core: &Core) -> Result<bool, NodeError> {
 /// Whether a directory without a log may take part now; forms the cluster where this node is the
 /// one to do it.
 async fn new_directory(
-    core: &Arc<Core>,
+    state: &Arc<NodeState>,
     heard: &BTreeMap<NodeId, Heard>,
     begun: Instant,
     said: &mut Said,
 ) -> Result<bool, NodeError> {
-    let members = &core.config.members;
-    let mine = |(node, ..): &&(NodeId, _, bool)| *node == core.me;
+    let members = &state.config.members;
+    let mine = |(node, ..): &&(NodeId, _, bool)| *node == state.me;
     let directories = || heard.values().flat_map(|other| &other.said.directories).filter(mine);
-    let earlier = directories().any(|(_, dir_id, removed)| *dir_id != core.dir_id && *removed);
-    if directories().any(|(_, dir_id, removed)| *dir_id != core.dir_id && !removed) {
+    let earlier = directories().any(|(_, dir_id, removed)| *dir_id != state.dir_id && *removed);
+    if directories().any(|(_, dir_id, removed)| *dir_id != state.dir_id && !removed) {
         // One that is behind does not know of the removal yet.
-        return if earlier { Ok(false) } else { Err(NodeError::OtherDirectory(core.me)) };
+        return if earlier { Ok(false) } else { Err(NodeError::OtherDirectory(state.me)) };
     }
     // Once it takes part it has said which start it is.
-    if earlier && !core.may_vote() {
-        count_on(core, heard);
+    if earlier && !state.may_vote() {
+        count_on(state, heard);
     }
     let formed_elsewhere = heard.values().any(|other| other.said.formed);
-    let others = members.keys().filter(|node| **node != core.me).count();
+    let others = members.keys().filter(|node| **node != state.me).count();
     let all = others + 1;
     let needed = if formed_elsewhere { all - all / 2 } else { all / 2 };
     let enough = heard.len() >= needed && (others > 0 || begun.elapsed() > FORM_ALONE);
     if !enough && others > 0 && !std::mem::replace(&mut said.waiting, true) {
         let missing: Vec<u64> = members
             .keys()
-            .filter(|node| **node != core.me && !heard.contains_key(node))
+            .filter(|node| **node != state.me && !heard.contains_key(node))
             .map(|node| node.0)
             .collect();
         tracing::info!(
@@ -186,8 +186,8 @@ async fn new_directory(
              earlier one of this node"
         );
     }
-    if enough && !formed_elsewhere && forms(core, heard, begun, said) {
-        match core.cluster.form(members).await {
+    if enough && !formed_elsewhere && forms(state, heard, begun, said) {
+        match state.raft.bootstrap(members).await {
             Ok(()) => tracing::info!(members = members.len(), "formed the cluster"),
             Err(error) => tracing::debug!(%error, "not formed here"),
         }
@@ -197,33 +197,39 @@ async fn new_directory(
 
 /// Whether this node is the one to form a new cluster: the lowest id of those whose clocks agree,
 /// or the next one where that one does not come.
-fn forms(core: &Core, heard: &BTreeMap<NodeId, Heard>, begun: Instant, said: &mut Said) -> bool {
-    let members = &core.config.members;
-    if !members.contains_key(&core.me) {
+fn forms(
+    state: &NodeState,
+    heard: &BTreeMap<NodeId, Heard>,
+    begun: Instant,
+    said: &mut Said,
+) -> bool {
+    let members = &state.config.members;
+    if !members.contains_key(&state.me) {
         return false;
     }
     let now = boot_now();
     let others =
         heard.iter().map(|(node, other)| time::answer(*node, &other.said.time, other.at, now));
-    let answers: Vec<_> = others.chain([time::answer(core.me, &core.times(), now, now)]).collect();
-    let bound_ns = core.config.clock_error_ms_max * 1_000_000;
-    let fit = match time_choice::fit_to_form(&answers, members.len(), bound_ns) {
+    let answers: Vec<_> =
+        others.chain([time::answer(state.me, &state.times(), now, now)]).collect();
+    let bound_ns = state.config.clock_error_ms_max * 1_000_000;
+    let fit = match sync::fit_to_form(&answers, members.len(), bound_ns) {
         Ok(fit) => fit,
         Err(differ) => {
             // Those that are missing may yet agree; once all have come, a clock must be set.
-            let differ_at_all = time_choice::agreeing(&answers, bound_ns).len() < answers.len();
+            let differ_at_all = sync::agreeing(&answers, bound_ns).len() < answers.len();
             let words = time::in_words(&differ);
             if differ_at_all {
                 if said.clocks.is_empty() {
                     tracing::error!("the cluster is not formed: {words}");
                     said.clocks.clone_from(&words);
                 }
-                core.note_clocks(Some(words));
+                state.note_clocks(Some(words));
             }
             return false;
         }
     };
-    core.note_clocks(None);
+    state.note_clocks(None);
     let wrong: Vec<String> = answers
         .iter()
         .filter(|answer| !fit.contains(&answer.node))
@@ -236,10 +242,10 @@ fn forms(core: &Core, heard: &BTreeMap<NodeId, Heard>, begun: Instant, said: &mu
             "the wall clock of these nodes is wrong: the others agree on another time"
         );
     }
-    if !fit.contains(&core.me) {
+    if !fit.contains(&state.me) {
         return false;
     }
-    let before = members.keys().take_while(|node| **node != core.me);
+    let before = members.keys().take_while(|node| **node != state.me);
     let patient = begun.elapsed() > FORM_PATIENCE;
     let mut waits_for = before.filter(|node| match heard.get(*node) {
         Some(_) => fit.contains(*node),
@@ -250,44 +256,44 @@ fn forms(core: &Core, heard: &BTreeMap<NodeId, Heard>, begun: Instant, said: &mu
 
 /// An earlier directory of this node was removed: this one counts on above all its starts, so that
 /// late messages of them stay late.
-fn count_on(core: &Core, heard: &BTreeMap<NodeId, Heard>) {
-    let registered = heard.values().flat_map(|other| &other.said.incarnations);
-    let registered = registered.filter(|(node, _)| *node == core.me).map(|(_, of)| of.boot);
+fn count_on(state: &NodeState, heard: &BTreeMap<NodeId, Heard>) {
+    let registered = heard.values().flat_map(|other| &other.said.start_ids);
+    let registered = registered.filter(|(node, _)| *node == state.me).map(|(_, of)| of.boot);
     let known = heard.values().flat_map(|other| &other.said.heard);
-    let known = known.filter(|(node, _)| *node == core.me).map(|(_, boot)| *boot);
+    let known = known.filter(|(node, _)| *node == state.me).map(|(_, boot)| *boot);
     let newest = registered.chain(known).max().unwrap_or(BootId(0));
-    if newest >= core.boot() {
+    if newest >= state.boot() {
         tracing::info!(
-            node = core.me.0,
+            node = state.me.0,
             after = newest.0,
             "an earlier directory of this node was removed from the cluster: its starts are counted on"
         );
     }
-    core.count_on_from(BootId(newest.0 + 1).max(core.boot()));
+    state.count_on_from(BootId(newest.0 + 1).max(state.boot()));
 }
 
 /// Asks a node where it was last known, and where the configuration has it: it may have moved while
 /// this node was away.
-async fn introduction(core: &Core, node: NodeId) -> Option<Introduction> {
-    let known = core.transport.address(node);
-    if let Ok(said) = peer::introduce(core, node, None, ANSWER_TIMEOUT).await {
+async fn introduction(state: &NodeState, node: NodeId) -> Option<Introduction> {
+    let known = state.transport.address(node);
+    if let Ok(said) = peer::introduce(state, node, None, ANSWER_TIMEOUT).await {
         return Some(said);
     }
-    let configured = core.config.members.get(&node).filter(|at| Some(*at) != known.as_ref())?;
-    peer::introduce(core, node, Some(configured), ANSWER_TIMEOUT).await.ok()
+    let configured = state.config.members.get(&node).filter(|at| Some(*at) != known.as_ref())?;
+    peer::introduce(state, node, Some(configured), ANSWER_TIMEOUT).await.ok()
 }
 
 /// What the other nodes that answer say of themselves.
 async fn ask_all(
-    core: &Arc<Core>,
+    state: &Arc<NodeState>,
     nodes: impl Iterator<Item = &NodeId>,
 ) -> BTreeMap<NodeId, Heard> {
     let mut asking = JoinSet::new();
-    for node in nodes.copied().filter(|node| *node != core.me) {
-        let core = Arc::clone(core);
+    for node in nodes.copied().filter(|node| *node != state.me) {
+        let state = Arc::clone(state);
         asking.spawn(process::bind(async move {
             let sent = boot_now();
-            let said = introduction(&core, node).await?;
+            let said = introduction(&state, node).await?;
             // Half the round trip is the best guess at the way back.
             let at = BootNs(sent.0 + boot_now().since(sent) / 2);
             Some((node, Heard { said, at }))

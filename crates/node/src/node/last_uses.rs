@@ -6,14 +6,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::registry::record::{KeyEntry, USE_NOTED_MS};
-use fluxgate_engine::registry::table::KeyTable;
+use fluxgate_engine::state::record::{KeyEntry, USE_NOTED_MS};
+use fluxgate_engine::state::table::KeyTable;
 use fluxgate_raft::process;
 use fluxgate_store::last_uses::LastUse;
 use fluxgate_types::{ClusterMs, KeyId, caps};
 
 use crate::clock::boot_now;
-use crate::core::Core;
+use crate::state::NodeState;
 
 /// How often the list of used keys is written.
 const EVERY: Duration = Duration::from_millis(USE_NOTED_MS);
@@ -49,15 +49,15 @@ impl LastUses {
 }
 
 /// Brings what earlier lives noted into the table. Returns how many rows the file has. Blocks.
-fn bring_in(core: &Core) -> usize {
-    let now = core.now();
+fn bring_in(state: &NodeState) -> usize {
+    let now = state.now();
     let mut rows = 0;
-    let read = core.data.read_last_uses(|(id, at_ms)| {
+    let read = state.data.read_last_uses(|(id, at_ms)| {
         rows += 1;
         if let Ok(id) = KeyId::new(id) {
             // A clock that was ahead must not say that a key will have been used.
             let at = ClusterMs(at_ms).min(now);
-            core.shared.table.with(&id, |entry| entry.touch(at));
+            state.shared.table.with(&id, |entry| entry.touch(at));
         }
     });
     match read {
@@ -79,19 +79,19 @@ fn row(entry: &Arc<KeyEntry>) -> Option<LastUse> {
 }
 
 /// Notes uses every minute.
-pub(super) async fn run(core: Arc<Core>) {
+pub(super) async fn run(state: Arc<NodeState>) {
     // Under a lease all that was acknowledged is applied: the keys are here.
-    while !core.is_leased(boot_now()) {
+    while !state.is_leased(boot_now()) {
         tokio::time::sleep(LOOK).await;
     }
-    let reading = Arc::clone(&core);
+    let reading = Arc::clone(&state);
     let mut rows = process::blocking(move || bring_in(&reading)).await.unwrap_or(REWRITE);
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut failed = false;
     loop {
         every.tick().await;
-        let noting = Arc::clone(&core);
+        let noting = Arc::clone(&state);
         let known = rows;
         let noted = process::blocking(move || note(&noting, known)).await;
         let noted = noted.map_err(std::io::Error::other).and_then(|noted| noted);
@@ -108,26 +108,26 @@ pub(super) async fn run(core: Arc<Core>) {
 
 /// Writes the newest note, or the whole file anew where it has grown too long. Returns how many rows
 /// it has. Blocks.
-fn note(core: &Core, rows: usize) -> std::io::Result<usize> {
-    let table = &core.shared.table;
-    let fresh = core.last_uses.take_fresh(table);
+fn note(state: &NodeState, rows: usize) -> std::io::Result<usize> {
+    let table = &state.shared.table;
+    let fresh = state.last_uses.take_fresh(table);
     if rows.saturating_add(fresh.len()) <= 2 * table.len() + SLACK_ROWS {
         if !fresh.is_empty() {
-            core.data.append_last_uses(&fresh)?;
+            state.data.append_last_uses(&fresh)?;
         }
         return Ok(rows + fresh.len());
     }
     let mut count = 0;
     let all = table.parts().flat_map(|part| part.entries().filter_map(row).collect::<Vec<_>>());
-    core.data.replace_last_uses(all.inspect(|_| count += 1))?;
+    state.data.replace_last_uses(all.inspect(|_| count += 1))?;
     Ok(count)
 }
 
 /// Writes the last note of a life. Blocks.
-pub(super) fn write(core: &Core) {
-    let fresh = core.last_uses.take_fresh(&core.shared.table);
+pub(super) fn write(state: &NodeState) {
+    let fresh = state.last_uses.take_fresh(&state.shared.table);
     if !fresh.is_empty()
-        && let Err(error) = core.data.append_last_uses(&fresh)
+        && let Err(error) = state.data.append_last_uses(&fresh)
     {
         tracing::warn!(%error, "when keys were last used was not noted on the disk");
     }

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::counters::{Life, Lives, Untouched};
-use fluxgate_raft::{Call, CallError, Cluster, ClusterOptions, Transport, TransportOptions};
+use fluxgate_engine::quota::{Entitlement, Incarnation, Incarnations};
+use fluxgate_raft::{Call, CallError, ClusterOptions, RaftHandle, Transport, TransportOptions};
 use fluxgate_store::{ClockNote, DataDir, Observer};
 use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
 
-use super::{NodeError, left_over};
+use super::{NodeError, carryover};
 use crate::clock::{Clock, boot_now};
 use crate::config::Config;
-use crate::core::{Core, Parts};
 use crate::metrics::Metrics;
+use crate::state::{NodeState, NodeStateParts};
 use crate::{telemetry, tls};
 
 /// What cluster time may run ahead of its last note on the disk, milliseconds: the period of the
@@ -62,10 +62,10 @@ pub(super) struct Opening {
 }
 
 /// Opens the data directory and starts consensus. Blocks.
-pub(super) fn open(config: Config) -> Result<Core, NodeError> {
+pub(super) fn open(config: Config) -> Result<NodeState, NodeError> {
     let opening = Opening::begin(config)?;
     let transport = opening.transport()?;
-    let cluster = Cluster::start(&opening.data, opening.options(&transport))?;
+    let cluster = RaftHandle::start(&opening.data, opening.options(&transport))?;
     opening.finish(cluster, transport)
 }
 
@@ -109,49 +109,53 @@ impl Opening {
     }
 
     /// Begins the life of the node, on a log that was found sound.
-    pub(super) fn finish(self, cluster: Cluster, transport: Transport) -> Result<Core, NodeError> {
+    pub(super) fn finish(
+        self,
+        cluster: RaftHandle,
+        transport: Transport,
+    ) -> Result<NodeState, NodeError> {
         let Self { config, data, metrics, noted, clock } = self;
         let identity = data.identity().clone();
         let (boot, dir_id) = (BootId(identity.boots), DirId(identity.dir_id));
         // After the log was found sound: a node that refuses to start must not use its holdings up.
-        let left_over = left_over::take(&data)?;
-        if let Some(left) = &left_over {
-            clock.steer(|clock| clock.catch_up(boot_now(), left.at.0.saturating_mul(1_000_000)));
+        let carryover = carryover::take(&data)?;
+        if let Some(left) = &carryover {
+            clock.adjust(|clock| clock.catch_up(boot_now(), left.at.0.saturating_mul(1_000_000)));
         }
         let noted = noted.map(|note| ClusterMs(note.cluster_ms));
-        let first = (identity.boots == 1).then_some(Untouched::All);
-        let untouched = left_over.as_ref().map(|left| left.untouched).or(first);
+        let first = (identity.boots == 1).then_some(Entitlement::All);
+        let entitlement = carryover.as_ref().map(|left| left.entitlement).or(first);
         let mut nonce = [0u8; 8];
-        crate::core::fill_random(&mut nonce)
+        crate::state::fill_random(&mut nonce)
             .map_err(|error| NodeError::Fatal(format!("no randomness: {error}")))?;
-        let mut lives = Lives::default();
-        lives.note(config.node_id, boot);
+        let mut incarnations = Incarnations::default();
+        incarnations.note(config.node_id, boot);
         let others = config.members.keys().filter(|node| **node != config.node_id);
-        let life = Life {
+        let incarnation = Incarnation {
             me: config.node_id,
-            untouched,
+            entitlement,
             first_lease: None,
-            left_over: left_over.map(|left| Arc::new(left.counters)),
+            carryover: carryover.map(|left| Arc::new(left.counters)),
             reached: noted.map_or(ClusterMs(0), |noted| noted + CLOCK_NOTE_SLACK_MS),
-            lives_tag: lives.tag(),
-            lives,
+            incarnations_tag: incarnations.tag(),
+            incarnations,
             peers: others.map(|node| (*node, true)).collect(),
             clock_error_ms_max: config.clock_error_ms_max,
         };
         let clock_noted = noted.is_some();
         metrics.unplanned_stops.inc_by(data.begin_run()?);
         let starts = data.starts()?;
-        Ok(Core::new(Parts {
+        Ok(NodeState::new(NodeStateParts {
             config,
             boot,
             nonce: u64::from_le_bytes(nonce),
             dir_id,
             clock,
-            cluster,
+            raft: cluster,
             data,
             transport,
             metrics,
-            life,
+            incarnation,
             clock_noted,
             starts,
         }))

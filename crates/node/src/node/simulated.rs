@@ -7,9 +7,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use bytes::Bytes;
-use fluxgate_engine::counters::{CounterId, Observed};
-use fluxgate_engine::registry::Shared;
-use fluxgate_raft::{Cluster, Link, SimulatedDisk, Transport};
+use fluxgate_engine::quota::{CounterId, Observed};
+use fluxgate_engine::state::Shared;
+use fluxgate_raft::{Link, RaftHandle, SimulatedDisk, Transport};
 use fluxgate_types::{BootId, BootNs, ClusterMs, LogIndex};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,9 +18,9 @@ use tower::util::ServiceExt as _;
 use super::opening::Opening;
 use super::{Addresses, Node, NodeError};
 use crate::config::Config;
-use crate::core::Core;
 use crate::http::{admin, gateway};
 use crate::peer;
+use crate::state::NodeState;
 
 /// The surroundings of a simulated node.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ impl Answer {
 /// What stands in for the sockets of a node, and its windows for an observer.
 #[derive(Clone, Debug)]
 pub struct Simulated {
-    core: Arc<Core>,
+    state: Arc<NodeState>,
     gateway: Router,
     admin: Router,
     peer: Router,
@@ -99,37 +99,37 @@ impl Simulated {
     /// Its life.
     #[must_use]
     pub fn boot(&self) -> BootId {
-        self.core.boot()
+        self.state.boot()
     }
 
     /// The replicated state.
     #[must_use]
     pub fn shared(&self) -> &Arc<Shared> {
-        &self.core.shared
+        &self.state.shared
     }
 
     /// The last entry in it.
     #[must_use]
     pub fn applied(&self) -> LogIndex {
-        self.core.cluster.applied()
+        self.state.raft.applied()
     }
 
     /// Cluster time at a moment of the boot clock, where the node was told it.
     #[must_use]
     pub fn cluster_at(&self, boot_ns: u64) -> Option<ClusterMs> {
-        self.core.clock.is_synced().then(|| self.core.clock.at(BootNs(boot_ns)))
+        self.state.clock.is_synced().then(|| self.state.clock.at(BootNs(boot_ns)))
     }
 
     /// The term that it leads in, with its office begun.
     #[must_use]
     pub fn leads_in(&self) -> Option<u64> {
-        self.core.cluster.leads_in()
+        self.state.raft.leads_in()
     }
 
     /// What it holds of a counter, if that is open here.
     #[must_use]
     pub fn observe(&self, counter: &CounterId) -> Option<Observed> {
-        self.core.counters.observe(counter)
+        self.state.counters.observe(counter)
     }
 }
 
@@ -153,16 +153,16 @@ impl Node {
         let transport = Transport::new(calls).map_err(NodeError::Transport)?;
         let mut options = opening.options(&transport);
         options.simulated = Some(surroundings.disk);
-        let cluster = Cluster::start_here(&opening.data, options).await?;
-        let core = Arc::new(opening.finish(cluster, transport)?);
+        let cluster = RaftHandle::start_here(&opening.data, options).await?;
+        let state = Arc::new(opening.finish(cluster, transport)?);
         let simulated = Simulated {
-            gateway: gateway::router(Arc::clone(&core)),
-            admin: admin::router(Arc::clone(&core)),
-            peer: peer::listener::router(Arc::clone(&core)),
-            core: Arc::clone(&core),
+            gateway: gateway::router(Arc::clone(&state)),
+            admin: admin::router(Arc::clone(&state)),
+            peer: peer::listener::router(Arc::clone(&state)),
+            state: Arc::clone(&state),
         };
         let (stop, _) = watch::channel(false);
-        let node = Self::run(core, (stop, JoinSet::new()), addresses);
+        let node = Self::run(state, (stop, JoinSet::new()), addresses);
         Ok((node, simulated))
     }
 }

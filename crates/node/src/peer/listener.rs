@@ -23,18 +23,18 @@ use super::messages::{
     GossipReply, GossipReplyV2, MembershipCall, ReplyMessage, StatusReply, UsageCall,
     UsageManyCall, UsageManyReply, UsageReply,
 };
-use crate::core::Core;
 use crate::http::body::read_body;
 use crate::http::respond;
 use crate::node::NodeError;
+use crate::state::NodeState;
 
 /// Longest wait of one call for an entry to be applied.
 const APPLIED_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The routes of the peer listener: one handler, so that nothing is said before it is known who
 /// asks.
-pub(crate) fn router(core: Arc<Core>) -> axum::Router {
-    axum::Router::new().fallback(serve).with_state(core)
+pub(crate) fn router(state: Arc<NodeState>) -> axum::Router {
+    axum::Router::new().fallback(serve).with_state(state)
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -61,37 +61,42 @@ impl NotAdmitted {
 }
 
 /// Who calls, if the call may be served at all.
-fn admit(core: &Core, headers: &HeaderMap, call: Option<Call>) -> Result<Caller, NotAdmitted> {
+fn admit(
+    state: &NodeState,
+    headers: &HeaderMap,
+    call: Option<Call>,
+) -> Result<Caller, NotAdmitted> {
     let presented = header(headers, "authorization").and_then(|v| v.strip_prefix("Bearer "));
-    let secret = core.config.cluster_secret.as_ref();
+    let secret = state.config.cluster_secret.as_ref();
     // A cluster of one needs no secret and has nobody to serve.
     let known = secret.zip(presented).is_some_and(|(secret, p)| secret.matches(p.as_bytes()));
     if !known {
         let claimed = header(headers, "x-fluxgate-from").and_then(|v| v.parse().ok()).map(NodeId);
-        core.strangers.note(core, claimed);
+        state.strangers.note(state, claimed);
         return Err(NotAdmitted(RefusedFor::Secret, "the cluster secret is missing or wrong"));
     }
-    if header(headers, "x-fluxgate-cluster") != Some(&core.config.cluster_name) {
-        return Err(NotAdmitted(RefusedFor::Cluster, "this node belongs to another cluster"));
+    if header(headers, "x-fluxgate-cluster") != Some(&state.config.cluster_name) {
+        return Err(NotAdmitted(RefusedFor::RaftHandle, "this node belongs to another cluster"));
     }
     let number = |name| header(headers, name).and_then(|v| v.parse::<u64>().ok()).map(NodeId);
-    if number("x-fluxgate-to") != Some(core.me) {
+    if number("x-fluxgate-to") != Some(state.me) {
         return Err(NotAdmitted(RefusedFor::Node, "this is another node"));
     }
     let from = number("x-fluxgate-from")
         // Its own address is where a node asks whether a copy of it runs.
-        .filter(|from| *from != core.me || call == Some(Call::Introduce))
+        .filter(|from| *from != state.me || call == Some(Call::Introduce))
         .ok_or(NotAdmitted(RefusedFor::Node, "the caller does not say which node it is"))?;
     let directory = header(headers, "x-fluxgate-directory").and_then(|v| v.parse().ok());
-    let view = core.shared.view();
+    let view = state.shared.view();
     // What this node has applied of itself counts more than what a caller has, which may be behind.
-    let own = view.nodes.get(&core.me).is_some_and(|own| own.dir_id == core.dir_id && !own.removed);
-    if directory.is_some_and(|directory: u64| directory != core.dir_id.0 && !own) {
+    let own =
+        view.nodes.get(&state.me).is_some_and(|own| own.dir_id == state.dir_id && !own.removed);
+    if directory.is_some_and(|directory: u64| directory != state.dir_id.0 && !own) {
         // Refused, and no more: the caller may be the one that is behind, or of a cluster that is no
         // more. Only a node that knows of no other learns by this that there is a cluster.
-        let alone = core.config.members.len() <= 1 && core.cluster.status().nodes.len() <= 1;
-        if core.boot() == BootId(1) && alone {
-            core.end(NodeError::OtherDirectory(core.me));
+        let alone = state.config.members.len() <= 1 && state.raft.status().nodes.len() <= 1;
+        if state.boot() == BootId(1) && alone {
+            state.end(NodeError::OtherDirectory(state.me));
         }
         let why = "this node runs on another data directory";
         return Err(NotAdmitted(RefusedFor::Directory, why));
@@ -111,11 +116,11 @@ fn is_open_to_strangers(call: Call) -> bool {
     matches!(call, Call::Lease | Call::Introduce | Call::Status | Call::Append | Call::Snapshot)
 }
 
-async fn serve(State(core): State<Arc<Core>>, request: Request<Body>) -> Response<Body> {
+async fn serve(State(state): State<Arc<NodeState>>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let name = parts.uri.path().strip_prefix("/peer/v1/").unwrap_or_default();
     let call = Call::from_name(name);
-    let caller = match admit(&core, &parts.headers, call) {
+    let caller = match admit(&state, &parts.headers, call) {
         Ok(caller) => caller,
         Err(refused) => return refused.into_response(),
     };
@@ -131,13 +136,13 @@ async fn serve(State(core): State<Arc<Core>>, request: Request<Body>) -> Respons
         return respond::error(&ErrorBody::new(ErrorCode::MethodNotAllowed, "calls are POST"));
     }
     let body =
-        match read_body(body, caps::PEER_MESSAGE_BYTES_MAX, core.config.request_timeout).await {
+        match read_body(body, caps::PEER_MESSAGE_BYTES_MAX, state.config.request_timeout).await {
             Ok(body) => body,
             Err(error) => return respond::error(&error),
         };
     let span = crate::telemetry::peer_span(call.as_str(), from.0, &parts.headers);
     let work = async {
-        match dispatch(&core, from, call, &body).await {
+        match dispatch(&state, from, call, &body).await {
             Ok(bytes) => respond::bytes(StatusCode::OK, "application/octet-stream", bytes.into()),
             Err(HandleError::Malformed(why)) => {
                 respond::error(&ErrorBody::new(ErrorCode::InvalidRequest, why))
@@ -173,52 +178,55 @@ fn read_2<T: DeserializeOwned>(body: &[u8]) -> Result<T, HandleError> {
 }
 
 /// Serves gossip in the version that it came in.
-fn gossip(core: &Core, from: NodeId, body: &[u8]) -> Result<Vec<u8>, HandleError> {
+fn gossip(state: &NodeState, from: NodeId, body: &[u8]) -> Result<Vec<u8>, HandleError> {
     let (message, more) = if is_2(body) {
         let GossipMessageV2 { first, more } = read_2(body)?;
         (first, Some(more))
     } else {
         (read::<GossipMessage>(body)?, None)
     };
-    if let Some(sender) = core.receive(from, &message.head) {
-        core.handle_told(&sender, &message.told);
+    if let Some(sender) = state.receive(from, &message.head) {
+        state.handle_gossip(&sender, &message.told);
     }
-    core.note_lives(&message.lives);
-    core.note_about(from, message.about);
-    let first =
-        GossipReply { head: core.head(from), lives: core.life().lives.all(), about: core.about() };
+    state.note_lives(&message.incarnations);
+    state.note_about(from, message.about);
+    let first = GossipReply {
+        head: state.head(from),
+        incarnations: state.incarnation().incarnations.all(),
+        about: state.about(),
+    };
     let Some(more) = more else { return write(&first) };
-    core.note_speaks_2(from, true);
-    core.note_more(from, more);
-    write_2(&GossipReplyV2 { first, more: core.more() })
+    state.note_speaks_2(from, true);
+    state.note_more(from, more);
+    write_2(&GossipReplyV2 { first, more: state.more() })
 }
 
-fn usage(core: &Core, body: &[u8]) -> Result<Vec<u8>, HandleError> {
+fn usage(state: &NodeState, body: &[u8]) -> Result<Vec<u8>, HandleError> {
     let UsageCall { key } = read(body)?;
     write(&UsageReply {
-        limits: core.counters.usage(core.me, &key),
-        last_used: core.shared.table.with(&key, |entry| entry.last_used()).flatten(),
+        limits: state.counters.usage(state.me, &key),
+        last_used: state.shared.table.with(&key, |entry| entry.last_used()).flatten(),
     })
 }
 
-fn usage_many(core: &Core, body: &[u8]) -> Result<Vec<u8>, HandleError> {
+fn usage_many(state: &NodeState, body: &[u8]) -> Result<Vec<u8>, HandleError> {
     let UsageManyCall { keys } = read(body)?;
     if keys.len() > caps::CONSOLE_USAGE_KEYS_MAX {
         return Err(HandleError::Malformed("too many keys".to_owned()));
     }
-    write(&UsageManyReply { keys: core.spent_here(&keys) })
+    write(&UsageManyReply { keys: state.spent_here(&keys) })
 }
 
 async fn dispatch(
-    core: &Arc<Core>,
+    state: &Arc<NodeState>,
     from: NodeId,
     call: Call,
     body: &[u8],
 ) -> Result<Vec<u8>, HandleError> {
     match call {
         Call::Append | Call::Vote | Call::PreVote | Call::TransferLeader | Call::Snapshot => {
-            if core.may_vote() {
-                core.cluster.handle(call, body).await
+            if state.may_vote() {
+                state.raft.handle(call, body).await
             } else {
                 Err(HandleError::Failed("this node has not heard from the others yet".to_owned()))
             }
@@ -226,56 +234,56 @@ async fn dispatch(
         Call::Propose => {
             let proposal = ProposeV1::unpack(Kind::PeerMessage, body);
             let proposal = proposal.map_err(|error| HandleError::Malformed(error.to_string()))?;
-            let reply = core.handle_propose(proposal).await.pack(Kind::PeerMessage);
+            let reply = state.handle_propose(proposal).await.pack(Kind::PeerMessage);
             reply.map_err(|error| HandleError::Failed(error.to_string()))
         }
-        Call::Lease if is_2(body) => write_2(&core.handle_lease(from, read_2(body)?).await),
-        Call::Lease => write(&core.handle_lease_v1(from, read(body)?).await),
+        Call::Lease if is_2(body) => write_2(&state.handle_lease(from, read_2(body)?).await),
+        Call::Lease => write(&state.handle_lease_v1(from, read(body)?).await),
         Call::Applied => {
             let wanted: AppliedCall = read(body)?;
             let wait = Duration::from_millis(wanted.wait_ms).min(APPLIED_WAIT_MAX);
-            tokio::time::timeout(wait, core.cluster.wait_applied(wanted.index)).await.ok();
-            write(&AppliedReply { applied: core.cluster.applied() })
+            tokio::time::timeout(wait, state.raft.wait_applied(wanted.index)).await.ok();
+            write(&AppliedReply { applied: state.raft.applied() })
         }
-        Call::Ask => {
+        Call::TransferRequest => {
             let message: AskMessage = read(body)?;
-            let replies = match core.receive(from, &message.head) {
+            let replies = match state.receive(from, &message.head) {
                 Some(sender) if message.asks.len() <= caps::PEER_ITEMS_MAX => {
-                    core.handle_asks(&sender, &message.asks)
+                    state.handle_asks(&sender, &message.asks)
                 }
                 Some(_) | None => Vec::new(),
             };
-            write(&ReplyMessage { head: core.head(from), replies })
+            write(&ReplyMessage { head: state.head(from), replies })
         }
-        Call::Gossip => gossip(core, from, body),
-        Call::Introduce => write_2(&core.introduction().await),
+        Call::Gossip => gossip(state, from, body),
+        Call::Introduce => write_2(&state.introduction().await),
         Call::Give => {
             let message: GiveMessage = read(body)?;
-            let sender = core.receive(from, &message.head).filter(|_| !core.is_leaving());
+            let sender = state.receive(from, &message.head).filter(|_| !state.is_leaving());
             let taken = match sender {
-                Some(sender) => core.handle_replies(&sender, &message.gifts),
+                Some(sender) => state.handle_replies(&sender, &message.gifts),
                 // Said plainly, so that the giver keeps them.
                 None => vec![false; message.gifts.len()],
             };
             write(&GiveReply { taken })
         }
-        Call::Usage => usage(core, body),
+        Call::Usage => usage(state, body),
         Call::Status => {
-            let nodes = &core.shared.view().nodes;
+            let nodes = &state.shared.view().nodes;
             let directories = nodes.iter().map(|(id, n)| (*id, n.dir_id, n.removed)).collect();
             write(&StatusReply {
-                formed: core.cluster.has_history().await,
+                formed: state.raft.has_history().await,
                 directories,
-                told_ns: core.clock.is_synced().then(|| core.clock.now_ns()),
-                floor_ns: core.clock_floor_ns(),
+                synced_ns: state.clock.is_synced().then(|| state.clock.now_ns()),
+                lower_bound_ns: state.clock_floor_ns(),
             })
         }
-        Call::Membership if is_2(body) => write_2(&core.handle_membership(read_2(body)?).await),
+        Call::Membership if is_2(body) => write_2(&state.handle_membership(read_2(body)?).await),
         Call::Membership => {
             let call: MembershipCall = read(body)?;
-            write(&core.handle_membership(call.into()).await)
+            write(&state.handle_membership(call.into()).await)
         }
-        Call::UsageMany => usage_many(core, body),
-        Call::Served => write(&core.metrics.served_totals()),
+        Call::UsageMany => usage_many(state, body),
+        Call::Served => write(&state.metrics.served_totals()),
     }
 }

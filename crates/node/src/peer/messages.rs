@@ -2,15 +2,17 @@
 //! `V2`, and `Introduction`, came with level 2 and version 0.2.0; a node sends them only to nodes that
 //! know them.
 
-use fluxgate_engine::counters::{Ask, LimitUsage, Reply, Told, WindowSpent};
 use fluxgate_engine::lease::{Grant, LeaseTerms};
-use fluxgate_engine::registry::cluster_state::Incarnation;
+use fluxgate_engine::quota::{
+    CounterGossip, LimitUsage, TransferReply, TransferRequest, WindowSpent,
+};
+use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_types::{BootId, ClusterMs, DirId, KeyId, LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
 
 /// At the front of every message about counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Head {
+pub(crate) struct MessageHeader {
     /// The sender's life.
     pub(crate) boot: BootId,
     /// The receiver's life, as far as the sender knows.
@@ -33,28 +35,28 @@ pub(crate) struct About {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AskMessage {
-    pub(crate) head: Head,
-    pub(crate) asks: Vec<Ask>,
+    pub(crate) head: MessageHeader,
+    pub(crate) asks: Vec<TransferRequest>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ReplyMessage {
-    pub(crate) head: Head,
-    pub(crate) replies: Vec<Reply>,
+    pub(crate) head: MessageHeader,
+    pub(crate) replies: Vec<TransferReply>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GossipMessage {
-    pub(crate) head: Head,
-    pub(crate) told: Vec<Told>,
-    pub(crate) lives: Vec<(NodeId, BootId)>,
+    pub(crate) head: MessageHeader,
+    pub(crate) told: Vec<CounterGossip>,
+    pub(crate) incarnations: Vec<(NodeId, BootId)>,
     pub(crate) about: About,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GossipReply {
-    pub(crate) head: Head,
-    pub(crate) lives: Vec<(NodeId, BootId)>,
+    pub(crate) head: MessageHeader,
+    pub(crate) incarnations: Vec<(NodeId, BootId)>,
     pub(crate) about: About,
 }
 
@@ -62,7 +64,7 @@ pub(crate) struct GossipReply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct More {
     /// Which start of the node speaks.
-    pub(crate) incarnation: Incarnation,
+    pub(crate) start_id: StartId,
     /// The newest entry with a command that it has applied, and the digest of its state then.
     pub(crate) digest: Option<(LogIndex, u64)>,
     /// Whether it can write new entries.
@@ -99,12 +101,12 @@ pub(crate) struct GossipReplyV2 {
 pub(crate) struct Introduction {
     pub(crate) node: NodeId,
     pub(crate) dir_id: DirId,
-    pub(crate) incarnation: Incarnation,
+    pub(crate) start_id: StartId,
     /// As for [`StatusReply`].
     pub(crate) formed: bool,
     pub(crate) directories: Vec<(NodeId, DirId, bool)>,
     /// The newest starts by node, as the replicated state has them.
-    pub(crate) incarnations: Vec<(NodeId, Incarnation)>,
+    pub(crate) start_ids: Vec<(NodeId, StartId)>,
     /// The newest starts by node that it has heard of since it started itself.
     pub(crate) heard: Vec<(NodeId, BootId)>,
     pub(crate) time: Times,
@@ -114,7 +116,7 @@ pub(crate) struct Introduction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Times {
     /// Cluster time, where a leader has set it in this start of the node.
-    pub(crate) told_ns: Option<u64>,
+    pub(crate) synced_ns: Option<u64>,
     /// The newest stamp of the log that it has applied.
     pub(crate) stamp_ns: u64,
     /// What cluster time is by its own note from before, carried on by its clocks.
@@ -128,8 +130,8 @@ pub(crate) struct Times {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GiveMessage {
-    pub(crate) head: Head,
-    pub(crate) gifts: Vec<Reply>,
+    pub(crate) head: MessageHeader,
+    pub(crate) gifts: Vec<TransferReply>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -218,9 +220,9 @@ pub(crate) struct StatusReply {
     /// Data directories by node, as the replicated state has them.
     pub(crate) directories: Vec<(NodeId, DirId, bool)>,
     /// Cluster time, where a leader has set it in this life of the node, nanoseconds.
-    pub(crate) told_ns: Option<u64>,
+    pub(crate) synced_ns: Option<u64>,
     /// What cluster time has reached as far as the node knows by itself, nanoseconds.
-    pub(crate) floor_ns: u64,
+    pub(crate) lower_bound_ns: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

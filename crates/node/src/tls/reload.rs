@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use super::material::TlsError;
 use super::{Acceptor, Material};
 use crate::config::{Config, TlsFiles, Tokens};
-use crate::core::Core;
 use crate::metrics::Metrics;
+use crate::state::NodeState;
 
 /// How often the files are looked at. SIGHUP makes it at once.
 const LOOK: Duration = Duration::from_secs(5);
@@ -104,10 +104,10 @@ impl Watched {
     }
 
     /// Takes what changed. The first look only notes what is there.
-    async fn look(&mut self, core: &Core) {
+    async fn look(&mut self, state: &NodeState) {
         let files = self.files.clone();
         let Ok(read) = process::blocking(move || Material::read(&files)).await else { return };
-        match read.and_then(|material| self.take(core, &material)) {
+        match read.and_then(|material| self.take(state, &material)) {
             Ok(()) => self.told = None,
             Err(error) => {
                 if self.told.as_ref() != Some(&error) {
@@ -119,7 +119,7 @@ impl Watched {
         }
     }
 
-    fn take(&mut self, core: &Core, material: &Material) -> Result<(), TlsError> {
+    fn take(&mut self, state: &NodeState, material: &Material) -> Result<(), TlsError> {
         let before = self.taken;
         if let Some((digest, ends_s)) = before {
             if digest == material.digest {
@@ -132,13 +132,13 @@ impl Watched {
         let server = material.server(self.listener)?;
         if self.listener == "peer" {
             let tls = PeerTls { config: material.client()?, accept_plain: self.files.accept_plain };
-            core.transport.set_tls(tls).map_err(TlsError::Together)?;
+            state.transport.set_tls(tls).map_err(TlsError::Together)?;
         }
         self.acceptor.install(server);
         self.taken = Some((material.digest, material.ends_s));
         if before.is_some() {
             tracing::info!(listener = self.listener, "certificates reloaded");
-            note_end(self.listener, material, &core.metrics);
+            note_end(self.listener, material, &state.metrics);
         }
         Ok(())
     }
@@ -178,8 +178,8 @@ impl WatchedTokens {
 }
 
 /// Looks at the files again and again.
-pub(crate) async fn run_reload(core: Arc<Core>, listeners: Listeners) {
-    let config = &core.config;
+pub(crate) async fn run_reload(state: Arc<NodeState>, listeners: Listeners) {
+    let config = &state.config;
     let mut watched: Vec<Watched> = [
         Watched::new("gateway", config.gateway_tls.as_ref(), listeners.gateway.as_ref()),
         Watched::new("grpc", config.gateway_tls.as_ref(), listeners.grpc.as_ref()),
@@ -199,11 +199,11 @@ pub(crate) async fn run_reload(core: Arc<Core>, listeners: Listeners) {
     }
     loop {
         for one in &mut watched {
-            one.look(&core).await;
+            one.look(&state).await;
         }
         for one in &mut tokens {
             one.look().await;
         }
-        timeout(LOOK, core.look_at_files.notified()).await.ok();
+        timeout(LOOK, state.look_at_files.notified()).await.ok();
     }
 }

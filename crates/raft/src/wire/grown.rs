@@ -1,6 +1,6 @@
 //! Shapes that grew by variants: which version they are written as, and read from.
 
-use fluxgate_engine::registry::command::Outcome;
+use fluxgate_engine::state::command::Outcome;
 use fluxgate_store::codec::{self, CodecError, Kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -19,7 +19,7 @@ pub(super) fn judge(known: &Knowledge) -> Tally {
 mod tests {
     use super::super::testing::{figures, known};
     use super::*;
-    use crate::history::{Event, Refusal};
+    use crate::history::{Event, Rejection};
 
     #[test]
     fn one_that_runs_on_and_one_that_ends_without_a_word_are_violations() {
@@ -33,8 +33,8 @@ mod tests {
             (false, Some(1), says, 1),
         ] {
             let (what, line) = ("restored".to_owned(), line.to_owned());
-            let refusal = Refusal { what, n: 3, t0: 1, t1: 2, expected, code, line };
-            let tally = judge(&known(vec![Event::Refusal(refusal)]));
+            let refusal = Rejection { what, n: 3, t0: 1, t1: 2, expected, code, line };
+            let tally = judge(&known(vec![Event::Rejection(refusal)]));
             assert_eq!(figures(&tally), (1, violated), "{expected} {code:?}");
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fluxgate_node::Listener;
 use serde_json::Value;
 
-use crate::book::Fate;
+use crate::book::ExpectedStatus;
 use crate::world::{PATIENCE, Shared, operator};
 
 pub(crate) async fn look(world: &Arc<Shared>) {
@@ -19,10 +19,10 @@ pub(crate) async fn look(world: &Arc<Shared>) {
             let record: Value =
                 answer.and_then(|a| serde_json::from_slice(&a.body).ok()).unwrap_or_default();
             let sound = match key.fate {
-                Fate::Active => record["status"] == "active",
-                Fate::Disabled => record["status"] == "disabled",
-                Fate::Revoked => record["status"] == "revoked",
-                Fate::Unknown => record["status"].is_string(),
+                ExpectedStatus::Active => record["status"] == "active",
+                ExpectedStatus::Disabled => record["status"] == "disabled",
+                ExpectedStatus::Revoked => record["status"] == "revoked",
+                ExpectedStatus::Unknown => record["status"].is_string(),
             };
             if status != 200 || !sound {
                 let what = format!("node {id}, {key:?}: {status} {record}");

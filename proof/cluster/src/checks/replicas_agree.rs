@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use fluxgate_engine::registry::Shared as Replicated;
+use fluxgate_engine::state::Shared as Replicated;
 use fluxgate_types::id::mix64;
 
 use crate::world::Shared;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_engine::counters::{CounterId, Observed};
+use fluxgate_engine::quota::{CounterId, Observed};
 use fluxgate_types::NodeId;
 
 use crate::world::{Running, Shared};

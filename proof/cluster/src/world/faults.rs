@@ -8,7 +8,7 @@ use fluxgate_store::memory::Faults;
 use fluxgate_types::NodeId;
 
 use super::Shared;
-use crate::plan::Extra;
+use crate::plan::ClusterFault;
 
 /// Makes faults until they are to stop.
 pub(super) async fn run(world: Arc<Shared>, settle: Us) {
@@ -195,9 +195,9 @@ impl Shared {
     }
 
     /// What protocol-level plans do not have.
-    fn inflict_extra(self: &Arc<Self>, extra: Extra, node: NodeId) {
+    fn inflict_extra(self: &Arc<Self>, extra: ClusterFault, node: NodeId) {
         match extra {
-            Extra::DiskFails => {
+            ClusterFault::DiskFails => {
                 self.count(extra.as_str(), node, 0);
                 let after = self.draw(3);
                 if let Some(slot) = self.lock().slots.get_mut(&node) {
@@ -211,10 +211,10 @@ impl Shared {
                 }
                 self.disturb(60 * SECOND);
             }
-            Extra::DiskFull | Extra::YearsAhead | Extra::Restored => {
+            ClusterFault::DiskFull | ClusterFault::YearsAhead | ClusterFault::Restored => {
                 self.inflict_newer(extra, node);
             }
-            Extra::Replace => {
+            ClusterFault::Replace => {
                 // One at a time, and never the second of three.
                 let begun = std::mem::replace(&mut self.lock().replacing, true);
                 if !begun && self.plan.base.nodes >= 3 {

@@ -12,7 +12,7 @@ use fluxgate_store::Memory;
 use fluxgate_types::NodeId;
 
 use super::{Shared, writes};
-use crate::plan::Extra;
+use crate::plan::ClusterFault;
 
 /// Within this, at a lease of 3 s, writes succeed again after the leader's disk became full.
 const WRITES_WITHIN: Us = 5 * SECOND;
@@ -45,11 +45,11 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 impl Shared {
     /// Does a fault of these kinds.
-    pub(super) fn inflict_newer(self: &Arc<Self>, extra: Extra, node: NodeId) {
+    pub(super) fn inflict_newer(self: &Arc<Self>, extra: ClusterFault, node: NodeId) {
         match extra {
-            Extra::DiskFull => self.fill_disk(node),
-            Extra::YearsAhead => self.go_ahead(node),
-            Extra::Restored => {
+            ClusterFault::DiskFull => self.fill_disk(node),
+            ClusterFault::YearsAhead => self.go_ahead(node),
+            ClusterFault::Restored => {
                 let begun = std::mem::replace(&mut self.lock().replacing, true);
                 if !begun && self.plan.base.nodes >= 3 {
                     self.count(extra.as_str(), node, 0);
@@ -58,7 +58,7 @@ impl Shared {
                     self.lock().replacing = false;
                 }
             }
-            Extra::Replace | Extra::DiskFails => {}
+            ClusterFault::Replace | ClusterFault::DiskFails => {}
         }
     }
 
@@ -76,7 +76,7 @@ impl Shared {
             state.hold_until = begun + span;
             state.book.was_calm(begun, begun) && leads(&state.slots, node)
         };
-        self.count(Extra::DiskFull.as_str(), node, span);
+        self.count(ClusterFault::DiskFull.as_str(), node, span);
         self.disturb(span);
         let world = Arc::clone(self);
         tokio::spawn(async move {
@@ -113,7 +113,7 @@ impl Shared {
             return;
         }
         crate::checks::time_is_bounded::begin(self);
-        self.count(Extra::YearsAhead.as_str(), node, 0);
+        self.count(ClusterFault::YearsAhead.as_str(), node, 0);
         if let Some(slot) = self.lock().slots.get(&node) {
             slot.clocks.jump(AHEAD_MS);
         }
@@ -148,7 +148,7 @@ impl Shared {
     }
 }
 
-fn leads(slots: &std::collections::BTreeMap<NodeId, super::Slot>, node: NodeId) -> bool {
+fn leads(slots: &std::collections::BTreeMap<NodeId, super::Host>, node: NodeId) -> bool {
     let running = slots.get(&node).and_then(|slot| slot.running.as_ref());
     running.is_some_and(|running| running.node.leads_in().is_some())
 }

@@ -13,7 +13,7 @@ use fluxgate_sim::plan::Us;
 use fluxgate_types::{Limit, NodeId};
 use tokio::sync::oneshot;
 
-use super::{Shared, Slot};
+use super::{Host, Shared};
 use crate::network::Wire;
 
 /// Wall-clock time at the beginning, milliseconds: 2024-01-20.
@@ -71,7 +71,7 @@ impl Shared {
         let disk = SimulatedDisk::default();
         let sync_ms = state.rng.between(0, 4);
         disk.sync_ms.store(sync_ms, std::sync::atomic::Ordering::Relaxed);
-        let slot = Slot {
+        let slot = Host {
             clocks: Arc::new(Clocks::new(boot_ns, drift_ppm, wall_ms)),
             disk,
             running: None,

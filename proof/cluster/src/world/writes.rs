@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::nodes::{OPERATOR, PATIENCE};
-use crate::book::{Credential, Fate, Key};
+use crate::book::{Credential, ExpectedStatus, Key};
 
 /// What came of a write.
-enum Came {
+enum WriteOutcome {
     /// Answered: it stands.
     Done(Value),
     /// It may or may not stand.
@@ -40,10 +40,15 @@ pub(crate) fn operator(
 }
 
 /// Asks any node for a change.
-async fn write(world: &Arc<Shared>, method: &str, path: &str, body: Option<&Value>) -> Came {
+async fn write(
+    world: &Arc<Shared>,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> WriteOutcome {
     let node = world.node_for(fluxgate_sim::plan::Shape::Even, 0);
     let (Some(node), Some(request)) = (node, operator(method, path, body)) else {
-        return Came::Unknown;
+        return WriteOutcome::Unknown;
     };
     let answer = world.ask(node, Listener::Admin, request, PATIENCE).await;
     let answer: Option<Answer> = answer.flatten();
@@ -60,11 +65,11 @@ async fn write(world: &Arc<Shared>, method: &str, path: &str, body: Option<&Valu
     if !matches!(status, 0 | 200 | 201 | 408 | 503) {
         let text = answer.map(|a| String::from_utf8_lossy(&a.body).into_owned());
         world.violate("acked_is_durable", format!("{method} {path} at {node}: {status} {text:?}"));
-        return Came::Unknown;
+        return WriteOutcome::Unknown;
     }
     match answer.filter(|_| done).and_then(|a| serde_json::from_slice(&a.body).ok()) {
-        Some(value) => Came::Done(value),
-        None => Came::Unknown,
+        Some(value) => WriteOutcome::Done(value),
+        None => WriteOutcome::Unknown,
     }
 }
 
@@ -75,7 +80,7 @@ fn text(value: &Value, field: &str) -> String {
 /// Makes a key; its credential's place in the book.
 pub(crate) async fn create(world: &Arc<Shared>) -> Option<usize> {
     let body = json!({"name": "simulated", "scope": "read"});
-    let Came::Done(record) = write(world, "POST", "/v1/keys", Some(&body)).await else {
+    let WriteOutcome::Done(record) = write(world, "POST", "/v1/keys", Some(&body)).await else {
         return None;
     };
     let now = world.now();
@@ -83,7 +88,7 @@ pub(crate) async fn create(world: &Arc<Shared>) -> Option<usize> {
     let book = &mut state.book;
     book.keys.push(Key {
         id: text(&record, "id"),
-        fate: Fate::Active,
+        fate: ExpectedStatus::Active,
         tokens_max: world.plan.base.limits[0].0,
         limit_asked: None,
         limit_answered: None,
@@ -117,10 +122,20 @@ pub(super) async fn look_after(
         let key = world.lock().book.credentials[credential].key;
         let path = format!("/v1/keys/{}", world.lock().book.keys[key].id);
         match what {
-            0 => return end(world, credential, Fate::Revoked, "DELETE", &path, None).await,
+            0 => {
+                return end(world, credential, ExpectedStatus::Revoked, "DELETE", &path, None).await;
+            }
             1 => {
                 let body = json!({"enabled": false});
-                return end(world, credential, Fate::Disabled, "PATCH", &path, Some(&body)).await;
+                return end(
+                    world,
+                    credential,
+                    ExpectedStatus::Disabled,
+                    "PATCH",
+                    &path,
+                    Some(&body),
+                )
+                .await;
             }
             2 => match rotate(world, credential, &path).await {
                 Some(next) => {
@@ -137,7 +152,7 @@ pub(super) async fn look_after(
 async fn end(
     world: &Arc<Shared>,
     credential: usize,
-    fate: Fate,
+    fate: ExpectedStatus,
     method: &str,
     path: &str,
     body: Option<&Value>,
@@ -148,10 +163,10 @@ async fn end(
         let known = &mut state.book.credentials[credential];
         known.ending.get_or_insert(now);
         let key = known.key;
-        state.book.keys[key].fate = Fate::Unknown;
+        state.book.keys[key].fate = ExpectedStatus::Unknown;
         key
     };
-    if let Came::Done(_) = write(world, method, path, body).await {
+    if let WriteOutcome::Done(_) = write(world, method, path, body).await {
         let now = world.now();
         let mut state = world.lock();
         state.book.credentials[credential].ended = Some(now);
@@ -163,7 +178,7 @@ async fn rotate(world: &Arc<Shared>, credential: usize, path: &str) -> Option<us
     let now = world.now();
     world.lock().book.credentials[credential].ending.get_or_insert(now);
     let path = format!("{path}/rotate");
-    let Came::Done(record) = write(world, "POST", &path, None).await else { return None };
+    let WriteOutcome::Done(record) = write(world, "POST", &path, None).await else { return None };
     let now = world.now();
     let mut state = world.lock();
     let book = &mut state.book;
@@ -187,7 +202,7 @@ async fn change_limit(world: &Arc<Shared>, key: usize, path: &str) {
     let period = format!("{}s", period_ms / 1_000);
     let limits = json!([{"name": "requests", "tokens": tokens, "period": period}]);
     let body = json!({ "limits": limits });
-    if let Came::Done(_) = write(world, "PATCH", path, Some(&body)).await {
+    if let WriteOutcome::Done(_) = write(world, "PATCH", path, Some(&body)).await {
         let now = world.now();
         world.lock().book.keys[key].limit_answered = Some(now);
     }

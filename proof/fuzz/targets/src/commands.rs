@@ -8,14 +8,14 @@
 use std::collections::BTreeMap;
 
 use fluxgate_engine::lease::LeaseTerms;
-use fluxgate_engine::registry::Registry;
-use fluxgate_engine::registry::audit::{Action, AuditEntry};
-use fluxgate_engine::registry::cluster_state::Incarnation;
-use fluxgate_engine::registry::command::{
-    Actor, Batch, Command, KeyChange, NewKey, OneKey, Origin, Outcome, Proposal,
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::Registry;
+use fluxgate_engine::state::audit::{Action, AuditEntry};
+use fluxgate_engine::state::cluster_state::StartId;
+use fluxgate_engine::state::command::{
+    Actor, Batch, Command, ImportSource, KeyChange, NewKey, OneKey, Outcome, Proposal,
 };
-use fluxgate_engine::registry::snapshot::{ItemV1, KeyRecordV1, Restore};
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::state::snapshot::{ItemV1, KeyRecordV1, Restore};
 use fluxgate_raft::fuzzing;
 use fluxgate_store::codec::{self, Kind};
 use fluxgate_types::{
@@ -306,7 +306,8 @@ fn command(source: &mut Source<'_>) -> Command {
         11 => Command::RemoveNode { node: NodeId(source.below(4) as u64) },
         12 => {
             let count = source.below(4);
-            let origin = if source.once_in(2) { Origin::Import } else { Origin::Backup };
+            let origin =
+                if source.once_in(2) { ImportSource::Import } else { ImportSource::Backup };
             Command::PutKeys { rows: (0..count).map(|_| row(source)).collect(), origin }
         }
         13 => Command::SetLevel { level: u32::from(source.byte() % 5) },
@@ -316,7 +317,7 @@ fn command(source: &mut Source<'_>) -> Command {
         15 => Command::RegisterIncarnation {
             node: NodeId(source.below(4) as u64),
             dir_id: DirId(source.below(2) as u64),
-            incarnation: Incarnation {
+            start_id: StartId {
                 boot: BootId(source.below(4) as u64),
                 nonce: source.below(2) as u64,
             },

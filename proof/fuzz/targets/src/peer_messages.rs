@@ -24,7 +24,7 @@ const CALLS: [Call; 11] = [
     Call::Propose,
     Call::Lease,
     Call::Applied,
-    Call::Ask,
+    Call::TransferRequest,
     Call::Gossip,
     Call::Give,
     Call::Usage,

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fluxgate_engine::registry::Registry;
-use fluxgate_engine::registry::snapshot::{ItemV1, Restore};
+use fluxgate_engine::state::Registry;
+use fluxgate_engine::state::snapshot::{ItemV1, Restore};
 use fluxgate_raft::fuzzing;
 use fluxgate_store::codec::{self, CodecError, Kind};
 use fluxgate_store::log::{Driver, Options};

@@ -12,17 +12,17 @@ mod speech;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxgate_engine::counters::{
-    Ask, Context, CounterId, Cursor, Effect, Gift, KeyLimits, Life, Lives, Reply, Sender, Shard,
-    Step, Told, Untouched, WaitPolicy,
+use fluxgate_engine::quota::{
+    Context, CounterGossip, CounterId, Cursor, Effect, Entitlement, Handoff, Incarnation,
+    Incarnations, KeyLimits, Sender, Shard, Step, TransferReply, TransferRequest, WaitPolicy,
 };
-use fluxgate_engine::registry::View;
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::View;
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
 
 use crate::source::Source;
 use ledger::Account;
-use speech::{carried, figure, specs};
+use speech::{carried, report, specs};
 
 const ME: NodeId = NodeId(1);
 const BOOT: BootId = BootId(1);
@@ -37,7 +37,7 @@ const BEGIN_MS: u64 = 1_700_000_000_000;
 pub(crate) struct Session {
     shard: Shard,
     view: View,
-    life: Life,
+    incarnation: Incarnation,
     limits: BTreeMap<KeyId, KeyLimits>,
     boot: BootNs,
     now: ClusterMs,
@@ -45,7 +45,7 @@ pub(crate) struct Session {
     draining: bool,
     waiter: u64,
     waiting: BTreeMap<u64, (KeyId, u64)>,
-    gifts: Vec<(Sender, Gift)>,
+    gifts: Vec<(Sender, Handoff)>,
     accounts: BTreeMap<CounterId, Account>,
     /// What the present step spent from or asked for.
     touched: Vec<(CounterId, &'static str)>,
@@ -68,11 +68,11 @@ impl Session {
         let mut nodes = vec![(ME, 1 + u32::from(source.byte() % 3))];
         nodes.extend(PEERS.map(|peer| (peer, 1 + u32::from(source.byte() % 3))));
         let map = ShareMap { from: ClusterMs(0), nodes };
-        let mut lives = Lives::default();
-        lives.note(ME, BOOT);
-        let untouched = match source.below(3) {
-            0 => Some(Untouched::All),
-            1 => Some(Untouched::After {
+        let mut incarnations = Incarnations::default();
+        incarnations.note(ME, BOOT);
+        let entitlement = match source.below(3) {
+            0 => Some(Entitlement::All),
+            1 => Some(Entitlement::After {
                 from: ClusterMs(BEGIN_MS + source.short()),
                 index: LogIndex(1),
             }),
@@ -86,14 +86,14 @@ impl Session {
         Self {
             shard: Shard::new(WaitPolicy::default()),
             view: View { defaults: Arc::new([]), share_maps: vec![map], nodes: BTreeMap::new() },
-            life: Life {
+            incarnation: Incarnation {
                 me: ME,
-                untouched,
+                entitlement,
                 first_lease: None,
-                left_over: None,
+                carryover: None,
                 reached: ClusterMs(0),
-                lives_tag: lives.tag(),
-                lives,
+                incarnations_tag: incarnations.tag(),
+                incarnations,
                 peers: PEERS.map(|peer| (peer, true)).to_vec(),
                 clock_error_ms_max: 100,
             },
@@ -116,14 +116,14 @@ impl Session {
         &mut self,
         work: impl FnOnce(&mut Shard, &Context<'_>, Find<'_>, &mut Vec<Effect>) -> R,
     ) -> R {
-        let Self { shard, view, life, limits, out, .. } = self;
+        let Self { shard, view, incarnation, limits, out, .. } = self;
         let context = Context {
             boot: self.boot,
             now: self.now,
             leased: self.leased,
             horizon: ClusterMs(u64::MAX),
             view,
-            life,
+            incarnation,
         };
         let find = |key: &KeyId| limits.get(key).cloned();
         work(shard, &context, &find, out)
@@ -143,14 +143,14 @@ impl Session {
             9 => {
                 let (peer, counter) = (source.pick(&PEERS), self.counter(source));
                 self.with(|shard, context, find, out| {
-                    shard.handle_ask_failed(context, find, peer, &counter, out);
+                    shard.handle_transfer_failed(context, find, peer, &counter, out);
                 });
             }
             10 => {
                 self.with(|shard, context, find, out| shard.handle_timeout(context, find, out));
             }
             11 => self.change_limits(source),
-            12 => self.change_life(source),
+            12 => self.change_incarnation(source),
             13 => {
                 self.with(|shard, context, _, _| shard.sweep(context, 10));
             }
@@ -178,12 +178,12 @@ impl Session {
     fn settle(&mut self) {
         for effect in std::mem::take(&mut self.out) {
             match effect {
-                Effect::Settled { waiter, decision, limits } => {
+                Effect::Decided { waiter, decision, limits } => {
                     let waited = self.waiting.remove(&waiter);
                     let (key, cost) = waited.expect("decided once, and only what waits");
                     self.decided(&key, cost, &decision, &limits);
                 }
-                Effect::Ask { peer, ask } => {
+                Effect::TransferRequest { peer, request: ask } => {
                     assert!(PEERS.contains(&peer) && ask.need > 0 && ask.want >= ask.need);
                     self.touched.push((ask.counter, "asked"));
                 }
@@ -192,24 +192,25 @@ impl Session {
         // One step may decide several: the books are closed after the last.
         for (counter, how) in std::mem::take(&mut self.touched) {
             self.balanced(&counter, how);
-            assert!(how != "spent" || self.holding(&counter) >= 0, "spent too much: {counter:?}");
+            assert!(how != "spent" || self.balance(&counter) >= 0, "spent too much: {counter:?}");
         }
     }
 
     fn ask(&mut self, source: &mut Source<'_>) {
         let sender = self.sender(source);
-        let ask = Ask {
+        let ask = TransferRequest {
             counter: self.counter(source),
             need: source.number(),
             want: source.number(),
             got: source.number(),
-            mine: figure(source, self.life.lives_tag),
+            mine: report(source, self.incarnation.incarnations_tag),
         };
-        let ask: Ask = carried(&ask);
+        let ask: TransferRequest = carried(&ask);
         let Some(sender) = sender else { return };
         let before = self.given_to(&ask.counter, &sender);
-        let reply = self
-            .with(|shard, context, find, out| shard.handle_ask(context, find, &sender, &ask, out));
+        let reply = self.with(|shard, context, find, out| {
+            shard.handle_transfer_request(context, find, &sender, &ask, out)
+        });
         assert_eq!(reply.counter, ask.counter);
         if self.draining {
             assert_eq!(reply.given, 0, "an answer of a node that stops says nothing of gifts");
@@ -223,7 +224,7 @@ impl Session {
             // What waited here may have been admitted in the same step.
             self.settle();
             self.balanced(&ask.counter, "given");
-            assert!(self.holding(&ask.counter) >= 0, "gave what it did not hold: {reply:?}");
+            assert!(self.balance(&ask.counter) >= 0, "gave what it did not hold: {reply:?}");
         }
     }
 
@@ -231,16 +232,16 @@ impl Session {
         let sender = self.sender(source);
         let known = (0..source.below(3)).map(|_| (NodeId(source.number()), source.number()));
         let known = known.collect();
-        let reply = Reply {
+        let reply = TransferReply {
             counter: self.counter(source),
             given: source.number(),
-            mine: source.once_in(2).then(|| figure(source, self.life.lives_tag)),
+            mine: source.once_in(2).then(|| report(source, self.incarnation.incarnations_tag)),
             known,
         };
-        let reply: Reply = carried(&reply);
+        let reply: TransferReply = carried(&reply);
         let Some(sender) = sender else { return };
         let taken = self.with(|shard, context, find, out| {
-            shard.handle_reply(context, find, &sender, &reply, out)
+            shard.handle_transfer_reply(context, find, &sender, &reply, out)
         });
         if taken {
             self.got(&reply.counter, &sender, reply.given);
@@ -251,16 +252,16 @@ impl Session {
         let sender = self.sender(source);
         let given = source.number();
         let to = if source.once_in(4) { BootId(source.number()) } else { BOOT };
-        let told = Told {
+        let told = CounterGossip {
             counter: self.counter(source),
-            mine: figure(source, self.life.lives_tag),
+            mine: report(source, self.incarnation.incarnations_tag),
             given: vec![(NodeId(source.number()), BootId(1), 7), (ME, to, given)],
         };
-        let told: Told = carried(&told);
+        let told: CounterGossip = carried(&told);
         let Some(sender) = sender else { return };
         let known = self.shard.observe(&told.counter).is_some();
         self.with(|shard, context, find, out| {
-            shard.handle_told(context, find, &sender, &told, out)
+            shard.handle_gossip(context, find, &sender, &told, out)
         });
         let mine = told.given.iter().find(|(node, boot, _)| (*node, *boot) == (ME, BOOT));
         if let (true, Some((_, _, given))) = (known, mine) {
@@ -281,18 +282,22 @@ impl Session {
         of_key.for_each(|(_, account)| account.shown = None);
     }
 
-    fn change_life(&mut self, source: &mut Source<'_>) {
+    fn change_incarnation(&mut self, source: &mut Source<'_>) {
         match source.below(4) {
             0 => self.leased = !self.leased,
             1 => {
                 let peer = source.pick(&PEERS);
-                let boot = self.life.lives.of(peer).map_or(1, |boot| boot.0.saturating_add(1));
-                self.life.lives.note(peer, BootId(boot));
-                self.life.lives_tag = self.life.lives.tag();
+                let boot = self
+                    .incarnation
+                    .incarnations
+                    .of(peer)
+                    .map_or(1, |boot| boot.0.saturating_add(1));
+                self.incarnation.incarnations.note(peer, BootId(boot));
+                self.incarnation.incarnations_tag = self.incarnation.incarnations.tag();
             }
             2 => {
                 let at = source.below(PEERS.len());
-                self.life.peers[at].1 = !self.life.peers[at].1;
+                self.incarnation.peers[at].1 = !self.incarnation.peers[at].1;
             }
             _ => {
                 let from = self.view.share_maps.last().map_or(0, |map| map.from.0);
@@ -307,7 +312,7 @@ impl Session {
 
     fn tell(&mut self, source: &mut Source<'_>) {
         let most = source.below(4);
-        let told = self.with(|shard, context, _, _| shard.take_told(context, most));
+        let told = self.with(|shard, context, _, _| shard.take_gossip(context, most));
         assert!(told.len() <= most);
         for told in told {
             for (node, boot, given) in &told.given {
@@ -334,10 +339,10 @@ impl Session {
             if let Some((to, gift)) = self.gifts.pop() {
                 // What went to a life that has ended by now counts as lost, and stays away.
                 let observed = self.shard.observe(&gift.reply.counter);
-                let lives = |(node, boot, ..): &(NodeId, Option<BootId>, u64, u64)| {
+                let incarnations = |(node, boot, ..): &(NodeId, Option<BootId>, u64, u64)| {
                     (*node, *boot) == (to.node, Some(to.boot))
                 };
-                let back = observed.is_some_and(|o| o.transfers.iter().any(lives));
+                let back = observed.is_some_and(|o| o.transfers.iter().any(incarnations));
                 self.shard.take_back(&to, &gift);
                 let account = self.accounts.entry(gift.reply.counter).or_default();
                 let given = account.given.entry((to.node, to.boot)).or_default();
@@ -345,7 +350,7 @@ impl Session {
                 self.balanced(&gift.reply.counter, "taken back");
             }
             let (mut cursor, mut left) = (Cursor::default(), BTreeMap::new());
-            while self.shard.left_over(&mut cursor, 2, &mut left) {}
+            while self.shard.carryover(&mut cursor, 2, &mut left) {}
             return;
         }
         let Some(to) = self.sender(source) else { return };
@@ -365,7 +370,7 @@ impl Session {
             assert_eq!(account.given[&(to.node, to.boot)], gift.reply.given);
             self.balanced(&counter, "drained");
             // All of it, and by the limit of now.
-            assert_eq!(self.holding(&counter), 0, "gave what it did not hold: {gift:?}");
+            assert_eq!(self.balance(&counter), 0, "gave what it did not hold: {gift:?}");
             self.gifts.push((to, gift));
         }
     }

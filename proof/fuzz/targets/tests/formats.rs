@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fluxgate_engine::registry::audit::Action;
-use fluxgate_engine::registry::command::{
-    Actor, Command, Origin, Outcome, Put, Refusal, Remembered,
+use fluxgate_engine::state::audit::Action;
+use fluxgate_engine::state::command::{
+    Actor, Command, CommandError, ImportSource, Outcome, Put, Remembered,
 };
-use fluxgate_engine::registry::snapshot::ItemV1;
+use fluxgate_engine::state::snapshot::ItemV1;
 use fluxgate_raft::fuzzing::Shapes;
 use fluxgate_store::codec::{self, Kind};
 use serde::Serialize;
@@ -156,10 +156,10 @@ fn every_variant_has_a_sample() {
     let enums = [
         variants::<Command>(),
         variants::<Outcome>(),
-        variants::<Refusal>(),
+        variants::<CommandError>(),
         variants::<Put>(),
         variants::<Actor>(),
-        variants::<Origin>(),
+        variants::<ImportSource>(),
         variants::<Remembered>(),
         variants::<Action>(),
         variants::<ItemV1>(),

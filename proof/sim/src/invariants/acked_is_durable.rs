@@ -1,6 +1,6 @@
 //! Nothing that was answered is lost.
 
-use fluxgate_engine::registry::record::Status;
+use fluxgate_engine::state::record::Status;
 
 use super::Invariant;
 use crate::world::World;

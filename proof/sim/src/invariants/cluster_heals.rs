@@ -19,7 +19,7 @@ impl Invariant for Judge {
                 return Err(format!("node {id} has no lease"));
             }
         }
-        let leaders = world.nodes().filter(|node| node.in_office()).count();
+        let leaders = world.nodes().filter(|node| node.is_leading()).count();
         if leaders != 1 { Err(format!("{leaders} leaders")) } else { Ok(()) }
     }
 

@@ -1,6 +1,6 @@
 //! At the instant of a final denial less than its cost is left anywhere.
 
-use fluxgate_engine::counters::{CounterId, Verdict};
+use fluxgate_engine::quota::{CounterId, Verdict};
 use fluxgate_types::NodeId;
 
 use super::{Invariant, find};

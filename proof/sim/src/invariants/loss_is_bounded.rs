@@ -1,7 +1,7 @@
 //! Tokens vanish with processes that die, and with nothing else: what is neither spent nor within
 //! reach was the share of a life that ended, or was held by one when it died.
 
-use fluxgate_engine::counters::{CounterId, Verdict};
+use fluxgate_engine::quota::{CounterId, Verdict};
 use fluxgate_types::NodeId;
 
 use super::{Invariant, find};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_engine::counters::CounterId;
-use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::quota::CounterId;
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{BootId, NodeId};
 
 use super::Invariant;

@@ -1,6 +1,6 @@
 //! All nodes that spend in a window have opened it under the same share map.
 
-use fluxgate_engine::counters::{CounterId, Verdict};
+use fluxgate_engine::quota::{CounterId, Verdict};
 use fluxgate_types::NodeId;
 
 use super::Invariant;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_engine::counters::{CounterId, Verdict};
+use fluxgate_engine::quota::{CounterId, Verdict};
 use fluxgate_types::{BootId, NodeId};
 
 use super::{Invariant, find};

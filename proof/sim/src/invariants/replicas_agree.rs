@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 
-use fluxgate_engine::registry::snapshot::ItemV1;
+use fluxgate_engine::state::snapshot::ItemV1;
 use fluxgate_types::NodeId;
 use fluxgate_types::id::mix64;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_engine::counters::CounterId;
+use fluxgate_engine::quota::CounterId;
 use fluxgate_types::{BootId, NodeId};
 
 use super::Invariant;

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_engine::counters::{
-    Ask, Cursor, Effect, Gift, KeyLimits, LeftOver, Reply, Sender, Step as Came, Told,
+use fluxgate_engine::quota::{
+    Carryover, CounterGossip, Cursor, Effect, Handoff, KeyLimits, Sender, Step as Came,
+    TransferReply, TransferRequest,
 };
 use fluxgate_types::{BootId, ClusterMs, NodeId};
 
@@ -56,7 +57,7 @@ impl Node {
     fn decided(
         &mut self,
         request: Request,
-        decision: fluxgate_engine::counters::Decision,
+        decision: fluxgate_engine::quota::Decision,
         limits: KeyLimits,
         step: &mut Step<'_>,
     ) {
@@ -72,11 +73,11 @@ impl Node {
     fn carry_out(&mut self, effects: Vec<Effect>, step: &mut Step<'_>) {
         for effect in effects {
             match effect {
-                Effect::Ask { peer, ask } => {
+                Effect::TransferRequest { peer, request: ask } => {
                     self.outbox.entry(peer).or_default().push(ask);
                     self.send_asks(peer, step);
                 }
-                Effect::Settled { waiter, decision, limits } => {
+                Effect::Decided { waiter, decision, limits } => {
                     if let Some(request) = self.waiting.remove(&waiter) {
                         let created = fluxgate_types::LogIndex(0);
                         self.decided(request, decision, KeyLimits { created, limits }, step);
@@ -115,26 +116,26 @@ impl Node {
     pub(super) fn gossip(&mut self, step: &mut Step<'_>) {
         step.wake(step.plan.gossip, Timer::Gossip);
         for (sender, told) in self.torn.go_on(step.now) {
-            self.handle_told(&sender, &told, step);
+            self.handle_gossip(&sender, &told, step);
         }
         let told = self.count(step, |shard, context, _| {
             while shard.sweep(context, 3_600_000) {}
-            shard.take_told(context, ITEMS_MAX)
+            shard.take_gossip(context, ITEMS_MAX)
         });
         let ready = self.says_ready(step);
-        for (peer, _) in self.life.peers.clone() {
-            let (head, lives) = (self.head(peer), self.life.lives.all());
+        for (peer, _) in self.incarnation.peers.clone() {
+            let (head, incarnations) = (self.head(peer), self.incarnation.incarnations.all());
             let mut told = told.clone();
-            told.extend(self.tell_again(peer, step));
+            told.extend(self.repeat_gossip(peer, step));
             // Not delivered until an answer comes.
             self.telling.entry(peer).or_default().heard = false;
-            step.send(peer, Message::Gossip(head, told, lives, ready));
+            step.send(peer, Message::Gossip(head, told, incarnations, ready));
         }
     }
 
     /// What a peer missed: all figures, where its life is new or it did not answer the last time.
-    fn tell_again(&mut self, peer: NodeId, step: &mut Step<'_>) -> Vec<Told> {
-        let boot = self.life.lives.of(peer);
+    fn repeat_gossip(&mut self, peer: NodeId, step: &mut Step<'_>) -> Vec<CounterGossip> {
+        let boot = self.incarnation.incarnations.of(peer);
         let telling = self.telling.entry(peer).or_default();
         if telling.boot != boot {
             *telling = Telling { boot, at: Some(Cursor::default()), ..*telling };
@@ -147,7 +148,7 @@ impl Node {
         let from = if missed { Some(Cursor::default()) } else { telling.at };
         let (Some(mut cursor), mut told) = (from, Vec::new()) else { return Vec::new() };
         let more = self.count(step, |shard, context, find| {
-            shard.tell_again(context, find, &mut cursor, TOLD_AGAIN_MAX, &mut told)
+            shard.repeat_gossip(context, find, &mut cursor, TOLD_AGAIN_MAX, &mut told)
         });
         if let Some(telling) = self.telling.get_mut(&peer) {
             telling.at = more.then_some(cursor);
@@ -186,7 +187,7 @@ impl Node {
                 match self.receive(from, &head, step) {
                     Some(sender) => {
                         if let Some((_, asks)) = self.asking.remove(&from) {
-                            Reply::complete(&mut replies, &asks);
+                            TransferReply::complete(&mut replies, &asks);
                         }
                         self.handle_replies(&sender, &replies, step);
                     }
@@ -195,28 +196,30 @@ impl Node {
                 }
                 self.send_asks(from, step);
             }
-            Message::Gossip(head, told, lives, ready) => {
+            Message::Gossip(head, told, incarnations, ready) => {
                 if let Some(sender) = self.receive(from, &head, step)
                     && let Some(told) = self.torn.hold_up(sender, told, step)
                 {
-                    self.handle_told(&sender, &told, step);
+                    self.handle_gossip(&sender, &told, step);
                 }
-                self.note_lives(&lives);
+                self.note_lives(&incarnations);
                 let was = self.ready.insert(from, ready).unwrap_or(false);
                 if ready && !was {
                     self.telling.entry(from).or_default().at = Some(Cursor::default());
                 }
-                let (lives, ready) = (self.life.lives.all(), self.says_ready(step));
-                step.send(from, Message::Heard(self.head(from), lives, ready));
+                let (incarnations, ready) =
+                    (self.incarnation.incarnations.all(), self.says_ready(step));
+                step.send(from, Message::Heard(self.head(from), incarnations, ready));
             }
-            Message::Heard(head, lives, ready) => {
+            Message::Heard(head, incarnations, ready) => {
                 self.receive(from, &head, step);
-                self.note_lives(&lives);
+                self.note_lives(&incarnations);
                 self.note_heard(from, ready);
             }
             Message::Gifts(call, head, gifts) => {
                 let sender = self.receive(from, &head, step).filter(|_| self.stopping == 0);
-                let replies: Vec<Reply> = gifts.into_iter().map(|gift| gift.reply).collect();
+                let replies: Vec<TransferReply> =
+                    gifts.into_iter().map(|gift| gift.reply).collect();
                 let taken = match sender {
                     Some(sender) => self.handle_replies(&sender, &replies, step),
                     None => vec![false; replies.len()],
@@ -237,29 +240,35 @@ impl Node {
         }
     }
 
-    fn handle_told(&mut self, sender: &Sender, told: &[Told], step: &mut Step<'_>) {
+    fn handle_gossip(&mut self, sender: &Sender, told: &[CounterGossip], step: &mut Step<'_>) {
         let mut effects = Vec::new();
         self.count(step, |shard, context, find| {
             for one in told {
-                shard.handle_told(context, find, sender, one, &mut effects);
+                shard.handle_gossip(context, find, sender, one, &mut effects);
             }
         });
         told.iter().for_each(|one| step.see(Seen::Moved(one.counter)));
         self.carry_out(effects, step);
     }
 
-    fn note_lives(&mut self, lives: &[(NodeId, fluxgate_types::BootId)]) {
+    fn note_lives(&mut self, incarnations: &[(NodeId, fluxgate_types::BootId)]) {
         let me = self.id;
-        for (node, boot) in lives.iter().filter(|(node, _)| *node != me) {
-            self.note_life(*node, *boot);
+        for (node, boot) in incarnations.iter().filter(|(node, _)| *node != me) {
+            self.note_incarnation(*node, *boot);
         }
     }
 
-    fn handle_asks(&mut self, sender: &Sender, asks: &[Ask], step: &mut Step<'_>) -> Vec<Reply> {
+    fn handle_asks(
+        &mut self,
+        sender: &Sender,
+        asks: &[TransferRequest],
+        step: &mut Step<'_>,
+    ) -> Vec<TransferReply> {
         let mut effects = Vec::new();
         let replies = self.count(step, |shard, context, find| {
-            let mut answer = |ask| shard.handle_ask(context, find, sender, ask, &mut effects);
-            asks.iter().map(&mut answer).collect::<Vec<Reply>>()
+            let mut answer =
+                |ask| shard.handle_transfer_request(context, find, sender, ask, &mut effects);
+            asks.iter().map(&mut answer).collect::<Vec<TransferReply>>()
         });
         for reply in replies.iter().filter(|reply| reply.given > 0) {
             step.see(Seen::Moved(reply.counter));
@@ -271,12 +280,13 @@ impl Node {
     fn handle_replies(
         &mut self,
         sender: &Sender,
-        replies: &[Reply],
+        replies: &[TransferReply],
         step: &mut Step<'_>,
     ) -> Vec<bool> {
         let mut effects = Vec::new();
         let taken = self.count(step, |shard, context, find| {
-            let mut take = |reply| shard.handle_reply(context, find, sender, reply, &mut effects);
+            let mut take =
+                |reply| shard.handle_transfer_reply(context, find, sender, reply, &mut effects);
             replies.iter().map(&mut take).collect()
         });
         for reply in replies {
@@ -295,7 +305,7 @@ impl Node {
         let mut effects = Vec::new();
         self.count(step, |shard, context, find| {
             for ask in &asks {
-                shard.handle_ask_failed(context, find, peer, &ask.counter, &mut effects);
+                shard.handle_transfer_failed(context, find, peer, &ask.counter, &mut effects);
             }
         });
         self.carry_out(effects, step);
@@ -321,9 +331,10 @@ impl Node {
 
     /// Gives what it holds to the next peer that stays.
     fn give_on(&mut self, step: &mut Step<'_>) {
-        for (peer, reachable) in self.life.peers.clone() {
+        for (peer, reachable) in self.incarnation.peers.clone() {
             let stays = self.ready.get(&peer).copied().unwrap_or(false);
-            let Some(boot) = self.life.lives.of(peer).filter(|_| reachable && stays) else {
+            let Some(boot) = self.incarnation.incarnations.of(peer).filter(|_| reachable && stays)
+            else {
                 continue;
             };
             if self.given_to.contains(&peer) {
@@ -349,7 +360,7 @@ impl Node {
         }
         self.stopping = 3;
         if self.raft.leads_in().is_some() {
-            self.hand_over(step);
+            self.transfer_leadership(step);
         }
         // The leadership has this long to go over.
         step.wake(SECOND, Timer::Stop);
@@ -357,7 +368,7 @@ impl Node {
 
     fn handle_taken(&mut self, call: CallId, taken: &[bool], step: &mut Step<'_>) {
         let Some((_, peer, gifts)) = self.giving.take_if(|(of, ..)| *of == call) else { return };
-        let refused: Vec<&Gift> =
+        let refused: Vec<&Handoff> =
             gifts.iter().zip(taken).filter(|(_, taken)| !**taken).map(|(gift, _)| gift).collect();
         self.take_back(peer, &refused);
         if !refused.is_empty() || taken.len() != gifts.len() {
@@ -376,17 +387,17 @@ impl Node {
         self.give_on(step);
     }
 
-    fn take_back(&mut self, peer: NodeId, gifts: &[&Gift]) {
-        let Some(boot) = self.life.lives.of(peer) else { return };
+    fn take_back(&mut self, peer: NodeId, gifts: &[&Handoff]) {
+        let Some(boot) = self.incarnation.incarnations.of(peer) else { return };
         let to = Sender { node: peer, boot };
         gifts.iter().for_each(|gift| self.shard.take_back(&to, gift));
     }
 
     /// What this life leaves to the next one, at the end of an orderly stop.
     #[must_use]
-    pub fn left_over(&mut self, now: crate::plan::Us) -> Option<LeftOver> {
+    pub fn carryover(&mut self, now: crate::plan::Us) -> Option<Carryover> {
         let (mut cursor, mut opened) = (Cursor::default(), BTreeMap::new());
-        while self.shard.left_over(&mut cursor, ITEMS_MAX, &mut opened) {}
-        LeftOver::of(&self.life, opened, self.cluster_now(now), self.clock.is_synced())
+        while self.shard.carryover(&mut cursor, ITEMS_MAX, &mut opened) {}
+        Carryover::of(&self.incarnation, opened, self.cluster_now(now), self.clock.is_synced())
     }
 }

@@ -1,18 +1,18 @@
 //! Leases, cluster time, and what a leader owes the cluster: mirrors `node/lease` and
 //! `node/leader`.
 
-use fluxgate_engine::counters::Life;
-use fluxgate_engine::keeper::Keeper;
-use fluxgate_engine::lease::{Former, Grant, Granter, LeaseTerms};
-use fluxgate_engine::mutation::Mutation;
-use fluxgate_engine::registry::command::{Command, Outcome};
-use fluxgate_engine::share::ShareMap;
+use fluxgate_engine::fault::Mutation;
+use fluxgate_engine::lease::{Grant, Granter, LeaseTerms, PreviousLeader};
+use fluxgate_engine::quota::Incarnation;
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::share_map::ShareMapPlanner;
+use fluxgate_engine::state::command::{Command, Outcome};
 use fluxgate_types::{BootNs, ClusterMs, DirId, Limit, LogIndex, NodeId};
 
-use super::writing::Origin;
-use super::{Granting, Node, Office, Step};
+use super::writing::ProposalWaiter;
+use super::{Granting, LeaderTerm, Node, Step};
 use crate::messages::{CallId, Message, Timer};
-use crate::mutation::Careless;
+use crate::mutation::DriverMutation;
 use crate::plan::{MS, Us};
 
 /// Longest wait for a leader's answer.
@@ -59,7 +59,7 @@ impl Node {
         let now = self.boot_now(step.now);
         self.terms.observe(now, &self.shared.cluster().terms);
         let file = step.plan.file(self.id, self.boot);
-        if step.is(Careless::TermsOfFile) {
+        if step.is(DriverMutation::TermsOfFile) {
             return (file, file);
         }
         (self.terms.in_force(), self.terms.cautious(now))
@@ -71,8 +71,8 @@ impl Node {
             return;
         }
         let call = step.number();
-        self.settling = Some((call, 1, None, self.floor_ns(step.now)));
-        for (node, _) in self.life.peers.clone() {
+        self.settling = Some((call, 1, None, self.lower_bound_ns(step.now)));
+        for (node, _) in self.incarnation.peers.clone() {
             step.send(node, Message::Time(call));
         }
         step.wake(ASK_TIMEOUT, Timer::Over(call));
@@ -81,11 +81,11 @@ impl Node {
 
     fn try_settle(&mut self, step: &Step<'_>) {
         let Some((_, heard, told, floor)) = self.settling else { return };
-        let voters = self.life.peers.len() + 1;
+        let voters = self.incarnation.peers.len() + 1;
         if heard > voters / 2 {
             self.settling = None;
             let boot = self.boot_now(step.now);
-            self.clock.begin_office(boot, told, floor);
+            self.clock.begin_leadership(boot, told, floor);
         }
     }
 
@@ -132,18 +132,18 @@ impl Node {
         step: &mut Step<'_>,
     ) {
         let node = to.map_or(self.id, |(node, _)| node);
-        if self.take_office(step).is_none() {
+        if self.assume_leadership(step).is_none() {
             return self.refuse(to, step);
         }
         if !self.view().nodes.contains_key(&node) {
             let command = Command::RegisterNode { node, dir_id: DirId(node.0) };
-            self.propose_own(command, Origin::Nobody, step);
+            self.propose_own(command, ProposalWaiter::Nobody, step);
             return self.refuse(to, step);
         }
         // Read BEFORE the proof.
         let cluster_ns = self.cluster_ns(step.now);
         self.granting.insert(token, Granting { to, applied, cluster_ns });
-        if step.is(Careless::NoQuorum) {
+        if step.is(DriverMutation::NoQuorum) {
             let at = self.raft.unproven();
             return self.handle_confirmed(token, at, step);
         }
@@ -162,12 +162,12 @@ impl Node {
         let (terms, cautious) = self.look_at_terms(step);
         let applied_here = self.applied;
         let (now, leads) = (self.boot_now(step.now), self.raft.leads_in());
-        let granter = self.office.as_mut().filter(|office| Some(office.term) == leads);
+        let granter = self.leadership.as_mut().filter(|leadership| Some(leadership.term) == leads);
         // Applied BEFORE the terms were read.
-        let (Some(at), Some(office)) = (at.filter(|at| *at <= applied_here), granter) else {
+        let (Some(at), Some(leadership)) = (at.filter(|at| *at <= applied_here), granter) else {
             return self.refuse(to, step);
         };
-        let granter = &mut office.granter;
+        let granter = &mut leadership.granter;
         granter.set_terms(terms, cautious);
         if to.is_some() && granter.lags(now, node, applied) {
             return self.refuse(to, step);
@@ -204,31 +204,34 @@ impl Node {
     }
 
     fn take(&mut self, sent: BootNs, grant: &Grant, step: &Step<'_>) {
-        let sent = if step.is(Careless::LeaseFromAnswer) { self.boot_now(step.now) } else { sent };
+        let sent =
+            if step.is(DriverMutation::LeaseFromAnswer) { self.boot_now(step.now) } else { sent };
         self.holder.handle_grant(sent, grant, LogIndex(self.applied as u64));
         let first = self.holder.first();
-        if self.life.first_lease != first {
-            self.change_life(|life: &mut Life| life.first_lease = first);
+        if self.incarnation.first_lease != first {
+            self.change_incarnation(|incarnation: &mut Incarnation| {
+                incarnation.first_lease = first
+            });
         }
     }
 
     /// The term of this node's office, entered now if it was just elected.
-    pub(super) fn take_office(&mut self, step: &Step<'_>) -> Option<u64> {
+    pub(super) fn assume_leadership(&mut self, step: &Step<'_>) -> Option<u64> {
         let term = self.raft.leads_in().filter(|_| self.clock.is_synced())?;
-        let (now, before) = self.offices;
-        now.filter(|office| office.term == term && office.node == self.id)?;
-        if self.office.as_ref().is_some_and(|office| office.term == term) {
+        let (now, before) = self.leaderships;
+        now.filter(|leadership| leadership.term == term && leadership.node == self.id)?;
+        if self.leadership.as_ref().is_some_and(|leadership| leadership.term == term) {
             return Some(term);
         }
         let at = self.boot_now(step.now);
-        let former = before.map(|o| Former { node: o.node, seen_since: o.since });
+        let previous = before.map(|o| PreviousLeader { node: o.node, seen_since: o.since });
         let view = self.view();
-        let peers = self.life.peers.iter().map(|(node, _)| *node);
+        let peers = self.incarnation.peers.iter().map(|(node, _)| *node);
         let nodes: Vec<NodeId> = view.nodes.keys().copied().chain(peers).chain([self.id]).collect();
         let (terms, cautious) = self.look_at_terms(step);
-        let mut granter = Granter::new(cautious, self.id, at, nodes, former);
+        let mut granter = Granter::new(cautious, self.id, at, nodes, previous);
         granter.set_terms(terms, cautious);
-        self.office = Some(Office { term, granter, keeper: Keeper::default() });
+        self.leadership = Some(LeaderTerm { term, granter, planner: ShareMapPlanner::default() });
         self.holder.handle_elected(at, &terms);
         Some(term)
     }
@@ -237,7 +240,9 @@ impl Node {
     pub(super) fn look_after(&mut self, step: &mut Step<'_>) {
         step.wake(step.plan.leader_look, Timer::Look);
         self.look_at_barriers(step);
-        let Some(term) = self.take_office(step).filter(|_| self.stopping == 0) else { return };
+        let Some(term) = self.assume_leadership(step).filter(|_| self.stopping == 0) else {
+            return;
+        };
         let view = self.view();
         let limit = |(n, &(tokens, period_ms)): (usize, &(u64, u64))| Limit {
             name: format!("l{n}").into(),
@@ -246,30 +251,32 @@ impl Node {
         };
         if view.defaults.is_empty() {
             let limits = step.plan.limits.iter().enumerate().map(limit).collect();
-            self.propose_own(Command::SetDefaults { limits }, Origin::Nobody, step);
+            self.propose_own(Command::SetDefaults { limits }, ProposalWaiter::Nobody, step);
         }
         let file = step.plan.file(self.id, self.boot);
         if self.shared.cluster().terms() != Some(file) {
-            self.propose_own(Command::SetTerms { terms: file }, Origin::Nobody, step);
+            self.propose_own(Command::SetTerms { terms: file }, ProposalWaiter::Nobody, step);
         }
         let Some(last) = view.share_maps.last() else {
             let nodes = (1..=step.plan.nodes).map(|node| (NodeId(node), 1)).collect();
             let map = ShareMap { from: ClusterMs(0), nodes };
-            self.propose_own(Command::SetShareMap { map, term }, Origin::Nobody, step);
+            self.propose_own(Command::SetShareMap { map, term }, ProposalWaiter::Nobody, step);
             return;
         };
         let (now, cluster) = (self.boot_now(step.now), self.cluster_now(step.now));
         let (in_force, terms) = self.look_at_terms(step);
         let applied = LogIndex(self.applied as u64);
-        let Some(office) = self.office.as_mut() else { return };
-        office.granter.set_terms(in_force, terms);
-        if office.granter.map_pending().is_some_and(|from| from <= last.from) {
-            office.granter.handle_map_committed(applied);
+        let Some(leadership) = self.leadership.as_mut() else { return };
+        leadership.granter.set_terms(in_force, terms);
+        if leadership.granter.map_pending().is_some_and(|from| from <= last.from) {
+            leadership.granter.handle_map_committed(applied);
         }
         let members = (1..=step.plan.nodes).map(|node| (NodeId(node), true));
-        let next = office.keeper.next(now, &terms, &office.granter, members, &view);
-        let Some(nodes) = next.filter(|_| office.granter.map_pending().is_none()) else { return };
-        if step.is(Careless::LostForEver) && nodes.len() > last.nodes.len() {
+        let next = leadership.planner.next(now, &terms, &leadership.granter, members, &view);
+        let Some(nodes) = next.filter(|_| leadership.granter.map_pending().is_none()) else {
+            return;
+        };
+        if step.is(DriverMutation::LostForEver) && nodes.len() > last.nodes.len() {
             return;
         }
         let mut from = cluster + (terms.map_ahead_ms() + MAP_SLACK_MS);
@@ -277,10 +284,10 @@ impl Node {
             // For the windows that run, too.
             from = ClusterMs(cluster.0.saturating_sub(60_000)).max(last.from + 1);
         }
-        if office.granter.handle_map_proposed(cluster, from) {
+        if leadership.granter.handle_map_proposed(cluster, from) {
             let map = ShareMap { from, nodes };
             let command = Command::SetShareMap { map, term };
-            self.propose_own(command, Origin::Map(from, term), step);
+            self.propose_own(command, ProposalWaiter::Map(from, term), step);
         }
     }
 
@@ -291,12 +298,14 @@ impl Node {
         term: u64,
         applied: Option<(LogIndex, &Outcome)>,
     ) {
-        let Some(office) = self.office.as_mut().filter(|office| office.term == term) else {
+        let Some(leadership) =
+            self.leadership.as_mut().filter(|leadership| leadership.term == term)
+        else {
             return;
         };
         match applied {
-            Some((_, Outcome::Refused(_))) => office.granter.handle_map_dropped(from),
-            Some((index, _)) => office.granter.handle_map_committed(index),
+            Some((_, Outcome::Refused(_))) => leadership.granter.handle_map_dropped(from),
+            Some((index, _)) => leadership.granter.handle_map_committed(index),
             // It may yet be committed.
             None => {}
         }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use fluxgate_engine::cluster_time::ClusterClock;
-use fluxgate_engine::counters::{LeftOver, Life, Lives, Untouched};
+use fluxgate_engine::clock::ClusterClock;
+use fluxgate_engine::quota::{Carryover, Entitlement, Incarnation, Incarnations};
 use fluxgate_types::{BootId, BootNs, ClusterMs, NodeId};
 
 use crate::plan::{Plan, Us};
@@ -50,7 +50,7 @@ impl Machine {
         &self,
         now: Us,
         noted: Option<(ClusterMs, BootNs)>,
-        left: Option<&LeftOver>,
+        left: Option<&Carryover>,
     ) -> ClusterClock {
         let boot = self.boot(now);
         let guess = match noted {
@@ -71,7 +71,7 @@ pub struct Disk {
     /// The log.
     pub raft: raft::Disk,
     /// What an orderly stop left.
-    pub left_over: Option<LeftOver>,
+    pub carryover: Option<Carryover>,
     /// Cluster time, noted now and then.
     pub clock: Option<(ClusterMs, BootNs)>,
     /// Lives so far.
@@ -82,22 +82,22 @@ pub struct Disk {
 pub(super) fn first_life(
     me: NodeId,
     boot: BootId,
-    left_over: Option<LeftOver>,
+    carryover: Option<Carryover>,
     noted: Option<(ClusterMs, BootNs)>,
     plan: &Plan,
-) -> Life {
-    let mut lives = Lives::default();
-    lives.note(me, boot);
-    let first = (boot == BootId(1)).then_some(Untouched::All);
+) -> Incarnation {
+    let mut incarnations = Incarnations::default();
+    incarnations.note(me, boot);
+    let first = (boot == BootId(1)).then_some(Entitlement::All);
     let others = (1..=plan.nodes).map(NodeId).filter(|node| *node != me);
-    Life {
+    Incarnation {
         me,
-        untouched: left_over.as_ref().map(|left| left.untouched).or(first),
+        entitlement: carryover.as_ref().map(|left| left.entitlement).or(first),
         first_lease: None,
-        left_over: left_over.map(|left| Arc::new(left.counters)),
+        carryover: carryover.map(|left| Arc::new(left.counters)),
         reached: noted.map_or(ClusterMs(0), |(at, _)| at + NOTE_SLACK_MS),
-        lives_tag: lives.tag(),
-        lives,
+        incarnations_tag: incarnations.tag(),
+        incarnations,
         peers: others.map(|node| (node, true)).collect(),
         clock_error_ms_max: plan.terms.clock_error_ms_max,
     }

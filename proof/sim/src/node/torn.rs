@@ -7,12 +7,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use fluxgate_engine::counters::{Life, Sender, Told};
-use fluxgate_engine::registry::View;
+use fluxgate_engine::quota::{CounterGossip, Incarnation, Sender};
+use fluxgate_engine::state::View;
 use fluxgate_types::{BootId, ClusterMs, NodeId};
 
 use super::Step;
-use crate::mutation::Careless;
+use crate::mutation::DriverMutation;
 use crate::plan::{MS, SECOND, Us};
 
 /// What a step depends on, at one moment.
@@ -22,7 +22,7 @@ pub(super) struct Moment {
     pub(super) now: ClusterMs,
     pub(super) horizon: ClusterMs,
     pub(super) view: Arc<View>,
-    pub(super) life: Arc<Life>,
+    pub(super) incarnation: Arc<Incarnation>,
 }
 
 /// Moments of the near past, oldest first.
@@ -30,7 +30,7 @@ pub(super) struct Moment {
 pub(super) struct Torn {
     past: VecDeque<Moment>,
     // Figures whose sender was looked at, by a thread that goes on at that time.
-    held_up: Vec<(Us, Sender, Vec<Told>)>,
+    held_up: Vec<(Us, Sender, Vec<CounterGossip>)>,
     /// Steps that came with something old.
     pub(super) steps: u64,
 }
@@ -42,8 +42,8 @@ const KEPT: Us = 6 * SECOND;
 impl Torn {
     /// The newest moment, or, now and then, parts of earlier ones.
     pub(super) fn look(&mut self, newest: Moment, step: &mut Step<'_>) -> Moment {
-        let careless = step.is(Careless::ViewBeforeHorizon);
-        if step.plan.torn_permille == 0 && !careless {
+        let driver_mutation = step.is(DriverMutation::ViewBeforeHorizon);
+        if step.plan.torn_permille == 0 && !driver_mutation {
             return newest;
         }
         let (scale, now) = (step.plan.terms.lease_ms.div_ceil(3_000), step.now);
@@ -53,7 +53,7 @@ impl Torn {
         while self.past.front().is_some_and(|first| first.at + KEPT * scale < now) {
             self.past.pop_front();
         }
-        if careless {
+        if driver_mutation {
             // As a driver that reads the view first, and is held up before it reads the rest.
             let view = Arc::clone(&self.some(now, KEPT * scale, step).view);
             return Moment { view, ..newest };
@@ -68,7 +68,7 @@ impl Torn {
             torn.now = torn.now.min(self.some(now, KEPT * scale, step).now);
         }
         if step.rng.permille(500) {
-            torn.life = Arc::clone(&self.some(now, KEPT * scale, step).life);
+            torn.incarnation = Arc::clone(&self.some(now, KEPT * scale, step).incarnation);
         }
         if step.rng.permille(500) {
             // Not by more than a part of a lease: a window that it may not open is no fault of the
@@ -97,9 +97,9 @@ impl Torn {
     pub(super) fn hold_up(
         &mut self,
         sender: Sender,
-        told: Vec<Told>,
+        told: Vec<CounterGossip>,
         step: &mut Step<'_>,
-    ) -> Option<Vec<Told>> {
+    ) -> Option<Vec<CounterGossip>> {
         let torn = step.plan.torn_permille;
         if torn == 0 || told.is_empty() || !step.rng.permille(torn) {
             return Some(told);
@@ -112,7 +112,7 @@ impl Torn {
     }
 
     /// Threads that were held up and go on now.
-    pub(super) fn go_on(&mut self, now: Us) -> Vec<(Sender, Vec<Told>)> {
+    pub(super) fn go_on(&mut self, now: Us) -> Vec<(Sender, Vec<CounterGossip>)> {
         let due = self.held_up.extract_if(.., |(at, ..)| *at <= now);
         due.map(|(_, sender, told)| (sender, told)).collect()
     }
@@ -123,6 +123,6 @@ impl Torn {
             return false;
         }
         let now = step.now;
-        self.some(now, now, step).life.lives.of(node) == Some(boot)
+        self.some(now, now, step).incarnation.incarnations.of(node) == Some(boot)
     }
 }

@@ -1,6 +1,6 @@
 //! Writes and the barrier: mirrors `node/writes`.
 
-use fluxgate_engine::registry::command::{Actor, Applied, Batch, Command, Outcome, Proposal};
+use fluxgate_engine::state::command::{Actor, Applied, Batch, Command, Outcome, Proposal};
 use fluxgate_types::{BootNs, ClusterMs, LogIndex, NodeId};
 
 use super::{Node, Step};
@@ -24,7 +24,7 @@ pub struct Write {
 
 /// Who waits for a proposal.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Origin {
+pub(super) enum ProposalWaiter {
     /// A write of this node's own clients.
     Here(u64),
     /// Another node, by its call.
@@ -40,7 +40,7 @@ pub(super) struct Barrier {
     index: LogIndex,
     term: u64,
     outcome: Outcome,
-    origin: Origin,
+    origin: ProposalWaiter,
     since: BootNs,
 }
 
@@ -63,7 +63,7 @@ impl Node {
         }
         let proposal = write.proposal.clone();
         match self.raft.leader() {
-            Some(node) if node == self.id => self.propose(proposal, Origin::Here(id), step),
+            Some(node) if node == self.id => self.propose(proposal, ProposalWaiter::Here(id), step),
             Some(node) => {
                 let (call, left) = (step.number(), write.deadline - step.now);
                 self.carried.insert(call, id);
@@ -78,13 +78,13 @@ impl Node {
     /// The leader's answer to a proposal that was carried there.
     pub(super) fn handle_proposed(&mut self, call: CallId, came: Written, step: &mut Step<'_>) {
         if let Some(id) = self.carried.remove(&call) {
-            self.finish(Origin::Here(id), came, step);
+            self.finish(ProposalWaiter::Here(id), came, step);
         }
     }
 
-    fn finish(&mut self, origin: Origin, came: Written, step: &mut Step<'_>) {
+    fn finish(&mut self, origin: ProposalWaiter, came: Written, step: &mut Step<'_>) {
         match origin {
-            Origin::Here(id) => match came {
+            ProposalWaiter::Here(id) => match came {
                 Written::Done(_) => {
                     if self.writes.remove(&id).is_some() {
                         step.see(Seen::Wrote(id, came));
@@ -97,13 +97,18 @@ impl Node {
                     }
                 }
             },
-            Origin::Node(node, call) => step.send(node, Message::Proposed(call, came)),
-            Origin::Map(..) | Origin::Nobody => {}
+            ProposalWaiter::Node(node, call) => step.send(node, Message::Proposed(call, came)),
+            ProposalWaiter::Map(..) | ProposalWaiter::Nobody => {}
         }
     }
 
     /// Proposes something of the cluster's own.
-    pub(super) fn propose_own(&mut self, command: Command, origin: Origin, step: &mut Step<'_>) {
+    pub(super) fn propose_own(
+        &mut self,
+        command: Command,
+        origin: ProposalWaiter,
+        step: &mut Step<'_>,
+    ) {
         let request = u128::from(step.rng.draw()) << 64 | u128::from(step.rng.draw());
         let proposal =
             Proposal { request, actor: Actor::System, presented: None, from: None, command };
@@ -111,7 +116,12 @@ impl Node {
     }
 
     /// Proposes here, where this node leads.
-    pub(super) fn propose(&mut self, proposal: Proposal, origin: Origin, step: &mut Step<'_>) {
+    pub(super) fn propose(
+        &mut self,
+        proposal: Proposal,
+        origin: ProposalWaiter,
+        step: &mut Step<'_>,
+    ) {
         let at = self.cluster_now(step.now);
         let mut out = Vec::new();
         let batch = Batch { at, proposals: vec![proposal] };
@@ -138,7 +148,7 @@ impl Node {
         for (_, proposed_in, origin) in open.extract_if(.., |(of, ..)| *of <= index) {
             let outcome = applied.as_ref().filter(|_| proposed_in == term);
             let outcome = outcome.and_then(|applied| applied.outcomes.first());
-            if let Origin::Map(from, of) = origin {
+            if let ProposalWaiter::Map(from, of) = origin {
                 self.handle_map_outcome(from, of, outcome.map(|outcome| (at, outcome)));
             }
             match outcome.cloned() {
@@ -168,14 +178,15 @@ impl Node {
         if self.barriers.is_empty() {
             return;
         }
-        self.take_office(step);
+        self.assume_leadership(step);
         let now = self.boot_now(step.now);
         let (_, cautious) = self.look_at_terms(step);
         let mut again: Option<Us> = None;
         let mut done = Vec::new();
         for (place, barrier) in self.barriers.iter().enumerate() {
-            let office = self.office.as_mut().filter(|office| office.term >= barrier.term);
-            let Some(office) = office else {
+            let leadership =
+                self.leadership.as_mut().filter(|leadership| leadership.term >= barrier.term);
+            let Some(leadership) = leadership else {
                 let lease_ns = cautious.lease_ms * 1_000_000;
                 if now.since(barrier.since) > lease_ns {
                     done.push(place);
@@ -184,8 +195,8 @@ impl Node {
                 }
                 continue;
             };
-            office.granter.handle_committed(barrier.index);
-            let holders = office.granter.holders(barrier.index, now);
+            leadership.granter.handle_committed(barrier.index);
+            let holders = leadership.granter.holders(barrier.index, now);
             match holders.iter().map(|(_, until)| *until).max() {
                 None => done.push(place),
                 Some(until) => {
@@ -199,7 +210,7 @@ impl Node {
             let Barrier { outcome, origin, .. } = self.barriers.remove(place);
             self.finish(origin, Written::Done(Box::new(outcome)), step);
         }
-        for (peer, _) in self.life.peers.clone() {
+        for (peer, _) in self.incarnation.peers.clone() {
             self.ask_applied(peer, step);
         }
         if let Some(after) = again {
@@ -255,8 +266,8 @@ impl Node {
         }
         let known = self.known_applied.entry(from).or_insert(LogIndex(0));
         *known = (*known).max(at);
-        if let Some(office) = self.office.as_mut() {
-            office.granter.handle_applied(from, at);
+        if let Some(leadership) = self.leadership.as_mut() {
+            leadership.granter.handle_applied(from, at);
         }
         self.look_at_barriers(step);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_engine::registry::command::{Actor, Command, KeyChange, NewKey, Outcome, Proposal};
+use fluxgate_engine::state::command::{Actor, Command, KeyChange, NewKey, Outcome, Proposal};
 use fluxgate_types::{Digest, KeyId, Limit, NodeId, Scope};
 
 use super::{Event, World};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fluxgate_engine::counters::CounterId;
+use fluxgate_engine::quota::CounterId;
 use fluxgate_types::{BootId, NodeId};
 
 use super::{Event, SYNC_MAX, World};
@@ -33,7 +33,7 @@ impl World {
 
     fn some_node(&mut self) -> NodeId {
         // The leader has the most to lose.
-        let leader = self.nodes().find(|node| node.in_office()).map(|node| node.id);
+        let leader = self.nodes().find(|node| node.is_leading()).map(|node| node.id);
         let any = NodeId(self.rng.between(1, self.plan.nodes));
         if self.rng.permille(400) { leader.unwrap_or(any) } else { any }
     }
@@ -62,7 +62,7 @@ impl World {
                 if self.slots.iter().any(|slot| slot.machine.sync > SYNC_MAX) {
                     self.book.disturb(now, now, settle);
                 }
-                return self.hand_over();
+                return self.transfer_leadership();
             }
             FaultKind::Crash => self.crash(node, span),
             FaultKind::CrashAll => {
@@ -126,9 +126,10 @@ impl World {
         }
     }
 
-    fn hand_over(&mut self) -> Result<(), Violation> {
-        let leader = self.nodes().find(|node| node.in_office()).map(|node| node.id);
-        leader.map_or(Ok(()), |leader| self.step(leader, |node, step| node.hand_over(step)))
+    fn transfer_leadership(&mut self) -> Result<(), Violation> {
+        let leader = self.nodes().find(|node| node.is_leading()).map(|node| node.id);
+        leader
+            .map_or(Ok(()), |leader| self.step(leader, |node, step| node.transfer_leadership(step)))
     }
 
     /// Cuts links of a node: some or all, both ways or one.
@@ -179,12 +180,12 @@ impl World {
     /// An orderly stop is over: the file is written, the process ends, and another one starts.
     pub(super) fn stopped(&mut self, id: NodeId) {
         let (now, down) = (self.now, self.rng.span(SECOND).max(MS));
-        let left_over = self.slot(id).node.as_mut().and_then(|node| node.left_over(now));
-        let known = left_over.is_some();
+        let carryover = self.slot(id).node.as_mut().and_then(|node| node.carryover(now));
+        let known = carryover.is_some();
         self.note_lost(id, known);
         let slot = self.slot(id);
         let Some(node) = slot.node.take() else { return };
-        slot.disk.left_over = left_over;
+        slot.disk.carryover = carryover;
         node.crash(&mut slot.disk);
         slot.epoch += 1;
         slot.paused_until = 0;
@@ -212,9 +213,9 @@ impl World {
             let held = dying.shard.observe(&counter);
             let held = held.as_ref();
             // The share itself is found out of use in the next life.
-            let beyond = |o: &fluxgate_engine::counters::Observed| {
-                let holding = u64::try_from(o.holding).unwrap_or(0);
-                holding.saturating_sub(if o.usable { o.share } else { 0 })
+            let beyond = |o: &fluxgate_engine::quota::Observed| {
+                let balance = u64::try_from(o.balance).unwrap_or(0);
+                balance.saturating_sub(if o.usable { o.share } else { 0 })
             };
             let got = held.filter(|_| !keeps).map_or(0, beyond);
             let towards = |node: &crate::node::Node| {
@@ -273,7 +274,7 @@ impl World {
         from: NodeId,
         boot: BootId,
         counter: &CounterId,
-        seen: &fluxgate_engine::counters::Observed,
+        seen: &fluxgate_engine::quota::Observed,
     ) -> u64 {
         let missing = |(to, to_boot, given, _): &(NodeId, Option<BootId>, u64, u64)| {
             let heir = self.node(*to).filter(|heir| Some(heir.boot) == *to_boot)?;

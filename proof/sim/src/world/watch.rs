@@ -1,7 +1,7 @@
 //! What an observer makes of what is seen: the book, and who judges it.
 
-use fluxgate_engine::counters::{CounterId, Verdict};
-use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::quota::{CounterId, Verdict};
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{ClusterMs, NodeId};
 
 use super::World;
@@ -114,7 +114,7 @@ impl World {
             for node in self.nodes() {
                 let seen = node.shard.observe(&counter);
                 let text = seen.map_or("unopened".to_owned(), |seen| format!("{seen:?}"));
-                let peers = &node.life.peers;
+                let peers = &node.incarnation.peers;
                 lines.push(format!(
                     "  node {} {}: {text} peers {peers:?}",
                     node.id, spec.limit.name

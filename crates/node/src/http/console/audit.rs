@@ -14,19 +14,19 @@ use fluxgate_api::usage::AuditQuery;
 use fluxgate_console::export::Format;
 use fluxgate_console::form::Fields;
 use fluxgate_console::page::{AuditFilter, AuditPage, Section, render};
-use fluxgate_engine::registry::audit::Action;
+use fluxgate_engine::state::audit::Action;
 use fluxgate_raft::process;
 use fluxgate_types::{ClusterMs, caps};
 use tokio::sync::mpsc;
 
 use super::keys::query;
-use super::visit::Visit;
-use super::{Console, Shared, Turned};
-use crate::core::Core;
-use crate::http::auth::Administrator;
+use super::visit::SignedIn;
+use super::{Console, EarlyResponse, Shared};
+use crate::http::auth::Principal;
 use crate::http::listing::{During, find_audit};
 use crate::http::pipe::Pipe;
-use crate::http::refused::Refused;
+use crate::http::refused::ApiError;
+use crate::state::NodeState;
 
 /// Pieces of an export that wait for a slow reader.
 const PIECES_MAX: usize = 4;
@@ -86,12 +86,12 @@ pub(super) async fn page(State(console): Shared, request: Request<Body>) -> Resp
 }
 
 impl Console {
-    async fn audit(&self, parts: &Parts) -> Result<Response<Body>, Turned> {
+    async fn audit(&self, parts: &Parts) -> Result<Response<Body>, EarlyResponse> {
         let visit = self.enter(parts)?;
         let query = query(parts).map_err(|refused| Box::new(self.refused(&visit, refused)))?;
         let filter = filter_of(&query);
         let found = match asked(&filter) {
-            Ok((query, during)) => find_audit(&self.core, &visit.caller.who, &query, during)
+            Ok((query, during)) => find_audit(&self.state, &visit.caller.who, &query, during)
                 .await
                 .map_err(|refused| refused.body().message),
             Err(why) => Err(why),
@@ -116,7 +116,7 @@ impl Console {
 /// `GET /console/audit/export`.
 pub(super) async fn export(State(console): Shared, request: Request<Body>) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    let visit: Visit = match console.enter(&parts) {
+    let visit: SignedIn = match console.enter(&parts) {
         Ok(visit) => visit,
         Err(turned) => return *turned,
     };
@@ -129,17 +129,17 @@ pub(super) async fn export(State(console): Shared, request: Request<Body>) -> Re
     let (mut query, during) = match asked(&filter) {
         Ok(asked) => asked,
         Err(why) => {
-            return console.refused(&visit, Refused::new(ErrorCode::InvalidRequest, why));
+            return console.refused(&visit, ApiError::new(ErrorCode::InvalidRequest, why));
         }
     };
     query.limit = Some(caps::EXPORT_PIECE_ENTRIES);
     let (actor, from) = (visit.caller.who.actor(), visit.caller.from.clone());
     let details = "export of the audit trail".to_owned();
-    console.core.note(actor, from, Action::Exported, details).await;
+    console.state.note(actor, from, Action::Exported, details).await;
     let (pieces, pipe) = mpsc::channel(PIECES_MAX);
-    let (core, who) = (Arc::clone(&console.core), visit.caller.who);
+    let (state, who) = (Arc::clone(&console.state), visit.caller.who);
     tokio::spawn(process::bind(async move {
-        write(&core, &who, query, during, format, &pieces).await;
+        write(&state, &who, query, during, format, &pieces).await;
     }));
     let mut response = Response::new(Body::new(Pipe::new(pipe)));
     let media_type = HeaderValue::from_static(format.media_type());
@@ -153,8 +153,8 @@ pub(super) async fn export(State(console): Shared, request: Request<Body>) -> Re
 
 /// Writes page after page, as fast as the reader takes them.
 async fn write(
-    core: &Core,
-    who: &Administrator,
+    state: &NodeState,
+    who: &Principal,
     mut query: AuditQuery,
     during: During,
     format: Format,
@@ -162,7 +162,7 @@ async fn write(
 ) {
     let mut piece = format.head().to_owned();
     loop {
-        let Ok(found) = find_audit(core, who, &query, during).await else { return };
+        let Ok(found) = find_audit(state, who, &query, during).await else { return };
         found.entries.iter().for_each(|entry| piece += &format.line(entry));
         query.cursor = found.next_cursor;
         let sent = tokio::time::timeout(STALLED, pieces.send(std::mem::take(&mut piece).into()));

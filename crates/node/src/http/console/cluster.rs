@@ -15,18 +15,18 @@ use fluxgate_raft::Call;
 use fluxgate_types::NodeId;
 
 use super::Shared;
-use crate::core::Core;
 use crate::http::cluster::cluster_view;
 use crate::http::respond;
 use crate::peer;
 use crate::peer::messages::ServedReply;
+use crate::state::NodeState;
 
 /// How long another node may take to say what it served.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-async fn panel(core: &Arc<Core>) -> LivePanel {
-    let mut replies = peer::ask_all(core, Call::Served, &(), TIMEOUT).await;
-    replies.push((core.me, Some(core.metrics.served_totals())));
+async fn panel(state: &Arc<NodeState>) -> LivePanel {
+    let mut replies = peer::ask_all(state, Call::Served, &(), TIMEOUT).await;
+    replies.push((state.me, Some(state.metrics.served_totals())));
     replies.sort_by_key(|(node, _)| *node);
     let served = |(node, reply): (NodeId, Option<ServedReply>)| NodeServed {
         node: node.0,
@@ -36,7 +36,7 @@ async fn panel(core: &Arc<Core>) -> LivePanel {
             refused,
         }),
     };
-    let view = cluster_view(core);
+    let view = cluster_view(state);
     LivePanel {
         problems: health::problems(&view),
         view,
@@ -59,7 +59,7 @@ pub(super) async fn page(State(console): Shared, request: Request<Body>) -> Resp
         return console.message(Some(&visit), StatusCode::FORBIDDEN, heading, text, &links);
     }
     let frame = console.frame(Some(&visit), "Cluster", Section::Cluster);
-    let page = ClusterPage { frame, panel: panel(&console.core).await };
+    let page = ClusterPage { frame, panel: panel(&console.state).await };
     console.show(&visit, StatusCode::OK, render(&page))
 }
 
@@ -68,7 +68,7 @@ pub(super) async fn live(State(console): Shared, request: Request<Body>) -> Resp
     let (parts, _) = request.into_parts();
     match console.enter(&parts) {
         Ok(visit) if visit.is_operator() => {
-            let panel = panel(&console.core).await;
+            let panel = panel(&console.state).await;
             let figures = LiveFigures { html: render(&panel), served: panel.served };
             respond::json(StatusCode::OK, &figures)
         }

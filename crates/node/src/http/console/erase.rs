@@ -7,27 +7,31 @@ use fluxgate_api::keys::KeyRecord;
 use fluxgate_console::form::reads_alike;
 use fluxgate_console::page::{ErasePage, Section, render};
 
-use super::visit::Visit;
-use super::{Console, Shared, Turned};
+use super::visit::SignedIn;
+use super::{Console, EarlyResponse, Shared};
 use crate::http::keys::change;
 use crate::http::path::PathId;
 
 impl Console {
-    fn erase_page(&self, visit: &Visit, key: KeyRecord, error: &str) -> Response<Body> {
+    fn erase_page(&self, visit: &SignedIn, key: KeyRecord, error: &str) -> Response<Body> {
         let status = if error.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
         let frame = self.frame(Some(visit), &format!("Erase {}", key.name), Section::Keys);
         let page = ErasePage { frame, key, error: error.to_owned() };
         self.show(visit, status, render(&page))
     }
 
-    async fn erase(&self, id: &str, request: Request<Body>) -> Result<Response<Body>, Turned> {
+    async fn erase(
+        &self,
+        id: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, EarlyResponse> {
         let (sent, _) = self.sent(id, request).await?;
         if !reads_alike(sent.fields.get("confirm"), &sent.record.name) {
             let error = "This is not the key’s name. Nothing was changed.";
             return Err(Box::new(self.erase_page(&sent.visit, sent.record, error)));
         }
         let (id, caller) = (sent.entry.record.id, &sent.visit.caller);
-        let erased = change::erase(&self.core, caller, &sent.entry, None).await;
+        let erased = change::erase(&self.state, caller, &sent.entry, None).await;
         erased.map_err(|refused| Box::new(self.refused(&sent.visit, refused)))?;
         let text = format!(
             "The record of {id} is forgotten on every node. The audit log keeps the id, and who did what to \

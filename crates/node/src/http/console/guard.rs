@@ -22,7 +22,7 @@ const HEADS: [(HeaderName, &str); 5] = [
          img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    // Not `no-referrer`: browsers would then send `Origin: null` with our own forms.
+    // Not `no-referrer`: browsers would then send `ImportSource: null` with our own forms.
     (header::REFERRER_POLICY, "same-origin"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),

@@ -16,11 +16,11 @@ use fluxgate_console::form::{FieldError, Fields, KeyForm, reads_alike};
 use fluxgate_console::page::{
     EditPage, KeyPage, Receipt, RevokePage, RevokedPage, RotatePage, Section, render,
 };
-use fluxgate_engine::registry::record::KeyEntry;
+use fluxgate_engine::state::record::KeyEntry;
 
 use super::keys::is_once;
-use super::visit::{Visit, status_of};
-use super::{Console, Shared, Turned};
+use super::visit::{SignedIn, status_of};
+use super::{Console, EarlyResponse, Shared};
 use crate::http::keys::change::{self, Guards};
 use crate::http::keys::{managed, shown};
 use crate::http::listing::{During, find_audit};
@@ -36,7 +36,7 @@ const CHANGED_MEANWHILE: &str = "Somebody changed this key meanwhile, so nothing
 
 /// A form about one key, and who sent it.
 pub(super) struct Sent {
-    pub(super) visit: Visit,
+    pub(super) visit: SignedIn,
     pub(super) fields: Fields,
     pub(super) entry: Arc<KeyEntry>,
     pub(super) record: KeyRecord,
@@ -44,10 +44,10 @@ pub(super) struct Sent {
 
 impl Console {
     /// The key of a path, for whoever manages it.
-    fn key(&self, visit: &Visit, id: &str) -> Result<(Arc<KeyEntry>, KeyRecord), Turned> {
-        let entry = managed(&self.core, &visit.caller.who, id);
+    fn key(&self, visit: &SignedIn, id: &str) -> Result<(Arc<KeyEntry>, KeyRecord), EarlyResponse> {
+        let entry = managed(&self.state, &visit.caller.who, id);
         let entry = entry.map_err(|refused| Box::new(self.refused(visit, refused)))?;
-        let record = shown(&self.core, &entry);
+        let record = shown(&self.state, &entry);
         Ok((entry, record))
     }
 
@@ -55,7 +55,7 @@ impl Console {
         &self,
         id: &str,
         request: Request<Body>,
-    ) -> Result<(Sent, Parts), Turned> {
+    ) -> Result<(Sent, Parts), EarlyResponse> {
         let (parts, body) = request.into_parts();
         let (visit, fields) = self.enter_form(&parts, body).await?;
         let (entry, record) = self.key(&visit, id)?;
@@ -64,24 +64,24 @@ impl Console {
 
     async fn key_page(
         &self,
-        visit: &Visit,
+        visit: &SignedIn,
         entry: &KeyEntry,
         receipt: Option<Receipt>,
     ) -> Response<Body> {
-        let mut key = shown(&self.core, entry);
-        let usage = usage_of(&self.core, entry).await;
+        let mut key = shown(&self.state, entry);
+        let usage = usage_of(&self.state, entry).await;
         key.last_used_at = usage.last_used_at.max(key.last_used_at);
-        let now = self.core.now();
+        let now = self.state.now();
         let periods: Vec<u64> = key.limits.iter().map(|limit| limit.period.ms).collect();
         let bars = usage.limits.iter().zip(periods).map(|(usage, ms)| Bars::new(usage, ms, now));
         let answered = usage.limits.first().map(|limit| limit.per_node.as_slice());
         let answered = answered.unwrap_or_default();
-        let nodes = self.core.cluster.status().nodes;
+        let nodes = self.state.raft.status().nodes;
         let silent = nodes.keys().map(|node| node.0);
         let silent = silent.filter(|node| answered.iter().all(|known| known.node != *node));
         let asked =
             AuditQuery { key_id: Some(key.id), limit: Some(HISTORY), ..AuditQuery::default() };
-        let history = find_audit(&self.core, &visit.caller.who, &asked, During::default());
+        let history = find_audit(&self.state, &visit.caller.who, &asked, During::default());
         let history = history.await.unwrap_or_default();
         let mut frame = self.frame(Some(visit), &key.name, Section::Keys);
         if receipt.is_some() {
@@ -108,12 +108,12 @@ impl Console {
         what: &str,
         change: UpdateKey,
         guard: Option<u64>,
-    ) -> Result<Response<Body>, crate::http::refused::Refused> {
+    ) -> Result<Response<Body>, crate::http::refused::ApiError> {
         let (id, caller) = (sent.entry.record.id, &sent.visit.caller);
         let begun = Instant::now();
-        let written = change::update(&self.core, caller, id, change, guard).await?;
+        let written = change::update(&self.state, caller, id, change, guard).await?;
         let receipt = Receipt::new(what, &written, begun.elapsed());
-        let entry = self.core.shared.table.get(&id).unwrap_or_else(|| Arc::clone(&sent.entry));
+        let entry = self.state.shared.table.get(&id).unwrap_or_else(|| Arc::clone(&sent.entry));
         Ok(self.key_page(&sent.visit, &entry, Some(receipt)).await)
     }
 
@@ -130,7 +130,7 @@ impl Console {
 
     fn edit_page(
         &self,
-        visit: &Visit,
+        visit: &SignedIn,
         key: KeyRecord,
         form: KeyForm,
         error: Option<FieldError>,
@@ -140,7 +140,11 @@ impl Console {
         self.show(visit, status, render(&EditPage { frame, key, form, error }))
     }
 
-    async fn save(&self, id: &str, request: Request<Body>) -> Result<Response<Body>, Turned> {
+    async fn save(
+        &self,
+        id: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, EarlyResponse> {
         let (sent, _) = self.sent(id, request).await?;
         let form = KeyForm::read(&sent.fields);
         let Ok(guard) = form.revision.parse() else {
@@ -152,7 +156,7 @@ impl Console {
         let again = |error| {
             Box::new(self.edit_page(&sent.visit, sent.record.clone(), form.clone(), Some(error)))
         };
-        let change = form.update(self.core.now(), &sent.record).map_err(again)?;
+        let change = form.update(self.state.now(), &sent.record).map_err(again)?;
         self.changed(&sent, "Saved", change, Some(guard)).await.map_err(|refused| {
             let body = refused.body();
             let mut turned = if let Some(error) = again_with(&body) {
@@ -171,14 +175,18 @@ impl Console {
         })
     }
 
-    fn rotate_page(&self, visit: &Visit, key: KeyRecord, error: &str) -> Response<Body> {
+    fn rotate_page(&self, visit: &SignedIn, key: KeyRecord, error: &str) -> Response<Body> {
         let status = if error.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
         let frame = self.frame(Some(visit), &format!("Rotate {}", key.name), Section::Keys);
         let page = RotatePage { frame, key, once: Self::once(), error: error.to_owned() };
         self.show(visit, status, render(&page))
     }
 
-    async fn rotate(&self, id: &str, request: Request<Body>) -> Result<Response<Body>, Turned> {
+    async fn rotate(
+        &self,
+        id: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, EarlyResponse> {
         let (sent, parts) = self.sent(id, request).await?;
         let grace: Option<Period> = sent.fields.get("grace").parse().ok();
         let once = sent.fields.given("once").filter(|once| is_once(once));
@@ -191,21 +199,25 @@ impl Console {
         let asked = RotateKey { grace: Some(grace), end_previous: Some(true) };
         let (caller, entry) = (&sent.visit.caller, &sent.entry);
         let begun = Instant::now();
-        let rotated = change::rotate(&self.core, caller, entry, asked, guards).await;
+        let rotated = change::rotate(&self.state, caller, entry, asked, guards).await;
         let rotated = rotated.map_err(|refused| Box::new(self.refused(&sent.visit, refused)))?;
         let took = begun.elapsed();
         let grace = if grace.ms == 0 { String::new() } else { grace_text(grace.ms) };
         Ok(self.show_key(&sent.visit, &parts, rotated, took, Some(grace)))
     }
 
-    fn revoke_page(&self, visit: &Visit, key: KeyRecord, error: &str) -> Response<Body> {
+    fn revoke_page(&self, visit: &SignedIn, key: KeyRecord, error: &str) -> Response<Body> {
         let status = if error.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
         let frame = self.frame(Some(visit), &format!("Revoke {}", key.name), Section::Keys);
         let page = RevokePage { frame, key, error: error.to_owned() };
         self.show(visit, status, render(&page))
     }
 
-    async fn revoke(&self, id: &str, request: Request<Body>) -> Result<Response<Body>, Turned> {
+    async fn revoke(
+        &self,
+        id: &str,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, EarlyResponse> {
         let (sent, _) = self.sent(id, request).await?;
         if !reads_alike(sent.fields.get("confirm"), &sent.record.name) {
             let error = "This is not the key’s name. Nothing was changed.";
@@ -213,10 +225,10 @@ impl Console {
         }
         let (id, caller) = (sent.entry.record.id, &sent.visit.caller);
         let begun = Instant::now();
-        let written = change::revoke(&self.core, caller, id, None).await;
+        let written = change::revoke(&self.state, caller, id, None).await;
         let written = written.map_err(|refused| Box::new(self.refused(&sent.visit, refused)))?;
         let receipt = Receipt::new("Revoked", &written, begun.elapsed());
-        let nodes = self.core.cluster.status().nodes;
+        let nodes = self.state.raft.status().nodes;
         let missing = nodes.keys().map(|node| node.0).filter(|node| !receipt.nodes.contains(node));
         let mut frame = self.frame(Some(&sent.visit), "Revoked", Section::Keys);
         frame.canonical = format!("/console/keys/{id}");
@@ -229,7 +241,7 @@ impl Console {
         &self,
         id: &str,
         request: Request<Body>,
-        page: impl FnOnce(&Visit, KeyRecord) -> Response<Body>,
+        page: impl FnOnce(&SignedIn, KeyRecord) -> Response<Body>,
     ) -> Response<Body> {
         let (parts, _) = request.into_parts();
         let asked = self.enter(&parts).and_then(|visit| {
@@ -274,7 +286,7 @@ pub(super) async fn page(
         let (entry, _) = console.key(&visit, &id)?;
         Ok(console.key_page(&visit, &entry, None).await)
     };
-    asked.await.unwrap_or_else(|turned: Turned| *turned)
+    asked.await.unwrap_or_else(|turned: EarlyResponse| *turned)
 }
 
 /// `GET /console/keys/{id}/edit`.

@@ -18,13 +18,13 @@ use fluxgate_types::{KeyId, caps};
 use tokio::sync::mpsc;
 
 use super::key::again_with;
-use super::visit::Visit;
-use super::{Console, Shared, Turned};
-use crate::http::auth::Administrator;
+use super::visit::SignedIn;
+use super::{Console, EarlyResponse, Shared};
+use crate::http::auth::Principal;
 use crate::http::keys::{change, managed};
 use crate::http::listing::find_keys;
 use crate::http::pipe::Pipe;
-use crate::http::refused::Refused;
+use crate::http::refused::ApiError;
 use crate::http::respond;
 use crate::http::usage::many;
 
@@ -38,20 +38,20 @@ pub(super) async fn list(State(console): Shared, request: Request<Body>) -> Resp
 }
 
 /// The fields of a query.
-pub(super) fn query(parts: &Parts) -> Result<Fields, Refused> {
-    let many = || Refused::new(ErrorCode::InvalidRequest, "the address has too many fields");
+pub(super) fn query(parts: &Parts) -> Result<Fields, ApiError> {
+    let many = || ApiError::new(ErrorCode::InvalidRequest, "the address has too many fields");
     Fields::parse(parts.uri.query().unwrap_or_default().as_bytes()).ok_or_else(many)
 }
 
 /// The status that a filter names; none: every one.
-fn status_of(text: &str) -> Result<Option<KeyStatus>, Refused> {
+fn status_of(text: &str) -> Result<Option<KeyStatus>, ApiError> {
     let known = KeyStatus::ALL.into_iter().find(|status| status.as_str() == text);
-    let wrong = || Refused::new(ErrorCode::InvalidRequest, "there is no such status");
+    let wrong = || ApiError::new(ErrorCode::InvalidRequest, "there is no such status");
     if text.is_empty() { Ok(None) } else { known.map(Some).ok_or_else(wrong) }
 }
 
 impl Console {
-    async fn list(&self, parts: &Parts) -> Result<Response<Body>, Turned> {
+    async fn list(&self, parts: &Parts) -> Result<Response<Body>, EarlyResponse> {
         let visit = self.enter(parts)?;
         let refused = |refused| Box::new(self.refused(&visit, refused));
         let query = query(parts).map_err(refused)?;
@@ -75,11 +75,11 @@ impl Console {
             filter,
             keys: Vec::new(),
             next: None,
-            total: visit.is_operator().then(|| self.core.shared.table.len()),
+            total: visit.is_operator().then(|| self.state.shared.table.len()),
         };
-        let (core, who) = (Arc::clone(&self.core), visit.caller.who.clone());
+        let (state, who) = (Arc::clone(&self.state), visit.caller.who.clone());
         let mut search =
-            tokio::spawn(process::bind(async move { find_keys(&core, &who, &asked).await }));
+            tokio::spawn(process::bind(async move { find_keys(&state, &who, &asked).await }));
         let Ok(found) = tokio::time::timeout(PATIENCE, &mut search).await else {
             // What is wrong with a question is said at once: this one is only a long one.
             let (pieces, pipe) = mpsc::channel(1);
@@ -95,7 +95,7 @@ impl Console {
             }));
             return Ok(self.show(&visit, StatusCode::OK, Body::new(Pipe::new(pipe))));
         };
-        let failed = |_| Err(Refused::new(ErrorCode::Internal, "the search ended early"));
+        let failed = |_| Err(ApiError::new(ErrorCode::Internal, "the search ended early"));
         let found = found.unwrap_or_else(failed);
         let found = found.map_err(refused)?;
         (page.keys, page.next) = (found.keys, found.next_cursor);
@@ -105,13 +105,13 @@ impl Console {
     /// Makes a form good for one key. Without randomness no key could be made either.
     pub(super) fn once() -> String {
         let mut nonce = [0; NONCE_BYTES];
-        crate::core::fill_random(&mut nonce).ok();
+        crate::state::fill_random(&mut nonce).ok();
         format!("console-{}", hex(&nonce))
     }
 
     fn new_key_page(
         &self,
-        visit: &Visit,
+        visit: &SignedIn,
         status: StatusCode,
         mut form: KeyForm,
         error: Option<FieldError>,
@@ -119,7 +119,7 @@ impl Console {
         if let Some(entry) = visit.entry() {
             form.owner = entry.record.owner.as_ref().map(ToString::to_string).unwrap_or_default();
         }
-        let defaults = Arc::clone(&self.core.shared.view().defaults);
+        let defaults = Arc::clone(&self.state.shared.view().defaults);
         let limit = |limit: &fluxgate_types::Limit| {
             format!("{} in each {}", limit.tokens, Period::from_ms(limit.period_ms))
         };
@@ -134,7 +134,7 @@ impl Console {
         self.show(visit, status, render(&page))
     }
 
-    async fn create(&self, parts: &Parts, body: Body) -> Result<Response<Body>, Turned> {
+    async fn create(&self, parts: &Parts, body: Body) -> Result<Response<Body>, EarlyResponse> {
         let (visit, fields) = self.enter_form(parts, body).await?;
         let form = KeyForm::read(&fields);
         let again = |error| {
@@ -144,9 +144,9 @@ impl Console {
         let once = fields.given("once").filter(|once| is_once(once)).ok_or_else(|| {
             again(FieldError::of_message("The form was incomplete. Send it again."))
         })?;
-        let asked = form.create(self.core.now()).map_err(again)?;
+        let asked = form.create(self.state.now()).map_err(again)?;
         let begun = Instant::now();
-        let created = change::create(&self.core, &visit.caller, asked, Some(once)).await;
+        let created = change::create(&self.state, &visit.caller, asked, Some(once)).await;
         match created {
             Ok(created) => Ok(self.show_key(&visit, parts, created, begun.elapsed(), None)),
             Err(refused) => {
@@ -164,7 +164,7 @@ impl Console {
     /// Shows a key, this once; `grace` where it was rotated.
     pub(super) fn show_key(
         &self,
-        visit: &Visit,
+        visit: &SignedIn,
         parts: &Parts,
         created: CreatedKey,
         took: Duration,
@@ -188,7 +188,7 @@ impl Console {
 
     /// Where gateways ask this node, as the reader can reach it.
     fn gateway(&self, headers: &HeaderMap) -> String {
-        let config = &self.core.config;
+        let config = &self.state.config;
         let scheme = if config.gateway_tls.is_some() { "https" } else { "http" };
         let listen = config.gateway_listen;
         let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -237,20 +237,22 @@ pub(super) async fn uses(State(console): Shared, request: Request<Body>) -> Resp
     let asked =
         query(&parts).and_then(|query| managed_all(&console, &visit.caller.who, query.get("ids")));
     match asked {
-        Ok(entries) => respond::json(StatusCode::OK, &many::uses_of(&console.core, &entries).await),
-        Err(refused) => refused.into_response(&console.core),
+        Ok(entries) => {
+            respond::json(StatusCode::OK, &many::uses_of(&console.state, &entries).await)
+        }
+        Err(refused) => refused.into_response(&console.state),
     }
 }
 
-type Entries = Vec<Arc<fluxgate_engine::registry::record::KeyEntry>>;
+type Entries = Vec<Arc<fluxgate_engine::state::record::KeyEntry>>;
 
 /// The keys of a list of ids. One that is not there, or another's, is left out.
-fn managed_all(console: &Console, who: &Administrator, ids: &str) -> Result<Entries, Refused> {
+fn managed_all(console: &Console, who: &Principal, ids: &str) -> Result<Entries, ApiError> {
     let ids: Vec<&str> = ids.split(',').filter(|id| !id.is_empty()).collect();
     if ids.len() > caps::CONSOLE_USAGE_KEYS_MAX || ids.iter().any(|id| id.parse::<KeyId>().is_err())
     {
         let message = format!("ids: at most {} ids", caps::CONSOLE_USAGE_KEYS_MAX);
-        return Err(Refused::new(ErrorCode::InvalidRequest, message));
+        return Err(ApiError::new(ErrorCode::InvalidRequest, message));
     }
-    Ok(ids.iter().filter_map(|id| managed(&console.core, who, id).ok()).collect())
+    Ok(ids.iter().filter_map(|id| managed(&console.state, who, id).ok()).collect())
 }

@@ -13,19 +13,19 @@ use axum::http::{Request, Response, StatusCode, header};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_console::form::Fields;
 use fluxgate_console::page::{Section, SignInPage, render};
-use fluxgate_console::session::{Holder, NONCE_BYTES, Session};
-use fluxgate_engine::registry::audit::Action;
-use fluxgate_engine::registry::command::Actor;
+use fluxgate_console::session::{NONCE_BYTES, Session, SessionPrincipal};
+use fluxgate_engine::state::audit::Action;
+use fluxgate_engine::state::command::Actor;
 use fluxgate_raft::process;
 use fluxgate_types::{Digest, Scope, caps};
 
 use super::visit::status_of;
 use super::{Console, Shared, html, redirect};
 use crate::clock::boot_now;
-use crate::http::auth::{Administrator, identify};
-use crate::http::refused::Refused;
+use crate::http::auth::{Principal, identify};
+use crate::http::refused::ApiError;
 use crate::http::respond;
-use crate::http::validate::Presented;
+use crate::http::validate::PresentedCredential;
 
 /// Longest way back after signing in, bytes.
 const WAY_MAX: usize = 2_048;
@@ -110,9 +110,9 @@ pub(super) async fn submit(State(console): Shared, request: Request<Body>) -> Re
         respond::set(&mut response, header::RETRY_AFTER, wait_s);
         return response;
     }
-    let presented = Presented::One(token.as_bytes());
+    let presented = PresentedCredential::One(token.as_bytes());
     let origin = || Some(from.to_string().into_boxed_str());
-    match identify(&console.core, presented, Scope::Admin).await {
+    match identify(&console.state, presented, Scope::Admin).await {
         Ok(who) => {
             console.slowdown().end(from, seconds(), true);
             console.note_success(&who, origin()).await;
@@ -180,11 +180,11 @@ fn error_text(code: ErrorCode, message: &str) -> String {
 
 impl Console {
     /// Notes a sign-in: before the session begins, but for a node that cannot write now.
-    async fn note_success(&self, who: &Administrator, from: Option<Box<str>>) {
-        let (core, actor) = (Arc::clone(&self.core), who.actor());
-        let is_ready = core.not_ready().is_none();
+    async fn note_success(&self, who: &Principal, from: Option<Box<str>>) {
+        let (state, actor) = (Arc::clone(&self.state), who.actor());
+        let is_ready = state.not_ready().is_none();
         let noted = tokio::spawn(process::bind(async move {
-            core.note(actor, from, Action::SignedIn, "signed in".into()).await;
+            state.note(actor, from, Action::SignedIn, "signed in".into()).await;
         }));
         if is_ready {
             noted.await.ok();
@@ -204,23 +204,23 @@ impl Console {
             0 => details.to_owned(),
             n => format!("{details}; {n} failed tries before this one have no line of their own"),
         };
-        let core = Arc::clone(&self.core);
+        let state = Arc::clone(&self.state);
         tokio::spawn(process::bind(async move {
-            core.note(Actor::System, from, Action::SignInFailed, details).await;
+            state.note(Actor::System, from, Action::SignInFailed, details).await;
         }));
     }
 
     /// Begins a session.
-    fn begin(&self, who: &Administrator, token: &str, to: &str) -> Response<Body> {
+    fn begin(&self, who: &Principal, token: &str, to: &str) -> Response<Body> {
         let mut nonce = [0; NONCE_BYTES];
-        if crate::core::fill_random(&mut nonce).is_err() {
+        if crate::state::fill_random(&mut nonce).is_err() {
             let message = "the operating system gives no randomness";
-            return Refused::new(ErrorCode::Unavailable, message).into_response(&self.core);
+            return ApiError::new(ErrorCode::Unavailable, message).into_response(&self.state);
         }
         let now_s = self.now_s();
         let holder = match who {
-            Administrator::Operator => Holder::Operator,
-            Administrator::Key { entry, .. } => Holder::Key(entry.record.id),
+            Principal::Operator => SessionPrincipal::Operator,
+            Principal::Key { entry, .. } => SessionPrincipal::Key(entry.record.id),
         };
         let bound = self.signer.tag(&Digest::of(token.as_bytes()));
         let session = Session { holder, bound, begun_s: now_s, used_s: now_s, nonce };

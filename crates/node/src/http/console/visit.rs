@@ -13,17 +13,17 @@ use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_console::form::Fields;
 use fluxgate_console::health::{self, Severity};
 use fluxgate_console::page::{Frame, MessagePage, Section, Viewer, render};
-use fluxgate_console::session::{Holder, Session};
-use fluxgate_engine::registry::record::{KeyEntry, Status};
+use fluxgate_console::session::{Session, SessionPrincipal};
+use fluxgate_engine::state::record::{KeyEntry, Status};
 use fluxgate_types::{Digest, Scope};
 
-use super::{Console, Turned, html, redirect};
+use super::{Console, EarlyResponse, html, redirect};
 use crate::config::Secret;
 use crate::http::admin::origin;
-use crate::http::auth::{Administrator, Caller};
+use crate::http::auth::{Principal, RequestContext};
 use crate::http::body::read_body;
 use crate::http::cluster::cluster_view;
-use crate::http::refused::Refused;
+use crate::http::refused::ApiError;
 
 /// Most cookies of our name that are looked at.
 const COOKIES_MAX: usize = 8;
@@ -35,8 +35,8 @@ pub(super) fn status_of(body: &ErrorBody) -> StatusCode {
 
 /// Somebody who is signed in, at one request.
 #[derive(Debug)]
-pub(super) struct Visit {
-    pub(super) caller: Caller,
+pub(super) struct SignedIn {
+    pub(super) caller: RequestContext,
     session: Session,
     now_s: u64,
 }
@@ -51,16 +51,16 @@ fn cookies<'a>(parts: &'a Parts, name: &'a str) -> impl Iterator<Item = &'a str>
 
 impl Console {
     pub(super) fn now_s(&self) -> u64 {
-        self.core.now().0 / 1_000
+        self.state.now().0 / 1_000
     }
 
     /// Who asks, if the session is good; else the way to sign in.
-    pub(super) fn enter(&self, parts: &Parts) -> Result<Visit, Turned> {
+    pub(super) fn enter(&self, parts: &Parts) -> Result<SignedIn, EarlyResponse> {
         let now_s = self.now_s();
         let session = cookies(parts, self.cookie()).find_map(|text| self.signer.open(text, now_s));
         let Some(session) = session else { return Err(Box::new(sign_in_again(parts))) };
         // A node that is behind might take a dead key for a live one.
-        if let (Holder::Key(_), Some(why)) = (session.holder, self.core.not_ready()) {
+        if let (SessionPrincipal::Key(_), Some(why)) = (session.holder, self.state.not_ready()) {
             let text = format!(
                 "Not now: {why}. Open the console of another node; the session is good there too."
             );
@@ -74,31 +74,33 @@ impl Console {
             )));
         }
         match self.holder(&session) {
-            Some(who) => Ok(Visit { caller: Caller { who, from: origin(parts) }, session, now_s }),
+            Some(who) => {
+                Ok(SignedIn { caller: RequestContext { who, from: origin(parts) }, session, now_s })
+            }
             None => Err(Box::new(sign_in_again(parts))),
         }
     }
 
     /// The administrator of a session, if what it was begun with is still good.
-    fn holder(&self, session: &Session) -> Option<Administrator> {
+    fn holder(&self, session: &Session) -> Option<Principal> {
         match session.holder {
-            Holder::Operator => {
-                let tokens = self.core.config.operator_token.as_ref()?.all();
+            SessionPrincipal::Operator => {
+                let tokens = self.state.config.operator_token.as_ref()?.all();
                 let tag = |token: &Secret| self.signer.tag(&Digest::of(token.expose().as_bytes()));
                 let is_accepted = tokens.iter().any(|token| tag(token) == session.bound);
-                is_accepted.then_some(Administrator::Operator)
+                is_accepted.then_some(Principal::Operator)
             }
-            Holder::Key(id) => {
-                let entry = self.core.shared.table.get(&id)?;
+            SessionPrincipal::Key(id) => {
+                let entry = self.state.shared.table.get(&id)?;
                 let digest = self.presented(&entry, session)?;
-                Some(Administrator::Key { entry, digest })
+                Some(Principal::Key { entry, digest })
             }
         }
     }
 
     /// The credential that a session was begun with, if it still opens the key and administers.
     fn presented(&self, entry: &KeyEntry, session: &Session) -> Option<Digest> {
-        let (record, now) = (&entry.record, self.core.now());
+        let (record, now) = (&entry.record, self.state.now());
         let previous = record.previous.as_ref().map(|previous| previous.digest);
         let digests = [Some(record.digest), previous];
         let presented = digests
@@ -116,7 +118,7 @@ impl Console {
         &self,
         parts: &Parts,
         body: Body,
-    ) -> Result<(Visit, Fields), Turned> {
+    ) -> Result<(SignedIn, Fields), EarlyResponse> {
         let visit = self.enter(parts)?;
         let fields = self.fields(parts, body).await;
         let fields = fields.map_err(|refused| Box::new(self.refused(&visit, refused)))?;
@@ -135,25 +137,25 @@ impl Console {
     }
 
     /// Reads a form.
-    pub(super) async fn fields(&self, parts: &Parts, body: Body) -> Result<Fields, Refused> {
-        let config = &self.core.config;
+    pub(super) async fn fields(&self, parts: &Parts, body: Body) -> Result<Fields, ApiError> {
+        let config = &self.state.config;
         let body = read_body(body, config.max_body_bytes, config.request_timeout).await?;
         let media_type = parts.headers.get(header::CONTENT_TYPE);
         let essence = media_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !essence.starts_with("application/x-www-form-urlencoded") {
             let message = "the body must be a form";
-            return Err(Refused::new(ErrorCode::UnsupportedMediaType, message));
+            return Err(ApiError::new(ErrorCode::UnsupportedMediaType, message));
         }
-        let many = || Refused::new(ErrorCode::TooLarge, "the form has too many fields");
+        let many = || ApiError::new(ErrorCode::TooLarge, "the form has too many fields");
         Fields::parse(&body).ok_or_else(many)
     }
 
     /// What stands around a page.
-    pub(super) fn frame(&self, visit: Option<&Visit>, title: &str, section: Section) -> Frame {
+    pub(super) fn frame(&self, visit: Option<&SignedIn>, title: &str, section: Section) -> Frame {
         let viewer = visit.map(|visit| {
             let (name, owner) = match &visit.caller.who {
-                Administrator::Operator => ("Operator".to_owned(), None),
-                Administrator::Key { entry, .. } => {
+                Principal::Operator => ("Operator".to_owned(), None),
+                Principal::Key { entry, .. } => {
                     let owner = entry.record.owner.as_ref().map(ToString::to_string);
                     (entry.record.name.to_string(), owner)
                 }
@@ -165,7 +167,7 @@ impl Console {
         });
         let is_operator = viewer.as_ref().is_some_and(|viewer| viewer.is_operator);
         let problems = if is_operator {
-            let mut problems = health::problems(&cluster_view(&self.core));
+            let mut problems = health::problems(&cluster_view(&self.state));
             problems.retain(|problem| problem.severity >= Severity::Degraded);
             problems
         } else {
@@ -175,8 +177,8 @@ impl Console {
             title: title.to_owned(),
             section,
             viewer,
-            node: self.core.me.0,
-            cluster: self.core.config.cluster_name.clone(),
+            node: self.state.me.0,
+            cluster: self.state.config.cluster_name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             problems,
             canonical: String::new(),
@@ -186,7 +188,7 @@ impl Console {
     /// A page for a visit; the session is noted as in use.
     pub(super) fn show(
         &self,
-        visit: &Visit,
+        visit: &SignedIn,
         status: StatusCode,
         page: impl Into<Body>,
     ) -> Response<Body> {
@@ -223,7 +225,7 @@ impl Console {
     /// A page that says one thing.
     pub(super) fn message(
         &self,
-        visit: Option<&Visit>,
+        visit: Option<&SignedIn>,
         status: StatusCode,
         heading: &str,
         text: &str,
@@ -242,7 +244,7 @@ impl Console {
     }
 
     /// A page that says why something was not done.
-    pub(super) fn refused(&self, visit: &Visit, refused: Refused) -> Response<Body> {
+    pub(super) fn refused(&self, visit: &SignedIn, refused: ApiError) -> Response<Body> {
         let body = refused.body();
         let status = status_of(&body);
         let ErrorBody { error, message } = body;
@@ -279,7 +281,7 @@ impl Console {
     }
 
     /// A form that was sent again: what it made is there, and its key was shown.
-    fn already_done(&self, visit: &Visit, message: &str) -> Response<Body> {
+    fn already_done(&self, visit: &SignedIn, message: &str) -> Response<Body> {
         let id = message.split(' ').find(|word| word.starts_with("key_")).unwrap_or_default();
         let text = "This form was sent before, and its key was shown then, once. No second key \
             was made. If nobody kept it, rotate the key to get a new secret.";
@@ -290,16 +292,16 @@ impl Console {
     }
 }
 
-impl Visit {
+impl SignedIn {
     pub(super) fn is_operator(&self) -> bool {
-        matches!(self.caller.who, Administrator::Operator)
+        matches!(self.caller.who, Principal::Operator)
     }
 
     /// The key that the session was begun with, if it was one.
     pub(super) fn entry(&self) -> Option<&Arc<KeyEntry>> {
         match &self.caller.who {
-            Administrator::Operator => None,
-            Administrator::Key { entry, .. } => Some(entry),
+            Principal::Operator => None,
+            Principal::Key { entry, .. } => Some(entry),
         }
     }
 }

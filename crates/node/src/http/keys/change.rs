@@ -8,15 +8,15 @@ use std::sync::Arc;
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::{CreateKey, CreatedKey, ErasedKey, RotateKey, UpdateKey, WriteAnswer};
 use fluxgate_api::text::{Shown, Text};
-use fluxgate_engine::registry::command::{Command, KeyChange, NewKey, OneKey, Outcome, Refusal};
-use fluxgate_engine::registry::record::{KeyEntry, KeyRecord, LimitSpec};
+use fluxgate_engine::state::command::{Command, CommandError, KeyChange, NewKey, OneKey, Outcome};
+use fluxgate_engine::state::record::{KeyEntry, KeyRecord, LimitSpec};
 use fluxgate_types::{Digest, KeyId, caps, credential};
 
 use super::fields::{bad, future, limits, may_own, metadata, not_found, own, random, text};
 use super::{previous_valid_until, shown};
-use crate::core::Core;
-use crate::http::auth::{Administrator, Caller};
-use crate::http::refused::Refused;
+use crate::http::auth::{Principal, RequestContext};
+use crate::http::refused::ApiError;
+use crate::state::NodeState;
 use crate::writes::{WriteError, Written, proposal};
 
 /// Random bytes for a secret: enough that drawing without bias never runs out.
@@ -33,20 +33,20 @@ pub(in crate::http) struct Guards {
 
 /// Makes a key.
 pub(in crate::http) async fn create(
-    core: &Core,
-    caller: &Caller,
+    state: &NodeState,
+    caller: &RequestContext,
     asked: CreateKey,
     idempotency_key: Option<String>,
-) -> Result<CreatedKey, Refused> {
+) -> Result<CreatedKey, ApiError> {
     let owner = match (&asked.owner, &caller.who) {
         // An admin key's new keys are its owner's unless it says otherwise.
-        (None, Administrator::Key { entry, .. }) => entry.record.owner.clone(),
-        (None, Administrator::Operator) => None,
+        (None, Principal::Key { entry, .. }) => entry.record.owner.clone(),
+        (None, Principal::Operator) => None,
         (Some(owner), _) => Some(text("owner", owner, caps::OWNER_CHARS_MAX)?),
     };
     may_own(&caller.who, owner.as_deref())?;
     let id = KeyId::from_random(&random::<64>()?).ok_or_else(|| bad("try again"))?;
-    let (prefix, environment) = (&core.config.key_prefix, &core.config.key_environment);
+    let (prefix, environment) = (&state.config.key_prefix, &state.config.key_environment);
     let secret =
         credential::Secret::make(prefix, environment, id, &random::<SECRET_RANDOM_BYTES>()?);
     let secret = secret.ok_or_else(|| bad("try again"))?;
@@ -59,15 +59,15 @@ pub(in crate::http) async fn create(
         scope: asked.scope,
         owner,
         limits: asked.limits.map(limits).transpose()?,
-        expires_at: asked.expires_at.map(|at| future(core, at.0)).transpose()?,
+        expires_at: asked.expires_at.map(|at| future(state, at.0)).transpose()?,
         metadata: asked.metadata.as_ref().map(metadata).transpose()?.unwrap_or_default(),
         idempotency_key: idempotency_key.map(|key| own(&caller.who, "create", &key)),
     };
-    let command = match new.idempotency_key.take_if(|_| core.shared.cluster().level >= 3) {
+    let command = match new.idempotency_key.take_if(|_| state.shared.cluster().level >= 3) {
         Some(key) => Command::Once { key, content, command: OneKey::Create(Box::new(new)) },
         None => Command::CreateKey(Box::new(new)),
     };
-    let written = change(core, caller, command).await?;
+    let written = change(state, caller, command).await?;
     Ok(CreatedKey { key: Shown::new(secret.expose()), written })
 }
 
@@ -80,17 +80,17 @@ fn content(asked: &impl serde::Serialize) -> u64 {
 
 /// Changes fields of a key that the caller manages.
 pub(in crate::http) async fn update(
-    core: &Core,
-    caller: &Caller,
+    state: &NodeState,
+    caller: &RequestContext,
     id: KeyId,
     asked: UpdateKey,
     if_revision: Option<u64>,
-) -> Result<WriteAnswer, Refused> {
+) -> Result<WriteAnswer, ApiError> {
     if let Some(owner) = &asked.owner {
         may_own(&caller.who, owner.as_deref())?;
     }
     let expires_at = match asked.expires_at {
-        Some(Some(at)) => Some(Some(future(core, at.0)?)),
+        Some(Some(at)) => Some(Some(future(state, at.0)?)),
         other => other.map(|_| None),
     };
     let owner = asked
@@ -107,17 +107,17 @@ pub(in crate::http) async fn update(
         expires_at,
         metadata: asked.metadata.map(|m| metadata(&m.unwrap_or_default())).transpose()?,
     };
-    let before = core.shared.table.get(&id);
-    if let (Administrator::Key { entry, .. }, Some(before)) = (&caller.who, &before)
+    let before = state.shared.table.get(&id);
+    if let (Principal::Key { entry, .. }, Some(before)) = (&caller.who, &before)
         && entry.record.id == id
         && changes_rights(&before.record, &change_of)
     {
         let message = "An admin key cannot change its own scope, owner, limits or end: ask another \
                        administrator";
-        return Err(Refused::new(ErrorCode::InsufficientScope, message));
+        return Err(ApiError::new(ErrorCode::InsufficientScope, message));
     }
-    let notes = before.map_or_else(Vec::new, |before| new_counters(core, &before, &change_of));
-    let written = change(core, caller, Command::UpdateKey(Box::new(change_of))).await?;
+    let notes = before.map_or_else(Vec::new, |before| new_counters(state, &before, &change_of));
+    let written = change(state, caller, Command::UpdateKey(Box::new(change_of))).await?;
     Ok(WriteAnswer { notes, ..written })
 }
 
@@ -130,9 +130,9 @@ fn changes_rights(before: &KeyRecord, change: &KeyChange) -> bool {
 }
 
 /// Says which limits of a changed list begin to count from nothing.
-fn new_counters(core: &Core, before: &KeyEntry, change: &KeyChange) -> Vec<String> {
+fn new_counters(state: &NodeState, before: &KeyEntry, change: &KeyChange) -> Vec<String> {
     let Some(Some(limits)) = &change.limits else { return Vec::new() };
-    let view = core.shared.view();
+    let view = state.shared.view();
     let old = before.record.limits(&view.defaults);
     let fresh = LimitSpec::follow(old, limits);
     let fresh = fresh.iter().filter(|new| old.iter().all(|old| old.tag != new.tag));
@@ -147,12 +147,12 @@ fn new_counters(core: &Core, before: &KeyEntry, change: &KeyChange) -> Vec<Strin
 
 /// Gives a key that the caller manages a new secret.
 pub(in crate::http) async fn rotate(
-    core: &Core,
-    caller: &Caller,
+    state: &NodeState,
+    caller: &RequestContext,
     entry: &KeyEntry,
     asked: RotateKey,
     guards: Guards,
-) -> Result<CreatedKey, Refused> {
+) -> Result<CreatedKey, ApiError> {
     let grace_ms = asked.grace.map_or(0, |grace| grace.ms);
     if grace_ms > caps::ROTATE_GRACE_MS_MAX {
         return Err(bad("grace: at most 30 days"));
@@ -160,10 +160,10 @@ pub(in crate::http) async fn rotate(
     let id = entry.record.id;
     let end_previous = asked.end_previous == Some(true);
     // A repeat is told what the first one did, so with a key for that the log decides.
-    let in_log = guards.idempotency_key.is_some() && core.shared.cluster().level >= 3;
-    let valid_until = previous_valid_until(&entry.record, core.now());
+    let in_log = guards.idempotency_key.is_some() && state.shared.cluster().level >= 3;
+    let valid_until = previous_valid_until(&entry.record, state.now());
     if let Some(until) = valid_until.filter(|_| !end_previous && !in_log) {
-        return Err(refused(&Refusal::Promised(until)));
+        return Err(refused(&CommandError::Promised(until)));
     }
     // The credential keeps the first part that it was made with, whatever the configuration says.
     let shown_before = entry.record.prefix();
@@ -177,7 +177,7 @@ pub(in crate::http) async fn rotate(
     let (digest, if_revision) = (secret.digest(), guards.if_revision);
     let idempotency_key = guards.idempotency_key.map(|key| own(&caller.who, "rotate", &key));
     let command = match idempotency_key {
-        Some(key) if core.shared.cluster().level >= 3 => {
+        Some(key) if state.shared.cluster().level >= 3 => {
             let command = OneKey::Rotate { id, digest, grace_ms, if_revision, end_previous };
             Command::Once { key, content: content(&(id, &asked)), command }
         }
@@ -185,42 +185,42 @@ pub(in crate::http) async fn rotate(
             Command::RotateKey { id, digest, grace_ms, idempotency_key, if_revision }
         }
     };
-    let written = change(core, caller, command).await?;
+    let written = change(state, caller, command).await?;
     Ok(CreatedKey { key: Shown::new(secret.expose()), written })
 }
 
 /// Ends a key that the caller manages for good.
 pub(in crate::http) async fn revoke(
-    core: &Core,
-    caller: &Caller,
+    state: &NodeState,
+    caller: &RequestContext,
     id: KeyId,
     if_revision: Option<u64>,
-) -> Result<WriteAnswer, Refused> {
-    change(core, caller, Command::RevokeKey { id, if_revision }).await
+) -> Result<WriteAnswer, ApiError> {
+    change(state, caller, Command::RevokeKey { id, if_revision }).await
 }
 
 /// Forgets the record of a key that has ended. The operator's alone.
 pub(in crate::http) async fn erase(
-    core: &Core,
-    caller: &Caller,
+    state: &NodeState,
+    caller: &RequestContext,
     entry: &KeyEntry,
     if_revision: Option<u64>,
-) -> Result<ErasedKey, Refused> {
+) -> Result<ErasedKey, ApiError> {
     let (id, revision) = (entry.record.id, entry.record.revision);
-    if !matches!(caller.who, Administrator::Operator) {
+    if !matches!(caller.who, Principal::Operator) {
         let message = "Erasing a record requires the operator token";
-        return Err(Refused::new(ErrorCode::InsufficientScope, message));
+        return Err(ApiError::new(ErrorCode::InsufficientScope, message));
     }
-    if core.shared.cluster().level < 3 {
+    if state.shared.cluster().level < 3 {
         let message = "not before every node runs version 0.3 or later";
-        return Err(Refused::new(ErrorCode::Conflict, message));
+        return Err(ApiError::new(ErrorCode::Conflict, message));
     }
     // What has ended hardly changes any more, so it is enough to look here.
     if if_revision.is_some_and(|expected| expected != revision) {
-        return Err(refused(&Refusal::Revision(revision)));
+        return Err(refused(&CommandError::Revision(revision)));
     }
     let command = Command::EraseKeys { ids: vec![id], ended_before: None };
-    let Written { outcome, applied_on, waited_ms } = write(core, caller, command).await?;
+    let Written { outcome, applied_on, waited_ms } = write(state, caller, command).await?;
     match outcome {
         Outcome::Done => Ok(ErasedKey {
             erased: Text(id),
@@ -228,7 +228,7 @@ pub(in crate::http) async fn erase(
             waited_ms,
         }),
         Outcome::Key(_) | Outcome::Put(_) => {
-            Err(Refused::new(ErrorCode::Internal, "internal error"))
+            Err(ApiError::new(ErrorCode::Internal, "internal error"))
         }
         Outcome::Refused(refusal) => Err(refused(&refusal)),
     }
@@ -237,34 +237,38 @@ pub(in crate::http) async fn erase(
 /// The key of a path, if this administrator manages it. Another's key is not found either. A node
 /// without a lease may be behind: what it does not know may well be there.
 pub(crate) fn managed(
-    core: &Core,
-    who: &Administrator,
+    state: &NodeState,
+    who: &Principal,
     id: &str,
-) -> Result<Arc<KeyEntry>, Refused> {
+) -> Result<Arc<KeyEntry>, ApiError> {
     let id: KeyId = id.parse().map_err(|_| not_found())?;
-    let unknown = || match core.not_ready() {
-        Some(why) => Refused::new(ErrorCode::Unavailable, why),
+    let unknown = || match state.not_ready() {
+        Some(why) => ApiError::new(ErrorCode::Unavailable, why),
         None => not_found(),
     };
-    let entry = core.shared.table.get(&id).ok_or_else(unknown)?;
+    let entry = state.shared.table.get(&id).ok_or_else(unknown)?;
     if who.manages(&entry.record) { Ok(entry) } else { Err(not_found()) }
 }
 
 /// Makes a change and shapes its answer.
-async fn change(core: &Core, caller: &Caller, command: Command) -> Result<WriteAnswer, Refused> {
-    let Written { outcome, applied_on, waited_ms } = write(core, caller, command).await?;
+async fn change(
+    state: &NodeState,
+    caller: &RequestContext,
+    command: Command,
+) -> Result<WriteAnswer, ApiError> {
+    let Written { outcome, applied_on, waited_ms } = write(state, caller, command).await?;
     let record = match outcome {
         Outcome::Key(record) => *record,
         Outcome::Done | Outcome::Put(_) => {
-            return Err(Refused::new(ErrorCode::Internal, "internal error"));
+            return Err(ApiError::new(ErrorCode::Internal, "internal error"));
         }
-        Outcome::Refused(Refusal::Actor) => return Err(core.unauthenticated(true).into()),
+        Outcome::Refused(CommandError::Actor) => return Err(state.unauthenticated(true).into()),
         Outcome::Refused(refusal) => return Err(refused(&refusal)),
     };
-    let last_used = core.shared.table.with(&record.id, |entry| entry.last_used()).flatten();
+    let last_used = state.shared.table.with(&record.id, |entry| entry.last_used()).flatten();
     let record =
         record.into_record(0, |head| head.into()).ok_or_else(|| bad("limits cannot be kept"))?;
-    let record = shown(core, &KeyEntry::new(record, last_used));
+    let record = shown(state, &KeyEntry::new(record, last_used));
     Ok(WriteAnswer {
         record,
         applied_on: applied_on.iter().map(|node| node.0).collect(),
@@ -273,14 +277,18 @@ async fn change(core: &Core, caller: &Caller, command: Command) -> Result<WriteA
     })
 }
 
-async fn write(core: &Core, caller: &Caller, command: Command) -> Result<Written, Refused> {
+async fn write(
+    state: &NodeState,
+    caller: &RequestContext,
+    command: Command,
+) -> Result<Written, ApiError> {
     let mut proposal = proposal(caller.who.actor(), caller.from.clone(), command);
     proposal.presented = caller.who.digest();
-    core.write(proposal, core.config.request_timeout).await.map_err(unwritten)
+    state.write(proposal, state.config.request_timeout).await.map_err(unwritten)
 }
 
 /// A write that nobody may rely on.
-fn unwritten(error: WriteError) -> Refused {
+fn unwritten(error: WriteError) -> ApiError {
     let (code, message) = match error {
         WriteError::NoLeader => {
             (ErrorCode::NoLeader, "the cluster has no leader now; nothing was changed")
@@ -294,24 +302,24 @@ fn unwritten(error: WriteError) -> Refused {
              the list of keys, before you try again",
         ),
     };
-    Refused::new(code, message)
+    ApiError::new(code, message)
 }
 
-fn refused(refusal: &Refusal) -> Refused {
+fn refused(refusal: &CommandError) -> ApiError {
     let code = match refusal {
-        Refusal::Actor => ErrorCode::AuthenticationFailed,
-        Refusal::NotFound => ErrorCode::NotFound,
-        Refusal::IdTaken
-        | Refusal::Revoked
-        | Refusal::OtherDirectory(_)
-        | Refusal::OlderIncarnation { .. }
-        | Refusal::NotEnded(_)
-        | Refusal::Promised(_)
-        | Refusal::Removed(_) => ErrorCode::Conflict,
-        Refusal::AlreadyDone(_) => ErrorCode::AlreadyDone,
-        Refusal::OtherContent(_) => ErrorCode::IdempotencyKeyReused,
-        Refusal::Revision(_) => ErrorCode::PreconditionFailed,
-        Refusal::Invalid(_) => ErrorCode::InvalidRequest,
+        CommandError::Actor => ErrorCode::AuthenticationFailed,
+        CommandError::NotFound => ErrorCode::NotFound,
+        CommandError::IdTaken
+        | CommandError::Revoked
+        | CommandError::OtherDirectory(_)
+        | CommandError::OlderIncarnation { .. }
+        | CommandError::NotEnded(_)
+        | CommandError::Promised(_)
+        | CommandError::Removed(_) => ErrorCode::Conflict,
+        CommandError::AlreadyDone(_) => ErrorCode::AlreadyDone,
+        CommandError::OtherContent(_) => ErrorCode::IdempotencyKeyReused,
+        CommandError::Revision(_) => ErrorCode::PreconditionFailed,
+        CommandError::Invalid(_) => ErrorCode::InvalidRequest,
     };
-    Refused::new(code, refusal.to_string())
+    ApiError::new(code, refusal.to_string())
 }

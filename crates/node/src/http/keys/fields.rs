@@ -6,21 +6,21 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::LimitSpec;
 use fluxgate_api::paths::header as names;
-use fluxgate_engine::registry::command::Actor;
+use fluxgate_engine::state::command::Actor;
 use fluxgate_types::{ClusterMs, Limit, LimitError, caps};
 
-use crate::core::Core;
-use crate::http::auth::Administrator;
-use crate::http::refused::Refused;
+use crate::http::auth::Principal;
+use crate::http::refused::ApiError;
+use crate::state::NodeState;
 
-pub(super) fn bad(message: impl Into<String>) -> Refused {
+pub(super) fn bad(message: impl Into<String>) -> ApiError {
     Bad(message.into()).into()
 }
 
 /// Why a field cannot be taken.
 pub(in crate::http) struct Bad(String);
 
-impl From<Bad> for Refused {
+impl From<Bad> for ApiError {
     fn from(bad: Bad) -> Self {
         Self::new(ErrorCode::InvalidRequest, bad.0)
     }
@@ -32,8 +32,8 @@ impl From<Bad> for String {
     }
 }
 
-pub(super) fn not_found() -> Refused {
-    Refused::new(ErrorCode::NotFound, "no such key")
+pub(super) fn not_found() -> ApiError {
+    ApiError::new(ErrorCode::NotFound, "no such key")
 }
 
 /// A text of 1 to `chars_max` characters without control characters.
@@ -103,8 +103,8 @@ pub(in crate::http) fn metadata(pairs: &BTreeMap<String, String>) -> Result<Pair
     Ok(pairs.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect())
 }
 
-pub(in crate::http) fn future(core: &Core, at: ClusterMs) -> Result<ClusterMs, Bad> {
-    if at <= core.now() {
+pub(in crate::http) fn future(state: &NodeState, at: ClusterMs) -> Result<ClusterMs, Bad> {
+    if at <= state.now() {
         return Err(Bad("expires_at: must be in the future".into()));
     }
     if at.0 > caps::EXPIRES_AT_MS_MAX {
@@ -113,7 +113,7 @@ pub(in crate::http) fn future(core: &Core, at: ClusterMs) -> Result<ClusterMs, B
     Ok(at)
 }
 
-pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refused> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(value) = only(headers, names::IDEMPOTENCY_KEY)? else { return Ok(None) };
     let key = value.to_str().map_err(|_| bad("Idempotency-Key: must be visible ASCII"))?;
     if key.is_empty() || key.len() > caps::IDEMPOTENCY_KEY_CHARS_MAX {
@@ -124,7 +124,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Ref
 }
 
 /// An administrator's own idempotency key: one's keys say nothing to another.
-pub(super) fn own(who: &Administrator, action: &str, key: &str) -> Box<str> {
+pub(super) fn own(who: &Principal, action: &str, key: &str) -> Box<str> {
     let who = match who.actor() {
         Actor::Operator | Actor::System => "operator".to_owned(),
         Actor::Key(id) => id.to_string(),
@@ -133,7 +133,7 @@ pub(super) fn own(who: &Administrator, action: &str, key: &str) -> Box<str> {
 }
 
 /// The value of a header that may come once.
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, Refused> {
+fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, ApiError> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {
@@ -143,7 +143,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue
 }
 
 /// The revision of `If-Match`, if there is one.
-pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
+pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(value) = only(headers, header::IF_MATCH.as_str())? else { return Ok(None) };
     if value == "*" {
         // Any revision will do; that there is one has been seen.
@@ -153,25 +153,25 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Refused> {
     if text.starts_with("W/") {
         // A weak tag never matches here (RFC 9110, section 13.1.1).
         let message = "If-Match: a weak tag matches no revision";
-        return Err(Refused::new(ErrorCode::PreconditionFailed, message));
+        return Err(ApiError::new(ErrorCode::PreconditionFailed, message));
     }
     let revision = text.trim_matches('"').parse().ok();
     revision.map(Some).ok_or_else(|| bad("If-Match: must be a record's revision, such as \"3\""))
 }
 
-pub(super) fn random<const N: usize>() -> Result<[u8; N], Refused> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], ApiError> {
     let mut bytes = [0u8; N];
-    crate::core::fill_random(&mut bytes).map_err(|_| {
-        Refused::new(ErrorCode::Unavailable, "the operating system gives no randomness")
+    crate::state::fill_random(&mut bytes).map_err(|_| {
+        ApiError::new(ErrorCode::Unavailable, "the operating system gives no randomness")
     })?;
     Ok(bytes)
 }
 
 /// Whether an admin key may give this owner to a key.
-pub(super) fn may_own(who: &Administrator, owner: Option<&str>) -> Result<(), Refused> {
+pub(super) fn may_own(who: &Principal, owner: Option<&str>) -> Result<(), ApiError> {
     if who.manages_owner(owner) {
         return Ok(());
     }
     let message = "An admin key manages the keys of its own owner only";
-    Err(Refused::new(ErrorCode::InsufficientScope, message))
+    Err(ApiError::new(ErrorCode::InsufficientScope, message))
 }

@@ -8,8 +8,8 @@ use std::collections::BinaryHeap;
 use std::hint;
 use std::sync::Arc;
 
-use fluxgate_engine::registry::record::{KeyEntry, KeyRecord};
-use fluxgate_engine::registry::table::{KeyTable, Part};
+use fluxgate_engine::state::record::{KeyEntry, KeyRecord};
+use fluxgate_engine::state::table::{KeyTable, Part};
 use fluxgate_types::KEY_ID_PREFIX;
 use memchr::memmem::Finder;
 

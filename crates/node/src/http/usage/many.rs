@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use fluxgate_api::Time;
 use fluxgate_api::text::Text;
-use fluxgate_engine::registry::record::{KeyEntry, LimitSpec};
+use fluxgate_engine::state::record::{KeyEntry, LimitSpec};
 use fluxgate_raft::Call;
 use fluxgate_types::{ClusterMs, KeyId, NodeId, caps};
 use serde::Serialize;
 
 use super::TIMEOUT;
-use crate::core::Core;
 use crate::peer;
 use crate::peer::messages::{KeySpent, LimitSpent, UsageManyCall, UsageManyReply};
+use crate::state::NodeState;
 
 /// The running window and the one before it: nodes need not be in the same one.
 const WINDOWS: usize = 2;
@@ -35,7 +35,7 @@ pub(in crate::http) struct ManyUses {
     pub(in crate::http) silent: Vec<u64>,
 }
 
-impl Core {
+impl NodeState {
     /// What this node spent of these keys in the newest windows.
     pub(crate) fn spent_here(&self, keys: &[KeyId]) -> Vec<KeySpent> {
         let spent = |key: &KeyId| {
@@ -53,22 +53,25 @@ impl Core {
 }
 
 /// Asks all nodes at once; who is silent is named.
-pub(in crate::http) async fn uses_of(core: &Arc<Core>, entries: &[Arc<KeyEntry>]) -> ManyUses {
+pub(in crate::http) async fn uses_of(
+    state: &Arc<NodeState>,
+    entries: &[Arc<KeyEntry>],
+) -> ManyUses {
     assert!(entries.len() <= caps::CONSOLE_USAGE_KEYS_MAX, "a call is bounded");
     let keys: Vec<KeyId> = entries.iter().map(|entry| entry.record.id).collect();
     let asked = UsageManyCall { keys };
-    let replies = peer::ask_all(core, Call::UsageMany, &asked, TIMEOUT).await;
+    let replies = peer::ask_all(state, Call::UsageMany, &asked, TIMEOUT).await;
     let silent = replies.iter().filter(|(_, reply)| reply.is_none()).map(|(node, _)| node.0);
     let silent: Vec<u64> = silent.collect();
     let mut by_key: BTreeMap<KeyId, Vec<KeySpent>> = BTreeMap::new();
     let others =
         replies.into_iter().filter_map(|(_, reply): (NodeId, Option<UsageManyReply>)| reply);
     let others = others.flat_map(|reply| reply.keys);
-    for spent in others.chain(core.spent_here(&asked.keys)) {
+    for spent in others.chain(state.spent_here(&asked.keys)) {
         by_key.entry(spent.key).or_default().push(spent);
     }
-    let now = core.now();
-    let defaults = Arc::clone(&core.shared.view().defaults);
+    let now = state.now();
+    let defaults = Arc::clone(&state.shared.view().defaults);
     let used = |entry: &Arc<KeyEntry>| {
         let spent = by_key.get(&entry.record.id).map(Vec::as_slice).unwrap_or_default();
         let limits = entry.record.limits(&defaults).iter();

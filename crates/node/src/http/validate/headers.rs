@@ -4,9 +4,9 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, header};
 use fluxgate_api::paths::header as names;
 
-use super::{Answer, Known, Quota};
-use crate::core::Core;
+use super::{Answer, MatchedKey, RateLimitState};
 use crate::http::respond;
+use crate::state::NodeState;
 
 const LIMIT: HeaderName = HeaderName::from_static(names::X_RATELIMIT_LIMIT);
 const REMAINING: HeaderName = HeaderName::from_static(names::X_RATELIMIT_REMAINING);
@@ -20,13 +20,13 @@ const RATELIMIT_POLICY: HeaderName = HeaderName::from_static(names::RATELIMIT_PO
 
 impl Answer {
     /// Adds the headers that go with the verdict.
-    pub(crate) fn add_headers(&self, core: &Core, response: &mut Response<Body>) {
+    pub(crate) fn add_headers(&self, state: &NodeState, response: &mut Response<Body>) {
         let (known, quota) = self.parts();
         if let Some(quota) = quota {
             respond::set(response, LIMIT, quota.limit);
             respond::set(response, REMAINING, quota.remaining);
             respond::set(response, RESET, quota.reset_s);
-            if core.config.ratelimit_draft_headers {
+            if state.config.ratelimit_draft_headers {
                 add_draft(quota, response);
             }
         }
@@ -57,7 +57,7 @@ impl Answer {
     }
 }
 
-fn add_key(known: &Known, response: &mut Response<Body>) {
+fn add_key(known: &MatchedKey, response: &mut Response<Body>) {
     let headers = response.headers_mut();
     let record = known.record();
     let mut set = |name: HeaderName, text: String| {
@@ -75,7 +75,7 @@ fn add_key(known: &Known, response: &mut Response<Body>) {
 }
 
 /// `RateLimit` and `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers-10.
-fn add_draft(quota: &Quota, response: &mut Response<Body>) {
+fn add_draft(quota: &RateLimitState, response: &mut Response<Body>) {
     let policy: Vec<String> = quota
         .policy
         .iter()
@@ -89,9 +89,9 @@ fn add_draft(quota: &Quota, response: &mut Response<Body>) {
         })
         .collect();
     let deciding = quota.policy.get(quota.limit_at);
-    let state = deciding
+    let current = deciding
         .map(|spec| format!("\"{}\";r={};t={}", spec.limit.name, quota.remaining, quota.wait_s));
-    let pairs = [(RATELIMIT_POLICY, Some(policy.join(", "))), (RATELIMIT, state)];
+    let pairs = [(RATELIMIT_POLICY, Some(policy.join(", "))), (RATELIMIT, current)];
     for (name, text) in pairs {
         if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
             response.headers_mut().insert(name, value);

@@ -8,7 +8,7 @@ use fluxgate_types::credential::holds_a_key;
 
 /// A credential as presented in the head of a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Presented<'a> {
+pub(crate) enum PresentedCredential<'a> {
     Nothing,
     One(&'a [u8]),
     /// Two different ones, one twice, or not a Bearer token.
@@ -19,7 +19,7 @@ pub(crate) enum Presented<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InHead<'a> {
     /// The credential.
-    pub(crate) presented: Presented<'a>,
+    pub(crate) presented: PresentedCredential<'a>,
     /// `Authorization` beside an `X-API-Key`, where it is none of ours: it belongs to the application.
     pub(crate) foreign: Option<&'a HeaderValue>,
 }
@@ -33,20 +33,20 @@ pub(crate) fn in_head(headers: &HeaderMap) -> InHead<'_> {
     let mut keys = headers.get_all(names::X_API_KEY).iter();
     let (authorization, key) = (bearers.next(), keys.next());
     if bearers.next().is_some() || keys.next().is_some() {
-        return InHead { presented: Presented::Wrong, foreign: None };
+        return InHead { presented: PresentedCredential::Wrong, foreign: None };
     }
     let bearer = authorization.map(|value| bearer_token(value.as_bytes()));
     let key = key.map(|key| key.as_bytes().trim_ascii());
     let presented = match (bearer, key) {
-        (None, None) => Presented::Nothing,
-        (Some(None), None) => Presented::Wrong,
-        (Some(Some(one)), None) | (None, Some(one)) => Presented::One(one),
-        (Some(Some(bearer)), Some(key)) if bearer == key => Presented::One(key),
+        (None, None) => PresentedCredential::Nothing,
+        (Some(None), None) => PresentedCredential::Wrong,
+        (Some(Some(one)), None) | (None, Some(one)) => PresentedCredential::One(one),
+        (Some(Some(bearer)), Some(key)) if bearer == key => PresentedCredential::One(key),
         (Some(_), Some(key)) => match whose(authorization, key) {
-            Whose::TheSameKey => Presented::One(key),
-            Whose::AnotherKey => Presented::Wrong,
+            Whose::TheSameKey => PresentedCredential::One(key),
+            Whose::AnotherKey => PresentedCredential::Wrong,
             Whose::Applications => {
-                return InHead { presented: Presented::One(key), foreign: authorization };
+                return InHead { presented: PresentedCredential::One(key), foreign: authorization };
             }
         },
     };
@@ -92,9 +92,9 @@ fn decoded(word: &[u8]) -> Option<Vec<u8>> {
 
 /// Finds the credential in the head of a request to a node itself: there is no application that an
 /// `Authorization` could belong to, so two different ones are wrong.
-pub(crate) fn presented(headers: &HeaderMap) -> Presented<'_> {
+pub(crate) fn presented(headers: &HeaderMap) -> PresentedCredential<'_> {
     let InHead { presented, foreign } = in_head(headers);
-    if foreign.is_some() { Presented::Wrong } else { presented }
+    if foreign.is_some() { PresentedCredential::Wrong } else { presented }
 }
 
 /// The token of `Bearer TOKEN`, the scheme in any case (RFC 6750, section 2.1; RFC 9110, 11.1).
@@ -128,11 +128,11 @@ mod tests {
         ] {
             let headers = head(pairs);
             let found = in_head(&headers);
-            assert!(matches!(found.presented, Presented::One(b"k1")), "{pairs:?}");
+            assert!(matches!(found.presented, PresentedCredential::One(b"k1")), "{pairs:?}");
             assert!(found.foreign.is_none(), "{pairs:?}");
-            assert!(matches!(presented(&headers), Presented::One(b"k1")), "{pairs:?}");
+            assert!(matches!(presented(&headers), PresentedCredential::One(b"k1")), "{pairs:?}");
         }
-        assert!(matches!(in_head(&head(&[])).presented, Presented::Nothing));
+        assert!(matches!(in_head(&head(&[])).presented, PresentedCredential::Nothing));
     }
 
     #[test]
@@ -140,10 +140,10 @@ mod tests {
         for value in ["Bearer eyJhbGciOiJub25lIn0.e30.", "Basic dTpw", "Bearer", "Bear", "", "x"] {
             let headers = head(&[("x-api-key", "k1"), ("authorization", value)]);
             let found = in_head(&headers);
-            assert!(matches!(found.presented, Presented::One(b"k1")), "{value:?}");
+            assert!(matches!(found.presented, PresentedCredential::One(b"k1")), "{value:?}");
             assert_eq!(found.foreign.map(HeaderValue::as_bytes), Some(value.as_bytes()));
             // A node itself knows no application.
-            assert!(matches!(presented(&headers), Presented::Wrong), "{value:?}");
+            assert!(matches!(presented(&headers), PresentedCredential::Wrong), "{value:?}");
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
                 headers.insert("authorization", HeaderValue::try_from(&value).expect("a header"));
                 let found = in_head(&headers);
                 assert!(found.foreign.is_none(), "{value} would be handed on");
-                let is_one = matches!(found.presented, Presented::One(_));
+                let is_one = matches!(found.presented, PresentedCredential::One(_));
                 assert_eq!(is_one, same, "{value}");
             }
         }
@@ -188,7 +188,10 @@ mod tests {
             &[("authorization", "Bearerk1")],
             &[("authorization", "Bear")],
         ] {
-            assert!(matches!(in_head(&head(pairs)).presented, Presented::Wrong), "{pairs:?}");
+            assert!(
+                matches!(in_head(&head(pairs)).presented, PresentedCredential::Wrong),
+                "{pairs:?}"
+            );
         }
     }
 }

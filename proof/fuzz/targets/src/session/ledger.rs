@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_engine::counters::{CounterId, Decision, Sender, Verdict};
-use fluxgate_engine::registry::record::LimitSpec;
-use fluxgate_engine::share;
+use fluxgate_engine::quota::{CounterId, Decision, Sender, Verdict};
+use fluxgate_engine::share_map;
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{BootId, ClusterMs, KeyId, NodeId, caps};
 
 use super::{ME, Session};
@@ -62,7 +62,7 @@ impl Session {
     }
 
     /// What is still there for a counter, by the ledger and by the share that the shard counts with.
-    pub(super) fn holding(&self, counter: &CounterId) -> i128 {
+    pub(super) fn balance(&self, counter: &CounterId) -> i128 {
         let Some(observed) = self.shard.observe(counter) else { return 0 };
         let share = if observed.usable { observed.share } else { 0 };
         let sum = |of: &BTreeMap<_, u64>| of.values().map(|n| i128::from(*n)).sum::<i128>();
@@ -75,13 +75,13 @@ impl Session {
     /// The shard's own account is the ledger's, and its share is the one of the map.
     pub(super) fn balanced(&self, counter: &CounterId, when: &str) {
         let Some(observed) = self.shard.observe(counter) else { return };
-        let ledger = self.holding(counter);
-        assert_eq!(i128::from(observed.holding), ledger, "{when}: {counter:?} {observed:?}");
+        let ledger = self.balance(counter);
+        assert_eq!(i128::from(observed.balance), ledger, "{when}: {counter:?} {observed:?}");
         let limits = &self.limits[&counter.key].limits;
         let Some(spec) = limits.iter().find(|spec| spec.tag == counter.limit) else { return };
         let start = ClusterMs(counter.window * spec.limit.period_ms);
         let map = self.view.map_at(start).expect("the first map counts from the beginning");
-        let salt = share::salt(&counter.key, counter.limit, counter.window);
+        let salt = share_map::salt(&counter.key, counter.limit, counter.window);
         // A step that met a lease and no stop has taken the limit over.
         if self.leased && !self.draining && matches!(when, "spent" | "given" | "asked") {
             assert_eq!(observed.share, map.share(ME, spec.limit.tokens, salt), "{when}");

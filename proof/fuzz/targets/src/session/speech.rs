@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use fluxgate_engine::counters::{CounterId, Figure, Sender};
-use fluxgate_engine::registry::record::LimitSpec;
+use fluxgate_engine::quota::{CounterId, CounterReport, Sender};
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_raft::wire;
 use fluxgate_types::{BootId, KeyId, Limit, caps};
 
@@ -18,14 +18,14 @@ impl Session {
     /// Who sends, as the node would hand it over: a newer life is noted first, an older one dropped.
     pub(super) fn sender(&mut self, source: &mut Source<'_>) -> Option<Sender> {
         let node = source.pick(&PEERS);
-        let known = self.life.lives.of(node);
+        let known = self.incarnation.incarnations.of(node);
         let boot = match source.below(8) {
             7 => BootId(source.number()),
             _ => known.unwrap_or(BootId(1)),
         };
-        self.life.lives.note(node, boot);
-        self.life.lives_tag = self.life.lives.tag();
-        (self.life.lives.of(node) == Some(boot)).then_some(Sender { node, boot })
+        self.incarnation.incarnations.note(node, boot);
+        self.incarnation.incarnations_tag = self.incarnation.incarnations.tag();
+        (self.incarnation.incarnations.of(node) == Some(boot)).then_some(Sender { node, boot })
     }
 
     pub(super) fn counter_of(&self, key: &KeyId, spec: &LimitSpec) -> CounterId {
@@ -62,10 +62,16 @@ pub(super) fn specs(source: &mut Source<'_>, count: usize) -> Arc<[LimitSpec]> {
 }
 
 /// A figure, most often one that is reckoned under the lives that the node knows too.
-pub(super) fn figure(source: &mut Source<'_>, tag: u64) -> Figure {
-    let lives = if source.once_in(4) { source.number() } else { tag };
+pub(super) fn report(source: &mut Source<'_>, tag: u64) -> CounterReport {
+    let incarnations = if source.once_in(4) { source.number() } else { tag };
     let burned = i64::from_le_bytes(source.number().to_le_bytes());
-    Figure { spent: source.number(), burned, limit: source.number(), lives, left: source.number() }
+    CounterReport {
+        spent: source.number(),
+        burned,
+        limit: source.number(),
+        incarnations,
+        left: source.number(),
+    }
 }
 
 /// A message as it comes out of its envelope at the other side.

@@ -1,0 +1,234 @@
+//! Cluster time: the clock that windows are cut by.
+//!
+//! Answers for: turning this machine's boot clock into cluster time, monotonically, steered by
+//! the leader's answers (or, on the leader, towards its wall clock) at no more than 1 %. It
+//! never reads a clock: every method is told the boot time.
+
+use fluxgate_types::{BootNs, ClusterMs};
+
+/// Largest steering rate, parts per million: 1 %.
+pub const SLEW_PPM_MAX: i64 = 10_000;
+/// How long one correction steers before it needs another, nanoseconds.
+const SLEW_SPAN_NS: u64 = 1_000_000_000;
+/// A follower further behind than this is set forward at once, nanoseconds.
+const STEP_FORWARD_NS: i64 = 20_000_000;
+/// A follower further ahead than this runs slower, down to half speed, until it is not, nanoseconds.
+const FAR_AHEAD_NS: i64 = 20_000_000;
+/// How much slower it runs at the most, parts per million.
+const SLOW_PPM_MAX: i64 = 500_000;
+
+/// This node's estimate of cluster time.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterClock {
+    base_boot: BootNs,
+    base_ns: u64,
+    ppm: i64,
+    synced: bool,
+}
+
+impl ClusterClock {
+    /// Starts from the best guess there is before any lease: what an earlier life noted, carried
+    /// on ([`ClusterClock::carried_on`]), else the wall clock.
+    #[must_use]
+    pub fn new(boot: BootNs, guess: ClusterMs) -> Self {
+        Self { base_boot: boot, base_ns: guess.0.saturating_mul(1_000_000), ppm: 0, synced: false }
+    }
+
+    /// What cluster time is by a note of it from before: carried on by the boot clock, or, where the
+    /// machine was started anew since (`boot` is then `None`), by the wall clock.
+    #[must_use]
+    pub fn carried_on(
+        noted: ClusterMs,
+        boot: Option<(BootNs, BootNs)>,
+        wall_ms: (u64, u64),
+    ) -> ClusterMs {
+        let elapsed_ms = match boot {
+            Some((then, now)) => now.since(then) / 1_000_000,
+            None => wall_ms.1.saturating_sub(wall_ms.0),
+        };
+        noted + elapsed_ms
+    }
+
+    /// Nanoseconds of cluster time since the Unix epoch. Never falls while `boot` does not.
+    #[must_use]
+    pub fn now_ns(&self, boot: BootNs) -> u64 {
+        let elapsed = boot.since(self.base_boot);
+        let steered = i128::from(elapsed.min(SLEW_SPAN_NS)) * i128::from(self.ppm) / 1_000_000;
+        // |ppm| < 1 000 000, so the sum cannot be negative.
+        let moved = u64::try_from(i128::from(elapsed) + steered).unwrap_or(0);
+        self.base_ns.saturating_add(moved)
+    }
+
+    /// Cluster time in milliseconds.
+    #[must_use]
+    pub fn now(&self, boot: BootNs) -> ClusterMs {
+        ClusterMs(self.now_ns(boot) / 1_000_000)
+    }
+
+    /// Whether a leader has set this clock in this life of the node.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// A follower has learnt the leader's time: `estimate_ns` is what cluster time is at `boot`
+    /// (the leader's figure plus half the round trip).
+    pub fn follow(&mut self, boot: BootNs, estimate_ns: u64) {
+        let error = signed_difference(estimate_ns, self.now_ns(boot));
+        if !self.synced {
+            // Nothing has been decided by this clock in this life: any step is free.
+            *self = Self { base_boot: boot, base_ns: estimate_ns, ppm: 0, synced: true };
+        } else if error > STEP_FORWARD_NS {
+            self.rebase(boot, 0);
+            self.base_ns = estimate_ns;
+        } else if error < -FAR_AHEAD_NS {
+            // Just so slow that the error is gone after one span: at half speed a small one would be
+            // overshot, and the next word of the leader would look like a jump of its time.
+            self.rebase(boot, (error / 1_000).max(-SLOW_PPM_MAX));
+        } else {
+            self.rebase(boot, (error / 1_000).clamp(-SLEW_PPM_MAX, SLEW_PPM_MAX));
+        }
+    }
+
+    /// The leader steers towards its own wall clock, by at most 1 %.
+    pub fn lead(&mut self, boot: BootNs, wall_ns: u64) {
+        let error = signed_difference(wall_ns, self.now_ns(boot));
+        self.rebase(boot, (error / 1_000).clamp(-SLEW_PPM_MAX, SLEW_PPM_MAX));
+        self.synced = true;
+    }
+
+    /// A leader that no other leader has told the time begins its office: with the latest time that
+    /// a node has which was told (`synced_ns`), else with its own best guess, and never before
+    /// `lower_bound_ns`, which some node may have reached. Nothing where this clock was set before.
+    pub fn begin_leadership(&mut self, boot: BootNs, synced_ns: Option<u64>, lower_bound_ns: u64) {
+        if !self.synced {
+            let base_ns = synced_ns.unwrap_or_else(|| self.now_ns(boot)).max(lower_bound_ns);
+            *self = Self { base_boot: boot, base_ns, ppm: 0, synced: true };
+        }
+    }
+
+    /// Time was at least this at some moment before: begins no earlier.
+    pub fn catch_up(&mut self, boot: BootNs, other_ns: u64) {
+        if other_ns > self.now_ns(boot) {
+            self.rebase(boot, 0);
+            self.base_ns = other_ns;
+        }
+    }
+
+    fn rebase(&mut self, boot: BootNs, ppm: i64) {
+        *self = Self { base_boot: boot, base_ns: self.now_ns(boot), ppm, synced: self.synced };
+    }
+}
+
+/// `a - b`, saturating.
+#[must_use]
+pub fn signed_difference(a: u64, b: u64) -> i64 {
+    let magnitude = i64::try_from(a.abs_diff(b)).unwrap_or(i64::MAX);
+    if a >= b { magnitude } else { -magnitude }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_restart_of_all_nodes_does_not_set_time_back() {
+        let mut clock = ClusterClock::new(BootNs(5), ClusterMs(1_000));
+        clock.catch_up(BootNs(5), 9 * SECOND);
+        assert_eq!(clock.now(BootNs(5)), ClusterMs(9_000));
+    }
+
+    #[test]
+    fn a_leader_an_hour_wrong_drifts_by_one_percent() {
+        let mut clock = ClusterClock::new(BootNs(0), ClusterMs(0));
+        clock.lead(BootNs(0), 3_600 * SECOND);
+        assert_eq!(clock.now_ns(BootNs(SECOND)), SECOND + SECOND / 100);
+        // Without another word from its wall clock it stops steering.
+        assert_eq!(clock.now_ns(BootNs(2 * SECOND)), 2 * SECOND + SECOND / 100);
+    }
+
+    #[test]
+    fn the_first_word_of_a_leader_sets_the_clock_and_later_ones_steer_it() {
+        let mut clock = ClusterClock::new(BootNs(0), ClusterMs(777_000));
+        clock.follow(BootNs(0), 5 * SECOND);
+        assert_eq!(clock.now_ns(BootNs(0)), 5 * SECOND);
+        clock.follow(BootNs(0), 5 * SECOND + 2_000_000);
+        assert_eq!(clock.now_ns(BootNs(SECOND)), 6 * SECOND + 2_000_000);
+    }
+
+    #[test]
+    fn a_follower_that_is_ahead_comes_back_without_falling_behind() {
+        for ahead_ms in [30, 150, 600] {
+            let mut clock = ClusterClock::new(BootNs(0), ClusterMs(0));
+            clock.follow(BootNs(0), ahead_ms * 1_000_000);
+            let mut worst = 0;
+            for half in 1..20 {
+                // The leader's time is the boot clock.
+                let boot = BootNs(half * SECOND / 2);
+                clock.follow(boot, boot.0);
+                worst = worst.min(signed_difference(
+                    clock.now_ns(BootNs(boot.0 + SECOND / 2)),
+                    boot.0 + SECOND / 2,
+                ));
+            }
+            assert!(
+                worst > -1_000_000,
+                "{ahead_ms} ms ahead: {} ms behind later",
+                -worst / 1_000_000
+            );
+            assert!(signed_difference(clock.now_ns(BootNs(10 * SECOND)), 10 * SECOND) < 1_000_000);
+        }
+    }
+
+    #[test]
+    fn a_note_is_carried_on_by_the_boot_clock_and_else_by_the_wall_clock() {
+        let noted = ClusterMs(10_000);
+        let boot = Some((BootNs(5 * SECOND), BootNs(8 * SECOND)));
+        // The wall clock has jumped by an hour in between.
+        let wall = (1_000, 3_604_000);
+        assert_eq!(ClusterClock::carried_on(noted, boot, wall), ClusterMs(13_000));
+        assert_eq!(ClusterClock::carried_on(noted, None, (1_000, 4_000)), ClusterMs(13_000));
+        assert_eq!(ClusterClock::carried_on(noted, None, (9_000, 4_000)), noted);
+    }
+
+    #[test]
+    fn an_office_begins_with_the_time_that_others_were_told() {
+        let at = |gossip: Option<u64>, floor: u64| {
+            let mut clock = ClusterClock::new(BootNs(0), ClusterMs(5_000));
+            clock.begin_leadership(BootNs(0), gossip, floor);
+            assert!(clock.is_synced());
+            // Only the first office of a life does this.
+            clock.begin_leadership(BootNs(0), Some(99 * SECOND), 99 * SECOND);
+            clock.now_ns(BootNs(0)) / SECOND
+        };
+        assert_eq!(at(None, 0), 5);
+        assert_eq!(at(None, 9 * SECOND), 9);
+        assert_eq!(at(Some(2 * SECOND), SECOND), 2);
+        assert_eq!(at(Some(2 * SECOND), 3 * SECOND), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn time_never_falls(words in proptest::collection::vec((0u64..3 * SECOND, 0u64..20 * SECOND, any::<bool>()), 1..40)) {
+            let mut clock = ClusterClock::new(BootNs(0), ClusterMs(0));
+            clock.follow(BootNs(0), SECOND);
+            let (mut boot, mut last) = (0, 0);
+            for (step, word, leads) in words {
+                for part in 0..4 {
+                    let now = clock.now_ns(BootNs(boot + step * part / 4));
+                    prop_assert!(now >= last);
+                    last = now;
+                }
+                boot += step;
+                if leads { clock.lead(BootNs(boot), word) } else { clock.follow(BootNs(boot), word) }
+                let now = clock.now_ns(BootNs(boot));
+                prop_assert!(now >= last);
+                last = now;
+            }
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Counters: one global limit, spent locally (`design/counters.md`).
+//!
+//! Answers for: admitting from what this node holds, denying what is proven exhausted, and moving
+//! tokens between nodes in between. The invariant: the shares of all nodes add up to the budget,
+//! a transfer leaves one holding before it enters another, a node spends only what it holds. No
+//! step here waits, sends, or reads a clock; messages leave as [`Effect`]s and come back through
+//! `handle_*`, and losing, repeating or reordering them costs time at most.
+//!
+//! A node keeps its counters in several [`Shard`]s, each behind a lock of its own; all limits of
+//! one key live in one shard, so that a request takes from all of them or from none.
+
+mod decide;
+mod gossip;
+mod handoff;
+mod heard;
+mod incarnation;
+mod key;
+mod messages;
+mod order;
+mod peer_account;
+mod search;
+mod sources;
+mod sweep;
+mod transfer;
+mod usage;
+mod window_counter;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
+
+use crate::fault::Mutation;
+use crate::state::View;
+use crate::state::record::LimitSpec;
+use key::KeyMap;
+use order::Order;
+use window_counter::WindowCounter;
+
+pub use gossip::Cursor;
+pub use handoff::Handoff;
+pub use incarnation::{CarriedBalance, Carryover, Entitlement, Incarnation, Incarnations};
+pub use messages::{CounterGossip, CounterId, CounterReport, TransferReply, TransferRequest};
+pub use sources::{LookedUp, Sources, with_context};
+pub use usage::{LimitUsage, WindowSpent};
+
+/// One counter as an observer sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// This node's share of the budget.
+    pub share: u64,
+    /// Whether it may use the share.
+    pub usable: bool,
+    /// What it has spent in this life.
+    pub spent: u64,
+    /// What it may still spend.
+    pub balance: i64,
+    /// When the share map began to count that this window was opened under.
+    pub map_from: ClusterMs,
+    /// What passed between this life and the newest known ones of other nodes: the node, its life,
+    /// all given to it, all got from it.
+    pub transfers: Vec<(NodeId, Option<BootId>, u64, u64)>,
+}
+
+/// Who sent a message, in which life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// The node.
+    pub node: NodeId,
+    /// Its life.
+    pub boot: BootId,
+}
+
+/// How long requests and asks wait, milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitPolicy {
+    /// A request waits this long for tokens, longer only while an ask is under way.
+    pub transfer_wait_ms: u64,
+    /// An ask without an answer is given up after this.
+    pub transfer_timeout_ms: u64,
+}
+
+/// While every peer answers, a request waits for so many time-outs of an ask: on a machine that is
+/// too busy to carry a message in time the tokens are there all the same.
+const PATIENCE: u64 = 4;
+
+impl WaitPolicy {
+    /// The longest that a request waits, milliseconds. Gossip must be faster: it tells of tokens
+    /// whose answer was lost, and they come too late after that.
+    #[must_use]
+    pub fn patience_ms(&self) -> u64 {
+        self.transfer_wait_ms + PATIENCE * self.transfer_timeout_ms
+    }
+}
+
+impl Default for WaitPolicy {
+    fn default() -> Self {
+        Self { transfer_wait_ms: 50, transfer_timeout_ms: 250 }
+    }
+}
+
+/// Everything outside the counters that a step depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Boot clock, read for this step.
+    pub boot: BootNs,
+    /// Cluster time at that moment.
+    pub now: ClusterMs,
+    /// Whether the node lease is valid at that moment.
+    pub leased: bool,
+    /// Only windows that begin before this may be opened: from there on a share map may count
+    /// that this node has not applied.
+    pub horizon: ClusterMs,
+    /// The replicated state's small part.
+    pub view: &'a View,
+    /// This life.
+    pub incarnation: &'a Incarnation,
+}
+
+impl Context<'_> {
+    /// Whether a message comes from the newest known incarnation of its sender. What an ended one
+    /// said is not counted: others count its tokens as burned.
+    fn is_newest(&self, sender: &Sender) -> bool {
+        self.incarnation.incarnations.of(sender.node) == Some(sender.boot)
+            || Mutation::IncarnationsIgnored.active()
+            || Mutation::EndedSendersHeard.active()
+    }
+}
+
+/// What the counters need to know of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyLimits {
+    /// Log position of its creation.
+    pub created: LogIndex,
+    /// The limits that govern it.
+    pub limits: Arc<[LimitSpec]>,
+}
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Spent from what this node held (or looked at, for a cost of 0).
+    Admitted,
+    /// Proven: less than the cost was left.
+    Limited,
+    /// Not admitted, and not proven exhausted: tokens are out of reach.
+    Degraded,
+    /// No valid lease: nothing was counted.
+    Unavailable,
+}
+
+/// A verdict with the figures of the limit that decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What came of it.
+    pub verdict: Verdict,
+    /// The place of that limit among the key's limits.
+    pub limit_at: usize,
+    /// Its tokens per window.
+    pub tokens: u64,
+    /// What is left of them, as far as this node knows.
+    pub remaining: u64,
+    /// When its window ends.
+    pub reset: ClusterMs,
+}
+
+/// What a request comes to at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Decided.
+    Decided(Decision),
+    /// Waits under its number; an [`Effect::Decided`] will name it.
+    Waiting,
+}
+
+/// What the driver has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send this to that peer, together with whatever else goes there.
+    TransferRequest {
+        /// To whom.
+        peer: NodeId,
+        /// What.
+        request: TransferRequest,
+    },
+    /// A waiting request is decided.
+    Decided {
+        /// Its number.
+        waiter: u64,
+        /// What came of it.
+        decision: Decision,
+        /// The limits that it was decided by; [`Decision::limit_at`] is a place among them.
+        limits: Arc<[LimitSpec]>,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Waiter {
+    number: u64,
+    cost: u64,
+    deadline: BootNs,
+    deadline_last: BootNs,
+    // The limits that it came under: it takes from all of these, whatever the key has by now.
+    limits: KeyLimits,
+}
+
+/// The counters of some keys.
+#[derive(Clone, Debug, Default)]
+pub struct Shard {
+    policy: WaitPolicy,
+    keys: KeyMap,
+    order: Order,
+    // Keys with a queue, so that a tick need not look at the others.
+    waiting: VecDeque<KeyId>,
+    draining: bool,
+    // The latest moment that any step came with.
+    latest: ClusterMs,
+}
+
+impl Shard {
+    /// An empty shard.
+    #[must_use]
+    pub fn new(policy: WaitPolicy) -> Self {
+        Self { policy, ..Self::default() }
+    }
+
+    /// The context of a step, not before that of any other: a thread that was held up after it read
+    /// the clock must not open a window again that another has forgotten since. From the first lease
+    /// on: before it the clock is a guess, and no window is open.
+    fn follow<'a>(&mut self, context: &Context<'a>) -> Context<'a> {
+        if Mutation::ForgottenWindowsReopen.active() {
+            self.latest = context.now;
+        } else if context.leased || self.latest > ClusterMs(0) {
+            self.latest = self.latest.max(context.now);
+        }
+        Context { now: self.latest.max(context.now), ..*context }
+    }
+
+    /// The moment that the last step was decided at: for observers and tests.
+    #[must_use]
+    pub fn latest(&self) -> ClusterMs {
+        self.latest
+    }
+
+    /// Windows of counters that are in memory.
+    #[must_use]
+    pub fn counters(&self) -> usize {
+        self.order.cells
+    }
+
+    /// Figures of counters that other nodes have opened and this one has not.
+    #[must_use]
+    pub fn reports_heard(&self) -> usize {
+        self.order.heard
+    }
+
+    fn look_at(&self, counter: &CounterId) -> Option<&WindowCounter> {
+        let limits = self.keys.get(&counter.key)?.limits.iter();
+        let mut cells = limits.filter(|l| l.tag == counter.limit).flat_map(|l| &l.cells);
+        cells.find(|cell| cell.window == counter.window)
+    }
+
+    /// What this shard holds of one counter, if it is in memory: for observers and tests.
+    #[must_use]
+    pub fn held(&self, counter: &CounterId) -> Option<u64> {
+        self.look_at(counter).map(|cell| u64::try_from(cell.balance()).unwrap_or(0))
+    }
+
+    /// What this shard has from the present life of a node: for observers and tests.
+    #[must_use]
+    pub fn received(&self, counter: &CounterId, node: NodeId) -> u64 {
+        self.look_at(counter).map_or(0, |cell| cell.got_from(node))
+    }
+
+    /// The whole of one counter, if it is in memory: for observers and tests.
+    #[must_use]
+    pub fn observe(&self, counter: &CounterId) -> Option<Observed> {
+        self.look_at(counter).map(WindowCounter::observe)
+    }
+
+    /// What a node in this life would hold of a counter if it opened it now: for observers and tests.
+    #[must_use]
+    pub fn would_observe(
+        context: &Context<'_>,
+        limits: &KeyLimits,
+        spec: &LimitSpec,
+        counter: &CounterId,
+    ) -> Option<Observed> {
+        let cell =
+            WindowCounter::open(context, &counter.key, limits.created, spec, counter.window)?;
+        Some(cell.observe())
+    }
+
+    /// Whether requests wait here, so that [`Shard::handle_timeout`] has work.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}

@@ -1,0 +1,404 @@
+//! One request: admit, deny with proof, or wait.
+//!
+//! The rule (`design/counters.md`): what is held is spent at once; what is proven exhausted is
+//! denied at once; everything else waits in one queue per key, first in, first out, while the
+//! missing tokens are asked for. The three certificates are a token, a proof and a deadline.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use fluxgate_types::{ClusterMs, KeyId, caps};
+
+use super::key::{self, DEGRADED_MS, KeyCounters};
+use super::order::Order;
+use super::window_counter::WindowCounter;
+use super::{
+    Context, CounterId, Decision, Effect, KeyLimits, Shard, Step, TransferRequest, Verdict, Waiter,
+};
+use crate::fault::Mutation;
+use crate::state::record::LimitSpec;
+
+/// After a round in which nobody gave, the next one waits so long, doubling, milliseconds.
+const RETRY_MS: (u64, u64) = (1, 8);
+/// What one look at all limits of a key says about a cost.
+enum Look {
+    /// Every limit holds enough.
+    Enough,
+    /// This limit is proven to have less than the cost left; of several, the one whose window ends
+    /// last: nothing passes before.
+    Proven(usize),
+    /// Tokens are missing here, and it is not proven that they are spent.
+    Short,
+}
+
+impl Shard {
+    /// Decides one request of `cost` tokens (0: look, spend nothing). `waiter` names it if it has
+    /// to wait. Takes from all limits of the key or from none. `limits` are those of the key now.
+    pub fn handle_request(
+        &mut self,
+        context: &Context<'_>,
+        key: &KeyId,
+        limits: &KeyLimits,
+        cost: u64,
+        waiter: u64,
+        out: &mut Vec<Effect>,
+    ) -> Step {
+        let context = &self.follow(context);
+        let order = &mut self.order;
+        let counters = key::entry(&mut self.keys, order, key, context.now);
+        let leased = context.leased || Mutation::SpendWithoutLease.active();
+        if !leased || self.draining || !counters.open_all(context, key, limits, order) {
+            return Step::Decided(unavailable(limits));
+        }
+        if cost == 0 {
+            return Step::Decided(counters.peek(context, limits));
+        }
+        // Who waits stands before who comes: else small costs would starve a large one.
+        if counters.queue.is_empty() {
+            match counters.look(context, limits, cost) {
+                Look::Enough => {
+                    counters.spend(limits, cost, key, order);
+                    let decision = counters.decision(context, limits, Verdict::Admitted, None);
+                    return Step::Decided(decision);
+                }
+                Look::Proven(at) => {
+                    let decision = counters.decision(context, limits, Verdict::Limited, Some(at));
+                    return Step::Decided(decision);
+                }
+                Look::Short => {}
+            }
+        }
+        let full = counters.queue.len() >= caps::WAITING_PER_KEY_MAX;
+        if full || (context.boot < counters.degraded_until && counters.queue.is_empty()) {
+            let at = counters.shortest(limits, cost);
+            return Step::Decided(counters.decision(context, limits, Verdict::Degraded, Some(at)));
+        }
+        if !std::mem::replace(&mut counters.listed, true) {
+            self.waiting.push_back(*key);
+        }
+        counters.queue.push_back(Waiter {
+            number: waiter,
+            cost,
+            deadline: context.boot.plus_ms(self.policy.transfer_wait_ms),
+            deadline_last: context.boot.plus_ms(self.policy.patience_ms()),
+            limits: limits.clone(),
+        });
+        self.advance_queue(context, key, limits, out);
+        Step::Waiting
+    }
+
+    /// Settles what can be settled of a key's queue, and asks for what is missing. False where
+    /// nothing may be spent, and all that waited has been told so.
+    pub(super) fn advance_queue(
+        &mut self,
+        context: &Context<'_>,
+        key: &KeyId,
+        limits: &KeyLimits,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(counters) = self.keys.get_mut(key) else {
+            return false;
+        };
+        let (order, spends) = (&mut self.order, context.leased && !self.draining);
+        let available = spends && counters.open_all(context, key, limits, order);
+        while let Some(waiter) = counters.queue.front() {
+            let (number, cost, mine) = (waiter.number, waiter.cost, waiter.limits_now(limits));
+            let decision = if !available || !counters.open_all(context, key, &mine, order) {
+                unavailable(&mine)
+            } else {
+                match counters.look(context, &mine, cost) {
+                    Look::Enough => {
+                        counters.spend(&mine, cost, key, order);
+                        counters.forget_degraded();
+                        counters.decision(context, &mine, Verdict::Admitted, None)
+                    }
+                    Look::Proven(at) => {
+                        counters.decision(context, &mine, Verdict::Limited, Some(at))
+                    }
+                    Look::Short => {
+                        counters.request(context, key, &mine, self.policy.transfer_timeout_ms, out);
+                        break;
+                    }
+                }
+            };
+            let limits = Arc::clone(&mine.limits);
+            counters.queue.pop_front();
+            out.push(Effect::Decided { waiter: number, decision, limits });
+        }
+        available
+    }
+
+    /// Time has passed: gives up asks without an answer, begins new rounds, ends what waited too
+    /// long, for at most [`caps::WAITING_KEYS_PER_HOLD_MAX`] keys; the next call goes on behind
+    /// them. `find` looks a key up. Call every millisecond or so while [`Shard::has_waiting`].
+    pub fn handle_timeout(
+        &mut self,
+        context: &Context<'_>,
+        find: &dyn Fn(&KeyId) -> Option<KeyLimits>,
+        out: &mut Vec<Effect>,
+    ) {
+        let context = &self.follow(context);
+        for _ in 0..self.waiting.len().min(caps::WAITING_KEYS_PER_HOLD_MAX) {
+            let Some(key) = self.waiting.pop_front() else { break };
+            let Some(limits) = find(&key) else {
+                self.abandon(&key, out);
+                continue;
+            };
+            let available = self.advance_queue(context, &key, &limits, out);
+            if !available && Mutation::QueueForgotten.active() {
+                continue;
+            }
+            let Some(counters) = self.keys.get_mut(&key) else {
+                continue;
+            };
+            if available {
+                counters.expire(context, &key, &limits, &mut self.order, out);
+            }
+            // Off the list also where a lost lease has emptied the queue: a key that only seems to
+            // be listed would not be looked after when requests wait for it again.
+            counters.listed = !counters.queue.is_empty();
+            if counters.listed {
+                self.waiting.push_back(key);
+            } else {
+                counters.shrink();
+            }
+        }
+        if self.waiting.is_empty() && self.waiting.capacity() > caps::QUEUE_KEPT {
+            self.waiting.shrink_to(0);
+        }
+    }
+
+    /// A key that is gone while requests wait for it: nothing was counted.
+    fn abandon(&mut self, key: &KeyId, out: &mut Vec<Effect>) {
+        let Some(counters) = self.keys.get_mut(key) else {
+            return;
+        };
+        counters.listed = false;
+        for waiter in counters.queue.drain(..) {
+            let decision = unavailable(&waiter.limits);
+            let limits = waiter.limits.limits;
+            out.push(Effect::Decided { waiter: waiter.number, decision, limits });
+        }
+    }
+}
+
+impl Waiter {
+    /// The limits that the request takes from: those that it came under, with the tokens that they
+    /// have by now.
+    fn limits_now<'a>(&self, now: &'a KeyLimits) -> Cow<'a, KeyLimits> {
+        if Arc::ptr_eq(&self.limits.limits, &now.limits) || self.limits.limits == now.limits {
+            return Cow::Borrowed(now);
+        }
+        let newest = |spec: &LimitSpec| {
+            let period_ms = spec.limit.period_ms;
+            let same = |s: &&LimitSpec| s.tag == spec.tag && s.limit.period_ms == period_ms;
+            now.limits.iter().find(same).unwrap_or(spec).clone()
+        };
+        let limits = self.limits.limits.iter().map(newest).collect();
+        Cow::Owned(KeyLimits { created: self.limits.created, limits })
+    }
+}
+
+fn unavailable(limits: &KeyLimits) -> Decision {
+    let tokens = limits.limits.first().map_or(0, |spec| spec.limit.tokens);
+    let reset = ClusterMs(0);
+    Decision { verdict: Verdict::Unavailable, limit_at: 0, tokens, remaining: 0, reset }
+}
+
+impl KeyCounters {
+    fn look(&mut self, context: &Context<'_>, limits: &KeyLimits, cost: u64) -> Look {
+        let mut short = false;
+        let mut proven: Option<(ClusterMs, usize)> = None;
+        let wanted = i64::try_from(cost).unwrap_or(i64::MAX);
+        for (at, limit) in self.limits.iter_mut().take(limits.limits.len()).enumerate() {
+            let cell = limit.now();
+            let is_short = cell.balance() < wanted;
+            if (is_short || cell.lowered) && cell.is_proven(context, cost) {
+                let end = limit.current_end();
+                proven = proven.filter(|(last, _)| *last >= end).or(Some((end, at)));
+            }
+            short |= is_short;
+        }
+        if let Some((_, at)) = proven {
+            return Look::Proven(at);
+        }
+        if short && Mutation::DenyWithoutProof.active() {
+            return Look::Proven(0);
+        }
+        if short { Look::Short } else { Look::Enough }
+    }
+
+    fn spend(&mut self, limits: &KeyLimits, cost: u64, key: &KeyId, order: &mut Order) {
+        for limit in self.limits.iter_mut().take(limits.limits.len()) {
+            let cell = limit.now();
+            cell.spent += cost + u64::from(Mutation::ChargedTwice.active());
+            if !std::mem::replace(&mut cell.dirty, true) {
+                let window = cell.window;
+                let counter = CounterId { key: *key, limit: limit.tag, window };
+                order.note_dirty(limit.end_of(window), counter);
+            }
+        }
+    }
+
+    /// Of the limits that hold less than a cost, the one whose window ends last.
+    fn shortest(&mut self, limits: &KeyLimits, cost: u64) -> usize {
+        let wanted = i64::try_from(cost).unwrap_or(i64::MAX);
+        let all = self.limits.iter_mut().take(limits.limits.len()).enumerate();
+        let short = all.filter_map(|(at, limit)| {
+            (limit.now().balance() < wanted).then(|| (limit.current_end(), Reverse(at)))
+        });
+        short.max().map_or(0, |(_, Reverse(at))| at)
+    }
+
+    /// What a request of cost 1 would meet, spending nothing.
+    fn peek(&mut self, context: &Context<'_>, limits: &KeyLimits) -> Decision {
+        match self.look(context, limits, 1) {
+            Look::Proven(at) => self.decision(context, limits, Verdict::Limited, Some(at)),
+            Look::Enough | Look::Short => self.decision(context, limits, Verdict::Admitted, None),
+        }
+    }
+
+    /// The figures of the limit at `deciding`, or of the one with the smallest part left.
+    fn decision(
+        &mut self,
+        context: &Context<'_>,
+        limits: &KeyLimits,
+        verdict: Verdict,
+        deciding: Option<usize>,
+    ) -> Decision {
+        let mut chosen: Option<Decision> = None;
+        for (limit_at, spec) in limits.limits.iter().enumerate() {
+            if deciding.is_some_and(|at| at != limit_at) {
+                continue;
+            }
+            let tokens = spec.limit.tokens;
+            let window = spec.limit.window_at(context.now);
+            let reset = spec.limit.window_end(window);
+            let remaining = self.limits[limit_at].now().remaining(context);
+            // remaining / tokens, compared without division.
+            let smaller = chosen.is_none_or(|c| {
+                u128::from(remaining) * u128::from(c.tokens)
+                    < u128::from(c.remaining) * u128::from(tokens)
+            });
+            if smaller {
+                chosen = Some(Decision { verdict, limit_at, tokens, remaining, reset });
+            }
+        }
+        chosen.unwrap_or_else(|| unavailable(limits))
+    }
+
+    /// Asks one peer for each limit that is short of what waits.
+    fn request(
+        &mut self,
+        context: &Context<'_>,
+        key: &KeyId,
+        limits: &KeyLimits,
+        timeout_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let waits = self.waits();
+        for (at, spec) in limits.limits.iter().enumerate() {
+            let cell = self.limits[at].now();
+            let Some((peer, need)) = next_to_ask(context, cell, waits) else {
+                continue;
+            };
+            let counter = CounterId { key: *key, limit: spec.tag, window: cell.window };
+            let mine = cell.report();
+            let open = cell
+                .tokens
+                .saturating_sub(cell.spent_lower_bound(context))
+                .saturating_sub(mine.left);
+            let (want, got) = (need.max(open), cell.got_from(peer));
+            cell.search.asked = Some((peer, context.boot.plus_ms(timeout_ms)));
+            out.push(Effect::TransferRequest {
+                peer,
+                request: TransferRequest { counter, need, want, got, mine },
+            });
+        }
+    }
+
+    /// Ends what has waited too long. A request is kept past its deadline only while there is hope:
+    /// an ask is under way, or every peer answers, so that the tokens must be in flight.
+    fn expire(
+        &mut self,
+        context: &Context<'_>,
+        key: &KeyId,
+        limits: &KeyLimits,
+        order: &mut Order,
+        out: &mut Vec<Effect>,
+    ) {
+        let reachable = context.incarnation.peers.iter().all(|(_, reachable)| *reachable);
+        let mut ended = false;
+        while let Some(waiter) = self.queue.front().filter(|w| w.deadline <= context.boot) {
+            let (number, cost, last) = (waiter.number, waiter.cost, waiter.deadline_last);
+            let mine = waiter.limits_now(limits);
+            let decision = if self.open_all(context, key, &mine, order) {
+                if context.boot < last && self.is_hopeful(context, &mine, reachable) {
+                    break;
+                }
+                let at = self.shortest(&mine, cost);
+                self.decision(context, &mine, Verdict::Degraded, Some(at))
+            } else {
+                unavailable(&mine)
+            };
+            let limits = Arc::clone(&mine.limits);
+            self.queue.pop_front();
+            out.push(Effect::Decided { waiter: number, decision, limits });
+            ended = true;
+        }
+        if ended {
+            self.degraded_until = context.boot.plus_ms(self.degraded_ms);
+            self.degraded_ms = (self.degraded_ms * 2).min(DEGRADED_MS.1);
+        }
+    }
+
+    fn is_hopeful(&mut self, context: &Context<'_>, limits: &KeyLimits, reachable: bool) -> bool {
+        let mut hopeful = reachable;
+        for limit in self.limits.iter_mut().take(limits.limits.len()) {
+            let search = &limit.now().search;
+            hopeful &= !search.failed;
+            hopeful |= search.asked.is_some_and(|(_, until)| until > context.boot);
+        }
+        hopeful
+    }
+}
+
+/// The peer to ask next for this counter and how much is missing; `None` while an answer is
+/// awaited, nothing is missing, or the next round has not come.
+fn next_to_ask(
+    context: &Context<'_>,
+    cell: &mut WindowCounter,
+    waits: u64,
+) -> Option<(fluxgate_types::NodeId, u64)> {
+    let missing = i64::try_from(waits).unwrap_or(i64::MAX).saturating_sub(cell.balance());
+    let need = u64::try_from(missing).ok().filter(|need| *need > 0)?;
+    if Mutation::NobodyAsks.active() {
+        return None;
+    }
+    if let Some((peer, until)) = cell.search.asked {
+        if context.boot < until {
+            return None;
+        }
+        cell.search.asked = None;
+        cell.search.failed = true;
+        cell.search.note_tried(peer);
+    }
+    if context.boot < cell.search.retry_at {
+        return None;
+    }
+    let reachable = context.incarnation.peers.iter().filter(|(_, reachable)| *reachable);
+    let untried = reachable.map(|(node, _)| *node).filter(|n| !cell.search.tried.contains(n));
+    let best = untried
+        .map(|node| (cell.believed_left(context, node), node))
+        .reduce(|a, b| if (b.0, cell.outranks(b.1, a.1)) > (a.0, false) { b } else { a });
+    let Some((_, peer)) = best else {
+        // Nobody gave and it is not proven: tokens are in flight, or out of reach.
+        let pause_ms = (RETRY_MS.0 << cell.search.rounds.min(8)).min(RETRY_MS.1);
+        cell.search.rounds += 1;
+        cell.search.retry_at = context.boot.plus_ms(pause_ms);
+        cell.search.tried.clear();
+        return None;
+    };
+    Some((peer, need))
+}

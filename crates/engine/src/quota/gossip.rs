@@ -1,0 +1,175 @@
+//! Figures told without being asked: what changed, and all of it again to a node that missed some.
+
+use fluxgate_types::{ClusterMs, KeyId};
+
+use super::heard::Noted;
+use super::key::{cell_of, cells_of, window_end};
+use super::order::Order;
+use super::transfer::Find;
+use super::window_counter::WindowCounter;
+use super::{Context, CounterGossip, CounterId, Effect, Sender, Shard};
+use crate::fault::Mutation;
+
+/// How far the counters of a shard were walked, in the order of their windows' ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    end: ClusterMs,
+    place: usize,
+}
+
+impl Cursor {
+    /// The next counter of a window that is not over: the end of the window, the key, the limit's
+    /// tag.
+    pub(super) fn next(
+        &mut self,
+        order: &Order,
+        now: ClusterMs,
+    ) -> Option<(ClusterMs, KeyId, u32)> {
+        let ((end, place), (key, tag)) = order.next_listed(now, (self.end, self.place))?;
+        *self = Self { end, place: place + 1 };
+        Some((end, key, tag))
+    }
+}
+
+impl Shard {
+    /// Whether figures changed since they were last told.
+    #[must_use]
+    pub fn has_gossip(&self) -> bool {
+        self.order.has_dirty()
+    }
+
+    /// The figures that changed, at most `most` of them; the rest stays for the next call.
+    pub fn take_gossip(&mut self, context: &Context<'_>, most: usize) -> Vec<CounterGossip> {
+        let context = &self.follow(context);
+        let silent = self.draining || Mutation::GossipWithoutTransfers.active();
+        let taken = self.order.take_dirty(context.now, most);
+        let report = |counter: CounterId| {
+            let cell = cell_of(&mut self.keys, &counter)?;
+            cell.dirty = false;
+            Some(gossip(context, counter, cell, silent))
+        };
+        taken.into_iter().filter_map(report).collect()
+    }
+
+    /// The figures of all counters of windows that are not over, for a node that missed some: one
+    /// whose process began again, or that could not be reached. Looks at most at `most` counters
+    /// behind the cursor; true where more are left. Of a counter that is only heard of here it says
+    /// that nothing is spent, so that what is burned is complete.
+    pub fn repeat_gossip(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        cursor: &mut Cursor,
+        most: usize,
+        into: &mut Vec<CounterGossip>,
+    ) -> bool {
+        let context = &self.follow(context);
+        if self.draining {
+            return false;
+        }
+        for _ in 0..most {
+            let Some((end, key, tag)) = cursor.next(&self.order, context.now) else { return false };
+            into.extend(self.tell(context, find, end, &key, tag));
+        }
+        true
+    }
+
+    fn tell(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        end: ClusterMs,
+        key: &KeyId,
+        tag: u32,
+    ) -> Option<CounterGossip> {
+        if let Some((_, cell)) = cells_of(&mut self.keys, key, tag, end).next() {
+            let counter = CounterId { key: *key, limit: tag, window: cell.window };
+            let silent = Mutation::GossipWithoutTransfers.active();
+            return Some(gossip(context, counter, cell, silent));
+        }
+        if !context.leased {
+            return None;
+        }
+        let limits = find(key)?;
+        let spec = limits.limits.iter().find(|spec| spec.tag == tag)?;
+        let window = (end.0 / spec.limit.period_ms).checked_sub(1)?;
+        let start = ClusterMs(window * spec.limit.period_ms);
+        if spec.limit.window_end(window) != end || start >= context.horizon {
+            return None;
+        }
+        let cell = WindowCounter::open(context, key, limits.created, spec, window)?;
+        let counter = CounterId { key: *key, limit: tag, window };
+        Some(CounterGossip { counter, mine: cell.report(), given: Vec::new() })
+    }
+
+    /// Another node tells what it has spent, and what it has given. Returns whether the key is in
+    /// use here.
+    pub fn handle_gossip(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        sender: &Sender,
+        gossip: &CounterGossip,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let context = &self.follow(context);
+        let used = self.keys.contains_key(&gossip.counter.key);
+        if !context.is_newest(sender) {
+            return used;
+        }
+        let Some(cell) = cell_of(&mut self.keys, &gossip.counter) else {
+            self.note_heard(context, find, sender, gossip);
+            return used;
+        };
+        if !cell.keeps_up(context.incarnation) {
+            return used;
+        }
+        let me =
+            (context.incarnation.me, context.incarnation.incarnations.of(context.incarnation.me));
+        let mine = gossip.given.iter().find(|(node, boot, _)| (*node, Some(*boot)) == me);
+        let incarnations = &context.incarnation.incarnations;
+        let gained = mine.map_or(0, |(_, _, given)| cell.receive(incarnations, sender, *given));
+        let news = cell.hear(incarnations, sender, &gossip.mine) || gained > 0;
+        if gained > 0 {
+            cell.search.failed = false;
+        }
+        let Some(counters) = self.keys.get_mut(&gossip.counter.key) else { return used };
+        if news {
+            counters.forget_degraded();
+        }
+        let waits = !counters.queue.is_empty();
+        if let (true, Some(limits)) = (gained > 0 && waits, find(&gossip.counter.key)) {
+            self.advance_queue(context, &gossip.counter.key, &limits, out);
+        }
+        used
+    }
+
+    /// Keeps a figure of a counter that is not open here, if there can be such a counter.
+    fn note_heard(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        sender: &Sender,
+        gossip: &CounterGossip,
+    ) {
+        let CounterId { key, limit, window } = gossip.counter;
+        let Some(limits) = find(&key).filter(|_| !self.draining) else { return };
+        let spec = limits.limits.iter().find(|spec| spec.tag == limit);
+        let end = spec.and_then(|spec| window_end(context, spec, window, 0));
+        if let Some(end) = end.filter(|end| context.now < *end) {
+            self.order.note_heard(end, Noted::of(key, limit, sender, &gossip.mine));
+        }
+    }
+}
+
+fn gossip(
+    context: &Context<'_>,
+    counter: CounterId,
+    cell: &mut WindowCounter,
+    silent: bool,
+) -> CounterGossip {
+    cell.reconcile(context.incarnation);
+    // A gift of a node that stops may yet be taken back: it is stated in its own message only.
+    let given = if silent { Vec::new() } else { cell.given_totals() };
+    CounterGossip { counter, mine: cell.report(), given }
+}

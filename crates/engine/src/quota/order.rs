@@ -1,0 +1,161 @@
+//! What is due when: windows by their end, keys by their last use.
+//!
+//! Answers for: forgetting in order, so that nothing has to look at all keys, and for what belongs
+//! to a window as a whole and leaves with it: the counters whose figures changed, and the figures
+//! that were heard of counters that are not open here.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use fluxgate_types::{ClusterMs, KeyId, caps};
+
+use super::heard::{Heard, Noted};
+use super::key::{FORGET_AFTER_MS, OPEN_LATE_MS};
+use super::window_counter::WindowCounter;
+use super::{CounterId, Incarnation};
+
+/// Keys are ordered by their last use in steps of so many milliseconds.
+pub(super) const USED_STEP_MS: u64 = 1_000;
+
+/// What ends at one moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Due {
+    // Counters that are open here or were heard of, in the order in which they came.
+    listed: Vec<(KeyId, u32)>,
+    dirty: VecDeque<CounterId>,
+    heard: Heard,
+}
+
+/// The order of one shard.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Order {
+    windows: BTreeMap<ClusterMs, Due>,
+    // By last use, each key once: where it was used since, it moves when its time comes.
+    used: BTreeMap<u64, Vec<KeyId>>,
+    /// Windows in memory.
+    pub(super) cells: usize,
+    /// Figures kept of counters that are not open.
+    pub(super) heard: usize,
+}
+
+impl Order {
+    /// A counter is opened: lists it, and gives it what was heard of it.
+    pub(super) fn take_in(
+        &mut self,
+        end: ClusterMs,
+        key: &KeyId,
+        tag: u32,
+        incarnation: &Incarnation,
+        cell: &mut WindowCounter,
+    ) {
+        let due = self.windows.entry(end).or_default();
+        let mut known = false;
+        due.heard.take(key, tag, |report| {
+            known = true;
+            self.heard -= 1;
+            cell.take_in(incarnation, &report);
+        });
+        if !known {
+            due.listed.push((*key, tag));
+        }
+    }
+
+    /// Keeps a figure of a counter that is not open here. Past the bound it is passed over: the
+    /// counter is asked for when it matters.
+    pub(super) fn note_heard(&mut self, end: ClusterMs, report: Noted) {
+        let due = self.windows.entry(end).or_default();
+        if self.heard >= caps::FIGURES_HEARD_PER_SHARD_MAX && !due.heard.knows(&report) {
+            return;
+        }
+        let (key, tag) = (report.key, report.tag);
+        let first = due.heard.is_unknown(&key, tag);
+        self.heard += usize::from(due.heard.note(report));
+        if first {
+            due.listed.push((key, tag));
+        }
+    }
+
+    /// The figures of a counter changed.
+    pub(super) fn note_dirty(&mut self, end: ClusterMs, counter: CounterId) {
+        self.windows.entry(end).or_default().dirty.push_back(counter);
+    }
+
+    /// Counters whose figures changed, at most `most`: a fair part of each window that is open,
+    /// first in, first out.
+    pub(super) fn take_dirty(&mut self, now: ClusterMs, most: usize) -> Vec<CounterId> {
+        let open = |(end, due): &(&ClusterMs, &mut Due)| {
+            **end + OPEN_LATE_MS >= now && !due.dirty.is_empty()
+        };
+        let mut waiting: Vec<&mut Due> =
+            self.windows.iter_mut().filter(open).map(|(_, due)| due).collect();
+        let mut taken = Vec::new();
+        // The part that some do not need goes to the others.
+        waiting.sort_unstable_by_key(|due| due.dirty.len());
+        let count = waiting.len();
+        for (place, due) in waiting.into_iter().enumerate() {
+            let part = (most - taken.len()).div_ceil(count - place).min(due.dirty.len());
+            taken.extend(due.dirty.drain(..part));
+            if due.dirty.is_empty() && due.dirty.capacity() > caps::QUEUE_KEPT {
+                due.dirty.shrink_to(0);
+            }
+        }
+        taken
+    }
+
+    /// Whether figures wait to be told.
+    pub(super) fn has_dirty(&self) -> bool {
+        self.windows.values().any(|due| !due.dirty.is_empty())
+    }
+
+    /// The next listed counter at or behind a place in the order, of a window that is not over.
+    pub(super) fn next_listed(
+        &self,
+        now: ClusterMs,
+        at: (ClusterMs, usize),
+    ) -> Option<((ClusterMs, usize), (KeyId, u32))> {
+        let from = at.0.max(now);
+        for (end, due) in self.windows.range(from..) {
+            let place = if *end == at.0 { at.1 } else { 0 };
+            if let Some(counter) = due.listed.get(place) {
+                return Some(((*end, place), *counter));
+            }
+        }
+        None
+    }
+
+    /// Takes a counter out whose window is over for long enough to be forgotten.
+    pub(super) fn pop_over(&mut self, now: ClusterMs) -> Option<(KeyId, u32)> {
+        loop {
+            let mut first = self.windows.first_entry()?;
+            if *first.key() + FORGET_AFTER_MS >= now {
+                return None;
+            }
+            let due = first.get_mut();
+            self.heard -= due.heard.len();
+            (due.dirty, due.heard) = (VecDeque::new(), Heard::default());
+            if let Some(counter) = due.listed.pop() {
+                return Some(counter);
+            }
+            first.remove();
+        }
+    }
+
+    /// A key is in memory and was used at `at`.
+    pub(super) fn note_used(&mut self, key: &KeyId, at: ClusterMs) {
+        self.used.entry(at.0 / USED_STEP_MS).or_default().push(*key);
+    }
+
+    /// Takes a key out that was not used since it was noted, or was: the caller notes it again.
+    pub(super) fn pop_used_before(&mut self, before: u64) -> Option<(KeyId, ClusterMs)> {
+        loop {
+            let mut first = self.used.first_entry()?;
+            let noted = ClusterMs(*first.key() * USED_STEP_MS);
+            if noted.0 + USED_STEP_MS > before {
+                return None;
+            }
+            if let Some(key) = first.get_mut().pop() {
+                return Some((key, noted));
+            }
+            first.remove();
+        }
+    }
+}

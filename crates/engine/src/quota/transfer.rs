@@ -1,0 +1,200 @@
+//! Tokens on the move: asks, answers, and figures told by the way.
+//!
+//! A transfer is a total that only grows, tied to the lives of both nodes. The receiver adds what
+//! is new since the last total it saw, so a message may be lost, repeated or overtaken (bounded
+//! counters: Balegas et al., SRDS 2015; escrow: O'Neil, TODS 1986). The driver hands over only
+//! messages that are addressed to this life, after it has noted the sender's.
+
+use fluxgate_types::{ClusterMs, KeyId, NodeId};
+
+use super::key::{self, cell_of};
+use super::window_counter::WindowCounter;
+use super::{Context, CounterId, Effect, KeyLimits, Sender, Shard, TransferReply, TransferRequest};
+use crate::share_map::ShareMap;
+
+/// Looks a key's limits up.
+pub(super) type Find<'a> = &'a dyn Fn(&KeyId) -> Option<KeyLimits>;
+
+impl Shard {
+    /// Answers an ask at once, from what this node holds.
+    pub fn handle_transfer_request(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        sender: &Sender,
+        request: &TransferRequest,
+        out: &mut Vec<Effect>,
+    ) -> TransferReply {
+        let context = &self.follow(context);
+        let Some(limits) = find(&request.counter.key).filter(|_| context.is_newest(sender)) else {
+            return TransferReply::nothing(request.counter);
+        };
+        let may_give = context.leased && !self.draining;
+        let draining = self.draining;
+        let Some((cell, ends, waits)) =
+            self.open_asked(context, &limits, &request.counter, may_give)
+        else {
+            return TransferReply::nothing(request.counter);
+        };
+        let incarnations = &context.incarnation.incarnations;
+        cell.hear(incarnations, sender, &request.mine);
+        let (given, _) = cell.totals(sender);
+        // This answer repeats the total of an earlier one that the asker has not received. If that
+        // covers the need, add nothing: the asker ignores the answer to a duplicate ask, and more
+        // tokens would be unreachable until the next gossip.
+        let unseen = given.saturating_sub(request.got);
+        let gift = if may_give && (unseen == 0 || unseen < request.need) {
+            let need = request.need.saturating_sub(unseen);
+            let want = request.want.saturating_sub(unseen);
+            gift(context, cell, sender, waits, Demand { need, want, spent: request.mine.spent })
+        } else {
+            0
+        };
+        let given =
+            (gift > 0).then(|| cell.give(incarnations, sender, gift)).flatten().unwrap_or(given);
+        // Told to everybody soon: what was given, in case this answer is lost, and where nothing
+        // was, in case an earlier answer to somebody else was.
+        let tell = !std::mem::replace(&mut cell.dirty, true);
+        let mut reply = cell.reply(request.counter, sender, given);
+        if draining {
+            // What it gives now may yet be taken back: only the gift itself says so.
+            reply.given = 0;
+        }
+        if tell {
+            self.order.note_dirty(ends, request.counter);
+        }
+        if waits > 0 {
+            self.advance_queue(context, &request.counter.key, &limits, out);
+        }
+        reply
+    }
+
+    /// The cell that is asked for, opened where this node may still spend from it, with the end of
+    /// its window, and how much waits for it here. None where the cell knows newer lives.
+    fn open_asked(
+        &mut self,
+        context: &Context<'_>,
+        limits: &KeyLimits,
+        counter: &CounterId,
+        may_open: bool,
+    ) -> Option<(&mut WindowCounter, ClusterMs, u64)> {
+        let mut specs = limits.limits.iter().enumerate();
+        let (at, spec) = specs.find(|(_, spec)| spec.tag == counter.limit)?;
+        if !may_open {
+            let cell = cell_of(&mut self.keys, counter)?;
+            let ends = spec.limit.window_end(cell.window);
+            return cell.keeps_up(context.incarnation).then_some((cell, ends, 0));
+        }
+        let (keys, order) = (&mut self.keys, &mut self.order);
+        let counters = key::entry(keys, order, &counter.key, context.now);
+        let waits = counters.waits();
+        let limit = counters.limit(at, spec);
+        let place = limit.cell_at(context, &counter.key, limits, spec, counter.window, order)?;
+        let (ends, cell) = (limit.end_of(counter.window), &mut limit.cells[place]);
+        cell.keeps_up(context.incarnation).then_some((cell, ends, waits))
+    }
+
+    /// Takes an answer, or what a stopping node gives. Returns whether the counter is known here,
+    /// so that the giver may forget the tokens.
+    pub fn handle_transfer_reply(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        sender: &Sender,
+        reply: &TransferReply,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let context = &self.follow(context);
+        let counter = &reply.counter;
+        // Answered, whatever can be made of it: a counter that went on waiting for what has come would
+        // ask nobody else until the time-out.
+        if let Some(cell) = cell_of(&mut self.keys, counter) {
+            cell.search.note_answer(sender.node);
+        }
+        let Some(limits) = find(&counter.key).filter(|_| context.is_newest(sender)) else {
+            return false;
+        };
+        let may_open = context.leased && !self.draining;
+        let Some((cell, _, waits)) = self.open_asked(context, &limits, counter, may_open) else {
+            return false;
+        };
+        let incarnations = &context.incarnation.incarnations;
+        let gained = cell.receive(incarnations, sender, reply.given);
+        let mut news = reply.mine.is_some_and(|mine| cell.hear(incarnations, sender, &mine));
+        // Of nodes that the state knows: a figure of any other would wait for its own for ever.
+        let view = context.view;
+        let is_known = |node: &NodeId| {
+            let shares = |map: &ShareMap| map.nodes.iter().any(|(sharer, _)| sharer == node);
+            view.nodes.contains_key(node) || view.share_maps.iter().any(shares)
+        };
+        for (node, spent) in &reply.known {
+            if *node != context.incarnation.me && is_known(node) {
+                cell.hear_of(incarnations, *node, *spent);
+            }
+        }
+        if gained > 0 {
+            news = true;
+            cell.search.rounds = 0;
+            cell.search.failed = false;
+            cell.search.tried.clear();
+        }
+        if let (true, Some(counters)) = (news, self.keys.get_mut(&counter.key)) {
+            counters.forget_degraded();
+        }
+        if waits > 0 {
+            self.advance_queue(context, &counter.key, &limits, out);
+        }
+        true
+    }
+
+    /// An ask could not be delivered: ask somebody else.
+    pub fn handle_transfer_failed(
+        &mut self,
+        context: &Context<'_>,
+        find: Find<'_>,
+        peer: fluxgate_types::NodeId,
+        counter: &CounterId,
+        out: &mut Vec<Effect>,
+    ) {
+        let context = &self.follow(context);
+        let Some(cell) = cell_of(&mut self.keys, counter) else {
+            return;
+        };
+        if cell.search.asked.is_some_and(|(asked, _)| asked == peer) {
+            cell.search.asked = None;
+            cell.search.failed = true;
+            cell.search.note_tried(peer);
+        }
+        if let Some(limits) = find(&counter.key) {
+            self.advance_queue(context, &counter.key, &limits, out);
+        }
+    }
+}
+
+/// What an asker wishes for, with what it has spent itself.
+struct Demand {
+    need: u64,
+    want: u64,
+    spent: u64,
+}
+
+/// How much to give: all that is wanted when there is no traffic here, half when both are as
+/// busy, and never less than what waits there, as far as it is held.
+fn gift(
+    context: &Context<'_>,
+    cell: &WindowCounter,
+    to: &Sender,
+    waits: u64,
+    demand: Demand,
+) -> u64 {
+    let balance = u64::try_from(cell.balance()).unwrap_or(0);
+    if waits > 0 && demand.need > 0 {
+        // Both nodes wait: one gives up all it holds, so that not both starve on half of it.
+        let gives_way = cell.outranks(to.node, context.incarnation.me);
+        return if gives_way { balance } else { balance.saturating_sub(waits).min(demand.need) };
+    }
+    let (theirs, ours) = (u128::from(demand.spent) + 1, u128::from(cell.spent));
+    let fair = (u128::from(balance) * theirs * 2 + theirs + ours) / ((theirs + ours) * 2);
+    let fair = u64::try_from(fair).unwrap_or(balance);
+    balance.min(demand.need.max(demand.want.min(fair)))
+}

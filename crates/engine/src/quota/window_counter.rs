@@ -1,0 +1,379 @@
+//! One counter in one window: what this node holds of it, and what it knows of the others.
+//!
+//! Answers for the arithmetic: `balance = share + received - given - spent`, the proof of
+//! exhaustion, and transfers as totals that are tied to the lives of both nodes.
+
+mod proof;
+
+use std::collections::BTreeMap;
+
+use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId, caps};
+
+use super::heard::Noted;
+use super::peer_account::{Burned, PeerAccount};
+use super::search::TokenSearch;
+use super::{
+    CarriedBalance, Context, CounterId, CounterReport, Incarnation, Incarnations, Observed, Sender,
+    TransferReply,
+};
+use crate::clock::signed_difference;
+use crate::fault::Mutation;
+use crate::share_map;
+use crate::state::record::LimitSpec;
+
+/// What the life before left of a counter.
+#[derive(Clone, Copy, Debug)]
+struct Restored {
+    tokens: i64,
+    // Whether this node's shares of later limit changes come on top. Not where the share itself was
+    // out of use: a cut would have been nobody's, and a raise after it would be somebody's.
+    follows: bool,
+}
+
+/// One counter in one window.
+#[derive(Clone, Debug)]
+pub(super) struct WindowCounter {
+    pub(super) window: u64,
+    pub(super) tokens: u64,
+    pub(super) spent: u64,
+    pub(super) dirty: bool,
+    /// Proven exhausted for a cost of 1: stays so until the window ends or the limit is raised.
+    pub(super) exhausted: bool,
+    /// The limit was lowered in this window: what is spent may be more than it, and a share that is
+    /// left admits nothing then.
+    pub(super) lowered: bool,
+    pub(super) search: TokenSearch,
+    start: ClusterMs,
+    map_from: ClusterMs,
+    salt: u64,
+    // Ranks nodes for this key, the same for all its limits: two nodes that each wait for what the
+    // other holds of another limit would else wait for ever.
+    rank_salt: u64,
+    share: u64,
+    usable: bool,
+    restored: Option<Restored>,
+    // Of lives that have ended: tokens that went to them, tokens that came from them.
+    given_to_ended: u64,
+    got_from_ended: u64,
+    accounts: Vec<PeerAccount>,
+    incarnations_tag: u64,
+    // How far the lives had come that this counter was last looked at under.
+    incarnations_at: u128,
+    shown: u64,
+}
+
+impl WindowCounter {
+    /// Opens a window with this node's share; `None` when no share map is in force, or this life does
+    /// not know yet what it is entitled to: what it said of a share then, it might take back.
+    pub(super) fn open(
+        context: &Context<'_>,
+        key: &KeyId,
+        created: LogIndex,
+        spec: &LimitSpec,
+        window: u64,
+    ) -> Option<Self> {
+        let start = ClusterMs(window * spec.limit.period_ms);
+        let map = context.view.map_at(start)?;
+        let incarnation = context.incarnation;
+        incarnation.entitlement()?;
+        let counter = CounterId { key: *key, limit: spec.tag, window };
+        let salt = share_map::salt(key, spec.tag, window);
+        let usable = incarnation.may_use(created, start, &counter);
+        let share_of = |tokens| map.share(incarnation.me, tokens, salt);
+        let share = share_of(spec.limit.tokens);
+        let carryover = incarnation.carryover.as_ref().and_then(|map| map.get(&counter));
+        let restored = carryover.map(|held| {
+            let since = signed_difference(share, share_of(held.limit));
+            let tokens = held.tokens.saturating_add(if held.follows { since } else { 0 });
+            Restored { tokens, follows: held.follows }
+        });
+        Some(Self {
+            window,
+            tokens: spec.limit.tokens,
+            spent: 0,
+            dirty: false,
+            exhausted: false,
+            lowered: false,
+            search: TokenSearch::default(),
+            start,
+            map_from: map.from,
+            salt,
+            rank_salt: key.mix(),
+            share,
+            usable,
+            restored,
+            given_to_ended: 0,
+            got_from_ended: 0,
+            accounts: Vec::new(),
+            incarnations_tag: incarnation.incarnations_tag,
+            incarnations_at: incarnation.incarnations.progress(),
+            shown: u64::MAX,
+        })
+    }
+
+    /// Takes over what changed since this counter was last looked at: lives and the limit.
+    pub(super) fn follow(&mut self, context: &Context<'_>, spec: &LimitSpec) {
+        self.reconcile(context.incarnation);
+        if self.tokens != spec.limit.tokens {
+            self.set_tokens(context, spec);
+        }
+    }
+
+    /// Takes over what is known of lives by now. False where this counter was looked at under newer
+    /// ones already: a message that comes with older ones is late.
+    pub(super) fn keeps_up(&mut self, incarnation: &Incarnation) -> bool {
+        self.reconcile(incarnation);
+        incarnation.incarnations_tag == self.incarnations_tag
+            || Mutation::EndedSendersHeard.active()
+    }
+
+    /// Takes a changed limit over: each node adds or subtracts its share of the difference.
+    fn set_tokens(&mut self, context: &Context<'_>, spec: &LimitSpec) {
+        if let Some(map) = context.view.map_at(self.start) {
+            self.lowered |= spec.limit.tokens < self.tokens;
+            self.tokens = spec.limit.tokens;
+            if Mutation::LimitChangeForgetsSpent.active() {
+                self.spent = 0;
+            }
+            let share = map.share(context.incarnation.me, self.tokens, self.salt);
+            if let Some(restored) = self.restored.as_mut().filter(|restored| restored.follows) {
+                let change = signed_difference(share, self.share);
+                restored.tokens = restored.tokens.saturating_add(change);
+            }
+            self.share = share;
+            self.exhausted = false;
+            // What was said by the other limit has to be said again.
+            self.search.tried.clear();
+            self.shown = u64::MAX;
+        }
+    }
+
+    /// Moves what passed between this node and lives that have ended to where it belongs.
+    pub(super) fn reconcile(&mut self, incarnation: &Incarnation) {
+        // A thread that was held up between looking at the lives and at this counter comes with older
+        // ones than another has been here with: what was moved to ended lives must not come back.
+        if incarnation.incarnations_tag == self.incarnations_tag
+            || incarnation.incarnations.progress() <= self.incarnations_at
+        {
+            return;
+        }
+        (self.incarnations_tag, self.incarnations_at) =
+            (incarnation.incarnations_tag, incarnation.incarnations.progress());
+        for account in &mut self.accounts {
+            let Some(newest) = incarnation.incarnations.of(account.node) else {
+                continue;
+            };
+            if account.boot.is_some_and(|boot| boot < newest) {
+                self.given_to_ended += account.given;
+                self.got_from_ended += account.got;
+                account.spent_before += account.spent;
+                (account.given, account.got, account.spent) = (0, 0, 0);
+                account.left = None;
+            }
+            account.boot = Some(newest);
+        }
+        // What others said of the burned ones has to be said again under the new lives.
+        self.exhausted = false;
+        self.search.tried.clear();
+    }
+
+    /// What this node may still spend or give; negative after a limit was lowered.
+    pub(super) fn balance(&self) -> i64 {
+        let share = if self.usable { self.share } else { 0 };
+        let (mut plus, mut minus) = (share + self.got_from_ended, self.spent + self.given_to_ended);
+        for account in &self.accounts {
+            plus += account.got;
+            minus += account.given;
+        }
+        signed_difference(plus, minus).saturating_add(self.restored())
+    }
+
+    fn restored(&self) -> i64 {
+        self.restored.map_or(0, |restored| restored.tokens)
+    }
+
+    /// What an orderly stop writes down for the next life.
+    pub(super) fn carryover(&self, ends: ClusterMs) -> CarriedBalance {
+        let follows = self.usable || self.restored.is_some_and(|restored| restored.follows);
+        CarriedBalance { tokens: self.balance(), limit: self.tokens, follows, ends }
+    }
+
+    /// This node's own figures.
+    pub(super) fn report(&self) -> CounterReport {
+        let unusable = if self.usable { 0 } else { self.share };
+        let from_ended =
+            if Mutation::EndedIncarnationsForgotten.active() { 0 } else { self.got_from_ended };
+        let lost = signed_difference(unusable + self.given_to_ended, from_ended);
+        CounterReport {
+            spent: self.spent,
+            burned: if Mutation::BurnedCountedTwice.active() { 2 * lost } else { lost }
+                .saturating_sub(self.restored()),
+            limit: self.tokens,
+            incarnations: self.incarnations_tag,
+            left: u64::try_from(self.balance()).unwrap_or(0),
+        }
+    }
+
+    /// Figures of another node arrived. True if they were news.
+    pub(super) fn hear(
+        &mut self,
+        incarnations: &Incarnations,
+        sender: &Sender,
+        mine: &CounterReport,
+    ) -> bool {
+        // Spent under a limit that was higher: this window knew it, wherever it was opened since.
+        self.lowered |= mine.limit > self.tokens;
+        let account = self.account(incarnations, sender.node);
+        // The driver notes lives before it hands messages on, so an older life is a late message.
+        if account.boot.is_some_and(|boot| boot != sender.boot) {
+            return false;
+        }
+        account.boot = Some(sender.boot);
+        let burned = Some(Burned {
+            incarnations: mine.incarnations,
+            limit: mine.limit,
+            tokens: mine.burned,
+        });
+        let news = account.spent < mine.spent
+            || account.burned != burned
+            || account.left != Some(mine.left);
+        account.spent = account.spent.max(mine.spent.min(caps::LIMIT_TOKENS_MAX));
+        account.burned = burned;
+        account.left = Some(mine.left);
+        news
+    }
+
+    /// What a node said before this counter was opened here.
+    pub(super) fn take_in(&mut self, incarnation: &Incarnation, noted: &Noted) {
+        if noted.node() == incarnation.me {
+            return;
+        }
+        self.lowered |= noted.limit() > self.tokens;
+        let (spent, before, said) = noted.under(&incarnation.incarnations);
+        let account = self.account(&incarnation.incarnations, noted.node());
+        account.boot = account.boot.max(Some(noted.boot()));
+        (account.spent, account.spent_before) = (spent, before);
+        account.burned = said.map(|(burned, _)| burned);
+        account.left = said.map(|(_, left)| left);
+    }
+
+    /// A third node's spending, heard from a second one.
+    pub(super) fn hear_of(&mut self, incarnations: &Incarnations, node: NodeId, spent: u64) {
+        let account = self.account(incarnations, node);
+        account.heard = account.heard.max(spent.min(caps::LIMIT_TOKENS_MAX));
+    }
+
+    /// The sender has given this node `given` in all. Returns what of it is new.
+    pub(super) fn receive(
+        &mut self,
+        incarnations: &Incarnations,
+        sender: &Sender,
+        given: u64,
+    ) -> u64 {
+        let account = self.account(incarnations, sender.node);
+        if account.boot.is_some_and(|boot| boot != sender.boot)
+            && !Mutation::IncarnationsIgnored.active()
+        {
+            return 0;
+        }
+        account.boot = Some(sender.boot);
+        let seen = if Mutation::TransferAddsTotals.active() { 0 } else { account.got };
+        let new = given.min(caps::LIMIT_TOKENS_MAX).saturating_sub(seen);
+        account.got += new;
+        new
+    }
+
+    /// Gives tokens to a life of another node; returns the total given to it. `None`, and nothing
+    /// given, where this counter knows another life of it: a total is one life's.
+    pub(super) fn give(
+        &mut self,
+        incarnations: &Incarnations,
+        to: &Sender,
+        tokens: u64,
+    ) -> Option<u64> {
+        let account = self.account(incarnations, to.node);
+        if account.boot.is_some_and(|boot| boot != to.boot) {
+            return None;
+        }
+        account.boot = Some(to.boot);
+        account.given += tokens;
+        let total = account.given;
+        assert!(self.balance() >= 0 || tokens == 0, "a node gave what it did not hold");
+        Some(total)
+    }
+
+    /// All given to each life of another node that is known as its present one.
+    pub(super) fn given_totals(&self) -> Vec<(NodeId, BootId, u64)> {
+        let given = self.accounts.iter().filter(|t| t.given > 0);
+        given.filter_map(|t| Some((t.node, t.boot?, t.given))).collect()
+    }
+
+    /// Takes back what demonstrably never reached its new owner.
+    pub(super) fn take_back(&mut self, to: &Sender, tokens: u64) {
+        let known =
+            |account: &&mut PeerAccount| account.node == to.node && account.boot == Some(to.boot);
+        if let Some(account) = self.accounts.iter_mut().find(known) {
+            account.given = account.given.saturating_sub(tokens);
+        }
+    }
+
+    /// All given to and got from a life of another node.
+    pub(super) fn totals(&self, with: &Sender) -> (u64, u64) {
+        let of_it = |boot| boot == with.boot;
+        let known = |t: &&PeerAccount| t.node == with.node && t.boot.is_none_or(of_it);
+        self.accounts.iter().find(known).map_or((0, 0), |account| (account.given, account.got))
+    }
+
+    /// What this node got from `node` in its present life.
+    pub(super) fn got_from(&self, node: NodeId) -> u64 {
+        self.accounts.iter().find(|t| t.node == node).map_or(0, |t| t.got)
+    }
+
+    /// What this node has heard of the others' spending, except of `but`.
+    pub(super) fn known(&self, but: NodeId) -> Vec<(NodeId, u64)> {
+        let others = self.accounts.iter().filter(|t| t.node != but && t.spent_in_all() > 0);
+        others.map(|t| (t.node, t.spent_in_all())).collect()
+    }
+
+    /// Spending per node, this one's included.
+    pub(super) fn spent_by(&self, me: NodeId) -> BTreeMap<NodeId, u64> {
+        let mut by: BTreeMap<NodeId, u64> =
+            self.accounts.iter().map(|t| (t.node, t.spent_in_all())).collect();
+        by.insert(me, self.spent);
+        by
+    }
+
+    /// The reply that states this node's figures and what it has given in all.
+    pub(super) fn reply(&self, counter: CounterId, to: &Sender, given: u64) -> TransferReply {
+        let given = if Mutation::TransfersAreLost.active() { 0 } else { given };
+        TransferReply { counter, given, mine: Some(self.report()), known: self.known(to.node) }
+    }
+
+    /// Which of two nodes gives way when both wait for more than half of what is left.
+    pub(super) fn outranks(&self, a: NodeId, b: NodeId) -> bool {
+        share_map::outranks(self.rank_salt, a, b)
+    }
+
+    pub(super) fn observe(&self) -> Observed {
+        let transfers = self.accounts.iter().map(|t| (t.node, t.boot, t.given, t.got));
+        Observed {
+            share: self.share,
+            usable: self.usable,
+            spent: self.spent,
+            balance: self.balance(),
+            map_from: self.map_from,
+            transfers: transfers.collect(),
+        }
+    }
+
+    /// What is known of a node; a new tally is tied to its newest incarnation, so that a late message
+    /// of an ended one cannot tie it to that.
+    fn account(&mut self, incarnations: &Incarnations, node: NodeId) -> &mut PeerAccount {
+        let at = self.accounts.iter().position(|t| t.node == node).unwrap_or_else(|| {
+            let newest = incarnations.of(node).filter(|_| !Mutation::EndedSendersHeard.active());
+            self.accounts.push(PeerAccount { boot: newest, ..PeerAccount::new(node) });
+            self.accounts.len() - 1
+        });
+        &mut self.accounts[at]
+    }
+}

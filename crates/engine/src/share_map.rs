@@ -1,0 +1,7 @@
+//! Who holds which share of every budget: the map, and which nodes it lists.
+
+mod map;
+mod planner;
+
+pub use map::{ShareMap, outranks, rendezvous, salt};
+pub use planner::ShareMapPlanner;

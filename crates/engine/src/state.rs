@@ -1,0 +1,254 @@
+//! The replicated state: keys, default limits, share maps, nodes and the audit trail.
+//!
+//! Answers for: what every committed command does, the same on every node. [`Registry::apply`]
+//! never panics on what an entry says, never looks at a clock (time is the entry's stamp), and
+//! is called by one thread at a time. What the validate path reads lives in [`Shared`], behind
+//! locks that are held for microseconds.
+
+mod apply;
+pub mod audit;
+mod census;
+mod changes;
+pub mod cluster_state;
+pub mod command;
+mod digest;
+pub mod erase;
+mod idempotency;
+mod limits;
+mod nodes;
+mod put;
+pub mod record;
+mod refusal;
+pub mod snapshot;
+pub mod table;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use fluxgate_types::{ClusterMs, DirId, LogIndex, NodeId, caps};
+
+use crate::share_map::ShareMap;
+use audit::AuditLog;
+use cluster_state::ClusterState;
+use command::{Outcome, Remembered};
+use digest::Digests;
+use idempotency::Idempotency;
+use record::LimitSpec;
+use table::KeyTable;
+
+pub use digest::DIGESTS_KEPT;
+
+/// A member of the cluster, as the replicated state knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NodeRecord {
+    /// The data directory that runs under this id; another one is refused a lease.
+    pub dir_id: DirId,
+    /// Removed from the cluster: kept, because its last lease may outlive its membership.
+    pub removed: bool,
+}
+
+/// The small part of the state, replaced whole when it changes.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Limits of every key without limits of its own.
+    pub defaults: Arc<[LimitSpec]>,
+    /// Share maps in the order in which they count; the first counts from the beginning.
+    pub share_maps: Vec<ShareMap>,
+    /// Nodes by id, removed ones included.
+    pub nodes: BTreeMap<NodeId, NodeRecord>,
+}
+
+impl View {
+    /// The map under which a window that starts at `start` is opened.
+    #[must_use]
+    pub fn map_at(&self, start: ClusterMs) -> Option<&ShareMap> {
+        self.share_maps.iter().rev().find(|map| map.from <= start)
+    }
+}
+
+/// What the rest of the node may read at any time.
+#[derive(Debug)]
+pub struct Shared {
+    /// Every key.
+    pub table: KeyTable,
+    view: RwLock<Arc<View>>,
+    cluster: RwLock<Arc<ClusterState>>,
+    // Digests of the two above, and of the whole state after each of the newest entries.
+    view_digest: AtomicU64,
+    cluster_digest: AtomicU64,
+    digests: RwLock<Digests>,
+    audit: RwLock<AuditLog>,
+    last_stamp_ms: AtomicU64,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let view = View { defaults: Arc::new([]), share_maps: Vec::new(), nodes: BTreeMap::new() };
+        Self {
+            table: KeyTable::default(),
+            view: RwLock::new(Arc::new(view)),
+            cluster: RwLock::default(),
+            view_digest: AtomicU64::new(0),
+            cluster_digest: AtomicU64::new(0),
+            digests: RwLock::default(),
+            audit: RwLock::new(AuditLog::default()),
+            last_stamp_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// The newest stamp applied: a leader without a clock of its own begins there.
+    #[must_use]
+    pub fn last_stamp(&self) -> ClusterMs {
+        ClusterMs(self.last_stamp_ms.load(Ordering::Acquire))
+    }
+
+    /// The current view.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the cluster has agreed on about itself.
+    #[must_use]
+    pub fn cluster(&self) -> Arc<ClusterState> {
+        Arc::clone(&self.cluster.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The newest entry that was applied, and the digest of the state after it.
+    #[must_use]
+    pub fn digest(&self) -> Option<(LogIndex, u64)> {
+        self.digests.read().unwrap_or_else(PoisonError::into_inner).newest()
+    }
+
+    /// The digest of the state after exactly this entry; `None` where it is not applied, or its digest
+    /// not kept (the last [`DIGESTS_KEPT`] with commands are, since the last snapshot that was
+    /// installed).
+    #[must_use]
+    pub fn digest_at(&self, index: LogIndex) -> Option<u64> {
+        self.digests.read().unwrap_or_else(PoisonError::into_inner).at(index)
+    }
+
+    /// Reads the audit trail under its lock.
+    pub fn with_audit<R>(&self, read: impl FnOnce(&AuditLog) -> R) -> R {
+        read(&self.audit.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change_view(&self, change: impl FnOnce(&mut View)) {
+        // The default limits stand in the view.
+        self.table.change(|| {
+            let mut slot = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            let mut view = View::clone(&slot);
+            change(&mut view);
+            let maps = (&view.defaults, &view.share_maps, &view.nodes);
+            self.view_digest.store(digest::of(1, &maps), Ordering::Relaxed);
+            *slot = Arc::new(view);
+        });
+    }
+
+    fn change_cluster(&self, change: impl FnOnce(&mut ClusterState)) {
+        let mut slot = self.cluster.write().unwrap_or_else(PoisonError::into_inner);
+        let mut cluster = ClusterState::clone(&slot);
+        change(&mut cluster);
+        self.cluster_digest.store(digest::of(2, &cluster), Ordering::Relaxed);
+        *slot = Arc::new(cluster);
+    }
+
+    fn change_digests(&self, change: impl FnOnce(&mut Digests)) {
+        change(&mut self.digests.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Keeps the digest of the state as it is, after this entry.
+    fn keep_digest(&self, index: LogIndex) {
+        let digest = self
+            .table
+            .digest()
+            .wrapping_add(self.view_digest.load(Ordering::Relaxed))
+            .wrapping_add(self.cluster_digest.load(Ordering::Relaxed));
+        self.change_digests(|digests| digests.push(index, digest));
+    }
+
+    fn change_audit<R>(&self, change: impl FnOnce(&mut AuditLog) -> R) -> R {
+        change(&mut self.audit.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The replicated state, with what only `apply` needs.
+#[derive(Debug)]
+pub struct Registry {
+    shared: Arc<Shared>,
+    /// The newest stamp applied: time never runs backwards in the state.
+    last_stamp: ClusterMs,
+    idempotency: Idempotency,
+    outcomes: BTreeMap<u128, Remembered>,
+    outcomes_order: VecDeque<(u128, ClusterMs)>,
+}
+
+/// An empty state at the newest level.
+impl Default for Registry {
+    fn default() -> Self {
+        Self::at_level(cluster_state::LEVEL)
+    }
+}
+
+impl Registry {
+    /// An empty state at a level. A log always begins at level 1: its first entries may come from a
+    /// program that knew no other.
+    #[must_use]
+    pub fn at_level(level: u32) -> Self {
+        let shared = Shared::new();
+        shared.change_cluster(|cluster| cluster.level = level);
+        // Its digest is that of an empty view, as after a snapshot of one.
+        shared.change_view(|_| ());
+        Self {
+            shared: Arc::new(shared),
+            last_stamp: ClusterMs(0),
+            idempotency: Idempotency::default(),
+            outcomes: BTreeMap::new(),
+            outcomes_order: VecDeque::new(),
+        }
+    }
+}
+
+impl Registry {
+    /// What others may read.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// The newest stamp applied.
+    #[must_use]
+    pub fn last_stamp(&self) -> ClusterMs {
+        self.last_stamp
+    }
+
+    /// An entry without a command was applied: the state is the one before.
+    pub fn pass(&mut self, index: LogIndex) {
+        self.shared.change_digests(|digests| digests.pass(index));
+    }
+
+    fn set_stamp(&mut self, stamp: ClusterMs) {
+        self.last_stamp = self.last_stamp.max(stamp);
+        self.shared.last_stamp_ms.store(self.last_stamp.0, Ordering::Release);
+    }
+
+    fn remember_outcome(&mut self, request: u128, outcome: &Outcome) {
+        let Some(remembered) = Remembered::of(outcome) else { return };
+        self.outcomes.insert(request, remembered);
+        self.outcomes_order.push_back((request, self.last_stamp));
+        // By time since level 2: no node repeats a proposal for longer.
+        let (most, kept_ms) = if self.shared.cluster().level < 2 {
+            (caps::REQUEST_IDS_MAX_BEFORE, u64::MAX)
+        } else {
+            (caps::REQUEST_IDS_MAX, caps::REQUEST_IDS_TTL_MS)
+        };
+        while let Some((oldest, at)) = self.outcomes_order.front().copied() {
+            if self.outcomes_order.len() <= most && self.last_stamp - at <= kept_ms {
+                break;
+            }
+            self.outcomes.remove(&oldest);
+            self.outcomes_order.pop_front();
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Whole keys from elsewhere: imports and backups.
+//!
+//! Answers for: each row stands for itself, and a row that is there already stays as it is, so that
+//! what broke off is simply done again. Says one line to the audit trail for each entry of the log
+//! and not one for each key: a million keys must not wash the trail away.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use fluxgate_types::{ClusterMs, caps};
+
+use super::Registry;
+use super::apply::{Context, invalid};
+use super::audit::{Action, AuditEntry};
+use super::command::{Actor, CommandError, ImportSource, Outcome, Put};
+use super::limits::own_limits;
+use super::record::KeyEntry;
+use super::snapshot::KeyRecordV1;
+
+impl Registry {
+    pub(super) fn put_keys(
+        &self,
+        context: &Context<'_>,
+        rows: &[KeyRecordV1],
+        origin: ImportSource,
+    ) -> Result<Outcome, CommandError> {
+        operator(context)?;
+        let put =
+            |row: &KeyRecordV1| self.put(context, row.clone(), origin).unwrap_or_else(Put::Refused);
+        let puts: Vec<Put> = rows.iter().map(put).collect();
+        let made = puts.iter().filter(|put| **put == Put::Made).count();
+        if made > 0 {
+            let (action, word) = match origin {
+                ImportSource::Import => (Action::Imported, "imported"),
+                ImportSource::Backup => (Action::Restored, "restored"),
+            };
+            self.audit(context, action, None, &format!("{word} {made} keys"));
+        }
+        Ok(Outcome::Put(puts))
+    }
+
+    fn put(
+        &self,
+        context: &Context<'_>,
+        row: KeyRecordV1,
+        origin: ImportSource,
+    ) -> Result<Put, CommandError> {
+        let table = &self.shared.table;
+        if let Some(known) = table.get(&row.id) {
+            let same = known.record.digest == row.digest;
+            return if same { Ok(Put::Known) } else { Err(CommandError::IdTaken) };
+        }
+        own_limits(row.limits.as_deref())?;
+        let last_used = row.last_used;
+        let row = match origin {
+            // What another hand wrote into a backup must still be a record of ours.
+            ImportSource::Backup => KeyRecordV1 {
+                created_index: context.index,
+                revision: row.revision.clamp(1, caps::REVISION_RESTORED_MAX),
+                previous: row.previous.filter(|_| row.revoked_at.is_none()),
+                ..row
+            },
+            ImportSource::Import => KeyRecordV1 {
+                created_index: context.index,
+                created_at: context.at,
+                created_by: context.actor,
+                revision: 1,
+                revoked_at: None,
+                previous: None,
+                ..row
+            },
+        };
+        let full = || invalid("the table is full");
+        let seq = table.next_seq().ok_or_else(full)?;
+        let record = row.into_record(seq, |head| table.intern(head));
+        let record = record.ok_or_else(|| invalid("two limits cannot be told apart"))?;
+        table.insert(Arc::new(KeyEntry::new(record, last_used)));
+        Ok(Put::Made)
+    }
+
+    pub(super) fn restore_audit(
+        &self,
+        context: &Context<'_>,
+        lines: &[AuditEntry],
+    ) -> Result<Outcome, CommandError> {
+        operator(context)?;
+        if context.level() >= 3 {
+            let lines = &lines[..lines.len().min(caps::AUDIT_ENTRIES_MAX)];
+            let added = self.shared.change_audit(|log| log.merge(lines)).into_iter();
+            let puts = added.map(|new| if new { Put::Made } else { Put::Known });
+            return Ok(Outcome::Put(puts.collect()));
+        }
+        let puts = self.shared.change_audit(|log| {
+            // Whatever its number, a line is itself: a restore that is repeated adds nothing. Only
+            // those of the same moments can be the same.
+            let of = |line: &AuditEntry| {
+                (line.at, line.key_id, line.action.as_str(), line.details.clone())
+            };
+            let moments: BTreeSet<ClusterMs> = lines.iter().map(|line| line.at).collect();
+            let near = log.entries().filter(|line| moments.contains(&line.at));
+            let mut known: BTreeSet<_> = near.map(|line| of(line)).collect();
+            let put = |line: &AuditEntry| {
+                if !known.insert(of(line)) {
+                    return Put::Known;
+                }
+                log.push(line.clone());
+                Put::Made
+            };
+            lines.iter().take(caps::AUDIT_ENTRIES_MAX).map(put).collect()
+        });
+        Ok(Outcome::Put(puts))
+    }
+}
+
+/// Keys that come whole say themselves who made them.
+pub(super) fn operator(context: &Context<'_>) -> Result<(), CommandError> {
+    if context.actor == Actor::Operator { Ok(()) } else { Err(CommandError::Actor) }
+}

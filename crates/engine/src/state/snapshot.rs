@@ -1,0 +1,329 @@
+//! The state as a stream of items, for snapshot files.
+//!
+//! Answers for: taking the state apart without stopping applies ([`Frozen`]) and putting it
+//! together again ([`Restore`]). The item types are written to disk: variants and fields are only
+//! appended behind a new format version.
+
+mod restore;
+
+use std::sync::Arc;
+
+use fluxgate_types::{BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
+use serde::{Deserialize, Serialize};
+
+use super::audit::{AuditEntry, AuditLog};
+use super::cluster_state::ClusterState;
+use super::command::{Actor, Remembered};
+use super::digest::Digests;
+use super::idempotency::IdempotencyRow;
+use super::record::{KeyEntry, KeyRecord, LimitSpec, Previous};
+use super::table::FrozenTable;
+use super::{Registry, View};
+use crate::lease::TermsRecord;
+use crate::share_map::ShareMap;
+
+pub use restore::{Restore, RestoreError};
+
+/// Keys or audit lines in one item: sixteen of the largest keys stay under a snapshot chunk.
+const ITEM_ROWS: usize = 16;
+/// Runs of places in one item.
+const PLACES_ROWS: usize = 4_096;
+
+/// A key as it is written to disk and sent between nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecordV1 {
+    /// See [`KeyRecord`], for every field.
+    pub id: KeyId,
+    /// Digest of the credential.
+    pub digest: Digest,
+    /// Scope.
+    pub scope: Scope,
+    /// Not switched off.
+    pub enabled: bool,
+    /// Revision.
+    pub revision: u64,
+    /// Log position of the creation.
+    pub created_index: LogIndex,
+    /// Time of creation.
+    pub created_at: ClusterMs,
+    /// Maker.
+    pub created_by: Actor,
+    /// Time of revocation.
+    pub revoked_at: Option<ClusterMs>,
+    /// End.
+    pub expires_at: Option<ClusterMs>,
+    /// Name.
+    pub name: Box<str>,
+    /// First characters of the credential.
+    pub prefix: Box<str>,
+    /// Owner.
+    pub owner: Option<Box<str>>,
+    /// Limits of its own.
+    pub limits: Option<Vec<Limit>>,
+    /// Digest and end of the rotated-out credential.
+    pub previous: Option<(Digest, ClusterMs)>,
+    /// Free text pairs.
+    pub metadata: Vec<(Box<str>, Box<str>)>,
+    /// When a node last saw it used, as far as known when this was written.
+    pub last_used: Option<ClusterMs>,
+}
+
+impl From<&KeyRecord> for KeyRecordV1 {
+    fn from(record: &KeyRecord) -> Self {
+        Self {
+            id: record.id,
+            digest: record.digest,
+            scope: record.scope,
+            enabled: record.enabled,
+            revision: record.revision,
+            created_index: record.created_index,
+            created_at: record.created_at,
+            created_by: record.created_by,
+            revoked_at: record.revoked_at,
+            expires_at: record.expires_at,
+            name: record.name.clone(),
+            prefix: record.prefix().into(),
+            owner: record.owner.clone(),
+            limits: record.own_limits(),
+            previous: record.previous.as_ref().map(|p| (p.digest, p.until)),
+            metadata: record.metadata.as_ref().map(|m| m.to_vec()).unwrap_or_default(),
+            last_used: None,
+        }
+    }
+}
+
+impl KeyRecordV1 {
+    /// The record in memory, at place `seq` of the order of creation.
+    /// `intern` shares the texts before the ids. `None` where the limits cannot be kept.
+    #[must_use]
+    pub fn into_record(self, seq: u32, intern: impl FnOnce(&str) -> Arc<str>) -> Option<KeyRecord> {
+        let limits = match self.limits {
+            Some(limits) => Some(LimitSpec::all(&limits)?),
+            None => None,
+        };
+        let metadata = (!self.metadata.is_empty()).then(|| Box::new(self.metadata.into()));
+        Some(KeyRecord {
+            id: self.id,
+            digest: self.digest,
+            seq,
+            scope: self.scope,
+            enabled: self.enabled,
+            revision: self.revision,
+            created_index: self.created_index,
+            created_at: self.created_at,
+            created_by: self.created_by,
+            revoked_at: self.revoked_at,
+            expires_at: self.expires_at,
+            name: self.name,
+            head: intern(self.prefix.strip_suffix(self.id.as_str()).unwrap_or("")),
+            owner: self.owner,
+            limits,
+            previous: self.previous.map(|(digest, until)| Box::new(Previous { digest, until })),
+            metadata,
+        })
+    }
+}
+
+/// One item of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ItemV1 {
+    /// First: the small part.
+    Head {
+        /// Newest stamp applied.
+        last_stamp: ClusterMs,
+        /// Default limits.
+        defaults: Vec<Limit>,
+        /// Share maps, in order.
+        share_maps: Vec<ShareMap>,
+        /// Nodes: id, data directory, removed.
+        nodes: Vec<(NodeId, DirId, bool)>,
+    },
+    /// Keys in order of creation.
+    Keys(Vec<KeyRecordV1>),
+    /// Audit lines, oldest first.
+    Audit(Vec<AuditEntry>),
+    /// Idempotency keys, oldest first: key, expiry, the key that it made.
+    Idempotency(Vec<(Box<str>, ClusterMs, KeyId)>),
+    /// Outcomes of recent requests, oldest first.
+    Outcomes(Vec<(u128, Remembered)>),
+    /// Directly behind the head: what the cluster has agreed on about itself. Since level 2.
+    Cluster {
+        /// The level.
+        level: u32,
+        /// Lease terms, oldest first.
+        terms: Vec<TermsRecord>,
+        /// The newest start of each node.
+        start_ids: Vec<(NodeId, BootId, u64)>,
+        /// Tags of the default limits.
+        default_tags: Vec<u32>,
+    },
+    /// Tags of keys whose limits were renamed, behind the keys. Since level 2.
+    LimitTags(Vec<(KeyId, Vec<u32>)>),
+    /// Outcomes of recent requests with the stamps of their entries, oldest first. Since level 2.
+    OutcomesAt(Vec<(u128, ClusterMs, Remembered)>),
+    /// Places in the order of creation, before the keys: runs of them, ascending, each with its first
+    /// place and its length; the last one may be of length 0 and is where the next key goes. Without
+    /// them keys stand one behind the other. Since level 3.
+    Places(Vec<(u32, u32)>),
+    /// Idempotency keys, oldest first, with what tells the content of the request. Since level 3.
+    IdempotencyOf(Vec<IdempotencyRow>),
+}
+
+/// The state at one moment, sharing memory with the living one.
+#[derive(Debug)]
+pub struct Frozen {
+    table: FrozenTable,
+    view: Arc<View>,
+    cluster: Arc<ClusterState>,
+    audit: AuditLog,
+    last_stamp: ClusterMs,
+    idempotency: Vec<IdempotencyRow>,
+    outcomes: Vec<(u128, ClusterMs, Remembered)>,
+}
+
+impl Registry {
+    /// The state as it is, in some pointers: call between two applies.
+    #[must_use]
+    pub fn freeze(&self) -> Frozen {
+        let outcome = |(id, at): &(u128, ClusterMs)| {
+            self.outcomes.get(id).map(|outcome| (*id, *at, outcome.clone()))
+        };
+        Frozen {
+            table: self.shared.table.freeze(),
+            view: self.shared.view(),
+            cluster: self.shared.cluster(),
+            audit: self.shared.with_audit(AuditLog::clone),
+            last_stamp: self.last_stamp,
+            idempotency: self.idempotency.rows(),
+            outcomes: self.outcomes_order.iter().filter_map(outcome).collect(),
+        }
+    }
+
+    /// Replaces the whole state by that of a snapshot, which holds everything up to this entry.
+    /// Readers of [`Shared`] keep their handle.
+    pub fn install(&mut self, applied: LogIndex, restored: Restore) {
+        let other = restored.registry;
+        self.shared.table.adopt(&other.shared.table);
+        let view = other.shared.view();
+        self.shared.change_view(|slot| *slot = View::clone(&view));
+        let cluster = other.shared.cluster();
+        self.shared.change_cluster(|slot| *slot = ClusterState::clone(&cluster));
+        self.shared.change_digests(Digests::clear);
+        self.shared.keep_digest(applied);
+        let audit = other.shared.with_audit(AuditLog::clone);
+        self.shared.change_audit(|slot| *slot = audit);
+        self.set_stamp(other.last_stamp);
+        self.idempotency = other.idempotency;
+        self.outcomes = other.outcomes;
+        self.outcomes_order = other.outcomes_order;
+    }
+}
+
+impl Frozen {
+    /// The lowest level of a cluster whose nodes can all read its items.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.cluster.level
+    }
+
+    /// How many keys it holds.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Calls `sink` with every item, in order, and stops at its first error.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn write<E>(&self, mut sink: impl FnMut(ItemV1) -> Result<(), E>) -> Result<(), E> {
+        let nodes = self.view.nodes.iter().map(|(id, node)| (*id, node.dir_id, node.removed));
+        sink(ItemV1::Head {
+            last_stamp: self.last_stamp,
+            defaults: self.view.defaults.iter().map(|spec| spec.limit.clone()).collect(),
+            share_maps: self.view.share_maps.clone(),
+            nodes: nodes.collect(),
+        })?;
+        if self.level() >= 2 {
+            sink(self.cluster_item())?;
+        }
+        if self.level() >= 3 {
+            in_rows_of(PLACES_ROWS, self.places().into_iter(), |rows| sink(ItemV1::Places(rows)))?;
+        }
+        let row = |entry: &Arc<KeyEntry>| KeyRecordV1 {
+            last_used: entry.last_used(),
+            ..KeyRecordV1::from(&entry.record)
+        };
+        in_rows(self.table.entries().map(row), |rows| sink(ItemV1::Keys(rows)))?;
+        if self.level() >= 2 {
+            let renamed = |entry: &Arc<KeyEntry>| {
+                let limits = entry.record.limits.as_ref()?;
+                let tags = || limits.iter().map(|spec| spec.tag).collect();
+                (!LimitSpec::are_derived(limits)).then(|| (entry.record.id, tags()))
+            };
+            let tags = self.table.entries().filter_map(renamed);
+            in_rows(tags, |rows| sink(ItemV1::LimitTags(rows)))?;
+        }
+        let lines = self.audit.entries().map(|entry| AuditEntry::clone(entry));
+        in_rows(lines, |rows| sink(ItemV1::Audit(rows)))?;
+        let used = self.idempotency.iter().cloned();
+        if self.level() >= 3 {
+            in_rows(used, |rows| sink(ItemV1::IdempotencyOf(rows)))?;
+        } else {
+            let used = used.map(|(key, expires, id, _)| (key, expires, id));
+            in_rows(used, |rows| sink(ItemV1::Idempotency(rows)))?;
+        }
+        let outcomes = self.outcomes.iter().cloned();
+        if self.level() >= 2 {
+            return in_rows(outcomes, |rows| sink(ItemV1::OutcomesAt(rows)));
+        }
+        let outcomes = outcomes.map(|(request, _, outcome)| (request, outcome));
+        in_rows(outcomes, |rows| sink(ItemV1::Outcomes(rows)))
+    }
+
+    /// The places of the keys as runs; none where they stand one behind the other from 0 on.
+    fn places(&self) -> Vec<(u32, u32)> {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        for seq in self.table.entries().map(|entry| entry.record.seq) {
+            match runs.last_mut() {
+                Some((first, count)) if *first + *count == seq => *count += 1,
+                Some(_) | None => runs.push((seq, 1)),
+            }
+        }
+        let next = self.table.next_seq();
+        match runs.last() {
+            Some((first, count)) if first + count == next => {}
+            Some(_) | None => runs.push((next, 0)),
+        }
+        if matches!(runs[..], [(0, _)]) { Vec::new() } else { runs }
+    }
+
+    fn cluster_item(&self) -> ItemV1 {
+        let start_ids = self.cluster.start_ids.iter();
+        ItemV1::Cluster {
+            level: self.cluster.level,
+            terms: self.cluster.terms.clone(),
+            start_ids: start_ids.map(|(node, of)| (*node, of.boot, of.nonce)).collect(),
+            default_tags: self.view.defaults.iter().map(|spec| spec.tag).collect(),
+        }
+    }
+}
+
+fn in_rows<T, E>(
+    rows: impl Iterator<Item = T>,
+    sink: impl FnMut(Vec<T>) -> Result<(), E>,
+) -> Result<(), E> {
+    in_rows_of(ITEM_ROWS, rows, sink)
+}
+
+fn in_rows_of<T, E>(
+    count: usize,
+    rows: impl Iterator<Item = T>,
+    mut sink: impl FnMut(Vec<T>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut rows = rows.peekable();
+    while rows.peek().is_some() {
+        sink(rows.by_ref().take(count).collect())?;
+    }
+    Ok(())
+}

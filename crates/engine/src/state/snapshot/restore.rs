@@ -1,0 +1,196 @@
+//! A state put together again from the items of a snapshot.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use fluxgate_types::{BootId, KeyId, Limit, NodeId};
+
+use super::{ItemV1, KeyRecordV1};
+use crate::lease::TermsRecord;
+use crate::state::cluster_state::{ClusterState, LEVEL, StartId};
+use crate::state::record::{KeyEntry, KeyRecord, LimitSpec};
+use crate::state::table::KeyTable;
+use crate::state::{NodeRecord, Registry, Shared, View};
+
+/// Items that cannot be a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// The head is missing or comes twice.
+    #[error("snapshot does not begin with one head")]
+    Head,
+    /// Limits that break the rules.
+    #[error("snapshot holds limits that cannot be kept")]
+    Limits,
+    /// What the cluster has agreed on cannot be so, or comes from a later program.
+    #[error("snapshot holds a cluster state that this program does not know")]
+    Cluster,
+    /// More keys than a table holds, or one twice.
+    #[error("snapshot holds a key twice, or too many")]
+    Keys,
+}
+
+/// A state being put together from the items of a snapshot.
+#[derive(Debug)]
+pub struct Restore {
+    pub(super) registry: Registry,
+    begun: bool,
+    /// Runs of places that keys are still to take: the first place and how many.
+    places: VecDeque<(u32, u32)>,
+}
+
+impl Default for Restore {
+    fn default() -> Self {
+        Self { registry: Registry::at_level(1), begun: false, places: VecDeque::new() }
+    }
+}
+
+impl Restore {
+    /// Takes the next item.
+    ///
+    /// # Errors
+    /// When the item cannot follow the ones before it.
+    pub fn take(&mut self, item: ItemV1) -> Result<(), RestoreError> {
+        let head = matches!(item, ItemV1::Head { .. });
+        if head == self.begun {
+            return Err(RestoreError::Head);
+        }
+        let registry = &mut self.registry;
+        match item {
+            ItemV1::Head { last_stamp, defaults, share_maps, nodes } => {
+                self.begun = true;
+                registry.last_stamp = last_stamp;
+                // None before a leader has set them.
+                let defaults = if defaults.is_empty() { [].into() } else { checked(&defaults)? };
+                let record = |(id, dir_id, removed)| (id, NodeRecord { dir_id, removed });
+                let nodes: BTreeMap<_, _> = nodes.into_iter().map(record).collect();
+                registry.shared.change_view(|view| *view = View { defaults, share_maps, nodes });
+            }
+            ItemV1::Keys(rows) => {
+                for row in rows {
+                    let place = next_place(&mut self.places);
+                    add_key(&registry.shared, row, place)?;
+                }
+            }
+            ItemV1::Places(runs) => self.take_places(runs)?,
+            ItemV1::Audit(rows) => registry.shared.change_audit(|log| {
+                rows.into_iter().for_each(|row| log.restore(Arc::new(row)));
+            }),
+            ItemV1::Idempotency(rows) => {
+                for (key, expires, id) in rows {
+                    registry.idempotency.restore(key, expires, id, None);
+                }
+            }
+            ItemV1::IdempotencyOf(rows) => {
+                for (key, expires, id, content) in rows {
+                    registry.idempotency.restore(key, expires, id, content);
+                }
+            }
+            ItemV1::Outcomes(rows) => {
+                let stamp = registry.last_stamp;
+                registry.outcomes_order.extend(rows.iter().map(|(id, _)| (*id, stamp)));
+                registry.outcomes.extend(rows);
+            }
+            ItemV1::OutcomesAt(rows) => {
+                registry.outcomes_order.extend(rows.iter().map(|(id, at, _)| (*id, *at)));
+                registry.outcomes.extend(rows.into_iter().map(|(id, _, of)| (id, of)));
+            }
+            ItemV1::Cluster { level, terms, start_ids, default_tags } => {
+                let state = (level, terms, start_ids);
+                take_cluster(&registry.shared, state, &default_tags)?;
+            }
+            ItemV1::LimitTags(rows) => {
+                rows.iter().try_for_each(|(id, tags)| set_tags(&registry.shared, id, tags))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_places(&mut self, runs: Vec<(u32, u32)>) -> Result<(), RestoreError> {
+        for (first, count) in runs {
+            let behind = self.places.back().map_or(0, |(first, count)| first + count);
+            let end = first.checked_add(count).ok_or(RestoreError::Keys)?;
+            if first < behind || !self.registry.shared.table.is_empty() {
+                return Err(RestoreError::Keys);
+            }
+            self.registry.shared.table.skip_to(end);
+            self.places.push_back((first, count));
+        }
+        Ok(())
+    }
+
+    /// Whether the head has been taken: without it there is no state.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.begun
+    }
+}
+
+/// Limits that can be kept: every request computes with what stands here.
+fn checked(limits: &[Limit]) -> Result<Arc<[LimitSpec]>, RestoreError> {
+    Limit::check_all(limits).map_err(|_| RestoreError::Limits)?;
+    LimitSpec::all(limits).ok_or(RestoreError::Limits)
+}
+
+/// Level, terms and starts, as a snapshot has them.
+type ClusterRow = (u32, Vec<TermsRecord>, Vec<(NodeId, BootId, u64)>);
+
+fn take_cluster(
+    shared: &Shared,
+    (level, terms, start_ids): ClusterRow,
+    default_tags: &[u32],
+) -> Result<(), RestoreError> {
+    let known = (1..=LEVEL).contains(&level);
+    if !known || terms.iter().any(|record| !record.terms.is_sound()) {
+        return Err(RestoreError::Cluster);
+    }
+    let started = start_ids.into_iter();
+    let start_ids = started.map(|(node, boot, nonce)| (node, StartId { boot, nonce })).collect();
+    shared.change_cluster(|slot| *slot = ClusterState { level, terms, start_ids });
+    let defaults = retagged(&shared.view().defaults, default_tags)?;
+    shared.change_view(|view| view.defaults = defaults);
+    Ok(())
+}
+
+/// The same limits with these tags, which must tell them apart.
+fn retagged(specs: &[LimitSpec], tags: &[u32]) -> Result<Arc<[LimitSpec]>, RestoreError> {
+    let distinct = tags.iter().enumerate().all(|(at, tag)| !tags[..at].contains(tag));
+    if specs.len() != tags.len() || !distinct {
+        return Err(RestoreError::Limits);
+    }
+    let specs = specs.iter().zip(tags);
+    Ok(specs.map(|(spec, tag)| LimitSpec { limit: spec.limit.clone(), tag: *tag }).collect())
+}
+
+fn set_tags(shared: &Shared, id: &KeyId, tags: &[u32]) -> Result<(), RestoreError> {
+    let entry = shared.table.get(id).ok_or(RestoreError::Keys)?;
+    let limits = entry.record.limits.as_ref().ok_or(RestoreError::Limits)?;
+    let record = KeyRecord { limits: Some(retagged(limits, tags)?), ..entry.record.clone() };
+    shared.table.replace(Arc::new(KeyEntry::new(record, entry.last_used())));
+    Ok(())
+}
+
+/// The place of the next key, where the snapshot says it.
+fn next_place(places: &mut VecDeque<(u32, u32)>) -> Option<u32> {
+    while let Some((first, count)) = places.front_mut() {
+        if *count > 0 {
+            let place = *first;
+            (*first, *count) = (*first + 1, *count - 1);
+            return Some(place);
+        }
+        places.pop_front();
+    }
+    None
+}
+
+fn add_key(shared: &Shared, row: KeyRecordV1, place: Option<u32>) -> Result<(), RestoreError> {
+    let table: &KeyTable = &shared.table;
+    let seq = place.or_else(|| table.next_seq()).ok_or(RestoreError::Keys)?;
+    if table.with(&row.id, |_| ()).is_some() {
+        return Err(RestoreError::Keys);
+    }
+    row.limits.as_deref().map(checked).transpose()?;
+    let last_used = row.last_used;
+    let record = row.into_record(seq, |head| table.intern(head)).ok_or(RestoreError::Limits)?;
+    table.insert(Arc::new(KeyEntry::new(record, last_used)));
+    Ok(())
+}
