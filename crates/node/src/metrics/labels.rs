@@ -1,4 +1,29 @@
-//! Closed sets of labels.
+//! Closed sets of label values.
+
+/// Settings that the whole cluster shares: the leader's file counts.
+pub(crate) const SHARED_SETTINGS: [&str; 3] =
+    ["lease.duration", "lease.clock_error_max", "limits.default"];
+/// What came of a lease renewal.
+pub(super) const RENEWALS: [&str; 2] = ["granted", "failed"];
+/// Why a node began to lead.
+pub(super) const ELECTIONS: [&str; 2] = ["handed_over", "unplanned"];
+/// What ended the wait of a write.
+pub(super) const BARRIERS: [&str; 2] = ["all_applied", "lease_expired"];
+/// What came of a proposal.
+pub(super) const PROPOSALS: [&str; 4] = ["committed", "refused", "no_leader", "unknown"];
+/// The sockets of a node that can speak TLS.
+pub(super) const LISTENERS: [&str; 4] = ["gateway", "grpc", "admin", "peer"];
+/// What came of a call to another node.
+pub(super) const PEER_RESULTS: [&str; 2] = ["ok", "error"];
+/// Whose request for tokens: `out` is this node's, `in` another's.
+pub(super) const DIRECTIONS: [&str; 2] = ["out", "in"];
+/// What came of a request for tokens.
+pub(super) const TRANSFERS: [&str; 3] = ["gave", "nothing", "failed"];
+/// What came of tokens: those that did not move are not counted.
+pub(super) const TOKENS: [&str; 1] = ["moved"];
+/// The methods of HTTP that have a label of their own; the last is for all others.
+pub(super) const METHODS: [&str; 8] =
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
 
 /// What came of a validate, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,4 +101,17 @@ pub(crate) enum Kind {
     Proven,
     Waited,
     Degraded,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 4] = [Self::Local, Self::Proven, Self::Waited, Self::Degraded];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Proven => "proven",
+            Self::Waited => "waited",
+            Self::Degraded => "degraded",
+        }
+    }
 }

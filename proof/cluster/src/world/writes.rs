@@ -123,7 +123,8 @@ pub(super) async fn look_after(
         let path = format!("/v1/keys/{}", world.lock().book.keys[key].id);
         match what {
             0 => {
-                return end(world, credential, ExpectedStatus::Revoked, "DELETE", &path, None).await;
+                return end(world, credential, ExpectedStatus::Revoked, "DELETE", &path, None)
+                    .await;
             }
             1 => {
                 let body = json!({"enabled": false});
