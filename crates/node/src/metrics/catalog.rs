@@ -3,7 +3,7 @@
 //! Answers for: names and label values that dashboards and alerts know, which never change; no key,
 //! owner or address as a label. `docs/metrics.md` is made from here.
 
-use fluxgate_engine::registry::record::Status;
+use fluxgate_engine::state::record::Status;
 use fluxgate_raft::Call;
 use prometheus::{
     Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
