@@ -20,10 +20,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("console", &["api", "types"]),
     ("engine", &["types"]),
     ("fluxgate", &["api", "client", "console", "node", "types"]),
-    ("node", &["api", "console", "engine", "raft", "store", "types"]),
-    ("raft", &["engine", "store", "types"]),
+    ("node", &["api", "console", "engine", "raft", "store", "types", "wire"]),
+    ("raft", &["engine", "store", "types", "wire"]),
     ("store", &[]),
     ("types", &[]),
+    ("wire", &["engine", "store", "types"]),
 ];
 
 /// Dependencies that are kept in one place. A name that ends in `*` is a prefix.

@@ -2,13 +2,13 @@
 
 use axum::http::HeaderMap;
 use fluxgate_raft::fuzzing::Shapes;
-use fluxgate_raft::wire::{self, VERSION, VERSION_2};
 use fluxgate_store::codec::{CodecError, Kind};
+use fluxgate_wire::{self as wire, VERSION, VERSION_2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::http::validate::{PresentedCredential, presented};
-use crate::peer::messages::{
+use fluxgate_wire::peer::{
     AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2,
     GossipReply, GossipReplyV2, Introduction, LeaseCall, LeaseCallV2, LeaseReply, LeaseReplyV2,
     MembershipCall, MembershipCallV2, MembershipReply, ReplyMessage, ServedReply, StatusReply,

@@ -19,9 +19,9 @@ use tokio::time::Instant;
 use crate::clock::{boot_now, nanos};
 use crate::node::NodeError;
 use crate::peer;
-use crate::peer::messages::{LeaseCall, LeaseCallV2, LeaseRefusal, LeaseReply, LeaseReplyV2};
 use crate::state::{LeaderTerm, NodeState};
 use crate::time::{settle_time, wall_target_ns};
+use fluxgate_wire::peer::{LeaseCall, LeaseCallV2, LeaseRefusal, LeaseReply, LeaseReplyV2};
 use jumps::{JumpWatch, drop_after_a_stop};
 use refusals::{lease_refusal, refused_by};
 use start::StartNote;
@@ -297,7 +297,7 @@ impl NodeState {
         let command = if cluster.level < 2 {
             Command::RegisterNode { node, dir_id }
         } else {
-            Command::RegisterIncarnation { node, dir_id, start_id }
+            Command::RegisterStart { node, dir_id, start_id }
         };
         let proposal = crate::writes::proposal(Actor::System, None, command);
         match self.raft.submit(proposal).await {

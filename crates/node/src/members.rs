@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use crate::clock::boot_now;
 use crate::peer;
-use crate::peer::messages::{MembershipCall, MembershipCallV2, MembershipReply};
 use crate::state::NodeState;
 use crate::writes::proposal;
+use fluxgate_wire::peer::{MembershipCallV2, MembershipReply};
 
 /// Pause before a change is tried again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -32,17 +32,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
 const COME_UP: Duration = Duration::from_secs(3);
 /// How long a removal may take before it is said that it has not ended.
 const CHANGE: Duration = Duration::from_secs(5);
-
-impl From<MembershipCall> for MembershipCallV2 {
-    fn from(call: MembershipCall) -> Self {
-        match call {
-            MembershipCall::Add { node, address } => Self::Add { node, address },
-            // A program of version 0.1 knew of no refusal.
-            MembershipCall::Remove { node } => Self::Remove { node, force: false },
-            MembershipCall::HandOver { to } => Self::HandOver { to },
-        }
-    }
-}
 
 fn refused(why: impl Into<String>) -> MembershipError {
     MembershipError::Refused(why.into())

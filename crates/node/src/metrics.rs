@@ -20,8 +20,8 @@ use fluxgate_raft::Call;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder as _, Histogram, IntCounter, Registry, TextEncoder};
 
-use crate::peer::messages::ServedReply;
 use catalog::Handles;
+use fluxgate_wire::peer::ServedReply;
 use labels::{
     BARRIERS, DIRECTIONS, ELECTIONS, METHODS, PEER_RESULTS, PROPOSALS, RENEWALS, TOKENS, TRANSFERS,
 };

@@ -4,7 +4,6 @@
 //! repeating and reordering them is harmless by design (`engine/counters`, `engine/lease`).
 
 pub(crate) mod listener;
-pub(crate) mod messages;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -12,14 +11,15 @@ use std::time::Duration;
 
 use fluxgate_engine::quota::{CounterGossip, Handoff, Sender, TransferReply, TransferRequest};
 use fluxgate_engine::state::cluster_state::StartId;
-use fluxgate_raft::{Call, CallError, WriteHealth, process, wire};
+use fluxgate_raft::{Call, CallError, WriteHealth, process};
 use fluxgate_types::{BootId, DirId, NodeId, caps};
+use fluxgate_wire as wire;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::counters::Telling;
 use crate::state::NodeState;
-use messages::{
+use fluxgate_wire::peer::{
     About, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2, GossipReply,
     GossipReplyV2, Introduction, MessageHeader, More, ReplyMessage, StatusReply, Times, Writes,
 };

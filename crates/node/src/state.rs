@@ -24,8 +24,8 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::metrics::{HotRoute, Metrics};
 use crate::node::last_uses::LastUses;
-use crate::peer::messages::{LeaseRefusal, More};
 use crate::reason::Strangers;
+use fluxgate_wire::peer::{LeaseRefusal, More};
 
 /// Backups that are written at one time: each holds the table as it was when it began.
 pub(crate) const BACKUPS_MAX: usize = 2;
@@ -115,7 +115,7 @@ pub(crate) struct NodeState {
     leaving: AtomicBool,
     stopping: AtomicBool,
     /// What other nodes last said of themselves.
-    pub(crate) heard: RwLock<BTreeMap<NodeId, crate::peer::messages::About>>,
+    pub(crate) heard: RwLock<BTreeMap<NodeId, fluxgate_wire::peer::About>>,
     /// What they said beyond it, where they know how to.
     pub(crate) heard_more: RwLock<BTreeMap<NodeId, More>>,
 }

@@ -19,10 +19,10 @@ pub mod process;
 mod progress;
 #[cfg(feature = "sim")]
 mod runtime;
+mod shapes;
 mod snapshots;
 mod transport;
 mod types;
-pub mod wire;
 
 #[cfg(feature = "sim")]
 pub use handle::SimulatedDisk;

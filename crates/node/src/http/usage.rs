@@ -21,8 +21,8 @@ use super::path::PathId;
 use super::refused::ApiError;
 use super::respond;
 use crate::peer;
-use crate::peer::messages::{UsageCall, UsageReply};
 use crate::state::NodeState;
+use fluxgate_wire::peer::{UsageCall, UsageReply};
 
 /// How long another node may take to say what it spent.
 const TIMEOUT: Duration = Duration::from_millis(500);

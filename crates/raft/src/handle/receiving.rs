@@ -10,7 +10,7 @@ use fluxgate_store::{IncomingSnapshot, SnapshotError, SnapshotStore};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::process;
-use crate::wire::SnapshotPieceV1;
+use fluxgate_wire::raft::SnapshotPieceV1;
 
 /// Largest snapshot file that is received, bytes.
 const SNAPSHOT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
@@ -86,10 +86,11 @@ fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shapes::Shaped as _;
 
     fn piece(offset: u64, bytes: &[u8], last: bool) -> SnapshotPieceV1 {
-        let meta = (&crate::types::SnapshotMeta::default()).into();
-        let vote = (&crate::types::Vote::new(1, 1)).into();
+        let meta = crate::types::SnapshotMeta::default().to_shape();
+        let vote = crate::types::Vote::new(1, 1).to_shape();
         SnapshotPieceV1 { vote, meta, stream: 7, offset, bytes: bytes.to_vec(), last }
     }
 

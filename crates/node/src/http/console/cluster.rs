@@ -18,8 +18,8 @@ use super::Shared;
 use crate::http::cluster::cluster_view;
 use crate::http::respond;
 use crate::peer;
-use crate::peer::messages::ServedReply;
 use crate::state::NodeState;
+use fluxgate_wire::peer::ServedReply;
 
 /// How long another node may take to say what it served.
 const TIMEOUT: Duration = Duration::from_millis(500);

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::TIMEOUT;
 use crate::peer;
-use crate::peer::messages::{KeySpent, LimitSpent, UsageManyCall, UsageManyReply};
 use crate::state::NodeState;
+use fluxgate_wire::peer::{KeySpent, LimitSpent, UsageManyCall, UsageManyReply};
 
 /// The running window and the one before it: nodes need not be in the same one.
 const WINDOWS: usize = 2;
