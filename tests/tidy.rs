@@ -20,8 +20,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("console", &["api", "types"]),
     ("engine", &["types"]),
     ("fluxgate", &["api", "client", "console", "node", "types"]),
-    ("node", &["api", "console", "engine", "raft", "store", "types", "wire"]),
-    ("raft", &["engine", "store", "types", "wire"]),
+    ("node", &["api", "console", "engine", "peer", "raft", "store", "types", "wire"]),
+    ("peer", &["store", "types", "wire"]),
+    ("raft", &["engine", "peer", "store", "types", "wire"]),
     ("store", &[]),
     ("types", &[]),
     ("wire", &["engine", "store", "types"]),
@@ -36,7 +37,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("fantoccini", &["tests"]),
     ("openraft*", &["raft"]),
     // In `node` for the exporter of spans alone, which takes no other client.
-    ("reqwest", &["client", "node", "raft"]),
+    ("reqwest", &["client", "node", "peer"]),
     ("sled", &["store"]),
 ];
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use fluxgate_engine::lease::{Grant, Granter, PreviousLeader};
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::{Actor, Command, Outcome};
-use fluxgate_raft::{Call, CallError};
+use fluxgate_peer::CallError;
 use fluxgate_types::{BootId, BootNs, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -102,9 +102,9 @@ fn lease_call(state: &NodeState) -> LeaseCallV2 {
 async fn ask(state: &NodeState, leader: NodeId) -> Result<LeaseReplyV2, CallError> {
     let call = lease_call(state);
     if state.speaks_2(leader) {
-        return peer::call_2(state, leader, Call::Lease, &call, ASK_TIMEOUT).await;
+        return peer::ask_2(state, leader, &call, ASK_TIMEOUT).await;
     }
-    let answer = peer::call(state, leader, Call::Lease, &call.first, ASK_TIMEOUT).await?;
+    let answer = state.transport.ask(leader, &call.first, ASK_TIMEOUT).await?;
     Ok(match answer {
         LeaseReply::Granted(grant) => LeaseReplyV2::Granted(grant),
         LeaseReply::NotLeader => LeaseReplyV2::NotLeader,

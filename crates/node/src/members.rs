@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use fluxgate_engine::state::command::{Actor, Command, Outcome};
-use fluxgate_raft::{Call, CallError, MembershipError, NodeStatus, process};
+use fluxgate_peer::{CallError, process};
+use fluxgate_raft::{MembershipError, NodeStatus};
 use fluxgate_types::{ClusterMs, DirId, NodeId};
 use tokio::time::Instant;
 
@@ -300,7 +301,7 @@ impl NodeState {
                 Some(node) if node == self.me => self.handle_membership(call.clone()).await,
                 Some(node) => {
                     let left = deadline.saturating_duration_since(Instant::now());
-                    match peer::call_2(self, node, Call::Membership, &call, left).await {
+                    match peer::ask_2(self, node, &call, left).await {
                         Ok(reply) => reply,
                         Err(CallError::Refused { status: 400, .. }) => {
                             return Err(format!(

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use fluxgate_api::error::ErrorCode;
 use fluxgate_engine::state::record::Status;
-use fluxgate_raft::Call;
+use fluxgate_peer::Call;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder as _, Histogram, IntCounter, Registry, TextEncoder};
 

@@ -6,7 +6,8 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use fluxgate_raft::{Fault, RefusedFor, WriteHealth};
+use fluxgate_peer::{Fault, RefusedFor};
+use fluxgate_raft::WriteHealth;
 use fluxgate_types::{BootNs, NodeId, caps};
 
 use crate::clock::{boot_now, nanos};

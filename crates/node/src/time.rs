@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 
 use fluxgate_engine::clock::sync::{self, ClockAnswer, ClocksDiffer};
-use fluxgate_raft::process;
+use fluxgate_peer::process;
 use fluxgate_types::{BootNs, ClusterMs, NodeId};
 use tokio::task::JoinSet;
 

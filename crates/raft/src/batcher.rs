@@ -13,8 +13,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::disk::Disk;
 use crate::handle::{SubmitError, Submitted};
-use crate::process;
 use crate::types::{Data, Raft};
+use fluxgate_peer::process;
 use fluxgate_wire::{self as wire, Shaped as _};
 
 /// Entries of proposals that are under way at one time.

@@ -20,9 +20,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::process;
 use crate::shapes::Shaped;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
+use fluxgate_peer::process;
 
 /// Bytes of entries in one read: a follower far behind must not make one giant message.
 const READ_BYTES_MAX: usize = 1024 * 1024;

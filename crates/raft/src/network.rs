@@ -19,11 +19,11 @@ use openraft::storage::Snapshot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::process;
 use crate::shapes::Shaped;
 use crate::snapshots::SnapshotHandle;
-use crate::transport::{Call, CallError, Transport};
 use crate::types::{TypeConfig, Vote};
+use fluxgate_peer::process;
+use fluxgate_peer::{Call, CallError, Transport};
 
 /// How long one piece of a snapshot may take.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -193,8 +193,8 @@ mod tests {
     use fluxgate_store::SnapshotFile;
 
     use super::*;
-    use crate::transport::TransportOptions;
     use crate::types::SnapshotMeta;
+    use fluxgate_peer::TransportOptions;
 
     /// A snapshot on a disk that hangs (here: a pipe that nobody writes to) holds up its sending,
     /// and no thread.

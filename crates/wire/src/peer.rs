@@ -213,6 +213,18 @@ pub struct AppliedReply {
     pub applied: LogIndex,
 }
 
+/// Asks for [`StatusReply`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct StatusCall;
+
+/// Asks for [`ServedReply`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ServedCall;
+
+/// Asks for [`Introduction`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct IntroduceCall;
+
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct UsageCall {
     pub key: KeyId,

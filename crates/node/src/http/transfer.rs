@@ -17,7 +17,7 @@ use fluxgate_api::text::{Text, Time};
 use fluxgate_engine::state::audit::{self, Action, AuditEntry};
 use fluxgate_engine::state::command::{Actor, ImportSource};
 use fluxgate_engine::state::snapshot::{Frozen, Item, KeyRow};
-use fluxgate_raft::process;
+use fluxgate_peer::process;
 use fluxgate_types::{ClusterMs, Digest, KeyId, LogIndex, caps, credential};
 use serde::de::DeserializeOwned;
 use sha2::Digest as _;

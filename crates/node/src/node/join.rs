@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::clock::sync;
-use fluxgate_raft::process;
+use fluxgate_peer::process;
 use fluxgate_types::{BootId, BootNs, NodeId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;

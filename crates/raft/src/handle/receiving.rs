@@ -9,7 +9,7 @@ use std::sync::Arc;
 use fluxgate_store::{IncomingSnapshot, SnapshotError, SnapshotStore};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::process;
+use fluxgate_peer::process;
 use fluxgate_wire::raft::SnapshotPieceV1;
 
 /// Largest snapshot file that is received, bytes.
@@ -125,7 +125,7 @@ mod tests {
         use std::sync::atomic::AtomicU64;
         use std::time::Duration;
 
-        use crate::process::{Clocks, Process};
+        use fluxgate_peer::process::{Clocks, Process};
 
         let (_dir, receiving) = receiving();
         let disk = Arc::new(AtomicU64::new(5_000));

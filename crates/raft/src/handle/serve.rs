@@ -17,11 +17,11 @@ use serde::de::DeserializeOwned;
 
 use super::RaftHandle;
 use super::receiving::Taken;
-use crate::process;
 use crate::shapes::Shaped;
 use crate::snapshots::{self, SnapshotHandle};
-use crate::transport::Call;
 use crate::types::Vote;
+use fluxgate_peer::Call;
+use fluxgate_peer::process;
 
 /// Why a peer call was not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
