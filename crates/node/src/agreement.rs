@@ -13,7 +13,7 @@ use crate::state::NodeState;
 
 /// What this node knows of the others' states.
 #[derive(Debug, Default)]
-pub(crate) struct Agreement {
+pub struct Agreement {
     differs: AtomicBool,
     notes: Mutex<Notes>,
     // The nodes that differ, as they were last logged.
@@ -22,19 +22,19 @@ pub(crate) struct Agreement {
 
 impl Agreement {
     /// Whether no majority is known to have this node's state, though some node's differs.
-    pub(crate) fn differs(&self) -> bool {
+    pub fn differs(&self) -> bool {
         self.differs.load(Ordering::Acquire)
     }
 
     /// The nodes whose state differs from this one's.
-    pub(crate) fn different(&self) -> Vec<NodeId> {
+    pub fn different(&self) -> Vec<NodeId> {
         self.different.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl NodeState {
     /// Compares with the digest that another node has after an entry.
-    pub(crate) fn compare_state(&self, node: NodeId, index: LogIndex, digest: u64) {
+    pub fn compare_state(&self, node: NodeId, index: LogIndex, digest: u64) {
         // Before level 2 nodes may run programs that apply some commands differently.
         if self.shared.cluster().level < 2 {
             return;
@@ -49,7 +49,7 @@ impl NodeState {
     }
 
     /// Says what follows from the comparisons so far. Members may have left since.
-    pub(crate) fn judge_state(&self) {
+    pub fn judge_state(&self) {
         let members = self.raft.status().nodes;
         let others: Vec<NodeId> = members.into_keys().filter(|id| *id != self.me).collect();
         let standing = {

@@ -12,13 +12,13 @@ use fluxgate_types::{BootNs, ClusterMs};
 use rustix::time::{ClockId, clock_gettime};
 
 /// A span in the unit of the boot clock, nanoseconds.
-pub(crate) fn nanos(span: Duration) -> u64 {
+pub fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// This node's clocks.
 #[derive(Debug)]
-pub(crate) struct Clock {
+pub struct Clock {
     cluster: RwLock<ClusterClock>,
     // The wall clock as an earlier start noted it, milliseconds; 0 without a note.
     noted_wall_ms: u64,
@@ -45,7 +45,7 @@ fn read_ns(clock: ClockId) -> u64 {
 }
 
 /// Boot clock.
-pub(crate) fn boot_now() -> BootNs {
+pub fn boot_now() -> BootNs {
     #[cfg(feature = "sim")]
     if let Some(process) = fluxgate_peer::process::current() {
         return BootNs(process.clocks().boot_ns());
@@ -54,7 +54,7 @@ pub(crate) fn boot_now() -> BootNs {
 }
 
 /// Wall clock, nanoseconds since the Unix epoch: trusted by nothing but the leader's steering.
-pub(crate) fn wall_ns() -> u64 {
+pub fn wall_ns() -> u64 {
     #[cfg(feature = "sim")]
     if let Some(process) = fluxgate_peer::process::current() {
         return process.clocks().wall_ns();
@@ -70,7 +70,7 @@ fn machine() -> String {
 
 impl Clock {
     /// Begins with what an earlier life noted, if there was one, and else with the wall clock.
-    pub(crate) fn new(noted: Option<&ClockNote>) -> Self {
+    pub fn new(noted: Option<&ClockNote>) -> Self {
         let (boot, wall_ms) = (boot_now(), wall_ns() / 1_000_000);
         let carried_on = |note: &ClockNote| {
             let same = !note.machine.is_empty() && note.machine == machine();
@@ -83,7 +83,7 @@ impl Clock {
     }
 
     /// What to note of cluster time now.
-    pub(crate) fn note(&self) -> ClockNote {
+    pub fn note(&self) -> ClockNote {
         let boot = boot_now();
         ClockNote {
             cluster_ms: self.at(boot).0,
@@ -95,7 +95,7 @@ impl Clock {
 
     /// Whether this machine's wall clock can be right: it is neither before this program was built
     /// nor well before what an earlier start noted.
-    pub(crate) fn is_plausible(&self) -> bool {
+    pub fn is_plausible(&self) -> bool {
         let wall_ms = wall_ns() / 1_000_000;
         wall_ms >= built_ms() && wall_ms.saturating_add(SET_BACK_MS) >= self.noted_wall_ms
     }
@@ -105,36 +105,36 @@ impl Clock {
     }
 
     /// Cluster time at a moment of the boot clock.
-    pub(crate) fn at(&self, boot: BootNs) -> ClusterMs {
+    pub fn at(&self, boot: BootNs) -> ClusterMs {
         self.read().now(boot)
     }
 
     /// Cluster time at a moment of the boot clock, nanoseconds.
-    pub(crate) fn at_ns(&self, boot: BootNs) -> u64 {
+    pub fn at_ns(&self, boot: BootNs) -> u64 {
         self.read().now_ns(boot)
     }
 
     /// Cluster time now.
-    pub(crate) fn now(&self) -> ClusterMs {
+    pub fn now(&self) -> ClusterMs {
         self.at(boot_now())
     }
 
     /// Cluster time now, nanoseconds.
-    pub(crate) fn now_ns(&self) -> u64 {
+    pub fn now_ns(&self) -> u64 {
         self.read().now_ns(boot_now())
     }
 
-    pub(crate) fn is_synced(&self) -> bool {
+    pub fn is_synced(&self) -> bool {
         self.read().is_synced()
     }
 
     /// Steers; see [`ClusterClock`].
-    pub(crate) fn adjust(&self, steer: impl FnOnce(&mut ClusterClock)) {
+    pub fn adjust(&self, steer: impl FnOnce(&mut ClusterClock)) {
         steer(&mut self.cluster.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// How far this machine's wall clock is ahead of cluster time, milliseconds.
-    pub(crate) fn offset_ms(&self) -> i64 {
+    pub fn offset_ms(&self) -> i64 {
         signed_difference(wall_ns(), self.now_ns()) / 1_000_000
     }
 }

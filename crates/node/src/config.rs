@@ -6,8 +6,9 @@
 
 mod check;
 mod layers;
+pub mod material;
 mod members;
-pub(crate) use members::is_host_port;
+pub use members::is_host_port;
 mod tls;
 mod tokens;
 
@@ -28,7 +29,7 @@ pub use tokens::Tokens;
 pub const DEFAULTS: &str = include_str!("../../../config/node.toml");
 
 /// The value of a setting that can be turned off.
-pub(crate) const OFF: &str = "off";
+pub const OFF: &str = "off";
 
 /// A text that must not be shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -159,7 +160,7 @@ pub struct Config {
 
 impl Config {
     /// How long requests and asks for tokens wait.
-    pub(crate) fn waits(&self) -> WaitPolicy {
+    pub fn waits(&self) -> WaitPolicy {
         WaitPolicy {
             transfer_wait_ms: self.transfer_wait_ms,
             transfer_timeout_ms: self.transfer_timeout_ms,
@@ -167,7 +168,7 @@ impl Config {
     }
 
     /// The lease terms of this configuration.
-    pub(crate) fn lease_terms(&self) -> LeaseTerms {
+    pub fn lease_terms(&self) -> LeaseTerms {
         LeaseTerms { lease_ms: self.lease_ms, clock_error_ms_max: self.clock_error_ms_max }
     }
 

@@ -26,8 +26,8 @@ use crate::metrics::Kind;
 use crate::state::NodeState;
 use outbox::Outbox;
 
-pub(crate) use outbox::run_asks;
-pub(crate) use telling::Telling;
+pub use outbox::run_asks;
+pub use telling::Telling;
 
 /// Locks over all counters: a busy node's threads seldom meet, and with a million keys each holds
 /// a thousand, so that nothing that grows with a shard takes long.
@@ -43,21 +43,21 @@ const IDLE_MS: u64 = 3_600_000;
 
 /// What came of a request, with the limits that it was decided by.
 #[derive(Clone, Debug)]
-pub(crate) struct Decided {
-    pub(crate) decision: Decision,
-    pub(crate) limits: Arc<[LimitSpec]>,
+pub struct Decided {
+    pub decision: Decision,
+    pub limits: Arc<[LimitSpec]>,
 }
 
 /// What a step on a shard is given, read while the lock of the shard is held.
-pub(crate) struct On<'a> {
-    pub(crate) context: &'a Context<'a>,
-    pub(crate) find: &'a dyn Fn(&KeyId) -> Option<KeyLimits>,
-    pub(crate) out: &'a mut Vec<Effect>,
+pub struct On<'a> {
+    pub context: &'a Context<'a>,
+    pub find: &'a dyn Fn(&KeyId) -> Option<KeyLimits>,
+    pub out: &'a mut Vec<Effect>,
 }
 
 /// All counters of this node.
 #[derive(Debug)]
-pub(crate) struct Counters {
+pub struct Counters {
     shards: Vec<Mutex<Shard>>,
     // Where the next gossip begins: what does not fit into one comes with the next.
     first_told: AtomicUsize,
@@ -70,7 +70,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub fn new(config: &Config) -> Self {
         let policy = config.waits();
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(policy))).collect(),
@@ -100,7 +100,7 @@ impl Counters {
     }
 
     /// The outbox of a peer, made when it is first needed.
-    pub(crate) fn outbox(&self, peer: NodeId) -> Arc<Outbox> {
+    pub fn outbox(&self, peer: NodeId) -> Arc<Outbox> {
         let known =
             self.outboxes.read().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned();
         known.unwrap_or_else(|| {
@@ -131,30 +131,30 @@ impl Counters {
     }
 
     /// Windows of counters in memory.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.shards.iter().map(|shard| Self::locked(shard, |shard| shard.counters())).sum()
     }
 
     /// What this node knows of a key's use.
-    pub(crate) fn usage(&self, me: NodeId, key: &KeyId) -> Vec<LimitUsage> {
+    pub fn usage(&self, me: NodeId, key: &KeyId) -> Vec<LimitUsage> {
         Self::locked(self.shard(key), |shard| shard.usage(me, key))
     }
 
     /// One counter as it is, for an observer.
     #[cfg(feature = "sim")]
-    pub(crate) fn observe(&self, counter: &CounterId) -> Option<fluxgate_engine::quota::Observed> {
+    pub fn observe(&self, counter: &CounterId) -> Option<fluxgate_engine::quota::Observed> {
         Self::locked(self.shard(&counter.key), |shard| shard.observe(counter))
     }
 
-    pub(crate) fn begin_drain(&self) {
+    pub fn begin_drain(&self) {
         self.shards.iter().for_each(|shard| Self::locked(shard, Shard::begin_drain));
     }
 
-    pub(crate) fn take_back(&self, to: &Sender, gift: &Handoff) {
+    pub fn take_back(&self, to: &Sender, gift: &Handoff) {
         Self::locked(self.shard(&gift.reply.counter.key), |shard| shard.take_back(to, gift));
     }
 
-    pub(crate) fn carryover(&self) -> BTreeMap<CounterId, CarriedBalance> {
+    pub fn carryover(&self) -> BTreeMap<CounterId, CarriedBalance> {
         let mut left = BTreeMap::new();
         for shard in &self.shards {
             let mut cursor = Cursor::default();
@@ -169,7 +169,7 @@ impl Counters {
 impl NodeState {
     /// Decides one request for a known key, waiting for tokens where it must. The limits that were
     /// looked up are used where nothing changed since, else those of now.
-    pub(crate) async fn decide(&self, key: &KeyId, known: &LookedUp, cost: u64) -> Decided {
+    pub async fn decide(&self, key: &KeyId, known: &LookedUp, cost: u64) -> Decided {
         let counters = &self.counters;
         let number = counters.next_waiter.fetch_add(1, Ordering::Relaxed);
         let place = Counters::place(key);
@@ -246,11 +246,7 @@ impl NodeState {
     }
 
     /// Answers a peer's asks.
-    pub(crate) fn handle_asks(
-        &self,
-        sender: &Sender,
-        asks: &[TransferRequest],
-    ) -> Vec<TransferReply> {
+    pub fn handle_asks(&self, sender: &Sender, asks: &[TransferRequest]) -> Vec<TransferReply> {
         let replies = self.on_shards(
             asks,
             |ask| &ask.counter.key,
@@ -265,7 +261,7 @@ impl NodeState {
     }
 
     /// Takes replies, or gifts; says of each whether it was taken.
-    pub(crate) fn handle_replies(&self, sender: &Sender, replies: &[TransferReply]) -> Vec<bool> {
+    pub fn handle_replies(&self, sender: &Sender, replies: &[TransferReply]) -> Vec<bool> {
         self.on_shards(
             replies,
             |reply| &reply.counter.key,
@@ -288,7 +284,7 @@ impl NodeState {
     }
 
     /// Takes figures that a peer tells.
-    pub(crate) fn handle_gossip(&self, sender: &Sender, told: &[CounterGossip]) {
+    pub fn handle_gossip(&self, sender: &Sender, told: &[CounterGossip]) {
         self.on_shards(
             told,
             |one| &one.counter.key,
@@ -303,7 +299,7 @@ impl NodeState {
 
     /// Up to one message's worth of gifts for a peer, from the counters behind `from`, which moves on;
     /// none where none are left.
-    pub(crate) fn drain(&self, to: &Sender, from: &mut (usize, Cursor)) -> Vec<Handoff> {
+    pub fn drain(&self, to: &Sender, from: &mut (usize, Cursor)) -> Vec<Handoff> {
         let mut gifts = Vec::new();
         while from.0 < SHARDS && gifts.len() < caps::PEER_ITEMS_MAX {
             let most = (caps::PEER_ITEMS_MAX - gifts.len()).min(caps::ITEMS_PER_HOLD_MAX);
@@ -355,7 +351,7 @@ fn kind_of(decision: &Decision, admitted: Kind) -> Kind {
 }
 
 /// Looks after waiting requests: sleeps while there are none.
-pub(crate) async fn run_ticks(state: Arc<NodeState>) {
+pub async fn run_ticks(state: Arc<NodeState>) {
     loop {
         state.counters.waiting.notified().await;
         loop {
@@ -368,7 +364,7 @@ pub(crate) async fn run_ticks(state: Arc<NodeState>) {
 }
 
 /// Forgets old windows in the order in which they end, a bounded number while a lock is held.
-pub(crate) async fn run_sweeps(state: Arc<NodeState>) {
+pub async fn run_sweeps(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(SWEEP);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

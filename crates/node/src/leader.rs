@@ -37,7 +37,7 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 const MAP_SLACK_MS: u64 = 1_000;
 
 /// Looks after what the leader owes the cluster.
-pub(crate) async fn run(state: Arc<NodeState>) {
+pub async fn run(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(EVERY);
     let mut planner = ShareMapPlanner::default();
     let mut leadership = None;

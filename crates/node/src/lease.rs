@@ -28,7 +28,7 @@ use start::StartNote;
 use told::{Refused, ToldWhy};
 
 /// Longest wait for a leader's answer.
-pub(crate) const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+pub const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause after a failed renewal.
 const RETRY: Duration = Duration::from_millis(50);
 /// Why a node without a word from the others has no lease.
@@ -37,7 +37,7 @@ const WAITS_FOR_OTHERS: &str = "this node has not heard from enough other nodes 
 const LACKS_ENTRIES: &str = "its disk is full, and it lacks entries that are committed";
 
 /// Renews this node's lease for as long as it runs.
-pub(crate) async fn run_renewals(state: Arc<NodeState>) {
+pub async fn run_renewals(state: Arc<NodeState>) {
     let mut told = ToldWhy::default();
     let mut jumps = JumpWatch::default();
     let mut start = StartNote::default();
@@ -202,7 +202,7 @@ fn take(state: &NodeState, sent: BootNs, grant: &Grant) {
 }
 
 /// Tells the holder what has been applied, so that grants which wait for it count.
-pub(crate) async fn run_applied(state: Arc<NodeState>) {
+pub async fn run_applied(state: Arc<NodeState>) {
     let mut applied = state.raft.watch_applied();
     loop {
         let index = *applied.borrow_and_update();
@@ -226,12 +226,12 @@ pub(crate) async fn run_applied(state: Arc<NodeState>) {
 
 impl NodeState {
     /// Serves a follower's request for a lease.
-    pub(crate) async fn handle_lease(&self, from: NodeId, call: LeaseCallV2) -> LeaseReplyV2 {
+    pub async fn handle_lease(&self, from: NodeId, call: LeaseCallV2) -> LeaseReplyV2 {
         self.grant(from, &call).await
     }
 
     /// The same for a follower of version 0.1, which has no nonce.
-    pub(crate) async fn handle_lease_v1(&self, from: NodeId, call: LeaseCall) -> LeaseReply {
+    pub async fn handle_lease_v1(&self, from: NodeId, call: LeaseCall) -> LeaseReply {
         if self.shared.cluster().level >= 2 {
             // One that knows better asks again in a moment; a start without its nonce is not kept.
             return LeaseReply::Refused("this call has no nonce".to_owned());
@@ -314,7 +314,7 @@ impl NodeState {
 
     /// The term of this node's office, entered now if it was just elected. `None` where it does
     /// not lead, or its first entry is not committed yet: before that it may grant nothing.
-    pub(crate) fn assume_leadership(&self) -> Option<u64> {
+    pub fn assume_leadership(&self) -> Option<u64> {
         // A clock that nobody has set must not promise anything: see `settle_time`.
         let term = self.raft.leads_in().filter(|_| self.clock.is_synced())?;
         let (now, before) = self.raft.leaderships();

@@ -1,33 +1,26 @@
-//! The server: a node of the cluster with its listeners, drivers and configuration.
+//! The drivers of a node: everything between its listeners and the engine.
 //!
-//! Answers for everything between the sockets and the engine: it reads clocks, draws randomness,
-//! sends and receives, and hands all of it to the engine as arguments. Must never name sled or
-//! openraft, and decides nothing that the engine could decide.
+//! Answers for: configuration, state that the parts of a node share, metrics and telemetry, and the
+//! tasks that read clocks, draw randomness and call other nodes, and hand all of it to the engine as
+//! arguments. Must never name sled or openraft or serve HTTP (`server`), and decides nothing that
+//! the engine could decide.
 
 mod agreement;
-mod clock;
+pub mod clock;
 pub mod config;
-mod counters;
-#[cfg(feature = "fuzzing")]
-pub mod fuzzing;
-mod grpc;
-mod http;
-mod leader;
-mod lease;
-mod members;
-mod metrics;
-mod node;
-mod peer;
-mod reason;
-mod state;
+pub mod counters;
+pub mod leader;
+pub mod lease;
+pub mod members;
+pub mod metrics;
+pub mod node;
+pub mod peer;
+pub mod reason;
+pub mod state;
 pub mod telemetry;
-mod time;
-mod tls;
-mod warnings;
-mod writes;
+pub mod time;
+pub mod warnings;
+pub mod writes;
 
 pub use config::{Config, Layers, Problems, Secret, TlsFiles, Tokens};
-pub use fluxgate_raft::CONSENSUS_THREAD;
-pub use node::{Addresses, Node, NodeError, recover_addresses};
-#[cfg(feature = "sim")]
-pub use node::{Answer, Listener, Simulated, Surroundings};
+pub use node::{NodeError, recover_addresses};

@@ -40,7 +40,7 @@ fn refused(why: impl Into<String>) -> MembershipError {
 
 impl NodeState {
     /// Makes a change, on the leader.
-    pub(crate) async fn handle_membership(&self, call: MembershipCallV2) -> MembershipReply {
+    pub async fn handle_membership(&self, call: MembershipCallV2) -> MembershipReply {
         let changed = match &call {
             MembershipCallV2::Add { node, address } => self.add_or_move(*node, address).await,
             MembershipCallV2::Remove { node, force } => self.remove_member(*node, *force).await,
@@ -291,7 +291,7 @@ impl NodeState {
     }
 
     /// Makes a change, wherever the leader is.
-    pub(crate) async fn change_membership(
+    pub async fn change_membership(
         &self,
         call: MembershipCallV2,
     ) -> Result<Option<NodeId>, String> {

@@ -25,11 +25,11 @@ use fluxgate_wire::peer::ServedReply;
 use labels::{
     BARRIERS, DIRECTIONS, ELECTIONS, METHODS, PEER_RESULTS, PROPOSALS, RENEWALS, TOKENS, TRANSFERS,
 };
-pub(crate) use labels::{Endpoint, Kind, SHARED_SETTINGS, Verdict};
+pub use labels::{Endpoint, Kind, SHARED_SETTINGS, Verdict};
 
 /// The metrics of one node. Those of the table are its fields too, by [`Deref`].
 #[derive(Debug)]
-pub(crate) struct Metrics {
+pub struct Metrics {
     registry: Registry,
     handles: Handles,
     // Kept series of hot paths.
@@ -53,7 +53,7 @@ const HOT_STATUSES: [u16; 6] = [200, 400, 401, 403, 429, 503];
 
 /// Kept series of a route that is hot.
 #[derive(Debug)]
-pub(crate) struct HotRoute {
+pub struct HotRoute {
     route: &'static str,
     method: &'static str,
     counters: [IntCounter; HOT_STATUSES.len()],
@@ -61,7 +61,7 @@ pub(crate) struct HotRoute {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let registry = Registry::new();
         let handles = Handles::register(&registry);
         registry.register(Box::new(ProcessCollector::for_self())).ok();
@@ -83,13 +83,13 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn validated(&self, endpoint: Endpoint, verdict: Verdict, took: Duration) {
+    pub fn validated(&self, endpoint: Endpoint, verdict: Verdict, took: Duration) {
         self.validates[endpoint as usize][verdict as usize].inc();
         self.validate_seconds[endpoint as usize].observe(took.as_secs_f64());
     }
 
     /// What was answered to callers so far; calls of administrators do not count.
-    pub(crate) fn served_totals(&self) -> ServedReply {
+    pub fn served_totals(&self) -> ServedReply {
         let of_callers = Endpoint::ALL.into_iter().filter(|endpoint| *endpoint != Endpoint::Admin);
         let endpoints: Vec<usize> = of_callers.map(|endpoint| endpoint as usize).collect();
         let sum = |verdicts: &[Verdict]| {
@@ -103,13 +103,13 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn decided(&self, kind: Kind) {
+    pub fn decided(&self, kind: Kind) {
         self.decided[kind as usize].inc();
     }
 
     /// A request for tokens ended: `out` is this node's, otherwise another's. Without a result it
     /// had no answer.
-    pub(crate) fn asked(&self, out: bool, result: Option<u64>) {
+    pub fn asked(&self, out: bool, result: Option<u64>) {
         let [of_this_node, of_another] = DIRECTIONS;
         let direction = if out { of_this_node } else { of_another };
         let [gave, nothing, failed] = TRANSFERS;
@@ -126,65 +126,65 @@ impl Metrics {
 
     /// Whether this node's configuration differs from what the cluster runs by, for each of
     /// [`SHARED_SETTINGS`].
-    pub(crate) fn set_config_differs(&self, differs: [bool; SHARED_SETTINGS.len()]) {
+    pub fn set_config_differs(&self, differs: [bool; SHARED_SETTINGS.len()]) {
         for (setting, differs) in SHARED_SETTINGS.iter().zip(differs) {
             self.config_differs.with_label_values(&[setting]).set(i64::from(differs));
         }
     }
 
     /// A renewal of the lease ended, with one of [`RENEWALS`].
-    pub(crate) fn renewed(&self, result: &str) {
+    pub fn renewed(&self, result: &str) {
         debug_assert!(RENEWALS.contains(&result), "{result} is in the table");
         self.renewals.with_label_values(&[result]).inc();
     }
 
-    pub(crate) fn barrier(&self, all_applied: bool, took: Duration) {
+    pub fn barrier(&self, all_applied: bool, took: Duration) {
         let outcome = if all_applied { BARRIERS[0] } else { BARRIERS[1] };
         self.barrier.with_label_values(&[outcome]).observe(took.as_secs_f64());
     }
 
     /// This node begins to lead.
-    pub(crate) fn elected(&self, was_handed: bool) {
+    pub fn elected(&self, was_handed: bool) {
         let [handed, unplanned] = ELECTIONS;
         self.elections.with_label_values(&[if was_handed { handed } else { unplanned }]).inc();
     }
 
     /// A write ended, with one of [`PROPOSALS`].
-    pub(crate) fn proposed(&self, result: &str) {
+    pub fn proposed(&self, result: &str) {
         debug_assert!(PROPOSALS.contains(&result), "{result} is in the table");
         self.proposals.with_label_values(&[result]).inc();
     }
 
-    pub(crate) fn set_keys(&self, status: Status, count: usize) {
+    pub fn set_keys(&self, status: Status, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.keys.with_label_values(&[status.as_str()]).set(count);
     }
 
     /// When a listener's certificate ends, Unix seconds.
-    pub(crate) fn set_certificate_end(&self, listener: &str, ends_s: i64) {
+    pub fn set_certificate_end(&self, listener: &str, ends_s: i64) {
         self.certificate_ends.with_label_values(&[listener]).set(ends_s);
         let mut certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
         certificates.insert(listener.to_owned(), ends_s);
     }
 
     /// When the certificates of the listeners that have one end, Unix seconds.
-    pub(crate) fn certificates(&self) -> BTreeMap<String, i64> {
+    pub fn certificates(&self) -> BTreeMap<String, i64> {
         self.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts the connections of a listener that TLS refused.
-    pub(crate) fn tls_failures(&self, listener: &str) -> IntCounter {
+    pub fn tls_failures(&self, listener: &str) -> IntCounter {
         self.tls_failures.with_label_values(&[listener])
     }
 
-    pub(crate) fn called(&self, call: Call, ok: bool, took: Duration) {
+    pub fn called(&self, call: Call, ok: bool, took: Duration) {
         let result = if ok { PEER_RESULTS[0] } else { PEER_RESULTS[1] };
         self.peer_requests.with_label_values(&[call.as_str(), result]).inc();
         self.peer_seconds.with_label_values(&[call.as_str()]).observe(took.as_secs_f64());
     }
 
     /// A request on a hot route ended: the series are kept, not looked up.
-    pub(crate) fn served_hot(&self, route: &HotRoute, status: u16, took: Duration) {
+    pub fn served_hot(&self, route: &HotRoute, status: u16, took: Duration) {
         let at = HOT_STATUSES.iter().position(|s| *s == status);
         match at {
             Some(at) => route.counters[at].inc(),
@@ -194,13 +194,13 @@ impl Metrics {
     }
 
     /// Keeps the series of a hot route.
-    pub(crate) fn hot_route(&self, route: &'static str, method: &'static str) -> HotRoute {
+    pub fn hot_route(&self, route: &'static str, method: &'static str) -> HotRoute {
         let counters = HOT_STATUSES.map(|status| self.http_counter(route, method, status));
         HotRoute { route, method, counters, seconds: self.http_seconds.with_label_values(&[route]) }
     }
 
     /// One HTTP request ended. `route` is a template, never a path.
-    pub(crate) fn served(&self, route: &str, method: &str, status: u16, took: Duration) {
+    pub fn served(&self, route: &str, method: &str, status: u16, took: Duration) {
         self.http_counter(route, method, status).inc();
         self.http_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
     }
@@ -212,7 +212,7 @@ impl Metrics {
     }
 
     /// The text that Prometheus reads.
-    pub(crate) fn text(&self) -> Result<Vec<u8>, ErrorCode> {
+    pub fn text(&self) -> Result<Vec<u8>, ErrorCode> {
         let mut text = Vec::new();
         let families = self.registry.gather();
         TextEncoder::new().encode(&families, &mut text).map_err(|_| ErrorCode::Internal)?;

@@ -1,4 +1,4 @@
-//! A whole node: starts its parts in order, and stops them in order.
+//! The drivers of a node: what runs beside its listeners, started and stopped in order.
 
 mod addresses;
 mod background;
@@ -6,34 +6,26 @@ mod carryover;
 mod error;
 mod figures;
 mod join;
-pub(crate) mod last_uses;
+pub mod last_uses;
 mod opening;
-#[cfg(feature = "sim")]
-mod simulated;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::quota::Sender;
 use fluxgate_peer::{CallError, process};
 use fluxgate_raft::Role;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, TlsFiles};
-use crate::http::server::Server;
-use crate::http::{admin, authorize, gateway};
+use crate::config::Config;
 use crate::reason::Reason;
 use crate::state::NodeState;
-use crate::tls::{Acceptor, Listeners, run_reload};
-use crate::{counters, grpc, leader, lease, peer};
+use crate::{counters, leader, lease, peer};
 
 pub use addresses::recover_addresses;
 pub use error::NodeError;
 #[cfg(feature = "sim")]
-pub use simulated::{Answer, Listener, Simulated, Surroundings};
+pub use opening::{Surroundings, open_simulated};
 
 /// How long a stopping node tries to hand its holdings to one peer.
 const GIVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,119 +36,29 @@ const LOOK: Duration = Duration::from_millis(500);
 /// A node that leaves says so for so many gossip periods before it stops.
 const LEAVE_GOSSIPS: u64 = 3;
 
-/// A running node.
-#[derive(Debug)]
-pub struct Node {
-    state: Arc<NodeState>,
-    stop: watch::Sender<bool>,
-    servers: JoinSet<()>,
-    tasks: Tasks,
-    addresses: Addresses,
-}
-
 /// What runs beside the listeners. One that ends has done its work, or says why the node cannot go
 /// on.
+#[derive(Debug)]
+pub struct Drivers {
+    state: Arc<NodeState>,
+    tasks: Tasks,
+}
+
 type Tasks = JoinSet<Result<(), NodeError>>;
 
-/// Where a node listens.
-#[derive(Clone, Copy, Debug)]
-pub struct Addresses {
-    /// For gateways.
-    pub gateway: SocketAddr,
-    /// For administrators.
-    pub admin: SocketAddr,
-    /// For the other nodes.
-    pub peer: SocketAddr,
+/// Opens the node's data directory and starts consensus on it.
+///
+/// # Errors
+/// When the data directory is not as it should be.
+pub async fn open(config: Config) -> Result<Arc<NodeState>, NodeError> {
+    let opened = process::blocking(move || opening::open(config)).await;
+    Ok(Arc::new(opened.map_err(|error| NodeError::Fatal(error.to_string()))??))
 }
 
-async fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, NodeError> {
-    TcpListener::bind(address).await.map_err(|source| NodeError::Listen { address, what, source })
-}
-
-impl Node {
-    /// Starts a node and returns once it serves; it may take part in the cluster a little later.
-    ///
-    /// # Errors
-    /// When a listener cannot be bound, or the data directory is not as it should be.
-    pub async fn start(config: Config) -> Result<Self, NodeError> {
-        // Bound first: a port that is taken must not touch the data directory.
-        let gateway_listener = bind(config.gateway_listen, "gateway").await?;
-        let admin_listener = bind(config.admin_listen, "admin").await?;
-        let peer_listener = bind(config.peer_listen, "peer").await?;
-        let grpc_listener = match config.grpc_listen {
-            Some(address) => Some(bind(address, "gRPC").await?),
-            None => None,
-        };
-        let local = |listener: &TcpListener, fallback| listener.local_addr().unwrap_or(fallback);
-        let addresses = Addresses {
-            gateway: local(&gateway_listener, config.gateway_listen),
-            admin: local(&admin_listener, config.admin_listen),
-            peer: local(&peer_listener, config.peer_listen),
-        };
-        let opened = process::blocking(move || opening::open(config)).await;
-        let state = opened.map_err(|error| NodeError::Fatal(error.to_string()))??;
-        let state = Arc::new(state);
-        let (stop, stopped) = watch::channel(false);
-        let mut servers = JoinSet::new();
-        let tls = Listeners::open(&state.config, &state.metrics)
-            .map_err(|error| NodeError::Tls(error.to_string()))?;
-        let served = |listener, router, probes, tls: &Option<Arc<Acceptor>>| {
-            let state = Arc::clone(&state);
-            let refusal = Arc::new(move |nginx| authorize::malformed(&state, nginx));
-            Server::new(listener, router, probes, refusal, tls.clone())
-        };
-        let probes = |files: Option<&TlsFiles>, with_metrics: bool| {
-            let ca_file = files.and_then(|files| files.ca_file.as_ref());
-            ca_file.map(|_| admin::probes(Arc::clone(&state), with_metrics))
-        };
-        // On the runtime of consensus: a busy API must not delay heartbeats and votes.
-        let peers = peer::listener::router(Arc::clone(&state));
-        let moved = peer_listener.into_std().map_err(moving)?;
-        let (peers, stop_peers) = (served(moved, peers, None, &tls.peer), stopped.clone());
-        state.raft.spawn(&mut servers, async move { peers.run(stop_peers).await });
-        let (admin_files, gateway_files) = (&state.config.admin_tls, &state.config.gateway_tls);
-        let open_metrics = state.config.metrics_without_certificate;
-        for (listener, router, probes, tls) in [
-            (
-                admin_listener,
-                admin::router(Arc::clone(&state)),
-                probes(admin_files.as_ref(), open_metrics),
-                &tls.admin,
-            ),
-            (
-                gateway_listener,
-                gateway::router(Arc::clone(&state)),
-                probes(gateway_files.as_ref(), false),
-                &tls.gateway,
-            ),
-        ] {
-            let listener = listener.into_std().map_err(moving)?;
-            let server = served(listener, router, probes, tls);
-            servers.spawn(server.run(stopped.clone()));
-        }
-        if let Some(listener) = grpc_listener {
-            let service = Arc::new(grpc::Service(Arc::clone(&state)));
-            let listener = listener.into_std().map_err(moving)?;
-            let server = Server::with(listener, service, tls.grpc.clone());
-            servers.spawn(server.run(stopped.clone()));
-        }
-        let mut node = Self::run(state, (stop, servers), addresses);
-        let reload = run_reload(Arc::clone(&node.state), tls);
-        spawn(&mut node.tasks, reload);
-        Ok(node)
-    }
-
-    /// Looks now whether files of certificates changed, without waiting for the next look.
-    pub fn look_at_files(&self) {
-        self.state.look_at_files.notify_one();
-    }
-
-    /// Starts what runs beside the listeners.
-    fn run(
-        state: Arc<NodeState>,
-        (stop, servers): (watch::Sender<bool>, JoinSet<()>),
-        addresses: Addresses,
-    ) -> Self {
+impl Drivers {
+    /// Starts them.
+    #[must_use]
+    pub fn start(state: Arc<NodeState>) -> Self {
         let mut tasks = Tasks::new();
         spawn(&mut tasks, lease::run_renewals(Arc::clone(&state)));
         spawn(&mut tasks, lease::run_applied(Arc::clone(&state)));
@@ -173,24 +75,15 @@ impl Node {
         let recovered = state.data.addresses().unwrap_or_default();
         spawn(&mut tasks, addresses::run(Arc::clone(&state), recovered));
         tasks.spawn(process::bind(join::join(Arc::clone(&state))));
-        let boots = state.boot().0;
-        tracing::info!(node = state.me.0, incarnation = boots, gateway = %addresses.gateway, admin = %addresses.admin, "node started");
         for warning in state.warnings() {
             tracing::warn!("{warning}");
         }
-        Self { state, stop, servers, tasks, addresses }
+        Self { state, tasks }
     }
 
-    /// Where it listens.
-    #[must_use]
-    pub fn addresses(&self) -> Addresses {
-        self.addresses
-    }
-
-    /// Whether it would answer validates now.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.state.not_ready().is_none()
+    /// Runs one more task beside them.
+    pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        spawn(&mut self.tasks, task);
     }
 
     /// Waits until the node cannot go on: consensus stopped by itself, or a part of the node did.
@@ -218,15 +111,9 @@ impl Node {
         }
     }
 
-    /// Ends the drain of a stop that is under way, whenever it is called.
-    pub fn hurry(&self) -> impl Fn() + Send + Sync + 'static {
-        let state = Arc::clone(&self.state);
-        move || state.end_drain.notify_one()
-    }
-
     /// Stops in good order: hands holdings and leadership away, lets requests finish, and closes
     /// the log.
-    pub async fn stop(mut self) {
+    pub async fn stop(mut self, close_listeners: impl Future<Output = ()>) {
         let state = Arc::clone(&self.state);
         tracing::info!(reason = %Reason::Stopping, drain_ms = state.config.drain_ms, "stopping");
         // First said, so that gateways turn away and peers that stop too are not given anything.
@@ -255,8 +142,7 @@ impl Node {
                 Err(error) => tracing::warn!(%error, "nobody took the leadership"),
             }
         }
-        self.stop.send_replace(true);
-        while self.servers.join_next().await.is_some() {}
+        close_listeners.await;
         self.tasks.shutdown().await;
         state.raft.shutdown().await;
         let ended = Arc::clone(&state);
@@ -273,10 +159,6 @@ fn spawn(tasks: &mut Tasks, task: impl Future<Output = ()> + Send + 'static) {
         task.await;
         Ok(())
     }));
-}
-
-fn moving(source: std::io::Error) -> NodeError {
-    NodeError::Fatal(format!("a listener cannot be moved: {source}"))
 }
 
 /// Gives this node's holdings to its peers, as far as they take them.

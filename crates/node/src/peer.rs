@@ -3,8 +3,6 @@
 //! Every message names the life that it comes from and the one that it is meant for. Losing,
 //! repeating and reordering them is harmless by design (`engine/counters`, `engine/lease`).
 
-pub(crate) mod listener;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -24,7 +22,7 @@ use fluxgate_wire::peer::{
 
 /// Asks a node a question of version 2. A node that knows only version 1 rejects it, which is noted:
 /// the next message to it is of version 1.
-pub(crate) async fn ask_2<Q: Question>(
+pub async fn ask_2<Q: Question>(
     state: &NodeState,
     peer: NodeId,
     question: &Q,
@@ -38,7 +36,7 @@ pub(crate) async fn ask_2<Q: Question>(
 }
 
 /// Asks which start of which node answers at an address, or where it is known.
-pub(crate) async fn introduce(
+pub async fn introduce(
     state: &NodeState,
     node: NodeId,
     address: Option<&str>,
@@ -79,7 +77,7 @@ fn introduction_of(node: NodeId, status: StatusReply) -> Introduction {
 
 /// Asks every other node the same at once; `None` from one that did not answer in time, or does
 /// not know the call yet.
-pub(crate) async fn ask_all<Q: Question + Clone + 'static>(
+pub async fn ask_all<Q: Question + Clone + 'static>(
     state: &Arc<NodeState>,
     question: &Q,
     timeout: Duration,
@@ -98,14 +96,14 @@ pub(crate) async fn ask_all<Q: Question + Clone + 'static>(
 
 impl NodeState {
     /// The head of a message to a peer.
-    pub(crate) fn head(&self, to: NodeId) -> MessageHeader {
+    pub fn head(&self, to: NodeId) -> MessageHeader {
         let incarnation = self.incarnation();
         MessageHeader { boot: self.boot(), to: incarnation.incarnations.of(to) }
     }
 
     /// Takes a head in: notes the sender's life. `None` for a late message, or one that was meant
     /// for another life of this node: its figures must not count.
-    pub(crate) fn receive(&self, from: NodeId, head: &MessageHeader) -> Option<Sender> {
+    pub fn receive(&self, from: NodeId, head: &MessageHeader) -> Option<Sender> {
         let newest = self.note_incarnation(from, head.boot);
         self.note_reachable(from, true);
         let mine = head.to.is_none_or(|boot| boot == self.boot());
@@ -113,14 +111,14 @@ impl NodeState {
     }
 
     /// Notes the lives that another node knows of, also of nodes that are gone by now.
-    pub(crate) fn note_lives(&self, incarnations: &[(NodeId, BootId)]) {
+    pub fn note_lives(&self, incarnations: &[(NodeId, BootId)]) {
         for (node, boot) in incarnations.iter().filter(|(node, _)| *node != self.me) {
             self.note_incarnation(*node, *boot);
         }
     }
 
     /// What this node says of itself.
-    pub(crate) fn about(&self) -> About {
+    pub fn about(&self) -> About {
         let status = self.raft.status();
         let left = self.lease_until().since(crate::clock::boot_now());
         About {
@@ -136,7 +134,7 @@ impl NodeState {
     }
 
     /// What this node says of itself beyond that.
-    pub(crate) fn more(&self) -> More {
+    pub fn more(&self) -> More {
         More {
             start_id: self.start_id(),
             digest: self.shared.digest(),
@@ -151,7 +149,7 @@ impl NodeState {
     }
 
     /// Which start of which node this is, and what it knows of the cluster and of the time.
-    pub(crate) async fn introduction(&self) -> Introduction {
+    pub async fn introduction(&self) -> Introduction {
         let nodes = &self.shared.view().nodes;
         let cluster = self.shared.cluster();
         Introduction {
@@ -167,7 +165,7 @@ impl NodeState {
     }
 
     /// What this node knows of the time now.
-    pub(crate) fn times(&self) -> Times {
+    pub fn times(&self) -> Times {
         let now_ns = self.clock.now_ns();
         let synced = self.clock.is_synced();
         Times {
@@ -180,19 +178,19 @@ impl NodeState {
     }
 
     /// Whether a node last said that it would answer validates: one that stops does not.
-    pub(crate) fn said_ready(&self, node: NodeId) -> bool {
+    pub fn said_ready(&self, node: NodeId) -> bool {
         let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
         heard.get(&node).is_some_and(|about| about.ready)
     }
 
-    pub(crate) fn note_about(&self, node: NodeId, about: About) {
+    pub fn note_about(&self, node: NodeId, about: About) {
         let about = About { heard_ms: self.now().0, ..about };
         self.heard.write().unwrap_or_else(PoisonError::into_inner).insert(node, about);
     }
 
     /// Takes what a node says of itself beyond that. A start of its own that is not this one means
     /// that a copy of this node's directory runs, or ran later: the leader decides which one stays.
-    pub(crate) fn note_more(&self, node: NodeId, more: More) {
+    pub fn note_more(&self, node: NodeId, more: More) {
         // Another program may make another number of the same state.
         let alike = {
             let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
@@ -205,20 +203,20 @@ impl NodeState {
     }
 
     /// Whether a node was heard from lately.
-    pub(crate) fn heard_lately(&self, node: NodeId) -> bool {
+    pub fn heard_lately(&self, node: NodeId) -> bool {
         let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
         let now_ms = self.now().0;
         heard.get(&node).is_some_and(|about| self.is_recent(about, now_ms))
     }
 
     /// Whether that was heard lately: within the time of some gossips, however slow they are.
-    pub(crate) fn is_recent(&self, about: &About, now_ms: u64) -> bool {
+    pub fn is_recent(&self, about: &About, now_ms: u64) -> bool {
         let lately_ms = HEARD_MS.max(HEARD_GOSSIPS * self.config.gossip_ms);
         now_ms.saturating_sub(about.heard_ms) <= lately_ms
     }
 
     /// What a node said of itself beyond [`About`], if that is recent.
-    pub(crate) fn more_of(&self, node: NodeId) -> Option<More> {
+    pub fn more_of(&self, node: NodeId) -> Option<More> {
         if !self.heard_lately(node) {
             return None;
         }
@@ -232,7 +230,7 @@ const HEARD_MS: u64 = 2_000;
 const HEARD_GOSSIPS: u64 = 3;
 
 /// Sends asks; returns who answered, and the replies.
-pub(crate) async fn ask(
+pub async fn ask(
     state: &NodeState,
     peer: NodeId,
     asks: Vec<TransferRequest>,
@@ -246,7 +244,7 @@ pub(crate) async fn ask(
 }
 
 /// Hands tokens over; returns whether each was taken.
-pub(crate) async fn give(
+pub async fn give(
     state: &NodeState,
     to: &Sender,
     gifts: &[Handoff],
@@ -262,7 +260,7 @@ pub(crate) async fn give(
 
 /// Tells a peer what was spent here, again and again. Also how nodes learn each other's lives,
 /// and whether they can be reached.
-pub(crate) async fn run_gossip(state: Arc<NodeState>) {
+pub async fn run_gossip(state: Arc<NodeState>) {
     let period = Duration::from_millis(state.config.gossip_ms);
     let timeout = Duration::from_millis(state.config.transfer_timeout_ms);
     let mut every = tokio::time::interval(period);
@@ -330,7 +328,7 @@ async fn tell(state: &NodeState, peer: NodeId, message: GossipMessage, timeout: 
 }
 
 /// The newest level whose messages and commands a program of this version knows.
-pub(crate) fn level_of(version: &str) -> u32 {
+pub fn level_of(version: &str) -> u32 {
     let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u64>().unwrap_or(0));
     match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
         (0, 0 | 1) => 1,

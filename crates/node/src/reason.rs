@@ -21,7 +21,7 @@ const WARN_OF_STRANGERS: Duration = Duration::from_secs(10);
 
 /// Why this node answers nothing. The closed list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub enum Reason {
     /// The node is shutting down.
     Stopping,
     /// Its state differs from that of the others.
@@ -50,7 +50,7 @@ pub(crate) enum Reason {
 
 impl Reason {
     /// Its name, as documents and alerts use it.
-    pub(crate) const fn name(&self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::Stopping => "stopping",
             Self::Differs => "state differs",
@@ -132,7 +132,7 @@ impl fmt::Display for Reason {
 /// Callers that were refused: nodes with another cluster secret (when last, and when that was last
 /// told), and callers without a certificate.
 #[derive(Debug, Default)]
-pub(crate) struct Strangers {
+pub struct Strangers {
     nodes: Mutex<BTreeMap<NodeId, (BootNs, Option<BootNs>)>>,
     /// When it was last told that a caller had no certificate.
     without_certificate: Mutex<Option<BootNs>>,
@@ -140,7 +140,7 @@ pub(crate) struct Strangers {
 
 impl Strangers {
     /// Whether it is time to tell again that a caller had no certificate.
-    pub(crate) fn may_tell_of_missing_certificate(&self) -> bool {
+    pub fn may_tell_of_missing_certificate(&self) -> bool {
         let now = boot_now();
         let mut told = self.without_certificate.lock().unwrap_or_else(PoisonError::into_inner);
         let may = told.is_none_or(|told| now.since(told) > nanos(TELL_STRANGERS_EVERY));
@@ -151,7 +151,7 @@ impl Strangers {
     }
 
     /// A caller was refused for the cluster secret. Which node it is is what it claims.
-    pub(crate) fn note(&self, state: &NodeState, claimed: Option<NodeId>) {
+    pub fn note(&self, state: &NodeState, claimed: Option<NodeId>) {
         // Of nodes that belong here: anybody may claim anything.
         let Some(node) = claimed.filter(|node| *node != state.me && state.others().contains(node))
         else {
@@ -174,7 +174,7 @@ impl Strangers {
     }
 
     /// Those that did so lately.
-    pub(crate) fn lately(&self) -> Vec<NodeId> {
+    pub fn lately(&self) -> Vec<NodeId> {
         let now = boot_now();
         let seen = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let lately =
@@ -185,7 +185,7 @@ impl Strangers {
 
 impl NodeState {
     /// The other nodes that have a vote, or before the cluster is formed will have one.
-    pub(crate) fn others(&self) -> Vec<NodeId> {
+    pub fn others(&self) -> Vec<NodeId> {
         let members = self.raft.status().nodes;
         let voters = members.iter().filter(|(_, member)| member.votes).map(|(node, _)| *node);
         let mut nodes: Vec<NodeId> = voters.collect();
@@ -198,7 +198,7 @@ impl NodeState {
 
     /// Why this node would answer no validate now; `None` when it would. Looks at what the last calls
     /// to the others told: for pages and the log, not for requests.
-    pub(crate) fn reason(&self) -> Option<Reason> {
+    pub fn reason(&self) -> Option<Reason> {
         if self.is_leaving() {
             return Some(Reason::Stopping);
         }
@@ -286,7 +286,7 @@ impl NodeState {
     }
 
     /// Why a node cannot be called, in words; `None` where it can, or simply does not answer.
-    pub(crate) fn trouble_with(&self, node: NodeId) -> Option<String> {
+    pub fn trouble_with(&self, node: NodeId) -> Option<String> {
         let fault = self.transport.fault(node);
         let stranger = || self.strangers.lately().contains(&node);
         match fault {

@@ -29,7 +29,7 @@ use crate::reason::Strangers;
 use fluxgate_wire::peer::{LeaseRefusal, More};
 
 /// Backups that are written at one time: each holds the table as it was when it began.
-pub(crate) const BACKUPS_MAX: usize = 2;
+pub const BACKUPS_MAX: usize = 2;
 /// A peer that was silent so often in a row is skipped until it is heard of.
 const SILENCES_MAX: u32 = 3;
 
@@ -37,7 +37,7 @@ const SILENCES_MAX: u32 = 3;
 ///
 /// # Errors
 /// When the system gives none.
-pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
+pub fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     #[cfg(feature = "sim")]
     if let Some(process) = fluxgate_peer::process::current() {
         for chunk in bytes.chunks_mut(8) {
@@ -50,35 +50,35 @@ pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
 
 /// The granter of one term of office.
 #[derive(Debug)]
-pub(crate) struct LeaderTerm {
-    pub(crate) term: u64,
-    pub(crate) granter: Granter,
+pub struct LeaderTerm {
+    pub term: u64,
+    pub granter: Granter,
 }
 
 /// A node's shared parts.
 #[derive(Debug)]
-pub(crate) struct NodeState {
-    pub(crate) config: Config,
-    pub(crate) me: NodeId,
+pub struct NodeState {
+    pub config: Config,
+    pub me: NodeId,
     boot: AtomicU64,
     /// Tells two starts with the same number apart: of two copies of one directory.
-    pub(crate) nonce: u64,
-    pub(crate) dir_id: DirId,
+    pub nonce: u64,
+    pub dir_id: DirId,
     terms: Mutex<TermsWatch>,
-    pub(crate) clock: Arc<Clock>,
-    pub(crate) raft: RaftHandle,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) data: Arc<DataDir>,
-    pub(crate) transport: Transport,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) validate_route: HotRoute,
-    pub(crate) counters: Counters,
-    pub(crate) holder: Mutex<LeaseHolder>,
-    pub(crate) leadership: Mutex<Option<LeaderTerm>>,
+    pub clock: Arc<Clock>,
+    pub raft: RaftHandle,
+    pub shared: Arc<Shared>,
+    pub data: Arc<DataDir>,
+    pub transport: Transport,
+    pub metrics: Arc<Metrics>,
+    pub validate_route: HotRoute,
+    pub counters: Counters,
+    pub holder: Mutex<LeaseHolder>,
+    pub leadership: Mutex<Option<LeaderTerm>>,
     /// Something in `leadership` changed: barriers look again.
-    pub(crate) granted: Notify,
+    pub granted: Notify,
     /// The newest entry that a barrier waits for.
-    pub(crate) wanted: watch::Sender<LogIndex>,
+    pub wanted: watch::Sender<LogIndex>,
     incarnation: RwLock<Arc<Incarnation>>,
     lease_until: AtomicU64,
     horizon: AtomicU64,
@@ -89,56 +89,56 @@ pub(crate) struct NodeState {
     /// Why this node must end: the cluster knows a later start of it, or another directory.
     ended: Mutex<Option<crate::node::NodeError>>,
     /// `ended` was set.
-    pub(crate) must_end: Notify,
+    pub must_end: Notify,
     /// The lease is to be renewed now.
-    pub(crate) renew_now: Notify,
+    pub renew_now: Notify,
     /// Why the leader last refused a lease; none since one was granted.
-    pub(crate) lease_refusal: Mutex<Option<LeaseRefusal>>,
+    pub lease_refusal: Mutex<Option<LeaseRefusal>>,
     /// Whether this node's state is that of the other nodes.
-    pub(crate) agreement: Agreement,
+    pub agreement: Agreement,
     // The starts that the data directory remembers. Locked while the file is written, twice in a
     // life; no request looks at it.
     starts: Mutex<Starts>,
     // Peers that know only messages of version 1.
     older: Mutex<BTreeSet<NodeId>>,
     /// Files of certificates may have changed.
-    pub(crate) look_at_files: Notify,
+    pub look_at_files: Notify,
     /// The drain of a stop is to end now.
-    pub(crate) end_drain: Notify,
+    pub end_drain: Notify,
     /// Callers with another cluster secret.
-    pub(crate) strangers: Strangers,
+    pub strangers: Strangers,
     /// Why no cluster is formed although enough nodes are there: their wall clocks differ.
-    pub(crate) clocks_differ: Mutex<Option<String>>,
+    pub clocks_differ: Mutex<Option<String>>,
     /// When keys were last used, on the disk.
-    pub(crate) last_uses: LastUses,
+    pub last_uses: LastUses,
     /// Places for backups that are being written.
-    pub(crate) backups: Arc<Semaphore>,
+    pub backups: Arc<Semaphore>,
     leaving: AtomicBool,
     stopping: AtomicBool,
     /// What other nodes last said of themselves.
-    pub(crate) heard: RwLock<BTreeMap<NodeId, fluxgate_wire::peer::About>>,
+    pub heard: RwLock<BTreeMap<NodeId, fluxgate_wire::peer::About>>,
     /// What they said beyond it, where they know how to.
-    pub(crate) heard_more: RwLock<BTreeMap<NodeId, More>>,
+    pub heard_more: RwLock<BTreeMap<NodeId, More>>,
 }
 
 /// The parts that a core is made of.
-pub(crate) struct NodeStateParts {
-    pub(crate) config: Config,
-    pub(crate) boot: BootId,
-    pub(crate) nonce: u64,
-    pub(crate) dir_id: DirId,
-    pub(crate) clock: Arc<Clock>,
-    pub(crate) raft: RaftHandle,
-    pub(crate) data: Arc<DataDir>,
-    pub(crate) transport: Transport,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) clock_noted: bool,
-    pub(crate) starts: Starts,
+pub struct NodeStateParts {
+    pub config: Config,
+    pub boot: BootId,
+    pub nonce: u64,
+    pub dir_id: DirId,
+    pub clock: Arc<Clock>,
+    pub raft: RaftHandle,
+    pub data: Arc<DataDir>,
+    pub transport: Transport,
+    pub metrics: Arc<Metrics>,
+    pub incarnation: Incarnation,
+    pub clock_noted: bool,
+    pub starts: Starts,
 }
 
 impl NodeState {
-    pub(crate) fn new(parts: NodeStateParts) -> Self {
+    pub fn new(parts: NodeStateParts) -> Self {
         let config = parts.config;
         Self {
             me: config.node_id,
@@ -186,13 +186,13 @@ impl NodeState {
     }
 
     /// The number of this start of the node.
-    pub(crate) fn boot(&self) -> BootId {
+    pub fn boot(&self) -> BootId {
         BootId(self.boot.load(Ordering::Acquire))
     }
 
     /// Counts on above the starts of an earlier directory under this id. Before anything of this
     /// start was said to anybody.
-    pub(crate) fn count_on_from(&self, boot: BootId) {
+    pub fn count_on_from(&self, boot: BootId) {
         if let Err(error) = self.data.count_on(boot.0) {
             tracing::error!(%error, "the number of this start was not written");
             return;
@@ -211,7 +211,7 @@ impl NodeState {
     /// # Errors
     /// What the system said: a registered start that its directory does not remember would be taken
     /// for one of a copy.
-    pub(crate) fn note_asking(&self) -> std::io::Result<()> {
+    pub fn note_asking(&self) -> std::io::Result<()> {
         self.change_starts(|starts, own| starts.ask(own))
     }
 
@@ -219,7 +219,7 @@ impl NodeState {
     ///
     /// # Errors
     /// What the system said; nothing is wrong then.
-    pub(crate) fn note_registered(&self) -> std::io::Result<()> {
+    pub fn note_registered(&self) -> std::io::Result<()> {
         self.change_starts(|starts, own| starts.confirm(own))
     }
 
@@ -238,19 +238,19 @@ impl NodeState {
     }
 
     /// Whether the start that somebody knows as this node's newest one was made from this directory.
-    pub(crate) fn made(&self, newest: StartId) -> bool {
+    pub fn made(&self, newest: StartId) -> bool {
         let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
         newest == self.start_id() || starts.made((newest.boot.0, newest.nonce))
     }
 
     /// This start of the node.
-    pub(crate) fn start_id(&self) -> StartId {
+    pub fn start_id(&self) -> StartId {
         StartId { boot: self.boot(), nonce: self.nonce }
     }
 
     /// The lease terms that this node grants and renews by, and the longest ones whose promises may
     /// not have ended.
-    pub(crate) fn terms(&self) -> (LeaseTerms, LeaseTerms) {
+    pub fn terms(&self) -> (LeaseTerms, LeaseTerms) {
         let now = boot_now();
         let cluster = self.shared.cluster();
         let mut watch = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
@@ -259,17 +259,17 @@ impl NodeState {
     }
 
     /// The lease terms in force.
-    pub(crate) fn terms_in_force(&self) -> LeaseTerms {
+    pub fn terms_in_force(&self) -> LeaseTerms {
         self.terms().0
     }
 
     /// Whether a peer may be sent messages of version 2. One that has not been asked may.
-    pub(crate) fn speaks_2(&self, peer: NodeId) -> bool {
+    pub fn speaks_2(&self, peer: NodeId) -> bool {
         !self.older.lock().unwrap_or_else(PoisonError::into_inner).contains(&peer)
     }
 
     /// Notes what an answer, or its absence, says of a peer's version.
-    pub(crate) fn note_speaks_2(&self, peer: NodeId, speaks: bool) {
+    pub fn note_speaks_2(&self, peer: NodeId, speaks: bool) {
         let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
         if speaks {
             older.remove(&peer);
@@ -279,12 +279,12 @@ impl NodeState {
     }
 
     /// This life, as it is now.
-    pub(crate) fn incarnation(&self) -> Arc<Incarnation> {
+    pub fn incarnation(&self) -> Arc<Incarnation> {
         Arc::clone(&self.incarnation.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Replaces this life by a changed one; `change` says whether it changed anything.
-    pub(crate) fn change_incarnation(&self, change: impl FnOnce(&mut Incarnation) -> bool) {
+    pub fn change_incarnation(&self, change: impl FnOnce(&mut Incarnation) -> bool) {
         let mut slot = self.incarnation.write().unwrap_or_else(PoisonError::into_inner);
         let mut incarnation = Incarnation::clone(&slot);
         if change(&mut incarnation) {
@@ -294,7 +294,7 @@ impl NodeState {
     }
 
     /// Notes the life of a peer. False if a newer one is known: then the message is late.
-    pub(crate) fn note_incarnation(&self, node: NodeId, boot: BootId) -> bool {
+    pub fn note_incarnation(&self, node: NodeId, boot: BootId) -> bool {
         match self.incarnation().incarnations.of(node) {
             Some(known) if known == boot => true,
             Some(known) if known > boot => false,
@@ -306,7 +306,7 @@ impl NodeState {
     }
 
     /// A call to a peer brought no answer. One that is slow once is not gone: it may hold tokens.
-    pub(crate) fn note_silence(&self, node: NodeId, refused: bool) {
+    pub fn note_silence(&self, node: NodeId, refused: bool) {
         let silences = {
             let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
             let count = silent.entry(node).or_default();
@@ -319,7 +319,7 @@ impl NodeState {
     }
 
     /// Notes whether a peer can be reached.
-    pub(crate) fn note_reachable(&self, node: NodeId, reachable: bool) {
+    pub fn note_reachable(&self, node: NodeId, reachable: bool) {
         if reachable {
             self.silent.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
         }
@@ -334,12 +334,12 @@ impl NodeState {
     }
 
     /// The lease is valid before this moment.
-    pub(crate) fn lease_until(&self) -> BootNs {
+    pub fn lease_until(&self) -> BootNs {
         BootNs(self.lease_until.load(Ordering::Acquire))
     }
 
     /// Takes the holder's word over, after any change of it.
-    pub(crate) fn publish_lease(&self, holder: &LeaseHolder) {
+    pub fn publish_lease(&self, holder: &LeaseHolder) {
         // Known BEFORE the lease counts: what this life may use follows from its first lease.
         if self.incarnation().first_lease != holder.first() {
             self.change_incarnation(|incarnation| {
@@ -354,42 +354,42 @@ impl NodeState {
     }
 
     /// Whether the lease is valid now. Reads the clock: call it at the decision itself.
-    pub(crate) fn is_leased(&self, boot: BootNs) -> bool {
+    pub fn is_leased(&self, boot: BootNs) -> bool {
         boot < self.lease_until() && !self.is_stopping()
     }
 
     /// This node has said that it is about to stop; it still works.
-    pub(crate) fn is_leaving(&self) -> bool {
+    pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
     }
 
-    pub(crate) fn begin_leaving(&self) {
+    pub fn begin_leaving(&self) {
         self.leaving.store(true, Ordering::Release);
     }
 
     /// This node is on its way out: it takes no new work.
-    pub(crate) fn is_stopping(&self) -> bool {
+    pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
-    pub(crate) fn begin_stopping(&self) {
+    pub fn begin_stopping(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
     /// Whether this node takes part in consensus: not before it is known that no other data
     /// directory did so under its id.
-    pub(crate) fn may_vote(&self) -> bool {
+    pub fn may_vote(&self) -> bool {
         self.may_vote.load(Ordering::Acquire)
     }
 
-    pub(crate) fn allow_votes(&self) {
+    pub fn allow_votes(&self) {
         self.raft.allow_elections();
         self.may_vote.store(true, Ordering::Release);
     }
 
     /// What runs here is not what the cluster knows under this id: it takes part in nothing any
     /// more, and ends.
-    pub(crate) fn end(&self, why: crate::node::NodeError) {
+    pub fn end(&self, why: crate::node::NodeError) {
         self.may_vote.store(false, Ordering::Release);
         self.begin_stopping();
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
@@ -397,46 +397,46 @@ impl NodeState {
     }
 
     /// Why this node must end.
-    pub(crate) fn why_ended(&self) -> Option<crate::node::NodeError> {
+    pub fn why_ended(&self) -> Option<crate::node::NodeError> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether an earlier start of this node noted cluster time.
-    pub(crate) fn clock_noted(&self) -> bool {
+    pub fn clock_noted(&self) -> bool {
         self.clock_noted
     }
 
     /// What cluster time has reached as far as this node knows, whatever the wall clock says,
     /// nanoseconds.
-    pub(crate) fn clock_floor_ns(&self) -> u64 {
+    pub fn clock_floor_ns(&self) -> u64 {
         let stamp_ns = self.shared.last_stamp().0.saturating_mul(1_000_000);
         if self.clock_noted { stamp_ns.max(self.clock.now_ns()) } else { stamp_ns }
     }
 
     /// What the counters need to know of a key.
-    pub(crate) fn key_limits(&self, view: &View, key: &KeyId) -> Option<KeyLimits> {
+    pub fn key_limits(&self, view: &View, key: &KeyId) -> Option<KeyLimits> {
         self.shared.table.with(key, |entry| KeyLimits {
             created: entry.record.created_index,
             limits: Arc::clone(entry.record.limits(&view.defaults)),
         })
     }
 
-    pub(crate) fn now(&self) -> ClusterMs {
+    pub fn now(&self) -> ClusterMs {
         self.clock.now()
     }
 
     /// Whether the current window may be opened, as far as this node has heard from a leader.
-    pub(crate) fn may_open_windows(&self) -> bool {
+    pub fn may_open_windows(&self) -> bool {
         self.now().0 < self.horizon.load(Ordering::Acquire)
     }
 
     /// Notes whether the wall clocks keep the cluster from being formed.
-    pub(crate) fn note_clocks(&self, differ: Option<String>) {
+    pub fn note_clocks(&self, differ: Option<String>) {
         *self.clocks_differ.lock().unwrap_or_else(PoisonError::into_inner) = differ;
     }
 
     /// Why no cluster is formed, where that is for the wall clocks.
-    pub(crate) fn clocks_differ(&self) -> Option<String> {
+    pub fn clocks_differ(&self) -> Option<String> {
         self.clocks_differ.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -463,7 +463,7 @@ impl NodeState {
     }
 
     /// Why this node would not answer validates now; `None` when it would.
-    pub(crate) fn not_ready(&self) -> Option<&'static str> {
+    pub fn not_ready(&self) -> Option<&'static str> {
         if self.is_leaving() {
             Some("this node is stopping")
         } else if self.agreement.differs() {

@@ -7,7 +7,7 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, Response};
+use http::{HeaderMap, Response};
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
 use opentelemetry::trace::{TraceContextExt as _, TraceId, TracerProvider as _};
@@ -84,7 +84,7 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
 /// # Errors
 /// Says what does not: a level that is misspelt is the name of a module to the library, which would
 /// then log nothing else.
-pub(crate) fn check_filter(filter: &str) -> Result<(), String> {
+pub fn check_filter(filter: &str) -> Result<(), String> {
     // The library takes nothing for `error`.
     let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
     let targeted = |word: &str| word.contains(['=', '[', ']', '{', '}']);
@@ -159,7 +159,7 @@ impl Extractor for Headers<'_> {
     }
 
     fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(axum::http::HeaderName::as_str).collect()
+        self.0.keys().map(http::HeaderName::as_str).collect()
     }
 }
 
@@ -174,7 +174,7 @@ fn continue_trace(span: &Span, headers: &HeaderMap) -> Option<Context> {
 }
 
 /// The span of a request, in the trace that it came with. `route` is a template, never a path.
-pub(crate) fn server_span(route: &str, headers: &HeaderMap) -> Span {
+pub fn server_span(route: &str, headers: &HeaderMap) -> Span {
     let span = tracing::debug_span!(
         "request",
         otel.name = route,
@@ -191,7 +191,7 @@ pub(crate) fn server_span(route: &str, headers: &HeaderMap) -> Span {
 }
 
 /// The span of a call between nodes, in the trace that it came with.
-pub(crate) fn peer_span(call: &str, from: u64, headers: &HeaderMap) -> Span {
+pub fn peer_span(call: &str, from: u64, headers: &HeaderMap) -> Span {
     let span = tracing::debug_span!(
         "peer",
         otel.name = call,
@@ -205,7 +205,7 @@ pub(crate) fn peer_span(call: &str, from: u64, headers: &HeaderMap) -> Span {
 }
 
 /// Answers a request within its span, which learns the status.
-pub(crate) async fn within<B>(span: Span, work: impl Future<Output = Response<B>>) -> Response<B> {
+pub async fn within<B>(span: Span, work: impl Future<Output = Response<B>>) -> Response<B> {
     let response = work.instrument(span.clone()).await;
     span.record("http.response.status_code", response.status().as_u16());
     response
@@ -230,7 +230,7 @@ impl Injector for Pairs {
 }
 
 /// The headers that carry the current trace to a peer; none outside a trace.
-pub(crate) fn trace_headers() -> Vec<(String, String)> {
+pub fn trace_headers() -> Vec<(String, String)> {
     let span = Span::current();
     if span.is_disabled() {
         return Vec::new();

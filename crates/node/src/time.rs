@@ -15,7 +15,7 @@ use crate::state::NodeState;
 use fluxgate_wire::peer::Times;
 
 /// What a node said of the time, as of now: it was heard at `heard` and has run on since.
-pub(crate) fn answer(node: NodeId, times: &Times, heard: BootNs, now: BootNs) -> ClockAnswer {
+pub fn answer(node: NodeId, times: &Times, heard: BootNs, now: BootNs) -> ClockAnswer {
     let since = now.since(heard);
     ClockAnswer {
         node,
@@ -28,7 +28,7 @@ pub(crate) fn answer(node: NodeId, times: &Times, heard: BootNs, now: BootNs) ->
 }
 
 /// Names the clocks that disagree, for the log and for `/readyz`.
-pub(crate) fn in_words(differ: &ClocksDiffer) -> String {
+pub fn in_words(differ: &ClocksDiffer) -> String {
     let clock = |(node, wall_ns, plausible): &(NodeId, u64, bool)| {
         let wrong = if *plausible {
             ""
@@ -46,7 +46,7 @@ pub(crate) fn in_words(differ: &ClocksDiffer) -> String {
 
 /// A leader that no leader has told the time asks the others before it grants or stamps anything:
 /// its wall clock may be behind what the cluster had reached, or wrong by years.
-pub(crate) async fn settle_time(state: &Arc<NodeState>) -> Result<(), String> {
+pub async fn settle_time(state: &Arc<NodeState>) -> Result<(), String> {
     let members = state.raft.status().nodes;
     let voters: Vec<NodeId> = members.iter().filter(|(_, n)| n.votes).map(|(id, _)| *id).collect();
     let (all, quorum) = (voters.len(), voters.len() / 2 + 1);
@@ -77,7 +77,7 @@ pub(crate) async fn settle_time(state: &Arc<NodeState>) -> Result<(), String> {
 }
 
 /// Where the wall clocks of the members say that cluster time should be, nanoseconds.
-pub(crate) fn wall_target_ns(state: &NodeState) -> u64 {
+pub fn wall_target_ns(state: &NodeState) -> u64 {
     let now_ms = state.now().0;
     let members = state.raft.status().nodes;
     let others: Vec<i64> = {

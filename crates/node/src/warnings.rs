@@ -16,7 +16,7 @@ const COMPARE: &str = "The majority may be the one that runs on older data direc
 
 impl NodeState {
     /// What an operator should know.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.of_its_own();
         warnings.extend(self.of_certificates());
         warnings.extend(self.of_states());
@@ -51,7 +51,7 @@ impl NodeState {
     }
 
     /// What is wrong with this node itself, although it may answer.
-    pub(crate) fn own_warnings(&self) -> Vec<String> {
+    pub fn own_warnings(&self) -> Vec<String> {
         let mut warnings = self.of_node(self.me, &self.more(), self.raft.status().leader);
         let offset_ms = self.clock.offset_ms();
         if offset_ms.unsigned_abs() > self.terms_in_force().clock_error_ms_max {

@@ -28,15 +28,15 @@ const APPLIED_WAIT_MS: u64 = 2_000;
 
 /// A write that every client may rely on.
 #[derive(Clone, Debug)]
-pub(crate) struct Written {
-    pub(crate) outcome: Outcome,
-    pub(crate) applied_on: Vec<NodeId>,
-    pub(crate) waited_ms: u64,
+pub struct Written {
+    pub outcome: Outcome,
+    pub applied_on: Vec<NodeId>,
+    pub waited_ms: u64,
 }
 
 /// Why a write cannot be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WriteError {
+pub enum WriteError {
     /// Not made: no leader was found in time.
     NoLeader,
     /// Not made: too much is queued, or the leader's disk is full.
@@ -46,7 +46,7 @@ pub(crate) enum WriteError {
 }
 
 /// Wraps a command with a request id of its own, so that trying again repeats nothing.
-pub(crate) fn proposal(actor: Actor, from: Option<Box<str>>, command: Command) -> Proposal {
+pub fn proposal(actor: Actor, from: Option<Box<str>>, command: Command) -> Proposal {
     let mut id = [0u8; 16];
     // Without randomness there would be no keys either; an id of zeros is refused as a repeat.
     crate::state::fill_random(&mut id).ok();
@@ -60,7 +60,7 @@ const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 impl NodeState {
     /// Adds a line to the audit trail of something that changes nothing else. Where that cannot be
     /// written in time it stands in the log alone.
-    pub(crate) async fn note(
+    pub async fn note(
         &self,
         actor: Actor,
         from: Option<Box<str>>,
@@ -88,11 +88,7 @@ impl NodeState {
 
     /// Makes a change, wherever the leader is, and waits for the write barrier. Tries again after
     /// a change of leaders: the state machine answers a repeat with the first outcome.
-    pub(crate) async fn write(
-        &self,
-        proposal: Proposal,
-        within: Duration,
-    ) -> Result<Written, WriteError> {
+    pub async fn write(&self, proposal: Proposal, within: Duration) -> Result<Written, WriteError> {
         let deadline = Instant::now() + within;
         let begun = Instant::now();
         let mut worst = WriteError::NoLeader;
@@ -210,7 +206,7 @@ impl NodeState {
     }
 
     /// Serves a proposal that another node carries here. It is not carried on.
-    pub(crate) async fn handle_propose(&self, call: ProposeV1) -> ProposeReplyV1 {
+    pub async fn handle_propose(&self, call: ProposeV1) -> ProposeReplyV1 {
         let wait = Duration::from_millis(call.wait_ms).min(self.config.request_timeout);
         match tokio::time::timeout(wait, self.write_here(call.proposal)).await {
             Ok(Ok(written)) => ProposeReplyV1::Done {
@@ -281,7 +277,7 @@ impl NodeState {
 }
 
 /// Keeps asking one peer how far it has applied, while a barrier waits for it.
-pub(crate) async fn run_applied_calls(
+pub async fn run_applied_calls(
     state: Arc<NodeState>,
     peer: NodeId,
     mut wanted: watch::Receiver<LogIndex>,

@@ -20,7 +20,7 @@ mod tokens_are_conserved;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxgate_node::Answer;
+use fluxgate_server::Answer;
 use fluxgate_sim::plan::{SECOND, Us};
 
 use crate::book::Window;

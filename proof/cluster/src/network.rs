@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fluxgate_node::Listener;
 use fluxgate_peer::{Answered, Link, LinkError};
+use fluxgate_server::Listener;
 use fluxgate_types::NodeId;
 use tokio::sync::mpsc;
 
@@ -122,7 +122,7 @@ impl Shared {
         listener: Listener,
         request: http::Request<Bytes>,
         patience: Duration,
-    ) -> Option<Option<fluxgate_node::Answer>> {
+    ) -> Option<Option<fluxgate_server::Answer>> {
         let delay = |world: &Self| Duration::from_millis(world.draw(CLIENT_DELAY_MS_MAX));
         tokio::time::sleep(delay(self)).await;
         let served = self.serve(node, listener, request)?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use fluxgate_node::{Config, Layers, Node};
+use fluxgate_server::{Config, Layers, Node};
 use serde::Serialize;
 
 use super::serve::told_to_stop;
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let configs: Vec<Config> = (1..=args.nodes)
         .map(|node| configuration(args, &dir, node, &operator_token, &cluster_secret))
         .collect::<Result<_, _>>()?;
-    let telemetry = configs.first().map(fluxgate_node::telemetry::init).transpose()?;
+    let telemetry = configs.first().map(fluxgate_server::telemetry::init).transpose()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let exit = runtime.block_on(run_cluster(args, configs, &operator_token));
     runtime.shutdown_background();

@@ -40,7 +40,7 @@ struct AddressesArgs {
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let Command::Addresses(args) = &args.command;
     let config = configuration(&args.config).map_err(|problems| misuse(&args.config, &problems))?;
-    let noted = fluxgate_node::recover_addresses(&config)?;
+    let noted = fluxgate_server::recover_addresses(&config)?;
     let own = config.members.get(&config.node_id).and_then(|at| at.rsplit_once(':'));
     if own.is_some_and(|(_, port)| port != config.peer_listen.port().to_string()) {
         output::notice(&format!(

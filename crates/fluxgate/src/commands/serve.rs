@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use fluxgate_node::{Config, Layers, Node, Problems};
+use fluxgate_server::{Config, Layers, Node, Problems};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -70,7 +70,7 @@ fn end_with_consensus() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);
-        if std::thread::current().name() == Some(fluxgate_node::CONSENSUS_THREAD) {
+        if std::thread::current().name() == Some(fluxgate_server::CONSENSUS_THREAD) {
             std::process::exit(i32::from(Exit::RESTART_CODE));
         }
     }));
@@ -79,7 +79,7 @@ fn end_with_consensus() {
 /// Runs the node until it is told to stop.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let config = configuration(&args.config).map_err(|problems| misuse(&args.config, &problems))?;
-    let telemetry = fluxgate_node::telemetry::init(&config)?;
+    let telemetry = fluxgate_server::telemetry::init(&config)?;
     end_with_consensus();
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let exit = runtime.block_on(async {

@@ -46,7 +46,7 @@ pub(super) fn is_unspecified(address: &str) -> bool {
 }
 
 /// Whether this is a host name or address with a port.
-pub(crate) fn is_host_port(text: &str) -> bool {
+pub fn is_host_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
     };

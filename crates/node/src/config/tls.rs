@@ -7,7 +7,7 @@ use toml::Value;
 use super::TlsFiles;
 use super::check::Reader;
 use super::layers::nearest;
-use crate::tls::Material;
+use super::material::Material;
 
 /// Reads a section's `tls`, and the files that it names: those that do not fit together are found
 /// before a node starts. `ca` is the name of the CA's setting there.

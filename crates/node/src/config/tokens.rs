@@ -45,7 +45,7 @@ impl Tokens {
     }
 
     /// Whether a file may change them.
-    pub(crate) fn has_file(&self) -> bool {
+    pub fn has_file(&self) -> bool {
         self.file.is_some()
     }
 
@@ -65,7 +65,7 @@ impl Tokens {
     ///
     /// # Errors
     /// What is wrong with the file; then those in use stay.
-    pub(crate) fn look(&self) -> Result<Option<usize>, String> {
+    pub fn look(&self) -> Result<Option<usize>, String> {
         let Some(file) = &self.file else { return Ok(None) };
         let tokens = tokens_in(file)?;
         if self.all() == tokens {

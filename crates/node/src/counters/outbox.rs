@@ -50,7 +50,7 @@ impl Pending {
 
 /// Asks that wait to be sent to one peer.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub struct Outbox {
     pending: Mutex<Pending>,
     filled: Notify,
 }
@@ -70,7 +70,7 @@ impl Outbox {
 }
 
 /// Sends one peer's asks, one message at a time.
-pub(crate) async fn run_asks(state: Arc<NodeState>, peer: NodeId) {
+pub async fn run_asks(state: Arc<NodeState>, peer: NodeId) {
     let outbox = state.counters.outbox(peer);
     let timeout = Duration::from_millis(state.config.transfer_timeout_ms);
     loop {

@@ -16,7 +16,7 @@ const MOST_AT_ONCE: usize = 256;
 
 /// How far one peer is told the figures that it missed.
 #[derive(Debug, Default)]
-pub(crate) struct Telling {
+pub struct Telling {
     boot: Option<BootId>,
     ready: bool,
     missed: bool,
@@ -26,7 +26,7 @@ pub(crate) struct Telling {
 
 impl Telling {
     /// Begins again where the peer's process did.
-    pub(crate) fn look_at(&mut self, boot: Option<BootId>) {
+    pub fn look_at(&mut self, boot: Option<BootId>) {
         if self.boot != boot {
             self.boot = boot;
             self.begin();
@@ -35,7 +35,7 @@ impl Telling {
 
     /// Notes what came of a message. One that was not delivered may have been lost with what it told,
     /// and a node that was not ready may not have known the keys.
-    pub(crate) fn note(&mut self, delivered: bool, ready: bool) {
+    pub fn note(&mut self, delivered: bool, ready: bool) {
         let again = delivered && (self.missed || (ready && !self.ready));
         (self.missed, self.ready) = (!delivered, ready);
         if again || self.missed {
@@ -51,7 +51,7 @@ impl Telling {
 impl NodeState {
     /// Figures that changed, at most a message full: a fair part of it for each shard, and what is
     /// left of it for those that have more.
-    pub(crate) fn take_gossip(&self) -> Vec<CounterGossip> {
+    pub fn take_gossip(&self) -> Vec<CounterGossip> {
         let mut told = Vec::new();
         let first = self.counters.first_told.fetch_add(1, Ordering::Relaxed);
         for part in [caps::PEER_ITEMS_MAX.div_ceil(SHARDS), caps::PEER_ITEMS_MAX] {
@@ -66,7 +66,7 @@ impl NodeState {
     }
 
     /// Figures that a peer missed, at most `most`.
-    pub(crate) async fn repeat_gossip(
+    pub async fn repeat_gossip(
         &self,
         peer: NodeId,
         telling: &mut Telling,

@@ -1,7 +1,7 @@
 //! Closed sets of label values.
 
 /// Settings that the whole cluster shares: the leader's file counts.
-pub(crate) const SHARED_SETTINGS: [&str; 3] =
+pub const SHARED_SETTINGS: [&str; 3] =
     ["lease.duration", "lease.clock_error_max", "limits.default"];
 /// What came of a lease renewal.
 pub(super) const RENEWALS: [&str; 2] = ["granted", "failed"];
@@ -27,7 +27,7 @@ pub(super) const METHODS: [&str; 8] =
 
 /// What came of a validate, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     Admitted,
     Unauthenticated,
     OutOfScope,
@@ -63,7 +63,7 @@ impl Verdict {
 
 /// Where a validate came in, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
+pub enum Endpoint {
     Validate,
     Batch,
     Authorize,
@@ -73,7 +73,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 6] = [
+    pub const ALL: [Self; 6] = [
         Self::Validate,
         Self::Batch,
         Self::Authorize,
@@ -96,7 +96,7 @@ impl Endpoint {
 
 /// How a counter decided, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Local,
     Proven,
     Waited,

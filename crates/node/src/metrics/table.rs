@@ -152,9 +152,9 @@ macro_rules! metrics {
     )+})+) => {
         /// A handle for each metric.
         #[derive(Debug)]
-        pub(crate) struct Handles {$($(
+        pub struct Handles {$($(
             #[doc = $help]
-            pub(crate) $field: $handle,
+            pub $field: $handle,
         )+)+}
 
         impl Handles {

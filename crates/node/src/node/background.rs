@@ -87,7 +87,7 @@ pub(super) async fn run_clock_notes(state: Arc<NodeState>) {
 
 impl NodeState {
     /// Brings the gauges up to date, for a scrape.
-    pub(crate) fn refresh_metrics(&self) {
+    pub fn refresh_metrics(&self) {
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let status = self.raft.status();
         let m = &self.metrics;

@@ -26,13 +26,13 @@ const REWRITE: usize = usize::MAX;
 
 /// Keys that were used since the last note.
 #[derive(Debug, Default)]
-pub(crate) struct LastUses {
+pub struct LastUses {
     fresh: Mutex<Vec<KeyId>>,
 }
 
 impl LastUses {
     /// A key was used, as its record says.
-    pub(crate) fn used(&self, entry: &KeyEntry, now: ClusterMs) {
+    pub fn used(&self, entry: &KeyEntry, now: ClusterMs) {
         if entry.touch(now) {
             let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
             // What has no room is noted when it is used again.

@@ -11,10 +11,10 @@ use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
 
 use super::{NodeError, carryover};
 use crate::clock::{Clock, boot_now};
-use crate::config::Config;
+use crate::config::{Config, material};
 use crate::metrics::Metrics;
 use crate::state::{NodeState, NodeStateParts};
-use crate::{telemetry, tls};
+use crate::telemetry;
 
 /// What cluster time may run ahead of its last note on the disk, milliseconds: the period of the
 /// notes, and a second for a slow disk.
@@ -38,7 +38,7 @@ fn calls(
         metrics.called(call, result.is_ok(), took);
     };
     let secret = config.cluster_secret.as_ref();
-    let tls = tls::peer_calls(config).map_err(|error| NodeError::Tls(error.to_string()))?;
+    let tls = material::peer_calls(config).map_err(|error| NodeError::Tls(error.to_string()))?;
     Ok(TransportOptions {
         me: config.node_id,
         directory,
@@ -161,4 +161,40 @@ impl Opening {
             starts,
         }))
     }
+}
+
+/// The surroundings of a simulated node.
+#[derive(Clone)]
+#[cfg(feature = "sim")]
+pub struct Surroundings {
+    /// Carries its calls to other nodes.
+    pub link: Arc<dyn fluxgate_peer::Link>,
+    /// Holds its log.
+    pub disk: fluxgate_raft::SimulatedDisk,
+}
+
+#[cfg(feature = "sim")]
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").finish_non_exhaustive()
+    }
+}
+
+/// Opens a node in simulated surroundings. Call it inside of the node's process.
+///
+/// # Errors
+/// When the data directory is not as it should be.
+#[cfg(feature = "sim")]
+pub async fn open_simulated(
+    config: Config,
+    surroundings: Surroundings,
+) -> Result<Arc<NodeState>, NodeError> {
+    let opening = Opening::begin(config)?;
+    let mut calls = opening.calls()?;
+    calls.link = Some(surroundings.link);
+    let transport = Transport::new(calls).map_err(NodeError::Transport)?;
+    let mut options = opening.options(&transport);
+    options.simulated = Some(surroundings.disk);
+    let cluster = RaftHandle::start_here(&opening.data, options).await?;
+    Ok(Arc::new(opening.finish(cluster, transport)?))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fluxgate_node::Listener;
+use fluxgate_server::Listener;
 
 use crate::world::{PATIENCE, Shared, create, operator, validate};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fluxgate_node::{Answer, Listener};
+use fluxgate_server::{Answer, Listener};
 use fluxgate_sim::plan::{MS, SECOND};
 use fluxgate_types::NodeId;
 use serde_json::{Value, json};

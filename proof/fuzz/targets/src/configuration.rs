@@ -3,7 +3,7 @@
 //! A configuration is refused with words that hold no secret, or it is sound: what it shows of
 //! itself makes the same configuration again.
 
-use fluxgate_node::{Config, Layers};
+use fluxgate_server::{Config, Layers};
 
 /// Stands between the parts of an input: file, environment, flags.
 const PART: u8 = 0x1e;

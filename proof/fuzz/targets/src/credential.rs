@@ -52,7 +52,7 @@ fn head(text: &[u8]) {
     let bearer = [b"Bearer ", text].concat();
     let trimmed = text.trim_ascii();
     let found = |headers: &HeaderMap| {
-        fluxgate_node::fuzzing::credential(headers).map(|found| found.map(<[u8]>::to_vec))
+        fluxgate_server::fuzzing::credential(headers).map(|found| found.map(<[u8]>::to_vec))
     };
     let one = Some(Some(trimmed.to_vec()));
     if let Some(headers) = with(&[(key.clone(), text)]) {

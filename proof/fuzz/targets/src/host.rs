@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fluxgate_node::{
-    Answer, Config, Layers, Listener, Node, NodeError, Secret, Simulated, Surroundings, Tokens,
-};
 use fluxgate_peer::process::{Clocks, Process};
 use fluxgate_peer::{Answered, Link, LinkError};
 use fluxgate_raft::SimulatedDisk;
+use fluxgate_server::{
+    Answer, Config, Layers, Listener, Node, NodeError, Secret, Simulated, Surroundings, Tokens,
+};
 use fluxgate_types::{Limit, NodeId};
 use tokio::runtime::{Builder, RngSeed, Runtime};
 

@@ -11,7 +11,7 @@ use fluxgate_api::cluster::{ClusterChange, ClusterView, Health};
 use fluxgate_api::keys::{CreateKey, CreatedKey, KeyList, KeyRecord, WriteAnswer};
 use fluxgate_api::usage::{AuditList, Usage, Whoami};
 use fluxgate_api::validate::{BatchAnswer, BatchRequest, ValidateAnswer};
-use fluxgate_node::{Answer, Listener};
+use fluxgate_server::{Answer, Listener};
 use fluxgate_types::caps;
 use http::{HeaderName, HeaderValue, Method, Request};
 use serde::Serialize;

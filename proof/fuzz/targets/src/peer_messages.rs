@@ -6,10 +6,10 @@
 //! member that lies to Raft is out of the model, and only its decoders are under test.
 
 use bytes::Bytes;
-use fluxgate_node::Listener;
-use fluxgate_node::fuzzing as node;
 use fluxgate_peer::Call;
 use fluxgate_raft::fuzzing as raft;
+use fluxgate_server::Listener;
+use fluxgate_server::fuzzing as node;
 use fluxgate_store::codec::{self, Kind};
 
 use crate::host::{self, CLUSTER, Host, SECRET};

@@ -107,7 +107,7 @@ fn every_shape_is_read_and_written_as_version_1_did() {
     let mut compare =
         Compare { samples: &mut samples, known: BTreeSet::new(), wrong: Vec::new(), freeze };
     fluxgate_raft::fuzzing::shapes(&mut compare);
-    fluxgate_node::fuzzing::shapes(&mut compare);
+    fluxgate_server::fuzzing::shapes(&mut compare);
     let (known, wrong) = (compare.known, compare.wrong);
     assert!(wrong.is_empty(), "formats have changed:\n{}", wrong.join("\n"));
     let sampled: BTreeSet<String> = samples.iter().map(|sample| sample.name.clone()).collect();
@@ -187,5 +187,5 @@ fn a_later_version_is_refused_by_its_number() {
     let samples = samples();
     let mut refuse = Refuse(&samples);
     fluxgate_raft::fuzzing::shapes(&mut refuse);
-    fluxgate_node::fuzzing::shapes(&mut refuse);
+    fluxgate_server::fuzzing::shapes(&mut refuse);
 }

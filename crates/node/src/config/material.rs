@@ -1,0 +1,156 @@
+//! The files of one listener, read and checked together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fluxgate_peer::PeerTls;
+use fluxgate_types::Digest;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+
+use crate::config::{Config, TlsFiles};
+
+/// Largest file that is read: a chain of certificates is some kilobytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Between nodes there is no old software to be served.
+const PEER_VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+/// Why files make no TLS.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    #[error("cannot read `{}`: {why}", path.display())]
+    Read { path: PathBuf, why: String },
+    #[error("`{}` {why}", path.display())]
+    File { path: PathBuf, why: String },
+    #[error("{0}")]
+    Together(String),
+    #[error("the certificate in `{}` has expired: the one in use lasts longer", path.display())]
+    Expired { path: PathBuf },
+}
+
+/// What stands in the files of one listener.
+#[derive(Debug)]
+pub struct Material {
+    /// Of all files: tells whether something changed.
+    pub digest: Digest,
+    /// When the certificate ends, Unix seconds.
+    pub ends_s: i64,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    roots: Option<Arc<RootCertStore>>,
+}
+
+fn contents(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let failed = |why: String| TlsError::Read { path: path.to_owned(), why };
+    let size = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(failed(format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
+    std::fs::read(path).map_err(|error| failed(error.to_string()))
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let wrong = |why: String| TlsError::File { path: path.to_owned(), why };
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let read = read.map_err(|error| wrong(format!("is not PEM: {error}")))?;
+    if read.is_empty() {
+        return Err(wrong("holds no certificate".to_owned()));
+    }
+    Ok(read)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn together(error: &dyn std::fmt::Display) -> TlsError {
+    TlsError::Together(format!("the files do not fit together: {error}"))
+}
+
+impl Material {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Names the file that is missing or is not what it should be, and never shows its content.
+    pub fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+        let (cert, key) = (contents(&files.cert_file)?, contents(&files.key_file)?);
+        let ca = files.ca_file.as_deref().map(contents).transpose()?;
+        let all = [cert.as_slice(), &key, ca.as_deref().unwrap_or_default()];
+        // Each by itself first, so that bytes cannot move from one file to the next unseen.
+        let digests = all.map(|bytes| *Digest::of(bytes).as_bytes());
+        let chain = certificates(&files.cert_file, &cert)?;
+        let wrong =
+            |path: &Path, why: &str| TlsError::File { path: path.to_owned(), why: why.to_owned() };
+        let key = PrivateKeyDer::from_pem_slice(&key)
+            .map_err(|_| wrong(&files.key_file, "holds no private key that is understood"))?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&chain[0])
+            .map_err(|_| wrong(&files.cert_file, "holds a certificate that is not understood"))?;
+        let ends_s = parsed.validity().not_after.timestamp();
+        let roots = match files.ca_file.as_deref().zip(ca.as_deref()) {
+            None => None,
+            Some((path, pem)) => {
+                let mut roots = RootCertStore::empty();
+                for root in certificates(path, pem)? {
+                    roots.add(root).map_err(|_| wrong(path, "holds no certificate of a CA"))?;
+                }
+                Some(Arc::new(roots))
+            }
+        };
+        Ok(Self { digest: Digest::of(&digests.concat()), ends_s, chain, key, roots })
+    }
+
+    /// How a listener's connections are taken. With a CA, callers must present a certificate of it.
+    ///
+    /// # Errors
+    /// When the key is not the certificate's.
+    pub fn server(&self, listener: &str) -> Result<ServerConfig, TlsError> {
+        let versions = if listener == "peer" { PEER_VERSIONS } else { rustls::ALL_VERSIONS };
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .map_err(|error| together(&error))?;
+        let builder = match &self.roots {
+            None => builder.with_no_client_auth(),
+            Some(roots) => {
+                let roots = Arc::clone(roots);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+                // Probes have none: what a caller without one may ask is decided behind the handshake.
+                let verifier = if matches!(listener, "gateway" | "admin") {
+                    verifier.allow_unauthenticated()
+                } else {
+                    verifier
+                };
+                let verifier = verifier.build().map_err(|error| together(&error))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(|error| together(&error))?;
+        let spoken: &[u8] = if listener == "grpc" { b"h2" } else { b"http/1.1" };
+        config.alpn_protocols = vec![spoken.to_vec()];
+        Ok(config)
+    }
+
+    /// How the other nodes are called.
+    ///
+    /// # Errors
+    /// When the key is not the certificate's.
+    pub fn client(&self) -> Result<ClientConfig, TlsError> {
+        let roots = self.roots.clone().unwrap_or_else(|| Arc::new(RootCertStore::empty()));
+        ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(PEER_VERSIONS)
+            .map_err(|error| together(&error))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(|error| together(&error))
+    }
+}
+/// How the other nodes are called, where that is by TLS.
+pub fn peer_calls(config: &Config) -> Result<Option<PeerTls>, TlsError> {
+    let Some(files) = &config.peer_tls else { return Ok(None) };
+    let client = Material::read(files)?.client()?;
+    Ok(Some(PeerTls { config: client, accept_plain: files.accept_plain }))
+}

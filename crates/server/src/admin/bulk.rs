@@ -1,0 +1,262 @@
+//! Many lines in one call, taken in as they come.
+//!
+//! Answers for: each line stands for itself, so that a line which is refused costs the others
+//! nothing; what was taken in is in the log before more is read; memory holds one line and one entry
+//! of the log, however long the body is. Sending all of it again does no harm.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use fluxgate_api::bulk::{BulkAnswer, REFUSALS_MAX, RefusedLine};
+use fluxgate_api::error::{ErrorBody, ErrorCode};
+use fluxgate_engine::state::audit::AuditEntry;
+use fluxgate_engine::state::command::{Actor, Command, CommandError, ImportSource, Outcome, Put};
+use fluxgate_engine::state::snapshot::KeyRow;
+use http_body_util::BodyExt as _;
+
+use crate::admin::origin as from;
+use crate::shared::error::ApiError;
+use fluxgate_node::state::NodeState;
+use fluxgate_node::writes::{WriteError, proposal};
+
+/// Longest line, bytes: a key with all that it may have.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+/// Lines in one entry of the log, and their bytes: a line is longer than what is made of it.
+const ENTRY_LINES_MAX: usize = 100;
+const ENTRY_LINES_BYTES_MAX: usize = 28 * 1024;
+
+/// What a line holds.
+pub(crate) enum Row {
+    Key(Box<KeyRow>),
+    Audit(Box<AuditEntry>),
+}
+
+/// Whether a body is announced as JSON lines; one without a type is taken for them.
+pub(crate) fn is_lines(headers: &HeaderMap) -> bool {
+    let Some(media_type) = headers.get(header::CONTENT_TYPE) else { return true };
+    let essence = media_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+    ["application/x-ndjson", "application/jsonl", "application/json-lines"]
+        .iter()
+        .any(|known| essence.trim().eq_ignore_ascii_case(known))
+}
+
+/// The lines of a body, as they come.
+struct Lines {
+    body: Body,
+    within: Duration,
+    pending: VecDeque<Vec<u8>>,
+    rest: Vec<u8>,
+    ended: bool,
+}
+
+impl Lines {
+    /// The next line, without its end; one that is too long is cut to just that.
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, ErrorBody> {
+        loop {
+            if let Some(line) = self.pending.pop_front() {
+                return Ok(Some(line));
+            }
+            if self.ended {
+                let last = std::mem::take(&mut self.rest);
+                return Ok((!last.is_empty()).then_some(last));
+            }
+            let slow = |_| ErrorBody::new(ErrorCode::RequestTimeout, "the body took too long");
+            let frame = tokio::time::timeout(self.within, self.body.frame()).await.map_err(slow)?;
+            match frame {
+                None => self.ended = true,
+                Some(Err(_)) => {
+                    let why = "the body ended early: the lines before were taken in";
+                    return Err(ErrorBody::new(ErrorCode::InvalidRequest, why));
+                }
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    self.take(&data);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, data: &[u8]) {
+        let mut parts = data.split(|byte| *byte == b'\n').peekable();
+        while let Some(part) = parts.next() {
+            // One byte more than permitted tells that it is too long.
+            let room = (LINE_BYTES_MAX + 1).saturating_sub(self.rest.len());
+            self.rest.extend_from_slice(&part[..part.len().min(room)]);
+            if parts.peek().is_some() {
+                self.pending.push_back(std::mem::take(&mut self.rest));
+            }
+        }
+    }
+}
+
+/// Lines on their way into one entry of the log, all of one kind.
+#[derive(Default)]
+struct Entry {
+    numbers: Vec<u64>,
+    bytes: usize,
+    keys: Vec<KeyRow>,
+    audit: Vec<AuditEntry>,
+}
+
+struct Bulk<'a> {
+    state: &'a Arc<NodeState>,
+    from: Option<Box<str>>,
+    origin: ImportSource,
+    entry: Entry,
+    answer: BulkAnswer,
+}
+
+/// Takes in a body of lines that `read` understands.
+pub(crate) async fn take_in(
+    state: &Arc<NodeState>,
+    parts: &Parts,
+    body: Body,
+    origin: ImportSource,
+    read: impl Fn(&NodeState, &[u8]) -> Result<Row, String>,
+) -> Result<BulkAnswer, ApiError> {
+    if !is_lines(&parts.headers) {
+        let why = "the body must be JSON lines: application/x-ndjson";
+        return Err(ApiError::new(ErrorCode::UnsupportedMediaType, why));
+    }
+    let within = state.config.request_timeout;
+    let mut lines =
+        Lines { body, within, pending: VecDeque::new(), rest: Vec::new(), ended: false };
+    let from = from(parts);
+    let (entry, answer) = (Entry::default(), BulkAnswer::default());
+    let mut bulk = Bulk { state, from, origin, entry, answer };
+    let mut number = 0;
+    while let Some(line) = lines.next().await? {
+        number += 1;
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let row = if line.len() > LINE_BYTES_MAX {
+            Err(format!("longer than {LINE_BYTES_MAX} bytes"))
+        } else {
+            read(state, &line)
+        };
+        match row {
+            Ok(row) => bulk.add(number, row, line.len()).await?,
+            Err(why) => bulk.refuse(number, why),
+        }
+    }
+    bulk.flush().await?;
+    // In the order of the lines, whenever each was refused.
+    bulk.answer.refusals.sort_by_key(|refusal| refusal.line);
+    Ok(bulk.answer)
+}
+
+impl Bulk<'_> {
+    fn refuse(&mut self, line: u64, message: String) {
+        self.answer.refused += 1;
+        if self.answer.refusals.len() < REFUSALS_MAX {
+            self.answer.refusals.push(RefusedLine { line, message });
+        }
+    }
+
+    async fn add(&mut self, number: u64, row: Row, bytes: usize) -> Result<(), ApiError> {
+        let fits = self.entry.numbers.len() < ENTRY_LINES_MAX
+            && self.entry.bytes + bytes <= ENTRY_LINES_BYTES_MAX
+            && match row {
+                Row::Key(_) => self.entry.audit.is_empty(),
+                Row::Audit(_) => self.entry.keys.is_empty(),
+            };
+        if !fits {
+            self.flush().await?;
+        }
+        match row {
+            Row::Key(row) => {
+                let same = |known: &Arc<fluxgate_engine::state::record::KeyEntry>| {
+                    known.record.digest == row.digest
+                };
+                // What is there already needs no entry of the log.
+                if self.state.shared.table.with(&row.id, same) == Some(true) {
+                    self.answer.known += 1;
+                    return Ok(());
+                }
+                self.entry.keys.push(*row);
+            }
+            Row::Audit(line) => self.entry.audit.push(*line),
+        }
+        self.entry.numbers.push(number);
+        self.entry.bytes += bytes;
+        Ok(())
+    }
+
+    /// Writes what has come together, and waits until it holds everywhere.
+    async fn flush(&mut self) -> Result<(), ApiError> {
+        let Entry { numbers, keys, audit, .. } = std::mem::take(&mut self.entry);
+        let command = match (keys.is_empty(), audit.is_empty()) {
+            (true, true) => return Ok(()),
+            (false, _) => Command::PutKeys { rows: keys, origin: self.origin },
+            (true, false) => Command::RestoreAudit { lines: audit },
+        };
+        let proposal = proposal(Actor::Operator, self.from.clone(), command);
+        let written = self.state.write(proposal, self.state.config.request_timeout).await;
+        let puts = match written {
+            Ok(written) => match written.outcome {
+                Outcome::Put(puts) => puts,
+                Outcome::Refused(refusal) => vec![Put::Refused(refusal); numbers.len()],
+                Outcome::Key(_) | Outcome::Done => Vec::new(),
+            },
+            Err(error) => return Err(broken_off(error, numbers.first().copied().unwrap_or(0))),
+        };
+        for (number, put) in numbers.into_iter().zip(puts) {
+            match put {
+                Put::Made => self.answer.created += 1,
+                Put::Known => self.answer.known += 1,
+                Put::Refused(CommandError::IdTaken) => {
+                    let why = "another key has this id, or this key was rotated since";
+                    self.refuse(number, why.to_owned());
+                }
+                Put::Refused(refusal) => self.refuse(number, refusal.to_string()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn broken_off(error: WriteError, line: u64) -> ApiError {
+    let (code, why) = match error {
+        WriteError::NoLeader => (ErrorCode::NoLeader, "the cluster has no leader now"),
+        WriteError::Busy => (ErrorCode::Unavailable, "the leader takes no writes now"),
+        WriteError::Unknown => (ErrorCode::RequestTimeout, "the outcome is unknown"),
+    };
+    let message = format!("broken off at line {line}: {why}; send all again, what is there stays");
+    ApiError::new(code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(pieces: &[&str]) -> Vec<Vec<u8>> {
+        let mut lines = Lines {
+            body: Body::empty(),
+            within: Duration::from_secs(1),
+            pending: VecDeque::new(),
+            rest: Vec::new(),
+            ended: false,
+        };
+        pieces.iter().for_each(|piece| lines.take(piece.as_bytes()));
+        lines.pending.push_back(lines.rest);
+        lines.pending.into()
+    }
+
+    #[test]
+    fn a_line_is_whole_however_it_comes() {
+        assert_eq!(lines(&["ab\nc", "d", "\n\ne"]), [&b"ab"[..], b"cd", b"", b"e"]);
+        assert_eq!(lines(&[]), [b""]);
+    }
+
+    #[test]
+    fn a_line_without_end_takes_no_more_memory_than_one_that_is_too_long() {
+        let long = "x".repeat(LINE_BYTES_MAX);
+        let taken = lines(&[&long, &long, "\nnext"]);
+        assert_eq!((taken[0].len(), taken[1].as_slice()), (LINE_BYTES_MAX + 1, &b"next"[..]));
+    }
+}

@@ -1,0 +1,116 @@
+//! What one key has used, over all nodes.
+
+pub(crate) mod many;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, Response, StatusCode};
+use fluxgate_api::text::Text;
+use fluxgate_api::usage::{LimitUsage, NodeSpent, Usage, WindowSpent};
+use fluxgate_engine::state::record::{KeyEntry, LimitSpec};
+use fluxgate_types::{ClusterMs, KeyId, NodeId, Scope, caps};
+
+use crate::admin::keys::managed;
+use crate::shared::auth::authenticate;
+use crate::shared::error::ApiError;
+use crate::shared::path::PathId;
+use crate::shared::respond;
+use fluxgate_node::peer;
+use fluxgate_node::state::NodeState;
+use fluxgate_wire::peer::{UsageCall, UsageReply};
+
+/// How long another node may take to say what it spent.
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+/// `GET /v1/keys/{id}/usage`.
+pub(crate) async fn usage(
+    State(state): State<Arc<NodeState>>,
+    PathId(id): PathId,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let asked = async {
+        let who = authenticate(&state, &parts.headers, Scope::Admin).await?;
+        let entry = managed(&state, &who, &id)?;
+        Ok(respond::json(StatusCode::OK, &usage_of(&state, &entry).await))
+    };
+    asked.await.unwrap_or_else(|refused: ApiError| refused.into_response(&state))
+}
+
+/// What a key has used, as far as the nodes answer.
+pub(crate) async fn usage_of(state: &Arc<NodeState>, entry: &KeyEntry) -> Usage {
+    let key = entry.record.id;
+    let by_node = ask_all(state, key).await;
+    let now = state.now();
+    let view = state.shared.view();
+    let limits = entry.record.limits(&view.defaults).iter();
+    let last_used =
+        by_node.values().filter_map(|reply| reply.last_used).max().max(entry.last_used());
+    Usage {
+        key_id: Text(key),
+        limits: limits.map(|spec| one_limit(spec, &by_node, now)).collect(),
+        last_used_at: last_used.map(Text),
+    }
+}
+
+/// Asks every node at once; one that does not answer in time is left out.
+async fn ask_all(state: &Arc<NodeState>, key: KeyId) -> BTreeMap<NodeId, UsageReply> {
+    let replies = peer::ask_all(state, &UsageCall { key }, TIMEOUT).await;
+    let replied = replies.into_iter().filter_map(|(node, reply)| Some((node, reply?)));
+    let mut replies: BTreeMap<NodeId, UsageReply> = replied.collect();
+    let mine = UsageReply { limits: state.counters.usage(state.me, &key), last_used: None };
+    replies.insert(state.me, mine);
+    replies
+}
+
+fn one_limit(
+    spec: &LimitSpec,
+    by_node: &BTreeMap<NodeId, UsageReply>,
+    now: ClusterMs,
+) -> LimitUsage {
+    let limit = &spec.limit;
+    let window = limit.window_at(now);
+    let mut series: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut current: BTreeMap<NodeId, u64> = BTreeMap::new();
+    for (node, reply) in by_node {
+        current.entry(*node).or_default();
+        for one in reply.limits.iter().filter(|one| one.tag == spec.tag) {
+            for point in &one.series {
+                *series.entry(point.window).or_default() += point.spent;
+            }
+            let own = one.series.iter().find(|point| point.window == window);
+            // What a node spent before its last start, or since it fell silent, the others know.
+            let others = one.by_node.iter().filter(|_| one.window == window);
+            let own = own.map(|point| (node, &point.spent));
+            for (node, spent) in others.chain(own) {
+                let most = current.entry(*node).or_default();
+                *most = (*most).max(*spent);
+            }
+        }
+    }
+    let spent = current.values().fold(0u64, |sum, spent| sum.saturating_add(*spent));
+    if spent > 0 {
+        series.insert(window, spent);
+    }
+    let per_node =
+        current.iter().map(|(node, spent)| NodeSpent { node: node.0, spent: *spent }).collect();
+    let oldest = window.saturating_sub(caps::USAGE_WINDOWS as u64 - 1);
+    let start_s = |window: u64| window * limit.period_ms / 1_000;
+    LimitUsage {
+        name: limit.name.to_string(),
+        limit: limit.tokens,
+        spent,
+        remaining: limit.tokens.saturating_sub(spent),
+        reset: limit.window_end(window).0.div_ceil(1_000),
+        per_node,
+        series: series
+            .into_iter()
+            .filter(|(window, _)| *window >= oldest)
+            .map(|(window, spent)| WindowSpent { window_start: start_s(window), spent })
+            .collect(),
+    }
+}

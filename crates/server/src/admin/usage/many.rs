@@ -1,0 +1,95 @@
+//! What many keys have used in the running window, over all nodes: one bounded call for all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fluxgate_api::Time;
+use fluxgate_api::text::Text;
+use fluxgate_engine::state::record::{KeyEntry, LimitSpec};
+use fluxgate_types::{ClusterMs, KeyId, NodeId, caps};
+use serde::Serialize;
+
+use super::TIMEOUT;
+use fluxgate_node::peer;
+use fluxgate_node::state::NodeState;
+use fluxgate_wire::peer::{KeySpent, LimitSpent, UsageManyCall, UsageManyReply};
+
+/// The running window and the one before it: nodes need not be in the same one.
+const WINDOWS: usize = 2;
+
+/// The use of one key: of the limit that is nearest to its end.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct KeyUse {
+    pub(crate) id: Text<KeyId>,
+    pub(crate) name: String,
+    pub(crate) spent: u64,
+    pub(crate) limit: u64,
+    pub(crate) last_used_at: Option<Time>,
+}
+
+/// The use of many keys, and the nodes that did not say what they spent.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ManyUses {
+    pub(crate) keys: Vec<KeyUse>,
+    pub(crate) silent: Vec<u64>,
+}
+
+/// What this node spent of these keys in the newest windows.
+pub(crate) fn spent_here(state: &NodeState, keys: &[KeyId]) -> Vec<KeySpent> {
+    let spent = |key: &KeyId| {
+        let last_used = state.shared.table.with(key, |entry| entry.last_used()).flatten();
+        let limits = state.counters.usage(state.me, key).into_iter().map(|mut limit| {
+            let newest = limit.series.len().saturating_sub(WINDOWS);
+            LimitSpent { tag: limit.tag, windows: limit.series.split_off(newest) }
+        });
+        let limits: Vec<LimitSpent> = limits.collect();
+        let is_known = last_used.is_some() || !limits.is_empty();
+        is_known.then_some(KeySpent { key: *key, limits, last_used })
+    };
+    keys.iter().filter_map(spent).collect()
+}
+
+/// Asks all nodes at once; who is silent is named.
+pub(crate) async fn uses_of(state: &Arc<NodeState>, entries: &[Arc<KeyEntry>]) -> ManyUses {
+    assert!(entries.len() <= caps::CONSOLE_USAGE_KEYS_MAX, "a call is bounded");
+    let keys: Vec<KeyId> = entries.iter().map(|entry| entry.record.id).collect();
+    let asked = UsageManyCall { keys };
+    let replies = peer::ask_all(state, &asked, TIMEOUT).await;
+    let silent = replies.iter().filter(|(_, reply)| reply.is_none()).map(|(node, _)| node.0);
+    let silent: Vec<u64> = silent.collect();
+    let mut by_key: BTreeMap<KeyId, Vec<KeySpent>> = BTreeMap::new();
+    let others =
+        replies.into_iter().filter_map(|(_, reply): (NodeId, Option<UsageManyReply>)| reply);
+    let others = others.flat_map(|reply| reply.keys);
+    for spent in others.chain(spent_here(state, &asked.keys)) {
+        by_key.entry(spent.key).or_default().push(spent);
+    }
+    let now = state.now();
+    let defaults = Arc::clone(&state.shared.view().defaults);
+    let used = |entry: &Arc<KeyEntry>| {
+        let spent = by_key.get(&entry.record.id).map(Vec::as_slice).unwrap_or_default();
+        let limits = entry.record.limits(&defaults).iter();
+        let uses = limits.map(|spec| (spent_of(spec, spent, now), spec.limit.tokens));
+        // Compared as fractions, without dividing.
+        let nearest = uses.max_by_key(|(spent, tokens)| {
+            u128::from(*spent).saturating_mul(u128::from(u64::MAX)) / u128::from((*tokens).max(1))
+        });
+        let (spent_now, limit) = nearest.unwrap_or_default();
+        let last_used = spent.iter().filter_map(|spent| spent.last_used).max();
+        KeyUse {
+            id: Text(entry.record.id),
+            name: entry.record.name.to_string(),
+            spent: spent_now,
+            limit,
+            last_used_at: last_used.max(entry.last_used()).map(Text),
+        }
+    };
+    ManyUses { keys: entries.iter().map(used).collect(), silent }
+}
+
+fn spent_of(spec: &LimitSpec, spent: &[KeySpent], now: ClusterMs) -> u64 {
+    let window = spec.limit.window_at(now);
+    let limits = spent.iter().flat_map(|spent| &spent.limits).filter(|of| of.tag == spec.tag);
+    let windows = limits.flat_map(|of| &of.windows).filter(|point| point.window == window);
+    windows.map(|point| point.spent).sum()
+}

@@ -1,0 +1,376 @@
+//! The accept loop: connections with bounds and deadlines.
+//!
+//! hyper sets no timers by itself, and answers a malformed head with an empty page. Here a head
+//! must be complete within [`HEAD_TIMEOUT`], an idle connection is kept for [`IDLE_TIMEOUT`], and
+//! what hyper would answer by itself gets our two-field body.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use fluxgate_api::error::{ErrorBody, ErrorCode};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, Sleep};
+use tower::ServiceExt as _;
+
+use super::request_line::RequestLine;
+use crate::listen::tls::{Accepted, Acceptor};
+
+/// A request head must be complete so long after its first byte.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection may be idle so long: longer than the gateways keep theirs.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Bytes of one request head.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Header fields of one request.
+const HEADERS_MAX: usize = 256;
+/// Connections on one listener.
+const CONNECTIONS_MAX: usize = 16 * 1024;
+/// Pause after an accept that failed, for example without file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Requests under way may take so long to finish when the node stops.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+
+/// A bound listener with what it serves.
+pub(crate) struct Server {
+    listener: std::net::TcpListener,
+    handler: Arc<dyn Handler>,
+    tls: Option<Arc<Acceptor>>,
+}
+
+/// One connection being served.
+pub(crate) type Accept = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Serves connections.
+pub(crate) trait Handler: Send + Sync {
+    /// Serves one to its end, and ends it soon once `stop` says so.
+    fn handle(&self, accepted: Accepted, from: SocketAddr, stop: watch::Receiver<bool>) -> Accept;
+}
+
+/// HTTP/1.1, to a router.
+struct Routes {
+    router: Router,
+    /// What a caller without a certificate may ask, where callers must present one.
+    probes: Option<Router>,
+    refusal: Rejection,
+}
+
+impl Routes {
+    /// The routes that a connection may ask.
+    fn of(&self, accepted: &Accepted) -> Router {
+        let is_known = match accepted {
+            Accepted::Tls(stream) => stream.get_ref().1.peer_certificates().is_some(),
+            // Only where callers may be plain for the time of a change.
+            Accepted::Plain(_) => true,
+        };
+        self.probes.as_ref().filter(|_| !is_known).unwrap_or(&self.router).clone()
+    }
+}
+
+impl Handler for Routes {
+    fn handle(&self, accepted: Accepted, from: SocketAddr, stop: watch::Receiver<bool>) -> Accept {
+        let (router, refusal) = (self.of(&accepted), Arc::clone(&self.refusal));
+        Box::pin(async move {
+            match accepted {
+                Accepted::Plain(stream) => serve(stream, from, router, refusal, stop).await,
+                Accepted::Tls(stream) => serve(stream, from, router, refusal, stop).await,
+            }
+        })
+    }
+}
+
+/// Makes the whole answer to a malformed request on a path that knows but a few statuses.
+///
+/// Told whether the path is of the nginx flavour.
+pub(crate) type Rejection = Arc<dyn Fn(bool) -> Vec<u8> + Send + Sync>;
+
+impl Server {
+    /// Answers a malformed request below `/v1/authorize` with `refusal`. Plain without `tls`. Where
+    /// there are `probes`, callers without a certificate may ask these and nothing else.
+    pub(crate) fn new(
+        listener: std::net::TcpListener,
+        router: Router,
+        probes: Option<Router>,
+        refusal: Rejection,
+        tls: Option<Arc<Acceptor>>,
+    ) -> Self {
+        Self { listener, handler: Arc::new(Routes { router, probes, refusal }), tls }
+    }
+
+    /// Serves what `handler` speaks.
+    pub(crate) fn with(
+        listener: std::net::TcpListener,
+        handler: Arc<dyn Handler>,
+        tls: Option<Arc<Acceptor>>,
+    ) -> Self {
+        Self { listener, handler, tls }
+    }
+
+    /// Serves on the runtime that polls this until `stop` says so, then lets requests under way
+    /// finish.
+    pub(crate) async fn run(self, stop: watch::Receiver<bool>) {
+        let listener = match TcpListener::from_std(self.listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "a listener cannot be served");
+                return;
+            }
+        };
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut stopping = stop.clone();
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stopping.wait_for(|stop| *stop) => break,
+            };
+            match accepted {
+                Ok((stream, from)) => {
+                    let (handler, tls) = (Arc::clone(&self.handler), self.tls.clone());
+                    let stop = stop.clone();
+                    tokio::spawn(async move {
+                        stream.set_nodelay(true).ok();
+                        let accepted = match tls {
+                            None => Some(Accepted::Plain(stream)),
+                            Some(tls) => tls.accept(stream, from).await,
+                        };
+                        if let Some(accepted) = accepted {
+                            handler.handle(accepted, from, stop).await;
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        tokio::time::timeout(GRACE, places.acquire_many(all)).await.ok();
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    from: SocketAddr,
+    router: Router,
+    on_refusal: Rejection,
+    stop: watch::Receiver<bool>,
+) {
+    let phase = Arc::new(AtomicU8::new(IDLE));
+    let guarded = Guarded::new(stream, Arc::clone(&phase), on_refusal);
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        phase.store(SERVING, Ordering::Release);
+        let (router, phase) = (router.clone(), Arc::clone(&phase));
+        async move {
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(axum::extract::ConnectInfo(from));
+            let response = router.oneshot(request).await;
+            phase.store(IDLE, Ordering::Release);
+            response
+        }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
+    // A client that has said all may close its side and still wait for the answer.
+    builder.half_close(true);
+    let connection = builder.serve_connection(TokioIo::new(guarded), service);
+    if let Err(error) = drive(connection, stop).await {
+        tracing::trace!(%error, %from, "a connection ended early");
+    }
+}
+
+/// Serves a connection to its end; once `stop` says so, it takes no further requests.
+pub(crate) async fn drive<C: GracefulConnection>(
+    connection: C,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), C::Error> {
+    tokio::pin!(connection);
+    let stopped = async { stop.wait_for(|stop| *stop).await.map(drop).ok() };
+    tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        _ = stopped => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
+}
+
+// What a connection is doing: waiting for a request, reading its head, or answering it.
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const SERVING: u8 = 2;
+
+/// A stream that ends slow heads and idle connections, and rewords hyper's own refusals.
+struct Guarded<S> {
+    stream: S,
+    phase: Arc<AtomicU8>,
+    deadline: Pin<Box<Sleep>>,
+    // What the deadline was set for.
+    armed: u8,
+    // When the last request began to arrive.
+    active: Instant,
+    // The rest of a refusal that is being written in place of hyper's.
+    refusal: Vec<u8>,
+    refused: bool,
+    on_refusal: Rejection,
+    line: RequestLine,
+}
+
+impl<S> Guarded<S> {
+    fn new(stream: S, phase: Arc<AtomicU8>, on_refusal: Rejection) -> Self {
+        let deadline = Box::pin(tokio::time::sleep(IDLE_TIMEOUT));
+        Self {
+            stream,
+            phase,
+            deadline,
+            armed: IDLE,
+            active: Instant::now(),
+            refusal: Vec::new(),
+            refused: false,
+            on_refusal,
+            line: RequestLine::default(),
+        }
+    }
+
+    /// How long the connection may stay in a phase.
+    fn span(phase: u8) -> Duration {
+        if phase == HEAD { HEAD_TIMEOUT } else { IDLE_TIMEOUT }
+    }
+
+    /// Whether the connection has been in this phase for too long. Setting a timer costs more than
+    /// a whole look-up, so a busy connection sets none: one that fires early is set again.
+    fn is_late(&mut self, phase: u8, cx: &mut Context<'_>) -> bool {
+        if self.armed != phase {
+            self.armed = phase;
+            if phase == HEAD {
+                self.deadline.as_mut().reset(self.active + HEAD_TIMEOUT);
+            }
+        }
+        while self.deadline.as_mut().poll(cx).is_ready() {
+            let end = self.active + Self::span(phase);
+            if end <= Instant::now() {
+                return true;
+            }
+            self.deadline.as_mut().reset(end);
+        }
+        false
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let phase = self.phase.load(Ordering::Acquire);
+        if read.is_ready() {
+            if phase == IDLE && buf.filled().len() > before {
+                self.phase.store(HEAD, Ordering::Release);
+                self.active = Instant::now();
+                self.line = RequestLine::default();
+            }
+            if phase != SERVING {
+                self.line.read(&mut buf.filled_mut()[before..]);
+            }
+            return read;
+        }
+        // A body has its own deadline, in the handler that reads it.
+        if phase != SERVING && self.is_late(phase, cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+}
+
+/// Our wording of a refusal that hyper makes before any handler runs.
+///
+/// Its refusals are bare: no media type and no body. A handler's own answer is neither, and may be
+/// written while the end of a body that nobody wanted looks like the next head.
+fn reworded(head: &[u8]) -> Option<Vec<u8>> {
+    let has = |text: &[u8]| head.windows(text.len()).any(|part| part.eq_ignore_ascii_case(text));
+    if has(b"\r\ncontent-type:") || !has(b"\r\ncontent-length: 0\r\n") {
+        return None;
+    }
+    let status = std::str::from_utf8(head.get(9..12)?).ok()?;
+    let (code, message) = match status {
+        "400" => (ErrorCode::InvalidRequest, "the request is not valid HTTP"),
+        "408" => (ErrorCode::RequestTimeout, "the request took too long"),
+        "414" => (ErrorCode::InvalidRequest, "the address is too long"),
+        "431" => (ErrorCode::HeadersTooLarge, "the request head is too large"),
+        _ => return None,
+    };
+    let body = ErrorBody::new(code, message).to_json();
+    let line = head.split(|c| *c == b'\r').next().and_then(|l| std::str::from_utf8(l).ok())?;
+    let length = body.len();
+    let head = "content-type: application/json\r\nconnection: close";
+    Some(format!("{line}\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes())
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        // Nothing but a refusal of hyper's own is written while a head is being read.
+        if !self.refused
+            && self.phase.load(Ordering::Acquire) == HEAD
+            && let Some(text) = reworded(buf)
+        {
+            let own = self.line.authorizes().map(|nginx| (self.on_refusal)(nginx));
+            (self.refusal, self.refused) = (own.unwrap_or(text), true);
+        }
+        if self.refused {
+            while !self.refusal.is_empty() {
+                let this = &mut *self;
+                match Pin::new(&mut this.stream).poll_write(cx, &this.refusal) {
+                    Poll::Ready(Ok(written)) => drop(this.refusal.drain(..written)),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            return Poll::Ready(Ok(buf.len()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.refused || self.phase.load(Ordering::Acquire) == HEAD {
+            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+            return self.poll_write(cx, first);
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,291 @@
+//! The peer listener: serves the other nodes and nobody else.
+//!
+//! Refuses every call that does not carry the cluster secret, names another cluster, or is meant
+//! for another node, before it reads the body.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use fluxgate_api::ErrorBody;
+use fluxgate_api::error::ErrorCode;
+use fluxgate_peer::{Call, REFUSED_FOR, RefusedFor};
+use fluxgate_raft::HandleError;
+use fluxgate_store::codec::Kind;
+use fluxgate_types::{BootId, NodeId, caps};
+use fluxgate_wire::raft::ProposeV1;
+use fluxgate_wire::{self as wire, Grown as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::shared::body::read_body;
+use crate::shared::respond;
+use fluxgate_node::NodeError;
+use fluxgate_node::state::NodeState;
+use fluxgate_wire::peer::{
+    AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2,
+    GossipReply, GossipReplyV2, MembershipCall, ReplyMessage, StatusReply, UsageCall,
+    UsageManyCall, UsageManyReply, UsageReply,
+};
+
+/// Longest wait of one call for an entry to be applied.
+const APPLIED_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The routes of the peer listener: one handler, so that nothing is said before it is known who
+/// asks.
+pub(crate) fn router(state: Arc<NodeState>) -> axum::Router {
+    axum::Router::new().fallback(serve).with_state(state)
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Who calls, and whether the cluster knows it by the directory that it runs on.
+struct Caller {
+    node: NodeId,
+    known: bool,
+}
+
+/// Why a call is not served at all: what it is refused for, and in words.
+struct NotAdmitted(RefusedFor, &'static str);
+
+impl NotAdmitted {
+    fn into_response(self) -> Response<Body> {
+        let Self(why, words) = self;
+        let mut response = respond::error(&ErrorBody::new(ErrorCode::AuthenticationFailed, words));
+        let why = HeaderValue::from_static(why.as_str());
+        response.headers_mut().insert(HeaderName::from_static(REFUSED_FOR), why);
+        response
+    }
+}
+
+/// Who calls, if the call may be served at all.
+fn admit(
+    state: &NodeState,
+    headers: &HeaderMap,
+    call: Option<Call>,
+) -> Result<Caller, NotAdmitted> {
+    let presented = header(headers, "authorization").and_then(|v| v.strip_prefix("Bearer "));
+    let secret = state.config.cluster_secret.as_ref();
+    // A cluster of one needs no secret and has nobody to serve.
+    let known = secret.zip(presented).is_some_and(|(secret, p)| secret.matches(p.as_bytes()));
+    if !known {
+        let claimed = header(headers, "x-fluxgate-from").and_then(|v| v.parse().ok()).map(NodeId);
+        state.strangers.note(state, claimed);
+        return Err(NotAdmitted(RefusedFor::Secret, "the cluster secret is missing or wrong"));
+    }
+    if header(headers, "x-fluxgate-cluster") != Some(&state.config.cluster_name) {
+        return Err(NotAdmitted(RefusedFor::Cluster, "this node belongs to another cluster"));
+    }
+    let number = |name| header(headers, name).and_then(|v| v.parse::<u64>().ok()).map(NodeId);
+    if number("x-fluxgate-to") != Some(state.me) {
+        return Err(NotAdmitted(RefusedFor::Node, "this is another node"));
+    }
+    let from = number("x-fluxgate-from")
+        // Its own address is where a node asks whether a copy of it runs.
+        .filter(|from| *from != state.me || call == Some(Call::Introduce))
+        .ok_or(NotAdmitted(RefusedFor::Node, "the caller does not say which node it is"))?;
+    let directory = header(headers, "x-fluxgate-directory").and_then(|v| v.parse().ok());
+    let view = state.shared.view();
+    // What this node has applied of itself counts more than what a caller has, which may be behind.
+    let own =
+        view.nodes.get(&state.me).is_some_and(|own| own.dir_id == state.dir_id && !own.removed);
+    if directory.is_some_and(|directory: u64| directory != state.dir_id.0 && !own) {
+        // Refused, and no more: the caller may be the one that is behind, or of a cluster that is no
+        // more. Only a node that knows of no other learns by this that there is a cluster.
+        let alone = state.config.members.len() <= 1 && state.raft.status().nodes.len() <= 1;
+        if state.boot() == BootId(1) && alone {
+            state.end(NodeError::OtherDirectory(state.me));
+        }
+        let why = "this node runs on another data directory";
+        return Err(NotAdmitted(RefusedFor::Directory, why));
+    }
+    let theirs = header(headers, "x-fluxgate-from-directory").and_then(|v| v.parse().ok());
+    let registered = view.nodes.get(&from);
+    // A removed node comes back on another directory than the one that was removed.
+    let known = theirs
+        .zip(registered)
+        .is_none_or(|(theirs, record): (u64, _)| (record.dir_id.0 == theirs) != record.removed);
+    Ok(Caller { node: from, known })
+}
+
+/// Calls of a node whose directory is not the one that this node knows. It may ask why; and what a
+/// leader sends was written by whom a majority elected: this node may be the one that is behind.
+fn is_open_to_strangers(call: Call) -> bool {
+    matches!(call, Call::Lease | Call::Introduce | Call::Status | Call::Append | Call::Snapshot)
+}
+
+async fn serve(State(state): State<Arc<NodeState>>, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let name = parts.uri.path().strip_prefix("/peer/v1/").unwrap_or_default();
+    let call = Call::from_name(name);
+    let caller = match admit(&state, &parts.headers, call) {
+        Ok(caller) => caller,
+        Err(refused) => return refused.into_response(),
+    };
+    let from = caller.node;
+    let Some(call) = call else {
+        return respond::error(&ErrorBody::new(ErrorCode::NotFound, "no such call"));
+    };
+    if !caller.known && !is_open_to_strangers(call) {
+        let why = "the cluster knows the caller with another data directory, or has removed it";
+        return NotAdmitted(RefusedFor::Directory, why).into_response();
+    }
+    if parts.method != Method::POST {
+        return respond::error(&ErrorBody::new(ErrorCode::MethodNotAllowed, "calls are POST"));
+    }
+    let body =
+        match read_body(body, caps::PEER_MESSAGE_BYTES_MAX, state.config.request_timeout).await {
+            Ok(body) => body,
+            Err(error) => return respond::error(&error),
+        };
+    let span = fluxgate_node::telemetry::peer_span(call.as_str(), from.0, &parts.headers);
+    let work = async {
+        match dispatch(&state, from, call, &body).await {
+            Ok(bytes) => respond::bytes(StatusCode::OK, "application/octet-stream", bytes.into()),
+            Err(HandleError::Malformed(why)) => {
+                respond::error(&ErrorBody::new(ErrorCode::InvalidRequest, why))
+            }
+            Err(HandleError::NotOurs | HandleError::Failed(_)) => {
+                respond::error(&ErrorBody::new(ErrorCode::Unavailable, "not served now"))
+            }
+        }
+    };
+    fluxgate_node::telemetry::within(span, work).await
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, HandleError> {
+    wire::decode(body).map_err(|error| HandleError::Malformed(error.to_string()))
+}
+
+fn write<T: Serialize>(answer: &T) -> Result<Vec<u8>, HandleError> {
+    wire::encode(answer).map_err(|error| HandleError::Failed(error.to_string()))
+}
+
+fn write_2<T: Serialize>(answer: &T) -> Result<Vec<u8>, HandleError> {
+    let bytes = wire::encode_as(wire::VERSION_2, answer);
+    bytes.map_err(|error| HandleError::Failed(error.to_string()))
+}
+
+fn is_2(body: &[u8]) -> bool {
+    wire::version_of(body) == Some(wire::VERSION_2)
+}
+
+fn read_2<T: DeserializeOwned>(body: &[u8]) -> Result<T, HandleError> {
+    let message = wire::decode_as(wire::VERSION_2, body);
+    message.map_err(|error| HandleError::Malformed(error.to_string()))
+}
+
+/// Serves gossip in the version that it came in.
+fn gossip(state: &NodeState, from: NodeId, body: &[u8]) -> Result<Vec<u8>, HandleError> {
+    let (message, more) = if is_2(body) {
+        let GossipMessageV2 { first, more } = read_2(body)?;
+        (first, Some(more))
+    } else {
+        (read::<GossipMessage>(body)?, None)
+    };
+    if let Some(sender) = state.receive(from, &message.head) {
+        state.handle_gossip(&sender, &message.told);
+    }
+    state.note_lives(&message.incarnations);
+    state.note_about(from, message.about);
+    let first = GossipReply {
+        head: state.head(from),
+        incarnations: state.incarnation().incarnations.all(),
+        about: state.about(),
+    };
+    let Some(more) = more else { return write(&first) };
+    state.note_speaks_2(from, true);
+    state.note_more(from, more);
+    write_2(&GossipReplyV2 { first, more: state.more() })
+}
+
+fn usage(state: &NodeState, body: &[u8]) -> Result<Vec<u8>, HandleError> {
+    let UsageCall { key } = read(body)?;
+    write(&UsageReply {
+        limits: state.counters.usage(state.me, &key),
+        last_used: state.shared.table.with(&key, |entry| entry.last_used()).flatten(),
+    })
+}
+
+fn usage_many(state: &NodeState, body: &[u8]) -> Result<Vec<u8>, HandleError> {
+    let UsageManyCall { keys } = read(body)?;
+    if keys.len() > caps::CONSOLE_USAGE_KEYS_MAX {
+        return Err(HandleError::Malformed("too many keys".to_owned()));
+    }
+    write(&UsageManyReply { keys: crate::admin::usage::many::spent_here(state, &keys) })
+}
+
+async fn dispatch(
+    state: &Arc<NodeState>,
+    from: NodeId,
+    call: Call,
+    body: &[u8],
+) -> Result<Vec<u8>, HandleError> {
+    match call {
+        Call::Append | Call::Vote | Call::PreVote | Call::TransferLeader | Call::Snapshot => {
+            if state.may_vote() {
+                state.raft.handle(call, body).await
+            } else {
+                Err(HandleError::Failed("this node has not heard from the others yet".to_owned()))
+            }
+        }
+        Call::Propose => {
+            let proposal = ProposeV1::unpack(Kind::PeerMessage, body);
+            let proposal = proposal.map_err(|error| HandleError::Malformed(error.to_string()))?;
+            let reply = state.handle_propose(proposal).await.pack(Kind::PeerMessage);
+            reply.map_err(|error| HandleError::Failed(error.to_string()))
+        }
+        Call::Lease if is_2(body) => write_2(&state.handle_lease(from, read_2(body)?).await),
+        Call::Lease => write(&state.handle_lease_v1(from, read(body)?).await),
+        Call::Applied => {
+            let wanted: AppliedCall = read(body)?;
+            let wait = Duration::from_millis(wanted.wait_ms).min(APPLIED_WAIT_MAX);
+            tokio::time::timeout(wait, state.raft.wait_applied(wanted.index)).await.ok();
+            write(&AppliedReply { applied: state.raft.applied() })
+        }
+        Call::TransferRequest => {
+            let message: AskMessage = read(body)?;
+            let replies = match state.receive(from, &message.head) {
+                Some(sender) if message.asks.len() <= caps::PEER_ITEMS_MAX => {
+                    state.handle_asks(&sender, &message.asks)
+                }
+                Some(_) | None => Vec::new(),
+            };
+            write(&ReplyMessage { head: state.head(from), replies })
+        }
+        Call::Gossip => gossip(state, from, body),
+        Call::Introduce => write_2(&state.introduction().await),
+        Call::Give => {
+            let message: GiveMessage = read(body)?;
+            let sender = state.receive(from, &message.head).filter(|_| !state.is_leaving());
+            let taken = match sender {
+                Some(sender) => state.handle_replies(&sender, &message.gifts),
+                // Said plainly, so that the giver keeps them.
+                None => vec![false; message.gifts.len()],
+            };
+            write(&GiveReply { taken })
+        }
+        Call::Usage => usage(state, body),
+        Call::Status => {
+            let nodes = &state.shared.view().nodes;
+            let directories = nodes.iter().map(|(id, n)| (*id, n.dir_id, n.removed)).collect();
+            write(&StatusReply {
+                formed: state.raft.has_history().await,
+                directories,
+                synced_ns: state.clock.is_synced().then(|| state.clock.now_ns()),
+                lower_bound_ns: state.clock_floor_ns(),
+            })
+        }
+        Call::Membership if is_2(body) => write_2(&state.handle_membership(read_2(body)?).await),
+        Call::Membership => {
+            let call: MembershipCall = read(body)?;
+            write(&state.handle_membership(call.into()).await)
+        }
+        Call::UsageMany => usage_many(state, body),
+        Call::Served => write(&state.metrics.served_totals()),
+    }
+}

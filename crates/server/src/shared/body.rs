@@ -1,0 +1,158 @@
+//! Request bodies: bounded, in time, and JSON with our own refusals.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use fluxgate_api::ErrorBody;
+use fluxgate_api::error::ErrorCode;
+use http_body_util::BodyExt as _;
+use serde::de::DeserializeOwned;
+
+use crate::shared::words::in_words;
+
+/// What is read and dropped behind the bound, so that the refusal is not lost with the connection.
+const DROPPED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Reads a whole body of at most `bytes_max` bytes.
+pub(crate) async fn read_body(
+    body: Body,
+    bytes_max: usize,
+    within: Duration,
+) -> Result<Bytes, ErrorBody> {
+    let slow = |_| ErrorBody::new(ErrorCode::RequestTimeout, "the body took too long");
+    tokio::time::timeout(within, read_frames(body, bytes_max)).await.map_err(slow)?
+}
+
+async fn read_frames(mut body: Body, bytes_max: usize) -> Result<Bytes, ErrorBody> {
+    let too_large = || {
+        let message = format!("the body is larger than {bytes_max} bytes");
+        ErrorBody::new(ErrorCode::TooLarge, message)
+    };
+    // Announced as more than is ever read: said at once, without inviting it.
+    let announced = axum::body::HttpBody::size_hint(&body).lower();
+    if announced > (bytes_max + DROPPED_BYTES_MAX) as u64 {
+        return Err(too_large());
+    }
+    let mut read = Vec::new();
+    let mut total = 0;
+    while let Some(frame) = body.frame().await {
+        let early = |_| ErrorBody::new(ErrorCode::InvalidRequest, "the body ended early");
+        let Ok(data) = frame.map_err(early)?.into_data() else { continue };
+        total += data.len();
+        if total <= bytes_max {
+            read.extend_from_slice(&data);
+        } else if total > bytes_max + DROPPED_BYTES_MAX {
+            break;
+        }
+    }
+    if total > bytes_max {
+        return Err(too_large());
+    }
+    Ok(read.into())
+}
+
+/// Whether every object of the contract is written as one: serde would also take the fields of an
+/// object from an array, in their order. The contract's arrays hold objects and nothing else.
+fn has_objects_only(text: &[u8]) -> bool {
+    let (mut quoted, mut escaped, mut in_array) = (false, false, true);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' if quoted => quoted = false,
+            _ if quoted || byte.is_ascii_whitespace() => {}
+            b'{' | b']' => in_array = false,
+            _ if in_array => return false,
+            b'"' => quoted = true,
+            b'[' => in_array = true,
+            _ => {}
+        }
+    }
+    true
+}
+
+/// Whether a body is announced as JSON; one without a type is taken for JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(media_type) = headers.get(header::CONTENT_TYPE) else { return true };
+    let essence = media_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
+}
+
+/// Reads JSON of a body; an empty one is `None`.
+pub(crate) fn parse_optional<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Option<T>, ErrorBody> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    if !is_json(headers) {
+        let message = "the body must be application/json";
+        return Err(ErrorBody::new(ErrorCode::UnsupportedMediaType, message));
+    }
+    parse_json("body", body).map(Some)
+}
+
+/// Reads JSON that nothing follows. Refusals call it by this name.
+pub(crate) fn parse_json<T: DeserializeOwned>(name: &str, body: &[u8]) -> Result<T, ErrorBody> {
+    // A syntax error is told as one, wherever it stands.
+    // Asked of a wrong body alone: it reads all of it once more.
+    let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+    if !has_objects_only(body) && is_json() {
+        let message =
+            format!("the {name} must be an object in curly brackets; lists in it hold objects too");
+        return Err(ErrorBody::new(ErrorCode::InvalidRequest, message));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let field = error.path().to_string();
+        ErrorBody::new(ErrorCode::InvalidRequest, describe(name, &field, error.inner(), is_json()))
+    })?;
+    // Nothing may follow the value.
+    reader.end().map_err(|error| {
+        ErrorBody::new(ErrorCode::InvalidRequest, describe(name, "", &error, is_json()))
+    })?;
+    Ok(value)
+}
+
+/// Reads JSON of a body that must not be empty.
+pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, ErrorBody> {
+    let missing = || ErrorBody::new(ErrorCode::InvalidRequest, "a JSON body is required");
+    parse_optional(headers, body)?.ok_or_else(missing)
+}
+
+/// What serde found, without echoing what the client sent: it may be a secret.
+fn describe(name: &str, field: &str, error: &serde_json::Error, is_json: bool) -> String {
+    use serde_json::error::Category;
+    match error.classify() {
+        Category::Io | Category::Eof | Category::Syntax if !is_json => {
+            let place = format!("at line {} column {}", error.line(), error.column());
+            format!("the {name} is not JSON: error {place}")
+        }
+        // It reads a number or null, where a choice of texts is, as a mistake of syntax.
+        Category::Io | Category::Eof | Category::Syntax => {
+            let said = error.to_string();
+            in_words(field, if said.contains("surrogate") { &said } else { "expected a string" })
+        }
+        Category::Data => in_words(field, &error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_is_no_object() {
+        for text in ["{}", r#" {"requests":[{"key":"[x"},{}]}"#, r#"{"limits":[],"n":"\"["}"#] {
+            assert!(has_objects_only(text.as_bytes()), "{text}");
+        }
+        for text in
+            ["[]", r#"["fx","write",5]"#, r#"{"requests":[["fx"]]}"#, "3", r#"{"requests":[1]}"#]
+        {
+            assert!(!has_objects_only(text.as_bytes()), "{text}");
+        }
+    }
+}

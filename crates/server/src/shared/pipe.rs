@@ -1,0 +1,31 @@
+//! A body whose pieces come from somewhere else.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::HttpBody;
+use bytes::Bytes;
+use http_body::Frame;
+use tokio::sync::mpsc;
+
+/// Pieces as they come; ends when their sender does.
+pub(crate) struct Pipe(mpsc::Receiver<Bytes>);
+
+impl Pipe {
+    pub(crate) fn new(pieces: mpsc::Receiver<Bytes>) -> Self {
+        Self(pieces)
+    }
+}
+
+impl HttpBody for Pipe {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
