@@ -7,6 +7,7 @@
 //!
 //! Requests reject unknown fields, so that a misspelt field is an error. Answers are read
 //! leniently, so that an older client understands a newer server.
+#![warn(missing_docs)]
 
 pub mod bulk;
 pub mod cluster;

@@ -7,6 +7,7 @@
 //!
 //! A [`Client`] talks to one listener of each node: its URLs are admin listeners for the calls in
 //! `admin`, and gateway listeners for those in `gateway`.
+#![warn(missing_docs)]
 
 mod admin;
 mod bulk;

@@ -2,6 +2,7 @@
 //!
 //! Answers for: what a key, a scope, a limit, a time and a node *are*, and which values of them are
 //! valid. Must never read a clock, do I/O or generate randomness: callers pass these in.
+#![warn(missing_docs)]
 
 pub mod caps;
 pub mod credential;
