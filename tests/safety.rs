@@ -613,7 +613,7 @@ fn a_leader_whose_disk_is_full_hands_over_and_every_view_says_why() {
     cluster.node_mut(full).spawn();
     let status = cluster.node_mut(full).wait_exit();
     assert_eq!(status.code(), Some(4), "{status}");
-    assert!(cluster.node(full).log_text().contains("the disk is full; make some room"));
+    assert!(cluster.node(full).log_text().contains("the disk is full: free some space"));
     let well = cluster.node(other).ready().unwrap();
     assert!(!well.text().contains("warnings"), "{well}");
     std::fs::remove_file(ballast).unwrap();

@@ -285,14 +285,14 @@ fn a_backup_that_is_not_whole_is_refused_before_anything_is_sent() {
     let without_end = lines[..lines.len() - 1].concat();
     let without_key = [&lines[..2], &lines[3..]].concat().concat();
     for (damaged, complaint) in [
-        (String::new(), "it is empty"),
+        (String::new(), "the file is empty"),
         ("{}\n".to_owned(), "not a Fluxgate backup"),
-        (lines[1..].concat(), "its first line is missing"),
+        (lines[1..].concat(), "the first line is missing"),
         (without_end, "the last line is missing"),
-        (text[..text.len() / 2].to_owned(), "cut short"),
+        (text[..text.len() / 2].to_owned(), "incomplete: the last line"),
         (without_key, "checksum mismatch"),
         (text.replace("\"plain\"", "\"pla1n\""), "checksum mismatch"),
-        (format!("{text}{}", lines[1]), "something follows the last line"),
+        (format!("{text}{}", lines[1]), "data after the last line"),
         (text.replacen("\"format\":2", "\"format\":3", 1), "this version reads up to 2"),
     ] {
         let said = restore(&damaged, 1);

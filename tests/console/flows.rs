@@ -235,14 +235,14 @@ fn revoke(browser: &mut Browser, cluster: &Cluster, key: &Key, rotated: &str) {
     browser.enter("#confirm", "Nightly import 2");
     browser.click("form.card button.danger");
     let receipt = browser.text(".receipt");
-    let dead = "Nightly import 2 is dead on nodes 1, 2 and 3 after ";
-    assert!(receipt.starts_with(dead) && receipt.ends_with(" ms."), "{receipt}");
+    let revoked = "Nightly import 2 is revoked on nodes 1, 2 and 3 after ";
+    assert!(receipt.starts_with(revoked) && receipt.ends_with(" ms."), "{receipt}");
     for node in cluster.ids() {
         cluster.ask(node, &validate(rotated)).expect(401);
         cluster.ask(node, &key.validate()).expect(401);
     }
     browser.go(&console(cluster, 1, &format!("keys/{}", key.id)));
-    assert!(browser.text(".facts").contains("Refused for good"));
+    assert!(browser.text(".facts").contains("Permanently rejected"));
     let history = browser.text(".history");
     for action in ["key.create", "key.update", "key.rotate", "key.revoke"] {
         assert!(history.contains(action), "{action}: {history}");
@@ -307,7 +307,7 @@ fn the_audit_trail_is_filtered_paged_and_exported() {
     assert_eq!(browser.script(rows), json!(1));
     // A time of the reader's zone travels as UTC; nothing is that old.
     browser.go(&console(&cluster, 3, "audit?until=2020-01-01T00%3A00"));
-    browser.wait_text(".empty h2", |text| text == "No entry fits");
+    browser.wait_text(".empty h2", |text| text == "No matching entry");
 
     let fetch = |path: &str| {
         let text = format!(

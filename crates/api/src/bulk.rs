@@ -1,8 +1,8 @@
-//! Many keys at once: imports from other systems, and backups. JSON lines, one thing on each.
+//! Many keys at once: imports from other systems, and backups. JSON lines, one object on each.
 //!
-//! Answers for: the shapes of the lines and of the answers to them, and the digest that binds a
-//! backup. A backup is a `begin` line, the keys in the order that they were made in, the audit
-//! trail, and an `end` line with the SHA-256 of every byte before it.
+//! Answers for: the shapes of the lines and of the answers to them, and the digest that seals a
+//! backup. A backup is a `begin` line, the keys in the order of their creation, the audit trail,
+//! and an `end` line with the SHA-256 of every byte before it.
 
 use std::collections::BTreeMap;
 
@@ -14,25 +14,25 @@ use crate::keys::LimitSpec;
 use crate::text::{Text, Time};
 use crate::validate::ScopeSchema;
 
-/// The media type of these bodies.
+/// The media type of import, backup and restore bodies.
 pub const MEDIA_TYPE: &str = "application/x-ndjson";
-/// The form of backups that this version writes, and the newest that it reads.
+/// The backup format that this version writes, and the newest that it reads.
 pub const BACKUP_FORMAT: u32 = 2;
-/// Most refused lines that one answer names.
+/// Most rejected lines that one answer lists.
 pub const REFUSALS_MAX: usize = 1_000;
 
-/// A SHA-256 as 64 hexadecimal digits.
+/// A SHA-256, written as 64 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sha256Hex(pub Digest);
 
 impl Sha256Hex {
-    /// The digits.
+    /// The 64 digits, in lower case.
     #[must_use]
     pub fn to_text(&self) -> String {
         self.0.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Reads the digits, in either case.
+    /// Parses 64 digits, in either case.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0u8; 32];
@@ -61,7 +61,7 @@ impl<'de> Deserialize<'de> for Sha256Hex {
     }
 }
 
-/// One key of another system: all of it but the key.
+/// One key of another system: everything except the key itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImportKey {
@@ -71,46 +71,46 @@ pub struct ImportKey {
     /// What the key is for, in words.
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
-    /// What it may do.
+    /// What the key may do.
     #[schema(value_type = ScopeSchema)]
     pub scope: Scope,
-    /// Whom it belongs to.
+    /// The owner of the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Its limits; the configured default when absent.
+    /// Limits of the key; the configured default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Vec<LimitSpec>>,
-    /// Whether it is switched on; it is when absent.
+    /// Whether the key is enabled; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// When it stops being accepted; never when absent.
+    /// When the key expires; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Time>,
-    /// Notes; at most 16.
+    /// Metadata: names and values of the caller's choice; at most 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, String>>,
 }
 
-/// A line that was not taken in.
+/// A rejected line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RefusedLine {
-    /// Which, counted from 1.
+    /// Number of the line, counted from 1.
     pub line: u64,
-    /// Why.
+    /// Why it was rejected.
     pub message: String,
 }
 
-/// What came of the lines.
+/// The outcome of an import or restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BulkAnswer {
-    /// Lines that were taken in.
+    /// Lines that were imported.
     pub created: u64,
-    /// Lines whose key or entry was there already, and stayed as it is.
+    /// Lines whose key or entry existed already and was left unchanged.
     pub known: u64,
-    /// Lines that were refused.
+    /// Lines that were rejected.
     pub refused: u64,
-    /// The first thousand of these.
+    /// The first thousand rejected lines.
     pub refusals: Vec<RefusedLine>,
 }
 
@@ -118,87 +118,87 @@ pub struct BulkAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupLine {
-    /// The first.
+    /// The first line.
     Begin(BackupBegin),
-    /// A key.
+    /// One key.
     Key(Box<BackupKey>),
     /// An entry of the audit trail.
     Audit(Box<BackupAudit>),
-    /// The last.
+    /// The last line.
     End(BackupEnd),
 }
 
-/// What a backup says of itself.
+/// The origin and size of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupBegin {
-    /// [`BACKUP_FORMAT`].
+    /// Format of the backup: see [`BACKUP_FORMAT`].
     pub format: u32,
-    /// The cluster.
+    /// Name of the cluster.
     pub cluster: String,
-    /// What wrote it.
+    /// Version of Fluxgate that wrote the backup.
     pub version: String,
-    /// When, in cluster time.
+    /// When the backup was made, in cluster time.
     pub at: Time,
-    /// The last entry of the log that is in it.
+    /// Index of the last log entry that the backup includes.
     pub index: u64,
-    /// Keys that follow.
+    /// Number of keys that follow.
     pub keys: u64,
 }
 
-/// A key with its digest, as it stands in the log.
+/// A key with its digest, as it is in the replicated state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackupKey {
-    /// Its id.
+    /// The key's id.
     pub id: Text<KeyId>,
-    /// The first characters of the key.
+    /// The start of the key, up to and including its id.
     pub prefix: String,
-    /// SHA-256 of the key.
+    /// SHA-256 of the whole key.
     pub sha256: Sha256Hex,
-    /// Its name.
+    /// The key's name.
     pub name: String,
-    /// What it may do.
+    /// What the key may do.
     pub scope: Scope,
-    /// Whom it belongs to.
+    /// The owner of the key.
     pub owner: Option<String>,
-    /// Limits of its own; null where the default holds.
+    /// Limits of the key; null where the default applies.
     pub limits: Option<Vec<LimitSpec>>,
-    /// Whether it is switched on.
+    /// Whether the key is enabled.
     pub enabled: bool,
-    /// Its revision.
+    /// The key's revision.
     pub revision: u64,
-    /// When it was made.
+    /// When the key was created.
     pub created_at: Time,
-    /// By whom.
+    /// `operator`, or the id of the admin key that created it.
     pub created_by: String,
-    /// When it was revoked.
+    /// When the key was revoked.
     pub revoked_at: Option<Time>,
-    /// When it ends by itself.
+    /// When the key expires.
     pub expires_at: Option<Time>,
-    /// The secret before the last rotation, in its grace.
+    /// The previous secret, while its grace period lasts.
     pub previous: Option<BackupPrevious>,
-    /// Notes.
+    /// Metadata: names and values of the caller's choice.
     pub metadata: BTreeMap<String, String>,
-    /// When it was last seen used.
+    /// When the key was last used, approximately.
     pub last_used_at: Option<Time>,
 }
 
-/// A secret that was rotated out and still opens its key.
+/// A secret that was rotated out and is still accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackupPrevious {
-    /// Its SHA-256.
+    /// SHA-256 of the whole previous key.
     pub sha256: Sha256Hex,
-    /// Until when.
+    /// When its grace period ends.
     pub until: Time,
 }
 
-/// Which backup.
+/// Options of a backup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct BackupQuery {
-    /// Also from a node that holds no lease: what it has may lack the newest changes.
+    /// Also accept a backup from a node that holds no lease; it may lack the newest changes.
     #[serde(default)]
     #[param(required = false)]
     pub stale: bool,
@@ -208,27 +208,27 @@ pub struct BackupQuery {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BackupAudit {
-    /// Its number in the trail; absent in backups of format 1.
+    /// Number of the entry in the trail; absent in backups of format 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
-    /// When.
+    /// When it happened, in cluster time.
     pub at: Time,
-    /// What.
+    /// The action, such as `key.create`.
     pub action: String,
-    /// To which key.
+    /// The key concerned, if any.
     pub key_id: Option<Text<KeyId>>,
-    /// By whom.
+    /// `operator`, `system`, or the id of an admin key.
     pub actor: String,
-    /// From which address.
+    /// The client's address, if known.
     pub from: Option<String>,
     /// What changed, in words.
     pub details: String,
 }
 
-/// What binds a backup: without this line, or with another digest, it is none.
+/// Seals a backup: without this line, or with a digest that does not match, it is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupEnd {
-    /// Lines before this one.
+    /// Number of lines before this one.
     pub lines: u64,
     /// SHA-256 of every byte before this line.
     pub sha256: Sha256Hex,
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digits_read_back_in_either_case() {
+    fn digits_parse_in_either_case() {
         let digest = Sha256Hex(Digest::of(b"key"));
         assert_eq!(Sha256Hex::parse(&digest.to_text()), Some(digest));
         assert_eq!(Sha256Hex::parse(&digest.to_text().to_uppercase()), Some(digest));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lines_of_a_backup_are_these() {
+    fn a_backup_line_has_this_json() {
         let line = BackupLine::End(BackupEnd { lines: 3, sha256: Sha256Hex(Digest::of(b"")) });
         let text = serde_json::to_string(&line).unwrap();
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

@@ -1,8 +1,8 @@
-//! How a call fails: one closed enum of codes, and the one body that every failure has.
+//! How a call fails: one closed enum of codes, and one body for every failure.
 //!
-//! Answers for: the name, the HTTP status and the retryability of each code, and the exact
-//! messages that are part of the contract. Must never carry anything that is for the log only:
-//! what stands in a message is read by strangers.
+//! Answers for: the name, the HTTP status and the retryability of each code, and the exact messages
+//! that are part of the contract. Must never contain anything meant for the log only: strangers
+//! read the messages.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use fluxgate_types::Scope;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Why a call was refused. Closed: a new reason is a change of the contract.
+/// Why a call was rejected. Closed: a new reason is a change of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// No credential, or none that is accepted; one answer for every cause.
+    /// No credential, or none that is accepted; the same answer for every cause.
     AuthenticationFailed,
-    /// A valid credential whose scope is too small.
+    /// A valid credential whose scope is insufficient.
     InsufficientScope,
     /// The window's tokens are spent.
     RateLimitExceeded,
@@ -36,7 +36,7 @@ pub enum ErrorCode {
     IdempotencyKeyReused,
     /// `If-Match` names an older revision.
     PreconditionFailed,
-    /// The body is over its bound.
+    /// The body is too large.
     TooLarge,
     /// The body is not `application/json`.
     UnsupportedMediaType,
@@ -44,11 +44,11 @@ pub enum ErrorCode {
     NoLeader,
     /// The gateway's own token is missing or wrong.
     GatewayUnauthorized,
-    /// The request was not finished in time. A write may or may not have happened.
+    /// The request did not finish in time. A write may or may not have happened.
     RequestTimeout,
-    /// The request's head is over its bound.
+    /// The request's headers are too large.
     HeadersTooLarge,
-    /// A fault of ours. A write may or may not have happened.
+    /// An internal error. A write may or may not have happened.
     Internal,
 }
 
@@ -75,7 +75,7 @@ impl ErrorCode {
         Self::Internal,
     ];
 
-    /// The code, as on the wire.
+    /// The code as it appears in JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -100,7 +100,7 @@ impl ErrorCode {
         }
     }
 
-    /// The HTTP status that goes with it.
+    /// The HTTP status of the code.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
@@ -121,9 +121,9 @@ impl ErrorCode {
         }
     }
 
-    /// Whether the same call may be made again at once, on another node: nothing was done, and
-    /// the cause lies with the node and not with the call. A code after which the outcome of a
-    /// write is unknown is therefore not retryable.
+    /// Whether the same call may be repeated at once on another node: nothing was done, and the
+    /// cause is the node, not the call. A code that leaves the outcome of a write unknown is
+    /// therefore not retryable.
     #[must_use]
     pub const fn retryable(self) -> bool {
         match self {
@@ -154,8 +154,8 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// What a listener says that requires a client certificate, to a caller without one. Another node says
-/// the same, as long as the caller presents none.
+/// The message to a caller without a certificate on a listener that requires one. Every other node
+/// would reject that caller as well.
 pub const NEEDS_CERTIFICATE: &str = "this listener requires a client certificate";
 
 /// The body of every failure: exactly these two fields, in this order.
@@ -164,18 +164,18 @@ pub const NEEDS_CERTIFICATE: &str = "this listener requires a client certificate
 pub struct ErrorBody {
     /// The code, for programs.
     pub error: ErrorCode,
-    /// The same in words, for people.
+    /// The reason in words, for people.
     pub message: String,
 }
 
 impl ErrorBody {
-    /// A failure with a message of its own.
+    /// A failure with its own message.
     #[must_use]
     pub fn new(error: ErrorCode, message: impl Into<String>) -> Self {
         Self { error, message: message.into() }
     }
 
-    /// The one 401 for every credential that is not accepted, whatever the cause.
+    /// The 401 for every credential that is not accepted, the same for every cause.
     #[must_use]
     pub fn authentication_failed() -> Self {
         Self::new(ErrorCode::AuthenticationFailed, "Invalid or missing API key")
@@ -190,7 +190,7 @@ impl ErrorBody {
         )
     }
 
-    /// The 429 of a spent window. Below one second the contract says 1, never 0.
+    /// The 429 of a spent window. Waits below one second are shown as 1, never 0.
     #[must_use]
     pub fn rate_limit_exceeded(retry_after_s: u64) -> Self {
         let retry_after_s = retry_after_s.max(1);
@@ -200,19 +200,19 @@ impl ErrorBody {
         )
     }
 
-    /// The 401 of a gateway that did not present its token.
+    /// The 401 for a gateway that did not present its token.
     #[must_use]
     pub fn gateway_unauthorized() -> Self {
         Self::new(ErrorCode::GatewayUnauthorized, "Invalid or missing gateway token")
     }
 
-    /// The HTTP status that goes with it.
+    /// The HTTP status of the failure.
     #[must_use]
     pub const fn status(&self) -> u16 {
         self.error.status()
     }
 
-    /// The bytes of the body. Infallible: a code and a text always have a JSON form.
+    /// The JSON of the body. Infallible: a code and a text always have a JSON form.
     #[must_use]
     pub fn to_json(&self) -> String {
         let message = serde_json::Value::from(self.message.as_str());
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_denials_of_the_authentication_page_are_byte_for_byte() {
+    fn the_three_documented_denials_are_byte_exact() {
         assert_eq!(
             bytes(&ErrorBody::authentication_failed()),
             r#"{"error":"authentication_failed","message":"Invalid or missing API key"}"#
@@ -261,13 +261,13 @@ mod tests {
     }
 
     #[test]
-    fn quotes_and_controls_in_a_message_stay_json() {
+    fn quotes_and_control_characters_in_a_message_are_escaped() {
         let body = ErrorBody::new(ErrorCode::InvalidRequest, "a \"b\"\n\u{1}ä\\");
         bytes(&body);
     }
 
     #[test]
-    fn a_code_reads_back_what_it_prints_and_its_status_is_an_error() {
+    fn codes_round_trip_and_have_an_error_status() {
         for code in ErrorCode::ALL {
             let quoted = format!("\"{code}\"");
             assert_eq!(serde_json::to_string(&code).unwrap(), quoted);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_codes_names_each_once() {
+    fn the_list_of_codes_has_no_duplicates() {
         let names: std::collections::BTreeSet<_> =
             ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(names.len(), ErrorCode::ALL.len());

@@ -1,7 +1,7 @@
-//! Keys: what an administrator asks for, and the record that answers.
+//! Keys: the requests of an administrator, and the records in the answers.
 //!
-//! Answers for: the shapes of create, list, update, rotate and revoke, and that a key in the
-//! clear exists in one answer only. Whether a value is permitted is decided by the engine.
+//! Answers for: the shapes of create, list, update, rotate and revoke, and that a key in the clear
+//! appears in one answer only. The engine decides whether a value is permitted.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,17 +13,17 @@ use utoipa::{IntoParams, ToSchema};
 use crate::text::{Period, Shown, Text, Time, given, present};
 use crate::validate::ScopeSchema;
 
-/// One limit of a key: so many tokens in each period.
+/// One limit of a key: a number of tokens per period.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LimitSpec {
-    /// Tells it from the key's other limits: `a-z`, `0-9`, `_` and `-`.
+    /// Distinguishes it from the key's other limits: `a-z`, `0-9`, `_` and `-`.
     #[schema(min_length = 1, max_length = 32, example = "requests")]
     pub name: String,
-    /// Tokens in one period.
+    /// Tokens per period.
     #[schema(minimum = 1, maximum = 1_000_000_000_u64, example = 100)]
     pub tokens: u64,
-    /// Length of a window, whole seconds.
+    /// Length of a period; whole seconds.
     #[schema(value_type = String, pattern = "^[0-9]{1,9}(ms|s|m|h|d)$", example = "60s")]
     pub period: Period,
 }
@@ -52,17 +52,17 @@ impl TryFrom<LimitSpec> for Limit {
     }
 }
 
-/// Whether a key is accepted at this moment, and if not, why.
+/// Whether a key is currently accepted, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyStatus {
     /// Accepted.
     Active,
-    /// Switched off; can be switched on.
+    /// Disabled; can be enabled again.
     Disabled,
     /// Past its `expires_at`.
     Expired,
-    /// Revoked for good.
+    /// Permanently revoked.
     Revoked,
 }
 
@@ -70,7 +70,7 @@ impl KeyStatus {
     /// Every status.
     pub const ALL: [Self; 4] = [Self::Active, Self::Disabled, Self::Expired, Self::Revoked];
 
-    /// The name, as on the wire.
+    /// The name as it appears in JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -88,35 +88,34 @@ impl fmt::Display for KeyStatus {
     }
 }
 
-/// Asks for a new key.
+/// Requests a new key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKey {
     /// What the key is for, in words.
     #[schema(min_length = 1, max_length = 100, example = "Production Sync")]
     pub name: String,
-    /// What it may do.
+    /// What the key may do.
     #[schema(value_type = ScopeSchema)]
     pub scope: Scope,
-    /// Whom it belongs to. An admin key can only make keys of its own owner.
+    /// The owner of the key. An admin key can only create keys of its own owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 100, example = "user_42")]
     pub owner: Option<String>,
-    /// Its limits; the configured default when absent.
+    /// Limits of the key; the configured default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_items = 1, max_items = 8)]
     pub limits: Option<Vec<LimitSpec>>,
-    /// When it stops being accepted; never when absent.
+    /// When the key expires; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Time>,
-    /// Notes of the caller's own; at most 16.
+    /// Metadata: names and values of the caller's choice; at most 16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, String>>,
 }
 
-/// Changes a key. A field that is absent stays as it is; `null` clears it, where it can be
-/// cleared.
+/// Changes a key. An absent field is left unchanged; `null` clears a field that can be cleared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateKey {
@@ -128,23 +127,23 @@ pub struct UpdateKey {
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = ScopeSchema, required = false)]
     pub scope: Option<Scope>,
-    /// A new owner, or nobody.
+    /// A new owner, or null for none.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, max_length = 100)]
     pub owner: Option<Option<String>>,
-    /// New limits, or the configured default.
+    /// New limits, or null for the configured default.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<LimitSpec>>, max_items = 8)]
     pub limits: Option<Option<Vec<LimitSpec>>>,
-    /// Switches the key on or off.
+    /// Enables or disables the key.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub enabled: Option<bool>,
-    /// A new expiry, or none.
+    /// A new expiry, or null for none.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Option<Time>>,
-    /// New notes in place of all old ones, or none.
+    /// New metadata that replaces all existing entries, or null for none.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub metadata: Option<Option<BTreeMap<String, String>>>,
@@ -154,120 +153,120 @@ pub struct UpdateKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotateKey {
-    /// How long the old secret stays valid; `0s` when absent, 30 days at most.
+    /// How long the old secret stays valid; `0s` when absent, at most 30 days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, pattern = "^[0-9]{1,9}(ms|s|m|h|d)$", example = "24h")]
     pub grace: Option<Period>,
-    /// Ends an earlier secret now that is still valid by the grace of the rotation before. Without it
-    /// such a rotation is refused: it would break what was promised.
+    /// Ends an earlier secret immediately if the grace period of the previous rotation still keeps
+    /// it valid. Without this, such a rotation is rejected, because it would break that promise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = bool, required = false)]
     pub end_previous: Option<bool>,
 }
 
-/// All that is known of a key, except the key.
+/// Everything known about a key, except the key itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyRecord {
-    /// Its id.
+    /// The key's id.
     #[schema(value_type = String, example = "key_Qm2xK9dA3f01")]
     pub id: Text<KeyId>,
-    /// What it is for, in words.
+    /// What the key is for, in words.
     pub name: String,
-    /// The first characters of the key, safe to show.
+    /// The start of the key, safe to show.
     #[schema(example = "fx_live_Qm2xK9dA3f01")]
     pub prefix: String,
-    /// What it may do.
+    /// What the key may do.
     #[schema(value_type = ScopeSchema)]
     pub scope: Scope,
-    /// Whom it belongs to.
+    /// The owner of the key.
     #[schema(required = true)]
     pub owner: Option<String>,
-    /// Its limits.
+    /// The limits of the key.
     pub limits: Vec<LimitSpec>,
-    /// Whether it is switched on.
+    /// Whether the key is enabled.
     pub enabled: bool,
-    /// Whether it is accepted.
+    /// Whether the key is currently accepted.
     pub status: KeyStatus,
-    /// When it was made.
+    /// When the key was created.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Time,
-    /// Who made it: `operator`, or the id of an admin key.
+    /// Creator of the key: `operator`, or the id of an admin key.
     pub created_by: String,
-    /// When it stops being accepted.
+    /// When the key expires.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub expires_at: Option<Time>,
-    /// When this node's cluster last saw it admitted, roughly.
+    /// When the cluster last admitted a request of the key, approximately.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub last_used_at: Option<Time>,
-    /// Until when the secret before this one is accepted; absent where it is not.
+    /// When the previous secret stops being accepted; absent if it is not accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, format = DateTime, required = false)]
     pub previous_valid_until: Option<Time>,
-    /// Notes of the caller's own.
+    /// Metadata: names and values of the caller's choice.
     pub metadata: BTreeMap<String, String>,
-    /// Counts up with every change; stands in `ETag`, and `If-Match` compares with it.
+    /// Increases with every change. Sent in `ETag`; `If-Match` is compared with it.
     pub revision: u64,
 }
 
-/// Answers a write: the record as it is after it, and where it already counts.
+/// Answers a write: the record after the change, and the nodes that have applied it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WriteAnswer {
-    /// The record.
+    /// The record after the change.
     #[serde(flatten)]
     pub record: KeyRecord,
-    /// Ids of the nodes that had applied the change when this was answered. A node that is not
-    /// named holds no lease, and accepts nothing until it has caught up.
+    /// Ids of the nodes that had applied the change when this was answered. Any other node holds no
+    /// lease, and admits nothing until it has caught up.
     pub applied_on: Vec<u64>,
-    /// How long the answer waited for them, milliseconds.
+    /// How long the answer waited for these nodes, milliseconds.
     pub waited_ms: u64,
-    /// What follows from the change and may not be expected, in words; absent where there is nothing.
+    /// Possibly unexpected consequences of the change, in words; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub notes: Vec<String>,
 }
 
-/// How a key is deleted.
+/// Options of deleting a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct DeleteKey {
-    /// Forget the record of a key that is revoked or expired, instead of revoking it. Needs the operator
+    /// Erase the record of a revoked or expired key instead of revoking the key. Needs the operator
     /// token.
     #[serde(default)]
     #[param(required = false)]
     pub erase: bool,
 }
 
-/// Answers that a record was erased, and where it is gone already.
+/// Answers that a record was erased, and on which nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErasedKey {
-    /// The id that it had.
+    /// The id of the erased key.
     #[schema(value_type = String, example = "key_Qm2xK9dA3f01")]
     pub erased: Text<KeyId>,
-    /// Ids of the nodes that had applied it when this was answered.
+    /// Ids of the nodes that had applied the erasure when this was answered.
     pub applied_on: Vec<u64>,
-    /// How long the answer waited for them, milliseconds.
+    /// How long the answer waited for these nodes, milliseconds.
     pub waited_ms: u64,
 }
 
 /// Answers `DELETE` of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "it is an answer, made once and written")]
+#[expect(clippy::large_enum_variant, reason = "an answer is built once and serialized")]
 pub enum DeletedKey {
-    /// With `erase`.
+    /// With `erase`: the record was erased.
     Erased(ErasedKey),
-    /// Without: the record, revoked.
+    /// Without `erase`: the revoked key's record.
     Revoked(WriteAnswer),
 }
 
-/// Answers create and rotate: the record and, this once, the key.
+/// Answers create and rotate: the record and, only this once, the key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CreatedKey {
     /// The key. It is stored nowhere and cannot be shown again.
     #[schema(value_type = String)]
     pub key: Shown,
-    /// The record, and where the change counts.
+    /// The record, and the nodes that have applied the change.
     #[serde(flatten)]
     pub written: WriteAnswer,
 }
@@ -275,9 +274,9 @@ pub struct CreatedKey {
 /// One page of keys, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyList {
-    /// The records.
+    /// The records of this page.
     pub keys: Vec<KeyRecord>,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page; null on the last one.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
@@ -291,23 +290,23 @@ pub struct ListQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(max_length = 100)]
     pub owner: Option<String>,
-    /// Only keys whose name or prefix contains this.
+    /// Only keys whose name or prefix contains this text.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(max_length = 100)]
     pub search: Option<String>,
-    /// Only keys of this status.
+    /// Only keys with this status.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(inline)]
     pub status: Option<KeyStatus>,
-    /// Records on one page; 50 when absent.
+    /// Records per page; 50 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(minimum = 1, maximum = 200)]
     pub limit: Option<usize>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(pattern = "^c-[0-9a-f]{1,16}$")]
     pub cursor: Option<String>,
-    /// Says that page after page will be taken, to keep: the audit trail has a line of it.
+    /// States that the caller exports all pages, which is recorded in the audit trail.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[param(required = false)]
     pub export: bool,

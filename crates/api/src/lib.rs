@@ -1,12 +1,12 @@
-//! The HTTP contract as types: what may be asked, what is answered, and how it fails.
+//! The HTTP contract as types: requests, answers and errors.
 //!
 //! Answers for: the JSON of every request and answer, the error codes with their status and
-//! whether another try can help, the paths and header names, and the OpenAPI document, which is
-//! generated from these types. The server and the client both read it, so they cannot disagree.
-//! Must never serve, call or decide anything, and knows neither axum nor reqwest.
+//! retryability, the paths and header names, and the OpenAPI document, which is generated from
+//! these types. The server and the client both use it, so they cannot disagree. Must never serve,
+//! call or decide anything, and must not depend on axum or reqwest.
 //!
-//! Requests refuse unknown fields, so a misspelt one is an error and not a surprise. Answers are
-//! read leniently, so an older client understands a newer server.
+//! Requests reject unknown fields, so that a misspelt field is an error. Answers are read
+//! leniently, so that an older client understands a newer server.
 #![warn(missing_docs)]
 
 pub mod bulk;

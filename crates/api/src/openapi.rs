@@ -1,9 +1,9 @@
 //! The OpenAPI document, generated from the types of this crate.
 //!
-//! Answers for: every route of the gateway and admin listeners with its statuses, bodies,
-//! headers and credentials. The stubs in `openapi/` exist to be read by utoipa; they are never
-//! called. A copy of the document is kept in git (`crates/api/openapi.json`), and a test
-//! compares the two, so a change of the contract shows in a review.
+//! Answers for: every route of the gateway and admin listeners with its statuses, bodies, headers
+//! and credentials. The stubs in `openapi/` only carry attributes for utoipa and are never called.
+//! A copy of the document is kept in git (`crates/api/openapi.json`), and a test compares the two,
+//! so that a change of the contract is visible in a review.
 
 mod admin;
 mod gateway;
@@ -16,16 +16,16 @@ use utoipa::{Modify, OpenApi};
 
 use crate::paths;
 
-/// The document: what the derive reads.
+/// The root of the document, for the derive.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Fluxgate",
-        description = "Validates API keys and enforces their limits for gateways, on every node \
-            of a cluster alike.\n\nThe gateway listener serves validate, batch and authorize; the \
+        description = "Validates API keys and enforces their limits for gateways, identically on every \
+            node of a cluster.\n\nThe gateway listener serves validate, batch and authorize; the \
             admin listener serves keys, audit and cluster; both serve the health checks. JSON in \
-            and out, times in RFC 3339 UTC, durations as text (`60s`). Unknown fields of a \
-            request are refused.",
+            and out, times in RFC 3339 UTC, durations as text (`60s`). Requests with \
+            unknown fields are rejected.",
     ),
     paths(
         gateway::validate,
@@ -77,7 +77,7 @@ use crate::paths;
     ),
     tags(
         (name = "validate", description = "The gateway listener: may this request pass?"),
-        (name = "keys", description = "The admin listener: keys and what was done to them."),
+        (name = "keys", description = "The admin listener: keys and their audit trail."),
         (name = "cluster", description = "The admin listener: the nodes. Needs the operator token."),
         (name = "health", description = "Health, metrics and this document."),
     ),
@@ -85,7 +85,7 @@ use crate::paths;
 )]
 struct Document;
 
-/// Declares what a caller can present.
+/// Declares the credentials that a caller can present.
 struct Security;
 
 impl Modify for Security {
@@ -103,7 +103,7 @@ impl Modify for Security {
         };
         components.add_security_scheme(
             "api_key",
-            header("X-API-Key", "The same as `bearer`, in a header of its own."),
+            header("X-API-Key", "The same API key in its own header."),
         );
         components.add_security_scheme(
             "gateway_token",
@@ -115,8 +115,8 @@ impl Modify for Security {
     }
 }
 
-/// Declares the bodies that may be left out. utoipa would spell that as "or null", which is
-/// another thing.
+/// Declares the bodies that may be omitted. utoipa would declare them as "or null", which is not
+/// the same.
 struct OptionalBodies;
 
 impl Modify for OptionalBodies {
@@ -140,7 +140,7 @@ impl Modify for OptionalBodies {
     }
 }
 
-/// Spreads forward authentication, which answers any method, over the methods that OpenAPI has.
+/// Declares forward authentication, which accepts any method, for every method that OpenAPI has.
 struct AnyMethod;
 
 impl Modify for AnyMethod {
@@ -160,7 +160,7 @@ impl Modify for AnyMethod {
             };
             for (method, name) in &methods {
                 let copy = item.get.clone().map(|mut operation| {
-                    // An operation's id must be its own.
+                    // Operation ids must be unique.
                     operation.operation_id =
                         operation.operation_id.map(|id| format!("{id}_{name}"));
                     operation
@@ -186,11 +186,11 @@ pub fn document() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }
 
-/// The document as indented JSON with a newline at its end, as it is served and kept in git.
+/// The document as indented JSON with a trailing newline, as it is served and kept in git.
 #[must_use]
 pub fn json() -> String {
-    // Only a type of this crate that has no JSON form could fail here, and the golden test
-    // would show it.
+    // This can only fail for a type of this crate without a JSON form, which the golden test would
+    // detect.
     let mut text = document().to_pretty_json().unwrap_or_default();
     text.push('\n');
     text

@@ -1,55 +1,55 @@
 //! Every path and header of the contract, once.
 //!
-//! Answers for: the texts that server, client and document must agree on. A path with `{…}` is
-//! a template as OpenAPI and axum both read it.
+//! Answers for: the names that server, client and document must agree on. A path with `{…}` is a
+//! template in the syntax of both OpenAPI and axum.
 
 use fluxgate_types::KeyId;
 
-/// May this request pass?
+/// POST: a verdict on one request.
 pub const VALIDATE: &str = "/v1/validate";
-/// Many verdicts at once.
+/// POST: verdicts on many requests.
 pub const VALIDATE_BATCH: &str = "/v1/validate/batch";
-/// What every forward authentication path begins with.
+/// Prefix of every forward authentication path.
 pub const AUTHORIZE_PREFIX: &str = "/v1/authorize/";
-/// Forward authentication.
+/// Any method: forward authentication.
 pub const AUTHORIZE: &str = "/v1/authorize/{requirement}";
-/// Forward authentication for nginx.
+/// GET: forward authentication for nginx.
 pub const AUTHORIZE_NGINX: &str = "/v1/authorize/nginx/{requirement}";
-/// Create and list.
+/// POST creates a key, GET lists keys.
 pub const KEYS: &str = "/v1/keys";
-/// Read, change and revoke.
+/// GET reads, PATCH changes, DELETE revokes or erases a key.
 pub const KEY: &str = "/v1/keys/{id}";
-/// A new secret.
+/// POST: replaces the key's secret.
 pub const KEY_ROTATE: &str = "/v1/keys/{id}/rotate";
-/// What is spent.
+/// GET: the tokens that the key spent.
 pub const KEY_USAGE: &str = "/v1/keys/{id}/usage";
-/// Many keys of another system.
+/// POST: imports keys of another system.
 pub const KEYS_IMPORT: &str = "/v1/keys/import";
-/// Who did what.
+/// GET: the audit trail.
 pub const AUDIT: &str = "/v1/audit";
-/// Which credential this is.
+/// GET: the presented credential.
 pub const WHOAMI: &str = "/v1/whoami";
-/// The cluster, as the node sees it.
+/// GET: the cluster, as the answering node sees it.
 pub const CLUSTER: &str = "/v1/cluster";
-/// Take a node in.
+/// POST: adds or moves a node.
 pub const CLUSTER_NODES: &str = "/v1/cluster/nodes";
-/// Let a node go.
+/// DELETE: removes a node.
 pub const CLUSTER_NODE: &str = "/v1/cluster/nodes/{id}";
-/// Hand leadership over.
+/// POST: hands leadership over.
 pub const CLUSTER_LEADER: &str = "/v1/cluster/leader";
-/// Set cluster time forward.
+/// POST: moves cluster time forward.
 pub const CLUSTER_TIME: &str = "/v1/cluster/time";
-/// The state, as JSON lines.
+/// GET: a backup of the state, as JSON lines.
 pub const CLUSTER_BACKUP: &str = "/v1/cluster/backup";
-/// Lines of a backup.
+/// POST: imports the lines of a backup.
 pub const CLUSTER_RESTORE: &str = "/v1/cluster/restore";
-/// The process runs.
+/// GET: whether the process runs.
 pub const LIVEZ: &str = "/livez";
-/// It would answer validates.
+/// GET: whether the node would answer validate requests.
 pub const READYZ: &str = "/readyz";
-/// Prometheus text.
+/// GET: metrics in Prometheus text.
 pub const METRICS: &str = "/metrics";
-/// This contract as a document.
+/// GET: the OpenAPI document.
 pub const OPENAPI: &str = "/openapi.json";
 
 /// The path of one key.
@@ -58,7 +58,7 @@ pub fn key(id: KeyId) -> String {
     KEY.replace("{id}", &id.to_string())
 }
 
-/// The path that gives one key a new secret.
+/// The path that replaces one key's secret.
 #[must_use]
 pub fn key_rotate(id: KeyId) -> String {
     KEY_ROTATE.replace("{id}", &id.to_string())
@@ -76,21 +76,21 @@ pub fn cluster_node(id: u64) -> String {
     CLUSTER_NODE.replace("{id}", &id.to_string())
 }
 
-/// Header names, in the lower case of HTTP/2, which HTTP/1 reads as any other.
+/// Header names, in the lower case of HTTP/2; HTTP/1 ignores the case.
 pub mod header {
-    /// The key of a caller, where it is not in `authorization`.
+    /// The caller's key, when it is not in `authorization`.
     pub const X_API_KEY: &str = "x-api-key";
-    /// The token of a gateway.
+    /// The gateway's own token.
     pub const X_GATEWAY_TOKEN: &str = "x-gateway-token";
-    /// Tokens in one window of the limit that decides.
+    /// Tokens per window of the deciding limit.
     pub const X_RATELIMIT_LIMIT: &str = "x-ratelimit-limit";
     /// Tokens left in the window.
     pub const X_RATELIMIT_REMAINING: &str = "x-ratelimit-remaining";
     /// When the window ends, Unix seconds.
     pub const X_RATELIMIT_RESET: &str = "x-ratelimit-reset";
-    /// The IETF draft's figures, where configured.
+    /// The rate limit state in the syntax of the IETF draft, if configured.
     pub const RATELIMIT: &str = "ratelimit";
-    /// The IETF draft's policy, where configured.
+    /// The policy in the syntax of the IETF draft, if configured.
     pub const RATELIMIT_POLICY: &str = "ratelimit-policy";
     /// The key's id.
     pub const X_AUTH_KEY_ID: &str = "x-auth-key-id";
@@ -100,17 +100,17 @@ pub mod header {
     pub const X_AUTH_OWNER: &str = "x-auth-owner";
     /// The key's scope.
     pub const X_AUTH_SCOPE: &str = "x-auth-scope";
-    /// The status that nginx must rebuild.
+    /// The status that nginx must answer with.
     pub const X_AUTH_STATUS: &str = "x-auth-status";
-    /// The body that nginx must rebuild.
+    /// The body that nginx must answer with.
     pub const X_AUTH_BODY: &str = "x-auth-body";
-    /// The method that a gateway received.
+    /// The method of the request that a gateway forwards.
     pub const X_FORWARDED_METHOD: &str = "x-forwarded-method";
-    /// The method that a gateway received, under another name.
+    /// The same under the name that other gateways use.
     pub const X_ORIGINAL_METHOD: &str = "x-original-method";
-    /// What Envoy must take off before it forwards.
+    /// The headers that Envoy must remove before it forwards the request.
     pub const X_ENVOY_AUTH_HEADERS_TO_REMOVE: &str = "x-envoy-auth-headers-to-remove";
-    /// Makes a repeated create or rotate harmless.
+    /// Makes it safe to repeat a create or rotate.
     pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 }
 
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_template_is_filled_with_the_whole_id() {
+    fn templates_are_filled_with_the_whole_id() {
         let id: KeyId = "key_Qm2xK9dA3f01".parse().unwrap();
         assert_eq!(key(id), "/v1/keys/key_Qm2xK9dA3f01");
         assert_eq!(key_usage(id), "/v1/keys/key_Qm2xK9dA3f01/usage");

@@ -1,7 +1,8 @@
-//! Values that travel as text: ids, times and durations, and secrets that must not be printed.
+//! Values that are transmitted as text: ids, times and durations, and secrets that must not be
+//! printed.
 //!
-//! Answers for: one spelling of each on the wire. The domain types keep their own encodings for
-//! log and disk; these wrappers are the only place where one becomes the other.
+//! Answers for: one spelling of each on the wire. The domain types keep their own encodings for log
+//! and disk; only these wrappers convert between the two.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +10,7 @@ use std::str::FromStr;
 use fluxgate_types::{ClusterMs, format_duration_ms, parse_duration_ms};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A value that is written through `Display` and read through `FromStr`.
+/// A value that is serialized with `Display` and parsed with `FromStr`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text<T>(pub T);
 
@@ -49,10 +50,10 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Text<T> {
     }
 }
 
-/// A duration such as `"60s"`, in milliseconds.
+/// A duration such as `"60s"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Period {
-    /// Its length, milliseconds.
+    /// Length of the duration, milliseconds.
     pub ms: u64,
 }
 
@@ -91,7 +92,7 @@ impl<'de> Deserialize<'de> for Period {
     }
 }
 
-/// A credential in the clear: it travels as plain text and is never printed by `Debug`.
+/// A credential in the clear: serialized as plain text and never printed by `Debug`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Shown(String);
@@ -103,7 +104,7 @@ impl Shown {
         Self(credential.into())
     }
 
-    /// The credential itself.
+    /// The credential in the clear.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -116,7 +117,8 @@ impl fmt::Debug for Shown {
     }
 }
 
-/// Reads a field that is there, so that `null` (clear it) differs from absent (leave it).
+/// Reads a field that is present, so that `null` (clear it) differs from absent (leave it
+/// unchanged).
 ///
 /// # Errors
 /// When the value has the wrong type.
@@ -128,8 +130,7 @@ where
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
-/// Reads a field that may be absent and, when it is there, must have a value: `null` is refused
-/// where there is nothing to clear.
+/// Reads a field that may be absent but must not be `null`, because there is nothing to clear.
 ///
 /// # Errors
 /// When the value has the wrong type.
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_times_and_durations_travel_as_text() {
+    fn ids_times_and_durations_are_serialized_as_text() {
         let id: Text<KeyId> = serde_json::from_str("\"key_Qm2xK9dA3f01\"").unwrap();
         assert_eq!(serde_json::to_string(&id).unwrap(), "\"key_Qm2xK9dA3f01\"");
         let time: Time = serde_json::from_str("\"2024-01-20T11:20:00Z\"").unwrap();
@@ -159,13 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn an_escaped_text_is_read_like_a_plain_one() {
+    fn escaped_text_is_accepted() {
         let period: Period = serde_json::from_str("\"\\u0036\\u0030s\"").unwrap();
         assert_eq!(period.ms, 60_000);
     }
 
     #[test]
-    fn what_is_no_such_text_is_refused() {
+    fn malformed_text_is_rejected() {
         assert!(serde_json::from_str::<Text<KeyId>>("\"key_x\"").is_err());
         assert!(serde_json::from_str::<Time>("1705749600").is_err());
         assert!(serde_json::from_str::<Period>("60").is_err());

@@ -1,6 +1,6 @@
-//! What was used, what was done, and who is asking: usage, audit, whoami.
+//! The reads besides keys and cluster: usage, audit trail, whoami.
 //!
-//! Answers for: the shapes of these three reads.
+//! Answers for: the shapes of these three answers.
 
 use std::collections::BTreeMap;
 
@@ -19,37 +19,37 @@ pub struct Usage {
     pub key_id: Text<KeyId>,
     /// One entry per limit.
     pub limits: Vec<LimitUsage>,
-    /// When it was last admitted, roughly.
+    /// When a request of the key was last admitted, approximately.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub last_used_at: Option<Time>,
 }
 
-/// One limit of a key in its running window, and before.
+/// One limit of a key: its current window, and earlier ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LimitUsage {
     /// The limit's name.
     pub name: String,
-    /// Tokens in one window.
+    /// Tokens per window.
     pub limit: u64,
-    /// Tokens spent in the running window, all nodes that answered together.
+    /// Tokens spent in the current window, summed over the nodes that answered.
     pub spent: u64,
-    /// Tokens left.
+    /// Tokens left in the current window.
     pub remaining: u64,
-    /// When the running window ends, Unix seconds.
+    /// When the current window ends, Unix seconds.
     pub reset: u64,
-    /// What each node spent.
+    /// Tokens spent by each node.
     pub per_node: Vec<NodeSpent>,
-    /// The last windows, oldest first, 60 at most.
+    /// The last windows, oldest first, at most 60.
     #[schema(max_items = 60)]
     pub series: Vec<WindowSpent>,
 }
 
-/// Tokens that one node spent in the running window.
+/// Tokens that one node spent in the current window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeSpent {
     /// The node's id.
     pub node: u64,
-    /// Tokens.
+    /// Tokens that it spent.
     pub spent: u64,
 }
 
@@ -58,39 +58,39 @@ pub struct NodeSpent {
 pub struct WindowSpent {
     /// When the window began, Unix seconds.
     pub window_start: u64,
-    /// Tokens.
+    /// Tokens that all nodes spent in it.
     pub spent: u64,
 }
 
-/// One thing that somebody did.
+/// One entry of the audit trail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditEntry {
-    /// Its place in the record of all things done; counts up.
+    /// Number of the entry in the audit trail; increases.
     pub seq: u64,
-    /// When, in cluster time.
+    /// When it happened, in cluster time.
     #[schema(value_type = String, format = DateTime)]
     pub at: Time,
-    /// What, such as `key.create`.
+    /// The action, such as `key.create`.
     #[schema(example = "key.create")]
     pub action: String,
-    /// To which key; null when to none.
+    /// The key concerned; null if none.
     #[schema(value_type = Option<String>, required = true)]
     pub key_id: Option<Text<KeyId>>,
-    /// Who: `operator`, or the id of an admin key.
+    /// The actor: `operator`, `system`, or the id of an admin key.
     pub actor: String,
-    /// From which address; null when unknown.
+    /// The client's address; null if unknown.
     #[schema(required = true)]
     pub from: Option<String>,
-    /// What changed, by field; never a secret.
+    /// The changes by field; never a secret.
     pub details: BTreeMap<String, String>,
 }
 
 /// One page of audit entries, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditList {
-    /// The entries.
+    /// The entries of this page.
     pub entries: Vec<AuditEntry>,
-    /// Where the next page begins; null on the last one.
+    /// The cursor of the next page; null on the last one.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
@@ -100,7 +100,7 @@ pub struct AuditList {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AuditQuery {
-    /// Only what was done to this key.
+    /// Only entries about this key.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>, example = "key_Qm2xK9dA3f01")]
     pub key_id: Option<Text<KeyId>>,
@@ -108,21 +108,21 @@ pub struct AuditQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(max_length = 32)]
     pub action: Option<String>,
-    /// Only what this one did: `operator`, `system`, or the id of an admin key.
+    /// Only entries of this actor: `operator`, `system`, or the id of an admin key.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(max_length = 32)]
     pub actor: Option<String>,
-    /// Entries on one page; 50 when absent.
+    /// Entries per page; 50 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(minimum = 1, maximum = 200)]
     pub limit: Option<usize>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(pattern = "^c-[0-9a-f]{1,16}$")]
     pub cursor: Option<String>,
 }
 
-/// What a credential is.
+/// The kind of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CredentialKind {
@@ -132,7 +132,7 @@ pub enum CredentialKind {
     Key,
 }
 
-/// Which credential a call presented.
+/// The credential that a call presented.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Whoami {
     /// The operator token or an API key.
@@ -143,10 +143,10 @@ pub struct Whoami {
     /// The key's name; null for the operator token.
     #[schema(required = true)]
     pub name: Option<String>,
-    /// What it may do; the operator token counts as `admin`.
+    /// What the credential may do; the operator token counts as `admin`.
     #[schema(value_type = ScopeSchema)]
     pub scope: Scope,
-    /// Whose keys it manages; null: everybody's.
+    /// The owner whose keys it manages; null for all owners.
     #[schema(required = true)]
     pub owner: Option<String>,
 }
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_operator_is_told_in_five_fields() {
+    fn the_operator_has_five_fields() {
         let operator = Whoami {
             kind: CredentialKind::Operator,
             key_id: None,
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_audit_entry_reads_back_what_it_prints() {
+    fn audit_entries_round_trip() {
         let text = concat!(
             r#"{"seq":7,"at":"2024-01-20T11:20:00Z","action":"key.update","#,
             r#""key_id":"key_Qm2xK9dA3f01","actor":"operator","from":"10.0.0.7","#,

@@ -1,6 +1,6 @@
-//! Validate: may this request pass?
+//! Validate: whether a request may pass.
 //!
-//! Answers for: the shapes of the validate and batch calls. The verdict's headers are named in
+//! Answers for: the shapes of the validate and batch calls. The verdict's header names are in
 //! `paths`; the denials are in `error`.
 
 use fluxgate_types::{KeyId, Scope};
@@ -10,11 +10,11 @@ use utoipa::ToSchema;
 use crate::error::ErrorBody;
 use crate::text::{Shown, Text};
 
-/// What a key may do: `admin` includes `write` includes `read`.
-// This text stands in the OpenAPI document; the value itself is `fluxgate_types::Scope`.
+/// What a key may do: `admin` includes `write`, and `write` includes `read`.
+// This text appears in the OpenAPI document; the value itself is `fluxgate_types::Scope`.
 #[derive(ToSchema)]
 #[schema(as = Scope, rename_all = "lowercase")]
-#[expect(dead_code, reason = "a schema only: the domain type does not know utoipa")]
+#[expect(dead_code, reason = "a schema only: the domain type does not depend on utoipa")]
 pub(crate) enum ScopeSchema {
     /// Dashboards, monitoring, reporting.
     Read,
@@ -24,19 +24,19 @@ pub(crate) enum ScopeSchema {
     Admin,
 }
 
-/// Asks for a verdict. Every field is optional; the key may stand in a header instead.
+/// Requests a verdict. Every field is optional; the key may be in a header instead.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ValidateRequest {
-    /// The key, where no header carries it.
+    /// The key, if no header contains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, max_length = 256)]
     pub key: Option<Shown>,
-    /// What the endpoint behind the gateway requires; without it any valid key passes.
+    /// What the protected endpoint requires; if absent, any valid key passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<ScopeSchema>)]
     pub scope: Option<Scope>,
-    /// Tokens that the request costs: 1 when absent; 0 decides and reports, and spends nothing.
+    /// Tokens that the request costs: 1 when absent; 0 checks and reports without spending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0)]
     pub cost: Option<u64>,
@@ -53,7 +53,7 @@ pub struct ValidateAnswer {
     /// The key's name.
     #[schema(example = "Production Sync")]
     pub name: String,
-    /// Whom the key belongs to; null when nobody was named.
+    /// The owner of the key; null if it has none.
     #[schema(required = true)]
     pub owner: Option<String>,
     /// The key's scope.
@@ -70,16 +70,16 @@ pub struct ValidateAnswer {
     pub reset: u64,
 }
 
-/// Asks for many verdicts at once.
+/// Requests many verdicts at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchRequest {
-    /// At most 1 000. Entries for one key count one after another.
+    /// At most 1 000. Entries for one key are counted one after another.
     #[schema(max_items = 1000)]
     pub requests: Vec<ValidateRequest>,
 }
 
-/// One verdict of a batch: the status that the single call would have had, and its body.
+/// One verdict of a batch: the status and the body that a single call would have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BatchResult {
     /// 200, 400, 401, 403, 429 or 503.
@@ -94,9 +94,9 @@ pub struct BatchResult {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum BatchBody {
-    /// Status 200.
+    /// The body of status 200.
     Admitted(ValidateAnswer),
-    /// Any other status.
+    /// The body of any other status.
     Denied(ErrorBody),
 }
 
@@ -115,7 +115,7 @@ impl From<ErrorBody> for BatchResult {
 /// The verdicts of a batch, in the order of the requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BatchAnswer {
-    /// One per request.
+    /// One result per request.
     pub results: Vec<BatchResult>,
 }
 
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_admission_is_byte_for_byte_as_specified() {
+    fn an_admission_is_byte_exact() {
         let text = r#"{"valid":true,"key_id":"key_Qm2xK9dA3f01","name":"Production Sync","owner":"user_42","scope":"write","limit":100,"remaining":95,"reset":1705747200}"#;
         assert_eq!(serde_json::to_string(&answer()).unwrap(), text);
         assert_eq!(serde_json::from_str::<ValidateAnswer>(text).unwrap(), answer());
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_says_only_what_it_asks() {
+    fn a_default_request_is_empty_and_debug_hides_the_key() {
         let text = serde_json::to_string(&ValidateRequest::default()).unwrap();
         assert_eq!(text, "{}");
         let asked: ValidateRequest =
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_scopes_and_costs_are_refused() {
+    fn unknown_fields_scopes_and_costs_are_rejected() {
         for text in [
             r#"{"keys":"x"}"#,
             r#"{"scope":"owner"}"#,

@@ -1,7 +1,7 @@
-//! The calls of the admin listener, typed.
+//! Typed calls of the admin listener.
 //!
-//! Answers for: which of them may be repeated. A create and a rotate always carry an idempotency
-//! key, so that a repeat cannot make a second secret.
+//! Answers for: which of these calls may be repeated. A create and a rotate always carry an
+//! idempotency key, so that a repeat cannot create a second secret.
 
 use fluxgate_api::cluster::{AddNode, ClusterChange, ClusterView, HandOver, RemoveNode, SetTime};
 use fluxgate_api::keys::{
@@ -17,10 +17,11 @@ use crate::transport::{Call, Repeat};
 use crate::{Client, Error};
 
 impl Client {
-    /// Makes a key. Without an idempotency key of the caller's it draws one.
+    /// Creates a key. Draws an idempotency key if the caller passes none.
     ///
     /// # Errors
-    /// [`Error::AnswerLost`] when the key was made and its answer lost; else as every call.
+    /// [`Error::AnswerLost`] when the key was created but the answer was lost; otherwise when the
+    /// call fails.
     pub async fn create_key(
         &self,
         key: &CreateKey,
@@ -32,7 +33,7 @@ impl Client {
         self.ask(&call).await
     }
 
-    /// One page of keys.
+    /// Lists one page of keys.
     ///
     /// # Errors
     /// When the call fails.
@@ -47,7 +48,7 @@ impl Client {
         self.ask(&call).await
     }
 
-    /// A key's record.
+    /// Reads a key's record.
     ///
     /// # Errors
     /// When the call fails.
@@ -55,7 +56,7 @@ impl Client {
         self.ask(&Call::get(paths::key(id))).await
     }
 
-    /// Changes a key. With `revision` it must still be at that revision.
+    /// Changes a key. With `revision` the change applies only if the key is still at that revision.
     ///
     /// # Errors
     /// When the call fails.
@@ -65,8 +66,8 @@ impl Client {
         change: &UpdateKey,
         revision: Option<u64>,
     ) -> Result<WriteAnswer, Error> {
-        // A guarded change that was done would be told 412 when repeated, as if somebody else
-        // had been first.
+        // A repeat of a guarded change that was already done would get 412, as if another caller
+        // had changed the key first.
         let repeat = match revision {
             Some(_) => Repeat::IfNotDone,
             None => Repeat::Harmless,
@@ -78,10 +79,11 @@ impl Client {
         self.ask(&call).await
     }
 
-    /// Gives a key a new secret. Without an idempotency key of the caller's it draws one.
+    /// Replaces a key's secret. Draws an idempotency key if the caller passes none.
     ///
     /// # Errors
-    /// [`Error::AnswerLost`] when the secret was made and its answer lost; else as every call.
+    /// [`Error::AnswerLost`] when the secret was created but the answer was lost; otherwise when
+    /// the call fails.
     pub async fn rotate_key(
         &self,
         id: KeyId,
@@ -94,7 +96,7 @@ impl Client {
         self.ask(&call).await
     }
 
-    /// Revokes a key for good.
+    /// Revokes a key permanently.
     ///
     /// # Errors
     /// When the call fails.
@@ -103,17 +105,17 @@ impl Client {
         self.ask(&call).await
     }
 
-    /// Forgets the record of a key that is revoked or expired.
+    /// Erases the record of a revoked or expired key.
     ///
     /// # Errors
     /// When the call fails.
     pub async fn erase_key(&self, id: KeyId) -> Result<ErasedKey, Error> {
-        // Repeated after it was done it would be told 404, as if it had never been there.
+        // A repeat after success would get 404, as if the record had never existed.
         let call = Call::new(Method::DELETE, paths::key(id), Repeat::IfNotDone);
         self.ask(&call.query("erase", Some(true))).await
     }
 
-    /// What a key has spent.
+    /// Reads the usage of a key.
     ///
     /// # Errors
     /// When the call fails.
@@ -121,7 +123,7 @@ impl Client {
         self.ask(&Call::get(paths::key_usage(id))).await
     }
 
-    /// One page of what was done.
+    /// Lists one page of the audit trail.
     ///
     /// # Errors
     /// When the call fails.
@@ -135,7 +137,7 @@ impl Client {
         self.ask(&call).await
     }
 
-    /// Which credential this client presents.
+    /// Reads which credential this client presents.
     ///
     /// # Errors
     /// When the call fails.
@@ -143,7 +145,7 @@ impl Client {
         self.ask(&Call::get(paths::WHOAMI)).await
     }
 
-    /// The cluster, as the node that answers sees it.
+    /// Reads the cluster, as the answering node sees it.
     ///
     /// # Errors
     /// When the call fails.
@@ -151,7 +153,7 @@ impl Client {
         self.ask(&Call::get(paths::CLUSTER)).await
     }
 
-    /// Takes a node into the cluster.
+    /// Adds a node to the cluster, or moves it to another address.
     ///
     /// # Errors
     /// When the call fails.
@@ -165,18 +167,18 @@ impl Client {
     /// # Errors
     /// When the call fails.
     pub async fn remove_node(&self, id: u64, how: RemoveNode) -> Result<ClusterChange, Error> {
-        // Repeated after it was done it would be told 404, as if it had never been there.
+        // A repeat after success would get 404, as if the node had never been a member.
         let call = Call::new(Method::DELETE, paths::cluster_node(id), Repeat::IfNotDone)
             .query("force", how.force.then_some(true));
         self.ask(&call).await
     }
 
-    /// Hands leadership over.
+    /// Hands leadership to another node.
     ///
     /// # Errors
     /// When the call fails.
     pub async fn hand_over(&self, hand_over: HandOver) -> Result<ClusterChange, Error> {
-        // Repeated without a name it would move on from the new leader.
+        // A repeat without a named node would take leadership from the new leader.
         let repeat = match hand_over.to {
             Some(_) => Repeat::Harmless,
             None => Repeat::IfNotDone,
@@ -185,17 +187,17 @@ impl Client {
         self.ask(&call).await
     }
 
-    /// Sets cluster time forward.
+    /// Moves cluster time forward.
     ///
     /// # Errors
     /// When the call fails.
     pub async fn set_time(&self, set_time: SetTime) -> Result<ClusterChange, Error> {
-        // Repeated after it was done it would be told that time never goes back.
+        // A repeat after success would be rejected, because time never moves back.
         let call = Call::new(Method::POST, paths::CLUSTER_TIME, Repeat::IfNotDone);
         self.ask(&call.json(&set_time)?).await
     }
 
-    /// The metrics of the node that answers, Prometheus text.
+    /// Reads the metrics of the answering node, in Prometheus text.
     ///
     /// # Errors
     /// When the call fails.
@@ -209,13 +211,13 @@ impl Client {
     }
 }
 
-/// The caller's idempotency key, or 128 random bits.
+/// Returns the caller's idempotency key, or draws one of 128 random bits.
 fn idempotency(given: Option<&str>) -> Result<String, Error> {
     if let Some(given) = given {
         return Ok(given.to_owned());
     }
     let mut random = [0u8; 16];
     getrandom::fill(&mut random)
-        .map_err(|error| Error::unexpected(None, format!("no randomness: {error}")))?;
+        .map_err(|error| Error::unexpected(None, format!("cannot draw random bytes: {error}")))?;
     Ok(format!("{:032x}", u128::from_be_bytes(random)))
 }

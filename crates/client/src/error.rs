@@ -1,7 +1,7 @@
-//! Why a call failed, as facts that a program can tell apart.
+//! Why a call failed, as cases that a program can distinguish.
 //!
-//! Answers for: the line between "a node said no", "no node could be asked" and "what came back
-//! is not of this contract". Must never carry a token.
+//! Answers for: the distinction between "a node rejected the call", "no node could be reached" and
+//! "the answer does not follow this contract". Must never contain a token.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -11,68 +11,68 @@ use fluxgate_api::ErrorCode;
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A node answered, and refused.
+    /// A node answered and rejected the call.
     #[error("{message} ({code}, status {status})")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// The code of the contract.
+        /// The error code of the contract.
         code: ErrorCode,
-        /// What the node says.
+        /// The node's explanation.
         message: String,
     },
-    /// No node could be asked: none was connected to.
+    /// No node could be connected to.
     #[error("no node could be reached ({tries} attempts): {urls}: {cause}")]
     Unreachable {
-        /// The URLs that were tried.
+        /// The URLs of all nodes.
         urls: String,
-        /// How often.
+        /// Number of attempts.
         tries: u32,
-        /// What the last try met with.
+        /// The error of the last attempt.
         cause: String,
     },
-    /// A node was asked, and its answer did not come.
-    #[error("{url} was reached and gave no answer to {call}: {cause}{}", outcome(*.look))]
+    /// A node was reached, but its answer did not arrive.
+    #[error("{url} was reached but did not answer {call}: {cause}{}", outcome(*.look))]
     NoAnswer {
         /// The node's URL.
         url: String,
         /// Method and path.
         call: String,
-        /// What came instead.
+        /// The error instead of an answer.
         cause: String,
-        /// Where the call may have changed something all the same: how to find out.
+        /// If the call may have changed something nevertheless: the command that shows it.
         look: Option<&'static str>,
     },
-    /// The first try was done and its answer lost; the second was told so. Whatever the answer
-    /// showed only once is gone.
+    /// The first attempt succeeded and its answer was lost; the repeat was rejected as already
+    /// done. The secret of that answer, which is shown only once, is lost.
     #[error("done, but the answer that showed the key was lost: {message}")]
     AnswerLost {
-        /// What the node says: which key it was.
+        /// The node's message, which names the key.
         message: String,
     },
-    /// An answer that is not of this contract: something else listens there.
+    /// An answer that does not follow this contract: another program listens there.
     #[error("unexpected answer{}: {detail}", at_status(*.status))]
     Unexpected {
         /// The HTTP status, if there was one.
         status: Option<u16>,
-        /// What is wrong with it.
+        /// What is wrong with the answer.
         detail: String,
     },
-    /// A URL that cannot be called.
+    /// An invalid URL.
     #[error("`{url}` is not a URL to call: {reason}")]
     BadUrl {
         /// The URL.
         url: String,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
-    /// A token or key that no header can carry.
+    /// A token or key that cannot be sent in a header.
     #[error("a token or key must be visible ASCII characters without spaces")]
     BadToken,
-    /// What should be a CA's certificates is none.
+    /// The CA file is not a PEM certificate.
     #[error("a CA's certificates must be PEM")]
     BadCa,
-    /// What should be a certificate and its key is none.
+    /// The certificate or its private key is not PEM.
     #[error("a certificate and its private key must be PEM")]
     BadIdentity,
     /// No URL was given.
@@ -82,7 +82,7 @@ pub enum Error {
 
 fn outcome(look: Option<&str>) -> String {
     look.map_or_else(String::new, |look| {
-        format!("; it may have been done, or be done yet: `{look}` tells")
+        format!("; the change may have been made, or may still be made: check with `{look}`")
     })
 }
 
@@ -95,13 +95,13 @@ impl Error {
         Self::Unexpected { status, detail: detail.into() }
     }
 
-    /// What a node that refused says it is.
+    /// The error code of a node that rejected the call.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         if let Self::Refused { code, .. } = self { Some(*code) } else { None }
     }
 
-    /// Whether the cluster could not be asked at all, or had nobody to serve the call.
+    /// Whether no node could be asked, or none could serve the call.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         match self {
@@ -118,8 +118,8 @@ impl Error {
     }
 }
 
-/// An error of the HTTP library with its causes, on one line and without the URL, which the
-/// caller knows.
+/// An error of the HTTP library with its causes, on one line and without the URL, which the caller
+/// knows.
 pub(crate) fn chain(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut cause = error.source();

@@ -1,7 +1,7 @@
-//! The calls of the gateway listener, typed.
+//! Typed calls of the gateway listener.
 //!
-//! Answers for: that a denial is a verdict and not an error, and that nothing is counted twice:
-//! a validate whose answer was lost is not repeated.
+//! Answers for: a denial is a verdict and not an error, and nothing is counted twice: a validate
+//! whose answer was lost is not repeated.
 
 use fluxgate_api::cluster::Health;
 use fluxgate_api::paths::{self, header};
@@ -13,7 +13,7 @@ use reqwest::header::HeaderMap;
 use crate::transport::{Answer, Call, Present, Repeat};
 use crate::{Client, Error, Token};
 
-/// May the request pass?
+/// Whether the request may pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It may, and its cost is spent.
@@ -22,35 +22,35 @@ pub enum Verdict {
     Denied(ErrorBody),
 }
 
-/// The window of the limit that decided, as the headers tell it.
+/// The window of the deciding limit, as the headers state it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// Tokens in one window.
+    /// Tokens per window.
     pub limit: u64,
-    /// Tokens left.
+    /// Tokens left in the window.
     pub remaining: u64,
-    /// When it ends, Unix seconds.
+    /// When the window ends, Unix seconds.
     pub reset: u64,
 }
 
-/// A verdict with what its headers say.
+/// A verdict with the content of its headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerdictReport {
     /// The HTTP status.
     pub status: u16,
-    /// The verdict.
+    /// The decision, with the body of the answer.
     pub verdict: Verdict,
-    /// The window, where the headers name one.
+    /// The window, if the headers describe one.
     pub window: Option<Window>,
     /// Seconds to wait, on a 429.
     pub retry_after_s: Option<u64>,
 }
 
 impl Client {
-    /// Asks for a verdict on a key. The client's own token, if it has one, is the gateway's.
+    /// Requests a verdict on a key. The client's own token, if any, is sent as the gateway's token.
     ///
     /// # Errors
-    /// When no node gives a verdict. A denial is a verdict.
+    /// When no node gives a verdict. A denial is a verdict, not an error.
     pub async fn validate(
         &self,
         key: &Token,
@@ -69,10 +69,10 @@ impl Client {
         }
     }
 
-    /// Asks for many verdicts.
+    /// Requests many verdicts.
     ///
     /// # Errors
-    /// When no node gives them.
+    /// When no node gives the verdicts.
     pub async fn validate_batch(&self, requests: &BatchRequest) -> Result<BatchAnswer, Error> {
         let mut call =
             Call::new(Method::POST, paths::VALIDATE_BATCH, Repeat::IfNotDone).json(requests)?;
@@ -80,15 +80,15 @@ impl Client {
         self.ask(&self.as_gateway(call)).await
     }
 
-    /// Whether the node would answer validates. Served by every listener.
+    /// Checks whether the node would answer validate requests. Every listener serves this.
     ///
     /// # Errors
-    /// [`Error::Refused`] with the reason when it would not.
+    /// [`Error::Refused`] with the reason when the node is not ready.
     pub async fn ready(&self) -> Result<Health, Error> {
         self.ask(&Call::get(paths::READYZ)).await
     }
 
-    /// Puts the client's own token where a gateway presents it.
+    /// Sends the client's own token as the gateway's token.
     fn as_gateway(&self, call: Call) -> Call {
         match &self.token {
             Some(token) => call.header(header::X_GATEWAY_TOKEN, token.expose()),
@@ -97,7 +97,7 @@ impl Client {
     }
 }
 
-/// Whether a failure says something about the key, and not about the call or the node.
+/// Whether a failure concerns the key rather than the call or the node.
 fn is_denial(code: ErrorCode) -> bool {
     match code {
         ErrorCode::AuthenticationFailed

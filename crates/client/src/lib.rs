@@ -1,12 +1,12 @@
 //! Calls a Fluxgate cluster over HTTP.
 //!
-//! Answers for: asking the next node when one does not answer or cannot serve, within one
-//! deadline, and for never doing a thing twice: what is not harmless when repeated is repeated
-//! only when it surely was not done. Must never print a token or follow a redirect with one, and
-//! knows nothing of the server but the contract in `fluxgate-api`.
+//! Answers for: asking the next node when one does not answer or cannot serve, within one deadline,
+//! and never doing anything twice: a call that is not safe to repeat is repeated only if it was
+//! certainly not executed. Must never print a token or follow a redirect with one. Knows only the
+//! contract in `fluxgate-api`, nothing else about the server.
 //!
-//! One [`Client`] speaks to one listener of each node: its URLs are admin listeners for the
-//! calls in `admin`, gateway listeners for those in `gateway`.
+//! A [`Client`] talks to one listener of each node: its URLs are admin listeners for the calls in
+//! `admin`, and gateway listeners for those in `gateway`.
 #![warn(missing_docs)]
 
 mod admin;
@@ -23,15 +23,15 @@ pub use bulk::Download;
 pub use error::Error;
 pub use gateway::{Verdict, VerdictReport, Window};
 
-/// A token or key that a client presents. Cannot be printed.
+/// A token or key that a client presents. It cannot be printed.
 #[derive(Clone)]
 pub struct Token(String);
 
 impl Token {
-    /// Takes a token, without the white space around it that a file brings along.
+    /// Wraps a token, without surrounding white space, which files often contain.
     ///
     /// # Errors
-    /// When it is empty or holds what no header can carry.
+    /// When it is empty or contains characters that a header cannot carry.
     pub fn new(text: &str) -> Result<Self, Error> {
         let text = text.trim();
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -40,7 +40,7 @@ impl Token {
         Ok(Self(text.to_owned()))
     }
 
-    /// The token itself, to be sent.
+    /// The token in the clear, for sending.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -53,15 +53,15 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The certificates of the CA that nodes must be certified by.
+/// The certificates of the CA that must have issued the nodes' certificates.
 #[derive(Clone, Debug)]
 pub struct Ca(Vec<reqwest::Certificate>);
 
 impl Ca {
-    /// Reads PEM.
+    /// Parses one or more PEM certificates.
     ///
     /// # Errors
-    /// When it holds no certificate.
+    /// When it contains no certificate.
     pub fn new(pem: &[u8]) -> Result<Self, Error> {
         match reqwest::Certificate::from_pem_bundle(pem) {
             Ok(certificates) if !certificates.is_empty() => Ok(Self(certificates)),
@@ -70,12 +70,12 @@ impl Ca {
     }
 }
 
-/// The certificate that a client presents, with its key.
+/// The certificate that a client presents, with its private key.
 #[derive(Clone, Debug)]
 pub struct Identity(reqwest::Identity);
 
 impl Identity {
-    /// Reads PEM: the certificate, those between it and its CA, and the private key.
+    /// Parses PEM: the certificate, intermediate certificates, and the private key.
     ///
     /// # Errors
     /// When one of them is missing.
@@ -85,29 +85,29 @@ impl Identity {
     }
 }
 
-/// Whom a client trusts, and who it is.
+/// The CA that a client trusts, and its own certificate.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
-    /// Nodes must be certified by this CA instead of one that the system knows.
+    /// The only CA to trust; if absent, the CAs of the system.
     pub ca: Option<Ca>,
-    /// Presented to listeners that require a certificate.
+    /// The certificate for listeners that require one.
     pub identity: Option<Identity>,
 }
 
-/// How long and how often a client tries.
+/// Time limits and retries of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// For one call, all tries and pauses together.
+    /// Time limit of one call, including all attempts and pauses.
     pub deadline: Duration,
-    /// For one try at one node; half of it where another node may be asked for the same.
+    /// Time limit of one attempt at one node; half of it if another node can be asked for the same.
     pub attempt_timeout: Duration,
-    /// Whether a call that fails is tried again at all.
+    /// Whether a failed call is retried at all.
     pub retry: bool,
 }
 
 impl Default for Options {
-    /// Longer than an election and a write barrier that waits for a lost node's lease together, and one
-    /// try as long as a node takes for a request (`http.request_timeout`).
+    /// The deadline exceeds an election plus a write that waits for a lost node's lease; one
+    /// attempt lasts longer than a node takes for a request (`http.request_timeout`).
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(15),
@@ -122,7 +122,8 @@ impl Default for Options {
 pub struct Client {
     http: reqwest::Client,
     urls: Vec<String>,
-    /// The node that answered last is asked first. Only a hint, so any order will do.
+    /// Index of the node that answered last, which is asked first. Only a hint, so relaxed ordering
+    /// suffices.
     preferred: AtomicUsize,
     token: Option<Token>,
     options: Options,
@@ -137,7 +138,7 @@ impl Client {
         Self::with_options(urls, token, Options::default())
     }
 
-    /// The same, with its own deadlines.
+    /// The same with other time limits.
     ///
     /// # Errors
     /// When there is no URL, or one is not an `http` or `https` URL.
@@ -149,7 +150,7 @@ impl Client {
         Self::with_trust(urls, token, options, Trust::default())
     }
 
-    /// The same, with certificates of its own choice.
+    /// The same with a CA and a client certificate.
     ///
     /// # Errors
     /// When there is no URL, or one is not an `http` or `https` URL.
@@ -164,15 +165,15 @@ impl Client {
         if urls.is_empty() {
             return Err(Error::NoUrl);
         }
-        // The one that is linked; another part of the process may have said so before.
+        // Installs the provider that is linked in. An error means that one is installed already.
         rustls::crypto::ring::default_provider().install_default().ok();
         let plain = urls.iter().all(|url| url.starts_with("http://"));
-        // Plain calls need no list of CAs, which a machine may lack.
+        // Plain HTTP needs no CAs, and a machine may have none.
         let trusted = match trust.ca {
             Some(Ca(certificates)) => Some(certificates),
             None => plain.then(Vec::new),
         };
-        // A proxy from the environment or a redirect would carry the token to a third party.
+        // A proxy from the environment or a redirect would send the token to a third party.
         let builder = match trusted {
             Some(certificates) => reqwest::Client::builder().tls_certs_only(certificates),
             None => reqwest::Client::builder(),
@@ -190,14 +191,14 @@ impl Client {
         Ok(Self { http, urls, preferred: AtomicUsize::new(0), token, options })
     }
 
-    /// The URLs that it calls.
+    /// The URLs of the nodes, without trailing slashes.
     #[must_use]
     pub fn urls(&self) -> &[String] {
         &self.urls
     }
 }
 
-/// Checks a URL and takes the slash off its end.
+/// Validates a URL and removes its trailing slash.
 fn base_url(text: &str) -> Result<String, Error> {
     let wrong = |reason: String| Error::BadUrl { url: text.to_owned(), reason };
     let url = reqwest::Url::parse(text).map_err(|error| wrong(error.to_string()))?;

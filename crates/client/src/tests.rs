@@ -1,4 +1,4 @@
-//! Retries against a listener that plays a node: how often it is asked, and with what.
+//! Retries against a listener that acts as a node: how often it is called, and with what.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,24 +11,24 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// What the fake node does with a request.
+/// How the fake node responds to a request.
 #[derive(Clone)]
-enum Play {
+enum Response {
     Answer(u16, &'static str, String),
-    /// Reads it and closes the connection.
+    /// Reads the request and closes the connection.
     Drop,
-    /// Reads it and says nothing.
+    /// Reads the request and sends nothing.
     Hang,
 }
 
-/// A fake node: plays its list in order, the last one for ever.
+/// A fake node: responds as listed, in order, and repeats the last response.
 struct Fake {
     url: String,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
 impl Fake {
-    async fn start(plays: Vec<Play>) -> Self {
+    async fn start(responses: Vec<Response>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -40,10 +40,10 @@ impl Fake {
                 let at = {
                     let mut heard = heard.lock().unwrap();
                     heard.push(request);
-                    (heard.len() - 1).min(plays.len() - 1)
+                    (heard.len() - 1).min(responses.len() - 1)
                 };
-                match plays[at].clone() {
-                    Play::Answer(status, headers, body) => {
+                match responses[at].clone() {
+                    Response::Answer(status, headers, body) => {
                         let head = format!(
                             "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n",
                             body.len()
@@ -51,8 +51,8 @@ impl Fake {
                         stream.write_all(head.as_bytes()).await.unwrap();
                         stream.write_all(body.as_bytes()).await.unwrap();
                     }
-                    Play::Drop => drop(stream),
-                    Play::Hang => {
+                    Response::Drop => drop(stream),
+                    Response::Hang => {
                         tokio::spawn(async move {
                             tokio::time::sleep(Duration::from_secs(60)).await;
                             drop(stream);
@@ -88,16 +88,16 @@ async fn read_request(stream: &mut tokio::net::TcpStream) -> String {
     }
 }
 
-fn error(code: fluxgate_api::ErrorCode) -> Play {
+fn error(code: fluxgate_api::ErrorCode) -> Response {
     let body = fluxgate_api::ErrorBody::new(code, "why");
-    Play::Answer(code.status(), "", body.to_json())
+    Response::Answer(code.status(), "", body.to_json())
 }
 
 const ADMITTED: &str = r#"{"valid":true,"key_id":"key_Qm2xK9dA3f01","name":"a","owner":null,"scope":"read","limit":100,"remaining":99,"reset":1705747200}"#;
 const RECORD: &str = r#""id":"key_Qm2xK9dA3f01","name":"a","prefix":"fx_live_Qm2xK9dA3f01","scope":"read","owner":null,"limits":[],"enabled":true,"status":"active","created_at":"2024-01-20T11:20:00Z","created_by":"operator","expires_at":null,"last_used_at":null,"metadata":{},"revision":1,"applied_on":[1],"waited_ms":0"#;
 
-fn ok(body: impl Into<String>) -> Play {
-    Play::Answer(200, "", body.into())
+fn ok(body: impl Into<String>) -> Response {
+    Response::Answer(200, "", body.into())
 }
 
 fn client(urls: &[&str]) -> Client {
@@ -109,7 +109,7 @@ fn client(urls: &[&str]) -> Client {
     Client::with_options(urls, Some(Token::new("secret-token").unwrap()), options).unwrap()
 }
 
-/// A URL at which nothing listens.
+/// A URL without a listener.
 async fn closed() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     format!("http://{}", listener.local_addr().unwrap())
@@ -135,7 +135,7 @@ fn header_of<'a>(request: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn a_closed_port_leads_to_the_next_node_and_the_next_call_goes_there_first() {
+async fn after_a_closed_port_the_next_node_is_asked_and_then_preferred() {
     let node = Fake::start(vec![ok(ADMITTED)]).await;
     let client = client(&[&closed().await, &node.url]);
     for _ in 0..2 {
@@ -152,7 +152,7 @@ async fn a_closed_port_leads_to_the_next_node_and_the_next_call_goes_there_first
 }
 
 #[tokio::test]
-async fn no_leader_is_tried_again_until_there_is_one() {
+async fn calls_without_a_leader_are_retried() {
     let no_leader = error(fluxgate_api::ErrorCode::NoLeader);
     let node = Fake::start(vec![no_leader.clone(), no_leader, ok(format!("{{{RECORD}}}"))]).await;
     let answer = client(&[&node.url]).revoke_key(id()).await.unwrap();
@@ -161,7 +161,7 @@ async fn no_leader_is_tried_again_until_there_is_one() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_final_and_says_why() {
+async fn a_rejection_is_final_and_has_a_reason() {
     let node = Fake::start(vec![error(fluxgate_api::ErrorCode::NotFound)]).await;
     let refused = client(&[&node.url, &node.url]).read_key(id()).await;
     let Err(Error::Refused { status, code, message }) = refused else {
@@ -172,9 +172,9 @@ async fn a_refusal_is_final_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_lost_create_is_repeated_with_the_same_idempotency_key_and_told_apart() {
+async fn a_lost_create_is_repeated_with_the_same_idempotency_key() {
     let done = error(fluxgate_api::ErrorCode::AlreadyDone);
-    let node = Fake::start(vec![Play::Drop, done]).await;
+    let node = Fake::start(vec![Response::Drop, done]).await;
     let lost = client(&[&node.url]).create_key(&create(), None).await;
     assert!(matches!(lost, Err(Error::AnswerLost { .. })), "{lost:?}");
     let seen = node.seen();
@@ -185,7 +185,7 @@ async fn a_lost_create_is_repeated_with_the_same_idempotency_key_and_told_apart(
 }
 
 #[tokio::test]
-async fn already_done_at_the_first_try_is_a_refusal() {
+async fn already_done_at_the_first_attempt_is_a_rejection() {
     let node = Fake::start(vec![error(fluxgate_api::ErrorCode::AlreadyDone)]).await;
     let refused = client(&[&node.url]).create_key(&create(), Some("mine")).await;
     assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
@@ -194,7 +194,7 @@ async fn already_done_at_the_first_try_is_a_refusal() {
 
 #[tokio::test]
 async fn a_validate_whose_answer_is_lost_is_not_repeated() {
-    for play in [Play::Drop, Play::Hang] {
+    for play in [Response::Drop, Response::Hang] {
         let node = Fake::start(vec![play, ok(ADMITTED)]).await;
         let lost = client(&[&node.url, &node.url])
             .validate(&Token::new("fx_key").unwrap(), &ValidateRequest::default())
@@ -208,15 +208,15 @@ async fn a_validate_whose_answer_is_lost_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_guarded_change_is_repeated_only_when_it_was_not_done() {
+async fn a_guarded_change_is_repeated_only_if_it_was_not_done() {
     let unavailable = error(fluxgate_api::ErrorCode::Unavailable);
-    let node = Fake::start(vec![unavailable, Play::Drop, ok(format!("{{{RECORD}}}"))]).await;
+    let node = Fake::start(vec![unavailable, Response::Drop, ok(format!("{{{RECORD}}}"))]).await;
     let lost = client(&[&node.url]).update_key(id(), &UpdateKey::default(), Some(7)).await;
     let Err(error @ Error::NoAnswer { .. }) = lost else { panic!("{lost:?}") };
     let text = error.to_string();
-    let asked = format!("{} was reached and gave no answer to PATCH /v1/keys/key_", node.url);
+    let asked = format!("{} was reached but did not answer PATCH /v1/keys/key_", node.url);
     assert!(text.starts_with(&asked), "{text}");
-    assert!(text.ends_with("it may have been done, or be done yet: `fluxgate keys show ID` tells"));
+    assert!(text.ends_with("may still be made: check with `fluxgate keys show ID`"));
     let seen = node.seen();
     assert_eq!(seen.len(), 2);
     assert_eq!(header_of(&seen[1], "if-match"), Some("\"7\""));
@@ -224,7 +224,7 @@ async fn a_guarded_change_is_repeated_only_when_it_was_not_done() {
 
 #[tokio::test]
 async fn a_read_survives_a_node_that_hangs() {
-    let hung = Fake::start(vec![Play::Hang]).await;
+    let hung = Fake::start(vec![Response::Hang]).await;
     let node = Fake::start(vec![ok("{\"entries\":[],\"next_cursor\":null}")]).await;
     let list = client(&[&hung.url, &node.url])
         .list_audit(&fluxgate_api::usage::AuditQuery::default())
@@ -234,29 +234,29 @@ async fn a_read_survives_a_node_that_hangs() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_is_gone_is_given_up_before_the_deadline() {
+async fn an_unreachable_cluster_fails_before_the_deadline() {
     let started = std::time::Instant::now();
     let gone = client(&[&closed().await]).whoami().await;
     let Err(error @ Error::Unreachable { tries: 5, .. }) = gone else {
         panic!("{gone:?}");
     };
-    assert!(error.is_unreachable() && !error.to_string().contains("may have been done"));
+    assert!(error.is_unreachable() && !error.to_string().contains("may have been made"));
     assert!(started.elapsed() < Duration::from_secs(4));
 }
 
 #[tokio::test]
-async fn a_token_that_one_node_does_not_know_yet_is_shown_to_the_next() {
+async fn a_token_unknown_to_one_node_is_tried_on_the_next() {
     let unknown = || error(fluxgate_api::ErrorCode::AuthenticationFailed);
     let (old, new) = (Fake::start(vec![unknown()]).await, Fake::start(vec![ok("{}")]).await);
     let lost = client(&[&old.url, &new.url]).revoke_key(id()).await;
     assert!(matches!(lost, Err(Error::Unexpected { .. })), "the second was asked: {lost:?}");
     assert_eq!((old.seen().len(), new.seen().len()), (1, 1));
-    // Where all say so it is so, once each.
+    // If all nodes reject it, the rejection is final after one attempt each.
     let nodes = [Fake::start(vec![unknown()]).await, Fake::start(vec![unknown()]).await];
     let refused = client(&[&nodes[0].url, &nodes[1].url]).whoami().await;
     assert!(matches!(refused, Err(Error::Refused { status: 401, .. })), "{refused:?}");
     assert_eq!(nodes.map(|node| node.seen().len()), [1, 1]);
-    // A key that is judged is no token of ours.
+    // A key to be validated is not a token of the client.
     let nodes = [Fake::start(vec![unknown()]).await, Fake::start(vec![unknown()]).await];
     let key = Token::new("fx_key").unwrap();
     let asked = client(&[&nodes[0].url, &nodes[1].url]);
@@ -265,8 +265,8 @@ async fn a_token_that_one_node_does_not_know_yet_is_shown_to_the_next() {
 }
 
 #[tokio::test]
-async fn what_is_no_node_is_passed_over() {
-    let other = Fake::start(vec![Play::Answer(404, "", "<html>".to_owned())]).await;
+async fn a_listener_that_is_not_a_node_is_skipped() {
+    let other = Fake::start(vec![Response::Answer(404, "", "<html>".to_owned())]).await;
     let node = Fake::start(vec![ok("{\"entries\":[],\"next_cursor\":null}")]).await;
     let both = client(&[&other.url, &node.url]);
     let list = both.list_audit(&fluxgate_api::usage::AuditQuery::default()).await.unwrap();
@@ -274,10 +274,10 @@ async fn what_is_no_node_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_denial_is_a_verdict_with_its_window() {
+async fn a_denial_is_a_verdict_with_a_window() {
     let body = fluxgate_api::ErrorBody::rate_limit_exceeded(45);
     let headers = "X-RateLimit-Limit: 100\r\nX-RateLimit-Remaining: 0\r\nX-RateLimit-Reset: 1705747200\r\nRetry-After: 45\r\n";
-    let node = Fake::start(vec![Play::Answer(429, headers, body.to_json())]).await;
+    let node = Fake::start(vec![Response::Answer(429, headers, body.to_json())]).await;
     let report = client(&[&node.url])
         .validate(&Token::new("fx_key").unwrap(), &ValidateRequest::default())
         .await
@@ -289,8 +289,8 @@ async fn a_denial_is_a_verdict_with_its_window() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_of_ours_is_said_so() {
-    let node = Fake::start(vec![Play::Answer(502, "", "<html>bad gateway".to_owned())]).await;
+async fn a_foreign_answer_is_reported_as_unexpected() {
+    let node = Fake::start(vec![Response::Answer(502, "", "<html>bad gateway".to_owned())]).await;
     let error = client(&[&node.url]).whoami().await.unwrap_err();
     assert_eq!(error.to_string(), "unexpected answer (status 502): `<html>bad gateway`");
 }
@@ -305,7 +305,7 @@ async fn a_token_is_sent_and_never_printed() {
 }
 
 #[test]
-fn what_no_header_can_carry_is_no_token() {
+fn a_token_must_be_valid_in_a_header() {
     for text in ["", " ", "a b", "a\nb", "ä"] {
         assert!(Token::new(text).is_err(), "{text}");
     }
@@ -313,7 +313,7 @@ fn what_no_header_can_carry_is_no_token() {
 }
 
 #[test]
-fn what_is_no_url_to_call_is_refused() {
+fn invalid_urls_are_rejected() {
     for url in ["", "127.0.0.1:7201", "ftp://a", "http://user:pass@a", "http://a/?b=c"] {
         assert!(Client::new(&[url], None).is_err(), "{url}");
     }

@@ -1,8 +1,8 @@
-//! One call: which node is asked, how long, and whether once more.
+//! One call: which node is asked, for how long, and whether it is asked again.
 //!
-//! Answers for: that a call which is not harmless when repeated is sent again only when it
-//! surely was not done: the connection was never made, or the node said so. Pauses double from
-//! `PAUSE_MIN` to `PAUSE_MAX` after each round of all nodes and end with the deadline.
+//! Answers for: a call that is not safe to repeat is sent again only if it was certainly not
+//! executed: the connection was never made, or the node said so. After each round over all nodes
+//! the pause doubles, from `PAUSE_MIN` to `PAUSE_MAX`, until the deadline.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,29 +22,28 @@ use crate::{Client, Token};
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between rounds.
 const PAUSE_MAX: Duration = Duration::from_millis(800);
-/// Rounds after which a cluster of which no node can be connected to counts as gone. An
-/// election makes nodes refuse, it does not close their ports.
+/// Rounds without a single connection after which the cluster counts as down. During an election
+/// nodes reject calls, but do not close their ports.
 const ROUNDS_UNCONNECTED_MAX: u32 = 5;
-/// Largest answer that is read.
+/// Largest answer that is read, bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// When a call may be sent once more.
+/// When a call may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// Always: it changes nothing, or the same thing twice is the same as once.
+    /// Always: it changes nothing, or doing it twice has the same effect as once.
     Harmless,
-    /// Only when it surely was not done.
+    /// Only if it was certainly not executed.
     IfNotDone,
 }
 
-/// What a call presents in `Authorization`.
+/// The credential in `Authorization`.
 #[derive(Clone, Debug)]
 pub(crate) enum Present {
     /// The client's own token, if it has one.
     Own,
-    /// A key to be judged.
+    /// A key to be validated.
     Key(Token),
-    /// Nothing.
     Nothing,
 }
 
@@ -102,14 +101,14 @@ impl Call {
         self
     }
 
-    /// Whether another node may answer otherwise though this one has said no.
+    /// Whether another node may answer differently although this one rejected the call.
     fn may_ask_another(&self, answer: &Answer) -> bool {
         let own = matches!(self.present, Present::Own);
         let foreign = self.repeat == Repeat::Harmless && answer.error_body().is_none();
         !answer.is_success() && ((own && answer.status == 401) || foreign)
     }
 
-    /// The command that tells whether this call was done, where it changes anything.
+    /// The command that shows whether this call was executed, if it changes anything.
     fn look(&self) -> Option<&'static str> {
         if self.method == Method::GET {
             return None;
@@ -127,13 +126,13 @@ impl Call {
     }
 }
 
-/// What a node answered, whole.
+/// The complete answer of a node.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
-    /// Whether an earlier try of this call may have been done.
+    /// Whether an earlier attempt of this call may have been executed.
     pub(crate) after_unknown: bool,
 }
 
@@ -149,7 +148,7 @@ impl Answer {
         })
     }
 
-    /// The body of a failure, if it is one of the contract.
+    /// The body of a failure, if it follows the contract.
     pub(crate) fn error_body(&self) -> Option<ErrorBody> {
         serde_json::from_slice(&self.body).ok()
     }
@@ -168,36 +167,36 @@ impl Answer {
     }
 
     fn is_retryable(&self) -> bool {
-        // Every node would say that to a caller without one.
+        // Every node would answer a caller without a certificate like this.
         let can_change = |body: &ErrorBody| body.message != NEEDS_CERTIFICATE;
         let body = self.error_body().filter(can_change);
         !self.is_success() && body.is_some_and(|body| body.error.retryable())
     }
 }
 
-/// The beginning of a body, on one line, for a message.
+/// The start of a body, on one line, for a message.
 fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(512)]);
     let line = text.lines().next().unwrap_or_default();
     line.chars().take(120).collect()
 }
 
-/// What rustls says of an alert that ends the connection.
+/// What rustls reports when the other side ends the connection with an alert.
 const TLS_ALERT: &str = "received fatal alert";
 
-/// What one try met with, short of an answer.
+/// Why an attempt got no answer.
 #[derive(Debug)]
 struct Failure {
     cause: String,
-    /// The node cannot have seen the call.
+    /// Whether the node certainly did not receive the call.
     unconnected: bool,
-    /// The other side refused this one's TLS: it will again.
-    refused_by_tls: bool,
+    /// Whether the node rejected this client's TLS; it would do so again.
+    rejected_by_tls: bool,
 }
 
 impl Client {
-    /// Sends a call until a node answers it, and gives any answer that another node could not
-    /// better.
+    /// Sends a call until a node answers; returns an answer once no other node could give a better
+    /// one.
     pub(crate) async fn send(&self, call: &Call) -> Result<Answer, Error> {
         let until = Instant::now() + self.options.deadline;
         let count = self.urls.len();
@@ -212,8 +211,9 @@ impl Client {
                 let at = (first + step) % count;
                 tries += 1;
                 match self.attempt(at, call, until).await {
-                    // While its token is exchanged one node may know it and another not yet; and what
-                    // listens there may be no node at all. Nothing was done.
+                    // While the operator token is being replaced one node may know it and another
+                    // not yet; and the program that listens there may not be a node. Nothing was
+                    // executed.
                     Ok(answer)
                         if step + 1 < count
                             && self.options.retry
@@ -235,7 +235,7 @@ impl Client {
                         last = Some(Ok(answer));
                     }
                     Err(failure) => {
-                        can_change |= !failure.refused_by_tls;
+                        can_change |= !failure.rejected_by_tls;
                         after_unknown |= !failure.unconnected;
                         all_unconnected &= failure.unconnected;
                         let harmless = failure.unconnected || call.repeat == Repeat::Harmless;
@@ -250,7 +250,7 @@ impl Client {
                         if !again {
                             return Err(error);
                         }
-                        // A node that answered knows more than one that did not.
+                        // The answer of one node says more than the silence of another.
                         if !matches!(last, Some(Ok(_))) {
                             last = Some(Err(error));
                         }
@@ -264,14 +264,15 @@ impl Client {
             let is_final = matches!(&last, Some(Ok(answer)) if !answer.is_retryable());
             let gone = all_unconnected && rounds >= ROUNDS_UNCONNECTED_MAX;
             if is_final || gone || !can_change || Instant::now() + pause >= until {
-                return last.unwrap_or_else(|| Err(self.unreachable(tries, "no try".into())));
+                return last
+                    .unwrap_or_else(|| Err(self.unreachable(tries, "no attempt was made".into())));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
-    /// Sends a call and reads the answer of a success.
+    /// Sends a call and parses the answer of a success.
     pub(crate) async fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Error> {
         let answer = self.send(call).await?;
         if answer.is_success() { answer.read() } else { Err(answer.refused()) }
@@ -279,17 +280,20 @@ impl Client {
 
     async fn attempt(&self, at: usize, call: &Call, until: Instant) -> Result<Answer, Failure> {
         let left = until.saturating_duration_since(Instant::now());
-        // Where another node may be asked for the same, half of the time is enough.
+        // Half of the time suffices if another node can be asked for the same.
         let elsewhere = self.urls.len() > 1 && call.repeat == Repeat::Harmless;
         let patience = self.options.attempt_timeout / if elsewhere { 2 } else { 1 };
         let timeout = patience.min(left);
         let failure = |error: reqwest::Error| {
             let cause = chain(&error);
-            let refused_by_tls = cause.contains(TLS_ALERT);
-            let hint =
-                if refused_by_tls { ": is this client's certificate of the right CA?" } else { "" };
+            let rejected_by_tls = cause.contains(TLS_ALERT);
+            let hint = if rejected_by_tls {
+                ": is this client's certificate of the right CA?"
+            } else {
+                ""
+            };
             let unconnected = error.is_connect() || error.is_builder();
-            Failure { unconnected, refused_by_tls, cause: format!("{cause}{hint}") }
+            Failure { unconnected, rejected_by_tls, cause: format!("{cause}{hint}") }
         };
         let request = self.request(at, call).timeout(timeout);
         let mut response = request.send().await.map_err(failure)?;
@@ -301,7 +305,7 @@ impl Client {
                 return Err(Failure {
                     cause: "the answer is too large".to_owned(),
                     unconnected: false,
-                    refused_by_tls: false,
+                    rejected_by_tls: false,
                 });
             }
             body.extend_from_slice(&chunk);
@@ -309,7 +313,7 @@ impl Client {
         Ok(Answer { status, headers, body, after_unknown: false })
     }
 
-    /// Sends a call once, and leaves its answer to be read piece by piece.
+    /// Sends a call once; the caller reads the answer chunk by chunk.
     pub(crate) async fn open(&self, at: usize, call: &Call) -> Result<reqwest::Response, Error> {
         let failed = |error: reqwest::Error| {
             if error.is_connect() {
@@ -318,14 +322,14 @@ impl Client {
                 self.no_answer(at, call, chain(&error))
             }
         };
-        // No time for the whole: it may be as long as the table.
+        // No time limit for the whole answer: its length is that of the key table.
         let sent = self.request(at, call).send();
         let late = |_| self.no_answer(at, call, "no answer in time".to_owned());
         let answered = tokio::time::timeout(self.options.attempt_timeout, sent).await;
         answered.map_err(late)?.map_err(failed)
     }
 
-    /// An answer that is no success, as an error.
+    /// Converts an unsuccessful answer into an error.
     pub(crate) async fn refusal(&self, response: reqwest::Response) -> Error {
         let status = response.status().as_u16();
         let body = response.bytes().await.map(|body| body.to_vec()).unwrap_or_default();

@@ -1,11 +1,11 @@
-// What a page can do more with a script: copy, the reader's zone, live figures, and questions
-// before something is lost. Every page works without it. Talks to its own node alone.
+// What the script adds to a page: copy buttons, the reader's time zone, live figures, and
+// confirmations before something is lost. Every page works without it. It only calls its own node.
 
 const all = (selector, within = document) => within.querySelectorAll(selector);
 const one = (selector, within = document) => within.querySelector(selector);
-const say = (text) => { one("#say").textContent = text; };
+const announce = (text) => { one("#toast").textContent = text; };
 
-// A page that answers a form is asked for by another address from now on: a reload repeats nothing.
+// Gives the answer to a form the URL of its page, so that a reload does not submit the form again.
 const { canonical } = document.body.dataset;
 if (canonical) history.replaceState(null, "", canonical);
 
@@ -26,7 +26,7 @@ function ago(at) {
   return relative.format(Math.trunc(seconds), "second");
 }
 
-function tellTimes(within = document) {
+function showTimes(within = document) {
   for (const time of all("time[datetime]", within)) {
     const at = new Date(time.dateTime);
     if (Number.isNaN(at.getTime())) continue;
@@ -34,14 +34,14 @@ function tellTimes(within = document) {
     time.title = `${exact.format(at)} (${zone})\n${time.dateTime}`;
   }
 }
-tellTimes();
+showTimes();
 for (const title of all("[data-at]")) {
   title.textContent = title.textContent.replace(title.dataset.at, short.format(new Date(title.dataset.at)));
 }
-setInterval(tellTimes, 20000);
+setInterval(showTimes, 20000);
 for (const place of all("[data-zone]")) place.textContent = zone;
 
-// A date is typed in the reader's zone and travels in UTC.
+// A date is entered in the reader's zone and sent in UTC.
 const two = (number) => String(number).padStart(2, "0");
 for (const input of all("input[data-utc]")) {
   const utc = one(`input[name="${input.dataset.utc}"]`, input.form);
@@ -77,7 +77,7 @@ for (const button of all("[data-theme-button]")) {
     try {
       if (next === "auto") localStorage.removeItem("fluxgate-theme");
       else localStorage.setItem("fluxgate-theme", next);
-    } catch { /* for this page alone, then */ }
+    } catch { /* the theme then applies to this page only */ }
     show();
   });
 }
@@ -94,11 +94,11 @@ for (const form of all("form[method=post]")) {
 for (const input of all("[data-confirm]")) {
   const button = one("button", input.form);
   const plain = (text) => text.trim().split(/\s+/).join(" ");
-  const look = () => { button.disabled = plain(input.value) !== plain(input.dataset.confirm); };
-  input.addEventListener("input", look);
-  look();
+  const update = () => { button.disabled = plain(input.value) !== plain(input.dataset.confirm); };
+  input.addEventListener("input", update);
+  update();
 }
-// Empty fields make no address longer, and a whole key that was pasted never gets into one.
+// Empty fields would only lengthen the URL, and a pasted whole key must never get into a URL.
 for (const form of all("form[method=get][role=search]")) {
   form.addEventListener("submit", () => {
     for (const field of form.elements) {
@@ -118,13 +118,13 @@ addEventListener("pageshow", () => {
   }
 });
 
-/* The key, this once */
+/* The key, shown once */
 
 const secret = one("[data-secret]");
 if (secret) {
   const saved = one("[data-saved]", secret);
   let leaving = false;
-  const forget = () => {
+  const removeKey = () => {
     for (const code of all("code", secret)) code.textContent = "";
     secret.remove();
   };
@@ -136,35 +136,35 @@ if (secret) {
         await navigator.clipboard.writeText(source.textContent);
       } catch {
         getSelection().selectAllChildren(source);
-        if (!document.execCommand("copy")) { say("Copying was refused: press Ctrl+C."); return; }
+        if (!document.execCommand("copy")) { announce("The browser refused to copy: press Ctrl+C."); return; }
         getSelection().removeAllRanges();
       }
       const words = button.textContent;
       button.textContent = "Copied";
-      say("Copied. Keep it in a safe place.");
+      announce("Copied. Store it in a safe place.");
       saved.checked = true;
       setTimeout(() => { button.textContent = words; }, 4000);
     });
   }
-  // Leaving is asked about while nothing says that the key was kept.
+  // Ask before leaving until the reader has confirmed that the key is saved.
   addEventListener("beforeunload", (event) => {
     if (!leaving && !saved.checked) event.preventDefault();
   });
-  // Whatever keeps pages for the way back keeps this one without the key.
-  addEventListener("pagehide", forget);
+  // Remove the key before the browser caches the page for its back button.
+  addEventListener("pagehide", removeKey);
   addEventListener("pageshow", (event) => { if (event.persisted) location.replace(canonical); });
   one("[data-done]", secret).addEventListener("submit", (event) => {
     event.preventDefault();
     leaving = true;
     const next = event.target.action;
-    forget();
+    removeKey();
     location.replace(next);
   });
 }
 
-/* Use of the keys of a table */
+/* Usage of the keys in the list */
 
-async function ask(address) {
+async function fetchJson(address) {
   const answer = await fetch(address, { headers: { accept: "application/json" }, cache: "no-store" });
   if (answer.status === 401) { location.reload(); throw new Error("signed out"); }
   if (!answer.ok) throw new Error(`status ${answer.status}`);
@@ -173,14 +173,14 @@ async function ask(address) {
 
 const nodes = (ids) => (ids.length === 1 ? `Node ${ids[0]}` : `Nodes ${ids.join(", ")}`);
 
-async function tellUsage(table) {
+async function showUsage(table) {
   const note = one("[data-usage-note]");
   try {
-    const { keys, silent } = await ask(`/console/api/usage?ids=${table.dataset.usage}`);
+    const { keys, silent } = await fetchJson(`/console/api/usage?ids=${table.dataset.usage}`);
     for (const key of keys) {
       const cell = one(`[data-used="${key.id}"]`, table);
       const meter = document.createElement("meter");
-      // Low is well, much is worth a look, and all of it means that callers are refused.
+      // Low is fine, high is a warning, and full means that callers are rejected.
       Object.assign(meter, { max: key.limit, low: key.limit * 0.75, high: key.limit - 1, optimum: 0 });
       Object.assign(meter, { value: key.spent, textContent: `${key.spent} of ${key.limit}` });
       meter.setAttribute("aria-label", `Used of ${key.name}`);
@@ -194,15 +194,15 @@ async function tellUsage(table) {
         one(`[data-last="${key.id}"]`, table).replaceChildren(time);
       }
     }
-    tellTimes(table);
+    showTimes(table);
     note.hidden = silent.length === 0;
-    if (silent.length > 0) note.textContent = `${nodes(silent)} did not answer in time: the figures of use are too low.`;
+    if (silent.length > 0) note.textContent = `${nodes(silent)} did not report their usage in time; these figures may be too low.`;
   } catch {
     note.hidden = false;
-    note.textContent = "The use of these keys cannot be read now. Reload to try again.";
+    note.textContent = "The usage of these keys cannot be read. Reload to try again.";
   }
 }
-for (const table of all("[data-usage]")) tellUsage(table);
+for (const table of all("[data-usage]")) showUsage(table);
 
 /* The cluster, live */
 
@@ -237,31 +237,31 @@ async function live(panel) {
   const charts = one("[data-charts]");
   const legend = one("[data-legend]");
   const state = one("[data-live-state]");
-  const about = state.textContent;
-  const aloud = one("[data-live-aloud]");
+  const label = state.textContent;
+  const status = one("[data-live-status]");
   const rates = [];
   let before = null;
-  let heard = null;
-  const look = async () => {
+  let announced = null;
+  const update = async () => {
     if (document.hidden) { before = null; return; }
-    const { html, served } = await ask(panel.dataset.live);
+    const { html, served } = await fetchJson(panel.dataset.live);
     const now = performance.now();
-    // What the reader has marked stays marked until it is let go.
+    // While the reader has selected text in the panel, it is not replaced.
     const marked = getSelection();
     if (marked.isCollapsed || !panel.contains(marked.anchorNode)) {
       panel.innerHTML = html;
-      tellTimes(panel);
+      showTimes(panel);
     }
-    // Said aloud when it changes, and not every two seconds.
-    const news = [...all(".banner", panel)].map((banner) => banner.textContent).join(" ");
-    if (news !== heard) { if (heard !== null) aloud.textContent = news; heard = news; }
+    // Announced to screen readers when it changes, not every two seconds.
+    const messages = [...all(".banner", panel)].map((banner) => banner.textContent).join(" ");
+    if (messages !== announced) { if (announced !== null) status.textContent = messages; announced = messages; }
     const known = new Map(served.filter((node) => node.served).map((node) => [node.node, node.served]));
     if (before) {
       const seconds = (now - before.at) / 1000;
       const sample = new Map();
       for (const [node, figures] of known) {
         const last = before.known.get(node);
-        // A node that began anew counts from 0 again.
+        // A restarted node counts from 0 again.
         if (!last || KINDS.some((kind) => figures[kind] < last[kind])) continue;
         sample.set(node, Object.fromEntries(KINDS.map((kind) => [kind, (figures[kind] - last[kind]) / seconds])));
       }
@@ -283,13 +283,13 @@ async function live(panel) {
     });
     legend.replaceChildren(...names, "three minutes, a point every two seconds");
     charts.hidden = legend.hidden = false;
-    state.textContent = `${about} · live`;
+    state.textContent = `${label} · live`;
   };
   for (;;) {
     try {
-      await look();
+      await update();
     } catch {
-      state.textContent = "This node does not answer now; the figures are the last ones known. Trying again.";
+      state.textContent = "This node does not answer; the figures are the last known ones. Retrying.";
       before = null;
     }
     await new Promise((wake) => { setTimeout(wake, PERIOD_MS); });

@@ -1,6 +1,6 @@
-// The reader's theme, before anything is painted. Nothing else is ever stored in the browser.
+// Applies the reader's theme before the first paint. Nothing else is stored in the browser.
 {
   let theme = null;
-  try { theme = localStorage.getItem("fluxgate-theme"); } catch { /* storage is switched off */ }
+  try { theme = localStorage.getItem("fluxgate-theme"); } catch { /* storage is disabled */ }
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
 }

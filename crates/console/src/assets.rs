@@ -1,7 +1,7 @@
-//! The console's files, in the binary: style, script and icon.
+//! The console's static files, embedded in the binary: style, scripts and icon.
 //!
-//! Answers for: a file's name holds a digest of its content, so a browser may keep it for ever and
-//! never shows an old one.
+//! Answers for: a file's name contains a digest of its content, so a browser may cache it without a
+//! time limit and never shows an outdated version.
 
 use std::sync::LazyLock;
 
@@ -9,23 +9,23 @@ use rust_embed::RustEmbed;
 
 use crate::session::hex;
 
-/// Bytes of the digest in a name.
+/// Length of the digest in a name, bytes.
 const NAME_BYTES: usize = 6;
 
 #[derive(RustEmbed)]
 #[folder = "assets/"]
 struct Files;
 
-/// One file.
+/// One static file.
 #[derive(Clone, Debug)]
 pub struct Asset {
-    /// Its name in the sources.
+    /// Name of the file in `assets/`.
     pub source: String,
-    /// Its name on the wire.
+    /// Name in the URL, with the digest.
     pub name: String,
-    /// What it is.
+    /// Media type for `Content-Type`.
     pub media_type: &'static str,
-    /// What it holds.
+    /// Content of the file.
     pub bytes: Vec<u8>,
 }
 
@@ -46,14 +46,14 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
     Files::iter().filter_map(read).collect()
 });
 
-/// Where a page finds a file of the sources.
+/// The URL of a file, given its name in `assets/`.
 #[must_use]
 pub fn url(source: &str) -> String {
     let asset = ASSETS.iter().find(|asset| asset.source == source);
     asset.map(|asset| format!("/console/assets/{}", asset.name)).unwrap_or_default()
 }
 
-/// The file of this name on the wire.
+/// Finds a file by its name in the URL.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Asset> {
     ASSETS.iter().find(|asset| asset.name == name)
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_is_found_under_a_name_of_its_own_and_all_are_small() {
+    fn every_file_has_a_url_and_all_are_small() {
         let mut total = 0;
         for source in ["console.css", "console.js", "theme.js", "icon.svg"] {
             let url = url(source);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_names_another_host() {
+    fn no_file_refers_to_another_host() {
         for asset in ASSETS.iter() {
             let text = String::from_utf8(asset.bytes.clone()).unwrap();
             let text = text.replace("http://www.w3.org/2000/svg", "");

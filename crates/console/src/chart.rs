@@ -1,6 +1,6 @@
-//! Pictures as numbers: what the templates draw as SVG.
+//! Charts as numbers, which the templates draw as SVG.
 //!
-//! Answers for: whole coordinates in a fixed box. The live charts are drawn by the script.
+//! Answers for: whole coordinates in a box of fixed size. The script draws the live charts.
 
 use fluxgate_api::usage::{LimitUsage, NodeSpent};
 use fluxgate_api::{Text, Time};
@@ -8,60 +8,61 @@ use fluxgate_types::{ClusterMs, Limit, caps, format_duration_ms};
 
 use crate::moment::Moment;
 
-/// Height of the box of a chart.
+/// Height of a chart, SVG units.
 pub const HEIGHT: u64 = 120;
-/// Width of one bar, and of the gap behind it.
+/// Width of one bar, and of the gap after it, SVG units.
 const BAR_WIDTH: u64 = 8;
 const GAP: u64 = 2;
-/// A limit that is so much higher than the highest bar is not drawn: the bars would be flat.
+/// The limit's line is omitted if the limit exceeds the highest bar by more than this factor,
+/// because the bars would be flat.
 const LIMIT_ABOVE_MAX: u64 = 4;
 
-/// One bar: what was spent in one window.
+/// One bar: the tokens spent in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bar {
-    /// Left edge.
+    /// Left edge, SVG units.
     pub x: u64,
-    /// Upper edge.
+    /// Upper edge, SVG units.
     pub y: u64,
-    /// Height; at least 1 where anything was spent.
+    /// Height, SVG units; at least 1 if anything was spent.
     pub height: u64,
     /// When the window began.
     pub start: Time,
-    /// Tokens.
+    /// Tokens spent.
     pub spent: u64,
 }
 
-/// The use of one limit, window by window.
+/// The usage of one limit, window by window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bars {
     /// The limit's name.
     pub name: String,
-    /// Tokens in one window.
+    /// Tokens per window.
     pub limit: u64,
-    /// Length of one window, as text.
+    /// Length of a window, as text.
     pub period: String,
-    /// Spent in the running window.
+    /// Tokens spent in the current window.
     pub spent: u64,
-    /// Left in it.
+    /// Tokens left in the current window.
     pub remaining: u64,
-    /// When the running window ends.
+    /// When the current window ends.
     pub reset: Time,
-    /// Spent in all windows that are shown.
+    /// Tokens spent in all windows shown.
     pub total: u64,
     /// The time that all windows cover, as text.
     pub span: String,
-    /// Most that one window had.
+    /// Tokens spent in the busiest window.
     pub peak: u64,
-    /// Where the limit's line is drawn, if it is.
+    /// Y coordinate of the limit's line, if it is drawn.
     pub limit_y: Option<u64>,
-    /// The windows in which anything was spent, oldest first.
+    /// The windows with any usage, oldest first.
     pub bars: Vec<Bar>,
-    /// What each node spent in the running window.
+    /// Tokens that each node spent in the current window.
     pub per_node: Vec<NodeSpent>,
 }
 
 impl Bars {
-    /// The use of a limit as it was at `now`; `period_ms` is one window's length.
+    /// The usage of a limit at time `now`; `period_ms` is the length of a window.
     #[must_use]
     pub fn new(usage: &LimitUsage, period_ms: u64, now: ClusterMs) -> Self {
         let windows = caps::USAGE_WINDOWS as u64;
@@ -95,38 +96,38 @@ impl Bars {
         }
     }
 
-    /// When the oldest window that is shown began.
+    /// When the oldest window shown began, as text.
     #[must_use]
     pub fn ago_text(&self) -> String {
         let one = if self.span.starts_with(char::is_numeric) { "" } else { "one " };
         format!("{one}{} ago", self.span)
     }
 
-    /// From here on the use of a window is worth a look.
+    /// Usage of a window from which the meter shows a warning, tokens.
     #[must_use]
     pub const fn much(&self) -> u64 {
         self.limit - self.limit / 4
     }
 
-    /// Above this nothing is left of a window.
+    /// Usage of a window above which nothing is left, tokens.
     #[must_use]
     pub const fn nearly_all(&self) -> u64 {
         self.limit.saturating_sub(1)
     }
 
-    /// Width of the box.
+    /// Width of a chart, SVG units.
     #[must_use]
     pub const fn width() -> u64 {
         caps::USAGE_WINDOWS as u64 * (BAR_WIDTH + GAP)
     }
 
-    /// Width of one bar.
+    /// Width of one bar, SVG units.
     #[must_use]
     pub const fn bar_width() -> u64 {
         BAR_WIDTH
     }
 
-    /// The end of the running window.
+    /// The end of the current window, as markup.
     #[must_use]
     pub const fn resets(&self) -> Moment {
         Moment::ago(&self.reset)
@@ -143,22 +144,22 @@ fn span_text(ms: u64) -> String {
     if count == 1 { unit.to_owned() } else { format!("{count} {unit}s") }
 }
 
-/// One node's part of every window, as a piece of a bar of 1 000.
+/// One node's share of every window, as a segment of a bar of width 1 000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// The node.
+    /// Id of the node.
     pub node: u64,
-    /// Its weight.
+    /// Weight of the node in the share map.
     pub weight: u64,
     /// Per cent, rounded down.
     pub percent: u64,
-    /// Left edge.
+    /// Left edge of the segment.
     pub x: u64,
-    /// Width.
+    /// Width of the segment.
     pub width: u64,
 }
 
-/// The pieces of a share map.
+/// The segments of a share map.
 #[must_use]
 pub fn shares(weights: &[fluxgate_api::cluster::NodeWeight]) -> Vec<Share> {
     let total = weights.iter().map(|node| node.weight).sum::<u64>().max(1);
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_of_minutes_fills_the_box_from_left_to_right() {
+    fn sixty_minutes_fill_the_chart_from_left_to_right() {
         let now = ClusterMs(3_600_000 + 5);
         let bars = Bars::new(&usage(&[(60, 50), (3_600, 100)], 100), 60_000, now);
         assert_eq!((bars.span.as_str(), bars.total, bars.peak), ("hour", 150, 100));
@@ -208,19 +209,19 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_far_above_does_not_flatten_the_bars_and_little_is_still_seen() {
+    fn a_high_limit_does_not_flatten_the_bars_and_small_values_stay_visible() {
         let now = ClusterMs(3_600_000);
         let bars = Bars::new(&usage(&[(3_540, 1), (3_600, 1_000)], 1_000_000), 60_000, now);
         assert_eq!(bars.limit_y, None);
         assert_eq!(bars.bars[0].height, 1);
         assert_eq!(bars.bars[1].height, HEIGHT);
-        // What is older than the box is left out.
+        // Windows older than the chart are omitted.
         let old = Bars::new(&usage(&[(0, 5)], 10), 60_000, ClusterMs(7_200_000));
         assert!(old.bars.is_empty());
     }
 
     #[test]
-    fn spans_read_as_words() {
+    fn spans_are_written_in_words() {
         assert_eq!(span_text(3_600_000), "hour");
         assert_eq!(span_text(36_000_000), "10 hours");
         assert_eq!(span_text(60_000), "minute");

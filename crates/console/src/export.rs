@@ -1,20 +1,20 @@
 //! The audit trail as a file: JSON lines for programs, CSV for spreadsheets.
 //!
-//! Answers for: no cell is a formula to a spreadsheet, whatever somebody named a key.
+//! Answers for: no cell is a formula to a spreadsheet, whatever a key's name contains.
 
 use fluxgate_api::usage::AuditEntry;
 
-/// The two forms.
+/// The formats of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object per line.
     JsonLines,
-    /// Comma-separated values (RFC 4180) with a head.
+    /// Comma-separated values (RFC 4180) with a header line.
     Csv,
 }
 
 impl Format {
-    /// The form of a name.
+    /// The format with this name in a URL.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
@@ -24,7 +24,7 @@ impl Format {
         }
     }
 
-    /// The media type.
+    /// The media type for `Content-Type`.
     #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl Format {
         }
     }
 
-    /// What the file is called.
+    /// The name of the downloaded file.
     #[must_use]
     pub const fn file_name(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl Format {
         }
     }
 
-    /// What stands before the first line.
+    /// The text before the first entry.
     #[must_use]
     pub const fn head(self) -> &'static str {
         match self {
@@ -51,7 +51,7 @@ impl Format {
         }
     }
 
-    /// One line.
+    /// One entry as a line.
     #[must_use]
     pub fn line(self, entry: &AuditEntry) -> String {
         match self {
@@ -78,11 +78,11 @@ impl Format {
     }
 }
 
-/// A cell in quotes. What a spreadsheet would run begins with one more quote, which it shows as
-/// text.
+/// A quoted cell. A cell that a spreadsheet would evaluate gets a leading apostrophe, so that it is
+/// shown as text.
 fn quoted(cell: &str) -> String {
-    let runs = cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
-    let guard = if runs { "'" } else { "" };
+    let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
+    let guard = if is_formula { "'" } else { "" };
     format!("\"{guard}{}\"", cell.replace('"', "\"\""))
 }
 
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cell_is_never_a_formula_and_never_ends_early() {
+    fn cells_are_never_formulas_and_quotes_are_escaped() {
         for (cell, text) in [
             ("plain", r#""plain""#),
             ("=1+1", r#""'=1+1""#),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_a_cell_for_each_name_of_the_head() {
+    fn a_line_has_a_cell_for_each_column() {
         let entry = AuditEntry {
             seq: 3,
             at: Text(ClusterMs(1_705_749_600_000)),

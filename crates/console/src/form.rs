@@ -1,7 +1,7 @@
-//! What a form means: fields of a page become requests of the JSON contract.
+//! Converts the fields of a form to requests of the JSON contract.
 //!
-//! Answers for: what the contract checks is checked there, so a refusal reads the same everywhere;
-//! here only what a form spells in another way is read. A refusal names its field.
+//! Answers for: everything that the contract checks is checked there, so that an error reads the
+//! same everywhere; only spellings specific to forms are parsed here. An error names its field.
 
 use fluxgate_api::keys::{CreateKey, KeyRecord, LimitSpec, UpdateKey};
 use fluxgate_api::{Period, Text, Time};
@@ -9,12 +9,12 @@ use fluxgate_types::{ClusterMs, Scope, caps};
 
 pub(crate) const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
-/// A refusal beside its field; `field` is empty where it is none's.
+/// An error to show next to its field; `field` is empty if it concerns no single field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldError {
-    /// Whose.
+    /// Name of the field.
     pub field: String,
-    /// Why.
+    /// What is wrong, for the reader.
     pub message: String,
 }
 
@@ -23,7 +23,7 @@ impl FieldError {
         Self { field: field.to_owned(), message: message.to_owned() }
     }
 
-    /// Finds the field in a refusal of the contract, such as `name: must be …`.
+    /// Extracts the field from an error of the contract, such as `name: must be …`.
     #[must_use]
     pub fn of_message(message: &str) -> Self {
         let known = ["name", "scope", "owner", "limits", "expires_at", "grace"];
@@ -34,12 +34,12 @@ impl FieldError {
     }
 }
 
-/// The fields of a form or a query, in their order.
+/// The fields of a form or a query, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// Reads `application/x-www-form-urlencoded`; `None` when there are too many.
+    /// Parses `application/x-www-form-urlencoded`; `None` when there are too many fields.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let mut fields = Vec::new();
@@ -52,13 +52,13 @@ impl Fields {
         Some(Self(fields))
     }
 
-    /// The first value of a name, without space around it; empty where there is none.
+    /// The first value of a field, trimmed; empty if the field is missing.
     #[must_use]
     pub fn get(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
-    /// The value of a name, where it is not empty.
+    /// The first value of a field, if it is not empty.
     #[must_use]
     pub fn given(&self, name: &str) -> Option<String> {
         Some(self.get(name)).filter(|value| !value.is_empty()).map(str::to_owned)
@@ -69,41 +69,41 @@ impl Fields {
     }
 }
 
-/// One row of limits, as it was filled in.
+/// One row of limits, as entered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LimitRow {
     /// The limit's name.
     pub name: String,
-    /// Tokens in one window.
+    /// Tokens per window.
     pub tokens: String,
     /// Length of a window.
     pub period: String,
 }
 
-/// The form of a key, as it was filled in: shown again where it is refused.
+/// The form of a key, as entered; shown again if it is rejected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyForm {
-    /// What the key is called.
+    /// Name of the key.
     pub name: String,
-    /// What it may do; empty: nothing chosen.
+    /// What the key may do; empty if nothing is chosen.
     pub scope: String,
-    /// Whose it is.
+    /// Owner of the key.
     pub owner: String,
-    /// Its limits; rows without tokens do not count.
+    /// Limits of the key; rows without tokens are ignored.
     pub limits: Vec<LimitRow>,
     /// `never`, a number of days such as `30d`, `at`, or `keep`.
     pub expiry: String,
-    /// For `at`: in UTC, as the script writes it.
+    /// For `at`: the time in UTC, as the script writes it.
     pub expires_at: String,
-    /// For `at`: as the reader typed it; taken as UTC where the script wrote nothing.
+    /// For `at`: the time as entered; read as UTC if the script wrote nothing.
     pub expires_local: String,
-    /// The revision of the record that the form was filled in from. A form that is shown again keeps
-    /// it: else what somebody else changed meanwhile would be undone without a word.
+    /// The revision of the record that the form was filled from. A form that is shown again keeps
+    /// it; otherwise it would silently undo changes that another administrator made meanwhile.
     pub revision: String,
 }
 
 impl KeyForm {
-    /// Reads a form.
+    /// Reads the fields of a submitted form.
     #[must_use]
     pub fn read(fields: &Fields) -> Self {
         let names = fields.all("limit_name");
@@ -127,7 +127,7 @@ impl KeyForm {
         }
     }
 
-    /// A form with nothing filled in.
+    /// The form of a new key.
     #[must_use]
     pub fn empty() -> Self {
         let mut form = Self { expiry: "never".to_owned(), ..Self::default() };
@@ -135,7 +135,7 @@ impl KeyForm {
         form
     }
 
-    /// The form of a key as it is.
+    /// The form of an existing key.
     #[must_use]
     pub fn of(record: &KeyRecord) -> Self {
         let row = |limit: &LimitSpec| LimitRow {
@@ -183,7 +183,7 @@ impl KeyForm {
         filled.map(spec).collect()
     }
 
-    /// `None`: as it is; `Some(None)`: never.
+    /// `None`: unchanged; `Some(None)`: never.
     fn expires_at(&self, now: ClusterMs) -> Result<Option<Option<Time>>, FieldError> {
         let wrong = |why| FieldError::new("expires_at", why);
         let is_offered = |text: &str| crate::page::EXPIRIES.iter().any(|(value, _)| *value == text);
@@ -199,16 +199,16 @@ impl KeyForm {
             }
             other => {
                 let days = Some(other).filter(|text| is_offered(text)).and_then(days);
-                let days = days.ok_or_else(|| wrong("choose when the key ends"))?;
+                let days = days.ok_or_else(|| wrong("choose when the key expires"))?;
                 Ok(Some(Some(Text(now + days.saturating_mul(DAY_MS)))))
             }
         }
     }
 
-    /// What the form asks for.
+    /// The request to create the key.
     ///
     /// # Errors
-    /// The first field that cannot be read.
+    /// The first field that cannot be parsed.
     pub fn create(&self, now: ClusterMs) -> Result<CreateKey, FieldError> {
         let limits = self.limits()?;
         Ok(CreateKey {
@@ -221,15 +221,15 @@ impl KeyForm {
         })
     }
 
-    /// What the form changes of a key as it is.
+    /// The request to change an existing key: only the fields that differ from the record.
     ///
     /// # Errors
-    /// The first field that cannot be read.
+    /// The first field that cannot be parsed.
     pub fn update(&self, now: ClusterMs, is: &KeyRecord) -> Result<UpdateKey, FieldError> {
         let (scope, limits) = (self.scope()?, self.limits()?);
         let owner = Some(self.owner.clone()).filter(|owner| !owner.is_empty());
         Ok(UpdateKey {
-            // A form has no space around its fields; that alone is no change.
+            // A form trims its fields; surrounding white space alone is not a change.
             name: Some(self.name.clone()).filter(|name| *name != is.name.trim()),
             scope: Some(scope).filter(|scope| *scope != is.scope),
             owner: Some(owner)
@@ -242,7 +242,7 @@ impl KeyForm {
     }
 }
 
-/// A whole number, its digits in one or in threes: "1000", "1 000", "1,000".
+/// A whole number, with or without thousands separators: "1000", "1 000", "1,000".
 fn number(text: &str) -> Option<u64> {
     let parts: Vec<&str> = text.split(['_', ' ', ',', '\u{a0}', '\u{202f}']).collect();
     let is_digits = |part: &&str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
@@ -251,7 +251,7 @@ fn number(text: &str) -> Option<u64> {
     (is_grouped && parts.iter().all(is_digits)).then(|| parts.concat().parse().ok())?
 }
 
-/// Whether two texts read alike: space is folded as a page folds it.
+/// Whether two texts look the same on a page, which collapses white space.
 #[must_use]
 pub fn reads_alike(one: &str, other: &str) -> bool {
     one.split_whitespace().eq(other.split_whitespace())
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_asks_for_what_the_contract_knows() {
+    fn a_form_becomes_a_request_of_the_contract() {
         let asked = form(
             "name=+Caf%C3%A9+1+&scope=write&owner=user_42&limit_name=requests&limit_tokens=1%20000\
              &limit_period=60s&expiry=30d",
@@ -279,14 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_empty_is_the_default() {
+    fn empty_fields_mean_the_default() {
         let key = form("name=a&scope=read&limit_name=requests&limit_tokens=&limit_period=60s");
         let key = key.create(ClusterMs(0)).unwrap();
         assert_eq!((key.owner, key.limits, key.expires_at), (None, None, None));
     }
 
     #[test]
-    fn a_refusal_names_its_field() {
+    fn an_error_names_its_field() {
         for (text, field) in [
             ("name=a", "scope"),
             ("name=a&scope=root", "scope"),
@@ -297,16 +297,16 @@ mod tests {
             ("name=a&scope=read&expiry=3650000d", "expires_at"),
             ("name=a&scope=read&limit_name=&limit_tokens=1,5&limit_period=60s", "limits"),
         ] {
-            let refused = form(text).create(ClusterMs(0)).unwrap_err();
-            assert_eq!(refused.field, field, "{text}");
+            let rejected = form(text).create(ClusterMs(0)).unwrap_err();
+            assert_eq!(rejected.field, field, "{text}");
         }
-        let said = FieldError::of_message("name: must be 1 to 100 printable characters");
-        assert_eq!((said.field.as_str(), said.message.starts_with("must be")), ("name", true));
+        let parsed = FieldError::of_message("name: must be 1 to 100 printable characters");
+        assert_eq!((parsed.field.as_str(), parsed.message.starts_with("must be")), ("name", true));
         assert_eq!(FieldError::of_message("no: such field").field, "");
     }
 
     #[test]
-    fn numbers_are_read_as_people_write_them_and_not_as_others_would() {
+    fn numbers_may_have_thousands_separators_but_no_decimals() {
         for (text, value) in
             [("7", 7), ("1000", 1_000), ("1 000", 1_000), ("12,345,678", 12_345_678)]
         {
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_taken_as_typed_or_as_the_script_wrote_it() {
+    fn a_time_is_read_as_entered_or_as_the_script_wrote_it() {
         let at = |text: &str| {
             form(&format!("name=a&scope=read&expiry=at&{text}"))
                 .create(ClusterMs(0))
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_without_bounds_is_not_read() {
+    fn a_form_with_too_many_fields_is_rejected() {
         assert!(Fields::parse("a=1&".repeat(caps::FORM_FIELDS_MAX).as_bytes()).is_some());
         assert!(Fields::parse("a=1&".repeat(caps::FORM_FIELDS_MAX + 1).as_bytes()).is_none());
     }

@@ -1,28 +1,28 @@
-//! What is wrong with the cluster, and what that means for those who call.
+//! Problems of the cluster, and what they mean for callers.
 //!
-//! Answers for: every sentence says what callers see and what an operator can do. Judges by one
-//! node's view and nothing else.
+//! Answers for: every problem says what callers notice and what an operator can do. Uses the view
+//! of one node and nothing else.
 
 use fluxgate_api::cluster::ClusterView;
 
-/// A wall clock so far from cluster time is worth a look, milliseconds.
+/// A wall clock that differs this much from cluster time is reported, milliseconds.
 const OFFSET_MS_LARGE: u64 = 1_000;
-/// Entries that a node may be behind without a word.
+/// A node that lags by this many log entries is reported.
 const LAG_LARGE: u64 = 1_000;
 
-/// How bad it is.
+/// How severe a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Worth a look; callers notice nothing.
+    /// Should be checked; callers notice nothing.
     Notice,
-    /// Callers are served, with something missing.
+    /// Callers are served, with restrictions.
     Degraded,
-    /// Callers are refused somewhere.
+    /// Some node rejects callers.
     Critical,
 }
 
 impl Severity {
-    /// The name, as a style class.
+    /// The name, for style classes.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,14 +33,14 @@ impl Severity {
     }
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// How bad it is.
+    /// How severe it is.
     pub severity: Severity,
     /// What is wrong.
     pub what: String,
-    /// What it means for callers.
+    /// What it means for callers, and what to do.
     pub means: String,
 }
 
@@ -61,7 +61,7 @@ fn problem(severity: Severity, what: impl Into<String>, means: impl Into<String>
     Problem { severity, what: what.into(), means: means.into() }
 }
 
-/// Everything that is wrong, the worst first.
+/// All problems of the view, the most severe first.
 #[must_use]
 pub fn problems(view: &ClusterView) -> Vec<Problem> {
     let ready: Vec<u64> =
@@ -71,7 +71,7 @@ pub fn problems(view: &ClusterView) -> Vec<Problem> {
     let lost = if view.leader.is_none() {
         Some(format!("Node {} knows no leader.", view.node_id))
     } else if reached * 2 <= view.nodes.len() {
-        // A leader that has lost the others does not know at once that it leads nobody.
+        // A leader that lost the other nodes does not notice immediately that it has no majority.
         Some(format!("Node {} reaches no majority of the nodes.", view.node_id))
     } else {
         None
@@ -80,9 +80,9 @@ pub fn problems(view: &ClusterView) -> Vec<Problem> {
         found.push(problem(
             Severity::Critical,
             what,
-            "Keys cannot be made, changed or revoked until a majority of the nodes agree on one. \
-             Nodes answer callers for as long as their lease runs, a few seconds, and then say \
-             503. Start the nodes that are down, or mend the network between them.",
+            "Keys cannot be created, changed or revoked until a majority of the nodes elect a \
+             leader. Nodes answer callers while their lease lasts, a few seconds, and then return \
+             503. Start the nodes that are down, or repair the network between them.",
         ));
     }
     let clocks_are_named = view.warnings.iter().any(|warning| warning.contains("wall clock"));
@@ -91,20 +91,21 @@ pub fn problems(view: &ClusterView) -> Vec<Problem> {
     if view.pending_share_map.is_some() {
         found.push(problem(
             Severity::Notice,
-            "A new share map counts from the next windows on.".to_owned(),
-            "Callers notice nothing: every window is spent under one map alone.",
+            "A new share map takes effect with the next windows.".to_owned(),
+            "Callers notice nothing: each window uses a single map.",
         ));
     }
     found.extend(
-        view.warnings
-            .iter()
-            .map(|warning| problem(severity_of(warning), sentence(warning), "This node says so.")),
+        view.warnings.iter().map(|warning| {
+            problem(severity_of(warning), sentence(warning), "Reported by this node.")
+        }),
     );
     found.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
     found
 }
 
-/// Words of warnings that speak of more than a setting: something is missing, or may be wrong.
+/// Parts of warnings that report more than a setting: a function is missing, or a value may be
+/// wrong.
 const GRAVE: [&str; 5] = [
     "has ended: callers",
     "differs from that of",
@@ -121,7 +122,7 @@ fn severity_of(warning: &str) -> Severity {
     }
 }
 
-/// `clocks_are_named`: the node itself says which clocks are wrong.
+/// `clocks_are_named`: the node's own warnings already name the clocks that are wrong.
 fn of_node(
     node: &fluxgate_api::cluster::NodeView,
     me: u64,
@@ -130,10 +131,8 @@ fn of_node(
 ) -> Option<Problem> {
     let id = node.id;
     let answered = match ready {
-        // It may be this one that is cut off.
-        [] => format!(
-            "Node {me} knows of no node that answers requests now: look at another one too."
-        ),
+        // This node may be the one that is cut off.
+        [] => format!("Node {me} knows of no node that answers requests: check another node too."),
         some => format!("Requests are still answered by {}.", nodes_text(some)),
     };
     let lost = if ready.is_empty() { Severity::Critical } else { Severity::Degraded };
@@ -155,28 +154,30 @@ fn of_node(
         return Some(problem(
             Severity::Degraded,
             format!("Node {id} is stopping."),
-            format!("It answers until its drain is over, and is not ready meanwhile. {answered}"),
+            format!("It answers until its drain period ends, but is not ready. {answered}"),
         ));
     }
     if let (Some(why), false) = (&node.trouble, node.ready == Some(true)) {
         return Some(problem(
             lost,
-            format!("Node {id} answers nothing ({why})."),
-            format!("It says 503 to callers, and gateways ask the next node. {answered}"),
+            format!("Node {id} does not serve requests ({why})."),
+            format!("Callers get 503 from it, and gateways ask the next node. {answered}"),
         ));
     }
     if node.lease_remaining_ms == Some(0) {
         return Some(problem(
             lost,
             format!("Node {id} holds no lease."),
-            format!("It says 503 to callers, and gateways ask the next node. {answered}"),
+            format!("Callers get 503 from it, and gateways ask the next node. {answered}"),
         ));
     }
     if node.ready == Some(false) {
         return Some(problem(
             lost,
             format!("Node {id} is not ready."),
-            format!("It says 503 to callers until it has caught up, or it is stopping. {answered}"),
+            format!(
+                "Callers get 503 from it until it has caught up, or it is stopping. {answered}"
+            ),
         ));
     }
     let is_far = |offset: i64| offset.unsigned_abs() >= OFFSET_MS_LARGE;
@@ -184,20 +185,20 @@ fn of_node(
         return Some(problem(
             Severity::Notice,
             format!("The clock of node {id} is off by {} ms.", node.clock_offset_ms.unwrap_or(0)),
-            "Windows are cut by cluster time, so callers notice nothing. Look at the machine's \
-             time service before the node is restarted.",
+            "Windows follow cluster time, so callers notice nothing. Check the machine's \
+             time service before you restart the node.",
         ));
     }
     node.lag.is_some_and(|lag| lag >= LAG_LARGE).then(|| {
         problem(
             Severity::Notice,
-            format!("Node {id} is {} entries behind.", node.lag.unwrap_or(0)),
+            format!("Node {id} lags by {} log entries.", node.lag.unwrap_or(0)),
             "Changes wait for it until its lease ends; callers notice nothing.",
         )
     })
 }
 
-/// A text with a large first letter and a full stop.
+/// A text with a capital first letter and a full stop.
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
@@ -259,7 +260,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_node_that_is_gone_is_named_and_so_are_those_that_answer() {
+    fn a_lost_node_is_named_with_those_that_still_answer() {
         let mut view = healthy();
         view.nodes[1].reachable = false;
         view.nodes[1].ready = None;
@@ -270,7 +271,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_leader_without_a_majority_leads_nobody() {
+    fn a_leader_without_a_majority_is_reported() {
         let mut view = healthy();
         view.nodes[1].reachable = false;
         view.nodes[2].reachable = false;
@@ -279,7 +280,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn without_a_leader_the_worst_comes_first() {
+    fn problems_are_sorted_by_severity() {
         let mut view = healthy();
         view.leader = None;
         view.warnings = vec!["peers speak plain".to_owned()];
@@ -291,7 +292,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nodes_are_counted_in_words() {
+    fn lists_of_nodes_are_written_in_words() {
         assert_eq!(nodes_text(&[1]), "node 1");
         assert_eq!(nodes_text(&[1, 3]), "nodes 1 and 3");
         assert_eq!(nodes_text(&[1, 2, 3]), "nodes 1, 2 and 3");

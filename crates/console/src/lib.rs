@@ -1,12 +1,12 @@
 //! The web console: its pages, files, sessions and forms, without a server.
 //!
 //! Answers for: what a person sees and what a form means. Time, randomness and secrets are
-//! arguments; pages are texts, forms become the requests of the JSON contract, and whoever serves
-//! them carries them out. Must never do anything to a key itself, so that the console can do
-//! nothing that the contract does not know. Knows neither axum nor the engine.
+//! arguments; pages are texts, forms become requests of the JSON contract, and the server executes
+//! these. Must never change a key itself, so that the console can do nothing beyond the contract.
+//! Must not depend on axum or the engine.
 //!
-//! A page is rendered on the server and works without its script; the script adds copying, the
-//! reader's zone, live figures and questions before something is lost.
+//! The server renders every page, and a page works without its script. The script adds copy
+//! buttons, the reader's time zone, live figures and confirmations.
 
 pub mod assets;
 pub mod chart;

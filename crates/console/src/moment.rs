@@ -1,11 +1,11 @@
-//! Times on a page: exact in the markup, so that the script can show them in the reader's zone.
+//! Times on a page: exact in the markup, so that the script can convert them to the reader's zone.
 
 use std::fmt;
 
 use fluxgate_api::Time;
 
-/// A moment as markup. Without the script it reads as UTC; with it, in the reader's zone, or as
-/// "3 minutes ago" where it is `relative`, with the exact time on hover.
+/// A time as markup. Without the script it is shown in UTC; with it, in the reader's zone, or as "3
+/// minutes ago" if `relative`, with the exact time on hover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     at: Time,
@@ -13,13 +13,13 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// A date and time.
+    /// A time that is shown as date and time.
     #[must_use]
     pub const fn at(at: &Time) -> Self {
         Self { at: *at, relative: false }
     }
 
-    /// So long ago, or so far ahead.
+    /// A time that is shown relative to now.
     #[must_use]
     pub const fn ago(at: &Time) -> Self {
         Self { at: *at, relative: true }
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_reads_as_utc_and_is_exact_in_the_markup() {
+    fn a_moment_is_shown_in_utc_and_exact_in_the_markup() {
         let at = fluxgate_api::Text(ClusterMs(1_705_749_600_000));
         let text = Moment::at(&at).to_string();
         assert_eq!(

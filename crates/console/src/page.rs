@@ -1,7 +1,7 @@
-//! The pages, as data for their templates.
+//! The pages, as data for the templates.
 //!
-//! Answers for: everything that a page shows is in its type, and everything is escaped unless it
-//! is markup that this crate made.
+//! Answers for: everything that a page shows is in its type, and everything is escaped except
+//! markup that this crate produces.
 
 mod audit;
 mod cluster;
@@ -17,7 +17,7 @@ pub use frame::{Frame, MessagePage, Section, SignInPage, Viewer};
 pub use key::{EditPage, ErasePage, KeyPage, Receipt, RevokePage, RevokedPage, RotatePage, Status};
 pub use keys::{KeyFilter, KeysPage, NewKeyPage, ShownPage};
 
-/// Lengths of a window that a form offers.
+/// The window lengths that a form offers.
 pub(crate) const PERIODS: [(&str, &str); 5] = [
     ("1s", "second"),
     ("10s", "10 seconds"),
@@ -26,12 +26,12 @@ pub(crate) const PERIODS: [(&str, &str); 5] = [
     ("600s", "10 minutes"),
 ];
 
-/// Whether a window's length is none of those.
+/// Whether a form does not offer this window length.
 pub(crate) fn is_other_period(period: &str) -> bool {
     PERIODS.iter().all(|(value, _)| *value != period)
 }
 
-/// When a key ends, as a form offers it.
+/// The expiries that a form offers.
 pub(crate) const EXPIRIES: [(&str, &str); 5] = [
     ("never", "Never"),
     ("30d", "In 30 days"),
@@ -40,17 +40,17 @@ pub(crate) const EXPIRIES: [(&str, &str); 5] = [
     ("at", "At a date"),
 ];
 
-/// How long an old secret stays valid, as a form offers it.
+/// The grace periods that a form offers, each with its purpose.
 pub(crate) const GRACES: [(&str, &str, &str); 4] = [
-    ("0s", "Not at all", "For a secret that has leaked: refused on every node at once."),
+    ("0s", "Not at all", "For a leaked secret: every node rejects it immediately."),
     ("3600s", "One hour", "For a program that you restart yourself."),
-    ("86400s", "One day", "For a roll-out over many machines."),
-    ("604800s", "Seven days", "For callers that you have to ask."),
+    ("86400s", "One day", "For a roll-out to many machines."),
+    ("604800s", "Seven days", "For callers outside your control."),
 ];
 
-/// A page as HTML.
+/// Renders a page to HTML.
 #[must_use]
 pub fn render<T: Template>(page: &T) -> String {
-    // Nothing of ours fails to be written; what did would leave the rest of the page out.
+    // Our types cannot fail to format; if one did, the page would be empty.
     page.render().unwrap_or_default()
 }

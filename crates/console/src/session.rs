@@ -1,8 +1,8 @@
-//! Who is signed in: a sealed text that the browser keeps and every node can open.
+//! Sessions: a sealed text that the browser stores and every node can open.
 //!
-//! Answers for: nobody without the cluster's secret makes or changes one, and it ends by age, by
-//! rest, and with what was presented. Kept nowhere on the server, so that any node answers. What a
-//! session may do is looked up anew at every request by whoever serves it.
+//! Answers for: only a holder of the cluster's secret can create or change a session, and a session
+//! ends by age, by inactivity, and with the credential it was opened with. The server stores
+//! nothing, so any node can answer. The server looks up at every request what the session may do.
 
 use std::fmt::Write as _;
 
@@ -10,13 +10,13 @@ use fluxgate_types::{Digest, KeyId, caps};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// What keys made from a secret of the cluster are for: one for the console alone.
+/// Separates signing keys derived from the cluster's secret: this one is for the console alone.
 const PURPOSE: &[u8] = b"fluxgate console, version 1";
 const SESSION: &[u8] = b"session";
 const FORM: &[u8] = b"form";
 const BOUND: &[u8] = b"bound";
 
-/// A sealed session begins so; a later form has another number.
+/// Prefix of a sealed session; a later format gets another number.
 const VERSION: &str = "1";
 const OPERATOR: u8 = 1;
 const KEY: u8 = 2;
@@ -24,54 +24,54 @@ const ID_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 const PAYLOAD_BYTES: usize = 1 + ID_BYTES + TAG_BYTES + 8 + 8 + NONCE_BYTES;
 
-/// Bytes that make every session another one.
+/// Length of the nonce that makes every session unique, bytes.
 pub const NONCE_BYTES: usize = 16;
-/// Bytes of a signing key.
+/// Length of a signing key, bytes.
 pub const SIGNING_KEY_BYTES: usize = 32;
 
-/// A digest of a credential under the signing key: tells whether it is still the same, and nothing
-/// to whoever reads the cookie.
+/// A digest of a credential under the signing key. It shows whether the credential is still the
+/// same, and reveals nothing to a reader of the cookie.
 pub type Tag = [u8; TAG_BYTES];
 
-/// Whose session it is.
+/// The owner of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionPrincipal {
-    /// Whoever holds the operator token.
+    /// The holder of the operator token.
     Operator,
-    /// Whoever holds this admin key.
+    /// The holder of this admin key.
     Key(KeyId),
 }
 
 /// A session. Times are seconds of cluster time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Whose it is.
+    /// Who signed in.
     pub holder: SessionPrincipal,
-    /// What was presented, as a tag.
+    /// Tag of the credential used to sign in.
     pub bound: Tag,
-    /// When it began.
+    /// When it began, seconds of cluster time.
     pub begun_s: u64,
-    /// When it was last used.
+    /// When it was last renewed, seconds of cluster time.
     pub used_s: u64,
-    /// Makes it unlike any other.
+    /// Makes it unique.
     pub nonce: [u8; NONCE_BYTES],
 }
 
 impl Session {
-    /// Whether it has ended by age or by rest.
+    /// Whether it has ended by age or by inactivity.
     #[must_use]
     pub const fn is_over(&self, now_s: u64) -> bool {
         now_s.saturating_sub(self.begun_s) >= caps::CONSOLE_SESSION_S_MAX
             || now_s.saturating_sub(self.used_s) >= caps::CONSOLE_REST_S_MAX
     }
 
-    /// Whether it is time to note that it is in use.
+    /// Whether it must be renewed to record that it is in use.
     #[must_use]
     pub const fn is_stale(&self, now_s: u64) -> bool {
         now_s.saturating_sub(self.used_s) >= caps::CONSOLE_RENEW_S
     }
 
-    /// How long a browser should keep it, seconds.
+    /// How long the browser should keep the cookie, seconds.
     #[must_use]
     pub const fn left_s(&self, now_s: u64) -> u64 {
         let age = now_s.saturating_sub(self.begun_s);
@@ -91,19 +91,19 @@ impl std::fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// From a secret that all nodes share.
+    /// Derives the signing key from a secret that all nodes share.
     #[must_use]
     pub fn of_secret(secret: &[u8]) -> Self {
         Self(mac(secret, &[PURPOSE]))
     }
 
-    /// From randomness, where there is no secret: its sessions are good on this node alone.
+    /// Uses a random signing key if there is no secret: its sessions are valid on this node alone.
     #[must_use]
     pub const fn of_random(random: [u8; SIGNING_KEY_BYTES]) -> Self {
         Self(random)
     }
 
-    /// The tag of what was presented.
+    /// The tag of a presented credential.
     #[must_use]
     pub fn tag(&self, presented: &Digest) -> Tag {
         let mut tag = [0; TAG_BYTES];
@@ -111,14 +111,14 @@ impl Signer {
         tag
     }
 
-    /// The text that a browser keeps.
+    /// Seals a session into the text that the browser stores.
     #[must_use]
     pub fn seal(&self, session: &Session) -> String {
         let payload = payload(session);
         format!("{VERSION}.{}.{}", hex(&payload), hex(&mac(&self.0, &[SESSION, &payload])))
     }
 
-    /// The session of a text, unless it is forged, broken or over.
+    /// Opens a sealed session, unless it is forged, damaged or over.
     #[must_use]
     pub fn open(&self, text: &str, now_s: u64) -> Option<Session> {
         let (payload, seal) = text.strip_prefix(VERSION)?.strip_prefix('.')?.split_once('.')?;
@@ -129,13 +129,13 @@ impl Signer {
         (!session.is_over(now_s)).then_some(session)
     }
 
-    /// What every form of a session carries, so that no other site can send one.
+    /// The token that every form of a session contains, so that no other site can submit one.
     #[must_use]
     pub fn form_token(&self, session: &Session) -> String {
         hex(&mac(&self.0, &[FORM, &session.nonce]))
     }
 
-    /// Whether a form came from a page of this session.
+    /// Whether a submitted form came from a page of this session.
     #[must_use]
     pub fn is_form_token(&self, session: &Session, presented: &str) -> bool {
         let token: Option<[u8; 32]> = unhex(presented);
@@ -144,11 +144,11 @@ impl Signer {
 }
 
 fn keyed(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
-    // Any length of key will do (RFC 2104).
+    // A key of any length is valid (RFC 2104).
     #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length");
     for part in parts {
-        // With lengths, so that no two lists of parts are the same bytes.
+        // Prefixed with lengths, so that two different lists of parts never yield the same bytes.
         mac.update(&(part.len() as u64).to_be_bytes());
         mac.update(part);
     }
@@ -180,9 +180,9 @@ fn payload(session: &Session) -> [u8; PAYLOAD_BYTES] {
     ];
     let mut rest = &mut bytes[..];
     for part in parts {
-        let (here, behind) = rest.split_at_mut(part.len());
+        let (here, after) = rest.split_at_mut(part.len());
         here.copy_from_slice(part);
-        rest = behind;
+        rest = after;
     }
     bytes
 }
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_on_every_node_that_knows_the_secret() {
+    fn sealed_sessions_open_on_every_node_with_the_secret() {
         let (here, there) = (Signer::of_secret(b"cluster"), Signer::of_secret(b"cluster"));
         let id = "key_Qm2xK9dA3f01".parse().unwrap();
         for holder in [SessionPrincipal::Operator, SessionPrincipal::Key(id)] {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn no_character_can_be_changed() {
+    fn a_changed_session_does_not_open() {
         let signer = Signer::of_random([1; 32]);
         let sealed = signer.seal(&session(SessionPrincipal::Operator));
         for at in 0..sealed.len() {
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_by_rest_and_by_age() {
+    fn sessions_end_by_inactivity_and_by_age() {
         let signer = Signer::of_random([1; 32]);
         let rested = signer.seal(&session(SessionPrincipal::Operator));
         assert!(signer.open(&rested, 1_000 + caps::CONSOLE_REST_S_MAX - 1).is_some());

@@ -1,4 +1,4 @@
-//! Reads a backup piece by piece, and knows at its end whether it is whole.
+//! Reads a backup chunk by chunk, and checks at its end that it is complete.
 
 use anyhow::{Context as _, bail, ensure};
 use fluxgate_api::bulk::{BACKUP_FORMAT, BackupBegin, BackupLine, Sha256Hex};
@@ -8,12 +8,12 @@ use sha2::Digest as _;
 /// Longest line, bytes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
-/// A backup on its way in.
+/// A backup that is being read.
 #[derive(Default)]
 pub(crate) struct Reader {
-    /// What it says of itself, once that has come.
+    /// The first line, once it was read.
     pub(crate) begin: Option<BackupBegin>,
-    /// Keys so far.
+    /// Keys read so far.
     pub(crate) keys: u64,
     audit: u64,
     lines: u64,
@@ -22,19 +22,17 @@ pub(crate) struct Reader {
     ended: bool,
 }
 
-/// A backup that is whole.
+/// A complete backup.
 #[derive(Debug)]
 pub(crate) struct Summary {
-    /// What it says of itself.
     pub(crate) begin: BackupBegin,
-    /// Its keys.
     pub(crate) keys: u64,
-    /// Its audit entries.
     pub(crate) audit: u64,
 }
 
 impl Reader {
-    /// Takes the next piece, and gives each line that holds a key or an entry, as it is written.
+    /// Processes the next chunk, and passes each line with a key or an audit entry to `each`, as it
+    /// is in the file.
     pub(crate) fn take(
         &mut self,
         piece: &[u8],
@@ -44,7 +42,7 @@ impl Reader {
             self.rest.extend_from_slice(part);
             ensure!(
                 self.rest.len() <= LINE_BYTES_MAX,
-                "no backup: line {} is too long",
+                "not a Fluxgate backup: line {} is too long",
                 self.lines + 1
             );
             if part.ends_with(b"\n") {
@@ -61,7 +59,7 @@ impl Reader {
         each: &mut impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let number = self.lines + 1;
-        ensure!(!self.ended, "damaged: something follows the last line");
+        ensure!(!self.ended, "damaged: there is data after the last line");
         let line: BackupLine = serde_json::from_slice(text).map_err(|_| {
             anyhow::anyhow!("not a Fluxgate backup, or damaged: line {number} cannot be read")
         })?;
@@ -75,7 +73,7 @@ impl Reader {
                 );
                 self.begin = Some(begin.clone());
             }
-            _ if number == 1 => bail!("no backup: its first line is missing"),
+            _ if number == 1 => bail!("not a Fluxgate backup: the first line is missing"),
             BackupLine::Key(_) | BackupLine::Audit(_) => {
                 each(text)?;
                 if matches!(line, BackupLine::Key(_)) { self.keys += 1 } else { self.audit += 1 }
@@ -92,11 +90,11 @@ impl Reader {
         Ok(())
     }
 
-    /// Whether all of it came.
+    /// Checks that the backup is complete.
     pub(crate) fn finish(self) -> anyhow::Result<Summary> {
-        let begin = self.begin.context("no backup: it is empty")?;
-        ensure!(self.ended && self.rest.is_empty(), "cut short: the last line is missing");
-        ensure!(begin.keys == self.keys, "damaged: {} keys of {}", self.keys, begin.keys);
+        let begin = self.begin.context("not a Fluxgate backup: the file is empty")?;
+        ensure!(self.ended && self.rest.is_empty(), "incomplete: the last line is missing");
+        ensure!(begin.keys == self.keys, "damaged: it has {} of {} keys", self.keys, begin.keys);
         Ok(Summary { begin, keys: self.keys, audit: self.audit })
     }
 }

@@ -1,4 +1,4 @@
-//! Lines that go to the cluster some thousand at a time: what came of them, and which were refused.
+//! Sends lines to the cluster in batches, and reports the outcome and the rejected lines.
 
 use fluxgate_api::bulk::BulkAnswer;
 use fluxgate_client::Error;
@@ -6,16 +6,17 @@ use fluxgate_client::Error;
 use crate::exit::Exit;
 use crate::output;
 
-/// Lines of one call, and their bytes: a call is one step of the progress, and what is sent again
-/// when a node fails. Fewer than an answer names refusals.
+/// Most lines, and most bytes, of one call. A call is one step of the progress bar, and the unit
+/// that is sent again when a node fails. An answer can list more rejected lines than a call
+/// contains.
 const LINES_MAX: usize = 1_000;
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Lines that wait to be sent, each with its place in the file.
+/// Lines to be sent, each with its line number in the file.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     lines: Vec<(u64, Vec<u8>)>,
-    /// Their bytes.
+    /// Total size of the lines, bytes.
     pub(crate) bytes: usize,
 }
 
@@ -25,22 +26,21 @@ impl Lines {
         self.lines.push((number, line));
     }
 
-    /// The place of the first one in the file.
+    /// Line number of the first line.
     pub(crate) fn first(&self) -> Option<u64> {
         self.lines.first().map(|(number, _)| *number)
     }
 
-    /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.lines.len()
     }
 
-    /// Whether they should go now.
+    /// Whether the batch should be sent.
     pub(crate) fn is_full(&self) -> bool {
         self.lines.len() >= LINES_MAX || self.bytes >= BYTES_MAX
     }
 
-    /// Sends them, if there are any.
+    /// Sends the lines, if there are any.
     pub(crate) async fn send<F: Future<Output = Result<BulkAnswer, Error>>>(
         &self,
         send: impl FnOnce(Vec<u8>) -> F,
@@ -57,7 +57,7 @@ impl Lines {
     }
 }
 
-/// What came of all of them.
+/// The outcome of all batches.
 #[derive(Debug, Default)]
 pub(crate) struct Total {
     created: u64,
@@ -66,7 +66,7 @@ pub(crate) struct Total {
 }
 
 impl Total {
-    /// Adds an answer, and names the refused lines by their place in the file.
+    /// Adds an answer, and prints the rejected lines with their numbers in the file.
     pub(crate) fn add(&mut self, lines: &Lines, answer: BulkAnswer) {
         self.created += answer.created;
         self.known += answer.known;
@@ -79,12 +79,12 @@ impl Total {
         }
     }
 
-    /// Says of an import what came of it, in one line.
+    /// Prints the outcome of an import in one line.
     pub(crate) fn report(&self) -> anyhow::Result<Exit> {
         self.report_as("", "imported")
     }
 
-    /// Says it in one line; `of` is said before, and `word` of what is new.
+    /// Prints the outcome in one line, after `of`; `word` says what happened to new lines.
     pub(crate) fn report_as(&self, of: &str, word: &str) -> anyhow::Result<Exit> {
         let Self { created, known, refused } = self;
         let text = format!("{of}{created} {word}, {known} already present, {refused} rejected");

@@ -1,7 +1,7 @@
 //! The tree of commands.
 //!
-//! Answers for: which commands exist and where each goes. What a command takes and does is in
-//! its own file.
+//! Answers for: which commands exist, and which function runs each. Arguments and behaviour of a
+//! command are in its own file.
 
 use clap::{Parser, Subcommand};
 
@@ -11,7 +11,7 @@ use crate::commands::{
 };
 use crate::exit::Exit;
 
-/// Validates API keys and enforces their limits, on every node of a cluster alike
+/// Validates API keys and enforces their limits, identically on every node of a cluster
 #[derive(Debug, Parser)]
 #[command(
     name = "fluxgate",
@@ -19,10 +19,10 @@ use crate::exit::Exit;
     propagate_version = false,
     after_help = "Exit codes:\n  \
         0  done\n  \
-        1  refused or failed\n  \
+        1  rejected or failed\n  \
         2  wrong usage\n  \
         3  cluster not reachable\n  \
-        4  of serve: consensus stopped, start it again\n\n\
+        4  serve only: consensus stopped or the disk is full; start it again\n\n\
         Example:\n  fluxgate demo"
 )]
 pub(crate) struct Cli {
@@ -32,38 +32,37 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a whole cluster on this machine, to try things out
+    /// Run a whole cluster on this machine, to try it out
     Demo(demo::Args),
     /// Run one node
     Serve(serve::Args),
-    /// Make, read, change and revoke keys
+    /// Create, read, change and revoke keys
     Keys(keys::Args),
-    /// Ask whether a key may pass
+    /// Check whether a key is admitted
     Validate(validate::Args),
-    /// Look at the cluster and change it
+    /// Show and change the cluster
     Cluster(cluster::Args),
-    /// Print what was done, by whom
+    /// Print the audit trail
     Audit(audit::Args),
-    /// Put load on validate and check what was admitted against the limits
+    /// Put load on the cluster and check the admissions against the limits
     Bench(bench::Args),
-    /// Check a recorded history: was any window admitted above its limit?
+    /// Check a recorded history for windows above their limit
     AuditLimits(audit_limits::Args),
     /// Check a node's configuration
     CheckConfig(check_config::Args),
     /// Repair a stopped node
     Recover(recover::Args),
-    /// Ask a node whether it would answer validates
+    /// Ask a node whether it is ready
     Healthcheck(healthcheck::Args),
-    /// Make certificates to try TLS out
+    /// Create certificates for trying out TLS
     Tls(tls::Args),
     /// Print the OpenAPI document
     Openapi(openapi::Args),
-    /// Print the completions for a shell
+    /// Print the completion script of a shell
     Completions(completions::Args),
 }
 
 impl Cli {
-    /// Runs the command that was named.
     pub(crate) fn run(&self) -> anyhow::Result<Exit> {
         match &self.command {
             Command::Demo(args) => demo::run(args),
@@ -89,7 +88,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn the_tree_of_commands_is_sound() {
+    fn the_command_tree_is_valid() {
         super::Cli::command().debug_assert();
     }
 }

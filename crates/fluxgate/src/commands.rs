@@ -1,4 +1,4 @@
-//! The commands, one file each. Each has `Args`, which clap reads, and `run`.
+//! The commands, one file each. Each has `Args`, which clap parses, and `run`.
 
 pub(crate) mod audit;
 pub(crate) mod audit_limits;

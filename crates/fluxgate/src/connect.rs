@@ -1,7 +1,8 @@
-//! How a command finds the cluster and proves who is asking.
+//! How a command connects to the cluster and authenticates.
 //!
-//! Answers for: URLs from `--url` or the environment, and tokens from a file or the environment.
-//! A secret is never taken from an argument: arguments show in process lists and shell histories.
+//! Answers for: URLs from `--url` or the environment, and tokens from a file or the environment. A
+//! secret is never read from an argument, because arguments are visible in process lists and shell
+//! histories.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -12,13 +13,13 @@ use fluxgate_client::{Ca, Client, Identity, Options, Token, Trust};
 
 use crate::exit::Misuse;
 
-/// Whom a command believes to be a node.
+/// The certificates of TLS connections.
 #[derive(Debug, Args)]
 pub(crate) struct TrustArgs {
-    /// The CA that certified the nodes, PEM; by default those that the system knows
+    /// CA that issued the nodes' certificates, PEM; by default the CAs of the system
     #[arg(long, value_name = "FILE", env = "FLUXGATE_CA_FILE", hide_env_values = true)]
     ca_file: Option<PathBuf>,
-    /// The certificate to present where a listener requires one, PEM; with --cert-key-file
+    /// Certificate for listeners that require one, PEM; with --cert-key-file
     #[arg(
         long,
         value_name = "FILE",
@@ -27,7 +28,7 @@ pub(crate) struct TrustArgs {
         requires = "cert_key_file"
     )]
     cert_file: Option<PathBuf>,
-    /// Its private key, PEM
+    /// Private key of the certificate, PEM
     #[arg(
         long,
         value_name = "FILE",
@@ -39,7 +40,7 @@ pub(crate) struct TrustArgs {
 }
 
 impl TrustArgs {
-    /// A client of these listeners.
+    /// Creates a client of these listeners.
     pub(crate) fn client(
         &self,
         urls: &[impl AsRef<str>],
@@ -68,10 +69,10 @@ impl TrustArgs {
     }
 }
 
-/// Where administrators' calls go.
+/// How to reach the admin listeners.
 #[derive(Debug, Args)]
 pub(crate) struct AdminArgs {
-    /// An admin listener; repeat it to name more nodes [env: FLUXGATE_URL, comma separated]
+    /// URL of an admin listener; repeat it for more nodes [env: FLUXGATE_URL, comma separated]
     #[arg(
         long,
         value_name = "URL",
@@ -81,7 +82,8 @@ pub(crate) struct AdminArgs {
         default_value = "http://127.0.0.1:7201"
     )]
     url: Vec<String>,
-    /// The operator token or an admin key; without it the token is read from FLUXGATE_TOKEN
+    /// File with the operator token or an admin key; by default the token is read from
+    /// FLUXGATE_TOKEN
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     #[command(flatten)]
@@ -89,28 +91,29 @@ pub(crate) struct AdminArgs {
 }
 
 impl AdminArgs {
-    /// A client that presents the token.
+    /// Creates a client that presents the token.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         admin_client(&self.url, self.token_file.as_deref(), &self.trust)
     }
 }
 
-/// A client of admin listeners that presents the token from a file or the environment.
+/// Creates a client of admin listeners that presents the token from a file or the environment.
 pub(crate) fn admin_client(
     urls: &[String],
     token_file: Option<&Path>,
     trust: &TrustArgs,
 ) -> anyhow::Result<Client> {
     let token = secret(token_file, "FLUXGATE_TOKEN")?.ok_or_else(|| {
-        Misuse("no token: set FLUXGATE_TOKEN or give --token-file FILE".to_owned())
+        Misuse("no token: set FLUXGATE_TOKEN or use --token-file FILE".to_owned())
     })?;
     trust.client(urls, Some(token), Options::default())
 }
 
-/// Where gateways' calls go.
+/// How to reach the gateway listeners.
 #[derive(Debug, Args)]
 pub(crate) struct GatewayArgs {
-    /// A gateway listener; repeat it to name more nodes [env: FLUXGATE_GATEWAY_URL, comma separated]
+    /// URL of a gateway listener; repeat it for more nodes [env: FLUXGATE_GATEWAY_URL, comma
+    /// separated]
     #[arg(
         long,
         value_name = "URL",
@@ -120,7 +123,8 @@ pub(crate) struct GatewayArgs {
         default_value = "http://127.0.0.1:7101"
     )]
     pub(crate) url: Vec<String>,
-    /// The gateways' own token, where one is required; else read from FLUXGATE_GATEWAY_TOKEN
+    /// File with the gateways' own token, if required; by default it is read from
+    /// FLUXGATE_GATEWAY_TOKEN
     #[arg(long, value_name = "FILE")]
     gateway_token_file: Option<PathBuf>,
     #[command(flatten)]
@@ -128,12 +132,12 @@ pub(crate) struct GatewayArgs {
 }
 
 impl GatewayArgs {
-    /// A client that asks the next node when one fails.
+    /// Creates a client that asks the next node when one fails.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         self.trust.client(&self.url, self.token()?, Options::default())
     }
 
-    /// One client per node, each of which asks its node and no other.
+    /// Creates one client per node, each of which only asks that node.
     pub(crate) fn client_per_node(&self, options: Options) -> anyhow::Result<Vec<Client>> {
         let token = self.token()?;
         let client = |url| self.trust.client(&[url], token.clone(), options);
@@ -145,7 +149,7 @@ impl GatewayArgs {
     }
 }
 
-/// A secret from a file, else from the environment.
+/// Reads a secret from a file, otherwise from the environment.
 pub(crate) fn secret(file: Option<&Path>, variable: &str) -> anyhow::Result<Option<Token>> {
     if let Some(file) = file {
         let shown = file.display();
@@ -161,25 +165,26 @@ pub(crate) fn secret(file: Option<&Path>, variable: &str) -> anyhow::Result<Opti
         }
         Ok(_) | Err(std::env::VarError::NotPresent) => Ok(None),
         Err(error @ std::env::VarError::NotUnicode(_)) => {
-            // The error's own text would show the value.
+            // The message of the error would contain the value.
             drop(error);
             anyhow::bail!("{variable} is not text")
         }
     }
 }
 
-/// A runtime for a command's calls: connections that are kept live on the one that made them.
+/// Creates the runtime of a command's calls. Connections kept alive belong to the runtime that
+/// opened them.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
     built.context("cannot start the runtime")
 }
 
-/// Runs a command's calls on a runtime of its own.
+/// Runs a command's calls on a new runtime.
 pub(crate) fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     runtime()?.block_on(future)
 }
 
-/// The same on all cores, for a command that makes load.
+/// The same on all cores, for a command that generates load.
 pub(crate) fn block_on_all_cores<T>(
     future: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {

@@ -1,6 +1,6 @@
 //! Exit codes: one closed enum, part of the interface.
 //!
-//! Answers for: which end of a command means which code, and that an error is told once, on
+//! Answers for: the code of each outcome of a command, and that an error is printed once, to
 //! standard error, with its causes.
 
 use std::fmt;
@@ -9,18 +9,16 @@ use std::process::ExitCode;
 
 use crate::output;
 
-/// How a command ended.
+/// The outcome of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done.
     Done,
-    /// Refused or failed.
+    /// Rejected or failed.
     Failed,
-    /// Wrong usage.
     Usage,
-    /// No node could be reached, or none could serve.
+    /// No node could be reached, or none could serve the call.
     Unreachable,
-    /// Consensus stopped under a running node, or its disk is full: start it again.
+    /// Consensus stopped in a running node, or its disk is full: start it again.
     Restart,
 }
 
@@ -41,7 +39,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Wrong usage that only shows when a command runs, such as a missing token.
+/// Wrong usage that is only detected when a command runs, such as a missing token.
 #[derive(Debug)]
 pub(crate) struct Misuse(pub(crate) String);
 
@@ -53,7 +51,7 @@ impl fmt::Display for Misuse {
 
 impl std::error::Error for Misuse {}
 
-/// An error and its causes; one that the text before it ends with is not said twice.
+/// An error and its causes on one line. A cause that the text already ends with is not repeated.
 fn in_one_line(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
         if text.is_empty() {
@@ -67,14 +65,14 @@ fn in_one_line(error: &anyhow::Error) -> String {
 }
 
 impl Exit {
-    /// Tells what is wrong with a command line, or prints the help that was asked for.
+    /// Prints the error of a command line, or the help that was requested.
     pub(crate) fn of_parsing(error: &clap::Error) -> Self {
-        // A reader that closed the pipe has read what it wanted.
+        // A reader that closed the pipe has read what it needed.
         let _ = error.print();
         if error.use_stderr() { Self::Usage } else { Self::Done }
     }
 
-    /// Tells why a command failed.
+    /// Prints why a command failed.
     pub(crate) fn of_error(error: &anyhow::Error) -> Self {
         let closed = |cause: &(dyn std::error::Error + 'static)| {
             cause
@@ -82,7 +80,7 @@ impl Exit {
                 .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
         };
         if error.chain().any(closed) {
-            // `fluxgate keys list | head -1` is no failure.
+            // `fluxgate keys list | head -1` is not a failure.
             return Self::Done;
         }
         output::notice(&format!("fluxgate: {}", in_one_line(error)));

@@ -1,7 +1,8 @@
-//! An access history: JSON lines that say which request got which verdict.
+//! An access history: JSON lines with the verdict of each request.
 //!
-//! Answers for: the form that `bench` writes and `audit-limits` reads, and that a line of any
-//! length or content is an error with its number and never a crash. Holds ids, never keys.
+//! Answers for: the format that `bench` writes and `audit-limits` reads, and that a line of any
+//! length or content yields an error with its line number and never a crash. Contains ids, never
+//! keys.
 
 use std::io::{BufRead, Read as _};
 
@@ -13,11 +14,11 @@ use serde::{Deserialize, Serialize};
 /// Longest line that is read, bytes.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 
-/// What became of a request. The names are those of the metrics.
+/// The outcome of a request. The names are those of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum VerdictName {
-    /// It may pass; its cost is spent.
+    /// Admitted; the cost is spent.
     Admitted,
     /// 429.
     Limited,
@@ -27,7 +28,7 @@ pub(crate) enum VerdictName {
     OutOfScope,
     /// 503: nothing was counted.
     Unavailable,
-    /// Refused for another reason: nothing was counted.
+    /// Rejected for another reason: nothing was counted.
     Invalid,
     /// No answer: it may have been counted.
     Failed,
@@ -45,7 +46,7 @@ impl VerdictName {
         Self::Failed,
     ];
 
-    /// The name, as in the history.
+    /// The name in the history.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Admitted => "admitted",
@@ -59,18 +60,16 @@ impl VerdictName {
     }
 }
 
-/// A moment as this writes it, or as milliseconds since 1970.
+/// A time as this module writes it, or as milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Moment {
-    /// RFC 3339.
     Text(Time),
-    /// Unix milliseconds.
     Ms(u64),
 }
 
 impl Moment {
-    /// Unix milliseconds.
+    /// The time as Unix milliseconds.
     pub(crate) const fn ms(self) -> u64 {
         match self {
             Self::Text(time) => time.0.0,
@@ -78,31 +77,31 @@ impl Moment {
         }
     }
 
-    /// The moment of so many Unix milliseconds.
+    /// A time from Unix milliseconds.
     pub(crate) const fn from_ms(ms: u64) -> Self {
         Self::Text(fluxgate_api::Text(ClusterMs(ms)))
     }
 }
 
-/// One line of a history. Other fields may stand beside these.
+/// One line of a history. Unknown fields are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// The key's id.
+    /// Id of the key.
     pub(crate) key: String,
-    /// When it was answered, by the recorder's clock.
+    /// When the answer arrived, by the recorder's clock.
     pub(crate) time: Moment,
-    /// Which node answered; anything that names it.
+    /// Any name of the node that answered.
     #[serde(default)]
     pub(crate) node: serde_json::Value,
-    /// What became of it.
+    /// The outcome of the request.
     pub(crate) verdict: VerdictName,
-    /// When the window ends that it counts in, Unix seconds.
+    /// When the window of the request ends, Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reset: Option<u64>,
-    /// Tokens of that window.
+    /// Limit of that window, tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<u64>,
-    /// Tokens that it cost; 1 when absent.
+    /// Cost of the request, tokens; 1 when absent.
     #[serde(default = "one")]
     pub(crate) cost: u64,
 }
@@ -111,7 +110,8 @@ const fn one() -> u64 {
     1
 }
 
-/// Reads a history line by line, in bounded memory, and hands each record on with its number.
+/// Reads a history line by line, in bounded memory, and passes each record to `each` with its line
+/// number.
 pub(crate) fn read(
     mut source: impl BufRead,
     mut each: impl FnMut(u64, Record) -> anyhow::Result<()>,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_reads_back_what_it_prints() {
+    fn records_round_trip() {
         let text = concat!(
             r#"{"key":"key_Qm2xK9dA3f01","time":"2024-01-20T11:20:00.250Z","node":"http://127.0.0.1:7101","#,
             r#""verdict":"admitted","reset":1705749660,"limit":100,"cost":2}"#
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sparse_record_costs_one_and_blank_lines_are_none() {
+    fn the_default_cost_is_one_and_blank_lines_are_skipped() {
         let text = "\n{\"key\":\"k\",\"time\":5,\"node\":2,\"verdict\":\"limited\",\"x\":1}\r\n\n";
         let records = all(text.as_bytes()).unwrap();
         assert_eq!(records.len(), 1);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_line_is_named_by_its_number() {
+    fn an_error_names_the_number_of_the_malformed_line() {
         let good = "{\"key\":\"k\",\"time\":5,\"verdict\":\"admitted\"}\n";
         for bad in [
             "{",
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_does_not_fill_the_memory() {
+    fn an_endless_line_does_not_fill_the_memory() {
         let endless = std::io::BufReader::new(std::io::repeat(b'a'));
         let error = read(endless, |_, _| Ok(())).unwrap_err();
         assert_eq!(error.to_string(), "line 1 is longer than 65536 bytes");

@@ -1,10 +1,11 @@
-//! The `fluxgate` binary: reads the command line, runs one command, exits with what it means.
+//! The `fluxgate` binary: parses the command line, runs one command, and exits with its code.
 //!
-//! Answers for: nothing else. The commands are in `commands/`, their exit codes in `exit`, and
-//! every byte that leaves for standard output or standard error goes through `output`.
+//! Answers for: nothing else. The commands are in `commands/`, their exit codes in `exit`, and all
+//! output to standard output and standard error goes through `output`.
 //!
-//! Data goes to standard output, everything else to standard error. Exit codes: 0 done,
-//! 1 refused or failed, 2 wrong usage, 3 cluster not reachable, 4 a node whose consensus stopped.
+//! Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 rejected
+//! or failed, 2 wrong usage, 3 cluster not reachable, 4 a node whose consensus stopped or whose
+//! disk is full.
 
 mod backup;
 mod bulk;

@@ -1,7 +1,7 @@
-//! Everything that leaves: data to standard output, all else to standard error.
+//! All output: data to standard output, everything else to standard error.
 //!
-//! Answers for: that a closed pipe is an error value and never a panic, and that colours and
-//! progress appear on a terminal only, and not where `NO_COLOR` is set.
+//! Answers for: a closed pipe is an error value and never a panic, and colours and progress bars
+//! appear on a terminal only, and not if `NO_COLOR` is set.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -9,26 +9,26 @@ use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-/// How records are printed.
+/// The format of printed records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    // For people. Not doc comments: these would spread every help over twice the lines.
+    // For people. Not doc comments: these would double the length of every help text.
     #[default]
     Text,
     // For programs.
     Json,
 }
 
-/// The option of every command that prints records.
+/// The output option of every command that prints records.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct OutputArgs {
-    /// How to print
+    /// Output format
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) output: Format,
 }
 
 impl OutputArgs {
-    /// Prints a record as JSON, or as the text that is made only then.
+    /// Prints a record as JSON, or as the text that `text` makes of it.
     pub(crate) fn print<T: Serialize>(
         self,
         record: &T,
@@ -41,7 +41,7 @@ impl OutputArgs {
     }
 }
 
-/// Writes data to standard output, and ends it with a newline.
+/// Writes data to standard output, ending with a newline.
 pub(crate) fn data(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -57,7 +57,7 @@ pub(crate) fn json<T: Serialize>(record: &T) -> anyhow::Result<()> {
     data(&serde_json::to_string_pretty(record)?)
 }
 
-/// Writes a line to standard error. Where that is closed nobody is left to be told.
+/// Writes a line to standard error. If that is closed, there is no way to report it.
 pub(crate) fn notice(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
@@ -72,12 +72,12 @@ pub(crate) fn progress() -> bool {
     io::stderr().is_terminal()
 }
 
-/// A progress bar of so many of something on standard error, drawn on a terminal only.
+/// A progress bar on standard error, drawn on a terminal only. `what` is the unit of `total`.
 pub(crate) fn bar(total: u64, what: &str) -> indicatif::ProgressBar {
     bar_like(total, &format!("{{elapsed}} {{wide_bar}} {{human_pos}}/{{human_len}} {what} {{eta}}"))
 }
 
-/// The same in a form of its own.
+/// The same with a custom template.
 pub(crate) fn bar_like(total: u64, template: &str) -> indicatif::ProgressBar {
     if !progress() {
         return indicatif::ProgressBar::hidden();
@@ -89,11 +89,11 @@ pub(crate) fn bar_like(total: u64, template: &str) -> indicatif::ProgressBar {
     bar
 }
 
-/// A table in the one style that all commands use.
+/// A table in the style that all commands share.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    // Columns keep their width where the output is not a terminal, so that `grep` sees whole rows.
+    // Off a terminal, columns keep their width, so that `grep` sees whole rows.
     if !colour() {
         table.force_no_tty();
     }
@@ -101,7 +101,7 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table
 }
 
-/// A table as text, without the spaces that the last column leaves.
+/// A table as text, without trailing spaces.
 pub(crate) fn table_text(table: &Table) -> String {
     let mut text = String::new();
     for line in table.lines() {
@@ -111,7 +111,7 @@ pub(crate) fn table_text(table: &Table) -> String {
     text
 }
 
-/// `name  value` lines with the values in one column.
+/// `name  value` lines with the values aligned in one column.
 pub(crate) fn fields(fields: &[(&str, String)]) -> String {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     fields.iter().fold(String::new(), |text, (name, value)| {

@@ -1,6 +1,6 @@
-//! How values are written on the command line: limits, durations, notes.
+//! Values on the command line: limits, durations, metadata.
 //!
-//! Answers for: turning one argument into one value, with a message that shows the right form.
+//! Answers for: parsing one argument into one value, with an error that shows the right format.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use fluxgate_api::Period;
 use fluxgate_api::keys::LimitSpec;
 use fluxgate_types::{Limit, Scope, parse_duration_ms};
 
-/// `requests=100/60s`, or `100/60s` for a limit named `requests`.
+/// Parses `requests=100/60s`, or `100/60s` for a limit named `requests`.
 pub(crate) fn limit(text: &str) -> Result<LimitSpec, String> {
     let (name, rate) = text.split_once('=').unwrap_or(("requests", text));
     let form = || format!("`{text}` is not a limit such as `100/60s` or `requests=100/60s`");
@@ -24,29 +24,29 @@ pub(crate) fn limit(text: &str) -> Result<LimitSpec, String> {
     }
 }
 
-/// `name=value`.
-pub(crate) fn note(text: &str) -> Result<(String, String), String> {
+/// Parses a metadata entry `name=value`.
+pub(crate) fn metadata_entry(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         Some(_) | None => Err(format!("`{text}` is not `name=value`")),
     }
 }
 
-/// `10s`, `500ms`, `5m`: more than nothing.
+/// Parses a positive duration such as `10s`, `500ms`, `5m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     match parse_duration_ms(text) {
-        Ok(0) => Err("must be longer than nothing".to_owned()),
+        Ok(0) => Err("must be longer than 0".to_owned()),
         Ok(ms) => Ok(Duration::from_millis(ms)),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// `read`, `write` or `admin`.
+/// Parses `read`, `write` or `admin`.
 pub(crate) fn scope(text: &str) -> Result<Scope, String> {
     text.parse().map_err(|_| format!("unknown scope `{text}`: expected `read`, `write` or `admin`"))
 }
 
-/// A limit as it is written here.
+/// A limit in the format of the command line.
 pub(crate) fn limit_text(limit: &LimitSpec) -> String {
     format!("{}={}/{}", limit.name, limit.tokens, limit.period)
 }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_reads_back_what_it_prints() {
+    fn limits_round_trip() {
         for (text, printed) in [("100/60s", "requests=100/60s"), ("writes=5/10m", "writes=5/600s")]
         {
             let spec = limit(text).unwrap();
@@ -66,12 +66,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_limit_note_or_duration_is_refused() {
+    fn malformed_values_are_rejected() {
         for text in ["", "100", "100/", "a=b/60s", "=1/60s", "0/60s", "1/24h", "-1/60s"] {
             assert!(limit(text).is_err(), "{text}");
         }
-        assert!(note("=x").is_err() && note("x").is_err());
-        assert_eq!(note("a=b=c").unwrap().1, "b=c");
+        assert!(metadata_entry("=x").is_err() && metadata_entry("x").is_err());
+        assert_eq!(metadata_entry("a=b=c").unwrap().1, "b=c");
         assert!(duration("0s").is_err() && duration("10").is_err());
     }
 }

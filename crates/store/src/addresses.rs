@@ -1,7 +1,7 @@
-//! Addresses of the members that count in place of those in the log: what `recover addresses` leaves.
+//! Member addresses that override those in the log: what `recover addresses` writes.
 //!
-//! Answers for: an address counts only as long as the log has the one that it was given in place of, so
-//! that a note which was forgotten cannot undo a later move.
+//! Answers for: an override applies only while the log still has the address that it replaced, so
+//! that a forgotten override cannot undo a later move.
 
 use std::fs;
 use std::io;
@@ -14,26 +14,26 @@ use crate::data_dir::{DataDir, SMALL_FILE_BYTES_MAX, read_checked};
 use crate::error::OpenError;
 use crate::files;
 
-/// The file.
 pub(crate) const ADDRESSES: &str = "ADDRESSES";
 const VERSION: u8 = 1;
 
-/// Where one member is. Frozen; a change is a new version.
+/// The override of one member's address. Frozen; a change is a new version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovered {
-    /// The member.
+    /// Id of the member.
     pub node: u64,
-    /// What the log had for it, once a node with this note has seen that.
+    /// The address in the log that this one replaces; set once a node with this override has read
+    /// the log.
     pub instead_of: Option<String>,
-    /// Where it is.
+    /// The address to use.
     pub address: String,
 }
 
 impl DataDir {
-    /// Notes addresses. Durable when this returns.
+    /// Writes the overrides. Durable when this returns.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn write_addresses(&self, addresses: &[Recovered]) -> io::Result<()> {
         let addresses = addresses.to_vec();
         let bytes =
@@ -41,18 +41,18 @@ impl DataDir {
         files::replace(self.path(), ADDRESSES, &bytes)
     }
 
-    /// The addresses that were noted; none where there is no note.
+    /// Reads the overrides; empty when there is no file.
     ///
     /// # Errors
-    /// When the note is damaged or cannot be read.
+    /// When the file is damaged or cannot be read.
     pub fn addresses(&self) -> Result<Vec<Recovered>, OpenError> {
         read(self.path())
     }
 
-    /// Removes the note.
+    /// Removes the overrides.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn remove_addresses(&self) -> io::Result<()> {
         fs::remove_file(self.path().join(ADDRESSES)).and_then(|()| files::sync_dir(self.path()))
     }

@@ -1,9 +1,9 @@
 //! The envelope around every stored or sent blob, and the only calls to bincode.
 //!
-//! Answers for: a blob is taken only when its magic, kind, version, flags, length and
-//! checksum are right and not one byte is left over. Must never panic or allocate past
-//! [`PAYLOAD_BYTES_MAX`] on foreign bytes. Records are frozen once released: a change is
-//! a new version, read through [`open`], and the golden bytes in the tests pin each one.
+//! Answers for: a blob is accepted only when its magic, kind, version, flags, length and checksum
+//! are right and no byte is left over. Must never panic or allocate more than [`PAYLOAD_BYTES_MAX`]
+//! on foreign bytes. Records are frozen once released: a change is a new version, read through
+//! [`open`], and the golden bytes in the tests pin each one.
 //!
 //! `magic u16 | kind u8 | version u8 | flags u8 | len u32 LE | crc32 u32 LE | payload`;
 //! the checksum covers everything before it and the payload.
@@ -13,31 +13,31 @@ use serde::de::DeserializeOwned;
 
 /// Largest payload of one envelope, bytes.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes of an envelope before its payload.
+/// Size of an envelope without its payload, bytes.
 pub const HEADER_BYTES: usize = 13;
 
 const MAGIC: [u8; 2] = *b"FG";
 const CRC_OFFSET: usize = 9;
 
-/// What a blob is. The numbers are stored: they are only ever added to.
+/// The type of a blob. The numbers are stored: new ones are added, none is ever reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
     /// One log entry.
     Entry = 1,
-    /// The vote.
+    /// The vote of Raft.
     Vote = 2,
     /// First frame of a snapshot file.
     SnapshotHeader = 3,
-    /// A piece of a snapshot.
+    /// One chunk of a snapshot.
     SnapshotChunk = 4,
     /// A message between nodes.
     PeerMessage = 5,
-    /// Who owns a data directory.
+    /// The cluster and node that a data directory belongs to.
     Identity = 6,
-    /// What a node held when it was stopped in order.
+    /// Token balances that a node saved at an orderly stop.
     Holdings = 7,
-    /// The last committed log id that was noted.
+    /// The last committed log id that was saved.
     Committed = 8,
     /// A log id.
     LogId = 9,
@@ -45,27 +45,27 @@ pub enum Kind {
     HardState = 10,
     /// Last frame of a snapshot file.
     SnapshotFooter = 11,
-    /// Cluster time, noted now and then.
+    /// A checkpoint of cluster time.
     ClockMark = 12,
-    /// The starts of a node that may be registered.
+    /// Starts of a node that may be registered with the cluster.
     Starts = 13,
-    /// When keys were last used, noted now and then.
+    /// Times of the keys' last use, saved periodically.
     LastUses = 14,
-    /// Addresses of the members that count in place of those in the log.
+    /// Member addresses that override those in the log.
     Addresses = 15,
-    /// How the lives of a node ended.
+    /// How many incarnations of a node did not stop in order.
     Stops = 16,
 }
 
-/// Why bytes were not taken, or could not be made.
+/// Why bytes were rejected, or could not be encoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// Fewer bytes than the envelope promises.
-    #[error("{found} bytes where {expected} were promised")]
+    /// Fewer bytes than the envelope declares.
+    #[error("{found} bytes where the header declares {expected}")]
     Short {
         /// Bytes that the envelope needs.
         expected: usize,
-        /// Bytes that there are.
+        /// Bytes available.
         found: usize,
     },
     /// More bytes than the envelope or the value needs.
@@ -74,35 +74,35 @@ pub enum CodecError {
         /// Bytes left over.
         extra: usize,
     },
-    /// Not an envelope of ours.
-    #[error("does not start with the mark of a fluxgate envelope")]
+    /// Not a Fluxgate envelope.
+    #[error("does not start with the magic of a fluxgate envelope")]
     Magic,
-    /// An envelope of something else.
-    #[error("envelope of kind {found} where kind {expected} was wanted")]
+    /// An envelope of another kind.
+    #[error("envelope of kind {found} where kind {expected} was expected")]
     Kind {
-        /// The kind that was asked for.
+        /// The kind that the caller expected.
         expected: u8,
         /// The kind in the envelope.
         found: u8,
     },
-    /// A version that the caller does not read.
-    #[error("format version {found} where {expected} was wanted")]
+    /// A version that the caller does not support.
+    #[error("format version {found} where {expected} was expected")]
     Version {
-        /// The version that was asked for.
+        /// The version that the caller expected.
         expected: u8,
         /// The version in the envelope.
         found: u8,
     },
-    /// Flags that this build gives no meaning to.
+    /// Flags unknown to this build.
     #[error("unknown flags {0:#04x}")]
     Flags(u8),
-    /// The content was altered.
+    /// The content was changed.
     #[error("checksum does not match")]
     Checksum,
     /// The payload is larger than an envelope may carry.
     #[error("{bytes} bytes are more than the {PAYLOAD_BYTES_MAX} that an envelope may carry")]
     TooLarge {
-        /// Size of the payload.
+        /// Size of the payload, bytes.
         bytes: usize,
     },
     /// bincode could not write or read the value.
@@ -121,7 +121,7 @@ fn checksum(head: &[u8], payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Puts bytes, as they are, into an envelope.
+/// Wraps bytes, unchanged, in an envelope.
 ///
 /// # Errors
 /// When the payload is larger than [`PAYLOAD_BYTES_MAX`].
@@ -143,8 +143,8 @@ pub fn seal(kind: Kind, version: u8, payload: &[u8]) -> Result<Vec<u8>, CodecErr
     Ok(bytes)
 }
 
-/// Length of the payload that an envelope's first bytes promise, for readers of streams.
-/// Checks magic, flags and bounds; the checksum is [`open`]'s.
+/// Payload length declared by an envelope's first bytes, for stream readers. Checks magic, flags
+/// and bounds; [`open`] checks the checksum.
 ///
 /// # Errors
 /// When these are not the first bytes of an envelope.
@@ -165,7 +165,7 @@ pub fn payload_bytes(header: &[u8]) -> Result<usize, CodecError> {
     Ok(bytes)
 }
 
-/// Checks an envelope and gives its version and payload, for readers of several versions.
+/// Checks an envelope and returns its version and payload, for readers of several versions.
 ///
 /// # Errors
 /// When anything about the envelope is wrong.
@@ -189,7 +189,7 @@ pub fn open(kind: Kind, bytes: &[u8]) -> Result<(u8, &[u8]), CodecError> {
     Ok((head[3], payload))
 }
 
-/// Reads a value from a payload that [`open`] gave; every byte must be used.
+/// Decodes a value from a payload that [`open`] returned; every byte must be used.
 ///
 /// # Errors
 /// When the bytes are not exactly one such value.
@@ -202,7 +202,7 @@ pub fn decode_payload<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CodecErr
     Ok(value)
 }
 
-/// Writes a value into an envelope.
+/// Encodes a value and wraps it in an envelope.
 ///
 /// # Errors
 /// When the value cannot be written or is too large.
@@ -212,7 +212,7 @@ pub fn encode<T: Serialize>(kind: Kind, version: u8, value: &T) -> Result<Vec<u8
     seal(kind, version, &payload)
 }
 
-/// Reads a value from an envelope of exactly this kind and version.
+/// Decodes a value from an envelope of exactly this kind and version.
 ///
 /// # Errors
 /// When anything about the envelope or the value is wrong.

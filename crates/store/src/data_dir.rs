@@ -1,11 +1,12 @@
-//! The data directory: who owns it, which format it has, and that only one process uses it.
+//! The data directory: its owner, its format, and that only one process uses it.
 //!
-//! Answers for: a directory of another cluster, node or newer format is refused and left
-//! as it is; each start that finds its log sound has its own number, durable before anything
-//! else of that life is written. Must never guess: a directory that is neither whole nor plainly half made is damaged.
+//! Answers for: a directory of another cluster, node or newer format is rejected and left
+//! unchanged; each start that finds its log sound has its own number, durable before that
+//! incarnation writes anything else. Must never guess: a directory that is neither complete nor
+//! recognizably half created is damaged.
 //!
-//! Made in the order `VERSION`, `IDENTITY`, then the log (`sled/`, `HARDSTATE`), and the
-//! log is then noted in `IDENTITY`. What exists tells where a crash cut this short.
+//! Created in the order `VERSION`, `IDENTITY`, then the log (`sled/`, `HARDSTATE`), which is then
+//! recorded in `IDENTITY`. The files that exist show where a crash interrupted this.
 
 mod holdings;
 
@@ -25,7 +26,7 @@ use crate::starts::{self, STARTS};
 
 pub use holdings::{HOLDINGS_PART_BYTES_MAX, HOLDINGS_PARTS_MAX};
 
-/// The format of a directory that this build makes, and the newest that it reads.
+/// The format that this build creates, and the newest that it reads.
 pub const FORMAT: u64 = 1;
 /// Longest name of a cluster, bytes.
 pub const CLUSTER_BYTES_MAX: usize = 256;
@@ -40,32 +41,32 @@ pub(crate) const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
 const IDENTITY_VERSION: u8 = 1;
 const CLOCK_VERSION: u8 = 1;
 
-/// Whose directory this is, and which life of the node this is.
+/// The owner of a data directory, and the current incarnation of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster.
+    /// Name of the cluster.
     pub cluster: String,
-    /// The node.
+    /// Id of the node.
     pub node: u64,
-    /// Random, made with the directory.
+    /// Random, drawn when the directory is created.
     pub dir_id: u64,
-    /// Number of this life: 1 on a new directory, then one more than the last that began.
+    /// Number of this incarnation: 1 on a new directory, then one more than the last that began.
     pub boots: u64,
 }
 
-/// What `IDENTITY` holds. Frozen; a change is a `V2`.
+/// The content of `IDENTITY`. Frozen; a change is a `V2`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct IdentityV1 {
     cluster: String,
     node: u64,
     dir_id: u64,
     boots: u64,
-    /// Whether a log was made here: from then on, a missing log is damage.
+    /// Whether a log was created here: from then on, a missing log is damage.
     log_made: bool,
 }
 
-/// Cluster time at one moment, with this machine's clocks at the same one. Frozen; a change is a new
-/// version.
+/// A checkpoint of cluster time, with this machine's clocks at the same moment. Frozen; a change is
+/// a new version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockNote {
     /// Cluster time, milliseconds since the Unix epoch.
@@ -74,30 +75,31 @@ pub struct ClockNote {
     pub wall_ms: u64,
     /// The boot clock, nanoseconds.
     pub boot_ns: u64,
-    /// Which run of the machine's kernel the boot clock counts; empty where the system does not say.
+    /// The boot of this machine that the boot clock counts from; empty where the system does not
+    /// report it.
     pub machine: String,
 }
 
-/// An open data directory. Holds its lock until it is dropped.
+/// An open data directory. Keeps its lock until it is dropped.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
     identity: Identity,
-    // The number of this life: later than `identity` has it where this one counts on.
+    // The number of this incarnation. Higher than in `identity` after `count_on`.
     boots: AtomicU64,
     log_made: AtomicBool,
-    /// `IDENTITY` has the number of this life.
+    /// Whether `IDENTITY` contains the number of this incarnation.
     begun: AtomicBool,
     _lock: File,
 }
 
 impl DataDir {
-    /// Opens the directory of this node, or makes it where there is none. What it finds it
-    /// leaves as it is: the start counts from [`DataDir::begin_life`] on.
+    /// Opens the directory of this node, or creates it if there is none. An existing one is left
+    /// unchanged: the start counts only from [`DataDir::begin_life`] on.
     ///
     /// # Errors
     /// When it is in use, belongs to another cluster or node, is newer than this build, or
-    /// is damaged. Nothing in it was changed then.
+    /// is damaged. Nothing in it was changed in that case.
     pub fn open(path: &Path, cluster: &str, node: u64) -> Result<Self, OpenError> {
         if cluster.len() > CLUSTER_BYTES_MAX {
             let text = format!("cluster name is longer than {CLUSTER_BYTES_MAX} bytes");
@@ -107,10 +109,10 @@ impl DataDir {
         make_dir(path)?;
         let lock = take_lock(path)?;
         let (record, begun) = match read_record(path)? {
-            Some(record) => (next_life(path, record, cluster, node)?, false),
-            None => (first_life(path, cluster, node)?, true),
+            Some(record) => (next_incarnation(path, record, cluster, node)?, false),
+            None => (first_incarnation(path, cluster, node)?, true),
         };
-        // Looked at here because they are used only after the life began.
+        // Checked here because they are used only after the incarnation has begun.
         read_holdings(path)?;
         read_clock(path)?;
         starts::read(path)?;
@@ -126,35 +128,36 @@ impl DataDir {
         })
     }
 
-    /// Whether there is a data directory at this place.
+    /// Whether there is a data directory at this path.
     #[must_use]
     pub fn is_made(path: &Path) -> bool {
         path.join(IDENTITY).exists()
     }
 
-    /// Whose directory this is.
+    /// The owner, and the incarnation as of the open.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Where it is.
+    /// Path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether a log was ever made here.
+    /// Whether a log was ever created here.
     pub(crate) fn log_made(&self) -> bool {
         self.log_made.load(Ordering::SeqCst)
     }
 
-    /// Whether this life began.
+    /// Whether this incarnation has begun.
     pub(crate) fn begun(&self) -> bool {
         self.begun.load(Ordering::SeqCst)
     }
 
-    /// Counts this start. Durable when this returns; a second call changes nothing.
+    /// Counts this start, which begins the incarnation. Durable when this returns; a second call
+    /// changes nothing.
     ///
     /// # Errors
     /// When `IDENTITY` cannot be written.
@@ -166,8 +169,8 @@ impl DataDir {
         Ok(())
     }
 
-    /// Gives this life a later number: an earlier directory of the same node had come so far.
-    /// Durable when this returns; a number that is not later changes nothing.
+    /// Raises the number of this incarnation, because an earlier directory of the same node had
+    /// reached a higher one. Durable when this returns; a lower number changes nothing.
     ///
     /// # Errors
     /// When `IDENTITY` cannot be written.
@@ -176,8 +179,8 @@ impl DataDir {
         if before < boots { self.write_identity(self.log_made()) } else { Ok(()) }
     }
 
-    /// Notes, durably, that the log exists.
-    pub(crate) fn note_log_made(&self) -> Result<(), OpenError> {
+    /// Records, durably, that the log exists.
+    pub(crate) fn record_log_made(&self) -> Result<(), OpenError> {
         self.write_identity(true)?;
         self.log_made.store(true, Ordering::SeqCst);
         Ok(())
@@ -189,23 +192,23 @@ impl DataDir {
         write_record(&self.path, &IdentityV1 { cluster, node, dir_id, boots, log_made })
     }
 
-    /// Leaves what the node held for its next life, in one part or, where that is too much for one
-    /// envelope, in up to [`HOLDINGS_PARTS_MAX`]. Durable when this returns.
+    /// Saves the node's token balances for its next incarnation: in one part or, where they exceed
+    /// one envelope, in up to [`HOLDINGS_PARTS_MAX`]. Durable when this returns.
     ///
     /// # Errors
-    /// When there is no part, too many, or one that is larger than [`HOLDINGS_PART_BYTES_MAX`]; or
-    /// what the system said.
+    /// When there is no part, too many, or one larger than [`HOLDINGS_PART_BYTES_MAX`]; or the
+    /// system's error.
     pub fn write_holdings(&self, parts: &[Vec<u8>]) -> io::Result<()> {
         let bytes = holdings::seal(parts)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         files::replace(&self.path, HOLDINGS, &bytes)
     }
 
-    /// Takes what the last life left. The file is durably gone BEFORE the bytes are given
-    /// out, so they are used at most once whatever happens next.
+    /// Returns what the previous incarnation saved. The file's removal is durable BEFORE the bytes
+    /// are returned, so they are used at most once whatever happens next.
     ///
     /// # Errors
-    /// When the file is damaged (it is left as it is) or cannot be read or removed.
+    /// When the file is damaged (it is left unchanged) or cannot be read or removed.
     pub fn take_holdings(&self) -> Result<Option<Vec<Vec<u8>>>, OpenError> {
         let Some(parts) = read_holdings(&self.path)? else {
             return Ok(None);
@@ -217,20 +220,20 @@ impl DataDir {
         Ok(Some(parts))
     }
 
-    /// Notes cluster time. Durable when this returns.
+    /// Writes a checkpoint of cluster time. Durable when this returns.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn write_clock(&self, note: &ClockNote) -> io::Result<()> {
         let bytes =
             codec::encode(Kind::ClockMark, CLOCK_VERSION, note).map_err(io::Error::other)?;
         files::replace(&self.path, CLOCK, &bytes)
     }
 
-    /// What was noted last; `None` where there is no note.
+    /// The last checkpoint of cluster time; `None` when there is none.
     ///
     /// # Errors
-    /// When the note is damaged or cannot be read.
+    /// When the file is damaged or cannot be read.
     pub fn clock(&self) -> Result<Option<ClockNote>, OpenError> {
         read_clock(&self.path)
     }
@@ -263,7 +266,7 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Reads a small file; one that is too large is damage, not a failure of the system.
+/// Reads a small file. A file that is too large is damage, not an error of the system.
 pub(crate) fn read_checked(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, OpenError> {
     files::read_small(path, bytes_max).map_err(|error| {
         if error.kind() == io::ErrorKind::InvalidData {
@@ -274,7 +277,7 @@ pub(crate) fn read_checked(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>
     })
 }
 
-/// What the last life left, if anything.
+/// What the previous incarnation saved, if anything.
 fn read_holdings(path: &Path) -> Result<Option<Vec<Vec<u8>>>, OpenError> {
     let path = path.join(HOLDINGS);
     let Some(bytes) = read_checked(&path, holdings::FILE_BYTES_MAX)? else {
@@ -295,7 +298,7 @@ fn read_clock(path: &Path) -> Result<Option<ClockNote>, OpenError> {
         .map_err(|error| OpenError::CorruptClock { path, what: error.to_string() })
 }
 
-/// The directory's record; `None` when the directory is new or its making was cut short.
+/// The directory's record; `None` when the directory is new or its creation was interrupted.
 fn read_record(path: &Path) -> Result<Option<IdentityV1>, OpenError> {
     let version = read_version(path)?;
     let identity_path = path.join(IDENTITY);
@@ -306,7 +309,7 @@ fn read_record(path: &Path) -> Result<Option<IdentityV1>, OpenError> {
             .map_err(|error| OpenError::corrupt(&identity_path, error.to_string())),
         (false, Some(_)) => Err(OpenError::corrupt(&path.join(VERSION), "the file is missing")),
         (_, None) => {
-            // `IDENTITY` is made before anything of value: with such things it was lost.
+            // `IDENTITY` is created before anything of value: if such files exist, it was lost.
             for name in ["sled", "HARDSTATE", "snapshots", HOLDINGS, CLOCK, STARTS] {
                 if path.join(name).exists() {
                     let what = format!("the file is missing, but {name} is there");
@@ -318,7 +321,7 @@ fn read_record(path: &Path) -> Result<Option<IdentityV1>, OpenError> {
     }
 }
 
-/// Whether there is a `VERSION` that this build reads.
+/// Whether there is a `VERSION` file with a format that this build reads.
 fn read_version(path: &Path) -> Result<bool, OpenError> {
     let version_path = path.join(VERSION);
     let Some(bytes) = read_checked(&version_path, SMALL_FILE_BYTES_MAX)? else {
@@ -337,7 +340,7 @@ fn read_version(path: &Path) -> Result<bool, OpenError> {
     }
 }
 
-fn next_life(
+fn next_incarnation(
     path: &Path,
     mut record: IdentityV1,
     cluster: &str,
@@ -358,13 +361,13 @@ fn next_life(
         });
     }
     let Some(boots) = record.boots.checked_add(1) else {
-        return Err(OpenError::corrupt(&path.join(IDENTITY), "the count of starts is used up"));
+        return Err(OpenError::corrupt(&path.join(IDENTITY), "the start counter overflowed"));
     };
     record.boots = boots;
     Ok(record)
 }
 
-fn first_life(path: &Path, cluster: &str, node: u64) -> Result<IdentityV1, OpenError> {
+fn first_incarnation(path: &Path, cluster: &str, node: u64) -> Result<IdentityV1, OpenError> {
     let mut random = [0u8; 8];
     getrandom::fill(&mut random)
         .map_err(|error| OpenError::io("draw random bytes for", path)(io::Error::other(error)))?;

@@ -1,11 +1,10 @@
-//! Makes sled's flush reach the disk. Holds the one `unsafe` item of the project.
+//! Makes sled's flush reach the disk. Contains the only `unsafe` item of the project.
 //!
-//! sled 0.34.7 ends each flush with `sync_file_range`, which writes neither the drive's
-//! cache nor the file's metadata: acknowledged data is lost in a power cut, and sled's own
-//! reuse of file segments then damages older data too (`raft-storage.md` 2.1, 2.2). The
-//! executable's definition of a symbol wins over libc's, so this file defines that symbol
-//! as `fdatasync`. Assumes that nothing else in the process wants a real range sync.
-//! [`probe`] tells at start whether the linker did as told.
+//! sled 0.34.7 ends each flush with `sync_file_range`, which writes neither the drive's cache nor
+//! the file's metadata: acknowledged data is lost in a power cut, and sled's own reuse of file
+//! segments then damages older data too. A symbol defined in the executable takes precedence over
+//! libc's, so this file defines that symbol as `fdatasync`. Assumes that nothing else in the
+//! process needs a real range sync. [`probe`] checks at start that the linker used this definition.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -26,7 +25,7 @@ pub extern "C" fn sync_file_range(
     _flags: libc::c_uint,
 ) -> libc::c_int {
     CALLS.fetch_add(1, Ordering::SeqCst);
-    // SAFETY: a plain system call without pointers; a bad descriptor is answered with EBADF.
+    // SAFETY: a plain system call without pointers; a bad descriptor yields EBADF.
     let result = unsafe { libc::fdatasync(descriptor) };
     if result != 0 {
         FAILED.store(true, Ordering::SeqCst);
@@ -34,28 +33,28 @@ pub extern "C" fn sync_file_range(
     result
 }
 
-/// How often sled has called the override.
+/// Number of calls by sled to the override.
 #[must_use]
 pub fn calls() -> u64 {
-    // Naming the symbol keeps it in the program whatever the linker thinks of it.
+    // Naming the symbol keeps the linker from dropping it.
     #[cfg(target_os = "linux")]
     std::hint::black_box(sync_file_range as *const ());
     CALLS.load(Ordering::SeqCst)
 }
 
-/// Whether a sync through the override ever failed in this process. sled only logs a
-/// failure that met its background thread, so every barrier asks here too.
+/// Whether a sync through the override ever failed in this process. sled only logs a failure in its
+/// background thread, so every barrier checks here too.
 #[must_use]
 pub fn failed() -> bool {
     FAILED.load(Ordering::SeqCst)
 }
 
-/// Runs `flush_fresh_value`, which must write something new and flush it, and tells
-/// whether the flush came through the override. Where sled does not use the symbol
-/// (it syncs in full on other systems) the answer is yes.
+/// Runs `flush_fresh_value`, which must write something new and flush it, and returns whether the
+/// flush went through the override. On systems where sled does not use the symbol (it syncs in full
+/// there) the result is true.
 ///
 /// # Errors
-/// What the closure returned.
+/// The error of the closure.
 pub fn probe<E>(flush_fresh_value: impl FnOnce() -> Result<(), E>) -> Result<bool, E> {
     let before = calls();
     flush_fresh_value()?;

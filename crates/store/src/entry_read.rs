@@ -1,6 +1,6 @@
-//! Reads entries from the database: whole, checked, without holes.
+//! Reads entries from the database: whole, checked, contiguous.
 //!
-//! Must never give out an entry whose checksum does not match.
+//! Must never return an entry whose checksum does not match.
 
 use std::ops::ControlFlow;
 
@@ -8,8 +8,8 @@ use crate::backend::LogRead;
 use crate::error::StoreError;
 use crate::layout::{self, Assembly, Link, PartKey};
 
-/// Reads whole, checked entries from the database: contiguous from `first`, at least one if
-/// it is there, then while they fit into `bytes_max`.
+/// Reads whole, checked entries from the database, contiguous from `first`: at least one if
+/// present, then as many as fit into `bytes_max`.
 pub(crate) fn read_entries(
     reader: &dyn LogRead,
     first: u64,
@@ -32,7 +32,7 @@ pub(crate) fn read_entries(
     }
     match misfit {
         Some(why) if gathered.entries.is_empty() => Err(StoreError::Corrupt { what: why.0 }),
-        // A later entry may just be being truncated: the caller comes back for it.
+        // A later entry may be in the middle of a truncation: the caller asks for it again.
         Some(_) | None => Ok(gathered.entries),
     }
 }
@@ -62,7 +62,7 @@ impl Gathered {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Takes the entry that was being read; gives whether there is room for another.
+    /// Completes the entry being read; returns whether another one fits.
     fn close(&mut self) -> Result<bool, layout::Misfit> {
         let Some(assembly) = self.open.take() else {
             return Ok(true);

@@ -1,28 +1,28 @@
-//! What can go wrong at open and while running, as facts for the operator.
+//! Errors at open and while running, as facts for the operator.
 //!
-//! Every message is one line in lower case, names the path and the cause, and where the
-//! operator has to act it says how. Nothing here decides what happens next.
+//! Every message is one line in lower case, names the path and the cause, and says what to do where
+//! the operator has to act. Nothing here decides what happens next.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Why a data directory, or something in it, was not opened.
+/// Why a data directory, or something in it, could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has the directory.
+    /// Another process uses the directory.
     #[error("data directory {path} is in use by another process", path = .path.display())]
     InUse {
-        /// The directory.
+        /// The data directory.
         path: PathBuf,
     },
     /// The directory belongs to another cluster.
     #[error(
-        "data directory {path} belongs to cluster `{found}`, not to `{expected}`; nothing was changed",
+        "data directory {path} belongs to cluster `{found}`, not `{expected}`; nothing was changed",
         path = .path.display()
     )]
     OtherCluster {
-        /// The directory.
+        /// The data directory.
         path: PathBuf,
         /// The configured cluster.
         expected: String,
@@ -31,11 +31,11 @@ pub enum OpenError {
     },
     /// The directory belongs to another node.
     #[error(
-        "data directory {path} belongs to node {found}, not to node {expected}; nothing was changed",
+        "data directory {path} belongs to node {found}, not node {expected}; nothing was changed",
         path = .path.display()
     )]
     OtherNode {
-        /// The directory.
+        /// The data directory.
         path: PathBuf,
         /// The configured node.
         expected: u64,
@@ -48,14 +48,14 @@ pub enum OpenError {
         path = .path.display()
     )]
     Newer {
-        /// The directory.
+        /// The data directory.
         path: PathBuf,
         /// The format of the directory.
         found: u64,
         /// The newest format that this build reads.
         newest: u64,
     },
-    /// Something on disk is not what was written there.
+    /// A file on disk does not have the content that was written.
     #[error(
         "{path} is damaged: {what}; nothing was changed: remove this node from the cluster, then add it with a new id and an empty directory",
         path = .path.display()
@@ -66,9 +66,9 @@ pub enum OpenError {
         /// What is wrong with it.
         what: String,
     },
-    /// The note of cluster time is not what was written there.
+    /// The checkpoint of cluster time does not have the content that was written.
     #[error(
-        "{path} is damaged: {what}; nothing was changed: remove that file, and the node takes the clock of this machine for what time the cluster had reached",
+        "{path} is damaged: {what}; nothing was changed: remove that file, and the node assumes that cluster time has reached this machine's clock",
         path = .path.display()
     )]
     CorruptClock {
@@ -77,19 +77,19 @@ pub enum OpenError {
         /// What is wrong with it.
         what: String,
     },
-    /// The build lacks the repair of sled's flush.
+    /// The build lacks the override that makes sled's flush durable.
     #[error(
         "this binary was linked without the durable override of sync_file_range; it would lose acknowledged data in a power cut and will not start"
     )]
     BarrierNotLinked,
-    /// The operating system refused.
+    /// The operating system returned an error.
     #[error("cannot {action} {path}: {source}", path = .path.display())]
     Io {
-        /// What was tried.
+        /// The attempted action, for the message.
         action: &'static str,
-        /// On which path.
+        /// The file or directory it was attempted on.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -99,7 +99,7 @@ impl OpenError {
         Self::Corrupt { path: path.to_path_buf(), what: what.into() }
     }
 
-    /// The same about another path: what was found on a copy is true of the original.
+    /// The same error with another path: what was found on a copy is true of the original.
     pub(crate) fn about(mut self, of: &Path) -> Self {
         match &mut self {
             Self::InUse { path }
@@ -114,23 +114,23 @@ impl OpenError {
         self
     }
 
-    /// Whether there was no room on the disk: with some, another start works.
+    /// Whether the disk was full: once there is space, another start works.
     #[must_use]
     pub fn is_no_room(&self) -> bool {
         matches!(self, Self::Io { source, .. } if crate::sled_backend::is_no_room(source))
     }
 
-    /// For `map_err`: names what was tried and on which path.
+    /// For `map_err`: names the action and its path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }
     }
 }
 
-/// Why an operation on a running log failed.
+/// Why an operation on an open log failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// A write or sync failed once; the log takes nothing more until it is opened anew.
+    /// A write or sync failed once; the log accepts nothing more until it is reopened.
     #[error("log is stopped after a failed write: {cause}")]
     Poisoned {
         /// The first failure.
@@ -139,34 +139,34 @@ pub enum StoreError {
     /// The log was closed.
     #[error("log is closed")]
     Closed,
-    /// The entries do not continue the log. They were not written.
-    #[error("entry {found} does not continue the log, which wants entry {expected}")]
+    /// The entries do not continue the log, and were not written.
+    #[error("entry {found} does not continue the log, which expects entry {expected}")]
     Gap {
         /// The index that would continue the log.
         expected: u64,
-        /// The index that was given.
+        /// The index of the entry that was passed.
         found: u64,
     },
-    /// A value is larger than its place. It was not written.
+    /// A value exceeds its size limit, and was not written.
     #[error("{what} of {bytes} bytes, at most {bytes_max} are stored")]
     TooLarge {
-        /// What it is.
+        /// Which value: an entry or the vote.
         what: &'static str,
-        /// Its size.
+        /// Its size, bytes.
         bytes: usize,
-        /// The most that is stored.
+        /// The largest size that is stored, bytes.
         bytes_max: usize,
     },
-    /// What was read is not what was written.
+    /// The bytes that were read are not those that were written.
     #[error("log is damaged: {what}")]
     Corrupt {
-        /// What is wrong.
+        /// Which entry or marker, and how it differs.
         what: String,
     },
-    /// The system could not read.
+    /// The system could not read from the disk.
     #[error("cannot read the log: {cause}")]
     Read {
-        /// What the system said.
+        /// The system's error.
         cause: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Small files that must be there, whole, after a power cut.
+//! Small files that must exist, complete, after a power cut.
 //!
 //! Answers for one order: temporary file, sync, rename, sync of the directory. Must never
 //! leave a half-written file under its final name.
@@ -7,10 +7,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Ending of files that are not yet what they will be; removed at open.
+/// Suffix of unfinished files; they are removed at open.
 pub const TEMPORARY_SUFFIX: &str = ".tmp";
 
-/// Makes the names in a directory durable.
+/// Makes the entries of a directory durable.
 ///
 /// # Errors
 /// When the directory cannot be opened or synced.
@@ -18,10 +18,10 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Makes the name of `path` itself durable.
+/// Makes the directory entry of `path` durable.
 ///
 /// # Errors
-/// When the directory above cannot be opened or synced.
+/// When the parent directory cannot be opened or synced.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => sync_dir(Path::new(".")),
@@ -30,18 +30,18 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes or replaces `dir/name`; when this returns, the file is durable. After a crash in
-/// between there is the old file or the new one.
+/// Writes or replaces `dir/name`; the file is durable when this returns. After a crash before that,
+/// either the old file or the new one exists.
 ///
 /// # Errors
-/// What the system said; the old file is then still there.
+/// The system's error; the old file then still exists.
 pub fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!("{name}{TEMPORARY_SUFFIX}"));
     let written = write_synced(&temporary, bytes)
         .and_then(|()| fs::rename(&temporary, dir.join(name)))
         .and_then(|()| sync_dir(dir));
     if written.is_err() {
-        // Best effort: an open removes what is left.
+        // Best effort: the next open removes a leftover.
         let _ = fs::remove_file(&temporary);
     }
     written
@@ -56,7 +56,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Reads a file of at most `bytes_max` bytes; `None` when there is none.
 ///
 /// # Errors
-/// What the system said, or `InvalidData` when the file is larger.
+/// The system's error, or `InvalidData` when the file is larger.
 pub fn read_small(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
     let length = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),

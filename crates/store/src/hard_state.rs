@@ -1,12 +1,12 @@
-//! `HARDSTATE`: a small second memory of what this node promised, outside the database.
+//! `HARDSTATE`: a small second record, outside the database, of what this node promised.
 //!
-//! sled drops damaged records without a word. This file holds the vote and a mark of the
-//! last durable entry, so that a log which came back shorter, older or different is found
-//! and refused. Must never claim what is not durable in the database yet: a mark is raised
-//! AFTER the barrier, and lowered BEFORE entries are removed.
+//! sled drops damaged records silently. This file holds the vote and a mark of the last durable
+//! entry, so that a log that is shorter, older or different after a restart is detected and
+//! rejected. Must never claim what is not yet durable in the database: a mark is raised AFTER the
+//! barrier, and lowered BEFORE entries are removed.
 //!
-//! Two slots of 512 bytes, written in turn, each with a sequence number and a checksum: a
-//! write that a power cut tears leaves the other slot.
+//! Two slots of 512 bytes, written in turn, each with a sequence number and a checksum: when a
+//! power cut tears one write, the other slot remains.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -18,33 +18,33 @@ use crate::codec::{self, Kind};
 use crate::error::OpenError;
 use crate::files;
 
-/// Largest vote, bytes: it has to fit into a slot with everything else.
+/// Largest vote, bytes: it must fit into a slot together with the other fields.
 pub const VOTE_BYTES_MAX: usize = 384;
 
 const NAME: &str = "HARDSTATE";
 const SLOT_BYTES: usize = 512;
 const SLOT_VERSION: u8 = 1;
-/// Most that the other fields of a slot take, all integers at their widest.
+/// Largest size of the other fields of a slot, bytes, with all integers at their widest.
 const OTHER_FIELDS_BYTES_MAX: usize = 64;
 
 const _: () = assert!(codec::HEADER_BYTES + OTHER_FIELDS_BYTES_MAX + VOTE_BYTES_MAX <= SLOT_BYTES);
 
-/// An entry that was durable: its index, and the checksum that covers it and all before it.
+/// A durable entry: its index, and the checksum that covers it and all entries before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
     pub(crate) index: u64,
-    /// Not known right after a truncation.
+    /// `None` right after a truncation.
     pub(crate) crc: Option<u32>,
 }
 
-/// A vote and its number; votes are numbered because their content is not understood here.
+/// A vote and its number. Votes are numbered because this crate cannot compare their content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NumberedVote {
     pub(crate) number: u64,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// What the file says. Frozen as version 1 of [`Kind::HardState`].
+/// The content of the file. Frozen as version 1 of [`Kind::HardState`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HardState {
     pub(crate) sequence: u64,
@@ -53,7 +53,7 @@ pub(crate) struct HardState {
     pub(crate) purged: Option<u64>,
 }
 
-/// The open file.
+/// The open `HARDSTATE` file.
 #[derive(Debug)]
 pub struct HardStateFile {
     file: File,
@@ -61,16 +61,16 @@ pub struct HardStateFile {
     state: HardState,
 }
 
-/// Whether the data directory has one.
+/// Whether the data directory has the file.
 pub(crate) fn exists(dir: &Path) -> bool {
     dir.join(NAME).exists()
 }
 
 impl HardStateFile {
-    /// Makes an empty one, durably.
+    /// Creates the file with an empty state. Durable when this returns.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn create(dir: &Path) -> Result<(), OpenError> {
         let path = dir.join(NAME);
         let mut bytes = Vec::with_capacity(2 * SLOT_BYTES);
@@ -81,17 +81,17 @@ impl HardStateFile {
         files::replace(dir, NAME, &bytes).map_err(OpenError::io("write", &path))
     }
 
-    /// Opens the file of a directory and takes the newer of its slots that is whole.
+    /// Opens the file of a directory and reads the newer of its intact slots.
     ///
     /// # Errors
-    /// When it is missing, or neither slot is whole.
+    /// When it is missing, or neither slot is intact.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join(NAME);
         let bytes = files::read_small(&path, 2 * SLOT_BYTES as u64)
             .map_err(|error| OpenError::corrupt(&path, error.to_string()))?
             .ok_or_else(|| OpenError::corrupt(&path, "the file is missing"))?;
         if bytes.len() != 2 * SLOT_BYTES {
-            let what = format!("{} bytes where {} are", bytes.len(), 2 * SLOT_BYTES);
+            let what = format!("{} bytes instead of {}", bytes.len(), 2 * SLOT_BYTES);
             return Err(OpenError::corrupt(&path, what));
         }
         let (even, odd) = bytes.split_at(SLOT_BYTES);
@@ -101,7 +101,7 @@ impl HardStateFile {
                 read_slot(slot).filter(|state| state.sequence % 2 == parity)
             })
             .max_by_key(|state| state.sequence)
-            .ok_or_else(|| OpenError::corrupt(&path, "neither of its two slots is whole"))?;
+            .ok_or_else(|| OpenError::corrupt(&path, "neither of its two slots is intact"))?;
         let file =
             OpenOptions::new().write(true).open(&path).map_err(OpenError::io("open", &path))?;
         Ok(Self { file, path, state })

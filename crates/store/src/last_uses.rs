@@ -1,8 +1,8 @@
-//! When keys were last used, as a file of notes.
+//! The times when keys were last used, as a file to which batches are appended.
 //!
-//! Answers for: a note costs as much as it holds, and the file is written anew only once it has grown
-//! to a multiple of what it says. What is lost with a crash is the last note, and what is damaged is
-//! left out: these times are for people, and decide nothing.
+//! Answers for: appending costs as much as the batch holds, and the file is rewritten only once it
+//! has grown to a multiple of its distinct content. A crash loses the last batch, and damaged
+//! batches are skipped: these times inform people and decide nothing.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -11,12 +11,11 @@ use crate::codec::{self, HEADER_BYTES, Kind};
 use crate::data_dir::DataDir;
 use crate::files::{self, TEMPORARY_SUFFIX};
 
-/// The file.
 const LAST_USES: &str = "LAST_USES";
 const VERSION: u8 = 1;
-/// Bytes of a key's id.
+/// Length of a key's id, bytes.
 const ID_BYTES: usize = 12;
-/// Bytes of one row: the id, and the moment as milliseconds since the Unix epoch.
+/// Size of one row, bytes: the id, and the time as milliseconds since the Unix epoch.
 const ROW_BYTES: usize = ID_BYTES + 8;
 /// Most rows of one envelope.
 const ROWS_MAX: usize = 4_096;
@@ -25,10 +24,10 @@ const ROWS_MAX: usize = 4_096;
 pub type LastUse = ([u8; ID_BYTES], u64);
 
 impl DataDir {
-    /// Adds a note to the file. Durable when this returns.
+    /// Appends a batch to the file. Durable when this returns.
     ///
     /// # Errors
-    /// What the system said; a note that was cut short is left out when it is read.
+    /// The system's error; a batch that was cut short is skipped when the file is read.
     pub fn append_last_uses(&self, uses: &[LastUse]) -> io::Result<()> {
         let path = self.path().join(LAST_USES);
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -36,10 +35,10 @@ impl DataDir {
         file.sync_data()
     }
 
-    /// Writes the file anew. Durable when this returns; before, the old one is there.
+    /// Rewrites the whole file. Durable when this returns; the old file exists until then.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn replace_last_uses(&self, uses: impl Iterator<Item = LastUse>) -> io::Result<()> {
         let temporary = self.path().join(format!("{LAST_USES}{TEMPORARY_SUFFIX}"));
         let written = File::create(&temporary).and_then(|mut file| {
@@ -50,17 +49,17 @@ impl DataDir {
             .and_then(|()| fs::rename(&temporary, self.path().join(LAST_USES)))
             .and_then(|()| files::sync_dir(self.path()));
         if placed.is_err() {
-            // Best effort: an open removes what is left.
+            // Best effort: the next open removes a leftover.
             let _ = fs::remove_file(&temporary);
         }
         placed
     }
 
-    /// Reads the file, oldest notes first, up to its end or to the first damage. Returns whether all of
-    /// it could be read.
+    /// Reads the file, oldest batches first, up to its end or the first damage. Returns whether the
+    /// whole file could be read.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn read_last_uses(&self, mut each: impl FnMut(LastUse)) -> io::Result<bool> {
         let file = match File::open(self.path().join(LAST_USES)) {
             Ok(file) => file,
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_come_back_in_their_order_and_a_new_file_takes_their_place() {
+    fn batches_are_read_in_order_and_a_rewrite_replaces_them() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path(), "test", 1).unwrap();
         assert_eq!(read(&data), (Vec::new(), true));
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_damaged_is_left_out_and_what_stands_before_it_counts() {
+    fn reading_stops_at_the_first_cut_or_damaged_batch() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path(), "test", 1).unwrap();
         data.append_last_uses(&uses(0..3)).unwrap();

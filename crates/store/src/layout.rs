@@ -1,9 +1,9 @@
-//! Keys and values of the database: how an entry becomes parts and parts an entry again.
+//! Keys and values of the database: how an entry is split into parts and reassembled.
 //!
-//! `L <index u64 BE> <part u16 BE>` holds a slice of an entry; part 0 starts with the
-//! entry's length, its checksum and that of the entry before it. The checksum covers the
-//! one before, so an older version of an entry that damage brings back does not fit into
-//! the chain. `M <name>` holds a single value. Must never trust a length it read.
+//! `L <index u64 BE> <part u16 BE>` holds a slice of an entry; part 0 starts with the entry's
+//! length, its checksum and the checksum of the previous entry. Each checksum covers the previous
+//! one, so an older version of an entry that damage brings back breaks the chain. `M <name>` holds
+//! a single value. Must never trust a length read from disk.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,22 +18,22 @@ pub(crate) const ENTRY_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(crate) const VOTE: &[u8] = b"Mvote";
 pub(crate) const PURGED: &[u8] = b"Mpurged";
 pub(crate) const COMMITTED: &[u8] = b"Mcommitted";
-/// Index of the first entry, where a log did not begin right behind its purge marker.
+/// Index of the first entry, when the log did not begin right after its purge marker.
 pub(crate) const START: &[u8] = b"Mstart";
 pub(crate) const PROBE: &[u8] = b"Mprobe";
 
-/// Bounds of a scan over everything.
+/// Bounds of a scan over all keys.
 pub(crate) const ALL: (&[u8], &[u8]) = (b"", &[0xff; 12]);
 
 const KEY_BYTES: usize = 11;
 const ENTRY_HEADER_BYTES: usize = 12;
 const VERSION: u8 = 1;
-/// What the first entry of a log has for the checksum before it.
+/// The previous checksum in the first entry of a log.
 pub(crate) const CHAIN_START: u32 = 0;
 
 const _: () = assert!(ENTRY_BYTES_MAX / VALUE_BYTES_MAX < u16::MAX as usize);
 
-/// A key of an entry's part.
+/// The key of one part of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PartKey {
     pub(crate) index: u64,
@@ -41,7 +41,7 @@ pub(crate) struct PartKey {
 }
 
 impl PartKey {
-    /// The first part of an entry: also the lower bound of a scan from it.
+    /// The key of an entry's first part: also the lower bound of a scan that starts there.
     pub(crate) const fn first(index: u64) -> Self {
         Self { index, part: 0 }
     }
@@ -73,7 +73,7 @@ pub(crate) fn after(index: u64) -> Vec<u8> {
     }
 }
 
-/// An entry's place in the chain of checksums.
+/// An entry's link in the chain of checksums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) crc: u32,
@@ -90,7 +90,7 @@ impl Link {
     }
 }
 
-/// Refuses an entry that has no place in the database.
+/// Rejects an entry that is too large for the database.
 pub(crate) fn check_size(bytes: &[u8]) -> Result<(), StoreError> {
     if bytes.len() > ENTRY_BYTES_MAX {
         return Err(StoreError::TooLarge {
@@ -102,7 +102,7 @@ pub(crate) fn check_size(bytes: &[u8]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The parts of an entry, first to last. The entry was accepted by [`check_size`].
+/// Splits an entry into its parts, first to last. The caller checked it with [`check_size`].
 pub(crate) fn parts(index: u64, link: Link, bytes: &[u8]) -> Vec<(PartKey, Vec<u8>)> {
     let head = bytes.len().min(VALUE_BYTES_MAX - ENTRY_HEADER_BYTES);
     let (head, tail) = bytes.split_at(head);
@@ -119,7 +119,7 @@ pub(crate) fn parts(index: u64, link: Link, bytes: &[u8]) -> Vec<(PartKey, Vec<u
     parts
 }
 
-/// An entry whose parts are being read.
+/// An entry that is being reassembled from its parts.
 #[derive(Debug)]
 pub(crate) struct Assembly {
     pub(crate) index: u64,
@@ -129,16 +129,16 @@ pub(crate) struct Assembly {
     bytes: Vec<u8>,
 }
 
-/// What a part did to an assembly.
+/// Why a part does not fit into the entry being reassembled.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Misfit(pub(crate) String);
 
 impl Assembly {
-    /// Starts with an entry's first part.
+    /// Starts with the first part of an entry.
     pub(crate) fn begin(key: PartKey, value: &[u8]) -> Result<Self, Misfit> {
         let index = key.index;
         if key.part != 0 {
-            return Err(Misfit(format!("entry {index} lacks its first part")));
+            return Err(Misfit(format!("entry {index} has no first part")));
         }
         let (Some(header), true) =
             (value.first_chunk::<ENTRY_HEADER_BYTES>(), value.len() <= VALUE_BYTES_MAX)
@@ -171,15 +171,15 @@ impl Assembly {
         Ok(())
     }
 
-    /// Whether all parts are there.
+    /// Whether all parts were added.
     pub(crate) fn is_whole(&self) -> bool {
         self.bytes.len() == self.length
     }
 
-    /// The entry, when it is what was written.
+    /// The entry, if it matches its checksum.
     pub(crate) fn finish(self) -> Result<(Link, Vec<u8>), Misfit> {
         if !self.is_whole() {
-            return Err(Misfit(format!("entry {} lacks a part", self.index)));
+            return Err(Misfit(format!("entry {} has a part missing", self.index)));
         }
         if Link::of(self.index, self.link.previous, &self.bytes) != self.link {
             return Err(Misfit(format!("entry {} does not match its checksum", self.index)));
@@ -207,7 +207,7 @@ pub(crate) fn open_committed(value: &[u8]) -> Result<Vec<u8>, CodecError> {
     }
 }
 
-/// The purge marker: the last purged index, and the caller's id of it.
+/// The purge marker: the last purged index, and the caller's log id for it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Purged {
     pub(crate) upto: u64,

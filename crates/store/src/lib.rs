@@ -1,12 +1,12 @@
 //! Bytes at rest: the log, the vote, the node's identity and the snapshot files.
 //!
-//! Answers for: what was reported durable is there after a power cut, and damaged or
-//! forgotten data is refused instead of served. Must never know what the bytes mean:
-//! votes, entries and markers are opaque here. Must never repair silently, retry a
-//! failed sync, or panic on anything that a disk may hold.
+//! Answers for: everything reported durable survives a power cut, and damaged or lost data is
+//! rejected instead of served. Must never interpret the bytes: votes, entries and markers are
+//! opaque here. Must never repair silently, retry a failed sync, or panic on anything that a disk
+//! may hold.
 //!
-//! Call order: [`DataDir::open`], [`SnapshotStore::open`], [`LogStore::open`]; at the
-//! end [`LogStore::close`], and the directory's lock goes with the [`DataDir`].
+//! Call order: [`DataDir::open`], [`SnapshotStore::open`], [`LogStore::open`]; at the end
+//! [`LogStore::close`]. Dropping the [`DataDir`] releases its lock.
 
 pub mod addresses;
 pub mod backend;

@@ -1,9 +1,9 @@
-//! The log: what callers hold. Takes operations in order, hands them to the one writer,
-//! and reads.
+//! The log handle for callers. Accepts operations in order, passes them to the one writer, and
+//! reads.
 //!
-//! Answers for: every operation is queued in the order of the calls; entries are readable
-//! when `append` returns; a call never waits for the disk (but a read of old entries does,
-//! and a full queue makes callers wait). Must never report anything durable itself.
+//! Answers for: operations are queued in call order; entries are readable when `append` returns; a
+//! call never waits for the disk (except that reading old entries does, and a full queue blocks
+//! callers). Must never itself report anything as durable.
 
 mod open;
 mod shared;
@@ -23,35 +23,35 @@ use crate::writer::{Answer, Op, Writer};
 pub(crate) use shared::Shared;
 pub use shared::{Observer, Wake};
 
-/// Called once with the outcome of an operation, by the writer, in the order of submission.
-/// It must be quick, and must not call back into the log.
+/// Called once with the outcome of an operation, by the writer, in the order of submission. It must
+/// be quick, and must not call back into the log.
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// An entry: its index, and bytes that only the caller understands.
+/// An entry: its index, and bytes that are opaque to the log.
 pub type Entry = (u64, Arc<[u8]>);
 
-/// Operations that may wait for the writer; past it callers wait.
+/// Most operations queued for the writer; beyond it callers block.
 const QUEUED_OPS_MAX: usize = 16_384;
 
-/// Where the writer does its work.
+/// Where the writer runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
-    /// In a thread of its own, one barrier for all that is queued.
+    /// In its own thread, with one barrier for all queued operations.
     #[default]
     Thread,
-    /// Inside each call, which then returns after its `Done`: for tests.
+    /// Inside each call, which returns after its `Done`: for tests.
     Inline,
-    /// Written inside each call, made durable and answered by [`LogStore::settle`]: for simulated
-    /// time, in which somebody else decides how long a sync takes.
+    /// Written inside each call; made durable and acknowledged by [`LogStore::settle`]. For
+    /// simulated time, where the simulator decides how long a sync takes.
     Deferred,
 }
 
 /// How a log is opened.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the writer works.
+    /// Where the writer runs.
     pub driver: Driver,
-    /// Bytes of the newest entries that are kept in memory for reads.
+    /// Size of the newest entries that are kept in memory for reads, bytes.
     pub tail_bytes_max: usize,
 }
 
@@ -61,7 +61,7 @@ impl Default for Options {
     }
 }
 
-/// The way to the writer.
+/// The connection to the writer.
 enum Port {
     Thread { sender: SyncSender<Op>, thread: JoinHandle<()> },
     Inline(Box<Writer>),
@@ -71,19 +71,19 @@ enum Port {
 
 struct Inner {
     shared: Arc<Shared>,
-    /// Held while an operation enters the tail and the queue: one order for both.
+    /// Locked while an operation enters the tail and the queue, so that both have the same order.
     port: Mutex<Port>,
 }
 
-/// A handle on the log; clones are the same log.
+/// A handle to the log; clones refer to the same log.
 #[derive(Clone)]
 pub struct LogStore {
     inner: Arc<Inner>,
 }
 
 impl LogStore {
-    /// Adds entries, which must continue the log. They can be read when this returns;
-    /// `done` is called when they are durable.
+    /// Appends entries, which must continue the log. They are readable when this returns; `done` is
+    /// called when they are durable.
     pub fn append(&self, entries: Vec<Entry>, done: Done) {
         self.inner.submit(|shared| {
             let mut tail = shared.tail();
@@ -93,33 +93,33 @@ impl LogStore {
                 );
             match accepted {
                 Ok(()) => Op::Append { submission: tail.push(&entries), entries, done },
-                Err(error) => Op::Refused { error, done },
+                Err(error) => Op::Rejected { error, done },
             }
         });
     }
 
-    /// Stores the vote, behind everything submitted before. `done` is called when it is
-    /// durable both in the database and in the hard state.
+    /// Stores the vote after everything submitted before. `done` is called when it is durable both
+    /// in the database and in the hard state.
     pub fn save_vote(&self, vote: Vec<u8>, done: Done) {
         let bytes_max = hard_state::VOTE_BYTES_MAX;
         self.inner.submit(|_| {
             if vote.len() > bytes_max {
                 let error = StoreError::TooLarge { what: "vote", bytes: vote.len(), bytes_max };
-                return Op::Refused { error, done };
+                return Op::Rejected { error, done };
             }
             Op::Vote { bytes: vote, done }
         });
     }
 
-    /// Notes the last committed log id. Not durable by itself; may come back older. Bytes
-    /// that are too many for one value (3 KiB) are dropped.
+    /// Saves the last committed log id. Not durable by itself; an older one may be recovered. An id
+    /// too large for one value (3 KiB) is dropped.
     pub fn save_committed(&self, committed: Vec<u8>) {
         if committed.len() <= MARKER_BYTES_MAX {
             self.inner.submit(|_| Op::Committed(committed));
         }
     }
 
-    /// Removes all entries behind `last_kept`; with `None`, all.
+    /// Removes all entries after `last_kept`; with `None`, all entries.
     pub fn truncate_after(&self, last_kept: Option<u64>) {
         self.inner.submit(|shared| {
             shared.tail().truncate_after(last_kept);
@@ -127,8 +127,8 @@ impl LogStore {
         });
     }
 
-    /// Forgets the entries up to `upto`: at once for readers, on disk bit by bit. The
-    /// marker may have 3 KiB; a longer one stops the log.
+    /// Drops the entries up to and including `upto`: immediately for readers, step by step on disk.
+    /// The marker may have 3 KiB; a longer one stops the log.
     pub fn purge(&self, upto: u64, marker: Vec<u8>) {
         self.inner.submit(|shared| {
             if marker.len() > MARKER_BYTES_MAX {
@@ -140,9 +140,8 @@ impl LogStore {
         });
     }
 
-    /// Reads entries from `start` on, without holes: at least one if it is there, then
-    /// while they fit into `bytes_max`. Old entries come from the disk: call it where
-    /// blocking is allowed.
+    /// Reads contiguous entries from `start` on: at least one if present, then as many as fit into
+    /// `bytes_max`. Old entries are read from disk: call it where blocking is allowed.
     ///
     /// # Errors
     /// When the log is stopped or closed, or what was read is not what was written.
@@ -170,7 +169,7 @@ impl LogStore {
             Ok(found) if found.is_empty() && unchanged => {
                 return Err(StoreError::Corrupt { what: format!("entry {start} is missing") });
             }
-            // Purged or truncated while it was read.
+            // Purged or truncated during the read.
             Err(_) if !unchanged => return Ok(Vec::new()),
             found => found?,
         };
@@ -179,7 +178,7 @@ impl LogStore {
             found.into_iter().map(|(index, _, bytes)| (index, bytes.into())).collect();
         let reached = entries.last().is_some_and(|(index, _)| index + 1 == upto);
         if reached && unchanged && upto < end_exclusive {
-            // The first of these must fit: `collect` alone would always give it.
+            // The first of these must fit too: `collect` always returns at least one.
             let more = tail.collect(upto, end_exclusive, bytes_max.saturating_sub(used));
             let fits = more.first().is_some_and(|(_, bytes)| used + bytes.len() <= bytes_max);
             entries.extend(more.into_iter().filter(|_| fits));
@@ -213,36 +212,37 @@ impl LogStore {
         }
     }
 
-    /// Whether the next operation may wait for the disk, because the queue is full: then it should
-    /// be submitted where blocking is allowed. Exact where one task at a time submits.
+    /// Whether the next operation may block on the disk because the queue is full. The caller
+    /// should then submit it where blocking is allowed. Exact when only one task submits at a time.
     #[must_use]
     pub fn is_backed_up(&self) -> bool {
         self.inner.shared.queued.load(Ordering::Acquire) >= QUEUED_OPS_MAX
     }
 
-    /// Whether a write or sync failed. Then every operation fails until the log is opened anew.
+    /// Whether a write or sync failed. Every operation then fails until the log is reopened.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.inner.shared.is_poisoned()
     }
 
-    /// Sets who hears of barriers.
+    /// Sets the observer of barriers.
     pub fn set_observer(&self, observer: Arc<dyn Observer>) {
         let mut place = self.inner.shared.observer.write().unwrap_or_else(PoisonError::into_inner);
         *place = Some(observer);
     }
 
-    /// Sets who is told that operations wait, where they are deferred. The first one stays.
+    /// Sets the callback for waiting operations of [`Driver::Deferred`]. Only the first one is
+    /// kept.
     pub fn set_wake(&self, wake: Wake) {
         let _ = self.inner.shared.wake.set(wake);
     }
 
-    /// Ends a group of deferred operations: one barrier for all of them, then the answers.
+    /// Ends a group of deferred operations: one barrier for all of them, then the acknowledgements.
     pub fn settle(&self) {
         self.inner.settle();
     }
 
-    /// A settling that does not keep the log open.
+    /// A closure that calls [`LogStore::settle`] and does not keep the log open.
     pub fn settler(&self) -> impl Fn() + Send + Sync + 'static {
         let log: Weak<Inner> = Arc::downgrade(&self.inner);
         move || {
@@ -252,21 +252,21 @@ impl LogStore {
         }
     }
 
-    /// Bytes that the database takes on its disk; 0 when that cannot be told.
+    /// Size of the database on disk, bytes; 0 when it cannot be determined.
     #[must_use]
     pub fn size_on_disk(&self) -> u64 {
         let reader = self.inner.shared.reader();
         reader.ok().and_then(|reader| reader.size_on_disk().ok()).unwrap_or(0)
     }
 
-    /// Does all that was submitted and closes the database. Other handles then get
+    /// Completes all submitted operations and closes the database. Other handles then get
     /// [`StoreError::Closed`]. Must not be called from a `Done`.
     pub fn close(self) {
         self.inner.close();
     }
 }
 
-/// Most bytes of a marker: with its envelope it must fit into one value.
+/// Largest marker, bytes: with its envelope it must fit into one value.
 const MARKER_BYTES_MAX: usize = 3 * 1024;
 
 impl Inner {
@@ -278,7 +278,7 @@ impl Inner {
                 self.shared.queued.fetch_add(1, Ordering::AcqRel);
                 match sender.send(op) {
                     Ok(()) => Vec::new(),
-                    Err(refused) => refuse(refused.0),
+                    Err(refused) => reject(refused.0),
                 }
             }
             Port::Inline(writer) => {
@@ -298,7 +298,7 @@ impl Inner {
                 }
                 return;
             }
-            Port::Closed => refuse(op),
+            Port::Closed => reject(op),
         };
         drop(port);
         answer(answers);
@@ -352,9 +352,9 @@ fn answer(answers: Vec<Answer>) {
     }
 }
 
-fn refuse(op: Op) -> Vec<Answer> {
+fn reject(op: Op) -> Vec<Answer> {
     match op {
-        Op::Append { done, .. } | Op::Vote { done, .. } | Op::Refused { done, .. } => {
+        Op::Append { done, .. } | Op::Vote { done, .. } | Op::Rejected { done, .. } => {
             vec![(done, Err(StoreError::Closed))]
         }
         Op::Committed(_) | Op::Truncate { .. } | Op::Purge { .. } | Op::Close => Vec::new(),

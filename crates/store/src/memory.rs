@@ -1,7 +1,7 @@
-//! A backend without a disk, for simulations and tests: with power cuts and faults.
+//! An in-memory backend for simulations and tests, with power cuts and faults.
 //!
-//! Assumes one writer at a time. A clone is a handle on the same "disk", so a test can
-//! keep one, cut the power, and open the log again.
+//! Assumes one writer at a time. A clone refers to the same "disk", so a test can keep one, cut the
+//! power, and reopen the log.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,14 +13,14 @@ use crate::backend::{LogBackend, LogRead, Visit};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// What goes wrong, and when. The default is nothing.
+/// Faults to inject. The default is none.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// Puts and deletes that still succeed; the ones after fail.
+    /// Puts and deletes that still succeed; later ones fail.
     pub writes_left: Option<u64>,
-    /// Barriers that still succeed; the ones after fail.
+    /// Barriers that still succeed; later ones fail.
     pub barriers_left: Option<u64>,
-    /// What a failure looks like; `StorageFull` when not said.
+    /// The kind of the injected error; `StorageFull` if `None`.
     pub error: Option<io::ErrorKind>,
     /// How long a barrier takes.
     pub barrier_delay: Duration,
@@ -28,15 +28,15 @@ pub struct Faults {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What a read sees.
+    /// The content that reads see.
     seen: Map,
-    /// What a power cut leaves at least.
+    /// The content that certainly survives a power cut.
     durable: Map,
-    /// What came after the last barrier: a key, and a value or its removal.
+    /// Writes since the last barrier: a key, and a value or its removal.
     unsynced: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     barriers: u64,
     faults: Faults,
-    /// Barriers wait.
+    /// Whether barriers block.
     held: bool,
 }
 
@@ -76,12 +76,12 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Barriers may go on.
+    /// Signalled when blocked barriers may continue.
     released: Condvar,
 }
 
 impl Memory {
-    /// An empty one.
+    /// An empty database without faults.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -91,12 +91,13 @@ impl Memory {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says what goes wrong from here on.
+    /// Sets the faults from this call on.
     pub fn set_faults(&self, faults: Faults) {
         self.lock().faults = faults;
     }
 
-    /// Makes barriers wait until they are released: a sync that stalls for as long as a test wants.
+    /// Makes barriers block until they are released: a sync that stalls for as long as a test
+    /// needs.
     pub fn hold_barriers(&self, held: bool) {
         self.lock().held = held;
         self.shared.released.notify_all();
@@ -114,8 +115,8 @@ impl Memory {
         self.lock().unsynced.len()
     }
 
-    /// The disk as a power cut at this moment may leave it: with the first `kept` writes
-    /// after the last barrier, and without those that follow.
+    /// The disk as a power cut at this moment may leave it: with the first `kept` writes after the
+    /// last barrier, and without the later ones.
     #[must_use]
     pub fn after_power_cut(&self, kept: usize) -> Self {
         let state = self.lock();
@@ -128,13 +129,13 @@ impl Memory {
         Self { shared: Arc::new(shared) }
     }
 
-    /// All pairs, for tests that damage them.
+    /// All pairs in key order, for tests that damage them.
     #[must_use]
     pub fn pairs(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.lock().seen.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// Changes a pair as bit rot would, unseen by anyone; `None` removes it.
+    /// Changes a pair as bit rot would; `None` removes it.
     pub fn damage(&self, key: &[u8], value: Option<&[u8]>) {
         let mut state = self.lock();
         apply(&mut state.seen, key, value);

@@ -1,5 +1,5 @@
-//! A backend that remembers every call, so that a test can build the disk as it was, or
-//! may have been, after any of them.
+//! A backend that records every call, so that a test can rebuild the possible disk contents after
+//! any of them.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ pub enum Event {
     Barrier,
 }
 
-/// A database in memory with its history. A clone is a handle on the same one.
+/// An in-memory database with its history. A clone refers to the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
     memory: Memory,
@@ -26,13 +26,13 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// An empty one.
+    /// An empty database with an empty history.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    fn note(&self, event: Event) {
+    fn record(&self, event: Event) {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
     }
 
@@ -42,7 +42,7 @@ impl Recording {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The disk after the first `count` calls.
+    /// The disk content after the first `count` calls.
     #[must_use]
     pub fn image(&self, count: usize) -> Memory {
         let image = Memory::new();
@@ -60,19 +60,19 @@ impl Recording {
 impl LogBackend for Recording {
     fn put(&mut self, key: &[u8], value: &[u8]) -> io::Result<()> {
         self.memory.put(key, value)?;
-        self.note(Event::Put(key.to_vec(), value.to_vec()));
+        self.record(Event::Put(key.to_vec(), value.to_vec()));
         Ok(())
     }
 
     fn delete(&mut self, key: &[u8]) -> io::Result<()> {
         self.memory.delete(key)?;
-        self.note(Event::Delete(key.to_vec()));
+        self.record(Event::Delete(key.to_vec()));
         Ok(())
     }
 
     fn barrier(&mut self) -> io::Result<()> {
         self.memory.barrier()?;
-        self.note(Event::Barrier);
+        self.record(Event::Barrier);
         Ok(())
     }
 

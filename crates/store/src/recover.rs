@@ -1,9 +1,9 @@
-//! Reads the whole log at open and decides whether it is what was acknowledged.
+//! Reads the whole log at open and decides whether it is the log that was acknowledged.
 //!
-//! Answers for: a log with a hole, a wrong checksum, an entry of an older history, or less
-//! than the hard state vouches for is refused. Only two things are normal after a crash: an
-//! unfinished entry at the very end (it was never acknowledged), and purged entries that
-//! are not removed yet. Must never write; what is to be removed is left to the writer.
+//! Answers for: a log with a gap, a wrong checksum, an entry of an older history, or less than the
+//! hard state records is rejected. Only two things are normal after a crash: an unfinished entry at
+//! the very end (it was never acknowledged), and purged entries that are not removed yet. Must
+//! never write; removals are left to the writer.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -13,12 +13,12 @@ use crate::hard_state::{HardState, NumberedVote};
 use crate::layout::{self, Assembly, CHAIN_START, Link, Misfit, PartKey, Purged};
 use crate::log::Entry;
 
-/// What was found in the log at open.
+/// The content of the log found at open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// The last vote.
+    /// The last vote, as the caller stored it.
     pub vote: Option<Vec<u8>>,
-    /// The last committed marker that reached the disk; may be behind.
+    /// The last committed marker that reached the disk; may be outdated.
     pub committed: Option<Vec<u8>>,
     /// The last purged index and its marker.
     pub purged: Option<(u64, Vec<u8>)>,
@@ -26,11 +26,11 @@ pub struct Recovered {
     pub first: Option<u64>,
     /// Index of the last entry present.
     pub last: Option<u64>,
-    /// The last entry present.
+    /// Content of the last entry present.
     pub last_entry: Option<Vec<u8>>,
 }
 
-/// The log as read, with what the writer and the tail need.
+/// The log as read, with everything that the writer and the tail need.
 #[derive(Debug, Default)]
 pub(crate) struct Image {
     pub(crate) vote: Option<NumberedVote>,
@@ -39,16 +39,16 @@ pub(crate) struct Image {
     pub(crate) start: Option<u64>,
     pub(crate) first: Option<u64>,
     pub(crate) last: Option<(u64, Link)>,
-    /// The newest entries, up to the byte cap.
+    /// The newest entries, up to the byte limit.
     pub(crate) tail: VecDeque<Entry>,
-    /// There are entries that the purge marker covers.
+    /// Whether there are entries that the purge marker covers.
     pub(crate) purge_unfinished: bool,
     /// Keys of an unfinished entry at the end.
     pub(crate) torn: Vec<PartKey>,
 }
 
 impl Image {
-    /// Whether nothing was ever stored.
+    /// Whether nothing was ever stored here.
     pub(crate) fn is_empty(&self) -> bool {
         self.vote.is_none() && self.purged.is_none() && self.last.is_none()
     }
@@ -65,29 +65,30 @@ impl Image {
     }
 }
 
-/// Why the log was not taken.
+/// Why the log was rejected.
 #[derive(Debug)]
-pub(crate) enum Refused {
+pub(crate) enum Rejected {
     /// The database could not be read.
     Read(std::io::Error),
     /// The content is wrong.
     Damaged(String),
 }
 
-impl From<Misfit> for Refused {
+impl From<Misfit> for Rejected {
     fn from(misfit: Misfit) -> Self {
         Self::Damaged(misfit.0)
     }
 }
 
-/// Reads and checks everything.
+/// Reads and checks the whole log.
 pub(crate) fn read_image(
     reader: &dyn LogRead,
     hard: Option<&HardState>,
     tail_bytes_max: usize,
-) -> Result<Image, Refused> {
+) -> Result<Image, Rejected> {
     let mut image = Image::default();
-    // The markers come first: keys of entries sort before them, so they need a scan apart.
+    // The markers come first. Keys of entries sort before them, so markers need a scan of their
+    // own.
     scan(reader, (b"M", layout::ALL.1), |key, value| read_marker(&mut image, key, value))?;
     let mut walk = Walk::new(&image, hard, tail_bytes_max);
     scan(reader, (layout::ALL.0, b"M"), |key, value| walk.visit(key, value))?;
@@ -101,8 +102,8 @@ pub(crate) fn read_image(
 fn scan(
     reader: &dyn LogRead,
     (from, to): (&[u8], &[u8]),
-    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Refused>,
-) -> Result<(), Refused> {
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Rejected>,
+) -> Result<(), Rejected> {
     let mut refused = None;
     let mut visitor = |key: &[u8], value: &[u8]| match visit(key, value) {
         Ok(()) => Ok(ControlFlow::Continue(())),
@@ -111,14 +112,14 @@ fn scan(
             Ok(ControlFlow::Break(()))
         }
     };
-    reader.scan(from, to, &mut visitor).map_err(Refused::Read)?;
+    reader.scan(from, to, &mut visitor).map_err(Rejected::Read)?;
     refused.map_or(Ok(()), Err)
 }
 
-fn read_marker(image: &mut Image, key: &[u8], value: &[u8]) -> Result<(), Refused> {
+fn read_marker(image: &mut Image, key: &[u8], value: &[u8]) -> Result<(), Rejected> {
     let damaged = |what: &str| {
         let what = what.to_owned();
-        move |error| Refused::Damaged(format!("the {what}: {error}"))
+        move |error| Rejected::Damaged(format!("the {what}: {error}"))
     };
     match key {
         layout::VOTE => image.vote = Some(layout::decode_vote(value).map_err(damaged("vote"))?),
@@ -133,12 +134,12 @@ fn read_marker(image: &mut Image, key: &[u8], value: &[u8]) -> Result<(), Refuse
             image.start = Some(layout::decode_start(value).map_err(damaged("start marker"))?);
         }
         layout::PROBE => {}
-        _ => return Err(Refused::Damaged("it has a key of no known kind".to_owned())),
+        _ => return Err(Rejected::Damaged("it has a key of an unknown kind".to_owned())),
     }
     Ok(())
 }
 
-/// The state of the walk over the entries, in the order of their indexes.
+/// The state of the pass over the entries, in index order.
 struct Walk {
     purged: Option<u64>,
     /// The index that must come next.
@@ -148,8 +149,8 @@ struct Walk {
     tail: VecDeque<Entry>,
     tail_bytes: usize,
     tail_bytes_max: usize,
-    /// The entry at which the hard state vouches for a checksum.
-    vouched: Option<(u64, u32)>,
+    /// The entry whose checksum the hard state records.
+    recorded: Option<(u64, u32)>,
     open: Option<(Assembly, Vec<PartKey>)>,
     purge_unfinished: bool,
 }
@@ -167,15 +168,15 @@ impl Walk {
             tail: VecDeque::new(),
             tail_bytes: 0,
             tail_bytes_max,
-            vouched: mark.and_then(|mark| Some((mark.index, mark.crc?))),
+            recorded: mark.and_then(|mark| Some((mark.index, mark.crc?))),
             open: None,
             purge_unfinished: false,
         }
     }
 
-    fn visit(&mut self, key: &[u8], value: &[u8]) -> Result<(), Refused> {
+    fn visit(&mut self, key: &[u8], value: &[u8]) -> Result<(), Rejected> {
         let Some(key) = PartKey::parse(key) else {
-            return Err(Refused::Damaged("it has a key of no known kind".to_owned()));
+            return Err(Rejected::Damaged("it has a key of an unknown kind".to_owned()));
         };
         if self.purged.is_some_and(|upto| key.index <= upto) {
             self.purge_unfinished = true;
@@ -190,28 +191,28 @@ impl Walk {
             self.close_entry()?;
         }
         if key.index != self.expected {
-            let what = format!("entry {} is missing, entry {} is there", self.expected, key.index);
-            return Err(Refused::Damaged(what));
+            let what = format!("entry {} is missing, entry {} follows", self.expected, key.index);
+            return Err(Rejected::Damaged(what));
         }
         self.open = Some((Assembly::begin(key, value)?, vec![key]));
         Ok(())
     }
 
-    /// Takes the entry whose parts were read; more may follow it.
-    fn close_entry(&mut self) -> Result<(), Refused> {
+    /// Completes the entry whose parts were read; more entries may follow.
+    fn close_entry(&mut self) -> Result<(), Rejected> {
         let Some((assembly, _)) = self.open.take() else {
             return Ok(());
         };
         let index = assembly.index;
         let (link, bytes) = assembly.finish()?;
         let breaks = self.last.is_some_and(|(_, before)| before.crc != link.previous);
-        let differs = self.vouched.is_some_and(|(at, crc)| at == index && crc != link.crc);
+        let differs = self.recorded.is_some_and(|(at, crc)| at == index && crc != link.crc);
         if breaks || differs {
-            let what = format!("entry {index} is not of the history that was acknowledged");
-            return Err(Refused::Damaged(what));
+            let what = format!("entry {index} does not belong to the acknowledged history");
+            return Err(Rejected::Damaged(what));
         }
         let Some(next) = index.checked_add(1) else {
-            return Err(Refused::Damaged("an entry has the last index there is".to_owned()));
+            return Err(Rejected::Damaged("an entry has the highest possible index".to_owned()));
         };
         self.expected = next;
         self.first.get_or_insert(index);
@@ -226,9 +227,9 @@ impl Walk {
         Ok(())
     }
 
-    fn finish(mut self, image: &mut Image) -> Result<(), Refused> {
-        // An entry that lacks parts at the very end was being written, or being removed,
-        // when the power went: it was not acknowledged, or its removal was asked for.
+    fn finish(mut self, image: &mut Image) -> Result<(), Rejected> {
+        // An incomplete entry at the very end was being written, or being removed, at the power
+        // cut: it was not acknowledged, or its removal was requested.
         match self.open.take() {
             Some((assembly, keys)) if !assembly.is_whole() => image.torn = keys,
             open => {
@@ -244,12 +245,12 @@ impl Walk {
     }
 }
 
-/// Compares the log with what the hard state vouches for.
-fn check_hard(image: &Image, hard: &HardState) -> Result<(), Refused> {
-    let damaged = |what: String| Err(Refused::Damaged(what));
+/// Compares the log with the hard state.
+fn check_hard(image: &Image, hard: &HardState) -> Result<(), Rejected> {
+    let damaged = |what: String| Err(Rejected::Damaged(what));
     let purged = image.purged.as_ref().map(|purged| purged.upto);
     if hard.purged > purged {
-        return damaged("the purge marker is older than the one that was acknowledged".to_owned());
+        return damaged("the purge marker is older than the acknowledged one".to_owned());
     }
     let end = image.last.map(|(index, _)| index).max(purged);
     if let Some(mark) = hard.mark
@@ -262,13 +263,13 @@ fn check_hard(image: &Image, hard: &HardState) -> Result<(), Refused> {
         let found = image.vote.as_ref();
         let newer = found.is_some_and(|found| found.number > vote.number);
         if !newer && found != Some(vote) {
-            return damaged("its vote is older than the one that was given".to_owned());
+            return damaged("its vote is older than the acknowledged one".to_owned());
         }
     }
     Ok(())
 }
 
-/// What the first entry after the recovered ones has for the checksum before it.
+/// The checksum that the entry after the recovered ones chains to.
 pub(crate) fn chain_end(image: &Image) -> u32 {
     image.last.map_or(CHAIN_START, |(_, link)| link.crc)
 }

@@ -1,9 +1,9 @@
-//! sled as a [`LogBackend`]: one database, its default tree, made and opened with care.
+//! sled as a [`LogBackend`]: one database with its default tree, created and opened with care.
 //!
-//! Answers for the parts of the open sequence that are sled's (`raft-storage.md` 2.4): a
-//! new database appears under its name only when it is whole and durable, and a panic
-//! inside sled is a verdict on the disk, not the end of the process. Must never give out a
-//! value above [`VALUE_BYTES_MAX`]: larger ones make sled write side files without a sync.
+//! Answers for sled's parts of the open sequence: a new database appears under its name only when
+//! it is complete and durable, and a panic inside sled counts as damage on the disk and does not
+//! end the process. Must never store a value above [`VALUE_BYTES_MAX`]: sled writes larger ones to
+//! separate files without a sync.
 
 mod trial;
 
@@ -22,24 +22,24 @@ use crate::files;
 
 pub(crate) use trial::{Trial, is_no_room};
 
-/// Largest value that is put into sled, bytes.
+/// Largest value stored in sled, bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = 4096;
 
 const NAME: &str = "sled";
-/// sled's file inside of it.
+/// sled's main file within its directory.
 const DB: &str = "db";
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
-/// sled's own thread; it is the only one that gives back space.
+/// Interval of sled's own flush thread, the only one that reclaims space.
 const BACKGROUND_FLUSH_MS: u64 = 500;
-/// sled gives up its lock some milliseconds after the last handle is dropped.
+/// sled releases its lock some milliseconds after the last handle is dropped.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// The open database.
 pub(crate) struct SledBackend {
     db: sled::Db,
-    /// Our own descriptor of sled's file: the system reports a failed write-back to each
-    /// descriptor once, so sled's background thread cannot swallow it for this one.
+    /// Our own descriptor of sled's file: the system reports a failed write-back once per
+    /// descriptor, so sled's background thread cannot consume the error of this one.
     file: File,
 }
 
@@ -48,18 +48,19 @@ pub(crate) fn exists(dir: &Path) -> bool {
     dir.join(NAME).exists()
 }
 
-/// Whether the database at `path` has its file; sled would make a new one.
+/// Whether the database at `path` has its main file; sled would create a missing one.
 pub(crate) fn has_file(path: &Path) -> bool {
     path.join(DB).is_file()
 }
 
-/// Where the database of a data directory is.
+/// Path of a data directory's database.
 pub(crate) fn path(dir: &Path) -> PathBuf {
     dir.join(NAME)
 }
 
-/// Makes an empty database under a temporary name and moves it into place. A crash in the
-/// first writes of a new database can leave it unopenable; here it leaves only litter.
+/// Creates an empty database under a temporary name and moves it into place. A crash during the
+/// first writes of a new database can leave it unopenable; this way it only leaves a temporary
+/// directory.
 pub(crate) fn create(dir: &Path) -> Result<(), OpenError> {
     let temporary = dir.join(format!("{NAME}{}", files::TEMPORARY_SUFFIX));
     if temporary.exists() {
@@ -91,7 +92,7 @@ impl SledBackend {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         remove_unfinished_snapshots(path).map_err(OpenError::io("clean", path))?;
         let db = open_db(path)?;
-        // sled syncs neither the directory nor the one above.
+        // sled syncs neither its directory nor the parent.
         files::sync_dir(path)
             .and_then(|()| files::sync_parent(path))
             .map_err(OpenError::io("sync", path))?;
@@ -100,8 +101,8 @@ impl SledBackend {
     }
 }
 
-/// sled takes a leftover `snap.*.generating` for its newest snapshot and then refuses to
-/// open (spacejam/sled#1527); without the file it opens.
+/// sled takes a leftover `snap.*.generating` for its newest snapshot and then fails to open
+/// (spacejam/sled#1527); without the file it opens.
 fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
@@ -151,13 +152,13 @@ fn from_sled(path: &Path, error: sled::Error) -> OpenError {
     }
 }
 
-/// sled wraps its own complaints about content in I/O errors; only an error with a number
+/// sled wraps its own errors about content in I/O errors; only an error with an OS error number
 /// comes from the system.
 pub(crate) fn is_of_the_system(error: &io::Error) -> bool {
     error.raw_os_error().is_some() || is_no_room(error)
 }
 
-/// Runs a call into sled; a panic becomes an error.
+/// Calls into sled; a panic becomes an error.
 fn guarded<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> io::Result<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(io::Error::from),

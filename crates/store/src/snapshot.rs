@@ -1,10 +1,10 @@
-//! Snapshot files: written, received, listed, cleaned up.
+//! Snapshot files: writing, receiving, listing, cleaning up.
 //!
-//! Answers for: a file under its final name is whole and durable. A file is a header
-//! frame, numbered chunk frames of at most 1 MiB, and a footer with the totals; each frame
-//! is an envelope with its own checksum. Must never know what a snapshot contains.
+//! Answers for: a file under its final name is complete and durable. A file is a header frame,
+//! numbered chunk frames of at most 1 MiB, and a footer with the totals; each frame is an envelope
+//! with its own checksum. Must never interpret the content of a snapshot.
 //!
-//! `snapshots/<index, 20 digits>-<id>.snap`; whatever ends in `.tmp` is litter of a crash.
+//! `snapshots/<index, 20 digits>-<id>.snap`; files ending in `.tmp` are leftovers of a crash.
 
 mod read;
 mod transfer;
@@ -26,18 +26,18 @@ pub use read::SnapshotReader;
 pub use transfer::{IncomingSnapshot, RawSnapshot};
 pub use write::SnapshotWriter;
 
-/// Most bytes of one chunk.
+/// Largest chunk, bytes.
 pub const CHUNK_BYTES_MAX: usize = 1024 * 1024;
 /// Longest id, characters.
 pub const ID_CHARS_MAX: usize = 64;
-/// Most bytes that the caller may put into the header.
+/// Largest caller-defined part of the header, bytes.
 pub const META_BYTES_MAX: usize = 256 * 1024;
-/// Snapshots that [`SnapshotStore::prune`] leaves.
+/// Number of snapshots that [`SnapshotStore::prune`] keeps.
 pub const KEPT: usize = 2;
 
 const VERSION: u8 = 1;
 const SUFFIX: &str = ".snap";
-/// Bytes of a chunk's number, before its data.
+/// Size of a chunk's number, which precedes its data, bytes.
 const SEQUENCE_BYTES: usize = 4;
 
 /// First frame of a file. Frozen as version 1.
@@ -59,33 +59,33 @@ struct FooterV1 {
 /// Why a snapshot could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// The operating system refused.
+    /// The operating system returned an error.
     #[error("cannot {action} snapshot {path}: {source}", path = .path.display())]
     Io {
-        /// What was tried.
+        /// The attempted action, for the message.
         action: &'static str,
-        /// On which path.
+        /// The path it was attempted on.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file is not what was written.
+    /// The content of the file is not what was written.
     #[error("snapshot {path} is damaged: {what}", path = .path.display())]
     Damaged {
-        /// The file.
+        /// The damaged file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with it, for the message.
         what: String,
     },
-    /// The caller gave what no snapshot may have.
+    /// The caller passed an invalid id, chunk or file; the text says which rule it breaks.
     #[error("not a snapshot: {0}")]
     Invalid(&'static str),
-    /// A piece does not follow what has been received.
-    #[error("piece at offset {found} where offset {expected} comes next")]
+    /// A piece does not continue what was received.
+    #[error("piece at offset {found} where offset {expected} was expected")]
     Gap {
         /// Bytes received so far.
         expected: u64,
-        /// The offset that was given.
+        /// The offset of the piece.
         found: u64,
     },
 }
@@ -106,40 +106,40 @@ impl SnapshotError {
     }
 }
 
-/// A snapshot that is there, by its name. Its content is checked when it is read.
+/// A snapshot file, identified by its name. Its content is checked when it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotFile {
     /// Index of the last entry that it covers.
     pub index: u64,
-    /// The id that its writer gave it.
+    /// The id that the writer chose.
     pub id: String,
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Its size.
+    /// Size of the file, bytes.
     pub bytes: u64,
 }
 
-/// The snapshots of a data directory. A clone is a handle on the same ones.
+/// The snapshots of a data directory. Clones refer to the same directory.
 #[derive(Clone, Debug)]
 pub struct SnapshotStore {
     dir: PathBuf,
 }
 
 impl SnapshotStore {
-    /// Opens the snapshots of a data directory and removes unfinished ones. Before the life
-    /// began nothing is touched yet: the open of the log does that when it finds it sound.
+    /// Opens the snapshots of a data directory and removes unfinished ones. Before the incarnation
+    /// has begun nothing is changed: opening the log cleans up once the log proved sound.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn open(dir: &DataDir) -> Result<Self, SnapshotError> {
         let path = dir.path().join("snapshots");
         if dir.begun() { Self::open_at(&path) } else { Ok(Self { dir: path }) }
     }
 
-    /// The same, in any directory.
+    /// The same for any directory.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn open_at(dir: &Path) -> Result<Self, SnapshotError> {
         if !dir.is_dir() {
             DirBuilder::new()
@@ -152,11 +152,11 @@ impl SnapshotStore {
         Ok(Self { dir: dir.to_path_buf() })
     }
 
-    /// Starts a new snapshot. `id` becomes part of the file's name: letters, digits and
-    /// `-`, `_`, `.`. `meta` is for the caller.
+    /// Starts a new snapshot. `id` becomes part of the file name: letters, digits and `-`, `_`,
+    /// `.`. `meta` is for the caller.
     ///
     /// # Errors
-    /// When the id or the meta is not acceptable, or the system refuses.
+    /// When the id or the meta is invalid, or the system's error.
     pub fn create(
         &self,
         index: u64,
@@ -169,7 +169,7 @@ impl SnapshotStore {
     /// All snapshots, newest first.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn list(&self) -> Result<Vec<SnapshotFile>, SnapshotError> {
         let mut found = Vec::new();
         self.collect(&mut found).map_err(SnapshotError::io("list", &self.dir))?;
@@ -188,17 +188,17 @@ impl SnapshotStore {
         Ok(())
     }
 
-    /// The newest snapshot whose every byte is right, ready to be read. Damaged ones are
-    /// passed over, with a line in the log, and left where they are.
+    /// Opens the newest undamaged snapshot for reading. Damaged ones are skipped, logged, and left
+    /// in place.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn newest_valid(&self) -> Result<Option<(SnapshotFile, SnapshotReader)>, SnapshotError> {
         for file in self.list()? {
             match SnapshotReader::open(&file.path) {
                 Ok(reader) => return Ok(Some((file, reader))),
                 Err(error @ SnapshotError::Damaged { .. }) => {
-                    tracing::error!(%error, "snapshot passed over");
+                    tracing::error!(%error, "damaged snapshot skipped");
                 }
                 Err(error) => return Err(error),
             }
@@ -206,10 +206,10 @@ impl SnapshotStore {
         Ok(None)
     }
 
-    /// Removes all but the newest [`KEPT`]; gives the number of those removed.
+    /// Removes all but the newest [`KEPT`]; returns the number of removed files.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn prune(&self) -> Result<usize, SnapshotError> {
         let old = self.list()?.split_off_past(KEPT);
         for file in &old {
@@ -221,10 +221,10 @@ impl SnapshotStore {
         Ok(old.len())
     }
 
-    /// Starts to receive a snapshot file of at most `bytes_max` bytes from elsewhere.
+    /// Starts to receive a snapshot file of at most `bytes_max` bytes from another node.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn receive(&self, bytes_max: u64) -> Result<IncomingSnapshot, SnapshotError> {
         let (path, file) = temporary(&self.dir, "incoming")?;
         let dir = self.dir.clone();
@@ -281,12 +281,12 @@ fn temporary(dir: &Path, what: &str) -> Result<(PathBuf, File), SnapshotError> {
     Ok((path, file))
 }
 
-/// A temporary file; removed when it is dropped, unless it got its name.
+/// A temporary file; removed when dropped, unless it was published.
 #[derive(Debug)]
 struct Pending(PathBuf);
 
 impl Pending {
-    /// Gives a synced file its name, durably.
+    /// Renames a synced file to its final name, durably.
     fn publish(
         self,
         dir: &Path,
@@ -304,7 +304,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        // After a rename there is nothing; what stays for another reason goes at open.
+        // After a rename this finds nothing; the next open removes any other leftover.
         let _ = fs::remove_file(&self.0);
     }
 }

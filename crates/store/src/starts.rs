@@ -1,8 +1,8 @@
-//! Which starts of a node a data directory remembers.
+//! The starts of a node that were made from this data directory.
 //!
-//! Answers for: whether the start that the cluster knows as the newest one was made from this very
-//! directory. A number that counts up cannot tell: a copy that was refused counts its starts too, and
-//! would overtake the original.
+//! Answers for: whether the start that the cluster registered as the newest was made from this very
+//! directory. A counter alone cannot answer that: a rejected copy of the directory counts its
+//! starts too, and would overtake the original.
 
 use std::io;
 use std::path::Path;
@@ -14,11 +14,10 @@ use crate::data_dir::{DataDir, SMALL_FILE_BYTES_MAX, read_checked};
 use crate::error::OpenError;
 use crate::files;
 
-/// The file.
 pub(crate) const STARTS: &str = "STARTS";
 const VERSION: u8 = 1;
 
-/// Most starts that are remembered without being confirmed; the oldest of them go first.
+/// Most unconfirmed starts that are remembered; beyond it the oldest are dropped.
 const ASKED_MAX: usize = 256;
 
 /// One start: its number, and a random nonce.
@@ -32,8 +31,9 @@ pub struct Starts {
 }
 
 impl Starts {
-    /// Whether the start that somebody knows as the newest one was made from this directory: it is
-    /// remembered, or it lies before the last confirmed one, and that somebody is behind.
+    /// Whether `newest`, the newest start known to another node, was made from this directory:
+    /// either it is remembered, or it is older than the last confirmed start because that node lags
+    /// behind.
     #[must_use]
     pub fn made(&self, newest: Start) -> bool {
         self.knows(newest) || self.confirmed.is_some_and(|(number, _)| newest.0 < number)
@@ -43,7 +43,7 @@ impl Starts {
         self.confirmed == Some(start) || self.asked.contains(&start)
     }
 
-    /// Remembers a start that is about to ask to be registered. False where it is remembered already.
+    /// Remembers a start that is about to be registered. False if it is remembered already.
     pub fn ask(&mut self, start: Start) -> bool {
         if self.knows(start) {
             return false;
@@ -55,8 +55,8 @@ impl Starts {
         true
     }
 
-    /// Remembers that a start is registered: no earlier one can be the newest any more. False where
-    /// that is remembered already.
+    /// Remembers that a start is registered: from here on no earlier one can be the newest. False
+    /// if that is remembered already.
     pub fn confirm(&mut self, start: Start) -> bool {
         if self.confirmed == Some(start) && self.asked.is_empty() {
             return false;
@@ -67,19 +67,19 @@ impl Starts {
 }
 
 impl DataDir {
-    /// Notes the starts that this directory remembers. Durable when this returns.
+    /// Writes the starts that this directory remembers. Durable when this returns.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn write_starts(&self, starts: &Starts) -> io::Result<()> {
         let bytes = codec::encode(Kind::Starts, VERSION, starts).map_err(io::Error::other)?;
         files::replace(self.path(), STARTS, &bytes)
     }
 
-    /// The starts that this directory remembers; none where an older program made all of them.
+    /// The starts that this directory remembers; empty if older releases made all of them.
     ///
     /// # Errors
-    /// When the note is damaged or cannot be read.
+    /// When the file is damaged or cannot be read.
     pub fn starts(&self) -> Result<Starts, OpenError> {
         read(self.path())
     }
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_registered_start_is_known_however_many_came_after_it() {
+    fn a_registered_start_is_remembered_after_many_later_ones() {
         let mut starts = Starts::default();
         assert!(starts.ask((1, 11)) && !starts.ask((1, 11)));
         assert!(starts.confirm((1, 11)) && !starts.confirm((1, 11)));
@@ -107,10 +107,10 @@ mod tests {
             assert!(starts.ask((number, 7)));
         }
         assert!(starts.made((1, 11)) && starts.made((999, 7)));
-        assert!(!starts.made((2, 7)), "the oldest go");
+        assert!(!starts.made((2, 7)), "the oldest are dropped");
         assert!(!starts.made((1, 12)), "another copy made it");
         assert!(starts.confirm((999, 7)));
-        // A node that is behind knows an earlier one as the newest.
+        // A lagging node takes an earlier start for the newest.
         assert!(starts.made((1, 11)) && starts.made((998, 7)));
         assert!(
             !starts.made((999, 8)) && !starts.made((1_000, 7)),
@@ -119,11 +119,11 @@ mod tests {
     }
 
     #[test]
-    fn an_older_directory_is_one_however_often_it_counts() {
+    fn an_older_copy_is_detected_however_high_it_counts() {
         let mut copy = Starts::default();
         copy.ask((4, 1));
         copy.confirm((4, 1));
-        // The original went on to start 5. What is refused never asks, whatever number it has.
+        // The original went on to start 5. A rejected start never asks, whatever its number.
         for _ in 5..20 {
             assert!(!copy.made((5, 2)));
         }

@@ -1,4 +1,4 @@
-//! How the lives of a node ended: in good order, or not.
+//! Whether the incarnations of a node ended with an orderly stop.
 
 use std::io;
 use std::path::Path;
@@ -10,25 +10,24 @@ use crate::data_dir::{DataDir, SMALL_FILE_BYTES_MAX, read_checked};
 use crate::error::OpenError;
 use crate::files;
 
-/// The file.
 const STOPS: &str = "STOPS";
 const VERSION: u8 = 1;
 
-/// How lives ended. Frozen; a change is a new version.
+/// The content of `STOPS`. Frozen; a change is a new version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Stops {
-    /// A life has begun that has not ended in good order.
+    /// Whether an incarnation has begun and not ended with an orderly stop.
     runs: bool,
-    /// Lives that did not.
+    /// Number of incarnations that ended without an orderly stop.
     unplanned: u64,
 }
 
 impl DataDir {
-    /// Notes that a life begins. Returns how many before it did not end in good order. Durable when this
-    /// returns.
+    /// Records that an incarnation begins. Returns the number of earlier ones that ended without an
+    /// orderly stop. Durable when this returns.
     ///
     /// # Errors
-    /// When the note is damaged, or cannot be read or written.
+    /// When the file is damaged, or cannot be read or written.
     pub fn begin_run(&self) -> Result<u64, OpenError> {
         let before = read(self.path())?;
         let unplanned = before.unplanned.saturating_add(u64::from(before.runs));
@@ -40,10 +39,10 @@ impl DataDir {
         Ok(unplanned)
     }
 
-    /// Notes that this life ends in good order. Durable when this returns.
+    /// Records the orderly stop of this incarnation. Durable when this returns.
     ///
     /// # Errors
-    /// When the note is damaged, or cannot be read or written.
+    /// When the file is damaged, or cannot be read or written.
     pub fn end_run(&self) -> io::Result<()> {
         let before = read(self.path()).map_err(io::Error::other)?;
         self.write_stops(Stops { runs: false, ..before })
@@ -69,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lives_that_end_in_good_order_do_not_count() {
+    fn orderly_stops_are_not_counted() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path(), "test", 1).unwrap();
         assert_eq!(data.begin_run().unwrap(), 0);

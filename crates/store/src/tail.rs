@@ -1,8 +1,7 @@
-//! The newest entries in memory, and what the log looks like to its readers.
+//! The newest entries in memory, and the bounds of the log as its readers see them.
 //!
-//! Answers for: an entry is readable from here from the moment it was submitted until the
-//! writer has put it into the database. Must never evict an entry before that. Knows
-//! nothing of durability: that is the writer's.
+//! Answers for: a submitted entry is readable from here until the writer has put it into the
+//! database. Must never evict an entry before that. Durability is the writer's concern.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use crate::log::Entry;
 #[derive(Debug)]
 struct Held {
     index: u64,
-    /// Number of the submission that brought it.
+    /// Number of the submission that contained it.
     submission: u64,
     bytes: Arc<[u8]>,
 }
@@ -28,20 +27,20 @@ pub(crate) struct Tail {
     first: Option<u64>,
     last: Option<u64>,
     submissions: u64,
-    /// Submissions up to this one are in the database.
+    /// The last submission that is completely in the database.
     written: u64,
-    /// Number of truncations: a reader notices that one came between its two looks.
+    /// Number of truncations, by which a reader notices one during its read.
     truncations: u64,
 }
 
-/// Where a range is to be read.
+/// Where a range must be read from.
 #[derive(Debug)]
 pub(crate) enum Plan {
     /// There is nothing to read.
     Nothing,
-    /// All of it was here.
+    /// The whole range was in memory.
     Here(Vec<Entry>),
-    /// `start..upto` is in the database only; what follows may be here.
+    /// `start..upto` is in the database only; later entries may be in memory.
     Database { upto: u64, truncations: u64 },
 }
 
@@ -88,8 +87,8 @@ impl Tail {
         self.truncations
     }
 
-    /// Refuses entries that do not continue the log. An empty log may begin at any index
-    /// that is not purged.
+    /// Rejects entries that do not continue the log. An empty log may begin at any index that is
+    /// not purged.
     pub(crate) fn check(&self, entries: &[Entry]) -> Result<(), StoreError> {
         let behind = |index: u64| index.checked_add(1);
         let mut expected = self.last.map(behind);
@@ -108,7 +107,7 @@ impl Tail {
         Ok(())
     }
 
-    /// Takes entries that [`Tail::check`] accepted; gives the number of the submission.
+    /// Adds entries that [`Tail::check`] accepted; returns the number of the submission.
     pub(crate) fn push(&mut self, entries: &[Entry]) -> u64 {
         self.submissions += 1;
         for (index, bytes) in entries {
@@ -121,7 +120,7 @@ impl Tail {
         self.submissions
     }
 
-    /// The writer has put everything up to this submission into the database.
+    /// Called when the writer has put all submissions up to this one into the database.
     pub(crate) fn mark_written(&mut self, submission: u64) {
         self.written = self.written.max(submission);
         while self.bytes > self.bytes_max
@@ -153,7 +152,7 @@ impl Tail {
         }
     }
 
-    /// Gives whether the marker moved.
+    /// Returns whether the marker moved.
     pub(crate) fn purge(&mut self, upto: u64, marker: &[u8]) -> bool {
         if self.purged.as_ref().is_some_and(|(purged, _)| *purged >= upto) {
             return false;
@@ -170,7 +169,7 @@ impl Tail {
         true
     }
 
-    /// Says where `start..end` is, and reads it when it is here.
+    /// Determines where `start..end` is, and reads it if it is in memory.
     pub(crate) fn plan(&self, start: u64, end: u64, bytes_max: usize) -> Plan {
         if !self.is_readable(start) || start >= end {
             return Plan::Nothing;
@@ -184,8 +183,8 @@ impl Tail {
         Plan::Here(self.collect(start, end, bytes_max))
     }
 
-    /// Entries from `start`, which is held or the answer is empty; at least one, and then
-    /// while they fit into `bytes_max`.
+    /// Entries from `start` on: at least one, then as many as fit into `bytes_max`. Empty if
+    /// `start` is not in memory.
     pub(crate) fn collect(&self, start: u64, end: u64, bytes_max: usize) -> Vec<Entry> {
         let skip = self.held.partition_point(|held| held.index < start);
         let mut used = 0usize;
@@ -219,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_stays_until_it_is_written() {
+    fn an_entry_stays_in_memory_until_it_is_written() {
         let mut tail = filled(10, 250);
         tail.mark_written(0);
         assert!(matches!(tail.plan(0, 10, usize::MAX), Plan::Here(all) if all.len() == 10));
@@ -234,13 +233,13 @@ mod tests {
         tail.truncate_after(Some(4));
         tail.push(&[entry(5)]);
         tail.push(&[entry(6)]);
-        // The writer has done the ten first submissions, which held the old 5 and 6.
+        // The writer has finished the first ten submissions, which contained the old 5 and 6.
         tail.mark_written(10);
         assert!(matches!(tail.plan(5, 7, usize::MAX), Plan::Here(new) if new.len() == 2));
     }
 
     #[test]
-    fn a_gap_and_an_overlap_are_refused() {
+    fn gaps_and_overlaps_are_rejected() {
         let mut tail = filled(3, 1_000);
         assert_eq!(tail.check(&[entry(4)]), Err(StoreError::Gap { expected: 3, found: 4 }));
         assert!(tail.check(&[entry(2)]).is_err());
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_takes_at_least_one_entry_and_then_what_fits() {
+    fn a_read_returns_at_least_one_entry_and_then_what_fits() {
         let tail = filled(10, 10_000);
         assert_eq!(tail.collect(2, 10, 1).len(), 1);
         assert_eq!(tail.collect(2, 10, 350).len(), 3);

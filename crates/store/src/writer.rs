@@ -1,8 +1,8 @@
-//! The one writer of the log: takes operations in order and makes them durable in groups.
+//! The single writer of the log: takes operations in order and makes them durable in groups.
 //!
-//! Answers for: a caller hears of success only AFTER the barrier (and, for a vote, the
-//! hard state) that covers its operation, in the order of submission. Must never let more
-//! than 512 operations or 64 KiB wait for a barrier, go on after a failure, or retry one.
+//! Answers for: success is reported only AFTER the barrier (and, for a vote, the hard state) that
+//! covers the operation, in the order of submission. Must never let more than 512 operations or 64
+//! KiB wait for a barrier, continue after a failure, or retry one.
 
 mod remove;
 
@@ -21,9 +21,9 @@ use crate::recover::{self, Image};
 const OPS_MAX: usize = 512;
 /// Most bytes put into the database between two barriers.
 const BYTES_MAX: usize = 64 * 1024;
-/// Busy rounds after which a purge slice is done although there is other work.
+/// Busy rounds after which a purge slice runs even though there is other work.
 const PURGE_EVERY_ROUNDS: u32 = 16;
-/// How old the hard state's mark of the last entry may become.
+/// Oldest age of the hard state's mark of the last entry.
 const MARK_EVERY: Duration = Duration::from_secs(1);
 
 /// One operation, in the order of submission.
@@ -45,15 +45,15 @@ pub(crate) enum Op {
         upto: u64,
         marker: Vec<u8>,
     },
-    /// Refused before it came here; answered in its turn.
-    Refused {
+    /// Rejected at submission; acknowledged in order like the others.
+    Rejected {
         error: StoreError,
         done: Done,
     },
     Close,
 }
 
-/// An answer that is due.
+/// A callback to run, with its result.
 pub(crate) type Answer = (Done, Result<(), StoreError>);
 
 pub(crate) struct Writer {
@@ -69,13 +69,13 @@ pub(crate) struct Writer {
     vote_number: u64,
     /// A vote that is in the database but not yet in the hard state.
     vote_unmarked: Option<NumberedVote>,
-    /// Operations that wait for the next barrier before they are answered.
+    /// Operations to be acknowledged after the next barrier.
     waiting: Vec<Answer>,
     unsynced_ops: usize,
     unsynced_bytes: usize,
-    /// A barrier had to come before the group was complete.
+    /// Whether a barrier was needed before the group was complete.
     group_full: bool,
-    /// Where to go on with the removal of purged entries.
+    /// The index from which the removal of purged entries continues.
     purge_from: Option<u64>,
     rounds_since_purge: u32,
     marked_at: Instant,
@@ -113,19 +113,19 @@ impl Writer {
         for key in image.torn.iter().rev() {
             writer.delete(&key.bytes())?;
         }
-        // A process that was killed leaves writes that were read here but never synced, and
-        // the database knows nothing of them: only the deep barrier covers these.
+        // A killed process leaves writes that were read at open but never synced, and the database
+        // does not track them as pending: only the deep barrier covers them.
         writer.backend.deep_barrier()?;
         writer.mark(true)?;
         Ok(writer)
     }
 
-    /// Whether the group of operations may still grow.
+    /// Whether the current group may still grow.
     pub(crate) fn has_room(&self) -> bool {
         !self.group_full
     }
 
-    /// Whether there is something to do without being asked.
+    /// Whether purged entries remain to be removed.
     pub(crate) fn has_purge_work(&self) -> bool {
         self.purge_from.is_some() && !self.shared.is_poisoned()
     }
@@ -136,10 +136,11 @@ impl Writer {
         stale.then(|| MARK_EVERY.saturating_sub(self.marked_at.elapsed()))
     }
 
-    /// Does one operation, without making it durable.
+    /// Executes one operation without making it durable.
     pub(crate) fn handle(&mut self, op: Op) {
         if let Some(error) = self.shared.poison() {
-            if let Op::Append { done, .. } | Op::Vote { done, .. } | Op::Refused { done, .. } = op {
+            if let Op::Append { done, .. } | Op::Vote { done, .. } | Op::Rejected { done, .. } = op
+            {
                 self.waiting.push((done, Err(error)));
             }
             return;
@@ -158,7 +159,7 @@ impl Writer {
                 .and_then(|value| self.put(layout::COMMITTED, &value)),
             Op::Truncate { last_kept } => self.truncate_after(last_kept),
             Op::Purge { upto, marker } => self.purge(upto, marker),
-            Op::Refused { error, done } => {
+            Op::Rejected { error, done } => {
                 self.waiting.push((done, Err(error)));
                 Ok(())
             }
@@ -167,7 +168,7 @@ impl Writer {
         self.poison_on("write", result);
     }
 
-    /// Ends a group: one barrier for everything in it. Gives the answers, in order.
+    /// Ends a group: one barrier for all of it. Returns the acknowledgements, in order.
     pub(crate) fn settle(&mut self) -> Vec<Answer> {
         self.group_full = false;
         if self.waiting.is_empty() {
@@ -179,7 +180,7 @@ impl Writer {
         }
         let mut answers = std::mem::take(&mut self.waiting);
         if let Some(error) = self.shared.poison() {
-            // One that was refused keeps its own reason.
+            // A rejected operation keeps its own reason.
             for (_, result) in answers.iter_mut().filter(|(_, result)| result.is_ok()) {
                 *result = Err(error.clone());
             }
@@ -187,7 +188,7 @@ impl Writer {
         answers
     }
 
-    /// Work that nobody waits for: the purge and the mark. Called after the answers.
+    /// Work that no caller waits for: the purge and the mark. Called after the acknowledgements.
     pub(crate) fn background(&mut self, idle: bool) {
         if self.shared.is_poisoned() {
             return;
@@ -215,7 +216,7 @@ impl Writer {
 
     fn poison_on(&self, action: &str, result: io::Result<()>) {
         if let Err(error) = result {
-            tracing::error!(%error, action, "log stopped: the disk refused");
+            tracing::error!(%error, action, "log stopped after a disk error");
             self.shared.set_poison(format!("cannot {action} the log: {error}").into());
         }
     }
@@ -268,8 +269,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Notes where an empty log begins when that is not right behind what was purged, so
-    /// that at open a missing head is told from one that never was.
+    /// Records where an empty log begins if that is not right after the purged entries. An open can
+    /// then distinguish a missing beginning from one that never existed.
     fn begin_at(&mut self, index: u64) -> io::Result<()> {
         let behind_purged = self.purged.map_or(0, |upto| upto.saturating_add(1));
         if index != behind_purged.max(self.start.unwrap_or(0)) {
@@ -302,13 +303,13 @@ impl Writer {
         })
     }
 
-    /// Writes the hard state if it is stale, and it is time or `at_once`.
+    /// Writes the hard state if it is stale, and if it is due or `at_once` is set.
     fn mark(&mut self, at_once: bool) -> io::Result<()> {
         if !self.mark_is_stale() || (!at_once && self.marked_at.elapsed() < MARK_EVERY) {
             return Ok(());
         }
-        // The hard state vouches for what is durable, so the barrier comes BEFORE it; the
-        // deep one, since this is rare.
+        // The hard state claims durability, so the barrier comes BEFORE it: the deep one, since
+        // this is rare.
         self.backend.deep_barrier()?;
         self.unsynced_ops = 0;
         self.unsynced_bytes = 0;

@@ -1,125 +1,127 @@
-//! Every maximum of the system, in one place, with its unit in its name.
+//! Every upper bound of the system, in one place, with its unit in its name.
 //!
-//! A queue, body, batch, cache or list that has no bound here is a defect.
+//! A queue, body, batch, cache or list without a bound in this file is a bug.
 
-/// Most characters of a key's name.
+/// Longest name of a key, characters.
 pub const NAME_CHARS_MAX: usize = 100;
-/// Most characters of an owner.
+/// Longest owner of a key, characters.
 pub const OWNER_CHARS_MAX: usize = 100;
-/// Most entries in a key's metadata.
+/// Most metadata entries of one key.
 pub const METADATA_ENTRIES_MAX: usize = 16;
-/// Most characters of one metadata name.
+/// Longest metadata name, characters.
 pub const METADATA_NAME_CHARS_MAX: usize = 64;
-/// Most characters of one metadata value.
+/// Longest metadata value, characters.
 pub const METADATA_VALUE_CHARS_MAX: usize = 512;
-/// Most limits that one key may have.
+/// Most limits of one key.
 pub const LIMITS_PER_KEY_MAX: usize = 8;
-/// Most characters of a limit's name.
+/// Longest name of a limit, characters.
 pub const LIMIT_NAME_CHARS_MAX: usize = 32;
-/// Most tokens of one limit in one period.
+/// Most tokens per period that one limit may grant.
 pub const LIMIT_TOKENS_MAX: u64 = 1_000_000_000;
 /// Shortest period of a limit, milliseconds.
 pub const LIMIT_PERIOD_MS_MIN: u64 = 1_000;
-/// Longest period of a limit that is split into shares, milliseconds.
+/// Longest period of a limit, milliseconds.
 pub const LIMIT_PERIOD_MS_MAX: u64 = 600_000;
-/// Longest credential that is looked at, bytes.
+/// Longest credential that is parsed, bytes.
 pub const CREDENTIAL_BYTES_MAX: usize = 4_096;
 /// Most requests in one validate batch.
 pub const BATCH_REQUESTS_MAX: usize = 1_000;
-/// Most keys of one batch whose entries are decided at one time.
+/// Most keys of one batch that are decided concurrently.
 pub const BATCH_KEYS_AT_ONCE: usize = 64;
 /// Most records on one page of a list.
 pub const LIST_PAGE_MAX: usize = 200;
-/// Records on one page of a list when the caller names no number.
+/// Records on one page of a list when the caller gives no page size.
 pub const LIST_PAGE_DEFAULT: usize = 50;
-/// Most characters of a search text.
+/// Longest search text, characters.
 pub const SEARCH_CHARS_MAX: usize = 100;
-/// Most characters of an idempotency key.
+/// Longest idempotency key, characters.
 pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 128;
 /// How long an idempotency key is remembered, milliseconds of cluster time.
 pub const IDEMPOTENCY_TTL_MS: u64 = 24 * 3_600 * 1_000;
-/// Most idempotency keys remembered at once; past it the oldest go first.
+/// Most idempotency keys remembered at once; beyond it the oldest are dropped.
 pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
-/// Most audit entries kept in the replicated state; past it the oldest go first.
+/// Most audit entries kept in the replicated state; beyond it the oldest are dropped.
 pub const AUDIT_ENTRIES_MAX: usize = 50_000;
-/// Largest revision that a restored record keeps: exact in JSON (2^53), and never counted up to.
+/// Largest revision that a restored record keeps: still exact in JSON (2^53), and never reached by
+/// counting.
 pub const REVISION_RESTORED_MAX: u64 = 1 << 53;
-/// Most characters of what one audit entry says of a change; the rest is cut off.
+/// Longest description of a change in one audit entry, characters; longer ones are cut.
 pub const AUDIT_DETAILS_CHARS_MAX: usize = 1_024;
-/// Most records that one command erases.
+/// Most records that one command may erase.
 pub const ERASED_AT_ONCE_MAX: usize = 48;
-/// Most keys whose last use one note holds: those that were used in one minute.
+/// Most keys in one write of last-used times. One write covers the keys used within one minute.
 pub const LAST_USES_NOTED_MAX: usize = 4_194_304;
-/// Most request ids remembered to answer a repeated proposal with its first outcome. Only those are
-/// remembered whose repeat would change something.
+/// Most request ids remembered, so that a repeated proposal gets its first outcome. Only ids whose
+/// repeat would change something are remembered.
 pub const REQUEST_IDS_MAX: usize = 262_144;
-/// How long a request id is remembered, milliseconds of cluster time: twice as long as the longest
-/// time for which a node repeats a proposal.
+/// How long a request id is remembered, milliseconds of cluster time: twice the longest time for
+/// which a node repeats a proposal.
 pub const REQUEST_IDS_TTL_MS: u64 = 2 * REQUEST_TIMEOUT_MS_MAX;
-/// Longest time that a request may take as configured (`http.request_timeout`), milliseconds.
+/// Largest configurable request timeout (`http.request_timeout`), milliseconds.
 pub const REQUEST_TIMEOUT_MS_MAX: u64 = 300_000;
-/// Most request ids remembered before level 2, of every command.
+/// Most request ids remembered before state level 2, which remembered the id of every command.
 pub const REQUEST_IDS_MAX_BEFORE: usize = 32_768;
-/// Latest cluster time, milliseconds since 1970 (the year 2200): in nanoseconds it fits 64 bits, with
-/// room for what is added to it.
+/// Latest cluster time, milliseconds since 1970 (the year 2200). In nanoseconds it fits into 64
+/// bits, with room for additions.
 pub const CLUSTER_TIME_MS_MAX: u64 = 7_258_118_400_000;
-/// Longest grace of a rotation, milliseconds (30 days).
+/// Longest grace period of a rotation, milliseconds (30 days).
 pub const ROTATE_GRACE_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
 /// Most nodes of one cluster, learners included.
 pub const NODES_MAX: usize = 9;
-/// Most requests that may wait for tokens of one key on one node.
+/// Most requests that may wait on one node for tokens of one key.
 pub const WAITING_PER_KEY_MAX: usize = 4_096;
-/// Most keys with waiting requests that are looked at while one lock is held.
+/// Most keys with waiting requests that are processed under one hold of the lock.
 pub const WAITING_KEYS_PER_HOLD_MAX: usize = 256;
-/// Most counters and keys that are forgotten while one lock is held.
+/// Most counters and keys that are dropped under one hold of the lock.
 pub const SWEPT_PER_HOLD_MAX: usize = 128;
-/// Most items of a peer message that are looked at while one lock is held.
+/// Most items of a peer message that are processed under one hold of the lock.
 pub const ITEMS_PER_HOLD_MAX: usize = 64;
-/// Most figures that one shard keeps of counters that this node has not opened.
+/// Most peer reports that one shard keeps about counters that this node has not opened.
 pub const FIGURES_HEARD_PER_SHARD_MAX: usize = 4_096;
-/// Most asks that wait to be sent to one peer.
+/// Most transfer requests queued for one peer.
 pub const ASKS_PENDING_MAX: usize = 4 * PEER_ITEMS_MAX;
-/// A queue or map that is longer than this gives its memory back when it is empty, items.
+/// A queue or map whose capacity exceeds this frees its memory once it is empty, items.
 pub const QUEUE_KEPT: usize = 64;
-/// Most figures or asks in one peer message.
+/// Most reports or transfer requests in one peer message.
 pub const PEER_ITEMS_MAX: usize = 4_096;
-/// Largest peer message, bytes (a snapshot travels in chunks below this).
+/// Largest peer message, bytes (a snapshot travels in smaller chunks).
 pub const PEER_MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// One chunk of a snapshot on the wire, bytes.
+/// Size of one snapshot chunk on the wire, bytes.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1024 * 1024;
 /// Most commands in one log entry.
 pub const COMMANDS_PER_ENTRY_MAX: usize = 128;
-/// Most bytes of encoded commands in one log entry; a single larger command travels alone.
+/// Most bytes of encoded commands in one log entry; a larger single command gets an entry of its
+/// own.
 pub const ENTRY_BYTES_MAX: usize = 32 * 1024;
-/// Most proposals that may queue for the batcher.
+/// Most proposals queued for the batcher.
 pub const PROPOSALS_QUEUED_MAX: usize = 8_192;
-/// Windows of usage history that a node keeps for a key in use.
+/// Windows of usage history that a node keeps for each key in use.
 pub const USAGE_WINDOWS: usize = 60;
-/// Latest end of a key, milliseconds since 1970: the last that RFC 3339 can write.
+/// Latest expiry of a key, milliseconds since 1970: the last moment that RFC 3339 can express.
 pub const EXPIRES_AT_MS_MAX: u64 = 253_402_300_799_999;
-/// Longest session of the console, however busy, seconds.
+/// Longest console session, even in constant use, seconds.
 pub const CONSOLE_SESSION_S_MAX: u64 = 8 * 3_600;
-/// Longest rest of a session of the console, seconds.
+/// Longest idle time of a console session, seconds.
 pub const CONSOLE_REST_S_MAX: u64 = 30 * 60;
-/// A session of the console in use is noted so often, seconds.
+/// How often the console renews a session in use, seconds.
 pub const CONSOLE_RENEW_S: u64 = 60;
-/// Most keys whose use one page of the console asks for.
+/// Most keys whose usage one console page requests.
 pub const CONSOLE_USAGE_KEYS_MAX: usize = 50;
-/// Most fields of one form of the console.
+/// Most fields of one console form.
 pub const FORM_FIELDS_MAX: usize = 64;
-/// Audit entries in one piece of an export.
+/// Audit entries in one chunk of an export.
 pub const EXPORT_PIECE_ENTRIES: usize = LIST_PAGE_MAX;
-/// Failed tries to sign in to the console that cost nothing.
+/// Failed sign-ins to the console that cause no delay.
 pub const SIGN_IN_FREE_TRIES: u32 = 5;
-/// Longest wait after a failed try to sign in, seconds.
+/// Longest delay after a failed sign-in, seconds.
 pub const SIGN_IN_WAIT_S_MAX: u64 = 60;
-/// How long tries to sign in are remembered, seconds.
+/// How long failed sign-ins of an address are remembered, seconds.
 pub const SIGN_IN_MEMORY_S: u64 = 15 * 60;
-/// Most addresses whose tries to sign in are remembered.
+/// Most addresses whose failed sign-ins are remembered.
 pub const SIGN_IN_ADDRESSES_MAX: usize = 4_096;
-/// Most failed tries to sign in of all addresses together in one minute.
+/// Most failed sign-ins per minute, all addresses together.
 pub const SIGN_IN_FAILURES_PER_MINUTE_MAX: u32 = 300;
-/// Failed tries to sign in that get a line in the audit trail, a node and minute; the others are counted.
+/// Failed sign-ins recorded in the audit trail, per node and minute; further ones are only counted.
 pub const SIGN_IN_FAILURES_NOTED_PER_MINUTE_MAX: u32 = 10;
 
 const _: () = assert!(LIMIT_PERIOD_MS_MIN < LIMIT_PERIOD_MS_MAX);

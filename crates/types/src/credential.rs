@@ -1,7 +1,7 @@
-//! What a caller presents: `fx_live_{id}_{secret}{checksum}`.
+//! A caller's credential: `fx_live_{id}_{secret}{checksum}`.
 //!
-//! Answers for: the shape, the checksum, the digest, and that no secret can be printed.
-//! The checksum catches typing errors before any lookup; it protects nothing.
+//! Answers for: the shape, the checksum, the digest, and that a secret is never printed.
+//! The checksum catches typing errors before any lookup; it is not a security measure.
 
 use std::fmt;
 
@@ -12,11 +12,11 @@ use subtle::ConstantTimeEq as _;
 use crate::caps;
 use crate::id::{KEY_ID_CHARS, KeyId};
 
-/// Characters of the secret: 43 of base62 hold 256 bits.
+/// Length of the secret, characters: 43 characters of base62 hold 256 bits.
 pub const SECRET_CHARS: usize = 43;
-/// Characters of the checksum: a CRC-32 in base62.
+/// Length of the checksum, characters: a CRC-32 in base62.
 pub const CHECKSUM_CHARS: usize = 6;
-/// Most characters of a prefix or an environment.
+/// Longest prefix or environment, characters.
 pub const PREFIX_CHARS_MAX: usize = 8;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -24,7 +24,7 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 const _: () =
     assert!(2 * PREFIX_CHARS_MAX + 3 + KEY_ID_CHARS + SECRET_CHARS + CHECKSUM_CHARS <= 80);
 
-/// SHA-256 of a whole credential: all that is ever stored of it.
+/// SHA-256 of a whole credential: the only part of it that is ever stored.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Digest([u8; 32]);
@@ -36,19 +36,19 @@ impl Digest {
         Self(sha2::Sha256::digest(credential).into())
     }
 
-    /// Takes the 32 bytes of a digest made elsewhere.
+    /// Wraps a digest that was computed elsewhere, such as one from disk or from an import.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes.
+    /// The raw SHA-256, for storage and comparison.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Compares in constant time.
+    /// Compares in constant time, so that the time does not reveal how many bytes match.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
@@ -61,21 +61,21 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Why a text is not a credential. Callers see none of this: every case is the same 401.
+/// Why a text is not a credential. Callers never see the reason: every case is the same 401.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
-    /// Over the length bound, or shorter than any credential.
+    /// Longer than the bound, or shorter than any credential.
     #[error("credential has the wrong length")]
     Length,
     /// Not `prefix_environment_id_secret`.
     #[error("credential has the wrong shape")]
     Shape,
-    /// The last six characters do not fit the rest.
+    /// The last six characters are not the checksum of the rest.
     #[error("credential has a wrong checksum")]
     Checksum,
 }
 
-/// A well-formed credential: the id that it names, and the digest that must match.
+/// A well-formed credential: the id that it names, and the digest to compare with the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credential {
     /// The public id of the key.
@@ -88,13 +88,13 @@ impl Credential {
     /// Checks shape and checksum, then hashes.
     ///
     /// # Errors
-    /// Says what is wrong, for tests and counters; never for the caller.
+    /// The reason, for tests and counters only: callers must not learn it.
     pub fn parse(text: &[u8]) -> Result<Self, CredentialError> {
         if text.len() > caps::CREDENTIAL_BYTES_MAX {
             return Err(CredentialError::Length);
         }
         let tail = KEY_ID_CHARS + 1 + SECRET_CHARS + CHECKSUM_CHARS;
-        // The shortest head is `f_l_`.
+        // The shortest prefix and environment are `f_l_`.
         let head_len = text.len().checked_sub(tail).filter(|&n| n >= 4);
         let head_len = head_len.ok_or(CredentialError::Length)?;
         let (head, tail) = text.split_at(head_len);
@@ -113,8 +113,8 @@ impl Credential {
     }
 }
 
-/// Whether a text has the shape of one of our keys, with or without a typing error in it, or cut off
-/// behind its id.
+/// Whether a text has the shape of one of our keys, even with a typing error or cut off after its
+/// id.
 #[must_use]
 pub fn is_like_a_key(text: &[u8]) -> bool {
     let mut parts = text.splitn(4, |&c| c == b'_');
@@ -124,19 +124,19 @@ pub fn is_like_a_key(text: &[u8]) -> bool {
     is_head && id.is_some_and(|id| KeyId::new(id).is_ok())
 }
 
-/// Whether something like one of our keys stands anywhere in a text.
+/// Whether a text contains anything that looks like one of our keys.
 #[must_use]
 pub fn holds_a_key(text: &[u8]) -> bool {
     let words = text.split(|c| !(c.is_ascii_alphanumeric() || *c == b'_'));
     let mut parts = words.flat_map(|word| {
-        // Something may stand right before it: `user_fx_live_…`.
+        // A key may follow another word directly: `user_fx_live_…`.
         let starts = word.iter().enumerate().filter(|(_, c)| **c == b'_').map(|(at, _)| at + 1);
         std::iter::once(0).chain(starts).map(|start| &word[start..])
     });
     parts.any(is_like_a_key)
 }
 
-/// 1 to 8 lower-case letters and digits.
+/// Whether this is 1 to 8 lower-case letters and digits.
 fn is_part(part: &[u8]) -> bool {
     (1..=PREFIX_CHARS_MAX).contains(&part.len())
         && part.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
@@ -152,19 +152,19 @@ fn is_head(head: &[u8]) -> bool {
         && parts.next().is_none()
 }
 
-/// Whether a configured prefix or environment can stand in a credential.
+/// Whether a configured prefix or environment is valid within a credential.
 #[must_use]
 pub fn is_prefix(text: &str) -> bool {
     is_head(format!("{text}_x_").as_bytes())
 }
 
-/// A whole credential in the clear. Exists between its making and the one answer that shows it;
-/// cannot be printed, logged, cloned or stored by accident.
+/// A whole credential in the clear. It lives from its creation to the one response that shows it,
+/// and cannot be printed, logged, cloned or stored by accident.
 pub struct Secret(String);
 
 impl Secret {
-    /// Makes the credential of a key from random bytes of the operating system.
-    /// `None` when too few usable bytes were given (256 practically always do).
+    /// Builds the credential of a key from random bytes of the operating system. `None` when too
+    /// few usable bytes were given (256 practically always suffice).
     #[must_use]
     pub fn make(prefix: &str, environment: &str, key_id: KeyId, random: &[u8]) -> Option<Self> {
         let mut secret = [0u8; SECRET_CHARS];
@@ -178,13 +178,13 @@ impl Secret {
         Some(Self(text))
     }
 
-    /// What is stored of it.
+    /// The digest to store in place of the credential.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::of(self.0.as_bytes())
     }
 
-    /// The text itself, for the one answer that shows it.
+    /// The clear text, for the one response that shows it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -197,15 +197,15 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The first characters of a key's credential, safe to show: up to and with its id.
+/// The start of a key's credential up to and including its id: safe to show.
 #[must_use]
 pub fn shown_prefix(prefix: &str, environment: &str, key_id: &KeyId) -> String {
     format!("{prefix}_{environment}_{}", key_id.as_str())
 }
 
-/// Fills `out` with base62 characters drawn without bias; false when `random` runs out.
+/// Fills `out` with unbiased base62 characters; false when `random` runs out.
 pub(crate) fn base62_fill(out: &mut [u8], random: &[u8]) -> bool {
-    // 248 is the largest multiple of 62 in a byte: values past it would favour the first characters.
+    // 248 is the largest multiple of 62 in a byte: higher values would favour the first characters.
     let mut usable = random.iter().filter(|&&byte| byte < 248);
     out.iter_mut().all(|slot| match usable.next() {
         Some(byte) => {
@@ -216,8 +216,8 @@ pub(crate) fn base62_fill(out: &mut [u8], random: &[u8]) -> bool {
     })
 }
 
-/// A character for a byte of something that is random already: the first eight of the alphabet
-/// come a little more often.
+/// Maps a byte that is already random to a character. The first eight characters of the alphabet
+/// come slightly more often.
 pub(crate) fn base62(byte: u8) -> u8 {
     ALPHABET[usize::from(byte % 62)]
 }
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_made_credential_is_taken_and_names_its_key() {
+    fn a_generated_credential_parses_and_names_its_key() {
         let secret = sample();
         assert_eq!(secret.expose().len(), 70);
         let parsed = Credential::parse(secret.expose().as_bytes()).unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn every_single_changed_character_is_refused() {
+    fn any_changed_character_is_rejected() {
         let text = sample().expose().as_bytes().to_vec();
         for at in 0..text.len() {
             let mut wrong = text.clone();
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_a_key_is_told_from_tokens_of_others() {
+    fn our_keys_are_distinguished_from_other_tokens() {
         for ours in ["fx_live_AAAAAAAAAAAA_nonsense", "fx_live_AAAAAAAAAAAA", "f_l_0aZ0aZ0aZ0aZ_"] {
             assert!(is_like_a_key(ours.as_bytes()), "{ours}");
         }
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_wherever_it_stands() {
+    fn a_key_is_found_anywhere_in_a_text() {
         for holds in [
             "Token fx_live_AAAAAAAAAAAA_x",
             "fx_live_AAAAAAAAAAAA_x",

@@ -1,4 +1,4 @@
-//! Identifiers. Each is a type of its own, so that two cannot be swapped.
+//! Identifiers. Each has its own type, so that no two can be swapped by mistake.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 /// Number of characters of a key's public id.
 pub const KEY_ID_CHARS: usize = 12;
-/// What stands before the public id where a record is named.
+/// Prefix of the public id wherever a record is named.
 pub const KEY_ID_PREFIX: &str = "key_";
 
-/// A node of the cluster, as configured: 1 and up.
+/// The configured id of a node, 1 or higher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeId(pub u64);
@@ -21,7 +21,8 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// One life of a node's process: counts up by one at each start on a data directory.
+/// One incarnation of a node: a run of its process. Each start on a data directory counts up by
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BootId(pub u64);
@@ -32,7 +33,7 @@ impl fmt::Display for BootId {
     }
 }
 
-/// A data directory: random, made with it, never changed.
+/// Random id of a data directory, drawn when the directory is created and never changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DirId(pub u64);
@@ -61,7 +62,7 @@ pub struct KeyId([u8; KEY_ID_CHARS]);
 pub struct KeyIdError;
 
 impl KeyId {
-    /// Takes the twelve characters themselves.
+    /// Builds an id from its twelve characters, without the prefix.
     ///
     /// # Errors
     /// When one of them is neither a letter nor a digit.
@@ -69,16 +70,16 @@ impl KeyId {
         if chars.iter().all(u8::is_ascii_alphanumeric) { Ok(Self(chars)) } else { Err(KeyIdError) }
     }
 
-    /// Draws an id from random bytes, without bias: bytes of 248 and more are passed over.
-    /// `None` when too few usable bytes were given (64 random bytes practically always do).
+    /// Draws an id from random bytes, without bias: bytes from 248 up are skipped. `None` when too
+    /// few usable bytes were given (64 random bytes practically always suffice).
     #[must_use]
     pub fn from_random(random: &[u8]) -> Option<Self> {
         let mut chars = [0u8; KEY_ID_CHARS];
         crate::credential::base62_fill(&mut chars, random).then_some(Self(chars))
     }
 
-    /// The id of a key that was imported: its digest's own, so that a credential of any shape leads
-    /// to its record, and importing the same one twice makes one key.
+    /// The id of an imported key, derived from its digest. A credential of any shape thus leads to
+    /// its record, and importing the same credential twice creates one key.
     #[must_use]
     pub fn of_imported(digest: &crate::Digest) -> Self {
         let mut chars = [0u8; KEY_ID_CHARS];
@@ -88,19 +89,19 @@ impl KeyId {
         Self(chars)
     }
 
-    /// The twelve characters.
+    /// The twelve characters, without the prefix.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; KEY_ID_CHARS] {
         &self.0
     }
 
-    /// The twelve characters as text.
+    /// The twelve characters as text, without the prefix.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("????????????")
     }
 
-    /// 64 bits of the id, well mixed, the same on every node: for shards and rendezvous hashes.
+    /// 64 well-mixed bits of the id, the same on every node: for shards and rendezvous hashes.
     #[must_use]
     pub fn mix(&self) -> u64 {
         let (mut a, mut b) = ([0u8; 8], [0u8; 8]);
@@ -120,7 +121,7 @@ pub const fn mix64(value: u64) -> u64 {
 }
 
 impl std::hash::Hash for KeyId {
-    /// One word, well mixed already: a table needs no hash of its own on top.
+    /// One word that is well mixed already, so a table needs no further hash.
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         state.write_u64(self.mix());
     }
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_key_id_is_refused() {
+    fn malformed_key_ids_are_rejected() {
         for text in [
             "",
             "key_",

@@ -1,8 +1,7 @@
-//! The nouns of Fluxgate and every bound that it keeps.
+//! The basic types of Fluxgate and every bound that it keeps.
 //!
-//! Answers for: what a key, a scope, a limit, a time and a node *are*, and which
-//! values of them exist at all. Must never read a clock, do I/O or make randomness:
-//! whoever needs these passes them in.
+//! Answers for: what a key, a scope, a limit, a time and a node *are*, and which values of them are
+//! valid. Must never read a clock, do I/O or generate randomness: callers pass these in.
 #![warn(missing_docs)]
 
 pub mod caps;

@@ -1,11 +1,11 @@
-//! A limit: so many tokens per period.
+//! A limit: a number of tokens per period.
 
 use serde::{Deserialize, Serialize};
 
 use crate::caps;
 use crate::time::ClusterMs;
 
-/// So many tokens per period, with a name that tells it from a key's other limits.
+/// A number of tokens per period. Its name distinguishes it from the key's other limits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Limit {
     /// 1 to 32 characters: lower-case letters, digits, `_` and `-`.
@@ -16,30 +16,30 @@ pub struct Limit {
     pub period_ms: u64,
 }
 
-/// A limit that cannot be kept.
+/// Why a limit, or a set of limits, is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
-    /// The name is empty, too long or has other characters.
+    /// The name is empty, too long or contains other characters.
     #[error("limit name must be 1 to {max} characters of a-z, 0-9, `_` and `-`", max = caps::LIMIT_NAME_CHARS_MAX)]
     Name,
     /// Two limits of one key have the same name.
-    #[error("limit `{0}` is named twice")]
+    #[error("limit `{0}` appears twice")]
     NamedTwice(Box<str>),
-    /// Tokens are 0 or too many.
+    /// `tokens` is 0 or too large.
     #[error("limit `{0}`: tokens must be 1 to {max}", max = caps::LIMIT_TOKENS_MAX)]
     Tokens(Box<str>),
     /// The period is too short, too long or not whole seconds.
     #[error(
-        "limit `{0}`: period must be whole seconds from 1s to 600s; longer windows are not served by this version"
+        "limit `{0}`: period must be whole seconds from 1s to 600s; longer windows are not supported by this version"
     )]
     Period(Box<str>),
-    /// No limit, or too many.
+    /// No limits, or too many.
     #[error("a key has 1 to {max} limits", max = caps::LIMITS_PER_KEY_MAX)]
     Count,
 }
 
 impl Limit {
-    /// The window that contains `now`.
+    /// The number of the window that contains `now`.
     #[must_use]
     pub const fn window_at(&self, now: ClusterMs) -> u64 {
         now.0 / self.period_ms
@@ -51,10 +51,10 @@ impl Limit {
         ClusterMs((window + 1) * self.period_ms)
     }
 
-    /// Checks one limit against the caps.
+    /// Checks one limit against the bounds in [`caps`].
     ///
     /// # Errors
-    /// Names the field that is wrong.
+    /// Names the invalid field.
     pub fn check(&self) -> Result<(), LimitError> {
         let named = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_' || c == b'-';
         let length = self.name.len();
@@ -74,7 +74,7 @@ impl Limit {
     /// Checks the limits of one key together.
     ///
     /// # Errors
-    /// The first mistake found.
+    /// The first error found.
     pub fn check_all(limits: &[Self]) -> Result<(), LimitError> {
         if limits.is_empty() || limits.len() > caps::LIMITS_PER_KEY_MAX {
             return Err(LimitError::Count);

@@ -1,4 +1,4 @@
-//! What a key may do: `admin` includes `write` includes `read`.
+//! What a key may do: `admin` includes `write`, and `write` includes `read`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ pub enum Scope {
     Admin,
 }
 
-/// A text that names no scope.
+/// The text is not the name of a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("unknown scope: expected `read`, `write` or `admin`")]
 pub struct ScopeError;
@@ -26,13 +26,13 @@ impl Scope {
     /// Every scope, least first.
     pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Admin];
 
-    /// Whether a key of this scope may do what `required` asks for.
+    /// Whether a key with this scope may perform an operation that requires `required`.
     #[must_use]
     pub fn includes(self, required: Self) -> bool {
         self >= required
     }
 
-    /// The name, as on the wire.
+    /// The name as it appears in JSON and headers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,26 +1,26 @@
-//! Times, with their clock in the type, and durations as text.
+//! Times, each with its clock in the type, and durations as text.
 //!
-//! Three clocks exist and none may be taken for another: the machine's boot clock
-//! (monotonic, counts suspended time), cluster time (what windows are cut by), and wall
-//! clocks, which nothing here trusts.
+//! There are three clocks, and a time of one must never be used as a time of another: the machine's
+//! boot clock (monotonic, counts suspended time), cluster time (which defines the windows), and
+//! wall clocks, which nothing here trusts.
 
 use std::fmt;
 use std::ops::{Add, Sub};
 
 use serde::{Deserialize, Serialize};
 
-/// Nanoseconds on this machine's CLOCK_BOOTTIME. Means nothing on another machine.
+/// Nanoseconds on this machine's CLOCK_BOOTTIME. Not comparable between machines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootNs(pub u64);
 
 impl BootNs {
-    /// This many milliseconds later.
+    /// The time `ms` milliseconds later.
     #[must_use]
     pub const fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms.saturating_mul(1_000_000)))
     }
 
-    /// Nanoseconds from `earlier` to here, 0 when it is not earlier.
+    /// Nanoseconds from `earlier` to this time; 0 when `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -62,9 +62,9 @@ impl fmt::Display for ClusterMs {
     }
 }
 
-/// Year, month and day of a day count since 1970-01-01 in the proleptic Gregorian calendar.
+/// Converts days since 1970-01-01 to year, month and day of the proleptic Gregorian calendar.
 const fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    // Eras of 400 years that begin on 1 March, so that the leap day is the last of a year.
+    // Eras of 400 years that begin on 1 March, so that the leap day is the last day of a year.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
     let year_of_era =
@@ -86,7 +86,7 @@ const fn days_from_civil(year: u64, month: u64, day: u64) -> u64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-/// A text that is not a time or a duration that we take.
+/// A text that is not a valid time or duration. The message quotes it and shows an example.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct DurationError(String);
@@ -94,7 +94,7 @@ pub struct DurationError(String);
 impl std::str::FromStr for ClusterMs {
     type Err = DurationError;
 
-    /// RFC 3339 with an offset or `Z`, from 1970 to 9999.
+    /// Parses RFC 3339 with an offset or `Z`, from 1970 to 9999.
     fn from_str(text: &str) -> Result<Self, DurationError> {
         parse_rfc3339(text).ok_or_else(|| {
             DurationError(format!(
@@ -168,10 +168,10 @@ fn parse_rfc3339(text: &str) -> Option<ClusterMs> {
     }
 }
 
-/// Reads a duration such as `500ms`, `60s`, `10m`, `24h`, `7d` into milliseconds.
+/// Parses a duration such as `500ms`, `60s`, `10m`, `24h`, `7d` into milliseconds.
 ///
 /// # Errors
-/// When the text is anything else, or more than 10 000 days.
+/// When the text is anything else, or the duration exceeds 10 000 days.
 pub fn parse_duration_ms(text: &str) -> Result<u64, DurationError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let unit_ms = match &text[digits..] {
@@ -192,15 +192,15 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, DurationError> {
     }
 }
 
-/// Writes milliseconds as a duration in the largest unit that divides them, days excepted:
-/// a day is `24h`.
+/// Formats milliseconds as a duration in the largest of the units h, s and ms that divides them: a
+/// day is `24h`.
 #[must_use]
 pub fn format_duration_ms(ms: u64) -> String {
     let units = [(3_600_000, "h"), (1_000, "s")];
     if ms == 0 {
         return "0s".to_owned();
     }
-    // Periods up to ten minutes read best in seconds (`60s`), as the configuration writes them.
+    // Periods of minutes read best in seconds (`60s`), as the configuration writes them.
     match units.iter().find(|&&(unit, _)| ms.is_multiple_of(unit)) {
         Some((unit, name)) => format!("{}{name}", ms / unit),
         None => format!("{ms}ms"),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn malformed_times_are_rejected() {
         for text in [
             "",
             "now",
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn malformed_durations_are_rejected() {
         for text in ["", "60", "s", "-1s", "1.5s", "1 s", "99999999999s", "999999999d", "60S", "ä"]
         {
             assert!(parse_duration_ms(text).is_err(), "{text}");

@@ -1,4 +1,4 @@
-//! What the shapes of `keys` promise: names, order, absent against null, and no key in `Debug`.
+//! The promises of the shapes in `keys`: names, order, absent versus null, and no key in `Debug`.
 
 use fluxgate_types::ClusterMs;
 
@@ -36,7 +36,7 @@ const RECORD: &str = concat!(
 );
 
 #[test]
-fn a_record_has_every_field_in_its_order() {
+fn a_record_has_every_field_in_order() {
     let text = serde_json::to_string(&record()).unwrap();
     assert_eq!(text, format!("{{{RECORD}}}"));
     assert_eq!(serde_json::from_str::<KeyRecord>(&text).unwrap(), record());
@@ -63,13 +63,13 @@ fn a_created_key_is_shown_in_json_and_never_in_debug() {
 }
 
 #[test]
-fn an_answer_of_a_newer_server_is_still_read() {
+fn an_answer_of_a_newer_server_is_accepted() {
     let text = format!("{{{RECORD},\"colour\":\"blue\"}}");
     assert_eq!(serde_json::from_str::<KeyRecord>(&text).unwrap(), record());
 }
 
 #[test]
-fn an_update_tells_absent_from_null() {
+fn an_update_distinguishes_absent_from_null() {
     let absent: UpdateKey = serde_json::from_str("{}").unwrap();
     assert_eq!(absent, UpdateKey::default());
     assert_eq!(serde_json::to_string(&absent).unwrap(), "{}");
@@ -89,14 +89,14 @@ fn an_update_tells_absent_from_null() {
 }
 
 #[test]
-fn null_is_refused_where_there_is_nothing_to_clear() {
+fn null_is_rejected_for_fields_that_cannot_be_cleared() {
     for text in [r#"{"name":null}"#, r#"{"scope":null}"#, r#"{"enabled":null}"#] {
         assert!(serde_json::from_str::<UpdateKey>(text).is_err(), "{text}");
     }
 }
 
 #[test]
-fn unknown_fields_are_refused_in_every_request() {
+fn every_request_rejects_unknown_fields() {
     let create = r#"{"name":"a","scope":"read","ownr":"b"}"#;
     assert!(serde_json::from_str::<CreateKey>(create).is_err());
     assert!(serde_json::from_str::<UpdateKey>(r#"{"revision":2}"#).is_err());
@@ -107,7 +107,7 @@ fn unknown_fields_are_refused_in_every_request() {
 }
 
 #[test]
-fn a_limit_is_checked_on_its_way_in() {
+fn a_limit_is_checked_on_conversion() {
     let spec =
         |tokens, ms| LimitSpec { name: "requests".to_owned(), tokens, period: Period::from_ms(ms) };
     let limit = Limit::try_from(spec(100, 60_000)).unwrap();
@@ -117,7 +117,7 @@ fn a_limit_is_checked_on_its_way_in() {
 }
 
 #[test]
-fn a_status_reads_back_what_it_prints() {
+fn statuses_round_trip() {
     for status in KeyStatus::ALL {
         let quoted = format!("\"{status}\"");
         assert_eq!(serde_json::to_string(&status).unwrap(), quoted);

@@ -1,4 +1,4 @@
-//! Stubs of the admin listener's routes, those of keys apart. Read by utoipa, called by nobody.
+//! Stubs of the admin listener's routes, except those of keys. For utoipa only, never called.
 #![expect(dead_code, reason = "the attributes are the content")]
 
 pub(super) mod keys;
@@ -11,9 +11,9 @@ use crate::bulk::{BackupQuery, BulkAnswer};
 use crate::cluster::{AddNode, ClusterChange, ClusterView, HandOver, SetTime};
 use crate::usage::{AuditList, AuditQuery, Whoami};
 
-/// Who did what to which key
+/// Read the audit trail
 ///
-/// Newest first. An admin key sees what concerns the keys of its own owner.
+/// Newest first. An admin key sees the entries about keys of its own owner.
 #[utoipa::path(
     get,
     path = "/v1/audit",
@@ -32,7 +32,7 @@ use crate::usage::{AuditList, AuditQuery, Whoami};
 )]
 pub(super) fn list_audit() {}
 
-/// Which credential this is
+/// Read the presented credential
 #[utoipa::path(
     get,
     path = "/v1/whoami",
@@ -54,7 +54,7 @@ pub(super) fn whoami() {}
     path = "/v1/cluster",
     tag = "cluster",
     responses(
-        (status = 200, description = "The view.", body = ClusterView),
+        (status = 200, description = "The cluster.", body = ClusterView),
         (status = 401, response = Unauthenticated),
         (status = 403, response = OutOfScope),
         (status = 500, response = Internal),
@@ -65,15 +65,16 @@ pub(super) fn read_cluster() {}
 
 /// Add a node to the cluster, or move one
 ///
-/// A new node receives the log first and votes once it has caught up. The id of a member with a new
-/// address moves that member, if it answers there itself; else nothing is changed.
+/// A new node first receives the log and votes once it has caught up. The id of a member together
+/// with a new address moves that member, if it answers at that address; otherwise nothing is
+/// changed.
 #[utoipa::path(
     post,
     path = "/v1/cluster/nodes",
     tag = "cluster",
     request_body = AddNode,
     responses(
-        (status = 200, description = "It belongs to the cluster.", body = ClusterChange),
+        (status = 200, description = "The node belongs to the cluster.", body = ClusterChange),
         (status = 400, response = InvalidRequest),
         (status = 401, response = Unauthenticated),
         (status = 403, response = OutOfScope),
@@ -90,18 +91,18 @@ pub(super) fn add_node() {}
 
 /// Remove a node from the cluster
 ///
-/// Refused where the remaining voters that are up would be no majority, unless `force` is set. The
-/// id may be used again with an empty data directory.
+/// Rejected if the remaining voters that are up would not be a majority, unless `force` is set. The
+/// id can be used again with an empty data directory.
 #[utoipa::path(
     delete,
     path = "/v1/cluster/nodes/{id}",
     tag = "cluster",
     params(
         ("id" = u64, Path, description = "The node's id."),
-        ("force" = Option<bool>, Query, description = "Also where the cluster would stop."),
+        ("force" = Option<bool>, Query, description = "Remove it even if the cluster stops."),
     ),
     responses(
-        (status = 200, description = "It no longer belongs to the cluster.", body = ClusterChange),
+        (status = 200, description = "The node no longer belongs to the cluster.", body = ClusterChange),
         (status = 400, response = InvalidRequest),
         (status = 401, response = Unauthenticated),
         (status = 403, response = OutOfScope),
@@ -138,17 +139,17 @@ pub(super) fn remove_node() {}
 )]
 pub(super) fn hand_over() {}
 
-/// Set cluster time forward
+/// Move cluster time forward
 ///
-/// For a cluster whose time is behind: it is set to `to`, or to what the wall clocks of the members
-/// say. It never goes back. Keys whose end lies between are expired from then on.
+/// For a cluster whose time lags: it becomes `to`, or the time of the members' wall clocks. Time
+/// never moves back. Keys that expire in between are expired from then on.
 #[utoipa::path(
     post,
     path = "/v1/cluster/time",
     tag = "cluster",
     request_body(content = SetTime, description = "Optional."),
     responses(
-        (status = 200, description = "Cluster time was set.", body = ClusterChange),
+        (status = 200, description = "Cluster time was moved.", body = ClusterChange),
         (status = 400, response = InvalidRequest),
         (status = 401, response = Unauthenticated),
         (status = 403, response = OutOfScope),
@@ -163,11 +164,11 @@ pub(super) fn hand_over() {}
 )]
 pub(super) fn set_time() {}
 
-/// The state of the cluster, while it works on
+/// Back up the state of the running cluster
 ///
 /// JSON lines: a `begin` line, keys with their digests, audit entries, and an `end` line with the
-/// SHA-256 of every byte before it, without which it is none. It holds every key whose creation
-/// was answered before this was asked.
+/// SHA-256 of every byte before it; without that line the backup is invalid. It contains every key
+/// whose creation was answered before this request.
 #[utoipa::path(
     get,
     path = "/v1/cluster/backup",
@@ -186,17 +187,17 @@ pub(super) fn set_time() {}
 )]
 pub(super) fn backup() {}
 
-/// Take in keys and audit entries of a backup
+/// Restore keys and audit entries of a backup
 ///
-/// JSON lines as a backup has them, without its first and last. What is there already stays as it
-/// is, so all of it may be sent again. `fluxgate cluster restore` checks the backup first.
+/// The JSON lines of a backup without the first and the last. Existing records are left unchanged,
+/// so all lines may be sent again. `fluxgate cluster restore` checks the backup first.
 #[utoipa::path(
     post,
     path = "/v1/cluster/restore",
     tag = "cluster",
     request_body(content = String, content_type = "application/x-ndjson"),
     responses(
-        (status = 200, description = "What came of the lines.", body = BulkAnswer),
+        (status = 200, description = "The outcome of the lines.", body = BulkAnswer),
         (status = 400, response = InvalidRequest),
         (status = 401, response = Unauthenticated),
         (status = 403, response = OutOfScope),
@@ -219,7 +220,7 @@ pub(super) fn restore() {}
 )]
 pub(super) fn metrics() {}
 
-/// This document
+/// Read this document
 #[utoipa::path(
     get,
     path = "/openapi.json",

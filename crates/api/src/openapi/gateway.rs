@@ -1,4 +1,4 @@
-//! Stubs of the gateway listener's routes. Read by utoipa, called by nobody.
+//! Stubs of the gateway listener's routes. For utoipa only, never called.
 #![expect(dead_code, reason = "the attributes are the content")]
 
 use super::responses::{
@@ -9,10 +9,10 @@ use crate::cluster::Health;
 use crate::error::ErrorBody;
 use crate::validate::{BatchAnswer, BatchRequest, ValidateAnswer, ValidateRequest};
 
-/// May this request pass?
+/// Decide one request
 ///
-/// The key stands in `Authorization: Bearer`, in `X-API-Key` or in the body. Checks run in this
-/// order: the key's shape and checksum, look-up, status, scope, limits. Only an admission spends.
+/// The key is in `Authorization: Bearer`, in `X-API-Key` or in the body. Checks run in this order:
+/// the key's shape and checksum, look-up, status, scope, limits. Only an admission spends tokens.
 #[utoipa::path(
     post,
     path = "/v1/validate",
@@ -21,12 +21,12 @@ use crate::validate::{BatchAnswer, BatchRequest, ValidateAnswer, ValidateRequest
     responses(
         (status = 200, description = "Admitted, and the cost is spent.", body = ValidateAnswer,
             headers(
-                ("X-RateLimit-Limit" = u64, description = "Tokens in one window of the limit that has the smallest part left."),
+                ("X-RateLimit-Limit" = u64, description = "Tokens in one window of the limit that has the smallest fraction left."),
                 ("X-RateLimit-Remaining" = u64, description = "Tokens left in this window, after this request."),
                 ("X-RateLimit-Reset" = u64, description = "When the window ends, Unix seconds."),
                 ("X-Auth-Key-Id", description = "The key's id."),
                 ("X-Auth-Key-Name", description = "The key's name, percent-encoded."),
-                ("X-Auth-Owner", description = "The key's owner, percent-encoded; absent when nobody was named."),
+                ("X-Auth-Owner", description = "The key's owner, percent-encoded; absent if the key has none."),
                 ("X-Auth-Scope", description = "The key's scope."),
             )),
         (status = 400, response = InvalidRequest),
@@ -47,10 +47,10 @@ use crate::validate::{BatchAnswer, BatchRequest, ValidateAnswer, ValidateRequest
 )]
 pub(super) fn validate() {}
 
-/// Many verdicts at once
+/// Decide many requests
 ///
-/// At most 1 000, answered in their order; entries for one key count one after another. Each
-/// result has the status and the body that the single call would have had. What cannot be decided
+/// At most 1 000, answered in order; entries for one key are counted one after another. Each result
+/// has the status and the body that a single call would have. An entry that cannot be decided
 /// within `http.request_timeout` is denied with 429 and spends nothing.
 #[utoipa::path(
     post,
@@ -74,16 +74,16 @@ pub(super) fn validate_batch() {}
 /// Forward authentication
 ///
 /// Any method, this path and any path below it; the body is ignored, and the key is read from the
-/// headers only. For Envoy `ext_authz`, Traefik, Caddy, HAProxy and APISIX. Answers 200, 401,
-/// 403, 429 and 503, and no other status.
+/// headers only. For Envoy `ext_authz`, Traefik, Caddy, HAProxy and APISIX. Answers only with 200,
+/// 401, 403, 429 or 503.
 #[utoipa::path(
     get,
     path = "/v1/authorize/{requirement}",
     tag = "validate",
     params(
         ("requirement" = String, Path,
-            description = "What the endpoint behind the gateway requires: `any`, `read`, `write`, \
-                `admin`, `by-method` (GET, HEAD and OPTIONS need `read`, all else `write`) or \
+            description = "What the protected endpoint requires: `any`, `read`, `write`, \
+                `admin`, `by-method` (GET, HEAD and OPTIONS need `read`, all others `write`) or \
                 `by-forwarded-method` (the same, by a header that the gateway sets).",
             pattern = "^(any|read|write|admin|by-method|by-forwarded-method)$"),
         ("X-Forwarded-Method" = Option<String>, Header, description = "For `by-forwarded-method`; `X-Original-Method` is read as well."),
@@ -91,15 +91,15 @@ pub(super) fn validate_batch() {}
     responses(
         (status = 200, description = "Admitted. No body.",
             headers(
-                ("X-RateLimit-Limit" = u64, description = "Tokens in one window of the limit that has the smallest part left."),
+                ("X-RateLimit-Limit" = u64, description = "Tokens in one window of the limit that has the smallest fraction left."),
                 ("X-RateLimit-Remaining" = u64, description = "Tokens left in this window, after this request."),
                 ("X-RateLimit-Reset" = u64, description = "When the window ends, Unix seconds."),
                 ("X-Auth-Key-Id", description = "The key's id."),
                 ("X-Auth-Key-Name", description = "The key's name, percent-encoded."),
-                ("X-Auth-Owner", description = "The key's owner, percent-encoded; absent when nobody was named."),
+                ("X-Auth-Owner", description = "The key's owner, percent-encoded; absent if the key has none."),
                 ("X-Auth-Scope", description = "The key's scope."),
-                ("x-envoy-auth-headers-to-remove", description = "`authorization, x-api-key`; `x-api-key` alone beside an `Authorization` of the application's own."),
-                ("Authorization", description = "The application's own `Authorization` that came beside an `X-API-Key`, said again for gateways that hand on what stands here; absent where there was none."),
+                ("x-envoy-auth-headers-to-remove", description = "`authorization, x-api-key`; only `x-api-key` if `Authorization` belongs to the application."),
+                ("Authorization", description = "The application's own `Authorization` that came together with an `X-API-Key`, repeated for gateways that forward the headers of this answer; absent if there was none."),
             )),
         (status = 401, response = VerdictUnauthenticated),
         (status = 403, response = VerdictOutOfScope),
@@ -115,9 +115,9 @@ pub(super) fn authorize() {}
 
 /// Forward authentication for nginx
 ///
-/// nginx's `auth_request` turns a 429 into a 500 and drops bodies; so every denial is a 403
-/// without a body, and two headers hold the answer that nginx is to give. With `retry/` before the
-/// requirement a 503 stays a 503, so that `proxy_next_upstream http_503` asks the next node.
+/// nginx's `auth_request` turns a 429 into a 500 and drops bodies. Every denial is therefore a 403
+/// without a body, and two headers contain the answer that nginx must give. With `retry/` before
+/// the requirement a 503 stays a 503, so that `proxy_next_upstream http_503` asks the next node.
 #[utoipa::path(
     get,
     path = "/v1/authorize/nginx/{requirement}",
@@ -131,21 +131,21 @@ pub(super) fn authorize() {}
     responses(
         (status = 200, description = "Admitted. No body.",
             headers(
-                ("X-RateLimit-Limit" = u64, description = "Tokens in one window of the limit that has the smallest part left."),
+                ("X-RateLimit-Limit" = u64, description = "Tokens in one window of the limit that has the smallest fraction left."),
                 ("X-RateLimit-Remaining" = u64, description = "Tokens left in this window, after this request."),
                 ("X-RateLimit-Reset" = u64, description = "When the window ends, Unix seconds."),
                 ("X-Auth-Key-Id", description = "The key's id."),
                 ("X-Auth-Key-Name", description = "The key's name, percent-encoded."),
-                ("X-Auth-Owner", description = "The key's owner, percent-encoded; absent when nobody was named."),
+                ("X-Auth-Owner", description = "The key's owner, percent-encoded; absent if the key has none."),
                 ("X-Auth-Scope", description = "The key's scope."),
             )),
-        (status = 403, description = "Denied, for whatever reason. No body.",
+        (status = 403, description = "Denied for any reason. No body.",
             headers(
-                ("X-Auth-Status" = u16, description = "The status to give: 401, 403, 429 or 503."),
-                ("X-Auth-Body", description = "The body to give, JSON."),
-                ("X-RateLimit-Limit" = u64, description = "As in the denial; absent on 503."),
-                ("X-RateLimit-Remaining" = u64, description = "As in the denial; absent on 503."),
-                ("X-RateLimit-Reset" = u64, description = "As in the denial; absent on 503."),
+                ("X-Auth-Status" = u16, description = "The status to answer with: 401, 403, 429 or 503."),
+                ("X-Auth-Body", description = "The body to answer with, JSON."),
+                ("X-RateLimit-Limit" = u64, description = "As for the denial; absent on 503."),
+                ("X-RateLimit-Remaining" = u64, description = "As for the denial; absent on 503."),
+                ("X-RateLimit-Reset" = u64, description = "As for the denial; absent on 503."),
                 ("Retry-After" = u64, description = "On 429 and 503."),
                 ("WWW-Authenticate", description = "On 401 and 403."),
             )),
@@ -157,23 +157,23 @@ pub(super) fn authorize() {}
 )]
 pub(super) fn authorize_nginx() {}
 
-/// The process runs
+/// Check that the process runs
 #[utoipa::path(
     get,
     path = "/livez",
     tag = "health",
-    responses((status = 200, description = "It does.", body = Health)),
+    responses((status = 200, description = "The process runs.", body = Health)),
     security(()),
 )]
 pub(super) fn livez() {}
 
-/// The node would answer validates
+/// Check that the node would answer validate requests
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "health",
     responses(
-        (status = 200, description = "It holds a lease.", body = Health),
+        (status = 200, description = "The node holds a lease.", body = Health),
         (status = 503, response = Unavailable),
     ),
     security(()),

@@ -1,7 +1,7 @@
-//! The failures, each declared once with its headers, for the routes to refer to.
+//! The failures, each declared once with its headers, for reference from the routes.
 //!
-//! A failure of a verdict carries the rate limit headers; the same failure of an administrator's
-//! call does not, so these are two declarations.
+//! A failure of a verdict has the rate limit headers; the same failure of an admin call has not, so
+//! there are two declarations.
 
 use utoipa::ToResponse;
 
@@ -15,7 +15,7 @@ pub(super) struct InvalidRequest(#[expect(dead_code, reason = "a schema only")] 
 /// 401 of an administrator
 #[derive(ToResponse)]
 #[response(
-    description = "`authentication_failed`: no credential, or none that is accepted.",
+    description = "`authentication_failed`: no accepted credential.",
     headers(("WWW-Authenticate", description = "`Bearer`, with `error=\"invalid_token\"` when a credential was presented."))
 )]
 pub(super) struct Unauthenticated(#[expect(dead_code, reason = "a schema only")] ErrorBody);
@@ -40,7 +40,7 @@ pub(super) struct Limited(#[expect(dead_code, reason = "a schema only")] ErrorBo
 #[derive(ToResponse)]
 #[response(
     description = "`authentication_failed`: no key, or one that is malformed, unknown, wrong, \
-        disabled, expired or revoked: one answer for all. The rate limit headers show the default \
+        disabled, expired or revoked: the same answer for all. The rate limit headers show the default \
         limit and 0. `gateway_unauthorized`: the gateway's own token is missing or wrong.",
     headers(
         ("X-RateLimit-Limit" = u64, description = "The default limit."),
@@ -54,7 +54,7 @@ pub(super) struct VerdictUnauthenticated(#[expect(dead_code, reason = "a schema 
 /// 403 of a verdict
 #[derive(ToResponse)]
 #[response(
-    description = "`insufficient_scope`: a valid key of too small a scope. Nothing is spent.",
+    description = "`insufficient_scope`: a valid key whose scope is insufficient. Nothing is spent.",
     headers(
         ("X-RateLimit-Limit" = u64, description = "Tokens in one window of the limit that decides."),
         ("X-RateLimit-Remaining" = u64, description = "Tokens left in this window."),
@@ -62,7 +62,7 @@ pub(super) struct VerdictUnauthenticated(#[expect(dead_code, reason = "a schema 
         ("WWW-Authenticate", description = "`Bearer error=\"insufficient_scope\", scope=\"write\"` (RFC 6750, section 3)."),
         ("X-Auth-Key-Id", description = "The key's id."),
         ("X-Auth-Key-Name", description = "The key's name, percent-encoded."),
-        ("X-Auth-Owner", description = "The key's owner, percent-encoded; absent when nobody was named."),
+        ("X-Auth-Owner", description = "The key's owner, percent-encoded; absent if the key has none."),
         ("X-Auth-Scope", description = "The key's scope."),
     )
 )]
@@ -79,7 +79,7 @@ pub(super) struct VerdictOutOfScope(#[expect(dead_code, reason = "a schema only"
         ("Retry-After" = u64, description = "Seconds until then, rounded up, at least 1."),
         ("X-Auth-Key-Id", description = "The key's id."),
         ("X-Auth-Key-Name", description = "The key's name, percent-encoded."),
-        ("X-Auth-Owner", description = "The key's owner, percent-encoded; absent when nobody was named."),
+        ("X-Auth-Owner", description = "The key's owner, percent-encoded; absent if the key has none."),
         ("X-Auth-Scope", description = "The key's scope."),
     )
 )]
@@ -89,7 +89,7 @@ pub(super) struct VerdictLimited(#[expect(dead_code, reason = "a schema only")] 
 #[derive(ToResponse)]
 #[response(
     description = "`unavailable`: this node holds no lease. Nothing was counted; ask another node.",
-    headers(("Retry-After" = u64, description = "Seconds after which to ask this node again."))
+    headers(("Retry-After" = u64, description = "Seconds until asking this node again makes sense."))
 )]
 pub(super) struct Unavailable(#[expect(dead_code, reason = "a schema only")] ErrorBody);
 
@@ -97,7 +97,7 @@ pub(super) struct Unavailable(#[expect(dead_code, reason = "a schema only")] Err
 #[derive(ToResponse)]
 #[response(
     description = "`no_leader`: no leader is known; nothing was written. `unavailable`: this node holds no lease.",
-    headers(("Retry-After" = u64, description = "Seconds after which to try again."))
+    headers(("Retry-After" = u64, description = "Seconds until a retry makes sense."))
 )]
 pub(super) struct NoLeader(#[expect(dead_code, reason = "a schema only")] ErrorBody);
 
@@ -119,7 +119,7 @@ pub(super) struct PreconditionFailed(#[expect(dead_code, reason = "a schema only
 
 /// 413
 #[derive(ToResponse)]
-#[response(description = "`too_large`: the body is over its bound.")]
+#[response(description = "`too_large`: the body is too large.")]
 pub(super) struct TooLarge(#[expect(dead_code, reason = "a schema only")] ErrorBody);
 
 /// 415
@@ -130,11 +130,11 @@ pub(super) struct UnsupportedMediaType(#[expect(dead_code, reason = "a schema on
 /// 408
 #[derive(ToResponse)]
 #[response(
-    description = "`request_timeout`: not finished in time. A write may or may not have happened."
+    description = "`request_timeout`: the request did not finish in time. A write may or may not have happened."
 )]
 pub(super) struct RequestTimeout(#[expect(dead_code, reason = "a schema only")] ErrorBody);
 
 /// 500
 #[derive(ToResponse)]
-#[response(description = "`internal`: a fault of ours. A write may or may not have happened.")]
+#[response(description = "`internal`: an internal error. A write may or may not have happened.")]
 pub(super) struct Internal(#[expect(dead_code, reason = "a schema only")] ErrorBody);

@@ -1,4 +1,4 @@
-//! The document against the contract: the kept copy, every path, every reference, every id.
+//! Checks the document: the copy in git, every path, every reference, every operation id.
 
 use std::collections::BTreeSet;
 
@@ -7,17 +7,17 @@ use serde_json::Value;
 use super::*;
 
 #[test]
-fn the_document_in_git_is_the_one_that_the_code_makes() {
+fn the_document_in_git_matches_the_code() {
     let kept = include_str!("../../openapi.json");
     assert!(
         kept == json(),
-        "crates/api/openapi.json is out of date; after reading what changed, run\n    \
+        "crates/api/openapi.json is out of date; review the change, then run\n    \
          cargo run -p fluxgate -- openapi > crates/api/openapi.json"
     );
 }
 
 #[test]
-fn every_path_of_the_contract_is_in_the_document_and_no_other() {
+fn the_document_has_exactly_the_paths_of_the_contract() {
     let document = document();
     let named: BTreeSet<&str> = document.paths.paths.keys().map(String::as_str).collect();
     let contract = BTreeSet::from([
@@ -60,7 +60,7 @@ fn walk(value: &Value, found: &mut impl FnMut(&serde_json::Map<String, Value>)) 
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn every_reference_resolves() {
     let document: Value = serde_json::from_str(&json()).unwrap();
     let mut references = 0;
     walk(&document, &mut |map| {
@@ -74,7 +74,7 @@ fn every_reference_leads_somewhere() {
 }
 
 #[test]
-fn every_operation_has_an_id_of_its_own() {
+fn operation_ids_are_unique() {
     let document: Value = serde_json::from_str(&json()).unwrap();
     let mut ids = BTreeSet::new();
     walk(&document, &mut |map| {
@@ -86,7 +86,7 @@ fn every_operation_has_an_id_of_its_own() {
 }
 
 #[test]
-fn the_version_is_three_point_one() {
+fn the_document_is_openapi_3_1() {
     assert!(json().starts_with("{\n  \"openapi\": \"3.1.0\",\n"));
     assert!(json().ends_with("}\n"));
 }

@@ -1,4 +1,4 @@
-//! Who did what to which key.
+//! The audit log.
 
 use askama::Template;
 use fluxgate_api::usage::AuditEntry;
@@ -8,29 +8,29 @@ use super::frame::Frame;
 use crate::form::DAY_MS;
 use crate::moment::Moment;
 
-/// Which entries the page shows. As typed: what cannot be read is said, and shown again.
+/// The filter of the page, as entered: an invalid value is reported and shown again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditFilter {
-    /// To which key.
+    /// Id of a key.
     pub key: String,
-    /// What was done.
+    /// Action of the entries.
     pub action: String,
-    /// By whom.
+    /// Actor of the entries.
     pub actor: String,
-    /// From when on, as the reader typed it.
+    /// Earliest time, as the reader entered it.
     pub since: String,
-    /// Until when.
+    /// Latest time, as the reader entered it.
     pub until: String,
-    /// Both in UTC, as the script writes them.
+    /// Earliest time in UTC, as the script writes it.
     pub since_utc: String,
-    /// See `since_utc`.
+    /// Latest time in UTC, as the script writes it.
     pub until_utc: String,
-    /// Where the page begins.
+    /// Cursor of this page.
     pub cursor: String,
 }
 
 impl AuditFilter {
-    /// Whether it leaves anything out.
+    /// Whether the filter excludes anything.
     #[must_use]
     pub fn is_set(&self) -> bool {
         [&self.key, &self.action, &self.actor, &self.since, &self.until]
@@ -64,38 +64,39 @@ impl AuditFilter {
     }
 }
 
-/// The audit trail.
+/// The page of the audit log.
 #[derive(Clone, Debug, Template)]
 #[template(path = "audit.html")]
 pub struct AuditPage {
-    /// Around it.
+    /// Title, navigation and status around the page.
     pub frame: Frame,
-    /// What is asked for.
+    /// The filter as entered.
     pub filter: AuditFilter,
-    /// Every action that there is.
+    /// All actions, for the choice in the filter.
     pub actions: Vec<&'static str>,
-    /// What was found, newest first.
+    /// The matching entries, newest first.
     pub entries: Vec<AuditEntry>,
-    /// Where the next page begins.
+    /// Cursor of the next page.
     pub next: Option<String>,
-    /// Why the filter cannot be read; empty: it can.
+    /// Why the filter is invalid; empty if it is valid.
     pub error: String,
 }
 
-/// What changed, in one line.
+/// The changes of an entry, in one line.
 pub(super) fn details(entry: &AuditEntry) -> String {
     let details: Vec<String> = entry.details.values().map(|text| readable(text)).collect();
     details.join("; ")
 }
 
-/// The registry's words as a person says them: it counts in milliseconds, and from 1970 on. They
-/// are part of the replicated state, alike on nodes of every version, so they change here only.
+/// Rewrites details for people: the registry writes milliseconds, and times from 1970 on. The
+/// details are part of the replicated state and the same on nodes of every version, so they are
+/// only changed here.
 fn readable(text: &str) -> String {
     if let Some(nodes) = text.strip_suffix(" from 1970-01-01T00:00:00Z") {
-        return format!("{nodes} from the beginning");
+        return format!("{nodes} from the start");
     }
     if let Some(which) = text.strip_suffix(" is valid for 0 ms more") {
-        return format!("{which} is dead");
+        return format!("{which} is no longer valid");
     }
     let mut words: Vec<String> = Vec::new();
     for word in text.split(' ') {
@@ -109,7 +110,11 @@ fn readable(text: &str) -> String {
             (None, _) | (_, None) => words.push(word.to_owned()),
         }
     }
-    words.join(" ")
+    let text = words.join(" ");
+    match text.strip_suffix(" more").and_then(|text| text.split_once(" is valid for ")) {
+        Some((which, span)) => format!("{which} stays valid for {span}"),
+        None => text,
+    }
 }
 
 fn span(ms: u64) -> String {
@@ -125,15 +130,15 @@ mod tests {
     use super::readable;
 
     #[test]
-    fn details_are_in_a_readers_units() {
+    fn details_are_rewritten_for_people() {
         let rotated = |ms| format!("new secret; the old one is valid for {ms} ms more");
         for (text, reads) in [
-            (rotated("0"), "new secret; the old one is dead"),
-            (rotated("1500"), "new secret; the old one is valid for 1500ms more"),
-            (rotated("86400000"), "new secret; the old one is valid for 24h more"),
-            (rotated("604800000"), "new secret; the old one is valid for 7 days more"),
-            (rotated("soon"), "new secret; the old one is valid for soon ms more"),
-            ("nodes 1, 2 from 1970-01-01T00:00:00Z".into(), "nodes 1, 2 from the beginning"),
+            (rotated("0"), "new secret; the old one is no longer valid"),
+            (rotated("1500"), "new secret; the old one stays valid for 1500ms"),
+            (rotated("86400000"), "new secret; the old one stays valid for 24h"),
+            (rotated("604800000"), "new secret; the old one stays valid for 7 days"),
+            (rotated("soon"), "new secret; the old one stays valid for soon ms"),
+            ("nodes 1, 2 from 1970-01-01T00:00:00Z".into(), "nodes 1, 2 from the start"),
             ("nodes 1 from 2026-11-27T08:00:00Z".into(), "nodes 1 from 2026-11-27T08:00:00Z"),
             ("requests 100 per 60000 ms".into(), "requests 100 per 60s"),
             ("a 1 per 1000 ms, b 2 per 600000 ms".into(), "a 1 per 1s, b 2 per 600s"),

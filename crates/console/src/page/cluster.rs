@@ -1,4 +1,4 @@
-//! The cluster: its nodes, what they serve, and how budgets are shared.
+//! The cluster page: its nodes, the requests they answered, and how budgets are shared.
 
 use askama::Template;
 use fluxgate_api::cluster::{ClusterView, NodeView};
@@ -9,38 +9,38 @@ use crate::chart::{Share, shares};
 use crate::health::Problem;
 use crate::moment::Moment;
 
-/// Colours for nodes in the style and the script.
+/// Number of node colours in the style and the script.
 const COLOURS: u64 = 9;
 
-/// What a node has answered since its process began.
+/// The requests that a node has answered since its process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Served {
-    /// Let through.
+    /// Admitted.
     pub admitted: u64,
     /// Over the limit (429).
     pub limited: u64,
-    /// No valid key, or too small a scope (401, 403).
+    /// Without a valid key, or with an insufficient scope (401, 403).
     pub refused: u64,
 }
 
-/// The same with the node's number; `None` where it did not answer.
+/// The requests that one node answered; `None` if the node did not report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct NodeServed {
-    /// The node.
+    /// Id of the node.
     pub node: u64,
-    /// What it served.
+    /// Its answered requests.
     pub served: Option<Served>,
 }
 
-/// The part of the cluster's page that changes while it is looked at.
+/// The part of the page that is updated while it is open.
 #[derive(Clone, Debug, Template)]
 #[template(path = "live.html")]
 pub struct LivePanel {
-    /// What is wrong.
+    /// Problems of the cluster.
     pub problems: Vec<Problem>,
-    /// The cluster.
+    /// The view of the answering node.
     pub view: ClusterView,
-    /// What each node served.
+    /// The requests that each node answered.
     pub served: Vec<NodeServed>,
 }
 
@@ -58,31 +58,31 @@ impl LivePanel {
     }
 }
 
-/// The answer to a page that asks again and again.
+/// The answer to a page that polls.
 #[derive(Clone, Debug, Serialize)]
 pub struct LiveFigures {
-    /// The panel as markup.
+    /// The updated part as HTML.
     pub html: String,
-    /// What each node served.
+    /// The requests that each node answered.
     pub served: Vec<NodeServed>,
 }
 
-/// The cluster's page.
+/// The cluster page.
 #[derive(Clone, Debug, Template)]
 #[template(path = "cluster.html")]
 pub struct ClusterPage {
-    /// Around it.
+    /// Title, navigation and status around the page.
     pub frame: Frame,
-    /// What changes while it is looked at.
+    /// The part that is updated while the page is open.
     pub panel: LivePanel,
 }
 
-/// The colour of a node, of those that the style has: ids are not used again, and rise.
+/// The colour of a node. Node ids rise and are not reused, so colours repeat after the last one.
 const fn colour(node: &u64) -> u64 {
     node.saturating_sub(1) % COLOURS + 1
 }
 
-/// A number that may be unknown.
+/// A number, or a dash if it is unknown.
 fn known<T: ToString>(number: Option<&T>) -> String {
     number.map_or_else(|| "–".to_owned(), ToString::to_string)
 }

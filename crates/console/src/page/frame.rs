@@ -1,56 +1,56 @@
-//! What all pages have around them, and the two that have little else.
+//! The frame of all pages, and the two pages with little else.
 
 use askama::Template;
 
 use crate::health::{Problem, Severity};
 
-/// Where a page is in the navigation.
+/// The entry in the navigation that a page belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Section {
-    /// Settings, API Keys.
+    /// API Keys, below Settings.
     Keys,
-    /// Settings, Audit log.
+    /// Audit log, below Settings.
     Audit,
     /// Cluster.
     Cluster,
-    /// Nowhere.
+    /// No entry.
     #[default]
     None,
 }
 
-/// Who is signed in.
+/// The person who is signed in.
 #[derive(Clone, Debug, Default)]
 pub struct Viewer {
-    /// What to call them.
+    /// Display name: the key's name, or `operator`.
     pub name: String,
-    /// Whose keys they manage; `None`: everybody's.
+    /// Owner whose keys the person manages; `None` for all owners.
     pub owner: Option<String>,
-    /// The key that they signed in with; empty: it was the operator token.
+    /// Id of the key used to sign in; empty for the operator token.
     pub own: String,
-    /// Holds the operator token.
+    /// Whether the person signed in with the operator token.
     pub is_operator: bool,
-    /// What each form of theirs carries.
+    /// The token that each form of this session contains.
     pub form_token: String,
 }
 
-/// What stands around a page.
+/// Title, navigation and status around a page.
 #[derive(Clone, Debug, Default)]
 pub struct Frame {
-    /// The page's title.
+    /// Title of the page.
     pub title: String,
-    /// Where it is in the navigation.
+    /// Entry in the navigation.
     pub section: Section,
-    /// Who looks at it; `None` before signing in.
+    /// The person who is signed in; `None` before signing in.
     pub viewer: Option<Viewer>,
-    /// The node that answers.
+    /// The answering node.
     pub node: u64,
-    /// The cluster's name.
+    /// Name of the cluster.
     pub cluster: String,
-    /// What runs.
+    /// Version of the node.
     pub version: String,
-    /// What is wrong with the cluster.
+    /// Problems of the cluster.
     pub problems: Vec<Problem>,
-    /// The address that a reload should ask for, where the page was not asked for by that.
+    /// The URL that a reload should request, if it differs from the URL of this answer.
     pub canonical: String,
 }
 
@@ -72,46 +72,46 @@ impl Frame {
         self.viewer.as_ref().is_some_and(|viewer| viewer.is_operator)
     }
 
-    /// Whether the reader may make keys: an admin key makes those of its owner.
+    /// Whether the person may create keys. An admin key may create keys of its owner.
     pub(super) fn may_create(&self) -> bool {
         self.viewer.as_ref().is_some_and(|viewer| viewer.is_operator || viewer.owner.is_some())
     }
 
-    /// Whether the node may have missed something: that it knows of none means little then.
+    /// Whether the node may have missed changes: an empty list of keys then means little.
     pub(super) fn is_in_doubt(&self) -> bool {
         self.problems.iter().any(|problem| problem.severity == Severity::Critical)
     }
 
-    /// Whether it is the key that the reader signed in with.
+    /// Whether this is the key that the person signed in with.
     pub(super) fn is_own(&self, id: &impl ToString) -> bool {
         self.viewer.as_ref().is_some_and(|viewer| viewer.own == id.to_string())
     }
 }
 
-/// Asks for a token or key.
+/// The form to sign in.
 #[derive(Clone, Debug, Default, Template)]
 #[template(path = "sign_in.html")]
 pub struct SignInPage {
-    /// Around it.
+    /// Title and status around the page.
     pub frame: Frame,
-    /// Why the last try failed; empty at first.
+    /// Why the last attempt failed; empty at first.
     pub error: String,
-    /// Where to go afterwards.
+    /// The page to open after signing in.
     pub to: String,
-    /// The reader has just signed out, or the session ended.
+    /// A note such as that the session ended; empty if there is none.
     pub note: String,
 }
 
-/// Says one thing, and what to do about it.
+/// A page with a single message.
 #[derive(Clone, Debug, Default, Template)]
 #[template(path = "message.html")]
 pub struct MessagePage {
-    /// Around it.
+    /// Title, navigation and status around the page.
     pub frame: Frame,
     /// What happened.
     pub heading: String,
-    /// What it means, and what to do.
+    /// What it means, and what the reader can do.
     pub text: String,
-    /// A way on: address and words.
+    /// Links to continue with: URL and label.
     pub links: Vec<(String, String)>,
 }

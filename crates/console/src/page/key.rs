@@ -1,4 +1,4 @@
-//! One key: what it is, what it used, what was done to it, and what can be done.
+//! The pages of one key: its record, usage and history, and the forms to change it.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::form::{FieldError, KeyForm};
 use crate::health::nodes_text;
 use crate::moment::Moment;
 
-/// A state with what it means.
+/// The status of a key, with its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(pub KeyStatus);
 
@@ -28,14 +28,14 @@ impl Status {
     pub const fn means(self) -> &'static str {
         match self.0 {
             KeyStatus::Active => "Accepted on every node.",
-            KeyStatus::Disabled => "Refused on every node until it is enabled again.",
-            KeyStatus::Expired => "Refused: its end has passed. Edit the expiry to use it again.",
-            KeyStatus::Revoked => "Refused for good. Make another key in its place.",
+            KeyStatus::Disabled => "Rejected on every node until it is enabled again.",
+            KeyStatus::Expired => "Rejected: it has expired. Edit the expiry to use it again.",
+            KeyStatus::Revoked => "Permanently rejected. Create a new key to replace it.",
         }
     }
 }
 
-/// How long a change took from the click until it held everywhere.
+/// The time from the click until a change was applied everywhere, as text.
 pub(super) fn took_text(took: Duration) -> String {
     match took.as_millis() {
         0 => "less than 1 ms".to_owned(),
@@ -43,27 +43,27 @@ pub(super) fn took_text(took: Duration) -> String {
     }
 }
 
-/// The beginning of a sentence.
+/// The text with a capital first letter.
 fn capital(text: String) -> String {
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// Where a change holds, and how long that took.
+/// On which nodes a change was applied, and how long that took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// What was done, such as "Disabled".
+    /// The change, such as "Disabled".
     pub what: String,
-    /// Nodes that had applied it.
+    /// Nodes that have applied it.
     pub nodes: Vec<u64>,
-    /// From the click until it held: the commit, and the wait for the nodes.
+    /// Time from the click until the commit and these nodes' confirmation.
     pub took: Duration,
-    /// What follows from the change and may not be expected.
+    /// Possibly unexpected consequences of the change.
     pub notes: Vec<String>,
 }
 
 impl Receipt {
-    /// Of a change that was made.
+    /// The receipt of a completed change.
     #[must_use]
     pub fn new(what: &str, written: &WriteAnswer, took: Duration) -> Self {
         Self {
@@ -83,25 +83,25 @@ impl Receipt {
     }
 }
 
-/// All about one key.
+/// The page of one key.
 #[derive(Clone, Debug, Template)]
 #[template(path = "key.html")]
 pub struct KeyPage {
-    /// Around it.
+    /// Title, navigation and status around the page.
     pub frame: Frame,
     /// The key.
     pub key: KeyRecord,
-    /// Its use, limit by limit.
+    /// Usage of each limit.
     pub usage: Vec<Bars>,
-    /// Nodes that did not say what they spent.
+    /// Nodes that did not report their usage.
     pub silent: Vec<u64>,
-    /// What was done to it, newest first.
+    /// Audit entries about the key, newest first.
     pub history: Vec<AuditEntry>,
-    /// There is more of it.
+    /// Whether there are more audit entries.
     pub has_more: bool,
-    /// What has just been done.
+    /// The receipt of the change that the reader just made.
     pub receipt: Option<Receipt>,
-    /// The secret before this one opens the key until then.
+    /// When the previous secret stops being accepted.
     pub old_until: Option<Time>,
 }
 
@@ -114,24 +114,24 @@ impl KeyPage {
         self.key.status == KeyStatus::Revoked
     }
 
-    /// Whether the reader may erase the record.
+    /// Whether the person may erase the record.
     fn may_erase(&self) -> bool {
         let has_ended = matches!(self.key.status, KeyStatus::Revoked | KeyStatus::Expired);
         has_ended && self.frame.is_operator()
     }
 }
 
-/// Changes a key.
+/// The form to change a key.
 #[derive(Clone, Debug, Template)]
 #[template(path = "edit.html")]
 pub struct EditPage {
-    /// Around it.
+    /// Title, navigation and status around the page.
     pub frame: Frame,
-    /// The key as it is.
+    /// The current record of the key.
     pub key: KeyRecord,
-    /// What is filled in.
+    /// The fields as entered.
     pub form: KeyForm,
-    /// Why it was refused.
+    /// Why the form was rejected.
     pub error: Option<FieldError>,
 }
 
@@ -140,61 +140,61 @@ impl EditPage {
         error_of(self.error.as_ref(), field)
     }
 
-    /// Whether the reader begins with this field: the first, unless another was refused.
+    /// Whether this field gets the focus: the first one, unless another one was rejected.
     fn is_first(&self, field: &str) -> bool {
         self.error.as_ref().is_none_or(|error| error.field.is_empty() || error.field == field)
     }
 }
 
-/// Asks how to rotate a key.
+/// The form to rotate a key.
 #[derive(Clone, Debug, Template)]
 #[template(path = "rotate.html")]
 pub struct RotatePage {
-    /// Around it.
+    /// Title, navigation and status around the page.
     pub frame: Frame,
     /// The key.
     pub key: KeyRecord,
-    /// Makes the form good for one rotation.
+    /// Token that makes the form usable for a single rotation.
     pub once: String,
-    /// Why it was refused.
+    /// Why the form was rejected.
     pub error: String,
 }
 
-/// Asks whether to revoke a key.
+/// The form to revoke a key.
 #[derive(Clone, Debug, Template)]
 #[template(path = "revoke.html")]
 pub struct RevokePage {
-    /// Around it.
+    /// Title, navigation and status around the page.
     pub frame: Frame,
     /// The key.
     pub key: KeyRecord,
-    /// Why it was refused.
+    /// Why the form was rejected.
     pub error: String,
 }
 
-/// Asks whether to erase the record of a key that has ended.
+/// The form to erase the record of a revoked or expired key.
 #[derive(Clone, Debug, Template)]
 #[template(path = "erase.html")]
 pub struct ErasePage {
-    /// Around it.
+    /// Title, navigation and status around the page.
     pub frame: Frame,
     /// The key.
     pub key: KeyRecord,
-    /// Why it was refused.
+    /// Why the form was rejected.
     pub error: String,
 }
 
-/// Says that a key is dead, and where.
+/// The page after a revocation, with its receipt.
 #[derive(Clone, Debug, Template)]
 #[template(path = "revoked.html")]
 pub struct RevokedPage {
-    /// Around it.
+    /// Title, navigation and status around the page.
     pub frame: Frame,
     /// The key.
     pub key: KeyRecord,
-    /// Where that holds.
+    /// The receipt of the revocation.
     pub receipt: Receipt,
-    /// Nodes of the cluster that are not among them.
+    /// Nodes of the cluster that are not in the receipt.
     pub missing: Vec<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! The table of keys, a new key, and the one page that shows it.
+//! The list of keys, the form for a new key, and the page that shows it once.
 
 use std::time::Duration;
 
@@ -10,33 +10,31 @@ use super::frame::Frame;
 use crate::form::{FieldError, KeyForm};
 use crate::moment::Moment;
 
-/// What a scope is for, in words.
+/// The purpose of a scope, in words.
 #[must_use]
 pub(super) const fn scope_text(scope: &Scope) -> &'static str {
     match scope {
         Scope::Read => "Read-only access. For dashboards, monitoring and reporting.",
-        Scope::Write => "Look and change. For automation, integrations and scheduled tasks.",
-        Scope::Admin => {
-            "Everything, keys included. For administrative tools that need full access."
-        }
+        Scope::Write => "Read and write access. For automation, integrations and scheduled tasks.",
+        Scope::Admin => "Full access, including keys. For administrative tools.",
     }
 }
 
-/// Which keys the table shows.
+/// The filter of the list, as entered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyFilter {
-    /// Part of a name, or the beginning of a prefix.
+    /// Part of a name, or the start of a prefix.
     pub search: String,
-    /// Whose.
+    /// Owner of the keys.
     pub owner: String,
-    /// In which state.
+    /// Status of the keys.
     pub status: String,
-    /// Where the page begins.
+    /// Cursor of this page.
     pub cursor: String,
 }
 
 impl KeyFilter {
-    /// Whether it leaves anything out.
+    /// Whether the filter excludes anything.
     #[must_use]
     pub fn is_set(&self) -> bool {
         !(self.search.is_empty() && self.owner.is_empty() && self.status.is_empty())
@@ -46,7 +44,7 @@ impl KeyFilter {
         self.status == status.as_str()
     }
 
-    /// The address of a page of the same keys.
+    /// The URL of another page with the same filter.
     fn address(&self, cursor: &str) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         for (name, value) in [
@@ -63,29 +61,29 @@ impl KeyFilter {
     }
 }
 
-/// Where what was found begins in the page.
+/// Marks where the search result begins in the page.
 const FOUND: &str = "<!--found-->";
-/// Stands there until it is found; the style hides it as soon as anything follows.
+/// Shown until the result arrives; the style hides it once anything follows.
 const SEARCHING: &str = "<p class=\"searching\" role=\"status\">Searching all keys…</p>";
 
-/// The table of keys.
+/// The page with the list of keys.
 #[derive(Clone, Debug, Template)]
 #[template(path = "keys.html")]
 pub struct KeysPage {
-    /// Around it.
+    /// Title, navigation and status around the page.
     pub frame: Frame,
-    /// What is asked for.
+    /// The filter as entered.
     pub filter: KeyFilter,
-    /// What was found.
+    /// The matching keys.
     pub keys: Vec<KeyRecord>,
-    /// Where the next page begins.
+    /// Cursor of the next page.
     pub next: Option<String>,
-    /// All keys of the cluster, where the reader may know.
+    /// Number of keys in the cluster, if the person may know it.
     pub total: Option<usize>,
 }
 
 impl KeysPage {
-    /// What stands above the keys, to be sent before they are found.
+    /// The page above the result, to be sent before the search has finished.
     #[must_use]
     pub fn above(&self) -> String {
         let mut page = super::render(self);
@@ -93,7 +91,7 @@ impl KeysPage {
         page + SEARCHING
     }
 
-    /// The rest.
+    /// The page from the result on.
     #[must_use]
     pub fn below(&self) -> String {
         let page = super::render(self);
@@ -110,7 +108,7 @@ impl KeysPage {
     }
 }
 
-/// A number with its thousands apart.
+/// A number with thousands separators.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -123,19 +121,19 @@ fn grouped(number: usize) -> String {
     text
 }
 
-/// Asks for a new key.
+/// The form for a new key.
 #[derive(Clone, Debug, Default, Template)]
 #[template(path = "new.html")]
 pub struct NewKeyPage {
-    /// Around it.
+    /// Title, navigation and status around the page.
     pub frame: Frame,
-    /// What is filled in.
+    /// The fields as entered.
     pub form: KeyForm,
-    /// Why it was refused.
+    /// Why the form was rejected.
     pub error: Option<FieldError>,
-    /// Makes the form good for one key.
+    /// Token that makes the form usable for a single key.
     pub once: String,
-    /// The limit of a key without its own, as text.
+    /// The default limit of keys without their own, as text.
     pub default_limit: String,
 }
 
@@ -144,32 +142,32 @@ impl NewKeyPage {
         error_of(self.error.as_ref(), field)
     }
 
-    /// Whether the reader begins with this field: the first, unless another was refused.
+    /// Whether this field gets the focus: the first one, unless another one was rejected.
     fn is_first(&self, field: &str) -> bool {
         self.error.as_ref().is_none_or(|error| error.field.is_empty() || error.field == field)
     }
 }
 
-/// Why a field was refused; empty: it was not.
+/// Why a field was rejected; empty if it was not.
 pub(super) fn error_of<'a>(error: Option<&'a FieldError>, field: &str) -> &'a str {
     error.filter(|error| error.field == field).map_or("", |error| &error.message)
 }
 
-/// Shows a key, this once.
+/// The page that shows a key, once.
 #[derive(Clone, Debug, Template)]
 #[template(path = "shown.html")]
 pub struct ShownPage {
-    /// Around it.
+    /// Title, navigation and status around the page.
     pub frame: Frame,
     /// The key and its record.
     pub created: CreatedKey,
-    /// The key was there before and got a new secret.
+    /// Whether an existing key got a new secret.
     pub is_rotated: bool,
-    /// From the click until it held on the nodes.
+    /// Time from the click until the nodes had applied the change.
     pub took: Duration,
-    /// How long the old secret stays valid; empty: it does not.
+    /// How long the previous secret stays valid; empty if it does not.
     pub grace: String,
-    /// Where a gateway of this node answers, as in the lines to try.
+    /// URL of this node's gateway listener, for the example commands.
     pub gateway: String,
 }
 
@@ -197,7 +195,7 @@ mod tests {
     use crate::page::Viewer;
 
     #[test]
-    fn an_address_keeps_the_filter_and_escapes_it() {
+    fn a_url_contains_the_escaped_filter() {
         let filter = KeyFilter {
             search: "a b&c".to_owned(),
             status: "active".to_owned(),
@@ -211,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_in_two_pieces_is_the_page_and_a_word_of_patience() {
+    fn the_two_parts_of_a_page_are_the_page_and_a_progress_message() {
         let page = KeysPage {
             frame: Frame { viewer: Some(Viewer::default()), ..Frame::default() },
             filter: KeyFilter { search: FOUND.to_owned(), ..KeyFilter::default() },
@@ -221,13 +219,16 @@ mod tests {
         };
         let (above, below) = (page.above(), page.below());
         assert!(above.ends_with(SEARCHING) && !above.contains(FOUND), "{above}");
-        assert!(below.contains("No key fits") && below.trim_end().ends_with("</html>"), "{below}");
+        assert!(
+            below.contains("No matching key") && below.trim_end().ends_with("</html>"),
+            "{below}"
+        );
         let whole = super::super::render(&page);
         assert_eq!(above.replace(SEARCHING, FOUND) + &below, whole);
     }
 
     #[test]
-    fn large_numbers_are_read_in_threes() {
+    fn large_numbers_have_thousands_separators() {
         assert_eq!(grouped(7), "7");
         assert_eq!(grouped(1_000_004), "1\u{202f}000\u{202f}004");
     }

@@ -1,4 +1,4 @@
-//! `fluxgate audit`: what was done, by whom.
+//! `fluxgate audit`: prints the audit trail.
 
 use fluxgate_api::Text;
 use fluxgate_api::usage::{AuditEntry, AuditList, AuditQuery};
@@ -8,27 +8,26 @@ use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
 use crate::output::{self, Format, OutputArgs};
 
-/// Entries of one call.
+/// Entries requested with one call.
 const PAGE: usize = 200;
 
-/// What `audit` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Newest first. An admin key sees what concerns the keys of its owner.\n\n\
+#[command(after_help = "Newest first. An admin key sees the entries about keys of its owner.\n\n\
         Example:\n  fluxgate audit --key key_Qm2xK9dA3f01 --limit 20")]
 pub(crate) struct Args {
-    /// Only what was done to this key
+    /// Only entries about this key
     #[arg(long, value_name = "ID")]
     key: Option<KeyId>,
-    /// Only this action, such as key.create
+    /// Only entries with this action, such as key.create
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
-    /// Only what this one did: operator, system, or the id of an admin key
+    /// Only entries of this actor: operator, system, or the id of an admin key
     #[arg(long, value_name = "WHO")]
     actor: Option<String>,
-    /// How many at most
+    /// Largest number of entries
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     limit: u16,
-    /// Where the page before ended
+    /// Cursor that the previous page ended with
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
     #[command(flatten)]
@@ -37,7 +36,7 @@ pub(crate) struct Args {
     output: OutputArgs,
 }
 
-/// Prints the entries, page after page until there are enough.
+/// Prints the entries, page by page until there are enough.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let client = args.admin.client()?;
     let most = usize::from(args.limit);
@@ -63,7 +62,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     })?;
     args.output.print(&list, text)?;
     if let (Some(cursor), Format::Text) = (&list.next_cursor, args.output.output) {
-        output::notice(&format!("more with --cursor {cursor}"));
+        output::notice(&format!("more entries: --cursor {cursor}"));
     }
     Ok(Exit::Done)
 }
@@ -85,7 +84,7 @@ fn text(list: &AuditList) -> String {
     output::table_text(&table)
 }
 
-/// What changed, on one line.
+/// The changes of an entry, on one line.
 fn details(entry: &AuditEntry) -> String {
     let field = |(name, value): (&String, &String)| format!("{name}: {value}");
     let fields: Vec<String> = entry.details.iter().map(field).collect();

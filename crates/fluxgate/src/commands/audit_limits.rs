@@ -1,7 +1,8 @@
-//! `fluxgate audit-limits`: was any window admitted above its limit?
+//! `fluxgate audit-limits`: checks a history for windows above their limit.
 //!
-//! Answers for: counting what a history says, and nothing else: it asks no node. A window is one
-//! key, one limit and one end, as the answers named them, so several limits of a key do not mix.
+//! Answers for: counting the records of a history, and nothing else: it asks no node. A window is a
+//! key, a limit and an end, as stated in the answers, so that several limits of a key are counted
+//! separately.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,36 +18,35 @@ use crate::exit::Exit;
 use crate::history::{self, Record, VerdictName};
 use crate::output::{self, OutputArgs};
 
-/// Windows that are held at once. A history with more is split by key or by time.
+/// Most windows counted at once. A larger history must be split by key or by time.
 const WINDOWS_MAX: usize = 2_000_000;
 
-/// What `audit-limits` takes.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Each line is an object with key, time (RFC 3339 or Unix milliseconds), verdict (admitted, limited, \
-        unauthenticated, out_of_scope, unavailable, invalid or failed) and, as far as known, node, reset, limit and cost.\n\
+        unauthenticated, out_of_scope, unavailable, invalid or failed) and, if known, node, reset, limit and cost.\n\
         Exits with 1 when a window is above its limit.\n\n\
         Example:\n  fluxgate bench --history history.jsonl && fluxgate audit-limits history.jsonl"
 )]
 pub(crate) struct Args {
-    /// The history, JSON lines; `-` is standard input
+    /// History file, JSON lines; `-` is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
-    /// The limit of records that name none
+    /// Limit of records without one, tokens
     #[arg(long, value_name = "TOKENS", requires = "period")]
     limit: Option<u64>,
-    /// The length of their windows, which are then cut by the recorder's clock
+    /// Window length of records without a window; their windows then follow the recorder's clock
     #[arg(long, value_name = "DURATION", requires = "limit")]
     period: Option<Period>,
     #[command(flatten)]
     output: OutputArgs,
 }
 
-/// Counts, and prints what it finds.
+/// Counts the history and prints the result.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let fallback = match (args.limit, args.period) {
         (Some(_), Some(period)) if period.ms == 0 => {
-            return Err(crate::exit::Misuse("--period must be longer than nothing".into()).into());
+            return Err(crate::exit::Misuse("--period must be longer than 0".into()).into());
         }
         (Some(limit), Some(period)) => Some((limit, period.ms)),
         (_, _) => None,
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(if report.over.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-/// What an audit found.
+/// The result of an audit.
 #[derive(Debug, Serialize)]
 struct Report {
     records: u64,
@@ -82,7 +82,7 @@ struct Over {
     admitted: u64,
 }
 
-/// One window: the key by its number, the limit, the end in milliseconds.
+/// One window: index of the key, limit, and end in milliseconds.
 type Window = (u32, u64, u64);
 
 #[derive(Debug, Default)]
@@ -116,7 +116,7 @@ impl Auditor {
                 let end_ms = window.saturating_add(1).saturating_mul(period_ms);
                 (limit.unwrap_or(fallback), end_ms)
             }
-            (_, _, None) => bail!("it names no `limit` and `reset`; give --limit and --period"),
+            (_, _, None) => bail!("it has no `limit` and `reset`; use --limit and --period"),
         };
         let fresh = u32::try_from(self.keys.len()).context("too many keys")?;
         let key = *self.keys.entry(record.key).or_insert(fresh);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_at_its_limit_is_fine_and_one_above_is_found() {
+    fn only_windows_above_their_limit_are_reported() {
         let window = r#","reset":60,"limit":3"#;
         let at = line("a", 1, "admitted", window).repeat(3)
             + &line("a", 1, "limited", window).repeat(9)
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn cost_is_what_counts() {
+    fn admissions_count_with_their_cost() {
         let window = r#","reset":60,"limit":10,"cost":6"#;
         let text = line("a", 1, "admitted", window).repeat(2);
         assert_eq!(report(&text, None).over[0].admitted, 12);
@@ -215,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn two_limits_of_one_key_do_not_mix() {
+    fn two_limits_of_one_key_are_counted_separately() {
         let text = line("a", 1, "admitted", r#","reset":60,"limit":2"#).repeat(2)
             + &line("a", 1, "admitted", r#","reset":60,"limit":3"#).repeat(3);
         assert!(report(&text, None).over.is_empty());
     }
 
     #[test]
-    fn records_without_windows_are_cut_by_their_time() {
+    fn records_without_windows_are_assigned_by_their_time() {
         let text = line("a", 59_999, "admitted", "").repeat(2)
             + &line("a", 60_000, "admitted", "").repeat(3);
         let report = report(&text, Some((2, 60_000)));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_admission_that_names_no_window_is_an_error_with_its_line() {
+    fn an_admission_without_a_window_is_an_error_with_its_line() {
         let text = line("a", 1, "limited", "") + &line("a", 1, "admitted", "");
         let error = audit(text.as_bytes(), None).unwrap_err();
         assert_eq!(error.to_string(), "line 2 cannot be counted");

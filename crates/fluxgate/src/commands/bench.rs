@@ -1,7 +1,7 @@
-//! `fluxgate bench`: load on validate, and whether the limits held under it.
+//! `fluxgate bench`: load on validate, and a check that the limits held.
 //!
-//! Answers for: one report that says how fast and how right. Fails when a window was admitted
-//! above its limit. Keys that it makes are revoked when it ends.
+//! Answers for: one report on speed and exactness. Fails if a window admitted more than its limit.
+//! Keys that the bench creates are revoked at its end.
 
 mod keys;
 mod load;
@@ -29,24 +29,24 @@ use plan::{Plan, Shape};
 use report::Report;
 use tally::Tally;
 
-/// Longest that a request may take before it counts as failed.
+/// Longest time for an answer; after it a request counts as failed.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Requests in flight without a rate.
+/// Concurrent requests without a rate.
 const CONCURRENCY: u16 = 64;
-/// Requests in flight at most with a rate.
+/// Concurrent requests with a rate, at most.
 const CONCURRENCY_AT_RATE: u16 = 512;
 
-/// What `bench` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "\"short\" counts windows that admitted less than min(demand, limit): with all nodes up and nobody else \
-        using the keys, it is 0. Exits with 1 when a window is over its limit.\n\n\
+    after_help = "\"short\" counts windows that admitted less than min(demand, limit): with all nodes up and no other \
+        user of the keys, it is 0. Exits with 1 when a window is over its limit.\n\n\
         Example:\n  fluxgate bench --keys 10 --limit 100/10s --rate 500 --shape sticky --duration 30s"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
     gateway: GatewayArgs,
-    /// An admin listener, to make the keys; repeat it to name more [env: FLUXGATE_URL, comma separated]
+    /// URL of an admin listener, to create the keys; repeat it for more [env: FLUXGATE_URL, comma
+    /// separated]
     #[arg(
         long,
         value_name = "URL",
@@ -56,31 +56,31 @@ pub(crate) struct Args {
         default_value = "http://127.0.0.1:7201"
     )]
     admin_url: Vec<String>,
-    /// The operator token; without it the token is read from FLUXGATE_TOKEN
+    /// File with the operator token; by default the token is read from FLUXGATE_TOKEN
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// How many keys to make, and to revoke at the end
+    /// Number of keys to create, and to revoke at the end
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     keys: u32,
-    /// Use the keys of this file instead, one on each line
+    /// Use the keys in this file instead, one per line
     #[arg(long, value_name = "FILE", conflicts_with = "keys")]
     keys_file: Option<PathBuf>,
-    /// The limit of the keys that are made, such as 100/60s [default: the cluster's]
+    /// Limit of the created keys, such as 100/60s [default: the cluster's]
     #[arg(long, value_name = "TOKENS/PERIOD", value_parser = values::limit, conflicts_with = "keys_file")]
     limit: Option<LimitSpec>,
-    /// Requests per second; as fast as answers come without it
+    /// Requests per second; by default as fast as answers arrive
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// Requests in flight at most [default: 64, or 512 with --rate]
+    /// Most concurrent requests [default: 64, or 512 with --rate]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: Option<u16>,
-    /// How requests are spread
+    /// Distribution of the requests
     #[arg(long, value_enum, value_name = "SHAPE", default_value = "even")]
     shape: Shape,
-    /// For how long
+    /// Duration of the load
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = values::duration)]
     duration: Duration,
-    /// Tokens that each request costs
+    /// Cost of each request, tokens
     #[arg(long, value_name = "TOKENS", default_value_t = 1)]
     cost: u64,
     /// Write every answer to this file as JSON lines, for audit-limits
@@ -90,12 +90,12 @@ pub(crate) struct Args {
     output: OutputArgs,
 }
 
-/// Makes the load and prints the report.
+/// Generates the load and prints the report.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let options = Options {
         deadline: ANSWER_TIMEOUT,
         attempt_timeout: ANSWER_TIMEOUT,
-        // A bench shows what one node answers, not what a patient client makes of it.
+        // A bench measures single answers of a node, not the retries of a client.
         retry: false,
     };
     let clients = args.gateway.client_per_node(options)?;
@@ -107,9 +107,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             &args.gateway.trust,
         )?)),
     };
-    let (report, silent) = block_on_all_cores(bench(args, clients, admin))?;
+    let (report, unanswered) = block_on_all_cores(bench(args, clients, admin))?;
     args.output.print(&report, report::text)?;
-    Ok(if silent {
+    Ok(if unanswered {
         Exit::Unreachable
     } else if report.windows.over_limit > 0 {
         Exit::Failed
@@ -131,7 +131,7 @@ async fn bench(
         (Some(file), _) => keys::read(file)?,
         (None, Some(admin)) => {
             let count = usize::try_from(args.keys)?;
-            keys::make(admin, count, args.limit.as_ref()).await?
+            keys::create_all(admin, count, args.limit.as_ref()).await?
         }
         (None, None) => Vec::new(),
     };
@@ -147,18 +147,18 @@ async fn bench(
         stopped: AtomicBool::new(false),
     });
     let ran = run_load(args, &load).await;
-    // Whatever happened, the keys must not stay.
+    // Whatever happened, the keys must not remain.
     if let Some(admin) = &admin {
         keys::revoke(admin, &load.keys).await;
     }
     let tally = load.tally.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(failure) = tally.first_failure() {
-        output::notice(&format!("fluxgate: the first failure: {failure}"));
+        output::notice(&format!("fluxgate: first failure: {failure}"));
     }
-    Ok((Report::new(&load.plan, &tally, ran?), tally.is_silent()))
+    Ok((Report::new(&load.plan, &tally, ran?), tally.is_unanswered()))
 }
 
-/// Runs the load with its progress shown, until it ends or Ctrl-C stops it early.
+/// Runs the load with a progress bar, until it ends or Ctrl-C stops it early.
 async fn run_load(args: &Args, load: &Arc<Load>) -> anyhow::Result<Duration> {
     let workers = match (args.concurrency, args.rate) {
         (Some(concurrency), _) => concurrency,
@@ -181,7 +181,7 @@ async fn run_load(args: &Args, load: &Arc<Load>) -> anyhow::Result<Duration> {
                 bar.set_message(format!("{} requests", load.next.load(Ordering::Relaxed)));
             }
             signal = tokio::signal::ctrl_c(), if signals => {
-                // Without a handler there is nothing to wait for again.
+                // Without a signal handler there is nothing to wait for any more.
                 signals = signal.is_ok();
                 load.stopped.store(signal.is_ok(), Ordering::Relaxed);
             }

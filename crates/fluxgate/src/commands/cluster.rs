@@ -1,4 +1,4 @@
-//! `fluxgate cluster`: the tree below it, and the changes of membership and leadership.
+//! `fluxgate cluster`: its subcommands, and the changes of membership, leadership and time.
 
 mod backup;
 mod restore;
@@ -12,10 +12,9 @@ use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
 use crate::output::OutputArgs;
 
-/// What `cluster` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "All of these need the operator token.\n\nExample:\n  fluxgate cluster status"
+    after_help = "All of these commands need the operator token.\n\nExample:\n  fluxgate cluster status"
 )]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -24,31 +23,31 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the nodes, as the node that answers sees them
+    /// Print the nodes, as the answering node sees them
     Status(status::Args),
-    /// Add a node to the cluster, or give a member its new address
+    /// Add a node to the cluster, or move a member to a new address
     AddNode(AddNodeArgs),
     /// Remove a node from the cluster
     RemoveNode(RemoveNodeArgs),
     /// Hand leadership to another node
     HandOver(HandOverArgs),
-    /// Set cluster time forward, where it is behind
+    /// Move cluster time forward if it lags
     SetTime(SetTimeArgs),
-    /// Write every key and the audit trail to a file, while the cluster works
+    /// Write every key and the audit trail to a file, while the cluster runs
     Backup(backup::Args),
-    /// Fill a new cluster from a backup
+    /// Restore a backup into a new cluster
     Restore(restore::Args),
 }
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The id of a member with a new address moves that member, if it answers there itself;\nelse nothing is changed.\n\nExample:\n  fluxgate cluster add-node 4 --peer 10.0.0.14:7301"
+    after_help = "The id of a member with a new address moves that member, if it answers at that address;\notherwise nothing is changed.\n\nExample:\n  fluxgate cluster add-node 4 --peer 10.0.0.14:7301"
 )]
 struct AddNodeArgs {
-    /// The node's id, as in its configuration
+    /// Id of the node, as in its configuration
     #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
     id: u64,
-    /// Where its peers reach it
+    /// Address at which other nodes reach it
     #[arg(long, value_name = "HOST:PORT")]
     peer: String,
     #[command(flatten)]
@@ -59,13 +58,13 @@ struct AddNodeArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Refused where the remaining nodes that are up would be no majority. The id may be used\nagain, with an empty data directory.\n\nExample:\n  fluxgate cluster remove-node 4"
+    after_help = "Rejected if the remaining nodes that are up would not be a majority. The id can be used\nagain with an empty data directory.\n\nExample:\n  fluxgate cluster remove-node 4"
 )]
 struct RemoveNodeArgs {
-    /// The node's id
+    /// Id of the node
     #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
     id: u64,
-    /// Also where the cluster stops by it, until enough of the remaining nodes are up again
+    /// Remove it even if the cluster then stops until enough of the remaining nodes are up
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -77,7 +76,7 @@ struct RemoveNodeArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fluxgate cluster hand-over --to 2")]
 struct HandOverArgs {
-    /// To which node; without it to the one that is least behind
+    /// The new leader; by default the node that lags least
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
     to: Option<u64>,
     #[command(flatten)]
@@ -88,10 +87,10 @@ struct HandOverArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Cluster time never goes back. Keys whose end lies between are expired from then on.\n\nExample:\n  fluxgate cluster set-time"
+    after_help = "Cluster time never moves back. Keys that expire in between are expired from then on.\n\nExample:\n  fluxgate cluster set-time"
 )]
 struct SetTimeArgs {
-    /// To this moment; without it to what the wall clocks of the nodes say
+    /// The new time; by default the time of the nodes' wall clocks
     #[arg(long, value_name = "TIME")]
     to: Option<Time>,
     #[command(flatten)]
@@ -100,7 +99,6 @@ struct SetTimeArgs {
     output: OutputArgs,
 }
 
-/// Runs the command that was named.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let (change, output) = match &args.command {
         Command::Status(args) => return status::run(args),

@@ -1,4 +1,4 @@
-//! `fluxgate completions`: what a shell needs to complete our commands.
+//! `fluxgate completions`: prints the completion script of a shell.
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
@@ -7,18 +7,17 @@ use crate::cli::Cli;
 use crate::exit::Exit;
 use crate::output;
 
-/// What `completions` takes.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  fluxgate completions bash > ~/.local/share/bash-completion/completions/fluxgate"
 )]
 pub(crate) struct Args {
-    /// For which shell
+    /// The shell
     #[arg(value_enum, value_name = "SHELL")]
     shell: Shell,
 }
 
-/// Prints the completions.
+/// Prints the completion script.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     // Into memory first: the generator panics when its writer fails, as a closed pipe does.
     let mut script = Vec::new();

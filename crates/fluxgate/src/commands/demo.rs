@@ -1,7 +1,7 @@
 //! `fluxgate demo`: a whole cluster on loopback, in one process.
 //!
-//! What it prints is what happened: every line of the story is a call that was answered. The
-//! nodes are the same as those of `serve`, with their own ports, disks and consensus.
+//! It prints what really happens: every line reports a call that was answered. The nodes are the
+//! same as those of `serve`, each with its own ports, disk and consensus.
 
 mod story;
 
@@ -13,37 +13,36 @@ use anyhow::{Context as _, bail};
 use fluxgate_server::{Config, Layers, Node};
 use serde::Serialize;
 
-use super::serve::told_to_stop;
+use super::serve::stop_signal;
 use crate::exit::{Exit, Misuse};
 use crate::output;
 
-/// How long the nodes may take to form a cluster.
+/// Longest time for the nodes to form a cluster.
 const FORM_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the demo looks whether they have.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often readiness is polled meanwhile.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What `demo` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Node i listens for gateways on port PORT + i - 1, for administrators 100 above, for its peers 200 above.\n\n\
+    after_help = "Node i uses port PORT + i - 1 for gateways, that port + 100 for administrators, and + 200 for other nodes.\n\n\
         Example:\n  fluxgate demo --nodes 3 --port 7101"
 )]
 pub(crate) struct Args {
-    /// How many nodes
+    /// Number of nodes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub(crate) nodes: u8,
-    /// The gateway port of the first node
+    /// Gateway port of the first node
     #[arg(long, value_name = "PORT", default_value_t = 7101)]
     pub(crate) port: u16,
-    /// Where the nodes keep their data; without it in a temporary directory that is removed
+    /// Data directory of the nodes; by default a temporary directory, removed at the end
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Print one line of JSON when ready, and nothing else
+    /// Print one line of JSON when ready, and nothing more
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// One node's addresses, as the JSON line has them.
+/// The addresses of one node in the JSON line.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct DemoNode {
     pub(crate) id: u64,
@@ -59,7 +58,7 @@ pub(crate) struct DemoKeys {
     pub(crate) admin: String,
 }
 
-/// The line of `--json`.
+/// The JSON line of `--json`.
 #[derive(Serialize)]
 struct Ready<'a> {
     nodes: &'a [DemoNode],
@@ -70,16 +69,16 @@ struct Ready<'a> {
 /// Runs the cluster until Ctrl-C.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.port == 0 || args.port.checked_add(200 + u16::from(args.nodes)).is_none() {
-        let why = "--port: the ports up to 200 above it and one per node must exist";
+        let why = "--port: PORT + 200 + the number of nodes must be a valid port";
         return Err(Misuse(why.to_owned()).into());
     }
     let temporary = match &args.data_dir {
         Some(_) => None,
-        None => Some(tempfile::tempdir().context("cannot make a temporary directory")?),
+        None => Some(tempfile::tempdir().context("cannot create a temporary directory")?),
     };
     let dir = args.data_dir.clone().or(temporary.as_ref().map(|t| t.path().to_path_buf()));
     let dir = dir.unwrap_or_default();
-    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let operator_token = secret(&dir, "operator.token")?;
     let cluster_secret = secret(&dir, "cluster.secret")?;
     let configs: Vec<Config> = (1..=args.nodes)
@@ -95,7 +94,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     exit
 }
 
-/// A secret that lies beside the data, so that a kept directory works again.
+/// Reads or creates a secret next to the data, so that an existing directory can be used again.
 fn secret(dir: &Path, name: &str) -> anyhow::Result<String> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let path = dir.join(name);
@@ -103,7 +102,8 @@ fn secret(dir: &Path, name: &str) -> anyhow::Result<String> {
         return Ok(text.trim().to_owned());
     }
     let mut bytes = [0u8; 24];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| anyhow::anyhow!("cannot draw random bytes: {error}"))?;
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut options = fs::OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(&path);
@@ -136,10 +136,10 @@ fn configuration(
         .with_flag("admin", "listen", address(100))
         .with_flag("admin", "operator_token", operator)
         .with_flag("peer", "listen", address(200))
-        // The story is told on standard output; the log would drown it.
+        // The story is printed to standard output; log lines would bury it.
         .with_flag("telemetry", "log", "error")
         .finish()
-        .map_err(|problems| Misuse(format!("the environment does not fit:\n{problems}")).into())
+        .map_err(|problems| Misuse(format!("invalid environment variables:\n{problems}")).into())
 }
 
 async fn run_cluster(
@@ -161,15 +161,15 @@ async fn run_cluster(
         })
         .collect();
     wait_until_ready(&nodes).await?;
-    let keys = story::make_keys(&listening, operator_token).await?;
+    let keys = story::create_keys(&listening, operator_token).await?;
     if args.json {
         let ready = Ready { nodes: &listening, operator_token, keys: &keys };
         output::data(&serde_json::to_string(&ready)?)?;
     } else {
-        story::tell(&listening, operator_token, &keys).await?;
+        story::run(&listening, operator_token, &keys).await?;
     }
-    told_to_stop().await?;
-    // Together, as a machine that goes down would stop them.
+    stop_signal().await?;
+    // All at once, as when the machine shuts down.
     let mut stopping = tokio::task::JoinSet::new();
     nodes.into_iter().for_each(|node| drop(stopping.spawn(node.stop())));
     stopping.join_all().await;
@@ -182,7 +182,7 @@ async fn wait_until_ready(nodes: &[Node]) -> anyhow::Result<()> {
         if begun.elapsed() > FORM_TIMEOUT {
             bail!("the nodes did not form a cluster within {} s", FORM_TIMEOUT.as_secs());
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }

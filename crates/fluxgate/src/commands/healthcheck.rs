@@ -1,6 +1,6 @@
-//! `fluxgate healthcheck`: is the node ready? For containers and supervisors.
+//! `fluxgate healthcheck`: checks that a node is ready. For containers and supervisors.
 //!
-//! Asks once and does not wait: whoever calls it calls it again.
+//! Asks once and does not wait: the caller repeats the check.
 
 use std::time::Duration;
 
@@ -10,24 +10,23 @@ use crate::connect::{TrustArgs, block_on};
 use crate::exit::Exit;
 use crate::{output, values};
 
-/// What `healthcheck` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exits with 0 when the node would answer validates, 1 when it would not, 3 when it cannot be asked.\n\n\
+    after_help = "Exits with 0 when the node would answer validate requests, 1 when it would not, 3 when it cannot be reached.\n\n\
         Example:\n  fluxgate healthcheck --url http://127.0.0.1:7201"
 )]
 pub(crate) struct Args {
-    /// A listener of the node, for gateways or administrators
+    /// URL of a gateway or admin listener of the node
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:7101")]
     url: String,
-    /// How long to wait for the answer
+    /// Longest time to wait for the answer
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = values::duration)]
     timeout: Duration,
     #[command(flatten)]
     trust: TrustArgs,
 }
 
-/// Asks once.
+/// Asks the node once.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let options = Options { deadline: args.timeout, attempt_timeout: args.timeout, retry: false };
     let client = args.trust.client(&[&args.url], None, options)?;
@@ -36,9 +35,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             output::data(&format!("node {} is ready", health.node_id))?;
             Ok(Exit::Done)
         }
-        // Here "not ready" is the answer, and not the lack of one.
-        Err(refused @ Error::Refused { .. }) => {
-            output::notice(&format!("fluxgate: not ready: {refused}"));
+        // Here "not ready" is a valid answer, not a failure to get one.
+        Err(rejected @ Error::Refused { .. }) => {
+            output::notice(&format!("fluxgate: not ready: {rejected}"));
             Ok(Exit::Failed)
         }
         Err(error) => Err(error.into()),

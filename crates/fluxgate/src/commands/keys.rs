@@ -1,7 +1,7 @@
-//! `fluxgate keys`: the tree below it, and what its commands share.
+//! `fluxgate keys`: its subcommands, and what they share.
 //!
-//! Answers for: that a new key is the only thing on standard output of the command that made
-//! it, so that it can be piped into a secret store and nothing else goes along.
+//! Answers for: a new key is the only output on standard output of the command that created it, so
+//! that it can be piped into a secret store.
 
 mod create;
 mod erase;
@@ -23,7 +23,6 @@ use crate::exit::Exit;
 use crate::output;
 use crate::values;
 
-/// What `keys` takes.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  FLUXGATE_TOKEN=$(cat operator.token) fluxgate keys list --status active"
@@ -35,7 +34,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make a key and print it, this once
+    /// Create a key and print it once
     Create(create::Args),
     /// List keys, newest first
     List(list::Args),
@@ -43,13 +42,13 @@ enum Command {
     Show(show::Args),
     /// Change a key
     Update(update::Args),
-    /// Give a key a new secret under the same id
+    /// Replace a key's secret, under the same id
     Rotate(rotate::Args),
-    /// Revoke a key for good
+    /// Revoke a key permanently
     Revoke(revoke::Args),
-    /// Erase the record of a key that is revoked or expired
+    /// Erase the record of a revoked or expired key
     Erase(erase::Args),
-    /// Print what a key has spent
+    /// Print a key's usage
     Usage(usage::Args),
     /// Import keys from another system by SHA-256 digest
     Import(import::Args),
@@ -57,7 +56,6 @@ enum Command {
     Export(export::Args),
 }
 
-/// Runs the command that was named.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     match &args.command {
         Command::Create(args) => create::run(args),
@@ -73,7 +71,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     }
 }
 
-/// A record as lines of text.
+/// A record as text.
 fn record_text(record: &KeyRecord) -> String {
     let never = || "never".to_owned();
     let mut fields = vec![
@@ -90,7 +88,7 @@ fn record_text(record: &KeyRecord) -> String {
     fields.extend([
         ("created", format!("{} by {}", record.created_at, record.created_by)),
         ("expires", record.expires_at.map_or_else(never, |at| at.to_string())),
-        ("last used", last_used(record.last_used_at, "no use is known")),
+        ("last used", last_used(record.last_used_at, "no known use")),
         ("revision", record.revision.to_string()),
     ]);
     if let Some(until) = record.previous_valid_until {
@@ -107,7 +105,7 @@ fn last_used(at: Option<Time>, unknown: &str) -> String {
     at.map_or_else(|| unknown.to_owned(), |at| at.to_string())
 }
 
-/// A record after a change, with the nodes on which the change counts.
+/// A record after a change, with the nodes that have applied the change.
 fn written_text(written: &WriteAnswer) -> String {
     let nodes: Vec<String> = written.applied_on.iter().map(u64::to_string).collect();
     let applied = format!("nodes {} after {} ms", nodes.join(", "), written.waited_ms);

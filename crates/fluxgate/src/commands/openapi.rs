@@ -1,9 +1,8 @@
-//! `fluxgate openapi`: the contract as a document.
+//! `fluxgate openapi`: prints the OpenAPI document.
 
 use crate::exit::Exit;
 use crate::output;
 
-/// What `openapi` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fluxgate openapi > openapi.json")]
 pub(crate) struct Args {}

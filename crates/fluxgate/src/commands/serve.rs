@@ -1,7 +1,8 @@
-//! `fluxgate serve`: one node.
+//! `fluxgate serve`: runs one node.
 //!
-//! SIGTERM and SIGINT stop it in good order; SIGHUP makes it look at its certificates. When consensus stops by itself the process ends with
-//! a code of its own, so that its supervisor starts it again.
+//! SIGTERM and SIGINT stop the node in an orderly way; SIGHUP makes it reload its certificates. If
+//! consensus stops by itself, the process exits with a code of its own, so that its supervisor
+//! restarts it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,11 +14,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Exit, Misuse};
 
-/// What `serve` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fluxgate serve --config /etc/fluxgate/node1.toml")]
 pub(crate) struct Args {
-    /// The node's configuration, TOML; the environment (FLUXGATE__NODE__ID=1) wins over it
+    /// Configuration file of the node, TOML; the environment (FLUXGATE__NODE__ID=1) overrides it
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
 }
@@ -27,19 +27,19 @@ pub(crate) fn configuration(file: &std::path::Path) -> Result<Config, Problems> 
     Layers::default().with_file(file).with_environment(std::env::vars_os()).finish()
 }
 
-/// Turns the mistakes of a configuration into wrong usage.
+/// Reports the errors of a configuration as wrong usage.
 pub(crate) fn misuse(file: &std::path::Path, problems: &Problems) -> Misuse {
     let count = problems.0.len();
-    let mistakes = if count == 1 { "1 mistake" } else { &format!("{count} mistakes") };
+    let errors = if count == 1 { "1 error" } else { &format!("{count} errors") };
     Misuse(
-        format!("{mistakes} in the configuration {}:\n{problems}", file.display())
+        format!("{errors} in the configuration {}:\n{problems}", file.display())
             .trim_end()
             .to_owned(),
     )
 }
 
-/// Waits for the signal that ends a command which runs until it is told.
-pub(crate) async fn told_to_stop() -> anyhow::Result<()> {
+/// Waits for the signal that ends a long-running command.
+pub(crate) async fn stop_signal() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     tokio::select! {
@@ -49,23 +49,23 @@ pub(crate) async fn told_to_stop() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tells systemd how the node fares; elsewhere nobody.
-fn tell_supervisor(states: &[NotifyState<'_>]) {
+/// Reports the state of the node to systemd; does nothing without systemd.
+fn notify_supervisor(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the supervisor was not told");
+        tracing::debug!(%error, "cannot notify the supervisor");
     }
 }
 
-/// Ticks twice within the time that systemd gives; hardly ever where it does not watch.
+/// Ticks twice per watchdog period of systemd; once a day without a watchdog.
 fn watchdog() -> tokio::time::Interval {
-    const NOBODY_WATCHES: Duration = Duration::from_secs(24 * 3_600);
-    let period = sd_notify::watchdog_enabled().map_or(NOBODY_WATCHES, |period| period / 2);
+    const NO_WATCHDOG: Duration = Duration::from_secs(24 * 3_600);
+    let period = sd_notify::watchdog_enabled().map_or(NO_WATCHDOG, |period| period / 2);
     let mut ticks = tokio::time::interval(period.max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticks
 }
 
-/// A panic of consensus ends the process: the rest of the node would wait for it.
+/// Makes a panic of consensus end the process: the rest of the node would wait for it indefinitely.
 fn end_with_consensus() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -76,23 +76,23 @@ fn end_with_consensus() {
     }));
 }
 
-/// Runs the node until it is told to stop.
+/// Runs the node until a stop signal.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let config = configuration(&args.config).map_err(|problems| misuse(&args.config, &problems))?;
     let telemetry = fluxgate_server::telemetry::init(&config)?;
     end_with_consensus();
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let exit = runtime.block_on(async {
-        // Listening BEFORE the node starts: a signal during the start must not kill it.
-        let stop = told_to_stop();
+        // Listen BEFORE the node starts: a signal during the start must not kill it.
+        let stop = stop_signal();
         tokio::pin!(stop);
-        let mut look = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        let mut reload = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let mut node = tokio::select! {
             node = Node::start(config) => match node {
                 Ok(node) => node,
                 Err(error) if error.is_passing() => {
                     let why = if error.is_no_room() {
-                        "the disk is full; make some room, and start it again"
+                        "the disk is full: free some space, then start the node again"
                     } else {
                         "consensus did not start"
                     };
@@ -103,27 +103,27 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             },
             stopped = &mut stop => return stopped.map(|()| Exit::Done),
         };
-        tell_supervisor(&[NotifyState::Ready, NotifyState::Status("serving")]);
+        notify_supervisor(&[NotifyState::Ready, NotifyState::Status("serving")]);
         let mut alive = watchdog();
         loop {
             tokio::select! {
                 stopped = &mut stop => break stopped?,
-                _ = look.recv() => node.look_at_files(),
-                // From the loop that would notice that the node cannot go on.
-                _ = alive.tick() => tell_supervisor(&[NotifyState::Watchdog]),
+                _ = reload.recv() => node.look_at_files(),
+                // From the loop that would notice that the node cannot continue.
+                _ = alive.tick() => notify_supervisor(&[NotifyState::Watchdog]),
                 error = node.failed() => {
-                    tracing::error!(%error, "this node cannot go on");
+                    tracing::error!(%error, "this node cannot continue");
                     let again = error.is_passing();
                     return if again { Ok(Exit::Restart) } else { Err(error.into()) };
                 }
             }
         }
-        tell_supervisor(&[NotifyState::Stopping, NotifyState::Status("handing over")]);
+        notify_supervisor(&[NotifyState::Stopping, NotifyState::Status("handing over")]);
         let hurry = node.hurry();
-        // Somebody who says it twice does not want to wait for the drain.
+        // A second signal means that the operator does not want to wait for the drain.
         let again = tokio::spawn(async move {
-            if told_to_stop().await.is_ok() {
-                tracing::info!("told to stop again: the drain ends");
+            if stop_signal().await.is_ok() {
+                tracing::info!("second stop signal: ending the drain");
                 hurry();
             }
         });

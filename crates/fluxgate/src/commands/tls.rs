@@ -1,4 +1,4 @@
-//! `fluxgate tls`: certificates for trying out.
+//! `fluxgate tls`: creates certificates for trying out TLS.
 
 use std::path::{Path, PathBuf};
 
@@ -11,16 +11,15 @@ use rcgen::{
 use crate::exit::{Exit, Misuse};
 use crate::output;
 
-/// How long the CA lasts, days.
+/// Validity of the CA, days.
 const CA_DAYS: i64 = 3_650;
-/// Nodes with certificates of one command.
+/// Most nodes that one command creates certificates for.
 const NODES_MAX: u64 = 9;
 
 /// Longest DNS name and longest label of one (RFC 1035, section 2.3.4).
 const NAME_CHARS_MAX: usize = 253;
 const LABEL_CHARS_MAX: usize = 63;
 
-/// What `tls` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fluxgate tls dev --dir certs")]
 pub(crate) struct Args {
@@ -30,28 +29,28 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Make a CA and certificates for nodes, for testing only; use your own CA in production
+    /// Create a CA and certificates for nodes, for testing only; use your own CA in production
     Dev(Dev),
 }
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Makes ca.pem and ca.key, or uses those that are there, and node1.pem, node1.key and so on.\n\
-        What is there is not replaced without --force; ca.pem and ca.key never are.\n\n\
+    after_help = "Creates ca.pem and ca.key, or uses existing ones, and node1.pem, node1.key and so on.\n\
+        Existing files are not replaced without --force; ca.pem and ca.key are never replaced.\n\n\
         Example:\n  fluxgate tls dev --dir certs --nodes 3 --host localhost --host node{id}"
 )]
 struct Dev {
-    /// Where the files go; made if it is not there
+    /// Directory of the files; created if it does not exist
     #[arg(long, value_name = "DIR", default_value = "certs")]
     dir: PathBuf,
-    /// How many nodes
+    /// Number of nodes
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=NODES_MAX))]
     nodes: u64,
-    /// A host name or address that nodes are called by, {id} standing for a node's number;
-    /// repeatable. localhost and the loopback addresses are always there
+    /// Host name or address of the nodes, with {id} for the node's number; repeatable.
+    /// localhost and the loopback addresses are always included
     #[arg(long, value_name = "HOST", value_parser = host)]
     host: Vec<String>,
-    /// How long the certificates of nodes last
+    /// Validity of the node certificates
     #[arg(long, value_name = "DAYS", default_value_t = 90, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-3_650..=CA_DAYS))]
     days: i64,
     /// Regenerate the node certificates
@@ -59,16 +58,15 @@ struct Dev {
     force: bool,
 }
 
-/// Runs the command that was named.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     match &args.command {
         Command::Dev(args) => dev(args),
     }
 }
 
-/// Sets the time from an hour ago, for clocks that are behind, or, for one that has expired, from a
+/// Sets the validity: from an hour ago, for clocks that lag, or, for an expired certificate, from a
 /// day before its end.
-fn lasts(params: &mut CertificateParams, days: i64) {
+fn set_validity(params: &mut CertificateParams, days: i64) {
     let now = time::OffsetDateTime::now_utc();
     params.not_after = now + time::Duration::days(days);
     params.not_before =
@@ -77,7 +75,7 @@ fn lasts(params: &mut CertificateParams, days: i64) {
 
 fn dev(args: &Dev) -> anyhow::Result<Exit> {
     let dir = &args.dir;
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot create `{}`", dir.display()))?;
     let issuer = authority(dir)?;
     for id in 1..=args.nodes {
         let (cert, key) = (dir.join(format!("node{id}.pem")), dir.join(format!("node{id}.key")));
@@ -89,32 +87,33 @@ fn dev(args: &Dev) -> anyhow::Result<Exit> {
         names.extend(args.host.iter().map(|host| host.replace("{id}", &id.to_string())));
         names.dedup();
         let mut params =
-            CertificateParams::new(names).context("cannot make a certificate of these names")?;
+            CertificateParams::new(names).context("cannot create a certificate for these names")?;
         params.distinguished_name.push(DnType::CommonName, format!("Fluxgate node {id}"));
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        // A node is called, and calls.
+        // A node is both a server and a client of other nodes.
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        lasts(&mut params, args.days);
-        let pair = KeyPair::generate().context("cannot make a key")?;
-        let made = params.signed_by(&pair, &issuer).context("cannot sign a certificate")?;
-        // The key first: a node that looks meanwhile finds a pair that does not fit, and waits.
+        set_validity(&mut params, args.days);
+        let pair = KeyPair::generate().context("cannot create a key")?;
+        let signed = params.signed_by(&pair, &issuer).context("cannot sign a certificate")?;
+        // The key first: a node that reloads in between finds a mismatched pair, and waits.
         write_secret(&key, &pair.serialize_pem())?;
-        write(&cert, &made.pem())?;
+        write(&cert, &signed.pem())?;
         output::data(&format!("{}", cert.display()))?;
     }
     Ok(Exit::Done)
 }
 
-/// Reads `--host`. Numbers of nodes have one digit.
+/// Parses `--host`. Node numbers have one digit.
 fn host(text: &str) -> Result<String, String> {
     let is_one = is_host(&text.replace("{id}", "1"));
-    is_one.then(|| text.to_owned()).ok_or_else(|| "no host name or address".to_owned())
+    is_one.then(|| text.to_owned()).ok_or_else(|| "not a host name or address".to_owned())
 }
 
-/// Whether clients can ask for it: an address without brackets and port, or a DNS name (RFC 1123,
-/// section 2.1; underscores too, which container networks use), the first label of which may be `*`.
+/// Whether clients can connect to it: an address without brackets and port, or a DNS name (RFC
+/// 1123, section 2.1; also with underscores, which container networks use) whose first label may be
+/// `*`.
 fn is_host(name: &str) -> bool {
     let named = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_');
     let is_label = |label: &str| {
@@ -128,14 +127,14 @@ fn is_host(name: &str) -> bool {
         || name.len() <= NAME_CHARS_MAX && labels.split('.').all(is_label)
 }
 
-/// Whether a certificate is that of a key. What is no certificate is complained of elsewhere.
-fn belong_together(cert: &str, pair: &KeyPair) -> bool {
+/// Whether a certificate belongs to a key. An unreadable certificate is reported by the caller.
+fn is_pair(cert: &str, pair: &KeyPair) -> bool {
     let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(cert.as_bytes()) else { return true };
     let Ok(cert) = pem.parse_x509() else { return true };
     cert.public_key().raw == pair.subject_public_key_info()
 }
 
-/// The CA of a directory: the one that is there, or a new one.
+/// The CA of a directory: the existing one, or a new one.
 fn authority(dir: &Path) -> anyhow::Result<Issuer<'static, KeyPair>> {
     let (cert, key) = (dir.join("ca.pem"), dir.join("ca.key"));
     if cert.exists() && key.exists() {
@@ -144,14 +143,14 @@ fn authority(dir: &Path) -> anyhow::Result<Issuer<'static, KeyPair>> {
                 .with_context(|| format!("cannot read `{}`", path.display()))
         };
         let pair = KeyPair::from_pem(&read(&key)?)
-            .map_err(|_| Misuse(format!("`{}` holds no private key", key.display())))?;
+            .map_err(|_| Misuse(format!("`{}` is not a private key in PEM", key.display())))?;
         let ca = read(&cert)?;
-        if !belong_together(&ca, &pair) {
+        if !is_pair(&ca, &pair) {
             let (cert, key) = (cert.display(), key.display());
             return Err(Misuse(format!("`{key}` is not the key of `{cert}`")).into());
         }
         return Issuer::from_ca_cert_pem(&ca, pair).map_err(|_| {
-            Misuse(format!("`{}` holds no certificate of a CA", cert.display())).into()
+            Misuse(format!("`{}` is not a CA certificate in PEM", cert.display())).into()
         });
     }
     if cert.exists() || key.exists() {
@@ -162,19 +161,19 @@ fn authority(dir: &Path) -> anyhow::Result<Issuer<'static, KeyPair>> {
     params.distinguished_name.push(DnType::CommonName, "Fluxgate development CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    lasts(&mut params, CA_DAYS);
-    let pair = KeyPair::generate().context("cannot make a key")?;
-    let (pem_of_key, made) = (
+    set_validity(&mut params, CA_DAYS);
+    let pair = KeyPair::generate().context("cannot create a key")?;
+    let (pem_of_key, signed) = (
         pair.serialize_pem(),
         CertifiedIssuer::self_signed(params, pair).context("cannot sign a certificate")?,
     );
     write_secret(&key, &pem_of_key)?;
-    write(&cert, &made.pem())?;
+    write(&cert, &signed.pem())?;
     output::data(&format!("{}", cert.display()))?;
     authority(dir)
 }
 
-/// Replaces a file as a whole, never half.
+/// Replaces a file atomically.
 fn replace(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -204,7 +203,7 @@ mod tests {
     use super::is_host;
 
     #[test]
-    fn hosts_are_what_clients_can_ask_for() {
+    fn hosts_are_names_or_addresses() {
         let long = "a".repeat(64);
         for name in ["node1", "a.b-c.example", "*.example", "peer_1", "10.0.0.1", "::1", "A9"] {
             assert!(is_host(name), "{name}");

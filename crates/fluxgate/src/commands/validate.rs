@@ -1,4 +1,4 @@
-//! `fluxgate validate`: may this key pass?
+//! `fluxgate validate`: checks whether a key is admitted.
 
 use std::io::Read as _;
 
@@ -13,27 +13,26 @@ use crate::exit::{Exit, Misuse};
 use crate::output::OutputArgs;
 use crate::values;
 
-/// What `validate` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The key is read from FLUXGATE_KEY or standard input, never from an argument, which others could see.\n\
+    after_help = "The key is read from FLUXGATE_KEY or standard input, never from an argument, which other users could see.\n\
         Exits with 1 when the key is denied.\n\n\
         Example:\n  fluxgate validate --scope write < key.txt"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
     gateway: GatewayArgs,
-    /// The scope that the endpoint requires; any valid key passes without it
+    /// Scope that the endpoint requires; by default any valid key passes
     #[arg(long, value_name = "SCOPE", value_parser = values::scope)]
     scope: Option<Scope>,
-    /// Tokens that the request costs; 0 decides and spends nothing
+    /// Tokens that the request costs; 0 checks without spending
     #[arg(long, value_name = "TOKENS")]
     cost: Option<u64>,
     #[command(flatten)]
     output: OutputArgs,
 }
 
-/// Asks and prints the verdict.
+/// Requests a verdict and prints it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let key = match secret(None, "FLUXGATE_KEY")? {
         Some(key) => key,
@@ -59,13 +58,13 @@ fn key_from_stdin() -> anyhow::Result<Token> {
         .read_to_string(&mut text)
         .context("cannot read the key from standard input")?;
     if text.trim().is_empty() {
-        let how = "no key: set FLUXGATE_KEY or give it on standard input";
+        let how = "no key: set FLUXGATE_KEY or write it to standard input";
         return Err(Misuse(how.to_owned()).into());
     }
     Ok(Token::new(&text)?)
 }
 
-/// The verdict in the shape that a batch has: status and body in one object.
+/// The verdict in the shape of a batch result: status and body in one object.
 fn as_result(report: &VerdictReport) -> BatchResult {
     BatchResult {
         status: report.status,
@@ -90,7 +89,7 @@ fn text(report: &VerdictReport) -> String {
         }
         Verdict::Denied(error) => format!("denied: {error}"),
     };
-    // An unknown key has no limit of its own: the headers of a 401 show what the contract fixes.
+    // An unknown key has no limit of its own: the headers of a 401 show the default limit.
     let is_unknown = matches!(&report.verdict, Verdict::Denied(error)
         if error.error == ErrorCode::AuthenticationFailed);
     if let Some(window) = report.window.filter(|_| !is_unknown) {

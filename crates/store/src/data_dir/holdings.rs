@@ -1,14 +1,15 @@
-//! The file of an orderly stop: parts, each in an envelope.
+//! The file written at an orderly stop: parts, each in an envelope.
 //!
-//! One part is the envelope of version 1, which every program reads. Several are envelopes of version
-//! 2 one behind the other, each with its number, from 0 on, and how many there are. A program that
-//! knows version 1 alone finds bytes behind the first envelope and refuses the directory as it is.
+//! A single part is an envelope of version 1, which every release reads. Several parts are
+//! consecutive envelopes of version 2, each with its number (from 0) and the number of parts. A
+//! release that knows version 1 alone finds bytes after the first envelope and rejects the
+//! directory unchanged.
 
 use crate::codec::{self, CodecError, HEADER_BYTES, Kind, PAYLOAD_BYTES_MAX};
 
 /// Most parts of one file.
 pub const HOLDINGS_PARTS_MAX: usize = 8;
-/// Bytes of a part's number and of how many there are.
+/// Size of a part's number and of the number of parts, bytes.
 const PLACE_BYTES: usize = 8;
 /// Largest part, bytes.
 pub const HOLDINGS_PART_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - PLACE_BYTES;
@@ -19,14 +20,14 @@ pub(super) const FILE_BYTES_MAX: u64 =
 const WHOLE: u8 = 1;
 const PART: u8 = 2;
 
-/// The file that holds these parts.
+/// Encodes the parts into a file.
 pub(super) fn seal(parts: &[Vec<u8>]) -> Result<Vec<u8>, CodecError> {
     if let [whole] = parts {
         return codec::seal(Kind::Holdings, WHOLE, whole);
     }
     let count = u32::try_from(parts.len()).ok();
     let count = count.filter(|_| (1..=HOLDINGS_PARTS_MAX).contains(&parts.len()));
-    let count = count.ok_or_else(|| wrong("there are 1 to 8 parts"))?;
+    let count = count.ok_or_else(|| wrong("expected 1 to 8 parts"))?;
     let mut file =
         Vec::with_capacity(parts.iter().map(|p| HEADER_BYTES + PLACE_BYTES + p.len()).sum());
     for (number, part) in (0u32..).zip(parts) {
@@ -39,32 +40,32 @@ pub(super) fn seal(parts: &[Vec<u8>]) -> Result<Vec<u8>, CodecError> {
     Ok(file)
 }
 
-/// The parts of a file.
+/// Decodes a file into its parts.
 pub(super) fn open(file: &[u8]) -> Result<Vec<Vec<u8>>, CodecError> {
     let mut parts = Vec::new();
     let mut rest = file;
     loop {
         let bytes = HEADER_BYTES + codec::payload_bytes(rest)?;
         let short = CodecError::Short { expected: bytes, found: rest.len() };
-        let (envelope, behind) = rest.split_at_checked(bytes).ok_or(short)?;
+        let (envelope, after) = rest.split_at_checked(bytes).ok_or(short)?;
         let (version, payload) = codec::open(Kind::Holdings, envelope)?;
         match version {
-            WHOLE if parts.is_empty() && behind.is_empty() => return Ok(vec![payload.to_vec()]),
-            WHOLE => return Err(wrong("something stands beside the whole")),
+            WHOLE if parts.is_empty() && after.is_empty() => return Ok(vec![payload.to_vec()]),
+            WHOLE => return Err(wrong("unexpected data besides the single part")),
             PART => {}
             found => return Err(CodecError::Version { expected: PART, found }),
         }
         let place = payload.split_first_chunk::<4>();
         let place = place.and_then(|(n, rest)| Some((n, rest.split_first_chunk::<4>()?)));
         let Some((number, (count, part))) = place else {
-            return Err(wrong("a part without its place"));
+            return Err(wrong("a part has no number"));
         };
         let (number, count) = (u32::from_le_bytes(*number), u32::from_le_bytes(*count));
         if number as usize != parts.len() || count as usize > HOLDINGS_PARTS_MAX {
-            return Err(wrong("parts out of their order"));
+            return Err(wrong("parts are out of order"));
         }
         parts.push(part.to_vec());
-        rest = behind;
+        rest = after;
         match (parts.len() == count as usize, rest.is_empty()) {
             (true, true) => return Ok(parts),
             (false, false) => {}
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn several_are_read_as_they_were_and_not_by_older_programs() {
+    fn several_parts_round_trip_and_are_rejected_by_older_programs() {
         let several = parts(&["one", "", "three"]);
         let file = seal(&several).unwrap();
         assert_eq!(open(&file).unwrap(), several);
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_whole_or_has_another_order_is_refused() {
+    fn an_incomplete_or_reordered_file_is_rejected() {
         let several = parts(&["one", "two", "three"]);
         let file = seal(&several).unwrap();
         for at in 0..file.len() {

@@ -1,9 +1,9 @@
-//! Opens a log: makes it in a new directory, checks all of it in an old one, and starts the
+//! Opens a log: creates it in a new directory, checks all of it in an existing one, and starts the
 //! writer.
 //!
-//! Answers for the open sequence (`raft-storage.md` 2.4): what exists tells how far an
-//! earlier creation came, and a log that is refused is not written to: its open is tried on a
-//! copy first, because sled's own open writes.
+//! Answers for the open sequence: the files that exist show how far an earlier creation got, and a
+//! rejected log is not modified: the open is first tried on a copy, because sled itself writes
+//! while opening.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -19,27 +19,27 @@ use crate::error::OpenError;
 use crate::hard_state::{self, HardStateFile};
 use crate::layout;
 use crate::log::{Driver, Entry, Inner, LogStore, Options, Port, QUEUED_OPS_MAX, Shared, answer};
-use crate::recover::{self, Image, Recovered, Refused};
+use crate::recover::{self, Image, Recovered, Rejected};
 use crate::sled_backend::{self, SledBackend, Trial};
 use crate::snapshot::SnapshotStore;
 use crate::tail::Tail;
 use crate::writer::{Op, Writer};
 
 impl LogStore {
-    /// Opens the log of a data directory, makes it in a new one, and checks all of it.
+    /// Opens the log of a data directory, or creates it in a new one, and checks all of it.
     ///
     /// # Errors
-    /// When it is damaged or forgot something, cannot be opened, or this binary lacks the
-    /// durable sync. Nothing was changed then.
+    /// When it is damaged or lost data, cannot be opened, or this binary lacks the durable sync.
+    /// Nothing was changed in that case.
     pub fn open(dir: &DataDir, options: Options) -> Result<(Self, Recovered), OpenError> {
         Self::open_if(dir, options, |_| Ok(()))
     }
 
-    /// The same, where whoever uses the log has a say: `fits` looks at what was found, and refuses
-    /// it before this start counts.
+    /// The same with a check by the caller: `fits` examines the recovered log, and may reject it
+    /// before this start counts.
     ///
     /// # Errors
-    /// As for [`LogStore::open`], or what `fits` says is wrong with it.
+    /// As for [`LogStore::open`], or the reason that `fits` returns.
     pub fn open_if(
         dir: &DataDir,
         options: Options,
@@ -58,7 +58,7 @@ impl LogStore {
             }
             (false, (true, false)) => {
                 try_on_copy(path, None, &options)?;
-                // Not relied on alone: there may have been no room for a copy.
+                // Checked again: the disk may have had no space for a copy.
                 drop(open_checked(&sled_path, None, &options)?);
                 HardStateFile::create(path)?;
             }
@@ -67,7 +67,7 @@ impl LogStore {
         let hard = HardStateFile::open(path)?;
         let (backend, image) = open_checked(&sled_path, Some(&hard), &options)?;
         fits(&image.recovered()).map_err(|what| OpenError::corrupt(&sled_path, what))?;
-        // AFTER the checks, BEFORE anything of value is written in this life.
+        // AFTER the checks, BEFORE this incarnation writes anything of value.
         if !dir.begun() {
             dir.begin_life()?;
             SnapshotStore::open(dir).map_err(|error| {
@@ -77,7 +77,7 @@ impl LogStore {
         let opened = Self::start(Box::new(backend), Some(hard), &options, image)
             .map_err(OpenError::io("write", &sled_path))?;
         if !dir.log_made() {
-            dir.note_log_made()?;
+            dir.record_log_made()?;
         }
         Ok(opened)
     }
@@ -96,11 +96,11 @@ impl LogStore {
         Self::start(backend, hard, &options, image).map_err(OpenError::io("write", &path))
     }
 
-    /// The same on a data directory whose log lies elsewhere: a life begins, as with
-    /// [`LogStore::open_if`].
+    /// The same with a data directory whose log is elsewhere: this begins the incarnation, as
+    /// [`LogStore::open_if`] does.
     ///
     /// # Errors
-    /// As for [`LogStore::open_with`], or what `fits` says is wrong.
+    /// As for [`LogStore::open_with`], or the reason that `fits` returns.
     pub fn open_beside(
         dir: &DataDir,
         backend: Box<dyn LogBackend>,
@@ -143,24 +143,24 @@ impl LogStore {
     }
 }
 
-/// The writer's end of the queue. What it took makes place for another.
+/// The writer's end of the queue. Receiving an operation frees its slot.
 struct Queue {
     receiver: Receiver<Op>,
     shared: Arc<Shared>,
 }
 
 impl Queue {
-    fn took<E>(&self, taken: Result<Op, E>) -> Result<Op, E> {
+    fn received<E>(&self, taken: Result<Op, E>) -> Result<Op, E> {
         if taken.is_ok() {
             self.shared.queued.fetch_sub(1, Ordering::AcqRel);
         }
         taken
     }
 
-    /// The first operation of a group, if there is one before other work is due; the error says
-    /// whether there will never be one again.
+    /// The first operation of a group, unless other work is due first. The error says whether all
+    /// senders are gone.
     fn first(&self, writer: &Writer) -> Result<Op, bool> {
-        self.took(if writer.has_purge_work() {
+        self.received(if writer.has_purge_work() {
             self.receiver.try_recv().map_err(|error| error == TryRecvError::Disconnected)
         } else if let Some(wait) = writer.mark_due_in() {
             self.receiver.recv_timeout(wait).map_err(|e| e == RecvTimeoutError::Disconnected)
@@ -169,13 +169,13 @@ impl Queue {
         })
     }
 
-    /// One that waits already.
+    /// The next operation that is already queued.
     fn next(&self) -> Option<Op> {
-        self.took(self.receiver.try_recv()).ok()
+        self.received(self.receiver.try_recv()).ok()
     }
 }
 
-/// The writer's thread. Ends with the close or when the last handle is gone.
+/// The writer's thread. Ends on close, or when the last handle is dropped.
 fn run(mut writer: Writer, queue: &Queue) {
     loop {
         let first = queue.first(&writer);
@@ -203,7 +203,7 @@ fn hard_state_is_missing(path: &Path) -> OpenError {
     OpenError::corrupt(path, "its file HARDSTATE is missing")
 }
 
-/// Goes through the whole open on a copy: what is refused here is still as it was.
+/// Performs the whole open on a copy: a log that is rejected here was not modified.
 fn try_on_copy(
     dir: &Path,
     hard: Option<&HardStateFile>,
@@ -214,7 +214,7 @@ fn try_on_copy(
         return Err(OpenError::corrupt(&path, "its file `db` is missing"));
     }
     let tried = match Trial::make(dir)? {
-        // The backend is closed at the end of this line, and the copy removed after it.
+        // This line closes the backend at its end, and the copy is removed after it.
         Some(copy) => open_checked(copy.path(), hard, options).map(drop),
         None => Err(OpenError::io("copy", &path)(ErrorKind::StorageFull.into())),
     };
@@ -222,7 +222,7 @@ fn try_on_copy(
         Err(OpenError::Io { source, .. }) if sled_backend::is_no_room(&source) => {
             tracing::warn!(
                 path = %path.display(),
-                "no room for a copy of the log: it is opened without a trial"
+                "no space for a copy of the log: opening it without a trial"
             );
             Ok(())
         }
@@ -230,8 +230,8 @@ fn try_on_copy(
     }
 }
 
-/// Opens the database at `path` and checks all of it, and that its flush is durable. Without
-/// a hard state its creation was cut short, unless there is something in it.
+/// Opens the database at `path`, checks all of it, and checks that its flush is durable. Without a
+/// hard state the database must be empty: its creation was interrupted.
 fn open_checked(
     path: &Path,
     hard: Option<&HardStateFile>,
@@ -242,7 +242,7 @@ fn open_checked(
     if hard.is_none() && !image.is_empty() {
         return Err(hard_state_is_missing(path));
     }
-    // After the checks: a refused log is not written to.
+    // After the checks, because a rejected log must not be written to.
     if !probe(&mut backend).map_err(OpenError::io("write", path))? {
         return Err(OpenError::BarrierNotLinked);
     }
@@ -258,16 +258,16 @@ fn checked_image(
     let hard = hard.map(HardStateFile::state);
     recover::read_image(backend.reader().as_ref(), hard, options.tail_bytes_max).map_err(|why| {
         match why {
-            Refused::Damaged(what) => OpenError::corrupt(path, what),
-            Refused::Read(error) if sled_backend::is_of_the_system(&error) => {
+            Rejected::Damaged(what) => OpenError::corrupt(path, what),
+            Rejected::Read(error) if sled_backend::is_of_the_system(&error) => {
                 OpenError::io("read", path)(error)
             }
-            Refused::Read(error) => OpenError::corrupt(path, error.to_string()),
+            Rejected::Read(error) => OpenError::corrupt(path, error.to_string()),
         }
     })
 }
 
-/// Whether a flush of something new reaches the disk: sled skips a value that it has.
+/// Whether a flush of a new value reaches the disk: sled skips a value that it already has.
 fn probe(backend: &mut SledBackend) -> std::io::Result<bool> {
     let mut fresh = [0u8; 16];
     getrandom::fill(&mut fresh).map_err(std::io::Error::other)?;

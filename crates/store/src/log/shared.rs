@@ -1,4 +1,5 @@
-//! What the callers and the writer of a log share: the tail, what went wrong, and who hears of it.
+//! State shared by the callers and the writer of a log: the tail, the first failure, and the
+//! observer.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -8,24 +9,24 @@ use crate::backend::LogRead;
 use crate::error::StoreError;
 use crate::tail::Tail;
 
-/// Told that operations wait for [`LogStore::settle`](super::LogStore::settle); must not call back into the log.
+/// Called when operations wait for [`LogStore::settle`](super::LogStore::settle); must not call
+/// back into the log.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
-/// Hears of every barrier, from the writer.
+/// Receives the duration of every barrier, from the writer.
 pub trait Observer: Send + Sync + 'static {
-    /// A barrier that covered `ops` writes took this long.
+    /// Called after a barrier that covered `ops` writes.
     fn synced(&self, took: Duration, ops: usize);
 }
 
-/// What the callers and the writer share.
 pub(crate) struct Shared {
     pub(super) tail: Mutex<Tail>,
     pub(super) poison: OnceLock<Arc<str>>,
     pub(super) observer: RwLock<Option<Arc<dyn Observer>>>,
     pub(super) wake: OnceLock<Wake>,
-    /// Operations in the queue of the writer's thread.
+    /// Operations queued for the writer's thread.
     pub(super) queued: AtomicUsize,
-    /// Gone after a close, so that the database can be.
+    /// `None` after a close, so that the database can be dropped.
     pub(super) reader: RwLock<Option<Arc<dyn LogRead>>>,
 }
 
@@ -53,7 +54,7 @@ impl Shared {
         self.poison.get().map(|cause| StoreError::Poisoned { cause: Arc::clone(cause) })
     }
 
-    /// The first cause stays.
+    /// Keeps the first cause.
     pub(crate) fn set_poison(&self, cause: Arc<str>) {
         let _ = self.poison.set(cause);
     }

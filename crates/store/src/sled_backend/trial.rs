@@ -1,9 +1,9 @@
-//! A copy of the database on which an open is tried.
+//! A copy of the database on which an open is tried first.
 //!
-//! sled rewrites files while it opens, before anybody can look at what is in them. Whether a
-//! log is sound is therefore found out on a copy, and a refused one stays as it is, byte by
-//! byte. Answers for: the copy is of a database at rest, and is gone when this is dropped. A
-//! copy is never data: what a killed process left of one is removed by the next.
+//! sled rewrites files while it opens, before we can examine their content. The check therefore
+//! runs on a copy, and a rejected log stays byte for byte as it was. Answers for: the copy is of a
+//! database at rest, and is removed when this is dropped. A copy is never data: the next start
+//! removes a copy that a killed process left.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
@@ -16,7 +16,7 @@ use crate::sled_backend::{self, DB, LOCK_RETRY, LOCK_WAIT};
 
 const NAME: &str = "sled.check";
 
-/// The copy. Holds sled's lock on the original, so that it stays what was copied.
+/// The copy. Holds sled's lock on the original, so that the original does not change meanwhile.
 #[derive(Debug)]
 pub(crate) struct Trial {
     path: PathBuf,
@@ -24,10 +24,10 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    /// Copies the database of a data directory; `None` when the disk has no room for that.
+    /// Copies the database of a data directory; `None` when the disk has no space for it.
     pub(crate) fn make(dir: &Path) -> Result<Option<Self>, OpenError> {
         let from = sled_backend::path(dir);
-        let original = hold(&from)?;
+        let original = lock(&from)?;
         let path = dir.join(NAME);
         remove(&path).map_err(OpenError::io("remove", &path))?;
         let trial = Self { path, _original: original };
@@ -38,7 +38,6 @@ impl Trial {
         }
     }
 
-    /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -46,13 +45,13 @@ impl Trial {
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        // sled's threads go on for some milliseconds and may make files until they end.
-        let _ = hold(&self.path);
+        // sled's threads run on for some milliseconds and may create files until they end.
+        let _ = lock(&self.path);
         let deadline = Instant::now() + LOCK_WAIT;
         while let Err(error) = remove(&self.path) {
             if Instant::now() >= deadline {
                 let path = self.path.display();
-                tracing::warn!(%error, %path, "a copy of the log stays until the next start");
+                tracing::warn!(%error, %path, "cannot remove a copy of the log; the next start will");
                 return;
             }
             std::thread::sleep(LOCK_RETRY);
@@ -60,13 +59,13 @@ impl Drop for Trial {
     }
 }
 
-/// Whether the disk is full, or what this user may have of it.
+/// Whether the disk or this user's quota is full.
 pub(crate) fn is_no_room(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Takes sled's own lock on a database, which nobody has when it is closed.
-fn hold(path: &Path) -> Result<File, OpenError> {
+/// Takes sled's own lock on a database, which is free once the database is closed.
+fn lock(path: &Path) -> Result<File, OpenError> {
     let file = File::open(path.join(DB)).map_err(OpenError::io("open", path))?;
     let deadline = Instant::now() + LOCK_WAIT;
     loop {

@@ -1,8 +1,8 @@
-//! Reads a snapshot file back.
+//! Reads a snapshot file.
 //!
-//! Answers for: not one byte is given out before the whole file was checked, down to the
-//! footer and the end of the file, and each chunk is checked again when it is given out.
-//! Must never trust a length it read beyond the fixed bounds.
+//! Answers for: no byte is returned before the whole file was checked, including the footer and the
+//! end of the file, and each chunk is checked again when it is returned. Must never trust a length
+//! from the file beyond the fixed bounds.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
@@ -13,11 +13,11 @@ use crate::snapshot::{
     CHUNK_BYTES_MAX, FooterV1, HeaderV1, META_BYTES_MAX, SEQUENCE_BYTES, SnapshotError, VERSION,
 };
 
-/// Most bytes of any frame's payload: a full chunk, or a header with a full meta.
+/// Largest payload of any frame, bytes: a full chunk, or a header with a full meta.
 const PAYLOAD_BYTES_MAX: usize = CHUNK_BYTES_MAX + 1024;
 const _: () = assert!(META_BYTES_MAX + 1024 <= PAYLOAD_BYTES_MAX);
 
-/// A checked snapshot, to be read from its first chunk.
+/// A checked snapshot, positioned at its first chunk.
 #[derive(Debug)]
 pub struct SnapshotReader {
     frames: Frames,
@@ -44,13 +44,13 @@ impl SnapshotReader {
         self.header.index
     }
 
-    /// The id that its writer gave it.
+    /// The id that its writer chose.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.header.id
     }
 
-    /// What its writer put into the header.
+    /// The caller-defined part of the header.
     #[must_use]
     pub fn meta(&self) -> &[u8] {
         &self.header.meta
@@ -109,7 +109,7 @@ impl Frames {
         })
     }
 
-    /// One whole frame; its checksum is not looked at yet.
+    /// One whole frame; its checksum is not checked yet.
     fn frame(&mut self) -> Result<Vec<u8>, SnapshotError> {
         let mut frame = vec![0u8; codec::HEADER_BYTES];
         self.read_exact(&mut frame)?;
@@ -146,7 +146,7 @@ impl Frames {
             return Err(self.damaged("a chunk has no number"));
         };
         if u32::from_le_bytes(*sequence) != self.seen.chunks {
-            return Err(self.damaged("a chunk is missing or doubled"));
+            return Err(self.damaged("a chunk is missing or repeated"));
         }
         let Some(chunks) = self.seen.chunks.checked_add(1) else {
             return Err(self.damaged("it has too many chunks"));
@@ -170,7 +170,7 @@ impl Frames {
                 self.ended = true;
                 Ok(())
             }
-            Ok(_) => Err(self.damaged("it goes on behind its end")),
+            Ok(_) => Err(self.damaged("there are bytes after its footer")),
             Err(error) => Err(SnapshotError::io("read", &self.path)(error)),
         }
     }

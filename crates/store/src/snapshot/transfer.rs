@@ -1,7 +1,7 @@
-//! Snapshot files on their way between nodes, as plain bytes.
+//! Transfer of snapshot files between nodes, as plain bytes.
 //!
-//! Answers for: a received file gets its name only after every byte was checked. Must
-//! never accept a piece that does not follow the one before.
+//! Answers for: a received file gets its final name only after every byte was checked. Must never
+//! accept a piece that does not continue the previous one.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::snapshot::{Pending, SnapshotError, SnapshotFile, SnapshotReader, is_id};
 
-/// A snapshot file being received, piece after piece. Dropped unfinished, it leaves nothing.
+/// A snapshot file being received piece by piece. Dropped unfinished, it leaves no file.
 #[derive(Debug)]
 pub struct IncomingSnapshot {
     dir: PathBuf,
@@ -24,23 +24,23 @@ impl IncomingSnapshot {
         Self { dir, pending, file, received: 0, bytes_max }
     }
 
-    /// Bytes received so far: the offset that comes next.
+    /// Bytes received so far: the offset expected next.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// Adds the piece at `offset`, which must be the one that comes next.
+    /// Appends the piece at `offset`, which must equal [`Self::received`].
     ///
     /// # Errors
-    /// When it is another, the file grows too large, or the system refuses.
+    /// When the offset differs, the file grows too large, or the system's error.
     pub fn write_at(&mut self, offset: u64, piece: &[u8]) -> Result<(), SnapshotError> {
         if offset != self.received {
             return Err(SnapshotError::Gap { expected: self.received, found: offset });
         }
         let grown = self.received.saturating_add(piece.len() as u64);
         if grown > self.bytes_max {
-            return Err(SnapshotError::Invalid("it is larger than what is received here"));
+            return Err(SnapshotError::Invalid("it is larger than the receiver accepts"));
         }
         self.file
             .write_all_at(piece, offset)
@@ -49,23 +49,26 @@ impl IncomingSnapshot {
         Ok(())
     }
 
-    /// Makes the file durable, checks all of it, and gives it its name.
+    /// Makes the file durable, checks all of it, and gives it its final name.
     ///
     /// # Errors
-    /// When it is damaged or incomplete, or the system refuses; it is then gone.
+    /// When it is damaged or incomplete, or the system's error; the file is removed.
     pub fn finish(self) -> Result<SnapshotFile, SnapshotError> {
         let Self { dir, pending, file, received, .. } = self;
         file.sync_all().map_err(SnapshotError::io("write", &pending.0))?;
         let reader = SnapshotReader::open(&pending.0)?;
         if !is_id(reader.id()) {
-            return Err(SnapshotError::damaged(&pending.0, "its id is no id"));
+            return Err(SnapshotError::damaged(
+                &pending.0,
+                "its id has invalid characters or a wrong length",
+            ));
         }
         let (index, id) = (reader.index(), reader.id().to_owned());
         pending.publish(&dir, index, &id, received)
     }
 }
 
-/// A snapshot file as bytes, to be sent elsewhere. The receiver checks it.
+/// A snapshot file as bytes, for sending. The receiver checks it.
 #[derive(Debug)]
 pub struct RawSnapshot {
     file: File,
@@ -74,10 +77,10 @@ pub struct RawSnapshot {
 }
 
 impl RawSnapshot {
-    /// Opens a snapshot for sending. It stays readable when it is pruned meanwhile.
+    /// Opens a snapshot for sending. It stays readable even if it is pruned meanwhile.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn open(file: &SnapshotFile) -> Result<Self, SnapshotError> {
         let path = file.path.clone();
         let file = File::open(&path).map_err(SnapshotError::io("open", &path))?;
@@ -85,7 +88,7 @@ impl RawSnapshot {
         Ok(Self { file, path, bytes })
     }
 
-    /// Size of the file.
+    /// Size of the file, bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -94,7 +97,7 @@ impl RawSnapshot {
     /// The piece at `offset`, of at most `bytes_max` bytes; empty at the end.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn read_at(&self, offset: u64, bytes_max: usize) -> Result<Vec<u8>, SnapshotError> {
         let left = self.bytes.saturating_sub(offset);
         let size = usize::try_from(left).unwrap_or(usize::MAX).min(bytes_max);

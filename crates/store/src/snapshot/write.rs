@@ -1,6 +1,6 @@
 //! Writes a snapshot file.
 //!
-//! Answers for: a file gets its name only when it is whole and durable.
+//! Answers for: a file gets its final name only when it is complete and durable.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -12,7 +12,7 @@ use crate::snapshot::{
     SnapshotFile, VERSION, is_id, temporary,
 };
 
-/// A snapshot being written. Dropped unfinished, it leaves nothing.
+/// A snapshot being written. Dropped unfinished, it leaves no file.
 #[derive(Debug)]
 pub struct SnapshotWriter {
     dir: PathBuf,
@@ -33,7 +33,7 @@ impl SnapshotWriter {
         meta: &[u8],
     ) -> Result<Self, SnapshotError> {
         if !is_id(id) {
-            return Err(SnapshotError::Invalid("its id has characters that no file name may have"));
+            return Err(SnapshotError::Invalid("its id has invalid characters or a wrong length"));
         }
         if meta.len() > META_BYTES_MAX {
             return Err(SnapshotError::Invalid("its meta is larger than 256 KiB"));
@@ -63,13 +63,13 @@ impl SnapshotWriter {
         Ok(())
     }
 
-    /// Adds a chunk, which a reader gets back as one piece.
+    /// Adds a chunk, which a reader gets back as one unit.
     ///
     /// # Errors
-    /// When it is empty or larger than [`CHUNK_BYTES_MAX`], or the system refuses.
+    /// When it is empty or larger than [`CHUNK_BYTES_MAX`], or the system's error.
     pub fn write_chunk(&mut self, data: &[u8]) -> Result<(), SnapshotError> {
         if data.is_empty() || data.len() > CHUNK_BYTES_MAX {
-            return Err(SnapshotError::Invalid("a chunk has 1 byte to 1 MiB"));
+            return Err(SnapshotError::Invalid("a chunk must have 1 byte to 1 MiB"));
         }
         let Some(chunks) = self.footer.chunks.checked_add(1) else {
             return Err(SnapshotError::Invalid("it has too many chunks"));
@@ -84,10 +84,10 @@ impl SnapshotWriter {
         Ok(())
     }
 
-    /// Ends the file. When this returns it is durable under its name.
+    /// Completes the file. When this returns it is durable under its final name.
     ///
     /// # Errors
-    /// What the system said; the snapshot is then gone.
+    /// The system's error; the file is removed.
     pub fn finish(mut self) -> Result<SnapshotFile, SnapshotError> {
         self.footer.crc = self.hasher.clone().finalize();
         self.put(codec::encode(Kind::SnapshotFooter, VERSION, &self.footer))?;

@@ -1,7 +1,7 @@
-//! Removal: truncation from the highest entry down, purge from the lowest up.
+//! Removal of entries: a truncation goes from the highest index down, a purge from the lowest up.
 //!
-//! Answers for: at every moment in between, what is left is a log without holes. Must
-//! never remove an entry that the hard state still vouches for.
+//! Answers for: at every moment in between, the remaining log has no gaps. Must never remove an
+//! entry that the hard state still records as durable.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -11,7 +11,7 @@ use crate::hard_state::Mark;
 use crate::layout::{self, CHAIN_START, Link, PartKey, Purged};
 use crate::writer::Writer;
 
-/// Keys removed at a time from the purged head of the log.
+/// Keys removed at a time by the purge.
 const PURGE_SLICE_KEYS: usize = 64;
 
 impl Writer {
@@ -37,7 +37,8 @@ impl Writer {
         Ok(())
     }
 
-    /// BEFORE entries go, the hard state must no longer vouch for them.
+    /// Lowers the mark BEFORE entries are removed, so that the hard state no longer records them as
+    /// durable.
     fn lower_mark(&mut self, keep: Option<u64>, kept: Option<Link>) -> io::Result<()> {
         let Some(hard) = &mut self.hard else {
             return Ok(());
@@ -64,7 +65,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes some purged entries, lowest first, and closes the window behind itself.
+    /// Removes some purged entries, lowest first, and ends with a barrier.
     pub(super) fn purge_slice(&mut self) -> io::Result<()> {
         let (Some(from), Some(upto)) = (self.purge_from, self.purged) else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The envelope: golden bytes, round trips, and the refusal of everything else.
+//! The envelope: golden bytes, round trips, and rejection of everything else.
 
 use fluxgate_store::codec::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use fluxgate_store::{CodecError, Kind};
@@ -55,7 +55,7 @@ fn the_numbers_of_the_kinds_never_change() {
 }
 
 #[test]
-fn every_flipped_bit_is_refused() {
+fn every_flipped_bit_is_rejected() {
     let bytes = codec::encode(Kind::Entry, 1, &sample()).unwrap();
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
@@ -65,7 +65,7 @@ fn every_flipped_bit_is_refused() {
 }
 
 #[test]
-fn every_cut_and_every_addition_is_refused() {
+fn truncated_and_extended_envelopes_are_rejected() {
     let bytes = codec::encode(Kind::Entry, 1, &sample()).unwrap();
     for length in 0..bytes.len() {
         let error = codec::decode::<Shape>(Kind::Entry, 1, &bytes[..length]).unwrap_err();
@@ -79,8 +79,8 @@ fn every_cut_and_every_addition_is_refused() {
 }
 
 #[test]
-fn a_value_that_leaves_bytes_over_is_refused() {
-    // bincode itself would take an older, shorter record out of a newer, longer one.
+fn a_value_with_trailing_bytes_is_rejected() {
+    // bincode itself would decode an older, shorter record from a newer, longer one.
     let longer = codec::encode(Kind::Entry, 1, &(7u8, 9u8)).unwrap();
     assert_eq!(
         codec::decode::<u8>(Kind::Entry, 1, &longer),
@@ -89,7 +89,7 @@ fn a_value_that_leaves_bytes_over_is_refused() {
 }
 
 #[test]
-fn another_kind_or_version_is_named() {
+fn the_error_names_an_unexpected_kind_or_version() {
     let bytes = codec::encode(Kind::Vote, 2, &1u8).unwrap();
     assert_eq!(
         codec::decode::<u8>(Kind::Entry, 2, &bytes),
@@ -104,8 +104,8 @@ fn another_kind_or_version_is_named() {
 }
 
 #[test]
-fn a_length_is_not_believed() {
-    // A vector that says it has 2^60 elements, in an envelope that is right.
+fn a_declared_length_is_not_trusted() {
+    // A vector that declares 2^60 elements, in an otherwise valid envelope.
     let mut payload = vec![253];
     payload.extend_from_slice(&(1u64 << 60).to_le_bytes());
     let bytes = codec::seal(Kind::Entry, 1, &payload).unwrap();
@@ -123,13 +123,13 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_written_is_read(shape in shape(), version in any::<u8>()) {
+    fn values_round_trip(shape in shape(), version in any::<u8>()) {
         let bytes = codec::encode(Kind::PeerMessage, version, &shape).unwrap();
         prop_assert_eq!(codec::decode::<Shape>(Kind::PeerMessage, version, &bytes), Ok(shape));
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn decoding_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = codec::decode::<Shape>(Kind::Entry, 1, &bytes);
         let _ = codec::decode_payload::<Shape>(&bytes);
         let sealed = codec::seal(Kind::Entry, 1, &bytes).unwrap();

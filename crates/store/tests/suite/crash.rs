@@ -1,5 +1,5 @@
-//! Power cuts: a child writes, a recorder writes down what reaches which file and when,
-//! and the log is opened from the disks that a cut at many moments may have left.
+//! Power cuts: a child process writes, a recorder logs which write reaches which file and when, and
+//! the log is opened from the disks that a cut at many moments may have left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -13,7 +13,7 @@ use fluxgate_store::{DataDir, Driver, LogStore, OpenError, StoreError};
 use crate::disk_image::{Action, Disk, Survivors, parse, recorder};
 use crate::helpers::{content, entry, open_dir, options};
 
-/// One operation of the child; its number is its place in the list.
+/// One operation of the child; its number is its index in the list.
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Append { from: u64, count: u64 },
@@ -31,7 +31,7 @@ impl Random {
     }
 }
 
-/// The same operations in the child and in the test.
+/// The operations of a run: the same in the child and in the test.
 fn plan(count: usize) -> Vec<Op> {
     let mut random = Random(7);
     let (mut first, mut next) = (0u64, 0u64);
@@ -67,7 +67,7 @@ fn vote_of(number: usize) -> Vec<u8> {
     (number as u64).to_be_bytes().to_vec()
 }
 
-/// Not a test: what the child does when one of the tests below starts it.
+/// Not a test of its own: the code of the child process that the tests below start.
 #[test]
 fn the_child() {
     let Ok(dir) = std::env::var("CRASH_DIR") else {
@@ -106,7 +106,7 @@ fn the_child() {
     log.close();
 }
 
-/// Runs the child on a directory; gives the disk before and what was done to it.
+/// Runs the child on a directory; returns the disk as it was before, and what was done to it.
 fn run_child(dir: &Path, operations: usize) -> (Disk, Vec<Action>) {
     let before = Disk::read(dir);
     let place = tempfile::tempdir().unwrap();
@@ -126,7 +126,7 @@ fn run_child(dir: &Path, operations: usize) -> (Disk, Vec<Action>) {
     (before, parse(&fs::read(&log).unwrap()))
 }
 
-/// What was promised and what was asked for when the power went.
+/// What had been promised and submitted at the power cut.
 #[derive(Clone, Debug, Default)]
 struct Promised {
     /// Operations before this one are durable.
@@ -147,7 +147,7 @@ impl Promised {
     }
 }
 
-/// Opens what a power cut left and compares it with what was promised.
+/// Opens the disk that a power cut left and compares it with the promises.
 fn judge(root: &Path, promised: &Promised, plan: &[Op]) -> Result<(), String> {
     let text = |error: OpenError| error.to_string();
     let dir = DataDir::open(root, "test", 1).map_err(text)?;
@@ -168,7 +168,8 @@ fn judge(root: &Path, promised: &Promised, plan: &[Op]) -> Result<(), String> {
             }
             Op::Vote if durable => vote = Some(vote_of(number)),
             Op::Vote => {}
-            // One that is not durable may have been done, wholly or in part.
+            // One that is not durable yet may have been executed completely, in part, or not at
+            // all.
             Op::Truncate { kept } => expected.retain(|index, _| index <= kept),
             Op::Purge { upto } => expected.retain(|index, _| index > upto),
         }
@@ -196,7 +197,7 @@ fn judge(root: &Path, promised: &Promised, plan: &[Op]) -> Result<(), String> {
     Ok(())
 }
 
-/// The outcomes of power cuts at the chosen moments: images, and what was wrong.
+/// Simulates power cuts at the chosen moments; returns the number of disks, and the failures.
 fn cut(
     mut disk: Disk,
     actions: &[Action],
@@ -226,8 +227,8 @@ fn cut(
 
 const OPERATIONS: usize = 400;
 
-/// A moment in about every `every`, spread without a pattern.
-fn some(every: u64) -> impl Fn(usize) -> bool {
+/// Chooses about one moment in `every`, without a regular pattern.
+fn about_one_in(every: u64) -> impl Fn(usize) -> bool {
     move |number| (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 < (1 << 32) / every
 }
 
@@ -239,25 +240,25 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
     drop(data);
     let (disk, actions) = run_child(dir.path(), OPERATIONS);
     let every = actions.len() as u64 / 120;
-    let (images, wrong) = cut(disk.clone(), &actions, &plan(OPERATIONS), some(every));
+    let (images, wrong) = cut(disk.clone(), &actions, &plan(OPERATIONS), about_one_in(every));
     println!("{images} disks after a power cut, {} wrong", wrong.len());
     assert!(images > 150);
     assert!(wrong.is_empty(), "{wrong:#?}");
 
-    // The same without the override: sled's flush then covers nothing. Should this find
-    // nothing, the test above proves nothing.
-    let mut deaf = disk;
-    deaf.deaf = Some("sled/db".to_owned());
-    let (images, wrong) = cut(deaf, &actions, &plan(OPERATIONS), some(every));
+    // The same without the override: sled's flush is then without effect. If this finds no failure,
+    // the test above proves nothing.
+    let mut without_override = disk;
+    without_override.fdatasync_ignored = Some("sled/db".to_owned());
+    let (images, wrong) = cut(without_override, &actions, &plan(OPERATIONS), about_one_in(every));
     println!("{images} disks with sled's own flush, {} wrong", wrong.len());
     assert!(wrong.len() > images / 10, "{} of {images}", wrong.len());
 }
 
 #[test]
-fn a_power_cut_while_the_directory_is_made_leaves_one_that_opens() {
+fn a_power_cut_during_creation_leaves_a_directory_that_opens() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, actions) = run_child(dir.path(), 12);
     let (images, wrong) = cut(disk, &actions, &plan(12), |_| true);
-    println!("{images} disks from the making of a directory, {} wrong", wrong.len());
+    println!("{images} disks from the creation of a directory, {} wrong", wrong.len());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -1,5 +1,5 @@
-//! Damage to a closed data directory: refused, or everything is still there. Never less
-//! without a word.
+//! Damage to a closed data directory: it is rejected, or all data is still there. Data must never
+//! be lost silently.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::helpers::{append, contents, entries, entry, open, open_dir, options, 
 
 type Content = (Recovered, Vec<Entry>);
 
-/// Makes a log with something of everything, and closes it.
+/// Creates a log with every kind of content, and closes it.
 fn fill(dir: &Path) -> Content {
     let dir = open_dir(dir);
     let (log, _) = open(&dir, Driver::Thread);
@@ -51,9 +51,9 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Opens a damaged copy; whether it was refused. Fails when it opens with less, and when a
-/// refusal changed anything.
-fn refused(original: &Path, expected: &Content, damage: impl FnOnce(&Path)) -> bool {
+/// Opens a damaged copy and returns whether it was rejected. Fails if it opens with less data, or
+/// if the rejection changed anything.
+fn rejected(original: &Path, expected: &Content, damage: impl FnOnce(&Path)) -> bool {
     let copied = tempfile::tempdir().unwrap();
     copy(original, copied.path());
     damage(copied.path());
@@ -72,11 +72,11 @@ fn refused(original: &Path, expected: &Content, damage: impl FnOnce(&Path)) -> b
             assert!(!text.contains("sled.check"), "{text}");
             true
         }
-        Err(error) => panic!("refused for the wrong reason: {error}"),
+        Err(error) => panic!("rejected for the wrong reason: {error}"),
     }
 }
 
-/// Fails when a file was changed, made or removed; the lock is not part of the data.
+/// Fails if a file was changed, created or removed. The lock file is not part of the data.
 fn assert_unchanged(dir: &Path, before: &BTreeMap<PathBuf, Vec<u8>>) {
     let after = contents(dir);
     let lock = dir.join("LOCK");
@@ -85,8 +85,8 @@ fn assert_unchanged(dir: &Path, before: &BTreeMap<PathBuf, Vec<u8>>) {
         .chain(after.keys())
         .filter(|path| **path != lock && before.get(*path) != after.get(*path))
         .collect();
-    assert!(changed.is_empty(), "a refusal changed {changed:?}");
-    assert!(!dir.join("sled.check").exists(), "the copy stayed");
+    assert!(changed.is_empty(), "a rejected open changed {changed:?}");
+    assert!(!dir.join("sled.check").exists(), "the copy was not removed");
 }
 
 fn flip(path: &Path, offset: u64, mask: u8) {
@@ -96,7 +96,7 @@ fn flip(path: &Path, offset: u64, mask: u8) {
     file.write_all_at(&[byte[0] ^ mask], offset).unwrap();
 }
 
-/// A small generator: the same offsets in every run.
+/// A small generator that yields the same offsets in every run.
 fn offsets(count: usize, below: u64) -> impl Iterator<Item = u64> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     std::iter::repeat_with(move || {
@@ -107,73 +107,73 @@ fn offsets(count: usize, below: u64) -> impl Iterator<Item = u64> {
 }
 
 #[test]
-fn a_flipped_bit_in_the_database_is_refused_or_harmless() {
+fn a_flipped_bit_in_the_database_is_rejected_or_harmless() {
     let dir = tempfile::tempdir().unwrap();
     let expected = fill(dir.path());
     let db = dir.path().join("sled/db");
-    // The end of the file is unused space: what matters lies before its last byte.
+    // The rest of the file is zero and unused: damage only matters before the last used byte.
     let bytes = fs::read(&db).unwrap();
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1;
     let count = 300;
     let found = offsets(count, used)
         .filter(|offset| {
             let mask = 1u8 << (offset % 8);
-            refused(dir.path(), &expected, |copy| flip(&copy.join("sled/db"), *offset, mask))
+            rejected(dir.path(), &expected, |copy| flip(&copy.join("sled/db"), *offset, mask))
         })
         .count();
-    println!("bit flips: {found} of {count} refused, the others harmless; {used} bytes used");
+    println!("bit flips: {found} of {count} rejected, the others harmless; {used} bytes used");
     assert!(found > 0);
 }
 
 #[test]
-fn lost_pages_and_a_cut_database_are_refused_or_harmless() {
+fn lost_pages_and_a_truncated_database_are_rejected_or_harmless() {
     let dir = tempfile::tempdir().unwrap();
     let expected = fill(dir.path());
     let length = fs::metadata(dir.path().join("sled/db")).unwrap().len();
     let mut found = 0;
     for offset in offsets(30, length) {
         let page = offset / 4_096 * 4_096;
-        let lost = refused(dir.path(), &expected, |copy| {
+        let lost = rejected(dir.path(), &expected, |copy| {
             let file = fs::OpenOptions::new().write(true).open(copy.join("sled/db")).unwrap();
             file.write_all_at(&[0; 4_096], page).unwrap();
         });
-        let cut = refused(dir.path(), &expected, |copy| {
+        let cut = rejected(dir.path(), &expected, |copy| {
             let file = fs::OpenOptions::new().write(true).open(copy.join("sled/db")).unwrap();
             file.set_len(offset).unwrap();
         });
         found += usize::from(lost) + usize::from(cut);
     }
-    println!("lost pages and cuts: {found} of 60 refused");
+    println!("lost pages and cuts: {found} of 60 rejected");
     assert!(found > 0);
 }
 
 #[test]
-fn a_missing_piece_of_the_directory_is_refused() {
+fn a_missing_file_of_the_directory_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let expected = fill(dir.path());
-    assert!(refused(dir.path(), &expected, |copy| fs::remove_dir_all(copy.join("sled")).unwrap()));
-    assert!(refused(dir.path(), &expected, |copy| {
+    assert!(rejected(dir.path(), &expected, |copy| fs::remove_dir_all(copy.join("sled")).unwrap()));
+    assert!(rejected(dir.path(), &expected, |copy| {
         fs::remove_file(copy.join("sled/db")).unwrap();
     }));
-    assert!(refused(dir.path(), &expected, |copy| {
+    assert!(rejected(dir.path(), &expected, |copy| {
         fs::remove_file(copy.join("HARDSTATE")).unwrap();
     }));
-    assert!(refused(dir.path(), &expected, |copy| {
+    assert!(rejected(dir.path(), &expected, |copy| {
         fs::write(copy.join("HARDSTATE"), [0u8; 1_024]).unwrap();
     }));
-    assert!(refused(dir.path(), &expected, |copy| flip(&copy.join("IDENTITY"), 20, 1)));
-    assert!(refused(dir.path(), &expected, |copy| {
+    assert!(rejected(dir.path(), &expected, |copy| flip(&copy.join("IDENTITY"), 20, 1)));
+    assert!(rejected(dir.path(), &expected, |copy| {
         fs::write(copy.join("sled/db"), b"").unwrap();
         fs::write(copy.join("sled/snap.0000000000000001.generating"), b"half").unwrap();
     }));
-    assert!(refused(dir.path(), &expected, |copy| {
+    assert!(rejected(dir.path(), &expected, |copy| {
         fs::remove_dir_all(copy.join("sled")).unwrap();
         fs::remove_file(copy.join("HARDSTATE")).unwrap();
     }));
 }
 
 #[test]
-fn a_refused_start_does_not_count_and_a_sound_one_does() {
+fn a_rejected_start_does_not_count_and_a_sound_one_does() {
     let dir = tempfile::tempdir().unwrap();
     let expected = fill(dir.path());
     let db = dir.path().join("sled/db");
@@ -191,7 +191,7 @@ fn a_refused_start_does_not_count_and_a_sound_one_does() {
             assert_unchanged(dir.path(), &before);
         }
         fs::write(&db, whole).unwrap();
-        // What a process left that was killed during its trial.
+        // The copy of a process that was killed during its trial.
         fs::create_dir(dir.path().join("sled.check")).unwrap();
         fs::write(dir.path().join("sled.check/db"), b"half").unwrap();
         let data = open_dir(dir.path());
@@ -207,7 +207,7 @@ fn a_refused_start_does_not_count_and_a_sound_one_does() {
 }
 
 #[test]
-fn an_older_copy_of_the_database_is_refused() {
+fn an_older_copy_of_the_database_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let open_log = || open(&open_dir(dir.path()), Driver::Thread).0;
     let older = tempfile::tempdir().unwrap();
@@ -228,7 +228,7 @@ fn an_older_copy_of_the_database_is_refused() {
     log.truncate_after(Some(4));
     append(&log, (5..10).map(|index| entry(index, 1, 100)).collect()).unwrap();
     log.close();
-    // As long as before, but of another history.
+    // As long as before, but with another history.
     assert!(matches!(put_back("first"), Some(OpenError::Corrupt { .. })));
     keep("second");
     assert!(put_back("second").is_none());
@@ -239,7 +239,7 @@ fn an_older_copy_of_the_database_is_refused() {
 }
 
 #[test]
-fn what_a_crash_leaves_in_the_directory_does_no_harm() {
+fn leftovers_of_a_crash_are_harmless() {
     let dir = tempfile::tempdir().unwrap();
     let expected = fill(dir.path());
     let snapshot_name = fs::read_dir(dir.path().join("sled"))
@@ -249,7 +249,7 @@ fn what_a_crash_leaves_in_the_directory_does_no_harm() {
         .unwrap();
     for litter in [&b""[..], b"cut short"] {
         let name = format!("{snapshot_name}.generating");
-        assert!(!refused(dir.path(), &expected, |copy| {
+        assert!(!rejected(dir.path(), &expected, |copy| {
             fs::write(copy.join("sled").join(&name), litter).unwrap();
             fs::create_dir(copy.join("snapshots")).unwrap();
             fs::write(copy.join("HARDSTATE.tmp"), litter).unwrap();
@@ -258,9 +258,9 @@ fn what_a_crash_leaves_in_the_directory_does_no_harm() {
 }
 
 #[test]
-fn a_creation_that_was_cut_short_is_finished() {
+fn an_interrupted_creation_is_completed() {
     let dir = tempfile::tempdir().unwrap();
-    // Cut in the first writes of the database.
+    // Interrupted during the first writes of the database.
     let data = open_dir(dir.path());
     fs::create_dir(dir.path().join("sled.tmp")).unwrap();
     fs::write(dir.path().join("sled.tmp/db"), b"half").unwrap();
@@ -268,7 +268,7 @@ fn a_creation_that_was_cut_short_is_finished() {
     let data = open_dir(dir.path());
     open(&data, Driver::Thread).0.close();
     drop(data);
-    // Cut between the database and the hard state.
+    // Interrupted between the database and the hard state.
     let other = tempfile::tempdir().unwrap();
     let data = open_dir(other.path());
     copy(&dir.path().join("sled"), &other.path().join("sled"));
@@ -285,7 +285,7 @@ fn content_from(dir: &DataDir, start: u64) -> Vec<Entry> {
 }
 
 #[test]
-fn a_database_in_use_is_refused_after_a_while() {
+fn a_database_in_use_is_rejected_after_a_wait() {
     let dir = tempfile::tempdir().unwrap();
     let data = open_dir(dir.path());
     let (log, _) = open(&data, Driver::Thread);
@@ -295,9 +295,9 @@ fn a_database_in_use_is_refused_after_a_while() {
     open(&data, Driver::Thread);
 }
 
-/// Every key of the database lost, and every byte of its values flipped, one at a time.
+/// Removes every key of the database and flips bytes of every value, one at a time.
 #[test]
-fn every_lost_key_and_every_flipped_byte_is_noticed() {
+fn every_lost_key_and_every_flipped_byte_is_detected() {
     let hard_dir = tempfile::tempdir().unwrap();
     HardStateFile::create(hard_dir.path()).unwrap();
     let memory = Memory::new();
@@ -327,13 +327,13 @@ fn every_lost_key_and_every_flipped_byte_is_noticed() {
             assert!(matches!(error, Some(OpenError::Corrupt { .. })), "{key}: {error:?}");
         }
     }
-    // A refusal wrote nothing.
+    // The rejected opens wrote nothing.
     assert_eq!(fs::read(hard_dir.path().join("HARDSTATE")).unwrap(), hard);
     assert!(open_with(&memory).is_ok());
 }
 
 #[test]
-fn an_older_entry_that_comes_back_is_noticed_without_the_hard_state() {
+fn a_resurrected_older_entry_is_detected_without_the_hard_state() {
     let memory = Memory::new();
     let open_with = |memory: &Memory| {
         LogStore::open_with(Box::new(memory.clone()), None, options(Driver::Inline, 0))

@@ -1,8 +1,9 @@
-//! What a child did to its files, as the preloaded recorder wrote it down, and the disks
-//! that a power cut may leave: everything that a sync covered, and of the later writes
-//! none, all, or a random part of their 4 KiB pages.
+//! The file operations of a child process, as the preloaded recorder logged them, and the disks
+//! that a power cut may leave: all synced data, and of the later writes none, all, or a random
+//! subset of their 4 KiB pages.
 //!
-//! Names (creation, renaming, removal) are taken to be durable at once and in order.
+//! Directory entries (creation, renaming, removal) are assumed to be durable immediately and in
+//! order.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,10 +32,10 @@ pub(crate) fn recorder() -> &'static Path {
     path
 }
 
-/// One thing that the child did.
+/// One operation of the child on a file.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    /// A note of the test itself.
+    /// A note written by the test itself.
     Note(String),
     Write {
         path: String,
@@ -45,7 +46,7 @@ pub(crate) enum Action {
         path: String,
         length: u64,
     },
-    /// `full` for `fsync`, not for `fdatasync`.
+    /// `full` is true for `fsync` and false for `fdatasync`.
     Sync {
         path: String,
         full: bool,
@@ -119,7 +120,7 @@ fn apply(bytes: &mut Vec<u8>, pending: &Pending) {
     }
 }
 
-/// Which of the writes that no sync covered survive.
+/// Which of the unsynced writes survive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Survivors {
     None,
@@ -127,17 +128,17 @@ pub(crate) enum Survivors {
     Random(u64),
 }
 
-/// The disk while the actions are followed.
+/// The state of the disk while actions are applied.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     files: BTreeMap<String, Image>,
     dirs: Vec<String>,
-    /// Files of which an `fdatasync` is taken for nothing: how sled's own flush behaves.
-    pub(crate) deaf: Option<String>,
+    /// The file whose `fdatasync` calls are ignored: this models sled's own flush.
+    pub(crate) fdatasync_ignored: Option<String>,
 }
 
 impl Disk {
-    /// Takes what is in a directory as durable.
+    /// Reads a directory; all of its content counts as durable.
     pub(crate) fn read(root: &Path) -> Self {
         let mut disk = Self::default();
         disk.read_below(root, "");
@@ -177,7 +178,7 @@ impl Disk {
                 self.files.entry(path.clone()).or_default().pending.push(Pending::Length(*length));
             }
             Action::Sync { path, full } => {
-                if *full || self.deaf.as_ref() != Some(path) {
+                if *full || self.fdatasync_ignored.as_ref() != Some(path) {
                     let Some(file) = self.files.get_mut(path) else {
                         return;
                     };
@@ -216,7 +217,7 @@ impl Disk {
         }
     }
 
-    /// Writes the disk, as a power cut leaves it, into a directory.
+    /// Writes the disk that a power cut leaves into a directory.
     pub(crate) fn write(&self, root: &Path, survivors: Survivors) {
         for dir in &self.dirs {
             fs::create_dir_all(root.join(dir)).unwrap();

@@ -1,4 +1,4 @@
-//! A disk that refuses: the log stops, says so to everyone, and never claims anything.
+//! Disk errors: the log stops, reports the error to every caller, and never claims success.
 
 use std::io;
 use std::process::Command;
@@ -28,7 +28,7 @@ fn after_a_failed_write_everything_fails_and_nothing_is_retried() {
             append(&log, entries(0..3, 100)).unwrap();
             let barriers = memory.barriers();
             memory.set_faults(Faults { writes_left: Some(writes_left), ..Faults::default() });
-            // Three parts each.
+            // Each entry has three parts.
             let large = vec![
                 entry(3, 0, 9_000),
                 entry(4, 0, 9_000),
@@ -46,7 +46,7 @@ fn after_a_failed_write_everything_fails_and_nothing_is_retried() {
             assert!(log.read(0, 3, 1_000).is_err());
             log.close();
             assert_eq!(memory.barriers(), barriers, "a barrier after a failure");
-            // What was acknowledged is there after any power cut.
+            // Acknowledged entries survive any power cut.
             for kept in 0..=memory.unsynced() {
                 let log = log_on(&memory.after_power_cut(kept), Driver::Inline);
                 assert_eq!(log.read(0, 3, 1_000).unwrap(), entries(0..3, 100));
@@ -56,7 +56,7 @@ fn after_a_failed_write_everything_fails_and_nothing_is_retried() {
 }
 
 #[test]
-fn a_failed_barrier_fails_all_that_waited_for_it() {
+fn a_failed_barrier_fails_all_waiting_operations() {
     let memory = Memory::new();
     let log = log_on(&memory, Driver::Thread);
     append(&log, entries(0..5, 10)).unwrap();
@@ -87,7 +87,7 @@ impl Observer for Count {
 }
 
 #[test]
-fn a_slow_disk_makes_larger_groups_within_the_bound() {
+fn a_slow_disk_leads_to_larger_groups_within_the_bound() {
     let memory = Memory::new();
     let log = log_on(&memory, Driver::Thread);
     let count = Arc::new(Count(AtomicUsize::new(0), AtomicUsize::new(0)));
@@ -110,7 +110,7 @@ fn a_slow_disk_makes_larger_groups_within_the_bound() {
 }
 
 #[test]
-fn what_does_not_continue_the_log_is_refused_and_harms_nothing() {
+fn entries_that_do_not_continue_the_log_are_rejected_without_harm() {
     for driver in [Driver::Thread, Driver::Inline] {
         let memory = Memory::new();
         let log = log_on(&memory, driver);
@@ -130,7 +130,7 @@ fn what_does_not_continue_the_log_is_refused_and_harms_nothing() {
     }
 }
 
-/// A small file system of its own; gone with the value.
+/// A small file system of its own; unmounted when the value is dropped.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -163,7 +163,7 @@ impl Drop for SmallDisk {
 #[test]
 fn a_full_disk_stops_the_log_and_loses_nothing() {
     let Some(disk) = SmallDisk::mount() else {
-        println!("passed over: no right to mount a small file system");
+        println!("skipped: no permission to mount a small file system");
         return;
     };
     let dir = open_dir(&disk.0.path().join("data"));
@@ -174,7 +174,7 @@ fn a_full_disk_stops_the_log_and_loses_nothing() {
             Ok(()) => acknowledged += 1,
             Err(error) => break error,
         }
-        assert!(acknowledged < 5_000, "the disk never got full");
+        assert!(acknowledged < 5_000, "the disk never filled up");
     };
     assert!(error.to_string().contains("No space left"), "{error}");
     assert!(is_poisoned(&vote(&log, b"term")));
@@ -183,7 +183,7 @@ fn a_full_disk_stops_the_log_and_loses_nothing() {
         // Some space was left.
         Ok((log, _)) => log.close(),
         Err(OpenError::Io { source, .. }) => assert_eq!(source.kind(), io::ErrorKind::StorageFull),
-        Err(error) => panic!("refused for the wrong reason: {error}"),
+        Err(error) => panic!("rejected for the wrong reason: {error}"),
     }
     disk.grow();
     let (log, recovered) = LogStore::open(&dir, options(Driver::Thread, 1_000)).unwrap();

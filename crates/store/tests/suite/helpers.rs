@@ -1,5 +1,5 @@
-//! What the tests of the log share: waiting for an answer, entries with known content, and
-//! the comparison of a log with what it should hold.
+//! Helpers for the tests of the log: waiting for an answer, entries with known content, and reading
+//! a directory's files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,7 +38,7 @@ pub(crate) fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     all
 }
 
-/// A `Done` and where its answer arrives.
+/// A `Done` and the receiver of its answer.
 pub(crate) fn done() -> (fluxgate_store::Done, mpsc::Receiver<Answer>) {
     let (sender, receiver) = mpsc::channel();
     (Box::new(move |answer| drop(sender.send(answer))), receiver)
@@ -60,7 +60,7 @@ pub(crate) fn vote(log: &LogStore, vote: &[u8]) -> Answer {
     wait(&answer)
 }
 
-/// Bytes that tell which entry, which writing of it, and which size they are.
+/// Content that identifies the entry, the write that produced it, and its size.
 pub(crate) fn content(index: u64, writing: u64, size: usize) -> Vec<u8> {
     let mut state = index.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ writing.wrapping_mul(0x2545_f491);
     let mut bytes = Vec::with_capacity(size + 8);

@@ -1,7 +1,7 @@
-//! Tests of the store from outside: what is promised must hold after a reopen, a power
+//! Tests of the store through its public interface: its promises must hold after a reopen, a power
 //! cut, a full disk and damage of every kind.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 mod codec;
 mod crash;

@@ -1,4 +1,4 @@
-//! The log against a plain model of it: random operations, closed and opened again.
+//! Compares the log with a simple model: random operations, with closing and reopening.
 
 use crate::helpers::{Answer, append, done, entry, open_dir, options, vote, wait};
 use std::sync::mpsc::Receiver;
@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the log must be.
+/// The expected state of the log.
 #[derive(Clone, Debug, Default)]
 struct Model {
     entries: Vec<(u64, Vec<u8>)>,
@@ -70,7 +70,7 @@ impl Model {
     }
 }
 
-/// A log that can be closed and opened again.
+/// A log that can be closed and reopened.
 trait Subject {
     fn open(&mut self) -> (LogStore, Recovered);
 }
@@ -87,7 +87,7 @@ struct InMemory(Memory);
 
 impl Subject for InMemory {
     fn open(&mut self) -> (LogStore, Recovered) {
-        // Closed logs are durable to the last write.
+        // A closed log is durable up to its last write.
         let disk = self.0.after_power_cut(0);
         self.0 = disk.clone();
         LogStore::open_with(Box::new(disk), None, options(Driver::Inline, 20_000)).unwrap()
@@ -117,7 +117,7 @@ fn check_entries(log: &LogStore, model: &Model, bytes_max: usize) {
     assert!(log.read(end, end + 5, 100).unwrap().is_empty());
 }
 
-/// Appends to both; gives the answer that is still to come, if it was not waited for.
+/// Appends to the log and the model; returns the pending answer unless it waited for it.
 fn add(
     log: &LogStore,
     model: &mut Model,
@@ -202,7 +202,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_log_on_sled_with_a_thread_is_what_the_model_is(steps in steps(24)) {
+    fn a_log_on_sled_with_a_thread_matches_the_model(steps in steps(24)) {
         let dir = tempfile::tempdir().unwrap();
         run(&mut OnSled(open_dir(dir.path()), Driver::Thread), &steps);
     }
@@ -212,7 +212,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_log_on_sled_in_line_is_what_the_model_is(steps in steps(24)) {
+    fn a_log_on_sled_inline_matches_the_model(steps in steps(24)) {
         let dir = tempfile::tempdir().unwrap();
         run(&mut OnSled(open_dir(dir.path()), Driver::Inline), &steps);
     }
@@ -222,7 +222,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_log_in_memory_is_what_the_model_is(steps in steps(40)) {
+    fn a_log_in_memory_matches_the_model(steps in steps(40)) {
         run(&mut InMemory(Memory::new()), &steps);
     }
 }

@@ -1,4 +1,4 @@
-//! The order of writes and barriers, and every disk that a power cut may leave of them.
+//! The order of writes and barriers, and every disk that a power cut may leave.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::helpers::{entries, entry, options};
 
-/// Answers that came, each with the number of calls the backend had seen by then.
+/// Received answers, each with the number of backend calls up to that moment.
 type Acknowledged<T> = Arc<Mutex<Vec<(usize, T)>>>;
 
 fn note<T: Send + 'static>(
@@ -32,7 +32,7 @@ fn is_entry(key: &[u8]) -> bool {
 }
 
 #[test]
-fn an_answer_comes_right_behind_a_barrier() {
+fn an_answer_follows_directly_after_a_barrier() {
     for driver in [Driver::Thread, Driver::Inline] {
         let recording = Recording::new();
         let log = log_on(&recording, driver);
@@ -54,7 +54,7 @@ fn an_answer_comes_right_behind_a_barrier() {
 }
 
 #[test]
-fn never_more_than_the_window_waits_for_a_barrier() {
+fn the_writes_between_barriers_are_bounded() {
     for driver in [Driver::Thread, Driver::Inline] {
         let recording = Recording::new();
         let log = log_on(&recording, driver);
@@ -125,16 +125,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What was true of the log when an answer came.
+/// The state of the log when an answer arrived.
 #[derive(Clone, Debug, Default)]
 struct Known {
     entries: Vec<Entry>,
     vote: Option<Vec<u8>>,
-    /// Number of truncations and purges submitted.
+    /// Number of truncations and purges submitted before.
     removals: usize,
 }
 
-/// Where the removal `number` begins in the history: from there on entries may be missing.
+/// Checks the disk after `count` backend calls. `submitted` removals had begun by then, and the
+/// entries that they remove may be missing.
 fn check_image(
     recording: &Recording,
     count: usize,
@@ -149,7 +150,7 @@ fn check_image(
     };
     assert!(recovered.vote >= known.vote, "after {count} calls the vote is older");
     if known.removals == submitted {
-        // Nothing was removed since: all of it must be there.
+        // Nothing was removed since, so all entries must be present.
         let first = known.entries.first().map_or(0, |(index, _)| *index);
         let found = log.read(first, u64::MAX, usize::MAX).unwrap();
         assert!(found.starts_with(&known.entries), "after {count} calls entries are missing");
@@ -160,7 +161,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_power_cut_after_any_call_leaves_a_good_log(steps in proptest::collection::vec(step(), 1..14)) {
+    fn a_power_cut_after_any_call_leaves_a_valid_log(steps in proptest::collection::vec(step(), 1..14)) {
         let recording = Recording::new();
         let log = log_on(&recording, Driver::Inline);
         let acknowledged = Acknowledged::default();

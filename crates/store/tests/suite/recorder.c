@@ -1,6 +1,6 @@
-/* Preloaded into a child: writes down, in one order, what it does to the files below
- * RECORD_DIR, and what it writes to the file RECORD_NOTES. A call and its record are one
- * step under one lock, so that the record is an order in which the calls took effect. */
+/* Preloaded into a child process: records, in one order, what it does to the files below
+ * RECORD_DIR, and what it writes to the file RECORD_NOTES. A call and its record happen
+ * under one lock, so that the order of the records is the order in which the calls took effect. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>

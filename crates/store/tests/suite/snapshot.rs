@@ -1,4 +1,4 @@
-//! Snapshot files: whole or not there, and never a wrong byte.
+//! Snapshot files: complete or absent, and never with a wrong byte.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ fn names(store: &SnapshotStore) -> Vec<u64> {
 }
 
 #[test]
-fn what_is_written_is_read_chunk_by_chunk() {
+fn a_snapshot_round_trips_chunk_by_chunk() {
     let (_dir, store) = store();
     let sizes = [1, 4_096, CHUNK_BYTES_MAX, 70_000];
     let file = write(&store, 42, &sizes);
@@ -49,7 +49,7 @@ fn what_is_written_is_read_chunk_by_chunk() {
 }
 
 #[test]
-fn what_no_snapshot_may_have_is_refused() {
+fn invalid_ids_and_chunks_are_rejected() {
     let (_dir, store) = store();
     for id in ["", "a/b", "..\\", "ü", &"x".repeat(65)] {
         assert!(matches!(store.create(1, id, b""), Err(SnapshotError::Invalid(_))), "{id}");
@@ -60,7 +60,7 @@ fn what_no_snapshot_may_have_is_refused() {
 }
 
 #[test]
-fn an_unfinished_snapshot_leaves_nothing() {
+fn an_unfinished_snapshot_leaves_no_file() {
     let (dir, store) = store();
     let mut writer = store.create(1, "a", b"").unwrap();
     writer.write_chunk(b"data").unwrap();
@@ -76,7 +76,7 @@ fn an_unfinished_snapshot_leaves_nothing() {
 }
 
 #[test]
-fn every_damaged_byte_and_every_cut_is_refused() {
+fn every_damaged_byte_and_every_truncation_is_rejected() {
     let (_dir, store) = store();
     let file = write(&store, 9, &[300, 20, 300]);
     let whole = fs::read(&file.path).unwrap();
@@ -95,7 +95,7 @@ fn every_damaged_byte_and_every_cut_is_refused() {
 }
 
 #[test]
-fn moved_and_missing_chunks_are_refused() {
+fn moved_and_missing_chunks_are_rejected() {
     let (_dir, store) = store();
     let file = write(&store, 9, &[100, 100]);
     let whole = fs::read(&file.path).unwrap();
@@ -113,7 +113,7 @@ fn moved_and_missing_chunks_are_refused() {
 }
 
 #[test]
-fn a_damaged_snapshot_is_passed_over_for_an_older_one() {
+fn an_older_snapshot_is_used_when_the_newest_is_damaged() {
     let (_dir, store) = store();
     write(&store, 5, &[100]);
     let newest = write(&store, 6, &[100]);
@@ -137,7 +137,7 @@ fn pruning_keeps_the_newest_two() {
 }
 
 #[test]
-fn a_snapshot_travels_in_pieces() {
+fn a_snapshot_is_transferred_in_pieces() {
     let (_sender_dir, sender) = store();
     let (_receiver_dir, receiver) = store();
     let file = write(&sender, 11, &[5_000, 5_000, 1]);
@@ -155,7 +155,7 @@ fn a_snapshot_travels_in_pieces() {
 }
 
 #[test]
-fn gaps_excess_and_damage_are_refused_on_receipt() {
+fn gaps_excess_and_damage_are_rejected_on_receipt() {
     let (_sender_dir, sender) = store();
     let (receiver_dir, receiver) = store();
     let bytes = fs::read(write(&sender, 11, &[500]).path).unwrap();

@@ -1,4 +1,4 @@
-//! Stubs of the routes of keys. Read by utoipa, called by nobody.
+//! Stubs of the routes of keys. For utoipa only, never called.
 #![expect(dead_code, reason = "the attributes are the content")]
 
 use super::super::responses::{
@@ -12,16 +12,16 @@ use crate::keys::{
 };
 use crate::usage::Usage;
 
-/// Make a key
+/// Create a key
 ///
-/// The answer shows the key, this once. It is given after every node that holds a lease accepts
+/// The answer shows the key, only this once. It is sent after every node that holds a lease accepts
 /// the key.
 #[utoipa::path(
     post,
     path = "/v1/keys",
     tag = "keys",
     params(("Idempotency-Key" = Option<String>, Header, max_length = 128,
-        description = "A repeat within a day makes no second key and answers 409 `already_done`.")),
+        description = "A repeat within a day creates no second key and answers 409 `already_done`.")),
     request_body = CreateKey,
     responses(
         (status = 201, description = "The record and the key.", body = CreatedKey,
@@ -91,11 +91,11 @@ pub(in crate::openapi) fn read_key() {}
     tag = "keys",
     params(
         ("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$"),
-        ("If-Match" = Option<String>, Header, description = "The revision that the change is meant for, quoted."),
+        ("If-Match" = Option<String>, Header, description = "The revision that the change is based on, quoted."),
     ),
     request_body = UpdateKey,
     responses(
-        (status = 200, description = "The record as it is after it.", body = WriteAnswer,
+        (status = 200, description = "The record after the change.", body = WriteAnswer,
             headers(("ETag", description = "The record's revision, quoted."))),
         (status = 400, response = InvalidRequest),
         (status = 401, response = Unauthenticated),
@@ -114,9 +114,9 @@ pub(in crate::openapi) fn read_key() {}
 )]
 pub(in crate::openapi) fn update_key() {}
 
-/// Give a key a new secret
+/// Replace a key's secret
 ///
-/// The id, the counters and the history stay. `grace` keeps the old secret valid for a while.
+/// The id, the counters and the history stay. `grace` keeps the old secret valid for a time.
 #[utoipa::path(
     post,
     path = "/v1/keys/{id}/rotate",
@@ -124,7 +124,7 @@ pub(in crate::openapi) fn update_key() {}
     params(
         ("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$"),
         ("Idempotency-Key" = Option<String>, Header, max_length = 128,
-            description = "A repeat within a day makes no second secret and answers 409 `already_done`; a repeat with another content 409 `idempotency_key_reused`."),
+            description = "A repeat within a day creates no second secret and answers 409 `already_done`; a repeat with another content 409 `idempotency_key_reused`."),
     ),
     request_body(content = RotateKey, description = "Optional."),
     responses(
@@ -146,11 +146,11 @@ pub(in crate::openapi) fn update_key() {}
 )]
 pub(in crate::openapi) fn rotate_key() {}
 
-/// Revoke a key for good, or erase its record
+/// Revoke a key permanently, or erase its record
 ///
-/// A revoked key's record stays readable. Once this is answered no node accepts the key. With `erase` the
-/// record of a key that is revoked or expired is forgotten, in snapshots too; the audit trail keeps the
-/// id, and who did what to it when.
+/// The record of a revoked key stays readable. Once this is answered no node accepts the key. With
+/// `erase` the record of a revoked or expired key is erased, also from snapshots; the audit trail
+/// keeps its id and the entries about it.
 #[utoipa::path(
     delete,
     path = "/v1/keys/{id}",
@@ -160,7 +160,7 @@ pub(in crate::openapi) fn rotate_key() {}
         DeleteKey,
     ),
     responses(
-        (status = 200, description = "The record, revoked; or the id that was erased.", body = DeletedKey),
+        (status = 200, description = "The record of the revoked key, or the id of the erased one.", body = DeletedKey),
         (status = 400, response = InvalidRequest),
         (status = 401, response = Unauthenticated),
         (status = 403, response = OutOfScope),
@@ -175,7 +175,7 @@ pub(in crate::openapi) fn rotate_key() {}
 )]
 pub(in crate::openapi) fn revoke_key() {}
 
-/// What a key has spent
+/// Read a key's usage
 #[utoipa::path(
     get,
     path = "/v1/keys/{id}/usage",
@@ -194,18 +194,18 @@ pub(in crate::openapi) fn revoke_key() {}
 )]
 pub(in crate::openapi) fn read_usage() {}
 
-/// Take in keys of another system
+/// Import keys of another system
 ///
-/// JSON lines, each an `ImportKey`: the SHA-256 of a key in place of the key. A key of any shape is
-/// accepted by its digest from then on. Each line stands for itself; what is there already stays as
-/// it is, so all of it may be sent again. Needs the operator token.
+/// JSON lines, each an `ImportKey` with the SHA-256 of a key instead of the key itself. A key of
+/// any shape is accepted by its digest from then on. Each line is independent; existing keys are
+/// left unchanged, so all lines may be sent again. Needs the operator token.
 #[utoipa::path(
     post,
     path = "/v1/keys/import",
     tag = "keys",
     request_body(content = String, content_type = "application/x-ndjson"),
     responses(
-        (status = 200, description = "What came of the lines.", body = BulkAnswer),
+        (status = 200, description = "The outcome of the lines.", body = BulkAnswer),
         (status = 400, response = InvalidRequest),
         (status = 401, response = Unauthenticated),
         (status = 403, response = OutOfScope),

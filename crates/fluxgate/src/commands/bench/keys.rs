@@ -1,4 +1,4 @@
-//! The keys of a bench: made for it and revoked after it, or read from a file.
+//! The keys of a bench: created for it and revoked after it, or read from a file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use tokio::task::JoinSet;
 
 use crate::output;
 
-/// Writes that are under way at once.
+/// Most concurrent writes.
 const WRITES_MAX: usize = 16;
 /// Most keys of one bench.
 const KEYS_MAX: usize = 100_000;
 
-/// A key under load.
+/// A key used by the load.
 #[derive(Debug)]
 pub(super) struct BenchKey {
-    /// What it is called in reports: its id where it has one, never the key.
+    /// Name of the key in reports: its id if known, never the key itself.
     pub(super) label: String,
     pub(super) token: Token,
-    /// Its id, where this bench made it.
-    made: Option<KeyId>,
+    /// Id of the key, if this bench created it.
+    created_id: Option<KeyId>,
 }
 
-/// Reads keys from a file, one on each line.
+/// Reads keys from a file, one per line.
 pub(super) fn read(file: &Path) -> anyhow::Result<Vec<BenchKey>> {
     let shown = file.display();
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{shown}`"))?;
@@ -39,7 +39,7 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<BenchKey>> {
                 Ok(credential) => credential.key_id.to_string(),
                 Err(_) => format!("line {}", at + 1),
             };
-            Ok(BenchKey { label, token, made: None })
+            Ok(BenchKey { label, token, created_id: None })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     ensure!(!keys.is_empty(), "no keys in `{shown}`");
@@ -47,8 +47,8 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<BenchKey>> {
     Ok(keys)
 }
 
-/// Makes keys.
-pub(super) async fn make(
+/// Creates keys.
+pub(super) async fn create_all(
     admin: &Arc<Client>,
     count: usize,
     limit: Option<&LimitSpec>,
@@ -57,7 +57,7 @@ pub(super) async fn make(
     let mut tasks = JoinSet::new();
     for n in 0..count {
         if tasks.len() >= WRITES_MAX {
-            keys.extend(joined(&mut tasks).await);
+            keys.extend(next_created(&mut tasks).await);
         }
         let admin = Arc::clone(admin);
         let create = CreateKey {
@@ -71,18 +71,18 @@ pub(super) async fn make(
         tasks.spawn(async move { admin.create_key(&create, None).await });
     }
     while !tasks.is_empty() {
-        keys.extend(joined(&mut tasks).await);
+        keys.extend(next_created(&mut tasks).await);
     }
     let (keys, failed): (Vec<_>, Vec<_>) = keys.into_iter().partition(Result::is_ok);
     let keys: Vec<BenchKey> = keys.into_iter().flatten().collect();
     if let Some(Err(error)) = failed.into_iter().next() {
         revoke(admin, &keys).await;
-        return Err(error.context("cannot make the keys"));
+        return Err(error.context("cannot create the keys"));
     }
     Ok(keys)
 }
 
-async fn joined(
+async fn next_created(
     tasks: &mut JoinSet<Result<fluxgate_api::keys::CreatedKey, fluxgate_client::Error>>,
 ) -> Option<anyhow::Result<BenchKey>> {
     let created = match tasks.join_next().await? {
@@ -94,24 +94,24 @@ async fn joined(
         Ok(BenchKey {
             label: id.to_string(),
             token: Token::new(created.key.expose())?,
-            made: Some(id),
+            created_id: Some(id),
         })
     }))
 }
 
-/// Revokes the keys that this bench made, and erases their records where the token is the operator's.
-/// Keys for which that fails are counted in a notice.
+/// Revokes the keys that this bench created, and erases their records if the token is the
+/// operator's. Prints the number of keys that could not be revoked.
 pub(super) async fn revoke(admin: &Arc<Client>, keys: &[BenchKey]) {
     let mut tasks = JoinSet::new();
     let mut left = 0usize;
-    for id in keys.iter().filter_map(|key| key.made) {
+    for id in keys.iter().filter_map(|key| key.created_id) {
         if tasks.len() >= WRITES_MAX {
             left += failed(tasks.join_next().await);
         }
         let admin = Arc::clone(admin);
         tasks.spawn(async move {
             let revoked = admin.revoke_key(id).await.is_ok();
-            // An admin key may not: then the record stays.
+            // An admin key may not erase: the record then remains.
             admin.erase_key(id).await.ok();
             revoked
         });

@@ -1,7 +1,7 @@
 //! Sends the requests of a plan and counts the answers.
 //!
-//! Answers for: latencies that do not hide a stall. With a rate, a request that could not be
-//! sent in time is measured from when it was due, as its caller would have seen it.
+//! Answers for: latencies that do not hide a stall. With a rate, the latency of a delayed request
+//! counts from its due time, as its caller would measure it.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -21,7 +21,7 @@ use super::plan::Plan;
 use super::tally::Tally;
 use crate::history::{Moment, Record, VerdictName};
 
-/// A run: what all its workers share.
+/// The state of a run that all workers share.
 #[derive(Debug)]
 pub(super) struct Load {
     pub(super) plan: Plan,
@@ -31,13 +31,13 @@ pub(super) struct Load {
     pub(super) duration: Duration,
     pub(super) tally: Mutex<Tally>,
     pub(super) history: Option<Mutex<BufWriter<File>>>,
-    /// The number of the next request.
+    /// Number of the next request.
     pub(super) next: AtomicUsize,
     pub(super) stopped: AtomicBool,
 }
 
 impl Load {
-    /// Sends until the time is up, and says how long that took.
+    /// Sends requests until the time is up, and returns the elapsed time.
     pub(super) async fn run(self: &Arc<Self>, workers: usize) -> anyhow::Result<Duration> {
         let started = Instant::now();
         let mut tasks = JoinSet::new();
@@ -92,12 +92,12 @@ impl Load {
         answer: &Result<VerdictReport, Error>,
         latency: Duration,
     ) -> anyhow::Result<()> {
-        let (verdict, window) = judge(answer);
+        let (verdict, window) = verdict_of(answer);
         {
             let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
             tally.add(key, verdict, window, latency);
             if let Err(error) = answer {
-                tally.note_failure(error);
+                tally.record_failure(error);
             }
         }
         let Some(history) = &self.history else {
@@ -120,8 +120,8 @@ impl Load {
     }
 }
 
-/// What became of a request, and the window that it counts in.
-fn judge(answer: &Result<VerdictReport, Error>) -> (VerdictName, Option<Window>) {
+/// The outcome of a request, and the window in which it counts.
+fn verdict_of(answer: &Result<VerdictReport, Error>) -> (VerdictName, Option<Window>) {
     let report = match answer {
         Ok(report) => report,
         Err(Error::Refused { code, .. }) if code.retryable() => {

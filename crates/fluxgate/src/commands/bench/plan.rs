@@ -1,22 +1,22 @@
-//! Which key and node the n-th request goes to, and when.
+//! The key, the node and the time of the n-th request.
 //!
-//! Answers for: the shapes of load, as plain arithmetic on the request's number, so that two
-//! runs with the same options ask the same.
+//! Answers for: the shapes of load, as plain arithmetic on the request's number, so that two runs
+//! with the same options send the same requests.
 
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-/// How requests are spread over nodes and time. Keys always take turns.
+/// How requests are distributed over nodes and time. Keys always alternate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Shape {
-    /// Each key at every node in turn
+    /// Each key at all nodes in turn
     Even,
-    /// Each key at one node
+    /// Each key at a single node
     Sticky,
-    /// Each key at the first node four times out of five
+    /// Each key at the first node in four of five requests
     Skew,
-    /// As even, all of each second in its first 20 ms
+    /// Like even, but all requests of a second within its first 20 ms
     Burst,
 }
 
@@ -31,17 +31,17 @@ impl Shape {
     }
 }
 
-/// How long the burst of each second lasts.
+/// Duration of the burst in each second.
 const BURST: Duration = Duration::from_millis(20);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The load, as numbers.
+/// The parameters of the load.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub(super) shape: Shape,
     pub(super) keys: usize,
     pub(super) nodes: usize,
-    /// Requests per second; none: as fast as answers come.
+    /// Requests per second; `None`: as fast as answers arrive.
     pub(super) rate: Option<u32>,
 }
 
@@ -58,7 +58,7 @@ impl Plan {
         (key, node)
     }
 
-    /// When the n-th request is due, from the start; none: at once.
+    /// When the n-th request is due, from the start; `None`: immediately.
     pub(super) fn due(&self, n: usize) -> Option<Duration> {
         let rate = usize::try_from(self.rate?).ok()?;
         let (second, within) = (n / rate, n % rate);
@@ -90,7 +90,7 @@ mod tests {
         Plan { shape, keys, nodes, rate: Some(100) }
     }
 
-    /// How often each node is asked about key 0 in so many requests.
+    /// Number of requests for key 0 at each node, out of `requests` in total.
     fn spread(plan: Plan, requests: usize) -> Vec<usize> {
         let mut counts = vec![0; plan.nodes];
         for n in 0..requests {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn each_shape_spreads_a_key_as_it_says() {
+    fn each_shape_distributes_requests_as_documented() {
         for keys in 1..8 {
             assert_eq!(spread(plan(Shape::Even, keys, 3), 30 * keys), [10, 10, 10]);
             assert_eq!(spread(plan(Shape::Sticky, keys, 3), 30 * keys), [30, 0, 0]);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_due_at_the_rate_and_a_burst_at_the_start_of_its_second() {
+    fn requests_are_due_at_the_rate_and_bursts_at_the_start_of_a_second() {
         let even = plan(Shape::Even, 1, 1);
         assert_eq!(even.due(0), Some(Duration::ZERO));
         assert_eq!(even.due(150), Some(Duration::from_millis(1_500)));

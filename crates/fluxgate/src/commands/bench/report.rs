@@ -1,4 +1,4 @@
-//! The report of a bench, for people and for programs.
+//! The report of a bench, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::tally::{Latencies, Tally, Windows};
 use crate::output;
 
-/// What a bench found.
+/// The result of a bench.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     shape: &'static str,
@@ -41,7 +41,7 @@ impl Report {
     }
 }
 
-/// The report as lines of text.
+/// The report as text.
 pub(super) fn text(report: &Report) -> String {
     let load = format!("{} keys at {} nodes, {}", report.keys, report.nodes, report.shape);
     let requests = format!(
@@ -80,7 +80,7 @@ pub(super) fn text(report: &Report) -> String {
     ])
 }
 
-/// Microseconds as milliseconds with two digits.
+/// Microseconds as milliseconds with two decimals.
 fn ms(us: u64) -> String {
     format!("{}.{:02} ms", us / 1_000, us % 1_000 / 10)
 }

@@ -1,7 +1,7 @@
-//! What a bench counts, and what it makes of it.
+//! The counts of a bench, and their evaluation.
 //!
-//! Answers for: latencies, verdicts, and each window's admitted cost against its limit and its
-//! demand. Windows are those that the answers named, so no clock of ours is compared with the
+//! Answers for: latencies, verdicts, and the admitted cost of each window compared with its limit
+//! and its demand. Windows are taken from the answers, so that no local clock is compared with the
 //! cluster's.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,10 +14,10 @@ use serde::Serialize;
 
 use crate::history::VerdictName;
 
-/// Longest latency that is told apart, microseconds.
+/// Longest latency in the histogram, microseconds; longer ones count as this.
 const LATENCY_US_MAX: u64 = 60_000_000;
 
-/// What one window saw, in tokens.
+/// The counts of one window, in tokens.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     admitted: u64,
@@ -29,9 +29,10 @@ struct Seen {
 pub(super) struct Tally {
     latency_us: Histogram<u64>,
     verdicts: BTreeMap<VerdictName, u64>,
-    /// By key, limit and end.
+    /// The windows by key, limit and end.
     windows: HashMap<(usize, u64, u64), Seen>,
-    /// Keys with a request whose outcome is unknown: what their windows admitted is not known.
+    /// Keys with a request whose outcome is unknown, so that their admissions are not known
+    /// exactly.
     uncertain: HashSet<usize>,
     cost: u64,
     first_failure: Option<String>,
@@ -82,8 +83,8 @@ impl Tally {
         }
     }
 
-    /// Keeps the first failure, for somebody who wonders.
-    pub(super) fn note_failure(&mut self, error: &fluxgate_client::Error) {
+    /// Keeps the first failure for the report.
+    pub(super) fn record_failure(&mut self, error: &fluxgate_client::Error) {
         self.first_failure.get_or_insert_with(|| error.to_string());
     }
 
@@ -95,8 +96,8 @@ impl Tally {
         self.verdicts.values().sum()
     }
 
-    /// Whether not one request was answered.
-    pub(super) fn is_silent(&self) -> bool {
+    /// Whether no request was answered.
+    pub(super) fn is_unanswered(&self) -> bool {
         let failed = self.verdicts.get(&VerdictName::Failed).copied();
         failed.unwrap_or(0) == self.requests()
     }
@@ -141,13 +142,14 @@ pub(super) struct Latencies {
     pub(super) max: u64,
 }
 
-/// Windows, by what is wrong with them.
+/// Numbers of windows, in total and with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Windows {
     pub(super) checked: usize,
-    /// More was admitted than the limit allows. Must be 0.
+    /// Windows that admitted more than their limit. Must be 0.
     pub(super) over_limit: usize,
-    /// Less was admitted than min(demand, limit); windows of keys with an unknown outcome apart.
+    /// Windows that admitted less than min(demand, limit), except those of keys with an unknown
+    /// outcome.
     pub(super) short: usize,
 }
 
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_over_short_or_right() {
+    fn windows_are_over_short_or_exact() {
         use VerdictName::{Admitted, Failed, Limited, Unavailable};
         assert_eq!(windows(1, &[(Admitted, 10), (Limited, 5)]), (1, 0, 0));
         assert_eq!(windows(1, &[(Admitted, 4)]), (1, 0, 0));
@@ -188,11 +190,11 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_any_answer_is_silent() {
-        assert!(tally(1, &[(VerdictName::Failed, 3)]).is_silent());
-        let heard = tally(1, &[(VerdictName::Failed, 3), (VerdictName::Limited, 1)]);
-        assert!(!heard.is_silent());
-        assert_eq!(heard.requests(), 4);
-        assert_eq!(heard.latencies().max, 250);
+    fn a_run_without_answers_is_detected() {
+        assert!(tally(1, &[(VerdictName::Failed, 3)]).is_unanswered());
+        let answered = tally(1, &[(VerdictName::Failed, 3), (VerdictName::Limited, 1)]);
+        assert!(!answered.is_unanswered());
+        assert_eq!(answered.requests(), 4);
+        assert_eq!(answered.latencies().max, 250);
     }
 }

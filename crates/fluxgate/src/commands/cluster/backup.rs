@@ -1,4 +1,4 @@
-//! `fluxgate cluster backup`: the state of a cluster, into a file.
+//! `fluxgate cluster backup`: writes the state of a cluster to a file.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -11,25 +11,24 @@ use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
 use crate::output;
 
-/// What `cluster backup` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The file holds digests, never keys; keep it as you keep the operator token. It is JSON lines, the last one\n\
-        with the SHA-256 of all before it. Until it is whole it has the name FILE.partial.\n\n\
+    after_help = "The file contains digests, never keys; protect it like the operator token. It is JSON lines; the last line \
+        has the SHA-256 of all lines before it. While incomplete, the file is named FILE.partial.\n\n\
         Example:\n  fluxgate cluster backup --to fluxgate-2026-11-26.backup"
 )]
 pub(super) struct Args {
-    /// The file; one that is there is not replaced
+    /// Backup file to create; an existing file is not replaced
     #[arg(long, value_name = "FILE")]
     to: PathBuf,
-    /// Also from a node that holds no lease: what it has may lack the newest changes
+    /// Also accept a backup from a node without a lease; it may lack the newest changes
     #[arg(long)]
     stale: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
 
-/// Writes the backup, and checks it as it comes.
+/// Writes the backup, and checks it while it arrives.
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let shown = args.to.display();
     anyhow::ensure!(!args.to.exists(), "`{shown}` already exists");
@@ -59,13 +58,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let summary = match written {
         Ok(summary) => summary,
         Err(error) => {
-            // What is not whole is no backup.
+            // An incomplete file must not look like a backup.
             std::fs::remove_file(&partial).ok();
             return Err(error);
         }
     };
     output::notice(&format!(
-        "{shown}: {} keys and {} audit entries of `{}` at {}",
+        "{shown}: {} keys and {} audit entries of cluster `{}` at {}",
         summary.keys, summary.audit, summary.begin.cluster, summary.begin.at
     ));
     Ok(Exit::Done)

@@ -1,4 +1,4 @@
-//! `fluxgate cluster restore`: a new cluster's keys, from a backup.
+//! `fluxgate cluster restore`: restores a backup into a new cluster.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,29 +13,28 @@ use crate::connect::{AdminArgs, runtime};
 use crate::exit::Exit;
 use crate::output;
 
-/// Bytes that are read at one time.
+/// Size of one read, bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// What `cluster restore` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The backup is checked as a whole before anything is sent. The cluster must be new; an interrupted restore\n\
-        continues with --resume, and what is there stays as it is. Stop the old cluster first: two clusters with\n\
+    after_help = "The backup is checked as a whole before anything is sent. The cluster must be new; an interrupted restore \
+        continues with --resume, and leaves existing records unchanged. Stop the old cluster first: two clusters with \
         the same keys grant each key's limit twice.\n\n\
         Example:\n  fluxgate cluster restore --from fluxgate-2026-11-26.backup"
 )]
 pub(super) struct Args {
-    /// The backup
+    /// Backup file
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
-    /// The cluster holds keys already: put those of the backup beside them
+    /// Continue although the cluster has keys already; they are left unchanged
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
 
-/// Reads the file to its end.
+/// Reads the whole file.
 fn read(
     args: &Args,
     mut each: impl FnMut(&[u8], u64) -> anyhow::Result<()>,
@@ -59,16 +58,16 @@ fn read(
     }
 }
 
-/// Checks the backup, and sends its lines.
+/// Checks the backup, then sends its lines.
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let client = args.admin.client()?;
     let summary = read(args, |_, _| Ok(()))?;
     let runtime = runtime()?;
     runtime.block_on(async {
         let query = ListQuery { limit: Some(1), ..ListQuery::default() };
-        let there = client.list_keys(&query).await?;
-        if !there.keys.is_empty() && !args.resume {
-            let why = "the cluster holds keys already: a backup is restored into a new one (--resume continues an interrupted restore)";
+        let existing = client.list_keys(&query).await?;
+        if !existing.keys.is_empty() && !args.resume {
+            let why = "the cluster has keys already: restore a backup into a new cluster (--resume continues an interrupted restore)";
             return Err(anyhow::Error::msg(why));
         }
         Ok(())
@@ -84,7 +83,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         Ok(())
     };
     read(args, |line, number| {
-        // Its place in the file: the first line is none of these.
+        // The number of the line in the file, whose first line is not passed here.
         lines.push(number + 1, line.to_vec());
         if lines.is_full() { send(&mut lines) } else { Ok(()) }
     })?;

@@ -1,7 +1,7 @@
 //! `fluxgate cluster status`: the cluster at a glance.
 //!
-//! Answers for: one row per node, what is wrong in colour, and a dash for what the answering
-//! node does not know.
+//! Answers for: one row per node, problems in colour, and a dash for values that the answering node
+//! does not know.
 
 use comfy_table::{Cell, Color};
 use fluxgate_api::cluster::{ClusterView, NodeView, Role, ShareMapView, WriteState};
@@ -11,12 +11,10 @@ use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
 use crate::output::{self, OutputArgs};
 
-/// What `cluster status` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fluxgate cluster status --url http://10.0.0.11:7201")]
 pub(super) struct Args {
-    /// End with 1 unless all is well: every node is ready, and nothing below the table is worse than
-    /// a notice
+    /// Exit with 1 unless every node is ready and no problem below the table is worse than a notice
     #[arg(long)]
     check: bool,
     #[command(flatten)]
@@ -30,10 +28,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let client = args.admin.client()?;
     let view = block_on(async { Ok(client.read_cluster().await?) })?;
     args.output.print(&view, text)?;
-    Ok(if args.check && !is_well(&view) { Exit::Failed } else { Exit::Done })
+    Ok(if args.check && !is_healthy(&view) { Exit::Failed } else { Exit::Done })
 }
 
-fn is_well(view: &ClusterView) -> bool {
+fn is_healthy(view: &ClusterView) -> bool {
     let all_ready = view.nodes.iter().all(|node| node.ready == Some(true));
     let bad = |problem: &health::Problem| problem.severity > Severity::Notice;
     all_ready && !health::problems(view).iter().any(bad)
@@ -124,7 +122,7 @@ fn ready(node: &NodeView) -> Cell {
     }
 }
 
-/// Free bytes, or that nothing can be written.
+/// Free disk space, or why the node cannot write.
 fn disk(node: &NodeView) -> Cell {
     match node.writes {
         Some(WriteState::DiskFull) => coloured(Cell::new("full"), Color::Red),
@@ -144,13 +142,13 @@ fn lease(node: &NodeView) -> Cell {
     }
 }
 
-/// A node's part of every window, in per cent with one digit.
+/// A node's share of every window, in per cent with one decimal.
 fn share(map: &ShareMapView, node: u64) -> String {
     let sum: u64 = map.nodes.iter().map(|node| node.weight).sum();
     let own = map.nodes.iter().find(|entry| entry.node == node);
     match own {
         Some(own) if sum > 0 => {
-            // Half of a tenth added: rounds to the nearest.
+            // Adding half of the divisor rounds to the nearest tenth.
             let tenths = (own.weight.saturating_mul(1_000) + sum / 2) / sum;
             format!("{}.{}%", tenths / 10, tenths % 10)
         }
@@ -173,7 +171,7 @@ mod tests {
         "warnings":["peer traffic is not encrypted"]}"#;
 
     #[test]
-    fn the_table_can_be_read_at_a_glance() {
+    fn the_status_text_is_complete() {
         let view: ClusterView = serde_json::from_str(VIEW).unwrap();
         let expected = "\
 cluster fluxcascade, seen by node 1: leader node 2 in term 3, committed 42, cluster time 2024-01-20T11:20:00Z
@@ -186,8 +184,8 @@ NODE  ROLE         READY  TERM  APPLIED  LAG  LEASE   SHARE  CLOCK  DISK   TLS  
 shares from 2024-01-20T11:21:00Z on: node 1 50.0%, node 2 50.0%
 
 degraded: Node 1 cannot call node 3: it has another cluster secret. Requests are still answered by nodes 1 and 2. Limits hold. Node 3's unspent share of the current windows may be unavailable, so callers may hit their limits slightly early until budgets are redistributed. Bring it back; if it is lost for good, remove it.
-notice: A new share map counts from the next windows on. Callers notice nothing: every window is spent under one map alone.
-notice: Peer traffic is not encrypted. This node says so.
+notice: A new share map takes effect with the next windows. Callers notice nothing: each window uses a single map.
+notice: Peer traffic is not encrypted. Reported by this node.
 ";
         assert_eq!(text(&view), expected);
     }

@@ -1,4 +1,4 @@
-//! What the demo does once its cluster is up, and what it says about it.
+//! The calls of the demo once its cluster is up, and their output.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use fluxgate_types::{KeyId, Scope};
 use super::{DemoKeys, DemoNode};
 use crate::output;
 
-/// The story needs so much of a window, seconds: else it waits for the next one.
+/// The story needs this much of a window, seconds; otherwise it waits for the next window.
 const WINDOW_LEFT_S: u64 = 5;
 
 fn admin_client(nodes: &[DemoNode], at: usize, token: &str) -> anyhow::Result<Client> {
@@ -20,7 +20,7 @@ fn admin_client(nodes: &[DemoNode], at: usize, token: &str) -> anyhow::Result<Cl
     Ok(Client::new(std::slice::from_ref(&node.admin), Some(Token::new(token)?))?)
 }
 
-async fn make(client: &Client, name: &str, scope: Scope) -> anyhow::Result<CreatedKey> {
+async fn create_key(client: &Client, name: &str, scope: Scope) -> anyhow::Result<CreatedKey> {
     let key = CreateKey {
         name: name.to_owned(),
         scope,
@@ -29,17 +29,18 @@ async fn make(client: &Client, name: &str, scope: Scope) -> anyhow::Result<Creat
         expires_at: None,
         metadata: None,
     };
-    client.create_key(&key, None).await.with_context(|| format!("cannot make the key `{name}`"))
+    client.create_key(&key, None).await.with_context(|| format!("cannot create the key `{name}`"))
 }
 
-/// The owner of the demo's keys.
+/// Owner of the demo's keys.
 const OWNER: &str = "demo";
-/// How the names of the demo's keys begin.
+/// Prefix of the names of the demo's keys.
 const NAMES: &str = "Demo ";
-/// Keys of one page of a list.
+/// Keys per page of a list.
 const PAGE: usize = 200;
 
-/// Erases the keys of an earlier demo on this directory: their secrets were shown once and are lost.
+/// Erases the keys of an earlier demo in this directory: their secrets were shown once and are
+/// lost.
 async fn clean_up(client: &Client) -> anyhow::Result<()> {
     let mut query = ListQuery { owner: Some(OWNER.to_owned()), ..ListQuery::default() };
     query.limit = Some(PAGE);
@@ -65,13 +66,13 @@ async fn erase(client: &Client, id: KeyId) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes one key per scope, each through another node.
-pub(crate) async fn make_keys(nodes: &[DemoNode], token: &str) -> anyhow::Result<DemoKeys> {
+/// Creates one key per scope, each through a different node.
+pub(crate) async fn create_keys(nodes: &[DemoNode], token: &str) -> anyhow::Result<DemoKeys> {
     clean_up(&admin_client(nodes, 0, token)?).await?;
     let mut texts = Vec::new();
     for (at, scope) in Scope::ALL.into_iter().enumerate() {
         let client = admin_client(nodes, at, token)?;
-        let made = make(&client, &format!("Demo {scope}"), scope).await?;
+        let made = create_key(&client, &format!("Demo {scope}"), scope).await?;
         texts.push(made.key.expose().to_owned());
     }
     let mut texts = texts.into_iter();
@@ -85,36 +86,36 @@ async fn validate(node: &DemoNode, key: &Token, cost: u64) -> anyhow::Result<Ver
     Ok(client.validate(key, &request).await?)
 }
 
-/// Waits for a window of which enough is left for the whole story.
+/// Waits for a window with enough time left for the whole story.
 async fn window_with_room(node: &DemoNode, key: &Token) -> anyhow::Result<u64> {
     let report = validate(node, key, 0).await?;
-    let window = report.window.context("a verdict without its window")?;
+    let window = report.window.context("the verdict has no window")?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let left = window.reset.saturating_sub(now.as_secs());
     if left < WINDOW_LEFT_S {
-        output::data(&format!("  (waiting {left} s for the next minute to begin)"))?;
+        output::data(&format!("  (waiting {left} s for the next minute)"))?;
         tokio::time::sleep(Duration::from_secs(left) + Duration::from_millis(200)).await;
     }
     Ok(window.limit)
 }
 
-/// Tells what happened, and what to try.
-pub(crate) async fn tell(nodes: &[DemoNode], token: &str, keys: &DemoKeys) -> anyhow::Result<()> {
+/// Runs the story, and prints what to try next.
+pub(crate) async fn run(nodes: &[DemoNode], token: &str, keys: &DemoKeys) -> anyhow::Result<()> {
     let count = nodes.len();
     output::data(&format!("Fluxgate: {count} nodes on loopback, one cluster.\n"))?;
     let client = admin_client(nodes, count - 1, token)?;
-    let made = make(&client, "Demo story", Scope::Write).await?;
+    let made = create_key(&client, "Demo story", Scope::Write).await?;
     let applied = made.written.applied_on.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     output::data(&format!(
-        "1. Made the key `{}` through node {count}: it works on nodes {applied} after {} ms.",
+        "1. Created the key `{}` through node {count}: it works on nodes {applied} after {} ms.",
         made.written.record.prefix, made.written.waited_ms
     ))?;
     let key = Token::new(made.key.expose())?;
     let limit = window_with_room(&nodes[0], &key).await?;
-    output::data(&format!("2. Its limit is {limit} requests a minute, over all nodes together:"))?;
+    output::data(&format!("2. Its limit is {limit} requests per minute for all nodes together:"))?;
     let mut admitted = 0;
     let mut by_node = vec![0u64; count];
-    let refusal = loop {
+    let denial = loop {
         let at = usize::try_from(admitted).unwrap_or(0) % count;
         let report = validate(&nodes[at], &key, 1).await?;
         match report.verdict {
@@ -128,10 +129,10 @@ pub(crate) async fn tell(nodes: &[DemoNode], token: &str, keys: &DemoKeys) -> an
     for (node, admitted) in (1..).zip(&by_node) {
         output::data(&format!("     node {node} admitted {admitted}"))?;
     }
-    let (node, status, body) = refusal;
+    let (node, status, body) = denial;
     output::data(&format!("3. Request {} went to node {node}: {status}", admitted + 1))?;
     output::data(&format!("     {}", body.to_json()))?;
-    // It was for the story alone.
+    // This key was for the story only.
     erase(&client, made.written.record.id.0).await?;
     output::data(&addresses(nodes, token, keys)?)
 }

@@ -1,4 +1,4 @@
-//! `fluxgate keys erase`: forgets the record of a key that has ended.
+//! `fluxgate keys erase`: erases the record of a revoked or expired key.
 
 use fluxgate_api::keys::ErasedKey;
 use fluxgate_types::KeyId;
@@ -7,17 +7,16 @@ use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
 use crate::output::{self, OutputArgs};
 
-/// What `keys erase` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "For a key that is revoked or expired, by the operator. Name, owner, metadata and digest are forgotten on every\n\
-        node, in snapshots too; backups that were made before still have them, and the log until snapshots have passed it.\n\
-        The audit trail keeps the id, and who did what to it when. An import of the same digest creates the key again.\n\
+    after_help = "For a revoked or expired key; needs the operator token. Every node deletes the name, owner, metadata and digest, \
+        also from snapshots. Earlier backups still contain them, and so does the log until a newer snapshot replaces it.\n\
+        The audit trail keeps the id and the entries about it. An import of the same digest creates the key again.\n\
         To erase by age, set keys.purge_after.\n\n\
         Example:\n  fluxgate keys erase key_Qm2xK9dA3f01"
 )]
 pub(super) struct Args {
-    /// The key's id
+    /// Id of the key
     #[arg(value_name = "ID")]
     id: KeyId,
     #[command(flatten)]

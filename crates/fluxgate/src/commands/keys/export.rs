@@ -1,4 +1,4 @@
-//! `fluxgate keys export`: the records of all keys, as JSON lines.
+//! `fluxgate keys export`: prints the records of all keys as JSON lines.
 
 use fluxgate_api::ErrorCode;
 use fluxgate_api::keys::ListQuery;
@@ -8,13 +8,12 @@ use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
 use crate::output;
 
-/// Records of one call.
+/// Records requested with one call.
 const PAGE: usize = 200;
 
-/// What `keys export` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Newest first, one record on each line, on standard output. Records hold no digests: to move a cluster, use\n\
+    after_help = "Newest first, one record per line, to standard output. Records contain no digests: to move a cluster, use \
         `fluxgate cluster backup`.\n\n\
         Example:\n  fluxgate keys export --status active > keys.jsonl"
 )]
@@ -22,14 +21,14 @@ pub(super) struct Args {
     /// Only keys of this owner
     #[arg(long, value_name = "TEXT")]
     owner: Option<String>,
-    /// Only keys of this status
+    /// Only keys with this status
     #[arg(long, value_enum, value_name = "STATUS")]
     status: Option<Status>,
     #[command(flatten)]
     admin: AdminArgs,
 }
 
-/// Prints page after page.
+/// Prints all pages.
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let client = args.admin.client()?;
     let mut query = ListQuery {
@@ -43,7 +42,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     block_on(async {
         loop {
             let page = match client.list_keys(&query).await {
-                // A node of version 0.2 has no trail of exports to keep.
+                // Nodes of version 0.2 do not record exports and reject the parameter.
                 Err(error) if query.export && error.code() == Some(ErrorCode::InvalidRequest) => {
                     query.export = false;
                     continue;

@@ -1,4 +1,4 @@
-//! `fluxgate keys import`: keys of another system, by their digests.
+//! `fluxgate keys import`: imports keys of another system by their digests.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
@@ -11,20 +11,19 @@ use crate::connect::{AdminArgs, runtime};
 use crate::exit::Exit;
 use crate::output;
 
-/// Longest line that is sent, bytes; the cluster refuses longer ones.
+/// Longest line that is sent, bytes; the cluster rejects longer ones.
 const LINE_BYTES_MAX: u64 = 64 * 1024 + 1;
 
-/// What `keys import` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Each line is JSON: {\"sha256\":\"…\",\"name\":\"…\",\"scope\":\"read\"} and, where wanted, owner, limits, enabled,\n\
-        expires_at and metadata; sha256 is that of the whole key, in hexadecimal. Rejected lines are reported by\n\
+    after_help = "Each line is JSON: {\"sha256\":\"…\",\"name\":\"…\",\"scope\":\"read\"} and optionally owner, limits, enabled,\n\
+        expires_at and metadata; sha256 is the digest of the whole key, in hexadecimal. Rejected lines are reported by \
         number, and the exit code is then 1. Rerun an interrupted import; existing keys are left unchanged.\n\
         Needs the operator token.\n\n\
         Example:\n  fluxgate keys import keys.jsonl"
 )]
 pub(super) struct Args {
-    /// The lines; `-` reads them from standard input
+    /// File with the lines; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -54,7 +53,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         number += 1;
         if count > 0 {
             if line.len() as u64 == LINE_BYTES_MAX && !line.ends_with(b"\n") {
-                // The rest belongs to it; what was read is enough to have it refused.
+                // The rest belongs to the same line; what was read suffices for the cluster to
+                // reject it.
                 skip_line(&mut input).with_context(cannot)?;
             }
             lines.push(number, line);
@@ -64,7 +64,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
             let first = sent.first().unwrap_or(number);
             let answer = runtime.block_on(sent.send(|body| client.import_keys(body)));
             let answer = answer.with_context(|| {
-                format!("broken off at line {first}; run it again, what is there stays")
+                format!(
+                    "interrupted at line {first}; run it again, existing keys are left unchanged"
+                )
             })?;
             total.add(&sent, answer);
             bar.inc(sent.bytes as u64);
@@ -77,7 +79,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     total.report()
 }
 
-/// Reads over the rest of a line.
+/// Skips the rest of a line.
 fn skip_line(input: &mut dyn BufRead) -> std::io::Result<()> {
     loop {
         let buffer = input.fill_buf()?;

@@ -1,4 +1,4 @@
-//! `fluxgate keys list`: one page of keys.
+//! `fluxgate keys list`: prints one page of keys.
 
 use clap::ValueEnum;
 use fluxgate_api::keys::{KeyList, KeyStatus, ListQuery};
@@ -7,7 +7,6 @@ use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
 use crate::output::{self, Format, OutputArgs};
 
-/// What `keys list` takes.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  fluxgate keys list --owner user_42 --status active --output json"
@@ -16,16 +15,16 @@ pub(super) struct Args {
     /// Only keys of this owner
     #[arg(long, value_name = "TEXT")]
     owner: Option<String>,
-    /// Only keys whose name or prefix contains this
+    /// Only keys whose name or prefix contains this text
     #[arg(long, value_name = "TEXT")]
     search: Option<String>,
-    /// Only keys of this status
+    /// Only keys with this status
     #[arg(long, value_enum, value_name = "STATUS")]
     status: Option<Status>,
-    /// How many at most
+    /// Largest number of keys
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=200))]
     limit: u16,
-    /// Where the page before ended
+    /// Cursor that the previous page ended with
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
     #[command(flatten)]
@@ -67,7 +66,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let list = block_on(async { Ok(client.list_keys(&query).await?) })?;
     args.output.print(&list, text)?;
     if let (Some(cursor), Format::Text) = (&list.next_cursor, args.output.output) {
-        output::notice(&format!("more with --cursor {cursor}"));
+        output::notice(&format!("more keys: --cursor {cursor}"));
     }
     Ok(Exit::Done)
 }

@@ -1,4 +1,4 @@
-//! `fluxgate keys revoke`: for good.
+//! `fluxgate keys revoke`: revokes a key permanently.
 
 use fluxgate_types::KeyId;
 
@@ -6,14 +6,13 @@ use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
 use crate::output::OutputArgs;
 
-/// What `keys revoke` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "When this returns, no node accepts the key any more. It cannot be undone; `keys update --disable` can.\n\n\
+    after_help = "When this returns, no node accepts the key any more. This cannot be undone; `keys update --disable` can.\n\n\
         Example:\n  fluxgate keys revoke key_Qm2xK9dA3f01"
 )]
 pub(super) struct Args {
-    /// The key's id
+    /// Id of the key
     #[arg(value_name = "ID")]
     id: KeyId,
     #[command(flatten)]

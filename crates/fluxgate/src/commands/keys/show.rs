@@ -1,4 +1,4 @@
-//! `fluxgate keys show`: one record.
+//! `fluxgate keys show`: prints one record.
 
 use fluxgate_types::KeyId;
 
@@ -6,11 +6,10 @@ use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
 use crate::output::OutputArgs;
 
-/// What `keys show` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fluxgate keys show key_Qm2xK9dA3f01")]
 pub(super) struct Args {
-    /// The key's id
+    /// Id of the key
     #[arg(value_name = "ID")]
     id: KeyId,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `fluxgate keys update`: change what is named, leave the rest.
+//! `fluxgate keys update`: changes the fields that are given, and leaves the rest unchanged.
 
 use fluxgate_api::Time;
 use fluxgate_api::keys::{LimitSpec, UpdateKey};
@@ -9,13 +9,12 @@ use crate::exit::Exit;
 use crate::output::OutputArgs;
 use crate::values;
 
-/// What `keys update` takes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "What is not named stays as it is.\n\n\
+#[command(after_help = "Fields that are not given are left unchanged.\n\n\
         Example:\n  fluxgate keys update key_Qm2xK9dA3f01 --scope read --no-expiry --if-revision 3")]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
 pub(super) struct Args {
-    /// The key's id
+    /// Id of the key
     #[arg(value_name = "ID")]
     id: KeyId,
     /// A new name
@@ -30,31 +29,31 @@ pub(super) struct Args {
     /// Remove the owner
     #[arg(long, conflicts_with = "owner", group = "change")]
     no_owner: bool,
-    /// New limits in place of all old ones; repeat it for more than one
+    /// New limits that replace all existing ones; repeatable
     #[arg(long, value_name = "[NAME=]TOKENS/PERIOD", value_parser = values::limit, group = "change")]
     limit: Vec<LimitSpec>,
-    /// Back to the cluster's limits
+    /// Return to the cluster's default limits
     #[arg(long, conflicts_with = "limit", group = "change")]
     default_limits: bool,
     /// Enable the key
     #[arg(long, group = "change")]
     enable: bool,
-    /// Switch it off
+    /// Disable the key
     #[arg(long, conflicts_with = "enable", group = "change")]
     disable: bool,
     /// A new expiry, such as 2027-01-31T12:00:00Z
     #[arg(long, value_name = "TIME", group = "change")]
     expires_at: Option<Time>,
-    /// Never expires
+    /// Remove the expiry
     #[arg(long, conflicts_with = "expires_at", group = "change")]
     no_expiry: bool,
-    /// New notes in place of all old ones; repeat it for more than one
-    #[arg(long, value_name = "NAME=VALUE", value_parser = values::note, group = "change")]
+    /// New metadata that replaces all existing entries; repeatable
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::metadata_entry, group = "change")]
     metadata: Vec<(String, String)>,
-    /// No notes
+    /// Remove all metadata
     #[arg(long, conflicts_with = "metadata", group = "change")]
     no_metadata: bool,
-    /// Only if the record is still at this revision
+    /// Change the key only if it is still at this revision
     #[arg(long, value_name = "N")]
     if_revision: Option<u64>,
     #[command(flatten)]
@@ -75,7 +74,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// `Some(None)` clears, `None` leaves.
+/// The request. `Some(None)` clears a field, `None` leaves it unchanged.
 fn change(args: &Args) -> UpdateKey {
     let enabled = match (args.enable, args.disable) {
         (true, _) => Some(true),
@@ -114,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_changes_and_the_rest_stays() {
+    fn only_given_fields_change() {
         let change = parse(&["--no-owner", "--disable", "--limit", "5/60s"]).unwrap();
         assert_eq!(
             serde_json::to_string(&change).unwrap(),
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_and_contradictions_are_wrong_usage() {
+    fn empty_and_contradictory_changes_are_wrong_usage() {
         assert!(parse(&[]).is_err());
         assert!(parse(&["--if-revision", "3"]).is_err());
         assert!(parse(&["--enable", "--disable"]).is_err());

@@ -1,4 +1,4 @@
-//! `fluxgate keys usage`: what is spent, where, and what was before.
+//! `fluxgate keys usage`: prints the current and the last windows of a key, by node.
 
 use fluxgate_api::usage::{LimitUsage, Usage};
 use fluxgate_types::{ClusterMs, KeyId};
@@ -7,11 +7,10 @@ use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
 use crate::output::{self, OutputArgs};
 
-/// What `keys usage` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  fluxgate keys usage key_Qm2xK9dA3f01")]
 pub(super) struct Args {
-    /// The key's id
+    /// Id of the key
     #[arg(value_name = "ID")]
     id: KeyId,
     #[command(flatten)]
@@ -29,7 +28,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 fn text(usage: &Usage) -> String {
-    let used = super::last_used(usage.last_used_at, "no use is known");
+    let used = super::last_used(usage.last_used_at, "no known use");
     let head = output::fields(&[("id", usage.key_id.to_string()), ("last used", used)]);
     let mut table = output::table(&[
         "LIMIT",
@@ -56,7 +55,8 @@ fn text(usage: &Usage) -> String {
             bars(limit),
         ]);
     }
-    let scale = "LAST WINDOWS: one sign a window, oldest first; a full block is the whole limit";
+    let scale =
+        "LAST WINDOWS: one character per window, oldest first; a full block is the whole limit";
     [head, "\n".to_owned(), output::table_text(&table), format!("\n{scale}")].concat()
 }
 
@@ -66,7 +66,7 @@ fn per_node(limit: &LimitUsage) -> String {
     nodes.join(" ")
 }
 
-/// The last windows as bars: a space is nothing, a full block the whole limit.
+/// The last windows as bars: a space is no usage, a full block the whole limit.
 fn bars(limit: &LimitUsage) -> String {
     const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let bar = |spent: u64| {
