@@ -32,5 +32,5 @@ export FLUXGATE_URL FLUXGATE_TOKEN FLUXGATE_CONSOLE_AT=$FLUXGATE_URL
 python3 scripts/lib/digests.py "$KEYS" >"$WORK/keys.jsonl"
 "$BIN" keys import "$WORK/keys.jsonl" 2>/dev/null | tail -n 1
 cargo test -q --locked -p fluxgate-tests --test blackbox -- --exact --nocapture \
-  console::paint::every_page_tells_when_it_is_painted | grep -E '^(page|/|  )'
+  console::paint::every_page_reports_when_it_is_painted | grep -E '^(page|/|  )'
 demo_stop
