@@ -142,7 +142,7 @@ asked=$(wc -l <"$scratch/answers")
 refused=$(grep -cv '^200$' "$scratch/answers" || true)
 status=0
 ((rolling == 0 && refused == 0 && asked > 10)) || status=1
-verdict "a rolling restart refuses nobody: $refused of $asked" "$status"
+verdict "a rolling restart rejects no request: $refused of $asked" "$status"
 
 compose down --timeout 25 >/dev/null 2>&1
 compose up -d >/dev/null 2>&1
