@@ -72,7 +72,7 @@ fn four_hundred_at_once_over_three_nodes_admit_exactly_one_hundred() {
 }
 
 #[test]
-fn demand_below_and_at_the_limit_is_admitted_whole() {
+fn demand_up_to_the_limit_is_admitted_completely() {
     let cluster = Cluster::start(3);
     for shape in Shape::ALL {
         for demand in [50, 100, 101] {

@@ -1,4 +1,4 @@
-//! What a crash, a pause and isolation cost, and what they must not.
+//! The cost of a crash, a pause and isolation, and the losses that they must not cause.
 //!
 //! A killed node makes no survivor answer 503; no acknowledged write is lost; no limit is exceeded.
 //! A node that was away for longer than its lease answers only after it has caught up. An isolated

@@ -250,7 +250,7 @@ fn one_node_of_three_alone_forms_nothing() {
 /// A first node without `members` forms a cluster of one at its advertised address, and others join
 /// it there.
 #[test]
-fn a_first_node_is_known_by_what_it_advertises() {
+fn a_first_node_is_known_by_its_advertised_address() {
     let mut cluster = Cluster::plan(1, |_| {});
     let advertised = format!("localhost:{}", cluster.node(1).at.peer.port());
     cluster.node_mut(1).settings.unset("cluster", "members").text("peer", "advertise", &advertised);

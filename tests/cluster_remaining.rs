@@ -53,7 +53,7 @@ fn spend(cluster: &Cluster, node: u64, keys: &[(Key, u64)]) {
 }
 
 #[test]
-fn the_first_request_at_a_node_shows_what_is_left_of_a_hundred_keys() {
+fn the_first_request_at_a_node_shows_remaining_of_a_hundred_keys() {
     for nodes in [3, 5] {
         let cluster = Cluster::start(nodes);
         let period_s = roomy_period_s(60);
@@ -74,7 +74,7 @@ fn the_first_request_at_a_node_shows_what_is_left_of_a_hundred_keys() {
 }
 
 #[test]
-fn a_node_that_restarted_shows_what_is_left() {
+fn a_restarted_node_shows_remaining() {
     let mut cluster = Cluster::start(3);
     let period_s = roomy_period_s(120);
     let all_at_one: Vec<(Key, u64)> =
@@ -106,7 +106,7 @@ fn a_node_that_restarted_shows_what_is_left() {
 }
 
 #[test]
-fn an_unreachable_node_shows_what_is_left_when_it_is_back() {
+fn a_node_that_was_unreachable_shows_remaining() {
     let cluster = Cluster::start(3);
     let period_s = roomy_period_s(120);
     let keys: Vec<(Key, u64)> = [30, 1, 17].map(|n| (cluster.limited_key(100, period_s), n)).into();

@@ -94,7 +94,7 @@ fn a_changed_scope_decides_everywhere_at_once() {
 }
 
 #[test]
-fn a_changed_limit_counts_at_once_and_what_was_spent_stays_spent() {
+fn a_changed_limit_applies_at_once_and_keeps_the_spend() {
     let cluster = Cluster::start(3);
     let period_s = roomy_period_s(60);
     let key = cluster.limited_key(9, period_s);

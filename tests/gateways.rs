@@ -275,7 +275,7 @@ fn lets_exactly_the_limit_through(kind: Kind) {
     assert!(opened <= 6 * 3, "{kind:?} opened {opened} connections to the nodes for 300 requests");
 }
 
-/// What the loss of nodes costs clients that keep sending.
+/// The cost of lost nodes for clients that keep sending.
 #[track_caller]
 fn survives_the_loss_of_nodes(kind: Kind) {
     let mut stage = Stage::set(kind);

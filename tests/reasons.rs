@@ -19,7 +19,7 @@ fn why(cluster: &Cluster, id: u64) -> Option<String> {
     answer.json()["message"].as_str().map(str::to_owned)
 }
 
-/// What a node reports about another node, or about itself.
+/// The reason that a node reports for another node, or for itself.
 fn trouble(cluster: &Cluster, by: u64, of: u64) -> Option<String> {
     let view = cluster.view(by)?;
     let node = view["nodes"].as_array()?.iter().find(|node| node["id"] == of)?.clone();

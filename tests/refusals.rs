@@ -1,4 +1,4 @@
-//! What a node refuses to start with, without changing anything.
+//! A node refuses to start on a wrong directory or configuration, and changes nothing.
 //!
 //! Data directories of other nodes, newer or damaged ones; configurations with mistakes, all
 //! reported at once; and a full disk.

@@ -1,4 +1,4 @@
-//! What an operator does over the years: erase ended keys, search the audit trail, move a cluster.
+//! Tasks of an operator over the years: erase ended keys, search the audit trail, move a cluster.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -397,7 +397,7 @@ fn recover(cluster: &Cluster, node: u64, code: i32) -> String {
 }
 
 #[test]
-fn a_cluster_whose_addresses_all_changed_is_recovered_offline() {
+fn a_cluster_with_only_changed_addresses_is_recovered_offline() {
     let mut cluster = Cluster::start(3);
     let key = cluster.limited_key(50, roomy_period_s(120));
     cluster.ask(1, &key.validate()).expect(200);

@@ -150,7 +150,7 @@ fn a_key_is_found_changed_rotated_and_revoked_through_different_nodes() {
         cluster.ask(node, &key.validate()).expect(200);
     }
     let mut browser = signed_in(&cluster, 1);
-    // Of 56, fifty are on the first page.
+    // Fifty of 56 keys are on the first page.
     let rows = "return document.querySelectorAll('.keys tbody tr').length";
     assert_eq!(browser.script(rows), json!(50));
     browser.click("a[rel=next]");
@@ -163,7 +163,7 @@ fn a_key_is_found_changed_rotated_and_revoked_through_different_nodes() {
     browser.wait_text(".used span", |text| text == "5 / 50");
     browser.wait_text("[data-last]", |text| text != "–");
 
-    // Of a whole key that is pasted, only the prefix leaves the browser.
+    // If a whole key is pasted, only its prefix leaves the browser.
     browser.clear("#search");
     browser.enter("#search", &format!("{}{ENTER}", key.secret));
     wait_until("the key is found by its prefix", super::browser::PAGE, || {

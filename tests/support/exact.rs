@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::http::Answer;
 
-/// What one window of one key saw.
+/// The requests of one key in one window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Window {
     /// Tokens requested.

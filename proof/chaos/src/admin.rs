@@ -27,7 +27,7 @@ const AGAIN: Duration = Duration::from_millis(300);
 
 static KEYS: AtomicU64 = AtomicU64::new(1);
 
-/// What the keys of a stream are like.
+/// Properties of the keys of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeyPolicy {
     /// Tokens of a new key; `None`: the default limit.

@@ -16,7 +16,7 @@ pub(crate) struct Seen {
     pub(crate) least: u64,
 }
 
-/// What a run saw, and what a run of this length must see.
+/// The coverage of a run, and the coverage that a run of this length needs.
 pub(crate) fn seen(known: &Knowledge) -> Vec<Seen> {
     let Some(run) = &known.run else { return Vec::new() };
     let terms = Terms::from_name(&run.terms).unwrap_or(Terms::Plain);

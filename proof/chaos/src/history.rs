@@ -1,4 +1,4 @@
-//! What happened, as JSON lines: the judge reads nothing else.
+//! The events of a run, as JSON lines: the judge reads nothing else.
 //!
 //! All times are microseconds since the run began, on the harness's monotonic clock. A request
 //! without an answer has status 0 and an unknown outcome. Must never contain a key in plain text.
@@ -169,7 +169,7 @@ pub(crate) struct Record {
     pub(crate) revision: u64,
 }
 
-/// What a node's log contains and must not.
+/// Panics and secrets in a node's log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Log {
     pub(crate) n: u64,
@@ -221,7 +221,7 @@ pub(crate) struct FirstStart {
     pub(crate) t1: Us,
     /// Whether all nodes became ready.
     pub(crate) ready: bool,
-    /// What a node logged about clocks, if it did.
+    /// A line about clocks in a log, if there is one.
     pub(crate) line: String,
 }
 

@@ -19,7 +19,7 @@ const GRANTED: Duration = Duration::from_secs(1);
 /// Longest wait until a started node is ready.
 pub(crate) const READY_MAX: Duration = Duration::from_secs(20);
 
-/// What was injected.
+/// An injected scenario.
 #[derive(Debug)]
 pub(crate) struct Injected {
     /// The nodes that may notice it.

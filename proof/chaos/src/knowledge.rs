@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use crate::history::{Change, End, Event, Exit, Fault, Heal, Log, Record, Run, SECOND, Us};
 use crate::history::{FirstStart, Mistake, Rejection, Validate, Write};
 
-/// What may still be pending after a cluster is well: lease renewals, connections.
-pub(crate) const SETTLE: Us = SECOND;
+/// After a cluster is well, lease renewals and connections may be pending for this time.
+pub(crate) const COOLDOWN: Us = SECOND;
 /// If the harness was late by this much, the nodes may not have been scheduled either.
 const STALL_MIN: Us = SECOND / 10;
 /// How long before and after a stall anything may fail: a lease may have expired and must be
@@ -224,7 +224,7 @@ impl Knowledge {
             // Healing repeats its checks until all pass, so the next fault begins with nothing
             // wrong.
             let until = next.unwrap_or(end);
-            let from = heal.t1 + SETTLE;
+            let from = heal.t1 + COOLDOWN;
             if from < until {
                 self.calm.push((from, until));
             }

@@ -1,4 +1,4 @@
-//! What a seed means: which faults come, alone and in pairs, at which nodes, for how long.
+//! The plan of a seed: which faults come, alone and in pairs, at which nodes, for how long.
 //!
 //! Every kind comes once before any kind comes again, so a long run sees them all. A run of a few
 //! minutes sees about twenty, so the kinds without which a promise has nothing to judge come early.

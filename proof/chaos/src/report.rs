@@ -118,7 +118,7 @@ fn tables(known: &Knowledge, results: &[CheckResult]) {
     say(&crate::coverage::table(known).to_string());
 }
 
-/// What the run did not see enough of.
+/// The coverage that the run lacks.
 fn gaps(known: &Knowledge, results: &[CheckResult]) -> Vec<String> {
     let mut gaps = Vec::new();
     let Some(run) = &known.run else { return vec!["the history has no beginning".to_owned()] };

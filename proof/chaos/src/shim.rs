@@ -23,7 +23,7 @@ pub(crate) const RATE_PPB_MAX: i64 = 9_000_000;
 const SKEW_MAX_NS: i64 = 200_000_000;
 const FIELDS: usize = 8;
 
-/// What a process should do. The layout is that of `struct control`.
+/// The faults of a process. The layout is that of `struct control`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Control {
     sequence: i64,

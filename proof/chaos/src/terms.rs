@@ -12,7 +12,7 @@ pub(crate) enum Terms {
     Mixed,
 }
 
-/// What a changed file may say, milliseconds.
+/// The leases that a changed file may have, milliseconds.
 const LEASES_MS: [u64; 3] = [3_000, 10_000, 5_000];
 
 impl Terms {

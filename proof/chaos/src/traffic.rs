@@ -40,7 +40,7 @@ pub(crate) struct IssuedKey {
     pub(crate) secret: String,
 }
 
-/// What clients and administrators share.
+/// State that clients and administrators share.
 pub(crate) struct World {
     pub(crate) caller: Caller,
     pub(crate) history: Arc<Writer>,

@@ -1,4 +1,4 @@
-//! What clients know: the keys they were given, what each window admitted, and when it was calm.
+//! The knowledge of clients: their keys, the admissions of each window, and the calm times.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub struct Credential {
     pub ended: Option<Us>,
 }
 
-/// What a key must be at the end.
+/// The required status of a key at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedStatus {
     /// Usable.

@@ -1,4 +1,4 @@
-//! What a seed means for a whole cluster: the plan of the protocol's simulator, shortened so that
+//! The plan of a seed for a whole cluster: the plan of the protocol's simulator, shortened so that
 //! real nodes can run it, and the faults that only real nodes have.
 
 use fluxgate_sim::plan::{Plan as Base, SECOND, Us};

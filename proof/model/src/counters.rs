@@ -110,7 +110,7 @@ pub enum Action {
     Crash(usize),
 }
 
-/// What stays the same in every state.
+/// The constants of all states.
 struct World {
     key: KeyId,
     limits: KeyLimits,

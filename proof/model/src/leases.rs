@@ -42,7 +42,7 @@ enum Flight {
     Grant { sent: BootNs, grant: Grant },
 }
 
-/// What the driver of one node keeps.
+/// The state of one node's driver.
 #[derive(Clone, Debug, Default)]
 struct Driver {
     flight: Option<Flight>,

@@ -7,10 +7,10 @@
 //! not judged by this.
 
 use super::CheckResult;
-use crate::knowledge::{Knowledge, SETTLE};
+use crate::knowledge::{COOLDOWN, Knowledge};
 
 /// How long the phase before a fault must have been calm.
-const BEFORE: u64 = SETTLE;
+const BEFORE: u64 = COOLDOWN;
 /// The shortest lease that outlasts two elections, microseconds.
 const LEASE_LEAST: u64 = 3_000_000;
 

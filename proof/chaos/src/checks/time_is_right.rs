@@ -10,7 +10,7 @@ use crate::knowledge::Knowledge;
 
 /// Error of a node's estimate and of the harness's clock.
 const ERROR: Us = 2 * SECOND;
-/// What slewing and drift may add up to over a run, percent.
+/// Largest sum of slewing and drift over a run, percent.
 const STEERED_PERCENT: Us = 3;
 
 pub(super) fn judge(known: &Knowledge) -> CheckResult {

@@ -9,7 +9,7 @@ use fluxgate_types::{BootId, ClusterMs, KeyId, NodeId, caps};
 
 use super::{ME, Session};
 
-/// What this node must have of one counter.
+/// The tokens of one counter that this node must have.
 #[derive(Default)]
 pub(super) struct Account {
     pub(super) spent: u64,
