@@ -20,10 +20,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("console", &["api", "types"]),
     ("engine", &["types"]),
     ("fluxgate", &["api", "client", "console", "node", "types"]),
-    ("node", &["api", "console", "engine", "raft", "store", "types"]),
-    ("raft", &["engine", "store", "types"]),
+    ("node", &["api", "console", "engine", "peer", "raft", "store", "types", "wire"]),
+    ("peer", &["store", "types", "wire"]),
+    ("raft", &["engine", "peer", "store", "types", "wire"]),
     ("store", &[]),
     ("types", &[]),
+    ("wire", &["engine", "store", "types"]),
 ];
 
 /// Dependencies that only some crates may have. A name that ends in `*` is a prefix.
@@ -35,7 +37,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("fantoccini", &["tests"]),
     ("openraft*", &["raft"]),
     // In `node` only for the exporter of spans, which accepts no other client.
-    ("reqwest", &["client", "node", "raft"]),
+    ("reqwest", &["client", "node", "peer"]),
     ("sled", &["store"]),
 ];
 

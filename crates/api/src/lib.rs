@@ -7,6 +7,7 @@
 //!
 //! Requests refuse unknown fields, so a misspelt one is an error and not a surprise. Answers are
 //! read leniently, so an older client understands a newer server.
+#![warn(missing_docs)]
 
 pub mod bulk;
 pub mod cluster;

@@ -7,6 +7,7 @@
 //!
 //! One [`Client`] speaks to one listener of each node: its URLs are admin listeners for the
 //! calls in `admin`, gateway listeners for those in `gateway`.
+#![warn(missing_docs)]
 
 mod admin;
 mod bulk;

@@ -18,7 +18,6 @@ mod holder;
 mod terms;
 
 use fluxgate_types::{ClusterMs, LogIndex};
-use serde::{Deserialize, Serialize};
 
 pub use granter::{Granter, PreviousLeader};
 pub use holder::{FirstLease, LeaseHolder};
@@ -30,7 +29,7 @@ pub const LEASE_MS: std::ops::RangeInclusive<u64> = 500..=60_000;
 pub const CLOCK_ERROR_MS: std::ops::RangeInclusive<u64> = 100..=10_000;
 
 /// The durations that follow from the configured lease, all in milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseTerms {
     /// The lease as configured: the longest that a silent node can hold up a write.
     pub lease_ms: u64,
@@ -104,7 +103,7 @@ impl LeaseTerms {
 }
 
 /// A leader's answer to a lease request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// The lease counts only once the holder has applied up to here.
     pub index: LogIndex,

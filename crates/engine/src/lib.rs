@@ -13,6 +13,7 @@
 //!
 //! Time, randomness and peers are arguments, decisions are values. Same inputs, same outputs,
 //! on every machine: the simulator and the property tests rest on that.
+#![warn(missing_docs)]
 
 pub mod agreement;
 pub mod clock;

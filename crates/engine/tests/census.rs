@@ -7,7 +7,7 @@ use fluxgate_engine::state::command::{
     Actor, Batch, Command, ImportSource, KeyChange, NewKey, Proposal,
 };
 use fluxgate_engine::state::record::Status;
-use fluxgate_engine::state::snapshot::{KeyRecordV1, Restore};
+use fluxgate_engine::state::snapshot::{KeyRow, Restore};
 use fluxgate_types::{ClusterMs, Digest, KeyId, LogIndex, Scope};
 use proptest::prelude::*;
 
@@ -73,8 +73,8 @@ fn change(key: u8) -> KeyChange {
     }
 }
 
-fn row(key: u8, ends: Option<u64>, enabled: bool, revoked: bool) -> KeyRecordV1 {
-    KeyRecordV1 {
+fn row(key: u8, ends: Option<u64>, enabled: bool, revoked: bool) -> KeyRow {
+    KeyRow {
         id: id(key),
         digest: Digest::from_bytes([key; 32]),
         scope: Scope::Read,

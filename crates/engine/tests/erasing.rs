@@ -8,7 +8,7 @@ use fluxgate_engine::state::command::{
     Actor, Batch, Command, CommandError, ImportSource, KeyChange, NewKey, OneKey, Outcome,
     Proposal, Put,
 };
-use fluxgate_engine::state::snapshot::{KeyRecordV1, Restore};
+use fluxgate_engine::state::snapshot::{KeyRow, Restore};
 use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope, caps};
 
 fn key(n: u64) -> KeyId {
@@ -291,10 +291,10 @@ fn a_text_within_a_change_cannot_be_taken_for_the_change() {
 fn a_restored_record_with_any_revision_can_be_changed() {
     let mut log = Log::new();
     log.create(1);
-    let row = log.registry.shared().table.with(&key(1), |e| KeyRecordV1::from(&e.record)).unwrap();
+    let row = log.registry.shared().table.with(&key(1), |e| KeyRow::from(&e.record)).unwrap();
     for (n, revision) in [(2, u64::MAX), (3, 0)] {
         let digest = Digest::of(b"another");
-        let row = KeyRecordV1 { id: key(n), digest, revision, ..row.clone() };
+        let row = KeyRow { id: key(n), digest, revision, ..row.clone() };
         let put = log.apply(Command::PutKeys { rows: vec![row], origin: ImportSource::Backup });
         assert_eq!(put, Outcome::Put(vec![Put::Made]));
         log.revoke(n);
@@ -437,7 +437,7 @@ fn rows_of_a_backup_come_again_after_they_were_erased() {
     let mut log = Log::new();
     log.create(1);
     log.revoke(1);
-    let row = log.registry.shared().table.with(&key(1), |e| KeyRecordV1::from(&e.record)).unwrap();
+    let row = log.registry.shared().table.with(&key(1), |e| KeyRow::from(&e.record)).unwrap();
     log.erase(1);
     let put = log.apply(Command::PutKeys { rows: vec![row], origin: ImportSource::Backup });
     assert_eq!(put, Outcome::Put(vec![Put::Made]), "a backup of before still has it");

@@ -8,7 +8,7 @@ use fluxgate_engine::state::Registry;
 use fluxgate_engine::state::command::{
     Actor, Batch, Command, CommandError, KeyChange, NewKey, Outcome, Proposal,
 };
-use fluxgate_engine::state::snapshot::{ItemV1, Restore};
+use fluxgate_engine::state::snapshot::{Item, Restore};
 use fluxgate_types::{ClusterMs, Digest, KeyId, LogIndex, Scope};
 use proptest::prelude::*;
 
@@ -276,7 +276,7 @@ fn name(refusal: &CommandError) -> &'static str {
         CommandError::AlreadyDone(_)
         | CommandError::Invalid(_)
         | CommandError::OtherDirectory(_)
-        | CommandError::OlderIncarnation { .. }
+        | CommandError::OlderStart { .. }
         | CommandError::OtherContent(_)
         | CommandError::NotEnded(_)
         | CommandError::Promised(_)
@@ -284,7 +284,7 @@ fn name(refusal: &CommandError) -> &'static str {
     }
 }
 
-fn items(registry: &Registry) -> Vec<ItemV1> {
+fn items(registry: &Registry) -> Vec<Item> {
     let mut items = Vec::new();
     let written: Result<(), Infallible> = registry.freeze().write(|item| {
         items.push(item);
@@ -296,7 +296,7 @@ fn items(registry: &Registry) -> Vec<ItemV1> {
     }
 }
 
-fn restored(items: &[ItemV1]) -> Registry {
+fn restored(items: &[Item]) -> Registry {
     let mut restore = Restore::default();
     for item in items {
         restore.take(item.clone()).expect("what was written can be read");

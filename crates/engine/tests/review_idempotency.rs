@@ -6,7 +6,7 @@ use fluxgate_engine::state::Registry;
 use fluxgate_engine::state::command::{
     Actor, Batch, Command, CommandError, NewKey, Outcome, Proposal,
 };
-use fluxgate_engine::state::snapshot::{ItemV1, Restore};
+use fluxgate_engine::state::snapshot::{Item, Restore};
 use fluxgate_types::{ClusterMs, Digest, KeyId, LogIndex, Scope, caps};
 
 fn key(n: u64) -> KeyId {
@@ -77,18 +77,18 @@ fn a_snapshot_names_each_idempotency_key_once() {
         });
         items
     };
-    let rows = |items: &[ItemV1]| {
+    let rows = |items: &[Item]| {
         let rows = items.iter().filter_map(|item| match item {
-            ItemV1::Idempotency(rows) => Some(rows.clone()),
-            ItemV1::Head { .. }
-            | ItemV1::Cluster { .. }
-            | ItemV1::LimitTags(_)
-            | ItemV1::OutcomesAt(_)
-            | ItemV1::Places(_)
-            | ItemV1::IdempotencyOf(_)
-            | ItemV1::Keys(_)
-            | ItemV1::Audit(_)
-            | ItemV1::Outcomes(_) => None,
+            Item::Idempotency(rows) => Some(rows.clone()),
+            Item::Head { .. }
+            | Item::Cluster { .. }
+            | Item::LimitTags(_)
+            | Item::OutcomesAt(_)
+            | Item::Places(_)
+            | Item::IdempotencyOf(_)
+            | Item::Keys(_)
+            | Item::Audit(_)
+            | Item::Outcomes(_) => None,
         });
         rows.flatten().collect::<Vec<_>>()
     };
@@ -97,7 +97,7 @@ fn a_snapshot_names_each_idempotency_key_once() {
     assert_eq!(rows(&written), [("again".into(), expires, id)]);
     // As an older program would have written it.
     for item in &mut written {
-        if let ItemV1::Idempotency(rows) = item {
+        if let Item::Idempotency(rows) = item {
             rows.insert(0, rows[0].clone());
         }
     }

@@ -214,7 +214,7 @@ fn an_admin_key_changes_no_rights_of_its_own() {
 
 fn start(node: u64, dir: u64, boot: u64, nonce: u64) -> Command {
     let start_id = StartId { boot: BootId(boot), nonce };
-    Command::RegisterIncarnation { node: NodeId(node), dir_id: DirId(dir), start_id }
+    Command::RegisterStart { node: NodeId(node), dir_id: DirId(dir), start_id }
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn an_older_directory_and_a_copy_of_one_are_refused() {
         log.apply(request, Actor::System, start(node, dir, boot, nonce))
     };
     let older = |newest| {
-        Outcome::Refused(CommandError::OlderIncarnation { node: NodeId(3), newest: BootId(newest) })
+        Outcome::Refused(CommandError::OlderStart { node: NodeId(3), newest: BootId(newest) })
     };
     assert_eq!(started(3, 30, 1, 111), Outcome::Done);
     assert_eq!(started(3, 30, 1, 111), Outcome::Done, "the same start again");
@@ -246,7 +246,7 @@ fn a_removed_id_is_used_again_by_a_new_directory_that_counts_on() {
     assert_eq!(gone, Outcome::Refused(CommandError::Removed(NodeId(3))));
     let low = log.apply(4, Actor::System, start(3, 31, 1, 113));
     let newest = BootId(5);
-    assert_eq!(low, Outcome::Refused(CommandError::OlderIncarnation { node: NodeId(3), newest }));
+    assert_eq!(low, Outcome::Refused(CommandError::OlderStart { node: NodeId(3), newest }));
     assert_eq!(log.apply(5, Actor::System, start(3, 31, 6, 114)), Outcome::Done);
     let view = log.0.shared().view();
     assert!(!view.nodes[&NodeId(3)].removed && view.nodes[&NodeId(3)].dir_id == DirId(31));

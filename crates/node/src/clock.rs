@@ -31,7 +31,7 @@ const SET_BACK_MS: u64 = 60_000;
 /// it. 0 where time is simulated.
 fn built_ms() -> u64 {
     #[cfg(feature = "sim")]
-    if fluxgate_raft::process::current().is_some() {
+    if fluxgate_peer::process::current().is_some() {
         return 0;
     }
     let seconds: u64 = env!("FLUXGATE_BUILT_S").parse().unwrap_or(0);
@@ -47,7 +47,7 @@ fn read_ns(clock: ClockId) -> u64 {
 /// Boot clock.
 pub(crate) fn boot_now() -> BootNs {
     #[cfg(feature = "sim")]
-    if let Some(process) = fluxgate_raft::process::current() {
+    if let Some(process) = fluxgate_peer::process::current() {
         return BootNs(process.clocks().boot_ns());
     }
     BootNs(read_ns(ClockId::Boottime))
@@ -56,7 +56,7 @@ pub(crate) fn boot_now() -> BootNs {
 /// Wall clock, nanoseconds since the Unix epoch: trusted by nothing but the leader's steering.
 pub(crate) fn wall_ns() -> u64 {
     #[cfg(feature = "sim")]
-    if let Some(process) = fluxgate_raft::process::current() {
+    if let Some(process) = fluxgate_peer::process::current() {
         return process.clocks().wall_ns();
     }
     read_ns(ClockId::Realtime)

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use crate::clock::boot_now;
 use crate::metrics::SHARED_SETTINGS;
 use crate::peer::level_of;
-use crate::peer::messages::Writes;
 use crate::state::NodeState;
 use crate::writes::proposal;
+use fluxgate_wire::peer::Writes;
 
 /// How often the leader looks.
 const EVERY: Duration = Duration::from_millis(200);

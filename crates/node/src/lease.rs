@@ -11,7 +11,7 @@ use std::time::Duration;
 use fluxgate_engine::lease::{Grant, Granter, PreviousLeader};
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::{Actor, Command, Outcome};
-use fluxgate_raft::{Call, CallError};
+use fluxgate_peer::CallError;
 use fluxgate_types::{BootId, BootNs, NodeId};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,9 +19,9 @@ use tokio::time::Instant;
 use crate::clock::{boot_now, nanos};
 use crate::node::NodeError;
 use crate::peer;
-use crate::peer::messages::{LeaseCall, LeaseCallV2, LeaseRefusal, LeaseReply, LeaseReplyV2};
 use crate::state::{LeaderTerm, NodeState};
 use crate::time::{settle_time, wall_target_ns};
+use fluxgate_wire::peer::{LeaseCall, LeaseCallV2, LeaseRefusal, LeaseReply, LeaseReplyV2};
 use jumps::{JumpWatch, drop_after_a_stop};
 use refusals::{lease_refusal, refused_by};
 use start::StartNote;
@@ -102,9 +102,9 @@ fn lease_call(state: &NodeState) -> LeaseCallV2 {
 async fn ask(state: &NodeState, leader: NodeId) -> Result<LeaseReplyV2, CallError> {
     let call = lease_call(state);
     if state.speaks_2(leader) {
-        return peer::call_2(state, leader, Call::Lease, &call, ASK_TIMEOUT).await;
+        return peer::ask_2(state, leader, &call, ASK_TIMEOUT).await;
     }
-    let answer = peer::call(state, leader, Call::Lease, &call.first, ASK_TIMEOUT).await?;
+    let answer = state.transport.ask(leader, &call.first, ASK_TIMEOUT).await?;
     Ok(match answer {
         LeaseReply::Granted(grant) => LeaseReplyV2::Granted(grant),
         LeaseReply::NotLeader => LeaseReplyV2::NotLeader,
@@ -297,7 +297,7 @@ impl NodeState {
         let command = if cluster.level < 2 {
             Command::RegisterNode { node, dir_id }
         } else {
-            Command::RegisterIncarnation { node, dir_id, start_id }
+            Command::RegisterStart { node, dir_id, start_id }
         };
         let proposal = crate::writes::proposal(Actor::System, None, command);
         match self.raft.submit(proposal).await {

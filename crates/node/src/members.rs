@@ -8,15 +8,16 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use fluxgate_engine::state::command::{Actor, Command, Outcome};
-use fluxgate_raft::{Call, CallError, MembershipError, NodeStatus, process};
+use fluxgate_peer::{CallError, process};
+use fluxgate_raft::{MembershipError, NodeStatus};
 use fluxgate_types::{ClusterMs, DirId, NodeId};
 use tokio::time::Instant;
 
 use crate::clock::boot_now;
 use crate::peer;
-use crate::peer::messages::{MembershipCall, MembershipCallV2, MembershipReply};
 use crate::state::NodeState;
 use crate::writes::proposal;
+use fluxgate_wire::peer::{MembershipCallV2, MembershipReply};
 
 /// Pause before a change is tried again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -32,17 +33,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
 const COME_UP: Duration = Duration::from_secs(3);
 /// How long a removal may take before it is said that it has not ended.
 const CHANGE: Duration = Duration::from_secs(5);
-
-impl From<MembershipCall> for MembershipCallV2 {
-    fn from(call: MembershipCall) -> Self {
-        match call {
-            MembershipCall::Add { node, address } => Self::Add { node, address },
-            // A program of version 0.1 knew of no refusal.
-            MembershipCall::Remove { node } => Self::Remove { node, force: false },
-            MembershipCall::HandOver { to } => Self::HandOver { to },
-        }
-    }
-}
 
 fn refused(why: impl Into<String>) -> MembershipError {
     MembershipError::Refused(why.into())
@@ -311,7 +301,7 @@ impl NodeState {
                 Some(node) if node == self.me => self.handle_membership(call.clone()).await,
                 Some(node) => {
                     let left = deadline.saturating_duration_since(Instant::now());
-                    match peer::call_2(self, node, Call::Membership, &call, left).await {
+                    match peer::ask_2(self, node, &call, left).await {
                         Ok(reply) => reply,
                         Err(CallError::Refused { status: 400, .. }) => {
                             return Err(format!(

@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use fluxgate_api::error::ErrorCode;
 use fluxgate_engine::state::record::Status;
-use fluxgate_raft::Call;
+use fluxgate_peer::Call;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder as _, Histogram, IntCounter, Registry, TextEncoder};
 
-use crate::peer::messages::ServedReply;
 use catalog::Handles;
+use fluxgate_wire::peer::ServedReply;
 use labels::{
     BARRIERS, DIRECTIONS, ELECTIONS, METHODS, PEER_RESULTS, PROPOSALS, RENEWALS, TOKENS, TRANSFERS,
 };

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::quota::Sender;
-use fluxgate_raft::{CallError, Role, process};
+use fluxgate_peer::{CallError, process};
+use fluxgate_raft::Role;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;

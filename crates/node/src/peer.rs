@@ -4,7 +4,6 @@
 //! repeating and reordering them is harmless by design (`engine/counters`, `engine/lease`).
 
 pub(crate) mod listener;
-pub(crate) mod messages;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -12,48 +11,30 @@ use std::time::Duration;
 
 use fluxgate_engine::quota::{CounterGossip, Handoff, Sender, TransferReply, TransferRequest};
 use fluxgate_engine::state::cluster_state::StartId;
-use fluxgate_raft::{Call, CallError, WriteHealth, process, wire};
+use fluxgate_peer::{CallError, Question, process};
+use fluxgate_raft::WriteHealth;
 use fluxgate_types::{BootId, DirId, NodeId, caps};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::counters::Telling;
 use crate::state::NodeState;
-use messages::{
-    About, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2, GossipReply,
-    GossipReplyV2, Introduction, MessageHeader, More, ReplyMessage, StatusReply, Times, Writes,
+use fluxgate_wire::peer::{
+    About, AskMessage, GiveMessage, GossipMessage, GossipMessageV2, IntroduceCall, Introduction,
+    MessageHeader, More, StatusCall, StatusReply, Times, Writes,
 };
 
-/// Calls a node with a message of ours and reads its answer.
-pub(crate) async fn call<Q: Serialize, A: DeserializeOwned>(
+/// Asks a node a question of version 2. A node that knows only version 1 rejects it, which is noted:
+/// the next message to it is of version 1.
+pub(crate) async fn ask_2<Q: Question>(
     state: &NodeState,
     peer: NodeId,
-    call: Call,
     question: &Q,
     timeout: Duration,
-) -> Result<A, CallError> {
-    let broken = |cause: String| CallError::Broken { node: peer, cause };
-    let body = wire::encode(question).map_err(|error| broken(error.to_string()))?;
-    let answer = state.transport.call(peer, call, body, timeout).await?;
-    wire::decode(&answer).map_err(|error| broken(error.to_string()))
-}
-
-/// Calls a node with a message of version 2. A node that knows only version 1 refuses it, which is
-/// noted: the next message to it is of version 1.
-pub(crate) async fn call_2<Q: Serialize, A: DeserializeOwned>(
-    state: &NodeState,
-    peer: NodeId,
-    call: Call,
-    question: &Q,
-    timeout: Duration,
-) -> Result<A, CallError> {
-    let broken = |cause: String| CallError::Broken { node: peer, cause };
-    let body = wire::encode_as(wire::VERSION_2, question).map_err(|e| broken(e.to_string()))?;
-    let answer = state.transport.call(peer, call, body, timeout).await;
+) -> Result<Q::Answer, CallError> {
+    let answer = state.transport.ask(peer, question, timeout).await;
     if matches!(&answer, Err(CallError::Refused { status: 400, .. })) {
         state.note_speaks_2(peer, false);
     }
-    wire::decode_as(wire::VERSION_2, &answer?).map_err(|error| broken(error.to_string()))
+    answer
 }
 
 /// Asks which start of which node answers at an address, or where it is known.
@@ -63,16 +44,11 @@ pub(crate) async fn introduce(
     address: Option<&str>,
     timeout: Duration,
 ) -> Result<Introduction, CallError> {
-    let broken = |cause: String| CallError::Broken { node, cause };
-    let body = wire::encode_as(wire::VERSION_2, &()).map_err(|e| broken(e.to_string()))?;
-    let answer = state.transport.call_at(node, address, Call::Introduce, body, timeout).await;
-    match answer {
-        Ok(answer) => {
-            wire::decode_as(wire::VERSION_2, &answer).map_err(|error| broken(error.to_string()))
-        }
+    match state.transport.ask_at(node, address, &IntroduceCall, timeout).await {
+        Ok(introduction) => Ok(introduction),
         // Version 0.1 does not know the call; it has no more to say than this.
         Err(CallError::Refused { status: 404, .. }) if address.is_none() => {
-            let status: StatusReply = call(state, node, Call::Status, &(), timeout).await?;
+            let status = state.transport.ask(node, &StatusCall, timeout).await?;
             Ok(introduction_of(node, status))
         }
         Err(error) => Err(error),
@@ -103,22 +79,16 @@ fn introduction_of(node: NodeId, status: StatusReply) -> Introduction {
 
 /// Asks every other node the same at once; `None` from one that did not answer in time, or does
 /// not know the call yet.
-pub(crate) async fn ask_all<Q, A>(
+pub(crate) async fn ask_all<Q: Question + Clone + 'static>(
     state: &Arc<NodeState>,
-    call: Call,
     question: &Q,
     timeout: Duration,
-) -> Vec<(NodeId, Option<A>)>
-where
-    Q: Serialize + Clone + Send + Sync + 'static,
-    A: DeserializeOwned + Send + 'static,
-{
+) -> Vec<(NodeId, Option<Q::Answer>)> {
     let mut asking = tokio::task::JoinSet::new();
     for (node, _) in state.incarnation().peers.iter().copied() {
         let (state, question) = (Arc::clone(state), question.clone());
         asking.spawn(process::bind(async move {
-            let reply = self::call(&state, node, call, &question, timeout).await;
-            (node, reply.ok())
+            (node, state.transport.ask(node, &question, timeout).await.ok())
         }));
     }
     let mut replies = asking.join_all().await;
@@ -269,7 +239,7 @@ pub(crate) async fn ask(
     timeout: Duration,
 ) -> Result<(Sender, Vec<TransferReply>), CallError> {
     let message = AskMessage { head: state.head(peer), asks };
-    let reply: ReplyMessage = call(state, peer, Call::TransferRequest, &message, timeout).await?;
+    let reply = state.transport.ask(peer, &message, timeout).await?;
     let late = || CallError::Broken { node: peer, cause: "answer of another life".to_owned() };
     let sender = state.receive(peer, &reply.head).ok_or_else(late)?;
     Ok((sender, reply.replies))
@@ -286,7 +256,7 @@ pub(crate) async fn give(
     // The totals are those of one life: another one that began meanwhile must refuse them.
     let head = MessageHeader { to: Some(to.boot), ..state.head(to.node) };
     let message = GiveMessage { head, gifts };
-    let reply: GiveReply = call(state, to.node, Call::Give, &message, timeout).await?;
+    let reply = state.transport.ask(to.node, &message, timeout).await?;
     Ok(reply.taken)
 }
 
@@ -333,10 +303,10 @@ pub(crate) async fn run_gossip(state: Arc<NodeState>) {
 async fn tell(state: &NodeState, peer: NodeId, message: GossipMessage, timeout: Duration) -> bool {
     let told = if state.speaks_2(peer) {
         let message = GossipMessageV2 { first: message, more: state.more() };
-        let reply = call_2::<_, GossipReplyV2>(state, peer, Call::Gossip, &message, timeout).await;
+        let reply = ask_2(state, peer, &message, timeout).await;
         reply.map(|reply| (reply.first, Some(reply.more)))
     } else {
-        let reply = call::<_, GossipReply>(state, peer, Call::Gossip, &message, timeout).await;
+        let reply = state.transport.ask(peer, &message, timeout).await;
         reply.map(|reply| (reply, None))
     };
     let delivered = told.is_ok();

@@ -6,12 +6,13 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use fluxgate_raft::{Fault, RefusedFor, WriteHealth};
+use fluxgate_peer::{Fault, RefusedFor};
+use fluxgate_raft::WriteHealth;
 use fluxgate_types::{BootNs, NodeId, caps};
 
 use crate::clock::{boot_now, nanos};
-use crate::peer::messages::LeaseRefusal;
 use crate::state::NodeState;
+use fluxgate_wire::peer::LeaseRefusal;
 
 /// The shortest time between two log lines about calls with another cluster secret.
 const TELL_STRANGERS_EVERY: Duration = Duration::from_secs(60);
@@ -260,7 +261,7 @@ impl NodeState {
         if !secret.is_empty() {
             return Reason::WrongSecret(secret);
         }
-        let cluster = of(&|(_, fault)| *fault == Fault::Refused(RefusedFor::RaftHandle));
+        let cluster = of(&|(_, fault)| *fault == Fault::Refused(RefusedFor::Cluster));
         if !cluster.is_empty() {
             return Reason::OtherCluster(cluster);
         }

@@ -12,7 +12,8 @@ use fluxgate_engine::lease::{Granter, LeaseHolder, LeaseTerms, TermsWatch};
 use fluxgate_engine::quota::{Incarnation, KeyLimits, Sources};
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::{Shared, View};
-use fluxgate_raft::{RaftHandle, Transport, WriteHealth};
+use fluxgate_peer::Transport;
+use fluxgate_raft::{RaftHandle, WriteHealth};
 use fluxgate_store::DataDir;
 use fluxgate_store::starts::Starts;
 use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, LogIndex, NodeId};
@@ -24,8 +25,8 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::metrics::{HotRoute, Metrics};
 use crate::node::last_uses::LastUses;
-use crate::peer::messages::{LeaseRefusal, More};
 use crate::reason::Strangers;
+use fluxgate_wire::peer::{LeaseRefusal, More};
 
 /// Backups that are written at one time: each holds the table as it was when it began.
 pub(crate) const BACKUPS_MAX: usize = 2;
@@ -38,7 +39,7 @@ const SILENCES_MAX: u32 = 3;
 /// When the system gives none.
 pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     #[cfg(feature = "sim")]
-    if let Some(process) = fluxgate_raft::process::current() {
+    if let Some(process) = fluxgate_peer::process::current() {
         for chunk in bytes.chunks_mut(8) {
             chunk.copy_from_slice(&process.random().to_le_bytes()[..chunk.len()]);
         }
@@ -115,7 +116,7 @@ pub(crate) struct NodeState {
     leaving: AtomicBool,
     stopping: AtomicBool,
     /// What other nodes last said of themselves.
-    pub(crate) heard: RwLock<BTreeMap<NodeId, crate::peer::messages::About>>,
+    pub(crate) heard: RwLock<BTreeMap<NodeId, fluxgate_wire::peer::About>>,
     /// What they said beyond it, where they know how to.
     pub(crate) heard_more: RwLock<BTreeMap<NodeId, More>>,
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 
 use fluxgate_engine::clock::sync::{self, ClockAnswer, ClocksDiffer};
-use fluxgate_raft::process;
+use fluxgate_peer::process;
 use fluxgate_types::{BootNs, ClusterMs, NodeId};
 use tokio::task::JoinSet;
 
 use crate::clock::{boot_now, wall_ns};
 use crate::lease::ASK_TIMEOUT;
 use crate::peer;
-use crate::peer::messages::Times;
 use crate::state::NodeState;
+use fluxgate_wire::peer::Times;
 
 /// What a node said of the time, as of now: it was heard at `heard` and has run on since.
 pub(crate) fn answer(node: NodeId, times: &Times, heard: BootNs, now: BootNs) -> ClockAnswer {

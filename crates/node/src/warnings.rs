@@ -4,8 +4,8 @@
 use fluxgate_raft::Role;
 use fluxgate_types::NodeId;
 
-use crate::peer::messages::{More, Writes};
 use crate::state::NodeState;
+use fluxgate_wire::peer::{More, Writes};
 
 /// A certificate that ends within so long is warned of, seconds: two weeks.
 const CERTIFICATE_ENDS_SOON_S: i64 = 14 * 24 * 3_600;

@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use fluxgate_engine::state::audit::Action;
 use fluxgate_engine::state::command::{Actor, Command, Outcome, Proposal};
-use fluxgate_raft::wire::{Grown as _, ProposeReplyV1, ProposeV1};
-use fluxgate_raft::{Call, CallError, SubmitError};
+use fluxgate_peer::{Call, CallError};
+use fluxgate_raft::SubmitError;
 use fluxgate_store::codec::Kind;
 use fluxgate_types::{LogIndex, NodeId};
+use fluxgate_wire::Grown as _;
+use fluxgate_wire::raft::{ProposeReplyV1, ProposeV1};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::boot_now;
-use crate::peer;
-use crate::peer::messages::{AppliedCall, AppliedReply, Writes};
 use crate::state::NodeState;
+use fluxgate_wire::peer::{AppliedCall, AppliedReply, Writes};
 
 /// Pause before a proposal is tried again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -296,7 +297,7 @@ pub(crate) async fn run_applied_calls(
             continue;
         }
         let question = AppliedCall { index, wait_ms: APPLIED_WAIT_MS };
-        match peer::call::<_, AppliedReply>(&state, peer, Call::Applied, &question, timeout).await {
+        match state.transport.ask(peer, &question, timeout).await {
             Ok(AppliedReply { applied }) => {
                 known = known.max(applied);
                 let mut leadership =

@@ -13,9 +13,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::disk::Disk;
 use crate::handle::{SubmitError, Submitted};
-use crate::process;
 use crate::types::{Data, Raft};
-use crate::wire;
+use fluxgate_peer::process;
+use fluxgate_wire::{self as wire, Shaped as _};
 
 /// Entries of proposals that are under way at one time.
 const PIPELINE: usize = 2;
@@ -98,7 +98,7 @@ async fn run(
 }
 
 fn size(proposal: &Proposal) -> usize {
-    wire::encode(proposal).map_or(caps::ENTRY_BYTES_MAX, |bytes| bytes.len())
+    wire::encode(&proposal.to_shape()).map_or(caps::ENTRY_BYTES_MAX, |bytes| bytes.len())
 }
 
 /// A committed entry.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
 
-use crate::process;
+use fluxgate_peer::process;
 
 /// The part of a disk that is kept free for votes and what the database moves about.
 const RESERVE_PART: u64 = 16;

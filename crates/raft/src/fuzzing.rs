@@ -3,35 +3,32 @@
 //! Each reads an envelope, takes it over into openraft's types and back, and writes it again, so
 //! that a target can see that a second time changes nothing. In no build of the product.
 
-use fluxgate_engine::quota::Carryover;
 use fluxgate_engine::state::command::Batch;
-use fluxgate_engine::state::snapshot::ItemV1;
 use fluxgate_store::codec::{self, CodecError, Kind};
+use fluxgate_wire::raft::{
+    AppendReplyV1, AppendV1, EntryV1, LogIdV1, ProposeReplyV1, ProposeV1, SnapshotMetaV1,
+    SnapshotPieceV1, SnapshotReplyV1, TransferV1, VoteCallV1, VoteReplyV1, VoteV1,
+};
+use fluxgate_wire::{CarryoverV1, Grown, ItemV1, VERSION, VERSION_2, VERSION_3};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::shapes::Shaped;
 use crate::types::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
-use crate::wire::{
-    AppendReplyV1, AppendV1, EntryV1, Grown, LogIdV1, ProposeReplyV1, ProposeV1, SnapshotMetaV1,
-    SnapshotPieceV1, SnapshotReplyV1, TransferV1, VERSION, VERSION_2, VERSION_3, VoteCallV1,
-    VoteReplyV1, VoteV1,
-};
 
 /// Reads an envelope and writes what it read.
 pub type Rewrite = fn(&[u8]) -> Result<Vec<u8>, CodecError>;
 
 /// Calls and answers of consensus, and carried proposals.
 pub const MESSAGES: &[Rewrite] = &[
-    |bytes| grown::<AppendV1, AppendEntriesRequest<TypeConfig>>(Kind::PeerMessage, bytes),
-    |bytes| {
-        by_openraft::<AppendReplyV1, AppendEntriesResponse<TypeConfig>>(Kind::PeerMessage, bytes)
-    },
-    |bytes| by_openraft::<VoteCallV1, VoteRequest<TypeConfig>>(Kind::PeerMessage, bytes),
-    |bytes| by_openraft::<VoteReplyV1, VoteResponse<TypeConfig>>(Kind::PeerMessage, bytes),
-    |bytes| by_openraft::<TransferV1, TransferLeaderRequest<TypeConfig>>(Kind::PeerMessage, bytes),
+    |bytes| grown::<AppendEntriesRequest<TypeConfig>>(Kind::PeerMessage, bytes),
+    |bytes| by_openraft::<AppendEntriesResponse<TypeConfig>>(Kind::PeerMessage, bytes),
+    |bytes| by_openraft::<VoteRequest<TypeConfig>>(Kind::PeerMessage, bytes),
+    |bytes| by_openraft::<VoteResponse<TypeConfig>>(Kind::PeerMessage, bytes),
+    |bytes| by_openraft::<TransferLeaderRequest<TypeConfig>>(Kind::PeerMessage, bytes),
     |bytes| plain::<SnapshotPieceV1>(Kind::PeerMessage, bytes),
     |bytes| plain::<SnapshotReplyV1>(Kind::PeerMessage, bytes),
     |bytes| ProposeV1::unpack(Kind::PeerMessage, bytes)?.pack(Kind::PeerMessage),
@@ -40,15 +37,13 @@ pub const MESSAGES: &[Rewrite] = &[
 
 /// What lies in the log and in snapshot files.
 pub const RECORDS: &[(Kind, Rewrite)] = &[
-    (Kind::Entry, |bytes| grown::<EntryV1, Entry>(Kind::Entry, bytes)),
-    (Kind::Vote, |bytes| by_openraft::<VoteV1, Vote>(Kind::Vote, bytes)),
-    (Kind::Committed, |bytes| by_openraft::<LogIdV1, LogId>(Kind::Committed, bytes)),
-    (Kind::LogId, |bytes| by_openraft::<LogIdV1, LogId>(Kind::LogId, bytes)),
-    (Kind::SnapshotHeader, |bytes| {
-        by_openraft::<SnapshotMetaV1, SnapshotMeta>(Kind::SnapshotHeader, bytes)
-    }),
+    (Kind::Entry, |bytes| grown::<Entry>(Kind::Entry, bytes)),
+    (Kind::Vote, |bytes| by_openraft::<Vote>(Kind::Vote, bytes)),
+    (Kind::Committed, |bytes| by_openraft::<LogId>(Kind::Committed, bytes)),
+    (Kind::LogId, |bytes| by_openraft::<LogId>(Kind::LogId, bytes)),
+    (Kind::SnapshotHeader, |bytes| by_openraft::<SnapshotMeta>(Kind::SnapshotHeader, bytes)),
     (Kind::SnapshotChunk, |bytes| plain::<ItemV1>(Kind::SnapshotChunk, bytes)),
-    (Kind::Holdings, |bytes| plain::<Carryover>(Kind::Holdings, bytes)),
+    (Kind::Holdings, |bytes| plain::<CarryoverV1>(Kind::Holdings, bytes)),
 ];
 
 /// Is shown every shape that travels or lies on a disk, with its type.
@@ -103,19 +98,17 @@ fn plain<T: DeserializeOwned + Serialize>(kind: Kind, bytes: &[u8]) -> Result<Ve
     codec::encode(kind, VERSION, &read)
 }
 
-fn grown<W, O>(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CodecError>
+fn grown<O>(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CodecError>
 where
-    W: Grown + for<'a> From<&'a O>,
-    O: From<W>,
+    O: Shaped<Shape: Grown>,
 {
-    W::from(&O::from(W::unpack(kind, bytes)?)).pack(kind)
+    O::from_shape(O::Shape::unpack(kind, bytes)?).to_shape().pack(kind)
 }
 
-fn by_openraft<W, O>(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CodecError>
+fn by_openraft<O>(kind: Kind, bytes: &[u8]) -> Result<Vec<u8>, CodecError>
 where
-    W: DeserializeOwned + Serialize + for<'a> From<&'a O>,
-    O: From<W>,
+    O: Shaped<Shape: DeserializeOwned + Serialize>,
 {
-    let read: W = codec::decode(kind, VERSION, bytes)?;
-    codec::encode(kind, VERSION, &W::from(&O::from(read)))
+    let read: O::Shape = codec::decode(kind, VERSION, bytes)?;
+    codec::encode(kind, VERSION, &O::from_shape(read).to_shape())
 }

@@ -29,10 +29,10 @@ use crate::disk::Disk;
 use crate::log::{Appends, Log};
 use crate::machine::Machine;
 use crate::network::Factory;
-use crate::process;
 use crate::progress::{Leadership, Progress};
-use crate::transport::Transport;
 use crate::types::Raft;
+use fluxgate_peer::Transport;
+use fluxgate_peer::process;
 use receiving::Receiving;
 
 pub use membership::MembershipError;

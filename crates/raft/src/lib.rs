@@ -15,14 +15,12 @@ mod handle;
 mod log;
 mod machine;
 mod network;
-pub mod process;
 mod progress;
 #[cfg(feature = "sim")]
 mod runtime;
+mod shapes;
 mod snapshots;
-mod transport;
 mod types;
-pub mod wire;
 
 #[cfg(feature = "sim")]
 pub use handle::SimulatedDisk;
@@ -31,9 +29,3 @@ pub use handle::{
     StartError, Status, SubmitError, Submitted, WriteHealth,
 };
 pub use progress::Leadership;
-#[cfg(feature = "sim")]
-pub use transport::{Answered, Link, LinkError};
-pub use transport::{
-    Call, CallError, CallObserver, Fault, PeerTls, REFUSED_FOR, RefusedFor, Transport,
-    TransportOptions,
-};

@@ -12,15 +12,17 @@ use std::time::Duration;
 
 use fluxgate_store::codec::{self, Kind};
 use fluxgate_store::{LogStore, StoreError};
+use fluxgate_wire::raft::EntryV1;
+use fluxgate_wire::{Grown as _, VERSION};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::process;
+use crate::shapes::Shaped;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
-use crate::wire::{EntryV1, Grown as _, LogIdV1, VERSION, VoteV1};
+use fluxgate_peer::process;
 
 /// Bytes of entries in one read: a follower far behind must not make one giant message.
 const READ_BYTES_MAX: usize = 1024 * 1024;
@@ -63,16 +65,16 @@ fn failed(error: &StoreError) -> io::Error {
     io::Error::other(error.to_string())
 }
 
-fn pack<T: Serialize>(kind: Kind, value: &T) -> Result<Vec<u8>, io::Error> {
-    codec::encode(kind, VERSION, value).map_err(corrupt)
+fn pack<T: Shaped<Shape: Serialize>>(kind: Kind, value: &T) -> Result<Vec<u8>, io::Error> {
+    codec::encode(kind, VERSION, &value.to_shape()).map_err(corrupt)
 }
 
-fn unpack<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, io::Error> {
-    codec::decode(kind, VERSION, bytes).map_err(corrupt)
+fn unpack<T: Shaped<Shape: DeserializeOwned>>(kind: Kind, bytes: &[u8]) -> Result<T, io::Error> {
+    codec::decode(kind, VERSION, bytes).map(T::from_shape).map_err(corrupt)
 }
 
 fn unpack_entry(bytes: &[u8]) -> Result<Entry, io::Error> {
-    Ok(EntryV1::unpack(Kind::Entry, bytes).map_err(corrupt)?.into())
+    EntryV1::unpack(Kind::Entry, bytes).map(Entry::from_shape).map_err(corrupt)
 }
 
 impl Log {
@@ -92,9 +94,9 @@ impl Log {
         vote: Option<&[u8]>,
         committed: Option<&[u8]>,
     ) -> Result<(Option<Vote>, Option<LogId>), io::Error> {
-        let vote = vote.map(|bytes| unpack::<VoteV1>(Kind::Vote, bytes)).transpose()?;
-        let committed = committed.map(|bytes| unpack::<LogIdV1>(Kind::Committed, bytes));
-        Ok((vote.map(Into::into), committed.transpose()?.map(Into::into)))
+        let vote = vote.map(|bytes| unpack(Kind::Vote, bytes)).transpose()?;
+        let committed = committed.map(|bytes| unpack(Kind::Committed, bytes)).transpose()?;
+        Ok((vote, committed))
     }
 }
 
@@ -160,9 +162,8 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let (purged, _) = self.store.bounds();
-        let purged =
-            purged.map(|(_, marker)| unpack::<LogIdV1>(Kind::LogId, &marker)).transpose()?;
-        let last_purged_log_id: Option<LogId> = purged.map(Into::into);
+        let last_purged_log_id: Option<LogId> =
+            purged.map(|(_, marker)| unpack(Kind::LogId, &marker)).transpose()?;
         let last = self.store.last_entry().map(|(_, bytes)| unpack_entry(&bytes)).transpose()?;
         let last_log_id = last.map(|entry| entry.log_id).or(last_purged_log_id);
         Ok(LogState { last_purged_log_id, last_log_id })
@@ -174,7 +175,7 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let (done, wait) = oneshot::channel();
-        let bytes = pack(Kind::Vote, &VoteV1::from(vote))?;
+        let bytes = pack(Kind::Vote, vote)?;
         let done = Box::new(move |result| drop(done.send(result)));
         self.submit(move |store| store.save_vote(bytes, done)).await?;
         // A vote may be answered only once it is durable: else a restart could vote twice.
@@ -185,7 +186,7 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         if let Some(id) = &committed {
-            let bytes = pack(Kind::Committed, &LogIdV1::from(id))?;
+            let bytes = pack(Kind::Committed, id)?;
             self.submit(move |store| store.save_committed(bytes)).await?;
         }
         self.committed = committed;
@@ -206,7 +207,7 @@ impl RaftLogStorage<TypeConfig> for Log {
         I::IntoIter: Send,
     {
         let pack_entry = |entry: Entry| {
-            let bytes = EntryV1::from(&entry).pack(Kind::Entry).map_err(corrupt)?;
+            let bytes = entry.to_shape().pack(Kind::Entry).map_err(corrupt)?;
             let bytes: Arc<[u8]> = bytes.into();
             Ok((entry.log_id.index, bytes))
         };
@@ -228,7 +229,7 @@ impl RaftLogStorage<TypeConfig> for Log {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        let marker = pack(Kind::LogId, &LogIdV1::from(&log_id))?;
+        let marker = pack(Kind::LogId, &log_id)?;
         self.submit(move |store| store.purge(log_id.index, marker)).await
     }
 }

@@ -15,10 +15,10 @@ use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 
 use crate::disk::Disk;
-use crate::process;
 use crate::progress::Progress;
 use crate::snapshots::{self, SnapshotHandle};
 use crate::types::{Data, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
+use fluxgate_peer::process;
 
 /// The newest snapshot, shared between the machine and the builders that it hands out.
 type Current = Arc<Mutex<Option<(SnapshotMeta, SnapshotHandle)>>>;

@@ -6,6 +6,9 @@ use std::time::Duration;
 use fluxgate_store::RawSnapshot;
 use fluxgate_store::codec::Kind;
 use fluxgate_types::{NodeId, caps};
+use fluxgate_wire as wire;
+use fluxgate_wire::Grown as _;
+use fluxgate_wire::raft::{AppendReplyV1, SnapshotPieceV1, SnapshotReplyV1, VoteReplyV1};
 use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
@@ -16,14 +19,11 @@ use openraft::storage::Snapshot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::process;
+use crate::shapes::Shaped;
 use crate::snapshots::SnapshotHandle;
-use crate::transport::{Call, CallError, Transport};
 use crate::types::{TypeConfig, Vote};
-use crate::wire::{
-    self, AppendReplyV1, AppendV1, Grown as _, SnapshotPieceV1, SnapshotReplyV1, TransferV1,
-    VoteCallV1, VoteReplyV1,
-};
+use fluxgate_peer::process;
+use fluxgate_peer::{Call, CallError, Transport};
 
 /// How long one piece of a snapshot may take.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -96,10 +96,10 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        let body = AppendV1::from(&rpc).pack(Kind::PeerMessage);
+        let body = rpc.to_shape().pack(Kind::PeerMessage);
         let body = body.map_err(NetworkError::from_string)?;
         let reply: AppendReplyV1 = self.send(Call::Append, body, option.soft_ttl()).await?;
-        Ok(reply.into())
+        Ok(Shaped::from_shape(reply))
     }
 
     async fn vote(
@@ -107,9 +107,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<VoteResponse<TypeConfig>> {
-        let question = VoteCallV1::from(&rpc);
+        let question = rpc.to_shape();
         let reply: VoteReplyV1 = self.call(Call::Vote, &question, option.soft_ttl()).await?;
-        Ok(reply.into())
+        Ok(Shaped::from_shape(reply))
     }
 
     async fn pre_vote(
@@ -117,9 +117,9 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<VoteResponse<TypeConfig>> {
-        let question = VoteCallV1::from(&rpc);
+        let question = rpc.to_shape();
         let reply: VoteReplyV1 = self.call(Call::PreVote, &question, option.soft_ttl()).await?;
-        Ok(reply.into())
+        Ok(Shaped::from_shape(reply))
     }
 
     async fn transfer_leader(
@@ -127,7 +127,7 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         rpc: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
-        let question = TransferV1::from(&rpc);
+        let question = rpc.to_shape();
         let taken: bool = self.call(Call::TransferLeader, &question, option.soft_ttl()).await?;
         if taken {
             return Ok(Ok(()));
@@ -172,12 +172,15 @@ impl Connection {
             let bytes = process::on_disk(read).await.map_err(|error| failed(&error))?;
             let bytes = bytes.map_err(|error| failed(&error))?;
             let last = offset + bytes.len() as u64 >= file.bytes();
-            let meta = (&snapshot.meta).into();
-            let piece = SnapshotPieceV1 { vote: (&vote).into(), meta, stream, offset, bytes, last };
+            let meta = snapshot.meta.to_shape();
+            let piece =
+                SnapshotPieceV1 { vote: vote.to_shape(), meta, stream, offset, bytes, last };
             let timeout = if last { INSTALL_TIMEOUT } else { PIECE_TIMEOUT };
             match self.call(Call::Snapshot, &piece, timeout).await? {
                 SnapshotReplyV1::Next(next) => offset = next,
-                SnapshotReplyV1::Done(vote) => return Ok(SnapshotResponse::new(vote.into())),
+                SnapshotReplyV1::Done(vote) => {
+                    return Ok(SnapshotResponse::new(Vote::from_shape(vote)));
+                }
             }
         }
     }
@@ -190,8 +193,8 @@ mod tests {
     use fluxgate_store::SnapshotFile;
 
     use super::*;
-    use crate::transport::TransportOptions;
     use crate::types::SnapshotMeta;
+    use fluxgate_peer::TransportOptions;
 
     /// A snapshot on a disk that hangs (here: a pipe that nobody writes to) holds up its sending,
     /// and no thread.

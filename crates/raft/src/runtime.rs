@@ -1,5 +1,5 @@
 //! The runtime that openraft is used with: tokio's, whose tasks belong to their node's process and
-//! draw from its randomness ([`crate::process`]). Only where clusters are simulated.
+//! draw from its randomness ([`fluxgate_peer::process`]). Only where clusters are simulated.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use openraft_rt_tokio::TokioRuntime;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use crate::process;
+use fluxgate_peer::process;
 
 /// Tokio with processes.
 #[derive(Debug)]

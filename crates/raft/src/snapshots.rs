@@ -2,12 +2,13 @@
 
 use std::io;
 
-use fluxgate_engine::state::snapshot::{Frozen, ItemV1, Restore};
+use fluxgate_engine::state::snapshot::{Frozen, Item, Restore};
 use fluxgate_store::codec::{self, CodecError, Kind};
 use fluxgate_store::{SnapshotFile, SnapshotReader, SnapshotStore};
+use fluxgate_wire::{self as wire, Shaped as _, VERSION, version_for};
 
+use crate::shapes::Shaped as _;
 use crate::types::SnapshotMeta;
-use crate::wire::{SnapshotMetaV1, VERSION, VERSION_3, version_for};
 
 /// A snapshot as openraft passes it around: a file that is durable.
 #[derive(Clone, Debug)]
@@ -24,12 +25,13 @@ pub(crate) fn write(
     frozen: &Frozen,
 ) -> Result<SnapshotFile, io::Error> {
     let (index, term) = meta.last_log_id.map_or((0, 0), |id| (id.index, id.leader_id.term));
-    let header = codec::encode(Kind::SnapshotHeader, VERSION, &SnapshotMetaV1::from(meta));
+    let header = codec::encode(Kind::SnapshotHeader, VERSION, &meta.to_shape());
     let header = header.map_err(damaged)?;
     let mut writer = store.create(index, &format!("t{term}"), &header).map_err(io::Error::other)?;
     let version = version_for(frozen.level());
     frozen.write(|item| {
-        let bytes = codec::encode(Kind::SnapshotChunk, version, &item).map_err(damaged)?;
+        let bytes =
+            codec::encode(Kind::SnapshotChunk, version, &item.to_shape()).map_err(damaged)?;
         writer.write_chunk(&bytes).map_err(io::Error::other)
     })?;
     let file = writer.finish().map_err(io::Error::other)?;
@@ -42,16 +44,12 @@ pub(crate) fn write(
 
 /// What a snapshot file says that it covers.
 pub(crate) fn meta(reader: &SnapshotReader) -> Result<SnapshotMeta, io::Error> {
-    let header: SnapshotMetaV1 =
-        codec::decode(Kind::SnapshotHeader, VERSION, reader.meta()).map_err(damaged)?;
-    Ok(header.into())
+    let header = codec::decode(Kind::SnapshotHeader, VERSION, reader.meta()).map_err(damaged)?;
+    Ok(SnapshotMeta::from_shape(header))
 }
 
-fn item(chunk: &[u8]) -> Result<ItemV1, CodecError> {
-    match codec::open(Kind::SnapshotChunk, chunk)? {
-        (VERSION..=VERSION_3, payload) => codec::decode_payload(payload),
-        (found, _) => Err(CodecError::Version { expected: VERSION_3, found }),
-    }
+fn item(chunk: &[u8]) -> Result<Item, CodecError> {
+    wire::read_grown(Kind::SnapshotChunk, chunk).map(Item::from_shape)
 }
 
 /// Reads a whole snapshot. Nothing of it counts before its last item was taken.

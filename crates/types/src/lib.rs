@@ -3,6 +3,7 @@
 //! Answers for: what a key, a scope, a limit, a time and a node *are*, and which
 //! values of them exist at all. Must never read a clock, do I/O or make randomness:
 //! whoever needs these passes them in.
+#![warn(missing_docs)]
 
 pub mod caps;
 pub mod credential;

@@ -7,14 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fluxgate_node::Listener;
-use fluxgate_raft::{Answered, Link, LinkError};
+use fluxgate_peer::{Answered, Link, LinkError};
 use fluxgate_types::NodeId;
 use tokio::sync::mpsc;
 
 use crate::world::Shared;
-
-/// Calls that are never delivered twice: their callers rely on a connection delivering a call once.
-const ONCE: [&str; 3] = ["/peer/v1/give", "/peer/v1/membership", "/peer/v1/transfer_leader"];
 
 /// The call that carries a piece of a snapshot.
 const SNAPSHOT: &str = "/peer/v1/snapshot";
@@ -62,7 +59,9 @@ impl Link for Wire {
                     world.lock().observations.counts.pieces += 1;
                 }
                 let mut arrivals = world.route(from, to);
-                if ONCE.contains(&call.path.as_str()) {
+                let name = call.path.strip_prefix("/peer/v1/").unwrap_or_default();
+                let declared = fluxgate_peer::Call::from_name(name);
+                if !declared.is_some_and(fluxgate_peer::Call::is_repeatable) {
                     arrivals.truncate(1);
                 }
                 let (answer, mut answers) = mpsc::channel(2);

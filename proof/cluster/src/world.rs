@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fluxgate_node::Listener;
+use fluxgate_peer::process::{Clocks, Process};
 use fluxgate_raft::SimulatedDisk;
-use fluxgate_raft::process::{Clocks, Process};
 use fluxgate_sim::net::Net;
 use fluxgate_sim::plan::{SECOND, Us};
 use fluxgate_sim::rng::Rng;

@@ -10,12 +10,11 @@
 //! promise of it ends within its terms after anybody has applied the change.
 
 use fluxgate_types::{BootNs, ClusterMs, LogIndex};
-use serde::{Deserialize, Serialize};
 
 use super::LeaseTerms;
 
 /// Lease terms with the place in the log from which they count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TermsRecord {
     /// The entry that set them.
     pub index: LogIndex,

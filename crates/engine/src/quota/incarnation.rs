@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId};
-use serde::{Deserialize, Serialize};
 
 use super::{CounterId, key};
 use crate::fault::Mutation;
@@ -59,7 +58,7 @@ impl Incarnations {
 }
 
 /// Which shares no earlier life of this node can have spent or given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entitlement {
     /// All: no process ran on this data directory before.
     All,
@@ -73,7 +72,7 @@ pub enum Entitlement {
 }
 
 /// What was held of one counter, and when its window ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CarriedBalance {
     /// Tokens; negative where the limit was lowered below what was spent.
     pub tokens: i64,
@@ -88,7 +87,7 @@ pub struct CarriedBalance {
 
 /// What a life that stops in good order writes down for the next one. A counter that is not
 /// listed was opened by no life since `entitlement`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carryover {
     /// Cluster time at the stop: the next life's clock does not begin before it.
     pub at: ClusterMs,

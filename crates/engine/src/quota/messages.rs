@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use fluxgate_types::{BootId, KeyId, NodeId};
-use serde::{Deserialize, Serialize};
 
 /// One limit of one key in one window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CounterId {
     /// The key.
     pub key: KeyId,
@@ -17,7 +16,7 @@ pub struct CounterId {
 }
 
 /// What a node says of itself about one counter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CounterReport {
     /// What it spent in this life. Only ever grows.
     pub spent: u64,
@@ -35,7 +34,7 @@ pub struct CounterReport {
 }
 
 /// One counter's request for tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferRequest {
     /// The counter.
     pub counter: CounterId,
@@ -50,7 +49,7 @@ pub struct TransferRequest {
 }
 
 /// The answer, and the message in which a stopping node gives what it holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferReply {
     /// The counter.
     pub counter: CounterId,
@@ -80,7 +79,7 @@ impl TransferReply {
 }
 
 /// One counter's figures, told without being asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CounterGossip {
     /// The counter.
     pub counter: CounterId,

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use fluxgate_types::{KeyId, NodeId, caps};
-use serde::{Deserialize, Serialize};
 
 use super::Shard;
 use super::key::LimitCounter;
 
 /// What this node spent in one window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowSpent {
     /// The window's number.
     pub window: u64,
@@ -18,7 +17,7 @@ pub struct WindowSpent {
 }
 
 /// What this node knows of one limit of a key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LimitUsage {
     /// The limit's tag.
     pub tag: u32,

@@ -5,10 +5,9 @@
 
 use fluxgate_types::id::mix64;
 use fluxgate_types::{ClusterMs, KeyId, NodeId};
-use serde::{Deserialize, Serialize};
 
 /// How budgets are split, from one moment on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ShareMap {
     /// Windows that begin at or after this moment are opened under this map.
     pub from: ClusterMs,

@@ -14,7 +14,7 @@ use super::command::{
     Actor, Applied, Batch, Command, CommandError, KeyChange, NewKey, Outcome, Proposal, Remembered,
 };
 use super::record::{KeyEntry, KeyRecord, Previous, Status};
-use super::snapshot::KeyRecordV1;
+use super::snapshot::KeyRow;
 
 /// Who asked and when, as one command sees it.
 pub(super) struct Context<'a> {
@@ -90,7 +90,7 @@ impl Registry {
             Command::RestoreAudit { lines } => self.restore_audit(context, lines),
             Command::SetLevel { level } => self.set_level(*level),
             Command::SetTerms { terms } => self.set_terms(context, *terms),
-            Command::RegisterIncarnation { node, dir_id, start_id } => {
+            Command::RegisterStart { node, dir_id, start_id } => {
                 self.register_incarnation(context, *node, *dir_id, *start_id)
             }
             Command::SetTime { to } => self.set_time(context, *to),
@@ -378,7 +378,7 @@ fn repeat_would_differ(command: &Command, outcome: &Outcome) -> bool {
         Command::CreateKey(_)
             | Command::PutKeys { .. }
             | Command::RestoreAudit { .. }
-            | Command::RegisterIncarnation { .. }
+            | Command::RegisterStart { .. }
             | Command::EraseKeys { .. }
             | Command::Once { .. }
     );
@@ -386,7 +386,7 @@ fn repeat_would_differ(command: &Command, outcome: &Outcome) -> bool {
 }
 
 fn shown(record: &KeyRecord) -> Outcome {
-    Outcome::Key(Box::new(KeyRecordV1::from(record)))
+    Outcome::Key(Box::new(KeyRow::from(record)))
 }
 
 pub(super) fn invalid(why: &str) -> CommandError {

@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fluxgate_types::{ClusterMs, KeyId, caps};
-use serde::{Deserialize, Serialize};
 
 use super::command::Actor;
 
@@ -15,7 +14,7 @@ const SEQ_MAX: u64 = 1 << 53;
 pub const NO_SEQ: u64 = u64::MAX;
 
 /// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A key was made.
     Created,
@@ -162,7 +161,7 @@ impl Action {
 }
 
 /// One line of the trail.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
     /// Counts up by one.
     pub seq: u64,

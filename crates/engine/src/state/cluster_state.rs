@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use fluxgate_types::{BootId, ClusterMs, DirId, NodeId, caps};
-use serde::{Deserialize, Serialize};
 
 use super::apply::{Context, invalid};
 use super::audit::Action;
@@ -21,7 +20,7 @@ pub const LEVEL: u32 = 3;
 const TERMS_KEPT_MS: u64 = 600_000;
 
 /// One start of a node on a data directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StartId {
     /// Counts up by one at each start.
     pub boot: BootId,
@@ -133,8 +132,7 @@ impl Registry {
         started: StartId,
     ) -> Result<Outcome, CommandError> {
         let newest = self.shared.cluster().start_ids.get(&node).copied();
-        let older =
-            newest.map(|newest| CommandError::OlderIncarnation { node, newest: newest.boot });
+        let older = newest.map(|newest| CommandError::OlderStart { node, newest: newest.boot });
         let known = self.shared.view().nodes.get(&node).cloned();
         match known {
             Some(known) if known.removed && known.dir_id == dir_id => {

@@ -4,17 +4,16 @@
 //! behind a new format version (see the `raft` crate), never moved.
 
 use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
-use serde::{Deserialize, Serialize};
 
 use super::audit::{Action, AuditEntry};
 use super::cluster_state::StartId;
 pub use super::refusal::CommandError;
-use super::snapshot::KeyRecordV1;
+use super::snapshot::KeyRow;
 use crate::lease::LeaseTerms;
 use crate::share_map::ShareMap;
 
 /// Who asked for a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// The operator token.
     Operator,
@@ -25,7 +24,7 @@ pub enum Actor {
 }
 
 /// One command with what `apply` needs to know of its origin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
     /// Random, chosen where the request came in: a repeat gets the first outcome again.
     pub request: u128,
@@ -40,7 +39,7 @@ pub struct Proposal {
 }
 
 /// One log entry: commands that are applied together, in order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// Cluster time at the leader when it proposed the batch.
     pub at: ClusterMs,
@@ -49,7 +48,7 @@ pub struct Batch {
 }
 
 /// A change to the replicated state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Makes a key.
     CreateKey(Box<NewKey>),
@@ -104,7 +103,7 @@ pub enum Command {
     /// alone.
     PutKeys {
         /// The keys; of imported ones the log says when they were made, and by whom.
-        rows: Vec<KeyRecordV1>,
+        rows: Vec<KeyRow>,
         /// Where they come from.
         origin: ImportSource,
     },
@@ -125,7 +124,7 @@ pub enum Command {
         terms: LeaseTerms,
     },
     /// A node has started. Since level 2; replaces [`Command::RegisterNode`] there.
-    RegisterIncarnation {
+    RegisterStart {
         /// The node.
         node: NodeId,
         /// Its data directory.
@@ -164,7 +163,7 @@ pub enum Command {
 }
 
 /// What can be carried out once: it makes a secret that is shown one time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OneKey {
     /// As [`Command::CreateKey`].
     Create(Box<NewKey>),
@@ -202,7 +201,7 @@ impl Command {
             }
             Self::SetLevel { .. }
             | Self::SetTerms { .. }
-            | Self::RegisterIncarnation { .. }
+            | Self::RegisterStart { .. }
             | Self::SetTime { .. } => 2,
             Self::EraseKeys { .. } | Self::Once { .. } | Self::Note { .. } => 3,
         }
@@ -218,7 +217,7 @@ impl Batch {
 }
 
 /// Where whole keys come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImportSource {
     /// Another system: only their digests are known.
     Import,
@@ -227,7 +226,7 @@ pub enum ImportSource {
 }
 
 /// What came of one row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Put {
     /// It was made.
     Made,
@@ -238,7 +237,7 @@ pub enum Put {
 }
 
 /// A key to be made. The proposer draws the id and keeps the secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
     /// Drawn at random by the proposer.
     pub id: KeyId,
@@ -263,7 +262,7 @@ pub struct NewKey {
 }
 
 /// What to change of a key; `None` leaves a field as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyChange {
     /// The key.
     pub id: KeyId,
@@ -286,10 +285,10 @@ pub struct KeyChange {
 }
 
 /// What came of a command.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The key as it is after the command.
-    Key(Box<KeyRecordV1>),
+    Key(Box<KeyRow>),
     /// Done; there is nothing to show.
     Done,
     /// Nothing was changed.
@@ -299,7 +298,7 @@ pub enum Outcome {
 }
 
 /// An outcome as it is kept for a repeat of its request: a key is named, not copied.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remembered {
     /// This key was made or changed.
     Key(KeyId),

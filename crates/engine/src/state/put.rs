@@ -15,18 +15,18 @@ use super::audit::{Action, AuditEntry};
 use super::command::{Actor, CommandError, ImportSource, Outcome, Put};
 use super::limits::own_limits;
 use super::record::KeyEntry;
-use super::snapshot::KeyRecordV1;
+use super::snapshot::KeyRow;
 
 impl Registry {
     pub(super) fn put_keys(
         &self,
         context: &Context<'_>,
-        rows: &[KeyRecordV1],
+        rows: &[KeyRow],
         origin: ImportSource,
     ) -> Result<Outcome, CommandError> {
         operator(context)?;
         let put =
-            |row: &KeyRecordV1| self.put(context, row.clone(), origin).unwrap_or_else(Put::Refused);
+            |row: &KeyRow| self.put(context, row.clone(), origin).unwrap_or_else(Put::Refused);
         let puts: Vec<Put> = rows.iter().map(put).collect();
         let made = puts.iter().filter(|put| **put == Put::Made).count();
         if made > 0 {
@@ -42,7 +42,7 @@ impl Registry {
     fn put(
         &self,
         context: &Context<'_>,
-        row: KeyRecordV1,
+        row: KeyRow,
         origin: ImportSource,
     ) -> Result<Put, CommandError> {
         let table = &self.shared.table;
@@ -54,13 +54,13 @@ impl Registry {
         let last_used = row.last_used;
         let row = match origin {
             // What another hand wrote into a backup must still be a record of ours.
-            ImportSource::Backup => KeyRecordV1 {
+            ImportSource::Backup => KeyRow {
                 created_index: context.index,
                 revision: row.revision.clamp(1, caps::REVISION_RESTORED_MAX),
                 previous: row.previous.filter(|_| row.revoked_at.is_none()),
                 ..row
             },
-            ImportSource::Import => KeyRecordV1 {
+            ImportSource::Import => KeyRow {
                 created_index: context.index,
                 created_at: context.at,
                 created_by: context.actor,

@@ -1,10 +1,9 @@
 //! Why a command changed nothing. Written to disk and sent by position, as commands are.
 
 use fluxgate_types::{BootId, ClusterMs, KeyId, NodeId};
-use serde::{Deserialize, Serialize};
 
 /// Why a command changed nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// No such key.
     #[error("no such key")]
@@ -35,7 +34,7 @@ pub enum CommandError {
     OtherDirectory(NodeId),
     /// A later start of this node is known, or another one with the same number. Since level 2.
     #[error("node {node} has started since: its newest start is number {newest}")]
-    OlderIncarnation {
+    OlderStart {
         /// The node.
         node: NodeId,
         /// The newest start that the cluster knows.
@@ -74,7 +73,7 @@ impl CommandError {
             | Self::Invalid(_)
             | Self::Actor
             | Self::OtherDirectory(_) => 1,
-            Self::OlderIncarnation { .. } | Self::Removed(_) => 2,
+            Self::OlderStart { .. } | Self::Removed(_) => 2,
             Self::OtherContent(_) | Self::NotEnded(_) | Self::Promised(_) => 3,
         }
     }

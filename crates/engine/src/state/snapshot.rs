@@ -9,7 +9,6 @@ mod restore;
 use std::sync::Arc;
 
 use fluxgate_types::{BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
-use serde::{Deserialize, Serialize};
 
 use super::audit::{AuditEntry, AuditLog};
 use super::cluster_state::ClusterState;
@@ -30,8 +29,8 @@ const ITEM_ROWS: usize = 16;
 const PLACES_ROWS: usize = 4_096;
 
 /// A key as it is written to disk and sent between nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyRecordV1 {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRow {
     /// See [`KeyRecord`], for every field.
     pub id: KeyId,
     /// Digest of the credential.
@@ -68,7 +67,7 @@ pub struct KeyRecordV1 {
     pub last_used: Option<ClusterMs>,
 }
 
-impl From<&KeyRecord> for KeyRecordV1 {
+impl From<&KeyRecord> for KeyRow {
     fn from(record: &KeyRecord) -> Self {
         Self {
             id: record.id,
@@ -92,7 +91,7 @@ impl From<&KeyRecord> for KeyRecordV1 {
     }
 }
 
-impl KeyRecordV1 {
+impl KeyRow {
     /// The record in memory, at place `seq` of the order of creation.
     /// `intern` shares the texts before the ids. `None` where the limits cannot be kept.
     #[must_use]
@@ -125,8 +124,8 @@ impl KeyRecordV1 {
 }
 
 /// One item of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ItemV1 {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
     /// First: the small part.
     Head {
         /// Newest stamp applied.
@@ -139,7 +138,7 @@ pub enum ItemV1 {
         nodes: Vec<(NodeId, DirId, bool)>,
     },
     /// Keys in order of creation.
-    Keys(Vec<KeyRecordV1>),
+    Keys(Vec<KeyRow>),
     /// Audit lines, oldest first.
     Audit(Vec<AuditEntry>),
     /// Idempotency keys, oldest first: key, expiry, the key that it made.
@@ -236,9 +235,9 @@ impl Frozen {
     ///
     /// # Errors
     /// The sink's.
-    pub fn write<E>(&self, mut sink: impl FnMut(ItemV1) -> Result<(), E>) -> Result<(), E> {
+    pub fn write<E>(&self, mut sink: impl FnMut(Item) -> Result<(), E>) -> Result<(), E> {
         let nodes = self.view.nodes.iter().map(|(id, node)| (*id, node.dir_id, node.removed));
-        sink(ItemV1::Head {
+        sink(Item::Head {
             last_stamp: self.last_stamp,
             defaults: self.view.defaults.iter().map(|spec| spec.limit.clone()).collect(),
             share_maps: self.view.share_maps.clone(),
@@ -248,13 +247,13 @@ impl Frozen {
             sink(self.cluster_item())?;
         }
         if self.level() >= 3 {
-            in_rows_of(PLACES_ROWS, self.places().into_iter(), |rows| sink(ItemV1::Places(rows)))?;
+            in_rows_of(PLACES_ROWS, self.places().into_iter(), |rows| sink(Item::Places(rows)))?;
         }
-        let row = |entry: &Arc<KeyEntry>| KeyRecordV1 {
+        let row = |entry: &Arc<KeyEntry>| KeyRow {
             last_used: entry.last_used(),
-            ..KeyRecordV1::from(&entry.record)
+            ..KeyRow::from(&entry.record)
         };
-        in_rows(self.table.entries().map(row), |rows| sink(ItemV1::Keys(rows)))?;
+        in_rows(self.table.entries().map(row), |rows| sink(Item::Keys(rows)))?;
         if self.level() >= 2 {
             let renamed = |entry: &Arc<KeyEntry>| {
                 let limits = entry.record.limits.as_ref()?;
@@ -262,23 +261,23 @@ impl Frozen {
                 (!LimitSpec::are_derived(limits)).then(|| (entry.record.id, tags()))
             };
             let tags = self.table.entries().filter_map(renamed);
-            in_rows(tags, |rows| sink(ItemV1::LimitTags(rows)))?;
+            in_rows(tags, |rows| sink(Item::LimitTags(rows)))?;
         }
         let lines = self.audit.entries().map(|entry| AuditEntry::clone(entry));
-        in_rows(lines, |rows| sink(ItemV1::Audit(rows)))?;
+        in_rows(lines, |rows| sink(Item::Audit(rows)))?;
         let used = self.idempotency.iter().cloned();
         if self.level() >= 3 {
-            in_rows(used, |rows| sink(ItemV1::IdempotencyOf(rows)))?;
+            in_rows(used, |rows| sink(Item::IdempotencyOf(rows)))?;
         } else {
             let used = used.map(|(key, expires, id, _)| (key, expires, id));
-            in_rows(used, |rows| sink(ItemV1::Idempotency(rows)))?;
+            in_rows(used, |rows| sink(Item::Idempotency(rows)))?;
         }
         let outcomes = self.outcomes.iter().cloned();
         if self.level() >= 2 {
-            return in_rows(outcomes, |rows| sink(ItemV1::OutcomesAt(rows)));
+            return in_rows(outcomes, |rows| sink(Item::OutcomesAt(rows)));
         }
         let outcomes = outcomes.map(|(request, _, outcome)| (request, outcome));
-        in_rows(outcomes, |rows| sink(ItemV1::Outcomes(rows)))
+        in_rows(outcomes, |rows| sink(Item::Outcomes(rows)))
     }
 
     /// The places of the keys as runs; none where they stand one behind the other from 0 on.
@@ -298,9 +297,9 @@ impl Frozen {
         if matches!(runs[..], [(0, _)]) { Vec::new() } else { runs }
     }
 
-    fn cluster_item(&self) -> ItemV1 {
+    fn cluster_item(&self) -> Item {
         let start_ids = self.cluster.start_ids.iter();
-        ItemV1::Cluster {
+        Item::Cluster {
             level: self.cluster.level,
             terms: self.cluster.terms.clone(),
             start_ids: start_ids.map(|(node, of)| (*node, of.boot, of.nonce)).collect(),

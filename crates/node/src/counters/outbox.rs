@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fluxgate_engine::quota::{CounterId, TransferReply, TransferRequest};
-use fluxgate_raft::CallError;
+use fluxgate_peer::CallError;
 use fluxgate_types::{NodeId, caps};
 use tokio::sync::Notify;
 use tokio::time::Instant;

@@ -15,7 +15,7 @@ use fluxgate_api::bulk::{BulkAnswer, REFUSALS_MAX, RefusedLine};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_engine::state::audit::AuditEntry;
 use fluxgate_engine::state::command::{Actor, Command, CommandError, ImportSource, Outcome, Put};
-use fluxgate_engine::state::snapshot::KeyRecordV1;
+use fluxgate_engine::state::snapshot::KeyRow;
 use http_body_util::BodyExt as _;
 
 use super::admin::origin as from;
@@ -31,7 +31,7 @@ const ENTRY_LINES_BYTES_MAX: usize = 28 * 1024;
 
 /// What a line holds.
 pub(super) enum Row {
-    Key(Box<KeyRecordV1>),
+    Key(Box<KeyRow>),
     Audit(Box<AuditEntry>),
 }
 
@@ -98,7 +98,7 @@ impl Lines {
 struct Entry {
     numbers: Vec<u64>,
     bytes: usize,
-    keys: Vec<KeyRecordV1>,
+    keys: Vec<KeyRow>,
     audit: Vec<AuditEntry>,
 }
 

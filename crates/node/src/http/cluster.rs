@@ -26,8 +26,8 @@ use super::path::PathId;
 use super::refused::ApiError;
 use super::respond;
 use crate::config::is_host_port;
-use crate::peer::messages::{About, MembershipCallV2, More, Writes};
 use crate::state::NodeState;
+use fluxgate_wire::peer::{About, MembershipCallV2, More, Writes};
 
 /// `GET /v1/cluster`.
 pub(crate) async fn view(

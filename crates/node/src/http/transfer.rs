@@ -16,8 +16,8 @@ use fluxgate_api::keys::LimitSpec;
 use fluxgate_api::text::{Text, Time};
 use fluxgate_engine::state::audit::{self, Action, AuditEntry};
 use fluxgate_engine::state::command::{Actor, ImportSource};
-use fluxgate_engine::state::snapshot::{Frozen, ItemV1, KeyRecordV1};
-use fluxgate_raft::process;
+use fluxgate_engine::state::snapshot::{Frozen, Item, KeyRow};
+use fluxgate_peer::process;
 use fluxgate_types::{ClusterMs, Digest, KeyId, LogIndex, caps, credential};
 use serde::de::DeserializeOwned;
 use sha2::Digest as _;
@@ -86,7 +86,7 @@ fn imported(state: &NodeState, line: &[u8]) -> Result<Row, String> {
     let (prefix, environment) = (&state.config.key_prefix, &state.config.key_environment);
     let owner =
         asked.owner.map(|owner| text("owner", &owner, caps::OWNER_CHARS_MAX)).transpose()?;
-    Ok(Row::Key(Box::new(KeyRecordV1 {
+    Ok(Row::Key(Box::new(KeyRow {
         id,
         digest,
         scope: asked.scope,
@@ -127,12 +127,12 @@ fn restored(_: &NodeState, line: &[u8]) -> Result<Row, String> {
     }
 }
 
-fn record_of(key: BackupKey) -> Result<KeyRecordV1, String> {
+fn record_of(key: BackupKey) -> Result<KeyRow, String> {
     let time = |at: Option<Time>| at.map(|at| at.0);
     if key.prefix.len() > caps::CREDENTIAL_BYTES_MAX {
         return Err("prefix: too long".to_owned());
     }
-    Ok(KeyRecordV1 {
+    Ok(KeyRow {
         id: key.id.0,
         digest: key.sha256.0,
         scope: key.scope,
@@ -153,7 +153,7 @@ fn record_of(key: BackupKey) -> Result<KeyRecordV1, String> {
     })
 }
 
-fn key_of(row: KeyRecordV1) -> BackupKey {
+fn key_of(row: KeyRow) -> BackupKey {
     let previous = row
         .previous
         .map(|(digest, until)| BackupPrevious { sha256: Sha256Hex(digest), until: Text(until) });
@@ -290,21 +290,21 @@ impl<F: FnMut(Bytes) -> bool> Writer<F> {
     fn write(&mut self, begin: BackupBegin, frozen: &Frozen) -> Result<(), Gone> {
         self.line(&BackupLine::Begin(begin))?;
         frozen.write(|item| match item {
-            ItemV1::Keys(rows) => rows
+            Item::Keys(rows) => rows
                 .into_iter()
                 .try_for_each(|row| self.line(&BackupLine::Key(Box::new(key_of(row))))),
-            ItemV1::Audit(rows) => rows
+            Item::Audit(rows) => rows
                 .iter()
                 .try_for_each(|row| self.line(&BackupLine::Audit(Box::new(audit_of(row))))),
             // Of this cluster's own making, or of its nodes: another one has its own.
-            ItemV1::Head { .. }
-            | ItemV1::Places(_)
-            | ItemV1::IdempotencyOf(_)
-            | ItemV1::Cluster { .. }
-            | ItemV1::LimitTags(_)
-            | ItemV1::Idempotency(_)
-            | ItemV1::Outcomes(_)
-            | ItemV1::OutcomesAt(_) => Ok(()),
+            Item::Head { .. }
+            | Item::Places(_)
+            | Item::IdempotencyOf(_)
+            | Item::Cluster { .. }
+            | Item::LimitTags(_)
+            | Item::Idempotency(_)
+            | Item::Outcomes(_)
+            | Item::OutcomesAt(_) => Ok(()),
         })?;
         let digest: [u8; 32] = self.hash.clone().finalize().into();
         let sha256 = Sha256Hex(Digest::from_bytes(digest));

@@ -12,7 +12,6 @@ use axum::http::{Request, Response, StatusCode};
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{LimitUsage, NodeSpent, Usage, WindowSpent};
 use fluxgate_engine::state::record::{KeyEntry, LimitSpec};
-use fluxgate_raft::Call;
 use fluxgate_types::{ClusterMs, KeyId, NodeId, Scope, caps};
 
 use super::auth::authenticate;
@@ -21,8 +20,8 @@ use super::path::PathId;
 use super::refused::ApiError;
 use super::respond;
 use crate::peer;
-use crate::peer::messages::{UsageCall, UsageReply};
 use crate::state::NodeState;
+use fluxgate_wire::peer::{UsageCall, UsageReply};
 
 /// How long another node may take to say what it spent.
 const TIMEOUT: Duration = Duration::from_millis(500);
@@ -60,7 +59,7 @@ pub(crate) async fn usage_of(state: &Arc<NodeState>, entry: &KeyEntry) -> Usage 
 
 /// Asks every node at once; one that does not answer in time is left out.
 async fn ask_all(state: &Arc<NodeState>, key: KeyId) -> BTreeMap<NodeId, UsageReply> {
-    let replies = peer::ask_all(state, Call::Usage, &UsageCall { key }, TIMEOUT).await;
+    let replies = peer::ask_all(state, &UsageCall { key }, TIMEOUT).await;
     let replied = replies.into_iter().filter_map(|(node, reply)| Some((node, reply?)));
     let mut replies: BTreeMap<NodeId, UsageReply> = replied.collect();
     let mine = UsageReply { limits: state.counters.usage(state.me, &key), last_used: None };

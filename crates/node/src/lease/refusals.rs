@@ -5,7 +5,7 @@ use fluxgate_engine::state::cluster_state::{ClusterState, StartId};
 use fluxgate_engine::state::command::CommandError;
 use fluxgate_types::{DirId, NodeId};
 
-use crate::peer::messages::LeaseRefusal;
+use fluxgate_wire::peer::LeaseRefusal;
 
 /// Why the state as it is would refuse a start: then nothing is proposed, however often it is asked.
 pub(super) fn refused_by(
@@ -32,10 +32,10 @@ pub(super) fn refused_by(
 pub(super) fn lease_refusal(refusal: CommandError, removed: bool) -> LeaseRefusal {
     match refusal {
         // A new directory in the place of a removed one: its number is too low, and it counts on.
-        CommandError::OlderIncarnation { node, newest } if removed => {
+        CommandError::OlderStart { node, newest } if removed => {
             LeaseRefusal::CountOn { node, newest }
         }
-        CommandError::OlderIncarnation { node, newest } => LeaseRefusal::Older { node, newest },
+        CommandError::OlderStart { node, newest } => LeaseRefusal::Older { node, newest },
         CommandError::Removed(node) => LeaseRefusal::Removed(node),
         CommandError::OtherDirectory(node) if removed => LeaseRefusal::Removed(node),
         CommandError::OtherDirectory(node) => LeaseRefusal::OtherDirectory(node),

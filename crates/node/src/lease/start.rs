@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fluxgate_engine::state::cluster_state::StartId;
-use fluxgate_raft::process;
+use fluxgate_peer::process;
 
 use crate::state::NodeState;
 

@@ -4,7 +4,7 @@
 //! owner or address as a label. `docs/metrics.md` is made from here.
 
 use fluxgate_engine::state::record::Status;
-use fluxgate_raft::Call;
+use fluxgate_peer::Call;
 use prometheus::{
     Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
 };

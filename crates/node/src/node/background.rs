@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_raft::{Role, process};
+use fluxgate_peer::process;
+use fluxgate_raft::Role;
 use fluxgate_types::NodeId;
 use tokio::task::JoinSet;
 

@@ -7,6 +7,8 @@ use fluxgate_engine::quota::Carryover;
 use fluxgate_store::codec::{self, CodecError, Kind};
 use fluxgate_store::{DataDir, HOLDINGS_PART_BYTES_MAX, HOLDINGS_PARTS_MAX};
 
+use fluxgate_wire::Shaped as _;
+
 use super::NodeError;
 use crate::state::NodeState;
 
@@ -39,7 +41,7 @@ fn split(left: Carryover, bytes_max: usize) -> Result<Vec<Vec<u8>>, CodecError> 
     let mut parts = Vec::new();
     let mut rest = vec![left];
     while let Some(mut left) = rest.pop() {
-        match codec::encode(Kind::Holdings, VERSION, &left) {
+        match codec::encode(Kind::Holdings, VERSION, &left.to_shape()) {
             Ok(bytes) if bytes.len() <= bytes_max => parts.push(bytes),
             Ok(_) | Err(CodecError::TooLarge { .. }) if left.counters.len() > 1 => {
                 let middle = left.counters.len() / 2;
@@ -68,7 +70,7 @@ fn split(left: Carryover, bytes_max: usize) -> Result<Vec<Vec<u8>>, CodecError> 
 fn join(parts: &[Vec<u8>]) -> Result<Carryover, CodecError> {
     let mut whole: Option<Carryover> = None;
     for part in parts {
-        let part: Carryover = codec::decode(Kind::Holdings, VERSION, part)?;
+        let part = Carryover::from_shape(codec::decode(Kind::Holdings, VERSION, part)?);
         match &mut whole {
             None => whole = Some(part),
             Some(whole) if (whole.at, whole.entitlement) == (part.at, part.entitlement) => {
@@ -116,7 +118,7 @@ mod tests {
     fn what_fits_into_one_part_stays_one_of_the_old_shape() {
         let parts = split(left(100), HOLDINGS_PART_BYTES_MAX).unwrap();
         assert_eq!(parts.len(), 1);
-        let known: Carryover = codec::decode(Kind::Holdings, 1, &parts[0]).unwrap();
+        let known = Carryover::from_shape(codec::decode(Kind::Holdings, 1, &parts[0]).unwrap());
         assert_eq!(known, left(100));
     }
 

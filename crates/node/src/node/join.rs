@@ -21,14 +21,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::clock::sync;
-use fluxgate_raft::process;
+use fluxgate_peer::process;
 use fluxgate_types::{BootId, BootNs, NodeId};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use fluxgate_wire::peer::Introduction;
+
 use super::NodeError;
 use crate::clock::boot_now;
-use crate::peer::{self, messages::Introduction};
+use crate::peer;
 use crate::state::NodeState;
 use crate::time;
 

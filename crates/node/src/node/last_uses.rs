@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fluxgate_engine::state::record::{KeyEntry, USE_NOTED_MS};
 use fluxgate_engine::state::table::KeyTable;
-use fluxgate_raft::process;
+use fluxgate_peer::process;
 use fluxgate_store::last_uses::LastUse;
 use fluxgate_types::{ClusterMs, KeyId, caps};
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::quota::{Entitlement, Incarnation, Incarnations};
-use fluxgate_raft::{Call, CallError, ClusterOptions, RaftHandle, Transport, TransportOptions};
+use fluxgate_peer::{Call, CallError, Transport, TransportOptions};
+use fluxgate_raft::{ClusterOptions, RaftHandle};
 use fluxgate_store::{ClockNote, DataDir, Observer};
 use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
 

@@ -11,22 +11,24 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use fluxgate_api::ErrorBody;
 use fluxgate_api::error::ErrorCode;
-use fluxgate_raft::wire::{Grown as _, ProposeV1};
-use fluxgate_raft::{Call, HandleError, REFUSED_FOR, RefusedFor, wire};
+use fluxgate_peer::{Call, REFUSED_FOR, RefusedFor};
+use fluxgate_raft::HandleError;
 use fluxgate_store::codec::Kind;
 use fluxgate_types::{BootId, NodeId, caps};
+use fluxgate_wire::raft::ProposeV1;
+use fluxgate_wire::{self as wire, Grown as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::messages::{
-    AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2,
-    GossipReply, GossipReplyV2, MembershipCall, ReplyMessage, StatusReply, UsageCall,
-    UsageManyCall, UsageManyReply, UsageReply,
-};
 use crate::http::body::read_body;
 use crate::http::respond;
 use crate::node::NodeError;
 use crate::state::NodeState;
+use fluxgate_wire::peer::{
+    AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2,
+    GossipReply, GossipReplyV2, MembershipCall, ReplyMessage, StatusReply, UsageCall,
+    UsageManyCall, UsageManyReply, UsageReply,
+};
 
 /// Longest wait of one call for an entry to be applied.
 const APPLIED_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -76,7 +78,7 @@ fn admit(
         return Err(NotAdmitted(RefusedFor::Secret, "the cluster secret is missing or wrong"));
     }
     if header(headers, "x-fluxgate-cluster") != Some(&state.config.cluster_name) {
-        return Err(NotAdmitted(RefusedFor::RaftHandle, "this node belongs to another cluster"));
+        return Err(NotAdmitted(RefusedFor::Cluster, "this node belongs to another cluster"));
     }
     let number = |name| header(headers, name).and_then(|v| v.parse::<u64>().ok()).map(NodeId);
     if number("x-fluxgate-to") != Some(state.me) {

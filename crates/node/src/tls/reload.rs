@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fluxgate_raft::{PeerTls, process};
+use fluxgate_peer::{PeerTls, process};
 use fluxgate_types::Digest;
 use tokio::time::timeout;
 

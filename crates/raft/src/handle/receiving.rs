@@ -9,8 +9,8 @@ use std::sync::Arc;
 use fluxgate_store::{IncomingSnapshot, SnapshotError, SnapshotStore};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::process;
-use crate::wire::SnapshotPieceV1;
+use fluxgate_peer::process;
+use fluxgate_wire::raft::SnapshotPieceV1;
 
 /// Largest snapshot file that is received, bytes.
 const SNAPSHOT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
@@ -86,10 +86,11 @@ fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shapes::Shaped as _;
 
     fn piece(offset: u64, bytes: &[u8], last: bool) -> SnapshotPieceV1 {
-        let meta = (&crate::types::SnapshotMeta::default()).into();
-        let vote = (&crate::types::Vote::new(1, 1)).into();
+        let meta = crate::types::SnapshotMeta::default().to_shape();
+        let vote = crate::types::Vote::new(1, 1).to_shape();
         SnapshotPieceV1 { vote, meta, stream: 7, offset, bytes: bytes.to_vec(), last }
     }
 
@@ -124,7 +125,7 @@ mod tests {
         use std::sync::atomic::AtomicU64;
         use std::time::Duration;
 
-        use crate::process::{Clocks, Process};
+        use fluxgate_peer::process::{Clocks, Process};
 
         let (_dir, receiving) = receiving();
         let disk = Arc::new(AtomicU64::new(5_000));

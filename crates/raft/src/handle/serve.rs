@@ -6,20 +6,22 @@ use std::sync::atomic::Ordering;
 
 use fluxgate_store::codec::{CodecError, Kind};
 use fluxgate_store::{IncomingSnapshot, SnapshotReader};
+use fluxgate_wire as wire;
+use fluxgate_wire::Grown as _;
+use fluxgate_wire::raft::{
+    AppendV1, SnapshotPieceV1, SnapshotReplyV1, TransferV1, VoteCallV1, VoteV1,
+};
 use openraft::storage::Snapshot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::RaftHandle;
 use super::receiving::Taken;
-use crate::process;
+use crate::shapes::Shaped;
 use crate::snapshots::{self, SnapshotHandle};
-use crate::transport::Call;
 use crate::types::Vote;
-use crate::wire::{
-    self, AppendReplyV1, AppendV1, Grown as _, SnapshotPieceV1, SnapshotReplyV1, TransferV1,
-    VoteCallV1, VoteReplyV1, VoteV1,
-};
+use fluxgate_peer::Call;
+use fluxgate_peer::process;
 
 /// Why a peer call was not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,23 +74,24 @@ impl RaftHandle {
                 }
                 *self.inner.last_append.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
                     Some(tokio::time::Instant::now());
-                let reply = raft.append_entries(rpc.into()).await.map_err(failed)?;
-                write(&AppendReplyV1::from(&reply))
+                let reply = raft.append_entries(Shaped::from_shape(rpc)).await.map_err(failed)?;
+                write(&reply.to_shape())
             }
             Call::Vote => {
                 let rpc: VoteCallV1 = read(body)?;
-                write(&VoteReplyV1::from(&raft.vote(rpc.into()).await.map_err(failed)?))
+                write(&raft.vote(Shaped::from_shape(rpc)).await.map_err(failed)?.to_shape())
             }
             Call::PreVote => {
                 let rpc: VoteCallV1 = read(body)?;
-                write(&VoteReplyV1::from(&raft.pre_vote(rpc.into()).await.map_err(failed)?))
+                write(&raft.pre_vote(Shaped::from_shape(rpc)).await.map_err(failed)?.to_shape())
             }
             Call::TransferLeader => {
                 let rpc: TransferV1 = read(body)?;
                 if rpc.is_for(self.me()) {
                     self.note_handed();
                 }
-                let taken = raft.handle_transfer_leader(rpc.into()).await.map_err(failed)?;
+                let taken =
+                    raft.handle_transfer_leader(Shaped::from_shape(rpc)).await.map_err(failed)?;
                 write(&taken.is_ok())
             }
             Call::Snapshot => write(&self.receive(read(body)?).await?),
@@ -128,8 +131,9 @@ impl RaftHandle {
         // What the file says that it covers counts, not what the message says.
         let (meta, handle) = process::on_disk(check).await.map_err(failed)??;
         let snapshot = Snapshot { meta, snapshot: handle };
-        let installed = self.inner.raft.install_full_snapshot(Vote::from(vote), snapshot).await;
+        let installed =
+            self.inner.raft.install_full_snapshot(Vote::from_shape(vote), snapshot).await;
         let response = installed.map_err(failed)?;
-        Ok(SnapshotReplyV1::Done((&response.vote).into()))
+        Ok(SnapshotReplyV1::Done(response.vote.to_shape()))
     }
 }

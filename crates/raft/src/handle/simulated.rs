@@ -7,7 +7,7 @@ use std::time::Duration;
 use fluxgate_store::{DataDir, Driver, LogStore, Memory, OpenError, Options, Recovered};
 
 use crate::disk::Disk;
-use crate::process;
+use fluxgate_peer::process;
 
 /// Size of such a disk, bytes.
 const BYTES: u64 = 1 << 40;

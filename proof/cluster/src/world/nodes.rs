@@ -7,8 +7,8 @@ use bytes::Bytes;
 use fluxgate_node::{
     Answer, Config, Layers, Listener, Node, NodeError, Secret, Simulated, Surroundings, Tokens,
 };
+use fluxgate_peer::process::{Clocks, Process};
 use fluxgate_raft::SimulatedDisk;
-use fluxgate_raft::process::{Clocks, Process};
 use fluxgate_sim::plan::Us;
 use fluxgate_types::{Limit, NodeId};
 use tokio::sync::oneshot;

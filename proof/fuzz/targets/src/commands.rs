@@ -15,12 +15,13 @@ use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::{
     Actor, Batch, Command, ImportSource, KeyChange, NewKey, OneKey, Outcome, Proposal,
 };
-use fluxgate_engine::state::snapshot::{ItemV1, KeyRecordV1, Restore};
+use fluxgate_engine::state::snapshot::{Item, KeyRow, Restore};
 use fluxgate_raft::fuzzing;
 use fluxgate_store::codec::{self, Kind};
 use fluxgate_types::{
     BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, caps,
 };
+use fluxgate_wire::{BatchV1, Shaped as _};
 
 use crate::source::Source;
 
@@ -46,7 +47,8 @@ pub fn commands(data: &[u8]) {
         let snapshot = source.once_in(8);
         if raw {
             let bytes = source.bytes(256);
-            let Ok(batch) = codec::decode_payload::<Batch>(bytes) else { continue };
+            let Ok(batch) = codec::decode_payload::<BatchV1>(bytes) else { continue };
+            let batch = Batch::from_shape(batch);
             world.apply(term, &batch);
         } else {
             let batch = batch(&mut source, world.now);
@@ -96,17 +98,17 @@ impl World {
         let after = items(&self.whole);
         if applied.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Refused(_))) {
             assert_eq!(keys, records(&after), "a rejected command changed a key");
-            let passing = |item: &ItemV1| {
+            let passing = |item: &Item| {
                 // Expired outcomes are removed by a rejected command, too.
                 matches!(
                     item,
-                    ItemV1::Outcomes(_)
-                        | ItemV1::OutcomesAt(_)
-                        | ItemV1::Head { .. }
-                        | ItemV1::Cluster { .. }
+                    Item::Outcomes(_)
+                        | Item::OutcomesAt(_)
+                        | Item::Head { .. }
+                        | Item::Cluster { .. }
                 )
             };
-            let kept = |item: &&ItemV1| !passing(item);
+            let kept = |item: &&Item| !passing(item);
             assert!(
                 before.iter().filter(kept).eq(after.iter().filter(kept)),
                 "a rejected command changed the state"
@@ -118,12 +120,7 @@ impl World {
     }
 
     /// A second use of an idempotency key within a day changes nothing.
-    fn idempotency(
-        &mut self,
-        keys: &BTreeMap<KeyId, KeyRecordV1>,
-        batch: &Batch,
-        outcomes: &[Outcome],
-    ) {
+    fn idempotency(&mut self, keys: &BTreeMap<KeyId, KeyRow>, batch: &Batch, outcomes: &[Outcome]) {
         let mut revisions: BTreeMap<KeyId, u64> =
             keys.iter().map(|(id, record)| (*id, record.revision)).collect();
         for (proposal, outcome) in batch.proposals.iter().zip(outcomes) {
@@ -147,7 +144,7 @@ impl World {
                 | Command::RestoreAudit { .. }
                 | Command::SetLevel { .. }
                 | Command::SetTerms { .. }
-                | Command::RegisterIncarnation { .. }
+                | Command::RegisterStart { .. }
                 | Command::EraseKeys { .. }
                 | Command::Note { .. }
                 | Command::SetTime { .. } => None,
@@ -163,9 +160,10 @@ impl World {
     fn snapshot(&mut self) {
         let mut restore = Restore::default();
         for item in items(&self.whole) {
-            let bytes = codec::encode(Kind::SnapshotChunk, 1, &item).expect("an item fits");
-            let read: ItemV1 =
-                codec::decode(Kind::SnapshotChunk, 1, &bytes).expect("it reads back");
+            let bytes =
+                codec::encode(Kind::SnapshotChunk, 1, &item.to_shape()).expect("an item fits");
+            let read = codec::decode(Kind::SnapshotChunk, 1, &bytes).expect("it reads back");
+            let read = Item::from_shape(read);
             assert_eq!(read, item);
             restore.take(read).expect("our own snapshot is valid");
         }
@@ -187,7 +185,7 @@ impl World {
     }
 }
 
-fn items(registry: &Registry) -> Vec<ItemV1> {
+fn items(registry: &Registry) -> Vec<Item> {
     let mut items = Vec::new();
     let written: Result<(), ()> = registry.freeze().write(|item| {
         items.push(item);
@@ -197,24 +195,24 @@ fn items(registry: &Registry) -> Vec<ItemV1> {
     items
 }
 
-fn records(items: &[ItemV1]) -> BTreeMap<KeyId, KeyRecordV1> {
+fn records(items: &[Item]) -> BTreeMap<KeyId, KeyRow> {
     let rows = items.iter().filter_map(|item| match item {
-        ItemV1::Keys(rows) => Some(rows),
-        ItemV1::Head { .. }
-        | ItemV1::Cluster { .. }
-        | ItemV1::LimitTags(_)
-        | ItemV1::Audit(_)
-        | ItemV1::Idempotency(_)
-        | ItemV1::IdempotencyOf(_)
-        | ItemV1::Places(_)
-        | ItemV1::Outcomes(_)
-        | ItemV1::OutcomesAt(_) => None,
+        Item::Keys(rows) => Some(rows),
+        Item::Head { .. }
+        | Item::Cluster { .. }
+        | Item::LimitTags(_)
+        | Item::Audit(_)
+        | Item::Idempotency(_)
+        | Item::IdempotencyOf(_)
+        | Item::Places(_)
+        | Item::Outcomes(_)
+        | Item::OutcomesAt(_) => None,
     });
     rows.flatten().map(|row| (row.id, row.clone())).collect()
 }
 
 /// The invariants of the state.
-fn sound(registry: &Registry, items: &[ItemV1]) {
+fn sound(registry: &Registry, items: &[Item]) {
     let shared = registry.shared();
     let view = shared.view();
     assert!(view.share_maps.iter().all(ShareMap::is_sound));
@@ -240,7 +238,7 @@ fn sound(registry: &Registry, items: &[ItemV1]) {
 }
 
 /// A key disappears only after its end, a revision never falls, and a revoked key never changes.
-fn revisions(before: &BTreeMap<KeyId, KeyRecordV1>, after: &BTreeMap<KeyId, KeyRecordV1>) {
+fn revisions(before: &BTreeMap<KeyId, KeyRow>, after: &BTreeMap<KeyId, KeyRow>) {
     for (id, old) in before {
         let Some(new) = after.get(id) else {
             assert!(
@@ -317,7 +315,7 @@ fn command(source: &mut Source<'_>) -> Command {
         14 => Command::SetTerms {
             terms: LeaseTerms { lease_ms: source.short(), clock_error_ms_max: source.short() },
         },
-        15 => Command::RegisterIncarnation {
+        15 => Command::RegisterStart {
             node: NodeId(source.below(4) as u64),
             dir_id: DirId(source.below(2) as u64),
             start_id: StartId {
@@ -354,9 +352,9 @@ fn command(source: &mut Source<'_>) -> Command {
     }
 }
 
-fn row(source: &mut Source<'_>) -> KeyRecordV1 {
+fn row(source: &mut Source<'_>) -> KeyRow {
     let new = new_key(source);
-    KeyRecordV1 {
+    KeyRow {
         id: new.id,
         digest: new.digest,
         scope: new.scope,

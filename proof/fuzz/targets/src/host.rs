@@ -16,8 +16,9 @@ use bytes::Bytes;
 use fluxgate_node::{
     Answer, Config, Layers, Listener, Node, NodeError, Secret, Simulated, Surroundings, Tokens,
 };
-use fluxgate_raft::process::{Clocks, Process};
-use fluxgate_raft::{Answered, Link, LinkError, SimulatedDisk};
+use fluxgate_peer::process::{Clocks, Process};
+use fluxgate_peer::{Answered, Link, LinkError};
+use fluxgate_raft::SimulatedDisk;
 use fluxgate_types::{Limit, NodeId};
 use tokio::runtime::{Builder, RngSeed, Runtime};
 

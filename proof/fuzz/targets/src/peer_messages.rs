@@ -8,7 +8,8 @@
 use bytes::Bytes;
 use fluxgate_node::Listener;
 use fluxgate_node::fuzzing as node;
-use fluxgate_raft::{Call, fuzzing as raft};
+use fluxgate_peer::Call;
+use fluxgate_raft::fuzzing as raft;
 use fluxgate_store::codec::{self, Kind};
 
 use crate::host::{self, CLUSTER, Host, SECRET};
@@ -45,16 +46,15 @@ pub fn peer_messages(data: &[u8]) {
 }
 
 fn decode(mut source: Source<'_>) {
-    let all = raft::MESSAGES.iter().chain(node::MESSAGES);
-    let count = raft::MESSAGES.len() + node::MESSAGES.len();
-    let rewrite = all.clone().nth(source.below(count)).expect("an index among them");
+    let all: Vec<raft::Rewrite> = raft::MESSAGES.iter().copied().chain(node::messages()).collect();
+    let rewrite = all[source.below(all.len())];
     let payload = source.rest();
     let sealed = codec::seal(Kind::PeerMessage, VERSION, payload).expect("it fits");
-    stable(*rewrite, &sealed);
+    stable(rewrite, &sealed);
     // The raw bytes, without an envelope of ours: every decoder rejects them, or they are an
     // envelope.
     for rewrite in all {
-        stable(*rewrite, payload);
+        stable(rewrite, payload);
     }
 }
 

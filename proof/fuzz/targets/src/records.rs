@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fluxgate_engine::state::Registry;
-use fluxgate_engine::state::snapshot::{ItemV1, Restore};
+use fluxgate_engine::state::snapshot::{Item, Restore};
 use fluxgate_raft::fuzzing;
 use fluxgate_store::codec::{self, CodecError, Kind};
 use fluxgate_store::log::{Driver, Options};
@@ -20,6 +20,7 @@ use fluxgate_store::{
     SnapshotStore,
 };
 use fluxgate_types::{ClusterMs, LogIndex};
+use fluxgate_wire::Shaped as _;
 
 use crate::host::scratch;
 use crate::peer_messages::stable;
@@ -344,10 +345,10 @@ fn items(mut source: Source<'_>) {
     while !source.is_empty() {
         let size = usize::from(source.byte());
         let bytes = source.bytes(size);
-        let read = codec::decode_payload::<ItemV1>(bytes);
+        let read = codec::decode_payload(bytes).map(Item::from_shape);
         let item = match read {
             Ok(item) => item,
-            Err(_) if head => ItemV1::Head {
+            Err(_) if head => Item::Head {
                 last_stamp: ClusterMs(0),
                 defaults: Vec::new(),
                 share_maps: Vec::new(),
@@ -388,7 +389,7 @@ fn items(mut source: Source<'_>) {
     }
 }
 
-fn written(registry: &Registry) -> Vec<ItemV1> {
+fn written(registry: &Registry) -> Vec<Item> {
     let mut items = Vec::new();
     let done: Result<(), ()> = registry.freeze().write(|item| {
         items.push(item);

@@ -13,13 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fluxgate_engine::state::audit::Action;
-use fluxgate_engine::state::command::{
-    Actor, Command, CommandError, ImportSource, Outcome, Put, Remembered,
-};
-use fluxgate_engine::state::snapshot::ItemV1;
 use fluxgate_raft::fuzzing::Shapes;
 use fluxgate_store::codec::{self, Kind};
+use fluxgate_wire::{
+    ActionV1, ActorV1, CommandErrorV1, CommandV1, ImportSourceV1, ItemV1, OutcomeV1, PutV1,
+    RememberedV1,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -155,14 +154,14 @@ fn every_variant_has_a_sample() {
         words(&serde_json::from_str(&sample.json).expect("JSON"), &mut used);
     }
     let enums = [
-        variants::<Command>(),
-        variants::<Outcome>(),
-        variants::<CommandError>(),
-        variants::<Put>(),
-        variants::<Actor>(),
-        variants::<ImportSource>(),
-        variants::<Remembered>(),
-        variants::<Action>(),
+        variants::<CommandV1>(),
+        variants::<OutcomeV1>(),
+        variants::<CommandErrorV1>(),
+        variants::<PutV1>(),
+        variants::<ActorV1>(),
+        variants::<ImportSourceV1>(),
+        variants::<RememberedV1>(),
+        variants::<ActionV1>(),
         variants::<ItemV1>(),
     ];
     for variant in enums.iter().flatten() {

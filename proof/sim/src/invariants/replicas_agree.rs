@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 
-use fluxgate_engine::state::snapshot::ItemV1;
+use fluxgate_engine::state::snapshot::Item;
 use fluxgate_types::NodeId;
 use fluxgate_types::id::mix64;
 
@@ -35,19 +35,19 @@ fn digest(node: &Node) -> u64 {
     let mut fold = Fold(mix64(1));
     let written: Result<(), Infallible> = node.registry.freeze().write(|item| {
         let item = match item {
-            ItemV1::Keys(mut rows) => {
+            Item::Keys(mut rows) => {
                 rows.iter_mut().for_each(|row| row.last_used = None);
-                ItemV1::Keys(rows)
+                Item::Keys(rows)
             }
-            other @ (ItemV1::Head { .. }
-            | ItemV1::Cluster { .. }
-            | ItemV1::LimitTags(_)
-            | ItemV1::Audit(_)
-            | ItemV1::Idempotency(_)
-            | ItemV1::IdempotencyOf(_)
-            | ItemV1::Places(_)
-            | ItemV1::Outcomes(_)
-            | ItemV1::OutcomesAt(_)) => other,
+            other @ (Item::Head { .. }
+            | Item::Cluster { .. }
+            | Item::LimitTags(_)
+            | Item::Audit(_)
+            | Item::Idempotency(_)
+            | Item::IdempotencyOf(_)
+            | Item::Places(_)
+            | Item::Outcomes(_)
+            | Item::OutcomesAt(_)) => other,
         };
         // A fold cannot fail.
         write!(fold, "{item:?}").ok();

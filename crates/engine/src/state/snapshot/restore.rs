@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fluxgate_types::{BootId, KeyId, Limit, NodeId};
 
-use super::{ItemV1, KeyRecordV1};
+use super::{Item, KeyRow};
 use crate::lease::TermsRecord;
 use crate::state::cluster_state::{ClusterState, LEVEL, StartId};
 use crate::state::record::{KeyEntry, KeyRecord, LimitSpec};
@@ -49,14 +49,14 @@ impl Restore {
     ///
     /// # Errors
     /// When the item cannot follow the ones before it.
-    pub fn take(&mut self, item: ItemV1) -> Result<(), RestoreError> {
-        let head = matches!(item, ItemV1::Head { .. });
+    pub fn take(&mut self, item: Item) -> Result<(), RestoreError> {
+        let head = matches!(item, Item::Head { .. });
         if head == self.begun {
             return Err(RestoreError::Head);
         }
         let registry = &mut self.registry;
         match item {
-            ItemV1::Head { last_stamp, defaults, share_maps, nodes } => {
+            Item::Head { last_stamp, defaults, share_maps, nodes } => {
                 self.begun = true;
                 registry.last_stamp = last_stamp;
                 // None before a leader has set them.
@@ -65,40 +65,40 @@ impl Restore {
                 let nodes: BTreeMap<_, _> = nodes.into_iter().map(record).collect();
                 registry.shared.change_view(|view| *view = View { defaults, share_maps, nodes });
             }
-            ItemV1::Keys(rows) => {
+            Item::Keys(rows) => {
                 for row in rows {
                     let place = next_place(&mut self.places);
                     add_key(&registry.shared, row, place)?;
                 }
             }
-            ItemV1::Places(runs) => self.take_places(runs)?,
-            ItemV1::Audit(rows) => registry.shared.change_audit(|log| {
+            Item::Places(runs) => self.take_places(runs)?,
+            Item::Audit(rows) => registry.shared.change_audit(|log| {
                 rows.into_iter().for_each(|row| log.restore(Arc::new(row)));
             }),
-            ItemV1::Idempotency(rows) => {
+            Item::Idempotency(rows) => {
                 for (key, expires, id) in rows {
                     registry.idempotency.restore(key, expires, id, None);
                 }
             }
-            ItemV1::IdempotencyOf(rows) => {
+            Item::IdempotencyOf(rows) => {
                 for (key, expires, id, content) in rows {
                     registry.idempotency.restore(key, expires, id, content);
                 }
             }
-            ItemV1::Outcomes(rows) => {
+            Item::Outcomes(rows) => {
                 let stamp = registry.last_stamp;
                 registry.outcomes_order.extend(rows.iter().map(|(id, _)| (*id, stamp)));
                 registry.outcomes.extend(rows);
             }
-            ItemV1::OutcomesAt(rows) => {
+            Item::OutcomesAt(rows) => {
                 registry.outcomes_order.extend(rows.iter().map(|(id, at, _)| (*id, *at)));
                 registry.outcomes.extend(rows.into_iter().map(|(id, _, of)| (id, of)));
             }
-            ItemV1::Cluster { level, terms, start_ids, default_tags } => {
+            Item::Cluster { level, terms, start_ids, default_tags } => {
                 let state = (level, terms, start_ids);
                 take_cluster(&registry.shared, state, &default_tags)?;
             }
-            ItemV1::LimitTags(rows) => {
+            Item::LimitTags(rows) => {
                 rows.iter().try_for_each(|(id, tags)| set_tags(&registry.shared, id, tags))?;
             }
         }
@@ -182,7 +182,7 @@ fn next_place(places: &mut VecDeque<(u32, u32)>) -> Option<u32> {
     None
 }
 
-fn add_key(shared: &Shared, row: KeyRecordV1, place: Option<u32>) -> Result<(), RestoreError> {
+fn add_key(shared: &Shared, row: KeyRow, place: Option<u32>) -> Result<(), RestoreError> {
     let table: &KeyTable = &shared.table;
     let seq = place.or_else(|| table.next_seq()).ok_or(RestoreError::Keys)?;
     if table.with(&row.id, |_| ()).is_some() {

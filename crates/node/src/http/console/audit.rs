@@ -15,7 +15,7 @@ use fluxgate_console::export::Format;
 use fluxgate_console::form::Fields;
 use fluxgate_console::page::{AuditFilter, AuditPage, Section, render};
 use fluxgate_engine::state::audit::Action;
-use fluxgate_raft::process;
+use fluxgate_peer::process;
 use fluxgate_types::{ClusterMs, caps};
 use tokio::sync::mpsc;
 

@@ -11,21 +11,20 @@ use fluxgate_console::health;
 use fluxgate_console::page::{
     ClusterPage, LiveFigures, LivePanel, NodeServed, Section, Served, render,
 };
-use fluxgate_raft::Call;
 use fluxgate_types::NodeId;
 
 use super::Shared;
 use crate::http::cluster::cluster_view;
 use crate::http::respond;
 use crate::peer;
-use crate::peer::messages::ServedReply;
 use crate::state::NodeState;
+use fluxgate_wire::peer::{ServedCall, ServedReply};
 
 /// How long another node may take to say what it served.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 async fn panel(state: &Arc<NodeState>) -> LivePanel {
-    let mut replies = peer::ask_all(state, Call::Served, &(), TIMEOUT).await;
+    let mut replies = peer::ask_all(state, &ServedCall, TIMEOUT).await;
     replies.push((state.me, Some(state.metrics.served_totals())));
     replies.sort_by_key(|(node, _)| *node);
     let served = |(node, reply): (NodeId, Option<ServedReply>)| NodeServed {

@@ -13,7 +13,7 @@ use fluxgate_api::text::Period;
 use fluxgate_console::form::{FieldError, Fields, KeyForm};
 use fluxgate_console::page::{KeyFilter, KeysPage, NewKeyPage, Section, ShownPage, render};
 use fluxgate_console::session::{NONCE_BYTES, hex};
-use fluxgate_raft::process;
+use fluxgate_peer::process;
 use fluxgate_types::{KeyId, caps};
 use tokio::sync::mpsc;
 

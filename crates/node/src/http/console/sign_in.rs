@@ -16,7 +16,7 @@ use fluxgate_console::page::{Section, SignInPage, render};
 use fluxgate_console::session::{NONCE_BYTES, Session, SessionPrincipal};
 use fluxgate_engine::state::audit::Action;
 use fluxgate_engine::state::command::Actor;
-use fluxgate_raft::process;
+use fluxgate_peer::process;
 use fluxgate_types::{Digest, Scope, caps};
 
 use super::visit::status_of;

@@ -312,7 +312,7 @@ fn refused(refusal: &CommandError) -> ApiError {
         CommandError::IdTaken
         | CommandError::Revoked
         | CommandError::OtherDirectory(_)
-        | CommandError::OlderIncarnation { .. }
+        | CommandError::OlderStart { .. }
         | CommandError::NotEnded(_)
         | CommandError::Promised(_)
         | CommandError::Removed(_) => ErrorCode::Conflict,

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use fluxgate_api::Time;
 use fluxgate_api::text::Text;
 use fluxgate_engine::state::record::{KeyEntry, LimitSpec};
-use fluxgate_raft::Call;
 use fluxgate_types::{ClusterMs, KeyId, NodeId, caps};
 use serde::Serialize;
 
 use super::TIMEOUT;
 use crate::peer;
-use crate::peer::messages::{KeySpent, LimitSpent, UsageManyCall, UsageManyReply};
 use crate::state::NodeState;
+use fluxgate_wire::peer::{KeySpent, LimitSpent, UsageManyCall, UsageManyReply};
 
 /// The running window and the one before it: nodes need not be in the same one.
 const WINDOWS: usize = 2;
@@ -60,7 +59,7 @@ pub(in crate::http) async fn uses_of(
     assert!(entries.len() <= caps::CONSOLE_USAGE_KEYS_MAX, "a call is bounded");
     let keys: Vec<KeyId> = entries.iter().map(|entry| entry.record.id).collect();
     let asked = UsageManyCall { keys };
-    let replies = peer::ask_all(state, Call::UsageMany, &asked, TIMEOUT).await;
+    let replies = peer::ask_all(state, &asked, TIMEOUT).await;
     let silent = replies.iter().filter(|(_, reply)| reply.is_none()).map(|(node, _)| node.0);
     let silent: Vec<u64> = silent.collect();
     let mut by_key: BTreeMap<KeyId, Vec<KeySpent>> = BTreeMap::new();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use fluxgate_engine::quota::{CounterId, CounterReport, Sender};
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_raft::wire;
 use fluxgate_types::{BootId, KeyId, Limit, caps};
+use fluxgate_wire::{self as wire, Shaped};
 
 use super::{KEYS, PEERS, PERIOD_MS, Session};
 use crate::source::Source;
@@ -78,10 +78,10 @@ pub(super) fn report(source: &mut Source<'_>, tag: u64) -> CounterReport {
 /// A message after it was encoded and decoded.
 pub(super) fn sent_and_read<T>(message: &T) -> T
 where
-    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+    T: Shaped + PartialEq + std::fmt::Debug,
 {
-    let bytes = wire::encode(message).expect("a message fits its envelope");
-    let read: T = wire::decode(&bytes).expect("it reads back");
+    let bytes = wire::encode(&message.to_shape()).expect("a message fits its envelope");
+    let read = T::from_shape(wire::decode(&bytes).expect("it reads back"));
     assert_eq!(read, *message);
     read
 }

@@ -16,114 +16,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use fluxgate_store::addresses::Recovered;
 use fluxgate_types::{DirId, NodeId, caps};
+use fluxgate_wire as wire;
 use tokio::time::Instant;
 
+use crate::calls::{Call, Question};
 pub use clients::PeerTls;
 use clients::{Clients, Habits};
 pub use fault::{CallError, Fault, REFUSED_FOR, RefusedFor};
 #[cfg(feature = "sim")]
 pub use link::{Answered, Link, LinkError};
-
-/// A call between nodes. The names are metric labels and paths.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Call {
-    /// Replicate entries, or a heartbeat.
-    Append,
-    /// Ask for a vote.
-    Vote,
-    /// Ask for the promise of a vote.
-    PreVote,
-    /// Ask a node to lead.
-    TransferLeader,
-    /// Send a piece of a snapshot.
-    Snapshot,
-    /// Carry a proposal to the leader.
-    Propose,
-    /// Ask the leader for a lease.
-    Lease,
-    /// Wait until an entry is applied.
-    Applied,
-    /// Ask for tokens.
-    TransferRequest,
-    /// Tell spent figures.
-    Gossip,
-    /// Hand tokens over when stopping.
-    Give,
-    /// A key's use on that node.
-    Usage,
-    /// That node's view of the cluster.
-    Status,
-    /// Carry a change of the membership to the leader.
-    Membership,
-    /// The use of many keys on that node, as of now.
-    UsageMany,
-    /// What that node has answered to callers.
-    Served,
-    /// Which start of which node answers, and what it knows of the cluster and of the time.
-    Introduce,
-}
-
-impl Call {
-    /// Every call.
-    pub const ALL: [Self; 17] = [
-        Self::Append,
-        Self::Vote,
-        Self::PreVote,
-        Self::TransferLeader,
-        Self::Snapshot,
-        Self::Propose,
-        Self::Lease,
-        Self::Applied,
-        Self::TransferRequest,
-        Self::Gossip,
-        Self::Give,
-        Self::Usage,
-        Self::Status,
-        Self::Membership,
-        Self::UsageMany,
-        Self::Served,
-        Self::Introduce,
-    ];
-
-    /// The name, in paths and labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Append => "append",
-            Self::Vote => "vote",
-            Self::PreVote => "pre_vote",
-            Self::TransferLeader => "transfer_leader",
-            Self::Snapshot => "snapshot",
-            Self::Propose => "propose",
-            Self::Lease => "lease",
-            Self::Applied => "applied",
-            Self::TransferRequest => "ask",
-            Self::Gossip => "gossip",
-            Self::Give => "give",
-            Self::Usage => "usage",
-            Self::Status => "status",
-            Self::Membership => "membership",
-            Self::UsageMany => "usage_many",
-            Self::Served => "served",
-            Self::Introduce => "introduce",
-        }
-    }
-
-    /// Whether the call is one of consensus itself.
-    #[must_use]
-    pub const fn is_raft(self) -> bool {
-        matches!(
-            self,
-            Self::Append | Self::Vote | Self::PreVote | Self::TransferLeader | Self::Snapshot
-        )
-    }
-
-    /// The call of a name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|call| call.as_str() == name)
-    }
-}
 
 /// Hears of every call that ended.
 pub type CallObserver = Arc<dyn Fn(NodeId, Call, Result<(), &CallError>, Duration) + Send + Sync>;
@@ -289,6 +190,36 @@ impl Transport {
         self.call_at(node, None, call, body, timeout).await
     }
 
+    /// Asks a node a question in the shape of its version, and reads the answer.
+    ///
+    /// # Errors
+    /// As for [`Transport::call`]; [`CallError::Broken`] where the answer is none.
+    pub async fn ask<Q: Question>(
+        &self,
+        node: NodeId,
+        question: &Q,
+        timeout: Duration,
+    ) -> Result<Q::Answer, CallError> {
+        self.ask_at(node, None, question, timeout).await
+    }
+
+    /// The same at an address that need not be the one by which the node is known.
+    ///
+    /// # Errors
+    /// As for [`Transport::ask`].
+    pub async fn ask_at<Q: Question>(
+        &self,
+        node: NodeId,
+        address: Option<&str>,
+        question: &Q,
+        timeout: Duration,
+    ) -> Result<Q::Answer, CallError> {
+        let broken = |cause: String| CallError::Broken { node, cause };
+        let body = wire::encode_as(Q::VERSION, question).map_err(|e| broken(e.to_string()))?;
+        let answer = self.call_at(node, address, Q::CALL, body, timeout).await?;
+        wire::decode_as(Q::VERSION, &answer).map_err(|error| broken(error.to_string()))
+    }
+
     /// Calls a node at an address that need not be the one by which it is known.
     ///
     /// # Errors
@@ -333,7 +264,7 @@ impl Transport {
         let habits = &self.inner.habits;
         let post = |scheme: &str, body: Vec<u8>| {
             let url = format!("{scheme}://{address}/peer/v1/{}", call.as_str());
-            let mut request = clients.of(call.is_raft()).post(url).body(body);
+            let mut request = clients.of(call.is_consensus()).post(url).body(body);
             for (name, value) in &headers {
                 request = request.header(name, value);
             }

@@ -13,7 +13,7 @@ pub enum RefusedFor {
     Secret,
     /// The cluster's name.
     #[error("it belongs to another cluster")]
-    RaftHandle,
+    Cluster,
     /// The id: another node listens there.
     #[error("another node listens at its address")]
     Node,
@@ -23,14 +23,14 @@ pub enum RefusedFor {
 }
 
 impl RefusedFor {
-    const ALL: [Self; 4] = [Self::Secret, Self::RaftHandle, Self::Node, Self::Directory];
+    const ALL: [Self; 4] = [Self::Secret, Self::Cluster, Self::Node, Self::Directory];
 
     /// The word in the header.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Secret => "secret",
-            Self::RaftHandle => "cluster",
+            Self::Cluster => "cluster",
             Self::Node => "node",
             Self::Directory => "directory",
         }

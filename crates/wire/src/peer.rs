@@ -12,163 +12,174 @@ use serde::{Deserialize, Serialize};
 
 /// At the front of every message about counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct MessageHeader {
+pub struct MessageHeader {
     /// The sender's life.
-    pub(crate) boot: BootId,
+    pub boot: BootId,
     /// The receiver's life, as far as the sender knows.
-    pub(crate) to: Option<BootId>,
+    pub to: Option<BootId>,
 }
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct About {
-    pub(crate) role: String,
-    pub(crate) term: u64,
-    pub(crate) applied: u64,
-    pub(crate) lease_remaining_ms: u64,
-    pub(crate) ready: bool,
-    pub(crate) clock_offset_ms: i64,
-    pub(crate) version: String,
+pub struct About {
+    pub role: String,
+    pub term: u64,
+    pub applied: u64,
+    pub lease_remaining_ms: u64,
+    pub ready: bool,
+    pub clock_offset_ms: i64,
+    pub version: String,
     /// Cluster time at the receiver when it heard this.
-    pub(crate) heard_ms: u64,
+    pub heard_ms: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct AskMessage {
-    pub(crate) head: MessageHeader,
-    pub(crate) asks: Vec<TransferRequest>,
+pub struct AskMessage {
+    pub head: MessageHeader,
+    #[serde(with = "crate::shape")]
+    pub asks: Vec<TransferRequest>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ReplyMessage {
-    pub(crate) head: MessageHeader,
-    pub(crate) replies: Vec<TransferReply>,
+pub struct ReplyMessage {
+    pub head: MessageHeader,
+    #[serde(with = "crate::shape")]
+    pub replies: Vec<TransferReply>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct GossipMessage {
-    pub(crate) head: MessageHeader,
-    pub(crate) told: Vec<CounterGossip>,
-    pub(crate) incarnations: Vec<(NodeId, BootId)>,
-    pub(crate) about: About,
+pub struct GossipMessage {
+    pub head: MessageHeader,
+    #[serde(with = "crate::shape")]
+    pub told: Vec<CounterGossip>,
+    #[serde(rename = "lives")]
+    pub incarnations: Vec<(NodeId, BootId)>,
+    pub about: About,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct GossipReply {
-    pub(crate) head: MessageHeader,
-    pub(crate) incarnations: Vec<(NodeId, BootId)>,
-    pub(crate) about: About,
+pub struct GossipReply {
+    pub head: MessageHeader,
+    #[serde(rename = "lives")]
+    pub incarnations: Vec<(NodeId, BootId)>,
+    pub about: About,
 }
 
 /// What a node says of itself beyond [`About`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct More {
+pub struct More {
     /// Which start of the node speaks.
-    pub(crate) start_id: StartId,
+    #[serde(with = "crate::shape", rename = "incarnation")]
+    pub start_id: StartId,
     /// The newest entry with a command that it has applied, and the digest of its state then.
-    pub(crate) digest: Option<(LogIndex, u64)>,
+    pub digest: Option<(LogIndex, u64)>,
     /// Whether it can write new entries.
-    pub(crate) writes: Writes,
+    pub writes: Writes,
     /// Bytes that are free on the disk of its data directory.
-    pub(crate) free_bytes: Option<u64>,
+    pub free_bytes: Option<u64>,
     /// The lease terms of its own configuration.
-    pub(crate) configured: LeaseTerms,
+    #[serde(with = "crate::shape")]
+    pub configured: LeaseTerms,
 }
 
 /// Whether a node can write new entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Writes {
+pub enum Writes {
     Fine,
     DiskFull,
     Stalled,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct GossipMessageV2 {
-    pub(crate) first: GossipMessage,
-    pub(crate) more: More,
+pub struct GossipMessageV2 {
+    pub first: GossipMessage,
+    pub more: More,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct GossipReplyV2 {
-    pub(crate) first: GossipReply,
-    pub(crate) more: More,
+pub struct GossipReplyV2 {
+    pub first: GossipReply,
+    pub more: More,
 }
 
 /// Which start of which node answers, and what it knows of the cluster and of the time. Needs no
 /// knowledge of each other: the first thing that is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Introduction {
-    pub(crate) node: NodeId,
-    pub(crate) dir_id: DirId,
-    pub(crate) start_id: StartId,
+pub struct Introduction {
+    pub node: NodeId,
+    pub dir_id: DirId,
+    #[serde(with = "crate::shape", rename = "incarnation")]
+    pub start_id: StartId,
     /// As for [`StatusReply`].
-    pub(crate) formed: bool,
-    pub(crate) directories: Vec<(NodeId, DirId, bool)>,
+    pub formed: bool,
+    pub directories: Vec<(NodeId, DirId, bool)>,
     /// The newest starts by node, as the replicated state has them.
-    pub(crate) start_ids: Vec<(NodeId, StartId)>,
+    #[serde(with = "crate::shape", rename = "incarnations")]
+    pub start_ids: Vec<(NodeId, StartId)>,
     /// The newest starts by node that it has heard of since it started itself.
-    pub(crate) heard: Vec<(NodeId, BootId)>,
-    pub(crate) time: Times,
+    pub heard: Vec<(NodeId, BootId)>,
+    pub time: Times,
 }
 
 /// What a node knows of the time, each as of when it answers, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Times {
+pub struct Times {
     /// Cluster time, where a leader has set it in this start of the node.
-    pub(crate) synced_ns: Option<u64>,
+    #[serde(rename = "told_ns")]
+    pub synced_ns: Option<u64>,
     /// The newest stamp of the log that it has applied.
-    pub(crate) stamp_ns: u64,
+    pub stamp_ns: u64,
     /// What cluster time is by its own note from before, carried on by its clocks.
-    pub(crate) carried_ns: Option<u64>,
+    pub carried_ns: Option<u64>,
     /// Its wall clock.
-    pub(crate) wall_ns: u64,
+    pub wall_ns: u64,
     /// Whether its wall clock can be right: it is neither before its program was built nor before
     /// what the node noted earlier.
-    pub(crate) plausible: bool,
+    pub plausible: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct GiveMessage {
-    pub(crate) head: MessageHeader,
-    pub(crate) gifts: Vec<TransferReply>,
+pub struct GiveMessage {
+    pub head: MessageHeader,
+    #[serde(with = "crate::shape")]
+    pub gifts: Vec<TransferReply>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct GiveReply {
-    pub(crate) taken: Vec<bool>,
+pub struct GiveReply {
+    pub taken: Vec<bool>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct LeaseCall {
-    pub(crate) boot: BootId,
-    pub(crate) dir_id: DirId,
-    pub(crate) applied: LogIndex,
+pub struct LeaseCall {
+    pub boot: BootId,
+    pub dir_id: DirId,
+    pub applied: LogIndex,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum LeaseReply {
-    Granted(Grant),
+pub enum LeaseReply {
+    Granted(#[serde(with = "crate::shape")] Grant),
     NotLeader,
     Refused(String),
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct LeaseCallV2 {
-    pub(crate) first: LeaseCall,
-    pub(crate) nonce: u64,
+pub struct LeaseCallV2 {
+    pub first: LeaseCall,
+    pub nonce: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum LeaseReplyV2 {
-    Granted(Grant),
+pub enum LeaseReplyV2 {
+    Granted(#[serde(with = "crate::shape")] Grant),
     NotLeader,
     Refused(LeaseRefusal),
 }
 
 /// Why a leader grants a node no lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub(crate) enum LeaseRefusal {
+pub enum LeaseRefusal {
     #[error("this node has not applied what its last lease told it to: it must catch up first")]
     Behind,
     #[error(
@@ -192,48 +203,63 @@ pub(crate) enum LeaseRefusal {
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct AppliedCall {
-    pub(crate) index: LogIndex,
-    pub(crate) wait_ms: u64,
+pub struct AppliedCall {
+    pub index: LogIndex,
+    pub wait_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct AppliedReply {
-    pub(crate) applied: LogIndex,
+pub struct AppliedReply {
+    pub applied: LogIndex,
 }
+
+/// Asks for [`StatusReply`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct StatusCall;
+
+/// Asks for [`ServedReply`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ServedCall;
+
+/// Asks for [`Introduction`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct IntroduceCall;
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct UsageCall {
-    pub(crate) key: KeyId,
+pub struct UsageCall {
+    pub key: KeyId,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct UsageReply {
-    pub(crate) limits: Vec<LimitUsage>,
-    pub(crate) last_used: Option<ClusterMs>,
+pub struct UsageReply {
+    #[serde(with = "crate::shape")]
+    pub limits: Vec<LimitUsage>,
+    pub last_used: Option<ClusterMs>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct StatusReply {
+pub struct StatusReply {
     /// This node belongs to a cluster that may have acknowledged something.
-    pub(crate) formed: bool,
+    pub formed: bool,
     /// Data directories by node, as the replicated state has them.
-    pub(crate) directories: Vec<(NodeId, DirId, bool)>,
+    pub directories: Vec<(NodeId, DirId, bool)>,
     /// Cluster time, where a leader has set it in this life of the node, nanoseconds.
-    pub(crate) synced_ns: Option<u64>,
+    #[serde(rename = "told_ns")]
+    pub synced_ns: Option<u64>,
     /// What cluster time has reached as far as the node knows by itself, nanoseconds.
-    pub(crate) lower_bound_ns: u64,
+    #[serde(rename = "floor_ns")]
+    pub lower_bound_ns: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum MembershipCall {
+pub enum MembershipCall {
     Add { node: NodeId, address: String },
     Remove { node: NodeId },
     HandOver { to: Option<NodeId> },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum MembershipCallV2 {
+pub enum MembershipCallV2 {
     Add {
         node: NodeId,
         address: String,
@@ -252,8 +278,19 @@ pub(crate) enum MembershipCallV2 {
     },
 }
 
+impl From<MembershipCall> for MembershipCallV2 {
+    fn from(call: MembershipCall) -> Self {
+        match call {
+            MembershipCall::Add { node, address } => Self::Add { node, address },
+            // A program of version 0.1 cannot force a removal.
+            MembershipCall::Remove { node } => Self::Remove { node, force: false },
+            MembershipCall::HandOver { to } => Self::HandOver { to },
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum MembershipReply {
+pub enum MembershipReply {
     Done { leader: Option<NodeId> },
     NotLeader,
     Refused(String),
@@ -261,34 +298,35 @@ pub(crate) enum MembershipReply {
 
 /// At most `caps::CONSOLE_USAGE_KEYS_MAX` keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct UsageManyCall {
-    pub(crate) keys: Vec<KeyId>,
+pub struct UsageManyCall {
+    pub keys: Vec<KeyId>,
 }
 
 /// What a node spent of one limit, by its tag, in the newest windows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct LimitSpent {
-    pub(crate) tag: u32,
-    pub(crate) windows: Vec<WindowSpent>,
+pub struct LimitSpent {
+    pub tag: u32,
+    #[serde(with = "crate::shape")]
+    pub windows: Vec<WindowSpent>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct KeySpent {
-    pub(crate) key: KeyId,
-    pub(crate) limits: Vec<LimitSpent>,
-    pub(crate) last_used: Option<ClusterMs>,
+pub struct KeySpent {
+    pub key: KeyId,
+    pub limits: Vec<LimitSpent>,
+    pub last_used: Option<ClusterMs>,
 }
 
 /// Keys that this node has never counted are left out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct UsageManyReply {
-    pub(crate) keys: Vec<KeySpent>,
+pub struct UsageManyReply {
+    pub keys: Vec<KeySpent>,
 }
 
 /// What a node answered to callers since its process began.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct ServedReply {
-    pub(crate) admitted: u64,
-    pub(crate) limited: u64,
-    pub(crate) refused: u64,
+pub struct ServedReply {
+    pub admitted: u64,
+    pub limited: u64,
+    pub refused: u64,
 }

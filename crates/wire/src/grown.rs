@@ -1,17 +1,16 @@
-//! Shapes that grew by variants: which version they are written as, and read from.
+//! Shapes that grew by variants: the version under which they are written and read.
 
 use fluxgate_engine::state::command::Outcome;
 use fluxgate_store::codec::{self, CodecError, Kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{
-    AppendV1, EntryV1, PayloadV1, ProposeReplyV1, ProposeV1, VERSION, VERSION_2, VERSION_3,
-};
+use crate::raft::{AppendV1, EntryV1, PayloadV1, ProposeReplyV1, ProposeV1};
+use crate::{VERSION, VERSION_2, VERSION_3};
 
-/// The version under which a shape that grew is written: the lowest that can hold content of a level.
+/// The lowest version that can hold content of a level.
 #[must_use]
-pub(crate) fn version_for(level: u32) -> u8 {
+pub fn version_for(level: u32) -> u8 {
     match level {
         0 | 1 => VERSION,
         2 => VERSION_2,
@@ -19,8 +18,19 @@ pub(crate) fn version_for(level: u32) -> u8 {
     }
 }
 
-/// A shape that grew by variants of enums: its bytes of version 1 are read as ever, and it is
-/// written as a later one only where it holds what an older program cannot read.
+/// Decodes a shape that grew, from any version.
+///
+/// # Errors
+/// When the bytes are damaged, of a later version, or not of this shape.
+pub fn read_grown<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecError> {
+    match codec::open(kind, bytes)? {
+        (VERSION..=VERSION_3, payload) => codec::decode_payload(payload),
+        (found, _) => Err(CodecError::Version { expected: VERSION_3, found }),
+    }
+}
+
+/// A shape that grew by variants of enums: the bytes of every version are read alike, and it is
+/// written as a later version only where it holds what an older program cannot read.
 pub trait Grown: Serialize + DeserializeOwned {
     /// The lowest level of a cluster whose nodes can all read it.
     fn level(&self) -> u32;
@@ -36,12 +46,9 @@ pub trait Grown: Serialize + DeserializeOwned {
     /// Decodes it from any version.
     ///
     /// # Errors
-    /// When the bytes are damaged, of a later version, or not of this shape.
+    /// As for [`read_grown`].
     fn unpack(kind: Kind, bytes: &[u8]) -> Result<Self, CodecError> {
-        match codec::open(kind, bytes)? {
-            (VERSION..=VERSION_3, payload) => codec::decode_payload(payload),
-            (found, _) => Err(CodecError::Version { expected: VERSION_3, found }),
-        }
+        read_grown(kind, bytes)
     }
 }
 
@@ -70,7 +77,7 @@ impl Grown for ProposeReplyV1 {
     fn level(&self) -> u32 {
         match self {
             Self::Done { outcome, .. } => match &**outcome {
-                Outcome::Refused(refusal) => refusal.level(),
+                Outcome::Refused(error) => error.level(),
                 Outcome::Key(_) | Outcome::Done | Outcome::Put(_) => 1,
             },
             Self::NotLeader | Self::Busy | Self::Unknown => 1,

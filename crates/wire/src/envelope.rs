@@ -4,7 +4,12 @@ use fluxgate_store::codec::{self, CodecError, Kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::VERSION;
+/// The version of every record and message whose content a cluster of level 1 knows.
+pub const VERSION: u8 = 1;
+/// The version of records and messages with content of level 2, and of the shapes that came with it.
+pub const VERSION_2: u8 = 2;
+/// The version of records and messages with content of level 3.
+pub const VERSION_3: u8 = 3;
 
 /// Encodes a message between nodes.
 ///

@@ -1,0 +1,16 @@
+//! How nodes call each other.
+//!
+//! Answers for: every call is declared once ([`Call`]), has a deadline, a bounded answer and the
+//! cluster secret, and says which node and which data directory it is meant for. Must never retry,
+//! and never decide what a message means.
+
+mod calls;
+pub mod process;
+mod transport;
+
+pub use calls::{Call, Question, Questions, questions};
+#[cfg(feature = "sim")]
+pub use transport::{Answered, Link, LinkError};
+pub use transport::{
+    CallError, CallObserver, Fault, PeerTls, REFUSED_FOR, RefusedFor, Transport, TransportOptions,
+};

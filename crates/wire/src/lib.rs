@@ -1,0 +1,36 @@
+//! Every shape that travels between nodes or lies on a disk, by version.
+//!
+//! Answers for: what a node of this version writes, an older one reads, and the reverse, as long as
+//! the content is of its level. Shapes are read and written by position, so they are frozen: the
+//! bytes of each are in `proof/fuzz/targets/tests/formats/v1.txt`. A change is a new shape with a
+//! later version, read beside the old one. Must never decide anything: a shape becomes a value of
+//! the engine, and the engine decides.
+
+#![expect(missing_docs, reason = "fields mean what the engine's types of the same names say")]
+
+mod counters;
+mod envelope;
+mod grown;
+mod lease;
+pub mod peer;
+pub mod raft;
+mod shape;
+mod snapshot;
+mod state;
+
+pub use counters::{
+    CarriedBalanceV1, CarryoverV1, CounterGossipV1, CounterIdV1, CounterReportV1, EntitlementV1,
+    LimitUsageV1, TransferReplyV1, TransferRequestV1, WindowSpentV1,
+};
+pub use envelope::{
+    VERSION, VERSION_2, VERSION_3, decode, decode_as, encode, encode_as, version_of,
+};
+pub use grown::{Grown, read_grown, version_for};
+pub use lease::{GrantV1, LeaseTermsV1, TermsRecordV1};
+pub use shape::{ShapeOf, Shaped};
+pub use snapshot::ItemV1;
+pub use state::{
+    ActionV1, ActorV1, AuditEntryV1, BatchV1, CommandErrorV1, CommandV1, ImportSourceV1,
+    KeyChangeV1, KeyRecordV1, LimitV1, NewKeyV1, OneKeyV1, OutcomeV1, ProposalV1, PutV1,
+    RememberedV1, ShareMapV1, StartIdV1,
+};

@@ -1,0 +1,237 @@
+//! Shapes of commands, their outcomes, and the records that they make.
+
+use fluxgate_engine::lease::LeaseTerms;
+use fluxgate_engine::share_map::ShareMap;
+use fluxgate_engine::state::audit::{Action, AuditEntry};
+use fluxgate_engine::state::cluster_state::StartId;
+use fluxgate_engine::state::command::{
+    Actor, Batch, Command, CommandError, ImportSource, KeyChange, NewKey, OneKey, Outcome,
+    Proposal, Put, Remembered,
+};
+use fluxgate_engine::state::snapshot::KeyRow;
+use fluxgate_types::{BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
+
+use crate::shape::shape;
+
+shape! {
+    /// See [`Limit`].
+    struct LimitV1 of Limit { name: Box<str>, tokens: u64, period_ms: u64 }
+}
+
+shape! {
+    /// See [`ShareMap`].
+    struct ShareMapV1 of ShareMap { from: ClusterMs, nodes: Vec<(NodeId, u32)> }
+}
+
+shape! {
+    /// See [`StartId`].
+    struct StartIdV1 of StartId { boot: BootId, nonce: u64 }
+}
+
+shape! {
+    /// See [`Actor`].
+    enum ActorV1 of Actor { Operator, Key(id: KeyId), System }
+}
+
+shape! {
+    /// See [`ImportSource`].
+    enum ImportSourceV1 of ImportSource { Import, Backup }
+}
+
+shape! {
+    /// See [`KeyRow`].
+    struct KeyRecordV1 of KeyRow {
+        id: KeyId,
+        digest: Digest,
+        scope: Scope,
+        enabled: bool,
+        revision: u64,
+        created_index: LogIndex,
+        created_at: ClusterMs,
+        created_by: Actor,
+        revoked_at: Option<ClusterMs>,
+        expires_at: Option<ClusterMs>,
+        name: Box<str>,
+        prefix: Box<str>,
+        owner: Option<Box<str>>,
+        limits: Option<Vec<Limit>>,
+        previous: Option<(Digest, ClusterMs)>,
+        metadata: Vec<(Box<str>, Box<str>)>,
+        last_used: Option<ClusterMs>,
+    }
+}
+
+shape! {
+    /// See [`NewKey`].
+    struct NewKeyV1 of NewKey {
+        id: KeyId,
+        prefix: Box<str>,
+        digest: Digest,
+        name: Box<str>,
+        scope: Scope,
+        owner: Option<Box<str>>,
+        limits: Option<Vec<Limit>>,
+        expires_at: Option<ClusterMs>,
+        metadata: Vec<(Box<str>, Box<str>)>,
+        idempotency_key: Option<Box<str>>,
+    }
+}
+
+shape! {
+    /// See [`KeyChange`].
+    struct KeyChangeV1 of KeyChange {
+        id: KeyId,
+        if_revision: Option<u64>,
+        name: Option<Box<str>>,
+        scope: Option<Scope>,
+        owner: Option<Option<Box<str>>>,
+        limits: Option<Option<Vec<Limit>>>,
+        enabled: Option<bool>,
+        expires_at: Option<Option<ClusterMs>>,
+        metadata: Option<Vec<(Box<str>, Box<str>)>>,
+    }
+}
+
+shape! {
+    /// See [`Action`]. Variants up to `Restored` are of level 1, up to `TimeSet` of level 2.
+    enum ActionV1 of Action {
+        Created,
+        Updated,
+        Rotated,
+        Revoked,
+        DefaultsSet,
+        NodeRegistered,
+        NodeRemoved,
+        ShareMapSet,
+        Imported,
+        Restored,
+        TermsSet,
+        TimeSet,
+        Erased,
+        BackedUp,
+        Exported,
+        HandedOver,
+        MembersChanged,
+        SignedIn,
+        SignInFailed,
+    }
+}
+
+shape! {
+    /// See [`AuditEntry`].
+    struct AuditEntryV1 of AuditEntry {
+        seq: u64,
+        at: ClusterMs,
+        action: Action,
+        key_id: Option<KeyId>,
+        actor: Actor,
+        from: Option<Box<str>>,
+        details: Box<str>,
+    }
+}
+
+shape! {
+    /// See [`OneKey`].
+    enum OneKeyV1 of OneKey {
+        Create(key: Box<NewKey>),
+        Rotate {
+            id: KeyId,
+            digest: Digest,
+            grace_ms: u64,
+            if_revision: Option<u64>,
+            end_previous: bool,
+        },
+    }
+}
+
+shape! {
+    /// See [`Command`]. Variants up to `RestoreAudit` are of level 1, up to `SetTime` of level 2.
+    enum CommandV1 of Command {
+        CreateKey(key: Box<NewKey>),
+        UpdateKey(change: Box<KeyChange>),
+        RotateKey {
+            id: KeyId,
+            digest: Digest,
+            grace_ms: u64,
+            idempotency_key: Option<Box<str>>,
+            if_revision: Option<u64>,
+        },
+        RevokeKey { id: KeyId, if_revision: Option<u64> },
+        SetDefaults { limits: Vec<Limit> },
+        SetShareMap { map: ShareMap, term: u64 },
+        RegisterNode { node: NodeId, dir_id: DirId },
+        RemoveNode { node: NodeId },
+        PutKeys { rows: Vec<KeyRow>, origin: ImportSource },
+        RestoreAudit { lines: Vec<AuditEntry> },
+        SetLevel { level: u32 },
+        SetTerms { terms: LeaseTerms },
+        #[serde(rename = "RegisterIncarnation")]
+        RegisterStart {
+            node: NodeId,
+            dir_id: DirId,
+            #[serde(rename = "incarnation")]
+            start_id: StartId,
+        },
+        SetTime { to: ClusterMs },
+        EraseKeys { ids: Vec<KeyId>, ended_before: Option<ClusterMs> },
+        Once { key: Box<str>, content: u64, command: OneKey },
+        Note { action: Action, details: Box<str> },
+    }
+}
+
+shape! {
+    /// See [`Proposal`].
+    struct ProposalV1 of Proposal {
+        request: u128,
+        actor: Actor,
+        presented: Option<Digest>,
+        from: Option<Box<str>>,
+        command: Command,
+    }
+}
+
+shape! {
+    /// See [`Batch`].
+    struct BatchV1 of Batch { at: ClusterMs, proposals: Vec<Proposal> }
+}
+
+shape! {
+    /// See [`CommandError`]. Variants up to `OtherDirectory` are of level 1, up to `Removed` of
+    /// level 2.
+    enum CommandErrorV1 of CommandError {
+        NotFound,
+        IdTaken,
+        AlreadyDone(id: KeyId),
+        Revision(revision: u64),
+        Revoked,
+        Invalid(why: Box<str>),
+        Actor,
+        OtherDirectory(node: NodeId),
+        #[serde(rename = "OlderIncarnation")]
+        OlderStart { node: NodeId, newest: BootId },
+        Removed(node: NodeId),
+        OtherContent(id: KeyId),
+        NotEnded(id: KeyId),
+        Promised(until: ClusterMs),
+    }
+}
+
+shape! {
+    /// See [`Put`].
+    enum PutV1 of Put { Made, Known, Refused(why: CommandError) }
+}
+
+shape! {
+    /// See [`Outcome`].
+    enum OutcomeV1 of Outcome {
+        Key(key: Box<KeyRow>),
+        Done,
+        Refused(why: CommandError),
+        Put(rows: Vec<Put>),
+    }
+}
+
+shape! {
+    /// See [`Remembered`].
+    enum RememberedV1 of Remembered { Key(id: KeyId), Done, Refused(why: CommandError) }
+}
