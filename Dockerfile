@@ -1,9 +1,10 @@
-# A node's image: the static binary and nothing else. `scripts/build-image.sh` makes the binary with
-# the Cargo of this machine, puts it below target/image, and then makes this image, so that no other
-# image is pulled. Where a Rust image can be had, Dockerfile.builder needs no Cargo on the machine.
+# A node's image: the static binary and nothing else. `scripts/build-image.sh` builds the binary
+# with the Cargo of this machine, puts it below target/image, and then builds this image, so that no
+# other image is pulled. If a Rust image is available, Dockerfile.builder needs no Cargo on the
+# machine.
 FROM scratch
 COPY target/image/fluxgate /fluxgate
-# Empty, and the node's own: a new volume takes its owner from here.
+# Empty, and owned by the node's user: a new volume takes its owner from here.
 COPY --chown=65532:65532 target/image/data /data
 USER 65532:65532
 VOLUME ["/data"]

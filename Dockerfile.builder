@@ -1,9 +1,9 @@
-# The same image, with the binary made in a Rust image, which is pulled:
+# The same image, with the binary built in a Rust image, which is pulled:
 #
 #   docker build -f Dockerfile.builder -t fluxgate .
 #
-# Another one: --build-arg BUILDER=registry.example/rust:1.95. Not tried by the checks, which pull
-# nothing.
+# Another image: --build-arg BUILDER=registry.example/rust:1.95. The checks do not cover this file,
+# because they pull nothing.
 ARG BUILDER=rust:1.95-bookworm
 FROM ${BUILDER} AS builder
 WORKDIR /source

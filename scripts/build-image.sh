@@ -2,11 +2,12 @@
 # Builds the image `fluxgate` of docker-compose.cluster.yml from this checkout, and its secrets.
 #
 #   scripts/build-image.sh [--tag NAME]                  the image; needs Docker and pulls nothing
-#   scripts/build-image.sh --binary FILE                 the image, of a static binary that is there
+#   scripts/build-image.sh --binary FILE                 the image, from an existing static binary
 #   scripts/build-image.sh --binary-only [--into DIR]    the static binary alone; needs Cargo only
 #
-# The binary is linked with everything it needs (glibc's static libraries, Debian package libc6-dev),
-# so that it runs in an empty image. Secrets go to config/compose/secrets, random, made once.
+# The binary is linked with everything it needs (glibc's static libraries, Debian package
+# libc6-dev), so that it runs in an empty image. Random secrets go to config/compose/secrets,
+# created once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +33,7 @@ if ldd "$binary" 2>&1 | grep -q '=>'; then
   exit 1
 fi
 
-# Docker sees files below the checkout only, wherever Cargo's folder is.
+# Docker sees only files below the checkout, wherever Cargo's folder is.
 into="${into:-target/image}"
 mkdir -p "$into/data"
 install -m 755 "$binary" "$into/fluxgate.new"
@@ -44,8 +45,8 @@ if ((binary_only)); then
 fi
 
 command -v docker >/dev/null || { echo "build-image.sh: Docker is missing; as root: apt-get install -y docker.io docker-compose" >&2; exit 1; }
-# Random, and only what is missing: a running cluster keeps its own. Readable in the container,
-# where another user runs; the folder around them is the owner's alone.
+# Random, and only the missing ones: a running cluster keeps its own. Readable in the container,
+# where another user runs; only the owner can enter the folder around them.
 secrets=config/compose/secrets
 mkdir -p -m 700 "$secrets"
 for name in cluster.secret operator.token; do

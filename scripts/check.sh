@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that must hold before a commit lands. This is the truth: CI runs it and nothing else.
+# Everything that must hold before a commit is merged. CI runs this script and nothing else.
 #
 # Runs every step even when one fails, then prints a table of steps and, as its last line,
 # `N passed, N failed`. Exits 1 if anything failed. Each test counts once, each other step once.
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
-# How long one step may take, so that a test that hangs fails instead of hanging CI.
+# The longest time of one step, so that a hanging test fails instead of hanging CI.
 STEP_SECONDS_MAX="${STEP_SECONDS_MAX:-1200}"
 LOGS="$CARGO_TARGET_DIR/check"
 mkdir -p "$LOGS"
@@ -18,8 +18,8 @@ passed=0
 failed=0
 rows=()
 
-# Adds up what a log says of tests: cargo test, nextest, and scripts of our own, in this order of
-# columns: passed, failed. Prints nothing where the log speaks of no test.
+# Counts the tests in a log of cargo test, nextest, or our own scripts, in the columns passed and
+# failed. Prints nothing if the log mentions no tests.
 count_in() {
   awk '
     # cargo test: test result: ok. 3 passed; 0 failed; 0 ignored; …
@@ -44,7 +44,7 @@ count_in() {
     }
     { if ($0 != "") last = $0 }
     END {
-      # Our own scripts say it in their last line.
+      # Our own scripts print it as their last line.
       if (!seen && last ~ /^[0-9]+ passed, [0-9]+ failed$/) {
         split(last, word, " "); p = word[1]; f = word[3]; seen = 1
       }
@@ -53,7 +53,7 @@ count_in() {
   ' "$1"
 }
 
-# step NAME COMMAND…: runs it, counts it, goes on whatever came of it.
+# step NAME COMMAND…: runs a step, counts it, and continues after a failure.
 step() {
   local name=$1 log begun took status=0 counts p f result
   shift
@@ -69,7 +69,7 @@ step() {
     p=$((status == 0 ? 1 : 0))
     f=0
   fi
-  # A step that failed without naming a failed test has itself failed.
+  # A step that failed without a failed test counts as failed itself.
   if ((status != 0 && f == 0)); then
     f=1
   fi
@@ -87,19 +87,19 @@ step() {
   rows+=("$(printf '%-24s %-7s %6d %6d %6d s' "$name" "$result" "$p" "$f" "$took")")
 }
 
-# Documentation examples exist only in libraries; the tool says how many it ran.
+# Only libraries have documentation examples; the tool prints how many it ran.
 has_doctests() {
   grep -rqE '^ *//[/!] ```(rust|should_panic|no_run|compile_fail)?$' crates/*/src proof --include='*.rs'
 }
 
-# Clippy and the tests look at a static binary, so that the containers need none of their own.
+# Clippy and the tests use a static binary, so that the container checks can use the same one.
 source scripts/lib/static.sh
 
 step "setup" ./scripts/setup-tests.sh
 step "fmt" cargo fmt --all --check
 step "clippy" "${STATIC[@]}" cargo clippy --locked --workspace --all-targets -- -D warnings
 step "build" cargo build --locked --release -p fluxgate
-# But for the store's own tests: they watch its system calls by a preloaded library.
+# Except the store's own tests: they watch its system calls with a preloaded library.
 tests=(test --lib --bins --tests --examples)
 if cargo nextest --version >/dev/null 2>&1; then
   tests=(nextest run)

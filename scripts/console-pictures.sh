@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Takes the pictures of docs/console/ anew: each page of the console, light, dark and on a phone, of
-# a real cluster of three nodes in a real Chromium (scripts/setup-tests.sh installs it).
+# Takes the pictures of docs/console/ again: each page of the console, light, dark and on a phone,
+# of a real cluster of three nodes in a real Chromium (scripts/setup-tests.sh installs it).
 #
 #   scripts/console-pictures.sh [DIR=docs/console]
 set -euo pipefail

@@ -4,18 +4,18 @@
 #   scripts/fuzz.sh [--seconds S] [--target T]... [--jobs N] [--minimise]
 #
 # Each target runs for S seconds (60), N of them at a time (one for each core, at most). New inputs
-# are kept beside the committed ones, in $CARGO_TARGET_DIR/fuzz/corpus; `--minimise` folds them into
-# proof/fuzz/libfuzzer/corpus/T. A finding is kept in findings/T beside it, from where `cargo nextest run -p
-# fluxgate-fuzz-targets` replays it. Prints a table, and last `N passed, N failed`.
+# are kept beside the committed ones, in $CARGO_TARGET_DIR/fuzz/corpus; `--minimise` merges them
+# into proof/fuzz/libfuzzer/corpus/T. A finding is kept in findings/T beside it, where `cargo
+# nextest run -p fluxgate-fuzz-targets` replays it. Prints a table, and last `N passed, N failed`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Bounds of one process: resident memory and address space (a reader that trusts a length it read
-# would ask for more), bytes and seconds of one input.
+# Bounds of one process: resident memory and address space (a reader that trusts a length field
+# would allocate more), bytes and seconds of one input.
 readonly RSS_MB_MAX=1024 ADDRESS_MB_MAX=4096 INPUT_BYTES_MAX=4096 INPUT_S_MAX=20
 # Bounds of a committed corpus.
 readonly CORPUS_FILES_MAX=200 CORPUS_BYTES_MAX=300000
-# What is kept in Git: corpora, findings, dictionaries, and the binaries' package.
+# The files in Git: corpora, findings, dictionaries, and the binaries' package.
 readonly kept=proof/fuzz/libfuzzer
 readonly ALL=(commands configuration credential http_bodies peer_messages records)
 
@@ -40,8 +40,8 @@ export TMPDIR=$scratch
 host=$(rustc -vV | sed -n 's/^host: //p')
 binaries="$base/$host/release"
 
-# Coverage for libFuzzer. Stable rustc takes these flags; a target triple keeps them off the build
-# scripts and macros, which run on their own.
+# Coverage for libFuzzer. Stable rustc accepts these flags; with a target triple they do not apply
+# to build scripts and macros, which run on their own.
 coverage=(--cfg tokio_unstable -Cpasses=sancov-module)
 for part in level=4 inline-8bit-counters pc-table trace-compares; do
   coverage+=("-Cllvm-args=-sanitizer-coverage-$part")
@@ -50,7 +50,7 @@ echo "== building"
 (cd "$kept" && CARGO_TARGET_DIR="$base" RUSTFLAGS="${coverage[*]}" \
   cargo build --quiet --locked --release --target "$host")
 
-# Runs one target: its log says the rest.
+# Runs one target; the log has the details.
 fuzz() {
   local target=$1 new="$base/corpus/$1" artifacts="$base/artifacts/$1"
   mkdir -p "$new" "$artifacts" "$kept/corpus/$target" "$kept/findings/$target"
@@ -63,7 +63,7 @@ fuzz() {
     -dict="$kept/$target.dict" >"$logs/$target.log" 2>&1; } 2>"$logs/$target.cpu"
 }
 
-# Takes as few inputs as cover what all cover. Where that are more than a corpus may hold, every
+# Keeps as few inputs as cover what all cover. If these are more than a corpus may have, keeps every
 # n-th by size.
 minimise() {
   local target=$1 all="$base/merged/$1" files=0 bytes=0 at=0 count step size input

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks the models of leases, share maps and counters in every state within their bounds, and that
-# each broken variant is noticed.
+# the checker notices each broken variant.
 #
 #   scripts/model.sh [--large] [--only MODEL] [--steps]
 #

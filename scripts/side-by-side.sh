@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Nodes of this version and of an older one form one cluster: builds the older program and runs
-# tests/versions.rs with both, up node by node, one back down, and up again, under load.
+# tests/versions.rs with both: upgrades node by node, downgrades one, and upgrades it again, under
+# load.
 #
-#   scripts/side-by-side.sh [REVISION]     a Git revision; the first commit that froze the formats
-#                                          when absent
+#   scripts/side-by-side.sh [REVISION]     a Git revision; default: the first commit with
+#                                          frozen formats
 #
-# Part of scripts/soak.sh: it builds the program a second time. Its last line is
-# `N passed, N failed`.
+# Part of scripts/soak.sh, because it builds the program a second time. Its last line is `N passed,
+# N failed`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

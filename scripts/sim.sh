@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Simulates whole clusters by seed and judges them by the invariants of counters.md.
+# Simulates whole clusters by seed and judges them by the invariants of docs/protocol.md.
 #
 #   scripts/sim.sh [--seeds FROM..TO] [--threads N]    a range of seeds, on all cores
 #   scripts/sim.sh --replay SEED                       one seed again, with its last lines
 #   scripts/sim.sh --mutations [--seeds FROM..TO]      every broken variant must be noticed
-#   scripts/sim.sh --cluster …                         the same of whole clusters of real nodes
+#   scripts/sim.sh --cluster …                         the same for whole clusters of real nodes
 #
-# Exits 1 at a violation, and says which seed it was.
+# Exits 1 at a violation, and prints its seed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 package=fluxgate-sim features=() words=()

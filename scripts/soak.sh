@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What takes long: the same checks as in check.sh, for hours, on all cores.
+# The long checks: the same as in check.sh, for hours, on all cores.
 #
 #   scripts/soak.sh [--from SEED]      everything once, at full length
 #
-# Each part prints its figures; logs are kept in $TARGET/soak/. Its last line is
-# `N passed, N failed`. A range of seeds that was run before says nothing new: begin behind it.
+# Each part prints its results; logs are kept in $TARGET/soak/. Its last line is `N passed, N
+# failed`. Seeds that ran before prove nothing new: use `--from` to begin after them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,7 +41,7 @@ part fuzz scripts/fuzz.sh --seconds 1260
 part versions scripts/side-by-side.sh
 # Three containers with a real engine.
 part docker scripts/checks/docker.sh
-# Licences, sources and bans; advisories too where their database can be had.
+# Licences, sources and bans; advisories too if their database can be downloaded.
 deny() {
   command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
   cargo deny --offline check bans licenses sources

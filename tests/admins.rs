@@ -1,4 +1,4 @@
-//! The admin listener: who may manage which keys, and what usage and audit tell.
+//! The admin listener: who may manage which keys, and the contents of usage and audit.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{Answer, Key, Request, wait_until};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Sends an administrator's request with a key of its own.
+/// Sends an administrator's request with an admin key.
 fn by(cluster: &Cluster, key: &Key, request: Request) -> Answer {
     request.bearer(&key.secret).send(cluster.node(1).at.admin)
 }
@@ -63,8 +63,8 @@ fn an_admin_key_manages_the_keys_of_its_own_owner_and_no_others() {
     .json();
     assert_eq!((&made["owner"], &made["created_by"]), (&json!("ours"), &json!(admin.id)));
     let foreign = json!({"name": "m", "scope": "write", "owner": "theirs"});
-    let refused = by(&cluster, &admin, Request::post("/v1/keys").json(&foreign));
-    assert!(matches!(refused.status, 400 | 403), "{refused}");
+    let rejected = by(&cluster, &admin, Request::post("/v1/keys").json(&foreign));
+    assert!(matches!(rejected.status, 400 | 403), "{rejected}");
     let given =
         by(&cluster, &admin, Request::new("PATCH", &ours.path()).json(&json!({"owner": "theirs"})));
     assert!(matches!(given.status, 400 | 403), "{given}");
@@ -85,14 +85,14 @@ fn an_administrators_calls_count_against_its_own_limit() {
     for _ in 0..3 {
         by(&cluster, &admin, Request::get("/v1/keys")).expect(200);
     }
-    let refused =
+    let rejected =
         by(&cluster, &admin, Request::get("/v1/keys")).expect_code(429, "rate_limit_exceeded");
-    assert!(refused.number("retry-after") >= 1);
+    assert!(rejected.number("retry-after") >= 1);
     cluster.ask(1, &admin.validate()).expect(429);
 }
 
 #[test]
-fn every_admin_route_refuses_strangers_and_small_scopes() {
+fn every_admin_route_rejects_strangers_and_small_scopes() {
     let cluster = Cluster::start(1);
     let key = cluster.write_key();
     let reader = cluster.create(1, &json!({"name": "r", "scope": "read"}));
@@ -112,13 +112,13 @@ fn every_admin_route_refuses_strangers_and_small_scopes() {
         Request::new("DELETE", "/v1/cluster/nodes/1"),
         Request::post("/v1/cluster/leader").json(&json!({})),
     ];
-    let refused = ("authentication_failed", "Invalid or missing API key");
+    let rejected = ("authentication_failed", "Invalid or missing API key");
     for route in routes.iter().chain([&Request::get("/v1/whoami")]) {
-        let none = route.send(admin_at).expect_error(401, refused.0, refused.1);
+        let none = route.send(admin_at).expect_error(401, rejected.0, rejected.1);
         assert_eq!(none.header("www-authenticate"), Some("Bearer"), "{none}");
         for wrong in ["x", "operator-token-of-somebody-else", SECRET, GATEWAY] {
             let answer = route.clone().bearer(wrong).send(admin_at);
-            let answer = answer.expect_error(401, refused.0, refused.1);
+            let answer = answer.expect_error(401, rejected.0, rejected.1);
             assert_eq!(
                 answer.header("www-authenticate"),
                 Some("Bearer error=\"invalid_token\""),
@@ -126,7 +126,7 @@ fn every_admin_route_refuses_strangers_and_small_scopes() {
             );
         }
         let twice = route.clone().bearer(OPERATOR).bearer(OPERATOR).send(admin_at);
-        twice.expect_error(401, refused.0, refused.1);
+        twice.expect_error(401, rejected.0, rejected.1);
     }
     for route in &routes {
         for small in [&reader, &key] {
@@ -142,7 +142,7 @@ fn every_admin_route_refuses_strangers_and_small_scopes() {
 }
 
 #[test]
-fn a_credential_is_told_what_it_is() {
+fn whoami_describes_the_credential() {
     let cluster = Cluster::start(1);
     let operator = cluster.admin(1, Request::get("/v1/whoami")).expect(200);
     assert_eq!(
@@ -150,9 +150,9 @@ fn a_credential_is_told_what_it_is() {
         r#"{"kind":"operator","key_id":null,"name":null,"scope":"admin","owner":null}"#
     );
     let key = cluster.write_key();
-    let told = by(&cluster, &key, Request::get("/v1/whoami")).expect(200);
+    let shown = by(&cluster, &key, Request::get("/v1/whoami")).expect(200);
     assert_eq!(
-        told.text(),
+        shown.text(),
         format!(
             r#"{{"kind":"key","key_id":"{}","name":"Production Sync","scope":"write","owner":"user_42"}}"#,
             key.id
@@ -163,7 +163,7 @@ fn a_credential_is_told_what_it_is() {
 }
 
 #[test]
-fn usage_tells_what_each_node_spent() {
+fn usage_shows_what_each_node_spent() {
     let cluster = Cluster::start(3);
     let key = cluster.limited_key(90, roomy_period_s(60));
     for at in 0..12 {
@@ -173,26 +173,26 @@ fn usage_tells_what_each_node_spent() {
         cluster.admin(id, Request::get(&format!("{}/usage", key.path()))).expect(200).json()
     };
     for id in cluster.ids() {
-        let told = usage(id);
-        let limit = &told["limits"][0];
-        assert_eq!(told["key_id"], key.id, "{told}");
+        let shown = usage(id);
+        let limit = &shown["limits"][0];
+        assert_eq!(shown["key_id"], key.id, "{shown}");
         assert_eq!(
             (&limit["name"], &limit["limit"], &limit["spent"], &limit["remaining"]),
             (&json!("requests"), &json!(90), &json!(12), &json!(78)),
-            "{told}"
+            "{shown}"
         );
         assert_eq!(
             limit["per_node"],
             json!([{"node": 1, "spent": 6}, {"node": 2, "spent": 3}, {"node": 3, "spent": 3}]),
-            "{told}"
+            "{shown}"
         );
-        assert!(limit["series"].as_array().unwrap().len() <= 60, "{told}");
-        assert!(told["last_used_at"].is_string(), "{told}");
+        assert!(limit["series"].as_array().unwrap().len() <= 60, "{shown}");
+        assert!(shown["last_used_at"].is_string(), "{shown}");
     }
 }
 
 #[test]
-fn the_audit_tells_who_did_what_and_never_a_secret() {
+fn the_audit_names_actor_and_action_and_never_a_secret() {
     let cluster = Cluster::start(3);
     let admin = cluster.create(1, &json!({"name": "a", "scope": "admin", "owner": "o"}));
     let made = by(
@@ -237,7 +237,7 @@ fn the_audit_tells_who_did_what_and_never_a_secret() {
 }
 
 #[test]
-fn no_secret_stands_in_logs_metrics_or_records() {
+fn logs_metrics_and_records_contain_no_secret() {
     let cluster = Cluster::start_with(3, |settings| {
         settings.text("telemetry", "log", "trace");
         Cluster::gateway_token_file(settings);
@@ -265,7 +265,7 @@ fn no_secret_stands_in_logs_metrics_or_records() {
         for secret in [&key.secret[21..64], &rotated.secret[21..64], OPERATOR, GATEWAY, SECRET] {
             for (place, text) in [("metrics", &metrics), ("list", &list), ("log", &log)] {
                 let line = text.lines().find(|line| line.contains(secret));
-                assert_eq!(line, None, "a secret stands in the {place} of node {id}");
+                assert_eq!(line, None, "the {place} of node {id} contains a secret");
             }
         }
         for public in [&key.id[4..], "owner=\"o\""] {
@@ -274,10 +274,10 @@ fn no_secret_stands_in_logs_metrics_or_records() {
     }
 }
 
-/// The operator's and the gateways' tokens are exchanged on running nodes: both are accepted for a
-/// while, and nobody is turned away.
+/// Replaces the operator's and the gateways' tokens on running nodes: both old and new are accepted
+/// for a while, and no caller is rejected.
 #[test]
-fn tokens_are_exchanged_without_a_restart() {
+fn tokens_are_replaced_without_a_restart() {
     const NEW: &str = "another-token-of-enough-characters";
     let mut cluster = Cluster::plan(1, |_| {});
     let gateway = cluster.dir().join("gateway");
@@ -288,7 +288,8 @@ fn tokens_are_exchanged_without_a_restart() {
     let accepted = |token: &str| {
         let at = &cluster.node(1).at;
         let admin = Request::get("/v1/keys").bearer(token).send(at.admin).status == 200;
-        // Past the gateway's token a request without a key is one without a key.
+        // After the gateway token was accepted, a request without a key gets the 401 for a missing
+        // key.
         let asked = Request::post("/v1/validate").header("x-gateway-token", token).send(at.gateway);
         (admin, asked.json()["error"] == "authentication_failed")
     };
@@ -301,16 +302,16 @@ fn tokens_are_exchanged_without_a_restart() {
     exchange(&format!("{NEW}\n{OPERATOR}\n"));
     wait_until("the new token is accepted", SOON, || accepted(NEW) == (true, true));
     assert_eq!((accepted(OPERATOR), accepted(GATEWAY)), ((true, false), (false, true)));
-    // What makes no sense changes nothing.
+    // An invalid file changes nothing.
     exchange("short");
     wait_until("the log says so", SOON, || {
         cluster.node(1).log_text().matches("tokens not reloaded").count() == 2
     });
     assert_eq!((accepted(OPERATOR), accepted(NEW)), ((true, false), (true, true)));
     exchange(NEW);
-    wait_until("the old token is refused", SOON, || !accepted(OPERATOR).0 && !accepted(GATEWAY).1);
+    wait_until("the old token is rejected", SOON, || !accepted(OPERATOR).0 && !accepted(GATEWAY).1);
     assert_eq!(accepted(NEW), (true, true));
     for secret in [NEW, OPERATOR, GATEWAY] {
-        assert!(!cluster.node(1).log_text().contains(secret), "the log holds a token");
+        assert!(!cluster.node(1).log_text().contains(secret), "the log contains a token");
     }
 }

@@ -1,7 +1,7 @@
-//! Forward authentication: what gateways that hand over their client's request head rely on.
+//! Forward authentication, for gateways that pass on the head of their client's request.
 //!
-//! Answers for: 200, 401, 403, 429, 503 and no other status, whatever method, path, header or
-//! body comes in; and that the requirement comes from the path alone.
+//! Answers for: only the statuses 200, 401, 403, 429 and 503, for any method, path, header or body;
+//! and that only the path decides the required scope.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ fn reader(cluster: &Cluster) -> Key {
     cluster.create(1, &json!({"name": "r", "scope": "read", "owner": "Ü 1", "limits": limits}))
 }
 
-/// Fails unless this is the yes of a gateway.
+/// Fails unless this is a gateway's positive answer.
 #[track_caller]
 fn assert_yes(answer: &Answer, key: &Key) {
     assert_eq!(answer.status, 200, "{answer}");
@@ -33,7 +33,7 @@ fn assert_yes(answer: &Answer, key: &Key) {
 }
 
 #[test]
-fn a_yes_has_no_body_and_keeps_the_connection() {
+fn an_admission_has_no_body_and_keeps_the_connection() {
     let cluster = Cluster::start(1);
     let key = reader(&cluster);
     let mut conn = Conn::open(cluster.gateway(1)).unwrap();
@@ -50,7 +50,7 @@ fn a_yes_has_no_body_and_keeps_the_connection() {
 }
 
 #[test]
-fn an_authorization_of_the_applications_own_is_handed_back() {
+fn the_applications_own_authorization_is_returned() {
     let cluster = Cluster::start(1);
     let (key, other) = (reader(&cluster), reader(&cluster));
     let with = |authorization: &str| {
@@ -63,14 +63,15 @@ fn an_authorization_of_the_applications_own_is_handed_back() {
         assert_eq!(answer.header("authorization"), Some(own), "{answer}");
         let hidden = answer.header("x-envoy-auth-headers-to-remove");
         assert_eq!(hidden, Some("x-api-key"), "{answer}");
-        // The limit is that of the key, and alone it is a credential like any other.
+        // The key decides the limit; the same header alone counts as a credential.
         assert_eq!(answer.header("x-auth-key-id"), Some(&*key.id), "{answer}");
         let alone = Request::get("/v1/authorize/read").header("authorization", own);
         cluster.ask(1, &alone).expect_code(401, "authentication_failed");
         let validate = Request::post("/v1/validate").header("x-api-key", &key.secret);
         cluster.ask(1, &validate.header("authorization", own)).expect(200);
     }
-    // Ours in both: one key, or two and so none. It is never handed back.
+    // Our key in both headers is one key; two different keys count as none. Our key is never
+    // returned.
     let same = with(&format!("Bearer {}", key.secret));
     assert_yes(&same, &key);
     assert_eq!(same.header("authorization"), None, "{same}");
@@ -83,16 +84,16 @@ fn an_authorization_of_the_applications_own_is_handed_back() {
     {
         let answer = with(&form);
         assert_yes(&answer, &key);
-        assert!(!answer.to_string().contains(&key.secret), "a key is handed back");
+        assert!(!answer.to_string().contains(&key.secret), "a key is returned");
     }
     with(&format!("Token {}", other.secret)).expect_code(401, "authentication_failed");
-    // A node's own administration knows no application.
+    // The admin listener knows nothing of an application's own authorization.
     let request = Request::get("/v1/keys").header("x-api-key", &key.secret);
     cluster.admin(1, request.header("authorization", "Basic dXNlcjpwYXNz")).expect(401);
 }
 
 #[test]
-fn what_no_uri_may_have_turns_no_key_away() {
+fn invalid_uri_characters_reject_no_key() {
     let cluster = Cluster::start(1);
     let key = reader(&cluster);
     let mut conn = Conn::open(cluster.gateway(1)).unwrap();
@@ -100,7 +101,7 @@ fn what_no_uri_may_have_turns_no_key_away() {
         ["?q=\"a\"", "?q=a<b>", "?q=`\x7f", "/-/\"a\"<b>`", "/-/ä?q=ö", "/-/a|b^c{d}\\e?\u{80}"]
     {
         for path in ["/v1/authorize/read", "/v1/authorize/nginx/retry/read"] {
-            // On one connection, which goes on, whole and in two pieces.
+            // On one kept-alive connection, whole and in two pieces.
             let request = Request::get(&format!("{path}{odd}")).bearer(&key.secret);
             let answer = conn.call(&request).unwrap();
             assert_eq!(answer.status, 200, "{odd}: {answer}");
@@ -117,7 +118,7 @@ fn what_no_uri_may_have_turns_no_key_away() {
 }
 
 #[test]
-fn a_body_is_ignored_whatever_its_size_and_type() {
+fn a_body_of_any_size_and_type_is_ignored() {
     let cluster = Cluster::start(1);
     let key = reader(&cluster);
     for size in [0, 10, 60_000, 300_000] {
@@ -126,13 +127,13 @@ fn a_body_is_ignored_whatever_its_size_and_type() {
         let answer = cluster.ask(1, &request);
         assert_eq!(answer.status, 200, "{size} bytes: {answer}");
     }
-    // A key in the body counts for nothing.
+    // A key in the body has no effect.
     let request = Request::post("/v1/authorize/read").json(&json!({"key": key.secret}));
     cluster.ask(1, &request).expect_code(401, "authentication_failed");
 }
 
 #[test]
-fn each_requirement_asks_for_its_scope() {
+fn each_requirement_needs_its_scope() {
     let cluster = Cluster::start(1);
     let keys = ["read", "write", "admin"]
         .map(|scope| cluster.create(1, &json!({"name": scope, "scope": scope})));
@@ -156,7 +157,7 @@ fn each_requirement_asks_for_its_scope() {
 }
 
 #[test]
-fn methods_that_change_nothing_need_read_and_all_others_write() {
+fn safe_methods_need_read_and_all_others_write() {
     let cluster = Cluster::start(1);
     let key = reader(&cluster);
     for (method, status) in [
@@ -173,7 +174,7 @@ fn methods_that_change_nothing_need_read_and_all_others_write() {
     ] {
         let request = Request::new(method, "/v1/authorize/by-method/-/x").bearer(&key.secret);
         assert_eq!(cluster.ask(1, &request).status, status, "{method}");
-        // What a client could forge is not looked at.
+        // Headers that a client could forge are ignored.
         let forged = request.header("x-forwarded-method", "GET").header("x-original-method", "GET");
         assert_eq!(cluster.ask(1, &forged).status, status, "{method} with a forged header");
         for name in ["x-forwarded-method", "X-Original-Method"] {
@@ -187,7 +188,7 @@ fn methods_that_change_nothing_need_read_and_all_others_write() {
     for (first, second) in [("GET", "POST"), ("POST", "GET")] {
         let both =
             absent.clone().header("x-forwarded-method", first).header("x-original-method", second);
-        assert_eq!(cluster.ask(1, &both).status, 403, "two that differ");
+        assert_eq!(cluster.ask(1, &both).status, 403, "two different ones");
         let twice =
             absent.clone().header("x-forwarded-method", first).header("x-forwarded-method", second);
         assert_eq!(cluster.ask(1, &twice).status, 403, "twice");
@@ -260,7 +261,7 @@ fn nginx_gets_a_bodiless_403_from_which_it_rebuilds_the_answer() {
 }
 
 #[test]
-fn whatever_comes_in_only_the_five_statuses_go_out() {
+fn any_input_gets_one_of_the_five_statuses() {
     let cluster = Cluster::start(1);
     let key = reader(&cluster);
     let secret = key.secret.as_str();
@@ -296,7 +297,7 @@ fn whatever_comes_in_only_the_five_statuses_go_out() {
     }
     for wrong in ["/v1/authorize/nonsense", "/v1/authorize/READ", "/v1/authorize/nginx/nonsense"] {
         let answer = cluster.ask(1, &get(wrong));
-        assert_ne!(answer.status, 200, "a requirement that does not exist lets nobody in: {wrong}");
+        assert_ne!(answer.status, 200, "an unknown requirement admitted a key: {wrong}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Many verdicts at once: the order of the results, what counts in between, and the bounds.
+//! Batches of validates: the order of the results, counting within a batch, and the bounds.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ fn batch(cluster: &Cluster, requests: &Value) -> Answer {
 }
 
 #[test]
-fn a_batch_answers_each_in_its_order_with_status_and_body() {
+fn a_batch_returns_status_and_body_in_order() {
     let cluster = Cluster::start(1);
     let (key, reader) =
         (cluster.write_key(), cluster.create(1, &json!({"name": "r", "scope": "read"})));
@@ -59,12 +59,12 @@ fn a_batch_answers_each_in_its_order_with_status_and_body() {
     assert_eq!(results[5]["error"], "rate_limit_exceeded");
     assert_eq!(results[6]["error"], "invalid_request");
     assert_eq!(results[7].to_string(), admitted(0));
-    // A peek tells what a request of cost 1 would meet.
+    // A peek shows the verdict that a request of cost 1 would get.
     assert_eq!(results[8]["error"], "rate_limit_exceeded");
 }
 
 #[test]
-fn entries_of_a_batch_for_one_key_count_one_after_another() {
+fn entries_for_one_key_count_in_order() {
     let cluster = Cluster::start(3);
     let key = cluster.limited_key(30, roomy_period_s(60));
     let body = json!({"requests": vec![json!({"key": key.secret}); 50]});
@@ -79,7 +79,7 @@ fn entries_of_a_batch_for_one_key_count_one_after_another() {
 }
 
 #[test]
-fn a_batch_has_its_bounds() {
+fn a_batch_is_bounded() {
     let cluster = Cluster::start(1);
     let key = cluster.limited_key(100_000, 600);
     let full = batch(
@@ -105,11 +105,12 @@ fn a_batch_has_its_bounds() {
     assert_eq!(cluster.ask(1, &key.validate()).expect(200).window().1, 98_999);
 }
 
-/// A node that is stopped holds a third of the tokens, and each request for them waits as long as it
-/// may. However many there are, the batch ends within the time-out, and says of the rest that nothing
+/// A stopped node holds a third of the tokens, and each request for them waits as long as it may.
+/// For any number of such requests the batch ends within the timeout, and the remaining ones are
+/// answered as unproven.
 /// is proven.
 #[test]
-fn a_batch_ends_within_the_time_out_of_a_request() {
+fn a_batch_ends_within_the_timeout_of_a_request() {
     let mut cluster = Cluster::start_with(3, |settings| {
         settings.text("http", "request_timeout", "2s").text("limits", "transfer_wait", "300ms");
         // Longer than this test: the silent node keeps its share.
@@ -130,10 +131,10 @@ fn a_batch_ends_within_the_time_out_of_a_request() {
     let statuses: Vec<u64> =
         results.iter().map(|result| result["status"].as_u64().unwrap()).collect();
     let admitted = statuses.iter().take_while(|status| **status == 200).count();
-    // Its own share, and that of the node that lives.
+    // Its own share, and that of the running node.
     assert!((10..=20).contains(&admitted), "{statuses:?}");
     assert!(statuses[admitted..100].iter().all(|status| *status == 429), "{statuses:?}");
     assert!(results[99]["error"] == "rate_limit_exceeded", "{}", results[99]);
-    // Others did not wait for the 80 that do, and what is no key is known without waiting.
+    // Other entries do not wait for these 80, and invalid keys are answered without waiting.
     assert_eq!(statuses[100..], [401, 200]);
 }

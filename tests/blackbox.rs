@@ -1,9 +1,9 @@
-//! The black box: real `fluxgate serve` processes, real sockets and disks, judged by what a
-//! client sees and by nothing else.
+//! The black box: real `fluxgate serve` processes, real sockets and disks, judged only by what a
+//! client sees.
 //!
-//! Answers for: that the contract of HTTP, the exactness of limits, the promises about writes
-//! and what each fault costs hold for the binary as it is built. One binary, so that the server
-//! and the harness are linked once; each test starts its own cluster and ends its own processes.
+//! Answers for: the built binary keeps the HTTP contract, exact limits, the promises about writes,
+//! and the stated cost of each fault. One test binary, so that the server and the harness are
+//! linked once; each test starts its own cluster and ends its own processes.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,

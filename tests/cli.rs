@@ -1,4 +1,4 @@
-//! The binary against a real cluster: what its commands print, and the codes that they end with.
+//! The binary against a real cluster: the output of its commands, and their exit codes.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::support::ports::Port;
 use crate::support::{Request, wait_for, wait_until};
 
 #[test]
-fn keys_live_their_life_on_the_command_line() {
+fn the_command_line_covers_the_life_of_a_key() {
     let cluster = Cluster::start(3);
     let create = [
         "keys",
@@ -67,24 +67,24 @@ fn keys_live_their_life_on_the_command_line() {
 }
 
 #[test]
-fn a_new_key_goes_into_a_file_of_its_own_and_never_over_another() {
+fn a_new_key_goes_into_a_new_file_and_overwrites_none() {
     let cluster = Cluster::start(1);
     let file = cluster.dir().join("key.txt");
     let at = file.to_str().unwrap();
     let create = ["keys", "create", "--name", "n", "--scope", "read", "--idempotency-key", "x1"];
     let into = |at| [&create[..], &["--key-file", at]].concat();
-    let (record, told) = run(&mut cluster.cli(1, &into(at)), 0);
+    let (record, message) = run(&mut cluster.cli(1, &into(at)), 0);
     let key = std::fs::read_to_string(&file).unwrap();
-    assert!(!format!("{record}{told}").contains(key.trim()), "{record}{told}");
+    assert!(!format!("{record}{message}").contains(key.trim()), "{record}{message}");
     let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
     assert_eq!((mode & 0o777, key.lines().count()), (0o600, 1));
     run_with_input(&mut cluster.cli(1, &["validate"]), &key, 0);
     let id = format!("key_{}", &key[8..20]);
     assert!(record.contains(&id), "{record}");
 
-    // Nothing is made where it could not be kept, and nothing is overwritten.
-    let (_, told) = run(&mut cluster.cli(1, &into(at)), 1);
-    assert!(told.contains("key.txt") && !told.contains("already_done"), "{told}");
+    // No key is created if it could not be stored, and no file is overwritten.
+    let (_, message) = run(&mut cluster.cli(1, &into(at)), 1);
+    assert!(message.contains("key.txt") && !message.contains("already_done"), "{message}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), key);
     let nowhere = cluster.dir().join("no/such/folder").join("key.txt");
     let before = run(&mut cluster.cli(1, &["keys", "list", "--output", "json"]), 0).0;
@@ -92,18 +92,18 @@ fn a_new_key_goes_into_a_file_of_its_own_and_never_over_another() {
     run(&mut cluster.cli(1, &[&other[..], &[nowhere.to_str().unwrap()]].concat()), 1);
     assert_eq!(run(&mut cluster.cli(1, &["keys", "list", "--output", "json"]), 0).0, before);
 
-    // A repeat says which key it made and what to do, and leaves no empty file behind.
+    // A repeat names the key that it created and the next step, and leaves no empty file behind.
     let second = cluster.dir().join("second.txt");
-    let (_, told) = run(&mut cluster.cli(1, &into(second.to_str().unwrap())), 1);
-    assert!(told.contains(&id) && told.contains("rotate"), "{told}");
+    let (_, message) = run(&mut cluster.cli(1, &into(second.to_str().unwrap())), 1);
+    assert!(message.contains(&id) && message.contains("rotate"), "{message}");
     assert!(!second.exists());
-    // Without --key-file the shell has emptied the file before the command began.
+    // Without --key-file the shell truncates the file before the command starts.
     std::fs::write(&second, &key).unwrap();
     let mut emptied = cluster.cli(1, &create);
     emptied.stdout(std::fs::File::create(&second).unwrap()).stderr(Stdio::piped());
     let output = emptied.output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && told.contains("--key-file"), "{told}");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && message.contains("--key-file"), "{message}");
 
     let rotate = ["keys", "rotate", &id, "--key-file", second.to_str().unwrap()];
     run(&mut cluster.cli(1, &rotate), 1);
@@ -114,7 +114,7 @@ fn a_new_key_goes_into_a_file_of_its_own_and_never_over_another() {
 }
 
 #[test]
-fn the_audit_trail_is_read_page_after_page() {
+fn the_audit_trail_is_read_page_by_page() {
     let cluster = Cluster::start(1);
     let made: Vec<_> = (0..3).map(|_| cluster.write_key()).collect();
     let audit = |words: &[&str]| {
@@ -131,9 +131,9 @@ fn the_audit_trail_is_read_page_after_page() {
     assert_eq!((of_one.len(), &of_one[0]["key_id"]), (1, &Value::from(&*made[1].id)));
     assert!(audit(&["--actor", "key_AAAAAAAAAAAA"]).is_empty());
 
-    let (table, told) = run(&mut cluster.cli(1, &["audit", "--limit", "2"]), 0);
+    let (table, message) = run(&mut cluster.cli(1, &["audit", "--limit", "2"]), 0);
     assert!(table.starts_with("SEQ") && table.lines().count() == 3, "{table}");
-    let cursor = told.trim().rsplit_once(' ').unwrap().1;
+    let cursor = message.trim().rsplit_once(' ').unwrap().1;
     assert_eq!(audit(&["--limit", "1", "--cursor", cursor])[0]["seq"], seqs[2]);
     run(&mut cluster.cli(1, &["audit", "--limit", "0"]), 2);
 }
@@ -142,7 +142,7 @@ fn the_audit_trail_is_read_page_after_page() {
 fn the_status_is_a_table_and_the_same_as_json() {
     let cluster = Cluster::start(3);
     let leader = cluster.leader();
-    // What a node knows of the others is some moments old.
+    // A node's knowledge of the others is a moment old.
     wait_until("node 2 knows that all are ready", Duration::from_secs(10), || {
         let nodes = cluster.view(2).map(|view| view["nodes"].as_array().unwrap().clone());
         nodes.is_some_and(|nodes| nodes.iter().all(|node| node["ready"] == true))
@@ -197,11 +197,11 @@ fn a_command_asks_the_next_node_when_one_is_down() {
 }
 
 #[test]
-fn a_wrong_token_is_a_refusal_and_a_missing_one_wrong_usage() {
+fn a_wrong_token_is_rejected_and_a_missing_one_is_wrong_usage() {
     let cluster = Cluster::start(1);
-    let (_, said) =
+    let (_, message) =
         run(cluster.cli(1, &["keys", "list"]).env("FLUXGATE_TOKEN", "not-the-operator-token"), 1);
-    assert!(said.contains("authentication_failed"), "{said}");
+    assert!(message.contains("authentication_failed"), "{message}");
     run(cluster.cli(1, &["keys", "list"]).env_remove("FLUXGATE_TOKEN"), 2);
     let file = cluster.dir().join("token");
     std::fs::write(&file, format!("{OPERATOR}\n")).unwrap();
@@ -267,7 +267,7 @@ fn completions_exist_for_every_shell() {
     run(&mut fluxgate(&["completions", "cmd"]), 2);
 }
 
-/// A demo, ended when dropped.
+/// A demo process, ended when dropped.
 struct Demo(Child);
 
 impl Demo {
@@ -297,7 +297,7 @@ impl Drop for Demo {
     }
 }
 
-/// A gateway port for which all nine ports of a demo of three are claimed.
+/// A gateway port for which all nine ports of a demo of three nodes are claimed.
 fn demo_ports() -> (u16, Vec<std::net::TcpListener>) {
     wait_for("nine ports are free", Duration::from_secs(10), || {
         let claimed = Port::claim();
@@ -350,18 +350,18 @@ fn the_demo_prints_one_line_of_the_documented_shape_and_serves_it() {
 }
 
 #[test]
-fn the_demo_tells_its_story_and_stays_up() {
+fn the_demo_explains_itself_and_stays_up() {
     let (port, listeners) = demo_ports();
     drop(listeners);
     let (mut demo, stdout) = Demo::start(&["demo", "--port", &port.to_string()]);
     let story: Arc<Mutex<String>> = Arc::default();
-    let told = Arc::clone(&story);
+    let message = Arc::clone(&story);
     let reader = std::thread::spawn(move || {
         for line in stdout.lines().map_while(Result::ok) {
-            told.lock().unwrap().push_str(&(line + "\n"));
+            message.lock().unwrap().push_str(&(line + "\n"));
         }
     });
-    wait_until("curl lines to try are told", Duration::from_secs(60), || {
+    wait_until("the demo prints curl commands to try", Duration::from_secs(60), || {
         assert!(demo.0.try_wait().unwrap().is_none(), "it has ended");
         story.lock().unwrap().contains("curl")
     });
@@ -373,12 +373,12 @@ fn the_demo_tells_its_story_and_stays_up() {
     reader.join().unwrap();
     let story = story.lock().unwrap();
     for word in ["429", "curl", "fx_live_", &format!("127.0.0.1:{port}")] {
-        assert!(story.contains(word), "`{word}` is not told: {story}");
+        assert!(story.contains(word), "`{word}` is not printed: {story}");
     }
 }
 
 #[test]
-fn the_supervisor_is_told_when_the_node_serves_lives_and_stops() {
+fn the_node_notifies_its_supervisor_of_ready_watchdog_and_stopping() {
     let cluster = Cluster::plan(1, |_| {});
     let path = cluster.dir().join("notify");
     let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
@@ -392,20 +392,20 @@ fn the_supervisor_is_told_when_the_node_serves_lives_and_stops() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let told = || {
+    let message = || {
         let mut bytes = [0; 256];
         let count = socket.recv(&mut bytes).unwrap();
         String::from_utf8(bytes[..count].to_vec()).unwrap()
     };
-    let ready = told();
+    let ready = message();
     assert!(ready.lines().any(|line| line == "READY=1"), "{ready}");
     for _ in 0..3 {
-        assert_eq!(told(), "WATCHDOG=1\n");
+        assert_eq!(message(), "WATCHDOG=1\n");
     }
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
-    let last = wait_for("it says that it stops", Duration::from_secs(20), || {
-        Some(told()).filter(|said| said != "WATCHDOG=1\n")
+    let last = wait_for("it notifies that it stops", Duration::from_secs(20), || {
+        Some(message()).filter(|message| message != "WATCHDOG=1\n")
     });
     assert!(last.lines().any(|line| line == "STOPPING=1"), "{last}");
     assert_eq!(child.wait().unwrap().code(), Some(0));

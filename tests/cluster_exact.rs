@@ -1,7 +1,7 @@
 //! One limit over all nodes, exactly: every key and window admits `min(demand, limit)`.
 //!
 //! For any limit, period, cost and shape of traffic, on one, three and five nodes, with all nodes
-//! up; and no request is denied unless it is proven that its tokens are not there.
+//! up; and no request is denied without proof that its tokens are spent.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use crate::support::load::{Burst, Stream};
 use crate::support::wait::roomy_period_s;
 use crate::support::{Key, Request};
 
-/// How the requests of a key are spread over the nodes.
+/// How a key's requests are spread over the nodes.
 #[derive(Clone, Copy, Debug)]
 enum Shape {
     /// Each node in turn.
@@ -25,7 +25,7 @@ enum Shape {
 impl Shape {
     const ALL: [Self; 3] = [Self::Even, Self::Sticky, Self::Skew];
 
-    /// The place in the list of nodes for request number `at` of key number `key`.
+    /// The index in the list of nodes for request number `at` of key number `key`.
     fn node(self, key: usize, at: usize, nodes: usize) -> usize {
         let home = key % nodes;
         match self {
@@ -40,7 +40,7 @@ fn gateways(cluster: &Cluster) -> Vec<SocketAddr> {
     cluster.addresses().iter().map(|at| at.gateway).collect()
 }
 
-/// Sends `demand` requests of this cost at once, and gives the windows that they fell into.
+/// Sends `demand` requests of this cost at once, and returns the windows that they fell into.
 #[track_caller]
 fn burst(cluster: &Cluster, key: &Key, shape: Shape, demand: usize, cost: u64) -> Windows {
     let nodes = gateways(cluster);
@@ -51,7 +51,7 @@ fn burst(cluster: &Cluster, key: &Key, shape: Shape, demand: usize, cost: u64) -
     windows(answers.iter().map(|answer| (answer, cost)))
 }
 
-/// Fails unless everything fell into one window and so much of it was admitted.
+/// Fails unless all requests fell into one window and `tokens` of it were admitted.
 #[track_caller]
 fn assert_admitted(windows: &Windows, tokens: u64) {
     assert_exact(windows);
@@ -72,7 +72,7 @@ fn four_hundred_at_once_over_three_nodes_admit_exactly_one_hundred() {
 }
 
 #[test]
-fn demand_below_and_at_the_limit_is_admitted_whole() {
+fn demand_up_to_the_limit_is_admitted_completely() {
     let cluster = Cluster::start(3);
     for shape in Shape::ALL {
         for demand in [50, 100, 101] {
@@ -107,7 +107,7 @@ fn limits_of_any_size_are_met_to_the_token() {
 }
 
 #[test]
-fn mixed_costs_are_refused_only_where_they_do_not_fit() {
+fn mixed_costs_are_denied_only_if_they_do_not_fit() {
     let cluster = Cluster::start(3);
     let nodes = gateways(&cluster);
     let key = cluster.limited_key(100, roomy_period_s(60));
@@ -124,7 +124,7 @@ fn mixed_costs_are_refused_only_where_they_do_not_fit() {
 }
 
 #[test]
-fn several_limits_are_taken_from_all_or_none() {
+fn a_request_spends_from_all_its_limits_or_from_none() {
     let cluster = Cluster::start(3);
     let (small_s, large_s) = (roomy_period_s(60), roomy_period_s(30));
     let limits = serde_json::json!([
@@ -138,7 +138,7 @@ fn several_limits_are_taken_from_all_or_none() {
     let answers = Burst::default().send(&requests);
     let admitted = answers.iter().filter(|answer| answer.status == 200).count();
     assert_eq!(admitted, 20);
-    // What the small limit refused must not have been taken from the large one.
+    // A request that the small limit denied must not have spent from the large one.
     let usage = cluster.admin(1, Request::get(&format!("{}/usage", key.path())));
     let usage = usage.expect(200).json();
     let spent: Vec<u64> = usage["limits"]
@@ -152,12 +152,12 @@ fn several_limits_are_taken_from_all_or_none() {
 }
 
 #[test]
-fn two_hundred_keys_at_a_time_are_each_exact() {
+fn two_hundred_keys_at_once_are_each_exact() {
     let cluster = Cluster::start(3);
     let nodes = gateways(&cluster);
     let period_s = roomy_period_s(60);
     let keys: Vec<Key> = (0..200).map(|_| cluster.limited_key(20, period_s)).collect();
-    // Key after key in one queue, so that every key is in use at every moment.
+    // One queue over all keys, so that every key is in use at every moment.
     let requests: Vec<(usize, (SocketAddr, Request))> = (0..30)
         .flat_map(|at| keys.iter().enumerate().map(move |(index, key)| (at, index, key)))
         .map(|(at, index, key)| {
@@ -225,7 +225,7 @@ fn remaining_never_rises_on_a_node_while_all_spend() {
     let cluster = Cluster::start(3);
     let key = cluster.limited_key(300, roomy_period_s(60));
     let stream = Stream::start(&cluster.addresses(), &[key.validate()], 200);
-    crate::support::wait_until("a request is refused", std::time::Duration::from_secs(20), || {
+    crate::support::wait_until("a request is denied", std::time::Duration::from_secs(20), || {
         cluster.ask(2, &key.validate_cost(0)).window().1 == 0
     });
     let samples = stream.finish();

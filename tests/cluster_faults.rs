@@ -1,8 +1,8 @@
-//! What a crash, a pause and loneliness cost, and what they must not.
+//! The cost of a crash, a pause and isolation, and the losses that they must not cause.
 //!
-//! A killed node makes no survivor refuse; nothing that was acknowledged is lost; no limit is
-//! exceeded around it. A node that was away for longer than its lease says nothing until it has
-//! caught up. A node left alone says that it is.
+//! A killed node makes no survivor answer 503; no acknowledged write is lost; no limit is exceeded.
+//! A node that was away for longer than its lease answers only after it has caught up. An isolated
+//! node reports that it is isolated.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,19 +17,19 @@ use crate::support::load::{Sample, Stream};
 use crate::support::wait::roomy_period_s;
 use crate::support::{Key, Request, wait_for, wait_until};
 
-/// Within this a dead leader is replaced and writes go on.
+/// How soon a dead leader is replaced and writes succeed.
 const WRITES_RESUME: Duration = Duration::from_secs(3);
-/// A write waits for a silent node's lease and no longer, plus this for the rest.
+/// A write waits at most for a silent node's lease, plus this for the rest.
 const BEYOND_LEASE: Duration = Duration::from_secs(1);
-/// Longest wait for a condition that has no promise of its own.
+/// Longest wait for a condition without a promise of its own.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A key whose limit no test reaches.
+/// A key with a limit that no test reaches.
 fn ample_key(cluster: &Cluster) -> Key {
     cluster.limited_key(1_000_000, roomy_period_s(60))
 }
 
-/// Waits until a stream has run for a while on both sides of a fault: so many answered probes.
+/// Waits until a stream has run for a while, before or after a fault: this many answered probes.
 fn let_it_run(cluster: &Cluster, node: u64, key: &Key, probes: usize) {
     for _ in 0..probes {
         cluster.ask(node, &key.validate_cost(0)).expect(200);
@@ -92,17 +92,17 @@ fn kill_under_load(victim_leads: bool) {
 }
 
 #[test]
-fn killing_the_leader_makes_no_survivor_refuse_and_loses_nothing() {
+fn killing_the_leader_makes_no_survivor_reject_and_loses_nothing() {
     kill_under_load(true);
 }
 
 #[test]
-fn killing_a_follower_makes_no_survivor_refuse_and_loses_nothing() {
+fn killing_a_follower_makes_no_survivor_reject_and_loses_nothing() {
     kill_under_load(false);
 }
 
 #[test]
-fn what_was_acknowledged_while_the_leader_died_is_kept() {
+fn writes_acknowledged_while_the_leader_died_are_kept() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
     let dead = AtomicBool::new(false);
@@ -113,7 +113,7 @@ fn what_was_acknowledged_while_the_leader_died_is_kept() {
             .into_iter()
             .map(|at| scope.spawn(move || write_until(at.admin, dead)))
             .collect();
-        wait_until("keys are made", SOON, || {
+        wait_until("keys are created", SOON, || {
             let list = cluster.admin(1, Request::get("/v1/keys?limit=200"));
             list.expect(200).json()["keys"].as_array().unwrap().len() >= 30
         });
@@ -132,7 +132,7 @@ fn what_was_acknowledged_while_the_leader_died_is_kept() {
     }
 }
 
-/// Makes keys one after another until it is told to stop, and gives those that were answered.
+/// Creates keys one after another until `stop` is set, and returns those that were answered.
 fn write_until(to: SocketAddr, stop: &AtomicBool) -> Vec<Key> {
     let mut made = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -154,7 +154,7 @@ fn after_the_leader_is_killed_writes_are_committed_within_three_seconds() {
     let survivors = cluster.others(leader);
     cluster.node_mut(leader).kill();
     let killed = Instant::now();
-    // The answer of a write waits for the dead node's lease; that it is taken shows sooner.
+    // The answer of a write waits for the dead node's lease; a survivor shows the commit sooner.
     let create = Request::post("/v1/keys").json(&json!({"name": "after", "scope": "read"}));
     let to = cluster.node(survivors[0]).at.admin;
     let writer = std::thread::spawn(move || {
@@ -172,7 +172,7 @@ fn after_the_leader_is_killed_writes_are_committed_within_three_seconds() {
 }
 
 #[test]
-fn a_crash_costs_at_most_the_dead_nodes_share_and_the_next_window_is_exact() {
+fn a_crash_costs_at_most_the_dead_nodes_share_of_one_window() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
     let victim = cluster.others(leader)[0];
@@ -189,7 +189,7 @@ fn a_crash_costs_at_most_the_dead_nodes_share_and_the_next_window_is_exact() {
         .filter(|&status| status == 200)
         .count();
     let admitted = spent + more;
-    // The victim had 30, less what it had spent.
+    // The victim's share was 30, minus what it had spent.
     assert!((60..=90).contains(&admitted), "{admitted} admitted");
 
     let fresh = cluster.limited_key(90, roomy_period_s(60));
@@ -197,10 +197,10 @@ fn a_crash_costs_at_most_the_dead_nodes_share_and_the_next_window_is_exact() {
         .map(|at| cluster.ask(1 + at % 3, &fresh.validate()).status)
         .filter(|&status| status == 200)
         .count();
-    assert_eq!(admitted, 90, "a key made after the restart");
+    assert_eq!(admitted, 90, "a key created after the restart");
 }
 
-/// Pauses a node, revokes a key meanwhile, and watches what the node says when it is back.
+/// Pauses a node, revokes a key in the meantime, and checks the node's answers after it resumes.
 fn pause_past_the_lease(leads: bool) {
     let cluster = Cluster::start(3);
     let leader = cluster.leader();
@@ -237,7 +237,9 @@ fn pause_past_the_lease(leads: bool) {
                 false
             }
             401 => true,
-            _ => panic!("the paused node admitted a revoked key after {silent} refusals: {answer}"),
+            _ => {
+                panic!("the paused node admitted a revoked key after {silent} rejections: {answer}")
+            }
         }
     });
     wait_until("the paused node is ready", SOON, || {
@@ -247,12 +249,12 @@ fn pause_past_the_lease(leads: bool) {
 }
 
 #[test]
-fn a_paused_follower_never_admits_what_was_revoked_meanwhile() {
+fn a_paused_follower_never_admits_a_key_revoked_meanwhile() {
     pause_past_the_lease(false);
 }
 
 #[test]
-fn a_paused_leader_never_admits_what_was_revoked_meanwhile() {
+fn a_paused_leader_never_admits_a_key_revoked_meanwhile() {
     pause_past_the_lease(true);
 }
 
@@ -270,7 +272,7 @@ fn a_short_pause_costs_nothing() {
     wait_until("the paused node answers", SOON, || {
         cluster.ask(paused, &key.validate_cost(0)).status == 200
     });
-    // What was refused while its holder slept was refused unproven; the tokens are still there.
+    // Denials while another node was paused were unproven; the tokens are still there.
     let mut rest = 0;
     wait_until("the whole limit is admitted", SOON, || {
         rest += (1..=3).filter(|&id| cluster.ask(id, &key.validate()).status == 200).count();
@@ -281,16 +283,16 @@ fn a_short_pause_costs_nothing() {
 }
 
 #[test]
-fn a_node_left_alone_answers_503_and_is_not_ready() {
+fn an_isolated_node_answers_503_and_is_not_ready() {
     let mut cluster = Cluster::start(3);
     let key = cluster.write_key();
     cluster.node_mut(2).kill();
     cluster.node_mut(3).kill();
     let alone = Instant::now();
-    wait_until("the lonely node stops to answer", LEASE + BEYOND_LEASE, || {
+    wait_until("the isolated node stops answering", LEASE + BEYOND_LEASE, || {
         cluster.ask(1, &key.validate_cost(0)).status == 503
     });
-    eprintln!("the lonely node fell silent after {:?}", alone.elapsed());
+    eprintln!("the isolated node fell silent after {:?}", alone.elapsed());
     for _ in 0..20 {
         let answer = cluster.ask(1, &key.validate()).expect_code(503, "unavailable");
         assert!(answer.number("retry-after") >= 1, "{answer}");
@@ -307,9 +309,9 @@ fn a_node_left_alone_answers_503_and_is_not_ready() {
     cluster.node(1).ready().unwrap().expect_code(503, "unavailable");
     cluster.ask(1, &Request::get("/livez")).expect(200);
     let create = Request::post("/v1/keys").json(&json!({"name": "lost", "scope": "read"}));
-    let refused = cluster.admin(1, create).expect(503);
-    assert!(refused.number("retry-after") >= 1, "{refused}");
-    refused.assert_two_fields();
+    let rejected = cluster.admin(1, create).expect(503);
+    assert!(rejected.number("retry-after") >= 1, "{rejected}");
+    rejected.assert_two_fields();
 
     cluster.restart(2);
     cluster.ask(1, &key.validate()).expect(200);
@@ -318,13 +320,13 @@ fn a_node_left_alone_answers_503_and_is_not_ready() {
 }
 
 #[test]
-fn a_killed_cluster_keeps_every_key_that_was_acknowledged() {
+fn a_killed_cluster_keeps_every_acknowledged_key() {
     let mut cluster = Cluster::start(3);
     let keys: Vec<Key> = (0..30)
         .map(|at| cluster.create(1 + at % 3, &json!({"name": "kept", "scope": "read"})))
         .collect();
-    let gone = Request::new("DELETE", &keys[0].path());
-    cluster.admin(2, gone).expect(200);
+    let revoke = Request::new("DELETE", &keys[0].path());
+    cluster.admin(2, revoke).expect(200);
     for id in cluster.ids() {
         cluster.node_mut(id).kill();
     }
@@ -335,7 +337,7 @@ fn a_killed_cluster_keeps_every_key_that_was_acknowledged() {
     for id in cluster.ids() {
         cluster.ask(id, &keys[0].validate()).expect(401);
         for key in &keys[1..] {
-            // A crash may have cost the tokens of this window; the key is known all the same.
+            // A crash may have cost the tokens of this window; the key must be known all the same.
             let status = cluster.ask(id, &key.validate_cost(0)).status;
             assert!(matches!(status, 200 | 429), "{status}");
         }

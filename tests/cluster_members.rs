@@ -1,4 +1,4 @@
-//! Nodes come, nodes go and leadership moves, by the commands that an operator types.
+//! Nodes join and leave and leadership moves, by the commands that an operator types.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn share_nodes(view: &Value, map: &str) -> Vec<u64> {
     nodes.map(|node| node["node"].as_u64().unwrap()).collect()
 }
 
-/// Whether the map that counts is this one, on every started node.
+/// Whether the current share map has these nodes, on every started node.
 fn counts(cluster: &Cluster, expected: &[u64]) -> bool {
     cluster.started().into_iter().all(|id| {
         cluster.view(id).is_some_and(|view| {
@@ -28,7 +28,7 @@ fn counts(cluster: &Cluster, expected: &[u64]) -> bool {
     })
 }
 
-/// Sends twice the limit over these nodes at once.
+/// Sends twice the limit to these nodes at once.
 fn flood(
     cluster: &Cluster,
     key: &Key,
@@ -63,20 +63,20 @@ fn a_fourth_node_joins_answers_and_leaves() {
 
     let (removed, _) = run(&mut cluster.cli(1, &["cluster", "remove-node", "4"]), 0);
     assert!(removed.starts_with("nodes 1, 2, 3; leader: node "), "{removed}");
-    wait_until("the node that left answers nothing", SOON, || {
+    wait_until("the removed node answers nothing", SOON, || {
         cluster.node(4).ready().map_or(true, |answer| answer.status == 503)
     });
     let key = cluster.limited_key(100, roomy_period_s(60));
     assert_never_above(&flood(&cluster, &key, &[1, 2, 3], 300));
     cluster.node_mut(4).terminate();
     cluster.node_mut(4).wait_exit();
-    wait_until("three share again", SOON, || counts(&cluster, &[1, 2, 3]));
-    let (again, said) = run(&mut cluster.cli(1, &["cluster", "remove-node", "4"]), 1);
-    assert!(again.is_empty() && said.contains("not_found"), "{said}");
+    wait_until("three nodes have shares again", SOON, || counts(&cluster, &[1, 2, 3]));
+    let (output, log) = run(&mut cluster.cli(1, &["cluster", "remove-node", "4"]), 1);
+    assert!(output.is_empty() && log.contains("not_found"), "{log}");
 }
 
 #[test]
-fn the_leader_can_be_removed_and_its_place_taken() {
+fn the_leader_can_be_removed_and_replaced() {
     let mut cluster = Cluster::start(3);
     let key = cluster.write_key();
     let leader = cluster.leader();
@@ -93,7 +93,7 @@ fn the_leader_can_be_removed_and_its_place_taken() {
 }
 
 #[test]
-fn leadership_moves_to_the_node_that_is_named() {
+fn leadership_moves_to_the_named_node() {
     let cluster = Cluster::start(3);
     for _ in 0..3 {
         let leader = cluster.leader();
@@ -111,7 +111,7 @@ fn leadership_moves_to_the_node_that_is_named() {
 }
 
 #[test]
-fn a_dead_node_loses_its_share_and_gets_it_back_and_no_window_is_above_its_limit() {
+fn a_dead_node_loses_and_regains_its_share_and_no_window_exceeds_its_limit() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
     let dead = cluster.others(leader)[0];
@@ -119,7 +119,7 @@ fn a_dead_node_loses_its_share_and_gets_it_back_and_no_window_is_above_its_limit
     let (streamed, key) = (cluster.limited_key(40, 1), cluster.limited_key(100, 1));
     let stream = Stream::start(&cluster.addresses(), &[streamed.validate()], 60);
     cluster.node_mut(dead).kill();
-    wait_until("the share map goes on without it", SOON, || counts(&cluster, &rest));
+    wait_until("the share map is without it", SOON, || counts(&cluster, &rest));
     next_window(&cluster, &key, rest[0]);
     assert_exact(&flood(&cluster, &key, &rest, 300));
     cluster.restart(dead);
@@ -132,7 +132,7 @@ fn a_dead_node_loses_its_share_and_gets_it_back_and_no_window_is_above_its_limit
     assert_never_above(&windows(answers.map(|answer| (answer, 1))));
 }
 
-/// Waits for a window that began after this was called.
+/// Waits for a window that begins after this call.
 fn next_window(cluster: &Cluster, key: &Key, node: u64) {
     let reset = || cluster.ask(node, &key.validate_cost(0)).window().2;
     let now = reset();
@@ -140,18 +140,18 @@ fn next_window(cluster: &Cluster, key: &Key, node: u64) {
 }
 
 #[test]
-fn a_node_that_lost_its_disk_is_refused_and_the_others_go_on() {
+fn a_node_that_lost_its_disk_is_rejected_and_the_others_go_on() {
     let mut cluster = Cluster::start(3);
     let key = cluster.write_key();
-    // One with other nodes up, and then the other follower, while that one is gone.
+    // First with all other nodes up, then the other follower while that one is down.
     let lost = cluster.others(cluster.leader())[0];
     cluster.node_mut(lost).kill();
     std::fs::remove_dir_all(&cluster.node(lost).data_dir).unwrap();
     cluster.node_mut(lost).spawn();
     let status = cluster.node_mut(lost).wait_exit();
     assert_eq!(status.code(), Some(1), "{status}");
-    let said = cluster.node(lost).log_text();
-    assert!(said.contains("known to the cluster with another data directory"), "{said}");
+    let log = cluster.node(lost).log_text();
+    assert!(log.contains("known to the cluster with another data directory"), "{log}");
     let rest = cluster.others(lost);
     cluster.wait_write(rest[0], SOON);
     for &id in &rest {
@@ -173,13 +173,13 @@ fn a_founder_that_lost_its_disk_forms_no_second_cluster() {
     cluster.wait_ready();
     cluster.node_mut(1).kill();
     std::fs::remove_dir_all(&cluster.node(1).data_dir).unwrap();
-    // Its own list of members names nobody but itself.
+    // Its own list of members names only itself.
     cluster.node_mut(1).spawn();
     let status = cluster.node_mut(1).wait_exit();
     assert_eq!(status.code(), Some(1), "{status}");
-    let said = cluster.node(1).log_text();
-    assert_eq!(said.matches("formed the cluster").count(), 1, "{said}");
-    assert!(said.contains("known to the cluster with another data directory"), "{said}");
+    let log = cluster.node(1).log_text();
+    assert_eq!(log.matches("formed the cluster").count(), 1, "{log}");
+    assert!(log.contains("known to the cluster with another data directory"), "{log}");
     cluster.wait_write(2, SOON);
     for id in [2, 3] {
         cluster.admin(id, Request::get(&key.path())).expect(200);
@@ -187,13 +187,13 @@ fn a_founder_that_lost_its_disk_forms_no_second_cluster() {
 }
 
 #[test]
-fn a_new_directory_in_a_cluster_waits_until_enough_others_can_tell_of_an_older_one() {
+fn a_new_directory_waits_until_enough_nodes_could_know_an_older_one() {
     let mut cluster = Cluster::start(3);
     let key = cluster.write_key();
     (1..=3).for_each(|id| cluster.node_mut(id).kill());
     std::fs::remove_dir_all(&cluster.node(3).data_dir).unwrap();
     cluster.node_mut(3).spawn();
-    wait_until("it says what it waits for", SOON, || {
+    wait_until("the log names what it waits for", SOON, || {
         cluster.node_mut(3).assert_alive();
         cluster.node(3).log_text().contains("waiting to hear from these nodes")
     });
@@ -209,7 +209,7 @@ fn a_new_directory_in_a_cluster_waits_until_enough_others_can_tell_of_an_older_o
 }
 
 #[test]
-fn a_cluster_forms_without_its_first_node_which_comes_later() {
+fn a_cluster_forms_before_its_first_node_starts() {
     let mut cluster = Cluster::plan(3, |_| {});
     cluster.node_mut(2).spawn();
     cluster.node_mut(3).spawn();
@@ -225,8 +225,8 @@ fn a_cluster_forms_without_its_first_node_which_comes_later() {
 }
 
 #[test]
-fn a_majority_forms_the_cluster_whoever_comes_first() {
-    // Who hears whom first is chance, so each pair starts at once, and again.
+fn any_majority_forms_the_cluster() {
+    // Which node hears the other first is chance, so each pair starts at once, and more than once.
     for pair in [[1, 2], [2, 1], [1, 2], [1, 3]] {
         let mut cluster = Cluster::plan(3, |_| {});
         pair.iter().for_each(|&id| cluster.node_mut(id).spawn());
@@ -238,7 +238,7 @@ fn a_majority_forms_the_cluster_whoever_comes_first() {
 fn one_node_of_three_alone_forms_nothing() {
     let mut cluster = Cluster::plan(3, |_| {});
     cluster.node_mut(1).spawn();
-    wait_until("it says what it waits for", SOON, || {
+    wait_until("the log names what it waits for", SOON, || {
         cluster.node_mut(1).assert_alive();
         cluster.node(1).log_text().contains("waiting to hear from these nodes")
     });
@@ -247,10 +247,10 @@ fn one_node_of_three_alone_forms_nothing() {
     cluster.wait_ready();
 }
 
-/// A first node without `members` forms a cluster of one where it can be called, and others join it
-/// there.
+/// A first node without `members` forms a cluster of one at its advertised address, and others join
+/// it there.
 #[test]
-fn a_first_node_is_known_by_what_it_advertises() {
+fn a_first_node_is_known_by_its_advertised_address() {
     let mut cluster = Cluster::plan(1, |_| {});
     let advertised = format!("localhost:{}", cluster.node(1).at.peer.port());
     cluster.node_mut(1).settings.unset("cluster", "members").text("peer", "advertise", &advertised);

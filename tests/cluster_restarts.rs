@@ -1,7 +1,7 @@
-//! Orderly stops cost nobody a token and no survivor a request.
+//! An orderly stop costs no token, and no survivor a request.
 //!
 //! A rolling restart under load, a whole cluster stopped and started together, and a cluster of
-//! one: the full limit is admitted in the window around it, and not one token more.
+//! one: the window around the restart admits exactly the full limit.
 
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,22 @@ use crate::support::load::{Sample, Stream};
 use crate::support::wait::roomy_period_s;
 use crate::support::{Answer, Key, wait_until};
 
-/// Tokens in the window that the restarts happen in.
+/// Tokens in the window of the restarts.
 const TOKENS: u64 = 900;
-/// Longest wait for what happens soon.
+/// Longest wait for a condition.
 const SOON: Duration = Duration::from_secs(10);
-/// Long enough that a test does not meet the end of the window.
+/// Long enough that a test does not reach the end of the window.
 const PERIOD_MIN_S: u64 = 120;
 
-/// Spends until every node refuses.
+/// Spends until every node denies.
 fn spend_all(cluster: &Cluster, key: &Key) -> Vec<Answer> {
     let mut answers = Vec::new();
-    wait_until("every node refuses", Duration::from_secs(30), || {
+    wait_until("every node denies", Duration::from_secs(30), || {
         let round: Vec<Answer> =
             cluster.ids().iter().map(|&id| cluster.ask(id, &key.validate())).collect();
-        let refused = round.iter().all(|answer| answer.status == 429);
+        let denied = round.iter().all(|answer| answer.status == 429);
         answers.extend(round);
-        refused
+        denied
     });
     answers
 }
@@ -49,7 +49,7 @@ fn assert_whole(before: &Windows, after: &[Answer]) {
 }
 
 #[test]
-fn a_rolling_restart_under_load_refuses_nothing_and_keeps_every_token() {
+fn a_rolling_restart_under_load_rejects_nothing_and_keeps_every_token() {
     let mut cluster = Cluster::start(3);
     let ample = cluster.limited_key(1_000_000, roomy_period_s(PERIOD_MIN_S));
     let counted = cluster.limited_key(TOKENS, roomy_period_s(PERIOD_MIN_S));
@@ -114,7 +114,7 @@ fn a_cluster_of_one_keeps_its_counts_over_a_restart() {
 }
 
 #[test]
-fn what_an_orderly_stop_left_is_used_once_and_never_again_after_a_crash() {
+fn a_carryover_is_used_once_and_not_again_after_a_crash() {
     let mut cluster = Cluster::start(1);
     let key = cluster.limited_key(TOKENS, roomy_period_s(PERIOD_MIN_S));
     let mut answers: Vec<Answer> = (0..100).map(|_| cluster.ask(1, &key.validate())).collect();
@@ -127,35 +127,35 @@ fn what_an_orderly_stop_left_is_used_once_and_never_again_after_a_crash() {
     assert_never_above(&windows(answers.iter().map(|answer| (answer, 1))));
 }
 
-/// A balancer that looks at `/readyz` turns away while the node still answers, also those that come
-/// anew.
+/// A load balancer that probes `/readyz` drops the node while the node still answers, also on new
+/// connections.
 #[test]
-fn a_node_that_drains_says_so_at_once_and_answers_on() {
+fn a_draining_node_reports_it_at_once_and_keeps_answering() {
     const DRAIN: Duration = Duration::from_secs(3);
     let mut cluster = Cluster::start_with(3, |settings| {
         settings.text("node", "drain", "3s");
     });
     let key = cluster.limited_key(1_000_000, 600);
-    let told = Instant::now();
+    let signalled = Instant::now();
     cluster.node(2).terminate();
-    wait_until("it says that it stops", DRAIN / 2, || {
+    wait_until("it reports that it stops", DRAIN / 2, || {
         cluster.node(2).ready().is_ok_and(|answer| answer.status == 503)
     });
-    while told.elapsed() < DRAIN * 2 / 3 {
+    while signalled.elapsed() < DRAIN * 2 / 3 {
         cluster.ask(2, &key.validate()).expect(200);
-        let said = cluster.node(2).ready().unwrap();
-        assert!(said.status == 503 && said.text().contains("stopping: "), "{said}");
+        let readiness = cluster.node(2).ready().unwrap();
+        assert!(readiness.status == 503 && readiness.text().contains("stopping: "), "{readiness}");
     }
     assert_eq!(cluster.node_mut(2).wait_exit().code(), Some(0));
-    assert!(told.elapsed() >= DRAIN, "{:?}", told.elapsed());
+    assert!(signalled.elapsed() >= DRAIN, "{:?}", signalled.elapsed());
     cluster.ask(1, &key.validate()).expect(200);
 
-    // Told twice, it does not wait.
+    // A second signal skips the wait.
     cluster.node_mut(2).settings.text("node", "drain", "2m");
     cluster.node_mut(2).spawn();
     cluster.wait_ready();
     cluster.node(2).terminate();
-    wait_until("it says that it stops", SOON, || {
+    wait_until("it reports that it stops", SOON, || {
         cluster.node(2).ready().is_ok_and(|answer| answer.status == 503)
     });
     cluster.node(2).terminate();
@@ -177,12 +177,12 @@ fn a_stop_ends_with_code_zero_while_clients_hold_connections() {
     assert_eq!(status.code(), Some(0), "{status}");
 }
 
-/// What happens to every node of a cluster, in turn or together.
+/// An event for the nodes of a cluster, in turn or together.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// One after another is stopped in good order and started.
+    /// One after another is stopped in order and started.
     Roll,
-    /// All are stopped in good order, then started.
+    /// All are stopped in order, then started.
     StopAll,
     /// The last node is killed and started.
     Crash,
@@ -190,7 +190,7 @@ enum Event {
     Spend,
 }
 
-fn happen(cluster: &mut Cluster, key: &Key, event: Event) -> Vec<Answer> {
+fn run_event(cluster: &mut Cluster, key: &Key, event: Event) -> Vec<Answer> {
     let ids = cluster.ids();
     match event {
         Event::Roll => {
@@ -223,15 +223,15 @@ fn happen(cluster: &mut Cluster, key: &Key, event: Event) -> Vec<Answer> {
     Vec::new()
 }
 
-/// Lets these events happen and spends all that is left. Tells when that admitted more than the
-/// limit or, where nobody crashed, less.
-fn fault_of(nodes: u64, events: &[Event]) -> Option<String> {
+/// Runs these events and spends all remaining tokens. Returns a message if the window admitted more
+/// than the limit or, without a crash, less.
+fn violation_of(nodes: u64, events: &[Event]) -> Option<String> {
     let tokens = TOKENS / 5;
     let mut cluster = Cluster::start(nodes);
     let key = cluster.limited_key(tokens, roomy_period_s(PERIOD_MIN_S));
     let mut answers = Vec::new();
     for &event in events {
-        answers.extend(happen(&mut cluster, &key, event));
+        answers.extend(run_event(&mut cluster, &key, event));
     }
     answers.extend(spend_all(&cluster, &key));
     let windows = windows(answers.iter().map(|answer| (answer, 1)));
@@ -252,7 +252,7 @@ fn no_order_of_stops_and_crashes_gives_a_token_twice_on_one_node() {
         &[Spend, StopAll, Crash, StopAll],
         &[StopAll, Spend, StopAll, Crash],
     ];
-    let faults: Vec<String> = orders.iter().filter_map(|events| fault_of(1, events)).collect();
+    let faults: Vec<String> = orders.iter().filter_map(|events| violation_of(1, events)).collect();
     assert_eq!(faults, Vec::<String>::new());
 }
 
@@ -266,6 +266,6 @@ fn no_order_of_stops_and_crashes_gives_a_token_twice_on_three_nodes() {
         &[Spend, Roll, Roll],
         &[Spend, Crash, Roll, Spend, Crash, StopAll],
     ];
-    let faults: Vec<String> = orders.iter().filter_map(|events| fault_of(3, events)).collect();
+    let faults: Vec<String> = orders.iter().filter_map(|events| violation_of(3, events)).collect();
     assert_eq!(faults, Vec::<String>::new());
 }

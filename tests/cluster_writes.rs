@@ -1,7 +1,7 @@
-//! Writes count everywhere the moment they are answered.
+//! A write applies on every node the moment it is answered.
 //!
-//! A created key works on every node, a revoked, disabled or rotated-out key on none, and a
-//! changed limit or scope is the one that decides: no waiting and no trying again.
+//! A created key works on every node, a revoked, disabled or rotated-out key on none, and a changed
+//! limit or scope decides: without waiting and without a retry.
 
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ fn a_revoked_key_works_on_no_node_at_once() {
 }
 
 #[test]
-fn a_key_can_be_switched_off_and_on_everywhere_at_once() {
+fn a_key_can_be_disabled_and_enabled_everywhere_at_once() {
     let cluster = Cluster::start(3);
     let key = cluster.write_key();
     for round in 0..10 {
@@ -94,7 +94,7 @@ fn a_changed_scope_decides_everywhere_at_once() {
 }
 
 #[test]
-fn a_changed_limit_counts_at_once_and_what_was_spent_stays_spent() {
+fn a_changed_limit_applies_at_once_and_keeps_the_spend() {
     let cluster = Cluster::start(3);
     let period_s = roomy_period_s(60);
     let key = cluster.limited_key(9, period_s);
@@ -128,7 +128,7 @@ fn a_deleted_limit_falls_back_to_the_default() {
 }
 
 #[test]
-fn sixty_four_creates_at_once_all_count_and_are_all_different() {
+fn sixty_four_concurrent_creates_all_succeed_and_differ() {
     let cluster = Cluster::start(3);
     let keys: Vec<Key> = std::thread::scope(|scope| {
         let cluster = &cluster;
@@ -148,7 +148,7 @@ fn sixty_four_creates_at_once_all_count_and_are_all_different() {
 }
 
 #[test]
-fn an_idempotency_key_makes_one_key_through_all_nodes_at_once() {
+fn an_idempotency_key_creates_one_key_through_all_nodes_at_once() {
     let cluster = Cluster::start(3);
     let answers: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = cluster
@@ -167,14 +167,14 @@ fn an_idempotency_key_makes_one_key_through_all_nodes_at_once() {
     statuses.sort_unstable();
     assert_eq!(statuses, [201, 409, 409]);
     let made = Key::of(answers.iter().find(|answer| answer.status == 201).unwrap());
-    for refused in answers.into_iter().filter(|answer| answer.status == 409) {
-        let refused = refused.expect_code(409, "already_done");
-        assert!(refused.text().contains(&made.id), "{refused}");
+    for rejected in answers.into_iter().filter(|answer| answer.status == 409) {
+        let rejected = rejected.expect_code(409, "already_done");
+        assert!(rejected.text().contains(&made.id), "{rejected}");
     }
 }
 
 #[test]
-fn of_two_guarded_changes_one_is_refused() {
+fn one_of_two_guarded_changes_is_rejected() {
     let cluster = Cluster::start(3);
     let key = cluster.write_key();
     for round in 0..10 {

@@ -1,8 +1,8 @@
 //! The console in a real Chromium, on a cluster of three real nodes.
 //!
-//! Answers for: what a person does in the browser works through every node, the key is nowhere once
-//! it is no longer shown, no other host is asked, nobody is kept out by a script or a colour, and
-//! nobody gets in who should not.
+//! Answers for: everything that a person does in the browser works through every node; the key is
+//! stored nowhere after its page; the browser contacts no other host; the pages work without
+//! scripts and with any color scheme; and only administrators get in.
 
 mod browser;
 mod edges;
@@ -16,19 +16,19 @@ mod secure;
 use crate::support::cluster::{Cluster, OPERATOR};
 use browser::{Browser, ENTER};
 
-/// Where a node's console is.
+/// The URL of a node's console.
 fn console(cluster: &Cluster, node: u64, path: &str) -> String {
     format!("http://{}/console/{path}", cluster.node(node).at.admin)
 }
 
-/// A page as the operator gets it from a node, which may be one that answers nothing else.
+/// A page for the operator from a node, which may be one that answers nothing else.
 #[track_caller]
 pub(crate) fn operators_page(cluster: &Cluster, node: u64, path: &str) -> String {
     let operator = forms::Visitor::sign_in(cluster, node, OPERATOR);
     operator.get(node, path).expect(200).text()
 }
 
-/// A browser that is signed in as the operator, at a node.
+/// A browser at a node, signed in as the operator.
 #[track_caller]
 fn signed_in(cluster: &Cluster, node: u64) -> Browser {
     let mut browser = Browser::start();

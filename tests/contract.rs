@@ -1,6 +1,6 @@
 //! The gateway listener's verdicts, byte for byte.
 //!
-//! Answers for: every status, body and header of the authentication page and of the contract.
+//! Answers for: every status, body and header of the contract.
 
 use serde_json::{Value, json};
 
@@ -8,10 +8,10 @@ use crate::support::cluster::{Cluster, GATEWAY};
 use crate::support::wait::{roomy_period_s, seconds_until, unix_now};
 use crate::support::{Answer, Key, Request, wait_until};
 
-/// The 401 of the authentication page.
+/// The 401 of the contract.
 const UNAUTHENTICATED: (&str, &str) = ("authentication_failed", "Invalid or missing API key");
 
-/// Fails unless this is the one 401, with the headers of somebody who has nothing to spend.
+/// Fails unless this is the only 401, with the headers of a caller without a budget.
 #[track_caller]
 fn assert_unauthenticated(answer: &Answer, presented: bool) {
     let answer = answer.clone().expect_error(401, UNAUTHENTICATED.0, UNAUTHENTICATED.1);
@@ -30,7 +30,7 @@ fn assert_no_identity(answer: &Answer) {
     assert_eq!(identity, None, "{answer}");
 }
 
-/// Fails unless the answer names the key that was presented.
+/// Fails unless the answer names the presented key.
 #[track_caller]
 fn assert_identity(answer: &Answer, key: &Key, name: &str, owner: Option<&str>, scope: &str) {
     assert_eq!(answer.header("x-auth-key-id"), Some(&*key.id), "{answer}");
@@ -40,7 +40,7 @@ fn assert_identity(answer: &Answer, key: &Key, name: &str, owner: Option<&str>, 
 }
 
 #[test]
-fn an_admission_is_byte_for_byte_as_on_the_page() {
+fn an_admission_matches_the_contract_byte_for_byte() {
     let cluster = Cluster::start(1);
     let key = cluster.write_key();
     let answer = cluster.ask(1, &key.validate()).expect(200);
@@ -62,7 +62,7 @@ fn an_admission_is_byte_for_byte_as_on_the_page() {
 }
 
 #[test]
-fn a_key_is_taken_from_every_place_that_the_page_names() {
+fn a_key_is_accepted_in_every_place_of_the_contract() {
     let cluster = Cluster::start(1);
     let key = cluster.write_key();
     let secret = key.secret.as_str();
@@ -86,7 +86,7 @@ fn a_key_is_taken_from_every_place_that_the_page_names() {
 }
 
 #[test]
-fn whatever_is_wrong_with_a_key_the_answer_is_the_same_401() {
+fn every_invalid_key_gets_the_same_401() {
     let cluster = Cluster::start(1);
     let (key, other) = (cluster.write_key(), cluster.write_key());
     let secret = key.secret.as_str();
@@ -130,11 +130,11 @@ fn whatever_is_wrong_with_a_key_the_answer_is_the_same_401() {
             "{request:?}: {answer}"
         );
     }
-    // Nothing of all this has cost a token.
+    // None of these requests spent a token.
     assert_eq!(cluster.ask(1, &key.validate()).expect(200).window().1, 99);
 }
 
-/// A well-formed key with the right checksum, in base 62 as the page of the contract has it.
+/// A well-formed key with the right checksum, in the base 62 of the contract.
 fn with_checksum(body: &str) -> String {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut crc = u32::MAX;
@@ -154,7 +154,7 @@ fn with_checksum(body: &str) -> String {
 }
 
 #[test]
-fn the_checksum_is_the_crc_that_the_contract_names() {
+fn the_checksum_is_the_crc_of_the_contract() {
     let cluster = Cluster::start(1);
     let key = cluster.write_key();
     assert_eq!(with_checksum(&key.secret[..key.secret.len() - 6]), key.secret);
@@ -164,7 +164,7 @@ fn the_checksum_is_the_crc_that_the_contract_names() {
 }
 
 #[test]
-fn disabled_revoked_and_expired_keys_are_the_same_401() {
+fn disabled_revoked_and_expired_keys_get_the_same_401() {
     let cluster = Cluster::start(1);
     let (disabled, revoked) = (cluster.write_key(), cluster.write_key());
     let change = Request::new("PATCH", &disabled.path()).json(&json!({"enabled": false}));
@@ -172,7 +172,7 @@ fn disabled_revoked_and_expired_keys_are_the_same_401() {
     cluster.admin(1, Request::new("DELETE", &revoked.path())).expect(200);
     assert_unauthenticated(&cluster.ask(1, &disabled.validate()), true);
     assert_unauthenticated(&cluster.ask(1, &revoked.validate()), true);
-    // Even where the scope would not do: the status is looked at first.
+    // Even if the scope is too small: the status is checked first.
     assert_unauthenticated(&cluster.ask(1, &revoked.validate_scope("admin")), true);
 
     let soon = humantime_of(unix_now().as_secs() + 2);
@@ -203,7 +203,7 @@ pub(crate) fn humantime_of(unix_s: u64) -> String {
 }
 
 #[test]
-fn a_scope_that_is_too_small_is_the_403_of_the_page_and_costs_nothing() {
+fn a_small_scope_gets_the_403_of_the_contract_and_costs_nothing() {
     let cluster = Cluster::start(1);
     for (has, requires, status) in [
         ("read", "read", 200),
@@ -233,7 +233,7 @@ fn a_scope_that_is_too_small_is_the_403_of_the_page_and_costs_nothing() {
 }
 
 #[test]
-fn the_hundred_and_first_is_the_429_of_the_page() {
+fn request_101_gets_the_429_of_the_contract() {
     let cluster = Cluster::start(3);
     let period_s = roomy_period_s(60);
     let key = cluster.limited_key(100, period_s);
@@ -256,7 +256,7 @@ fn the_hundred_and_first_is_the_429_of_the_page() {
 }
 
 #[test]
-fn a_peek_spends_nothing_and_a_dear_request_spends_its_cost() {
+fn a_peek_spends_nothing_and_a_costly_request_its_cost() {
     let cluster = Cluster::start(3);
     let key = cluster.limited_key(10, roomy_period_s(60));
     for _ in 0..20 {
@@ -268,7 +268,7 @@ fn a_peek_spends_nothing_and_a_dear_request_spends_its_cost() {
     cluster.ask(3, &key.validate_cost(3)).expect(200);
     cluster.ask(1, &key.validate_cost(1)).expect(429);
     for id in cluster.ids() {
-        wait_until("a peek tells that nothing is left", std::time::Duration::from_secs(5), || {
+        wait_until("a peek shows that nothing is left", std::time::Duration::from_secs(5), || {
             let answer = cluster.ask(id, &key.validate_cost(0));
             matches!(answer.status, 200 | 429) && answer.window().1 == 0
         });
@@ -276,7 +276,7 @@ fn a_peek_spends_nothing_and_a_dear_request_spends_its_cost() {
 }
 
 #[test]
-fn a_request_that_makes_no_sense_is_a_400_that_names_the_field() {
+fn an_invalid_request_gets_a_400_that_names_the_field() {
     let cluster = Cluster::start(1);
     let key = cluster.write_key();
     for (body, named) in [
@@ -320,7 +320,7 @@ fn a_request_that_makes_no_sense_is_a_400_that_names_the_field() {
 }
 
 #[test]
-fn unknown_paths_methods_types_and_sizes_have_our_two_fields() {
+fn wrong_paths_methods_types_and_sizes_get_a_two_field_error() {
     let cluster = Cluster::start(1);
     let key = cluster.write_key();
     for path in [
@@ -376,19 +376,20 @@ fn the_verdict_names_the_limit_that_decides() {
     assert_eq!(
         (first.window().0, first.window().1),
         (4, 3),
-        "the smallest part is left of the small one"
+        "the small limit has the smallest part left"
     );
     for _ in 0..3 {
         cluster.ask(1, &key.validate()).expect(200);
     }
     let denied = cluster.ask(1, &key.validate()).expect(429);
     assert_eq!((denied.window().0, denied.window().1), (4, 0));
-    // Above the smaller limit, so never: told at once and not by waiting for the next window.
+    // Above the smaller limit, so it can never be admitted: answered at once, without waiting for a
+    // window.
     cluster.ask(1, &key.validate_cost(5)).expect_code(400, "invalid_request");
 }
 
 #[test]
-fn the_headers_of_the_draft_come_where_they_are_configured() {
+fn the_draft_headers_are_sent_where_configured() {
     let cluster = Cluster::start_with(1, |settings| {
         settings.set("gateway", "ratelimit_draft_headers", true);
     });
@@ -411,7 +412,7 @@ fn the_headers_of_the_draft_come_where_they_are_configured() {
 }
 
 #[test]
-fn a_gateway_without_its_token_is_told_so() {
+fn a_gateway_without_its_token_gets_an_error_of_its_own() {
     let cluster = Cluster::start_with(1, Cluster::gateway_token_file);
     let key = cluster.write_key();
     let (error, message) = ("gateway_unauthorized", "Invalid or missing gateway token");
@@ -432,7 +433,7 @@ fn a_gateway_without_its_token_is_told_so() {
 }
 
 #[test]
-fn health_is_told_on_both_listeners() {
+fn both_listeners_serve_health() {
     let cluster = Cluster::start(1);
     let at = cluster.node(1).at;
     for to in [at.gateway, at.admin] {
@@ -447,5 +448,5 @@ fn health_is_told_on_both_listeners() {
     assert_eq!(document.header("content-type"), Some("application/json"));
     let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/api/openapi.json");
     let kept: Value = serde_json::from_str(&std::fs::read_to_string(kept).unwrap()).unwrap();
-    assert!(document.json() == kept, "the document served is not the one kept");
+    assert!(document.json() == kept, "the served document is not the one in git");
 }

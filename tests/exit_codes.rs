@@ -1,4 +1,4 @@
-//! The binary as scripts see it: exit codes, and what goes to which output.
+//! The binary as scripts see it: exit codes, and which output goes where.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -93,7 +93,7 @@ fn assert_exit(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "{output:?}");
 }
 
-/// A URL at which nothing listens.
+/// A URL where no server listens.
 fn closed() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
@@ -123,7 +123,7 @@ fn wrong_usage_exits_with_two_and_prints_no_data() {
 }
 
 #[test]
-fn a_cluster_that_is_not_there_exits_with_three() {
+fn an_unreachable_cluster_exits_with_three() {
     let url = closed();
     for words in [
         &["keys", "list", "--url", &url][..],
@@ -137,7 +137,7 @@ fn a_cluster_that_is_not_there_exits_with_three() {
 }
 
 #[test]
-fn a_refusal_exits_with_one_and_says_why() {
+fn a_rejection_exits_with_one_and_prints_the_reason() {
     let body = r#"{"error":"not_found","message":"key `key_Qm2xK9dA3f01` not found"}"#;
     let node = Fake::start(404, "", body);
     let output = run(&["keys", "show", "key_Qm2xK9dA3f01", "--url", &node.url]);
@@ -152,7 +152,7 @@ fn a_refusal_exits_with_one_and_says_why() {
 }
 
 #[test]
-fn a_new_key_stands_alone_on_standard_output() {
+fn a_new_key_is_alone_on_standard_output() {
     let node = Fake::start(201, "", CREATED);
     let create = ["keys", "create", "--name", "a", "--scope", "read", "--url", &node.url];
     let output = run(&create);
@@ -222,7 +222,7 @@ fn an_audit_exits_with_one_when_a_window_is_over_its_limit() {
 }
 
 #[test]
-fn a_bench_counts_what_the_answers_say() {
+fn a_bench_counts_the_answers() {
     let headers =
         "x-ratelimit-limit: 100\r\nx-ratelimit-remaining: 99\r\nx-ratelimit-reset: 1705747200\r\n";
     let node = Fake::start(200, headers, ADMITTED);

@@ -1,9 +1,9 @@
 //! The real gateways, with the files of `config/gateways`, before a real cluster.
 //!
-//! Answers for: that a client of each gateway sees the answers of the seed page to the letter, that
-//! the application learns who asks and never the key, that what a client forges has no effect, that
-//! connections to the nodes are kept, what pages of another origin can ask and read, and what the loss
-//! of nodes costs a client.
+//! Answers for: a client of each gateway sees exactly the answers of the contract; the application
+//! learns the caller and never the key; a client's forged headers have no effect; connections to
+//! the nodes are kept; what pages of another origin can request and read; and what the loss of
+//! nodes costs a client.
 
 mod application;
 mod busy;
@@ -25,9 +25,9 @@ use crate::support::ports::Port;
 use crate::support::wait::roomy_period_s;
 use crate::support::{Answer, Conn, Key, Request, wait_until};
 
-/// Longest time until a gateway has noticed that a node is gone or back.
+/// Longest time until a gateway has noticed that a node is down or back.
 const NOTICE: Duration = Duration::from_secs(10);
-/// The time-out of one ask in every file, and room for a busy machine.
+/// The timeout of one request to a node in every file, and room for a busy machine.
 const ONE_TIMEOUT: Duration = Duration::from_millis(500 + 1_000);
 
 /// A cluster, an application and a gateway between it and its clients.
@@ -68,7 +68,7 @@ impl Stage {
         stage
     }
 
-    /// Some gateways take nodes in only when a health check has found them well.
+    /// Some gateways use a node only after a successful health check.
     #[track_caller]
     fn wait_through(&self) {
         let key = self.key("read", 1_000_000);
@@ -89,7 +89,7 @@ impl Stage {
         request.try_send(self.gateway.address()).ok()
     }
 
-    /// Goes on asking until the gateway asks this node again.
+    /// Sends until the gateway contacts this node again.
     #[track_caller]
     fn wait_asked(&self, node: u64, request: &Request) {
         let asked = || {
@@ -97,7 +97,7 @@ impl Stage {
             metric_in(&text, "fluxgate_validate_requests_total", "")
         };
         let before = asked();
-        wait_until("the node is asked again", NOTICE, || {
+        wait_until("the gateway contacts the node again", NOTICE, || {
             self.send(request).expect(200);
             asked() > before
         });
@@ -108,7 +108,7 @@ impl Stage {
         request.send(self.gateway.address())
     }
 
-    /// Sends, and returns what the application saw of it, if anything.
+    /// Sends, and returns the requests that the application saw.
     #[track_caller]
     fn pass(&self, request: &Request) -> (Answer, Vec<Seen>) {
         self.application.forget();
@@ -117,7 +117,7 @@ impl Stage {
     }
 }
 
-/// The ports that a gateway asks the nodes of a planned cluster at, with those claimed for it.
+/// The node ports that a gateway uses in a planned cluster, with those claimed for it.
 fn asked_ports(cluster: &mut Cluster, kind: Kind) -> (Vec<u16>, Vec<Port>) {
     if !kind.asks_by_grpc() {
         return (cluster.ids().iter().map(|&id| cluster.gateway(id).port()).collect(), Vec::new());
@@ -133,7 +133,7 @@ fn get(path: &str) -> Request {
     Request::get(path)
 }
 
-/// The answers to the letter, what the application sees, and what a forger gets.
+/// The exact answers, the headers that the application sees, and the effect of forged headers.
 #[track_caller]
 fn keeps_the_contract(kind: Kind) {
     let stage = Stage::set(kind);
@@ -165,7 +165,7 @@ fn keeps_the_contract(kind: Kind) {
     let challenge = answer.must_header("www-authenticate");
     assert_eq!(challenge, r#"Bearer error="insufficient_scope", scope="write""#, "{answer}");
     assert!(seen.is_empty(), "{seen:?}");
-    // So does a part of the API that requires more.
+    // A part of the API with a higher requirement needs its scope, too.
     let to_admin = get("/api/admin/users");
     let (answer, seen) = stage.pass(&to_admin.clone().bearer(&reader.secret));
     answer.assert_denied(403, "insufficient_scope", "This endpoint requires 'admin' scope");
@@ -177,7 +177,7 @@ fn keeps_the_contract(kind: Kind) {
         (get("/api/v1/x"), "Bearer"),
         (get("/api/v1/x").bearer(invalid), r#"Bearer error="invalid_token""#),
         (get("/api/v1/x").header("x-api-key", invalid), r#"Bearer error="invalid_token""#),
-        // Two keys that differ are none.
+        // Two different keys count as none.
         (
             get("/api/v1/x").bearer(&reader.secret).header("x-api-key", &admin.secret),
             r#"Bearer error="invalid_token""#,
@@ -199,21 +199,21 @@ fn keeps_the_contract(kind: Kind) {
     assert_eq!((answer.window().0, answer.window().1), (1, 0), "{answer}");
     assert!(seen.is_empty(), "{seen:?}");
 
-    claims::an_authorization_of_the_applications_own_arrives(&stage, &reader);
+    claims::the_applications_own_authorization_arrives(&stage, &reader);
     claims::forged_headers_have_no_effect(&stage, &reader);
-    paths::odd_characters_turn_no_key_away(&stage, &reader);
-    claims::no_spelling_of_them_arrives(&stage);
-    claims::what_connection_names_is_ours_still(&stage, &reader);
-    claims::nothing_is_tunnelled(&stage, &reader, kind);
+    paths::invalid_characters_reject_no_key(&stage, &reader);
+    claims::no_spelling_of_forged_headers_arrives(&stage);
+    claims::headers_named_in_connection_are_still_sent(&stage, &reader);
+    claims::no_upgrade_is_tunnelled(&stage, &reader, kind);
     cors::nothing_of_it_is_answered(&stage, &reader);
-    smuggled_requests_reach_nobody(&stage, &reader);
-    paths::odd_ones_reach_no_other_part(&stage, &reader);
+    smuggled_requests_do_not_reach_the_application(&stage, &reader);
+    paths::ambiguous_paths_reach_no_other_part(&stage, &reader);
     paths::all_that_is_read_as_admin_requires_it(&stage, &reader, &admin);
 }
 
-/// Requests whose end a gateway and the one behind it could see in different places: what hides in
-/// the body of one with a key must not become one without.
-fn smuggled_requests_reach_nobody(stage: &Stage, reader: &Key) {
+/// Requests whose end the gateway and the server behind it could see in different places: a request
+/// hidden in the body of one with a key must not pass without a key.
+fn smuggled_requests_do_not_reach_the_application(stage: &Stage, reader: &Key) {
     let hidden = "GET /api/admin/hidden HTTP/1.1\r\nhost: x\r\n\r\n";
     let length = hidden.len();
     let ends = [
@@ -236,7 +236,7 @@ fn smuggled_requests_reach_nobody(stage: &Stage, reader: &Key) {
         let mut conn = Conn::open(stage.gateway.address()).unwrap();
         conn.write(text.as_bytes()).unwrap();
         conn.finish().ok();
-        // Whatever the gateway makes of it, it ends.
+        // However the gateway reacts, the connection ends.
         conn.read_to_end().ok();
         for seen in stage.application.seen() {
             assert!(!seen.line.contains("admin"), "{end:?}: {seen:?}");
@@ -245,7 +245,7 @@ fn smuggled_requests_reach_nobody(stage: &Stage, reader: &Key) {
     }
 }
 
-/// 300 requests from six clients at once, of a key with 100.
+/// 300 requests from six clients at once, with a key that has 100.
 #[track_caller]
 fn lets_exactly_the_limit_through(kind: Kind) {
     let stage = Stage::set(kind);
@@ -270,12 +270,12 @@ fn lets_exactly_the_limit_through(kind: Kind) {
         left.sort_unstable();
         assert_eq!((left[0], left.last()), (0, Some(&99)), "{kind:?}");
     }
-    // New connections to the nodes for 300 requests: what six clients at once need, on each node.
+    // New connections to the nodes for 300 requests: at most six clients' worth on each node.
     let opened = stage.gateway.connections() - connections;
     assert!(opened <= 6 * 3, "{kind:?} opened {opened} connections to the nodes for 300 requests");
 }
 
-/// What the loss of nodes costs clients that go on asking.
+/// The cost of lost nodes for clients that keep sending.
 #[track_caller]
 fn survives_the_loss_of_nodes(kind: Kind) {
     let mut stage = Stage::set(kind);
@@ -296,7 +296,7 @@ fn survives_the_loss_of_nodes(kind: Kind) {
     stage.cluster.restart(2);
     stage.wait_asked(2, &request);
 
-    // Paused: a request waits for one time-out at most, and soon none does.
+    // Paused: a request waits for at most one timeout, and soon no request does.
     stage.cluster.node(3).signal(rustix::process::Signal::STOP);
     ask(&stage, 60);
     wait_until("the paused node is left out", NOTICE, || {
@@ -308,7 +308,7 @@ fn survives_the_loss_of_nodes(kind: Kind) {
     stage.cluster.wait_ready();
     stage.wait_asked(3, &request);
 
-    // An orderly stop says so first, and a node that answers 503 is not the last word.
+    // An orderly stop is announced, and after a node's 503 the gateway tries another node.
     stage.cluster.node_mut(1).stop();
     ask(&stage, 60);
 
@@ -324,13 +324,13 @@ fn survives_the_loss_of_nodes(kind: Kind) {
             assert!(answer.number("retry-after") >= 1, "{answer}");
         }
     }
-    assert!(stage.application.seen().is_empty(), "{kind:?} let somebody through");
+    assert!(stage.application.seen().is_empty(), "{kind:?} let a request through");
 
     for id in [1, 2, 3] {
         stage.cluster.node_mut(id).spawn();
     }
     stage.cluster.wait_ready();
-    // What the old key had left in this window went with the nodes.
+    // The old key's remaining tokens of this window were lost with the nodes.
     let request = get("/api/v1/x").bearer(&stage.key("read", 100).secret);
     wait_until("the gateway has its nodes back", NOTICE, || {
         stage.try_send(&request).is_some_and(|answer| answer.status == 200)
@@ -365,7 +365,7 @@ fn limits_alone_are_kept_by_the_rate_limit_service() {
     let admitted = (0..120).filter(|_| send(both.clone()).status == 200).count();
     assert_eq!(admitted, 100);
 
-    // It has no word for a key that is none; a request without one is not its business.
+    // The service has no answer of its own for an invalid key; it ignores a request without a key.
     let invalid = send(get("/api/v1/x").bearer("fx_live_AAAAAAAAAAAA_nonsense"));
     invalid.assert_denied(429, "authentication_failed", "Invalid or missing API key");
     send(get("/api/v1/x")).expect(200);
@@ -414,7 +414,7 @@ gateways! {
 }
 
 impl Answer {
-    /// Fails unless this is exactly the denial of the seed page.
+    /// Fails unless this is exactly the denial of the contract.
     #[track_caller]
     fn assert_denied(&self, status: u16, error: &str, message: &str) {
         self.clone().expect_error(status, error, message).window();

@@ -1,4 +1,4 @@
-//! The help of every command, as one file that a review can read.
+//! The help of every command, in one file that can be reviewed.
 
 use std::process::Command;
 
@@ -69,7 +69,7 @@ fn listed(help: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_help_of_every_command_is_the_one_in_git() {
+fn the_help_of_every_command_matches_the_file() {
     let mut all = String::new();
     for command in COMMANDS.iter().filter(|command| !command.starts_with("help")) {
         let line = format!("fluxgate {command}");

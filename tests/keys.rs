@@ -1,4 +1,4 @@
-//! The admin listener: the life of a key, who may manage which, and what the record says.
+//! The admin listener: the life of a key, who may manage which, and the key's record.
 
 use serde_json::{Value, json};
 
@@ -85,7 +85,7 @@ fn limit_named(name: &str, tokens: u64, period: &str) -> Value {
 }
 
 #[test]
-fn what_cannot_be_a_key_is_refused_and_makes_none() {
+fn an_invalid_create_is_rejected_and_creates_no_key() {
     let cluster = Cluster::start(1);
     let name = "x".repeat(101);
     let metadata: Value =
@@ -132,7 +132,7 @@ fn what_cannot_be_a_key_is_refused_and_makes_none() {
 }
 
 #[test]
-fn the_longest_names_and_notes_are_taken() {
+fn the_longest_names_and_metadata_are_accepted() {
     let cluster = Cluster::start(1);
     let metadata: serde_json::Map<String, Value> =
         (0..16).map(|at| (format!("m{at}"), json!("ü".repeat(512)))).collect();
@@ -201,7 +201,7 @@ fn keys_are_listed_newest_first_page_by_page() {
 }
 
 #[test]
-fn a_change_counts_only_at_the_revision_it_was_meant_for() {
+fn a_guarded_change_applies_only_at_its_revision() {
     let cluster = Cluster::start(1);
     let key = cluster.write_key();
     let first = cluster.admin(1, Request::get(&key.path())).expect(200);
@@ -281,10 +281,10 @@ fn a_rotated_secret_is_valid_for_its_grace_and_no_longer() {
     cluster.ask(1, &third.validate()).expect(200);
 }
 
-/// A rotation promised that the secret before stays valid for a while; another one does not break that
-/// in silence.
+/// A rotation promises that the previous secret stays valid for a grace period; a second rotation
+/// does not silently break that promise.
 #[test]
-fn a_rotation_keeps_the_grace_of_the_one_before_or_says_what_to_do() {
+fn a_rotation_keeps_the_previous_grace_or_names_the_next_step() {
     let cluster = Cluster::start(3);
     let first = cluster.write_key();
     let rotate = |body: &Value| {
@@ -297,23 +297,23 @@ fn a_rotation_keeps_the_grace_of_the_one_before_or_says_what_to_do() {
     let second = Key::of(&rotated);
     assert_eq!(record(&cluster, &first)["previous_valid_until"], *until);
     for body in [json!({}), json!({"grace": "1h"}), json!({"end_previous": false})] {
-        let refused = rotate(&body);
-        assert!(refused.text().contains(&until), "until when: {refused}");
-        assert!(refused.text().contains("end_previous"), "and what to do: {refused}");
-        refused.expect_code(409, "conflict");
+        let rejected = rotate(&body);
+        assert!(rejected.text().contains(&until), "until when: {rejected}");
+        assert!(rejected.text().contains("end_previous"), "and what to do: {rejected}");
+        rejected.expect_code(409, "conflict");
     }
     assert!(admits(&first) && admits(&second));
     let (list, _) = run(&mut cluster.cli(3, &["keys", "show", &first.id]), 0);
     assert!(list.contains(&format!("valid until {until}")), "{list}");
-    let (_, told) = run(&mut cluster.cli(3, &["keys", "rotate", &first.id]), 1);
-    assert!(told.contains(&until), "{told}");
+    let (_, message) = run(&mut cluster.cli(3, &["keys", "rotate", &first.id]), 1);
+    assert!(message.contains(&until), "{message}");
 
     let third = Key::of(&rotate(&json!({"grace": "1h", "end_previous": true})).expect(200));
     assert!(!admits(&first) && admits(&second) && admits(&third));
     let (fourth, _) = run(&mut cluster.cli(3, &["keys", "rotate", &first.id, "--end-previous"]), 0);
     assert!(!admits(&second) && !admits(&third));
     run_with_input(&mut cluster.cli(1, &["validate"]), &fourth, 0);
-    // Without a grace nothing was promised.
+    // Without a grace period there was no promise.
     rotate(&json!({})).expect(200);
 }
 
@@ -333,7 +333,7 @@ fn a_revoked_key_stays_readable_and_cannot_come_back() {
 }
 
 #[test]
-fn a_key_that_is_not_there_is_a_404_for_every_call() {
+fn every_call_for_an_unknown_key_gets_a_404() {
     let cluster = Cluster::start(1);
     for id in ["key_000000000000", "key_x", "nonsense", "%00", "key_0000000000000"] {
         let path = format!("/v1/keys/{id}");
@@ -350,7 +350,7 @@ fn a_key_that_is_not_there_is_a_404_for_every_call() {
 }
 
 #[test]
-fn a_repeated_create_or_rotate_is_told_what_the_first_made() {
+fn a_repeated_create_or_rotate_names_the_key_of_the_first() {
     let cluster = Cluster::start(1);
     let create = |name: &str| {
         let request = Request::post("/v1/keys").header("idempotency-key", "create-1");
@@ -378,7 +378,7 @@ fn a_repeated_create_or_rotate_is_told_what_the_first_made() {
 }
 
 #[test]
-fn what_turns_the_reading_direction_or_ends_beyond_all_dates_is_refused() {
+fn bidirectional_controls_and_dates_out_of_range_are_rejected() {
     let cluster = Cluster::start(1);
     let create = |body: &Value| cluster.admin(1, Request::post("/v1/keys").json(body));
     for hidden in ['\u{202e}', '\u{2066}', '\u{7f}'] {
@@ -391,9 +391,9 @@ fn what_turns_the_reading_direction_or_ends_beyond_all_dates_is_refused() {
 }
 
 #[test]
-fn a_list_finds_among_many_keys_what_is_old_and_pages_through_it() {
+fn a_filtered_list_finds_old_keys_among_many_and_pages_through_them() {
     let cluster = Cluster::start(1);
-    // More than a list follows by their order, so that the rest is looked at in another way.
+    // More keys than a list walks in order, so that the rest is searched in another way.
     let many = 4_096 * 2;
     let line = |at: usize| {
         let digest = crate::transfer::sha256(&format!("many-{at}"));

@@ -1,5 +1,5 @@
-//! What no client should send, on every listener: an answer or a closed connection, in time, and
-//! a node that lives on.
+//! Input that no client should send, on every listener: the node answers or closes the connection
+//! in time, and keeps running.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -18,11 +18,11 @@ fn listeners(cluster: &Cluster) -> [(&'static str, SocketAddr); 3] {
     [("gateway", at.gateway), ("admin", at.admin), ("peer", at.peer)]
 }
 
-/// Sends bytes and gives the answer, or nothing when the connection was closed without one.
+/// Sends bytes and returns the answer, or `None` if the connection was closed without one.
 #[track_caller]
 fn answer_to(to: SocketAddr, bytes: &[u8]) -> Option<Answer> {
     let mut conn = Conn::open(to).unwrap().timeout(GIVEN_UP).unwrap();
-    // A server may refuse after the first bytes; what is then still sent meets a closed socket.
+    // A server may reject after the first bytes; later bytes then meet a closed socket.
     let _ = conn.write(bytes);
     let _ = conn.finish();
     let started = Instant::now();
@@ -93,7 +93,7 @@ fn garbage_ends_in_an_answer_or_a_closed_connection() {
 }
 
 #[test]
-fn a_head_over_its_bound_is_a_431() {
+fn oversized_headers_get_a_431() {
     let cluster = Cluster::start(1);
     let long = "x".repeat(1 << 20);
     for (name, to) in listeners(&cluster) {
@@ -107,7 +107,7 @@ fn a_head_over_its_bound_is_a_431() {
 }
 
 #[test]
-fn a_malformed_request_below_authorize_is_a_refusal_in_the_gateways_own_flavour() {
+fn a_malformed_request_below_authorize_gets_a_denial_that_gateways_understand() {
     let cluster = Cluster::start(1);
     let long = "x".repeat(1 << 20);
     let ask = |path: &str| {
@@ -129,7 +129,7 @@ fn a_malformed_request_below_authorize_is_a_refusal_in_the_gateways_own_flavour(
 }
 
 #[test]
-fn a_path_that_is_no_text_names_nothing_and_says_so_to_administrators_only() {
+fn a_path_that_is_not_utf8_is_explained_only_to_administrators() {
     let cluster = Cluster::start(1);
     for (method, path, status) in [
         ("GET", "/v1/keys/%ff", 404),
@@ -146,7 +146,7 @@ fn a_path_that_is_no_text_names_nothing_and_says_so_to_administrators_only() {
 }
 
 #[test]
-fn whoever_sends_slowly_is_given_up_and_costs_nobody_else() {
+fn a_slow_sender_is_disconnected_and_disturbs_no_other_client() {
     let cluster = Cluster::start_with(1, |settings| {
         settings.text("http", "request_timeout", "1s");
     });
@@ -172,13 +172,13 @@ fn whoever_sends_slowly_is_given_up_and_costs_nobody_else() {
             answer.expect_code(408, "request_timeout");
         }
         let rest = half_head.read_to_end();
-        assert!(rest.is_ok(), "a half-sent head stays open at {name}: {rest:?}");
+        assert!(rest.is_ok(), "half-sent headers stay open at {name}: {rest:?}");
     }
     cluster.ask(1, &key.validate()).expect(200);
 }
 
 #[test]
-fn a_client_that_goes_away_in_a_write_leaves_nothing_half_done() {
+fn a_client_that_disconnects_during_a_write_leaves_no_partial_key() {
     let cluster = Cluster::start(3);
     for round in 0..20 {
         let body = json!({"name": format!("gone {round}"), "scope": "read"}).to_string();
@@ -195,12 +195,15 @@ fn a_client_that_goes_away_in_a_write_leaves_nothing_half_done() {
     });
     let text = list(1).to_string();
     for round in (1..20).step_by(2) {
-        assert!(!text.contains(&format!("\"gone {round}\"")), "half a request made a key: {text}");
+        assert!(
+            !text.contains(&format!("\"gone {round}\"")),
+            "half a request created a key: {text}"
+        );
     }
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_their_order() {
+fn pipelined_requests_are_answered_in_order() {
     let cluster = Cluster::start(1);
     let key = cluster.limited_key(50, 600);
     let mut conn = Conn::open(cluster.gateway(1)).unwrap();
@@ -231,7 +234,7 @@ fn a_chunked_body_is_read_and_bounded() {
 }
 
 #[test]
-fn the_peer_listener_serves_nobody_without_the_secret() {
+fn the_peer_listener_serves_no_caller_without_the_secret() {
     let cluster = Cluster::start(3);
     let paths = [
         "/",
@@ -266,7 +269,7 @@ fn the_peer_listener_serves_nobody_without_the_secret() {
     }
     let call = Request::post("/peer/v1/gossip").bearer("wrong-secret-of-the-black-box");
     call.send(cluster.node(1).at.peer).expect_code(401, "authentication_failed");
-    // Nor does the secret open any door but its own.
+    // The secret does not open the other listeners, either.
     let node = cluster.node(1).at;
     Request::get("/v1/keys").bearer(SECRET).send(node.admin).expect(401);
     Request::post("/v1/validate").bearer(SECRET).send(node.gateway).expect(401);

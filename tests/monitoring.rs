@@ -1,8 +1,8 @@
 //! A real Prometheus with our configuration, rules and dashboard, before a real cluster.
 //!
-//! Answers for: that no panel and no rule asks for a metric that no node has, that each query of
-//! the dashboard is answered with data, that a healthy cluster alarms nobody, and that the alerts
-//! about a lost node fire when one is killed and end when it is back.
+//! Answers for: every metric in a panel or rule exists on a node; each query of the dashboard
+//! returns data; a healthy cluster fires no alert; and the alerts about a lost node fire when a
+//! node is killed and end when it is back.
 
 mod dashboard;
 mod prometheus;
@@ -20,25 +20,25 @@ use crate::support::keys::limit;
 use crate::support::load::Stream;
 use crate::support::{Request, wait_until};
 
-/// Longest wait for what Prometheus finds out within a few of its rounds of one second.
+/// Longest wait for what Prometheus notices within a few rounds of one second.
 const NOTICE: Duration = Duration::from_secs(30);
-/// Rounds in which a healthy cluster is watched: longer than the time of any alert that could
-/// come of load or of the start, but for those of an hour.
+/// Rounds of watching a healthy cluster: longer than the `for:` of any alert that load or the start
+/// could cause, except those of an hour.
 const HEALTHY_ROUNDS: u32 = 25;
 const _: () = assert!(HEALTHY_ROUNDS > 600 / SCALE);
 
-/// Metrics that the test's nodes do not give, with reasons.
+/// Metrics that the test's nodes do not have, with reasons.
 const ABSENT: &[(&str, &str)] =
     &[("fluxgate_tls_certificate_expiry_timestamp_seconds", "the nodes speak plain HTTP")];
-/// What Prometheus makes itself.
+/// Metrics that Prometheus itself creates.
 const OF_PROMETHEUS: &[&str] = &["up", "ALERTS"];
-/// Titles of what may be empty on a healthy cluster, with reasons.
+/// Titles of panels that may be empty on a healthy cluster, with reasons.
 const MAY_BE_EMPTY: &[(&str, &str)] = &[
     ("Days until a certificate ends", "the nodes speak plain HTTP"),
     ("Another leader", "the leader stays"),
     ("Restart", "no node is started again"),
 ];
-/// Alerts that tell how busy this machine and its disk are, which other tests are too.
+/// Alerts about a busy machine and disk, which other tests also load.
 const OF_THE_MACHINE: &[&str] = &[
     "FluxgateDiskAlmostFull",
     "FluxgateDiskFillsSoon",
@@ -48,12 +48,12 @@ const OF_THE_MACHINE: &[&str] = &[
     "FluxgateWriteBarrierSlow",
 ];
 
-/// The names that a query may use: a node's, the recorded ones, and a few that are excused.
+/// The names that a query may use: a node's, the recorded ones, and a few exceptions.
 fn known_names(cluster: &Cluster) -> BTreeSet<String> {
     let text = Request::get("/metrics").send(cluster.node(1).at.admin).expect(200).text();
     let mut known = promql::names_in_exposition(&text);
     for (absent, why) in ABSENT {
-        assert!(known.insert((*absent).to_owned()), "{absent} is excused without need: {why}");
+        assert!(known.insert((*absent).to_owned()), "{absent} is an exception without need: {why}");
     }
     known.extend(OF_PROMETHEUS.iter().map(|name| (*name).to_owned()));
     let recording = prometheus::read_config("prometheus/recording.yml");
@@ -66,7 +66,7 @@ fn known_names(cluster: &Cluster) -> BTreeSet<String> {
 fn assert_known(known: &BTreeSet<String>, whose: &str, query: &str) {
     let names = promql::metric_names(query);
     let unknown: Vec<_> = names.difference(known).collect();
-    assert!(unknown.is_empty(), "{whose} asks for {unknown:?}, which nobody gives: {query}");
+    assert!(unknown.is_empty(), "{whose} uses {unknown:?}, which no node has: {query}");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn the_dashboard_is_well_formed() {
 }
 
 #[test]
-fn no_panel_asks_for_what_no_node_gives() {
+fn every_metric_of_a_panel_exists_on_a_node() {
     let cluster = Cluster::start(1);
     let known = known_names(&cluster);
     for query in Dashboard::read().queries() {
@@ -84,7 +84,7 @@ fn no_panel_asks_for_what_no_node_gives() {
     }
 }
 
-/// A little of everything that clients do, at each node.
+/// Some of every kind of client request, at each node.
 fn load(cluster: &Cluster) -> Stream {
     let roomy = cluster.limited_key(1_000_000, 60);
     let narrow = cluster.limited_key(50, 10);
@@ -101,19 +101,19 @@ fn load(cluster: &Cluster) -> Stream {
         narrow.validate(),
         narrow.validate(),
     ];
-    // Fewer refused than the alerts about surges allow.
+    // Fewer denials than the alerts about surges allow.
     requests.extend(std::iter::repeat_n(roomy.validate(), 12));
     Stream::start(&cluster.addresses(), &requests, 20)
 }
 
-/// Waits until every query of the dashboard is answered with data, while keys are made.
+/// Creates keys until every query of the dashboard returns data.
 #[track_caller]
 fn wait_for_data(prometheus: &Prometheus, cluster: &Cluster) {
     let excused = |title: &str| MAY_BE_EMPTY.iter().any(|(excused, _)| *excused == title);
     let mut wanted = Dashboard::read().queries();
     let mut empty = Vec::new();
     wait_until("every panel has data", NOTICE, || {
-        cluster.create(1, &json!({"name": "made under load", "scope": "read"}));
+        cluster.create(1, &json!({"name": "created under load", "scope": "read"}));
         wanted.retain(|query| {
             let has_data = !prometheus.query(&query.concrete()).is_empty();
             !has_data && !excused(&query.title)
@@ -127,7 +127,7 @@ fn wait_for_data(prometheus: &Prometheus, cluster: &Cluster) {
     });
 }
 
-/// Waits until Prometheus has scraped every node so many times and evaluated every rule.
+/// Waits until Prometheus has scraped every node this many times and evaluated every rule.
 #[track_caller]
 fn wait_watched(prometheus: &Prometheus, rounds: u32) {
     wait_until("Prometheus has watched for a while", NOTICE, || {
@@ -161,21 +161,21 @@ fn alerts_fire_when_a_node_is_killed_and_end_when_it_is_back() {
     prometheus.save("healthy");
 
     let leader = cluster.leader();
-    let gone = cluster.node(leader).at.admin.to_string();
+    let killed = cluster.node(leader).at.admin.to_string();
     let changes = || {
-        let sum = format!("sum(fluxgate_raft_leader_changes_total{{instance!=\"{gone}\"}})");
+        let sum = format!("sum(fluxgate_raft_leader_changes_total{{instance!=\"{killed}\"}})");
         prometheus.query(&sum).first().map_or(0.0, |(_, sum)| *sum)
     };
     let changes_before = changes();
     cluster.node_mut(leader).kill();
     wait_until("the alerts about a lost node fire", NOTICE, || {
         let down = prometheus.firing("FluxgateNodeDown");
-        let down = down.iter().any(|labels| labels["instance"] == gone.as_str());
+        let down = down.iter().any(|labels| labels["instance"] == killed.as_str());
         down && !prometheus.firing("FluxgateQuorumAtRisk").is_empty()
     });
     wait_until("another node is seen to lead", NOTICE, || {
         let leads = prometheus.query("fluxgate_raft_is_leader == 1");
-        let other = |labels: &Value| labels["instance"] != gone.as_str();
+        let other = |labels: &Value| labels["instance"] != killed.as_str();
         leads.len() == 1 && other(&leads[0].0) && changes() > changes_before
     });
     prometheus.save("node-killed");
@@ -187,7 +187,7 @@ fn alerts_fire_when_a_node_is_killed_and_end_when_it_is_back() {
     });
     prometheus.save("node-back");
     assert!(prometheus.rules_are_well());
-    // Two of three were up all the time.
+    // Two of three nodes were up all the time.
     let fired = prometheus.fired_within(120);
     assert!(fired.contains("FluxgateNodeDown"), "{fired:?}");
     assert!(!fired.contains("FluxgateQuorumLost"), "{fired:?}");

@@ -1,4 +1,4 @@
-//! Why a node answers nothing: for each reason of the closed list the state is made for real, and
+//! Why a node does not answer: the test creates the state of each reason in the closed list, and
 //! `/readyz`, `/v1/cluster`, `cluster status` and the log must agree.
 
 use std::time::Duration;
@@ -13,26 +13,26 @@ use crate::tls::Certs;
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// What `/readyz` says of a node that is not ready.
+/// The reason in `/readyz` of a node that is not ready.
 fn why(cluster: &Cluster, id: u64) -> Option<String> {
     let answer = cluster.node(id).ready().ok().filter(|answer| answer.status == 503)?;
     answer.json()["message"].as_str().map(str::to_owned)
 }
 
-/// What a node says of another one, or of itself.
+/// The reason that a node reports for another node, or for itself.
 fn trouble(cluster: &Cluster, by: u64, of: u64) -> Option<String> {
     let view = cluster.view(by)?;
     let node = view["nodes"].as_array()?.iter().find(|node| node["id"] == of)?.clone();
     node["trouble"].as_str().map(str::to_owned)
 }
 
-/// What a monitor's `cluster status --check` says.
+/// The result of a monitor's `cluster status --check`.
 fn is_well(cluster: &Cluster, id: u64) -> bool {
     let mut check = cluster.cli(id, &["cluster", "status", "--check"]);
     check.output().unwrap().status.success()
 }
 
-/// All views of a node give this reason.
+/// Fails unless all views of a node give this reason.
 #[track_caller]
 fn all_say(cluster: &Cluster, id: u64, reason: &str) {
     wait_until(&format!("node {id} says {reason:?}"), SOON, || {
@@ -42,7 +42,7 @@ fn all_say(cluster: &Cluster, id: u64, reason: &str) {
         let log = cluster.node(id).log_text();
         log.contains(&format!("reason={reason}")) || log.contains(&format!("reason=\"{reason}\""))
     });
-    // A node that is in no cluster yet stands in no row.
+    // A node that is not in a cluster yet has no row.
     wait_until("/v1/cluster says so", SOON, || {
         let warned = cluster.view(id).is_some_and(|view| {
             view["warnings"].as_array().unwrap().iter().any(|warning| warning == reason)
@@ -50,19 +50,19 @@ fn all_say(cluster: &Cluster, id: u64, reason: &str) {
         warned || trouble(cluster, id, id).is_some_and(|trouble| trouble == reason)
     });
     let (status, _) = run(&mut cluster.cli(id, &["cluster", "status", "--check"]), 1);
-    let said = status.to_lowercase();
-    assert!(said.contains(&reason.to_lowercase()), "{status}");
+    let lower_case = status.to_lowercase();
+    assert!(lower_case.contains(&reason.to_lowercase()), "{status}");
     let page = operators_page(cluster, id, "/console/cluster").replace("&#39;", "'");
     assert!(page.to_lowercase().contains(&reason.to_lowercase()), "{page}");
 }
 
 #[test]
-fn a_node_that_was_told_to_stop_says_so_while_it_still_answers() {
+fn a_stopping_node_reports_it_while_it_still_answers() {
     let mut cluster = Cluster::start_with(3, |settings| {
         settings.text("node", "drain", "60s");
     });
     cluster.node_mut(2).terminate();
-    wait_until("it says so", SOON, || {
+    wait_until("/readyz says so", SOON, || {
         why(&cluster, 2).is_some_and(|why| why == "stopping: this node is stopping")
     });
     assert_eq!(trouble(&cluster, 2, 2).as_deref(), Some("stopping: this node is stopping"));
@@ -73,13 +73,13 @@ fn a_node_that_was_told_to_stop_says_so_while_it_still_answers() {
         status.contains("Node 2 is stopping") && page.contains("Node 2 is stopping"),
         "{status}"
     );
-    // Told twice it does not wait for the end of the drain.
+    // A second signal skips the drain.
     cluster.node_mut(2).terminate();
     assert_eq!(cluster.node_mut(2).wait_exit().code(), Some(0));
 }
 
 #[test]
-fn a_cluster_that_is_not_formed_names_who_is_missing() {
+fn a_cluster_that_is_not_formed_names_the_missing_nodes() {
     let mut cluster = Cluster::plan(3, |_| {});
     cluster.node_mut(1).spawn();
     let reason = "not formed: there is no cluster yet, and nodes 2 and 3 did not answer";
@@ -102,7 +102,7 @@ fn without_a_majority_the_missing_nodes_are_named() {
     all_say(&cluster, 2, &format!("no majority: {missing}"));
     cluster.node_mut(3).spawn();
     wait_until("two are a majority", SOON, || why(&cluster, 2).is_none());
-    // One that is down is not well either.
+    // A node that is down fails the check, too.
     run(&mut cluster.cli(2, &["cluster", "status", "--check"]), 1);
     run(&mut cluster.cli(2, &["cluster", "status"]), 0);
 }
@@ -139,7 +139,7 @@ fn another_cluster_is_named() {
     (1..=3).for_each(|id| cluster.node_mut(id).spawn());
     let others = "nodes 1 and 2 belong to another cluster: compare cluster.name and the addresses";
     all_say(&cluster, 3, &format!("other cluster: {others}"));
-    wait_until("the others say it of the node", SOON, || {
+    wait_until("the others report it", SOON, || {
         trouble(&cluster, 1, 3).is_some_and(|why| why == "it belongs to another cluster")
     });
 }
@@ -157,7 +157,7 @@ fn a_certificate_of_another_ca_is_named() {
             why.starts_with("certificate: TLS between this node and nodes 1 and 2 fails: ")
         })
     });
-    wait_until("the others say it of the node", SOON, || {
+    wait_until("the others report it", SOON, || {
         trouble(&cluster, 1, 3).is_some_and(|why| why.starts_with("TLS fails: "))
     });
     wait_until("the others are well", SOON, || why(&cluster, 1).is_none());
@@ -168,15 +168,15 @@ fn a_certificate_of_another_ca_is_named() {
 }
 
 #[test]
-fn a_node_that_was_removed_says_so() {
+fn a_removed_node_reports_it() {
     let cluster = Cluster::start(3);
     let leader = cluster.leader();
-    let gone = cluster.others(leader)[0];
-    run(&mut cluster.cli(leader, &["cluster", "remove-node", &gone.to_string()]), 0);
-    wait_until("it says that it was removed", SOON, || {
-        why(&cluster, gone).is_some_and(|why| why.starts_with("removed: "))
+    let removed = cluster.others(leader)[0];
+    run(&mut cluster.cli(leader, &["cluster", "remove-node", &removed.to_string()]), 0);
+    wait_until("it reports that it was removed", SOON, || {
+        why(&cluster, removed).is_some_and(|why| why.starts_with("removed: "))
     });
     wait_until("its log says so", SOON, || {
-        cluster.node(gone).log_text().contains("removed: this node was removed from the cluster")
+        cluster.node(removed).log_text().contains("removed: this node was removed from the cluster")
     });
 }

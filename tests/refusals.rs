@@ -1,7 +1,7 @@
-//! What a node refuses to start on, and that it changes nothing then.
+//! A node refuses to start on a wrong directory or configuration, and changes nothing.
 //!
-//! Data directories of others, newer or damaged; configurations with mistakes, all of them told
-//! at once; and a disk that is full.
+//! Data directories of other nodes, newer or damaged ones; configurations with mistakes, all
+//! reported at once; and a full disk.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +32,7 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// A stopped node of a cluster of one, which made a key named `marker-of-the-damage`.
+/// A stopped node of a cluster of one, which created a key named `marker-of-the-damage`.
 fn used() -> Cluster {
     let mut cluster = Cluster::start(1);
     for _ in 0..5 {
@@ -42,15 +42,15 @@ fn used() -> Cluster {
     cluster
 }
 
-/// Fails unless the node refuses to start, says these words, and leaves its data as it is.
+/// Fails unless the node refuses to start, prints these words, and leaves its data as it is.
 #[track_caller]
-fn assert_refused(cluster: &Cluster, code: i32, words: &[&str]) {
+fn assert_refuses_to_start(cluster: &Cluster, code: i32, words: &[&str]) {
     let before = contents(&cluster.node(1).data_dir);
-    let (_, said) = run(&mut cluster.node(1).command(), code);
+    let (_, message) = run(&mut cluster.node(1).command(), code);
     for word in words {
-        assert!(said.contains(word), "`{word}` is not said: {said}");
+        assert!(message.contains(word), "`{word}` is not printed: {message}");
     }
-    assert!(!said.contains("panicked"), "{said}");
+    assert!(!message.contains("panicked"), "{message}");
     let after = contents(&cluster.node(1).data_dir);
     let changed: Vec<_> = before
         .keys()
@@ -64,7 +64,7 @@ fn assert_refused(cluster: &Cluster, code: i32, words: &[&str]) {
 fn a_directory_in_use_is_refused() {
     let mut cluster = Cluster::start(1);
     let key = cluster.write_key();
-    let (_, said) = {
+    let (_, message) = {
         let mut second = crate::support::node::Node::new(
             cluster.node(1).at,
             cluster.dir(),
@@ -80,7 +80,7 @@ fn a_directory_in_use_is_refused() {
             .text("peer", "listen", at.peer);
         run(&mut second.command(), 1)
     };
-    assert!(said.contains("in use"), "{said}");
+    assert!(message.contains("in use"), "{message}");
     cluster.ask(1, &key.validate()).expect(200);
     cluster.node_mut(1).stop();
 }
@@ -89,7 +89,7 @@ fn a_directory_in_use_is_refused() {
 fn a_directory_of_another_cluster_is_refused() {
     let mut cluster = used();
     cluster.node_mut(1).settings.text("cluster", "name", "another");
-    assert_refused(&cluster, 1, &["another", "fluxcascade"]);
+    assert_refuses_to_start(&cluster, 1, &["another", "fluxcascade"]);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_directory_of_another_node_is_refused() {
     let mut cluster = used();
     let members = format!("[{{ id = 7, peer = \"{}\" }}]", cluster.node(1).at.peer);
     cluster.node_mut(1).settings.set("node", "id", 7).set("cluster", "members", members);
-    assert_refused(&cluster, 1, &["node 1", "node 7"]);
+    assert_refuses_to_start(&cluster, 1, &["node 1", "node 7"]);
 }
 
 #[test]
@@ -106,13 +106,13 @@ fn a_newer_directory_is_refused() {
     let version = cluster.node(1).data_dir.join("VERSION");
     let text = fs::read_to_string(&version).unwrap();
     fs::write(&version, text.replace("format 1", "format 2")).unwrap();
-    assert_refused(&cluster, 1, &["2", "newer"]);
+    assert_refuses_to_start(&cluster, 1, &["2", "newer"]);
     fs::write(&version, text).unwrap();
     cluster.restart(1);
 }
 
 #[test]
-fn a_flipped_byte_in_what_was_acknowledged_is_refused() {
+fn a_flipped_byte_in_acknowledged_data_is_refused() {
     let cluster = used();
     let marker = b"marker-of-the-damage";
     let mut found = 0;
@@ -124,7 +124,7 @@ fn a_flipped_byte_in_what_was_acknowledged_is_refused() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1;
         fs::write(&path, &damaged).unwrap();
-        assert_refused(&cluster, 1, &["damaged"]);
+        assert_refuses_to_start(&cluster, 1, &["damaged"]);
         fs::write(&path, &bytes).unwrap();
     }
     assert!(found > 0, "no file holds the marker");
@@ -139,7 +139,7 @@ fn a_flipped_byte_in_a_small_file_is_refused() {
     for (name, slots) in files {
         let path = cluster.node(1).data_dir.join(name);
         let bytes = fs::read(&path).unwrap();
-        // Of two slots one may be torn by a power cut, so only both are damage.
+        // A power cut may tear one of two slots, so only damage in both counts.
         let slot = bytes.len() / slots;
         for at in [0, slot / 20, slot.min(40) - 10] {
             let mut damaged = bytes.clone();
@@ -147,7 +147,7 @@ fn a_flipped_byte_in_a_small_file_is_refused() {
                 damaged[first + at] ^= 1;
             }
             fs::write(&path, &damaged).unwrap();
-            assert_refused(&cluster, 1, &[name, "damaged"]);
+            assert_refuses_to_start(&cluster, 1, &[name, "damaged"]);
             fs::write(&path, &bytes).unwrap();
         }
     }
@@ -160,13 +160,13 @@ fn a_truncated_or_missing_log_is_refused() {
     let log = cluster.node(1).data_dir.join("sled");
     let aside = cluster.dir().join("aside");
     fs::rename(&log, &aside).unwrap();
-    assert_refused(&cluster, 1, &["damaged"]);
+    assert_refuses_to_start(&cluster, 1, &["damaged"]);
     fs::rename(&aside, &log).unwrap();
     cluster.restart(1);
 }
 
 #[test]
-fn all_mistakes_of_a_configuration_are_told_at_once() {
+fn all_mistakes_of_a_configuration_are_reported_at_once() {
     let mut cluster = Cluster::plan(3, |_| {});
     let settings = &mut cluster.node_mut(1).settings;
     settings
@@ -189,12 +189,12 @@ fn all_mistakes_of_a_configuration_are_told_at_once() {
     let config = node.config.to_str().unwrap().to_owned();
     let (printed, checked) = run(&mut fluxgate(&["check-config", "--config", &config]), 2);
     assert!(printed.is_empty(), "{printed}");
-    for said in [served, checked] {
+    for message in [served, checked] {
         for word in expected {
-            assert!(said.contains(word), "`{word}` is not said: {said}");
+            assert!(message.contains(word), "`{word}` is not printed: {message}");
         }
     }
-    assert!(!node.data_dir.exists(), "a directory was made");
+    assert!(!node.data_dir.exists(), "a directory was created");
 }
 
 #[test]
@@ -216,8 +216,8 @@ fn a_sound_configuration_is_shown_with_its_secrets_masked() {
 fn two_addresses_for_one_node_are_a_mistake() {
     let mut cluster = Cluster::plan(3, |_| {});
     cluster.node_mut(2).settings.text("peer", "advertise", "127.0.0.2:19203");
-    let (_, said) = run(&mut cluster.node(2).command(), 2);
-    assert!(said.contains("peer.advertise") && said.contains("cluster.members"), "{said}");
+    let (_, message) = run(&mut cluster.node(2).command(), 2);
+    assert!(message.contains("peer.advertise") && message.contains("cluster.members"), "{message}");
     let at = cluster.node(2).at.peer;
     cluster.node_mut(2).settings.text("peer", "advertise", at);
     let _ = cluster.node(2).command();
@@ -226,16 +226,16 @@ fn two_addresses_for_one_node_are_a_mistake() {
 }
 
 #[test]
-fn a_port_in_use_is_a_failure_that_names_it() {
+fn a_failed_start_names_the_port_in_use() {
     let cluster = Cluster::plan(1, |_| {});
     let taken = std::net::TcpListener::bind(cluster.gateway(1)).unwrap();
-    let (_, said) = run(&mut cluster.node(1).command(), 1);
-    assert!(said.contains(&taken.local_addr().unwrap().to_string()), "{said}");
-    assert!(!said.contains("panicked"), "{said}");
+    let (_, message) = run(&mut cluster.node(1).command(), 1);
+    assert!(message.contains(&taken.local_addr().unwrap().to_string()), "{message}");
+    assert!(!message.contains("panicked"), "{message}");
 }
 
 #[test]
-fn a_full_disk_stops_writes_and_nothing_else_until_there_is_room() {
+fn a_full_disk_stops_only_writes_until_there_is_room() {
     let mut cluster = Cluster::plan(1, |_| {});
     let Some(disk) = SmallDisk::mount(cluster.dir().join("disk"), 64 * 1024 * 1024) else {
         return;
@@ -249,7 +249,7 @@ fn a_full_disk_stops_writes_and_nothing_else_until_there_is_room() {
     let ballast = disk.fill();
     let create = Request::post("/v1/keys").json(&json!({"name": "x".repeat(90), "scope": "read"}));
     let mut made = Vec::new();
-    wait_until("writes are refused", Duration::from_secs(30), || {
+    wait_until("writes are rejected", Duration::from_secs(30), || {
         let answer = cluster.admin(1, create.clone());
         match answer.status {
             201 => made.push(crate::support::Key::of(&answer)),
@@ -261,16 +261,16 @@ fn a_full_disk_stops_writes_and_nothing_else_until_there_is_room() {
     for _ in 0..50 {
         cluster.ask(1, &key.validate()).expect(200);
     }
-    let refused = operator(create).send(cluster.node(1).at.admin).expect(503);
-    refused.number("retry-after");
-    refused.assert_two_fields();
+    let rejected = operator(create).send(cluster.node(1).at.admin).expect(503);
+    rejected.number("retry-after");
+    rejected.assert_two_fields();
     fs::remove_file(ballast).unwrap();
     cluster.wait_write(1, Duration::from_secs(15));
     cluster.node_mut(1).assert_alive();
     for key in made {
         cluster.ask(1, &key.validate()).expect(200);
     }
-    // Before the disk is taken away from under it.
+    // Before the disk is unmounted.
     cluster.node_mut(1).stop();
     drop(disk);
 }

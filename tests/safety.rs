@@ -1,5 +1,5 @@
-//! What an operator's mistakes, old disks and wrong clocks must not do: nothing is lost, nothing is
-//! admitted twice, and the process or the answer says what is wrong and what to do.
+//! An operator's mistakes, old disks and wrong clocks: nothing is lost, nothing is admitted twice,
+//! and the process or the answer names the problem and the remedy.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,32 +28,32 @@ fn saved(cluster: &Cluster, id: u64) -> PathBuf {
     cluster.dir().join(format!("saved{id}"))
 }
 
-/// Takes a copy of a node's directory.
+/// Copies a node's directory.
 fn save(cluster: &Cluster, id: u64) {
     copy_dir(&cluster.node(id).data_dir, &saved(cluster, id));
 }
 
-/// Puts the copy back, as somebody does who restores a snapshot of a disk.
-fn put_back(cluster: &Cluster, id: u64) {
+/// Restores the copy, like an operator who restores a disk snapshot.
+fn restore_copy(cluster: &Cluster, id: u64) {
     std::fs::remove_dir_all(&cluster.node(id).data_dir).unwrap();
     copy_dir(&saved(cluster, id), &cluster.node(id).data_dir);
 }
 
-/// How many of so many requests at a node are admitted.
+/// How many of `count` requests at a node are admitted.
 fn admitted(cluster: &Cluster, id: u64, key: &Key, count: u64) -> u64 {
     (0..count).filter(|_| cluster.ask(id, &key.validate()).status == 200).count() as u64
 }
 
-/// The node ends by itself with code 1 and a line that says this, as often as it is started: a
-/// supervisor starts it again.
+/// Fails unless the node exits with code 1 and logs these words at every start, because a
+/// supervisor restarts it.
 #[track_caller]
-fn is_refused(cluster: &mut Cluster, id: u64, words: &str) {
+fn assert_rejected(cluster: &mut Cluster, id: u64, words: &str) {
     for start in 1..=4 {
         let status = cluster.node_mut(id).wait_exit();
         let tail = cluster.node(id).log_tail();
         assert_eq!(status.code(), Some(1), "start {start} of node {id}: {status}\n{tail}");
-        let said = cluster.node(id).log_text().matches(words).count();
-        assert!(said >= start, "start {start}: no line says {words:?}:\n{tail}");
+        let message = cluster.node(id).log_text().matches(words).count();
+        assert!(message >= start, "start {start}: no line contains {words:?}:\n{tail}");
         if start < 4 {
             cluster.node_mut(id).spawn();
         }
@@ -62,7 +62,7 @@ fn is_refused(cluster: &mut Cluster, id: u64, words: &str) {
 
 const OLDER: &str = "the data directory is older than what the cluster knows";
 
-/// After a refusal: removed, emptied and added again under the same id.
+/// After a rejection: the node is removed, emptied and added again under the same id.
 fn replace(cluster: &mut Cluster, id: u64, by: u64) {
     let number = id.to_string();
     run(&mut cluster.cli(by, &["cluster", "remove-node", &number]), 0);
@@ -74,7 +74,7 @@ fn replace(cluster: &mut Cluster, id: u64, by: u64) {
 }
 
 #[test]
-fn a_disk_that_was_put_back_spends_nothing_twice_and_loses_no_key() {
+fn a_restored_disk_spends_nothing_twice_and_loses_no_key() {
     let mut cluster = Cluster::start(3);
     let key = cluster.limited_key(TOKENS, roomy_period_s(120));
     let revoked = cluster.write_key();
@@ -90,9 +90,9 @@ fn a_disk_that_was_put_back_spends_nothing_twice_and_loses_no_key() {
     // Four times in a row, killed or stopped before.
     cluster.node_mut(3).kill();
     for _ in 0..4 {
-        put_back(&cluster, 3);
+        restore_copy(&cluster, 3);
         cluster.node_mut(3).spawn();
-        is_refused(&mut cluster, 3, OLDER);
+        assert_rejected(&mut cluster, 3, OLDER);
         all += admitted(&cluster, 1, &key, 5) + admitted(&cluster, 2, &key, 5);
     }
     assert_eq!(all, TOKENS, "admitted of {TOKENS}");
@@ -105,7 +105,7 @@ fn a_disk_that_was_put_back_spends_nothing_twice_and_loses_no_key() {
 }
 
 #[test]
-fn after_a_stop_of_all_an_old_disk_forms_no_majority_that_forgets() {
+fn an_old_disk_joins_no_majority_that_forgets_after_a_full_stop() {
     let mut cluster = Cluster::start(3);
     let revoked = cluster.write_key();
     cluster.node_mut(3).stop();
@@ -120,11 +120,11 @@ fn after_a_stop_of_all_an_old_disk_forms_no_majority_that_forgets() {
     cluster.admin(3, Request::new("DELETE", &revoked.path())).expect(200);
     cluster.node_mut(3).stop();
     cluster.node_mut(2).stop();
-    put_back(&cluster, 3);
+    restore_copy(&cluster, 3);
     cluster.node_mut(1).spawn();
     cluster.node_mut(3).spawn();
-    is_refused(&mut cluster, 3, OLDER);
-    // Alone node 1 answers nothing: neither right nor wrong.
+    assert_rejected(&mut cluster, 3, OLDER);
+    // Node 1 alone answers nothing, right or wrong.
     assert_eq!(cluster.ask(1, &revoked.validate()).status, 503);
     wait_until("the status says what to do", SOON, || {
         let (status, _) = run(&mut cluster.cli(1, &["cluster", "status"]), 0);
@@ -141,11 +141,11 @@ fn after_a_stop_of_all_an_old_disk_forms_no_majority_that_forgets() {
 }
 
 #[test]
-fn a_node_is_not_refused_by_one_that_is_behind() {
+fn a_node_that_is_behind_rejects_no_other_node() {
     let mut cluster = Cluster::start(3);
     cluster.node_mut(1).stop();
     for _ in 0..2 {
-        // Node 1 knows the first start of node 3 as its newest one.
+        // Node 1 knows only the first start of node 3.
         cluster.node_mut(3).stop();
         cluster.restart(3);
     }
@@ -163,7 +163,7 @@ fn a_node_is_not_refused_by_one_that_is_behind() {
 }
 
 #[test]
-fn the_leaders_old_disk_is_refused_too() {
+fn the_leaders_old_disk_is_rejected_too() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
     cluster.node_mut(leader).stop();
@@ -172,15 +172,15 @@ fn the_leaders_old_disk_is_refused_too() {
     let key = cluster.limited_key(TOKENS, roomy_period_s(60));
     let mut all = admitted(&cluster, leader, &key, TOKENS / 3);
     cluster.node_mut(leader).kill();
-    put_back(&cluster, leader);
+    restore_copy(&cluster, leader);
     cluster.node_mut(leader).spawn();
-    is_refused(&mut cluster, leader, OLDER);
+    assert_rejected(&mut cluster, leader, OLDER);
     let other = cluster.others(leader)[0];
     all += admitted(&cluster, other, &key, TOKENS);
     assert!(all <= TOKENS, "{all} admitted of {TOKENS}");
 }
 
-/// A node beside another one, on a copy of its directory, at addresses of its own.
+/// Plans a node with a copy of another node's directory, at addresses of its own.
 fn clone_of(cluster: &mut Cluster, id: u64) -> u64 {
     let copy = cluster.plan_extra();
     let data = cluster.node(copy).data_dir.clone();
@@ -190,20 +190,20 @@ fn clone_of(cluster: &mut Cluster, id: u64) -> u64 {
 }
 
 #[test]
-fn a_clone_next_to_its_original_is_refused() {
+fn a_clone_beside_its_original_is_rejected() {
     let mut cluster = Cluster::start(3);
     let key = cluster.limited_key(TOKENS, roomy_period_s(60));
     let first = admitted(&cluster, 3, &key, TOKENS / 3);
     let copy = clone_of(&mut cluster, 3);
     cluster.node_mut(copy).spawn();
-    is_refused(&mut cluster, copy, "another process runs node 3 at");
-    // The original noticed nothing, and its tokens are its own.
+    assert_rejected(&mut cluster, copy, "another process runs node 3 at");
+    // The original is undisturbed and keeps its tokens.
     cluster.wait_ready();
     assert_eq!(first + admitted(&cluster, 3, &key, TOKENS), TOKENS);
 }
 
 #[test]
-fn of_two_copies_at_once_one_runs() {
+fn only_one_of_two_copies_runs() {
     let mut cluster = Cluster::start(3);
     let key = cluster.limited_key(TOKENS, roomy_period_s(60));
     cluster.node_mut(3).stop();
@@ -226,7 +226,7 @@ fn peers(cluster: &Cluster, id: u64) -> Value {
 }
 
 #[test]
-fn adding_a_live_member_at_a_wrong_address_changes_nothing() {
+fn adding_a_running_member_at_a_wrong_address_changes_nothing() {
     let mut cluster = Cluster::start(3);
     let before = peers(&cluster, 1);
     let leader = cluster.leader();
@@ -241,14 +241,14 @@ fn adding_a_live_member_at_a_wrong_address_changes_nothing() {
             assert!(text.contains(&format!("node {id} is a member at")), "{text}");
         }
     }
-    // The address of another member, and of nothing that is one of its own listeners.
+    // The address of another member, and an address of this node's other listener.
     let gateway = cluster.gateway(2).to_string();
     let add = Request::post("/v1/cluster/nodes").json(&json!({"id": 3, "peer": gateway}));
     cluster.admin(1, add).expect(409);
     assert_eq!(peers(&cluster, 1), before);
     cluster.wait_ready();
     cluster.write_key();
-    // The same address again is no change, and another spelling is one that works.
+    // The same address again changes nothing; another spelling of it works.
     let peer = cluster.node(3).at.peer;
     let same = json!({"id": 3, "peer": peer.to_string()});
     cluster.admin(1, Request::post("/v1/cluster/nodes").json(&same)).expect(200);
@@ -272,7 +272,7 @@ fn a_member_moves_to_a_new_address_by_one_command() {
         add.output().unwrap().status.success()
     });
     cluster.wait_ready();
-    wait_until("everybody knows the new address", SOON, || {
+    wait_until("every node knows the new address", SOON, || {
         [1, 2, 3].iter().all(|id| peers(&cluster, *id)[1] == peer)
     });
     cluster.ask(2, &key.validate()).expect(200);
@@ -280,19 +280,19 @@ fn a_member_moves_to_a_new_address_by_one_command() {
 }
 
 #[test]
-fn removing_a_healthy_node_while_another_is_down_is_refused() {
+fn removing_a_healthy_node_while_another_is_down_is_rejected() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
     let [down, healthy] = cluster.others(leader)[..] else { panic!("three nodes") };
     let remove = |id: u64| Request::new("DELETE", &format!("/v1/cluster/nodes/{id}"));
     let before = peers(&cluster, leader);
-    // At once: what was heard of it a moment ago says nothing about now.
+    // At once: a message from a moment ago proves nothing about now.
     cluster.node(down).signal(Signal::STOP);
     cluster.admin(leader, remove(healthy)).expect(409);
     cluster.node(down).signal(Signal::CONT);
     cluster.node_mut(down).kill();
     cluster.admin(leader, remove(healthy)).expect(409);
-    wait_until("the leader misses the node", SOON, || {
+    wait_until("the leader sees that the node is down", SOON, || {
         cluster.view(leader).is_some_and(|view| {
             let nodes = view["nodes"].as_array().unwrap();
             nodes.iter().any(|node| node["id"] == down && node["reachable"] == false)
@@ -307,13 +307,13 @@ fn removing_a_healthy_node_while_another_is_down_is_refused() {
     }
     assert_eq!(peers(&cluster, leader), before);
     cluster.write_key();
-    // The one that is down may go, and then comes back with an empty directory under its id.
+    // The node that is down may be removed, and rejoins with an empty directory under its id.
     replace(&mut cluster, down, leader);
     cluster.write_key();
 }
 
-/// A removal that is forced while another node is down is begun and cannot end. The leader may die
-/// before it can: then the second step is its successor's.
+/// A forced removal while another node is down begins and cannot end. The leader may die before it
+/// can: then its successor completes the second step.
 #[track_caller]
 fn removal_that_cannot_end(leader_dies: bool) {
     let mut cluster = Cluster::start(3);
@@ -344,17 +344,17 @@ fn removal_that_cannot_end(leader_dies: bool) {
 }
 
 #[test]
-fn a_removal_that_cannot_end_says_so_and_ends_once_it_can() {
+fn a_removal_that_cannot_end_reports_it_and_ends_once_it_can() {
     removal_that_cannot_end(false);
 }
 
 #[test]
-fn a_removal_whose_leader_died_is_ended_by_the_next_one() {
+fn the_next_leader_completes_a_removal() {
     removal_that_cannot_end(true);
 }
 
 #[test]
-fn commands_for_nodes_that_do_not_answer_are_refused() {
+fn commands_for_nodes_that_do_not_answer_are_rejected() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
     let [down, other] = cluster.others(leader)[..] else { panic!("three nodes") };
@@ -376,7 +376,7 @@ fn commands_for_nodes_that_do_not_answer_are_refused() {
         assert_eq!(answer.status, 409, "{peer}: {}", answer.text());
         assert!(answer.text().contains(peer.as_str()), "{peer}: {}", answer.text());
     }
-    // A member at an address to listen on.
+    // A member at a wildcard address.
     cluster.admin(leader, add(other, &format!("0.0.0.0:{port}"))).expect(409);
     cluster.node_mut(down).kill();
     let hand_over = Request::post("/v1/cluster/leader").json(&json!({"to": down}));
@@ -389,7 +389,7 @@ fn commands_for_nodes_that_do_not_answer_are_refused() {
 
 #[test]
 fn nodes_whose_states_differ_stop_serving() {
-    // Node 3 forgets what only 2 and 3 knew; node 1 never heard of its last start.
+    // Node 3 forgets what only nodes 2 and 3 knew; node 1 never heard of its last start.
     let mut cluster = Cluster::start(3);
     cluster.node_mut(1).stop();
     cluster.leader_among(&[2, 3]);
@@ -400,11 +400,11 @@ fn nodes_whose_states_differ_stop_serving() {
     let lost = cluster.create(2, &json!({"name": "lost", "scope": "read"}));
     cluster.node_mut(3).stop();
     cluster.node_mut(2).stop();
-    put_back(&cluster, 3);
+    restore_copy(&cluster, 3);
     cluster.node_mut(1).spawn();
     cluster.node_mut(3).spawn();
     cluster.wait_ready();
-    // Nobody who is up can know better; what the two do now is another history.
+    // No running node can know better; from here on the two nodes write another history.
     let made = cluster.create(1, &json!({"name": "other", "scope": "read"}));
     assert_eq!(cluster.ask(1, &lost.validate()).status, 401);
     cluster.node_mut(2).spawn();
@@ -412,11 +412,11 @@ fn nodes_whose_states_differ_stop_serving() {
         let text = cluster.node(id).ready().map(|answer| answer.text()).unwrap_or_default();
         text.contains("differs") || cluster.node(id).log_text().contains("differs")
     };
-    wait_until("a node whose state differs says so", SOON, || {
+    wait_until("a node whose state differs reports it", SOON, || {
         let ended = cluster.node_mut(3).has_ended();
         ended || [1, 2, 3].iter().any(|id| differs(&cluster, *id))
     });
-    // Whoever still answers, answers by one history.
+    // All nodes that still answer must answer by one history.
     wait_until("the nodes that answer agree", SOON, || {
         let answers = |key: &Key| -> Vec<u16> {
             let started = [1, 2, 3].into_iter().filter(|id| cluster.is_up(*id));
@@ -445,35 +445,35 @@ fn an_operator_sets_cluster_time_forward_and_never_back() {
     let start = cluster_time_s(&cluster, 1);
     let to = ClusterMs((start + 7_200) * 1_000);
     run(&mut cluster.cli(2, &["cluster", "set-time", "--to", &to.to_string()]), 0);
-    wait_until("all nodes live two hours later", SOON, || {
+    wait_until("all nodes are two hours later", SOON, || {
         [1, 2, 3].iter().all(|id| cluster_time_s(&cluster, *id) >= start + 7_200)
     });
     cluster.wait_ready();
     for id in [1, 2, 3] {
         cluster.ask(id, &key.validate()).expect(200);
     }
-    // Not without a moment: the wall clocks are behind now. And never back.
+    // The wall clocks are behind, so a new time must be given, and it must never go back.
     for words in
         [&["cluster", "set-time"][..], &["cluster", "set-time", "--to", "2020-01-01T00:00:00Z"]]
     {
-        let (_, said) = run(&mut cluster.cli(1, words), 1);
-        assert!(said.contains("never goes back"), "{said}");
+        let (_, message) = run(&mut cluster.cli(1, words), 1);
+        assert!(message.contains("never goes back"), "{message}");
     }
-    // A day is counted from the wall clocks, not from where the last step came to.
+    // The bound of one day counts from the wall clocks, not from the last step.
     for _ in 0..2 {
         let next = ClusterMs((cluster_time_s(&cluster, 1) + 20 * 3_600) * 1_000).to_string();
         let made = cluster.cli(2, &["cluster", "set-time", "--to", &next]).output().unwrap();
-        let said = String::from_utf8_lossy(&made.stderr).into_owned();
-        assert!(made.status.success() || said.contains("more than a day ahead"), "{said}");
+        let message = String::from_utf8_lossy(&made.stderr).into_owned();
+        assert!(made.status.success() || message.contains("more than a day ahead"), "{message}");
     }
     assert!(cluster_time_s(&cluster, 1) < start + 24 * 3_600);
     let audit = cluster.admin(1, Request::get("/v1/audit")).expect(200).text();
     assert!(audit.contains("time.set") && audit.contains("set forward from"), "{audit}");
-    wait_until("the warning names cluster time, and not each clock", SOON, || {
+    wait_until("the warning names cluster time and not each clock", SOON, || {
         let warnings = cluster.view(1).unwrap()["warnings"].to_string();
         warnings.contains("ahead of the wall clocks of most nodes")
     });
-    // It stays over a stop of all.
+    // It survives a stop of all nodes.
     for id in [1, 2, 3] {
         cluster.node_mut(id).stop();
     }
@@ -485,7 +485,7 @@ fn an_operator_sets_cluster_time_forward_and_never_back() {
 }
 
 #[test]
-fn a_renamed_limit_keeps_what_was_spent_and_a_changed_period_says_that_it_does_not() {
+fn a_renamed_limit_keeps_its_spend_and_a_changed_period_warns_that_it_does_not() {
     let cluster = Cluster::start(3);
     let period = roomy_period_s(60);
     let key = cluster.limited_key(5, period);
@@ -501,7 +501,7 @@ fn a_renamed_limit_keeps_what_was_spent_and_a_changed_period_says_that_it_does_n
     patch("third", 6, period);
     let more: u64 = [1, 2, 3].iter().map(|id| admitted(&cluster, *id, &key, 2)).sum();
     assert_eq!(more, 1, "one token more");
-    // One that is no longer than the longest allowed.
+    // A period that is still within the longest allowed.
     let changed = patch("third", 6, period - 1);
     assert!(changed["notes"][0].as_str().unwrap().contains("count from nothing"), "{changed}");
 }
@@ -528,7 +528,7 @@ fn an_admin_key_cannot_raise_its_own_rights() {
 }
 
 #[test]
-fn a_node_whose_file_differs_says_so_and_leads_no_other_terms_silently() {
+fn a_node_with_differing_lease_settings_reports_it() {
     let mut cluster = Cluster::plan(3, |_| {});
     cluster.node_mut(1).settings.text("lease", "duration", "10s");
     cluster.ids().into_iter().for_each(|id| cluster.node_mut(id).spawn());
@@ -545,7 +545,7 @@ fn a_node_whose_file_differs_says_so_and_leads_no_other_terms_silently() {
             view["warnings"].to_string().contains(&format!("the file of {differs} has a lease"))
         })
     });
-    // Over a change of leaders writes go on, and a revocation holds everywhere.
+    // Over changes of the leader, writes continue and a revocation holds on every node.
     for _ in 0..4 {
         let key = cluster.write_key();
         let to = cluster.others(cluster.leader())[0].to_string();
@@ -556,14 +556,14 @@ fn a_node_whose_file_differs_says_so_and_leads_no_other_terms_silently() {
         }
         cluster.wait_ready();
     }
-    // The leader may have another file now.
+    // The new leader may have another file.
     wait_until("the difference is in the metrics", SOON, || {
         cluster.metric("fluxgate_config_differs", "lease.duration") >= 1.0
     });
 }
 
 #[test]
-fn a_leader_whose_disk_is_full_hands_over_and_every_view_says_why() {
+fn a_leader_with_a_full_disk_hands_over_and_every_view_shows_why() {
     let mut cluster = Cluster::plan(3, |_| {});
     let mut disks = Vec::new();
     for id in cluster.ids() {
@@ -582,7 +582,7 @@ fn a_leader_whose_disk_is_full_hands_over_and_every_view_says_why() {
     let other = cluster.others(full)[0];
     let place = usize::try_from(full - 1).unwrap();
     let ballast = disks[place].fill();
-    // Writes notice it, wherever they come in.
+    // A write through any node notices the full disk.
     let create = || Request::post("/v1/keys").json(&json!({"name": "x", "scope": "read"}));
     wait_until("another node leads, and takes writes", SOON, || {
         let answer = cluster.admin(full, create());
@@ -592,14 +592,14 @@ fn a_leader_whose_disk_is_full_hands_over_and_every_view_says_why() {
     let log = cluster.node(full).log_text();
     assert!(log.contains("its disk is full: it hands over"), "{}", cluster.node(full).log_tail());
     for id in cluster.ids() {
-        wait_until("the warning is known", SOON, || {
+        wait_until("the warning is shown", SOON, || {
             cluster.view(id).unwrap()["warnings"].to_string().contains(&words)
         });
         let (status, _) = run(&mut cluster.cli(id, &["cluster", "status"]), 0);
         assert!(status.contains(&words), "{status}");
     }
-    // It lacks the entries of those writes, so it has no lease any more, or will have none soon.
-    wait_until("the full node says why it does not answer", SOON, || {
+    // The node lacks the entries of those writes, so its lease is not renewed.
+    wait_until("the full node reports why it does not answer", SOON, || {
         let ready = cluster.node(full).ready().unwrap();
         assert!(ready.text().contains("disk") && ready.text().contains("full"), "{ready}");
         ready.status == 503
@@ -608,7 +608,8 @@ fn a_leader_whose_disk_is_full_hands_over_and_every_view_says_why() {
         cluster.node(full).log_text().contains("the lease is not renewed reason=disk full: ")
     });
     cluster.ask(other, &key.validate()).expect(200);
-    // A start finds no room: not the directory's fault, and it says so.
+    // A start finds no room; the log says that the disk is full, and not that the directory is
+    // damaged.
     cluster.node_mut(full).kill();
     cluster.node_mut(full).spawn();
     let status = cluster.node_mut(full).wait_exit();
@@ -624,6 +625,6 @@ fn a_leader_whose_disk_is_full_hands_over_and_every_view_says_why() {
             .ready()
             .is_ok_and(|answer| answer.status == 200 && !answer.text().contains("warnings"))
     });
-    // Before the disks are taken away from under them.
+    // Before the disks are unmounted.
     cluster.ids().into_iter().for_each(|id| cluster.node_mut(id).stop());
 }

@@ -1,5 +1,5 @@
-//! What an attacker tries: every route without and with too little, floods, thousands of
-//! connections, HTTP/2 streams that are reset at once; and that no secret shows anywhere.
+//! Attacks: every route without a credential and with too small a scope, floods, thousands of
+//! connections, HTTP/2 streams that are reset at once; and no secret shows anywhere.
 
 use std::io::{ErrorKind, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -16,14 +16,14 @@ use crate::support::ports::Port;
 use crate::support::wait::roomy_period_s;
 use crate::support::{Conn, Key, Request, wait_until};
 
-/// Connections that do nothing.
+/// Idle connections.
 const IDLE: usize = 10_000;
 /// Invalid keys that are tried.
 const FLOOD: usize = 60_000;
-/// What a node may grow by under either, bytes.
+/// How much a node may grow under either, bytes.
 const GROWTH_MAX: f64 = 64.0 * 1024.0 * 1024.0;
 
-/// Every operation of the document that wants a credential, with the ids in its path filled in.
+/// Every operation of the document that needs a credential, with the ids in its path filled in.
 fn operations(key: &Key) -> Vec<(String, String, Value)> {
     let (document, _) = run(&mut fluxgate(&["openapi"]), 0);
     let document: Value = serde_json::from_str(&document).unwrap();
@@ -83,7 +83,7 @@ fn no_route_of_administrators_opens_without_the_right_credential() {
             let answer = request().bearer(&small.secret).send(at);
             answer.expect_code(403, "insufficient_scope");
         }
-        // An administrator of other keys sees nothing of this one, and nothing of the cluster.
+        // An admin key of another owner sees nothing of this key, and nothing of the cluster.
         let answer = request().bearer(&other.secret).send(at);
         let of_all = path.starts_with("/v1/cluster") || path == "/v1/keys/import";
         if of_all {
@@ -101,7 +101,7 @@ fn no_call_of_peers_is_served_without_the_secret() {
     let cluster = Cluster::start(1);
     let node = cluster.node(1).at;
     let text = Request::get("/metrics").send(node.admin).expect(200).text();
-    // Each call has a series, so a new one cannot be forgotten here.
+    // Each call has a time series, so this test cannot miss a new one.
     let calls: std::collections::BTreeSet<&str> = text
         .lines()
         .filter_map(|line| {
@@ -123,12 +123,12 @@ fn no_call_of_peers_is_served_without_the_secret() {
         for wrong in ["", OPERATOR, &SECRET[1..], "Bearer"] {
             named(wrong).send(node.peer).expect_code(401, "authentication_failed");
         }
-        // And behind it nothing is taken for a message that is none.
+        // With the secret, a body that is not a message is rejected.
         let garbage = named(SECRET).send(node.peer);
-        // These ask nothing, so there is nothing in them to be wrong.
-        let asks_nothing =
+        // These calls have no content that could be wrong.
+        let without_content =
             matches!(call, "status" | "served" | "introduce") && garbage.status == 200;
-        assert!(asks_nothing || matches!(garbage.status, 400 | 503), "{call}: {garbage}");
+        assert!(without_content || matches!(garbage.status, 400 | 503), "{call}: {garbage}");
     }
     Request::get("/readyz").send(node.gateway).expect(200);
 }
@@ -161,8 +161,8 @@ fn a_flood_of_invalid_keys_costs_no_memory_and_no_valid_key() {
 }
 
 #[test]
-fn ten_thousand_idle_connections_keep_nobody_out() {
-    // Both ends are on this machine, and the node's end is the node's.
+fn ten_thousand_idle_connections_keep_no_client_out() {
+    // This process holds the clients' ends; the node holds its own.
     let files = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: files.maximum, maximum: files.maximum };
     setrlimit(Resource::Nofile, wanted).unwrap();
@@ -174,7 +174,7 @@ fn ten_thousand_idle_connections_keep_nobody_out() {
     let mut idle = Vec::with_capacity(IDLE);
     for at in 0..IDLE {
         let mut conn = TcpStream::connect(to).unwrap();
-        // Half of them have begun to say something.
+        // Half of them have begun to send.
         if at % 2 == 0 {
             conn.write_all(b"POST /v1/validate HTTP/1.1\r\nhost: x\r\n").unwrap();
         }
@@ -186,12 +186,12 @@ fn ten_thousand_idle_connections_keep_nobody_out() {
     }
     assert!(began.elapsed() < Duration::from_secs(5), "{:?} for 50 requests", began.elapsed());
     let grown = resident(&cluster, 1) - before;
-    // What a head may take is taken when it comes, not before.
+    // Memory for headers is allocated when they arrive, not before.
     assert!(grown < 4.0 * GROWTH_MAX, "{grown} bytes for {IDLE} connections");
-    // Those that began to speak are given up; the others may stay.
-    wait_until("a head that never ends is given up", Duration::from_secs(30), || {
+    // Connections that began to send are closed; the others may stay.
+    wait_until("a connection with unfinished headers is closed", Duration::from_secs(30), || {
         idle[0].set_nonblocking(true).unwrap();
-        // Something to read, or the end.
+        // Data to read, or the end.
         match idle[0].peek(&mut [0; 1]) {
             Ok(_) => true,
             Err(error) => error.kind() != ErrorKind::WouldBlock,
@@ -238,23 +238,24 @@ fn streams_that_are_reset_at_once_end_the_connection_and_nothing_else() {
     let key = cluster.limited_key(1_000_000, roomy_period_s(60));
     let before = resident(&cluster, 1);
     let ended = (0..20).filter(|_| reset_streams(grpc.addr(), 20_000).is_err()).count();
-    assert!(ended > 0, "a client that resets all its streams is not put off");
+    assert!(ended > 0, "a client that resets all its streams is not disconnected");
     cluster.ask(1, &key.validate()).expect(200);
     let grown = resident(&cluster, 1) - before;
     assert!(grown < GROWTH_MAX, "{grown} bytes for 400 000 streams");
-    // Neither do other things that are no HTTP/2.
+    // Input that is not HTTP/2 does no harm, either.
     for garbage in [&b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"[..], b"\x16\x03\x01", &[0; 4096]] {
         let mut conn = TcpStream::connect(grpc.addr()).unwrap();
         conn.write_all(garbage).unwrap();
     }
     cluster.node_mut(1).assert_alive();
-    // HTTP/1 has no such door: what begins like HTTP/2 is answered or ended there.
+    // HTTP/1 listeners have no such problem: an HTTP/2 preface gets an answer or a closed
+    // connection.
     reset_streams(cluster.gateway(1), 100).ok();
     cluster.ask(1, &key.validate()).expect(200);
 }
 
 #[test]
-fn no_secret_shows_in_logs_metrics_or_answers() {
+fn logs_metrics_and_answers_show_no_secret() {
     let mut cluster = Cluster::start_with(3, |settings| {
         settings.text("telemetry", "log", "trace,h2=info,hyper=info");
     });
@@ -280,8 +281,9 @@ fn no_secret_shows_in_logs_metrics_or_answers() {
     Request::get("/v1/cluster").bearer(&OPERATOR.replace('o', "0")).send(cluster.node(1).at.admin);
     cluster.node_mut(3).stop();
     cluster.restart(3);
-    // At this level each call between nodes has lines: a fast machine must not be done before.
-    wait_until("the log has much to say", Duration::from_secs(20), || {
+    // At this level every call between nodes is logged; wait for it, because a fast machine is done
+    // too soon.
+    wait_until("the log is long", Duration::from_secs(20), || {
         cluster.node(1).log_text().lines().count() > 100
     });
     let mut seen = Vec::new();
@@ -301,7 +303,7 @@ fn no_secret_shows_in_logs_metrics_or_answers() {
         );
         seen.push(config);
     }
-    assert!(seen[0].lines().count() > 100, "the log is at its most talkative");
+    assert!(seen[0].lines().count() > 100, "the log is at its most verbose level");
     let digests = secrets.iter().map(|secret| crate::transfer::sha256(secret));
     let all = secrets.iter().cloned().chain([OPERATOR.to_owned(), SECRET.to_owned()]);
     for secret in all.chain(digests) {
@@ -310,7 +312,7 @@ fn no_secret_shows_in_logs_metrics_or_answers() {
             assert!(line.is_none(), "a secret shows: {line:?}");
         }
     }
-    // The second half of a key is the secret one.
+    // The second half of a key is the secret part.
     let tail = &secrets[0][21..];
     assert!(seen.iter().all(|text| !text.contains(tail)));
     drop(Conn::open(cluster.gateway(1)));

@@ -1,5 +1,5 @@
-//! What every black-box test needs: clusters of real nodes, an HTTP client that hides nothing,
-//! conditions with deadlines, load, and the checkers of what a client saw.
+//! Shared by all black-box tests: clusters of real nodes, an HTTP client that hides nothing,
+//! conditions with deadlines, load, and checks of what a client saw.
 
 pub(crate) mod binary;
 pub(crate) mod cluster;

@@ -1,9 +1,9 @@
-//! The rules of the house that no compiler checks: crate edges, file heads and lengths, words that
-//! must not stand in the code, and dates that have passed.
+//! The rules of the repository that no compiler checks: crate edges, file heads and lengths, words
+//! that must not occur in the code, and dates that have passed.
 //!
-//! Reads the manifests and the files that git knows or would take, so a file is checked before it
-//! is committed. Every finding is `file:line: rule`. A new edge or exception is a line in a table
-//! below, with a reason, never an accident.
+//! Reads the manifests and the files that git knows or would add, so a file is checked before it is
+//! committed. Every finding is `file:line: rule`. A new edge or exception is a line in a table
+//! below, with a reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-/// What each crate that ships uses of the others in its code. Nothing that ships uses `proof/` or
-/// `tests/`; those may use all that ships, and each other.
+/// The crates that each shipped crate uses. No shipped crate uses `proof/` or `tests/`; those may
+/// use all shipped crates, and each other.
 const EDGES: &[(&str, &[&str])] = &[
     ("api", &["types"]),
     ("client", &["api", "types"]),
@@ -23,29 +23,26 @@ const EDGES: &[(&str, &[&str])] = &[
     ("node", &["api", "console", "engine", "peer", "raft", "store", "types", "wire"]),
     ("peer", &["store", "types", "wire"]),
     ("raft", &["engine", "peer", "store", "types", "wire"]),
-    (
-        "server",
-        &["api", "console", "engine", "node", "peer", "raft", "store", "types", "wire"],
-    ),
+    ("server", &["api", "console", "engine", "node", "peer", "raft", "store", "types", "wire"]),
     ("store", &[]),
     ("types", &[]),
     ("wire", &["engine", "store", "types"]),
 ];
 
-/// Dependencies that are kept in one place. A name that ends in `*` is a prefix.
+/// Dependencies that only some crates may have. A name that ends in `*` is a prefix.
 const KEPT: &[(&str, &[&str])] = &[
     ("axum", &["server", "proof/bench"]),
     ("askama", &["console"]),
     ("bincode", &["store"]),
-    // A browser, driven by the tests alone.
+    // A browser, driven only by the tests.
     ("fantoccini", &["tests"]),
     ("openraft*", &["raft"]),
-    // In `node` for the exporter of spans alone, which takes no other client.
+    // In `node` only for the exporter of spans, which accepts no other client.
     ("reqwest", &["client", "node", "peer"]),
     ("sled", &["store"]),
 ];
 
-/// Longest file, its tests at the foot not counted.
+/// Longest file, not counting the tests at its end.
 const LINES_MAX: usize = 400;
 /// Longer files, with reasons.
 const LONG_FILES: &[(&str, &str)] = &[
@@ -57,13 +54,13 @@ const LONG_FILES: &[(&str, &str)] = &[
     ("crates/node/src/state.rs", "what all parts of a node share, in one read"),
     ("crates/raft/src/handle.rs", "the whole handle on consensus, its types included"),
     ("proof/sim/src/node.rs", "one node's state and the steps that share it, in one read"),
-    ("proof/sim/src/raft.rs", "the whole stand-in for consensus, in one read"),
+    ("proof/sim/src/raft.rs", "the whole substitute for consensus, in one read"),
 ];
 
-/// The one file with an unsafe item.
+/// The only file with an unsafe item.
 const UNSAFE_FILE: &str = "crates/store/src/durable.rs";
 
-/// Sleeps that are not waits for a condition without a deadline, with reasons.
+/// Allowed sleeps that do not wait for a condition, or have a deadline, with reasons.
 const SLEEPS: &[(&str, &str)] = &[
     ("crates/store/src/memory.rs", "a slow disk, as a fault to inject"),
     ("crates/store/src/sled_backend.rs", "between two tries to lock the database, with a deadline"),
@@ -73,7 +70,7 @@ const SLEEPS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Words that must not stand in any code of ours. Written in two parts, for this file is read too.
+/// Words that must not occur in the code. Written in two parts, because this file is read too.
 const WORDS: &[(&str, &str)] = &[
     (concat!("TO", "DO"), "do it, or file an issue"),
     (concat!("FIX", "ME"), "do it, or file an issue"),
@@ -83,7 +80,7 @@ const WORDS: &[(&str, &str)] = &[
     (concat!("#[", "ignore"), "a test that does not run proves nothing"),
 ];
 
-/// Words that must not stand in the engine: time and randomness are arguments there.
+/// Words that must not occur in the engine: time and randomness are arguments there.
 const NOT_IN_ENGINE: &[&str] = &[
     "SystemTime",
     "Instant::now",
@@ -106,18 +103,18 @@ fn read(path: &str) -> String {
 fn output(command: &mut Command) -> Vec<u8> {
     let output = command.current_dir(root()).output();
     let output = output.unwrap_or_else(|error| panic!("{command:?} does not run: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?} failed:\n{said}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} failed:\n{errors}");
     output.stdout
 }
 
-/// The files that git knows or would take, as paths from the root.
+/// The files that git knows or would add, as paths from the root.
 fn files() -> Vec<String> {
     let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
     let listed = output(Command::new("git").args(list));
     let listed = String::from_utf8(listed).expect("paths are UTF-8");
     let names: BTreeSet<&str> = listed.split('\0').filter(|name| !name.is_empty()).collect();
-    // A file that is deleted and not yet committed is listed and not there.
+    // A deleted file that is not committed yet is listed but does not exist.
     names.into_iter().filter(|name| root().join(name).is_file()).map(str::to_owned).collect()
 }
 
@@ -128,7 +125,7 @@ fn rust_files() -> Vec<(String, String)> {
     with_text
 }
 
-/// The package and the file under its `src`, of a source that is not a test's.
+/// The package and the file under its `src`, unless it is a test.
 fn source(path: &str) -> Option<(&str, &str)> {
     let (package, file) = path.split_once("/src/")?;
     let top = ["crates/", "proof/"].iter().any(|top| package.starts_with(top));
@@ -139,7 +136,7 @@ fn is_source(path: &str) -> bool {
     source(path).is_some()
 }
 
-/// The lines before the tests at the foot, numbered from 1.
+/// The lines before the tests at the end, numbered from 1.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines: Vec<&str> = text.lines().collect();
     let tests = lines.windows(2).position(|pair| {
@@ -157,9 +154,10 @@ fn none(findings: &[String]) {
     assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
 }
 
-/// The direct dependencies of each package: what it is called in the tables, then name and kind.
+/// The direct dependencies of each package: its name in the tables, then name and kind.
 fn dependencies() -> BTreeMap<String, Vec<(String, String)>> {
-    // Without the dependencies' own: a full resolve wants crates of platforms that nobody has here.
+    // Without transitive dependencies: a full resolve needs crates of other platforms, which are
+    // not downloaded.
     let arguments = ["metadata", "--format-version", "1", "--no-deps", "--offline", "--locked"];
     let found = output(Command::new(env!("CARGO")).args(arguments));
     let found: Value = serde_json::from_slice(&found).expect("cargo metadata is JSON");
@@ -167,13 +165,13 @@ fn dependencies() -> BTreeMap<String, Vec<(String, String)>> {
     packages.iter().map(direct).collect()
 }
 
-/// A crate that ships is called by its folder's name, any other package by its folder's path.
+/// The name of a shipped crate is its folder's name, that of any other package its folder's path.
 fn direct(package: &Value) -> (String, Vec<(String, String)>) {
     let text = |value: &Value| value.as_str().unwrap_or("normal").to_owned();
     let used = package["dependencies"].as_array().expect("a package lists its dependencies");
     let used = used.iter().map(|d| (text(&d["name"]), text(&d["kind"]))).collect();
     let manifest = text(&package["manifest_path"]);
-    let folder = Path::new(&manifest).parent().expect("a manifest stands in a folder");
+    let folder = Path::new(&manifest).parent().expect("a manifest has a folder");
     let folder = folder.strip_prefix(root()).expect("a package is in the repository");
     let folder = folder.to_string_lossy().into_owned();
     (folder.strip_prefix("crates/").map(str::to_owned).unwrap_or(folder), used)
@@ -188,7 +186,7 @@ fn row<'a>(table: &'a [(&str, &'a [&'a str])], name: &str) -> Option<BTreeSet<&'
 }
 
 #[test]
-fn crates_that_ship_use_each_other_as_the_table_says() {
+fn shipped_crates_use_each_other_as_in_the_table() {
     let mut findings = Vec::new();
     let found = dependencies();
     for (of, used) in found.iter().filter(|(of, _)| !of.contains('/') && *of != "tests") {
@@ -217,7 +215,7 @@ fn crates_that_ship_use_each_other_as_the_table_says() {
 }
 
 #[test]
-fn some_dependencies_are_kept_in_one_place() {
+fn some_dependencies_belong_to_one_crate() {
     let mut findings = Vec::new();
     for (of, used) in dependencies() {
         for (name, _) in used {
@@ -235,7 +233,7 @@ fn some_dependencies_are_kept_in_one_place() {
 }
 
 #[test]
-fn a_file_opens_with_what_it_is_for() {
+fn a_file_begins_with_its_purpose() {
     let headless = rust_files().into_iter().filter(|(_, text)| !text.starts_with("//! "));
     let findings =
         headless.map(|(path, _)| format!("{path}:1: a file begins with //! and its purpose"));
@@ -257,7 +255,7 @@ fn no_file_is_too_long() {
 }
 
 #[test]
-fn some_words_do_not_stand_in_the_code() {
+fn some_words_do_not_occur_in_the_code() {
     let mut findings = Vec::new();
     for (path, text) in rust_files() {
         for (at, line) in text.lines().enumerate() {
@@ -276,7 +274,7 @@ fn some_words_do_not_stand_in_the_code() {
 }
 
 #[test]
-fn unsafe_stands_in_one_file() {
+fn unsafe_code_is_in_one_file() {
     let word = concat!("un", "safe");
     let forms = [" {", " fn", " impl", " extern", " trait", "("].map(|end| format!("{word}{end}"));
     let mut findings = Vec::new();
@@ -284,7 +282,7 @@ fn unsafe_stands_in_one_file() {
         for (at, line) in text.lines().enumerate() {
             if forms.iter().any(|form| without_comment(line).contains(form)) {
                 findings
-                    .push(format!("{path}:{}: {word} code stands in {UNSAFE_FILE} only", at + 1));
+                    .push(format!("{path}:{}: {word} code belongs in {UNSAFE_FILE} only", at + 1));
             }
         }
     }
@@ -292,14 +290,14 @@ fn unsafe_stands_in_one_file() {
 }
 
 #[test]
-fn the_engine_reads_no_clock_and_draws_no_lots() {
+fn the_engine_reads_no_clock_and_no_randomness() {
     let mut findings = Vec::new();
     for (path, text) in
         rust_files().iter().filter(|(path, _)| path.starts_with("crates/engine/src/"))
     {
         for (at, line) in text.lines().enumerate() {
             for word in NOT_IN_ENGINE.iter().filter(|word| without_comment(line).contains(*word)) {
-                findings.push(format!("{path}:{}: `{word}`: it enters as an argument", at + 1));
+                findings.push(format!("{path}:{}: `{word}`: pass it as an argument", at + 1));
             }
         }
     }
@@ -315,7 +313,7 @@ fn exceptions_are_still_needed() {
         |path: &&(&str, &str)| files.get(path.0).is_none_or(|t| !t.contains("thread::sleep"));
     let unneeded = LONG_FILES.iter().filter(long).chain(SLEEPS.iter().filter(sleeps));
     let findings =
-        unneeded.map(|(path, _)| format!("{path}: excused in tests/tidy.rs without need"));
+        unneeded.map(|(path, _)| format!("{path}: an exception in tests/tidy.rs without need"));
     none(&findings.collect::<Vec<_>>());
 }
 
@@ -344,7 +342,7 @@ fn the_default_configuration_is_toml_with_every_table() {
 fn this_month() -> (u64, u64) {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
     let days = since.as_secs() / 86_400 + 719_468;
-    // Days since 0000-03-01 to a civil date, in the manner of Howard Hinnant's `civil_from_days`.
+    // Days since 0000-03-01 to a civil date, after Howard Hinnant's `civil_from_days`.
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
@@ -378,7 +376,7 @@ fn accepted_advisories_are_reviewed_in_time() {
     none(&findings);
 }
 
-/// The files that the code map of ARCHITECTURE.md names, as package (`crates/` left out) and name.
+/// The files in the code map of ARCHITECTURE.md, as package (`crates/` left out) and name.
 fn mapped(text: &str) -> BTreeSet<(String, String)> {
     let section = text.split("\n## ").find(|section| section.starts_with("Crates\n"));
     let mut of = String::new();
@@ -396,7 +394,7 @@ fn mapped(text: &str) -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn the_code_map_names_what_exists() {
+fn the_code_map_matches_the_files() {
     let mapped = mapped(&read("ARCHITECTURE.md"));
     let exists = |(of, name): &&(String, String)| {
         let package = if of.starts_with("proof/") { of.clone() } else { format!("crates/{of}") };
@@ -421,7 +419,7 @@ fn the_code_map_names_what_exists() {
 }
 
 #[test]
-fn scripts_stop_at_the_first_mistake() {
+fn scripts_stop_at_the_first_error() {
     let scripts = files().into_iter().filter(|path| path.ends_with(".sh") || path == ".ci/run");
     let loose = scripts.filter(|path| !read(path).contains("set -euo pipefail"));
     let findings = loose.map(|path| format!("{path}:1: a script sets -euo pipefail"));

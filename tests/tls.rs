@@ -1,7 +1,7 @@
-//! TLS on real sockets: who is let in, what the log says of the others, certificates that change
-//! while a node runs, and a cluster that is turned to TLS under load.
+//! TLS on real sockets: which callers get in, what the log says about the others, certificates that
+//! change while a node runs, and a cluster that is switched to TLS under load.
 //!
-//! The other side is curl, and `fluxgate` itself: another TLS stack than the one under test.
+//! The clients are curl, and `fluxgate` itself: curl has another TLS stack than the one under test.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -28,14 +28,14 @@ const NOTICE: Duration = Duration::from_secs(20);
 pub(crate) struct Certs(PathBuf);
 
 impl Certs {
-    /// Makes a CA and certificates for three nodes with `fluxgate tls dev`.
+    /// Creates a CA and certificates for three nodes with `fluxgate tls dev`.
     pub(crate) fn make(dir: &Path, name: &str, words: &[&str]) -> Self {
         let certs = Self(dir.join(name));
         certs.again(words);
         certs
     }
 
-    /// Makes the nodes' certificates anew, by the same CA.
+    /// Issues the nodes' certificates again, by the same CA.
     fn again(&self, words: &[&str]) {
         let dir = self.0.display().to_string();
         let words = [&["tls", "dev", "--force", "--dir", &dir][..], words].concat();
@@ -55,7 +55,7 @@ impl Certs {
         format!("{{ cert_file = {cert:?}, key_file = {key:?}{}{plain} }}", ca.unwrap_or_default())
     }
 
-    /// Gives a node the certificates of this directory on its peer listener.
+    /// Configures a node's peer listener with the certificates of this directory.
     pub(crate) fn give_peer(&self, cluster: &mut Cluster, node: u64, accept_plain: bool) {
         let setting = self.setting(node, Some("ca_file"), accept_plain);
         cluster.node_mut(node).settings.set("peer", "tls", setting);
@@ -70,7 +70,7 @@ impl Certs {
         }
     }
 
-    /// Asks with curl; the status and the body, or curl's complaint.
+    /// Sends a request with curl; returns the status and the body, or curl's error.
     fn curl(&self, to: SocketAddr, path: &str, words: &[&str]) -> Result<(u16, String), String> {
         let ca = self.file("ca.pem");
         let words = [&["--cacert", &ca][..], words].concat();
@@ -96,7 +96,7 @@ fn curl(url: &str, words: &[&str]) -> Result<(u16, String), String> {
     }
 }
 
-/// Waits until a node says over TLS that it is ready.
+/// Waits until a node is ready, over TLS.
 #[track_caller]
 pub(crate) fn wait_ready(cluster: &mut Cluster, certs: &Certs, id: u64) {
     wait_until(&format!("node {id} is ready"), READY_DEADLINE, || {
@@ -111,7 +111,7 @@ fn wait_log(cluster: &Cluster, node: u64, words: &[&str]) {
     wait_log_after(cluster, node, 0, words);
 }
 
-/// The same behind so many bytes of the log.
+/// The same, after the first `begin` bytes of the log.
 #[track_caller]
 fn wait_log_after(cluster: &Cluster, node: u64, begin: usize, words: &[&str]) {
     wait_until(&format!("the log of node {node} has {words:?}"), NOTICE, || {
@@ -121,7 +121,7 @@ fn wait_log_after(cluster: &Cluster, node: u64, begin: usize, words: &[&str]) {
 }
 
 #[test]
-fn every_listener_speaks_tls_and_peers_are_known_by_their_certificates() {
+fn every_listener_speaks_tls_and_peers_need_certificates() {
     let mut cluster = Cluster::plan(3, |_| {});
     let certs = Certs::make(cluster.dir(), "certs", &[]);
     let foreign = Certs::make(cluster.dir(), "foreign", &[]);
@@ -133,17 +133,17 @@ fn every_listener_speaks_tls_and_peers_are_known_by_their_certificates() {
         wait_ready(&mut cluster, &certs, id);
     }
 
-    // The command line, by the CA and not without it.
+    // The command line works with the CA and not without it.
     let admin = format!("https://{}", cluster.node(1).at.admin);
     let words = ["keys", "create", "--name", "tls", "--scope", "read", "--url", &admin];
     let ca = certs.file("ca.pem");
     let (secret, _) = run(&mut fluxgate(&[&words[..], &["--ca-file", &ca]].concat()), 0);
-    let (_, refused) = run(&mut fluxgate(&words), 3);
-    assert!(refused.contains("certificate"), "{refused}");
-    let (_, refused) = run(fluxgate(&words).env("FLUXGATE_CA_FILE", foreign.file("ca.pem")), 3);
-    assert!(refused.contains("certificate"), "{refused}");
+    let (_, rejected) = run(&mut fluxgate(&words), 3);
+    assert!(rejected.contains("certificate"), "{rejected}");
+    let (_, rejected) = run(fluxgate(&words).env("FLUXGATE_CA_FILE", foreign.file("ca.pem")), 3);
+    assert!(rejected.contains("certificate"), "{rejected}");
 
-    // A key made through one node is counted on the others: the peers speak to each other.
+    // A key created through one node is counted on the others: the peers reach each other.
     let bearer = format!("authorization: Bearer {}", secret.trim());
     let mut admitted = 0;
     for round in 0..105 {
@@ -156,34 +156,34 @@ fn every_listener_speaks_tls_and_peers_are_known_by_their_certificates() {
     // The minute may have ended in between.
     assert!((100..=105).contains(&admitted), "{admitted} of 105");
 
-    // Plain callers are told, by all three.
+    // All three listeners answer plaintext callers with an explanation.
     let at = cluster.node(1).at;
     for to in [at.gateway, at.admin, at.peer] {
         let answer = Request::get("/readyz").try_send(to).unwrap();
         answer.expect_error(400, "invalid_request", "this listener speaks TLS: use https");
     }
 
-    // The peer listener wants a certificate, of the right CA, and TLS 1.3.
+    // The peer listener requires a certificate of the right CA, and TLS 1.3.
     let status = "/peer/v1/status";
     let own = [certs.file("node2.pem"), certs.file("node2.key")];
     let others = [foreign.file("node2.pem"), foreign.file("node2.key")];
-    // Refusals are told every few seconds, so each is tried until the log has it.
-    let refused = |words: &[&str], why: &str| {
-        wait_until("the refusal stands in the log", NOTICE, || {
+    // Rejections are logged at most every few seconds, so retry each until the log has it.
+    let rejected = |words: &[&str], why: &str| {
+        wait_until("the log has the rejection", NOTICE, || {
             certs.curl(at.peer, status, words).unwrap_err();
             let log = cluster.node(1).log_text();
             log.lines().any(|line| line.contains("listener=\"peer\"") && line.contains(why))
         });
     };
-    refused(&[], "peer sent no certificates");
-    refused(&["--cert", &others[0], "--key", &others[1]], "invalid peer certificate");
+    rejected(&[], "peer sent no certificates");
+    rejected(&["--cert", &others[0], "--key", &others[1]], "invalid peer certificate");
     let with_own = ["--cert", &own[0], "--key", &own[1]];
     certs.curl(at.peer, status, &[&with_own[..], &["--tls-max", "1.2"]].concat()).unwrap_err();
-    // With a certificate, still not without the cluster's secret.
+    // A certificate does not replace the cluster secret.
     let (code, body) = certs.curl(at.peer, status, &with_own).unwrap();
     assert_eq!(code, 401, "{body}");
 
-    // Nobody of the cluster was refused, and no secret is in a log.
+    // No node of the cluster was rejected, and no log contains a secret.
     for id in cluster.ids() {
         let log = cluster.node(id).log_text();
         assert!(!log.contains("TLS handshake failed"), "{log}");
@@ -206,7 +206,7 @@ fn gateways_may_have_to_show_certificates_too() {
         let asked = certs.curl(to, "/readyz", &["--cert", &cert, "--key", &key]);
         asked.is_ok_and(|(status, _)| status == 200)
     });
-    // Probes have none, and may ask whether the node is well; nothing else.
+    // Health probes have no certificate, and may read only the health of the node.
     for path in ["/livez", "/readyz"] {
         assert_eq!(certs.curl(to, path, &[]).unwrap().0, 200, "{path}");
     }
@@ -224,11 +224,11 @@ fn gateways_may_have_to_show_certificates_too() {
         assert!(status == 503 && body.contains("requires a client certificate"), "{path}: {body}");
     }
     wait_log(&cluster, 1, &["a caller without a client certificate was refused", "127.0.0.1"]);
-    // Prometheus needs none where the file says so; at the gateways' listener there are no metrics.
+    // The file lets Prometheus read metrics without one; the gateway listener has no metrics.
     let (status, body) = certs.curl(at_admin, "/metrics", &[]).unwrap();
     assert!(status == 200 && body.contains("fluxgate_build_info"), "{status}: {body}");
     assert_eq!(certs.curl(at_admin, "/v1/whoami", &[]).unwrap().0, 503);
-    // One of another CA is refused as before.
+    // A certificate of another CA is rejected as before.
     let foreign = Certs::make(cluster.dir(), "foreign", &["--nodes", "1"]);
     let others = [foreign.file("node1.pem"), foreign.file("node1.key")];
     certs.curl(to, "/readyz", &["--cert", &others[0], "--key", &others[1]]).unwrap_err();
@@ -240,8 +240,8 @@ fn gateways_may_have_to_show_certificates_too() {
     let (status, _) = run(&mut fluxgate(&status), 0);
     assert!(status.contains("certificates of node 1: admin until 20"), "{status}");
     assert!(status.contains(", gateway until 20"), "{status}");
-    let (_, said) = run(&mut fluxgate(&list[..6]), 3);
-    assert!(said.contains("requires a client certificate"), "{said}");
+    let (_, message) = run(&mut fluxgate(&list[..6]), 3);
+    assert!(message.contains("requires a client certificate"), "{message}");
     let validate = [&["validate", "--url", &url][..], &with].concat();
     run_with_input(&mut fluxgate(&validate), key_of_client, 0);
     run(
@@ -251,7 +251,7 @@ fn gateways_may_have_to_show_certificates_too() {
 }
 
 #[test]
-fn certificates_are_taken_anew_without_a_restart() {
+fn certificates_are_reloaded_without_a_restart() {
     let mut cluster = Cluster::plan(1, |_| {});
     let first = Certs::make(cluster.dir(), "certs", &["--nodes", "1"]);
     let second = Certs::make(cluster.dir(), "second", &["--nodes", "1"]);
@@ -263,25 +263,25 @@ fn certificates_are_taken_anew_without_a_restart() {
     let serves = |certs: &Certs| certs.curl(to, "/readyz", &[]).is_ok();
     let replace = |name: &str| fs::copy(second.0.join(name), first.0.join(name)).unwrap();
 
-    // Half of a change is told once, and changes nothing.
+    // An incomplete change is logged once and ignored.
     replace("node1.pem");
     cluster.node(1).signal(Signal::HUP);
     wait_log(&cluster, 1, &["ERROR", "certificates not reloaded", "fit together"]);
-    assert!(serves(&first), "the old certificate is served on");
+    assert!(serves(&first), "the old certificate is still served");
     cluster.node(1).signal(Signal::HUP);
 
-    // The whole is taken, here without a signal.
+    // The complete change is loaded, here without a signal.
     let old_ca = Certs(cluster.dir().join("old"));
     fs::create_dir(&old_ca.0).unwrap();
     fs::copy(first.0.join("ca.pem"), old_ca.0.join("ca.pem")).unwrap();
     replace("node1.key");
     wait_until("the new certificate is served", NOTICE, || serves(&second));
-    assert!(!serves(&old_ca), "nobody gets the old certificate any more");
+    assert!(!serves(&old_ca), "the old certificate is not served any more");
     let log = cluster.node(1).log_text();
     assert_eq!(log.matches("certificates not reloaded").count(), 1, "{log}");
     assert_eq!(log.matches("certificates reloaded").count(), 1, "{log}");
 
-    // One that has expired is not taken in the place of one that lasts.
+    // An expired certificate does not replace a valid one.
     second.again(&["--nodes", "1", "--days=-1"]);
     replace("node1.key");
     replace("node1.pem");
@@ -289,9 +289,9 @@ fn certificates_are_taken_anew_without_a_restart() {
     let words =
         ["ERROR", "listener=\"gateway\"", "certificates not reloaded", "node1.pem` has expired"];
     wait_log(&cluster, 1, &words);
-    assert!(serves(&second), "the certificate that lasts is served on");
+    assert!(serves(&second), "the valid certificate is still served");
 
-    // At a start there is no other: it is served, and complained of.
+    // At a start there is no other certificate: it is served, and an error is logged.
     cluster.node_mut(1).stop();
     cluster.node_mut(1).spawn();
     wait_log(&cluster, 1, &["ERROR", "listener=\"gateway\"", "has expired: callers"]);
@@ -310,7 +310,7 @@ fn certificates_are_taken_anew_without_a_restart() {
     assert!((86_000..90_000).contains(&ago), "ended {ago} s ago");
 }
 
-/// Fails unless the other two nodes go on as if nothing were.
+/// Fails unless the other two nodes are undisturbed.
 #[track_caller]
 fn assert_others_well(cluster: &Cluster, key: &Key) {
     for id in [1, 2] {
@@ -356,7 +356,7 @@ fn nodes_with_expired_and_foreign_certificates_are_kept_out_and_named() {
     cluster.ask(3, &key.validate()).expect(200);
 }
 
-/// Restarts a node with a setting, in good order, and waits until it is ready.
+/// Restarts a node with a setting, after an orderly stop, and waits until it is ready.
 fn turn(cluster: &mut Cluster, id: u64, certs: &Certs, accept_plain: bool) {
     cluster.node_mut(id).stop();
     certs.give_peer(cluster, id, accept_plain);
@@ -364,7 +364,7 @@ fn turn(cluster: &mut Cluster, id: u64, certs: &Certs, accept_plain: bool) {
 }
 
 #[test]
-fn a_plain_cluster_is_turned_to_tls_node_by_node_without_an_outage() {
+fn a_plaintext_cluster_is_switched_to_tls_node_by_node_without_an_outage() {
     let mut cluster = Cluster::start(3);
     let certs = Certs::make(cluster.dir(), "certs", &[]);
     let ample = cluster.limited_key(1_000_000, roomy_period_s(120));
@@ -381,7 +381,7 @@ fn a_plain_cluster_is_turned_to_tls_node_by_node_without_an_outage() {
     }
     let samples = stream.finish();
     let bad = samples.iter().filter(|sample| sample.status() != 200).filter(|sample| {
-        // A node that is being restarted answers nobody.
+        // A node that is being restarted does not answer.
         !down.iter().any(|(id, from, to)| {
             *id == sample.node && sample.answered >= *from && sample.asked <= *to
         })
@@ -390,7 +390,7 @@ fn a_plain_cluster_is_turned_to_tls_node_by_node_without_an_outage() {
     assert!(bad.is_empty(), "{} of {}: {bad:?}", bad.len(), samples.len());
     cluster.assert_none_degraded();
 
-    // From now on plain calls are refused, and everybody still finds everybody.
+    // From here on plaintext calls are rejected, and all nodes still reach each other.
     for id in cluster.ids() {
         let answer = Request::post("/peer/v1/status").try_send(cluster.node(id).at.peer).unwrap();
         answer.expect_code(400, "invalid_request");
@@ -402,7 +402,7 @@ fn a_plain_cluster_is_turned_to_tls_node_by_node_without_an_outage() {
 }
 
 #[test]
-fn files_that_make_no_tls_are_found_before_the_start() {
+fn invalid_tls_files_are_found_before_the_start() {
     let cluster = Cluster::plan(1, |_| {});
     let certs = Certs::make(cluster.dir(), "certs", &["--nodes", "2"]);
     let [one, two, ca] = ["node1.pem", "node2.key", "ca.pem"].map(|name| certs.file(name));
@@ -440,8 +440,8 @@ fn files_that_make_no_tls_are_found_before_the_start() {
         settings.lay(&cluster.node(1).settings).set(section, "tls", &setting);
         let file = cluster.dir().join("wrong.toml");
         fs::write(&file, settings.to_toml()).unwrap();
-        let (_, said) =
+        let (_, message) =
             run(&mut fluxgate(&["check-config", "--config", &file.display().to_string()]), 2);
-        assert!(said.contains(complaint) && said.contains(section), "{setting}: {said}");
+        assert!(message.contains(complaint) && message.contains(section), "{setting}: {message}");
     }
 }

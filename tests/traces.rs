@@ -1,5 +1,5 @@
-//! Traces and logs as a collector and a log store see them: the trace that a request came with, what
-//! is sampled, and that a collector which is not there costs requests nothing.
+//! Traces and logs as a collector and a log store see them: the trace of the incoming request,
+//! sampling, and that an unreachable collector costs requests nothing.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -21,7 +21,7 @@ fn traced(request: Request, sampled: bool) -> Request {
     request.header("traceparent", &format!("00-{TRACE}-00f067aa0ba902b7-{flags}"))
 }
 
-/// A collector that keeps what it is sent.
+/// A collector that stores what it receives.
 struct Collector {
     port: Port,
     bodies: Arc<Mutex<Vec<u8>>>,
@@ -53,13 +53,13 @@ impl Collector {
         Self { port, bodies }
     }
 
-    /// How often these bytes stand in what was sent.
+    /// How often these bytes occur in what was sent.
     fn count(&self, part: &[u8]) -> usize {
         self.bodies.lock().unwrap().windows(part.len()).filter(|window| *window == part).count()
     }
 }
 
-/// Reads a head; the length of the body that follows.
+/// Reads the head of a request; returns the length of the body that follows.
 fn head(reader: &mut impl std::io::BufRead) -> Option<usize> {
     let mut length = 0;
     loop {
@@ -83,7 +83,7 @@ fn trace_bytes() -> Vec<u8> {
 }
 
 #[test]
-fn a_log_line_names_the_trace_that_its_request_came_with() {
+fn a_log_line_names_the_trace_of_its_request() {
     let cluster = Cluster::start_with(1, |settings| {
         settings.text("telemetry", "log_format", "json").text("telemetry", "log", "debug");
     });
@@ -108,7 +108,7 @@ fn a_log_line_names_the_trace_that_its_request_came_with() {
 }
 
 #[test]
-fn a_gateway_that_samples_gets_our_part_and_the_ratio_is_for_the_rest() {
+fn a_gateways_sampling_decision_comes_before_the_ratio() {
     let collector = Collector::start();
     let endpoint = format!("http://{}", collector.port.addr());
     let mut cluster = Cluster::start_with(1, |settings| {
@@ -123,15 +123,15 @@ fn a_gateway_that_samples_gets_our_part_and_the_ratio_is_for_the_rest() {
     for _ in 0..7 {
         cluster.ask(1, &traced(key.validate(), true)).expect(200);
     }
-    // What waits is sent when the node stops.
+    // Queued spans are sent when the node stops.
     cluster.node_mut(1).stop();
-    assert_eq!(collector.count(&trace_bytes()), 7, "those that were sampled, and no other");
+    assert_eq!(collector.count(&trace_bytes()), 7, "exactly the sampled ones");
     assert_eq!(collector.count(b"POST /v1/validate"), 2 * 7, "the name and the route of each");
     assert_eq!(collector.count(key.secret.as_bytes()), 0);
 }
 
 #[test]
-fn a_write_is_one_trace_over_the_node_asked_and_the_leader() {
+fn a_write_is_one_trace_over_the_entry_node_and_the_leader() {
     let collector = Collector::start();
     let mut cluster = Cluster::start_with(3, |settings| {
         settings.text("telemetry", "otlp_endpoint", format!("http://{}", collector.port.addr()));
@@ -144,7 +144,7 @@ fn a_write_is_one_trace_over_the_node_asked_and_the_leader() {
     for id in cluster.ids() {
         cluster.node_mut(id).stop();
     }
-    // The call at the follower, the one that carried it on, and no other: heartbeats and gossip
+    // The call at the follower, the one that forwards it, and no other: heartbeats and gossip
     // belong to no request.
     assert_eq!(collector.count(b"/v1/keys"), 2, "the name and the route");
     assert_eq!(collector.count(b"propose"), 2, "the name and the call");
@@ -153,8 +153,8 @@ fn a_write_is_one_trace_over_the_node_asked_and_the_leader() {
 }
 
 #[test]
-fn a_collector_that_is_not_there_costs_requests_nothing() {
-    // One refuses connections, one takes them and never answers.
+fn an_unreachable_collector_costs_requests_nothing() {
+    // One rejects connections, one accepts them and never answers.
     let (closed, silent) = (Port::claim(), Port::claim());
     let listener = TcpListener::bind(silent.addr()).unwrap();
     for endpoint in [closed.addr(), silent.addr()] {
@@ -163,7 +163,7 @@ fn a_collector_that_is_not_there_costs_requests_nothing() {
             settings.set("telemetry", "trace_sample_ratio", "1.0");
         });
         let key = cluster.limited_key(1_000_000, roomy_period_s(60));
-        // More spans than its queue holds.
+        // More spans than the queue holds.
         let mut slowest = Duration::ZERO;
         for _ in 0..6_000 {
             let began = Instant::now();

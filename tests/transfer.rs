@@ -1,4 +1,4 @@
-//! Keys on their way in and out: imports from other systems, exports, backups and restores.
+//! Keys in and out: imports from other systems, exports, backups and restores.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -29,14 +29,14 @@ fn path_text(path: &std::path::Path) -> String {
     path.display().to_string()
 }
 
-/// Every record that a node has, by id, as exported.
+/// Every record of a node, by id, as exported.
 fn exported(cluster: &Cluster, node: u64) -> BTreeMap<String, Value> {
     let (lines, _) = run(&mut cluster.cli(node, &["keys", "export"]), 0);
     let record = |line: &str| serde_json::from_str::<Value>(line).unwrap();
     lines.lines().map(|l| (record(l)["id"].as_str().unwrap().to_owned(), record(l))).collect()
 }
 
-/// The same without what each node sees by itself.
+/// The same without the fields that differ from node to node.
 pub(crate) fn records(cluster: &Cluster, node: u64) -> BTreeMap<String, Value> {
     let mut records = exported(cluster, node);
     for record in records.values_mut() {
@@ -72,11 +72,11 @@ fn keys_of_another_system_are_imported_by_their_digests() {
     let file = cluster.dir().join("old.jsonl");
     fs::write(&file, lines.join("\n")).unwrap();
     let words = ["keys", "import", &path_text(&file)];
-    let (total, told) = run(&mut cluster.cli(2, &words), 1);
+    let (total, message) = run(&mut cluster.cli(2, &words), 1);
     assert_eq!(total, "3 imported, 1 already present, 6 rejected\n");
-    let refused: Vec<&str> = told.lines().map(|line| line.split(':').next().unwrap()).collect();
-    assert_eq!(refused, ["line 2", "line 3", "line 5", "line 6", "line 7", "line 8"], "{told}");
-    assert!(!told.contains("hush") && told.contains("64 hexadecimal"), "{told}");
+    let rejected: Vec<&str> = message.lines().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(rejected, ["line 2", "line 3", "line 5", "line 6", "line 7", "line 8"], "{message}");
+    assert!(!message.contains("hush") && message.contains("64 hexadecimal"), "{message}");
 
     // Usable on every node at once, with one limit over all of them.
     for secret in old {
@@ -98,7 +98,8 @@ fn keys_of_another_system_are_imported_by_their_digests() {
     assert_eq!(total, "0 imported, 4 already present, 6 rejected\n");
     assert_eq!(records(&cluster, 1), found);
 
-    // It can be given a secret of ours; the old one stays valid for its grace, and no longer.
+    // It can be rotated to a secret of ours; the old one stays valid for its grace period and no
+    // longer.
     let spent =
         old.iter().find(|s| cluster.ask(1, &validate(s)).header("x-auth-key-id").unwrap() == id);
     let (fresh, _) = run(&mut cluster.cli(1, &["keys", "rotate", &id, "--grace", "1h"]), 0);
@@ -108,7 +109,7 @@ fn keys_of_another_system_are_imported_by_their_digests() {
     run(&mut cluster.cli(1, &["keys", "rotate", &id, "--end-previous"]), 0);
     cluster.ask(2, &validate(spent.unwrap())).expect(401);
 
-    // The operator's alone, and JSON lines only.
+    // Only the operator may import, and only JSON lines.
     let admin = cluster.create(1, &json!({"name": "a", "scope": "admin", "owner": "user_42"}));
     let at = cluster.node(1).at.admin;
     for path in ["/v1/keys/import", "/v1/cluster/restore"] {
@@ -124,7 +125,7 @@ fn keys_of_another_system_are_imported_by_their_digests() {
 }
 
 #[test]
-fn a_long_import_goes_on_where_it_broke_off_and_leaves_the_audit_trail_alone() {
+fn a_long_import_resumes_and_adds_little_to_the_audit_trail() {
     let mut cluster = Cluster::start(3);
     let count = 12_000;
     let mut lines = String::new();
@@ -134,12 +135,12 @@ fn a_long_import_goes_on_where_it_broke_off_and_leaves_the_audit_trail_alone() {
     }
     let file = cluster.dir().join("many.jsonl");
     fs::write(&file, &lines).unwrap();
-    // The part that an import had sent before it was broken off.
+    // The part that an interrupted import had sent.
     let part = cluster.dir().join("part.jsonl");
     let sent: Vec<&str> = lines.lines().take(5_000).collect();
     fs::write(&part, sent.join("\n")).unwrap();
     run(&mut cluster.cli(1, &["keys", "import", &path_text(&part)]), 0);
-    // A leader that dies meanwhile costs nothing but time.
+    // A leader that dies during the import costs only time.
     let leader = cluster.leader();
     let asked = cluster.others(leader)[0];
     cluster.node_mut(leader).kill();
@@ -155,7 +156,7 @@ fn a_long_import_goes_on_where_it_broke_off_and_leaves_the_audit_trail_alone() {
     assert!(audit["entries"].as_array().unwrap().len() < 160 && audit["next_cursor"].is_null());
 }
 
-/// A cluster with keys in every state, and the secrets that go with them.
+/// A cluster with keys in every state, and their secrets.
 struct Old {
     cluster: Cluster,
     open: Vec<String>,
@@ -190,9 +191,9 @@ fn restore(cluster: &Cluster, backup: &str, more: &[&str], code: i32) -> (String
 }
 
 #[test]
-fn a_backup_under_load_restores_every_key_that_was_acknowledged_before() {
+fn a_backup_under_load_restores_every_key_acknowledged_before_it() {
     let Old { cluster, mut open, shut } = old();
-    // Writers at every node, until the backup is there.
+    // Writers at every node, until the backup exists.
     let stop: Arc<AtomicBool> = Arc::default();
     let writers: Vec<_> = cluster
         .addresses()
@@ -211,7 +212,7 @@ fn a_backup_under_load_restores_every_key_that_was_acknowledged_before() {
             })
         })
         .collect();
-    crate::support::wait_until("some keys are made", std::time::Duration::from_secs(20), || {
+    crate::support::wait_until("some keys are created", std::time::Duration::from_secs(20), || {
         records(&cluster, 1).len() > 60
     });
     let backup = cluster.dir().join("backup");
@@ -224,8 +225,11 @@ fn a_backup_under_load_restores_every_key_that_was_acknowledged_before() {
     assert!(before.len() > 50 && made.len() > before.len(), "{} of {}", before.len(), made.len());
     open.extend(before);
     let text = fs::read_to_string(&backup).unwrap();
-    assert!(open.iter().chain(&shut).all(|secret| !text.contains(secret)), "no secret is in it");
-    // It is there already, and stays.
+    assert!(
+        open.iter().chain(&shut).all(|secret| !text.contains(secret)),
+        "the backup contains a secret"
+    );
+    // The file exists and is not overwritten.
     run(&mut cluster.cli(1, &["cluster", "backup", "--to", &path_text(&backup)]), 1);
     assert_eq!(fs::read_to_string(&backup).unwrap(), text);
     assert!(!PathBuf::from(format!("{}.partial", backup.display())).exists());
@@ -256,21 +260,21 @@ fn a_backup_under_load_restores_every_key_that_was_acknowledged_before() {
     let audit = new.admin(1, Request::get("/v1/audit?limit=200")).expect(200).text();
     assert!(audit.contains("key.revoke") && audit.contains("keys.restore"), "{audit}");
 
-    // Twice is once. Without a word the cluster must be new.
-    let (_, refused) = restore(&new, &path_text(&backup), &[], 1);
-    assert!(refused.contains("--resume"), "{refused}");
+    // A second restore changes nothing. Without `--resume` the cluster must be new.
+    let (_, rejected) = restore(&new, &path_text(&backup), &[], 1);
+    assert!(rejected.contains("--resume"), "{rejected}");
     let (total, _) = restore(&new, &path_text(&backup), &["--resume"], 0);
     let known = format!(": 0 restored, {lines} already present, 0 rejected\n");
     assert!(total.ends_with(&known), "{total}");
     assert_eq!(records(&new, 2).len(), theirs.len());
-    // A restored key lives on: it can be revoked.
+    // A restored key is a normal key: it can be revoked.
     let id = full["id"].as_str().unwrap();
     run(&mut new.cli(1, &["keys", "revoke", id]), 0);
     new.ask(2, &validate(&open[1])).expect(401);
 }
 
 #[test]
-fn a_backup_that_is_not_whole_is_refused_before_anything_is_sent() {
+fn an_incomplete_backup_is_rejected_before_anything_is_sent() {
     let Old { cluster, .. } = old();
     let backup = cluster.dir().join("backup");
     run(&mut cluster.cli(1, &["cluster", "backup", "--to", &path_text(&backup)]), 0);
@@ -295,8 +299,8 @@ fn a_backup_that_is_not_whole_is_refused_before_anything_is_sent() {
         (format!("{text}{}", lines[1]), "data after the last line"),
         (text.replacen("\"format\":2", "\"format\":3", 1), "this version reads up to 2"),
     ] {
-        let said = restore(&damaged, 1);
-        assert!(said.contains(complaint), "{complaint}: {said}");
+        let message = restore(&damaged, 1);
+        assert!(message.contains(complaint), "{complaint}: {message}");
     }
     assert!(records(&new, 1).is_empty());
     restore(&text, 0);

@@ -1,4 +1,4 @@
-//! What an operator does over the years: erase what has ended, look up who did what, move a cluster.
+//! Tasks of an operator over the years: erase ended keys, search the audit trail, move a cluster.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::ports::Port;
 use crate::support::wait::roomy_period_s;
 use crate::support::{Key, Request, wait_for, wait_until};
 
-/// Longest wait for something that happens by itself within seconds.
+/// Longest wait for something that happens on its own within seconds.
 const SOON: Duration = Duration::from_secs(30);
 
 fn trail(cluster: &Cluster, node: u64) -> Vec<Value> {
@@ -34,7 +34,7 @@ fn whole(name: &str) -> Value {
     json!({"name": name, "scope": "read", "owner": "Ada Lovelace", "metadata": {"phone": "555-0100"}})
 }
 
-/// Everything that a node would give to somebody who may read all of it.
+/// Everything that a node returns to an operator who may read all of it.
 fn all_texts(cluster: &Cluster, node: u64) -> String {
     let backup = cluster.admin(node, Request::get("/v1/cluster/backup")).expect(200).text();
     let keys = cluster.admin(node, Request::get("/v1/keys?limit=200")).expect(200).text();
@@ -43,17 +43,17 @@ fn all_texts(cluster: &Cluster, node: u64) -> String {
 }
 
 #[test]
-fn an_erased_record_is_gone_from_lists_snapshots_and_backups_and_its_id_stays_in_the_trail() {
+fn an_erased_key_leaves_only_its_id_in_the_audit_trail() {
     let mut cluster = Cluster::start_with(3, |settings| {
         settings.set("raft", "snapshot_every", 100);
     });
     let key = cluster.create(1, &whole("Ada's key"));
     let other = cluster.create(1, &whole("another"));
     let erase = format!("{}?erase=true", key.path());
-    let refused = cluster.admin(2, Request::new("DELETE", &erase)).expect_code(409, "conflict");
-    assert!(refused.text().contains("revoke it first"), "{}", refused.text());
+    let rejected = cluster.admin(2, Request::new("DELETE", &erase)).expect_code(409, "conflict");
+    assert!(rejected.text().contains("revoke it first"), "{}", rejected.text());
     cluster.admin(2, Request::new("DELETE", &key.path())).expect(200);
-    // An admin key of its owner revokes it, and erases nothing.
+    // An admin key of its owner may revoke it, but not erase it.
     let admin = json!({"name": "admin", "scope": "admin", "owner": "Ada Lovelace"});
     let admin = cluster.create(1, &admin);
     let answer = Request::new("DELETE", &erase).bearer(&admin.secret);
@@ -73,7 +73,7 @@ fn an_erased_record_is_gone_from_lists_snapshots_and_backups_and_its_id_stays_in
     }
     cluster.admin(1, Request::new("DELETE", &erase)).expect(404);
     cluster.admin(1, Request::new("DELETE", "/v1/keys/key_000000000000?erase=maybe")).expect(400);
-    // Over a snapshot and a restart of all: places in the list go on where they were.
+    // After a snapshot and a restart of all nodes, list positions continue.
     for n in 0..110 {
         cluster.create(1, &json!({"name": format!("k{n}"), "scope": "read"}));
     }
@@ -95,14 +95,14 @@ fn an_erased_record_is_gone_from_lists_snapshots_and_backups_and_its_id_stays_in
     }
     // By the command line.
     run(&mut cluster.cli(1, &["keys", "revoke", &other.id]), 0);
-    let (said, _) = run(&mut cluster.cli(2, &["keys", "erase", &other.id]), 0);
-    assert!(said.contains(&other.id) && said.contains("nodes 1, 2, 3"), "{said}");
-    let (_, said) = run(&mut cluster.cli(2, &["keys", "erase", &other.id]), 1);
-    assert!(said.contains("no such key"), "{said}");
+    let (message, _) = run(&mut cluster.cli(2, &["keys", "erase", &other.id]), 0);
+    assert!(message.contains(&other.id) && message.contains("nodes 1, 2, 3"), "{message}");
+    let (_, message) = run(&mut cluster.cli(2, &["keys", "erase", &other.id]), 1);
+    assert!(message.contains("no such key"), "{message}");
 }
 
 #[test]
-fn records_are_purged_by_age_where_the_file_says_so() {
+fn records_are_purged_by_age_if_configured() {
     let cluster = Cluster::start_with(3, |settings| {
         settings.text("keys", "purge_after", "1h");
     });
@@ -123,13 +123,13 @@ fn records_are_purged_by_age_where_the_file_says_so() {
     let entry = newest(&cluster, 1, "key.erase").unwrap();
     assert_eq!(entry["actor"], "system");
     assert!(summary(&entry).contains(&old.id), "{entry}");
-    // Who looks for the key finds when it went.
+    // The audit trail still shows when the key was purged.
     let path = format!("/v1/audit?key_id={}", old.id);
     let of_key = cluster.admin(1, Request::get(&path)).expect(200).json();
     assert_eq!(of_key["entries"][0]["action"], "key.erase", "{of_key}");
 }
 
-/// A moment so many seconds after the cluster's now.
+/// `seconds` after the cluster's current time.
 fn time_in(cluster: &Cluster, seconds: u64) -> String {
     let now = cluster.view(1).unwrap()["cluster_time"].as_str().unwrap().to_owned();
     let now: ClusterMs = now.parse().unwrap();
@@ -137,7 +137,7 @@ fn time_in(cluster: &Cluster, seconds: u64) -> String {
 }
 
 #[test]
-fn a_repeat_with_another_content_is_refused_by_name() {
+fn a_repeat_with_different_content_is_rejected() {
     let cluster = Cluster::start(3);
     let create = |node: u64, body: &Value, key: &str| {
         let request = Request::post("/v1/keys").json(body).header("Idempotency-Key", key);
@@ -147,8 +147,8 @@ fn a_repeat_with_another_content_is_refused_by_name() {
     let again = create(2, &whole("a"), "x1").expect_code(409, "already_done");
     assert!(again.text().contains(&made.id), "{}", again.text());
     for other in [whole("b"), json!({"name": "a", "scope": "read"})] {
-        let refused = create(3, &other, "x1").expect_code(409, "idempotency_key_reused");
-        assert!(refused.text().contains(&made.id), "{}", refused.text());
+        let rejected = create(3, &other, "x1").expect_code(409, "idempotency_key_reused");
+        assert!(rejected.text().contains(&made.id), "{}", rejected.text());
     }
     let rotate = |node: u64, body: &Value| {
         let path = format!("{}/rotate", made.path());
@@ -157,7 +157,7 @@ fn a_repeat_with_another_content_is_refused_by_name() {
     rotate(1, &json!({"grace": "0s"})).expect(200);
     rotate(2, &json!({"grace": "0s"})).expect_code(409, "already_done");
     rotate(3, &json!({"grace": "1h"})).expect_code(409, "idempotency_key_reused");
-    // With a grace the repeat is told what was done, and not that the grace runs.
+    // With a grace period the repeat names the earlier rotation, and not a running grace period.
     let graced = json!({"grace": "1h"});
     let again = |node: u64| {
         let path = format!("{}/rotate", made.path());
@@ -166,15 +166,18 @@ fn a_repeat_with_another_content_is_refused_by_name() {
     again(1).expect(200);
     again(2).expect_code(409, "already_done");
     rotate(1, &graced).expect_code(409, "idempotency_key_reused");
-    // The same key for another kind of request is its own.
+    // The same idempotency key is separate for another kind of request.
     create(1, &whole("c"), "r1").expect(201);
     let words = ["keys", "create", "--name", "z", "--scope", "read", "--idempotency-key", "x1"];
-    let (printed, said) = run(&mut cluster.cli(1, &words), 1);
-    assert!(printed.is_empty() && said.contains("use a new idempotency key"), "{printed}{said}");
+    let (printed, message) = run(&mut cluster.cli(1, &words), 1);
+    assert!(
+        printed.is_empty() && message.contains("use a new idempotency key"),
+        "{printed}{message}"
+    );
 }
 
 #[test]
-fn the_trail_has_what_leaves_the_building_and_what_is_done_to_the_cluster() {
+fn the_trail_has_exports_backups_and_changes_of_the_cluster() {
     let mut cluster = Cluster::start(3);
     let key = cluster.create(1, &whole("a"));
     let patch = json!({"name": "b", "limits": limit(7, 60)});
@@ -193,18 +196,18 @@ fn the_trail_has_what_leaves_the_building_and_what_is_done_to_the_cluster() {
     let peer = cluster.node(id).at.peer.to_string();
     run(&mut cluster.cli(1, &["cluster", "add-node", &id.to_string(), "--peer", &peer]), 0);
     run(&mut cluster.cli(1, &["cluster", "remove-node", &id.to_string()]), 0);
-    // Removed, and still on the directory of that time: it would vote for nobody and answer nothing.
-    let (_, refused) =
+    // Removed, and still on its old directory: it must neither vote nor answer.
+    let (_, rejected) =
         run(&mut cluster.cli(1, &["cluster", "add-node", &id.to_string(), "--peer", &peer]), 1);
-    assert!(refused.contains("empty the directory"), "{refused}");
+    assert!(rejected.contains("empty the directory"), "{rejected}");
     let entries = trail(&cluster, 2);
-    let said = |action: &str| -> Vec<&Value> {
+    let entries_of = |action: &str| -> Vec<&Value> {
         entries.iter().filter(|entry| entry["action"] == action).collect()
     };
-    assert_eq!(said("cluster.backup").len(), 1);
-    assert_eq!(said("export").len(), 1);
-    assert_eq!(summary(said("leader.hand_over")[0]), format!("node {leader} → node {to}"));
-    let members: Vec<&str> = said("members.change").into_iter().map(summary).collect();
+    assert_eq!(entries_of("cluster.backup").len(), 1);
+    assert_eq!(entries_of("export").len(), 1);
+    assert_eq!(summary(entries_of("leader.hand_over")[0]), format!("node {leader} → node {to}"));
+    let members: Vec<&str> = entries_of("members.change").into_iter().map(summary).collect();
     assert_eq!(
         members,
         [format!("node {id} removed, which was at {peer}"), format!("node {id} added at {peer}")]
@@ -212,7 +215,7 @@ fn the_trail_has_what_leaves_the_building_and_what_is_done_to_the_cluster() {
     let unknown = cluster.admin(1, Request::get("/v1/audit?action=keys.expotr"));
     assert!(unknown.expect_code(400, "invalid_request").text().contains("`key.erase`"));
     for action in ["cluster.backup", "export", "leader.hand_over", "members.change"] {
-        for entry in said(action) {
+        for entry in entries_of(action) {
             assert_eq!(
                 (&entry["actor"], &entry["from"]),
                 (&json!("operator"), &json!("127.0.0.1"))
@@ -222,7 +225,7 @@ fn the_trail_has_what_leaves_the_building_and_what_is_done_to_the_cluster() {
 }
 
 #[test]
-fn sign_ins_and_failed_ones_are_in_the_trail_and_a_flood_does_not_wash_it_away() {
+fn the_trail_has_sign_ins_and_failed_ones_and_survives_a_flood() {
     let cluster = Cluster::start(1);
     let sign_in = |token: &str| {
         let request = Request::post("/console/sign-in")
@@ -241,7 +244,7 @@ fn sign_ins_and_failed_ones_are_in_the_trail_and_a_flood_does_not_wash_it_away()
         let entries = trail(&cluster, 1).into_iter();
         entries.filter(|entry| entry["action"] == "console.sign_in_failed").count()
     };
-    wait_until("the failed ones are there", SOON, || failed() > 0);
+    wait_until("the failed sign-ins are there", SOON, || failed() > 0);
     assert!(failed() <= 10, "{}", failed());
 }
 
@@ -262,17 +265,17 @@ fn a_restored_trail_keeps_its_order_and_its_numbers() {
         }
         run(&mut new.cli(2, &words), 0);
         let now = trail(&new, 1);
-        // Newest first: what was done to the new cluster stands before what came with the backup.
+        // Newest first: entries of the new cluster come before those of the backup.
         let numbers: Vec<u64> = now.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
         assert!(numbers.windows(2).all(|pair| pair[0] > pair[1]), "{numbers:?}");
-        assert_eq!(now[now.len() - old.len()..], old, "as it was");
+        assert_eq!(now[now.len() - old.len()..], old, "unchanged");
         let own = &now[..now.len() - old.len()];
         assert!(own.iter().any(|entry| entry["action"] == "keys.restore"), "{own:?}");
     }
 }
 
 #[test]
-fn a_restored_trail_holds_no_control_characters_and_no_made_up_address() {
+fn a_restored_trail_has_no_control_characters_and_no_invalid_address() {
     let cluster = Cluster::start(1);
     let line = |details: &str, from: &str| {
         json!({"audit": {"seq": 1, "at": "2024-01-20T11:20:00Z", "action": "key.create",
@@ -294,7 +297,7 @@ fn a_restored_trail_holds_no_control_characters_and_no_made_up_address() {
 }
 
 #[test]
-fn a_node_without_a_lease_gives_what_it_has_where_it_is_told_to() {
+fn a_node_without_a_lease_exports_stale_records_only_on_request() {
     let mut cluster = Cluster::start(3);
     let key = cluster.create(1, &whole("kept"));
     cluster.node_mut(2).kill();
@@ -304,14 +307,14 @@ fn a_node_without_a_lease_gives_what_it_has_where_it_is_told_to() {
     });
     let file = cluster.dir().join("stale.backup").display().to_string();
     let words = ["cluster", "backup", "--to", &file];
-    let (_, refused) = run(&mut cluster.cli(1, &words), 3);
-    assert!(refused.contains("stale"), "{refused}");
+    let (_, rejected) = run(&mut cluster.cli(1, &words), 3);
+    assert!(rejected.contains("stale"), "{rejected}");
     run(&mut cluster.cli(1, &[&words[..], &["--stale"]].concat()), 0);
     assert!(std::fs::read_to_string(&file).unwrap().contains(&key.id));
 }
 
 #[test]
-fn when_a_key_was_last_used_is_known_after_every_node_was_restarted() {
+fn last_use_survives_a_restart_of_every_node() {
     let mut cluster = Cluster::start(3);
     let key = cluster.limited_key(100, roomy_period_s(60));
     let unused = cluster.create(1, &whole("unused"));
@@ -332,9 +335,9 @@ fn when_a_key_was_last_used_is_known_after_every_node_was_restarted() {
     (1..=3).for_each(|node| cluster.node_mut(node).spawn());
     cluster.wait_ready();
     for node in 1..=3 {
-        wait_until("it knows again", SOON, || !last_used(&cluster, node, &key).is_null());
+        wait_until("it knows it again", SOON, || !last_used(&cluster, node, &key).is_null());
         let at = usize::try_from(node).unwrap() - 1;
-        // A node that hears of spent tokens again takes the key for used.
+        // A node that hears of earlier spends again counts the key as used.
         let moment = |text: &Value| text.as_str().unwrap().parse::<ClusterMs>().unwrap();
         let (now, was) = (moment(&last_used(&cluster, node, &key)), moment(&before[at]));
         assert!(was <= now && now - was < 60_000, "node {node}: {was}, {now}");
@@ -349,8 +352,8 @@ fn planned_stops_and_hand_overs_do_not_count_as_crashes() {
     let lost =
         |cluster: &Cluster| cluster.metric("fluxgate_raft_elections_total", r#"cause="unplanned""#);
     let first = cluster.leader();
-    assert_eq!(lost(&cluster), 1.0, "the first one took nothing over");
-    // The leader last, so that what it counted is not gone with it; and once more.
+    assert_eq!(lost(&cluster), 1.0, "the first leader takes over from no other");
+    // The leader last, so that its counts are not lost with it; and once more.
     let order = [cluster.others(first), vec![first]].concat();
     for node in order {
         cluster.node_mut(node).stop();
@@ -387,37 +390,41 @@ fn move_all(cluster: &mut Cluster) -> (Vec<Port>, Vec<SocketAddr>) {
 }
 
 fn recover(cluster: &Cluster, node: u64, code: i32) -> String {
-    // The file is written when a node's command is made.
+    // Building a node's command writes its file.
     drop(cluster.node(node).command());
     let config = cluster.node(node).config.display().to_string();
     run(&mut fluxgate(&["recover", "addresses", "--config", &config]), code).1
 }
 
 #[test]
-fn a_cluster_whose_addresses_all_changed_is_recovered_offline() {
+fn a_cluster_with_only_changed_addresses_is_recovered_offline() {
     let mut cluster = Cluster::start(3);
     let key = cluster.limited_key(50, roomy_period_s(120));
     cluster.ask(1, &key.validate()).expect(200);
-    let said = recover(&cluster, 1, 1);
-    assert!(said.contains("in use"), "a running node keeps its directory: {said}");
+    let message = recover(&cluster, 1, 1);
+    assert!(message.contains("in use"), "a running node keeps its directory: {message}");
     (1..=3).for_each(|node| cluster.node_mut(node).stop());
     let (_ports, addresses) = move_all(&mut cluster);
-    // First without: nobody finds anybody, and the log says which addresses differ and what to do.
+    // First without recovery: no node finds another, and the log names the differing addresses and
+    // the remedy.
     cluster.node_mut(1).spawn();
-    wait_until("it says what differs", SOON, || {
+    wait_until("the log names what differs", SOON, || {
         let log = cluster.node(1).log_text();
         log.contains("by the file and at") && log.contains("fluxgate recover addresses")
     });
     cluster.node_mut(1).kill();
     for node in 1..=3 {
-        let said = recover(&cluster, node, 0);
-        assert!(addresses.iter().all(|address| said.contains(&address.to_string())), "{said}");
-        // A second time does no harm.
+        let message = recover(&cluster, node, 0);
+        assert!(
+            addresses.iter().all(|address| message.contains(&address.to_string())),
+            "{message}"
+        );
+        // A second run does no harm.
         recover(&cluster, node, 0);
     }
     (1..=3).for_each(|node| cluster.node_mut(node).spawn());
     cluster.wait_ready();
-    // Counters and keys are what they were, and writes are taken.
+    // Counters and keys are unchanged, and writes are accepted.
     cluster.ask(3, &key.validate()).expect(200);
     cluster.wait_write(2, SOON);
     for node in 1..=3_u64 {
@@ -428,11 +435,11 @@ fn a_cluster_whose_addresses_all_changed_is_recovered_offline() {
             peers.eq(addresses.iter().map(SocketAddr::to_string))
         });
         let note = cluster.node(node).data_dir.join("ADDRESSES");
-        wait_until("the note is gone", SOON, || !note.exists());
+        wait_until("the note is deleted", SOON, || !note.exists());
     }
     let moved = newest(&cluster, 1, "members.change").unwrap();
     assert!(summary(&moved).contains(" recovered: "), "{moved}");
-    // From now on it is a cluster like any other.
+    // From here on it is a cluster like any other.
     (1..=3).for_each(|node| cluster.node_mut(node).stop());
     (1..=3).for_each(|node| cluster.node_mut(node).spawn());
     cluster.wait_ready();
@@ -440,10 +447,10 @@ fn a_cluster_whose_addresses_all_changed_is_recovered_offline() {
 }
 
 #[test]
-fn nothing_is_recovered_where_there_is_no_data_directory() {
+fn recover_fails_without_a_data_directory() {
     let cluster = Cluster::plan(3, |_| {});
-    let said = recover(&cluster, 1, 1);
-    assert!(said.contains("nothing to recover"), "{said}");
+    let message = recover(&cluster, 1, 1);
+    assert!(message.contains("nothing to recover"), "{message}");
     assert!(!cluster.node(1).data_dir.exists());
 }
 

@@ -1,9 +1,9 @@
-//! Versions side by side: what the first version left on disks is served, and nodes of two
+//! Versions side by side: this version serves the disks of the first version, and nodes of two
 //! versions form one cluster.
 //!
-//! `fixtures/v1` holds the data directories of three nodes as version 0.1.0 left them: a snapshot
-//! with a log behind it, two orderly stops and one power cut. Beside them lies what clients of that
-//! cluster knew. The bytes of every message and record are kept in `proof/fuzz/targets`.
+//! `fixtures/v1` has the data directories of three nodes as version 0.1.0 left them: a snapshot
+//! with a log after it, two orderly stops and one power cut. Beside them is what clients of that
+//! cluster knew. `proof/fuzz/targets` has the bytes of every message and record.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ use crate::support::wait::roomy_period_s;
 use crate::support::{Key, Request, wait_until};
 use crate::transfer::{records, sha256};
 
-/// Small, so that a snapshot is made and entries follow it.
+/// Small, so that a snapshot is taken and entries follow it.
 const SNAPSHOT_EVERY: u64 = 100;
 /// Keys of the fixture besides the named ones.
 const PLAIN_KEYS: u64 = 130;
@@ -35,7 +35,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1")
 }
 
-/// The replicated state names these; nothing else on a machine is likely to use them.
+/// The replicated state contains these addresses; other programs are unlikely to use them.
 fn peer(id: u64) -> Option<SocketAddr> {
     let last = u8::try_from(id).ok()?;
     (id <= 3).then(|| SocketAddr::from(([127, 77, 7, last], 7_301)))
@@ -67,7 +67,8 @@ fn patch(cluster: &Cluster, node: u64, key: &Key, body: &Value) {
     cluster.admin(node, Request::new("PATCH", &key.path()).json(body)).expect(200);
 }
 
-/// Every kind of change that a client can ask for. Gives secrets with the status that they earn.
+/// Makes every kind of change that a client can request. Returns secrets with their expected
+/// status.
 fn live(cluster: &Cluster) -> BTreeMap<String, u16> {
     let mut secrets = BTreeMap::new();
     let whole = json!({"name": "Production Sync", "scope": "write", "owner": "user_42",
@@ -100,7 +101,7 @@ fn live(cluster: &Cluster) -> BTreeMap<String, u16> {
     secrets
 }
 
-/// Writes the fixture of a version, once, before its release: it is never written again.
+/// Writes the fixture of a version, once, before its release; later runs never write it again.
 fn write_fixture(kept: &Path) {
     let mut cluster = Cluster::plan_at(3, peer, settings);
     cluster.ids().into_iter().for_each(|id| cluster.node_mut(id).spawn());
@@ -123,7 +124,7 @@ fn write_fixture(kept: &Path) {
 }
 
 #[test]
-fn what_the_first_version_left_is_served_and_goes_on() {
+fn data_of_the_first_version_is_served_and_stays_writable() {
     if !fixtures().exists() && std::env::var_os("FREEZE_FORMATS").is_some() {
         write_fixture(&fixtures());
     }
@@ -142,7 +143,7 @@ fn what_the_first_version_left_is_served_and_goes_on() {
         .expect(200);
     cluster.wait_ready();
 
-    // The fourth node has all of it from a snapshot and a log that the first version wrote.
+    // The fourth node gets all of it from a snapshot and a log that the first version wrote.
     for node in cluster.ids() {
         let found = serde_json::to_value(records(&cluster, node)).unwrap();
         assert_eq!(found, known["records"], "node {node}");
@@ -161,16 +162,16 @@ fn what_the_first_version_left_is_served_and_goes_on() {
     }
 }
 
-/// Stops a node, lets it run another program, and waits until it is well.
+/// Stops a node, starts it with another program, and waits until it is well.
 fn change(cluster: &mut Cluster, id: u64, program: &Path) {
     cluster.node_mut(id).stop();
     program.clone_into(&mut cluster.node_mut(id).program);
     cluster.restart(id);
 }
 
-/// With the program in `FLUXGATE_OLDER`, which `scripts/side-by-side.sh` builds from an older
-/// revision. Without it both programs are this one, and what is seen is a change node by node with
-/// a new leader at each step.
+/// Uses the program in `FLUXGATE_OLDER`, which `scripts/side-by-side.sh` builds from an older
+/// revision. Without it both programs are this one, and the test is a rolling restart with a new
+/// leader at each step.
 #[test]
 fn nodes_of_two_versions_form_one_cluster() {
     let mut cluster = Cluster::plan(3, settings);
@@ -188,7 +189,7 @@ fn nodes_of_two_versions_form_one_cluster() {
     let requests = [ample.validate(), ample.validate(), ample.validate(), counted.validate()];
     let stream = Stream::start(&cluster.addresses(), &requests, 20);
 
-    // Up node by node, one back down, and up again; whoever leads, writes are answered.
+    // Upgrade node by node, downgrade one, and upgrade it again; writes succeed under every leader.
     let mut made = Vec::new();
     let steps = [(1, &newer), (2, &newer), (1, &older), (1, &newer), (3, &newer)];
     for (id, program) in steps {
@@ -199,7 +200,7 @@ fn nodes_of_two_versions_form_one_cluster() {
                 .admin(at, Request::post("/v1/cluster/leader").json(&json!({"to": to})))
                 .expect(200);
             let body = json!({"name": format!("step {id}"), "scope": "read"});
-            wait_until("a key is made", Duration::from_secs(20), || {
+            wait_until("a key is created", Duration::from_secs(20), || {
                 let answer = cluster.admin(at, Request::post("/v1/keys").json(&body));
                 let done = answer.status == 201;
                 if done {
@@ -220,14 +221,14 @@ fn nodes_of_two_versions_form_one_cluster() {
         let answer = cluster.ask(2, &Request::post("/v1/validate").bearer(secret));
         assert_eq!(answer.status, *status);
     }
-    // Exact in the window over all of it: every stop was orderly.
+    // The window is exact over all of it: every stop was orderly.
     let mut last = Vec::new();
-    wait_until("every node refuses", Duration::from_secs(30), || {
+    wait_until("every node denies", Duration::from_secs(30), || {
         let asked = cluster.ids().into_iter().map(|id| cluster.ask(id, &counted.validate()));
         let round: Vec<_> = asked.collect();
-        let refused = round.iter().all(|answer| answer.status == 429);
+        let denied = round.iter().all(|answer| answer.status == 429);
         last.extend(round);
-        refused
+        denied
     });
     let own = samples.iter().filter(|sample| sample.request == 3);
     let seen = own.filter_map(|sample| sample.outcome.as_ref().ok()).chain(&last);

@@ -1,22 +1,22 @@
 -- Asks Fluxgate whether a request may pass, for haproxy.cfg: `http-request lua.fluxgate REQUIREMENT`.
 --
--- The nodes stand behind a frontend of HAProxy's own, so that it chooses, checks and retries them.
+-- The nodes are behind a frontend of HAProxy's own, which chooses, checks and retries them.
 local URL = "http://127.0.0.1:8149/v1/authorize/"
 local TIMEOUT_MS = 2000
--- What the nodes need of the client's request.
+-- Headers of the client's request that the nodes need.
 local ASK = { "authorization", "x-api-key", "x-request-id", "traceparent", "tracestate" }
--- What the client is told.
+-- Headers for the client.
 local SHOWN = {
   ["x-ratelimit-limit"] = "txn.fluxgate_limit",
   ["x-ratelimit-remaining"] = "txn.fluxgate_remaining",
   ["x-ratelimit-reset"] = "txn.fluxgate_reset",
 }
 local DENIED = { "content-type", "retry-after", "www-authenticate" }
--- What the application is told.
+-- Headers for the application.
 local KNOWN = { "x-auth-key-id", "x-auth-key-name", "x-auth-owner", "x-auth-scope", "authorization" }
 local DOWN = '{"error":"unavailable","message":"Authorization is unavailable"}'
 
--- All values of a header, in their order: of two credentials the nodes refuse both.
+-- All values of a header, in order: the nodes reject two different credentials.
 local function values(headers, name)
   local all = {}
   for at = 0, #headers[name] do
@@ -38,7 +38,7 @@ local function deny(txn, answer)
     end
     reply:set_body(answer.body)
   end
-  -- No node answers, or not as a node does: closed.
+  -- No node answers, or the answer is not a node's: deny.
   if not status or not answer.headers["content-type"]
     or answer.headers["content-type"][0] ~= "application/json" then
     reply = txn:reply()
@@ -63,7 +63,8 @@ core.register_action("fluxgate", { "http-req" }, function(txn, requirement)
   if not answer or answer.status ~= 200 then
     return deny(txn, answer)
   end
-  -- The key goes; what a node says again is the application's own, beside an X-API-Key.
+  -- The key is removed; an Authorization that a node returns is the application's own, beside an
+  -- X-API-Key.
   txn.http:req_del_header("authorization")
   for _, name in ipairs(KNOWN) do
     if answer.headers[name] then txn.http:req_set_header(name, answer.headers[name][0]) end

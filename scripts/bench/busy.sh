@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures a million keys in use: the longest hold of a lock by what it is held for, decisions against
-# those of ten keys, and memory over the minutes.
+# Measures a million keys in use: the longest time that a lock is held, by purpose; decisions
+# compared with ten keys; and memory over the minutes.
 #
 #   scripts/bench/busy.sh [KEYS] [MINUTES]
 #

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# How close creates come to what the disk can do.
+# How close creates come to the speed of the disk.
 #
 # Creates per second at 1 and at 64 writers against a demo of three nodes, each with its own log on
 # this disk, in turn with plain append-and-fdatasync on the same file system. All three logs share
-# one disk here, which three machines would not.
+# one disk here; three machines would not.
 #
 #   scripts/bench/creates.sh [ROUNDS=3] [SECONDS=5] [DIR=target/bench] [PORT=27601]
 #
-# NODES=1 measures a cluster of one. Loopback only; ends by itself and ends what it started.
+# NODES=1 measures a cluster of one. Loopback only; needs no input and ends what it started.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/lib/demo.sh

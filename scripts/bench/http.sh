@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What a validate costs above an axum handler that decides nothing.
+# The cost of a validate, compared with an axum handler that decides nothing.
 #
-# Starts a cluster of one (`fluxgate demo --nodes 1`) and `bare-axum`, drives both in turn by wrk,
+# Starts a cluster of one (`fluxgate demo --nodes 1`) and `bare-axum`, drives both in turn with wrk,
 # and compares processor time per request (utime + stime of /proc/PID/stat), which a busy machine
 # disturbs less than throughput. Prints one line per run, then medians and their ratio.
 #
 #   scripts/bench/http.sh [ROUNDS=5] [SECONDS=5] [CONNECTIONS=32] [PORT=27501]
 #
-# Loopback only; ends by itself and ends what it started. NODES=3 measures a demo of three, whose
+# Loopback only; needs no input and ends what it started. NODES=3 measures a demo of three, whose
 # processor time then includes gossip, heartbeats and leases of all three.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -31,7 +31,7 @@ GATEWAY=$(demo_field "d['nodes'][0]['gateway']")
 ADMIN=$(demo_field "d['nodes'][0]['admin']")
 TOKEN=$(demo_field "d['operator_token']")
 
-# A key whose limit no run exhausts, so that every answer is an admission.
+# A key with a limit that no run exhausts, so that every answer is an admission.
 made=$(curl -fsS --noproxy '*' --max-time 15 -X POST "$ADMIN/v1/keys" \
   -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \
   -d '{"name":"Production Sync","scope":"write","owner":"user_42","limits":[{"name":"requests","tokens":1000000000,"period":"60s"}]}')
@@ -42,7 +42,7 @@ server_start "$DEMO_DIR/bare.log" "$TARGET/release/bare-axum" "127.0.0.1:$((PORT
 BARE_PID=$SERVER_PID
 wait_for 10 "bare-axum" curl -fsS --noproxy '*' --max-time 1 -X POST "$BARE/v1/validate"
 
-# The script prints what a program can read; wrk's own report is for people.
+# The script prints a line for programs; wrk's own report is for people.
 cat >"$DEMO_DIR/wrk.lua" <<'LUA'
 wrk.method = "POST"
 wrk.headers["Authorization"] = "Bearer " .. os.getenv("BENCH_KEY")
@@ -54,7 +54,7 @@ end
 LUA
 export BENCH_KEY=$KEY
 
-ticks() { # of processor time that a process has used: fields 14 and 15, after the name in brackets
+ticks() { # processor time of a process: fields 14 and 15, after the name in brackets
   python3 -c 'import sys; f=open(f"/proc/{sys.argv[1]}/stat").read().rsplit(")",1)[1].split(); print(int(f[11])+int(f[12]))' "$1"
 }
 
@@ -69,14 +69,14 @@ run() { # run NAME URL PID
   echo "$1 ${line#BENCH } $((after - before))" >>"$RESULTS"
 }
 
-# Once each without counting, so that caches, connections and the counter's window are warm.
+# Once each without counting, to warm caches, connections and the counter's window.
 SPAN_SAVED=$SPAN
 SPAN=1
 run warm "$GATEWAY" "$DEMO_PID"
 run warm "$BARE" "$BARE_PID"
 SPAN=$SPAN_SAVED
 for ((round = 1; round <= ROUNDS; round++)); do
-  # In turn, and the turn changes, so that a drift of the machine hits both alike.
+  # In alternating order, so that a drift of the machine affects both alike.
   if ((round % 2)); then
     run fluxgate "$GATEWAY" "$DEMO_PID"
     run bare "$BARE" "$BARE_PID"
@@ -106,6 +106,6 @@ print(f"  fluxgate  {ours[0]:.0f} requests/s, {ours[1]:.2f} us of processor time
 print(f"  bare axum {bare[0]:.0f} requests/s, {bare[1]:.2f} us of processor time each, p99 {bare[3]:.0f} us")
 print(f"  ratio of processor time {ours[1] / bare[1]:.2f}, of throughput {ours[0] / bare[0]:.2f}")
 if errors:
-    print(f"  void: {errors} answers were no admissions")
+    print(f"  void: {errors} answers were not admissions")
     sys.exit(1)
 PY

@@ -1,7 +1,7 @@
-"""Makes keys over HTTP/1.1, many at a time, and says how fast: for creates.sh and memory.sh.
+"""Creates keys over HTTP/1.1, many at a time, and prints the rate: for creates.sh and memory.sh.
 
 Plain sockets and one event loop, so that the client's own cost stays small; each worker keeps one
-connection and has one request under way. Loopback only. Bounded by --count and --seconds, whichever
+connection and has one request in flight. Loopback only. Bounded by --count and --seconds, whichever
 is first. Prints one line of JSON. Any answer but 201 is counted, and the first is shown.
 """
 
@@ -53,7 +53,7 @@ class Load:
             if writer is not None:
                 writer.close()
             reader = writer = None
-            # A node that says no is not asked again at once.
+            # Pause before retrying a node that failed.
             await asyncio.sleep(0.05 * failures)
 
     async def post(self, reader, writer, url, number):

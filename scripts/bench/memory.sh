@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# What a key costs in memory, and how long a node with many keys takes to start.
+# The memory of a key, and how long a node with many keys takes to start.
 #
-# Makes keys in a demo of one node through many concurrent creates, first a few to learn how fast,
-# then up to each mark. At a mark: resident memory above that of the empty node, per key; then the
-# node is stopped in order and started on its data again, until it answers for a key.
+# Creates keys in a demo of one node with many concurrent requests, first a few to measure the rate,
+# then up to each mark. At a mark: resident memory above that of the empty node, per key; then an
+# orderly stop and a start on the same data, until the node answers for a key.
 #
 #   scripts/bench/memory.sh [MARKS="100000 1000000"] [MINUTES=25] [DIR=target/bench] [PORT=27701]
 #
-# A mark that would not be reached within MINUTES is left out, and said so. Loopback only; ends by
-# itself and ends what it started.
+# A mark that cannot be reached within MINUTES is left out with a message. Loopback only; needs no
+# input and ends what it started.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/lib/demo.sh
@@ -63,12 +63,12 @@ create 2000
 for mark in "${MARKS[@]}"; do
   need=$(((mark - made) / RATE))
   if ((SECONDS + need > END)); then
-    echo "mark $mark left out: at $RATE creates/s it takes $need s more, and $((END - SECONDS)) s are left"
+    echo "mark $mark left out: at $RATE creates/s it needs $need s more, and $((END - SECONDS)) s are left"
     continue
   fi
   create $((mark - made))
   full=$(kib VmRSS)
-  echo "$made keys made: $((full / 1024)) MiB resident, peak $(($(kib VmHWM) / 1024)) MiB, $(((full - empty) * 1024 / made)) bytes per key"
+  echo "$made keys created: $((full / 1024)) MiB resident, peak $(($(kib VmHWM) / 1024)) MiB, $(((full - empty) * 1024 / made)) bytes per key"
   data=$(du -sk "$DATA/demo" | cut -f1)
   demo_stop
   begun=$(date +%s%N)
@@ -77,7 +77,7 @@ for mark in "${MARKS[@]}"; do
   known=$(keys_known)
   full=$(kib VmRSS)
   echo "restart with ${known:-?} active keys and $((data / 1024)) MiB of data: ready after $took ms, $((full / 1024)) MiB resident, $(((full - empty) * 1024 / made)) bytes per key"
-  # The demo itself makes a few keys at each start.
+  # The demo itself creates a few keys at each start.
   if ((${known:-0} < made)); then
     echo "only ${known:-no} keys of $made after the restart"
     exit 1

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# How long many keys take on their way in and out: import of digests, the same import again (as one
-# that broke off is continued), export, backup under load, and restore into a new cluster.
+# How long many keys take in and out: import of digests, the same import again (as after an
+# interruption), export, backup under load, and restore into a new cluster.
 #
-# Three nodes in one process each time, on one disk. Says seconds, and processor time per key of all
-# nodes together; and the size of the files. Fails where a key is lost on the way.
+# Three nodes in one process each time, on one disk. Prints seconds, processor time per key of all
+# nodes together, and the size of the files. Fails if a key is lost.
 #
 #   scripts/bench/transfer.sh [KEYS=1000000] [DIR=target/bench] [PORT=27801]
 #
@@ -39,14 +39,14 @@ timed() { # timed WHAT COMMAND…: its last line is shown
   local what=$1 begun before took
   shift
   begun=$(date +%s%N) before=$(ticks)
-  "$@" >"$WORK/said" 2>"$WORK/complaints" || { tail -n 5 "$WORK/said" "$WORK/complaints"; return 1; }
+  "$@" >"$WORK/output" 2>"$WORK/complaints" || { tail -n 5 "$WORK/output" "$WORK/complaints"; return 1; }
   took=$((($(date +%s%N) - begun) / 1000000))
   awk -v what="$what" -v ms="$took" -v ticks="$(($(ticks) - before))" -v keys="$KEYS" \
     -v hz="$(getconf CLK_TCK)" 'BEGIN { printf "%s: %.1f s, %.0f keys/s, %.1f µs of processor a key\n",
       what, ms / 1000, keys * 1000 / ms, ticks * 1e6 / hz / keys }'
 }
 
-verdict_of() { # verdict_of SECRET: the status that the third node gives
+verdict_of() { # verdict_of SECRET: the status of a validate at the third node
   curl -sS --noproxy '*' --max-time 15 -o /dev/null -w '%{http_code}' -X POST \
     -H "Authorization: Bearer $1" "$GATEWAY/v1/validate"
 }
@@ -55,23 +55,23 @@ python3 scripts/lib/digests.py "$KEYS" >"$WORK/keys.jsonl"
 
 start first
 timed "import" "$BIN" keys import "$WORK/keys.jsonl"
-tail -n 1 "$WORK/said"
+tail -n 1 "$WORK/output"
 timed "the same import again" "$BIN" keys import "$WORK/keys.jsonl"
-tail -n 1 "$WORK/said"
+tail -n 1 "$WORK/output"
 timed "export" "$BIN" keys export
-exported=$(wc -l <"$WORK/said")
+exported=$(wc -l <"$WORK/output")
 timed "backup" "$BIN" cluster backup --to "$WORK/backup"
 echo "files: $(($(stat -c %s "$WORK/keys.jsonl") / 1000000)) MB of lines, $(($(stat -c %s "$WORK/backup") / 1000000)) MB of backup; $(awk '$1 == "VmHWM:" { print int($2 / 1024) }' "/proc/$DEMO_PID/status") MiB peak of three nodes"
 before=$(verdict_of "moved-$((KEYS - 1))")
 demo_stop
 
 start second
-# A demo has a few keys of its own from its start on.
+# A demo creates a few keys of its own at its start.
 timed "restore" "$BIN" cluster restore --resume --from "$WORK/backup"
-tail -n 1 "$WORK/said"
+tail -n 1 "$WORK/output"
 after=$(verdict_of "moved-$((KEYS - 1))")
 demo_stop
 if [[ $before != 200 || $after != 200 ]] || ((exported < KEYS)); then
-  echo "lost on the way: $exported of $KEYS exported, the last key answered $before and $after"
+  echo "keys were lost: $exported of $KEYS exported, the last key answered $before and $after"
   exit 1
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Four minutes of faults on three real nodes. Last line: `N passed, N failed`, one for each promise
-# and one for having seen enough. Another length: FLUXGATE_CHAOS_SECONDS.
+# and one for having seen enough. FLUXGATE_CHAOS_SECONDS sets another length.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # Short and mixed leases need longer runs to see enough of each kind: `scripts/soak.sh` has them.

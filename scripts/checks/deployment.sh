@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Would systemd, Kubernetes and Compose take our files? Nothing is started.
+# Do systemd, Kubernetes and Compose accept our files? Nothing is started.
 #
 # Last line: `N passed, N failed`.
 set -euo pipefail
@@ -9,14 +9,14 @@ source scripts/lib/verdicts.sh
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# The unit, as an instance, with a program that is there in place of ours; whatever it says is a fault.
+# The unit, as an instance, with an existing program in place of ours; any output is a failure.
 unit() {
   mkdir -p "$scratch/units"
   sed "s#^ExecStart=/usr/bin/fluxgate#ExecStart=$(command -v true)#" \
     'config/systemd/fluxgate@.service' >"$scratch/units/fluxgate@node1.service"
-  local said
-  said=$(SYSTEMD_UNIT_PATH="$scratch/units:" systemd-analyze verify "$scratch/units/fluxgate@node1.service" 2>&1)
-  [[ -z $said ]] || { echo "$said"; return 1; }
+  local output
+  output=$(SYSTEMD_UNIT_PATH="$scratch/units:" systemd-analyze verify "$scratch/units/fluxgate@node1.service" 2>&1)
+  [[ -z $output ]] || { echo "$output"; return 1; }
 }
 
 # At most 2.0 of 10, where less is better.

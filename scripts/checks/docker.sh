@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The image and docker-compose.cluster.yml with a real Docker engine: up and healthy, exact over
-# three containers, a network that is cut and healed, a rolling restart, volumes that are kept.
+# three containers, a network that is cut and restored, a rolling restart, volumes that are kept.
 #
-# The image is of a release build, as a user makes it; with CHECK_QUICK=1, of the static binary that
-# the tests ran, which is there already: check.sh has no time for another release build.
+# The image has a release build, as a user makes it; with CHECK_QUICK=1 it has the existing static
+# binary that the tests ran, because check.sh has no time for another release build.
 #
-# Uses the ports of the file. Last line: `N passed, N failed`. Where no engine runs, one is started
-# for the time of the check.
+# Uses the ports of the file. Last line: `N passed, N failed`. If no engine is running, the script
+# starts one for the time of the check.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -63,7 +63,7 @@ new_key() { # new_key NODE TOKENS: the key itself
     python3 -c 'import json, sys; print(json.load(sys.stdin)["key"])'
 }
 validate() { status_of -X POST "http://127.0.0.1:710$1/v1/validate" -H "Authorization: Bearer $2"; }
-# spend KEY COUNT: over the nodes in turn; prints how many passed.
+# spend KEY COUNT: at the nodes in turn; prints how many were admitted.
 spend() {
   local n admitted=0
   for ((n = 0; n < $2; n++)); do
@@ -90,7 +90,7 @@ status=0
 ((bytes < most)) || status=1
 verdict "the image is small: $bytes bytes" "$status"
 
-# A window of ten minutes may end in between: then once more.
+# A window of ten minutes may end in between: then try once more.
 exact() {
   local key admitted
   for _ in 1 2; do
@@ -108,8 +108,8 @@ verdict "exactly 100 of 160 over three containers" "$status"
 ample=$(new_key 2 1000000)
 docker network disconnect "${COMPOSE_PROJECT_NAME}_peers" "$(compose ps -q node3)"
 status=0
-wait_for 15 "a node that says so" not_ready 3 || status=$?
-verdict "a node that is cut off says so within its lease" "$status"
+wait_for 15 "the isolated node to report it" not_ready 3 || status=$?
+verdict "an isolated node reports it within its lease" "$status"
 status=0
 [[ $(validate 3 "$ample") == 503 && $(validate 1 "$ample") == 200 && $(validate 2 "$ample") == 200 ]] || status=1
 verdict "it answers 503, and the others go on" "$status"
@@ -124,7 +124,7 @@ status=0
 [[ $(validate 3 "$during") == 200 ]] || status=1
 verdict "and knows the key" "$status"
 
-# Requests at two nodes, all through the rolling restart of the third, in turn.
+# Requests at two nodes in turn, throughout the rolling restart of the third.
 : >"$scratch/answers"
 rolling=0
 for node in 1 2 3; do
@@ -142,7 +142,7 @@ asked=$(wc -l <"$scratch/answers")
 refused=$(grep -cv '^200$' "$scratch/answers" || true)
 status=0
 ((rolling == 0 && refused == 0 && asked > 10)) || status=1
-verdict "a rolling restart refuses nobody: $refused of $asked" "$status"
+verdict "a rolling restart rejects no request: $refused of $asked" "$status"
 
 compose down --timeout 25 >/dev/null 2>&1
 compose up -d >/dev/null 2>&1

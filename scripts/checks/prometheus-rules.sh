@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# Are the files for Prometheus right, and does each alert fire when it should and only then?
+# Are the files for Prometheus valid, and does each alert fire when it should and only then?
 #
-# Asks promtool for the configuration, the rules and their unit tests, and looks itself for what
-# promtool does not ask: that every alert has a test in which it fires and one in which it does not,
-# that every recording rule has a test, and that each alert says how bad it is and where its runbook
-# is. Where docs/operations.md exists, the runbook must stand there. Last line: `N passed, N failed`.
+# promtool checks the configuration, the rules and their unit tests. This script checks the rest:
+# every alert has a test in which it fires and one in which it does not, every recording rule has a
+# test, and each alert has a severity and a runbook, which must exist in docs/operations.md if that
+# file exists. Last line: `N passed, N failed`.
 set -euo pipefail
 cd "$(dirname "$0")/../../config"
 source ../scripts/lib/verdicts.sh
 
-# What the unit tests expect, one a line: `fires NAME`, `silent NAME`, `reckons NAME`.
+# What the unit tests expect, one per line: `fires NAME`, `silent NAME`, `records NAME`.
 expectations() {
   awk '
     $1 == "-" && $2 == "alertname:" { alert = $3 }
     $1 == "exp_alerts:" && $2 == "[]" { print "silent", alert }
     $2 == "exp_labels:" { print "fires", alert }
-    $2 == "expr:" { gsub("\047", "", $3); print "reckons", $3 }
+    $2 == "expr:" { gsub("\047", "", $3); print "records", $3 }
   ' prometheus/tests/*.yml
 }
 
-# missing EXPECTED ACTUAL: the lines of the first that are not in the second.
+# missing EXPECTED ACTUAL: the lines of the first that the second lacks.
 missing() {
   local lines
   lines=$(comm -23 <(sort -u <<<"$1") <(sort -u <<<"$2"))
@@ -33,7 +33,7 @@ named() { # named KIND FILE: the names of its rules
   awk -v kind="$1:" '$1 == "-" && $2 == kind { print $3 }' "$2"
 }
 
-# Three annotations and one of three severities for each alert, the runbook at its own name.
+# Three annotations and one of three severities for each alert, and a runbook of the alert's name.
 described() {
   awk '
     function end() {
@@ -53,7 +53,7 @@ described() {
   ' prometheus/alerts.yml
 }
 
-# The headings of the operator's page as GitHub makes anchors of them.
+# The headings of the operator's page, as GitHub turns them into anchors.
 anchors() {
   awk '/^#+ / { sub(/^#+ +/, ""); gsub("`", ""); gsub(/ /, "-"); print tolower($0) }' ../docs/operations.md
 }
@@ -69,8 +69,8 @@ for file in prometheus/tests/*.yml; do
 done
 try "every alert has a test in which it fires" missing "${alerts//Fluxgate/fires Fluxgate}" "$expected"
 try "every alert has a test in which it does not" missing "${alerts//Fluxgate/silent Fluxgate}" "$expected"
-try "every recording rule has a test" missing "$(sed 's/^/reckons /' <<<"$records")" "$expected"
-try "every alert says how bad it is, and where to read on" described
+try "every recording rule has a test" missing "$(sed 's/^/records /' <<<"$records")" "$expected"
+try "every alert has a severity and a runbook" described
 if [[ -e ../docs/operations.md ]]; then
   try "docs/operations.md has a runbook for every alert" missing "${alerts,,}" "$(anchors)"
 fi

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Would Prometheus take our metrics? Starts a demo cluster, scrapes each node, asks promtool.
+# Does Prometheus accept our metrics? Starts a demo cluster, scrapes each node, runs promtool.
 #
-# Last line: `N passed, N failed`, one for each node and one for the demo's orderly end. Another
-# binary, port or number of nodes: FLUXGATE_BIN, FLUXGATE_CHECK_PORT, FLUXGATE_CHECK_NODES.
+# Last line: `N passed, N failed`, one for each node and one for the demo's orderly end.
+# FLUXGATE_BIN, FLUXGATE_CHECK_PORT and FLUXGATE_CHECK_NODES set another binary, port or number of
+# nodes.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/lib/demo.sh
@@ -12,18 +13,18 @@ BIN="${FLUXGATE_BIN:-${CARGO_TARGET_DIR:-target}/release/fluxgate}"
 PORT="${FLUXGATE_CHECK_PORT:-27101}"
 NODES="${FLUXGATE_CHECK_NODES:-3}"
 
-# In these names `counter` is our word for one limit of one key, not the type of the metric.
+# In these names `counter` means one limit of one key, not the type of the metric.
 EXCUSED="^fluxgate_counter_(decisions_total|wait_seconds) metric name should not include type 'counter'$"
 
-lint() { # lint FILE: what promtool says, but for what is excused
-  local said status=0
-  said=$(promtool check metrics <"$1" 2>&1) || status=$?
-  # 3: it could read everything and has remarks.
+lint() { # lint FILE: prints promtool's remarks except the excused ones
+  local output status=0
+  output=$(promtool check metrics <"$1" 2>&1) || status=$?
+  # 3: promtool could read everything and has remarks.
   if ((status != 0 && status != 3)); then
-    echo "$said"
+    echo "$output"
     return "$status"
   fi
-  if grep -vE "$EXCUSED" <<<"$said" | grep .; then
+  if grep -vE "$EXCUSED" <<<"$output" | grep .; then
     return 1
   fi
 }
@@ -37,7 +38,7 @@ for ((node = 1; node <= NODES; node++)); do
   if ((status == 0)); then
     lint "$text" || status=$?
   fi
-  # promtool is content with nothing at all.
+  # promtool accepts an empty input.
   if ((status == 0)) && ! grep -q '^fluxgate_build_info' "$text"; then
     echo "no fluxgate_build_info at $admin/metrics"
     status=1

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Does the admin listener keep to its OpenAPI document? schemathesis asks a demo cluster what the
-# document permits and what it forbids. Last line: `N passed, N failed`, one for each part.
+# Does the admin listener conform to its OpenAPI document? schemathesis sends a demo cluster
+# requests that the document allows and that it forbids. Last line: `N passed, N failed`, one for
+# each part.
 #
-# Not asked: changes of the cluster's members and leader, which would take the cluster apart, and the
-# check that everything valid is accepted, for no schema can say "in the future" of `expires_at`.
+# Left out: changes of the cluster's members and leader, which would take the cluster apart, and the
+# check that every valid request is accepted, because no schema can express "in the future" for
+# `expires_at`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/lib/demo.sh
@@ -14,7 +16,7 @@ PORT="${FLUXGATE_CHECK_PORT:-28101}"
 ST="$(realpath "${CARGO_TARGET_DIR:-target}")/tools/bin/st"
 
 demo_start "$BIN" --nodes 3 --port "$PORT"
-# JSON lines are a text to schemathesis; its own files stay in a folder that goes.
+# JSON lines are text to schemathesis; its own files are in a folder that is deleted.
 cat >"$DEMO_DIR/hooks.py" <<'PYTHON'
 import json
 
@@ -40,7 +42,7 @@ ask "the admin listener keeps to the document" admin "$(demo_field "d['operator_
   --include-path-regex '^/(v1/(keys|audit|whoami|cluster)|metrics|openapi|livez|readyz)' \
   --exclude-path-regex 'cluster/(nodes|leader|restore)|keys/import' \
   --exclude-checks positive_data_acceptance
-# A body of lines is never wrong as a whole: what is wrong with a line is in the answer.
+# A body of lines is never rejected as a whole: the answer reports each wrong line.
 ask "so it does where it takes lines" admin "$(demo_field "d['operator_token']")" \
   --include-path-regex 'cluster/restore|keys/import' \
   --exclude-checks positive_data_acceptance,negative_data_rejection

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Some hundred seeds of the protocol, and every rule broken once: each must be noticed.
+# A few hundred seeds of the protocol, and every rule broken once: each must be noticed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 scripts/sim.sh --seeds 0..400

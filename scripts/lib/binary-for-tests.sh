@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds the program that the black-box tests run. nextest calls this before them and hands
-# FLUXGATE_BIN on to each.
+# Builds the program that the black-box tests run. nextest calls this before the tests and passes
+# FLUXGATE_BIN to each.
 #
-# The whole workspace is named, so that the program has the features that a run of all tests built
-# it with: nothing is compiled twice.
+# Builds the whole workspace, so that the program has the features that a run of all tests needs:
+# nothing is compiled twice.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 if [[ -z ${FLUXGATE_BIN:-} ]]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Starts a process and ends it again, for scripts that source this file: a demo cluster that says
-# one line of JSON when ready, and servers that listen. Ends only what it started, by process id,
-# also when the script fails or is interrupted.
+# Starts and ends processes, for scripts that source this file: a demo cluster that prints one line
+# of JSON when ready, and servers that listen. Ends only what it started, by process id, also when
+# the script fails or is interrupted.
 set -euo pipefail
 source "${BASH_SOURCE[0]%/*}/wait.sh"
 
@@ -43,7 +43,7 @@ _forget() { # _forget PID: it has ended
   STARTED=("${left[@]+"${left[@]}"}")
 }
 
-# fluxgate_bin: the binary to run, made from this tree unless FLUXGATE_BIN names another.
+# fluxgate_bin: prints the binary to run, built from this tree unless FLUXGATE_BIN names another.
 fluxgate_bin() {
   if [[ -z ${FLUXGATE_BIN:-} ]]; then
     cargo build -q --locked --release -p fluxgate >&2
@@ -52,12 +52,12 @@ fluxgate_bin() {
 }
 
 # demo_start BIN ARGUMENT…: `BIN demo --json ARGUMENT…`; waits for its line, at most
-# DEMO_SECONDS_MAX. Sets DEMO_PID, and DEMO_DIR: a folder that goes with this script.
+# DEMO_SECONDS_MAX. Sets DEMO_PID, and DEMO_DIR: a folder that is deleted with this script.
 demo_start() {
   local bin=$1 until
   shift
   if [[ ! -x $bin ]]; then
-    echo "$bin is not there: cargo build --release -p fluxgate" >&2
+    echo "$bin does not exist: cargo build --release -p fluxgate" >&2
     return 1
   fi
   [[ -n $DEMO_DIR ]] || DEMO_DIR=$(mktemp -d)
@@ -68,12 +68,12 @@ demo_start() {
   until=$((SECONDS + ${DEMO_SECONDS_MAX:-30}))
   while ! demo_field "d['nodes'][0]['admin']" >/dev/null 2>&1; do
     if ! kill -0 "$DEMO_PID" 2>/dev/null; then
-      echo "the demo ended before it was ready; it said:" >&2
+      echo "the demo ended before it was ready; its output:" >&2
       tail -n 40 "$DEMO_DIR/log" >&2
       return 1
     fi
     if ((SECONDS >= until)); then
-      echo "the demo was not ready within ${DEMO_SECONDS_MAX:-30} s; it said:" >&2
+      echo "the demo was not ready within ${DEMO_SECONDS_MAX:-30} s; its output:" >&2
       tail -n 40 "$DEMO_DIR/log" >&2
       return 1
     fi
@@ -81,19 +81,19 @@ demo_start() {
   done
 }
 
-# demo_field EXPRESSION: a part of the demo's line, in Python, where the line is `d`.
+# demo_field EXPRESSION: a part of the demo's line; in the Python expression the line is `d`.
 demo_field() {
   python3 -c 'import json,sys; d=json.loads(open(sys.argv[1]).readline()); print(eval(sys.argv[2]))' \
     "$DEMO_DIR/ready" "$1"
 }
 
-# demo_stop: ends the demo; fails unless it ends by itself with 0.
+# demo_stop: ends the demo; fails unless it exits with 0.
 demo_stop() {
   local status=0
   _end "$DEMO_PID" 20 || status=$?
   _forget "$DEMO_PID"
   if ((status != 0)); then
-    echo "the demo ended with $status; it said:" >&2
+    echo "the demo ended with $status; its output:" >&2
     tail -n 40 "$DEMO_DIR/log" >&2
   fi
   return "$status"

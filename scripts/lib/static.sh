@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# How a static binary is built, for scripts that source this file: "${STATIC[@]}" cargo build …
+# Flags for a static binary, for scripts that source this file: "${STATIC[@]}" cargo build …
 #
-# Given here, flags replace those of .cargo/config.toml: its cfg must be named again. With a target
-# they are not for build scripts and macros, which cannot be static. What is built lies in
+# These flags replace those of .cargo/config.toml, so its cfg is repeated here. With a target triple
+# they do not apply to build scripts and macros, which cannot be static. The output is in
 # $CARGO_TARGET_DIR/$STATIC_HOST.
 set -euo pipefail
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Counts what passed and what failed, for scripts that source this file and end with
-# `N passed, N failed`.
+# Counts passed and failed checks, for scripts that source this file and end with `N passed, N
+# failed`.
 set -euo pipefail
 
 passed=0
@@ -16,15 +16,15 @@ verdict() { # verdict NAME STATUS
   fi
 }
 
-try() { # try NAME COMMAND…: shows what it said where it failed
-  local name=$1 said status=0
+try() { # try NAME COMMAND…: shows the output of a failed command
+  local name=$1 output status=0
   shift
-  said=$("$@" 2>&1) || status=$?
-  ((status == 0)) || echo "$said"
+  output=$("$@" 2>&1) || status=$?
+  ((status == 0)) || echo "$output"
   verdict "$name" "$status"
 }
 
-verdicts_end() { # the last line; fails if anything did
+verdicts_end() { # prints the last line; fails if a check failed
   echo "$passed passed, $failed failed"
   ((failed == 0))
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Waits for a condition, with an end, for scripts that source this file.
+# Waits for a condition, with a deadline, for scripts that source this file.
 set -euo pipefail
 
-# wait_for SECONDS WHAT COMMAND…: until the command succeeds.
+# wait_for SECONDS WHAT COMMAND…: repeats the command until it succeeds.
 wait_for() {
   local until=$((SECONDS + $1)) what=$2
   shift 2

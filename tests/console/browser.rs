@@ -1,7 +1,7 @@
-//! A Chromium of this test's own, driven through chromedriver.
+//! A Chromium for one test, driven through chromedriver.
 //!
-//! Answers for: that nothing is waited for without a deadline, that every error of the browser's
-//! console is seen, and that the folder in which it keeps things outlives it, to be searched.
+//! Answers for: every wait has a deadline, the test sees every error in the browser's console, and
+//! the browser's profile folder outlives it, so that it can be searched.
 
 use std::fs::File;
 use std::path::Path;
@@ -23,7 +23,7 @@ const START: Duration = Duration::from_secs(30);
 /// Longest wait for a page or a part of it.
 pub(super) const PAGE: Duration = Duration::from_secs(15);
 
-/// The keys that WebDriver names by a private code point.
+/// WebDriver names keys by a private code point.
 pub(super) const ENTER: &str = "\u{e007}";
 pub(super) const TAB: &str = "\u{e004}";
 
@@ -32,9 +32,9 @@ pub(super) struct Browser {
     client: Client,
     runtime: Runtime,
     driver: Child,
-    /// What it keeps on the disk.
+    /// The browser's files.
     pub(super) profile: TempDir,
-    /// Clicks and strokes so far; a text that is typed or pasted counts as one.
+    /// Clicks and strokes so far; a typed or pasted text counts as one.
     pub(super) steps: u32,
     _port: Port,
 }
@@ -69,7 +69,7 @@ fn capabilities(profile: &Path) -> Value {
         "--disable-background-networking",
         "--no-first-run",
         "--window-size=1280,800",
-        // No other host can be found, whoever asks for it.
+        // No request can resolve another host.
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     ];
     let args = args.map(str::to_owned).into_iter();
@@ -77,7 +77,7 @@ fn capabilities(profile: &Path) -> Value {
         args.chain([format!("--user-data-dir={}", profile.display())]).collect();
     json!({
         "browserName": "chrome",
-        // The CAs of tests are known to nobody.
+        // The tests' CAs are in no trust store.
         "acceptInsecureCerts": true,
         "unhandledPromptBehavior": "accept",
         "goog:chromeOptions": {"args": args},
@@ -86,7 +86,7 @@ fn capabilities(profile: &Path) -> Value {
 }
 
 impl Browser {
-    /// Starts one with an empty profile.
+    /// Starts a browser with an empty profile.
     #[track_caller]
     pub(super) fn start() -> Self {
         let port = Port::claim();
@@ -111,37 +111,34 @@ impl Browser {
         Self { client, runtime, driver, profile, steps: 0, _port: port }
     }
 
-    /// Goes to an address.
     #[track_caller]
     pub(super) fn go(&self, address: &str) {
         self.runtime.block_on(self.client.goto(address)).unwrap();
     }
 
-    /// The address of the page.
     #[track_caller]
     pub(super) fn address(&self) -> String {
         self.runtime.block_on(self.client.current_url()).unwrap().to_string()
     }
 
-    /// The page as it is, scripts' changes included.
+    /// The page as it is, with changes by scripts.
     #[track_caller]
     pub(super) fn source(&self) -> String {
         self.runtime.block_on(self.client.source()).unwrap()
     }
 
-    /// Runs a script in the page.
     #[track_caller]
     pub(super) fn script(&self, text: &str) -> Value {
         self.runtime.block_on(self.client.execute(text, Vec::new())).unwrap()
     }
 
-    /// Runs a script that calls its last argument back.
+    /// Runs a script that calls its last argument with the result.
     #[track_caller]
     pub(super) fn script_async(&self, text: &str) -> Value {
         self.runtime.block_on(self.client.execute_async(text, Vec::new())).unwrap()
     }
 
-    /// Waits until the page has this part, and gives its text.
+    /// Waits until the page has this part, and returns its text.
     #[track_caller]
     pub(super) fn text(&self, css: &str) -> String {
         wait_for(&format!("the page shows `{css}`"), PAGE, || {
@@ -152,10 +149,10 @@ impl Browser {
         })
     }
 
-    /// Waits until a part of the page has a text that fits.
+    /// Waits until a part of the page has a fitting text.
     #[track_caller]
     pub(super) fn wait_text(&self, css: &str, fits: impl Fn(&str) -> bool) -> String {
-        wait_for(&format!("`{css}` has the text that is waited for"), PAGE, || {
+        wait_for(&format!("`{css}` has the expected text"), PAGE, || {
             let text = self.runtime.block_on(async {
                 let element = self.client.find(Locator::Css(css)).await.ok()?;
                 element.text().await.ok()
@@ -164,7 +161,7 @@ impl Browser {
         })
     }
 
-    /// Clicks, once the part is there and can be clicked.
+    /// Clicks, once the part exists and can be clicked.
     #[track_caller]
     pub(super) fn click(&mut self, css: &str) {
         self.steps += 1;
@@ -176,7 +173,7 @@ impl Browser {
         });
     }
 
-    /// Types or pastes a text, once the part is there.
+    /// Types or pastes a text, once the part exists.
     #[track_caller]
     pub(super) fn enter(&mut self, css: &str, text: &str) {
         self.steps += 1;
@@ -198,7 +195,6 @@ impl Browser {
         });
     }
 
-    /// Empties a field.
     #[track_caller]
     pub(super) fn clear(&self, css: &str) {
         self.runtime.block_on(async {
@@ -207,7 +203,7 @@ impl Browser {
         });
     }
 
-    /// Asks the browser itself.
+    /// Sends a DevTools command.
     #[track_caller]
     pub(super) fn devtools(&self, name: &str, parameters: &Value) -> Value {
         let body = json!({"cmd": name, "params": parameters});
@@ -215,7 +211,7 @@ impl Browser {
         self.runtime.block_on(self.client.issue_cmd(own)).unwrap()
     }
 
-    /// Shows pages as for a reader with this taste.
+    /// Shows pages in this color scheme.
     #[track_caller]
     pub(super) fn prefer(&self, scheme: &str) {
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
@@ -240,13 +236,13 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &screen);
     }
 
-    /// What is shown, as PNG.
+    /// A screenshot, as PNG.
     #[track_caller]
     pub(super) fn picture(&self) -> Vec<u8> {
         self.runtime.block_on(self.client.screenshot()).unwrap()
     }
 
-    /// What the browser's console said since the last look.
+    /// New lines of the browser's console since the last call.
     #[track_caller]
     pub(super) fn log(&self) -> Vec<String> {
         let own = Own { path: "se/log", body: json!({"type": "browser"}) };
@@ -255,17 +251,17 @@ impl Browser {
         entries.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// Fails if the browser's console said anything but these.
+    /// Fails if the browser's console has any lines but these.
     #[track_caller]
     pub(super) fn assert_quiet(&self, expected: &[&str]) {
-        let mut said = self.log();
-        said.retain(|line| !expected.iter().any(|text| line.contains(text)));
-        assert!(said.is_empty(), "the browser's console: {said:#?}");
+        let mut lines = self.log();
+        lines.retain(|line| !expected.iter().any(|text| line.contains(text)));
+        assert!(lines.is_empty(), "the browser's console: {lines:#?}");
     }
 
-    /// Ends it, and leaves what it kept.
+    /// Ends the browser and returns its profile folder.
     pub(super) fn close(mut self) -> TempDir {
-        // Waits until the browser is gone and its files are written.
+        // Waits until the browser has ended and its files are written.
         self.runtime.block_on(self.client.clone().close()).ok();
         self.end();
         std::mem::replace(&mut self.profile, TempDir::new().unwrap())
@@ -279,7 +275,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Else a test that failed leaves the browser running.
+        // Otherwise a failed test would leave the browser running.
         self.runtime.block_on(self.client.clone().close()).ok();
         self.end();
     }

@@ -1,4 +1,4 @@
-//! The console without a browser, where people and pages are behind or ask for what is not there.
+//! The console without a browser: outdated forms, and requests for things that do not exist.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::support::Request;
 use crate::support::cluster::{Cluster, OPERATOR};
 
 #[test]
-fn a_form_that_is_behind_undoes_nothing() {
+fn an_outdated_form_undoes_nothing() {
     let cluster = Cluster::start(3);
     let key = cluster.create(1, &json!({"name": "Deploy", "scope": "admin", "owner": "ops"}));
     let visitor = Visitor::sign_in(&cluster, 1, OPERATOR);
@@ -28,13 +28,13 @@ fn a_form_that_is_behind_undoes_nothing() {
         visitor.send(1, form(&path, &fields))
     };
     let seen = visitor.field(1, &path, "revision");
-    // Somebody else takes the scope away.
+    // Another administrator takes the scope away.
     cluster
         .admin(2, Request::new("PATCH", &key.path()).json(&json!({"scope": "read"})))
         .expect(200);
-    // Refused for a field: the form still speaks of what its reader saw.
-    let refused = save(&seen, "abc").expect(400).text();
-    assert!(refused.contains(&format!("name=\"revision\" value=\"{seen}\"")), "{refused}");
+    // Rejected for a field: the form still has the revision that its reader saw.
+    let rejected = save(&seen, "abc").expect(400).text();
+    assert!(rejected.contains(&format!("name=\"revision\" value=\"{seen}\"")), "{rejected}");
     let behind = save(&seen, "50").expect(412).text();
     assert!(behind.contains("Somebody changed this key meanwhile"), "{behind}");
     for revision in ["", "x", "-1"] {
@@ -42,13 +42,13 @@ fn a_form_that_is_behind_undoes_nothing() {
     }
     let record = cluster.admin(3, Request::get(&key.path())).expect(200).json();
     assert_eq!((&record["scope"], &record["revision"]), (&json!("read"), &json!(2)));
-    // The form came back as the key is now, and can be sent.
+    // The returned form shows the current key and can be sent.
     let now = visitor.field(1, &path, "revision");
     save(&now, "50").expect(200);
 }
 
 #[test]
-fn what_cannot_be_asked_is_said_and_the_way_back_is_kept() {
+fn errors_are_shown_and_sign_in_returns_to_the_page() {
     let cluster = Cluster::start(1);
     let key = cluster.create(1, &json!({"name": "Findable", "scope": "read"}));
     let visitor = Visitor::sign_in(&cluster, 1, OPERATOR);
@@ -60,7 +60,7 @@ fn what_cannot_be_asked_is_said_and_the_way_back_is_kept() {
         let page = visitor.get(1, &format!("/console/keys?search={text}")).expect(200).text();
         assert!(page.contains("Findable</a>"), "{text}: {page}");
     }
-    // Signed out, one comes back to where one was; a file is no place to come back to.
+    // After the next sign-in the browser returns to the page; a file is no page to return to.
     let stranger = |path: &str| {
         let turned = Request::get(path).send(cluster.node(1).at.admin).expect(303);
         turned.must_header("location").to_owned()

@@ -1,4 +1,4 @@
-//! What people do in the browser, from the first page to the receipt.
+//! Whole tasks in the browser, from the first page to the receipt.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     entries.unwrap_or_default().into_iter().flat_map(of).collect()
 }
 
-/// Everything that a page and its browser keep and a script can see.
+/// Everything that a page and its browser store and a script can see.
 const KEPT: &str = r#"
     const done = arguments[arguments.length - 1];
     (async () => {
@@ -42,14 +42,14 @@ const KEPT: &str = r#"
 #[track_caller]
 fn assert_nowhere(browser: &Browser, secret: &str, when: &str) {
     let kept = browser.script_async(KEPT);
-    assert!(!kept.as_str().unwrap().contains(secret), "{when}: the key is kept: {kept}");
+    assert!(!kept.as_str().unwrap().contains(secret), "{when}: the key is stored: {kept}");
 }
 
 #[test]
-fn the_users_page_takes_fewer_than_ten_steps_and_leaves_the_key_nowhere() {
+fn creating_a_key_takes_fewer_than_ten_steps_and_stores_the_key_nowhere() {
     let cluster = Cluster::start(3);
     let mut browser = Browser::start();
-    // From the sign-in on. The name is typed besides.
+    // Counted from the sign-in on; typing the name is one step more.
     sign_in(&mut browser, &cluster, 1, OPERATOR);
     // Pasting and Enter.
     browser.steps += 1;
@@ -70,7 +70,7 @@ fn the_users_page_takes_fewer_than_ten_steps_and_leaves_the_key_nowhere() {
         let of = |css| browser.text(css);
         assert!([of("#curl-bearer"), of("#curl-header")].contains(&line), "{line}");
     }
-    // A reload would ask for the record, and make no second key.
+    // A reload would request the record, and create no second key.
     assert!(browser.address().contains("/console/keys/key_"), "{}", browser.address());
     let kept = "return [location.href, document.cookie, JSON.stringify({ ...localStorage }), \
         JSON.stringify({ ...sessionStorage }), JSON.stringify(history.state)].join()";
@@ -100,29 +100,33 @@ fn the_users_page_takes_fewer_than_ten_steps_and_leaves_the_key_nowhere() {
     for file in kept.iter().chain(cluster.ids().iter().map(|id| &cluster.node(*id).log)) {
         let text = std::fs::read(file).unwrap_or_default();
         let found = text.windows(secret.len()).any(|part| part == secret.as_bytes());
-        assert!(!found, "the key stands in {}", file.display());
+        assert!(!found, "{} contains the key", file.display());
     }
 }
 
 #[test]
-fn the_key_is_left_only_knowingly_and_the_keyboard_is_enough() {
+fn leaving_a_new_key_needs_a_confirmation_and_the_keyboard_suffices() {
     let cluster = Cluster::start(1);
     let mut browser = signed_in(&cluster, 1);
     browser.go(&console(&cluster, 1, "keys/new"));
     // Name, then the first scope, then Enter sends the form.
     browser.press(&format!("By keyboard{TAB} {ENTER}"));
     let shown = browser.text("#key");
-    // Not without saying that it is kept.
+    // Not before the reader confirms that the key is stored.
     browser.click("[data-done] button");
     assert_eq!(browser.text("#key"), shown);
     let asks = "const event = new Event('beforeunload', { cancelable: true }); \
         window.dispatchEvent(event); return event.defaultPrevented";
-    assert_eq!(browser.script(asks), json!(true), "leaving is asked about");
+    assert_eq!(browser.script(asks), json!(true), "the browser asks before leaving");
     browser.click("[data-saved]");
-    assert_eq!(browser.script(asks), json!(false), "no longer, once it is kept");
+    assert_eq!(
+        browser.script(asks),
+        json!(false),
+        "the browser does not ask after the confirmation"
+    );
     browser.click("[data-done] button");
     browser.wait_text("h1", |text| text == "By keyboard");
-    // The way into the page skips the navigation.
+    // The skip link jumps over the navigation.
     browser.go(&console(&cluster, 1, "keys"));
     browser.script("document.body.focus()");
     browser.press(TAB);
@@ -132,7 +136,7 @@ fn the_key_is_left_only_knowingly_and_the_keyboard_is_enough() {
 }
 
 #[test]
-fn a_key_is_found_watched_changed_rotated_and_ended_through_different_nodes() {
+fn a_key_is_found_changed_rotated_and_revoked_through_different_nodes() {
     let cluster = Cluster::start(3);
     let limits = limit(50, roomy_period_s(60));
     let body =
@@ -146,7 +150,7 @@ fn a_key_is_found_watched_changed_rotated_and_ended_through_different_nodes() {
         cluster.ask(node, &key.validate()).expect(200);
     }
     let mut browser = signed_in(&cluster, 1);
-    // Of 56, fifty are on the first page.
+    // Fifty of 56 keys are on the first page.
     let rows = "return document.querySelectorAll('.keys tbody tr').length";
     assert_eq!(browser.script(rows), json!(50));
     browser.click("a[rel=next]");
@@ -159,7 +163,7 @@ fn a_key_is_found_watched_changed_rotated_and_ended_through_different_nodes() {
     browser.wait_text(".used span", |text| text == "5 / 50");
     browser.wait_text("[data-last]", |text| text != "–");
 
-    // A whole key that is pasted gets no further than its prefix.
+    // If a whole key is pasted, only its prefix leaves the browser.
     browser.clear("#search");
     browser.enter("#search", &format!("{}{ENTER}", key.secret));
     wait_until("the key is found by its prefix", super::browser::PAGE, || {
@@ -167,7 +171,7 @@ fn a_key_is_found_watched_changed_rotated_and_ended_through_different_nodes() {
     });
     browser.wait_text(".keys tbody tr", |text| text.contains("Nightly import"));
 
-    // The session goes on at another node.
+    // The session continues at another node.
     browser.go(&console(&cluster, 2, &format!("keys/{}", key.id)));
     browser.wait_text(".usage .figure", |text| text.starts_with("5 of 50 in this window"));
     assert!(browser.text(".bars").is_empty());
@@ -178,7 +182,7 @@ fn a_key_is_found_watched_changed_rotated_and_ended_through_different_nodes() {
     edit_and_switch(&mut browser, &cluster, &key);
     let rotated = rotate(&mut browser, &cluster, &key);
     revoke(&mut browser, &cluster, &key, &rotated);
-    // The wrong name that was typed on purpose.
+    // The wrong name was typed on purpose.
     browser.assert_quiet(&["status of 400"]);
 }
 
@@ -228,7 +232,7 @@ fn revoke(browser: &mut Browser, cluster: &Cluster, key: &Key, rotated: &str) {
     assert_eq!(browser.script(disabled), json!(true), "before the name is typed");
     browser.enter("#confirm", "Nightly");
     assert_eq!(browser.script(disabled), json!(true), "with half of it");
-    // Past the script's guard, the server has one too.
+    // Without the script's guard, the server's guard rejects.
     browser.script("document.querySelector('form.card').submit()");
     browser.wait_text(".error", |text| text.contains("not the key’s name"));
     cluster.ask(1, &validate(rotated)).expect(200);
@@ -250,7 +254,7 @@ fn revoke(browser: &mut Browser, cluster: &Cluster, key: &Key, rotated: &str) {
 }
 
 #[test]
-fn the_cluster_is_shown_live_and_says_what_a_loss_means() {
+fn the_cluster_page_is_live_and_explains_a_loss() {
     let mut cluster = Cluster::start(3);
     let key = cluster.limited_key(5, roomy_period_s(60));
     let mut browser = signed_in(&cluster, 1);
@@ -278,7 +282,7 @@ fn the_cluster_is_shown_live_and_says_what_a_loss_means() {
         text.contains("Node 3 does not answer node 1.")
             && text.contains("Requests are still answered by nodes 1 and 2.")
     });
-    // Said on every page, with the way there.
+    // Every page shows it, with a link.
     browser.go(&console(&cluster, 1, "keys"));
     browser.wait_text(".banner.degraded a", |text| text == "See the cluster");
     cluster.restart(3);
@@ -305,7 +309,7 @@ fn the_audit_trail_is_filtered_paged_and_exported() {
     browser.click(".filters button");
     browser.wait_text(".audit tbody", |text| !text.contains("key.update"));
     assert_eq!(browser.script(rows), json!(1));
-    // A time of the reader's zone travels as UTC; nothing is that old.
+    // A time in the reader's zone is sent as UTC; no entry is that old.
     browser.go(&console(&cluster, 3, "audit?until=2020-01-01T00%3A00"));
     browser.wait_text(".empty h2", |text| text == "No matching entry");
 
@@ -320,7 +324,7 @@ fn the_audit_trail_is_filtered_paged_and_exported() {
     };
     let (named, csv) = fetch("format=csv&action=key.update");
     assert!(named.contains("fluxgate-audit.csv"), "{named}");
-    assert_eq!(csv.lines().count(), 61, "a head and every entry, however many pages");
+    assert_eq!(csv.lines().count(), 61, "a header line and every entry, over all pages");
     assert!(csv.starts_with("seq,at,action,key_id,actor,from,details\r\n"), "{csv:.100}");
     let formula = [",=", ",\"=", "\n="].into_iter().find(|start| csv.contains(start));
     assert_eq!(formula, None, "no cell is a formula: {csv}");
@@ -365,6 +369,6 @@ fn an_admin_key_sees_its_owners_keys_until_it_is_revoked() {
     browser.wait_text(".note", |text| text.contains("The session has ended"));
     sign_in(&mut browser, &cluster, 2, &admin.secret);
     browser.wait_text(".error", |text| text.contains("neither the operator token"));
-    // Pages that were refused on purpose.
+    // These pages were rejected on purpose.
     browser.assert_quiet(&["status of 404", "status of 403", "status of 401"]);
 }

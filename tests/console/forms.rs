@@ -1,4 +1,4 @@
-//! The console without a browser: what it answers to forms, sessions and strangers, byte for byte.
+//! The console without a browser: its answers to forms, sessions and strangers, byte for byte.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn escaped(text: &str) -> String {
     text.bytes().map(one).collect()
 }
 
-/// Somebody who is signed in.
+/// A signed-in client.
 pub(super) struct Visitor<'a> {
     cluster: &'a Cluster,
     pub(super) cookie: String,
@@ -76,7 +76,7 @@ fn shown(answer: &Answer) -> String {
 }
 
 #[test]
-fn every_answer_keeps_browsers_from_keeping_framing_and_asking_elsewhere() {
+fn every_answer_forbids_caching_framing_and_other_hosts() {
     let cluster = Cluster::start(1);
     let visitor = Visitor::sign_in(&cluster, 1, OPERATOR);
     let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -106,7 +106,7 @@ fn every_answer_keeps_browsers_from_keeping_framing_and_asking_elsewhere() {
     assert!(lost.text().contains("No such page"), "{lost}");
     let home = visitor.get(1, "/console").expect(303);
     assert_eq!(home.must_header("location"), "/console/");
-    // Files are kept for ever under a name that changes with them.
+    // Files are cached forever under a name that changes with their content.
     let page = visitor.get(1, "/console/keys").text();
     let (_, name) = page.split_once("/console/assets/console.").unwrap();
     let path = format!("/console/assets/console.{}", name.split('"').next().unwrap());
@@ -115,12 +115,12 @@ fn every_answer_keeps_browsers_from_keeping_framing_and_asking_elsewhere() {
     let tag = file.must_header("etag").to_owned();
     visitor.send(1, Request::get(&path).header("if-none-match", &tag)).expect(304);
     visitor.get(1, "/console/assets/console.000000000000.css").expect(404);
-    // The interface beside it is as it was.
+    // The HTTP interface beside the console is unchanged.
     Request::get("/nothing").send(cluster.node(1).at.admin).expect_code(404, "not_found");
 }
 
 #[test]
-fn a_session_is_sealed_good_on_every_node_and_ends_with_signing_out() {
+fn a_session_is_sealed_works_on_every_node_and_ends_with_sign_out() {
     let cluster = Cluster::start(3);
     let answer = sign_in(&cluster, 1, OPERATOR).expect(303);
     let cookie = answer.must_header("set-cookie");
@@ -145,7 +145,7 @@ fn a_session_is_sealed_good_on_every_node_and_ends_with_signing_out() {
     let out = visitor.send(3, form("/console/sign-out", &[("form_token", &token)])).expect(303);
     assert!(out.must_header("set-cookie").contains("fluxgate_session=; "), "{out}");
     assert!(out.must_header("set-cookie").contains("Max-Age=0"), "{out}");
-    // Whatever the sign-in is told, it leads to a page of ours.
+    // For any target the sign-in leads only to a page of ours.
     let fields = [("token", OPERATOR), ("to", "https://evil.example/console/")];
     let answer = form("/console/sign-in", &fields).send(cluster.node(1).at.admin).expect(303);
     assert_eq!(answer.must_header("location"), "/console/keys");
@@ -155,7 +155,7 @@ fn a_session_is_sealed_good_on_every_node_and_ends_with_signing_out() {
 }
 
 #[test]
-fn a_session_ends_on_every_node_with_the_key_that_it_was_begun_with() {
+fn a_session_ends_on_every_node_with_its_key() {
     let cluster = Cluster::start(3);
     let admin =
         |name: &str| cluster.create(1, &json!({"name": name, "scope": "admin", "owner": "blue"}));
@@ -195,7 +195,7 @@ fn a_session_ends_on_every_node_with_the_key_that_it_was_begun_with() {
 }
 
 #[test]
-fn no_other_site_can_send_a_form_and_no_form_makes_two_keys() {
+fn no_other_site_can_send_a_form_and_no_form_creates_two_keys() {
     let cluster = Cluster::start(3);
     let visitor = Visitor::sign_in(&cluster, 1, OPERATOR);
     let token = visitor.field(1, "/console/keys/new", "form_token");
@@ -213,7 +213,7 @@ fn no_other_site_can_send_a_form_and_no_form_makes_two_keys() {
     ] {
         let answer = visitor.send(1, good().header(name, value));
         assert_eq!(answer.status, 400, "{name}: {value}: {answer}");
-        // A page, for a person behind a proxy sees it too.
+        // A page, because a person behind a proxy sees it too.
         assert!(answer.text().contains("must hand on Host as it came"), "{answer}");
     }
     for wrong in ["", "0", &"0".repeat(64)] {
@@ -222,17 +222,17 @@ fn no_other_site_can_send_a_form_and_no_form_makes_two_keys() {
     let other = Visitor::sign_in(&cluster, 1, OPERATOR);
     let of_another = other.field(1, "/console/keys/new", "form_token");
     visitor.create(1, &of_another, &once).expect(403);
-    // A script of another site could send JSON without being asked; forms are forms here.
+    // A script of another site could send JSON without a preflight, so only forms are accepted.
     let json = Request::post("/console/keys").json(&json!({"name": "A", "scope": "read"}));
     assert_eq!(visitor.send(1, json).status, 415);
     let list = cluster.admin(1, Request::get("/v1/keys")).expect(200).json();
-    assert_eq!(list["keys"], json!([]), "nothing was made");
+    assert_eq!(list["keys"], json!([]), "no key was created");
 
     let made = visitor.send(2, good().header("origin", "http://fluxgate.test")).expect(200);
     let key = shown(&made);
     assert_eq!(made.must_header("cache-control"), "no-store");
     Request::post("/v1/validate").bearer(&key).send(cluster.gateway(3)).expect(200);
-    // Sent again, through another node: no second key, and not the first one either.
+    // Sent again, through another node: no second key is created, and the first is not shown again.
     let again = visitor.send(3, good()).expect(409);
     assert!(again.text().contains("Already made") && !again.text().contains(&key), "{again}");
     let list = cluster.admin(1, Request::get("/v1/keys")).expect(200).json();
@@ -247,10 +247,10 @@ fn the_essentials_work_without_any_script() {
     let send = |path: &str, fields: &[(&str, &str)]| {
         visitor.send(1, form(path, &[&[("form_token", &*token)], fields].concat()))
     };
-    // A refusal stands beside its field, and what was typed is kept.
-    let refused = send("/console/keys", &[("once", "a"), ("name", "No scope")]).expect(400);
-    assert!(refused.text().contains("choose what the key may do"), "{refused}");
-    assert!(refused.text().contains("value=\"No scope\""), "{refused}");
+    // An error is beside its field, and the typed text is kept.
+    let rejected = send("/console/keys", &[("once", "a"), ("name", "No scope")]).expect(400);
+    assert!(rejected.text().contains("choose what the key may do"), "{rejected}");
+    assert!(rejected.text().contains("value=\"No scope\""), "{rejected}");
     let fields = [
         ("once", "a"),
         ("name", "<script>alert(1)</script>"),
@@ -276,7 +276,7 @@ fn the_essentials_work_without_any_script() {
     let receipt = send(&format!("{path}/revoke"), &fields).expect(200).text();
     assert!(receipt.contains("is revoked on node 1 after"), "{receipt}");
     Request::post("/v1/validate").bearer(&key).send(cluster.gateway(1)).expect(401);
-    // What has ended can be erased, by whoever types its name.
+    // An ended key can be erased by typing its name.
     let page = visitor.get(1, &path).expect(200).text();
     assert!(page.contains(&format!("{path}/erase")), "{page}");
     send(&format!("{path}/erase"), &[("confirm", "script")]).expect(400);
@@ -290,7 +290,7 @@ fn the_essentials_work_without_any_script() {
 }
 
 #[test]
-fn failed_tries_cost_time_and_success_counts_against_the_key() {
+fn failed_sign_ins_cost_time_and_successful_ones_count_against_the_key() {
     let cluster = Cluster::start(1);
     let limits = limit(3, roomy_period_s(60));
     let body = json!({"name": "few", "scope": "admin", "owner": "o", "limits": limits});
@@ -300,13 +300,13 @@ fn failed_tries_cost_time_and_success_counts_against_the_key() {
     }
     let limited = sign_in(&cluster, 1, &key.secret).expect(429);
     assert!(limited.text().contains("Rate limit exceeded"), "{limited}");
-    // Pages of a session cost nothing, a fault of the limit's is no failed try.
+    // Pages of a session spend nothing, and a denial by the limit is no failed sign-in.
     let visitor = Visitor::sign_in(&cluster, 1, OPERATOR);
     (0..6).for_each(|_| drop(visitor.get(1, "/console/keys").expect(200)));
     let reader = cluster.create(1, &json!({"name": "r", "scope": "read"}));
-    let refused = sign_in(&cluster, 1, &reader.secret).expect(403);
-    assert!(refused.text().contains("scope admin"), "{refused}");
-    // What is no token at all is no try either, and the form comes back.
+    let rejected = sign_in(&cluster, 1, &reader.secret).expect(403);
+    assert!(rejected.text().contains("scope admin"), "{rejected}");
+    // Text that cannot be a token is no failed sign-in either, and the form comes back.
     let too_long = sign_in(&cluster, 1, &"x".repeat(100_000)).expect(413);
     assert!(too_long.text().contains("name=\"token\""), "{too_long}");
     for wrong in 0..5 {
@@ -315,7 +315,7 @@ fn failed_tries_cost_time_and_success_counts_against_the_key() {
     let slowed = sign_in(&cluster, 1, OPERATOR).expect(429);
     assert!((1..=2).contains(&slowed.number("retry-after")), "{slowed}");
     assert!(slowed.text().contains("Try again in"), "{slowed}");
-    // A session is not touched by it, and waiting ends it.
+    // Sessions are not slowed down, and waiting ends the slowdown.
     visitor.get(1, "/console/keys").expect(200);
     wait_until("the wait is over", Duration::from_secs(10), || {
         sign_in(&cluster, 1, OPERATOR).status == 303
@@ -323,7 +323,7 @@ fn failed_tries_cost_time_and_success_counts_against_the_key() {
 }
 
 #[test]
-fn a_node_without_a_lease_trusts_no_key_and_shows_the_operator_why() {
+fn a_node_without_a_lease_rejects_keys_and_shows_the_operator_why() {
     let mut cluster = Cluster::start(3);
     let admin = cluster.create(1, &json!({"name": "a", "scope": "admin", "owner": "o"}));
     let (operator, key) = (
@@ -339,10 +339,10 @@ fn a_node_without_a_lease_trusts_no_key_and_shows_the_operator_why() {
         visit(&key, "/console/keys").status == 503
     });
     assert!(visit(&key, "/console/keys").text().contains("Open the console of another node"));
-    wait_until("the loss is said", Duration::from_secs(15), || {
+    wait_until("the page explains the loss", Duration::from_secs(15), || {
         visit(&operator, "/console/cluster").expect(200).text().contains("no majority of the nodes")
     });
-    // A node that cannot check keys gives no more guesses at the token than another.
+    // A node that cannot check keys allows no more guesses at the token than another node.
     for _ in 0..5 {
         sign_in(&cluster, 1, "a guess").expect(503);
     }

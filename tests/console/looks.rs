@@ -1,4 +1,4 @@
-//! How pages are for people of all sorts, on screens of all sorts: axe's rules, widths, weights.
+//! Accessibility and size of pages: axe's rules, screen widths, weights.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,12 @@ use super::{console, signed_in};
 use crate::support::Request;
 use crate::support::cluster::Cluster;
 
-/// The most that a page may bring over the wire, with all its files, bytes.
+/// The largest transfer size of a page with all its files, bytes.
 const WEIGHT_MAX: u64 = 150_000;
-/// From a narrow phone to a wide screen, with what lies at the layout's own turns.
+/// From a narrow phone to a wide screen, with the layout's own breakpoints.
 const WIDTHS: [u32; 9] = [320, 390, 800, 820, 910, 1_024, 1_180, 1_280, 1_920];
 
-/// The checker's script, in the folder that scripts/setup-tests.sh makes.
+/// The checker's script, in the folder that scripts/setup-tests.sh creates.
 fn axe() -> String {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
@@ -26,9 +26,9 @@ fn axe() -> String {
     std::fs::read_to_string(script.expect("scripts/setup-tests.sh installs axe")).unwrap()
 }
 
-/// Runs the checker; everything that it calls serious or worse, in words.
+/// Runs the checker; returns all findings that it calls serious or worse.
 fn findings(browser: &Browser, axe: &str) -> Vec<String> {
-    // Put in by the driver, so the pages' own policy stays as it is.
+    // Injected by the driver, so the pages' own policy stays as it is.
     browser.script(axe);
     let run = "const done = arguments[arguments.length - 1]; \
         axe.run(document, { resultTypes: ['violations'] }).then((r) => done(r.violations))";
@@ -43,11 +43,11 @@ fn findings(browser: &Browser, axe: &str) -> Vec<String> {
     violations.as_array().unwrap().iter().filter(severe).map(words).collect()
 }
 
-/// Every page that can be gone to.
+/// Every page with a URL of its own.
 fn pages(cluster: &Cluster) -> Vec<String> {
     let key = cluster
         .create(1, &json!({"name": "Production Sync", "scope": "write", "owner": "user_42"}));
-    // As wide as they come: long names, and entries that were made by a key.
+    // As wide as possible: long names, and entries that were created by a key.
     let wide = "W".repeat(100);
     cluster.create(1, &json!({"name": wide, "scope": "read", "owner": wide}));
     let admin = cluster.create(1, &json!({"name": "Terraform", "scope": "admin", "owner": "ops"}));
@@ -57,11 +57,11 @@ fn pages(cluster: &Cluster) -> Vec<String> {
         .json(&made)
         .send(cluster.node(1).at.admin)
         .expect(201);
-    let gone = cluster.create(
+    let revoked = cluster.create(
         1,
         &json!({"name": "Gone", "scope": "admin", "expires_at": "2099-01-01T00:00:00Z"}),
     );
-    cluster.admin(1, Request::new("DELETE", &gone.path())).expect(200);
+    cluster.admin(1, Request::new("DELETE", &revoked.path())).expect(200);
     for node in [1, 1, 2, 3] {
         cluster.ask(node, &key.validate()).expect(200);
     }
@@ -72,19 +72,19 @@ fn pages(cluster: &Cluster) -> Vec<String> {
     for part in ["", "/edit", "/rotate", "/revoke"] {
         pages.push(format!("keys/{}{part}", key.id));
     }
-    pages.push(format!("keys/{}", gone.id));
-    pages.push(format!("keys/{}/erase", gone.id));
+    pages.push(format!("keys/{}", revoked.id));
+    pages.push(format!("keys/{}/erase", revoked.id));
     pages
 }
 
 #[test]
-fn a_checker_finds_nothing_serious_in_light_and_dark_and_nothing_is_cut_off() {
+fn pages_are_accessible_in_light_and_dark_and_fit_every_width() {
     let cluster = Cluster::start(3);
     let axe = axe();
     let pages = pages(&cluster);
     let browser = Browser::start();
     let mut found = Vec::new();
-    let look = |browser: &Browser, page: &str, found: &mut Vec<String>| {
+    let check = |browser: &Browser, page: &str, found: &mut Vec<String>| {
         for scheme in ["light", "dark"] {
             browser.prefer(scheme);
             let new = findings(browser, &axe);
@@ -105,25 +105,25 @@ fn a_checker_finds_nothing_serious_in_light_and_dark_and_nothing_is_cut_off() {
         browser.devtools("Emulation.clearDeviceMetricsOverride", &json!({}));
     };
     browser.go(&console(&cluster, 1, "sign-in"));
-    look(&browser, "sign-in", &mut found);
+    check(&browser, "sign-in", &mut found);
     drop(browser);
     let mut browser = signed_in(&cluster, 1);
     for page in &pages {
         browser.go(&console(&cluster, 1, page));
-        look(&browser, page, &mut found);
+        check(&browser, page, &mut found);
     }
     browser.go(&console(&cluster, 1, "keys/new"));
     browser.enter("#name", "Looked at");
     browser.click("input[value=admin]");
     browser.click("form.card button.primary");
     browser.text("#key");
-    look(&browser, "the key", &mut found);
+    check(&browser, "the key", &mut found);
     assert!(found.is_empty(), "\n{}", found.join("\n"));
     browser.assert_quiet(&["status of 404"]);
 }
 
 #[test]
-fn pages_are_light_and_ask_no_other_host() {
+fn pages_are_small_and_contact_no_other_host() {
     let cluster = Cluster::start(3);
     let pages = pages(&cluster);
     for at in 0..50 {

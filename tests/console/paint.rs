@@ -1,7 +1,8 @@
 //! How soon pages are painted.
 //!
-//! As a test: that every page is, and says so. As a benchmark, by `scripts/bench/console.sh`: how
-//! soon, on a cluster that the script has filled. Nothing here fails for being slow.
+//! As a test: every page is painted and reports when. As a benchmark, by
+//! `scripts/bench/console.sh`: how soon, on a cluster that the script has filled. A slow page does
+//! not fail here.
 
 use fluxgate_types::caps;
 use serde_json::json;
@@ -9,20 +10,20 @@ use serde_json::json;
 use super::browser::{Browser, ENTER};
 use crate::support::cluster::{Cluster, OPERATOR};
 
-/// Where the benchmark's cluster is, and its operator token.
+/// The URL of the benchmark's cluster, and its operator token.
 const AT: &str = "FLUXGATE_CONSOLE_AT";
 const TOKEN: &str = "FLUXGATE_TOKEN";
 /// How often each page is loaded.
 const LOADS: usize = 9;
 
-/// A page's first paint and its first byte, milliseconds after it was asked for, and its weight.
+/// A page's first paint and its first byte, milliseconds after the request, and its weight.
 const TIMES: &str = "const [page] = performance.getEntriesByType('navigation'); \
     const [paint] = performance.getEntriesByName('first-contentful-paint'); \
     const files = performance.getEntriesByType('resource'); \
     return paint && [paint.startTime, page.responseEnd - page.requestStart, \
         [page, ...files].reduce((sum, entry) => sum + entry.transferSize, 0)]";
 
-/// Loads a page with an empty cache, and gives what `TIMES` says.
+/// Loads a page with an empty cache, and returns the result of `TIMES`.
 #[track_caller]
 fn load(browser: &Browser, address: &str) -> [f64; 3] {
     browser.go(address);
@@ -33,7 +34,7 @@ fn load(browser: &Browser, address: &str) -> [f64; 3] {
 }
 
 #[test]
-fn every_page_tells_when_it_is_painted() {
+fn every_page_reports_when_it_is_painted() {
     let (own, at, token) = match std::env::var(AT) {
         Ok(at) => (None, at, std::env::var(TOKEN).expect("the operator token")),
         Err(_) => {

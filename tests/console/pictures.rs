@@ -1,7 +1,7 @@
 //! A picture of each page, light and dark, wide and on a phone.
 //!
-//! As a test: every state that a page has can be reached and is drawn. With `CONSOLE_PICTURES` set
-//! to a folder (`scripts/console-pictures.sh`) the pictures stay there, of a cluster that has been
+//! As a test: every state of a page can be reached and is drawn. If `CONSOLE_PICTURES` names a
+//! folder (`scripts/console-pictures.sh`), the pictures are kept there, of a cluster that has been
 //! busy for a while.
 
 use std::path::PathBuf;
@@ -17,9 +17,9 @@ use crate::support::cluster::{Cluster, OPERATOR};
 use crate::support::{Answer, Key, Request, wait_until};
 
 const FOLDER: &str = "CONSOLE_PICTURES";
-/// How long the cluster is busy before pictures that stay are taken.
+/// How long the cluster is busy before pictures are kept.
 const BUSY: Duration = Duration::from_secs(40);
-/// A picture of nothing takes less, bytes.
+/// A blank picture is smaller, bytes.
 const BLANK_MAX: usize = 6_000;
 const WIDE: u32 = 1_280;
 const PHONE: u32 = 390;
@@ -44,7 +44,7 @@ impl Pictures {
         self.temporary.is_none()
     }
 
-    /// Takes all pictures of the page that is shown.
+    /// Takes all pictures of the current page.
     #[track_caller]
     fn take(&self, browser: &Browser, name: &str) {
         for (width, scheme) in [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light")] {
@@ -87,12 +87,12 @@ fn keys(cluster: &Cluster) -> Vec<Key> {
     keys.push(create(cluster, "Contractor, until the end of the century", "write", "kim", &soon));
     let off = create(cluster, "Old dashboard", "read", "monitoring", &none);
     cluster.admin(2, Request::new("PATCH", &off.path()).json(&json!({"enabled": false})));
-    let gone = create(cluster, "Leaked in a log", "write", "user_7", &none);
-    cluster.admin(3, Request::new("DELETE", &gone.path())).expect(200);
+    let revoked = create(cluster, "Leaked in a log", "write", "user_7", &none);
+    cluster.admin(3, Request::new("DELETE", &revoked.path())).expect(200);
     keys
 }
 
-/// Asks as callers do, more and less, until it is told to stop.
+/// Sends requests like callers, in waves, until `stop` is set.
 fn be_busy(cluster: &Cluster, keys: &[Key], stop: &AtomicBool) {
     let began = Instant::now();
     let mut at = 0_usize;
@@ -105,12 +105,12 @@ fn be_busy(cluster: &Cluster, keys: &[Key], stop: &AtomicBool) {
             ask(Request::post("/v1/validate").bearer("fx_live_AAAAAAAAAAAA_nonsense"));
         }
         at += 1;
-        // The pace of the load, not a wait for anything.
+        // The pace of the load, not a wait for a condition.
         std::thread::sleep(Duration::from_secs_f64(0.06 - 0.025 * wave));
     }
 }
 
-/// Tells the callers to stop, also when a picture failed.
+/// Stops the callers, also when a picture failed.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {

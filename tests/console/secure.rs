@@ -1,4 +1,4 @@
-//! The console over TLS: the browser keeps the session for TLS alone.
+//! The console over TLS: the browser sends the session only over TLS.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::support::cluster::{Cluster, OPERATOR};
 use crate::tls::Certs;
 
 #[test]
-fn under_tls_the_session_is_for_tls_alone_and_hidden_from_scripts() {
+fn under_tls_the_session_cookie_is_secure_and_hidden_from_scripts() {
     let mut cluster = Cluster::plan(3, |_| {});
     let certs = Certs::make(cluster.dir(), "certs", &[]);
     for id in cluster.ids() {
@@ -29,7 +29,7 @@ fn under_tls_the_session_is_for_tls_alone_and_hidden_from_scripts() {
     assert_eq!((&cookie["secure"], &cookie["httpOnly"]), (&json!(true), &json!(true)), "{cookie}");
     assert_eq!((&cookie["sameSite"], &cookie["path"]), (&json!("Strict"), &json!("/console/")));
     assert_eq!(browser.script("return document.cookie"), json!(""));
-    // A form, whose page is of another scheme than the listener's configuration knows.
+    // Sends a form; the page's scheme is https, which the listener's configuration does not name.
     browser.click(".head .primary");
     browser.enter("#name", "Over TLS");
     browser.click("input[value=read]");

@@ -1,4 +1,5 @@
-//! The application behind a gateway: says yes to all, shows limits of its own, remembers who came.
+//! The application behind a gateway: answers every request with 200, sends limit headers of its
+//! own, records its requests.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -8,26 +9,25 @@ use std::thread;
 use crate::support::Key;
 use crate::support::ports::Port;
 
-/// What it answers.
+/// Its answer.
 pub(super) const BODY: &str = r#"{"hello":"application"}"#;
 /// Limits of its own, which no client must see.
 const OWN_LIMITS: &str =
     "X-RateLimit-Limit: 999\r\nX-RateLimit-Remaining: 998\r\nX-RateLimit-Reset: 997\r\n";
 
-/// Paths that end so are answered with CORS headers of its own, or with `Vary`.
+/// Paths with this ending are answered with CORS headers of their own, or with `Vary`.
 pub(super) const WITH_CORS: &str = "/with-cors";
 pub(super) const WITH_VARY: &str = "/with-vary";
 const OWN_CORS: &str = "Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\n\
     Access-Control-Expose-Headers: X-Own\r\nVary: Accept-Encoding, Origin\r\n";
 const OWN_VARY: &str = "Vary: Accept-Encoding\r\n";
 
-/// Status, lines of headers and body of an answer.
+/// Status, header lines and body of an answer.
 type AnswerTo = fn(&Seen) -> (&'static str, &'static str, &'static str);
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
-    /// Method and target.
     pub(super) line: String,
     headers: Vec<(String, String)>,
     /// The body, without its framing.
@@ -39,11 +39,11 @@ impl Seen {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(known, _)| known == name);
         let first = found.next().map(|(_, value)| value.as_str()).filter(|value| !value.is_empty());
-        assert!(found.next().is_none(), "{name} stands twice: {self:?}");
+        assert!(found.next().is_none(), "{name} occurs twice: {self:?}");
         first
     }
 
-    /// Fails unless it says whose key this is, and holds nothing of the key itself.
+    /// Fails unless the headers identify the key, and contain nothing of the key itself.
     #[track_caller]
     pub(super) fn assert_knows(&self, key: &Key) {
         assert_eq!(self.header("x-auth-key-id"), Some(&*key.id), "{self:?}");
@@ -77,7 +77,7 @@ impl Application {
         })
     }
 
-    /// A server that gives each request a status, headers and a body of its own.
+    /// A server that gives each request its own status, headers and body.
     pub(super) fn answering(answer: AnswerTo) -> Self {
         let port = Port::claim();
         let listener = TcpListener::bind(port.addr()).unwrap();
@@ -86,7 +86,7 @@ impl Application {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let log = Arc::clone(&log);
-                // A connection that breaks concerns only who made it.
+                // A broken connection concerns only its client.
                 thread::spawn(move || stream.and_then(|stream| serve(stream, &log, answer)));
             }
         });

@@ -1,11 +1,12 @@
-//! A node that is well and says 503, as one does that lost its lease since the last health check.
+//! A node that looks healthy and answers 503, like a node that lost its lease since the last health
+//! check.
 
 use super::application::{Application, Seen};
 use super::program::{Kind, Lines};
 use super::{Stage, get};
 use crate::support::cluster::Cluster;
 
-/// Enough that each of the three nodes is asked.
+/// Enough that each of the three nodes gets one.
 const ASKS: u32 = 30;
 
 fn busy(seen: &Seen) -> (&'static str, &'static str, &'static str) {
@@ -31,7 +32,7 @@ fn asks_another_node(kind: Kind) {
     assert!(busy.seen().iter().any(|seen| seen.line.contains("/v1/authorize/")), "{kind:?}");
 }
 
-// Over gRPC the same is shown by an orderly stop, in `survives_the_loss_of_nodes`.
+// Over gRPC an orderly stop shows the same, in `survives_the_loss_of_nodes`.
 
 #[test]
 fn nginx() {

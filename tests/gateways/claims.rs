@@ -1,4 +1,4 @@
-//! What a client says of itself, and what it says to the ones behind the gateway.
+//! Claims of a client: headers about itself, and headers for the servers behind the gateway.
 
 use serde_json::json;
 
@@ -25,13 +25,13 @@ pub(super) fn forged_headers_have_no_effect(stage: &Stage, reader: &Key) {
     let (answer, seen) = stage.pass(&forge(get("/api/v1/x")).bearer(&reader.secret));
     answer.expect(200);
     seen[0].assert_knows(reader);
-    // An owner that a key does not have is not taken from the client either.
-    let nobodys = stage.cluster.create(1, &json!({"name": "n", "scope": "read"}));
-    let (answer, seen) = stage.pass(&forge(get("/api/v1/x")).bearer(&nobodys.secret));
+    // Nor is an owner that the key does not have taken from the client.
+    let unowned = stage.cluster.create(1, &json!({"name": "n", "scope": "read"}));
+    let (answer, seen) = stage.pass(&forge(get("/api/v1/x")).bearer(&unowned.secret));
     answer.expect(200);
     assert_eq!(seen[0].header("x-auth-owner"), None, "{seen:?}");
-    assert_eq!(seen[0].header("x-auth-key-id"), Some(&*nobodys.id), "{seen:?}");
-    // A claimed method makes no write a read, a claimed scope opens nothing.
+    assert_eq!(seen[0].header("x-auth-key-id"), Some(&*unowned.id), "{seen:?}");
+    // A claimed method does not make a write a read, and a claimed scope opens nothing.
     let post = Request::post("/api/v1/x").bearer(&reader.secret);
     let claims = post.header("X-Forwarded-Method", "GET").header("X-Original-Method", "GET");
     for request in [forge(claims), forge(get("/api/admin/x")).bearer(&reader.secret)] {
@@ -43,12 +43,12 @@ pub(super) fn forged_headers_have_no_effect(stage: &Stage, reader: &Key) {
     assert_eq!((answer.status, seen.len()), (401, 0), "{answer}");
 }
 
-/// Tokens that the application itself gave out, beside one of our keys: they decide nothing, and it
-/// gets them; the key it does not.
-pub(super) fn an_authorization_of_the_applications_own_arrives(stage: &Stage, reader: &Key) {
-    let nobodys = stage.cluster.create(1, &json!({"name": "n", "scope": "read"}));
+/// Tokens that the application itself issued, beside one of our keys: they decide nothing, and they
+/// reach the application; our key does not.
+pub(super) fn the_applications_own_authorization_arrives(stage: &Stage, reader: &Key) {
+    let unowned = stage.cluster.create(1, &json!({"name": "n", "scope": "read"}));
     for own in ["Bearer eyJhbGciOiJub25lIn0.e30.", "Basic dXNlcjpwYXNzd29yZA=="] {
-        for key in [reader, &nobodys] {
+        for key in [reader, &unowned] {
             let request = get("/api/v1/x").header("x-api-key", &key.secret);
             let (answer, seen) = stage.pass(&request.header("authorization", own));
             assert_eq!((answer.status, seen.len()), (200, 1), "{own}: {answer}");
@@ -61,17 +61,17 @@ pub(super) fn an_authorization_of_the_applications_own_arrives(stage: &Stage, re
         let (answer, seen) = stage.pass(&request);
         assert_eq!((answer.status, seen.len()), (401, 0), "{own}: {answer}");
     }
-    // The port that a client named arrives too.
+    // The client's port in `Host` arrives, too.
     let request = get("/api/v1/x").bearer(&reader.secret).header("Host", "api.example.com:8443");
     let (answer, seen) = stage.pass(&request);
     assert_eq!((answer.status, seen.len()), (200, 1), "{answer}");
     assert_eq!(seen[0].header("host"), Some("api.example.com:8443"), "{seen:?}");
 }
 
-/// Names that CGI, PHP, lighttpd and others read as those of the gateway.
-pub(super) fn no_spelling_of_them_arrives(stage: &Stage) {
-    // Nothing true would stand beside a forged owner.
-    let nobodys = stage.cluster.create(1, &json!({"name": "n", "scope": "read"}));
+/// Spellings that CGI, PHP, lighttpd and others read as the gateway's headers.
+pub(super) fn no_spelling_of_forged_headers_arrives(stage: &Stage) {
+    // A key without an owner: no true owner would be beside the forged one.
+    let unowned = stage.cluster.create(1, &json!({"name": "n", "scope": "read"}));
     for name in [
         "X_Auth_Key_Id",
         "X-Auth_Key-Id",
@@ -91,19 +91,19 @@ pub(super) fn no_spelling_of_them_arrives(stage: &Stage) {
         "X-HTTP-Method-Override",
         "X-Method-Override",
     ] {
-        let request = get("/api/v1/x").bearer(&nobodys.secret).header(name, "forged");
+        let request = get("/api/v1/x").bearer(&unowned.secret).header(name, "forged");
         let (answer, seen) = stage.pass(&request);
         assert!(matches!(answer.status, 200 | 400), "{name}: {answer}");
         assert_eq!(seen.len(), usize::from(answer.status == 200), "{name}: {seen:?}");
         for seen in seen {
             assert!(!format!("{seen:?}").contains("forged"), "{name}: {seen:?}");
-            assert_eq!(seen.header("x-auth-key-id"), Some(&*nobodys.id), "{name}: {seen:?}");
+            assert_eq!(seen.header("x-auth-key-id"), Some(&*unowned.id), "{name}: {seen:?}");
         }
     }
 }
 
-/// A gateway takes away what a client's `Connection` names, before it adds its own.
-pub(super) fn what_connection_names_is_ours_still(stage: &Stage, reader: &Key) {
+/// A gateway removes the headers that a client's `Connection` names, before it adds its own.
+pub(super) fn headers_named_in_connection_are_still_sent(stage: &Stage, reader: &Key) {
     for names in [
         "X-Auth-Key-Id, X-Auth-Scope, X-Auth-Key-Name, X-Auth-Owner",
         "close, X-Auth-Key-Id",
@@ -116,8 +116,8 @@ pub(super) fn what_connection_names_is_ours_still(stage: &Stage, reader: &Key) {
     }
 }
 
-/// No upgrade but to WebSocket: what follows one passes unseen.
-pub(super) fn nothing_is_tunnelled(stage: &Stage, reader: &Key, kind: Kind) {
+/// No upgrade except to WebSocket: bytes after an upgrade pass unchecked.
+pub(super) fn no_upgrade_is_tunnelled(stage: &Stage, reader: &Key, kind: Kind) {
     for upgrade in ["h2c", "H2C", "websocket, h2c", "tls/1.2"] {
         let request = get("/api/v1/x")
             .bearer(&reader.secret)
@@ -127,7 +127,7 @@ pub(super) fn nothing_is_tunnelled(stage: &Stage, reader: &Key, kind: Kind) {
         let (answer, seen) = stage.pass(&request);
         assert!(matches!(answer.status, 200 | 400 | 403), "{upgrade}: {answer}");
         for seen in seen {
-            // Without a word in Connection it asks for nothing, and without one in Upgrade neither.
+            // An upgrade needs both headers, so one of them alone requests nothing.
             let connection = seen.header("connection").unwrap_or_default().to_lowercase();
             let wanted = seen.header("upgrade").filter(|_| connection.contains("upgrade"));
             assert!(wanted.is_none_or(|wanted| wanted == "websocket"), "{upgrade}: {seen:?}");

@@ -1,12 +1,12 @@
-//! What pages of another origin can ask and read in a browser, with the marked lines turned on and
-//! without them.
+//! What pages of another origin can request and read in a browser, with the marked lines enabled
+//! and without them.
 
 use super::application::{WITH_CORS, WITH_VARY};
 use super::program::{Kind, Lines};
 use super::{Stage, get};
 use crate::support::{Answer, Key, Request};
 
-/// The origin that is turned on in place of the example in the files.
+/// The origin that replaces the example in the files.
 const PAGE: &str = "https://shop.example.org:8443";
 const FOREIGN: [&str; 5] = [
     "https://app.example.com",
@@ -18,7 +18,7 @@ const FOREIGN: [&str; 5] = [
 const EXPOSED: [&str; 4] =
     ["retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
 
-/// Sends preflights with keys too, which no browser does, to see that they spend nothing.
+/// Sends preflights with keys too, which no browser does, to show that they spend nothing.
 const PREFLIGHTS: u64 = 12;
 
 fn preflight(origin: &str, path: &str, method: &str) -> Request {
@@ -28,20 +28,20 @@ fn preflight(origin: &str, path: &str, method: &str) -> Request {
         .header("Access-Control-Request-Headers", "authorization,x-api-key")
 }
 
-/// The words of a list in a header that stands once.
+/// The words of a list in a header that occurs once.
 #[track_caller]
 fn words(answer: &Answer, name: &str) -> Vec<String> {
     answer.must_header(name).split(',').map(|word| word.trim().to_lowercase()).collect()
 }
 
-/// The words of all lines of `Vary`: it is a list, so an application's own line may stand beside.
+/// The words of all lines of `Vary`: it is a list, so an application's own line may be beside it.
 fn vary(answer: &Answer) -> Vec<String> {
     let lines = answer.headers.iter().filter(|(name, _)| name == "vary");
     let words = lines.flat_map(|(_, line)| line.split(','));
     words.map(|word| word.trim().to_lowercase()).collect()
 }
 
-/// Fails unless a page of the origin can read this answer, and each header stands once.
+/// Fails unless a page of the origin can read this answer, and each header occurs once.
 #[track_caller]
 fn assert_readable(answer: &Answer) {
     assert_eq!(answer.must_header("access-control-allow-origin"), PAGE, "{answer}");
@@ -50,7 +50,7 @@ fn assert_readable(answer: &Answer) {
     assert!(vary(answer).contains(&"origin".to_owned()), "{answer}");
 }
 
-/// Fails unless a browser lets its page send what it asked about.
+/// Fails unless a browser lets its page send the requested method.
 #[track_caller]
 fn assert_passed(answer: &Answer, method: &str) {
     assert!(matches!(answer.status, 200 | 204) && answer.body.is_empty(), "{answer}");
@@ -65,7 +65,7 @@ fn assert_passed(answer: &Answer, method: &str) {
     assert!(answer.number("access-control-max-age") > 0, "{answer}");
 }
 
-/// As the files stand, no answer has a header of CORS but the application's own.
+/// Without the marked lines no answer has a CORS header but the application's own.
 pub(super) fn nothing_of_it_is_answered(stage: &Stage, reader: &Key) {
     let example = "https://app.example.com";
     let (answer, seen) = stage.pass(&preflight(example, "/api/v1/x", "GET"));
@@ -81,14 +81,14 @@ pub(super) fn nothing_of_it_is_answered(stage: &Stage, reader: &Key) {
     assert_eq!(answer.must_header("access-control-allow-origin"), "*", "{answer}");
 }
 
-/// With the lines for it turned on.
+/// With the marked lines enabled.
 #[track_caller]
 pub(super) fn answers_browsers(kind: Kind) {
     let mut stage = Stage::set_with(kind, Lines::Cors(PAGE));
     let reader = stage.key("read", 1_000_000);
     preflights_pass(&stage, &reader);
     preflights_spend_nothing(&stage, kind);
-    all_else_is_judged(&stage, &reader);
+    other_requests_need_a_key(&stage, &reader);
     answers_are_readable(&stage, &reader, kind);
     denials_are_readable(&stage, &reader, kind);
     foreign_pages_read_nothing(&stage, &reader, kind);
@@ -106,7 +106,7 @@ pub(super) fn answers_browsers(kind: Kind) {
     assert_passed(&stage.send(&preflight(PAGE, "/api/v1/x", "GET")), "GET");
 }
 
-/// Answered by the gateway, whatever the page wants to send and whatever comes with it.
+/// The gateway answers preflights itself, for any method, headers and credentials.
 fn preflights_pass(stage: &Stage, reader: &Key) {
     for path in ["/api/v1/x", "/api/admin/users", "/api/v1/x?method=DELETE"] {
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] {
@@ -115,7 +115,7 @@ fn preflights_pass(stage: &Stage, reader: &Key) {
             assert!(seen.is_empty(), "{seen:?}");
         }
     }
-    // No way to an application that would take it for something else.
+    // A preflight must not reach an application that would take it for another request.
     let hidden = "GET /api/admin/hidden HTTP/1.1\r\nhost: x\r\n\r\n";
     let request = preflight(PAGE, "/api/v1/x", "PUT").bearer(&reader.secret);
     for request in [
@@ -131,7 +131,7 @@ fn preflights_pass(stage: &Stage, reader: &Key) {
     }
 }
 
-/// A limit is exact, so one preflight that was counted would show.
+/// A limit is exact, so one counted preflight would show.
 fn preflights_spend_nothing(stage: &Stage, kind: Kind) {
     let key = stage.key("read", PREFLIGHTS);
     let request = get("/api/v1/x").bearer(&key.secret).header("Origin", PAGE);
@@ -150,15 +150,15 @@ fn preflights_spend_nothing(stage: &Stage, kind: Kind) {
         assert_passed(&stage.send(&asked.clone().bearer(&key.secret)), "GET");
         assert_passed(&stage.send(&asked.header("x-api-key", &key.secret)), "GET");
     }
-    // A node may not have heard yet of what another one has spent: then it shows more.
+    // A node may not have heard yet what another node has spent: then it shows more.
     let after = remaining();
     assert!(after + 1 >= before, "{before} before the preflights, {after} after them");
     (2..PREFLIGHTS).for_each(|_| assert!(remaining() < PREFLIGHTS));
     stage.send(&request).expect(429);
 }
 
-/// What is no preflight needs a key, and reaches the application as what it is.
-fn all_else_is_judged(stage: &Stage, reader: &Key) {
+/// Any other request needs a key, and reaches the application unchanged.
+fn other_requests_need_a_key(stage: &Stage, reader: &Key) {
     let options = || Request::new("OPTIONS", "/api/v1/x");
     let asks = |request: Request, method| request.header("Access-Control-Request-Method", method);
     let ours = |request: Request| request.header("Origin", PAGE);
@@ -177,14 +177,14 @@ fn all_else_is_judged(stage: &Stage, reader: &Key) {
         assert!(seen.is_empty(), "{seen:?}");
         assert_readable(&answer);
     }
-    // Methods are told apart by case.
+    // Methods are case-sensitive.
     let request = asks(ours(Request::new("options", "/api/v1/x")), "GET");
     let (answer, seen) = stage.pass(&request);
     assert!((400..500).contains(&answer.status), "{answer}");
     assert!(seen.is_empty(), "{seen:?}");
 }
 
-/// Also where the application says something else about CORS and `Vary`.
+/// Also when the application sends other CORS headers and `Vary`.
 fn answers_are_readable(stage: &Stage, reader: &Key, kind: Kind) {
     for end in ["/x", WITH_CORS, WITH_VARY] {
         let request = get(&format!("/api/v1{end}")).bearer(&reader.secret);
@@ -198,7 +198,7 @@ fn answers_are_readable(stage: &Stage, reader: &Key, kind: Kind) {
             let words = vary(&answer);
             let of = |word: &str| words.iter().filter(|found| *found == word).count();
             assert_eq!(of("accept-encoding"), usize::from(end != "/x"), "{answer}");
-            // Traefik adds its own to whatever stands there.
+            // Traefik adds its own headers to those of the application.
             let twice = kind == Kind::Traefik && end == WITH_CORS;
             assert_eq!(of("origin"), 1 + usize::from(twice), "{answer}");
         }

@@ -1,4 +1,4 @@
-//! The same gateways before nodes that speak nothing but TLS.
+//! The same gateways before nodes that accept only TLS.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use super::{Stage, asked_ports, get};
 use crate::support::cluster::Cluster;
 use crate::tls::{Certs, wait_ready};
 
-/// A yes, a no and the exact limit over TLS, over few connections and through the loss of a node;
-/// and closed where the nodes' certificates are another CA's.
+/// An admission, a denial and the exact limit over TLS, over few connections and through the loss
+/// of a node; and no admission if another CA signed the nodes' certificates.
 #[track_caller]
 pub(super) fn asks_over_tls(kind: Kind) {
     let mut cluster = Cluster::plan(3, |_| {});
@@ -40,7 +40,7 @@ pub(super) fn asks_over_tls(kind: Kind) {
     let asked: Vec<u16> = asked.collect();
     let of = |status: u16| asked.iter().filter(|&&found| found == status).count();
     assert_eq!((of(200), of(429)), (99, 50), "{kind:?}: {asked:?}");
-    // Some of before may have ended meanwhile.
+    // Earlier connections may have ended in the meantime.
     let opened = stage.gateway.connections().saturating_sub(connections);
     assert!(opened <= 6, "{kind:?} opened {opened} connections to the nodes for 149 requests");
 
@@ -51,7 +51,7 @@ pub(super) fn asks_over_tls(kind: Kind) {
         assert_eq!(answer.status, 200, "{kind:?}, request {at}: {answer}");
     }
 
-    // Not a node that shows another CA's certificate: closed.
+    // Nodes with certificates of another CA: every request is denied.
     let ca = foreign.file("ca.pem");
     let port = stage.application.port();
     stage.gateway = Gateway::start(kind, &nodes, port, Lines::Tls(Path::new(&ca)));
@@ -60,5 +60,5 @@ pub(super) fn asks_over_tls(kind: Kind) {
         let answer = stage.send(&get("/api/v1/x").bearer(&ample.secret));
         assert_eq!(answer.status, 503, "{kind:?}: {answer}");
     }
-    assert!(stage.application.seen().is_empty(), "{kind:?} let somebody through");
+    assert!(stage.application.seen().is_empty(), "{kind:?} let a request through");
 }

@@ -3,9 +3,8 @@
 use super::{Stage, get};
 use crate::support::Key;
 
-/// A path that the gateway reads as one that needs less, and the application as one that needs
-/// more.
-pub(super) fn odd_ones_reach_no_other_part(stage: &Stage, reader: &Key) {
+/// Paths that the gateway reads as needing less, and the application as needing more.
+pub(super) fn ambiguous_paths_reach_no_other_part(stage: &Stage, reader: &Key) {
     for path in [
         "/api/v1/../admin/users",
         "/api/v1/%2e%2e/admin/users",
@@ -17,7 +16,7 @@ pub(super) fn odd_ones_reach_no_other_part(stage: &Stage, reader: &Key) {
         "/api/v1%2f..%2fadmin%2fusers",
         "/api/v1/..%5cadmin/users",
         "/nothing/../api/admin/users",
-        // Parameters of a segment, which some applications take away first.
+        // Parameters of a segment, which some applications remove first.
         "/api/v1/..;/admin/users",
         "/api/v1/..;a=b/admin/users",
         "/api/v1/..%3b/admin/users",
@@ -28,7 +27,7 @@ pub(super) fn odd_ones_reach_no_other_part(stage: &Stage, reader: &Key) {
         "/api/;a=b/admin/users",
         "/api/%3b/admin/users",
         "/;/api/admin/users",
-        // What some applications read as a slash.
+        // A backslash, which some applications read as a slash.
         "/api/v1/..\\admin/users",
         "/api/\\admin/users",
         "/api\\admin/users",
@@ -37,7 +36,7 @@ pub(super) fn odd_ones_reach_no_other_part(stage: &Stage, reader: &Key) {
     ] {
         let (answer, seen) = stage.pass(&get(path).bearer(&reader.secret));
         let read_as = seen.first().map(|seen| seen.line.clone());
-        // Refused, or handed on in the one form that both read alike.
+        // Rejected, or passed on in a form that both read alike.
         let dotted = |line: &String| {
             line.contains("..") || line.contains("//") || line.contains("/./") || line.contains('%')
         };
@@ -50,9 +49,9 @@ pub(super) fn odd_ones_reach_no_other_part(stage: &Stage, reader: &Key) {
     }
 }
 
-/// What no URI may have, in the part that concerns the application alone. A gateway may refuse it;
-/// it is no matter of the key.
-pub(super) fn odd_characters_turn_no_key_away(stage: &Stage, reader: &Key) {
+/// Invalid URI characters in the part of the path that only the application reads. A gateway may
+/// reject them; the key must not be the reason.
+pub(super) fn invalid_characters_reject_no_key(stage: &Stage, reader: &Key) {
     for odd in ["?q=\"a\"", "?q=a<b>", "?q=`", "?q=a|b^c{d}", "/a<b", "/\"a\"", "/ä?q=ö", "?q=%zz"]
     {
         let (answer, seen) = stage.pass(&get(&format!("/api/v1/x{odd}")).bearer(&reader.secret));
@@ -61,7 +60,7 @@ pub(super) fn odd_characters_turn_no_key_away(stage: &Stage, reader: &Key) {
     }
 }
 
-/// The same part of the API in other letters.
+/// The same part of the API in other spellings.
 pub(super) fn all_that_is_read_as_admin_requires_it(stage: &Stage, reader: &Key, admin: &Key) {
     for path in [
         "/api/admin",
@@ -84,7 +83,7 @@ pub(super) fn all_that_is_read_as_admin_requires_it(stage: &Stage, reader: &Key,
         assert!(seen.is_empty(), "{path} became {seen:?}: {answer}");
         assert!(matches!(answer.status, 400 | 403 | 404), "{path}: {answer}");
     }
-    // Who may is let through; an encoded letter elsewhere is nobody's business.
+    // An admin key passes; an encoded letter elsewhere in the path changes nothing.
     for (path, plain, key) in [
         ("/api/admin", "/api/admin", admin),
         ("/api/admin/users", "/api/admin/users", admin),

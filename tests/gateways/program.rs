@@ -1,4 +1,4 @@
-//! A gateway's process, with our file for it moved to ports of this test's own.
+//! A gateway's process, with our file for it, adapted to ports of this test.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ const NODES: [u16; 3] = [7101, 7102, 7103];
 const GRPC: [u16; 3] = [7501, 7502, 7503];
 const APPLICATION: u16 = 7400;
 
-/// A gateway that a file in `config/gateways` is for.
+/// A gateway with a file in `config/gateways`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Nginx,
@@ -32,12 +32,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Traefik hands the limits of a yes to the application and has no way to show them.
+    /// Traefik passes the limit headers of an admission to the application and cannot show them to
+    /// the client.
     pub(super) fn shows_limits_on_success(self) -> bool {
         self != Self::Traefik
     }
 
-    /// Whether it answers in our words when no node does. Traefik has words of its own.
+    /// Whether it sends our error body when no node answers. Traefik has its own.
     pub(super) fn has_own_words(self) -> bool {
         self != Self::Traefik
     }
@@ -59,12 +60,12 @@ impl Kind {
         if self.asks_by_grpc() { GRPC } else { NODES }
     }
 
-    /// Whether it asks the nodes over gRPC, on a listener of their own.
+    /// Whether it contacts the nodes over gRPC, on their gRPC listener.
     pub(super) fn asks_by_grpc(self) -> bool {
         self == Self::EnvoyGrpc
     }
 
-    /// The ports that it listens on: its clients', and where it has one its own.
+    /// The ports that it listens on: the clients' port, and its own if it has one.
     fn ports(self) -> &'static [u16] {
         match self {
             Self::Nginx => &[8101],
@@ -96,26 +97,25 @@ impl Kind {
     }
 }
 
-/// A program from `scripts/setup-tests.sh`'s own folder.
+/// A program from the folder of `scripts/setup-tests.sh`.
 fn tool(name: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     target.unwrap_or_else(|| root.join("target")).join("tools/bin").join(name)
 }
 
-/// The lines behind marks that are turned on in a gateway's files.
+/// The marked lines that are enabled in a gateway's files.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Lines<'a> {
-    /// None.
     AsTheyStand,
     /// Those for nodes with TLS, with the certificate of this CA.
     Tls(&'a Path),
-    /// Those for browsers that show pages of this origin.
+    /// Those for browsers with pages of this origin.
     Cors(&'a str),
 }
 
 impl Lines<'_> {
-    /// What the README of the files says to do.
+    /// Edits the text as the README of the files says.
     fn turn_on(self, text: &str) -> String {
         let (mark, example, own) = match self {
             Self::AsTheyStand => return text.to_owned(),
@@ -129,7 +129,6 @@ impl Lines<'_> {
     }
 }
 
-/// A running gateway.
 #[derive(Debug)]
 pub(super) struct Gateway {
     child: Child,
@@ -139,7 +138,7 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts it with these lines of its files turned on.
+    /// Starts a gateway with these lines of its files enabled.
     pub(super) fn start(kind: Kind, nodes: &[u16], application: u16, lines: Lines<'_>) -> Self {
         let dir = TempDir::with_prefix("fluxgate-gateway-").unwrap();
         let ports: Vec<Port> = kind.ports().iter().map(|_| Port::claim()).collect();
@@ -175,12 +174,12 @@ impl Gateway {
         gateway
     }
 
-    /// Where clients ask.
+    /// The address for clients.
     pub(super) fn address(&self) -> SocketAddr {
         self.ports[0].addr()
     }
 
-    /// Where clients of its limits alone ask.
+    /// The address for clients that need only its limits.
     pub(super) fn limits(&self) -> SocketAddr {
         self.ports[1].addr()
     }
@@ -189,7 +188,7 @@ impl Gateway {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// The connections to the nodes that the system knows of, those that were closed lately too.
+    /// The connections to the nodes that the system knows, including recently closed ones.
     pub(super) fn connections(&self) -> usize {
         let table = fs::read_to_string("/proc/net/tcp").unwrap();
         let nodes: BTreeSet<u16> = self.nodes.iter().copied().collect();
@@ -211,7 +210,7 @@ impl Gateway {
     }
 }
 
-/// Puts other ports in the place of those that stand in a file.
+/// Replaces the ports in a file by other ports.
 fn moved(text: &str, moves: &[(u16, u16)]) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -232,7 +231,7 @@ fn moved(text: &str, moves: &[(u16, u16)]) -> String {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // nginx's workers end with their master only when it is asked politely.
+        // nginx's workers end with their master only on an orderly stop.
         let pid = rustix::process::Pid::from_child(&self.child);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let deadline = std::time::Instant::now() + Duration::from_secs(3);

@@ -6,18 +6,18 @@ use serde_json::Value;
 
 use super::prometheus::read_config;
 
-/// What stands in a query for Grafana to fill in, and what the tests fill in.
+/// Variables in a query that Grafana fills in, and their values in the tests.
 const FILLED: &[(&str, &str)] =
     &[("$job", "fluxgate.*"), ("$instance", ".*"), ("$__rate_interval", "1m")];
 /// Columns of a dashboard.
 const COLUMNS: u64 = 24;
 
-/// A query and where it stands.
+/// A query and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Query {
     /// The title of the panel or annotation.
     pub(super) title: String,
-    /// As it stands in the file.
+    /// The text in the file.
     pub(super) expr: String,
 }
 
@@ -37,7 +37,7 @@ impl Dashboard {
         Self(serde_json::from_str(&read_config("grafana/fluxgate.json")).unwrap())
     }
 
-    /// All panels, those inside of rows too.
+    /// All panels, including those inside of rows.
     fn panels(&self) -> Vec<&Value> {
         let top = items(&self.0["panels"]);
         top.iter().flat_map(|panel| std::iter::once(panel).chain(items(&panel["panels"]))).collect()
@@ -58,7 +58,7 @@ impl Dashboard {
 
     pub(super) fn assert_well_formed(&self) {
         assert_eq!(self.0["uid"], "fluxgate");
-        // 38 is Grafana 10's; later versions read it and carry it on.
+        // 38 is Grafana 10's; later versions read and migrate it.
         assert_eq!(self.0["schemaVersion"], 38);
         let variables = items(&self.0["templating"]["list"]).iter();
         let variables: BTreeSet<String> = variables.map(|v| text(&v["name"])).collect();
@@ -68,18 +68,18 @@ impl Dashboard {
             (BTreeSet::new(), BTreeSet::new(), Vec::new(), BTreeSet::new());
         for panel in self.panels() {
             let title = text(&panel["title"]);
-            assert!(ids.insert(panel["id"].as_u64().unwrap()), "the id of `{title}` stands twice");
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "the id of `{title}` occurs twice");
             assert_alone(panel, &mut cells);
             if panel["type"] == "row" {
                 rows.push(title);
                 continue;
             }
             assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
-            assert!(titles.insert(title.clone()), "`{title}` stands twice");
+            assert!(titles.insert(title.clone()), "`{title}` occurs twice");
             let targets = items(&panel["targets"]);
             assert!(!targets.is_empty(), "`{title}` has no query");
             let names: BTreeSet<String> = targets.iter().map(|t| text(&t["refId"])).collect();
-            assert_eq!(names.len(), targets.len(), "`{title}`: a refId stands twice");
+            assert_eq!(names.len(), targets.len(), "`{title}`: a refId occurs twice");
             for target in targets {
                 assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
             }
@@ -96,18 +96,18 @@ impl Dashboard {
         assert_eq!(rows, expected);
         for query in self.queries() {
             assert!(!query.expr.is_empty(), "{query:?}");
-            assert!(!query.concrete().contains('$'), "nobody fills in all of {query:?}");
+            assert!(!query.concrete().contains('$'), "{query:?} has an unknown variable");
         }
     }
 }
 
-/// Fails when a panel lies on another one or leaves the page.
+/// Fails if a panel overlaps another one or leaves the page.
 fn assert_alone(panel: &Value, cells: &mut BTreeSet<(u64, u64)>) {
     let at = |name: &str| panel["gridPos"][name].as_u64().unwrap();
     let (x, y, width, height) = (at("x"), at("y"), at("w"), at("h"));
     assert!(x + width <= COLUMNS && width > 0 && height > 0, "{}", panel["gridPos"]);
     for cell in (x..x + width).flat_map(|x| (y..y + height).map(move |y| (x, y))) {
-        assert!(cells.insert(cell), "{} lies on another panel", panel["title"]);
+        assert!(cells.insert(cell), "{} overlaps another panel", panel["title"]);
     }
 }
 
@@ -117,5 +117,5 @@ fn items(list: &Value) -> &[Value] {
 
 #[track_caller]
 fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("a text is missing where {value} stands")).to_owned()
+    value.as_str().unwrap_or_else(|| panic!("a text is missing instead of {value}")).to_owned()
 }

@@ -1,5 +1,5 @@
-//! A Prometheus process with our files, moved to this test's ports and to shorter times, and
-//! its HTTP API.
+//! A Prometheus process with our files, adapted to this test's ports and to shorter times, and its
+//! HTTP API.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ use crate::support::{Request, wait_until};
 
 /// Longest start on a busy machine.
 const START: Duration = Duration::from_secs(30);
-/// How much shorter `for:` is in the test: 30 s, after which most alerts are critical, become 1 s.
+/// Divisor of every `for:` in the test: 30 s, after which most alerts are critical, become 1 s.
 pub(super) const SCALE: u32 = 30;
 
 /// The text of a file in `config/`.
@@ -25,11 +25,11 @@ pub(super) fn read_config(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The configuration with the admin listeners of these nodes in place of the demo's, and a round
-/// of one second in place of fifteen.
+/// The configuration with the admin listeners of these nodes instead of the demo's, and a round of
+/// one second instead of fifteen.
 fn moved(text: &str, cluster: &Cluster) -> String {
     let replace = |text: String, (from, to): (String, String)| {
-        assert_eq!(text.matches(&from).count(), 1, "`{from}` does not stand once");
+        assert_eq!(text.matches(&from).count(), 1, "`{from}` does not occur once");
         text.replace(&from, &to)
     };
     let targets = cluster.ids().into_iter().map(|id| {
@@ -41,7 +41,7 @@ fn moved(text: &str, cluster: &Cluster) -> String {
     targets.chain(paces).fold(text.to_owned(), replace)
 }
 
-/// The rules with every `for:` divided by [`SCALE`]; a second is the least.
+/// The rules with every `for:` divided by [`SCALE`]; at least a second.
 fn quickened(text: &str) -> String {
     let line = |line: &str| match line.split_once("for: ") {
         Some((before, time)) if before.trim().is_empty() => {
@@ -50,7 +50,7 @@ fn quickened(text: &str) -> String {
                 "s" => 1,
                 "m" => 60,
                 "h" => 3_600,
-                other => panic!("`{other}` in `{line}` is no unit"),
+                other => panic!("`{other}` in `{line}` is not a unit"),
             };
             let seconds = (number.parse::<u32>().unwrap() * unit_s / SCALE).max(1);
             format!("{before}for: {seconds}s\n")
@@ -60,7 +60,6 @@ fn quickened(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// A running Prometheus.
 #[derive(Debug)]
 pub(super) struct Prometheus {
     child: Child,
@@ -105,7 +104,7 @@ impl Prometheus {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// `data` of an answer that must be a success.
+    /// `data` of a successful answer.
     #[track_caller]
     fn data(&self, request: &Request) -> Value {
         let answer = request.send(self.port.addr());
@@ -114,7 +113,7 @@ impl Prometheus {
         json["data"].take()
     }
 
-    /// The labels and values that a query has at this moment, those that are no number left out.
+    /// The labels and values of a query at this moment, without values that are no numbers.
     #[track_caller]
     pub(super) fn query(&self, query: &str) -> Vec<(Value, f64)> {
         let bytes = query.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
@@ -129,7 +128,7 @@ impl Prometheus {
         found.filter(|(_, value)| !value.is_nan()).collect()
     }
 
-    /// How many nodes Prometheus scrapes with success.
+    /// The number of nodes that Prometheus scrapes successfully.
     #[track_caller]
     pub(super) fn targets_up(&self) -> usize {
         let data = self.data(&Request::get("/api/v1/targets"));
@@ -150,7 +149,7 @@ impl Prometheus {
         rules.iter().map(|rule| (text(&rule["name"]), text(&rule["query"]))).collect()
     }
 
-    /// Whether every rule was evaluated. One that cannot be fails the test.
+    /// Whether every rule was evaluated. A rule that cannot be evaluated fails the test.
     #[track_caller]
     pub(super) fn rules_are_well(&self) -> bool {
         let rules = self.raw_rules();
@@ -160,7 +159,7 @@ impl Prometheus {
         rules.iter().all(|rule| rule["health"] == "ok")
     }
 
-    /// The labels of an alert's instances that fire.
+    /// The labels of an alert's firing instances.
     #[track_caller]
     pub(super) fn firing(&self, name: &str) -> Vec<Value> {
         let data = self.data(&Request::get("/api/v1/alerts"));
@@ -170,7 +169,7 @@ impl Prometheus {
         labels.filter(|labels| labels["alertname"] == name).collect()
     }
 
-    /// The alerts that fired at any time in the last so many seconds.
+    /// The alerts that fired at any time in the last `seconds`.
     #[track_caller]
     pub(super) fn fired_within(&self, seconds: u32) -> BTreeSet<String> {
         let fired = format!(
@@ -180,7 +179,7 @@ impl Prometheus {
         names.map(|(labels, _)| labels["alertname"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Keeps Prometheus' pages of targets and alerts as they are, for a person, in the folder that
+    /// Saves Prometheus' pages of targets and alerts for a person, in the folder that
     /// `FLUXGATE_TEST_SAVE` names.
     pub(super) fn save(&self, moment: &str) {
         let Some(folder) = std::env::var_os("FLUXGATE_TEST_SAVE") else { return };
@@ -203,7 +202,7 @@ impl Drop for Prometheus {
 }
 
 #[test]
-fn waits_become_shorter_and_nothing_else() {
+fn only_waits_become_shorter() {
     let rules = "      - alert: A\n        expr: a for: 5m\n        for: 5m\n        for: 15s\n";
     let quick = "      - alert: A\n        expr: a for: 5m\n        for: 10s\n        for: 1s\n";
     assert_eq!(quickened(rules), quick);

@@ -1,13 +1,13 @@
-//! Which metrics a query in PromQL names, and which a node's answer has.
+//! The metrics that a PromQL query names, and those that a node exposes.
 //!
-//! Not a parser: it steps over strings, label matchers, ranges, numbers and lists of labels, and
-//! of the words that are left those are metrics that are neither functions nor operators.
+//! Not a parser: it skips strings, label matchers, ranges, numbers and lists of labels; of the
+//! remaining words those that are neither functions nor operators are metrics.
 
 use std::collections::BTreeSet;
 
-/// Words that stand before a list of labels.
+/// Words before a list of labels.
 const BEFORE_LABELS: &[&str] = &["by", "group_left", "group_right", "ignoring", "on", "without"];
-/// Words that are neither.
+/// Words that are neither metrics nor functions.
 const OPERATORS: &[&str] = &["and", "atan2", "bool", "inf", "nan", "offset", "or", "unless"];
 
 /// The metrics that a query names.
@@ -47,7 +47,7 @@ fn after_word(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c| !is_word(c)).unwrap_or(text.len()))
 }
 
-/// What follows a string that begins here.
+/// The text after a string that begins here.
 fn after_string(text: &str, quote: char) -> &str {
     let mut escaped = false;
     for (at, c) in text.char_indices().skip(1) {
@@ -59,7 +59,7 @@ fn after_string(text: &str, quote: char) -> &str {
     ""
 }
 
-/// What follows a bracket that opens here, with strings in between.
+/// The text after a bracket that opens here, with strings in between.
 fn after_group(text: &str, close: char) -> &str {
     let mut rest = &text[1..];
     while let Some(c) = rest.chars().next() {
@@ -72,14 +72,14 @@ fn after_group(text: &str, close: char) -> &str {
     rest
 }
 
-/// The names of all series in the text that Prometheus reads.
+/// The names of all series in the exposition text.
 pub(super) fn names_in_exposition(text: &str) -> BTreeSet<String> {
     let series = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     series.filter_map(|line| line.split(['{', ' ']).next()).map(str::to_owned).collect()
 }
 
 #[test]
-fn metrics_are_told_from_everything_else() {
+fn only_metrics_are_found_in_a_query() {
     let named = |query: &str| metric_names(query).into_iter().collect::<Vec<_>>().join(" ");
     assert_eq!(
         named(r#"sum by (job, le) (rate(a_total{b="c} or d", e=~".*"}[5m])) / 2e9"#),

@@ -1,9 +1,9 @@
-//! Where the program under test is.
+//! The path of the program under test.
 
 use std::path::PathBuf;
 
 /// The `fluxgate` that every test runs: `FLUXGATE_BIN`, which nextest sets after it has built the
-/// program (scripts/lib/binary-for-tests.sh), or else the one beside this test's own binary.
+/// program (scripts/lib/binary-for-tests.sh), or the one beside this test's own binary.
 pub(crate) fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("FLUXGATE_BIN") {
         return named.into();

@@ -1,7 +1,7 @@
 //! A cluster of real nodes on loopback.
 //!
-//! Answers for: starting it, waiting until it is well, the faults that a test does to it, and
-//! showing the logs of a test that failed. Nodes are named by their numbers, 1 and up.
+//! Answers for: starting it, waiting until it is well, the faults that a test injects, and printing
+//! the logs of a failed test. Nodes are numbered from 1.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,18 +17,17 @@ use super::ports::Port;
 use super::settings::Settings;
 use super::wait::{wait_for, wait_until};
 
-/// What administrators present.
+/// The operator token.
 pub(crate) const OPERATOR: &str = "operator-token-of-the-black-box";
-/// What gateways present, where it is configured.
+/// The gateway token, where it is configured.
 pub(crate) const GATEWAY: &str = "gateway-token-of-the-black-box";
-/// What nodes present to each other.
+/// The cluster secret.
 pub(crate) const SECRET: &str = "cluster-secret-of-the-black-box";
 /// Longest start of a cluster on a busy machine.
 pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(20);
 /// The lease of the default configuration.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
 
-/// Nodes that form one cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
@@ -40,7 +39,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts so many nodes with the default settings and waits until all are ready.
+    /// Starts `count` nodes with the default settings and waits until all are ready.
     #[track_caller]
     pub(crate) fn start(count: u64) -> Self {
         Self::start_with(count, |_| {})
@@ -57,12 +56,12 @@ impl Cluster {
         cluster
     }
 
-    /// Plans so many nodes and starts none.
+    /// Plans `count` nodes and starts none.
     pub(crate) fn plan(count: u64, change: impl FnOnce(&mut Settings)) -> Self {
         Self::plan_at(count, |_| None, change)
     }
 
-    /// The same, with addresses for peers that data directories know already.
+    /// The same, with peer addresses that data directories already contain.
     pub(crate) fn plan_at(
         count: u64,
         peer: impl Fn(u64) -> Option<SocketAddr>,
@@ -115,7 +114,7 @@ impl Cluster {
         self.nodes.push(node);
     }
 
-    /// Plans one node more, which is in no list of members.
+    /// Plans one more node, which is in no list of members.
     pub(crate) fn plan_extra(&mut self) -> u64 {
         let id = u64::try_from(self.nodes.len()).unwrap() + 1;
         let at = self.claim(id);
@@ -128,7 +127,7 @@ impl Cluster {
         self.dir.path()
     }
 
-    /// The file that holds the gateway's token.
+    /// Configures the file with the gateway token.
     pub(crate) fn gateway_token_file(settings: &mut Settings) {
         settings.text("gateway", "token", GATEWAY);
     }
@@ -138,24 +137,22 @@ impl Cluster {
         self.nodes.iter().map(|node| node.at.id).collect()
     }
 
-    /// A node.
     #[track_caller]
     pub(crate) fn node(&self, id: u64) -> &Node {
         self.nodes.iter().find(|node| node.at.id == id).unwrap()
     }
 
-    /// A node, to do something to it.
     #[track_caller]
     pub(crate) fn node_mut(&mut self, id: u64) -> &mut Node {
         self.nodes.iter_mut().find(|node| node.at.id == id).unwrap()
     }
 
-    /// Where a node's gateways ask.
+    /// The address of a node's gateway listener.
     pub(crate) fn gateway(&self, id: u64) -> SocketAddr {
         self.node(id).at.gateway
     }
 
-    /// Where all nodes listen.
+    /// The addresses of all nodes.
     pub(crate) fn addresses(&self) -> Vec<Addresses> {
         self.nodes.iter().map(|node| node.at).collect()
     }
@@ -175,7 +172,7 @@ impl Cluster {
         }
     }
 
-    /// Starts a node that was stopped and waits until it is ready.
+    /// Starts a stopped node and waits until it is ready.
     #[track_caller]
     pub(crate) fn restart(&mut self, id: u64) {
         self.node_mut(id).spawn();
@@ -193,14 +190,14 @@ impl Cluster {
         answer.ok().filter(|answer| answer.status == 200).map(|answer| answer.json())
     }
 
-    /// The leader that all started nodes agree on, themselves included.
+    /// The leader on which all started nodes agree, including the leader itself.
     #[track_caller]
     pub(crate) fn leader(&self) -> u64 {
         let started: Vec<u64> = self.started();
         self.leader_among(&started)
     }
 
-    /// The leader that these nodes agree on and that is one of them.
+    /// The leader on which these nodes agree and that is one of them.
     #[track_caller]
     pub(crate) fn leader_among(&self, ids: &[u64]) -> u64 {
         wait_for(&format!("nodes {ids:?} agree on a leader"), READY_DEADLINE, || {
@@ -213,7 +210,7 @@ impl Cluster {
         })
     }
 
-    /// The numbers of the nodes that run.
+    /// The numbers of the running nodes.
     pub(crate) fn started(&self) -> Vec<u64> {
         let started = self.nodes.iter().filter(|node| node.is_started());
         started.map(|node| node.at.id).collect()
@@ -240,7 +237,7 @@ impl Cluster {
         texts.map(|text| metric_in(&text, name, labels)).sum()
     }
 
-    /// Fails when a request was denied although it was not proven that no token is left.
+    /// Fails if a request was denied without proof that no token is left.
     #[track_caller]
     pub(crate) fn assert_none_degraded(&self) {
         let labels = r#"verdict="degraded""#;
@@ -248,7 +245,7 @@ impl Cluster {
         assert!(degraded == 0.0, "{degraded} denials were degraded");
     }
 
-    /// Waits until a node answers a write. Returns the record that was made.
+    /// Waits until a node answers a write. Returns the record that was created.
     #[track_caller]
     pub(crate) fn wait_write(&self, id: u64, deadline: Duration) -> Value {
         wait_for(&format!("node {id} takes a write"), deadline, || {

@@ -9,17 +9,17 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::binary::binary;
 use super::cluster::{Cluster, OPERATOR};
 
-/// Longest run of a command; one that serves where it should refuse is ended.
+/// Longest run of a command; one that serves although it should fail is killed.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 
-/// A command with the operator token and nothing else of the environment.
+/// A command with the operator token and nothing else in its environment.
 pub(crate) fn fluxgate(words: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.args(words).env_clear().env("FLUXGATE_TOKEN", OPERATOR).stdin(Stdio::null());
     command
 }
 
-/// What a command printed, after it ended with this code.
+/// Runs a command that must end with this code; returns its output.
 #[track_caller]
 pub(crate) fn run(command: &mut Command, code: i32) -> (String, String) {
     run_with_input(command, "", code)
@@ -31,7 +31,7 @@ pub(crate) fn run_with_input(command: &mut Command, input: &str, code: i32) -> (
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // A command that reads nothing has closed it.
+    // A command that reads nothing may have closed its input.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
@@ -58,7 +58,7 @@ fn texts(output: &Output, code: i32) -> (String, String) {
 }
 
 impl Cluster {
-    /// An administrator's command that asks a node.
+    /// An administrator's command for a node.
     pub(crate) fn cli(&self, node: u64, words: &[&str]) -> Command {
         let mut command = fluxgate(words);
         let url = format!("http://{}", self.node(node).at.admin);

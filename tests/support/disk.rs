@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-/// A small file system that is taken away again.
+/// A small file system that is unmounted when dropped.
 pub(crate) struct SmallDisk(pub(crate) PathBuf);
 
 impl SmallDisk {
-    /// Mounts it; needs root. `None` where that is not permitted.
+    /// Mounts it; needs root. `None` if that is not permitted.
     pub(crate) fn mount(path: PathBuf, bytes: u64) -> Option<Self> {
         fs::create_dir_all(&path).unwrap();
         let options = std::ffi::CString::new(format!("size={bytes}")).unwrap();

@@ -1,17 +1,17 @@
-//! The checker of limits: from the answers alone, was each window admitted exactly?
+//! Checks limits from the answers alone: was each window admitted exactly?
 //!
-//! Windows are told apart by the reset that each answer names, so a burst that straddles the
-//! end of a window is judged like any other. For each window: what was admitted never exceeds
-//! the limit, and a request was denied only where its cost no longer fitted.
+//! The reset in each answer identifies its window, so a burst over the end of a window is judged
+//! like any other. In each window the admissions never exceed the limit, and a request is denied
+//! only if its cost does not fit any more.
 
 use std::collections::BTreeMap;
 
 use super::http::Answer;
 
-/// What one window of one key saw.
+/// The requests of one key in one window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Window {
-    /// Tokens asked for.
+    /// Tokens requested.
     pub(crate) demand: u64,
     /// Tokens admitted.
     pub(crate) admitted: u64,
@@ -54,13 +54,13 @@ pub(crate) fn assert_exact(windows: &Windows) {
             None => assert_eq!(window.admitted, window.demand, "{shown}"),
             Some(cost) => assert!(
                 window.admitted + cost > window.limit,
-                "refused while tokens were left: {shown}"
+                "denied while tokens were left: {shown}"
             ),
         }
     }
 }
 
-/// Fails when a window admitted more than its limit; says nothing about less.
+/// Fails if a window admitted more than its limit; fewer is allowed.
 #[track_caller]
 pub(crate) fn assert_never_above(windows: &Windows) {
     for (reset, window) in windows {
@@ -69,8 +69,8 @@ pub(crate) fn assert_never_above(windows: &Windows) {
     }
 }
 
-/// Fails when Remaining rises within a window. The answers are one node's, each asked for after
-/// the one before had come.
+/// Fails if Remaining rises within a window. The answers are from one node, and each request was
+/// sent after the previous answer.
 #[track_caller]
 pub(crate) fn assert_remaining_never_rises<'a>(answers: impl IntoIterator<Item = &'a Answer>) {
     let mut least: BTreeMap<u64, u64> = BTreeMap::new();

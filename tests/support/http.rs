@@ -1,8 +1,8 @@
 //! HTTP/1.1 over a plain socket, byte for byte.
 //!
-//! Answers for: that a test sees status, headers in their order and the body as they were sent,
-//! and can send what no HTTP library would. Every read has a deadline, so a server that hangs
-//! fails the test and does not hang it too.
+//! Answers for: a test sees status, headers in their order and the body as they were sent, and can
+//! send what no HTTP library would. Every read has a deadline, so a hanging server fails the test
+//! instead of hanging it.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Longest wait for an answer; longer than any time-out of the server's own.
+/// Longest wait for an answer; longer than any timeout of the server.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest wait for a connection on loopback.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A request that is well formed unless a test makes it otherwise.
+/// A request that is well formed unless a test changes that.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     method: String,
@@ -25,7 +25,6 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// A request without a body.
     pub(crate) fn new(method: &str, target: &str) -> Self {
         Self {
             method: method.to_owned(),
@@ -35,7 +34,6 @@ impl Request {
         }
     }
 
-    /// A GET.
     pub(crate) fn get(target: &str) -> Self {
         Self::new("GET", target)
     }
@@ -45,7 +43,7 @@ impl Request {
         Self::new("POST", target)
     }
 
-    /// Adds a header; `Host` takes the place of the usual one.
+    /// Adds a header; `Host` replaces the default one.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -56,7 +54,6 @@ impl Request {
         self.header("authorization", &format!("Bearer {token}"))
     }
 
-    /// Adds a JSON body.
     pub(crate) fn json(self, body: &Value) -> Self {
         self.raw_json(&body.to_string())
     }
@@ -89,17 +86,17 @@ impl Request {
         bytes
     }
 
-    /// Whether its answer has no body, whatever its headers say.
+    /// Whether its answer has no body, whatever the headers say.
     fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
 
-    /// Sends it on a connection of its own.
+    /// Sends it on its own connection.
     pub(crate) fn try_send(&self, to: SocketAddr) -> io::Result<Answer> {
         Conn::open(to)?.call(self)
     }
 
-    /// Sends it on a connection of its own to a node that must answer.
+    /// Sends it on its own connection to a node that must answer.
     #[track_caller]
     pub(crate) fn send(&self, to: SocketAddr) -> Answer {
         let shown = format!("{} {} to {to}", self.method, self.target);
@@ -110,10 +107,8 @@ impl Request {
     }
 }
 
-/// An answer as it came.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answer {
-    /// The status.
     pub(crate) status: u16,
     /// Names in lower case and values, in their order.
     pub(crate) headers: Vec<(String, String)>,
@@ -122,12 +117,10 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The body as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         match serde_json::from_slice(&self.body) {
@@ -136,16 +129,16 @@ impl Answer {
         }
     }
 
-    /// The one value of a header. A header that stands twice fails the test.
+    /// The only value of a header. A header that occurs twice fails the test.
     #[track_caller]
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(known, _)| known == name);
         let first = found.next().map(|(_, value)| value.as_str());
-        assert!(found.next().is_none(), "`{name}` stands twice: {self}");
+        assert!(found.next().is_none(), "`{name}` occurs twice: {self}");
         first
     }
 
-    /// A header that must be there.
+    /// A required header.
     #[track_caller]
     pub(crate) fn must_header(&self, name: &str) -> &str {
         match self.header(name) {
@@ -154,17 +147,17 @@ impl Answer {
         }
     }
 
-    /// A header that must be there and be a whole number.
+    /// A required header with a whole number.
     #[track_caller]
     pub(crate) fn number(&self, name: &str) -> u64 {
         let value = self.must_header(name);
         match value.parse() {
             Ok(number) => number,
-            Err(error) => panic!("`{name}: {value}` is no number ({error}): {self}"),
+            Err(error) => panic!("`{name}: {value}` is not a number ({error}): {self}"),
         }
     }
 
-    /// Limit, remaining and reset, which a verdict must carry.
+    /// Limit, remaining and reset, which a verdict must have.
     #[track_caller]
     pub(crate) fn window(&self) -> (u64, u64, u64) {
         (
@@ -181,7 +174,7 @@ impl Answer {
         self
     }
 
-    /// Fails unless status, body and type are exactly these of a failure.
+    /// Fails unless status, body and type are exactly those of this error.
     #[track_caller]
     pub(crate) fn expect_error(self, status: u16, error: &str, message: &str) -> Self {
         let body = format!(r#"{{"error":"{error}","message":{}}}"#, Value::from(message));
@@ -190,7 +183,7 @@ impl Answer {
         self
     }
 
-    /// Fails unless this is a failure with our two fields and this code.
+    /// Fails unless this is an error with our two fields and this code.
     #[track_caller]
     pub(crate) fn expect_code(self, status: u16, error: &str) -> Self {
         assert_eq!(self.status, status, "{self}");
@@ -228,7 +221,6 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    /// Connects.
     pub(crate) fn open(to: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&to, CONNECT_TIMEOUT)?;
         stream.set_nodelay(true)?;
@@ -237,7 +229,7 @@ impl Conn {
         Ok(Self { stream, buffer: Vec::new() })
     }
 
-    /// Waits no longer than this for bytes.
+    /// Limits the wait for bytes.
     pub(crate) fn timeout(self, timeout: Duration) -> io::Result<Self> {
         self.stream.set_read_timeout(Some(timeout))?;
         Ok(self)
@@ -254,7 +246,7 @@ impl Conn {
         self.stream.write_all(bytes)
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts the sending side down.
     pub(crate) fn finish(&self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)
     }
@@ -283,7 +275,7 @@ impl Conn {
         Ok(answer)
     }
 
-    /// Reads until the server closes; the bytes that came.
+    /// Reads until the server closes; returns the bytes.
     pub(crate) fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         loop {
             match self.fill() {

@@ -1,11 +1,11 @@
-//! Keys as a test makes and presents them.
+//! Keys as a test creates and presents them.
 
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
 use super::http::{Answer, Request};
 
-/// A key in the clear, with the record that came with it.
+/// A key in plain text, with its record.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     /// `key_…`
@@ -52,20 +52,20 @@ pub(crate) fn limit(tokens: u64, period_s: u64) -> Value {
 }
 
 impl Cluster {
-    /// Makes a key through a node.
+    /// Creates a key through a node.
     #[track_caller]
     pub(crate) fn create(&self, node: u64, body: &Value) -> Key {
         let answer = self.admin(node, Request::post("/v1/keys").json(body));
         Key::of(&answer.expect(201))
     }
 
-    /// Makes a write key with the default limit.
+    /// Creates a write key with the default limit.
     #[track_caller]
     pub(crate) fn write_key(&self) -> Key {
         self.create(1, &json!({"name": "Production Sync", "scope": "write", "owner": "user_42"}))
     }
 
-    /// Makes a key with one limit.
+    /// Creates a key with one limit.
     #[track_caller]
     pub(crate) fn limited_key(&self, tokens: u64, period_s: u64) -> Key {
         let limits = limit(tokens, period_s);

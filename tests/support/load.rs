@@ -1,7 +1,7 @@
 //! Requests: many at the same moment, or a stream of them while a test does something else.
 //!
-//! Answers for: that a burst is in flight as a whole before the first answer is read, and that
-//! every request of a stream is noted with the time of its question and of its answer.
+//! Answers for: a whole burst is in flight before the first answer is read, and every request of a
+//! stream is recorded with the time of the request and of the answer.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::http::{Answer, Conn, Request};
 use super::node::Addresses;
 
-/// Requests of one burst that are in flight at once; each has a connection of its own.
+/// Requests of one burst that are in flight at once; each has its own connection.
 const IN_FLIGHT_MAX: usize = 512;
 
 /// A pool of connections that are reused from wave to wave.
@@ -23,8 +23,8 @@ pub(crate) struct Burst {
 }
 
 impl Burst {
-    /// Sends every request to its node at once, and then reads the answers, in their order. More
-    /// than [`IN_FLIGHT_MAX`] go in waves.
+    /// Sends every request to its node at once, and then reads the answers, in order. More than
+    /// [`IN_FLIGHT_MAX`] requests go in waves.
     #[track_caller]
     pub(crate) fn send(&mut self, requests: &[(SocketAddr, Request)]) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(requests.len());
@@ -56,16 +56,16 @@ impl Burst {
     }
 }
 
-/// What came of one request of a stream.
+/// The result of one request of a stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
-    /// The node that was asked.
+    /// The node that got it.
     pub(crate) node: u64,
-    /// Which of the stream's requests.
+    /// Index of the request in the stream's list.
     pub(crate) request: usize,
     /// When it was sent.
     pub(crate) asked: Instant,
-    /// When the answer was there, or the connection was lost.
+    /// When the answer arrived, or the connection was lost.
     pub(crate) answered: Instant,
     /// The answer, or why there is none.
     pub(crate) outcome: Result<Answer, String>,
@@ -78,7 +78,7 @@ impl Sample {
     }
 }
 
-/// A stream of requests at every node, one connection each.
+/// A stream of requests to every node, one connection each.
 #[derive(Debug)]
 pub(crate) struct Stream {
     stop: Arc<AtomicBool>,
@@ -86,7 +86,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Starts to send these requests in turn to each node, so many times a second at each.
+    /// Starts to send these requests in turn to each node, `rate` times a second at each.
     pub(crate) fn start(nodes: &[Addresses], requests: &[Request], rate: u32) -> Self {
         let stop: Arc<AtomicBool> = Arc::default();
         let pace = Duration::from_secs(1) / rate;
@@ -98,7 +98,7 @@ impl Stream {
         Self { stop, threads }
     }
 
-    /// Ends it and gives everything that was seen, by node in the order of sending.
+    /// Ends the stream and returns all samples, by node in the order of sending.
     pub(crate) fn finish(self) -> Vec<Sample> {
         self.stop.store(true, Ordering::Relaxed);
         let samples = self.threads.into_iter().map(|thread| thread.join().unwrap());
@@ -133,7 +133,7 @@ fn call(conn: &mut Option<Conn>, to: SocketAddr, request: &Request) -> io::Resul
         None => Conn::open(to)?,
     };
     let answer = open.call(request)?;
-    // A server that is about to stop says so; the next request needs another connection.
+    // A stopping server announces it; the next request needs another connection.
     if answer.header("connection") != Some("close") {
         *conn = Some(open);
     }

@@ -1,4 +1,4 @@
-//! One `fluxgate serve` process: its files, its addresses and the signals it is sent.
+//! One `fluxgate serve` process: its files, its addresses and its signals.
 
 use std::fs::{self, File};
 use std::io;
@@ -22,28 +22,24 @@ const TAIL_LINES: usize = 40;
 /// A node's addresses, which threads can hold while the node is stopped and started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Addresses {
-    /// Its number.
     pub(crate) id: u64,
-    /// Where gateways ask.
+    /// The gateway listener.
     pub(crate) gateway: SocketAddr,
-    /// Where administrators ask.
+    /// The admin listener.
     pub(crate) admin: SocketAddr,
-    /// Where peers ask.
+    /// The peer listener.
     pub(crate) peer: SocketAddr,
 }
 
 /// A node, running or not.
 #[derive(Debug)]
 pub(crate) struct Node {
-    /// Where it listens.
     pub(crate) at: Addresses,
-    /// Where its data lies.
     pub(crate) data_dir: PathBuf,
-    /// Its configuration file.
     pub(crate) config: PathBuf,
-    /// Everything that it printed, all its lives.
+    /// Everything that it printed, over all its incarnations.
     pub(crate) log: PathBuf,
-    /// What its configuration says.
+    /// The settings of its configuration.
     pub(crate) settings: Settings,
     /// The program that it runs.
     pub(crate) program: PathBuf,
@@ -51,7 +47,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node that does not run yet. `dir` holds its files.
+    /// A node that is not running yet. `dir` contains its files.
     pub(crate) fn new(at: Addresses, dir: &std::path::Path, settings: Settings) -> Self {
         let id = at.id;
         Self {
@@ -65,7 +61,7 @@ impl Node {
         }
     }
 
-    /// The command that serves it. Nothing of the caller's environment reaches it.
+    /// The command that starts it. It inherits nothing of the caller's environment.
     pub(crate) fn command(&self) -> Command {
         fs::write(&self.config, self.settings.to_toml()).unwrap();
         let mut command = Command::new(&self.program);
@@ -78,7 +74,6 @@ impl Node {
         command
     }
 
-    /// Starts the process.
     pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "node {} runs already", self.at.id);
         let log = File::options().create(true).append(true).open(&self.log);
@@ -87,29 +82,29 @@ impl Node {
         self.child = Some(child.unwrap());
     }
 
-    /// Whether a process of it exists, be it paused.
+    /// Whether it has a process, even a paused one.
     pub(crate) fn is_started(&self) -> bool {
         self.child.is_some()
     }
 
-    /// Whether its process has ended by itself.
+    /// Whether its process exited on its own.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some())
     }
 
-    /// Ends the process at once, as a power cut would.
+    /// Kills the process, like a power cut.
     pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Asks the process to end in good order.
+    /// Asks the process for an orderly stop.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Waits for the end of a process that was asked to end.
+    /// Waits for the exit of a process that was asked to stop.
     #[track_caller]
     pub(crate) fn wait_exit(&mut self) -> ExitStatus {
         let id = self.at.id;
@@ -120,7 +115,7 @@ impl Node {
         status
     }
 
-    /// Stops the process in good order, which must end with code 0.
+    /// Stops the process in order; it must exit with code 0.
     #[track_caller]
     pub(crate) fn stop(&mut self) {
         self.terminate();
@@ -135,23 +130,23 @@ impl Node {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Whether it says that it would answer validates.
+    /// The answer of `/readyz`.
     pub(crate) fn ready(&self) -> io::Result<Answer> {
         Request::get("/readyz").try_send(self.at.gateway)
     }
 
-    /// Fails when the process has ended by itself.
+    /// Fails if the process exited on its own.
     #[track_caller]
     pub(crate) fn assert_alive(&mut self) {
         if let Some(child) = &mut self.child
             && let Some(status) = child.try_wait().unwrap()
         {
             let id = self.at.id;
-            panic!("node {id} has ended by itself: {status}\n{}", self.log_tail());
+            panic!("node {id} exited on its own: {status}\n{}", self.log_tail());
         }
     }
 
-    /// The log as it is.
+    /// The whole log.
     pub(crate) fn log_text(&self) -> String {
         let bytes = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -167,7 +162,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Ends a paused process too. One that has ended already is no fault here.
+        // SIGKILL ends a paused process, too. A process that has exited already is fine here.
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();

@@ -1,8 +1,8 @@
-//! Ports that no other test of this machine takes meanwhile.
+//! Ports that no other test on this machine takes at the same time.
 //!
-//! A node must listen on the same port after a restart, so a port that is merely free for the
-//! moment will not do. A port is claimed by a locked file; the lock ends with its process. All
-//! ports lie below the range from which the system draws ports for outgoing connections.
+//! A node must listen on the same port after a restart, so a port that is free for the moment is
+//! not enough. A locked file claims a port; the lock ends with its process. All ports lie below the
+//! range from which the system draws ports for outgoing connections.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 const FIRST: u16 = 12_000;
 const COUNT: u16 = 16_000;
 
-/// A claimed port, given back when dropped.
+/// A claimed port, released when dropped.
 #[derive(Debug)]
 pub(crate) struct Port {
     number: u16,
@@ -18,11 +18,11 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// Claims a port on which nothing listens.
+    /// Claims a port that no process listens on.
     pub(crate) fn claim() -> Self {
         let dir = std::env::temp_dir().join("fluxgate-test-ports");
         fs::create_dir_all(&dir).unwrap();
-        // Tests that begin at the same place would only meet at each other's locks.
+        // Tests that start at the same offset would only meet each other's locks.
         let offset = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(COUNT)).unwrap();
         for step in 0..COUNT {
             let number = FIRST + (offset + step) % COUNT;

@@ -20,13 +20,13 @@ impl Settings {
         self.set(section, name, format!("{:?}", text.to_string()))
     }
 
-    /// Leaves a setting to its default.
+    /// Removes a setting, so that its default applies.
     pub(crate) fn unset(&mut self, section: &str, name: &str) -> &mut Self {
         self.0.entry(section.to_owned()).or_default().remove(name);
         self
     }
 
-    /// Lays other settings on top.
+    /// Applies other settings on top.
     pub(crate) fn lay(&mut self, other: &Self) -> &mut Self {
         for (section, settings) in &other.0 {
             let known = self.0.entry(section.clone()).or_default();
@@ -35,7 +35,7 @@ impl Settings {
         self
     }
 
-    /// The file.
+    /// The text of the file.
     pub(crate) fn to_toml(&self) -> String {
         let mut text = String::new();
         for (section, settings) in &self.0 {

@@ -1,7 +1,7 @@
 //! The engine broken on purpose, one rule at a time.
 //!
 //! A check that has never failed has not been seen to work. Each [`Mutation`] leaves one rule of
-//! `design/counters.md` out; the simulator must catch every one of them. Without the feature
+//! `docs/protocol.md` out; the simulator must catch every one of them. Without the feature
 //! `mutations` every question here is answered `false` by the compiler.
 
 /// A rule that is left out.

@@ -1,4 +1,4 @@
-//! Counters: one global limit, spent locally (`design/counters.md`).
+//! Counters: one global limit, spent locally (`docs/protocol.md`).
 //!
 //! Answers for: admitting from what this node holds, denying what is proven exhausted, and moving
 //! tokens between nodes in between. The invariant: the shares of all nodes add up to the budget,

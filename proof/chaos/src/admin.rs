@@ -1,7 +1,9 @@
-//! Administrators: they make keys, change them and end them, through any node, under any fault.
+//! Administrators: they create keys, change them and revoke them, through any node, under any
+//! fault.
 //!
-//! One administrator looks after one stream, and asks for one thing at a time. When nobody knows
-//! whether a key is ended it is left alone, and counted as possibly either.
+//! Each administrator manages the key of one stream and sends one request at a time. When a write
+//! has an unknown outcome, the administrator leaves that key alone, and the judge accepts both
+//! states.
 
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -16,48 +18,47 @@ use crate::history::{Change, Event, Write};
 use crate::http::Call;
 use crate::process::{ADMIN, OPERATOR};
 use crate::rng::Rng;
-use crate::traffic::{Asked, Held, World};
+use crate::traffic::{IssuedKey, ValidateRequest, World};
 
-/// Patience with a write: it may wait for a lease, and for an election.
+/// Timeout of a write: it may wait for a lease and for an election.
 const PATIENCE: Duration = Duration::from_secs(6);
-/// Pause after a write that was not made.
+/// Pause after a write that was not applied.
 const AGAIN: Duration = Duration::from_millis(300);
 
 static KEYS: AtomicU64 = AtomicU64::new(1);
 
-/// What the keys of a stream are like.
+/// Properties of the keys of a stream.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Care {
-    /// Tokens at first; none: the default limit.
+pub(crate) struct KeyPolicy {
+    /// Tokens of a new key; `None`: the default limit.
     pub(crate) tokens: Option<u64>,
     pub(crate) period_s: u64,
-    /// Mean pause between changes; none: never.
+    /// Mean pause between changes; `None`: no changes.
     pub(crate) every: Option<Duration>,
-    /// Whether the key stays the same one.
+    /// Whether the key is never revoked.
     pub(crate) keeps: bool,
 }
 
 struct Administrator {
     world: Arc<World>,
     rng: Rng,
-    care: Care,
-    /// The id of the key that was made last.
+    care: KeyPolicy,
+    /// The id of the newest key.
     id: String,
 }
 
-/// What came of a write.
-enum Came {
+enum WriteOutcome {
     Done(Value),
-    Not,
+    NotDone,
     Unknown,
 }
 
-/// Looks after the key of one stream until the run is over.
-pub(crate) async fn look_after(
+/// Creates and changes the keys of one stream until the run is over.
+pub(crate) async fn manage_key(
     world: Arc<World>,
-    care: Care,
+    care: KeyPolicy,
     number: u64,
-    told: watch::Sender<Option<Held>>,
+    publish: watch::Sender<Option<IssuedKey>>,
 ) {
     let rng = Rng::new(world.seed, 1_000 + number);
     let mut me = Administrator { world, rng, care, id: String::new() };
@@ -66,16 +67,16 @@ pub(crate) async fn look_after(
             sleep(AGAIN).await;
             continue;
         };
-        told.send_replace(Some(held.clone()));
-        me.everywhere(&held);
+        publish.send_replace(Some(held.clone()));
+        me.validate_on_every_node(&held);
         me.change_until_ended(&held).await;
-        let mut dead = me.world.dead.lock().unwrap_or_else(PoisonError::into_inner);
-        dead.push(held);
+        let mut revoked = me.world.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        revoked.push(held);
     }
 }
 
 impl Administrator {
-    async fn write(&mut self, k: u64, change: Change, id: &str) -> Came {
+    async fn write(&mut self, k: u64, change: Change, id: &str) -> WriteOutcome {
         let n = self.world.any_node(&mut self.rng);
         let path = format!("/v1/keys/{id}");
         let limits = |tokens: u64, period_s: u64| {
@@ -102,28 +103,28 @@ impl Administrator {
         let body = body.map(|body| body.to_string());
         let call =
             Call { node: n, port: ADMIN, method, path, bearer: OPERATOR, body, within: PATIENCE };
-        let came = self.world.caller.call(call).await;
+        let answer = self.world.caller.call(call).await;
         let t1 = self.world.history.now();
-        let err = came.as_ref().err().map(|silence| silence.as_str().to_owned());
-        let s = came.as_ref().map_or(0, |answer| answer.status);
-        let said: Value = came
+        let err = answer.as_ref().err().map(|error| error.as_str().to_owned());
+        let s = answer.as_ref().map_or(0, |answer| answer.status);
+        let fields: Value = answer
             .ok()
             .and_then(|answer| serde_json::from_str(&answer.body).ok())
             .unwrap_or_default();
-        let text = |field: &str| said[field].as_str().map(ToOwned::to_owned);
+        let text = |field: &str| fields[field].as_str().map(ToOwned::to_owned);
         let created = matches!(change, Change::Create { .. }) && s == 201;
         let id = if created { text("id") } else { None };
         let write = Write { n, k, change, t0, t1, s, err, id, code: text("error") };
         let outcome = crate::knowledge::outcome(&write);
         self.world.history.write(&Event::Write(Box::new(write)));
         match outcome {
-            crate::knowledge::Outcome::Done => Came::Done(said),
-            crate::knowledge::Outcome::NotDone => Came::Not,
-            crate::knowledge::Outcome::Unknown => Came::Unknown,
+            crate::knowledge::Outcome::Done => WriteOutcome::Done(fields),
+            crate::knowledge::Outcome::NotDone => WriteOutcome::NotDone,
+            crate::knowledge::Outcome::Unknown => WriteOutcome::Unknown,
         }
     }
 
-    async fn create(&mut self) -> Option<Held> {
+    async fn create(&mut self) -> Option<IssuedKey> {
         let k = KEYS.fetch_add(1, Ordering::Relaxed);
         let change = Change::Create {
             name: format!("Chaos key {k}"),
@@ -132,23 +133,23 @@ impl Administrator {
             tokens: self.care.tokens,
             period_s: self.care.period_s,
         };
-        let Came::Done(made) = self.write(k, change, "").await else { return None };
+        let WriteOutcome::Done(made) = self.write(k, change, "").await else { return None };
         let secret = made["key"].as_str()?.to_owned();
         let mut shown = self.world.shown.lock().unwrap_or_else(PoisonError::into_inner);
         shown.push(secret.clone());
         drop(shown);
         made["id"].as_str()?.clone_into(&mut self.id);
-        Some(Held { k, secret })
+        Some(IssuedKey { k, secret })
     }
 
-    /// Asks every node about a key, at once: the moment at which a promise is hardest to keep.
-    fn everywhere(&self, held: &Held) {
+    /// Validates a key on every node at once: the moment at which a promise is hardest to keep.
+    fn validate_on_every_node(&self, held: &IssuedKey) {
         for node in self.world.nodes.clone() {
-            self.world.send(Asked { node, key: held.clone(), cost: 1, scope: None });
+            self.world.send(ValidateRequest { node, key: held.clone(), cost: 1, scope: None });
         }
     }
 
-    async fn change_until_ended(&mut self, held: &Held) {
+    async fn change_until_ended(&mut self, held: &IssuedKey) {
         let id = self.id.clone();
         let first = self.care.tokens.unwrap_or(100);
         while !self.world.is_over() {
@@ -164,13 +165,14 @@ impl Administrator {
                 3 => Change::Scope(["read", "write", "admin"][self.rng.place(3)].to_owned()),
                 _ => Change::Limit(self.rng.between(first.div_ceil(2), first * 2)),
             };
-            let came = self.write(held.k, change.clone(), &id).await;
-            if matches!(came, Came::Done(_)) {
-                self.everywhere(held);
+            let answer = self.write(held.k, change.clone(), &id).await;
+            if matches!(answer, WriteOutcome::Done(_)) {
+                self.validate_on_every_node(held);
             }
-            match (change, came) {
-                (Change::Revoke, Came::Done(_) | Came::Unknown) | (_, Came::Unknown) => return,
-                (Change::Enabled(false), Came::Done(_)) => {
+            match (change, answer) {
+                (Change::Revoke, WriteOutcome::Done(_) | WriteOutcome::Unknown)
+                | (_, WriteOutcome::Unknown) => return,
+                (Change::Enabled(false), WriteOutcome::Done(_)) => {
                     sleep(AGAIN).await;
                     if !self.switch_on(held, &id).await {
                         return;
@@ -181,16 +183,16 @@ impl Administrator {
         }
     }
 
-    /// Returns whether the key is surely on again.
-    async fn switch_on(&mut self, held: &Held, id: &str) -> bool {
+    /// Returns whether the key is certainly enabled again.
+    async fn switch_on(&mut self, held: &IssuedKey, id: &str) -> bool {
         while !self.world.is_over() {
             match self.write(held.k, Change::Enabled(true), id).await {
-                Came::Done(_) => {
-                    self.everywhere(held);
+                WriteOutcome::Done(_) => {
+                    self.validate_on_every_node(held);
                     return true;
                 }
-                Came::Not => sleep(AGAIN).await,
-                Came::Unknown => return false,
+                WriteOutcome::NotDone => sleep(AGAIN).await,
+                WriteOutcome::Unknown => return false,
             }
         }
         false

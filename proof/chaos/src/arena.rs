@@ -1,8 +1,8 @@
-//! The network that a cluster runs in: one namespace for each node, one for the harness, a bridge.
+//! The network of a cluster under test: one namespace for each node, one for the harness, a bridge.
 //!
-//! Answers for: making it, faults on its links, and taking it away again, also what an earlier run
-//! left that was killed. Everything has one prefix, and only processes inside namespaces of that
-//! prefix are ended. Nothing of the machine's own network is touched.
+//! Answers for: creating it, faults on its links, and removing it, also what a killed run left
+//! behind. Every name has one prefix, and only processes inside namespaces with that prefix are
+//! killed. Must never touch the machine's own network.
 
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -12,25 +12,25 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// What all our names begin with.
+/// Prefix of all namespaces of the harness.
 const PREFIX: &str = "fxchaos";
-/// What small disks of ours are called.
+/// Device name of the small disks of the harness.
 pub(crate) const DISK: &str = "fxchaos";
-/// Where namespaces are kept by name.
+/// Where the kernel lists namespaces by name.
 const NAMESPACES: &str = "/run/netns";
-/// One run at a time on a machine.
+/// Allows one run at a time on a machine.
 const LOCK: &str = "/run/fxchaos.lock";
-/// The limit of a link that is made narrow.
+/// Queue settings of a link with little bandwidth.
 const NARROW: &[&str] = &["tbf", "rate", "400kbit", "burst", "8kb", "latency", "600ms"];
 
-/// The namespaces of a run, taken away when dropped.
+/// The namespaces of a run, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct NetworkTestbed {
     nodes: u64,
     _lock: File,
 }
 
-/// Runs a command that must succeed.
+/// Runs a command; any exit code but 0 is an error.
 pub(crate) fn must(program: &str, arguments: &[&str]) -> anyhow::Result<Output> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("run {program}"))?;
@@ -45,17 +45,15 @@ fn hub() -> String {
     format!("{PREFIX}-hub")
 }
 
-/// The namespace of a node.
 pub(crate) fn namespace(node: u64) -> String {
     format!("{PREFIX}-{node}")
 }
 
-/// A node's address.
 pub(crate) fn address(node: u64) -> Ipv4Addr {
     Ipv4Addr::new(10, 231, 0, u8::try_from(node).unwrap_or(u8::MAX))
 }
 
-/// Whether packets go in or out, seen from the node at which they are stopped.
+/// Direction of packets, seen from the node that drops them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     In,
@@ -63,12 +61,13 @@ pub(crate) enum Way {
 }
 
 impl NetworkTestbed {
-    /// Makes the namespaces and moves this thread, and all that it starts, into the harness's.
+    /// Creates the namespaces and moves this thread, and all that it starts, into the harness's
+    /// own.
     pub(crate) fn make(nodes: u64) -> anyhow::Result<Self> {
         let lock = File::create(LOCK).with_context(|| format!("{LOCK}: this needs root"))?;
         lock.try_lock().with_context(|| format!("{LOCK}: another run is under way"))?;
         clean()?;
-        // From here on a failure drops it, which takes away what there is.
+        // From here on an error drops `arena`, which removes what exists.
         let arena = Self { nodes, _lock: lock };
         let hub = hub();
         must("ip", &["netns", "add", &hub])?;
@@ -100,7 +99,7 @@ impl NetworkTestbed {
         must("nsenter", &[&[&inside, "iptables", "-w"][..], rule].concat()).map(drop)
     }
 
-    /// Drops what comes from, or goes to, another node.
+    /// Drops packets from, or to, another node.
     pub(crate) fn cut(at: u64, way: Way, other: u64) -> anyhow::Result<()> {
         let address = address(other).to_string();
         match way {
@@ -109,7 +108,7 @@ impl NetworkTestbed {
         }
     }
 
-    /// Loses a part of what comes from another node.
+    /// Drops a percentage of the packets from another node.
     pub(crate) fn lose(at: u64, other: u64, percent: u64) -> anyhow::Result<()> {
         let (address, part) = (address(other).to_string(), format!("0.{percent:02}"));
         let random = ["-m", "statistic", "--mode", "random", "--probability", &part];
@@ -117,7 +116,7 @@ impl NetworkTestbed {
         Self::rule(at, &rule.concat())
     }
 
-    /// Answers whatever another node sends with a reset.
+    /// Answers every packet of another node with a reset.
     pub(crate) fn reset(at: u64, other: u64) -> anyhow::Result<()> {
         let address = address(other).to_string();
         let from = ["-A", "INPUT", "-p", "tcp", "-s", &address];
@@ -125,25 +124,25 @@ impl NetworkTestbed {
         Self::rule(at, &[&from[..], &reject[..]].concat())
     }
 
-    /// Lets little through at a time, so that everything waits.
+    /// Limits the bandwidth of a node, so that everything queues.
     pub(crate) fn narrow(node: u64) -> anyhow::Result<()> {
         let inside = namespace(node);
         let queue = ["-n", &inside, "qdisc", "replace", "dev", "eth0", "root"];
         must("tc", &[&queue[..], NARROW].concat()).map(drop)
     }
 
-    /// Pulls a node's plug out, or puts it in.
+    /// Pulls a node's network plug, or puts it back.
     pub(crate) fn plug(node: u64, plugged: bool) -> anyhow::Result<()> {
         let state = if plugged { "up" } else { "down" };
         must("ip", &["-n", &hub(), "link", "set", &format!("node{node}"), state]).map(drop)
     }
 
-    /// Takes all faults from all links.
+    /// Removes all faults from all links.
     pub(crate) fn heal(&self) -> anyhow::Result<()> {
         for node in 1..=self.nodes {
             Self::rule(node, &["-F"])?;
             let inside = namespace(node);
-            // Without a queue of ours there is nothing to delete.
+            // Fails where no queue was set.
             must("tc", &["-n", &inside, "qdisc", "del", "dev", "eth0", "root"]).ok();
             Self::plug(node, true)?;
         }
@@ -153,12 +152,12 @@ impl NetworkTestbed {
 
 impl Drop for NetworkTestbed {
     fn drop(&mut self) {
-        // Nobody is left to tell; the next run cleans first, and tells.
+        // `Drop` cannot report errors; the next run cleans up first and does.
         clean().ok();
     }
 }
 
-/// Ends all processes in namespaces of ours, and takes these and disks of ours away.
+/// Kills all processes in the harness's namespaces, and removes these and its disks.
 fn clean() -> anyhow::Result<()> {
     clean_namespaces()?;
     let mounts = std::fs::read_to_string("/proc/mounts").context("read the mounts")?;
@@ -181,7 +180,7 @@ fn clean_namespaces() -> anyhow::Result<()> {
         for pid in String::from_utf8_lossy(&inside.stdout).lines() {
             let pid = pid.trim().parse().ok().and_then(Pid::from_raw);
             if let Some(pid) = pid.filter(|pid| *pid != me) {
-                // It may have ended by itself meanwhile.
+                // It may have exited in the meantime.
                 kill_process(pid, Signal::KILL).ok();
             }
         }

@@ -1,6 +1,6 @@
 //! The promises, one file each, judged by a history alone.
 //!
-//! Names are those of `design/counters.md` where a promise stands there.
+//! Names are those of `docs/protocol.md` where it has the promise.
 
 mod acked_is_durable;
 mod answers_to_the_letter;
@@ -29,27 +29,27 @@ pub(crate) use cluster_heals::HEAL_MAX;
 
 use crate::knowledge::Knowledge;
 
-/// Violations that are kept in words.
-const WORDS_MAX: usize = 12;
+/// Violations that are kept as text.
+const EXAMPLES_MAX: usize = 12;
 
-/// What a check came to.
+/// The result of a check.
 #[derive(Clone, Debug)]
-pub(crate) struct Tally {
+pub(crate) struct CheckResult {
     pub(crate) name: &'static str,
     pub(crate) judged: u64,
     pub(crate) violated: u64,
-    pub(crate) words: Vec<String>,
-    /// Something worth a line beside.
+    pub(crate) examples: Vec<String>,
+    /// Something worth showing beside the counts.
     pub(crate) note: String,
-    /// This run promises nothing of the kind; the note says why.
+    /// This run makes no such promise; the note says why.
     pub(crate) not_promised: bool,
 }
 
-impl Tally {
+impl CheckResult {
     fn new(name: &'static str) -> Self {
         let (judged, violated) = (0, 0);
-        let (words, note, not_promised) = (Vec::new(), String::new(), false);
-        Self { name, judged, violated, words, note, not_promised }
+        let (examples, note, not_promised) = (Vec::new(), String::new(), false);
+        Self { name, judged, violated, examples, note, not_promised }
     }
 
     fn judge(&mut self, sound: bool, say: impl FnOnce() -> String) {
@@ -58,16 +58,14 @@ impl Tally {
             return;
         }
         self.violated += 1;
-        if self.words.len() < WORDS_MAX {
-            self.words.push(say());
+        if self.examples.len() < EXAMPLES_MAX {
+            self.examples.push(say());
         }
     }
 }
 
-/// A check.
-type Check = fn(&Knowledge) -> Tally;
+type Check = fn(&Knowledge) -> CheckResult;
 
-/// Every check.
 const ALL: &[Check] = &[
     never_over_admits::judge,
     remaining_is_honest::judge,
@@ -93,8 +91,7 @@ const ALL: &[Check] = &[
     time_is_right::judge,
 ];
 
-/// Judges a history by all checks.
-pub(crate) fn judge(known: &Knowledge) -> Vec<Tally> {
+pub(crate) fn judge(known: &Knowledge) -> Vec<CheckResult> {
     ALL.iter().map(|check| check(known)).collect()
 }
 
@@ -102,7 +99,7 @@ pub(crate) fn judge(known: &Knowledge) -> Vec<Tally> {
 pub(crate) mod testing {
     //! Small histories, written by hand. Times are in milliseconds.
 
-    use crate::history::{Change, Event, Head, Heal, Run, Us, Validate, Write};
+    use crate::history::{Change, Event, Heal, Run, Us, Validate, VerdictHeaders, Write};
     use crate::knowledge::Knowledge;
 
     pub(crate) const MS: Us = 1_000;
@@ -154,11 +151,11 @@ pub(crate) mod testing {
 
     /// An answer of node 1 about the key: status, remaining, reset.
     pub(crate) fn answer(ms: (u64, u64), s: u16, remaining: u64, reset: u64) -> Validate {
-        let h = Head {
+        let h = VerdictHeaders {
             limit: Some(10),
             remaining: Some(remaining),
             reset: Some(reset),
-            ..Head::default()
+            ..VerdictHeaders::default()
         };
         let (t0, t1) = (ms.0 * MS, ms.1 * MS);
         Validate { n: 1, k: KEY, cost: 1, t0, t1, s, h, ..Validate::default() }
@@ -180,7 +177,7 @@ pub(crate) mod testing {
     }
 
     /// How many cases were judged, and how many violations found.
-    pub(crate) fn figures(tally: &super::Tally) -> (u64, u64) {
-        (tally.judged, tally.violated)
+    pub(crate) fn counts(result: &super::CheckResult) -> (u64, u64) {
+        (result.judged, result.violated)
     }
 }

@@ -1,4 +1,4 @@
-//! All nodes of a run: who leads, whether all is well, and how it becomes so again.
+//! All nodes of a run: which one leads, whether all are well, and how to heal them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,26 +11,25 @@ use tokio::time::Instant;
 use crate::arena::NetworkTestbed;
 use crate::checks::HEAL_MAX;
 use crate::history::{Event, Heal, Writer};
-use crate::http::{Answer, Call, Caller, Silence};
+use crate::http::{Answer, Call, Caller, NoAnswer};
 use crate::process::{ADMIN, Files, GATEWAY, OPERATOR, Process};
 use crate::terms::Terms;
 
-/// How often it is looked whether all is well.
+/// How often to check whether all is well.
 const LOOK: Duration = Duration::from_millis(50);
-/// Patience with one question.
+/// Timeout of one read.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Patience with one write: it may wait for a lease.
+/// Timeout of one write: it may wait for a lease.
 const WRITE_PATIENCE: Duration = Duration::from_secs(4);
-/// How much longer than promised it is waited, to tell late from never.
+/// Waits longer than promised, to distinguish late from never.
 const GIVE_UP: Duration = Duration::from_micros(2 * HEAL_MAX);
 
-/// The nodes of a run.
 pub(crate) struct Cluster {
     pub(crate) arena: NetworkTestbed,
     pub(crate) nodes: Vec<Process>,
     pub(crate) caller: Caller,
     pub(crate) history: Arc<Writer>,
-    /// A key whose limit nothing reaches.
+    /// A key with a limit that no traffic reaches.
     pub(crate) probe: Option<String>,
     pub(crate) files: Files,
     pub(crate) terms: Terms,
@@ -43,7 +42,7 @@ impl Cluster {
         (count, terms): (u64, Terms),
         history: Arc<Writer>,
     ) -> anyhow::Result<Self> {
-        // So many that a majority has a real disk.
+        // A majority keeps a real disk.
         let small = |id| id <= count / 2;
         let nodes = (1..=count)
             .map(|id| Process::plan(files, id, count, (small(id), terms), Arc::clone(&history)));
@@ -66,14 +65,14 @@ impl Cluster {
         method: &str,
         path: &str,
         body: Option<String>,
-    ) -> Result<Answer, Silence> {
+    ) -> Result<Answer, NoAnswer> {
         let within = if method == "GET" { PATIENCE } else { WRITE_PATIENCE };
         let bearer = OPERATOR;
         let call = Call { node, port: ADMIN, method, path, bearer, body, within };
         self.caller.call(call).await
     }
 
-    /// The leader as the first node that answers and knows one sees it.
+    /// The leader that the first node with an answer names.
     pub(crate) async fn leader(&self) -> Option<u64> {
         for node in self.ids() {
             let answer = self.admin(node, "GET", "/v1/cluster", None).await.ok();
@@ -85,35 +84,41 @@ impl Cluster {
         None
     }
 
-    /// What a gateway's question came to, where it is not 200.
-    async fn refused(&self, node: u64, method: &str, path: &str, bearer: &str) -> Option<String> {
+    /// Describes an answer other than 200 on a gateway listener.
+    async fn problem_of(
+        &self,
+        node: u64,
+        method: &str,
+        path: &str,
+        bearer: &str,
+    ) -> Option<String> {
         let within = PATIENCE;
         let call = Call { node, port: GATEWAY, method, path, bearer, body: None, within };
         match self.caller.call(call).await {
             Ok(answer) if answer.status == 200 => None,
             Ok(answer) => Some(format!("node {node} {path}: {} {}", answer.status, answer.body)),
-            Err(silence) => Some(format!("node {node} {path}: {}", silence.as_str())),
+            Err(error) => Some(format!("node {node} {path}: {}", error.as_str())),
         }
     }
 
-    /// Why not all is well: every node ready, admitting and taking a write.
-    async fn ill(&mut self) -> Option<String> {
+    /// Describes the first problem: a node that is not ready, does not admit, or takes no write.
+    async fn find_problem(&mut self) -> Option<String> {
         for node in &mut self.nodes {
-            if node.notice().is_err() || !node.is_started() {
-                // A failed start is in the history as an end; the node is given another.
+            if node.poll_exit().is_err() || !node.is_started() {
+                // A failed start is in the history as an exit; start the node again.
                 if let Err(error) = node.start() {
                     return Some(error.to_string());
                 }
             }
         }
         for id in self.ids() {
-            if let Some(why) = self.refused(id, "GET", "/readyz", OPERATOR).await {
+            if let Some(why) = self.problem_of(id, "GET", "/readyz", OPERATOR).await {
                 return Some(why);
             }
         }
         let Some(probe) = self.probe.clone() else { return self.make_probe().await };
         for id in self.ids() {
-            if let Some(why) = self.refused(id, "POST", "/v1/validate", &probe).await {
+            if let Some(why) = self.problem_of(id, "POST", "/v1/validate", &probe).await {
                 return Some(why);
             }
         }
@@ -122,32 +127,32 @@ impl Cluster {
             match self.admin(id, "POST", "/v1/keys", Some(create.clone())).await {
                 Ok(answer) if answer.status == 201 => {}
                 Ok(answer) => return Some(format!("node {id} write: {}", answer.body)),
-                Err(silence) => return Some(format!("node {id} write: {}", silence.as_str())),
+                Err(error) => return Some(format!("node {id} write: {}", error.as_str())),
             }
         }
         None
     }
 
-    /// Whether a node says that it would answer validates.
+    /// Whether a node reports that it can answer validates.
     pub(crate) async fn is_ready(&self, node: u64) -> bool {
-        self.refused(node, "GET", "/readyz", OPERATOR).await.is_none()
+        self.problem_of(node, "GET", "/readyz", OPERATOR).await.is_none()
     }
 
     async fn make_probe(&mut self) -> Option<String> {
-        // A short period: a crash costs the open window, of a whole cluster all of it.
+        // A short period: a crash burns the open window, and a crash of all nodes burns all of it.
         let limits = json!([{"name": "requests", "tokens": 1_000_000, "period": "1s"}]);
         let body = json!({"name": "probe", "scope": "read", "limits": limits}).to_string();
         let answer = match self.admin(1, "POST", "/v1/keys", Some(body)).await {
             Ok(answer) => answer,
-            Err(silence) => return Some(format!("probe: {}", silence.as_str())),
+            Err(error) => return Some(format!("probe: {}", error.as_str())),
         };
         let made: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         self.probe = made["key"].as_str().map(ToOwned::to_owned);
         Some("the probe was just made".to_owned())
     }
 
-    /// Takes every fault away.
-    pub(crate) async fn undo(&mut self) -> anyhow::Result<()> {
+    /// Removes every fault.
+    pub(crate) async fn remove_faults(&mut self) -> anyhow::Result<()> {
         self.arena.heal()?;
         for node in &mut self.nodes {
             node.shim.sync(0, 0)?;
@@ -156,12 +161,12 @@ impl Cluster {
             node.signal(Signal::CONT);
         }
         for node in &mut self.nodes {
-            // A disk that failed once may show only when it is written to next.
+            // A node may notice a failed disk only at its next write.
             if node.disk_fails {
                 node.kill().await?;
                 node.disk_fails = false;
             }
-            node.notice()?;
+            node.poll_exit()?;
             if !node.is_started() {
                 node.start()?;
             }
@@ -169,17 +174,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until all is well and notes how long it took. Returns whether it is.
+    /// Waits until all is well and records how long it took. Returns whether all is well.
     pub(crate) async fn heal(&mut self) -> anyhow::Result<bool> {
         let t0 = self.history.now();
-        self.undo().await?;
+        self.remove_faults().await?;
         let until = Instant::now() + GIVE_UP;
         let mut every = tokio::time::interval(LOOK);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut why = String::new();
         let well = loop {
             every.tick().await;
-            match self.ill().await {
+            match self.find_problem().await {
                 None => break true,
                 Some(reason) => why = reason,
             }

@@ -1,22 +1,22 @@
-//! What a whole run must have seen of the faults that have a round for themselves.
+//! Which scenarios a whole run must have seen.
 
 use comfy_table::Table;
 
-use crate::deep::groups;
 use crate::knowledge::Knowledge;
+use crate::scenario::groups;
 use crate::terms::Terms;
 
-/// Seconds for which one of each group is wanted.
+/// A run needs one scenario of each group per this many seconds.
 const ONE_IN_S: u64 = 300;
 
-/// A line of the table: what, how often it was seen, how often it must be.
+/// A row of the table: what, how often it was seen, how often it must be.
 pub(crate) struct Seen {
     pub(crate) what: String,
     pub(crate) count: u64,
     pub(crate) least: u64,
 }
 
-/// What was seen, and what is wanted of a run of this length.
+/// The coverage of a run, and the coverage that a run of this length needs.
 pub(crate) fn seen(known: &Knowledge) -> Vec<Seen> {
     let Some(run) = &known.run else { return Vec::new() };
     let terms = Terms::from_name(&run.terms).unwrap_or(Terms::Plain);
@@ -31,7 +31,7 @@ pub(crate) fn seen(known: &Knowledge) -> Vec<Seen> {
             Seen { what: group.name.to_owned(), count: of(&names), least }
         })
         .collect();
-    // The first map, and one without and one with the node again.
+    // The first map, then one without and one with the node again.
     let maps =
         Seen { what: "share maps".to_owned(), count: known.share_maps, least: 1 + 2 * least };
     let clock = u64::from(known.first_start.is_some());
@@ -40,7 +40,6 @@ pub(crate) fn seen(known: &Knowledge) -> Vec<Seen> {
     all
 }
 
-/// The same as a table.
 pub(crate) fn table(known: &Knowledge) -> Table {
     let mut table = Table::new();
     table.set_header(["must be seen", "seen", "at least"]);
@@ -57,7 +56,7 @@ mod tests {
     use crate::history::{Event, Fault};
 
     #[test]
-    fn a_group_that_never_came_is_missing_and_long_runs_want_more() {
+    fn a_group_that_never_came_is_missing_and_long_runs_need_more() {
         let fault = |kind: &str| {
             let (kind, nodes) = (kind.to_owned(), vec![1]);
             let (t0, installed, t1) = (1, 2, 3);

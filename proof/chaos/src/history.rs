@@ -1,7 +1,7 @@
-//! What happened, as JSON lines: the one thing that the judge reads.
+//! The events of a run, as JSON lines: the judge reads nothing else.
 //!
-//! All times are microseconds of the harness's own monotonic clock, since the run began. A request
-//! without an answer has status 0 and an unknown outcome. Keys in the clear never stand here.
+//! All times are microseconds since the run began, on the harness's monotonic clock. A request
+//! without an answer has status 0 and an unknown outcome. Must never contain a key in plain text.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
@@ -14,12 +14,10 @@ use serde::{Deserialize, Serialize};
 
 /// Microseconds since the run began.
 pub(crate) type Us = u64;
-/// One second.
 pub(crate) const SECOND: Us = 1_000_000;
-/// Bound of a history file: a run that says more is cut off and void.
+/// Largest size of a history file: a longer run is cut off and void.
 const BYTES_MAX: u64 = 2 << 30;
 
-/// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "e", rename_all = "snake_case")]
 pub(crate) enum Event {
@@ -40,7 +38,7 @@ pub(crate) enum Event {
     End(End),
 }
 
-/// The plan, first line.
+/// The parameters of the run, first line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) seed: u64,
@@ -49,10 +47,10 @@ pub(crate) struct Run {
     pub(crate) lease_us: Us,
     pub(crate) default_tokens: u64,
     pub(crate) default_period_s: u64,
-    /// The true wall clock at time 0, microseconds since 1970; 0 where it is not known.
+    /// The true wall clock at time 0, microseconds since 1970; 0 if unknown.
     #[serde(default)]
     pub(crate) wall_us: Us,
-    /// What the nodes' files say of leases.
+    /// The leases in the nodes' configuration files.
     #[serde(default)]
     pub(crate) terms: String,
 }
@@ -60,7 +58,7 @@ pub(crate) struct Run {
 /// The headers of a verdict that are part of the contract.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Head {
+pub(crate) struct VerdictHeaders {
     pub(crate) limit: Option<u64>,
     pub(crate) remaining: Option<u64>,
     pub(crate) reset: Option<u64>,
@@ -73,11 +71,10 @@ pub(crate) struct Head {
     pub(crate) scope: Option<String>,
 }
 
-/// A validate.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Validate {
     pub(crate) n: u64,
-    /// The key's number; 0: a text that is no key.
+    /// The number of the key; 0: text that is not a key.
     pub(crate) k: u64,
     pub(crate) cost: u64,
     pub(crate) scope: Option<String>,
@@ -86,10 +83,9 @@ pub(crate) struct Validate {
     pub(crate) s: u16,
     pub(crate) err: Option<String>,
     pub(crate) body: String,
-    pub(crate) h: Head,
+    pub(crate) h: VerdictHeaders,
 }
 
-/// What a write is to change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Change {
@@ -100,7 +96,7 @@ pub(crate) enum Change {
     Revoke,
 }
 
-/// A write, whoever was asked.
+/// A write, through any node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Write {
     pub(crate) n: u64,
@@ -110,13 +106,13 @@ pub(crate) struct Write {
     pub(crate) t1: Us,
     pub(crate) s: u16,
     pub(crate) err: Option<String>,
-    /// The id, of a creation that was answered.
+    /// The id, if a creation was answered.
     pub(crate) id: Option<String>,
-    /// The code of a refusal.
+    /// The error code of a rejected write.
     pub(crate) code: Option<String>,
 }
 
-/// A fault, from before it began to when it was last renewed; healing comes after.
+/// A fault, from before it was injected to the end of its last renewal; healing comes after.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Fault {
     pub(crate) kind: String,
@@ -124,14 +120,14 @@ pub(crate) struct Fault {
     pub(crate) t0: Us,
     pub(crate) installed: Us,
     pub(crate) t1: Us,
-    /// It is promised that whoever is not named notices nothing.
+    /// No other node may notice it.
     pub(crate) quiet: bool,
     /// The named nodes hear nothing from a majority.
     pub(crate) isolates: bool,
     pub(crate) alone: bool,
 }
 
-/// All faults were taken away at `t0`; from `t1` on all was well.
+/// All faults were removed at `t0`; from `t1` on all was well.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Heal {
     pub(crate) t0: Us,
@@ -140,14 +136,12 @@ pub(crate) struct Heal {
     pub(crate) why: String,
 }
 
-/// A process was started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Start {
     pub(crate) n: u64,
     pub(crate) t: Us,
 }
 
-/// A process ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Exit {
     pub(crate) n: u64,
@@ -156,7 +150,7 @@ pub(crate) struct Exit {
     pub(crate) expected: bool,
 }
 
-/// The harness itself was not run in time.
+/// The harness itself was not scheduled in time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Stall {
     pub(crate) t: Us,
@@ -175,7 +169,7 @@ pub(crate) struct Record {
     pub(crate) revision: u64,
 }
 
-/// What a node's log holds that it must not.
+/// Panics and secrets in a node's log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Log {
     pub(crate) n: u64,
@@ -185,18 +179,18 @@ pub(crate) struct Log {
     pub(crate) secrets: u64,
 }
 
-/// A directory that is older than what the others know, or is there twice, was started.
+/// The start of a directory that is older than what the cluster knows, or that also runs elsewhere.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Rejection {
     pub(crate) what: String,
     pub(crate) n: u64,
     pub(crate) t0: Us,
     pub(crate) t1: Us,
-    /// Whether it must be refused.
+    /// Whether the cluster must reject it.
     pub(crate) expected: bool,
-    /// The exit code of the process that ended by itself, if one did.
+    /// The exit code, if the process exited on its own.
     pub(crate) code: Option<i32>,
-    /// The last line that it said.
+    /// The last line that it logged.
     pub(crate) line: String,
 }
 
@@ -208,9 +202,9 @@ pub(crate) struct Mistake {
     pub(crate) t1: Us,
     pub(crate) s: u16,
     pub(crate) body: String,
-    /// The nodes that the refusal must name.
+    /// The nodes that the error must name.
     pub(crate) named: Vec<u64>,
-    /// The members as every healthy node showed them before and after: node, then id and address.
+    /// The members as every healthy node showed them, before and after: node, then id and address.
     pub(crate) before: Members,
     pub(crate) after: Members,
 }
@@ -218,7 +212,7 @@ pub(crate) struct Mistake {
 /// Members by the node that shows them.
 pub(crate) type Members = Vec<(u64, Vec<(u64, String)>)>;
 
-/// The first start of all, with one wall clock that is years off.
+/// The first start, with one wall clock that is years off.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct FirstStart {
     pub(crate) n: u64,
@@ -227,11 +221,11 @@ pub(crate) struct FirstStart {
     pub(crate) t1: Us,
     /// Whether all nodes became ready.
     pub(crate) ready: bool,
-    /// What a node said of clocks, if it did.
+    /// A line about clocks in a log, if there is one.
     pub(crate) line: String,
 }
 
-/// How often budgets were split anew.
+/// How often the share map changed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Shares {
     pub(crate) changes: u64,
@@ -241,7 +235,7 @@ pub(crate) struct Shares {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct End {
     pub(crate) t: Us,
-    /// Faults were to be made until then.
+    /// Faults were injected until this time.
     pub(crate) faults_until: Us,
     pub(crate) faults: u64,
     pub(crate) scanned: Vec<u64>,
@@ -255,7 +249,7 @@ struct Sink {
     error: Option<std::io::Error>,
 }
 
-/// Where the running harness writes.
+/// The history of a running harness.
 pub(crate) struct Writer {
     begun: Instant,
     sink: Mutex<Sink>,
@@ -269,7 +263,6 @@ impl Writer {
         Ok(Self { begun: Instant::now(), sink: Mutex::new(sink) })
     }
 
-    /// Now, on the clock of the history.
     pub(crate) fn now(&self) -> Us {
         u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(Us::MAX)
     }
@@ -297,7 +290,7 @@ impl Writer {
         self.lock().cut_off
     }
 
-    /// Makes all that was written visible to a reader.
+    /// Makes everything that was written visible to a reader.
     pub(crate) fn finish(&self) -> anyhow::Result<()> {
         let mut sink = self.lock();
         if let Some(error) = sink.error.take() {
@@ -307,7 +300,6 @@ impl Writer {
     }
 }
 
-/// Reads a history.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<Event>> {
     let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let mut events = Vec::new();

@@ -1,6 +1,7 @@
-//! Requests as a gateway and an administrator send them, and all of what came back.
+//! Sends requests as a gateway and an administrator do, and returns the whole answer.
 //!
-//! Nothing is sent twice. A request that could not be sent is told from one whose answer was lost.
+//! Must never send a request twice. A request that could not be sent is distinct from a lost
+//! answer.
 
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::arena::address;
 
-/// Connections that stay open to one listener.
+/// Idle connections to one listener.
 const IDLE_MAX: usize = 64;
-/// How long one that nobody uses stays: shorter than the calm after a fault, so that none of a
-/// process that died behind a pulled plug, and whose end was never heard of, is used in it.
+/// How long an unused connection is kept. Shorter than the calm phase after a fault: a process that
+/// died behind a pulled plug could not close its connections, and none of them may be used in that
+/// phase.
 const IDLE_TIME: Duration = Duration::from_secs(1);
 
-/// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -27,18 +28,18 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// Why there is none.
+/// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Silence {
+pub(crate) enum NoAnswer {
     /// Nothing was sent.
     Connect,
-    /// It may have been carried out.
+    /// The node may have carried out the request.
     Lost,
-    /// The same, and nothing came in time.
+    /// The same, and no answer came in time.
     Timeout,
 }
 
-impl Silence {
+impl NoAnswer {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -48,11 +49,9 @@ impl Silence {
     }
 }
 
-/// Calls nodes.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller(Client<HttpConnector, Full<Bytes>>);
 
-/// One request.
 #[derive(Clone, Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) node: u64,
@@ -77,7 +76,7 @@ impl Caller {
         Self(client)
     }
 
-    pub(crate) async fn call(&self, call: Call<'_>) -> Result<Answer, Silence> {
+    pub(crate) async fn call(&self, call: Call<'_>) -> Result<Answer, NoAnswer> {
         let uri = format!("http://{}:{}{}", address(call.node), call.port, call.path);
         let request = Request::builder()
             .method(call.method)
@@ -89,17 +88,17 @@ impl Caller {
                 .body(Full::new(Bytes::from(body))),
             None => request.body(Full::new(Bytes::new())),
         };
-        let Ok(request) = request else { return Err(Silence::Connect) };
+        let Ok(request) = request else { return Err(NoAnswer::Connect) };
         let whole = async {
             let response = self.0.request(request).await.map_err(|error| {
-                if error.is_connect() { Silence::Connect } else { Silence::Lost }
+                if error.is_connect() { NoAnswer::Connect } else { NoAnswer::Lost }
             })?;
             let (head, body) = response.into_parts();
-            let body = body.collect().await.map_err(|_| Silence::Lost)?.to_bytes();
+            let body = body.collect().await.map_err(|_| NoAnswer::Lost)?.to_bytes();
             let body = String::from_utf8_lossy(&body).into_owned();
             Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
         };
-        tokio::time::timeout(call.within, whole).await.unwrap_or(Err(Silence::Timeout))
+        tokio::time::timeout(call.within, whole).await.unwrap_or(Err(NoAnswer::Timeout))
     }
 }
 

@@ -1,23 +1,24 @@
-//! A history, sorted by what the checks ask of it: keys and their possible states, phases, lives.
+//! A history, sorted for the checks: keys and their possible states, phases, incarnations.
 //!
-//! Answers for: what may be true of a key at a moment, from what its administrators were answered;
-//! and which stretches of time were calm. Must never guess: an unknown outcome stays possible for
-//! ever, because a request that nobody waits for any more may still be carried out.
+//! Answers for: what may be true of a key at a moment, from the answers its administrators got; and
+//! which phases were calm. Must never guess: an unknown outcome stays possible until the end,
+//! because a node may carry out a request after its client has given up.
 
 use std::collections::BTreeMap;
 
 use crate::history::{Change, End, Event, Exit, Fault, Heal, Log, Record, Run, SECOND, Us};
 use crate::history::{FirstStart, Mistake, Rejection, Validate, Write};
 
-/// After a cluster is well, what may still be on its way: renewals of leases, connections.
-pub(crate) const SETTLE: Us = SECOND;
-/// The harness was late by so much: nodes, too, may not have been run.
+/// After a cluster is well, lease renewals and connections may be pending for this time.
+pub(crate) const COOLDOWN: Us = SECOND;
+/// If the harness was late by this much, the nodes may not have been scheduled either.
 const STALL_MIN: Us = SECOND / 10;
-/// What a stall may cost before and after it: a lease may have run out, and is got anew.
+/// How long before and after a stall anything may fail: a lease may have expired and must be
+/// acquired again.
 const STALL_BEFORE: Us = SECOND;
 const STALL_AFTER: Us = 4 * SECOND;
 
-/// What came of a write.
+/// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
@@ -25,7 +26,7 @@ pub(crate) enum Outcome {
     Unknown,
 }
 
-/// Codes of refusals that say that nothing was done.
+/// Error codes which say that nothing was changed.
 const NOTHING_DONE: &[&str] = &["no_leader", "unavailable"];
 
 pub(crate) fn outcome(write: &Write) -> Outcome {
@@ -51,7 +52,6 @@ pub(crate) struct Key {
     changes: Vec<Write>,
 }
 
-/// Whether a key is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     Active,
@@ -67,15 +67,15 @@ impl Key {
         part: impl Fn(&Change) -> Option<T>,
         (t0, t1): (Us, Us),
     ) -> Vec<T> {
-        let mut settled = (0, first);
+        let mut certain = (0, first);
         let mut others = Vec::new();
         for write in &self.changes {
             let Some(value) = part(&write.change) else { continue };
             match outcome(write) {
                 Outcome::NotDone => {}
                 Outcome::Done if write.t1 < t0 => {
-                    if write.t1 >= settled.0 {
-                        settled = (write.t1, value);
+                    if write.t1 >= certain.0 {
+                        certain = (write.t1, value);
                     }
                 }
                 Outcome::Done | Outcome::Unknown => {
@@ -85,7 +85,7 @@ impl Key {
                 }
             }
         }
-        let mut all = vec![settled.1];
+        let mut all = vec![certain.1];
         for value in others {
             if !all.contains(&value) {
                 all.push(value);
@@ -102,7 +102,7 @@ impl Key {
             Change::Create { .. } | Change::Limit(_) | Change::Scope(_) => None,
         };
         let all = self.possible(Status::Active, part, span);
-        // For good: nothing that comes late can undo it.
+        // A revocation is final: no late write can remove_faults it.
         if all.first() == Some(&Status::Revoked) { vec![Status::Revoked] } else { all }
     }
 
@@ -122,8 +122,8 @@ impl Key {
         self.possible(self.first.0.clone(), part, span)
     }
 
-    /// Whether the limit may have changed at some moment between `t0` and `t1`.
-    pub(crate) fn limit_moves(&self, (t0, t1): (Us, Us)) -> bool {
+    /// Whether the limit may change at some moment between `t0` and `t1`.
+    pub(crate) fn limit_may_change(&self, (t0, t1): (Us, Us)) -> bool {
         self.changes.iter().any(|write| {
             let moves = matches!(write.change, Change::Limit(_));
             let until = match outcome(write) {
@@ -136,7 +136,6 @@ impl Key {
     }
 }
 
-/// A run's history, sorted.
 #[derive(Debug, Default)]
 pub(crate) struct Knowledge {
     pub(crate) run: Option<Run>,
@@ -149,14 +148,14 @@ pub(crate) struct Knowledge {
     pub(crate) exits: Vec<Exit>,
     pub(crate) logs: Vec<Log>,
     pub(crate) records: Vec<Record>,
-    pub(crate) refusals: Vec<Rejection>,
+    pub(crate) rejections: Vec<Rejection>,
     pub(crate) mistakes: Vec<Mistake>,
     pub(crate) first_start: Option<FirstStart>,
-    /// How often budgets were split anew.
+    /// How often the share map changed.
     pub(crate) share_maps: u64,
     pub(crate) stalls: Vec<(Us, Us)>,
-    /// When processes were started and ended, by node.
-    lives: BTreeMap<u64, Vec<Us>>,
+    /// When processes were started and exited, by node.
+    incarnations: BTreeMap<u64, Vec<Us>>,
     calm: Vec<(Us, Us)>,
 }
 
@@ -170,9 +169,9 @@ impl Knowledge {
                 Event::Write(write) => known.writes.push(*write),
                 Event::Fault(fault) => known.faults.push(fault),
                 Event::Heal(heal) => known.heals.push(heal),
-                Event::Start(start) => known.lives.entry(start.n).or_default().push(start.t),
+                Event::Start(start) => known.incarnations.entry(start.n).or_default().push(start.t),
                 Event::Exit(exit) => {
-                    known.lives.entry(exit.n).or_default().push(exit.t);
+                    known.incarnations.entry(exit.n).or_default().push(exit.t);
                     known.exits.push(exit);
                 }
                 Event::Stall(stall) if stall.late_us >= STALL_MIN => {
@@ -182,7 +181,7 @@ impl Knowledge {
                 Event::Stall(_) => {}
                 Event::Record(record) => known.records.push(record),
                 Event::Log(log) => known.logs.push(log),
-                Event::Rejection(refusal) => known.refusals.push(refusal),
+                Event::Rejection(rejection) => known.rejections.push(rejection),
                 Event::Mistake(mistake) => known.mistakes.push(mistake),
                 Event::FirstStart(start) => known.first_start = Some(start),
                 Event::Shares(shares) => known.share_maps = shares.changes,
@@ -217,41 +216,42 @@ impl Knowledge {
         }
     }
 
-    /// From after each healing to the next fault.
+    /// A calm phase lasts from a healing to the next fault.
     fn collect_calm(&mut self) {
         let end = self.end.as_ref().map_or(Us::MAX, |end| end.t);
         for heal in self.heals.iter().filter(|heal| heal.well) {
             let next = self.faults.iter().map(|fault| fault.t0).find(|t0| *t0 >= heal.t0);
-            // Healing is looked at again and again: the next one begins with nothing wrong.
+            // Healing repeats its checks until all pass, so the next fault begins with nothing
+            // wrong.
             let until = next.unwrap_or(end);
-            let from = heal.t1 + SETTLE;
+            let from = heal.t1 + COOLDOWN;
             if from < until {
                 self.calm.push((from, until));
             }
         }
     }
 
-    /// Whether nothing was wrong in this stretch, and the machine ran.
+    /// Whether no fault was present in this time, and the machine ran.
     pub(crate) fn is_calm(&self, t0: Us, t1: Us) -> bool {
         self.calm.iter().any(|(a, b)| *a <= t0 && t1 < *b) && !self.is_stalled(t0, t1)
     }
 
-    /// Whether the machine may not have run its processes in this stretch.
+    /// Whether the machine may not have run its processes in this time.
     pub(crate) fn is_stalled(&self, t0: Us, t1: Us) -> bool {
         self.stalls.iter().any(|(a, b)| *a <= t1 && t0 <= *b)
     }
 
-    /// Time that was calm.
+    /// Total calm time.
     pub(crate) fn calm_us(&self) -> Us {
         self.calm.iter().map(|(a, b)| b - a).sum()
     }
 
-    /// How many starts and ends of a node's processes lie before a moment.
-    pub(crate) fn life(&self, node: u64, t: Us) -> usize {
-        self.lives.get(&node).map_or(0, |at| at.partition_point(|start| *start <= t))
+    /// The number of starts and exits of a node's processes up to a moment.
+    pub(crate) fn incarnation(&self, node: u64, t: Us) -> usize {
+        self.incarnations.get(&node).map_or(0, |at| at.partition_point(|start| *start <= t))
     }
 
-    /// The key, and what came of it, of a validate with a key that was shown.
+    /// The key of a validate, if its creation was answered.
     pub(crate) fn key_of(&self, validate: &Validate) -> Option<&Key> {
         self.keys.get(&validate.k).filter(|key| key.created.id.is_some())
     }

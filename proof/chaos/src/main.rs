@@ -1,22 +1,22 @@
-//! Real nodes, each in a network namespace of its own with clocks and syncs of its own, faults by
-//! seed, clients that write down what they saw, and a judge that reads it.
+//! Runs real nodes, each in its own network namespace with its own clocks and syncs, injects faults
+//! by seed, lets clients write down what they saw, and judges that history.
 //!
-//! Answers for: that everything it starts and makes is gone afterwards. The judge must know no
-//! more than a client does. Exit codes: 0 all promises kept, 1 one was broken, 2 the run saw too
-//! little to say (or the command is wrong), 3 the harness itself failed.
+//! Answers for: removing everything that it starts and creates. The judge must know no more than a
+//! client does. Exit codes: 0 all promises kept, 1 a promise broken, 2 the run saw too little to
+//! judge (or the command line is wrong), 3 the harness itself failed.
 
 mod admin;
 mod arena;
 mod checks;
 mod cluster;
 mod coverage;
-mod deep;
 mod directories;
 mod disks;
-mod first;
+mod first_start;
 mod history;
 mod http;
-mod inflict;
+mod inject;
+mod inject_scenario;
 mod knowledge;
 mod mistakes;
 mod plan;
@@ -24,10 +24,10 @@ mod process;
 mod report;
 mod rng;
 mod run;
+mod scenario;
 mod shim;
 mod terms;
 mod traffic;
-mod undergo;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,35 +36,35 @@ use anyhow::Context as _;
 use clap::Parser;
 
 use crate::arena::NetworkTestbed;
-use crate::deep::Deep;
 use crate::process::Files;
 use crate::report::{Ended, report, say};
-use crate::run::{Wanted, run};
+use crate::run::{RunOptions, run};
+use crate::scenario::Scenario;
 use crate::terms::Terms;
 
 /// Runs a cluster of real nodes under faults and judges what its clients saw
 #[derive(Debug, Parser)]
 #[command(name = "fluxgate-chaos")]
 struct Cli {
-    /// How long faults are made
+    /// How long to inject faults
     #[arg(long, default_value_t = 300)]
     seconds: u64,
     /// Nodes of the cluster
     #[arg(long, default_value_t = 3, value_parser = nodes)]
     nodes: u64,
-    /// What decides about faults and traffic; drawn when not given
+    /// Decides faults and traffic; drawn at random when not given
     #[arg(long)]
     seed: Option<u64>,
     /// Leases in the nodes' files; the seed decides when not given
     #[arg(long, value_parser = terms)]
     terms: Option<Terms>,
-    /// Makes faults of this kind and no other, such as `restored`; the run is void
+    /// Injects only faults of this kind, such as `restored`; the run is void
     #[arg(long, value_parser = only)]
-    only: Option<Deep>,
-    /// Where history and logs are left
+    only: Option<Scenario>,
+    /// Where to leave the history and the logs
     #[arg(long, default_value = "target/chaos")]
     out: PathBuf,
-    /// The server
+    /// The server's program
     #[arg(long, default_value = "target/release/fluxgate")]
     binary: PathBuf,
     /// Judges a history and runs nothing
@@ -75,7 +75,6 @@ struct Cli {
     lines: bool,
 }
 
-/// Nodes that a cluster under test may have.
 const NODES: &[u64] = &[3, 5];
 
 fn nodes(text: &str) -> Result<u64, String> {
@@ -87,13 +86,13 @@ fn terms(text: &str) -> Result<Terms, String> {
     Terms::from_name(text).ok_or_else(|| "one of plain, short, mixed".to_owned())
 }
 
-fn only(text: &str) -> Result<Deep, String> {
-    Deep::from_name(text).ok_or_else(|| "no kind that has a round for itself".to_owned())
+fn only(text: &str) -> Result<Scenario, String> {
+    Scenario::from_name(text).ok_or_else(|| "no kind of scenario".to_owned())
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match whole(&cli) {
+    match run_cli(&cli) {
         Ok(Ended::Passed) => ExitCode::SUCCESS,
         Ok(Ended::Violated) => ExitCode::from(1),
         Ok(Ended::Void) => ExitCode::from(2),
@@ -107,14 +106,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn whole(cli: &Cli) -> anyhow::Result<Ended> {
+fn run_cli(cli: &Cli) -> anyhow::Result<Ended> {
     if let Some(history) = &cli.judge {
         return report(history, cli.lines);
     }
     let since = std::time::UNIX_EPOCH.elapsed().context("read the clock")?;
     let seed = cli.seed.unwrap_or(since.as_secs() % 1_000_000);
     let binary = cli.binary.canonicalize().with_context(|| cli.binary.display().to_string())?;
-    // One more, for copies of nodes.
+    // One more than nodes: a copied node gets its own namespace.
     let arena = NetworkTestbed::make(cli.nodes + 1)?;
     let out = cli.out.join(format!("seed-{seed}-nodes-{}", cli.nodes));
     if out.exists() {
@@ -125,7 +124,7 @@ fn whole(cli: &Cli) -> anyhow::Result<Ended> {
     let library = shim::build(&out)?;
     let files = Files { out: out.clone(), binary, library };
     let terms = cli.terms.unwrap_or_else(|| Terms::of_seed(seed));
-    let wanted = Wanted { seed, nodes: cli.nodes, seconds: cli.seconds, terms, only: cli.only };
+    let wanted = RunOptions { seed, nodes: cli.nodes, seconds: cli.seconds, terms, only: cli.only };
     let (nodes, seconds) = (cli.nodes, cli.seconds);
     let (leases, at) = (terms.as_str(), out.display());
     say(&format!("seed {seed}, {nodes} nodes, {seconds} s, {leases} leases, in {at}"));
@@ -136,12 +135,12 @@ fn whole(cli: &Cli) -> anyhow::Result<Ended> {
             stopped = stopped() => stopped,
         }
     })?;
-    // Waits for nothing: all tasks are over, or their nodes are gone.
+    // Waits for nothing: all tasks have ended, or their nodes have.
     runtime.shutdown_background();
     report(&out.join("history.jsonl"), cli.lines)
 }
 
-/// Until somebody wants the run to end. What it made goes with the future that is dropped.
+/// Waits for SIGINT or SIGTERM. Dropping the future of the run removes what the run created.
 async fn stopped() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) =

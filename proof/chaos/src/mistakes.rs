@@ -1,4 +1,4 @@
-//! Commands that an operator gives by mistake: they are refused, and change nothing.
+//! Commands that an operator gives by mistake: the cluster must reject them and change nothing.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use tokio::time::sleep;
 
 use crate::arena::address;
 use crate::cluster::Cluster;
-use crate::deep::Planned;
 use crate::history::{Event, Members, Mistake};
 use crate::http::Call;
+use crate::inject_scenario::Injected;
 use crate::process::{ADMIN, OPERATOR, PEER};
-use crate::undergo::Done;
+use crate::scenario::Planned;
 
-/// Patience with the command.
+/// Timeout of the command.
 const PATIENCE: Duration = Duration::from_secs(12);
-/// After so long a node that is down is known to be.
+/// After this time the cluster knows that a killed node is down.
 const KNOWN_DOWN: Duration = Duration::from_secs(4);
-/// An address that nobody has.
-const NOBODY: u64 = 250;
-/// A port that nobody listens on.
+/// A host number that no node has.
+const UNUSED_HOST: u64 = 250;
+/// A port that no process listens on.
 const NO_PORT: u16 = 9_999;
 
 impl Cluster {
@@ -57,7 +57,7 @@ impl Cluster {
         let after = self.members(healthy).await;
         let (s, body) = match answer {
             Ok(answer) => (answer.status, answer.body),
-            Err(silence) => (0, silence.as_str().to_owned()),
+            Err(error) => (0, error.as_str().to_owned()),
         };
         let what = what.to_owned();
         let changed = before != after;
@@ -66,15 +66,15 @@ impl Cluster {
         changed
     }
 
-    /// Adds a node that is there already, under an address where it is not.
-    pub(crate) async fn add_wrong(&self, planned: &Planned) -> anyhow::Result<Option<Done>> {
+    /// Adds a node that is already a member, under a wrong address.
+    pub(crate) async fn add_wrong(&self, planned: &Planned) -> anyhow::Result<Option<Injected>> {
         let ids = self.ids();
         let node = self.nodes[self.place(planned)].id;
         let draw = usize::try_from(planned.draw % 3).unwrap_or(0);
         let peer = [
-            format!("{}:{PEER}", address(NOBODY)),
+            format!("{}:{PEER}", address(UNUSED_HOST)),
             format!("{}:{NO_PORT}", address(node)),
-            // Where another service answers.
+            // The admin listener answers there instead of the peer listener.
             format!("{}:{ADMIN}", address(node)),
         ];
         let body = json!({ "id": node, "peer": peer[draw] }).to_string();
@@ -82,16 +82,19 @@ impl Cluster {
         let call = ("POST", "/v1/cluster/nodes", Some(body));
         let installed = self.history.now();
         if self.mistake("add_wrong", (asked, &ids), call, Vec::new(), planned.hold).await {
-            // Noted as it is; the rest of the run is to see other things.
+            // The violation is recorded; remove_faults it so that the rest of the run can see other things.
             let peer = format!("{}:{PEER}", address(node));
             let body = json!({ "id": node, "peer": peer }).to_string();
-            self.insist(0, "POST", "/v1/cluster/nodes", Some(body), &[200]).await;
+            self.retry_until(0, "POST", "/v1/cluster/nodes", Some(body), &[200]).await;
         }
-        Ok(Some(Done { nodes: Vec::new(), installed, quiet: true, isolates: false }))
+        Ok(Some(Injected { nodes: Vec::new(), installed, quiet: true, isolates: false }))
     }
 
     /// Removes a healthy node while as many others are down as a majority can spare.
-    pub(crate) async fn remove_wrong(&mut self, planned: &Planned) -> anyhow::Result<Option<Done>> {
+    pub(crate) async fn remove_wrong(
+        &mut self,
+        planned: &Planned,
+    ) -> anyhow::Result<Option<Injected>> {
         let (first, count) = (self.place(planned), self.nodes.len());
         let places: Vec<usize> = (0..count / 2).map(|at| (first + at) % count).collect();
         let mut down: Vec<u64> = places.iter().map(|place| self.nodes[*place].id).collect();
@@ -107,13 +110,13 @@ impl Cluster {
         let path = format!("/v1/cluster/nodes/{removed}");
         let call = ("DELETE", path.as_str(), None);
         if self.mistake("remove_wrong", (asked, &healthy), call, down.clone(), planned.hold).await {
-            self.undo().await?;
+            self.remove_faults().await?;
             if let Some(place) = self.ids().iter().position(|id| *id == removed) {
                 self.nodes[place].kill().await?;
                 self.repair(place).await?;
             }
         }
         let quiet = down.len() == 1;
-        Ok(Some(Done { nodes: down, installed, quiet, isolates: false }))
+        Ok(Some(Injected { nodes: down, installed, quiet, isolates: false }))
     }
 }

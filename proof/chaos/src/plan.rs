@@ -1,23 +1,22 @@
-//! What a seed means: which faults come, alone and in pairs, at which nodes, for how long.
+//! The plan of a seed: which faults come, alone and in pairs, at which nodes, for how long.
 //!
-//! Every kind comes once before any comes again, so that a long run sees them all. A run of a few
-//! minutes sees some twenty of them: those that a promise needs to be judged at all come early.
+//! Every kind comes once before any kind comes again, so a long run sees them all. A run of a few
+//! minutes sees about twenty, so the kinds without which a promise has nothing to judge come early.
 
 use std::time::Duration;
 
-use crate::deep::{self, Deck, Deep};
 use crate::rng::Rng;
+use crate::scenario::{self, Deck, Scenario};
 use crate::terms::Terms;
 
-/// Among this many first faults there is one of each of [`NEEDED`].
+/// Among the first `EARLY` faults there is one of each of [`NEEDED`].
 const EARLY: usize = 8;
 
-/// Kinds without which a promise has nothing to judge: one node cut off from the majority for longer
-/// than its lease (`isolated_falls_silent`), and one fault that the others do not notice
+/// Kinds without which a promise has nothing to judge: one node cut off from the majority for
+/// longer than its lease (`isolated_falls_silent`), and one fault that other nodes must not notice
 /// (`survivors_serve`).
 const NEEDED: [fn(Kind) -> bool; 2] = [Kind::isolates, Kind::is_quiet];
 
-/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Kill,
@@ -121,7 +120,7 @@ impl Kind {
         }
     }
 
-    /// Whether it goes to whoever leads.
+    /// Whether the current leader is its target.
     pub(crate) const fn is_for_leader(self) -> bool {
         matches!(
             self,
@@ -135,7 +134,7 @@ impl Kind {
         )
     }
 
-    /// Whether it is promised that the other nodes notice nothing.
+    /// Whether the other nodes must not notice it.
     pub(crate) const fn is_quiet(self) -> bool {
         matches!(
             self,
@@ -149,17 +148,17 @@ impl Kind {
         )
     }
 
-    /// Whether it spares the process that it goes to.
-    pub(crate) const fn spares_all(self) -> bool {
+    /// Whether even its target keeps serving.
+    pub(crate) const fn affects_no_node(self) -> bool {
         matches!(self, Self::HandOver)
     }
 
-    /// Whether the nodes that it goes to hear nothing from a majority.
+    /// Whether its targets hear nothing from a majority.
     pub(crate) const fn isolates(self) -> bool {
         matches!(self, Self::Cut | Self::CutLeader | Self::CutIn | Self::CutOut | Self::Split)
     }
 
-    /// How long it stays: some shorter than a lease, some longer.
+    /// How long it lasts: sometimes less than a lease, sometimes more.
     fn hold_ms(self, rng: &mut Rng) -> u64 {
         match self {
             Self::PauseShort => rng.between(100, 900),
@@ -190,25 +189,25 @@ impl Kind {
     }
 }
 
-/// One fault to come.
+/// One fault of a round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Planned {
     pub(crate) kind: Kind,
-    /// Which node, counted from 0; where it goes to the leader this counts for nothing.
+    /// Which node, counted from 0; ignored where the leader is the target.
     pub(crate) node: u64,
     pub(crate) hold: Duration,
-    /// How long after the round's beginning.
+    /// How long after the start of the round.
     pub(crate) delay: Duration,
-    /// Draws for what the kind leaves open.
+    /// Random bits for what the kind leaves open.
     pub(crate) draw: u64,
 }
 
-/// Faults that are there at one time, and the calm after them.
+/// Faults that are present at the same time, and the calm phase after them.
 #[derive(Clone, Debug)]
 pub(crate) struct Round {
     pub(crate) faults: Vec<Planned>,
-    /// One that has the round for itself.
-    pub(crate) deep: Option<deep::Planned>,
+    /// A scenario has the round to itself.
+    pub(crate) scenario: Option<scenario::Planned>,
     pub(crate) calm: Duration,
 }
 
@@ -218,7 +217,7 @@ pub(crate) struct Plan {
     rng: Rng,
     nodes: u64,
     deck: Vec<Kind>,
-    deep: Deck,
+    scenario: Deck,
     only: bool,
     made: u64,
     has_isolated: bool,
@@ -226,14 +225,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(seed: u64, nodes: u64, terms: Terms, only: Option<Deep>) -> Self {
+    pub(crate) fn new(seed: u64, nodes: u64, terms: Terms, only: Option<Scenario>) -> Self {
         let mut rng = Rng::new(seed, 1);
-        let deep = Deck::new(terms, only, &mut rng);
+        let scenario = Deck::new(terms, only, &mut rng);
         Self {
             rng,
             nodes,
             deck: Vec::new(),
-            deep,
+            scenario,
             only: only.is_some(),
             made: 0,
             has_isolated: false,
@@ -263,7 +262,7 @@ impl Plan {
         }
     }
 
-    /// The deck is drawn from its end.
+    /// `draw` pops from the end of the deck.
     fn bring_needed_forward(&mut self) {
         let early = self.deck.len().saturating_sub(EARLY);
         for is_needed in NEEDED {
@@ -282,23 +281,23 @@ impl Plan {
     pub(crate) fn next_round(&mut self) -> Round {
         self.made += 1;
         let turn = self.only || self.made % 2 == 1;
-        let deep = if turn { self.deep.draw(&mut self.rng) } else { None };
+        let scenario = if turn { self.scenario.draw(&mut self.rng) } else { None };
         let mut faults = Vec::new();
-        if deep.is_none() {
+        if scenario.is_none() {
             faults.push(self.draw());
         }
-        if deep.is_none() && self.rng.percent(45) {
+        if scenario.is_none() && self.rng.percent(45) {
             let mut second = self.draw();
             second.delay = Duration::from_millis(self.rng.between(0, 1_500));
             faults.push(second);
         }
-        // Now and then long enough for whole windows without any fault.
+        // Every fourth calm phase is long enough for whole windows without any fault.
         let calm = if self.made.is_multiple_of(4) {
             self.rng.between(7_000, 9_000)
         } else {
             self.rng.between(2_000, 3_000)
         };
-        Round { faults, deep, calm: Duration::from_millis(calm) }
+        Round { faults, scenario, calm: Duration::from_millis(calm) }
     }
 }
 
@@ -307,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_is_the_same_plan_and_all_kinds_come_before_any_comes_again() {
+    fn a_seed_fixes_the_plan_and_every_kind_comes_before_any_repeats() {
         let rounds = |seed| {
             let mut plan = Plan::new(seed, 3, Terms::Plain, None);
             let rounds: Vec<Round> = (0..2 * Kind::ALL.len()).map(|_| plan.next_round()).collect();
@@ -323,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_seed_the_first_faults_give_every_promise_something_to_judge() {
+    fn the_first_faults_of_any_seed_give_every_promise_something_to_judge() {
         for (seed, terms) in (0..2_000).map(|seed| (seed, Terms::of_seed(seed))) {
             // With the drift that the judge allows.
             let past_the_lease = Duration::from_millis(terms.longest_ms() * 105 / 100);

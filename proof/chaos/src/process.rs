@@ -1,7 +1,7 @@
-//! One real node: its files, its process, and how that ended.
+//! One real node: its files, its process, and how the process exited.
 //!
-//! Signals go to the process that was started here, by its id, and to no other. A node dies with
-//! the harness, however that ends (`setpriv --pdeathsig`).
+//! Signals go only to the process that was started here, by its id. A node dies with the harness,
+//! however that ends (`setpriv --pdeathsig`).
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -20,25 +20,25 @@ use crate::history::{Event, Exit, Start, Writer};
 use crate::shim::Shim;
 use crate::terms::Terms;
 
-/// What administrators present.
+/// The operator token.
 pub(crate) const OPERATOR: &str = "operator-token-of-the-chaos-run";
-/// What nodes present to each other.
+/// The cluster secret.
 pub(crate) const SECRET: &str = "cluster-secret-of-the-chaos-run";
 /// Ports of every node, each in its own namespace.
 pub(crate) const GATEWAY: u16 = 7101;
 pub(crate) const ADMIN: u16 = 7201;
 pub(crate) const PEER: u16 = 7301;
-/// The disk of a node that can be filled, bytes: room for the log of a run.
+/// Size of a node's small disk: room for the log of a run.
 const SMALL_DISK: &str = "size=96m";
 /// Longest orderly stop: requests are finished for 10 s at most.
 const STOP_MAX: Duration = Duration::from_secs(20);
 /// The exit code of a node whose consensus stopped for good, such as on a failed disk.
 const RESTART_CODE: i32 = 4;
 
-/// The exit code of a node that is refused.
-pub(crate) const REFUSED_CODE: i32 = 1;
+/// The exit code of a node that the cluster rejects.
+pub(crate) const REJECTED_CODE: i32 = 1;
 
-/// What stands in a node's file beside its addresses.
+/// A node's configuration apart from its addresses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) node: u64,
@@ -47,33 +47,31 @@ pub(crate) struct Settings {
     pub(crate) terms: Terms,
 }
 
-/// A node, running or not.
 pub(crate) struct Process {
-    /// Its place: namespace, address, and number in the history.
+    /// Its slot: namespace, address, and number in the history.
     pub(crate) id: u64,
     pub(crate) shim: Shim,
     pub(crate) log: PathBuf,
-    /// Whether its disk is a small one of its own.
+    /// Whether it has a small disk of its own.
     pub(crate) small: bool,
-    /// Its disk is failing, or did not long ago: it may end with the documented code.
+    /// Its disk fails, or did recently: it may exit with the documented code.
     pub(crate) disk_fails: bool,
-    /// Its directory may be one that must be refused.
-    pub(crate) may_be_refused: bool,
-    /// The lease in its file, milliseconds.
+    /// Its directory may be one that must be rejected.
+    pub(crate) may_be_rejected: bool,
+    /// The lease in its configuration file, milliseconds.
     pub(crate) lease_ms: u64,
-    /// How the last process that ended by itself did.
+    /// The exit code of the last process that exited on its own.
     pub(crate) last_code: Option<i32>,
     pub(crate) dir: PathBuf,
     pub(crate) config: PathBuf,
     binary: PathBuf,
     library: PathBuf,
     child: Option<Child>,
-    /// How its process was told to end, if it was.
-    told: Option<Signal>,
+    /// The signal that was sent to end the process, if one was.
+    end_signal: Option<Signal>,
     history: Arc<Writer>,
 }
 
-/// Where a run's files lie.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     pub(crate) out: PathBuf,
@@ -93,7 +91,7 @@ impl Process {
         Self::plan_as(files, id, &node, small, history)
     }
 
-    /// A process at a place of its own that says that it is the node of these settings.
+    /// A process in slot `id` that claims to be the node of these settings.
     pub(crate) fn plan_as(
         files: &Files,
         id: u64,
@@ -116,7 +114,7 @@ impl Process {
             log: out.join(format!("node{id}.log")),
             small,
             disk_fails: false,
-            may_be_refused: false,
+            may_be_rejected: false,
             lease_ms: settings.lease_ms,
             last_code: None,
             dir,
@@ -124,7 +122,7 @@ impl Process {
             binary: files.binary.clone(),
             library: files.library.clone(),
             child: None,
-            told: None,
+            end_signal: None,
             history,
         })
     }
@@ -154,7 +152,7 @@ impl Process {
             .spawn()
             .context("start a node")?;
         self.child = Some(child);
-        (self.told, self.last_code) = (None, None);
+        (self.end_signal, self.last_code) = (None, None);
         self.history.write(&Event::Start(Start { n, t }));
         Ok(())
     }
@@ -163,28 +161,28 @@ impl Process {
         let pid = self.child.as_ref().and_then(Child::id);
         let pid = pid.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid {
-            // It may have ended by itself; its end is noticed elsewhere.
+            // It may have exited on its own; `poll_exit` records that.
             kill_process(pid, signal).ok();
         }
     }
 
-    /// Tells the process to end, be it at once or in good order.
-    pub(crate) fn tell_to_end(&mut self, how: Signal) -> anyhow::Result<()> {
-        // What ended before has ended by itself.
-        self.notice()?;
+    /// Sends the signal to end: SIGKILL, or SIGTERM for an orderly stop.
+    pub(crate) fn signal_end(&mut self, how: Signal) -> anyhow::Result<()> {
+        // A process that exited before this did so on its own.
+        self.poll_exit()?;
         self.signal(how);
-        // A paused process hears of it only when it goes on; systemd sends both, too.
+        // A paused process handles SIGTERM only when it continues; systemd sends both, too.
         self.signal(Signal::CONT);
-        self.told = Some(how);
+        self.end_signal = Some(how);
         Ok(())
     }
 
-    fn ended(&mut self, status: ExitStatus) {
+    fn record_exit(&mut self, status: ExitStatus) {
         self.child = None;
         let documented = self.disk_fails && status.code() == Some(RESTART_CODE)
-            || self.may_be_refused && status.code() == Some(REFUSED_CODE);
-        self.last_code = status.code().filter(|_| self.told.is_none());
-        let expected = match self.told {
+            || self.may_be_rejected && status.code() == Some(REJECTED_CODE);
+        self.last_code = status.code().filter(|_| self.end_signal.is_none());
+        let expected = match self.end_signal {
             Some(Signal::KILL) => status.signal() == Some(Signal::KILL.as_raw()),
             Some(_) => status.code() == Some(0),
             None => false,
@@ -193,20 +191,20 @@ impl Process {
         self.history.write(&Event::Exit(Exit { n, t, how, expected: expected || documented }));
     }
 
-    /// Ends the process at once, as a power cut would, but for what the kernel still holds.
+    /// Kills the process: like a power cut, except that the page cache survives.
     pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
-        self.tell_to_end(Signal::KILL)?;
+        self.signal_end(Signal::KILL)?;
         self.wait_end().await
     }
 
-    /// Ends the process in good order.
+    /// Stops the process in order.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
-        self.tell_to_end(Signal::TERM)?;
+        self.signal_end(Signal::TERM)?;
         self.wait_end().await
     }
 
-    /// Waits for the end of a process that was told to end. One that does not is ended, which is
-    /// not what was expected of it.
+    /// Waits for a process that was asked to end. One that does not is killed, which counts as
+    /// unexpected.
     pub(crate) async fn wait_end(&mut self) -> anyhow::Result<()> {
         let Some(child) = &mut self.child else { return Ok(()) };
         let status = match tokio::time::timeout(STOP_MAX, child.wait()).await {
@@ -216,16 +214,16 @@ impl Process {
                 child.wait().await?
             }
         };
-        self.ended(status);
+        self.record_exit(status);
         Ok(())
     }
 
-    /// Notes whether the process has ended by itself.
-    pub(crate) fn notice(&mut self) -> anyhow::Result<()> {
+    /// Records the exit of a process that exited on its own.
+    pub(crate) fn poll_exit(&mut self) -> anyhow::Result<()> {
         if let Some(child) = &mut self.child
             && let Some(status) = child.try_wait()?
         {
-            self.ended(status);
+            self.record_exit(status);
         }
         Ok(())
     }
@@ -234,35 +232,35 @@ impl Process {
         self.dir.join("filler")
     }
 
-    /// Fills the node's own disk until so many bytes are left.
+    /// Fills the node's small disk until `left` bytes are free.
     pub(crate) fn fill(&self, left: u64) -> anyhow::Result<()> {
         let disk = rustix::fs::statvfs(&self.dir)?;
         let free = disk.f_bavail * disk.f_frsize;
-        // One that is there already grows.
+        // An existing filler grows.
         let file = File::options().create(true).append(true).open(self.filler())?;
-        // Allocated, not only named: the disk is a file system in memory.
+        // Allocated, not sparse: the disk is a file system in memory.
         let bytes = free.saturating_sub(left);
         if bytes == 0 {
             return Ok(());
         }
         let from = file.metadata()?.len();
         match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), from, bytes) {
-            // The node has written meanwhile: as full as it was to be.
+            // The node has written in the meantime: the disk is as full as wanted.
             Ok(()) | Err(rustix::io::Errno::NOSPC) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Gives all room back.
+    /// Deletes the filler.
     pub(crate) fn empty(&self) {
-        // Most of the time there is none.
+        // Usually there is no filler.
         fs::remove_file(self.filler()).ok();
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A paused process takes no other signal.
+        // SIGKILL ends a paused process, too.
         self.signal(Signal::KILL);
         self.child = None;
         if self.small {
@@ -272,7 +270,7 @@ impl Drop for Process {
     }
 }
 
-/// The file of the process at place `id`.
+/// The configuration file of the process in slot `id`.
 pub(crate) fn configuration(
     out: &Path,
     dir: &Path,
@@ -289,12 +287,12 @@ pub(crate) fn configuration(
     let mut text = String::new();
     writeln!(text, "[cluster]\nname = \"chaos\"\nsecret_file = {secret:?}")?;
     writeln!(text, "members = [{}]", members.join(", "))?;
-    // Inside the node's own disk, so that a file which fills that disk lies beside the data.
+    // On the node's own disk, so that the filler uses up the room of the data.
     writeln!(text, "[node]\nid = {}\ndata_dir = {:?}", settings.node, dir.join("data"))?;
     writeln!(text, "[gateway]\nlisten = \"{at}:{GATEWAY}\"")?;
     writeln!(text, "[admin]\nlisten = \"{at}:{ADMIN}\"\noperator_token_file = {operator:?}")?;
     writeln!(text, "[peer]\nlisten = \"{at}:{PEER}\"")?;
-    // Often enough that snapshots are made and sent within a run.
+    // Often enough that snapshots are taken and sent within a run.
     writeln!(text, "[raft]\nsnapshot_every = 100\n{}", settings.terms.raft())?;
     writeln!(text, "[lease]\nduration = \"{}ms\"", settings.lease_ms)?;
     Ok(text)

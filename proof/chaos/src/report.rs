@@ -1,6 +1,6 @@
-//! What a history comes to: tables for people, and the exit code.
+//! Turns a history into tables and an exit code.
 //!
-//! A run that saw too little proves nothing: it is void, whatever its checks say.
+//! A run that saw too little proves nothing: it is void, even when every check passes.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -8,26 +8,25 @@ use std::path::Path;
 
 use comfy_table::Table;
 
-use crate::checks::{Tally, judge};
+use crate::checks::{CheckResult, judge};
 use crate::history::{SECOND, read};
 use crate::knowledge::{Knowledge, Outcome, outcome};
 
-/// Runs at least this long must have seen every kind of thing; shorter ones only something.
+/// A run of at least this length must have seen every kind of thing; a shorter one only something.
 const WHOLE_S: u64 = 240;
-/// Seconds for which one fault at least is wanted.
+/// A run needs one fault per this many seconds.
 const FAULT_EVERY_S: u64 = 14;
 /// Kinds of faults that a whole run must have seen.
 const KINDS_MIN: usize = 18;
-/// Validates answered per second.
+/// Answered validates per second.
 const RATE_MIN: u64 = 60;
-/// Of each verdict, in a whole run.
+/// Answers of each verdict in a whole run.
 const VERDICTS_MIN: usize = 20;
-/// Part of the time that must have been calm, percent.
+/// Part of the time that must be calm, percent.
 const CALM_MIN_PERCENT: u64 = 8;
-/// Writes that were answered, in a whole run.
+/// Answered writes in a whole run.
 const WRITES_MIN: usize = 50;
 
-/// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     Passed,
@@ -35,24 +34,23 @@ pub(crate) enum Ended {
     Void,
 }
 
-/// Prints a line.
 pub(crate) fn say(line: &str) {
-    // Nobody is there to be told when this fails.
+    // There is nowhere to report a failure of this.
     writeln!(std::io::stdout(), "{line}").ok();
 }
 
-/// Judges a history and prints what it comes to. `lines` adds a line of `N passed, N failed`.
+/// Judges a history and prints the result. `lines` adds a line `N passed, N failed`.
 pub(crate) fn report(path: &Path, lines: bool) -> anyhow::Result<Ended> {
     let known = Knowledge::new(read(path)?);
-    let tallies = judge(&known);
-    let gaps = gaps(&known, &tallies);
-    tables(&known, &tallies);
-    for tally in tallies.iter().filter(|tally| tally.violated > 0) {
-        say(&format!("\n{}: {} violations", tally.name, tally.violated));
-        tally.words.iter().for_each(|words| say(&format!("  {words}")));
+    let results = judge(&known);
+    let gaps = gaps(&known, &results);
+    tables(&known, &results);
+    for result in results.iter().filter(|result| result.violated > 0) {
+        say(&format!("\n{}: {} violations", result.name, result.violated));
+        result.examples.iter().for_each(|example| say(&format!("  {example}")));
     }
     gaps.iter().for_each(|gap| say(&format!("void: {gap}")));
-    let failed = tallies.iter().filter(|tally| tally.violated > 0).count();
+    let failed = results.iter().filter(|result| result.violated > 0).count();
     let ended = match (failed, gaps.is_empty()) {
         (0, true) => Ended::Passed,
         (0, false) => Ended::Void,
@@ -67,15 +65,15 @@ pub(crate) fn report(path: &Path, lines: bool) -> anyhow::Result<Ended> {
         say(&format!("Judge again: scripts/chaos.sh --judge {}", path.display()));
     }
     if lines {
-        // Coverage is one more check.
+        // Coverage counts as one more check.
         let void = usize::from(!gaps.is_empty());
-        let passed = tallies.len() + 1 - failed - void;
+        let passed = results.len() + 1 - failed - void;
         say(&format!("{passed} passed, {} failed", failed + void));
     }
     Ok(ended)
 }
 
-/// Which verdict a status is.
+/// Names of the statuses of a verdict.
 const VERDICTS: &[(u16, &str)] = &[
     (200, "admitted"),
     (401, "unauthenticated"),
@@ -86,7 +84,7 @@ const VERDICTS: &[(u16, &str)] = &[
     (0, "no answer"),
 ];
 
-fn tables(known: &Knowledge, tallies: &[Tally]) {
+fn tables(known: &Knowledge, results: &[CheckResult]) {
     let mut table = Table::new();
     table.set_header(["validates", "count"]);
     for (status, name) in VERDICTS {
@@ -96,7 +94,7 @@ fn tables(known: &Knowledge, tallies: &[Tally]) {
     table.add_row(["all".to_owned(), known.validates.len().to_string()]);
     let writes = |wanted| known.writes.iter().filter(|write| outcome(write) == wanted).count();
     table.add_row(["writes answered".to_owned(), writes(Outcome::Done).to_string()]);
-    table.add_row(["writes refused".to_owned(), writes(Outcome::NotDone).to_string()]);
+    table.add_row(["writes rejected".to_owned(), writes(Outcome::NotDone).to_string()]);
     table.add_row(["writes unknown".to_owned(), writes(Outcome::Unknown).to_string()]);
     let stalled = known.stalls.iter().map(|(a, b)| b - a).sum::<u64>();
     table.add_row(["calm, seconds".to_owned(), (known.calm_us() / SECOND).to_string()]);
@@ -112,16 +110,16 @@ fn tables(known: &Knowledge, tallies: &[Tally]) {
 
     let mut table = Table::new();
     table.set_header(["check", "judged", "violations", ""]);
-    for tally in tallies {
-        let (judged, violated) = (tally.judged.to_string(), tally.violated.to_string());
-        table.add_row([tally.name, &judged, &violated, &tally.note]);
+    for result in results {
+        let (judged, violated) = (result.judged.to_string(), result.violated.to_string());
+        table.add_row([result.name, &judged, &violated, &result.note]);
     }
     say(&table.to_string());
     say(&crate::coverage::table(known).to_string());
 }
 
-/// What the run did not see enough of.
-fn gaps(known: &Knowledge, tallies: &[Tally]) -> Vec<String> {
+/// The coverage that the run lacks.
+fn gaps(known: &Knowledge, results: &[CheckResult]) -> Vec<String> {
     let mut gaps = Vec::new();
     let Some(run) = &known.run else { return vec!["the history has no beginning".to_owned()] };
     let Some(end) = &known.end else { return vec!["the history has no end".to_owned()] };
@@ -133,7 +131,7 @@ fn gaps(known: &Knowledge, tallies: &[Tally]) -> Vec<String> {
     let whole = run.seconds >= WHOLE_S;
     want(!end.cut_off, "the history was cut off".to_owned());
     let scanned = end.scanned.len() as u64 == run.nodes;
-    want(scanned, format!("only nodes {:?} were looked at in the end", end.scanned));
+    want(scanned, format!("only nodes {:?} were scanned at the end", end.scanned));
     let faults = known.faults.len() as u64;
     want(faults >= run.seconds / FAULT_EVERY_S, format!("{faults} faults"));
     let answered = known.validates.iter().filter(|validate| validate.s != 0).count() as u64;
@@ -152,13 +150,13 @@ fn gaps(known: &Knowledge, tallies: &[Tally]) -> Vec<String> {
         let done = known.writes.iter().filter(|write| outcome(write) == Outcome::Done).count();
         want(done >= WRITES_MIN, format!("{done} writes were answered"));
         for one in crate::coverage::seen(known) {
-            let few = format!("{} {}, and at least {} are wanted", one.count, one.what, one.least);
+            let few = format!("{} {}, at least {} needed", one.count, one.what, one.least);
             want(one.count >= one.least, few);
         }
-        for tally in tallies {
+        for result in results {
             want(
-                tally.judged > 0 || tally.not_promised,
-                format!("{} had nothing to judge", tally.name),
+                result.judged > 0 || result.not_promised,
+                format!("{} had nothing to judge", result.name),
             );
         }
     }

@@ -1,11 +1,10 @@
 //! Randomness from a seed: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
 
-/// Draws the same numbers for the same seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// `stream` tells generators of one seed apart.
+    /// `stream` separates the generators of one seed.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
         Self(seed ^ stream.wrapping_mul(0xd6e8_feb8_6659_fd93))
     }
@@ -27,7 +26,7 @@ impl Rng {
         self.next() % 100 < percent
     }
 
-    /// A place in a list that is not empty.
+    /// An index into a list that is not empty.
     pub(crate) fn place(&mut self, length: usize) -> usize {
         usize::try_from(self.next() % length.max(1) as u64).unwrap_or(0)
     }

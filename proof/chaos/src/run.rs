@@ -1,4 +1,4 @@
-//! One run, from an empty directory to a history: start, traffic, faults, healing, the last look.
+//! One run, from an empty directory to a history: start, traffic, faults, healing, final scan.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,47 +11,46 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::admin::{Care, look_after};
+use crate::admin::{KeyPolicy, manage_key};
 use crate::arena::NetworkTestbed;
 use crate::cluster::Cluster;
-use crate::deep::Deep;
 use crate::history::{End, Event, Log, Record, Run, SECOND, Shares, Stall, Writer};
 use crate::plan::{Plan, Round};
 use crate::process::{Files, OPERATOR, SECRET};
 use crate::report::say;
+use crate::scenario::Scenario;
 use crate::terms::Terms;
-use crate::traffic::{Shape, Stream, World, haunt, send};
+use crate::traffic::{Shape, Stream, World, probe_revoked_keys, send};
 
-/// How often it is looked whether this process itself is run.
+/// How often the harness checks that it is scheduled itself.
 const PULSE: Duration = Duration::from_millis(10);
-/// Lateness that is noted.
+/// Lateness that is recorded.
 const LATE: Duration = Duration::from_millis(50);
-/// What the end of a run takes: the last healing and the last look.
+/// How long the end of a run takes: the last healing and the final scan.
 const ENDING: Duration = Duration::from_secs(6);
-/// Tries of one page of the last look.
+/// Attempts for one page of the final scan.
 const TRIES: usize = 20;
-/// What a log says of a panic.
+/// How a panic shows in a log.
 const PANIC: &str = "panicked at";
 
-/// What to run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct RunOptions {
     pub(crate) seed: u64,
     pub(crate) nodes: u64,
     pub(crate) seconds: u64,
     pub(crate) terms: Terms,
-    pub(crate) only: Option<Deep>,
+    pub(crate) only: Option<Scenario>,
 }
 
-/// Runs, and leaves the history where `files` says.
+/// Runs, and leaves the history in `files.out`.
 pub(crate) async fn run(
-    wanted: Wanted,
+    wanted: RunOptions,
     files: &Files,
     arena: NetworkTestbed,
 ) -> anyhow::Result<()> {
     let path = files.out.join("history.jsonl");
     let history = Arc::new(Writer::create(&path)?);
-    let Wanted { seed, nodes, seconds, terms, .. } = wanted;
+    let RunOptions { seed, nodes, seconds, terms, .. } = wanted;
     let lease_us = terms.longest_ms() * (SECOND / 1_000);
     let wall = std::time::UNIX_EPOCH.elapsed().context("read the clock")?;
     let wall_us = u64::try_from(wall.as_micros()).unwrap_or(0).saturating_sub(history.now());
@@ -79,26 +78,26 @@ pub(crate) async fn run(
     let faults = make_faults(&mut cluster, wanted, until).await;
     world.over.store(true, Ordering::Relaxed);
     for task in tasks {
-        // Whoever still waits for a write has it noted first.
+        // A task that waits for the answer to a write records it before it ends.
         task.await.ok();
     }
     let faults = faults?;
     let faults_until = history.now();
     let well = cluster.heal().await?;
-    let scanned = last_look(&cluster).await;
+    let scanned = final_scan(&cluster).await;
     pulse.abort();
     let t = history.now();
     let cut_off = history.is_cut_off();
     history.write(&Event::End(End { t, faults_until, faults, scanned, cut_off }));
     for node in &mut cluster.nodes {
-        node.tell_to_end(rustix::process::Signal::TERM)?;
+        node.signal_end(rustix::process::Signal::TERM)?;
     }
     for node in &mut cluster.nodes {
         node.wait_end().await?;
     }
     search_logs(&cluster, &world)?;
     history.finish()?;
-    say(&format!("{:7.1} s  over, {}", seconds_of(t), if well { "well" } else { "NOT well" }));
+    say(&format!("{:7.1} s  done, {}", seconds_of(t), if well { "well" } else { "NOT well" }));
     Ok(())
 }
 
@@ -106,7 +105,8 @@ fn seconds_of(us: u64) -> f64 {
     Duration::from_micros(us).as_secs_f64()
 }
 
-/// Some 250 requests a second over streams of all shapes, and their administrators.
+/// Starts about 250 requests a second over streams of all shapes, and the administrators of their
+/// keys.
 fn begin_traffic(world: &Arc<World>) -> Vec<tokio::task::JoinHandle<()>> {
     let stream = |shape, every_ms, at_once, cost_max, out_of_scope| Stream {
         shape,
@@ -115,21 +115,21 @@ fn begin_traffic(world: &Arc<World>) -> Vec<tokio::task::JoinHandle<()>> {
         cost_max,
         out_of_scope,
     };
-    let care = |tokens, period_s, every_ms: Option<u64>, keeps| Care {
+    let care = |tokens, period_s, every_ms: Option<u64>, keeps| KeyPolicy {
         tokens,
         period_s,
         every: every_ms.map(Duration::from_millis),
         keeps,
     };
     let streams = [
-        // Nothing is changed: every window counts to the token.
+        // Nothing is changed: every window must be exact to the token.
         (stream(Shape::Even, 60, 1, 1, 2), care(Some(24), 2, None, true)),
         (stream(Shape::Sticky, 60, 1, 1, 2), care(Some(24), 2, None, true)),
         (stream(Shape::Skewed, 60, 1, 1, 2), care(Some(24), 2, None, true)),
         (stream(Shape::Burst, 2_500, 40, 1, 0), care(Some(24), 2, None, true)),
         (stream(Shape::Even, 70, 1, 7, 2), care(Some(60), 2, None, true)),
         (stream(Shape::Even, 350, 1, 1, 2), care(None, 60, None, true)),
-        // Nothing is refused for quota: whoever is silent is seen.
+        // Nothing is denied for quota, so a node that stops answering shows.
         (stream(Shape::Even, 14, 1, 1, 3), care(Some(1_000_000), 60, None, true)),
         // Changed all the time.
         (stream(Shape::Even, 60, 1, 1, 5), care(Some(40), 5, Some(700), true)),
@@ -137,16 +137,17 @@ fn begin_traffic(world: &Arc<World>) -> Vec<tokio::task::JoinHandle<()>> {
         (stream(Shape::Even, 60, 1, 1, 5), care(Some(40), 2, Some(400), false)),
         (stream(Shape::Burst, 1_000, 20, 1, 5), care(Some(100), 60, Some(500), false)),
     ];
-    let mut tasks = vec![tokio::spawn(haunt(Arc::clone(world), Duration::from_millis(40)))];
+    let mut tasks =
+        vec![tokio::spawn(probe_revoked_keys(Arc::clone(world), Duration::from_millis(40)))];
     for (number, (stream, care)) in (0u64..).zip(streams) {
-        let (told, key) = watch::channel(None);
-        tasks.push(tokio::spawn(look_after(Arc::clone(world), care, number, told)));
+        let (publish, key) = watch::channel(None);
+        tasks.push(tokio::spawn(manage_key(Arc::clone(world), care, number, publish)));
         tasks.push(tokio::spawn(send(Arc::clone(world), stream, number, key)));
     }
     tasks
 }
 
-/// Notes when this process was not run in time: then nodes may not have been, either.
+/// Records when this process was not scheduled in time: the nodes may not have been, either.
 async fn pulse(history: Arc<Writer>) {
     let mut every = interval(PULSE);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -161,18 +162,22 @@ async fn pulse(history: Arc<Writer>) {
     }
 }
 
-/// Round after round until the time is over. Returns how many faults were made.
-async fn make_faults(cluster: &mut Cluster, wanted: Wanted, until: Instant) -> anyhow::Result<u64> {
+/// Injects round after round until the time is over. Returns the number of faults.
+async fn make_faults(
+    cluster: &mut Cluster,
+    wanted: RunOptions,
+    until: Instant,
+) -> anyhow::Result<u64> {
     let mut plan = Plan::new(wanted.seed, wanted.nodes, wanted.terms, wanted.only);
     let mut faults = 0;
-    // The first windows are without any fault.
+    // The first windows run without any fault.
     sleep(Duration::from_secs(5).min(until.saturating_duration_since(Instant::now()))).await;
     while Instant::now() < until {
         let round: Round = plan.next_round();
         let began = cluster.history.now();
-        let kinds = match &round.deep {
-            Some(deep) => cluster.undergo(deep).await?,
-            None => cluster.inflict(&round).await?,
+        let kinds = match &round.scenario {
+            Some(scenario) => cluster.inject_scenario(scenario).await?,
+            None => cluster.inject(&round).await?,
         };
         faults += kinds.len() as u64;
         let held = cluster.history.now();
@@ -190,8 +195,8 @@ async fn make_faults(cluster: &mut Cluster, wanted: Wanted, until: Instant) -> a
     Ok(faults)
 }
 
-/// Every key as every node shows it. Returns the nodes that showed all.
-async fn last_look(cluster: &Cluster) -> Vec<u64> {
+/// Records every key as every node shows it. Returns the nodes that showed all keys.
+async fn final_scan(cluster: &Cluster) -> Vec<u64> {
     let mut scanned = Vec::new();
     for node in cluster.ids() {
         if scan(cluster, node).await {
@@ -241,14 +246,14 @@ async fn scan(cluster: &Cluster, node: u64) -> bool {
     }
 }
 
-/// Looks for panics and secrets in all that the nodes ever printed.
+/// Searches everything that the nodes printed for panics and secrets.
 fn search_logs(cluster: &Cluster, world: &World) -> anyhow::Result<()> {
     let mut secrets: BTreeMap<String, ()> = BTreeMap::new();
     for secret in [OPERATOR, SECRET] {
         secrets.insert(secret.to_owned(), ());
     }
     let shown = world.shown.lock().unwrap_or_else(PoisonError::into_inner);
-    // The id inside a key is public; its last part is not.
+    // The id inside a key is public; its last part is secret.
     let last = |key: &String| key.rsplit('_').next().map(|part| (part.to_owned(), ()));
     secrets.extend(shown.iter().filter_map(last));
     for (n, path) in cluster.logs() {

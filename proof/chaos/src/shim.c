@@ -1,10 +1,10 @@
 /* Faults inside one process, loaded before its libraries: its clocks and its syncs.
  *
  * Answers for: wall clock offsets, a rate of all clocks within a bound that the harness keeps, and
- * syncs that are slow or fail. What to do stands in a small file that the harness rewrites while
- * the process runs (FLUXGATE_CHAOS_SHIM names it), so nothing is asked of the process itself.
- * Must never change what it was not told to, and ends the process at the start when it cannot do
- * its work: a fault that does nothing would prove nothing.
+ * syncs that are slow or fail. The harness writes the faults into a small control file and rewrites
+ * it while the process runs (FLUXGATE_CHAOS_SHIM names it), so the process itself takes no part.
+ * Must never change anything that the control file does not ask for. Ends the process at the start
+ * if it cannot do its work: a fault without effect would prove nothing.
  *
  * A Rust program reads clocks without libc where it can, straight from the page that the kernel
  * maps into every process (the vDSO). So the clocks are changed there: the first bytes of its
@@ -32,7 +32,7 @@
 #define SECOND_NS 1000000000LL
 #define JUMP_BYTES 12
 
-/* The file, as shim.rs writes it. An odd sequence number: it is being written. */
+/* The control file, as shim.rs writes it. While it is being written its sequence number is odd. */
 struct control {
     uint64_t sequence;
     int64_t rate_ppb;       /* how much faster all clocks run */
@@ -40,7 +40,7 @@ struct control {
     int64_t skew_ns;        /* how far they were ahead at that moment */
     int64_t wall_offset_ns; /* added to the wall clock alone */
     int64_t sync_delay_us;  /* added to every sync */
-    int64_t sync_errno;     /* what every sync fails with; 0: it does not */
+    int64_t sync_errno;     /* error of every sync; 0: none */
     int64_t reserved;
 };
 
@@ -104,7 +104,7 @@ static void jump(unsigned char *from, void *to) {
     memcpy(from, code, JUMP_BYTES);
 }
 
-/* How long the mapping is that begins there. */
+/* The length of the mapping that begins at this address. */
 static size_t mapped_bytes(const unsigned char *base) {
     FILE *maps = fopen("/proc/self/maps", "re");
     char line[512];
@@ -119,7 +119,7 @@ static size_t mapped_bytes(const unsigned char *base) {
     return bytes;
 }
 
-/* The kernel lets nobody write to its page, but a copy of it may take its place. */
+/* The vDSO page is not writable, but a changed copy may be mapped over it. */
 static void replace_vdso(void) {
     unsigned char *base = (unsigned char *)getauxval(AT_SYSINFO_EHDR);
     size_t bytes = base == NULL ? 0 : mapped_bytes(base);

@@ -1,8 +1,10 @@
-//! The harness's side of `shim.c`: builds it, and tells a process what its clocks and syncs do.
+//! The harness's side of `shim.c`: builds it, and writes what a process's clocks and syncs should
+//! do.
 //!
-//! Clocks only ever run on: a rate is changed from where the clock stands. Rates stay within what
-//! `design/counters.md` allows (1 %), and their sum within [`SKEW_MAX_NS`], because a wait of the
-//! kernel's knows nothing of them. Wall clock offsets may be any.
+//! Clocks never jump when a rate changes: the new rate starts from what the clock shows. Rates stay
+//! within the drift that the protocol allows (1 %, `docs/protocol.md`), and their sum within
+//! [`SKEW_MAX_NS`], because a sleep in the kernel does not follow them. Wall clock offsets are
+//! arbitrary.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -17,11 +19,11 @@ use crate::arena::must;
 const SOURCE: &str = include_str!("shim.c");
 /// Largest rate: a little less than the drift that the protocol allows.
 pub(crate) const RATE_PPB_MAX: i64 = 9_000_000;
-/// How far a monotonic clock may get from the true one.
+/// How far a monotonic clock may deviate from the true one.
 const SKEW_MAX_NS: i64 = 200_000_000;
 const FIELDS: usize = 8;
 
-/// What a process is told. The layout is that of `struct control`.
+/// The faults of a process. The layout is that of `struct control`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Control {
     sequence: i64,
@@ -33,7 +35,6 @@ struct Control {
     sync_errno: i64,
 }
 
-/// The shim of one node.
 #[derive(Debug)]
 pub(crate) struct Shim {
     pub(crate) path: PathBuf,
@@ -41,7 +42,6 @@ pub(crate) struct Shim {
     control: Mutex<Control>,
 }
 
-/// Compiles the shim.
 pub(crate) fn build(dir: &Path) -> anyhow::Result<PathBuf> {
     let (source, library) = (dir.join("shim.c"), dir.join("shim.so"));
     std::fs::write(&source, SOURCE).context("write the shim")?;
@@ -68,7 +68,7 @@ impl Shim {
     fn change(&self, change: impl FnOnce(&mut Control)) -> anyhow::Result<()> {
         let mut control = self.control.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         change(&mut control);
-        // Odd while it is written.
+        // Odd while it is being written.
         let odd = control.sequence + 1;
         self.file.write_all_at(&odd.to_ne_bytes(), 0)?;
         let fields: [i64; FIELDS - 1] = [
@@ -87,12 +87,12 @@ impl Shim {
         Ok(())
     }
 
-    /// Sets the wall clock apart from the true one.
+    /// Sets the offset of the wall clock.
     pub(crate) fn wall(&self, offset_ns: i64) -> anyhow::Result<()> {
         self.change(|control| control.wall_offset_ns = offset_ns)
     }
 
-    /// Lets all clocks run faster or slower; never so that they get too far off.
+    /// Lets all clocks run faster or slower, but turns the rate around when they are too far off.
     pub(crate) fn drift(&self, rate_ppb: i64) -> anyhow::Result<()> {
         let now = monotonic_ns();
         self.change(|control| {
@@ -106,7 +106,7 @@ impl Shim {
         })
     }
 
-    /// Slows every sync down, and makes it fail where `errno` is not 0.
+    /// Delays every sync, and makes it fail if `errno` is not 0.
     pub(crate) fn sync(&self, delay_us: i64, errno: i64) -> anyhow::Result<()> {
         self.change(|control| (control.sync_delay_us, control.sync_errno) = (delay_us, errno))
     }

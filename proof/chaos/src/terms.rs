@@ -1,19 +1,18 @@
-//! The leases in the nodes' files: the same everywhere, short ones, or different and changing ones.
+//! The leases in the nodes' files: the same validate_on_every_node, short ones, or different and changing ones.
 
 use crate::rng::Rng;
 
-/// What the files say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Terms {
     /// The defaults: 3 s.
     Plain,
-    /// 1 s, and elections that fit.
+    /// 1 s, with election timeouts that fit.
     Short,
-    /// 10 s on the first node and 3 s on the others, and other ones with each restart that says so.
+    /// 10 s on the first node and 3 s on the others; a restart may change them.
     Mixed,
 }
 
-/// What a file may get where they change, milliseconds.
+/// The leases that a changed file may have, milliseconds.
 const LEASES_MS: [u64; 3] = [3_000, 10_000, 5_000];
 
 impl Terms {
@@ -40,7 +39,7 @@ impl Terms {
         }
     }
 
-    /// The lease in the first file of a node, milliseconds.
+    /// The lease in a node's first configuration file, milliseconds.
     pub(crate) const fn lease_ms(self, node: u64) -> u64 {
         match self {
             Self::Plain => 3_000,
@@ -55,7 +54,7 @@ impl Terms {
         }
     }
 
-    /// The lease that a file gets by this draw.
+    /// The lease that a changed file gets, by this draw.
     pub(crate) fn other_ms(draw: u64) -> u64 {
         LEASES_MS[usize::try_from(draw % LEASES_MS.len() as u64).unwrap_or(0)]
     }
@@ -68,17 +67,17 @@ impl Terms {
         }
     }
 
-    /// After so long without a grant a node surely is in no share map, milliseconds.
+    /// After this time without a grant a node is certainly out of the share map, milliseconds.
     pub(crate) fn out_of_map_ms(self) -> u64 {
         match self {
             Self::Plain => 12_000,
             Self::Short => 6_000,
-            // Those with long leases come back before: the shorter ones are seen.
+            // Nodes with long leases may return earlier; those with shorter ones leave the map.
             Self::Mixed => 16_000,
         }
     }
 
-    /// Heartbeats and elections: a lease must be at least four of the longest elections.
+    /// Heartbeats and elections: a lease must be at least four times the longest election timeout.
     pub(crate) const fn raft(self) -> &'static str {
         match self {
             Self::Plain | Self::Mixed => "",

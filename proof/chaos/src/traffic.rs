@@ -1,4 +1,4 @@
-//! Clients: the requests of keys in many shapes, at all nodes, each logged with its answer.
+//! Clients: requests with keys in many shapes, at all nodes, each recorded with its answer.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,19 +9,19 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::history::{Event, Head, Validate, Writer};
+use crate::history::{Event, Validate, VerdictHeaders, Writer};
 use crate::http::{Answer, Call, Caller};
 use crate::process::GATEWAY;
 use crate::rng::Rng;
 
-/// Patience with a validate: the longest wait for tokens is a second.
+/// Timeout of a validate: the longest wait for tokens is a second.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Requests under way to one node: a silent node must not tie up everything.
+/// Concurrent requests to one node: a silent node must not tie up everything.
 const UNDER_WAY_MAX: usize = 64;
-/// Pause before it is looked again for a key to use.
+/// Pause before looking again for a key to use.
 const NO_KEY: Duration = Duration::from_millis(200);
 
-/// How the requests of a key are spread.
+/// How a key's requests are spread over the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// Any node.
@@ -34,24 +34,23 @@ pub(crate) enum Shape {
     Burst,
 }
 
-/// A key that clients hold.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct IssuedKey {
     pub(crate) k: u64,
     pub(crate) secret: String,
 }
 
-/// What clients and administrators share.
+/// State that clients and administrators share.
 pub(crate) struct World {
     pub(crate) caller: Caller,
     pub(crate) history: Arc<Writer>,
     pub(crate) nodes: Vec<u64>,
     pub(crate) seed: u64,
     pub(crate) over: AtomicBool,
-    /// Every secret that was ever shown.
+    /// Every secret that an administrator received.
     pub(crate) shown: Mutex<Vec<String>>,
-    /// Keys whose life is over, or may be.
-    pub(crate) dead: Mutex<Vec<Held>>,
+    /// Keys that were revoked, or may have been.
+    pub(crate) revoked: Mutex<Vec<IssuedKey>>,
     gates: BTreeMap<u64, Arc<Semaphore>>,
 }
 
@@ -66,7 +65,7 @@ impl World {
             seed,
             over: AtomicBool::new(false),
             shown: Mutex::new(Vec::new()),
-            dead: Mutex::new(Vec::new()),
+            revoked: Mutex::new(Vec::new()),
             gates,
         }
     }
@@ -89,7 +88,7 @@ impl World {
     }
 
     /// Sends a validate in the background, unless the node has too many already.
-    pub(crate) fn send(self: &Arc<Self>, asked: Asked) {
+    pub(crate) fn send(self: &Arc<Self>, asked: ValidateRequest) {
         let Some(gate) = self.gates.get(&asked.node) else { return };
         let Ok(permit) = Arc::clone(gate).try_acquire_owned() else { return };
         let world = Arc::clone(self);
@@ -99,8 +98,8 @@ impl World {
         });
     }
 
-    /// Sends a validate and notes what came of it.
-    pub(crate) async fn validate(&self, asked: Asked) -> u16 {
+    /// Sends a validate and records the answer.
+    pub(crate) async fn validate(&self, asked: ValidateRequest) -> u16 {
         let mut fields = serde_json::Map::new();
         if let Some(scope) = asked.scope {
             fields.insert("scope".to_owned(), json!(scope));
@@ -132,10 +131,10 @@ impl World {
         };
         match came {
             Ok(answer) => {
-                (line.s, line.h) = (answer.status, head(&answer));
+                (line.s, line.h) = (answer.status, headers(&answer));
                 line.body = answer.body;
             }
-            Err(silence) => line.err = Some(silence.as_str().to_owned()),
+            Err(error) => line.err = Some(error.as_str().to_owned()),
         }
         let status = line.s;
         self.history.write(&Event::Validate(Box::new(line)));
@@ -143,17 +142,16 @@ impl World {
     }
 }
 
-/// One validate to send.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ValidateRequest {
     pub(crate) node: u64,
-    pub(crate) key: Held,
+    pub(crate) key: IssuedKey,
     pub(crate) cost: u64,
     pub(crate) scope: Option<&'static str>,
 }
 
-fn head(answer: &Answer) -> Head {
-    Head {
+fn headers(answer: &Answer) -> VerdictHeaders {
+    VerdictHeaders {
         limit: answer.number("x-ratelimit-limit"),
         remaining: answer.number("x-ratelimit-remaining"),
         reset: answer.number("x-ratelimit-reset"),
@@ -171,21 +169,21 @@ fn head(answer: &Answer) -> Head {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stream {
     pub(crate) shape: Shape,
-    /// Pause between requests; between bursts, of a burst.
+    /// Pause between requests, or between bursts.
     pub(crate) every: Duration,
     /// Requests at once.
     pub(crate) at_once: u64,
     pub(crate) cost_max: u64,
-    /// Of a hundred requests, how many require more than the key may.
+    /// Percentage of requests that require a scope the key does not have.
     pub(crate) out_of_scope: u64,
 }
 
-/// Sends a stream's requests until the run is over. The key is told by whoever looks after it.
+/// Sends a stream's requests until the run is over. The stream's administrator publishes the key.
 pub(crate) async fn send(
     world: Arc<World>,
     stream: Stream,
     number: u64,
-    key: tokio::sync::watch::Receiver<Option<Held>>,
+    key: tokio::sync::watch::Receiver<Option<IssuedKey>>,
 ) {
     let mut rng = Rng::new(world.seed, 100 + number);
     let home = world.any_node(&mut rng);
@@ -206,13 +204,13 @@ pub(crate) async fn send(
                 1 => 1,
                 most => rng.between(0, most),
             };
-            world.send(Asked { node, key: held.clone(), cost, scope });
+            world.send(ValidateRequest { node, key: held.clone(), cost, scope });
         }
     }
 }
 
-/// What is dead must stay so, everywhere; and a text that is no key opens nothing.
-pub(crate) async fn haunt(world: Arc<World>, every: Duration) {
+/// Validates revoked keys: they must stay revoked on every node. Also text that is not a key.
+pub(crate) async fn probe_revoked_keys(world: Arc<World>, every: Duration) {
     let mut rng = Rng::new(world.seed, 99);
     let mut every = interval(every);
     every.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -220,11 +218,11 @@ pub(crate) async fn haunt(world: Arc<World>, every: Duration) {
         every.tick().await;
         let node = world.any_node(&mut rng);
         let key = {
-            let dead = world.dead.lock().unwrap_or_else(PoisonError::into_inner);
-            dead.get(rng.place(dead.len())).cloned()
+            let revoked = world.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+            revoked.get(rng.place(revoked.len())).cloned()
         };
-        let nobody = Held { k: 0, secret: "fx_live_nobody".to_owned() };
-        let key = key.filter(|_| !rng.percent(20)).unwrap_or(nobody);
-        world.send(Asked { node, key, cost: 1, scope: None });
+        let no_key = IssuedKey { k: 0, secret: "fx_live_nobody".to_owned() };
+        let key = key.filter(|_| !rng.percent(20)).unwrap_or(no_key);
+        world.send(ValidateRequest { node, key, cost: 1, scope: None });
     }
 }

@@ -1,24 +1,24 @@
-//! `fluxgate-sim-cluster`: whole clusters by seed, ranges of seeds or one again.
+//! `fluxgate-sim-cluster`: simulates whole clusters, for a range of seeds or one seed again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::Parser;
-use fluxgate_sim_cluster::book::Counts;
+use fluxgate_sim_cluster::observations::Counts;
 use fluxgate_sim_cluster::{Outcome, run};
 
 /// Simulates whole clusters of real nodes by seed and judges what their clients saw
 #[derive(Debug, Parser)]
 #[command(name = "fluxgate-sim-cluster")]
 struct Cli {
-    /// A range of seeds, FROM..TO
+    /// The range of seeds, FROM..TO
     #[arg(long, value_name = "FROM..TO", default_value = "0..20")]
     seeds: String,
-    /// One seed, with its last lines
+    /// Runs one seed and prints its last lines
     #[arg(long, conflicts_with = "seeds")]
     replay: Option<u64>,
-    /// Threads; all cores when not given
+    /// Number of threads; all cores when not given
     #[arg(long)]
     threads: Option<usize>,
 }
@@ -62,7 +62,7 @@ fn verdict(outcome: &Outcome) -> std::process::ExitCode {
     }
 }
 
-/// What came of all seeds.
+/// The result of all seeds.
 #[derive(Default)]
 struct Total {
     counts: Counts,
@@ -125,13 +125,13 @@ fn summary(total: &Total, from: u64, to: u64, took: f64) {
     ));
     let statuses = counts.statuses.iter().map(|(status, count)| match status {
         0 => format!("no answer {count}"),
-        1 => format!("nobody there {count}"),
+        1 => format!("not listening {count}"),
         status => format!("{status} {count}"),
     });
     let statuses: Vec<String> = statuses.collect();
     say(&format!("validates: {}", statuses.join(", ")));
     say(&format!(
-        "windows: {} closed, {} of them calm, {} of these exhausted; writes: {} answered, {} not",
+        "windows: {} closed, {} of them calm, {} of these exhausted; writes: {} answered, {} unanswered",
         counts.windows.0, counts.windows.1, counts.windows.2, counts.writes.0, counts.writes.1
     ));
     let faults: u64 = counts.faults.values().sum();
@@ -143,7 +143,7 @@ fn summary(total: &Total, from: u64, to: u64, took: f64) {
     ));
     let full = |went_on| counts.full.get(&went_on).copied().unwrap_or(0);
     say(&format!(
-        "full disks of leaders in calm: writes went on {} times, and {} times not",
+        "full disks of leaders in calm: writes continued {} times, failed {} times",
         full(true),
         full(false)
     ));

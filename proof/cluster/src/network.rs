@@ -1,5 +1,5 @@
-//! The network between nodes: a call is carried there and its answer back, each late, lost or twice
-//! as the plan has it. Who calls over a link that lost something waits until its own time-out.
+//! The network between nodes: delivers a call and its answer, each late, lost or twice, by the
+//! plan. A caller whose call was lost waits until its own timeout.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -16,15 +16,15 @@ use crate::world::Shared;
 /// The call that carries a piece of a snapshot.
 const SNAPSHOT: &str = "/peer/v1/snapshot";
 
-/// One node's way to the others.
+/// One node's connection to the others.
 pub(crate) struct Wire {
     /// The world, which outlives every call.
     pub(crate) world: Weak<Shared>,
-    /// The node that calls.
+    /// The calling node.
     pub(crate) from: NodeId,
 }
 
-/// A call on its way.
+/// A call in transit.
 struct Call {
     from: NodeId,
     to: NodeId,
@@ -56,7 +56,7 @@ impl Link for Wire {
             if let Some(world) = world.upgrade() {
                 let call = Arc::new(Call { from, to, path, headers, body });
                 if call.path == SNAPSHOT {
-                    world.lock().book.counts.pieces += 1;
+                    world.lock().observations.counts.pieces += 1;
                 }
                 let mut arrivals = world.route(from, to);
                 let name = call.path.strip_prefix("/peer/v1/").unwrap_or_default();
@@ -66,7 +66,8 @@ impl Link for Wire {
                 }
                 let (answer, mut answers) = mpsc::channel(2);
                 for at in arrivals {
-                    // Not of the caller's process: what is on its way arrives without it.
+                    // Outside the caller's process: a message in transit arrives even if its sender
+                    // dies.
                     let (world, call, answer) =
                         (Arc::downgrade(&world), Arc::clone(&call), answer.clone());
                     tokio::spawn(carry(world, call, at, answer));
@@ -76,13 +77,13 @@ impl Link for Wire {
                     return answer;
                 }
             }
-            // Lost: nothing ever comes.
+            // The call was lost: no answer ever comes.
             std::future::pending().await
         })
     }
 }
 
-/// Carries a call there at a moment, and its answer back.
+/// Delivers a call at a moment, and its answer.
 async fn carry(
     world: Weak<Shared>,
     call: Arc<Call>,
@@ -95,7 +96,7 @@ async fn carry(
     drop(shared);
     let answered = match served {
         None => Err(LinkError::Unreachable),
-        // The process died over it: its machine resets the connection.
+        // The process died during the call: its machine resets the connection.
         Some(served) => match served.await {
             Ok(answer) => Ok((answer.status, answer.body)),
             Err(_) => Err(LinkError::Broken),
@@ -106,16 +107,16 @@ async fn carry(
     drop(shared);
     if let Some(at) = back {
         tokio::time::sleep_until(at).await;
-        // A caller that went away needs none.
+        // The caller may have gone away.
         answer.try_send(answered).ok();
     }
 }
 
-/// Longest time that a client's request or answer is on its way.
+/// Longest delay of a client's request or answer.
 const CLIENT_DELAY_MS_MAX: u64 = 3;
 
 impl Shared {
-    /// A client's request to a node. `None`: it was certainly not carried out.
+    /// Sends a client's request to a node. `None`: no node carried it out.
     pub(crate) async fn ask(
         &self,
         node: NodeId,

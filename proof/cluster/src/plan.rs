@@ -1,5 +1,5 @@
-//! What a seed means for a whole cluster: the plan of the protocol's simulator, at lengths that a
-//! real node can be run for, and what only real nodes have.
+//! The plan of a seed for a whole cluster: the plan of the protocol's simulator, shortened so that
+//! real nodes can run it, and the faults that only real nodes have.
 
 use fluxgate_sim::plan::{Plan as Base, SECOND, Us};
 use fluxgate_sim::rng::Rng;
@@ -7,36 +7,37 @@ use fluxgate_sim::rng::Rng;
 /// Everything about a run that its seed decides.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Sizes, paces, traffic, faults.
+    /// Sizes, intervals, traffic, faults.
     pub base: Base,
     /// Entries between snapshots.
     pub snapshot_every: u64,
-    /// Faults of consensus' own kinds: nodes that are replaced, disks that fail.
+    /// Faults that only a whole cluster has: replaced nodes, failing disks.
     pub extra: Vec<ClusterFault>,
 }
 
-/// A fault that the protocol's simulator does not know.
+/// A fault that the protocol's simulator does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterFault {
-    /// A node is removed, and another one added with an id of its own.
+    /// A node is removed, and another node with a new id is added.
     Replace,
     /// A sync fails: the node must stop, and its supervisor starts it again.
     DiskFails,
-    /// The disk of the leader has no room.
+    /// The leader's disk has no room.
     DiskFull,
     /// One wall clock goes three years ahead.
     YearsAhead,
-    /// A node's disk is put back to what it was before its last life.
+    /// A node's disk is restored to its state before the last incarnation.
     Restored,
 }
 
-/// Seeds from here on have the newer kinds: those below mean what they meant.
+/// Seeds from here on may have the newer kinds, so that smaller seeds keep their meaning.
 pub const NEWER_FROM: u64 = 3_000;
 
 impl ClusterFault {
     /// The kinds that every seed may have.
     pub const ALWAYS: [Self; 2] = [Self::Replace, Self::DiskFails];
-    /// Those that seeds from [`NEWER_FROM`] on may have. One that is left out here is switched off.
+    /// The kinds that seeds from [`NEWER_FROM`] on may have. Leaving a kind out here switches it
+    /// off.
     pub const NEWER: [Self; 3] = [Self::DiskFull, Self::YearsAhead, Self::Restored];
 
     /// The name in summaries.
@@ -60,7 +61,7 @@ impl Plan {
         let mut base = Base::of(seed);
         let coarse = base.terms.lease_ms > 3_000;
         base.span = if coarse { rng.pick(&[900, 1_800, 3_600]) } else { 60 } * SECOND;
-        // One limit a key: the headers of an answer tell of one.
+        // One limit per key: the headers of an answer describe one limit.
         base.limits.truncate(1);
         base.cost_max = base.cost_max.min(base.limits[0].0);
         let mut extra: Vec<ClusterFault> =
@@ -72,16 +73,16 @@ impl Plan {
         Self { base, snapshot_every: rng.pick(&[20, 100, 20_000]), extra }
     }
 
-    /// Shortest and longest election time-out, milliseconds.
+    /// The shortest and longest election timeout, milliseconds.
     #[must_use]
     pub fn election_ms(&self) -> (u64, u64) {
         let heartbeat_ms = self.base.heartbeat / 1_000;
         (3 * heartbeat_ms, 6 * heartbeat_ms)
     }
 
-    /// How long a fault may be felt after it.
+    /// How long a fault may have effects after it ended.
     #[must_use]
-    pub fn settle(&self) -> Us {
+    pub fn cooldown(&self) -> Us {
         let terms = &self.base.terms;
         (10 * terms.lease_ms + 2 * terms.clock_error_ms_max) * 1_000 + 20 * SECOND
     }
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn newer_kinds_come_in_newer_seeds_alone_and_each_is_left_out_somewhere() {
+    fn newer_kinds_come_only_in_newer_seeds_and_not_in_all_of_them() {
         let has = |seed, kind| Plan::of(seed).extra.contains(&kind);
         for kind in ClusterFault::NEWER {
             assert!((0..200).all(|seed| !has(seed, kind)), "{kind:?}");

@@ -1,12 +1,13 @@
-//! The world: machines, the nodes on them, and what an observer outside of all nodes knows.
+//! The world: machines, the nodes on them, and the observations of an observer outside of all
+//! nodes.
 //!
-//! One lock over all of it, held for no longer than a look; everything happens on one thread, in the
-//! order that virtual time and the seed give.
+//! One lock protects all of it and is held only briefly; everything happens on one thread, in the
+//! order that virtual time and the seed determine.
 
 mod clients;
 mod faults;
-mod newer;
 mod nodes;
+mod operator_faults;
 mod writes;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,8 +25,8 @@ use fluxgate_types::id::mix64;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::book::Observations;
 use crate::checks;
+use crate::observations::Observations;
 use crate::plan::Plan;
 use crate::{Outcome, Violation};
 
@@ -33,58 +34,58 @@ pub(crate) use clients::{Validate, validate};
 pub(crate) use nodes::{PATIENCE, Running};
 pub(crate) use writes::{create, operator};
 
-/// A machine, and the node on it, if one runs.
+/// A machine, and its node while one is running.
 pub(crate) struct Host {
     pub(crate) clocks: Arc<Clocks>,
     pub(crate) disk: SimulatedDisk,
     pub(crate) running: Option<Running>,
-    /// The process, which is there before the node is.
+    /// The process, which exists before the node has started.
     pub(crate) process: Option<Arc<Process>>,
     pub(crate) stop: Option<oneshot::Sender<()>>,
-    /// Lives of this machine's node.
-    pub(crate) life: u64,
-    /// It was removed from the cluster for good.
-    pub(crate) gone: bool,
-    /// Every file names it among the members.
+    /// Incarnations of this machine's node so far.
+    pub(crate) incarnation: u64,
+    /// The cluster has removed its node for good.
+    pub(crate) removed: bool,
+    /// Every configuration file names it among the members.
     pub(crate) listed: bool,
     /// Its disk is failing.
     pub(crate) failing: bool,
-    /// It was put back to what it was: it may be refused.
+    /// Its disk was restored: the cluster may reject the node.
     pub(crate) restored: bool,
-    /// It was: nobody starts it again.
-    pub(crate) refused: bool,
+    /// The cluster rejected it; the supervisor does not start it again.
+    pub(crate) rejected: bool,
     pub(crate) paused_until: Us,
 }
 
-/// Everything that changes.
+/// All mutable state.
 pub(crate) struct State {
     pub(crate) net: Net,
     pub(crate) rng: Rng,
-    pub(crate) slots: BTreeMap<NodeId, Host>,
-    pub(crate) book: Observations,
+    pub(crate) hosts: BTreeMap<NodeId, Host>,
+    pub(crate) observations: Observations,
     pub(crate) violation: Option<Violation>,
     pub(crate) faulty: bool,
     /// A node is being replaced.
     pub(crate) replacing: bool,
-    /// No other fault is made before.
+    /// No other fault is injected before this time.
     pub(crate) hold_until: Us,
     /// One wall clock is years ahead.
     pub(crate) ahead: bool,
-    /// When it was looked last how far cluster time may be, and how far that was, nanoseconds.
+    /// The last update of the bound of cluster time, and that bound, nanoseconds.
     pub(crate) time_max: (Us, u64),
-    /// No new requests.
+    /// No new requests are sent.
     pub(crate) over: bool,
     trace: u64,
     log: Option<VecDeque<String>>,
 }
 
-/// The world, shared by everything in it.
+/// The world, shared by all tasks.
 pub(crate) struct Shared {
     pub(crate) plan: Plan,
     began: Instant,
     dir: tempfile::TempDir,
     state: Mutex<State>,
-    /// Something is wrong: the run is over.
+    /// Notified at the first violation: the run is over.
     wrong: Notify,
 }
 
@@ -98,8 +99,8 @@ impl Shared {
         let state = State {
             net,
             rng: Rng::new(plan.base.seed.rotate_left(11) ^ 0x0c1a_57e4),
-            slots: BTreeMap::new(),
-            book: Observations::default(),
+            hosts: BTreeMap::new(),
+            observations: Observations::default(),
             violation: None,
             faulty: true,
             replacing: false,
@@ -110,7 +111,7 @@ impl Shared {
             trace: 0,
             log: log.then(VecDeque::new),
         };
-        // In memory where the system has such a place: the small files beside the log.
+        // In memory if the system has `/dev/shm`: the small files beside the log.
         let shm = std::path::Path::new("/dev/shm");
         let dir = tempfile::Builder::new().prefix("fluxgate-sim-").tempdir_in(shm);
         let dir = dir.or_else(|_| tempfile::Builder::new().prefix("fluxgate-sim-").tempdir())?;
@@ -132,17 +133,17 @@ impl Shared {
         self.lock().rng.below(most + 1)
     }
 
-    /// When a message that leaves now arrives.
+    /// When a message that is sent now arrives.
     pub(crate) fn route(&self, from: NodeId, to: NodeId) -> Vec<Instant> {
         let now = self.now();
         let mut state = self.lock();
-        let State { net, rng, book, .. } = &mut *state;
-        book.counts.calls += 1;
+        let State { net, rng, observations, .. } = &mut *state;
+        observations.counts.calls += 1;
         let arrivals = net.route(now, from, to, rng);
         arrivals.into_iter().map(|at| self.began + Duration::from_micros(at)).collect()
     }
 
-    /// Notes that something must not be.
+    /// Records a violation.
     pub(crate) fn violate(&self, invariant: &'static str, what: String) {
         let at = self.now();
         self.say(|| format!("{invariant} VIOLATED: {what}"));
@@ -150,14 +151,14 @@ impl Shared {
         self.wrong.notify_one();
     }
 
-    /// Judges one check's word.
-    pub(crate) fn judge(&self, invariant: &'static str, came: Result<(), String>) {
-        if let Err(what) = came {
+    /// Records the violation of a check, if any.
+    pub(crate) fn judge(&self, invariant: &'static str, result: Result<(), String>) {
+        if let Err(what) = result {
             self.violate(invariant, what);
         }
     }
 
-    /// Folds something that happened into the trace, and keeps the line where lines are kept.
+    /// Hashes an event into the trace, and keeps the line if lines are kept.
     pub(crate) fn say(&self, line: impl FnOnce() -> String) {
         let now = self.now();
         let line = line();
@@ -182,11 +183,11 @@ impl Shared {
 /// Runs a plan to its end.
 ///
 /// # Errors
-/// When the host does not provide what a run needs.
+/// If the host does not provide what a run needs.
 pub async fn run(plan: Plan, log: bool) -> anyhow::Result<Outcome> {
     let world = Shared::new(plan, log)?;
     let work = async {
-        live(&world).await;
+        run_with_faults(&world).await;
         finish(&world).await;
     };
     tokio::select! {
@@ -196,7 +197,7 @@ pub async fn run(plan: Plan, log: bool) -> anyhow::Result<Outcome> {
     }
     let span = world.now();
     if log && world.lock().violation.is_some() {
-        tell(&world).await;
+        log_node_reports(&world).await;
     }
     for id in world.nodes() {
         world.kill(id);
@@ -206,21 +207,21 @@ pub async fn run(plan: Plan, log: bool) -> anyhow::Result<Outcome> {
         seed: world.plan.base.seed,
         span,
         trace: state.trace,
-        counts: std::mem::take(&mut state.book.counts),
+        counts: std::mem::take(&mut state.observations.counts),
         violation: state.violation.take(),
         log: state.log.take().unwrap_or_default(),
     })
 }
 
-/// What each node says of the cluster, for who reads how a run went wrong.
-async fn tell(world: &Arc<Shared>) {
+/// Logs what each node reports about the cluster, to explain a violation.
+async fn log_node_reports(world: &Arc<Shared>) {
     for (id, _) in world.running() {
         for path in ["/readyz", "/v1/cluster", "/metrics"] {
             let Some(request) = operator("GET", path, None) else { return };
             let answer = world.ask(id, Listener::Admin, request, PATIENCE).await.flatten();
             let text = answer.map(|answer| String::from_utf8_lossy(&answer.body).into_owned());
             let text = text.as_deref().unwrap_or("no answer");
-            // Of the metrics those of consensus.
+            // Only the metrics of consensus.
             let lines = text.lines().filter(|line| path != "/metrics" || line.contains("_raft_"));
             for line in lines.filter(|line| !line.starts_with('#')) {
                 world.say(|| format!("node {id}, {path}: {line}"));
@@ -230,30 +231,30 @@ async fn tell(world: &Arc<Shared>) {
 }
 
 /// The part with faults.
-async fn live(world: &Arc<Shared>) {
-    let settle = world.plan.settle();
-    // The beginning is no calm time: nobody has a lease.
-    world.lock().book.disturb(0, settle);
+async fn run_with_faults(world: &Arc<Shared>) {
+    let cooldown = world.plan.cooldown();
+    // The beginning is not calm: no node has a lease yet.
+    world.lock().observations.disturb(0, cooldown);
     world.make_machines();
     for id in world.nodes() {
         let late = world.draw(50_000);
         world.start_later(id, late);
     }
     tokio::spawn(clients::run(Arc::clone(world)));
-    tokio::spawn(faults::run(Arc::clone(world), settle));
+    tokio::spawn(faults::run(Arc::clone(world), cooldown));
     tokio::spawn(checks::run(Arc::clone(world)));
-    world.sleep(settle + world.plan.base.span).await;
+    world.sleep(cooldown + world.plan.base.span).await;
 }
 
-/// Faults stop; everything must be well again, stay so, and be exact.
+/// Faults stop; the cluster must heal, stay well, and be exact.
 async fn finish(world: &Arc<Shared>) {
-    let settle = world.plan.settle();
+    let cooldown = world.plan.cooldown();
     world.heal();
-    world.sleep(settle).await;
+    world.sleep(cooldown).await;
     checks::cluster_heals::look(world).await;
     let longest = world.plan.base.limits.iter().map(|(_, ms)| *ms).max().unwrap_or(0);
-    world.sleep(settle + 2 * longest * 1_000).await;
-    // Nothing new begins, and what is under way ends.
+    world.sleep(cooldown + 2 * longest * 1_000).await;
+    // No new requests begin, and pending ones end.
     world.lock().over = true;
     world.sleep(nodes::PATIENCE.as_micros().try_into().unwrap_or(0)).await;
     checks::close_windows(world, true);

@@ -1,33 +1,30 @@
-//! What the models of leases and of share maps stand on: one log of committed entries whose order
-//! nobody doubts, nodes that apply it, and one that leads.
+//! The ground of the models of leases and share maps: one log of committed entries in an order that
+//! is taken as agreed, nodes that apply it, and a leader.
 
 use fluxgate_engine::lease::{Granter, LeaseHolder, LeaseTerms, PreviousLeader};
 use fluxgate_types::{BootNs, ClusterMs, LogIndex, NodeId};
 
-/// An entry of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// Begins a node's office.
+    /// Begins a node's term as the leader.
     TermStart(usize),
     /// Creates, changes or revokes a key.
     Write,
-    /// A share map that counts from this moment.
+    /// A share map that applies from this moment.
     Map(ClusterMs),
 }
 
-/// One node.
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
     /// Entries applied.
     pub(crate) applied: usize,
     pub(crate) holder: LeaseHolder,
-    /// The newest office that it knows of: its node, and when it saw it.
+    /// The newest term that the node knows: its leader, and when the node saw it.
     seen: (usize, BootNs),
-    /// Its own office, while it believes that it leads.
-    pub(crate) office: Option<Granter>,
+    /// The node's own term, while the node believes that it leads.
+    pub(crate) term: Option<Granter>,
 }
 
-/// The log, its leader, and its nodes.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
     pub(crate) log: Vec<Entry>,
@@ -44,11 +41,11 @@ pub(crate) fn index(at: usize) -> LogIndex {
 }
 
 impl Cluster {
-    /// Nodes that have all seen the first one take office, at the beginning of every clock.
+    /// A cluster whose nodes have all applied the first leader's entry, with all clocks at zero.
     pub(crate) fn new(nodes: usize, terms: LeaseTerms) -> Self {
         let start = BootNs(0);
-        let (holder, seen, office) = (LeaseHolder::default(), (0, start), None);
-        let member = Member { applied: 0, holder, seen, office };
+        let (holder, seen, term) = (LeaseHolder::default(), (0, start), None);
+        let member = Member { applied: 0, holder, seen, term };
         let mut cluster = Self { log: Vec::new(), leader: 0, members: vec![member; nodes] };
         cluster.elect(0, start, terms);
         for node in 1..nodes {
@@ -57,7 +54,7 @@ impl Cluster {
         cluster
     }
 
-    /// A node applies the next entry; a leader that was replaced learns of it.
+    /// A node applies the next entry; a replaced leader learns of its successor this way.
     pub(crate) fn apply(&mut self, node: usize, now: BootNs) {
         let member = &mut self.members[node];
         let entry = self.log[member.applied];
@@ -66,12 +63,12 @@ impl Cluster {
         if let Entry::TermStart(of) = entry {
             member.seen = (of, now);
             if of != node {
-                member.office = None;
+                member.term = None;
             }
         }
     }
 
-    /// A node becomes the leader: it applies what it has not, and an entry of its own.
+    /// A node becomes the leader: it applies the rest of the log and appends an entry of its own.
     pub(crate) fn elect(&mut self, node: usize, now: BootNs, terms: LeaseTerms) {
         self.leader = node;
         while self.members[node].applied < self.log.len() {
@@ -83,13 +80,13 @@ impl Cluster {
         let nodes = (0..self.members.len()).map(id);
         let previous = PreviousLeader { node: id(previous), seen_since };
         let member = &mut self.members[node];
-        member.office = Some(Granter::new(terms, id(node), now, nodes, Some(previous)));
+        member.term = Some(Granter::new(terms, id(node), now, nodes, Some(previous)));
         member.holder.handle_elected(now, &terms);
     }
 
-    /// The granter of the newest leader.
+    /// The granter of the current leader.
     pub(crate) fn granter(&mut self) -> Option<&mut Granter> {
-        self.members[self.leader].office.as_mut()
+        self.members[self.leader].term.as_mut()
     }
 
     /// How often the leader was replaced.

@@ -1,8 +1,9 @@
-//! Shares, transfers and lives: no token is spent twice, and nothing is denied while one is left.
+//! Shares, transfers and incarnations: no token is spent twice, and no request is denied while a
+//! token is left.
 //!
-//! Real: [`Shard`], with everything that it does to a counter. Stands in: the driver around it,
-//! which mirrors `crates/node`: heads that name lives, and lives that are noted. Messages arrive in
-//! any order, some twice, or never; a node crashes and begins a new life in the same window.
+//! Real: [`Shard`], with everything that it does to a counter. Modelled: the driver around it,
+//! which mirrors `crates/node`: headers that name incarnations, and their records. Messages arrive
+//! in any order, twice, or never; a node crashes and begins a new incarnation in the same window.
 
 use std::sync::Arc;
 
@@ -25,12 +26,12 @@ const PERIOD_MS: u64 = 60_000;
 const WINDOW: u64 = 10;
 const CLOCK_ERROR_MS: u64 = 1_000;
 
-/// How far to look.
+/// The bounds of the search.
 #[derive(Clone, Debug)]
 pub struct Counters {
-    /// The rule that is left out.
+    /// The rule that is broken.
     pub broken: Option<Broken>,
-    /// Nodes.
+    /// Number of nodes.
     pub nodes: usize,
     /// Tokens of the window.
     pub tokens: u64,
@@ -40,9 +41,9 @@ pub struct Counters {
     pub crashes: u64,
     /// Messages that arrive twice.
     pub repeats: u64,
-    /// Times that nodes tell each other their figures.
+    /// Times that nodes send each other their reports.
     pub gossips: u64,
-    /// Messages under way at one time.
+    /// Messages in transit at one time.
     pub messages: usize,
 }
 
@@ -53,7 +54,7 @@ struct MessageHeader {
 }
 
 #[derive(Clone, Debug)]
-enum Text {
+enum Payload {
     TransferRequest(TransferRequest),
     TransferReply(TransferReply),
     Gossip(Vec<CounterGossip>, Vec<(NodeId, BootId)>),
@@ -63,8 +64,8 @@ enum Text {
 struct Message {
     from: usize,
     to: usize,
-    head: MessageHeader,
-    text: Text,
+    header: MessageHeader,
+    payload: Payload,
 }
 
 #[derive(Clone, Debug)]
@@ -74,42 +75,42 @@ struct Member {
     shard: Shard,
 }
 
-/// Everything.
+/// A state of the whole model.
 #[derive(Clone, Debug)]
 pub struct State {
     members: Vec<Member>,
-    /// In the order of their text, so that the order of sending tells no states apart.
+    /// Sorted by their payload, so that states do not differ by the order of sending alone.
     messages: Vec<Message>,
     requests: u64,
     admitted: u64,
     crashes: u64,
     repeats: u64,
     gossips: u64,
-    /// A denial that was no proof of anything.
+    /// A denial without proof.
     unproven: bool,
     limited: bool,
 }
 
-/// What may happen.
+/// A step of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A client asks a node.
+    /// A client sends a request to a node.
     Request(usize),
     /// A message arrives.
     Deliver(usize),
-    /// A message arrives, and will arrive again.
+    /// A message arrives, and its copy is still in transit.
     DeliverTwice(usize),
     /// A message is lost.
     Lose(usize),
-    /// A node gives up its ask.
+    /// A node gives up its transfer request.
     GiveUp(usize),
-    /// A node tells the others its figures.
+    /// A node sends its reports to the others.
     Gossip(usize),
-    /// A node crashes, starts again, and has its first lease.
+    /// A node crashes, starts again, and gets its first lease.
     Crash(usize),
 }
 
-/// What no step changes.
+/// The constants of all states.
 struct World {
     key: KeyId,
     limits: KeyLimits,
@@ -163,7 +164,7 @@ impl World {
         CounterId { key: self.key, limit: self.limits.limits[0].tag, window: WINDOW }
     }
 
-    /// Lets a member's shard do something.
+    /// Calls a member's shard.
     fn with<T>(
         &self,
         member: &mut Member,
@@ -171,7 +172,8 @@ impl World {
     ) -> T {
         let context = Context {
             boot: BootNs(1_000_000_000),
-            // Just begun, by the clocks of the nodes: a leader's may be behind.
+            // The window has just begun, by the clocks of the nodes: a leader's clock may be
+            // behind.
             now: ClusterMs(WINDOW * PERIOD_MS + 1),
             leased: true,
             horizon: ClusterMs(u64::MAX),
@@ -183,17 +185,17 @@ impl World {
 }
 
 impl State {
-    fn head(&self, from: usize, to: usize) -> MessageHeader {
+    fn header(&self, from: usize, to: usize) -> MessageHeader {
         let incarnation = &self.members[from].incarnation;
         MessageHeader { boot: self.members[from].boot, to: incarnation.incarnations.of(id(to)) }
     }
 
-    fn send(&mut self, from: usize, to: usize, text: Text) {
-        let head = self.head(from, to);
-        self.messages.push(Message { from, to, head, text });
+    fn send(&mut self, from: usize, to: usize, payload: Payload) {
+        let header = self.header(from, to);
+        self.messages.push(Message { from, to, header, payload });
     }
 
-    fn note(&mut self, node: usize, of: NodeId, boot: BootId) -> bool {
+    fn record_incarnation(&mut self, node: usize, of: NodeId, boot: BootId) -> bool {
         let member = &mut self.members[node];
         let known = member.incarnation.incarnations.of(of);
         if known.is_some_and(|known| known >= boot) {
@@ -208,8 +210,8 @@ impl State {
     fn carry_out(&mut self, node: usize, effects: Vec<Effect>, world: &World) {
         for effect in effects {
             match effect {
-                Effect::TransferRequest { peer, request: ask } => {
-                    self.send(node, place(peer), Text::TransferRequest(ask))
+                Effect::TransferRequest { peer, request } => {
+                    self.send(node, place(peer), Payload::TransferRequest(request))
                 }
                 Effect::Decided { decision, .. } => self.decided(decision.verdict, world),
             }
@@ -227,7 +229,7 @@ impl State {
         }
     }
 
-    /// Tokens that somebody holds, and those under way between living nodes.
+    /// Tokens that nodes hold, and those in transit between running incarnations.
     fn reachable(&self, world: &World) -> u64 {
         let counter = world.counter();
         let mut sum = 0;
@@ -257,46 +259,46 @@ impl State {
     }
 
     fn deliver(&mut self, message: &Message, world: &World) {
-        let Message { from, to, head, text } = message;
+        let Message { from, to, header, payload } = message;
         let (from, to) = (*from, *to);
-        let newest = self.note(to, id(from), head.boot);
-        let mine = head.to.is_none_or(|boot| boot == self.members[to].boot);
+        let newest = self.record_incarnation(to, id(from), header.boot);
+        let mine = header.to.is_none_or(|boot| boot == self.members[to].boot);
         let sound = newest && mine || Mutation::IncarnationsIgnored.active();
         if !sound {
             return;
         }
-        let sender = Sender { node: id(from), boot: head.boot };
+        let sender = Sender { node: id(from), boot: header.boot };
         let mut effects = Vec::new();
         let member = &mut self.members[to];
-        match text {
-            Text::TransferRequest(ask) => {
+        match payload {
+            Payload::TransferRequest(request) => {
                 let reply = world.with(member, |shard, context, find| {
-                    shard.handle_transfer_request(context, find, &sender, ask, &mut effects)
+                    shard.handle_transfer_request(context, find, &sender, request, &mut effects)
                 });
                 self.carry_out(to, effects, world);
-                self.send(to, from, Text::TransferReply(reply));
+                self.send(to, from, Payload::TransferReply(reply));
             }
-            Text::TransferReply(reply) => {
+            Payload::TransferReply(reply) => {
                 world.with(member, |shard, context, find| {
                     shard.handle_transfer_reply(context, find, &sender, reply, &mut effects)
                 });
                 self.carry_out(to, effects, world);
             }
-            Text::Gossip(told, incarnations) => {
+            Payload::Gossip(gossip, incarnations) => {
                 world.with(member, |shard, context, find| {
-                    for one in told {
+                    for one in gossip {
                         shard.handle_gossip(context, find, &sender, one, &mut effects);
                     }
                 });
                 self.carry_out(to, effects, world);
                 for (node, boot) in incarnations.iter().filter(|(node, _)| *node != id(to)) {
-                    self.note(to, *node, *boot);
+                    self.record_incarnation(to, *node, *boot);
                 }
             }
         }
     }
 
-    /// One order for what is under way, whoever sent first.
+    /// A canonical order of the messages, independent of the order of sending.
     fn sort(&mut self) {
         self.messages.sort_by_cached_key(|message| format!("{message:?}"));
     }
@@ -309,11 +311,11 @@ impl Counters {
             Action::Request(node) => {
                 let (number, mut effects) = (state.requests, Vec::new());
                 state.requests += 1;
-                let came = world.with(&mut state.members[node], |shard, context, _| {
+                let step = world.with(&mut state.members[node], |shard, context, _| {
                     let (key, limits) = (&world.key, &world.limits);
                     shard.handle_request(context, key, limits, 1, number, &mut effects)
                 });
-                if let Step::Decided(decision) = came {
+                if let Step::Decided(decision) = step {
                     state.decided(decision.verdict, &world);
                 }
                 state.carry_out(node, effects, &world);
@@ -346,10 +348,11 @@ impl Counters {
             Action::Gossip(node) => {
                 state.gossips += 1;
                 let member = &mut state.members[node];
-                let told = world.with(member, |shard, context, _| shard.take_gossip(context, 100));
+                let gossip =
+                    world.with(member, |shard, context, _| shard.take_gossip(context, 100));
                 let incarnations = member.incarnation.incarnations.all();
                 for peer in (0..self.nodes).filter(|peer| *peer != node) {
-                    state.send(node, peer, Text::Gossip(told.clone(), incarnations.clone()));
+                    state.send(node, peer, Payload::Gossip(gossip.clone(), incarnations.clone()));
                 }
             }
             Action::Crash(node) => {
@@ -397,12 +400,12 @@ impl Model for Counters {
             if state.crashes < self.crashes {
                 actions.push(Action::Crash(node));
             }
-            // An ask is given up only where nothing of it is under way any more.
-            let asks = |message: &Message| {
-                message.from == node && matches!(message.text, Text::TransferRequest(_))
-                    || message.to == node && matches!(message.text, Text::TransferReply(_))
+            // A node gives a transfer request up only when none of its messages is in transit.
+            let is_transfer = |message: &Message| {
+                message.from == node && matches!(message.payload, Payload::TransferRequest(_))
+                    || message.to == node && matches!(message.payload, Payload::TransferReply(_))
             };
-            if state.members[node].shard.has_waiting() && !state.messages.iter().any(asks) {
+            if state.members[node].shard.has_waiting() && !state.messages.iter().any(is_transfer) {
                 actions.push(Action::GiveUp(node));
             }
         }

@@ -1,9 +1,8 @@
 //! Leases and the write barrier: one leader at a time, writes, and clocks that drift.
 //!
-//! Real: [`fluxgate_engine::lease`]. Stands in: consensus ([`crate::cluster`]); a proof of leadership
-//! succeeds for the newest leader only. Node 1 and
-//! node 3 have clocks that run 1 % fast, node 2's runs 1 % slow: the worst pairing for a holder
-//! and a granter, both ways round.
+//! Real: [`fluxgate_engine::lease`]. Modelled: consensus ([`crate::cluster`]); a proof of
+//! leadership succeeds only for the current leader. The clocks of node 1 and node 3 run 1 % fast,
+//! that of node 2 runs 1 % slow: the worst pairing of a holder and a granter, both ways round.
 
 use fluxgate_engine::fault::Mutation;
 use fluxgate_engine::lease::{Grant, LeaseTerms};
@@ -13,21 +12,20 @@ use stateright::{Model, Property};
 use crate::cluster::{Cluster, Entry, id, index};
 use crate::{Broken, ByDebug};
 
-/// True milliseconds between looks at the clocks: a little longer than a lease lasts by a slow
-/// holder's clock and by a fast granter's, and shorter than it would last for that holder without
-/// its margin.
+/// True milliseconds per tick: a little longer than a lease lasts by a slow holder's clock and by a
+/// fast granter's, and shorter than it would last for that holder without its margin.
 pub(crate) const TICK_MS: u64 = 990;
 /// The default terms at a third of their length.
 const TERMS: LeaseTerms = LeaseTerms { lease_ms: 1_000, clock_error_ms_max: 333 };
 
-/// How far to look.
+/// The bounds of the search.
 #[derive(Clone, Debug)]
 pub struct Leases {
-    /// The rule that is left out.
+    /// The rule that is broken.
     pub broken: Option<Broken>,
     /// Nodes: two or three.
     pub nodes: usize,
-    /// Looks at the clocks.
+    /// Ticks of the clocks.
     pub ticks: u64,
     /// Writes.
     pub writes: usize,
@@ -35,52 +33,52 @@ pub struct Leases {
     pub elections: usize,
 }
 
-/// A message under way: of one node at most one, and the next one means that this one was lost.
+/// A message in transit: each node has at most one, and the next one means that this one was lost.
 #[derive(Clone, Debug)]
 enum Flight {
     /// A request for a lease.
-    TransferRequest { leader: usize, sent: BootNs, applied: usize },
-    /// The answer.
+    LeaseRequest { leader: usize, sent: BootNs, applied: usize },
+    /// The reply.
     Grant { sent: BootNs, grant: Grant },
 }
 
-/// What the driver of one node keeps.
+/// The state of one node's driver.
 #[derive(Clone, Debug, Default)]
-struct Side {
+struct Driver {
     flight: Option<Flight>,
-    /// When it last asked: at most once between two looks at the clocks.
-    asked: Option<u64>,
-    /// The last entry that it committed, or knew of when it took office.
+    /// The tick of its last request: a node sends at most one per tick.
+    requested: Option<u64>,
+    /// The last entry that it committed, or knew of when its term began.
     known: usize,
 }
 
-/// Everything.
+/// A state of the whole model.
 #[derive(Clone, Debug)]
 pub struct State {
     tick: u64,
     acked: usize,
     cluster: Cluster,
-    sides: Vec<Side>,
+    drivers: Vec<Driver>,
 }
 
-/// What may happen.
+/// A step of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Time passes.
     Tick,
-    /// A node asks another, or itself, for a lease.
-    TransferRequest(usize, usize),
+    /// A node requests a lease from another node, or from itself.
+    RequestLease(usize, usize),
     /// The request arrives.
     Arrive(usize),
-    /// The answer arrives.
+    /// The reply arrives.
     Take(usize),
     /// The leader commits a write.
     Write,
     /// A node applies the next entry.
     Apply(usize),
-    /// A leader hears how far a node has applied.
+    /// A leader hears how far a node has applied the log.
     Report(usize, usize),
-    /// A leader acknowledges everything up to an entry.
+    /// A leader acknowledges every write up to an entry.
     Ack(usize, usize),
     /// A node becomes the leader.
     Elect(usize),
@@ -100,15 +98,15 @@ impl State {
 
 impl Leases {
     fn grant(&self, state: &mut State, node: usize) -> bool {
-        let Some(Flight::TransferRequest { leader, sent, applied }) =
-            state.sides[node].flight.take()
+        let Some(Flight::LeaseRequest { leader, sent, applied }) =
+            state.drivers[node].flight.take()
         else {
             return false;
         };
-        let (now, known) = (state.boot(leader), state.sides[leader].known);
+        let (now, known) = (state.boot(leader), state.drivers[leader].known);
         let proven = state.cluster.leader == leader;
         let read = if proven { state.cluster.log.len() } else { known };
-        let Some(granter) = &mut state.cluster.members[leader].office else { return false };
+        let Some(granter) = &mut state.cluster.members[leader].term else { return false };
         if !proven && self.broken != Some(Broken::NoQuorum) {
             return false;
         }
@@ -119,7 +117,7 @@ impl Leases {
         if self.broken == Some(Broken::NoDriftMargin) {
             grant.holder_ms = TERMS.granter_ms();
         }
-        state.sides[node].flight = Some(Flight::Grant { sent, grant });
+        state.drivers[node].flight = Some(Flight::Grant { sent, grant });
         true
     }
 
@@ -127,15 +125,15 @@ impl Leases {
         let cluster = &state.cluster;
         match action {
             Action::Tick => state.tick += 1,
-            Action::TransferRequest(node, leader) => {
+            Action::RequestLease(node, leader) => {
                 let (sent, applied) = (state.boot(node), cluster.members[node].applied);
-                state.sides[node].flight = Some(Flight::TransferRequest { leader, sent, applied });
-                state.sides[node].asked = Some(state.tick);
+                state.drivers[node].flight = Some(Flight::LeaseRequest { leader, sent, applied });
+                state.drivers[node].requested = Some(state.tick);
             }
             Action::Arrive(node) => return self.grant(state, node),
             Action::Take(node) => {
                 let now = state.boot(node);
-                let Some(Flight::Grant { sent, grant }) = state.sides[node].flight.take() else {
+                let Some(Flight::Grant { sent, grant }) = state.drivers[node].flight.take() else {
                     return false;
                 };
                 let late = self.broken == Some(Broken::LeaseFromAnswer);
@@ -149,7 +147,7 @@ impl Leases {
                 let at = state.cluster.log.len();
                 if let Some(granter) = state.cluster.granter() {
                     granter.handle_committed(index(at));
-                    state.sides[leader].known = at;
+                    state.drivers[leader].known = at;
                 }
             }
             Action::Apply(node) => {
@@ -158,7 +156,7 @@ impl Leases {
             }
             Action::Report(node, leader) => {
                 let applied = cluster.members[node].applied;
-                if let Some(granter) = &mut state.cluster.members[leader].office {
+                if let Some(granter) = &mut state.cluster.members[leader].term {
                     granter.handle_applied(id(node), index(applied));
                 }
             }
@@ -166,7 +164,7 @@ impl Leases {
             Action::Elect(node) => {
                 let now = state.boot(node);
                 state.cluster.elect(node, now, TERMS);
-                state.sides[node].known = state.cluster.log.len();
+                state.drivers[node].known = state.cluster.log.len();
             }
         }
         true
@@ -174,9 +172,9 @@ impl Leases {
 
     fn may_ack(state: &State, leader: usize, at: usize) -> bool {
         let (member, now) = (&state.cluster.members[leader], state.boot(leader));
-        let reached = at <= state.sides[leader].known && at <= member.applied;
-        let office = member.office.as_ref();
-        reached && office.is_some_and(|granter| granter.holders(index(at), now).is_empty())
+        let reached = at <= state.drivers[leader].known && at <= member.applied;
+        let term = member.term.as_ref();
+        reached && term.is_some_and(|granter| granter.holders(index(at), now).is_empty())
     }
 }
 
@@ -187,9 +185,9 @@ impl Model for Leases {
     fn init_states(&self) -> Vec<Self::State> {
         Broken::apply(self.broken);
         let cluster = Cluster::new(self.nodes, TERMS);
-        let mut sides = vec![Side::default(); self.nodes];
-        sides[cluster.leader].known = cluster.log.len();
-        vec![ByDebug(State { tick: 0, acked: 0, cluster, sides })]
+        let mut drivers = vec![Driver::default(); self.nodes];
+        drivers[cluster.leader].known = cluster.log.len();
+        vec![ByDebug(State { tick: 0, acked: 0, cluster, drivers })]
     }
 
     fn actions(&self, state: &Self::State, actions: &mut Vec<Self::Action>) {
@@ -204,27 +202,27 @@ impl Model for Leases {
             actions.push(Action::Write);
         }
         let leaders = || {
-            let in_office = |node: &usize| cluster.members[*node].office.is_some();
-            (0..cluster.members.len()).filter(in_office).collect::<Vec<_>>()
+            let in_term = |node: &usize| cluster.members[*node].term.is_some();
+            (0..cluster.members.len()).filter(in_term).collect::<Vec<_>>()
         };
         for node in 0..self.nodes {
             let member = &cluster.members[node];
-            if state.sides[node].asked != Some(state.tick) {
-                // Who believes that it leads asks itself.
-                let own = member.office.is_some();
+            if state.drivers[node].requested != Some(state.tick) {
+                // A node that believes it leads requests its lease from itself.
+                let own = member.term.is_some();
                 let to = leaders().into_iter().filter(|to| !own || *to == node);
-                actions.extend(to.map(|to| Action::TransferRequest(node, to)));
+                actions.extend(to.map(|to| Action::RequestLease(node, to)));
             }
-            match state.sides[node].flight {
+            match state.drivers[node].flight {
                 None => {}
-                Some(Flight::TransferRequest { .. }) => actions.push(Action::Arrive(node)),
+                Some(Flight::LeaseRequest { .. }) => actions.push(Action::Arrive(node)),
                 Some(Flight::Grant { .. }) => actions.push(Action::Take(node)),
             }
             if member.applied < cluster.log.len() {
                 actions.push(Action::Apply(node));
             }
             for leader in leaders() {
-                // Of use only where a write waits for it.
+                // Only useful while a write waits for it.
                 let awaited = cluster.log[state.acked..].contains(&Entry::Write);
                 if leader != node && awaited {
                     actions.push(Action::Report(node, leader));
@@ -261,7 +259,7 @@ impl Model for Leases {
                 },
             ),
             Property::sometimes(
-                "acknowledged beside a leased follower",
+                "a write is acknowledged while a follower holds a lease",
                 |model: &Self, state: &ByDebug<State>| {
                     Broken::apply(model.broken);
                     let state = &state.0;
@@ -270,7 +268,7 @@ impl Model for Leases {
                 },
             ),
             Property::sometimes(
-                "acknowledged past a silent follower",
+                "a write is acknowledged without a silent follower",
                 |model: &Self, state: &ByDebug<State>| {
                     Broken::apply(model.broken);
                     let state = &state.0;

@@ -1,15 +1,15 @@
 //! The protocol's three small machines, checked exhaustively within small bounds.
 //!
-//! Each model is the real engine (`crates/engine`) under a driver that does everything in every
-//! order: messages are delivered late, twice or never, nodes crash, leaders are replaced, and
-//! clocks drift as far as the design allows. [`stateright`] walks every state that can be reached.
+//! Each model is the real engine (`crates/engine`) under a driver that tries every order of events:
+//! messages arrive late, twice or never, nodes crash, leaders are replaced, and clocks drift as far
+//! as the protocol allows. [`stateright`] visits every reachable state.
 //!
-//! - [`leases`]: leases and the write barrier. Nobody answers without an acknowledged write.
+//! - [`leases`]: leases and the write barrier. No node answers without an acknowledged write.
 //! - [`maps`]: share maps. No window is opened under two of them.
-//! - [`counters`]: shares, transfers and lives. No token is spent twice or denied unproven.
+//! - [`counters`]: shares, transfers and incarnations. No token is spent twice or denied unproven.
 //!
-//! A check that has never failed has not been seen to work: [`Broken`] leaves one rule out, and
-//! the checker must come back with a counterexample.
+//! A check that never failed has not been seen to work: each [`Broken`] variant breaks one rule,
+//! and the checker must find a counterexample.
 
 use std::fmt::{self, Debug, Write};
 use std::hash::{Hash, Hasher};
@@ -21,23 +21,23 @@ pub mod counters;
 pub mod leases;
 pub mod maps;
 
-/// A rule that is left out.
+/// A rule that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// One of the engine's.
+    /// A rule of the engine.
     Engine(Mutation),
-    /// A holder counts its lease from the answer.
+    /// A holder counts its lease from the reply instead of the request.
     LeaseFromAnswer,
-    /// A leader grants without a proof by a quorum.
+    /// A leader grants without proof by a quorum.
     NoQuorum,
-    /// A holder trusts its lease as long as the granter reckons with it.
+    /// A holder trusts its lease for as long as the granter must assume it is held.
     NoDriftMargin,
     /// A map is proposed for a moment that earlier grants may reach.
     MapTooSoon,
 }
 
 impl Broken {
-    /// Lets this thread's engine leave the rule out, or none.
+    /// Breaks the rule in this thread's engine, or none.
     fn apply(broken: Option<Self>) {
         #[cfg(feature = "mutations")]
         Mutation::set(match broken {
@@ -48,7 +48,7 @@ impl Broken {
         assert!(!matches!(broken, Some(Self::Engine(_))), "built without the feature `mutations`");
     }
 
-    /// What the variant is called.
+    /// The name in tables.
     #[must_use]
     pub fn name(self) -> String {
         let Self::Engine(mutation) = self else { return format!("{self:?}") };
@@ -56,15 +56,15 @@ impl Broken {
     }
 }
 
-/// A state that is told from others by what it prints: the engine's own types need no hash for it.
-/// What the engine prints follows from its content and from the order of insertions; two ways to
-/// one content are at worst looked at twice.
+/// A state that is identified by its debug text, so the engine's own types need no `Hash`. The text
+/// depends on the content and on the order of insertions; at worst the checker visits equal content
+/// twice.
 #[derive(Clone)]
 pub struct ByDebug<T>(pub T);
 
-struct Into<'a, H>(&'a mut H);
+struct HashWriter<'a, H>(&'a mut H);
 
-impl<H: Hasher> Write for Into<'_, H> {
+impl<H: Hasher> Write for HashWriter<'_, H> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.write(text.as_bytes());
         Ok(())
@@ -74,7 +74,7 @@ impl<H: Hasher> Write for Into<'_, H> {
 impl<T: Debug> Hash for ByDebug<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Writing to a hasher cannot fail.
-        let _ = write!(Into(state), "{:?}", self.0);
+        let _ = write!(HashWriter(state), "{:?}", self.0);
     }
 }
 

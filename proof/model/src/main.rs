@@ -14,13 +14,13 @@ use stateright::{Checker, Expectation, HasDiscoveries, Model};
 #[derive(Debug, Parser)]
 #[command(name = "fluxgate-model")]
 struct Cli {
-    /// Larger bounds: minutes instead of seconds
+    /// Uses larger bounds: minutes instead of seconds
     #[arg(long)]
     large: bool,
-    /// Threads
+    /// Number of threads
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Only the models whose name begins so
+    /// Checks only models whose name begins with this
     #[arg(long, default_value = "")]
     only: String,
     /// Shows the steps of each counterexample
@@ -28,20 +28,19 @@ struct Cli {
     steps: bool,
 }
 
-/// What came of one check.
-struct Came {
+struct CheckResult {
     model: &'static str,
     variant: String,
     states: usize,
     depth: usize,
     seconds: f64,
-    found: String,
+    finding: String,
     right: bool,
 }
 
-/// Walks every state. Right: an unbroken model violates nothing and shows all that it may; a broken
-/// one violates something.
-fn check<M>(name: &'static str, model: M, broken: Option<Broken>, cli: &Cli) -> Came
+/// Visits every state. Right: an unbroken model violates nothing and reaches all that it should; a
+/// broken one violates something.
+fn check<M>(name: &'static str, model: M, broken: Option<Broken>, cli: &Cli) -> CheckResult
 where
     M: Model + Send + Sync + 'static,
     M::State: std::hash::Hash + Send + Sync + Clone + PartialEq + std::fmt::Debug,
@@ -67,7 +66,7 @@ where
         .collect();
     let steps =
         |name: &str| discoveries.get(name).map_or(0, |path| path.clone().into_actions().len());
-    let (found, right) = match broken {
+    let (finding, right) = match broken {
         None if !violated.is_empty() => (format!("VIOLATED: {}", violated.join(", ")), false),
         None if !unseen.is_empty() => (format!("never: {}", unseen.join(", ")), false),
         None => (format!("holds: {}", of(Expectation::Always).join(", ")), true),
@@ -83,18 +82,18 @@ where
             say(&format!("{name}: {path:?}"));
         }
     }
-    Came {
+    CheckResult {
         model: name,
-        variant: broken.map_or_else(|| "as it is".to_owned(), Broken::name),
+        variant: broken.map_or_else(|| "unbroken".to_owned(), Broken::name),
         states: checker.unique_state_count(),
         depth: checker.max_depth(),
         seconds: begun.elapsed().as_secs_f64(),
-        found,
+        finding,
         right,
     }
 }
 
-// Bounds that are walked in a minute or two, and the ones of a machine with time and memory.
+// Bounds for a minute or two, and (with `--large`) for a machine with time and memory.
 
 fn leases(broken: Option<Broken>, large: bool) -> Leases {
     let (ticks, writes) = if large { (3, 1) } else { (2, 1) };
@@ -143,7 +142,7 @@ fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["model", "variant", "states", "depth", "seconds", "what came of it"]);
+    table.set_header(["model", "variant", "states", "depth", "seconds", "result"]);
     let (mut passed, mut failed) = (0, 0);
     for (name, broken) in variants() {
         if !name.starts_with(&cli.only) {
@@ -153,27 +152,27 @@ fn main() -> std::process::ExitCode {
         let broken = broken.into_iter().filter(|_| cfg!(feature = "mutations")).map(Some);
         for variant in [None].into_iter().chain(broken) {
             let large = cli.large;
-            let came = match name {
+            let result = match name {
                 "leases" => check(name, leases(variant, large), variant, &cli),
                 "maps" => check(name, maps(variant, large), variant, &cli),
                 _ => check(name, counters(variant, large), variant, &cli),
             };
-            if came.right {
+            if result.right {
                 passed += 1
             } else {
                 failed += 1
             }
             say(&format!(
                 "{} {}: {} states, {:.1} s: {}",
-                came.model, came.variant, came.states, came.seconds, came.found
+                result.model, result.variant, result.states, result.seconds, result.finding
             ));
             table.add_row([
-                came.model.to_owned(),
-                came.variant,
-                came.states.to_string(),
-                came.depth.to_string(),
-                format!("{:.1}", came.seconds),
-                came.found,
+                result.model.to_owned(),
+                result.variant,
+                result.states.to_string(),
+                result.depth.to_string(),
+                format!("{:.1}", result.seconds),
+                result.finding,
             ]);
         }
     }

@@ -1,9 +1,9 @@
 //! Share maps: no window is opened under two of them, over changes of leader and clock errors.
 //!
-//! Real: [`fluxgate_engine::lease`]: which moments a granter promises, when a map may begin, and which
-//! windows a holder may open. Stands in: consensus ([`crate::cluster`]); a lease is asked for, granted
-//! and taken in one step, since [`crate::leases`] has the rest. One node's clock is ahead by the
-//! whole clock error, the other's behind by it.
+//! Real: [`fluxgate_engine::lease`]: which moments a granter promises, when a map may begin, and
+//! which windows a holder may open. Modelled: consensus ([`crate::cluster`]); a lease is requested,
+//! granted and taken in one step, because [`crate::leases`] has the rest. One node's clock is ahead
+//! by the whole clock error, the other's is behind by it.
 
 use std::collections::BTreeMap;
 
@@ -17,38 +17,39 @@ use crate::leases::TICK_MS;
 use crate::{Broken, ByDebug};
 
 const NODES: usize = 2;
-/// A window is as long as the time between two looks at the clocks, and so is the clock error.
+/// One tick is the length of a window, and also the clock error.
 const TERMS: LeaseTerms = LeaseTerms { lease_ms: 1_000, clock_error_ms_max: TICK_MS };
 /// Cluster time at the beginning.
 const BEGIN_MS: u64 = 100 * TICK_MS;
 
-/// How far to look.
+/// The bounds of the search.
 #[derive(Clone, Debug)]
 pub struct Maps {
-    /// The rule that is left out.
+    /// The rule that is broken.
     pub broken: Option<Broken>,
-    /// Looks at the clocks.
+    /// Ticks of the clocks.
     pub ticks: u64,
     /// Changes of leader.
     pub elections: usize,
 }
 
-/// Everything.
+/// A state of the whole model.
 #[derive(Clone, Debug)]
 pub struct State {
     /// The node whose clock is ahead.
     ahead: usize,
     tick: u64,
     cluster: Cluster,
-    /// Proposed by the leader, and not committed.
+    /// Proposed by the leader, not committed.
     proposed: Option<ClusterMs>,
-    /// When each node last renewed, and what it and the log were: again would change nothing.
+    /// For each node, the tick, log length and applied index at its last renewal: a second renewal
+    /// would change nothing.
     renewed: [(u64, usize, usize); NODES],
-    /// Windows that were opened, and under how many maps each.
+    /// Windows that were opened, and the maps under which they were.
     opened: BTreeMap<u64, Vec<ClusterMs>>,
 }
 
-/// What may happen.
+/// A step of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Time passes.
@@ -57,13 +58,13 @@ pub enum Action {
     Renew(usize),
     /// The leader proposes another map.
     Propose,
-    /// It is committed.
+    /// The proposal is committed.
     Commit,
     /// A node applies the next entry.
     Apply(usize),
     /// A node opens a window.
     Open(usize, u64),
-    /// A node becomes the leader; the proposal was in its log, or not.
+    /// A node becomes the leader; its log contained the proposal, or did not.
     Elect(usize, bool),
 }
 
@@ -73,7 +74,7 @@ impl State {
     }
 
     fn time(&self, node: usize) -> ClusterMs {
-        // The truth is one clock error past the slower of them.
+        // True time is one clock error ahead of the slower clock.
         let error = if node == self.ahead { 2 * TERMS.clock_error_ms_max } else { 0 };
         ClusterMs(BEGIN_MS + self.tick * TICK_MS + error)
     }
@@ -106,7 +107,8 @@ impl State {
         self.second_map().is_some()
     }
 
-    /// Where the second map begins. Windows before it are nobody's under it, and tell nothing.
+    /// When the second map begins. Earlier windows do not fall under it and cannot show a
+    /// violation.
     fn second_map(&self) -> Option<ClusterMs> {
         let committed = self.cluster.log.iter().find_map(|entry| match entry {
             Entry::Map(from) => Some(*from),
@@ -207,13 +209,13 @@ impl Model for Maps {
             if cluster.members[node].applied < cluster.log.len() {
                 actions.push(Action::Apply(node));
             }
-            // The window that runs by this node's clock, and its neighbours.
+            // The current window by this node's clock, and its neighbours.
             let now = state.time(node).0 / TICK_MS;
             for window in now - 1..=now + 1 {
                 let map = state.map_at(node, ClusterMs(window * TICK_MS));
-                let told = state.opened.get(&window).is_some_and(|maps| maps.contains(&map));
+                let known = state.opened.get(&window).is_some_and(|maps| maps.contains(&map));
                 let second = state.second_map().is_some_and(|from| window * TICK_MS >= from.0);
-                if second && !told && state.may_open(node, window) {
+                if second && !known && state.may_open(node, window) {
                     actions.push(Action::Open(node, window));
                 }
             }
@@ -230,7 +232,7 @@ impl Model for Maps {
         Broken::apply(self.broken);
         let mut next = state.clone();
         self.step(&mut next.0, action);
-        // Windows that nobody can open any more tell nothing further.
+        // A window that no node can open any more cannot show a violation.
         let slowest = (BEGIN_MS + next.0.tick * TICK_MS) / TICK_MS;
         next.0.opened.retain(|window, maps| *window + 1 >= slowest || maps.len() > 1);
         Some(next)

@@ -1,4 +1,4 @@
-//! The invariants of `design/counters.md`, one file each, by name.
+//! The invariants of `docs/protocol.md`, one file each, by name.
 //!
 //! An invariant knows what clients saw and what an observer outside of all nodes sees. It is asked
 //! at everything that is seen, once a second, when a window is over, and at the end.
@@ -44,7 +44,7 @@ pub struct Violation {
 
 /// Something that must hold, whatever happens.
 pub trait Invariant {
-    /// Its name, as in `design/counters.md`.
+    /// Its name, as in `docs/protocol.md`.
     fn name(&self) -> &'static str;
 
     /// Something was seen at a node.

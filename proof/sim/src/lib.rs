@@ -1,5 +1,5 @@
 //! Whole clusters by seed: the real engine under faults, judged by the invariants of
-//! `design/counters.md`.
+//! `docs/protocol.md`.
 //!
 //! What is real: everything in `engine` (counters, leases, barrier, cluster time, share maps, the
 //! registry). What stands in: the shell around it ([`node`], which mirrors `crates/node` rule by

@@ -1,6 +1,6 @@
 //! One request: admit, deny with proof, or wait.
 //!
-//! The rule (`design/counters.md`): what is held is spent at once; what is proven exhausted is
+//! The rule (`docs/protocol.md`): what is held is spent at once; what is proven exhausted is
 //! denied at once; everything else waits in one queue per key, first in, first out, while the
 //! missing tokens are asked for. The three certificates are a token, a proof and a deadline.
 
@@ -12,15 +12,13 @@ use fluxgate_types::{ClusterMs, KeyId, caps};
 
 use super::key::{self, DEGRADED_MS, KeyCounters};
 use super::order::Order;
-use super::window_counter::WindowCounter;
+use super::search::next_to_ask;
 use super::{
     Context, CounterId, Decision, Effect, KeyLimits, Shard, Step, TransferRequest, Verdict, Waiter,
 };
 use crate::fault::Mutation;
 use crate::state::record::LimitSpec;
 
-/// After a round in which nobody gave, the next one waits so long, doubling, milliseconds.
-const RETRY_MS: (u64, u64) = (1, 8);
 /// What one look at all limits of a key says about a cost.
 enum Look {
     /// Every limit holds enough.
@@ -362,43 +360,4 @@ impl KeyCounters {
         }
         hopeful
     }
-}
-
-/// The peer to ask next for this counter and how much is missing; `None` while an answer is
-/// awaited, nothing is missing, or the next round has not come.
-fn next_to_ask(
-    context: &Context<'_>,
-    cell: &mut WindowCounter,
-    waits: u64,
-) -> Option<(fluxgate_types::NodeId, u64)> {
-    let missing = i64::try_from(waits).unwrap_or(i64::MAX).saturating_sub(cell.balance());
-    let need = u64::try_from(missing).ok().filter(|need| *need > 0)?;
-    if Mutation::NobodyAsks.active() {
-        return None;
-    }
-    if let Some((peer, until)) = cell.search.asked {
-        if context.boot < until {
-            return None;
-        }
-        cell.search.asked = None;
-        cell.search.failed = true;
-        cell.search.note_tried(peer);
-    }
-    if context.boot < cell.search.retry_at {
-        return None;
-    }
-    let reachable = context.incarnation.peers.iter().filter(|(_, reachable)| *reachable);
-    let untried = reachable.map(|(node, _)| *node).filter(|n| !cell.search.tried.contains(n));
-    let best = untried
-        .map(|node| (cell.believed_left(context, node), node))
-        .reduce(|a, b| if (b.0, cell.outranks(b.1, a.1)) > (a.0, false) { b } else { a });
-    let Some((_, peer)) = best else {
-        // Nobody gave and it is not proven: tokens are in flight, or out of reach.
-        let pause_ms = (RETRY_MS.0 << cell.search.rounds.min(8)).min(RETRY_MS.1);
-        cell.search.rounds += 1;
-        cell.search.retry_at = context.boot.plus_ms(pause_ms);
-        cell.search.tried.clear();
-        return None;
-    };
-    Some((peer, need))
 }

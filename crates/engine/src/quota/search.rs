@@ -2,6 +2,14 @@
 
 use fluxgate_types::{BootNs, NodeId};
 
+use super::Context;
+use super::window_counter::WindowCounter;
+use crate::fault::Mutation;
+
+/// Pauses after a round in which no peer gave, first and longest, milliseconds; each is twice the
+/// one before.
+const RETRY_MS: (u64, u64) = (1, 8);
+
 /// Where a counter stands in its search for tokens.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokenSearch {
@@ -32,4 +40,43 @@ impl TokenSearch {
         }
         self.note_tried(peer);
     }
+}
+
+/// The peer to ask next for this counter and how much is missing; `None` while an answer is
+/// awaited, nothing is missing, or the next round has not come.
+pub(super) fn next_to_ask(
+    context: &Context<'_>,
+    cell: &mut WindowCounter,
+    waits: u64,
+) -> Option<(NodeId, u64)> {
+    let missing = i64::try_from(waits).unwrap_or(i64::MAX).saturating_sub(cell.balance());
+    let need = u64::try_from(missing).ok().filter(|need| *need > 0)?;
+    if Mutation::NobodyAsks.active() {
+        return None;
+    }
+    if let Some((peer, until)) = cell.search.asked {
+        if context.boot < until {
+            return None;
+        }
+        cell.search.asked = None;
+        cell.search.failed = true;
+        cell.search.note_tried(peer);
+    }
+    if context.boot < cell.search.retry_at {
+        return None;
+    }
+    let reachable = context.incarnation.peers.iter().filter(|(_, reachable)| *reachable);
+    let untried = reachable.map(|(node, _)| *node).filter(|n| !cell.search.tried.contains(n));
+    let best = untried
+        .map(|node| (cell.believed_left(context, node), node))
+        .reduce(|a, b| if (b.0, cell.outranks(b.1, a.1)) > (a.0, false) { b } else { a });
+    let Some((_, peer)) = best else {
+        // No peer gave and it is not proven: tokens are in flight, or out of reach.
+        let pause_ms = (RETRY_MS.0 << cell.search.rounds.min(8)).min(RETRY_MS.1);
+        cell.search.rounds += 1;
+        cell.search.retry_at = context.boot.plus_ms(pause_ms);
+        cell.search.tried.clear();
+        return None;
+    };
+    Some((peer, need))
 }

@@ -1,19 +1,20 @@
-//! Nothing that was answered is lost: at the end every node has every key as its administrators
-//! know it. What was never answered is either there or not, once; what was refused is not there.
+//! No answered write is lost: at the end every node has every key as its administrators know it. A
+//! key whose creation was never answered exists once or not at all; one whose creation was rejected
+//! does not exist.
 
 use std::collections::BTreeMap;
 
-use super::Tally;
+use super::CheckResult;
 use crate::history::{Record, Us};
 use crate::knowledge::{Knowledge, Outcome, Status, outcome};
 
-pub(super) fn judge(known: &Knowledge) -> Tally {
-    let mut tally = Tally::new("acked_is_durable");
+pub(super) fn judge(known: &Knowledge) -> CheckResult {
+    let mut result = CheckResult::new("acked_is_durable");
     let mut by_name: BTreeMap<(u64, &str), Vec<&Record>> = BTreeMap::new();
     for record in &known.records {
         by_name.entry((record.n, &record.name)).or_default().push(record);
     }
-    let Some(end) = &known.end else { return tally };
+    let Some(end) = &known.end else { return result };
     let after = (end.t, Us::MAX);
     for n in &end.scanned {
         for key in known.keys.values() {
@@ -32,12 +33,12 @@ pub(super) fn judge(known: &Knowledge) -> Tally {
                     && key.scopes(after).contains(&record.scope)
             };
             let fine = counts.contains(&found.len()) && found.iter().all(sound);
-            tally.judge(fine, || {
-                format!("node {n}: {found:?}; may be {states:?}, known is {key:?}")
+            result.judge(fine, || {
+                format!("node {n}: {found:?}; the status may be {states:?}, the administrators know {key:?}")
             });
         }
     }
-    tally
+    result
 }
 
 fn name(status: Status) -> &'static str {
@@ -50,7 +51,7 @@ fn name(status: Status) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{MS, change, create, figures, known};
+    use super::super::testing::{MS, change, counts, create, known};
     use super::*;
     use crate::history::{Change, End, Event};
 
@@ -72,25 +73,25 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_key_a_lost_revocation_and_a_lost_limit_are_violations() {
-        assert_eq!(figures(&judge(&known(vec![end()]))), (1, 1));
-        assert_eq!(figures(&judge(&known(vec![record(1, "active", 10), end()]))), (1, 0));
-        assert_eq!(figures(&judge(&known(vec![record(1, "revoked", 10), end()]))), (1, 1));
+    fn a_lost_key_revocation_or_limit_is_a_violation() {
+        assert_eq!(counts(&judge(&known(vec![end()]))), (1, 1));
+        assert_eq!(counts(&judge(&known(vec![record(1, "active", 10), end()]))), (1, 0));
+        assert_eq!(counts(&judge(&known(vec![record(1, "revoked", 10), end()]))), (1, 1));
         let revoked = |status| change(Change::Revoke, (6, 7), status);
         let kept = |status| judge(&known(vec![revoked(status), record(1, "active", 10), end()]));
-        assert_eq!(figures(&kept(200)), (1, 1));
-        assert_eq!(figures(&kept(0)), (1, 0));
+        assert_eq!(counts(&kept(200)), (1, 1));
+        assert_eq!(counts(&kept(0)), (1, 0));
         let limit = change(Change::Limit(20), (6, 7), 200);
-        assert_eq!(figures(&judge(&known(vec![limit, record(1, "active", 10), end()]))), (1, 1));
+        assert_eq!(counts(&judge(&known(vec![limit, record(1, "active", 10), end()]))), (1, 1));
     }
 
     #[test]
-    fn what_was_refused_is_not_there_and_what_was_lost_is_there_once_at_most() {
+    fn a_rejected_creation_leaves_no_key_and_an_unanswered_one_at_most_one() {
         for (status, copies, violated) in [(503, 1, 1), (503, 0, 0), (0, 1, 0), (0, 2, 1)] {
             let mut events = vec![record(1, "active", 10), create(2, (10, 20), status)];
             events.extend((0..copies).map(|_| record(2, "active", 10)));
             events.push(end());
-            assert_eq!(figures(&judge(&known(events))), (2, violated), "{status} {copies}");
+            assert_eq!(counts(&judge(&known(events))), (2, violated), "{status} {copies}");
         }
     }
 }

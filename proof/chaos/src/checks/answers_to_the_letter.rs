@@ -1,8 +1,8 @@
-//! Bodies and headers of verdicts, as the seed page and `design/http-api.md` have them.
+//! Bodies and headers of verdicts are exactly those of `docs/http-api.md`.
 
 use serde_json::Value;
 
-use super::Tally;
+use super::CheckResult;
 use crate::history::Validate;
 use crate::knowledge::Knowledge;
 
@@ -10,13 +10,13 @@ const UNAUTHENTICATED: &str =
     r#"{"error":"authentication_failed","message":"Invalid or missing API key"}"#;
 const INVALID_TOKEN: &str = "Bearer error=\"invalid_token\"";
 
-pub(super) fn judge(known: &Knowledge) -> Tally {
-    let mut tally = Tally::new("answers_to_the_letter");
+pub(super) fn judge(known: &Knowledge) -> CheckResult {
+    let mut result = CheckResult::new("answers_to_the_letter");
     for validate in known.validates.iter().filter(|validate| validate.s != 0) {
         let flaw = flaw(known, validate);
-        tally.judge(flaw.is_none(), || format!("{}: {validate:?}", flaw.unwrap_or_default()));
+        result.judge(flaw.is_none(), || format!("{}: {validate:?}", flaw.unwrap_or_default()));
     }
-    tally
+    result
 }
 
 fn flaw(known: &Knowledge, v: &Validate) -> Option<&'static str> {
@@ -68,7 +68,7 @@ fn flaw(known: &Knowledge, v: &Validate) -> Option<&'static str> {
     }
 }
 
-/// A body of two fields, with this code.
+/// A body of two fields, with this error code.
 fn two_fields(v: &Validate, code: &str) -> bool {
     let body: Option<Value> = serde_json::from_str(&v.body).ok();
     body.is_some_and(|body| {
@@ -105,11 +105,11 @@ fn admission(v: &Validate) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{answer, figures, known, validate};
+    use super::super::testing::{answer, counts, known, validate};
     use super::*;
-    use crate::history::Head;
+    use crate::history::VerdictHeaders;
 
-    fn whole(s: u16, body: &str, change: impl FnOnce(&mut Head)) -> (u64, u64) {
+    fn whole(s: u16, body: &str, change: impl FnOnce(&mut VerdictHeaders)) -> (u64, u64) {
         let mut v = Validate { body: body.to_owned(), ..answer((10, 20), s, 5, 4) };
         v.scope = (s == 403).then(|| "admin".to_owned());
         v.h.kind = Some("application/json".to_owned());
@@ -120,11 +120,11 @@ mod tests {
             v.h.scope = Some("write".to_owned());
         }
         change(&mut v.h);
-        figures(&judge(&known(vec![validate(v)])))
+        counts(&judge(&known(vec![validate(v)])))
     }
 
     #[test]
-    fn an_admission_says_the_same_in_body_and_headers() {
+    fn body_and_headers_of_an_admission_must_agree() {
         let body = r#"{"valid":true,"key_id":"key_1","name":"key 1","owner":"owner","scope":"write","limit":10,"remaining":5,"reset":4}"#;
         assert_eq!(whole(200, body, |_| {}), (1, 0));
         assert_eq!(whole(200, body, |h| h.remaining = Some(6)), (1, 1));
@@ -133,14 +133,14 @@ mod tests {
     }
 
     #[test]
-    fn denials_are_exactly_those_of_the_contract() {
-        let unauthenticated = |h: &mut Head| {
+    fn denials_must_match_the_contract_exactly() {
+        let unauthenticated = |h: &mut VerdictHeaders| {
             h.www = Some(INVALID_TOKEN.to_owned());
             (h.limit, h.remaining, h.reset) = (Some(100), Some(0), Some(60));
         };
         assert_eq!(whole(401, UNAUTHENTICATED, unauthenticated), (1, 0));
         assert_eq!(whole(401, UNAUTHENTICATED, |_| {}), (1, 1));
-        let scope = |h: &mut Head| {
+        let scope = |h: &mut VerdictHeaders| {
             h.www = Some("Bearer error=\"insufficient_scope\", scope=\"admin\"".to_owned());
         };
         let body =
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(whole(429, body, |h| h.retry_after = Some(1)), (1, 1));
         assert_eq!(whole(429, &body.replace('2', "3"), |h| h.retry_after = Some(3)), (1, 1));
         let body = r#"{"error":"unavailable","message":"no lease"}"#;
-        let silent = |h: &mut Head| {
+        let silent = |h: &mut VerdictHeaders| {
             (h.limit, h.remaining, h.reset, h.retry_after) = (None, None, None, Some(1));
         };
         assert_eq!(whole(503, body, silent), (1, 0));

@@ -1,26 +1,26 @@
-//! In a window without any fault nothing is denied unless the budget is truly used up, and a
-//! denied request for one token shows 0 remaining. A peek (cost 0) asks for one.
+//! In a window without any fault no request is denied unless the budget is used up, and a denied
+//! request for one token shows 0 remaining. A peek (cost 0) needs one token.
 //!
-//! A window that began while something was wrong may have lost a share, so it must have begun in
-//! the calm phase: the phase reaches one period before the first request seen.
+//! A window that began while something was wrong may have lost a share. So the window must have
+//! begun in the calm phase: the phase reaches one period back from the first request seen.
 
 use std::collections::BTreeMap;
 
-use super::Tally;
+use super::CheckResult;
 use crate::history::{SECOND, Us, Validate};
 use crate::knowledge::Knowledge;
 
 #[derive(Debug, Default)]
 struct Window<'a> {
-    /// Every answer, and every request that may have been admitted in silence.
+    /// Tokens of all admissions that were answered.
     admitted: u64,
     denied: Option<&'a Validate>,
     remaining: Option<&'a Validate>,
     span: Option<(Us, Us)>,
 }
 
-pub(super) fn judge(known: &Knowledge) -> Tally {
-    let mut tally = Tally::new("healthy_is_exact");
+pub(super) fn judge(known: &Knowledge) -> CheckResult {
+    let mut result = CheckResult::new("healthy_is_exact");
     let mut windows: BTreeMap<(u64, u64), Window<'_>> = BTreeMap::new();
     for validate in &known.validates {
         let (200 | 429, Some(reset)) = (validate.s, validate.h.reset) else { continue };
@@ -42,13 +42,13 @@ pub(super) fn judge(known: &Knowledge) -> Tally {
     for ((k, _), window) in windows {
         let (Some(key), Some((t0, t1))) = (known.keys.get(&k), window.span) else { continue };
         let from = t0.saturating_sub(key.period_s * SECOND);
-        if !known.is_calm(from, t1) || key.limit_moves((from, t1)) {
+        if !known.is_calm(from, t1) || key.limit_may_change((from, t1)) {
             continue;
         }
         calm += 1;
         let limit = key.limits((from, t1)).first().copied().unwrap_or(0);
         let Some(denied) = window.denied else { continue };
-        tally.judge(
+        result.judge(
             window.admitted + denied.cost.max(1) > limit && window.remaining.is_none(),
             || {
                 format!(
@@ -58,13 +58,13 @@ pub(super) fn judge(known: &Knowledge) -> Tally {
             },
         );
     }
-    tally.note = format!("{calm} windows without any fault");
-    tally
+    result.note = format!("{calm} windows without any fault");
+    result
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{answer, figures, known, validate, well};
+    use super::super::testing::{answer, counts, known, validate, well};
     use super::*;
 
     fn window(admitted: u64, denied_remaining: u64, began: u64) -> Vec<crate::history::Event> {
@@ -77,11 +77,11 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_with_tokens_left_is_a_violation_in_a_calm_window_only() {
-        assert_eq!(figures(&judge(&known(window(10, 0, 3_200)))), (1, 0));
-        assert_eq!(figures(&judge(&known(window(9, 0, 3_200)))), (1, 1));
-        assert_eq!(figures(&judge(&known(window(10, 1, 3_200)))), (1, 1));
-        // It may have begun before the phase did.
-        assert_eq!(figures(&judge(&known(window(9, 0, 2_900)))), (0, 0));
+    fn a_denial_with_tokens_left_is_a_violation_only_in_a_calm_window() {
+        assert_eq!(counts(&judge(&known(window(10, 0, 3_200)))), (1, 0));
+        assert_eq!(counts(&judge(&known(window(9, 0, 3_200)))), (1, 1));
+        assert_eq!(counts(&judge(&known(window(10, 1, 3_200)))), (1, 1));
+        // The window may have begun before the calm phase.
+        assert_eq!(counts(&judge(&known(window(9, 0, 2_900)))), (0, 0));
     }
 }

@@ -1,11 +1,11 @@
-//! The limit headers name a limit that the key may have, never more remaining than that, and a
-//! window of its period.
+//! The limit headers name a limit that the key may have, at most that many tokens remaining, and a
+//! window of the key's period.
 
-use super::Tally;
+use super::CheckResult;
 use crate::knowledge::Knowledge;
 
-pub(super) fn judge(known: &Knowledge) -> Tally {
-    let mut tally = Tally::new("limits_are_as_set");
+pub(super) fn judge(known: &Knowledge) -> CheckResult {
+    let mut result = CheckResult::new("limits_are_as_set");
     for validate in &known.validates {
         let Some(key) = known.key_of(validate) else { continue };
         if !matches!(validate.s, 200 | 403 | 429) {
@@ -16,27 +16,27 @@ pub(super) fn judge(known: &Knowledge) -> Tally {
         let sound = h.limit.is_some_and(|limit| limits.contains(&limit))
             && h.remaining.is_some_and(|left| Some(left) <= h.limit)
             && h.reset.is_some_and(|reset| reset % key.period_s == 0);
-        tally.judge(sound, || {
+        result.judge(sound, || {
             format!("the limit may be {limits:?} per {} s: {validate:?}", key.period_s)
         });
     }
-    tally
+    result
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{answer, change, figures, known, validate};
+    use super::super::testing::{answer, change, counts, known, validate};
     use super::*;
     use crate::history::Change;
 
     #[test]
-    fn another_limit_too_much_left_or_a_foreign_window_are_violations() {
+    fn a_wrong_limit_remaining_or_window_is_a_violation() {
         for (remaining, reset, violated) in [(9, 4, 0), (11, 4, 1), (9, 5, 1)] {
             let events = vec![validate(answer((10, 20), 200, remaining, reset))];
-            assert_eq!(figures(&judge(&known(events))), (1, violated));
+            assert_eq!(counts(&judge(&known(events))), (1, violated));
         }
         let set = change(Change::Limit(20), (6, 8), 200);
         let events = vec![set, validate(answer((10, 20), 200, 9, 4))];
-        assert_eq!(figures(&judge(&known(events))), (1, 1));
+        assert_eq!(counts(&judge(&known(events))), (1, 1));
     }
 }

@@ -1,20 +1,20 @@
-//! A command that would break the cluster is refused with 409 in a short time, names the nodes that
-//! are the reason, and the members are what they were.
+//! A command that would break the cluster is rejected with 409 in a short time, the error names the
+//! nodes that are the reason, and the members stay the same.
 
-use super::Tally;
+use super::CheckResult;
 use crate::history::{Mistake, SECOND, Us};
 use crate::knowledge::Knowledge;
 
-/// Longest time for the refusal: a second or so, on a busy machine.
+/// Longest time until the error: about a second, on a busy machine.
 const WITHIN: Us = 3 * SECOND;
 
-pub(super) fn judge(known: &Knowledge) -> Tally {
-    let mut tally = Tally::new("mistakes_change_nothing");
+pub(super) fn judge(known: &Knowledge) -> CheckResult {
+    let mut result = CheckResult::new("mistakes_change_nothing");
     for mistake in &known.mistakes {
         let flaw = flaw(mistake);
-        tally.judge(flaw.is_none(), || format!("{}: {mistake:?}", flaw.unwrap_or_default()));
+        result.judge(flaw.is_none(), || format!("{}: {mistake:?}", flaw.unwrap_or_default()));
     }
-    tally
+    result
 }
 
 fn flaw(mistake: &Mistake) -> Option<&'static str> {
@@ -22,10 +22,10 @@ fn flaw(mistake: &Mistake) -> Option<&'static str> {
         return Some("the members changed");
     }
     if mistake.s != 409 {
-        return Some("not refused");
+        return Some("not rejected");
     }
     if mistake.t1 - mistake.t0 > WITHIN {
-        return Some("refused late");
+        return Some("rejected late");
     }
     let names = |node: &u64| {
         let words = mistake.body.split(|c: char| !c.is_ascii_alphanumeric());
@@ -36,12 +36,12 @@ fn flaw(mistake: &Mistake) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{figures, known};
+    use super::super::testing::{counts, known};
     use super::*;
     use crate::history::Event;
 
     #[test]
-    fn what_was_done_was_late_or_changed_something_is_a_violation() {
+    fn an_accepted_or_late_mistake_or_changed_members_are_violations() {
         let members = |peer: &str| vec![(1, vec![(3, peer.to_owned())])];
         let good = Mistake {
             what: "remove_wrong".to_owned(),
@@ -53,7 +53,7 @@ mod tests {
             before: members("a:1"),
             after: members("a:1"),
         };
-        let judged = |mistake: Mistake| figures(&judge(&known(vec![Event::Mistake(mistake)])));
+        let judged = |mistake: Mistake| counts(&judge(&known(vec![Event::Mistake(mistake)])));
         assert_eq!(judged(good.clone()), (1, 0));
         assert_eq!(judged(Mistake { s: 200, ..good.clone() }), (1, 1));
         assert_eq!(judged(Mistake { t1: WITHIN + 1, ..good.clone() }), (1, 1));

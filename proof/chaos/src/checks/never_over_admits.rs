@@ -1,13 +1,13 @@
-//! What all nodes admitted in a window, over all their lives, is at most its budget.
+//! All nodes together, over all their incarnations, admit at most the budget of a window.
 //!
-//! A window is named by the key and the reset that the answer itself names, so no clock of the
-//! harness is in it. Where the limit may have changed while the window was in use, the largest
-//! value that it may have had counts. Answers that were lost may have been admissions too; that
-//! only makes the true sum larger than the one judged.
+//! The key and the reset in the answer name a window, so no clock of the harness takes part. If the
+//! limit may have changed while the window was in use, the largest value that it may have had
+//! counts. Lost answers may have been admissions too; so the true sum can only be larger than the
+//! judged one.
 
 use std::collections::BTreeMap;
 
-use super::Tally;
+use super::CheckResult;
 use crate::history::Us;
 use crate::knowledge::Knowledge;
 
@@ -17,8 +17,8 @@ struct Window {
     span: Option<(Us, Us)>,
 }
 
-pub(super) fn judge(known: &Knowledge) -> Tally {
-    let mut tally = Tally::new("never_over_admits");
+pub(super) fn judge(known: &Knowledge) -> CheckResult {
+    let mut result = CheckResult::new("never_over_admits");
     let mut windows: BTreeMap<(u64, u64), Window> = BTreeMap::new();
     for validate in known.validates.iter().filter(|validate| validate.s == 200) {
         let Some(reset) = validate.h.reset else { continue };
@@ -32,17 +32,17 @@ pub(super) fn judge(known: &Knowledge) -> Tally {
         let (Some(key), Some(span)) = (known.keys.get(&k), window.span) else { continue };
         let most = key.limits(span).into_iter().max().unwrap_or(0);
         full += u64::from(window.admitted == most);
-        tally.judge(window.admitted <= most, || {
+        result.judge(window.admitted <= most, || {
             format!("key {k}, window until {reset}: {} of {most} admitted", window.admitted)
         });
     }
-    tally.note = format!("{full} windows spent to the last token");
-    tally
+    result.note = format!("{full} windows spent to the last token");
+    result
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{answer, change, figures, known, validate};
+    use super::super::testing::{answer, change, counts, known, validate};
     use super::*;
     use crate::history::Change;
 
@@ -52,24 +52,24 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_budget_is_fine_and_one_more_is_not() {
-        assert_eq!(figures(&judge(&known(admissions(10, 4)))), (1, 0));
-        assert_eq!(figures(&judge(&known(admissions(11, 4)))), (1, 1));
+    fn one_token_above_the_budget_is_a_violation() {
+        assert_eq!(counts(&judge(&known(admissions(10, 4)))), (1, 0));
+        assert_eq!(counts(&judge(&known(admissions(11, 4)))), (1, 1));
     }
 
     #[test]
-    fn a_raise_counts_while_it_may_be_in_force_and_not_when_it_was_refused() {
+    fn a_raised_limit_counts_unless_the_change_was_rejected() {
         for (status, violated) in [(200, 0), (0, 0), (503, 1)] {
             let mut events = admissions(12, 4);
             events.push(change(Change::Limit(12), (90, 95), status));
-            assert_eq!(figures(&judge(&known(events))), (1, violated), "{status}");
+            assert_eq!(counts(&judge(&known(events))), (1, violated), "{status}");
         }
     }
 
     #[test]
-    fn a_limit_that_was_lowered_before_is_the_lower_one() {
+    fn a_limit_lowered_before_the_window_counts_as_lowered() {
         let mut events = admissions(10, 4);
         events.push(change(Change::Limit(9), (50, 60), 200));
-        assert_eq!(figures(&judge(&known(events))), (1, 1));
+        assert_eq!(counts(&judge(&known(events))), (1, 1));
     }
 }

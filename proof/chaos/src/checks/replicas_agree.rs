@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::Tally;
+use super::CheckResult;
 use crate::history::Record;
 use crate::knowledge::Knowledge;
 
-pub(super) fn judge(known: &Knowledge) -> Tally {
-    let mut tally = Tally::new("replicas_agree");
+pub(super) fn judge(known: &Knowledge) -> CheckResult {
+    let mut result = CheckResult::new("replicas_agree");
     let mut by_id: BTreeMap<&str, BTreeMap<u64, Record>> = BTreeMap::new();
     for record in &known.records {
         let same = Record { n: 0, ..record.clone() };
@@ -16,19 +16,19 @@ pub(super) fn judge(known: &Knowledge) -> Tally {
     let scanned = known.end.as_ref().map_or(0, |end| end.scanned.len());
     for (id, shown) in by_id {
         let agree = shown.values().all(|record| shown.values().next() == Some(record));
-        tally.judge(agree && shown.len() == scanned, || format!("{id} on {scanned}: {shown:?}"));
+        result.judge(agree && shown.len() == scanned, || format!("{id} on {scanned}: {shown:?}"));
     }
-    tally
+    result
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{figures, known};
+    use super::super::testing::{counts, known};
     use super::*;
     use crate::history::{End, Event};
 
     #[test]
-    fn a_missing_or_a_different_record_is_a_violation() {
+    fn a_missing_or_different_record_is_a_violation() {
         let record = |n, revision| {
             Event::Record(Record {
                 n,
@@ -49,7 +49,7 @@ mod tests {
         ] {
             let mut events = records;
             events.push(end.clone());
-            assert_eq!(figures(&judge(&known(events))), (1, violated));
+            assert_eq!(counts(&judge(&known(events))), (1, violated));
         }
     }
 }

@@ -1,28 +1,30 @@
-//! A directory that is older than what the other nodes know, or that runs twice, is refused: one
-//! process ends with exit code 1 and says why. One that nothing was lost of is not.
+//! The cluster rejects a directory that is older than what the other nodes know, or that runs
+//! twice: one process ends with exit code 1 and logs why. A directory that lost nothing is
+//! accepted.
 
-use super::Tally;
+use super::CheckResult;
 use crate::knowledge::Knowledge;
-use crate::process::REFUSED_CODE;
+use crate::process::REJECTED_CODE;
 
-pub(super) fn judge(known: &Knowledge) -> Tally {
-    let mut tally = Tally::new("restored_are_refused");
-    for refusal in &known.refusals {
-        let refused = refusal.code == Some(REFUSED_CODE) && refusal.line.contains("directory");
-        let sound = if refusal.expected { refused } else { refusal.code.is_none() };
-        tally.judge(sound, || format!("{refusal:?}"));
+pub(super) fn judge(known: &Knowledge) -> CheckResult {
+    let mut result = CheckResult::new("restored_are_refused");
+    for rejection in &known.rejections {
+        let rejected =
+            rejection.code == Some(REJECTED_CODE) && rejection.line.contains("directory");
+        let sound = if rejection.expected { rejected } else { rejection.code.is_none() };
+        result.judge(sound, || format!("{rejection:?}"));
     }
-    tally
+    result
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{figures, known};
+    use super::super::testing::{counts, known};
     use super::*;
     use crate::history::{Event, Rejection};
 
     #[test]
-    fn one_that_runs_on_and_one_that_ends_without_a_word_are_violations() {
+    fn an_old_directory_that_runs_on_or_exits_without_a_reason_is_a_violation() {
         let says = "node 3: this data directory is older than what the cluster knows";
         for (expected, code, line, violated) in [
             (true, Some(1), says, 0),
@@ -33,9 +35,9 @@ mod tests {
             (false, Some(1), says, 1),
         ] {
             let (what, line) = ("restored".to_owned(), line.to_owned());
-            let refusal = Rejection { what, n: 3, t0: 1, t1: 2, expected, code, line };
-            let tally = judge(&known(vec![Event::Rejection(refusal)]));
-            assert_eq!(figures(&tally), (1, violated), "{expected} {code:?}");
+            let rejection = Rejection { what, n: 3, t0: 1, t1: 2, expected, code, line };
+            let result = judge(&known(vec![Event::Rejection(rejection)]));
+            assert_eq!(counts(&result), (1, violated), "{expected} {code:?}");
         }
     }
 }

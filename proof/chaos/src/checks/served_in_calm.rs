@@ -1,18 +1,18 @@
-//! While nothing is wrong every request is answered: no 503, no silence, no other 5xx; of writes
-//! as well. Whenever it is, no answer has a status that is not documented.
+//! While nothing is wrong every request is answered: no 503, no lost answer, no other 5xx, for
+//! writes too. No answer ever has a status that is not documented.
 
-use super::Tally;
+use super::CheckResult;
 use crate::knowledge::Knowledge;
 
-/// What a validate may be answered.
+/// Statuses of a validate.
 const VALIDATE: &[u16] = &[0, 200, 401, 403, 429, 503];
-/// What an administrator's call may be answered.
+/// Statuses of an admin call.
 const ADMIN: &[u16] = &[0, 200, 201, 408, 503];
-/// A record that was never answered may be unknown, and a revoked one refuses changes.
+/// The key of an unanswered creation may be unknown, and a revoked key rejects changes.
 const ADMIN_IF_UNSURE: &[u16] = &[404, 409];
 
-pub(super) fn judge(known: &Knowledge) -> Tally {
-    let mut tally = Tally::new("served_in_calm");
+pub(super) fn judge(known: &Knowledge) -> CheckResult {
+    let mut result = CheckResult::new("served_in_calm");
     for validate in &known.validates {
         let calm = known.is_calm(validate.t0, validate.t1);
         let too_dear = validate.s == 400
@@ -22,7 +22,7 @@ pub(super) fn judge(known: &Knowledge) -> Tally {
         let documented = VALIDATE.contains(&validate.s) || too_dear;
         let served = !calm || !matches!(validate.s, 0 | 503);
         if calm || !documented {
-            tally.judge(documented && served, || format!("nothing was wrong: {validate:?}"));
+            result.judge(documented && served, || format!("nothing was wrong: {validate:?}"));
         }
     }
     for write in &known.writes {
@@ -30,34 +30,34 @@ pub(super) fn judge(known: &Knowledge) -> Tally {
         let documented = ADMIN.contains(&write.s) || ADMIN_IF_UNSURE.contains(&write.s);
         if calm || !documented {
             let served = !calm || !matches!(write.s, 0 | 408 | 503);
-            tally.judge(documented && served, || format!("nothing was wrong: {write:?}"));
+            result.judge(documented && served, || format!("nothing was wrong: {write:?}"));
         }
     }
-    tally
+    result
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{MS, answer, change, figures, known, validate, well};
+    use super::super::testing::{MS, answer, change, counts, known, validate, well};
     use super::*;
     use crate::history::{Change, Event, Stall};
 
     #[test]
-    fn a_refusal_is_a_violation_in_calm_and_a_500_always() {
+    fn a_503_is_a_violation_in_calm_and_a_500_always() {
         let at = |ms, s| judge(&known(vec![well(0), validate(answer((ms, ms + 5), s, 0, 4))]));
-        assert_eq!(figures(&at(2_000, 200)), (1, 0));
-        assert_eq!(figures(&at(2_000, 503)), (1, 1));
-        assert_eq!(figures(&at(2_000, 0)), (1, 1));
-        assert_eq!(figures(&at(500, 503)), (0, 0));
-        assert_eq!(figures(&at(500, 500)), (1, 1));
+        assert_eq!(counts(&at(2_000, 200)), (1, 0));
+        assert_eq!(counts(&at(2_000, 503)), (1, 1));
+        assert_eq!(counts(&at(2_000, 0)), (1, 1));
+        assert_eq!(counts(&at(500, 503)), (0, 0));
+        assert_eq!(counts(&at(500, 500)), (1, 1));
         let write = change(Change::Limit(5), (2_000, 2_005), 503);
-        assert_eq!(figures(&judge(&known(vec![well(0), write]))), (1, 1));
+        assert_eq!(counts(&judge(&known(vec![well(0), write]))), (1, 1));
     }
 
     #[test]
-    fn a_machine_that_stood_still_is_not_calm() {
+    fn a_stalled_machine_is_not_calm() {
         let stall = Event::Stall(Stall { t: 2_100 * MS, late_us: 300 * MS });
-        let refused = validate(answer((2_000, 2_005), 503, 0, 4));
-        assert_eq!(figures(&judge(&known(vec![well(0), stall, refused]))), (0, 0));
+        let unavailable = validate(answer((2_000, 2_005), 503, 0, 4));
+        assert_eq!(counts(&judge(&known(vec![well(0), stall, unavailable]))), (0, 0));
     }
 }

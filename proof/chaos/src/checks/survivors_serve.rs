@@ -1,24 +1,25 @@
-//! One node that is killed, stopped or told to hand over makes no other node refuse: election is
-//! well inside the lease. Nor does a jump of one wall clock; its own node drops its lease with the next
-//! renewal, for its machine may have stood still, and has another one a moment later.
+//! When one node is killed, stopped or asked to hand over, no other node answers 503: an election
+//! is well inside the lease. The same for a jump of one wall clock; that node itself drops its
+//! lease at the next renewal, because its machine may have been suspended, and gets another one a
+//! moment later.
 //!
-//! Where a lease is a second there is room for one election, and a split vote takes two: such runs
-//! are not judged by this.
+//! A lease of one second leaves room for one election, and a split vote takes two: such runs are
+//! not judged by this.
 
-use super::Tally;
-use crate::knowledge::{Knowledge, SETTLE};
+use super::CheckResult;
+use crate::knowledge::{COOLDOWN, Knowledge};
 
-/// What stands before a fault: the phase before it was well for so long.
-const BEFORE: u64 = SETTLE;
+/// How long the phase before a fault must have been calm.
+const BEFORE: u64 = COOLDOWN;
 /// The shortest lease that outlasts two elections, microseconds.
 const LEASE_LEAST: u64 = 3_000_000;
 
-pub(super) fn judge(known: &Knowledge) -> Tally {
-    let mut tally = Tally::new("survivors_serve");
+pub(super) fn judge(known: &Knowledge) -> CheckResult {
+    let mut result = CheckResult::new("survivors_serve");
     if known.run.as_ref().is_none_or(|run| run.lease_us < LEASE_LEAST) {
-        tally.not_promised = true;
-        tally.note = "not promised at this lease".to_owned();
-        return tally;
+        result.not_promised = true;
+        result.note = "not promised at this lease".to_owned();
+        return result;
     }
     for fault in known.faults.iter().filter(|fault| fault.quiet && fault.alone) {
         if !known.is_calm(fault.t0.saturating_sub(BEFORE), fault.t0 - 1) {
@@ -30,23 +31,23 @@ pub(super) fn judge(known: &Knowledge) -> Tally {
             let spared = !fault.nodes.contains(&validate.n)
                 && !known.is_stalled(validate.t0.saturating_sub(BEFORE), validate.t1);
             if spared {
-                tally.judge(!matches!(validate.s, 0 | 503), || {
+                result.judge(!matches!(validate.s, 0 | 503), || {
                     format!("{} of {:?} at {}: {validate:?}", fault.kind, fault.nodes, fault.t0)
                 });
             }
         }
     }
-    tally
+    result
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{MS, answer, figures, known, validate, well};
+    use super::super::testing::{MS, answer, counts, known, validate, well};
     use super::*;
     use crate::history::{Event, Fault};
 
     #[test]
-    fn a_refusal_of_a_survivor_is_a_violation() {
+    fn a_503_from_a_survivor_is_a_violation() {
         let kill = |nodes: Vec<u64>, alone| {
             let (t0, installed, t1) = (3_000 * MS, 3_001 * MS, 5_000 * MS);
             let kind = "kill".to_owned();
@@ -60,9 +61,9 @@ mod tests {
                 validate(answer((4_000, 4_005), s, 0, 4)),
             ]))
         };
-        assert_eq!(figures(&at(vec![2], true, 200)), (1, 0));
-        assert_eq!(figures(&at(vec![2], true, 503)), (1, 1));
-        assert_eq!(figures(&at(vec![2], false, 503)), (0, 0));
-        assert_eq!(figures(&at(vec![1], true, 503)), (0, 0));
+        assert_eq!(counts(&at(vec![2], true, 200)), (1, 0));
+        assert_eq!(counts(&at(vec![2], true, 503)), (1, 1));
+        assert_eq!(counts(&at(vec![2], false, 503)), (0, 0));
+        assert_eq!(counts(&at(vec![1], true, 503)), (0, 0));
     }
 }

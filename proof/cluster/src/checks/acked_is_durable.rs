@@ -1,15 +1,15 @@
-//! Nothing that was answered is lost: every node has every key as its administrator knows it.
+//! No answered write is lost: every node has every key as its administrator knows it.
 
 use std::sync::Arc;
 
 use fluxgate_server::Listener;
 use serde_json::Value;
 
-use crate::book::ExpectedStatus;
+use crate::observations::ExpectedStatus;
 use crate::world::{PATIENCE, Shared, operator};
 
 pub(crate) async fn look(world: &Arc<Shared>) {
-    let keys = world.lock().book.keys.clone();
+    let keys = world.lock().observations.keys.clone();
     for id in world.nodes() {
         for key in &keys {
             let path = format!("/v1/keys/{}", key.id);
@@ -18,7 +18,7 @@ pub(crate) async fn look(world: &Arc<Shared>) {
             let status = answer.as_ref().map_or(0, |answer| answer.status);
             let record: Value =
                 answer.and_then(|a| serde_json::from_slice(&a.body).ok()).unwrap_or_default();
-            let sound = match key.fate {
+            let sound = match key.expected {
                 ExpectedStatus::Active => record["status"] == "active",
                 ExpectedStatus::Disabled => record["status"] == "disabled",
                 ExpectedStatus::Revoked => record["status"] == "revoked",

@@ -1,4 +1,5 @@
-//! After the faults every node is ready, knows a fresh key, admits with it, and takes a write.
+//! After the faults every node is ready, knows a new key, admits requests with it, and takes a
+//! write.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use fluxgate_server::Listener;
 
 use crate::world::{PATIENCE, Shared, create, operator, validate};
 
-/// Tries of a write: another node's hand-over may be under way.
+/// Attempts of a write: another node's hand-over may be in progress.
 const TRIES: usize = 3;
 
 pub(crate) async fn look(world: &Arc<Shared>) {

@@ -1,4 +1,4 @@
-//! No validate that began after a credential was shown is refused as unknown.
+//! No node rejects a credential as unknown in a validate that began after a client received it.
 
 use crate::world::{Shared, Validate};
 
@@ -8,10 +8,10 @@ pub(super) fn answered(
     status: Option<u16>,
 ) -> Result<(), String> {
     let state = world.lock();
-    let Some(known) = state.book.credentials.get(asked.credential) else { return Ok(()) };
+    let Some(known) = state.observations.credentials.get(asked.credential) else { return Ok(()) };
     let dying = known.ending.is_some_and(|ending| ending <= asked.ended);
     if status == Some(401) && known.shown <= asked.began && !dying {
-        return Err(format!("shown at {}, and refused: {asked:?}", known.shown));
+        return Err(format!("shown at {}, and rejected: {asked:?}", known.shown));
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! Remaining never rises on one node within a window, and where a request for one token was denied
-//! it is 0, unless the denial was not proven: that happens after faults only.
+//! Remaining never rises on one node within a window. When a request for one token is denied, it is
+//! 0, unless the denial was unproven, which happens only after faults.
 
-use super::Said;
-use crate::book::Window;
+use super::LimitHeaders;
+use crate::observations::Window;
 use crate::world::Validate;
 
 pub(super) fn answered(
@@ -10,26 +10,26 @@ pub(super) fn answered(
     calm: bool,
     asked: &Validate,
     status: u16,
-    said: Said,
+    headers: LimitHeaders,
 ) -> Result<(), String> {
     if window.limit.0 != window.limit.1 {
-        // A raised limit raises what remains of it.
+        // A raised limit raises Remaining.
         window.remaining.clear();
         return Ok(());
     }
-    if calm && status == 429 && asked.cost == 1 && said.remaining != 0 {
-        return Err(format!("denied with {} remaining: {asked:?}", said.remaining));
+    if calm && status == 429 && asked.cost == 1 && headers.remaining != 0 {
+        return Err(format!("denied with {} remaining: {asked:?}", headers.remaining));
     }
-    let heard = window.remaining.entry((asked.node.0, asked.life)).or_default();
+    let heard = window.remaining.entry((asked.node.0, asked.incarnation)).or_default();
     let before = heard.partition_point(|(ended, _)| *ended < asked.began);
     let least = before.checked_sub(1).and_then(|at| heard.get(at)).map_or(u64::MAX, |at| at.1);
     let so_far = heard.last().map_or(u64::MAX, |at| at.1);
-    // A denial of a larger request shows no more than what it found.
-    if status == 200 || said.remaining < so_far {
-        heard.push((asked.ended, so_far.min(said.remaining)));
+    // The denial of a larger request shows only the tokens that it found.
+    if status == 200 || headers.remaining < so_far {
+        heard.push((asked.ended, so_far.min(headers.remaining)));
     }
-    if said.remaining > least {
-        return Err(format!("remaining rose from {least} to {}: {asked:?}", said.remaining));
+    if headers.remaining > least {
+        return Err(format!("remaining rose from {least} to {}: {asked:?}", headers.remaining));
     }
     Ok(())
 }

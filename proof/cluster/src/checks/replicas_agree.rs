@@ -8,7 +8,7 @@ use fluxgate_types::id::mix64;
 
 use crate::world::Shared;
 
-/// Keys looked at in one go.
+/// Keys per read of the table.
 const PAGE: usize = 1_000;
 
 struct Fold(u64);
@@ -22,10 +22,10 @@ impl std::fmt::Write for Fold {
     }
 }
 
-/// A number for the whole of what is replicated.
+/// A hash of all replicated state.
 fn digest(state: &Replicated) -> u64 {
     let mut fold = Fold(mix64(1));
-    // A fold cannot fail.
+    // Writing to a fold cannot fail.
     write!(fold, "{:?} {:?}", state.view(), state.last_stamp()).ok();
     write!(fold, "{:?}", state.cluster()).ok();
     let mut before = usize::MAX;
@@ -40,7 +40,7 @@ fn digest(state: &Replicated) -> u64 {
     fold.0
 }
 
-/// Compares all nodes that are equally far along; at the end all must be.
+/// Compares all nodes at the same index; at the end all must be at the same index.
 pub(crate) fn look(world: &Shared, end: bool) {
     let mut by_index = BTreeMap::new();
     for (id, running) in world.running() {
@@ -49,9 +49,9 @@ pub(crate) fn look(world: &Shared, end: bool) {
         if other != digest {
             world.violate("replicas_agree", format!("nodes {first} and {id} differ at {at:?}"));
         }
-        world.lock().book.counts.compared += u64::from(first != id);
+        world.lock().observations.counts.compared += u64::from(first != id);
     }
     if end && by_index.len() != 1 {
-        world.violate("replicas_agree", format!("not equally far along: {by_index:?}"));
+        world.violate("replicas_agree", format!("not at the same index: {by_index:?}"));
     }
 }

@@ -1,17 +1,17 @@
-//! However far one machine's wall clock goes ahead, cluster time is at most as far as the second
-//! fastest one was, carried on by a clock that is as fast as may be.
+//! However far one machine's wall clock goes ahead, cluster time stays below the second fastest
+//! wall clock so far, extrapolated at the fastest allowed rate.
 
 use fluxgate_sim::plan::{MS, Us};
 
 use crate::world::Shared;
 
-/// How fast cluster time may run against true time: drift and steering, percent.
+/// How fast cluster time may run against true time: drift and slewing, percent.
 const FASTER_PERCENT: u64 = 2;
-/// What a node's look at its own clock may be late by.
+/// How late a node's reading of its own clock may be.
 const LATE: Us = MS;
 
-/// From now on it is judged: one clock is about to go ahead. What cluster time is already, by the
-/// clocks of the first start, it stays.
+/// Starts the check, before one clock goes ahead. Cluster time may already be ahead by the clocks
+/// of the first start; that lead stays allowed.
 pub(crate) fn begin(world: &Shared) {
     let times = world.running().into_iter().filter_map(|(_, running)| {
         let boot_ns = running.process.clocks().boot_ns();
@@ -23,12 +23,12 @@ pub(crate) fn begin(world: &Shared) {
     note(world);
 }
 
-/// Notes how far cluster time may be now. To be called before a wall clock jumps.
+/// Updates the bound of cluster time and returns it. Call BEFORE a wall clock jumps.
 pub(crate) fn note(world: &Shared) -> u64 {
     let now = world.now();
     let mut state = world.lock();
-    let slots = state.slots.values().filter(|slot| !slot.gone);
-    let mut walls: Vec<u64> = slots.map(|slot| slot.clocks.wall_ns()).collect();
+    let hosts = state.hosts.values().filter(|host| !host.removed);
+    let mut walls: Vec<u64> = hosts.map(|host| host.clocks.wall_ns()).collect();
     walls.sort_unstable();
     let second = walls.iter().rev().nth(1).or(walls.last()).copied().unwrap_or(u64::MAX);
     let (at, before) = state.time_max;
@@ -51,7 +51,7 @@ pub(super) fn look(world: &Shared) -> Result<(), String> {
         let Some(time) = running.node.cluster_at(boot_ns) else { continue };
         if time.0 > most_ms {
             let ahead = time.0 - most_ms;
-            return Err(format!("node {id} is {ahead} ms ahead of what any clock but one allows"));
+            return Err(format!("node {id} is {ahead} ms ahead of the second fastest clock"));
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! What a node has received from a life of another one never exceeds what that life has given.
+//! A node never received more tokens from an incarnation of another node than that incarnation
+//! gave.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +8,21 @@ use fluxgate_types::NodeId;
 
 use crate::world::{Running, Shared};
 
-/// Newest keys that are looked at: those in use are among them.
+/// The number of newest keys to check: those in use are among them.
 const KEYS: usize = 16;
 
 pub(crate) fn look(world: &Shared) -> Result<(), String> {
     each_counter(world, |running, _, seen| compare(running, seen))
 }
 
-/// Writes down who holds what, for whoever reads the log of a violation.
-pub(super) fn say_holdings(world: &Shared) {
+/// Logs the tokens that each node holds, to explain a violation.
+pub(super) fn log_holdings(world: &Shared) {
     let said = each_counter(world, |_, counter, seen| {
         seen.iter()
             .for_each(|(id, seen)| world.say(|| format!("  node {id} {counter:?}: {seen:?}")));
         Ok(())
     });
-    // Nothing above fails.
+    // The closure above never fails.
     said.ok();
 }
 
@@ -62,8 +63,9 @@ fn compare(
     seen: &BTreeMap<NodeId, Observed>,
 ) -> Result<(), String> {
     for (id, mine) in seen {
-        for (from, life, _, got) in &mine.transfers {
-            let Some(giver) = running.get(from).filter(|g| Some(g.node.boot()) == *life) else {
+        for (from, incarnation, _, got) in &mine.transfers {
+            let Some(giver) = running.get(from).filter(|g| Some(g.node.boot()) == *incarnation)
+            else {
                 continue;
             };
             let me = running.get(id).map(|r| r.node.boot());
@@ -73,7 +75,7 @@ fn compare(
             });
             if *got > given {
                 return Err(format!(
-                    "node {id} received {got} of node {from}, life {:?}, which gave {given}",
+                    "node {id} received {got} from node {from}, incarnation {:?}, which gave {given}",
                     giver.node.boot()
                 ));
             }

@@ -14,28 +14,28 @@ use crate::checks;
 /// A validate, as its client saw it.
 #[derive(Clone, Debug)]
 pub(crate) struct Validate {
-    /// The credential's place in the book.
+    /// Index of the credential in the observations.
     pub(crate) credential: usize,
-    /// The key's.
+    /// Index of the key.
     pub(crate) key: usize,
     pub(crate) node: NodeId,
-    pub(crate) life: u64,
+    pub(crate) incarnation: u64,
     pub(crate) cost: u64,
     pub(crate) began: Us,
     pub(crate) ended: Us,
 }
 
-/// Traffic of as many keys as the plan has, and an administrator.
+/// Starts one stream of traffic per key of the plan.
 pub(super) async fn run(world: Arc<Shared>) {
     for stream in 0..world.plan.base.keys {
         tokio::spawn(traffic(Arc::clone(&world), stream));
     }
 }
 
-/// The requests of one key after another: a new one is made when the old one is spent.
+/// The requests of one key after another: when a key is revoked or uncertain, the next is created.
 async fn traffic(world: Arc<Shared>, stream: usize) {
     // Every stream is its own administrator.
-    world.sleep(world.plan.settle() / 4).await;
+    world.sleep(world.plan.cooldown() / 4).await;
     loop {
         if world.lock().over {
             return;
@@ -51,12 +51,12 @@ async fn traffic(world: Arc<Shared>, stream: usize) {
         world.say(|| format!("stream {stream} goes on with credential {credential}, {shape:?}"));
         let (go, stop) = tokio::sync::watch::channel(credential);
         let sending = tokio::spawn(send(Arc::clone(&world), shape, stop));
-        super::writes::look_after(&world, credential, &go).await;
+        super::writes::manage_key(&world, credential, &go).await;
         sending.abort();
     }
 }
 
-/// Sends the requests of one key until its credential is no longer told.
+/// Sends requests with the stream's credential until the task is aborted.
 async fn send(world: Arc<Shared>, shape: Shape, credential: tokio::sync::watch::Receiver<usize>) {
     let (tokens, period_ms) = world.plan.base.limits[0];
     let demand = (tokens * world.plan.base.demand_percent / 100).max(1);
@@ -80,46 +80,46 @@ async fn send(world: Arc<Shared>, shape: Shape, credential: tokio::sync::watch::
             let known = *credential.borrow();
             tokio::spawn(validate(Arc::clone(&world), known, node));
         }
-        // What is dead must stay so.
+        // Revoked credentials must stay revoked.
         if world.draw(19) == 0 {
-            let dead = {
+            let revoked = {
                 let mut state = world.lock();
-                let dead: Vec<usize> = (0..state.book.credentials.len())
-                    .filter(|at| state.book.credentials[*at].ended.is_some())
+                let revoked: Vec<usize> = (0..state.observations.credentials.len())
+                    .filter(|at| state.observations.credentials[*at].ended.is_some())
                     .collect();
-                (!dead.is_empty()).then(|| state.rng.pick(&dead))
+                (!revoked.is_empty()).then(|| state.rng.pick(&revoked))
             };
-            if let (Some(dead), Some(node)) = (dead, world.node_for(Shape::Even, 0)) {
-                tokio::spawn(validate(Arc::clone(&world), dead, node));
+            if let (Some(revoked), Some(node)) = (revoked, world.node_for(Shape::Even, 0)) {
+                tokio::spawn(validate(Arc::clone(&world), revoked, node));
             }
         }
     }
 }
 
-/// One validate, and what it is worth.
+/// Sends one validate and judges the answer.
 pub(crate) async fn validate(world: Arc<Shared>, credential: usize, node: NodeId) {
     let (secret, key, cost) = {
         let mut state = world.lock();
         let cost_max = world.plan.base.cost_max;
         let cost = if cost_max > 1 { state.rng.between(1, cost_max) } else { 1 };
-        let known = &state.book.credentials[credential];
+        let known = &state.observations.credentials[credential];
         (known.secret.clone(), known.key, cost)
     };
-    let life = world.lock().slots.get(&node).map_or(0, |slot| slot.life);
+    let incarnation = world.lock().hosts.get(&node).map_or(0, |host| host.incarnation);
     let began = world.now();
     let answer = match request(&secret, cost) {
         Some(request) => world.ask(node, Listener::Gateway, request, PATIENCE).await,
         None => None,
     };
-    let asked = Validate { credential, key, node, life, cost, began, ended: world.now() };
+    let asked = Validate { credential, key, node, incarnation, cost, began, ended: world.now() };
     let status = answer.as_ref().map_or(1, |answer| answer.as_ref().map_or(0, |a| a.status));
     world.say(|| {
         let known: Option<&Answer> = answer.as_ref().and_then(Option::as_ref);
         let remaining = known.and_then(|a| a.header("x-ratelimit-remaining")).unwrap_or("-");
         let reset = known.and_then(|a| a.header("x-ratelimit-reset")).unwrap_or("-");
-        format!("validate {credential} at {node}/{life} cost {cost} from {began}: {status} {remaining} {reset}")
+        format!("validate {credential} at {node}/{incarnation} cost {cost} from {began}: {status} {remaining} {reset}")
     });
-    *world.lock().book.counts.statuses.entry(status).or_default() += 1;
+    *world.lock().observations.counts.statuses.entry(status).or_default() += 1;
     checks::answered(&world, &asked, answer);
 }
 
@@ -133,7 +133,7 @@ fn request(secret: &str, cost: u64) -> Option<http::Request<Bytes>> {
 }
 
 impl Shared {
-    /// Where a request of this shape goes.
+    /// The target of a request of this shape.
     pub(super) fn node_for(&self, shape: Shape, home: u64) -> Option<NodeId> {
         let nodes = self.nodes();
         let count = u64::try_from(nodes.len()).ok().filter(|count| *count > 0)?;

@@ -1,4 +1,4 @@
-//! Faults, from the seed: what happens to processes, links, disks and clocks.
+//! Faults from the seed: of processes, links, disks and clocks.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,14 +10,14 @@ use fluxgate_types::NodeId;
 use super::Shared;
 use crate::plan::ClusterFault;
 
-/// Makes faults until they are to stop.
-pub(super) async fn run(world: Arc<Shared>, settle: Us) {
-    world.sleep(settle).await;
+/// Injects faults until `faulty` is cleared.
+pub(super) async fn run(world: Arc<Shared>, cooldown: Us) {
+    world.sleep(cooldown).await;
     loop {
         let pause = {
             let mut state = world.lock();
-            // Now and then a long calm, so that windows without any fault are seen too.
-            let calm = if state.rng.permille(200) { 3 * settle } else { 0 };
+            // Now and then a long calm phase, so that windows without any fault occur, too.
+            let calm = if state.rng.permille(200) { 3 * cooldown } else { 0 };
             state.rng.span(world.plan.base.faults).max(10 * MS) + calm
         };
         world.sleep(pause).await;
@@ -37,7 +37,7 @@ impl Shared {
         let nodes = self.nodes();
         let mut state = self.lock();
         let any = (!nodes.is_empty()).then(|| state.rng.pick(&nodes));
-        // The leader has the most to lose.
+        // Faults hit the leader more often: it has the most to lose.
         if state.rng.permille(400) { leader.or(any) } else { any }
     }
 
@@ -47,27 +47,27 @@ impl Shared {
         let place = usize::try_from(place).unwrap_or(0);
         let Some(node) = self.some_node() else { return };
         match (kinds.get(place), extra.get(place.wrapping_sub(kinds.len()))) {
-            (Some(kind), _) => self.inflict(*kind, node),
-            (None, Some(extra)) => self.inflict_extra(*extra, node),
+            (Some(kind), _) => self.inject(*kind, node),
+            (None, Some(extra)) => self.inject_cluster_fault(*extra, node),
             (None, None) => {}
         }
     }
 
     pub(super) fn count(&self, kind: &'static str, node: NodeId, span: Us) {
         self.say(|| format!("fault {kind} at node {node} for {} ms", span / MS));
-        *self.lock().book.counts.faults.entry(kind).or_default() += 1;
+        *self.lock().observations.counts.faults.entry(kind).or_default() += 1;
     }
 
     pub(super) fn disturb(&self, span: Us) {
-        let (now, settle) = (self.now(), self.plan.settle());
-        self.lock().book.disturb(now, now + span + settle);
+        let (now, cooldown) = (self.now(), self.plan.cooldown());
+        self.lock().observations.disturb(now, now + span + cooldown);
     }
 
-    fn inflict(self: &Arc<Self>, kind: FaultKind, node: NodeId) {
+    fn inject(self: &Arc<Self>, kind: FaultKind, node: NodeId) {
         let lease = self.plan.base.terms.lease_ms * MS;
         let span = {
             let mut state = self.lock();
-            // Some are over before anybody notices.
+            // Some faults are too short to be noticed.
             let mean = if state.rng.permille(250) { 200 * MS } else { lease };
             state.rng.span(mean).max(MS)
         };
@@ -76,16 +76,16 @@ impl Shared {
             FaultKind::WallJump => {
                 let size = i64::try_from(self.draw(7_200_000)).unwrap_or(0) - 3_600_000;
                 crate::checks::time_is_bounded::note(self);
-                if let Some(slot) = self.lock().slots.get(&node) {
-                    slot.clocks.jump(size);
+                if let Some(host) = self.lock().hosts.get(&node) {
+                    host.clocks.jump(size);
                 }
-                // The machine may have stood still: its node drops its lease with the next renewal, and
-                // has another one a moment later.
+                // The machine may have been suspended: its node drops its lease at the next renewal
+                // and gets another one a moment later.
                 self.disturb(lease);
                 return;
             }
             FaultKind::HandOver => {
-                // Costs nobody anything: no disturbance.
+                // No disturbance: a hand-over must cost no request.
                 tokio::spawn(super::writes::hand_over(Arc::clone(self), node));
                 return;
             }
@@ -123,21 +123,22 @@ impl Shared {
         self.disturb(4 * span);
     }
 
-    /// Gives a disk another speed, until the next fault of its kind.
+    /// Changes the speed of a disk, until the next fault of this kind.
     fn slow_down(&self, node: NodeId) {
         let (election_ms, _) = self.plan.election_ms();
         let mut state = self.lock();
         let mut sync_ms = state.rng.pick(&[10, 100, 1_000]);
-        // A majority whose disks take longer than an election would elect nobody, for good.
-        let others = state.slots.iter().filter(|(id, slot)| **id != node && !slot.gone);
+        // If syncs took longer than an election on a majority of disks, no node would ever be
+        // elected.
+        let others = state.hosts.iter().filter(|(id, host)| **id != node && !host.removed);
         let others: Vec<u64> =
-            others.map(|(_, slot)| slot.disk.sync_ms.load(Ordering::Relaxed)).collect();
+            others.map(|(_, host)| host.disk.sync_ms.load(Ordering::Relaxed)).collect();
         let slow = others.iter().filter(|sync_ms| **sync_ms > election_ms).count();
         if sync_ms > election_ms && 2 * (slow + 1) > others.len() + 1 {
             sync_ms = 100;
         }
-        if let Some(slot) = state.slots.get(&node) {
-            slot.disk.sync_ms.store(sync_ms, Ordering::Relaxed);
+        if let Some(host) = state.hosts.get(&node) {
+            host.disk.sync_ms.store(sync_ms, Ordering::Relaxed);
         }
     }
 
@@ -150,19 +151,19 @@ impl Shared {
         let until = self.now() + span;
         {
             let mut state = self.lock();
-            let Some(slot) = state.slots.get_mut(&node) else { return };
-            let Some(process) = slot.process.clone() else { return };
-            slot.paused_until = slot.paused_until.max(until);
+            let Some(host) = state.hosts.get_mut(&node) else { return };
+            let Some(process) = host.process.clone() else { return };
+            host.paused_until = host.paused_until.max(until);
             process.pause();
         }
         let world = Arc::clone(self);
         tokio::spawn(async move {
             world.sleep(span).await;
             let mut state = world.lock();
-            let slot = state.slots.get_mut(&node);
-            // Another one may have made it longer.
-            if let Some(slot) = slot.filter(|slot| slot.paused_until <= until)
-                && let Some(process) = &slot.process
+            let host = state.hosts.get_mut(&node);
+            // Another fault may have extended the pause.
+            if let Some(host) = host.filter(|host| host.paused_until <= until)
+                && let Some(process) = &host.process
             {
                 process.resume();
             }
@@ -194,16 +195,16 @@ impl Shared {
         }
     }
 
-    /// What protocol-level plans do not have.
-    fn inflict_extra(self: &Arc<Self>, extra: ClusterFault, node: NodeId) {
+    /// Injects a fault that the protocol's simulator does not have.
+    fn inject_cluster_fault(self: &Arc<Self>, extra: ClusterFault, node: NodeId) {
         match extra {
             ClusterFault::DiskFails => {
                 self.count(extra.as_str(), node, 0);
                 let after = self.draw(3);
-                if let Some(slot) = self.lock().slots.get_mut(&node) {
-                    slot.failing = true;
+                if let Some(host) = self.lock().hosts.get_mut(&node) {
+                    host.failing = true;
                     let error = Some(std::io::ErrorKind::Other);
-                    slot.disk.memory.set_faults(Faults {
+                    host.disk.memory.set_faults(Faults {
                         barriers_left: Some(after),
                         error,
                         ..Faults::default()
@@ -212,10 +213,10 @@ impl Shared {
                 self.disturb(60 * SECOND);
             }
             ClusterFault::DiskFull | ClusterFault::YearsAhead | ClusterFault::Restored => {
-                self.inflict_newer(extra, node);
+                self.inject_operator_fault(extra, node);
             }
             ClusterFault::Replace => {
-                // One at a time, and never the second of three.
+                // One replacement at a time, and never the second of three nodes.
                 let begun = std::mem::replace(&mut self.lock().replacing, true);
                 if !begun && self.plan.base.nodes >= 3 {
                     self.count(extra.as_str(), node, 0);

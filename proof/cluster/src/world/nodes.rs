@@ -1,4 +1,4 @@
-//! Machines and nodes: how they start, stop, die and come back.
+//! Machines and nodes: how they start, stop, die and restart.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,40 +18,40 @@ use crate::network::Wire;
 
 /// Wall-clock time at the beginning, milliseconds: 2024-01-20.
 const EPOCH_MS: i64 = 1_705_747_200_000;
-/// What administrators present.
+/// The operator token.
 pub(crate) const OPERATOR: &str = "operator-token-of-the-simulation";
-/// What nodes present to each other.
+/// The cluster secret.
 const SECRET: &str = "cluster-secret-of-the-simulation";
-/// Pause of a supervisor before it starts a node again that stopped by itself.
+/// How long a supervisor waits before it restarts a node that stopped on its own.
 const SUPERVISOR_PAUSE: Us = 1_000_000;
-/// Longest orderly stop; longer ones are ended.
+/// Longest orderly stop; a node that takes longer is killed.
 const STOP_MAX: Us = 40_000_000;
 
-/// A node that serves.
+/// A node that serves requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Running {
     pub(crate) process: Arc<Process>,
     pub(crate) node: Simulated,
 }
 
-/// How a node's process ended by itself.
+/// How a node's process ended on its own.
 enum End {
     Stopped,
     Failed(NodeError),
 }
 
-/// How far the clocks of a majority are off when a cluster is formed, milliseconds.
+/// The largest clock error of a majority when a cluster is formed, milliseconds.
 const CLOCKS_AGREE_MS: i64 = 100;
 
 impl Shared {
-    /// Machines of the first members, each with clocks of its own.
+    /// Creates the machines of the first members, each with its own clocks.
     pub(super) fn make_machines(&self) {
         for id in 1..=self.plan.base.nodes {
             self.make_machine(NodeId(id), false);
         }
     }
 
-    /// A machine that no node has run on.
+    /// Creates a machine that no node has run on.
     pub(super) fn make_machine(&self, id: NodeId, added: bool) {
         let mut state = self.lock();
         let mut signed = |most: u64| {
@@ -60,7 +60,8 @@ impl Shared {
         };
         let drift_ppm = signed(self.plan.base.drift_ppm);
         let error_ms = signed(self.plan.base.wall_error_ms);
-        // One clock may be far off; a cluster whose clocks agree nowhere is not formed at all.
+        // One clock may be far off; a cluster without a majority of agreeing clocks does not form
+        // at all.
         let error_ms = if id == NodeId(1) {
             error_ms
         } else {
@@ -71,55 +72,55 @@ impl Shared {
         let disk = SimulatedDisk::default();
         let sync_ms = state.rng.between(0, 4);
         disk.sync_ms.store(sync_ms, std::sync::atomic::Ordering::Relaxed);
-        let slot = Host {
+        let host = Host {
             clocks: Arc::new(Clocks::new(boot_ns, drift_ppm, wall_ms)),
             disk,
             running: None,
             process: None,
             stop: None,
-            life: 0,
-            gone: false,
+            incarnation: 0,
+            removed: false,
             listed: !added,
             failing: false,
             restored: false,
-            refused: false,
+            rejected: false,
             paused_until: 0,
         };
-        state.slots.insert(id, slot);
+        state.hosts.insert(id, host);
     }
 
     /// Every machine that is part of the cluster.
     pub(crate) fn nodes(&self) -> Vec<NodeId> {
         let state = self.lock();
-        state.slots.iter().filter(|(_, slot)| !slot.gone).map(|(id, _)| *id).collect()
+        state.hosts.iter().filter(|(_, host)| !host.removed).map(|(id, _)| *id).collect()
     }
 
-    /// The nodes that every file names.
+    /// The nodes that every configuration file names.
     fn listed(&self) -> Vec<NodeId> {
         let state = self.lock();
-        let listed = state.slots.iter().filter(|(_, slot)| slot.listed && !slot.gone);
+        let listed = state.hosts.iter().filter(|(_, host)| host.listed && !host.removed);
         listed.map(|(id, _)| *id).collect()
     }
 
-    /// The nodes that serve.
+    /// The nodes that serve requests.
     pub(crate) fn running(&self) -> Vec<(NodeId, Running)> {
         let state = self.lock();
-        let running = state.slots.iter().filter(|(_, slot)| !slot.gone);
-        running.filter_map(|(id, slot)| Some((*id, slot.running.clone()?))).collect()
+        let running = state.hosts.iter().filter(|(_, host)| !host.removed);
+        running.filter_map(|(id, host)| Some((*id, host.running.clone()?))).collect()
     }
 
-    /// Hands a request to a node's listener; `None` where nobody listens.
+    /// Passes a request to a node's listener; `None` if the node is not listening.
     pub(crate) fn serve(
         &self,
         node: NodeId,
         listener: Listener,
         request: http::Request<Bytes>,
     ) -> Option<oneshot::Receiver<Answer>> {
-        let running = self.lock().slots.get(&node)?.running.clone()?;
+        let running = self.lock().hosts.get(&node)?.running.clone()?;
         let (answer, wait) = oneshot::channel();
         let served = running.node;
         tokio::spawn(running.process.run(async move {
-            // A caller that went away needs none.
+            // The caller may have gone away.
             answer.send(served.call(listener, request).await).ok();
         }));
         Some(wait)
@@ -139,7 +140,7 @@ impl Shared {
         config.default_limits =
             base.limits.iter().map(|(tokens, period_ms)| limit(*tokens, *period_ms)).collect();
         config.gossip_ms = base.gossip / 1_000;
-        // Gossip must be faster than a request's patience, or the configuration is refused.
+        // The configuration is rejected unless gossip is faster than the wait for tokens.
         config.transfer_wait_ms = base.waits.transfer_wait_ms;
         config.transfer_timeout_ms = base.waits.transfer_timeout_ms;
         config.lease_ms = terms.lease_ms;
@@ -160,23 +161,23 @@ impl Shared {
     }
 
     fn start(self: &Arc<Self>, id: NodeId) {
-        let (process, life, stop, surroundings) = {
+        let (process, incarnation, stop, surroundings) = {
             let mut state = self.lock();
             let seed = state.rng.draw();
-            let Some(slot) = state.slots.get_mut(&id) else { return };
-            if slot.process.is_some() || slot.gone || slot.refused {
+            let Some(host) = state.hosts.get_mut(&id) else { return };
+            if host.process.is_some() || host.removed || host.rejected {
                 return;
             }
-            slot.life += 1;
+            host.incarnation += 1;
             let process =
-                Process::new(Arc::clone(&slot.clocks), Arc::clone(&slot.disk.sync_ms), seed);
-            slot.process = Some(Arc::clone(&process));
+                Process::new(Arc::clone(&host.clocks), Arc::clone(&host.disk.sync_ms), seed);
+            host.process = Some(Arc::clone(&process));
             let (stop, stopped) = oneshot::channel();
-            slot.stop = Some(stop);
+            host.stop = Some(stop);
             let link = Arc::new(Wire { world: Arc::downgrade(self), from: id });
-            (process, slot.life, stopped, Surroundings { link, disk: slot.disk.clone() })
+            (process, host.incarnation, stopped, Surroundings { link, disk: host.disk.clone() })
         };
-        self.say(|| format!("node {id} starts life {life}"));
+        self.say(|| format!("node {id} starts life {incarnation}"));
         let config = match self.config(id) {
             Ok(config) => config,
             Err(why) => return self.violate("configuration", why),
@@ -191,7 +192,7 @@ impl Shared {
             if let Some(world) = world.upgrade() {
                 world.serves(id, Running { process: own, node: simulated });
             }
-            let came = tokio::select! {
+            let result = tokio::select! {
                 biased;
                 _ = stop => {
                     node.stop().await;
@@ -199,45 +200,47 @@ impl Shared {
                 }
                 error = node.failed() => End::Failed(error),
             };
-            end.send(came).ok();
+            end.send(result).ok();
         }));
         let world = Arc::clone(self);
         tokio::spawn(async move {
-            // One that was killed says nothing.
+            // A killed process sends no end.
             if let Ok(end) = ended.await {
-                world.ended(id, life, &end);
+                world.ended(id, incarnation, &end);
             }
         });
     }
 
     fn serves(&self, id: NodeId, running: Running) {
-        if let Some(slot) = self.lock().slots.get_mut(&id) {
-            slot.running = Some(running);
+        if let Some(host) = self.lock().hosts.get_mut(&id) {
+            host.running = Some(running);
         }
     }
 
-    /// A process ended by itself: its supervisor starts it again.
-    fn ended(self: &Arc<Self>, id: NodeId, life: u64, end: &End) {
-        let (now, settle) = (self.now(), self.plan.settle());
+    /// A process ended on its own: its supervisor starts it again.
+    fn ended(self: &Arc<Self>, id: NodeId, incarnation: u64, end: &End) {
+        let (now, cooldown) = (self.now(), self.plan.cooldown());
         match end {
             End::Stopped => self.say(|| format!("node {id} has stopped")),
             End::Failed(error) => {
                 self.say(|| format!("node {id} failed: {error}"));
                 let mut state = self.lock();
-                state.book.counts.fatal += 1;
-                state.book.disturb(now, now + SUPERVISOR_PAUSE + settle);
-                let bad = state.slots.get_mut(&id).is_none_or(|slot| {
-                    slot.refused |= slot.restored;
-                    !slot.failing && !slot.gone && !slot.restored
+                state.observations.counts.fatal += 1;
+                state.observations.disturb(now, now + SUPERVISOR_PAUSE + cooldown);
+                let bad = state.hosts.get_mut(&id).is_none_or(|host| {
+                    host.rejected |= host.restored;
+                    !host.failing && !host.removed && !host.restored
                 });
                 drop(state);
-                // Only a disk that fails or was put back, or being removed, is a reason to stop.
+                // A node may stop only if its disk fails or was restored, or if it is being
+                // removed.
                 if bad {
                     self.violate("cluster_heals", format!("node {id} stopped by itself: {error}"));
                 }
             }
         }
-        let current = self.lock().slots.get(&id).is_some_and(|slot| slot.life == life);
+        let current =
+            self.lock().hosts.get(&id).is_some_and(|host| host.incarnation == incarnation);
         if current {
             self.kill(id);
             let pause =
@@ -246,35 +249,38 @@ impl Shared {
         }
     }
 
-    /// The process dies: its tasks go no further, unsynced writes are lost but for some.
+    /// Kills a process: its tasks stop, and it loses a random part of its unsynced writes.
     pub(crate) fn kill(&self, id: NodeId) {
         let mut state = self.lock();
         let state = &mut *state;
-        let Some(slot) = state.slots.get_mut(&id) else { return };
-        let Some(process) = slot.process.take() else { return };
-        let kept = state.rng.below(slot.disk.memory.unsynced() as u64 + 1);
+        let Some(host) = state.hosts.get_mut(&id) else { return };
+        let Some(process) = host.process.take() else { return };
+        let kept = state.rng.below(host.disk.memory.unsynced() as u64 + 1);
         let kept = usize::try_from(kept).unwrap_or(0);
-        slot.disk.memory = slot.disk.memory.after_power_cut(kept);
-        (slot.running, slot.stop, slot.paused_until) = (None, None, 0);
-        // The new disk is sound.
-        slot.failing = false;
+        host.disk.memory = host.disk.memory.after_power_cut(kept);
+        (host.running, host.stop, host.paused_until) = (None, None, 0);
+        // The disk after a crash has no fault.
+        host.failing = false;
         process.kill();
     }
 
-    /// Asks a node to stop in good order.
+    /// Asks a node for an orderly stop.
     pub(super) fn stop(self: &Arc<Self>, id: NodeId) {
-        let (stop, life) = {
+        let (stop, incarnation) = {
             let mut state = self.lock();
-            let Some(slot) = state.slots.get_mut(&id) else { return };
-            (slot.stop.take(), slot.life)
+            let Some(host) = state.hosts.get_mut(&id) else { return };
+            (host.stop.take(), host.incarnation)
         };
         let Some(stop) = stop else { return };
         stop.send(()).ok();
         let world = Arc::clone(self);
         tokio::spawn(async move {
             world.sleep(STOP_MAX).await;
-            let hangs =
-                world.lock().slots.get(&id).is_some_and(|s| s.life == life && s.process.is_some());
+            let hangs = world
+                .lock()
+                .hosts
+                .get(&id)
+                .is_some_and(|s| s.incarnation == incarnation && s.process.is_some());
             if hangs {
                 world.say(|| format!("node {id} did not stop in time"));
                 world.kill(id);
@@ -283,33 +289,33 @@ impl Shared {
         });
     }
 
-    /// Every fault ends.
+    /// Ends every fault.
     pub(super) fn heal(self: &Arc<Self>) {
         let now = self.now();
         self.say(|| "all faults end".to_owned());
         let mut state = self.lock();
         state.faulty = false;
         state.net.heal();
-        state.book.disturb(now, now + self.plan.settle());
-        for slot in state.slots.values_mut() {
-            slot.disk.sync_ms.store(2, std::sync::atomic::Ordering::Relaxed);
-            slot.disk.full.store(false, std::sync::atomic::Ordering::Relaxed);
-            // A disk that was to fail and was not written to since fails no more.
-            slot.disk.memory.set_faults(fluxgate_store::memory::Faults::default());
-            slot.paused_until = 0;
-            if let Some(process) = &slot.process {
+        state.observations.disturb(now, now + self.plan.cooldown());
+        for host in state.hosts.values_mut() {
+            host.disk.sync_ms.store(2, std::sync::atomic::Ordering::Relaxed);
+            host.disk.full.store(false, std::sync::atomic::Ordering::Relaxed);
+            // A failing disk that was not written to since has no fault any more.
+            host.disk.memory.set_faults(fluxgate_store::memory::Faults::default());
+            host.paused_until = 0;
+            if let Some(process) = &host.process {
                 process.resume();
             }
         }
         drop(state);
-        // Those that are down were going to be started anyway; those that are not told to are now.
+        // Nodes that are down have a start pending already; a second one has no effect.
         for id in self.nodes() {
             self.start_later(id, 1_000);
         }
     }
 }
 
-/// The one limit of this name.
+/// The only limit of a key.
 pub(crate) fn limit(tokens: u64, period_ms: u64) -> Limit {
     Limit { name: "requests".into(), tokens, period_ms }
 }

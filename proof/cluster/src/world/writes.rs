@@ -1,4 +1,4 @@
-//! Administrators: what they ask of any node, and what they know of it afterwards.
+//! Administrators: their requests to any node, and what they know afterwards.
 
 use std::sync::Arc;
 
@@ -10,17 +10,16 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::nodes::{OPERATOR, PATIENCE};
-use crate::book::{Credential, ExpectedStatus, Key};
+use crate::observations::{Credential, ExpectedStatus, Key};
 
-/// What came of a write.
 enum WriteOutcome {
-    /// Answered: it stands.
+    /// Answered: it is applied.
     Done(Value),
-    /// It may or may not stand.
+    /// It may or may not be applied.
     Unknown,
 }
 
-/// An operator's request.
+/// Builds an operator's request.
 pub(crate) fn operator(
     method: &str,
     path: &str,
@@ -39,7 +38,7 @@ pub(crate) fn operator(
     }
 }
 
-/// Asks any node for a change.
+/// Sends a write to any node.
 async fn write(
     world: &Arc<Shared>,
     method: &str,
@@ -57,9 +56,9 @@ async fn write(
     let done = matches!(status, 200 | 201);
     let mut state = world.lock();
     if done {
-        state.book.counts.writes.0 += 1
+        state.observations.counts.writes.0 += 1
     } else {
-        state.book.counts.writes.1 += 1
+        state.observations.counts.writes.1 += 1
     }
     drop(state);
     if !matches!(status, 0 | 200 | 201 | 408 | 503) {
@@ -77,7 +76,7 @@ fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_default().to_owned()
 }
 
-/// Makes a key; its credential's place in the book.
+/// Creates a key; returns the index of its credential.
 pub(crate) async fn create(world: &Arc<Shared>) -> Option<usize> {
     let body = json!({"name": "simulated", "scope": "read"});
     let WriteOutcome::Done(record) = write(world, "POST", "/v1/keys", Some(&body)).await else {
@@ -85,25 +84,31 @@ pub(crate) async fn create(world: &Arc<Shared>) -> Option<usize> {
     };
     let now = world.now();
     let mut state = world.lock();
-    let book = &mut state.book;
-    book.keys.push(Key {
+    let observations = &mut state.observations;
+    observations.keys.push(Key {
         id: text(&record, "id"),
-        fate: ExpectedStatus::Active,
+        expected: ExpectedStatus::Active,
         tokens_max: world.plan.base.limits[0].0,
         limit_asked: None,
         limit_answered: None,
     });
-    let key = book.keys.len() - 1;
+    let key = observations.keys.len() - 1;
     let secret = text(&record, "key");
-    book.credentials.push(Credential { key, secret, shown: now, ending: None, ended: None });
-    Some(book.credentials.len() - 1)
+    observations.credentials.push(Credential {
+        key,
+        secret,
+        shown: now,
+        ending: None,
+        ended: None,
+    });
+    Some(observations.credentials.len() - 1)
 }
 
-/// Changes a key now and then, until it is ended or nobody knows whether it is.
-pub(super) async fn look_after(
+/// Changes a key now and then, until it is revoked or disabled, or its state is unknown.
+pub(super) async fn manage_key(
     world: &Arc<Shared>,
     first: usize,
-    told: &tokio::sync::watch::Sender<usize>,
+    publish: &tokio::sync::watch::Sender<usize>,
 ) {
     let mut credential = first;
     loop {
@@ -113,14 +118,14 @@ pub(super) async fn look_after(
         };
         world.sleep(pause).await;
         if world.lock().over {
-            // Nobody asks for anything any more.
+            // The run is over: no more writes.
             std::future::pending::<()>().await;
         }
         if !world.lock().faulty {
             continue;
         }
-        let key = world.lock().book.credentials[credential].key;
-        let path = format!("/v1/keys/{}", world.lock().book.keys[key].id);
+        let key = world.lock().observations.credentials[credential].key;
+        let path = format!("/v1/keys/{}", world.lock().observations.keys[key].id);
         match what {
             0 => {
                 return end(world, credential, ExpectedStatus::Revoked, "DELETE", &path, None)
@@ -141,7 +146,7 @@ pub(super) async fn look_after(
             2 => match rotate(world, credential, &path).await {
                 Some(next) => {
                     credential = next;
-                    told.send_replace(next);
+                    publish.send_replace(next);
                 }
                 None => return,
             },
@@ -153,7 +158,7 @@ pub(super) async fn look_after(
 async fn end(
     world: &Arc<Shared>,
     credential: usize,
-    fate: ExpectedStatus,
+    expected: ExpectedStatus,
     method: &str,
     path: &str,
     body: Option<&Value>,
@@ -161,32 +166,38 @@ async fn end(
     let now = world.now();
     let key = {
         let mut state = world.lock();
-        let known = &mut state.book.credentials[credential];
+        let known = &mut state.observations.credentials[credential];
         known.ending.get_or_insert(now);
         let key = known.key;
-        state.book.keys[key].fate = ExpectedStatus::Unknown;
+        state.observations.keys[key].expected = ExpectedStatus::Unknown;
         key
     };
     if let WriteOutcome::Done(_) = write(world, method, path, body).await {
         let now = world.now();
         let mut state = world.lock();
-        state.book.credentials[credential].ended = Some(now);
-        state.book.keys[key].fate = fate;
+        state.observations.credentials[credential].ended = Some(now);
+        state.observations.keys[key].expected = expected;
     }
 }
 
 async fn rotate(world: &Arc<Shared>, credential: usize, path: &str) -> Option<usize> {
     let now = world.now();
-    world.lock().book.credentials[credential].ending.get_or_insert(now);
+    world.lock().observations.credentials[credential].ending.get_or_insert(now);
     let path = format!("{path}/rotate");
     let WriteOutcome::Done(record) = write(world, "POST", &path, None).await else { return None };
     let now = world.now();
     let mut state = world.lock();
-    let book = &mut state.book;
-    book.credentials[credential].ended = Some(now);
-    let (key, secret) = (book.credentials[credential].key, text(&record, "key"));
-    book.credentials.push(Credential { key, secret, shown: now, ending: None, ended: None });
-    Some(book.credentials.len() - 1)
+    let observations = &mut state.observations;
+    observations.credentials[credential].ended = Some(now);
+    let (key, secret) = (observations.credentials[credential].key, text(&record, "key"));
+    observations.credentials.push(Credential {
+        key,
+        secret,
+        shown: now,
+        ending: None,
+        ended: None,
+    });
+    Some(observations.credentials.len() - 1)
 }
 
 async fn change_limit(world: &Arc<Shared>, key: usize, path: &str) {
@@ -195,7 +206,7 @@ async fn change_limit(world: &Arc<Shared>, key: usize, path: &str) {
     let tokens = {
         let mut state = world.lock();
         let tokens = state.rng.between(1, 2 * tokens);
-        let known = &mut state.book.keys[key];
+        let known = &mut state.observations.keys[key];
         known.tokens_max = known.tokens_max.max(tokens);
         (known.limit_asked, known.limit_answered) = (Some(now), None);
         tokens
@@ -205,18 +216,18 @@ async fn change_limit(world: &Arc<Shared>, key: usize, path: &str) {
     let body = json!({ "limits": limits });
     if let WriteOutcome::Done(_) = write(world, "PATCH", path, Some(&body)).await {
         let now = world.now();
-        world.lock().book.keys[key].limit_answered = Some(now);
+        world.lock().observations.keys[key].limit_answered = Some(now);
     }
 }
 
-/// Asks some node to hand the leadership over.
+/// Asks a node to transfer the leadership.
 pub(super) async fn hand_over(world: Arc<Shared>, node: NodeId) {
     let Some(request) = operator("POST", "/v1/cluster/leader", None) else { return };
     let answer = world.ask(node, Listener::Admin, request, PATIENCE).await.flatten();
     world.say(|| format!("hand-over at {node}: {:?}", answer.map(|a| a.status)));
 }
 
-/// Takes a node out of the cluster and puts another one in, however often that must be asked for.
+/// Removes a node and adds another one, retrying both until they succeed.
 pub(super) async fn replace(world: Arc<Shared>, node: NodeId) {
     loop {
         let path = format!("/v1/cluster/nodes/{node}");
@@ -227,43 +238,44 @@ pub(super) async fn replace(world: Arc<Shared>, node: NodeId) {
         }
         world.sleep(SECOND).await;
     }
-    if let Some(slot) = world.lock().slots.get_mut(&node) {
-        slot.gone = true;
+    if let Some(host) = world.lock().hosts.get_mut(&node) {
+        host.removed = true;
     }
     world.kill(node);
-    let last = world.lock().slots.keys().map(|id| id.0).max().unwrap_or(0);
-    let heir = NodeId(last + 1);
-    world.make_machine(heir, true);
-    world.start_later(heir, MS);
+    let last = world.lock().hosts.keys().map(|id| id.0).max().unwrap_or(0);
+    let replacement = NodeId(last + 1);
+    world.make_machine(replacement, true);
+    world.start_later(replacement, MS);
     loop {
-        let body = json!({"id": heir.0, "peer": format!("node{heir}:7301")});
-        let status = membership(&world, Some(heir), "POST", "/v1/cluster/nodes", Some(&body)).await;
-        world.say(|| format!("add node {heir}: {status}"));
+        let body = json!({"id": replacement.0, "peer": format!("node{replacement}:7301")});
+        let status =
+            membership(&world, Some(replacement), "POST", "/v1/cluster/nodes", Some(&body)).await;
+        world.say(|| format!("add node {replacement}: {status}"));
         if status == 200 {
             break;
         }
         world.sleep(SECOND).await;
     }
-    let (now, settle) = (world.now(), world.plan.settle());
+    let (now, cooldown) = (world.now(), world.plan.cooldown());
     let mut state = world.lock();
-    if let Some(slot) = state.slots.get_mut(&heir) {
-        slot.listed = true;
+    if let Some(host) = state.hosts.get_mut(&replacement) {
+        host.listed = true;
     }
     state.replacing = false;
-    state.book.disturb(now, now + settle);
+    state.observations.disturb(now, now + cooldown);
 }
 
-/// Asks any node but this one for a change of members; 0 where no answer came.
+/// Sends a change of members to any node but `except`; returns 0 if no answer came.
 async fn membership(
     world: &Arc<Shared>,
-    but: Option<NodeId>,
+    except: Option<NodeId>,
     method: &str,
     path: &str,
     body: Option<&Value>,
 ) -> u16 {
-    let (now, settle) = (world.now(), world.plan.settle());
-    world.lock().book.disturb(now, now + settle);
-    let others: Vec<NodeId> = world.nodes().into_iter().filter(|id| Some(*id) != but).collect();
+    let (now, cooldown) = (world.now(), world.plan.cooldown());
+    world.lock().observations.disturb(now, now + cooldown);
+    let others: Vec<NodeId> = world.nodes().into_iter().filter(|id| Some(*id) != except).collect();
     if others.is_empty() {
         return 0;
     }

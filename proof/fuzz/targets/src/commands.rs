@@ -1,9 +1,9 @@
-//! Sequences of registry commands.
+//! Sequences of commands to the replicated state.
 //!
-//! Two replicas apply the same entries, one of them as the log would give them back; a third begins
-//! from a snapshot taken on the way and follows from there. All three must be the same state with
-//! the same outcomes, a refused command must have changed nothing, and what the state promises of
-//! itself must hold after every entry.
+//! Two replicas apply the same entries, one of them as the log reads them back; a third starts from
+//! a snapshot in the middle and continues from there. All three must reach the same state with the
+//! same outcomes, a rejected command must change nothing, and the invariants of the state must hold
+//! after every entry.
 
 use std::collections::BTreeMap;
 
@@ -29,12 +29,12 @@ use crate::source::Source;
 const ENTRIES_MAX: usize = 48;
 /// Commands of one entry.
 const PROPOSALS_MAX: usize = 4;
-/// Names that occur: few, so that commands meet.
+/// Few names, so that commands meet the same keys.
 const NAMES: [&str; 4] = ["a", "bb", "user_42", ""];
 const SCOPES: [Scope; 3] = Scope::ALL;
 const KEYS: usize = 5;
 
-/// Entries of chosen commands, or of whatever the bytes mean as an entry of the log.
+/// Entries of chosen commands, or whatever entries of the log the bytes decode to.
 pub fn commands(data: &[u8]) {
     let mut source = Source::new(data);
     let raw = source.byte() % 4 == 3;
@@ -70,7 +70,7 @@ struct World {
     whole: Registry,
     read_back: Registry,
     from_snapshot: Registry,
-    /// Idempotency keys that were used, and until when each counts.
+    /// Idempotency keys that were used, and until when each is remembered.
     used: BTreeMap<Box<str>, ClusterMs>,
 }
 
@@ -90,16 +90,16 @@ impl World {
         let stamp = self.whole.last_stamp();
         assert!(stamp >= self.now.max(batch.at), "time of the state");
         let jumps = batch.proposals.iter().any(|p| matches!(p.command, Command::SetTime { .. }));
-        assert!(jumps || stamp == self.now.max(batch.at), "time jumps by command alone");
+        assert!(jumps || stamp == self.now.max(batch.at), "time jumped without a command");
         self.now = stamp;
         let digest = |registry: &Registry| registry.shared().digest();
         assert_eq!(digest(&self.whole), digest(&self.read_back), "digests of two replicas");
         assert_eq!(digest(&self.whole), digest(&self.from_snapshot), "digest of a restored one");
         let after = items(&self.whole);
         if applied.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Refused(_))) {
-            assert_eq!(keys, records(&after), "a refused command changed a key");
+            assert_eq!(keys, records(&after), "a rejected command changed a key");
             let passing = |item: &Item| {
-                // What goes with time goes by a refused command too.
+                // Expired outcomes are removed by a rejected command, too.
                 matches!(
                     item,
                     Item::Outcomes(_)
@@ -111,7 +111,7 @@ impl World {
             let kept = |item: &&Item| !passing(item);
             assert!(
                 before.iter().filter(kept).eq(after.iter().filter(kept)),
-                "refused, yet changed"
+                "a rejected command changed the state"
             );
         }
         sound(&self.whole, &after);
@@ -124,7 +124,7 @@ impl World {
         let mut revisions: BTreeMap<KeyId, u64> =
             keys.iter().map(|(id, record)| (*id, record.revision)).collect();
         for (proposal, outcome) in batch.proposals.iter().zip(outcomes) {
-            // A repeat shows the key as it is: only a new revision is a change.
+            // A repeat returns the key unchanged: only a new revision is a change.
             let changed = match outcome {
                 Outcome::Key(record) => revisions
                     .insert(record.id, record.revision)
@@ -156,7 +156,7 @@ impl World {
         }
     }
 
-    /// The third replica begins anew from the first one's snapshot, as a file would carry it.
+    /// The third replica starts again from the first one's snapshot, encoded as in a file.
     fn snapshot(&mut self) {
         let mut restore = Restore::default();
         for item in items(&self.whole) {
@@ -165,7 +165,7 @@ impl World {
             let read = codec::decode(Kind::SnapshotChunk, 1, &bytes).expect("it reads back");
             let read = Item::from_shape(read);
             assert_eq!(read, item);
-            restore.take(read).expect("a snapshot of ours is one");
+            restore.take(read).expect("our own snapshot is valid");
         }
         assert!(restore.is_complete());
         self.from_snapshot.install(LogIndex(self.index), restore);
@@ -211,7 +211,7 @@ fn records(items: &[Item]) -> BTreeMap<KeyId, KeyRow> {
     rows.flatten().map(|row| (row.id, row.clone())).collect()
 }
 
-/// What the state promises of itself.
+/// The invariants of the state.
 fn sound(registry: &Registry, items: &[Item]) {
     let shared = registry.shared();
     let view = shared.view();
@@ -227,7 +227,7 @@ fn sound(registry: &Registry, items: &[Item]) {
         if let Some(limits) = &record.limits {
             assert_eq!(Limit::check_all(limits), Ok(()), "limits of a key");
         }
-        let entry = shared.table.get(&record.id).expect("a key that is listed is there");
+        let entry = shared.table.get(&record.id).expect("a listed key exists");
         assert!(record.revoked_at.is_none() || record.previous.is_none(), "revoked with a grace");
         assert_eq!(entry.record.revision, record.revision);
     }
@@ -237,11 +237,14 @@ fn sound(registry: &Registry, items: &[Item]) {
     });
 }
 
-/// Keys stay until they have ended, revisions only rise and what is revoked stays so.
+/// A key disappears only after its end, a revision never falls, and a revoked key never changes.
 fn revisions(before: &BTreeMap<KeyId, KeyRow>, after: &BTreeMap<KeyId, KeyRow>) {
     for (id, old) in before {
         let Some(new) = after.get(id) else {
-            assert!(old.revoked_at.is_some() || old.expires_at.is_some(), "a living key went");
+            assert!(
+                old.revoked_at.is_some() || old.expires_at.is_some(),
+                "a key disappeared before its end"
+            );
             continue;
         };
         assert!(new.revision >= old.revision, "a revision fell");

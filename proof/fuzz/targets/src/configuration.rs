@@ -1,21 +1,22 @@
 //! The layers of a configuration: a file, the environment, flags.
 //!
-//! A configuration is refused with words that hold no secret, or it is sound: what it shows of
-//! itself makes the same configuration again.
+//! A configuration is rejected without printing a secret, or it is sound: its masked form reads
+//! back as the same configuration.
 
 use fluxgate_server::{Config, Layers};
 
-/// Stands between the parts of an input: file, environment, flags.
+/// Separates the parts of an input: file, environment, flags.
 const PART: u8 = 0x1e;
-/// A secret that is set beside whatever the input says.
+/// A secret that is set beside the input.
 const MARK: &str = "Zq7-mark-of-a-secret-Zq7";
-/// What takes the place of a masked secret, to read a masked configuration again.
+/// Replaces a masked secret, to read a masked configuration again.
 const UNMASKED: &str = "\"0123456789abcdef\"";
 
 /// Any text in each of the layers.
 pub fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    // Paths are opened: the input must not choose devices. A mark of its own proves nothing.
+    // Paths would be opened: the input must not choose devices. An input with the mark itself
+    // proves nothing.
     if text.contains("_file") || text.contains("_FILE") || text.contains(MARK) {
         return;
     }
@@ -36,25 +37,25 @@ pub fn configuration(data: &[u8]) {
     let layers = |file: &str| {
         flagged(Layers::default().with_text(file, "file").with_environment(variables()))
     };
-    look(layers(file));
-    // A secret before, on one line with, and in the environment beside whatever else is said.
-    look(layers(&format!("[cluster]\nsecret = \"{MARK}\"\n{file}")));
-    look(layers(&format!("[cluster]\nsecret = \"{MARK}{file}")));
-    look(layers(&format!("admin.operator_token = \"{MARK}\" {file}")));
+    check(layers(file));
+    // A secret before, on one line with, and in the environment beside the input.
+    check(layers(&format!("[cluster]\nsecret = \"{MARK}\"\n{file}")));
+    check(layers(&format!("[cluster]\nsecret = \"{MARK}{file}")));
+    check(layers(&format!("admin.operator_token = \"{MARK}\" {file}")));
     let beside = variables().chain([(
         "FLUXGATE__CLUSTER__SECRET".to_owned(),
         format!("{MARK}{}", file.lines().next().unwrap_or_default()),
     )]);
-    look(flagged(Layers::default().with_environment(beside)));
+    check(flagged(Layers::default().with_environment(beside)));
 }
 
-fn look(layers: Layers) {
+fn check(layers: Layers) {
     match layers.finish() {
         Ok(config) => sound(&config),
         Err(problems) => {
-            let said = format!("{problems}{problems:?}");
-            assert!(!said.contains(MARK), "a secret was printed: {said}");
-            assert!(!problems.0.is_empty(), "refused without a reason");
+            let printed = format!("{problems}{problems:?}");
+            assert!(!printed.contains(MARK), "a secret was printed: {printed}");
+            assert!(!problems.0.is_empty(), "rejected without a reason");
         }
     }
 }

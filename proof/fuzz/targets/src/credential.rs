@@ -1,5 +1,5 @@
-//! What a caller presents: credentials, ids, scopes, times and durations, and the heads that carry
-//! a credential.
+//! Input from callers: credentials, ids, scopes, times and durations, and the headers with a
+//! credential.
 
 use fluxgate_types::credential::{CHECKSUM_CHARS, SECRET_CHARS, is_prefix, shown_prefix};
 use fluxgate_types::{
@@ -13,7 +13,7 @@ use crate::source::Source;
 /// Any bytes as a credential, and a credential made from any bytes.
 pub fn credential(data: &[u8]) {
     parse(data);
-    head(data);
+    headers(data);
     texts(data);
     make(Source::new(data));
 }
@@ -22,25 +22,28 @@ fn parse(text: &[u8]) {
     let Ok(parsed) = Credential::parse(text) else { return };
     let text = std::str::from_utf8(text).expect("a credential is ASCII");
     assert!(parsed.digest.matches(&Digest::of(text.as_bytes())), "the digest of another text");
-    // prefix, environment, id, secret: the parts say the same again.
+    // The parts (prefix, environment, id, secret) must match the parsed credential.
     let parts: Vec<&str> = text.split('_').collect();
     let [prefix, environment, id, secret] = parts[..] else { panic!("{} parts", parts.len()) };
     assert_eq!(id, parsed.key_id.as_str());
     assert_eq!(secret.len(), SECRET_CHARS + CHECKSUM_CHARS);
-    assert!(is_prefix(prefix) && is_prefix(environment), "a first part that none can be given");
+    assert!(
+        is_prefix(prefix) && is_prefix(environment),
+        "a prefix or environment that cannot be configured"
+    );
     assert!(text.starts_with(&shown_prefix(prefix, environment, &parsed.key_id)));
     assert_eq!(parsed.key_id.to_string().parse(), Ok(parsed.key_id));
     assert!(!format!("{parsed:?}").contains(secret), "a secret was printed");
-    // A CRC finds every burst of up to 32 bits, so every changed character.
+    // A CRC detects every burst of up to 32 bits, so every changed character.
     for at in 0..text.len() {
         let mut wrong = text.as_bytes().to_vec();
         wrong[at] ^= 1;
-        assert!(Credential::parse(&wrong).is_err(), "taken with character {at} changed");
+        assert!(Credential::parse(&wrong).is_err(), "accepted with character {at} changed");
     }
 }
 
-/// A credential is the same one in both headers, and two different ones are none.
-fn head(text: &[u8]) {
+/// A credential may stand in both headers; two different ones count as none.
+fn headers(text: &[u8]) {
     let with = |pairs: &[(http::HeaderName, &[u8])]| {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
@@ -72,12 +75,12 @@ fn head(text: &[u8]) {
         assert_eq!(found(&headers), Some(None), "twice");
     }
     if let Some(headers) = with(&[(AUTHORIZATION, text)]) {
-        // Anything at all after the name of the header.
+        // Any value of the header: it must not panic.
         let _ = found(&headers);
     }
 }
 
-/// What parses prints itself, and that parses again.
+/// Text that parses must print as a value that parses again.
 fn texts(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(id) = text.parse::<KeyId>() {
@@ -108,7 +111,7 @@ fn make(mut source: Source<'_>) {
     let (prefix, environment) = (text(prefix), text(environment));
     let Some(secret) = Secret::make(&prefix, &environment, id, source.rest()) else { return };
     let parsed = Credential::parse(secret.expose().as_bytes());
-    // What may be configured makes credentials that are taken, and nothing else does.
+    // Exactly the prefixes that may be configured make valid credentials.
     assert_eq!(parsed.is_ok(), is_prefix(&prefix) && is_prefix(&environment));
     if let Ok(parsed) = parsed {
         assert_eq!((parsed.key_id, parsed.digest), (id, secret.digest()));

@@ -1,8 +1,8 @@
-//! A whole node of a cluster of one on virtual time, whose listeners are called.
+//! A whole node, alone in its cluster, on virtual time; targets call its listeners.
 //!
-//! It serves many inputs and is made anew now and then; [`with`] says how. What an input finds on
-//! the node follows from the inputs before it, so a finding that does not come back from its own
-//! input is replayed with the run that led to it: the same inputs in the same order.
+//! It serves many inputs and is replaced now and then; see [`with`]. The state of the node depends
+//! on earlier inputs, so a finding that its own input does not reproduce needs a replay of the
+//! whole run: the same inputs in the same order.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -22,42 +22,41 @@ use fluxgate_server::{
 use fluxgate_types::{Limit, NodeId};
 use tokio::runtime::{Builder, RngSeed, Runtime};
 
-/// What administrators present.
+/// The operator token.
 pub(crate) const OPERATOR: &str = "operator-token-of-the-fuzzer";
-/// What nodes present to each other.
+/// The cluster secret.
 pub(crate) const SECRET: &str = "cluster-secret-of-the-fuzzer";
-/// The cluster's name.
 pub(crate) const CLUSTER: &str = "fuzzed";
 /// Inputs that one node serves.
 const INPUTS_MAX: u32 = 64;
-/// A node must be ready so soon, virtual time.
+/// How soon a node must be ready, virtual time.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// How often it is looked whether it is.
+/// How often to check that it is ready.
 const LOOK: Duration = Duration::from_millis(50);
 /// Wall-clock time at the beginning, milliseconds: 2024-01-20.
 const EPOCH_MS: i64 = 1_705_747_200_000;
 
 thread_local! {
-    // Never let go of at the end of the thread: what a node's tasks need is gone by then.
+    // Never dropped when the thread ends: the node's tasks need thread locals that no longer exist.
     static HOST: RefCell<Option<ManuallyDrop<Host>>> = const { RefCell::new(None) };
 }
 
-/// A node, and the time that it lives in.
+/// A node, and the runtime with its virtual time.
 pub(crate) struct Host {
     runtime: Runtime,
     process: Arc<Process>,
     node: Node,
     simulated: Simulated,
     inputs: u32,
-    /// Secrets that requests have held where no credential stands.
-    pub(crate) said: BTreeSet<String>,
+    /// Secrets that requests contained outside of a credential header.
+    pub(crate) printable_secrets: BTreeSet<String>,
     _dir: tempfile::TempDir,
 }
 
-/// Lends the node that serves now, or a new one.
+/// Lends the current node, or a new one.
 pub(crate) fn with(work: impl FnOnce(&mut Host)) {
     HOST.with_borrow_mut(|slot| {
-        // Taken out: a host that a finding went through is not used again.
+        // Taken out: a host whose work panicked is not used again.
         let mut host = slot.take().map_or_else(Host::start, ManuallyDrop::into_inner);
         host.inputs += 1;
         work(&mut host);
@@ -67,7 +66,7 @@ pub(crate) fn with(work: impl FnOnce(&mut Host)) {
     });
 }
 
-/// A directory that goes with its value: where `TMPDIR` says, or in memory.
+/// A directory that is removed when dropped: in `TMPDIR`, or in memory.
 pub(crate) fn scratch() -> tempfile::TempDir {
     let named = || {
         let mut named = tempfile::Builder::new();
@@ -83,10 +82,10 @@ pub(crate) fn scratch() -> tempfile::TempDir {
     dir.expect("a directory")
 }
 
-/// No other node is there.
-struct Nobody;
+/// There are no other nodes.
+struct NoPeers;
 
-impl Link for Nobody {
+impl Link for NoPeers {
     fn post(
         &self,
         _to: NodeId,
@@ -123,7 +122,7 @@ impl Host {
             let clocks = Arc::new(Clocks::new(1_000_000_000_000, 0, EPOCH_MS));
             let process = Process::new(clocks, Arc::default(), 1);
             let disk = SimulatedDisk::default();
-            let surroundings = Surroundings { link: Arc::new(Nobody), disk };
+            let surroundings = Surroundings { link: Arc::new(NoPeers), disk };
             let started = process.run(Node::start_simulated(config, surroundings)).await;
             let (node, simulated) = started.expect("a node starts");
             let ready = async {
@@ -134,22 +133,30 @@ impl Host {
             tokio::time::timeout(READY_WITHIN, ready).await.expect("a node becomes ready");
             (process, node, simulated)
         });
-        Self { runtime, process, node, simulated, inputs: 0, said: BTreeSet::new(), _dir: dir }
+        Self {
+            runtime,
+            process,
+            node,
+            simulated,
+            inputs: 0,
+            printable_secrets: BTreeSet::new(),
+            _dir: dir,
+        }
     }
 
-    /// What a listener answers.
+    /// Calls a listener and returns its answer.
     pub(crate) fn call(&self, listener: Listener, request: http::Request<Bytes>) -> Answer {
         let served = self.process.run(self.simulated.call(listener, request));
         self.runtime.block_on(served)
     }
 
-    /// Virtual time passes.
+    /// Lets virtual time pass.
     pub(crate) fn pass(&self, span: Duration) {
         self.runtime.block_on(async { tokio::time::sleep(span).await });
     }
 
-    /// Whether the node can serve another input. One that gave up is a finding; one that only is
-    /// not ready any more, by what it was told, is replaced.
+    /// Whether the node can serve another input. A node that failed is a finding; a node that an
+    /// input only made unready is replaced.
     fn is_well(&mut self) -> bool {
         let Self { runtime, process, node, .. } = self;
         let look = async {
@@ -162,7 +169,7 @@ impl Host {
         };
         let (failed, ready) = runtime.block_on(process.run(look));
         if let Some(NodeError::Fatal(why)) = &failed {
-            panic!("the node gave up: {why}");
+            panic!("the node failed: {why}");
         }
         failed.is_none() && ready
     }

@@ -1,9 +1,9 @@
 //! Requests to the gateway and admin listeners of a whole node, and answers as a client reads them.
 //!
-//! Up to eight requests in an input, one after the other: a line that says what and to whom, then a
-//! body. Every answer is of the contract: a failure is the two-field body of its status and never a
-//! fault of ours, a success reads back as its type, no secret is said but in the one answer that
-//! makes it, and what was written is what is read.
+//! Up to eight requests in an input, one after the other: a line that chooses the endpoint and the
+//! caller, then a body. Every answer must match the contract: a failure is the two-field body of
+//! its status and never a 500, a success reads back as its type, a secret appears only in the
+//! answer that creates it, and a write is what later reads return.
 
 use bytes::Bytes;
 use fluxgate_api::ErrorBody;
@@ -20,16 +20,15 @@ use serde::de::DeserializeOwned;
 use crate::host::{self, Host, OPERATOR};
 use crate::source::Source;
 
-/// Between two requests of an input.
+/// Separates the requests of an input.
 const NEXT: u8 = 0x1e;
-/// Requests of one input.
 const REQUESTS_MAX: usize = 8;
 /// Pages that are followed.
 const PAGES_MAX: usize = 4;
-/// Names that stand for the same in every input.
-const NOBODY: &str = "key_000000000000";
+/// The id of no key.
+const UNKNOWN_KEY: &str = "key_000000000000";
 
-/// What answers when all is well.
+/// The type of a successful answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reads {
     Created,
@@ -48,7 +47,7 @@ enum Reads {
     Text,
 }
 
-/// One endpoint: where, how, and what it answers. `{}` is an id of the input's choice.
+/// One endpoint: listener, method, path and answer. `{}` is an id that the input chooses.
 type Endpoint = (Listener, &'static str, &'static str, Reads);
 
 const ENDPOINTS: [Endpoint; 24] = [
@@ -91,7 +90,7 @@ const HEADERS: [&str; 9] = [
     "x-gateway-token",
 ];
 
-/// Requests to a node, and bytes as answers.
+/// Sends the requests of an input to a node, and reads the same bytes as answers.
 pub fn http_bodies(data: &[u8]) {
     answers(data);
     let requests: Vec<&[u8]> = data.split(|byte| *byte == NEXT).take(REQUESTS_MAX).collect();
@@ -108,16 +107,16 @@ pub fn http_bodies(data: &[u8]) {
 
 struct Session<'a> {
     host: &'a mut Host,
-    /// The keys that this input made: id and credential.
+    /// The keys that this input created: id and credential.
     made: Vec<(String, String)>,
 }
 
 impl Session<'_> {
-    /// Sends one request. Its first bytes choose the endpoint, who asks, the id and a header; the
-    /// rest of the line is the header's value or the query, and what follows is the body.
+    /// Sends one request. Its first bytes choose the endpoint, the caller, the id and a header; the
+    /// rest of the line is the header's value or the query, and the remaining bytes are the body.
     fn request(&mut self, mut source: Source<'_>) {
         let (listener, method, path, reads) = ENDPOINTS[source.below(ENDPOINTS.len())];
-        let who = source.below(8);
+        let caller = source.below(8);
         let id = self.id(&mut source);
         let header = source.below(2 * HEADERS.len());
         let rest = source.rest();
@@ -134,7 +133,7 @@ impl Session<'_> {
         *request.method_mut() = method.parse().unwrap_or(Method::GET);
         *request.uri_mut() = uri;
         let operator = format!("Bearer {OPERATOR}");
-        let presented = match who {
+        let presented = match caller {
             0..=4 => Some(operator),
             5 => self.made.last().map(|(_, key)| format!("Bearer {key}")),
             6 => self.made.first().map(|(_, key)| format!("Bearer {key}")),
@@ -150,15 +149,15 @@ impl Session<'_> {
         self.judge(reads, listener, (rest, body), &answer);
     }
 
-    /// An id: of a key that was made, of none, or (empty) one that the line says.
+    /// An id: of a created key, of no key, or (empty) one from the line.
     fn id(&self, source: &mut Source<'_>) -> String {
         let choice = source.byte();
         match choice {
             0..=159 => {
                 let made = self.made.get(usize::from(choice) % self.made.len().max(1));
-                made.map_or(NOBODY.to_owned(), |(id, _)| id.clone())
+                made.map_or(UNKNOWN_KEY.to_owned(), |(id, _)| id.clone())
             }
-            160..=169 => NOBODY.to_owned(),
+            160..=169 => UNKNOWN_KEY.to_owned(),
             170..=179 => "1".to_owned(),
             _ => String::new(),
         }
@@ -167,26 +166,26 @@ impl Session<'_> {
     /// Judges the answer to a request; `sent` is its line with its body, and the body.
     fn judge(&mut self, reads: Reads, listener: Listener, sent: (&[u8], &[u8]), answer: &Answer) {
         let (sent, body) = sent;
-        // Who sends a secret as the name of a field is told that there is no such field, and who
-        // calls a key by one finds it in the list.
+        // An error names an unknown field, and the list of keys shows names: a request that uses a
+        // secret there gets it back.
         let secrets = self.made.iter().map(|(_, key)| key.as_str()).chain([OPERATOR]);
-        let said = secrets.filter(|secret| holds(sent, secret)).map(ToOwned::to_owned);
-        self.host.said.extend(said);
-        let said = &self.host.said;
-        let says = |secret: &str, text: &str| text.contains(secret) && !said.contains(secret);
+        let allowed = secrets.filter(|secret| holds(sent, secret)).map(ToOwned::to_owned);
+        self.host.printable_secrets.extend(allowed);
+        let allowed = &self.host.printable_secrets;
+        let reveals = |secret: &str, text: &str| text.contains(secret) && !allowed.contains(secret);
         let text = std::str::from_utf8(&answer.body).expect("an answer is text");
-        assert_ne!(answer.status, 500, "a fault of ours: {text}");
-        assert!(!says(OPERATOR, text), "the operator's token was said");
+        assert_ne!(answer.status, 500, "an internal error: {text}");
+        assert!(!reveals(OPERATOR, text), "the operator's token was printed");
         for (_, key) in &self.made {
-            assert!(!says(key, text), "a credential was said twice: {text}");
-            let told = |(_, value): &(String, String)| says(key, value);
-            assert!(!answer.headers.iter().any(told), "a credential in a header");
+            assert!(!reveals(key, text), "a credential was printed again: {text}");
+            let leaks = |(_, value): &(String, String)| reveals(key, value);
+            assert!(!answer.headers.iter().any(leaks), "a credential in a header");
         }
         if reads == Reads::Authorized && listener == Listener::Gateway {
-            return authorized(answer);
+            return check_authorized(answer);
         }
         if answer.status >= 400 {
-            return refused(answer, text);
+            return check_error(answer, text);
         }
         assert!((200..300).contains(&answer.status), "{}", answer.status);
         match reads {
@@ -212,27 +211,27 @@ impl Session<'_> {
             Reads::Health => drop(same::<Health>(&answer.body)),
             Reads::Validated => drop(same::<ValidateAnswer>(&answer.body)),
             Reads::Batch => {
-                let asked: BatchRequest = serde_json::from_slice(body).expect("it was taken");
-                let came: BatchAnswer = same(&answer.body);
-                assert_eq!(came.results.len(), asked.requests.len());
+                let sent: BatchRequest = serde_json::from_slice(body).expect("it was accepted");
+                let results: BatchAnswer = same(&answer.body);
+                assert_eq!(results.results.len(), sent.requests.len());
             }
             Reads::Authorized | Reads::Text => {}
         }
     }
 
-    /// A new secret: the key is what was asked for, can be read, and its credential opens it.
+    /// A new secret: the key has the requested fields, can be read, and its credential works.
     fn created(&mut self, body: &[u8], answer: &Answer) {
         let made: CreatedKey = same(&answer.body);
         let record = &made.written.record;
         let credential = made.key.expose().to_owned();
         assert!(credential.starts_with(&record.prefix), "the prefix of another key");
         if answer.status == 201 {
-            let asked: CreateKey = serde_json::from_slice(body).expect("it was taken");
+            let sent: CreateKey = serde_json::from_slice(body).expect("it was accepted");
             let is = (&record.name, record.scope, record.expires_at);
-            assert_eq!((&asked.name, asked.scope, asked.expires_at), is);
-            assert!(asked.owner.is_none() || asked.owner == record.owner);
-            assert_eq!(asked.metadata.unwrap_or_default(), record.metadata);
-            if let Some(limits) = asked.limits {
+            assert_eq!((&sent.name, sent.scope, sent.expires_at), is);
+            assert!(sent.owner.is_none() || sent.owner == record.owner);
+            assert_eq!(sent.metadata.unwrap_or_default(), record.metadata);
+            if let Some(limits) = sent.limits {
                 let plain = |limits: &[fluxgate_api::keys::LimitSpec]| {
                     let plain =
                         |l: &fluxgate_api::keys::LimitSpec| (l.name.clone(), l.tokens, l.period.ms);
@@ -241,12 +240,12 @@ impl Session<'_> {
                 assert_eq!(plain(&limits), plain(&record.limits));
             }
         }
-        let mut look = Request::new(Bytes::new());
-        *look.method_mut() = Method::POST;
-        *look.uri_mut() = "/v1/validate".parse().expect("a path");
+        let mut validate = Request::new(Bytes::new());
+        *validate.method_mut() = Method::POST;
+        *validate.uri_mut() = "/v1/validate".parse().expect("a path");
         let value = HeaderValue::try_from(&credential).expect("a credential is ASCII");
-        look.headers_mut().insert("x-api-key", value);
-        let opened = self.host.call(Listener::Gateway, look);
+        validate.headers_mut().insert("x-api-key", value);
+        let opened = self.host.call(Listener::Gateway, validate);
         let usable = record.enabled && record.status == fluxgate_api::keys::KeyStatus::Active;
         let fits = if usable { matches!(opened.status, 200 | 429) } else { opened.status == 401 };
         assert!(fits, "a new credential: {} {record:?}", opened.status);
@@ -256,7 +255,7 @@ impl Session<'_> {
         self.made.push((id, credential));
     }
 
-    /// What was answered is what is read afterwards.
+    /// The answer to a write is what a read returns afterwards.
     fn is_read(&self, record: &KeyRecord) {
         let uri = format!("/v1/keys/{}", record.id);
         let answer = self.as_operator(&uri);
@@ -268,7 +267,7 @@ impl Session<'_> {
         assert_eq!(answer.header("etag"), Some(tag.as_str()));
     }
 
-    /// A cursor that a list gave is taken, and leads to other keys.
+    /// A cursor from a list is accepted, and leads to other keys.
     fn pages(&self, list: KeyList) {
         assert!(list.keys.len() <= caps::LIST_PAGE_MAX);
         let (mut seen, mut next) = (list.keys, list.next_cursor);
@@ -294,39 +293,39 @@ fn holds(sent: &[u8], secret: &str) -> bool {
     sent.windows(secret.len()).any(|part| part == secret.as_bytes())
 }
 
-/// A text as one segment of a path.
+/// Text as one segment of a path.
 fn segment(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~%/".contains(&byte);
     text.bytes().filter(|byte| plain(*byte)).map(char::from).collect()
 }
 
 /// A failure is the two-field body of its code, byte for byte, with the code's status.
-fn refused(answer: &Answer, text: &str) {
+fn check_error(answer: &Answer, text: &str) {
     let error: ErrorBody = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
     assert_eq!(error.to_json(), text);
     assert_eq!(error.status(), answer.status, "{text}");
     assert_eq!(answer.header("content-type"), Some("application/json"));
-    assert!(!error.message.is_empty(), "a refusal without words");
+    assert!(!error.message.is_empty(), "an error without a message");
 }
 
-/// Forward authentication knows five statuses, and an nginx a 403 without a body.
-fn authorized(answer: &Answer) {
+/// Forward authentication uses five statuses, and for nginx a 403 without a body.
+fn check_authorized(answer: &Answer) {
     if let Some(status) = answer.header("x-auth-status").filter(|status| *status != "200") {
         assert_eq!(answer.status, 403);
         assert!(answer.body.is_empty() && matches!(status, "401" | "403" | "429" | "503"));
-        let error = answer.header("x-auth-body").expect("it says why");
-        let error: ErrorBody = serde_json::from_str(error).expect("a refusal");
+        let error = answer.header("x-auth-body").expect("a reason");
+        let error: ErrorBody = serde_json::from_str(error).expect("an error body");
         assert_eq!(error.status().to_string(), status);
         return;
     }
     assert!(matches!(answer.status, 200 | 401 | 403 | 429 | 503), "{}", answer.status);
     if answer.status != 200 {
         let text = String::from_utf8_lossy(&answer.body);
-        refused(answer, &text);
+        check_error(answer, &text);
     }
 }
 
-/// Reads an answer, which writes itself the same.
+/// Reads an answer, which must serialize to the same value.
 fn same<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(body: &[u8]) -> T {
     let read: T = serde_json::from_slice(body)
         .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(body)));
@@ -341,7 +340,7 @@ fn again<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(value: &
     assert_eq!(second, *value, "another answer the second time");
 }
 
-/// Bytes as an answer: a client reads them or says that it cannot.
+/// Bytes as an answer: a client reads them or reports an error.
 fn answers(data: &[u8]) {
     fn look<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(data: &[u8]) {
         if let Ok(value) = serde_json::from_slice::<T>(data) {

@@ -1,11 +1,11 @@
-//! What the fuzzer runs: one function for each target, which panics on a finding.
+//! The fuzz targets: one function each, which panics on a finding.
 //!
-//! The same functions run in two places: behind libFuzzer with coverage (`fuzz/`, by
-//! `scripts/fuzz.sh`), and over the kept inputs in every run of the tests (`tests/corpus.rs`).
-//! An input decides everything that happens: no clock, no randomness, no network.
+//! The same functions run in two places: under libFuzzer with coverage (`proof/fuzz/libfuzzer`, by
+//! `scripts/fuzz.sh`), and over the kept inputs in every run of the tests (`tests/corpus.rs`). An
+//! input decides everything that happens: no clock, no randomness, no network.
 //!
-//! A refusal is never a finding. What is: a panic anywhere below, and a broken promise that a
-//! target states beside the call that could break it.
+//! A rejection is never a finding. A finding is a panic, or a promise that a target asserts beside
+//! the call that could break it.
 
 mod commands;
 mod configuration;

@@ -1,9 +1,9 @@
-//! What other nodes may say: every message on the peer listener, and the counters behind it.
+//! Messages from other nodes: every message on the peer listener, and the counters behind it.
 //!
-//! Three parts, chosen by the first byte. Any bytes as the payload of any message: refused, or read
-//! and written again the same. A session of the real counters with peers that lie (`session`). Any
-//! message handed to the listener of a whole node. Consensus is given no foreign messages there: a
-//! member that lies to Raft is out of the model, and only its decoders are under test.
+//! Three parts, chosen by the first byte. Any bytes as the payload of any message: rejected, or
+//! read and written again the same. A session of the real counters with peers that lie (`session`).
+//! Any message sent to the listener of a whole node. Consensus gets no foreign messages there: a
+//! member that lies to Raft is outside of the model, so only its decoders are under test.
 
 use bytes::Bytes;
 use fluxgate_peer::Call;
@@ -20,7 +20,7 @@ use crate::source::Source;
 const VERSION: u8 = 1;
 /// Calls of one input to the listener.
 const CALLS_MAX: usize = 6;
-/// Calls that reach the counters, the leases and the registry.
+/// Calls that reach the counters, the leases and the replicated state.
 const CALLS: [Call; 11] = [
     Call::Propose,
     Call::Lease,
@@ -51,13 +51,14 @@ fn decode(mut source: Source<'_>) {
     let payload = source.rest();
     let sealed = codec::seal(Kind::PeerMessage, VERSION, payload).expect("it fits");
     stable(rewrite, &sealed);
-    // As it came, without an envelope of ours: refused by every one of them, or an envelope.
+    // The raw bytes, without an envelope of ours: every decoder rejects them, or they are an
+    // envelope.
     for rewrite in all {
         stable(rewrite, payload);
     }
 }
 
-/// What was read once reads the same for ever.
+/// A message that was read once must read the same after writing it.
 pub(crate) fn stable(rewrite: raft::Rewrite, bytes: &[u8]) {
     let Ok(first) = rewrite(bytes) else { return };
     let second = rewrite(&first).expect("what was written is read");
@@ -89,10 +90,10 @@ fn listener(host: &mut Host, mut source: Source<'_>) {
             .expect("a request");
         let answer = host.call(Listener::Peer, request);
         let text = String::from_utf8_lossy(&answer.body);
-        assert!(!text.contains(SECRET), "a secret was said");
+        assert!(!text.contains(SECRET), "a secret was printed");
         assert!(matches!(answer.status, 200 | 400 | 401 | 503), "{}: {text}", answer.status);
-        let refused = odd == 254 || from == 1;
-        assert!(!refused || answer.status == 401, "a stranger was served: {}", answer.status);
+        let stranger = odd == 254 || from == 1;
+        assert!(!stranger || answer.status == 401, "a stranger was served: {}", answer.status);
     }
     host.pass(std::time::Duration::from_millis(20));
 }

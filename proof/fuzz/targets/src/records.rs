@@ -1,9 +1,9 @@
-//! What lies on a disk: envelopes, log entries, markers, the hard state, snapshot files and the
+//! Everything on a disk: envelopes, log entries, markers, the hard state, snapshot files and the
 //! small files of a data directory.
 //!
-//! Any bytes are refused or read; what is read is written the same again. What was written and then
-//! damaged in one byte is found to be damaged. How much memory a reader may take is bounded by
-//! `scripts/fuzz.sh`, which lends the process little address space.
+//! Any bytes are rejected or read; what is read is written again the same. Damage in one byte of
+//! written data is detected. `scripts/fuzz.sh` bounds the memory that a reader may take: it gives
+//! the process little address space.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -46,21 +46,19 @@ const KINDS: [Kind; 16] = [
     Kind::Addresses,
     Kind::Stops,
 ];
-/// Bytes of the hard state's file.
+/// Size of the hard state's file.
 const HARD_STATE_BYTES: usize = 1_024;
-/// Where its second slot begins.
+/// Offset of its second slot.
 const HARD_STATE_SLOT: usize = 512;
 /// Pairs of one database.
 const PAIRS_MAX: usize = 24;
 /// Largest value of a pair here.
 const VALUE_BYTES_MAX: usize = 300;
-/// Entries of one log.
 const ENTRIES_MAX: usize = 6;
-/// Chunks of one snapshot.
 const CHUNKS_MAX: usize = 4;
 
 thread_local! {
-    // One directory for all inputs: its files are written anew by each.
+    // One directory for all inputs: each input writes its files again.
     static DIR: RefCell<Option<tempfile::TempDir>> = const { RefCell::new(None) };
 }
 
@@ -93,7 +91,7 @@ fn envelope(bytes: &[u8]) {
     }
 }
 
-/// Every single changed byte of an envelope is noticed.
+/// Every single changed byte of an envelope is detected.
 fn damaged(kind: Kind, bytes: &[u8]) {
     for at in 0..bytes.len() {
         let mut wrong = bytes.to_vec();
@@ -110,13 +108,14 @@ fn payload(mut source: Source<'_>) {
     let (kind, rewrite) = fuzzing::RECORDS[source.below(fuzzing::RECORDS.len())];
     let version = if source.once_in(32) { source.byte() } else { VERSION };
     let sealed = codec::seal(kind, version, source.rest()).expect("it fits");
-    // An entry carries the version of its level: what an older program can read is written as before.
+    // An entry has the version of its level: entries that an older program can read are written as
+    // before.
     let newest = if kind == Kind::Entry { VERSION_3 } else { VERSION };
     if (VERSION..=newest).contains(&version) {
         stable(rewrite, &sealed);
     } else {
-        let refused = Err(CodecError::Version { expected: newest, found: version });
-        assert_eq!(rewrite(&sealed), refused);
+        let rejected = Err(CodecError::Version { expected: newest, found: version });
+        assert_eq!(rewrite(&sealed), rejected);
     }
 }
 
@@ -125,7 +124,7 @@ fn open(disk: &Memory) -> Result<(LogStore, Recovered), fluxgate_store::OpenErro
     LogStore::open_with(Box::new(disk.clone()), None, options)
 }
 
-/// Any pairs as a log: refused, or a log that can be read as a whole and opened again.
+/// Any pairs as a log: rejected, or a log that can be read as a whole and opened again.
 fn database(mut source: Source<'_>) {
     let mut disk = Memory::new();
     for _ in 0..PAIRS_MAX {
@@ -152,7 +151,7 @@ fn database(mut source: Source<'_>) {
     let Ok((log, recovered)) = open(&disk) else { return };
     let entries = read_all(&log, &recovered);
     log.close();
-    let (log, again) = open(&disk).expect("what was taken once is taken again");
+    let (log, again) = open(&disk).expect("a log that opened once opens again");
     assert_eq!(entries, read_all(&log, &again));
 }
 
@@ -177,7 +176,7 @@ fn read_all(log: &LogStore, found: &Recovered) -> BTreeMap<u64, Vec<u8>> {
     entries
 }
 
-/// A log that was written, and is then damaged: found, or as good as cut off at its end.
+/// Writes a log and damages it: the damage is detected, or the log lost at most its end.
 fn log(mut source: Source<'_>) {
     let disk = Memory::new();
     let (log, _) = open(&disk).expect("a new log");
@@ -200,7 +199,7 @@ fn log(mut source: Source<'_>) {
         written.retain(|index, _| *index > upto);
     }
     log.close();
-    let (log, found) = open(&disk).expect("an undamaged log is taken");
+    let (log, found) = open(&disk).expect("an undamaged log opens");
     assert_eq!(read_all(&log, &found), written);
     assert_eq!(found.vote.as_deref(), Some(&b"a vote"[..]));
     log.close();
@@ -215,7 +214,7 @@ fn log(mut source: Source<'_>) {
         disk.damage(key, Some(&wrong));
     }
     let Ok((log, found)) = open(&disk) else { return };
-    // Only the end may be missing, where a crash can have left it; nothing may be another.
+    // Entries may be missing only at the end, where a crash can leave a log; no entry may differ.
     for (index, bytes) in read_all(&log, &found) {
         assert_eq!(written.get(&index), Some(&bytes), "entry {index} was damaged");
     }
@@ -223,7 +222,7 @@ fn log(mut source: Source<'_>) {
     assert!(vote.is_none() || vote == Some(&b"a vote"[..]), "the vote was damaged");
 }
 
-/// A snapshot file, as any bytes or written and damaged.
+/// A snapshot file, of any bytes or written and damaged.
 fn snapshot(mut source: Source<'_>) {
     let dir = dir().join("snapshots");
     let store = SnapshotStore::open_at(&dir).expect("a directory of snapshots");
@@ -272,14 +271,14 @@ fn snapshot(mut source: Source<'_>) {
     assert!(SnapshotReader::open(&file.path).is_err(), "cut off at {at}");
 }
 
-/// In pieces, as it comes from another node: whole it is taken, and a wrong piece is not.
+/// In pieces, as from another node: a complete snapshot is accepted, and a wrong piece is rejected.
 fn receive(store: &SnapshotStore, bytes: &[u8], source: &mut Source<'_>) {
     let mut incoming = store.receive(1 << 20).expect("a file");
     let size = 1 + usize::from(source.byte());
     let cut = source.once_in(4);
     for piece in bytes.chunks(size) {
         let offset = incoming.received();
-        assert!(incoming.write_at(offset + 1, piece).is_err(), "a piece behind a gap");
+        assert!(incoming.write_at(offset + 1, piece).is_err(), "a piece after a gap");
         incoming.write_at(offset, piece).expect("the piece that comes next");
         if cut {
             break;
@@ -289,7 +288,7 @@ fn receive(store: &SnapshotStore, bytes: &[u8], source: &mut Source<'_>) {
     assert_eq!(incoming.finish().is_ok(), whole, "a snapshot in pieces");
 }
 
-/// `VERSION`, `IDENTITY`, `CLOCK`, `HOLDINGS` and `HARDSTATE` with whatever stands in them.
+/// `VERSION`, `IDENTITY`, `CLOCK`, `HOLDINGS` and `HARDSTATE` with any content.
 fn small_files(mut source: Source<'_>) {
     let dir = dir().join("node");
     let _ = std::fs::remove_dir_all(&dir);
@@ -319,10 +318,10 @@ fn small_files(mut source: Source<'_>) {
     }
     hard_state(&dir, &mut source);
     let Ok(data) = DataDir::open(&dir, "c", 1) else { return };
-    data.clock().expect("it was looked at");
-    let first = data.take_holdings().expect("it was looked at");
-    let second = data.take_holdings().expect("it was taken");
-    assert!(second.is_none(), "holdings were given twice, after {first:?}");
+    data.clock().expect("open checked it");
+    let first = data.take_holdings().expect("open checked it");
+    let second = data.take_holdings().expect("it was read once");
+    assert!(second.is_none(), "holdings were returned twice, first {first:?}");
 }
 
 fn hard_state(dir: &Path, source: &mut Source<'_>) {
@@ -334,12 +333,12 @@ fn hard_state(dir: &Path, source: &mut Source<'_>) {
     }
     std::fs::write(dir.join("HARDSTATE"), &bytes).expect("a file");
     let Ok(hard) = HardStateFile::open(dir) else { return };
-    // With a log that holds nothing: whatever the file vouches for is missing.
+    // With an empty log: everything that the file vouches for is missing.
     let options = Options { driver: Driver::Inline, tail_bytes_max: 256 };
     let _ = LogStore::open_with(Box::new(Memory::new()), Some(hard), options);
 }
 
-/// Items as a snapshot: refused, or a state that is the same after another snapshot of it.
+/// Items as a snapshot: rejected, or a state that stays the same after another snapshot of it.
 fn items(mut source: Source<'_>) {
     let mut restore = Restore::default();
     let mut head = true;
@@ -370,22 +369,22 @@ fn items(mut source: Source<'_>) {
     let first = written(&registry);
     let mut again = Restore::default();
     for item in first.clone() {
-        again.take(item).expect("a snapshot of ours is one");
+        again.take(item).expect("our own snapshot is valid");
     }
     let mut second = Registry::default();
     second.install(LogIndex(0), again);
     assert_eq!(first, written(&second), "another state the second time");
     let shared = registry.shared();
     let view = shared.view();
-    // What every request computes from a limit.
+    // Every request computes this from a limit.
     for spec in view.defaults.iter() {
         let now = ClusterMs(1_700_000_000_000);
         assert!(spec.limit.window_end(spec.limit.window_at(now)) > now);
     }
     for (_, id) in shared.table.page(usize::MAX, shared.table.len()) {
-        let entry = shared.table.get(&id).expect("a key that is listed is there");
+        let entry = shared.table.get(&id).expect("a listed key exists");
         for spec in entry.record.limits(&view.defaults).iter() {
-            assert_eq!(spec.limit.check(), Ok(()), "a limit that nobody may set");
+            assert_eq!(spec.limit.check(), Ok(()), "an invalid limit");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! A node's counters between peers that say anything.
+//! A node's counters among peers that lie.
 //!
-//! One real shard is driven with time given, as the node would drive it: messages are handed over
-//! once their sender's life is noted, and late ones are dropped. Beside it a ledger is kept of what
-//! the shard must have: the share, and what it was given, less what it gave and spent. Peers may lie
-//! about everything, so nothing can be said of the whole cluster here; of this node it must hold
-//! that it never spends or gives what it does not have.
+//! Drives one real shard with explicit time, as the node would drive it: a message is handled after
+//! its sender's incarnation is recorded, and late messages are dropped. A ledger beside it holds
+//! what the shard must have: its share plus tokens received, minus tokens given and spent. Peers
+//! may lie about everything, so the target judges only this node and not the cluster: the node must
+//! never spend or give tokens that it does not have.
 
 mod ledger;
 mod speech;
@@ -22,16 +22,15 @@ use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
 
 use crate::source::Source;
 use ledger::Account;
-use speech::{carried, report, specs};
+use speech::{report, sent_and_read, specs};
 
 const ME: NodeId = NodeId(1);
 const BOOT: BootId = BootId(1);
 const PEERS: [NodeId; 2] = [NodeId(2), NodeId(3)];
 const KEYS: [&str; 2] = ["key_000000000001", "key_000000000002"];
 const PERIOD_MS: u64 = 1_000;
-/// Steps of one session.
 const STEPS_MAX: usize = 400;
-/// When the session begins, milliseconds of cluster time.
+/// Start of the session, milliseconds of cluster time.
 const BEGIN_MS: u64 = 1_700_000_000_000;
 
 pub(crate) struct Session {
@@ -45,14 +44,13 @@ pub(crate) struct Session {
     draining: bool,
     waiter: u64,
     waiting: BTreeMap<u64, (KeyId, u64)>,
-    gifts: Vec<(Sender, Handoff)>,
+    handoffs: Vec<(Sender, Handoff)>,
     accounts: BTreeMap<CounterId, Account>,
-    /// What the present step spent from or asked for.
+    /// Counters that the present step spent from or requested tokens for.
     touched: Vec<(CounterId, &'static str)>,
     out: Vec<Effect>,
 }
 
-/// Runs one session.
 pub(crate) fn run(source: &mut Source<'_>) {
     let mut session = Session::new(source);
     for _ in 0..STEPS_MAX {
@@ -104,14 +102,14 @@ impl Session {
             draining: false,
             waiter: 0,
             waiting: BTreeMap::new(),
-            gifts: Vec::new(),
+            handoffs: Vec::new(),
             accounts: BTreeMap::new(),
             touched: Vec::new(),
             out: Vec::new(),
         }
     }
 
-    /// One step of the real shard, in the context of now.
+    /// One step of the real shard, in the current context.
     fn with<R>(
         &mut self,
         work: impl FnOnce(&mut Shard, &Context<'_>, Find<'_>, &mut Vec<Effect>) -> R,
@@ -137,9 +135,9 @@ impl Session {
                 self.now = self.now + ms;
             }
             1..=3 => self.request(source),
-            4 | 5 => self.ask(source),
-            6 | 7 => self.reply(source),
-            8 => self.told(source),
+            4 | 5 => self.transfer_request(source),
+            6 | 7 => self.transfer_reply(source),
+            8 => self.incoming_gossip(source),
             9 => {
                 let (peer, counter) = (source.pick(&PEERS), self.counter(source));
                 self.with(|shard, context, find, out| {
@@ -154,10 +152,10 @@ impl Session {
             13 => {
                 self.with(|shard, context, _, _| shard.sweep(context, 10));
             }
-            14 => self.tell(source),
+            14 => self.outgoing_gossip(source),
             _ => self.drain(source),
         }
-        self.settle();
+        self.handle_effects();
     }
 
     fn request(&mut self, source: &mut Source<'_>) {
@@ -174,61 +172,64 @@ impl Session {
         }
     }
 
-    /// Takes the effects of a step: what waited and is decided.
-    fn settle(&mut self) {
+    /// Handles the effects of a step: decisions of queued requests.
+    fn handle_effects(&mut self) {
         for effect in std::mem::take(&mut self.out) {
             match effect {
                 Effect::Decided { waiter, decision, limits } => {
                     let waited = self.waiting.remove(&waiter);
-                    let (key, cost) = waited.expect("decided once, and only what waits");
+                    let (key, cost) =
+                        waited.expect("only a queued request is decided, and only once");
                     self.decided(&key, cost, &decision, &limits);
                 }
-                Effect::TransferRequest { peer, request: ask } => {
-                    assert!(PEERS.contains(&peer) && ask.need > 0 && ask.want >= ask.need);
-                    self.touched.push((ask.counter, "asked"));
+                Effect::TransferRequest { peer, request } => {
+                    assert!(
+                        PEERS.contains(&peer) && request.need > 0 && request.want >= request.need
+                    );
+                    self.touched.push((request.counter, "asked"));
                 }
             }
         }
-        // One step may decide several: the books are closed after the last.
+        // One step may decide several requests: check the ledger after the last.
         for (counter, how) in std::mem::take(&mut self.touched) {
-            self.balanced(&counter, how);
+            self.check_ledger(&counter, how);
             assert!(how != "spent" || self.balance(&counter) >= 0, "spent too much: {counter:?}");
         }
     }
 
-    fn ask(&mut self, source: &mut Source<'_>) {
+    fn transfer_request(&mut self, source: &mut Source<'_>) {
         let sender = self.sender(source);
-        let ask = TransferRequest {
+        let request = TransferRequest {
             counter: self.counter(source),
             need: source.number(),
             want: source.number(),
             got: source.number(),
             mine: report(source, self.incarnation.incarnations_tag),
         };
-        let ask: TransferRequest = carried(&ask);
+        let request: TransferRequest = sent_and_read(&request);
         let Some(sender) = sender else { return };
-        let before = self.given_to(&ask.counter, &sender);
+        let before = self.given_to(&request.counter, &sender);
         let reply = self.with(|shard, context, find, out| {
-            shard.handle_transfer_request(context, find, &sender, &ask, out)
+            shard.handle_transfer_request(context, find, &sender, &request, out)
         });
-        assert_eq!(reply.counter, ask.counter);
+        assert_eq!(reply.counter, request.counter);
         if self.draining {
-            assert_eq!(reply.given, 0, "an answer of a node that stops says nothing of gifts");
+            assert_eq!(reply.given, 0, "a draining node reported given tokens");
             return;
         }
-        assert!(reply.given >= before || reply.mine.is_none(), "a total fell");
+        assert!(reply.given >= before || reply.mine.is_none(), "a total of given tokens fell");
         if reply.given > before {
             assert!(self.leased, "gave without a lease");
-            let account = self.accounts.entry(ask.counter).or_default();
+            let account = self.accounts.entry(request.counter).or_default();
             account.given.insert((sender.node, sender.boot), reply.given);
-            // What waited here may have been admitted in the same step.
-            self.settle();
-            self.balanced(&ask.counter, "given");
-            assert!(self.balance(&ask.counter) >= 0, "gave what it did not hold: {reply:?}");
+            // The same step may have admitted requests that waited here.
+            self.handle_effects();
+            self.check_ledger(&request.counter, "given");
+            assert!(self.balance(&request.counter) >= 0, "gave what it did not hold: {reply:?}");
         }
     }
 
-    fn reply(&mut self, source: &mut Source<'_>) {
+    fn transfer_reply(&mut self, source: &mut Source<'_>) {
         let sender = self.sender(source);
         let known = (0..source.below(3)).map(|_| (NodeId(source.number()), source.number()));
         let known = known.collect();
@@ -238,7 +239,7 @@ impl Session {
             mine: source.once_in(2).then(|| report(source, self.incarnation.incarnations_tag)),
             known,
         };
-        let reply: TransferReply = carried(&reply);
+        let reply: TransferReply = sent_and_read(&reply);
         let Some(sender) = sender else { return };
         let taken = self.with(|shard, context, find, out| {
             shard.handle_transfer_reply(context, find, &sender, &reply, out)
@@ -248,24 +249,24 @@ impl Session {
         }
     }
 
-    fn told(&mut self, source: &mut Source<'_>) {
+    fn incoming_gossip(&mut self, source: &mut Source<'_>) {
         let sender = self.sender(source);
         let given = source.number();
         let to = if source.once_in(4) { BootId(source.number()) } else { BOOT };
-        let told = CounterGossip {
+        let gossip = CounterGossip {
             counter: self.counter(source),
             mine: report(source, self.incarnation.incarnations_tag),
             given: vec![(NodeId(source.number()), BootId(1), 7), (ME, to, given)],
         };
-        let told: CounterGossip = carried(&told);
+        let gossip: CounterGossip = sent_and_read(&gossip);
         let Some(sender) = sender else { return };
-        let known = self.shard.observe(&told.counter).is_some();
+        let known = self.shard.observe(&gossip.counter).is_some();
         self.with(|shard, context, find, out| {
-            shard.handle_gossip(context, find, &sender, &told, out)
+            shard.handle_gossip(context, find, &sender, &gossip, out)
         });
-        let mine = told.given.iter().find(|(node, boot, _)| (*node, *boot) == (ME, BOOT));
+        let mine = gossip.given.iter().find(|(node, boot, _)| (*node, *boot) == (ME, BOOT));
         if let (true, Some((_, _, given))) = (known, mine) {
-            self.got(&told.counter, &sender, *given);
+            self.got(&gossip.counter, &sender, *given);
         }
     }
 
@@ -277,7 +278,7 @@ impl Session {
         if let Some(known) = self.limits.get_mut(&key) {
             known.limits = limits;
         }
-        // What remains of a limit may rise when it is raised, and back again.
+        // Remaining may rise when the limit is raised, and again when it returns.
         let of_key = self.accounts.iter_mut().filter(|(counter, _)| counter.key == key);
         of_key.for_each(|(_, account)| account.shown = None);
     }
@@ -310,17 +311,21 @@ impl Session {
         }
     }
 
-    fn tell(&mut self, source: &mut Source<'_>) {
+    fn outgoing_gossip(&mut self, source: &mut Source<'_>) {
         let most = source.below(4);
-        let told = self.with(|shard, context, _, _| shard.take_gossip(context, most));
-        assert!(told.len() <= most);
-        for told in told {
-            for (node, boot, given) in &told.given {
-                let account = self.accounts.entry(told.counter).or_default();
+        let gossip = self.with(|shard, context, _, _| shard.take_gossip(context, most));
+        assert!(gossip.len() <= most);
+        for gossip in gossip {
+            for (node, boot, given) in &gossip.given {
+                let account = self.accounts.entry(gossip.counter).or_default();
                 let known = account.given.get(&(*node, *boot)).copied();
-                assert_eq!(known, Some(*given), "told of a gift that was none: {told:?}");
+                assert_eq!(
+                    known,
+                    Some(*given),
+                    "gossip names tokens that were not given: {gossip:?}"
+                );
             }
-            self.balanced(&told.counter, "told");
+            self.check_ledger(&gossip.counter, "gossip");
         }
         let key = self.key(source);
         let _ = self.shard.usage(ME, &key);
@@ -328,7 +333,7 @@ impl Session {
 
     fn drain(&mut self, source: &mut Source<'_>) {
         if !self.draining {
-            // Seldom: nothing much happens after it.
+            // Rarely: little can happen after it.
             self.draining = source.once_in(8);
             if self.draining {
                 self.shard.begin_drain();
@@ -336,18 +341,18 @@ impl Session {
             return;
         }
         if source.once_in(2) {
-            if let Some((to, gift)) = self.gifts.pop() {
-                // What went to a life that has ended by now counts as lost, and stays away.
-                let observed = self.shard.observe(&gift.reply.counter);
+            if let Some((to, handoff)) = self.handoffs.pop() {
+                // Tokens for an incarnation that has ended count as lost, and are not taken back.
+                let observed = self.shard.observe(&handoff.reply.counter);
                 let incarnations = |(node, boot, ..): &(NodeId, Option<BootId>, u64, u64)| {
                     (*node, *boot) == (to.node, Some(to.boot))
                 };
                 let back = observed.is_some_and(|o| o.transfers.iter().any(incarnations));
-                self.shard.take_back(&to, &gift);
-                let account = self.accounts.entry(gift.reply.counter).or_default();
+                self.shard.take_back(&to, &handoff);
+                let account = self.accounts.entry(handoff.reply.counter).or_default();
                 let given = account.given.entry((to.node, to.boot)).or_default();
-                *given -= if back { gift.tokens } else { 0 };
-                self.balanced(&gift.reply.counter, "taken back");
+                *given -= if back { handoff.tokens } else { 0 };
+                self.check_ledger(&handoff.reply.counter, "taken back");
             }
             let (mut cursor, mut left) = (Cursor::default(), BTreeMap::new());
             while self.shard.carryover(&mut cursor, 2, &mut left) {}
@@ -355,23 +360,23 @@ impl Session {
         }
         let Some(to) = self.sender(source) else { return };
         let most = source.below(3);
-        let gifts = self.with(|shard, context, find, _| {
-            let (mut cursor, mut gifts) = (Cursor::default(), Vec::new());
-            while gifts.len() < most && shard.drain(context, find, &to, &mut cursor, 1, &mut gifts)
-            {
-            }
-            gifts
+        let handoffs = self.with(|shard, context, find, _| {
+            let (mut cursor, mut handoffs) = (Cursor::default(), Vec::new());
+            while handoffs.len() < most
+                && shard.drain(context, find, &to, &mut cursor, 1, &mut handoffs)
+            {}
+            handoffs
         });
-        for gift in gifts {
-            let counter = gift.reply.counter;
-            assert!(gift.tokens > 0);
+        for handoff in handoffs {
+            let counter = handoff.reply.counter;
+            assert!(handoff.tokens > 0);
             let account = self.accounts.entry(counter).or_default();
-            *account.given.entry((to.node, to.boot)).or_default() += gift.tokens;
-            assert_eq!(account.given[&(to.node, to.boot)], gift.reply.given);
-            self.balanced(&counter, "drained");
-            // All of it, and by the limit of now.
-            assert_eq!(self.balance(&counter), 0, "gave what it did not hold: {gift:?}");
-            self.gifts.push((to, gift));
+            *account.given.entry((to.node, to.boot)).or_default() += handoff.tokens;
+            assert_eq!(account.given[&(to.node, to.boot)], handoff.reply.given);
+            self.check_ledger(&counter, "drained");
+            // The drain must give everything, by the current limit.
+            assert_eq!(self.balance(&counter), 0, "gave what it did not hold: {handoff:?}");
+            self.handoffs.push((to, handoff));
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Takes an input apart into choices.
+//! Splits an input into choices.
 //!
-//! Small numbers come from single bytes, so that one changed byte changes one choice. An input that
-//! has ended says 0 for ever: whoever loops asks [`Source::is_empty`].
+//! Small numbers come from single bytes, so that one changed byte changes one choice. An input at
+//! its end returns only zeros, so a loop must check [`Source::is_empty`].
 
-/// What is left of an input.
+/// The unread part of an input.
 #[derive(Clone, Debug)]
 pub(crate) struct Source<'a> {
     rest: &'a [u8],
@@ -29,7 +29,7 @@ impl<'a> Source<'a> {
         usize::from(self.byte()) % count.max(1)
     }
 
-    /// True once in so many.
+    /// True once in `count` times.
     pub(crate) fn once_in(&mut self, count: usize) -> bool {
         self.below(count) == count - 1
     }
@@ -38,7 +38,7 @@ impl<'a> Source<'a> {
         u64::from(u16::from_le_bytes([self.byte(), self.byte()]))
     }
 
-    /// Any number, small ones from few bytes and the largest from one.
+    /// Any number: small ones take few bytes, and the largest takes one.
     pub(crate) fn number(&mut self) -> u64 {
         match self.byte() {
             small @ 0..=199 => u64::from(small),
@@ -56,7 +56,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// At most so many bytes.
+    /// At most `most` bytes.
     pub(crate) fn bytes(&mut self, most: usize) -> &'a [u8] {
         let (taken, rest) = self.rest.split_at(most.min(self.rest.len()));
         self.rest = rest;

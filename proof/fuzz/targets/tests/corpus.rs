@@ -1,8 +1,8 @@
-//! Every kept input through its target, and a few thousand changed ones.
+//! Runs every kept input through its target, and a few thousand changed ones.
 //!
-//! On the plain toolchain and in every run of the tests: what the fuzzer once reached and found
-//! stays reached and found. The changes follow from a fixed seed, so a failure comes back; the
-//! input that failed is printed as text and left in the directory of temporary files.
+//! This runs on the plain toolchain in every run of the tests: inputs that the fuzzer once found
+//! keep being checked. The changes follow from a fixed seed, so a failure is reproducible; the
+//! failing input is printed as text and left in the directory of temporary files.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,17 +13,17 @@ use fluxgate_types::id::mix64;
 
 /// Changed inputs of the targets that are pure.
 const CHANGED: usize = 4_000;
-/// Changed inputs of the targets behind which a whole node may start.
+/// Changed inputs of the targets that may start a whole node.
 const CHANGED_NODE: usize = 400;
 /// Longest changed input, as under the fuzzer.
 const INPUT_BYTES_MAX: usize = 4_096;
 /// Changes of one input.
 const EDITS_MAX: u64 = 4;
 
-/// Small steps of a seed.
-struct Lots(u64);
+/// A random generator with a seed.
+struct Random(u64);
 
-impl Lots {
+impl Random {
     fn below(&mut self, count: usize) -> usize {
         self.0 = mix64(self.0);
         usize::try_from(self.0 % count.max(1) as u64).unwrap_or(0)
@@ -39,22 +39,22 @@ fn inputs(kind: &str, target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).expect("an input")).collect()
 }
 
-/// One of the inputs, with bytes changed, taken out, put in or taken from another.
-fn changed(corpus: &[Vec<u8>], lots: &mut Lots) -> Vec<u8> {
-    let mut input = corpus[lots.below(corpus.len())].clone();
-    let edits = 1 + lots.0 % EDITS_MAX;
+/// One of the inputs, with bytes changed, removed, inserted or copied from another input.
+fn changed(corpus: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    let mut input = corpus[random.below(corpus.len())].clone();
+    let edits = 1 + random.0 % EDITS_MAX;
     for _ in 0..edits {
-        let at = lots.below(input.len() + 1);
-        match lots.below(6) {
-            0 if at < input.len() => input[at] ^= 1 << lots.below(8),
-            1 if at < input.len() => input[at] = [0, 1, 0x7f, 0x80, 0xfe, 0xff][lots.below(6)],
+        let at = random.below(input.len() + 1);
+        match random.below(6) {
+            0 if at < input.len() => input[at] ^= 1 << random.below(8),
+            1 if at < input.len() => input[at] = [0, 1, 0x7f, 0x80, 0xfe, 0xff][random.below(6)],
             2 if at < input.len() => drop(input.remove(at)),
-            3 => input.insert(at, u8::try_from(lots.below(256)).unwrap_or(0)),
+            3 => input.insert(at, u8::try_from(random.below(256)).unwrap_or(0)),
             4 => input.truncate(at),
             _ => {
-                let other = &corpus[lots.below(corpus.len())];
-                let from = lots.below(other.len() + 1);
-                let size = lots.below(other.len() - from + 1);
+                let other = &corpus[random.below(corpus.len())];
+                let from = random.below(other.len() + 1);
+                let size = random.below(other.len() - from + 1);
                 input.splice(at..at, other[from..from + size].iter().copied());
             }
         }
@@ -67,8 +67,8 @@ fn try_one(name: &str, target: Target, input: &[u8]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(input))) {
         let kept = std::env::temp_dir().join(format!("fluxgate-fuzz-{name}"));
         fs::write(&kept, input).expect("the input is kept");
-        let said = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-        panic!("{name}: {said}\nkept as {}: {}", kept.display(), input.escape_ascii());
+        let message = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+        panic!("{name}: {message}\nkept as {}: {}", kept.display(), input.escape_ascii());
     }
 }
 
@@ -79,9 +79,9 @@ fn replay(name: &str, changes: usize) {
     for input in corpus.iter().chain(&inputs("findings", name)) {
         try_one(name, *target, input);
     }
-    let mut lots = Lots(corpus.len() as u64);
+    let mut random = Random(corpus.len() as u64);
     for _ in 0..changes {
-        try_one(name, *target, &changed(&corpus, &mut lots));
+        try_one(name, *target, &changed(&corpus, &mut random));
     }
 }
 

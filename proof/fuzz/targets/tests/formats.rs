@@ -1,12 +1,13 @@
 //! The formats of every released version, byte by byte.
 //!
-//! `formats/v1.txt` holds for each shape that travels between nodes or lies on a disk some values,
+//! `formats/v1.txt` has, for each shape that travels between nodes or lies on a disk, some values
 //! as JSON and as the bytes that version 1 writes for them. Both directions must stay as they are:
-//! a node reads what the version before it sent or stored, and is read by it, so the two form one
-//! cluster and a node can go back. A new shape is a new version beside the old one.
+//! a node reads what the previous version sent or stored, and the previous version reads what this
+//! one writes, so the two form one cluster and a node can go back. A new shape is a new version
+//! beside the old one.
 //!
-//! A value for a new shape is added as two lines, its name and its JSON; with `FREEZE_FORMATS=1`
-//! the test writes the bytes of values that have none. Bytes that are there it never changes.
+//! To add a value for a new shape, write two lines, its name and its JSON; with `FREEZE_FORMATS=1`
+//! the test adds the bytes of values that have none. It never changes existing bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,7 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// One value of a shape, and what version 1 writes for it.
+/// One value of a shape, and the bytes that version 1 writes for it.
 #[derive(Debug)]
 struct Sample {
     name: String,
@@ -58,7 +59,7 @@ fn samples() -> Vec<Sample> {
     paragraphs.filter_map(sample).collect()
 }
 
-/// Compares every sample with what this version makes of it.
+/// Compares every sample with the output of this version.
 struct Compare<'a> {
     samples: &'a mut Vec<Sample>,
     known: BTreeSet<String>,
@@ -100,7 +101,7 @@ fn compare<T: Serialize + DeserializeOwned>(
 }
 
 #[test]
-fn every_shape_is_read_and_written_as_version_1_did() {
+fn every_shape_is_read_and_written_as_in_version_1() {
     let mut samples = samples();
     let freeze = std::env::var_os("FREEZE_FORMATS").is_some();
     let before = samples.iter().filter(|sample| sample.bytes.is_some()).count();
@@ -123,24 +124,24 @@ fn every_shape_is_read_and_written_as_version_1_did() {
     }
 }
 
-/// The names of an enum's variants, as serde's refusal of an unknown one lists them.
+/// The names of an enum's variants, as serde's error for an unknown variant lists them.
 fn variants<T: DeserializeOwned>() -> Vec<String> {
-    let refusal = match serde_json::from_str::<T>("\"?\"") {
+    let error = match serde_json::from_str::<T>("\"?\"") {
         Ok(_) => panic!("`?` is a variant"),
         Err(error) => error.to_string(),
     };
-    let (_, listed) = refusal.split_once("expected ").expect("a list");
+    let (_, listed) = error.split_once("expected ").expect("a list");
     listed.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// Every string and every key of an object in a value.
-fn words(value: &Value, into: &mut BTreeMap<String, usize>) {
+fn words(value: &Value, counts: &mut BTreeMap<String, usize>) {
     match value {
-        Value::String(text) => *into.entry(text.clone()).or_default() += 1,
-        Value::Array(items) => items.iter().for_each(|item| words(item, into)),
+        Value::String(text) => *counts.entry(text.clone()).or_default() += 1,
+        Value::Array(items) => items.iter().for_each(|item| words(item, counts)),
         Value::Object(fields) => fields.iter().for_each(|(name, field)| {
-            *into.entry(name.clone()).or_default() += 1;
-            words(field, into);
+            *counts.entry(name.clone()).or_default() += 1;
+            words(field, counts);
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
@@ -148,9 +149,9 @@ fn words(value: &Value, into: &mut BTreeMap<String, usize>) {
 
 #[test]
 fn every_variant_has_a_sample() {
-    let mut said = BTreeMap::new();
+    let mut used = BTreeMap::new();
     for sample in samples() {
-        words(&serde_json::from_str(&sample.json).expect("JSON"), &mut said);
+        words(&serde_json::from_str(&sample.json).expect("JSON"), &mut used);
     }
     let enums = [
         variants::<CommandV1>(),
@@ -164,28 +165,32 @@ fn every_variant_has_a_sample() {
         variants::<ItemV1>(),
     ];
     for variant in enums.iter().flatten() {
-        assert!(said.contains_key(variant), "no sample has the variant {variant}");
+        assert!(used.contains_key(variant), "no sample has the variant {variant}");
     }
 }
 
-/// A later version's message or record is refused by its number, not misread.
+/// A message or record of a later version is rejected by its number, not misread.
 #[test]
-fn a_later_version_is_refused_by_its_number() {
-    struct Refuse<'a>(&'a [Sample]);
-    impl Shapes for Refuse<'_> {
+fn a_later_version_is_rejected_by_its_number() {
+    struct Reject<'a>(&'a [Sample]);
+    impl Shapes for Reject<'_> {
         fn shape<T: Serialize + DeserializeOwned>(&mut self, name: &str, kind: Kind, version: u8) {
             for sample in self.0.iter().filter(|sample| sample.name == name) {
                 let bytes = sample.bytes.as_deref().expect("it has bytes");
                 let (_, payload) = codec::open(kind, bytes).expect("an envelope");
                 let later = codec::seal(kind, version + 1, payload).expect("it fits");
-                let refused = codec::decode::<T>(kind, version, &later).err();
+                let rejected = codec::decode::<T>(kind, version, &later).err();
                 let (expected, found) = (version, version + 1);
-                assert_eq!(refused, Some(codec::CodecError::Version { expected, found }), "{name}");
+                assert_eq!(
+                    rejected,
+                    Some(codec::CodecError::Version { expected, found }),
+                    "{name}"
+                );
             }
         }
     }
     let samples = samples();
-    let mut refuse = Refuse(&samples);
-    fluxgate_raft::fuzzing::shapes(&mut refuse);
-    fluxgate_server::fuzzing::shapes(&mut refuse);
+    let mut reject = Reject(&samples);
+    fluxgate_raft::fuzzing::shapes(&mut reject);
+    fluxgate_server::fuzzing::shapes(&mut reject);
 }

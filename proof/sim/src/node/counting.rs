@@ -62,11 +62,8 @@ impl Node {
         step: &mut Step<'_>,
     ) {
         // The moment that it was decided at, which a thread that was held up does not know.
-        let at = if self.shard.latest() > ClusterMs(0) {
-            self.shard.latest()
-        } else {
-            self.cluster_now(step.now)
-        };
+        let latest = self.shard.latest();
+        let at = if latest > ClusterMs(0) { latest } else { self.cluster_now(step.now) };
         step.see(Seen::Decided { request, decision, at, limits });
     }
 

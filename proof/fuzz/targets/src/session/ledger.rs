@@ -1,4 +1,4 @@
-//! The books of a session: what the node must have, and that it has it.
+//! The ledger of a session: what the node must have, and the check that it has it.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use fluxgate_types::{BootId, ClusterMs, KeyId, NodeId, caps};
 
 use super::{ME, Session};
 
-/// What this node must have of one counter.
+/// The tokens of one counter that this node must have.
 #[derive(Default)]
 pub(super) struct Account {
     pub(super) spent: u64,
-    /// By the life that it went to or came from.
+    /// Tokens given to and received from each incarnation.
     pub(super) given: BTreeMap<(NodeId, BootId), u64>,
     pub(super) got: BTreeMap<(NodeId, BootId), u64>,
-    /// What was shown as left, under these tokens.
+    /// The last remaining that a decision showed, and the limit at that time.
     pub(super) shown: Option<(u64, u64)>,
 }
 
 impl Session {
-    /// A decision, with the limits that it was made by.
+    /// Records a decision, with the limits on which it was based.
     pub(super) fn decided(
         &mut self,
         key: &KeyId,
@@ -57,11 +57,11 @@ impl Session {
         let account = self.accounts.entry(*counter).or_default();
         let got = account.got.entry((sender.node, sender.boot)).or_default();
         *got = (*got).max(given.min(caps::LIMIT_TOKENS_MAX));
-        self.settle();
-        self.balanced(counter, "got");
+        self.handle_effects();
+        self.check_ledger(counter, "got");
     }
 
-    /// What is still there for a counter, by the ledger and by the share that the shard counts with.
+    /// The balance of a counter, by the ledger and the share that the shard uses.
     pub(super) fn balance(&self, counter: &CounterId) -> i128 {
         let Some(observed) = self.shard.observe(counter) else { return 0 };
         let share = if observed.usable { observed.share } else { 0 };
@@ -72,17 +72,17 @@ impl Session {
         })
     }
 
-    /// The shard's own account is the ledger's, and its share is the one of the map.
-    pub(super) fn balanced(&self, counter: &CounterId, when: &str) {
+    /// The shard's own balance is the ledger's, and its share is that of the map.
+    pub(super) fn check_ledger(&self, counter: &CounterId, when: &str) {
         let Some(observed) = self.shard.observe(counter) else { return };
         let ledger = self.balance(counter);
         assert_eq!(i128::from(observed.balance), ledger, "{when}: {counter:?} {observed:?}");
         let limits = &self.limits[&counter.key].limits;
         let Some(spec) = limits.iter().find(|spec| spec.tag == counter.limit) else { return };
         let start = ClusterMs(counter.window * spec.limit.period_ms);
-        let map = self.view.map_at(start).expect("the first map counts from the beginning");
+        let map = self.view.map_at(start).expect("the first map applies from the beginning");
         let salt = share_map::salt(&counter.key, counter.limit, counter.window);
-        // A step that met a lease and no stop has taken the limit over.
+        // A step with a lease and no drain has adopted the limit.
         if self.leased && !self.draining && matches!(when, "spent" | "given" | "asked") {
             assert_eq!(observed.share, map.share(ME, spec.limit.tokens, salt), "{when}");
         }

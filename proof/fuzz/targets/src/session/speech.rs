@@ -1,4 +1,4 @@
-//! What the peers of a session say: any figures, of counters that exist or not.
+//! The messages of a session's peers: any numbers, of counters that exist or not.
 
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ impl Session {
         source.pick(&KEYS).parse().expect("an id")
     }
 
-    /// Who sends, as the node would hand it over: a newer life is noted first, an older one dropped.
+    /// The sender, as the node would pass it on: a newer incarnation is recorded, an older one
+    /// dropped.
     pub(super) fn sender(&mut self, source: &mut Source<'_>) -> Option<Sender> {
         let node = source.pick(&PEERS);
         let known = self.incarnation.incarnations.of(node);
@@ -61,7 +62,7 @@ pub(super) fn specs(source: &mut Source<'_>, count: usize) -> Arc<[LimitSpec]> {
     LimitSpec::all(&limits).expect("two names, two tags")
 }
 
-/// A figure, most often one that is reckoned under the lives that the node knows too.
+/// A report, mostly tagged with the incarnations that the node knows too.
 pub(super) fn report(source: &mut Source<'_>, tag: u64) -> CounterReport {
     let incarnations = if source.once_in(4) { source.number() } else { tag };
     let burned = i64::from_le_bytes(source.number().to_le_bytes());
@@ -74,8 +75,8 @@ pub(super) fn report(source: &mut Source<'_>, tag: u64) -> CounterReport {
     }
 }
 
-/// A message as it comes out of its envelope at the other side.
-pub(super) fn carried<T>(message: &T) -> T
+/// A message after it was encoded and decoded.
+pub(super) fn sent_and_read<T>(message: &T) -> T
 where
     T: Shaped + PartialEq + std::fmt::Debug,
 {

@@ -1,4 +1,4 @@
-//! Does what has a round for itself, and notes it.
+//! Injects the scenario of a round and records it.
 
 use std::time::Duration;
 
@@ -7,50 +7,57 @@ use tokio::time::{Instant, sleep};
 
 use crate::arena::{NetworkTestbed, Way};
 use crate::cluster::Cluster;
-use crate::deep::{Deep, Planned};
 use crate::history::{Event, Fault, Us};
 use crate::process::{Settings, configuration};
+use crate::scenario::{Planned, Scenario};
 use crate::terms::Terms;
 
-/// How often it is looked whether something came about.
+/// How often to check for a state that the harness waits for.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
-/// After so long every node has been granted a lease.
+/// After this time every node has been granted a lease.
 const GRANTED: Duration = Duration::from_secs(1);
-/// Longest wait for a node to be ready again after a start.
+/// Longest wait until a started node is ready.
 pub(crate) const READY_MAX: Duration = Duration::from_secs(20);
 
-/// What a fault did.
+/// An injected scenario.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct Injected {
     /// The nodes that may notice it.
     pub(crate) nodes: Vec<u64>,
-    /// From when on it was there.
+    /// When it was complete.
     pub(crate) installed: Us,
-    /// It is promised that whoever is not named notices nothing.
+    /// No other node may notice it.
     pub(crate) quiet: bool,
     pub(crate) isolates: bool,
 }
 
 impl Cluster {
-    /// Does it, lets it stay, and notes it. Healing is another step.
-    pub(crate) async fn undergo(&mut self, planned: &Planned) -> anyhow::Result<Vec<&'static str>> {
+    /// Injects a scenario, lets it last, and records it. Healing is a separate step.
+    pub(crate) async fn inject_scenario(
+        &mut self,
+        planned: &Planned,
+    ) -> anyhow::Result<Vec<&'static str>> {
         let t0 = self.history.now();
         let kind = planned.kind;
         let done = match kind {
-            Deep::LongKill | Deep::LongCut | Deep::LongPause => self.silence(planned).await?,
-            Deep::Restored | Deep::RestoredRunning | Deep::Untouched => {
-                self.put_back(planned).await?
+            Scenario::LongKill | Scenario::LongCut | Scenario::LongPause => {
+                self.error(planned).await?
             }
-            Deep::Cloned => self.start_clone(planned).await?,
-            Deep::AddWrong => self.add_wrong(planned).await?,
-            Deep::RemoveWrong => self.remove_wrong(planned).await?,
-            Deep::LeaderDiskLow | Deep::LeaderDiskFull | Deep::FollowerDiskLow => {
-                self.fill_up(planned).await?
+            Scenario::Restored | Scenario::RestoredRunning | Scenario::Untouched => {
+                self.restore_directory(planned).await?
             }
-            Deep::OtherTerms => self.change_terms(planned).await?,
-            Deep::MovedAndCut => self.move_and_cut(planned).await?,
+            Scenario::Cloned => self.start_clone(planned).await?,
+            Scenario::AddWrong => self.add_wrong(planned).await?,
+            Scenario::RemoveWrong => self.remove_wrong(planned).await?,
+            Scenario::LeaderDiskLow | Scenario::LeaderDiskFull | Scenario::FollowerDiskLow => {
+                self.fill_disk(planned).await?
+            }
+            Scenario::OtherTerms => self.change_terms(planned).await?,
+            Scenario::MovedAndCut => self.move_and_cut(planned).await?,
         };
-        let Some(Done { nodes, installed, quiet, isolates }) = done else { return Ok(Vec::new()) };
+        let Some(Injected { nodes, installed, quiet, isolates }) = done else {
+            return Ok(Vec::new());
+        };
         self.history.write(&Event::Fault(Fault {
             kind: kind.as_str().to_owned(),
             nodes,
@@ -64,30 +71,30 @@ impl Cluster {
         Ok(vec![kind.as_str()])
     }
 
-    /// The place in `nodes` of the node that a draw means.
+    /// The index in `nodes` of the planned node.
     pub(crate) fn place(&self, planned: &Planned) -> usize {
         usize::try_from(planned.node).unwrap_or(0) % self.nodes.len().max(1)
     }
 
-    /// The ids of all nodes but some.
     pub(crate) fn without(&self, some: &[u64]) -> Vec<u64> {
         self.ids().into_iter().filter(|id| !some.contains(id)).collect()
     }
 
-    async fn silence(&mut self, planned: &Planned) -> anyhow::Result<Option<Done>> {
+    async fn error(&mut self, planned: &Planned) -> anyhow::Result<Option<Injected>> {
         let place = self.place(planned);
         let node = self.nodes[place].id;
-        if planned.kind == Deep::LongCut {
+        if planned.kind == Scenario::LongCut {
             self.cut_off(node)?;
-        } else if planned.kind == Deep::LongPause {
+        } else if planned.kind == Scenario::LongPause {
             self.nodes[place].signal(Signal::STOP);
         } else {
             self.nodes[place].kill().await?;
         }
         let installed = self.history.now();
         sleep(planned.hold).await;
-        let (quiet, isolates) = (planned.kind == Deep::LongKill, planned.kind == Deep::LongCut);
-        Ok(Some(Done { nodes: vec![node], installed, quiet, isolates }))
+        let (quiet, isolates) =
+            (planned.kind == Scenario::LongKill, planned.kind == Scenario::LongCut);
+        Ok(Some(Injected { nodes: vec![node], installed, quiet, isolates }))
     }
 
     fn cut_off(&self, node: u64) -> anyhow::Result<()> {
@@ -98,14 +105,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// Lets another node lead, whose lease is shorter, and cuts a third one off.
-    async fn move_and_cut(&mut self, planned: &Planned) -> anyhow::Result<Option<Done>> {
+    /// Transfers the leadership to a node with a shorter lease and cuts off a third node.
+    async fn move_and_cut(&mut self, planned: &Planned) -> anyhow::Result<Option<Injected>> {
         let longest = self.nodes.iter().max_by_key(|node| node.lease_ms).map(|node| node.id);
         let Some(longest) = longest else { return Ok(None) };
-        if !self.make_lead(&[longest]).await {
+        if !self.transfer_leadership_to(&[longest]).await {
             return Ok(None);
         }
-        // Every node has a lease of this leader's.
+        // Wait until every node has a lease from this leader.
         sleep(GRANTED).await;
         let mut others = self.without(&[longest]);
         others.sort_by_key(|id| planned.draw.rotate_left(u32::try_from(*id).unwrap_or(0)));
@@ -113,16 +120,16 @@ impl Cluster {
             return Ok(None);
         };
         let body = serde_json::json!({ "to": heir }).to_string();
-        // Where it was not taken the cut is one like any other.
+        // If the transfer fails, the cut is one like any other.
         self.admin(longest, "POST", "/v1/cluster/leader", Some(body)).await.ok();
         self.cut_off(alone)?;
         let installed = self.history.now();
         sleep(planned.hold).await;
-        Ok(Some(Done { nodes: vec![alone], installed, quiet: false, isolates: true }))
+        Ok(Some(Injected { nodes: vec![alone], installed, quiet: false, isolates: true }))
     }
 
-    /// Gives a node's file another lease and starts it anew.
-    async fn change_terms(&mut self, planned: &Planned) -> anyhow::Result<Option<Done>> {
+    /// Changes the lease in a node's configuration file and restarts the node.
+    async fn change_terms(&mut self, planned: &Planned) -> anyhow::Result<Option<Injected>> {
         let place = self.place(planned);
         let (nodes, terms) = (self.nodes.len() as u64, self.terms);
         let out = self.files.out.clone();
@@ -140,14 +147,14 @@ impl Cluster {
         let installed = self.history.now();
         self.nodes[place].start()?;
         sleep(planned.hold).await;
-        Ok(Some(Done { nodes: vec![id], installed, quiet: true, isolates: false }))
+        Ok(Some(Injected { nodes: vec![id], installed, quiet: true, isolates: false }))
     }
 
-    /// Waits until a node says that it is ready, or has ended by itself. Returns whether it is.
+    /// Waits until a node is ready or has exited. Returns whether it is ready.
     pub(crate) async fn wait_ready(&mut self, place: usize, at_most: Duration) -> bool {
         let until = Instant::now() + at_most;
         while Instant::now() < until {
-            if self.nodes[place].notice().is_err() || !self.nodes[place].is_started() {
+            if self.nodes[place].poll_exit().is_err() || !self.nodes[place].is_started() {
                 return false;
             }
             let id = self.nodes[place].id;

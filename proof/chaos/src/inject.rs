@@ -1,4 +1,4 @@
-//! Does to a cluster what the plan says, and notes what was done.
+//! Injects the faults of a round and records them.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::shim::RATE_PPB_MAX;
 
 /// Largest jump of a wall clock.
 const WALL_MAX_NS: i64 = 4 * 3_600 * 1_000_000_000;
-/// A disk that is low has less than the nodes keep free (1 to 16 MiB), and is not full.
+/// A low disk has less than the nodes keep free (1 to 16 MiB) but is not full.
 pub(crate) const LOW_BYTES: u64 = 700 * 1_024;
-/// What a stuttering process gets, and for how long it is held.
+/// How long a stuttering process runs and is then stopped, alternately.
 const STUTTER_RUN: Duration = Duration::from_millis(80);
 const STUTTER_HOLD: Duration = Duration::from_millis(250);
-/// Input/output error, as `errno` has it.
+/// `EIO`, input/output error.
 const EIO: i64 = 5;
 
-/// A fault that is there.
+/// A fault that is present.
 struct Begun {
     planned: Planned,
     nodes: Vec<u64>,
@@ -30,8 +30,8 @@ struct Begun {
 }
 
 impl Cluster {
-    /// Does a round's faults, lets them stay, and notes them. Healing is another step.
-    pub(crate) async fn inflict(&mut self, round: &Round) -> anyhow::Result<Vec<&'static str>> {
+    /// Injects a round's faults, lets them last, and records them. Healing is a separate step.
+    pub(crate) async fn inject(&mut self, round: &Round) -> anyhow::Result<Vec<&'static str>> {
         let mut begun = Vec::new();
         let mut hold = Duration::ZERO;
         for planned in &round.faults {
@@ -54,12 +54,12 @@ impl Cluster {
             let kind = one.planned.kind;
             self.history.write(&Event::Fault(Fault {
                 kind: kind.as_str().to_owned(),
-                nodes: if kind.spares_all() { Vec::new() } else { one.nodes.clone() },
+                nodes: if kind.affects_no_node() { Vec::new() } else { one.nodes.clone() },
                 t0: one.t0,
                 installed: one.installed,
                 t1,
                 quiet: kind.is_quiet(),
-                // What else is there may kill and start it anew.
+                // The other fault of the round may have killed and restarted the node.
                 isolates: kind.isolates(),
                 alone,
             }));
@@ -89,7 +89,7 @@ impl Cluster {
             Kind::PauseShort | Kind::PauseLong | Kind::PauseLeader => {
                 self.nodes[place].signal(Signal::STOP);
             }
-            // Goes on while the round lasts.
+            // `stutter` does this while the round lasts.
             Kind::Stutter => {}
             Kind::Cut
             | Kind::CutLeader
@@ -130,7 +130,7 @@ impl Cluster {
             Kind::HandOver => {
                 let to = self.others(node).get(usize::from(planned.draw & 1 == 1)).copied();
                 let body = serde_json::json!({ "to": to }).to_string();
-                // Whether it was taken or not: a hand-over costs nobody anything.
+                // Taken or not: a hand-over must cost no request.
                 self.admin(node, "POST", "/v1/cluster/leader", Some(body)).await.ok();
             }
         }
@@ -140,7 +140,7 @@ impl Cluster {
     async fn end_all(&mut self, kind: Kind) -> anyhow::Result<Vec<u64>> {
         let signal = if kind == Kind::KillAll { Signal::KILL } else { Signal::TERM };
         for node in &mut self.nodes {
-            node.tell_to_end(signal)?;
+            node.signal_end(signal)?;
         }
         for node in &mut self.nodes {
             node.wait_end().await?;
@@ -167,7 +167,7 @@ impl Cluster {
                 }
             }
             Kind::Split => {
-                // The smaller half is apart from the larger.
+                // Separates the smaller half from the larger.
                 let ids = self.ids();
                 let from = ids.iter().cycle().skip_while(|id| **id != node);
                 at = from.take(ids.len() / 2).copied().collect();
@@ -208,12 +208,12 @@ impl Cluster {
             | Kind::LeaderSyncSlow
             | Kind::DiskLow
             | Kind::DiskFull
-            | Kind::HandOver => anyhow::bail!("{planned:?} is no fault of links"),
+            | Kind::HandOver => anyhow::bail!("{planned:?} is not a link fault"),
         }
         Ok(at)
     }
 
-    /// Holds a process again and again, so that everything it does comes late.
+    /// Stops and continues a process again and again, so that everything it does comes late.
     async fn stutter(&self, node: u64, hold: Duration) {
         let until = tokio::time::Instant::now() + hold;
         let Some(process) = self.nodes.iter().find(|process| process.id == node) else { return };

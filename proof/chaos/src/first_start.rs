@@ -1,5 +1,5 @@
-//! The first start of all: one wall clock is three years off, as of a machine without a battery.
-//! The cluster is either right nevertheless, or says within a minute what is wrong.
+//! The first start of a cluster: one wall clock is three years off, as on a machine without a
+//! battery. The cluster must tell the right time, or log within a minute what is wrong.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use tokio::time::{Instant, sleep};
 
 use crate::cluster::Cluster;
 use crate::history::{Event, FirstStart};
-use crate::process::REFUSED_CODE;
+use crate::inject_scenario::LOOK;
+use crate::process::REJECTED_CODE;
 use crate::report::say;
 use crate::rng::Rng;
-use crate::undergo::LOOK;
 
-/// So far is the clock off, seconds.
+/// How far the clock is off, seconds.
 const OFF_S: i64 = 3 * 365 * 24 * 3_600;
-/// Within this the cluster is right or has said what is wrong.
+/// The deadline for the cluster.
 const WITHIN: Duration = Duration::from_secs(60);
-/// After so long a clock that was set right has been noticed.
+/// After this time the node has noticed that its clock was corrected.
 const NOTICED: Duration = Duration::from_secs(3);
-/// A node that is not ready yet may be about to be.
+/// How long to wait for a node that is not ready yet, when a warning is already there.
 const HASTE: Duration = Duration::from_secs(8);
 
 impl Cluster {
@@ -32,7 +32,7 @@ impl Cluster {
         self.nodes[place].shim.wall(off_s.saturating_mul(1_000_000_000))?;
         let t0 = self.history.now();
         for node in &mut self.nodes {
-            node.may_be_refused = true;
+            node.may_be_rejected = true;
             node.start()?;
         }
         let begun = Instant::now();
@@ -48,42 +48,42 @@ impl Cluster {
             }
             let mut ended = false;
             for node in &mut self.nodes {
-                node.notice()?;
-                ended |= node.last_code == Some(REFUSED_CODE);
+                node.poll_exit()?;
+                ended |= node.last_code == Some(REJECTED_CODE);
             }
-            line = self.says_of_clocks();
+            line = self.clock_warning();
             if !line.is_empty() && (ended || begun.elapsed() > HASTE) {
                 break;
             }
         }
         if line.is_empty() {
-            line = self.says_of_clocks();
+            line = self.clock_warning();
         }
         let t1 = self.history.now();
         say(&format!(
             "first start with the clock of node {n} {off_s} s off: ready {ready}, {line:?}"
         ));
         self.history.write(&Event::FirstStart(FirstStart { n, off_s, t0, t1, ready, line }));
-        // The operator sets it right, and whoever ended is started again.
+        // The operator corrects the clock and restarts every node that has exited.
         self.nodes[place].shim.wall(0)?;
         for node in &mut self.nodes {
-            node.notice()?;
+            node.poll_exit()?;
             if !node.is_started() {
                 node.start()?;
             }
         }
-        // A node may drop its lease when it notices the jump, at one of its next renewals: that is
-        // over before the first calm begins.
+        // A node may drop its lease when it notices the jump, at one of its next renewals. That
+        // must be over before the first calm phase.
         sleep(NOTICED).await;
         self.heal().await?;
         for node in &mut self.nodes {
-            node.may_be_refused = false;
+            node.may_be_rejected = false;
         }
         Ok(())
     }
 
-    /// A line of warning of any node that is about clocks.
-    fn says_of_clocks(&self) -> String {
+    /// A warning of any node about clocks.
+    fn clock_warning(&self) -> String {
         let of = |log: &std::path::Path| {
             let text = std::fs::read(log).unwrap_or_default();
             let text = String::from_utf8_lossy(&text).into_owned();

@@ -1,43 +1,42 @@
-//! Faults that take a round for themselves: what an operator, a disk or a long silence does to a
-//! cluster, each with a promise of its own.
+//! Scenarios: faults that need a whole round, caused by an operator, a disk or a long error, each
+//! with its own promise.
 //!
-//! Every second round is one of these, and no group comes again before all have come.
+//! Every second round is a scenario, and no group comes again before all groups have come.
 
 use std::time::Duration;
 
 use crate::rng::Rng;
 use crate::terms::Terms;
 
-/// A kind of such a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Deep {
-    /// A node is gone for longer than it stays in the share map.
+pub(crate) enum Scenario {
+    /// A node is away for longer than it stays in the share map.
     LongKill,
     LongCut,
     LongPause,
-    /// The directory that a node had before its last life is put back.
+    /// The operator restores the directory that a node had before its last incarnation.
     Restored,
-    /// The same, taken while the node ran.
+    /// The same, copied while the node was running.
     RestoredRunning,
-    /// The directory is put back before another life was: nothing is lost.
+    /// The directory is restored before the node ran again: nothing is lost.
     Untouched,
-    /// A copy of a node's directory is started next to it, on another machine.
+    /// A copy of a node's directory is started beside the node, on another machine.
     Cloned,
-    /// A live node is added under a wrong address.
+    /// The operator adds a running node under a wrong address.
     AddWrong,
-    /// A healthy node is removed while as many are down as may be.
+    /// The operator removes a healthy node while as many nodes are down as a majority can spare.
     RemoveWrong,
     LeaderDiskLow,
     LeaderDiskFull,
     FollowerDiskLow,
-    /// A node's file gets another lease.
+    /// A node's configuration file gets another lease.
     OtherTerms,
-    /// The leadership moves from the node with the longest lease to one with a shorter, and at once
-    /// a third one is cut off: its lease is still the long one.
+    /// The leadership moves from the node with the longest lease to one with a shorter lease, and a
+    /// third node is cut off at once: its lease is still the long one.
     MovedAndCut,
 }
 
-impl Deep {
+impl Scenario {
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         let kinds = GROUPS.iter().flat_map(|group| group.kinds);
         kinds.copied().find(|kind| kind.as_str() == name)
@@ -67,69 +66,72 @@ impl Deep {
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) name: &'static str,
-    pub(crate) kinds: &'static [Deep],
-    /// Switches the group off, here and in what a run must have seen.
+    pub(crate) kinds: &'static [Scenario],
+    /// `false` switches the group off, here and in the coverage that a run needs.
     pub(crate) on: bool,
 }
 
-/// Every group.
 pub(crate) const GROUPS: &[Group] = &[
     Group {
         name: "out of the share map",
-        kinds: &[Deep::LongKill, Deep::LongCut, Deep::LongPause],
+        kinds: &[Scenario::LongKill, Scenario::LongCut, Scenario::LongPause],
         on: true,
     },
     Group {
         name: "restored directories",
-        kinds: &[Deep::Restored, Deep::RestoredRunning],
+        kinds: &[Scenario::Restored, Scenario::RestoredRunning],
         on: true,
     },
-    Group { name: "untouched directories", kinds: &[Deep::Untouched], on: true },
-    Group { name: "clones", kinds: &[Deep::Cloned], on: true },
-    Group { name: "wrong additions", kinds: &[Deep::AddWrong], on: true },
-    Group { name: "wrong removals", kinds: &[Deep::RemoveWrong], on: true },
+    Group { name: "untouched directories", kinds: &[Scenario::Untouched], on: true },
+    Group { name: "clones", kinds: &[Scenario::Cloned], on: true },
+    Group { name: "wrong additions", kinds: &[Scenario::AddWrong], on: true },
+    Group { name: "wrong removals", kinds: &[Scenario::RemoveWrong], on: true },
     Group {
         name: "full disks of leaders",
-        kinds: &[Deep::LeaderDiskLow, Deep::LeaderDiskFull],
+        kinds: &[Scenario::LeaderDiskLow, Scenario::LeaderDiskFull],
         on: true,
     },
-    Group { name: "full disks of followers", kinds: &[Deep::FollowerDiskLow], on: true },
-    Group { name: "changed leases", kinds: &[Deep::MovedAndCut, Deep::OtherTerms], on: true },
+    Group { name: "full disks of followers", kinds: &[Scenario::FollowerDiskLow], on: true },
+    Group {
+        name: "changed leases",
+        kinds: &[Scenario::MovedAndCut, Scenario::OtherTerms],
+        on: true,
+    },
 ];
 
-/// The groups that a run under these terms goes through.
+/// The groups that a run with these leases goes through.
 pub(crate) fn groups(terms: Terms) -> impl Iterator<Item = &'static Group> {
     let fits = move |group: &&Group| {
-        group.on && (terms == Terms::Mixed || !group.kinds.contains(&Deep::OtherTerms))
+        group.on && (terms == Terms::Mixed || !group.kinds.contains(&Scenario::OtherTerms))
     };
     GROUPS.iter().filter(fits)
 }
 
-/// One of them to come.
+/// One scenario of the plan.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Planned {
-    pub(crate) kind: Deep,
-    /// Which node, counted from 0; where it goes to the leader this counts for nothing.
+    pub(crate) kind: Scenario,
+    /// Which node, counted from 0; ignored where the leader is the target.
     pub(crate) node: u64,
     pub(crate) hold: Duration,
-    /// Draws for what the kind leaves open.
+    /// Random bits for what the kind leaves open.
     pub(crate) draw: u64,
 }
 
-/// The order in which they come.
+/// The order in which scenarios come.
 #[derive(Clone, Debug)]
 pub(crate) struct Deck {
     terms: Terms,
-    /// This kind and no other, for whoever looks into one.
-    only: Option<Deep>,
-    left: Vec<&'static [Deep]>,
-    /// Turns that were gone through: each kind of a group comes in its turn.
+    /// Only this kind, to look into it.
+    only: Option<Scenario>,
+    left: Vec<&'static [Scenario]>,
+    /// Completed passes over all groups; selects the kind within a group.
     turns: usize,
 }
 
 impl Deck {
-    pub(crate) fn new(terms: Terms, only: Option<Deep>, rng: &mut Rng) -> Self {
-        // Where a group begins depends on the seed, so that short runs see all of it together.
+    pub(crate) fn new(terms: Terms, only: Option<Scenario>, rng: &mut Rng) -> Self {
+        // The first kind of a group depends on the seed, so that several short runs see all kinds.
         Self { terms, only, left: Vec::new(), turns: rng.place(6) }
     }
 
@@ -142,19 +144,22 @@ impl Deck {
         let kinds = self.left.pop()?;
         let kind = self.only.or_else(|| kinds.get(self.turns % kinds.len()).copied())?;
         let hold_ms = match kind {
-            // A node leaves the map some three leases after its last grant.
-            Deep::LongKill | Deep::LongCut | Deep::LongPause => {
+            // A node leaves the map about three leases after its last grant.
+            Scenario::LongKill | Scenario::LongCut | Scenario::LongPause => {
                 let least = self.terms.out_of_map_ms();
                 rng.between(least, least + 8_000)
             }
-            Deep::LeaderDiskLow
-            | Deep::LeaderDiskFull
-            | Deep::FollowerDiskLow
-            | Deep::MovedAndCut => rng.between(9_000, 13_000),
-            Deep::Restored | Deep::RestoredRunning | Deep::Untouched | Deep::Cloned => {
-                rng.between(2_000, 4_000)
+            Scenario::LeaderDiskLow
+            | Scenario::LeaderDiskFull
+            | Scenario::FollowerDiskLow
+            | Scenario::MovedAndCut => rng.between(9_000, 13_000),
+            Scenario::Restored
+            | Scenario::RestoredRunning
+            | Scenario::Untouched
+            | Scenario::Cloned => rng.between(2_000, 4_000),
+            Scenario::AddWrong | Scenario::RemoveWrong | Scenario::OtherTerms => {
+                rng.between(1_500, 3_000)
             }
-            Deep::AddWrong | Deep::RemoveWrong | Deep::OtherTerms => rng.between(1_500, 3_000),
         };
         let hold = Duration::from_millis(hold_ms);
         Some(Planned { kind, node: rng.next(), hold, draw: rng.next() })
@@ -166,13 +171,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_group_comes_again_before_all_have_come_and_each_kind_comes() {
+    fn every_group_comes_before_any_repeats_and_every_kind_comes() {
         let mut rng = Rng::new(7, 3);
         let mut deck = Deck::new(Terms::Mixed, None, &mut rng);
         let count = groups(Terms::Mixed).count();
         let mut drawn = Vec::new();
         for _ in 0..6 {
-            let kinds: Vec<Deep> =
+            let kinds: Vec<Scenario> =
                 (0..count).filter_map(|_| deck.draw(&mut rng)).map(|one| one.kind).collect();
             for group in groups(Terms::Mixed) {
                 let seen = kinds.iter().filter(|kind| group.kinds.contains(kind)).count();
@@ -183,6 +188,6 @@ mod tests {
         for kind in groups(Terms::Mixed).flat_map(|group| group.kinds) {
             assert!(drawn.contains(kind), "{kind:?}");
         }
-        assert!(groups(Terms::Plain).all(|group| !group.kinds.contains(&Deep::OtherTerms)));
+        assert!(groups(Terms::Plain).all(|group| !group.kinds.contains(&Scenario::OtherTerms)));
     }
 }

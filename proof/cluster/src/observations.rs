@@ -1,4 +1,4 @@
-//! What clients know: the keys they were given, what each window admitted, and when it was calm.
+//! The knowledge of clients: their keys, the admissions of each window, and the calm times.
 
 use std::collections::BTreeMap;
 
@@ -7,24 +7,24 @@ use fluxgate_sim::plan::Us;
 /// A credential, as its owner knows it.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// The key's place in [`Observations::keys`].
+    /// Index of the key in [`Observations::keys`].
     pub key: usize,
-    /// What is presented.
+    /// The text of the credential.
     pub secret: String,
-    /// When the answer that shows it came.
+    /// When the answer that contains it arrived.
     pub shown: Us,
-    /// When its end was first asked for.
+    /// When its revocation, rotation or disabling was first requested.
     pub ending: Option<Us>,
-    /// When that was answered.
+    /// When that request was answered.
     pub ended: Option<Us>,
 }
 
-/// What a key must be at the end.
+/// The required status of a key at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedStatus {
     /// Usable.
     Active,
-    /// Switched off.
+    /// Disabled.
     Disabled,
     /// Revoked.
     Revoked,
@@ -37,47 +37,47 @@ pub enum ExpectedStatus {
 pub struct Key {
     /// Its public id.
     pub id: String,
-    /// What it must be.
-    pub fate: ExpectedStatus,
-    /// Largest limit it ever had, tokens.
+    /// The status that it must have.
+    pub expected: ExpectedStatus,
+    /// The largest limit it ever had, tokens.
     pub tokens_max: u64,
-    /// When a change of its limit was last asked for.
+    /// When a change of its limit was last requested.
     pub limit_asked: Option<Us>,
-    /// When that was answered.
+    /// When that request was answered.
     pub limit_answered: Option<Us>,
 }
 
 /// One key in one window of cluster time.
 #[derive(Clone, Debug)]
 pub struct Window {
-    /// The limit that answers named, smallest and largest.
+    /// The smallest and largest limit in the answers.
     pub limit: (u64, u64),
     /// Tokens admitted.
     pub admitted: u64,
-    /// Smallest cost that was denied.
+    /// The smallest cost that was denied.
     pub denied_min: Option<u64>,
-    /// First request and last answer.
+    /// The first request and the last answer.
     pub seen: (Us, Us),
-    /// Remaining by node and life: each answer's time and the smallest figure up to it.
+    /// Remaining by node and incarnation: the time of each answer and the smallest value up to it.
     pub remaining: BTreeMap<(u64, u64), Vec<(Us, u64)>>,
 }
 
 /// Counts, for the summary.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// Validates by status; 0: no answer, 1: nobody listened.
+    /// Validates by status; 0: no answer, 1: no node was listening.
     pub statuses: BTreeMap<u16, u64>,
-    /// Writes answered, and not.
+    /// Writes that were answered, and that were not.
     pub writes: (u64, u64),
-    /// Windows closed, undisturbed ones, and those of them that were spent to the last token.
+    /// Windows closed; those of them that were calm; those of these that were exhausted.
     pub windows: (u64, u64, u64),
     /// Faults by kind.
     pub faults: BTreeMap<&'static str, u64>,
-    /// Full disks of leaders, in calm, by whether writes went on.
+    /// Full disks of leaders in a calm phase, by whether writes continued.
     pub full: BTreeMap<bool, u64>,
     /// Calls between nodes.
     pub calls: u64,
-    /// Those of them that carry a piece of a snapshot.
+    /// Calls that carry a piece of a snapshot.
     pub pieces: u64,
     /// Nodes that stopped because consensus did.
     pub fatal: u64,
@@ -86,7 +86,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Adds another run's.
+    /// Adds another run's counts.
     pub fn add(&mut self, other: &Self) {
         for (status, count) in &other.statuses {
             *self.statuses.entry(*status).or_default() += count;
@@ -108,23 +108,23 @@ impl Counts {
     }
 }
 
-/// Everything known.
+/// All observations of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Observations {
     /// Every key whose creation was answered.
     pub keys: Vec<Key>,
-    /// Every credential that was shown.
+    /// Every credential that a client received.
     pub credentials: Vec<Credential>,
-    /// Windows by key and reset that are not long over.
+    /// Windows that are still in use, by key and reset.
     pub windows: BTreeMap<(usize, u64), Window>,
-    /// Stretches with a fault in them, or its after-effects.
+    /// Times with a fault or its after-effects.
     disturbed: Vec<(Us, Us)>,
-    /// For the summary.
+    /// Counts, for the summary.
     pub counts: Counts,
 }
 
 impl Observations {
-    /// Notes a stretch with a fault in it.
+    /// Records a time with a fault.
     pub fn disturb(&mut self, from: Us, until: Us) {
         match self.disturbed.iter_mut().rev().find(|last| from <= last.1) {
             Some(last) => *last = (last.0.min(from), last.1.max(until)),
@@ -132,7 +132,7 @@ impl Observations {
         }
     }
 
-    /// Whether nothing was wrong in this stretch.
+    /// Whether nothing was wrong in this time.
     #[must_use]
     pub fn was_calm(&self, from: Us, until: Us) -> bool {
         !self.disturbed.iter().any(|(a, b)| *a <= until && from <= *b)
