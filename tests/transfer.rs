@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::support::cluster::Cluster;
 use crate::support::command::{run, run_with_input};
 use crate::support::keys::limit;
+use crate::support::node::Addresses;
 use crate::support::wait::roomy_period_s;
 use crate::support::{Key, Request};
 
@@ -190,28 +192,31 @@ fn restore(cluster: &Cluster, backup: &str, more: &[&str], code: i32) -> (String
     run(&mut cluster.cli(2, &words), code)
 }
 
+/// A thread for each node that creates keys until it must stop: the keys, and when each was
+/// acknowledged.
+fn writers(cluster: &Cluster, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<Vec<(Key, Instant)>>> {
+    let write = |at: Addresses| {
+        let stop = Arc::clone(stop);
+        std::thread::spawn(move || {
+            let mut made = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let body = json!({"name": "load", "scope": "read"});
+                let create = Request::post("/v1/keys").json(&body);
+                let create = crate::support::cluster::operator(create);
+                made.push((Key::of(&create.send(at.admin).expect(201)), Instant::now()));
+            }
+            made
+        })
+    };
+    cluster.addresses().into_iter().map(write).collect()
+}
+
 #[test]
 fn a_backup_under_load_restores_every_key_acknowledged_before_it() {
     let Old { cluster, mut open, shut } = old();
     // Writers at every node, until the backup exists.
     let stop: Arc<AtomicBool> = Arc::default();
-    let writers: Vec<_> = cluster
-        .addresses()
-        .into_iter()
-        .map(|at| {
-            let stop = Arc::clone(&stop);
-            std::thread::spawn(move || {
-                let mut made = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let body = json!({"name": "load", "scope": "read"});
-                    let create = Request::post("/v1/keys").json(&body);
-                    let create = crate::support::cluster::operator(create);
-                    made.push((Key::of(&create.send(at.admin).expect(201)), Instant::now()));
-                }
-                made
-            })
-        })
-        .collect();
+    let writers = writers(&cluster, &stop);
     crate::support::wait_until("some keys are created", std::time::Duration::from_secs(20), || {
         records(&cluster, 1).len() > 60
     });

@@ -87,7 +87,7 @@ async fn check(
     let named = attributes.context_extensions.get("requirement").map(String::as_str);
     let required = requirement(named.unwrap_or_default(), &method, &headers);
     let InHead { presented, foreign } = in_head(&headers);
-    let answer = validate(&state, presented, required, 1, Endpoint::ExtAuthz).await;
+    let answer = validate(state, presented, required, 1, Endpoint::ExtAuthz).await;
     if let Answer::Unavailable(why) = answer {
         return Err(Status::unavailable(why));
     }
