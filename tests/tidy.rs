@@ -418,6 +418,46 @@ fn the_code_map_matches_the_files() {
     none(&findings);
 }
 
+/// The words in backticks of a line that look like a path from the root.
+fn named_paths(line: &str) -> impl Iterator<Item = &str> {
+    let tops = ["config/", "crates/", "docs/", "proof/", "scripts/", "tests/"];
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    let quoted = line.split('`').skip(1).step_by(2);
+    quoted.filter(move |word| {
+        tops.iter().any(|top| word.starts_with(top)) && word.chars().all(is_plain)
+    })
+}
+
+#[test]
+fn paths_in_comments_and_documents_exist() {
+    let mut findings = Vec::new();
+    let texts = files().into_iter().filter(|path| path.ends_with(".rs") || path.ends_with(".md"));
+    for path in texts {
+        let is_document = path.ends_with(".md");
+        for (at, line) in read(&path).lines().enumerate() {
+            let text = if is_document { Some(line) } else { line.split_once("//").map(|(_, c)| c) };
+            // A crate's own tests are named from its folder.
+            let package = path.split("/src/").next().unwrap_or_default();
+            let exists = |named: &str| {
+                [root(), root().join(package)].iter().any(|from| from.join(named).exists())
+            };
+            for named in named_paths(text.unwrap_or_default()).filter(|named| !exists(named)) {
+                findings.push(format!("{path}:{}: `{named}` does not exist", at + 1));
+            }
+        }
+    }
+    none(&findings);
+}
+
+#[test]
+fn the_engine_knows_no_format() {
+    let serde = dependencies().remove("engine").unwrap_or_default();
+    let serde = serde.into_iter().filter(|(name, _)| name.starts_with("serde"));
+    let findings =
+        serde.map(|(name, _)| format!("crates/engine/Cargo.toml: `{name}`: shapes are in wire"));
+    none(&findings.collect::<Vec<_>>());
+}
+
 #[test]
 fn scripts_stop_at_the_first_error() {
     let scripts = files().into_iter().filter(|path| path.ends_with(".sh") || path == ".ci/run");
