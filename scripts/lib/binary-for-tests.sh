@@ -2,12 +2,13 @@
 # Builds the program that the black-box tests run. nextest calls this before the tests and passes
 # FLUXGATE_BIN to each.
 #
-# Builds the whole workspace, so that the program has the features that a run of all tests needs:
-# nothing is compiled twice.
+# Builds it as check.sh builds the tests: the same packages, and one test with it, so that features
+# of dependencies are the same and nothing is compiled twice.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 if [[ -z ${FLUXGATE_BIN:-} ]]; then
-  messages=$(cargo build --locked --workspace --bin fluxgate --message-format=json-render-diagnostics)
+  messages=$(cargo build --locked --workspace --exclude fluxgate-store --bin fluxgate --test tidy \
+    --message-format=json-render-diagnostics)
   FLUXGATE_BIN=$(grep '"name":"fluxgate"' <<<"$messages" |
     grep -o '"executable":"[^"]*"' | tail -n 1 | cut -d'"' -f4)
 fi
