@@ -171,7 +171,7 @@ mod tests {
         let mut granter = granter(None);
         granter.grant(ms(20_000), NodeId(2), LogIndex(5), LogIndex(5), 0);
         granter.handle_committed(LogIndex(6));
-        // The leader asked the quorum before the commit: `read_index` is lower, the floor raises it.
+        // The leader asked the quorum before the commit; the floor raises the index.
         let late = granter.grant(ms(21_000), NodeId(2), LogIndex(5), LogIndex(5), 0);
         assert_eq!(late.index, LogIndex(6));
         assert_eq!(granter.holders(LogIndex(6), ms(22_000)), [(NodeId(2), ms(22_970))]);

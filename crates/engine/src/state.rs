@@ -74,7 +74,8 @@ pub struct Shared {
     pub table: KeyTable,
     view: RwLock<Arc<View>>,
     cluster: RwLock<Arc<ClusterState>>,
-    // The digests of the whole state after each of the newest entries.
+    // The digests of the view and of the cluster state, and of the whole state after each of the
+    // newest entries.
     view_digest: AtomicU64,
     cluster_digest: AtomicU64,
     digests: RwLock<Digests>,

@@ -370,7 +370,7 @@ impl Registry {
     }
 }
 
-/// Whether executing a command twice may change more, or answer differently, than executing it once.
+/// Whether executing a command twice may change more or answer differently than executing it once.
 /// Complete content (a key with its id and digest, rows, lines) is recognized by itself.
 fn repeat_would_differ(command: &Command, outcome: &Outcome) -> bool {
     let by_itself = matches!(

@@ -140,8 +140,8 @@ pub enum Command {
     EraseKeys {
         /// The keys.
         ids: Vec<KeyId>,
-        /// With a moment, the cluster itself erases the keys that ended before it; otherwise the
-        /// operator erases all of them.
+        /// Set if the cluster itself erases: only the keys that ended before this moment. Otherwise
+        /// the operator erases, and every key must have ended.
         ended_before: Option<ClusterMs>,
     },
     /// Executes a command at most once within a day. Since level 3.

@@ -91,8 +91,8 @@ impl Registry {
             return Ok(Outcome::Put(puts.collect()));
         }
         let puts = self.shared.change_audit(|log| {
-            // Compare lines without their numbers, so that a repeated restore adds nothing. Only lines
-            // of the same time can be equal.
+            // Compare lines without their numbers, so that a repeated restore adds nothing.
+            // Only lines of the same time can be equal.
             let of = |line: &AuditEntry| {
                 (line.at, line.key_id, line.action.as_str(), line.details.clone())
             };

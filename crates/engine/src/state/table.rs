@@ -249,7 +249,7 @@ impl KeyTable {
         self.sweep_order();
     }
 
-    /// Sweeps the empty places once they are as many as the others, so the cost per removal is constant.
+    /// Sweeps the empty places once they are as many as the others: constant cost per removal.
     fn sweep_order(&self) {
         let order = self.order();
         if order.empty < EMPTY_PLACES_MIN || order.empty < order.len() {
