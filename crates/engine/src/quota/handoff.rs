@@ -45,7 +45,7 @@ impl Shard {
         let context = &self.follow(context);
         for _ in 0..most {
             let Some((end, key, tag)) = cursor.next(&self.order, context.now) else { return false };
-            // Tokens of an erased key are worthless.
+            // Nothing can be spent from an erased key.
             let Some(limits) = find(&key) else { continue };
             for (period_ms, cell) in cells_of(&mut self.keys, &key, tag, end) {
                 let mut specs = limits.limits.iter();

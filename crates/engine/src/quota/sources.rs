@@ -29,8 +29,8 @@ pub trait Sources {
     fn incarnation(&self) -> Arc<Incarnation>;
 }
 
-/// Runs a step with everything that it depends on. Call it with the lock of the shard held; the
-/// step must look limits up AFTER it has its context.
+/// Runs a step with everything that it depends on. Call it with the lock of the shard held, and
+/// let the step look limits up with the context that it gets.
 pub fn with_context<R>(sources: &impl Sources, step: impl FnOnce(&Context<'_>) -> R) -> R {
     let (until, horizon) = (sources.lease_until(), sources.horizon());
     let boot = sources.boot();
