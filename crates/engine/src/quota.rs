@@ -139,9 +139,9 @@ pub struct KeyLimits {
 /// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-/// Spent from this node's balance (a cost of 0 spends nothing).
-Admitted,
-/// It is proven that less than the cost was left.
+    /// Spent from this node's balance (a cost of 0 spends nothing).
+    Admitted,
+    /// It is proven that less than the cost was left.
     Limited,
     /// Not admitted, and not proven exhausted: tokens are out of reach.
     Degraded,
@@ -152,7 +152,7 @@ Admitted,
 /// A verdict with the numbers of the limit that decided it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-/// The result.
+    /// The result.
     pub verdict: Verdict,
     /// The index of that limit among the key's limits.
     pub limit_at: usize,
@@ -178,10 +178,10 @@ pub enum Step {
 pub enum Effect {
     /// Send this request to that peer, batched with the others for it.
     TransferRequest {
-    /// The receiver.
-    peer: NodeId,
-    /// The request.
-    request: TransferRequest,
+        /// The receiver.
+        peer: NodeId,
+        /// The request.
+        request: TransferRequest,
     },
     /// A waiting request is decided.
     Decided {

@@ -22,12 +22,12 @@ use crate::state::record::LimitSpec;
 
 /// How a cost compares with all limits of a key.
 enum Look {
-/// The balance suffices for every limit.
-Enough,
-/// This limit is proven to have less than the cost left. If several are, it is the one whose
-/// window ends last: no such cost passes before then.
-Proven(usize),
-/// The balance is too small, and it is not proven that the tokens are spent.
+    /// The balance suffices for every limit.
+    Enough,
+    /// This limit is proven to have less than the cost left. If several are, it is the one whose
+    /// window ends last: no such cost passes before then.
+    Proven(usize),
+    /// The balance is too small, and it is not proven that the tokens are spent.
     Short,
 }
 
