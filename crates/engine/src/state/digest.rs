@@ -66,7 +66,7 @@ pub(super) fn of_key(record: &KeyRecord) -> u64 {
     of(0, &(first, second))
 }
 
-/// The digests after the newest entries with commands, oldest first, and how far the log is applied.
+/// The digests after the newest entries with commands, oldest first, and the applied log index.
 #[derive(Debug, Default)]
 pub(super) struct Digests {
     kept: VecDeque<(LogIndex, u64)>,
