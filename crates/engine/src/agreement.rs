@@ -1,39 +1,39 @@
-//! Whether a node's state is that of the other nodes.
+//! Whether a node's state equals that of the other nodes.
 //!
 //! Answers for: what a node concludes from comparing digests of its state with those of others at
-//! the same place in the log. A replicated state can differ only by a mistake, a damaged memory, or
-//! a disk that was put back to an older state. Nobody can tell by digests who is right, so a node
-//! goes on only while a majority of the members, itself included, has the state that it has.
+//! the same log position. Replicated states can differ only by a bug, damaged memory, or a disk
+//! that was reset to an older state. Digests do not show which node is right, so a node continues
+//! only while a majority of the members, itself included, has its state.
 
 use std::collections::BTreeMap;
 
 use fluxgate_types::NodeId;
 
-/// What a node knows of the others' states.
+/// How a node's state compares with the states of the others.
 #[derive(Clone, Debug, Default)]
 pub struct Agreement {
-    // Whether the last digest that could be compared was equal.
+    // Whether the last comparable digest was equal.
     equal: BTreeMap<NodeId, bool>,
 }
 
-/// What follows for this node.
+/// The consequence for this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// No state that was compared differs.
+    /// No compared state differs.
     Agrees,
-    /// These differ, and a majority of the members has this node's state: it goes on.
+    /// These nodes differ, and a majority of the members has this node's state: it continues.
     Majority(Vec<NodeId>),
-    /// These differ, and no majority is known to have this node's state: it must not answer.
+    /// These nodes differ, and no majority is known to have this node's state: it must not answer.
     Minority(Vec<NodeId>),
 }
 
 impl Agreement {
-    /// Notes a comparison with a node at the same place in the log.
+    /// Records a comparison with a node at the same log position.
     pub fn note(&mut self, node: NodeId, equal: bool) {
         self.equal.insert(node, equal);
     }
 
-    /// What follows, where `others` are all other members.
+    /// The consequence for this node; `others` are all other members.
     pub fn standing(&mut self, others: &[NodeId]) -> Standing {
         self.equal.retain(|node, _| others.contains(node));
         let different: Vec<NodeId> =
@@ -69,7 +69,7 @@ mod tests {
             standing(&three, &[(2, false), (3, false)]),
             Standing::Minority(vec![NodeId(2), NodeId(3)])
         );
-        // The third one has not said anything: nobody knows who is right.
+        // The third node has not answered: no node knows which state is right.
         assert_eq!(standing(&three, &[(2, false)]), Standing::Minority(vec![NodeId(2)]));
         assert_eq!(standing(&[2], &[(2, false)]), Standing::Minority(vec![NodeId(2)]));
         let five = [(2, true), (3, true), (4, false), (5, false)];

@@ -1,4 +1,4 @@
-//! Cluster time: the clock that windows are cut by, and what time it is where nodes disagree.
+//! Cluster time: the clock that windows follow, and the choice of a time when nodes disagree.
 
 mod cluster_time;
 pub mod sync;

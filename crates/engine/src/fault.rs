@@ -1,73 +1,72 @@
 //! The engine broken on purpose, one rule at a time.
 //!
-//! A check that has never failed has not been seen to work. Each [`Mutation`] leaves one rule of
-//! `docs/protocol.md` out; the simulator must catch every one of them. Without the feature
-//! `mutations` every question here is answered `false` by the compiler.
+//! A check that has never failed is not known to work. Each [`Mutation`] leaves out one rule of
+//! `docs/protocol.md`, and the simulator must catch every one of them. Without the feature
+//! `mutations`, every query here is the constant `false`.
 
 /// A rule that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mutation {
-    /// A receiver adds the total of every message, not what is new in it.
+    /// A receiver adds the total of every message, not the new part of it.
     TransferAddsTotals,
     /// A restarted node spends its share as if it had not run before.
     RestartRuleForgotten,
-    /// It spends shares of windows that begin within the clock error of its first lease. Needs a
-    /// crash, a start and a grant within that error before a window: too rare for seeds, so not in
-    /// [`Mutation::ALL`].
+    /// A restarted node spends shares of windows that begin within the clock error of its first
+    /// lease. Needs a crash, a start and a grant within that error before a window: too rare for
+    /// seeds, so not in [`Mutation::ALL`].
     ClockMarginForgotten,
-    /// A node denies as proven whatever it does not hold.
+    /// A node denies as proven whenever its own balance is too small.
     DenyWithoutProof,
-    /// Tokens that died with a life are counted twice in the proof.
+    /// Tokens that were lost with an incarnation count twice in the proof.
     BurnedCountedTwice,
-    /// What was got from a life that has ended is forgotten in the burned figure.
+    /// The burned tokens in a report ignore what was received from an ended incarnation.
     EndedIncarnationsForgotten,
-    /// Nobody asks for tokens.
+    /// No node requests tokens.
     NobodyAsks,
-    /// A giver states that it has given nothing.
+    /// A giver reports that it has given nothing.
     TransfersAreLost,
-    /// After a crash a node never has a share again.
+    /// After a crash a node never gets a share again.
     ShareNeverComesBack,
-    /// A new leader believes that nobody holds a lease.
+    /// A new leader assumes that no node holds a lease.
     LeaseTableEmpty,
-    /// A grant counts before what it names is applied. The model finds it in 7 steps, seeds only
+    /// A grant is valid before its index is applied. The model finds it in 7 steps, seeds only
     /// after 872, so it is not in [`Mutation::ALL`].
     GrantWithoutIndex,
     /// A write is acknowledged without waiting for lease holders.
     NoBarrier,
-    /// A share map counts at once.
+    /// A share map applies at once.
     MapAtOnce,
     /// A node answers without a lease.
     SpendWithoutLease,
-    /// Remaining is what this node itself has not spent.
+    /// The reported remainder ignores what other nodes have spent.
     RemainingForgetsOthers,
-    /// A changed limit begins the count anew.
+    /// A changed limit resets the count.
     LimitChangeForgetsSpent,
-    /// Messages of and for other lives count. Needs figures of a life to arrive after those of the
-    /// next one: one seed in 1 340 had it, so not in [`Mutation::ALL`].
+    /// Messages from and for other incarnations count. Needs reports of an incarnation to arrive
+    /// after those of the next one: one seed in 1 340 had it, so not in [`Mutation::ALL`].
     IncarnationsIgnored,
-    /// An admission takes one token more than it cost.
+    /// An admission takes one token more than its cost.
     ChargedTwice,
-    /// Remaining is 0 on every admission.
+    /// The reported remainder is 0 on every admission.
     RemainingIsNothing,
-    /// What others said to be burned counts under whatever limit they reckoned it by. Not in 3 000
-    /// seeds, so not in [`Mutation::ALL`]: `tests/exactness.rs` has it.
+    /// Burned tokens that other nodes report count under whatever limit they were computed from.
+    /// Not in 3 000 seeds, so not in [`Mutation::ALL`]: `tests/exactness.rs` has it.
     BurnedOfAnotherLimit,
-    /// What was given is stated in answers only, and an answer that is lost is lost.
+    /// Only transfer replies state what was given, so tokens in a lost reply are lost.
     GossipWithoutTransfers,
-    /// A key whose requests a lost lease has ended is not looked after when others wait for it.
-    /// Whole clusters found it at seed 1166; `tests/waiting.rs` has the shortest way there.
+    /// After a lost lease has ended the requests of a key, later requests for it get no time-outs.
+    /// The cluster simulator found it at seed 1166; `tests/waiting.rs` has the shortest sequence.
     QueueForgotten,
-    /// A step that comes late opens a window again that is forgotten: its share is spent twice.
+    /// A late step reopens a forgotten window: its share is spent twice.
     ForgottenWindowsReopen,
-    /// A message of an incarnation that has ended counts where it comes late, and ties the counter
-    /// to that one.
+    /// A late message of an ended incarnation counts, and ties the counter to that incarnation.
     EndedSendersHeard,
-    /// The proof waits for a node that says nothing of this window: one that was removed before.
+    /// The proof waits for a node that will not report on this window: it was removed before.
     RemovedAreAsked,
 }
 
 impl Mutation {
-    /// Every one that the simulator must notice.
+    /// Every mutation that the simulator must catch.
     pub const ALL: [Self; 21] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
@@ -106,7 +105,7 @@ impl Mutation {
         }
     }
 
-    /// Leaves this rule out, or none, in this thread from now on.
+    /// Leaves this rule out, or none, in this thread from this call on.
     #[cfg(feature = "mutations")]
     pub fn set(mutation: Option<Self>) {
         ACTIVE.set(mutation);

@@ -1,7 +1,7 @@
 //! A map from key ids, the same on every machine.
 //!
-//! Key ids are drawn at random by the cluster and well mixed, so they are their own hash; nobody
-//! can choose them to collide. Iteration follows from the sequence of insertions alone.
+//! The cluster draws key ids at random and mixes them well, so an id is its own hash; no caller
+//! can choose ids that collide. Iteration order depends only on the sequence of insertions.
 
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -10,7 +10,7 @@ use fluxgate_types::KeyId;
 /// A map from key ids.
 pub type IdMap<T> = hashbrown::HashMap<KeyId, T, BuildHasherDefault<IdHasher>>;
 
-/// Takes the one word that a key id gives. Not for anything else.
+/// Takes the one word that a key id writes. Use it for key ids only.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IdHasher(u64);
 
@@ -20,7 +20,7 @@ impl Hasher for IdHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        // Not reached by key ids; any other type still gets a sound hash.
+        // Key ids never reach this; any other type still gets a sound hash.
         for byte in bytes {
             self.0 = fluxgate_types::id::mix64(self.0 ^ u64::from(*byte));
         }

@@ -2,16 +2,16 @@
 //!
 //! Answers for: when a node may answer from its own copy of the key table ([`LeaseHolder`]), what a
 //! leader grants, and when a write may be acknowledged ([`Granter`]). Assumes that the caller of
-//! [`Granter::grant`] proved its leadership by a quorum *after* the request arrived, and had an
-//! entry of its own term committed.
+//! [`Granter::grant`] proved its leadership by a quorum AFTER the request arrived, and had
+//! committed an entry of its own term.
 //!
-//! The holder counts from when it sent the request, the granter from when it answers, each with
-//! its own margin for the drift between their clocks, so the holder always stops first (Gray and
-//! Cheriton, "Leases", SOSP 1989).
+//! The lease holder counts from when it sent the request, the granter from when it answers, each
+//! with its own margin for the drift between their clocks, so the lease holder always stops first
+//! (Gray and Cheriton, "Leases", SOSP 1989).
 //!
-//! The leader's own lease is a short one. It costs the leader nothing, since it can renew it at
-//! will, and it means that after a leader's death the next leader waits for that short time, not
-//! for a whole lease, before it acknowledges a write.
+//! The leader's own lease is short. That costs the leader nothing, since it can renew it at any
+//! time. When a leader crashes, the next leader waits only for this short lease, and not for a full
+//! one, before it acknowledges a write.
 
 mod granter;
 mod holder;
@@ -23,17 +23,17 @@ pub use granter::{Granter, PreviousLeader};
 pub use holder::{FirstLease, LeaseHolder};
 pub use terms::{TermsRecord, TermsWatch};
 
-/// Shortest and longest lease, milliseconds.
+/// The shortest and the longest lease, milliseconds.
 pub const LEASE_MS: std::ops::RangeInclusive<u64> = 500..=60_000;
-/// Smallest and largest bound of the clock error, milliseconds.
+/// The smallest and the largest bound of the clock error, milliseconds.
 pub const CLOCK_ERROR_MS: std::ops::RangeInclusive<u64> = 100..=10_000;
 
 /// The durations that follow from the configured lease, all in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseTerms {
-    /// The lease as configured: the longest that a silent node can hold up a write.
+    /// The configured lease: the longest that a silent node can delay a write.
     pub lease_ms: u64,
-    /// A node whose estimate of cluster time is further off than this is out of the model.
+    /// The protocol assumes that no node's estimate of cluster time is further off than this.
     pub clock_error_ms_max: u64,
 }
 
@@ -44,14 +44,15 @@ impl LeaseTerms {
         LEASE_MS.contains(&self.lease_ms) && CLOCK_ERROR_MS.contains(&self.clock_error_ms_max)
     }
 
-    /// How long a holder trusts a lease, from when it sent the request.
+    /// How long a lease holder trusts a lease, counted from when it sent the request.
     #[must_use]
     pub const fn holder_ms(&self) -> u64 {
         self.lease_ms * 97 / 100
     }
 
-    /// How long a granter reckons with a lease, from when it answered: 2 % more than the holder,
-    /// for two clocks that drift by 1 % each way, and still less than the configured lease.
+    /// How long the granter must assume the lease is held, counted from its reply: 2 % longer than
+    /// the lease holder does, for two clocks that drift by 1 % in opposite directions, and still
+    /// less than the configured lease.
     #[must_use]
     pub const fn granter_ms(&self) -> u64 {
         self.lease_ms * 99 / 100
@@ -63,39 +64,39 @@ impl LeaseTerms {
         self.lease_ms * 2 / 5
     }
 
-    /// How long a leader trusts its own lease, from before it asked the quorum.
+    /// How long a leader trusts its own lease, counted from before it asked the quorum.
     #[must_use]
     pub const fn own_holder_ms(&self) -> u64 {
         self.own_ms() * 97 / 100
     }
 
-    /// How long the next leader reckons with it.
+    /// How long the next leader must assume that the previous leader's own lease is held.
     #[must_use]
     pub const fn own_granter_ms(&self) -> u64 {
         self.own_ms() * 99 / 100
     }
 
-    /// How far ahead of a grant windows may be opened under it: past the end of the lease by any
-    /// clock within the bound.
+    /// How far ahead of a grant windows may be opened under it: beyond the end of the lease by any
+    /// clock within the error bound.
     #[must_use]
     pub const fn horizon_ms(&self) -> u64 {
         self.lease_ms + 2 * self.clock_error_ms_max
     }
 
-    /// How far ahead a new share map must begin: behind every horizon that an earlier grant, of
-    /// this leader or of the one before it, can have promised.
+    /// How far ahead a new share map must begin: after every horizon that an earlier grant, of
+    /// this leader or of the previous one, can have promised.
     #[must_use]
     pub const fn map_ahead_ms(&self) -> u64 {
         self.horizon_ms() + 2 * self.clock_error_ms_max
     }
 
-    /// How often a follower renews.
+    /// How often a follower renews its lease.
     #[must_use]
     pub const fn renew_ms(&self) -> u64 {
         self.lease_ms / 6
     }
 
-    /// How often a leader renews its own.
+    /// How often a leader renews its own lease.
     #[must_use]
     pub const fn own_renew_ms(&self) -> u64 {
         self.lease_ms / 15
@@ -105,14 +106,14 @@ impl LeaseTerms {
 /// A leader's answer to a lease request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The lease counts only once the holder has applied up to here.
+    /// The lease is valid only once the lease holder has applied up to here.
     pub index: LogIndex,
-    /// How long it lasts from when the request was sent, milliseconds.
+    /// How long the lease lasts, counted from when the request was sent, milliseconds.
     pub holder_ms: u64,
     /// Cluster time at the leader when it answered, nanoseconds.
     pub cluster_ns: u64,
-    /// No share map that is not among the entries up to `index` counts for a window that begins
-    /// before this moment: the holder opens no window at or after it.
+    /// Windows that begin before this moment depend only on share maps in entries up to `index`.
+    /// The lease holder opens no window that begins at or after it.
     pub horizon: ClusterMs,
 }
 
@@ -170,7 +171,7 @@ mod tests {
         let mut granter = granter(None);
         granter.grant(ms(20_000), NodeId(2), LogIndex(5), LogIndex(5), 0);
         granter.handle_committed(LogIndex(6));
-        // The quorum was asked before the commit; the floor corrects it.
+        // The leader asked the quorum before the commit; the floor raises the index.
         let late = granter.grant(ms(21_000), NodeId(2), LogIndex(5), LogIndex(5), 0);
         assert_eq!(late.index, LogIndex(6));
         assert_eq!(granter.holders(LogIndex(6), ms(22_000)), [(NodeId(2), ms(22_970))]);

@@ -1,12 +1,12 @@
 //! Counters: one global limit, spent locally (`docs/protocol.md`).
 //!
-//! Answers for: admitting from what this node holds, denying what is proven exhausted, and moving
-//! tokens between nodes in between. The invariant: the shares of all nodes add up to the budget,
-//! a transfer leaves one holding before it enters another, a node spends only what it holds. No
-//! step here waits, sends, or reads a clock; messages leave as [`Effect`]s and come back through
-//! `handle_*`, and losing, repeating or reordering them costs time at most.
+//! Answers for: admitting from this node's balance, denying what is proven exhausted, and
+//! otherwise moving tokens between nodes. The invariant: the shares of all nodes add up to the
+//! budget, a transfer leaves one balance before it enters another, and a node spends only its own
+//! balance. No step here waits, sends, or reads a clock; messages leave as [`Effect`]s and come
+//! back through `handle_*`. Losing, repeating or reordering them costs time at most.
 //!
-//! A node keeps its counters in several [`Shard`]s, each behind a lock of its own; all limits of
+//! A node keeps its counters in several [`Shard`]s, each behind a lock of its own. All limits of
 //! one key live in one shard, so that a request takes from all of them or from none.
 
 mod decide;
@@ -51,42 +51,42 @@ pub struct Observed {
     pub share: u64,
     /// Whether it may use the share.
     pub usable: bool,
-    /// What it has spent in this life.
+    /// What this incarnation has spent.
     pub spent: u64,
     /// What it may still spend.
     pub balance: i64,
-    /// When the share map began to count that this window was opened under.
+    /// From when on the share map applies under which this window was opened.
     pub map_from: ClusterMs,
-    /// What passed between this life and the newest known ones of other nodes: the node, its life,
-    /// all given to it, all got from it.
+    /// Totals between this incarnation and the newest known ones of the other nodes: the node, its
+    /// incarnation, all given to it, all received from it.
     pub transfers: Vec<(NodeId, Option<BootId>, u64, u64)>,
 }
 
-/// Who sent a message, in which life.
+/// The node that sent a message, and its incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
     /// The node.
     pub node: NodeId,
-    /// Its life.
+    /// Its incarnation.
     pub boot: BootId,
 }
 
-/// How long requests and asks wait, milliseconds.
+/// How long requests and transfer requests wait, milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitPolicy {
-    /// A request waits this long for tokens, longer only while an ask is under way.
+    /// A request waits this long for tokens, longer only while a transfer request is pending.
     pub transfer_wait_ms: u64,
-    /// An ask without an answer is given up after this.
+    /// A transfer request without a reply is given up after this.
     pub transfer_timeout_ms: u64,
 }
 
-/// While every peer answers, a request waits for so many time-outs of an ask: on a machine that is
-/// too busy to carry a message in time the tokens are there all the same.
+/// While every peer is reachable, a request waits for this many transfer time-outs: an overloaded
+/// machine delivers messages late, and the tokens exist all the same.
 const PATIENCE: u64 = 4;
 
 impl WaitPolicy {
-    /// The longest that a request waits, milliseconds. Gossip must be faster: it tells of tokens
-    /// whose answer was lost, and they come too late after that.
+    /// The longest that a request waits, milliseconds. Gossip must be faster: it delivers tokens
+    /// whose transfer reply was lost, and after this time they come too late.
     #[must_use]
     pub fn patience_ms(&self) -> u64 {
         self.transfer_wait_ms + PATIENCE * self.transfer_timeout_ms
@@ -108,18 +108,18 @@ pub struct Context<'a> {
     pub now: ClusterMs,
     /// Whether the node lease is valid at that moment.
     pub leased: bool,
-    /// Only windows that begin before this may be opened: from there on a share map may count
-    /// that this node has not applied.
+    /// Only windows that begin before this may be opened: from there on a share map may apply
+    /// that this node does not have yet.
     pub horizon: ClusterMs,
-    /// The replicated state's small part.
+    /// The small part of the replicated state.
     pub view: &'a View,
-    /// This life.
+    /// This incarnation.
     pub incarnation: &'a Incarnation,
 }
 
 impl Context<'_> {
-    /// Whether a message comes from the newest known incarnation of its sender. What an ended one
-    /// said is not counted: others count its tokens as burned.
+    /// Whether a message comes from the newest known incarnation of its sender. Messages of an
+    /// ended one are ignored: other nodes count its tokens as burned.
     fn is_newest(&self, sender: &Sender) -> bool {
         self.incarnation.incarnations.of(sender.node) == Some(sender.boot)
             || Mutation::IncarnationsIgnored.active()
@@ -127,7 +127,7 @@ impl Context<'_> {
     }
 }
 
-/// What the counters need to know of a key.
+/// What the counters need to know about a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyLimits {
     /// Log position of its creation.
@@ -136,12 +136,12 @@ pub struct KeyLimits {
     pub limits: Arc<[LimitSpec]>,
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Spent from what this node held (or looked at, for a cost of 0).
+    /// Spent from this node's balance (a cost of 0 spends nothing).
     Admitted,
-    /// Proven: less than the cost was left.
+    /// It is proven that less than the cost was left.
     Limited,
     /// Not admitted, and not proven exhausted: tokens are out of reach.
     Degraded,
@@ -149,12 +149,12 @@ pub enum Verdict {
     Unavailable,
 }
 
-/// A verdict with the figures of the limit that decides.
+/// A verdict with the numbers of the limit that decided it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What came of it.
+    /// The result.
     pub verdict: Verdict,
-    /// The place of that limit among the key's limits.
+    /// The index of that limit among the key's limits.
     pub limit_at: usize,
     /// Its tokens per window.
     pub tokens: u64,
@@ -164,32 +164,32 @@ pub struct Decision {
     pub reset: ClusterMs,
 }
 
-/// What a request comes to at once.
+/// The immediate outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Decided.
     Decided(Decision),
-    /// Waits under its number; an [`Effect::Decided`] will name it.
+    /// It waits under its number; an [`Effect::Decided`] will name that number.
     Waiting,
 }
 
 /// What the driver has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Send this to that peer, together with whatever else goes there.
+    /// Send this request to that peer, batched with the others for it.
     TransferRequest {
-        /// To whom.
+        /// The receiver.
         peer: NodeId,
-        /// What.
+        /// The request.
         request: TransferRequest,
     },
     /// A waiting request is decided.
     Decided {
         /// Its number.
         waiter: u64,
-        /// What came of it.
+        /// The result.
         decision: Decision,
-        /// The limits that it was decided by; [`Decision::limit_at`] is a place among them.
+        /// The limits that decided it; [`Decision::limit_at`] is an index into them.
         limits: Arc<[LimitSpec]>,
     },
 }
@@ -200,7 +200,8 @@ struct Waiter {
     cost: u64,
     deadline: BootNs,
     deadline_last: BootNs,
-    // The limits that it came under: it takes from all of these, whatever the key has by now.
+    // The limits in force when it arrived: it takes from all of these, even if the key's limits
+    // have changed since.
     limits: KeyLimits,
 }
 
@@ -210,10 +211,10 @@ pub struct Shard {
     policy: WaitPolicy,
     keys: KeyMap,
     order: Order,
-    // Keys with a queue, so that a tick need not look at the others.
+    // Keys with a queue, so that a tick can skip the others.
     waiting: VecDeque<KeyId>,
     draining: bool,
-    // The latest moment that any step came with.
+    // The latest cluster time of any step.
     latest: ClusterMs,
 }
 
@@ -224,9 +225,9 @@ impl Shard {
         Self { policy, ..Self::default() }
     }
 
-    /// The context of a step, not before that of any other: a thread that was held up after it read
-    /// the clock must not open a window again that another has forgotten since. From the first lease
-    /// on: before it the clock is a guess, and no window is open.
+    /// The context of a step, with a time no earlier than that of any previous step: a thread that
+    /// was delayed after reading the clock must not reopen a window that another has forgotten.
+    /// This holds from the first lease on: before it the clock is a guess, and no window is open.
     fn follow<'a>(&mut self, context: &Context<'a>) -> Context<'a> {
         if Mutation::ForgottenWindowsReopen.active() {
             self.latest = context.now;
@@ -236,7 +237,7 @@ impl Shard {
         Context { now: self.latest.max(context.now), ..*context }
     }
 
-    /// The moment that the last step was decided at: for observers and tests.
+    /// The cluster time of the last step: for observers and tests.
     #[must_use]
     pub fn latest(&self) -> ClusterMs {
         self.latest
@@ -248,7 +249,7 @@ impl Shard {
         self.order.cells
     }
 
-    /// Figures of counters that other nodes have opened and this one has not.
+    /// How many reports are kept of counters that other nodes have opened and this one has not.
     #[must_use]
     pub fn reports_heard(&self) -> usize {
         self.order.heard
@@ -260,25 +261,25 @@ impl Shard {
         cells.find(|cell| cell.window == counter.window)
     }
 
-    /// What this shard holds of one counter, if it is in memory: for observers and tests.
+    /// This node's balance of one counter, if it is in memory: for observers and tests.
     #[must_use]
     pub fn held(&self, counter: &CounterId) -> Option<u64> {
         self.look_at(counter).map(|cell| u64::try_from(cell.balance()).unwrap_or(0))
     }
 
-    /// What this shard has from the present life of a node: for observers and tests.
+    /// What this node has received from a node's current incarnation: for observers and tests.
     #[must_use]
     pub fn received(&self, counter: &CounterId, node: NodeId) -> u64 {
         self.look_at(counter).map_or(0, |cell| cell.got_from(node))
     }
 
-    /// The whole of one counter, if it is in memory: for observers and tests.
+    /// The full state of one counter, if it is in memory: for observers and tests.
     #[must_use]
     pub fn observe(&self, counter: &CounterId) -> Option<Observed> {
         self.look_at(counter).map(WindowCounter::observe)
     }
 
-    /// What a node in this life would hold of a counter if it opened it now: for observers and tests.
+    /// The counter as this incarnation would open it now: for observers and tests.
     #[must_use]
     pub fn would_observe(
         context: &Context<'_>,

@@ -1,4 +1,4 @@
-//! Who holds which share of every budget: the map, and which nodes it lists.
+//! Which node has which share of every budget: the share map, and which nodes it lists.
 
 mod map;
 mod planner;

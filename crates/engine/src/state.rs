@@ -1,9 +1,9 @@
 //! The replicated state: keys, default limits, share maps, nodes and the audit trail.
 //!
-//! Answers for: what every committed command does, the same on every node. [`Registry::apply`]
-//! never panics on what an entry says, never looks at a clock (time is the entry's stamp), and
-//! is called by one thread at a time. What the validate path reads lives in [`Shared`], behind
-//! locks that are held for microseconds.
+//! Answers for: the effect of every committed command, the same on every node. [`Registry::apply`]
+//! never panics on the content of an entry, never reads a clock (time is the entry's stamp), and
+//! is called by one thread at a time. The validate path reads [`Shared`], behind locks that are
+//! held for microseconds.
 
 mod apply;
 pub mod audit;
@@ -42,18 +42,18 @@ pub use digest::DIGESTS_KEPT;
 /// A member of the cluster, as the replicated state knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeRecord {
-    /// The data directory that runs under this id; another one is refused a lease.
+    /// The data directory that runs under this id; a node with another one gets no lease.
     pub dir_id: DirId,
-    /// Removed from the cluster: kept, because its last lease may outlive its membership.
+    /// Whether it was removed from the cluster: kept, since its last lease may outlive membership.
     pub removed: bool,
 }
 
-/// The small part of the state, replaced whole when it changes.
+/// The small part of the state, replaced as a whole on change.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// Limits of every key without limits of its own.
+    /// The limits of every key without its own.
     pub defaults: Arc<[LimitSpec]>,
-    /// Share maps in the order in which they count; the first counts from the beginning.
+    /// Share maps in the order in which they apply; the first applies from the beginning.
     pub share_maps: Vec<ShareMap>,
     /// Nodes by id, removed ones included.
     pub nodes: BTreeMap<NodeId, NodeRecord>,
@@ -67,14 +67,15 @@ impl View {
     }
 }
 
-/// What the rest of the node may read at any time.
+/// The state that the rest of the node may read at any time.
 #[derive(Debug)]
 pub struct Shared {
     /// Every key.
     pub table: KeyTable,
     view: RwLock<Arc<View>>,
     cluster: RwLock<Arc<ClusterState>>,
-    // Digests of the two above, and of the whole state after each of the newest entries.
+    // The digests of the view and of the cluster state, and of the whole state after each of the
+    // newest entries.
     view_digest: AtomicU64,
     cluster_digest: AtomicU64,
     digests: RwLock<Digests>,
@@ -97,7 +98,7 @@ impl Shared {
         }
     }
 
-    /// The newest stamp applied: a leader without a clock of its own begins there.
+    /// The newest stamp applied: a leader whose clock was never set starts no earlier.
     #[must_use]
     pub fn last_stamp(&self) -> ClusterMs {
         ClusterMs(self.last_stamp_ms.load(Ordering::Acquire))
@@ -115,15 +116,15 @@ impl Shared {
         Arc::clone(&self.cluster.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The newest entry that was applied, and the digest of the state after it.
+    /// The newest applied entry, and the digest of the state after it.
     #[must_use]
     pub fn digest(&self) -> Option<(LogIndex, u64)> {
         self.digests.read().unwrap_or_else(PoisonError::into_inner).newest()
     }
 
-    /// The digest of the state after exactly this entry; `None` where it is not applied, or its digest
-    /// not kept (the last [`DIGESTS_KEPT`] with commands are, since the last snapshot that was
-    /// installed).
+    /// The digest of the state after exactly this entry; `None` if the entry is not applied or its
+    /// digest is not kept. Kept are the digests of the last [`DIGESTS_KEPT`] entries with commands
+    /// since the last installed snapshot.
     #[must_use]
     pub fn digest_at(&self, index: LogIndex) -> Option<u64> {
         self.digests.read().unwrap_or_else(PoisonError::into_inner).at(index)
@@ -135,7 +136,7 @@ impl Shared {
     }
 
     fn change_view(&self, change: impl FnOnce(&mut View)) {
-        // The default limits stand in the view.
+        // The default limits are in the view.
         self.table.change(|| {
             let mut slot = self.view.write().unwrap_or_else(PoisonError::into_inner);
             let mut view = View::clone(&slot);
@@ -158,7 +159,7 @@ impl Shared {
         change(&mut self.digests.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Keeps the digest of the state as it is, after this entry.
+    /// Keeps the digest of the current state, after this entry.
     fn keep_digest(&self, index: LogIndex) {
         let digest = self
             .table
@@ -173,11 +174,11 @@ impl Shared {
     }
 }
 
-/// The replicated state, with what only `apply` needs.
+/// The replicated state, with the data that only `apply` needs.
 #[derive(Debug)]
 pub struct Registry {
     shared: Arc<Shared>,
-    /// The newest stamp applied: time never runs backwards in the state.
+    /// The newest stamp applied: time in the state never runs backwards.
     last_stamp: ClusterMs,
     idempotency: Idempotency,
     outcomes: BTreeMap<u128, Remembered>,
@@ -192,8 +193,8 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// An empty state at a level. A log always begins at level 1: its first entries may come from a
-    /// program that knew no other.
+    /// An empty state at a level. A log always begins at level 1: a program that knows only that
+    /// level may have written its first entries.
     #[must_use]
     pub fn at_level(level: u32) -> Self {
         let shared = Shared::new();
@@ -211,7 +212,7 @@ impl Registry {
 }
 
 impl Registry {
-    /// What others may read.
+    /// The part that other threads may read.
     #[must_use]
     pub fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
@@ -223,7 +224,7 @@ impl Registry {
         self.last_stamp
     }
 
-    /// An entry without a command was applied: the state is the one before.
+    /// An entry without a command was applied: the state is unchanged.
     pub fn pass(&mut self, index: LogIndex) {
         self.shared.change_digests(|digests| digests.pass(index));
     }
@@ -237,7 +238,7 @@ impl Registry {
         let Some(remembered) = Remembered::of(outcome) else { return };
         self.outcomes.insert(request, remembered);
         self.outcomes_order.push_back((request, self.last_stamp));
-        // By time since level 2: no node repeats a proposal for longer.
+        // Since level 2 outcomes expire by time: no node repeats a proposal for longer.
         let (most, kept_ms) = if self.shared.cluster().level < 2 {
             (caps::REQUEST_IDS_MAX_BEFORE, u64::MAX)
         } else {

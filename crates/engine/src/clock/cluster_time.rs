@@ -1,20 +1,20 @@
-//! Cluster time: the clock that windows are cut by.
+//! Cluster time: the clock that windows follow.
 //!
-//! Answers for: turning this machine's boot clock into cluster time, monotonically, steered by
-//! the leader's answers (or, on the leader, towards its wall clock) at no more than 1 %. It
-//! never reads a clock: every method is told the boot time.
+//! Answers for: turning this machine's boot clock into cluster time, monotonically, slewed towards
+//! the leader's time (or, on the leader, towards its wall clock) at no more than 1 %. It never
+//! reads a clock: every method takes the boot time as an argument.
 
 use fluxgate_types::{BootNs, ClusterMs};
 
-/// Largest steering rate, parts per million: 1 %.
+/// The largest slew rate, parts per million: 1 %.
 pub const SLEW_PPM_MAX: i64 = 10_000;
-/// How long one correction steers before it needs another, nanoseconds.
+/// How long one correction slews the clock; then it needs another, nanoseconds.
 const SLEW_SPAN_NS: u64 = 1_000_000_000;
-/// A follower further behind than this is set forward at once, nanoseconds.
+/// A follower that is further behind than this steps forward at once, nanoseconds.
 const STEP_FORWARD_NS: i64 = 20_000_000;
-/// A follower further ahead than this runs slower, down to half speed, until it is not, nanoseconds.
+/// A follower that is further ahead than this runs slower, down to half speed, nanoseconds.
 const FAR_AHEAD_NS: i64 = 20_000_000;
-/// How much slower it runs at the most, parts per million.
+/// How much slower it runs at most, parts per million.
 const SLOW_PPM_MAX: i64 = 500_000;
 
 /// This node's estimate of cluster time.
@@ -27,15 +27,15 @@ pub struct ClusterClock {
 }
 
 impl ClusterClock {
-    /// Starts from the best guess there is before any lease: what an earlier life noted, carried
-    /// on ([`ClusterClock::carried_on`]), else the wall clock.
+    /// Starts from the best guess before any lease: the checkpoint of an earlier incarnation,
+    /// carried on ([`ClusterClock::carried_on`]), otherwise the wall clock.
     #[must_use]
     pub fn new(boot: BootNs, guess: ClusterMs) -> Self {
         Self { base_boot: boot, base_ns: guess.0.saturating_mul(1_000_000), ppm: 0, synced: false }
     }
 
-    /// What cluster time is by a note of it from before: carried on by the boot clock, or, where the
-    /// machine was started anew since (`boot` is then `None`), by the wall clock.
+    /// Cluster time as computed from an earlier checkpoint: carried on by the boot clock or, if the
+    /// machine has rebooted since (`boot` is then `None`), by the wall clock.
     #[must_use]
     pub fn carried_on(
         noted: ClusterMs,
@@ -49,7 +49,7 @@ impl ClusterClock {
         noted + elapsed_ms
     }
 
-    /// Nanoseconds of cluster time since the Unix epoch. Never falls while `boot` does not.
+    /// Nanoseconds of cluster time since the Unix epoch. Never falls unless `boot` does.
     #[must_use]
     pub fn now_ns(&self, boot: BootNs) -> u64 {
         let elapsed = boot.since(self.base_boot);
@@ -65,41 +65,42 @@ impl ClusterClock {
         ClusterMs(self.now_ns(boot) / 1_000_000)
     }
 
-    /// Whether a leader has set this clock in this life of the node.
+    /// Whether a leader has set this clock in this incarnation of the node.
     #[must_use]
     pub fn is_synced(&self) -> bool {
         self.synced
     }
 
-    /// A follower has learnt the leader's time: `estimate_ns` is what cluster time is at `boot`
-    /// (the leader's figure plus half the round trip).
+    /// A follower has learnt the leader's time: `estimate_ns` is the cluster time at `boot` (the
+    /// leader's time plus half the round trip).
     pub fn follow(&mut self, boot: BootNs, estimate_ns: u64) {
         let error = signed_difference(estimate_ns, self.now_ns(boot));
         if !self.synced {
-            // Nothing has been decided by this clock in this life: any step is free.
+            // This incarnation has decided nothing by this clock: it may step in either direction.
             *self = Self { base_boot: boot, base_ns: estimate_ns, ppm: 0, synced: true };
         } else if error > STEP_FORWARD_NS {
             self.rebase(boot, 0);
             self.base_ns = estimate_ns;
         } else if error < -FAR_AHEAD_NS {
-            // Just so slow that the error is gone after one span: at half speed a small one would be
-            // overshot, and the next word of the leader would look like a jump of its time.
+            // Just slow enough to remove the error within one span: half speed would overshoot a
+            // small error, and the leader's next answer would look like a jump of its time.
             self.rebase(boot, (error / 1_000).max(-SLOW_PPM_MAX));
         } else {
             self.rebase(boot, (error / 1_000).clamp(-SLEW_PPM_MAX, SLEW_PPM_MAX));
         }
     }
 
-    /// The leader steers towards its own wall clock, by at most 1 %.
+    /// The leader slews towards its own wall clock, by at most 1 %.
     pub fn lead(&mut self, boot: BootNs, wall_ns: u64) {
         let error = signed_difference(wall_ns, self.now_ns(boot));
         self.rebase(boot, (error / 1_000).clamp(-SLEW_PPM_MAX, SLEW_PPM_MAX));
         self.synced = true;
     }
 
-    /// A leader that no other leader has told the time begins its office: with the latest time that
-    /// a node has which was told (`synced_ns`), else with its own best guess, and never before
-    /// `lower_bound_ns`, which some node may have reached. Nothing where this clock was set before.
+    /// Begins the leadership of a node whose clock no leader has set. It starts from the latest
+    /// time of any node with a synchronized clock (`synced_ns`), otherwise from its own best guess,
+    /// and never before `lower_bound_ns`, which some node may have reached. Does nothing if this
+    /// clock was set before.
     pub fn begin_leadership(&mut self, boot: BootNs, synced_ns: Option<u64>, lower_bound_ns: u64) {
         if !self.synced {
             let base_ns = synced_ns.unwrap_or_else(|| self.now_ns(boot)).max(lower_bound_ns);
@@ -107,7 +108,7 @@ impl ClusterClock {
         }
     }
 
-    /// Time was at least this at some moment before: begins no earlier.
+    /// Cluster time has reached at least `other_ns` before: steps forward to it.
     pub fn catch_up(&mut self, boot: BootNs, other_ns: u64) {
         if other_ns > self.now_ns(boot) {
             self.rebase(boot, 0);
@@ -147,7 +148,7 @@ mod tests {
         let mut clock = ClusterClock::new(BootNs(0), ClusterMs(0));
         clock.lead(BootNs(0), 3_600 * SECOND);
         assert_eq!(clock.now_ns(BootNs(SECOND)), SECOND + SECOND / 100);
-        // Without another word from its wall clock it stops steering.
+        // Without another correction by the wall clock it stops slewing.
         assert_eq!(clock.now_ns(BootNs(2 * SECOND)), 2 * SECOND + SECOND / 100);
     }
 
@@ -201,7 +202,7 @@ mod tests {
             let mut clock = ClusterClock::new(BootNs(0), ClusterMs(5_000));
             clock.begin_leadership(BootNs(0), gossip, floor);
             assert!(clock.is_synced());
-            // Only the first office of a life does this.
+            // Only the first leadership of an incarnation does this.
             clock.begin_leadership(BootNs(0), Some(99 * SECOND), 99 * SECOND);
             clock.now_ns(BootNs(0)) / SECOND
         };

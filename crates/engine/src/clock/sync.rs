@@ -1,41 +1,41 @@
-//! What time it is, where nodes disagree.
+//! The choice of a time when nodes disagree.
 //!
-//! Answers for: with which time a leader begins that no leader has told the time, whether clocks
-//! agree well enough to form a cluster, and towards what a leader steers. One wrong clock must not
-//! become cluster time: where nobody was told, the middle one counts and not the wildest.
+//! Answers for: the time from which a leader starts if no leader has set its clock, whether clocks
+//! agree well enough to form a cluster, and the target to which a leader slews. One wrong clock
+//! must not become cluster time: if no node has a synchronized clock, the median counts.
 //!
-//! Nothing here guards a window against being spent twice: each node protects what it may have
-//! spent by its own note ([`crate::quota::Incarnation::reached`]), whatever cluster time says.
+//! Nothing here prevents a window from being spent twice: each node protects what it may have spent
+//! by its own checkpoint ([`crate::quota::Incarnation::reached`]), whatever cluster time is.
 
 use fluxgate_types::NodeId;
 
-/// What one node knows of the time, all as of one moment, nanoseconds.
+/// One node's clocks, all as of one moment, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockAnswer {
     /// The node.
     pub node: NodeId,
-    /// Cluster time, where a leader has set it in this start of the node.
+    /// Cluster time, if a leader has set it in this incarnation of the node.
     pub synced_ns: Option<u64>,
-    /// The newest stamp of the log that it has applied: cluster time was at least this.
+    /// The newest stamp of the log that it has applied: cluster time has reached this.
     pub stamp_ns: u64,
-    /// Its own note of cluster time, carried on by its clocks.
+    /// Its own checkpoint of cluster time, carried on by its clocks.
     pub carried_ns: Option<u64>,
     /// Its wall clock.
     pub wall_ns: u64,
-    /// Whether its wall clock can be right at all.
+    /// Whether its wall clock is plausible.
     pub plausible: bool,
 }
 
-/// The wall clocks of a new cluster say different times, and no majority agrees.
+/// The wall clocks of a new cluster differ, and no majority agrees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClocksDiffer {
-    /// Every clock that was asked: the node, what it says, and whether it can be right.
+    /// Every clock that was read: the node, its wall clock, and whether that is plausible.
     pub clocks: Vec<(NodeId, u64, bool)>,
 }
 
-/// The largest set of nodes whose wall clocks can be right and differ by no more than `bound_ns`, in
-/// order. Of sets of one size the one with the lowest ids: every node must choose the same one,
-/// whatever order it heard the others in, or each waits for another to form the cluster.
+/// The largest set of nodes whose wall clocks are plausible and differ by no more than `bound_ns`,
+/// in order. Of sets of equal size, the one with the lowest ids: every node must choose the same
+/// set, in whatever order the answers arrived, or each would wait for another to form the cluster.
 #[must_use]
 pub fn agreeing(answers: &[ClockAnswer], bound_ns: u64) -> Vec<NodeId> {
     let can_be: Vec<&ClockAnswer> = answers.iter().filter(|answer| answer.plausible).collect();
@@ -54,7 +54,7 @@ pub fn agreeing(answers: &[ClockAnswer], bound_ns: u64) -> Vec<NodeId> {
 /// The nodes whose clocks agree, if they are a majority of `members`.
 ///
 /// # Errors
-/// When no majority of the clocks agrees: a cluster that is formed now might live in a wrong year.
+/// When no majority of the clocks agrees: the new cluster might start in a wrong year.
 pub fn fit_to_form(
     answers: &[ClockAnswer],
     members: usize,
@@ -68,11 +68,11 @@ pub fn fit_to_form(
     Err(ClocksDiffer { clocks: answers.iter().map(clock).collect() })
 }
 
-/// The time with which a leader begins that no leader has told the time, nanoseconds.
+/// The time from which a leader starts if no leader has set its clock, nanoseconds.
 ///
-/// What a leader told any node counts first. Else the middle one of what nodes noted and carried
-/// on; in a new cluster, the middle one of the wall clocks that agree. Never before a stamp of the
-/// log.
+/// The latest clock that a leader has set comes first. Otherwise it is the median of the carried
+/// checkpoints; in a new cluster, the median of the wall clocks that agree. Never before a stamp of
+/// the log.
 ///
 /// # Errors
 /// In a new cluster, as for [`fit_to_form`].
@@ -98,16 +98,16 @@ pub fn start_ns(
     };
     match fit_to_form(answers, members, bound_ns) {
         Ok(agree) => Ok(walls(&agree).max(stamp_ns)),
-        // Not new: the log says at least when it was, and the clocks are as good as they are.
+        // The cluster is not new: the log gives a lower bound, and no better clocks exist.
         Err(_) if stamp_ns > 0 => Ok(walls(&agreeing(answers, bound_ns)).max(stamp_ns)),
         Err(differ) => Err(differ),
     }
 }
 
-/// How far the wall clocks of the members are ahead of cluster time, as the middle one of them
-/// says, nanoseconds. `own` is the leader's, `others` those that were heard of lately; `members`
-/// counts all. Without a majority the leader's own counts only within the bound: else cluster time
-/// is left as it is.
+/// How far the wall clocks of the members are ahead of cluster time: their median, nanoseconds.
+/// `own` is the leader's offset, `others` are those that were reported recently; `members` counts
+/// all. Without a majority the leader's own offset counts only within the bound; otherwise cluster
+/// time is not corrected.
 #[must_use]
 pub fn wall_offset_ns(own: i64, others: &[i64], members: usize, bound_ns: u64) -> i64 {
     let mut offsets = others.to_vec();
@@ -120,7 +120,7 @@ pub fn wall_offset_ns(own: i64, others: &[i64], members: usize, bound_ns: u64) -
     if low.unsigned_abs() <= high.unsigned_abs() { low } else { high }
 }
 
-/// The middle one; of an even number the earlier one of the two.
+/// The median; of an even number of values, the lower one of the middle two.
 fn middle(mut values: Vec<u64>) -> Option<u64> {
     values.sort_unstable();
     let at = values.len().checked_sub(1)? / 2;
@@ -177,7 +177,7 @@ mod tests {
         let answers = [wall(1, NOW - DAY), wall(2, NOW)];
         let differ = start_ns(&answers, 3, SECOND).unwrap_err();
         assert_eq!(differ.clocks.len(), 2);
-        // One that cannot be right does not count, and the other alone is no majority.
+        // An implausible clock does not count, and the other alone is no majority.
         let old = ClockAnswer { plausible: false, ..wall(1, NOW - 3_000 * DAY) };
         assert!(fit_to_form(&[old, wall(2, NOW)], 3, SECOND).is_err());
         assert!(fit_to_form(&[old], 1, SECOND).is_err());
@@ -191,7 +191,7 @@ mod tests {
         ] {
             assert!(start_ns(&answers, 3, SECOND).unwrap() <= NOW + SECOND);
         }
-        // Nor does a clock that stood still win against a stamp of the log.
+        // A clock that stood still does not win against a stamp of the log either.
         let mut behind = carried(1, NOW - DAY);
         behind.stamp_ns = NOW - 60 * SECOND;
         assert_eq!(start_ns(&[behind, carried(2, NOW)], 3, SECOND), Ok(NOW - 60 * SECOND));
@@ -208,7 +208,7 @@ mod tests {
         let years = -2_500 * i64::try_from(DAY).unwrap();
         assert_eq!(wall_offset_ns(years, &[5, 7], 3, SECOND), 5);
         assert_eq!(wall_offset_ns(years, &[7], 3, SECOND), 7);
-        // Alone among three it leaves time as it is, unless its own clock is near.
+        // Alone among three, the leader corrects nothing unless its own clock is near.
         assert_eq!(wall_offset_ns(years, &[], 3, SECOND), 0);
         assert_eq!(wall_offset_ns(9, &[], 3, SECOND), 9);
         assert_eq!(wall_offset_ns(years, &[], 1, SECOND), years);

@@ -7,12 +7,12 @@ use fluxgate_types::{BootNs, ClusterMs, LogIndex, NodeId};
 use super::{Grant, LeaseTerms};
 use crate::fault::Mutation;
 
-/// The leader before this one, as far as this node can know it.
+/// The previous leader, as far as this node knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PreviousLeader {
     /// The node that led.
     pub node: NodeId,
-    /// When this node first saw an entry of that leadership, which is after it began.
+    /// When this node first saw an entry of that term; the leadership began earlier.
     pub seen_since: BootNs,
 }
 
@@ -22,34 +22,33 @@ struct Granted {
     until: BootNs,
 }
 
-/// What a leader knows of the leases that are out. Made anew with each leadership.
+/// What a leader knows of the leases that nodes may hold. Created for each term of leadership.
 #[derive(Clone, Debug)]
 pub struct Granter {
-    // What it grants by, and the longest terms whose promises may not have ended.
+    // The terms to grant by, and the longest terms whose promises may not have ended.
     terms: LeaseTerms,
     cautious: LeaseTerms,
     me: NodeId,
     // Entries up to here are committed, so no grant may carry less.
     floor: LogIndex,
-    // A share map is proposed and not known to be committed: horizons end where it begins.
+    // The begin of a share map that is proposed and not known to be committed: horizons end there.
     map_from: Option<ClusterMs>,
     granted: BTreeMap<NodeId, Vec<Granted>>,
     applied: BTreeMap<NodeId, LogIndex>,
-    // What each node was to apply first, and since when it has not.
+    // The index that each node must apply before its lease is valid, and since when it has not.
     behind: BTreeMap<NodeId, (LogIndex, BootNs)>,
 }
 
 impl Granter {
-    /// A new leader does not know what the one before it granted: every node that may have held
-    /// a lease is reckoned with for a whole one. Of the former leader itself it knows more: in
-    /// its office it had only the short lease of its own, and what it held before that ran out
-    /// one lease after it took office.
+    /// A new leader does not know what the previous one granted: every node that may have a lease
+    /// is assumed to hold a full one. The previous leader is known better: while leading it held
+    /// only its own short lease, and an earlier lease ended one lease after its leadership began.
     ///
     /// `terms` are the longest ones whose promises may not have ended
-    /// ([`super::TermsWatch::cautious`]); [`Granter::set_terms`] says what to grant by.
+    /// ([`super::TermsWatch::cautious`]); [`Granter::set_terms`] sets the terms to grant by.
     ///
-    /// `previous` must be the leader of the last entry before this leadership's first one: a
-    /// leader grants only once an entry of its own is committed, so no other can have granted
+    /// `previous` must be the leader of the last entry before the first one of this term: a
+    /// leader grants only once it has committed an entry of its own, so no other can have granted
     /// in between.
     #[must_use]
     pub fn new(
@@ -84,8 +83,8 @@ impl Granter {
         }
     }
 
-    /// Grants by `terms` from here on, and allows for promises under `cautious`. Call under the same
-    /// lock as every grant, with what is in force once the grant's index is applied.
+    /// Grants by `terms` from this call on, and allows for promises under `cautious`. Call under
+    /// the same lock as every grant, with the terms in force once the grant's index is applied.
     pub fn set_terms(&mut self, terms: LeaseTerms, cautious: LeaseTerms) {
         (self.terms, self.cautious) = (terms, cautious);
     }
@@ -96,8 +95,8 @@ impl Granter {
         self.me
     }
 
-    /// Whether a node asks for leases without applying what the ones before told it to: it would
-    /// hold up every write for as long as it does. Refuse it until it has caught up.
+    /// Whether a node requests leases without applying what its earlier grants require: it would
+    /// delay every write meanwhile. Grant it nothing until it has caught up.
     pub fn lags(&mut self, now: BootNs, node: NodeId, applied: LogIndex) -> bool {
         let lease_ns = self.terms.lease_ms * 1_000_000;
         match self.behind.get(&node) {
@@ -110,8 +109,8 @@ impl Granter {
         }
     }
 
-    /// Grants a lease. `read_index` is the commit index that a quorum confirmed after the request
-    /// arrived; `applied` is what the asking node says it has applied.
+    /// Grants a lease. `read_index` is the commit index that a quorum confirmed AFTER the request
+    /// arrived; `applied` is the index that the requesting node reports as applied.
     pub fn grant(
         &mut self,
         now: BootNs,
@@ -131,15 +130,15 @@ impl Granter {
             return Grant { index, holder_ms: self.terms.own_holder_ms(), cluster_ns, horizon };
         }
         let out = self.granted.entry(node).or_default();
-        // What is past needs no memory; of two with the same index the later one covers both.
+        // Drop expired grants; of two grants with the same index the later one suffices.
         out.retain(|granted| granted.until > now && granted.index != index);
         out.push(Granted { index, until: now.plus_ms(self.terms.granter_ms()) });
         Grant { index, holder_ms: self.terms.holder_ms(), cluster_ns, horizon }
     }
 
-    /// A share map that counts from `from` is about to be proposed. Until it is known committed
-    /// no grant promises more than that. Returns whether `from` is late enough: every horizon
-    /// that anybody may hold without knowing the map must end before it.
+    /// The leader is about to propose a share map that begins at `from`. Until the map is known to
+    /// be committed, no grant promises a horizon after `from`. Returns whether `from` is late
+    /// enough: every horizon that a node may hold without knowing the map must end before it.
     #[must_use]
     pub fn handle_map_proposed(&mut self, now: ClusterMs, from: ClusterMs) -> bool {
         if Mutation::MapAtOnce.active() {
@@ -152,27 +151,28 @@ impl Granter {
         late_enough
     }
 
-    /// The map that was to count from `from` was certainly not proposed after all.
+    /// The share map that was to begin at `from` was certainly not proposed.
     pub fn handle_map_dropped(&mut self, from: ClusterMs) {
         if self.map_from == Some(from) {
             self.map_from = None;
         }
     }
 
-    /// Where the share map begins that was proposed and is not known to be committed.
+    /// The begin of the share map that is proposed and not known to be committed.
     #[must_use]
     pub fn map_pending(&self) -> Option<ClusterMs> {
         self.map_from
     }
 
-    /// The proposed share map is the entry `index`: grants that carry it need no such end.
+    /// The proposed share map is committed at `index`: grants that carry this index may promise
+    /// horizons after its begin.
     pub fn handle_map_committed(&mut self, index: LogIndex) {
         self.handle_committed(index);
         self.map_from = None;
     }
 
-    /// Entry `index` is committed: from here on no grant carries less. Call before the first
-    /// [`Granter::holders`] for it, under the same lock as every grant.
+    /// Entry `index` is committed: from this call on no grant carries a lower index. Call BEFORE
+    /// the first [`Granter::holders`] for it, under the same lock as every grant.
     pub fn handle_committed(&mut self, index: LogIndex) {
         self.floor = self.floor.max(index);
     }
@@ -184,7 +184,7 @@ impl Granter {
     }
 
     /// The nodes that may still answer without having applied `index`, each with the moment at
-    /// which its lease will have run out. Empty: the write may be acknowledged.
+    /// which its lease will have expired. If there are none, the write may be acknowledged.
     #[must_use]
     pub fn holders(&self, index: LogIndex, now: BootNs) -> Vec<(NodeId, BootNs)> {
         if Mutation::NoBarrier.active() {
@@ -211,7 +211,7 @@ impl Granter {
         nodes
     }
 
-    /// When the latest lease that was granted to `node` runs out; `None` where there was none.
+    /// When the latest lease of `node` expires; `None` if it has none.
     #[must_use]
     pub fn latest(&self, node: NodeId) -> Option<BootNs> {
         self.granted.get(&node)?.iter().map(|granted| granted.until).max()

@@ -1,11 +1,12 @@
-//! The holder's side: when a node may answer from its own copy of the key table.
+//! The lease holder's side: when a node may answer from its own copy of the key table.
 
 use fluxgate_types::{BootNs, ClusterMs, LogIndex};
 
 use super::{Grant, LeaseTerms};
 use crate::fault::Mutation;
 
-/// The first lease of this life: what an earlier life cannot have known or spent lies behind it.
+/// The first lease of this incarnation: an earlier incarnation cannot have spent from windows that
+/// begin, or from keys that are created, after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirstLease {
     /// The leader's cluster time when it granted.
@@ -24,11 +25,11 @@ pub struct LeaseHolder {
     first: Option<FirstLease>,
 }
 
-/// Grants that may wait for their index at one time; older ones make room.
+/// How many grants may wait for their index; the oldest one is dropped for a new one.
 const WAITING_GRANTS_MAX: usize = 16;
 
 impl LeaseHolder {
-    /// The lease is valid before this moment. Compare with a clock read at the spend itself.
+    /// The lease is valid before this moment. Compare it with a clock read made for the spend.
     #[must_use]
     pub fn until(&self) -> BootNs {
         self.until
@@ -40,7 +41,7 @@ impl LeaseHolder {
         self.horizon
     }
 
-    /// The first grant of this life, once there was one.
+    /// The first grant of this incarnation, once there was one.
     #[must_use]
     pub fn first(&self) -> Option<FirstLease> {
         self.first
@@ -58,7 +59,7 @@ impl LeaseHolder {
         self.handle_applied(applied);
     }
 
-    /// Entries up to `applied` are in this node's table: grants that waited for them count.
+    /// Entries up to `applied` are in this node's table: grants that waited for them become valid.
     pub fn handle_applied(&mut self, applied: LogIndex) {
         for &(_, until, horizon) in self.waiting.iter().filter(|(index, ..)| *index <= applied) {
             self.until = self.until.max(until);
@@ -67,14 +68,14 @@ impl LeaseHolder {
         self.waiting.retain(|(index, ..)| *index > applied);
     }
 
-    /// How long this node's lease has lasted cannot be said any more: whatever was granted is void.
+    /// After a clock jump the age of this node's leases is unknown: all grants are void.
     pub fn handle_clock_jump(&mut self) {
         self.waiting.clear();
         self.until = BootNs(0);
     }
 
-    /// This node leads from `now` on: what an earlier leader granted it is cut to the short
-    /// lease that the next leader will reckon with.
+    /// This node leads from `now` on: the lease that an earlier leader granted it is cut to the
+    /// short lease that the next leader will assume.
     pub fn handle_elected(&mut self, now: BootNs, terms: &LeaseTerms) {
         self.waiting.clear();
         self.until = self.until.min(now.plus_ms(terms.own_holder_ms()));

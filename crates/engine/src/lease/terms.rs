@@ -1,19 +1,20 @@
 //! Lease terms as replicated state.
 //!
-//! Answers for: which terms a leader grants by, and which ones it must still take into account,
-//! because a lease or a horizon that was promised under them may not have ended yet. Two leaders
+//! Answers for: which terms a leader grants by, and which ones it must still allow for, because a
+//! lease or a horizon that was promised under them may not have ended yet. Two leaders
 //! with different terms would break the write barrier: the one with the shorter lease would
 //! acknowledge a write while a node still answers under the longer one.
 //!
 //! Assumes that a leader applies everything up to the commit index that a grant carries BEFORE it
-//! grants. Then a grant under old terms was proven before the change was committed, so every
-//! promise of it ends within its terms after anybody has applied the change.
+//! grants. Then the leader of a grant under old terms proved its leadership before the change was
+//! committed. So every promise of the grant ends within its terms after any node has applied the
+//! change.
 
 use fluxgate_types::{BootNs, ClusterMs, LogIndex};
 
 use super::LeaseTerms;
 
-/// Lease terms with the place in the log from which they count.
+/// Lease terms with the log position from which they apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TermsRecord {
     /// The entry that set them.
@@ -29,19 +30,19 @@ pub struct TermsRecord {
 pub struct TermsWatch {
     in_force: LeaseTerms,
     newest: Option<LogIndex>,
-    // Superseded terms, with the moment at which this node saw that they were.
+    // Superseded terms, with the moment at which this node saw the change.
     superseded: Vec<(LeaseTerms, BootNs)>,
 }
 
 impl TermsWatch {
-    /// Begins with the terms of the node's own configuration: they count until the cluster has
+    /// Begins with the terms of the node's own configuration: they apply until the cluster has
     /// set its terms.
     #[must_use]
     pub fn new(configured: LeaseTerms) -> Self {
         Self { in_force: configured, newest: None, superseded: Vec::new() }
     }
 
-    /// Takes over what the replicated state says, oldest first. Call after every change of it; a
+    /// Adopts the terms of the replicated state, oldest first. Call after every change of it; a
     /// late call errs on the safe side.
     pub fn observe(&mut self, now: BootNs, records: &[TermsRecord]) {
         for record in records {
@@ -111,7 +112,7 @@ mod tests {
         let mut watch = TermsWatch::new(SHORT);
         watch.observe(at(0), &[record(3, LONG), record(4, SHORT)]);
         assert_eq!((watch.in_force(), watch.cautious(at(10))), (SHORT, LONG));
-        // The same state again is no news.
+        // Adopting the same state again changes nothing.
         watch.observe(at(60_000), &[record(3, LONG), record(4, SHORT)]);
         assert_eq!(watch.cautious(at(60_000)), SHORT);
     }

@@ -1,8 +1,9 @@
 //! One request: admit, deny with proof, or wait.
 //!
-//! The rule (`docs/protocol.md`): what is held is spent at once; what is proven exhausted is
-//! denied at once; everything else waits in one queue per key, first in, first out, while the
-//! missing tokens are asked for. The three certificates are a token, a proof and a deadline.
+//! The rule (`docs/protocol.md`): a sufficient balance is spent at once; what is proven exhausted
+//! is denied at once; everything else waits in one queue per key, first in, first out, while this
+//! node requests the missing tokens from its peers. Every decision rests on one of three things:
+//! a token, a proof or a deadline.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -19,20 +20,20 @@ use super::{
 use crate::fault::Mutation;
 use crate::state::record::LimitSpec;
 
-/// What one look at all limits of a key says about a cost.
+/// How a cost compares with all limits of a key.
 enum Look {
-    /// Every limit holds enough.
+    /// The balance suffices for every limit.
     Enough,
-    /// This limit is proven to have less than the cost left; of several, the one whose window ends
-    /// last: nothing passes before.
+    /// This limit is proven to have less than the cost left. If several are, it is the one whose
+    /// window ends last: no such cost passes before then.
     Proven(usize),
-    /// Tokens are missing here, and it is not proven that they are spent.
+    /// The balance is too small, and it is not proven that the tokens are spent.
     Short,
 }
 
 impl Shard {
-    /// Decides one request of `cost` tokens (0: look, spend nothing). `waiter` names it if it has
-    /// to wait. Takes from all limits of the key or from none. `limits` are those of the key now.
+    /// Decides one request of `cost` tokens (0: peek, spend nothing). `waiter` names it if it has
+    /// to wait. Takes from all limits of the key or from none. `limits` are the key's current ones.
     pub fn handle_request(
         &mut self,
         context: &Context<'_>,
@@ -52,7 +53,7 @@ impl Shard {
         if cost == 0 {
             return Step::Decided(counters.peek(context, limits));
         }
-        // Who waits stands before who comes: else small costs would starve a large one.
+        // Queued requests go first; otherwise cheap requests would starve an expensive one.
         if counters.queue.is_empty() {
             match counters.look(context, limits, cost) {
                 Look::Enough => {
@@ -86,8 +87,8 @@ impl Shard {
         Step::Waiting
     }
 
-    /// Settles what can be settled of a key's queue, and asks for what is missing. False where
-    /// nothing may be spent, and all that waited has been told so.
+    /// Decides as many requests of a key's queue as possible, and requests the missing tokens.
+    /// False if this node may not spend; then every waiting request has been decided so.
     pub(super) fn advance_queue(
         &mut self,
         context: &Context<'_>,
@@ -127,9 +128,10 @@ impl Shard {
         available
     }
 
-    /// Time has passed: gives up asks without an answer, begins new rounds, ends what waited too
-    /// long, for at most [`caps::WAITING_KEYS_PER_HOLD_MAX`] keys; the next call goes on behind
-    /// them. `find` looks a key up. Call every millisecond or so while [`Shard::has_waiting`].
+    /// Time has passed: gives up transfer requests without a reply, begins new rounds and ends
+    /// requests that waited too long, for at most [`caps::WAITING_KEYS_PER_HOLD_MAX`] keys; the
+    /// next call continues after them. `find` looks a key up. Call about every millisecond while
+    /// [`Shard::has_waiting`].
     pub fn handle_timeout(
         &mut self,
         context: &Context<'_>,
@@ -153,8 +155,8 @@ impl Shard {
             if available {
                 counters.expire(context, &key, &limits, &mut self.order, out);
             }
-            // Off the list also where a lost lease has emptied the queue: a key that only seems to
-            // be listed would not be looked after when requests wait for it again.
+            // Unlist the key also when a lost lease has emptied its queue: a key that is wrongly
+            // marked as listed would get no time-outs when requests wait for it again.
             counters.listed = !counters.queue.is_empty();
             if counters.listed {
                 self.waiting.push_back(key);
@@ -167,7 +169,7 @@ impl Shard {
         }
     }
 
-    /// A key that is gone while requests wait for it: nothing was counted.
+    /// A key was erased while requests wait for it: nothing was counted.
     fn abandon(&mut self, key: &KeyId, out: &mut Vec<Effect>) {
         let Some(counters) = self.keys.get_mut(key) else {
             return;
@@ -182,8 +184,8 @@ impl Shard {
 }
 
 impl Waiter {
-    /// The limits that the request takes from: those that it came under, with the tokens that they
-    /// have by now.
+    /// The limits that the request takes from: those in force when it arrived, with their current
+    /// tokens.
     fn limits_now<'a>(&self, now: &'a KeyLimits) -> Cow<'a, KeyLimits> {
         if Arc::ptr_eq(&self.limits.limits, &now.limits) || self.limits.limits == now.limits {
             return Cow::Borrowed(now);
@@ -239,7 +241,7 @@ impl KeyCounters {
         }
     }
 
-    /// Of the limits that hold less than a cost, the one whose window ends last.
+    /// Of the limits with a balance below the cost, the one whose window ends last.
     fn shortest(&mut self, limits: &KeyLimits, cost: u64) -> usize {
         let wanted = i64::try_from(cost).unwrap_or(i64::MAX);
         let all = self.limits.iter_mut().take(limits.limits.len()).enumerate();
@@ -249,7 +251,7 @@ impl KeyCounters {
         short.max().map_or(0, |(_, Reverse(at))| at)
     }
 
-    /// What a request of cost 1 would meet, spending nothing.
+    /// The decision that a request of cost 1 would get; spends nothing.
     fn peek(&mut self, context: &Context<'_>, limits: &KeyLimits) -> Decision {
         match self.look(context, limits, 1) {
             Look::Proven(at) => self.decision(context, limits, Verdict::Limited, Some(at)),
@@ -257,7 +259,7 @@ impl KeyCounters {
         }
     }
 
-    /// The figures of the limit at `deciding`, or of the one with the smallest part left.
+    /// The decision by the limit at `deciding`, or by the one with the smallest fraction left.
     fn decision(
         &mut self,
         context: &Context<'_>,
@@ -286,7 +288,7 @@ impl KeyCounters {
         chosen.unwrap_or_else(|| unavailable(limits))
     }
 
-    /// Asks one peer for each limit that is short of what waits.
+    /// Requests tokens from one peer for each limit whose balance is below the cost that waits.
     fn request(
         &mut self,
         context: &Context<'_>,
@@ -316,8 +318,9 @@ impl KeyCounters {
         }
     }
 
-    /// Ends what has waited too long. A request is kept past its deadline only while there is hope:
-    /// an ask is under way, or every peer answers, so that the tokens must be in flight.
+    /// Ends requests that waited too long. A request is kept past its deadline only while tokens
+    /// may still arrive: a transfer request is pending, or every peer is reachable, so that the
+    /// tokens must be in flight.
     fn expire(
         &mut self,
         context: &Context<'_>,

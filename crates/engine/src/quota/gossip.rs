@@ -1,4 +1,4 @@
-//! Figures told without being asked: what changed, and all of it again to a node that missed some.
+//! Gossip: reports that changed, and all reports again for a node that missed some.
 
 use fluxgate_types::{ClusterMs, KeyId};
 
@@ -10,7 +10,7 @@ use super::window_counter::WindowCounter;
 use super::{Context, CounterGossip, CounterId, Effect, Sender, Shard};
 use crate::fault::Mutation;
 
-/// How far the counters of a shard were walked, in the order of their windows' ends.
+/// A position in a walk over the counters of a shard, in the order of their windows' ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
     end: ClusterMs,
@@ -18,8 +18,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The next counter of a window that is not over: the end of the window, the key, the limit's
-    /// tag.
+    /// The next counter whose window is not over: the end of the window, the key, the limit's tag.
     pub(super) fn next(
         &mut self,
         order: &Order,
@@ -32,13 +31,13 @@ impl Cursor {
 }
 
 impl Shard {
-    /// Whether figures changed since they were last told.
+    /// Whether reports changed since they were last sent.
     #[must_use]
     pub fn has_gossip(&self) -> bool {
         self.order.has_dirty()
     }
 
-    /// The figures that changed, at most `most` of them; the rest stays for the next call.
+    /// The reports that changed, at most `most` of them; the rest stays for the next call.
     pub fn take_gossip(&mut self, context: &Context<'_>, most: usize) -> Vec<CounterGossip> {
         let context = &self.follow(context);
         let silent = self.draining || Mutation::GossipWithoutTransfers.active();
@@ -51,10 +50,10 @@ impl Shard {
         taken.into_iter().filter_map(report).collect()
     }
 
-    /// The figures of all counters of windows that are not over, for a node that missed some: one
-    /// whose process began again, or that could not be reached. Looks at most at `most` counters
-    /// behind the cursor; true where more are left. Of a counter that is only heard of here it says
-    /// that nothing is spent, so that what is burned is complete.
+    /// The reports of all counters whose windows are not over, for a node that missed some because
+    /// it restarted or was unreachable. Visits at most `most` counters after the cursor; true if
+    /// more are left. For a counter that only other nodes have opened it reports nothing spent, so
+    /// that the receiver has the burned tokens of every node.
     pub fn repeat_gossip(
         &mut self,
         context: &Context<'_>,
@@ -102,7 +101,7 @@ impl Shard {
         Some(CounterGossip { counter, mine: cell.report(), given: Vec::new() })
     }
 
-    /// Another node tells what it has spent, and what it has given. Returns whether the key is in
+    /// Takes another node's report and the totals that it has given. Returns whether the key is in
     /// use here.
     pub fn handle_gossip(
         &mut self,
@@ -144,7 +143,7 @@ impl Shard {
         used
     }
 
-    /// Keeps a figure of a counter that is not open here, if there can be such a counter.
+    /// Keeps the report of a counter that is not open here, if such a counter can exist.
     fn note_heard(
         &mut self,
         context: &Context<'_>,
@@ -169,7 +168,7 @@ fn gossip(
     silent: bool,
 ) -> CounterGossip {
     cell.reconcile(context.incarnation);
-    // A gift of a node that stops may yet be taken back: it is stated in its own message only.
+    // A stopping node may still take back what it gives: only the handoff message states it.
     let given = if silent { Vec::new() } else { cell.given_totals() };
     CounterGossip { counter, mine: cell.report(), given }
 }

@@ -1,7 +1,7 @@
-//! Stopping in good order: what this node holds goes to its peers, or into a file.
+//! An orderly stop: this node hands its balances to its peers or writes them to a file.
 //!
-//! From the first call of [`Shard::drain`] on, the shard spends and gives nothing else, so what it
-//! reports as left over is the truth for ever.
+//! From [`Shard::begin_drain`] on, the shard spends nothing and gives only handoffs, so the
+//! remaining balance it reports is final.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::key::{cell_of, cells_of};
 use super::transfer::Find;
 use super::{CarriedBalance, Context, CounterId, Sender, Shard, TransferReply};
 
-/// A gift of a stopping node, with how much of the total is new.
+/// A handoff of a stopping node, with the new part of the total.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handoff {
     /// What to send.
@@ -22,16 +22,16 @@ pub struct Handoff {
 }
 
 impl Shard {
-    /// Stops spending: requests are told `Unavailable`, asks get no more tokens.
+    /// Stops spending: requests get `Unavailable`, transfer requests get no more tokens.
     pub fn begin_drain(&mut self) {
         self.draining = true;
     }
 
-    /// Gives holdings of windows that are not over to a peer. Looks at most at `most` counters behind
-    /// the cursor; true where more are left. Call again until none are, and [`Shard::take_back`] what
-    /// demonstrably did not arrive.
+    /// Hands the balances of windows that are not over to a peer. Visits at most `most` counters
+    /// after the cursor; true if more are left. Call until none are left, and [`Shard::take_back`]
+    /// what demonstrably did not arrive.
     ///
-    /// A limit lowered since the counter was last looked at leaves less to give.
+    /// If a limit was lowered since the counter was last used, there is less to give.
     pub fn drain(
         &mut self,
         context: &Context<'_>,
@@ -45,7 +45,7 @@ impl Shard {
         let context = &self.follow(context);
         for _ in 0..most {
             let Some((end, key, tag)) = cursor.next(&self.order, context.now) else { return false };
-            // Of a key that is gone there is nothing to spend.
+            // Nothing can be spent from an erased key.
             let Some(limits) = find(&key) else { continue };
             for (period_ms, cell) in cells_of(&mut self.keys, &key, tag, end) {
                 let mut specs = limits.limits.iter();
@@ -68,16 +68,16 @@ impl Shard {
         true
     }
 
-    /// A gift that its receiver refused, or never can have received.
+    /// Takes back a handoff that its receiver rejected or cannot have received.
     pub fn take_back(&mut self, to: &Sender, gift: &Handoff) {
         if let Some(cell) = cell_of(&mut self.keys, &gift.reply.counter) {
             cell.take_back(to, gift.tokens);
         }
     }
 
-    /// Counters in memory with what is left in them, nothing included: the next life must know
-    /// which ones this life has opened. Looks at most at `most` counters behind the cursor; true
-    /// where more are left.
+    /// Lists the counters in memory with their balances, empty ones included: the next incarnation
+    /// must know which counters this one has opened. Visits at most `most` counters after the
+    /// cursor; true if more are left.
     pub fn carryover(
         &mut self,
         cursor: &mut Cursor,
@@ -86,7 +86,7 @@ impl Shard {
     ) -> bool {
         assert!(self.draining, "a shard must stop spending before its holdings are written down");
         for _ in 0..most {
-            // Windows that are over too: a clock may be behind.
+            // Include windows that are over: a clock may be behind.
             let Some((end, key, tag)) = cursor.next(&self.order, ClusterMs(0)) else {
                 return false;
             };

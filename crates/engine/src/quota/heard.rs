@@ -1,7 +1,7 @@
-//! Figures of counters that this node has not opened, in a compact form.
+//! Reports of counters that this node has not opened, in a compact form.
 //!
-//! Another node tells what it has spent; where the counter is not open here the figure is kept until
-//! the counter is opened or its window is over, so that what is left is right at the first request.
+//! If the counter of another node's report is not open here, this node keeps the report until it
+//! opens the counter or the window is over, so that the first request sees the right remainder.
 
 use fluxgate_types::{BootId, KeyId, NodeId};
 use hashbrown::HashTable;
@@ -11,13 +11,13 @@ use fluxgate_types::id::mix64;
 use super::peer_account::Burned;
 use super::{CounterReport, Incarnations, Sender};
 
-/// What a node said of one counter. Tokens fit into 32 bits: a limit is at most a thousand million.
+/// A node's report of one counter. Tokens fit into 32 bits: a limit is at most a thousand million.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noted {
     pub(super) key: KeyId,
     pub(super) tag: u32,
     spent: u32,
-    // Spent by incarnations that have ended, as far as they said.
+    // Spent by incarnations that have ended, as far as they reported.
     spent_before: u32,
     left: u32,
     limit: u32,
@@ -59,8 +59,8 @@ impl Noted {
         self.boot
     }
 
-    /// What it comes to under these lives: spent by the newest one, spent before it, and what only
-    /// the newest one can say.
+    /// The report under these incarnations: spent by the newest one, spent by those before it, and
+    /// the burned tokens and balance, which only the newest one can report.
     pub(super) fn under(&self, incarnations: &Incarnations) -> (u64, u64, Option<(Burned, u64)>) {
         let (spent, before) = (u64::from(self.spent), u64::from(self.spent_before));
         if incarnations.of(self.node).is_some_and(|newest| self.boot < newest) {
@@ -76,7 +76,7 @@ impl Noted {
         (spent, before, said)
     }
 
-    /// Another figure of the same node; one of an incarnation that has ended comes late.
+    /// Merges another report of the same node; one of an ended incarnation is late and ignored.
     fn follow(&mut self, newer: &Self) {
         if newer.boot < self.boot {
             return;
@@ -92,7 +92,7 @@ impl Noted {
     }
 }
 
-/// Figures by counter: those of one counter stand under one hash.
+/// Reports by counter: all reports of one counter have the same hash.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Heard {
     reports: HashTable<Noted>,
@@ -116,7 +116,7 @@ impl Heard {
         self.reports.find(hash(&report.key, report.tag), same).is_some()
     }
 
-    /// Keeps a figure; true where none of this node was kept of the counter.
+    /// Keeps a report; true if there was none of the same node and counter.
     pub(super) fn note(&mut self, report: Noted) -> bool {
         let hashed = hash(&report.key, report.tag);
         let same = |n: &Noted| n.key == report.key && n.tag == report.tag && n.node == report.node;
@@ -128,7 +128,7 @@ impl Heard {
         true
     }
 
-    /// Takes all figures of a counter out.
+    /// Removes all reports of a counter and passes each to `each`.
     pub(super) fn take(&mut self, key: &KeyId, tag: u32, mut each: impl FnMut(Noted)) {
         if self.reports.is_empty() {
             return;

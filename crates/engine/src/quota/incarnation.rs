@@ -1,7 +1,7 @@
-//! Lives of nodes: which one runs, what it is entitled to, and what it hands on.
+//! Incarnations of nodes: the newest one of each, its entitlement, and what it leaves to the next.
 //!
 //! A process that restarts has forgotten what it spent. What it may still use follows from what an
-//! earlier life can have touched, and from the file that an orderly stop leaves.
+//! earlier incarnation can have spent or given, and from the file that an orderly stop leaves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use super::{CounterId, key};
 use crate::fault::Mutation;
 use crate::lease::FirstLease;
 
-/// The newest life of every node, as far as this one has heard.
+/// The newest incarnation of every node that this node knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Incarnations {
     boot_ids: BTreeMap<NodeId, BootId>,
 }
 
 impl Incarnations {
-    /// Notes a life; true if that is news.
+    /// Records an incarnation; true if it is new.
     pub fn note(&mut self, node: NodeId, boot: BootId) -> bool {
         let known = self.boot_ids.get(&node).copied();
         let news = known.is_none_or(|known| known < boot);
@@ -29,25 +29,25 @@ impl Incarnations {
         news
     }
 
-    /// Every life known.
+    /// The newest known incarnation of every node.
     #[must_use]
     pub fn all(&self) -> Vec<(NodeId, BootId)> {
         self.boot_ids.iter().map(|(node, boot)| (*node, *boot)).collect()
     }
 
-    /// The newest life known of a node.
+    /// The newest known incarnation of a node.
     #[must_use]
     pub fn of(&self, node: NodeId) -> Option<BootId> {
         self.boot_ids.get(&node).copied()
     }
 
-    /// Rises with every change: of two states of one process the one with more is the newer.
+    /// Rises with every change: of two states within one process, the higher one is newer.
     #[must_use]
     pub fn progress(&self) -> u128 {
         self.boot_ids.values().map(|boot| u128::from(boot.0) + 1).sum()
     }
 
-    /// One number for all of it: equal on two nodes that know the same lives. Never 0.
+    /// A digest of all entries: equal on two nodes that know the same incarnations. Never 0.
     #[must_use]
     pub fn tag(&self) -> u64 {
         let fold = |tag: u64, (node, boot): (&NodeId, &BootId)| {
@@ -57,12 +57,12 @@ impl Incarnations {
     }
 }
 
-/// Which shares no earlier life of this node can have spent or given.
+/// The shares that no earlier incarnation of this node can have spent or given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entitlement {
     /// All: no process ran on this data directory before.
     All,
-    /// Those of windows that begin at or after `from`, and of keys created behind `index`.
+    /// Those of windows that begin at or after `from`, and of keys created after `index`.
     After {
         /// Cluster time.
         from: ClusterMs,
@@ -71,36 +71,36 @@ pub enum Entitlement {
     },
 }
 
-/// What was held of one counter, and when its window ends.
+/// The balance of one counter at an orderly stop, and when its window ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CarriedBalance {
     /// Tokens; negative where the limit was lowered below what was spent.
     pub tokens: i64,
-    /// The limit at that moment: if it has changed since, this node's share of the difference
-    /// comes on top, where it `follows`.
+    /// The limit at that moment: if it has changed since and `follows` is set, this node's share
+    /// of the difference is added.
     pub limit: u64,
-    /// Not where the share itself was out of use since a crash.
+    /// Whether later limit changes apply; false if the share was unusable after a crash.
     pub follows: bool,
     /// End of the window.
     pub ends: ClusterMs,
 }
 
-/// What a life that stops in good order writes down for the next one. A counter that is not
-/// listed was opened by no life since `entitlement`.
+/// What an incarnation saves for the next one at an orderly stop. A counter that is not listed
+/// was not opened by any incarnation since `entitlement`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carryover {
-    /// Cluster time at the stop: the next life's clock does not begin before it.
+    /// Cluster time at the stop: the next incarnation's clock does not begin before it.
     pub at: ClusterMs,
-    /// What this life itself was entitled to: the next one is to no more.
+    /// The entitlement of this incarnation: the next one gets no more.
     pub entitlement: Entitlement,
     /// The counters that were opened, exhausted ones included.
     pub counters: BTreeMap<CounterId, CarriedBalance>,
 }
 
 impl Carryover {
-    /// Puts together what `incarnation` leaves: what it had open, and what its own predecessor left and it
-    /// did not touch. `None` where a life never learnt what it was entitled to: then nothing may be
-    /// written, and the next life starts as after a crash.
+    /// Builds what `incarnation` leaves: the counters that it had open, and those from its
+    /// predecessor's carryover that it did not open. `None` if the incarnation never learnt its
+    /// entitlement: then nothing may be written, and the next one starts as after a crash.
     #[must_use]
     pub fn of(
         incarnation: &Incarnation,
@@ -111,7 +111,7 @@ impl Carryover {
         let entitlement = incarnation.entitlement()?;
         let mut counters = opened;
         for (counter, held) in incarnation.carryover.iter().flat_map(|map| map.iter()) {
-            // A clock that no leader has set says nothing about which windows are over.
+            // A clock that no leader has set cannot say which windows are over.
             if !synced || held.ends + key::OPEN_LATE_MS >= now {
                 counters.entry(*counter).or_insert(*held);
             }
@@ -120,26 +120,25 @@ impl Carryover {
     }
 }
 
-/// This life of this node, as far as counters depend on it. Replaced whole when it changes.
+/// What the counters need to know of this node's incarnation. Replaced as a whole on change.
 #[derive(Clone, Debug)]
 pub struct Incarnation {
     /// This node.
     pub me: NodeId,
-    /// Which shares no earlier life can have touched, where that is known from the beginning: on a
-    /// new data directory, or from the file of an orderly stop. After a crash it follows from the
-    /// first lease.
+    /// The entitlement, if it is known from the start: on a new data directory, or from the file
+    /// of an orderly stop. After a crash it follows from the first lease.
     pub entitlement: Option<Entitlement>,
-    /// The first lease of this life.
+    /// The first lease of this incarnation.
     pub first_lease: Option<FirstLease>,
-    /// What the life before this one held of the counters that it had opened, if it stopped in
-    /// good order.
+    /// The previous incarnation's balances of the counters that it had opened, if it stopped
+    /// orderly.
     pub carryover: Option<Arc<BTreeMap<CounterId, CarriedBalance>>>,
-    /// Before this moment of cluster time the life before may have been, even where the first lease
-    /// of this one says that it is earlier.
+    /// The previous incarnation may have run up to this cluster time, even if the first lease of
+    /// this one names an earlier time.
     pub reached: ClusterMs,
-    /// Lives of all nodes.
+    /// The incarnations of all nodes.
     pub incarnations: Incarnations,
-    /// [`Incarnations::tag`] of them.
+    /// [`Incarnations::tag`] of `incarnations`.
     pub incarnations_tag: u64,
     /// The other nodes, and whether each can be reached.
     pub peers: Vec<(NodeId, bool)>,
@@ -148,7 +147,8 @@ pub struct Incarnation {
 }
 
 impl Incarnation {
-    /// Which shares no earlier life can have touched; `None` before the first lease after a crash.
+    /// The shares that no earlier incarnation can have spent or given; `None` before the first
+    /// lease after a crash.
     #[must_use]
     pub fn entitlement(&self) -> Option<Entitlement> {
         if Mutation::RestartRuleForgotten.active() {
@@ -169,9 +169,11 @@ impl Incarnation {
         self.entitlement.or(self.first_lease.map(after))
     }
 
-    /// Whether no earlier life of this node can have spent or given its share of this counter.
+    /// Whether no earlier incarnation of this node can have spent or given its share of this
+    /// counter.
     pub(super) fn may_use(&self, created: LogIndex, start: ClusterMs, counter: &CounterId) -> bool {
-        // What the life before had opened comes back as it left it, not as a share.
+        // A counter that the previous incarnation had opened returns with its carried balance, not
+        // with a share.
         let listed = self.carryover.as_ref().is_some_and(|map| map.contains_key(counter));
         !listed
             && match self.entitlement() {

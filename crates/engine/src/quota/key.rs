@@ -12,11 +12,11 @@ use super::window_counter::WindowCounter;
 use super::{Context, CounterId, KeyLimits, Waiter};
 use crate::state::record::LimitSpec;
 
-/// A window may be opened until so long after its end, for peers whose clock is a little behind,
+/// A window may be opened until this long after its end, for peers whose clock is a little behind,
 /// and is forgotten only later, so that it cannot be opened twice, milliseconds.
 pub(super) const OPEN_LATE_MS: u64 = 1_000;
 pub(super) const FORGET_AFTER_MS: u64 = 2_000;
-/// First and longest time for which an unproven denial is remembered, milliseconds.
+/// The first and the longest time for which an unproven denial is remembered, milliseconds.
 pub(super) const DEGRADED_MS: (u64, u64) = (50, 1_000);
 
 #[derive(Clone, Debug, Default)]
@@ -25,7 +25,7 @@ pub(super) struct LimitCounter {
     pub(super) period_ms: u64,
     // At most the previous, the current and the next window.
     pub(super) cells: Vec<WindowCounter>,
-    // The place of the current one, as the last step found it.
+    // The index of the current one, as the last step found it.
     pub(super) current: usize,
     pub(super) history: Past,
 }
@@ -34,9 +34,9 @@ pub(super) struct LimitCounter {
 pub(super) struct KeyCounters {
     pub(super) limits: Vec<LimitCounter>,
     pub(super) queue: VecDeque<Waiter>,
-    // Stands in the shard's list of keys with a queue.
+    // Whether the key is in the shard's list of keys with a queue.
     pub(super) listed: bool,
-    // After an unproven denial: deny alike until then, for so long the next time.
+    // After an unproven denial: deny without waiting until this time, and how long next time.
     pub(super) degraded_until: BootNs,
     pub(super) degraded_ms: u64,
     pub(super) used: ClusterMs,
@@ -44,7 +44,7 @@ pub(super) struct KeyCounters {
 
 pub(super) type KeyMap = crate::id_map::IdMap<KeyCounters>;
 
-/// The counters of a key, in memory from now on.
+/// The counters of a key, created if they are not in memory.
 pub(super) fn entry<'a>(
     keys: &'a mut KeyMap,
     order: &mut Order,
@@ -68,8 +68,8 @@ pub(super) fn cell_of<'a>(
     cells.find(|cell| cell.window == counter.window)
 }
 
-/// The open windows of a limit that end at one moment, each with its period in milliseconds: one,
-/// but while a limit of another period has the same tag.
+/// The open windows of a limit that end at one moment, each with its period in milliseconds.
+/// There is one, except while a limit of another period has the same tag.
 pub(super) fn cells_of<'a>(
     keys: &'a mut KeyMap,
     key: &KeyId,
@@ -84,15 +84,15 @@ pub(super) fn cells_of<'a>(
     cells.filter(move |(period_ms, cell)| ClusterMs((cell.window + 1) * period_ms) == end)
 }
 
-/// The end of a window of a peer's, where the limit exists and the window may be known: neither
-/// over for longer than `late_ms` nor further ahead than the clock error allows.
+/// The end of a window that a peer names, if the window is plausible: not over for longer than
+/// `late_ms`, and not further ahead than the clock error allows.
 pub(super) fn window_end(
     context: &Context<'_>,
     spec: &LimitSpec,
     window: u64,
     late_ms: u64,
 ) -> Option<ClusterMs> {
-    // The number may come from a peer: looked at before anything is computed from it.
+    // The number may come from a peer: check it BEFORE computing anything from it.
     let latest = spec.limit.window_at(context.now + context.incarnation.clock_error_ms_max);
     if window > latest {
         return None;
@@ -102,13 +102,13 @@ pub(super) fn window_end(
 }
 
 impl LimitCounter {
-    /// The cell of the current window; [`KeyCounters::open_all`] has opened it in this step.
+    /// The counter of the current window; [`KeyCounters::open_all`] has opened it in this step.
     pub(super) fn now(&mut self) -> &mut WindowCounter {
         &mut self.cells[self.current]
     }
 
-    /// The place of a window's cell, opened if it may be: the current and the next one always,
-    /// the one before only shortly after its end.
+    /// The index of a window's counter, opened if that is allowed: the current and the next window
+    /// always, the previous one only shortly after its end.
     pub(super) fn cell_at(
         &mut self,
         context: &Context<'_>,
@@ -149,18 +149,18 @@ impl LimitCounter {
         let mut cell = WindowCounter::open(context, key, limits.created, spec, window)?;
         order.take_in(end, key, spec.tag, context.incarnation, &mut cell);
         order.cells += 1;
-        // One at a time: most keys have one open window, and a busy node has many keys.
+        // Reserve one at a time: most keys have one open window, and a busy node has many keys.
         self.cells.reserve_exact(1);
         self.cells.push(cell);
         Some(self.cells.len() - 1)
     }
 
-    /// When the current window ends; [`KeyCounters::open_all`] has opened it in this step.
+    /// The end of the current window; [`KeyCounters::open_all`] has opened it in this step.
     pub(super) fn current_end(&self) -> ClusterMs {
         self.end_of(self.cells[self.current].window)
     }
 
-    /// When a window ends.
+    /// The end of a window.
     pub(super) fn end_of(&self, window: u64) -> ClusterMs {
         ClusterMs((window + 1) * self.period_ms)
     }
@@ -190,11 +190,11 @@ impl KeyCounters {
         }
     }
 
-    /// The counter of a limit. One with the same tag and another period is another limit's.
+    /// The counter of a limit. One with the same tag and another period belongs to another limit.
     pub(super) fn limit(&mut self, at: usize, spec: &LimitSpec) -> &mut LimitCounter {
         let period_ms = spec.limit.period_ms;
         let same = |limit: &LimitCounter| limit.tag == spec.tag && limit.period_ms == period_ms;
-        // Counters stand in the order of the limits, but for the moments after a change.
+        // Counters are in the order of the limits, except just after a change of the limits.
         if self.limits.get(at).is_some_and(same) {
             return &mut self.limits[at];
         }
@@ -208,8 +208,8 @@ impl KeyCounters {
         &mut self.limits[at]
     }
 
-    /// Opens the current window of every limit, so that [`LimitCounter::now`] is it; false when
-    /// no share map is in force.
+    /// Opens the current window of every limit, so that [`LimitCounter::now`] returns it. False if
+    /// one of them may not be opened.
     pub(super) fn open_all(
         &mut self,
         context: &Context<'_>,
@@ -230,7 +230,7 @@ impl KeyCounters {
         opened
     }
 
-    /// Counters of limits that the key has no more go once they have no open window.
+    /// Drops the counters of limits that the key no longer has, once they have no open window.
     #[cold]
     fn drop_gone(&mut self, now: ClusterMs, kept: usize, order: &mut Order) {
         let mut at = 0;
@@ -244,24 +244,24 @@ impl KeyCounters {
         });
     }
 
-    /// Whether anything but history is kept here.
+    /// Whether requests wait here or a window is open.
     pub(super) fn is_in_use(&self) -> bool {
         !self.queue.is_empty() || self.limits.iter().any(|limit| !limit.cells.is_empty())
     }
 
-    /// Tokens that wait here.
+    /// The total cost of the waiting requests.
     pub(super) fn waits(&self) -> u64 {
         self.queue.iter().map(|waiter| waiter.cost).sum()
     }
 
-    /// Gives the memory of a long queue back.
+    /// Frees the memory of a queue that was long.
     pub(super) fn shrink(&mut self) {
         if self.queue.is_empty() && self.queue.capacity() > caps::QUEUE_KEPT {
             self.queue.shrink_to(0);
         }
     }
 
-    /// Something changed for the better: the next shortage is worth waiting for again.
+    /// Tokens or news arrived: on the next shortage, waiting makes sense again.
     pub(super) fn forget_degraded(&mut self) {
         self.degraded_until = BootNs(0);
         self.degraded_ms = DEGRADED_MS.0;

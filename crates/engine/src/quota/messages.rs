@@ -1,4 +1,4 @@
-//! What nodes say to each other about counters. The shapes are frozen: they travel between versions.
+//! The messages between nodes about counters. Their shapes are frozen: versions exchange them.
 
 use std::collections::BTreeSet;
 
@@ -15,21 +15,22 @@ pub struct CounterId {
     pub window: u64,
 }
 
-/// What a node says of itself about one counter.
+/// A node's own report on one counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CounterReport {
-    /// What it spent in this life. Only ever grows.
+    /// What this incarnation has spent. Only grows.
     pub spent: u64,
-    /// What is out of everybody's reach because a life ended: the share that it may not use since
-    /// its restart, plus what it gave to a life that has ended, less what it has from one.
-    /// Counts only between nodes that agree on the lives and on the limit, and then never falls.
+    /// Tokens that no node can use because an incarnation ended: the share that the sender may not
+    /// use since its restart, plus what it gave to ended incarnations, minus what it received from
+    /// them. Counts only between nodes that agree on the incarnations and on the limit; then it
+    /// never falls.
     pub burned: i64,
-    /// The limit that this is reckoned by: a share that may not be used is a part of it.
+    /// The limit that `burned` was computed from: an unusable share is a part of it.
     pub limit: u64,
-    /// The [`Incarnations::tag`] that this is reckoned under. Stands here and not in the message around it:
-    /// more may be known by the time that it is sent.
+    /// The [`Incarnations::tag`] that `burned` was computed under. It is part of the report and not
+    /// of the enclosing message, because the sender may know more incarnations when it sends.
     pub incarnations: u64,
-    /// What it holds now: a hint for whom to ask.
+    /// The sender's balance: a hint for choosing the peer to ask.
     pub left: u64,
 }
 
@@ -38,38 +39,40 @@ pub struct CounterReport {
 pub struct TransferRequest {
     /// The counter.
     pub counter: CounterId,
-    /// What waits.
+    /// The tokens that waiting requests lack.
     pub need: u64,
-    /// That, and everything not yet proven spent.
+    /// The same plus everything not yet proven spent.
     pub want: u64,
-    /// The asker's total from the asked one, so that a lost answer is not given twice.
+    /// The total that the requester has received from this peer, so that tokens in a lost reply
+    /// are not given twice.
     pub got: u64,
-    /// The asker's own figures.
+    /// The requester's own report.
     pub mine: CounterReport,
 }
 
-/// The answer, and the message in which a stopping node gives what it holds.
+/// The reply to a transfer request, and the message in which a stopping node hands off its balance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferReply {
     /// The counter.
     pub counter: CounterId,
-    /// All that the sender ever gave the receiver from this counter, in these two lives.
+    /// The total that the sender has given the receiver from this counter, between these two
+    /// incarnations.
     pub given: u64,
-    /// The sender's own figures; `None` where it does not know the counter.
+    /// The sender's own report; `None` if it does not know the counter.
     pub mine: Option<CounterReport>,
-    /// What the sender knows others to have spent.
+    /// What other nodes have spent, as far as the sender knows.
     pub known: Vec<(NodeId, u64)>,
 }
 
 impl TransferReply {
-    /// Says nothing of a counter: the sender does not know it.
+    /// An empty reply: the sender does not know the counter.
     #[must_use]
     pub fn nothing(counter: CounterId) -> Self {
         Self { counter, given: 0, mine: None, known: Vec::new() }
     }
 
-    /// Adds an answer that says nothing for each ask that `replies` leave out: a peer that was asked
-    /// in another life answers none of them.
+    /// Adds an empty reply for each request that `replies` leave out: a peer that was addressed in
+    /// another incarnation answers none of them.
     pub fn complete(replies: &mut Vec<Self>, requests: &[TransferRequest]) {
         let answered: BTreeSet<CounterId> = replies.iter().map(|reply| reply.counter).collect();
         let missing =
@@ -78,14 +81,14 @@ impl TransferReply {
     }
 }
 
-/// One counter's figures, told without being asked.
+/// One counter's report, sent without a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CounterGossip {
     /// The counter.
     pub counter: CounterId,
-    /// The sender's own figures.
+    /// The sender's own report.
     pub mine: CounterReport,
-    /// All that the sender ever gave to the present lives of others: an answer that was lost is
-    /// made good by this, whether or not its receiver asks again.
+    /// The totals that the sender has given to the current incarnations of other nodes: they
+    /// replace a lost reply, even if its receiver does not ask again.
     pub given: Vec<(NodeId, BootId, u64)>,
 }

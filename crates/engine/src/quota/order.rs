@@ -1,8 +1,8 @@
-//! What is due when: windows by their end, keys by their last use.
+//! The order in which things are due: windows by their end, keys by their last use.
 //!
-//! Answers for: forgetting in order, so that nothing has to look at all keys, and for what belongs
-//! to a window as a whole and leaves with it: the counters whose figures changed, and the figures
-//! that were heard of counters that are not open here.
+//! Answers for: forgetting in order, so that no step scans all keys; and for the data that belongs
+//! to a window as a whole and is dropped with it: the counters whose reports changed, and the
+//! reports of counters that are not open here.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,13 +13,13 @@ use super::key::{FORGET_AFTER_MS, OPEN_LATE_MS};
 use super::window_counter::WindowCounter;
 use super::{CounterId, Incarnation};
 
-/// Keys are ordered by their last use in steps of so many milliseconds.
+/// Keys are ordered by their last use in steps of this many milliseconds.
 pub(super) const USED_STEP_MS: u64 = 1_000;
 
-/// What ends at one moment.
+/// Everything that ends at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Due {
-    // Counters that are open here or were heard of, in the order in which they came.
+    // Counters that are open here or have kept reports, in order of arrival.
     listed: Vec<(KeyId, u32)>,
     dirty: VecDeque<CounterId>,
     heard: Heard,
@@ -29,16 +29,16 @@ pub(super) struct Due {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Order {
     windows: BTreeMap<ClusterMs, Due>,
-    // By last use, each key once: where it was used since, it moves when its time comes.
+    // By last use, each key once: a key that was used since moves when its entry is due.
     used: BTreeMap<u64, Vec<KeyId>>,
     /// Windows in memory.
     pub(super) cells: usize,
-    /// Figures kept of counters that are not open.
+    /// How many reports are kept of counters that are not open.
     pub(super) heard: usize,
 }
 
 impl Order {
-    /// A counter is opened: lists it, and gives it what was heard of it.
+    /// A counter is opened: lists it, and passes it the reports that were kept for it.
     pub(super) fn take_in(
         &mut self,
         end: ClusterMs,
@@ -59,8 +59,8 @@ impl Order {
         }
     }
 
-    /// Keeps a figure of a counter that is not open here. Past the bound it is passed over: the
-    /// counter is asked for when it matters.
+    /// Keeps a report of a counter that is not open here. Beyond the bound the report is dropped:
+    /// this node asks its peers when it needs the counter.
     pub(super) fn note_heard(&mut self, end: ClusterMs, report: Noted) {
         let due = self.windows.entry(end).or_default();
         if self.heard >= caps::FIGURES_HEARD_PER_SHARD_MAX && !due.heard.knows(&report) {
@@ -74,13 +74,13 @@ impl Order {
         }
     }
 
-    /// The figures of a counter changed.
+    /// The report of a counter changed.
     pub(super) fn note_dirty(&mut self, end: ClusterMs, counter: CounterId) {
         self.windows.entry(end).or_default().dirty.push_back(counter);
     }
 
-    /// Counters whose figures changed, at most `most`: a fair part of each window that is open,
-    /// first in, first out.
+    /// Takes counters whose reports changed, at most `most`: a fair part of each open window, first
+    /// in, first out.
     pub(super) fn take_dirty(&mut self, now: ClusterMs, most: usize) -> Vec<CounterId> {
         let open = |(end, due): &(&ClusterMs, &mut Due)| {
             **end + OPEN_LATE_MS >= now && !due.dirty.is_empty()
@@ -88,7 +88,7 @@ impl Order {
         let mut waiting: Vec<&mut Due> =
             self.windows.iter_mut().filter(open).map(|(_, due)| due).collect();
         let mut taken = Vec::new();
-        // The part that some do not need goes to the others.
+        // Windows that need less than their part leave the rest to the others.
         waiting.sort_unstable_by_key(|due| due.dirty.len());
         let count = waiting.len();
         for (place, due) in waiting.into_iter().enumerate() {
@@ -101,12 +101,12 @@ impl Order {
         taken
     }
 
-    /// Whether figures wait to be told.
+    /// Whether reports wait to be sent.
     pub(super) fn has_dirty(&self) -> bool {
         self.windows.values().any(|due| !due.dirty.is_empty())
     }
 
-    /// The next listed counter at or behind a place in the order, of a window that is not over.
+    /// The next listed counter at or after a place in the order, of a window that is not over.
     pub(super) fn next_listed(
         &self,
         now: ClusterMs,
@@ -122,7 +122,7 @@ impl Order {
         None
     }
 
-    /// Takes a counter out whose window is over for long enough to be forgotten.
+    /// Removes a counter whose window has been over for long enough to be forgotten.
     pub(super) fn pop_over(&mut self, now: ClusterMs) -> Option<(KeyId, u32)> {
         loop {
             let mut first = self.windows.first_entry()?;
@@ -139,12 +139,13 @@ impl Order {
         }
     }
 
-    /// A key is in memory and was used at `at`.
+    /// Records that a key is in memory and was used at `at`.
     pub(super) fn note_used(&mut self, key: &KeyId, at: ClusterMs) {
         self.used.entry(at.0 / USED_STEP_MS).or_default().push(*key);
     }
 
-    /// Takes a key out that was not used since it was noted, or was: the caller notes it again.
+    /// Removes a key that was recorded before this time. If it was used since, the caller records
+    /// it again.
     pub(super) fn pop_used_before(&mut self, before: u64) -> Option<(KeyId, ClusterMs)> {
         loop {
             let mut first = self.used.first_entry()?;

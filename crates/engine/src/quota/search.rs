@@ -1,4 +1,4 @@
-//! Where a counter stands in its search for tokens.
+//! A counter's search for tokens among the peers.
 
 use fluxgate_types::{BootNs, NodeId};
 
@@ -6,34 +6,34 @@ use super::Context;
 use super::window_counter::WindowCounter;
 use crate::fault::Mutation;
 
-/// Pauses after a round in which no peer gave, first and longest, milliseconds; each is twice the
-/// one before.
+/// The first and the longest pause after a round in which no peer gave, milliseconds; each pause
+/// is twice the previous one.
 const RETRY_MS: (u64, u64) = (1, 8);
 
-/// Where a counter stands in its search for tokens.
+/// The state of a counter's search for tokens.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokenSearch {
-    /// The peer that is being asked, and when to give it up.
+    /// The peer whose reply is pending, and when the transfer request times out.
     pub(super) asked: Option<(NodeId, BootNs)>,
     /// Peers that gave nothing in this round.
     pub(super) tried: Vec<NodeId>,
     /// No new round before this.
     pub(super) retry_at: BootNs,
-    /// An ask got no answer since tokens last came: some may be out of reach.
+    /// A transfer request failed since tokens last came: some tokens may be out of reach.
     pub(super) failed: bool,
     /// Rounds so far, for the back-off.
     pub(super) rounds: u32,
 }
 
 impl TokenSearch {
-    /// A peer that has nothing to give, or cannot be asked, in this round.
+    /// Skips a peer for the rest of this round: it gave nothing or did not answer.
     pub(super) fn note_tried(&mut self, peer: NodeId) {
         if !self.tried.contains(&peer) {
             self.tried.push(peer);
         }
     }
 
-    /// An answer came, perhaps one that gives nothing.
+    /// Records that a peer answered, perhaps without giving anything.
     pub(super) fn note_answer(&mut self, peer: NodeId) {
         if self.asked.is_some_and(|(asked, _)| asked == peer) {
             self.asked = None;
@@ -42,8 +42,8 @@ impl TokenSearch {
     }
 }
 
-/// The peer to ask next for this counter and how much is missing; `None` while an answer is
-/// awaited, nothing is missing, or the next round has not come.
+/// The peer to ask next for this counter and how much is missing. `None` while a reply is
+/// pending, if nothing is missing, or before the next round.
 pub(super) fn next_to_ask(
     context: &Context<'_>,
     cell: &mut WindowCounter,
@@ -71,7 +71,7 @@ pub(super) fn next_to_ask(
         .map(|node| (cell.believed_left(context, node), node))
         .reduce(|a, b| if (b.0, cell.outranks(b.1, a.1)) > (a.0, false) { b } else { a });
     let Some((_, peer)) = best else {
-        // No peer gave and it is not proven: tokens are in flight, or out of reach.
+        // No peer gave, and exhaustion is not proven: tokens are in flight or out of reach.
         let pause_ms = (RETRY_MS.0 << cell.search.rounds.min(8)).min(RETRY_MS.1);
         cell.search.rounds += 1;
         cell.search.retry_at = context.boot.plus_ms(pause_ms);

@@ -1,9 +1,9 @@
-//! Where a step reads what it depends on, and in which order.
+//! The inputs of a step, and the order in which it reads them.
 //!
 //! The order is part of the protocol. A lease and its horizon promise that every share map that may
-//! count before the horizon is applied, so the view is read after them; a horizon that is newer than
-//! the view would open a window under a map that is not its own. The caller holds the lock of the
-//! shard while it reads: no other step of the shard comes between.
+//! apply before the horizon is in the state, so the view is read AFTER them: with a horizon newer
+//! than the view, a window would be opened under the wrong map. The caller holds the lock of the
+//! shard while it reads, so that no other step of the shard runs in between.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{Context, Incarnation, KeyLimits};
 use crate::state::View;
 use crate::state::table::KeyTable;
 
-/// What a node offers to its steps. Each answer is the newest at the moment of the call.
+/// What a node supplies to its steps. Each call returns the newest value.
 pub trait Sources {
     /// The lease is valid before this moment of the boot clock.
     fn lease_until(&self) -> BootNs;
@@ -23,14 +23,14 @@ pub trait Sources {
     fn boot(&self) -> BootNs;
     /// Cluster time at a moment of the boot clock.
     fn cluster_at(&self, boot: BootNs) -> ClusterMs;
-    /// The replicated state's small part.
+    /// The small part of the replicated state.
     fn view(&self) -> Arc<View>;
-    /// This life.
+    /// This incarnation.
     fn incarnation(&self) -> Arc<Incarnation>;
 }
 
-/// Runs a step with everything that it depends on. Call it with the lock of the shard held, and let
-/// the step look limits up by what it is given.
+/// Runs a step with everything that it depends on. Call it with the lock of the shard held, and
+/// let the step look limits up with the context that it gets.
 pub fn with_context<R>(sources: &impl Sources, step: impl FnOnce(&Context<'_>) -> R) -> R {
     let (until, horizon) = (sources.lease_until(), sources.horizon());
     let boot = sources.boot();
@@ -47,18 +47,18 @@ pub fn with_context<R>(sources: &impl Sources, step: impl FnOnce(&Context<'_>) -
     })
 }
 
-/// A key's limits as a look-up outside of the lock found them.
+/// A key's limits as a look-up outside the lock found them.
 #[derive(Clone, Debug)]
 pub struct LookedUp {
     /// The limits.
     pub limits: KeyLimits,
-    /// [`KeyTable::revision`] from before the look-up.
+    /// [`KeyTable::revision`] BEFORE the look-up.
     pub revision: Option<u64>,
 }
 
 impl LookedUp {
-    /// The limits of now: these where nothing changed since they were looked up, else those that
-    /// `find` finds. Call it in the step, behind all other reads.
+    /// The current limits: these if nothing changed since the look-up, otherwise those that `find`
+    /// returns. Call it in the step, AFTER all other reads.
     #[must_use]
     pub fn now(
         &self,

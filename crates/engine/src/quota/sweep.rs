@@ -1,4 +1,4 @@
-//! Forgetting: windows that are over, and keys that were not used for long.
+//! Forgetting windows that are over, and keys that have not been used for a while.
 
 use fluxgate_types::caps;
 
@@ -7,8 +7,8 @@ use super::{Context, Shard};
 
 impl Shard {
     /// Forgets windows that are over, and keys that were not used for `idle_ms`: at most
-    /// [`caps::SWEPT_PER_HOLD_MAX`] of them, in the order in which they are due. True where more
-    /// is due.
+    /// [`caps::SWEPT_PER_HOLD_MAX`] of them, in the order in which they are due. True if more may
+    /// be due.
     pub fn sweep(&mut self, context: &Context<'_>, idle_ms: u64) -> bool {
         let now = self.follow(context).now;
         for _ in 0..caps::SWEPT_PER_HOLD_MAX {
@@ -37,7 +37,7 @@ impl Shard {
         true
     }
 
-    /// A map keeps its size when keys leave; where three quarters of it are empty it gives them back.
+    /// A map keeps its capacity when keys are removed; this frees it once three quarters are empty.
     fn shrink(&mut self) {
         let (used, size) = (self.keys.len(), self.keys.capacity());
         if size > caps::QUEUE_KEPT && used < size / 4 {

@@ -1,9 +1,9 @@
-//! Tokens on the move: asks, answers, and figures told by the way.
+//! Moving tokens: transfer requests, replies, and the reports that travel with them.
 //!
-//! A transfer is a total that only grows, tied to the lives of both nodes. The receiver adds what
-//! is new since the last total it saw, so a message may be lost, repeated or overtaken (bounded
-//! counters: Balegas et al., SRDS 2015; escrow: O'Neil, TODS 1986). The driver hands over only
-//! messages that are addressed to this life, after it has noted the sender's.
+//! A transfer is a total that only grows, tied to the incarnations of both nodes. The receiver adds
+//! what is new since the last total it saw, so messages may be lost, repeated or reordered (bounded
+//! counters: Balegas et al., SRDS 2015; escrow: O'Neil, TODS 1986). The driver delivers only
+//! messages that are addressed to this incarnation, after it has recorded the sender's.
 
 use fluxgate_types::{ClusterMs, KeyId, NodeId};
 
@@ -16,7 +16,7 @@ use crate::share_map::ShareMap;
 pub(super) type Find<'a> = &'a dyn Fn(&KeyId) -> Option<KeyLimits>;
 
 impl Shard {
-    /// Answers an ask at once, from what this node holds.
+    /// Answers a transfer request at once, from this node's balance.
     pub fn handle_transfer_request(
         &mut self,
         context: &Context<'_>,
@@ -39,9 +39,9 @@ impl Shard {
         let incarnations = &context.incarnation.incarnations;
         cell.hear(incarnations, sender, &request.mine);
         let (given, _) = cell.totals(sender);
-        // This answer repeats the total of an earlier one that the asker has not received. If that
-        // covers the need, add nothing: the asker ignores the answer to a duplicate ask, and more
-        // tokens would be unreachable until the next gossip.
+        // This reply repeats the total of an earlier one that the requester has not received. If
+        // that covers the need, add nothing: the requester ignores the reply to a duplicate
+        // request, and more tokens would be unreachable until the next gossip.
         let unseen = given.saturating_sub(request.got);
         let gift = if may_give && (unseen == 0 || unseen < request.need) {
             let need = request.need.saturating_sub(unseen);
@@ -52,12 +52,12 @@ impl Shard {
         };
         let given =
             (gift > 0).then(|| cell.give(incarnations, sender, gift)).flatten().unwrap_or(given);
-        // Told to everybody soon: what was given, in case this answer is lost, and where nothing
-        // was, in case an earlier answer to somebody else was.
+        // Gossip this counter soon: if tokens were given, because this reply may be lost; if not,
+        // because an earlier reply to another node may have been lost.
         let tell = !std::mem::replace(&mut cell.dirty, true);
         let mut reply = cell.reply(request.counter, sender, given);
         if draining {
-            // What it gives now may yet be taken back: only the gift itself says so.
+            // A draining node may still take back what it gives: only the handoff itself states it.
             reply.given = 0;
         }
         if tell {
@@ -69,8 +69,8 @@ impl Shard {
         reply
     }
 
-    /// The cell that is asked for, opened where this node may still spend from it, with the end of
-    /// its window, and how much waits for it here. None where the cell knows newer lives.
+    /// The counter that a message names, opened if this node may spend from it, with the end of its
+    /// window and the cost that waits for it here. None if the counter knows newer incarnations.
     fn open_asked(
         &mut self,
         context: &Context<'_>,
@@ -94,8 +94,8 @@ impl Shard {
         cell.keeps_up(context.incarnation).then_some((cell, ends, waits))
     }
 
-    /// Takes an answer, or what a stopping node gives. Returns whether the counter is known here,
-    /// so that the giver may forget the tokens.
+    /// Takes a transfer reply, or the handoff of a stopping node. Returns whether this node knows
+    /// the counter, so that the giver may forget the tokens.
     pub fn handle_transfer_reply(
         &mut self,
         context: &Context<'_>,
@@ -106,8 +106,8 @@ impl Shard {
     ) -> bool {
         let context = &self.follow(context);
         let counter = &reply.counter;
-        // Answered, whatever can be made of it: a counter that went on waiting for what has come would
-        // ask nobody else until the time-out.
+        // The peer has answered, even if the reply turns out unusable: a counter that kept waiting
+        // for this peer would ask no other until the time-out.
         if let Some(cell) = cell_of(&mut self.keys, counter) {
             cell.search.note_answer(sender.node);
         }
@@ -121,7 +121,8 @@ impl Shard {
         let incarnations = &context.incarnation.incarnations;
         let gained = cell.receive(incarnations, sender, reply.given);
         let mut news = reply.mine.is_some_and(|mine| cell.hear(incarnations, sender, &mine));
-        // Of nodes that the state knows: a figure of any other would wait for its own for ever.
+        // Only of nodes in the replicated state: an account of any other node would keep the proof
+        // waiting for a report that never comes.
         let view = context.view;
         let is_known = |node: &NodeId| {
             let shares = |map: &ShareMap| map.nodes.iter().any(|(sharer, _)| sharer == node);
@@ -147,7 +148,7 @@ impl Shard {
         true
     }
 
-    /// An ask could not be delivered: ask somebody else.
+    /// A transfer request could not be delivered: ask another peer.
     pub fn handle_transfer_failed(
         &mut self,
         context: &Context<'_>,
@@ -171,15 +172,15 @@ impl Shard {
     }
 }
 
-/// What an asker wishes for, with what it has spent itself.
+/// How much a requester needs and wants, with what it has spent itself.
 struct Demand {
     need: u64,
     want: u64,
     spent: u64,
 }
 
-/// How much to give: all that is wanted when there is no traffic here, half when both are as
-/// busy, and never less than what waits there, as far as it is held.
+/// How much to give: all that is wanted if there is no traffic here, half if both nodes are
+/// equally busy, and never less than the requester needs, as far as the balance allows.
 fn gift(
     context: &Context<'_>,
     cell: &WindowCounter,
@@ -189,7 +190,7 @@ fn gift(
 ) -> u64 {
     let balance = u64::try_from(cell.balance()).unwrap_or(0);
     if waits > 0 && demand.need > 0 {
-        // Both nodes wait: one gives up all it holds, so that not both starve on half of it.
+        // Both nodes wait: one gives its whole balance, so that they do not both starve on half.
         let gives_way = cell.outranks(to.node, context.incarnation.me);
         return if gives_way { balance } else { balance.saturating_sub(waits).min(demand.need) };
     }

@@ -1,4 +1,4 @@
-//! What one key has used, for people: figures of this node, to be added up over all.
+//! The usage of one key, for display: this node's numbers, to be added up over all nodes.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,14 +23,14 @@ pub struct LimitUsage {
     pub tag: u32,
     /// Spent here, by window, oldest first, the open ones included.
     pub series: Vec<WindowSpent>,
-    /// Spent in the newest window per node, as far as heard.
+    /// Spent in the newest window per node, as far as this node knows.
     pub by_node: BTreeMap<NodeId, u64>,
     /// The newest window in memory.
     pub window: u64,
 }
 
-/// The newest windows that are over, in a compact form: a number of a window and tokens fit into 32
-/// bits each for as long as limits are bounded as they are.
+/// The newest windows that are over, in a compact form: within the bounds of limits, a window
+/// number and its tokens fit into 32 bits each.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Past {
     windows: VecDeque<(u32, u32)>,
@@ -46,7 +46,7 @@ impl Past {
             self.windows.pop_front();
         }
         if self.windows.len() == self.windows.capacity() {
-            // A quarter at a time: doubling would leave half of it empty on every key.
+            // Grow by a quarter: doubling would leave half of it empty on every key.
             self.windows.reserve_exact(caps::USAGE_WINDOWS / 4);
         }
         self.windows.push_back((window, spent));
@@ -62,7 +62,7 @@ impl Past {
 }
 
 impl Shard {
-    /// What this node knows of a key's use; empty for a key that is not in memory.
+    /// What this node knows of a key's usage; empty for a key that is not in memory.
     #[must_use]
     pub fn usage(&self, me: NodeId, key: &KeyId) -> Vec<LimitUsage> {
         let Some(counters) = self.keys.get(key) else {

@@ -1,7 +1,7 @@
-//! One counter in one window: what this node holds of it, and what it knows of the others.
+//! One counter in one window: this node's balance, and what it knows about the other nodes.
 //!
 //! Answers for the arithmetic: `balance = share + received - given - spent`, the proof of
-//! exhaustion, and transfers as totals that are tied to the lives of both nodes.
+//! exhaustion, and transfers as totals that are tied to the incarnations of both nodes.
 
 mod proof;
 
@@ -21,12 +21,12 @@ use crate::fault::Mutation;
 use crate::share_map;
 use crate::state::record::LimitSpec;
 
-/// What the life before left of a counter.
+/// What the previous incarnation left of a counter.
 #[derive(Clone, Copy, Debug)]
 struct Restored {
     tokens: i64,
-    // Whether this node's shares of later limit changes come on top. Not where the share itself was
-    // out of use: a cut would have been nobody's, and a raise after it would be somebody's.
+    // Whether this node's share of later limit changes is added. Not if the share itself was
+    // unusable: a decrease would be charged to no node, and a later increase credited to one.
     follows: bool,
 }
 
@@ -39,32 +39,32 @@ pub(super) struct WindowCounter {
     pub(super) dirty: bool,
     /// Proven exhausted for a cost of 1: stays so until the window ends or the limit is raised.
     pub(super) exhausted: bool,
-    /// The limit was lowered in this window: what is spent may be more than it, and a share that is
-    /// left admits nothing then.
+    /// The limit was lowered in this window: more than the limit may be spent already, and then a
+    /// remaining share admits nothing.
     pub(super) lowered: bool,
     pub(super) search: TokenSearch,
     start: ClusterMs,
     map_from: ClusterMs,
     salt: u64,
-    // Ranks nodes for this key, the same for all its limits: two nodes that each wait for what the
-    // other holds of another limit would else wait for ever.
+    // Ranks nodes for this key, the same for all its limits. Otherwise two nodes, each waiting for
+    // the other's balance of a different limit, would deadlock.
     rank_salt: u64,
     share: u64,
     usable: bool,
     restored: Option<Restored>,
-    // Of lives that have ended: tokens that went to them, tokens that came from them.
+    // Tokens given to, and received from, incarnations that have ended.
     given_to_ended: u64,
     got_from_ended: u64,
     accounts: Vec<PeerAccount>,
     incarnations_tag: u64,
-    // How far the lives had come that this counter was last looked at under.
+    // `Incarnations::progress` when this counter was last reconciled.
     incarnations_at: u128,
     shown: u64,
 }
 
 impl WindowCounter {
-    /// Opens a window with this node's share; `None` when no share map is in force, or this life does
-    /// not know yet what it is entitled to: what it said of a share then, it might take back.
+    /// Opens a window with this node's share. `None` when no share map is in force, or when this
+    /// incarnation does not know its entitlement yet: it might have to revise what it reports.
     pub(super) fn open(
         context: &Context<'_>,
         key: &KeyId,
@@ -111,7 +111,7 @@ impl WindowCounter {
         })
     }
 
-    /// Takes over what changed since this counter was last looked at: lives and the limit.
+    /// Adopts what changed since this counter was last used: incarnations and the limit.
     pub(super) fn follow(&mut self, context: &Context<'_>, spec: &LimitSpec) {
         self.reconcile(context.incarnation);
         if self.tokens != spec.limit.tokens {
@@ -119,15 +119,15 @@ impl WindowCounter {
         }
     }
 
-    /// Takes over what is known of lives by now. False where this counter was looked at under newer
-    /// ones already: a message that comes with older ones is late.
+    /// Adopts the known incarnations. False if this counter has already seen newer ones: a message
+    /// that comes with older ones is late.
     pub(super) fn keeps_up(&mut self, incarnation: &Incarnation) -> bool {
         self.reconcile(incarnation);
         incarnation.incarnations_tag == self.incarnations_tag
             || Mutation::EndedSendersHeard.active()
     }
 
-    /// Takes a changed limit over: each node adds or subtracts its share of the difference.
+    /// Adopts a changed limit: each node adds or subtracts its share of the difference.
     fn set_tokens(&mut self, context: &Context<'_>, spec: &LimitSpec) {
         if let Some(map) = context.view.map_at(self.start) {
             self.lowered |= spec.limit.tokens < self.tokens;
@@ -142,16 +142,16 @@ impl WindowCounter {
             }
             self.share = share;
             self.exhausted = false;
-            // What was said by the other limit has to be said again.
+            // Peers must report again under the new limit.
             self.search.tried.clear();
             self.shown = u64::MAX;
         }
     }
 
-    /// Moves what passed between this node and lives that have ended to where it belongs.
+    /// Moves the totals with incarnations that have ended into the ended totals.
     pub(super) fn reconcile(&mut self, incarnation: &Incarnation) {
-        // A thread that was held up between looking at the lives and at this counter comes with older
-        // ones than another has been here with: what was moved to ended lives must not come back.
+        // A thread that was delayed after reading the incarnations may bring older ones than were
+        // already applied here: what was moved to ended incarnations must not come back.
         if incarnation.incarnations_tag == self.incarnations_tag
             || incarnation.incarnations.progress() <= self.incarnations_at
         {
@@ -172,7 +172,7 @@ impl WindowCounter {
             }
             account.boot = Some(newest);
         }
-        // What others said of the burned ones has to be said again under the new lives.
+        // Peers must report burned tokens again under the new incarnations.
         self.exhausted = false;
         self.search.tried.clear();
     }
@@ -192,13 +192,13 @@ impl WindowCounter {
         self.restored.map_or(0, |restored| restored.tokens)
     }
 
-    /// What an orderly stop writes down for the next life.
+    /// What an orderly stop saves for the next incarnation.
     pub(super) fn carryover(&self, ends: ClusterMs) -> CarriedBalance {
         let follows = self.usable || self.restored.is_some_and(|restored| restored.follows);
         CarriedBalance { tokens: self.balance(), limit: self.tokens, follows, ends }
     }
 
-    /// This node's own figures.
+    /// This node's own report.
     pub(super) fn report(&self) -> CounterReport {
         let unusable = if self.usable { 0 } else { self.share };
         let from_ended =
@@ -214,17 +214,19 @@ impl WindowCounter {
         }
     }
 
-    /// Figures of another node arrived. True if they were news.
+    /// Takes the report of another node. True if it was news.
     pub(super) fn hear(
         &mut self,
         incarnations: &Incarnations,
         sender: &Sender,
         mine: &CounterReport,
     ) -> bool {
-        // Spent under a limit that was higher: this window knew it, wherever it was opened since.
+        // The sender still counts by a higher limit: the limit was lowered within this window, even
+        // if this node opened the window only afterwards.
         self.lowered |= mine.limit > self.tokens;
         let account = self.account(incarnations, sender.node);
-        // The driver notes lives before it hands messages on, so an older life is a late message.
+        // The driver records incarnations before it delivers messages, so one with an older
+        // incarnation is late.
         if account.boot.is_some_and(|boot| boot != sender.boot) {
             return false;
         }
@@ -243,7 +245,7 @@ impl WindowCounter {
         news
     }
 
-    /// What a node said before this counter was opened here.
+    /// Takes what a node reported before this counter was opened here.
     pub(super) fn take_in(&mut self, incarnation: &Incarnation, noted: &Noted) {
         if noted.node() == incarnation.me {
             return;
@@ -257,13 +259,13 @@ impl WindowCounter {
         account.left = said.map(|(_, left)| left);
     }
 
-    /// A third node's spending, heard from a second one.
+    /// Takes a third node's spending, as a second node reports it.
     pub(super) fn hear_of(&mut self, incarnations: &Incarnations, node: NodeId, spent: u64) {
         let account = self.account(incarnations, node);
         account.heard = account.heard.max(spent.min(caps::LIMIT_TOKENS_MAX));
     }
 
-    /// The sender has given this node `given` in all. Returns what of it is new.
+    /// The sender has given this node `given` in total. Returns the new part of it.
     pub(super) fn receive(
         &mut self,
         incarnations: &Incarnations,
@@ -283,8 +285,8 @@ impl WindowCounter {
         new
     }
 
-    /// Gives tokens to a life of another node; returns the total given to it. `None`, and nothing
-    /// given, where this counter knows another life of it: a total is one life's.
+    /// Gives tokens to an incarnation of another node; returns the total given to it. `None`, and
+    /// nothing given, if this counter knows another incarnation of it: each total belongs to one.
     pub(super) fn give(
         &mut self,
         incarnations: &Incarnations,
@@ -302,13 +304,13 @@ impl WindowCounter {
         Some(total)
     }
 
-    /// All given to each life of another node that is known as its present one.
+    /// The total given to the current incarnation of each other node.
     pub(super) fn given_totals(&self) -> Vec<(NodeId, BootId, u64)> {
         let given = self.accounts.iter().filter(|t| t.given > 0);
         given.filter_map(|t| Some((t.node, t.boot?, t.given))).collect()
     }
 
-    /// Takes back what demonstrably never reached its new owner.
+    /// Takes back tokens that demonstrably never reached the receiver.
     pub(super) fn take_back(&mut self, to: &Sender, tokens: u64) {
         let known =
             |account: &&mut PeerAccount| account.node == to.node && account.boot == Some(to.boot);
@@ -317,19 +319,19 @@ impl WindowCounter {
         }
     }
 
-    /// All given to and got from a life of another node.
+    /// The totals given to and received from an incarnation of another node.
     pub(super) fn totals(&self, with: &Sender) -> (u64, u64) {
         let of_it = |boot| boot == with.boot;
         let known = |t: &&PeerAccount| t.node == with.node && t.boot.is_none_or(of_it);
         self.accounts.iter().find(known).map_or((0, 0), |account| (account.given, account.got))
     }
 
-    /// What this node got from `node` in its present life.
+    /// The total received from the current incarnation of `node`.
     pub(super) fn got_from(&self, node: NodeId) -> u64 {
         self.accounts.iter().find(|t| t.node == node).map_or(0, |t| t.got)
     }
 
-    /// What this node has heard of the others' spending, except of `but`.
+    /// What this node knows of the other nodes' spending, except that of `but`.
     pub(super) fn known(&self, but: NodeId) -> Vec<(NodeId, u64)> {
         let others = self.accounts.iter().filter(|t| t.node != but && t.spent_in_all() > 0);
         others.map(|t| (t.node, t.spent_in_all())).collect()
@@ -343,13 +345,13 @@ impl WindowCounter {
         by
     }
 
-    /// The reply that states this node's figures and what it has given in all.
+    /// The reply with this node's report and the total that it has given.
     pub(super) fn reply(&self, counter: CounterId, to: &Sender, given: u64) -> TransferReply {
         let given = if Mutation::TransfersAreLost.active() { 0 } else { given };
         TransferReply { counter, given, mine: Some(self.report()), known: self.known(to.node) }
     }
 
-    /// Which of two nodes gives way when both wait for more than half of what is left.
+    /// Whether `a` ranks before `b`: `b` gives way when both wait for more than half of the rest.
     pub(super) fn outranks(&self, a: NodeId, b: NodeId) -> bool {
         share_map::outranks(self.rank_salt, a, b)
     }
@@ -366,8 +368,8 @@ impl WindowCounter {
         }
     }
 
-    /// What is known of a node; a new tally is tied to its newest incarnation, so that a late message
-    /// of an ended one cannot tie it to that.
+    /// The account of a node. A new one is tied to the node's newest incarnation, so that a late
+    /// message of an ended incarnation cannot tie it to that one.
     fn account(&mut self, incarnations: &Incarnations, node: NodeId) -> &mut PeerAccount {
         let at = self.accounts.iter().position(|t| t.node == node).unwrap_or_else(|| {
             let newest = incarnations.of(node).filter(|_| !Mutation::EndedSendersHeard.active());

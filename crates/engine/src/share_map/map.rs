@@ -1,4 +1,4 @@
-//! Who holds how much of a budget when a window opens.
+//! How much of a budget each node has when a window opens.
 //!
 //! Answers for: the share map and the split of a budget by it. The shares of all nodes add up
 //! to the budget for every map, budget and window; nothing here depends on time or messages.
@@ -11,11 +11,11 @@ use fluxgate_types::{ClusterMs, KeyId, NodeId};
 pub struct ShareMap {
     /// Windows that begin at or after this moment are opened under this map.
     pub from: ClusterMs,
-    /// The nodes that hold shares, by id, with their weights (1 and up).
+    /// The nodes that have shares, by id, with their weights (1 and up).
     pub nodes: Vec<(NodeId, u32)>,
 }
 
-/// What makes one window of one limit of one key its own: the salt of every rendezvous hash.
+/// The salt of one window of one limit of one key, for every rendezvous hash.
 #[must_use]
 pub fn salt(key: &KeyId, limit_tag: u32, window: u64) -> u64 {
     mix64(key.mix() ^ mix64(u64::from(limit_tag)) ^ window.rotate_left(32))
@@ -34,11 +34,11 @@ pub fn outranks(salt: u64, a: NodeId, b: NodeId) -> bool {
 }
 
 impl ShareMap {
-    /// The tokens of `budget` that `node` holds when the window opens; 0 outside the map.
+    /// The tokens of `budget` that `node` has when the window opens; 0 for a node outside the map.
     ///
-    /// Each node gets the whole part of its weight's portion. What rounding leaves over goes,
-    /// one token each, to the nodes in the rendezvous order of the salt, so that the one token
-    /// of a limit of 1 is not always at the same node.
+    /// Each node gets the integer part of its weight's portion. The remainder of the rounding goes,
+    /// one token each, to the first nodes in the rendezvous order of the salt, so that the one
+    /// token of a limit of 1 is not always at the same node.
     #[must_use]
     pub fn share(&self, node: NodeId, budget: u64, salt: u64) -> u64 {
         let Some(&(_, weight)) = self.nodes.iter().find(|(id, _)| *id == node) else {
@@ -54,7 +54,7 @@ impl ShareMap {
         portion(weight) + u64::from((before as u64) < budget - dealt)
     }
 
-    /// Whether the map can be used: nodes in ascending order, each once, weights from 1 on.
+    /// Whether the map is usable: nodes in ascending order, each once, every weight at least 1.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         !self.nodes.is_empty()

@@ -1,8 +1,8 @@
-//! Which nodes the next share map has.
+//! The nodes of the next share map.
 //!
-//! Answers for: a node whose lease has been gone for a while leaves the map, one that holds a lease
-//! comes (back) in, and only nodes that vote hold shares. Made anew with each office: what an
-//! earlier one saw says nothing about this one's leases.
+//! Answers for: a node without a lease for a while leaves the map, a node with a lease is added (or
+//! returns), and only voting nodes have shares. Created for each term of leadership: what an
+//! earlier one observed says nothing about the leases of this one.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ use fluxgate_types::{BootNs, NodeId};
 use crate::lease::{Granter, LeaseTerms};
 use crate::state::View;
 
-/// A node leaves the share map when its lease has been gone for so many leases.
+/// A node leaves the share map after it had no lease for this many lease durations.
 const ABSENT_LEASES: u64 = 2;
 
-/// What one term of leadership knows of nodes without a lease.
+/// The nodes without a lease, as one term of leadership observes them.
 #[derive(Clone, Debug, Default)]
 pub struct ShareMapPlanner {
     absent_since: BTreeMap<NodeId, BootNs>,
 }
 
 impl ShareMapPlanner {
-    /// The nodes of the next share map, with their weights; `None` where the last one will do.
+    /// The nodes of the next share map, with their weights; `None` if the last map still fits.
     /// `members` are the nodes of the cluster and whether each votes.
     pub fn next(
         &mut self,
@@ -34,8 +34,8 @@ impl ShareMapPlanner {
         let last = view.share_maps.last()?;
         let mut wanted = Vec::new();
         for (node, votes) in members {
-            // What an earlier leader granted counts as a lease held: it is no reason to come in,
-            // and none to go.
+            // A lease that an earlier leader may have granted counts as held until it expires:
+            // until then the node does not count as absent.
             let latest = granter.latest(node);
             let leased = node == granter.me() || latest.is_some_and(|until| until > now);
             if leased {

@@ -1,7 +1,7 @@
-//! What each command does.
+//! The effect of each command.
 //!
-//! A refused command changes nothing at all. Checks that the proposer made are made again where
-//! the state depends on them: an entry may come from another version.
+//! A rejected command changes nothing at all. `apply` repeats the proposer's checks if the state
+//! depends on them: an entry may come from another version.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::command::{
 use super::record::{KeyEntry, KeyRecord, Previous, Status};
 use super::snapshot::KeyRow;
 
-/// Who asked and when, as one command sees it.
+/// The actor, the time and the rules for one command.
 pub(super) struct Context<'a> {
     pub(super) term: u64,
     pub(super) index: LogIndex,
@@ -35,8 +35,8 @@ impl Context<'_> {
 }
 
 impl Registry {
-    /// Applies one committed entry, written in `term`. Deterministic; never panics on what the
-    /// entry says.
+    /// Applies one committed entry of term `term`. Deterministic; never panics on the content of
+    /// an entry.
     pub fn apply(&mut self, term: u64, index: LogIndex, batch: &Batch) -> Applied {
         self.set_stamp(batch.at);
         let outcomes = batch.proposals.iter().map(|p| self.apply_one(term, index, p)).collect();
@@ -100,7 +100,7 @@ impl Registry {
         }
     }
 
-    /// The outcome of a request that was carried out before; a key is shown as it is now.
+    /// The outcome of a request that was applied before; a key is shown in its current state.
     fn repeat(&self, remembered: &Remembered) -> Outcome {
         match remembered {
             Remembered::Key(id) => {
@@ -112,9 +112,9 @@ impl Registry {
         }
     }
 
-    /// What the proposer looked up before may have changed since: an administrator's key must be
-    /// one at its place in the log, so that nothing asked with a revoked or rotated-out credential
-    /// follows its end.
+    /// Checks the actor again, since the state may have changed after the proposer's check: an
+    /// administrator's key must be valid at this log position, so that no command with a revoked
+    /// or rotated-out credential takes effect after its end.
     fn actor(&self, context: &Context<'_>) -> Result<Option<Arc<KeyEntry>>, CommandError> {
         let Actor::Key(id) = context.actor else { return Ok(None) };
         let entry = self.shared.table.get(&id).ok_or(CommandError::Actor)?;
@@ -134,7 +134,7 @@ impl Registry {
     ) -> Result<Outcome, CommandError> {
         let table = &self.shared.table;
         if let Some(known) = table.get(&new.id) {
-            // A repeat whose first outcome is not remembered any more: nobody else has the secret.
+            // A repeat whose first outcome is no longer remembered: only its client has the secret.
             let repeated = known.record.digest == new.digest;
             return if repeated { Ok(shown(&known.record)) } else { Err(CommandError::IdTaken) };
         }
@@ -235,14 +235,14 @@ impl Registry {
     ) -> Result<Outcome, CommandError> {
         let known = self.shared.table.get(&id);
         if let Some(known) = known.filter(|known| known.record.digest == digest) {
-            // As above: a second time would take the old secret's grace away.
+            // As above: a second rotation would end the grace of the old secret.
             return Ok(shown(&known.record));
         }
         self.check_idempotency(idempotency)?;
         let entry = self.living(context, id, if_revision)?;
         let mut record = entry.record.clone();
         let until = context.at + grace_ms;
-        // Without grace the old digest is forgotten, not kept with an end in the past.
+        // Without grace the old digest is dropped, not kept with an end in the past.
         record.previous =
             (grace_ms > 0).then(|| Box::new(Previous { digest: record.digest, until }));
         record.digest = digest;
@@ -265,7 +265,7 @@ impl Registry {
     ) -> Result<Outcome, CommandError> {
         let entry = self.existing(context, id, if_revision)?;
         if entry.record.revoked_at.is_some() {
-            // Revoking twice is no mistake: the key is what the caller wants it to be.
+            // Revoking twice is not an error: the key is in the state that the caller wants.
             return Ok(shown(&entry.record));
         }
         let mut record = entry.record.clone();
@@ -287,7 +287,7 @@ impl Registry {
         action: Action,
         details: &str,
     ) -> Outcome {
-        // A backup may say any number.
+        // A backup may contain any number.
         record.revision = record.revision.saturating_add(1);
         let shown = shown(&record);
         self.audit(context, action, Some(record.id), details);
@@ -295,8 +295,8 @@ impl Registry {
         shown
     }
 
-    /// An administrator's key may give a key only to owners that it manages, and changes nothing
-    /// of its own rights.
+    /// An administrator's key may assign a key only to owners that it manages, and may not change
+    /// its own rights.
     fn check_rights(
         &self,
         context: &Context<'_>,
@@ -370,8 +370,8 @@ impl Registry {
     }
 }
 
-/// Whether doing a command a second time may do more than, or answer otherwise than, doing it once.
-/// What comes whole (a key with its id and digest, rows, lines) is recognized by itself.
+/// Whether executing a command twice may change more or answer differently than executing it once.
+/// Complete content (a key with its id and digest, rows, lines) is recognized by itself.
 fn repeat_would_differ(command: &Command, outcome: &Outcome) -> bool {
     let by_itself = matches!(
         command,

@@ -1,4 +1,4 @@
-//! The audit trail: who did what to which key, when, from where. Replicated and bounded.
+//! The audit trail: each action with its actor, key, time and client address. Replicated, bounded.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -7,22 +7,22 @@ use fluxgate_types::{ClusterMs, KeyId, caps};
 
 use super::command::Actor;
 
-/// Largest number of an entry of another trail that is kept: what follows still has room, also in JSON
-/// (2^53).
+/// The largest number of another trail's entry that is kept: later numbers still fit, also into
+/// JSON (2^53).
 const SEQ_MAX: u64 = 1 << 53;
-/// The number of an entry of another trail that has none: in backups of format 1.
+/// The number of another trail's entry without a number, as in backups of format 1.
 pub const NO_SEQ: u64 = u64::MAX;
 
-/// What was done.
+/// The recorded action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// A key was made.
+    /// A key was created.
     Created,
     /// Fields of a key were changed.
     Updated,
     /// A key got a new secret.
     Rotated,
-    /// A key was ended for good.
+    /// A key was revoked.
     Revoked,
     /// The default limits were set.
     DefaultsSet,
@@ -30,11 +30,11 @@ pub enum Action {
     NodeRegistered,
     /// A node was removed.
     NodeRemoved,
-    /// Budgets are split anew.
+    /// A new share map was set.
     ShareMapSet,
-    /// Keys of another system were taken in.
+    /// Keys of another system were imported.
     Imported,
-    /// Keys of a backup were taken in.
+    /// Keys of a backup were restored.
     Restored,
     /// The lease terms of the cluster were set. Since level 2.
     TermsSet,
@@ -46,13 +46,13 @@ pub enum Action {
     BackedUp,
     /// Records, or this trail, were exported. Since level 3.
     Exported,
-    /// The operator gave the leadership to another node. Since level 3.
+    /// The operator transferred the leadership to another node. Since level 3.
     HandedOver,
     /// The operator added, moved or removed a node. Since level 3.
     MembersChanged,
-    /// Somebody signed in to the console. Since level 3.
+    /// A user signed in to the console. Since level 3.
     SignedIn,
-    /// Somebody failed to sign in to the console. Since level 3.
+    /// A sign-in to the console failed. Since level 3.
     SignInFailed,
 }
 
@@ -131,7 +131,7 @@ impl Action {
         }
     }
 
-    /// Whether it changes nothing of the state but this trail: what [`Command::Note`] may say.
+    /// Whether it changes nothing in the state but this trail: [`Command::Note`] may record it.
     ///
     /// [`Command::Note`]: super::command::Command::Note
     #[must_use]
@@ -165,15 +165,15 @@ impl Action {
 pub struct AuditEntry {
     /// Counts up by one.
     pub seq: u64,
-    /// When, by cluster time.
+    /// Cluster time of the action.
     pub at: ClusterMs,
-    /// What.
+    /// The action.
     pub action: Action,
-    /// To which key.
+    /// The key concerned.
     pub key_id: Option<KeyId>,
-    /// By whom.
+    /// The principal that requested it.
     pub actor: Actor,
-    /// From which address.
+    /// The client address.
     pub from: Option<Box<str>>,
     /// What changed, in words; never a secret.
     pub details: Box<str>,
@@ -202,16 +202,16 @@ impl AuditLog {
         }
     }
 
-    /// Puts entries of another trail, oldest first, in front of those that came after them. Each keeps
-    /// its number where that is still free in this order; entries behind it are renumbered. Returns which
-    /// ones were added: one that is here already, with the same number, is not.
+    /// Merges entries of another trail, oldest first, into this one by time. Each keeps its number
+    /// if that is still free in this order; entries after it are renumbered. Returns which entries
+    /// were added: an entry that exists with the same number is not added.
     pub(super) fn merge(&mut self, lines: &[AuditEntry]) -> Vec<bool> {
         let Some(first) = lines.iter().map(|line| line.at).min() else { return Vec::new() };
-        // Everything from the first one's time on is taken apart and put together again.
+        // Rebuild everything from the time of the first line on.
         let from = self.entries.partition_point(|entry| entry.at < first);
         let rest: Vec<Arc<AuditEntry>> = self.entries.drain(from..).collect();
         self.next_seq = self.entries.back().map_or(0, |last| last.seq.saturating_add(1));
-        // What has no number is the same where all else is.
+        // Lines without a number are equal if all other fields are.
         let numbered = lines.iter().all(|line| line.seq != NO_SEQ);
         let of = |entry: &AuditEntry| {
             let seq = numbered.then_some(entry.seq);
@@ -241,8 +241,7 @@ impl AuditLog {
         is_new
     }
 
-    /// Takes away what entries about these keys say of them: that something was done to this id, by
-    /// whom and when, stays.
+    /// Removes the details from entries about these keys. The key id, action, actor and time stay.
     pub(super) fn scrub(&mut self, ids: &BTreeSet<KeyId>) {
         let about = |entry: &AuditEntry| entry.key_id.is_some_and(|id| ids.contains(&id));
         for entry in self.entries.iter_mut().filter(|entry| about(entry)) {

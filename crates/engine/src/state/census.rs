@@ -1,8 +1,7 @@
-//! How many keys there are of each status, counted as they change.
+//! The number of keys of each status, counted as they change.
 //!
-//! Answers for: the counts at a moment cost as much work as keys reached their end, or came back
-//! from it, since the moment that was asked for before, never a look at every key; and however long
-//! that was, one step of it is bounded.
+//! Answers for: a query costs work only for the ends of keys between the last queried moment and
+//! this one, and never scans all keys; however far apart the two are, one step is bounded.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,7 +10,7 @@ use fluxgate_types::ClusterMs;
 
 use super::record::{KeyRecord, Status};
 
-/// Keys that are not revoked: how many are switched off, and how many on.
+/// Keys that are not revoked: how many are disabled, and how many enabled.
 type Switched = [usize; 2];
 
 /// The counts.
@@ -20,15 +19,15 @@ pub(super) struct Census {
     revoked: usize,
     /// All keys that are not revoked.
     living: Switched,
-    /// Those of them that have an end, by it.
+    /// Those of them that expire, by their expiry.
     ends: BTreeMap<ClusterMs, Switched>,
-    /// Those of them whose end is not behind `reached`.
+    /// Those of them whose expiry is at or before `reached`.
     ended: Switched,
     reached: ClusterMs,
 }
 
 impl Census {
-    /// A record came in the place of another one, if there was one.
+    /// A record was added, or replaced another one.
     pub(super) fn replace(&mut self, old: Option<&KeyRecord>, new: &KeyRecord) {
         if let Some(old) = old {
             self.remove(old);
@@ -36,7 +35,7 @@ impl Census {
         self.change(new, |count| *count += 1);
     }
 
-    /// A record went.
+    /// A record was removed.
     pub(super) fn remove(&mut self, old: &KeyRecord) {
         self.change(old, |count| *count = count.saturating_sub(1));
     }
@@ -58,8 +57,8 @@ impl Census {
         }
     }
 
-    /// How many keys of each status there are at `now`, in the order of [`Status::ALL`]. `None`
-    /// after `steps_max` ends that lay between the moment reached so far and `now`: ask again.
+    /// How many keys of each status there are at `now`, in the order of [`Status::ALL`]. `None` if
+    /// more than `steps_max` ends lie between the moment reached so far and `now`: call again.
     pub(super) fn at(
         &mut self,
         now: ClusterMs,
@@ -88,7 +87,7 @@ impl Census {
         for (ended, passed) in self.ended.iter_mut().zip(passed) {
             *ended = if forward { *ended + passed } else { ended.saturating_sub(passed) };
         }
-        // Backwards the end at which it stopped still counts as reached.
+        // When going backwards, the end at which it stopped still counts as reached.
         self.reached = match stopped {
             Some(end) if forward => ClusterMs(end.0.saturating_sub(1)),
             Some(end) => end,

@@ -1,7 +1,7 @@
-//! What the audit trail says of a change: each field as it was before and as it is after.
+//! The text of a change in the audit trail: each field before and after.
 //!
-//! Answers for: no secret and no digest is ever named, and one line stays short however large the
-//! record is.
+//! Answers for: the text contains no secret and no digest, and a line stays short however large
+//! the record is.
 
 use std::fmt::Display;
 
@@ -9,7 +9,7 @@ use fluxgate_types::{ClusterMs, caps, format_duration_ms};
 
 use super::record::{KeyRecord, LimitSpec};
 
-/// Limits as people write them.
+/// Limits in the notation that people write.
 pub(super) fn limits_text(limits: &[LimitSpec]) -> String {
     let one = |spec: &LimitSpec| {
         let limit = &spec.limit;
@@ -52,13 +52,13 @@ pub(super) fn bounded(mut text: String) -> String {
     text
 }
 
-/// How a field of a record is written.
+/// Renders a field of a record.
 type Shown = fn(&KeyRecord) -> String;
 
-/// Whether a key is switched on: a new one always is.
+/// The field for whether a key is enabled: a new key always is.
 const ENABLED: &str = "enabled";
 
-/// What a change can change, in this order.
+/// The fields that a change can affect, in this order.
 const FIELDS: [(&str, Shown); 7] = [
     ("name", |record| quoted(&record.name)),
     ("scope", |record| record.scope.to_string()),
@@ -79,14 +79,14 @@ pub(super) fn between(before: &KeyRecord, after: &KeyRecord) -> String {
     if text.is_empty() { "nothing differs".to_owned() } else { bounded(text) }
 }
 
-/// What a new key may do.
+/// The text for a new key.
 pub(super) fn of_creation(record: &KeyRecord) -> String {
     let fields = FIELDS.iter().filter(|(name, _)| *name != ENABLED);
     let fields = fields.map(|(name, of)| format!("{name}: {}", of(record)));
     bounded(fields.collect::<Vec<_>>().join("; "))
 }
 
-/// What a rotation leaves valid, and what it ends. `before` is the record without it.
+/// Which secrets a rotation leaves valid, and which it ends. `before` is the record before it.
 pub(super) fn of_rotation(before: &KeyRecord, at: ClusterMs, grace_ms: u64) -> String {
     let mut text = if grace_ms == 0 {
         "new secret; the old one ended".to_owned()

@@ -15,7 +15,7 @@ use crate::lease::{LeaseTerms, TermsRecord};
 
 /// The newest level that this program knows.
 pub const LEVEL: u32 = 3;
-/// Superseded lease terms are kept for so long, milliseconds of cluster time: much longer than any
+/// How long superseded lease terms are kept, milliseconds of cluster time: much longer than any
 /// promise under them lasts.
 const TERMS_KEPT_MS: u64 = 600_000;
 
@@ -24,16 +24,16 @@ const TERMS_KEPT_MS: u64 = 600_000;
 pub struct StartId {
     /// Counts up by one at each start.
     pub boot: BootId,
-    /// Random: two copies of one directory count to the same number.
+    /// Random: two copies of one directory would count to the same number.
     pub nonce: u64,
 }
 
-/// What the cluster has agreed on about itself. Replaced whole when it changes.
+/// What the cluster has agreed on about itself. Replaced as a whole on change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClusterState {
-    /// The rules of this level and of all below apply.
+    /// The rules of this level and of all lower ones apply.
     pub level: u32,
-    /// Lease terms, oldest first; the last ones are in force. Empty before a leader has set them.
+    /// Lease terms, oldest first; the last one is in force. Empty until a leader has set one.
     pub terms: Vec<TermsRecord>,
     /// The newest start of every node, removed ones included.
     pub start_ids: BTreeMap<NodeId, StartId>,
@@ -109,7 +109,7 @@ impl Registry {
             return Err(invalid("cluster time is too far ahead"));
         }
         self.set_stamp(to);
-        // The jump is no time that has passed: what was promised lasts as long as before.
+        // No time passes in the jump: what was promised must last as long as before.
         let jump_ms = to - context.at;
         self.shared.change_cluster(|cluster| {
             cluster.terms.iter_mut().for_each(|record| record.at = record.at + jump_ms);
@@ -122,7 +122,7 @@ impl Registry {
         Ok(Outcome::Done)
     }
 
-    /// A node says that it has started. Refused where the cluster knows a later start of it, another
+    /// Registers the start of a node. Rejected if the cluster knows a later start of it, another
     /// start with this number, or another data directory.
     pub(super) fn register_incarnation(
         &self,
@@ -141,8 +141,8 @@ impl Registry {
             Some(known) if !known.removed && known.dir_id != dir_id => {
                 return Err(CommandError::OtherDirectory(node));
             }
-            // The same directory again, or a new one in the place of a removed one: the numbers go
-            // on above the last one known, so that messages of earlier starts stay late.
+            // The same directory again, or a new one after a removal: the numbers must continue
+            // above the last known one, so that messages of earlier starts remain late.
             Some(known) => {
                 let same = newest == Some(started) && !known.removed;
                 let later = newest.is_none_or(|newest| newest.boot < started.boot);

@@ -1,7 +1,7 @@
-//! The vocabulary of the log: what may be asked of the replicated state, and what comes of it.
+//! The content of log entries: the commands for the replicated state, and their outcomes.
 //!
 //! Written to disk and sent between nodes by position: variants and fields are only ever appended
-//! behind a new format version (see the `raft` crate), never moved.
+//! under a new format version (see the `raft` crate), never moved.
 
 use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
 
@@ -12,7 +12,7 @@ use super::snapshot::KeyRow;
 use crate::lease::LeaseTerms;
 use crate::share_map::ShareMap;
 
-/// Who asked for a change.
+/// The principal that requested a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// The operator token.
@@ -23,18 +23,18 @@ pub enum Actor {
     System,
 }
 
-/// One command with what `apply` needs to know of its origin.
+/// One command with what `apply` needs to know about the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
-    /// Random, chosen where the request came in: a repeat gets the first outcome again.
+    /// A random id from the node that received the request: a repeat gets the first outcome again.
     pub request: u128,
-    /// Who asked.
+    /// The principal that requested it.
     pub actor: Actor,
-    /// What an actor with a key presented: it must still open the key when this is applied.
+    /// The digest that an actor with a key presented: it must still match when this is applied.
     pub presented: Option<Digest>,
-    /// The address that the request came from, for the audit trail.
+    /// The client address, for the audit trail.
     pub from: Option<Box<str>>,
-    /// What is asked.
+    /// The requested change.
     pub command: Command,
 }
 
@@ -50,7 +50,7 @@ pub struct Batch {
 /// A change to the replicated state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Makes a key.
+    /// Creates a key.
     CreateKey(Box<NewKey>),
     /// Changes fields of a key.
     UpdateKey(Box<KeyChange>),
@@ -60,14 +60,14 @@ pub enum Command {
         id: KeyId,
         /// Digest of the new credential.
         digest: Digest,
-        /// The old credential stays valid for so long after the stamp.
+        /// The old credential stays valid for this long after the stamp.
         grace_ms: u64,
         /// Refuses a repeat within a day.
         idempotency_key: Option<Box<str>>,
         /// Only if the record has this revision.
         if_revision: Option<u64>,
     },
-    /// Ends a key for good.
+    /// Revokes a key permanently.
     RevokeKey {
         /// The key.
         id: KeyId,
@@ -79,12 +79,12 @@ pub enum Command {
         /// Checked by the proposer, again by `apply`.
         limits: Vec<Limit>,
     },
-    /// Splits budgets anew from a moment on.
+    /// Changes the split of budgets from a moment on.
     SetShareMap {
-        /// How, and from when on.
+        /// The new share map, with its begin.
         map: ShareMap,
-        /// Counts only in an entry of this term: the office that ends its grants' horizons before
-        /// the map begins must be the one whose log carries it.
+        /// The map applies only in an entry of this term: the leader that ends the horizons of its
+        /// grants before the map begins must be the one whose entry carries the map.
         term: u64,
     },
     /// A node runs on this data directory.
@@ -94,28 +94,27 @@ pub enum Command {
         /// Its directory.
         dir_id: DirId,
     },
-    /// A node has left the cluster for good.
+    /// A node has left the cluster permanently.
     RemoveNode {
         /// The node.
         node: NodeId,
     },
-    /// Puts whole keys into the table; one that is there already stays as it is. The operator's
-    /// alone.
+    /// Puts complete keys into the table; an existing key stays as it is. Only for the operator.
     PutKeys {
-        /// The keys; of imported ones the log says when they were made, and by whom.
+        /// The keys; for imported ones the log entry sets the time of creation and the creator.
         rows: Vec<KeyRow>,
         /// Where they come from.
         origin: ImportSource,
     },
-    /// Puts lines of a backup's audit trail behind this one's. The operator's alone.
+    /// Merges lines of a backup's audit trail into this one. Only for the operator.
     RestoreAudit {
         /// The lines, oldest first.
         lines: Vec<AuditEntry>,
     },
-    /// Every member runs a program that knows the rules of this level: from here on they apply.
-    /// Since level 2.
+    /// Every member runs a program that knows the rules of this level: they apply from this entry
+    /// on. Since level 2.
     SetLevel {
-        /// A lower one than the present changes nothing.
+        /// A level below the current one changes nothing.
         level: u32,
     },
     /// Sets the lease terms of the whole cluster. Since level 2.
@@ -129,40 +128,41 @@ pub enum Command {
         node: NodeId,
         /// Its data directory.
         dir_id: DirId,
-        /// This start of it.
+        /// This start of the node.
         start_id: StartId,
     },
     /// The operator accepts a jump of cluster time. Since level 2.
     SetTime {
-        /// Where it jumps to; a moment that is past changes nothing.
+        /// The new cluster time; a moment in the past changes nothing.
         to: ClusterMs,
     },
-    /// Forgets the records of keys that are revoked or expired. Since level 3.
+    /// Erases the records of keys that are revoked or expired. Since level 3.
     EraseKeys {
         /// The keys.
         ids: Vec<KeyId>,
-        /// Only those that ended before this moment, by the cluster itself; else by the operator.
+        /// Set if the cluster itself erases: only the keys that ended before this moment. Otherwise
+        /// the operator erases, and every key must have ended.
         ended_before: Option<ClusterMs>,
     },
-    /// Carries out a command once within a day. Since level 3.
+    /// Executes a command at most once within a day. Since level 3.
     Once {
         /// The idempotency key.
         key: Box<str>,
-        /// What tells its content from another one's.
+        /// A hash that distinguishes the content of this request from others.
         content: u64,
         /// The command.
         command: OneKey,
     },
     /// Adds a line to the audit trail, and changes nothing else. Since level 3.
     Note {
-        /// What was done.
+        /// The action.
         action: Action,
-        /// The same in words.
+        /// Its description.
         details: Box<str>,
     },
 }
 
-/// What can be carried out once: it makes a secret that is shown one time.
+/// A command that can be executed at most once: it creates a secret that is shown one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OneKey {
     /// As [`Command::CreateKey`].
@@ -173,11 +173,11 @@ pub enum OneKey {
         id: KeyId,
         /// Digest of the new credential.
         digest: Digest,
-        /// The old credential stays valid for so long after the stamp, milliseconds.
+        /// The old credential stays valid for this long after the stamp, milliseconds.
         grace_ms: u64,
         /// Only if the record has this revision.
         if_revision: Option<u64>,
-        /// Also where the secret before this one is still valid, as was promised: it ends.
+        /// Rotate even if the previous secret is still in its promised grace: it ends then.
         end_previous: bool,
     },
 }
@@ -216,27 +216,27 @@ impl Batch {
     }
 }
 
-/// Where whole keys come from.
+/// The source of complete keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImportSource {
-    /// Another system: only their digests are known.
+    /// Another system: only the keys' digests are known.
     Import,
     /// A backup of a cluster.
     Backup,
 }
 
-/// What came of one row.
+/// The outcome of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// It was made.
+    /// It was created.
     Made,
-    /// It was there.
+    /// It existed already.
     Known,
-    /// It was not made.
+    /// It was rejected.
     Refused(CommandError),
 }
 
-/// A key to be made. The proposer draws the id and keeps the secret.
+/// A key to be created. The proposer draws the id and keeps the secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
     /// Drawn at random by the proposer.
@@ -245,15 +245,15 @@ pub struct NewKey {
     pub prefix: Box<str>,
     /// Digest of the credential.
     pub digest: Digest,
-    /// What people call it.
+    /// Its display name.
     pub name: Box<str>,
-    /// What it may do.
+    /// Its scope.
     pub scope: Scope,
-    /// Whose it is.
+    /// Its owner.
     pub owner: Option<Box<str>>,
-    /// Limits of its own, or none for the defaults.
+    /// Its own limits, or none for the defaults.
     pub limits: Option<Vec<Limit>>,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Option<ClusterMs>,
     /// Free text pairs.
     pub metadata: Vec<(Box<str>, Box<str>)>,
@@ -261,7 +261,7 @@ pub struct NewKey {
     pub idempotency_key: Option<Box<str>>,
 }
 
-/// What to change of a key; `None` leaves a field as it is.
+/// The changes to a key; `None` leaves a field as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyChange {
     /// The key.
@@ -278,13 +278,13 @@ pub struct KeyChange {
     pub limits: Option<Option<Vec<Limit>>>,
     /// Switched on or off.
     pub enabled: Option<bool>,
-    /// New end, or none.
+    /// New expiry, or none.
     pub expires_at: Option<Option<ClusterMs>>,
     /// New metadata, replacing the old.
     pub metadata: Option<Vec<(Box<str>, Box<str>)>>,
 }
 
-/// What came of a command.
+/// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The key as it is after the command.
@@ -293,14 +293,14 @@ pub enum Outcome {
     Done,
     /// Nothing was changed.
     Refused(CommandError),
-    /// What came of each row.
+    /// The outcome of each row.
     Put(Vec<Put>),
 }
 
-/// An outcome as it is kept for a repeat of its request: a key is named, not copied.
+/// An outcome as kept for a repeat of its request: it names a key instead of copying it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remembered {
-    /// This key was made or changed.
+    /// This key was created or changed.
     Key(KeyId),
     /// Done.
     Done,
@@ -309,7 +309,7 @@ pub enum Remembered {
 }
 
 impl Remembered {
-    /// What is kept of an outcome; `None` where doing it twice is the same as once.
+    /// The part of an outcome to keep; `None` if executing the command twice has the same effect.
     #[must_use]
     pub fn of(outcome: &Outcome) -> Option<Self> {
         match outcome {
@@ -324,7 +324,7 @@ impl Remembered {
 /// Outcomes of one entry, in the order of its proposals, with the entry's index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
-    /// Where in the log.
+    /// The log position.
     pub index: LogIndex,
     /// One for each proposal.
     pub outcomes: Vec<Outcome>,

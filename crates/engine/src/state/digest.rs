@@ -1,8 +1,8 @@
 //! One number for the whole replicated state: equal on two nodes whose states are equal.
 //!
-//! A sum over the keys and the small parts, so that a change costs the hash of what changed, and a
-//! state that came by snapshot has the same number as one that came entry by entry. It guards
-//! against mistakes and damage, not against somebody who chooses keys to collide.
+//! A sum over the keys and the small parts, so that a change costs only the hash of what changed,
+//! and a state from a snapshot has the same number as one that was applied entry by entry. It
+//! guards against bugs and damage, not against an attacker who chooses keys that collide.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
@@ -12,7 +12,7 @@ use fluxgate_types::id::mix64;
 
 use super::record::KeyRecord;
 
-/// Digests of the newest entries that a node keeps to compare with what other nodes say.
+/// How many digests of the newest entries a node keeps, to compare with other nodes.
 pub const DIGESTS_KEPT: usize = 4_096;
 
 /// A hasher that gives the same on every machine and in every build.
@@ -33,14 +33,14 @@ impl Hasher for StateHasher {
     }
 }
 
-/// The digest of one part of the state; `part` keeps equal contents of two parts apart.
+/// The digest of one part of the state; `part` separates equal contents of two parts.
 pub(super) fn of(part: u8, value: &impl Hash) -> u64 {
     let mut hasher = StateHasher(u64::from(part) + 1);
     value.hash(&mut hasher);
     hasher.finish()
 }
 
-/// The digest of one key. Leaves out what is each node's own: its place in memory and its last use.
+/// The digest of one key. Leaves out what differs between nodes: place in memory and last use.
 pub(super) fn of_key(record: &KeyRecord) -> u64 {
     let previous = record.previous.as_ref().map(|p| (*p.digest.as_bytes(), p.until));
     let first = (
@@ -66,7 +66,7 @@ pub(super) fn of_key(record: &KeyRecord) -> u64 {
     of(0, &(first, second))
 }
 
-/// The digests after the newest entries with commands, oldest first, and how far the log is applied.
+/// The digests after the newest entries with commands, oldest first, and the applied log index.
 #[derive(Debug, Default)]
 pub(super) struct Digests {
     kept: VecDeque<(LogIndex, u64)>,
@@ -82,7 +82,7 @@ impl Digests {
         self.applied = index;
     }
 
-    /// An entry without a command was applied: the state is the one before.
+    /// An entry without a command was applied: the state is unchanged.
     pub(super) fn pass(&mut self, index: LogIndex) {
         self.applied = index;
     }

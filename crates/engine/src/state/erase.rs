@@ -1,5 +1,5 @@
-//! What came with level 3: erased records, commands that are carried out once, and lines of the audit
-//! trail that stand for no change.
+//! The commands of level 3: erased records, commands that are executed at most once, and lines of
+//! the audit trail without a change.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use super::command::{Actor, CommandError, OneKey, Outcome};
 use super::put::operator;
 use super::record::KeyRecord;
 
-/// When a key ended, if it had at `now`: by its end, or by being revoked, whichever came first.
+/// When a key ended, if it had by `now`: by its expiry or its revocation, whichever came first.
 #[must_use]
 pub fn ended_at(record: &KeyRecord, now: ClusterMs) -> Option<ClusterMs> {
     let expired = record.expires_at.filter(|end| *end <= now);
@@ -21,8 +21,8 @@ pub fn ended_at(record: &KeyRecord, now: ClusterMs) -> Option<ClusterMs> {
 }
 
 impl Registry {
-    /// Forgets records. The audit trail keeps the ids, and who did what to them when, without what was
-    /// in the records.
+    /// Erases records. The audit trail keeps ids, actions, actors and times, without the content of
+    /// the records.
     pub(super) fn erase(
         &mut self,
         context: &Context<'_>,
@@ -73,7 +73,7 @@ impl Registry {
         Ok(Outcome::Done)
     }
 
-    /// Carries a command out unless its idempotency key was used within a day.
+    /// Executes a command unless its idempotency key was used within a day.
     pub(super) fn once(
         &mut self,
         context: &Context<'_>,
@@ -111,8 +111,8 @@ impl Registry {
         Ok(outcome)
     }
 
-    /// Whether this very command was carried out before: its secret is drawn at random, so the key with
-    /// this digest was made by it.
+    /// Whether this very command was executed before: its secret is drawn at random, so only this
+    /// command can have created a key with this digest.
     fn is_repeat(&self, command: &OneKey) -> bool {
         let (id, digest) = match command {
             OneKey::Create(new) => (&new.id, &new.digest),
@@ -130,7 +130,7 @@ impl Registry {
         if !action.is_note() {
             return Err(invalid("this action is no note"));
         }
-        // A key that asks must be one still; a note without a key is the cluster's or the operator's.
+        // A requesting key must still be valid; other notes come from the cluster or the operator.
         let key = match context.actor {
             Actor::Key(id) => Some(id),
             Actor::Operator | Actor::System => None,

@@ -1,7 +1,7 @@
-//! Idempotency keys that were used, for a day.
+//! The idempotency keys that were used within a day.
 //!
-//! Answers for: each key is remembered for [`caps::IDEMPOTENCY_TTL_MS`] from its last use on, and at
-//! most [`caps::IDEMPOTENCY_KEYS_MAX`] at once, of which the ones used first go first.
+//! Answers for: each key is remembered for [`caps::IDEMPOTENCY_TTL_MS`] from its last use, and at
+//! most [`caps::IDEMPOTENCY_KEYS_MAX`] at once; the ones that were used first are dropped first.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,34 +12,34 @@ use fluxgate_types::{ClusterMs, KeyId, caps};
 struct Used {
     /// Forgotten from this moment on.
     expires: ClusterMs,
-    /// The API key that it made or changed.
+    /// The API key that it created or changed.
     id: KeyId,
-    /// What tells the content of that request from another one's; none before level 3.
+    /// A hash that distinguishes the content of that request; none before level 3.
     content: Option<u64>,
     /// Its place in the order of use.
     place: u64,
 }
 
-/// One of them in a snapshot: key, expiry, the API key that it made, the content of the request.
+/// A row in a snapshot: key, expiry, the API key that it created, the hash of the request.
 pub(super) type IdempotencyRow = (Box<str>, ClusterMs, KeyId, Option<u64>);
 
-/// Idempotency keys and the API keys that they made.
+/// Idempotency keys and the API keys that they created.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Idempotency {
     used: BTreeMap<Box<str>, Used>,
-    /// In order of use, hence of expiry. A key that was used again also has its former place here,
-    /// which counts for nothing.
+    /// In order of use, hence of expiry. A key that was used again also keeps its earlier place
+    /// here, which is ignored.
     order: VecDeque<(u64, Box<str>)>,
     next_place: u64,
 }
 
 impl Idempotency {
-    /// The API key that this key made, and the content of that request, if it is remembered at `now`.
+    /// The API key that this key created and the hash of that request, if remembered at `now`.
     pub(super) fn get(&self, key: &str, now: ClusterMs) -> Option<(KeyId, Option<u64>)> {
         self.used.get(key).filter(|used| now < used.expires).map(|used| (used.id, used.content))
     }
 
-    /// Remembers that the key was used at `now`, and forgets those whose time is over.
+    /// Records that the key was used at `now`, and forgets expired ones.
     pub(super) fn remember(
         &mut self,
         key: Box<str>,
@@ -60,7 +60,7 @@ impl Idempotency {
         }
     }
 
-    /// Takes the next row of a snapshot.
+    /// Adds the next row of a snapshot.
     pub(super) fn restore(
         &mut self,
         key: Box<str>,

@@ -1,4 +1,4 @@
-//! Limits: those of keys without their own, and what a change of a list leaves of what was spent.
+//! Limits: the defaults for keys without their own, and what stays spent when a list changes.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Registry {
         Ok(Outcome::Done)
     }
 
-    /// The limits of a key after a change. What was spent stays spent where the period stays.
+    /// The limits of a key after a change. What was spent stays spent if the period stays the same.
     pub(super) fn limits_after(
         &self,
         context: &Context<'_>,

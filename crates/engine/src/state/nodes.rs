@@ -1,4 +1,4 @@
-//! Nodes and share maps: who is a member, and how budgets are split.
+//! Nodes and share maps: the members, and how budgets are split.
 
 use fluxgate_types::{ClusterMs, DirId, NodeId, caps};
 
@@ -8,9 +8,9 @@ use super::command::{CommandError, Outcome};
 use super::{NodeRecord, Registry};
 use crate::share_map::ShareMap;
 
-/// A map that was superseded so long ago counts for no window that is open, milliseconds.
+/// A map that was superseded this long ago applies to no open window, milliseconds.
 const SUPERSEDED_MS: u64 = 2 * caps::LIMIT_PERIOD_MS_MAX;
-/// Share maps that are kept at the most.
+/// How many share maps are kept at most.
 const SHARE_MAPS_MAX: usize = 1_024;
 
 impl Registry {
@@ -20,8 +20,8 @@ impl Registry {
         map: &ShareMap,
         term: u64,
     ) -> Result<Outcome, CommandError> {
-        // A proposal that waited over an election: the new office has promised windows that the
-        // map would split anew.
+        // The proposal waited across an election: the new leader may have promised windows that
+        // this map would split differently.
         if context.term != term {
             return Err(invalid("share map of another office"));
         }
@@ -43,7 +43,7 @@ impl Registry {
         Ok(Outcome::Done)
     }
 
-    /// Removes share maps that were superseded so long ago that no window opened under them is open.
+    /// Removes share maps that were superseded long enough ago that no window under them is open.
     pub(super) fn prune_maps(&self, at: ClusterMs) {
         let over = |next: &ShareMap| next.from + SUPERSEDED_MS < at;
         let view = self.shared.view();

@@ -1,8 +1,8 @@
-//! Whole keys from elsewhere: imports and backups.
+//! Complete keys from elsewhere: imports and backups.
 //!
-//! Answers for: each row stands for itself, and a row that is there already stays as it is, so that
-//! what broke off is simply done again. Says one line to the audit trail for each entry of the log
-//! and not one for each key: a million keys must not wash the trail away.
+//! Answers for: each row is independent, and an existing row stays as it is, so that an interrupted
+//! run can simply be repeated. Adds one line to the audit trail for each log entry and not one for
+//! each key: a large import must not evict the rest of the audit trail.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl Registry {
         own_limits(row.limits.as_deref())?;
         let last_used = row.last_used;
         let row = match origin {
-            // What another hand wrote into a backup must still be a record of ours.
+            // A backup may have been edited: every row must still be a valid record.
             ImportSource::Backup => KeyRow {
                 created_index: context.index,
                 revision: row.revision.clamp(1, caps::REVISION_RESTORED_MAX),
@@ -91,8 +91,8 @@ impl Registry {
             return Ok(Outcome::Put(puts.collect()));
         }
         let puts = self.shared.change_audit(|log| {
-            // Whatever its number, a line is itself: a restore that is repeated adds nothing. Only
-            // those of the same moments can be the same.
+            // Compare lines without their numbers, so that a repeated restore adds nothing.
+            // Only lines of the same time can be equal.
             let of = |line: &AuditEntry| {
                 (line.at, line.key_id, line.action.as_str(), line.details.clone())
             };
@@ -112,7 +112,7 @@ impl Registry {
     }
 }
 
-/// Keys that come whole say themselves who made them.
+/// Only the operator may put complete keys: they name their own creator.
 pub(super) fn operator(context: &Context<'_>) -> Result<(), CommandError> {
     if context.actor == Actor::Operator { Ok(()) } else { Err(CommandError::Actor) }
 }

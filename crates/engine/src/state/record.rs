@@ -1,7 +1,7 @@
 //! One key in memory.
 //!
-//! Answers for: what a record holds and what follows from it (status, effective limits, which
-//! digest opens it). Kept small: a node holds a million of these.
+//! Answers for: the fields of a record and what follows from them (status, effective limits, which
+//! digest matches). Kept small: a node keeps a million of these.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope};
 
 use super::command::Actor;
 
-/// How often the use of one key is worth noting, milliseconds of cluster time.
+/// How often the use of one key is recorded, milliseconds of cluster time.
 pub const USE_NOTED_MS: u64 = 60_000;
 
 /// A limit with the tag that names its counters.
@@ -19,8 +19,8 @@ pub const USE_NOTED_MS: u64 = 60_000;
 pub struct LimitSpec {
     /// The limit.
     pub limit: Limit,
-    /// Follows from name and period, so that changing the tokens keeps the count; a limit that was
-    /// renamed keeps its tag ([`LimitSpec::follow`]).
+    /// Derived from name and period, so that changing the tokens keeps the count; a renamed limit
+    /// keeps its tag ([`LimitSpec::follow`]).
     pub tag: u32,
 }
 
@@ -36,9 +36,9 @@ impl LimitSpec {
         Self { limit, tag }
     }
 
-    /// Tags a changed list of limits so that what was spent stays spent: a limit keeps the tag that
-    /// it had under its name, one with a new name takes that of a limit that went and had the same
-    /// period, and only a new period begins a new counter.
+    /// Tags a changed list of limits so that what was spent stays spent: a limit keeps the tag of
+    /// its name, a limit with a new name takes the tag of a removed limit with the same period, and
+    /// only a new period starts a new counter.
     #[must_use]
     pub fn follow(before: &[Self], limits: &[Limit]) -> Arc<[Self]> {
         let mut free: Vec<&Self> = before.iter().collect();
@@ -58,7 +58,7 @@ impl LimitSpec {
         let tagged = |(tag, new): (Option<u32>, &Limit)| {
             let tag = tag.unwrap_or_else(|| {
                 let mut derived = Self::new(new.clone()).tag;
-                // A renamed limit may carry on what this name gives.
+                // A renamed limit may still use the tag that this name gives.
                 while used.contains(&derived) {
                     derived = derived.wrapping_add(1);
                 }
@@ -70,13 +70,13 @@ impl LimitSpec {
         tags.into_iter().zip(limits).map(tagged).collect()
     }
 
-    /// Whether the tags are those that follow from names and periods alone.
+    /// Whether the tags are those that are derived from names and periods alone.
     #[must_use]
     pub fn are_derived(specs: &[Self]) -> bool {
         specs.iter().all(|spec| spec.tag == Self::new(spec.limit.clone()).tag)
     }
 
-    /// Tags the limits of one key; `None` if two tags fall together (one in four thousand million).
+    /// Tags the limits of one key; `None` if two tags collide (one in four thousand million).
     #[must_use]
     pub fn all(limits: &[Limit]) -> Option<Arc<[Self]>> {
         let specs: Vec<Self> = limits.iter().cloned().map(Self::new).collect();
@@ -86,16 +86,16 @@ impl LimitSpec {
     }
 }
 
-/// What a key is at a moment.
+/// The status of a key at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
     /// Valid.
     Active,
-    /// Switched off, may be switched on.
+    /// Disabled, may be enabled again.
     Disabled,
-    /// Past its end.
+    /// Past its expiry.
     Expired,
-    /// Ended for good.
+    /// Revoked permanently.
     Revoked,
 }
 
@@ -120,7 +120,7 @@ impl Status {
 pub struct Previous {
     /// Its digest.
     pub digest: Digest,
-    /// Refused from this moment on.
+    /// Rejected from this moment on.
     pub until: ClusterMs,
 }
 
@@ -136,29 +136,29 @@ pub struct KeyRecord {
     pub digest: Digest,
     /// Place in the order of creation.
     pub seq: u32,
-    /// What it may do.
+    /// Its scope.
     pub scope: Scope,
-    /// Not switched off.
+    /// Whether it is enabled.
     pub enabled: bool,
     /// Counts up with each change.
     pub revision: u64,
     /// Log position of its creation.
     pub created_index: LogIndex,
-    /// When it was made.
+    /// When it was created.
     pub created_at: ClusterMs,
-    /// Who made it.
+    /// Its creator.
     pub created_by: Actor,
-    /// When it was ended.
+    /// When it was revoked.
     pub revoked_at: Option<ClusterMs>,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Option<ClusterMs>,
-    /// What people call it.
+    /// Its display name.
     pub name: Box<str>,
-    /// What stands before the id in its credential; shared by all keys that begin alike.
+    /// The text before the id in its credential; shared by all keys with the same text.
     pub head: Arc<str>,
-    /// Whose it is.
+    /// Its owner.
     pub owner: Option<Box<str>>,
-    /// Limits of its own.
+    /// Its own limits.
     pub limits: Option<Arc<[LimitSpec]>>,
     /// The credential before the last rotation, in its grace.
     pub previous: Option<Box<Previous>>,
@@ -173,28 +173,28 @@ impl KeyRecord {
         format!("{}{}", self.head, self.id.as_str())
     }
 
-    /// Whether the prefix begins with this text, which is in lower case. Makes no copy: lists ask
-    /// it of every key.
+    /// Whether the prefix begins with this text, which is in lower case. Makes no copy: a list
+    /// calls it for every key.
     #[must_use]
     pub fn prefix_begins_with(&self, lower: &str) -> bool {
         let mut prefix = self.head.bytes().chain(self.id.as_str().bytes());
         lower.bytes().all(|wanted| prefix.next().is_some_and(|b| b.to_ascii_lowercase() == wanted))
     }
 
-    /// Whether the holder of this key, of scope admin, may see and change another one: keys of its
-    /// own owner, and itself.
+    /// Whether the bearer of this key, of scope admin, may see and change another key: keys of the
+    /// same owner, and itself.
     #[must_use]
     pub fn manages(&self, other: &Self) -> bool {
         self.id == other.id || self.manages_owner(other.owner.as_deref())
     }
 
-    /// Whether the holder of this key, of scope admin, may make keys of this owner.
+    /// Whether the bearer of this key, of scope admin, may create keys of this owner.
     #[must_use]
     pub fn manages_owner(&self, owner: Option<&str>) -> bool {
         self.owner.is_some() && self.owner.as_deref() == owner
     }
 
-    /// What the key is at `now`.
+    /// The status of the key at `now`.
     #[must_use]
     pub fn status(&self, now: ClusterMs) -> Status {
         if self.revoked_at.is_some() {
@@ -215,15 +215,15 @@ impl KeyRecord {
         Some(limits.iter().map(|spec| spec.limit.clone()).collect())
     }
 
-    /// Whether a change is one that an administrator's key may not make to itself: of its scope, its
-    /// owner, its limits or its end. Else it could raise its own rights and outlive its end.
+    /// Whether an administrator's key may not make this change to itself: a change of its scope,
+    /// owner, limits or expiry. Otherwise it could raise its own rights or outlive its expiry.
     #[must_use]
     pub fn differs_in_rights(&self, other: &Self) -> bool {
         (self.scope, &self.owner, self.expires_at) != (other.scope, &other.owner, other.expires_at)
             || self.own_limits() != other.own_limits()
     }
 
-    /// Whether a credential with this digest opens the key at `now`.
+    /// Whether a credential with this digest is valid for the key at `now`.
     #[must_use]
     pub fn opens(&self, digest: &Digest, now: ClusterMs) -> bool {
         let previous = self.previous.as_ref();
@@ -238,7 +238,7 @@ impl KeyRecord {
     }
 }
 
-/// A record with what is not replicated: when this node last saw the key used.
+/// A record with its only field that is not replicated: when this node last saw the key used.
 #[derive(Debug)]
 pub struct KeyEntry {
     /// The record.
@@ -253,16 +253,16 @@ impl KeyEntry {
         Self { record, last_used_ms: AtomicU64::new(last_used.map_or(0, |at| at.0)) }
     }
 
-    /// When the key was last used, as far as this node has heard in this life.
+    /// When the key was last used, as far as this incarnation knows.
     #[must_use]
     pub fn last_used(&self) -> Option<ClusterMs> {
         let at = self.last_used_ms.load(Ordering::Relaxed);
         (at > 0).then_some(ClusterMs(at))
     }
 
-    /// The key was used at `now`. Whether that is its first use in this minute of cluster time.
+    /// Records a use at `now`. True if it is the first use in this minute of cluster time.
     pub fn touch(&self, now: ClusterMs) -> bool {
-        // A plain load first: a busy key would else write one cache line from every core.
+        // Load first: otherwise every core would write one cache line for a busy key.
         if self.last_used_ms.load(Ordering::Relaxed) >= now.0 {
             return false;
         }

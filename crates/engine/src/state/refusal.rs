@@ -1,8 +1,8 @@
-//! Why a command changed nothing. Written to disk and sent by position, as commands are.
+//! Why a command was rejected. Written to disk and sent by position, as commands are.
 
 use fluxgate_types::{BootId, ClusterMs, KeyId, NodeId};
 
-/// Why a command changed nothing.
+/// Why a command was rejected. It changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// No such key.
@@ -20,19 +20,20 @@ pub enum CommandError {
     /// The record has another revision.
     #[error("the record has revision {0}")]
     Revision(u64),
-    /// The key is revoked, for good.
+    /// The key is revoked permanently.
     #[error("the key is revoked")]
     Revoked,
     /// The limits, share map or text of the command break a rule.
     #[error("invalid: {0}")]
     Invalid(Box<str>),
-    /// The key that asked was revoked, disabled, expired or made smaller.
+    /// The requesting key was revoked, disabled, expired or lost its rights.
     #[error("the key that asked may not administer any more")]
     Actor,
     /// Another data directory ran under this id.
     #[error("node {0} is registered with another data directory")]
     OtherDirectory(NodeId),
-    /// A later start of this node is known, or another one with the same number. Since level 2.
+    /// The cluster knows a later start of this node, or another one with the same number. Since
+    /// level 2.
     #[error("node {node} has started since: its newest start is number {newest}")]
     OlderStart {
         /// The node.
@@ -43,16 +44,16 @@ pub enum CommandError {
     /// The node was removed from the cluster. Since level 2.
     #[error("node {0} was removed from the cluster: add it again with an empty data directory")]
     Removed(NodeId),
-    /// The idempotency key was used within a day, for something else. Since level 3.
+    /// The idempotency key was used within a day for a different request. Since level 3.
     #[error(
         "this idempotency key was used for another request within a day, which concerned {0}: use a new \
          idempotency key"
     )]
     OtherContent(KeyId),
-    /// A record that is to be erased belongs to a key that has not ended. Since level 3.
+    /// The record to be erased belongs to a key that is neither revoked nor expired. Since level 3.
     #[error("key {0} is neither revoked nor expired: revoke it first")]
     NotEnded(KeyId),
-    /// An earlier secret is still valid, as was promised when it was rotated. Since level 3.
+    /// The previous secret is still in the grace that its rotation promised. Since level 3.
     #[error(
         "the secret before this one is valid until {0}, as was promised when it was rotated: wait, or end it \
          now with `end_previous` (`--end-previous`)"
@@ -61,7 +62,7 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// The lowest level of a cluster whose nodes can all read this refusal.
+    /// The lowest level of a cluster whose nodes can all read this error.
     #[must_use]
     pub fn level(&self) -> u32 {
         match self {

@@ -1,8 +1,8 @@
 //! The state as a stream of items, for snapshot files.
 //!
-//! Answers for: taking the state apart without stopping applies ([`Frozen`]) and putting it
-//! together again ([`Restore`]). The item types are written to disk: variants and fields are only
-//! appended behind a new format version.
+//! Answers for: splitting the state into items without stopping applies ([`Frozen`]) and building
+//! it from them ([`Restore`]). The item types are written to disk: variants and fields are only
+//! appended under a new format version.
 
 mod restore;
 
@@ -23,7 +23,7 @@ use crate::share_map::ShareMap;
 
 pub use restore::{Restore, RestoreError};
 
-/// Keys or audit lines in one item: sixteen of the largest keys stay under a snapshot chunk.
+/// Keys or audit lines in one item: sixteen of the largest keys fit into a snapshot chunk.
 const ITEM_ROWS: usize = 16;
 /// Runs of places in one item.
 const PLACES_ROWS: usize = 4_096;
@@ -37,7 +37,7 @@ pub struct KeyRow {
     pub digest: Digest,
     /// Scope.
     pub scope: Scope,
-    /// Not switched off.
+    /// Whether it is enabled.
     pub enabled: bool,
     /// Revision.
     pub revision: u64,
@@ -45,11 +45,11 @@ pub struct KeyRow {
     pub created_index: LogIndex,
     /// Time of creation.
     pub created_at: ClusterMs,
-    /// Maker.
+    /// Creator.
     pub created_by: Actor,
     /// Time of revocation.
     pub revoked_at: Option<ClusterMs>,
-    /// End.
+    /// Time of expiry.
     pub expires_at: Option<ClusterMs>,
     /// Name.
     pub name: Box<str>,
@@ -57,13 +57,13 @@ pub struct KeyRow {
     pub prefix: Box<str>,
     /// Owner.
     pub owner: Option<Box<str>>,
-    /// Limits of its own.
+    /// Its own limits.
     pub limits: Option<Vec<Limit>>,
     /// Digest and end of the rotated-out credential.
     pub previous: Option<(Digest, ClusterMs)>,
     /// Free text pairs.
     pub metadata: Vec<(Box<str>, Box<str>)>,
-    /// When a node last saw it used, as far as known when this was written.
+    /// When a node last saw it used, as far as the writer knew.
     pub last_used: Option<ClusterMs>,
 }
 
@@ -93,7 +93,7 @@ impl From<&KeyRecord> for KeyRow {
 
 impl KeyRow {
     /// The record in memory, at place `seq` of the order of creation.
-    /// `intern` shares the texts before the ids. `None` where the limits cannot be kept.
+    /// `intern` shares the texts before the ids. `None` if the limits are invalid.
     #[must_use]
     pub fn into_record(self, seq: u32, intern: impl FnOnce(&str) -> Arc<str>) -> Option<KeyRecord> {
         let limits = match self.limits {
@@ -141,11 +141,11 @@ pub enum Item {
     Keys(Vec<KeyRow>),
     /// Audit lines, oldest first.
     Audit(Vec<AuditEntry>),
-    /// Idempotency keys, oldest first: key, expiry, the key that it made.
+    /// Idempotency keys, oldest first: key, expiry, the API key that it created.
     Idempotency(Vec<(Box<str>, ClusterMs, KeyId)>),
     /// Outcomes of recent requests, oldest first.
     Outcomes(Vec<(u128, Remembered)>),
-    /// Directly behind the head: what the cluster has agreed on about itself. Since level 2.
+    /// Directly after the head: what the cluster has agreed on about itself. Since level 2.
     Cluster {
         /// The level.
         level: u32,
@@ -156,19 +156,19 @@ pub enum Item {
         /// Tags of the default limits.
         default_tags: Vec<u32>,
     },
-    /// Tags of keys whose limits were renamed, behind the keys. Since level 2.
+    /// Tags of keys whose limits were renamed, after the keys. Since level 2.
     LimitTags(Vec<(KeyId, Vec<u32>)>),
     /// Outcomes of recent requests with the stamps of their entries, oldest first. Since level 2.
     OutcomesAt(Vec<(u128, ClusterMs, Remembered)>),
-    /// Places in the order of creation, before the keys: runs of them, ascending, each with its first
-    /// place and its length; the last one may be of length 0 and is where the next key goes. Without
-    /// them keys stand one behind the other. Since level 3.
+    /// Places in the order of creation, before the keys: runs of them, ascending, each with its
+    /// first place and its length. The last run may have length 0 and gives the place of the next
+    /// key. Without this item the places are consecutive. Since level 3.
     Places(Vec<(u32, u32)>),
-    /// Idempotency keys, oldest first, with what tells the content of the request. Since level 3.
+    /// Idempotency keys, oldest first, with a hash of the request's content. Since level 3.
     IdempotencyOf(Vec<IdempotencyRow>),
 }
 
-/// The state at one moment, sharing memory with the living one.
+/// The state at one moment, sharing memory with the current one.
 #[derive(Debug)]
 pub struct Frozen {
     table: FrozenTable,
@@ -181,7 +181,7 @@ pub struct Frozen {
 }
 
 impl Registry {
-    /// The state as it is, in some pointers: call between two applies.
+    /// The current state, as a few pointers: call between two applies.
     #[must_use]
     pub fn freeze(&self) -> Frozen {
         let outcome = |(id, at): &(u128, ClusterMs)| {
@@ -198,7 +198,7 @@ impl Registry {
         }
     }
 
-    /// Replaces the whole state by that of a snapshot, which holds everything up to this entry.
+    /// Replaces the whole state by that of a snapshot, which includes all entries up to this one.
     /// Readers of [`Shared`] keep their handle.
     pub fn install(&mut self, applied: LogIndex, restored: Restore) {
         let other = restored.registry;
@@ -280,7 +280,7 @@ impl Frozen {
         in_rows(outcomes, |rows| sink(Item::Outcomes(rows)))
     }
 
-    /// The places of the keys as runs; none where they stand one behind the other from 0 on.
+    /// The places of the keys as runs; none if they are consecutive from 0 on.
     fn places(&self) -> Vec<(u32, u32)> {
         let mut runs: Vec<(u32, u32)> = Vec::new();
         for seq in self.table.entries().map(|entry| entry.record.seq) {

@@ -1,8 +1,8 @@
 //! Every key, by id, in shards that a snapshot can share without copying.
 //!
-//! Answers for: look-ups that hold a lock for one look into a small table, changes by the one
-//! thread that applies, and a frozen view that costs one pointer a shard. A revoked key stays readable
-//! until it is erased.
+//! Answers for: look-ups that hold a lock for one access to a small table, changes by the one
+//! thread that applies, and a frozen view that costs one pointer per shard. A revoked key stays
+//! readable until it is erased.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -14,16 +14,16 @@ use super::census::Census;
 use super::digest;
 use super::record::{KeyEntry, Status};
 
-/// Shards of the table: a million keys are some 250 to a shard.
+/// Shards of the table: with a million keys, some 250 per shard.
 const SHARDS: usize = 4_096;
 
-/// Ends of keys that a count passes under the lock that a writer needs.
+/// How many ends of keys one count may pass while it holds the lock that a writer needs.
 const CENSUS_STEPS: usize = 4_096;
 
 /// Fewer empty places of erased keys than this are not worth sweeping.
 const EMPTY_PLACES_MIN: usize = 1_024;
 
-/// A key id is its own hash and stands in its record, so a place in the table is one pointer.
+/// A key id is its own hash and is part of the record, so a slot of the table is one pointer.
 type Shard = Arc<HashTable<Arc<KeyEntry>>>;
 
 fn same(id: &KeyId) -> impl Fn(&Arc<KeyEntry>) -> bool + '_ {
@@ -41,11 +41,11 @@ struct Place {
     id: KeyId,
 }
 
-/// Keys in order of creation. A key that was erased leaves its place empty, so that lists go on where
-/// they were on any node; the empty places are swept out when they are as many as the others.
+/// Keys in order of creation. An erased key leaves its place empty, so that a list can continue
+/// on any node; empty places are swept once they are as many as the others.
 #[derive(Clone, Debug, Default)]
 struct Order {
-    // Ascending. The record of an empty place is not there, or has another place.
+    // Ascending. A place is empty if its record does not exist or has another place.
     places: Vec<Place>,
     empty: usize,
     next_seq: u32,
@@ -65,7 +65,7 @@ pub struct KeyTable {
     heads: Mutex<Vec<Arc<str>>>,
     // The sum of the digests of all records. Changed by the one thread that applies.
     digest: AtomicU64,
-    // Changes of what a reader may hold a copy of: begun, and made.
+    // Counts of changes to data that a reader may have copied: begun, and completed.
     changes: (AtomicU64, AtomicU64),
     census: Mutex<Census>,
 }
@@ -117,13 +117,13 @@ impl FrozenTable {
     }
 }
 
-/// Some of the keys, those of one shard, as they were when it was asked for. A writer copies a shard
-/// that it changes while somebody reads it.
+/// The keys of one shard at one moment. A writer copies a shard before changing it while a reader
+/// uses it.
 #[derive(Debug)]
 pub struct Part(Shard);
 
 impl Part {
-    /// Its keys, in no order.
+    /// Its keys, in no particular order.
     pub fn entries(&self) -> impl Iterator<Item = &Arc<KeyEntry>> {
         self.0.iter()
     }
@@ -147,21 +147,21 @@ impl KeyTable {
         self.with(id, Arc::clone)
     }
 
-    /// The number of the newest change of records or of the view, for [`KeyTable::is_unchanged`]; none
-    /// while one is under way. A new key changes nothing that anybody holds.
+    /// The number of the newest change of records or of the view, for [`KeyTable::is_unchanged`];
+    /// none during a change. A new key does not count: no reader can have copied it before.
     #[must_use]
     pub fn revision(&self) -> Option<u64> {
         let made = self.changes.1.load(Ordering::Acquire);
         (self.changes.0.load(Ordering::Acquire) == made).then_some(made)
     }
 
-    /// Whether what was read behind [`KeyTable::revision`] is what would be read now.
+    /// Whether data that was read AFTER [`KeyTable::revision`] is still current.
     #[must_use]
     pub fn is_unchanged(&self, since: Option<u64>) -> bool {
         since.is_some_and(|revision| self.changes.0.load(Ordering::Acquire) == revision)
     }
 
-    /// Makes a change that readers notice: counted before it begins and once it is made.
+    /// Makes a change that readers notice: counted BEFORE it begins and AFTER it is complete.
     pub(super) fn change<R>(&self, change: impl FnOnce() -> R) -> R {
         self.changes.0.fetch_add(1, Ordering::AcqRel);
         let result = change();
@@ -181,7 +181,7 @@ impl KeyTable {
         self.len() == 0
     }
 
-    // Shared: changing it while somebody reads copies it once.
+    // Shared: changing it while a reader uses it copies it once.
     fn order(&self) -> Arc<Order> {
         Arc::clone(&self.order.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -191,7 +191,7 @@ impl KeyTable {
     }
 
     /// Up to `count` key ids that were created before place `before`, newest first, with their
-    /// places. Copies only those; of some the record may have been erased.
+    /// places. Copies only those; some of their records may have been erased.
     #[must_use]
     pub fn page(&self, before: usize, count: usize) -> Vec<(usize, KeyId)> {
         let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
@@ -200,7 +200,7 @@ impl KeyTable {
         order.places[start..end].iter().rev().map(|place| (place.seq as usize, place.id)).collect()
     }
 
-    /// One shared copy of what stands before the ids: there are as many as configurations.
+    /// One shared copy of the text before the ids: there are as many as configurations.
     pub(super) fn intern(&self, head: &str) -> Arc<str> {
         let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
         let known = heads.iter().find(|known| ***known == *head).map(Arc::clone);
@@ -211,13 +211,13 @@ impl KeyTable {
         })
     }
 
-    /// The place in the order of creation that the next key gets. None where the numbers have run out.
+    /// The place in the order of creation that the next key gets. None if no numbers are left.
     pub(super) fn next_seq(&self) -> Option<u32> {
         let next = self.order.read().unwrap_or_else(PoisonError::into_inner).next_seq;
         Some(next).filter(|next| *next < u32::MAX)
     }
 
-    /// The next key gets this place, where no key has a later one.
+    /// Gives the next key this place, unless a key has a later one.
     pub(super) fn skip_to(&self, seq: u32) {
         self.change_order(|order| order.next_seq = order.next_seq.max(seq));
     }
@@ -232,7 +232,7 @@ impl KeyTable {
         self.put(entry);
     }
 
-    /// Forgets a key.
+    /// Removes a key.
     pub(super) fn remove(&self, id: &KeyId) {
         self.change(|| {
             let removed = {
@@ -249,7 +249,7 @@ impl KeyTable {
         self.sweep_order();
     }
 
-    /// Takes the empty places out once they are as many as the others: each removal pays for one step.
+    /// Sweeps the empty places once they are as many as the others: constant cost per removal.
     fn sweep_order(&self) {
         let order = self.order();
         if order.empty < EMPTY_PLACES_MIN || order.empty < order.len() {
@@ -266,7 +266,7 @@ impl KeyTable {
         });
     }
 
-    /// Puts a changed record in the place of the one before it.
+    /// Replaces a record by its changed version.
     pub(super) fn replace(&self, entry: Arc<KeyEntry>) {
         self.change(|| self.put(entry));
     }
@@ -296,8 +296,8 @@ impl KeyTable {
         self.census.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many keys of each status there are at `now`, in the order of [`Status::ALL`]. `None` when
-    /// more of them ended since the last count than one call looks at: call again.
+    /// How many keys of each status there are at `now`, in the order of [`Status::ALL`]. `None` if
+    /// more keys ended since the last count than one call processes: call again.
     #[must_use]
     pub fn count_by_status(&self, now: ClusterMs) -> Option<[usize; Status::ALL.len()]> {
         self.census().at(now, CENSUS_STEPS)
@@ -307,22 +307,22 @@ impl KeyTable {
         Arc::clone(&shard.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The table as it is: call only between two applies.
+    /// The current table: call only between two applies.
     #[must_use]
     pub(super) fn freeze(&self) -> FrozenTable {
         FrozenTable { shards: self.shards.iter().map(Self::share).collect(), order: self.order() }
     }
 
-    /// All keys, part after part: the fastest way to look at each, for it follows the memory rather
-    /// than the order of creation.
+    /// All keys, part by part: the fastest way to visit each, because it follows the memory layout
+    /// and not the order of creation.
     pub fn parts(&self) -> impl Iterator<Item = Part> {
         self.shards.iter().map(|shard| Part(Self::share(shard)))
     }
 
-    /// Takes over the keys of another table, shard by shard. A reader meets each key either as it
-    /// was or as it is in the new table, which is newer.
+    /// Adopts the keys of another table, shard by shard. A reader sees each key either as it was or
+    /// as it is in the new table, which is newer.
     pub(super) fn adopt(&self, other: &Self) {
-        // What this node knows of the use of a key is its own.
+        // The last use of a key is this node's own data and not part of the other table.
         for (mine, theirs) in self.shards.iter().zip(&other.shards) {
             let new = Self::share(theirs);
             for entry in Self::share(mine).iter() {

@@ -1,4 +1,4 @@
-//! What is known of all nodes together: the proof that nothing is left, and what is left else.
+//! What is known of all nodes together: the proof that nothing is left, or how much remains.
 
 use fluxgate_types::NodeId;
 
@@ -6,9 +6,9 @@ use super::{Context, CounterReport, PeerAccount, WindowCounter};
 use crate::fault::Mutation;
 
 impl WindowCounter {
-    /// A lower bound of what all nodes together have spent. What others have spent only grows, so
-    /// any figure ever heard counts. Tokens that died with a life count as spent where every node
-    /// has said, under the same lives, what it lost to and has from them.
+    /// A lower bound of what all nodes together have spent. Spending only grows, so every report
+    /// stays valid. Tokens that were lost with an incarnation count as spent once every node has
+    /// reported, under the same incarnations, what it gave to and received from the ended ones.
     pub(in crate::quota) fn spent_lower_bound(&self, context: &Context<'_>) -> u64 {
         let others =
             self.accounts.iter().map(PeerAccount::spent_in_all).fold(0, u64::saturating_add);
@@ -40,8 +40,8 @@ impl WindowCounter {
         u64::try_from(sum).ok()
     }
 
-    /// Every other node that may hold or may have held tokens of this window. One that was removed
-    /// before it began never says a word of it.
+    /// Every other node that may have or may have had tokens of this window. A node that was
+    /// removed before the window began will never report on it, and is not waited for.
     fn everybody(&self, context: &Context<'_>) -> Vec<NodeId> {
         let members = context.view.nodes.iter().filter(|(_, n)| !n.removed).map(|(id, _)| *id);
         let map = context.view.map_at(self.start).into_iter();
@@ -67,7 +67,7 @@ impl WindowCounter {
         gone.saturating_add(cost) > self.tokens
     }
 
-    /// What is left as far as this node knows: never rises within a window.
+    /// What is left as far as this node knows; never rises within a window.
     pub(in crate::quota) fn remaining(&mut self, context: &Context<'_>) -> u64 {
         if Mutation::RemainingIsNothing.active() {
             return 0;
@@ -80,8 +80,8 @@ impl WindowCounter {
         self.shown
     }
 
-    /// How much `node` is believed to hold: what it last said, else its share less what it is known
-    /// to have spent.
+    /// The assumed balance of `node`: what it last reported, otherwise its share minus its known
+    /// spending.
     pub(in crate::quota) fn believed_left(&self, context: &Context<'_>, node: NodeId) -> u64 {
         let known = self.accounts.iter().find(|t| t.node == node);
         known.and_then(|t| t.left).unwrap_or_else(|| {

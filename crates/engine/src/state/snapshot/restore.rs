@@ -1,4 +1,4 @@
-//! A state put together again from the items of a snapshot.
+//! Building a state from the items of a snapshot.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,29 +12,29 @@ use crate::state::record::{KeyEntry, KeyRecord, LimitSpec};
 use crate::state::table::KeyTable;
 use crate::state::{NodeRecord, Registry, Shared, View};
 
-/// Items that cannot be a snapshot.
+/// Why the items are not a valid snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
-    /// The head is missing or comes twice.
+    /// The head is missing or occurs twice.
     #[error("snapshot does not begin with one head")]
     Head,
     /// Limits that break the rules.
     #[error("snapshot holds limits that cannot be kept")]
     Limits,
-    /// What the cluster has agreed on cannot be so, or comes from a later program.
+    /// The cluster state is invalid or comes from a newer program.
     #[error("snapshot holds a cluster state that this program does not know")]
     Cluster,
-    /// More keys than a table holds, or one twice.
+    /// Too many keys for a table, or a key that occurs twice.
     #[error("snapshot holds a key twice, or too many")]
     Keys,
 }
 
-/// A state being put together from the items of a snapshot.
+/// A state that is being built from the items of a snapshot.
 #[derive(Debug)]
 pub struct Restore {
     pub(super) registry: Registry,
     begun: bool,
-    /// Runs of places that keys are still to take: the first place and how many.
+    /// Runs of places for the keys to come: the first place and how many.
     places: VecDeque<(u32, u32)>,
 }
 
@@ -48,7 +48,7 @@ impl Restore {
     /// Takes the next item.
     ///
     /// # Errors
-    /// When the item cannot follow the ones before it.
+    /// When the item is invalid after the ones before it.
     pub fn take(&mut self, item: Item) -> Result<(), RestoreError> {
         let head = matches!(item, Item::Head { .. });
         if head == self.begun {
@@ -59,7 +59,7 @@ impl Restore {
             Item::Head { last_stamp, defaults, share_maps, nodes } => {
                 self.begun = true;
                 registry.last_stamp = last_stamp;
-                // None before a leader has set them.
+                // There are none until a leader has set them.
                 let defaults = if defaults.is_empty() { [].into() } else { checked(&defaults)? };
                 let record = |(id, dir_id, removed)| (id, NodeRecord { dir_id, removed });
                 let nodes: BTreeMap<_, _> = nodes.into_iter().map(record).collect();
@@ -125,13 +125,13 @@ impl Restore {
     }
 }
 
-/// Limits that can be kept: every request computes with what stands here.
+/// Checks limits: every request computes with them.
 fn checked(limits: &[Limit]) -> Result<Arc<[LimitSpec]>, RestoreError> {
     Limit::check_all(limits).map_err(|_| RestoreError::Limits)?;
     LimitSpec::all(limits).ok_or(RestoreError::Limits)
 }
 
-/// Level, terms and starts, as a snapshot has them.
+/// Level, terms and starts, as in a snapshot.
 type ClusterRow = (u32, Vec<TermsRecord>, Vec<(NodeId, BootId, u64)>);
 
 fn take_cluster(
@@ -151,7 +151,7 @@ fn take_cluster(
     Ok(())
 }
 
-/// The same limits with these tags, which must tell them apart.
+/// The same limits with these tags, which must be distinct.
 fn retagged(specs: &[LimitSpec], tags: &[u32]) -> Result<Arc<[LimitSpec]>, RestoreError> {
     let distinct = tags.iter().enumerate().all(|(at, tag)| !tags[..at].contains(tag));
     if specs.len() != tags.len() || !distinct {
@@ -169,7 +169,7 @@ fn set_tags(shared: &Shared, id: &KeyId, tags: &[u32]) -> Result<(), RestoreErro
     Ok(())
 }
 
-/// The place of the next key, where the snapshot says it.
+/// The place of the next key, if the snapshot has it.
 fn next_place(places: &mut VecDeque<(u32, u32)>) -> Option<u32> {
     while let Some((first, count)) = places.front_mut() {
         if *count > 0 {
