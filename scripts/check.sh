@@ -103,6 +103,13 @@ step "build" cargo build --locked --release -p fluxgate
 tests=(test --lib --bins --tests --examples)
 if cargo nextest --version >/dev/null 2>&1; then
   tests=(nextest run)
+else
+  # nextest would build the program under test by itself.
+  NEXTEST_ENV=$(mktemp)
+  step "program" env NEXTEST_ENV="$NEXTEST_ENV" "${STATIC[@]}" scripts/lib/binary-for-tests.sh
+  FLUXGATE_BIN=$(sed -n 's/^FLUXGATE_BIN=//p' "$NEXTEST_ENV")
+  rm "$NEXTEST_ENV"
+  export FLUXGATE_BIN
 fi
 step "tests" "${STATIC[@]}" cargo "${tests[@]}" --locked --no-fail-fast --workspace --exclude fluxgate-store
 step "tests-store" cargo "${tests[@]}" --locked --no-fail-fast -p fluxgate-store
