@@ -186,7 +186,7 @@ struct Settings {
     differs: [bool; SHARED_SETTINGS.len()],
 }
 
-/// Logs where this node's configuration differs from the cluster's settings: the leader's count.
+/// Logs where this node's configuration differs from the cluster's: the leader's settings apply.
 fn look_at_settings(state: &NodeState, said: &mut Settings) {
     let Some(terms) = state.shared.cluster().terms() else { return };
     let own = state.config.lease_terms();
