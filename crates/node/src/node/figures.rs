@@ -35,7 +35,8 @@ pub(super) async fn run_refresh(state: Arc<NodeState>) {
     }
 }
 
-/// Room on the disk. By itself, for a disk may hang; what it said last then stands.
+/// Updates the room on the disk. A separate task, because a disk may hang; the last result then
+/// remains.
 pub(super) async fn run_storage(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(REFRESH);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -44,7 +45,7 @@ pub(super) async fn run_storage(state: Arc<NodeState>) {
         every.tick().await;
         let (log, free) = state.raft.look_at_disk().await;
         state.metrics.storage_bytes.set(gauge(log));
-        // A disk that cannot be asked keeps its last figure, or 0, which alarms too.
+        // A disk that cannot be queried keeps its last value, or 0, which raises the alarm too.
         if let Some(free) = free {
             state.metrics.storage_free.set(gauge(free));
         }
