@@ -1,7 +1,7 @@
-//! Compares this node's state with what the other nodes say of theirs.
+//! Compares this node's state with the digests that the other nodes report.
 //!
-//! A node that has no majority with it answers nothing, grants nothing and proposes nothing
-//! until it has one: it may hold keys that were revoked.
+//! A node whose state no majority shares answers nothing, grants nothing and proposes nothing until
+//! one does: it may hold keys that were revoked.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,12 +16,12 @@ use crate::state::NodeState;
 pub struct Agreement {
     differs: AtomicBool,
     notes: Mutex<Notes>,
-    // The nodes that differ, as they were last logged.
+    // The nodes that differ, as last logged.
     different: Mutex<Vec<NodeId>>,
 }
 
 impl Agreement {
-    /// Whether no majority is known to have this node's state, though some node's differs.
+    /// Whether some node's state differs, and no majority is known to share this node's.
     pub fn differs(&self) -> bool {
         self.differs.load(Ordering::Acquire)
     }
@@ -35,7 +35,7 @@ impl Agreement {
 impl NodeState {
     /// Compares with the digest that another node has after an entry.
     pub fn compare_state(&self, node: NodeId, index: LogIndex, digest: u64) {
-        // Before level 2 nodes may run programs that apply some commands differently.
+        // Before level 2, nodes may run programs that apply some commands differently.
         if self.shared.cluster().level < 2 {
             return;
         }
@@ -48,7 +48,7 @@ impl NodeState {
         self.judge_state();
     }
 
-    /// Says what follows from the comparisons so far. Members may have left since.
+    /// Draws the conclusion from the comparisons so far. Members may have left since.
     pub fn judge_state(&self) {
         let members = self.raft.status().nodes;
         let others: Vec<NodeId> = members.into_keys().filter(|id| *id != self.me).collect();

@@ -1,6 +1,6 @@
 //! The clocks of this machine, and cluster time on top of them.
 //!
-//! The only file of the node that reads a clock for decisions. CLOCK_BOOTTIME runs on while the
+//! The only file of the node that reads a clock for decisions. CLOCK_BOOTTIME advances while the
 //! machine is suspended, which `Instant` does not: a lease must not outlive a suspend.
 
 use std::sync::{PoisonError, RwLock};
@@ -11,24 +11,23 @@ use fluxgate_store::ClockNote;
 use fluxgate_types::{BootNs, ClusterMs};
 use rustix::time::{ClockId, clock_gettime};
 
-/// A span in the unit of the boot clock, nanoseconds.
+/// Converts a duration to nanoseconds, the unit of the boot clock.
 pub fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// This node's clocks.
 #[derive(Debug)]
 pub struct Clock {
     cluster: RwLock<ClusterClock>,
-    // The wall clock as an earlier start noted it, milliseconds; 0 without a note.
+    // The wall clock as an earlier start recorded it, milliseconds; 0 without a record.
     noted_wall_ms: u64,
 }
 
-/// A wall clock may have been set back by so much since an earlier start noted it, milliseconds.
+/// How far a wall clock may be set back since an earlier start recorded it, milliseconds.
 const SET_BACK_MS: u64 = 60_000;
 
-/// When this program was built, milliseconds since the Unix epoch: no clock that is right is before
-/// it. 0 where time is simulated.
+/// When this program was built, milliseconds since the Unix epoch: no correct clock shows an
+/// earlier time. 0 in a simulation.
 fn built_ms() -> u64 {
     #[cfg(feature = "sim")]
     if fluxgate_peer::process::current().is_some() {
@@ -44,7 +43,6 @@ fn read_ns(clock: ClockId) -> u64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Boot clock.
 pub fn boot_now() -> BootNs {
     #[cfg(feature = "sim")]
     if let Some(process) = fluxgate_peer::process::current() {
@@ -53,7 +51,7 @@ pub fn boot_now() -> BootNs {
     BootNs(read_ns(ClockId::Boottime))
 }
 
-/// Wall clock, nanoseconds since the Unix epoch: trusted by nothing but the leader's steering.
+/// Wall clock, nanoseconds since the Unix epoch. Only the leader's slewing relies on it.
 pub fn wall_ns() -> u64 {
     #[cfg(feature = "sim")]
     if let Some(process) = fluxgate_peer::process::current() {
@@ -62,14 +60,15 @@ pub fn wall_ns() -> u64 {
     read_ns(ClockId::Realtime)
 }
 
-/// Which run of this machine's kernel the boot clock counts; empty where the system does not say.
+/// Identifies the kernel boot that the boot clock counts from; empty if the system does not say.
 fn machine() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     id.map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
 impl Clock {
-    /// Begins with what an earlier life noted, if there was one, and else with the wall clock.
+    /// Continues from what an earlier start recorded, if there is a record, otherwise from the wall
+    /// clock.
     pub fn new(noted: Option<&ClockNote>) -> Self {
         let (boot, wall_ms) = (boot_now(), wall_ns() / 1_000_000);
         let carried_on = |note: &ClockNote| {
@@ -82,7 +81,7 @@ impl Clock {
         Self { cluster: RwLock::new(ClusterClock::new(boot, guess)), noted_wall_ms }
     }
 
-    /// What to note of cluster time now.
+    /// The current checkpoint of cluster time.
     pub fn note(&self) -> ClockNote {
         let boot = boot_now();
         ClockNote {
@@ -93,8 +92,8 @@ impl Clock {
         }
     }
 
-    /// Whether this machine's wall clock can be right: it is neither before this program was built
-    /// nor well before what an earlier start noted.
+    /// Whether this machine's wall clock can be right: not before this program was built, and not
+    /// well before what an earlier start recorded.
     pub fn is_plausible(&self) -> bool {
         let wall_ms = wall_ns() / 1_000_000;
         wall_ms >= built_ms() && wall_ms.saturating_add(SET_BACK_MS) >= self.noted_wall_ms
@@ -114,12 +113,10 @@ impl Clock {
         self.read().now_ns(boot)
     }
 
-    /// Cluster time now.
     pub fn now(&self) -> ClusterMs {
         self.at(boot_now())
     }
 
-    /// Cluster time now, nanoseconds.
     pub fn now_ns(&self) -> u64 {
         self.read().now_ns(boot_now())
     }
@@ -128,7 +125,7 @@ impl Clock {
         self.read().is_synced()
     }
 
-    /// Steers; see [`ClusterClock`].
+    /// Adjusts cluster time; see [`ClusterClock`].
     pub fn adjust(&self, steer: impl FnOnce(&mut ClusterClock)) {
         steer(&mut self.cluster.write().unwrap_or_else(PoisonError::into_inner));
     }

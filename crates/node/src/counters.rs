@@ -1,7 +1,7 @@
-//! Drives the engine's counters: locks, waiting requests, asks to peers, gossip, time.
+//! Drives the engine's counters: locks, waiting requests, transfer requests, gossip, time.
 //!
-//! One message with asks is in flight per peer; what comes up meanwhile goes into the next. No
-//! lock here is held across an await.
+//! One message with transfer requests is in flight per peer; requests that arrive meanwhile go into
+//! the next one. No lock here is held across an await.
 
 mod outbox;
 mod telling;
@@ -29,37 +29,36 @@ use outbox::Outbox;
 pub use outbox::run_asks;
 pub use telling::Telling;
 
-/// Locks over all counters: a busy node's threads seldom meet, and with a million keys each holds
-/// a thousand, so that nothing that grows with a shard takes long.
+/// Number of shards, each with its own lock: a busy node's threads seldom contend, and with a
+/// million keys each shard holds a thousand, so that work on a whole shard is short.
 const SHARDS: usize = 1_024;
-/// How often waiting requests are looked at.
+/// How often waiting requests are checked.
 const TICK: Duration = Duration::from_millis(1);
-/// How often old windows are forgotten.
+/// How often old windows are dropped.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Shards that are swept before others may run, where little is due.
+/// Shards that are swept before the task yields, when little is due.
 const SWEPT_AT_ONCE: usize = 32;
-/// Counters of a key that was not used for so long are forgotten, with its history.
+/// The counters and the history of a key that was not used for this long are dropped.
 const IDLE_MS: u64 = 3_600_000;
 
-/// What came of a request, with the limits that it was decided by.
+/// A decision, with the limits that it was made by.
 #[derive(Clone, Debug)]
 pub struct Decided {
     pub decision: Decision,
     pub limits: Arc<[LimitSpec]>,
 }
 
-/// What a step on a shard is given, read while the lock of the shard is held.
+/// What a step on a shard works with, read while the shard is locked.
 pub struct On<'a> {
     pub context: &'a Context<'a>,
     pub find: &'a dyn Fn(&KeyId) -> Option<KeyLimits>,
     pub out: &'a mut Vec<Effect>,
 }
 
-/// All counters of this node.
 #[derive(Debug)]
 pub struct Counters {
     shards: Vec<Mutex<Shard>>,
-    // Where the next gossip begins: what does not fit into one comes with the next.
+    // Where the next gossip message begins: what does not fit into one goes into the next.
     first_told: AtomicUsize,
     waiters: Mutex<HashMap<u64, oneshot::Sender<Decided>>>,
     next_waiter: AtomicU64,
@@ -99,7 +98,7 @@ impl Counters {
         step(&mut shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The outbox of a peer, made when it is first needed.
+    /// The outbox of a peer, created on first use.
     pub fn outbox(&self, peer: NodeId) -> Arc<Outbox> {
         let known =
             self.outboxes.read().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned();
@@ -109,7 +108,7 @@ impl Counters {
         })
     }
 
-    /// Carries out what a step asked for.
+    /// Carries out the effects of a step.
     fn carry_out(&self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
@@ -123,14 +122,14 @@ impl Counters {
                         waiters.shrink_to(0);
                     }
                     drop(waiters);
-                    // The client may have gone away; the decision stands.
+                    // The client may have disconnected; the decision remains.
                     answer.and_then(|answer| answer.send(Decided { decision, limits }).ok());
                 }
             }
         }
     }
 
-    /// Windows of counters in memory.
+    /// Number of window counters in memory.
     pub fn count(&self) -> usize {
         self.shards.iter().map(|shard| Self::locked(shard, |shard| shard.counters())).sum()
     }
@@ -140,7 +139,7 @@ impl Counters {
         Self::locked(self.shard(key), |shard| shard.usage(me, key))
     }
 
-    /// One counter as it is, for an observer.
+    /// The current state of one counter, for an observer.
     #[cfg(feature = "sim")]
     pub fn observe(&self, counter: &CounterId) -> Option<fluxgate_engine::quota::Observed> {
         Self::locked(self.shard(&counter.key), |shard| shard.observe(counter))
@@ -167,8 +166,8 @@ impl Counters {
 }
 
 impl NodeState {
-    /// Decides one request for a known key, waiting for tokens where it must. The limits that were
-    /// looked up are used where nothing changed since, else those of now.
+    /// Decides one request for a known key, and waits for tokens if it must. Uses the limits that
+    /// were looked up if nothing changed since, otherwise the current ones.
     pub async fn decide(&self, key: &KeyId, known: &LookedUp, cost: u64) -> Decided {
         let counters = &self.counters;
         let number = counters.next_waiter.fetch_add(1, Ordering::Relaxed);
@@ -178,7 +177,8 @@ impl NodeState {
             match shard.handle_request(on.context, key, &now, cost, number, on.out) {
                 Step::Decided(decision) => Err(Decided { decision, limits: now.limits }),
                 Step::Waiting => {
-                    // Known BEFORE the lock is let go: else it could be settled unheard.
+                    // Register the waiter BEFORE releasing the lock, or its decision could arrive
+                    // before anyone listens.
                     let (answer, wait) = oneshot::channel();
                     let mut waiters =
                         counters.waiters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -206,9 +206,9 @@ impl NodeState {
         }
     }
 
-    /// One step on a shard: takes the lock, then reads what the step depends on, then runs it, and
-    /// carries its effects out behind the lock. A thread that is held up in between holds others
-    /// up, and none comes with what was true before another's step.
+    /// One step on a shard: takes the lock, THEN reads what the step depends on, then runs it, and
+    /// carries out its effects after releasing the lock. A thread that is delayed in between delays
+    /// others, but no step runs on a context that is older than another step's.
     fn on_shard<R>(&self, place: usize, step: impl FnOnce(&mut Shard, &mut On<'_>) -> R) -> R {
         let mut out = Vec::new();
         let result = Counters::locked(self.counters.at(place), |shard| {
@@ -221,8 +221,8 @@ impl NodeState {
         result
     }
 
-    /// Steps for each of some items, those of one shard together, a bounded number of them while its
-    /// lock is held. The results stand in the order of the items.
+    /// Runs a step for each item. Items of one shard run together, a bounded number per lock.
+    /// Results are in the order of the items.
     fn on_shards<T, R>(
         &self,
         items: &[T],
@@ -245,7 +245,7 @@ impl NodeState {
         results.into_iter().flatten().collect()
     }
 
-    /// Answers a peer's asks.
+    /// Answers a peer's transfer requests.
     pub fn handle_asks(&self, sender: &Sender, asks: &[TransferRequest]) -> Vec<TransferReply> {
         let replies = self.on_shards(
             asks,
@@ -260,7 +260,7 @@ impl NodeState {
         replies
     }
 
-    /// Takes replies, or gifts; says of each whether it was taken.
+    /// Applies replies or handoffs; returns for each whether it was accepted.
     pub fn handle_replies(&self, sender: &Sender, replies: &[TransferReply]) -> Vec<bool> {
         self.on_shards(
             replies,
@@ -271,7 +271,7 @@ impl NodeState {
         )
     }
 
-    /// Asks brought no answer: each counter asks somebody else.
+    /// Transfer requests got no answer: each counter tries another peer.
     fn handle_asks_failed(&self, peer: NodeId, asks: &[TransferRequest]) {
         self.on_shards(
             asks,
@@ -283,7 +283,7 @@ impl NodeState {
         );
     }
 
-    /// Takes figures that a peer tells.
+    /// Applies a peer's counter reports.
     pub fn handle_gossip(&self, sender: &Sender, told: &[CounterGossip]) {
         self.on_shards(
             told,
@@ -292,13 +292,13 @@ impl NodeState {
         );
         let now = self.now();
         for one in told.iter().filter(|one| one.mine.spent > 0) {
-            // A key that another node admits is in use, wherever it is.
+            // A key that any node admits is in use.
             self.shared.table.with(&one.counter.key, |entry| self.last_uses.used(entry, now));
         }
     }
 
-    /// Up to one message's worth of gifts for a peer, from the counters behind `from`, which moves on;
-    /// none where none are left.
+    /// Up to one message of handoffs for a peer, from the counters after `from`, which advances;
+    /// empty when none remain.
     pub fn drain(&self, to: &Sender, from: &mut (usize, Cursor)) -> Vec<Handoff> {
         let mut gifts = Vec::new();
         while from.0 < SHARDS && gifts.len() < caps::PEER_ITEMS_MAX {
@@ -314,7 +314,7 @@ impl NodeState {
         gifts
     }
 
-    /// Looks after waiting requests; false when none are left.
+    /// Checks waiting requests; false when none remain.
     fn tick(&self) -> bool {
         let busy = || self.counters.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let places = std::mem::take(&mut *busy());
@@ -350,7 +350,7 @@ fn kind_of(decision: &Decision, admitted: Kind) -> Kind {
     }
 }
 
-/// Looks after waiting requests: sleeps while there are none.
+/// Checks waiting requests every tick; sleeps while there are none.
 pub async fn run_ticks(state: Arc<NodeState>) {
     loop {
         state.counters.waiting.notified().await;
@@ -363,7 +363,7 @@ pub async fn run_ticks(state: Arc<NodeState>) {
     }
 }
 
-/// Forgets old windows in the order in which they end, a bounded number while a lock is held.
+/// Drops old windows in the order in which they end, a bounded number per lock.
 pub async fn run_sweeps(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(SWEEP);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -21,22 +21,22 @@ use crate::state::NodeState;
 use crate::writes::proposal;
 use fluxgate_wire::peer::Writes;
 
-/// How often the leader looks.
+/// How often the leader checks.
 const EVERY: Duration = Duration::from_millis(200);
-/// Longest wait for the disk to say whether it has room.
+/// Longest wait for the check whether the disk has room.
 const LOOK_AT_DISK: Duration = Duration::from_millis(100);
-/// Pause between two tries of a leader that cannot write to hand over.
+/// Pause between two hand-over attempts of a leader that cannot write.
 const HAND_OVER_PAUSE: Duration = Duration::from_secs(3);
-/// When a change of the members counts as one that stands still.
+/// After this time a change of the members counts as stuck.
 const CHANGE_STANDS: Duration = Duration::from_secs(2);
-/// Parts of the table that are looked at in one turn for records to erase: all of them in half a minute.
+/// Parts of the table that one round checks for records to erase: the whole table in half a minute.
 const PURGED_PARTS: usize = 32;
-/// How long one such try may take.
+/// Longest time for one hand-over attempt.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// What a map begins later than it must, so that a slow commit wastes no attempt, milliseconds.
+/// Extra lead of a map's start, so that a slow commit does not waste the attempt, milliseconds.
 const MAP_SLACK_MS: u64 = 1_000;
 
-/// Looks after what the leader owes the cluster.
+/// Runs the leader's periodic duties.
 pub async fn run(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(EVERY);
     let mut planner = ShareMapPlanner::default();
@@ -55,7 +55,8 @@ pub async fn run(state: Arc<NodeState>) {
         if let Some(term) = term.filter(|_| !state.is_stopping()) {
             form(&state, term).await;
             end_change(&state, &mut change).await;
-            // Without a lease of its own it may lead nobody any more: nothing is decided then.
+            // Without a lease of its own this node may no longer be the leader: it decides nothing
+            // then.
             if state.is_leased(boot_now()) {
                 share(&state, term, &mut planner).await;
                 purge(&state, &mut purged).await;
@@ -67,8 +68,9 @@ pub async fn run(state: Arc<NodeState>) {
     }
 }
 
-/// Ends a change of the members that stands still: the leader that began it may have lost its office
-/// between the two steps, and until the second one everything takes a majority of old and new.
+/// Ends a change of the members that is stuck: the leader that began it may have lost its
+/// leadership between the two steps, and until the second step everything needs a majority of old
+/// and new.
 async fn end_change(state: &NodeState, since: &mut Option<Instant>) {
     if state.raft.status().changing.is_none() {
         *since = None;
@@ -116,7 +118,7 @@ async fn form(state: &NodeState, term: u64) {
             .ok();
     }
     if view.share_maps.is_empty() {
-        // It counts from the beginning: nobody can have spent before it.
+        // It applies from the beginning: no node can have spent before it.
         let nodes = state.raft.status().nodes;
         let nodes = nodes.iter().filter(|(_, n)| n.votes).map(|(id, _)| (*id, 1)).collect();
         let map = ShareMap { from: ClusterMs(0), nodes };
@@ -129,8 +131,8 @@ fn default_limits(state: &NodeState) -> Vec<Limit> {
     state.shared.view().defaults.iter().map(|spec| spec.limit.clone()).collect()
 }
 
-/// The newest level that every member knows, as each has said lately. In a new cluster it is enough that
-/// none has said another thing.
+/// The newest level that every member knows, as each has recently reported. In a new cluster it is
+/// enough that none has reported a lower one.
 fn known_level(state: &NodeState, new: bool) -> u32 {
     let heard = state.heard.read().unwrap_or_else(PoisonError::into_inner).clone();
     let members = state.raft.status().nodes;
@@ -143,7 +145,7 @@ fn known_level(state: &NodeState, new: bool) -> u32 {
     known.min().unwrap_or(LEVEL).min(LEVEL)
 }
 
-/// Erases records of keys that ended long ago, where the configuration says so. Looks at some parts of
+/// Erases records of keys that ended long ago, if the configuration says so. Checks some parts of
 /// the table at a time, from `next` on.
 async fn purge(state: &NodeState, next: &mut usize) {
     let Some(age_ms) = state.config.purge_after_ms else { return };
@@ -161,7 +163,7 @@ async fn purge(state: &NodeState, next: &mut usize) {
         let room = caps::ERASED_AT_ONCE_MAX - ids.len();
         ids.extend(part.entries().filter(is_old).take(room).map(|entry| entry.record.id));
         if ids.len() == caps::ERASED_AT_ONCE_MAX {
-            // There may be more in this part.
+            // This part may hold more.
             break;
         }
         looked_at += 1;
@@ -178,13 +180,13 @@ async fn purge(state: &NodeState, next: &mut usize) {
     }
 }
 
-/// How this node's configuration differs from what the cluster runs by, as it was last logged.
+/// How this node's configuration differs from the cluster's settings, as last logged.
 #[derive(Default)]
 struct Settings {
     differs: [bool; SHARED_SETTINGS.len()],
 }
 
-/// Says where this node's configuration differs from what the cluster runs by: the leader's counts.
+/// Logs where this node's configuration differs from the cluster's: the leader's settings apply.
 fn look_at_settings(state: &NodeState, said: &mut Settings) {
     let Some(terms) = state.shared.cluster().terms() else { return };
     let own = state.config.lease_terms();
@@ -208,9 +210,10 @@ fn look_at_settings(state: &NodeState, said: &mut Settings) {
     said.differs = differs;
 }
 
-/// A leader that cannot write hands its office to a voter that can, so that writes go on.
+/// A leader that cannot write hands over to a voter that can, so that writes continue.
 async fn hand_over_if_unable(state: &NodeState, handed: &mut Option<Instant>) {
-    // A disk that hangs must not hold the leader up: then the appends that wait tell.
+    // A disk that hangs must not block the leader: the waiting appends then show that it cannot
+    // write.
     tokio::time::timeout(LOOK_AT_DISK, state.raft.look_at_room()).await.ok();
     let health = state.raft.write_health();
     state.metrics.can_write.set(i64::from(health == WriteHealth::Fine));
@@ -243,7 +246,7 @@ async fn hand_over_if_unable(state: &NodeState, handed: &mut Option<Instant>) {
     }
 }
 
-/// Takes nodes out of the share map that are gone for a while, and in those that hold a lease.
+/// Removes nodes from the share map that are away for a while, and adds those that hold a lease.
 async fn share(state: &NodeState, term: u64, planner: &mut ShareMapPlanner) {
     let view = state.shared.view();
     let Some(last) = view.share_maps.last() else { return };
@@ -259,7 +262,7 @@ async fn share(state: &NodeState, term: u64, planner: &mut ShareMapPlanner) {
     }
 }
 
-/// A map whose proposal got no answer, but which is applied here: it is committed.
+/// A map whose proposal got no answer, but which is applied here, is committed.
 fn settle_pending(state: &NodeState, term: u64, last: ClusterMs) {
     in_office(state, term, |granter| {
         if granter.map_pending().is_some_and(|from| from <= last) {
@@ -273,7 +276,8 @@ async fn propose_map(state: &NodeState, term: u64, nodes: Vec<(NodeId, u32)>) {
     let (terms, cautious) = state.terms();
     in_office(state, term, |granter| granter.set_terms(terms, cautious));
     let from = now + cautious.map_ahead_ms() + MAP_SLACK_MS;
-    // Told BEFORE it is proposed: from here on no grant promises windows beyond it.
+    // Reported to the granter BEFORE the proposal: from here on no grant promises windows beyond
+    // it.
     let told = in_office(state, term, |granter| granter.handle_map_proposed(now, from));
     if told != Some(true) {
         return;
@@ -288,12 +292,12 @@ async fn propose_map(state: &NodeState, term: u64, nodes: Vec<(NodeId, u32)>) {
             granter.handle_map_dropped(from);
         }
         Ok(done) => granter.handle_map_committed(done.index),
-        // It may yet be committed; `settle_pending` sees it, or another office begins.
+        // It may still be committed: `settle_pending` sees it, or another leader term begins.
         Err(SubmitError::Unknown | SubmitError::Stopped) => {}
     });
 }
 
-/// A step of the granter of this term; nothing where the office has changed since.
+/// Runs a step on the granter of this term; `None` if the leadership has changed since.
 fn in_office<R>(state: &NodeState, term: u64, step: impl FnOnce(&mut Granter) -> R) -> Option<R> {
     let mut leadership = state.leadership.lock().unwrap_or_else(PoisonError::into_inner);
     leadership

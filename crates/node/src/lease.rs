@@ -31,23 +31,23 @@ use told::{Refused, ToldWhy};
 pub const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Pause after a failed renewal.
 const RETRY: Duration = Duration::from_millis(50);
-/// Why a node without a word from the others has no lease.
+/// Why a node that has not heard from the others has no lease.
 const WAITS_FOR_OTHERS: &str = "this node has not heard from enough other nodes yet";
-/// Why a node that cannot store what was committed has none: it would hold up every write.
+/// Why a node that cannot store committed entries has no lease: it would delay every write.
 const LACKS_ENTRIES: &str = "its disk is full, and it lacks entries that are committed";
 
-/// Renews this node's lease for as long as it runs.
+/// Renews this node's lease for as long as the node runs.
 pub async fn run_renewals(state: Arc<NodeState>) {
     let mut told = ToldWhy::default();
     let mut jumps = JumpWatch::default();
     let mut start = StartNote::default();
-    // Listening BEFORE looking: a change in between must not be missed.
+    // Listen BEFORE checking: a change in between must not be missed.
     let mut news = state.raft.subscribe();
     loop {
         let leader = state.raft.leader();
         jumps.look(&state);
         let renewed = match leader {
-            // Nothing is asked before it is known that this directory may speak for its node.
+            // No request is sent before it is known that this directory may act for its node.
             _ if !state.may_vote() => Err(WAITS_FOR_OTHERS.to_owned()),
             _ if state.raft.lacks_entries() => Err(LACKS_ENTRIES.to_owned()),
             None => Err("no leader is known".to_owned()),
@@ -75,7 +75,7 @@ pub async fn run_renewals(state: Arc<NodeState>) {
     }
 }
 
-/// Waits for the next renewal, or for another leader.
+/// Waits for the next renewal, or for a change of leader.
 async fn wait_for_news(
     state: &NodeState,
     news: &mut watch::Receiver<()>,
@@ -98,7 +98,7 @@ fn lease_call(state: &NodeState) -> LeaseCallV2 {
     LeaseCallV2 { first, nonce: state.nonce }
 }
 
-/// Asks another node for a lease, in the version that it knows.
+/// Requests a lease from another node, in the version that it speaks.
 async fn ask(state: &NodeState, leader: NodeId) -> Result<LeaseReplyV2, CallError> {
     let call = lease_call(state);
     if state.speaks_2(leader) {
@@ -117,12 +117,12 @@ async fn renew_with(
     leader: NodeId,
     jumps: &mut JumpWatch,
 ) -> Result<(), String> {
-    // The lease counts from BEFORE the request leaves: the leader counts from after it came.
+    // The lease counts from BEFORE the request is sent: the leader counts from after it arrived.
     let sent = boot_now();
     let answer = ask(state, leader).await;
     let jumped = jumps.look(state);
     let result = match answer {
-        // How long the answer took cannot be said: the next one tells.
+        // The clock jumped, so the time that the answer took is unknown: the next request decides.
         Ok(LeaseReplyV2::Granted(_)) if jumped => Err("the clock jumped meanwhile".to_owned()),
         Ok(LeaseReplyV2::Granted(grant)) => {
             let received = boot_now();
@@ -143,8 +143,8 @@ async fn renew_with(
     result
 }
 
-/// What a refusal by the leader means for this node. What the leader's state says is committed: a
-/// directory that it knows to be older must not go on.
+/// Acts on a rejection by the leader. The leader's state is committed: a directory that it knows to
+/// be older must not continue.
 fn refused(state: &NodeState, why: LeaseRefusal) -> String {
     let text = why.to_string();
     match &why {
@@ -176,7 +176,7 @@ async fn renew_own(state: &Arc<NodeState>, jumps: &mut JumpWatch) -> Result<(), 
         Ok(LeaseReplyV2::Granted(grant)) => {
             take(state, sent, &grant);
             let (now, target) = (boot_now(), wall_target_ns(state));
-            // A jump that was committed, and whose answer was lost, counts too.
+            // Includes a clock jump that was committed but whose answer was lost.
             let stamp_ns = state.shared.last_stamp().0.saturating_mul(1_000_000);
             state.clock.adjust(|clock| {
                 clock.catch_up(now, stamp_ns);
@@ -201,7 +201,7 @@ fn take(state: &NodeState, sent: BootNs, grant: &Grant) {
     *state.lease_refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
-/// Tells the holder what has been applied, so that grants which wait for it count.
+/// Reports the applied index to the lease holder, so that grants which wait for it take effect.
 pub async fn run_applied(state: Arc<NodeState>) {
     let mut applied = state.raft.watch_applied();
     loop {
@@ -225,15 +225,16 @@ pub async fn run_applied(state: Arc<NodeState>) {
 }
 
 impl NodeState {
-    /// Serves a follower's request for a lease.
+    /// Serves a node's request for a lease.
     pub async fn handle_lease(&self, from: NodeId, call: LeaseCallV2) -> LeaseReplyV2 {
         self.grant(from, &call).await
     }
 
-    /// The same for a follower of version 0.1, which has no nonce.
+    /// The same for a follower of version 0.1, which sends no nonce.
     pub async fn handle_lease_v1(&self, from: NodeId, call: LeaseCall) -> LeaseReply {
         if self.shared.cluster().level >= 2 {
-            // One that knows better asks again in a moment; a start without its nonce is not kept.
+            // A newer node retries with a nonce in a moment; a start without a nonce is not
+            // registered.
             return LeaseReply::Refused("this call has no nonce".to_owned());
         }
         match self.grant(from, &LeaseCallV2 { first: call, nonce: 0 }).await {
@@ -254,7 +255,7 @@ impl NodeState {
         }
         // Read BEFORE the proof: a pause in between must not promise more than was proven.
         let cluster_ns = self.clock.now_ns();
-        // Proven AFTER the request came in: nothing committed before it can be missing.
+        // Proven AFTER the request arrived: no entry committed before it can be missing.
         let Ok(read_index) = self.raft.confirm_leadership().await else {
             return LeaseReplyV2::NotLeader;
         };
@@ -277,8 +278,8 @@ impl NodeState {
         LeaseReplyV2::Granted(grant)
     }
 
-    /// One data directory per node id, and of this the newest start: another one has forgotten what
-    /// the node promised.
+    /// Accepts one data directory per node id, and only its newest start: any other has forgotten
+    /// what the node promised.
     async fn check_start(&self, node: NodeId, call: &LeaseCallV2) -> Result<(), LeaseReplyV2> {
         let (dir_id, view, cluster) =
             (call.first.dir_id, self.shared.view(), self.shared.cluster());
@@ -312,10 +313,10 @@ impl NodeState {
         }
     }
 
-    /// The term of this node's office, entered now if it was just elected. `None` where it does
-    /// not lead, or its first entry is not committed yet: before that it may grant nothing.
+    /// Returns this node's leader term, and begins it if the node was just elected. `None` if it
+    /// does not lead, or its first entry is not committed yet: before that it may grant nothing.
     pub fn assume_leadership(&self) -> Option<u64> {
-        // A clock that nobody has set must not promise anything: see `settle_time`.
+        // A clock that is not synchronized must not promise anything: see `settle_time`.
         let term = self.raft.leads_in().filter(|_| self.clock.is_synced())?;
         let (now, before) = self.raft.leaderships();
         let now = now.filter(|leadership| leadership.term == term && leadership.node == self.me)?;
@@ -340,7 +341,7 @@ impl NodeState {
         holder.handle_elected(at, &terms);
         self.publish_lease(&holder);
         drop(holder);
-        // A jump of cluster time that was committed counts here too.
+        // Includes a jump of cluster time that was committed.
         let stamp_ns = self.shared.last_stamp().0.saturating_mul(1_000_000);
         self.clock.adjust(|clock| clock.catch_up(at, stamp_ns));
         self.metrics.elected(self.raft.was_handed());

@@ -1,7 +1,7 @@
-//! Changes of the members, the leadership and the time that the operator asks for.
+//! Changes of the members, the leadership and cluster time that an operator requests.
 //!
-//! Answers for: a mistake changes nothing. A node that is added never redirects a member, and a
-//! member is not removed where the rest would have no majority up.
+//! Answers for: a mistake changes nothing. Adding a node never redirects a member, and a member is
+//! not removed if the remaining ones would have no majority up.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,19 +19,19 @@ use crate::state::NodeState;
 use crate::writes::proposal;
 use fluxgate_wire::peer::{MembershipCallV2, MembershipReply};
 
-/// Pause before a change is tried again.
+/// Pause before a change is retried.
 const RETRY: Duration = Duration::from_millis(20);
-/// How long a node that is added may take to catch up.
+/// How long an added node may take to catch up.
 const CATCH_UP: Duration = Duration::from_secs(8);
 /// How long a hand-over of the leadership may take.
 const HAND_OVER: Duration = Duration::from_secs(5);
-/// Cluster time may be set ahead of the members' wall clocks by so much, milliseconds.
+/// How far cluster time may be set ahead of the members' wall clocks, milliseconds.
 const SET_TIME_AHEAD_MS: u64 = 24 * 3_600 * 1_000;
-/// How long a node may take to answer, and a name to be looked up.
+/// How long a node may take to answer, and a name to be resolved.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(700);
-/// How long a node that is added may take to come up.
+/// How long an added node may take to come up.
 const COME_UP: Duration = Duration::from_secs(3);
-/// How long a removal may take before it is said that it has not ended.
+/// How long a removal may take before it is reported as unfinished.
 const CHANGE: Duration = Duration::from_secs(5);
 
 fn refused(why: impl Into<String>) -> MembershipError {
@@ -39,7 +39,7 @@ fn refused(why: impl Into<String>) -> MembershipError {
 }
 
 impl NodeState {
-    /// Makes a change, on the leader.
+    /// Carries out a change, on the leader.
     pub async fn handle_membership(&self, call: MembershipCallV2) -> MembershipReply {
         let changed = match &call {
             MembershipCallV2::Add { node, address } => self.add_or_move(*node, address).await,
@@ -54,7 +54,7 @@ impl NodeState {
         }
     }
 
-    /// Adds a node, or gives a member the address at which that very node answers.
+    /// Adds a node, or changes a member's address to one at which that same node answers.
     async fn add_or_move(&self, node: NodeId, address: &str) -> Result<(), MembershipError> {
         let member = self.raft.status().nodes.get(&node).cloned();
         let Some(member) = member.filter(|member| member.votes) else {
@@ -80,8 +80,8 @@ impl NodeState {
         }
     }
 
-    /// An address that means another machine on every machine, such as `localhost` or `0.0.0.0`, is
-    /// one only where all members are on one machine.
+    /// Rejects an address that means a different machine on every machine, such as `localhost` or
+    /// `0.0.0.0`, unless all members run on one machine.
     async fn is_reached_by_all(&self, node: NodeId, address: &str) -> Result<(), MembershipError> {
         #[cfg(feature = "sim")]
         if process::current().is_some() {
@@ -112,7 +112,7 @@ impl NodeState {
         Ok(())
     }
 
-    /// That very node answers at the address, or comes up soon.
+    /// Checks that this node answers at the address, or comes up soon.
     async fn is_there(&self, node: NodeId, address: &str) -> Result<(), MembershipError> {
         let begun = Instant::now();
         loop {
@@ -146,13 +146,13 @@ impl NodeState {
         }
     }
 
-    /// Whether this directory ran under this id and was removed: it has forgotten what it may not.
+    /// Whether this directory ran under this id and was removed: it has forgotten its promises.
     fn was_removed(&self, node: NodeId, dir_id: DirId) -> bool {
         let view = self.shared.view();
         view.nodes.get(&node).is_some_and(|known| known.removed && known.dir_id == dir_id)
     }
 
-    /// Those of these nodes that answer now. What was heard of them may be seconds old.
+    /// Those of these nodes that answer now. The last gossip of them may be seconds old.
     async fn answer_now(&self, nodes: impl Iterator<Item = NodeId>) -> BTreeSet<NodeId> {
         let asked = nodes.map(|node| async move {
             let here =
@@ -162,7 +162,7 @@ impl NodeState {
         futures_util::future::join_all(asked).await.into_iter().flatten().collect()
     }
 
-    /// Hands the leadership over, to a node that answers.
+    /// Hands the leadership over to a node that answers.
     async fn hand_over(&self, to: Option<NodeId>) -> Result<(), MembershipError> {
         if let Some(to) = to.filter(|to| *to != self.me) {
             let votes = self.raft.status().nodes.get(&to).is_some_and(|member| member.votes);
@@ -178,7 +178,7 @@ impl NodeState {
         self.raft.transfer_leadership(to, HAND_OVER).await.map(drop)
     }
 
-    /// Removes a member, unless the rest would have no majority up.
+    /// Removes a member, unless the remaining ones would have no majority up.
     async fn remove_member(&self, node: NodeId, force: bool) -> Result<(), MembershipError> {
         let status = self.raft.status();
         let stay: Vec<NodeId> = status
@@ -207,7 +207,8 @@ impl NodeState {
                 up.len(),
             )));
         }
-        // Goes on where it takes longer than the caller waits: half of a change is worse than none.
+        // The removal continues if it takes longer than the caller waits: half a change is worse
+        // than none.
         let cluster = self.raft.clone();
         let removal = process::bind(async move { cluster.remove_node(node).await });
         match tokio::time::timeout(CHANGE, tokio::spawn(removal)).await {
@@ -233,14 +234,14 @@ impl NodeState {
         }
     }
 
-    /// The middle one of the members' wall clocks, asked now: what they last said counts from cluster
-    /// time, which may have been set since.
+    /// The median of the members' wall clocks, asked for now: their last gossip is relative to
+    /// cluster time, which may have been set since.
     async fn wall_clocks_say(&self) -> ClusterMs {
         let members: Vec<NodeId> = self.raft.status().nodes.into_keys().collect();
         let asked = members.into_iter().filter(|node| *node != self.me).map(|node| async move {
             let sent = boot_now();
             let said = peer::introduce(self, node, None, ANSWER_TIMEOUT).await.ok()?;
-            // Half the round trip is the best guess at the way back.
+            // Half the round trip is the best estimate of the way back.
             Some(said.time.wall_ns.saturating_add(boot_now().since(sent) / 2))
         });
         let others = futures_util::future::join_all(asked).await;
@@ -250,7 +251,8 @@ impl NodeState {
         ClusterMs(walls[(walls.len() - 1) / 2] / 1_000_000)
     }
 
-    /// Sets cluster time forward, and this leader's clock with it: the others follow by their leases.
+    /// Sets cluster time forward, and this leader's clock with it: the others follow with their
+    /// leases.
     async fn set_time(
         &self,
         to: Option<ClusterMs>,
@@ -290,7 +292,7 @@ impl NodeState {
         }
     }
 
-    /// Makes a change, wherever the leader is.
+    /// Carries out a change, wherever the leader is.
     pub async fn change_membership(
         &self,
         call: MembershipCallV2,
@@ -323,7 +325,7 @@ impl NodeState {
     }
 }
 
-/// The addresses that a host and port mean here; none where it cannot be looked up in time.
+/// The addresses to which a host and port resolve here; empty if they do not resolve in time.
 async fn resolve(address: &str) -> Vec<IpAddr> {
     let looked_up = tokio::time::timeout(ANSWER_TIMEOUT, tokio::net::lookup_host(address)).await;
     looked_up.ok().and_then(Result::ok).into_iter().flatten().map(|at| at.ip()).collect()

@@ -27,17 +27,17 @@ pub use error::NodeError;
 #[cfg(feature = "sim")]
 pub use opening::{Surroundings, open_simulated};
 
-/// How long a stopping node tries to hand its holdings to one peer.
+/// How long a stopping node tries to hand its balances to one peer.
 const GIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a stopping leader waits for another.
+/// How long a stopping leader waits for another node to lead.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// How often it is looked whether the node can go on.
+/// How often to check whether the node can continue.
 const LOOK: Duration = Duration::from_millis(500);
-/// A node that leaves says so for so many gossip periods before it stops.
+/// Number of gossip periods in which a leaving node announces that, before it stops.
 const LEAVE_GOSSIPS: u64 = 3;
 
-/// What runs beside the listeners. One that ends has done its work, or says why the node cannot go
-/// on.
+/// The tasks that run beside the listeners. A task ends when its work is done, or with the error
+/// for which the node cannot continue.
 #[derive(Debug)]
 pub struct Drivers {
     state: Arc<NodeState>,
@@ -49,14 +49,14 @@ type Tasks = JoinSet<Result<(), NodeError>>;
 /// Opens the node's data directory and starts consensus on it.
 ///
 /// # Errors
-/// When the data directory is not as it should be.
+/// When the data directory is damaged, in use or not this node's.
 pub async fn open(config: Config) -> Result<Arc<NodeState>, NodeError> {
     let opened = process::blocking(move || opening::open(config)).await;
     Ok(Arc::new(opened.map_err(|error| NodeError::Fatal(error.to_string()))??))
 }
 
 impl Drivers {
-    /// Starts them.
+    /// Starts the drivers.
     #[must_use]
     pub fn start(state: Arc<NodeState>) -> Self {
         let mut tasks = Tasks::new();
@@ -86,8 +86,8 @@ impl Drivers {
         spawn(&mut self.tasks, task);
     }
 
-    /// Waits until the node cannot go on: consensus stopped by itself, or a part of the node did.
-    /// After that the process should end.
+    /// Waits until the node cannot continue: consensus stopped by itself, or a part of the node
+    /// did. After that the process should end.
     pub async fn failed(&mut self) -> NodeError {
         loop {
             if let Some(why) = self.state.raft.status().fatal {
@@ -98,7 +98,7 @@ impl Drivers {
                 Some(ended) = self.tasks.join_next() => match ended {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => return error,
-                    // One that panicked leaves the node mute.
+                    // A task that panicked leaves the node unable to answer.
                     Err(error) => return NodeError::Fatal(error.to_string()),
                 },
                 () = self.state.must_end.notified() => {
@@ -111,16 +111,17 @@ impl Drivers {
         }
     }
 
-    /// Stops in good order: hands holdings and leadership away, lets requests finish, and closes
+    /// Shuts down in order: hands balances and leadership over, lets requests finish, and closes
     /// the log.
     pub async fn stop(mut self, close_listeners: impl Future<Output = ()>) {
         let state = Arc::clone(&self.state);
         tracing::info!(reason = %Reason::Stopping, drain_ms = state.config.drain_ms, "stopping");
-        // First said, so that gateways turn away and peers that stop too are not given anything.
+        // Announced first, so that gateways turn away and other stopping peers hand nothing to this
+        // node.
         state.begin_leaving();
         let told_ms = LEAVE_GOSSIPS * state.config.gossip_ms;
-        // Answers go on meanwhile, also to new connections: whoever balances load by `/readyz` needs
-        // this long to turn away.
+        // The node keeps answering meanwhile, also on new connections: a load balancer that polls
+        // `/readyz` needs this long to turn away.
         let drain = Duration::from_millis(told_ms.max(state.config.drain_ms));
         tokio::time::timeout(drain, state.end_drain.notified()).await.ok();
         state.begin_stopping();
@@ -161,7 +162,7 @@ fn spawn(tasks: &mut Tasks, task: impl Future<Output = ()> + Send + 'static) {
     }));
 }
 
-/// Gives this node's holdings to its peers, as far as they take them.
+/// Hands this node's balances to its peers, as far as they accept them.
 async fn give_away(state: &NodeState) {
     for (peer, reachable) in state.incarnation().peers.clone() {
         let boot = state
@@ -186,7 +187,7 @@ async fn give_away(state: &NodeState) {
                     }
                 }
                 Err(CallError::Unreachable { .. } | CallError::Refused { .. }) => {
-                    // Certainly not taken.
+                    // Certainly not accepted.
                     gifts.iter().for_each(|gift| state.counters.take_back(&to, gift));
                     break;
                 }

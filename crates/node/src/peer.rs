@@ -1,7 +1,7 @@
-//! What nodes say to each other besides Raft.
+//! What nodes send each other besides Raft.
 //!
-//! Every message names the life that it comes from and the one that it is meant for. Losing,
-//! repeating and reordering them is harmless by design (`engine/counters`, `engine/lease`).
+//! Every message names the incarnation that sent it and the one that it is meant for. Lost,
+//! repeated and reordered messages are harmless by design (`engine/counters`, `engine/lease`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -20,8 +20,8 @@ use fluxgate_wire::peer::{
     MessageHeader, More, StatusCall, StatusReply, Times, Writes,
 };
 
-/// Asks a node a question of version 2. A node that knows only version 1 rejects it, which is noted:
-/// the next message to it is of version 1.
+/// Sends a call of version 2. A node that speaks only version 1 rejects it, which is recorded: the
+/// next message to it is of version 1.
 pub async fn ask_2<Q: Question>(
     state: &NodeState,
     peer: NodeId,
@@ -35,7 +35,7 @@ pub async fn ask_2<Q: Question>(
     answer
 }
 
-/// Asks which start of which node answers at an address, or where it is known.
+/// Asks which start of which node answers, at `address` or at the node's known address.
 pub async fn introduce(
     state: &NodeState,
     node: NodeId,
@@ -44,7 +44,7 @@ pub async fn introduce(
 ) -> Result<Introduction, CallError> {
     match state.transport.ask_at(node, address, &IntroduceCall, timeout).await {
         Ok(introduction) => Ok(introduction),
-        // Version 0.1 does not know the call; it has no more to say than this.
+        // Version 0.1 does not know the call; its status holds all that it could report.
         Err(CallError::Refused { status: 404, .. }) if address.is_none() => {
             let status = state.transport.ask(node, &StatusCall, timeout).await?;
             Ok(introduction_of(node, status))
@@ -53,7 +53,7 @@ pub async fn introduce(
     }
 }
 
-/// What a node of version 0.1 would say.
+/// The introduction of a node of version 0.1.
 fn introduction_of(node: NodeId, status: StatusReply) -> Introduction {
     let known = status.directories.iter().find(|(id, ..)| *id == node);
     let nobody = StartId { boot: BootId(0), nonce: 0 };
@@ -75,8 +75,8 @@ fn introduction_of(node: NodeId, status: StatusReply) -> Introduction {
     }
 }
 
-/// Asks every other node the same at once; `None` from one that did not answer in time, or does
-/// not know the call yet.
+/// Sends all other nodes the same call at once; `None` for one that did not answer in time, or does
+/// not know the call.
 pub async fn ask_all<Q: Question + Clone + 'static>(
     state: &Arc<NodeState>,
     question: &Q,
@@ -95,14 +95,14 @@ pub async fn ask_all<Q: Question + Clone + 'static>(
 }
 
 impl NodeState {
-    /// The head of a message to a peer.
+    /// The header of a message to a peer.
     pub fn head(&self, to: NodeId) -> MessageHeader {
         let incarnation = self.incarnation();
         MessageHeader { boot: self.boot(), to: incarnation.incarnations.of(to) }
     }
 
-    /// Takes a head in: notes the sender's life. `None` for a late message, or one that was meant
-    /// for another life of this node: its figures must not count.
+    /// Processes a message header: records the sender's incarnation. `None` for a late message, or
+    /// one that is meant for another incarnation of this node: its reports must not count.
     pub fn receive(&self, from: NodeId, head: &MessageHeader) -> Option<Sender> {
         let newest = self.note_incarnation(from, head.boot);
         self.note_reachable(from, true);
@@ -110,14 +110,14 @@ impl NodeState {
         (newest && mine).then_some(Sender { node: from, boot: head.boot })
     }
 
-    /// Notes the lives that another node knows of, also of nodes that are gone by now.
+    /// Records the incarnations that another node knows, including those of removed nodes.
     pub fn note_lives(&self, incarnations: &[(NodeId, BootId)]) {
         for (node, boot) in incarnations.iter().filter(|(node, _)| *node != self.me) {
             self.note_incarnation(*node, *boot);
         }
     }
 
-    /// What this node says of itself.
+    /// What this node reports about itself.
     pub fn about(&self) -> About {
         let status = self.raft.status();
         let left = self.lease_until().since(crate::clock::boot_now());
@@ -133,7 +133,7 @@ impl NodeState {
         }
     }
 
-    /// What this node says of itself beyond that.
+    /// What this node reports about itself from version 2 on.
     pub fn more(&self) -> More {
         More {
             start_id: self.start_id(),
@@ -164,7 +164,7 @@ impl NodeState {
         }
     }
 
-    /// What this node knows of the time now.
+    /// What this node knows of the current time.
     pub fn times(&self) -> Times {
         let now_ns = self.clock.now_ns();
         let synced = self.clock.is_synced();
@@ -177,7 +177,7 @@ impl NodeState {
         }
     }
 
-    /// Whether a node last said that it would answer validates: one that stops does not.
+    /// Whether a node last reported that it would answer validates; a stopping node does not.
     pub fn said_ready(&self, node: NodeId) -> bool {
         let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
         heard.get(&node).is_some_and(|about| about.ready)
@@ -188,10 +188,10 @@ impl NodeState {
         self.heard.write().unwrap_or_else(PoisonError::into_inner).insert(node, about);
     }
 
-    /// Takes what a node says of itself beyond that. A start of its own that is not this one means
-    /// that a copy of this node's directory runs, or ran later: the leader decides which one stays.
+    /// Processes what a node reports from version 2 on. If it names another start of this node, a
+    /// copy of this node's directory runs or ran: the leader decides which start remains.
     pub fn note_more(&self, node: NodeId, more: More) {
-        // Another program may make another number of the same state.
+        // A different program version may compute a different digest of the same state.
         let alike = {
             let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
             heard.get(&node).is_some_and(|about| about.version == env!("CARGO_PKG_VERSION"))
@@ -202,20 +202,20 @@ impl NodeState {
         self.heard_more.write().unwrap_or_else(PoisonError::into_inner).insert(node, more);
     }
 
-    /// Whether a node was heard from lately.
+    /// Whether a node was heard from recently.
     pub fn heard_lately(&self, node: NodeId) -> bool {
         let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
         let now_ms = self.now().0;
         heard.get(&node).is_some_and(|about| self.is_recent(about, now_ms))
     }
 
-    /// Whether that was heard lately: within the time of some gossips, however slow they are.
+    /// Whether this was heard recently: within a few gossip periods, however long they are.
     pub fn is_recent(&self, about: &About, now_ms: u64) -> bool {
         let lately_ms = HEARD_MS.max(HEARD_GOSSIPS * self.config.gossip_ms);
         now_ms.saturating_sub(about.heard_ms) <= lately_ms
     }
 
-    /// What a node said of itself beyond [`About`], if that is recent.
+    /// What a node last reported from version 2 on, if that is recent.
     pub fn more_of(&self, node: NodeId) -> Option<More> {
         if !self.heard_lately(node) {
             return None;
@@ -224,12 +224,12 @@ impl NodeState {
     }
 }
 
-/// What was heard of a node counts for so long, milliseconds.
+/// How long what a node reported counts as recent, milliseconds.
 const HEARD_MS: u64 = 2_000;
-/// And of one that gossips seldom: so many of its periods.
+/// The same in gossip periods, for nodes that gossip seldom.
 const HEARD_GOSSIPS: u64 = 3;
 
-/// Sends asks; returns who answered, and the replies.
+/// Sends transfer requests; returns who answered, and the replies.
 pub async fn ask(
     state: &NodeState,
     peer: NodeId,
@@ -243,7 +243,7 @@ pub async fn ask(
     Ok((sender, reply.replies))
 }
 
-/// Hands tokens over; returns whether each was taken.
+/// Hands tokens over; returns whether each handoff was accepted.
 pub async fn give(
     state: &NodeState,
     to: &Sender,
@@ -251,15 +251,15 @@ pub async fn give(
     timeout: Duration,
 ) -> Result<Vec<bool>, CallError> {
     let gifts = gifts.iter().map(|gift| gift.reply.clone()).collect();
-    // The totals are those of one life: another one that began meanwhile must refuse them.
+    // The totals belong to one incarnation: one that began meanwhile must reject them.
     let head = MessageHeader { to: Some(to.boot), ..state.head(to.node) };
     let message = GiveMessage { head, gifts };
     let reply = state.transport.ask(to.node, &message, timeout).await?;
     Ok(reply.taken)
 }
 
-/// Tells a peer what was spent here, again and again. Also how nodes learn each other's lives,
-/// and whether they can be reached.
+/// Gossips what was spent here to every peer, each period. This is also how nodes learn each
+/// other's incarnations, and whether they can be reached.
 pub async fn run_gossip(state: Arc<NodeState>) {
     let period = Duration::from_millis(state.config.gossip_ms);
     let timeout = Duration::from_millis(state.config.transfer_timeout_ms);
@@ -268,7 +268,7 @@ pub async fn run_gossip(state: Arc<NodeState>) {
     let mut peers: BTreeMap<NodeId, Telling> = BTreeMap::new();
     loop {
         every.tick().await;
-        // Nothing is said before it is known that this directory may speak for its node.
+        // Nothing is sent before it is known that this directory may act for its node.
         if !state.may_vote() {
             continue;
         }
@@ -280,7 +280,7 @@ pub async fn run_gossip(state: Arc<NodeState>) {
         let mut sending = tokio::task::JoinSet::new();
         for peer in members {
             let state = Arc::clone(&state);
-            // What is new comes first; what was missed has the rest of the message.
+            // New reports come first; missed ones fill the rest of the message.
             let rest = caps::PEER_ITEMS_MAX - fresh.len();
             let missed = state.repeat_gossip(peer, peers.entry(peer).or_default(), rest).await;
             let told: Vec<CounterGossip> = fresh.iter().cloned().chain(missed).collect();
@@ -290,14 +290,14 @@ pub async fn run_gossip(state: Arc<NodeState>) {
             let telling = async move { (peer, tell(&state, peer, message, timeout).await) };
             sending.spawn(process::bind(telling));
         }
-        // A slow peer must not hold up the others for longer than its time-out.
+        // A slow peer must not delay the others for longer than its timeout.
         for (peer, delivered) in sending.join_all().await {
             peers.entry(peer).or_default().note(delivered, state.said_ready(peer));
         }
     }
 }
 
-/// Tells one peer; false where that brought no answer.
+/// Gossips to one peer; false if it did not answer.
 async fn tell(state: &NodeState, peer: NodeId, message: GossipMessage, timeout: Duration) -> bool {
     let told = if state.speaks_2(peer) {
         let message = GossipMessageV2 { first: message, more: state.more() };
@@ -312,7 +312,7 @@ async fn tell(state: &NodeState, peer: NodeId, message: GossipMessage, timeout: 
         Ok((reply, more)) => {
             state.receive(peer, &reply.head);
             state.note_lives(&reply.incarnations);
-            // It may run a newer program since it was last asked.
+            // It may run a newer program since the last message.
             state.note_speaks_2(peer, more.is_some() || level_of(&reply.about.version) >= 2);
             state.note_about(peer, reply.about);
             if let Some(more) = more {

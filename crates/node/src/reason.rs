@@ -16,40 +16,39 @@ use fluxgate_wire::peer::LeaseRefusal;
 
 /// The shortest time between two log lines about calls with another cluster secret.
 const TELL_STRANGERS_EVERY: Duration = Duration::from_secs(60);
-/// And warned of for so long after its last call.
+/// How long after its last call such a caller is warned of.
 const WARN_OF_STRANGERS: Duration = Duration::from_secs(10);
 
-/// Why this node answers nothing. The closed list.
+/// Why this node answers nothing. A closed list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The node is shutting down.
     Stopping,
     /// Its state differs from that of the others.
     Differs,
-    /// It was removed.
     Removed,
-    /// Nodes that would make a majority belong to another cluster.
+    /// Nodes that are needed for a majority belong to another cluster.
     OtherCluster(Vec<NodeId>),
-    /// They have another cluster secret.
+    /// Nodes that are needed for a majority have another cluster secret.
     WrongSecret(Vec<NodeId>),
-    /// TLS between them and this node fails: why, with the first of them.
+    /// TLS to nodes that are needed for a majority fails, with the error of the first.
     Certificate(Vec<NodeId>, String),
-    /// Wall clocks differ by more than the bound.
+    /// The wall clocks differ by more than the bound.
     Clock(String),
-    /// There is no cluster yet: who is missing.
+    /// There is no cluster yet, and these nodes are missing.
     NotFormed(Vec<NodeId>),
-    /// These do not answer, and the others are no majority.
+    /// These nodes do not answer, and the others are no majority.
     NoMajority(Vec<NodeId>),
     /// It can store no new entries.
     DiskFull,
     /// It must catch up first.
     Behind,
-    /// Nothing is wrong: the leader is asked, or elected.
+    /// Nothing is wrong: the lease is requested, or a leader is being elected.
     Waiting,
 }
 
 impl Reason {
-    /// Its name, as documents and alerts use it.
+    /// The name that documents and alerts use.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Stopping => "stopping",
@@ -129,17 +128,17 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Callers that were refused: nodes with another cluster secret (when last, and when that was last
-/// told), and callers without a certificate.
+/// Callers that were rejected: nodes with another cluster secret (last call, and last log line
+/// about it), and callers without a certificate.
 #[derive(Debug, Default)]
 pub struct Strangers {
     nodes: Mutex<BTreeMap<NodeId, (BootNs, Option<BootNs>)>>,
-    /// When it was last told that a caller had no certificate.
+    /// When a caller without a certificate was last logged.
     without_certificate: Mutex<Option<BootNs>>,
 }
 
 impl Strangers {
-    /// Whether it is time to tell again that a caller had no certificate.
+    /// Whether a caller without a certificate may be logged again.
     pub fn may_tell_of_missing_certificate(&self) -> bool {
         let now = boot_now();
         let mut told = self.without_certificate.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,9 +149,10 @@ impl Strangers {
         may
     }
 
-    /// A caller was refused for the cluster secret. Which node it is is what it claims.
+    /// Records a call that was rejected for its cluster secret. The node id is only what the caller
+    /// claims.
     pub fn note(&self, state: &NodeState, claimed: Option<NodeId>) {
-        // Of nodes that belong here: anybody may claim anything.
+        // Only ids of this cluster are recorded: a caller may claim anything.
         let Some(node) = claimed.filter(|node| *node != state.me && state.others().contains(node))
         else {
             return;
@@ -173,7 +173,7 @@ impl Strangers {
         }
     }
 
-    /// Those that did so lately.
+    /// The nodes that recently called with another secret.
     pub fn lately(&self) -> Vec<NodeId> {
         let now = boot_now();
         let seen = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -184,7 +184,7 @@ impl Strangers {
 }
 
 impl NodeState {
-    /// The other nodes that have a vote, or before the cluster is formed will have one.
+    /// The other voters, or before the cluster is formed, the nodes that will vote.
     pub fn others(&self) -> Vec<NodeId> {
         let members = self.raft.status().nodes;
         let voters = members.iter().filter(|(_, member)| member.votes).map(|(node, _)| *node);
@@ -196,8 +196,8 @@ impl NodeState {
         nodes
     }
 
-    /// Why this node would answer no validate now; `None` when it would. Looks at what the last calls
-    /// to the others told: for pages and the log, not for requests.
+    /// Why this node would not answer validates now; `None` when it would. Checks the results of
+    /// the last calls to the others: for pages and the log, not for requests.
     pub fn reason(&self) -> Option<Reason> {
         if self.is_leaving() {
             return Some(Reason::Stopping);
@@ -249,7 +249,7 @@ impl NodeState {
         Reason::Waiting
     }
 
-    /// What keeps those that are missing away.
+    /// Why the missing nodes are missing.
     fn no_majority(&self, faults: &[(NodeId, Fault)]) -> Reason {
         let strangers = self.strangers.lately();
         let of = |kind: &dyn Fn(&(NodeId, Fault)) -> bool| -> Vec<NodeId> {
@@ -273,7 +273,7 @@ impl NodeState {
         if let Some(why) = why {
             return Reason::Certificate(tls, why);
         }
-        // A node that was removed is refused for its directory, by all that are left.
+        // All remaining nodes reject a removed node because of its directory.
         let removed = of(&|(_, fault)| *fault == Fault::Refused(RefusedFor::Directory));
         let missing = of(&|_| true);
         if self.raft.status().nodes.is_empty() {
@@ -285,7 +285,7 @@ impl NodeState {
         }
     }
 
-    /// Why a node cannot be called, in words; `None` where it can, or simply does not answer.
+    /// Why a node cannot be called, in words; `None` if it can, or simply does not answer.
     pub fn trouble_with(&self, node: NodeId) -> Option<String> {
         let fault = self.transport.fault(node);
         let stranger = || self.strangers.lately().contains(&node);

@@ -1,4 +1,4 @@
-//! What every part of a running node shares.
+//! The state that all parts of a running node share.
 //!
 //! Owns the handles; decides nothing. Locks here are held for microseconds and never across an
 //! await.
@@ -28,15 +28,16 @@ use crate::node::last_uses::LastUses;
 use crate::reason::Strangers;
 use fluxgate_wire::peer::{LeaseRefusal, More};
 
-/// Backups that are written at one time: each holds the table as it was when it began.
+/// Backups that may be written at the same time: each keeps a copy of the table from when it began.
 pub const BACKUPS_MAX: usize = 2;
-/// A peer that was silent so often in a row is skipped until it is heard of.
+/// After this many consecutive timeouts a peer counts as unreachable until we hear from it.
 const SILENCES_MAX: u32 = 3;
 
-/// Fills with randomness of the operating system's, or, where time is simulated, of the process'.
+/// Fills `bytes` with random bytes of the operating system, or of the simulated process in a
+/// simulation.
 ///
 /// # Errors
-/// When the system gives none.
+/// When the operating system provides none.
 pub fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     #[cfg(feature = "sim")]
     if let Some(process) = fluxgate_peer::process::current() {
@@ -48,20 +49,19 @@ pub fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     getrandom::fill(bytes)
 }
 
-/// The granter of one term of office.
+/// The granter of one leader term.
 #[derive(Debug)]
 pub struct LeaderTerm {
     pub term: u64,
     pub granter: Granter,
 }
 
-/// A node's shared parts.
 #[derive(Debug)]
 pub struct NodeState {
     pub config: Config,
     pub me: NodeId,
     boot: AtomicU64,
-    /// Tells two starts with the same number apart: of two copies of one directory.
+    /// Distinguishes two starts with the same number: they come from two copies of one directory.
     pub nonce: u64,
     pub dir_id: DirId,
     terms: Mutex<TermsWatch>,
@@ -75,7 +75,7 @@ pub struct NodeState {
     pub counters: Counters,
     pub holder: Mutex<LeaseHolder>,
     pub leadership: Mutex<Option<LeaderTerm>>,
-    /// Something in `leadership` changed: barriers look again.
+    /// Notified when `leadership` changed: barriers check again.
     pub granted: Notify,
     /// The newest entry that a barrier waits for.
     pub wanted: watch::Sender<LogIndex>,
@@ -83,45 +83,45 @@ pub struct NodeState {
     lease_until: AtomicU64,
     horizon: AtomicU64,
     silent: Mutex<BTreeMap<NodeId, u32>>,
-    // An earlier life noted cluster time: the clock goes on from there, not from the wall clock.
+    // An earlier start saved cluster time: the clock continues from there, not from the wall clock.
     clock_noted: bool,
     may_vote: AtomicBool,
-    /// Why this node must end: the cluster knows a later start of it, or another directory.
+    /// Why this node must end: the cluster knows a later start of it, or another data directory.
     ended: Mutex<Option<crate::node::NodeError>>,
-    /// `ended` was set.
+    /// Notified when `ended` was set.
     pub must_end: Notify,
-    /// The lease is to be renewed now.
+    /// Notified to renew the lease at once.
     pub renew_now: Notify,
-    /// Why the leader last refused a lease; none since one was granted.
+    /// Why the leader last rejected a lease request; `None` since it granted one.
     pub lease_refusal: Mutex<Option<LeaseRefusal>>,
-    /// Whether this node's state is that of the other nodes.
+    /// Whether this node's state equals that of the other nodes.
     pub agreement: Agreement,
-    // The starts that the data directory remembers. Locked while the file is written, twice in a
-    // life; no request looks at it.
+    // The starts that the data directory remembers. The lock is held while the file is written,
+    // twice per start; no request takes it.
     starts: Mutex<Starts>,
-    // Peers that know only messages of version 1.
+    // Peers that speak only version 1 of the messages.
     older: Mutex<BTreeSet<NodeId>>,
-    /// Files of certificates may have changed.
+    /// Notified when certificate files may have changed.
     pub look_at_files: Notify,
-    /// The drain of a stop is to end now.
+    /// Notified to end the drain of a shutdown at once.
     pub end_drain: Notify,
     /// Callers with another cluster secret.
     pub strangers: Strangers,
-    /// Why no cluster is formed although enough nodes are there: their wall clocks differ.
+    /// Why no cluster is formed although enough nodes answer: their wall clocks differ.
     pub clocks_differ: Mutex<Option<String>>,
-    /// When keys were last used, on the disk.
+    /// When each key was last used, as written to disk.
     pub last_uses: LastUses,
-    /// Places for backups that are being written.
+    /// Permits for backups that are being written.
     pub backups: Arc<Semaphore>,
     leaving: AtomicBool,
     stopping: AtomicBool,
-    /// What other nodes last said of themselves.
+    /// The last status that each other node sent.
     pub heard: RwLock<BTreeMap<NodeId, fluxgate_wire::peer::About>>,
-    /// What they said beyond it, where they know how to.
+    /// The rest of that status, from nodes that send it.
     pub heard_more: RwLock<BTreeMap<NodeId, More>>,
 }
 
-/// The parts that a core is made of.
+/// What a [`NodeState`] is made of.
 pub struct NodeStateParts {
     pub config: Config,
     pub boot: BootId,
@@ -185,13 +185,12 @@ impl NodeState {
         }
     }
 
-    /// The number of this start of the node.
     pub fn boot(&self) -> BootId {
         BootId(self.boot.load(Ordering::Acquire))
     }
 
-    /// Counts on above the starts of an earlier directory under this id. Before anything of this
-    /// start was said to anybody.
+    /// Continues the count of starts above those of an earlier directory under this id. Call it
+    /// BEFORE this start sends any message.
     pub fn count_on_from(&self, boot: BootId) {
         if let Err(error) = self.data.count_on(boot.0) {
             tracing::error!(%error, "the number of this start was not written");
@@ -200,25 +199,25 @@ impl NodeState {
         self.boot.store(boot.0, Ordering::Release);
         self.change_incarnation(|incarnation| {
             incarnation.incarnations.note(incarnation.me, boot);
-            // The earlier directory may have spent the shares of windows that are open.
+            // The earlier directory may have spent its shares of the open windows.
             incarnation.entitlement = None;
             true
         });
     }
 
-    /// Notes on the disk that this start is about to ask to be registered. Blocks.
+    /// Records on disk that this start is about to request its registration. Blocks.
     ///
     /// # Errors
-    /// What the system said: a registered start that its directory does not remember would be taken
-    /// for one of a copy.
+    /// The I/O error. The start must not register then: a registered start that its directory does
+    /// not remember would be taken for the start of a copy.
     pub fn note_asking(&self) -> std::io::Result<()> {
         self.change_starts(|starts, own| starts.ask(own))
     }
 
-    /// Notes on the disk that this start is registered. Blocks.
+    /// Records on disk that this start is registered. Blocks.
     ///
     /// # Errors
-    /// What the system said; nothing is wrong then.
+    /// The I/O error, which is harmless.
     pub fn note_registered(&self) -> std::io::Result<()> {
         self.change_starts(|starts, own| starts.confirm(own))
     }
@@ -237,19 +236,19 @@ impl NodeState {
         Ok(())
     }
 
-    /// Whether the start that somebody knows as this node's newest one was made from this directory.
+    /// Whether `newest`, which another node knows as this node's newest start, came from this
+    /// directory.
     pub fn made(&self, newest: StartId) -> bool {
         let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
         newest == self.start_id() || starts.made((newest.boot.0, newest.nonce))
     }
 
-    /// This start of the node.
     pub fn start_id(&self) -> StartId {
         StartId { boot: self.boot(), nonce: self.nonce }
     }
 
-    /// The lease terms that this node grants and renews by, and the longest ones whose promises may
-    /// not have ended.
+    /// The lease terms that this node grants and renews by, and the longest terms under which a
+    /// lease may still run.
     pub fn terms(&self) -> (LeaseTerms, LeaseTerms) {
         let now = boot_now();
         let cluster = self.shared.cluster();
@@ -258,17 +257,16 @@ impl NodeState {
         (watch.in_force(), watch.cautious(now))
     }
 
-    /// The lease terms in force.
     pub fn terms_in_force(&self) -> LeaseTerms {
         self.terms().0
     }
 
-    /// Whether a peer may be sent messages of version 2. One that has not been asked may.
+    /// Whether to send a peer messages of version 2. True until the peer rejects one.
     pub fn speaks_2(&self, peer: NodeId) -> bool {
         !self.older.lock().unwrap_or_else(PoisonError::into_inner).contains(&peer)
     }
 
-    /// Notes what an answer, or its absence, says of a peer's version.
+    /// Records whether a peer speaks version 2, as its answer, or the lack of one, shows.
     pub fn note_speaks_2(&self, peer: NodeId, speaks: bool) {
         let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
         if speaks {
@@ -278,12 +276,12 @@ impl NodeState {
         }
     }
 
-    /// This life, as it is now.
+    /// The current incarnation of this node.
     pub fn incarnation(&self) -> Arc<Incarnation> {
         Arc::clone(&self.incarnation.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces this life by a changed one; `change` says whether it changed anything.
+    /// Replaces the incarnation by a changed copy; `change` returns whether it changed anything.
     pub fn change_incarnation(&self, change: impl FnOnce(&mut Incarnation) -> bool) {
         let mut slot = self.incarnation.write().unwrap_or_else(PoisonError::into_inner);
         let mut incarnation = Incarnation::clone(&slot);
@@ -293,7 +291,7 @@ impl NodeState {
         }
     }
 
-    /// Notes the life of a peer. False if a newer one is known: then the message is late.
+    /// Records a peer's incarnation. False if a newer one is known: then the message is late.
     pub fn note_incarnation(&self, node: NodeId, boot: BootId) -> bool {
         match self.incarnation().incarnations.of(node) {
             Some(known) if known == boot => true,
@@ -305,7 +303,8 @@ impl NodeState {
         }
     }
 
-    /// A call to a peer brought no answer. One that is slow once is not gone: it may hold tokens.
+    /// A peer call timed out. One timeout does not make the peer unreachable: it may still hold
+    /// tokens.
     pub fn note_silence(&self, node: NodeId, refused: bool) {
         let silences = {
             let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -318,7 +317,7 @@ impl NodeState {
         }
     }
 
-    /// Notes whether a peer can be reached.
+    /// Records whether a peer can be reached.
     pub fn note_reachable(&self, node: NodeId, reachable: bool) {
         if reachable {
             self.silent.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
@@ -338,27 +337,29 @@ impl NodeState {
         BootNs(self.lease_until.load(Ordering::Acquire))
     }
 
-    /// Takes the holder's word over, after any change of it.
+    /// Publishes the lease holder's state to the lock-free mirrors; call after every change.
     pub fn publish_lease(&self, holder: &LeaseHolder) {
-        // Known BEFORE the lease counts: what this life may use follows from its first lease.
+        // Set BEFORE the lease is published: the first lease decides which tokens this incarnation
+        // may use.
         if self.incarnation().first_lease != holder.first() {
             self.change_incarnation(|incarnation| {
                 incarnation.first_lease = holder.first();
                 true
             });
         }
-        // A node whose state differs from the others' answers nothing, whatever it was granted.
+        // A node whose state differs from the others' answers nothing, whatever lease it was
+        // granted.
         let until = if self.agreement.differs() { 0 } else { holder.until().0 };
         self.lease_until.store(until, Ordering::Release);
         self.horizon.store(holder.horizon().0, Ordering::Release);
     }
 
-    /// Whether the lease is valid now. Reads the clock: call it at the decision itself.
+    /// Whether the lease is valid at `boot`. Read the clock at the decision itself.
     pub fn is_leased(&self, boot: BootNs) -> bool {
         boot < self.lease_until() && !self.is_stopping()
     }
 
-    /// This node has said that it is about to stop; it still works.
+    /// This node has announced that it is about to stop; it still serves requests.
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
     }
@@ -367,7 +368,7 @@ impl NodeState {
         self.leaving.store(true, Ordering::Release);
     }
 
-    /// This node is on its way out: it takes no new work.
+    /// This node is shutting down: it takes no new work.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -376,8 +377,8 @@ impl NodeState {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// Whether this node takes part in consensus: not before it is known that no other data
-    /// directory did so under its id.
+    /// Whether this node takes part in consensus. Not before it knows that no other data directory
+    /// took part under its id.
     pub fn may_vote(&self) -> bool {
         self.may_vote.load(Ordering::Acquire)
     }
@@ -387,8 +388,8 @@ impl NodeState {
         self.may_vote.store(true, Ordering::Release);
     }
 
-    /// What runs here is not what the cluster knows under this id: it takes part in nothing any
-    /// more, and ends.
+    /// The cluster knows another start or directory under this id: this node stops taking part in
+    /// anything, and ends.
     pub fn end(&self, why: crate::node::NodeError) {
         self.may_vote.store(false, Ordering::Release);
         self.begin_stopping();
@@ -396,24 +397,24 @@ impl NodeState {
         self.must_end.notify_one();
     }
 
-    /// Why this node must end.
+    /// Takes the reason why this node must end.
     pub fn why_ended(&self) -> Option<crate::node::NodeError> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether an earlier start of this node noted cluster time.
+    /// Whether an earlier start of this node saved cluster time.
     pub fn clock_noted(&self) -> bool {
         self.clock_noted
     }
 
-    /// What cluster time has reached as far as this node knows, whatever the wall clock says,
+    /// The lower bound of cluster time that this node knows, whatever the wall clock says,
     /// nanoseconds.
     pub fn clock_floor_ns(&self) -> u64 {
         let stamp_ns = self.shared.last_stamp().0.saturating_mul(1_000_000);
         if self.clock_noted { stamp_ns.max(self.clock.now_ns()) } else { stamp_ns }
     }
 
-    /// What the counters need to know of a key.
+    /// The limits of a key, for the counters.
     pub fn key_limits(&self, view: &View, key: &KeyId) -> Option<KeyLimits> {
         self.shared.table.with(key, |entry| KeyLimits {
             created: entry.record.created_index,
@@ -425,22 +426,22 @@ impl NodeState {
         self.clock.now()
     }
 
-    /// Whether the current window may be opened, as far as this node has heard from a leader.
+    /// Whether the current window lies before the horizon that a leader last sent.
     pub fn may_open_windows(&self) -> bool {
         self.now().0 < self.horizon.load(Ordering::Acquire)
     }
 
-    /// Notes whether the wall clocks keep the cluster from being formed.
+    /// Records whether differing wall clocks keep the cluster from forming.
     pub fn note_clocks(&self, differ: Option<String>) {
         *self.clocks_differ.lock().unwrap_or_else(PoisonError::into_inner) = differ;
     }
 
-    /// Why no cluster is formed, where that is for the wall clocks.
+    /// Why no cluster is formed, if differing wall clocks are the reason.
     pub fn clocks_differ(&self) -> Option<String> {
         self.clocks_differ.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Why this node has no lease, where more is known than that.
+    /// Why this node has no lease, if a more specific reason is known.
     fn no_lease_because(&self) -> Option<&'static str> {
         if self.raft.write_health() == WriteHealth::DiskFull {
             return Some(

@@ -14,7 +14,7 @@ use crate::peer;
 use crate::state::NodeState;
 use fluxgate_wire::peer::Times;
 
-/// What a node said of the time, as of now: it was heard at `heard` and has run on since.
+/// A node's answer about the time, brought forward from `heard`, when it arrived, to `now`.
 pub fn answer(node: NodeId, times: &Times, heard: BootNs, now: BootNs) -> ClockAnswer {
     let since = now.since(heard);
     ClockAnswer {
@@ -44,8 +44,8 @@ pub fn in_words(differ: &ClocksDiffer) -> String {
     )
 }
 
-/// A leader that no leader has told the time asks the others before it grants or stamps anything:
-/// its wall clock may be behind what the cluster had reached, or wrong by years.
+/// A leader whose clock no leader has synchronized asks the other nodes before it grants or stamps
+/// anything: its wall clock may be behind cluster time, or wrong by years.
 pub async fn settle_time(state: &Arc<NodeState>) -> Result<(), String> {
     let members = state.raft.status().nodes;
     let voters: Vec<NodeId> = members.iter().filter(|(_, n)| n.votes).map(|(id, _)| *id).collect();
@@ -56,11 +56,11 @@ pub async fn settle_time(state: &Arc<NodeState>) -> Result<(), String> {
         asking.spawn(process::bind(async move {
             let sent = boot_now();
             let said = peer::introduce(&state, node, None, ASK_TIMEOUT).await.ok()?;
-            // Half the round trip is the best guess at the way back.
+            // Half the round trip is the best estimate of the way back.
             Some((node, said.time, BootNs(sent.0 + boot_now().since(sent) / 2)))
         }));
     }
-    // All are waited for, not only a quorum: of two clocks nobody knows which one is wrong.
+    // Waits for all, not only for a quorum: two clocks alone do not show which one is wrong.
     let heard: Vec<_> = asking.join_all().await.into_iter().flatten().collect();
     if heard.len() + 1 < quorum {
         return Err("no quorum says what time the cluster has reached".to_owned());
@@ -76,7 +76,7 @@ pub async fn settle_time(state: &Arc<NodeState>) -> Result<(), String> {
     Ok(())
 }
 
-/// Where the wall clocks of the members say that cluster time should be, nanoseconds.
+/// What cluster time should be by the wall clocks of the members, nanoseconds.
 pub fn wall_target_ns(state: &NodeState) -> u64 {
     let now_ms = state.now().0;
     let members = state.raft.status().nodes;

@@ -7,7 +7,7 @@ use fluxgate_types::NodeId;
 use crate::state::NodeState;
 use fluxgate_wire::peer::{More, Writes};
 
-/// A certificate that ends within so long is warned of, seconds: two weeks.
+/// Warn of a certificate that ends within this time, seconds: two weeks.
 const CERTIFICATE_ENDS_SOON_S: i64 = 14 * 24 * 3_600;
 /// What to do about states that differ.
 const COMPARE: &str = "The majority may be the one that runs on older data directories: compare what was \
@@ -15,7 +15,7 @@ const COMPARE: &str = "The majority may be the one that runs on older data direc
                        empty their data directories, and add them again";
 
 impl NodeState {
-    /// What an operator should know.
+    /// All warnings of this node.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.of_its_own();
         warnings.extend(self.of_certificates());
@@ -38,7 +38,7 @@ impl NodeState {
             ));
         }
         if status.role == Role::Leader {
-            // A follower that is behind although it answers is being sent what it lacks.
+            // A follower that answers although it is behind is being sent what it lacks.
             for (node, member) in status.nodes.iter().filter(|(node, _)| **node != self.me) {
                 let lag = status.last_log.0.saturating_sub(member.matched.map_or(0, |at| at.0));
                 if self.heard_lately(*node) && lag > LAG_LARGE {
@@ -120,7 +120,7 @@ impl NodeState {
         })
     }
 
-    /// Wall clocks that are further from cluster time than the cluster's terms allow for.
+    /// Wall clocks that are further from cluster time than the cluster's terms allow.
     fn of_clocks(&self) -> Vec<String> {
         let bound_ms = self.terms_in_force().clock_error_ms_max;
         let nodes = self.raft.status().nodes;
@@ -128,7 +128,8 @@ impl NodeState {
             if *node == self.me {
                 return Some(self.clock.offset_ms());
             }
-            // Asked BEFORE the lock is taken: a second reader behind a writer would wait for itself.
+            // Read BEFORE the lock is taken: a second read lock behind a waiting writer would
+            // deadlock.
             let lately = self.heard_lately(*node);
             let heard = self.heard.read().unwrap_or_else(std::sync::PoisonError::into_inner);
             heard.get(node).filter(|_| lately).map(|about| about.clock_offset_ms)
@@ -138,7 +139,8 @@ impl NodeState {
             (offset.unsigned_abs() > bound_ms).then_some((*node, offset))
         });
         let wrong: Vec<(NodeId, i64)> = wrong.collect();
-        // Of most nodes in one direction: rather cluster time is wrong than each of them.
+        // If most nodes are off in one direction, cluster time is more likely wrong than each of
+        // them.
         let most = wrong.len() * 2 > nodes.len();
         let middle = |wrong: &[(NodeId, i64)]| {
             let mut offsets: Vec<i64> = wrong.iter().map(|(_, offset)| *offset).collect();
@@ -190,7 +192,7 @@ impl NodeState {
     }
 }
 
-/// Entries that a follower may be behind without a word.
+/// How many entries a follower may be behind without a warning.
 const LAG_LARGE: u64 = 1_000;
 
 fn of_clock((node, offset_ms): &(NodeId, i64)) -> String {
@@ -199,7 +201,7 @@ fn of_clock((node, offset_ms): &(NodeId, i64)) -> String {
     format!("the wall clock of node {node} is {by} {direction} cluster time: set it, or repair NTP")
 }
 
-/// How long that is, for people.
+/// A time span for people.
 fn span(ms: i64) -> String {
     let seconds = ms.unsigned_abs() / 1_000;
     match seconds {

@@ -1,5 +1,5 @@
-//! Changes to the replicated state: carried to the leader, committed, and past the write barrier
-//! before anybody hears of them.
+//! Changes to the replicated state: forwarded to the leader, committed, and past the write barrier
+//! before the caller gets the result.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -19,14 +19,14 @@ use crate::clock::boot_now;
 use crate::state::NodeState;
 use fluxgate_wire::peer::{AppliedCall, AppliedReply, Writes};
 
-/// Pause before a proposal is tried again.
+/// Pause before a proposal is retried.
 const RETRY: Duration = Duration::from_millis(20);
-/// A barrier looks at least this often whether a lease has run out.
+/// A barrier checks at least this often whether a lease has run out.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long one wait for an applied entry may take at a peer.
+/// How long a peer may take to answer one wait for an applied entry.
 const APPLIED_WAIT_MS: u64 = 2_000;
 
-/// A write that every client may rely on.
+/// A write that is past the barrier: every node that answers has applied it.
 #[derive(Clone, Debug)]
 pub struct Written {
     pub outcome: Outcome,
@@ -45,7 +45,7 @@ pub enum WriteError {
     Unknown,
 }
 
-/// Wraps a command with a request id of its own, so that trying again repeats nothing.
+/// Wraps a command with a request id of its own, so that a retry applies it only once.
 pub fn proposal(actor: Actor, from: Option<Box<str>>, command: Command) -> Proposal {
     let mut id = [0u8; 16];
     // Without randomness there would be no keys either; an id of zeros is refused as a repeat.
@@ -53,13 +53,13 @@ pub fn proposal(actor: Actor, from: Option<Box<str>>, command: Command) -> Propo
     Proposal { request: u128::from_le_bytes(id), actor, presented: None, from, command }
 }
 
-/// How long whoever did something waits for its line in the audit trail, where the line is all that is
-/// written. A cluster that takes no writes must still give a backup.
+/// How long an operation that writes only an audit line waits for it. A cluster that accepts no
+/// writes must still give a backup.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl NodeState {
-    /// Adds a line to the audit trail of something that changes nothing else. Where that cannot be
-    /// written in time it stands in the log alone.
+    /// Adds an audit line for an operation that changes nothing else. If the line cannot be written
+    /// in time, it goes to the log alone.
     pub async fn note(
         &self,
         actor: Actor,
@@ -67,7 +67,7 @@ impl NodeState {
         action: Action,
         details: String,
     ) {
-        // An older node could not read it.
+        // An older node could not decode it.
         let written = if self.shared.cluster().level < action.level() {
             None
         } else {
@@ -86,8 +86,8 @@ impl NodeState {
         }
     }
 
-    /// Makes a change, wherever the leader is, and waits for the write barrier. Tries again after
-    /// a change of leaders: the state machine answers a repeat with the first outcome.
+    /// Makes a change, wherever the leader is, and waits for the write barrier. Retries after a
+    /// change of leaders: the state machine answers a repeat with the first outcome.
     pub async fn write(&self, proposal: Proposal, within: Duration) -> Result<Written, WriteError> {
         let deadline = Instant::now() + within;
         let begun = Instant::now();
@@ -104,8 +104,8 @@ impl NodeState {
                     tokio::time::timeout(left, local).await.unwrap_or(Err(SubmitError::Unknown))
                 }
                 Some(node) => {
-                    // A leader that hangs is given up once there is another: the request id makes
-                    // the repeat harmless.
+                    // Abandons a leader that hangs once there is another: the request id makes the
+                    // retry harmless.
                     tokio::select! {
                         biased;
                         carried = self.forward_to_leader(node, &proposal, left) => carried,
@@ -116,11 +116,11 @@ impl NodeState {
             };
             match tried {
                 Ok(written) => break Ok(written),
-                // The leader hands over to a node that can write: this is worth waiting for.
+                // The leader hands over to a node that can write: worth waiting for.
                 Err(SubmitError::DiskFull) => {
                     worst = if worst == WriteError::Unknown { worst } else { WriteError::Busy };
                 }
-                // That this try was not taken says nothing of an earlier one.
+                // That this attempt was rejected does not mean that an earlier one was.
                 Err(SubmitError::Busy) => {
                     break Err(match worst {
                         WriteError::Unknown => WriteError::Unknown,
@@ -142,22 +142,22 @@ impl NodeState {
         result
     }
 
-    /// Waits until this node knows of another leader, or of none.
+    /// Waits until this node knows another leader, or none.
     async fn leader_is_not(&self, node: NodeId) {
         let mut news = self.raft.subscribe();
         while self.raft.leader() == Some(node) && news.changed().await.is_ok() {}
     }
 
-    /// Proposes here and waits for the barrier.
+    /// Proposes on this node and waits for the barrier.
     async fn write_here(&self, proposal: Proposal) -> Result<Written, SubmitError> {
-        // The stamp of the entry: a clock that nobody has set must not stamp.
-        // Nor may a state that differs from the others' decide what is acknowledged.
+        // The entry carries a time stamp: a clock that is not synchronized must not stamp it, and a
+        // node whose state differs must not acknowledge writes.
         if !self.clock.is_synced() || self.agreement.differs() {
             return Err(SubmitError::NotLeader);
         }
         let submitted = self.raft.submit(proposal).await?;
         if matches!(submitted.outcome, Outcome::Refused(_)) {
-            // Nothing changed, so there is nothing that a node could miss.
+            // Nothing changed, so no node can miss anything.
             let applied_on = Vec::new();
             return Ok(Written { outcome: submitted.outcome, applied_on, waited_ms: 0 });
         }
@@ -205,7 +205,7 @@ impl NodeState {
         reply.map_err(|error| broken(error.to_string()))
     }
 
-    /// Serves a proposal that another node carries here. It is not carried on.
+    /// Serves a proposal that another node forwarded. It is not forwarded again.
     pub async fn handle_propose(&self, call: ProposeV1) -> ProposeReplyV1 {
         let wait = Duration::from_millis(call.wait_ms).min(self.config.request_timeout);
         match tokio::time::timeout(wait, self.write_here(call.proposal)).await {
@@ -223,9 +223,9 @@ impl NodeState {
     }
 
     /// Waits until every node has applied entry `index`, or has no lease under which it could
-    /// answer without it. Returns who has applied it, and how long that took.
+    /// answer without it. Returns which nodes have applied it, and the wait in milliseconds.
     ///
-    /// Only an office of the entry's term or a later one knows what was granted: this node may have
+    /// Only a leader term equal to or later than the entry's knows every grant: this node may have
     /// led before, and others in between.
     async fn barrier(&self, index: LogIndex, term: u64) -> (Vec<NodeId>, u64) {
         let begun = Instant::now();
@@ -233,7 +233,7 @@ impl NodeState {
         loop {
             let news = self.granted.notified();
             tokio::pin!(news);
-            // Listening BEFORE looking: news in between must not be missed.
+            // Listen BEFORE checking: a notification in between must not be missed.
             news.as_mut().enable();
             self.assume_leadership();
             let barrier = {
@@ -249,8 +249,8 @@ impl NodeState {
                 })
             };
             let Some((holders, applied_on, now)) = barrier else {
-                // Deposed before it took office: it granted nothing itself, what was granted before
-                // it runs out within one lease, and what is granted after it carries the entry.
+                // Deposed before it could grant: this node granted nothing itself, earlier grants
+                // run out within one lease, and every later grant requires the entry.
                 let lease_ms = self.terms().1.lease_ms;
                 if begun.elapsed() > Duration::from_millis(lease_ms) {
                     return (vec![self.me], lease_ms);
@@ -276,7 +276,7 @@ impl NodeState {
     }
 }
 
-/// Keeps asking one peer how far it has applied, while a barrier waits for it.
+/// Keeps calling one peer for how far it has applied, while a barrier waits for it.
 pub async fn run_applied_calls(
     state: Arc<NodeState>,
     peer: NodeId,
@@ -305,7 +305,7 @@ pub async fn run_applied_calls(
                 state.granted.notify_waiters();
             }
             Err(_) => {
-                // Its lease runs out by itself; until then it may yet come back.
+                // Its lease runs out by itself; until then it may come back.
                 tokio::time::timeout(RETRY, wanted.changed()).await.ok();
                 let barrier_waits = state
                     .leadership

@@ -14,19 +14,17 @@ use fluxgate_wire::{VERSION, VERSION_2};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What one node asks another, in the shape of one version.
+/// A request from one node to another, in the shape of one version.
 pub trait Question: Serialize + DeserializeOwned + Send + Sync {
     /// The call that carries it.
     const CALL: Call;
     /// The version of its shape and of its answer's.
     const VERSION: u8;
-    /// What is answered.
     type Answer: Serialize + DeserializeOwned + Send + 'static;
 }
 
-/// Is shown every question.
+/// Visits every question.
 pub trait Questions {
-    /// One question.
     fn question<Q: Question>(&mut self);
 }
 
@@ -43,7 +41,6 @@ macro_rules! calls {
         }
 
         impl Call {
-            /// Every call.
             pub const ALL: [Self; [$($name),*].len()] = [$(Self::$call),*];
 
             /// The name, in paths and labels.
@@ -77,7 +74,7 @@ macro_rules! calls {
             )+
         )?)*
 
-        /// Shows every question of this table.
+        /// Visits every question of this table.
         pub fn questions(to: &mut impl Questions) {
             $($($(to.question::<$question>();)+)?)*
         }
@@ -87,12 +84,11 @@ macro_rules! calls {
 enum Belongs {
     /// Served by consensus itself.
     Consensus,
-    /// Served by the node.
     Node,
 }
 
 enum Repeat {
-    /// Carried out twice is as good as once.
+    /// Carrying it out twice has the effect of once.
     Harmless,
     /// The caller relies on a connection that carries a call at most once.
     Never,
@@ -103,7 +99,7 @@ calls! {
     Append, "append", Consensus, Harmless;
     /// Ask for a vote.
     Vote, "vote", Consensus, Harmless;
-    /// Ask for the promise of a vote.
+    /// Ask whether the node would vote.
     PreVote, "pre_vote", Consensus, Harmless;
     /// Ask a node to lead.
     TransferLeader, "transfer_leader", Consensus, Never;
@@ -111,15 +107,15 @@ calls! {
     Snapshot, "snapshot", Consensus, Harmless;
     /// Forward a proposal to the leader, which knows a repeat by its request number.
     Propose, "propose", Node, Harmless;
-    /// Ask the leader for a lease.
+    /// Request a lease from the leader.
     Lease, "lease", Node, Harmless [LeaseCall => LeaseReply, VERSION; LeaseCallV2 => LeaseReplyV2, VERSION_2];
     /// Wait until an entry is applied.
     Applied, "applied", Node, Harmless [AppliedCall => AppliedReply, VERSION];
-    /// Ask for tokens.
+    /// Request tokens from a peer.
     TransferRequest, "ask", Node, Harmless [AskMessage => ReplyMessage, VERSION];
     /// Report what was spent.
     Gossip, "gossip", Node, Harmless [GossipMessage => GossipReply, VERSION; GossipMessageV2 => GossipReplyV2, VERSION_2];
-    /// Hand tokens over when stopping.
+    /// Hand tokens over at shutdown.
     Give, "give", Node, Never [GiveMessage => GiveReply, VERSION];
     /// A key's use on that node.
     Usage, "usage", Node, Harmless [UsageCall => UsageReply, VERSION];
@@ -129,7 +125,7 @@ calls! {
     Membership, "membership", Node, Never [MembershipCall => MembershipReply, VERSION; MembershipCallV2 => MembershipReply, VERSION_2];
     /// The use of many keys on that node, as of now.
     UsageMany, "usage_many", Node, Harmless [UsageManyCall => UsageManyReply, VERSION];
-    /// What that node has answered to callers.
+    /// The counts of answers that the node has served.
     Served, "served", Node, Harmless [ServedCall => ServedReply, VERSION];
     /// Which start of which node answers, and what it knows of the cluster and of the time.
     Introduce, "introduce", Node, Harmless [IntroduceCall => Introduction, VERSION_2];
@@ -148,7 +144,7 @@ impl Call {
         matches!(self.repeat(), Repeat::Harmless)
     }
 
-    /// The call of a name.
+    /// The call with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|call| call.as_str() == name)

@@ -1,8 +1,8 @@
 //! How nodes call each other.
 //!
 //! Answers for: every call is declared once ([`Call`]), has a deadline, a bounded answer and the
-//! cluster secret, and says which node and which data directory it is meant for. Must never retry,
-//! and never decide what a message means.
+//! cluster secret, and names the node and the data directory that it is meant for. Must never
+//! retry, and never decide what a message means.
 
 mod calls;
 pub mod process;

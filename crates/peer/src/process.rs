@@ -1,10 +1,10 @@
 //! The process that a task belongs to.
 //!
-//! In production that is the system's process, and everything here is as thin as its name. With the
-//! feature `sim` many nodes live in one program on virtual time, and each task carries the node's
-//! process with it: its clocks, its randomness, and whether it runs, is paused or is dead. A task
-//! that is spawned belongs to the process of the one that spawned it, so every spawn of a node goes
-//! through [`bind`].
+//! In production that is the operating system's process, and these functions are thin wrappers.
+//! With the feature `sim`, many nodes live in one program on virtual time, and each task carries
+//! its node's process: its clocks, its randomness, and whether it runs, is paused or is dead. A
+//! spawned task must belong to the process of the task that spawned it, so every spawn of a node
+//! goes through [`bind`].
 
 #[cfg(feature = "sim")]
 mod simulated;
@@ -14,19 +14,19 @@ use std::io;
 #[cfg(feature = "sim")]
 pub use simulated::{Bound, Clocks, Process, current};
 
-/// A task of the process that this one belongs to.
+/// Binds a task to the current process.
 #[cfg(not(feature = "sim"))]
 pub fn bind<F: Future>(task: F) -> F {
     task
 }
 
-/// A task of the process that this one belongs to.
+/// Binds a task to the current process.
 #[cfg(feature = "sim")]
 pub fn bind<F: Future>(task: F) -> Bound<F> {
     Bound::new(current(), task)
 }
 
-/// Does what may block: in a thread of its own, or, where time is simulated, here and now.
+/// Runs work that may block: on a thread of its own, or inline in a simulation.
 ///
 /// # Errors
 /// When the work panicked.
@@ -40,7 +40,7 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
 }
 
-/// The same for work on files: where time is simulated it takes as long as the machine's disk does.
+/// The same for work on files: in a simulation it takes as long as the machine's disk does.
 ///
 /// # Errors
 /// When the work panicked.

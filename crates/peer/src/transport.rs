@@ -1,7 +1,8 @@
 //! Calls to the other nodes, over HTTP with the cluster secret.
 //!
-//! Answers for: every call has a deadline, a closed name and a bounded answer; the receiver can
-//! tell that the call is meant for it. Must never retry: who calls knows what a repeat means.
+//! Answers for: every call has a deadline, a name from a closed list and a bounded answer; the
+//! receiver can verify that the call is meant for it. Must never retry: only the caller knows what
+//! a repeat means.
 
 mod clients;
 mod fault;
@@ -26,29 +27,28 @@ pub use fault::{CallError, Fault, REFUSED_FOR, RefusedFor};
 #[cfg(feature = "sim")]
 pub use link::{Answered, Link, LinkError};
 
-/// Hears of every call that ended.
+/// Notified of every call that ended.
 pub type CallObserver = Arc<dyn Fn(NodeId, Call, Result<(), &CallError>, Duration) + Send + Sync>;
 
-/// What a transport needs to know.
+/// What a transport needs.
 #[derive(Clone)]
 pub struct TransportOptions {
-    /// This node.
     pub me: NodeId,
-    /// Its data directory: calls say so, and a node that knows this one by another refuses them.
+    /// Its data directory: calls name it, and a node that knows this one by another directory
+    /// rejects them.
     pub directory: DirId,
     /// The cluster's name, checked by the receiver.
     pub cluster: String,
-    /// The cluster secret.
     pub secret: String,
-    /// First addresses of the other nodes; membership changes them later.
+    /// Initial addresses of the other nodes; membership changes them later.
     pub addresses: BTreeMap<NodeId, String>,
     /// How calls are encrypted, if they are.
     pub tls: Option<PeerTls>,
-    /// Hears of every call.
+    /// Notified of every call.
     pub observer: CallObserver,
-    /// Headers that carry the caller's trace, asked for at each call.
+    /// Returns the headers that carry the caller's trace; called for each call.
     pub trace_headers: Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>,
-    /// What carries the calls in place of the system's network.
+    /// Carries the calls in place of the operating system's network.
     #[cfg(feature = "sim")]
     pub link: Option<Arc<dyn Link>>,
 }
@@ -81,7 +81,7 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// Makes a transport; connects to nobody yet.
+    /// Makes a transport; opens no connection yet.
     ///
     /// # Errors
     /// When the HTTP client cannot be built.
@@ -100,7 +100,7 @@ impl Transport {
         })
     }
 
-    /// Calls from now on are encrypted by this; those under way end as they began.
+    /// Sets the encryption of later calls; those in flight end as they began.
     ///
     /// # Errors
     /// When the HTTP client cannot be built.
@@ -110,8 +110,8 @@ impl Transport {
         Ok(())
     }
 
-    /// Notes addresses that count in place of those in the log, as long as the log has the one that is
-    /// named, or whatever it has where none is named.
+    /// Sets addresses that replace those in the log, as long as the log has the address in
+    /// `instead_of`, or any address if `instead_of` is `None`.
     pub fn set_recovered(&self, recovered: Vec<Recovered>) {
         for one in &recovered {
             let mut addresses =
@@ -121,7 +121,7 @@ impl Transport {
         *self.inner.recovered.write().unwrap_or_else(PoisonError::into_inner) = recovered;
     }
 
-    /// Notes where a node can be reached, by the log.
+    /// Sets a node's address from the log.
     pub fn set_address(&self, node: NodeId, address: &str) {
         let recovered = self.inner.recovered.read().unwrap_or_else(PoisonError::into_inner);
         let counts = |one: &&Recovered| {
@@ -135,14 +135,14 @@ impl Transport {
         }
     }
 
-    /// Notes which data directory the cluster knows a node by: calls say so, and a node on another
-    /// one refuses them.
+    /// Sets the data directory by which the cluster knows a node: calls name it, and a node on
+    /// another directory rejects them.
     pub fn set_directory(&self, node: NodeId, directory: DirId) {
         let mut known = self.inner.directories.write().unwrap_or_else(PoisonError::into_inner);
         known.insert(node, directory);
     }
 
-    /// The cluster knows no directory of this node any more: it was removed.
+    /// Forgets a node's directory: the node was removed.
     pub fn forget_directory(&self, node: NodeId) {
         self.inner.directories.write().unwrap_or_else(PoisonError::into_inner).remove(&node);
     }
@@ -152,7 +152,7 @@ impl Transport {
         known.get(&node).copied()
     }
 
-    /// Why the last call to a node was not served; `None` where it was, or none has ended yet.
+    /// Why the last call to a node was not served; `None` if it was, or none has ended yet.
     #[must_use]
     pub fn fault(&self, node: NodeId) -> Option<Fault> {
         self.inner.habits.fault(node)
@@ -169,14 +169,14 @@ impl Transport {
         }
     }
 
-    /// Where a node can be reached, if known.
+    /// The address of a node, if known.
     #[must_use]
     pub fn address(&self, node: NodeId) -> Option<String> {
         let addresses = self.inner.addresses.read().unwrap_or_else(PoisonError::into_inner);
         addresses.get(&node).cloned()
     }
 
-    /// Calls a node and waits for its answer, `timeout` at most.
+    /// Calls a node and waits for its answer, at most `timeout`.
     ///
     /// # Errors
     /// Says whether the call can have been carried out.
@@ -190,10 +190,10 @@ impl Transport {
         self.call_at(node, None, call, body, timeout).await
     }
 
-    /// Asks a node a question in the shape of its version, and reads the answer.
+    /// Sends a question in the shape of its version, and decodes the answer.
     ///
     /// # Errors
-    /// As for [`Transport::call`]; [`CallError::Broken`] where the answer is none.
+    /// As for [`Transport::call`]; [`CallError::Broken`] if the answer cannot be decoded.
     pub async fn ask<Q: Question>(
         &self,
         node: NodeId,
@@ -203,7 +203,7 @@ impl Transport {
         self.ask_at(node, None, question, timeout).await
     }
 
-    /// The same at an address that need not be the one by which the node is known.
+    /// The same at an address that may differ from the node's known one.
     ///
     /// # Errors
     /// As for [`Transport::ask`].
@@ -220,7 +220,7 @@ impl Transport {
         wire::decode_as(Q::VERSION, &answer).map_err(|error| broken(error.to_string()))
     }
 
-    /// Calls a node at an address that need not be the one by which it is known.
+    /// Calls a node at an address that may differ from its known one.
     ///
     /// # Errors
     /// As for [`Transport::call`].
@@ -248,7 +248,7 @@ impl Transport {
         call: Call,
         body: Vec<u8>,
     ) -> Result<Bytes, CallError> {
-        // Who asks which node answers cannot know its directory.
+        // A caller that asks which node answers cannot know its directory.
         let directory = self.directory(node).filter(|_| call != Call::Introduce);
         let headers = self.headers(node, directory);
         #[cfg(feature = "sim")]
@@ -275,7 +275,8 @@ impl Transport {
             Some(true) if habits.is_plain(node) => post("http", body).await,
             Some(false) => post("https", body).await,
             Some(true) => match post("https", body.clone()).await {
-                // Not connected, so nothing was carried out: perhaps it does not speak TLS yet.
+                // Not connected, so nothing was carried out: perhaps the node does not speak TLS
+                // yet.
                 Err(error) if error.is_connect() => {
                     let plain = post("http", body).await;
                     if plain.is_ok() {
@@ -290,7 +291,7 @@ impl Transport {
         };
         let broken = |cause: String| CallError::Broken { node, cause };
         let mut response = sent.map_err(|error| {
-            // A refused or failed connect never carried the call; all else may have.
+            // A rejected or failed connect never carried the call; any other failure may have.
             let unsent = error.is_connect();
             let cause = habits.cause(node, error);
             if unsent { unreachable(cause) } else { broken(cause) }
@@ -313,7 +314,7 @@ impl Transport {
         Ok(answer.into())
     }
 
-    /// What every call to a node says: who calls whom, and in which cluster.
+    /// The headers of every call to a node: caller, addressee and cluster.
     fn headers(&self, node: NodeId, directory: Option<DirId>) -> Vec<(String, String)> {
         let options = &self.inner.options;
         let named = |name: &str, value: String| (name.to_owned(), value);

@@ -1,8 +1,8 @@
-//! Many proposals, one log entry.
+//! Collects many proposals into one log entry.
 //!
-//! Answers for: while as many entries are under way as the pipeline allows, proposals collect;
-//! when one returns, all that is there goes into the next. No timer, so a lone proposal waits for
-//! nothing. The queue in front is bounded: past it callers are told at once.
+//! Answers for: while the pipeline is full, proposals collect; when an entry completes, all waiting
+//! proposals go into the next one. There is no timer, so a lone proposal is not delayed. The queue
+//! in front is bounded: when it is full, callers get an error at once.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::types::{Data, Raft};
 use fluxgate_peer::process;
 use fluxgate_wire::{self as wire, Shaped as _};
 
-/// Entries of proposals that are under way at one time.
+/// Entries of proposals that may be in flight at the same time.
 const PIPELINE: usize = 2;
 
 type Answer = oneshot::Sender<Result<Submitted, SubmitError>>;
@@ -101,7 +101,6 @@ fn size(proposal: &Proposal) -> usize {
     wire::encode(&proposal.to_shape()).map_or(caps::ENTRY_BYTES_MAX, |bytes| bytes.len())
 }
 
-/// A committed entry.
 struct Written {
     term: u64,
     index: LogIndex,
@@ -131,7 +130,7 @@ fn share(result: Result<Written, SubmitError>, answers: Vec<Answer>) {
     match result {
         Ok(Written { term, index, outcomes }) => {
             for (outcome, answer) in outcomes.into_iter().zip(answers) {
-                // A caller that went away needs no answer; its write stands.
+                // A caller that left needs no answer; its write remains.
                 answer.send(Ok(Submitted { term, index, outcome })).ok();
             }
         }

@@ -1,5 +1,5 @@
-//! openraft's own storage test suite on our store, with a writer thread and without, over sled
-//! and in memory.
+//! openraft's own storage test suite on our store, with and without a writer thread, over sled and
+//! in memory.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::types::TypeConfig;
 
 struct OnDisk(Driver);
 
-/// What has to outlive a store: first the store closes, then its directory goes.
+/// Fields drop in order: first the store closes, then its directory is removed.
 struct Guard {
     store: LogStore,
     _data: Option<DataDir>,

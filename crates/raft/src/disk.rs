@@ -1,11 +1,11 @@
 //! Room on the disk.
 //!
-//! A log whose write failed must stop for good, so a full disk must be seen before it is hit: with
-//! little room left new entries are refused, while votes, reads and leases go on, and as soon as
-//! there is room writes go on too.
+//! A log whose write failed must stop for good, so a full disk must be detected before it is hit:
+//! with little room left, new entries are rejected, while votes, reads and leases continue; once
+//! there is room again, writes continue too.
 //!
-//! Asking a disk may take as long as the disk does: it is done where blocking is allowed, one
-//! question at a time, so that a disk that hangs ties up one thread and no more.
+//! A query of the disk may take as long as the disk does: it runs where blocking is allowed, one
+//! query at a time, so that a disk that hangs blocks only one thread.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,24 +15,24 @@ use tokio::sync::Mutex;
 
 use fluxgate_peer::process;
 
-/// The part of a disk that is kept free for votes and what the database moves about.
+/// The fraction of a disk that is kept free for votes and for the database's own housekeeping.
 const RESERVE_PART: u64 = 16;
 /// Bounds of that reserve, bytes.
 const RESERVE_BYTES: (u64, u64) = (1024 * 1024, 16 * 1024 * 1024);
-/// Stands for bytes that are not known.
+/// Marks an unknown number of bytes.
 const UNKNOWN: u64 = u64::MAX;
 
-/// What a disk says of itself: bytes that are free, and all; `None` when it cannot be asked.
+/// Queries a disk: free and total bytes; `None` when it cannot be queried.
 type Ask = dyn Fn() -> Option<(u64, u64)> + Send + Sync;
 
 /// Watches the disk of a data directory.
 #[derive(Clone)]
 pub(crate) struct Disk {
     ask: Arc<Ask>,
-    // Held while the disk is asked.
+    // Held while the disk is queried.
     turn: Arc<Mutex<()>>,
     free: Arc<AtomicU64>,
-    // What it said last; a disk that was not asked has room.
+    // The last result; a disk that was never queried counts as having room.
     full: Arc<AtomicBool>,
 }
 
@@ -56,8 +56,8 @@ impl Disk {
         Self { ask, turn: Arc::default(), free, full: Arc::default() }
     }
 
-    /// Whether entries may be written: one system call. A disk that cannot be asked is taken to
-    /// have room; a failing write will show.
+    /// Whether entries may be written: one system call. A disk that cannot be queried is assumed to
+    /// have room; a failing write will show otherwise.
     pub(crate) async fn has_room(&self) -> bool {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let this = self.clone();
@@ -70,24 +70,24 @@ impl Disk {
                 this.free.store(bytes, Ordering::Relaxed);
             }
             this.full.store(!has_room, Ordering::Relaxed);
-            // Let go of here, for whoever asked may have gone away.
+            // Released here, because the caller may have left.
             drop(turn);
             has_room
         });
         asked.await.unwrap_or(true)
     }
 
-    /// Whether it had room when it was last asked.
+    /// Whether it had room at the last query.
     pub(crate) fn had_room(&self) -> bool {
         !self.full.load(Ordering::Relaxed)
     }
 
-    /// Bytes that this process could still write when the disk was last asked, if it could be.
+    /// Bytes that this process could still write at the last query, if known.
     pub(crate) fn free_bytes(&self) -> Option<u64> {
         Some(self.free.load(Ordering::Relaxed)).filter(|bytes| *bytes != UNKNOWN)
     }
 
-    /// A disk that is only pretended.
+    /// A simulated disk.
     #[cfg(feature = "sim")]
     pub(crate) fn pretended(ask: Arc<Ask>) -> Self {
         Self::with(ask)
@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    /// A disk that hangs holds up who asks it, and nobody else on the same thread.
+    /// A disk that hangs delays its caller, and no other task on the same thread.
     #[tokio::test]
     async fn a_disk_that_hangs_ties_up_no_thread_of_the_runtime() {
         let (go_on, held) = mpsc::channel::<()>();
@@ -119,7 +119,7 @@ mod tests {
                 tokio::spawn(async move { disk.has_room().await })
             })
             .collect();
-        // This test's runtime has one thread: it would never come here.
+        // The test runtime has one thread: if that were blocked, the test would never get here.
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(asked.load(Ordering::Relaxed) <= 1, "one question at a time");
         drop(go_on);

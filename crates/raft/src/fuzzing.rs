@@ -1,7 +1,7 @@
-//! The readers of what travels and of what lies in the log, opened for the fuzz targets.
+//! The decoders of messages and of log records, opened for the fuzz targets.
 //!
-//! Each reads an envelope, takes it over into openraft's types and back, and writes it again, so
-//! that a target can see that a second time changes nothing. In no build of the product.
+//! Each reads an envelope, converts it into openraft's types and back, and writes it again, so that
+//! a target can check that a second pass changes nothing. Not part of any product build.
 
 use fluxgate_engine::state::command::Batch;
 use fluxgate_store::codec::{self, CodecError, Kind};
@@ -22,7 +22,7 @@ use crate::types::{Entry, LogId, SnapshotMeta, TypeConfig, Vote};
 /// Reads an envelope and writes what it read.
 pub type Rewrite = fn(&[u8]) -> Result<Vec<u8>, CodecError>;
 
-/// Calls and answers of consensus, and carried proposals.
+/// Calls and answers of consensus, and forwarded proposals.
 pub const MESSAGES: &[Rewrite] = &[
     |bytes| grown::<AppendEntriesRequest<TypeConfig>>(Kind::PeerMessage, bytes),
     |bytes| by_openraft::<AppendEntriesResponse<TypeConfig>>(Kind::PeerMessage, bytes),
@@ -35,7 +35,7 @@ pub const MESSAGES: &[Rewrite] = &[
     |bytes| ProposeReplyV1::unpack(Kind::PeerMessage, bytes)?.pack(Kind::PeerMessage),
 ];
 
-/// What lies in the log and in snapshot files.
+/// The records of the log and of snapshot files.
 pub const RECORDS: &[(Kind, Rewrite)] = &[
     (Kind::Entry, |bytes| grown::<Entry>(Kind::Entry, bytes)),
     (Kind::Vote, |bytes| by_openraft::<Vote>(Kind::Vote, bytes)),
@@ -46,13 +46,13 @@ pub const RECORDS: &[(Kind, Rewrite)] = &[
     (Kind::Holdings, |bytes| plain::<CarryoverV1>(Kind::Holdings, bytes)),
 ];
 
-/// Is shown every shape that travels or lies on a disk, with its type.
+/// Visits every shape that is sent or stored, with its type.
 pub trait Shapes {
-    /// One shape: its name, what stands around it, and the version that it is frozen as.
+    /// Visits one shape: its name, its envelope's kind, and the version that it is frozen as.
     fn shape<T: Serialize + DeserializeOwned>(&mut self, name: &str, kind: Kind, version: u8);
 }
 
-/// Every shape of this crate.
+/// Visits every shape of this crate.
 pub fn shapes(to: &mut impl Shapes) {
     to.shape::<EntryV1>("entry", Kind::Entry, VERSION);
     to.shape::<VoteV1>("vote", Kind::Vote, VERSION);
@@ -77,7 +77,7 @@ pub fn shapes(to: &mut impl Shapes) {
     to.shape::<ProposeReplyV1>("propose_reply_3", Kind::PeerMessage, VERSION_3);
 }
 
-/// An entry that carries a batch, as it lies in the log.
+/// Encodes an entry with a batch, as the log stores it.
 ///
 /// # Errors
 /// When it is larger than an envelope may be.
@@ -85,10 +85,10 @@ pub fn entry(term: u64, index: u64, batch: &Batch) -> Result<Vec<u8>, CodecError
     EntryV1::of(term, index, batch.clone()).pack(Kind::Entry)
 }
 
-/// The batch of such an entry.
+/// Decodes the batch of such an entry.
 ///
 /// # Errors
-/// When it is none.
+/// When the bytes are no such entry.
 pub fn batch(bytes: &[u8]) -> Result<Option<Batch>, CodecError> {
     EntryV1::unpack(Kind::Entry, bytes).map(EntryV1::into_batch)
 }

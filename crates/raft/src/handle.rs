@@ -40,38 +40,36 @@ pub use serve::HandleError;
 #[cfg(feature = "sim")]
 pub use simulated::SimulatedDisk;
 
-/// The name of the threads on which consensus runs. What panics there leaves the node mute.
+/// The name of the threads on which consensus runs. A panic there leaves the node unable to answer.
 pub const CONSENSUS_THREAD: &str = "raft";
 /// Threads of Raft's own runtime.
 const THREADS: usize = 2;
-/// Entries kept behind a snapshot, so that a follower a little behind needs no snapshot.
+/// Entries kept before a snapshot, so that a follower slightly behind needs no snapshot.
 const ENTRIES_KEPT: u64 = 5_000;
-/// Bytes of the newest entries in memory: what followers that keep up are sent from.
+/// Bytes of the newest entries kept in memory, from which followers that keep up are served.
 const TAIL_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Entries removed from the log at one time, where snapshots are not more frequent than that.
+/// Entries removed from the log at one time, unless snapshots are more frequent.
 const PURGE_BATCH: u64 = 256;
 /// Entries in one replication message, and in one append to the disk.
 const APPEND_ENTRIES_MAX: u64 = 300;
 
 /// How consensus is set up.
 pub struct ClusterOptions {
-    /// This node.
     pub me: NodeId,
-    /// The cluster's name.
     pub cluster: String,
     /// Heartbeat, milliseconds.
     pub heartbeat_ms: u64,
-    /// Shortest and longest election time-out, milliseconds.
+    /// Shortest and longest election timeout, milliseconds.
     pub election_ms: (u64, u64),
-    /// A snapshot is made after so many entries.
+    /// Number of entries after which a snapshot is made.
     pub snapshot_every: u64,
     /// Calls to the other nodes.
     pub transport: Transport,
     /// Cluster time, for the stamps of entries.
     pub now: Arc<dyn Fn() -> ClusterMs + Send + Sync>,
-    /// Hears of every sync of the log.
+    /// Notified of every sync of the log.
     pub observer: Arc<dyn Observer>,
-    /// A log that lies on no disk.
+    /// A log in memory instead of on disk.
     #[cfg(feature = "sim")]
     pub simulated: Option<SimulatedDisk>,
 }
@@ -79,23 +77,21 @@ pub struct ClusterOptions {
 /// Why consensus did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data directory is not as it should be.
+    /// The data directory is damaged, in use or not this node's.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Something in it does not fit the rest.
+    /// Its parts do not fit together.
     #[error(
         "the data directory is damaged: {0}; nothing was changed: remove this node from the cluster, then add it with a new id and an empty directory"
     )]
     Damaged(String),
-    /// The settings cannot work together.
     #[error("raft settings: {0}")]
     Settings(String),
-    /// The system refused something.
     #[error("cannot start consensus: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Why a proposal was not carried out here.
+/// Why a proposal was not carried out on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// Not proposed: another node leads, or none.
@@ -110,7 +106,6 @@ pub enum SubmitError {
     /// It may or may not be committed.
     #[error("the outcome is unknown")]
     Unknown,
-    /// Consensus has stopped on this node.
     #[error("consensus has stopped")]
     Stopped,
 }
@@ -118,42 +113,35 @@ pub enum SubmitError {
 /// A committed and applied proposal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submitted {
-    /// The term that it was written in.
+    /// The term in which it was written.
     pub term: u64,
-    /// Where in the log.
+    /// Its position in the log.
     pub index: LogIndex,
-    /// What came of it.
     pub outcome: Outcome,
 }
 
 /// Whether a node can write new entries to its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteHealth {
-    /// It can.
     Fine,
-    /// Its disk has no room.
     DiskFull,
     /// The oldest append has waited too long for the disk.
     Stalled,
 }
 
-/// A leadership that begins within so long after a leader asked for it was handed over.
+/// A leadership that begins within this time after the leader's request counts as handed over.
 const HANDED: Duration = Duration::from_secs(5);
-/// An append that the disk has not confirmed for so long counts as stalled.
+/// An append that the disk has not confirmed for this long counts as stalled.
 const STALLED: Duration = Duration::from_secs(2);
 
-/// What a node is in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Leads.
     Leader,
     /// Follows, and votes.
     Follower,
-    /// Stands for election.
     Candidate,
     /// Follows without a vote.
     Learner,
-    /// Consensus has stopped.
     Stopped,
 }
 
@@ -171,12 +159,9 @@ impl Role {
     }
 }
 
-/// A member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStatus {
-    /// Its peer address.
     pub address: String,
-    /// Whether it votes.
     pub votes: bool,
     /// How far the leader has replicated to it; known on the leader only.
     pub matched: Option<LogIndex>,
@@ -185,23 +170,19 @@ pub struct NodeStatus {
 /// What this node knows of consensus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// What this node is.
     pub role: Role,
-    /// Its term.
     pub term: u64,
-    /// Who leads, as far as it knows.
+    /// The leader, as far as this node knows.
     pub leader: Option<NodeId>,
-    /// Last entry in its log.
     pub last_log: LogIndex,
-    /// Last entry known committed.
+    /// Last entry known to be committed.
     pub committed: LogIndex,
-    /// Last entry applied.
+    /// Last entry applied on this node.
     pub applied: LogIndex,
     /// Last entry covered by a snapshot.
     pub snapshot: LogIndex,
-    /// The members.
     pub nodes: BTreeMap<NodeId, NodeStatus>,
-    /// The voters before and after a change that is under way: until it ends, everything takes a
+    /// The voters before and after a change that is under way: until it ends, everything needs a
     /// majority of both.
     pub changing: Option<(Vec<NodeId>, Vec<NodeId>)>,
     /// Why consensus has stopped, if it has.
@@ -221,18 +202,18 @@ struct Inner {
     appends: Appends,
     incoming: Receiving,
     last_append: Mutex<Option<tokio::time::Instant>>,
-    /// Committed entries were refused for want of room, and there has been none since.
+    /// Committed entries were rejected for lack of room, and there has been none since.
     lacks_entries: AtomicBool,
-    /// A leader last asked this node to lead.
+    /// When a leader last asked this node to lead.
     handed: Mutex<Option<tokio::time::Instant>>,
-    /// This life of the node formed the cluster.
+    /// This incarnation of the node formed the cluster.
     formed_here: AtomicBool,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // A runtime may not be dropped where it could block; this only lets go of it.
+        // A runtime must not be dropped where that could block; this only detaches it.
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
@@ -263,7 +244,7 @@ fn settings(options: &ClusterOptions) -> Result<Arc<Config>, StartError> {
         // Not before it is known that this directory may vote: see `allow_elections`.
         enable_elect: false,
         enable_pre_vote: Some(true),
-        // A restarted leader must stand for election again: what it knows may be old.
+        // A restarted leader must be elected again: its knowledge may be old.
         enable_leader_restore: Some(false),
         // A leader without a quorum must not block a connected majority (openraft #2080).
         quorum_loss_probe_interval: Some(2 * max),
@@ -275,8 +256,8 @@ fn settings(options: &ClusterOptions) -> Result<Arc<Config>, StartError> {
             + ENTRIES_KEPT.min(options.snapshot_every),
         purge_batch_size: PURGE_BATCH.min(options.snapshot_every / 4).max(1),
         install_snapshot_timeout: 120_000,
-        // A follower whose log is shorter than what it acknowledged is sent what it lacks. Whether its
-        // directory may take part at all is looked at before (`node/background`, `join`).
+        // A follower whose log is shorter than what it acknowledged is sent what it lacks. Whether
+        // its directory may take part at all is checked before (`node/join`).
         allow_log_reversion: Some(true),
         ..Config::default()
     };
@@ -284,7 +265,7 @@ fn settings(options: &ClusterOptions) -> Result<Arc<Config>, StartError> {
     Ok(Arc::new(config))
 }
 
-/// Opens the log, if it goes on from where the newest snapshot ends.
+/// Opens the log, if it continues from where the newest snapshot ends.
 fn open_log(
     data: &DataDir,
     options: &ClusterOptions,
@@ -292,7 +273,7 @@ fn open_log(
 ) -> Result<(LogStore, Recovered), StartError> {
     let store_options =
         fluxgate_store::Options { tail_bytes_max: TAIL_BYTES_MAX, ..Default::default() };
-    // Looked at BEFORE this start counts: a directory that is refused stays as it is.
+    // Checked BEFORE this start is counted: a directory that is rejected stays as it is.
     let fits = |recovered: &Recovered| {
         let purged = recovered.purged.as_ref();
         if purged.is_some_and(|(index, _)| applied.is_none_or(|id| id.index < *index)) {
@@ -311,7 +292,7 @@ fn open_log(
     Ok(LogStore::open_if(data, store_options, fits)?)
 }
 
-/// Tells of the changes that somebody may wait for. openraft's own watch also tells of every entry.
+/// Reports the changes that callers wait for. openraft's own watch also reports every entry.
 async fn tell_news(raft: Raft, news: Arc<watch::Sender<()>>) {
     use openraft::async_runtime::watch::WatchReceiver as _;
     let mut metrics = raft.metrics();
@@ -337,7 +318,7 @@ impl RaftHandle {
     /// own. Blocks while the state is rebuilt.
     ///
     /// # Errors
-    /// When anything in the directory is not what was written there.
+    /// When the directory's content is not what was written there.
     pub fn start(data: &DataDir, options: ClusterOptions) -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -349,7 +330,7 @@ impl RaftHandle {
         Ok(cluster)
     }
 
-    /// The same on the runtime that this is called on.
+    /// The same on the current runtime.
     ///
     /// # Errors
     /// As for [`RaftHandle::start`].
@@ -399,8 +380,8 @@ impl RaftHandle {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// From here on this node may stand for election. Before that it counts no vote of its own: its
-    /// directory may be an older one.
+    /// From here on this node may stand for election. Before that it casts no vote for itself: its
+    /// directory may be an older copy.
     pub fn allow_elections(&self) {
         self.inner.raft.runtime_config().elect(true);
     }
@@ -424,14 +405,13 @@ impl RaftHandle {
         Arc::clone(&self.inner.shared)
     }
 
-    /// This node.
     #[must_use]
     pub fn me(&self) -> NodeId {
         self.inner.me
     }
 
     /// Proposes on this node, which must lead. Returns once the command is committed and applied
-    /// here; the write barrier is the caller's.
+    /// here; the write barrier is up to the caller.
     ///
     /// # Errors
     /// Says whether the command can still take effect.
@@ -439,7 +419,7 @@ impl RaftHandle {
         self.inner.batcher.submit(proposal).await
     }
 
-    /// Proves, by asking a quorum now, that this node leads. Returns the index up to which
+    /// Proves, with a round to a quorum, that this node leads. Returns the index up to which
     /// everything that was ever acknowledged is committed.
     ///
     /// # Errors
@@ -450,8 +430,8 @@ impl RaftHandle {
         Ok(LogIndex(read.index()))
     }
 
-    /// The state between two applies, sharing memory with the living one, and the last entry applied
-    /// to it.
+    /// The state between two applies, which shares memory with the live state, and the last entry
+    /// applied to it.
     ///
     /// # Errors
     /// When consensus has stopped.
@@ -466,26 +446,26 @@ impl RaftHandle {
         frozen.map_err(|_| SubmitError::Stopped)
     }
 
-    /// Last entry applied here.
+    /// Last entry applied on this node.
     #[must_use]
     pub fn applied(&self) -> LogIndex {
         self.inner.progress.applied()
     }
 
-    /// Follows the last entry applied here.
+    /// Follows the last entry applied on this node.
     #[must_use]
     pub fn watch_applied(&self) -> watch::Receiver<LogIndex> {
         self.inner.progress.watch()
     }
 
-    /// Waits until an entry is applied here.
+    /// Waits until an entry is applied on this node.
     pub async fn wait_applied(&self, index: LogIndex) {
         let mut applied = self.inner.progress.watch();
-        // The sender lives as long as this handle, so this ends only by the condition.
+        // The sender lives as long as this handle, so only the condition ends the wait.
         applied.wait_for(|applied| *applied >= index).await.ok();
     }
 
-    /// The office of the newest entry applied here, and the one before it.
+    /// The leadership of the newest entry applied here, and the one before it.
     #[must_use]
     pub fn leaderships(&self) -> (Option<Leadership>, Option<Leadership>) {
         self.inner.progress.leaderships()
@@ -497,8 +477,8 @@ impl RaftHandle {
         *self.inner.last_append.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes of the log on its disk, and those that are free there, unless it cannot be asked. Takes
-    /// as long as the disk does.
+    /// Bytes of the log on its disk, and free bytes there, if known. Takes as long as the disk
+    /// does.
     pub async fn look_at_disk(&self) -> (u64, Option<u64>) {
         self.inner.disk.has_room().await;
         let store = self.inner.store.clone();
@@ -506,21 +486,21 @@ impl RaftHandle {
         (log, self.inner.disk.free_bytes())
     }
 
-    /// Asks the disk whether it has room, for [`RaftHandle::write_health`]. Takes as long as the disk does.
+    /// Queries the disk for room, for [`RaftHandle::write_health`]. Takes as long as the disk does.
     pub async fn look_at_room(&self) {
         if self.inner.disk.has_room().await {
             self.inner.lacks_entries.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Whether this node lacks committed entries because its disk is full. A lease would
-    /// hold up every write until it ends.
+    /// Whether this node lacks committed entries because its disk is full. With a lease it would
+    /// delay every write until the lease ends.
     #[must_use]
     pub fn lacks_entries(&self) -> bool {
         self.inner.lacks_entries.load(Ordering::Relaxed)
     }
 
-    /// Bytes that were free on the disk of the data directory when it was last asked.
+    /// Free bytes on the disk of the data directory at the last query.
     #[must_use]
     pub fn free_bytes(&self) -> Option<u64> {
         self.inner.disk.free_bytes()
@@ -538,7 +518,7 @@ impl RaftHandle {
         }
     }
 
-    /// What this node knows.
+    /// What this node knows of consensus.
     #[must_use]
     pub fn status(&self) -> Status {
         let metrics = self.inner.raft.metrics();
@@ -593,7 +573,7 @@ impl RaftHandle {
         (metrics.state == ServerState::Leader).then_some(metrics.current_term)
     }
 
-    /// Who leads, as far as this node knows.
+    /// The leader, as far as this node knows.
     #[must_use]
     pub fn leader(&self) -> Option<NodeId> {
         let metrics = self.inner.raft.metrics();
@@ -603,18 +583,18 @@ impl RaftHandle {
     }
 
     /// Follows changes of the leader, the term, this node's role, the members, and whether
-    /// consensus runs. What changes after this call is seen.
+    /// consensus runs. Sees every change after this call.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<()> {
         self.inner.news.subscribe()
     }
 
-    /// Waits for such a change from now on, `at_most` so long.
+    /// Waits for such a change from this call on, `at_most` this long.
     pub async fn wait_for_change(&self, at_most: Duration) {
         tokio::time::timeout(at_most, self.subscribe().changed()).await.ok();
     }
 
-    /// Stops consensus and closes the log. What was acknowledged is on the disk.
+    /// Stops consensus and closes the log. Everything that was acknowledged is on disk.
     pub async fn shutdown(&self) {
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not stop cleanly");

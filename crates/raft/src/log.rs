@@ -1,8 +1,7 @@
 //! openraft's log storage over our log store.
 //!
-//! Nothing here waits for the disk but the vote: `append` returns once the entries can be read,
-//! and reports them durable through the callback that openraft gave it. The order of all writes
-//! is the order of the calls.
+//! Only the vote waits for the disk: `append` returns once the entries can be read, and reports
+//! them durable through the callback that openraft gave it. Writes are ordered as the calls are.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,15 +23,16 @@ use crate::shapes::Shaped;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 use fluxgate_peer::process;
 
-/// Bytes of entries in one read: a follower far behind must not make one giant message.
+/// Bytes of entries in one read: a follower far behind must not cause one giant message.
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
-/// Appends that the disk has not confirmed, oldest first; they end in the order of their beginning.
+/// Appends that the disk has not confirmed, oldest first; they complete in the order in which they
+/// began.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Appends(Arc<Mutex<VecDeque<Instant>>>);
 
 impl Appends {
-    /// For how long the oldest one has waited.
+    /// How long the oldest one has waited.
     pub(crate) fn oldest(&self) -> Option<Duration> {
         let begun = self.0.lock().unwrap_or_else(PoisonError::into_inner).front().copied();
         begun.map(|begun| begun.elapsed())
@@ -47,7 +47,7 @@ impl Appends {
     }
 }
 
-/// The log, as openraft wants it.
+/// The log, as openraft requires it.
 #[derive(Clone)]
 pub(crate) struct Log {
     store: LogStore,
@@ -78,7 +78,7 @@ fn unpack_entry(bytes: &[u8]) -> Result<Entry, io::Error> {
 }
 
 impl Log {
-    /// Takes an open store with what was found in it.
+    /// Wraps an open store with what was found in it.
     pub(crate) fn new(
         store: LogStore,
         appends: Appends,
@@ -89,7 +89,7 @@ impl Log {
         Ok(Self { store, appends, vote: Arc::new(Mutex::new(vote)), committed })
     }
 
-    /// Reads the vote and the committed position that were found in a store.
+    /// Decodes the vote and the committed position that were found in a store.
     pub(crate) fn decode(
         vote: Option<&[u8]>,
         committed: Option<&[u8]>,
@@ -134,7 +134,7 @@ impl RaftLogReader<TypeConfig> for Log {
 impl Log {
     async fn read(&self, start: u64, end: u64, bytes_max: usize) -> Result<Vec<Entry>, io::Error> {
         let store = self.store.clone();
-        // A range may begin before the log does; what is there of it is wanted.
+        // A range may begin before the log does; the caller wants the part that exists.
         let start = start.max(self.store.first().unwrap_or(start));
         let read = move || {
             let raw = store.read(start, end, bytes_max).map_err(|error| failed(&error))?;
@@ -145,8 +145,9 @@ impl Log {
 }
 
 impl Log {
-    /// Hands an operation to the store: in place, unless its queue is full behind a disk that
-    /// stalls. Then it waits where blocking is allowed, and this task with it: nobody else submits.
+    /// Passes an operation to the store: directly, unless its queue is full because the disk
+    /// stalls. Then the operation waits where blocking is allowed, and this task waits for it: no
+    /// other task submits.
     async fn submit(&self, op: impl FnOnce(&LogStore) + Send + 'static) -> Result<(), io::Error> {
         if !self.store.is_backed_up() {
             op(&self.store);
@@ -178,7 +179,8 @@ impl RaftLogStorage<TypeConfig> for Log {
         let bytes = pack(Kind::Vote, vote)?;
         let done = Box::new(move |result| drop(done.send(result)));
         self.submit(move |store| store.save_vote(bytes, done)).await?;
-        // A vote may be answered only once it is durable: else a restart could vote twice.
+        // A vote may be answered only AFTER it is durable; otherwise a restarted node could vote
+        // twice.
         wait.await.map_err(io::Error::other)?.map_err(|error| failed(&error))?;
         *self.vote.lock().unwrap_or_else(PoisonError::into_inner) = Some(*vote);
         Ok(())
@@ -246,7 +248,7 @@ mod tests {
     /// When the one thread counts as stuck.
     const STUCK: Duration = Duration::from_secs(30);
 
-    /// A full queue behind a sync that stalls holds up consensus' own task, and no thread.
+    /// A full queue behind a stalled sync delays consensus' own task, and blocks no thread.
     #[tokio::test]
     async fn a_stalled_sync_ties_up_no_thread_of_the_runtime() {
         let memory = Memory::new();
@@ -254,7 +256,7 @@ mod tests {
             LogStore::open_with(Box::new(memory.clone()), None, Options::default()).unwrap();
         let mut log = Log::new(store.clone(), Appends::default(), None, None).unwrap();
         memory.hold_barriers(true);
-        // The sync stalls with this, and everything behind it queues.
+        // The sync stalls with this vote, and everything after it queues.
         store.save_vote(b"vote".to_vec(), Box::new(|_| ()));
         // Until the writer takes nothing more: it may write some before it waits for the sync.
         let mut taken = usize::MAX;
@@ -265,8 +267,8 @@ mod tests {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // From a thread of its own, the sync goes on once the runtime has shown that it runs, and
-        // in any case.
+        // A separate thread releases the sync once the runtime has shown that it runs, or when it
+        // counts as stuck.
         let (runs, told) = mpsc::channel();
         let release = std::thread::spawn(move || {
             let ran = told.recv_timeout(STUCK).is_ok();

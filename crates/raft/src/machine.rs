@@ -1,8 +1,8 @@
 //! openraft's state machine over the engine's registry.
 //!
 //! The state lives in memory. It is rebuilt from the newest snapshot file and the log, so `apply`
-//! writes nothing; what makes an acknowledged write durable is the log. A snapshot shares memory
-//! with the living state, so applies go on while one is written.
+//! writes nothing; the log makes an acknowledged write durable. A snapshot shares memory with the
+//! live state, so applies continue while one is written.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,10 +20,10 @@ use crate::snapshots::{self, SnapshotHandle};
 use crate::types::{Data, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
 use fluxgate_peer::process;
 
-/// The newest snapshot, shared between the machine and the builders that it hands out.
+/// The newest snapshot, shared between the machine and the builders that it creates.
 type Current = Arc<Mutex<Option<(SnapshotMeta, SnapshotHandle)>>>;
 
-/// The state machine, as openraft wants it.
+/// The state machine, as openraft requires it.
 #[derive(Debug)]
 pub(crate) struct Machine {
     registry: Registry,
@@ -62,7 +62,7 @@ impl Machine {
         &self.registry
     }
 
-    /// The state as it is, in some pointers, and the last entry applied to it.
+    /// The current state, as a few shared pointers, and the last entry applied to it.
     pub(crate) fn freeze(&self) -> (Frozen, LogIndex) {
         (self.registry.freeze(), LogIndex(self.applied.as_ref().map_or(0, |id| id.index)))
     }
@@ -121,7 +121,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
-        // A snapshot that runs out of room would stop consensus; the log can wait.
+        // A snapshot that runs out of room would stop consensus; the log may grow a little longer
+        // instead.
         if !force && !self.disk.has_room().await {
             return None;
         }
@@ -179,7 +180,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     ) -> Result<Snapshot<LeaderId, u64, openraft::BasicNode, SnapshotHandle>, io::Error> {
         let frozen = self.frozen.take().ok_or_else(|| io::Error::other("already built"))?;
         let (store, meta) = (self.store.clone(), self.meta.clone());
-        // Written, synced, renamed and its directory synced BEFORE openraft hears of it and purges
+        // Written, synced, renamed and its directory synced BEFORE openraft learns of it and purges
         // the log that it covers.
         let write = move || snapshots::write(&store, &meta, &frozen);
         let file = process::on_disk(write).await??;

@@ -25,9 +25,9 @@ use crate::types::{TypeConfig, Vote};
 use fluxgate_peer::process;
 use fluxgate_peer::{Call, CallError, Transport};
 
-/// How long one piece of a snapshot may take.
+/// Longest time for one piece of a snapshot.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the last piece may take: the receiver verifies and installs the whole.
+/// Longest time for the last piece: the receiver verifies and installs the whole snapshot.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Makes connections to nodes.
@@ -57,7 +57,7 @@ type Rpc<T> = Result<T, RPCError<TypeConfig>>;
 
 fn rpc_error(error: &CallError) -> RPCError<TypeConfig> {
     match error {
-        // Unreachable makes openraft back off; anything else it tries again at once.
+        // `Unreachable` makes openraft back off; it retries any other error at once.
         CallError::Unreachable { .. } | CallError::Timeout { .. } | CallError::Refused { .. } => {
             Unreachable::from_string(error).into()
         }
@@ -163,7 +163,8 @@ impl Connection {
         let file = process::on_disk(move || RawSnapshot::open(&source)).await;
         let file = file.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         let file = Arc::new(file);
-        // Index and term name the content; a restarted sending begins at 0 and is taken anew.
+        // Index and term identify the content; a transfer that starts over begins at 0 and replaces
+        // the old one.
         let stream = snapshot.snapshot.0.index ^ vote.leader_id.term.rotate_left(40);
         let mut offset = 0;
         loop {
@@ -196,8 +197,8 @@ mod tests {
     use crate::types::SnapshotMeta;
     use fluxgate_peer::TransportOptions;
 
-    /// A snapshot on a disk that hangs (here: a pipe that nobody writes to) holds up its sending,
-    /// and no thread.
+    /// A snapshot on a disk that hangs (here: a pipe without a writer) delays its own transfer, and
+    /// blocks no thread.
     #[tokio::test]
     async fn a_snapshot_that_cannot_be_read_ties_up_no_thread_of_the_runtime() {
         let dir = tempfile::tempdir().unwrap();
@@ -222,9 +223,9 @@ mod tests {
         let snapshot = Snapshot { meta: SnapshotMeta::default(), snapshot: SnapshotHandle(file) };
         let sending = connection.send_snapshot(Vote::new(1, 1), &snapshot);
         let within = tokio::time::timeout(Duration::from_millis(50), sending).await;
-        // This runtime has one thread: with the open on it the time-out would never come.
+        // This runtime has one thread: if the open blocked it, the timeout would never come.
         assert!(within.is_err());
-        // Lets the thread go that waits for the pipe.
+        // Releases the thread that waits for the pipe.
         std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     }
 }

@@ -1,6 +1,6 @@
-//! How far the state machine has come, and who held office while it did.
+//! How far the state machine has come, and which node led while it did.
 //!
-//! Written by the one task that applies; read by anybody, without waiting.
+//! Written by the one task that applies; read by any task, without waiting.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -11,21 +11,19 @@ use tokio::time::Instant;
 
 use crate::types::LogId;
 
-/// One leadership, as this node saw its entries go by.
+/// One leadership, as this node saw it in the entries that it applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leadership {
-    /// Its term.
     pub term: u64,
-    /// The node that led.
     pub node: NodeId,
-    /// When this node applied its first entry in this life (monotonic clock): after the office
-    /// began. Not later than any of its entries that were applied later.
+    /// When this incarnation applied the leadership's first entry (monotonic clock): after the
+    /// leadership began, and not later than any of its entries that were applied later.
     pub seen_since: Instant,
-    /// Whether this node applied the office's entry in this life, and not from a snapshot.
+    /// Whether this incarnation applied the leadership's entry, and did not load it from a
+    /// snapshot.
     pub seen: bool,
 }
 
-/// Shared progress.
 #[derive(Debug)]
 pub(crate) struct Progress {
     applied: watch::Sender<LogIndex>,
@@ -45,7 +43,8 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// Entries up to `id` are in the table. Offices first, so that who sees the index sees them.
+    /// Entries up to `id` are in the table. Leaderships are updated BEFORE the index, so that a
+    /// reader of the index sees them.
     pub(crate) fn handle_applied(&self, id: &LogId) {
         self.handle_office(id, true);
         self.applied.send_if_modified(|applied| {
@@ -75,7 +74,7 @@ impl Progress {
         *self.applied.borrow()
     }
 
-    /// The office of the newest entry applied, and the one before it.
+    /// The leadership of the newest entry applied, and the one before it.
     pub(crate) fn leaderships(&self) -> (Option<Leadership>, Option<Leadership>) {
         let leaderships = self.leaderships.lock().unwrap_or_else(PoisonError::into_inner);
         (leaderships.now, leaderships.before)

@@ -1,5 +1,5 @@
-//! The runtime that openraft is used with: tokio's, whose tasks belong to their node's process and
-//! draw from its randomness ([`fluxgate_peer::process`]). Only where clusters are simulated.
+//! The runtime that openraft uses in a simulation: tokio's, whose tasks belong to their node's
+//! process and draw from its randomness ([`fluxgate_peer::process`]).
 
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use rand::rngs::StdRng;
 
 use fluxgate_peer::process;
 
-/// Tokio with processes.
 #[derive(Debug)]
 pub(crate) struct Runtime(TokioRuntime);
 

@@ -1,7 +1,7 @@
-//! openraft's values as the frozen shapes of `wire`, and back.
+//! Converts openraft's values to the frozen shapes of `wire`, and back.
 //!
-//! openraft adds fields to its types that formats by position cannot see, so none of them is ever
-//! written: each has a shape, and this is the only place that turns one into the other.
+//! openraft adds fields to its types that positional formats cannot detect, so none of them is ever
+//! written: each has a shape, and only this file converts between the two.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,13 +19,10 @@ use crate::types::{Data, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfi
 
 /// A value of openraft's that has a frozen shape.
 pub(crate) trait Shaped: Sized {
-    /// The shape.
     type Shape;
 
-    /// The shape of this value.
     fn to_shape(&self) -> Self::Shape;
 
-    /// The value of a shape.
     fn from_shape(shape: Self::Shape) -> Self;
 }
 
@@ -95,7 +92,7 @@ impl Shaped for Membership<u64, BasicNode> {
         let nodes: BTreeMap<u64, BasicNode> =
             nodes.into_iter().map(|(id, addr)| (id, BasicNode { addr })).collect();
         // A membership that openraft wrote names every voter. Any other gets default nodes, which
-        // cannot be reached, rather than a panic.
+        // cannot be reached, instead of a panic.
         let ids: Vec<u64> = nodes.keys().copied().collect();
         Self::new(configs.clone(), nodes).unwrap_or_else(|_| Self::new_with_defaults(configs, ids))
     }

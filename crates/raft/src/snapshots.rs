@@ -10,7 +10,7 @@ use fluxgate_wire::{self as wire, Shaped as _, VERSION, version_for};
 use crate::shapes::Shaped as _;
 use crate::types::SnapshotMeta;
 
-/// A snapshot as openraft passes it around: a file that is durable.
+/// A snapshot as openraft passes it around: a durable file.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotHandle(pub(crate) SnapshotFile);
 
@@ -35,7 +35,7 @@ pub(crate) fn write(
         writer.write_chunk(&bytes).map_err(io::Error::other)
     })?;
     let file = writer.finish().map_err(io::Error::other)?;
-    // What is left lying is a matter of space only.
+    // Snapshots that remain only cost space.
     if let Err(error) = store.prune() {
         tracing::warn!(%error, "old snapshots stay");
     }
@@ -52,7 +52,7 @@ fn item(chunk: &[u8]) -> Result<Item, CodecError> {
     wire::read_grown(Kind::SnapshotChunk, chunk).map(Item::from_shape)
 }
 
-/// Reads a whole snapshot. Nothing of it counts before its last item was taken.
+/// Reads a whole snapshot. Nothing of it takes effect before its last item is read.
 pub(crate) fn read(mut reader: SnapshotReader) -> Result<(SnapshotMeta, Restore), io::Error> {
     let meta = meta(&reader)?;
     let mut restore = Restore::default();

@@ -1,4 +1,4 @@
-//! The types that openraft is used with.
+//! The types that openraft is instantiated with.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ impl fmt::Display for Data {
     }
 }
 
-/// What applying an entry came to; `None` for entries of openraft's own.
+/// The result of applying an entry; `None` for openraft's own entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome(pub(crate) Option<Applied>);
 

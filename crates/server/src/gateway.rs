@@ -23,7 +23,6 @@ use crate::shared::respond;
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
 
-/// The routes of the gateway listener.
 pub(crate) fn router(state: Arc<NodeState>) -> Router {
     Router::new()
         .route(paths::VALIDATE, post(post_validate))
@@ -38,7 +37,7 @@ pub(crate) fn router(state: Arc<NodeState>) -> Router {
         .with_state(state)
 }
 
-/// Refuses a caller that is not one of our gateways, where a token is configured.
+/// Rejects a request without the gateway token, if one is configured.
 pub(crate) fn check_gateway(state: &NodeState, headers: &HeaderMap) -> Result<(), ErrorBody> {
     let Some(token) = &state.config.gateway_token else { return Ok(()) };
     let presented = headers.get(names::X_GATEWAY_TOKEN);
@@ -81,7 +80,7 @@ async fn validate_request(state: &NodeState, headers: &HeaderMap, body: Body) ->
     answer(state, in_head(headers).presented, &asked, Endpoint::Validate).await.into_response(state)
 }
 
-/// Decides one entry: what is in the head and in the body must be one key.
+/// Decides one entry: a key in the headers and a key in the body must be the same.
 pub(crate) async fn answer(
     state: &NodeState,
     in_head: PresentedCredential<'_>,

@@ -150,7 +150,7 @@ impl Node {
         move || state.end_drain.notify_one()
     }
 
-    /// Stops in good order: hands balances and leadership over, lets requests finish, and closes
+    /// Shuts down in order: hands balances and leadership over, lets requests finish, and closes
     /// the log.
     pub async fn stop(self) {
         let Self { stop, mut servers, drivers, .. } = self;

@@ -319,7 +319,8 @@ fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
         );
         reader.wrong("lease", "duration", &why);
     }
-    // Else a healthy node may deny without a proof, for want of a figure that is on its way.
+    // Otherwise a healthy node may deny without a proof, because a spend report is still on its
+    // way.
     let patience_ms = config.waits().patience_ms();
     if config.gossip_ms >= patience_ms {
         let why = format!(

@@ -18,7 +18,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Between nodes there is no old software to be served.
 const PEER_VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
-/// Why files make no TLS.
+/// Why a listener's TLS files were rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     #[error("cannot read `{}`: {why}", path.display())]

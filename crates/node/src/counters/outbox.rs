@@ -1,4 +1,4 @@
-//! Asks to one peer: one message is in flight, what comes up meanwhile goes into the next.
+//! Transfer requests to one peer: one message is in flight, later requests go into the next one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::state::NodeState;
 
-/// Asks that wait, one for each counter: a newer one takes the place of the one before it.
+/// Pending requests, one per counter: a newer one replaces the older one.
 #[derive(Debug, Default)]
 struct Pending {
     order: VecDeque<CounterId>,
@@ -20,8 +20,8 @@ struct Pending {
 }
 
 impl Pending {
-    /// Keeps an ask. Past the bound it is passed over: its counter gives it up in time, and asks
-    /// again.
+    /// Queues a request. When the queue is full the request is dropped: its counter gives up in
+    /// time, and requests again.
     fn put(&mut self, ask: TransferRequest, now: Instant) {
         let counter = ask.counter;
         if let Some(known) = self.asks.get_mut(&counter) {
@@ -32,8 +32,8 @@ impl Pending {
         }
     }
 
-    /// One message's worth. What has waited for `oldest` was given up by its counter: an answer would
-    /// move tokens to where nobody waits.
+    /// Takes one message of requests. Those that waited for `oldest` were given up by their
+    /// counters: an answer would move tokens to a node where no request waits for them.
     fn take(&mut self, now: Instant, oldest: Duration) -> Vec<TransferRequest> {
         let mut taken = Vec::new();
         while taken.len() < caps::PEER_ITEMS_MAX {
@@ -48,7 +48,7 @@ impl Pending {
     }
 }
 
-/// Asks that wait to be sent to one peer.
+/// Transfer requests that wait to be sent to one peer.
 #[derive(Debug, Default)]
 pub struct Outbox {
     pending: Mutex<Pending>,
@@ -69,7 +69,7 @@ impl Outbox {
     }
 }
 
-/// Sends one peer's asks, one message at a time.
+/// Sends one peer's transfer requests, one message at a time.
 pub async fn run_asks(state: Arc<NodeState>, peer: NodeId) {
     let outbox = state.counters.outbox(peer);
     let timeout = Duration::from_millis(state.config.transfer_timeout_ms);

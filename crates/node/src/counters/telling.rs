@@ -1,4 +1,4 @@
-//! What to tell the peers: figures that changed, and all of them again to one that missed some.
+//! What to gossip: counter reports that changed, and all reports again to a peer that missed some.
 
 use std::sync::atomic::Ordering;
 
@@ -8,24 +8,24 @@ use fluxgate_types::{BootId, NodeId, caps};
 use super::{Counters, SHARDS};
 use crate::state::NodeState;
 
-/// Figures are gathered again from so many shards before others may run.
+/// Shards that are repeated before the task yields.
 const SHARDS_AT_ONCE: usize = 16;
 
-/// Most figures that are taken from one shard while its lock is held.
+/// Reports that are taken from one shard per lock, at most.
 const MOST_AT_ONCE: usize = 256;
 
-/// How far one peer is told the figures that it missed.
+/// How far one peer was sent the reports that it missed.
 #[derive(Debug, Default)]
 pub struct Telling {
     boot: Option<BootId>,
     ready: bool,
     missed: bool,
-    // The next shard, and how far that one was told.
+    // The next shard, and the position in it.
     at: Option<(usize, Cursor)>,
 }
 
 impl Telling {
-    /// Begins again where the peer's process did.
+    /// Starts over if the peer's process restarted.
     pub fn look_at(&mut self, boot: Option<BootId>) {
         if self.boot != boot {
             self.boot = boot;
@@ -33,8 +33,8 @@ impl Telling {
         }
     }
 
-    /// Notes what came of a message. One that was not delivered may have been lost with what it told,
-    /// and a node that was not ready may not have known the keys.
+    /// Records the outcome of a message. The reports in a message that was not delivered may be
+    /// lost, and a node that was not ready may not have known the keys.
     pub fn note(&mut self, delivered: bool, ready: bool) {
         let again = delivered && (self.missed || (ready && !self.ready));
         (self.missed, self.ready) = (!delivered, ready);
@@ -49,8 +49,8 @@ impl Telling {
 }
 
 impl NodeState {
-    /// Figures that changed, at most a message full: a fair part of it for each shard, and what is
-    /// left of it for those that have more.
+    /// Reports that changed, at most one message: first an equal part for each shard, then the rest
+    /// for shards that have more.
     pub fn take_gossip(&self) -> Vec<CounterGossip> {
         let mut told = Vec::new();
         let first = self.counters.first_told.fetch_add(1, Ordering::Relaxed);
@@ -65,7 +65,7 @@ impl NodeState {
         told
     }
 
-    /// Figures that a peer missed, at most `most`.
+    /// Reports that a peer missed, at most `most`.
     pub async fn repeat_gossip(
         &self,
         peer: NodeId,

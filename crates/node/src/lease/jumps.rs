@@ -1,4 +1,4 @@
-//! Ends a lease whose length cannot be told any more: this machine's clocks stood still, or jumped.
+//! Ends a lease whose remaining time is unknown because this machine's clocks stopped or jumped.
 
 use std::sync::PoisonError;
 
@@ -8,18 +8,18 @@ use fluxgate_types::BootNs;
 use crate::clock::{boot_now, wall_ns};
 use crate::state::NodeState;
 
-/// Smallest jump of a clock that makes a lease void, milliseconds.
+/// Smallest jump of a clock that voids a lease, milliseconds.
 const JUMP_MS_MIN: u64 = 20;
-/// An error of cluster time that is steered away rather than stepped, nanoseconds.
+/// An error of cluster time up to this is slewed away, not stepped, nanoseconds.
 const STEERED_NS: u64 = 20_000_000;
-/// Tries to read two clocks close together.
+/// Attempts to read two clocks close together.
 const READINGS: u32 = 4;
-/// Close enough, nanoseconds.
+/// Readings this close are good enough, nanoseconds.
 const CLOSE_NS: u64 = 1_000_000;
 
-/// The leader's time may have run on while this machine's clocks stood still (a virtual machine
-/// that was paused by its host): then the lease was longer than this node believed, and what it
-/// holds is void. The grant at hand carries what it must have applied.
+/// Drops the lease if the leader's time ran on while this machine's clocks stood still (its host
+/// paused the virtual machine): the lease was longer than this node assumed, and its balances are
+/// void. The grant at hand names the entry that this node must have applied.
 pub(super) fn drop_after_a_stop(
     state: &NodeState,
     jumps: &mut JumpWatch,
@@ -32,7 +32,7 @@ pub(super) fn drop_after_a_stop(
         return;
     }
     let ahead = signed_difference(estimate_ns, state.clock.at_ns(received));
-    // Both estimates are off by some of their round trips, and small errors are steered away.
+    // Both estimates are off by part of their round trips, and small errors are slewed away.
     let error_ns = round_trip_ns + before_ns + STEERED_NS;
     let bound = i64::try_from(jump_ns(state) + error_ns).unwrap_or(i64::MAX);
     if ahead > bound {
@@ -50,8 +50,8 @@ fn drop_lease(state: &NodeState) {
     state.publish_lease(&holder);
 }
 
-/// A clock that jumps further than this between two renewals makes a lease void: the margin that
-/// granters and holders leave for drift, nanoseconds.
+/// A clock that jumps further than this between two renewals voids a lease: the margin that
+/// granters and lease holders leave for drift, nanoseconds.
 fn jump_ns(state: &NodeState) -> u64 {
     let terms = state.terms_in_force();
     (terms.granter_ms() - terms.holder_ms()).max(JUMP_MS_MIN) * 1_000_000
@@ -61,16 +61,16 @@ fn jump_ns(state: &NodeState) -> u64 {
 #[derive(Debug, Default)]
 pub(super) struct JumpWatch {
     last: Option<Reading>,
-    // Of the renewal before.
+    // Of the previous renewal.
     round_trip_ns: u64,
 }
 
-/// Both clocks at nearly one moment.
+/// Both clocks at nearly the same moment.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     boot: BootNs,
     wall: u64,
-    // What may have passed between the two, nanoseconds: the thread may be held up.
+    // Time that may lie between the two readings, nanoseconds: the thread may be delayed.
     apart_ns: u64,
 }
 
@@ -88,8 +88,8 @@ impl Reading {
 }
 
 impl JumpWatch {
-    /// Drops the lease where one clock jumped against the other since the last look; true if so. The
-    /// host may have stopped this machine, and set its wall clock afterwards.
+    /// Drops the lease if one clock jumped against the other since the last call, and returns
+    /// whether it did. The host may have paused this machine and set its wall clock afterwards.
     pub(super) fn look(&mut self, state: &NodeState) -> bool {
         let now = Reading::now();
         let Some(before) = self.last.replace(now) else { return false };

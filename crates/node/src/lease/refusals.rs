@@ -7,7 +7,8 @@ use fluxgate_types::{DirId, NodeId};
 
 use fluxgate_wire::peer::LeaseRefusal;
 
-/// Why the state as it is would refuse a start: then nothing is proposed, however often it is asked.
+/// Why the current state would reject a start. Nothing is proposed then, however often the node
+/// requests it.
 pub(super) fn refused_by(
     view: &View,
     cluster: &ClusterState,
@@ -28,10 +29,11 @@ pub(super) fn refused_by(
     }
 }
 
-/// Turns a refusal by the replicated state into the answer to the node.
+/// Turns a rejection by the replicated state into the answer to the node.
 pub(super) fn lease_refusal(refusal: CommandError, removed: bool) -> LeaseRefusal {
     match refusal {
-        // A new directory in the place of a removed one: its number is too low, and it counts on.
+        // A new directory in place of a removed one: its start number is too low, and it continues
+        // above.
         CommandError::OlderStart { node, newest } if removed => {
             LeaseRefusal::CountOn { node, newest }
         }

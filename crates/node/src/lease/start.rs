@@ -7,7 +7,7 @@ use fluxgate_peer::process;
 
 use crate::state::NodeState;
 
-/// What was noted on the disk of this start.
+/// What was recorded on disk for this start.
 #[derive(Default)]
 pub(super) struct StartNote {
     asked: Option<StartId>,
@@ -15,8 +15,8 @@ pub(super) struct StartNote {
 }
 
 impl StartNote {
-    /// Durable BEFORE the first ask: the first lease registers this start, and a directory that does
-    /// not remember a registered start is taken for a copy.
+    /// Durable BEFORE the first request: the first lease registers this start, and a directory that
+    /// does not remember a registered start is taken for a copy.
     pub(super) async fn ask(&mut self, state: &Arc<NodeState>) -> std::io::Result<()> {
         let own = state.start_id();
         if self.asked != Some(own) {
@@ -34,7 +34,7 @@ impl StartNote {
         }
         let noting = Arc::clone(state);
         let noted = process::on_disk(move || noting.note_registered()).await;
-        // Tried again with the next renewal; until then earlier starts are remembered too.
+        // Retried at the next renewal; until then the file keeps earlier starts too.
         match noted.and_then(|noted| noted) {
             Ok(()) => self.registered = Some(own),
             Err(error) => tracing::warn!(%error, "this start was not noted on the disk"),

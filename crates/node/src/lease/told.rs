@@ -10,18 +10,18 @@ use crate::state::NodeState;
 /// The shortest time between two log lines for one reason whose details change.
 const TELL_DETAILS_EVERY: Duration = Duration::from_secs(2);
 
-/// What the log was last told of the lease.
+/// What was last logged about the lease.
 #[derive(Default)]
 pub(super) struct ToldWhy {
     last: Option<(Refused, Instant)>,
 }
 
 impl ToldWhy {
-    /// Tells it where it is news.
+    /// Logs the reason if it is new.
     pub(super) fn tell(&mut self, why: Option<Refused>) {
         let known = match (&self.last, &why) {
             (None, None) => true,
-            // Which nodes are missing may change with every call.
+            // The list of missing nodes may change with every call.
             (Some((last, at)), Some(why)) if last.name == why.name => {
                 last.reason == why.reason || at.elapsed() < TELL_DETAILS_EVERY
             }
@@ -48,12 +48,12 @@ pub(super) struct Refused {
     name: String,
     reason: String,
     error: String,
-    /// As at every start and change of leaders.
+    /// Usual at every start and change of leaders.
     is_usual: bool,
 }
 
 impl Refused {
-    /// What is known of it: the reason of the closed list, and what the try met with.
+    /// Combines the reason from the closed list with the error of the attempt.
     pub(super) fn of(state: &NodeState, error: String) -> Self {
         match state.reason() {
             Some(reason) if reason != Reason::Waiting => Self {
@@ -63,7 +63,7 @@ impl Refused {
                 is_usual: matches!(&reason, Reason::Stopping)
                     || matches!(&reason, Reason::NotFormed(missing) if missing.is_empty()),
             },
-            // The lease that it has still runs, or nothing is wrong but that it has none.
+            // The lease still runs, or nothing is wrong but that there is none yet.
             Some(_) | None => Self {
                 name: error.clone(),
                 reason: Reason::Waiting.to_string(),

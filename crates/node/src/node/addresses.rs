@@ -1,10 +1,10 @@
-//! Addresses of members: what the file says against what the log has, and how a cluster whose addresses
-//! all changed finds together again.
+//! Addresses of members: what the configuration file says against what the log has, and how a
+//! cluster whose addresses all changed reconnects.
 //!
-//! Answers for: the log's addresses count. Where nobody answers at them any more, `recover addresses`
-//! leaves a note in each data directory; nodes call each other by it, and the leader that they elect
-//! writes the new addresses to the log. Ids, directories and votes stay what they are, so nothing that
-//! was acknowledged can be lost.
+//! Answers for: the log's addresses count. If no node answers at them any more, `recover addresses`
+//! writes a note into each data directory; nodes call each other by it, and the leader that they
+//! elect writes the new addresses to the log. Ids, directories and votes stay as they are, so
+//! nothing that was acknowledged can be lost.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,10 +22,11 @@ use crate::clock::boot_now;
 use crate::config::Config;
 use crate::state::NodeState;
 
-/// How often it is looked whether the note is needed any more.
+/// How often to check whether the note is still needed.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Notes in the data directory of a stopped node that the members are where its configuration says.
+/// Records in the data directory of a stopped node that the members are where its configuration
+/// says.
 ///
 /// # Errors
 /// When there is no data directory, it is in use, or it cannot be written.
@@ -46,7 +47,7 @@ pub fn recover_addresses(config: &Config) -> Result<Vec<(NodeId, String)>, NodeE
     Ok(members)
 }
 
-/// Says where file and log differ, and brings recovered addresses into the log.
+/// Logs where file and log differ, and writes recovered addresses into the log.
 pub(super) async fn run(state: Arc<NodeState>, mut noted: Vec<Recovered>) {
     while state.raft.status().nodes.is_empty() {
         tokio::time::sleep(LOOK).await;
@@ -83,7 +84,7 @@ pub(super) async fn run(state: Arc<NodeState>, mut noted: Vec<Recovered>) {
         if left.is_empty() {
             break;
         }
-        // Only a leader with a lease of its own is known to lead.
+        // Only a leader with a lease of its own is sure to lead.
         if state.raft.leads_in().is_some() && state.is_leased(boot_now()) {
             for one in left {
                 let moved = state.raft.move_node(NodeId(one.node), &one.address).await;

@@ -1,4 +1,4 @@
-//! What a node does beside serving: its peers' tasks, forming the cluster, slow figures.
+//! What a node does beside serving: its peers' tasks, forming the cluster, slow metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::clock::boot_now;
 use crate::state::NodeState;
 use crate::{counters, writes};
 
-/// How often cluster time is noted on the disk.
+/// How often cluster time is recorded on disk.
 const CLOCK_NOTE: Duration = Duration::from_secs(1);
-/// How often the members are looked at when nothing told of a change.
+/// How often to check the members when no change was reported.
 const LOOK_FOR_PEERS: Duration = Duration::from_secs(2);
 
-/// Starts what is done for each peer, as peers come.
+/// Starts each peer's tasks when the peer appears.
 pub(super) async fn run_peers(state: Arc<NodeState>) {
     let mut known: BTreeMap<NodeId, JoinSet<()>> = BTreeMap::new();
     let mut news = state.raft.subscribe();
@@ -35,7 +35,7 @@ pub(super) async fn run_peers(state: Arc<NodeState>) {
             state.transport.set_address(*node, address);
             match directories.nodes.get(node) {
                 Some(known) if !known.removed => state.transport.set_directory(*node, known.dir_id),
-                // It comes back on another one, which nobody knows yet.
+                // It comes back with a new directory, which is not known yet.
                 Some(_) | None => state.transport.forget_directory(*node),
             }
             known.entry(*node).or_insert_with(|| {
@@ -47,7 +47,7 @@ pub(super) async fn run_peers(state: Arc<NodeState>) {
                 tasks
             });
         }
-        // Nodes that left take their tasks with them.
+        // Stops the tasks of nodes that left.
         known.retain(|node, _| members.contains_key(node));
         let peers: Vec<NodeId> = known.keys().copied().collect();
         state.change_incarnation(|incarnation| {
@@ -64,8 +64,8 @@ pub(super) async fn run_peers(state: Arc<NodeState>) {
     }
 }
 
-/// Notes cluster time on the disk, so that no wall clock can set it back over a crash of all nodes.
-/// Best effort: without a note only the stamps in the log and the wall clock stand for it.
+/// Records cluster time on disk, so that no wall clock can set it back after a crash of all nodes.
+/// Best effort: without a record, only the stamps in the log and the wall clock remain.
 pub(super) async fn run_clock_notes(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(CLOCK_NOTE);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -86,7 +86,7 @@ pub(super) async fn run_clock_notes(state: Arc<NodeState>) {
 }
 
 impl NodeState {
-    /// Brings the gauges up to date, for a scrape.
+    /// Updates the gauges, for a scrape.
     pub fn refresh_metrics(&self) {
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let status = self.raft.status();

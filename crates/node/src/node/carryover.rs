@@ -1,7 +1,7 @@
-//! What an orderly stop leaves to the next life of the node.
+//! What an orderly shutdown leaves to the next incarnation of the node.
 //!
-//! Answers for: all that was held is written down, however many counters are open. What fits into
-//! one envelope has the shape that every program knows; more than that takes several, in one file.
+//! Answers for: every balance is written, however many counters are open. What fits into one
+//! envelope has the shape that every program knows; more takes several envelopes, in one file.
 
 use fluxgate_engine::quota::Carryover;
 use fluxgate_store::codec::{self, CodecError, Kind};
@@ -15,8 +15,8 @@ use crate::state::NodeState;
 /// Version of each part.
 const VERSION: u8 = 1;
 
-/// Writes down what this life leaves to the next, and cluster time. Nothing is spent any more.
-/// Blocks.
+/// Writes the carryover for the next incarnation, and cluster time. Call it when nothing is spent
+/// any more. Blocks.
 pub(super) fn write(state: &NodeState, data: &DataDir) {
     let opened = state.counters.carryover();
     if let Some(left) =
@@ -36,7 +36,7 @@ pub(super) fn write(state: &NodeState, data: &DataDir) {
     }
 }
 
-/// As many parts as it takes: one where that holds all.
+/// Splits the carryover into as many parts as needed.
 fn split(left: Carryover, bytes_max: usize) -> Result<Vec<Vec<u8>>, CodecError> {
     let mut parts = Vec::new();
     let mut rest = vec![left];
@@ -66,7 +66,7 @@ fn split(left: Carryover, bytes_max: usize) -> Result<Vec<Vec<u8>>, CodecError> 
     Ok(parts)
 }
 
-/// Puts parts together.
+/// Joins the parts.
 fn join(parts: &[Vec<u8>]) -> Result<Carryover, CodecError> {
     let mut whole: Option<Carryover> = None;
     for part in parts {
@@ -82,9 +82,9 @@ fn join(parts: &[Vec<u8>]) -> Result<Carryover, CodecError> {
     whole.ok_or_else(|| CodecError::Value("no part".to_owned()))
 }
 
-/// What an orderly stop of the life before this one left behind: used exactly once.
+/// Takes what the previous incarnation left behind at an orderly shutdown: used exactly once.
 pub(super) fn take(data: &DataDir) -> Result<Option<Carryover>, NodeError> {
-    // The file is gone, and its directory synced, BEFORE any of it counts.
+    // The file is removed, and its directory synced, BEFORE any of it counts.
     let Some(parts) = data.take_holdings()? else { return Ok(None) };
     match join(&parts) {
         Ok(left) => Ok(Some(left)),

@@ -1,4 +1,4 @@
-//! Why a node does not start, or cannot go on.
+//! Why a node does not start, or cannot continue.
 
 use std::net::SocketAddr;
 
@@ -6,32 +6,24 @@ use fluxgate_raft::StartError;
 use fluxgate_store::OpenError;
 use fluxgate_types::{BootId, NodeId};
 
-/// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// A listener could not be bound.
     #[error("cannot listen on {address} ({what}): {source}")]
     Listen {
-        /// Where.
         address: SocketAddr,
-        /// For what.
         what: &'static str,
-        /// Why.
         source: std::io::Error,
     },
-    /// The data directory is not as it should be.
+    /// The data directory is damaged, in use or not this node's.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Consensus did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// Certificates make no sense.
+    /// The certificates or keys are invalid.
     #[error("TLS: {0}")]
     Tls(String),
-    /// The HTTP client could not be built.
     #[error("cannot call other nodes: {0}")]
     Transport(String),
-    /// Consensus stopped while the node ran.
     #[error("consensus stopped: {0}")]
     Fatal(String),
     /// The cluster knows this node with another data directory.
@@ -44,7 +36,6 @@ pub enum NodeError {
         "the data directory is older than what the cluster knows: it does not remember start {newest} of node {node}, which is registered. It was put back from a copy, or a copy of it runs elsewhere. Starting it again does not help: `fluxgate cluster remove-node {node}`, then start it with an empty directory and add it again"
     )]
     OlderDirectory {
-        /// The node.
         node: NodeId,
         /// The newest start that the cluster knows.
         newest: BootId,
@@ -52,29 +43,26 @@ pub enum NodeError {
     /// There is no data directory whose addresses could be recovered.
     #[error("there is no data directory at `{}`: nothing to recover", path.display())]
     NothingToRecover {
-        /// Where it was looked for.
         path: std::path::PathBuf,
     },
-    /// The note of recovered addresses was not written.
+    /// The recovered addresses were not written to disk.
     #[error("the addresses were not noted: {source}")]
     Note {
-        /// Why.
         source: std::io::Error,
     },
-    /// A copy of this data directory runs.
+    /// Another process runs on a copy of this data directory.
     #[error(
         "another process runs node {node} at {address} on a copy of this data directory: stop one of them. Nothing was changed"
     )]
     Copy {
-        /// The node.
         node: NodeId,
-        /// Where the other one answers.
+        /// Where the other process answers.
         address: String,
     },
 }
 
 impl NodeError {
-    /// Whether it is for want of room on the disk.
+    /// Whether the disk has no room.
     #[must_use]
     pub fn is_no_room(&self) -> bool {
         match self {
@@ -92,7 +80,7 @@ impl NodeError {
         }
     }
 
-    /// Whether another start can make more of it: consensus stopped, or the disk was full.
+    /// Whether another start may succeed: consensus stopped, or the disk was full.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Fatal(_)) || self.is_no_room()

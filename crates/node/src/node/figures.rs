@@ -1,4 +1,4 @@
-//! Figures that are too dear to gather at each scrape, or that wait for a disk.
+//! Metrics that are too expensive to gather at each scrape, or that wait for a disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use fluxgate_engine::state::record::Status;
 
 use crate::state::NodeState;
 
-/// How often they are brought up to date.
+/// How often they are updated.
 const REFRESH: Duration = Duration::from_secs(5);
 
-/// Keys by status, and changes of the leader.
+/// Counts keys by status, and changes of the leader.
 pub(super) async fn run_refresh(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(REFRESH);
     let mut leader = None;
@@ -20,7 +20,7 @@ pub(super) async fn run_refresh(state: Arc<NodeState>) {
         let counts = loop {
             match state.shared.table.count_by_status(now) {
                 Some(counts) => break counts,
-                // Many keys end at once: others get their turn meanwhile.
+                // Many keys end at once: yield so that other tasks run meanwhile.
                 None => tokio::task::yield_now().await,
             }
         };
@@ -35,7 +35,8 @@ pub(super) async fn run_refresh(state: Arc<NodeState>) {
     }
 }
 
-/// Room on the disk. By itself, for a disk may hang; what it said last then stands.
+/// Updates the room on the disk. A separate task, because a disk may hang; the last result then
+/// remains.
 pub(super) async fn run_storage(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(REFRESH);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -44,7 +45,7 @@ pub(super) async fn run_storage(state: Arc<NodeState>) {
         every.tick().await;
         let (log, free) = state.raft.look_at_disk().await;
         state.metrics.storage_bytes.set(gauge(log));
-        // A disk that cannot be asked keeps its last figure, or 0, which alarms too.
+        // A disk that cannot be queried keeps its last value, or 0, which raises the alarm too.
         if let Some(free) = free {
             state.metrics.storage_free.set(gauge(free));
         }

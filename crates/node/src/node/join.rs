@@ -34,29 +34,29 @@ use crate::peer;
 use crate::state::NodeState;
 use crate::time;
 
-/// Pause between two tries.
+/// Pause between two attempts.
 const RETRY: Duration = Duration::from_millis(200);
-/// A node waits so long for those with lower ids before it forms the cluster itself.
+/// How long a node waits for those with lower ids before it forms the cluster itself.
 const FORM_PATIENCE: Duration = Duration::from_secs(5);
-/// A node that knows of no other listens so long before it forms a cluster of its own.
+/// How long a node that knows no other listens before it forms a cluster alone.
 const FORM_ALONE: Duration = Duration::from_millis(500);
-/// Longest wait for what another node says of itself.
+/// Longest wait for another node's introduction.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What one node answered, and when that was true.
+/// One node's answer, and the moment at which it was true.
 struct Heard {
     said: Introduction,
     at: BootNs,
 }
 
-/// What was said to the operator, so that it is said once.
+/// What was logged, so that each thing is logged once.
 #[derive(Default)]
 struct Said {
     waiting: bool,
     clocks: String,
 }
 
-/// Returns once this node takes part, with an error where it must not.
+/// Returns once this node takes part, or with an error if it must not.
 pub(super) async fn join(state: Arc<NodeState>) -> Result<(), NodeError> {
     let begun = Instant::now();
     let mut said = Said::default();
@@ -83,20 +83,20 @@ pub(super) async fn join(state: Arc<NodeState>) -> Result<(), NodeError> {
 /// Whether a directory with a log may take part now.
 async fn old_directory(state: &Arc<NodeState>, said: &mut Said) -> Result<bool, NodeError> {
     let replicated = state.raft.status().nodes;
-    // Before it has applied the list of members it asks those of its configuration.
+    // Before it has applied the list of members, it uses those of its configuration.
     let configured = state.config.members.keys().copied();
     let voters: BTreeSet<NodeId> = if replicated.is_empty() {
         configured.clone().chain([state.me]).collect()
     } else {
         replicated.iter().filter(|(_, member)| member.votes).map(|(node, _)| *node).collect()
     };
-    // Whoever may know is asked: a copy may be from when the cluster was smaller.
+    // Asks every node that may know: a copy may date from when the cluster was smaller.
     let all: BTreeSet<NodeId> = replicated.keys().copied().chain(configured).collect();
     let heard = ask_all(state, all.iter()).await;
     for other in heard.values() {
         judge_start(state, &other.said)?;
     }
-    // Only those that vote make a majority: one that is being added may never have answered.
+    // Only voters make a majority: a node that is being added may never have answered.
     let answered = voters.iter().filter(|node| **node == state.me || heard.contains_key(node));
     let (answered, others) = (answered.count(), voters.len());
     let enough = answered * 2 > others;
@@ -110,17 +110,18 @@ async fn old_directory(state: &Arc<NodeState>, said: &mut Said) -> Result<bool, 
     Ok(enough)
 }
 
-/// An error where another node knows a later start of this directory.
+/// An error if another node knows a later start of this directory.
 fn judge_start(state: &NodeState, other: &Introduction) -> Result<(), NodeError> {
     let same = |(node, dir_id, removed): &(NodeId, _, bool)| {
         *node == state.me && *dir_id == state.dir_id && !removed
     };
     if !other.directories.iter().any(same) {
-        // Removed, or another directory runs under this id: the leader says so at the first lease.
+        // Removed, or another directory runs under this id: the leader reports that at the first
+        // lease.
         return Ok(());
     }
-    // By what the directory remembers and not by the number alone: one that was refused has counted
-    // its starts too.
+    // Compares with what the directory remembers, not with the number alone: a start that was
+    // rejected has been counted too.
     let newest = other.start_ids.iter().find(|(node, _)| *node == state.me);
     match newest.filter(|(_, newest)| !state.made(*newest)) {
         None => Ok(()),
@@ -128,7 +129,7 @@ fn judge_start(state: &NodeState, other: &Introduction) -> Result<(), NodeError>
     }
 }
 
-/// An error where a copy of this directory answers at the address of this node.
+/// An error if a copy of this directory answers at the address of this node.
 async fn no_copy_runs(state: &NodeState) -> Result<bool, NodeError> {
     #[cfg(feature = "sim")]
     if process::current().is_some() {
@@ -140,7 +141,7 @@ async fn no_copy_runs(state: &NodeState) -> Result<bool, NodeError> {
     let addresses: BTreeSet<String> = replicated.into_iter().chain(configured).collect();
     for address in addresses {
         let said = peer::introduce(state, state.me, Some(&address), ANSWER_TIMEOUT).await;
-        // Another member may have this node's former address.
+        // Another member may have this node's previous address.
         let is_copy =
             |said: Introduction| said.node == state.me && said.start_id != state.start_id();
         if said.is_ok_and(is_copy) {
@@ -150,8 +151,8 @@ async fn no_copy_runs(state: &NodeState) -> Result<bool, NodeError> {
     Ok(true)
 }
 
-/// Whether a directory without a log may take part now; forms the cluster where this node is the
-/// one to do it.
+/// Whether a directory without a log may take part now; forms the cluster if that is this node's
+/// task.
 async fn new_directory(
     state: &Arc<NodeState>,
     heard: &BTreeMap<NodeId, Heard>,
@@ -163,10 +164,10 @@ async fn new_directory(
     let directories = || heard.values().flat_map(|other| &other.said.directories).filter(mine);
     let earlier = directories().any(|(_, dir_id, removed)| *dir_id != state.dir_id && *removed);
     if directories().any(|(_, dir_id, removed)| *dir_id != state.dir_id && !removed) {
-        // One that is behind does not know of the removal yet.
+        // A node that is behind does not know of the removal yet.
         return if earlier { Ok(false) } else { Err(NodeError::OtherDirectory(state.me)) };
     }
-    // Once it takes part it has said which start it is.
+    // Once it takes part, other nodes know the number of this start.
     if earlier && !state.may_vote() {
         count_on(state, heard);
     }
@@ -197,8 +198,8 @@ async fn new_directory(
     Ok(enough)
 }
 
-/// Whether this node is the one to form a new cluster: the lowest id of those whose clocks agree,
-/// or the next one where that one does not come.
+/// Whether this node must form a new cluster: it has the lowest id of those whose clocks agree, or
+/// the next one if that node does not come.
 fn forms(
     state: &NodeState,
     heard: &BTreeMap<NodeId, Heard>,
@@ -218,7 +219,8 @@ fn forms(
     let fit = match sync::fit_to_form(&answers, members.len(), bound_ns) {
         Ok(fit) => fit,
         Err(differ) => {
-            // Those that are missing may yet agree; once all have come, a clock must be set.
+            // The clocks of missing nodes may still agree; once all nodes are here, a clock must be
+            // set.
             let differ_at_all = sync::agreeing(&answers, bound_ns).len() < answers.len();
             let words = time::in_words(&differ);
             if differ_at_all {
@@ -256,8 +258,8 @@ fn forms(
     waits_for.next().is_none()
 }
 
-/// An earlier directory of this node was removed: this one counts on above all its starts, so that
-/// late messages of them stay late.
+/// An earlier directory of this node was removed: this one continues above all its starts, so that
+/// their late messages stay late.
 fn count_on(state: &NodeState, heard: &BTreeMap<NodeId, Heard>) {
     let registered = heard.values().flat_map(|other| &other.said.start_ids);
     let registered = registered.filter(|(node, _)| *node == state.me).map(|(_, of)| of.boot);
@@ -274,8 +276,8 @@ fn count_on(state: &NodeState, heard: &BTreeMap<NodeId, Heard>) {
     state.count_on_from(BootId(newest.0 + 1).max(state.boot()));
 }
 
-/// Asks a node where it was last known, and where the configuration has it: it may have moved while
-/// this node was away.
+/// Asks a node at its last known address, and at the configured one: it may have moved while this
+/// node was away.
 async fn introduction(state: &NodeState, node: NodeId) -> Option<Introduction> {
     let known = state.transport.address(node);
     if let Ok(said) = peer::introduce(state, node, None, ANSWER_TIMEOUT).await {
@@ -285,7 +287,7 @@ async fn introduction(state: &NodeState, node: NodeId) -> Option<Introduction> {
     peer::introduce(state, node, Some(configured), ANSWER_TIMEOUT).await.ok()
 }
 
-/// What the other nodes that answer say of themselves.
+/// The introductions of the nodes that answer.
 async fn ask_all(
     state: &Arc<NodeState>,
     nodes: impl Iterator<Item = &NodeId>,
@@ -296,7 +298,7 @@ async fn ask_all(
         asking.spawn(process::bind(async move {
             let sent = boot_now();
             let said = introduction(&state, node).await?;
-            // Half the round trip is the best guess at the way back.
+            // Half the round trip is the best estimate of the way back.
             let at = BootNs(sent.0 + boot_now().since(sent) / 2);
             Some((node, Heard { said, at }))
         }));

@@ -1,7 +1,7 @@
-//! When keys were last used, over restarts: noted every minute and at an orderly stop.
+//! When keys were last used, across restarts: written every minute and at an orderly shutdown.
 //!
-//! Answers for: a note costs as much work as keys were used in that minute. The times are for people;
-//! a crash loses the last minute of them.
+//! Answers for: a write costs as much work as keys were used in that minute. The times are for
+//! people; a crash loses the last minute of them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,25 +17,25 @@ use crate::state::NodeState;
 
 /// How often the list of used keys is written.
 const EVERY: Duration = Duration::from_millis(USE_NOTED_MS);
-/// How often a node that starts looks whether it knows the table.
+/// How often a starting node checks whether it has the table.
 const LOOK: Duration = Duration::from_millis(100);
-/// Rows beyond twice the number of keys before the file is written anew.
+/// Rows beyond twice the number of keys before the file is rewritten.
 const SLACK_ROWS: usize = 65_536;
-/// So many rows that the file is written anew.
+/// A row count that causes a rewrite of the file.
 const REWRITE: usize = usize::MAX;
 
-/// Keys that were used since the last note.
+/// Keys that were used since the last write.
 #[derive(Debug, Default)]
 pub struct LastUses {
     fresh: Mutex<Vec<KeyId>>,
 }
 
 impl LastUses {
-    /// A key was used, as its record says.
+    /// Records the use of a key.
     pub fn used(&self, entry: &KeyEntry, now: ClusterMs) {
         if entry.touch(now) {
             let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-            // What has no room is noted when it is used again.
+            // A key that does not fit is recorded at its next use.
             if fresh.len() < caps::LAST_USES_NOTED_MAX {
                 fresh.push(entry.record.id);
             }
@@ -48,21 +48,21 @@ impl LastUses {
     }
 }
 
-/// Brings what earlier lives noted into the table. Returns how many rows the file has. Blocks.
+/// Loads what earlier starts wrote into the table. Returns how many rows the file has. Blocks.
 fn bring_in(state: &NodeState) -> usize {
     let now = state.now();
     let mut rows = 0;
     let read = state.data.read_last_uses(|(id, at_ms)| {
         rows += 1;
         if let Ok(id) = KeyId::new(id) {
-            // A clock that was ahead must not say that a key will have been used.
+            // A clock that was ahead must not put a last use into the future.
             let at = ClusterMs(at_ms).min(now);
             state.shared.table.with(&id, |entry| entry.touch(at));
         }
     });
     match read {
         Ok(true) => rows,
-        // What is added behind the damage would not be read again: the file is written anew.
+        // Rows appended after the damage would not be read again: the file is rewritten.
         Ok(false) => {
             tracing::warn!("a part of when keys were last used cannot be read: it is left out");
             REWRITE
@@ -78,9 +78,9 @@ fn row(entry: &Arc<KeyEntry>) -> Option<LastUse> {
     entry.last_used().map(|at| (*entry.record.id.as_bytes(), at.0))
 }
 
-/// Notes uses every minute.
+/// Writes the uses every minute.
 pub(super) async fn run(state: Arc<NodeState>) {
-    // Under a lease all that was acknowledged is applied: the keys are here.
+    // With a lease, everything that was acknowledged is applied: the table is complete.
     while !state.is_leased(boot_now()) {
         tokio::time::sleep(LOOK).await;
     }
@@ -106,8 +106,8 @@ pub(super) async fn run(state: Arc<NodeState>) {
     }
 }
 
-/// Writes the newest note, or the whole file anew where it has grown too long. Returns how many rows
-/// it has. Blocks.
+/// Appends the newest uses, or rewrites the file if it has grown too long. Returns how many rows it
+/// has. Blocks.
 fn note(state: &NodeState, rows: usize) -> std::io::Result<usize> {
     let table = &state.shared.table;
     let fresh = state.last_uses.take_fresh(table);
@@ -123,7 +123,7 @@ fn note(state: &NodeState, rows: usize) -> std::io::Result<usize> {
     Ok(count)
 }
 
-/// Writes the last note of a life. Blocks.
+/// Writes the last uses of this start. Blocks.
 pub(super) fn write(state: &NodeState) {
     let fresh = state.last_uses.take_fresh(&state.shared.table);
     if !fresh.is_empty()

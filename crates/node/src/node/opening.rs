@@ -16,8 +16,8 @@ use crate::metrics::Metrics;
 use crate::state::{NodeState, NodeStateParts};
 use crate::telemetry;
 
-/// What cluster time may run ahead of its last note on the disk, milliseconds: the period of the
-/// notes, and a second for a slow disk.
+/// How far cluster time may be ahead of its last record on disk, milliseconds: the period of the
+/// records, and a second for a slow disk.
 const CLOCK_NOTE_SLACK_MS: u64 = 2_000;
 
 struct SyncTimes(Arc<Metrics>);
@@ -71,7 +71,7 @@ pub(super) fn open(config: Config) -> Result<NodeState, NodeError> {
 }
 
 impl Opening {
-    /// Takes the data directory.
+    /// Opens the data directory.
     pub(super) fn begin(config: Config) -> Result<Self, NodeError> {
         let data = DataDir::open(&config.data_dir, &config.cluster_name, config.node_id.0)?;
         let noted = data.clock()?;
@@ -80,7 +80,7 @@ impl Opening {
         Ok(Self { config, data, metrics: Arc::new(Metrics::new()), noted, clock })
     }
 
-    /// What calls to the other nodes need.
+    /// The options for calls to the other nodes.
     pub(super) fn calls(&self) -> Result<TransportOptions, NodeError> {
         calls(&self.config, DirId(self.data.identity().dir_id), &self.metrics)
     }
@@ -92,7 +92,7 @@ impl Opening {
         Ok(transport)
     }
 
-    /// How consensus is set up.
+    /// The options of consensus.
     pub(super) fn options(&self, transport: &Transport) -> ClusterOptions {
         let (config, stamps) = (&self.config, Arc::clone(&self.clock));
         ClusterOptions {
@@ -109,7 +109,7 @@ impl Opening {
         }
     }
 
-    /// Begins the life of the node, on a log that was found sound.
+    /// Begins the node's incarnation, on a log that was found sound.
     pub(super) fn finish(
         self,
         cluster: RaftHandle,
@@ -118,7 +118,7 @@ impl Opening {
         let Self { config, data, metrics, noted, clock } = self;
         let identity = data.identity().clone();
         let (boot, dir_id) = (BootId(identity.boots), DirId(identity.dir_id));
-        // After the log was found sound: a node that refuses to start must not use its holdings up.
+        // AFTER the log was found sound: a node that fails to start must not use up its carryover.
         let carryover = carryover::take(&data)?;
         if let Some(left) = &carryover {
             clock.adjust(|clock| clock.catch_up(boot_now(), left.at.0.saturating_mul(1_000_000)));
@@ -163,7 +163,7 @@ impl Opening {
     }
 }
 
-/// The surroundings of a simulated node.
+/// The environment of a simulated node.
 #[derive(Clone)]
 #[cfg(feature = "sim")]
 pub struct Surroundings {
@@ -180,10 +180,10 @@ impl std::fmt::Debug for Surroundings {
     }
 }
 
-/// Opens a node in simulated surroundings. Call it inside of the node's process.
+/// Opens a node in a simulated environment. Call it within the node's process.
 ///
 /// # Errors
-/// When the data directory is not as it should be.
+/// When the data directory is damaged, in use or not this node's.
 #[cfg(feature = "sim")]
 pub async fn open_simulated(
     config: Config,

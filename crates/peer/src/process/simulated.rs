@@ -1,4 +1,4 @@
-//! Processes that are only pretended: one a life of a node, in one program, on virtual time.
+//! Simulated processes: one per incarnation of a node, all in one program, on virtual time.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -13,13 +13,13 @@ tokio::task_local! {
     static PROCESS: Arc<Process>;
 }
 
-/// The process of the task that runs, if it belongs to one.
+/// The process of the running task, if it belongs to one.
 #[must_use]
 pub fn current() -> Option<Arc<Process>> {
     PROCESS.try_with(Arc::clone).ok()
 }
 
-/// A machine's clocks, wrong as they may be. They outlive its processes.
+/// A machine's clocks, however wrong. They outlive its processes.
 #[derive(Debug)]
 pub struct Clocks {
     began: Instant,
@@ -29,8 +29,8 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    /// Clocks that show this now: the boot clock, which drifts by so many parts per million, and
-    /// the wall clock, milliseconds since 1970.
+    /// Clocks with these initial readings: the boot clock, which drifts by so many parts per
+    /// million, and the wall clock, milliseconds since 1970.
     #[must_use]
     pub fn new(boot_ns: u64, drift_ppm: i64, wall_ms: i64) -> Self {
         Self { began: Instant::now(), drift_ppm, boot_ns, wall_ms: AtomicI64::new(wall_ms) }
@@ -40,7 +40,6 @@ impl Clocks {
         self.began.elapsed().as_nanos()
     }
 
-    /// The boot clock, nanoseconds.
     #[must_use]
     pub fn boot_ns(&self) -> u64 {
         let true_ns = i128::try_from(self.elapsed_ns()).unwrap_or(i128::MAX);
@@ -48,7 +47,6 @@ impl Clocks {
         u64::try_from(i128::from(self.boot_ns) + true_ns + drift).unwrap_or(0)
     }
 
-    /// The wall clock, nanoseconds since 1970.
     #[must_use]
     pub fn wall_ns(&self) -> u64 {
         let ms = i128::from(self.wall_ms.load(Ordering::Relaxed));
@@ -56,7 +54,7 @@ impl Clocks {
         u64::try_from(ms * 1_000_000 + true_ns).unwrap_or(0)
     }
 
-    /// The wall clock jumps.
+    /// Makes the wall clock jump.
     pub fn jump(&self, by_ms: i64) {
         self.wall_ms.fetch_add(by_ms, Ordering::Relaxed);
     }
@@ -66,21 +64,21 @@ const RUNS: u8 = 0;
 const PAUSED: u8 = 1;
 const DEAD: u8 = 2;
 
-/// One life of a node.
+/// One incarnation of a node.
 #[derive(Debug)]
 pub struct Process {
     clocks: Arc<Clocks>,
     random: AtomicU64,
     state: AtomicU8,
-    // How long work on files takes, milliseconds: the machine's disk says so.
+    // How long work on files takes, milliseconds, on the machine's disk.
     files_ms: Arc<AtomicU64>,
     next: AtomicU64,
     tasks: Mutex<BTreeMap<u64, Waker>>,
 }
 
 impl Process {
-    /// A process that runs, on a machine with these clocks, and with a disk on which each piece of
-    /// work on files takes so many milliseconds; its randomness comes from the seed.
+    /// A running process on a machine with these clocks, and with a disk on which each piece of
+    /// work on files takes `files_ms`; its randomness comes from the seed.
     #[must_use]
     pub fn new(clocks: Arc<Clocks>, files_ms: Arc<AtomicU64>, seed: u64) -> Arc<Self> {
         Arc::new(Self {
@@ -93,7 +91,6 @@ impl Process {
         })
     }
 
-    /// Its machine's clocks.
     #[must_use]
     pub fn clocks(&self) -> &Clocks {
         &self.clocks
@@ -104,7 +101,7 @@ impl Process {
         Duration::from_millis(self.files_ms.load(Ordering::Relaxed))
     }
 
-    /// The next number of its randomness (SplitMix64: Steele et al., OOPSLA 2014).
+    /// The next random number (SplitMix64: Steele et al., OOPSLA 2014).
     pub fn random(&self) -> u64 {
         let step = 0x9e37_79b9_7f4a_7c15_u64;
         let seed = self.random.fetch_add(step, Ordering::Relaxed).wrapping_add(step);
@@ -113,7 +110,7 @@ impl Process {
         mixed ^ (mixed >> 31)
     }
 
-    /// A task of this process.
+    /// Binds a task to this process.
     pub fn run<F: Future>(self: &Arc<Self>, task: F) -> Bound<F> {
         Bound::new(Some(Arc::clone(self)), task)
     }
@@ -124,21 +121,21 @@ impl Process {
         self.state.load(Ordering::Relaxed) != DEAD
     }
 
-    /// None of its tasks goes on until [`Process::resume`].
+    /// Stops all its tasks until [`Process::resume`].
     pub fn pause(&self) {
         if self.is_alive() {
             self.state.store(PAUSED, Ordering::Relaxed);
         }
     }
 
-    /// Its tasks go on.
+    /// Lets its tasks continue.
     pub fn resume(&self) {
         if self.is_alive() {
             self.set(RUNS);
         }
     }
 
-    /// None of its tasks goes on ever. What they held is let go of before virtual time moves.
+    /// Stops all its tasks permanently. Their resources are dropped before virtual time advances.
     pub fn kill(&self) {
         self.set(DEAD);
     }
@@ -152,7 +149,7 @@ impl Process {
     }
 }
 
-/// A future that goes on only while its process runs.
+/// A future that advances only while its process runs.
 #[derive(Debug)]
 pub struct Bound<F> {
     process: Option<Arc<Process>>,
@@ -182,7 +179,7 @@ impl<F: Future> Future for Bound<F> {
         }
         if !process.is_alive() {
             let gone = self.task.take();
-            // Inside: what is let go of may ask whose it was.
+            // Within the process: code that runs on drop may ask for the current process.
             PROCESS.sync_scope(process, || drop(gone));
             return Poll::Pending;
         }

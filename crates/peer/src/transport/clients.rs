@@ -1,4 +1,4 @@
-//! The HTTP clients that carry calls, plain or by TLS, and the choice between the two.
+//! The HTTP clients that carry calls, in plaintext or over TLS, and the choice between the two.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -15,31 +15,31 @@ use super::{CallError, Fault};
 const IDLE_PER_NODE_MAX: usize = 16;
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// A node that spoke no TLS is asked in plain for so long before TLS is tried again.
+/// How long to keep using plaintext to a node that spoke no TLS before retrying TLS.
 const PLAIN_FOR: Duration = Duration::from_secs(5);
-/// What a node refuses TLS for is told so often.
+/// The shortest time between two log lines about a node's TLS failures.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// How calls to the other nodes are encrypted.
 #[derive(Clone, Debug)]
 pub struct PeerTls {
-    /// This node's certificate, and whose it demands.
+    /// This node's certificate, and the CAs that it trusts.
     pub config: ClientConfig,
-    /// Nodes that speak no TLS are called in plain: while a cluster is turned to TLS.
+    /// Use plaintext to nodes that speak no TLS, while a cluster is moved to TLS.
     pub accept_plain: bool,
 }
 
 /// The clients of one set of certificates.
 pub(super) struct Clients {
-    /// `Some` where calls are encrypted: whether they may be plain too.
+    /// `Some` if calls are encrypted: whether plaintext is accepted too.
     pub(super) tls: Option<bool>,
     other: reqwest::Client,
-    // Consensus has connections of its own, so that they are driven by its own runtime.
+    // Consensus has connections of its own, so that its own runtime drives them.
     raft: reqwest::Client,
 }
 
-/// Trusts nobody: for calls that are plain anyway. Does not need the system's list of CAs, which an
-/// image without an operating system lacks.
+/// A configuration that trusts no CA: for plaintext calls. Does not need the system's list of CAs,
+/// which an image without an operating system lacks.
 fn untrusting() -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = ClientConfig::builder_with_provider(provider)
@@ -49,7 +49,7 @@ fn untrusting() -> Result<ClientConfig, String> {
 }
 
 impl Clients {
-    /// Makes the clients; connects to nobody yet.
+    /// Makes the clients; opens no connection yet.
     pub(super) fn new(tls: Option<PeerTls>) -> Result<Self, String> {
         let (config, plain) = match tls {
             Some(tls) => (tls.config, Some(tls.accept_plain)),
@@ -75,12 +75,13 @@ impl Clients {
     }
 }
 
-/// Which nodes spoke no TLS lately, whom was complained of, and why calls to a node are not served.
+/// Peers that recently answered in plaintext, when each TLS failure was last logged, and why calls
+/// to a node are not served.
 #[derive(Debug, Default)]
 pub(super) struct Habits {
     plain: RwLock<BTreeMap<NodeId, Instant>>,
     told: RwLock<BTreeMap<NodeId, Instant>>,
-    // What TLS found wrong with the last connection to a node.
+    // The TLS error of the last connection to a node.
     tls: RwLock<BTreeMap<NodeId, String>>,
     faults: RwLock<BTreeMap<NodeId, Fault>>,
 }
@@ -101,19 +102,19 @@ impl Habits {
         self.faults.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
     }
 
-    /// How a call to a node ended.
+    /// Records how a call to a node ended.
     pub(super) fn note(&self, node: NodeId, outcome: Result<(), &CallError>) {
         let fault = match outcome {
             Ok(()) => None,
             Err(CallError::Refused { why: Some(why), .. }) => Some(Fault::Refused(*why)),
-            // It was there, and did not serve this one call.
+            // The node is up, and rejected only this call.
             Err(CallError::Refused { why: None, .. }) => None,
             Err(_) => {
                 let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner);
                 Some(tls.get(&node).map_or(Fault::Silent, |why| Fault::Tls(why.clone())))
             }
         };
-        // Mostly nothing changes, and then nobody is kept waiting.
+        // Usually nothing changes, and the read lock delays no other call.
         if self.fault(node) == fault {
             return;
         }
@@ -124,7 +125,7 @@ impl Habits {
         };
     }
 
-    /// Why a call failed. Where that is for TLS the operator is told, once in a while.
+    /// Why a call failed. Logs TLS failures, at a bounded rate.
     pub(super) fn cause(&self, node: NodeId, error: reqwest::Error) -> String {
         let why = tls_fault(&error);
         {
@@ -144,7 +145,7 @@ impl Habits {
     }
 }
 
-/// What TLS found wrong, if that is why a call failed.
+/// The TLS error, if that is why a call failed.
 fn tls_fault(error: &reqwest::Error) -> Option<String> {
     let mut source = error.source();
     while let Some(cause) = source {
@@ -159,7 +160,7 @@ fn tls_fault(error: &reqwest::Error) -> Option<String> {
     None
 }
 
-/// I/O errors hide what they were made of from `source`, and may be made of each other.
+/// I/O errors hide their cause from `source`, and may be nested.
 fn within(error: &std::io::Error) -> Option<&rustls::Error> {
     let mut inner = error.get_ref()?;
     while let Some(next) = inner.downcast_ref::<std::io::Error>() {

@@ -1,23 +1,23 @@
-//! Why a node does not serve the calls of another.
+//! Why a node does not serve another node's calls.
 
 use fluxgate_types::NodeId;
 
-/// The header of a refusal that says what it is for.
+/// The response header that gives the reason for a rejection.
 pub const REFUSED_FOR: &str = "x-fluxgate-refused";
 
-/// What a node refuses the calls of another for.
+/// Why a node rejects another node's calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RefusedFor {
-    /// The cluster secret.
+    /// The cluster secrets differ.
     #[error("it has another cluster secret")]
     Secret,
-    /// The cluster's name.
+    /// The cluster names differ.
     #[error("it belongs to another cluster")]
     Cluster,
-    /// The id: another node listens there.
+    /// The ids differ: another node listens there.
     #[error("another node listens at its address")]
     Node,
-    /// The data directory of one of the two.
+    /// The data directory of one of the two differs.
     #[error("the cluster knows one of the two with another data directory, or has removed it")]
     Directory,
 }
@@ -25,7 +25,6 @@ pub enum RefusedFor {
 impl RefusedFor {
     const ALL: [Self; 4] = [Self::Secret, Self::Cluster, Self::Node, Self::Directory];
 
-    /// The word in the header.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -41,50 +40,42 @@ impl RefusedFor {
     }
 }
 
-/// Why a node cannot be called, as the last call to it told.
+/// Why a node cannot be called, as the last call to it showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It refuses this node.
+    /// It rejects this node.
     Refused(RefusedFor),
-    /// TLS failed: a certificate was rejected or has expired, or it speaks none.
+    /// TLS failed: a certificate was rejected or has expired, or the node speaks no TLS.
     Tls(String),
-    /// No answer.
     Silent,
 }
 
-/// Why a call brought no answer.
+/// Why a call got no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// Not connected: the call was certainly not carried out.
     #[error("node {node} cannot be reached: {cause}")]
     Unreachable {
-        /// The node.
         node: NodeId,
-        /// Why.
         cause: String,
     },
     /// No answer in time: it may have been carried out.
     #[error("node {node} did not answer in time")]
     Timeout {
-        /// The node.
         node: NodeId,
     },
-    /// The node refused the call before doing anything.
+    /// The node rejected the call before doing anything.
     #[error("node {node} refused the call: {}", refusal(*.status, *.why))]
     Refused {
-        /// The node.
         node: NodeId,
-        /// The HTTP status.
         status: u16,
-        /// What it says it is for, where it says so.
+        /// The reason for the rejection, if the node gave one.
         why: Option<RefusedFor>,
     },
-    /// The connection broke, or the answer made no sense: it may have been carried out.
+    /// The connection broke, or the answer was invalid: it may have been carried out.
     #[error("node {node} gave no usable answer: {cause}")]
     Broken {
-        /// The node.
         node: NodeId,
-        /// Why.
         cause: String,
     },
 }

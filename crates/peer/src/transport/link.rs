@@ -1,4 +1,4 @@
-//! A network of somebody else's making: requests and answers of HTTP as values.
+//! A substitute for the network: HTTP requests and answers as values.
 
 use std::pin::Pin;
 
@@ -10,7 +10,7 @@ use super::CallError;
 /// Why no answer came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkError {
-    /// Nobody listens there: the call was certainly not carried out.
+    /// No process listens there: the call was certainly not carried out.
     Unreachable,
     /// The connection broke: it may have been carried out.
     Broken,
@@ -21,8 +21,8 @@ pub type Answered = Result<(u16, Bytes), LinkError>;
 
 /// Carries calls to other nodes.
 pub trait Link: Send + Sync {
-    /// Posts a body to a node's peer listener. Never comes back where the call, or its answer, is
-    /// lost: the caller's time-out ends it.
+    /// Posts a body to a node's peer listener. Never returns if the call or its answer is lost: the
+    /// caller's timeout ends it.
     fn post(
         &self,
         to: NodeId,
@@ -32,7 +32,7 @@ pub trait Link: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Answered> + Send>>;
 }
 
-/// Sends a call and reads its answer as [`super::Transport`] reads one of the system's network.
+/// Sends a call and reads its answer the way [`super::Transport`] reads one from the real network.
 pub(super) async fn send(
     link: &dyn Link,
     node: NodeId,

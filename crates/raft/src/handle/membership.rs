@@ -1,4 +1,4 @@
-//! Who belongs to the cluster, and who leads it.
+//! The members of the cluster, and its leader.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
@@ -15,27 +15,25 @@ use crate::types::TypeConfig;
 /// Why the membership was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MembershipError {
-    /// This node does not lead.
     #[error("this node does not lead")]
     NotLeader,
-    /// The change cannot be made.
     #[error("{0}")]
     Refused(String),
 }
 
-/// How often a waiting hand-over looks again.
+/// How often a waiting hand-over checks again.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl RaftHandle {
-    /// Whether this node knows of a cluster: it has a log, or a leader spoke to it.
+    /// Whether this node knows of a cluster: it has a log, or a leader contacted it.
     pub async fn is_formed(&self) -> bool {
         self.inner.raft.is_initialized().await.unwrap_or(false)
     }
 
-    /// Whether this node knows of a cluster that may have acknowledged something. One that formed a
-    /// cluster in this life, and has neither led nor given its vote to another since, does not: its
-    /// log is the list of members, and its vote the one that it gave itself when it formed. After a
-    /// restart it may have missed what the others did, and counts as one that knows.
+    /// Whether this node knows of a cluster that may have acknowledged something. An incarnation
+    /// that formed a cluster, and has neither led nor voted for another node since, does not: its
+    /// log is only the list of members, and its vote is the one for itself from forming. After a
+    /// restart it may have missed what the others did, and counts as a node that knows.
     pub async fn has_history(&self) -> bool {
         if !self.is_formed().await {
             return false;
@@ -48,13 +46,13 @@ impl RaftHandle {
         let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
         let vote = metrics.vote;
         let (term, to) = (vote.leader_id.term, vote.leader_id.node_id);
-        // Later terms take a majority that would vote, and so has one (pre-vote).
+        // Later terms need a majority that would vote, so such a majority exists (pre-vote).
         let own = term == 0 || term == 1 && to == me && !vote.committed;
-        // The list of members is the entry with index 0, which no leader ever makes.
+        // The list of members is the entry with index 0, which no leader ever writes.
         !(own && metrics.last_log_index == Some(0) && metrics.snapshot.is_none())
     }
 
-    /// Forms a new cluster of these members. To be called on one fresh node only.
+    /// Forms a new cluster of these members. Call it on one fresh node only.
     ///
     /// # Errors
     /// When there is a cluster already.
@@ -70,7 +68,7 @@ impl RaftHandle {
         Ok(())
     }
 
-    /// Gives a member another address. Whoever calls this has asked whether that very node answers
+    /// Gives a member another address. The caller must have checked that this same node answers
     /// there. Only on the leader.
     ///
     /// # Errors
@@ -83,8 +81,8 @@ impl RaftHandle {
         Ok(())
     }
 
-    /// Adds a node: first it catches up, `at_most` so long, then it votes. One that cannot be reached
-    /// or does not catch up is taken out again. Only on the leader.
+    /// Adds a node: first it catches up, within `at_most`, then it votes. A node that cannot be
+    /// reached or does not catch up is removed again. Only on the leader.
     ///
     /// # Errors
     /// When this node does not lead, the node does not catch up, or another change is under way.
@@ -146,8 +144,8 @@ impl RaftHandle {
         changed.map(drop).map_err(in_words)
     }
 
-    /// Ends a change of the members that another leader began and did not end. Only on the leader; does
-    /// nothing where there is none, or it is not committed yet.
+    /// Ends a change of the members that another leader began and did not end. Only on the leader;
+    /// does nothing if there is none, or it is not committed yet.
     ///
     /// # Errors
     /// As for any change.
@@ -159,11 +157,11 @@ impl RaftHandle {
         self.change(ChangeMembers::ReplaceAllVoters(voters)).await
     }
 
-    /// Hands the leadership to `to`, or to the follower that is furthest along, and waits until
+    /// Hands the leadership to `to`, or to the follower with the longest log, and waits until
     /// another node leads.
     ///
     /// # Errors
-    /// When this node does not lead, there is nobody to hand to, or nobody took it in time.
+    /// When this node does not lead, there is no node to hand over to, or none took over in time.
     pub async fn transfer_leadership(
         &self,
         to: Option<NodeId>,
@@ -203,7 +201,8 @@ impl RaftHandle {
         *self.inner.handed.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
-    /// Whether the leadership that this node has just begun was handed to it. Says so once.
+    /// Whether the leadership that this node has just begun was handed to it. True once per
+    /// hand-over.
     #[must_use]
     pub fn was_handed(&self) -> bool {
         let asked = self.inner.handed.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,7 +1,7 @@
-//! A snapshot on its way in, piece after piece.
+//! Receives a snapshot, piece by piece.
 //!
-//! Answers for: pieces are written in their order, one at a time, where blocking is allowed. A disk
-//! that stalls holds up the snapshot and nothing else.
+//! Answers for: pieces are written in order, one at a time, where blocking is allowed. A disk that
+//! stalls delays the snapshot and nothing more.
 
 use std::io;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use fluxgate_peer::process;
 use fluxgate_wire::raft::SnapshotPieceV1;
 
-/// Largest snapshot file that is received, bytes.
+/// Largest snapshot file that is accepted, bytes.
 const SNAPSHOT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
 
-/// A snapshot that was begun.
+/// A snapshot that is being received.
 #[derive(Debug)]
 struct Incoming {
     stream: u64,
     file: IncomingSnapshot,
 }
 
-/// What came of a piece.
+/// The result of a piece.
 #[derive(Debug)]
 pub(super) enum Taken {
     /// The offset that comes next.
@@ -31,7 +31,7 @@ pub(super) enum Taken {
     Whole(IncomingSnapshot),
 }
 
-/// The place of the snapshot that is being received.
+/// Holds the snapshot that is being received.
 #[derive(Debug)]
 pub(super) struct Receiving {
     store: SnapshotStore,
@@ -43,9 +43,9 @@ impl Receiving {
         Self { store, slot: Arc::default() }
     }
 
-    /// Takes a piece.
     pub(super) async fn take(&self, piece: SnapshotPieceV1) -> io::Result<Taken> {
-        // Goes with the work: when the caller went away, the next piece waits for its end.
+        // The lock moves into the work: if the caller leaves, the next piece waits for this one to
+        // end.
         let slot = Arc::clone(&self.slot).lock_owned().await;
         let store = self.store.clone();
         let taken = process::on_disk(move || write(slot, &store, &piece)).await?;
@@ -53,7 +53,7 @@ impl Receiving {
     }
 }
 
-/// Writes a piece behind those before it. Blocks.
+/// Writes a piece after the earlier ones. Blocks.
 fn write(
     mut slot: OwnedMutexGuard<Option<Incoming>>,
     store: &SnapshotStore,
@@ -67,11 +67,13 @@ fn write(
         let file = store.receive(SNAPSHOT_BYTES_MAX)?;
         *slot = Some(Incoming { stream: piece.stream, file });
     }
-    // Out of its place meanwhile: after a failure it begins from its first piece.
+    // Taken out of its slot meanwhile: after a failure the snapshot starts over from its first
+    // piece.
     let Some(mut incoming) = slot.take() else {
         return Ok(Taken::Next(0));
     };
-    // A repeat, or one that got ahead of a lost one, is not written: it is said where to go on.
+    // A repeated piece, or one that overtook a lost piece, is not written: the answer is the offset
+    // to continue from.
     if piece.offset == incoming.file.received() {
         incoming.file.write_at(piece.offset, &piece.bytes)?;
         if piece.last {
@@ -110,7 +112,7 @@ mod tests {
         assert_eq!(next(piece(5, b"late", false)).await, 0);
         assert_eq!(next(piece(0, b"first", false)).await, 5);
         assert_eq!(next(piece(9, b"ahead", false)).await, 5);
-        // The caller goes away in the middle; the piece is written or not, and never in part.
+        // The caller leaves in the middle; the piece is written entirely or not at all.
         drop(receiving.take(piece(5, b"second", false)));
         assert_eq!(next(piece(5, b"second", false)).await, 11);
         assert_eq!(next(piece(5, b"second", false)).await, 11);
@@ -118,7 +120,7 @@ mod tests {
         assert!(matches!(whole, Taken::Whole(file) if file.received() == 16));
     }
 
-    /// On a disk that takes five seconds for a piece, what else there is to do is done.
+    /// On a disk that takes five seconds per piece, other work continues.
     #[cfg(feature = "sim")]
     #[tokio::test(start_paused = true)]
     async fn heartbeats_go_on_while_a_piece_is_written_to_a_slow_disk() {

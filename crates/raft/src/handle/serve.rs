@@ -1,4 +1,4 @@
-//! Raft's own peer calls, as bytes in and bytes out.
+//! Serves Raft's own peer calls, bytes in and bytes out.
 //!
 //! The node has checked the secret, the cluster and the addressee before it calls this.
 
@@ -26,13 +26,10 @@ use fluxgate_peer::process;
 /// Why a peer call was not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandleError {
-    /// The bytes are not such a message.
     #[error("malformed message: {0}")]
     Malformed(String),
-    /// The call is not Raft's own.
     #[error("not a call of consensus")]
     NotOurs,
-    /// It failed here.
     #[error("{0}")]
     Failed(String),
 }
@@ -68,7 +65,7 @@ impl RaftHandle {
                     let lacks = !has_room && rpc.carries_committed();
                     self.inner.lacks_entries.store(lacks, Ordering::Relaxed);
                     if !has_room {
-                        // Before anything is written: the leader tries again later.
+                        // Rejected BEFORE anything is written: the leader retries later.
                         return Err(HandleError::Failed("the disk is full".to_owned()));
                     }
                 }

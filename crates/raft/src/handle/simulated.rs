@@ -1,4 +1,4 @@
-//! A log that lies on no disk: in memory, with syncs that take virtual time and can be lost.
+//! A log on a simulated disk: in memory, with syncs that take virtual time and can be lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,18 +12,17 @@ use fluxgate_peer::process;
 /// Size of such a disk, bytes.
 const BYTES: u64 = 1 << 40;
 
-/// A disk in memory.
 #[derive(Clone, Debug, Default)]
 pub struct SimulatedDisk {
-    /// What is on it.
+    /// The disk's content.
     pub memory: Memory,
     /// How long a sync takes, milliseconds.
     pub sync_ms: Arc<AtomicU64>,
-    /// It has no room for entries.
+    /// The disk has no room for entries.
     pub full: Arc<AtomicBool>,
 }
 
-/// What such a disk says of its room, bytes: all of it is free, or nothing.
+/// The query for the room on such a disk, bytes: all of it is free, or nothing.
 pub(super) fn room(disk: &SimulatedDisk) -> Disk {
     let full = Arc::clone(&disk.full);
     Disk::pretended(Arc::new(move || {
@@ -32,7 +31,7 @@ pub(super) fn room(disk: &SimulatedDisk) -> Disk {
     }))
 }
 
-/// Opens the log on such a disk. Each group of writes is synced by a task of the node's process.
+/// Opens the log on such a disk. A task of the node's process syncs each group of writes.
 pub(super) fn open_log(
     data: &DataDir,
     disk: &SimulatedDisk,
@@ -52,7 +51,7 @@ pub(super) fn open_log(
         let sync = Duration::from_millis(sync_ms.load(Ordering::Relaxed));
         tokio::spawn(process::bind(async move {
             tokio::time::sleep(sync).await;
-            // What is written from here on waits for the next sync.
+            // Writes from here on wait for the next sync.
             under_way.store(false, Ordering::Relaxed);
             settle();
         }));

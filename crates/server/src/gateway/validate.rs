@@ -1,7 +1,8 @@
-//! From a presented credential to a verdict, and from a verdict to headers.
+//! Validates a presented credential, and renders the verdict as headers and body.
 //!
 //! Order of checks: lease, shape and checksum, look-up, status, scope, limits. Only an admission
-//! spends. One 401 for all that is wrong with a credential, so that nobody learns which.
+//! spends tokens. Every fault of a credential gets the same 401, so that a caller cannot tell which
+//! one it was.
 
 mod headers;
 mod presented;
@@ -26,7 +27,7 @@ use fluxgate_node::counters::Decided;
 use fluxgate_node::metrics::{Endpoint, Verdict as VerdictLabel};
 use fluxgate_node::state::NodeState;
 
-/// What is known of a key once its credential fits.
+/// A key whose credential matched, with its limits.
 #[derive(Clone, Debug)]
 pub(crate) struct MatchedKey {
     pub(crate) entry: Arc<KeyEntry>,
@@ -39,19 +40,19 @@ impl MatchedKey {
     }
 }
 
-/// Figures for the headers.
+/// The numbers for the rate-limit headers.
 #[derive(Clone, Debug)]
 pub(crate) struct RateLimitState {
     pub(crate) limit: u64,
     pub(crate) remaining: u64,
     pub(crate) reset_s: u64,
-    // Seconds until then, rounded up, at least 1.
+    // Seconds until `reset_s`, rounded up, at least 1.
     wait_s: u64,
     policy: Arc<[LimitSpec]>,
     limit_at: usize,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     Admitted(MatchedKey, RateLimitState),
@@ -62,14 +63,13 @@ pub(crate) enum Answer {
     Unavailable(&'static str),
 }
 
-/// What an endpoint demands of a key.
+/// The scope that an endpoint requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Requirement {
-    /// Any valid key.
     Any,
-    /// A key of this scope or a larger one.
+    /// A key of this scope or of a larger one.
     Scope(Scope),
-    /// No key can pass: the gateway did not say what it requires.
+    /// No key passes: the gateway did not say what it requires.
     Unknown,
 }
 
@@ -90,7 +90,7 @@ impl Requirement {
     }
 }
 
-/// Decides one request and counts it.
+/// Decides one request and counts it in the metrics.
 pub(crate) async fn validate(
     state: &NodeState,
     presented: PresentedCredential<'_>,
@@ -104,8 +104,8 @@ pub(crate) async fn validate(
     answer
 }
 
-/// The answer to a request for which there was no time: nothing is spent, nothing proven. Still
-/// nobody without a valid key is told that it is valid.
+/// The answer to a request whose time ran out before its turn: it spends nothing. Even so, only a
+/// caller with a valid key learns that the key is valid.
 pub(crate) fn too_late(
     state: &NodeState,
     presented: PresentedCredential<'_>,
@@ -193,11 +193,11 @@ async fn verdict(
     }
 }
 
-/// The key that a credential opens now.
+/// Finds the key that matches a credential and is active now.
 pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<MatchedKey> {
     let (digest, id) = match Credential::parse(text) {
         Ok(credential) => (credential.digest, Some(credential.key_id)),
-        // A typing error, most likely: told by no look-up at all.
+        // Most likely a typing error: no look-up is needed.
         Err(CredentialError::Checksum) => return None,
         // An imported key may have any shape.
         Err(CredentialError::Length | CredentialError::Shape) => {
@@ -205,7 +205,8 @@ pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<
             (bounded.then(|| Digest::of(text))?, None)
         }
     };
-    // Before anything is read that the limits come from.
+    // Read BEFORE everything that the limits come from, so that a later change shows in the
+    // revision.
     let revision = state.shared.table.revision();
     let view = state.shared.view();
     let open = |entry: &Arc<KeyEntry>| {
@@ -227,7 +228,7 @@ pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<
     found.or_else(|| table.with(&KeyId::of_imported(&digest), open).flatten())
 }
 
-/// The answer to whoever has shown no key, or one that is none any more.
+/// The answer to a request without a credential, or with one that is not valid.
 pub(crate) fn unauthenticated(state: &NodeState, presented: bool) -> Answer {
     match state.not_ready() {
         Some(why) => Answer::Unavailable(why),
@@ -235,7 +236,7 @@ pub(crate) fn unauthenticated(state: &NodeState, presented: bool) -> Answer {
     }
 }
 
-/// What a 401 shows: the default limit, nothing left, the end of the window.
+/// What a 401 shows: the default limit, nothing remaining, and the end of the window.
 fn default_quota(state: &NodeState, now: ClusterMs) -> RateLimitState {
     let policy = Arc::clone(&state.shared.view().defaults);
     let policy = if policy.is_empty() {
@@ -246,7 +247,7 @@ fn default_quota(state: &NodeState, now: ClusterMs) -> RateLimitState {
     nothing_left(policy, now)
 }
 
-/// The first of the limits, nothing left of it, and the end of its window.
+/// The first limit with nothing remaining, and the end of its window.
 fn nothing_left(policy: Arc<[LimitSpec]>, now: ClusterMs) -> RateLimitState {
     let limit = policy.first().map(|spec| &spec.limit);
     let (tokens, reset) =
@@ -277,7 +278,7 @@ fn quota(decided: Decided, now: ClusterMs) -> RateLimitState {
     }
 }
 
-/// A cost that a whole window cannot hold is a mistake, not a matter of waiting.
+/// A cost above a whole window's tokens can never be admitted: it is an invalid request, not a 429.
 fn over_every_limit(known: &MatchedKey, cost: u64) -> Option<String> {
     let limits = &known.limits.limits.limits;
     let smallest = limits.iter().map(|spec| &spec.limit).min_by_key(|l| l.tokens)?;
@@ -290,7 +291,6 @@ fn over_every_limit(known: &MatchedKey, cost: u64) -> Option<String> {
 }
 
 impl Answer {
-    /// The body of a denial.
     pub(crate) fn error_body(&self) -> Option<ErrorBody> {
         match self {
             Self::Admitted(..) => None,
@@ -310,7 +310,6 @@ impl Answer {
         }
     }
 
-    /// The body of an admission.
     pub(crate) fn admission(&self) -> Option<ValidateAnswer> {
         let Self::Admitted(known, quota) = self else { return None };
         let record = known.record();
@@ -336,7 +335,7 @@ impl Answer {
         }
     }
 
-    /// The whole answer of `/v1/validate`.
+    /// The complete response of `/v1/validate`.
     pub(crate) fn into_response(self, state: &NodeState) -> Response<Body> {
         let mut response = match (self.admission(), self.error_body()) {
             (Some(admission), _) => match serde_json::to_vec(&admission) {

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::shared::words::in_words;
 
-/// What is read and dropped behind the bound, so that the refusal is not lost with the connection.
+/// How much of an oversized body to drain, so that the client sees the 413 and not a reset.
 const DROPPED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Reads a whole body of at most `bytes_max` bytes.

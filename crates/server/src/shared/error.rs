@@ -1,4 +1,4 @@
-//! Why a wish of an administrator was not carried out, before it is HTTP.
+//! Why an admin operation was rejected, independent of how the rejection is rendered.
 //!
 //! Answers for: the same refusal for the JSON interface, which sends it as it is, and for the
 //! console, which shows it to a person. Must never carry more than strangers may read.

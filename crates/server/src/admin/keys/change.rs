@@ -27,7 +27,7 @@ const SECRET_RANDOM_BYTES: usize = 128;
 pub(crate) struct Guards {
     /// Only at this revision.
     pub(crate) if_revision: Option<u64>,
-    /// Only once under this name.
+    /// Idempotency key: apply at most once.
     pub(crate) idempotency_key: Option<String>,
 }
 

@@ -1,8 +1,8 @@
 //! The certificates and tokens of a running node: read at its start, and again when their files
 //! change.
 //!
-//! What makes no sense is told once and changes nothing: a file that is being written, a certificate
-//! whose key has not come yet, or one that has expired, must not take a listener down.
+//! Invalid files are logged once and ignored: a file that is being written, a certificate whose key
+//! has not come yet, or one that has expired, must not take a listener down.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -44,7 +44,7 @@ fn acceptor(
     Ok(Some(Arc::new(Acceptor::new(listener, config, files.accept_plain, failures))))
 }
 
-/// Seconds until a certificate ends, by the wall clock, as its readers reckon.
+/// Seconds until a certificate ends, by the wall clock, as TLS clients measure it.
 fn left_s(ends_s: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     ends_s.saturating_sub(i64::try_from(now).unwrap_or(i64::MAX))
