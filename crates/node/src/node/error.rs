@@ -9,11 +9,7 @@ use fluxgate_types::{BootId, NodeId};
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     #[error("cannot listen on {address} ({what}): {source}")]
-    Listen {
-        address: SocketAddr,
-        what: &'static str,
-        source: std::io::Error,
-    },
+    Listen { address: SocketAddr, what: &'static str, source: std::io::Error },
     /// The data directory is damaged, in use or not this node's.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -42,14 +38,10 @@ pub enum NodeError {
     },
     /// There is no data directory whose addresses could be recovered.
     #[error("there is no data directory at `{}`: nothing to recover", path.display())]
-    NothingToRecover {
-        path: std::path::PathBuf,
-    },
+    NothingToRecover { path: std::path::PathBuf },
     /// The recovered addresses were not written to disk.
     #[error("the addresses were not noted: {source}")]
-    Note {
-        source: std::io::Error,
-    },
+    Note { source: std::io::Error },
     /// Another process runs on a copy of this data directory.
     #[error(
         "another process runs node {node} at {address} on a copy of this data directory: stop one of them. Nothing was changed"

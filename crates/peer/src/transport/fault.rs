@@ -55,15 +55,10 @@ pub enum Fault {
 pub enum CallError {
     /// Not connected: the call was certainly not carried out.
     #[error("node {node} cannot be reached: {cause}")]
-    Unreachable {
-        node: NodeId,
-        cause: String,
-    },
+    Unreachable { node: NodeId, cause: String },
     /// No answer in time: it may have been carried out.
     #[error("node {node} did not answer in time")]
-    Timeout {
-        node: NodeId,
-    },
+    Timeout { node: NodeId },
     /// The node rejected the call before doing anything.
     #[error("node {node} refused the call: {}", refusal(*.status, *.why))]
     Refused {
@@ -74,10 +69,7 @@ pub enum CallError {
     },
     /// The connection broke, or the answer was invalid: it may have been carried out.
     #[error("node {node} gave no usable answer: {cause}")]
-    Broken {
-        node: NodeId,
-        cause: String,
-    },
+    Broken { node: NodeId, cause: String },
 }
 
 fn refusal(status: u16, why: Option<RefusedFor>) -> String {
