@@ -114,5 +114,5 @@ impl Mutation {
 
 #[cfg(feature = "mutations")]
 thread_local! {
-    static ACTIVE: std::cell::WindowCounter<Option<Mutation>> = const { std::cell::WindowCounter::new(None) };
+    static ACTIVE: std::cell::Cell<Option<Mutation>> = const { std::cell::Cell::new(None) };
 }
