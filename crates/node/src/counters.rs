@@ -18,13 +18,13 @@ use fluxgate_engine::quota::{
 };
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{KeyId, NodeId, caps};
+use outbox::Outbox;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::metrics::Kind;
 use crate::state::NodeState;
-use outbox::Outbox;
 
 pub use outbox::run_asks;
 pub use telling::Telling;

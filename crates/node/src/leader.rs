@@ -12,6 +12,7 @@ use fluxgate_engine::state::erase;
 use fluxgate_engine::state::record::KeyEntry;
 use fluxgate_raft::{SubmitError, Submitted, WriteHealth};
 use fluxgate_types::{ClusterMs, Limit, NodeId, caps};
+use fluxgate_wire::peer::Writes;
 use tokio::time::Instant;
 
 use crate::clock::boot_now;
@@ -19,7 +20,6 @@ use crate::metrics::SHARED_SETTINGS;
 use crate::peer::level_of;
 use crate::state::NodeState;
 use crate::writes::proposal;
-use fluxgate_wire::peer::Writes;
 
 /// How often the leader checks.
 const EVERY: Duration = Duration::from_millis(200);

@@ -13,19 +13,19 @@ use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::{Actor, Command, Outcome};
 use fluxgate_peer::CallError;
 use fluxgate_types::{BootId, BootNs, NodeId};
+use fluxgate_wire::peer::{LeaseCall, LeaseCallV2, LeaseRefusal, LeaseReply, LeaseReplyV2};
+use jumps::{JumpWatch, drop_after_a_stop};
+use refusals::{lease_refusal, refused_by};
+use start::StartNote;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use told::{Refused, ToldWhy};
 
 use crate::clock::{boot_now, nanos};
 use crate::node::NodeError;
 use crate::peer;
 use crate::state::{LeaderTerm, NodeState};
 use crate::time::{settle_time, wall_target_ns};
-use fluxgate_wire::peer::{LeaseCall, LeaseCallV2, LeaseRefusal, LeaseReply, LeaseReplyV2};
-use jumps::{JumpWatch, drop_after_a_stop};
-use refusals::{lease_refusal, refused_by};
-use start::StartNote;
-use told::{Refused, ToldWhy};
 
 /// Longest wait for a leader's answer.
 pub const ASK_TIMEOUT: Duration = Duration::from_millis(500);

@@ -11,13 +11,13 @@ use fluxgate_engine::state::command::{Actor, Command, Outcome};
 use fluxgate_peer::{CallError, process};
 use fluxgate_raft::{MembershipError, NodeStatus};
 use fluxgate_types::{ClusterMs, DirId, NodeId};
+use fluxgate_wire::peer::{MembershipCallV2, MembershipReply};
 use tokio::time::Instant;
 
 use crate::clock::boot_now;
 use crate::peer;
 use crate::state::NodeState;
 use crate::writes::proposal;
-use fluxgate_wire::peer::{MembershipCallV2, MembershipReply};
 
 /// Pause before a change is retried.
 const RETRY: Duration = Duration::from_millis(20);

@@ -14,18 +14,17 @@ use std::ops::Deref;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use catalog::Handles;
 use fluxgate_api::error::ErrorCode;
 use fluxgate_engine::state::record::Status;
 use fluxgate_peer::Call;
-use prometheus::process_collector::ProcessCollector;
-use prometheus::{Encoder as _, Histogram, IntCounter, Registry, TextEncoder};
-
-use catalog::Handles;
 use fluxgate_wire::peer::ServedReply;
 use labels::{
     BARRIERS, DIRECTIONS, ELECTIONS, METHODS, PEER_RESULTS, PROPOSALS, RENEWALS, TOKENS, TRANSFERS,
 };
 pub use labels::{Endpoint, Kind, SHARED_SETTINGS, Verdict};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{Encoder as _, Histogram, IntCounter, Registry, TextEncoder};
 
 /// The metrics of one node. Those of the table are its fields too, by [`Deref`].
 #[derive(Debug)]

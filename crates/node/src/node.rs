@@ -8,6 +8,8 @@ mod figures;
 mod join;
 pub mod last_uses;
 mod opening;
+#[cfg(feature = "sim")]
+mod simulated;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +27,7 @@ use crate::{counters, leader, lease, peer};
 pub use addresses::recover_addresses;
 pub use error::NodeError;
 #[cfg(feature = "sim")]
-pub use opening::{Surroundings, open_simulated};
+pub use simulated::{Surroundings, open_simulated};
 
 /// How long a stopping node tries to hand its balances to one peer.
 const GIVE_TIMEOUT: Duration = Duration::from_secs(2);

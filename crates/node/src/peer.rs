@@ -12,13 +12,13 @@ use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_peer::{CallError, Question, process};
 use fluxgate_raft::WriteHealth;
 use fluxgate_types::{BootId, DirId, NodeId, caps};
-
-use crate::counters::Telling;
-use crate::state::NodeState;
 use fluxgate_wire::peer::{
     About, AskMessage, GiveMessage, GossipMessage, GossipMessageV2, IntroduceCall, Introduction,
     MessageHeader, More, StatusCall, StatusReply, Times, Writes,
 };
+
+use crate::counters::Telling;
+use crate::state::NodeState;
 
 /// Sends a call of version 2. A node that speaks only version 1 rejects it, which is recorded: the
 /// next message to it is of version 1.
@@ -56,11 +56,11 @@ pub async fn introduce(
 /// The introduction of a node of version 0.1.
 fn introduction_of(node: NodeId, status: StatusReply) -> Introduction {
     let known = status.directories.iter().find(|(id, ..)| *id == node);
-    let nobody = StartId { boot: BootId(0), nonce: 0 };
+    let unknown = StartId { boot: BootId(0), nonce: 0 };
     Introduction {
         node,
         dir_id: known.map_or(DirId(0), |(_, dir_id, _)| *dir_id),
-        start_id: nobody,
+        start_id: unknown,
         formed: status.formed,
         directories: status.directories,
         start_ids: Vec::new(),

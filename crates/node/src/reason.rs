@@ -9,10 +9,10 @@ use std::time::Duration;
 use fluxgate_peer::{Fault, RefusedFor};
 use fluxgate_raft::WriteHealth;
 use fluxgate_types::{BootNs, NodeId, caps};
+use fluxgate_wire::peer::LeaseRefusal;
 
 use crate::clock::{boot_now, nanos};
 use crate::state::NodeState;
-use fluxgate_wire::peer::LeaseRefusal;
 
 /// The shortest time between two log lines about calls with another cluster secret.
 const TELL_STRANGERS_EVERY: Duration = Duration::from_secs(60);

@@ -17,6 +17,7 @@ use fluxgate_raft::{RaftHandle, WriteHealth};
 use fluxgate_store::DataDir;
 use fluxgate_store::starts::Starts;
 use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, LogIndex, NodeId};
+use fluxgate_wire::peer::{LeaseRefusal, More};
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::agreement::Agreement;
@@ -26,7 +27,6 @@ use crate::counters::Counters;
 use crate::metrics::{HotRoute, Metrics};
 use crate::node::last_uses::LastUses;
 use crate::reason::Strangers;
-use fluxgate_wire::peer::{LeaseRefusal, More};
 
 /// Backups that may be written at the same time: each keeps a copy of the table from when it began.
 pub const BACKUPS_MAX: usize = 2;

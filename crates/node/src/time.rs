@@ -6,13 +6,13 @@ use std::sync::PoisonError;
 use fluxgate_engine::clock::sync::{self, ClockAnswer, ClocksDiffer};
 use fluxgate_peer::process;
 use fluxgate_types::{BootNs, ClusterMs, NodeId};
+use fluxgate_wire::peer::Times;
 use tokio::task::JoinSet;
 
 use crate::clock::{boot_now, wall_ns};
 use crate::lease::ASK_TIMEOUT;
 use crate::peer;
 use crate::state::NodeState;
-use fluxgate_wire::peer::Times;
 
 /// A node's answer about the time, brought forward from `heard`, when it arrived, to `now`.
 pub fn answer(node: NodeId, times: &Times, heard: BootNs, now: BootNs) -> ClockAnswer {

@@ -3,9 +3,9 @@
 
 use fluxgate_raft::Role;
 use fluxgate_types::NodeId;
+use fluxgate_wire::peer::{More, Writes};
 
 use crate::state::NodeState;
-use fluxgate_wire::peer::{More, Writes};
 
 /// Warn of a certificate that ends within this time, seconds: two weeks.
 const CERTIFICATE_ENDS_SOON_S: i64 = 14 * 24 * 3_600;

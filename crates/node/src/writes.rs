@@ -11,13 +11,13 @@ use fluxgate_raft::SubmitError;
 use fluxgate_store::codec::Kind;
 use fluxgate_types::{LogIndex, NodeId};
 use fluxgate_wire::Grown as _;
+use fluxgate_wire::peer::{AppliedCall, AppliedReply, Writes};
 use fluxgate_wire::raft::{ProposeReplyV1, ProposeV1};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock::boot_now;
 use crate::state::NodeState;
-use fluxgate_wire::peer::{AppliedCall, AppliedReply, Writes};
 
 /// Pause before a proposal is retried.
 const RETRY: Duration = Duration::from_millis(20);

@@ -7,15 +7,15 @@
 use std::sync::Arc;
 
 use fluxgate_engine::state::command::{Batch, Outcome as Done, Proposal};
+use fluxgate_peer::process;
 use fluxgate_types::{ClusterMs, LogIndex, caps};
+use fluxgate_wire::{self as wire, Shaped as _};
 use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::disk::Disk;
 use crate::handle::{SubmitError, Submitted};
 use crate::types::{Data, Raft};
-use fluxgate_peer::process;
-use fluxgate_wire::{self as wire, Shaped as _};
 
 /// Entries of proposals that may be in flight at the same time.
 const PIPELINE: usize = 2;

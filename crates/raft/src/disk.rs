@@ -11,9 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::sync::Mutex;
-
 use fluxgate_peer::process;
+use tokio::sync::Mutex;
 
 /// The fraction of a disk that is kept free for votes and for the database's own housekeeping.
 const RESERVE_PART: u64 = 16;

@@ -19,9 +19,12 @@ use std::time::Duration;
 use fluxgate_engine::state::Shared;
 use fluxgate_engine::state::command::{Outcome, Proposal};
 use fluxgate_engine::state::snapshot::Frozen;
+use fluxgate_peer::Transport;
+use fluxgate_peer::process;
 use fluxgate_store::{DataDir, LogStore, Observer, OpenError, Recovered, SnapshotStore};
 use fluxgate_types::{ClusterMs, LogIndex, NodeId};
 use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy};
+use receiving::Receiving;
 use tokio::sync::watch;
 
 use crate::batcher::Batcher;
@@ -31,9 +34,6 @@ use crate::machine::Machine;
 use crate::network::Factory;
 use crate::progress::{Leadership, Progress};
 use crate::types::Raft;
-use fluxgate_peer::Transport;
-use fluxgate_peer::process;
-use receiving::Receiving;
 
 pub use membership::MembershipError;
 pub use serve::HandleError;

@@ -9,6 +9,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fluxgate_peer::process;
 use fluxgate_store::codec::{self, Kind};
 use fluxgate_store::{LogStore, StoreError};
 use fluxgate_wire::raft::EntryV1;
@@ -21,7 +22,6 @@ use tokio::time::Instant;
 
 use crate::shapes::Shaped;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
-use fluxgate_peer::process;
 
 /// Bytes of entries in one read: a follower far behind must not cause one giant message.
 const READ_BYTES_MAX: usize = 1024 * 1024;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fluxgate_engine::state::Registry;
 use fluxgate_engine::state::snapshot::{Frozen, Restore};
+use fluxgate_peer::process;
 use fluxgate_types::LogIndex;
 use futures_util::{Stream, TryStreamExt as _};
 use openraft::EntryPayload;
@@ -18,7 +19,6 @@ use crate::disk::Disk;
 use crate::progress::Progress;
 use crate::snapshots::{self, SnapshotHandle};
 use crate::types::{Data, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
-use fluxgate_peer::process;
 
 /// The newest snapshot, shared between the machine and the builders that it creates.
 type Current = Arc<Mutex<Option<(SnapshotMeta, SnapshotHandle)>>>;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fluxgate_peer::process;
+use fluxgate_peer::{Call, CallError, Transport};
 use fluxgate_store::RawSnapshot;
 use fluxgate_store::codec::Kind;
 use fluxgate_types::{NodeId, caps};
@@ -22,8 +24,6 @@ use serde::de::DeserializeOwned;
 use crate::shapes::Shaped;
 use crate::snapshots::SnapshotHandle;
 use crate::types::{TypeConfig, Vote};
-use fluxgate_peer::process;
-use fluxgate_peer::{Call, CallError, Transport};
 
 /// Longest time for one piece of a snapshot.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
+use fluxgate_peer::process;
 use openraft::{AsyncRuntime, OptionalSend};
 use openraft_rt_tokio::TokioRuntime;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-
-use fluxgate_peer::process;
 
 #[derive(Debug)]
 pub(crate) struct Runtime(TokioRuntime);

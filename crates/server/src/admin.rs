@@ -22,12 +22,12 @@ use fluxgate_api::error::{ErrorCode, NEEDS_CERTIFICATE};
 use fluxgate_api::paths;
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{CredentialKind, Whoami};
+use fluxgate_node::state::NodeState;
 use fluxgate_types::Scope;
 
 use crate::console;
 use crate::shared::auth::{Principal, authenticate};
 use crate::shared::respond;
-use fluxgate_node::state::NodeState;
 
 /// The routes of the admin listener.
 pub(crate) fn router(state: Arc<NodeState>) -> Router {

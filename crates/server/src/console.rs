@@ -23,10 +23,10 @@ use axum::middleware;
 use axum::routing::{any, get, post};
 use fluxgate_console::session::{SIGNING_KEY_BYTES, Signer};
 use fluxgate_console::slowdown::Slowdown;
-
-use crate::shared::respond;
 use fluxgate_node::config::Tokens;
 use fluxgate_node::state::NodeState;
+
+use crate::shared::respond;
 
 const COOKIE: &str = "fluxgate_session";
 /// The prefix makes browsers refuse it from a page without TLS.

@@ -15,13 +15,13 @@ use axum::routing::{any, get, post};
 use fluxgate_api::error::ErrorBody;
 use fluxgate_api::paths::{self, header as names};
 use fluxgate_api::validate::ValidateRequest;
+use fluxgate_node::metrics::Endpoint;
+use fluxgate_node::state::NodeState;
 
 use crate::admin;
 use crate::gateway::validate::{Answer, PresentedCredential, Requirement, in_head, validate};
 use crate::shared::body::{parse_optional, read_body};
 use crate::shared::respond;
-use fluxgate_node::metrics::Endpoint;
-use fluxgate_node::state::NodeState;
 
 pub(crate) fn router(state: Arc<NodeState>) -> Router {
     Router::new()

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{Request, Response};
+use fluxgate_node::state::NodeState;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -25,7 +26,6 @@ use tonic_prost::ProstCodec;
 
 use crate::listen::accept::{Accept, Handler, drive};
 use crate::listen::tls::Accepted;
-use fluxgate_node::state::NodeState;
 
 /// Requests of one connection at one time.
 const STREAMS_MAX: u32 = 1_024;

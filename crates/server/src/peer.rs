@@ -11,24 +11,23 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use fluxgate_api::ErrorBody;
 use fluxgate_api::error::ErrorCode;
-use fluxgate_peer::{Call, REFUSED_FOR, RefusedFor};
+use fluxgate_node::NodeError;
+use fluxgate_node::state::NodeState;
+use fluxgate_peer::{Call, Question, REFUSED_FOR, RefusedFor};
 use fluxgate_raft::HandleError;
 use fluxgate_store::codec::Kind;
 use fluxgate_types::{BootId, NodeId, caps};
+use fluxgate_wire::peer::{
+    AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2,
+    GossipReply, GossipReplyV2, IntroduceCall, LeaseCall, LeaseCallV2, MembershipCall,
+    MembershipCallV2, ReplyMessage, ServedCall, StatusCall, StatusReply, UsageCall, UsageManyCall,
+    UsageManyReply, UsageReply,
+};
 use fluxgate_wire::raft::ProposeV1;
 use fluxgate_wire::{self as wire, Grown as _};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::shared::body::read_body;
 use crate::shared::respond;
-use fluxgate_node::NodeError;
-use fluxgate_node::state::NodeState;
-use fluxgate_wire::peer::{
-    AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2,
-    GossipReply, GossipReplyV2, MembershipCall, ReplyMessage, StatusReply, UsageCall,
-    UsageManyCall, UsageManyReply, UsageReply,
-};
 
 /// Longest wait of one call for an entry to be applied.
 const APPLIED_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -157,16 +156,15 @@ async fn serve(State(state): State<Arc<NodeState>>, request: Request<Body>) -> R
     fluxgate_node::telemetry::within(span, work).await
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, HandleError> {
-    wire::decode(body).map_err(|error| HandleError::Malformed(error.to_string()))
+/// Reads a question in the shape of its version.
+fn read<Q: Question>(body: &[u8]) -> Result<Q, HandleError> {
+    let question = wire::decode_as(Q::VERSION, body);
+    question.map_err(|error| HandleError::Malformed(error.to_string()))
 }
 
-fn write<T: Serialize>(answer: &T) -> Result<Vec<u8>, HandleError> {
-    wire::encode(answer).map_err(|error| HandleError::Failed(error.to_string()))
-}
-
-fn write_2<T: Serialize>(answer: &T) -> Result<Vec<u8>, HandleError> {
-    let bytes = wire::encode_as(wire::VERSION_2, answer);
+/// Writes the answer that is declared for a question.
+fn write<Q: Question>(answer: &Q::Answer) -> Result<Vec<u8>, HandleError> {
+    let bytes = wire::encode_as(Q::VERSION, answer);
     bytes.map_err(|error| HandleError::Failed(error.to_string()))
 }
 
@@ -174,15 +172,10 @@ fn is_2(body: &[u8]) -> bool {
     wire::version_of(body) == Some(wire::VERSION_2)
 }
 
-fn read_2<T: DeserializeOwned>(body: &[u8]) -> Result<T, HandleError> {
-    let message = wire::decode_as(wire::VERSION_2, body);
-    message.map_err(|error| HandleError::Malformed(error.to_string()))
-}
-
 /// Serves gossip in the version that it came in.
 fn gossip(state: &NodeState, from: NodeId, body: &[u8]) -> Result<Vec<u8>, HandleError> {
     let (message, more) = if is_2(body) {
-        let GossipMessageV2 { first, more } = read_2(body)?;
+        let GossipMessageV2 { first, more } = read(body)?;
         (first, Some(more))
     } else {
         (read::<GossipMessage>(body)?, None)
@@ -197,15 +190,15 @@ fn gossip(state: &NodeState, from: NodeId, body: &[u8]) -> Result<Vec<u8>, Handl
         incarnations: state.incarnation().incarnations.all(),
         about: state.about(),
     };
-    let Some(more) = more else { return write(&first) };
+    let Some(more) = more else { return write::<GossipMessage>(&first) };
     state.note_speaks_2(from, true);
     state.note_more(from, more);
-    write_2(&GossipReplyV2 { first, more: state.more() })
+    write::<GossipMessageV2>(&GossipReplyV2 { first, more: state.more() })
 }
 
 fn usage(state: &NodeState, body: &[u8]) -> Result<Vec<u8>, HandleError> {
     let UsageCall { key } = read(body)?;
-    write(&UsageReply {
+    write::<UsageCall>(&UsageReply {
         limits: state.counters.usage(state.me, &key),
         last_used: state.shared.table.with(&key, |entry| entry.last_used()).flatten(),
     })
@@ -216,7 +209,9 @@ fn usage_many(state: &NodeState, body: &[u8]) -> Result<Vec<u8>, HandleError> {
     if keys.len() > caps::CONSOLE_USAGE_KEYS_MAX {
         return Err(HandleError::Malformed("too many keys".to_owned()));
     }
-    write(&UsageManyReply { keys: crate::admin::usage::many::spent_here(state, &keys) })
+    write::<UsageManyCall>(&UsageManyReply {
+        keys: crate::admin::usage::many::spent_here(state, &keys),
+    })
 }
 
 async fn dispatch(
@@ -239,13 +234,15 @@ async fn dispatch(
             let reply = state.handle_propose(proposal).await.pack(Kind::PeerMessage);
             reply.map_err(|error| HandleError::Failed(error.to_string()))
         }
-        Call::Lease if is_2(body) => write_2(&state.handle_lease(from, read_2(body)?).await),
-        Call::Lease => write(&state.handle_lease_v1(from, read(body)?).await),
+        Call::Lease if is_2(body) => {
+            write::<LeaseCallV2>(&state.handle_lease(from, read(body)?).await)
+        }
+        Call::Lease => write::<LeaseCall>(&state.handle_lease_v1(from, read(body)?).await),
         Call::Applied => {
             let wanted: AppliedCall = read(body)?;
             let wait = Duration::from_millis(wanted.wait_ms).min(APPLIED_WAIT_MAX);
             tokio::time::timeout(wait, state.raft.wait_applied(wanted.index)).await.ok();
-            write(&AppliedReply { applied: state.raft.applied() })
+            write::<AppliedCall>(&AppliedReply { applied: state.raft.applied() })
         }
         Call::TransferRequest => {
             let message: AskMessage = read(body)?;
@@ -255,10 +252,10 @@ async fn dispatch(
                 }
                 Some(_) | None => Vec::new(),
             };
-            write(&ReplyMessage { head: state.head(from), replies })
+            write::<AskMessage>(&ReplyMessage { head: state.head(from), replies })
         }
         Call::Gossip => gossip(state, from, body),
-        Call::Introduce => write_2(&state.introduction().await),
+        Call::Introduce => write::<IntroduceCall>(&state.introduction().await),
         Call::Give => {
             let message: GiveMessage = read(body)?;
             let sender = state.receive(from, &message.head).filter(|_| !state.is_leaving());
@@ -267,25 +264,27 @@ async fn dispatch(
                 // Said plainly, so that the giver keeps them.
                 None => vec![false; message.gifts.len()],
             };
-            write(&GiveReply { taken })
+            write::<GiveMessage>(&GiveReply { taken })
         }
         Call::Usage => usage(state, body),
         Call::Status => {
             let nodes = &state.shared.view().nodes;
             let directories = nodes.iter().map(|(id, n)| (*id, n.dir_id, n.removed)).collect();
-            write(&StatusReply {
+            write::<StatusCall>(&StatusReply {
                 formed: state.raft.has_history().await,
                 directories,
                 synced_ns: state.clock.is_synced().then(|| state.clock.now_ns()),
                 lower_bound_ns: state.clock_floor_ns(),
             })
         }
-        Call::Membership if is_2(body) => write_2(&state.handle_membership(read_2(body)?).await),
+        Call::Membership if is_2(body) => {
+            write::<MembershipCallV2>(&state.handle_membership(read(body)?).await)
+        }
         Call::Membership => {
             let call: MembershipCall = read(body)?;
-            write(&state.handle_membership(call.into()).await)
+            write::<MembershipCall>(&state.handle_membership(call.into()).await)
         }
         Call::UsageMany => usage_many(state, body),
-        Call::Served => write(&state.metrics.served_totals()),
+        Call::Served => write::<ServedCall>(&state.metrics.served_totals()),
     }
 }

@@ -9,6 +9,9 @@ use axum::http::Request;
 use bytes::Bytes;
 use fluxgate_engine::quota::{CounterId, Observed};
 use fluxgate_engine::state::Shared;
+use fluxgate_node::config::Config;
+use fluxgate_node::node::{self, NodeError, Surroundings};
+use fluxgate_node::state::NodeState;
 use fluxgate_types::{BootId, BootNs, ClusterMs, LogIndex};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,9 +21,6 @@ use crate::admin;
 use crate::gateway;
 use crate::node::{Addresses, Node};
 use crate::peer;
-use fluxgate_node::config::Config;
-use fluxgate_node::node::{self, NodeError, Surroundings};
-use fluxgate_node::state::NodeState;
 
 /// Which of the three listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use crate::shape::shape;
 
 shape! {
     /// See [`CounterId`].
+    #[derive(PartialOrd, Ord)]
     struct CounterIdV1 of CounterId { key: KeyId, limit: u32, window: u64 }
 }
 

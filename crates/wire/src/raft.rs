@@ -144,7 +144,7 @@ pub struct SnapshotMetaV1 {
 pub struct SnapshotPieceV1 {
     pub vote: VoteV1,
     pub meta: SnapshotMetaV1,
-    /// Names one sending: a new one begins anew.
+    /// Identifies one transmission; another one starts at offset 0.
     pub stream: u64,
     pub offset: u64,
     pub bytes: Vec<u8>,

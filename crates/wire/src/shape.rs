@@ -165,7 +165,7 @@ macro_rules! shape {
         }
     ) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         pub struct $shape {
             $($(#[$field_meta])* pub(crate) $field: $crate::shape::ShapeOf<$of>,)*
         }
@@ -194,7 +194,7 @@ macro_rules! shape {
         }
     ) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         pub enum $shape {
             $(
                 $(#[$variant_meta])*

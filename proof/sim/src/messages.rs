@@ -55,7 +55,7 @@ pub enum Message {
     Propose(CallId, Box<Proposal>),
     /// What came of it.
     Proposed(CallId, Written),
-    /// Nobody listens at that node.
+    /// No process listens at that node.
     Refused(CallId),
 }
 

@@ -4,7 +4,6 @@ use fluxgate_engine::state::View;
 use fluxgate_engine::state::cluster_state::{ClusterState, StartId};
 use fluxgate_engine::state::command::CommandError;
 use fluxgate_types::{DirId, NodeId};
-
 use fluxgate_wire::peer::LeaseRefusal;
 
 /// Why the current state would reject a start. Nothing is proposed then, however often the node

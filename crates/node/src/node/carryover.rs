@@ -6,7 +6,6 @@
 use fluxgate_engine::quota::Carryover;
 use fluxgate_store::codec::{self, CodecError, Kind};
 use fluxgate_store::{DataDir, HOLDINGS_PART_BYTES_MAX, HOLDINGS_PARTS_MAX};
-
 use fluxgate_wire::Shaped as _;
 
 use super::NodeError;

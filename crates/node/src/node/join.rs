@@ -23,10 +23,9 @@ use std::time::Duration;
 use fluxgate_engine::clock::sync;
 use fluxgate_peer::process;
 use fluxgate_types::{BootId, BootNs, NodeId};
+use fluxgate_wire::peer::Introduction;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-use fluxgate_wire::peer::Introduction;
 
 use super::NodeError;
 use crate::clock::boot_now;

@@ -162,39 +162,3 @@ impl Opening {
         }))
     }
 }
-
-/// The environment of a simulated node.
-#[derive(Clone)]
-#[cfg(feature = "sim")]
-pub struct Surroundings {
-    /// Carries its calls to other nodes.
-    pub link: Arc<dyn fluxgate_peer::Link>,
-    /// Holds its log.
-    pub disk: fluxgate_raft::SimulatedDisk,
-}
-
-#[cfg(feature = "sim")]
-impl std::fmt::Debug for Surroundings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Surroundings").finish_non_exhaustive()
-    }
-}
-
-/// Opens a node in a simulated environment. Call it within the node's process.
-///
-/// # Errors
-/// When the data directory is damaged, in use or not this node's.
-#[cfg(feature = "sim")]
-pub async fn open_simulated(
-    config: Config,
-    surroundings: Surroundings,
-) -> Result<Arc<NodeState>, NodeError> {
-    let opening = Opening::begin(config)?;
-    let mut calls = opening.calls()?;
-    calls.link = Some(surroundings.link);
-    let transport = Transport::new(calls).map_err(NodeError::Transport)?;
-    let mut options = opening.options(&transport);
-    options.simulated = Some(surroundings.disk);
-    let cluster = RaftHandle::start_here(&opening.data, options).await?;
-    Ok(Arc::new(opening.finish(cluster, transport)?))
-}

@@ -6,11 +6,10 @@
 use std::io;
 use std::sync::Arc;
 
-use fluxgate_store::{IncomingSnapshot, SnapshotError, SnapshotStore};
-use tokio::sync::{Mutex, OwnedMutexGuard};
-
 use fluxgate_peer::process;
+use fluxgate_store::{IncomingSnapshot, SnapshotError, SnapshotStore};
 use fluxgate_wire::raft::SnapshotPieceV1;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// Largest snapshot file that is accepted, bytes.
 const SNAPSHOT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;

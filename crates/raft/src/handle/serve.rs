@@ -4,6 +4,8 @@
 
 use std::sync::atomic::Ordering;
 
+use fluxgate_peer::Call;
+use fluxgate_peer::process;
 use fluxgate_store::codec::{CodecError, Kind};
 use fluxgate_store::{IncomingSnapshot, SnapshotReader};
 use fluxgate_wire as wire;
@@ -20,8 +22,6 @@ use super::receiving::Taken;
 use crate::shapes::Shaped;
 use crate::snapshots::{self, SnapshotHandle};
 use crate::types::Vote;
-use fluxgate_peer::Call;
-use fluxgate_peer::process;
 
 /// Why a peer call was not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use fluxgate_peer::process;
 use fluxgate_store::{DataDir, Driver, LogStore, Memory, OpenError, Options, Recovered};
 
 use crate::disk::Disk;
-use fluxgate_peer::process;
 
 /// Size of such a disk, bytes.
 const BYTES: u64 = 1 << 40;

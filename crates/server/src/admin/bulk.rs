@@ -16,12 +16,12 @@ use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_engine::state::audit::AuditEntry;
 use fluxgate_engine::state::command::{Actor, Command, CommandError, ImportSource, Outcome, Put};
 use fluxgate_engine::state::snapshot::KeyRow;
+use fluxgate_node::state::NodeState;
+use fluxgate_node::writes::{WriteError, proposal};
 use http_body_util::BodyExt as _;
 
 use crate::admin::origin as from;
 use crate::shared::error::ApiError;
-use fluxgate_node::state::NodeState;
-use fluxgate_node::writes::{WriteError, proposal};
 
 /// Longest line, bytes: a key with all that it may have.
 const LINE_BYTES_MAX: usize = 64 * 1024;

@@ -16,8 +16,11 @@ use fluxgate_api::text::Text;
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::audit::Action;
 use fluxgate_engine::state::command::Actor;
+use fluxgate_node::config::is_host_port;
+use fluxgate_node::state::NodeState;
 use fluxgate_raft::NodeStatus;
 use fluxgate_types::{ClusterMs, NodeId, caps};
+use fluxgate_wire::peer::{About, MembershipCallV2, More, Writes};
 use serde::de::DeserializeOwned;
 
 use crate::shared::auth::operator_only;
@@ -25,9 +28,6 @@ use crate::shared::body::{parse, parse_optional, read_body};
 use crate::shared::error::ApiError;
 use crate::shared::path::PathId;
 use crate::shared::respond;
-use fluxgate_node::config::is_host_port;
-use fluxgate_node::state::NodeState;
-use fluxgate_wire::peer::{About, MembershipCallV2, More, Writes};
 
 /// `GET /v1/cluster`.
 pub(crate) async fn view(

@@ -9,12 +9,15 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use change::Guards;
+use fields::{idempotency_key, if_match};
 use fluxgate_api::keys::{
     CreateKey, DeleteKey, DeletedKey, KeyRecord, KeyStatus, LimitSpec, RotateKey, UpdateKey,
 };
 use fluxgate_api::text::Text;
 use fluxgate_engine::state::command::Actor;
 use fluxgate_engine::state::record::{self, KeyEntry, Status};
+use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, KEY_ID_PREFIX, Scope};
 
 use crate::admin::listing::query;
@@ -24,9 +27,6 @@ use crate::shared::body::{parse, parse_optional, read_body};
 use crate::shared::error::ApiError;
 use crate::shared::path::PathId;
 use crate::shared::respond;
-use change::Guards;
-use fields::{idempotency_key, if_match};
-use fluxgate_node::state::NodeState;
 
 pub(crate) use change::managed;
 

@@ -15,7 +15,9 @@ use fluxgate_api::text::Text;
 use fluxgate_api::usage::{AuditEntry, AuditList, AuditQuery};
 use fluxgate_engine::state::audit::{self, Action};
 use fluxgate_engine::state::record::KeyEntry;
+use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, KeyId, Scope, caps};
+use scan::Needle;
 use serde::de::DeserializeOwned;
 
 use crate::admin::keys::{actor_text, is_actor, shown, status};
@@ -24,8 +26,6 @@ use crate::shared::auth::{Principal, authenticate};
 use crate::shared::error::ApiError;
 use crate::shared::respond;
 use crate::shared::words::in_words;
-use fluxgate_node::state::NodeState;
-use scan::Needle;
 
 /// Lines of the audit trail that are taken at one time.
 const AUDIT_PIECE: usize = 1_024;

@@ -17,6 +17,7 @@ use fluxgate_api::text::{Text, Time};
 use fluxgate_engine::state::audit::{self, Action, AuditEntry};
 use fluxgate_engine::state::command::{Actor, ImportSource};
 use fluxgate_engine::state::snapshot::{Frozen, Item, KeyRow};
+use fluxgate_node::state::{BACKUPS_MAX, NodeState};
 use fluxgate_peer::process;
 use fluxgate_types::{ClusterMs, Digest, KeyId, LogIndex, caps, credential};
 use serde::de::DeserializeOwned;
@@ -32,7 +33,6 @@ use crate::shared::auth::operator_only;
 use crate::shared::error::ApiError;
 use crate::shared::pipe::Pipe;
 use crate::shared::respond;
-use fluxgate_node::state::{BACKUPS_MAX, NodeState};
 
 /// Most characters of what a restored audit entry says: more than any version wrote.
 const RESTORED_DETAILS_CHARS_MAX: usize = 8 * caps::AUDIT_DETAILS_CHARS_MAX;

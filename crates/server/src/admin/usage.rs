@@ -12,16 +12,16 @@ use axum::http::{Request, Response, StatusCode};
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{LimitUsage, NodeSpent, Usage, WindowSpent};
 use fluxgate_engine::state::record::{KeyEntry, LimitSpec};
+use fluxgate_node::peer;
+use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, KeyId, NodeId, Scope, caps};
+use fluxgate_wire::peer::{UsageCall, UsageReply};
 
 use crate::admin::keys::managed;
 use crate::shared::auth::authenticate;
 use crate::shared::error::ApiError;
 use crate::shared::path::PathId;
 use crate::shared::respond;
-use fluxgate_node::peer;
-use fluxgate_node::state::NodeState;
-use fluxgate_wire::peer::{UsageCall, UsageReply};
 
 /// How long another node may take to say what it spent.
 const TIMEOUT: Duration = Duration::from_millis(500);

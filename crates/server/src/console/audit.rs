@@ -15,6 +15,7 @@ use fluxgate_console::export::Format;
 use fluxgate_console::form::Fields;
 use fluxgate_console::page::{AuditFilter, AuditPage, Section, render};
 use fluxgate_engine::state::audit::Action;
+use fluxgate_node::state::NodeState;
 use fluxgate_peer::process;
 use fluxgate_types::{ClusterMs, caps};
 use tokio::sync::mpsc;
@@ -26,7 +27,6 @@ use crate::admin::listing::{During, find_audit};
 use crate::shared::auth::Principal;
 use crate::shared::error::ApiError;
 use crate::shared::pipe::Pipe;
-use fluxgate_node::state::NodeState;
 
 /// Pieces of an export that wait for a slow reader.
 const PIECES_MAX: usize = 4;

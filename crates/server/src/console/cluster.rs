@@ -11,14 +11,14 @@ use fluxgate_console::health;
 use fluxgate_console::page::{
     ClusterPage, LiveFigures, LivePanel, NodeServed, Section, Served, render,
 };
+use fluxgate_node::peer;
+use fluxgate_node::state::NodeState;
 use fluxgate_types::NodeId;
+use fluxgate_wire::peer::{ServedCall, ServedReply};
 
 use super::Shared;
 use crate::admin::cluster::cluster_view;
 use crate::shared::respond;
-use fluxgate_node::peer;
-use fluxgate_node::state::NodeState;
-use fluxgate_wire::peer::{ServedCall, ServedReply};
 
 /// How long another node may take to say what it served.
 const TIMEOUT: Duration = Duration::from_millis(500);

@@ -16,6 +16,7 @@ use fluxgate_console::page::{Section, SignInPage, render};
 use fluxgate_console::session::{NONCE_BYTES, Session, SessionPrincipal};
 use fluxgate_engine::state::audit::Action;
 use fluxgate_engine::state::command::Actor;
+use fluxgate_node::clock::boot_now;
 use fluxgate_peer::process;
 use fluxgate_types::{Digest, Scope, caps};
 
@@ -25,7 +26,6 @@ use crate::gateway::validate::PresentedCredential;
 use crate::shared::auth::{Principal, identify};
 use crate::shared::error::ApiError;
 use crate::shared::respond;
-use fluxgate_node::clock::boot_now;
 
 /// Longest way back after signing in, bytes.
 const WAY_MAX: usize = 2_048;

@@ -15,6 +15,7 @@ use fluxgate_console::health::{self, Severity};
 use fluxgate_console::page::{Frame, MessagePage, Section, Viewer, render};
 use fluxgate_console::session::{Session, SessionPrincipal};
 use fluxgate_engine::state::record::{KeyEntry, Status};
+use fluxgate_node::config::Secret;
 use fluxgate_types::{Digest, Scope};
 
 use super::{Console, EarlyResponse, html, redirect};
@@ -23,7 +24,6 @@ use crate::admin::origin;
 use crate::shared::auth::{Principal, RequestContext};
 use crate::shared::body::read_body;
 use crate::shared::error::ApiError;
-use fluxgate_node::config::Secret;
 
 /// Most cookies of our name that are looked at.
 const COOKIES_MAX: usize = 8;

@@ -14,13 +14,13 @@ use axum::http::{
 };
 use fluxgate_api::error::ErrorBody;
 use fluxgate_api::paths::{self, header as names};
+use fluxgate_node::metrics::Endpoint;
+use fluxgate_node::state::NodeState;
 use fluxgate_types::Scope;
 
 use crate::gateway::check_gateway;
 use crate::gateway::validate::{Answer, InHead, Requirement, in_head, unauthenticated, validate};
 use crate::shared::respond;
-use fluxgate_node::metrics::Endpoint;
-use fluxgate_node::state::NodeState;
 
 const STATUS: HeaderName = HeaderName::from_static(names::X_AUTH_STATUS);
 const BODY: HeaderName = HeaderName::from_static(names::X_AUTH_BODY);

@@ -15,6 +15,8 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_api::paths;
 use fluxgate_api::validate::{BatchAnswer, BatchRequest, BatchResult, ValidateRequest};
+use fluxgate_node::metrics::Endpoint;
+use fluxgate_node::state::NodeState;
 use fluxgate_types::caps;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
@@ -23,8 +25,6 @@ use crate::gateway::validate::{Answer, PresentedCredential, too_late};
 use crate::gateway::{answer, check_gateway};
 use crate::shared::body::{parse, read_body};
 use crate::shared::respond;
-use fluxgate_node::metrics::Endpoint;
-use fluxgate_node::state::NodeState;
 
 /// Bytes that one entry of a batch may take, so that a whole batch fits its body bound.
 const BATCH_ENTRY_BYTES: usize = 512;

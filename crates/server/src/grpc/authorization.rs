@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use fluxgate_api::paths::header as names;
+use fluxgate_node::metrics::Endpoint;
+use fluxgate_node::state::NodeState;
 use tonic::{Code, Status};
 
 use super::messages::{
@@ -19,8 +21,6 @@ use super::messages::{
 };
 use crate::gateway::authorize::{requirement, shape_plain};
 use crate::gateway::validate::{Answer, InHead, in_head, validate};
-use fluxgate_node::metrics::Endpoint;
-use fluxgate_node::state::NodeState;
 
 /// Headers of a request that say anything here.
 const READ: [&str; 4] =

@@ -3,10 +3,10 @@
 use std::future::{Ready, ready};
 use std::sync::Arc;
 
+use fluxgate_node::state::NodeState;
 use tonic::Status;
 
 use super::messages::{HealthRequest, HealthResponse, NOT_SERVING, SERVING};
-use fluxgate_node::state::NodeState;
 
 /// The service.
 pub(super) struct Service(pub(super) Arc<NodeState>);

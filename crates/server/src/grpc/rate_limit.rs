@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fluxgate_api::paths::header as names;
+use fluxgate_node::metrics::Endpoint;
+use fluxgate_node::state::NodeState;
 use fluxgate_types::credential::is_like_a_key;
 use tonic::Status;
 
@@ -22,8 +24,6 @@ use super::messages::{
 };
 use crate::gateway::authorize::shape_plain;
 use crate::gateway::validate::{Answer, PresentedCredential, Requirement, bearer_token, validate};
-use fluxgate_node::metrics::Endpoint;
-use fluxgate_node::state::NodeState;
 
 /// Descriptors of one call.
 const DESCRIPTORS_MAX: usize = 16;

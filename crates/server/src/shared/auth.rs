@@ -6,12 +6,12 @@ use axum::http::HeaderMap;
 use fluxgate_api::error::ErrorCode;
 use fluxgate_engine::state::command::Actor;
 use fluxgate_engine::state::record::{KeyEntry, KeyRecord};
+use fluxgate_node::metrics::Endpoint;
+use fluxgate_node::state::NodeState;
 use fluxgate_types::{Digest, Scope};
 
 use crate::gateway::validate::{Answer, PresentedCredential, Requirement, presented, validate};
 use crate::shared::error::ApiError;
-use fluxgate_node::metrics::Endpoint;
-use fluxgate_node::state::NodeState;
 
 /// An administrator, authenticated.
 #[derive(Clone, Debug)]

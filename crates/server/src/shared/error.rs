@@ -6,10 +6,10 @@
 use axum::body::Body;
 use axum::response::Response;
 use fluxgate_api::error::{ErrorBody, ErrorCode};
+use fluxgate_node::state::NodeState;
 
 use crate::gateway::validate::Answer;
 use crate::shared::respond;
-use fluxgate_node::state::NodeState;
 
 /// A refusal.
 #[derive(Clone, Debug)]

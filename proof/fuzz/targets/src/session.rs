@@ -19,10 +19,10 @@ use fluxgate_engine::quota::{
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
-
-use crate::source::Source;
 use ledger::Account;
 use speech::{report, sent_and_read, specs};
+
+use crate::source::Source;
 
 const ME: NodeId = NodeId(1);
 const BOOT: BootId = BootId(1);

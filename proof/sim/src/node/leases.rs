@@ -137,7 +137,7 @@ impl Node {
         }
         if !self.view().nodes.contains_key(&node) {
             let command = Command::RegisterNode { node, dir_id: DirId(node.0) };
-            self.propose_own(command, ProposalWaiter::Nobody, step);
+            self.propose_own(command, ProposalWaiter::Unattended, step);
             return self.refuse(to, step);
         }
         // Read BEFORE the proof.
@@ -251,16 +251,16 @@ impl Node {
         };
         if view.defaults.is_empty() {
             let limits = step.plan.limits.iter().enumerate().map(limit).collect();
-            self.propose_own(Command::SetDefaults { limits }, ProposalWaiter::Nobody, step);
+            self.propose_own(Command::SetDefaults { limits }, ProposalWaiter::Unattended, step);
         }
         let file = step.plan.file(self.id, self.boot);
         if self.shared.cluster().terms() != Some(file) {
-            self.propose_own(Command::SetTerms { terms: file }, ProposalWaiter::Nobody, step);
+            self.propose_own(Command::SetTerms { terms: file }, ProposalWaiter::Unattended, step);
         }
         let Some(last) = view.share_maps.last() else {
             let nodes = (1..=step.plan.nodes).map(|node| (NodeId(node), 1)).collect();
             let map = ShareMap { from: ClusterMs(0), nodes };
-            self.propose_own(Command::SetShareMap { map, term }, ProposalWaiter::Nobody, step);
+            self.propose_own(Command::SetShareMap { map, term }, ProposalWaiter::Unattended, step);
             return;
         };
         let (now, cluster) = (self.boot_now(step.now), self.cluster_now(step.now));

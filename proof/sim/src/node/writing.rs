@@ -22,7 +22,7 @@ pub struct Write {
     unknown: bool,
 }
 
-/// Who waits for a proposal.
+/// What waits for a proposal.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ProposalWaiter {
     /// A write of this node's own clients.
@@ -31,8 +31,8 @@ pub(super) enum ProposalWaiter {
     Node(NodeId, CallId),
     /// The leader itself: a share map from then on, in that term.
     Map(ClusterMs, u64),
-    /// Nobody.
-    Nobody,
+    /// No caller: the node proposed it for itself.
+    Unattended,
 }
 
 /// A committed write that waits for lease holders.
@@ -98,7 +98,7 @@ impl Node {
                 }
             },
             ProposalWaiter::Node(node, call) => step.send(node, Message::Proposed(call, came)),
-            ProposalWaiter::Map(..) | ProposalWaiter::Nobody => {}
+            ProposalWaiter::Map(..) | ProposalWaiter::Unattended => {}
         }
     }
 

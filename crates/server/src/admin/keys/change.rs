@@ -10,14 +10,14 @@ use fluxgate_api::keys::{CreateKey, CreatedKey, ErasedKey, RotateKey, UpdateKey,
 use fluxgate_api::text::{Shown, Text};
 use fluxgate_engine::state::command::{Command, CommandError, KeyChange, NewKey, OneKey, Outcome};
 use fluxgate_engine::state::record::{KeyEntry, KeyRecord, LimitSpec};
+use fluxgate_node::state::NodeState;
+use fluxgate_node::writes::{WriteError, Written, proposal};
 use fluxgate_types::{Digest, KeyId, caps, credential};
 
 use super::fields::{bad, future, limits, may_own, metadata, not_found, own, random, text};
 use super::{previous_valid_until, shown};
 use crate::shared::auth::{Principal, RequestContext};
 use crate::shared::error::ApiError;
-use fluxgate_node::state::NodeState;
-use fluxgate_node::writes::{WriteError, Written, proposal};
 
 /// Random bytes for a secret: enough that drawing without bias never runs out.
 const SECRET_RANDOM_BYTES: usize = 128;

@@ -7,11 +7,11 @@ use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::LimitSpec;
 use fluxgate_api::paths::header as names;
 use fluxgate_engine::state::command::Actor;
+use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, Limit, LimitError, caps};
 
 use crate::shared::auth::Principal;
 use crate::shared::error::ApiError;
-use fluxgate_node::state::NodeState;
 
 pub(super) fn bad(message: impl Into<String>) -> ApiError {
     Bad(message.into()).into()

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use fluxgate_api::Time;
 use fluxgate_api::text::Text;
 use fluxgate_engine::state::record::{KeyEntry, LimitSpec};
+use fluxgate_node::peer;
+use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, KeyId, NodeId, caps};
+use fluxgate_wire::peer::{KeySpent, LimitSpent, UsageManyCall, UsageManyReply};
 use serde::Serialize;
 
 use super::TIMEOUT;
-use fluxgate_node::peer;
-use fluxgate_node::state::NodeState;
-use fluxgate_wire::peer::{KeySpent, LimitSpent, UsageManyCall, UsageManyReply};
 
 /// The running window and the one before it: nodes need not be in the same one.
 const WINDOWS: usize = 2;

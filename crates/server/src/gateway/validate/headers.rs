@@ -3,10 +3,10 @@
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, header};
 use fluxgate_api::paths::header as names;
+use fluxgate_node::state::NodeState;
 
 use super::{Answer, MatchedKey, RateLimitState};
 use crate::shared::respond;
-use fluxgate_node::state::NodeState;
 
 const LIMIT: HeaderName = HeaderName::from_static(names::X_RATELIMIT_LIMIT);
 const REMAINING: HeaderName = HeaderName::from_static(names::X_RATELIMIT_REMAINING);

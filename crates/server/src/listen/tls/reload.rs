@@ -7,15 +7,15 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use fluxgate_node::config::material::TlsError;
+use fluxgate_node::config::{Config, TlsFiles, Tokens};
+use fluxgate_node::metrics::Metrics;
+use fluxgate_node::state::NodeState;
 use fluxgate_peer::{PeerTls, process};
 use fluxgate_types::Digest;
 use tokio::time::timeout;
 
 use super::{Acceptor, Material};
-use fluxgate_node::config::material::TlsError;
-use fluxgate_node::config::{Config, TlsFiles, Tokens};
-use fluxgate_node::metrics::Metrics;
-use fluxgate_node::state::NodeState;
 
 /// How often the files are looked at. SIGHUP makes it at once.
 const LOOK: Duration = Duration::from_secs(5);
