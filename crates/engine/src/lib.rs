@@ -19,6 +19,7 @@ pub mod agreement;
 pub mod clock;
 pub mod fault;
 pub mod id_map;
+pub mod join;
 pub mod lease;
 pub mod quota;
 pub mod share_map;

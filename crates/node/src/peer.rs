@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use fluxgate_engine::join::{Introduction, RegisteredDirectory, Times};
 use fluxgate_engine::quota::{CounterGossip, Handoff, Sender, TransferReply, TransferRequest};
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_peer::{CallError, Question, process};
 use fluxgate_raft::WriteHealth;
 use fluxgate_types::{BootId, DirId, NodeId, caps};
 use fluxgate_wire::peer::{
-    About, AskMessage, GiveMessage, GossipMessage, GossipMessageV2, IntroduceCall, Introduction,
-    MessageHeader, More, StatusCall, StatusReply, Times, Writes,
+    About, AskMessage, GiveMessage, GossipMessage, GossipMessageV2, IntroduceCall, IntroduceReply,
+    MessageHeader, More, StatusCall, StatusReply, Writes,
 };
 
 use crate::counters::Telling;
@@ -43,7 +44,7 @@ pub async fn introduce(
     timeout: Duration,
 ) -> Result<Introduction, CallError> {
     match state.transport.ask_at(node, address, &IntroduceCall, timeout).await {
-        Ok(introduction) => Ok(introduction),
+        Ok(IntroduceReply(introduction)) => Ok(introduction),
         // Version 0.1 does not know the call; its status holds all that it could report.
         Err(CallError::Refused { status: 404, .. }) if address.is_none() => {
             let status = state.transport.ask(node, &StatusCall, timeout).await?;
@@ -55,14 +56,16 @@ pub async fn introduce(
 
 /// The introduction of a node of version 0.1.
 fn introduction_of(node: NodeId, status: StatusReply) -> Introduction {
-    let known = status.directories.iter().find(|(id, ..)| *id == node);
+    let directory = |(node, dir_id, removed)| RegisteredDirectory { node, dir_id, removed };
+    let directories: Vec<_> = status.directories.into_iter().map(directory).collect();
+    let known = directories.iter().find(|known| known.node == node);
     let unknown = StartId { boot: BootId(0), nonce: 0 };
     Introduction {
         node,
-        dir_id: known.map_or(DirId(0), |(_, dir_id, _)| *dir_id),
+        dir_id: known.map_or(DirId(0), |known| known.dir_id),
         start_id: unknown,
         formed: status.formed,
-        directories: status.directories,
+        directories,
         start_ids: Vec::new(),
         heard: Vec::new(),
         time: Times {
@@ -149,19 +152,24 @@ impl NodeState {
     }
 
     /// Which start of which node this is, and what it knows of the cluster and of the time.
-    pub async fn introduction(&self) -> Introduction {
-        let nodes = &self.shared.view().nodes;
+    pub async fn introduction(&self) -> IntroduceReply {
+        let view = self.shared.view();
         let cluster = self.shared.cluster();
-        Introduction {
+        let directories = view.nodes.iter().map(|(node, of)| RegisteredDirectory {
+            node: *node,
+            dir_id: of.dir_id,
+            removed: of.removed,
+        });
+        IntroduceReply(Introduction {
             node: self.me,
             dir_id: self.dir_id,
             start_id: self.start_id(),
             formed: self.raft.has_history().await,
-            directories: nodes.iter().map(|(id, n)| (*id, n.dir_id, n.removed)).collect(),
+            directories: directories.collect(),
             start_ids: cluster.start_ids.iter().map(|(id, of)| (*id, *of)).collect(),
             heard: self.incarnation().incarnations.all(),
             time: self.times(),
-        }
+        })
     }
 
     /// What this node knows of the current time.

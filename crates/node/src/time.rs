@@ -6,26 +6,12 @@ use std::sync::PoisonError;
 use fluxgate_engine::clock::sync::{self, ClockAnswer, ClocksDiffer};
 use fluxgate_peer::process;
 use fluxgate_types::{BootNs, ClusterMs, NodeId};
-use fluxgate_wire::peer::Times;
 use tokio::task::JoinSet;
 
 use crate::clock::{boot_now, wall_ns};
 use crate::lease::ASK_TIMEOUT;
 use crate::peer;
 use crate::state::NodeState;
-
-/// A node's answer about the time, brought forward from `heard`, when it arrived, to `now`.
-pub fn answer(node: NodeId, times: &Times, heard: BootNs, now: BootNs) -> ClockAnswer {
-    let since = now.since(heard);
-    ClockAnswer {
-        node,
-        synced_ns: times.synced_ns.map(|ns| ns + since),
-        stamp_ns: times.stamp_ns,
-        carried_ns: times.carried_ns.map(|ns| ns + since),
-        wall_ns: times.wall_ns + since,
-        plausible: times.plausible,
-    }
-}
 
 /// Names the clocks that disagree, for the log and for `/readyz`.
 pub fn in_words(differ: &ClocksDiffer) -> String {
@@ -66,9 +52,9 @@ pub async fn settle_time(state: &Arc<NodeState>) -> Result<(), String> {
         return Err("no quorum says what time the cluster has reached".to_owned());
     }
     let now = boot_now();
-    let others = heard.iter().map(|(node, times, at)| answer(*node, times, *at, now));
+    let others = heard.iter().map(|(node, times, at)| times.answer(*node, *at, now));
     let answers: Vec<ClockAnswer> =
-        others.chain([answer(state.me, &state.times(), now, now)]).collect();
+        others.chain([state.times().answer(state.me, now, now)]).collect();
     let bound_ns = state.terms_in_force().clock_error_ms_max * 1_000_000;
     let start = sync::start_ns(&answers, all, bound_ns);
     let start_ns = start.map_err(|differ| in_words(&differ))?;

@@ -6,7 +6,7 @@
 
 use fluxgate_wire::peer::{
     AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2,
-    GossipReply, GossipReplyV2, IntroduceCall, Introduction, LeaseCall, LeaseCallV2, LeaseReply,
+    GossipReply, GossipReplyV2, IntroduceCall, IntroduceReply, LeaseCall, LeaseCallV2, LeaseReply,
     LeaseReplyV2, MembershipCall, MembershipCallV2, MembershipReply, ReplyMessage, ServedCall,
     ServedReply, StatusCall, StatusReply, UsageCall, UsageManyCall, UsageManyReply, UsageReply,
 };
@@ -128,7 +128,7 @@ calls! {
     /// The counts of answers that the node has served.
     Served, "served", Node, Harmless [ServedCall => ServedReply, VERSION];
     /// Which start of which node answers, and what it knows of the cluster and of the time.
-    Introduce, "introduce", Node, Harmless [IntroduceCall => Introduction, VERSION_2];
+    Introduce, "introduce", Node, Harmless [IntroduceCall => IntroduceReply, VERSION_2];
 }
 
 impl Call {

@@ -1,7 +1,8 @@
 //! The messages of `peer`: fields are only appended behind a new version. Shapes whose names end in
-//! `V2`, and `Introduction`, came with level 2 and version 0.2.0; a node sends them only to nodes that
+//! `V2`, and `IntroduceReply`, came with level 2 and version 0.2.0; a node sends them only to nodes that
 //! know them.
 
+use fluxgate_engine::join::{Introduction, RegisteredDirectory, Times};
 use fluxgate_engine::lease::{Grant, LeaseTerms};
 use fluxgate_engine::quota::{
     CounterGossip, LimitUsage, TransferReply, TransferRequest, WindowSpent,
@@ -9,6 +10,8 @@ use fluxgate_engine::quota::{
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_types::{BootId, ClusterMs, DirId, KeyId, LogIndex, NodeId};
 use serde::{Deserialize, Serialize};
+
+use crate::shape::{Shaped, shape};
 
 /// At the front of every message about counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,40 +105,50 @@ pub struct GossipReplyV2 {
     pub more: More,
 }
 
-/// Which start of which node answers, and what it knows of the cluster and of the time. Needs no
-/// knowledge of each other: the first thing that is asked.
+/// The answer to [`IntroduceCall`]. Needs no knowledge of each other: the first thing that is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Introduction {
-    pub node: NodeId,
-    pub dir_id: DirId,
-    #[serde(with = "crate::shape", rename = "incarnation")]
-    pub start_id: StartId,
-    /// As for [`StatusReply`].
-    pub formed: bool,
-    pub directories: Vec<(NodeId, DirId, bool)>,
-    /// The newest starts by node, as the replicated state has them.
-    #[serde(with = "crate::shape", rename = "incarnations")]
-    pub start_ids: Vec<(NodeId, StartId)>,
-    /// The newest starts by node that it has heard of since it started itself.
-    pub heard: Vec<(NodeId, BootId)>,
-    pub time: Times,
+#[serde(transparent)]
+pub struct IntroduceReply(#[serde(with = "crate::shape")] pub Introduction);
+
+shape! {
+    /// See [`Introduction`].
+    struct IntroductionV1 of Introduction {
+        node: NodeId,
+        dir_id: DirId,
+        #[serde(rename = "incarnation")]
+        start_id: StartId,
+        formed: bool,
+        directories: Vec<RegisteredDirectory>,
+        #[serde(rename = "incarnations")]
+        start_ids: Vec<(NodeId, StartId)>,
+        heard: Vec<(NodeId, BootId)>,
+        time: Times,
+    }
 }
 
-/// What a node knows of the time, each as of when it answers, nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Times {
-    /// Cluster time, where a leader has set it in this start of the node.
-    #[serde(rename = "told_ns")]
-    pub synced_ns: Option<u64>,
-    /// The newest stamp of the log that it has applied.
-    pub stamp_ns: u64,
-    /// What cluster time is by its own note from before, carried on by its clocks.
-    pub carried_ns: Option<u64>,
-    /// Its wall clock.
-    pub wall_ns: u64,
-    /// Whether its wall clock can be right: it is neither before its program was built nor before
-    /// what the node noted earlier.
-    pub plausible: bool,
+shape! {
+    /// See [`Times`].
+    struct TimesV1 of Times {
+        #[serde(rename = "told_ns")]
+        synced_ns: Option<u64>,
+        stamp_ns: u64,
+        carried_ns: Option<u64>,
+        wall_ns: u64,
+        plausible: bool,
+    }
+}
+
+/// It was frozen as a tuple, as [`StatusReply`] has it too.
+impl Shaped for RegisteredDirectory {
+    type Shape = (NodeId, DirId, bool);
+
+    fn to_shape(&self) -> Self::Shape {
+        (self.node, self.dir_id, self.removed)
+    }
+
+    fn from_shape((node, dir_id, removed): Self::Shape) -> Self {
+        Self { node, dir_id, removed }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -221,7 +234,7 @@ pub struct StatusCall;
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ServedCall;
 
-/// Asks for [`Introduction`].
+/// Asks for [`IntroduceReply`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct IntroduceCall;
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use fluxgate_engine::join::JoinError;
 use fluxgate_raft::StartError;
 use fluxgate_store::OpenError;
 use fluxgate_types::{BootId, NodeId};
@@ -76,5 +77,15 @@ impl NodeError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Fatal(_)) || self.is_no_room()
+    }
+}
+
+impl From<JoinError> for NodeError {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::OtherDirectory { node } => Self::OtherDirectory(node),
+            JoinError::OlderDirectory { node, newest } => Self::OlderDirectory { node, newest },
+            JoinError::Copy { node, address } => Self::Copy { node, address },
+        }
     }
 }

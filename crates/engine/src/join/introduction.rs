@@ -1,0 +1,71 @@
+//! What nodes say to each other before they know each other.
+
+use fluxgate_types::{BootId, BootNs, DirId, NodeId};
+
+use crate::clock::sync::ClockAnswer;
+use crate::state::cluster_state::StartId;
+
+/// Which start of which node answers, and what it knows of the cluster and of the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// The node that answers.
+    pub node: NodeId,
+    /// Its data directory.
+    pub dir_id: DirId,
+    /// Its start.
+    pub start_id: StartId,
+    /// It belongs to a cluster that may have acknowledged something. A node that formed the cluster
+    /// in this start, and has neither led nor voted for another node since, does not say so.
+    pub formed: bool,
+    /// The data directories of the nodes, as its replicated state has them.
+    pub directories: Vec<RegisteredDirectory>,
+    /// The newest starts by node, as its replicated state has them.
+    pub start_ids: Vec<(NodeId, StartId)>,
+    /// The newest starts by node that it has heard of since it started itself.
+    pub heard: Vec<(NodeId, BootId)>,
+    /// What it knows of the time.
+    pub time: Times,
+}
+
+/// A data directory that the replicated state knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegisteredDirectory {
+    /// The node that ran on it.
+    pub node: NodeId,
+    /// The directory.
+    pub dir_id: DirId,
+    /// The node was removed from the cluster since.
+    pub removed: bool,
+}
+
+/// What a node knows of the time, each as of when it answers, nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// Cluster time, if a leader has set it in this start of the node.
+    pub synced_ns: Option<u64>,
+    /// The newest stamp of the log that it has applied.
+    pub stamp_ns: u64,
+    /// Its own checkpoint of cluster time from an earlier start, carried on by its clocks.
+    pub carried_ns: Option<u64>,
+    /// Its wall clock.
+    pub wall_ns: u64,
+    /// Whether its wall clock can be right: it is neither before its program was built nor before
+    /// what the node noted earlier.
+    pub plausible: bool,
+}
+
+impl Times {
+    /// These times, true at `at`, as a node's answer at `now`.
+    #[must_use]
+    pub fn answer(&self, node: NodeId, at: BootNs, now: BootNs) -> ClockAnswer {
+        let since_ns = now.since(at);
+        ClockAnswer {
+            node,
+            synced_ns: self.synced_ns.map(|ns| ns.saturating_add(since_ns)),
+            stamp_ns: self.stamp_ns,
+            carried_ns: self.carried_ns.map(|ns| ns.saturating_add(since_ns)),
+            wall_ns: self.wall_ns.saturating_add(since_ns),
+            plausible: self.plausible,
+        }
+    }
+}
