@@ -14,7 +14,7 @@ use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::disk::Disk;
-use crate::handle::{SubmitError, Submitted};
+use fluxgate_engine::member::{SubmitError, Submitted};
 use crate::types::{Data, Raft};
 
 /// Entries of proposals that may be in flight at the same time.

@@ -117,6 +117,10 @@ impl Member {
                 }
             }
         }
+        // A peer that holds nothing up any more is not asked again.
+        for (_, peer) in self.barriers.peers.iter_mut().filter(|(id, _)| !held_up.contains_key(id)) {
+            peer.retry_at = None;
+        }
         for (peer, index) in held_up {
             self.ask_applied(peer, index, step);
         }
@@ -155,10 +159,11 @@ impl Member {
 
     fn pass(&mut self, barrier: Barrier, applied_on: Vec<NodeId>, step: &mut Step<'_>) {
         let Barrier { write, since, outcome, held_up_by, .. } = barrier;
-        let waited_ms = step.now().since(since) / 1_000_000;
+        let waited_ns = step.now().since(since);
+        let waited_ms = waited_ns / 1_000_000;
         let has_applied = |node: &NodeId| applied_on.contains(node);
         let all_applied = held_up_by.iter().flatten().all(has_applied);
-        step.push(Effect::BarrierPassed { waited_ms, all_applied });
+        step.push(Effect::BarrierPassed { waited_ns, all_applied });
         self.end_write(write, Ok(Written { outcome, applied_on, waited_ms }), step);
     }
 

@@ -117,8 +117,8 @@ pub enum Effect {
     },
     /// A write has passed the barrier: for metrics.
     BarrierPassed {
-        /// How long it waited, milliseconds.
-        waited_ms: u64,
+        /// How long it waited, nanoseconds.
+        waited_ns: u64,
         /// Whether every node that held a lease has applied it; otherwise a lease ran out.
         all_applied: bool,
     },

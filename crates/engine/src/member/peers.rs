@@ -44,6 +44,7 @@ impl Member {
     /// A call to a peer brought no answer. One timeout does not make it unreachable: it may still
     /// hold tokens. `refused`: nothing listens there.
     pub fn note_silence(&mut self, node: NodeId, refused: bool) {
+        // An entry stays until the peer is heard of, also if nothing listens there.
         let silences = self.silences.0.entry(node).or_default();
         *silences = silences.saturating_add(1);
         if refused || *silences >= SILENCES_MAX {
@@ -58,6 +59,12 @@ impl Member {
         }
         self.silences.0.remove(&node);
         self.set_reachable(node, true);
+    }
+
+    /// Whether some peer has left a call unanswered since it was last heard.
+    #[must_use]
+    pub fn has_silences(&self) -> bool {
+        !self.silences.0.is_empty()
     }
 
     fn set_reachable(&mut self, node: NodeId, reachable: bool) {

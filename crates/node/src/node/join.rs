@@ -72,7 +72,7 @@ pub(super) async fn join(state: Arc<NodeState>) -> Result<(), NodeError> {
     loop {
         if no_copy_runs(&state).await? && old_directory(&state, &mut said).await? {
             state.allow_votes();
-            state.renew_now.notify_one();
+            state.member(|member, step| member.renew_now(step));
             return Ok(());
         }
         tokio::time::sleep(RETRY).await;

@@ -9,7 +9,8 @@ use fluxgate_types::NodeId;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 
-use super::{HANDED, RaftHandle, Role, SubmitError};
+use super::{HANDED, RaftHandle, Role};
+use fluxgate_engine::member::SubmitError;
 use crate::types::TypeConfig;
 
 /// Why the membership was not changed.
