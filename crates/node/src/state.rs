@@ -354,6 +354,13 @@ impl NodeState {
         self.clock_noted
     }
 
+    /// The lower bound of cluster time that this node knows, whatever the wall clock says,
+    /// nanoseconds.
+    pub fn clock_floor_ns(&self) -> u64 {
+        let stamp_ns = self.shared.last_stamp().0.saturating_mul(1_000_000);
+        if self.clock_noted { stamp_ns.max(self.clock.now_ns()) } else { stamp_ns }
+    }
+
     /// The limits of a key, for the counters.
     pub fn key_limits(&self, view: &View, key: &KeyId) -> Option<KeyLimits> {
         self.shared.table.with(key, |entry| KeyLimits {
