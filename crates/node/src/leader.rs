@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fluxgate_engine::member::Submitted;
 use fluxgate_engine::state::command::{Actor, Command, Outcome};
 use fluxgate_engine::state::erase;
 use fluxgate_engine::state::record::KeyEntry;
-use fluxgate_engine::member::Submitted;
 use fluxgate_raft::WriteHealth;
 use fluxgate_types::{ClusterMs, Limit, caps};
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use fluxgate_engine::clock::ClusterClock;
 use fluxgate_engine::lease::{LeaseRefusal, LeaseTerms};
 use fluxgate_engine::member::{
-    CallId, LeaseAnswer, LeaseRequest, Member, Settings, Step, SubmitError, Written,
+    CallId, Effect, LeaseAnswer, LeaseRequest, Member, Settings, Step, SubmitError, Written,
 };
 use fluxgate_engine::quota::Incarnation;
 use fluxgate_engine::state::cluster_state::StartId;
@@ -26,6 +26,7 @@ use fluxgate_types::{BootNs, DirId, NodeId};
 use fluxgate_wire::peer::{LeaseCall, LeaseCallV2, LeaseReply, LeaseReplyV2};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
+use tracing::Span;
 
 use crate::clock::boot_now;
 use crate::config::Config;
@@ -45,11 +46,19 @@ pub struct MemberDriver {
     armed: AtomicU64,
     sooner: Notify,
     leases: Mutex<HashMap<CallId, oneshot::Sender<LeaseAnswer>>>,
-    writes: Mutex<HashMap<CallId, oneshot::Sender<Result<Written, SubmitError>>>>,
+    writes: Mutex<HashMap<CallId, WriteWaiter>>,
     // At most one for each pending call of the member.
     tasks: Mutex<JoinSet<()>>,
     why: Mutex<ToldWhy>,
     state: Weak<NodeState>,
+}
+
+/// A caller that waits for a change, and the span in which it asked: a later attempt belongs to the
+/// same trace.
+#[derive(Debug)]
+struct WriteWaiter {
+    answer: oneshot::Sender<Result<Written, SubmitError>>,
+    span: Span,
 }
 
 /// What this node is when it starts.
@@ -91,6 +100,32 @@ impl MemberDriver {
         let mut tasks = locked(&self.tasks);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(process::bind(task));
+    }
+
+    /// The span of the caller for which an effect is carried out.
+    fn span_of(&self, effect: &Effect) -> Span {
+        match effect {
+            Effect::Submit { write, .. } | Effect::Forward { write, .. } => {
+                let writes = locked(&self.writes);
+                writes.get(write).map_or_else(Span::none, |waits| waits.span.clone())
+            }
+            Effect::SaveStart { .. }
+            | Effect::RequestLease { .. }
+            | Effect::AnswerLease { .. }
+            | Effect::ProveLeadership { .. }
+            | Effect::AskClocks { .. }
+            | Effect::Renewed(_)
+            | Effect::LeaseDropped(_)
+            | Effect::CountOn(_)
+            | Effect::End(_)
+            | Effect::Elected { .. }
+            | Effect::Propose { .. }
+            | Effect::EndChange
+            | Effect::HandOver { .. }
+            | Effect::AskApplied { .. }
+            | Effect::BarrierPassed { .. }
+            | Effect::AnswerWrite { .. } => Span::none(),
+        }
     }
 
     /// Ends the tasks of all effects.
@@ -193,7 +228,8 @@ impl NodeState {
         let (sender, answer) = oneshot::channel();
         let write = self.member(|member, step| {
             let write = member.next_call();
-            locked(&self.member.writes).insert(write, sender);
+            let span = Span::current();
+            locked(&self.member.writes).insert(write, WriteWaiter { answer: sender, span });
             member.handle_write(write, proposal, within_ms, may_forward, step);
             write
         });

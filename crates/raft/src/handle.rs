@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::state::Shared;
 use fluxgate_engine::member::{SubmitError, Submitted};
+use fluxgate_engine::state::Shared;
 use fluxgate_engine::state::command::Proposal;
 use fluxgate_engine::state::snapshot::Frozen;
 use fluxgate_peer::Transport;

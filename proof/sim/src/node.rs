@@ -357,10 +357,10 @@ impl Node {
                 let proposal = Proposal { request, actor, presented: None, from: None, command };
                 self.propose(proposal, ProposalWaiter::Own(call), step);
             }
-            Effect::Submit { call, proposal } => {
+            Effect::Submit { call, proposal, .. } => {
                 self.propose(*proposal, ProposalWaiter::Client(call), step);
             }
-            Effect::Forward { call, to, proposal, timeout_ms } => {
+            Effect::Forward { call, to, proposal, timeout_ms, .. } => {
                 self.call(to, timeout_ms, Call::Forward(call), step, |call| {
                     Message::Propose(call, proposal, timeout_ms)
                 });

@@ -118,7 +118,8 @@ impl Member {
             }
         }
         // A peer that holds nothing up any more is not asked again.
-        for (_, peer) in self.barriers.peers.iter_mut().filter(|(id, _)| !held_up.contains_key(id)) {
+        for (_, peer) in self.barriers.peers.iter_mut().filter(|(id, _)| !held_up.contains_key(id))
+        {
             peer.retry_at = None;
         }
         for (peer, index) in held_up {

@@ -92,6 +92,8 @@ pub enum Effect {
     Submit {
         /// The call.
         call: CallId,
+        /// The call that `handle_write` was given.
+        write: CallId,
         /// The change.
         proposal: Box<Proposal>,
     },
@@ -100,6 +102,8 @@ pub enum Effect {
     Forward {
         /// The call.
         call: CallId,
+        /// The call that `handle_write` was given.
+        write: CallId,
         /// The leader.
         to: NodeId,
         /// The change.

@@ -349,10 +349,8 @@ impl Member {
     fn wall_target_ns(&self, step: &Step<'_>) -> u64 {
         let members = step.around.members();
         let reports = members.iter().filter_map(|member| step.around.peer(member.node));
-        let others: Vec<i64> = reports
-            .filter(|report| report.is_recent)
-            .map(|report| report.wall_offset_ns)
-            .collect();
+        let others: Vec<i64> =
+            reports.filter(|report| report.is_recent).map(|report| report.wall_offset_ns).collect();
         let cluster_ns = self.clock.now_ns(step.now());
         let own = signed_difference(step.reading.wall_ns, cluster_ns);
         let bound_ns = self.terms.in_force().clock_error_ms_max * 1_000_000;

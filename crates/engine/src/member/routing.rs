@@ -106,7 +106,7 @@ impl Member {
     fn pursue_write(&mut self, id: CallId, step: &mut Step<'_>) {
         let Some(write) = self.writes.open.get_mut(&id) else { return };
         match write.stage {
-            Stage::Waiting { .. } => return self.try_write(id, step),
+            Stage::Waiting { .. } => self.try_write(id, step),
             // Neither a change of leaders nor the deadline says what became of it.
             Stage::Submitted | Stage::Forwarded { .. } | Stage::Committed => {
                 write.worst = SubmitError::Unknown;
@@ -133,13 +133,13 @@ impl Member {
                     return self.write_failed(id, SubmitError::NotLeader, step);
                 }
                 let call = self.begin_attempt(id);
-                step.push(Effect::Submit { call, proposal: Box::new(proposal) });
+                step.push(Effect::Submit { call, write: id, proposal: Box::new(proposal) });
                 Stage::Submitted
             }
             Some(to) if may_forward => {
                 let call = self.begin_attempt(id);
                 let proposal = Box::new(proposal);
-                step.push(Effect::Forward { call, to, proposal, timeout_ms });
+                step.push(Effect::Forward { call, write: id, to, proposal, timeout_ms });
                 Stage::Forwarded { to }
             }
             Some(_) | None => return self.write_failed(id, SubmitError::NotLeader, step),

@@ -19,6 +19,7 @@ use fluxgate_wire::peer::{
     AppliedCall, AppliedReply, LeaseCall, LeaseCallV2, LeaseReply, LeaseReplyV2,
 };
 use fluxgate_wire::raft::{ProposeReplyV1, ProposeV1};
+use tracing::Instrument as _;
 
 use super::locked;
 use super::why::Refused;
@@ -44,7 +45,7 @@ impl NodeState {
             }
             Effect::AnswerWrite { write, result } => {
                 let waits = locked(&self.member.writes).remove(&write);
-                waits.and_then(|waits| waits.send(result).ok());
+                waits.and_then(|waits| waits.answer.send(result).ok());
             }
             Effect::BarrierPassed { waited_ns, all_applied } => {
                 self.metrics.barrier(all_applied, Duration::from_nanos(waited_ns));
@@ -69,7 +70,9 @@ impl NodeState {
             | Effect::Forward { .. }
             | Effect::AskApplied { .. }) => {
                 if let Some(state) = self.member.state.upgrade() {
-                    self.member.spawn(async move { state.call_out(call).await });
+                    let span = self.member.span_of(&call);
+                    let task = async move { state.call_out(call).await };
+                    self.member.spawn(task.instrument(span));
                 }
             }
         }
@@ -97,11 +100,11 @@ impl NodeState {
                 self.member(|m, at| m.handle_clocks(call, &ClocksHeard { answers }, at));
             }
             Effect::Propose { call, command } => self.propose_own(call, *command).await,
-            Effect::Submit { call, proposal } => {
+            Effect::Submit { call, proposal, .. } => {
                 let result = self.raft.submit(*proposal).await;
                 self.member(|m, at| m.handle_submitted(call, result, at));
             }
-            Effect::Forward { call, to, proposal, timeout_ms } => {
+            Effect::Forward { call, to, proposal, timeout_ms, .. } => {
                 let result = self.forward(to, *proposal, timeout_ms).await;
                 self.member(|m, at| m.handle_forwarded(call, result, at));
             }
@@ -250,9 +253,11 @@ impl NodeState {
         if result.as_ref().map_or_else(NotRenewed::was_asked, |()| true) {
             self.metrics.renewed(if result.is_ok() { "granted" } else { "failed" });
         }
-        let error = result.err().map(|why| match why {
-            NotRenewed::ClocksDiffer(differ) => time::in_words(&differ),
-            other => other.to_string(),
+        let error = result.err().map(|why| {
+            if let NotRenewed::ClocksDiffer(differ) = &why {
+                return time::in_words(differ);
+            }
+            why.to_string()
         });
         let refused = error.map(|error| Refused::of(self, error));
         locked(&self.member.why).tell(refused);
@@ -281,20 +286,18 @@ fn say_dropped(jump: ClockJump) {
 }
 
 fn say_proposed(command: &Command) {
-    match command {
-        Command::SetLevel { level } => {
-            tracing::info!(level, "every member knows the rules of this level: they apply");
-        }
-        Command::SetTerms { terms } => tracing::info!(
+    if let Command::SetLevel { level } = command {
+        tracing::info!(level, "every member knows the rules of this level: they apply");
+    } else if let Command::SetTerms { terms } = command {
+        tracing::info!(
             lease_ms = terms.lease_ms,
             clock_error_ms = terms.clock_error_ms_max,
             "setting the lease terms of the cluster"
-        ),
-        Command::SetDefaults { .. } => tracing::info!("setting the default limits of the cluster"),
-        Command::SetShareMap { map, .. } => {
-            let ids: Vec<u64> = map.nodes.iter().map(|(id, _)| id.0).collect();
-            tracing::info!(nodes = ?ids, from = %map.from, "redistributing budgets");
-        }
-        _ => {}
+        );
+    } else if let Command::SetDefaults { .. } = command {
+        tracing::info!("setting the default limits of the cluster");
+    } else if let Command::SetShareMap { map, .. } = command {
+        let ids: Vec<u64> = map.nodes.iter().map(|(id, _)| id.0).collect();
+        tracing::info!(nodes = ?ids, from = %map.from, "redistributing budgets");
     }
 }

@@ -10,8 +10,8 @@ use fluxgate_types::NodeId;
 use tokio::task::JoinSet;
 
 use crate::clock::boot_now;
-use crate::state::NodeState;
 use crate::counters;
+use crate::state::NodeState;
 
 /// How often cluster time is recorded on disk.
 const CLOCK_NOTE: Duration = Duration::from_secs(1);

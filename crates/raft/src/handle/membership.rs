@@ -10,8 +10,8 @@ use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 
 use super::{HANDED, RaftHandle, Role};
-use fluxgate_engine::member::SubmitError;
 use crate::types::TypeConfig;
+use fluxgate_engine::member::SubmitError;
 
 /// Why the membership was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

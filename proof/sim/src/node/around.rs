@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_engine::member::{
-    ClusterMember, OwnHealth, PeerReport, SeenLeadership, Surroundings,
-};
+use fluxgate_engine::member::{ClusterMember, OwnHealth, PeerReport, SeenLeadership, Surroundings};
 use fluxgate_engine::state::Shared;
 use fluxgate_engine::state::cluster_state::LEVEL;
 use fluxgate_types::{LogIndex, NodeId};
@@ -48,11 +46,8 @@ impl Surroundings for Around<'_> {
     }
 
     fn members(&self) -> Vec<ClusterMember> {
-        let member = |node: &NodeId| ClusterMember {
-            node: *node,
-            votes: true,
-            matched: LogIndex(0),
-        };
+        let member =
+            |node: &NodeId| ClusterMember { node: *node, votes: true, matched: LogIndex(0) };
         self.raft.voters().iter().map(member).collect()
     }
 

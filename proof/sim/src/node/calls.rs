@@ -2,9 +2,7 @@
 //! means to the one that called.
 
 use fluxgate_engine::clock::sync::ClockAnswer;
-use fluxgate_engine::member::{
-    self, ClocksHeard, LEASE_TIMEOUT_MS, LeaseAnswer, SubmitError,
-};
+use fluxgate_engine::member::{self, ClocksHeard, LEASE_TIMEOUT_MS, LeaseAnswer, SubmitError};
 use fluxgate_types::{BootNs, NodeId};
 
 use super::{Node, Step, WriteWaiter};

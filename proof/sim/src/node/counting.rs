@@ -96,9 +96,8 @@ impl Node {
         let Some(asks) = self.outbox.remove(&peer).filter(|asks| !asks.is_empty()) else { return };
         let (head, sent, timeout_ms) =
             (self.head(peer), asks.clone(), step.plan.waits.transfer_timeout_ms);
-        let call = self.call(peer, timeout_ms, Call::Asks(peer), step, |call| {
-            Message::Asks(call, head, sent)
-        });
+        let call = self
+            .call(peer, timeout_ms, Call::Asks(peer), step, |call| Message::Asks(call, head, sent));
         self.asking.insert(peer, (call, asks));
     }
 
@@ -124,7 +123,8 @@ impl Node {
         });
         let said = self.said(step);
         for (peer, _) in self.member.incarnation().peers.clone() {
-            let (head, incarnations) = (self.head(peer), self.member.incarnation().incarnations.all());
+            let (head, incarnations) =
+                (self.head(peer), self.member.incarnation().incarnations.all());
             let mut told = told.clone();
             told.extend(self.repeat_gossip(peer, step));
             // Not delivered until an answer comes.
@@ -324,7 +324,8 @@ impl Node {
     fn give_on(&mut self, step: &mut Step<'_>) {
         for (peer, reachable) in self.member.incarnation().peers.clone() {
             let stays = self.peers.get(&peer).is_some_and(|said| said.is_ready);
-            let Some(boot) = self.member.incarnation().incarnations.of(peer).filter(|_| reachable && stays)
+            let Some(boot) =
+                self.member.incarnation().incarnations.of(peer).filter(|_| reachable && stays)
             else {
                 continue;
             };
