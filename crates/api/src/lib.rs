@@ -18,6 +18,8 @@ pub mod paths;
 pub mod text;
 pub mod usage;
 pub mod validate;
+pub mod verdict;
 
 pub use error::{ErrorBody, ErrorCode};
 pub use text::{Period, Shown, Text, Time};
+pub use verdict::Verdict;

@@ -48,9 +48,39 @@ pub(crate) const GRACES: [(&str, &str, &str); 4] = [
     ("604800s", "Seven days", "For callers outside your control."),
 ];
 
+/// Why a page was not rendered.
+pub type RenderError = askama::Error;
+
 /// Renders a page to HTML.
-#[must_use]
-pub fn render<T: Template>(page: &T) -> String {
-    // Our types cannot fail to format; if one did, the page would be empty.
-    page.render().unwrap_or_default()
+///
+/// # Errors
+/// When a part of the page cannot be formatted. The caller must not show an incomplete page.
+pub fn render<T: Template>(page: &T) -> Result<String, RenderError> {
+    page.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use super::*;
+
+    struct Unformattable;
+
+    impl fmt::Display for Unformattable {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            Err(fmt::Error)
+        }
+    }
+
+    #[derive(Template)]
+    #[template(source = "<p>{{ part|safe }}</p>", ext = "html")]
+    struct Page {
+        part: Unformattable,
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_formatted_is_an_error_and_not_an_empty_page() {
+        assert!(render(&Page { part: Unformattable }).is_err());
+    }
 }

@@ -63,11 +63,30 @@ pub enum Mutation {
     EndedSendersHeard,
     /// The proof waits for a node that will not report on this window: it was removed before.
     RemovedAreAsked,
+    /// A lease counts from its answer, not from before its request.
+    LeaseFromAnswer,
+    /// A leader grants without proving to a quorum that it leads.
+    GrantWithoutProof,
+    /// Each node grants and waits by the terms of its own file.
+    TermsOfFile,
+    /// A peer that timed out is never asked again.
+    UnreachableForever,
+    /// A node that was left out of the share map never returns to it.
+    AbsentForever,
+    /// A leader whose clock no leader has set grants all the same.
+    UnsetClockLeads,
+    /// A barrier is judged by an older leader term than its entry's, which does not know every
+    /// grant.
+    BarrierOfOlderTerm,
+    /// A leader that was deposed before it could grant acknowledges at once.
+    DeposedAcknowledges,
+    /// A grant does not require what was committed after its proof began.
+    FloorForgotten,
 }
 
 impl Mutation {
     /// Every mutation that the simulator must catch.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 30] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -89,6 +108,15 @@ impl Mutation {
         Self::ForgottenWindowsReopen,
         Self::EndedSendersHeard,
         Self::RemovedAreAsked,
+        Self::LeaseFromAnswer,
+        Self::GrantWithoutProof,
+        Self::TermsOfFile,
+        Self::UnreachableForever,
+        Self::AbsentForever,
+        Self::UnsetClockLeads,
+        Self::BarrierOfOlderTerm,
+        Self::DeposedAcknowledges,
+        Self::FloorForgotten,
     ];
 
     /// Whether this thread's engine leaves this rule out.

@@ -15,12 +15,14 @@
 
 mod granter;
 mod holder;
+mod refusal;
 mod terms;
 
 use fluxgate_types::{ClusterMs, LogIndex};
 
 pub use granter::{Granter, PreviousLeader};
 pub use holder::{FirstLease, LeaseHolder};
+pub use refusal::{LeaseRefusal, StartStanding, standing_of};
 pub use terms::{TermsRecord, TermsWatch};
 
 /// The shortest and the longest lease, milliseconds.

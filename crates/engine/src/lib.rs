@@ -4,9 +4,9 @@
 //!
 //! 1. The Raft adapter feeds every committed entry to [`state::Registry::apply`], one at a
 //!    time, and returns the replies. Other threads read [`state::Shared`].
-//! 2. The lease driver sends a lease request, passes the answer to [`lease::LeaseHolder`], sets
-//!    [`clock::ClusterClock`] by it, and reports to the lease holder what has been applied. On the
-//!    leader, [`lease::Granter`] decides what to answer and when a write may be acknowledged.
+//! 2. [`member::Member`] decides what this node does as a member of the cluster: when it asks for a
+//!    lease and what an answer permits, what a leader grants and owes, where a write goes and when
+//!    it may be acknowledged. Its drivers carry out what its steps ask for ([`member::Effect`]).
 //! 3. A validate request looks its key up in the shared table, then takes one step in its
 //!    [`quota::Shard`]: admitted, denied, or waiting. Transfer requests to peers leave as effects;
 //!    the replies come back through `handle_*`, and time comes in through `handle_timeout`.
@@ -21,6 +21,7 @@ pub mod fault;
 pub mod id_map;
 pub mod join;
 pub mod lease;
+pub mod member;
 pub mod quota;
 pub mod share_map;
 pub mod state;

@@ -1,4 +1,4 @@
-//! The readers of what comes in, opened for the fuzz targets. In no build of the product.
+//! The readers of input, opened for the fuzz targets. In no build of the product.
 
 use axum::http::HeaderMap;
 use fluxgate_peer::{Question, Questions, questions};
@@ -10,10 +10,10 @@ use serde::de::DeserializeOwned;
 
 use crate::gateway::validate::{PresentedCredential, presented};
 
-/// Reads an envelope and writes what it read.
+/// Reads an envelope and writes it again.
 pub type Rewrite = fn(&[u8]) -> Result<Vec<u8>, CodecError>;
 
-/// Every message between nodes besides those of consensus.
+/// Every message between nodes, except those of consensus.
 #[must_use]
 pub fn messages() -> Vec<Rewrite> {
     struct Collect(Vec<Rewrite>);
@@ -28,7 +28,8 @@ pub fn messages() -> Vec<Rewrite> {
     collect.0
 }
 
-/// Every shape of these messages, under the call's name; a question without content has none.
+/// Passes every shape of these messages to `to` under the call's name; a question without content has
+/// none.
 pub fn shapes(to: &mut impl Shapes) {
     struct Show<'a, S>(&'a mut S);
     impl<S: Shapes> Questions for Show<'_, S> {
@@ -55,7 +56,8 @@ fn rewrite<Q: Question, T: DeserializeOwned + Serialize>(
     wire::encode_as(Q::VERSION, &wire::decode_as::<T>(Q::VERSION, bytes)?)
 }
 
-/// The credential in a request's head, if anything is presented: `Some(None)` for a wrong one.
+/// The credential in the headers of a request: `None` if none is presented, `Some(None)` if it is
+/// wrong.
 #[must_use]
 pub fn credential(headers: &HeaderMap) -> Option<Option<&[u8]>> {
     match presented(headers) {

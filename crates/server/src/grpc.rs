@@ -1,8 +1,7 @@
-//! Envoy's gRPC doors: external authorization and the rate limit service, on a listener of their own.
+//! Envoy's gRPC services, on a listener of their own: external authorization and rate limits.
 //!
-//! Answers for: HTTP/2 with bounds on streams, heads and messages, and that both services decide
-//! exactly as their HTTP kin does. The messages are Envoy's, as far as they are read or written here;
-//! gRPC itself is tonic's.
+//! Answers for: HTTP/2 with bounds on streams, headers and messages; both services decide exactly as
+//! the gateway listener does over HTTP. tonic provides gRPC itself.
 
 mod authorization;
 mod health;
@@ -24,25 +23,27 @@ use tokio::sync::watch;
 use tonic::server::{Grpc, UnaryService};
 use tonic_prost::ProstCodec;
 
+use crate::gateway::validate::Answer;
 use crate::listen::accept::{Accept, Handler, drive};
 use crate::listen::tls::Accepted;
+use crate::shared::gateway_token;
 
-/// Requests of one connection at one time.
+/// Concurrent requests on one connection.
 const STREAMS_MAX: u32 = 1_024;
-/// Bytes of one request's head, after decompression.
-const HEAD_BYTES_MAX: u32 = 64 * 1024;
-/// Bytes of one message: the head of a client's request, as Envoy hands it over.
+/// Bytes of one request's headers, after decompression.
+const HEADERS_BYTES_MAX: u32 = 64 * 1024;
+/// Bytes of one message: the headers of a client's request, as Envoy forwards them.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024;
-/// A connection on which nothing happens is asked for a sign of life so often.
+/// How often an idle connection is checked with a ping.
 const PING_EVERY: Duration = Duration::from_secs(20);
-/// It must come within this.
+/// How long the answer to a ping may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
-type Answer = Response<tonic::body::Body>;
+type GrpcResponse = Response<tonic::body::Body>;
 
 /// Serves the connections of this listener.
 pub(crate) struct Service(pub(crate) Arc<NodeState>);
@@ -71,7 +72,7 @@ where
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEAD_BYTES_MAX)
+        .max_header_list_size(HEADERS_BYTES_MAX)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -80,10 +81,10 @@ where
     }
 }
 
-async fn dispatch(state: &Arc<NodeState>, request: Request<Incoming>) -> Answer {
+async fn dispatch(state: &Arc<NodeState>, request: Request<Incoming>) -> GrpcResponse {
     let path = request.uri().path().to_owned();
     let span = fluxgate_node::telemetry::server_span(known(&path), request.headers());
-    // A message that is begun and never ended must not hold its stream for ever.
+    // A message that never ends must not keep its stream open.
     let within = state.config.request_timeout;
     let work = async {
         match path.as_str() {
@@ -97,8 +98,8 @@ async fn dispatch(state: &Arc<NodeState>, request: Request<Incoming>) -> Answer 
     timed.unwrap_or_else(|_| tonic::Status::deadline_exceeded("it took too long").into_http())
 }
 
-/// One call of a service, its message bounded.
-async fn unary<S, Q, A>(service: S, request: Request<Incoming>) -> Answer
+/// Serves one call of a service, with a bound on its message.
+async fn unary<S, Q, A>(service: S, request: Request<Incoming>) -> GrpcResponse
 where
     S: UnaryService<Q, Response = A>,
     Q: prost::Message + Default + Send + 'static,
@@ -108,7 +109,7 @@ where
     Grpc::new(codec).max_decoding_message_size(MESSAGE_BYTES_MAX).unary(service, request).await
 }
 
-/// The name of a call, from a closed set.
+/// The call as a label of metrics and spans, from a closed set.
 fn known(path: &str) -> &'static str {
     match path {
         CHECK => CHECK,
@@ -118,11 +119,21 @@ fn known(path: &str) -> &'static str {
     }
 }
 
-/// Refuses a caller that is not one of our gateways, where a token is configured.
+/// Rejects a caller without the gateway token, if one is configured.
 fn check_gateway(
     state: &NodeState,
     metadata: &tonic::metadata::MetadataMap,
 ) -> Result<(), tonic::Status> {
-    crate::gateway::check_gateway(state, metadata.as_ref())
+    gateway_token::check_gateway(&state.config, metadata.as_ref())
         .map_err(|error| tonic::Status::unauthenticated(error.message))
+}
+
+/// Fails the call if the node may not decide, so that Envoy asks another node or fails closed.
+fn check_decided(answer: &Answer) -> Result<(), tonic::Status> {
+    match answer.error_body() {
+        Some(error) if answer.verdict().retryable() => {
+            Err(tonic::Status::unavailable(error.message))
+        }
+        Some(_) | None => Ok(()),
+    }
 }

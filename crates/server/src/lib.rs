@@ -1,9 +1,9 @@
-//! The listeners of a node, and what they serve: gateways, administrators, the console, gRPC, and
-//! the other nodes.
+//! The listeners of a node: for gateways, over HTTP and gRPC, for administrators, with the console,
+//! and for the other nodes.
 //!
-//! Answers for: what a caller sends is checked, bounded and understood here, and each answer is
-//! shaped here. Handlers read, ask the node, and shape the answer; what is decided is decided below.
-//! Must never be used by anything but the binary and what tests it.
+//! Answers for: input is checked and bounded here, and responses are made here. Handlers read a
+//! request, call the node, and shape the response; the node decides. Only the binary and its tests
+//! may use this crate.
 
 mod admin;
 mod console;

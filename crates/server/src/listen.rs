@@ -1,4 +1,4 @@
-//! Taking connections: bounded, guarded against malformed requests, and encrypted where configured.
+//! Accepts connections: bounded, guarded against malformed requests, and encrypted if configured.
 
 pub(crate) mod accept;
 mod request_line;

@@ -1,4 +1,4 @@
-//! A node with its listeners: started in order, and stopped in order.
+//! A node with its listeners: starts and stops them in order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub struct Node {
     addresses: Addresses,
 }
 
-/// Where a node listens.
+/// The addresses that a node listens on.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     /// For gateways.
@@ -41,12 +41,12 @@ async fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, No
 }
 
 impl Node {
-    /// Starts a node and returns once it serves; it may take part in the cluster a little later.
+    /// Starts a node and returns once its listeners serve; it may join the cluster a little later.
     ///
     /// # Errors
-    /// When a listener cannot be bound, or the data directory is not as it should be.
+    /// When a listener cannot be bound, or the data directory cannot be used.
     pub async fn start(config: Config) -> Result<Self, NodeError> {
-        // Bound first: a port that is taken must not touch the data directory.
+        // BEFORE the data directory is opened: if a port is in use, the directory stays as it is.
         let gateway_listener = bind(config.gateway_listen, "gateway").await?;
         let admin_listener = bind(config.admin_listen, "admin").await?;
         let peer_listener = bind(config.peer_listen, "peer").await?;
@@ -67,8 +67,8 @@ impl Node {
             .map_err(|error| NodeError::Tls(error.to_string()))?;
         let served = |listener, router, probes, tls: &Option<Arc<Acceptor>>| {
             let state = Arc::clone(&state);
-            let refusal = Arc::new(move |nginx| authorize::malformed(&state, nginx));
-            Server::new(listener, router, probes, refusal, tls.clone())
+            let on_malformed = Arc::new(move |flavour| authorize::malformed(&state, flavour));
+            Server::new(listener, router, probes, on_malformed, tls.clone())
         };
         let probes = |files: Option<&TlsFiles>, with_metrics: bool| {
             let ca_file = files.and_then(|files| files.ca_file.as_ref());
@@ -110,24 +110,24 @@ impl Node {
         Ok(node)
     }
 
-    /// Looks now whether files of certificates changed, without waiting for the next look.
+    /// Reads the files of certificates and tokens now instead of within the usual interval.
     pub fn look_at_files(&self) {
         self.state.look_at_files.notify_one();
     }
 
-    /// Starts what runs beside the listeners.
+    /// Starts the drivers that run beside the listeners.
     pub(crate) fn run(
         state: Arc<NodeState>,
         (stop, servers): (watch::Sender<bool>, JoinSet<()>),
         addresses: Addresses,
     ) -> Self {
-        let boots = state.boot().0;
-        tracing::info!(node = state.me.0, incarnation = boots, gateway = %addresses.gateway, admin = %addresses.admin, "node started");
+        let incarnation = state.boot().0;
+        tracing::info!(node = state.me.0, incarnation, gateway = %addresses.gateway, admin = %addresses.admin, "node started");
         let drivers = Drivers::start(Arc::clone(&state));
         Self { state, stop, servers, drivers, addresses }
     }
 
-    /// Where it listens.
+    /// The addresses that it listens on.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
         self.addresses
@@ -139,19 +139,19 @@ impl Node {
         self.state.not_ready().is_none()
     }
 
-    /// Waits until the node cannot go on; see [`Drivers::failed`]. After that the process should end.
+    /// Waits until the node fails; see [`Drivers::failed`]. After that the process should end.
     pub async fn failed(&mut self) -> NodeError {
         self.drivers.failed().await
     }
 
-    /// Ends the drain of a stop that is under way, whenever it is called.
+    /// Returns a function that ends the drain of a stop that is under way.
     pub fn hurry(&self) -> impl Fn() + Send + Sync + 'static {
         let state = Arc::clone(&self.state);
         move || state.end_drain.notify_one()
     }
 
-    /// Shuts down in order: hands balances and leadership over, lets requests finish, and closes
-    /// the log.
+    /// Shuts down in order: hands balances and leadership over, lets requests under way finish, and
+    /// closes the log.
     pub async fn stop(self) {
         let Self { stop, mut servers, drivers, .. } = self;
         let close_listeners = async move {
@@ -163,5 +163,5 @@ impl Node {
 }
 
 fn moving(source: std::io::Error) -> NodeError {
-    NodeError::Fatal(format!("a listener cannot be moved: {source}"))
+    NodeError::Fatal(format!("a listener cannot be moved to its runtime: {source}"))
 }

@@ -1,7 +1,7 @@
-//! The peer listener: serves the other nodes and nobody else.
+//! The peer listener: serves only the other nodes of the cluster.
 //!
-//! Refuses every call that does not carry the cluster secret, names another cluster, or is meant
-//! for another node, before it reads the body.
+//! Rejects every call without the cluster secret, of another cluster, or for another node, BEFORE it
+//! reads the body.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use fluxgate_api::ErrorBody;
 use fluxgate_api::error::ErrorCode;
 use fluxgate_node::NodeError;
 use fluxgate_node::state::NodeState;
@@ -29,11 +28,11 @@ use fluxgate_wire::{self as wire, Grown as _};
 use crate::shared::body::read_body;
 use crate::shared::respond;
 
-/// Longest wait of one call for an entry to be applied.
+/// The longest time that one call waits for an entry to be applied.
 const APPLIED_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// The routes of the peer listener: one handler, so that nothing is said before it is known who
-/// asks.
+/// The routes of the peer listener: one handler, so that every call is authenticated before it learns
+/// anything.
 pub(crate) fn router(state: Arc<NodeState>) -> axum::Router {
     axum::Router::new().fallback(serve).with_state(state)
 }
@@ -42,26 +41,26 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Who calls, and whether the cluster knows it by the directory that it runs on.
+/// The calling node, and whether it runs on the data directory that the cluster knows it by.
 struct Caller {
     node: NodeId,
-    known: bool,
+    is_registered: bool,
 }
 
-/// Why a call is not served at all: what it is refused for, and in words.
+/// Why a call is not served at all: the reason, and the same in words.
 struct NotAdmitted(RefusedFor, &'static str);
 
 impl NotAdmitted {
     fn into_response(self) -> Response<Body> {
         let Self(why, words) = self;
-        let mut response = respond::error(&ErrorBody::new(ErrorCode::AuthenticationFailed, words));
+        let mut response = respond::reject(ErrorCode::AuthenticationFailed, words);
         let why = HeaderValue::from_static(why.as_str());
         response.headers_mut().insert(HeaderName::from_static(REFUSED_FOR), why);
         response
     }
 }
 
-/// Who calls, if the call may be served at all.
+/// Authenticates the caller, and checks that the call is meant for this node.
 fn admit(
     state: &NodeState,
     headers: &HeaderMap,
@@ -69,9 +68,10 @@ fn admit(
 ) -> Result<Caller, NotAdmitted> {
     let presented = header(headers, "authorization").and_then(|v| v.strip_prefix("Bearer "));
     let secret = state.config.cluster_secret.as_ref();
-    // A cluster of one needs no secret and has nobody to serve.
-    let known = secret.zip(presented).is_some_and(|(secret, p)| secret.matches(p.as_bytes()));
-    if !known {
+    // A cluster of one node needs no secret and has no caller.
+    let is_authentic =
+        secret.zip(presented).is_some_and(|(secret, p)| secret.matches(p.as_bytes()));
+    if !is_authentic {
         let claimed = header(headers, "x-fluxgate-from").and_then(|v| v.parse().ok()).map(NodeId);
         state.strangers.note(state, claimed);
         return Err(NotAdmitted(RefusedFor::Secret, "the cluster secret is missing or wrong"));
@@ -84,17 +84,17 @@ fn admit(
         return Err(NotAdmitted(RefusedFor::Node, "this is another node"));
     }
     let from = number("x-fluxgate-from")
-        // Its own address is where a node asks whether a copy of it runs.
+        // A node calls its own address to find out whether a copy of it runs.
         .filter(|from| *from != state.me || call == Some(Call::Introduce))
         .ok_or(NotAdmitted(RefusedFor::Node, "the caller does not say which node it is"))?;
     let directory = header(headers, "x-fluxgate-directory").and_then(|v| v.parse().ok());
     let view = state.shared.view();
-    // What this node has applied of itself counts more than what a caller has, which may be behind.
+    // What this node has applied about itself counts more than the view of a caller that may be behind.
     let own =
         view.nodes.get(&state.me).is_some_and(|own| own.dir_id == state.dir_id && !own.removed);
     if directory.is_some_and(|directory: u64| directory != state.dir_id.0 && !own) {
-        // Refused, and no more: the caller may be the one that is behind, or of a cluster that is no
-        // more. Only a node that knows of no other learns by this that there is a cluster.
+        // Only reject the call: the caller may be the one that is behind, or belong to a cluster that
+        // no longer exists. A node that knows no other node learns from this that there is a cluster.
         let alone = state.config.members.len() <= 1 && state.raft.status().nodes.len() <= 1;
         if state.boot() == BootId(1) && alone {
             state.end(NodeError::OtherDirectory(state.me));
@@ -105,14 +105,15 @@ fn admit(
     let theirs = header(headers, "x-fluxgate-from-directory").and_then(|v| v.parse().ok());
     let registered = view.nodes.get(&from);
     // A removed node comes back on another directory than the one that was removed.
-    let known = theirs
+    let is_registered = theirs
         .zip(registered)
         .is_none_or(|(theirs, record): (u64, _)| (record.dir_id.0 == theirs) != record.removed);
-    Ok(Caller { node: from, known })
+    Ok(Caller { node: from, is_registered })
 }
 
-/// Calls of a node whose directory is not the one that this node knows. It may ask why; and what a
-/// leader sends was written by whom a majority elected: this node may be the one that is behind.
+/// Whether a node may make this call from a directory that this node does not know. Such a node may
+/// ask for the reason. A leader may also send its log, because a majority elected it: this node may
+/// be the one that is behind.
 fn is_open_to_strangers(call: Call) -> bool {
     matches!(call, Call::Lease | Call::Introduce | Call::Status | Call::Append | Call::Snapshot)
 }
@@ -123,18 +124,18 @@ async fn serve(State(state): State<Arc<NodeState>>, request: Request<Body>) -> R
     let call = Call::from_name(name);
     let caller = match admit(&state, &parts.headers, call) {
         Ok(caller) => caller,
-        Err(refused) => return refused.into_response(),
+        Err(rejection) => return rejection.into_response(),
     };
     let from = caller.node;
     let Some(call) = call else {
-        return respond::error(&ErrorBody::new(ErrorCode::NotFound, "no such call"));
+        return respond::reject(ErrorCode::NotFound, "no such call");
     };
-    if !caller.known && !is_open_to_strangers(call) {
+    if !caller.is_registered && !is_open_to_strangers(call) {
         let why = "the cluster knows the caller with another data directory, or has removed it";
         return NotAdmitted(RefusedFor::Directory, why).into_response();
     }
     if parts.method != Method::POST {
-        return respond::error(&ErrorBody::new(ErrorCode::MethodNotAllowed, "calls are POST"));
+        return respond::reject(ErrorCode::MethodNotAllowed, "calls are POST");
     }
     let body =
         match read_body(body, caps::PEER_MESSAGE_BYTES_MAX, state.config.request_timeout).await {
@@ -145,18 +146,16 @@ async fn serve(State(state): State<Arc<NodeState>>, request: Request<Body>) -> R
     let work = async {
         match dispatch(&state, from, call, &body).await {
             Ok(bytes) => respond::bytes(StatusCode::OK, "application/octet-stream", bytes.into()),
-            Err(HandleError::Malformed(why)) => {
-                respond::error(&ErrorBody::new(ErrorCode::InvalidRequest, why))
-            }
+            Err(HandleError::Malformed(why)) => respond::reject(ErrorCode::InvalidRequest, why),
             Err(HandleError::NotOurs | HandleError::Failed(_)) => {
-                respond::error(&ErrorBody::new(ErrorCode::Unavailable, "not served now"))
+                respond::reject(ErrorCode::Unavailable, "not served now")
             }
         }
     };
     fluxgate_node::telemetry::within(span, work).await
 }
 
-/// Reads a question in the shape of its version.
+/// Reads a question in the encoding of its version.
 fn read<Q: Question>(body: &[u8]) -> Result<Q, HandleError> {
     let question = wire::decode_as(Q::VERSION, body);
     question.map_err(|error| HandleError::Malformed(error.to_string()))
@@ -172,7 +171,7 @@ fn is_2(body: &[u8]) -> bool {
     wire::version_of(body) == Some(wire::VERSION_2)
 }
 
-/// Serves gossip in the version that it came in.
+/// Answers gossip in the version in which it came.
 fn gossip(state: &NodeState, from: NodeId, body: &[u8]) -> Result<Vec<u8>, HandleError> {
     let (message, more) = if is_2(body) {
         let GossipMessageV2 { first, more } = read(body)?;
@@ -261,7 +260,7 @@ async fn dispatch(
             let sender = state.receive(from, &message.head).filter(|_| !state.is_leaving());
             let taken = match sender {
                 Some(sender) => state.handle_replies(&sender, &message.gifts),
-                // Said plainly, so that the giver keeps them.
+                // Explicitly not taken, so that the giver keeps them.
                 None => vec![false; message.gifts.len()],
             };
             write::<GiveMessage>(&GiveReply { taken })

@@ -1,5 +1,5 @@
-//! A node without sockets and disks, for the simulator: its listeners are called, its peers are
-//! reached over a link of somebody else's making, and an observer may look into it.
+//! A node without sockets and disks, for the simulator: the simulator calls its listeners, provides
+//! the link to its peers, and observes its state.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ impl Answer {
     }
 }
 
-/// What stands in for the sockets of a node, and its windows for an observer.
+/// Stands in for the sockets of a node, and shows its state to an observer.
 #[derive(Clone, Debug)]
 pub struct Simulated {
     state: Arc<NodeState>,
@@ -81,7 +81,7 @@ impl Simulated {
         Answer { status: parts.status.as_u16(), headers: headers.collect(), body }
     }
 
-    /// Its life.
+    /// Its incarnation.
     #[must_use]
     pub fn boot(&self) -> BootId {
         self.state.boot()
@@ -93,25 +93,25 @@ impl Simulated {
         &self.state.shared
     }
 
-    /// The last entry in it.
+    /// The last log entry that was applied to it.
     #[must_use]
     pub fn applied(&self) -> LogIndex {
         self.state.raft.applied()
     }
 
-    /// Cluster time at a moment of the boot clock, where the node was told it.
+    /// Cluster time at a moment of the boot clock; `None` before the node has synchronised its clock.
     #[must_use]
     pub fn cluster_at(&self, boot_ns: u64) -> Option<ClusterMs> {
         self.state.clock.is_synced().then(|| self.state.clock.at(BootNs(boot_ns)))
     }
 
-    /// The term that it leads in, with its office begun.
+    /// The term in which it leads, once its leadership has begun.
     #[must_use]
     pub fn leads_in(&self) -> Option<u64> {
         self.state.raft.leads_in()
     }
 
-    /// What it holds of a counter, if that is open here.
+    /// What it has of a counter, if the counter is open here.
     #[must_use]
     pub fn observe(&self, counter: &CounterId) -> Option<Observed> {
         self.state.counters.observe(counter)
@@ -119,10 +119,10 @@ impl Simulated {
 }
 
 impl Node {
-    /// Starts a node in simulated surroundings. Call it inside of the node's process.
+    /// Starts a node in simulated surroundings. Must be called inside the node's process.
     ///
     /// # Errors
-    /// When the data directory is not as it should be.
+    /// When the data directory cannot be used.
     pub async fn start_simulated(
         config: Config,
         surroundings: Surroundings,

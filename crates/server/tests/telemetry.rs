@@ -1,5 +1,5 @@
-//! Traces over OTLP/HTTP: a small receiver sees our spans in the trace that a gateway began, those
-//! of the peers included, and a node without a receiver answers as fast as ever.
+//! Traces over OTLP/HTTP: a small receiver gets the spans of all nodes in the trace that a gateway
+//! began.
 
 #![expect(clippy::unwrap_used, reason = "a test: a failed unwrap is a failed test")]
 
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const TOKEN: &str = "operator-token-of-the-test";
 
-/// Bodies that the receiver was sent.
+/// The bodies that the receiver got.
 type Bodies = Arc<Mutex<Vec<Vec<u8>>>>;
 
 async fn receive(listener: TcpListener, bodies: Bodies) {
@@ -51,7 +51,7 @@ fn count(bodies: &Bodies, part: &[u8]) -> usize {
     bodies.iter().map(|body| body.windows(part.len()).filter(|w| *w == part).count()).sum()
 }
 
-/// A port that is free now.
+/// A port that is free at this moment.
 async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
@@ -88,7 +88,7 @@ async fn create_key(node: &Node) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateways_trace_runs_on_through_node_and_peers() {
+async fn a_trace_of_a_gateway_continues_in_the_node_and_its_peers() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let bodies = Bodies::default();
@@ -108,7 +108,7 @@ async fn a_gateways_trace_runs_on_through_node_and_peers() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), ready).await.expect("three nodes are ready");
-    // Through every node: two of them carry the proposal to the leader, inside the trace.
+    // Through every node: two of them forward the proposal to the leader, within the trace.
     for node in &nodes {
         let answer = create_key(node).await;
         assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
@@ -116,7 +116,10 @@ async fn a_gateways_trace_runs_on_through_node_and_peers() {
     tokio::task::spawn_blocking(|| exporter.shutdown()).await.unwrap();
     let id: Vec<u8> =
         (0..16).map(|at| u8::from_str_radix(&TRACE[2 * at..2 * at + 2], 16).unwrap()).collect();
-    assert!(count(&bodies, &id) >= 5, "three requests and two carried proposals are in the trace");
+    assert!(
+        count(&bodies, &id) >= 5,
+        "three requests and two forwarded proposals are in the trace"
+    );
     assert!(count(&bodies, b"propose") >= 2, "the peers' spans name their call");
     assert_eq!(count(&bodies, TOKEN.as_bytes()), 0, "no secret in a span");
     for node in nodes {

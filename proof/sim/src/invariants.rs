@@ -137,7 +137,7 @@ fn unopened(
     // Any node's maps will do: windows are opened under one map only.
     let view = world.nodes().max_by_key(|node| node.applied)?.view();
     let mut incarnation = match &slot.node {
-        Some(node) => Incarnation::clone(&node.incarnation),
+        Some(node) => Incarnation::clone(node.member.incarnation()),
         None => {
             let left = slot.disk.carryover.as_ref();
             let first = slot.disk.boots == 0;

@@ -1,12 +1,14 @@
 //! What nodes say to each other, and what an observer sees of them.
 
-use fluxgate_engine::lease::Grant;
+use fluxgate_engine::clock::sync::ClockAnswer;
+use fluxgate_engine::member::{LeaseAnswer, LeaseRequest, SubmitError, Written};
 use fluxgate_engine::quota::{
     CounterGossip, Decision, Handoff, KeyLimits, TransferReply, TransferRequest,
 };
-use fluxgate_engine::state::command::{Outcome, Proposal};
+use fluxgate_engine::state::command::Proposal;
 use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId};
 
+use crate::node::PeerSaid;
 use crate::plan::Us;
 use crate::raft;
 
@@ -28,17 +30,17 @@ pub enum Message {
     /// Consensus.
     Raft(raft::Message),
     /// Asks for a lease.
-    Lease(CallId, LogIndex),
-    /// The answer; none where the node does not lead.
-    Leased(CallId, Option<Grant>),
+    Lease(CallId, LeaseRequest),
+    /// The answer.
+    Leased(CallId, Box<LeaseAnswer>),
     /// Asks for tokens.
     Asks(CallId, MessageHeader, Vec<TransferRequest>),
     /// The answers.
     Replies(CallId, MessageHeader, Vec<TransferReply>),
     /// Tells what was spent.
-    Gossip(MessageHeader, Vec<CounterGossip>, Vec<(NodeId, BootId)>, bool),
+    Gossip(MessageHeader, Vec<CounterGossip>, Vec<(NodeId, BootId)>, PeerSaid),
     /// The answer, with the lives that the other knows.
-    Heard(MessageHeader, Vec<(NodeId, BootId)>, bool),
+    Heard(MessageHeader, Vec<(NodeId, BootId)>, PeerSaid),
     /// Hands tokens over.
     Gifts(CallId, MessageHeader, Vec<Handoff>),
     /// Which were taken.
@@ -49,12 +51,12 @@ pub enum Message {
     AppliedAt(CallId, LogIndex),
     /// Asks what time it is.
     Time(CallId),
-    /// Cluster time where it was told, and what it had reached, nanoseconds.
-    TimeIs(CallId, Option<u64>, u64),
-    /// Carries a proposal to the leader.
-    Propose(CallId, Box<Proposal>),
+    /// The clocks of a node.
+    TimeIs(CallId, ClockAnswer),
+    /// Carries a proposal to the leader, which may take this long, milliseconds.
+    Propose(CallId, Box<Proposal>, u64),
     /// What came of it.
-    Proposed(CallId, Written),
+    Proposed(CallId, Box<Result<Written, SubmitError>>),
     /// No process listens at that node.
     Refused(CallId),
 }
@@ -69,7 +71,7 @@ impl Message {
             | Self::Gifts(call, ..)
             | Self::Applied(call, _)
             | Self::Time(call)
-            | Self::Propose(call, _) => *call,
+            | Self::Propose(call, ..) => *call,
             Self::Raft(_)
             | Self::Leased(..)
             | Self::Replies(..)
@@ -84,17 +86,6 @@ impl Message {
     }
 }
 
-/// What came of a proposal.
-#[derive(Clone, Debug)]
-pub enum Written {
-    /// Committed, and past the barrier.
-    Done(Box<Outcome>),
-    /// Certainly not proposed.
-    NotLeader,
-    /// It may or may not have been committed.
-    Unknown,
-}
-
 /// Something that a node may be woken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
@@ -106,18 +97,12 @@ pub enum Timer {
     Tick,
     /// Gossip is due.
     Gossip,
-    /// The lease is to be renewed.
-    Renew,
-    /// The leader looks after its duties.
-    Look,
-    /// A write may be acknowledged.
-    Barrier,
+    /// Something of the node's part in the cluster is due.
+    Member,
     /// Cluster time is noted on the disk.
     Note,
     /// A call has got no answer.
     Over(CallId),
-    /// A write is tried again.
-    Write(u64),
     /// The next part of an orderly stop.
     Stop,
 }
@@ -154,7 +139,7 @@ pub enum Seen {
     /// The node had no lease.
     Unavailable(Request),
     /// A write was answered.
-    Wrote(u64, Written),
+    Wrote(u64, Result<Written, SubmitError>),
     /// Tokens were received.
     Moved(fluxgate_engine::quota::CounterId),
     /// The node applied an entry.

@@ -7,10 +7,6 @@ use crate::plan::{FaultKind, Plan};
 /// A rule of the shell around the engine that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DriverMutation {
-    /// A holder counts its lease from the answer.
-    LeaseFromAnswer,
-    /// A leader grants without asking a quorum.
-    NoQuorum,
     /// A node acknowledges entries before they are synced.
     AckBeforeSync,
     /// One node does not apply every entry.
@@ -19,29 +15,18 @@ pub enum DriverMutation {
     FileUsedTwice,
     /// A life begins with its wall clock, whatever an earlier one noted of cluster time.
     ClockFromWall,
-    /// A peer that was silent once is never asked again.
-    UnreachableForEver,
-    /// A node that was left out of the share map is never taken in again.
-    LostForEver,
     /// A step reads the view before the horizon, and is held up between the two.
     ViewBeforeHorizon,
-    /// Each node grants and waits by its own file.
-    TermsOfFile,
 }
 
 impl DriverMutation {
     /// Every one.
-    pub const ALL: [Self; 10] = [
-        Self::LeaseFromAnswer,
-        Self::NoQuorum,
+    pub const ALL: [Self; 5] = [
         Self::AckBeforeSync,
         Self::ApplySkips,
         Self::FileUsedTwice,
         Self::ClockFromWall,
-        Self::UnreachableForEver,
-        Self::LostForEver,
         Self::ViewBeforeHorizon,
-        Self::TermsOfFile,
     ];
 }
 
@@ -57,11 +42,11 @@ pub fn judge(
         (Some(Mutation::RemovedAreAsked | Mutation::EndedSendersHeard), _) => {
             Some("restart_is_free")
         }
-        (_, Some(DriverMutation::LeaseFromAnswer)) => Some("revoked_means_revoked"),
+        (Some(Mutation::LeaseFromAnswer), _) => Some("revoked_means_revoked"),
         (_, Some(DriverMutation::ViewBeforeHorizon)) => Some("one_map_per_window"),
         (_, Some(DriverMutation::ApplySkips)) => Some("replicas_agree"),
         (_, Some(DriverMutation::ClockFromWall)) => Some("no_second_life"),
-        (_, Some(DriverMutation::LostForEver)) => Some("cluster_heals"),
+        (Some(Mutation::AbsentForever), _) => Some("cluster_heals"),
         _ => None,
     }
 }
@@ -74,13 +59,13 @@ pub fn plan(
     seed: u64,
 ) -> Plan {
     match (mutation, driver_mutation) {
-        (_, Some(DriverMutation::LeaseFromAnswer)) => {
+        (Some(Mutation::LeaseFromAnswer), _) => {
             Plan::focused(seed, &[FaultKind::Lopsided, FaultKind::Cut])
         }
         (_, Some(DriverMutation::ViewBeforeHorizon)) => {
             Plan::focused(seed, &[FaultKind::Cut, FaultKind::Pause])
         }
-        (_, Some(DriverMutation::TermsOfFile)) => {
+        (Some(Mutation::TermsOfFile), _) => {
             let kinds = [FaultKind::HandOver, FaultKind::Cut, FaultKind::Crash];
             Plan::focused(seed, &kinds).with_terms(true)
         }

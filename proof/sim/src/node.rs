@@ -1,42 +1,40 @@
-//! One node: the real engine, driven as `crates/node` drives it.
+//! One node: the engine's machines and a small Raft on a simulated machine.
 //!
-//! Answers for: what a node does with time, messages and requests. Everything that decides is the
-//! engine's; what stands here mirrors the shell around it (`node/lease`, `node/leader`,
-//! `node/writes`, `node/counters`, `node/peer`), rule by rule, on virtual time.
+//! Answers for: what the driver of a node does with time, messages and requests. Every rule is the
+//! engine's ([`Member`], [`Shard`]); here is a pump that carries its effects out on virtual time, as
+//! `crates/node` does on real time.
 
+mod around;
+mod calls;
 mod counting;
-mod leases;
 mod machine;
 mod torn;
-mod writing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxgate_engine::clock::ClusterClock;
-use fluxgate_engine::fault::Mutation;
-use fluxgate_engine::lease::{Granter, LeaseHolder, TermsWatch};
-use fluxgate_engine::quota::{Context, Incarnation, KeyLimits, Sender, Shard, TransferRequest};
-use fluxgate_engine::share_map::ShareMapPlanner;
+use fluxgate_engine::clock::{ClockReading, signed_difference};
+use fluxgate_engine::member::{self, Effect, LEASE_TIMEOUT_MS, Member, SeenLeadership};
+use fluxgate_engine::quota::{Context, KeyLimits, Sender, Shard, TransferRequest};
+use fluxgate_engine::state::command::{Actor, Applied, Batch, Outcome, Proposal};
 use fluxgate_engine::state::{Registry, Shared, View};
 use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
 
 use crate::messages::{CallId, Message, MessageHeader, Request, Seen, Timer};
 use crate::mutation::DriverMutation;
-use crate::plan::{Plan, SECOND, Us};
+use crate::plan::{MS, Plan, SECOND, Us};
 use crate::raft::{self, Raft};
 use crate::rng::Rng;
 
-use machine::first_life;
+use around::Around;
+use calls::Call;
 use torn::{Moment, Torn};
 
+pub use around::PeerSaid;
 pub use machine::{Disk, Machine};
-pub use writing::Write;
 
-/// A peer that was silent so often in a row is skipped until it is heard of.
-const SILENCES_MAX: u32 = 3;
-/// Counters and figures in one message.
-const ITEMS_MAX: usize = 1_000;
+/// How long a client waits for a change.
+const WRITE_TIMEOUT: Us = 10 * SECOND;
 
 /// What a step of a node wants done.
 #[derive(Debug)]
@@ -88,35 +86,29 @@ impl Step<'_> {
     }
 }
 
-/// The granter of one term of office.
-pub struct LeaderTerm {
-    term: u64,
-    granter: Granter,
-    planner: ShareMapPlanner,
-}
-
-/// A lease that was asked for and waits for a proof of leadership.
-struct Granting {
-    // Another node, by its call, or this one itself.
-    to: Option<(NodeId, CallId)>,
-    applied: LogIndex,
-    // Cluster time when the proof was asked for, nanoseconds.
-    cluster_ns: u64,
-}
-
-/// An office as its entries went by.
+/// The one that waits for an entry.
 #[derive(Clone, Copy, Debug)]
-struct Leadership {
-    term: u64,
-    node: NodeId,
-    since: BootNs,
+enum ProposalWaiter {
+    /// The member, for a command of the cluster's own.
+    Own(member::CallId),
+    /// The member, for a client's change.
+    Client(member::CallId),
+}
+
+/// The one that waits for a change.
+#[derive(Clone, Copy, Debug)]
+enum WriteWaiter {
+    /// A client of this node.
+    Client(u64),
+    /// Another node, which forwarded it.
+    Node(NodeId, CallId),
 }
 
 /// A running process.
 pub struct Node {
     /// Its number.
     pub id: NodeId,
-    /// Its life.
+    /// Its incarnation.
     pub boot: BootId,
     /// Its machine's clocks.
     pub machine: Machine,
@@ -130,39 +122,29 @@ pub struct Node {
     pub applied: usize,
     /// Its counters.
     pub shard: Shard,
-    /// Its life, for the counters.
-    pub incarnation: Arc<Incarnation>,
-    /// Cluster time.
-    pub clock: ClusterClock,
-    /// Its lease.
-    pub holder: LeaseHolder,
-    terms: TermsWatch,
-    clock_noted: bool,
+    /// Its part in the cluster.
+    pub member: Member,
+    // Cluster time as the disk has it.
     noted: Option<(ClusterMs, BootNs)>,
-    leaderships: (Option<Leadership>, Option<Leadership>),
-    leadership: Option<LeaderTerm>,
+    leaderships: (Option<SeenLeadership>, Option<SeenLeadership>),
     outbox: BTreeMap<NodeId, Vec<TransferRequest>>,
     asking: BTreeMap<NodeId, (CallId, Vec<TransferRequest>)>,
-    silent: BTreeMap<NodeId, u32>,
-    ready: BTreeMap<NodeId, bool>,
+    peers: BTreeMap<NodeId, PeerSaid>,
     telling: BTreeMap<NodeId, counting::Telling>,
     torn: Torn,
     waiting: BTreeMap<u64, Request>,
     ticking: bool,
     raft_wake: Us,
-    renewing: Option<(CallId, BootNs)>,
-    renew_at: Us,
+    // The leader when the member last looked.
     led_by: Option<NodeId>,
-    barrier_at: Us,
-    granting: BTreeMap<u64, Granting>,
-    settling: Option<(CallId, usize, Option<u64>, u64)>,
-    writes: BTreeMap<u64, Write>,
-    carried: BTreeMap<CallId, u64>,
-    proposals: Vec<(usize, u64, writing::ProposalWaiter)>,
-    barriers: Vec<writing::Barrier>,
-    wanted: LogIndex,
-    known_applied: BTreeMap<NodeId, LogIndex>,
-    applied_calls: BTreeMap<CallId, NodeId>,
+    // True time for which the member's timer is set.
+    member_wake: Us,
+    // Calls to other nodes, by their number on the network.
+    calls: BTreeMap<CallId, Call>,
+    // Requests of other nodes that the member answers later, by its call.
+    lease_requests: BTreeMap<member::CallId, (NodeId, CallId)>,
+    writes: BTreeMap<member::CallId, WriteWaiter>,
+    proposals: Vec<(usize, u64, ProposalWaiter)>,
     applied_waits: Vec<(NodeId, CallId, LogIndex)>,
     stopping: u8,
     giving: Option<(CallId, NodeId, Vec<fluxgate_engine::quota::Handoff>)>,
@@ -179,22 +161,13 @@ impl Node {
         } else {
             disk.carryover.take()
         };
-        // What an earlier life noted of cluster time, if the rule of it is in its place.
-        let noted = disk.clock.filter(|_| !step.is(DriverMutation::ClockFromWall));
-        let clock = machine.clock_at_start(step.now, noted, carryover.as_ref());
-        let incarnation = first_life(id, boot, carryover, disk.clock, step.plan);
-        let members: Vec<NodeId> = (1..=step.plan.nodes).map(NodeId).collect();
+        let noted = disk.clock;
+        let member = machine::new_member(id, &machine, disk, carryover, step);
+        let nodes: Vec<NodeId> = (1..=step.plan.nodes).map(NodeId).collect();
         let registry = Registry::default();
-        let mut raft = Raft::new(
-            id,
-            members,
-            std::mem::take(&mut disk.raft),
-            step.plan.heartbeat,
-            step.now,
-            step.rng,
-        );
+        let disk = std::mem::take(&mut disk.raft);
+        let mut raft = Raft::new(id, nodes, disk, step.plan.heartbeat, step.now, step.rng);
         raft.driver_mutation = step.is(DriverMutation::AckBeforeSync);
-        let policy = step.plan.waits;
         let mut node = Self {
             id,
             boot,
@@ -203,54 +176,35 @@ impl Node {
             shared: registry.shared(),
             registry,
             applied: 0,
-            shard: Shard::new(policy),
-            incarnation: Arc::new(incarnation),
-            clock,
-            holder: LeaseHolder::default(),
-            terms: TermsWatch::new(step.plan.file(id, boot)),
-            clock_noted: noted.is_some(),
-            noted: disk.clock,
+            shard: Shard::new(step.plan.waits),
+            member,
+            noted,
             leaderships: (None, None),
-            leadership: None,
             outbox: BTreeMap::new(),
             asking: BTreeMap::new(),
-            silent: BTreeMap::new(),
-            ready: BTreeMap::new(),
+            peers: BTreeMap::new(),
             telling: BTreeMap::new(),
             torn: Torn::default(),
             waiting: BTreeMap::new(),
             ticking: false,
             raft_wake: 0,
-            renewing: None,
-            renew_at: 0,
             led_by: None,
-            barrier_at: 0,
-            granting: BTreeMap::new(),
-            settling: None,
+            member_wake: 0,
+            calls: BTreeMap::new(),
+            lease_requests: BTreeMap::new(),
             writes: BTreeMap::new(),
-            carried: BTreeMap::new(),
             proposals: Vec::new(),
-            barriers: Vec::new(),
-            wanted: LogIndex(0),
-            known_applied: BTreeMap::new(),
-            applied_calls: BTreeMap::new(),
             applied_waits: Vec::new(),
             stopping: 0,
             giving: None,
             given_to: Vec::new(),
         };
-        node.begin(step);
-        node
-    }
-
-    /// Sets the timers that go on for as long as the process runs.
-    fn begin(&mut self, step: &mut Step<'_>) {
-        self.watch_raft(step);
+        node.watch_raft(step);
         let gossip = step.rng.below(step.plan.gossip);
         step.wake(gossip, Timer::Gossip);
-        step.wake(0, Timer::Renew);
-        step.wake(step.plan.leader_look, Timer::Look);
         step.wake(SECOND, Timer::Note);
+        node.member_timeout(step);
+        node
     }
 
     /// What a crash leaves on the disk.
@@ -268,7 +222,7 @@ impl Node {
     /// Cluster time.
     #[must_use]
     pub fn cluster_now(&self, now: Us) -> ClusterMs {
-        self.clock.now(self.boot_now(now))
+        self.member.clock().now(self.boot_now(now))
     }
 
     /// Steps that came with a part of their context from a while ago.
@@ -280,7 +234,7 @@ impl Node {
     /// Whether it would answer validates.
     #[must_use]
     pub fn is_leased(&self, now: Us) -> bool {
-        self.boot_now(now) < self.holder.until() && self.stopping < 2
+        self.boot_now(now) < self.member.holder().until() && self.stopping < 2
     }
 
     /// Whether it is on its way out.
@@ -289,12 +243,10 @@ impl Node {
         self.stopping > 0
     }
 
-    /// Whether it leads and its office has begun.
+    /// Whether it leads and has taken the leadership over.
     #[must_use]
     pub fn is_leading(&self) -> bool {
-        self.leadership
-            .as_ref()
-            .is_some_and(|leadership| Some(leadership.term) == self.raft.leads_in())
+        self.raft.leads_in().is_some() && self.member.led_in() == self.raft.leads_in()
     }
 
     /// The replicated state's small part.
@@ -317,10 +269,10 @@ impl Node {
         let boot = self.boot_now(at.now);
         let newest = Moment {
             at: at.now,
-            now: self.clock.now(boot),
-            horizon: self.holder.horizon(),
+            now: self.member.clock().now(boot),
+            horizon: self.member.holder().horizon(),
             view: shared.view(),
-            incarnation: Arc::clone(&self.incarnation),
+            incarnation: Arc::clone(self.member.incarnation()),
         };
         let Moment { now, horizon, view, incarnation, .. } = self.torn.look(newest, at);
         let leased = self.is_leased(at.now);
@@ -330,67 +282,141 @@ impl Node {
         step(&mut self.shard, &context, &find)
     }
 
-    fn change_incarnation(&mut self, change: impl FnOnce(&mut Incarnation)) {
-        let incarnation = Arc::make_mut(&mut self.incarnation);
-        change(incarnation);
-        incarnation.incarnations_tag = incarnation.incarnations.tag();
+    /// A step of the member, and everything that it asks for.
+    fn act<R>(
+        &mut self,
+        step: &mut Step<'_>,
+        act: impl FnOnce(&mut Member, &mut member::Step<'_>) -> R,
+    ) -> R {
+        let mut out = Vec::new();
+        let reading = ClockReading {
+            boot: self.machine.boot(step.now),
+            wall_ns: self.machine.wall_ns(step.now),
+            apart_ns: 0,
+        };
+        let around = Around {
+            raft: &self.raft,
+            shared: &self.shared,
+            applied: LogIndex(self.applied as u64),
+            leaderships: self.leaderships,
+            peers: &self.peers,
+            is_stopping: self.stopping > 0,
+        };
+        let result =
+            act(&mut self.member, &mut member::Step { reading, around: &around, out: &mut out });
+        out.into_iter().for_each(|effect| self.carry_out(effect, step));
+        self.arm(step);
+        result
     }
 
-    /// Notes the life of a peer. False if a newer one is known.
-    fn note_incarnation(&mut self, node: NodeId, boot: BootId) -> bool {
-        match self.incarnation.incarnations.of(node) {
-            Some(known) if known == boot => true,
-            Some(known) if known > boot => false,
-            Some(_) | None => {
-                self.change_incarnation(|incarnation| {
-                    incarnation.incarnations.note(node, boot);
+    fn member_timeout(&mut self, step: &mut Step<'_>) {
+        self.act(step, Member::handle_timeout);
+    }
+
+    /// Sets the timer for what the member does next.
+    fn arm(&mut self, step: &mut Step<'_>) {
+        let due = self.member.poll_timeout();
+        if due == BootNs(u64::MAX) {
+            return;
+        }
+        let at = self.machine.when(due, step.now);
+        if self.member_wake <= step.now || at < self.member_wake {
+            self.member_wake = at;
+            step.out.push(Action::At(at, Timer::Member));
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect, step: &mut Step<'_>) {
+        match effect {
+            Effect::SaveStart { start, registered } => {
+                self.act(step, |m, at| m.handle_start_saved(start, registered, true, at));
+            }
+            Effect::RequestLease { call, to, request } => {
+                self.call(to, LEASE_TIMEOUT_MS, Call::Lease(call), step, |call| {
+                    Message::Lease(call, request)
                 });
-                true
+            }
+            Effect::AnswerLease { request, answer } => {
+                if let Some((node, call)) = self.lease_requests.remove(&request) {
+                    step.send(node, Message::Leased(call, Box::new(answer)));
+                }
+            }
+            Effect::ProveLeadership { call } => {
+                let number = step.number();
+                self.calls.insert(number, Call::Proof(call));
+                step.wake(LEASE_TIMEOUT_MS * MS, Timer::Over(number));
+                let mut out = Vec::new();
+                self.raft.confirm(number, &mut out);
+                self.consent(out, step);
+            }
+            Effect::AskClocks { call, nodes } => self.ask_clocks(call, &nodes, step),
+            Effect::Propose { call, command } => {
+                let request = u128::from(step.rng.draw()) << 64 | u128::from(step.rng.draw());
+                let command = *command;
+                let actor = Actor::System;
+                let proposal = Proposal { request, actor, presented: None, from: None, command };
+                self.propose(proposal, ProposalWaiter::Own(call), step);
+            }
+            Effect::Submit { call, proposal, .. } => {
+                self.propose(*proposal, ProposalWaiter::Client(call), step);
+            }
+            Effect::Forward { call, to, proposal, timeout_ms, .. } => {
+                self.call(to, timeout_ms, Call::Forward(call), step, |call| {
+                    Message::Propose(call, proposal, timeout_ms)
+                });
+            }
+            Effect::AskApplied { peer, index } => {
+                let wait_ms = member::APPLIED_WAIT_MS;
+                self.call(peer, wait_ms, Call::Applied(peer), step, |call| {
+                    Message::Applied(call, index)
+                });
+            }
+            Effect::AnswerWrite { write, result } => match self.writes.remove(&write) {
+                Some(WriteWaiter::Client(id)) => step.see(Seen::Wrote(id, result)),
+                Some(WriteWaiter::Node(node, call)) => {
+                    step.send(node, Message::Proposed(call, Box::new(result)));
+                }
+                None => {}
+            },
+            Effect::HandOver { to: Some(_) } => self.transfer_leadership(step),
+            Effect::End(_) => step.see(Seen::Stopped),
+            Effect::CountOn(boot) => {
+                self.act(step, |member, _| member.handle_counted_on(boot));
+            }
+            Effect::HandOver { to: None }
+            | Effect::Renewed(_)
+            | Effect::LeaseDropped(_)
+            | Effect::Elected { .. }
+            | Effect::EndChange
+            | Effect::BarrierPassed { .. } => {}
+        }
+    }
+
+    /// Proposes here, where this node leads.
+    fn propose(&mut self, proposal: Proposal, waiter: ProposalWaiter, step: &mut Step<'_>) {
+        let batch = Batch { at: self.cluster_now(step.now), proposals: vec![proposal] };
+        let mut out = Vec::new();
+        match self.raft.propose(batch, &mut out) {
+            Some((term, index)) => self.proposals.push((index, term, waiter)),
+            None => self.proposed(waiter, Err(member::SubmitError::NotLeader), step),
+        }
+        self.consent(out, step);
+    }
+
+    fn proposed(
+        &mut self,
+        waiter: ProposalWaiter,
+        result: Result<member::Submitted, member::SubmitError>,
+        step: &mut Step<'_>,
+    ) {
+        match waiter {
+            ProposalWaiter::Own(call) => {
+                self.act(step, |member, at| member.handle_proposed(call, &result, at));
+            }
+            ProposalWaiter::Client(call) => {
+                self.act(step, |member, at| member.handle_submitted(call, result, at));
             }
         }
-    }
-
-    fn note_reachable(&mut self, node: NodeId, reachable: bool) {
-        if reachable {
-            self.silent.remove(&node);
-        }
-        if self.incarnation.peers.contains(&(node, !reachable)) {
-            self.change_incarnation(|incarnation| {
-                for peer in incarnation.peers.iter_mut().filter(|peer| peer.0 == node) {
-                    peer.1 = reachable;
-                }
-            });
-        }
-    }
-
-    fn note_silence(&mut self, node: NodeId, refused: bool) {
-        let count = self.silent.entry(node).or_default();
-        *count += 1;
-        if refused || *count >= SILENCES_MAX {
-            self.note_reachable(node, false);
-        }
-    }
-
-    fn head(&self, to: NodeId) -> MessageHeader {
-        MessageHeader { boot: self.boot, to: self.incarnation.incarnations.of(to) }
-    }
-
-    /// Takes a head in. `None` for a late message, or one for another life of this node.
-    fn receive(
-        &mut self,
-        from: NodeId,
-        head: &MessageHeader,
-        step: &mut Step<'_>,
-    ) -> Option<Sender> {
-        let newest = self.note_incarnation(from, head.boot);
-        if !step.is(DriverMutation::UnreachableForEver) {
-            self.note_reachable(from, true);
-        }
-        let mine = head.to.is_none_or(|boot| boot == self.boot);
-        // Looked at before the newer life was known, by a thread that was held up since.
-        let newest = newest || self.torn.was_newest(from, head.boot, step);
-        let sound = (newest && mine) || Mutation::IncarnationsIgnored.active();
-        sound.then_some(Sender { node: from, boot: head.boot })
     }
 
     /// Carries out what consensus wants, and applies what is committed.
@@ -399,15 +425,19 @@ impl Node {
             match output {
                 raft::Output::Send(to, message) => step.send(to, Message::Raft(message)),
                 raft::Output::Sync => step.wake(self.machine.sync, Timer::Synced),
-                raft::Output::Confirmed(token, at) => self.handle_confirmed(token, at, step),
+                raft::Output::Confirmed(number, at) => {
+                    if let Some(Call::Proof(call)) = self.calls.remove(&number) {
+                        let at = at.map(|index| LogIndex(index as u64));
+                        self.act(step, |member, step| member.handle_proof(call, at, step));
+                    }
+                }
             }
         }
-        self.apply(step);
+        let applied = self.apply(step);
         self.watch_raft(step);
-        if self.led_by != self.raft.leader() {
+        if applied || self.led_by != self.raft.leader() {
             self.led_by = self.raft.leader();
-            self.renew_at = step.now;
-            step.wake(0, Timer::Renew);
+            self.member_timeout(step);
         }
     }
 
@@ -419,7 +449,9 @@ impl Node {
         }
     }
 
-    fn apply(&mut self, step: &mut Step<'_>) {
+    /// Applies what is committed; returns whether there was any.
+    fn apply(&mut self, step: &mut Step<'_>) -> bool {
+        let before = self.applied;
         while self.applied < self.raft.committed() {
             let index = self.applied + 1;
             let Some(entry) = self.raft.entry(index).cloned() else { break };
@@ -433,108 +465,70 @@ impl Node {
             if self.leaderships.0.is_none_or(|o| (o.term, o.node) != (entry.term, entry.node)) {
                 self.leaderships.1 = self.leaderships.0;
                 let since = self.boot_now(step.now);
-                self.leaderships.0 = Some(Leadership { term: entry.term, node: entry.node, since });
+                let seen = SeenLeadership { term: entry.term, node: entry.node, since };
+                self.leaderships.0 = Some(seen);
             }
             self.applied = index;
-            self.look_at_terms(step);
             step.see(Seen::AppliedEntry(LogIndex(index as u64)));
-            self.handle_applied(index, entry.term, applied, step);
+            self.handle_applied(index, entry.term, applied.as_ref(), step);
         }
-        self.holder.handle_applied(LogIndex(self.applied as u64));
+        self.applied > before
     }
 
-    /// Takes a message.
-    pub fn handle(&mut self, from: NodeId, message: Message, step: &mut Step<'_>) {
-        match message {
-            Message::Raft(message) => {
-                let mut out = Vec::new();
-                self.raft.handle(step.now, from, message, step.rng, &mut out);
-                self.consent(out, step);
-            }
-            Message::Lease(call, applied) => self.handle_lease(from, call, applied, step),
-            Message::Leased(call, grant) => self.handle_leased(call, grant.as_ref(), step),
-            Message::Time(call) => {
-                let told = self.clock.is_synced().then(|| self.cluster_ns(step.now));
-                step.send(from, Message::TimeIs(call, told, self.lower_bound_ns(step.now)));
-            }
-            Message::TimeIs(call, told, floor) => self.handle_time(call, told, floor, step),
-            Message::Applied(call, index) => self.handle_applied_ask(from, call, index, step),
-            Message::AppliedAt(call, at) => self.handle_applied_at(from, call, at, step),
-            Message::Propose(call, proposal) => {
-                self.propose(*proposal, writing::ProposalWaiter::Node(from, call), step);
-            }
-            Message::Proposed(call, written) => self.handle_proposed(call, written, step),
-            Message::Refused(call) => self.handle_refused(from, call, step),
-            Message::Asks(..)
-            | Message::Replies(..)
-            | Message::Gossip(..)
-            | Message::Heard(..)
-            | Message::Gifts(..)
-            | Message::Taken(..) => self.handle_counting(from, message, step),
+    /// Entry `index` is applied here: answers those that wait for it.
+    fn handle_applied(
+        &mut self,
+        index: usize,
+        term: u64,
+        applied: Option<&Applied>,
+        step: &mut Step<'_>,
+    ) {
+        let at = LogIndex(index as u64);
+        let due: Vec<_> = self.proposals.extract_if(.., |(of, ..)| *of <= index).collect();
+        for (_, proposed_in, waiter) in due {
+            let outcome: Option<Outcome> = applied
+                .filter(|_| proposed_in == term)
+                .and_then(|applied| applied.outcomes.first().cloned());
+            let submitted = |outcome| member::Submitted { term, index: at, outcome };
+            let result = outcome.map(submitted).ok_or(member::SubmitError::Unknown);
+            self.proposed(waiter, result, step);
         }
+        for (node, call, _) in self.applied_waits.extract_if(.., |(_, _, wanted)| *wanted <= at) {
+            step.send(node, Message::AppliedAt(call, at));
+        }
+    }
+
+    /// A client asks for a change.
+    pub fn write(&mut self, id: u64, proposal: Proposal, step: &mut Step<'_>) {
+        let call = self.member.next_call();
+        self.writes.insert(call, WriteWaiter::Client(id));
+        let within_ms = WRITE_TIMEOUT / MS;
+        self.act(step, |m, at| m.handle_write(call, proposal, within_ms, true, at));
     }
 
     /// Time has come.
     pub fn handle_timer(&mut self, timer: Timer, step: &mut Step<'_>) {
+        let mut out = Vec::new();
         match timer {
             Timer::Raft => {
-                let mut out = Vec::new();
                 self.raft.handle_time(step.now, step.rng, &mut out);
                 self.consent(out, step);
             }
             Timer::Synced => {
-                let mut out = Vec::new();
                 self.raft.synced(&mut out);
                 self.consent(out, step);
             }
             Timer::Tick => self.tick(step),
             Timer::Gossip => self.gossip(step),
-            Timer::Renew => self.renew(step),
-            Timer::Look => self.look_after(step),
+            Timer::Member => self.member_timeout(step),
             Timer::Note => {
-                if self.clock.is_synced() {
+                if self.member.clock().is_synced() {
                     self.noted = Some((self.cluster_now(step.now), self.boot_now(step.now)));
                 }
                 step.wake(SECOND, Timer::Note);
             }
-            Timer::Over(call) => self.handle_over(call, step),
-            Timer::Write(write) => self.pursue_write(write, step),
-            Timer::Barrier => self.look_at_barriers(step),
+            Timer::Over(call) => self.call_failed(call, None, step),
             Timer::Stop => self.stop_on(step),
-        }
-    }
-
-    fn handle_refused(&mut self, from: NodeId, call: CallId, step: &mut Step<'_>) {
-        self.note_silence(from, true);
-        self.asks_failed(call, step);
-        self.gifts_failed(call, true, step);
-        self.handle_proposed(call, crate::messages::Written::NotLeader, step);
-        if self.renewing.is_some_and(|(of, _)| of == call) {
-            self.renewing = None;
-        }
-        if let Some(node) = self.applied_calls.remove(&call) {
-            self.applied_failed(node, step);
-        }
-    }
-
-    fn handle_over(&mut self, call: CallId, step: &mut Step<'_>) {
-        if let Some((&peer, _)) = self.asking.iter().find(|(_, (of, _))| *of == call) {
-            self.note_silence(peer, false);
-        }
-        self.asks_failed(call, step);
-        self.gifts_failed(call, false, step);
-        self.handle_proposed(call, crate::messages::Written::Unknown, step);
-        if self.renewing.is_some_and(|(of, _)| of == call) {
-            self.renewing = None;
-        }
-        if self.granting.remove(&call).is_some() {
-            self.raft.forget_confirm(call);
-        }
-        if self.settling.as_ref().is_some_and(|(of, ..)| *of == call) {
-            self.settling = None;
-        }
-        if let Some(node) = self.applied_calls.remove(&call) {
-            self.applied_failed(node, step);
         }
     }
 
@@ -566,13 +560,35 @@ impl Node {
         self.request(request, &limits, step);
     }
 
-    fn cluster_ns(&self, now: Us) -> u64 {
-        self.clock.now_ns(self.boot_now(now))
+    /// What this node says of itself.
+    fn said(&self, step: &Step<'_>) -> PeerSaid {
+        let cluster_ns = self.member.clock().now_ns(self.boot_now(step.now));
+        PeerSaid {
+            is_ready: self.stopping == 0 && self.is_leased(step.now),
+            wall_offset_ns: signed_difference(self.machine.wall_ns(step.now), cluster_ns),
+        }
     }
 
-    fn lower_bound_ns(&self, now: Us) -> u64 {
-        let stamp_ns = self.shared.last_stamp().0.saturating_mul(1_000_000);
-        if self.clock_noted { stamp_ns.max(self.cluster_ns(now)) } else { stamp_ns }
+    fn head(&self, to: NodeId) -> MessageHeader {
+        MessageHeader { boot: self.boot, to: self.member.incarnation().incarnations.of(to) }
+    }
+
+    /// Processes the header of a message. `None` for a late message, or one for another incarnation
+    /// of this node.
+    fn receive(
+        &mut self,
+        from: NodeId,
+        head: &MessageHeader,
+        step: &mut Step<'_>,
+    ) -> Option<Sender> {
+        let newest = self.member.note_incarnation(from, head.boot);
+        self.member.note_heard(from);
+        let mine = head.to.is_none_or(|boot| boot == self.boot);
+        // Looked at before the newer incarnation was known, by a thread that was held up since.
+        let newest = newest || self.torn.was_newest(from, head.boot, step);
+        let sound =
+            (newest && mine) || fluxgate_engine::fault::Mutation::IncarnationsIgnored.active();
+        sound.then_some(Sender { node: from, boot: head.boot })
     }
 }
 

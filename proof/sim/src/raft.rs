@@ -195,6 +195,11 @@ impl Raft {
         (self.role == Role::Leader).then_some(self.term)
     }
 
+    /// The voters, in order.
+    pub fn voters(&self) -> &[NodeId] {
+        &self.voters
+    }
+
     /// Entries up to here are committed, as far as this node knows.
     pub fn committed(&self) -> usize {
         self.commit

@@ -92,20 +92,25 @@ impl World {
     #[must_use]
     pub fn new(plan: Plan, broken: Broken, lines: usize) -> Self {
         let mut rng = Rng::new(plan.seed.rotate_left(17) ^ 0xc1);
-        let machine = |rng: &mut Rng| {
+        // A minority of the wall clocks is wrong: no cluster forms while no majority of them agrees.
+        let wrong = rng.below(plan.nodes);
+        let machine = |rng: &mut Rng, place: u64| {
             let signed = |rng: &mut Rng, most: u64| {
                 let size = i64::try_from(rng.below(most + 1)).unwrap_or(0);
                 if rng.permille(500) { size } else { -size }
             };
+            let is_wrong = (place + wrong) % plan.nodes < (plan.nodes - 1) / 2;
+            let within_ms = plan.wall_error_ms.min(plan.terms.clock_error_ms_max / 2 - 1);
+            let wall_error_ms = if is_wrong { plan.wall_error_ms } else { within_ms };
             Machine {
                 drift_ppm: signed(rng, plan.drift_ppm),
                 boot_ns: rng.between(1, 1_000_000) * 1_000_000_000,
-                wall_ms: signed(rng, plan.wall_error_ms),
+                wall_ms: signed(rng, wall_error_ms),
                 sync: rng.between(300, SYNC_MAX),
             }
         };
-        let slots = (0..plan.nodes).map(|_| Host {
-            machine: machine(&mut rng),
+        let slots = (0..plan.nodes).map(|place| Host {
+            machine: machine(&mut rng, place),
             disk: Disk::default(),
             node: None,
             paused_until: 0,
@@ -193,7 +198,7 @@ impl World {
     /// The latest cluster time of any node that was told it.
     #[must_use]
     pub fn cluster_max(&self) -> ClusterMs {
-        let told = self.nodes().filter(|node| node.clock.is_synced());
+        let told = self.nodes().filter(|node| node.member.clock().is_synced());
         told.map(|node| node.cluster_now(self.now)).max().unwrap_or(ClusterMs(0))
     }
 

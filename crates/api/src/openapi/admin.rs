@@ -5,7 +5,7 @@ pub(super) mod keys;
 
 use super::responses::{
     Conflict, Internal, InvalidRequest, Limited, NoLeader, NotFound, OutOfScope, RequestTimeout,
-    TooLarge, Unauthenticated, UnsupportedMediaType,
+    TooLarge, Unauthenticated, Unavailable, UnsupportedMediaType,
 };
 use crate::bulk::{BackupQuery, BulkAnswer};
 use crate::cluster::{AddNode, ClusterChange, ClusterView, HandOver, SetTime};
@@ -57,7 +57,9 @@ pub(super) fn whoami() {}
         (status = 200, description = "The cluster.", body = ClusterView),
         (status = 401, response = Unauthenticated),
         (status = 403, response = OutOfScope),
+        (status = 429, response = Limited),
         (status = 500, response = Internal),
+        (status = 503, response = Unavailable),
     ),
     security(("bearer" = [])),
 )]
@@ -82,6 +84,7 @@ pub(super) fn read_cluster() {}
         (status = 409, response = Conflict),
         (status = 413, response = TooLarge),
         (status = 415, response = UnsupportedMediaType),
+        (status = 429, response = Limited),
         (status = 500, response = Internal),
         (status = 503, response = NoLeader),
     ),
@@ -109,6 +112,7 @@ pub(super) fn add_node() {}
         (status = 404, response = NotFound),
         (status = 408, response = RequestTimeout),
         (status = 409, response = Conflict),
+        (status = 429, response = Limited),
         (status = 500, response = Internal),
         (status = 503, response = NoLeader),
     ),
@@ -132,6 +136,7 @@ pub(super) fn remove_node() {}
         (status = 409, response = Conflict),
         (status = 413, response = TooLarge),
         (status = 415, response = UnsupportedMediaType),
+        (status = 429, response = Limited),
         (status = 500, response = Internal),
         (status = 503, response = NoLeader),
     ),
@@ -157,6 +162,7 @@ pub(super) fn hand_over() {}
         (status = 409, response = Conflict),
         (status = 413, response = TooLarge),
         (status = 415, response = UnsupportedMediaType),
+        (status = 429, response = Limited),
         (status = 500, response = Internal),
         (status = 503, response = NoLeader),
     ),
@@ -180,6 +186,7 @@ pub(super) fn set_time() {}
         (status = 401, response = Unauthenticated),
         (status = 403, response = OutOfScope),
         (status = 409, response = Conflict),
+        (status = 429, response = Limited),
         (status = 500, response = Internal),
         (status = 503, response = NoLeader),
     ),
@@ -203,6 +210,7 @@ pub(super) fn backup() {}
         (status = 403, response = OutOfScope),
         (status = 408, response = RequestTimeout),
         (status = 415, response = UnsupportedMediaType),
+        (status = 429, response = Limited),
         (status = 500, response = Internal),
         (status = 503, response = NoLeader),
     ),

@@ -149,6 +149,12 @@ pub(super) fn authorize() {}
                 ("Retry-After" = u64, description = "On 429 and 503."),
                 ("WWW-Authenticate", description = "On 401 and 403."),
             )),
+        (status = 503, description = "Only with `retry/` before the requirement: this node holds no lease. Nothing was counted; ask another node. No body.",
+            headers(
+                ("X-Auth-Status" = u16, description = "503."),
+                ("X-Auth-Body", description = "The body to answer with, JSON."),
+                ("Retry-After" = u64, description = "Seconds until asking this node again makes sense."),
+            )),
     ),
     security(
         ("bearer" = []), ("api_key" = []),

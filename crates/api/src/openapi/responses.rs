@@ -109,7 +109,8 @@ pub(super) struct NotFound(#[expect(dead_code, reason = "a schema only")] ErrorB
 /// 409
 #[derive(ToResponse)]
 #[response(description = "`conflict`: the state does not permit the change. `already_done`: the \
-        idempotency key was used before; the message names the key that it made.")]
+        idempotency key was used before; the message names the key that it made. \
+        `idempotency_key_reused`: it was used before, for a request with another content.")]
 pub(super) struct Conflict(#[expect(dead_code, reason = "a schema only")] ErrorBody);
 
 /// 412

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::*;
+use crate::error::ErrorCode;
 
 #[test]
 fn the_document_in_git_matches_the_code() {
@@ -89,4 +90,46 @@ fn operation_ids_are_unique() {
 fn the_document_is_openapi_3_1() {
     assert!(json().starts_with("{\n  \"openapi\": \"3.1.0\",\n"));
     assert!(json().ends_with("}\n"));
+}
+
+/// The statuses of an operation.
+fn statuses(document: &Value, method: &str, path: &str) -> BTreeSet<String> {
+    let responses = document["paths"][path][method]["responses"].as_object();
+    responses.unwrap_or_else(|| panic!("{method} {path}")).keys().cloned().collect()
+}
+
+#[test]
+fn guarded_changes_declare_their_guard_and_its_failure() {
+    let document: Value = serde_json::from_str(&json()).unwrap();
+    for (method, path) in
+        [("patch", paths::KEY), ("delete", paths::KEY), ("post", paths::KEY_ROTATE)]
+    {
+        assert!(statuses(&document, method, path).contains("412"), "{method} {path}");
+        let parameters = document["paths"][path][method]["parameters"].as_array().unwrap();
+        assert!(parameters.iter().any(|one| one["name"] == "If-Match"), "{method} {path}");
+    }
+    let conflict = &document["components"]["responses"]["Conflict"]["description"];
+    for code in [ErrorCode::Conflict, ErrorCode::AlreadyDone, ErrorCode::IdempotencyKeyReused] {
+        assert!(conflict.as_str().unwrap().contains(code.as_str()), "{code}: {conflict}");
+    }
+}
+
+#[test]
+fn a_key_may_be_over_its_limit_or_not_decided_on_every_call_of_the_cluster() {
+    let document: Value = serde_json::from_str(&json()).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        if !path.starts_with(paths::CLUSTER) {
+            continue;
+        }
+        for method in item.as_object().unwrap().keys() {
+            let statuses = statuses(&document, method, path);
+            assert!(statuses.contains("429") && statuses.contains("503"), "{method} {path}");
+        }
+    }
+}
+
+#[test]
+fn nginx_may_see_a_503() {
+    let document: Value = serde_json::from_str(&json()).unwrap();
+    assert!(statuses(&document, "get", paths::AUTHORIZE_NGINX).contains("503"));
 }

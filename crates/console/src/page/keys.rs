@@ -6,6 +6,7 @@ use askama::Template;
 use fluxgate_api::keys::{CreatedKey, KeyRecord, KeyStatus};
 use fluxgate_types::Scope;
 
+use super::RenderError;
 use super::frame::Frame;
 use crate::form::{FieldError, KeyForm};
 use crate::moment::Moment;
@@ -84,18 +85,22 @@ pub struct KeysPage {
 
 impl KeysPage {
     /// The page above the result, to be sent before the search has finished.
-    #[must_use]
-    pub fn above(&self) -> String {
-        let mut page = super::render(self);
+    ///
+    /// # Errors
+    /// When the page cannot be rendered.
+    pub fn above(&self) -> Result<String, RenderError> {
+        let mut page = super::render(self)?;
         page.truncate(page.find(FOUND).unwrap_or(page.len()));
-        page + SEARCHING
+        Ok(page + SEARCHING)
     }
 
     /// The page from the result on.
-    #[must_use]
-    pub fn below(&self) -> String {
-        let page = super::render(self);
-        page.split_once(FOUND).map_or(String::new(), |(_, below)| below.to_owned())
+    ///
+    /// # Errors
+    /// When the page cannot be rendered.
+    pub fn below(&self) -> Result<String, RenderError> {
+        let page = super::render(self)?;
+        Ok(page.split_once(FOUND).map_or(String::new(), |(_, below)| below.to_owned()))
     }
 
     fn ids(&self) -> String {
@@ -217,13 +222,13 @@ mod tests {
             next: None,
             total: Some(3),
         };
-        let (above, below) = (page.above(), page.below());
+        let (above, below) = (page.above().unwrap(), page.below().unwrap());
         assert!(above.ends_with(SEARCHING) && !above.contains(FOUND), "{above}");
         assert!(
             below.contains("No matching key") && below.trim_end().ends_with("</html>"),
             "{below}"
         );
-        let whole = super::super::render(&page);
+        let whole = super::super::render(&page).unwrap();
         assert_eq!(above.replace(SEARCHING, FOUND) + &below, whole);
     }
 

@@ -18,7 +18,7 @@ const FAR_AHEAD_NS: i64 = 20_000_000;
 const SLOW_PPM_MAX: i64 = 500_000;
 
 /// This node's estimate of cluster time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterClock {
     base_boot: BootNs,
     base_ns: u64,

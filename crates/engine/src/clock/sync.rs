@@ -26,6 +26,20 @@ pub struct ClockAnswer {
     pub plausible: bool,
 }
 
+impl ClockAnswer {
+    /// The same clocks `after_ns` later: the answer was that long on its way, or waited for others.
+    #[must_use]
+    pub fn carried_to(self, after_ns: u64) -> Self {
+        let later = |ns: u64| ns.saturating_add(after_ns);
+        Self {
+            synced_ns: self.synced_ns.map(later),
+            carried_ns: self.carried_ns.map(later),
+            wall_ns: later(self.wall_ns),
+            ..self
+        }
+    }
+}
+
 /// The wall clocks of a new cluster differ, and no majority agrees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClocksDiffer {

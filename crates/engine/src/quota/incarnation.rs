@@ -146,7 +146,39 @@ pub struct Incarnation {
     pub clock_error_ms_max: u64,
 }
 
+/// How far cluster time may be ahead of its last checkpoint on disk, milliseconds: the period of the
+/// checkpoints, and a second for a slow disk.
+const CHECKPOINT_SLACK_MS: u64 = 2_000;
+
 impl Incarnation {
+    /// What a process begins with: `boot` is the number of its start in the data directory,
+    /// `carryover` what an orderly stop left there, `checkpoint` the last cluster time that an
+    /// earlier incarnation saved there.
+    #[must_use]
+    pub fn at_start(
+        me: NodeId,
+        boot: BootId,
+        carryover: Option<Carryover>,
+        checkpoint: Option<ClusterMs>,
+        peers: &[NodeId],
+        clock_error_ms_max: u64,
+    ) -> Self {
+        let mut incarnations = Incarnations::default();
+        incarnations.note(me, boot);
+        let first = (boot == BootId(1)).then_some(Entitlement::All);
+        Self {
+            me,
+            entitlement: carryover.as_ref().map(|left| left.entitlement).or(first),
+            first_lease: None,
+            carryover: carryover.map(|left| Arc::new(left.counters)),
+            reached: checkpoint.map_or(ClusterMs(0), |at| at + CHECKPOINT_SLACK_MS),
+            incarnations_tag: incarnations.tag(),
+            incarnations,
+            peers: peers.iter().map(|node| (*node, true)).collect(),
+            clock_error_ms_max,
+        }
+    }
+
     /// The shares that no earlier incarnation can have spent or given; `None` before the first
     /// lease after a crash.
     #[must_use]

@@ -1,15 +1,14 @@
-//! Many lines in one call, taken in as they come.
+//! Imports the lines of a body as they arrive.
 //!
-//! Answers for: each line stands for itself, so that a line which is refused costs the others
-//! nothing; what was taken in is in the log before more is read; memory holds one line and one entry
-//! of the log, however long the body is. Sending all of it again does no harm.
+//! Answers for: each line is independent, so that a rejected line does not affect the others; lines
+//! are written to the log BEFORE more are read; memory holds one line and one log entry, however long
+//! the body is. All lines may be sent again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use fluxgate_api::bulk::{BulkAnswer, REFUSALS_MAX, RefusedLine};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
@@ -20,22 +19,21 @@ use fluxgate_node::state::NodeState;
 use fluxgate_node::writes::{WriteError, proposal};
 use http_body_util::BodyExt as _;
 
-use crate::admin::origin as from;
 use crate::shared::error::ApiError;
 
-/// Longest line, bytes: a key with all that it may have.
+/// The longest line, bytes: a key with the longest value in every field fits.
 const LINE_BYTES_MAX: usize = 64 * 1024;
-/// Lines in one entry of the log, and their bytes: a line is longer than what is made of it.
+/// Lines in one log entry, and their bytes. What becomes of a line is shorter than the line.
 const ENTRY_LINES_MAX: usize = 100;
 const ENTRY_LINES_BYTES_MAX: usize = 28 * 1024;
 
-/// What a line holds.
+/// The content of a line.
 pub(crate) enum Row {
     Key(Box<KeyRow>),
     Audit(Box<AuditEntry>),
 }
 
-/// Whether a body is announced as JSON lines; one without a type is taken for them.
+/// Whether the content type is that of JSON lines; a body without a type is read as JSON lines.
 pub(crate) fn is_lines(headers: &HeaderMap) -> bool {
     let Some(media_type) = headers.get(header::CONTENT_TYPE) else { return true };
     let essence = media_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
@@ -44,7 +42,7 @@ pub(crate) fn is_lines(headers: &HeaderMap) -> bool {
         .any(|known| essence.trim().eq_ignore_ascii_case(known))
 }
 
-/// The lines of a body, as they come.
+/// The lines of a body, as they arrive.
 struct Lines {
     body: Body,
     within: Duration,
@@ -54,7 +52,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// The next line, without its end; one that is too long is cut to just that.
+    /// The next line, without its end. A line that is too long is cut, but stays too long.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, ErrorBody> {
         loop {
             if let Some(line) = self.pending.pop_front() {
@@ -83,7 +81,7 @@ impl Lines {
     fn take(&mut self, data: &[u8]) {
         let mut parts = data.split(|byte| *byte == b'\n').peekable();
         while let Some(part) = parts.next() {
-            // One byte more than permitted tells that it is too long.
+            // One byte more than permitted is kept, so that the line is seen to be too long.
             let room = (LINE_BYTES_MAX + 1).saturating_sub(self.rest.len());
             self.rest.extend_from_slice(&part[..part.len().min(room)]);
             if parts.peek().is_some() {
@@ -93,7 +91,7 @@ impl Lines {
     }
 }
 
-/// Lines on their way into one entry of the log, all of one kind.
+/// Lines for one log entry, all of one kind.
 #[derive(Default)]
 struct Entry {
     numbers: Vec<u64>,
@@ -103,29 +101,29 @@ struct Entry {
 }
 
 struct Bulk<'a> {
-    state: &'a Arc<NodeState>,
+    state: &'a NodeState,
     from: Option<Box<str>>,
     origin: ImportSource,
     entry: Entry,
     answer: BulkAnswer,
 }
 
-/// Takes in a body of lines that `read` understands.
+/// Imports a body of lines; `read` reads one line.
 pub(crate) async fn take_in(
-    state: &Arc<NodeState>,
-    parts: &Parts,
+    state: &NodeState,
+    from: Option<Box<str>>,
+    headers: &HeaderMap,
     body: Body,
     origin: ImportSource,
     read: impl Fn(&NodeState, &[u8]) -> Result<Row, String>,
 ) -> Result<BulkAnswer, ApiError> {
-    if !is_lines(&parts.headers) {
+    if !is_lines(headers) {
         let why = "the body must be JSON lines: application/x-ndjson";
         return Err(ApiError::new(ErrorCode::UnsupportedMediaType, why));
     }
     let within = state.config.request_timeout;
     let mut lines =
         Lines { body, within, pending: VecDeque::new(), rest: Vec::new(), ended: false };
-    let from = from(parts);
     let (entry, answer) = (Entry::default(), BulkAnswer::default());
     let mut bulk = Bulk { state, from, origin, entry, answer };
     let mut number = 0;
@@ -141,17 +139,17 @@ pub(crate) async fn take_in(
         };
         match row {
             Ok(row) => bulk.add(number, row, line.len()).await?,
-            Err(why) => bulk.refuse(number, why),
+            Err(why) => bulk.reject(number, why),
         }
     }
     bulk.flush().await?;
-    // In the order of the lines, whenever each was refused.
-    bulk.answer.refusals.sort_by_key(|refusal| refusal.line);
+    // Lines are rejected before or after their log entry is written: put them in order.
+    bulk.answer.refusals.sort_by_key(|rejection| rejection.line);
     Ok(bulk.answer)
 }
 
 impl Bulk<'_> {
-    fn refuse(&mut self, line: u64, message: String) {
+    fn reject(&mut self, line: u64, message: String) {
         self.answer.refused += 1;
         if self.answer.refusals.len() < REFUSALS_MAX {
             self.answer.refusals.push(RefusedLine { line, message });
@@ -173,7 +171,7 @@ impl Bulk<'_> {
                 let same = |known: &Arc<fluxgate_engine::state::record::KeyEntry>| {
                     known.record.digest == row.digest
                 };
-                // What is there already needs no entry of the log.
+                // An existing key needs no log entry.
                 if self.state.shared.table.with(&row.id, same) == Some(true) {
                     self.answer.known += 1;
                     return Ok(());
@@ -187,7 +185,7 @@ impl Bulk<'_> {
         Ok(())
     }
 
-    /// Writes what has come together, and waits until it holds everywhere.
+    /// Writes the collected lines, and waits until every node has them.
     async fn flush(&mut self) -> Result<(), ApiError> {
         let Entry { numbers, keys, audit, .. } = std::mem::take(&mut self.entry);
         let command = match (keys.is_empty(), audit.is_empty()) {
@@ -200,10 +198,10 @@ impl Bulk<'_> {
         let puts = match written {
             Ok(written) => match written.outcome {
                 Outcome::Put(puts) => puts,
-                Outcome::Refused(refusal) => vec![Put::Refused(refusal); numbers.len()],
+                Outcome::Refused(error) => vec![Put::Refused(error); numbers.len()],
                 Outcome::Key(_) | Outcome::Done => Vec::new(),
             },
-            Err(error) => return Err(broken_off(error, numbers.first().copied().unwrap_or(0))),
+            Err(error) => return Err(interrupted(error, numbers.first().copied().unwrap_or(0))),
         };
         for (number, put) in numbers.into_iter().zip(puts) {
             match put {
@@ -211,16 +209,17 @@ impl Bulk<'_> {
                 Put::Known => self.answer.known += 1,
                 Put::Refused(CommandError::IdTaken) => {
                     let why = "another key has this id, or this key was rotated since";
-                    self.refuse(number, why.to_owned());
+                    self.reject(number, why.to_owned());
                 }
-                Put::Refused(refusal) => self.refuse(number, refusal.to_string()),
+                Put::Refused(error) => self.reject(number, error.to_string()),
             }
         }
         Ok(())
     }
 }
 
-fn broken_off(error: WriteError, line: u64) -> ApiError {
+/// Why an import ended at this line.
+fn interrupted(error: WriteError, line: u64) -> ApiError {
     let (code, why) = match error {
         WriteError::NoLeader => (ErrorCode::NoLeader, "the cluster has no leader now"),
         WriteError::Busy => (ErrorCode::Unavailable, "the leader takes no writes now"),
@@ -248,13 +247,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_whole_however_it_comes() {
+    fn a_line_is_complete_in_whatever_pieces_it_arrives() {
         assert_eq!(lines(&["ab\nc", "d", "\n\ne"]), [&b"ab"[..], b"cd", b"", b"e"]);
         assert_eq!(lines(&[]), [b""]);
     }
 
     #[test]
-    fn a_line_without_end_takes_no_more_memory_than_one_that_is_too_long() {
+    fn a_line_without_end_uses_bounded_memory() {
         let long = "x".repeat(LINE_BYTES_MAX);
         let taken = lines(&[&long, &long, "\nnext"]);
         assert_eq!((taken[0].len(), taken[1].as_slice()), (LINE_BYTES_MAX + 1, &b"next"[..]));

@@ -1,4 +1,4 @@
-//! What one key has used, over all nodes.
+//! `GET /v1/keys/{id}/usage`: what one key has spent, on all nodes.
 
 pub(crate) mod many;
 
@@ -6,42 +6,42 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::Router;
 use axum::extract::State;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::StatusCode;
+use axum::routing::get;
+use fluxgate_api::paths;
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{LimitUsage, NodeSpent, Usage, WindowSpent};
 use fluxgate_engine::state::record::{KeyEntry, LimitSpec};
 use fluxgate_node::peer;
 use fluxgate_node::state::NodeState;
-use fluxgate_types::{ClusterMs, KeyId, NodeId, Scope, caps};
+use fluxgate_types::{ClusterMs, KeyId, NodeId, caps};
 use fluxgate_wire::peer::{UsageCall, UsageReply};
 
-use crate::admin::keys::managed;
-use crate::shared::auth::authenticate;
+use super::keys::change::managed;
+use crate::shared::auth::RequestContext;
 use crate::shared::error::ApiError;
 use crate::shared::path::PathId;
-use crate::shared::respond;
+use crate::shared::respond::Json;
 
-/// How long another node may take to say what it spent.
+/// How long the answer of another node may take.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// `GET /v1/keys/{id}/usage`.
-pub(crate) async fn usage(
-    State(state): State<Arc<NodeState>>,
-    PathId(id): PathId,
-    request: Request<Body>,
-) -> Response<Body> {
-    let (parts, _) = request.into_parts();
-    let asked = async {
-        let who = authenticate(&state, &parts.headers, Scope::Admin).await?;
-        let entry = managed(&state, &who, &id)?;
-        Ok(respond::json(StatusCode::OK, &usage_of(&state, &entry).await))
-    };
-    asked.await.unwrap_or_else(|refused: ApiError| refused.into_response(&state))
+pub(super) fn router() -> Router<Arc<NodeState>> {
+    Router::new().route(paths::KEY_USAGE, get(read))
 }
 
-/// What a key has used, as far as the nodes answer.
+async fn read(
+    State(state): State<Arc<NodeState>>,
+    caller: RequestContext,
+    PathId(id): PathId,
+) -> Result<Json<Usage>, ApiError> {
+    let entry = managed(&state, &caller.principal, &id)?;
+    Ok(Json(StatusCode::OK, usage_of(&state, &entry).await))
+}
+
+/// What a key has spent, on the nodes that answer in time.
 pub(crate) async fn usage_of(state: &Arc<NodeState>, entry: &KeyEntry) -> Usage {
     let key = entry.record.id;
     let by_node = ask_all(state, key).await;
@@ -57,7 +57,7 @@ pub(crate) async fn usage_of(state: &Arc<NodeState>, entry: &KeyEntry) -> Usage 
     }
 }
 
-/// Asks every node at once; one that does not answer in time is left out.
+/// Asks all nodes at the same time; a node that does not answer in time is left out.
 async fn ask_all(state: &Arc<NodeState>, key: KeyId) -> BTreeMap<NodeId, UsageReply> {
     let replies = peer::ask_all(state, &UsageCall { key }, TIMEOUT).await;
     let replied = replies.into_iter().filter_map(|(node, reply)| Some((node, reply?)));
@@ -83,7 +83,7 @@ fn one_limit(
                 *series.entry(point.window).or_default() += point.spent;
             }
             let own = one.series.iter().find(|point| point.window == window);
-            // What a node spent before its last start, or since it fell silent, the others know.
+            // The others know what a node spent before its last start, or until it stopped answering.
             let others = one.by_node.iter().filter(|_| one.window == window);
             let own = own.map(|point| (node, &point.spent));
             for (node, spent) in others.chain(own) {

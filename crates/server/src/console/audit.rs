@@ -1,12 +1,13 @@
-//! The audit trail: a page, and all of it as a file.
+//! The audit trail: a page, and an export of all entries as a file.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::request::Parts;
-use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::routing::get;
 use bytes::Bytes;
 use fluxgate_api::Time;
 use fluxgate_api::error::ErrorCode;
@@ -21,17 +22,23 @@ use fluxgate_types::{ClusterMs, caps};
 use tokio::sync::mpsc;
 
 use super::keys::query;
-use super::visit::SignedIn;
-use super::{Console, EarlyResponse, Shared};
-use crate::admin::listing::{During, find_audit};
+use super::response::PageResult;
+use super::signed_in::SignedIn;
+use super::{Console, Shared};
+use crate::admin::audit::{During, find_audit};
 use crate::shared::auth::Principal;
 use crate::shared::error::ApiError;
 use crate::shared::pipe::Pipe;
+use crate::shared::respond;
 
 /// Pieces of an export that wait for a slow reader.
 const PIECES_MAX: usize = 4;
-/// A reader that takes nothing for so long has gone.
+/// A reader that takes no piece for this long is considered gone.
 const STALLED: Duration = Duration::from_secs(60);
+
+pub(super) fn router() -> Router<Arc<Console>> {
+    Router::new().route("/console/audit", get(page)).route("/console/audit/export", get(export))
+}
 
 fn filter_of(query: &Fields) -> AuditFilter {
     let text = |name| query.get(name).to_owned();
@@ -47,7 +54,7 @@ fn filter_of(query: &Fields) -> AuditFilter {
     }
 }
 
-/// A time as the script wrote it, or else as it was typed, in UTC.
+/// A time in UTC: as the script wrote it or, without the script, as the person typed it.
 fn moment(utc: &str, typed: &str, end: &str) -> Result<Option<ClusterMs>, String> {
     if utc.is_empty() && typed.is_empty() {
         return Ok(None);
@@ -58,15 +65,15 @@ fn moment(utc: &str, typed: &str, end: &str) -> Result<Option<ClusterMs>, String
     Ok(Some(at.0))
 }
 
-/// What a filter asks for.
-fn asked(filter: &AuditFilter) -> Result<(AuditQuery, During), String> {
+/// The query for a filter.
+fn query_of(filter: &AuditFilter) -> Result<(AuditQuery, During), String> {
     let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let key_id = given(&filter.key).map(|key| key.parse());
     let key_id =
         key_id.transpose().map_err(|_| "A key id looks like key_Qm2xK9dA3f01.".to_owned())?;
     let during = During {
         since: moment(&filter.since_utc, &filter.since, "00")?,
-        // The whole minute that was named.
+        // The end of the minute that the person typed.
         until: moment(&filter.until_utc, &filter.until, "00")?.map(|at| at + 59_999),
     };
     let query = AuditQuery {
@@ -80,81 +87,64 @@ fn asked(filter: &AuditFilter) -> Result<(AuditQuery, During), String> {
 }
 
 /// `GET /console/audit`.
-pub(super) async fn page(State(console): Shared, request: Request<Body>) -> Response<Body> {
-    let (parts, _) = request.into_parts();
-    console.audit(&parts).await.unwrap_or_else(|turned| *turned)
-}
-
-impl Console {
-    async fn audit(&self, parts: &Parts) -> Result<Response<Body>, EarlyResponse> {
-        let visit = self.enter(parts)?;
-        let query = query(parts).map_err(|refused| Box::new(self.refused(&visit, refused)))?;
-        let filter = filter_of(&query);
-        let found = match asked(&filter) {
-            Ok((query, during)) => find_audit(&self.state, &visit.caller.who, &query, during)
-                .await
-                .map_err(|refused| refused.body().message),
-            Err(why) => Err(why),
-        };
-        let (found, error) = match found {
-            Ok(found) => (found, String::new()),
-            Err(error) => (fluxgate_api::usage::AuditList::default(), error),
-        };
-        let status = if error.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
-        let page = AuditPage {
-            frame: self.frame(Some(&visit), "Audit log", Section::Audit),
-            filter,
-            actions: Action::ALL.map(Action::as_str).to_vec(),
-            entries: found.entries,
-            next: found.next_cursor,
-            error,
-        };
-        Ok(self.show(&visit, status, render(&page)))
-    }
+async fn page(State(console): Shared, signed_in: SignedIn, uri: Uri) -> PageResult {
+    let query = query(&uri).map_err(|error| console.error_page(&signed_in, &error))?;
+    let filter = filter_of(&query);
+    let found = match query_of(&filter) {
+        Ok((query, during)) => {
+            let principal = &signed_in.caller.principal;
+            let found = find_audit(&console.state, principal, &query, during).await;
+            found.map_err(|error| error.body().message)
+        }
+        Err(why) => Err(why),
+    };
+    let (found, error) = match found {
+        Ok(found) => (found, String::new()),
+        Err(error) => (fluxgate_api::usage::AuditList::default(), error),
+    };
+    let status = if error.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+    let page = AuditPage {
+        frame: console.frame(Some(&signed_in), "Audit log", Section::Audit),
+        filter,
+        actions: Action::ALL.map(Action::as_str).to_vec(),
+        entries: found.entries,
+        next: found.next_cursor,
+        error,
+    };
+    Ok(console.show(&signed_in, status, render(&page)))
 }
 
 /// `GET /console/audit/export`.
-pub(super) async fn export(State(console): Shared, request: Request<Body>) -> Response<Body> {
-    let (parts, _) = request.into_parts();
-    let visit: SignedIn = match console.enter(&parts) {
-        Ok(visit) => visit,
-        Err(turned) => return *turned,
-    };
-    let query = match query(&parts) {
-        Ok(query) => query,
-        Err(refused) => return console.refused(&visit, refused),
-    };
+async fn export(State(console): Shared, signed_in: SignedIn, uri: Uri) -> PageResult {
+    let rejected = |error: ApiError| console.error_page(&signed_in, &error);
+    let query = query(&uri).map_err(rejected)?;
     let filter = AuditFilter { cursor: String::new(), ..filter_of(&query) };
     let format = Format::from_name(query.get("format")).unwrap_or(Format::JsonLines);
-    let (mut query, during) = match asked(&filter) {
-        Ok(asked) => asked,
-        Err(why) => {
-            return console.refused(&visit, ApiError::new(ErrorCode::InvalidRequest, why));
-        }
-    };
+    let (mut query, during) =
+        query_of(&filter).map_err(|why| rejected(ApiError::new(ErrorCode::InvalidRequest, why)))?;
     query.limit = Some(caps::EXPORT_PIECE_ENTRIES);
-    let (actor, from) = (visit.caller.who.actor(), visit.caller.from.clone());
+    let caller = signed_in.caller;
     let details = "export of the audit trail".to_owned();
+    let (actor, from) = (caller.principal.actor(), caller.client_addr_text());
     console.state.note(actor, from, Action::Exported, details).await;
     let (pieces, pipe) = mpsc::channel(PIECES_MAX);
-    let (state, who) = (Arc::clone(&console.state), visit.caller.who);
+    let (state, principal) = (Arc::clone(&console.state), caller.principal);
     tokio::spawn(process::bind(async move {
-        write(&state, &who, query, during, format, &pieces).await;
+        write(&state, &principal, query, during, format, &pieces).await;
     }));
-    let mut response = Response::new(Body::new(Pipe::new(pipe)));
-    let media_type = HeaderValue::from_static(format.media_type());
-    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    let body = Body::new(Pipe::new(pipe));
+    let mut response = respond::bytes(StatusCode::OK, format.media_type(), body);
     let name = format!("attachment; filename=\"{}\"", format.file_name());
     if let Ok(name) = HeaderValue::try_from(name) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
     }
-    response
+    Ok(response)
 }
 
-/// Writes page after page, as fast as the reader takes them.
+/// Sends page after page, as fast as the reader takes them.
 async fn write(
     state: &NodeState,
-    who: &Principal,
+    principal: &Principal,
     mut query: AuditQuery,
     during: During,
     format: Format,
@@ -162,7 +152,7 @@ async fn write(
 ) {
     let mut piece = format.head().to_owned();
     loop {
-        let Ok(found) = find_audit(state, who, &query, during).await else { return };
+        let Ok(found) = find_audit(state, principal, &query, during).await else { return };
         found.entries.iter().for_each(|entry| piece += &format.line(entry));
         query.cursor = found.next_cursor;
         let sent = tokio::time::timeout(STALLED, pieces.send(std::mem::take(&mut piece).into()));
@@ -177,16 +167,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minute_is_meant_whole() {
+    fn the_last_minute_of_a_filter_is_included_whole() {
         let filter = AuditFilter {
             since: "2024-01-20T11:20".to_owned(),
             until: "2024-01-20T11:20".to_owned(),
             ..AuditFilter::default()
         };
-        let (_, during) = asked(&filter).unwrap();
+        let (_, during) = query_of(&filter).unwrap();
         assert_eq!(during.since, Some(ClusterMs(1_705_749_600_000)));
         assert_eq!(during.until, Some(ClusterMs(1_705_749_659_999)));
         let wrong = AuditFilter { key: "x".to_owned(), ..AuditFilter::default() };
-        assert!(asked(&wrong).is_err());
+        assert!(query_of(&wrong).is_err());
     }
 }

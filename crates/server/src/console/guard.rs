@@ -1,8 +1,8 @@
-//! What stands before and behind every page: who may send forms, and what a browser may do.
+//! Guards around every page: which sites may send forms, and what a page may do in a browser.
 //!
-//! Answers for: no other site can make a signed-in browser change anything, and no page loads,
-//! frames or tells anything from or to elsewhere. The token of each form is checked where the form
-//! is read.
+//! Answers for: no other site can make a signed-in browser change anything; no page loads anything
+//! from other sites, sends anything to them, or is shown in a frame. The token of a form is checked
+//! where the form is read.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -11,24 +11,24 @@ use axum::middleware::Next;
 
 use super::Shared;
 
-/// Seen by who follows a forged link, and by all whose proxy tells us another name than theirs.
+/// A person sees this after following a forged link, or behind a proxy that changes the host name.
 const FOREIGN: &str = "Nothing was changed. If you sent it from the console itself, the proxy between \
     your browser and this node gives it another host name: it must hand on Host as it came.";
 
-const HEADS: [(HeaderName, &str); 5] = [
+const HEADERS: [(HeaderName, &str); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
          img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    // Not `no-referrer`: browsers would then send `ImportSource: null` with our own forms.
+    // Not `no-referrer`: browsers would then send `Origin: null` with our own forms.
     (header::REFERRER_POLICY, "same-origin"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-/// Refuses what another site sends, and completes the head of every answer.
+/// Rejects forms of other sites, and adds the headers of every response.
 pub(super) async fn check(State(console): Shared, request: Request, next: Next) -> Response<Body> {
     let mut response = if is_foreign(request.method(), request.headers()) {
         let heading = "This form was sent by another site";
@@ -42,7 +42,7 @@ pub(super) async fn check(State(console): Shared, request: Request, next: Next) 
     } else {
         next.run(request).await
     };
-    for (name, value) in HEADS {
+    for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     let no_store = HeaderValue::from_static("no-store");
@@ -50,7 +50,7 @@ pub(super) async fn check(State(console): Shared, request: Request, next: Next) 
     response
 }
 
-/// Whether a call that changes something comes from a page that is not ours.
+/// Whether a request that may change something comes from a page of another site.
 fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
     if matches!(*method, Method::GET | Method::HEAD) {
         return false;
@@ -61,7 +61,7 @@ fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
         return true;
     }
     let host = text(header::HOST).unwrap_or_default();
-    // A proxy may speak TLS for us, so only what follows the scheme is compared.
+    // A proxy may terminate TLS, so the scheme is not compared.
     let own = |origin: &str| {
         origin.split_once("://").is_some_and(|(_, name)| name.eq_ignore_ascii_case(host))
     };
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_of_another_site_is_foreign_however_it_shows() {
+    fn a_form_of_another_site_is_recognised() {
         for pairs in [
             &[("sec-fetch-site", "cross-site")][..],
             &[("sec-fetch-site", "same-site")],

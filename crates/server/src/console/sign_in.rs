@@ -1,15 +1,17 @@
 //! Signing in and out.
 //!
-//! Answers for: what was presented is checked as any call's credential is, failed tries cost time,
-//! and afterwards the reader goes to a page of ours and nowhere else.
+//! Answers for: the credential is checked like that of any other call; failed tries cost time; after
+//! signing in, the browser goes to a page of the console and to no other site.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, State};
-use axum::http::request::Parts;
-use axum::http::{Request, Response, StatusCode, header};
+use axum::extract::State;
+use axum::http::{Request, Response, StatusCode, Uri, header};
+use axum::response::IntoResponse as _;
+use axum::routing::{get, post};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_console::form::Fields;
 use fluxgate_console::page::{Section, SignInPage, render};
@@ -20,37 +22,49 @@ use fluxgate_node::clock::boot_now;
 use fluxgate_peer::process;
 use fluxgate_types::{Digest, Scope, caps};
 
-use super::visit::status_of;
-use super::{Console, Shared, html, redirect};
+use super::page::status_of;
+use super::response::{EarlyResponse, html, redirect};
+use super::signed_in::{SentForm, SignedIn};
+use super::{Console, Shared};
 use crate::gateway::validate::PresentedCredential;
 use crate::shared::auth::{Principal, identify};
+use crate::shared::client_addr::client_addr;
 use crate::shared::error::ApiError;
 use crate::shared::respond;
 
-/// Longest way back after signing in, bytes.
-const WAY_MAX: usize = 2_048;
+/// The longest address to return to after signing in, bytes.
+const RETURN_BYTES_MAX: usize = 2_048;
 
-/// A path and its query, as the value of a query.
+/// A path and its query, encoded as the value of a query.
 pub(super) fn encoded(path: &str) -> String {
     path.replace('%', "%25").replace('&', "%26").replace('+', "%2B").replace('#', "%23")
 }
 
-/// Where to go after signing in: a page of ours, whatever the query says.
-fn safe_way(to: &str) -> &str {
+pub(super) fn router() -> Router<Arc<Console>> {
+    Router::new()
+        .route("/console/sign-in", get(page).post(submit))
+        .route("/console/sign-out", post(out))
+}
+
+/// The address to return to after signing in: a page of the console or, for any other address, nothing.
+fn safe_return(to: &str) -> &str {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-');
     let (path, query) = to.split_once('?').unwrap_or((to, ""));
     let is_query = |c: char| is_plain(c) || matches!(c, '=' | '&' | '%' | '+' | '.' | '~' | ',');
     let is_ours = path.starts_with("/console/") && !to.contains("//") && path.chars().all(is_plain);
-    if is_ours && query.chars().all(is_query) && to.len() <= WAY_MAX { to } else { "" }
+    if is_ours && query.chars().all(is_query) && to.len() <= RETURN_BYTES_MAX { to } else { "" }
 }
 
 /// `GET /console/sign-in`.
-pub(super) async fn page(State(console): Shared, request: Request<Body>) -> Response<Body> {
-    let (parts, _) = request.into_parts();
-    if console.enter(&parts).is_ok() {
+async fn page(
+    State(console): Shared,
+    signed_in: Result<SignedIn, EarlyResponse>,
+    uri: Uri,
+) -> Response<Body> {
+    if signed_in.is_ok() {
         return redirect("/console/keys");
     }
-    let query = Fields::parse(parts.uri.query().unwrap_or_default().as_bytes());
+    let query = Fields::parse(uri.query().unwrap_or_default().as_bytes());
     let query = query.unwrap_or_default();
     let note = match query.get("note") {
         "out" => "You are signed out.",
@@ -71,37 +85,32 @@ impl Console {
         let page = SignInPage {
             frame: self.frame(None, "Sign in", Section::None),
             error: error.to_owned(),
-            to: safe_way(to).to_owned(),
+            to: safe_return(to).to_owned(),
             note: note.to_owned(),
         };
         html(status, render(&page))
     }
 
-    fn refused_sign_in(&self, body: &ErrorBody, to: &str) -> Response<Body> {
+    fn rejected_sign_in(&self, body: &ErrorBody, to: &str) -> Response<Body> {
         self.sign_in_page(status_of(body), to, "", &error_text(body.error, &body.message))
     }
 }
 
-fn address(parts: &Parts) -> IpAddr {
-    let info = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    info.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip())
-}
-
 /// `POST /console/sign-in`.
-pub(super) async fn submit(State(console): Shared, request: Request<Body>) -> Response<Body> {
+async fn submit(State(console): Shared, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let fields = match console.fields(&parts, body).await {
+    let fields = match console.fields(&parts.headers, body).await {
         Ok(fields) => fields,
-        Err(refused) => return console.refused_sign_in(&refused.body(), ""),
+        Err(error) => return console.rejected_sign_in(&error.body(), ""),
     };
     let (token, to) = (fields.get("token"), fields.get("to"));
     if token.is_empty() {
         let error = "Paste the operator token or an admin key.";
         return console.sign_in_page(StatusCode::BAD_REQUEST, to, "", error);
     }
-    let from = address(&parts);
+    let from = client_addr(&parts).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let seconds = || boot_now().0 / 1_000_000_000;
-    // In a statement of its own: the lock must not be held while the credential is checked.
+    // A statement of its own: the lock must not be held while the credential is checked.
     let begun = console.slowdown().begin(from, seconds());
     if let Err(wait_s) = begun {
         let error =
@@ -111,52 +120,53 @@ pub(super) async fn submit(State(console): Shared, request: Request<Body>) -> Re
         return response;
     }
     let presented = PresentedCredential::One(token.as_bytes());
-    let origin = || Some(from.to_string().into_boxed_str());
+    let from_text = || Some(from.to_string().into_boxed_str());
     match identify(&console.state, presented, Scope::Admin).await {
-        Ok(who) => {
+        Ok(principal) => {
             console.slowdown().end(from, seconds(), true);
-            console.note_success(&who, origin()).await;
-            console.begin(&who, token, to)
+            console.note_success(&principal, from_text()).await;
+            console.begin(&principal, token, to)
         }
-        Err(refused) => {
-            let body = refused.body();
-            console.note_failure(&body, origin(), seconds());
-            // Only what proves a good key is no guess: a node that cannot check keys still compares
-            // the operator token.
-            let is_good =
+        Err(error) => {
+            let body = error.body();
+            console.note_failure(&body, from_text(), seconds());
+            // A valid key was no guess. Any other failure counts as one, even if the node cannot
+            // check keys: it still compares the operator token.
+            let is_valid_key =
                 matches!(body.error, ErrorCode::InsufficientScope | ErrorCode::RateLimitExceeded);
-            if is_good {
+            if is_valid_key {
                 console.slowdown().end(from, seconds(), false);
             }
-            console.refused_sign_in(&body, to)
+            console.rejected_sign_in(&body, to)
         }
     }
 }
 
-/// Failed tries to sign in, noted so that whoever guesses cannot wash the audit trail away.
+/// Counts failed tries to sign in. Only some are recorded, so that guessing cannot fill the audit
+/// trail.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     since_s: u64,
-    noted: u32,
+    recorded: u32,
     left_out: u64,
 }
 
 impl Failures {
-    /// A try failed at this moment: how many before it were left out, if it is one to note.
+    /// Counts a failed try. If it is to be recorded: how many tries before it were not.
     fn note(&mut self, now_s: u64) -> Option<u64> {
         if now_s.saturating_sub(self.since_s) >= 60 {
-            (self.since_s, self.noted) = (now_s, 0);
+            (self.since_s, self.recorded) = (now_s, 0);
         }
-        if self.noted == caps::SIGN_IN_FAILURES_NOTED_PER_MINUTE_MAX {
+        if self.recorded == caps::SIGN_IN_FAILURES_NOTED_PER_MINUTE_MAX {
             self.left_out += 1;
             return None;
         }
-        self.noted += 1;
+        self.recorded += 1;
         Some(std::mem::take(&mut self.left_out))
     }
 }
 
-/// Why a try failed; none where it could not be checked, which says nothing of who tried.
+/// Why a try failed; `None` if the node could not check the credential.
 fn failure_text(body: &ErrorBody) -> Option<&'static str> {
     let why = [
         (ErrorCode::AuthenticationFailed, "neither the operator token nor an active admin key"),
@@ -179,19 +189,20 @@ fn error_text(code: ErrorCode, message: &str) -> String {
 }
 
 impl Console {
-    /// Notes a sign-in: before the session begins, but for a node that cannot write now.
-    async fn note_success(&self, who: &Principal, from: Option<Box<str>>) {
-        let (state, actor) = (Arc::clone(&self.state), who.actor());
+    /// Records a sign-in, BEFORE the session begins unless the node cannot write now.
+    async fn note_success(&self, principal: &Principal, from: Option<Box<str>>) {
+        let (state, actor) = (Arc::clone(&self.state), principal.actor());
         let is_ready = state.not_ready().is_none();
-        let noted = tokio::spawn(process::bind(async move {
+        let recorded = tokio::spawn(process::bind(async move {
             state.note(actor, from, Action::SignedIn, "signed in".into()).await;
         }));
         if is_ready {
-            noted.await.ok();
+            recorded.await.ok();
         }
     }
 
-    /// Notes a failed try. The answer does not wait for it: a node that cannot write still counts tries.
+    /// Records a failed try. The response does not wait for that: a node that cannot write must still
+    /// count tries.
     fn note_failure(&self, body: &ErrorBody, from: Option<Box<str>>, now_s: u64) {
         let Some(details) = failure_text(body) else { return };
         // At most `SIGN_IN_FAILURES_PER_MINUTE_MAX` of these lines.
@@ -211,20 +222,20 @@ impl Console {
     }
 
     /// Begins a session.
-    fn begin(&self, who: &Principal, token: &str, to: &str) -> Response<Body> {
+    fn begin(&self, principal: &Principal, token: &str, to: &str) -> Response<Body> {
         let mut nonce = [0; NONCE_BYTES];
         if fluxgate_node::state::fill_random(&mut nonce).is_err() {
             let message = "the operating system gives no randomness";
-            return ApiError::new(ErrorCode::Unavailable, message).into_response(&self.state);
+            return ApiError::new(ErrorCode::Unavailable, message).into_response();
         }
         let now_s = self.now_s();
-        let holder = match who {
+        let holder = match principal {
             Principal::Operator => SessionPrincipal::Operator,
             Principal::Key { entry, .. } => SessionPrincipal::Key(entry.record.id),
         };
         let bound = self.signer.tag(&Digest::of(token.as_bytes()));
         let session = Session { holder, bound, begun_s: now_s, used_s: now_s, nonce };
-        let to = Some(safe_way(to)).filter(|to| !to.is_empty()).unwrap_or("/console/keys");
+        let to = Some(safe_return(to)).filter(|to| !to.is_empty()).unwrap_or("/console/keys");
         let mut response = redirect(to);
         self.keep(&mut response, &session, now_s);
         response
@@ -232,16 +243,10 @@ impl Console {
 }
 
 /// `POST /console/sign-out`.
-pub(super) async fn out(State(console): Shared, request: Request<Body>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    match console.enter_form(&parts, body).await {
-        Ok(_) => {
-            let mut response = redirect("/console/sign-in?note=out");
-            console.forget(&mut response);
-            response
-        }
-        Err(turned) => *turned,
-    }
+async fn out(State(console): Shared, _: SentForm) -> Response<Body> {
+    let mut response = redirect("/console/sign-in?note=out");
+    console.forget(&mut response);
+    response
 }
 
 #[cfg(test)]
@@ -259,13 +264,13 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_sent_to_another_site() {
+    fn no_sign_in_leads_to_another_site() {
         for to in [
             "/console/keys",
             "/console/keys/key_Qm2xK9dA3f01/edit",
             "/console/keys?search=a%20b+c&status=active&cursor=c-1f",
         ] {
-            assert_eq!(safe_way(to), to);
+            assert_eq!(safe_return(to), to);
         }
         for to in [
             "",
@@ -280,7 +285,7 @@ mod tests {
             "/console/keys?a=b#c",
             "/console/keys?a=//evil.example",
         ] {
-            assert_eq!(safe_way(to), "", "{to}");
+            assert_eq!(safe_return(to), "", "{to}");
         }
     }
 }

@@ -1,71 +1,64 @@
-//! Forward authentication, for gateways that hand over the client's own request head.
+//! Forward authentication, for gateways that send us the headers of the client's own request.
 //!
-//! Statuses here are 200, 401, 403, 429 and 503 and no others, whatever comes in. What is required
-//! stands in the path, which the gateway's configuration makes; a query or a header that a client
-//! could forge configures nothing.
+//! The statuses are 200, 401, 403, 429 and 503 and no others, whatever comes in. The gateway's
+//! configuration writes the requirement into the path; a query or a header that a client could forge
+//! configures nothing.
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
 };
+use axum::routing::any;
 use fluxgate_api::error::ErrorBody;
 use fluxgate_api::paths::{self, header as names};
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::Scope;
 
-use crate::gateway::check_gateway;
-use crate::gateway::validate::{Answer, InHead, Requirement, in_head, unauthenticated, validate};
+use crate::gateway::validate::{
+    Answer, InHeaders, Requirement, in_headers, unauthenticated, validate,
+};
+use crate::shared::flavour::Flavour;
+use crate::shared::gateway_token::check_gateway;
 use crate::shared::respond;
 
 const STATUS: HeaderName = HeaderName::from_static(names::X_AUTH_STATUS);
 const BODY: HeaderName = HeaderName::from_static(names::X_AUTH_BODY);
 const TO_REMOVE: HeaderName = HeaderName::from_static(names::X_ENVOY_AUTH_HEADERS_TO_REMOVE);
 
-/// How a gateway wants its denials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flavour {
-    Plain,
-    /// Every denial is a bodiless 403 that says in headers what it really is.
-    Nginx,
-    /// The same, but a 503 stays one: nothing was counted, and nginx asks the next node only where
-    /// it sees that.
-    NginxRetry,
+pub(super) fn router() -> Router<Arc<NodeState>> {
+    Router::new()
+        .route("/v1/authorize/{*rest}", any(authorize))
+        .route("/v1/authorize", any(authorize))
+        .route("/v1/authorize/", any(authorize))
 }
 
 /// Serves any method on `/v1/authorize/…`.
-pub(crate) async fn authorize(
-    State(state): State<Arc<NodeState>>,
-    request: Request<Body>,
-) -> Response<Body> {
+async fn authorize(State(state): State<Arc<NodeState>>, request: Request<Body>) -> Response<Body> {
     let begun = Instant::now();
     let (parts, _) = request.into_parts();
     let rest = parts.uri.path().strip_prefix(paths::AUTHORIZE_PREFIX).unwrap_or_default();
-    let (flavour, route, first) = match rest.strip_prefix("nginx") {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
-            let rest = rest.trim_start_matches('/');
-            match rest.strip_prefix("retry/") {
-                Some(rest) => (Flavour::NginxRetry, paths::AUTHORIZE_NGINX, rest),
-                None => (Flavour::Nginx, paths::AUTHORIZE_NGINX, rest),
-            }
-        }
-        Some(_) | None => (Flavour::Plain, paths::AUTHORIZE, rest),
+    let (flavour, first) = Flavour::of_path(rest);
+    let route = match flavour {
+        Flavour::Plain => paths::AUTHORIZE,
+        Flavour::Nginx | Flavour::NginxRetry => paths::AUTHORIZE_NGINX,
     };
     let name = first.split('/').next().unwrap_or_default();
     let requirement = requirement(name, &parts.method, &parts.headers);
     let span = fluxgate_node::telemetry::server_span(route, &parts.headers);
     let work = async {
-        match check_gateway(&state, &parts.headers) {
+        match check_gateway(&state.config, &parts.headers) {
             Ok(()) => {
-                let InHead { presented, foreign } = in_head(&parts.headers);
+                let InHeaders { presented, foreign } = in_headers(&parts.headers);
                 let answer = validate(&state, presented, requirement, 1, Endpoint::Authorize).await;
-                shape(&state, flavour, &answer, foreign)
+                shape(flavour, &answer, foreign)
             }
-            Err(error) => refused(flavour, &error),
+            Err(error) => denial(flavour, &error),
         }
     };
     let response = fluxgate_node::telemetry::within(span, work).await;
@@ -73,6 +66,7 @@ pub(crate) async fn authorize(
     response
 }
 
+/// What the gateway requires, by the name that it gives in the path or the context.
 pub(crate) fn requirement(name: &str, method: &Method, headers: &HeaderMap) -> Requirement {
     match name {
         "any" => Requirement::Any,
@@ -83,7 +77,7 @@ pub(crate) fn requirement(name: &str, method: &Method, headers: &HeaderMap) -> R
                 .flat_map(|name| headers.get_all(name));
             match (named.next().and_then(|value| value.to_str().ok()), named.next()) {
                 (Some(method), None) => by_method(method),
-                // None at all, or several, of which a client may have added one.
+                // No header, or several: a client may have added one of them.
                 (_, Some(_)) | (None, None) => Requirement::Unknown,
             }
         }
@@ -97,20 +91,15 @@ fn by_method(method: &str) -> Requirement {
 }
 
 /// An answer in its own status, with its headers.
-pub(crate) fn shape_plain(state: &NodeState, answer: &Answer) -> Response<Body> {
-    shape(state, Flavour::Plain, answer, None)
+pub(crate) fn shape_plain(answer: &Answer) -> Response<Body> {
+    shape(Flavour::Plain, answer, None)
 }
 
-/// `foreign` is the application's own `Authorization`: it is said again in a yes, so that a gateway
-/// can hand on what is in the answer, and never the key.
-fn shape(
-    state: &NodeState,
-    flavour: Flavour,
-    answer: &Answer,
-    foreign: Option<&HeaderValue>,
-) -> Response<Body> {
+/// An answer as this flavour of gateway reads it. An admission repeats `foreign`, the application's
+/// own `Authorization`, so that a gateway can forward the headers of the answer and never the key.
+fn shape(flavour: Flavour, answer: &Answer, foreign: Option<&HeaderValue>) -> Response<Body> {
     let mut response = match answer.error_body() {
-        // No body at all: nginx and Caddy open a new connection per request otherwise.
+        // Without an explicit length, nginx and Caddy open a new connection for each request.
         None => {
             let mut response = Response::new(Body::empty());
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
@@ -123,42 +112,46 @@ fn shape(
             response.headers_mut().insert(TO_REMOVE, HeaderValue::from_static(hidden));
             response
         }
-        Some(error) => refused(flavour, &error),
+        Some(error) => denial(flavour, &error),
     };
-    answer.add_headers(state, &mut response);
+    answer.add_headers(&mut response);
     response
 }
 
-fn refused(flavour: Flavour, error: &ErrorBody) -> Response<Body> {
+fn denial(flavour: Flavour, error: &ErrorBody) -> Response<Body> {
     let mut response = respond::error(error);
-    if flavour != Flavour::Plain {
-        let status = response.status();
-        if flavour == Flavour::Nginx || status != StatusCode::SERVICE_UNAVAILABLE {
-            *response.status_mut() = StatusCode::FORBIDDEN;
-        }
-        *response.body_mut() = Body::empty();
-        let headers = response.headers_mut();
-        headers.remove(header::CONTENT_TYPE);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
-        headers.insert(STATUS, HeaderValue::from(status.as_u16()));
-        if let Ok(body) = HeaderValue::try_from(error.to_json()) {
-            headers.insert(BODY, body);
-        }
+    let keeps_status = match flavour {
+        Flavour::Plain => return response,
+        Flavour::Nginx => false,
+        Flavour::NginxRetry => error.error.retryable(),
+    };
+    let status = response.status();
+    if !keeps_status {
+        *response.status_mut() = StatusCode::FORBIDDEN;
+    }
+    *response.body_mut() = Body::empty();
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_TYPE);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    headers.insert(STATUS, HeaderValue::from(status.as_u16()));
+    if let Ok(body) = HeaderValue::try_from(error.to_json()) {
+        headers.insert(BODY, body);
     }
     response
 }
 
-/// The whole answer to a request here that is not valid HTTP, as bytes: whoever sends it has shown
-/// no key.
-pub(crate) fn malformed(state: &NodeState, nginx: bool) -> Vec<u8> {
-    let flavour = if nginx { Flavour::Nginx } else { Flavour::Plain };
+/// The whole response, as bytes, to a request below `/v1/authorize` that is not valid HTTP: it
+/// presents no credential that we could read.
+pub(crate) fn malformed(state: &NodeState, flavour: Flavour) -> Vec<u8> {
     let answer = unauthenticated(state, false);
-    let response = shape(state, flavour, &answer, None);
-    let error = answer.error_body().map(|error| error.to_json()).unwrap_or_default();
-    let body = if nginx { String::new() } else { error };
+    let response = shape(flavour, &answer, None);
+    let body = match flavour {
+        Flavour::Plain => answer.error_body().map(|error| error.to_json()).unwrap_or_default(),
+        Flavour::Nginx | Flavour::NginxRetry => String::new(),
+    };
     let mut text = format!("HTTP/1.1 {}\r\n", response.status());
     for (name, value) in response.headers().iter().filter(|(n, _)| **n != header::CONTENT_LENGTH) {
-        // Every value is our own text.
+        // We wrote every value, all of it ASCII.
         text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
     }
     text.push_str(&format!("connection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()));

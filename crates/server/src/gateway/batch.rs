@@ -1,17 +1,20 @@
-//! Many verdicts at once.
+//! `POST /v1/validate/batch`: the verdicts on many requests.
 //!
-//! Answers for: entries of one key are decided in their order, those of different keys at one time;
-//! and a batch ends within `http.request_timeout`, for whoever asked is gone after that. An entry
-//! that cannot be decided by then is not begun, so that it spends nothing, and is denied without a
-//! proof.
+//! Answers for: entries with the same key are decided in their order, entries with different keys at
+//! the same time; and a batch ends within `http.request_timeout`, because the caller gives up after
+//! that. An entry that cannot be decided by then is not begun, so it spends nothing, and it is denied
+//! without a proof.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, Response, StatusCode};
+use axum::http::{HeaderMap, Response, StatusCode};
+use axum::response::IntoResponse as _;
+use axum::routing::post;
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_api::paths;
 use fluxgate_api::validate::{BatchAnswer, BatchRequest, BatchResult, ValidateRequest};
@@ -21,58 +24,67 @@ use fluxgate_types::caps;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 
+use crate::gateway::single::answer;
 use crate::gateway::validate::{Answer, PresentedCredential, too_late};
-use crate::gateway::{answer, check_gateway};
 use crate::shared::body::{parse, read_body};
-use crate::shared::respond;
+use crate::shared::error::ApiError;
+use crate::shared::gateway_token::check_gateway;
+use crate::shared::respond::Json;
 
-/// Bytes that one entry of a batch may take, so that a whole batch fits its body bound.
+/// Bytes that one entry may take, so that a whole batch fits within the bound on its body.
 const BATCH_ENTRY_BYTES: usize = 512;
 
-/// `POST /v1/validate/batch`.
-pub(crate) async fn batch(
+pub(super) fn router() -> Router<Arc<NodeState>> {
+    Router::new().route(paths::VALIDATE_BATCH, post(batch))
+}
+
+async fn batch(
     State(state): State<Arc<NodeState>>,
-    request: Request<Body>,
+    headers: HeaderMap,
+    body: Body,
 ) -> Response<Body> {
     let begun = Instant::now();
-    let (parts, body) = request.into_parts();
-    let span = fluxgate_node::telemetry::server_span("POST /v1/validate/batch", &parts.headers);
-    let work = batch_request(&state, &parts.headers, body, begun);
+    let span = fluxgate_node::telemetry::server_span("POST /v1/validate/batch", &headers);
+    let work = async {
+        match read(&state, &headers, body).await {
+            Ok(batch) => {
+                Json(StatusCode::OK, decide_all(&state, &batch, begun).await).into_response()
+            }
+            Err(error) => error.into_response(),
+        }
+    };
     let response = fluxgate_node::telemetry::within(span, work).await;
-    state.metrics.served(
-        paths::VALIDATE_BATCH,
-        "POST",
-        response.status().as_u16(),
-        begun.elapsed(),
-    );
+    let status = response.status().as_u16();
+    state.metrics.served(paths::VALIDATE_BATCH, "POST", status, begun.elapsed());
     response
 }
 
-async fn batch_request(
+/// Reads the batch of a gateway.
+async fn read(
     state: &NodeState,
     headers: &HeaderMap,
     body: Body,
-    begun: Instant,
-) -> Response<Body> {
-    if let Err(error) = check_gateway(state, headers) {
-        return respond::error(&error);
-    }
-    let bytes_max = state.config.max_body_bytes.max(caps::BATCH_REQUESTS_MAX * BATCH_ENTRY_BYTES);
-    let read = read_body(body, bytes_max, state.config.request_timeout).await;
-    let asked: BatchRequest = match read.and_then(|body| parse(headers, &body)) {
-        Ok(asked) => asked,
-        Err(error) => return respond::error(&error),
-    };
-    if asked.requests.len() > caps::BATCH_REQUESTS_MAX {
+) -> Result<BatchRequest, ApiError> {
+    let config = &state.config;
+    check_gateway(config, headers)?;
+    let bytes_max = config.max_body_bytes.max(caps::BATCH_REQUESTS_MAX * BATCH_ENTRY_BYTES);
+    let body = read_body(body, bytes_max, config.request_timeout).await?;
+    let batch: BatchRequest = parse(headers, &body)?;
+    if batch.requests.len() > caps::BATCH_REQUESTS_MAX {
         let message = format!("requests: at most {} at once", caps::BATCH_REQUESTS_MAX);
-        return respond::refuse(ErrorCode::InvalidRequest, message);
+        return Err(ApiError::new(ErrorCode::InvalidRequest, message));
     }
+    Ok(batch)
+}
+
+/// The verdicts on a batch that came at `begun`.
+async fn decide_all(state: &NodeState, batch: &BatchRequest, begun: Instant) -> BatchAnswer {
     let patience = Duration::from_millis(state.config.waits().patience_ms());
     let until = begin_until(begun, state.config.request_timeout, patience);
     let text = |one: &ValidateRequest| one.key.as_ref().map(|key| key.expose().to_owned());
-    let keys: Vec<_> = asked.requests.iter().map(text).collect();
+    let keys: Vec<_> = batch.requests.iter().map(text).collect();
     let decide = |at: usize| {
-        let one = asked.requests.get(at);
+        let one = batch.requests.get(at);
         async move {
             match one {
                 Some(one) => {
@@ -83,31 +95,34 @@ async fn batch_request(
         }
     };
     let decided = in_order(&keys, until, decide).await;
-    let results = asked.requests.iter().zip(decided).map(|(one, answer)| {
-        let answer = answer.unwrap_or_else(|| {
+    let results = batch.requests.iter().zip(decided).map(|(one, answer)| {
+        result(answer.unwrap_or_else(|| {
             let key = one.key.as_ref().map(|key| key.expose().as_bytes());
-            too_late(
-                state,
-                key.map_or(PresentedCredential::Nothing, PresentedCredential::One),
-                Endpoint::Batch,
-            )
-        });
-        let internal = || ErrorBody::new(ErrorCode::Internal, "internal error").into();
-        let denied = || answer.error_body().map_or_else(internal, BatchResult::from);
-        answer.admission().map_or_else(denied, BatchResult::from)
+            let presented = key.map_or(PresentedCredential::Nothing, PresentedCredential::One);
+            too_late(state, presented, Endpoint::Batch)
+        }))
     });
-    respond::json(StatusCode::OK, &BatchAnswer { results: results.collect() })
+    BatchAnswer { results: results.collect() }
 }
 
-/// Until when entries of a batch that came at `begun` are begun: each may wait so long as `patience`
-/// says, and what it spends is to be told within the time-out. With a time-out that leaves hardly
-/// any time for that, half of it.
+/// An answer with the status and body that a single call would have.
+fn result(answer: Answer) -> BatchResult {
+    match (answer.admission(), answer.error_body()) {
+        (Some(admission), _) => admission.into(),
+        (None, Some(error)) => error.into(),
+        (None, None) => ErrorBody::new(ErrorCode::Internal, "internal error").into(),
+    }
+}
+
+/// Until when entries of a batch that came at `begun` are begun: an entry may wait for `patience`, and
+/// the caller must learn within the timeout what it spent. If the timeout leaves hardly any time for
+/// that: half of the timeout.
 fn begin_until(begun: Instant, timeout: Duration, patience: Duration) -> Instant {
     begun + timeout.saturating_sub(patience).max(timeout / 2)
 }
 
-/// Decides an entry for each of `keys`: those of one key one after the other, some of different keys
-/// at a time. None is begun at or after `until`, and then has no answer.
+/// Decides one entry for each of `keys`: entries with the same key one after another, a bounded number
+/// of different keys at the same time. An entry that is not begun before `until` has no answer.
 async fn in_order<K: Ord, T, F: Future<Output = T>>(
     keys: &[K],
     until: Instant,
@@ -118,7 +133,7 @@ async fn in_order<K: Ord, T, F: Future<Output = T>>(
         of_key.entry(key).or_default().push(at);
     }
     let mut queues: Vec<Vec<usize>> = of_key.into_values().collect();
-    // Whoever stands first in the batch is begun first.
+    // The keys that come first in the batch are begun first.
     queues.sort();
     let decide = &decide;
     let queues = queues.into_iter().map(|places| async move {
@@ -167,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn entries_of_one_key_follow_each_other_and_others_do_not_wait_for_them() {
+    async fn entries_with_one_key_are_decided_in_order_and_other_keys_do_not_wait() {
         let (order, decided, took) = decide(&[1, 2, 1, 3, 1], 60 * SECOND).await;
         assert_eq!(order, [0, 1, 3, 2, 4]);
         assert_eq!(decided, [Some(0), Some(1), Some(2), Some(3), Some(4)]);
@@ -175,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn so_many_keys_are_looked_at_at_one_time_and_no_more() {
+    async fn the_number_of_keys_at_the_same_time_is_bounded() {
         let keys: Vec<usize> = (0..2 * caps::BATCH_KEYS_AT_ONCE).collect();
         let (_, decided, took) = decide(&keys, 60 * SECOND).await;
         assert!(decided.iter().all(Option::is_some));
@@ -183,15 +198,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_begun_behind_the_deadline_and_what_was_begun_is_told() {
+    async fn no_entry_is_begun_after_the_deadline_and_a_begun_one_is_reported() {
         let (order, decided, took) = decide(&[1, 1, 1, 1, 2, 1], 5 * SECOND / 2).await;
-        // The third was begun in time, and may have spent.
+        // The third was begun in time and may have spent tokens.
         assert_eq!(decided, [Some(0), Some(1), Some(2), None, Some(4), None]);
         assert_eq!((order.len(), took.as_secs()), (4, 3));
     }
 
     #[test]
-    fn an_entry_has_time_to_wait_before_the_time_out() {
+    fn an_entry_has_time_to_wait_before_the_timeout() {
         let now = Instant::now();
         let patience = Duration::from_millis(1_050);
         assert_eq!(begin_until(now, 10 * SECOND, patience), now + 10 * SECOND - patience);

@@ -1,4 +1,4 @@
-//! Validates a presented credential, and renders the verdict as headers and body.
+//! Decides whether a request with this credential may pass, and renders the decision as an answer.
 //!
 //! Order of checks: lease, shape and checksum, look-up, status, scope, limits. Only an admission
 //! spends tokens. Every fault of a credential gets the same 401, so that a caller cannot tell which
@@ -6,26 +6,34 @@
 
 mod headers;
 mod presented;
+mod rate_limit;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{Response, StatusCode};
+use axum::response::IntoResponse;
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_api::text::Text;
 use fluxgate_api::validate::ValidateAnswer;
-use fluxgate_engine::quota::{KeyLimits, LookedUp, Verdict};
-use fluxgate_engine::state::record::{KeyEntry, KeyRecord, LimitSpec, Status};
-use fluxgate_types::credential::CredentialError;
-use fluxgate_types::{ClusterMs, Credential, Digest, KeyId, Limit, Scope, caps};
-
-pub(crate) use self::presented::{InHead, PresentedCredential, bearer_token, in_head, presented};
-use crate::shared::respond;
+use fluxgate_api::verdict::Verdict;
+use fluxgate_engine::quota::{self, KeyLimits, LookedUp};
+use fluxgate_engine::state::record::{KeyEntry, KeyRecord, Status};
 use fluxgate_node::clock::boot_now;
-use fluxgate_node::counters::Decided;
-use fluxgate_node::metrics::{Endpoint, Verdict as VerdictLabel};
+use fluxgate_node::metrics::{Endpoint, Metrics, Verdict as VerdictLabel};
 use fluxgate_node::state::NodeState;
+use fluxgate_types::credential::CredentialError;
+use fluxgate_types::{ClusterMs, Credential, Digest, KeyId, Scope, caps};
+
+pub(crate) use self::presented::{
+    InHeaders, PresentedCredential, bearer_token, in_headers, presented,
+};
+pub(crate) use self::rate_limit::RateLimitState;
+use crate::shared::respond;
+
+/// Why a request is not decided, where the node gives no closer reason.
+const CANNOT_COUNT: &str = "this node cannot count now";
 
 /// A key whose credential matched, with its limits.
 #[derive(Clone, Debug)]
@@ -40,26 +48,30 @@ impl MatchedKey {
     }
 }
 
-/// The numbers for the rate-limit headers.
-#[derive(Clone, Debug)]
-pub(crate) struct RateLimitState {
-    pub(crate) limit: u64,
-    pub(crate) remaining: u64,
-    pub(crate) reset_s: u64,
-    // Seconds until `reset_s`, rounded up, at least 1.
-    wait_s: u64,
-    policy: Arc<[LimitSpec]>,
-    limit_at: usize,
-}
-
-/// The outcome of a request.
+/// A verdict with the data that its answer needs.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     Admitted(MatchedKey, RateLimitState),
-    Unauthenticated { presented: bool, quota: RateLimitState },
-    OutOfScope { known: MatchedKey, required: Option<Scope>, quota: RateLimitState },
-    Limited { known: MatchedKey, quota: RateLimitState, degraded: bool },
+    /// `presented`: the caller presented a credential, which is not valid.
+    Unauthenticated {
+        presented: bool,
+        rate: RateLimitState,
+    },
+    /// `required` is `None` if the gateway did not name a known scope.
+    OutOfScope {
+        key: MatchedKey,
+        required: Option<Scope>,
+        rate: RateLimitState,
+    },
+    /// `degraded`: it is not proven that no token is left.
+    Limited {
+        key: MatchedKey,
+        rate: RateLimitState,
+        degraded: bool,
+    },
+    /// With the reason.
     Invalid(String),
+    /// With the reason.
     Unavailable(&'static str),
 }
 
@@ -99,8 +111,8 @@ pub(crate) async fn validate(
     endpoint: Endpoint,
 ) -> Answer {
     let begun = Instant::now();
-    let answer = verdict(state, presented, requirement, cost).await;
-    count_verdict(state, &answer, endpoint, begun.elapsed());
+    let answer = decide(state, presented, requirement, cost).await;
+    count(&state.metrics, answer.verdict(), endpoint, begun.elapsed());
     answer
 }
 
@@ -120,32 +132,33 @@ pub(crate) fn too_late(
             let now = state.now();
             look_up(state, text, now).map_or_else(
                 || unauthenticated(state, true),
-                |known| {
-                    let limits = Arc::clone(&known.limits.limits.limits);
-                    let quota = nothing_left(limits, now);
-                    Answer::Limited { known, quota, degraded: true }
+                |key| {
+                    let limits = Arc::clone(&key.limits.limits.limits);
+                    let rate = RateLimitState::nothing_left(&state.config, limits, now);
+                    Answer::Limited { key, rate, degraded: true }
                 },
             )
         }
     };
-    count_verdict(state, &answer, endpoint, begun.elapsed());
+    count(&state.metrics, answer.verdict(), endpoint, begun.elapsed());
     answer
 }
 
-fn count_verdict(state: &NodeState, answer: &Answer, endpoint: Endpoint, took: Duration) {
-    let counted = match answer {
-        Answer::Admitted(..) => VerdictLabel::Admitted,
-        Answer::Unauthenticated { .. } => VerdictLabel::Unauthenticated,
-        Answer::OutOfScope { .. } => VerdictLabel::OutOfScope,
-        Answer::Limited { degraded: false, .. } => VerdictLabel::Limited,
-        Answer::Limited { degraded: true, .. } => VerdictLabel::Degraded,
-        Answer::Invalid(_) => VerdictLabel::Invalid,
-        Answer::Unavailable(_) => VerdictLabel::Unavailable,
+/// Counts a verdict in the metrics.
+fn count(metrics: &Metrics, verdict: Verdict, endpoint: Endpoint, took: Duration) {
+    let label = match verdict {
+        Verdict::Admitted => VerdictLabel::Admitted,
+        Verdict::Unauthenticated => VerdictLabel::Unauthenticated,
+        Verdict::OutOfScope => VerdictLabel::OutOfScope,
+        Verdict::Limited => VerdictLabel::Limited,
+        Verdict::Degraded => VerdictLabel::Degraded,
+        Verdict::Unavailable => VerdictLabel::Unavailable,
+        Verdict::Invalid => VerdictLabel::Invalid,
     };
-    state.metrics.validated(endpoint, counted, took);
+    metrics.validated(endpoint, label, took);
 }
 
-async fn verdict(
+async fn decide(
     state: &NodeState,
     presented: PresentedCredential<'_>,
     requirement: Requirement,
@@ -153,47 +166,47 @@ async fn verdict(
 ) -> Answer {
     let boot = boot_now();
     if !state.is_leased(boot) {
-        return Answer::Unavailable(state.not_ready().unwrap_or("this node holds no lease"));
+        return unavailable(state, "this node holds no lease");
     }
     let now = state.clock.at(boot);
-    let unauthenticated =
-        |presented| Answer::Unauthenticated { presented, quota: default_quota(state, now) };
+    let rejected = |presented| Answer::Unauthenticated {
+        presented,
+        rate: RateLimitState::of_defaults(state, now),
+    };
     let text = match presented {
-        PresentedCredential::Nothing => return unauthenticated(false),
-        PresentedCredential::Wrong => return unauthenticated(true),
+        PresentedCredential::Nothing => return rejected(false),
+        PresentedCredential::Wrong => return rejected(true),
         PresentedCredential::One(text) => text,
     };
-    let Some(known) = look_up(state, text, now) else { return unauthenticated(true) };
-    if !requirement.allows(known.record().scope) {
-        let decided = state.decide(&known.record().id, &known.limits, 0).await;
-        if decided.decision.verdict == Verdict::Unavailable {
-            return Answer::Unavailable(state.not_ready().unwrap_or("this node cannot count now"));
+    let Some(key) = look_up(state, text, now) else { return rejected(true) };
+    if !requirement.allows(key.record().scope) {
+        let decided = state.decide(&key.record().id, &key.limits, 0).await;
+        if decided.decision.verdict == quota::Verdict::Unavailable {
+            return unavailable(state, CANNOT_COUNT);
         }
-        let quota = quota(decided, now);
-        return Answer::OutOfScope { known, required: requirement.scope(), quota };
+        let rate = RateLimitState::of_decision(&state.config, decided, now);
+        return Answer::OutOfScope { key, required: requirement.scope(), rate };
     }
-    if let Some(message) = over_every_limit(&known, cost) {
+    if let Some(message) = over_every_limit(&key, cost) {
         return Answer::Invalid(message);
     }
-    let decided = state.decide(&known.record().id, &known.limits, cost).await;
+    let decided = state.decide(&key.record().id, &key.limits, cost).await;
     let verdict = decided.decision.verdict;
-    let quota = quota(decided, state.now().max(now));
+    let rate = RateLimitState::of_decision(&state.config, decided, state.now().max(now));
     match verdict {
-        Verdict::Admitted => {
+        quota::Verdict::Admitted => {
             if cost > 0 {
-                state.last_uses.used(&known.entry, now);
+                state.last_uses.used(&key.entry, now);
             }
-            Answer::Admitted(known, quota)
+            Answer::Admitted(key, rate)
         }
-        Verdict::Limited => Answer::Limited { known, quota, degraded: false },
-        Verdict::Degraded => Answer::Limited { known, quota, degraded: true },
-        Verdict::Unavailable => {
-            Answer::Unavailable(state.not_ready().unwrap_or("this node cannot count now"))
-        }
+        quota::Verdict::Limited => Answer::Limited { key, rate, degraded: false },
+        quota::Verdict::Degraded => Answer::Limited { key, rate, degraded: true },
+        quota::Verdict::Unavailable => unavailable(state, CANNOT_COUNT),
     }
 }
 
-/// Finds the key that matches a credential and is active now.
+/// Finds the active key that a credential opens now.
 pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<MatchedKey> {
     let (digest, id) = match Credential::parse(text) {
         Ok(credential) => (credential.digest, Some(credential.key_id)),
@@ -205,7 +218,7 @@ pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<
             (bounded.then(|| Digest::of(text))?, None)
         }
     };
-    // Read BEFORE everything that the limits come from, so that a later change shows in the
+    // Read BEFORE everything that the limits are taken from, so that a later change shows in the
     // revision.
     let revision = state.shared.table.revision();
     let view = state.shared.view();
@@ -232,55 +245,22 @@ pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<
 pub(crate) fn unauthenticated(state: &NodeState, presented: bool) -> Answer {
     match state.not_ready() {
         Some(why) => Answer::Unavailable(why),
-        None => Answer::Unauthenticated { presented, quota: default_quota(state, state.now()) },
+        None => Answer::Unauthenticated {
+            presented,
+            rate: RateLimitState::of_defaults(state, state.now()),
+        },
     }
 }
 
-/// What a 401 shows: the default limit, nothing remaining, and the end of the window.
-fn default_quota(state: &NodeState, now: ClusterMs) -> RateLimitState {
-    let policy = Arc::clone(&state.shared.view().defaults);
-    let policy = if policy.is_empty() {
-        state.config.default_limits.iter().cloned().map(LimitSpec::new).collect()
-    } else {
-        policy
-    };
-    nothing_left(policy, now)
+/// The answer of a node that cannot decide; `otherwise` is the reason if the node is ready again.
+fn unavailable(state: &NodeState, otherwise: &'static str) -> Answer {
+    Answer::Unavailable(state.not_ready().unwrap_or(otherwise))
 }
 
-/// The first limit with nothing remaining, and the end of its window.
-fn nothing_left(policy: Arc<[LimitSpec]>, now: ClusterMs) -> RateLimitState {
-    let limit = policy.first().map(|spec| &spec.limit);
-    let (tokens, reset) =
-        limit.map_or((0, now), |l: &Limit| (l.tokens, l.window_end(l.window_at(now))));
-    RateLimitState {
-        limit: tokens,
-        remaining: 0,
-        reset_s: reset.0.div_ceil(1_000),
-        wait_s: wait_s(reset, now),
-        policy,
-        limit_at: 0,
-    }
-}
-
-fn wait_s(reset: ClusterMs, now: ClusterMs) -> u64 {
-    (reset - now).div_ceil(1_000).max(1)
-}
-
-fn quota(decided: Decided, now: ClusterMs) -> RateLimitState {
-    let Decided { decision, limits } = decided;
-    RateLimitState {
-        limit: decision.tokens,
-        remaining: decision.remaining,
-        reset_s: decision.reset.0.div_ceil(1_000),
-        wait_s: wait_s(decision.reset, now),
-        policy: limits,
-        limit_at: decision.limit_at,
-    }
-}
-
-/// A cost above a whole window's tokens can never be admitted: it is an invalid request, not a 429.
-fn over_every_limit(known: &MatchedKey, cost: u64) -> Option<String> {
-    let limits = &known.limits.limits.limits;
+/// A cost above the tokens of a whole window can never be admitted: the request is invalid, and a
+/// 429 would promise that waiting helps.
+fn over_every_limit(key: &MatchedKey, cost: u64) -> Option<String> {
+    let limits = &key.limits.limits.limits;
     let smallest = limits.iter().map(|spec| &spec.limit).min_by_key(|l| l.tokens)?;
     (cost > smallest.tokens).then(|| {
         format!(
@@ -291,61 +271,94 @@ fn over_every_limit(known: &MatchedKey, cost: u64) -> Option<String> {
 }
 
 impl Answer {
-    pub(crate) fn error_body(&self) -> Option<ErrorBody> {
+    pub(crate) fn verdict(&self) -> Verdict {
         match self {
-            Self::Admitted(..) => None,
-            Self::Unauthenticated { .. } => Some(ErrorBody::authentication_failed()),
-            Self::OutOfScope { required: Some(required), .. } => {
-                Some(ErrorBody::insufficient_scope(*required))
-            }
-            Self::OutOfScope { required: None, .. } => {
-                let message = "The gateway does not say which scope this endpoint requires";
-                Some(ErrorBody::new(ErrorCode::InsufficientScope, message))
-            }
-            Self::Limited { quota, .. } => Some(ErrorBody::rate_limit_exceeded(quota.wait_s)),
-            Self::Invalid(message) => {
-                Some(ErrorBody::new(ErrorCode::InvalidRequest, message.clone()))
-            }
-            Self::Unavailable(why) => Some(ErrorBody::new(ErrorCode::Unavailable, *why)),
+            Self::Admitted(..) => Verdict::Admitted,
+            Self::Unauthenticated { .. } => Verdict::Unauthenticated,
+            Self::OutOfScope { .. } => Verdict::OutOfScope,
+            Self::Limited { degraded: false, .. } => Verdict::Limited,
+            Self::Limited { degraded: true, .. } => Verdict::Degraded,
+            Self::Invalid(_) => Verdict::Invalid,
+            Self::Unavailable(_) => Verdict::Unavailable,
         }
     }
 
+    /// The body of a denial; `None` for an admission. The code is the verdict's.
+    pub(crate) fn error_body(&self) -> Option<ErrorBody> {
+        let code = self.verdict().error_code()?;
+        Some(match self {
+            Self::Admitted(..) => return None,
+            Self::Unauthenticated { .. } => ErrorBody::authentication_failed(),
+            Self::OutOfScope { required: Some(required), .. } => {
+                ErrorBody::insufficient_scope(*required)
+            }
+            Self::OutOfScope { required: None, .. } => {
+                ErrorBody::new(code, "The gateway does not say which scope this endpoint requires")
+            }
+            Self::Limited { rate, .. } => ErrorBody::rate_limit_exceeded(rate.wait_s),
+            Self::Invalid(message) => ErrorBody::new(code, message.clone()),
+            Self::Unavailable(why) => ErrorBody::new(code, *why),
+        })
+    }
+
+    /// The body of an admission.
     pub(crate) fn admission(&self) -> Option<ValidateAnswer> {
-        let Self::Admitted(known, quota) = self else { return None };
-        let record = known.record();
+        let Self::Admitted(key, rate) = self else { return None };
+        let record = key.record();
         Some(ValidateAnswer {
             valid: true,
             key_id: Text(record.id),
             name: record.name.to_string(),
             owner: record.owner.as_ref().map(ToString::to_string),
             scope: record.scope,
-            limit: quota.limit,
-            remaining: quota.remaining,
-            reset: quota.reset_s,
+            limit: rate.limit,
+            remaining: rate.remaining,
+            reset: rate.reset_s,
         })
     }
 
     fn parts(&self) -> (Option<&MatchedKey>, Option<&RateLimitState>) {
         match self {
-            Self::Admitted(known, quota)
-            | Self::OutOfScope { known, quota, .. }
-            | Self::Limited { known, quota, .. } => (Some(known), Some(quota)),
-            Self::Unauthenticated { quota, .. } => (None, Some(quota)),
+            Self::Admitted(key, rate)
+            | Self::OutOfScope { key, rate, .. }
+            | Self::Limited { key, rate, .. } => (Some(key), Some(rate)),
+            Self::Unauthenticated { rate, .. } => (None, Some(rate)),
             Self::Invalid(_) | Self::Unavailable(_) => (None, None),
         }
     }
+}
 
-    /// The complete response of `/v1/validate`.
-    pub(crate) fn into_response(self, state: &NodeState) -> Response<Body> {
+/// The complete response of `/v1/validate`.
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response<Body> {
         let mut response = match (self.admission(), self.error_body()) {
             (Some(admission), _) => match serde_json::to_vec(&admission) {
                 Ok(text) => respond::bytes(StatusCode::OK, "application/json", text.into()),
-                Err(_) => respond::refuse(ErrorCode::Internal, "internal error"),
+                Err(_) => respond::reject(ErrorCode::Internal, "internal error"),
             },
             (None, Some(body)) => respond::error(&body),
-            (None, None) => respond::refuse(ErrorCode::Internal, "internal error"),
+            (None, None) => respond::reject(ErrorCode::Internal, "internal error"),
         };
-        self.add_headers(state, &mut response);
+        self.add_headers(&mut response);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_verdict_is_counted_under_its_label() {
+        for verdict in Verdict::ALL {
+            let metrics = Metrics::new();
+            count(&metrics, verdict, Endpoint::Validate, Duration::ZERO);
+            let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+            let label = verdict.label();
+            let series = format!(
+                "fluxgate_validate_requests_total{{endpoint=\"validate\",verdict=\"{label}\"}} 1"
+            );
+            assert!(text.contains(&series), "{series}");
+        }
     }
 }

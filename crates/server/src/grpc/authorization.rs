@@ -1,8 +1,8 @@
 //! `envoy.service.auth.v3.Authorization`: what `/v1/authorize` is over HTTP.
 //!
-//! What a route requires stands in its `context_extensions` under `requirement`, which the gateway's
-//! configuration makes and no client can reach. A node that cannot answer fails the call, so that
-//! Envoy asks another one or fails closed.
+//! The gateway's configuration writes the requirement of a route into `context_extensions` under
+//! `requirement`, which no client can set. A node that may not decide fails the call, so that Envoy
+//! asks another node or fails closed.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,21 +11,22 @@ use std::time::Instant;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use fluxgate_api::paths::header as names;
+use fluxgate_api::verdict::GrpcCode;
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::messages::{
     CheckRequest, CheckResponse, DeniedResponse, Header, HeaderOption, HttpRequest, HttpResponse,
     HttpStatus, OVERWRITE, OkResponse, RpcStatus,
 };
 use crate::gateway::authorize::{requirement, shape_plain};
-use crate::gateway::validate::{Answer, InHead, in_head, validate};
+use crate::gateway::validate::{InHeaders, in_headers, validate};
 
-/// Headers of a request that say anything here.
+/// The headers of a request that count here.
 const READ: [&str; 4] =
     ["authorization", names::X_API_KEY, names::X_FORWARDED_METHOD, names::X_ORIGINAL_METHOD];
-/// What is added for the client; all else that an answer has is for the application.
+/// The headers of an answer that are for the client; all others are for the application.
 const FOR_CLIENT: [&str; 5] = [
     names::X_RATELIMIT_LIMIT,
     names::X_RATELIMIT_REMAINING,
@@ -55,8 +56,8 @@ impl tonic::server::UnaryService<CheckRequest> for Service {
     }
 }
 
-/// The headers that count, as HTTP would have brought them: from the map, or where Envoy encodes them
-/// raw from the list, in which several of one name stand for themselves.
+/// The headers that count, as a request over HTTP would have had them: from the map or, if Envoy
+/// encodes raw headers, from the list, where each value of a name has an entry of its own.
 fn headers_of(http: &HttpRequest) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let raw = http.header_map.iter().flat_map(|map| &map.headers);
@@ -68,7 +69,7 @@ fn headers_of(http: &HttpRequest) -> HeaderMap {
             raw => raw,
         });
         for value in mapped.into_iter().chain(listed) {
-            // One that no header can carry is as good as a wrong one.
+            // A value that no header can contain is replaced by one that matches no key.
             let value = HeaderValue::from_bytes(value);
             headers.append(name, value.unwrap_or(HeaderValue::from_static("?")));
         }
@@ -86,22 +87,15 @@ async fn check(
     let method = Method::try_from(http.method.as_str()).unwrap_or(Method::POST);
     let named = attributes.context_extensions.get("requirement").map(String::as_str);
     let required = requirement(named.unwrap_or_default(), &method, &headers);
-    let InHead { presented, foreign } = in_head(&headers);
+    let InHeaders { presented, foreign } = in_headers(&headers);
     let answer = validate(state, presented, required, 1, Endpoint::ExtAuthz).await;
-    if let Answer::Unavailable(why) = answer {
-        return Err(Status::unavailable(why));
-    }
+    super::check_decided(&answer)?;
     let body = answer.error_body().map(|error| error.to_json()).unwrap_or_default();
-    let shaped = shape_plain(state, &answer);
+    let shaped = shape_plain(&answer);
     let status = shaped.status();
-    let code = match status {
-        StatusCode::OK => Code::Ok,
-        StatusCode::UNAUTHORIZED => Code::Unauthenticated,
-        StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
-        _ => Code::PermissionDenied,
-    };
+    let code = answer.verdict().grpc_code();
     let all = shaped.headers().iter().filter(|(name, _)| **name != header::CONTENT_LENGTH);
-    let http_response = if code == Code::Ok {
+    let http_response = if code == GrpcCode::Ok {
         let hidden = names::X_ENVOY_AUTH_HEADERS_TO_REMOVE;
         let (client, application): (Vec<_>, Vec<_>) = all
             .filter(|(name, _)| name.as_str() != hidden)
@@ -119,13 +113,13 @@ async fn check(
         })
     };
     let response = CheckResponse {
-        status: Some(RpcStatus { code: code.into() }),
+        status: Some(RpcStatus { code: code.number() }),
         http_response: Some(http_response),
     };
     Ok((status, response))
 }
 
-/// What the application must not see: the key, wherever it was presented.
+/// The headers that may contain the key, which the application must not see.
 fn to_remove(authorization_is_foreign: bool) -> Vec<String> {
     let authorization = (!authorization_is_foreign).then_some("authorization");
     authorization.into_iter().chain([names::X_API_KEY]).map(str::to_owned).collect()
@@ -154,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_headers_count_as_mapped_ones_do() {
+    fn raw_headers_count_like_mapped_ones() {
         let mut mapped = HttpRequest::default();
         mapped.headers.insert("x-api-key".to_owned(), "k1".to_owned());
         let cookie: (&str, &[u8]) = ("cookie", b"\xff");
@@ -163,7 +157,7 @@ mod tests {
         {
             let headers = headers_of(&http);
             assert!(
-                matches!(in_head(&headers).presented, PresentedCredential::One(b"k1")),
+                matches!(in_headers(&headers).presented, PresentedCredential::One(b"k1")),
                 "{http:?}"
             );
             assert_eq!(headers.len(), 1, "{http:?}");
@@ -176,9 +170,9 @@ mod tests {
             [("x-api-key", &b"k1"[..], &b"k2"[..]), ("authorization", b"Bearer k1", b"Bearer k1")]
         {
             let headers = headers_of(&listed(&[(name, first), (name, second)]));
-            assert!(matches!(in_head(&headers).presented, PresentedCredential::Wrong), "{name}");
+            assert!(matches!(in_headers(&headers).presented, PresentedCredential::Wrong), "{name}");
         }
         let headers = headers_of(&listed(&[("x-api-key", b"k\0")]));
-        assert!(matches!(in_head(&headers).presented, PresentedCredential::One(b"?")));
+        assert!(matches!(in_headers(&headers).presented, PresentedCredential::One(b"?")));
     }
 }

@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health`: what `/readyz` is over HTTP. Needs no token, like it.
+//! `grpc.health.v1.Health`: what `/readyz` is over HTTP. It needs no token either.
 
 use std::future::{Ready, ready};
 use std::sync::Arc;

@@ -1,9 +1,8 @@
-//! Envoy's messages, as far as they are read or written here.
+//! Envoy's messages, with the fields that are read or written here.
 //!
 //! Names and numbers of fields are those of Envoy's API v3 (`envoy/service/auth/v3`,
-//! `envoy/service/ratelimit/v3` and what they refer to); what is not listed is passed over when read
-//! and left out when written. Written as types rather than generated, so that no compiler of protocol
-//! descriptions is needed.
+//! `envoy/service/ratelimit/v3` and the messages they refer to). Other fields are skipped when read
+//! and never written. The types are written by hand, so that the build needs no protobuf compiler.
 
 use std::collections::HashMap;
 
@@ -21,7 +20,7 @@ pub(super) struct CheckRequest {
 pub(super) struct AttributeContext {
     #[prost(message, optional, tag = "4")]
     pub(super) request: Option<Request>,
-    /// From the gateway's configuration of the route: nothing that a client can set.
+    /// From the gateway's configuration of the route: no client can set it.
     #[prost(map = "string, string", tag = "10")]
     pub(super) context_extensions: HashMap<String, String>,
 }
@@ -38,11 +37,11 @@ pub(super) struct Request {
 pub(super) struct HttpRequest {
     #[prost(string, tag = "2")]
     pub(super) method: String,
-    /// Names in lower case; several values of one name stand in one, with commas.
+    /// Names in lower case; several values of one name are joined with commas.
     #[prost(map = "string, string", tag = "3")]
     pub(super) headers: HashMap<String, String>,
-    /// In place of `headers` where Envoy has `encode_raw_headers`: several values of one name stand
-    /// for themselves.
+    /// In place of `headers` if Envoy has `encode_raw_headers`: each value of a name has an entry of its
+    /// own.
     #[prost(message, optional, tag = "13")]
     pub(super) header_map: Option<HeaderMap>,
 }
@@ -70,13 +69,13 @@ pub(super) struct RpcStatus {
     pub(super) code: i32,
 }
 
-/// What Envoy does.
+/// What Envoy does with the request.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub(super) enum HttpResponse {
-    /// Answers the client itself.
+    /// Sends this answer to the client.
     #[prost(message, tag = "2")]
     Denied(DeniedResponse),
-    /// Lets the request through.
+    /// Forwards the request to the application.
     #[prost(message, tag = "3")]
     Ok(OkResponse),
 }
@@ -95,12 +94,12 @@ pub(super) struct DeniedResponse {
 /// `envoy.service.auth.v3.OkHttpResponse`
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct OkResponse {
-    /// For the application.
+    /// Added to the request for the application.
     #[prost(message, repeated, tag = "2")]
     pub(super) headers: Vec<HeaderOption>,
     #[prost(string, repeated, tag = "5")]
     pub(super) headers_to_remove: Vec<String>,
-    /// For the client.
+    /// Added to the response for the client.
     #[prost(message, repeated, tag = "6")]
     pub(super) response_headers_to_add: Vec<HeaderOption>,
 }
@@ -121,7 +120,7 @@ pub(super) struct HeaderOption {
     pub(super) append_action: i32,
 }
 
-/// `OVERWRITE_IF_EXISTS_OR_ADD`: what a client or an application set goes.
+/// `OVERWRITE_IF_EXISTS_OR_ADD`: replaces the value that a client or an application set.
 pub(super) const OVERWRITE: i32 = 2;
 
 /// `envoy.config.state.v3.HeaderValue`
@@ -131,7 +130,7 @@ pub(super) struct Header {
     pub(super) key: String,
     #[prost(string, tag = "2")]
     pub(super) value: String,
-    /// In place of `value` where Envoy has `encode_raw_headers`.
+    /// In place of `value` if Envoy has `encode_raw_headers`.
     #[prost(bytes = "vec", tag = "3")]
     pub(super) raw_value: Vec<u8>,
 }
@@ -141,7 +140,7 @@ pub(super) struct Header {
 pub(super) struct RateLimitRequest {
     #[prost(message, repeated, tag = "2")]
     pub(super) descriptors: Vec<Descriptor>,
-    /// 0 stands for 1.
+    /// 0 means 1.
     #[prost(uint32, tag = "3")]
     pub(super) hits_addend: u32,
 }
@@ -151,10 +150,10 @@ pub(super) struct RateLimitRequest {
 pub(super) struct Descriptor {
     #[prost(message, repeated, tag = "1")]
     pub(super) entries: Vec<DescriptorEntry>,
-    /// In place of that of the whole request; 0 spends nothing.
+    /// Overrides that of the whole request; 0 spends nothing.
     #[prost(message, optional, tag = "3")]
     pub(super) hits_addend: Option<UInt64>,
-    /// True: the hits would return tokens, which a caller may not do, so the entry spends nothing.
+    /// If true, the hits would return tokens. A caller may not do that, so the entry spends nothing.
     #[prost(bool, tag = "4")]
     pub(super) is_negative_hits: bool,
 }

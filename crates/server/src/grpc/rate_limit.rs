@@ -1,12 +1,12 @@
-//! `envoy.service.ratelimit.v3.RateLimitService`: the limit of a key, for gateways that authenticate
+//! `envoy.service.ratelimit.v3.RateLimitService`: the limits of a key, for gateways that authenticate
 //! by other means.
 //!
-//! A descriptor names a key by an entry `api_key` (as presented, with or without `Bearer `), and
-//! spends its own `hits_addend` of it, else that of the call, 1 by default. Descriptors of a call that
-//! name the same key spend once, the most that one of them says: a client may show a key in both of
-//! its headers. An `Authorization` beside an `X-API-Key` counts only where it has the shape of one of
-//! our keys. This interface has two answers only, so a key that is not valid is over its limit, and
-//! the body says why; a descriptor without `api_key` is nothing that is limited here.
+//! The entry `api_key` of a descriptor contains the key as presented, with or without `Bearer `. The
+//! cost is the descriptor's own `hits_addend` or, without one, that of the call, by default 1. If
+//! several descriptors of a call contain the same key, the largest of their costs is spent, once: a
+//! client may present a key in both headers. An `Authorization` next to an `X-API-Key` counts only if
+//! it has the shape of one of our keys. This service has only two answers, so a key that is not valid
+//! is over its limit, and the body says why. A descriptor without `api_key` is not limited.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fluxgate_api::paths::header as names;
+use fluxgate_api::verdict::{GrpcCode, Verdict};
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::credential::is_like_a_key;
@@ -23,12 +24,12 @@ use super::messages::{
     Descriptor, DescriptorStatus, Header, OK, OVER_LIMIT, RateLimitRequest, RateLimitResponse,
 };
 use crate::gateway::authorize::shape_plain;
-use crate::gateway::validate::{Answer, PresentedCredential, Requirement, bearer_token, validate};
+use crate::gateway::validate::{PresentedCredential, Requirement, bearer_token, validate};
 
 /// Descriptors of one call.
 const DESCRIPTORS_MAX: usize = 16;
-/// What the client of a gateway is shown.
-const SHOWN: [&str; 3] =
+/// The headers for the client.
+const FOR_CLIENT: [&str; 3] =
     [names::X_RATELIMIT_LIMIT, names::X_RATELIMIT_REMAINING, names::X_RATELIMIT_RESET];
 
 /// The service.
@@ -81,23 +82,21 @@ async fn decide(state: &NodeState, request: RateLimitRequest) -> Result<RateLimi
             Endpoint::RateLimit,
         )
         .await;
-        if let Answer::Unavailable(why) = answer {
-            return Err(Status::unavailable(why));
-        }
-        let shaped = shape_plain(state, &answer);
+        super::check_decided(&answer)?;
+        let shaped = shape_plain(&answer);
         let value = |name: &str| shaped.headers().get(name)?.to_str().ok().map(str::to_owned);
         let remaining = value(names::X_RATELIMIT_REMAINING).and_then(|text| text.parse().ok());
-        let code = if matches!(answer, Answer::Admitted(..)) { OK } else { OVER_LIMIT };
+        let code = overall_code(answer.verdict());
         response.statuses.push(DescriptorStatus { code, limit_remaining: remaining.unwrap_or(0) });
-        // Those of the first that denies, else of the last.
+        // The headers of the first denial or, without one, of the last admission.
         if response.overall_code == OK {
-            let header = |name: &&str| value(name).map(|value| shown(name, value));
-            response.response_headers_to_add = SHOWN.iter().filter_map(header).collect();
+            let header = |name: &&str| value(name).map(|value| header_of(name, value));
+            response.response_headers_to_add = FOR_CLIENT.iter().filter_map(header).collect();
         }
         if code == OVER_LIMIT && response.overall_code == OK {
             response.overall_code = OVER_LIMIT;
-            let json = shown("content-type", "application/json".to_owned());
-            let after = value("retry-after").map(|after| shown("retry-after", after));
+            let json = header_of("content-type", "application/json".to_owned());
+            let after = value("retry-after").map(|after| header_of("retry-after", after));
             response.response_headers_to_add.extend([Some(json), after].into_iter().flatten());
             let body = answer.error_body().map(|error| error.to_json()).unwrap_or_default();
             response.raw_body = body.into_bytes();
@@ -106,22 +105,33 @@ async fn decide(state: &NodeState, request: RateLimitRequest) -> Result<RateLimi
     Ok(response)
 }
 
-fn shown(name: &str, value: String) -> Header {
+/// The code of a verdict. A node that may not decide has failed the call before.
+fn overall_code(verdict: Verdict) -> i32 {
+    match verdict.grpc_code() {
+        GrpcCode::Ok => OK,
+        GrpcCode::Unauthenticated
+        | GrpcCode::PermissionDenied
+        | GrpcCode::ResourceExhausted
+        | GrpcCode::Unavailable => OVER_LIMIT,
+    }
+}
+
+fn header_of(name: &str, value: String) -> Header {
     Header { key: name.to_owned(), value, raw_value: Vec::new() }
 }
 
-/// What one descriptor comes to.
+/// What is spent for one descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Charge<'a> {
-    /// Limits nothing here.
+    /// Nothing: the descriptor is not limited here.
     Nothing,
-    /// The same key as that descriptor's.
+    /// Nothing more: the descriptor at this place has the same key.
     As(usize),
-    /// Spends so much of this key.
+    /// `cost` tokens of this key.
     Key { key: &'a [u8], cost: u64 },
 }
 
-/// What each descriptor of a call comes to, in their order.
+/// What is spent for each descriptor of a call, in their order.
 fn charges(request: &RateLimitRequest) -> Vec<Charge<'_>> {
     let values: Vec<Option<&[u8]>> = request.descriptors.iter().map(value_of).collect();
     let keys: Vec<Option<&[u8]>> =
@@ -142,8 +152,8 @@ fn charges(request: &RateLimitRequest) -> Vec<Charge<'_>> {
     charges
 }
 
-/// The key in one of the values of a call; `None` where that is an `Authorization` of the
-/// application's own: what has a scheme came from there, what has none from `X-API-Key`.
+/// The key in one of the values of a call; `None` if the value is the application's own
+/// `Authorization`. A value with a scheme came from `Authorization`, one without from `X-API-Key`.
 fn key_of<'a>(value: &'a [u8], values: &[Option<&[u8]>]) -> Option<&'a [u8]> {
     let has_scheme = |value: &[u8]| value.contains(&b' ');
     let bearer = bearer_token(value);
@@ -152,7 +162,7 @@ fn key_of<'a>(value: &'a [u8], values: &[Option<&[u8]>]) -> Option<&'a [u8]> {
     if !has_scheme(value) || direct.peek().is_none() || bearer.is_some_and(is_like_a_key) {
         return Some(key);
     }
-    // An imported key may have any shape, and stand in both.
+    // An imported key may have any shape, and both headers may contain it.
     direct.any(|other| *other == key).then_some(key)
 }
 
@@ -164,7 +174,7 @@ fn cost_of(descriptor: &Descriptor, request: &RateLimitRequest) -> u64 {
     }
 }
 
-/// The credential that a descriptor names, as it came.
+/// The credential in a descriptor, as it came.
 fn value_of(descriptor: &Descriptor) -> Option<&[u8]> {
     let entry = descriptor.entries.iter().find(|entry| entry.key == "api_key")?;
     Some(entry.value.as_bytes())
@@ -192,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptors_own_hits_count_before_those_of_the_call() {
+    fn the_hits_of_a_descriptor_override_those_of_the_call() {
         for (own, all, cost) in
             [(None, 0, 1), (None, 4, 4), (Some(4), 0, 4), (Some(2), 4, 2), (Some(0), 4, 0)]
         {
@@ -204,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn one_key_is_charged_once_and_a_foreign_authorization_is_nothing() {
+    fn one_key_is_charged_once_and_a_foreign_authorization_is_not() {
         let both = |key: &str, authorization: &str| {
             call(vec![descriptor(key, None), descriptor(authorization, Some(3))], 0)
         };
         assert_eq!(charges(&both("k1", "Bearer k1")), [of("k1", 3), Charge::As(0)]);
         for foreign in ["Bearer eyJ.e30.", "Basic dTpw"] {
             assert_eq!(charges(&both("k1", foreign)), [of("k1", 1), Charge::Nothing]);
-            // Alone it is what is presented.
+            // Without another value it is the presented credential.
             assert!(matches!(
                 charges(&call(vec![descriptor(foreign, None)], 0))[..],
                 [Charge::Key { .. }]

@@ -1,8 +1,8 @@
 //! The accept loop: connections with bounds and deadlines.
 //!
-//! hyper sets no timers by itself, and answers a malformed head with an empty page. Here a head
-//! must be complete within [`HEAD_TIMEOUT`], an idle connection is kept for [`IDLE_TIMEOUT`], and
-//! what hyper would answer by itself gets our two-field body.
+//! hyper sets no timers, and answers a malformed request with an empty body. Here the headers of a
+//! request must be complete within [`HEADERS_TIMEOUT`], an idle connection is closed after
+//! [`IDLE_TIMEOUT`], and our two-field body replaces the empty one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,23 +25,24 @@ use tower::ServiceExt as _;
 
 use super::request_line::RequestLine;
 use crate::listen::tls::{Accepted, Acceptor};
+use crate::shared::flavour::Flavour;
 
-/// A request head must be complete so long after its first byte.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection may be idle so long: longer than the gateways keep theirs.
+/// From the first byte of a request until its headers must be complete.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may be idle: longer than the gateways keep theirs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
-/// Bytes of one request head.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of the request line and headers of one request.
+const HEADERS_BYTES_MAX: usize = 64 * 1024;
 /// Header fields of one request.
 const HEADERS_MAX: usize = 256;
 /// Connections on one listener.
 const CONNECTIONS_MAX: usize = 16 * 1024;
-/// Pause after an accept that failed, for example without file descriptors.
+/// Pause after an accept that failed, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Requests under way may take so long to finish when the node stops.
+/// How long requests under way may take to finish when the node stops.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
-/// A bound listener with what it serves.
+/// A bound listener and the handler of its connections.
 pub(crate) struct Server {
     listener: std::net::TcpListener,
     handler: Arc<dyn Handler>,
@@ -53,61 +54,60 @@ pub(crate) type Accept = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Serves connections.
 pub(crate) trait Handler: Send + Sync {
-    /// Serves one to its end, and ends it soon once `stop` says so.
+    /// Serves one to its end, and ends it soon once `stop` is true.
     fn handle(&self, accepted: Accepted, from: SocketAddr, stop: watch::Receiver<bool>) -> Accept;
 }
 
 /// HTTP/1.1, to a router.
 struct Routes {
     router: Router,
-    /// What a caller without a certificate may ask, where callers must present one.
+    /// The routes for a caller without a certificate, if callers must present one.
     probes: Option<Router>,
-    refusal: Rejection,
+    on_malformed: OnMalformed,
 }
 
 impl Routes {
-    /// The routes that a connection may ask.
+    /// The routes that a connection may use.
     fn of(&self, accepted: &Accepted) -> Router {
-        let is_known = match accepted {
+        let has_certificate = match accepted {
             Accepted::Tls(stream) => stream.get_ref().1.peer_certificates().is_some(),
-            // Only where callers may be plain for the time of a change.
+            // Accepted only while `accept_plain` is set.
             Accepted::Plain(_) => true,
         };
-        self.probes.as_ref().filter(|_| !is_known).unwrap_or(&self.router).clone()
+        self.probes.as_ref().filter(|_| !has_certificate).unwrap_or(&self.router).clone()
     }
 }
 
 impl Handler for Routes {
     fn handle(&self, accepted: Accepted, from: SocketAddr, stop: watch::Receiver<bool>) -> Accept {
-        let (router, refusal) = (self.of(&accepted), Arc::clone(&self.refusal));
+        let (router, on_malformed) = (self.of(&accepted), Arc::clone(&self.on_malformed));
         Box::pin(async move {
             match accepted {
-                Accepted::Plain(stream) => serve(stream, from, router, refusal, stop).await,
-                Accepted::Tls(stream) => serve(stream, from, router, refusal, stop).await,
+                Accepted::Plain(stream) => serve(stream, from, router, on_malformed, stop).await,
+                Accepted::Tls(stream) => serve(stream, from, router, on_malformed, stop).await,
             }
         })
     }
 }
 
-/// Makes the whole answer to a malformed request on a path that knows but a few statuses.
-///
-/// Told whether the path is of the nginx flavour.
-pub(crate) type Rejection = Arc<dyn Fn(bool) -> Vec<u8> + Send + Sync>;
+/// Makes the whole response, as bytes, to a malformed request below `/v1/authorize`, where only a few
+/// statuses may be sent.
+pub(crate) type OnMalformed = Arc<dyn Fn(Flavour) -> Vec<u8> + Send + Sync>;
 
 impl Server {
-    /// Answers a malformed request below `/v1/authorize` with `refusal`. Plain without `tls`. Where
-    /// there are `probes`, callers without a certificate may ask these and nothing else.
+    /// Serves HTTP/1.1. Answers a malformed request below `/v1/authorize` with `on_malformed`. Plain
+    /// without `tls`. With `probes`, callers without a certificate may use only these routes.
     pub(crate) fn new(
         listener: std::net::TcpListener,
         router: Router,
         probes: Option<Router>,
-        refusal: Rejection,
+        on_malformed: OnMalformed,
         tls: Option<Arc<Acceptor>>,
     ) -> Self {
-        Self { listener, handler: Arc::new(Routes { router, probes, refusal }), tls }
+        Self { listener, handler: Arc::new(Routes { router, probes, on_malformed }), tls }
     }
 
-    /// Serves what `handler` speaks.
+    /// Serves connections with `handler`.
     pub(crate) fn with(
         listener: std::net::TcpListener,
         handler: Arc<dyn Handler>,
@@ -116,7 +116,7 @@ impl Server {
         Self { listener, handler, tls }
     }
 
-    /// Serves on the runtime that polls this until `stop` says so, then lets requests under way
+    /// Serves, on the runtime that polls this, until `stop` is true, then lets requests under way
     /// finish.
     pub(crate) async fn run(self, stop: watch::Receiver<bool>) {
         let listener = match TcpListener::from_std(self.listener) {
@@ -166,11 +166,11 @@ async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     from: SocketAddr,
     router: Router,
-    on_refusal: Rejection,
+    on_malformed: OnMalformed,
     stop: watch::Receiver<bool>,
 ) {
     let phase = Arc::new(AtomicU8::new(IDLE));
-    let guarded = Guarded::new(stream, Arc::clone(&phase), on_refusal);
+    let guarded = Guarded::new(stream, Arc::clone(&phase), on_malformed);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         phase.store(SERVING, Ordering::Release);
         let (router, phase) = (router.clone(), Arc::clone(&phase));
@@ -183,8 +183,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
-    // A client that has said all may close its side and still wait for the answer.
+    builder.timer(TokioTimer::new()).max_buf_size(HEADERS_BYTES_MAX).max_headers(HEADERS_MAX);
+    // A client may close its side after the request and still wait for the response.
     builder.half_close(true);
     let connection = builder.serve_connection(TokioIo::new(guarded), service);
     if let Err(error) = drive(connection, stop).await {
@@ -192,7 +192,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     }
 }
 
-/// Serves a connection to its end; once `stop` says so, it takes no further requests.
+/// Serves a connection to its end; once `stop` is true, it takes no further requests.
 pub(crate) async fn drive<C: GracefulConnection>(
     connection: C,
     mut stop: watch::Receiver<bool>,
@@ -208,12 +208,12 @@ pub(crate) async fn drive<C: GracefulConnection>(
     }
 }
 
-// What a connection is doing: waiting for a request, reading its head, or answering it.
+// What a connection is doing: waiting for a request, reading its headers, or answering it.
 const IDLE: u8 = 0;
-const HEAD: u8 = 1;
+const HEADERS: u8 = 1;
 const SERVING: u8 = 2;
 
-/// A stream that ends slow heads and idle connections, and rewords hyper's own refusals.
+/// A stream that ends slow requests and idle connections, and gives hyper's own error responses a body.
 struct Guarded<S> {
     stream: S,
     phase: Arc<AtomicU8>,
@@ -222,15 +222,15 @@ struct Guarded<S> {
     armed: u8,
     // When the last request began to arrive.
     active: Instant,
-    // The rest of a refusal that is being written in place of hyper's.
-    refusal: Vec<u8>,
-    refused: bool,
-    on_refusal: Rejection,
+    // The rest of our error response, which is written in place of hyper's.
+    replacement: Vec<u8>,
+    is_replaced: bool,
+    on_malformed: OnMalformed,
     line: RequestLine,
 }
 
 impl<S> Guarded<S> {
-    fn new(stream: S, phase: Arc<AtomicU8>, on_refusal: Rejection) -> Self {
+    fn new(stream: S, phase: Arc<AtomicU8>, on_malformed: OnMalformed) -> Self {
         let deadline = Box::pin(tokio::time::sleep(IDLE_TIMEOUT));
         Self {
             stream,
@@ -238,25 +238,26 @@ impl<S> Guarded<S> {
             deadline,
             armed: IDLE,
             active: Instant::now(),
-            refusal: Vec::new(),
-            refused: false,
-            on_refusal,
+            replacement: Vec::new(),
+            is_replaced: false,
+            on_malformed,
             line: RequestLine::default(),
         }
     }
 
     /// How long the connection may stay in a phase.
     fn span(phase: u8) -> Duration {
-        if phase == HEAD { HEAD_TIMEOUT } else { IDLE_TIMEOUT }
+        if phase == HEADERS { HEADERS_TIMEOUT } else { IDLE_TIMEOUT }
     }
 
     /// Whether the connection has been in this phase for too long. Setting a timer costs more than
-    /// a whole look-up, so a busy connection sets none: one that fires early is set again.
+    /// looking up a key, so a busy connection does not move its timer: if it fires early, it is set
+    /// again.
     fn is_late(&mut self, phase: u8, cx: &mut Context<'_>) -> bool {
         if self.armed != phase {
             self.armed = phase;
-            if phase == HEAD {
-                self.deadline.as_mut().reset(self.active + HEAD_TIMEOUT);
+            if phase == HEADERS {
+                self.deadline.as_mut().reset(self.active + HEADERS_TIMEOUT);
             }
         }
         while self.deadline.as_mut().poll(cx).is_ready() {
@@ -281,7 +282,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         let phase = self.phase.load(Ordering::Acquire);
         if read.is_ready() {
             if phase == IDLE && buf.filled().len() > before {
-                self.phase.store(HEAD, Ordering::Release);
+                self.phase.store(HEADERS, Ordering::Release);
                 self.active = Instant::now();
                 self.line = RequestLine::default();
             }
@@ -290,7 +291,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             }
             return read;
         }
-        // A body has its own deadline, in the handler that reads it.
+        // A body has its own deadline in the handler that reads it.
         if phase != SERVING && self.is_late(phase, cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -298,16 +299,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-/// Our wording of a refusal that hyper makes before any handler runs.
+/// Our response in place of one that hyper makes before any handler runs.
 ///
-/// Its refusals are bare: no media type and no body. A handler's own answer is neither, and may be
-/// written while the end of a body that nobody wanted looks like the next head.
-fn reworded(head: &[u8]) -> Option<Vec<u8>> {
-    let has = |text: &[u8]| head.windows(text.len()).any(|part| part.eq_ignore_ascii_case(text));
+/// hyper's error responses have no media type and no body, and this tells them from a handler's: a
+/// handler's response may also be written in the phase [`HEADERS`], when the rest of a body that the
+/// handler did not read looks like the start of the next request.
+fn reworded(response: &[u8]) -> Option<Vec<u8>> {
+    let has =
+        |text: &[u8]| response.windows(text.len()).any(|part| part.eq_ignore_ascii_case(text));
     if has(b"\r\ncontent-type:") || !has(b"\r\ncontent-length: 0\r\n") {
         return None;
     }
-    let status = std::str::from_utf8(head.get(9..12)?).ok()?;
+    let status = std::str::from_utf8(response.get(9..12)?).ok()?;
     let (code, message) = match status {
         "400" => (ErrorCode::InvalidRequest, "the request is not valid HTTP"),
         "408" => (ErrorCode::RequestTimeout, "the request took too long"),
@@ -316,10 +319,10 @@ fn reworded(head: &[u8]) -> Option<Vec<u8>> {
         _ => return None,
     };
     let body = ErrorBody::new(code, message).to_json();
-    let line = head.split(|c| *c == b'\r').next().and_then(|l| std::str::from_utf8(l).ok())?;
+    let line = response.split(|c| *c == b'\r').next().and_then(|l| std::str::from_utf8(l).ok())?;
     let length = body.len();
-    let head = "content-type: application/json\r\nconnection: close";
-    Some(format!("{line}\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes())
+    let headers = "content-type: application/json\r\nconnection: close";
+    Some(format!("{line}\r\n{headers}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes())
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
@@ -328,19 +331,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // Nothing but a refusal of hyper's own is written while a head is being read.
-        if !self.refused
-            && self.phase.load(Ordering::Acquire) == HEAD
+        // While headers are being read, hyper writes only error responses of its own.
+        if !self.is_replaced
+            && self.phase.load(Ordering::Acquire) == HEADERS
             && let Some(text) = reworded(buf)
         {
-            let own = self.line.authorizes().map(|nginx| (self.on_refusal)(nginx));
-            (self.refusal, self.refused) = (own.unwrap_or(text), true);
+            let own = self.line.flavour().map(|flavour| (self.on_malformed)(flavour));
+            (self.replacement, self.is_replaced) = (own.unwrap_or(text), true);
         }
-        if self.refused {
-            while !self.refusal.is_empty() {
+        if self.is_replaced {
+            while !self.replacement.is_empty() {
                 let this = &mut *self;
-                match Pin::new(&mut this.stream).poll_write(cx, &this.refusal) {
-                    Poll::Ready(Ok(written)) => drop(this.refusal.drain(..written)),
+                match Pin::new(&mut this.stream).poll_write(cx, &this.replacement) {
+                    Poll::Ready(Ok(written)) => drop(this.replacement.drain(..written)),
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => return Poll::Pending,
                 }
@@ -355,7 +358,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.refused || self.phase.load(Ordering::Acquire) == HEAD {
+        if self.is_replaced || self.phase.load(Ordering::Acquire) == HEADERS {
             let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
             return self.poll_write(cx, first);
         }

@@ -1,9 +1,8 @@
 //! TLS of the three listeners, and of calls to the other nodes.
 //!
-//! Answers for: who is let in and what stands in the
-//! log of those who are not (`acceptor`), and that files which change are taken without a restart
-//! (`reload`). Certificates are checked whenever a connection is made; one that lasts keeps the
-//! certificates that it began with.
+//! Answers for: which callers are admitted, and a log line for those that are not (`acceptor`); changed
+//! files are used without a restart (`reload`). Certificates are checked when a connection is made;
+//! an open connection keeps the certificates that it was made with.
 
 mod acceptor;
 mod reload;

@@ -1,8 +1,11 @@
-//! Who may administer: the operator token manages all, an admin key the keys of its owner.
+//! Who may administer: the operator token manages all keys, an admin key the keys of its owner.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use fluxgate_api::error::ErrorCode;
 use fluxgate_engine::state::command::Actor;
 use fluxgate_engine::state::record::{KeyEntry, KeyRecord};
@@ -11,33 +14,80 @@ use fluxgate_node::state::NodeState;
 use fluxgate_types::{Digest, Scope};
 
 use crate::gateway::validate::{Answer, PresentedCredential, Requirement, presented, validate};
+use crate::shared::client_addr::client_addr;
 use crate::shared::error::ApiError;
 
-/// An administrator, authenticated.
+/// An authenticated administrator.
 #[derive(Clone, Debug)]
 pub(crate) enum Principal {
-    /// Holds the operator token.
+    /// Presented the operator token.
     Operator,
-    /// Holds an API key.
+    /// Presented an API key.
     Key {
         /// The key, as it was when it was presented.
         entry: Arc<KeyEntry>,
-        /// Digest of what was presented.
+        /// Digest of the presented credential.
         digest: Digest,
     },
 }
 
-/// An administrator and where the call came from: all that a change notes of who made it.
+/// An administrator and the address of the client: what the audit trail records of a caller.
+///
+/// As an argument of a handler it authenticates the request, which needs scope `admin`, BEFORE the
+/// handler reads anything else.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestContext {
-    /// Who.
-    pub(crate) who: Principal,
-    /// From which address.
-    pub(crate) from: Option<Box<str>>,
+    pub(crate) principal: Principal,
+    pub(crate) client_addr: Option<IpAddr>,
+}
+
+impl RequestContext {
+    /// The client's address as the audit trail records it.
+    pub(crate) fn client_addr_text(&self) -> Option<Box<str>> {
+        self.client_addr.map(|address| address.to_string().into())
+    }
+}
+
+impl FromRequestParts<Arc<NodeState>> for RequestContext {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<NodeState>,
+    ) -> Result<Self, ApiError> {
+        let principal = authenticate(state, &parts.headers, Scope::Admin).await?;
+        Ok(Self { principal, client_addr: client_addr(parts) })
+    }
+}
+
+/// The operator. As an argument of a handler it rejects everyone who does not present the operator
+/// token, BEFORE the handler reads anything else.
+#[derive(Clone, Debug)]
+pub(crate) struct Operator {
+    /// The client's address as the audit trail records it.
+    pub(crate) client_addr: Option<Box<str>>,
+}
+
+impl FromRequestParts<Arc<NodeState>> for Operator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &Arc<NodeState>,
+    ) -> Result<Self, ApiError> {
+        let caller = RequestContext::from_request_parts(parts, state).await?;
+        match caller.principal {
+            Principal::Operator => Ok(Self { client_addr: caller.client_addr_text() }),
+            Principal::Key { .. } => {
+                let message = "This endpoint requires the operator token";
+                Err(ApiError::new(ErrorCode::InsufficientScope, message))
+            }
+        }
+    }
 }
 
 impl Principal {
-    /// For the audit trail.
+    /// The name in the audit trail.
     pub(crate) fn actor(&self) -> Actor {
         match self {
             Self::Operator => Actor::Operator,
@@ -45,7 +95,7 @@ impl Principal {
         }
     }
 
-    /// What was presented, where that was a key.
+    /// Digest of the presented credential; `None` for the operator token.
     pub(crate) fn digest(&self) -> Option<Digest> {
         match self {
             Self::Operator => None,
@@ -54,7 +104,7 @@ impl Principal {
     }
 
     /// Whether this administrator may see and change keys of this owner. A key without an owner
-    /// of its own manages no keys but itself.
+    /// manages no keys but itself.
     pub(crate) fn manages_owner(&self, owner: Option<&str>) -> bool {
         match self {
             Self::Operator => true,
@@ -71,8 +121,8 @@ impl Principal {
     }
 }
 
-/// Authenticates a call of the admin listener; `required` is what an API key must have. Calls
-/// with an API key count against its limit.
+/// Authenticates a call of the admin listener; an API key must have scope `required`. Calls with an
+/// API key count against its limit.
 pub(crate) async fn authenticate(
     state: &NodeState,
     headers: &HeaderMap,
@@ -81,34 +131,23 @@ pub(crate) async fn authenticate(
     identify(state, presented(headers), required).await
 }
 
-/// Finds out who presents this, wherever it was presented.
+/// Authenticates a credential, whether it came in a header or in a form.
 pub(crate) async fn identify(
     state: &NodeState,
-    in_head: PresentedCredential<'_>,
+    presented: PresentedCredential<'_>,
     required: Scope,
 ) -> Result<Principal, ApiError> {
     if let (PresentedCredential::One(token), Some(operator)) =
-        (in_head, &state.config.operator_token)
+        (presented, &state.config.operator_token)
         && operator.matches(token)
     {
         return Ok(Principal::Operator);
     }
     let requirement = Requirement::Scope(required);
-    let answer = validate(state, in_head, requirement, 1, Endpoint::Admin).await;
-    if let (Answer::Admitted(known, _), PresentedCredential::One(token)) = (&answer, in_head) {
-        let (entry, digest) = (Arc::clone(&known.entry), Digest::of(token));
+    let answer = validate(state, presented, requirement, 1, Endpoint::Admin).await;
+    if let (Answer::Admitted(key, _), PresentedCredential::One(token)) = (&answer, presented) {
+        let (entry, digest) = (Arc::clone(&key.entry), Digest::of(token));
         return Ok(Principal::Key { entry, digest });
     }
     Err(answer.into())
-}
-
-/// Authenticates a call that only the operator may make.
-pub(crate) async fn operator_only(state: &NodeState, headers: &HeaderMap) -> Result<(), ApiError> {
-    match authenticate(state, headers, Scope::Admin).await? {
-        Principal::Operator => Ok(()),
-        Principal::Key { .. } => {
-            let message = "This endpoint requires the operator token";
-            Err(ApiError::new(ErrorCode::InsufficientScope, message))
-        }
-    }
 }

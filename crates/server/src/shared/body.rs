@@ -1,4 +1,4 @@
-//! Request bodies: bounded, in time, and JSON with our own refusals.
+//! Request bodies: bounded in size and time, and JSON with error messages of our own.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use serde::de::DeserializeOwned;
 
 use crate::shared::words::in_words;
 
-/// How much of an oversized body to drain, so that the client sees the 413 and not a reset.
+/// How much of an oversized body to read and drop, so that the client sees the 413 and not a reset,
+/// bytes.
 const DROPPED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Reads a whole body of at most `bytes_max` bytes.
@@ -30,7 +31,7 @@ async fn read_frames(mut body: Body, bytes_max: usize) -> Result<Bytes, ErrorBod
         let message = format!("the body is larger than {bytes_max} bytes");
         ErrorBody::new(ErrorCode::TooLarge, message)
     };
-    // Announced as more than is ever read: said at once, without inviting it.
+    // The client announced more than we ever read: reject it before it sends the body.
     let announced = axum::body::HttpBody::size_hint(&body).lower();
     if announced > (bytes_max + DROPPED_BYTES_MAX) as u64 {
         return Err(too_large());
@@ -53,8 +54,8 @@ async fn read_frames(mut body: Body, bytes_max: usize) -> Result<Bytes, ErrorBod
     Ok(read.into())
 }
 
-/// Whether every object of the contract is written as one: serde would also take the fields of an
-/// object from an array, in their order. The contract's arrays hold objects and nothing else.
+/// Whether the text contains no array in place of an object: serde would also read an object's fields
+/// from an array, in their order. Arrays of the contract contain only objects.
 fn has_objects_only(text: &[u8]) -> bool {
     let (mut quoted, mut escaped, mut in_array) = (false, false, true);
     for byte in text {
@@ -73,14 +74,14 @@ fn has_objects_only(text: &[u8]) -> bool {
     true
 }
 
-/// Whether a body is announced as JSON; one without a type is taken for JSON.
+/// Whether the content type is JSON; a body without a type is read as JSON.
 fn is_json(headers: &HeaderMap) -> bool {
     let Some(media_type) = headers.get(header::CONTENT_TYPE) else { return true };
     let essence = media_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// Reads JSON of a body; an empty one is `None`.
+/// Reads JSON; an empty body is `None`.
 pub(crate) fn parse_optional<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: &[u8],
@@ -95,10 +96,10 @@ pub(crate) fn parse_optional<T: DeserializeOwned>(
     parse_json("body", body).map(Some)
 }
 
-/// Reads JSON that nothing follows. Refusals call it by this name.
+/// Reads exactly one JSON value. Error messages call the text by this name.
 pub(crate) fn parse_json<T: DeserializeOwned>(name: &str, body: &[u8]) -> Result<T, ErrorBody> {
-    // A syntax error is told as one, wherever it stands.
-    // Asked of a wrong body alone: it reads all of it once more.
+    // Decides whether an error is reported as a syntax error. It reads the whole text once more, so
+    // it is called only after an error.
     let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
     if !has_objects_only(body) && is_json() {
         let message =
@@ -110,20 +111,19 @@ pub(crate) fn parse_json<T: DeserializeOwned>(name: &str, body: &[u8]) -> Result
         let field = error.path().to_string();
         ErrorBody::new(ErrorCode::InvalidRequest, describe(name, &field, error.inner(), is_json()))
     })?;
-    // Nothing may follow the value.
     reader.end().map_err(|error| {
         ErrorBody::new(ErrorCode::InvalidRequest, describe(name, "", &error, is_json()))
     })?;
     Ok(value)
 }
 
-/// Reads JSON of a body that must not be empty.
+/// Reads JSON; an empty body is an error.
 pub(crate) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, ErrorBody> {
     let missing = || ErrorBody::new(ErrorCode::InvalidRequest, "a JSON body is required");
     parse_optional(headers, body)?.ok_or_else(missing)
 }
 
-/// What serde found, without echoing what the client sent: it may be a secret.
+/// The error in words, without any part of the text: it may be a secret.
 fn describe(name: &str, field: &str, error: &serde_json::Error, is_json: bool) -> String {
     use serde_json::error::Category;
     match error.classify() {
@@ -131,10 +131,10 @@ fn describe(name: &str, field: &str, error: &serde_json::Error, is_json: bool) -
             let place = format!("at line {} column {}", error.line(), error.column());
             format!("the {name} is not JSON: error {place}")
         }
-        // It reads a number or null, where a choice of texts is, as a mistake of syntax.
+        // serde reports a number or null in place of one of several texts as a syntax error.
         Category::Io | Category::Eof | Category::Syntax => {
-            let said = error.to_string();
-            in_words(field, if said.contains("surrogate") { &said } else { "expected a string" })
+            let text = error.to_string();
+            in_words(field, if text.contains("surrogate") { &text } else { "expected a string" })
         }
         Category::Data => in_words(field, &error.to_string()),
     }
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_array_is_no_object() {
+    fn an_array_in_place_of_an_object_is_rejected() {
         for text in ["{}", r#" {"requests":[{"key":"[x"},{}]}"#, r#"{"limits":[],"n":"\"["}"#] {
             assert!(has_objects_only(text.as_bytes()), "{text}");
         }

@@ -1,58 +1,58 @@
-//! Why an admin operation was rejected, independent of how the rejection is rendered.
+//! Why an operation was rejected, independent of how the rejection is rendered.
 //!
-//! Answers for: the same refusal for the JSON interface, which sends it as it is, and for the
-//! console, which shows it to a person. Must never carry more than strangers may read.
+//! Answers for: the same error for the JSON interface, which sends it as it is, and for the console,
+//! which shows it to a person. Must never contain more than strangers may read.
 
 use axum::body::Body;
-use axum::response::Response;
+use axum::http::Response;
+use axum::response::IntoResponse;
 use fluxgate_api::error::{ErrorBody, ErrorCode};
-use fluxgate_node::state::NodeState;
 
 use crate::gateway::validate::Answer;
 use crate::shared::respond;
 
-/// A refusal.
+/// A rejection.
 #[derive(Clone, Debug)]
 pub(crate) enum ApiError {
-    /// By a code and its message.
-    Said(ErrorBody),
-    /// By a verdict on the credential, which has headers of its own.
-    Verdict(Box<Answer>),
+    /// A code and its message.
+    Error(ErrorBody),
+    /// A denial of the presented credential, which has headers of its own.
+    Denied(Box<Answer>),
 }
 
 impl ApiError {
-    /// A refusal by code and message.
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self::Said(ErrorBody::new(code, message))
+        Self::Error(ErrorBody::new(code, message))
     }
 
-    /// What a person is told.
+    /// The code and the message.
     pub(crate) fn body(&self) -> ErrorBody {
         match self {
-            Self::Said(body) => body.clone(),
-            Self::Verdict(answer) => answer
+            Self::Error(body) => body.clone(),
+            Self::Denied(answer) => answer
                 .error_body()
                 .unwrap_or_else(|| ErrorBody::new(ErrorCode::Internal, "internal error")),
         }
     }
+}
 
-    /// The answer of the JSON interface.
-    pub(crate) fn into_response(self, state: &NodeState) -> Response<Body> {
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response<Body> {
         match self {
-            Self::Said(body) => respond::error(&body),
-            Self::Verdict(answer) => answer.into_response(state),
+            Self::Error(body) => respond::error(&body),
+            Self::Denied(answer) => answer.into_response(),
         }
     }
 }
 
 impl From<ErrorBody> for ApiError {
     fn from(body: ErrorBody) -> Self {
-        Self::Said(body)
+        Self::Error(body)
     }
 }
 
 impl From<Answer> for ApiError {
     fn from(answer: Answer) -> Self {
-        Self::Verdict(Box::new(answer))
+        Self::Denied(Box::new(answer))
     }
 }

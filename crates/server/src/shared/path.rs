@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 
-/// The id in a path, as it came. What is no text at all is empty, and so names nothing: whoever
-/// asks is authenticated before that is said.
+/// The id in a path, as it came. Bytes that are not UTF-8 become an empty id, which names nothing:
+/// the caller is authenticated before it learns that.
 #[derive(Clone, Debug)]
 pub(crate) struct PathId(pub(crate) String);
 

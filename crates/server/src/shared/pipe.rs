@@ -1,4 +1,4 @@
-//! A body whose pieces come from somewhere else.
+//! A body whose pieces another task produces.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::Frame;
 use tokio::sync::mpsc;
 
-/// Pieces as they come; ends when their sender does.
+/// The pieces of a channel; the body ends when the sender is dropped.
 pub(crate) struct Pipe(mpsc::Receiver<Bytes>);
 
 impl Pipe {

@@ -1,15 +1,16 @@
-//! Answers. The one place where an error becomes HTTP.
+//! Responses. Every error of the JSON interface becomes HTTP here.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use axum::response::IntoResponse;
 use fluxgate_api::ErrorBody;
 use fluxgate_api::error::ErrorCode;
 use serde::Serialize;
 
-/// What a client waits after a 503, seconds.
+/// How long a client should wait after a 503, seconds.
 const RETRY_AFTER_S: u64 = 1;
 
-/// An answer of raw bytes.
+/// A response with raw bytes.
 pub(crate) fn bytes(status: StatusCode, media_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -18,23 +19,47 @@ pub(crate) fn bytes(status: StatusCode, media_type: &'static str, body: Body) ->
     response
 }
 
-/// A JSON answer. Answers of the admin listener are not for caches.
-pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response<Body> {
-    match serde_json::to_vec(body) {
-        Ok(text) => {
-            let mut response = bytes(status, "application/json", text.into());
-            let no_store = HeaderValue::from_static("no-store");
-            response.headers_mut().insert(header::CACHE_CONTROL, no_store);
-            response
-        }
-        Err(error) => {
-            tracing::error!(%error, "an answer could not be written");
-            self::error(&ErrorBody::new(ErrorCode::Internal, "internal error"))
+/// A status and a body as JSON. Caches must not keep answers of the admin listener.
+#[derive(Debug)]
+pub(crate) struct Json<T>(pub(crate) StatusCode, pub(crate) T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response<Body> {
+        let Self(status, body) = self;
+        match serde_json::to_vec(&body) {
+            Ok(text) => {
+                let mut response = bytes(status, "application/json", text.into());
+                let no_store = HeaderValue::from_static("no-store");
+                response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+                response
+            }
+            Err(error) => {
+                tracing::error!(%error, "a response could not be written as JSON");
+                reject(ErrorCode::Internal, "internal error")
+            }
         }
     }
 }
 
-/// A refusal with its status and the headers that always go with it.
+/// A body as JSON, with the revision of its record as the `ETag`.
+#[derive(Debug)]
+pub(crate) struct Tagged<T> {
+    pub(crate) status: StatusCode,
+    pub(crate) revision: u64,
+    pub(crate) body: T,
+}
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response<Body> {
+        let mut response = Json(self.status, self.body).into_response();
+        if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", self.revision)) {
+            response.headers_mut().insert(header::ETAG, tag);
+        }
+        response
+    }
+}
+
+/// An error with its status and the headers that always belong to that status.
 pub(crate) fn error(body: &ErrorBody) -> Response<Body> {
     let status = StatusCode::from_u16(body.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = bytes(status, "application/json", body.to_json().into());
@@ -52,8 +77,8 @@ pub(crate) fn error(body: &ErrorBody) -> Response<Body> {
     response
 }
 
-/// A refusal by code and message.
-pub(crate) fn refuse(code: ErrorCode, message: impl Into<String>) -> Response<Body> {
+/// An error by code and message.
+pub(crate) fn reject(code: ErrorCode, message: impl Into<String>) -> Response<Body> {
     error(&ErrorBody::new(code, message))
 }
 
@@ -62,12 +87,12 @@ pub(crate) fn set(response: &mut Response<Body>, name: HeaderName, value: u64) {
     response.headers_mut().insert(name, HeaderValue::from(value));
 }
 
-/// No such path.
+/// The response for a path that no route has.
 pub(crate) async fn not_found() -> Response<Body> {
-    refuse(ErrorCode::NotFound, "no such path")
+    reject(ErrorCode::NotFound, "no such path")
 }
 
-/// A path that does not know the method; axum adds `Allow`.
+/// The response for a path that does not have the method; axum adds `Allow`.
 pub(crate) async fn method_not_allowed() -> Response<Body> {
-    refuse(ErrorCode::MethodNotAllowed, "method not allowed on this path")
+    reject(ErrorCode::MethodNotAllowed, "method not allowed on this path")
 }

@@ -1,12 +1,13 @@
-//! What is wrong with a field, in the words of whoever sent it.
+//! Turns an error of serde into a message for the caller.
 //!
-//! Answers for: the field is named as it stands in the request, and nothing of the value is echoed: a
-//! secret may stand in a wrong field. Names of types are the program's and mean nothing outside.
+//! Answers for: the message names the field as the request does, and describes types in the terms of
+//! JSON, not of Rust. Must never repeat any part of a value: it may be a secret in a wrong field.
 
-/// What a reader of JSON or of a query says, in the caller's words. `field` is where, as far as known.
-pub(crate) fn in_words(field: &str, said: &str) -> String {
-    let said = said.split(" at line ").next().unwrap_or_default();
-    if said.contains("surrogate") {
+/// The message for an error of a reader of JSON or of a query. `field` is the path of the field, as
+/// far as it is known.
+pub(crate) fn in_words(field: &str, error: &str) -> String {
+    let error = error.split(" at line ").next().unwrap_or_default();
+    if error.contains("surrogate") {
         let what = "holds half of a character (`\\ud800` and the like)";
         return if field.is_empty() || field == "." {
             format!("a text {what}")
@@ -14,8 +15,8 @@ pub(crate) fn in_words(field: &str, said: &str) -> String {
             format!("{field}: {what}")
         };
     }
-    let quoted = |said: &str| {
-        let name = said.split('`').nth(1).unwrap_or_default();
+    let quoted = |text: &str| {
+        let name = text.split('`').nth(1).unwrap_or_default();
         name.chars().take(64).collect::<String>()
     };
     let within = |name: &str| match field {
@@ -26,35 +27,35 @@ pub(crate) fn in_words(field: &str, said: &str) -> String {
         "" | "." => what.to_owned(),
         field => format!("{field}: {what}"),
     };
-    if said.starts_with("missing field") {
-        return format!("{}: is required", within(&quoted(said)));
+    if error.starts_with("missing field") {
+        return format!("{}: is required", within(&quoted(error)));
     }
-    if said.starts_with("duplicate field") {
-        return format!("{}: given more than once", within(&quoted(said)));
+    if error.starts_with("duplicate field") {
+        return format!("{}: given more than once", within(&quoted(error)));
     }
-    if said.starts_with("unknown field") {
-        let name = quoted(said);
-        // The path ends with it already where the reader knows that far.
+    if error.starts_with("unknown field") {
+        let name = quoted(error);
+        // Some readers include the unknown name in the path.
         let place = if field == name || field.ends_with(&format!(".{name}")) {
             field.to_owned()
         } else {
             within(&name)
         };
-        let known = said.split_once(", expected ").map_or("", |(_, known)| known);
+        let known = error.split_once(", expected ").map_or("", |(_, known)| known);
         let known = known.strip_prefix("one of ").unwrap_or(known);
         return format!("{place}: no such field; there are {known}");
     }
-    if let Some((_, known)) = said.split_once(", expected one of ") {
+    if let Some((_, known)) = error.split_once(", expected one of ") {
         return at(&format!("must be one of {known}"));
     }
-    if let Some((_, what)) = said.rsplit_once("` is not ") {
+    if let Some((_, what)) = error.rsplit_once("` is not ") {
         return at(&format!("must be {what}"));
     }
-    let expected = said.rsplit_once("expected ").map(|(_, expected)| expected);
-    at(&format!("must be {}", wanted(expected.unwrap_or(said))))
+    let expected = error.rsplit_once("expected ").map(|(_, expected)| expected);
+    at(&format!("must be {}", wanted(expected.unwrap_or(error))))
 }
 
-/// What a type of the program's takes.
+/// What a Rust type accepts, in the terms of JSON.
 fn wanted(expected: &str) -> &str {
     match expected {
         "u8" => "a whole number from 0 to 255, without a point",
@@ -71,7 +72,7 @@ fn wanted(expected: &str) -> &str {
         "a map" => "an object in curly brackets",
         known if known.starts_with("struct ") => "an object in curly brackets",
         known if known.starts_with('`') || known.starts_with("64 ") => known,
-        // Nothing that may be a value is repeated.
+        // This could contain a value.
         _ => "another kind of value",
     }
 }
@@ -81,8 +82,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_field_is_named_and_no_type_and_no_value() {
-        for (field, said, words) in [
+    fn the_message_names_the_field_and_contains_no_type_and_no_value() {
+        for (field, error, words) in [
             (
                 "cost",
                 "invalid type: floating point `1.0`, expected u64 at line 1 column 9",
@@ -130,8 +131,8 @@ mod tests {
             ("x", "s3cret", "x: must be another kind of value"),
             ("x", "invalid value: s3cret, expected s3cret", "x: must be another kind of value"),
         ] {
-            assert_eq!(in_words(field, said), words);
-            assert!(!in_words(field, said).contains("s3cret"));
+            assert_eq!(in_words(field, error), words);
+            assert!(!in_words(field, error).contains("s3cret"));
         }
     }
 }

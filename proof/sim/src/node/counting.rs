@@ -7,11 +7,12 @@ use fluxgate_engine::quota::{
     Carryover, CounterGossip, Cursor, Effect, Handoff, KeyLimits, Sender, Step as Came,
     TransferReply, TransferRequest,
 };
-use fluxgate_types::{BootId, ClusterMs, NodeId};
+use fluxgate_types::{BootId, ClusterMs, NodeId, caps};
 
-use super::{ITEMS_MAX, Node, Step};
+use super::calls::Call;
+use super::{Node, PeerSaid, Step};
 use crate::messages::{CallId, Message, Request, Seen, Timer};
-use crate::plan::{MS, SECOND};
+use crate::plan::SECOND;
 
 /// A node that leaves says so for so many gossip periods before it stops.
 const LEAVE_GOSSIPS: u64 = 3;
@@ -45,7 +46,7 @@ impl Node {
             self.waiting.remove(&number);
             self.decided(request, decision, limits.clone(), step);
         }
-        self.carry_out(effects, step);
+        self.carry_out_counts(effects, step);
     }
 
     /// The request that has waited longest.
@@ -67,7 +68,7 @@ impl Node {
         step.see(Seen::Decided { request, decision, at, limits });
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect>, step: &mut Step<'_>) {
+    fn carry_out_counts(&mut self, effects: Vec<Effect>, step: &mut Step<'_>) {
         for effect in effects {
             match effect {
                 Effect::TransferRequest { peer, request: ask } => {
@@ -93,10 +94,11 @@ impl Node {
             return;
         }
         let Some(asks) = self.outbox.remove(&peer).filter(|asks| !asks.is_empty()) else { return };
-        let call = step.number();
-        step.send(peer, Message::Asks(call, self.head(peer), asks.clone()));
+        let (head, sent, timeout_ms) =
+            (self.head(peer), asks.clone(), step.plan.waits.transfer_timeout_ms);
+        let call = self
+            .call(peer, timeout_ms, Call::Asks(peer), step, |call| Message::Asks(call, head, sent));
         self.asking.insert(peer, (call, asks));
-        step.wake(step.plan.waits.transfer_timeout_ms * MS, Timer::Over(call));
     }
 
     /// Looks after what waits.
@@ -106,7 +108,7 @@ impl Node {
         self.count(step, |shard, context, find| {
             shard.handle_timeout(context, find, &mut effects);
         });
-        self.carry_out(effects, step);
+        self.carry_out_counts(effects, step);
     }
 
     /// Tells the peers what was spent here.
@@ -117,22 +119,23 @@ impl Node {
         }
         let told = self.count(step, |shard, context, _| {
             while shard.sweep(context, 3_600_000) {}
-            shard.take_gossip(context, ITEMS_MAX)
+            shard.take_gossip(context, caps::PEER_ITEMS_MAX)
         });
-        let ready = self.says_ready(step);
-        for (peer, _) in self.incarnation.peers.clone() {
-            let (head, incarnations) = (self.head(peer), self.incarnation.incarnations.all());
+        let said = self.said(step);
+        for (peer, _) in self.member.incarnation().peers.clone() {
+            let (head, incarnations) =
+                (self.head(peer), self.member.incarnation().incarnations.all());
             let mut told = told.clone();
             told.extend(self.repeat_gossip(peer, step));
             // Not delivered until an answer comes.
             self.telling.entry(peer).or_default().heard = false;
-            step.send(peer, Message::Gossip(head, told, incarnations, ready));
+            step.send(peer, Message::Gossip(head, told, incarnations, said));
         }
     }
 
     /// What a peer missed: all figures, where its life is new or it did not answer the last time.
     fn repeat_gossip(&mut self, peer: NodeId, step: &mut Step<'_>) -> Vec<CounterGossip> {
-        let boot = self.incarnation.incarnations.of(peer);
+        let boot = self.member.incarnation().incarnations.of(peer);
         let telling = self.telling.entry(peer).or_default();
         if telling.boot != boot {
             *telling = Telling { boot, at: Some(Cursor::default()), ..*telling };
@@ -154,17 +157,11 @@ impl Node {
     }
 
     /// A gossip was answered. One that was not ready before may not have known the keys.
-    fn note_heard(&mut self, from: NodeId, ready: bool) {
-        let was = self.ready.insert(from, ready).unwrap_or(false);
-        let telling = self.telling.entry(from).or_default();
-        telling.heard = true;
-        if ready && !was {
-            telling.at = Some(Cursor::default());
+    fn note_said(&mut self, from: NodeId, said: PeerSaid) {
+        let was = self.peers.insert(from, said).is_some_and(|said| said.is_ready);
+        if said.is_ready && !was {
+            self.telling.entry(from).or_default().at = Some(Cursor::default());
         }
-    }
-
-    fn says_ready(&self, step: &Step<'_>) -> bool {
-        self.stopping == 0 && self.is_leased(step.now)
     }
 
     /// Takes a message about counters.
@@ -193,25 +190,22 @@ impl Node {
                 }
                 self.send_asks(from, step);
             }
-            Message::Gossip(head, told, incarnations, ready) => {
+            Message::Gossip(head, told, incarnations, said) => {
                 if let Some(sender) = self.receive(from, &head, step)
                     && let Some(told) = self.torn.hold_up(sender, told, step)
                 {
                     self.handle_gossip(&sender, &told, step);
                 }
                 self.note_lives(&incarnations);
-                let was = self.ready.insert(from, ready).unwrap_or(false);
-                if ready && !was {
-                    self.telling.entry(from).or_default().at = Some(Cursor::default());
-                }
-                let (incarnations, ready) =
-                    (self.incarnation.incarnations.all(), self.says_ready(step));
-                step.send(from, Message::Heard(self.head(from), incarnations, ready));
+                self.note_said(from, said);
+                let incarnations = self.member.incarnation().incarnations.all();
+                step.send(from, Message::Heard(self.head(from), incarnations, self.said(step)));
             }
-            Message::Heard(head, incarnations, ready) => {
+            Message::Heard(head, incarnations, said) => {
                 self.receive(from, &head, step);
                 self.note_lives(&incarnations);
-                self.note_heard(from, ready);
+                self.telling.entry(from).or_default().heard = true;
+                self.note_said(from, said);
             }
             Message::Gifts(call, head, gifts) => {
                 let sender = self.receive(from, &head, step).filter(|_| self.stopping == 0);
@@ -245,13 +239,13 @@ impl Node {
             }
         });
         told.iter().for_each(|one| step.see(Seen::Moved(one.counter)));
-        self.carry_out(effects, step);
+        self.carry_out_counts(effects, step);
     }
 
     fn note_lives(&mut self, incarnations: &[(NodeId, fluxgate_types::BootId)]) {
         let me = self.id;
         for (node, boot) in incarnations.iter().filter(|(node, _)| *node != me) {
-            self.note_incarnation(*node, *boot);
+            self.member.note_incarnation(*node, *boot);
         }
     }
 
@@ -270,7 +264,7 @@ impl Node {
         for reply in replies.iter().filter(|reply| reply.given > 0) {
             step.see(Seen::Moved(reply.counter));
         }
-        self.carry_out(effects, step);
+        self.carry_out_counts(effects, step);
         replies
     }
 
@@ -289,7 +283,7 @@ impl Node {
         for reply in replies {
             step.see(Seen::Moved(reply.counter));
         }
-        self.carry_out(effects, step);
+        self.carry_out_counts(effects, step);
         taken
     }
 
@@ -305,7 +299,7 @@ impl Node {
                 shard.handle_transfer_failed(context, find, peer, &ask.counter, &mut effects);
             }
         });
-        self.carry_out(effects, step);
+        self.carry_out_counts(effects, step);
         self.send_asks(peer, step);
     }
 
@@ -328,9 +322,10 @@ impl Node {
 
     /// Gives what it holds to the next peer that stays.
     fn give_on(&mut self, step: &mut Step<'_>) {
-        for (peer, reachable) in self.incarnation.peers.clone() {
-            let stays = self.ready.get(&peer).copied().unwrap_or(false);
-            let Some(boot) = self.incarnation.incarnations.of(peer).filter(|_| reachable && stays)
+        for (peer, reachable) in self.member.incarnation().peers.clone() {
+            let stays = self.peers.get(&peer).is_some_and(|said| said.is_ready);
+            let Some(boot) =
+                self.member.incarnation().incarnations.of(peer).filter(|_| reachable && stays)
             else {
                 continue;
             };
@@ -340,7 +335,7 @@ impl Node {
             let to = Sender { node: peer, boot };
             let gifts = self.count(step, |shard, context, find| {
                 let (mut cursor, mut gifts) = (Cursor::default(), Vec::new());
-                while gifts.len() < ITEMS_MAX
+                while gifts.len() < caps::PEER_ITEMS_MAX
                     && shard.drain(context, find, &to, &mut cursor, 1, &mut gifts)
                 {}
                 gifts
@@ -348,10 +343,11 @@ impl Node {
             if gifts.is_empty() {
                 break;
             }
-            let call = step.number();
             gifts.iter().for_each(|gift| step.see(Seen::Moved(gift.reply.counter)));
-            step.send(peer, Message::Gifts(call, self.head(peer), gifts.clone()));
-            step.wake(GIVE_TIMEOUT_MS * MS, Timer::Over(call));
+            let (head, sent) = (self.head(peer), gifts.clone());
+            let call = self.call(peer, GIVE_TIMEOUT_MS, Call::Gifts, step, |call| {
+                Message::Gifts(call, head, sent)
+            });
             self.giving = Some((call, peer, gifts));
             return;
         }
@@ -385,7 +381,7 @@ impl Node {
     }
 
     fn take_back(&mut self, peer: NodeId, gifts: &[&Handoff]) {
-        let Some(boot) = self.incarnation.incarnations.of(peer) else { return };
+        let Some(boot) = self.member.incarnation().incarnations.of(peer) else { return };
         let to = Sender { node: peer, boot };
         gifts.iter().for_each(|gift| self.shard.take_back(&to, gift));
     }
@@ -394,7 +390,8 @@ impl Node {
     #[must_use]
     pub fn carryover(&mut self, now: crate::plan::Us) -> Option<Carryover> {
         let (mut cursor, mut opened) = (Cursor::default(), BTreeMap::new());
-        while self.shard.carryover(&mut cursor, ITEMS_MAX, &mut opened) {}
-        Carryover::of(&self.incarnation, opened, self.cluster_now(now), self.clock.is_synced())
+        while self.shard.carryover(&mut cursor, caps::PEER_ITEMS_MAX, &mut opened) {}
+        let synced = self.member.clock().is_synced();
+        Carryover::of(self.member.incarnation(), opened, self.cluster_now(now), synced)
     }
 }

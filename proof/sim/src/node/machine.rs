@@ -1,16 +1,15 @@
 //! A machine: its clocks, its disk, and what a process on it begins with.
 
-use std::sync::Arc;
-
 use fluxgate_engine::clock::ClusterClock;
-use fluxgate_engine::quota::{Carryover, Entitlement, Incarnation, Incarnations};
-use fluxgate_types::{BootId, BootNs, ClusterMs, NodeId};
+use fluxgate_engine::member::{Member, Settings};
+use fluxgate_engine::quota::{Carryover, Incarnation};
+use fluxgate_engine::state::cluster_state::StartId;
+use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, Limit, NodeId};
 
-use crate::plan::{Plan, Us};
+use super::Step;
+use crate::mutation::DriverMutation;
+use crate::plan::{MS, Us};
 use crate::raft;
-
-/// What cluster time may run ahead of its last note, milliseconds.
-const NOTE_SLACK_MS: u64 = 2_000;
 
 /// A machine's clocks, wrong as they may be.
 #[derive(Clone, Copy, Debug)]
@@ -44,9 +43,18 @@ impl Machine {
         u64::try_from(ms * 1_000_000 + i128::from(now) * 1_000).unwrap_or(0)
     }
 
-    /// Cluster time at the start of a process: carried on from a note, else the wall clock, and not
-    /// before an orderly stop.
-    pub(super) fn clock_at_start(
+    /// The true time at which the boot clock shows `due`, not before `now`.
+    #[must_use]
+    pub fn when(&self, due: BootNs, now: Us) -> Us {
+        let left = i128::from(due.since(self.boot(now)));
+        // A clock that runs fast by some parts per million gets there sooner.
+        let us = left * 1_000 / (1_000_000 + i128::from(self.drift_ppm));
+        now + u64::try_from(us).unwrap_or(0) + 1
+    }
+
+    /// Cluster time at the start of a process: carried on from a checkpoint, otherwise the wall
+    /// clock, and not before an orderly stop.
+    fn clock_at_start(
         &self,
         now: Us,
         noted: Option<(ClusterMs, BootNs)>,
@@ -78,27 +86,34 @@ pub struct Disk {
     pub boots: u64,
 }
 
-/// What a process begins its life with.
-pub(super) fn first_life(
+/// The member of a process that begins.
+pub(super) fn new_member(
     me: NodeId,
-    boot: BootId,
+    machine: &Machine,
+    disk: &Disk,
     carryover: Option<Carryover>,
-    noted: Option<(ClusterMs, BootNs)>,
-    plan: &Plan,
-) -> Incarnation {
-    let mut incarnations = Incarnations::default();
-    incarnations.note(me, boot);
-    let first = (boot == BootId(1)).then_some(Entitlement::All);
-    let others = (1..=plan.nodes).map(NodeId).filter(|node| *node != me);
-    Incarnation {
-        me,
-        entitlement: carryover.as_ref().map(|left| left.entitlement).or(first),
-        first_lease: None,
-        carryover: carryover.map(|left| Arc::new(left.counters)),
-        reached: noted.map_or(ClusterMs(0), |(at, _)| at + NOTE_SLACK_MS),
-        incarnations_tag: incarnations.tag(),
-        incarnations,
-        peers: others.map(|node| (node, true)).collect(),
-        clock_error_ms_max: plan.terms.clock_error_ms_max,
-    }
+    step: &Step<'_>,
+) -> Member {
+    let boot = BootId(disk.boots);
+    // What an earlier incarnation saved of cluster time, if the rule of it is in its place.
+    let noted = disk.clock.filter(|_| !step.is(DriverMutation::ClockFromWall));
+    let clock = machine.clock_at_start(step.now, noted, carryover.as_ref());
+    let plan = step.plan;
+    let peers: Vec<NodeId> = (1..=plan.nodes).map(NodeId).filter(|node| *node != me).collect();
+    let reached = disk.clock.map(|(at, _)| at);
+    let incarnation =
+        Incarnation::at_start(me, boot, carryover, reached, &peers, plan.terms.clock_error_ms_max);
+    let limit = |(n, &(tokens, period_ms)): (usize, &(u64, u64))| Limit {
+        name: format!("l{n}").into(),
+        tokens,
+        period_ms,
+    };
+    let settings = Settings {
+        terms: plan.file(me, boot),
+        default_limits: plan.limits.iter().enumerate().map(limit).collect(),
+        look_ms: plan.leader_look / MS,
+        clock_carried: noted.is_some(),
+    };
+    let start = StartId { boot, nonce: boot.0 };
+    Member::new(start, DirId(me.0), settings, clock, incarnation)
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use fluxgate_engine::member::{SubmitError, Written};
 use fluxgate_engine::state::command::{Actor, Command, KeyChange, NewKey, Outcome, Proposal};
 use fluxgate_types::{Digest, KeyId, Limit, NodeId, Scope};
 
 use super::{Event, World};
 use crate::invariants::Violation;
-use crate::messages::{Request, Written};
+use crate::messages::Request;
 use crate::plan::{MS, Plan, SECOND, Shape, Us};
 use crate::rng::Rng;
 
@@ -148,14 +149,11 @@ impl World {
     }
 
     /// A write was answered.
-    pub(super) fn wrote(&mut self, id: u64, came: &Written) {
+    pub(super) fn wrote(&mut self, id: u64, came: &Result<Written, SubmitError>) {
         let Some(asked) = self.clients.asked.remove(&id) else { return };
-        let record = match came {
-            Written::Done(outcome) => match &**outcome {
-                Outcome::Key(record) => Some(record),
-                Outcome::Done | Outcome::Put(_) | Outcome::Refused(_) => None,
-            },
-            Written::NotLeader | Written::Unknown => None,
+        let record = match came.as_ref().map(|written| &written.outcome) {
+            Ok(Outcome::Key(record)) => Some(record),
+            Ok(Outcome::Done | Outcome::Put(_) | Outcome::Refused(_)) | Err(_) => None,
         };
         let Some(record) = record else {
             self.book.counts.writes.1 += 1;

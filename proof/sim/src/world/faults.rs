@@ -55,6 +55,8 @@ impl World {
                 if let Some(node) = self.slot(node).node.as_mut() {
                     node.machine.wall_ms += size;
                 }
+                // The node drops its lease until it is renewed.
+                self.book.disturb(now, now, settle);
                 return Ok(());
             }
             FaultKind::HandOver => {

@@ -114,7 +114,7 @@ impl World {
             for node in self.nodes() {
                 let seen = node.shard.observe(&counter);
                 let text = seen.map_or("unopened".to_owned(), |seen| format!("{seen:?}"));
-                let peers = &node.incarnation.peers;
+                let peers = &node.member.incarnation().peers;
                 lines.push(format!(
                     "  node {} {}: {text} peers {peers:?}",
                     node.id, spec.limit.name

@@ -21,7 +21,7 @@ use crate::usage::Usage;
     path = "/v1/keys",
     tag = "keys",
     params(("Idempotency-Key" = Option<String>, Header, max_length = 128,
-        description = "A repeat within a day creates no second key and answers 409 `already_done`.")),
+        description = "A repeat within a day creates no second key and answers 409 `already_done`; a repeat with another content 409 `idempotency_key_reused`.")),
     request_body = CreateKey,
     responses(
         (status = 201, description = "The record and the key.", body = CreatedKey,
@@ -123,6 +123,7 @@ pub(in crate::openapi) fn update_key() {}
     tag = "keys",
     params(
         ("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$"),
+        ("If-Match" = Option<String>, Header, description = "The revision that the change is based on, quoted."),
         ("Idempotency-Key" = Option<String>, Header, max_length = 128,
             description = "A repeat within a day creates no second secret and answers 409 `already_done`; a repeat with another content 409 `idempotency_key_reused`."),
     ),
@@ -136,6 +137,7 @@ pub(in crate::openapi) fn update_key() {}
         (status = 404, response = NotFound),
         (status = 408, response = RequestTimeout),
         (status = 409, response = Conflict),
+        (status = 412, response = PreconditionFailed),
         (status = 413, response = TooLarge),
         (status = 415, response = UnsupportedMediaType),
         (status = 429, response = Limited),
@@ -157,6 +159,7 @@ pub(in crate::openapi) fn rotate_key() {}
     tag = "keys",
     params(
         ("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$"),
+        ("If-Match" = Option<String>, Header, description = "The revision that the change is based on, quoted."),
         DeleteKey,
     ),
     responses(
@@ -167,6 +170,7 @@ pub(in crate::openapi) fn rotate_key() {}
         (status = 404, response = NotFound),
         (status = 408, response = RequestTimeout),
         (status = 409, response = Conflict),
+        (status = 412, response = PreconditionFailed),
         (status = 429, response = Limited),
         (status = 500, response = Internal),
         (status = 503, response = NoLeader),
@@ -211,6 +215,7 @@ pub(in crate::openapi) fn read_usage() {}
         (status = 403, response = OutOfScope),
         (status = 408, response = RequestTimeout),
         (status = 415, response = UnsupportedMediaType),
+        (status = 429, response = Limited),
         (status = 500, response = Internal),
         (status = 503, response = NoLeader),
     ),

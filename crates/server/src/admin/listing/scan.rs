@@ -1,7 +1,6 @@
-//! Finds keys among all keys, without an index: the table is in memory, and the index would be too.
+//! Finds keys without an index: the table is in memory, and an index would need memory too.
 //!
-//! Answers for: a million keys are looked at in some ten milliseconds, and others get their turn
-//! meanwhile.
+//! Answers for: a scan of a million keys takes some ten milliseconds, and other tasks run in between.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -13,18 +12,17 @@ use fluxgate_engine::state::table::{KeyTable, Part};
 use fluxgate_types::KEY_ID_PREFIX;
 use memchr::memmem::Finder;
 
-/// Newest keys that are looked at in their order.
+/// The newest keys, which are scanned in their order.
 const IN_ORDER: usize = 4_096;
-/// Parts of the table that are looked at between two chances for other work.
+/// Parts of the table that are scanned before other tasks may run.
 const PARTS_AT_ONCE: usize = 16;
-/// Names up to here are compared without a copy on the heap, bytes.
+/// Names of up to this length are compared without a copy on the heap, bytes.
 const SHORT_NAME: usize = 128;
 
 /// The newest keys that fit among those created before place `before`, newest first.
 ///
-/// Among the newest of all they are looked for by their order. Who is not found there may be
-/// anywhere, and then all keys are looked at as they lie in memory, which is several times faster a
-/// key than following the order.
+/// First scans the newest keys in their order. If these are not enough, it scans all keys as they lie
+/// in memory, which takes several times less time per key than following the order.
 pub(super) async fn newest(
     table: &KeyTable,
     before: usize,
@@ -34,7 +32,7 @@ pub(super) async fn newest(
     let mut found = Vec::new();
     let places = table.page(before, IN_ORDER);
     for (place, id) in &places {
-        // A key that was erased and imported again stands at a later place.
+        // A key that was erased and imported again has a later place.
         let fits = |e: &Arc<KeyEntry>| e.record.seq as usize == *place && fits(e);
         found.extend(table.with(id, |e| fits(e).then(|| Arc::clone(e))).flatten());
         if found.len() == count {
@@ -53,19 +51,19 @@ pub(super) async fn newest(
     found
 }
 
-/// The newest so far.
+/// The newest keys that were found so far.
 #[derive(Debug)]
 struct Newest {
     before: usize,
     count: usize,
-    // The oldest of them on top.
+    // The oldest of them is on top.
     heap: BinaryHeap<Reverse<BySeq>>,
 }
 
 impl Newest {
     fn look(&mut self, part: &Part, fits: impl Fn(&KeyEntry) -> bool) {
-        // One name after the other would wait for memory each time. Asked for in a row, they come
-        // together, and are there when they are compared.
+        // Comparing one name after another would wait for memory each time. Reading a byte of every
+        // name first loads them together.
         let touch = |sum: u8, entry: &Arc<KeyEntry>| {
             sum ^ entry.record.name.as_bytes().first().copied().unwrap_or(0)
         };
@@ -85,7 +83,7 @@ impl Newest {
     }
 }
 
-/// A key, ordered by when it was made.
+/// A key, ordered by when it was created.
 #[derive(Debug)]
 struct BySeq(Arc<KeyEntry>);
 
@@ -109,7 +107,7 @@ impl PartialEq for BySeq {
 
 impl Eq for BySeq {}
 
-/// What is searched for: part of a name, or the beginning of a prefix or id, in any case.
+/// The searched text: part of a name, or the beginning of a prefix or id, in any case.
 #[derive(Debug)]
 pub(super) struct Needle {
     lower: String,
@@ -120,14 +118,14 @@ pub(super) struct Needle {
 
 impl Needle {
     pub(super) fn new(text: &str) -> Self {
-        // As lists show a prefix, so it may come back.
+        // Lists show a prefix with an ellipsis, and a person may copy it.
         let lower = text.trim_end_matches('…').to_lowercase();
         let finder = Finder::new(&lower).into_owned();
         let id = lower.strip_prefix(KEY_ID_PREFIX).map(str::to_owned);
         Self { lower, id, finder }
     }
 
-    /// Whether a key has it.
+    /// Whether a key matches.
     pub(super) fn is_in(&self, record: &KeyRecord) -> bool {
         let is_id = |id: &String| {
             let start = record.id.as_str().as_bytes().get(..id.len());

@@ -1,4 +1,4 @@
-//! What many keys have used in the running window, over all nodes: one bounded call for all.
+//! What many keys have spent in the current window, on all nodes: one bounded call to each node.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use serde::Serialize;
 
 use super::TIMEOUT;
 
-/// The running window and the one before it: nodes need not be in the same one.
+/// The current window and the one before it: not all nodes need be in the same window.
 const WINDOWS: usize = 2;
 
-/// The use of one key: of the limit that is nearest to its end.
+/// What one key has spent of the limit that is nearest to exhaustion.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct KeyUse {
     pub(crate) id: Text<KeyId>,
@@ -27,14 +27,14 @@ pub(crate) struct KeyUse {
     pub(crate) last_used_at: Option<Time>,
 }
 
-/// The use of many keys, and the nodes that did not say what they spent.
+/// What many keys have spent, and the nodes that did not answer.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ManyUses {
     pub(crate) keys: Vec<KeyUse>,
     pub(crate) silent: Vec<u64>,
 }
 
-/// What this node spent of these keys in the newest windows.
+/// What this node spent for these keys in the newest windows.
 pub(crate) fn spent_here(state: &NodeState, keys: &[KeyId]) -> Vec<KeySpent> {
     let spent = |key: &KeyId| {
         let last_used = state.shared.table.with(key, |entry| entry.last_used()).flatten();
@@ -49,19 +49,19 @@ pub(crate) fn spent_here(state: &NodeState, keys: &[KeyId]) -> Vec<KeySpent> {
     keys.iter().filter_map(spent).collect()
 }
 
-/// Asks all nodes at once; who is silent is named.
+/// Asks all nodes at the same time; a node that does not answer is listed in `silent`.
 pub(crate) async fn uses_of(state: &Arc<NodeState>, entries: &[Arc<KeyEntry>]) -> ManyUses {
     assert!(entries.len() <= caps::CONSOLE_USAGE_KEYS_MAX, "a call is bounded");
     let keys: Vec<KeyId> = entries.iter().map(|entry| entry.record.id).collect();
-    let asked = UsageManyCall { keys };
-    let replies = peer::ask_all(state, &asked, TIMEOUT).await;
+    let call = UsageManyCall { keys };
+    let replies = peer::ask_all(state, &call, TIMEOUT).await;
     let silent = replies.iter().filter(|(_, reply)| reply.is_none()).map(|(node, _)| node.0);
     let silent: Vec<u64> = silent.collect();
     let mut by_key: BTreeMap<KeyId, Vec<KeySpent>> = BTreeMap::new();
     let others =
         replies.into_iter().filter_map(|(_, reply): (NodeId, Option<UsageManyReply>)| reply);
     let others = others.flat_map(|reply| reply.keys);
-    for spent in others.chain(spent_here(state, &asked.keys)) {
+    for spent in others.chain(spent_here(state, &call.keys)) {
         by_key.entry(spent.key).or_default().push(spent);
     }
     let now = state.now();

@@ -1,9 +1,8 @@
-//! The headers that go with a verdict: the quota, who the key is, and what to do about a denial.
+//! The headers of an answer: the rate limit, the key, and what a denied caller can do.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, header};
 use fluxgate_api::paths::header as names;
-use fluxgate_node::state::NodeState;
 
 use super::{Answer, MatchedKey, RateLimitState};
 use crate::shared::respond;
@@ -19,19 +18,19 @@ const RATELIMIT: HeaderName = HeaderName::from_static(names::RATELIMIT);
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static(names::RATELIMIT_POLICY);
 
 impl Answer {
-    /// Adds the headers that go with the verdict.
-    pub(crate) fn add_headers(&self, state: &NodeState, response: &mut Response<Body>) {
-        let (known, quota) = self.parts();
-        if let Some(quota) = quota {
-            respond::set(response, LIMIT, quota.limit);
-            respond::set(response, REMAINING, quota.remaining);
-            respond::set(response, RESET, quota.reset_s);
-            if state.config.ratelimit_draft_headers {
-                add_draft(quota, response);
+    /// Adds the headers of this answer.
+    pub(crate) fn add_headers(&self, response: &mut Response<Body>) {
+        let (key, rate) = self.parts();
+        if let Some(rate) = rate {
+            respond::set(response, LIMIT, rate.limit);
+            respond::set(response, REMAINING, rate.remaining);
+            respond::set(response, RESET, rate.reset_s);
+            if rate.sends_draft {
+                add_draft(rate, response);
             }
         }
-        if let Some(known) = known {
-            add_key(known, response);
+        if let Some(key) = key {
+            add_key(key, response);
         }
         let challenge = match self {
             Self::Unauthenticated { presented: true, .. } => {
@@ -51,15 +50,15 @@ impl Answer {
         if let Some(challenge) = challenge.and_then(|text| HeaderValue::try_from(text).ok()) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if let Self::Limited { quota, .. } = self {
-            respond::set(response, header::RETRY_AFTER, quota.wait_s);
+        if let Self::Limited { rate, .. } = self {
+            respond::set(response, header::RETRY_AFTER, rate.wait_s);
         }
     }
 }
 
-fn add_key(known: &MatchedKey, response: &mut Response<Body>) {
+fn add_key(key: &MatchedKey, response: &mut Response<Body>) {
     let headers = response.headers_mut();
-    let record = known.record();
+    let record = key.record();
     let mut set = |name: HeaderName, text: String| {
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.insert(name, value);
@@ -75,8 +74,8 @@ fn add_key(known: &MatchedKey, response: &mut Response<Body>) {
 }
 
 /// `RateLimit` and `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers-10.
-fn add_draft(quota: &RateLimitState, response: &mut Response<Body>) {
-    let policy: Vec<String> = quota
+fn add_draft(rate: &RateLimitState, response: &mut Response<Body>) {
+    let policy: Vec<String> = rate
         .policy
         .iter()
         .map(|spec| {
@@ -88,9 +87,9 @@ fn add_draft(quota: &RateLimitState, response: &mut Response<Body>) {
             )
         })
         .collect();
-    let deciding = quota.policy.get(quota.limit_at);
+    let deciding = rate.policy.get(rate.limit_at);
     let current = deciding
-        .map(|spec| format!("\"{}\";r={};t={}", spec.limit.name, quota.remaining, quota.wait_s));
+        .map(|spec| format!("\"{}\";r={};t={}", spec.limit.name, rate.remaining, rate.wait_s));
     let pairs = [(RATELIMIT_POLICY, Some(policy.join(", "))), (RATELIMIT, current)];
     for (name, text) in pairs {
         if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {

@@ -1,4 +1,5 @@
-//! The credential that a request presents: where it may stand, and what is none of ours.
+//! The credential that a request presents: which headers may contain it, and which
+//! `Authorization` belongs to the application.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine as _;
@@ -6,7 +7,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use fluxgate_api::paths::header as names;
 use fluxgate_types::credential::holds_a_key;
 
-/// A credential as presented in the head of a request.
+/// A credential as presented in the headers of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PresentedCredential<'a> {
     Nothing,
@@ -15,25 +16,25 @@ pub(crate) enum PresentedCredential<'a> {
     Wrong,
 }
 
-/// What a request's head presents.
+/// What the headers of a request present.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct InHead<'a> {
+pub(crate) struct InHeaders<'a> {
     /// The credential.
     pub(crate) presented: PresentedCredential<'a>,
-    /// `Authorization` beside an `X-API-Key`, where it is none of ours: it belongs to the application.
+    /// An `Authorization` next to an `X-API-Key` that belongs to the application.
     pub(crate) foreign: Option<&'a HeaderValue>,
 }
 
-/// Finds the credential in a request's head, as a gateway hands it over.
+/// Finds the credential in the headers of a client's request, as a gateway forwards them.
 ///
-/// An `Authorization` beside an `X-API-Key` counts only where it has the shape of one of our keys:
-/// an application may have tokens of its own.
-pub(crate) fn in_head(headers: &HeaderMap) -> InHead<'_> {
+/// An `Authorization` next to an `X-API-Key` counts only if it has the shape of one of our keys: an
+/// application may have tokens of its own.
+pub(crate) fn in_headers(headers: &HeaderMap) -> InHeaders<'_> {
     let mut bearers = headers.get_all(header::AUTHORIZATION).iter();
     let mut keys = headers.get_all(names::X_API_KEY).iter();
     let (authorization, key) = (bearers.next(), keys.next());
     if bearers.next().is_some() || keys.next().is_some() {
-        return InHead { presented: PresentedCredential::Wrong, foreign: None };
+        return InHeaders { presented: PresentedCredential::Wrong, foreign: None };
     }
     let bearer = authorization.map(|value| bearer_token(value.as_bytes()));
     let key = key.map(|key| key.as_bytes().trim_ascii());
@@ -42,30 +43,33 @@ pub(crate) fn in_head(headers: &HeaderMap) -> InHead<'_> {
         (Some(None), None) => PresentedCredential::Wrong,
         (Some(Some(one)), None) | (None, Some(one)) => PresentedCredential::One(one),
         (Some(Some(bearer)), Some(key)) if bearer == key => PresentedCredential::One(key),
-        (Some(_), Some(key)) => match whose(authorization, key) {
-            Whose::TheSameKey => PresentedCredential::One(key),
-            Whose::AnotherKey => PresentedCredential::Wrong,
-            Whose::Applications => {
-                return InHead { presented: PresentedCredential::One(key), foreign: authorization };
+        (Some(_), Some(key)) => match content(authorization, key) {
+            Content::TheSameKey => PresentedCredential::One(key),
+            Content::AnotherKey => PresentedCredential::Wrong,
+            Content::Foreign => {
+                return InHeaders {
+                    presented: PresentedCredential::One(key),
+                    foreign: authorization,
+                };
             }
         },
     };
-    InHead { presented, foreign: None }
+    InHeaders { presented, foreign: None }
 }
 
-/// Whose an `Authorization` beside an `X-API-Key` is.
-enum Whose {
-    /// It holds the same key, in whatever form: never handed on.
+/// What an `Authorization` next to an `X-API-Key` contains.
+enum Content {
+    /// The same key, in any form: it must never reach the application.
     TheSameKey,
-    /// It holds something like another key of ours.
+    /// Text with the shape of another key.
     AnotherKey,
-    /// Anything else.
-    Applications,
+    /// A credential of the application.
+    Foreign,
 }
 
-/// Looks for keys in all of the value, and in what it says in base64: clients write `Token KEY`, no
+/// Looks for keys in the value and in its words decoded from base64: clients write `Token KEY`, no
 /// scheme at all, or `Basic` with the key as user or password.
-fn whose(authorization: Option<&HeaderValue>, key: &[u8]) -> Whose {
+fn content(authorization: Option<&HeaderValue>, key: &[u8]) -> Content {
     let value = authorization.map(HeaderValue::as_bytes).unwrap_or_default();
     let holds = |text: &[u8]| {
         let same = !key.is_empty() && text.windows(key.len()).any(|part| part == key);
@@ -75,25 +79,25 @@ fn whose(authorization: Option<&HeaderValue>, key: &[u8]) -> Whose {
     let all: Vec<(bool, bool)> =
         std::iter::once(holds(value)).chain(encoded.map(|text| holds(&text))).collect();
     if all.iter().any(|(same, _)| *same) {
-        Whose::TheSameKey
+        Content::TheSameKey
     } else if all.iter().any(|(_, any)| *any) {
-        Whose::AnotherKey
+        Content::AnotherKey
     } else {
-        Whose::Applications
+        Content::Foreign
     }
 }
 
-/// What a word says in base64, of either alphabet, padded or not.
+/// A word decoded from base64, in either alphabet, padded or not.
 fn decoded(word: &[u8]) -> Option<Vec<u8>> {
     let end = word.iter().rposition(|c| *c != b'=')? + 1;
     let word = &word[..end];
     STANDARD_NO_PAD.decode(word).or_else(|_| URL_SAFE_NO_PAD.decode(word)).ok()
 }
 
-/// Finds the credential in the head of a request to a node itself: there is no application that an
-/// `Authorization` could belong to, so two different ones are wrong.
+/// Finds the credential in the headers of a request to the node itself: no application could own an
+/// `Authorization`, so two different credentials are wrong.
 pub(crate) fn presented(headers: &HeaderMap) -> PresentedCredential<'_> {
-    let InHead { presented, foreign } = in_head(headers);
+    let InHeaders { presented, foreign } = in_headers(headers);
     if foreign.is_some() { PresentedCredential::Wrong } else { presented }
 }
 
@@ -110,7 +114,7 @@ mod tests {
 
     const OURS: &str = "Bearer fx_live_AAAAAAAAAAAA_nonsense";
 
-    fn head(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_static(value));
@@ -126,29 +130,29 @@ mod tests {
             &[("x-api-key", "k1")],
             &[("x-api-key", "k1"), ("authorization", "Bearer k1")],
         ] {
-            let headers = head(pairs);
-            let found = in_head(&headers);
+            let headers = headers(pairs);
+            let found = in_headers(&headers);
             assert!(matches!(found.presented, PresentedCredential::One(b"k1")), "{pairs:?}");
             assert!(found.foreign.is_none(), "{pairs:?}");
             assert!(matches!(presented(&headers), PresentedCredential::One(b"k1")), "{pairs:?}");
         }
-        assert!(matches!(in_head(&head(&[])).presented, PresentedCredential::Nothing));
+        assert!(matches!(in_headers(&headers(&[])).presented, PresentedCredential::Nothing));
     }
 
     #[test]
-    fn an_authorization_of_the_applications_own_is_left_to_it() {
+    fn an_authorization_of_the_application_is_left_to_it() {
         for value in ["Bearer eyJhbGciOiJub25lIn0.e30.", "Basic dTpw", "Bearer", "Bear", "", "x"] {
-            let headers = head(&[("x-api-key", "k1"), ("authorization", value)]);
-            let found = in_head(&headers);
+            let headers = headers(&[("x-api-key", "k1"), ("authorization", value)]);
+            let found = in_headers(&headers);
             assert!(matches!(found.presented, PresentedCredential::One(b"k1")), "{value:?}");
             assert_eq!(found.foreign.map(HeaderValue::as_bytes), Some(value.as_bytes()));
-            // A node itself knows no application.
+            // A request to the node itself has no application.
             assert!(matches!(presented(&headers), PresentedCredential::Wrong), "{value:?}");
         }
     }
 
     #[test]
-    fn a_key_in_any_form_is_never_the_applications() {
+    fn a_key_in_any_form_never_belongs_to_the_application() {
         let key = "fx_live_AAAAAAAAAAAA_nonsense";
         let basic = |text: &str| format!("Basic {}", STANDARD_NO_PAD.encode(text));
         let forms = |key: &str| {
@@ -167,10 +171,10 @@ mod tests {
         };
         for (of, same) in [(key, true), ("fx_live_BBBBBBBBBBBB_other", false)] {
             for value in forms(of) {
-                let mut headers = head(&[("x-api-key", key)]);
+                let mut headers = headers(&[("x-api-key", key)]);
                 headers.insert("authorization", HeaderValue::try_from(&value).expect("a header"));
-                let found = in_head(&headers);
-                assert!(found.foreign.is_none(), "{value} would be handed on");
+                let found = in_headers(&headers);
+                assert!(found.foreign.is_none(), "{value} would be forwarded");
                 let is_one = matches!(found.presented, PresentedCredential::One(_));
                 assert_eq!(is_one, same, "{value}");
             }
@@ -189,7 +193,7 @@ mod tests {
             &[("authorization", "Bear")],
         ] {
             assert!(
-                matches!(in_head(&head(pairs)).presented, PresentedCredential::Wrong),
+                matches!(in_headers(&headers(pairs)).presented, PresentedCredential::Wrong),
                 "{pairs:?}"
             );
         }

@@ -1,4 +1,4 @@
-//! Takes TLS connections of one listener, and says who was refused.
+//! Accepts the TLS connections of one listener, and logs the callers that it rejects.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -13,41 +13,42 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// A handshake must be done so long after the connection was made.
+/// From the connection until the handshake must be complete.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The first byte of every TLS connection: a record of type handshake (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
-/// Refusals are told at most so often; the line says how many there were between.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(5);
-/// Bytes of a plain request that are read before its connection is closed.
+/// The shortest time between two log lines about rejected connections; a line has the number of those
+/// that were not logged in between.
+const LOG_EVERY: Duration = Duration::from_secs(5);
+/// Bytes of a plain request that are read before the connection is closed.
 const PLAIN_BYTES_MAX: usize = 16 * 1024;
 
 #[derive(Debug, Default)]
-struct Complaints {
-    last: Option<Instant>,
+struct Rejections {
+    logged: Option<Instant>,
     suppressed: u64,
 }
 
-/// A connection that may be served.
+/// A connection that can be served.
 pub(crate) enum Accepted {
-    /// As it came.
+    /// Without TLS.
     Plain(TcpStream),
-    /// Encrypted.
+    /// With TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Takes the connections of one listener.
+/// Accepts the connections of one listener.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     listener: &'static str,
     config: RwLock<Arc<ServerConfig>>,
     accept_plain: bool,
-    complaints: Mutex<Complaints>,
+    rejections: Mutex<Rejections>,
     failures: IntCounter,
 }
 
 impl Acceptor {
-    /// Takes connections by `config`; what fails is counted.
+    /// Accepts connections with `config`; counts those that fail in `failures`.
     pub(super) fn new(
         listener: &'static str,
         config: ServerConfig,
@@ -55,24 +56,24 @@ impl Acceptor {
         failures: IntCounter,
     ) -> Self {
         let config = RwLock::new(Arc::new(config));
-        Self { listener, config, accept_plain, complaints: Mutex::default(), failures }
+        Self { listener, config, accept_plain, rejections: Mutex::default(), failures }
     }
 
-    /// Connections from now on are taken by this.
+    /// Accepts later connections with `config`.
     pub(super) fn install(&self, config: ServerConfig) {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 
-    /// Makes a connection ready to be served. `None` where it was refused.
+    /// Makes a connection ready to be served; `None` if it was rejected.
     pub(crate) async fn accept(&self, stream: TcpStream, from: SocketAddr) -> Option<Accepted> {
         match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.shake(stream)).await {
             Ok(Ok(accepted)) => accepted,
             Ok(Err(error)) => {
-                self.refused(from, &error.to_string());
+                self.reject(from, &error.to_string());
                 None
             }
             Err(_) => {
-                self.refused(from, "no handshake in time");
+                self.reject(from, "no handshake in time");
                 None
             }
         }
@@ -81,14 +82,14 @@ impl Acceptor {
     async fn shake(&self, stream: TcpStream) -> std::io::Result<Option<Accepted>> {
         let mut first = [0];
         if stream.peek(&mut first).await? == 0 {
-            // Somebody only looked whether the port is open.
+            // The caller only probed whether the port is open.
             return Ok(None);
         }
         if first[0] != HANDSHAKE_RECORD {
             if self.accept_plain {
                 return Ok(Some(Accepted::Plain(stream)));
             }
-            refuse_plain(stream).await?;
+            reject_plain(stream).await?;
             return Err(std::io::Error::other("the caller does not speak TLS"));
         }
         let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
@@ -96,23 +97,24 @@ impl Acceptor {
         Ok(Some(Accepted::Tls(Box::new(shaken))))
     }
 
-    fn refused(&self, from: SocketAddr, why: &str) {
+    /// Counts and logs a rejected connection.
+    fn reject(&self, from: SocketAddr, why: &str) {
         self.failures.inc();
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaints.last.is_some_and(|last| last.elapsed() < COMPLAIN_EVERY) {
-            complaints.suppressed += 1;
+        let mut rejections = self.rejections.lock().unwrap_or_else(PoisonError::into_inner);
+        if rejections.logged.is_some_and(|logged| logged.elapsed() < LOG_EVERY) {
+            rejections.suppressed += 1;
             return;
         }
-        let suppressed = std::mem::take(&mut complaints.suppressed);
-        complaints.last = Some(Instant::now());
-        drop(complaints);
+        let suppressed = std::mem::take(&mut rejections.suppressed);
+        rejections.logged = Some(Instant::now());
+        drop(rejections);
         let listener = self.listener;
-        tracing::warn!(listener, %from, suppressed, "a connection was refused: TLS: {why}");
+        tracing::warn!(listener, %from, suppressed, "a connection was rejected: TLS: {why}");
     }
 }
 
-/// Tells a caller that speaks plain HTTP what is the matter, as far as it listens.
-async fn refuse_plain(mut stream: TcpStream) -> std::io::Result<()> {
+/// Answers a caller that speaks plain HTTP with the reason.
+async fn reject_plain(mut stream: TcpStream) -> std::io::Result<()> {
     let body = ErrorBody::new(ErrorCode::InvalidRequest, "this listener speaks TLS: use https");
     let (body, head) = (body.to_json(), "HTTP/1.1 400 Bad Request\r\nconnection: close\r\n");
     let length = body.len();
@@ -120,7 +122,7 @@ async fn refuse_plain(mut stream: TcpStream) -> std::io::Result<()> {
         format!("{head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
     stream.write_all(text.as_bytes()).await?;
     stream.shutdown().await?;
-    // Closed with bytes unread, the answer could be lost on its way.
+    // If the connection were closed with unread bytes, the reset could overtake the response.
     let mut rest = [0; 1024];
     let mut read = 0;
     while read < PLAIN_BYTES_MAX {

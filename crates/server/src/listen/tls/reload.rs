@@ -2,7 +2,7 @@
 //! change.
 //!
 //! Invalid files are logged once and ignored: a file that is being written, a certificate whose key
-//! has not come yet, or one that has expired, must not take a listener down.
+//! is not there yet, or an expired certificate must not take a listener down.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,12 +17,12 @@ use tokio::time::timeout;
 
 use super::{Acceptor, Material};
 
-/// How often the files are looked at. SIGHUP makes it at once.
-const LOOK: Duration = Duration::from_secs(5);
-/// A certificate that ends within this is warned of.
+/// How often the files are read. After SIGHUP they are read at once.
+const READ_EVERY: Duration = Duration::from_secs(5);
+/// A certificate that ends within this time causes a warning, seconds.
 const ENDS_SOON_S: i64 = 14 * 24 * 3_600;
 
-/// What takes connections, for each listener that speaks TLS.
+/// The acceptor of each listener that speaks TLS.
 #[derive(Clone, Debug)]
 pub(crate) struct Listeners {
     pub(crate) gateway: Option<Arc<Acceptor>>,
@@ -44,25 +44,25 @@ fn acceptor(
     Ok(Some(Arc::new(Acceptor::new(listener, config, files.accept_plain, failures))))
 }
 
-/// Seconds until a certificate ends, by the wall clock, as TLS clients measure it.
+/// Seconds until a certificate ends, by the wall clock, which TLS clients use too.
 fn left_s(ends_s: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     ends_s.saturating_sub(i64::try_from(now).unwrap_or(i64::MAX))
 }
 
-/// Says when a certificate ends, and warns where that is soon.
+/// Publishes when a certificate ends, and warns if that is soon.
 fn note_end(listener: &'static str, material: &Material, metrics: &Metrics) {
     metrics.set_certificate_end(listener, material.ends_s);
     let left_s = left_s(material.ends_s);
     if left_s < 0 {
-        tracing::error!(listener, "the certificate has expired: callers will refuse it");
+        tracing::error!(listener, "the certificate has expired: callers will reject it");
     } else if left_s < ENDS_SOON_S {
         tracing::warn!(listener, days = left_s / 86_400, "the certificate ends soon");
     }
 }
 
 impl Listeners {
-    /// Reads what each listener needs.
+    /// Reads the files of each listener.
     pub(crate) fn open(config: &Config, metrics: &Metrics) -> Result<Self, TlsError> {
         Ok(Self {
             gateway: acceptor("gateway", config.gateway_tls.as_ref(), metrics)?,
@@ -76,14 +76,15 @@ impl Listeners {
     }
 }
 
-/// One listener's files, and what was last found in them.
+/// The files of one listener, and what was last found in them.
 struct Watched {
     listener: &'static str,
     files: TlsFiles,
     acceptor: Arc<Acceptor>,
-    /// Of all files, and when their certificate ends, Unix seconds.
-    taken: Option<(Digest, i64)>,
-    told: Option<TlsError>,
+    /// Digest of the files in use, and when their certificate ends, Unix seconds.
+    in_use: Option<(Digest, i64)>,
+    /// The error that was logged last.
+    logged: Option<TlsError>,
 }
 
 impl Watched {
@@ -93,27 +94,27 @@ impl Watched {
         acceptor: Option<&Arc<Acceptor>>,
     ) -> Option<Self> {
         let (files, acceptor) = (files?.clone(), Arc::clone(acceptor?));
-        Some(Self { listener, files, acceptor, taken: None, told: None })
+        Some(Self { listener, files, acceptor, in_use: None, logged: None })
     }
 
-    /// Takes what changed. The first look only notes what is there.
+    /// Uses the files if they changed. The first call only records what is there.
     async fn look(&mut self, state: &NodeState) {
         let files = self.files.clone();
         let Ok(read) = process::blocking(move || Material::read(&files)).await else { return };
         match read.and_then(|material| self.take(state, &material)) {
-            Ok(()) => self.told = None,
+            Ok(()) => self.logged = None,
             Err(error) => {
-                if self.told.as_ref() != Some(&error) {
+                if self.logged.as_ref() != Some(&error) {
                     let listener = self.listener;
                     tracing::error!(listener, %error, "certificates not reloaded: those in use stay");
                 }
-                self.told = Some(error);
+                self.logged = Some(error);
             }
         }
     }
 
     fn take(&mut self, state: &NodeState, material: &Material) -> Result<(), TlsError> {
-        let before = self.taken;
+        let before = self.in_use;
         if let Some((digest, ends_s)) = before {
             if digest == material.digest {
                 return Ok(());
@@ -128,7 +129,7 @@ impl Watched {
             state.transport.set_tls(tls).map_err(TlsError::Together)?;
         }
         self.acceptor.install(server);
-        self.taken = Some((material.digest, material.ends_s));
+        self.in_use = Some((material.digest, material.ends_s));
         if before.is_some() {
             tracing::info!(listener = self.listener, "certificates reloaded");
             note_end(self.listener, material, &state.metrics);
@@ -137,17 +138,18 @@ impl Watched {
     }
 }
 
-/// A file of tokens, and what was last said about it.
+/// A file of tokens.
 struct WatchedTokens {
     whose: &'static str,
     tokens: Tokens,
-    told: Option<String>,
+    /// The error that was logged last.
+    logged: Option<String>,
 }
 
 impl WatchedTokens {
     fn new(whose: &'static str, tokens: Option<&Tokens>) -> Option<Self> {
         let tokens = tokens.filter(|tokens| tokens.has_file())?.clone();
-        Some(Self { whose, tokens, told: None })
+        Some(Self { whose, tokens, logged: None })
     }
 
     async fn look(&mut self) {
@@ -155,22 +157,22 @@ impl WatchedTokens {
         let Ok(looked) = process::blocking(move || tokens.look()).await else { return };
         match looked {
             Ok(changed) => {
-                self.told = None;
+                self.logged = None;
                 if let Some(count) = changed {
                     tracing::info!(whose, count, "tokens reloaded: these are accepted from now on");
                 }
             }
             Err(error) => {
-                if self.told.as_ref() != Some(&error) {
+                if self.logged.as_ref() != Some(&error) {
                     tracing::error!(whose, %error, "tokens not reloaded: those in use stay");
                 }
-                self.told = Some(error);
+                self.logged = Some(error);
             }
         }
     }
 }
 
-/// Looks at the files again and again.
+/// Reads the files again and again, until the task is dropped.
 pub(crate) async fn run_reload(state: Arc<NodeState>, listeners: Listeners) {
     let config = &state.config;
     let mut watched: Vec<Watched> = [
@@ -197,6 +199,6 @@ pub(crate) async fn run_reload(state: Arc<NodeState>, listeners: Listeners) {
         for one in &mut tokens {
             one.look().await;
         }
-        timeout(LOOK, state.look_at_files.notified()).await.ok();
+        timeout(READ_EVERY, state.look_at_files.notified()).await.ok();
     }
 }

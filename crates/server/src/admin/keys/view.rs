@@ -1,0 +1,80 @@
+//! Keys and actors as administrators see them.
+
+use std::sync::Arc;
+
+use fluxgate_api::keys::{KeyRecord, KeyStatus, LimitSpec};
+use fluxgate_api::text::Text;
+use fluxgate_engine::state::command::Actor;
+use fluxgate_engine::state::record::{self, KeyEntry, Status};
+use fluxgate_node::state::NodeState;
+use fluxgate_types::{ClusterMs, KEY_ID_PREFIX};
+
+/// The name of an actor in answers.
+pub(crate) fn actor_text(actor: Actor) -> String {
+    match actor {
+        Actor::Operator => "operator".to_owned(),
+        Actor::Key(id) => id.to_string(),
+        Actor::System => "system".to_owned(),
+    }
+}
+
+/// Whether `text` is the name of this actor. Allocates nothing.
+pub(crate) fn is_actor(actor: Actor, text: &str) -> bool {
+    match actor {
+        Actor::Operator => text == "operator",
+        Actor::Key(id) => text.strip_prefix(KEY_ID_PREFIX) == Some(id.as_str()),
+        Actor::System => text == "system",
+    }
+}
+
+/// The record of a key now.
+pub(crate) fn shown(state: &NodeState, entry: &KeyEntry) -> KeyRecord {
+    key_view(&state.shared.view().defaults, state.now(), entry)
+}
+
+/// The record of a key at `now`. A key without limits of its own has `defaults`.
+pub(crate) fn key_view(
+    defaults: &Arc<[record::LimitSpec]>,
+    now: ClusterMs,
+    entry: &KeyEntry,
+) -> KeyRecord {
+    let record: &record::KeyRecord = &entry.record;
+    let pairs = record.metadata.as_ref().map(|pairs| pairs.iter()).into_iter().flatten();
+    KeyRecord {
+        id: Text(record.id),
+        name: record.name.to_string(),
+        prefix: record.prefix(),
+        scope: record.scope,
+        owner: record.owner.as_ref().map(ToString::to_string),
+        limits: record.limits(defaults).iter().map(|spec| LimitSpec::from(&spec.limit)).collect(),
+        enabled: record.enabled,
+        status: status(record.status(now)),
+        created_at: Text(record.created_at),
+        created_by: actor_text(record.created_by),
+        expires_at: record.expires_at.map(Text),
+        last_used_at: entry.last_used().map(Text),
+        previous_valid_until: previous_valid_until(record, now).map(Text),
+        metadata: pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        revision: record.revision,
+    }
+}
+
+/// Until when the previous secret is accepted; `None` if it is not accepted now.
+pub(crate) fn previous_valid_until(
+    record: &record::KeyRecord,
+    now: ClusterMs,
+) -> Option<ClusterMs> {
+    let is_active = record.status(now) == Status::Active;
+    let until = record.previous.as_ref().map(|previous| previous.until);
+    until.filter(|until| is_active && now < *until)
+}
+
+/// A status in the words of the contract.
+pub(crate) fn status(status: Status) -> KeyStatus {
+    match status {
+        Status::Active => KeyStatus::Active,
+        Status::Disabled => KeyStatus::Disabled,
+        Status::Expired => KeyStatus::Expired,
+        Status::Revoked => KeyStatus::Revoked,
+    }
+}

@@ -1,0 +1,82 @@
+//! `POST /v1/validate`: the verdict on one request.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Request, Response};
+use axum::response::IntoResponse as _;
+use axum::routing::post;
+use fluxgate_api::paths;
+use fluxgate_api::validate::ValidateRequest;
+use fluxgate_node::metrics::Endpoint;
+use fluxgate_node::state::NodeState;
+
+use crate::gateway::validate::{Answer, PresentedCredential, Requirement, in_headers, validate};
+use crate::shared::body::{parse_optional, read_body};
+use crate::shared::error::ApiError;
+use crate::shared::gateway_token::check_gateway;
+
+pub(super) fn router() -> Router<Arc<NodeState>> {
+    Router::new().route(paths::VALIDATE, post(post_validate))
+}
+
+async fn post_validate(
+    State(state): State<Arc<NodeState>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let begun = Instant::now();
+    // Taken apart here, because an extractor of axum would copy the headers.
+    let (parts, body) = request.into_parts();
+    let span = fluxgate_node::telemetry::server_span("POST /v1/validate", &parts.headers);
+    let work = async {
+        match read(&state, &parts.headers, body).await {
+            Ok(request) => {
+                let presented = in_headers(&parts.headers).presented;
+                answer(&state, presented, &request, Endpoint::Validate).await.into_response()
+            }
+            Err(error) => error.into_response(),
+        }
+    };
+    let response = fluxgate_node::telemetry::within(span, work).await;
+    let status = response.status().as_u16();
+    state.metrics.served_hot(&state.validate_route, status, begun.elapsed());
+    response
+}
+
+/// Reads the request of a gateway. The body may be empty: the key is then in the headers.
+async fn read(
+    state: &NodeState,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<ValidateRequest, ApiError> {
+    let config = &state.config;
+    check_gateway(config, headers)?;
+    if hyper::body::Body::is_end_stream(&body) {
+        return Ok(ValidateRequest::default());
+    }
+    let body = read_body(body, config.max_body_bytes, config.request_timeout).await?;
+    Ok(parse_optional(headers, &body)?.unwrap_or_default())
+}
+
+/// Decides one request: a key in the headers and a key in the body must be the same.
+pub(super) async fn answer(
+    state: &NodeState,
+    in_headers: PresentedCredential<'_>,
+    request: &ValidateRequest,
+    endpoint: Endpoint,
+) -> Answer {
+    let in_body = request.key.as_ref().map(|key| key.expose().as_bytes());
+    let presented = match (in_headers, in_body) {
+        (in_headers, None) => in_headers,
+        (PresentedCredential::Nothing, Some(key)) => PresentedCredential::One(key),
+        (PresentedCredential::One(a), Some(b)) if a == b => PresentedCredential::One(a),
+        (PresentedCredential::One(_) | PresentedCredential::Wrong, Some(_)) => {
+            PresentedCredential::Wrong
+        }
+    };
+    let requirement = request.scope.map_or(Requirement::Any, Requirement::Scope);
+    validate(state, presented, requirement, request.cost.unwrap_or(1), endpoint).await
+}

@@ -1,0 +1,75 @@
+//! What an answer says about the limits of a key: the numbers of its rate-limit headers.
+
+use std::sync::Arc;
+
+use fluxgate_engine::state::record::LimitSpec;
+use fluxgate_node::config::Config;
+use fluxgate_node::counters::Decided;
+use fluxgate_node::state::NodeState;
+use fluxgate_types::{ClusterMs, Limit};
+
+/// The numbers of the rate-limit headers.
+#[derive(Clone, Debug)]
+pub(crate) struct RateLimitState {
+    /// Tokens per window of the deciding limit.
+    pub(crate) limit: u64,
+    /// Tokens left in the window.
+    pub(crate) remaining: u64,
+    /// When the window ends, Unix seconds.
+    pub(crate) reset_s: u64,
+    /// Seconds until `reset_s`, rounded up, at least 1.
+    pub(super) wait_s: u64,
+    /// All limits of the key.
+    pub(super) policy: Arc<[LimitSpec]>,
+    /// The deciding limit: its place in `policy`.
+    pub(super) limit_at: usize,
+    /// Whether the headers of the IETF draft are sent too.
+    pub(super) sends_draft: bool,
+}
+
+impl RateLimitState {
+    /// After a decision on a key.
+    pub(super) fn of_decision(config: &Config, decided: Decided, now: ClusterMs) -> Self {
+        let Decided { decision, limits } = decided;
+        Self {
+            limit: decision.tokens,
+            remaining: decision.remaining,
+            reset_s: decision.reset.0.div_ceil(1_000),
+            wait_s: wait_s(decision.reset, now),
+            policy: limits,
+            limit_at: decision.limit_at,
+            sends_draft: config.ratelimit_draft_headers,
+        }
+    }
+
+    /// On a 401: the default limit, nothing left, and the end of the window.
+    pub(super) fn of_defaults(state: &NodeState, now: ClusterMs) -> Self {
+        let policy = Arc::clone(&state.shared.view().defaults);
+        let policy = if policy.is_empty() {
+            state.config.default_limits.iter().cloned().map(LimitSpec::new).collect()
+        } else {
+            policy
+        };
+        Self::nothing_left(&state.config, policy, now)
+    }
+
+    /// The first limit with nothing left, and the end of its window.
+    pub(super) fn nothing_left(config: &Config, policy: Arc<[LimitSpec]>, now: ClusterMs) -> Self {
+        let limit = policy.first().map(|spec| &spec.limit);
+        let (tokens, reset) =
+            limit.map_or((0, now), |l: &Limit| (l.tokens, l.window_end(l.window_at(now))));
+        Self {
+            limit: tokens,
+            remaining: 0,
+            reset_s: reset.0.div_ceil(1_000),
+            wait_s: wait_s(reset, now),
+            policy,
+            limit_at: 0,
+            sends_draft: config.ratelimit_draft_headers,
+        }
+    }
+}
+
+fn wait_s(reset: ClusterMs, now: ClusterMs) -> u64 {
+    (reset - now).div_ceil(1_000).max(1)
+}

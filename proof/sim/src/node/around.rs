@@ -1,0 +1,79 @@
+//! What a step of the member reads of the simulated node around it.
+
+use std::collections::BTreeMap;
+
+use fluxgate_engine::member::{ClusterMember, OwnHealth, PeerReport, SeenLeadership, Surroundings};
+use fluxgate_engine::state::Shared;
+use fluxgate_engine::state::cluster_state::LEVEL;
+use fluxgate_types::{LogIndex, NodeId};
+
+use crate::raft::Raft;
+
+/// What a peer said of itself with its newest gossip.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerSaid {
+    /// It would answer requests.
+    pub is_ready: bool,
+    /// How far its wall clock is ahead of cluster time, nanoseconds.
+    pub wall_offset_ns: i64,
+}
+
+/// The node around the member, for one step.
+pub(super) struct Around<'a> {
+    pub raft: &'a Raft,
+    pub shared: &'a Shared,
+    pub applied: LogIndex,
+    pub leaderships: (Option<SeenLeadership>, Option<SeenLeadership>),
+    pub peers: &'a BTreeMap<NodeId, PeerSaid>,
+    pub is_stopping: bool,
+}
+
+impl Surroundings for Around<'_> {
+    fn leader(&self) -> Option<NodeId> {
+        self.raft.leader()
+    }
+
+    fn leads_in(&self) -> Option<u64> {
+        self.raft.leads_in()
+    }
+
+    fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    fn leaderships(&self) -> (Option<SeenLeadership>, Option<SeenLeadership>) {
+        self.leaderships
+    }
+
+    fn members(&self) -> Vec<ClusterMember> {
+        let member =
+            |node: &NodeId| ClusterMember { node: *node, votes: true, matched: LogIndex(0) };
+        self.raft.voters().iter().map(member).collect()
+    }
+
+    fn shared(&self) -> &Shared {
+        self.shared
+    }
+
+    fn peer(&self, node: NodeId) -> Option<PeerReport> {
+        self.peers.get(&node).map(|said| PeerReport {
+            is_recent: true,
+            is_ready: said.is_ready,
+            can_write: Some(true),
+            level: LEVEL,
+            wall_offset_ns: said.wall_offset_ns,
+        })
+    }
+
+    fn own(&self) -> OwnHealth {
+        OwnHealth {
+            has_joined: true,
+            lacks_entries: false,
+            can_write: true,
+            differs: false,
+            is_stopping: self.is_stopping,
+            is_changing_members: false,
+            wall_is_plausible: true,
+        }
+    }
+}

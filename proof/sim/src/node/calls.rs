@@ -1,0 +1,183 @@
+//! Messages between nodes: calls that wait for an answer, and what an answer, a refusal or silence
+//! means to the one that called.
+
+use fluxgate_engine::clock::sync::ClockAnswer;
+use fluxgate_engine::member::{self, ClocksHeard, LEASE_TIMEOUT_MS, LeaseAnswer, SubmitError};
+use fluxgate_types::{BootNs, NodeId};
+
+use super::{Node, Step, WriteWaiter};
+use crate::messages::{CallId, Message, Timer};
+use crate::plan::MS;
+
+/// A call to another node, and what of this node waits for its answer.
+#[derive(Clone, Debug)]
+pub(super) enum Call {
+    /// A request for a lease.
+    Lease(member::CallId),
+    /// A round to a quorum.
+    Proof(member::CallId),
+    /// The clocks of other nodes: those that have not answered, and the answers so far with when
+    /// they arrived.
+    Clocks { call: member::CallId, missing: Vec<NodeId>, heard: Vec<(ClockAnswer, BootNs)> },
+    /// A change that was forwarded to the leader.
+    Forward(member::CallId),
+    /// How far a peer has applied.
+    Applied(NodeId),
+    /// Transfer requests to a peer.
+    Asks(NodeId),
+    /// Handoffs to a peer.
+    Gifts,
+}
+
+impl Node {
+    /// Calls another node; `call_failed` is called if no answer comes in time.
+    pub(super) fn call(
+        &mut self,
+        to: NodeId,
+        timeout_ms: u64,
+        call: Call,
+        step: &mut Step<'_>,
+        message: impl FnOnce(CallId) -> Message,
+    ) -> CallId {
+        let number = step.number();
+        self.calls.insert(number, call);
+        step.send(to, message(number));
+        step.wake(timeout_ms * MS, Timer::Over(number));
+        number
+    }
+
+    pub(super) fn ask_clocks(
+        &mut self,
+        call: member::CallId,
+        nodes: &[NodeId],
+        step: &mut Step<'_>,
+    ) {
+        let number = step.number();
+        let call = Call::Clocks { call, missing: nodes.to_vec(), heard: Vec::new() };
+        self.calls.insert(number, call);
+        nodes.iter().for_each(|node| step.send(*node, Message::Time(number)));
+        step.wake(LEASE_TIMEOUT_MS * MS, Timer::Over(number));
+    }
+
+    fn handle_clock(
+        &mut self,
+        number: CallId,
+        from: NodeId,
+        answer: Option<ClockAnswer>,
+        step: &mut Step<'_>,
+    ) {
+        let now = self.boot_now(step.now);
+        let Some(Call::Clocks { missing, heard, .. }) = self.calls.get_mut(&number) else { return };
+        missing.retain(|node| *node != from);
+        heard.extend(answer.map(|answer| (answer, now)));
+        if missing.is_empty() {
+            self.end_clocks(number, step);
+        }
+    }
+
+    fn end_clocks(&mut self, number: CallId, step: &mut Step<'_>) {
+        let Some(Call::Clocks { call, heard, .. }) = self.calls.remove(&number) else { return };
+        let now = self.boot_now(step.now);
+        let answers = heard.into_iter().map(|(answer, at)| answer.carried_to(now.since(at)));
+        let heard = ClocksHeard { answers: answers.collect() };
+        self.act(step, |member, at| member.handle_clocks(call, &heard, at));
+    }
+
+    /// A call got no answer in time. `refused_by`: nothing listens at this node.
+    pub(super) fn call_failed(
+        &mut self,
+        number: CallId,
+        refused_by: Option<NodeId>,
+        step: &mut Step<'_>,
+    ) {
+        if let (Some(Call::Clocks { .. }), Some(node)) = (self.calls.get(&number), refused_by) {
+            return self.handle_clock(number, node, None, step);
+        }
+        let refused = refused_by.is_some();
+        let unknown = if refused { SubmitError::NotLeader } else { SubmitError::Unknown };
+        match self.calls.get(&number).cloned() {
+            None => return,
+            Some(Call::Clocks { .. }) => return self.end_clocks(number, step),
+            Some(Call::Lease(call)) => {
+                let answer = LeaseAnswer::NoAnswer(String::new());
+                self.act(step, |member, at| member.handle_lease_answer(call, answer, at));
+            }
+            Some(Call::Proof(call)) => {
+                self.raft.forget_confirm(number);
+                self.act(step, |member, at| member.handle_proof(call, None, at));
+            }
+            Some(Call::Forward(call)) => {
+                self.act(step, |member, at| member.handle_forwarded(call, Err(unknown), at));
+            }
+            Some(Call::Applied(peer)) => {
+                self.act(step, |member, at| member.handle_applied_answer(peer, None, at));
+            }
+            Some(Call::Asks(peer)) => {
+                self.member.note_silence(peer, refused);
+                self.asks_failed(number, step);
+            }
+            Some(Call::Gifts) => self.gifts_failed(number, refused, step),
+        }
+        self.calls.remove(&number);
+    }
+
+    /// Takes a message.
+    pub fn handle(&mut self, from: NodeId, message: Message, step: &mut Step<'_>) {
+        match message {
+            Message::Raft(message) => {
+                let mut out = Vec::new();
+                self.raft.handle(step.now, from, message, step.rng, &mut out);
+                self.consent(out, step);
+            }
+            Message::Lease(call, request) => {
+                let asked = self.member.next_call();
+                self.lease_requests.insert(asked, (from, call));
+                self.act(step, |m, at| m.handle_lease_request(from, request, asked, at));
+            }
+            Message::Leased(number, answer) => {
+                if let Some(Call::Lease(call)) = self.calls.remove(&number) {
+                    self.act(step, |member, at| member.handle_lease_answer(call, *answer, at));
+                }
+            }
+            Message::Time(call) => {
+                let answer = self.act(step, |member, at| member.own_clocks(at));
+                step.send(from, Message::TimeIs(call, answer));
+            }
+            Message::TimeIs(call, answer) => self.handle_clock(call, from, Some(answer), step),
+            Message::Applied(call, index) => {
+                let at = fluxgate_types::LogIndex(self.applied as u64);
+                self.applied_waits.retain(|(node, ..)| *node != from);
+                if at >= index {
+                    step.send(from, Message::AppliedAt(call, at));
+                } else {
+                    self.applied_waits.push((from, call, index));
+                }
+            }
+            Message::AppliedAt(number, at) => {
+                if let Some(Call::Applied(peer)) = self.calls.remove(&number) {
+                    self.act(step, |m, step| m.handle_applied_answer(peer, Some(at), step));
+                }
+            }
+            Message::Propose(call, proposal, within_ms) => {
+                let write = self.member.next_call();
+                self.writes.insert(write, WriteWaiter::Node(from, call));
+                self.act(step, |m, at| m.handle_write(write, *proposal, within_ms, false, at));
+            }
+            Message::Proposed(number, result) => {
+                if let Some(Call::Forward(call)) = self.calls.remove(&number) {
+                    self.act(step, |member, at| member.handle_forwarded(call, *result, at));
+                }
+            }
+            Message::Refused(call) => {
+                self.member.note_silence(from, true);
+                self.call_failed(call, Some(from), step);
+            }
+            Message::Asks(..)
+            | Message::Replies(..)
+            | Message::Gossip(..)
+            | Message::Heard(..)
+            | Message::Gifts(..)
+            | Message::Taken(..) => self.handle_counting(from, message, step),
+        }
+    }
+}
