@@ -70,7 +70,8 @@ impl NodeState {
         };
         let turned = self.agreement.differs.swap(differs, Ordering::AcqRel) != differs;
         if turned {
-            self.publish_member();
+            let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
+            self.publish_lease(&holder);
         }
         if news || turned {
             say(&different, differs);

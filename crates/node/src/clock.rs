@@ -125,16 +125,9 @@ impl Clock {
         self.read().is_synced()
     }
 
-    /// Cluster time as this node knows it.
-    pub fn cluster(&self) -> ClusterClock {
-        self.read()
-    }
-
-    /// Replaces cluster time by what the member says, if that has changed.
-    pub(crate) fn publish(&self, clock: ClusterClock) {
-        if self.read() != clock {
-            *self.cluster.write().unwrap_or_else(PoisonError::into_inner) = clock;
-        }
+    /// Adjusts cluster time; see [`ClusterClock`].
+    pub fn adjust(&self, steer: impl FnOnce(&mut ClusterClock)) {
+        steer(&mut self.cluster.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// How far this machine's wall clock is ahead of cluster time, milliseconds.

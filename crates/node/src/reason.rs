@@ -6,10 +6,10 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::lease::LeaseRefusal;
 use fluxgate_peer::{Fault, RefusedFor};
 use fluxgate_raft::WriteHealth;
 use fluxgate_types::{BootNs, NodeId, caps};
+use fluxgate_wire::peer::LeaseRefusal;
 
 use crate::clock::{boot_now, nanos};
 use crate::state::NodeState;
@@ -213,7 +213,7 @@ impl NodeState {
     }
 
     fn no_lease(&self) -> Reason {
-        let refusal = self.lease_refusal();
+        let refusal = self.lease_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match refusal {
             Some(LeaseRefusal::Removed(_)) => return Reason::Removed,
             Some(LeaseRefusal::Differs) => return Reason::Differs,

@@ -14,8 +14,8 @@ use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::disk::Disk;
+use crate::handle::{SubmitError, Submitted};
 use crate::types::{Data, Raft};
-use fluxgate_engine::member::{SubmitError, Submitted};
 
 /// Entries of proposals that may be in flight at the same time.
 const PIPELINE: usize = 2;

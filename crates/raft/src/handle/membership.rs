@@ -9,9 +9,8 @@ use fluxgate_types::NodeId;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 
-use super::{HANDED, RaftHandle, Role};
+use super::{HANDED, RaftHandle, Role, SubmitError};
 use crate::types::TypeConfig;
-use fluxgate_engine::member::SubmitError;
 
 /// Why the membership was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
