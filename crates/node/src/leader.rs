@@ -4,13 +4,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use fluxgate_engine::lease::Granter;
+use fluxgate_engine::member::{SubmitError, Submitted};
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::share_map::ShareMapPlanner;
 use fluxgate_engine::state::cluster_state::LEVEL;
 use fluxgate_engine::state::command::{Actor, Command, Outcome};
 use fluxgate_engine::state::erase;
 use fluxgate_engine::state::record::KeyEntry;
-use fluxgate_raft::{SubmitError, Submitted, WriteHealth};
+use fluxgate_raft::WriteHealth;
 use fluxgate_types::{ClusterMs, Limit, NodeId, caps};
 use fluxgate_wire::peer::Writes;
 use tokio::time::Instant;

@@ -1,21 +1,21 @@
 //! Drives node leases: this node's own, and, on the leader, those of the others.
 
 mod jumps;
-mod refusals;
 mod start;
 mod told;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::lease::{Grant, Granter, PreviousLeader};
+use fluxgate_engine::lease::{
+    Grant, Granter, LeaseRefusal, PreviousLeader, StartStanding, standing_of,
+};
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::{Actor, Command, Outcome};
 use fluxgate_peer::CallError;
 use fluxgate_types::{BootId, BootNs, NodeId};
-use fluxgate_wire::peer::{LeaseCall, LeaseCallV2, LeaseRefusal, LeaseReply, LeaseReplyV2};
-use jumps::{JumpWatch, drop_after_a_stop};
-use refusals::{lease_refusal, refused_by};
+use fluxgate_wire::peer::{LeaseCall, LeaseCallV2, LeaseReply, LeaseReplyV2};
+use jumps::JumpDriver;
 use start::StartNote;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -39,7 +39,7 @@ const LACKS_ENTRIES: &str = "its disk is full, and it lacks entries that are com
 /// Renews this node's lease for as long as the node runs.
 pub async fn run_renewals(state: Arc<NodeState>) {
     let mut told = ToldWhy::default();
-    let mut jumps = JumpWatch::default();
+    let mut jumps = JumpDriver::default();
     let mut start = StartNote::default();
     // Listen BEFORE checking: a change in between must not be missed.
     let mut news = state.raft.subscribe();
@@ -115,7 +115,7 @@ async fn ask(state: &NodeState, leader: NodeId) -> Result<LeaseReplyV2, CallErro
 async fn renew_with(
     state: &Arc<NodeState>,
     leader: NodeId,
-    jumps: &mut JumpWatch,
+    jumps: &mut JumpDriver,
 ) -> Result<(), String> {
     // The lease counts from BEFORE the request is sent: the leader counts from after it arrived.
     let sent = boot_now();
@@ -127,7 +127,7 @@ async fn renew_with(
         Ok(LeaseReplyV2::Granted(grant)) => {
             let received = boot_now();
             let estimate = grant.cluster_ns.saturating_add(received.since(sent) / 2);
-            drop_after_a_stop(state, jumps, received, estimate, received.since(sent));
+            jumps.look_at_leader(state, received, estimate, received.since(sent));
             state.clock.adjust(|clock| clock.follow(received, estimate));
             take(state, sent, &grant);
             Ok(())
@@ -162,7 +162,7 @@ fn refused(state: &NodeState, why: LeaseRefusal) -> String {
     text
 }
 
-async fn renew_own(state: &Arc<NodeState>, jumps: &mut JumpWatch) -> Result<(), String> {
+async fn renew_own(state: &Arc<NodeState>, jumps: &mut JumpDriver) -> Result<(), String> {
     if !state.clock.is_synced() {
         settle_time(state).await?;
     }
@@ -284,16 +284,10 @@ impl NodeState {
         let (dir_id, view, cluster) =
             (call.first.dir_id, self.shared.view(), self.shared.cluster());
         let start_id = StartId { boot: call.first.boot, nonce: call.nonce };
-        let known = view.nodes.get(&node).is_some_and(|known| {
-            known.dir_id == dir_id
-                && !known.removed
-                && (cluster.level < 2 || cluster.start_ids.get(&node) == Some(&start_id))
-        });
-        if known {
-            return Ok(());
-        }
-        if let Some(refusal) = refused_by(&view, &cluster, node, dir_id, start_id) {
-            return Err(LeaseReplyV2::Refused(refusal));
+        match standing_of(&view, &cluster, node, dir_id, start_id) {
+            StartStanding::Registered => return Ok(()),
+            StartStanding::Rejected(refusal) => return Err(LeaseReplyV2::Refused(refusal)),
+            StartStanding::Unknown => {}
         }
         let command = if cluster.level < 2 {
             Command::RegisterNode { node, dir_id }
@@ -306,7 +300,7 @@ impl NodeState {
                 Outcome::Done | Outcome::Key(_) | Outcome::Put(_) => Ok(()),
                 Outcome::Refused(refusal) => {
                     let removed = view.nodes.get(&node).is_some_and(|known| known.removed);
-                    Err(LeaseReplyV2::Refused(lease_refusal(refusal, removed)))
+                    Err(LeaseReplyV2::Refused(LeaseRefusal::of_command(refusal, removed)))
                 }
             },
             Err(_) => Err(LeaseReplyV2::NotLeader),

@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use catalog::Handles;
+use fluxgate_api::Verdict;
 use fluxgate_api::error::ErrorCode;
 use fluxgate_engine::state::record::Status;
 use fluxgate_peer::Call;
@@ -22,7 +23,7 @@ use fluxgate_wire::peer::ServedReply;
 use labels::{
     BARRIERS, DIRECTIONS, ELECTIONS, METHODS, PEER_RESULTS, PROPOSALS, RENEWALS, TOKENS, TRANSFERS,
 };
-pub use labels::{Endpoint, Kind, SHARED_SETTINGS, Verdict};
+pub use labels::{Endpoint, Kind, SHARED_SETTINGS};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder as _, Histogram, IntCounter, Registry, TextEncoder};
 
@@ -74,7 +75,7 @@ impl Metrics {
         let build = [env!("CARGO_PKG_VERSION"), revision, env!("CARGO_PKG_RUST_VERSION")];
         handles.build_info.with_label_values(&build).set(1);
         let validates = |verdict: Verdict, endpoint: Endpoint| {
-            let labels = [verdict.as_str(), endpoint.as_str()];
+            let labels = [verdict.label(), endpoint.as_str()];
             handles.validate_requests.with_label_values(&labels)
         };
         Self {

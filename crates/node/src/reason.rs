@@ -6,10 +6,10 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use fluxgate_engine::lease::LeaseRefusal;
 use fluxgate_peer::{Fault, RefusedFor};
 use fluxgate_raft::WriteHealth;
 use fluxgate_types::{BootNs, NodeId, caps};
-use fluxgate_wire::peer::LeaseRefusal;
 
 use crate::clock::{boot_now, nanos};
 use crate::state::NodeState;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use fluxgate_api::paths;
-use fluxgate_engine::lease::{Granter, LeaseHolder, LeaseTerms, TermsWatch};
+use fluxgate_engine::lease::{Granter, LeaseHolder, LeaseRefusal, LeaseTerms, TermsWatch};
 use fluxgate_engine::quota::{Incarnation, KeyLimits, Sources};
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::{Shared, View};
@@ -17,7 +17,7 @@ use fluxgate_raft::{RaftHandle, WriteHealth};
 use fluxgate_store::DataDir;
 use fluxgate_store::starts::Starts;
 use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, LogIndex, NodeId};
-use fluxgate_wire::peer::{LeaseRefusal, More};
+use fluxgate_wire::peer::More;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::agreement::Agreement;

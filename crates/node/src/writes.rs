@@ -4,10 +4,10 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use fluxgate_engine::member::SubmitError;
 use fluxgate_engine::state::audit::Action;
 use fluxgate_engine::state::command::{Actor, Command, Outcome, Proposal};
 use fluxgate_peer::{Call, CallError};
-use fluxgate_raft::SubmitError;
 use fluxgate_store::codec::Kind;
 use fluxgate_types::{LogIndex, NodeId};
 use fluxgate_wire::Grown as _;
@@ -19,20 +19,14 @@ use tokio::time::Instant;
 use crate::clock::boot_now;
 use crate::state::NodeState;
 
+pub use fluxgate_engine::member::Written;
+
 /// Pause before a proposal is retried.
 const RETRY: Duration = Duration::from_millis(20);
 /// A barrier checks at least this often whether a lease has run out.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a peer may take to answer one wait for an applied entry.
 const APPLIED_WAIT_MS: u64 = 2_000;
-
-/// A write that is past the barrier: every node that answers has applied it.
-#[derive(Clone, Debug)]
-pub struct Written {
-    pub outcome: Outcome,
-    pub applied_on: Vec<NodeId>,
-    pub waited_ms: u64,
-}
 
 /// Why a write cannot be relied on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

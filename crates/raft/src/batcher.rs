@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use fluxgate_engine::member::{SubmitError, Submitted};
 use fluxgate_engine::state::command::{Batch, Outcome as Done, Proposal};
 use fluxgate_peer::process;
 use fluxgate_types::{ClusterMs, LogIndex, caps};
@@ -14,7 +15,6 @@ use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::disk::Disk;
-use crate::handle::{SubmitError, Submitted};
 use crate::types::{Data, Raft};
 
 /// Entries of proposals that may be in flight at the same time.

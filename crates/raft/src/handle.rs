@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fluxgate_engine::member::{SubmitError, Submitted};
 use fluxgate_engine::state::Shared;
-use fluxgate_engine::state::command::{Outcome, Proposal};
+use fluxgate_engine::state::command::Proposal;
 use fluxgate_engine::state::snapshot::Frozen;
 use fluxgate_peer::Transport;
 use fluxgate_peer::process;
@@ -89,35 +90,6 @@ pub enum StartError {
     Settings(String),
     #[error("cannot start consensus: {0}")]
     Io(#[from] io::Error),
-}
-
-/// Why a proposal was not carried out on this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// Not proposed: another node leads, or none.
-    #[error("this node does not lead")]
-    NotLeader,
-    /// Not proposed: too much is queued.
-    #[error("too many proposals are queued")]
-    Busy,
-    /// Not proposed: this node's disk has no room.
-    #[error("the disk is full")]
-    DiskFull,
-    /// It may or may not be committed.
-    #[error("the outcome is unknown")]
-    Unknown,
-    #[error("consensus has stopped")]
-    Stopped,
-}
-
-/// A committed and applied proposal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Submitted {
-    /// The term in which it was written.
-    pub term: u64,
-    /// Its position in the log.
-    pub index: LogIndex,
-    pub outcome: Outcome,
 }
 
 /// Whether a node can write new entries to its log.

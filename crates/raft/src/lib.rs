@@ -26,6 +26,6 @@ mod types;
 pub use handle::SimulatedDisk;
 pub use handle::{
     CONSENSUS_THREAD, ClusterOptions, HandleError, MembershipError, NodeStatus, RaftHandle, Role,
-    StartError, Status, SubmitError, Submitted, WriteHealth,
+    StartError, Status, WriteHealth,
 };
 pub use progress::Leadership;

@@ -52,7 +52,7 @@ impl Answer {
     }
 }
 
-/// Stands in for the sockets of a node, and shows its state to an observer.
+/// Calls a node’s routers without sockets, and shows its state to an observer.
 #[derive(Clone, Debug)]
 pub struct Simulated {
     state: Arc<NodeState>,

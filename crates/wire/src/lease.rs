@@ -1,7 +1,7 @@
 //! Shapes of leases and their terms.
 
-use fluxgate_engine::lease::{Grant, LeaseTerms, TermsRecord};
-use fluxgate_types::{ClusterMs, LogIndex};
+use fluxgate_engine::lease::{Grant, LeaseRefusal, LeaseTerms, TermsRecord};
+use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId};
 
 use crate::shape::shape;
 
@@ -23,4 +23,17 @@ shape! {
 shape! {
     /// See [`TermsRecord`].
     struct TermsRecordV1 of TermsRecord { index: LogIndex, at: ClusterMs, terms: LeaseTerms }
+}
+
+shape! {
+    /// See [`LeaseRefusal`].
+    enum LeaseRefusalV1 of LeaseRefusal {
+        Behind,
+        Removed(node: NodeId),
+        OtherDirectory(node: NodeId),
+        Older { node: NodeId, newest: BootId },
+        CountOn { node: NodeId, newest: BootId },
+        Differs,
+        Other(text: String),
+    }
 }

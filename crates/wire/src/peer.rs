@@ -3,7 +3,7 @@
 //! know them.
 
 use fluxgate_engine::join::{Introduction, RegisteredDirectory, Times};
-use fluxgate_engine::lease::{Grant, LeaseTerms};
+use fluxgate_engine::lease::{Grant, LeaseRefusal, LeaseTerms};
 use fluxgate_engine::quota::{
     CounterGossip, LimitUsage, TransferReply, TransferRequest, WindowSpent,
 };
@@ -187,32 +187,7 @@ pub struct LeaseCallV2 {
 pub enum LeaseReplyV2 {
     Granted(#[serde(with = "crate::shape")] Grant),
     NotLeader,
-    Refused(LeaseRefusal),
-}
-
-/// Why a leader grants a node no lease.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum LeaseRefusal {
-    #[error("this node has not applied what its last lease told it to: it must catch up first")]
-    Behind,
-    #[error(
-        "node {0} was removed from the cluster: stop it, empty its data directory, and add it again"
-    )]
-    Removed(NodeId),
-    #[error(
-        "node {0} ran on another data directory: remove it from the cluster, and add it again with an empty one"
-    )]
-    OtherDirectory(NodeId),
-    #[error(
-        "start {newest} of node {node} is known: this data directory is older, or a copy of it runs elsewhere"
-    )]
-    Older { node: NodeId, newest: BootId },
-    #[error("this node counts on above start {newest}, of an earlier directory of node {node}")]
-    CountOn { node: NodeId, newest: BootId },
-    #[error("the state of the leader differs from that of the other nodes")]
-    Differs,
-    #[error("{0}")]
-    Other(String),
+    Refused(#[serde(with = "crate::shape")] LeaseRefusal),
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]

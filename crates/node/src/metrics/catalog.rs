@@ -3,6 +3,7 @@
 //! Answers for: names and label values that dashboards and alerts know, which never change; no key,
 //! owner or address as a label. `docs/metrics.md` is made from here.
 
+use fluxgate_api::Verdict;
 use fluxgate_engine::state::record::Status;
 use fluxgate_peer::Call;
 use prometheus::{
@@ -11,7 +12,7 @@ use prometheus::{
 
 use super::labels::{
     BARRIERS, DIRECTIONS, ELECTIONS, Endpoint, Kind, LISTENERS, METHODS, PEER_RESULTS, PROPOSALS,
-    RENEWALS, SHARED_SETTINGS, TOKENS, TRANSFERS, Verdict,
+    RENEWALS, SHARED_SETTINGS, TOKENS, TRANSFERS,
 };
 use super::table::{closed, later, open};
 
@@ -30,7 +31,7 @@ super::table::metrics! {
             name: "fluxgate_validate_requests_total",
             help: "Validates by verdict, and by the endpoint that took them.",
             labels: [
-                closed("verdict", Verdict::ALL.map(Verdict::as_str)),
+                closed("verdict", Verdict::ALL.map(Verdict::label)),
                 closed("endpoint", Endpoint::ALL.map(Endpoint::as_str))
             ],
             means: "Every check of a key, one for each item of a batch. `limited` is a denial with \

@@ -25,42 +25,6 @@ pub(super) const TOKENS: [&str; 1] = ["moved"];
 pub(super) const METHODS: [&str; 8] =
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
 
-/// What came of a validate, as a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Admitted,
-    Unauthenticated,
-    OutOfScope,
-    Limited,
-    Degraded,
-    Unavailable,
-    Invalid,
-}
-
-impl Verdict {
-    pub(super) const ALL: [Self; 7] = [
-        Self::Admitted,
-        Self::Unauthenticated,
-        Self::OutOfScope,
-        Self::Limited,
-        Self::Degraded,
-        Self::Unavailable,
-        Self::Invalid,
-    ];
-
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admitted => "admitted",
-            Self::Unauthenticated => "unauthenticated",
-            Self::OutOfScope => "out_of_scope",
-            Self::Limited => "limited",
-            Self::Degraded => "degraded",
-            Self::Unavailable => "unavailable",
-            Self::Invalid => "invalid",
-        }
-    }
-}
-
 /// Where a validate came in, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::quota::{Entitlement, Incarnation, Incarnations};
+use fluxgate_engine::quota::Incarnation;
 use fluxgate_peer::{Call, CallError, Transport, TransportOptions};
 use fluxgate_raft::{ClusterOptions, RaftHandle};
 use fluxgate_store::{ClockNote, DataDir, Observer};
@@ -15,10 +15,6 @@ use crate::config::{Config, material};
 use crate::metrics::Metrics;
 use crate::state::{NodeState, NodeStateParts};
 use crate::telemetry;
-
-/// How far cluster time may be ahead of its last record on disk, milliseconds: the period of the
-/// records, and a second for a slow disk.
-const CLOCK_NOTE_SLACK_MS: u64 = 2_000;
 
 struct SyncTimes(Arc<Metrics>);
 
@@ -124,25 +120,12 @@ impl Opening {
             clock.adjust(|clock| clock.catch_up(boot_now(), left.at.0.saturating_mul(1_000_000)));
         }
         let noted = noted.map(|note| ClusterMs(note.cluster_ms));
-        let first = (identity.boots == 1).then_some(Entitlement::All);
-        let entitlement = carryover.as_ref().map(|left| left.entitlement).or(first);
         let mut nonce = [0u8; 8];
         crate::state::fill_random(&mut nonce)
             .map_err(|error| NodeError::Fatal(format!("no randomness: {error}")))?;
-        let mut incarnations = Incarnations::default();
-        incarnations.note(config.node_id, boot);
-        let others = config.members.keys().filter(|node| **node != config.node_id);
-        let incarnation = Incarnation {
-            me: config.node_id,
-            entitlement,
-            first_lease: None,
-            carryover: carryover.map(|left| Arc::new(left.counters)),
-            reached: noted.map_or(ClusterMs(0), |noted| noted + CLOCK_NOTE_SLACK_MS),
-            incarnations_tag: incarnations.tag(),
-            incarnations,
-            peers: others.map(|node| (*node, true)).collect(),
-            clock_error_ms_max: config.clock_error_ms_max,
-        };
+        let (me, error_ms) = (config.node_id, config.clock_error_ms_max);
+        let others: Vec<NodeId> = config.members.keys().copied().filter(|id| *id != me).collect();
+        let incarnation = Incarnation::at_start(me, boot, carryover, noted, &others, error_ms);
         let clock_noted = noted.is_some();
         metrics.unplanned_stops.inc_by(data.begin_run()?);
         let starts = data.starts()?;

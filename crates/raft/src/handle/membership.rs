@@ -9,8 +9,9 @@ use fluxgate_types::NodeId;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 
-use super::{HANDED, RaftHandle, Role, SubmitError};
+use super::{HANDED, RaftHandle, Role};
 use crate::types::TypeConfig;
+use fluxgate_engine::member::SubmitError;
 
 /// Why the membership was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

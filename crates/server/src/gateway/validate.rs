@@ -9,7 +9,7 @@ mod presented;
 mod rate_limit;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::http::{Response, StatusCode};
@@ -21,7 +21,7 @@ use fluxgate_api::verdict::Verdict;
 use fluxgate_engine::quota::{self, KeyLimits, LookedUp};
 use fluxgate_engine::state::record::{KeyEntry, KeyRecord, Status};
 use fluxgate_node::clock::boot_now;
-use fluxgate_node::metrics::{Endpoint, Metrics, Verdict as VerdictLabel};
+use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::credential::CredentialError;
 use fluxgate_types::{ClusterMs, Credential, Digest, KeyId, Scope, caps};
@@ -112,7 +112,7 @@ pub(crate) async fn validate(
 ) -> Answer {
     let begun = Instant::now();
     let answer = decide(state, presented, requirement, cost).await;
-    count(&state.metrics, answer.verdict(), endpoint, begun.elapsed());
+    state.metrics.validated(endpoint, answer.verdict(), begun.elapsed());
     answer
 }
 
@@ -140,22 +140,8 @@ pub(crate) fn too_late(
             )
         }
     };
-    count(&state.metrics, answer.verdict(), endpoint, begun.elapsed());
+    state.metrics.validated(endpoint, answer.verdict(), begun.elapsed());
     answer
-}
-
-/// Counts a verdict in the metrics.
-fn count(metrics: &Metrics, verdict: Verdict, endpoint: Endpoint, took: Duration) {
-    let label = match verdict {
-        Verdict::Admitted => VerdictLabel::Admitted,
-        Verdict::Unauthenticated => VerdictLabel::Unauthenticated,
-        Verdict::OutOfScope => VerdictLabel::OutOfScope,
-        Verdict::Limited => VerdictLabel::Limited,
-        Verdict::Degraded => VerdictLabel::Degraded,
-        Verdict::Unavailable => VerdictLabel::Unavailable,
-        Verdict::Invalid => VerdictLabel::Invalid,
-    };
-    metrics.validated(endpoint, label, took);
 }
 
 async fn decide(
@@ -346,13 +332,15 @@ impl IntoResponse for Answer {
 
 #[cfg(test)]
 mod tests {
+    use fluxgate_node::metrics::Metrics;
+
     use super::*;
 
     #[test]
     fn each_verdict_is_counted_under_its_label() {
         for verdict in Verdict::ALL {
             let metrics = Metrics::new();
-            count(&metrics, verdict, Endpoint::Validate, Duration::ZERO);
+            metrics.validated(Endpoint::Validate, verdict, std::time::Duration::ZERO);
             let text = String::from_utf8(metrics.text().unwrap()).unwrap();
             let label = verdict.label();
             let series = format!(
