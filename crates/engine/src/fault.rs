@@ -53,7 +53,6 @@ pub enum Mutation {
     /// Not in 3 000 seeds, so not in [`Mutation::ALL`]: `tests/exactness.rs` has it.
     BurnedOfAnotherLimit,
     /// Only transfer replies state what was given, so tokens in a lost reply are lost.
-    /// Not in 100 seeds since the simulator drives the member, so not in [`Mutation::ALL`].
     GossipWithoutTransfers,
     /// After a lost lease has ended the requests of a key, later requests for it get no time-outs.
     /// The cluster simulator found it at seed 1166; `tests/waiting.rs` has the shortest sequence.
@@ -74,7 +73,7 @@ pub enum Mutation {
     UnreachableForever,
     /// A node that was left out of the share map never returns to it.
     AbsentForever,
-    /// A leader whose clock no leader has set grants all the same. Not in 100 seeds, so not in
+    /// A leader whose clock no leader has set grants all the same. Not in 400 seeds, so not in
     /// [`Mutation::ALL`]; the same holds for the next three.
     UnsetClockLeads,
     /// A barrier is judged by an older leader term than its entry's, which does not know every
@@ -88,7 +87,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Every mutation that the simulator must catch.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -103,6 +102,7 @@ impl Mutation {
         Self::SpendWithoutLease,
         Self::RemainingForgetsOthers,
         Self::LimitChangeForgetsSpent,
+        Self::GossipWithoutTransfers,
         Self::QueueForgotten,
         Self::ChargedTwice,
         Self::RemainingIsNothing,

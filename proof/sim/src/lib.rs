@@ -1,9 +1,9 @@
 //! Whole clusters by seed: the real engine under faults, judged by the invariants of
 //! `docs/protocol.md`.
 //!
-//! What is real: everything in `engine` (counters, leases, barrier, cluster time, share maps, the
-//! registry). What stands in: the shell around it ([`node`], which mirrors `crates/node` rule by
-//! rule) and Raft ([`raft`], a small one with durable votes, pre-vote, log matching and ReadIndex,
+//! What is real: everything in `engine` (counters, the member with leases, barrier and cluster time,
+//! share maps, the registry). What is simulated: the driver around it ([`node`], a pump) and Raft
+//! ([`raft`], a small one with durable votes, pre-vote, log matching and ReadIndex,
 //! without snapshots and without changes of members). The real openraft, store and HTTP are tested
 //! with real processes (`tests/`).
 //!

@@ -4,7 +4,7 @@ use fluxgate_engine::fault::Mutation;
 
 use crate::plan::{FaultKind, Plan};
 
-/// A rule of the shell around the engine that is left out.
+/// A rule of the driver around the engine that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DriverMutation {
     /// A node acknowledges entries before they are synced.
@@ -45,6 +45,7 @@ pub fn judge(
         (Some(Mutation::LeaseFromAnswer), _) => Some("revoked_means_revoked"),
         (_, Some(DriverMutation::ViewBeforeHorizon)) => Some("one_map_per_window"),
         (_, Some(DriverMutation::ApplySkips)) => Some("replicas_agree"),
+        (_, Some(DriverMutation::AckBeforeSync)) => Some("acked_is_durable"),
         (_, Some(DriverMutation::ClockFromWall)) => Some("no_second_life"),
         (Some(Mutation::AbsentForever), _) => Some("cluster_heals"),
         _ => None,
@@ -62,6 +63,10 @@ pub fn plan(
         (Some(Mutation::LeaseFromAnswer), _) => {
             Plan::focused(seed, &[FaultKind::Lopsided, FaultKind::Cut])
         }
+        // What was acknowledged and not synced is lost only if a majority dies soon after.
+        (_, Some(DriverMutation::AckBeforeSync)) => {
+            Plan::focused(seed, &[FaultKind::CrashAll, FaultKind::SlowDisk])
+        }
         (_, Some(DriverMutation::ViewBeforeHorizon)) => {
             Plan::focused(seed, &[FaultKind::Cut, FaultKind::Pause])
         }
@@ -76,7 +81,7 @@ pub fn plan(
         // An answer that no step could use is asked for again: only where the one that waited was
         // served by another, and a third node needs the tokens, it takes gossip to find them.
         (Some(Mutation::GossipWithoutTransfers), _) => {
-            Plan { demand_percent: 120, cost_max: 5, ..Plan::of_restarts(seed, 900) }
+            Plan { demand_percent: 110, cost_max: 10, ..Plan::of_restarts(seed, 900) }
         }
         _ => Plan::of(seed),
     }
