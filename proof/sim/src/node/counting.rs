@@ -175,6 +175,8 @@ impl Node {
                 step.send(from, Message::Replies(call, self.head(from), replies));
             }
             Message::Replies(call, head, mut replies) => {
+                // Answered: its end is no silence of the peer.
+                self.calls.remove(&call);
                 if self.asking.get(&from).is_none_or(|(of, _)| *of != call) {
                     return;
                 }
@@ -217,7 +219,10 @@ impl Node {
                 };
                 step.send(from, Message::Taken(call, taken));
             }
-            Message::Taken(call, taken) => self.handle_taken(call, &taken, step),
+            Message::Taken(call, taken) => {
+                self.calls.remove(&call);
+                self.handle_taken(call, &taken, step);
+            }
             Message::Raft(_)
             | Message::Lease(..)
             | Message::Leased(..)
