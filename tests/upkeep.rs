@@ -410,7 +410,7 @@ fn a_cluster_with_only_changed_addresses_is_recovered_offline() {
     cluster.node_mut(1).spawn();
     wait_until("the log names what differs", SOON, || {
         let log = cluster.node(1).log_text();
-        log.contains("by the file and at") && log.contains("fluxgate recover addresses")
+        log.contains("in the file and at") && log.contains("fluxgate recover addresses")
     });
     cluster.node_mut(1).kill();
     for node in 1..=3 {

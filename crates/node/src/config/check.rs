@@ -1,7 +1,8 @@
-//! What each setting means, and which values of it exist.
+//! Reads each setting and checks its value.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use fluxgate_types::{Limit, NodeId, credential, format_duration_ms, parse_duration_ms};
@@ -12,6 +13,10 @@ use super::tokens::checked;
 use super::{Config, OFF, Problems, Secret, Tokens};
 
 const HOUR_MS: u64 = 3_600_000;
+
+/// The built-in defaults as a table; empty if they cannot be parsed, which `Layers` reports.
+static DEFAULT_TABLE: LazyLock<Table> =
+    LazyLock::new(|| super::DEFAULTS.parse().unwrap_or_default());
 
 pub(super) struct Reader<'a> {
     pub(super) table: &'a Table,
@@ -90,7 +95,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A duration, or none where it is off.
+    /// A duration, or `None` for "off".
     fn duration_or_off(
         &mut self,
         section: &str,
@@ -109,7 +114,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A secret given as text or as a file that holds it.
+    /// A secret that is given as text or as a file.
     fn secret(&mut self, section: &str, setting: &str) -> Option<Secret> {
         let secret = match self.text_or_file(section, setting)? {
             TextOrFile::Text(text) => text,
@@ -126,7 +131,7 @@ impl<'a> Reader<'a> {
         secret.map_err(|why| self.wrong(section, setting, &why)).ok()
     }
 
-    /// What callers present: one token as text, or a file of one or two.
+    /// The tokens that callers present: one as text, or a file with one or two.
     fn tokens(&mut self, section: &str, setting: &str) -> Option<Tokens> {
         let (named, tokens) = match self.text_or_file(section, setting)? {
             TextOrFile::Text(text) => (setting.to_owned(), checked(&text).map(Tokens::one)),
@@ -199,14 +204,14 @@ fn prefix(reader: &mut Reader<'_>, setting: &str) -> String {
     text
 }
 
-/// Whether a setting is as in the built-in defaults.
+/// Whether a setting has its built-in default.
 pub(super) fn is_default(table: &Table, section: &str, setting: &str) -> bool {
-    let of = |table: &Table| Some(table.get(section)?.get(setting)?.clone());
-    let defaults = super::DEFAULTS.parse::<Table>().ok();
-    defaults.and_then(|defaults| of(&defaults)) == of(table)
+    let value = |table: &'_ Table| table.get(section).and_then(|s| s.get(setting)).cloned();
+    value(&DEFAULT_TABLE) == value(table)
 }
 
-/// Reads the whole table; problems are added, and the result counts only without any.
+/// Reads the whole table and adds what is wrong to `problems`. The result is valid only if nothing
+/// was added.
 pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
     let reader = &mut Reader { table, problems };
     let mut members = members(reader);
@@ -278,7 +283,7 @@ pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
     Some(config)
 }
 
-/// What settings say about each other.
+/// Checks that depend on more than one setting.
 fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
     let name = &config.cluster_name;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -295,7 +300,7 @@ fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
     if !is_host_port(&config.peer_advertise) {
         reader.wrong("peer", "advertise", "must be a host and a port");
     } else if is_unspecified(&config.peer_advertise) && config.members.len() > 1 {
-        let why = "is an address to listen on: give the one at which the other nodes call this one";
+        let why = "is an address to listen on: give the one at which other nodes reach this node";
         reader.wrong("peer", "advertise", why);
     }
     if !(0.0..=1.0).contains(&config.trace_sample_ratio) {
@@ -311,16 +316,15 @@ fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
     if config.otlp_endpoint.as_ref().is_some_and(|e| !is_url(e)) {
         reader.wrong("telemetry", "otlp_endpoint", "must begin with http:// or https://");
     }
-    // A dead leader must be replaced, and leases renewed, well before the survivors' leases end.
+    // The remaining nodes must elect a new leader and renew their leases well before these end.
     if config.lease_ms < 4 * config.election_ms.1 {
         let why = format!(
-            "must be at least four times the longest election time-out ({}ms)",
+            "must be at least four times the longest election timeout ({}ms)",
             config.election_ms.1
         );
         reader.wrong("lease", "duration", &why);
     }
-    // Otherwise a healthy node may deny without a proof, because a spend report is still on its
-    // way.
+    // Otherwise a healthy node may deny without a proof while a spend report is in flight.
     let patience_ms = config.waits().patience_ms();
     if config.gossip_ms >= patience_ms {
         let why = format!(
