@@ -105,7 +105,7 @@ fn a_restored_disk_spends_nothing_twice_and_loses_no_key() {
 }
 
 #[test]
-fn an_old_disk_joins_no_majority_that_forgets_after_a_full_stop() {
+fn an_old_disk_joins_no_majority_that_lacks_writes_after_a_full_stop() {
     let mut cluster = Cluster::start(3);
     let revoked = cluster.write_key();
     cluster.node_mut(3).stop();
@@ -389,7 +389,7 @@ fn commands_for_nodes_that_do_not_answer_are_rejected() {
 
 #[test]
 fn nodes_whose_states_differ_stop_serving() {
-    // Node 3 forgets what only nodes 2 and 3 knew; node 1 never heard of its last start.
+    // Node 3 loses entries that only nodes 2 and 3 had; node 1 does not know of its last start.
     let mut cluster = Cluster::start(3);
     cluster.node_mut(1).stop();
     cluster.leader_among(&[2, 3]);

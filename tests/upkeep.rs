@@ -286,7 +286,7 @@ fn a_restored_trail_has_no_control_characters_and_no_invalid_address() {
         line("\u{1b}[31mred", "10.0.0.4"),
         line("a\nforged line", "10.0.0.4"),
         line(&"x".repeat(60_000), "10.0.0.4"),
-        line("x", "nobody"),
+        line("x", "unknown"),
     ];
     let body: Vec<String> = lines.iter().map(Value::to_string).collect();
     let restore = Request::post("/v1/cluster/restore")

@@ -8,7 +8,7 @@ mod check;
 mod layers;
 pub mod material;
 mod members;
-pub use members::is_host_port;
+mod reader;
 mod tls;
 mod tokens;
 
@@ -23,6 +23,7 @@ use fluxgate_engine::quota::WaitPolicy;
 use fluxgate_types::{Limit, NodeId};
 
 pub use layers::{Layers, Problems};
+pub use members::is_host_port;
 pub use tokens::Tokens;
 
 /// The built-in defaults, with comments.

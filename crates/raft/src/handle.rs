@@ -31,10 +31,9 @@ use tokio::sync::watch;
 use crate::batcher::Batcher;
 use crate::disk::Disk;
 use crate::log::{Appends, Log};
-use crate::machine::Machine;
+use crate::machine::{Machine, Raft};
 use crate::network::Factory;
 use crate::progress::{Leadership, Progress};
-use crate::types::Raft;
 
 pub use membership::MembershipError;
 pub use serve::HandleError;
@@ -433,7 +432,7 @@ impl RaftHandle {
     /// Waits until an entry is applied on this node.
     pub async fn wait_applied(&self, index: LogIndex) {
         let mut applied = self.inner.progress.watch();
-        // The sender lives as long as this handle, so only the condition ends the wait.
+        // This handle owns the sender, so only the condition ends the wait.
         applied.wait_for(|applied| *applied >= index).await.ok();
     }
 

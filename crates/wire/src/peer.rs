@@ -16,9 +16,9 @@ use crate::shape::{Shaped, shape};
 /// At the front of every message about counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageHeader {
-    /// The sender's life.
+    /// The sender's incarnation.
     pub boot: BootId,
-    /// The receiver's life, as far as the sender knows.
+    /// The receiver's incarnation, as far as the sender knows.
     pub to: Option<BootId>,
 }
 
@@ -231,7 +231,7 @@ pub struct StatusReply {
     pub formed: bool,
     /// Data directories by node, as the replicated state has them.
     pub directories: Vec<(NodeId, DirId, bool)>,
-    /// Cluster time, where a leader has set it in this life of the node, nanoseconds.
+    /// Cluster time if a leader has set it in this incarnation of the node, nanoseconds.
     #[serde(rename = "told_ns")]
     pub synced_ns: Option<u64>,
     /// What cluster time has reached as far as the node knows by itself, nanoseconds.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::reader::nearest;
 use super::{Config, DEFAULTS, check};
 
 /// Prefix of the environment variables that are settings.
@@ -187,33 +188,6 @@ fn misread(text: &str, error: &toml::de::Error) -> String {
     let line = 1 + place.matches('\n').count();
     let column = 1 + place.chars().rev().take_while(|c| *c != '\n').count();
     format!("not TOML: line {line} column {column}: {}", error.message())
-}
-
-/// A hint at the known name that is nearest to an unknown one; empty if none is near.
-pub(super) fn nearest(unknown: &str, known: &[&str]) -> String {
-    let best = known.iter().map(|name| (distance(unknown, name), name)).min();
-    match best {
-        Some((distance, name)) if distance <= 1 + unknown.len() / 3 => {
-            format!("; did you mean `{name}`?")
-        }
-        Some(_) | None => String::new(),
-    }
-}
-
-/// Edits between two names (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use fluxgate_types::{NodeId, caps};
 use toml::Value;
 
-use super::check::{Reader, is_default};
+use super::reader::{Reader, is_default};
 
 pub(super) fn members(reader: &mut Reader<'_>) -> BTreeMap<NodeId, String> {
     let mut members = BTreeMap::new();

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use toml::Value;
 
 use super::TlsFiles;
-use super::check::Reader;
-use super::layers::nearest;
 use super::material::Material;
+use super::reader::{Reader, nearest};
 
 /// Reads a section's `tls` and the files that it names, so that files that do not fit together are
 /// found before the node starts. `ca` is the name of the section's CA setting.

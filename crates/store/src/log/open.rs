@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use crate::backend::LogBackend;
 use crate::data_dir::DataDir;
 use crate::durable;
-use crate::error::OpenError;
+use crate::error::{OpenError, is_no_room};
 use crate::hard_state::{self, HardStateFile};
 use crate::layout;
 use crate::log::{Driver, Entry, Inner, LogStore, Options, Port, QUEUED_OPS_MAX, Shared, answer};
@@ -219,7 +219,7 @@ fn try_on_copy(
         None => Err(OpenError::io("copy", &path)(ErrorKind::StorageFull.into())),
     };
     match tried {
-        Err(OpenError::Io { source, .. }) if sled_backend::is_no_room(&source) => {
+        Err(OpenError::Io { source, .. }) if is_no_room(&source) => {
             tracing::warn!(
                 path = %path.display(),
                 "no space for a copy of the log: opening it without a trial"

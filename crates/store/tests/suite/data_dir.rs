@@ -121,7 +121,7 @@ fn a_lost_identity_differs_from_one_that_was_never_written() {
 }
 
 #[test]
-fn holdings_are_returned_once() {
+fn a_carryover_is_returned_once() {
     let dir = made();
     let open = || DataDir::open(dir.path(), "blue", 7).unwrap();
     assert_eq!(open().take_holdings().unwrap(), None);
@@ -134,7 +134,7 @@ fn holdings_are_returned_once() {
 }
 
 #[test]
-fn damaged_holdings_are_rejected_and_kept() {
+fn a_damaged_carryover_is_rejected_and_kept() {
     let dir = made();
     let open = DataDir::open(dir.path(), "blue", 7).unwrap();
     open.write_holdings(&[b"three tokens".to_vec()]).unwrap();
