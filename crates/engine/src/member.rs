@@ -2,8 +2,8 @@
 //!
 //! One machine without I/O: `handle_*` takes what happened, [`Member::poll_timeout`] says when to
 //! call [`Member::handle_timeout`] at the latest, and each step lists what it asks for as
-//! [`Effect`]s. Its driver carries those out and decides nothing. So far that is the node of
-//! `proof/sim`; `crates/node` still has these rules in its own code.
+//! [`Effect`]s. Its drivers (`crates/node/src/member.rs`, and the simulator's node) carry those out
+//! and decide nothing.
 //!
 //! Answers for: when this node may answer from its own copy of the keys, and by which clock
 //! ([`renewal`]); what a leader grants ([`granting`]) and owes the cluster ([`leadership`]); where a

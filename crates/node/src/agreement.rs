@@ -70,8 +70,7 @@ impl NodeState {
         };
         let turned = self.agreement.differs.swap(differs, Ordering::AcqRel) != differs;
         if turned {
-            let holder = self.holder.lock().unwrap_or_else(PoisonError::into_inner);
-            self.publish_lease(&holder);
+            self.publish_member();
         }
         if news || turned {
             say(&different, differs);

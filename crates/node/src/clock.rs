@@ -125,9 +125,16 @@ impl Clock {
         self.read().is_synced()
     }
 
-    /// Adjusts cluster time; see [`ClusterClock`].
-    pub fn adjust(&self, steer: impl FnOnce(&mut ClusterClock)) {
-        steer(&mut self.cluster.write().unwrap_or_else(PoisonError::into_inner));
+    /// Cluster time as this node knows it.
+    pub fn cluster(&self) -> ClusterClock {
+        self.read()
+    }
+
+    /// Replaces cluster time by what the member says, if that has changed.
+    pub(crate) fn publish(&self, clock: ClusterClock) {
+        if self.read() != clock {
+            *self.cluster.write().unwrap_or_else(PoisonError::into_inner) = clock;
+        }
     }
 
     /// How far this machine's wall clock is ahead of cluster time, milliseconds.

@@ -10,7 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod leader;
-pub mod lease;
+pub mod member;
 pub mod members;
 pub mod metrics;
 pub mod node;

@@ -281,9 +281,8 @@ impl NodeState {
             // Committed BEFORE the clock jumps: a new leader begins no earlier.
             Ok(Outcome::Done) => {
                 tracing::warn!(from = %now, %to, "cluster time was set forward by the operator");
-                let boot = boot_now();
-                self.clock.adjust(|clock| clock.catch_up(boot, to.0.saturating_mul(1_000_000)));
-                self.renew_now.notify_one();
+                let to_ns = to.0.saturating_mul(1_000_000);
+                self.member(|member, step| member.handle_time_set(to_ns, step));
                 Ok(())
             }
             Ok(Outcome::Refused(refusal)) => Err(refused(refusal.to_string())),

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::reason::Reason;
 use crate::state::NodeState;
-use crate::{counters, leader, lease, peer};
+use crate::{counters, leader, member, peer};
 
 pub use addresses::recover_addresses;
 pub use error::NodeError;
@@ -54,7 +54,7 @@ type Tasks = JoinSet<Result<(), NodeError>>;
 /// When the data directory is damaged, in use or not this node's.
 pub async fn open(config: Config) -> Result<Arc<NodeState>, NodeError> {
     let opened = process::blocking(move || opening::open(config)).await;
-    Ok(Arc::new(opened.map_err(|error| NodeError::Fatal(error.to_string()))??))
+    opened.map_err(|error| NodeError::Fatal(error.to_string()))?
 }
 
 impl Drivers {
@@ -62,8 +62,7 @@ impl Drivers {
     #[must_use]
     pub fn start(state: Arc<NodeState>) -> Self {
         let mut tasks = Tasks::new();
-        spawn(&mut tasks, lease::run_renewals(Arc::clone(&state)));
-        spawn(&mut tasks, lease::run_applied(Arc::clone(&state)));
+        spawn(&mut tasks, member::run(Arc::clone(&state)));
         spawn(&mut tasks, leader::run(Arc::clone(&state)));
         spawn(&mut tasks, peer::run_gossip(Arc::clone(&state)));
         spawn(&mut tasks, counters::run_ticks(Arc::clone(&state)));
@@ -147,6 +146,7 @@ impl Drivers {
         }
         close_listeners.await;
         self.tasks.shutdown().await;
+        state.member.stop();
         state.raft.shutdown().await;
         let ended = Arc::clone(&state);
         let noted = process::on_disk(move || ended.data.end_run()).await;
@@ -154,6 +154,12 @@ impl Drivers {
             tracing::warn!(%error, "it was not noted that this node stopped in good order");
         }
         tracing::info!("stopped");
+    }
+}
+
+impl Drop for Drivers {
+    fn drop(&mut self) {
+        self.state.member.stop();
     }
 }
 

@@ -108,7 +108,7 @@ impl NodeState {
     /// one that is meant for another incarnation of this node: its reports must not count.
     pub fn receive(&self, from: NodeId, head: &MessageHeader) -> Option<Sender> {
         let newest = self.note_incarnation(from, head.boot);
-        self.note_reachable(from, true);
+        self.note_heard(from);
         let mine = head.to.is_none_or(|boot| boot == self.boot());
         (newest && mine).then_some(Sender { node: from, boot: head.boot })
     }

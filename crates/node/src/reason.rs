@@ -213,7 +213,7 @@ impl NodeState {
     }
 
     fn no_lease(&self) -> Reason {
-        let refusal = self.lease_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let refusal = self.lease_refusal();
         match refusal {
             Some(LeaseRefusal::Removed(_)) => return Reason::Removed,
             Some(LeaseRefusal::Differs) => return Reason::Differs,

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use fluxgate_api::paths;
-use fluxgate_engine::lease::{Granter, LeaseHolder, LeaseRefusal, LeaseTerms, TermsWatch};
+use fluxgate_engine::lease::LeaseRefusal;
 use fluxgate_engine::quota::{Incarnation, KeyLimits, Sources};
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::{Shared, View};
@@ -16,22 +16,21 @@ use fluxgate_peer::Transport;
 use fluxgate_raft::{RaftHandle, WriteHealth};
 use fluxgate_store::DataDir;
 use fluxgate_store::starts::Starts;
-use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, NodeId};
 use fluxgate_wire::peer::More;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::agreement::Agreement;
 use crate::clock::{Clock, boot_now};
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::member::{MemberDriver, MemberStart};
 use crate::metrics::{HotRoute, Metrics};
 use crate::node::last_uses::LastUses;
 use crate::reason::Strangers;
 
 /// Backups that may be written at the same time: each keeps a copy of the table from when it began.
 pub const BACKUPS_MAX: usize = 2;
-/// After this many consecutive timeouts a peer counts as unreachable until we hear from it.
-const SILENCES_MAX: u32 = 3;
 
 /// Fills `bytes` with random bytes of the operating system, or of the simulated process in a
 /// simulation.
@@ -49,13 +48,6 @@ pub fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
     getrandom::fill(bytes)
 }
 
-/// The granter of one leader term.
-#[derive(Debug)]
-pub struct LeaderTerm {
-    pub term: u64,
-    pub granter: Granter,
-}
-
 #[derive(Debug)]
 pub struct NodeState {
     pub config: Config,
@@ -64,7 +56,6 @@ pub struct NodeState {
     /// Distinguishes two starts with the same number: they come from two copies of one directory.
     pub nonce: u64,
     pub dir_id: DirId,
-    terms: Mutex<TermsWatch>,
     pub clock: Arc<Clock>,
     pub raft: RaftHandle,
     pub shared: Arc<Shared>,
@@ -73,16 +64,13 @@ pub struct NodeState {
     pub metrics: Arc<Metrics>,
     pub validate_route: HotRoute,
     pub counters: Counters,
-    pub holder: Mutex<LeaseHolder>,
-    pub leadership: Mutex<Option<LeaderTerm>>,
-    /// Notified when `leadership` changed: barriers check again.
-    pub granted: Notify,
-    /// The newest entry that a barrier waits for.
-    pub wanted: watch::Sender<LogIndex>,
+    /// This node's part in the cluster. What requests read of it is published below.
+    pub member: MemberDriver,
     incarnation: RwLock<Arc<Incarnation>>,
     lease_until: AtomicU64,
     horizon: AtomicU64,
-    silent: Mutex<BTreeMap<NodeId, u32>>,
+    // Some peer has left a call unanswered since it was last heard.
+    has_silences: AtomicBool,
     // An earlier start saved cluster time: the clock continues from there, not from the wall clock.
     clock_noted: bool,
     may_vote: AtomicBool,
@@ -90,10 +78,6 @@ pub struct NodeState {
     ended: Mutex<Option<crate::node::NodeError>>,
     /// Notified when `ended` was set.
     pub must_end: Notify,
-    /// Notified to renew the lease at once.
-    pub renew_now: Notify,
-    /// Why the leader last rejected a lease request; `None` since it granted one.
-    pub lease_refusal: Mutex<Option<LeaseRefusal>>,
     /// Whether this node's state equals that of the other nodes.
     pub agreement: Agreement,
     // The starts that the data directory remembers. The lock is held while the file is written,
@@ -138,14 +122,24 @@ pub struct NodeStateParts {
 }
 
 impl NodeState {
-    pub fn new(parts: NodeStateParts) -> Self {
+    pub fn new(parts: NodeStateParts) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self::with_driver(parts, this))
+    }
+
+    fn with_driver(parts: NodeStateParts, this: &Weak<Self>) -> Self {
         let config = parts.config;
+        let member = MemberStart {
+            start: StartId { boot: parts.boot, nonce: parts.nonce },
+            dir_id: parts.dir_id,
+            clock_carried: parts.clock_noted,
+            clock: parts.clock.cluster(),
+            incarnation: parts.incarnation.clone(),
+        };
         Self {
             me: config.node_id,
             boot: AtomicU64::new(parts.boot.0),
             nonce: parts.nonce,
             dir_id: parts.dir_id,
-            terms: Mutex::new(TermsWatch::new(config.lease_terms())),
             clock: parts.clock,
             shared: parts.raft.shared(),
             data: parts.data,
@@ -154,20 +148,15 @@ impl NodeState {
             validate_route: parts.metrics.hot_route(paths::VALIDATE, "POST"),
             metrics: parts.metrics,
             counters: Counters::new(&config),
-            holder: Mutex::default(),
-            leadership: Mutex::default(),
-            granted: Notify::new(),
-            wanted: watch::Sender::new(LogIndex(0)),
-            incarnation: RwLock::new(Arc::new(parts.incarnation)),
+            incarnation: RwLock::new(Arc::new(parts.incarnation.clone())),
+            member: MemberDriver::new(&config, member, Weak::clone(this)),
             lease_until: AtomicU64::new(0),
             horizon: AtomicU64::new(0),
-            silent: Mutex::default(),
+            has_silences: AtomicBool::new(false),
             clock_noted: parts.clock_noted,
             may_vote: AtomicBool::new(false),
             ended: Mutex::default(),
             must_end: Notify::new(),
-            renew_now: Notify::new(),
-            lease_refusal: Mutex::default(),
             agreement: Agreement::default(),
             starts: Mutex::new(parts.starts),
             older: Mutex::default(),
@@ -197,12 +186,7 @@ impl NodeState {
             return;
         }
         self.boot.store(boot.0, Ordering::Release);
-        self.change_incarnation(|incarnation| {
-            incarnation.incarnations.note(incarnation.me, boot);
-            // The earlier directory may have spent its shares of the open windows.
-            incarnation.entitlement = None;
-            true
-        });
+        self.member(|member, _| member.handle_counted_on(boot));
     }
 
     /// Records on disk that this start is about to request its registration. Blocks.
@@ -247,20 +231,6 @@ impl NodeState {
         StartId { boot: self.boot(), nonce: self.nonce }
     }
 
-    /// The lease terms that this node grants and renews by, and the longest terms under which a
-    /// lease may still run.
-    pub fn terms(&self) -> (LeaseTerms, LeaseTerms) {
-        let now = boot_now();
-        let cluster = self.shared.cluster();
-        let mut watch = self.terms.lock().unwrap_or_else(PoisonError::into_inner);
-        watch.observe(now, &cluster.terms);
-        (watch.in_force(), watch.cautious(now))
-    }
-
-    pub fn terms_in_force(&self) -> LeaseTerms {
-        self.terms().0
-    }
-
     /// Whether to send a peer messages of version 2. True until the peer rejects one.
     pub fn speaks_2(&self, peer: NodeId) -> bool {
         !self.older.lock().unwrap_or_else(PoisonError::into_inner).contains(&peer)
@@ -281,13 +251,11 @@ impl NodeState {
         Arc::clone(&self.incarnation.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the incarnation by a changed copy; `change` returns whether it changed anything.
-    pub fn change_incarnation(&self, change: impl FnOnce(&mut Incarnation) -> bool) {
-        let mut slot = self.incarnation.write().unwrap_or_else(PoisonError::into_inner);
-        let mut incarnation = Incarnation::clone(&slot);
-        if change(&mut incarnation) {
-            incarnation.incarnations_tag = incarnation.incarnations.tag();
-            *slot = Arc::new(incarnation);
+    /// Publishes the incarnation, if it has changed.
+    pub(crate) fn publish_incarnation(&self, incarnation: &Arc<Incarnation>) {
+        if !Arc::ptr_eq(&self.incarnation(), incarnation) {
+            let mut slot = self.incarnation.write().unwrap_or_else(PoisonError::into_inner);
+            *slot = Arc::clone(incarnation);
         }
     }
 
@@ -296,39 +264,25 @@ impl NodeState {
         match self.incarnation().incarnations.of(node) {
             Some(known) if known == boot => true,
             Some(known) if known > boot => false,
-            Some(_) | None => {
-                self.change_incarnation(|incarnation| incarnation.incarnations.note(node, boot));
-                true
-            }
+            Some(_) | None => self.member(|member, _| member.note_incarnation(node, boot)),
         }
     }
 
-    /// A peer call timed out. One timeout does not make the peer unreachable: it may still hold
-    /// tokens.
+    /// A peer call brought no answer; `refused`: nothing listens there.
     pub fn note_silence(&self, node: NodeId, refused: bool) {
-        let silences = {
-            let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = silent.entry(node).or_default();
-            *count = count.saturating_add(1);
-            *count
-        };
-        if refused || silences >= SILENCES_MAX {
-            self.note_reachable(node, false);
-        }
+        self.has_silences.store(true, Ordering::Release);
+        self.member(|member, _| member.note_silence(node, refused));
     }
 
-    /// Records whether a peer can be reached.
-    pub fn note_reachable(&self, node: NodeId, reachable: bool) {
-        if reachable {
-            self.silent.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
-        }
-        if self.incarnation().peers.contains(&(node, !reachable)) {
-            self.change_incarnation(|incarnation| {
-                for peer in incarnation.peers.iter_mut().filter(|peer| peer.0 == node) {
-                    peer.1 = reachable;
-                }
-                true
+    /// A message from a peer arrived.
+    pub fn note_heard(&self, node: NodeId) {
+        // Most messages find nothing to forget: they take no lock.
+        if self.has_silences.load(Ordering::Acquire) {
+            let left = self.member(|member, _| {
+                member.note_heard(node);
+                member.has_silences()
             });
+            self.has_silences.store(left, Ordering::Release);
         }
     }
 
@@ -337,21 +291,14 @@ impl NodeState {
         BootNs(self.lease_until.load(Ordering::Acquire))
     }
 
-    /// Publishes the lease holder's state to the lock-free mirrors; call after every change.
-    pub fn publish_lease(&self, holder: &LeaseHolder) {
-        // Set BEFORE the lease is published: the first lease decides which tokens this incarnation
-        // may use.
-        if self.incarnation().first_lease != holder.first() {
-            self.change_incarnation(|incarnation| {
-                incarnation.first_lease = holder.first();
-                true
-            });
-        }
+    /// Publishes this node's lease for those that take no lock. Call it AFTER the incarnation and
+    /// the clock are published.
+    pub(crate) fn publish_lease(&self, until: BootNs, horizon: ClusterMs) {
         // A node whose state differs from the others' answers nothing, whatever lease it was
         // granted.
-        let until = if self.agreement.differs() { 0 } else { holder.until().0 };
+        let until = if self.agreement.differs() { 0 } else { until.0 };
         self.lease_until.store(until, Ordering::Release);
-        self.horizon.store(holder.horizon().0, Ordering::Release);
+        self.horizon.store(horizon.0, Ordering::Release);
     }
 
     /// Whether the lease is valid at `boot`. Read the clock at the decision itself.
@@ -448,8 +395,7 @@ impl NodeState {
                 "the disk is full: this node can store no new entries, and holds no lease",
             );
         }
-        let refusal = self.lease_refusal.lock().unwrap_or_else(PoisonError::into_inner);
-        refusal.as_ref().map(|refusal| match refusal {
+        self.lease_refusal().map(|refusal| match refusal {
             LeaseRefusal::Behind => "this node is behind: it must catch up before it gets a lease",
             LeaseRefusal::Removed(_) => "this node was removed from the cluster",
             LeaseRefusal::OtherDirectory(_) => {

@@ -199,7 +199,9 @@ impl Member {
         // terms that was committed before the proof counts for this grant (`lease/terms`).
         let terms = self.lease_terms(step);
         let me = self.me;
-        let answer = match self.leadership.granter_of(term) {
+        // This node may have been deposed, and even elected again, while the quorum answered.
+        let leads = self.assume_leadership(step) == Some(term);
+        let answer = match self.leadership.granter_of(term).filter(|_| leads) {
             None => LeaseAnswer::NotLeader,
             Some(granter) => {
                 granter.set_terms(terms.in_force, terms.cautious);

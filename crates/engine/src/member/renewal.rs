@@ -29,6 +29,9 @@ pub(super) struct Renewal {
     led_by: Option<NodeId>,
     // When the next attempt is due.
     at: BootNs,
+    // The level of the last attempt: under another one this start must be registered again, and
+    // that must not wait until the disk is full, or the leader is gone.
+    level: u32,
     pending: Option<Pending>,
     jumps: JumpWatch,
     refusal: Option<LeaseRefusal>,
@@ -84,6 +87,10 @@ impl Member {
             // An answer of the old leader would come too late; a start that is being saved goes on.
             self.renewal.pending.take_if(|pending| !matches!(pending, Pending::Save));
         }
+        let level = step.around.shared().cluster().level;
+        if level != self.renewal.level {
+            self.renewal.at = step.now();
+        }
         if let Some(Pending::Own { call, sent }) = self.renewal.pending
             && step.now() >= sent.plus_ms(LEASE_TIMEOUT_MS)
         {
@@ -94,6 +101,7 @@ impl Member {
         if step.now() < self.renewal.at || self.renewal.pending.is_some() {
             return;
         }
+        self.renewal.level = level;
         self.compare_clocks(step);
         if let Err(why) = self.try_renewal(leader, step) {
             self.not_renewed(why, step);
@@ -240,7 +248,8 @@ impl Member {
     }
 
     fn renewed(&mut self, after_ms: u64, step: &mut Step<'_>) {
-        self.renewal.at = step.now().plus_ms(after_ms);
+        let is_same = step.around.shared().cluster().level == self.renewal.level;
+        self.renewal.at = step.now().plus_ms(if is_same { after_ms } else { 0 });
         if self.renewal.saved.registered != Some(self.start) {
             step.push(Effect::SaveStart { start: self.start, registered: true });
         }

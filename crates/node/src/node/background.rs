@@ -10,8 +10,8 @@ use fluxgate_types::NodeId;
 use tokio::task::JoinSet;
 
 use crate::clock::boot_now;
+use crate::counters;
 use crate::state::NodeState;
-use crate::{counters, writes};
 
 /// How often cluster time is recorded on disk.
 const CLOCK_NOTE: Duration = Duration::from_secs(1);
@@ -41,25 +41,13 @@ pub(super) async fn run_peers(state: Arc<NodeState>) {
             known.entry(*node).or_insert_with(|| {
                 let mut tasks = JoinSet::new();
                 tasks.spawn(process::bind(counters::run_asks(Arc::clone(&state), *node)));
-                let wanted = state.wanted.subscribe();
-                let applied = writes::run_applied_calls(Arc::clone(&state), *node, wanted);
-                tasks.spawn(process::bind(applied));
                 tasks
             });
         }
         // Stops the tasks of nodes that left.
         known.retain(|node, _| members.contains_key(node));
         let peers: Vec<NodeId> = known.keys().copied().collect();
-        state.change_incarnation(|incarnation| {
-            let before: Vec<NodeId> = incarnation.peers.iter().map(|(node, _)| *node).collect();
-            if before == peers {
-                return false;
-            }
-            let reachable =
-                |node: &NodeId| incarnation.peers.iter().find(|p| p.0 == *node).is_none_or(|p| p.1);
-            incarnation.peers = peers.iter().map(|node| (*node, reachable(node))).collect();
-            true
-        });
+        state.member(|member, _| member.set_peers(&peers));
         tokio::time::timeout(LOOK_FOR_PEERS, news.changed()).await.ok();
     }
 }

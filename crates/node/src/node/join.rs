@@ -43,7 +43,7 @@ pub(super) async fn join(state: Arc<NodeState>) -> Result<(), NodeError> {
             Some(Effect::CountOn(boot)) => state.count_on_from(boot),
             Some(Effect::Form) => form(&state).await,
             Some(Effect::TakePart) => state.allow_votes(),
-            Some(Effect::AskForLease) => state.renew_now.notify_one(),
+            Some(Effect::AskForLease) => state.member(|member, step| member.renew_now(step)),
             Some(Effect::NoteClocks(differ)) => {
                 state.note_clocks(differ.as_ref().map(time::in_words));
             }

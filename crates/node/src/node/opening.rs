@@ -59,7 +59,7 @@ pub(super) struct Opening {
 }
 
 /// Opens the data directory and starts consensus. Blocks.
-pub(super) fn open(config: Config) -> Result<NodeState, NodeError> {
+pub(super) fn open(config: Config) -> Result<Arc<NodeState>, NodeError> {
     let opening = Opening::begin(config)?;
     let transport = opening.transport()?;
     let cluster = RaftHandle::start(&opening.data, opening.options(&transport))?;
@@ -110,14 +110,16 @@ impl Opening {
         self,
         cluster: RaftHandle,
         transport: Transport,
-    ) -> Result<NodeState, NodeError> {
+    ) -> Result<Arc<NodeState>, NodeError> {
         let Self { config, data, metrics, noted, clock } = self;
         let identity = data.identity().clone();
         let (boot, dir_id) = (BootId(identity.boots), DirId(identity.dir_id));
         // AFTER the log was found sound: a node that fails to start must not use up its carryover.
         let carryover = carryover::take(&data)?;
         if let Some(left) = &carryover {
-            clock.adjust(|clock| clock.catch_up(boot_now(), left.at.0.saturating_mul(1_000_000)));
+            let mut cluster = clock.cluster();
+            cluster.catch_up(boot_now(), left.at.0.saturating_mul(1_000_000));
+            clock.publish(cluster);
         }
         let noted = noted.map(|note| ClusterMs(note.cluster_ms));
         let mut nonce = [0u8; 8];

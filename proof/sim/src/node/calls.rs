@@ -1,12 +1,16 @@
 //! Messages between nodes: calls that wait for an answer, and what an answer, a refusal or silence
 //! means to the one that called.
 
+use fluxgate_engine::clock::signed_difference;
 use fluxgate_engine::clock::sync::ClockAnswer;
+use fluxgate_engine::fault::Mutation;
 use fluxgate_engine::member::{self, ClocksHeard, LEASE_TIMEOUT_MS, LeaseAnswer, SubmitError};
+use fluxgate_engine::quota::Sender;
 use fluxgate_types::{BootNs, NodeId};
 
-use super::{Node, Step, WriteWaiter};
-use crate::messages::{CallId, Message, Timer};
+use super::requests::WriteWaiter;
+use super::{Node, PeerSaid, Step};
+use crate::messages::{CallId, Message, MessageHeader, Timer};
 use crate::plan::MS;
 
 /// A call to another node, and what of this node waits for its answer.
@@ -179,5 +183,35 @@ impl Node {
             | Message::Gifts(..)
             | Message::Taken(..) => self.handle_counting(from, message, step),
         }
+    }
+
+    /// What this node says of itself.
+    pub(super) fn said(&self, step: &Step<'_>) -> PeerSaid {
+        let cluster_ns = self.member.clock().now_ns(self.boot_now(step.now));
+        PeerSaid {
+            is_ready: self.stopping == 0 && self.is_leased(step.now),
+            wall_offset_ns: signed_difference(self.machine.wall_ns(step.now), cluster_ns),
+        }
+    }
+
+    pub(super) fn head(&self, to: NodeId) -> MessageHeader {
+        MessageHeader { boot: self.boot, to: self.member.incarnation().incarnations.of(to) }
+    }
+
+    /// Processes the header of a message. `None` for a late message, or one for another incarnation
+    /// of this node.
+    pub(super) fn receive(
+        &mut self,
+        from: NodeId,
+        head: &MessageHeader,
+        step: &mut Step<'_>,
+    ) -> Option<Sender> {
+        let newest = self.member.note_incarnation(from, head.boot);
+        self.member.note_heard(from);
+        let mine = head.to.is_none_or(|boot| boot == self.boot);
+        // Looked at before the newer incarnation was known, by a thread that was held up since.
+        let newest = newest || self.torn.was_newest(from, head.boot, step);
+        let sound = (newest && mine) || Mutation::IncarnationsIgnored.active();
+        sound.then_some(Sender { node: from, boot: head.boot })
     }
 }

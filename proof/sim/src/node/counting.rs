@@ -219,10 +219,7 @@ impl Node {
                 };
                 step.send(from, Message::Taken(call, taken));
             }
-            Message::Taken(call, taken) => {
-                self.calls.remove(&call);
-                self.handle_taken(call, &taken, step);
-            }
+            Message::Taken(call, taken) => self.handle_taken(call, &taken, step),
             Message::Raft(_)
             | Message::Lease(..)
             | Message::Leased(..)
@@ -365,6 +362,7 @@ impl Node {
     }
 
     fn handle_taken(&mut self, call: CallId, taken: &[bool], step: &mut Step<'_>) {
+        self.calls.remove(&call);
         let Some((_, peer, gifts)) = self.giving.take_if(|(of, ..)| *of == call) else { return };
         let refused: Vec<&Handoff> =
             gifts.iter().zip(taken).filter(|(_, taken)| !**taken).map(|(gift, _)| gift).collect();

@@ -11,7 +11,7 @@ use crate::state::NodeState;
 const TELL_DETAILS_EVERY: Duration = Duration::from_secs(2);
 
 /// What was last logged about the lease.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct ToldWhy {
     last: Option<(Refused, Instant)>,
 }
@@ -44,6 +44,7 @@ impl ToldWhy {
 }
 
 /// Why the lease was not renewed, for the log.
+#[derive(Debug)]
 pub(super) struct Refused {
     name: String,
     reason: String,

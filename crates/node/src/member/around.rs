@@ -1,0 +1,91 @@
+//! What a step of the member reads of this node.
+
+use std::sync::PoisonError;
+
+use fluxgate_engine::member::{
+    ClusterMember, Member, OwnHealth, PeerReport, SeenLeadership, Surroundings,
+};
+use fluxgate_engine::state::Shared;
+use fluxgate_raft::{Leadership, WriteHealth};
+use fluxgate_types::{BootNs, LogIndex, NodeId};
+use fluxgate_wire::peer::Writes;
+
+use crate::clock::{boot_now, nanos};
+use crate::peer::level_of;
+use crate::state::NodeState;
+
+impl Surroundings for NodeState {
+    fn leader(&self) -> Option<NodeId> {
+        self.raft.leader()
+    }
+
+    fn leads_in(&self) -> Option<u64> {
+        self.raft.leads_in()
+    }
+
+    fn applied(&self) -> LogIndex {
+        self.raft.applied()
+    }
+
+    fn leaderships(&self) -> (Option<SeenLeadership>, Option<SeenLeadership>) {
+        let seen = |of: Leadership| SeenLeadership {
+            term: of.term,
+            node: of.node,
+            // The monotonic clock does not count suspends, so this is late at worst: safe.
+            since: BootNs(boot_now().0.saturating_sub(nanos(of.seen_since.elapsed()))),
+        };
+        let (now, before) = self.raft.leaderships();
+        (now.map(seen), before.map(seen))
+    }
+
+    fn members(&self) -> Vec<ClusterMember> {
+        let member = |(node, status): (&NodeId, &fluxgate_raft::NodeStatus)| ClusterMember {
+            node: *node,
+            votes: status.votes,
+            matched: status.matched.unwrap_or(LogIndex(0)),
+        };
+        self.raft.status().nodes.iter().map(member).collect()
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn peer(&self, node: NodeId) -> Option<PeerReport> {
+        let about = {
+            let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
+            heard.get(&node).cloned()
+        }?;
+        Some(PeerReport {
+            is_recent: self.is_recent(&about, self.now().0),
+            is_ready: about.ready,
+            can_write: self.more_of(node).map(|more| more.writes == Writes::Fine),
+            level: level_of(&about.version),
+            wall_offset_ns: about.clock_offset_ms.saturating_mul(1_000_000),
+        })
+    }
+
+    fn own(&self) -> OwnHealth {
+        OwnHealth {
+            has_joined: self.may_vote(),
+            lacks_entries: self.raft.lacks_entries(),
+            can_write: self.raft.write_health() == WriteHealth::Fine,
+            differs: self.agreement.differs(),
+            is_stopping: self.is_stopping(),
+            is_changing_members: self.raft.status().changing.is_some(),
+            wall_is_plausible: self.clock.is_plausible(),
+        }
+    }
+}
+
+impl NodeState {
+    /// Publishes what requests read without the member's lock; call it with the lock held.
+    pub(super) fn publish(&self, member: &Member) {
+        // Set BEFORE the lease is published: the first lease decides which tokens this incarnation
+        // may use.
+        self.publish_incarnation(member.incarnation());
+        self.clock.publish(*member.clock());
+        let holder = member.holder();
+        self.publish_lease(holder.until(), holder.horizon());
+    }
+}

@@ -1,0 +1,127 @@
+//! The pump of the member: a step of [`Member`], and everything that it asks for.
+
+use fluxgate_engine::clock::ClockReading;
+use fluxgate_engine::member::{self, Effect, LEASE_TIMEOUT_MS, Member};
+use fluxgate_engine::state::command::{Actor, Proposal};
+use fluxgate_types::{BootNs, LogIndex};
+
+use super::Node;
+use super::around::Around;
+use super::calls::Call;
+use super::consensus::ProposalWaiter;
+use super::requests::WriteWaiter;
+use super::step::{Action, Step};
+use crate::messages::{Message, Seen, Timer};
+use crate::plan::MS;
+
+impl Node {
+    /// A step of the member, and everything that it asks for.
+    pub(super) fn act<R>(
+        &mut self,
+        step: &mut Step<'_>,
+        act: impl FnOnce(&mut Member, &mut member::Step<'_>) -> R,
+    ) -> R {
+        let mut out = Vec::new();
+        let reading = ClockReading {
+            boot: self.machine.boot(step.now),
+            wall_ns: self.machine.wall_ns(step.now),
+            apart_ns: 0,
+        };
+        let around = Around {
+            raft: &self.raft,
+            shared: &self.shared,
+            applied: LogIndex(self.applied as u64),
+            leaderships: self.leaderships,
+            peers: &self.peers,
+            is_stopping: self.stopping > 0,
+        };
+        let result =
+            act(&mut self.member, &mut member::Step { reading, around: &around, out: &mut out });
+        out.into_iter().for_each(|effect| self.carry_out(effect, step));
+        self.arm(step);
+        result
+    }
+
+    pub(super) fn member_timeout(&mut self, step: &mut Step<'_>) {
+        self.act(step, Member::handle_timeout);
+    }
+
+    /// Sets the timer for what the member does next.
+    fn arm(&mut self, step: &mut Step<'_>) {
+        let due = self.member.poll_timeout();
+        if due == BootNs(u64::MAX) {
+            return;
+        }
+        let at = self.machine.when(due, step.now);
+        if self.member_wake <= step.now || at < self.member_wake {
+            self.member_wake = at;
+            step.out.push(Action::At(at, Timer::Member));
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect, step: &mut Step<'_>) {
+        match effect {
+            Effect::SaveStart { start, registered } => {
+                self.act(step, |m, at| m.handle_start_saved(start, registered, true, at));
+            }
+            Effect::RequestLease { call, to, request } => {
+                self.call(to, LEASE_TIMEOUT_MS, Call::Lease(call), step, |call| {
+                    Message::Lease(call, request)
+                });
+            }
+            Effect::AnswerLease { request, answer } => {
+                if let Some((node, call)) = self.lease_requests.remove(&request) {
+                    step.send(node, Message::Leased(call, Box::new(answer)));
+                }
+            }
+            Effect::ProveLeadership { call } => {
+                let number = step.number();
+                self.calls.insert(number, Call::Proof(call));
+                step.wake(LEASE_TIMEOUT_MS * MS, Timer::Over(number));
+                let mut out = Vec::new();
+                self.raft.confirm(number, &mut out);
+                self.consent(out, step);
+            }
+            Effect::AskClocks { call, nodes } => self.ask_clocks(call, &nodes, step),
+            Effect::Propose { call, command } => {
+                let request = u128::from(step.rng.draw()) << 64 | u128::from(step.rng.draw());
+                let command = *command;
+                let actor = Actor::System;
+                let proposal = Proposal { request, actor, presented: None, from: None, command };
+                self.propose(proposal, ProposalWaiter::Own(call), step);
+            }
+            Effect::Submit { call, proposal, .. } => {
+                self.propose(*proposal, ProposalWaiter::Client(call), step);
+            }
+            Effect::Forward { call, to, proposal, timeout_ms, .. } => {
+                self.call(to, timeout_ms, Call::Forward(call), step, |call| {
+                    Message::Propose(call, proposal, timeout_ms)
+                });
+            }
+            Effect::AskApplied { peer, index } => {
+                let wait_ms = member::APPLIED_WAIT_MS;
+                self.call(peer, wait_ms, Call::Applied(peer), step, |call| {
+                    Message::Applied(call, index)
+                });
+            }
+            Effect::AnswerWrite { write, result } => match self.writes.remove(&write) {
+                Some(WriteWaiter::Client(id)) => step.see(Seen::Wrote(id, result)),
+                Some(WriteWaiter::Node(node, call)) => {
+                    step.send(node, Message::Proposed(call, Box::new(result)));
+                }
+                None => {}
+            },
+            Effect::HandOver { to: Some(_) } => self.transfer_leadership(step),
+            Effect::End(_) => step.see(Seen::Stopped),
+            Effect::CountOn(boot) => {
+                self.act(step, |member, _| member.handle_counted_on(boot));
+            }
+            Effect::HandOver { to: None }
+            | Effect::Renewed(_)
+            | Effect::LeaseDropped(_)
+            | Effect::Elected { .. }
+            | Effect::EndChange
+            | Effect::BarrierPassed { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Elections: pre-vote, durable votes, and hand-over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fluxgate_types::NodeId;
+
+use super::{Message, Output, Raft, Role};
+use crate::plan::Us;
+use crate::rng::Rng;
+
+impl Raft {
+    pub(super) fn become_follower(&mut self, term: u64, out: &mut Vec<Output>) {
+        if self.role == Role::Leader {
+            for (_, token, _) in std::mem::take(&mut self.confirms) {
+                out.push(Output::Confirmed(token, None));
+            }
+        }
+        self.role = Role::Follower;
+        self.votes.clear();
+        if term > self.term {
+            (self.term, self.vote, self.leader) = (term, None, None);
+        }
+        if self.leader == Some(self.me) {
+            self.leader = None;
+        }
+    }
+
+    pub(super) fn rest(&mut self, now: Us, rng: &mut Rng) {
+        self.wake = now + rng.between(self.election.0, self.election.1);
+    }
+
+    /// Time has come: a heartbeat, or an election.
+    pub fn handle_time(&mut self, now: Us, rng: &mut Rng, out: &mut Vec<Output>) {
+        if now < self.wake {
+            return;
+        }
+        if self.role == Role::Leader {
+            self.wake = now + self.heartbeat;
+            self.replicate(out);
+            return;
+        }
+        self.rest(now, rng);
+        self.leader = None;
+        self.stand(true, false, out);
+    }
+
+    fn stand(&mut self, pre: bool, forced: bool, out: &mut Vec<Output>) {
+        self.role = Role::Candidate { pre };
+        self.votes = BTreeSet::from([self.me]);
+        let mut requests = Vec::new();
+        let term = self.term + 1;
+        if !pre {
+            (self.term, self.vote) = (term, Some(self.me));
+        }
+        let last = self.last_id();
+        for node in self.others() {
+            requests.push((node, Message::Vote { term, last, pre, forced }));
+        }
+        if pre {
+            out.extend(requests.into_iter().map(|(to, message)| Output::Send(to, message)));
+        } else {
+            self.persist(self.log.len(), requests, out);
+        }
+        self.count(out);
+    }
+
+    fn count(&mut self, out: &mut Vec<Output>) {
+        let Role::Candidate { pre } = self.role else { return };
+        if self.votes.len() < self.quorum() {
+            return;
+        }
+        if pre {
+            self.stand(false, false, out);
+            return;
+        }
+        self.role = Role::Leader;
+        self.leader = Some(self.me);
+        self.next = self.others().into_iter().map(|node| (node, self.log.len() + 1)).collect();
+        (self.matched, self.acked) = (BTreeMap::new(), BTreeMap::new());
+        self.round += 1;
+        self.wake = 0;
+        self.append(None, out);
+    }
+
+    /// Hands the leadership to the node that is furthest along.
+    pub fn transfer_leadership(&mut self, out: &mut Vec<Output>) {
+        if self.role != Role::Leader {
+            return;
+        }
+        let best = self.matched.iter().max_by_key(|(node, at)| (**at, **node)).map(|(n, _)| *n);
+        if let Some(node) = best {
+            out.push(Output::Send(node, Message::StandNow { term: self.term }));
+        }
+    }
+
+    pub(super) fn handle_stand_now(
+        &mut self,
+        now: Us,
+        term: u64,
+        rng: &mut Rng,
+        out: &mut Vec<Output>,
+    ) {
+        if term == self.term && self.role != Role::Leader {
+            self.rest(now, rng);
+            self.stand(false, true, out);
+        }
+    }
+
+    pub(super) fn handle_voted(
+        &mut self,
+        from: NodeId,
+        (term, granted, pre): (u64, bool, bool),
+        out: &mut Vec<Output>,
+    ) {
+        if term > self.term && !pre {
+            self.become_follower(term, out);
+            self.persist(self.log.len(), Vec::new(), out);
+        }
+        let wanted = self.role == (Role::Candidate { pre });
+        let same = if pre { term == self.term + 1 } else { term == self.term };
+        if wanted && same && granted {
+            self.votes.insert(from);
+            self.count(out);
+        }
+    }
+
+    pub(super) fn handle_vote(
+        &mut self,
+        now: Us,
+        from: NodeId,
+        (term, last, pre, forced): (u64, (u64, usize), bool, bool),
+        rng: &mut Rng,
+        out: &mut Vec<Output>,
+    ) {
+        let fresh = self.role == Role::Leader
+            || (self.leader.is_some() && now - self.heard < self.election.0);
+        let sound = last >= self.last_id() && (!fresh || forced);
+        if pre {
+            let granted = sound && term > self.term;
+            out.push(Output::Send(from, Message::Voted { term, granted, pre }));
+            return;
+        }
+        if fresh && !forced {
+            let (term, granted) = (self.term, false);
+            out.push(Output::Send(from, Message::Voted { term, granted, pre }));
+            return;
+        }
+        if term > self.term {
+            self.become_follower(term, out);
+        }
+        let free = self.vote.is_none_or(|node| node == from);
+        let granted = term == self.term && free && sound;
+        if granted {
+            self.vote = Some(from);
+            self.rest(now, rng);
+        }
+        let voted = Message::Voted { term: self.term, granted, pre };
+        self.persist(self.log.len(), vec![(from, voted)], out);
+    }
+}

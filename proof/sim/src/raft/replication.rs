@@ -1,0 +1,167 @@
+//! Replication: entries, the log-matching check, commitment, and proofs of leadership.
+
+use std::rc::Rc;
+
+use fluxgate_engine::state::command::Batch;
+use fluxgate_types::NodeId;
+
+use super::{Entry, Message, Output, Raft, Role};
+use crate::plan::Us;
+use crate::rng::Rng;
+
+impl Raft {
+    pub(super) fn append(&mut self, batch: Option<Batch>, out: &mut Vec<Output>) -> usize {
+        let keep = self.log.len();
+        self.log.push(Rc::new(Entry { term: self.term, node: self.me, batch }));
+        self.persist(keep, Vec::new(), out);
+        self.replicate(out);
+        self.log.len()
+    }
+
+    /// Proposes on the leader; the index that the entry gets.
+    pub fn propose(&mut self, batch: Batch, out: &mut Vec<Output>) -> Option<(u64, usize)> {
+        (self.role == Role::Leader).then(|| (self.term, self.append(Some(batch), out)))
+    }
+
+    /// Asks a quorum whether this node leads; [`Output::Confirmed`] brings the answer.
+    pub fn confirm(&mut self, token: u64, out: &mut Vec<Output>) {
+        if self.role != Role::Leader || self.term_at(self.commit) != self.term {
+            out.push(Output::Confirmed(token, None));
+            return;
+        }
+        self.round += 1;
+        self.confirms.push((self.round, token, self.commit));
+        self.replicate(out);
+        self.settle_confirms(out);
+    }
+
+    /// Gives a proof up.
+    pub fn forget_confirm(&mut self, token: u64) {
+        self.confirms.retain(|(_, of, _)| *of != token);
+    }
+
+    fn settle_confirms(&mut self, out: &mut Vec<Output>) {
+        let mut rounds: Vec<u64> = self.acked.values().copied().collect();
+        rounds.push(self.round);
+        rounds.resize(self.voters.len().max(rounds.len()), 0);
+        rounds.sort_unstable_by(|a, b| b.cmp(a));
+        let proven = rounds.get(self.quorum() - 1).copied().unwrap_or(0);
+        let (done, open) = self.confirms.drain(..).partition(|(round, ..)| *round <= proven);
+        self.confirms = open;
+        let done: Vec<(u64, u64, usize)> = done;
+        out.extend(done.into_iter().map(|(_, token, at)| Output::Confirmed(token, Some(at))));
+    }
+
+    pub(super) fn replicate(&mut self, out: &mut Vec<Output>) {
+        for node in self.others() {
+            self.send_to(node, out);
+        }
+        self.advance(out);
+    }
+
+    fn send_to(&mut self, node: NodeId, out: &mut Vec<Output>) {
+        let next = self.next.get(&node).copied().unwrap_or(1).clamp(1, self.log.len() + 1);
+        let entries = self.log[next - 1..].iter().take(64).cloned().collect();
+        let prev = (self.term_at(next - 1), next - 1);
+        let (term, commit, round) = (self.term, self.commit, self.round);
+        out.push(Output::Send(node, Message::Append { term, prev, entries, commit, round }));
+    }
+
+    pub(super) fn advance(&mut self, out: &mut Vec<Output>) {
+        let mut at: Vec<usize> = self.matched.values().copied().collect();
+        at.push(if self.driver_mutation { self.log.len() } else { self.durable });
+        at.resize(self.voters.len().max(at.len()), 0);
+        at.sort_unstable_by(|a, b| b.cmp(a));
+        let by_quorum = at[self.quorum() - 1];
+        if by_quorum > self.commit && self.term_at(by_quorum) == self.term {
+            self.commit = by_quorum;
+        }
+        self.settle_confirms(out);
+    }
+
+    pub(super) fn handle_appended(
+        &mut self,
+        from: NodeId,
+        (term, matched, hint, round): (u64, Option<usize>, usize, u64),
+        out: &mut Vec<Output>,
+    ) {
+        if term > self.term {
+            self.become_follower(term, out);
+            self.persist(self.log.len(), Vec::new(), out);
+            return;
+        }
+        if self.role != Role::Leader || term != self.term {
+            return;
+        }
+        let acked = self.acked.entry(from).or_default();
+        *acked = (*acked).max(round);
+        match matched {
+            Some(at) => {
+                let known = self.matched.entry(from).or_default();
+                *known = (*known).max(at);
+                self.next.insert(from, *known + 1);
+                if hint == 0 && *known < self.log.len() {
+                    self.send_to(from, out);
+                }
+            }
+            None => {
+                let known = self.matched.get(&from).copied().unwrap_or(0);
+                self.next.insert(from, hint.max(known + 1));
+                self.send_to(from, out);
+            }
+        }
+        self.advance(out);
+    }
+
+    pub(super) fn handle_append(
+        &mut self,
+        now: Us,
+        from: NodeId,
+        term: u64,
+        (prev, entries, commit, round): ((u64, usize), Vec<Rc<Entry>>, usize, u64),
+        rng: &mut Rng,
+        out: &mut Vec<Output>,
+    ) {
+        if term < self.term {
+            let answer = Message::Appended { term: self.term, matched: None, hint: 0, round };
+            out.push(Output::Send(from, answer));
+            return;
+        }
+        let news = term > self.term;
+        self.become_follower(term, out);
+        (self.leader, self.heard) = (Some(from), now);
+        self.rest(now, rng);
+        if self.log.len() < prev.1 || self.term_at(prev.1) != prev.0 {
+            let hint = self.log.len().min(prev.1.saturating_sub(1)).max(1);
+            let answer = Message::Appended { term, matched: None, hint, round };
+            if news {
+                self.persist(self.log.len(), vec![(from, answer)], out);
+            } else {
+                out.push(Output::Send(from, answer));
+            }
+            return;
+        }
+        let matched = prev.1 + entries.len();
+        let same = entries
+            .iter()
+            .enumerate()
+            .take_while(|(n, entry)| {
+                self.entry(prev.1 + 1 + n).is_some_and(|mine| mine.term == entry.term)
+            })
+            .count();
+        let answer = Message::Appended { term, matched: Some(matched), hint: 0, round };
+        if same < entries.len() {
+            let keep = prev.1 + same;
+            assert!(keep >= self.commit, "a committed entry would be overwritten");
+            self.log.truncate(keep);
+            self.log.extend(entries.into_iter().skip(same));
+            self.persist(keep, vec![(from, answer)], out);
+        } else if news || self.durable < matched {
+            // What is acknowledged must be durable, also where it was appended before.
+            self.persist(self.log.len(), vec![(from, answer)], out);
+        } else {
+            out.push(Output::Send(from, answer));
+        }
+        self.commit = self.commit.max(commit.min(matched));
+    }
+}
