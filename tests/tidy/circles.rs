@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::repository::{code, none, rust_files, source, without_comment};
 
-/// Allowed circles: the files of one, as paths from the root, and the reason.
+/// Allowed circles: the files that may be in one, as paths from the root, and the reason.
 const CIRCLES: &[(&[&str], &str)] = &[
     (
         &[
@@ -45,13 +45,12 @@ const CIRCLES: &[(&[&str], &str)] = &[
             "crates/node/src/agreement.rs",
             "crates/node/src/counters.rs",
             "crates/node/src/leader.rs",
-            "crates/node/src/lease.rs",
+            "crates/node/src/member.rs",
             "crates/node/src/node.rs",
             "crates/node/src/node/last_uses.rs",
             "crates/node/src/peer.rs",
             "crates/node/src/reason.rs",
             "crates/node/src/state.rs",
-            "crates/node/src/time.rs",
             "crates/node/src/writes.rs",
         ],
         "to untie",
@@ -233,13 +232,13 @@ fn circles(package: &Package) -> BTreeSet<Vec<&str>> {
 fn files_of_a_crate_use_each_other_in_one_direction() {
     let packages = packages();
     let found: BTreeSet<Vec<&str>> = packages.values().flat_map(circles).collect();
-    let is_allowed = |circle: &[&str]| CIRCLES.iter().any(|(allowed, _)| *allowed == circle);
+    let is_in = |circle: &[&str], row: &[&str]| circle.iter().all(|file| row.contains(file));
+    let is_allowed = |circle: &[&str]| CIRCLES.iter().any(|(row, _)| is_in(circle, row));
     let new = found.iter().filter(|circle| !is_allowed(circle));
     let mut findings: Vec<String> =
         new.map(|circle| format!("{}: these files use each other", circle.join(", "))).collect();
-    let gone = CIRCLES.iter().filter(|(allowed, _)| !found.contains(&allowed.to_vec()));
-    findings
-        .extend(gone.map(|(allowed, _)| format!("{allowed:?}: no circle: take it off CIRCLES")));
+    let unneeded = CIRCLES.iter().filter(|(row, _)| !found.iter().any(|circle| is_in(circle, row)));
+    findings.extend(unneeded.map(|(row, _)| format!("{row:?}: no circle: take it off CIRCLES")));
     none(&findings);
 }
 

@@ -92,7 +92,7 @@ const TO_REWRITE: &[&str] = &[
     "crates/engine/tests/stale.rs",
     "crates/engine/tests/threads.rs",
     "crates/node/src/counters/telling.rs",
-    "crates/node/src/leader.rs",
+    "crates/node/src/member.rs",
     "crates/node/src/node.rs",
     "crates/node/src/node/carryover.rs",
     "crates/node/src/peer.rs",

@@ -69,7 +69,7 @@ impl LogStore {
         fits(&image.recovered()).map_err(|what| OpenError::corrupt(&sled_path, what))?;
         // AFTER the checks, BEFORE this incarnation writes anything of value.
         if !dir.begun() {
-            dir.begin_life()?;
+            dir.begin_incarnation()?;
             SnapshotStore::open(dir).map_err(|error| {
                 OpenError::io("open snapshots in", path)(std::io::Error::other(error))
             })?;
@@ -110,7 +110,7 @@ impl LogStore {
         let (log, recovered) = Self::open_with(backend, None, options)?;
         fits(&recovered).map_err(|what| OpenError::corrupt(dir.path(), what))?;
         if !dir.begun() {
-            dir.begin_life()?;
+            dir.begin_incarnation()?;
         }
         Ok((log, recovered))
     }

@@ -40,10 +40,10 @@ fn each_incarnation_has_the_next_number_and_the_same_directory() {
         drop(DataDir::open(&path, "blue", 7).unwrap());
         let next = DataDir::open(&path, "blue", 7).unwrap();
         assert!(contents(&path) == before, "an open changed the directory");
-        next.begin_life().unwrap();
+        next.begin_incarnation().unwrap();
         let begun = contents(&path);
         assert!(begun != before);
-        next.begin_life().unwrap();
+        next.begin_incarnation().unwrap();
         assert!(contents(&path) == begun, "an incarnation was counted twice");
         assert_eq!((next.identity().boots, next.identity().dir_id), (boots, identity.dir_id));
     }
