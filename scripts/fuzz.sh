@@ -3,10 +3,11 @@
 #
 #   scripts/fuzz.sh [--seconds S] [--target T]... [--jobs N] [--minimise]
 #
-# Each target runs for S seconds (60), N of them at a time (one for each core, at most). New inputs
-# are kept beside the committed ones, in $CARGO_TARGET_DIR/fuzz/corpus; `--minimise` merges them
-# into proof/fuzz/libfuzzer/corpus/T. A finding is kept in findings/T beside it, where `cargo
-# nextest run -p fluxgate-fuzz-targets` replays it. Prints a table, and last `N passed, N failed`.
+# Each target runs for S seconds (60), N of them at a time (one for each core, at most). It starts
+# with the inputs of proof/fuzz/libfuzzer/corpus/T.tar.gz. New inputs are kept in
+# $CARGO_TARGET_DIR/fuzz/corpus; `--minimise` merges them into the archive. A finding is kept in
+# findings/T beside the archives, where `cargo nextest run -p fluxgate-fuzz-targets` replays it.
+# Prints a table, and last `N passed, N failed`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -50,14 +51,26 @@ echo "== building"
 (cd "$kept" && CARGO_TARGET_DIR="$base" RUSTFLAGS="${coverage[*]}" \
   cargo build --quiet --locked --release --target "$host")
 
+# unpack TARGET: the committed inputs, as files in $base/committed/TARGET.
+unpack() {
+  rm -rf "$base/committed/$1" && mkdir -p "$base/committed/$1"
+  [[ ! -e $kept/corpus/$1.tar.gz ]] || tar -xzf "$kept/corpus/$1.tar.gz" -C "$base/committed/$1"
+}
+
+# pack TARGET: the reverse. The same inputs give the same bytes.
+pack() {
+  tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=0644 \
+    -C "$base/committed/$1" -cf - $(ls "$base/committed/$1") | gzip -n9 >"$kept/corpus/$1.tar.gz"
+}
+
 # Runs one target; the log has the details.
 fuzz() {
   local target=$1 new="$base/corpus/$1" artifacts="$base/artifacts/$1"
-  mkdir -p "$new" "$artifacts" "$kept/corpus/$target" "$kept/findings/$target"
+  mkdir -p "$new" "$artifacts" "$kept/findings/$target"
   rm -f "$artifacts"/*
   ulimit -v $((ADDRESS_MB_MAX * 1024))
   local TIMEFORMAT='stat::cpu_seconds: %0U'
-  { time "$binaries/$target" "$new" "$kept/corpus/$target" "$kept/findings/$target" \
+  { time "$binaries/$target" "$new" "$base/committed/$target" "$kept/findings/$target" \
     -max_total_time="$seconds" -rss_limit_mb=$RSS_MB_MAX -max_len=$INPUT_BYTES_MAX \
     -timeout=$INPUT_S_MAX -artifact_prefix="$artifacts/" -print_final_stats=1 \
     -dict="$kept/$target.dict" >"$logs/$target.log" 2>&1; } 2>"$logs/$target.cpu"
@@ -68,17 +81,18 @@ fuzz() {
 minimise() {
   local target=$1 all="$base/merged/$1" files=0 bytes=0 at=0 count step size input
   rm -rf "$all" && mkdir -p "$all"
-  "$binaries/$target" -set_cover_merge=1 -max_len=$INPUT_BYTES_MAX "$all" "$kept/corpus/$target" \
-    "$base/corpus/$target" >"$logs/$target.merge.log" 2>&1
-  rm -f "$kept/corpus/$target"/*
+  "$binaries/$target" -set_cover_merge=1 -max_len=$INPUT_BYTES_MAX "$all" \
+    "$base/committed/$target" "$base/corpus/$target" >"$logs/$target.merge.log" 2>&1
+  rm -f "$base/committed/$target"/*
   count=$(find "$all" -type f | wc -l)
   step=$(((count + CORPUS_FILES_MAX - 1) / CORPUS_FILES_MAX))
   while read -r size input; do
     at=$((at + 1))
     ((at % step == 0 && bytes + size <= CORPUS_BYTES_MAX)) || continue
-    cp "$all/$input" "$kept/corpus/$target/$input"
+    cp "$all/$input" "$base/committed/$target/$input"
     files=$((files + 1)) bytes=$((bytes + size))
   done < <(find "$all" -type f -printf '%s %f\n' | sort -n)
+  pack "$target"
   echo "    corpus of $target: $files of $count inputs, $bytes bytes"
 }
 
@@ -93,6 +107,7 @@ reap() {
 }
 for target in "${targets[@]}"; do
   ((${#running[@]} < jobs)) || reap
+  unpack "$target"
   fuzz "$target" &
   running+=($!) names+=("$target")
 done
@@ -107,7 +122,7 @@ for target in "${targets[@]}"; do
   covered() { grep -o ' cov: [0-9]*' "$log" | grep -o '[0-9]*' | "$@" || true; }
   first=$(grep -m1 'INITED' "$log" | sed -n 's/.* cov: \([0-9]*\).*/\1/p' || true)
   last=$(covered tail -1)
-  inputs=$(find "$base/corpus/$target" "$kept/corpus/$target" -type f | wc -l)
+  inputs=$(find "$base/corpus/$target" "$base/committed/$target" -type f | wc -l)
   findings=$(find "$base/artifacts/$target" -type f ! -name 'slow-unit-*' | wc -l)
   printf '%-14s %12s %10s %8s %8s %10s %8s %9s\n' "$target" "$(number number_of_executed_units)" \
     "$(number average_exec_per_sec)" "$(sed -n 's/^stat::cpu_seconds: //p' "$logs/$target.cpu")" "$inputs" "${last:-?}" \

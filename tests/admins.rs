@@ -116,7 +116,7 @@ fn every_admin_route_rejects_strangers_and_small_scopes() {
     for route in routes.iter().chain([&Request::get("/v1/whoami")]) {
         let none = route.send(admin_at).expect_error(401, rejected.0, rejected.1);
         assert_eq!(none.header("www-authenticate"), Some("Bearer"), "{none}");
-        for wrong in ["x", "operator-token-of-somebody-else", SECRET, GATEWAY] {
+        for wrong in ["x", "operator-token-of-another-cluster", SECRET, GATEWAY] {
             let answer = route.clone().bearer(wrong).send(admin_at);
             let answer = answer.expect_error(401, rejected.0, rejected.1);
             assert_eq!(

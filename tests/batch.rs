@@ -108,7 +108,6 @@ fn a_batch_is_bounded() {
 /// A stopped node holds a third of the tokens, and each request for them waits as long as it may.
 /// For any number of such requests the batch ends within the timeout, and the remaining ones are
 /// answered as unproven.
-/// is proven.
 #[test]
 fn a_batch_ends_within_the_timeout_of_a_request() {
     let mut cluster = Cluster::start_with(3, |settings| {

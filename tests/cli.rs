@@ -15,7 +15,7 @@ use crate::support::ports::Port;
 use crate::support::{Request, wait_for, wait_until};
 
 #[test]
-fn the_command_line_covers_the_life_of_a_key() {
+fn the_command_line_creates_uses_changes_and_revokes_a_key() {
     let cluster = Cluster::start(3);
     let create = [
         "keys",

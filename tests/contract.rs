@@ -421,7 +421,7 @@ fn a_gateway_without_its_token_gets_an_error_of_its_own() {
     let authorize = || Request::get("/v1/authorize/read").bearer(&key.secret);
     for request in [key.validate(), batch(), authorize()] {
         cluster.ask(1, &request).expect_error(401, error, message);
-        let wrong = request.clone().header("x-gateway-token", "gateway-token-of-somebody");
+        let wrong = request.clone().header("x-gateway-token", "gateway-token-of-another-one");
         cluster.ask(1, &wrong).expect_error(401, error, message);
         cluster.ask(1, &request.header("x-gateway-token", GATEWAY)).expect(200);
     }

@@ -1,4 +1,5 @@
-//! The admin listener: the life of a key, who may manage which, and the key's record.
+//! The admin listener: creating, changing and revoking keys, the keys that each caller manages, and
+//! the record of a key.
 
 use serde_json::{Value, json};
 
@@ -176,7 +177,7 @@ fn keys_are_listed_newest_first_page_by_page() {
         page["keys"].as_array().unwrap().len()
     };
     assert_eq!(count("owner=five"), 5);
-    assert_eq!(count("owner=nobody"), 0);
+    assert_eq!(count("owner=none"), 0);
     assert_eq!(count("search=Listed%201"), 10);
     assert_eq!(count(&format!("search={}", &made[3].secret[..20])), 1);
     cluster.admin(1, Request::new("DELETE", &made[0].path())).expect(200);

@@ -8,7 +8,7 @@ wait_for() {
   shift 2
   until "$@" >/dev/null 2>&1; do
     if ((SECONDS >= until)); then
-      echo "waited in vain for $what" >&2
+      echo "waited without success for $what" >&2
       return 1
     fi
     sleep 0.1

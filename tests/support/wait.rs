@@ -20,7 +20,7 @@ pub(crate) fn wait_for<T>(
             return value;
         }
         let waited = started.elapsed();
-        assert!(waited < deadline, "waited {waited:?} in vain for this: {what}");
+        assert!(waited < deadline, "waited {waited:?} without success for this: {what}");
         std::thread::sleep(POLL);
     }
 }

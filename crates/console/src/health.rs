@@ -107,7 +107,7 @@ pub fn problems(view: &ClusterView) -> Vec<Problem> {
 /// Parts of warnings that report more than a setting: a function is missing, or a value may be
 /// wrong.
 const GRAVE: [&str; 5] = [
-    "has ended: callers",
+    "has expired: callers",
     "differs from that of",
     "cannot write",
     "are being changed",

@@ -7,56 +7,57 @@
 use std::io::{BufRead, Read as _};
 
 use anyhow::{Context as _, bail};
-use fluxgate_api::Time;
+use fluxgate_api::{Time, Verdict};
 use fluxgate_types::ClusterMs;
 use serde::{Deserialize, Serialize};
 
 /// Longest line that is read, bytes.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The outcome of a request. The names are those of the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum VerdictName {
-    /// Admitted; the cost is spent.
-    Admitted,
-    /// 429.
-    Limited,
-    /// 401.
-    Unauthenticated,
-    /// 403.
-    OutOfScope,
-    /// 503: nothing was counted.
-    Unavailable,
-    /// Rejected for another reason: nothing was counted.
-    Invalid,
+/// The outcome of a request: the verdict of its answer, or no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "&'static str", try_from = "String")]
+pub(crate) enum Outcome {
+    /// The verdict that the answer shows. It does not show whether a denial was proven, so no
+    /// history has [`Verdict::Degraded`].
+    Answered(Verdict),
     /// No answer: it may have been counted.
     Failed,
 }
 
-impl VerdictName {
-    /// Every verdict, in the order of reports.
+impl Outcome {
+    /// Every outcome, in the order of reports.
     pub(crate) const ALL: [Self; 7] = [
-        Self::Admitted,
-        Self::Limited,
-        Self::Unauthenticated,
-        Self::OutOfScope,
-        Self::Unavailable,
-        Self::Invalid,
+        Self::Answered(Verdict::Admitted),
+        Self::Answered(Verdict::Limited),
+        Self::Answered(Verdict::Unauthenticated),
+        Self::Answered(Verdict::OutOfScope),
+        Self::Answered(Verdict::Unavailable),
+        Self::Answered(Verdict::Invalid),
         Self::Failed,
     ];
 
     /// The name in the history.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            Self::Admitted => "admitted",
-            Self::Limited => "limited",
-            Self::Unauthenticated => "unauthenticated",
-            Self::OutOfScope => "out_of_scope",
-            Self::Unavailable => "unavailable",
-            Self::Invalid => "invalid",
+            Self::Answered(verdict) => verdict.history_name(),
             Self::Failed => "failed",
         }
+    }
+}
+
+impl From<Outcome> for &'static str {
+    fn from(outcome: Outcome) -> Self {
+        outcome.as_str()
+    }
+}
+
+impl TryFrom<String> for Outcome {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|outcome| outcome.as_str() == name);
+        found.ok_or_else(|| format!("`{name}` is not a verdict"))
     }
 }
 
@@ -94,7 +95,7 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) node: serde_json::Value,
     /// The outcome of the request.
-    pub(crate) verdict: VerdictName,
+    pub(crate) verdict: Outcome,
     /// When the window of the request ends, Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reset: Option<u64>,

@@ -1,14 +1,14 @@
 //! Configuration: built-in defaults < file < environment < flags.
 //!
-//! Answers for: every mistake is reported, all at once, naming the setting; unknown settings are
-//! refused with the nearest known name; a secret cannot be printed. The defaults exist once, in
+//! Answers for: all mistakes are reported at once, each with its setting; an unknown setting is
+//! rejected with the nearest known name; a secret cannot be printed. The defaults exist once, in
 //! `config/node.toml`, which is embedded here.
 
 mod check;
 mod layers;
 pub mod material;
 mod members;
-pub use members::is_host_port;
+mod reader;
 mod tls;
 mod tokens;
 
@@ -23,6 +23,7 @@ use fluxgate_engine::quota::WaitPolicy;
 use fluxgate_types::{Limit, NodeId};
 
 pub use layers::{Layers, Problems};
+pub use members::is_host_port;
 pub use tokens::Tokens;
 
 /// The built-in defaults, with comments.
@@ -31,18 +32,17 @@ pub const DEFAULTS: &str = include_str!("../../../config/node.toml");
 /// The value of a setting that can be turned off.
 pub const OFF: &str = "off";
 
-/// A text that must not be shown.
+/// A text that is never printed or logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a secret.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text, for comparing and sending.
+    /// The text, to compare it or to send it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -71,95 +71,90 @@ pub struct TlsFiles {
     pub cert_file: PathBuf,
     /// The certificate's private key, PEM.
     pub key_file: PathBuf,
-    /// The CA whose certificates callers must present, PEM. On the peer listener also the CA that
-    /// this node demands of those it calls.
+    /// The CA that must have signed the callers' certificates, PEM. On the peer listener also the CA
+    /// of the nodes that this node calls.
     pub ca_file: Option<PathBuf>,
-    /// While a cluster is turned to TLS: plain callers are served too, and peers that speak no TLS
-    /// are called in plain.
+    /// While a cluster is switched to TLS: the listener also serves plaintext, and this node calls
+    /// peers without TLS in plaintext.
     pub accept_plain: bool,
 }
 
 /// The whole configuration of one node, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The cluster's name.
     pub cluster_name: String,
-    /// Authenticates nodes to each other.
+    /// Nodes authenticate to each other with it.
     pub cluster_secret: Option<Secret>,
-    /// The file that it was read from.
+    /// The file that `cluster_secret` was read from.
     pub cluster_secret_file: Option<PathBuf>,
     /// The first members with their peer addresses.
     pub members: BTreeMap<NodeId, String>,
-    /// This node.
     pub node_id: NodeId,
-    /// Where its data lies.
     pub data_dir: PathBuf,
-    /// How long a node that was told to stop says so and still answers, milliseconds.
+    /// How long a node that received a stop signal reports it on `/readyz` and still answers,
+    /// milliseconds.
     pub drain_ms: u64,
     /// Listener for gateways.
     pub gateway_listen: SocketAddr,
-    /// Listener for Envoy's gRPC services, where there is one.
+    /// Listener for Envoy's gRPC services, if configured.
     pub grpc_listen: Option<SocketAddr>,
-    /// What gateways must present.
+    /// Gateways must present one of these.
     pub gateway_token: Option<Tokens>,
-    /// TLS for gateways.
     pub gateway_tls: Option<TlsFiles>,
-    /// Send the IETF draft's headers too.
+    /// Also send the headers of the IETF draft.
     pub ratelimit_draft_headers: bool,
     /// Listener for administrators.
     pub admin_listen: SocketAddr,
-    /// TLS for administrators.
     pub admin_tls: Option<TlsFiles>,
-    /// `/metrics` needs no client certificate, where others do.
+    /// `/metrics` needs no client certificate, although the other routes do.
     pub metrics_without_certificate: bool,
-    /// What administrators present.
+    /// Administrators present one of these.
     pub operator_token: Option<Tokens>,
     /// Largest request body, bytes.
     pub max_body_bytes: usize,
-    /// Longest time for one request.
     pub request_timeout: Duration,
     /// Listener for the other nodes.
     pub peer_listen: SocketAddr,
     /// Mutual TLS between nodes.
     pub peer_tls: Option<TlsFiles>,
-    /// What the other nodes are told to call.
+    /// The address that this node gives to the others.
     pub peer_advertise: String,
-    /// First part of credentials.
+    /// The first part of a credential.
     pub key_prefix: String,
-    /// Second part of credentials.
+    /// The second part of a credential.
     pub key_environment: String,
-    /// Records of keys that ended are erased so long after it, milliseconds; where set.
+    /// Records of revoked or expired keys are erased after this time, milliseconds; `None` keeps
+    /// them.
     pub purge_after_ms: Option<u64>,
-    /// Limits of keys without their own.
+    /// Limits of keys without limits of their own.
     pub default_limits: Vec<Limit>,
-    /// Longest wait for tokens, milliseconds.
+    /// The longest that a request waits for tokens.
     pub transfer_wait_ms: u64,
-    /// An ask is given up after this, milliseconds.
+    /// Timeout of a transfer request.
     pub transfer_timeout_ms: u64,
-    /// Gossip period, milliseconds.
+    /// Time between two rounds of gossip.
     pub gossip_ms: u64,
-    /// Node lease, milliseconds.
     pub lease_ms: u64,
-    /// Bound on the error of a node's clock, milliseconds.
+    /// Bound on the error of a node's estimate of cluster time.
     pub clock_error_ms_max: u64,
-    /// Raft heartbeat, milliseconds.
+    /// Time between two Raft heartbeats.
     pub heartbeat_ms: u64,
-    /// Shortest and longest election time-out, milliseconds.
+    /// Shortest and longest election timeout.
     pub election_ms: (u64, u64),
-    /// Log entries between snapshots.
+    /// Log entries between two snapshots.
     pub snapshot_every: u64,
-    /// Log filter.
+    /// The filter of log lines.
     pub log: String,
-    /// Log lines as JSON.
+    /// Log lines are JSON.
     pub log_json: bool,
-    /// Where spans go.
+    /// Spans are sent there.
     pub otlp_endpoint: Option<String>,
-    /// Part of the traces that is kept, 0 to 1.
+    /// Fraction of the traces that is kept, 0 to 1.
     pub trace_sample_ratio: f64,
 }
 
 impl Config {
-    /// How long requests and asks for tokens wait.
+    /// How long requests wait for tokens, and transfer requests for replies.
     pub fn waits(&self) -> WaitPolicy {
         WaitPolicy {
             transfer_wait_ms: self.transfer_wait_ms,
@@ -167,7 +162,6 @@ impl Config {
         }
     }
 
-    /// The lease terms of this configuration.
     pub fn lease_terms(&self) -> LeaseTerms {
         LeaseTerms { lease_ms: self.lease_ms, clock_error_ms_max: self.clock_error_ms_max }
     }
@@ -176,11 +170,11 @@ impl Config {
     #[must_use]
     #[expect(clippy::too_many_lines, reason = "one line a setting, and nothing else")]
     pub fn masked(&self) -> String {
-        // Escapes as TOML has them.
+        // Escaped as TOML requires.
         let text = |text: &str| toml::Value::from(text).to_string();
         let duration = |ms| text(&fluxgate_types::format_duration_ms(ms));
         let path = |path: &std::path::Path| text(&path.to_string_lossy());
-        // A secret's file may be shown, and tells which one was read.
+        // The path of a secret's file is not secret, and shows which file was read.
         let secret = |name: &str, set: bool, file: Option<&std::path::Path>| match file {
             Some(file) => format!("{name}_file = {}\n", path(file)),
             None if set => format!("{name} = \"…\"\n"),

@@ -1,7 +1,7 @@
-//! What Prometheus sees.
+//! The metrics of a node.
 //!
-//! Answers for: one registry a node, and series of hot paths that are kept, not looked up. The
-//! metrics themselves are in `metrics/catalog`.
+//! Answers for: one registry per node; hot paths keep their series and look none up. The metrics
+//! themselves are in `metrics/catalog`.
 
 mod catalog;
 mod labels;
@@ -27,7 +27,7 @@ pub use labels::{Endpoint, Kind, SHARED_SETTINGS};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder as _, Histogram, IntCounter, Registry, TextEncoder};
 
-/// The metrics of one node. Those of the table are its fields too, by [`Deref`].
+/// The metrics of one node. The metrics of the table are its fields through [`Deref`].
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -36,7 +36,7 @@ pub struct Metrics {
     validates: [[IntCounter; Verdict::ALL.len()]; Endpoint::ALL.len()],
     validate_seconds: [Histogram; Endpoint::ALL.len()],
     decided: [IntCounter; Kind::ALL.len()],
-    // Of `certificate_ends`, by listener, for whoever asks without a scrape.
+    // The values of `certificate_ends` by listener, for readers other than a scrape.
     certificates: Mutex<BTreeMap<String, i64>>,
 }
 
@@ -51,7 +51,7 @@ impl Deref for Metrics {
 /// The statuses of a hot route.
 const HOT_STATUSES: [u16; 6] = [200, 400, 401, 403, 429, 503];
 
-/// Kept series of a route that is hot.
+/// Kept series of a hot route.
 #[derive(Debug)]
 pub struct HotRoute {
     route: &'static str,
@@ -94,7 +94,7 @@ impl Metrics {
         self.validate_seconds[endpoint as usize].observe(took.as_secs_f64());
     }
 
-    /// What was answered to callers so far; calls of administrators do not count.
+    /// How many answers callers have received; requests of administrators do not count.
     pub fn served_totals(&self) -> ServedReply {
         let of_callers = Endpoint::ALL.into_iter().filter(|endpoint| *endpoint != Endpoint::Admin);
         let endpoints: Vec<usize> = of_callers.map(|endpoint| endpoint as usize).collect();
@@ -113,8 +113,8 @@ impl Metrics {
         self.decided[kind as usize].inc();
     }
 
-    /// A request for tokens ended: `out` is this node's, otherwise another's. Without a result it
-    /// had no answer.
+    /// A transfer request ended: this node's if `out`, otherwise another node's. `None` is a request
+    /// without a reply.
     pub fn asked(&self, out: bool, result: Option<u64>) {
         let [of_this_node, of_another] = DIRECTIONS;
         let direction = if out { of_this_node } else { of_another };
@@ -130,8 +130,8 @@ impl Metrics {
         }
     }
 
-    /// Whether this node's configuration differs from what the cluster runs by, for each of
-    /// [`SHARED_SETTINGS`].
+    /// For each of [`SHARED_SETTINGS`]: whether this node's configuration differs from the value in
+    /// force.
     pub fn set_config_differs(&self, differs: [bool; SHARED_SETTINGS.len()]) {
         for (setting, differs) in SHARED_SETTINGS.iter().zip(differs) {
             self.config_differs.with_label_values(&[setting]).set(i64::from(differs));
@@ -149,7 +149,7 @@ impl Metrics {
         self.barrier.with_label_values(&[outcome]).observe(took.as_secs_f64());
     }
 
-    /// This node begins to lead.
+    /// This node becomes leader.
     pub fn elected(&self, was_handed: bool) {
         let [handed, unplanned] = ELECTIONS;
         self.elections.with_label_values(&[if was_handed { handed } else { unplanned }]).inc();
@@ -166,19 +166,19 @@ impl Metrics {
         self.keys.with_label_values(&[status.as_str()]).set(count);
     }
 
-    /// When a listener's certificate ends, Unix seconds.
+    /// When a listener's certificate expires, Unix seconds.
     pub fn set_certificate_end(&self, listener: &str, ends_s: i64) {
         self.certificate_ends.with_label_values(&[listener]).set(ends_s);
         let mut certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
         certificates.insert(listener.to_owned(), ends_s);
     }
 
-    /// When the certificates of the listeners that have one end, Unix seconds.
+    /// When the certificate of each listener with TLS expires, Unix seconds.
     pub fn certificates(&self) -> BTreeMap<String, i64> {
         self.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Counts the connections of a listener that TLS refused.
+    /// Counts the failed TLS handshakes of a listener.
     pub fn tls_failures(&self, listener: &str) -> IntCounter {
         self.tls_failures.with_label_values(&[listener])
     }
@@ -189,7 +189,7 @@ impl Metrics {
         self.peer_seconds.with_label_values(&[call.as_str()]).observe(took.as_secs_f64());
     }
 
-    /// A request on a hot route ended: the series are kept, not looked up.
+    /// A request on a hot route ended.
     pub fn served_hot(&self, route: &HotRoute, status: u16, took: Duration) {
         let at = HOT_STATUSES.iter().position(|s| *s == status);
         match at {
@@ -217,7 +217,7 @@ impl Metrics {
         self.http_requests.with_label_values(&[route, method, &status.to_string()])
     }
 
-    /// The text that Prometheus reads.
+    /// All metrics in the text format of Prometheus.
     pub fn text(&self) -> Result<Vec<u8>, ErrorCode> {
         let mut text = Vec::new();
         let families = self.registry.gather();

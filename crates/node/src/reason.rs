@@ -1,5 +1,5 @@
-//! Why a node answers nothing: one reason of a closed list, the same in `/readyz`, `/v1/cluster`,
-//! `cluster status`, the console and the log.
+//! The reason why a node does not answer: one of a closed list, the same in `/readyz`,
+//! `/v1/cluster`, `cluster status`, the console and the log.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,11 +15,11 @@ use crate::clock::{boot_now, nanos};
 use crate::state::NodeState;
 
 /// The shortest time between two log lines about calls with another cluster secret.
-const TELL_STRANGERS_EVERY: Duration = Duration::from_secs(60);
-/// How long after its last call such a caller is warned of.
+const LOG_STRANGERS_EVERY: Duration = Duration::from_secs(60);
+/// How long after such a call the operator is warned of its node.
 const WARN_OF_STRANGERS: Duration = Duration::from_secs(10);
 
-/// Why this node answers nothing. A closed list.
+/// Why this node does not answer. A closed list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The node is shutting down.
@@ -27,11 +27,11 @@ pub enum Reason {
     /// Its state differs from that of the others.
     Differs,
     Removed,
-    /// Nodes that are needed for a majority belong to another cluster.
+    /// Nodes that a majority needs belong to another cluster.
     OtherCluster(Vec<NodeId>),
-    /// Nodes that are needed for a majority have another cluster secret.
+    /// Nodes that a majority needs have another cluster secret.
     WrongSecret(Vec<NodeId>),
-    /// TLS to nodes that are needed for a majority fails, with the error of the first.
+    /// TLS to nodes that a majority needs fails, with the error of the first.
     Certificate(Vec<NodeId>, String),
     /// The wall clocks differ by more than the bound.
     Clock(String),
@@ -39,11 +39,11 @@ pub enum Reason {
     NotFormed(Vec<NodeId>),
     /// These nodes do not answer, and the others are no majority.
     NoMajority(Vec<NodeId>),
-    /// It can store no new entries.
+    /// The node can store no new entries.
     DiskFull,
-    /// It must catch up first.
+    /// The node must catch up first.
     Behind,
-    /// Nothing is wrong: the lease is requested, or a leader is being elected.
+    /// Nothing is wrong: the node has requested its lease, or the cluster elects a leader.
     Waiting,
 }
 
@@ -141,10 +141,10 @@ impl Strangers {
     /// Whether a caller without a certificate may be logged again.
     pub fn may_tell_of_missing_certificate(&self) -> bool {
         let now = boot_now();
-        let mut told = self.without_certificate.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = told.is_none_or(|told| now.since(told) > nanos(TELL_STRANGERS_EVERY));
+        let mut logged = self.without_certificate.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = logged.is_none_or(|logged| now.since(logged) > nanos(LOG_STRANGERS_EVERY));
         if may {
-            *told = Some(now);
+            *logged = Some(now);
         }
         may
     }
@@ -162,13 +162,13 @@ impl Strangers {
         if seen.len() >= caps::NODES_MAX && !seen.contains_key(&node) {
             return;
         }
-        let (last, told) = seen.entry(node).or_insert((now, None));
+        let (last, logged) = seen.entry(node).or_insert((now, None));
         *last = now;
-        if told.is_none_or(|told| now.since(told) > nanos(TELL_STRANGERS_EVERY)) {
-            *told = Some(now);
+        if logged.is_none_or(|logged| now.since(logged) > nanos(LOG_STRANGERS_EVERY)) {
+            *logged = Some(now);
             tracing::warn!(
                 node = node.0,
-                "wrong cluster secret: a caller that says it is this node presented another one"
+                "wrong cluster secret: a caller that claims to be this node presented another one"
             );
         }
     }
@@ -196,8 +196,8 @@ impl NodeState {
         nodes
     }
 
-    /// Why this node would not answer validates now; `None` when it would. Checks the results of
-    /// the last calls to the others: for pages and the log, not for requests.
+    /// Why this node would not answer a validate now; `None` if it would. Uses the results of the
+    /// last calls to the other nodes: for pages and the log, not for requests.
     pub fn reason(&self) -> Option<Reason> {
         if self.is_leaving() {
             return Some(Reason::Stopping);
@@ -249,7 +249,7 @@ impl NodeState {
         Reason::Waiting
     }
 
-    /// Why the missing nodes are missing.
+    /// Why too few nodes answer for a majority.
     fn no_majority(&self, faults: &[(NodeId, Fault)]) -> Reason {
         let strangers = self.strangers.lately();
         let of = |kind: &dyn Fn(&(NodeId, Fault)) -> bool| -> Vec<NodeId> {
@@ -285,7 +285,7 @@ impl NodeState {
         }
     }
 
-    /// Why a node cannot be called, in words; `None` if it can, or simply does not answer.
+    /// Why calls to a node fail, as text; `None` if they succeed, or the node simply does not answer.
     pub fn trouble_with(&self, node: NodeId) -> Option<String> {
         let fault = self.transport.fault(node);
         let stranger = || self.strangers.lately().contains(&node);

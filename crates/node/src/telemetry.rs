@@ -1,8 +1,8 @@
 //! Logs and traces.
 //!
-//! Log lines go to standard error, as text or JSON. Where an endpoint is configured, spans go
-//! there over OTLP/HTTP, from a thread of their own with a bounded queue: an endpoint that cannot
-//! be reached costs requests nothing. `traceparent` is taken from a gateway and carried to peers.
+//! Log lines go to standard error, as text or JSON. If an endpoint is configured, a separate thread
+//! with a bounded queue sends spans there over OTLP/HTTP: an unreachable endpoint does not slow
+//! requests down. The `traceparent` of a gateway is passed on to peers.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -25,14 +25,15 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::config::Config;
 
-/// Ends the exporter: spans that wait are sent.
+/// The exporter of spans.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
 }
 
 impl Telemetry {
-    /// Sends what waits. Blocks for as long as the endpoint takes, some seconds at most.
+    /// Sends the queued spans and ends the exporter. Blocks until the endpoint has answered, some
+    /// seconds at most.
     pub fn shutdown(self) {
         if let Some(Err(error)) = self.provider.map(|provider| provider.shutdown()) {
             tracing::warn!(%error, "the last spans were not sent");
@@ -45,16 +46,16 @@ impl Telemetry {
 #[error("telemetry: {0}")]
 pub struct TelemetryError(String);
 
-/// Sets logs and traces up for the whole process. `RUST_LOG` wins over the configuration.
+/// Sets up logs and traces for the whole process. `RUST_LOG` takes precedence over the configuration.
 ///
 /// # Errors
-/// When the filter is not understood, or logs were set up before.
+/// If the filter is invalid, or logs were set up before.
 pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
     let wrong = |error: &dyn std::fmt::Display| TelemetryError(error.to_string());
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) if !filter.is_empty() => EnvFilter::try_new(filter),
-        // openraft warns of every call to a node that is down, and calls a refused change of members
-        // an error; the node says so once, itself.
+        // openraft logs a warning for every call to a node that is down, and an error for a rejected
+        // change of members; the node itself logs each once.
         Ok(_) | Err(_) => EnvFilter::try_new(format!(
             "openraft=error,openraft::raft::api::management=off,sled=warn,hyper=warn,{}",
             config.log
@@ -62,15 +63,15 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
     };
     let mut filter = filter.map_err(|error| wrong(&error))?;
     if config.log_json || config.otlp_endpoint.is_some() {
-        // The spans of requests, all made here: each line within one names its trace, and they are
-        // what is exported.
+        // This module makes all spans of requests. Each log line within a span names its trace, and
+        // these spans are exported.
         let spans = concat!(module_path!(), "=debug").parse();
         filter = filter.add_directive(spans.map_err(|error| wrong(&error))?);
     }
     let provider =
         config.otlp_endpoint.as_deref().map(|endpoint| provider(config, endpoint)).transpose()?;
-    // One filter for both layers. With filters of their own, what `log` asks in vain leaves the
-    // next span of its thread out (tracing-subscriber 0.3).
+    // One filter for both layers. With a filter per layer, an event that the `log` crate only probes
+    // makes the next span of its thread disappear (tracing-subscriber 0.3).
     let spans = provider
         .as_ref()
         .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("fluxgate")));
@@ -79,19 +80,19 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
     Ok(Telemetry { provider })
 }
 
-/// Whether a filter of the configuration says what its writer meant.
+/// Checks a filter of the configuration.
 ///
 /// # Errors
-/// Says what does not: a level that is misspelt is the name of a module to the library, which would
+/// Names the invalid part. The library would take a misspelt level for the name of a module, and
 /// then log nothing else.
 pub fn check_filter(filter: &str) -> Result<(), String> {
-    // The library takes nothing for `error`.
+    // The library takes an empty word for `error`.
     let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
     let targeted = |word: &str| word.contains(['=', '[', ']', '{', '}']);
     if let Some(word) = filter.split(',').find(|word| !targeted(word) && !is_level(word)) {
         return Err(format!(
-            "`{word}` is no level (off, error, warn, info, debug, trace); that of a module is \
-             given as `fluxgate_node=debug`"
+            "`{word}` is not a level (off, error, warn, info, debug, trace); set the level of a \
+             module as in `fluxgate_node=debug`"
         ));
     }
     EnvFilter::try_new(filter).map(drop).map_err(|error| error.to_string())
@@ -126,7 +127,7 @@ fn provider(config: &Config, endpoint: &str) -> Result<SdkTracerProvider, Teleme
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         .with_resource(resource)
-        // A gateway that samples a trace gets our part of it.
+        // If a gateway samples a trace, the node's spans of it are sent too.
         .with_sampler(Sampler::ParentBased(Box::new(ratio)))
         .build())
 }
@@ -134,10 +135,10 @@ fn provider(config: &Config, endpoint: &str) -> Result<SdkTracerProvider, Teleme
 /// Longest time for one batch of spans.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What carries spans. Its own, because the exporter's would look for the system's CAs even where
-/// the endpoint is plain, and an image without an operating system has none.
+/// The HTTP client of the exporter. The exporter's own client would load the system's CAs even for a
+/// plaintext endpoint, and an image without an operating system has none.
 fn exporting_client(endpoint: &str) -> Result<reqwest::blocking::Client, TelemetryError> {
-    // The one that is linked; another part of the process may have said so before.
+    // The linked provider; another part of the process may have installed it already.
     rustls::crypto::ring::default_provider().install_default().ok();
     let plain = endpoint.starts_with("http://");
     let build = move || {
@@ -145,7 +146,7 @@ fn exporting_client(endpoint: &str) -> Result<reqwest::blocking::Client, Telemet
         let builder = if plain { builder.tls_certs_only(std::iter::empty()) } else { builder };
         builder.build().map_err(|error| TelemetryError(error.to_string()))
     };
-    // It makes and drops a runtime on the way, which must not happen within another one.
+    // A blocking client makes and drops a runtime, which must not happen within another one.
     std::thread::spawn(build)
         .join()
         .unwrap_or_else(|_| Err(TelemetryError("the exporter's client cannot be made".to_owned())))
@@ -163,7 +164,8 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// Makes a span a part of the trace that a request came with, if it came with one. Returns that.
+/// Makes a span part of the trace in a request's headers, and returns its context; `None` without
+/// one.
 fn continue_trace(span: &Span, headers: &HeaderMap) -> Option<Context> {
     if span.is_disabled() || !headers.contains_key("traceparent") {
         return None;
@@ -173,7 +175,7 @@ fn continue_trace(span: &Span, headers: &HeaderMap) -> Option<Context> {
     Some(context)
 }
 
-/// The span of a request, in the trace that it came with. `route` is a template, never a path.
+/// The span of a request, in the trace of its headers. `route` is a template, never a path.
 pub fn server_span(route: &str, headers: &HeaderMap) -> Span {
     let span = tracing::debug_span!(
         "request",
@@ -190,7 +192,7 @@ pub fn server_span(route: &str, headers: &HeaderMap) -> Span {
     span
 }
 
-/// The span of a call between nodes, in the trace that it came with.
+/// The span of a call between nodes, in the trace of its headers.
 pub fn peer_span(call: &str, from: u64, headers: &HeaderMap) -> Span {
     let span = tracing::debug_span!(
         "peer",
@@ -204,15 +206,15 @@ pub fn peer_span(call: &str, from: u64, headers: &HeaderMap) -> Span {
     span
 }
 
-/// Answers a request within its span, which learns the status.
+/// Answers a request within its span, and records the status in it.
 pub async fn within<B>(span: Span, work: impl Future<Output = Response<B>>) -> Response<B> {
     let response = work.instrument(span.clone()).await;
     span.record("http.response.status_code", response.status().as_u16());
     response
 }
 
-/// Writes the trace that a span belongs to into its fields, for log lines: its own where spans are
-/// exported, else the one that the request came with.
+/// Records the id of a span's trace in its fields, for log lines: the span's own trace if spans are
+/// exported, otherwise the trace of the request's headers.
 fn note_trace(span: &Span, remote: Option<&Context>) {
     let of = |context: &Context| context.span().span_context().trace_id();
     let known = [Some(of(&span.context())), remote.map(of)];
@@ -229,7 +231,7 @@ impl Injector for Pairs {
     }
 }
 
-/// The headers that carry the current trace to a peer; none outside a trace.
+/// The headers that pass the current trace on to a peer; none outside a trace.
 pub fn trace_headers() -> Vec<(String, String)> {
     let span = Span::current();
     if span.is_disabled() {

@@ -1,5 +1,5 @@
-//! What an operator should know, in words: for `/v1/cluster`, the console, `cluster status` and the
-//! log of a start.
+//! Warnings for the operator, as text: for `/v1/cluster`, the console, `cluster status` and the log
+//! of a start.
 
 use fluxgate_raft::Role;
 use fluxgate_types::NodeId;
@@ -7,12 +7,12 @@ use fluxgate_wire::peer::{More, Writes};
 
 use crate::state::NodeState;
 
-/// Warn of a certificate that ends within this time, seconds: two weeks.
+/// Warn of a certificate that expires within this time, seconds: two weeks.
 const CERTIFICATE_ENDS_SOON_S: i64 = 14 * 24 * 3_600;
-/// What to do about states that differ.
-const COMPARE: &str = "The majority may be the one that runs on older data directories: compare what was \
-                       changed lately before you empty anything; then remove the nodes that are wrong, \
-                       empty their data directories, and add them again";
+/// What to do if states differ.
+const COMPARE: &str = "The majority itself may run on older data directories: compare the keys that were \
+                       changed recently before you empty anything; then remove the nodes with the wrong \
+                       state, empty their data directories, and add them again";
 
 impl NodeState {
     /// All warnings of this node.
@@ -32,13 +32,13 @@ impl NodeState {
             };
             warnings.push(format!(
                 "the members are being changed from nodes {} to nodes {}: until that has ended, writes \
-                 and leases take a majority of both",
+                 and leases need a majority of both",
                 list(old),
                 list(new)
             ));
         }
         if status.role == Role::Leader {
-            // A follower that answers although it is behind is being sent what it lacks.
+            // A follower that answers although it is behind is receiving the missing entries.
             for (node, member) in status.nodes.iter().filter(|(node, _)| **node != self.me) {
                 let lag = status.last_log.0.saturating_sub(member.matched.map_or(0, |at| at.0));
                 if self.heard_lately(*node) && lag > LAG_LARGE {
@@ -50,7 +50,7 @@ impl NodeState {
         warnings
     }
 
-    /// What is wrong with this node itself, although it may answer.
+    /// Warnings about this node itself, which may answer all the same.
     pub fn own_warnings(&self) -> Vec<String> {
         let mut warnings = self.of_node(self.me, &self.more(), self.raft.status().leader);
         let offset_ms = self.clock.offset_ms();
@@ -61,20 +61,20 @@ impl NodeState {
         warnings
     }
 
-    /// Certificates of this node's listeners that end soon, or have ended.
+    /// Certificates of this node's listeners that expire soon, or have expired.
     fn of_certificates(&self) -> Vec<String> {
         let now_s = i64::try_from(crate::clock::wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
         let of = |(listener, ends_s): (String, i64)| {
             let left_s = ends_s.saturating_sub(now_s);
             let when = if left_s <= 0 {
-                "has ended: callers refuse it".to_owned()
+                "has expired: callers reject it".to_owned()
             } else if left_s < CERTIFICATE_ENDS_SOON_S {
-                format!("ends in {}", span(left_s.saturating_mul(1_000)))
+                format!("expires in {}", span(left_s.saturating_mul(1_000)))
             } else {
                 return None;
             };
             Some(format!(
-                "the certificate of the {listener} listener of node {} {when}; put a new one in its place",
+                "the certificate of the {listener} listener of node {} {when}; replace it",
                 self.me
             ))
         };
@@ -109,8 +109,8 @@ impl NodeState {
         let nodes = different.join(", ");
         Some(if self.agreement.differs() {
             format!(
-                "the state of node {} differs from that of node {nodes} at the same log entry, and no \
-                 majority has it: it answers nothing. {COMPARE}",
+                "the state of node {} differs from that of node {nodes} at the same log entry, and is \
+                 not that of a majority: node {0} answers nothing. {COMPARE}",
                 self.me
             )
         } else {
@@ -120,7 +120,7 @@ impl NodeState {
         })
     }
 
-    /// Wall clocks that are further from cluster time than the cluster's terms allow.
+    /// Wall clocks that differ from cluster time by more than the cluster's terms allow.
     fn of_clocks(&self) -> Vec<String> {
         let bound_ms = self.terms_in_force().clock_error_ms_max;
         let nodes = self.raft.status().nodes;
@@ -156,9 +156,9 @@ impl NodeState {
         }
         if most && wrong.iter().all(|(_, ms)| *ms < 0) {
             return vec![format!(
-                "cluster time is {} ahead of the wall clocks of most nodes, and keys end by it: if those \
-                 are right, it was set by a wrong clock, and it never goes back: wait until they have \
-                 caught up, or restore a backup into a new cluster",
+                "cluster time is {} ahead of the wall clocks of most nodes, and keys expire by it: if \
+                 those are right, a wrong clock has set it forward, and it never goes back: wait until \
+                 they have caught up, or restore a backup into a new cluster",
                 span(middle(&wrong))
             )];
         }
@@ -176,15 +176,15 @@ impl NodeState {
             let means = if leader == Some(node) {
                 "it leads, and writes wait until another node does"
             } else {
-                "it falls behind with the next write, and then answers nothing"
+                "it falls behind at the next write, and then answers nothing"
             };
             warnings.push(format!("node {node} cannot write: {what}. Free some space; {means}"));
         }
         let (own, terms) = (more.configured, self.shared.cluster().terms());
         if let Some(terms) = terms.filter(|terms| *terms != own) {
             warnings.push(format!(
-                "the file of node {node} has a lease of {} ms and a clock error of {} ms, the cluster \
-                 runs by {} ms and {} ms: keep the files alike",
+                "the file of node {node} has a lease of {} ms and a clock error of {} ms, but {} ms and \
+                 {} ms are in force in the cluster: give all files the same values",
                 own.lease_ms, own.clock_error_ms_max, terms.lease_ms, terms.clock_error_ms_max
             ));
         }
@@ -192,7 +192,7 @@ impl NodeState {
     }
 }
 
-/// How many entries a follower may be behind without a warning.
+/// A follower may be this many entries behind without a warning.
 const LAG_LARGE: u64 = 1_000;
 
 fn of_clock((node, offset_ms): &(NodeId, i64)) -> String {

@@ -142,7 +142,7 @@ impl Transport {
         known.insert(node, directory);
     }
 
-    /// Forgets a node's directory: the node was removed.
+    /// Removes a node's directory, because the node was removed.
     pub fn forget_directory(&self, node: NodeId) {
         self.inner.directories.write().unwrap_or_else(PoisonError::into_inner).remove(&node);
     }

@@ -15,7 +15,8 @@ use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::disk::Disk;
-use crate::types::{Data, Raft};
+use crate::machine::Raft;
+use crate::types::Data;
 
 /// Entries of proposals that may be in flight at the same time.
 const PIPELINE: usize = 2;

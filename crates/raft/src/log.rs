@@ -245,7 +245,7 @@ mod tests {
 
     use super::*;
 
-    /// When the one thread counts as stuck.
+    /// When the only thread counts as stuck.
     const STUCK: Duration = Duration::from_secs(30);
 
     /// A full queue behind a stalled sync delays consensus' own task, and blocks no thread.
@@ -279,9 +279,9 @@ mod tests {
         for _ in 0..100 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert!(!truncate.is_finished(), "there was place: this shows nothing");
+        assert!(!truncate.is_finished(), "the queue was not full: this test shows nothing");
         runs.send(()).unwrap();
-        assert!(release.join().unwrap(), "the one thread stood still");
+        assert!(release.join().unwrap(), "the only thread was blocked");
         truncate.await.unwrap().unwrap();
         store.close();
     }

@@ -1,6 +1,6 @@
 //! openraft's state machine over the engine's registry.
 //!
-//! The state lives in memory. It is rebuilt from the newest snapshot file and the log, so `apply`
+//! The state is in memory. It is rebuilt from the newest snapshot file and the log, so `apply`
 //! writes nothing; the log makes an acknowledged write durable. A snapshot shares memory with the
 //! live state, so applies continue while one is written.
 
@@ -22,6 +22,9 @@ use crate::types::{Data, LogId, Outcome, SnapshotMeta, StoredMembership, TypeCon
 
 /// The newest snapshot, shared between the machine and the builders that it creates.
 type Current = Arc<Mutex<Option<(SnapshotMeta, SnapshotHandle)>>>;
+
+/// openraft with our types and this machine.
+pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
 
 /// The state machine, as openraft requires it.
 #[derive(Debug)]

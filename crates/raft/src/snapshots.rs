@@ -37,7 +37,7 @@ pub(crate) fn write(
     let file = writer.finish().map_err(io::Error::other)?;
     // Snapshots that remain only cost space.
     if let Err(error) = store.prune() {
-        tracing::warn!(%error, "old snapshots stay");
+        tracing::warn!(%error, "old snapshots were not removed");
     }
     Ok(file)
 }

@@ -95,7 +95,7 @@ pub struct DataDir {
 
 impl DataDir {
     /// Opens the directory of this node, or creates it if there is none. An existing one is left
-    /// unchanged: the start counts only from [`DataDir::begin_life`] on.
+    /// unchanged: the start counts only from [`DataDir::begin_incarnation`] on.
     ///
     /// # Errors
     /// When it is in use, belongs to another cluster or node, is newer than this build, or
@@ -161,7 +161,7 @@ impl DataDir {
     ///
     /// # Errors
     /// When `IDENTITY` cannot be written.
-    pub fn begin_life(&self) -> Result<(), OpenError> {
+    pub fn begin_incarnation(&self) -> Result<(), OpenError> {
         if !self.begun() {
             self.write_identity(self.log_made())?;
             self.begun.store(true, Ordering::SeqCst);

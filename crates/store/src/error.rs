@@ -117,7 +117,7 @@ impl OpenError {
     /// Whether the disk was full: once there is space, another start works.
     #[must_use]
     pub fn is_no_room(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if crate::sled_backend::is_no_room(source))
+        matches!(self, Self::Io { source, .. } if is_no_room(source))
     }
 
     /// For `map_err`: names the action and its path.
@@ -169,4 +169,9 @@ pub enum StoreError {
         /// The system's error.
         cause: String,
     },
+}
+
+/// Whether the disk or this user's quota is full.
+pub(crate) fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -5,8 +5,9 @@
 //! call never waits for the disk (except that reading old entries does, and a full queue blocks
 //! callers). Must never itself report anything as durable.
 
+pub(crate) mod entry;
 mod open;
-mod shared;
+pub(crate) mod shared;
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -20,15 +21,9 @@ use crate::layout;
 use crate::tail::Plan;
 use crate::writer::{Answer, Op, Writer};
 
-pub(crate) use shared::Shared;
+pub use entry::{Done, Entry};
+use shared::Shared;
 pub use shared::{Observer, Wake};
-
-/// Called once with the outcome of an operation, by the writer, in the order of submission. It must
-/// be quick, and must not call back into the log.
-pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-
-/// An entry: its index, and bytes that are opaque to the log.
-pub type Entry = (u64, Arc<[u8]>);
 
 /// Most operations queued for the writer; beyond it callers block.
 const QUEUED_OPS_MAX: usize = 16_384;

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use crate::backend::LogRead;
 use crate::hard_state::{HardState, NumberedVote};
 use crate::layout::{self, Assembly, CHAIN_START, Link, Misfit, PartKey, Purged};
-use crate::log::Entry;
+use crate::log::entry::Entry;
 
 /// The content of the log found at open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

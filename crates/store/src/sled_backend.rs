@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use crate::backend::{LogBackend, LogRead, Visit};
 use crate::durable;
-use crate::error::OpenError;
+use crate::error::{OpenError, is_no_room};
 use crate::files;
 
-pub(crate) use trial::{Trial, is_no_room};
+pub(crate) use trial::Trial;
 
 /// Largest value stored in sled, bytes.
 pub(crate) const VALUE_BYTES_MAX: usize = 4096;

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::error::StoreError;
-use crate::log::Entry;
+use crate::log::entry::Entry;
 
 #[derive(Debug)]
 struct Held {

@@ -14,7 +14,8 @@ use crate::backend::{LogBackend, LogRead};
 use crate::error::StoreError;
 use crate::hard_state::{HardStateFile, Mark, NumberedVote};
 use crate::layout::{self, Link};
-use crate::log::{Done, Entry, Shared};
+use crate::log::entry::{Done, Entry};
+use crate::log::shared::Shared;
 use crate::recover::{self, Image};
 
 /// Most operations on the database between two barriers.

@@ -3,6 +3,8 @@
 //! Answers for: the shape, the checksum, the digest, and that a secret is never printed.
 //! The checksum catches typing errors before any lookup; it is not a security measure.
 
+pub(crate) mod base62;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -18,8 +20,6 @@ pub const SECRET_CHARS: usize = 43;
 pub const CHECKSUM_CHARS: usize = 6;
 /// Longest prefix or environment, characters.
 pub const PREFIX_CHARS_MAX: usize = 8;
-
-const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 const _: () =
     assert!(2 * PREFIX_CHARS_MAX + 3 + KEY_ID_CHARS + SECRET_CHARS + CHECKSUM_CHARS <= 80);
@@ -106,7 +106,7 @@ impl Credential {
         let id: [u8; KEY_ID_CHARS] = id.try_into().map_err(|_| CredentialError::Shape)?;
         let key_id = KeyId::new(id).map_err(|_| CredentialError::Shape)?;
         let (body, checksum) = text.split_at(text.len() - CHECKSUM_CHARS);
-        if checksum != base62_u32(crc32fast::hash(body)) {
+        if checksum != base62::of_u32(crc32fast::hash(body)) {
             return Err(CredentialError::Checksum);
         }
         Ok(Self { key_id, digest: Digest::of(text) })
@@ -158,7 +158,7 @@ pub fn is_prefix(text: &str) -> bool {
     is_head(format!("{text}_x_").as_bytes())
 }
 
-/// A whole credential in the clear. It lives from its creation to the one response that shows it,
+/// A whole credential in the clear. It exists from its creation to the one response that shows it,
 /// and cannot be printed, logged, cloned or stored by accident.
 pub struct Secret(String);
 
@@ -168,12 +168,12 @@ impl Secret {
     #[must_use]
     pub fn make(prefix: &str, environment: &str, key_id: KeyId, random: &[u8]) -> Option<Self> {
         let mut secret = [0u8; SECRET_CHARS];
-        if !base62_fill(&mut secret, random) {
+        if !base62::fill(&mut secret, random) {
             return None;
         }
         let secret = std::str::from_utf8(&secret).ok()?;
         let mut text = format!("{prefix}_{environment}_{}_{secret}", key_id.as_str());
-        let checksum = base62_u32(crc32fast::hash(text.as_bytes()));
+        let checksum = base62::of_u32(crc32fast::hash(text.as_bytes()));
         text.push_str(std::str::from_utf8(&checksum).ok()?);
         Some(Self(text))
     }
@@ -201,34 +201,6 @@ impl fmt::Debug for Secret {
 #[must_use]
 pub fn shown_prefix(prefix: &str, environment: &str, key_id: &KeyId) -> String {
     format!("{prefix}_{environment}_{}", key_id.as_str())
-}
-
-/// Fills `out` with unbiased base62 characters; false when `random` runs out.
-pub(crate) fn base62_fill(out: &mut [u8], random: &[u8]) -> bool {
-    // 248 is the largest multiple of 62 in a byte: higher values would favour the first characters.
-    let mut usable = random.iter().filter(|&&byte| byte < 248);
-    out.iter_mut().all(|slot| match usable.next() {
-        Some(byte) => {
-            *slot = ALPHABET[usize::from(byte % 62)];
-            true
-        }
-        None => false,
-    })
-}
-
-/// Maps a byte that is already random to a character. The first eight characters of the alphabet
-/// come slightly more often.
-pub(crate) fn base62(byte: u8) -> u8 {
-    ALPHABET[usize::from(byte % 62)]
-}
-
-fn base62_u32(mut value: u32) -> [u8; CHECKSUM_CHARS] {
-    let mut chars = [b'0'; CHECKSUM_CHARS];
-    for slot in chars.iter_mut().rev() {
-        *slot = ALPHABET[(value % 62) as usize];
-        value /= 62;
-    }
-    chars
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl KeyId {
     #[must_use]
     pub fn from_random(random: &[u8]) -> Option<Self> {
         let mut chars = [0u8; KEY_ID_CHARS];
-        crate::credential::base62_fill(&mut chars, random).then_some(Self(chars))
+        crate::credential::base62::fill(&mut chars, random).then_some(Self(chars))
     }
 
     /// The id of an imported key, derived from its digest. A credential of any shape thus leads to
@@ -84,7 +84,7 @@ impl KeyId {
     pub fn of_imported(digest: &crate::Digest) -> Self {
         let mut chars = [0u8; KEY_ID_CHARS];
         for (slot, byte) in chars.iter_mut().zip(digest.as_bytes()) {
-            *slot = crate::credential::base62(*byte);
+            *slot = crate::credential::base62::of_byte(*byte);
         }
         Self(chars)
     }

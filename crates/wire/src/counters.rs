@@ -1,4 +1,4 @@
-//! Shapes of what nodes say to each other about counters, and of what an orderly stop leaves.
+//! Shapes of messages about counters, and of the carryover of an orderly stop.
 
 use std::collections::BTreeMap;
 

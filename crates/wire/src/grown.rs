@@ -29,8 +29,8 @@ pub fn read_grown<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, Co
     }
 }
 
-/// A shape that grew by variants of enums: the bytes of every version are read alike, and it is
-/// written as a later version only where it holds what an older program cannot read.
+/// A shape that grew by variants of enums: one reader reads the bytes of every version, and a value
+/// is written as a later version only if an older program could not read it.
 pub trait Grown: Serialize + DeserializeOwned {
     /// The lowest level of a cluster whose nodes can all read it.
     fn level(&self) -> u32;

@@ -1,7 +1,7 @@
-//! Every shape that travels between nodes or lies on a disk, by version.
+//! Every shape that nodes send or store on disk, by version.
 //!
-//! Answers for: what a node of this version writes, an older one reads, and the reverse, as long as
-//! the content is of its level. Shapes are read and written by position, so they are frozen: the
+//! Answers for: an older node reads everything that a node of this version writes, and the reverse,
+//! while the content is of its level. Shapes are read and written by position, so they are frozen: the
 //! bytes of each are in `proof/fuzz/targets/tests/formats/v1.txt`. A change is a new shape with a
 //! later version, read beside the old one. Must never decide anything: a shape becomes a value of
 //! the engine, and the engine decides.

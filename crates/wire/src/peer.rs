@@ -1,6 +1,6 @@
-//! The messages of `peer`: fields are only appended behind a new version. Shapes whose names end in
-//! `V2`, and `IntroduceReply`, came with level 2 and version 0.2.0; a node sends them only to nodes that
-//! know them.
+//! The messages of `peer`: a new field needs a new version. Shapes whose names end in `V2`, and
+//! `IntroduceReply`, came with level 2 and version 0.2.0; a node sends them only to nodes that know
+//! them.
 
 use fluxgate_engine::join::{Introduction, RegisteredDirectory, Times};
 use fluxgate_engine::lease::{Grant, LeaseRefusal, LeaseTerms};
@@ -13,16 +13,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::shape::{Shaped, shape};
 
-/// At the front of every message about counters.
+/// The first field of every message about counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageHeader {
-    /// The sender's life.
+    /// The sender's incarnation.
     pub boot: BootId,
-    /// The receiver's life, as far as the sender knows.
+    /// The receiver's incarnation, as far as the sender knows.
     pub to: Option<BootId>,
 }
 
-/// What a node says of itself.
+/// A node's own state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
     pub role: String,
@@ -32,7 +32,7 @@ pub struct About {
     pub ready: bool,
     pub clock_offset_ms: i64,
     pub version: String,
-    /// Cluster time at the receiver when it heard this.
+    /// Cluster time at the receiver when this arrived.
     pub heard_ms: u64,
 }
 
@@ -68,17 +68,17 @@ pub struct GossipReply {
     pub about: About,
 }
 
-/// What a node says of itself beyond [`About`].
+/// A node's own state beyond [`About`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct More {
-    /// Which start of the node speaks.
+    /// The start of the sender.
     #[serde(with = "crate::shape", rename = "incarnation")]
     pub start_id: StartId,
     /// The newest entry with a command that it has applied, and the digest of its state then.
     pub digest: Option<(LogIndex, u64)>,
-    /// Whether it can write new entries.
+    /// Whether the node can write new entries.
     pub writes: Writes,
-    /// Bytes that are free on the disk of its data directory.
+    /// Free bytes on the disk of its data directory.
     pub free_bytes: Option<u64>,
     /// The lease terms of its own configuration.
     #[serde(with = "crate::shape")]
@@ -105,7 +105,7 @@ pub struct GossipReplyV2 {
     pub more: More,
 }
 
-/// The answer to [`IntroduceCall`]. Needs no knowledge of each other: the first thing that is asked.
+/// The answer to [`IntroduceCall`], the first call between two nodes that know nothing of each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct IntroduceReply(#[serde(with = "crate::shape")] pub Introduction);
@@ -201,15 +201,15 @@ pub struct AppliedReply {
     pub applied: LogIndex,
 }
 
-/// Asks for [`StatusReply`].
+/// Requests a [`StatusReply`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct StatusCall;
 
-/// Asks for [`ServedReply`].
+/// Requests a [`ServedReply`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ServedCall;
 
-/// Asks for [`IntroduceReply`].
+/// Requests an [`IntroduceReply`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct IntroduceCall;
 
@@ -231,10 +231,10 @@ pub struct StatusReply {
     pub formed: bool,
     /// Data directories by node, as the replicated state has them.
     pub directories: Vec<(NodeId, DirId, bool)>,
-    /// Cluster time, where a leader has set it in this life of the node, nanoseconds.
+    /// Cluster time if a leader has set it in this incarnation of the node, nanoseconds.
     #[serde(rename = "told_ns")]
     pub synced_ns: Option<u64>,
-    /// What cluster time has reached as far as the node knows by itself, nanoseconds.
+    /// Cluster time as carried on from the node's checkpoint, nanoseconds.
     #[serde(rename = "floor_ns")]
     pub lower_bound_ns: u64,
 }
@@ -290,7 +290,7 @@ pub struct UsageManyCall {
     pub keys: Vec<KeyId>,
 }
 
-/// What a node spent of one limit, by its tag, in the newest windows.
+/// The tokens of one limit, by its tag, that a node spent in the newest windows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LimitSpent {
     pub tag: u32,
@@ -311,7 +311,7 @@ pub struct UsageManyReply {
     pub keys: Vec<KeySpent>,
 }
 
-/// What a node answered to callers since its process began.
+/// The counts of a node's answers to callers since its process began.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ServedReply {
     pub admitted: u64,

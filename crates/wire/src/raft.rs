@@ -1,7 +1,7 @@
-//! Shapes of consensus: its log, its messages, and proposals on their way to the leader.
+//! Shapes of consensus: its log, its messages, and proposals that are forwarded to the leader.
 //!
 //! openraft's own types are never written: it adds fields to them that formats by position cannot
-//! see. `crates/raft` turns one into the other.
+//! detect. `crates/raft` converts between them and these shapes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub struct MembershipV1 {
     pub nodes: BTreeMap<u64, String>,
 }
 
-/// What an entry carries.
+/// The content of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PayloadV1 {
     Blank,
@@ -49,7 +49,7 @@ pub struct EntryV1 {
 }
 
 impl EntryV1 {
-    /// An entry that carries a batch.
+    /// Makes an entry with a batch.
     #[must_use]
     pub fn of(term: u64, index: u64, batch: Batch) -> Self {
         let id = LogIdV1 { term, node: 1, index };
@@ -82,7 +82,7 @@ impl AppendV1 {
         !self.entries.is_empty()
     }
 
-    /// Whether entries that it carries are committed: the cluster has gone on without this node.
+    /// Whether some of its entries are committed: the cluster has continued without this node.
     #[must_use]
     pub fn carries_committed(&self) -> bool {
         let first = self.prev.as_ref().map_or(0, |prev| prev.index + 1);
@@ -124,14 +124,14 @@ pub struct TransferV1 {
 }
 
 impl TransferV1 {
-    /// Whether it asks this node.
+    /// Whether it is for this node.
     #[must_use]
     pub fn is_for(&self, node: NodeId) -> bool {
         self.to == node.0
     }
 }
 
-/// What a snapshot covers.
+/// The log position and the members that a snapshot covers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotMetaV1 {
     pub last: Option<LogIdV1>,
@@ -139,7 +139,7 @@ pub struct SnapshotMetaV1 {
     pub membership: MembershipV1,
 }
 
-/// One piece of a snapshot on its way to a node.
+/// One piece of a snapshot for another node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotPieceV1 {
     pub vote: VoteV1,
@@ -156,26 +156,26 @@ pub struct SnapshotPieceV1 {
 pub enum SnapshotReplyV1 {
     /// Send the piece at this offset next.
     Next(u64),
-    /// Installed, or not needed: the vote that the receiver has.
+    /// Installed, or not needed; with the receiver's vote.
     Done(VoteV1),
 }
 
-/// A proposal that a node carries to the leader.
+/// A proposal that a node forwards to the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProposeV1 {
-    /// What is proposed.
+    /// The proposal.
     #[serde(with = "crate::shape")]
     pub proposal: Proposal,
-    /// How long the caller will wait, milliseconds.
+    /// How long the caller waits, milliseconds.
     pub wait_ms: u64,
 }
 
-/// The leader's answer to a carried proposal.
+/// The leader's answer to a forwarded proposal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProposeReplyV1 {
     /// Committed, and past the write barrier.
     Done {
-        /// What came of it.
+        /// The result of the command.
         #[serde(with = "crate::shape")]
         outcome: Box<Outcome>,
         /// The nodes known to have applied it.

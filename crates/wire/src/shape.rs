@@ -1,7 +1,7 @@
 //! From a value of the engine to its frozen shape, and back.
 //!
-//! The engine's types change when the rules do; what lies on a disk or reaches a node of another
-//! version must not. So each of them has a shape of its own here, which is read and written by
+//! The engine's types change with the rules; data on a disk or for a node of another version must
+//! not change. So each of these types has a shape of its own here, which is read and written by
 //! position: fields and variants are only ever added, in a shape of a later version.
 
 use std::collections::BTreeMap;

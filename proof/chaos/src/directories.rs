@@ -113,7 +113,7 @@ impl Cluster {
         let t0 = self.history.now();
         self.nodes[place].start()?;
         let until = Instant::now() + REJECTED_MAX;
-        // A node that must be rejected may look ready at first: no other node has heard of it yet.
+        // A node that must be rejected may look ready at first: it has not called another node yet.
         while Instant::now() < until && self.nodes[place].is_started() {
             if !expected && self.is_ready(self.nodes[place].id).await {
                 break;

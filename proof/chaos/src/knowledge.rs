@@ -102,7 +102,7 @@ impl Key {
             Change::Create { .. } | Change::Limit(_) | Change::Scope(_) => None,
         };
         let all = self.possible(Status::Active, part, span);
-        // A revocation is final: no late write can remove_faults it.
+        // A revocation is final: no late write can undo it.
         if all.first() == Some(&Status::Revoked) { vec![Status::Revoked] } else { all }
     }
 

@@ -82,7 +82,8 @@ impl Cluster {
         let call = ("POST", "/v1/cluster/nodes", Some(body));
         let installed = self.history.now();
         if self.mistake("add_wrong", (asked, &ids), call, Vec::new(), planned.hold).await {
-            // The violation is recorded; remove_faults it so that the rest of the run can see other things.
+            // The violation is recorded. Undo the mistake, so that the rest of the run can find
+            // other faults.
             let peer = format!("{}:{PEER}", address(node));
             let body = json!({ "id": node, "peer": peer }).to_string();
             self.retry_until(0, "POST", "/v1/cluster/nodes", Some(body), &[200]).await;

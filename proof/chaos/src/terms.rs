@@ -1,4 +1,4 @@
-//! The leases in the nodes' files: the same validate_on_every_node, short ones, or different and changing ones.
+//! The leases in the nodes' files: the same on every node, short ones, or different and changing ones.
 
 use crate::rng::Rng;
 

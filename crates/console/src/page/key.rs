@@ -8,7 +8,7 @@ use fluxgate_api::keys::{KeyRecord, KeyStatus, WriteAnswer};
 use fluxgate_api::usage::AuditEntry;
 
 use super::frame::Frame;
-use super::keys::{error_of, scope_text};
+use super::keys::{error_of, scope_text, took_text};
 use crate::chart::{Bars, HEIGHT};
 use crate::form::{FieldError, KeyForm};
 use crate::health::nodes_text;
@@ -32,14 +32,6 @@ impl Status {
             KeyStatus::Expired => "Rejected: it has expired. Edit the expiry to use it again.",
             KeyStatus::Revoked => "Permanently rejected. Create a new key to replace it.",
         }
-    }
-}
-
-/// The time from the click until a change was applied everywhere, as text.
-pub(super) fn took_text(took: Duration) -> String {
-    match took.as_millis() {
-        0 => "less than 1 ms".to_owned(),
-        ms => format!("{ms} ms"),
     }
 }
 

@@ -186,11 +186,19 @@ impl ShownPage {
     }
 
     fn took(&self) -> String {
-        super::key::took_text(self.took)
+        took_text(self.took)
     }
 
     fn nodes(&self) -> String {
         crate::health::nodes_text(&self.created.written.applied_on)
+    }
+}
+
+/// The time from the click until a change was applied everywhere, as text.
+pub(super) fn took_text(took: Duration) -> String {
+    match took.as_millis() {
+        0 => "less than 1 ms".to_owned(),
+        ms => format!("{ms} ms"),
     }
 }
 

@@ -10,12 +10,12 @@ use std::io::BufRead;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use fluxgate_api::{Period, Text, Time};
+use fluxgate_api::{Period, Text, Time, Verdict};
 use fluxgate_types::ClusterMs;
 use serde::Serialize;
 
 use crate::exit::Exit;
-use crate::history::{self, Record, VerdictName};
+use crate::history::{self, Outcome, Record};
 use crate::output::{self, OutputArgs};
 
 /// Most windows counted at once. A larger history must be split by key or by time.
@@ -105,7 +105,7 @@ fn audit(source: impl BufRead, fallback: Option<(u64, u64)>) -> anyhow::Result<A
 impl Auditor {
     fn add(&mut self, record: Record) -> anyhow::Result<()> {
         self.records += 1;
-        if record.verdict != VerdictName::Admitted {
+        if record.verdict != Outcome::Answered(Verdict::Admitted) {
             return Ok(());
         }
         self.admitted += 1;

@@ -1,159 +1,16 @@
-//! What each setting means, and which values of it exist.
+//! Reads each setting and checks its value.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use fluxgate_types::{Limit, NodeId, credential, format_duration_ms, parse_duration_ms};
+use fluxgate_types::{Limit, NodeId, credential, parse_duration_ms};
 use toml::{Table, Value};
 
 use super::members::{is_host_port, is_unspecified, members, own_address};
-use super::tokens::checked;
-use super::{Config, OFF, Problems, Secret, Tokens};
+use super::reader::Reader;
+use super::{Config, Problems};
 
 const HOUR_MS: u64 = 3_600_000;
-
-pub(super) struct Reader<'a> {
-    pub(super) table: &'a Table,
-    problems: &'a mut Problems,
-}
-
-impl<'a> Reader<'a> {
-    pub(super) fn raw(&self, section: &str, setting: &str) -> Option<&'a Value> {
-        self.table.get(section)?.get(setting)
-    }
-
-    pub(super) fn wrong(&mut self, section: &str, setting: &str, why: &str) {
-        self.problems.add(format!("{section}.{setting}: {why}"));
-    }
-
-    fn text(&mut self, section: &str, setting: &str) -> Option<String> {
-        let value = self.raw(section, setting)?;
-        if value.as_str().is_none() {
-            self.wrong(section, setting, &format!("must be text, not {}", value.type_str()));
-        }
-        value.as_str().map(ToOwned::to_owned)
-    }
-
-    fn number(
-        &mut self,
-        section: &str,
-        setting: &str,
-        range: std::ops::RangeInclusive<u64>,
-    ) -> u64 {
-        let value = self.raw(section, setting).and_then(Value::as_integer);
-        match value.and_then(|n| u64::try_from(n).ok()).filter(|n| range.contains(n)) {
-            Some(number) => number,
-            None => {
-                let (from, to) = (range.start(), range.end());
-                self.wrong(
-                    section,
-                    setting,
-                    &format!("must be a whole number from {from} to {to}"),
-                );
-                *range.start()
-            }
-        }
-    }
-
-    fn flag(&mut self, section: &str, setting: &str) -> bool {
-        match self.raw(section, setting).and_then(Value::as_bool) {
-            Some(flag) => flag,
-            None => {
-                self.wrong(section, setting, "must be true or false");
-                false
-            }
-        }
-    }
-
-    fn duration_ms(
-        &mut self,
-        section: &str,
-        setting: &str,
-        range: std::ops::RangeInclusive<u64>,
-    ) -> u64 {
-        let Some(text) = self.text(section, setting) else {
-            return *range.start();
-        };
-        match parse_duration_ms(&text) {
-            Ok(ms) if range.contains(&ms) => ms,
-            Ok(_) => {
-                let (from, to) =
-                    (format_duration_ms(*range.start()), format_duration_ms(*range.end()));
-                self.wrong(section, setting, &format!("must be from {from} to {to}"));
-                *range.start()
-            }
-            Err(error) => {
-                self.wrong(section, setting, &error.to_string());
-                *range.start()
-            }
-        }
-    }
-
-    /// A duration, or none where it is off.
-    fn duration_or_off(
-        &mut self,
-        section: &str,
-        setting: &str,
-        range: std::ops::RangeInclusive<u64>,
-    ) -> Option<u64> {
-        let is_off = self.raw(section, setting).and_then(Value::as_str) == Some(OFF);
-        (!is_off).then(|| self.duration_ms(section, setting, range))
-    }
-
-    fn address(&mut self, section: &str, setting: &str) -> SocketAddr {
-        let text = self.text(section, setting).unwrap_or_default();
-        text.parse().unwrap_or_else(|_| {
-            self.wrong(section, setting, "must be an address and port such as `127.0.0.1:7101`");
-            SocketAddr::from(([127, 0, 0, 1], 0))
-        })
-    }
-
-    /// A secret given as text or as a file that holds it.
-    fn secret(&mut self, section: &str, setting: &str) -> Option<Secret> {
-        let secret = match self.text_or_file(section, setting)? {
-            TextOrFile::Text(text) => text,
-            TextOrFile::File(path) => match std::fs::read_to_string(&path) {
-                Ok(text) => text.trim().to_owned(),
-                Err(error) => {
-                    let why = format!("cannot read `{}`: {error}", path.display());
-                    self.wrong(section, &format!("{setting}_file"), &why);
-                    return None;
-                }
-            },
-        };
-        let secret = checked(&secret);
-        secret.map_err(|why| self.wrong(section, setting, &why)).ok()
-    }
-
-    /// What callers present: one token as text, or a file of one or two.
-    fn tokens(&mut self, section: &str, setting: &str) -> Option<Tokens> {
-        let (named, tokens) = match self.text_or_file(section, setting)? {
-            TextOrFile::Text(text) => (setting.to_owned(), checked(&text).map(Tokens::one)),
-            TextOrFile::File(path) => (format!("{setting}_file"), Tokens::read(&path)),
-        };
-        tokens.map_err(|why| self.wrong(section, &named, &why)).ok()
-    }
-
-    /// A setting that is given either as text or as `…_file`.
-    fn text_or_file(&mut self, section: &str, setting: &str) -> Option<TextOrFile> {
-        let file_setting = format!("{setting}_file");
-        match (self.text(section, setting), self.text(section, &file_setting)) {
-            (Some(_), Some(_)) => {
-                self.wrong(section, setting, &format!("give either it or `{file_setting}`"));
-                None
-            }
-            (Some(text), None) => Some(TextOrFile::Text(text)),
-            (None, Some(path)) => Some(TextOrFile::File(PathBuf::from(path))),
-            (None, None) => None,
-        }
-    }
-}
-
-enum TextOrFile {
-    Text(String),
-    File(PathBuf),
-}
 
 fn limits(reader: &mut Reader<'_>) -> Vec<Limit> {
     let list = reader.raw("limits", "default").and_then(Value::as_array).cloned();
@@ -199,14 +56,8 @@ fn prefix(reader: &mut Reader<'_>, setting: &str) -> String {
     text
 }
 
-/// Whether a setting is as in the built-in defaults.
-pub(super) fn is_default(table: &Table, section: &str, setting: &str) -> bool {
-    let of = |table: &Table| Some(table.get(section)?.get(setting)?.clone());
-    let defaults = super::DEFAULTS.parse::<Table>().ok();
-    defaults.and_then(|defaults| of(&defaults)) == of(table)
-}
-
-/// Reads the whole table; problems are added, and the result counts only without any.
+/// Reads the whole table and adds what is wrong to `problems`. The result is valid only if nothing
+/// was added.
 pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
     let reader = &mut Reader { table, problems };
     let mut members = members(reader);
@@ -278,7 +129,7 @@ pub(super) fn check(table: &Table, problems: &mut Problems) -> Option<Config> {
     Some(config)
 }
 
-/// What settings say about each other.
+/// Checks that depend on more than one setting.
 fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
     let name = &config.cluster_name;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -295,7 +146,7 @@ fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
     if !is_host_port(&config.peer_advertise) {
         reader.wrong("peer", "advertise", "must be a host and a port");
     } else if is_unspecified(&config.peer_advertise) && config.members.len() > 1 {
-        let why = "is an address to listen on: give the one at which the other nodes call this one";
+        let why = "is an address to listen on: give the one at which other nodes reach this node";
         reader.wrong("peer", "advertise", why);
     }
     if !(0.0..=1.0).contains(&config.trace_sample_ratio) {
@@ -311,16 +162,15 @@ fn check_together(config: &Config, log_format: &str, reader: &mut Reader<'_>) {
     if config.otlp_endpoint.as_ref().is_some_and(|e| !is_url(e)) {
         reader.wrong("telemetry", "otlp_endpoint", "must begin with http:// or https://");
     }
-    // A dead leader must be replaced, and leases renewed, well before the survivors' leases end.
+    // The remaining nodes must elect a new leader and renew their leases well before these end.
     if config.lease_ms < 4 * config.election_ms.1 {
         let why = format!(
-            "must be at least four times the longest election time-out ({}ms)",
+            "must be at least four times the longest election timeout ({}ms)",
             config.election_ms.1
         );
         reader.wrong("lease", "duration", &why);
     }
-    // Otherwise a healthy node may deny without a proof, because a spend report is still on its
-    // way.
+    // Otherwise a healthy node may deny without a proof while a spend report is in flight.
     let patience_ms = config.waits().patience_ms();
     if config.gossip_ms >= patience_ms {
         let why = format!(

@@ -1,6 +1,6 @@
-//! Puts the layers of a configuration on top of each other.
+//! Merges the layers of a configuration.
 //!
-//! Knows tables, names and where a value came from; what a value means is checked in `check`.
+//! Answers for: tables, names, and the layer that a value came from. `check` checks the values.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,12 +8,13 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use super::reader::nearest;
 use super::{Config, DEFAULTS, check};
 
-/// Prefix of the environment variables that set something.
+/// Prefix of the environment variables that are settings.
 const ENVIRONMENT: &str = "FLUXGATE__";
 
-/// Settings that have no default and stand in the defaults file only as comments.
+/// Settings without a default: the defaults file has them only as comments.
 const WITHOUT_DEFAULT: [(&str, &str); 12] = [
     ("cluster", "secret"),
     ("cluster", "secret_file"),
@@ -50,7 +51,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Layers of settings, later ones on top.
+/// Layers of settings; a later layer overrides an earlier one.
 #[derive(Clone, Debug)]
 pub struct Layers {
     table: Table,
@@ -69,7 +70,7 @@ impl Default for Layers {
 }
 
 impl Layers {
-    /// Lays a file on top. Relative paths in it are taken from the working directory.
+    /// Adds a file. Relative paths in it start at the working directory.
     #[must_use]
     pub fn with_file(mut self, path: &Path) -> Self {
         match std::fs::read_to_string(path) {
@@ -79,7 +80,7 @@ impl Layers {
         self
     }
 
-    /// Lays TOML text on top.
+    /// Adds TOML text.
     #[must_use]
     pub fn with_text(mut self, text: &str, origin: &str) -> Self {
         match text.parse::<Table>() {
@@ -93,8 +94,8 @@ impl Layers {
         self
     }
 
-    /// Lays environment variables on top: `FLUXGATE__SECTION__NAME=value`. Others, whatever bytes
-    /// they hold, are nobody's business.
+    /// Adds environment variables: `FLUXGATE__SECTION__NAME=value`. All others are ignored, whatever
+    /// bytes they hold.
     #[must_use]
     pub fn with_environment<T: Into<OsString>>(
         mut self,
@@ -102,7 +103,7 @@ impl Layers {
     ) -> Self {
         for (name, text) in variables {
             let name: OsString = name.into();
-            // What is lost here is in no setting's name, so that it is told below.
+            // No name of a setting holds the bytes that are lost here, so they are reported below.
             let name = name.to_string_lossy();
             let Some(path) = name.strip_prefix(ENVIRONMENT) else {
                 continue;
@@ -122,14 +123,14 @@ impl Layers {
         self
     }
 
-    /// Lays one flag on top.
+    /// Adds one flag.
     #[must_use]
     pub fn with_flag(mut self, section: &str, setting: &str, value: impl Into<Value>) -> Self {
         self.lay(section, setting, value.into(), "flag");
         self
     }
 
-    /// Checks everything.
+    /// Checks all settings.
     ///
     /// # Errors
     /// All mistakes at once.
@@ -181,39 +182,12 @@ impl Layers {
     }
 }
 
-/// What is no TOML, and where. Its own words would show the line, and a secret may stand there.
+/// Where the text is not TOML. The parser's own message would show the line, which may hold a secret.
 fn misread(text: &str, error: &toml::de::Error) -> String {
     let place = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let line = 1 + place.matches('\n').count();
     let column = 1 + place.chars().rev().take_while(|c| *c != '\n').count();
     format!("not TOML: line {line} column {column}: {}", error.message())
-}
-
-/// A hint at the known name that is nearest to an unknown one, if one is near.
-pub(super) fn nearest(unknown: &str, known: &[&str]) -> String {
-    let best = known.iter().map(|name| (distance(unknown, name), name)).min();
-    match best {
-        Some((distance, name)) if distance <= 1 + unknown.len() / 3 => {
-            format!("; did you mean `{name}`?")
-        }
-        Some(_) | None => String::new(),
-    }
-}
-
-/// Edits between two names (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -252,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_are_no_text_are_told_where_they_are_ours() {
+    fn a_variable_that_is_not_utf_8_is_reported_if_it_is_a_setting() {
         use std::os::unix::ffi::OsStringExt as _;
         let odd = || OsString::from_vec(vec![b'x', 0xff]);
         let layers = |variables: Vec<(OsString, OsString)>| {
@@ -269,16 +243,16 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_refused() {
+    fn invalid_values_are_rejected_with_their_setting() {
         let said = |text: &str| {
             let layers = Layers::default().with_text(ALONE, "file").with_text(text, "file");
             layers.finish().map_or_else(|problems| problems.to_string(), |_| String::new())
         };
         for (text, why) in [
-            ("[telemetry]\nlog = \"inof\"", "`inof` is no level"),
+            ("[telemetry]\nlog = \"inof\"", "`inof` is not a level"),
             ("[telemetry]\nlog = \"info, warn\"", "telemetry.log: "),
-            ("[telemetry]\nlog = \"\"", "`` is no level"),
-            ("[telemetry]\nlog = \"info,fluxgate_node\"", "`fluxgate_node` is no level"),
+            ("[telemetry]\nlog = \"\"", "`` is not a level"),
+            ("[telemetry]\nlog = \"info,fluxgate_node\"", "`fluxgate_node` is not a level"),
             ("[telemetry]\nlog = \"info,fluxgate_node=debgu\"", "telemetry.log: "),
             ("[telemetry]\ntrace_sample_ratio = 2", "must be from 0 to 1"),
             ("[telemetry]\ntrace_sample_ratio = -0.1", "must be from 0 to 1"),
@@ -316,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_toml_is_placed_and_not_shown() {
+    fn a_syntax_error_is_located_and_its_line_not_shown() {
         let text = "[node]\nid = 2\n[cluster]\nsecret = \"a secret that is not closed\n";
         let problems = Layers::default().with_text(text, "file").finish().unwrap_err().to_string();
         assert!(problems.contains("file: not TOML: line 4 column "), "{problems}");
@@ -324,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_come_at_once_with_the_nearest_name() {
+    fn all_mistakes_are_reported_at_once_with_the_nearest_name() {
         let text =
             "[gatewey]\nlisten = 1\n[node]\nidd = 2\ndata_dir = 3\n[lease]\nduration = \"soon\"\n";
         let problems = Layers::default().with_text(text, "file").finish().unwrap_err().to_string();

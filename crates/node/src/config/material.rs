@@ -1,4 +1,4 @@
-//! The files of one listener, read and checked together.
+//! Reads the TLS files of one listener and checks that they fit together.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::config::{Config, TlsFiles};
 
 /// Largest file that is read: a chain of certificates is some kilobytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
-/// Between nodes there is no old software to be served.
+/// Nodes only call each other, so no older version of TLS is needed between them.
 const PEER_VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
 /// Why a listener's TLS files were rejected.
@@ -31,10 +31,10 @@ pub enum TlsError {
     Expired { path: PathBuf },
 }
 
-/// What stands in the files of one listener.
+/// The content of one listener's TLS files.
 #[derive(Debug)]
 pub struct Material {
-    /// Of all files: tells whether something changed.
+    /// Of all files: shows whether one of them changed.
     pub digest: Digest,
     /// When the certificate ends, Unix seconds.
     pub ends_s: i64,
@@ -74,20 +74,20 @@ impl Material {
     /// Reads the files.
     ///
     /// # Errors
-    /// Names the file that is missing or is not what it should be, and never shows its content.
+    /// Names the missing or invalid file, and never shows its content.
     pub fn read(files: &TlsFiles) -> Result<Self, TlsError> {
         let (cert, key) = (contents(&files.cert_file)?, contents(&files.key_file)?);
         let ca = files.ca_file.as_deref().map(contents).transpose()?;
         let all = [cert.as_slice(), &key, ca.as_deref().unwrap_or_default()];
-        // Each by itself first, so that bytes cannot move from one file to the next unseen.
+        // A digest of digests: it also changes if bytes move from one file to the next.
         let digests = all.map(|bytes| *Digest::of(bytes).as_bytes());
         let chain = certificates(&files.cert_file, &cert)?;
         let wrong =
             |path: &Path, why: &str| TlsError::File { path: path.to_owned(), why: why.to_owned() };
         let key = PrivateKeyDer::from_pem_slice(&key)
-            .map_err(|_| wrong(&files.key_file, "holds no private key that is understood"))?;
+            .map_err(|_| wrong(&files.key_file, "holds no private key of a known format"))?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&chain[0])
-            .map_err(|_| wrong(&files.cert_file, "holds a certificate that is not understood"))?;
+            .map_err(|_| wrong(&files.cert_file, "holds a certificate that cannot be parsed"))?;
         let ends_s = parsed.validity().not_after.timestamp();
         let roots = match files.ca_file.as_deref().zip(ca.as_deref()) {
             None => None,
@@ -102,10 +102,10 @@ impl Material {
         Ok(Self { digest: Digest::of(&digests.concat()), ends_s, chain, key, roots })
     }
 
-    /// How a listener's connections are taken. With a CA, callers must present a certificate of it.
+    /// The TLS configuration of a listener. With a CA, callers must present a certificate of it.
     ///
     /// # Errors
-    /// When the key is not the certificate's.
+    /// If the key does not belong to the certificate.
     pub fn server(&self, listener: &str) -> Result<ServerConfig, TlsError> {
         let versions = if listener == "peer" { PEER_VERSIONS } else { rustls::ALL_VERSIONS };
         let builder = ServerConfig::builder_with_provider(provider())
@@ -116,7 +116,8 @@ impl Material {
             Some(roots) => {
                 let roots = Arc::clone(roots);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
-                // Probes have none: what a caller without one may ask is decided behind the handshake.
+                // Health probes have no certificate: the router decides after the handshake what a
+                // caller without one may request.
                 let verifier = if matches!(listener, "gateway" | "admin") {
                     verifier.allow_unauthenticated()
                 } else {
@@ -134,10 +135,10 @@ impl Material {
         Ok(config)
     }
 
-    /// How the other nodes are called.
+    /// The TLS configuration for calls to the other nodes.
     ///
     /// # Errors
-    /// When the key is not the certificate's.
+    /// If the key does not belong to the certificate.
     pub fn client(&self) -> Result<ClientConfig, TlsError> {
         let roots = self.roots.clone().unwrap_or_else(|| Arc::new(RootCertStore::empty()));
         ClientConfig::builder_with_provider(provider())
@@ -148,7 +149,8 @@ impl Material {
             .map_err(|error| together(&error))
     }
 }
-/// How the other nodes are called, where that is by TLS.
+
+/// The TLS configuration for calls to the other nodes; `None` if they are called in plaintext.
 pub fn peer_calls(config: &Config) -> Result<Option<PeerTls>, TlsError> {
     let Some(files) = &config.peer_tls else { return Ok(None) };
     let client = Material::read(files)?.client()?;

@@ -1,4 +1,4 @@
-//! Who the first members are, and where each is called.
+//! Reads the first members and their addresses.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use fluxgate_types::{NodeId, caps};
 use toml::Value;
 
-use super::check::{Reader, is_default};
+use super::reader::{Reader, is_default};
 
 pub(super) fn members(reader: &mut Reader<'_>) -> BTreeMap<NodeId, String> {
     let mut members = BTreeMap::new();
@@ -30,7 +30,7 @@ pub(super) fn members(reader: &mut Reader<'_>) -> BTreeMap<NodeId, String> {
             reader.wrong("cluster", "members", &format!("two members have the address {peer}"));
         }
         if members.insert(NodeId(id), peer.to_owned()).is_some() {
-            reader.wrong("cluster", "members", &format!("node {id} stands twice"));
+            reader.wrong("cluster", "members", &format!("node {id} is listed twice"));
         }
     }
     if list.is_empty() || list.len() > caps::NODES_MAX {
@@ -58,7 +58,7 @@ pub fn is_host_port(text: &str) -> bool {
         && port.parse::<u16>().is_ok_and(|p| p > 0)
 }
 
-/// Where this node is called, where `members` says it.
+/// This node's address in `members`, if it is listed.
 pub(super) fn own_address(
     reader: &mut Reader<'_>,
     members: &mut BTreeMap<NodeId, String>,
@@ -67,7 +67,7 @@ pub(super) fn own_address(
     advertise: Option<&String>,
 ) -> Option<String> {
     if is_default(reader.table, "cluster", "members") && members.contains_key(&me) {
-        // `members` is empty: this node forms a cluster of one, at its own address.
+        // No `members` are configured: this node forms a cluster of one, at its own address.
         members.insert(me, advertise.cloned().unwrap_or_else(|| listen.to_string()));
     }
     let listed = members.get(&me).cloned();

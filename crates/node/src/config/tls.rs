@@ -1,16 +1,15 @@
-//! What a `tls` setting means.
+//! Reads the `tls` setting of a listener.
 
 use std::path::PathBuf;
 
 use toml::Value;
 
 use super::TlsFiles;
-use super::check::Reader;
-use super::layers::nearest;
 use super::material::Material;
+use super::reader::{Reader, nearest};
 
-/// Reads a section's `tls`, and the files that it names: those that do not fit together are found
-/// before a node starts. `ca` is the name of the CA's setting there.
+/// Reads a section's `tls` and the files that it names, so that files that do not fit together are
+/// found before the node starts. `ca` is the name of the section's CA setting.
 pub(super) fn read(reader: &mut Reader<'_>, section: &str, ca: &str) -> Option<TlsFiles> {
     let value = reader.raw(section, "tls")?;
     let Some(table) = value.as_table() else {
@@ -35,7 +34,7 @@ pub(super) fn read(reader: &mut Reader<'_>, section: &str, ca: &str) -> Option<T
         }
     };
     let (cert, key) = (file("cert_file", true), file("key_file", true));
-    // Between nodes both sides must show who they are.
+    // Between nodes both sides must authenticate.
     let ca_file = file(ca, ca == "ca_file");
     let accept_plain = match table.get("accept_plain").map(Value::as_bool) {
         Some(Some(accept)) => accept,

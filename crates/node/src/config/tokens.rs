@@ -1,21 +1,20 @@
-//! Tokens that callers present: one, or two while one is exchanged for another.
+//! Tokens that callers present: one, or two while one replaces the other.
 //!
-//! A file is read again when it changes, so that a new token is taken, and an old one ended, without a
-//! restart.
+//! A changed file is read again, so a token is added or removed without a restart.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Secret;
 
-/// Shortest secret that is taken, characters.
+/// Shortest accepted secret, characters.
 const SECRET_CHARS_MIN: usize = 16;
-/// Tokens of one file, one a line.
+/// Tokens in one file, one per line.
 const TOKENS_MAX: usize = 2;
 /// Longest file of tokens, bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// The tokens that are accepted now. Copies share them.
+/// The tokens that are accepted now. All clones share them.
 #[derive(Clone, Debug)]
 pub struct Tokens {
     file: Option<PathBuf>,
@@ -23,13 +22,13 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// One token, for good.
+    /// One token that never changes.
     #[must_use]
     pub fn one(token: Secret) -> Self {
         Self { file: None, accepted: Arc::new(RwLock::new([token].into())) }
     }
 
-    /// Those in a file, one a line.
+    /// The tokens of a file, one per line.
     ///
     /// # Errors
     /// A message that says what is wrong with the file, and never contains the file's text.
@@ -38,33 +37,31 @@ impl Tokens {
         Ok(Self { file: Some(file.to_owned()), accepted })
     }
 
-    /// The file that may change them.
+    /// The file that they are read from.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// Whether a file may change them.
     pub fn has_file(&self) -> bool {
         self.file.is_some()
     }
 
-    /// All that are accepted now.
     #[must_use]
     pub fn all(&self) -> Arc<[Secret]> {
         Arc::clone(&self.accepted.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether one of them is this; each is compared in constant time.
+    /// Whether one of them was presented; each is compared in constant time.
     #[must_use]
     pub fn matches(&self, presented: &[u8]) -> bool {
         self.all().iter().fold(false, |found, token| token.matches(presented) | found)
     }
 
-    /// Reads the file again. Blocks. Returns how many are accepted from now on, where that changed.
+    /// Reads the file again. Blocks. Returns the number of tokens if they changed.
     ///
     /// # Errors
-    /// What is wrong with the file; then those in use stay.
+    /// What is wrong with the file; the tokens in use then stay.
     pub fn look(&self) -> Result<Option<usize>, String> {
         let Some(file) = &self.file else { return Ok(None) };
         let tokens = tokens_in(file)?;
@@ -82,8 +79,8 @@ fn tokens_in(file: &Path) -> Result<Arc<[Secret]>, String> {
     let cannot = |error: std::io::Error| format!("cannot read `{shown}`: {error}");
     let about = std::fs::metadata(file).map_err(cannot)?;
     if !about.is_file() {
-        // A pipe would be waited for, and nothing be read again meanwhile.
-        return Err(format!("`{shown}` is no regular file"));
+        // Reading a pipe could block, and no other file would be reloaded meanwhile.
+        return Err(format!("`{shown}` is not a regular file"));
     }
     let length = about.len();
     if length > FILE_BYTES_MAX {
@@ -94,14 +91,14 @@ fn tokens_in(file: &Path) -> Result<Arc<[Secret]>, String> {
     if lines.is_empty() || lines.len() > TOKENS_MAX {
         let found = lines.len();
         return Err(format!(
-            "`{shown}` must hold 1 or {TOKENS_MAX} tokens, one a line, not {found}"
+            "`{shown}` must hold 1 or {TOKENS_MAX} tokens, one per line, not {found}"
         ));
     }
     let each = |line| checked(line).map_err(|why| format!("`{shown}`: each token {why}"));
     lines.into_iter().map(each).collect()
 }
 
-/// A secret of at least the least length.
+/// Checks the length and the characters of a secret.
 pub(super) fn checked(secret: &str) -> Result<Secret, String> {
     let visible = secret.bytes().all(|c| c.is_ascii_graphic());
     if secret.len() < SECRET_CHARS_MIN || !visible {
@@ -118,7 +115,7 @@ mod tests {
     const NEW: &str = "new-token-of-enough-characters";
 
     #[test]
-    fn a_file_holds_one_token_or_two_and_is_read_again() {
+    fn a_file_of_one_or_two_tokens_is_read_again() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("token");
         let write = |text: &str| std::fs::write(&file, text).expect("written");
@@ -134,7 +131,7 @@ mod tests {
         write(NEW);
         assert_eq!(tokens.look(), Ok(Some(1)));
         assert_eq!(accepts(), [false, true]);
-        // What makes no sense changes nothing, and is not shown.
+        // An invalid file changes nothing, and the error does not show its text.
         for wrong in [String::new(), "short".to_owned(), format!("{OLD}\n{NEW}\n{OLD}x")] {
             write(&wrong);
             let error = tokens.look().expect_err("wrong");

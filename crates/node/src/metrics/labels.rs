@@ -1,31 +1,31 @@
 //! Closed sets of label values.
 
-/// Settings that the whole cluster shares: the leader's file counts.
+/// Settings that the whole cluster shares: the leader's file applies.
 pub const SHARED_SETTINGS: [&str; 3] =
     ["lease.duration", "lease.clock_error_max", "limits.default"];
-/// What came of a lease renewal.
+/// Results of a lease renewal.
 pub(super) const RENEWALS: [&str; 2] = ["granted", "failed"];
-/// Why a node began to lead.
+/// Why a node became leader.
 pub(super) const ELECTIONS: [&str; 2] = ["handed_over", "unplanned"];
 /// What ended the wait of a write.
 pub(super) const BARRIERS: [&str; 2] = ["all_applied", "lease_expired"];
-/// What came of a proposal.
+/// Results of a proposal.
 pub(super) const PROPOSALS: [&str; 4] = ["committed", "refused", "no_leader", "unknown"];
 /// The sockets of a node that can speak TLS.
 pub(super) const LISTENERS: [&str; 4] = ["gateway", "grpc", "admin", "peer"];
-/// What came of a call to another node.
+/// Results of a call to another node.
 pub(super) const PEER_RESULTS: [&str; 2] = ["ok", "error"];
-/// Whose request for tokens: `out` is this node's, `in` another's.
+/// Directions of a transfer request: `out` from this node, `in` from another.
 pub(super) const DIRECTIONS: [&str; 2] = ["out", "in"];
-/// What came of a request for tokens.
+/// Results of a transfer request.
 pub(super) const TRANSFERS: [&str; 3] = ["gave", "nothing", "failed"];
-/// What came of tokens: those that did not move are not counted.
+/// Only tokens that were transferred are counted.
 pub(super) const TOKENS: [&str; 1] = ["moved"];
-/// The methods of HTTP that have a label of their own; the last is for all others.
+/// HTTP methods with a label value of their own; the last one is for all others.
 pub(super) const METHODS: [&str; 8] =
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
 
-/// Where a validate came in, as a label.
+/// The endpoint that received a validate, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     Validate,
@@ -58,7 +58,7 @@ impl Endpoint {
     }
 }
 
-/// How a counter decided, as a label.
+/// How a counter reached its decision, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Local,

@@ -1,6 +1,7 @@
-//! The test of `docs/metrics.md` and of the golden names: both are made from the table.
+//! The test of `docs/metrics.md` and of the golden names: both are generated from the table.
 //!
-//! Which alerts read a metric is taken from the rules of Prometheus, so a new rule shows here too.
+//! The alerts that read a metric are found in the rules of Prometheus, so a new rule changes the
+//! page too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,15 +17,15 @@ use super::table::{Entry, Values};
 const INTRODUCTION: &str = "\
 # Metrics
 
-Each node serves these as Prometheus text at `/metrics` of its admin listener. This page is made from the table in `crates/node/src/metrics/catalog.rs` and the rules in `config/prometheus`. Do not edit it; after a change of either run `UPDATE_GOLDEN=1 cargo test -p fluxgate-node metrics`.
+Each node serves these metrics as Prometheus text at `/metrics` of its admin listener. This page is generated from the table in `crates/node/src/metrics/catalog.rs` and the rules in `config/prometheus`. Do not edit it: after a change of either run `UPDATE_GOLDEN=1 cargo test -p fluxgate-node metrics`.
 
-- Counters begin at 0 when the process starts, with one exception that says so. Ask for their rate or increase.
+- Counters start at 0 with the process, with one exception that says so. Query their rate or increase.
 - Units are seconds and bytes. A histogram has the series `_bucket`, `_sum` and `_count`.
-- No label holds a key, an owner or an address. Where all values of a label are listed, every series exists from the start with 0, so a rate sees the first event; exceptions say so.
-- *Alerts* are those whose rule reads the metric, directly or through a recorded series. Each leads to what an operator does about it. Some alerts read only `up`, which Prometheus makes itself.
+- No label holds a key, an owner or an address. If all values of a label are listed, every series exists from the start with 0, so a rate includes the first event; exceptions say so.
+- *Alerts* lists the alerts whose rule reads the metric, directly or through a recorded series, with links to their steps. Some alerts read only `up`, which Prometheus itself records.
 ";
 
-/// An entry of the table, with what the page says of it.
+/// An entry of the table, with its texts for the page.
 pub(super) struct Documented {
     pub(super) section: &'static str,
     pub(super) kind: &'static str,
@@ -33,39 +34,39 @@ pub(super) struct Documented {
     pub(super) advice: &'static str,
 }
 
-/// What the collector of the `prometheus` crate says of the process: name, meaning and advice. Type
-/// and help are the collector's.
+/// The metrics of the `prometheus` crate's process collector: name, meaning and advice. Type and
+/// help come from the collector.
 const PROCESS: &[(&str, &str, &str)] = &[
     (
         "process_cpu_seconds_total",
         "All threads together, in whole seconds.",
-        "Its rate is the number of cores in use. Near the cores of the machine, requests queue: \
-         spread them over more nodes or give it more cores.",
+        "Its rate is the number of cores in use. Near the number of the machine's cores, requests \
+         queue: spread them over more nodes, or add cores.",
     ),
     (
         "process_max_fds",
         "The soft limit of the process.",
-        "Raise `LimitNOFILE`; one is needed for each connection.",
+        "Raise `LimitNOFILE`; each connection needs one.",
     ),
     (
         "process_open_fds",
-        "Connections, mostly.",
-        "Near `process_max_fds` no connection is accepted: raise the limit, or find the caller \
-         that keeps so many open.",
+        "Mostly connections.",
+        "Near `process_max_fds` the node accepts no connection: raise the limit, or find the caller \
+         that keeps so many connections open.",
     ),
     (
         "process_resident_memory_bytes",
         "Grows with `fluxgate_keys` and `fluxgate_counters`.",
-        "If it grows and these do not, keep the node's log and report it.",
+        "If it grows without them, keep the node's log and report it.",
     ),
     (
         "process_start_time_seconds",
-        "A change is a restart.",
+        "It changes with a restart.",
         "Compare `fluxgate_unplanned_stops_total` to see whether it was planned.",
     ),
     (
         "process_threads",
-        "A number that depends on the cores of the machine.",
+        "The number depends on the cores of the machine.",
         "If it rises steadily, threads wait for a disk: see `fluxgate_storage_fsync_seconds`.",
     ),
     (
@@ -95,7 +96,7 @@ fn value<'a>(rule: &'a str, key: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("a rule has {key}"))
 }
 
-/// The words of a rule's expression. Comments are none of it.
+/// The words of a rule's expression, without its comments.
 fn words(rule: &str) -> BTreeSet<&str> {
     let (_, expression) = rule.split_once("expr:").expect("a rule has an expression");
     let end =
@@ -143,7 +144,7 @@ fn labels(page: &mut String, entry: &Entry) {
         let values = match &label.values {
             Values::Closed(values) => list(values),
             Values::Later(values) => {
-                format!("{}; a series exists once it has something to say", list(values))
+                format!("{}; a series exists once it was set or counted", list(values))
             }
             Values::Open(what) => (*what).to_owned(),
         };
@@ -192,7 +193,7 @@ fn render() -> (String, BTreeSet<String>) {
     (page, names)
 }
 
-/// The metrics of a new node whose names begin so, with type and help.
+/// The metrics of a new node whose names have this prefix, with type and help.
 fn gathered(prefix: &str) -> BTreeMap<String, (&'static str, String)> {
     let families = Metrics::new().registry.gather();
     let ours = families.iter().filter(|family| family.name().starts_with(prefix));
@@ -222,15 +223,15 @@ fn assert_kept(name: &str, text: &str) {
 }
 
 #[test]
-fn the_page_is_what_the_table_says() {
+fn the_page_is_generated_from_the_table() {
     assert_kept("docs/metrics.md", &render().0);
 }
 
 #[test]
-fn metrics_have_the_names_that_dashboards_know() {
+fn metrics_keep_the_names_that_dashboards_use() {
     let names = documented().into_iter().map(|one| one.entry.name);
     let lines: BTreeSet<String> = names.map(|name| format!("{name}\n")).collect();
-    assert_eq!(lines.len(), documented().len(), "no name is there twice");
+    assert_eq!(lines.len(), documented().len(), "a name occurs twice");
     assert_kept("tests/golden/metrics.txt", &lines.into_iter().collect::<String>());
 }
 
@@ -254,7 +255,7 @@ fn every_series_of_closed_labels_exists_from_the_start() {
     for one in documented() {
         let family = families.iter().find(|family| family.name() == one.entry.name);
         let metrics = family.map(|family| family.get_metric()).unwrap_or_default();
-        // The one that a node sets itself.
+        // A new node sets this one itself.
         let is_build = one.entry.name == "fluxgate_build_info";
         let expected = if is_build { 1 } else { one.entry.series().len() };
         assert_eq!(metrics.len(), expected, "{}", one.entry.name);

@@ -1,7 +1,7 @@
-//! How an entry of the table of metrics becomes a metric in the registry.
+//! Makes the metrics of the registry from the entries of the table.
 //!
-//! Answers for: one declaration of each metric, from which the registry, the handles and the
-//! operator's page are made, and every series of closed label sets at 0 from the start.
+//! Answers for: one declaration per metric, from which the registry, the handles and the operator's
+//! page are made; every series of closed labels that can be counted is 0 from the start.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -9,11 +9,13 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-/// What Prometheus reads of a metric, beside its samples.
+/// Everything that Prometheus reads of a metric except its samples.
 pub(super) struct Entry {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
     pub(super) labels: Vec<Label>,
+    /// Label values of the series that can never be counted, so they do not exist.
+    pub(super) except: &'static [&'static [&'static str]],
     /// Upper bounds, for a histogram.
     pub(super) buckets: &'static [f64],
 }
@@ -24,27 +26,27 @@ pub(super) struct Label {
 }
 
 pub(super) enum Values {
-    /// All of them exist from the start, with 0.
+    /// Every series exists from the start, with 0.
     Closed(Vec<&'static str>),
-    /// These alone, and a series exists once it has something to say.
+    /// No other values; a series exists once it was set or counted.
     Later(
         #[cfg_attr(not(test), expect(dead_code, reason = "for docs/metrics.md"))] Vec<&'static str>,
     ),
-    /// Few, and not listed here: what they are.
+    /// Few values that are not listed; a description of them.
     Open(#[cfg_attr(not(test), expect(dead_code, reason = "for docs/metrics.md"))] &'static str),
 }
 
-/// A label whose values all exist from the start.
+/// A label whose series all exist from the start.
 pub(super) fn closed<const N: usize>(name: &'static str, values: [&'static str; N]) -> Label {
     Label { name, values: Values::Closed(values.into()) }
 }
 
-/// A label with these values, each of which exists once it has something to say.
+/// A label whose series exist once they were set or counted.
 pub(super) fn later<const N: usize>(name: &'static str, values: [&'static str; N]) -> Label {
     Label { name, values: Values::Later(values.into()) }
 }
 
-/// A label with other values: what they are.
+/// A label whose values are described, not listed.
 pub(super) fn open(name: &'static str, what: &'static str) -> Label {
     Label { name, values: Values::Open(what) }
 }
@@ -54,9 +56,11 @@ impl Entry {
         name: &'static str,
         help: &'static str,
         labels: Vec<Label>,
+        except: &'static [&'static [&'static str]],
         buckets: &[&'static [f64]],
     ) -> Self {
-        Self { name, help, labels, buckets: buckets.first().copied().unwrap_or_default() }
+        let buckets = buckets.first().copied().unwrap_or_default();
+        Self { name, help, labels, except, buckets }
     }
 
     fn options(&self) -> Opts {
@@ -73,7 +77,7 @@ impl Entry {
 
     /// The label values of each series that exists from the start.
     pub(super) fn series(&self) -> Vec<Vec<&'static str>> {
-        self.labels.iter().fold(vec![Vec::new()], |series, label| match &label.values {
+        let all = self.labels.iter().fold(vec![Vec::new()], |series, label| match &label.values {
             Values::Closed(values) => {
                 let extended = series.iter().flat_map(|start| {
                     values.iter().map(move |value| [start.as_slice(), &[*value]].concat())
@@ -81,7 +85,8 @@ impl Entry {
                 extended.collect()
             }
             Values::Later(_) | Values::Open(_) => Vec::new(),
-        })
+        });
+        all.into_iter().filter(|series| !self.except.contains(&series.as_slice())).collect()
     }
 }
 
@@ -92,7 +97,7 @@ pub(super) trait Handle: Collector + Clone + 'static {
 
     fn make(entry: &Entry) -> prometheus::Result<Self>;
 
-    /// Makes the series of these label values, where there are labels.
+    /// Makes the series of these label values, if the metric has labels.
     fn touch(&self, _values: &[&str]) {}
 }
 
@@ -125,8 +130,8 @@ handles! {
 
 /// Makes the metric of an entry, with every series that exists from the start.
 pub(super) fn register<H: Handle>(registry: &Registry, entry: &Entry) -> H {
-    // Names and labels are literals of the table: a mistake shows in the first test that makes a
-    // node, never at run time.
+    // Names and labels are literals of the table: the first test that makes a node finds a mistake,
+    // so it never happens at run time.
     #[expect(clippy::expect_used, reason = "literals, covered by the first test of any node")]
     let handle = H::make(entry).expect("a metric has a valid name");
     #[expect(clippy::expect_used, reason = "literals, covered by the first test of any node")]
@@ -137,14 +142,15 @@ pub(super) fn register<H: Handle>(registry: &Registry, entry: &Entry) -> H {
     handle
 }
 
-/// The table of metrics: makes `Handles`, which has a field for each entry, and for the test of
-/// `docs/metrics.md` `documented`.
+/// The table of metrics. It makes `Handles`, which has a field for each entry, and `documented` for
+/// the test of `docs/metrics.md`.
 macro_rules! metrics {
     ($($section:literal => {$(
         $field:ident: $handle:ty {
             name: $name:literal,
             help: $help:literal,
             $(labels: [$($label:expr),+],)?
+            $(except: [$([$($never:literal),+]),+],)?
             $(buckets: $buckets:expr,)?
             means: $means:literal,
             advice: $advice:literal,
@@ -162,12 +168,18 @@ macro_rules! metrics {
             pub(super) fn register(registry: &prometheus::Registry) -> Self {
                 use crate::metrics::table::{Entry, register};
                 Self {$($(
-                    $field: register(registry, &Entry::new($name, $help, vec![$($($label),+)?], &[$($buckets)?])),
+                    $field: register(registry, &Entry::new(
+                        $name,
+                        $help,
+                        vec![$($($label),+)?],
+                        &[$($(&[$($never),+]),+)?],
+                        &[$($buckets)?],
+                    )),
                 )+)+}
             }
         }
 
-        /// Every entry, with what the page says of it.
+        /// Every entry, with its texts for the page.
         #[cfg(test)]
         pub(super) fn documented() -> Vec<crate::metrics::page::Documented> {
             use crate::metrics::page::Documented;
@@ -176,7 +188,13 @@ macro_rules! metrics {
                 Documented {
                     section: $section,
                     kind: <$handle as Handle>::KIND,
-                    entry: Entry::new($name, $help, vec![$($($label),+)?], &[$($buckets)?]),
+                    entry: Entry::new(
+                        $name,
+                        $help,
+                        vec![$($($label),+)?],
+                        &[$($(&[$($never),+]),+)?],
+                        &[$($buckets)?],
+                    ),
                     means: $means,
                     advice: $advice,
                 },

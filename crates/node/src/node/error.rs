@@ -28,9 +28,9 @@ pub enum NodeError {
         "node {0} is known to the cluster with another data directory: `fluxgate cluster remove-node {0}`, then start it with an empty directory and add it again"
     )]
     OtherDirectory(NodeId),
-    /// The data directory is an older copy, or a copy of it has started since.
+    /// The data directory is an older copy, or a copy of it has been started since.
     #[error(
-        "the data directory is older than what the cluster knows: it does not remember start {newest} of node {node}, which is registered. It was put back from a copy, or a copy of it runs elsewhere. Starting it again does not help: `fluxgate cluster remove-node {node}`, then start it with an empty directory and add it again"
+        "the data directory is older than what the cluster knows: it has no record of start {newest} of node {node}, which the cluster has registered. It was restored from a copy, or a copy of it runs elsewhere. Another start does not help: `fluxgate cluster remove-node {node}`, then start it with an empty directory and add it again"
     )]
     OlderDirectory {
         node: NodeId,
@@ -41,7 +41,7 @@ pub enum NodeError {
     #[error("there is no data directory at `{}`: nothing to recover", path.display())]
     NothingToRecover { path: std::path::PathBuf },
     /// The recovered addresses were not written to disk.
-    #[error("the addresses were not noted: {source}")]
+    #[error("the addresses were not written: {source}")]
     Note { source: std::io::Error },
     /// Another process runs on a copy of this data directory.
     #[error(
@@ -73,7 +73,7 @@ impl NodeError {
         }
     }
 
-    /// Whether another start may succeed: consensus stopped, or the disk was full.
+    /// Whether another start may succeed, because consensus stopped or the disk was full.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Fatal(_)) || self.is_no_room()

@@ -10,7 +10,7 @@ use crate::state::NodeState;
 /// How often they are updated.
 const REFRESH: Duration = Duration::from_secs(5);
 
-/// Counts keys by status, and changes of the leader.
+/// Updates the number of keys by status, and counts changes of the leader.
 pub(super) async fn run_refresh(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(REFRESH);
     let mut leader = None;
@@ -20,7 +20,7 @@ pub(super) async fn run_refresh(state: Arc<NodeState>) {
         let counts = loop {
             match state.shared.table.count_by_status(now) {
                 Some(counts) => break counts,
-                // Many keys end at once: yield so that other tasks run meanwhile.
+                // Many keys expire at once: yield so that other tasks run meanwhile.
                 None => tokio::task::yield_now().await,
             }
         };
@@ -35,8 +35,8 @@ pub(super) async fn run_refresh(state: Arc<NodeState>) {
     }
 }
 
-/// Updates the room on the disk. A separate task, because a disk may hang; the last result then
-/// remains.
+/// Updates the size of the log and the free space. A separate task, because a disk may hang: the
+/// last values then remain.
 pub(super) async fn run_storage(state: Arc<NodeState>) {
     let mut every = tokio::time::interval(REFRESH);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -45,7 +45,7 @@ pub(super) async fn run_storage(state: Arc<NodeState>) {
         every.tick().await;
         let (log, free) = state.raft.look_at_disk().await;
         state.metrics.storage_bytes.set(gauge(log));
-        // A disk that cannot be queried keeps its last value, or 0, which raises the alarm too.
+        // If the disk does not answer, the gauge keeps its last value, or 0, which fires the alert.
         if let Some(free) = free {
             state.metrics.storage_free.set(gauge(free));
         }

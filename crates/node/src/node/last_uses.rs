@@ -1,7 +1,7 @@
-//! When keys were last used, across restarts: written every minute and at an orderly shutdown.
+//! Keeps when each key was last used across restarts: written every minute and at an orderly stop.
 //!
-//! Answers for: a write costs as much work as keys were used in that minute. The times are for
-//! people; a crash loses the last minute of them.
+//! Answers for: the cost of a write grows with the keys used in that minute, not with all keys. The
+//! times are for display; a crash loses the last minute of them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::state::NodeState;
 
 /// How often the list of used keys is written.
 const EVERY: Duration = Duration::from_millis(USE_NOTED_MS);
-/// How often a starting node checks whether it has the table.
+/// How often a starting node checks whether its table is complete.
 const LOOK: Duration = Duration::from_millis(100);
 /// Rows beyond twice the number of keys before the file is rewritten.
 const SLACK_ROWS: usize = 65_536;
@@ -48,8 +48,8 @@ impl LastUses {
     }
 }
 
-/// Loads what earlier starts wrote into the table. Returns how many rows the file has. Blocks.
-fn bring_in(state: &NodeState) -> usize {
+/// Loads the file of earlier runs into the table. Returns its number of rows. Blocks.
+fn load(state: &NodeState) -> usize {
     let now = state.now();
     let mut rows = 0;
     let read = state.data.read_last_uses(|(id, at_ms)| {
@@ -64,11 +64,11 @@ fn bring_in(state: &NodeState) -> usize {
         Ok(true) => rows,
         // Rows appended after the damage would not be read again: the file is rewritten.
         Ok(false) => {
-            tracing::warn!("a part of when keys were last used cannot be read: it is left out");
+            tracing::warn!("the file of last uses is damaged: a part of it was skipped");
             REWRITE
         }
         Err(error) => {
-            tracing::warn!(%error, "when keys were last used cannot be read");
+            tracing::warn!(%error, "the file of last uses cannot be read");
             rows
         }
     }
@@ -85,30 +85,30 @@ pub(super) async fn run(state: Arc<NodeState>) {
         tokio::time::sleep(LOOK).await;
     }
     let reading = Arc::clone(&state);
-    let mut rows = process::blocking(move || bring_in(&reading)).await.unwrap_or(REWRITE);
+    let mut rows = process::blocking(move || load(&reading)).await.unwrap_or(REWRITE);
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut failed = false;
     loop {
         every.tick().await;
-        let noting = Arc::clone(&state);
+        let writing = Arc::clone(&state);
         let known = rows;
-        let noted = process::blocking(move || note(&noting, known)).await;
-        let noted = noted.map_err(std::io::Error::other).and_then(|noted| noted);
-        match &noted {
+        let written = process::blocking(move || write_fresh(&writing, known)).await;
+        let written = written.map_err(std::io::Error::other).and_then(|written| written);
+        match &written {
             Ok(count) => rows = *count,
             Err(error) if !failed => {
-                tracing::warn!(%error, "when keys were last used was not noted on the disk");
+                tracing::warn!(%error, "the last uses of keys were not written to disk");
             }
             Err(_) => {}
         }
-        failed = noted.is_err();
+        failed = written.is_err();
     }
 }
 
-/// Appends the newest uses, or rewrites the file if it has grown too long. Returns how many rows it
-/// has. Blocks.
-fn note(state: &NodeState, rows: usize) -> std::io::Result<usize> {
+/// Appends the newest uses, or rewrites the file if it has grown too long. Returns its number of
+/// rows. Blocks.
+fn write_fresh(state: &NodeState, rows: usize) -> std::io::Result<usize> {
     let table = &state.shared.table;
     let fresh = state.last_uses.take_fresh(table);
     if rows.saturating_add(fresh.len()) <= 2 * table.len() + SLACK_ROWS {
@@ -123,12 +123,12 @@ fn note(state: &NodeState, rows: usize) -> std::io::Result<usize> {
     Ok(count)
 }
 
-/// Writes the last uses of this start. Blocks.
+/// Writes the uses since the last write. Blocks.
 pub(super) fn write(state: &NodeState) {
     let fresh = state.last_uses.take_fresh(&state.shared.table);
     if !fresh.is_empty()
         && let Err(error) = state.data.append_last_uses(&fresh)
     {
-        tracing::warn!(%error, "when keys were last used was not noted on the disk");
+        tracing::warn!(%error, "the last uses of keys were not written to disk");
     }
 }

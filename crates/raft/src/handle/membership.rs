@@ -243,7 +243,7 @@ where
             ChangeMembershipError::LearnerNotFound(_) => refused("no such node"),
             ChangeMembershipError::UnsupportedMembershipTransition(_)
             | ChangeMembershipError::NodeMetadataChanged(_) => {
-                refused("the members cannot be changed so")
+                refused("this change of the members is not possible")
             }
         },
         ClientWriteError::PreconditionFailed(_) => refused("the members changed meanwhile"),

@@ -122,7 +122,7 @@ mod tests {
     /// On a disk that takes five seconds per piece, other work continues.
     #[cfg(feature = "sim")]
     #[tokio::test(start_paused = true)]
-    async fn heartbeats_go_on_while_a_piece_is_written_to_a_slow_disk() {
+    async fn heartbeats_continue_while_a_piece_is_written_to_a_slow_disk() {
         use std::sync::atomic::AtomicU64;
         use std::time::Duration;
 

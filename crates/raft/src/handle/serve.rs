@@ -125,7 +125,7 @@ impl RaftHandle {
             let reader = SnapshotReader::open(&file.path).map_err(failed)?;
             Ok((snapshots::meta(&reader).map_err(failed)?, SnapshotHandle(file)))
         };
-        // What the file says that it covers counts, not what the message says.
+        // The file's header says which entries it covers; the message may be wrong.
         let (meta, handle) = process::on_disk(check).await.map_err(failed)??;
         let snapshot = Snapshot { meta, snapshot: handle };
         let installed =

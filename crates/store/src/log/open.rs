@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use crate::backend::LogBackend;
 use crate::data_dir::DataDir;
 use crate::durable;
-use crate::error::OpenError;
+use crate::error::{OpenError, is_no_room};
 use crate::hard_state::{self, HardStateFile};
 use crate::layout;
 use crate::log::{Driver, Entry, Inner, LogStore, Options, Port, QUEUED_OPS_MAX, Shared, answer};
@@ -69,7 +69,7 @@ impl LogStore {
         fits(&image.recovered()).map_err(|what| OpenError::corrupt(&sled_path, what))?;
         // AFTER the checks, BEFORE this incarnation writes anything of value.
         if !dir.begun() {
-            dir.begin_life()?;
+            dir.begin_incarnation()?;
             SnapshotStore::open(dir).map_err(|error| {
                 OpenError::io("open snapshots in", path)(std::io::Error::other(error))
             })?;
@@ -110,7 +110,7 @@ impl LogStore {
         let (log, recovered) = Self::open_with(backend, None, options)?;
         fits(&recovered).map_err(|what| OpenError::corrupt(dir.path(), what))?;
         if !dir.begun() {
-            dir.begin_life()?;
+            dir.begin_incarnation()?;
         }
         Ok((log, recovered))
     }
@@ -219,7 +219,7 @@ fn try_on_copy(
         None => Err(OpenError::io("copy", &path)(ErrorKind::StorageFull.into())),
     };
     match tried {
-        Err(OpenError::Io { source, .. }) if sled_backend::is_no_room(&source) => {
+        Err(OpenError::Io { source, .. }) if is_no_room(&source) => {
             tracing::warn!(
                 path = %path.display(),
                 "no space for a copy of the log: opening it without a trial"

@@ -11,7 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::error::OpenError;
+use crate::error::{OpenError, is_no_room};
 use crate::sled_backend::{self, DB, LOCK_RETRY, LOCK_WAIT};
 
 const NAME: &str = "sled.check";
@@ -57,11 +57,6 @@ impl Drop for Trial {
             std::thread::sleep(LOCK_RETRY);
         }
     }
-}
-
-/// Whether the disk or this user's quota is full.
-pub(crate) fn is_no_room(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Takes sled's own lock on a database, which is free once the database is closed.

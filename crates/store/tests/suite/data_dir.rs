@@ -40,10 +40,10 @@ fn each_incarnation_has_the_next_number_and_the_same_directory() {
         drop(DataDir::open(&path, "blue", 7).unwrap());
         let next = DataDir::open(&path, "blue", 7).unwrap();
         assert!(contents(&path) == before, "an open changed the directory");
-        next.begin_life().unwrap();
+        next.begin_incarnation().unwrap();
         let begun = contents(&path);
         assert!(begun != before);
-        next.begin_life().unwrap();
+        next.begin_incarnation().unwrap();
         assert!(contents(&path) == begun, "an incarnation was counted twice");
         assert_eq!((next.identity().boots, next.identity().dir_id), (boots, identity.dir_id));
     }
@@ -121,7 +121,7 @@ fn a_lost_identity_differs_from_one_that_was_never_written() {
 }
 
 #[test]
-fn holdings_are_returned_once() {
+fn a_carryover_is_returned_once() {
     let dir = made();
     let open = || DataDir::open(dir.path(), "blue", 7).unwrap();
     assert_eq!(open().take_holdings().unwrap(), None);
@@ -134,7 +134,7 @@ fn holdings_are_returned_once() {
 }
 
 #[test]
-fn damaged_holdings_are_rejected_and_kept() {
+fn a_damaged_carryover_is_rejected_and_kept() {
     let dir = made();
     let open = DataDir::open(dir.path(), "blue", 7).unwrap();
     open.write_holdings(&[b"three tokens".to_vec()]).unwrap();

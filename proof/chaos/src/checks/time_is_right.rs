@@ -1,5 +1,5 @@
-//! Cluster time is true time: the end of the window in an answer lies within a period of the moment
-//! of the answer.
+//! Cluster time is true time: the window's end in an answer is within a period of the moment of the
+//! answer.
 //!
 //! Wall clocks jump by hours in a run and stay wrong, and the leader slews towards its own by one
 //! per cent. Cluster time may be off by that much and no more, however far a clock is off.

@@ -177,7 +177,7 @@ impl Shared {
             let link = Arc::new(Wire { world: Arc::downgrade(self), from: id });
             (process, host.incarnation, stopped, Surroundings { link, disk: host.disk.clone() })
         };
-        self.say(|| format!("node {id} starts life {incarnation}"));
+        self.say(|| format!("node {id} starts incarnation {incarnation}"));
         let config = match self.config(id) {
             Ok(config) => config,
             Err(why) => return self.violate("configuration", why),

@@ -5,36 +5,25 @@
 //! same outcomes, a rejected command must change nothing, and the invariants of the state must hold
 //! after every entry.
 
+mod made;
+
 use std::collections::BTreeMap;
 
-use fluxgate_engine::lease::LeaseTerms;
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::Registry;
-use fluxgate_engine::state::audit::{Action, AuditEntry};
-use fluxgate_engine::state::cluster_state::StartId;
-use fluxgate_engine::state::command::{
-    Actor, Batch, Command, ImportSource, KeyChange, NewKey, OneKey, Outcome, Proposal,
-};
+use fluxgate_engine::state::command::{Batch, Command, Outcome};
 use fluxgate_engine::state::snapshot::{Item, KeyRow, Restore};
 use fluxgate_raft::fuzzing;
 use fluxgate_store::codec::{self, Kind};
-use fluxgate_types::{
-    BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, caps,
-};
+use fluxgate_types::{ClusterMs, KeyId, Limit, LogIndex, caps};
 use fluxgate_wire::{BatchV1, Shaped as _};
 
 use crate::source::Source;
 
 /// Entries of one input.
 const ENTRIES_MAX: usize = 48;
-/// Commands of one entry.
-const PROPOSALS_MAX: usize = 4;
-/// Few names, so that commands meet the same keys.
-const NAMES: [&str; 4] = ["a", "bb", "user_42", ""];
-const SCOPES: [Scope; 3] = Scope::ALL;
-const KEYS: usize = 5;
 
-/// Entries of chosen commands, or whatever entries of the log the bytes decode to.
+/// Runs entries of chosen commands, or the entries that the bytes decode to.
 pub fn commands(data: &[u8]) {
     let mut source = Source::new(data);
     let raw = source.byte() % 4 == 3;
@@ -51,7 +40,7 @@ pub fn commands(data: &[u8]) {
             let batch = Batch::from_shape(batch);
             world.apply(term, &batch);
         } else {
-            let batch = batch(&mut source, world.now);
+            let batch = made::batch(&mut source, world.now);
             world.apply(term, &batch);
         }
         if snapshot {
@@ -251,211 +240,4 @@ fn revisions(before: &BTreeMap<KeyId, KeyRow>, after: &BTreeMap<KeyId, KeyRow>) 
         assert!(new.revision > old.revision || new == old, "changed under the same revision");
         assert!(old.revoked_at.is_none() || new == old, "a revoked key changed");
     }
-}
-
-fn batch(source: &mut Source<'_>, now: ClusterMs) -> Batch {
-    let at = match source.byte() {
-        ahead @ 0..=199 => now + u64::from(ahead) * 1_000,
-        200..=219 => ClusterMs(now.0.saturating_sub(source.short())),
-        220..=249 => now + source.short() * 60_000,
-        250..=253 => now + caps::IDEMPOTENCY_TTL_MS,
-        _ => ClusterMs(source.number()),
-    };
-    let count = 1 + source.below(PROPOSALS_MAX);
-    Batch { at, proposals: (0..count).map(|_| proposal(source)).collect() }
-}
-
-fn proposal(source: &mut Source<'_>) -> Proposal {
-    let actor = match source.below(8) {
-        0 => Actor::System,
-        1 | 2 => Actor::Key(key(source)),
-        _ => Actor::Operator,
-    };
-    Proposal {
-        request: u128::from(source.short()),
-        actor,
-        presented: source.once_in(3).then(|| digest(source)),
-        from: source.once_in(4).then(|| "127.0.0.1".into()),
-        command: command(source),
-    }
-}
-
-fn command(source: &mut Source<'_>) -> Command {
-    match source.below(21) {
-        0..=2 => Command::CreateKey(Box::new(new_key(source))),
-        3 | 4 => Command::UpdateKey(Box::new(change(source))),
-        5 | 6 => Command::RotateKey {
-            id: key(source),
-            digest: digest(source),
-            grace_ms: source.number(),
-            idempotency_key: idempotency(source),
-            if_revision: revision(source),
-        },
-        7 => Command::RevokeKey { id: key(source), if_revision: revision(source) },
-        8 => Command::SetDefaults { limits: limits(source) },
-        9 => {
-            let from = ClusterMs(source.number());
-            let count = source.below(4);
-            let node = |source: &mut Source<'_>| (NodeId(source.number()), source.byte().into());
-            let nodes = (0..count).map(|_| node(source)).collect();
-            Command::SetShareMap { map: ShareMap { from, nodes }, term: 1 + source.below(3) as u64 }
-        }
-        10 => Command::RegisterNode {
-            node: NodeId(source.below(4) as u64),
-            dir_id: DirId(source.below(2) as u64),
-        },
-        11 => Command::RemoveNode { node: NodeId(source.below(4) as u64) },
-        12 => {
-            let count = source.below(4);
-            let origin =
-                if source.once_in(2) { ImportSource::Import } else { ImportSource::Backup };
-            Command::PutKeys { rows: (0..count).map(|_| row(source)).collect(), origin }
-        }
-        13 => Command::SetLevel { level: u32::from(source.byte() % 5) },
-        14 => Command::SetTerms {
-            terms: LeaseTerms { lease_ms: source.short(), clock_error_ms_max: source.short() },
-        },
-        15 => Command::RegisterStart {
-            node: NodeId(source.below(4) as u64),
-            dir_id: DirId(source.below(2) as u64),
-            start_id: StartId {
-                boot: BootId(source.below(4) as u64),
-                nonce: source.below(2) as u64,
-            },
-        },
-        16 => Command::SetTime { to: ClusterMs(source.number()) },
-        17 => {
-            let count = source.below(4);
-            let ended_before = source.once_in(3).then(|| ClusterMs(source.number()));
-            Command::EraseKeys { ids: (0..count).map(|_| key(source)).collect(), ended_before }
-        }
-        18 => {
-            let command = if source.once_in(2) {
-                let new = NewKey { idempotency_key: None, ..new_key(source) };
-                OneKey::Create(Box::new(new))
-            } else {
-                let (id, digest) = (key(source), digest(source));
-                let if_revision = revision(source);
-                let end_previous = source.once_in(2);
-                OneKey::Rotate { id, digest, grace_ms: source.number(), if_revision, end_previous }
-            };
-            let content = u64::from(source.byte() % 2);
-            Command::Once { key: source.pick(&NAMES).into(), content, command }
-        }
-        19 => {
-            Command::Note { action: source.pick(&Action::ALL), details: source.pick(&NAMES).into() }
-        }
-        _ => {
-            let count = source.below(4);
-            Command::RestoreAudit { lines: (0..count).map(|_| line(source)).collect() }
-        }
-    }
-}
-
-fn row(source: &mut Source<'_>) -> KeyRow {
-    let new = new_key(source);
-    KeyRow {
-        id: new.id,
-        digest: new.digest,
-        scope: new.scope,
-        enabled: source.once_in(2),
-        revision: source.number(),
-        created_index: LogIndex(source.number()),
-        created_at: ClusterMs(source.number()),
-        created_by: Actor::System,
-        revoked_at: source.once_in(3).then(|| ClusterMs(source.number())),
-        expires_at: new.expires_at,
-        name: new.name,
-        prefix: new.prefix,
-        owner: new.owner,
-        limits: new.limits,
-        previous: source.once_in(3).then(|| (digest(source), ClusterMs(source.number()))),
-        metadata: new.metadata,
-        last_used: source.once_in(3).then(|| ClusterMs(source.number())),
-    }
-}
-
-fn line(source: &mut Source<'_>) -> AuditEntry {
-    AuditEntry {
-        seq: source.number(),
-        at: ClusterMs(source.number()),
-        action: source.pick(&Action::ALL),
-        key_id: source.once_in(2).then(|| key(source)),
-        actor: Actor::Operator,
-        from: None,
-        details: source.pick(&NAMES).into(),
-    }
-}
-
-fn new_key(source: &mut Source<'_>) -> NewKey {
-    let id = key(source);
-    let prefix = match source.below(3) {
-        0 => String::new(),
-        1 => format!("fx_live_{}", id.as_str()),
-        _ => "imported".to_owned(),
-    };
-    NewKey {
-        id,
-        prefix: prefix.into(),
-        digest: digest(source),
-        name: source.pick(&NAMES).into(),
-        scope: source.pick(&SCOPES),
-        owner: owner(source),
-        limits: source.once_in(3).then(|| limits(source)),
-        expires_at: source.once_in(3).then(|| ClusterMs(source.number())),
-        metadata: metadata(source),
-        idempotency_key: idempotency(source),
-    }
-}
-
-fn change(source: &mut Source<'_>) -> KeyChange {
-    KeyChange {
-        id: key(source),
-        if_revision: revision(source),
-        name: source.once_in(2).then(|| source.pick(&NAMES).into()),
-        scope: source.once_in(3).then(|| source.pick(&SCOPES)),
-        owner: source.once_in(3).then(|| owner(source)),
-        limits: source.once_in(3).then(|| source.once_in(2).then(|| limits(source))),
-        enabled: source.once_in(3).then(|| source.once_in(2)),
-        expires_at: source
-            .once_in(3)
-            .then(|| source.once_in(2).then(|| ClusterMs(source.number()))),
-        metadata: source.once_in(3).then(|| metadata(source)),
-    }
-}
-
-fn key(source: &mut Source<'_>) -> KeyId {
-    let number = source.below(KEYS);
-    format!("key_00000000000{number}").parse().expect("an id")
-}
-
-fn digest(source: &mut Source<'_>) -> Digest {
-    Digest::of(&[source.byte() % 8])
-}
-
-fn owner(source: &mut Source<'_>) -> Option<Box<str>> {
-    source.once_in(2).then(|| source.pick(&NAMES).into())
-}
-
-fn idempotency(source: &mut Source<'_>) -> Option<Box<str>> {
-    source.once_in(3).then(|| source.pick(&NAMES).into())
-}
-
-fn revision(source: &mut Source<'_>) -> Option<u64> {
-    source.once_in(4).then(|| u64::from(source.byte() % 4))
-}
-
-fn limits(source: &mut Source<'_>) -> Vec<Limit> {
-    let count = source.below(10);
-    let limit = |source: &mut Source<'_>| Limit {
-        name: source.pick(&["requests", "bulk", "a", "b", "c", "d", "e", "f", "", "Ü"]).into(),
-        tokens: source.number(),
-        period_ms: source.number().saturating_mul(1_000),
-    };
-    (0..count).map(|_| limit(source)).collect()
-}
-
-fn metadata(source: &mut Source<'_>) -> Vec<(Box<str>, Box<str>)> {
-    let count = source.below(3);
-    (0..count).map(|_| (source.pick(&NAMES).into(), source.pick(&NAMES).into())).collect()
 }

@@ -3,7 +3,7 @@
 //! Three parts, chosen by the first byte. Any bytes as the payload of any message: rejected, or
 //! read and written again the same. A session of the real counters with peers that lie (`session`).
 //! Any message sent to the listener of a whole node. Consensus gets no foreign messages there: a
-//! member that lies to Raft is outside of the model, so only its decoders are under test.
+//! member that sends false messages to Raft is outside the model, so only its decoders are tested.
 
 use bytes::Bytes;
 use fluxgate_peer::Call;
@@ -11,13 +11,12 @@ use fluxgate_raft::fuzzing as raft;
 use fluxgate_server::Listener;
 use fluxgate_server::fuzzing as node;
 use fluxgate_store::codec::{self, Kind};
+use fluxgate_wire::VERSION;
 
 use crate::host::{self, CLUSTER, Host, SECRET};
 use crate::session;
 use crate::source::Source;
 
-/// Version of the messages between nodes.
-const VERSION: u8 = 1;
 /// Calls of one input to the listener.
 const CALLS_MAX: usize = 6;
 /// Calls that reach the counters, the leases and the replicated state.

@@ -20,14 +20,12 @@ use fluxgate_store::{
     SnapshotStore,
 };
 use fluxgate_types::{ClusterMs, LogIndex};
-use fluxgate_wire::Shaped as _;
+use fluxgate_wire::{Shaped as _, VERSION, VERSION_3};
 
 use crate::host::scratch;
 use crate::peer_messages::stable;
 use crate::source::Source;
 
-const VERSION: u8 = 1;
-const VERSION_3: u8 = 3;
 const KINDS: [Kind; 16] = [
     Kind::Entry,
     Kind::Vote,
@@ -321,7 +319,7 @@ fn small_files(mut source: Source<'_>) {
     data.clock().expect("open checked it");
     let first = data.take_holdings().expect("open checked it");
     let second = data.take_holdings().expect("it was read once");
-    assert!(second.is_none(), "holdings were returned twice, first {first:?}");
+    assert!(second.is_none(), "a carryover was returned twice, first {first:?}");
 }
 
 fn hard_state(dir: &Path, source: &mut Source<'_>) {

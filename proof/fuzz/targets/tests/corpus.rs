@@ -1,12 +1,13 @@
 //! Runs every kept input through its target, and a few thousand changed ones.
 //!
 //! This runs on the plain toolchain in every run of the tests: inputs that the fuzzer once found
-//! keep being checked. The changes follow from a fixed seed, so a failure is reproducible; the
+//! stay under test. The changes follow from a fixed seed, so a failure is reproducible; the
 //! failing input is printed as text and left in the directory of temporary files.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use fluxgate_fuzz_targets::{TARGETS, Target};
 use fluxgate_types::id::mix64;
@@ -30,10 +31,22 @@ impl Random {
     }
 }
 
+fn kept() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../libfuzzer")
+}
+
+/// The inputs of a target's archive, which `scripts/fuzz.sh` makes.
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let archive = kept().join("corpus").join(format!("{target}.tar.gz"));
+    let unpack = Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(dir.path()).status();
+    assert!(unpack.expect("tar runs").success(), "cannot unpack {}", archive.display());
+    inputs(dir.path())
+}
+
 /// The inputs of a directory, in the order of their names.
-fn inputs(kind: &str, target: &str) -> Vec<Vec<u8>> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../libfuzzer").join(kind).join(target);
-    let Ok(listed) = fs::read_dir(&dir) else { return Vec::new() };
+fn inputs(dir: &Path) -> Vec<Vec<u8>> {
+    let Ok(listed) = fs::read_dir(dir) else { return Vec::new() };
     let mut paths: Vec<_> = listed.map(|entry| entry.expect("a directory").path()).collect();
     paths.sort();
     paths.iter().map(|path| fs::read(path).expect("an input")).collect()
@@ -74,9 +87,9 @@ fn try_one(name: &str, target: Target, input: &[u8]) {
 
 fn replay(name: &str, changes: usize) {
     let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target");
-    let corpus = inputs("corpus", name);
+    let corpus = corpus(name);
     assert!(!corpus.is_empty(), "no corpus for {name}");
-    for input in corpus.iter().chain(&inputs("findings", name)) {
+    for input in corpus.iter().chain(&inputs(&kept().join("findings").join(name))) {
         try_one(name, *target, input);
     }
     let mut random = Random(corpus.len() as u64);

@@ -1,6 +1,6 @@
 //! The formats of every released version, byte by byte.
 //!
-//! `formats/v1.txt` has, for each shape that travels between nodes or lies on a disk, some values
+//! `formats/v1.txt` has, for each shape that nodes send or store on disk, some values
 //! as JSON and as the bytes that version 1 writes for them. Both directions must stay as they are:
 //! a node reads what the previous version sent or stored, and the previous version reads what this
 //! one writes, so the two form one cluster and a node can go back. A new shape is a new version

@@ -10,16 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use fluxgate_api::ErrorCode;
 use fluxgate_api::validate::ValidateRequest;
-use fluxgate_client::{Client, Error, Verdict, VerdictReport, Window};
+use fluxgate_api::{ErrorCode, Verdict};
+use fluxgate_client::{self as client, Client, Error, VerdictReport, Window};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::keys::BenchKey;
 use super::plan::Plan;
 use super::tally::Tally;
-use crate::history::{Moment, Record, VerdictName};
+use crate::history::{Moment, Outcome, Record};
 
 /// The state of a run that all workers share.
 #[derive(Debug)]
@@ -92,10 +92,10 @@ impl Load {
         answer: &Result<VerdictReport, Error>,
         latency: Duration,
     ) -> anyhow::Result<()> {
-        let (verdict, window) = verdict_of(answer);
+        let (outcome, window) = outcome_of(answer);
         {
             let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
-            tally.add(key, verdict, window, latency);
+            tally.add(key, outcome, window, latency);
             if let Err(error) = answer {
                 tally.record_failure(error);
             }
@@ -108,7 +108,7 @@ impl Load {
             key: self.keys[key].label.clone(),
             time: Moment::from_ms(u64::try_from(now.as_millis())?),
             node: self.clients[node].urls().join(",").into(),
-            verdict,
+            verdict: outcome,
             reset: window.map(|window| window.reset),
             limit: window.map(|window| window.limit),
             cost: self.cost,
@@ -121,16 +121,16 @@ impl Load {
 }
 
 /// The outcome of a request, and the window in which it counts.
-fn verdict_of(answer: &Result<VerdictReport, Error>) -> (VerdictName, Option<Window>) {
+fn outcome_of(answer: &Result<VerdictReport, Error>) -> (Outcome, Option<Window>) {
     let report = match answer {
         Ok(report) => report,
         Err(Error::Refused { code, .. }) if code.retryable() => {
-            return (VerdictName::Unavailable, None);
+            return (Outcome::Answered(Verdict::Unavailable), None);
         }
         Err(Error::Refused { code: ErrorCode::Internal | ErrorCode::RequestTimeout, .. }) => {
-            return (VerdictName::Failed, None);
+            return (Outcome::Failed, None);
         }
-        Err(Error::Refused { .. }) => return (VerdictName::Invalid, None),
+        Err(Error::Refused { .. }) => return (Outcome::Answered(Verdict::Invalid), None),
         Err(
             Error::Unreachable { .. }
             | Error::NoAnswer { .. }
@@ -141,15 +141,13 @@ fn verdict_of(answer: &Result<VerdictReport, Error>) -> (VerdictName, Option<Win
             | Error::BadCa
             | Error::BadIdentity
             | Error::NoUrl,
-        ) => return (VerdictName::Failed, None),
+        ) => return (Outcome::Failed, None),
     };
-    let verdict = match &report.verdict {
-        Verdict::Admitted(_) => VerdictName::Admitted,
-        Verdict::Denied(body) => match body.status() {
-            401 => VerdictName::Unauthenticated,
-            403 => VerdictName::OutOfScope,
-            _ => VerdictName::Limited,
-        },
+    let status = match &report.verdict {
+        client::Verdict::Admitted(_) => Verdict::Admitted.status(),
+        client::Verdict::Denied(body) => body.status(),
     };
-    (verdict, report.window)
+    // The first verdict of a status: 429 does not show whether the denial was proven.
+    let verdict = Verdict::ALL.into_iter().find(|verdict| verdict.status() == status);
+    (verdict.map_or(Outcome::Failed, Outcome::Answered), report.window)
 }

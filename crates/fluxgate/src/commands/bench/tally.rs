@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use fluxgate_api::Verdict;
 use fluxgate_client::Window;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::history::VerdictName;
+use crate::history::Outcome;
 
 /// Longest latency in the histogram, microseconds; longer ones count as this.
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -28,7 +29,7 @@ struct Seen {
 #[derive(Debug)]
 pub(super) struct Tally {
     latency_us: Histogram<u64>,
-    verdicts: BTreeMap<VerdictName, u64>,
+    outcomes: BTreeMap<&'static str, u64>,
     /// The windows by key, limit and end.
     windows: HashMap<(usize, u64, u64), Seen>,
     /// Keys with a request whose outcome is unknown, so that their admissions are not known
@@ -44,7 +45,7 @@ impl Tally {
             Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).context("cannot make a histogram")?;
         Ok(Self {
             latency_us,
-            verdicts: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
             windows: HashMap::new(),
             uncertain: HashSet::new(),
             cost,
@@ -56,24 +57,26 @@ impl Tally {
     pub(super) fn add(
         &mut self,
         key: usize,
-        verdict: VerdictName,
+        outcome: Outcome,
         window: Option<Window>,
         latency: Duration,
     ) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         self.latency_us.saturating_record(micros.max(1));
-        *self.verdicts.entry(verdict).or_default() += 1;
-        let admitted = match verdict {
-            VerdictName::Admitted => self.cost,
-            VerdictName::Limited => 0,
-            VerdictName::Failed => {
+        *self.outcomes.entry(outcome.as_str()).or_default() += 1;
+        let admitted = match outcome {
+            Outcome::Answered(Verdict::Admitted) => self.cost,
+            Outcome::Answered(Verdict::Limited | Verdict::Degraded) => 0,
+            Outcome::Failed => {
                 self.uncertain.insert(key);
                 return;
             }
-            VerdictName::Unauthenticated
-            | VerdictName::OutOfScope
-            | VerdictName::Unavailable
-            | VerdictName::Invalid => return,
+            Outcome::Answered(
+                Verdict::Unauthenticated
+                | Verdict::OutOfScope
+                | Verdict::Unavailable
+                | Verdict::Invalid,
+            ) => return,
         };
         if let Some(window) = window {
             let at = (key, window.limit, window.reset);
@@ -93,13 +96,16 @@ impl Tally {
     }
 
     pub(super) fn requests(&self) -> u64 {
-        self.verdicts.values().sum()
+        self.outcomes.values().sum()
     }
 
     /// Whether no request was answered.
     pub(super) fn is_unanswered(&self) -> bool {
-        let failed = self.verdicts.get(&VerdictName::Failed).copied();
-        failed.unwrap_or(0) == self.requests()
+        self.count(Outcome::Failed) == self.requests()
+    }
+
+    fn count(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(outcome.as_str()).copied().unwrap_or(0)
     }
 
     pub(super) fn latencies(&self) -> Latencies {
@@ -114,9 +120,8 @@ impl Tally {
     }
 
     pub(super) fn verdicts(&self) -> BTreeMap<&'static str, u64> {
-        let count = |verdict| self.verdicts.get(&verdict).copied().unwrap_or(0);
-        let all = VerdictName::ALL.into_iter();
-        all.map(|verdict| (verdict.as_str(), count(verdict))).collect()
+        let all = Outcome::ALL.into_iter();
+        all.map(|outcome| (outcome.as_str(), self.count(outcome))).collect()
     }
 
     pub(super) fn windows(&self) -> Windows {
@@ -157,42 +162,44 @@ pub(super) struct Windows {
 mod tests {
     use super::*;
 
+    const ADMITTED: Outcome = Outcome::Answered(Verdict::Admitted);
+    const LIMITED: Outcome = Outcome::Answered(Verdict::Limited);
+    const UNAVAILABLE: Outcome = Outcome::Answered(Verdict::Unavailable);
     const WINDOW: Option<Window> = Some(Window { limit: 10, remaining: 0, reset: 60 });
 
-    fn tally(cost: u64, answers: &[(VerdictName, usize)]) -> Tally {
+    fn tally(cost: u64, answers: &[(Outcome, usize)]) -> Tally {
         let mut tally = Tally::new(cost).unwrap();
-        for &(verdict, times) in answers {
+        for &(outcome, times) in answers {
             for _ in 0..times {
-                tally.add(0, verdict, WINDOW, Duration::from_micros(250));
+                tally.add(0, outcome, WINDOW, Duration::from_micros(250));
             }
         }
         tally
     }
 
-    fn windows(cost: u64, answers: &[(VerdictName, usize)]) -> (usize, usize, usize) {
+    fn windows(cost: u64, answers: &[(Outcome, usize)]) -> (usize, usize, usize) {
         let windows = tally(cost, answers).windows();
         (windows.checked, windows.over_limit, windows.short)
     }
 
     #[test]
     fn windows_are_over_short_or_exact() {
-        use VerdictName::{Admitted, Failed, Limited, Unavailable};
-        assert_eq!(windows(1, &[(Admitted, 10), (Limited, 5)]), (1, 0, 0));
-        assert_eq!(windows(1, &[(Admitted, 4)]), (1, 0, 0));
-        assert_eq!(windows(1, &[(Admitted, 9), (Limited, 1)]), (1, 0, 1));
-        assert_eq!(windows(1, &[(Admitted, 11)]), (1, 1, 0));
-        assert_eq!(windows(3, &[(Admitted, 3), (Limited, 1)]), (1, 0, 0));
-        assert_eq!(windows(3, &[(Admitted, 2), (Limited, 2)]), (1, 0, 1));
-        assert_eq!(windows(0, &[(Admitted, 99)]), (1, 0, 0));
-        assert_eq!(windows(1, &[(Admitted, 4), (Unavailable, 9)]), (1, 0, 0));
-        let lost = [(Admitted, 9), (Limited, 1), (Failed, 1)];
+        assert_eq!(windows(1, &[(ADMITTED, 10), (LIMITED, 5)]), (1, 0, 0));
+        assert_eq!(windows(1, &[(ADMITTED, 4)]), (1, 0, 0));
+        assert_eq!(windows(1, &[(ADMITTED, 9), (LIMITED, 1)]), (1, 0, 1));
+        assert_eq!(windows(1, &[(ADMITTED, 11)]), (1, 1, 0));
+        assert_eq!(windows(3, &[(ADMITTED, 3), (LIMITED, 1)]), (1, 0, 0));
+        assert_eq!(windows(3, &[(ADMITTED, 2), (LIMITED, 2)]), (1, 0, 1));
+        assert_eq!(windows(0, &[(ADMITTED, 99)]), (1, 0, 0));
+        assert_eq!(windows(1, &[(ADMITTED, 4), (UNAVAILABLE, 9)]), (1, 0, 0));
+        let lost = [(ADMITTED, 9), (LIMITED, 1), (Outcome::Failed, 1)];
         assert_eq!(windows(1, &lost), (1, 0, 0));
     }
 
     #[test]
     fn a_run_without_answers_is_detected() {
-        assert!(tally(1, &[(VerdictName::Failed, 3)]).is_unanswered());
-        let answered = tally(1, &[(VerdictName::Failed, 3), (VerdictName::Limited, 1)]);
+        assert!(tally(1, &[(Outcome::Failed, 3)]).is_unanswered());
+        let answered = tally(1, &[(Outcome::Failed, 3), (LIMITED, 1)]);
         assert!(!answered.is_unanswered());
         assert_eq!(answered.requests(), 4);
         assert_eq!(answered.latencies().max, 250);
