@@ -4,7 +4,7 @@
 
 use fluxgate_api::usage::{LimitUsage, NodeSpent};
 use fluxgate_api::{Text, Time};
-use fluxgate_types::{ClusterMs, Limit, caps, format_duration_ms};
+use fluxgate_types::{ClusterMs, Window, caps, format_duration_ms};
 
 use crate::moment::Moment;
 
@@ -66,8 +66,7 @@ impl Bars {
     #[must_use]
     pub fn new(usage: &LimitUsage, period_ms: u64, now: ClusterMs) -> Self {
         let windows = caps::USAGE_WINDOWS as u64;
-        let limit = Limit { name: Box::from(""), tokens: usage.limit, period_ms };
-        let newest = limit.window_at(now);
+        let newest = Window::at(period_ms, now).number;
         let oldest = (newest + 1).saturating_sub(windows);
         let peak = usage.series.iter().map(|point| point.spent).max().unwrap_or(0);
         let is_near = peak > 0 && usage.limit <= peak.saturating_mul(LIMIT_ABOVE_MAX);
@@ -75,7 +74,7 @@ impl Bars {
         let height = |spent: u64| (spent.saturating_mul(HEIGHT) / top).min(HEIGHT);
         let bars = usage.series.iter().filter_map(|point| {
             let start = ClusterMs(point.window_start.saturating_mul(1_000));
-            let at = limit.window_at(start).checked_sub(oldest)?;
+            let at = Window::at(period_ms, start).number.checked_sub(oldest)?;
             let height = height(point.spent).max(u64::from(point.spent > 0));
             let (x, y) = (at * (BAR_WIDTH + GAP), HEIGHT - height);
             (at < windows).then_some(Bar { x, y, height, start: Text(start), spent: point.spent })

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
-    Context, Cursor, Entitlement, Incarnation, Incarnations, KeyLimits, Shard, Step, Verdict,
-    WaitPolicy,
+    Context, Cursor, Entitlement, Incarnation, Incarnations, KeyLimits, Peer, Shard, Step, Verdict,
+    WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId, caps};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId, caps};
 use rustix::time::{ClockId, clock_gettime};
 
 /// As many as a node has.
@@ -124,7 +124,7 @@ impl Node {
                 reached: ClusterMs(0),
                 incarnations_tag: incarnations.tag(),
                 incarnations,
-                peers: vec![(NodeId(2), true), (NodeId(3), true)],
+                peers: vec![Peer::new(NodeId(2)), Peer::new(NodeId(3))],
                 clock_error_ms_max: 1_000,
             },
             limits: KeyLimits { created: LogIndex(1), limits: [LimitSpec::new(limit)].into() },
@@ -177,7 +177,14 @@ fn minute(node: &Node, minute: u64, kinds: &mut Kinds) {
     for (at, holds) in [(begin, &mut kinds.opening), (begin + 20_000, &mut kinds.deciding)] {
         for (place, key) in &node.keys {
             let step = node.hold(*place, at, holds, |shard, context| {
-                shard.handle_request(context, key, &node.limits, 1, 0, &mut Vec::new())
+                shard.handle_request(
+                    context,
+                    key,
+                    &node.limits,
+                    Cost::ONE,
+                    WaiterId(0),
+                    &mut Vec::new(),
+                )
             });
             assert!(matches!(step, Step::Decided(d) if d.verdict == Verdict::Admitted));
         }

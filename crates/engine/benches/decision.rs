@@ -12,8 +12,8 @@ use std::sync::Arc;
 use criterion::{Bencher, Criterion};
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
-    Context, CounterGossip, CounterId, CounterReport, Incarnation, Incarnations, KeyLimits, Sender,
-    Shard, Step, Verdict, WaitPolicy,
+    Context, CounterGossip, CounterId, CounterReport, Incarnation, Incarnations, KeyLimits, Peer,
+    Sender, Shard, Step, Verdict, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::command::{Actor, Batch, Command, NewKey, Proposal};
@@ -22,7 +22,7 @@ use fluxgate_engine::state::{NodeRecord, Registry, Shared, View};
 use fluxgate_types::credential::{Secret, shown_prefix};
 use fluxgate_types::id::mix64;
 use fluxgate_types::{
-    BootId, BootNs, ClusterMs, Credential, DirId, KeyId, Limit, LogIndex, NodeId, Scope, caps,
+    BootId, BootNs, ClusterMs, Cost, Credential, DirId, KeyId, Limit, LogIndex, NodeId, Scope, caps,
 };
 
 const NOW: ClusterMs = ClusterMs(1_705_747_210_000);
@@ -64,7 +64,7 @@ impl World {
             reached: ClusterMs(0),
             incarnations_tag: incarnations.tag(),
             incarnations,
-            peers: vec![(NODES[1], true), (NODES[2], true)],
+            peers: vec![Peer::new(NODES[1]), Peer::new(NODES[2])],
             clock_error_ms_max: 1_000,
         };
         Self { view, incarnation }
@@ -181,13 +181,20 @@ fn admitted(bencher: &mut Bencher<'_>, among: usize) {
     let keys: Vec<KeyId> = (0..among).map(key_id).collect();
     let (mut shard, mut out) = (Shard::new(WaitPolicy::default()), Vec::new());
     for key in &keys {
-        let step = shard.handle_request(&context, key, &limits, 1, 0, &mut out);
+        let step = shard.handle_request(&context, key, &limits, Cost::ONE, WaiterId(0), &mut out);
         assert_eq!(verdict(step), Verdict::Admitted);
     }
     let mut at = 0;
     bencher.iter(|| {
         at = (at + STRIDE) % among;
-        shard.handle_request(&context, black_box(&keys[at]), &limits, 1, 0, &mut out)
+        shard.handle_request(
+            &context,
+            black_box(&keys[at]),
+            &limits,
+            Cost::ONE,
+            WaiterId(0),
+            &mut out,
+        )
     });
 }
 
@@ -199,19 +206,26 @@ fn denied(bencher: &mut Bencher<'_>) {
     let keys: Vec<KeyId> = (0..KEYS_BUSY).map(key_id).collect();
     let (mut shard, mut out) = (Shard::new(WaitPolicy::default()), Vec::new());
     for key in &keys {
-        let step = shard.handle_request(&context, key, &limits, 1, 0, &mut out);
+        let step = shard.handle_request(&context, key, &limits, Cost::ONE, WaiterId(0), &mut out);
         assert_eq!(verdict(step), Verdict::Admitted);
         for node in [NODES[1], NODES[2]] {
             let gossip = spent_one(key, &limits);
             shard.handle_gossip(&context, &|_| None, &sender(node), &gossip, &mut Vec::new());
         }
-        let step = shard.handle_request(&context, key, &limits, 1, 0, &mut out);
+        let step = shard.handle_request(&context, key, &limits, Cost::ONE, WaiterId(0), &mut out);
         assert_eq!(verdict(step), Verdict::Limited);
     }
     let mut at = 0;
     bencher.iter(|| {
         at = (at + STRIDE) % KEYS_BUSY;
-        shard.handle_request(&context, black_box(&keys[at]), &limits, 1, 0, &mut out)
+        shard.handle_request(
+            &context,
+            black_box(&keys[at]),
+            &limits,
+            Cost::ONE,
+            WaiterId(0),
+            &mut out,
+        )
     });
 }
 
@@ -223,7 +237,7 @@ fn spent_one(key: &KeyId, limits: &KeyLimits) -> CounterGossip {
     let spec = &limits.limits[0];
     CounterGossip {
         given: Vec::new(),
-        counter: CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(NOW) },
+        counter: CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(NOW).number },
         mine: CounterReport { spent: 1, burned: 0, limit: 0, incarnations: 0, left: 0 },
     }
 }
@@ -271,7 +285,14 @@ fn decide(bencher: &mut Bencher<'_>, table: &Table, among: usize) {
             })
         });
         let limits = known??;
-        Some(shard.handle_request(&context, &credential.key_id, &limits, 1, 0, &mut out))
+        Some(shard.handle_request(
+            &context,
+            &credential.key_id,
+            &limits,
+            Cost::ONE,
+            WaiterId(0),
+            &mut out,
+        ))
     };
     for text in &table.credentials {
         assert_eq!(decide(text).map(verdict), Some(Verdict::Admitted));

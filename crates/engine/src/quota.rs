@@ -30,7 +30,7 @@ mod window_counter;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, LogIndex, NodeId};
 
 use crate::fault::Mutation;
 use crate::state::View;
@@ -41,7 +41,7 @@ use window_counter::WindowCounter;
 
 pub use gossip::Cursor;
 pub use handoff::Handoff;
-pub use incarnation::{CarriedBalance, Carryover, Entitlement, Incarnation, Incarnations};
+pub use incarnation::{CarriedBalance, Carryover, Entitlement, Incarnation, Incarnations, Peer};
 pub use messages::{CounterGossip, CounterId, CounterReport, TransferReply, TransferRequest};
 pub use outbox::Outbox;
 pub use repeats::Repeats;
@@ -189,8 +189,8 @@ pub enum Effect {
     },
     /// A waiting request is decided.
     Decided {
-        /// Its number.
-        waiter: u64,
+        /// The request.
+        waiter: WaiterId,
         /// The result.
         decision: Decision,
         /// The limits that decided it; [`Decision::limit_at`] is an index into them.
@@ -198,10 +198,14 @@ pub enum Effect {
     },
 }
 
+/// Names a request that may have to wait, for its driver. Unique within a node while it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaiterId(pub u64);
+
 #[derive(Clone, Debug)]
 struct Waiter {
-    number: u64,
-    cost: u64,
+    id: WaiterId,
+    cost: Cost,
     deadline: BootNs,
     deadline_last: BootNs,
     // The limits in force when it arrived: it takes from all of these, even if the key's limits

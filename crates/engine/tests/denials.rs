@@ -7,12 +7,12 @@ use std::sync::Arc;
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
     Context, Decision, Entitlement, Incarnation, Incarnations, KeyLimits, Shard, Step, Verdict,
-    WaitPolicy,
+    WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId};
 
 /// Begins a window of every period below.
 const BEGIN_MS: u64 = 600_000;
@@ -73,7 +73,14 @@ impl Stage {
             incarnation: &self.incarnation,
         };
         let (key, limits) = (&self.key, &self.limits);
-        match self.shard.handle_request(&context, key, limits, cost, 1, &mut Vec::new()) {
+        match self.shard.handle_request(
+            &context,
+            key,
+            limits,
+            Cost(cost),
+            WaiterId(1),
+            &mut Vec::new(),
+        ) {
             Step::Decided(decision) => decision,
             Step::Waiting => panic!("a cluster of one knows all"),
         }

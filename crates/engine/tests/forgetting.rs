@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use fluxgate_engine::quota::{
     Context, Entitlement, Incarnation, Incarnations, KeyLimits, Shard, Step, Verdict, WaitPolicy,
+    WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId, caps};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId, caps};
 
 const T0: u64 = 600_000_000;
 const IDLE_MS: u64 = 3_600_000;
@@ -66,7 +67,7 @@ impl Stage {
 
     fn spend(&mut self, at_ms: u64, key: &KeyId, limits: &KeyLimits) {
         let step = self.step(at_ms, |shard, context| {
-            shard.handle_request(context, key, limits, 1, 0, &mut Vec::new())
+            shard.handle_request(context, key, limits, Cost::ONE, WaiterId(0), &mut Vec::new())
         });
         assert!(matches!(step, Step::Decided(d) if d.verdict == Verdict::Admitted));
     }

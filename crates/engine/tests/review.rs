@@ -6,12 +6,13 @@ use std::sync::Arc;
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
     Context, CounterGossip, CounterId, CounterReport, Entitlement, Incarnation, Incarnations,
-    KeyLimits, Sender, Shard, Sources, Step, TransferRequest, Verdict, WaitPolicy, with_context,
+    KeyLimits, Peer, Sender, Shard, Sources, Step, TransferRequest, Verdict, WaitPolicy, WaiterId,
+    with_context,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_engine::state::{NodeRecord, View};
-use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, DirId, KeyId, Limit, LogIndex, NodeId};
 
 const T0: u64 = 600_000_000;
 
@@ -29,7 +30,7 @@ fn incarnation(me: u64, others: &[(u64, u64)]) -> Incarnation {
         reached: ClusterMs(0),
         incarnations_tag: incarnations.tag(),
         incarnations,
-        peers: others.iter().map(|(n, _)| (NodeId(*n), true)).collect(),
+        peers: others.iter().map(|(n, _)| Peer::new(NodeId(*n))).collect(),
         clock_error_ms_max: 1_000,
     }
 }
@@ -72,7 +73,7 @@ fn key(n: u64) -> KeyId {
 }
 
 fn admitted(shard: &mut Shard, context: &Context<'_>, key: &KeyId, limits: &KeyLimits) -> bool {
-    let step = shard.handle_request(context, key, limits, 1, 0, &mut Vec::new());
+    let step = shard.handle_request(context, key, limits, Cost::ONE, WaiterId(0), &mut Vec::new());
     matches!(step, Step::Decided(d) if d.verdict == Verdict::Admitted)
 }
 
@@ -93,7 +94,7 @@ fn a_held_up_thread_does_not_open_a_forgotten_window_again() {
     for _ in 0..100 {
         admitted(&mut shard, &early, &key, &limits);
     }
-    let window = limits.limits[0].limit.window_at(early.now);
+    let window = limits.limits[0].limit.window_at(early.now).number;
     let usage = shard.usage(NodeId(1), &key);
     let spent: u64 = usage[0].series.iter().filter(|w| w.window == window).map(|w| w.spent).sum();
     assert_eq!(spent, 100, "the same share of the same window is spent a second time");
@@ -229,7 +230,7 @@ fn a_late_message_of_an_ended_life_does_not_tie_the_counter_to_it() {
     let counter = CounterId {
         key: key(1),
         limit: limits.limits[0].tag,
-        window: limits.limits[0].limit.window_at(ClusterMs(T0)),
+        window: limits.limits[0].limit.window_at(ClusterMs(T0)).number,
     };
     let (older, newer) = (incarnation(1, &[(2, 1)]), incarnation(1, &[(2, 2)]));
     let find = |_: &KeyId| Some(limits.clone());
@@ -267,7 +268,7 @@ fn tokens_of_an_ended_life_that_come_late_prove_nothing_false() {
     let counter = CounterId {
         key: key(1),
         limit: limits.limits[0].tag,
-        window: limits.limits[0].limit.window_at(ClusterMs(T0)),
+        window: limits.limits[0].limit.window_at(ClusterMs(T0)).number,
     };
     let find = |_: &KeyId| Some(limits.clone());
     let (one_old, one) = (incarnation(1, &[(2, 1), (3, 1)]), incarnation(1, &[(2, 2), (3, 1)]));
@@ -303,7 +304,7 @@ fn tokens_of_an_ended_life_that_come_late_prove_nothing_false() {
     let gossip = CounterGossip { counter, mine: burned, given: vec![] };
     let sender = Sender { node: NodeId(2), boot: BootId(2) };
     c.handle_gossip(&here, &find, &sender, &gossip, &mut Vec::new());
-    let step = c.handle_request(&here, &key(1), &limits, 1, 7, &mut Vec::new());
+    let step = c.handle_request(&here, &key(1), &limits, Cost::ONE, WaiterId(7), &mut Vec::new());
     let denied = matches!(step, Step::Decided(d) if d.verdict == Verdict::Limited);
     let left_at_a = a.held(&counter).unwrap();
     assert!(!(denied && left_at_a > 0), "denied as proven while node 1 holds {left_at_a}");
@@ -373,15 +374,18 @@ fn who_waits_is_settled_by_the_limits_that_it_came_under() {
     assert!(admitted(&mut shard, &at(1), &key(1), &after));
     let mut out = Vec::new();
     let waits = (1..=20)
-        .filter(|n| shard.handle_request(&at(2), &key(1), &after, 1, *n, &mut out) == Step::Waiting)
+        .filter(|n| {
+            shard.handle_request(&at(2), &key(1), &after, Cost::ONE, WaiterId(*n), &mut out)
+                == Step::Waiting
+        })
         .count();
     assert_eq!(waits, 20);
     // Held up since before `narrow` was there.
-    shard.handle_request(&at(3), &key(1), &before, 1, 99, &mut out);
+    shard.handle_request(&at(3), &key(1), &before, Cost::ONE, WaiterId(99), &mut out);
     let settled = out.iter().filter(|effect| {
         use fluxgate_engine::quota::Effect;
         matches!(effect, Effect::Decided { waiter, decision, .. }
-            if *waiter < 99 && decision.verdict == Verdict::Admitted)
+            if waiter.0 < 99 && decision.verdict == Verdict::Admitted)
     });
     assert_eq!(settled.count(), 0, "admitted past a limit of 2");
 }
@@ -396,7 +400,7 @@ fn a_node_that_was_removed_is_waited_for_in_no_later_window() {
     let counter = CounterId {
         key: key(1),
         limit: limits.limits[0].tag,
-        window: limits.limits[0].limit.window_at(ClusterMs(T0)),
+        window: limits.limits[0].limit.window_at(ClusterMs(T0)).number,
     };
     let find = |_: &KeyId| Some(limits.clone());
     let one = incarnation(1, &[(2, 2), (3, 1)]);
@@ -411,7 +415,7 @@ fn a_node_that_was_removed_is_waited_for_in_no_later_window() {
         let sender = Sender { node: NodeId(node), boot: BootId(boot) };
         a.handle_gossip(&here, &find, &sender, &gossip, &mut Vec::new());
     }
-    let step = a.handle_request(&here, &key(1), &limits, 1, 7, &mut Vec::new());
+    let step = a.handle_request(&here, &key(1), &limits, Cost::ONE, WaiterId(7), &mut Vec::new());
     let proven = matches!(step, Step::Decided(d) if d.verdict == Verdict::Limited);
     assert!(proven, "all 30 are gone and everybody has said so: {step:?}");
 }

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
     Context, CounterGossip, CounterId, CounterReport, Cursor, Effect, Entitlement, Incarnation,
-    Incarnations, KeyLimits, Sender, Shard, Step, TransferReply, TransferRequest, Verdict,
-    WaitPolicy,
+    Incarnations, KeyLimits, Peer, Sender, Shard, Step, TransferReply, TransferRequest, Verdict,
+    WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId};
 
 const ME: NodeId = NodeId(1);
 const OTHER: NodeId = NodeId(2);
@@ -31,7 +31,7 @@ fn incarnation(other: u64) -> Incarnation {
         reached: ClusterMs(0),
         incarnations_tag: incarnations.tag(),
         incarnations,
-        peers: vec![(OTHER, true)],
+        peers: vec![Peer::new(OTHER)],
         clock_error_ms_max: 1_000,
     }
 }
@@ -52,7 +52,7 @@ impl Stage {
         let limit = Limit { name: "l0".into(), tokens: 20, period_ms: 60_000 };
         let spec = LimitSpec::new(limit);
         let key = KeyId::new(*b"stalestale00").expect("letters and digits");
-        let window = spec.limit.window_at(ClusterMs(600_000));
+        let window = spec.limit.window_at(ClusterMs(600_000)).number;
         let counter = CounterId { key, limit: spec.tag, window };
         let nodes = vec![(ME, 1), (OTHER, 1)];
         let share_maps = vec![ShareMap { from: ClusterMs(0), nodes }];
@@ -82,7 +82,14 @@ impl Stage {
         self.requests += 1;
         let (key, request) = (self.key, self.requests);
         let step = self.step(incarnation, |shard, context, limits| {
-            shard.handle_request(context, &key, limits, 1, request, &mut Vec::new())
+            shard.handle_request(
+                context,
+                &key,
+                limits,
+                Cost::ONE,
+                WaiterId(request),
+                &mut Vec::new(),
+            )
         });
         matches!(step, Step::Decided(decision) if decision.verdict == Verdict::Admitted)
     }

@@ -10,12 +10,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
     Context, CounterGossip, CounterId, CounterReport, Entitlement, Incarnation, Incarnations,
-    KeyLimits, Sender, Shard, Sources, Step, TransferRequest, Verdict, WaitPolicy, with_context,
+    KeyLimits, Peer, Sender, Shard, Sources, Step, TransferRequest, Verdict, WaitPolicy, WaiterId,
+    with_context,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId};
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::sync::{Arc, Mutex, RwLock};
 use shuttle::thread;
@@ -38,7 +39,7 @@ fn limits(period_ms: u64) -> KeyLimits {
 
 fn counter(limits: &KeyLimits) -> CounterId {
     let spec = &limits.limits[0];
-    CounterId { key: key(), limit: spec.tag, window: spec.limit.window_at(ClusterMs(T0)) }
+    CounterId { key: key(), limit: spec.tag, window: spec.limit.window_at(ClusterMs(T0)).number }
 }
 
 fn view(maps: &[(u64, &[u64])]) -> View {
@@ -62,7 +63,7 @@ fn incarnation(other: u64) -> Incarnation {
         reached: ClusterMs(0),
         incarnations_tag: incarnations.tag(),
         incarnations,
-        peers: vec![(NodeId(1), true)],
+        peers: vec![Peer::new(NodeId(1))],
         clock_error_ms_max: 1_000,
     }
 }
@@ -146,7 +147,7 @@ impl Node {
 
     fn request(&self, order: Order, limits: &KeyLimits) -> bool {
         let step = self.step(order, |shard, context| {
-            shard.handle_request(context, &key(), limits, 1, 1, &mut Vec::new())
+            shard.handle_request(context, &key(), limits, Cost::ONE, WaiterId(1), &mut Vec::new())
         });
         matches!(step, Step::Decided(decision) if decision.verdict == Verdict::Admitted)
     }

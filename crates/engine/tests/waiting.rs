@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
-    Context, Effect, Entitlement, Incarnation, Incarnations, KeyLimits, Shard, Step, Verdict,
-    WaitPolicy,
+    Context, Effect, Entitlement, Incarnation, Incarnations, KeyLimits, Peer, Shard, Step, Verdict,
+    WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId};
 
 fn incarnation() -> Incarnation {
     let mut incarnations = Incarnations::default();
@@ -24,7 +24,7 @@ fn incarnation() -> Incarnation {
         reached: ClusterMs(0),
         incarnations_tag: incarnations.tag(),
         incarnations,
-        peers: vec![(NodeId(2), true)],
+        peers: vec![Peer::new(NodeId(2))],
         clock_error_ms_max: 1_000,
     }
 }
@@ -62,13 +62,27 @@ fn a_request_that_waits_after_a_lost_lease_ends_in_time() {
     let policy = WaitPolicy::default();
     let (mut shard, find) = (Shard::new(policy), |_: &KeyId| Some(limits.clone()));
     let mut effects = Vec::new();
-    let came = shard.handle_request(&context(0, true), &key, &limits, 1, 1, &mut effects);
+    let came = shard.handle_request(
+        &context(0, true),
+        &key,
+        &limits,
+        Cost::ONE,
+        WaiterId(1),
+        &mut effects,
+    );
     assert_eq!(came, Step::Waiting);
     shard.handle_timeout(&context(1, false), &find, &mut effects);
     assert_eq!(verdicts(&effects), [Verdict::Unavailable]);
 
     effects.clear();
-    let came = shard.handle_request(&context(2, true), &key, &limits, 1, 2, &mut effects);
+    let came = shard.handle_request(
+        &context(2, true),
+        &key,
+        &limits,
+        Cost::ONE,
+        WaiterId(2),
+        &mut effects,
+    );
     assert_eq!(came, Step::Waiting);
     assert!(shard.has_waiting());
     for at_ms in 3..=2 + policy.patience_ms() {

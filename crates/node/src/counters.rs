@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use fluxgate_engine::quota::{
     CarriedBalance, Context, CounterGossip, CounterId, Cursor, Decision, Effect, Handoff,
-    KeyLimits, LimitUsage, LookedUp, Sender, Shard, Step, TransferReply, TransferRequest,
+    KeyLimits, LimitUsage, LookedUp, Sender, Shard, Step, TransferReply, TransferRequest, WaiterId,
     with_context,
 };
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{KeyId, NodeId, caps};
+use fluxgate_types::{Cost, KeyId, NodeId, caps};
 use outbox::Outbox;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -59,7 +59,7 @@ pub struct Counters {
     shards: Vec<Mutex<Shard>>,
     // Where the next gossip message begins: what does not fit into one goes into the next.
     first_reported: AtomicUsize,
-    waiters: Mutex<HashMap<u64, oneshot::Sender<Decided>>>,
+    waiters: Mutex<HashMap<WaiterId, oneshot::Sender<Decided>>>,
     next_waiter: AtomicU64,
     outboxes: RwLock<BTreeMap<NodeId, Arc<Outbox>>>,
     // Shards with waiting requests.
@@ -166,13 +166,13 @@ impl Counters {
 impl NodeState {
     /// Decides one request for a known key, and waits for tokens if it must. Uses the limits that
     /// were looked up if nothing changed since, otherwise the current ones.
-    pub async fn decide(&self, key: &KeyId, known: &LookedUp, cost: u64) -> Decided {
+    pub async fn decide(&self, key: &KeyId, known: &LookedUp, cost: Cost) -> Decided {
         let counters = &self.counters;
-        let number = counters.next_waiter.fetch_add(1, Ordering::Relaxed);
+        let waiter = WaiterId(counters.next_waiter.fetch_add(1, Ordering::Relaxed));
         let place = Counters::place(key);
         let waiting = self.on_shard(place, |shard, on| {
             let now = known.now(&self.shared.table, key, on.find);
-            match shard.handle_request(on.context, key, &now, cost, number, on.out) {
+            match shard.handle_request(on.context, key, &now, cost, waiter, on.out) {
                 Step::Decided(decision) => Err(Decided { decision, limits: now.limits }),
                 Step::Waiting => {
                     // Register the waiter BEFORE releasing the lock, or its decision could arrive
@@ -180,7 +180,7 @@ impl NodeState {
                     let (answer, wait) = oneshot::channel();
                     let mut waiters =
                         counters.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-                    waiters.insert(number, answer);
+                    waiters.insert(waiter, answer);
                     counters.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(place);
                     Ok(wait)
                 }

@@ -87,7 +87,7 @@ pub async fn ask_all<Q: Question + Clone + 'static>(
     timeout: Duration,
 ) -> Vec<(NodeId, Option<Q::Answer>)> {
     let mut asking = tokio::task::JoinSet::new();
-    for (node, _) in state.incarnation().peers.iter().copied() {
+    for node in state.incarnation().peers.iter().map(|peer| peer.id) {
         let (state, question) = (Arc::clone(state), question.clone());
         asking.spawn(process::bind(async move {
             (node, state.transport.ask(node, &question, timeout).await.ok())
@@ -280,8 +280,7 @@ pub async fn run_gossip(state: Arc<NodeState>) {
         }
         let fresh = state.take_gossip();
         let about = state.about();
-        let members: Vec<NodeId> =
-            state.incarnation().peers.iter().map(|(node, _)| *node).collect();
+        let members: Vec<NodeId> = state.incarnation().peers.iter().map(|peer| peer.id).collect();
         peers.retain(|peer, _| members.contains(peer));
         let mut sending = tokio::task::JoinSet::new();
         for peer in members {

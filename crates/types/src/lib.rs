@@ -5,14 +5,18 @@
 #![warn(missing_docs)]
 
 pub mod caps;
+pub mod cost;
 pub mod credential;
 pub mod id;
 pub mod limit;
 pub mod scope;
 pub mod time;
+pub mod window;
 
+pub use cost::Cost;
 pub use credential::{Credential, CredentialError, Digest, Secret};
 pub use id::{BootId, DirId, KEY_ID_PREFIX, KeyId, LogIndex, NodeId};
 pub use limit::{Limit, LimitError};
 pub use scope::Scope;
 pub use time::{BootNs, ClusterMs, DurationError, format_duration_ms, parse_duration_ms};
+pub use window::Window;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::caps;
 use crate::time::ClusterMs;
+use crate::window::Window;
 
 /// A number of tokens per period. Its name distinguishes it from the key's other limits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,16 +40,16 @@ pub enum LimitError {
 }
 
 impl Limit {
-    /// The number of the window that contains `now`.
+    /// The window that contains `now`.
     #[must_use]
-    pub const fn window_at(&self, now: ClusterMs) -> u64 {
-        now.0 / self.period_ms
+    pub const fn window_at(&self, now: ClusterMs) -> Window {
+        Window::at(self.period_ms, now)
     }
 
-    /// The first moment after window number `window`.
+    /// The window with a number.
     #[must_use]
-    pub const fn window_end(&self, window: u64) -> ClusterMs {
-        ClusterMs((window + 1) * self.period_ms)
+    pub const fn window(&self, number: u64) -> Window {
+        Window { number, period_ms: self.period_ms }
     }
 
     /// Checks one limit against the bounds in [`caps`].

@@ -11,12 +11,12 @@ use fluxgate_engine::fault::Mutation;
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
     Context, CounterGossip, CounterId, Effect, Entitlement, Incarnation, Incarnations, KeyLimits,
-    Sender, Shard, Step, TransferReply, TransferRequest, Verdict, WaitPolicy,
+    Peer, Sender, Shard, Step, TransferReply, TransferRequest, Verdict, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId};
 use stateright::{Model, Property};
 
 use crate::cluster::id;
@@ -144,7 +144,7 @@ impl Counters {
             reached: ClusterMs(0),
             incarnations_tag: incarnations.tag(),
             incarnations,
-            peers: (0..self.nodes).filter(|n| *n != node).map(|n| (id(n), true)).collect(),
+            peers: (0..self.nodes).filter(|n| *n != node).map(|n| Peer::new(id(n))).collect(),
             clock_error_ms_max: CLOCK_ERROR_MS,
         };
         Member {
@@ -313,7 +313,14 @@ impl Counters {
                 state.requests += 1;
                 let step = world.with(&mut state.members[node], |shard, context, _| {
                     let (key, limits) = (&world.key, &world.limits);
-                    shard.handle_request(context, key, limits, 1, number, &mut effects)
+                    shard.handle_request(
+                        context,
+                        key,
+                        limits,
+                        Cost::ONE,
+                        WaiterId(number),
+                        &mut effects,
+                    )
                 });
                 if let Step::Decided(decision) = step {
                     state.decided(decision.verdict, &world);

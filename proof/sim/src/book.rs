@@ -69,7 +69,7 @@ impl Window {
     #[must_use]
     pub fn new(spec: &LimitSpec, number: u64, now: Us) -> Self {
         Self {
-            ends: spec.limit.window_end(number),
+            ends: spec.limit.window(number).end(),
             spec: spec.clone(),
             spent: 0,
             denied_one: 0,

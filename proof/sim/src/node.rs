@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fluxgate_engine::member::{self, Member, SeenLeadership};
-use fluxgate_engine::quota::{Outbox, Shard};
+use fluxgate_engine::quota::{Outbox, Shard, WaiterId};
 use fluxgate_engine::state::{Registry, Shared, View};
 use fluxgate_types::{BootId, BootNs, ClusterMs, LogIndex, NodeId};
 
@@ -67,7 +67,7 @@ pub struct Node {
     peers: BTreeMap<NodeId, PeerSaid>,
     gossip: BTreeMap<NodeId, counting::Gossip>,
     torn: Torn,
-    waiting: BTreeMap<u64, Request>,
+    waiting: BTreeMap<WaiterId, Request>,
     ticking: bool,
     raft_wake: Us,
     // The leader when the member last looked.

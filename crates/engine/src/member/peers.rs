@@ -8,7 +8,7 @@ use fluxgate_types::{BootId, NodeId};
 
 use super::Member;
 use crate::fault::Mutation;
-use crate::quota::Incarnation;
+use crate::quota::{Incarnation, Peer};
 
 /// After this many consecutive timeouts a peer counts as unreachable until we hear from it.
 const SILENCES_MAX: u32 = 3;
@@ -68,26 +68,27 @@ impl Member {
     }
 
     fn set_reachable(&mut self, node: NodeId, reachable: bool) {
-        if !self.incarnation.peers.contains(&(node, !reachable)) {
+        let changes = |peer: &Peer| peer.id == node && peer.reachable != reachable;
+        if !self.incarnation.peers.iter().any(changes) {
             return;
         }
         self.change_incarnation(|incarnation| {
-            for peer in incarnation.peers.iter_mut().filter(|peer| peer.0 == node) {
-                peer.1 = reachable;
+            for peer in incarnation.peers.iter_mut().filter(|peer| peer.id == node) {
+                peer.reachable = reachable;
             }
         });
     }
 
     /// Sets the other nodes of the cluster. A new one counts as reachable.
     pub fn set_peers(&mut self, peers: &[NodeId]) {
-        if self.incarnation.peers.iter().map(|(node, _)| node).eq(peers) {
+        if self.incarnation.peers.iter().map(|peer| &peer.id).eq(peers) {
             return;
         }
         self.change_incarnation(|incarnation| {
             let before = std::mem::take(&mut incarnation.peers);
-            let known = |node: &NodeId| before.iter().find(|peer| peer.0 == *node);
+            let known = |id| before.iter().find(|peer| peer.id == id).copied();
             incarnation.peers =
-                peers.iter().map(|node| (*node, known(node).is_none_or(|peer| peer.1))).collect();
+                peers.iter().map(|id| known(*id).unwrap_or(Peer::new(*id))).collect();
         });
         self.barriers.retain_peers(|node| peers.contains(&node));
         self.silences.0.retain(|node, _| peers.contains(node));

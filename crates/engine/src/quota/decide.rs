@@ -9,13 +9,14 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use fluxgate_types::{ClusterMs, KeyId, caps};
+use fluxgate_types::{ClusterMs, Cost, KeyId, caps};
 
 use super::key::{self, DEGRADED_MS, KeyCounters};
 use super::order::Order;
 use super::search::next_to_ask;
 use super::{
     Context, CounterId, Decision, Effect, KeyLimits, Shard, Step, TransferRequest, Verdict, Waiter,
+    WaiterId,
 };
 use crate::fault::Mutation;
 use crate::state::record::LimitSpec;
@@ -39,8 +40,8 @@ impl Shard {
         context: &Context<'_>,
         key: &KeyId,
         limits: &KeyLimits,
-        cost: u64,
-        waiter: u64,
+        cost: Cost,
+        waiter: WaiterId,
         out: &mut Vec<Effect>,
     ) -> Step {
         let context = &self.follow(context);
@@ -50,7 +51,7 @@ impl Shard {
         if !leased || self.draining || !counters.open_all(context, key, limits, order) {
             return Step::Decided(unavailable(limits));
         }
-        if cost == 0 {
+        if cost.is_peek() {
             return Step::Decided(counters.peek(context, limits));
         }
         // Queued requests go first; otherwise cheap requests would starve an expensive one.
@@ -77,7 +78,7 @@ impl Shard {
             self.waiting.push_back(*key);
         }
         counters.queue.push_back(Waiter {
-            number: waiter,
+            id: waiter,
             cost,
             deadline: context.boot.plus_ms(self.policy.transfer_wait_ms),
             deadline_last: context.boot.plus_ms(self.policy.patience_ms()),
@@ -102,7 +103,7 @@ impl Shard {
         let (order, spends) = (&mut self.order, context.leased && !self.draining);
         let available = spends && counters.open_all(context, key, limits, order);
         while let Some(waiter) = counters.queue.front() {
-            let (number, cost, mine) = (waiter.number, waiter.cost, waiter.limits_now(limits));
+            let (id, cost, mine) = (waiter.id, waiter.cost, waiter.limits_now(limits));
             let decision = if !available || !counters.open_all(context, key, &mine, order) {
                 unavailable(&mine)
             } else {
@@ -123,7 +124,7 @@ impl Shard {
             };
             let limits = Arc::clone(&mine.limits);
             counters.queue.pop_front();
-            out.push(Effect::Decided { waiter: number, decision, limits });
+            out.push(Effect::Decided { waiter: id, decision, limits });
         }
         available
     }
@@ -178,7 +179,7 @@ impl Shard {
         for waiter in counters.queue.drain(..) {
             let decision = unavailable(&waiter.limits);
             let limits = waiter.limits.limits;
-            out.push(Effect::Decided { waiter: waiter.number, decision, limits });
+            out.push(Effect::Decided { waiter: waiter.id, decision, limits });
         }
     }
 }
@@ -207,13 +208,12 @@ fn unavailable(limits: &KeyLimits) -> Decision {
 }
 
 impl KeyCounters {
-    fn look(&mut self, context: &Context<'_>, limits: &KeyLimits, cost: u64) -> Look {
+    fn look(&mut self, context: &Context<'_>, limits: &KeyLimits, cost: Cost) -> Look {
         let mut short = false;
         let mut proven: Option<(ClusterMs, usize)> = None;
-        let wanted = i64::try_from(cost).unwrap_or(i64::MAX);
         for (at, limit) in self.limits.iter_mut().take(limits.limits.len()).enumerate() {
             let cell = limit.now();
-            let is_short = cell.balance() < wanted;
+            let is_short = !cost.is_covered_by(cell.balance());
             if (is_short || cell.lowered) && cell.is_proven(context, cost) {
                 let end = limit.current_end();
                 proven = proven.filter(|(last, _)| *last >= end).or(Some((end, at)));
@@ -229,10 +229,10 @@ impl KeyCounters {
         if short { Look::Short } else { Look::Enough }
     }
 
-    fn spend(&mut self, limits: &KeyLimits, cost: u64, key: &KeyId, order: &mut Order) {
+    fn spend(&mut self, limits: &KeyLimits, cost: Cost, key: &KeyId, order: &mut Order) {
         for limit in self.limits.iter_mut().take(limits.limits.len()) {
             let cell = limit.now();
-            cell.spent += cost + u64::from(Mutation::ChargedTwice.active());
+            cell.spent += cost.0 + u64::from(Mutation::ChargedTwice.active());
             if !std::mem::replace(&mut cell.dirty, true) {
                 let window = cell.window;
                 let counter = CounterId { key: *key, limit: limit.tag, window };
@@ -242,18 +242,17 @@ impl KeyCounters {
     }
 
     /// Of the limits with a balance below the cost, the one whose window ends last.
-    fn shortest(&mut self, limits: &KeyLimits, cost: u64) -> usize {
-        let wanted = i64::try_from(cost).unwrap_or(i64::MAX);
+    fn shortest(&mut self, limits: &KeyLimits, cost: Cost) -> usize {
         let all = self.limits.iter_mut().take(limits.limits.len()).enumerate();
         let short = all.filter_map(|(at, limit)| {
-            (limit.now().balance() < wanted).then(|| (limit.current_end(), Reverse(at)))
+            (!cost.is_covered_by(limit.now().balance())).then(|| (limit.current_end(), Reverse(at)))
         });
         short.max().map_or(0, |(_, Reverse(at))| at)
     }
 
     /// The decision that a request of cost 1 would get; spends nothing.
     fn peek(&mut self, context: &Context<'_>, limits: &KeyLimits) -> Decision {
-        match self.look(context, limits, 1) {
+        match self.look(context, limits, Cost::ONE) {
             Look::Proven(at) => self.decision(context, limits, Verdict::Limited, Some(at)),
             Look::Enough | Look::Short => self.decision(context, limits, Verdict::Admitted, None),
         }
@@ -273,8 +272,7 @@ impl KeyCounters {
                 continue;
             }
             let tokens = spec.limit.tokens;
-            let window = spec.limit.window_at(context.now);
-            let reset = spec.limit.window_end(window);
+            let reset = spec.limit.window_at(context.now).end();
             let remaining = self.limits[limit_at].now().remaining(context);
             // remaining / tokens, compared without division.
             let smaller = chosen.is_none_or(|c| {
@@ -329,10 +327,10 @@ impl KeyCounters {
         order: &mut Order,
         out: &mut Vec<Effect>,
     ) {
-        let reachable = context.incarnation.peers.iter().all(|(_, reachable)| *reachable);
+        let reachable = context.incarnation.peers.iter().all(|peer| peer.reachable);
         let mut ended = false;
         while let Some(waiter) = self.queue.front().filter(|w| w.deadline <= context.boot) {
-            let (number, cost, last) = (waiter.number, waiter.cost, waiter.deadline_last);
+            let (id, cost, last) = (waiter.id, waiter.cost, waiter.deadline_last);
             let mine = waiter.limits_now(limits);
             let decision = if self.open_all(context, key, &mine, order) {
                 if context.boot < last && self.is_hopeful(context, &mine, reachable) {
@@ -345,7 +343,7 @@ impl KeyCounters {
             };
             let limits = Arc::clone(&mine.limits);
             self.queue.pop_front();
-            out.push(Effect::Decided { waiter: number, decision, limits });
+            out.push(Effect::Decided { waiter: id, decision, limits });
             ended = true;
         }
         if ended {

@@ -1,6 +1,6 @@
 //! Gossip: reports that changed, and all reports again for a node that missed some.
 
-use fluxgate_types::{ClusterMs, KeyId};
+use fluxgate_types::{ClusterMs, KeyId, Window};
 
 use super::heard::Noted;
 use super::key::{cell_of, cells_of, window_end};
@@ -91,13 +91,12 @@ impl Shard {
         }
         let limits = find(key)?;
         let spec = limits.limits.iter().find(|spec| spec.tag == tag)?;
-        let window = (end.0 / spec.limit.period_ms).checked_sub(1)?;
-        let start = ClusterMs(window * spec.limit.period_ms);
-        if spec.limit.window_end(window) != end || start >= context.horizon {
+        let window = Window::ending(spec.limit.period_ms, end)?;
+        if window.start() >= context.horizon {
             return None;
         }
-        let cell = WindowCounter::open(context, key, limits.created, spec, window)?;
-        let counter = CounterId { key: *key, limit: tag, window };
+        let cell = WindowCounter::open(context, key, limits.created, spec, window.number)?;
+        let counter = CounterId { key: *key, limit: tag, window: window.number };
         Some(CounterGossip { counter, mine: cell.report(), given: Vec::new() })
     }
 

@@ -120,6 +120,23 @@ impl Carryover {
     }
 }
 
+/// Another node of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Which one.
+    pub id: NodeId,
+    /// Whether it can be reached: it has not left several calls in a row unanswered.
+    pub reachable: bool,
+}
+
+impl Peer {
+    /// A peer that was not called yet: it counts as reachable.
+    #[must_use]
+    pub const fn new(id: NodeId) -> Self {
+        Self { id, reachable: true }
+    }
+}
+
 /// What the counters need to know of this node's incarnation. Replaced as a whole on change.
 #[derive(Clone, Debug)]
 pub struct Incarnation {
@@ -140,8 +157,8 @@ pub struct Incarnation {
     pub incarnations: Incarnations,
     /// [`Incarnations::tag`] of `incarnations`.
     pub incarnations_tag: u64,
-    /// The other nodes, and whether each can be reached.
-    pub peers: Vec<(NodeId, bool)>,
+    /// The other nodes, in the order of their ids.
+    pub peers: Vec<Peer>,
     /// A node's estimate of cluster time is at most this far off, milliseconds.
     pub clock_error_ms_max: u64,
 }
@@ -185,7 +202,7 @@ impl Incarnation {
             reached: checkpoint.map_or(ClusterMs(0), |at| at + CHECKPOINT_SLACK_MS),
             incarnations_tag: incarnations.tag(),
             incarnations,
-            peers: peers.iter().map(|node| (*node, true)).collect(),
+            peers: peers.iter().copied().map(Peer::new).collect(),
             clock_error_ms_max,
         }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use fluxgate_types::{BootNs, ClusterMs, KeyId, caps};
+use fluxgate_types::{BootNs, ClusterMs, KeyId, Window, caps};
 
 use super::order::Order;
 use super::usage::{Past, WindowSpent};
@@ -81,7 +81,9 @@ pub(super) fn cells_of<'a>(
         let period_ms = limit.period_ms;
         limit.cells.iter_mut().map(move |cell| (period_ms, cell))
     });
-    cells.filter(move |(period_ms, cell)| ClusterMs((cell.window + 1) * period_ms) == end)
+    cells.filter(move |(period_ms, cell)| {
+        Window { number: cell.window, period_ms: *period_ms }.end() == end
+    })
 }
 
 /// The end of a window that a peer names, if the window is plausible: not over for longer than
@@ -94,10 +96,10 @@ pub(super) fn window_end(
 ) -> Option<ClusterMs> {
     // The number may come from a peer: check it BEFORE computing anything from it.
     let latest = spec.limit.window_at(context.now + context.incarnation.clock_error_ms_max);
-    if window > latest {
+    if window > latest.number {
         return None;
     }
-    let end = spec.limit.window_end(window);
+    let end = spec.limit.window(window).end();
     (end + late_ms >= context.now).then_some(end)
 }
 
@@ -143,7 +145,7 @@ impl LimitCounter {
     ) -> Option<usize> {
         self.forget_old(context.now, order);
         let end = window_end(context, spec, window, OPEN_LATE_MS)?;
-        if ClusterMs(window * spec.limit.period_ms) >= context.horizon {
+        if spec.limit.window(window).start() >= context.horizon {
             return None;
         }
         let mut cell = WindowCounter::open(context, key, limits.created, spec, window)?;
@@ -162,13 +164,14 @@ impl LimitCounter {
 
     /// The end of a window.
     pub(super) fn end_of(&self, window: u64) -> ClusterMs {
-        ClusterMs((window + 1) * self.period_ms)
+        Window { number: window, period_ms: self.period_ms }.end()
     }
 
     pub(super) fn forget_old(&mut self, now: ClusterMs, order: &mut Order) {
         let period_ms = self.period_ms;
-        let over =
-            |cell: &WindowCounter| ClusterMs((cell.window + 1) * period_ms) + FORGET_AFTER_MS < now;
+        let over = |cell: &WindowCounter| {
+            Window { number: cell.window, period_ms }.end() + FORGET_AFTER_MS < now
+        };
         for cell in self.cells.iter().filter(|cell| over(cell) && cell.spent > 0) {
             self.history.push(WindowSpent { window: cell.window, spent: cell.spent });
         }
@@ -218,7 +221,7 @@ impl KeyCounters {
         order: &mut Order,
     ) -> bool {
         let opened = limits.limits.iter().enumerate().all(|(at, spec)| {
-            let window = spec.limit.window_at(context.now);
+            let window = spec.limit.window_at(context.now).number;
             let limit = self.limit(at, spec);
             let opened = limit.cell_at(context, key, limits, spec, window, order);
             limit.current = opened.unwrap_or(0);
@@ -251,7 +254,7 @@ impl KeyCounters {
 
     /// The total cost of the waiting requests.
     pub(super) fn waits(&self) -> u64 {
-        self.queue.iter().map(|waiter| waiter.cost).sum()
+        self.queue.iter().map(|waiter| waiter.cost.0).sum()
     }
 
     /// Frees the memory of a queue that was long.

@@ -65,8 +65,8 @@ pub(super) fn next_to_ask(
     if context.boot < cell.search.retry_at {
         return None;
     }
-    let reachable = context.incarnation.peers.iter().filter(|(_, reachable)| *reachable);
-    let untried = reachable.map(|(node, _)| *node).filter(|n| !cell.search.tried.contains(n));
+    let reachable = context.incarnation.peers.iter().filter(|peer| peer.reachable);
+    let untried = reachable.map(|peer| peer.id).filter(|n| !cell.search.tried.contains(n));
     let best = untried
         .map(|node| (cell.believed_left(context, node), node))
         .reduce(|a, b| if (b.0, cell.outranks(b.1, a.1)) > (a.0, false) { b } else { a });

@@ -82,7 +82,7 @@ impl Shard {
         let (at, spec) = specs.find(|(_, spec)| spec.tag == counter.limit)?;
         if !may_open {
             let cell = cell_of(&mut self.keys, counter)?;
-            let ends = spec.limit.window_end(cell.window);
+            let ends = spec.limit.window(cell.window).end();
             return cell.keeps_up(context.incarnation).then_some((cell, ends, 0));
         }
         let (keys, order) = (&mut self.keys, &mut self.order);

@@ -72,7 +72,7 @@ impl WindowCounter {
         spec: &LimitSpec,
         window: u64,
     ) -> Option<Self> {
-        let start = ClusterMs(window * spec.limit.period_ms);
+        let start = spec.limit.window(window).start();
         let map = context.view.map_at(start)?;
         let incarnation = context.incarnation;
         incarnation.entitlement()?;

@@ -12,14 +12,14 @@ use std::sync::Arc;
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
     Carryover, Context, CounterGossip, CounterId, CounterReport, Cursor, Decision, Effect,
-    Entitlement, Incarnation, Incarnations, KeyLimits, Sender, Shard, Step, TransferReply,
-    TransferRequest, Verdict, WaitPolicy,
+    Entitlement, Incarnation, Incarnations, KeyLimits, Peer, Sender, Shard, Step, TransferReply,
+    TransferRequest, Verdict, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_engine::state::{NodeRecord, View};
 use fluxgate_types::id::mix64;
-use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, DirId, KeyId, Limit, LogIndex, NodeId};
 
 pub(crate) const START_MS: u64 = 1_705_747_200_000;
 
@@ -73,7 +73,7 @@ pub(crate) struct Net {
     // Who was told all again by whom, or is to be.
     missed: BTreeMap<(NodeId, NodeId), Cursor>,
     events: BTreeMap<(u64, u64), Packet>,
-    waiters: BTreeMap<u64, u64>,
+    waiters: BTreeMap<WaiterId, u64>,
     now_us: u64,
     next: u64,
     seed: u64,
@@ -143,7 +143,7 @@ impl Net {
     pub(crate) fn start(&mut self, id: NodeId, boot: BootId, first: bool, left: Option<Carryover>) {
         let mut incarnations = Incarnations::default();
         incarnations.note(id, boot);
-        let peers = self.view.nodes.keys().filter(|n| **n != id).map(|n| (*n, true)).collect();
+        let peers = self.view.nodes.keys().filter(|n| **n != id).map(|n| Peer::new(*n)).collect();
         let incarnation = Incarnation {
             me: id,
             entitlement: left
@@ -319,16 +319,16 @@ impl Net {
             self.tally.unavailable += cost;
             return;
         }
-        let (key, number) = (self.key, self.next);
+        let (key, waiter) = (self.key, WaiterId(self.next));
         self.next += 1;
         // Registered first: the step itself may settle it.
-        self.waiters.insert(number, cost);
+        self.waiters.insert(waiter, cost);
         let step = self.step(id, |shard, context, limits, out| {
-            shard.handle_request(context, &key, limits, cost, number, out)
+            shard.handle_request(context, &key, limits, Cost(cost), waiter, out)
         });
         match step {
             Step::Decided(decision) => {
-                self.waiters.remove(&number);
+                self.waiters.remove(&waiter);
                 self.settle(decision, cost);
             }
             Step::Waiting => self.tally.waited += 1,

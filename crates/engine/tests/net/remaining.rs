@@ -7,7 +7,7 @@ use super::Net;
 
 fn counter(net: &Net) -> CounterId {
     let spec = &net.limits.limits[0];
-    let window = spec.limit.window_at(ClusterMs(net.now_ms()));
+    let window = spec.limit.window_at(ClusterMs(net.now_ms())).number;
     CounterId { key: net.key, limit: spec.tag, window }
 }
 

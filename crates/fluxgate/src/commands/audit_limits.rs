@@ -112,9 +112,8 @@ impl Auditor {
         let (limit, end_ms) = match (record.limit, record.reset, self.fallback) {
             (Some(limit), Some(reset), _) => (limit, reset.saturating_mul(1_000)),
             (limit, _, Some((fallback, period_ms))) => {
-                let window = record.time.ms() / period_ms;
-                let end_ms = window.saturating_add(1).saturating_mul(period_ms);
-                (limit.unwrap_or(fallback), end_ms)
+                let window = fluxgate_types::Window::at(period_ms, ClusterMs(record.time.ms()));
+                (limit.unwrap_or(fallback), window.end().0)
             }
             (_, _, None) => bail!("it has no `limit` and `reset`; use --limit and --period"),
         };

@@ -73,7 +73,8 @@ fn one_limit(
     now: ClusterMs,
 ) -> LimitUsage {
     let limit = &spec.limit;
-    let window = limit.window_at(now);
+    let now_in = limit.window_at(now);
+    let window = now_in.number;
     let mut series: BTreeMap<u64, u64> = BTreeMap::new();
     let mut current: BTreeMap<NodeId, u64> = BTreeMap::new();
     for (node, reply) in by_node {
@@ -99,13 +100,13 @@ fn one_limit(
     let per_node =
         current.iter().map(|(node, spent)| NodeSpent { node: node.0, spent: *spent }).collect();
     let oldest = window.saturating_sub(caps::USAGE_WINDOWS as u64 - 1);
-    let start_s = |window: u64| window * limit.period_ms / 1_000;
+    let start_s = |window: u64| limit.window(window).start().0 / 1_000;
     LimitUsage {
         name: limit.name.to_string(),
         limit: limit.tokens,
         spent,
         remaining: limit.tokens.saturating_sub(spent),
-        reset: limit.window_end(window).0.div_ceil(1_000),
+        reset: now_in.end().0.div_ceil(1_000),
         per_node,
         series: series
             .into_iter()

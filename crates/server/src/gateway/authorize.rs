@@ -18,7 +18,7 @@ use fluxgate_api::error::ErrorBody;
 use fluxgate_api::paths::{self, header as names};
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
-use fluxgate_types::Scope;
+use fluxgate_types::{Cost, Scope};
 
 use crate::gateway::validate::{
     Answer, InHeaders, Requirement, in_headers, unauthenticated, validate,
@@ -55,7 +55,8 @@ async fn authorize(State(state): State<Arc<NodeState>>, request: Request<Body>) 
         match check_gateway(&state.config, &parts.headers) {
             Ok(()) => {
                 let InHeaders { presented, foreign } = in_headers(&parts.headers);
-                let answer = validate(&state, presented, requirement, 1, Endpoint::Authorize).await;
+                let answer =
+                    validate(&state, presented, requirement, Cost::ONE, Endpoint::Authorize).await;
                 shape(flavour, &answer, foreign)
             }
             Err(error) => denial(flavour, &error),

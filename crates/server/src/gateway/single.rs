@@ -13,6 +13,7 @@ use fluxgate_api::paths;
 use fluxgate_api::validate::ValidateRequest;
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
+use fluxgate_types::Cost;
 
 use crate::gateway::validate::{Answer, PresentedCredential, Requirement, in_headers, validate};
 use crate::shared::body::{parse_optional, read_body};
@@ -78,5 +79,5 @@ pub(super) async fn answer(
         }
     };
     let requirement = request.scope.map_or(Requirement::Any, Requirement::Scope);
-    validate(state, presented, requirement, request.cost.unwrap_or(1), endpoint).await
+    validate(state, presented, requirement, request.cost.map_or(Cost::ONE, Cost), endpoint).await
 }

@@ -24,7 +24,7 @@ use fluxgate_node::clock::boot_now;
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::credential::CredentialError;
-use fluxgate_types::{ClusterMs, Credential, Digest, KeyId, Scope, caps};
+use fluxgate_types::{ClusterMs, Cost, Credential, Digest, KeyId, Scope, caps};
 
 pub(crate) use self::presented::{
     InHeaders, PresentedCredential, bearer_token, in_headers, presented,
@@ -107,7 +107,7 @@ pub(crate) async fn validate(
     state: &NodeState,
     presented: PresentedCredential<'_>,
     requirement: Requirement,
-    cost: u64,
+    cost: Cost,
     endpoint: Endpoint,
 ) -> Answer {
     let begun = Instant::now();
@@ -148,7 +148,7 @@ async fn decide(
     state: &NodeState,
     presented: PresentedCredential<'_>,
     requirement: Requirement,
-    cost: u64,
+    cost: Cost,
 ) -> Answer {
     let boot = boot_now();
     if !state.is_leased(boot) {
@@ -166,7 +166,7 @@ async fn decide(
     };
     let Some(key) = look_up(state, text, now) else { return rejected(true) };
     if !requirement.allows(key.record().scope) {
-        let decided = state.decide(&key.record().id, &key.limits, 0).await;
+        let decided = state.decide(&key.record().id, &key.limits, Cost::PEEK).await;
         if decided.decision.verdict == quota::Verdict::Unavailable {
             return unavailable(state, CANNOT_COUNT);
         }
@@ -181,7 +181,7 @@ async fn decide(
     let rate = RateLimitState::of_decision(&state.config, decided, state.now().max(now));
     match verdict {
         quota::Verdict::Admitted => {
-            if cost > 0 {
+            if !cost.is_peek() {
                 state.last_uses.used(&key.entry, now);
             }
             Answer::Admitted(key, rate)
@@ -245,10 +245,10 @@ fn unavailable(state: &NodeState, otherwise: &'static str) -> Answer {
 
 /// A cost above the tokens of a whole window can never be admitted: the request is invalid, and a
 /// 429 would promise that waiting helps.
-fn over_every_limit(key: &MatchedKey, cost: u64) -> Option<String> {
+fn over_every_limit(key: &MatchedKey, cost: Cost) -> Option<String> {
     let limits = &key.limits.limits.limits;
     let smallest = limits.iter().map(|spec| &spec.limit).min_by_key(|l| l.tokens)?;
-    (cost > smallest.tokens).then(|| {
+    (cost.0 > smallest.tokens).then(|| {
         format!(
             "cost: {cost} is more than the limit `{}` of {} ever allows",
             smallest.name, smallest.tokens

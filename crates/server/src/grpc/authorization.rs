@@ -14,6 +14,7 @@ use fluxgate_api::paths::header as names;
 use fluxgate_api::verdict::GrpcCode;
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
+use fluxgate_types::Cost;
 use tonic::Status;
 
 use super::messages::{
@@ -88,7 +89,7 @@ async fn check(
     let named = attributes.context_extensions.get("requirement").map(String::as_str);
     let required = requirement(named.unwrap_or_default(), &method, &headers);
     let InHeaders { presented, foreign } = in_headers(&headers);
-    let answer = validate(state, presented, required, 1, Endpoint::ExtAuthz).await;
+    let answer = validate(state, presented, required, Cost::ONE, Endpoint::ExtAuthz).await;
     super::check_decided(&answer)?;
     let body = answer.error_body().map(|error| error.to_json()).unwrap_or_default();
     let shaped = shape_plain(&answer);

@@ -17,6 +17,7 @@ use fluxgate_api::paths::header as names;
 use fluxgate_api::verdict::{GrpcCode, Verdict};
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
+use fluxgate_types::Cost;
 use fluxgate_types::credential::is_like_a_key;
 use tonic::Status;
 
@@ -78,7 +79,7 @@ async fn decide(state: &NodeState, request: RateLimitRequest) -> Result<RateLimi
             state,
             PresentedCredential::One(key),
             Requirement::Any,
-            cost,
+            Cost(cost),
             Endpoint::RateLimit,
         )
         .await;

@@ -11,7 +11,7 @@ use fluxgate_engine::state::command::Actor;
 use fluxgate_engine::state::record::{KeyEntry, KeyRecord};
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
-use fluxgate_types::{Digest, Scope};
+use fluxgate_types::{Cost, Digest, Scope};
 
 use crate::gateway::validate::{Answer, PresentedCredential, Requirement, presented, validate};
 use crate::shared::client_addr::client_addr;
@@ -144,7 +144,7 @@ pub(crate) async fn identify(
         return Ok(Principal::Operator);
     }
     let requirement = Requirement::Scope(required);
-    let answer = validate(state, presented, requirement, 1, Endpoint::Admin).await;
+    let answer = validate(state, presented, requirement, Cost::ONE, Endpoint::Admin).await;
     if let (Answer::Admitted(key, _), PresentedCredential::One(token)) = (&answer, presented) {
         let (entry, digest) = (Arc::clone(&key.entry), Digest::of(token));
         return Ok(Principal::Key { entry, digest });

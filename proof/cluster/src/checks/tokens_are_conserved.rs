@@ -46,7 +46,7 @@ fn each_counter(
     for (_, key) in state.table.page(usize::MAX, KEYS) {
         let limits = state.table.with(&key, |entry| entry.record.limits(&view.defaults).clone());
         for spec in limits.iter().flat_map(|limits| limits.iter()) {
-            let window = spec.limit.window_at(now);
+            let window = spec.limit.window_at(now).number;
             let counter = CounterId { key, limit: spec.tag, window };
             let seen: BTreeMap<NodeId, Observed> = running
                 .iter()

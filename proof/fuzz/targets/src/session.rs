@@ -14,11 +14,12 @@ use std::sync::Arc;
 
 use fluxgate_engine::quota::{
     Context, CounterGossip, CounterId, Cursor, Effect, Entitlement, Handoff, Incarnation,
-    Incarnations, KeyLimits, Sender, Shard, Step, TransferReply, TransferRequest, WaitPolicy,
+    Incarnations, KeyLimits, Peer, Sender, Shard, Step, TransferReply, TransferRequest, WaitPolicy,
+    WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
-use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, LogIndex, NodeId};
 use ledger::Account;
 use speech::{report, sent_and_read, specs};
 
@@ -43,7 +44,7 @@ pub(crate) struct Session {
     leased: bool,
     draining: bool,
     waiter: u64,
-    waiting: BTreeMap<u64, (KeyId, u64)>,
+    waiting: BTreeMap<WaiterId, (KeyId, u64)>,
     handoffs: Vec<(Sender, Handoff)>,
     accounts: BTreeMap<CounterId, Account>,
     /// Counters that the present step spent from or requested tokens for.
@@ -92,7 +93,7 @@ impl Session {
                 reached: ClusterMs(0),
                 incarnations_tag: incarnations.tag(),
                 incarnations,
-                peers: PEERS.map(|peer| (peer, true)).to_vec(),
+                peers: PEERS.map(Peer::new).to_vec(),
                 clock_error_ms_max: 100,
             },
             limits: limits.into(),
@@ -162,9 +163,9 @@ impl Session {
         let (key, cost) = (self.key(source), u64::from(source.byte() % 6));
         let limits = self.limits[&key].clone();
         self.waiter += 1;
-        let waiter = self.waiter;
+        let waiter = WaiterId(self.waiter);
         let step = self.with(|shard, context, _, out| {
-            shard.handle_request(context, &key, &limits, cost, waiter, out)
+            shard.handle_request(context, &key, &limits, Cost(cost), waiter, out)
         });
         match step {
             Step::Decided(decision) => self.decided(&key, cost, &decision, &limits.limits),
@@ -298,7 +299,8 @@ impl Session {
             }
             2 => {
                 let at = source.below(PEERS.len());
-                self.incarnation.peers[at].1 = !self.incarnation.peers[at].1;
+                let peer = &mut self.incarnation.peers[at];
+                peer.reachable = !peer.reachable;
             }
             _ => {
                 let from = self.view.share_maps.last().map_or(0, |map| map.from.0);

@@ -20,7 +20,7 @@ impl Invariant for Judge {
         if decision.verdict != Verdict::Limited || request.cost == 0 {
             return Ok(());
         }
-        let window = spec.limit.window_at(*at);
+        let window = spec.limit.window_at(*at).number;
         // After a cut of the limit some nodes hold tokens that others have overspent.
         if !world.limit_is_settled(&(request.key, spec.tag, window)) {
             return Ok(());

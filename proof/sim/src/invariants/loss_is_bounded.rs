@@ -21,7 +21,7 @@ impl Invariant for Judge {
         if decision.verdict != Verdict::Limited {
             return Ok(());
         }
-        let id = (request.key, spec.tag, spec.limit.window_at(*at));
+        let id = (request.key, spec.tag, spec.limit.window_at(*at).number);
         let Some(window) = world.book.windows.get(&id) else { return Ok(()) };
         if !world.limit_is_settled(&id) {
             return Ok(());

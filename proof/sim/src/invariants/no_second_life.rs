@@ -27,7 +27,7 @@ impl Invariant for Judge {
                 let of = |spec: &LimitSpec| CounterId {
                     key: request.key,
                     limit: spec.tag,
-                    window: spec.limit.window_at(*at),
+                    window: spec.limit.window_at(*at).number,
                 };
                 limits.limits.iter().map(of).collect()
             }

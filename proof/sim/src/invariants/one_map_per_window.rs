@@ -21,7 +21,7 @@ impl Invariant for Judge {
         }
         let Some(process) = world.node(node) else { return Ok(()) };
         for spec in limits.limits.iter() {
-            let number = spec.limit.window_at(*at);
+            let number = spec.limit.window_at(*at).number;
             let window = number;
             let counter = CounterId { key: request.key, limit: spec.tag, window };
             let mine = process.shard.observe(&counter).map(|seen| seen.map_from);

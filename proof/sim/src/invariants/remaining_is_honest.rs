@@ -32,7 +32,7 @@ impl Invariant for Judge {
         if decision.verdict == Verdict::Limited && remaining >= request.cost.max(1) {
             return Err(format!("node {node} denied {} and showed {remaining}", request.cost));
         }
-        let window = spec.limit.window_at(*at);
+        let window = spec.limit.window_at(*at).number;
         let counter = CounterId { key: request.key, limit: spec.tag, window };
         if decision.verdict == Verdict::Admitted
             && remaining == 0

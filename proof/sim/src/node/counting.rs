@@ -2,10 +2,11 @@
 //! it what arrives.
 
 use fluxgate_engine::quota::{
-    CounterGossip, Effect, KeyLimits, Repeats, Sender, Step as Came, TransferReply, TransferRequest,
+    CounterGossip, Effect, KeyLimits, Repeats, Sender, Step as Came, TransferReply,
+    TransferRequest, WaiterId,
 };
 use fluxgate_engine::stop::HandedOff;
-use fluxgate_types::{BootId, ClusterMs, NodeId, caps};
+use fluxgate_types::{BootId, ClusterMs, Cost, NodeId, caps};
 
 use super::calls::Call;
 use super::{Node, Step};
@@ -25,16 +26,16 @@ pub(super) struct Gossip {
 impl Node {
     /// A validate of a known key.
     pub(super) fn request(&mut self, request: Request, limits: &KeyLimits, step: &mut Step<'_>) {
-        let number = step.number();
+        let waiter = WaiterId(step.number());
         // Known BEFORE the step: it may settle it.
-        self.waiting.insert(number, request);
+        self.waiting.insert(waiter, request);
         let mut effects = Vec::new();
         let came = self.count(step, |shard, context, _| {
             let Request { key, cost, .. } = request;
-            shard.handle_request(context, &key, limits, cost, number, &mut effects)
+            shard.handle_request(context, &key, limits, Cost(cost), waiter, &mut effects)
         });
         if let Came::Decided(decision) = came {
-            self.waiting.remove(&number);
+            self.waiting.remove(&waiter);
             self.decided(request, decision, limits.clone(), step);
         }
         self.carry_out_counts(effects, step);
@@ -113,7 +114,8 @@ impl Node {
             shard.take_gossip(context, caps::PEER_ITEMS_MAX)
         });
         let said = self.said(step);
-        for (peer, _) in self.member.incarnation().peers.clone() {
+        for peer in self.member.incarnation().peers.clone() {
+            let peer = peer.id;
             let (head, incarnations) =
                 (self.head(peer), self.member.incarnation().incarnations.all());
             let mut told = told.clone();

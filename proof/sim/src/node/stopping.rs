@@ -57,9 +57,9 @@ impl Node {
     fn recipients(&self) -> Vec<Sender> {
         let incarnation = self.member.incarnation();
         let ready = |node| self.peers.get(&node).is_some_and(|said| said.is_ready);
-        let reached = incarnation.peers.iter().filter(|(node, up)| *up && ready(*node));
+        let reached = incarnation.peers.iter().filter(|peer| peer.reachable && ready(peer.id));
         let sender = |node| Some(Sender { node, boot: incarnation.incarnations.of(node)? });
-        reached.filter_map(|(node, _)| sender(*node)).collect()
+        reached.filter_map(|peer| sender(peer.id)).collect()
     }
 
     fn carry_out_stop(&mut self, effect: Effect, step: &mut Step<'_>) {

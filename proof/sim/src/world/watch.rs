@@ -19,7 +19,8 @@ impl World {
             self.say(|| match seen {
                 Seen::Decided { request, decision, at, limits } => {
                     let d = decision;
-                    let window = limits.limits.get(d.limit_at).map(|s| s.limit.window_at(*at));
+                    let window =
+                        limits.limits.get(d.limit_at).map(|s| s.limit.window_at(*at).number);
                     format!(
                         "node {id}: {} cost {} sent {}: {:?} {}/{} window {window:?} at {at}",
                         request.key, request.cost, request.began, d.verdict, d.remaining, d.tokens
@@ -43,7 +44,7 @@ impl World {
             self.fold(decision.remaining ^ (decision.verdict as u64) << 50);
             let now = self.now;
             for (place, spec) in limits.limits.iter().enumerate() {
-                let number = spec.limit.window_at(*at);
+                let number = spec.limit.window_at(*at).number;
                 let counter = CounterId { key: request.key, limit: spec.tag, window: number };
                 let opened = self.node(id).and_then(|node| node.shard.observe(&counter));
                 let window = (request.key, spec.tag, number);
@@ -109,7 +110,7 @@ impl World {
     fn say_holdings(&mut self, request: &Request, at: ClusterMs, limits: &[LimitSpec]) {
         let mut lines = Vec::new();
         for spec in limits {
-            let window = spec.limit.window_at(at);
+            let window = spec.limit.window_at(at).number;
             let counter = CounterId { key: request.key, limit: spec.tag, window };
             for node in self.nodes() {
                 let seen = node.shard.observe(&counter);

@@ -1,6 +1,6 @@
 //! What is known of all nodes together: the proof that nothing is left, or how much remains.
 
-use fluxgate_types::NodeId;
+use fluxgate_types::{Cost, NodeId};
 
 use super::{Context, CounterReport, PeerAccount, WindowCounter};
 use crate::fault::Mutation;
@@ -58,13 +58,13 @@ impl WindowCounter {
     }
 
     /// Whether it is proven that less than `cost` is left.
-    pub(in crate::quota) fn is_proven(&mut self, context: &Context<'_>, cost: u64) -> bool {
+    pub(in crate::quota) fn is_proven(&mut self, context: &Context<'_>, cost: Cost) -> bool {
         if self.exhausted {
             return true;
         }
         let gone = self.spent_lower_bound(context);
         self.exhausted = gone >= self.tokens;
-        gone.saturating_add(cost) > self.tokens
+        gone.saturating_add(cost.0) > self.tokens
     }
 
     /// What is left as far as this node knows; never rises within a window.

@@ -88,7 +88,7 @@ pub(crate) async fn uses_of(state: &Arc<NodeState>, entries: &[Arc<KeyEntry>]) -
 }
 
 fn spent_of(spec: &LimitSpec, spent: &[KeySpent], now: ClusterMs) -> u64 {
-    let window = spec.limit.window_at(now);
+    let window = spec.limit.window_at(now).number;
     let limits = spent.iter().flat_map(|spent| &spent.limits).filter(|of| of.tag == spec.tag);
     let windows = limits.flat_map(|of| &of.windows).filter(|point| point.window == window);
     windows.map(|point| point.spent).sum()

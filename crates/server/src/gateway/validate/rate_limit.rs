@@ -57,7 +57,7 @@ impl RateLimitState {
     pub(super) fn nothing_left(config: &Config, policy: Arc<[LimitSpec]>, now: ClusterMs) -> Self {
         let limit = policy.first().map(|spec| &spec.limit);
         let (tokens, reset) =
-            limit.map_or((0, now), |l: &Limit| (l.tokens, l.window_end(l.window_at(now))));
+            limit.map_or((0, now), |l: &Limit| (l.tokens, l.window_at(now).end()));
         Self {
             limit: tokens,
             remaining: 0,

@@ -30,7 +30,7 @@ impl Session {
     }
 
     pub(super) fn counter_of(&self, key: &KeyId, spec: &LimitSpec) -> CounterId {
-        CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(self.now) }
+        CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(self.now).number }
     }
 
     pub(super) fn counter(&self, source: &mut Source<'_>) -> CounterId {
