@@ -10,7 +10,6 @@ const REPEATED: &[(&str, &str, &str)] = &[
     ("proof/bench/src/bin/append-sync.rs", "BYTES_MAX", "the largest record of this bench"),
     ("proof/chaos/src/inject_scenario.rs", "LOOK", "how often this loop polls"),
     ("proof/chaos/src/process.rs", "RESTART_CODE", "an exit code of the interface"),
-    ("proof/sim/src/node/counting.rs", "LEAVE_GOSSIPS", "to untie"),
     ("tests/contract.rs", "ALPHABET", "the contract, written out"),
     ("tests/exit_codes.rs", "ADMITTED", "an answer of the contract, written out"),
 ];

@@ -25,3 +25,4 @@ pub mod member;
 pub mod quota;
 pub mod share_map;
 pub mod state;
+pub mod stop;

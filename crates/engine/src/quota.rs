@@ -17,7 +17,9 @@ mod incarnation;
 mod key;
 mod messages;
 mod order;
+mod outbox;
 mod peer_account;
+mod repeats;
 mod search;
 mod sources;
 mod sweep;
@@ -41,6 +43,8 @@ pub use gossip::Cursor;
 pub use handoff::Handoff;
 pub use incarnation::{CarriedBalance, Carryover, Entitlement, Incarnation, Incarnations};
 pub use messages::{CounterGossip, CounterId, CounterReport, TransferReply, TransferRequest};
+pub use outbox::Outbox;
+pub use repeats::Repeats;
 pub use sources::{LookedUp, Sources, with_context};
 pub use usage::{LimitUsage, WindowSpent};
 

@@ -3,8 +3,8 @@
 //! One message with transfer requests is in flight per peer; requests that arrive meanwhile go into
 //! the next one. No lock here is held across an await.
 
+mod gossip;
 mod outbox;
-mod telling;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -27,7 +27,6 @@ use crate::metrics::Kind;
 use crate::state::NodeState;
 
 pub use outbox::run_asks;
-pub use telling::Telling;
 
 /// Number of shards, each with its own lock: a busy node's threads seldom contend, and with a
 /// million keys each shard holds a thousand, so that work on a whole shard is short.
@@ -59,7 +58,7 @@ pub struct On<'a> {
 pub struct Counters {
     shards: Vec<Mutex<Shard>>,
     // Where the next gossip message begins: what does not fit into one goes into the next.
-    first_told: AtomicUsize,
+    first_reported: AtomicUsize,
     waiters: Mutex<HashMap<u64, oneshot::Sender<Decided>>>,
     next_waiter: AtomicU64,
     outboxes: RwLock<BTreeMap<NodeId, Arc<Outbox>>>,
@@ -73,7 +72,7 @@ impl Counters {
         let policy = config.waits();
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(policy))).collect(),
-            first_told: AtomicUsize::new(0),
+            first_reported: AtomicUsize::new(0),
             waiters: Mutex::default(),
             next_waiter: AtomicU64::new(0),
             outboxes: RwLock::default(),
@@ -112,9 +111,7 @@ impl Counters {
     fn carry_out(&self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::TransferRequest { peer, request: ask } => {
-                    self.outbox(peer).put(ask);
-                }
+                Effect::TransferRequest { peer, request } => self.outbox(peer).put(request),
                 Effect::Decided { waiter, decision, limits } => {
                     let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
                     let answer = waiters.remove(&waiter);
@@ -149,8 +146,9 @@ impl Counters {
         self.shards.iter().for_each(|shard| Self::locked(shard, Shard::begin_drain));
     }
 
-    pub fn take_back(&self, to: &Sender, gift: &Handoff) {
-        Self::locked(self.shard(&gift.reply.counter.key), |shard| shard.take_back(to, gift));
+    pub fn take_back(&self, from: &Sender, handoff: &Handoff) {
+        let shard = self.shard(&handoff.reply.counter.key);
+        Self::locked(shard, |shard| shard.take_back(from, handoff));
     }
 
     pub fn carryover(&self) -> BTreeMap<CounterId, CarriedBalance> {

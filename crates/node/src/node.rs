@@ -10,13 +10,12 @@ pub mod last_uses;
 mod opening;
 #[cfg(feature = "sim")]
 mod simulated;
+mod stopping;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::quota::Sender;
-use fluxgate_peer::{CallError, process};
-use fluxgate_raft::Role;
+use fluxgate_peer::process;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
@@ -29,15 +28,8 @@ pub use error::NodeError;
 #[cfg(feature = "sim")]
 pub use simulated::{Surroundings, open_simulated};
 
-/// How long a stopping node tries to hand its balances to one peer.
-const GIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a stopping leader waits for another node to lead.
-const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How often to check whether the node can continue.
 const LOOK: Duration = Duration::from_millis(500);
-/// Number of gossip periods in which a leaving node announces that, before it stops.
-const LEAVE_GOSSIPS: u64 = 3;
-
 /// The tasks that run beside the listeners. A task ends when its work is done, or with the error
 /// for which the node cannot continue.
 #[derive(Debug)]
@@ -117,33 +109,7 @@ impl Drivers {
     pub async fn stop(mut self, close_listeners: impl Future<Output = ()>) {
         let state = Arc::clone(&self.state);
         tracing::info!(reason = %Reason::Stopping, drain_ms = state.config.drain_ms, "stopping");
-        // Announced first, so that gateways turn away and other stopping peers hand nothing to this
-        // node.
-        state.begin_leaving();
-        let told_ms = LEAVE_GOSSIPS * state.config.gossip_ms;
-        // The node keeps answering meanwhile, also on new connections: a load balancer that polls
-        // `/readyz` needs this long to turn away.
-        let drain = Duration::from_millis(told_ms.max(state.config.drain_ms));
-        tokio::time::timeout(drain, state.end_drain.notified()).await.ok();
-        state.begin_stopping();
-        state.counters.begin_drain();
-        give_away(&state).await;
-        let left = Arc::clone(&state);
-        let write = move || {
-            carryover::write(&left, &left.data);
-            last_uses::write(&left);
-        };
-        if let Err(error) = process::on_disk(write).await {
-            tracing::error!(%error, "the holdings were not written down");
-        }
-        let somebody =
-            state.incarnation().peers.iter().any(|(node, up)| *up && state.said_ready(*node));
-        if state.raft.status().role == Role::Leader && somebody {
-            match state.raft.transfer_leadership(None, HAND_OVER_TIMEOUT).await {
-                Ok(leader) => tracing::info!(to = leader.0, "handed the leadership over"),
-                Err(error) => tracing::warn!(%error, "nobody took the leadership"),
-            }
-        }
+        stopping::hand_over(&state).await;
         close_listeners.await;
         self.tasks.shutdown().await;
         state.member.stop();
@@ -168,40 +134,4 @@ fn spawn(tasks: &mut Tasks, task: impl Future<Output = ()> + Send + 'static) {
         task.await;
         Ok(())
     }));
-}
-
-/// Hands this node's balances to its peers, as far as they accept them.
-async fn give_away(state: &NodeState) {
-    for (peer, reachable) in state.incarnation().peers.clone() {
-        let boot = state
-            .incarnation()
-            .incarnations
-            .of(peer)
-            .filter(|_| reachable && state.said_ready(peer));
-        let Some(boot) = boot else { continue };
-        let (to, mut from) = (Sender { node: peer, boot }, Default::default());
-        loop {
-            let gifts = state.drain(&to, &mut from);
-            if gifts.is_empty() {
-                return;
-            }
-            match peer::give(state, &to, &gifts, GIVE_TIMEOUT).await {
-                Ok(taken) => {
-                    let refused: Vec<_> =
-                        gifts.iter().zip(&taken).filter(|(_, taken)| !**taken).collect();
-                    refused.iter().for_each(|(gift, _)| state.counters.take_back(&to, gift));
-                    if !refused.is_empty() || taken.len() != gifts.len() {
-                        break;
-                    }
-                }
-                Err(CallError::Unreachable { .. } | CallError::Refused { .. }) => {
-                    // Certainly not accepted.
-                    gifts.iter().for_each(|gift| state.counters.take_back(&to, gift));
-                    break;
-                }
-                // They may have arrived: counting them here too would spend them twice.
-                Err(CallError::Timeout { .. } | CallError::Broken { .. }) => break,
-            }
-        }
-    }
 }

@@ -8,7 +8,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use fluxgate_engine::join::{Introduction, RegisteredDirectory, Times};
-use fluxgate_engine::quota::{CounterGossip, Handoff, Sender, TransferReply, TransferRequest};
+use fluxgate_engine::quota::{
+    CounterGossip, Handoff, Repeats, Sender, TransferReply, TransferRequest,
+};
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_peer::{CallError, Question, process};
 use fluxgate_raft::WriteHealth;
@@ -18,7 +20,6 @@ use fluxgate_wire::peer::{
     MessageHeader, More, StatusCall, StatusReply, Writes,
 };
 
-use crate::counters::Telling;
 use crate::state::NodeState;
 
 /// Sends a call of version 2. A node that speaks only version 1 rejects it, which is recorded: the
@@ -107,17 +108,14 @@ impl NodeState {
     /// Processes a message header: records the sender's incarnation. `None` for a late message, or
     /// one that is meant for another incarnation of this node: its reports must not count.
     pub fn receive(&self, from: NodeId, head: &MessageHeader) -> Option<Sender> {
-        let newest = self.note_incarnation(from, head.boot);
+        self.note_incarnation(from, head.boot);
         self.note_heard(from);
-        let mine = head.to.is_none_or(|boot| boot == self.boot());
-        (newest && mine).then_some(Sender { node: from, boot: head.boot })
+        self.incarnation().accepted(from, head.boot, head.to)
     }
 
     /// Records the incarnations that another node knows, including those of removed nodes.
-    pub fn note_lives(&self, incarnations: &[(NodeId, BootId)]) {
-        for (node, boot) in incarnations.iter().filter(|(node, _)| *node != self.me) {
-            self.note_incarnation(*node, *boot);
-        }
+    pub fn note_incarnations(&self, incarnations: &[(NodeId, BootId)]) {
+        incarnations.iter().for_each(|(node, boot)| self.note_incarnation(*node, *boot));
     }
 
     /// What this node reports about itself.
@@ -273,7 +271,7 @@ pub async fn run_gossip(state: Arc<NodeState>) {
     let timeout = Duration::from_millis(state.config.transfer_timeout_ms);
     let mut every = tokio::time::interval(period);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut peers: BTreeMap<NodeId, Telling> = BTreeMap::new();
+    let mut peers: BTreeMap<NodeId, Repeats> = BTreeMap::new();
     loop {
         every.tick().await;
         // Nothing is sent before it is known that this directory may act for its node.
@@ -300,7 +298,7 @@ pub async fn run_gossip(state: Arc<NodeState>) {
         }
         // A slow peer must not delay the others for longer than its timeout.
         for (peer, delivered) in sending.join_all().await {
-            peers.entry(peer).or_default().note(delivered, state.said_ready(peer));
+            peers.entry(peer).or_default().note_outcome(delivered, state.said_ready(peer));
         }
     }
 }
@@ -319,7 +317,7 @@ async fn tell(state: &NodeState, peer: NodeId, message: GossipMessage, timeout: 
     match told {
         Ok((reply, more)) => {
             state.receive(peer, &reply.head);
-            state.note_lives(&reply.incarnations);
+            state.note_incarnations(&reply.incarnations);
             // It may run a newer program since the last message.
             state.note_speaks_2(peer, more.is_some() || level_of(&reply.about.version) >= 2);
             state.note_about(peer, reply.about);

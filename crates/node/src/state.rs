@@ -259,18 +259,16 @@ impl NodeState {
         }
     }
 
-    /// Records a peer's incarnation. False if a newer one is known: then the message is late.
-    pub fn note_incarnation(&self, node: NodeId, boot: BootId) -> bool {
-        match self.incarnation().incarnations.of(node) {
-            Some(known) if known == boot => true,
-            Some(known) if known > boot => false,
-            Some(_) | None => self.member(|member, _| member.note_incarnation(node, boot)),
+    /// Records a peer's incarnation.
+    pub fn note_incarnation(&self, node: NodeId, boot: BootId) {
+        // Most messages come from one that is known: they take no lock.
+        if self.incarnation().incarnations.of(node).is_none_or(|known| known < boot) {
+            self.member(|member, _| member.note_incarnation(node, boot));
         }
     }
 
     /// A peer call brought no answer; `refused`: nothing listens there.
     pub fn note_silence(&self, node: NodeId, refused: bool) {
-        self.has_silences.store(true, Ordering::Release);
         self.member(|member, _| member.note_silence(node, refused));
     }
 
@@ -278,12 +276,14 @@ impl NodeState {
     pub fn note_heard(&self, node: NodeId) {
         // Most messages find nothing to forget: they take no lock.
         if self.has_silences.load(Ordering::Acquire) {
-            let left = self.member(|member, _| {
-                member.note_heard(node);
-                member.has_silences()
-            });
-            self.has_silences.store(left, Ordering::Release);
+            self.member(|member, _| member.note_heard(node));
         }
+    }
+
+    /// Publishes whether some peer left a call unanswered. Call it with the member's lock held:
+    /// otherwise an older answer could hide a newer silence, and the peer would stay unreachable.
+    pub(crate) fn publish_silences(&self, has_silences: bool) {
+        self.has_silences.store(has_silences, Ordering::Release);
     }
 
     /// The lease is valid before this moment.

@@ -182,7 +182,7 @@ fn gossip(state: &NodeState, from: NodeId, body: &[u8]) -> Result<Vec<u8>, Handl
     if let Some(sender) = state.receive(from, &message.head) {
         state.handle_gossip(&sender, &message.told);
     }
-    state.note_lives(&message.incarnations);
+    state.note_incarnations(&message.incarnations);
     state.note_about(from, message.about);
     let first = GossipReply {
         head: state.head(from),

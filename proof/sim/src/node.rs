@@ -13,13 +13,14 @@ mod machine;
 mod pump;
 mod requests;
 mod step;
+mod stopping;
 mod torn;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fluxgate_engine::member::{self, Member, SeenLeadership};
-use fluxgate_engine::quota::{Handoff, Shard, TransferRequest};
+use fluxgate_engine::quota::{Outbox, Shard};
 use fluxgate_engine::state::{Registry, Shared, View};
 use fluxgate_types::{BootId, BootNs, ClusterMs, LogIndex, NodeId};
 
@@ -60,10 +61,11 @@ pub struct Node {
     // Cluster time as the disk has it.
     noted: Option<(ClusterMs, BootNs)>,
     leaderships: (Option<SeenLeadership>, Option<SeenLeadership>),
-    outbox: BTreeMap<NodeId, Vec<TransferRequest>>,
-    asking: BTreeMap<NodeId, (CallId, Vec<TransferRequest>)>,
+    outboxes: BTreeMap<NodeId, Outbox>,
+    // The call to each peer whose transfer requests are in flight.
+    asking: BTreeMap<NodeId, CallId>,
     peers: BTreeMap<NodeId, PeerSaid>,
-    telling: BTreeMap<NodeId, counting::Telling>,
+    gossip: BTreeMap<NodeId, counting::Gossip>,
     torn: Torn,
     waiting: BTreeMap<u64, Request>,
     ticking: bool,
@@ -79,9 +81,7 @@ pub struct Node {
     writes: BTreeMap<member::CallId, WriteWaiter>,
     proposals: Vec<(usize, u64, ProposalWaiter)>,
     applied_waits: Vec<(NodeId, CallId, LogIndex)>,
-    stopping: u8,
-    giving: Option<(CallId, NodeId, Vec<Handoff>)>,
-    given_to: Vec<NodeId>,
+    stop: Option<Box<stopping::Stopping>>,
 }
 
 impl Node {
@@ -113,10 +113,10 @@ impl Node {
             member,
             noted,
             leaderships: (None, None),
-            outbox: BTreeMap::new(),
+            outboxes: BTreeMap::new(),
             asking: BTreeMap::new(),
             peers: BTreeMap::new(),
-            telling: BTreeMap::new(),
+            gossip: BTreeMap::new(),
             torn: Torn::default(),
             waiting: BTreeMap::new(),
             ticking: false,
@@ -128,9 +128,7 @@ impl Node {
             writes: BTreeMap::new(),
             proposals: Vec::new(),
             applied_waits: Vec::new(),
-            stopping: 0,
-            giving: None,
-            given_to: Vec::new(),
+            stop: None,
         };
         node.watch_raft(step);
         let gossip = step.rng.below(step.plan.gossip);
@@ -167,13 +165,14 @@ impl Node {
     /// Whether it would answer validates.
     #[must_use]
     pub fn is_leased(&self, now: Us) -> bool {
-        self.boot_now(now) < self.member.holder().until() && self.stopping < 2
+        self.boot_now(now) < self.member.holder().until()
+            && self.stop.as_ref().is_none_or(|stop| !stop.has_drained)
     }
 
     /// Whether it is on its way out.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.stopping > 0
+        self.stop.is_some()
     }
 
     /// Whether it leads and has taken the leadership over.
@@ -201,7 +200,7 @@ impl Node {
                 self.consent(out, step);
             }
             Timer::Tick => self.tick(step),
-            Timer::Gossip => self.gossip(step),
+            Timer::Gossip => self.send_gossip(step),
             Timer::Member => self.member_timeout(step),
             Timer::Note => {
                 if self.member.clock().is_synced() {
@@ -210,7 +209,7 @@ impl Node {
                 step.wake(SECOND, Timer::Note);
             }
             Timer::Over(call) => self.call_failed(call, None, step),
-            Timer::Stop => self.stop_on(step),
+            Timer::Stop => self.stop_timeout(step),
         }
     }
 }

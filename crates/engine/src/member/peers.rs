@@ -30,15 +30,15 @@ impl Member {
         incarnation.incarnations_tag = incarnation.incarnations.tag();
     }
 
-    /// Records a peer's incarnation. False if a newer one is known: then the message is late.
-    pub fn note_incarnation(&mut self, node: NodeId, boot: BootId) -> bool {
+    /// Records a peer's incarnation, if it is newer than the known one. This node's own is not
+    /// learned from others.
+    pub fn note_incarnation(&mut self, node: NodeId, boot: BootId) {
         let known = self.incarnation.incarnations.of(node);
-        if known.is_none_or(|known| known < boot) {
+        if node != self.me && known.is_none_or(|known| known < boot) {
             self.change_incarnation(|incarnation| {
                 incarnation.incarnations.note(node, boot);
             });
         }
-        known.is_none_or(|known| known <= boot)
     }
 
     /// A call to a peer brought no answer. One timeout does not make it unreachable: it may still

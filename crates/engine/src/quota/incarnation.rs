@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId};
 
-use super::{CounterId, key};
+use super::{CounterId, Sender, key};
 use crate::fault::Mutation;
 use crate::lease::FirstLease;
 
@@ -151,6 +151,17 @@ pub struct Incarnation {
 const CHECKPOINT_SLACK_MS: u64 = 2_000;
 
 impl Incarnation {
+    /// The sender of a message whose header names it as `boot` and is meant for the incarnation
+    /// `to` of this node. `None` for a late message, and for one to another incarnation: their
+    /// totals belong to others. Call it AFTER the sender's incarnation was recorded.
+    #[must_use]
+    pub fn accepted(&self, from: NodeId, boot: BootId, to: Option<BootId>) -> Option<Sender> {
+        let newest = self.incarnations.of(from) == Some(boot);
+        let mine = to.is_none_or(|boot| Some(boot) == self.incarnations.of(self.me));
+        let sound = (newest && mine) || Mutation::IncarnationsIgnored.active();
+        sound.then_some(Sender { node: from, boot })
+    }
+
     /// What a process begins with: `boot` is the number of its start in the data directory,
     /// `carryover` what an orderly stop left there, `checkpoint` the last cluster time that an
     /// earlier incarnation saved there.

@@ -14,6 +14,7 @@ fn leading_with_lease_of_peer() -> World {
     world.register(PEER, PEERS);
     // Leases of leaders before it have run out.
     world.pass_ms(2 * TERMS.lease_ms);
+    world.renew();
     grant_to_peer(&mut world, 7_000);
     world
 }
@@ -92,6 +93,7 @@ fn a_grant_after_the_commit_does_not_hold_the_write_up() {
     let mut world = World::leading();
     world.register(PEER, PEERS);
     world.pass_ms(2 * TERMS.lease_ms);
+    world.renew();
     let (write, effects) = commit(&mut world, 1);
     assert!(ended(&effects, write).is_some(), "no node holds a lease");
 }

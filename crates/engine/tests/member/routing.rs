@@ -4,7 +4,7 @@ use fluxgate_engine::member::{SubmitError, Submitted, Written};
 use fluxgate_engine::state::command::{CommandError, Outcome};
 use fluxgate_types::LogIndex;
 
-use crate::world::{PEER, THIRD, World, ended, forwarded, submitted};
+use crate::world::{PEER, TERMS, THIRD, World, ended, forwarded, submitted};
 
 fn written() -> Written {
     Written { outcome: Outcome::Done, applied_on: vec![PEER], waited_ms: 3 }
@@ -102,6 +102,17 @@ fn a_leader_whose_clock_is_not_set_stamps_nothing() {
     let (write, effects) = world.write(false);
     assert_eq!(submitted(&effects), None);
     assert_eq!(ended(&effects, write), Some(Err(SubmitError::NotLeader)));
+}
+
+#[test]
+fn a_leader_that_lost_its_majority_proposes_nothing() {
+    let mut world = World::leading();
+    world.pass_ms(TERMS.lease_ms);
+    assert!(!world.is_leased());
+    let (write, effects) = world.write(true);
+    assert_eq!(submitted(&effects), None, "its outcome would be unknown");
+    world.pass_ms(10_000);
+    assert_eq!(ended(&world.timeout(), write), Some(Err(SubmitError::NotLeader)));
 }
 
 #[test]

@@ -136,10 +136,15 @@ impl World {
         let mut world = Self::new();
         world.register(ME, START);
         world.lead(1);
-        let effects = world.timeout();
-        world.serve(effects);
-        assert!(world.is_leased(), "its own lease");
+        world.renew();
         world
+    }
+
+    /// A leader renews its own lease.
+    pub(crate) fn renew(&mut self) {
+        let effects = self.timeout();
+        self.serve(effects);
+        assert!(self.is_leased(), "its own lease");
     }
 
     /// Answers what a leader asks for on the way to its own lease, as if all went well.

@@ -84,6 +84,7 @@ impl NodeState {
         // Set BEFORE the lease is published: the first lease decides which tokens this incarnation
         // may use.
         self.publish_incarnation(member.incarnation());
+        self.publish_silences(member.has_silences());
         self.clock.publish(*member.clock());
         let holder = member.holder();
         self.publish_lease(holder.until(), holder.horizon());

@@ -3,9 +3,9 @@
 
 use fluxgate_engine::clock::signed_difference;
 use fluxgate_engine::clock::sync::ClockAnswer;
-use fluxgate_engine::fault::Mutation;
 use fluxgate_engine::member::{self, ClocksHeard, LEASE_TIMEOUT_MS, LeaseAnswer, SubmitError};
 use fluxgate_engine::quota::Sender;
+use fluxgate_engine::stop::HandedOff;
 use fluxgate_types::{BootNs, NodeId};
 
 use super::requests::WriteWaiter;
@@ -118,9 +118,12 @@ impl Node {
             }
             Some(Call::Asks(peer)) => {
                 self.member.note_silence(peer, refused);
-                self.asks_failed(number, step);
+                self.requests_failed(number, step);
             }
-            Some(Call::Gifts) => self.gifts_failed(number, refused, step),
+            Some(Call::Gifts) => {
+                let result = if refused { HandedOff::NotDelivered } else { HandedOff::Unknown };
+                self.handed_off(number, &result, step);
+            }
         }
         self.calls.remove(&number);
     }
@@ -189,7 +192,7 @@ impl Node {
     pub(super) fn said(&self, step: &Step<'_>) -> PeerSaid {
         let cluster_ns = self.member.clock().now_ns(self.boot_now(step.now));
         PeerSaid {
-            is_ready: self.stopping == 0 && self.is_leased(step.now),
+            is_ready: self.stop.is_none() && self.is_leased(step.now),
             wall_offset_ns: signed_difference(self.machine.wall_ns(step.now), cluster_ns),
         }
     }
@@ -206,12 +209,10 @@ impl Node {
         head: &MessageHeader,
         step: &mut Step<'_>,
     ) -> Option<Sender> {
-        let newest = self.member.note_incarnation(from, head.boot);
+        self.member.note_incarnation(from, head.boot);
         self.member.note_heard(from);
-        let mine = head.to.is_none_or(|boot| boot == self.boot);
-        // Looked at before the newer incarnation was known, by a thread that was held up since.
-        let newest = newest || self.torn.was_newest(from, head.boot, step);
-        let sound = (newest && mine) || Mutation::IncarnationsIgnored.active();
-        sound.then_some(Sender { node: from, boot: head.boot })
+        let sender = self.member.incarnation().accepted(from, head.boot, head.to);
+        // A thread that was held up since had looked before the newer incarnation was known.
+        sender.or_else(|| self.torn.accepted(from, head, step))
     }
 }

@@ -1,35 +1,26 @@
-//! Counters, asks, gossip and the orderly stop: mirrors `node/counters`, `node/peer` and
-//! `Node::stop`.
-
-use std::collections::BTreeMap;
+//! Counters, transfer requests and gossip: carries out what the engine's shard asks for, and hands
+//! it what arrives.
 
 use fluxgate_engine::quota::{
-    Carryover, CounterGossip, Cursor, Effect, Handoff, KeyLimits, Sender, Step as Came,
-    TransferReply, TransferRequest,
+    CounterGossip, Effect, KeyLimits, Repeats, Sender, Step as Came, TransferReply, TransferRequest,
 };
+use fluxgate_engine::stop::HandedOff;
 use fluxgate_types::{BootId, ClusterMs, NodeId, caps};
 
 use super::calls::Call;
-use super::{Node, PeerSaid, Step};
+use super::{Node, Step};
 use crate::messages::{CallId, Message, Request, Seen, Timer};
-use crate::plan::SECOND;
 
-/// A node that leaves says so for so many gossip periods before it stops.
-const LEAVE_GOSSIPS: u64 = 3;
-/// Counters that are told again in one gossip: few, so that a cursor goes on over some.
-const TOLD_AGAIN_MAX: usize = 2;
+/// Counters that are repeated in one gossip message: few, so that repeating takes several.
+const REPEATED_MAX: usize = 2;
 
-/// How far one peer is told what it missed: mirrors `node/counters/telling`.
+/// Gossip with one peer.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Telling {
-    boot: Option<BootId>,
-    heard: bool,
-    missed: bool,
-    at: Option<Cursor>,
+pub(super) struct Gossip {
+    repeats: Repeats,
+    // Whether the last message was answered; `None` before the first one.
+    answered: Option<bool>,
 }
-
-/// How long a stopping node tries to hand its holdings to one peer.
-const GIVE_TIMEOUT_MS: u64 = 2_000;
 
 impl Node {
     /// A validate of a known key.
@@ -71,9 +62,10 @@ impl Node {
     fn carry_out_counts(&mut self, effects: Vec<Effect>, step: &mut Step<'_>) {
         for effect in effects {
             match effect {
-                Effect::TransferRequest { peer, request: ask } => {
-                    self.outbox.entry(peer).or_default().push(ask);
-                    self.send_asks(peer, step);
+                Effect::TransferRequest { peer, request } => {
+                    let now = self.boot_now(step.now);
+                    self.outboxes.entry(peer).or_default().put(request, now);
+                    self.send_requests(peer, step);
                 }
                 Effect::Decided { waiter, decision, limits } => {
                     if let Some(request) = self.waiting.remove(&waiter) {
@@ -89,16 +81,15 @@ impl Node {
         }
     }
 
-    fn send_asks(&mut self, peer: NodeId, step: &mut Step<'_>) {
-        if self.asking.contains_key(&peer) {
-            return;
-        }
-        let Some(asks) = self.outbox.remove(&peer).filter(|asks| !asks.is_empty()) else { return };
-        let (head, sent, timeout_ms) =
-            (self.head(peer), asks.clone(), step.plan.waits.transfer_timeout_ms);
-        let call = self
-            .call(peer, timeout_ms, Call::Asks(peer), step, |call| Message::Asks(call, head, sent));
-        self.asking.insert(peer, (call, asks));
+    fn send_requests(&mut self, peer: NodeId, step: &mut Step<'_>) {
+        let (now, timeout_ms) = (self.boot_now(step.now), step.plan.waits.transfer_timeout_ms);
+        let outbox = self.outboxes.entry(peer).or_default();
+        let Some(requests) = outbox.next_message(now, timeout_ms) else { return };
+        let head = self.head(peer);
+        let call = self.call(peer, timeout_ms, Call::Asks(peer), step, |call| {
+            Message::Asks(call, head, requests)
+        });
+        self.asking.insert(peer, call);
     }
 
     /// Looks after what waits.
@@ -112,7 +103,7 @@ impl Node {
     }
 
     /// Tells the peers what was spent here.
-    pub(super) fn gossip(&mut self, step: &mut Step<'_>) {
+    pub(super) fn send_gossip(&mut self, step: &mut Step<'_>) {
         step.wake(step.plan.gossip, Timer::Gossip);
         for (sender, told) in self.torn.go_on(step.now) {
             self.handle_gossip(&sender, &told, step);
@@ -127,41 +118,29 @@ impl Node {
                 (self.head(peer), self.member.incarnation().incarnations.all());
             let mut told = told.clone();
             told.extend(self.repeat_gossip(peer, step));
-            // Not delivered until an answer comes.
-            self.telling.entry(peer).or_default().heard = false;
+            self.gossip.entry(peer).or_default().answered = Some(false);
             step.send(peer, Message::Gossip(head, told, incarnations, said));
         }
     }
 
-    /// What a peer missed: all figures, where its life is new or it did not answer the last time.
+    /// Reports that a peer missed, at most a few.
     fn repeat_gossip(&mut self, peer: NodeId, step: &mut Step<'_>) -> Vec<CounterGossip> {
         let boot = self.member.incarnation().incarnations.of(peer);
-        let telling = self.telling.entry(peer).or_default();
-        if telling.boot != boot {
-            *telling = Telling { boot, at: Some(Cursor::default()), ..*telling };
+        let is_ready = self.peers.get(&peer).is_some_and(|said| said.is_ready);
+        let Gossip { mut repeats, answered } = self.gossip.get(&peer).copied().unwrap_or_default();
+        if let Some(answered) = answered {
+            repeats.note_outcome(answered, is_ready);
         }
-        if !telling.heard {
-            telling.missed = true;
-            return Vec::new();
+        repeats.note_incarnation(boot);
+        let mut told = Vec::new();
+        if let Some((shard, mut cursor)) = repeats.next() {
+            let more = self.count(step, |shard, context, find| {
+                shard.repeat_gossip(context, find, &mut cursor, REPEATED_MAX, &mut told)
+            });
+            repeats.advance(shard, cursor, more, 1);
         }
-        let missed = std::mem::take(&mut telling.missed);
-        let from = if missed { Some(Cursor::default()) } else { telling.at };
-        let (Some(mut cursor), mut told) = (from, Vec::new()) else { return Vec::new() };
-        let more = self.count(step, |shard, context, find| {
-            shard.repeat_gossip(context, find, &mut cursor, TOLD_AGAIN_MAX, &mut told)
-        });
-        if let Some(telling) = self.telling.get_mut(&peer) {
-            telling.at = more.then_some(cursor);
-        }
+        self.gossip.entry(peer).or_default().repeats = repeats;
         told
-    }
-
-    /// A gossip was answered. One that was not ready before may not have known the keys.
-    fn note_said(&mut self, from: NodeId, said: PeerSaid) {
-        let was = self.peers.insert(from, said).is_some_and(|said| said.is_ready);
-        if said.is_ready && !was {
-            self.telling.entry(from).or_default().at = Some(Cursor::default());
-        }
     }
 
     /// Takes a message about counters.
@@ -177,20 +156,19 @@ impl Node {
             Message::Replies(call, head, mut replies) => {
                 // Answered: its end is no silence of the peer.
                 self.calls.remove(&call);
-                if self.asking.get(&from).is_none_or(|(of, _)| *of != call) {
+                if self.asking.get(&from) != Some(&call) {
                     return;
                 }
                 match self.receive(from, &head, step) {
                     Some(sender) => {
-                        if let Some((_, asks)) = self.asking.remove(&from) {
-                            TransferReply::complete(&mut replies, &asks);
-                        }
+                        let requests = self.answered(from);
+                        TransferReply::complete(&mut replies, &requests);
                         self.handle_replies(&sender, &replies, step);
                     }
-                    // The answer of another life is none.
-                    None => self.asks_failed(call, step),
+                    // An answer of another incarnation is none.
+                    None => self.requests_failed(call, step),
                 }
-                self.send_asks(from, step);
+                self.send_requests(from, step);
             }
             Message::Gossip(head, told, incarnations, said) => {
                 if let Some(sender) = self.receive(from, &head, step)
@@ -198,19 +176,19 @@ impl Node {
                 {
                     self.handle_gossip(&sender, &told, step);
                 }
-                self.note_lives(&incarnations);
-                self.note_said(from, said);
+                self.note_incarnations(&incarnations);
+                self.peers.insert(from, said);
                 let incarnations = self.member.incarnation().incarnations.all();
                 step.send(from, Message::Heard(self.head(from), incarnations, self.said(step)));
             }
             Message::Heard(head, incarnations, said) => {
                 self.receive(from, &head, step);
-                self.note_lives(&incarnations);
-                self.telling.entry(from).or_default().heard = true;
-                self.note_said(from, said);
+                self.note_incarnations(&incarnations);
+                self.gossip.entry(from).or_default().answered = Some(true);
+                self.peers.insert(from, said);
             }
             Message::Gifts(call, head, gifts) => {
-                let sender = self.receive(from, &head, step).filter(|_| self.stopping == 0);
+                let sender = self.receive(from, &head, step).filter(|_| self.stop.is_none());
                 let replies: Vec<TransferReply> =
                     gifts.into_iter().map(|gift| gift.reply).collect();
                 let taken = match sender {
@@ -219,7 +197,10 @@ impl Node {
                 };
                 step.send(from, Message::Taken(call, taken));
             }
-            Message::Taken(call, taken) => self.handle_taken(call, &taken, step),
+            Message::Taken(call, taken) => {
+                self.calls.remove(&call);
+                self.handed_off(call, &HandedOff::Answered(taken), step);
+            }
             Message::Raft(_)
             | Message::Lease(..)
             | Message::Leased(..)
@@ -244,11 +225,8 @@ impl Node {
         self.carry_out_counts(effects, step);
     }
 
-    fn note_lives(&mut self, incarnations: &[(NodeId, fluxgate_types::BootId)]) {
-        let me = self.id;
-        for (node, boot) in incarnations.iter().filter(|(node, _)| *node != me) {
-            self.member.note_incarnation(*node, *boot);
-        }
+    fn note_incarnations(&mut self, incarnations: &[(NodeId, BootId)]) {
+        incarnations.iter().for_each(|(node, boot)| self.member.note_incarnation(*node, *boot));
     }
 
     fn handle_asks(
@@ -289,112 +267,24 @@ impl Node {
         taken
     }
 
-    /// An ask brought nothing: each counter asks somebody else.
-    pub(super) fn asks_failed(&mut self, call: CallId, step: &mut Step<'_>) {
-        let peer = self.asking.iter().find(|(_, (of, _))| *of == call).map(|(peer, _)| *peer);
-        let Some((peer, (_, asks))) = peer.and_then(|p| self.asking.remove_entry(&p)) else {
-            return;
-        };
+    /// The requests of the message to a peer that is not in flight any more.
+    fn answered(&mut self, peer: NodeId) -> Vec<TransferRequest> {
+        self.asking.remove(&peer);
+        self.outboxes.entry(peer).or_default().answered()
+    }
+
+    /// A message of transfer requests has no answer: each counter asks another peer.
+    pub(super) fn requests_failed(&mut self, call: CallId, step: &mut Step<'_>) {
+        let peer = self.asking.iter().find(|(_, of)| **of == call).map(|(peer, _)| *peer);
+        let Some(peer) = peer else { return };
+        let requests = self.answered(peer);
         let mut effects = Vec::new();
         self.count(step, |shard, context, find| {
-            for ask in &asks {
-                shard.handle_transfer_failed(context, find, peer, &ask.counter, &mut effects);
+            for request in &requests {
+                shard.handle_transfer_failed(context, find, peer, &request.counter, &mut effects);
             }
         });
         self.carry_out_counts(effects, step);
-        self.send_asks(peer, step);
-    }
-
-    /// Begins an orderly stop: first it says so.
-    pub fn stop(&mut self, step: &mut Step<'_>) {
-        self.stopping = 1;
-        step.wake(LEAVE_GOSSIPS * step.plan.gossip, Timer::Stop);
-    }
-
-    /// The next part of an orderly stop.
-    pub(super) fn stop_on(&mut self, step: &mut Step<'_>) {
-        if self.stopping == 1 {
-            self.stopping = 2;
-            self.shard.begin_drain();
-            self.give_on(step);
-        } else if self.stopping == 3 {
-            step.see(Seen::Stopped);
-        }
-    }
-
-    /// Gives what it holds to the next peer that stays.
-    fn give_on(&mut self, step: &mut Step<'_>) {
-        for (peer, reachable) in self.member.incarnation().peers.clone() {
-            let stays = self.peers.get(&peer).is_some_and(|said| said.is_ready);
-            let Some(boot) =
-                self.member.incarnation().incarnations.of(peer).filter(|_| reachable && stays)
-            else {
-                continue;
-            };
-            if self.given_to.contains(&peer) {
-                continue;
-            }
-            let to = Sender { node: peer, boot };
-            let gifts = self.count(step, |shard, context, find| {
-                let (mut cursor, mut gifts) = (Cursor::default(), Vec::new());
-                while gifts.len() < caps::PEER_ITEMS_MAX
-                    && shard.drain(context, find, &to, &mut cursor, 1, &mut gifts)
-                {}
-                gifts
-            });
-            if gifts.is_empty() {
-                break;
-            }
-            gifts.iter().for_each(|gift| step.see(Seen::Moved(gift.reply.counter)));
-            let (head, sent) = (self.head(peer), gifts.clone());
-            let call = self.call(peer, GIVE_TIMEOUT_MS, Call::Gifts, step, |call| {
-                Message::Gifts(call, head, sent)
-            });
-            self.giving = Some((call, peer, gifts));
-            return;
-        }
-        self.stopping = 3;
-        if self.raft.leads_in().is_some() {
-            self.transfer_leadership(step);
-        }
-        // The leadership has this long to go over.
-        step.wake(SECOND, Timer::Stop);
-    }
-
-    fn handle_taken(&mut self, call: CallId, taken: &[bool], step: &mut Step<'_>) {
-        self.calls.remove(&call);
-        let Some((_, peer, gifts)) = self.giving.take_if(|(of, ..)| *of == call) else { return };
-        let refused: Vec<&Handoff> =
-            gifts.iter().zip(taken).filter(|(_, taken)| !**taken).map(|(gift, _)| gift).collect();
-        self.take_back(peer, &refused);
-        if !refused.is_empty() || taken.len() != gifts.len() {
-            self.given_to.push(peer);
-        }
-        self.give_on(step);
-    }
-
-    /// A gift brought no answer. `unsent`: it certainly did not arrive.
-    pub(super) fn gifts_failed(&mut self, call: CallId, unsent: bool, step: &mut Step<'_>) {
-        let Some((_, peer, gifts)) = self.giving.take_if(|(of, ..)| *of == call) else { return };
-        if unsent {
-            self.take_back(peer, &gifts.iter().collect::<Vec<_>>());
-        }
-        self.given_to.push(peer);
-        self.give_on(step);
-    }
-
-    fn take_back(&mut self, peer: NodeId, gifts: &[&Handoff]) {
-        let Some(boot) = self.member.incarnation().incarnations.of(peer) else { return };
-        let to = Sender { node: peer, boot };
-        gifts.iter().for_each(|gift| self.shard.take_back(&to, gift));
-    }
-
-    /// What this life leaves to the next one, at the end of an orderly stop.
-    #[must_use]
-    pub fn carryover(&mut self, now: crate::plan::Us) -> Option<Carryover> {
-        let (mut cursor, mut opened) = (Cursor::default(), BTreeMap::new());
-        while self.shard.carryover(&mut cursor, caps::PEER_ITEMS_MAX, &mut opened) {}
-        let synced = self.member.clock().is_synced();
-        Carryover::of(self.member.incarnation(), opened, self.cluster_now(now), synced)
+        self.send_requests(peer, step);
     }
 }

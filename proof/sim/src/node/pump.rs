@@ -33,7 +33,7 @@ impl Node {
             applied: LogIndex(self.applied as u64),
             leaderships: self.leaderships,
             peers: &self.peers,
-            is_stopping: self.stopping > 0,
+            is_stopping: self.is_stopping(),
         };
         let result =
             act(&mut self.member, &mut member::Step { reading, around: &around, out: &mut out });

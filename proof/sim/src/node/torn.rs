@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use fluxgate_engine::quota::{CounterGossip, Incarnation, Sender};
 use fluxgate_engine::state::View;
-use fluxgate_types::{BootId, ClusterMs, NodeId};
+use fluxgate_types::{ClusterMs, NodeId};
 
 use super::Step;
+use crate::messages::MessageHeader;
 use crate::mutation::DriverMutation;
 use crate::plan::{MS, SECOND, Us};
 
@@ -117,12 +118,18 @@ impl Torn {
         due.map(|(_, sender, told)| (sender, told)).collect()
     }
 
-    /// Whether this life of a node was its newest when a thread looked that was held up since.
-    pub(super) fn was_newest(&self, node: NodeId, boot: BootId, step: &mut Step<'_>) -> bool {
+    /// What a thread concluded from a message's header that looked a while ago, and was held up
+    /// since.
+    pub(super) fn accepted(
+        &self,
+        from: NodeId,
+        head: &MessageHeader,
+        step: &mut Step<'_>,
+    ) -> Option<Sender> {
         if self.past.is_empty() || step.plan.torn_permille == 0 || !step.rng.permille(500) {
-            return false;
+            return None;
         }
         let now = step.now;
-        self.some(now, now, step).incarnation.incarnations.of(node) == Some(boot)
+        self.some(now, now, step).incarnation.accepted(from, head.boot, head.to)
     }
 }

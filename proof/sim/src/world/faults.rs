@@ -174,7 +174,7 @@ impl World {
 
     fn begin_stop(&mut self, id: NodeId) -> Result<(), Violation> {
         if self.node(id).is_some_and(|node| !node.is_stopping()) {
-            self.step(id, |node, step| node.stop(step))?;
+            self.step(id, |node, step| node.begin_stop(step))?;
         }
         Ok(())
     }
@@ -182,7 +182,7 @@ impl World {
     /// An orderly stop is over: the file is written, the process ends, and another one starts.
     pub(super) fn stopped(&mut self, id: NodeId) {
         let (now, down) = (self.now, self.rng.span(SECOND).max(MS));
-        let carryover = self.slot(id).node.as_mut().and_then(|node| node.carryover(now));
+        let carryover = self.slot(id).node.as_mut().and_then(|node| node.carryover());
         let known = carryover.is_some();
         self.note_lost(id, known);
         let slot = self.slot(id);
