@@ -337,7 +337,7 @@ fn a_killed_cluster_keeps_every_acknowledged_key() {
     for id in cluster.ids() {
         cluster.ask(id, &keys[0].validate()).expect(401);
         for key in &keys[1..] {
-            // A crash may have cost the tokens of this window; the key must be known all the same.
+            // A crash may have cost the tokens of this window; the key must be known nevertheless.
             let status = cluster.ask(id, &key.validate_cost(0)).status;
             assert!(matches!(status, 200 | 429), "{status}");
         }

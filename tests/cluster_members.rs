@@ -140,7 +140,7 @@ fn next_window(cluster: &Cluster, key: &Key, node: u64) {
 }
 
 #[test]
-fn a_node_that_lost_its_disk_is_rejected_and_the_others_go_on() {
+fn a_node_that_lost_its_disk_is_rejected_and_the_others_continue() {
     let mut cluster = Cluster::start(3);
     let key = cluster.write_key();
     // First with all other nodes up, then the other follower while that one is down.

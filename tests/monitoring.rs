@@ -34,7 +34,7 @@ const ABSENT: &[(&str, &str)] =
 const OF_PROMETHEUS: &[&str] = &["up", "ALERTS"];
 /// Titles of panels that may be empty on a healthy cluster, with reasons.
 const MAY_BE_EMPTY: &[(&str, &str)] = &[
-    ("Days until a certificate ends", "the nodes speak plain HTTP"),
+    ("Days until a certificate expires", "the nodes speak plain HTTP"),
     ("Another leader", "the leader stays"),
     ("Restart", "no node is started again"),
 ];

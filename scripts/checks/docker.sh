@@ -112,7 +112,7 @@ wait_for 15 "the isolated node to report it" not_ready 3 || status=$?
 verdict "an isolated node reports it within its lease" "$status"
 status=0
 [[ $(validate 3 "$ample") == 503 && $(validate 1 "$ample") == 200 && $(validate 2 "$ample") == 200 ]] || status=1
-verdict "it answers 503, and the others go on" "$status"
+verdict "it answers 503, and the others continue" "$status"
 status=0
 during=$(new_key 1 1000) || status=$?
 verdict "a key is made while it is cut off" "$status"

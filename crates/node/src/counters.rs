@@ -282,14 +282,14 @@ impl NodeState {
     }
 
     /// Applies a peer's counter reports.
-    pub fn handle_gossip(&self, sender: &Sender, told: &[CounterGossip]) {
+    pub fn handle_gossip(&self, sender: &Sender, reports: &[CounterGossip]) {
         self.on_shards(
-            told,
+            reports,
             |one| &one.counter.key,
             |shard, on, one| shard.handle_gossip(on.context, on.find, sender, one, on.out),
         );
         let now = self.now();
-        for one in told.iter().filter(|one| one.mine.spent > 0) {
+        for one in reports.iter().filter(|one| one.mine.spent > 0) {
             // A key that any node admits is in use.
             self.shared.table.with(&one.counter.key, |entry| self.last_uses.used(entry, now));
         }
@@ -298,18 +298,18 @@ impl NodeState {
     /// Up to one message of handoffs for a peer, from the counters after `from`, which advances;
     /// empty when none remain.
     pub fn drain(&self, to: &Sender, from: &mut (usize, Cursor)) -> Vec<Handoff> {
-        let mut gifts = Vec::new();
-        while from.0 < SHARDS && gifts.len() < caps::PEER_ITEMS_MAX {
-            let most = (caps::PEER_ITEMS_MAX - gifts.len()).min(caps::ITEMS_PER_HOLD_MAX);
+        let mut handoffs = Vec::new();
+        while from.0 < SHARDS && handoffs.len() < caps::PEER_ITEMS_MAX {
+            let most = (caps::PEER_ITEMS_MAX - handoffs.len()).min(caps::ITEMS_PER_HOLD_MAX);
             let (place, cursor) = from;
             let more = self.on_shard(*place, |shard, on| {
-                shard.drain(on.context, on.find, to, cursor, most, &mut gifts)
+                shard.drain(on.context, on.find, to, cursor, most, &mut handoffs)
             });
             if !more {
                 *from = (*place + 1, Cursor::default());
             }
         }
-        gifts
+        handoffs
     }
 
     /// Checks waiting requests; false when none remain.

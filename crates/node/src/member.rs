@@ -134,7 +134,7 @@ impl MemberDriver {
     }
 }
 
-/// Forgets a write whose caller has gone.
+/// Drops a write whose caller has gone.
 struct WriteGuard<'a> {
     state: &'a NodeState,
     write: CallId,

@@ -117,7 +117,7 @@ impl Drivers {
         let ended = Arc::clone(&state);
         let noted = process::on_disk(move || ended.data.end_run()).await;
         if let Err(error) = noted.map_err(std::io::Error::other).and_then(|noted| noted) {
-            tracing::warn!(%error, "it was not noted that this node stopped in good order");
+            tracing::warn!(%error, "the orderly stop was not recorded on the disk");
         }
         tracing::info!("stopped");
     }

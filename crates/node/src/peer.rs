@@ -244,7 +244,8 @@ pub async fn ask(
 ) -> Result<(Sender, Vec<TransferReply>), CallError> {
     let message = AskMessage { head: state.head(peer), asks };
     let reply = state.transport.ask(peer, &message, timeout).await?;
-    let late = || CallError::Broken { node: peer, cause: "answer of another life".to_owned() };
+    let late =
+        || CallError::Broken { node: peer, cause: "the answer of another incarnation".to_owned() };
     let sender = state.receive(peer, &reply.head).ok_or_else(late)?;
     Ok((sender, reply.replies))
 }
@@ -253,10 +254,10 @@ pub async fn ask(
 pub async fn give(
     state: &NodeState,
     to: &Sender,
-    gifts: &[Handoff],
+    handoffs: &[Handoff],
     timeout: Duration,
 ) -> Result<Vec<bool>, CallError> {
-    let gifts = gifts.iter().map(|gift| gift.reply.clone()).collect();
+    let gifts = handoffs.iter().map(|handoff| handoff.reply.clone()).collect();
     // The totals belong to one incarnation: one that began meanwhile must reject them.
     let head = MessageHeader { to: Some(to.boot), ..state.head(to.node) };
     let message = GiveMessage { head, gifts };
@@ -288,10 +289,10 @@ pub async fn run_gossip(state: Arc<NodeState>) {
             // New reports come first; missed ones fill the rest of the message.
             let rest = caps::PEER_ITEMS_MAX - fresh.len();
             let missed = state.repeat_gossip(peer, peers.entry(peer).or_default(), rest).await;
-            let told: Vec<CounterGossip> = fresh.iter().cloned().chain(missed).collect();
-            assert!(told.len() <= caps::PEER_ITEMS_MAX, "a message is bounded");
+            let reports: Vec<CounterGossip> = fresh.iter().cloned().chain(missed).collect();
+            assert!(reports.len() <= caps::PEER_ITEMS_MAX, "a message is bounded");
             let (head, incarnations) = (state.head(peer), state.incarnation().incarnations.all());
-            let message = GossipMessage { head, told, incarnations, about: about.clone() };
+            let message = GossipMessage { head, told: reports, incarnations, about: about.clone() };
             let telling = async move { (peer, tell(&state, peer, message, timeout).await) };
             sending.spawn(process::bind(telling));
         }
@@ -304,7 +305,7 @@ pub async fn run_gossip(state: Arc<NodeState>) {
 
 /// Gossips to one peer; false if it did not answer.
 async fn tell(state: &NodeState, peer: NodeId, message: GossipMessage, timeout: Duration) -> bool {
-    let told = if state.speaks_2(peer) {
+    let answer = if state.speaks_2(peer) {
         let message = GossipMessageV2 { first: message, more: state.more() };
         let reply = ask_2(state, peer, &message, timeout).await;
         reply.map(|reply| (reply.first, Some(reply.more)))
@@ -312,8 +313,8 @@ async fn tell(state: &NodeState, peer: NodeId, message: GossipMessage, timeout: 
         let reply = state.transport.ask(peer, &message, timeout).await;
         reply.map(|reply| (reply, None))
     };
-    let delivered = told.is_ok();
-    match told {
+    let delivered = answer.is_ok();
+    match answer {
         Ok((reply, more)) => {
             state.receive(peer, &reply.head);
             state.note_incarnations(&reply.incarnations);

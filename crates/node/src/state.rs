@@ -373,7 +373,7 @@ impl NodeState {
         self.clock.now()
     }
 
-    /// Whether the current window lies before the horizon that a leader last sent.
+    /// Whether the current window begins before the horizon that a leader last sent.
     pub fn may_open_windows(&self) -> bool {
         self.now().0 < self.horizon.load(Ordering::Acquire)
     }

@@ -50,7 +50,7 @@ impl NodeState {
         warnings
     }
 
-    /// Warnings about this node itself, which may answer all the same.
+    /// Warnings about this node itself, which may answer nevertheless.
     pub fn own_warnings(&self) -> Vec<String> {
         let mut warnings = self.of_node(self.me, &self.more(), self.raft.status().leader);
         let offset_ms = self.clock.offset_ms();

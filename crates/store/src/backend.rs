@@ -7,7 +7,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// Called for each pair of a scan; decides whether the scan goes on.
+/// Called for each pair of a scan; decides whether the scan continues.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> io::Result<ControlFlow<()>> + 'a;
 
 /// The writing side of a database. Keys of at most 16 bytes, values of at most 4096.

@@ -123,7 +123,8 @@ mod tests {
         let mut copy = Starts::default();
         copy.ask((4, 1));
         copy.confirm((4, 1));
-        // The original went on to start 5. A rejected start never asks, whatever its number.
+        // The original continued to start 5. A rejected start never requests registration, whatever
+        // its number.
         for _ in 5..20 {
             assert!(!copy.made((5, 2)));
         }

@@ -113,7 +113,7 @@ pub enum Action {
 /// The constants of all states.
 struct World {
     key: KeyId,
-    limits: KeyLimits,
+    key_limits: KeyLimits,
     view: View,
 }
 
@@ -124,7 +124,7 @@ impl Counters {
         World {
             key: KeyId::new(*b"modelmodel01")
                 .unwrap_or_else(|_| unreachable!("letters and digits")),
-            limits: KeyLimits { created: LogIndex(1), limits: [LimitSpec::new(limit)].into() },
+            key_limits: KeyLimits { created: LogIndex(1), limits: [LimitSpec::new(limit)].into() },
             view: View {
                 defaults: Arc::new([]),
                 share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
@@ -161,7 +161,7 @@ fn place(node: NodeId) -> usize {
 
 impl World {
     fn counter(&self) -> CounterId {
-        CounterId { key: self.key, limit: self.limits.limits[0].tag, window: WINDOW }
+        CounterId { key: self.key, limit: self.key_limits.limits[0].tag, window: WINDOW }
     }
 
     /// Calls a member's shard.
@@ -180,7 +180,7 @@ impl World {
             view: &self.view,
             incarnation: &member.incarnation,
         };
-        act(&mut member.shard, &context, &|_| Some(self.limits.clone()))
+        act(&mut member.shard, &context, &|_| Some(self.key_limits.clone()))
     }
 }
 
@@ -237,7 +237,12 @@ impl State {
             let mut opened = member.clone();
             let seen = opened.shard.observe(&counter).or_else(|| {
                 world.with(&mut opened, |_, context, _| {
-                    Shard::would_observe(context, &world.limits, &world.limits.limits[0], &counter)
+                    Shard::would_observe(
+                        context,
+                        &world.key_limits,
+                        &world.key_limits.limits[0],
+                        &counter,
+                    )
                 })
             });
             let Some(seen) = seen else { continue };
@@ -312,7 +317,7 @@ impl Counters {
                 let (number, mut effects) = (state.requests, Vec::new());
                 state.requests += 1;
                 let step = world.with(&mut state.members[node], |shard, context, _| {
-                    let (key, limits) = (&world.key, &world.limits);
+                    let (key, limits) = (&world.key, &world.key_limits);
                     shard.handle_request(
                         context,
                         key,

@@ -25,7 +25,7 @@ pub(super) fn write(state: &NodeState, data: &DataDir) {
             .map_err(std::io::Error::other)
             .and_then(|parts| data.write_holdings(&parts));
         if let Err(error) = written {
-            tracing::error!(%error, "the holdings were not written down: they are lost until their windows end");
+            tracing::error!(%error, "the remaining balances were not saved: they are lost until their windows end");
         }
     }
     if state.clock.is_synced()
@@ -89,7 +89,7 @@ pub(super) fn take(data: &DataDir) -> Result<Option<Carryover>, NodeError> {
         Ok(left) => Ok(Some(left)),
         Err(error) => {
             // Safe: the shares of the open windows then count as spent.
-            tracing::error!(%error, "the holdings of the last life cannot be read");
+            tracing::error!(%error, "the balances that the previous start saved cannot be read");
             Ok(None)
         }
     }

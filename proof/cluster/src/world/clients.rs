@@ -48,7 +48,7 @@ async fn traffic(world: Arc<Shared>, stream: usize) {
             let mut state = world.lock();
             state.rng.pick(&[Shape::Even, Shape::Sticky, Shape::Skewed, Shape::Burst])
         };
-        world.say(|| format!("stream {stream} goes on with credential {credential}, {shape:?}"));
+        world.say(|| format!("stream {stream} continues with credential {credential}, {shape:?}"));
         let (go, stop) = tokio::sync::watch::channel(credential);
         let sending = tokio::spawn(send(Arc::clone(&world), shape, stop));
         super::writes::manage_key(&world, credential, &go).await;

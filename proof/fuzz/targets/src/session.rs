@@ -38,7 +38,7 @@ pub(crate) struct Session {
     shard: Shard,
     view: View,
     incarnation: Incarnation,
-    limits: BTreeMap<KeyId, KeyLimits>,
+    key_limits: BTreeMap<KeyId, KeyLimits>,
     boot: BootNs,
     now: ClusterMs,
     leased: bool,
@@ -78,7 +78,7 @@ impl Session {
             _ => None,
         };
         let key = |text: &str| text.parse::<KeyId>().expect("an id");
-        let limits = KEYS.map(|text| {
+        let key_limits = KEYS.map(|text| {
             let count = 1 + source.below(2);
             (key(text), KeyLimits { created: LogIndex(1), limits: specs(source, count) })
         });
@@ -96,7 +96,7 @@ impl Session {
                 peers: PEERS.map(Peer::new).to_vec(),
                 clock_error_ms_max: 100,
             },
-            limits: limits.into(),
+            key_limits: key_limits.into(),
             boot: BootNs(1_000_000_000),
             now: ClusterMs(BEGIN_MS),
             leased: true,
@@ -115,7 +115,7 @@ impl Session {
         &mut self,
         work: impl FnOnce(&mut Shard, &Context<'_>, Find<'_>, &mut Vec<Effect>) -> R,
     ) -> R {
-        let Self { shard, view, incarnation, limits, out, .. } = self;
+        let Self { shard, view, incarnation, key_limits, out, .. } = self;
         let context = Context {
             boot: self.boot,
             now: self.now,
@@ -124,7 +124,7 @@ impl Session {
             view,
             incarnation,
         };
-        let find = |key: &KeyId| limits.get(key).cloned();
+        let find = |key: &KeyId| key_limits.get(key).cloned();
         work(shard, &context, &find, out)
     }
 
@@ -161,14 +161,14 @@ impl Session {
 
     fn request(&mut self, source: &mut Source<'_>) {
         let (key, cost) = (self.key(source), u64::from(source.byte() % 6));
-        let limits = self.limits[&key].clone();
+        let key_limits = self.key_limits[&key].clone();
         self.waiter += 1;
         let waiter = WaiterId(self.waiter);
         let step = self.with(|shard, context, _, out| {
-            shard.handle_request(context, &key, &limits, Cost(cost), waiter, out)
+            shard.handle_request(context, &key, &key_limits, Cost(cost), waiter, out)
         });
         match step {
-            Step::Decided(decision) => self.decided(&key, cost, &decision, &limits.limits),
+            Step::Decided(decision) => self.decided(&key, cost, &decision, &key_limits.limits),
             Step::Waiting => drop(self.waiting.insert(waiter, (key, cost))),
         }
     }
@@ -276,7 +276,7 @@ impl Session {
         // The same names, so the same counters with other budgets, or one limit more or less.
         let count = 1 + source.below(2);
         let limits = specs(source, count);
-        if let Some(known) = self.limits.get_mut(&key) {
+        if let Some(known) = self.key_limits.get_mut(&key) {
             known.limits = limits;
         }
         // Remaining may rise when the limit is raised, and again when it returns.
