@@ -73,8 +73,7 @@ pub enum Mutation {
     UnreachableForever,
     /// A node that was left out of the share map never returns to it.
     AbsentForever,
-    /// A leader whose clock no leader has set grants all the same. Not in 400 seeds, so not in
-    /// [`Mutation::ALL`]; the same holds for the next three.
+    /// A leader whose clock no leader has set grants all the same.
     UnsetClockLeads,
     /// A barrier is judged by an older leader term than its entry's, which does not know every
     /// grant.
@@ -87,7 +86,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Every mutation that the simulator must catch.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -114,6 +113,10 @@ impl Mutation {
         Self::TermsOfFile,
         Self::UnreachableForever,
         Self::AbsentForever,
+        Self::UnsetClockLeads,
+        Self::BarrierOfOlderTerm,
+        Self::DeposedAcknowledges,
+        Self::FloorForgotten,
     ];
 
     /// Whether this thread's engine leaves this rule out.

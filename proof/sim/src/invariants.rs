@@ -17,6 +17,7 @@ mod replicas_agree;
 mod requests_end_in_time;
 mod restart_is_free;
 mod revoked_means_revoked;
+mod time_is_bounded;
 mod tokens_are_conserved;
 
 use fluxgate_engine::quota::{
@@ -113,6 +114,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(requests_end_in_time::Judge),
         Box::new(cluster_heals::Judge),
         Box::new(restart_is_free::Judge),
+        Box::new(time_is_bounded::Judge),
     ]
 }
 

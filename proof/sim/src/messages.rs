@@ -103,6 +103,8 @@ pub enum Timer {
     Note,
     /// A call has got no answer.
     Over(CallId),
+    /// The thread that waits for a proof of leadership goes on.
+    Proven(CallId, LogIndex),
     /// The next part of an orderly stop.
     Stop,
 }

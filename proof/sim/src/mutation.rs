@@ -43,6 +43,7 @@ pub fn judge(
             Some("restart_is_free")
         }
         (Some(Mutation::LeaseFromAnswer), _) => Some("revoked_means_revoked"),
+        (Some(Mutation::UnsetClockLeads), _) => Some("time_is_bounded"),
         (_, Some(DriverMutation::ViewBeforeHorizon)) => Some("one_map_per_window"),
         (_, Some(DriverMutation::ApplySkips)) => Some("replicas_agree"),
         (_, Some(DriverMutation::AckBeforeSync)) => Some("acked_is_durable"),
@@ -74,6 +75,11 @@ pub fn plan(
             let kinds = [FaultKind::HandOver, FaultKind::Cut, FaultKind::Crash];
             Plan::focused(seed, &kinds).with_terms(true)
         }
+        (Some(Mutation::BarrierOfOlderTerm | Mutation::DeposedAcknowledges), _) => {
+            Plan::of_short_leaderships(seed)
+        }
+        (Some(Mutation::FloorForgotten), _) => Plan::of_late_proofs(seed),
+        (Some(Mutation::UnsetClockLeads), _) => Plan::of_wrong_clocks(seed),
         (Some(Mutation::RemovedAreAsked), _) => Plan::of_restarts(seed, 0),
         (Some(Mutation::EndedSendersHeard), _) => {
             Plan { cost_max: 5, ..Plan::of_restarts(seed, 900) }

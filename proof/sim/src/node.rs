@@ -34,7 +34,7 @@ use requests::WriteWaiter;
 use torn::Torn;
 
 pub use around::PeerSaid;
-pub use machine::{Disk, Machine};
+pub use machine::{Disk, EPOCH_MS, Machine};
 pub use step::{Action, Step};
 
 /// A running process.
@@ -210,6 +210,7 @@ impl Node {
                 step.wake(SECOND, Timer::Note);
             }
             Timer::Over(call) => self.call_failed(call, None, step),
+            Timer::Proven(call, at) => self.proven(call, Some(at), step),
             Timer::Stop => self.stop_on(step),
         }
     }

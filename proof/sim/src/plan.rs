@@ -147,6 +147,10 @@ pub struct Plan {
     /// Of a thousand steps of the counters, so many come with a part of their context from a while
     /// ago.
     pub torn_permille: u64,
+    /// The nodes start within this time of each other.
+    pub starts: Us,
+    /// Of a thousand faults, so many are followed by a long calm.
+    pub calm_permille: u64,
 }
 
 impl Plan {
@@ -168,6 +172,34 @@ impl Plan {
         let plan = Self::focused(seed, &[FaultKind::Restart]);
         let (span, faults) = (4 * plan.span, 60 * SECOND);
         Self { span, faults, torn_permille, demand_percent: 300, cost_max: 1, ..plan }
+    }
+
+    /// The plan of a seed in which leaders lose their leadership before they have taken it over,
+    /// while clients write: hand-overs among slow disks, and leases that cut nodes still hold.
+    #[must_use]
+    pub fn of_short_leaderships(seed: u64) -> Self {
+        use FaultKind::{Crash, Cut, HandOver, SlowDisk};
+        let mut kinds = vec![HandOver; 12];
+        kinds.extend([Cut, Cut, SlowDisk, Crash]);
+        let plan = Self::focused(seed, &kinds);
+        let (span, faults, writes) = (120 * SECOND, 250 * MS, 100 * MS);
+        Self { span, faults, writes, keys: 4, calm_permille: 0, ..plan }
+    }
+
+    /// The plan of a seed in which proofs of leadership are answered late, and nodes lose their
+    /// leases, while clients write.
+    #[must_use]
+    pub fn of_late_proofs(seed: u64) -> Self {
+        let plan = Self::focused(seed, &[FaultKind::Crash, FaultKind::Cut]);
+        let (span, faults, writes) = (120 * SECOND, SECOND, 200 * MS);
+        Self { span, faults, writes, keys: 4, torn_permille: 500, calm_permille: 0, ..plan }
+    }
+
+    /// The plan of a seed that begins with wrong wall clocks, and with nodes that start late.
+    #[must_use]
+    pub fn of_wrong_clocks(seed: u64) -> Self {
+        let plan = Self::focused(seed, &[FaultKind::Crash, FaultKind::Cut]);
+        Self { wall_error_ms: 3_600_000, starts: 3 * SECOND, ..plan }
     }
 
     /// The plan of a seed.
@@ -221,6 +253,8 @@ impl Plan {
             twice_permille: rng.pick(&[0, 0, 50]),
             // Drawn last: seeds from before it keep their plans.
             torn_permille: rng.pick(&[0, 0, 30, 200]),
+            starts: rng.pick(&[50, 50, 50, 2_000]) * MS,
+            calm_permille: 200,
             limits,
         }
         .with_terms(rng.permille(300) && lease_ms >= 3_000)

@@ -7,6 +7,7 @@ mod watch;
 
 use std::collections::VecDeque;
 
+use fluxgate_engine::clock::signed_difference;
 use fluxgate_types::id::mix64;
 use fluxgate_types::{BootId, ClusterMs, NodeId};
 
@@ -15,7 +16,7 @@ use crate::invariants::{self, Invariant, Violation};
 use crate::messages::{Message, Request, Seen, Timer};
 use crate::mutation::DriverMutation;
 use crate::net::Net;
-use crate::node::{Action, Disk, Machine, Node, Step};
+use crate::node::{Action, Disk, EPOCH_MS, Machine, Node, Step};
 use crate::plan::{MS, Plan, SECOND, Us};
 use crate::rng::Rng;
 
@@ -26,6 +27,8 @@ use queue::Queue;
 pub struct Host {
     /// Its clocks.
     pub machine: Machine,
+    /// The least and the most that its wall clock was ever ahead of true time, milliseconds.
+    pub wall_ms: (i64, i64),
     /// Its disk.
     pub disk: Disk,
     /// The process.
@@ -34,6 +37,24 @@ pub struct Host {
     pub paused_until: Us,
     /// Lives of the process: timers of older ones are void.
     pub epoch: u64,
+}
+
+impl Host {
+    fn new(machine: Machine) -> Self {
+        let wall_ms = (machine.wall_ms, machine.wall_ms);
+        let disk = Disk::default();
+        Self { machine, wall_ms, disk, node: None, paused_until: 0, epoch: 0 }
+    }
+
+    /// Changes the machine, also under the process that runs on it.
+    fn change_machine(&mut self, change: impl Fn(&mut Machine)) {
+        change(&mut self.machine);
+        if let Some(node) = self.node.as_mut() {
+            change(&mut node.machine);
+        }
+        let now = self.machine.wall_ms;
+        self.wall_ms = (self.wall_ms.0.min(now), self.wall_ms.1.max(now));
+    }
 }
 
 /// Something that will happen.
@@ -109,13 +130,7 @@ impl World {
                 sync: rng.between(300, SYNC_MAX),
             }
         };
-        let slots = (0..plan.nodes).map(|place| Host {
-            machine: machine(&mut rng, place),
-            disk: Disk::default(),
-            node: None,
-            paused_until: 0,
-            epoch: 0,
-        });
+        let slots = (0..plan.nodes).map(|place| Host::new(machine(&mut rng, place)));
         let slots = slots.collect();
         let mut net = Net::default();
         net.twice_permille = plan.twice_permille;
@@ -140,9 +155,9 @@ impl World {
         };
         // The beginning is no calm time: nobody has a lease.
         let settle = world.settle_time();
-        world.book.disturb(0, 0, settle);
+        world.book.disturb(0, world.plan.starts, settle);
         for node in 1..=world.plan.nodes {
-            let at = world.rng.below(50 * MS);
+            let at = world.rng.below(world.plan.starts);
             world.schedule(at, Event::Start(NodeId(node)));
         }
         world.schedule(settle / 4, Event::Write);
@@ -195,7 +210,14 @@ impl World {
         self.slots.iter().filter_map(|slot| slot.node.as_deref())
     }
 
-    /// The latest cluster time of any node that was told it.
+    /// How far a node's cluster time is ahead of true time, milliseconds.
+    #[must_use]
+    pub fn ahead_of_true_ms(&self, node: &Node) -> i64 {
+        let true_ms = EPOCH_MS + self.now / MS;
+        signed_difference(node.cluster_now(self.now).0, true_ms)
+    }
+
+    /// The latest cluster time of any node that a leader has given it.
     #[must_use]
     pub fn cluster_max(&self) -> ClusterMs {
         let told = self.nodes().filter(|node| node.member.clock().is_synced());

@@ -25,7 +25,7 @@ pub struct Machine {
 }
 
 /// Wall-clock time at true time 0, milliseconds: 2024-01-20.
-const EPOCH_MS: u64 = 1_705_747_200_000;
+pub const EPOCH_MS: u64 = 1_705_747_200_000;
 
 impl Machine {
     /// The boot clock.

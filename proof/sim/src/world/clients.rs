@@ -182,17 +182,16 @@ impl World {
                 facts.limits_sure = facts.limits_sure.max(sure);
             }
         }
-        // Somebody goes on using a key that is gone, on every node: that is what must fail.
-        if let Asked::End(key) = asked {
-            for node in 1..=self.plan.nodes {
-                for after in [0, 1_000, 200 * MS, 3 * SECOND] {
-                    self.ask_for(now + after, NodeId(node), key, 1);
-                }
-            }
-        }
-        if let Asked::Create(key, _) = asked {
-            for node in 1..=self.plan.nodes {
-                self.ask_for(now, NodeId(node), key, 0);
+        // Clients use the key on every node: soon after, and when a node may have a new lease.
+        let uses: (KeyId, u64, &[Us]) = match asked {
+            Asked::Create(key, _) => (key, 0, &[0, 5 * MS, 20 * MS, 50 * MS, 100 * MS]),
+            Asked::End(key) => (key, 1, &[0, MS, 20 * MS, 50 * MS, 200 * MS, 3 * SECOND]),
+            Asked::Limits(_) => return,
+        };
+        let (key, cost, moments) = uses;
+        for node in 1..=self.plan.nodes {
+            for after in moments {
+                self.ask_for(now + after, NodeId(node), key, cost);
             }
         }
     }

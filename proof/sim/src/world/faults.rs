@@ -21,7 +21,7 @@ impl World {
             return Ok(());
         }
         // Now and then a long calm, so that windows without any fault are seen too.
-        let calm = if self.rng.permille(200) { 4 * self.settle_time() } else { 0 };
+        let calm = if self.rng.permille(self.plan.calm_permille) { 4 * self.settle_time() } else { 0 };
         let after = self.rng.span(self.plan.faults).max(10 * MS) + calm;
         self.schedule(self.now + after, Event::Fault);
         if self.plan.kinds.is_empty() {
@@ -51,10 +51,7 @@ impl World {
         match kind {
             FaultKind::WallJump => {
                 let size = i64::try_from(self.rng.below(7_200_000)).unwrap_or(0) - 3_600_000;
-                self.slot(node).machine.wall_ms += size;
-                if let Some(node) = self.slot(node).node.as_mut() {
-                    node.machine.wall_ms += size;
-                }
+                self.slot(node).change_machine(|machine| machine.wall_ms += size);
                 // The node drops its lease until it is renewed.
                 self.book.disturb(now, now, settle);
                 return Ok(());
@@ -116,11 +113,8 @@ impl World {
 
     /// The disk becomes slow, and stays so.
     fn slow_down(&mut self, node: NodeId) {
-        let sync = self.rng.pick(&[10, 100, 1_000]) * MS;
-        self.slot(node).machine.sync = sync;
-        if let Some(node) = self.slot(node).node.as_mut() {
-            node.machine.sync = sync;
-        }
+        let sync = self.rng.pick(&[2, 10, 100, 1_000]) * MS;
+        self.slot(node).change_machine(|machine| machine.sync = sync);
         if 2 * sync > self.plan.terms.lease_ms * MS {
             // What must be on it before a lease ends comes too late.
             let settle = self.settle_time();
@@ -129,7 +123,8 @@ impl World {
     }
 
     fn transfer_leadership(&mut self) -> Result<(), Violation> {
-        let leader = self.nodes().find(|node| node.is_leading()).map(|node| node.id);
+        // Also one that has not taken the leadership over yet. A deposed leader may not know it.
+        let leader = self.nodes().max_by_key(|node| node.raft.leads_in()).map(|node| node.id);
         leader
             .map_or(Ok(()), |leader| self.step(leader, |node, step| node.transfer_leadership(step)))
     }
@@ -300,10 +295,8 @@ impl World {
         for id in (1..=self.plan.nodes).map(NodeId) {
             let slot = self.slot(id);
             slot.paused_until = slot.paused_until.min(now);
-            slot.machine.sync = MS;
-            if let Some(node) = slot.node.as_mut() {
-                node.machine.sync = MS;
-            } else {
+            slot.change_machine(|machine| machine.sync = MS);
+            if slot.node.is_none() {
                 self.schedule(now, Event::Start(id));
             }
         }
