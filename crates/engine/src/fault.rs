@@ -82,11 +82,13 @@ pub enum Mutation {
     DeposedAcknowledges,
     /// A grant does not require what was committed after its proof began.
     FloorForgotten,
+    /// A leader that cannot write keeps the leadership.
+    FullLeaderStays,
 }
 
 impl Mutation {
     /// Every mutation that the simulator must catch.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -117,6 +119,7 @@ impl Mutation {
         Self::BarrierOfOlderTerm,
         Self::DeposedAcknowledges,
         Self::FloorForgotten,
+        Self::FullLeaderStays,
     ];
 
     /// Whether this thread's engine leaves this rule out.

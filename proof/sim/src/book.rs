@@ -98,6 +98,12 @@ pub struct Observations {
     pub disturbed: Vec<(Us, Us)>,
     /// Those of them that are more than an orderly restart of one node.
     pub broken: Vec<(Us, Us)>,
+    /// Those in which writes may fail: all but full disks of a minority.
+    pub hindered: Vec<(Us, Us)>,
+    /// Full disks of a minority.
+    pub full: Vec<(Us, Us)>,
+    /// Writes that failed, or whose outcome is unknown: when each was asked for, and when it ended.
+    pub failed_writes: Vec<(Us, Us)>,
     /// Orderly restarts of one node: when each began, and the windows that the node had opened. What
     /// it holds of others stays out of reach while it is down.
     pub restarts: Vec<(Us, BTreeSet<WindowId>)>,
@@ -162,11 +168,36 @@ impl Observations {
     pub fn disturb(&mut self, from: Us, until: Us, after: Us) {
         lengthen(&mut self.disturbed, from, until + after);
         lengthen(&mut self.broken, from, until + after);
+        lengthen(&mut self.hindered, from, until + after);
+    }
+
+    /// Notes a stretch in which the disks of a minority are full.
+    pub fn disturb_by_full_disk(&mut self, from: Us, until: Us, after: Us) {
+        lengthen(&mut self.disturbed, from, until + after);
+        lengthen(&mut self.broken, from, until + after);
+        self.full.push((from, until));
+    }
+
+    /// Notes a stretch in which writes may fail.
+    pub fn hinder_writes(&mut self, from: Us, until: Us) {
+        lengthen(&mut self.hindered, from, until);
+    }
+
+    /// Whether nothing but full disks of a minority was wrong in this stretch, for `bound` before it
+    /// too.
+    #[must_use]
+    pub fn had_only_full_disks(&self, from: Us, until: Us, bound: Us) -> bool {
+        let begun = |(full, ends): &(Us, Us)| *full + bound <= from && until <= *ends;
+        let newest = self.full.iter().rev().take_while(|(full, _)| *full + bound > from);
+        newest.count() == 0
+            && self.full.iter().any(begun)
+            && was_free_of(&self.hindered, from.saturating_sub(bound), until)
     }
 
     /// Notes a part of an orderly restart of one node.
     pub fn disturb_in_order(&mut self, from: Us, until: Us, after: Us) {
         lengthen(&mut self.disturbed, from, until + after);
+        lengthen(&mut self.hindered, from, until + after);
     }
 
     /// Whether an orderly restart of one node that had opened the window was all that happened in this

@@ -19,6 +19,7 @@ mod restart_is_free;
 mod revoked_means_revoked;
 mod time_is_bounded;
 mod tokens_are_conserved;
+mod writes_go_on;
 
 use fluxgate_engine::quota::{
     Context, CounterId, Entitlement, Incarnation, Incarnations, KeyLimits, Shard,
@@ -115,6 +116,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(cluster_heals::Judge),
         Box::new(restart_is_free::Judge),
         Box::new(time_is_bounded::Judge),
+        Box::new(writes_go_on::Judge::default()),
     ]
 }
 

@@ -80,6 +80,7 @@ pub fn plan(
         }
         (Some(Mutation::FloorForgotten), _) => Plan::of_late_proofs(seed),
         (Some(Mutation::UnsetClockLeads), _) => Plan::of_wrong_clocks(seed),
+        (Some(Mutation::FullLeaderStays), _) => Plan::of_full_disks(seed),
         (Some(Mutation::RemovedAreAsked), _) => Plan::of_restarts(seed, 0),
         (Some(Mutation::EndedSendersHeard), _) => {
             Plan { cost_max: 5, ..Plan::of_restarts(seed, 900) }

@@ -204,7 +204,7 @@ impl Node {
             Timer::Gossip => self.gossip(step),
             Timer::Member => self.member_timeout(step),
             Timer::Note => {
-                if self.member.clock().is_synced() {
+                if self.member.clock().is_synced() && self.machine.has_room(step.now) {
                     self.noted = Some((self.cluster_now(step.now), self.boot_now(step.now)));
                 }
                 step.wake(SECOND, Timer::Note);

@@ -46,11 +46,13 @@ pub enum FaultKind {
     WallJump,
     /// The leadership is handed to another node.
     HandOver,
+    /// A disk has no room for new entries and files for a while.
+    FullDisk,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Crash,
         Self::CrashAll,
         Self::Pause,
@@ -64,7 +66,11 @@ impl FaultKind {
         Self::SlowDisk,
         Self::WallJump,
         Self::HandOver,
+        Self::FullDisk,
     ];
+    /// The kinds that are drawn first: newer ones are drawn after everything else, so that seeds from
+    /// before them keep their plans.
+    const DRAWN_FIRST: usize = 13;
 
     /// The name in summaries.
     #[must_use]
@@ -83,6 +89,7 @@ impl FaultKind {
             Self::SlowDisk => "slow_disk",
             Self::WallJump => "wall_jump",
             Self::HandOver => "hand_over",
+            Self::FullDisk => "full_disk",
         }
     }
 }
@@ -195,6 +202,13 @@ impl Plan {
         Self { span, faults, writes, keys: 4, torn_permille: 500, calm_permille: 0, ..plan }
     }
 
+    /// The plan of a seed with full disks, each for long.
+    #[must_use]
+    pub fn of_full_disks(seed: u64) -> Self {
+        let plan = Self::focused(seed, &[FaultKind::FullDisk]);
+        Self { span: 2 * plan.span, faults: 60 * SECOND, calm_permille: 0, ..plan }
+    }
+
     /// The plan of a seed that begins with wrong wall clocks, and with nodes that start late.
     #[must_use]
     pub fn of_wrong_clocks(seed: u64) -> Self {
@@ -221,14 +235,15 @@ impl Plan {
                 limits.push(second);
             }
         }
+        let (first, later) = FaultKind::ALL.split_at(FaultKind::DRAWN_FIRST);
         let mut kinds: Vec<FaultKind> =
-            FaultKind::ALL.into_iter().filter(|_| rng.permille(400)).collect();
+            first.iter().copied().filter(|_| rng.permille(400)).collect();
         if kinds.is_empty() && rng.permille(800) {
             kinds.push(FaultKind::Crash);
         }
         let span = if fine { 300 * SECOND } else { 2 * 3_600 * SECOND };
         let cost_max = if rng.permille(300) { (limits[0].0 / 3).max(1) } else { 1 };
-        Self {
+        let mut plan = Self {
             seed,
             nodes: rng.pick(&[1, 3, 3, 3, 3, 3, 5]),
             span,
@@ -251,19 +266,28 @@ impl Plan {
             drift_ppm: rng.pick(&[0, 100, 9_000]),
             wall_error_ms: rng.pick(&[0, 500, 3_600_000]),
             twice_permille: rng.pick(&[0, 0, 50]),
-            // Drawn last: seeds from before it keep their plans.
+            // What follows is drawn last: seeds from before it keep their plans.
             torn_permille: rng.pick(&[0, 0, 30, 200]),
             starts: rng.pick(&[50, 50, 50, 2_000]) * MS,
             calm_permille: 200,
             limits,
         }
-        .with_terms(rng.permille(300) && lease_ms >= 3_000)
+        .with_terms(rng.permille(300) && lease_ms >= 3_000);
+        plan.kinds.extend(later.iter().copied().filter(|_| rng.permille(400)));
+        plan
     }
 
     /// The same plan where the files of nodes differ, or do not.
     #[must_use]
     pub fn with_terms(self, mixed_terms: bool) -> Self {
         Self { mixed_terms, ..self }
+    }
+
+    /// How long a client waits for a change, milliseconds: longer than the lease of a node that holds
+    /// it up.
+    #[must_use]
+    pub fn write_timeout_ms(&self) -> u64 {
+        (10 * self.terms.lease_ms / 3).max(10_000)
     }
 
     /// The terms of a node's file at one of its starts: files may differ from node to node, and

@@ -71,6 +71,10 @@ pub struct Raft {
     me: NodeId,
     voters: Vec<NodeId>,
     disk: Disk,
+    /// The disk takes new entries.
+    pub has_room: bool,
+    // The disk had no room for committed entries.
+    lacks_entries: bool,
     /// Answers before it is durable: a broken variant.
     pub driver_mutation: bool,
     election: (Us, Us),
@@ -109,6 +113,8 @@ impl Raft {
         Self {
             me,
             voters,
+            has_room: true,
+            lacks_entries: false,
             driver_mutation: false,
             election,
             heartbeat,
@@ -150,6 +156,11 @@ impl Raft {
     /// The voters, in order.
     pub fn voters(&self) -> &[NodeId] {
         &self.voters
+    }
+
+    /// Whether the newest message with entries had committed ones, and the disk had no room for them.
+    pub fn lacks_entries(&self) -> bool {
+        self.lacks_entries
     }
 
     /// Entries up to here are committed, as far as this node knows.

@@ -128,6 +128,7 @@ impl World {
                 boot_ns: rng.between(1, 1_000_000) * 1_000_000_000,
                 wall_ms: signed(rng, wall_error_ms),
                 sync: rng.between(300, SYNC_MAX),
+                full_until: 0,
             }
         };
         let slots = (0..plan.nodes).map(|place| Host::new(machine(&mut rng, place)));
@@ -171,6 +172,15 @@ impl World {
     #[must_use]
     pub fn settle_time(&self) -> Us {
         (10 * self.plan.terms.lease_ms + 2 * self.plan.terms.clock_error_ms_max) * MS + 10 * SECOND
+    }
+
+    /// The most that a full disk may hold writes up: until the leader has handed over, or until the
+    /// lease of a node that cannot store entries has ended.
+    #[must_use]
+    pub fn full_disk_time(&self) -> Us {
+        2 * self.plan.terms.lease_ms * MS
+            + 4 * (self.plan.gossip + self.plan.leader_look)
+            + 5 * SECOND
     }
 
     /// The newest lines of the trace.
@@ -400,6 +410,12 @@ impl World {
     fn start(&mut self, id: NodeId) -> Result<(), Violation> {
         let at = usize::try_from(id.0 - 1).unwrap_or(0);
         if self.slots[at].node.is_some() {
+            return Ok(());
+        }
+        let (now, full_until) = (self.now, self.slots[at].machine.full_until);
+        if now < full_until {
+            // The start cannot be counted.
+            self.schedule(full_until, Event::Start(id));
             return Ok(());
         }
         self.say(|| format!("node {id} starts"));

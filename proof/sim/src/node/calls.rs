@@ -130,6 +130,7 @@ impl Node {
         match message {
             Message::Raft(message) => {
                 let mut out = Vec::new();
+                self.raft.has_room = self.machine.has_room(step.now);
                 self.raft.handle(step.now, from, message, step.rng, &mut out);
                 self.consent(out, step);
             }
@@ -190,6 +191,7 @@ impl Node {
         let cluster_ns = self.member.clock().now_ns(self.boot_now(step.now));
         PeerSaid {
             is_ready: self.stopping == 0 && self.is_leased(step.now),
+            can_write: self.machine.has_room(step.now),
             wall_offset_ns: signed_difference(self.machine.wall_ns(step.now), cluster_ns),
         }
     }

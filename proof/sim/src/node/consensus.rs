@@ -2,7 +2,7 @@
 
 use fluxgate_engine::member::{self, LEASE_TIMEOUT_MS, SeenLeadership};
 use fluxgate_engine::state::command::{Applied, Batch, Outcome, Proposal};
-use fluxgate_types::LogIndex;
+use fluxgate_types::{LogIndex, NodeId};
 
 use super::Node;
 use super::calls::Call;
@@ -29,6 +29,9 @@ impl Node {
         waiter: ProposalWaiter,
         step: &mut Step<'_>,
     ) {
+        if !self.machine.has_room(step.now) {
+            return self.proposed(waiter, Err(member::SubmitError::DiskFull), step);
+        }
         let batch = Batch { at: self.cluster_now(step.now), proposals: vec![proposal] };
         let mut out = Vec::new();
         match self.raft.propose(batch, &mut out) {
@@ -145,10 +148,15 @@ impl Node {
         }
     }
 
-    /// Hands the leadership over.
+    /// Hands the leadership to the node that is furthest along.
     pub fn transfer_leadership(&mut self, step: &mut Step<'_>) {
+        self.hand_over(None, step);
+    }
+
+    /// Hands the leadership to this node, or to the one that is furthest along.
+    pub(super) fn hand_over(&mut self, to: Option<NodeId>, step: &mut Step<'_>) {
         let mut out = Vec::new();
-        self.raft.transfer_leadership(&mut out);
+        self.raft.transfer_leadership(to, &mut out);
         self.consent(out, step);
     }
 }

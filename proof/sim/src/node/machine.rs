@@ -22,6 +22,8 @@ pub struct Machine {
     pub wall_ms: i64,
     /// How long a sync takes.
     pub sync: Us,
+    /// Its disk has no room before then.
+    pub full_until: Us,
 }
 
 /// Wall-clock time at true time 0, milliseconds: 2024-01-20.
@@ -41,6 +43,13 @@ impl Machine {
     pub fn wall_ns(&self, now: Us) -> u64 {
         let ms = i128::from(EPOCH_MS) + i128::from(self.wall_ms);
         u64::try_from(ms * 1_000_000 + i128::from(now) * 1_000).unwrap_or(0)
+    }
+
+    /// Whether its disk takes new entries and files. A reserve takes votes, and the first entry of a
+    /// term.
+    #[must_use]
+    pub fn has_room(&self, now: Us) -> bool {
+        self.full_until <= now
     }
 
     /// The true time at which the boot clock shows `due`, not before `now`.

@@ -34,6 +34,7 @@ impl Node {
             leaderships: self.leaderships,
             peers: &self.peers,
             is_stopping: self.stopping > 0,
+            has_room: self.machine.has_room(step.now),
         };
         let result =
             act(&mut self.member, &mut member::Step { reading, around: &around, out: &mut out });
@@ -62,7 +63,8 @@ impl Node {
     fn carry_out(&mut self, effect: Effect, step: &mut Step<'_>) {
         match effect {
             Effect::SaveStart { start, registered } => {
-                self.act(step, |m, at| m.handle_start_saved(start, registered, true, at));
+                let saved = self.machine.has_room(step.now);
+                self.act(step, |m, at| m.handle_start_saved(start, registered, saved, at));
             }
             Effect::RequestLease { call, to, request } => {
                 self.call(to, LEASE_TIMEOUT_MS, Call::Lease(call), step, |call| {
@@ -111,7 +113,7 @@ impl Node {
                 }
                 None => {}
             },
-            Effect::HandOver { to: Some(_) } => self.transfer_leadership(step),
+            Effect::HandOver { to: Some(to) } => self.hand_over(Some(to), step),
             Effect::End(_) => step.see(Seen::Stopped),
             Effect::CountOn(boot) => {
                 self.act(step, |member, _| member.handle_counted_on(boot));

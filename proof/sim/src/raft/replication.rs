@@ -141,6 +141,13 @@ impl Raft {
             }
             return;
         }
+        let is_full = !self.has_room && !entries.is_empty();
+        if !entries.is_empty() {
+            self.lacks_entries = is_full && commit > prev.1;
+        }
+        // Counts as a heartbeat then, and the leader sends the entries again with the next one.
+        let entries = if is_full { Vec::new() } else { entries };
+        let hint = usize::from(is_full);
         let matched = prev.1 + entries.len();
         let same = entries
             .iter()
@@ -149,7 +156,7 @@ impl Raft {
                 self.entry(prev.1 + 1 + n).is_some_and(|mine| mine.term == entry.term)
             })
             .count();
-        let answer = Message::Appended { term, matched: Some(matched), hint: 0, round };
+        let answer = Message::Appended { term, matched: Some(matched), hint, round };
         if same < entries.len() {
             let keep = prev.1 + same;
             assert!(keep >= self.commit, "a committed entry would be overwritten");

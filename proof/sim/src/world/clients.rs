@@ -32,7 +32,7 @@ struct Stream {
 #[derive(Debug)]
 pub(super) struct Clients {
     streams: Vec<Stream>,
-    asked: BTreeMap<u64, Asked>,
+    asked: BTreeMap<u64, (Asked, Us)>,
     made: u64,
 }
 
@@ -89,7 +89,7 @@ impl World {
             }
         }
         self.say(|| format!("administrator asks node {node}: {asked:?}"));
-        self.clients.asked.insert(id, asked);
+        self.clients.asked.insert(id, (asked, now));
         self.step(node, |node, step| node.write(id, proposal, step))
     }
 
@@ -150,11 +150,14 @@ impl World {
 
     /// A write was answered.
     pub(super) fn wrote(&mut self, id: u64, came: &Result<Written, SubmitError>) {
-        let Some(asked) = self.clients.asked.remove(&id) else { return };
+        let Some((asked, began)) = self.clients.asked.remove(&id) else { return };
         let record = match came.as_ref().map(|written| &written.outcome) {
             Ok(Outcome::Key(record)) => Some(record),
             Ok(Outcome::Done | Outcome::Put(_) | Outcome::Refused(_)) | Err(_) => None,
         };
+        if came.is_err() {
+            self.book.failed_writes.push((began, self.now));
+        }
         let Some(record) = record else {
             self.book.counts.writes.1 += 1;
             return;

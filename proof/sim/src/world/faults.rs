@@ -21,7 +21,8 @@ impl World {
             return Ok(());
         }
         // Now and then a long calm, so that windows without any fault are seen too.
-        let calm = if self.rng.permille(self.plan.calm_permille) { 4 * self.settle_time() } else { 0 };
+        let calm =
+            if self.rng.permille(self.plan.calm_permille) { 4 * self.settle_time() } else { 0 };
         let after = self.rng.span(self.plan.faults).max(10 * MS) + calm;
         self.schedule(self.now + after, Event::Fault);
         if self.plan.kinds.is_empty() {
@@ -106,6 +107,10 @@ impl World {
                 self.book.disturb(now, now + 4 * span, settle);
             }
             FaultKind::SlowDisk => self.slow_down(node),
+            FaultKind::FullDisk => {
+                self.fill_disk(node, span);
+                return Ok(());
+            }
         }
         self.book.disturb(now, now + span, settle);
         Ok(())
@@ -115,10 +120,26 @@ impl World {
     fn slow_down(&mut self, node: NodeId) {
         let sync = self.rng.pick(&[2, 10, 100, 1_000]) * MS;
         self.slot(node).change_machine(|machine| machine.sync = sync);
+        if sync > SYNC_MAX {
+            self.book.hinder_writes(self.now, self.plan.span.max(self.now));
+        }
         if 2 * sync > self.plan.terms.lease_ms * MS {
             // What must be on it before a lease ends comes too late.
             let settle = self.settle_time();
             self.book.disturb(self.now, self.plan.span.max(self.now), settle);
+        }
+    }
+
+    /// The disk has no room for long enough that writes must go on without it.
+    fn fill_disk(&mut self, id: NodeId, span: Us) {
+        let (now, settle) = (self.now, self.settle_time());
+        let until = now + 2 * self.full_disk_time() + span;
+        self.slot(id).change_machine(|machine| machine.full_until = machine.full_until.max(until));
+        let full = self.slots.iter().filter(|slot| !slot.machine.has_room(now)).count();
+        if 2 * full < self.slots.len() {
+            self.book.disturb_by_full_disk(now, until, settle);
+        } else {
+            self.book.disturb(now, until, settle);
         }
     }
 
@@ -177,7 +198,9 @@ impl World {
     /// An orderly stop is over: the file is written, the process ends, and another one starts.
     pub(super) fn stopped(&mut self, id: NodeId) {
         let (now, down) = (self.now, self.rng.span(SECOND).max(MS));
+        let has_room = self.slot(id).machine.has_room(now);
         let carryover = self.slot(id).node.as_mut().and_then(|node| node.carryover(now));
+        let carryover = carryover.filter(|_| has_room);
         let known = carryover.is_some();
         self.note_lost(id, known);
         let slot = self.slot(id);
@@ -295,7 +318,7 @@ impl World {
         for id in (1..=self.plan.nodes).map(NodeId) {
             let slot = self.slot(id);
             slot.paused_until = slot.paused_until.min(now);
-            slot.change_machine(|machine| machine.sync = MS);
+            slot.change_machine(|machine| (machine.sync, machine.full_until) = (MS, 0));
             if slot.node.is_none() {
                 self.schedule(now, Event::Start(id));
             }
