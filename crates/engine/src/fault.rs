@@ -84,11 +84,13 @@ pub enum Mutation {
     FloorForgotten,
     /// A leader that cannot write keeps the leadership.
     FullLeaderStays,
+    /// A request that waits is decided by its limits as they were when it arrived.
+    WaitersKeepLimits,
 }
 
 impl Mutation {
     /// Every mutation that the simulator must catch.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -120,6 +122,7 @@ impl Mutation {
         Self::DeposedAcknowledges,
         Self::FloorForgotten,
         Self::FullLeaderStays,
+        Self::WaitersKeepLimits,
     ];
 
     /// Whether this thread's engine leaves this rule out.

@@ -24,11 +24,40 @@ pub struct KeyFacts {
     pub limits_open: u32,
     /// The record's revision after the newest answered change, and the tokens of its first limit.
     pub limits_sure: Option<(u64, u64)>,
-    /// Largest tokens that each limit ever had, by name.
-    pub tokens_max: BTreeMap<Box<str>, u64>,
+    /// The limits that it had or may have, oldest first.
+    pub limits: Vec<LimitsSet>,
+}
+
+/// Limits that an administrator has set for a key.
+#[derive(Clone, Debug)]
+pub struct LimitsSet {
+    /// When the change was asked for.
+    pub asked: Us,
+    /// When it was answered; none while it is not, or its outcome is unknown.
+    pub answered: Option<Us>,
+    /// Tokens by name.
+    pub tokens: BTreeMap<Box<str>, u64>,
 }
 
 impl KeyFacts {
+    /// The limits that may have been in force at some moment of this stretch. Once a change is
+    /// answered, no limits count that were answered before it was asked for.
+    pub fn limits_within(&self, from: Us, until: Us) -> impl Iterator<Item = &LimitsSet> {
+        let newest = self.limits.iter().filter(|set| set.answered.is_some_and(|at| at < from));
+        let replaced = newest.map(|set| set.asked).max().unwrap_or(0);
+        let may_count = move |set: &&LimitsSet| {
+            set.answered.is_none_or(|at| at >= replaced) && set.asked <= until
+        };
+        self.limits.iter().filter(may_count)
+    }
+
+    /// Forgets limits that were not in force any more at this moment.
+    pub fn forget_limits_before(&mut self, at: Us) {
+        let newest = self.limits.iter().filter(|set| set.answered.is_some_and(|end| end < at));
+        let replaced = newest.map(|set| set.asked).max().unwrap_or(0);
+        self.limits.retain(|set| set.answered.is_none_or(|end| end >= replaced));
+    }
+
     /// Whether the last change of the limits was answered before then.
     #[must_use]
     pub fn limits_settled_before(&self, at: Us) -> bool {

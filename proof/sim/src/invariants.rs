@@ -8,6 +8,7 @@ mod cluster_heals;
 mod created_means_usable;
 mod denials_are_proven;
 mod healthy_is_exact;
+mod limits_are_as_set;
 mod loss_is_bounded;
 mod never_over_admits;
 mod no_second_life;
@@ -117,6 +118,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(restart_is_free::Judge),
         Box::new(time_is_bounded::Judge),
         Box::new(writes_go_on::Judge::default()),
+        Box::new(limits_are_as_set::Judge),
     ]
 }
 

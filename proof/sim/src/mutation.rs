@@ -44,6 +44,7 @@ pub fn judge(
         }
         (Some(Mutation::LeaseFromAnswer), _) => Some("revoked_means_revoked"),
         (Some(Mutation::UnsetClockLeads), _) => Some("time_is_bounded"),
+        (Some(Mutation::WaitersKeepLimits), _) => Some("limits_are_as_set"),
         (_, Some(DriverMutation::ViewBeforeHorizon)) => Some("one_map_per_window"),
         (_, Some(DriverMutation::ApplySkips)) => Some("replicas_agree"),
         (_, Some(DriverMutation::AckBeforeSync)) => Some("acked_is_durable"),
@@ -81,6 +82,7 @@ pub fn plan(
         (Some(Mutation::FloorForgotten), _) => Plan::of_late_proofs(seed),
         (Some(Mutation::UnsetClockLeads), _) => Plan::of_wrong_clocks(seed),
         (Some(Mutation::FullLeaderStays), _) => Plan::of_full_disks(seed),
+        (Some(Mutation::WaitersKeepLimits), _) => Plan::of_changing_limits(seed),
         (Some(Mutation::RemovedAreAsked), _) => Plan::of_restarts(seed, 0),
         (Some(Mutation::EndedSendersHeard), _) => {
             Plan { cost_max: 5, ..Plan::of_restarts(seed, 900) }

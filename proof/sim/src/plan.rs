@@ -156,6 +156,8 @@ pub struct Plan {
     pub torn_permille: u64,
     /// The nodes start within this time of each other.
     pub starts: Us,
+    /// Mean time between changes of limits, beside the other changes; 0: there are none.
+    pub limit_changes: Us,
     /// Of a thousand faults, so many are followed by a long calm.
     pub calm_permille: u64,
 }
@@ -207,6 +209,14 @@ impl Plan {
     pub fn of_full_disks(seed: u64) -> Self {
         let plan = Self::focused(seed, &[FaultKind::FullDisk]);
         Self { span: 2 * plan.span, faults: 60 * SECOND, calm_permille: 0, ..plan }
+    }
+
+    /// The plan of a seed in which limits change while requests wait for slow peers.
+    #[must_use]
+    pub fn of_changing_limits(seed: u64) -> Self {
+        let plan = Self::focused(seed, &[FaultKind::Slow]);
+        let limits = vec![(30, 1_000), (100, 10_000)];
+        Self { limits, limit_changes: 200 * MS, demand_percent: 300, cost_max: 3, ..plan }
     }
 
     /// The plan of a seed that begins with wrong wall clocks, and with nodes that start late.
@@ -270,10 +280,19 @@ impl Plan {
             torn_permille: rng.pick(&[0, 0, 30, 200]),
             starts: rng.pick(&[50, 50, 50, 2_000]) * MS,
             calm_permille: 200,
+            limit_changes: 0,
             limits,
         }
         .with_terms(rng.permille(300) && lease_ms >= 3_000);
         plan.kinds.extend(later.iter().copied().filter(|_| rng.permille(400)));
+        if rng.permille(300) {
+            plan.limits.truncate(1);
+            let first = plan.limits[0].1;
+            let more: Vec<u64> = periods.iter().copied().filter(|ms| *ms != first).collect();
+            let count = usize::try_from(rng.between(1, more.len() as u64)).unwrap_or(1);
+            plan.limits.extend(more.into_iter().take(count).map(|ms| (limit(&mut rng).0, ms)));
+        }
+        plan.limit_changes = rng.pick(&[0, 0, 0, 300 * scale]);
         plan
     }
 

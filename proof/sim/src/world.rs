@@ -21,6 +21,7 @@ use crate::plan::{MS, Plan, SECOND, Us};
 use crate::rng::Rng;
 
 use clients::Clients;
+pub(crate) use clients::limit_name;
 use queue::Queue;
 
 /// A machine with its disk, and the process on it, if one runs.
@@ -65,6 +66,7 @@ enum Event {
     Request { node: NodeId, request: Request },
     Traffic(usize),
     Write,
+    Limits,
     Fault,
     Start(NodeId),
     Judge,
@@ -162,6 +164,9 @@ impl World {
             world.schedule(at, Event::Start(NodeId(node)));
         }
         world.schedule(settle / 4, Event::Write);
+        if world.plan.limit_changes > 0 {
+            world.schedule(settle, Event::Limits);
+        }
         let fault = settle + world.rng.span(world.plan.faults);
         world.schedule(fault, Event::Fault);
         world.schedule(SECOND, Event::Judge);
@@ -331,6 +336,7 @@ impl World {
                 Ok(())
             }
             Event::Write => self.next_write(),
+            Event::Limits => self.next_limits(),
             Event::Fault => self.next_fault(),
             Event::Start(node) => self.start(node),
             Event::Judge => {

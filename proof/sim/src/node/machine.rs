@@ -10,6 +10,7 @@ use super::Step;
 use crate::mutation::DriverMutation;
 use crate::plan::{MS, Us};
 use crate::raft;
+use crate::world::limit_name;
 
 /// A machine's clocks, wrong as they may be.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +114,7 @@ pub(super) fn new_member(
     let incarnation =
         Incarnation::at_start(me, boot, carryover, reached, &peers, plan.terms.clock_error_ms_max);
     let limit = |(n, &(tokens, period_ms)): (usize, &(u64, u64))| Limit {
-        name: format!("l{n}").into(),
+        name: limit_name(n),
         tokens,
         period_ms,
     };

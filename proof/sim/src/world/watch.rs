@@ -182,15 +182,17 @@ impl World {
         !window.changed && facts.is_none_or(|f| f.limits_settled_before(window.taken))
     }
 
-    /// The most that a window may admit: its limit, or the largest value that the limit had where
-    /// it was being changed.
+    /// The most that a window may admit: the largest value that its limit may have had since the
+    /// window began.
     #[must_use]
     pub fn budget(&self, id: &WindowId, window: &Window) -> u64 {
-        let tokens = window.spec.limit.tokens;
-        let Some(facts) = self.book.keys.get(&id.0) else { return tokens };
-        if !window.changed && facts.limits_settled_before(window.seen.0) {
-            return tokens;
-        }
-        facts.tokens_max.get(&window.spec.limit.name).copied().unwrap_or(0).max(tokens)
+        let limit = &window.spec.limit;
+        let Some(facts) = self.book.keys.get(&id.0) else { return limit.tokens };
+        let begun = window.seen.0.saturating_sub(limit.period_ms * MS);
+        let values = facts
+            .limits_within(begun, window.seen.1)
+            .filter_map(|set| set.tokens.get(&limit.name).copied());
+        // None: the key has lost the limit, and requests wait that came before.
+        values.max().unwrap_or(limit.tokens)
     }
 }
