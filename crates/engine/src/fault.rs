@@ -86,11 +86,13 @@ pub enum Mutation {
     FullLeaderStays,
     /// A request that waits is decided by its limits as they were when it arrived.
     WaitersKeepLimits,
+    /// A lease stays valid when the clocks of its holder have jumped or stood still.
+    ClockJumpIgnored,
 }
 
 impl Mutation {
     /// Every mutation that the simulator must catch.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -123,6 +125,7 @@ impl Mutation {
         Self::FloorForgotten,
         Self::FullLeaderStays,
         Self::WaitersKeepLimits,
+        Self::ClockJumpIgnored,
     ];
 
     /// Whether this thread's engine leaves this rule out.

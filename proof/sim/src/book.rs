@@ -131,6 +131,8 @@ pub struct Observations {
     pub hindered: Vec<(Us, Us)>,
     /// Full disks of a minority.
     pub full: Vec<(Us, Us)>,
+    /// For how long clocks of machines stood still, all together.
+    pub stood_still: Us,
     /// Writes that failed, or whose outcome is unknown: when each was asked for, and when it ended.
     pub failed_writes: Vec<(Us, Us)>,
     /// Orderly restarts of one node: when each began, and the windows that the node had opened. What

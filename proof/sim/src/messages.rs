@@ -146,6 +146,8 @@ pub enum Seen {
     Moved(fluxgate_engine::quota::CounterId),
     /// The node applied an entry.
     AppliedEntry(LogIndex),
+    /// The node has renewed its lease, by a request that left at this time.
+    Renewed(Us),
     /// An orderly stop is over.
     Stopped,
 }

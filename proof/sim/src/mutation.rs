@@ -82,6 +82,7 @@ pub fn plan(
         (Some(Mutation::FloorForgotten), _) => Plan::of_late_proofs(seed),
         (Some(Mutation::UnsetClockLeads), _) => Plan::of_wrong_clocks(seed),
         (Some(Mutation::FullLeaderStays), _) => Plan::of_full_disks(seed),
+        (Some(Mutation::ClockJumpIgnored), _) => Plan::of_stopped_clocks(seed),
         (Some(Mutation::WaitersKeepLimits), _) => Plan::of_changing_limits(seed),
         (Some(Mutation::RemovedAreAsked), _) => Plan::of_restarts(seed, 0),
         (Some(Mutation::EndedSendersHeard), _) => {

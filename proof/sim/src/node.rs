@@ -72,6 +72,8 @@ pub struct Node {
     led_by: Option<NodeId>,
     // True time for which the member's timer is set.
     member_wake: Us,
+    // When the newest request for a lease left.
+    lease_asked: Us,
     // Calls to other nodes, by their number on the network.
     calls: BTreeMap<CallId, Call>,
     // Requests of other nodes that the member answers later, by its call.
@@ -123,6 +125,7 @@ impl Node {
             raft_wake: 0,
             led_by: None,
             member_wake: 0,
+            lease_asked: 0,
             calls: BTreeMap::new(),
             lease_requests: BTreeMap::new(),
             writes: BTreeMap::new(),

@@ -48,11 +48,16 @@ pub enum FaultKind {
     HandOver,
     /// A disk has no room for new entries and files for a while.
     FullDisk,
+    /// A wall clock leaps ahead by up to three years.
+    WallLeap,
+    /// A machine is stopped for longer than a lease, and its boot clock stands still meanwhile; its
+    /// wall clock may, too. What it is sent is lost.
+    StandStill,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Crash,
         Self::CrashAll,
         Self::Pause,
@@ -67,6 +72,8 @@ impl FaultKind {
         Self::WallJump,
         Self::HandOver,
         Self::FullDisk,
+        Self::WallLeap,
+        Self::StandStill,
     ];
     /// The kinds that are drawn first: newer ones are drawn after everything else, so that seeds from
     /// before them keep their plans.
@@ -90,6 +97,8 @@ impl FaultKind {
             Self::WallJump => "wall_jump",
             Self::HandOver => "hand_over",
             Self::FullDisk => "full_disk",
+            Self::WallLeap => "wall_leap",
+            Self::StandStill => "stand_still",
         }
     }
 }
@@ -209,6 +218,14 @@ impl Plan {
     pub fn of_full_disks(seed: u64) -> Self {
         let plan = Self::focused(seed, &[FaultKind::FullDisk]);
         Self { span: 2 * plan.span, faults: 60 * SECOND, calm_permille: 0, ..plan }
+    }
+
+    /// The plan of a seed with machines that are stopped together with their clocks, while clients
+    /// write and messages are lost.
+    #[must_use]
+    pub fn of_stopped_clocks(seed: u64) -> Self {
+        let plan = Self::focused(seed, &[FaultKind::StandStill, FaultKind::Loss]);
+        Self { faults: 2 * SECOND, writes: 100 * MS, keys: 4, calm_permille: 0, ..plan }
     }
 
     /// The plan of a seed in which limits change while requests wait for slow peers.

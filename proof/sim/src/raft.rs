@@ -224,6 +224,11 @@ impl Raft {
         }
     }
 
+    /// The clock that elections are timed by stood still for so long.
+    pub fn stand_still(&mut self, span: Us) {
+        (self.wake, self.heard) = (self.wake + span, self.heard + span);
+    }
+
     /// Takes a message.
     pub fn handle(
         &mut self,

@@ -36,6 +36,11 @@ pub struct Host {
     pub node: Option<Box<Node>>,
     /// It does not run before then.
     pub paused_until: Us,
+    /// Its clocks stood still until then, and its process has not renewed its lease since: it may
+    /// take an old lease for valid, which no rule prevents.
+    pub stood_still_until: Option<Us>,
+    /// When it has renewed its lease after its clocks stood still.
+    pub renewed: Us,
     /// Lives of the process: timers of older ones are void.
     pub epoch: u64,
 }
@@ -44,7 +49,16 @@ impl Host {
     fn new(machine: Machine) -> Self {
         let wall_ms = (machine.wall_ms, machine.wall_ms);
         let disk = Disk::default();
-        Self { machine, wall_ms, disk, node: None, paused_until: 0, epoch: 0 }
+        Self {
+            machine,
+            wall_ms,
+            disk,
+            node: None,
+            paused_until: 0,
+            stood_still_until: None,
+            renewed: 0,
+            epoch: 0,
+        }
     }
 
     /// Changes the machine, also under the process that runs on it.
@@ -225,6 +239,14 @@ impl World {
         self.slots.iter().filter_map(|slot| slot.node.as_deref())
     }
 
+    /// Whether a node may have taken an old lease for valid when it took a request at this moment: its
+    /// clocks had stood still, and it had not renewed since.
+    #[must_use]
+    pub fn stood_still(&self, node: NodeId, taken: Us) -> bool {
+        let slot = usize::try_from(node.0 - 1).ok().and_then(|place| self.slots.get(place));
+        slot.is_some_and(|slot| slot.stood_still_until.is_some() || taken <= slot.renewed)
+    }
+
     /// How far a node's cluster time is ahead of true time, milliseconds.
     #[must_use]
     pub fn ahead_of_true_ms(&self, node: &Node) -> i64 {
@@ -284,6 +306,9 @@ impl World {
         match event {
             Event::Packet { from, to, message } => {
                 let (now, slot) = (self.now, self.slot(to));
+                if slot.node.is_some() && slot.stood_still_until.is_some_and(|until| until > now) {
+                    return Ok(());
+                }
                 if slot.node.is_some() && slot.paused_until > now {
                     let at = slot.paused_until;
                     self.schedule(at, Event::Packet { from, to, message });

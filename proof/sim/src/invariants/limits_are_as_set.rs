@@ -17,6 +17,9 @@ impl Invariant for Judge {
 
     fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
         let Seen::Decided { request, limits, .. } = seen else { return Ok(()) };
+        if world.stood_still(node, request.taken) {
+            return Ok(());
+        }
         let Some(facts) = world.book.keys.get(&request.key) else { return Ok(()) };
         for spec in limits.limits.iter() {
             let name = &spec.limit.name;

@@ -36,6 +36,7 @@ impl Invariant for Judge {
             | Seen::Unavailable(_)
             | Seen::Wrote(..)
             | Seen::AppliedEntry(_)
+            | Seen::Renewed(_)
             | Seen::Stopped => return Ok(()),
         };
         let Some(process) = world.node(node) else { return Ok(()) };

@@ -1,7 +1,9 @@
 //! However far the wall clocks of a minority are off, cluster time stays within what the others
-//! showed at some moment, but for what clocks that drift move it between two corrections.
+//! showed at some moment, but for what clocks that drift move it between two corrections, and for
+//! the time for which clocks stood still.
 
 use super::Invariant;
+use crate::node::Node;
 use crate::plan::MS;
 use crate::world::World;
 
@@ -25,7 +27,12 @@ impl Invariant for Judge {
         let (low, high) = (lowest[minority], highest[highest.len() - 1 - minority]);
         let slack = 2 * world.plan.terms.clock_error_ms_max + world.now * DRIFT_PERCENT / 100 / MS;
         let slack = i64::try_from(slack).unwrap_or(i64::MAX);
-        for node in world.nodes().filter(|node| node.member.clock().is_synced()) {
+        let stood_still = i64::try_from(world.book.stood_still / MS).unwrap_or(i64::MAX);
+        let low = low.saturating_sub(stood_still);
+        let judged = |node: &&Node| {
+            node.member.clock().is_synced() && !world.stood_still(node.id, world.now)
+        };
+        for node in world.nodes().filter(judged) {
             let ahead_ms = world.ahead_of_true_ms(node);
             if ahead_ms > high.saturating_add(slack) || ahead_ms < low.saturating_sub(slack) {
                 return Err(format!(

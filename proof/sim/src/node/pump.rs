@@ -67,6 +67,7 @@ impl Node {
                 self.act(step, |m, at| m.handle_start_saved(start, registered, saved, at));
             }
             Effect::RequestLease { call, to, request } => {
+                self.lease_asked = step.now;
                 self.call(to, LEASE_TIMEOUT_MS, Call::Lease(call), step, |call| {
                     Message::Lease(call, request)
                 });
@@ -76,6 +77,7 @@ impl Node {
                     step.send(node, Message::Leased(call, Box::new(answer)));
                 }
             }
+            Effect::Renewed(Ok(())) => step.see(Seen::Renewed(self.lease_asked)),
             Effect::ProveLeadership { call } => {
                 let number = step.number();
                 self.calls.insert(number, Call::Proof(call));
@@ -119,7 +121,7 @@ impl Node {
                 self.act(step, |member, _| member.handle_counted_on(boot));
             }
             Effect::HandOver { to: None }
-            | Effect::Renewed(_)
+            | Effect::Renewed(Err(_))
             | Effect::LeaseDropped(_)
             | Effect::Elected { .. }
             | Effect::EndChange

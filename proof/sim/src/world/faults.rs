@@ -11,6 +11,8 @@ use crate::invariants::Violation;
 use crate::messages::Message;
 use crate::plan::{FaultKind, MS, SECOND, Us};
 
+/// A wall clock leaps ahead by at most this much, milliseconds: three years.
+const YEARS_MS: i64 = 3 * 365 * 86_400_000;
 /// A node that stops says so and gives its holdings away for so long, at most.
 const LEAVE_MAX: Us = 10 * SECOND;
 
@@ -55,6 +57,23 @@ impl World {
                 self.slot(node).change_machine(|machine| machine.wall_ms += size);
                 // The node drops its lease until it is renewed.
                 self.book.disturb(now, now, settle);
+                return Ok(());
+            }
+            FaultKind::WallLeap => {
+                let slot = self.slot(node);
+                if slot.machine.wall_ms < YEARS_MS {
+                    let most = self.rng.pick(&[60_000, 86_400_000, YEARS_MS]);
+                    let size = self.rng.below(most.unsigned_abs());
+                    let size = i64::try_from(size).unwrap_or(0);
+                    self.slot(node).change_machine(|machine| machine.wall_ms += size);
+                }
+                self.book.disturb(now, now, settle);
+                return Ok(());
+            }
+            FaultKind::StandStill => {
+                let until = now + lease + span;
+                self.stand_still(node, until);
+                self.book.disturb(now, until, settle);
                 return Ok(());
             }
             FaultKind::HandOver => {
@@ -130,6 +149,27 @@ impl World {
         }
     }
 
+    /// The machine is stopped, together with its boot clock and perhaps its wall clock.
+    fn stand_still(&mut self, id: NodeId, until: Us) {
+        let (now, wall_too) = (self.now, self.rng.permille(500));
+        let slot = self.slot(id);
+        if slot.paused_until > now {
+            return;
+        }
+        let (from, to) = (slot.machine.boot(now).0, slot.machine.boot(until).0);
+        slot.change_machine(|machine| {
+            machine.boot_ns = machine.boot_ns.saturating_sub(to - from);
+            if wall_too {
+                machine.wall_ms -= i64::try_from((until - now) / MS).unwrap_or(0);
+            }
+        });
+        if let Some(node) = slot.node.as_mut() {
+            node.raft.stand_still(until - now);
+        }
+        (slot.paused_until, slot.stood_still_until) = (until, Some(until));
+        self.book.stood_still += until - now;
+    }
+
     /// The disk has no room for long enough that writes must go on without it.
     fn fill_disk(&mut self, id: NodeId, span: Us) {
         let (now, settle) = (self.now, self.settle_time());
@@ -172,7 +212,7 @@ impl World {
         let Some(node) = slot.node.take() else { return };
         node.crash(&mut slot.disk);
         slot.epoch += 1;
-        slot.paused_until = 0;
+        (slot.paused_until, slot.stood_still_until) = (0, None);
         self.schedule(now + down, Event::Start(id));
         let settle = self.settle_time();
         self.book.disturb(now, now + down, settle);
@@ -208,7 +248,7 @@ impl World {
         slot.disk.carryover = carryover;
         node.crash(&mut slot.disk);
         slot.epoch += 1;
-        slot.paused_until = 0;
+        (slot.paused_until, slot.stood_still_until) = (0, None);
         if !known {
             // It never learnt what it was entitled to: as after a crash.
             self.say(|| format!("node {id} stopped without a file"));

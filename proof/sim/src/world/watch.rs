@@ -1,5 +1,6 @@
 //! What an observer makes of what is seen: the book, and who judges it.
 
+use fluxgate_engine::member::LEASE_TIMEOUT_MS;
 use fluxgate_engine::quota::{CounterId, Verdict};
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{ClusterMs, NodeId};
@@ -15,7 +16,7 @@ const SEEN_LATE_MS: u64 = 1_500;
 
 impl World {
     pub(super) fn note(&mut self, id: NodeId, seen: &Seen) {
-        if !matches!(seen, Seen::AppliedEntry(_) | Seen::Moved(_)) {
+        if !matches!(seen, Seen::AppliedEntry(_) | Seen::Moved(_) | Seen::Renewed(_)) {
             self.say(|| match seen {
                 Seen::Decided { request, decision, at, limits } => {
                     let d = decision;
@@ -30,6 +31,7 @@ impl World {
                 | Seen::Wrote(..)
                 | Seen::Moved(_)
                 | Seen::AppliedEntry(_)
+                | Seen::Renewed(_)
                 | Seen::Stopped => format!("node {id}: {seen:?}"),
             });
         }
@@ -69,6 +71,16 @@ impl World {
                 }
             }
         }
+        if let Seen::Renewed(asked) = seen {
+            // The node that leads asks itself, and gives a request from before up in time.
+            let leads = self.node(id).is_some_and(|node| node.raft.leads_in().is_some());
+            let asked =
+                if leads { self.now.saturating_sub(2 * LEASE_TIMEOUT_MS * MS) } else { *asked };
+            let (now, slot) = (self.now, self.slot(id));
+            if slot.stood_still_until.take_if(|until| *until <= asked).is_some() {
+                slot.renewed = now;
+            }
+        }
         if let Seen::Wrote(id, came) = seen {
             self.wrote(*id, came);
         }
@@ -88,7 +100,11 @@ impl World {
             },
             Seen::Unavailable(_) => counts.unavailable += 1,
             Seen::Rejected(_) => counts.rejected += 1,
-            Seen::Wrote(..) | Seen::Moved(_) | Seen::AppliedEntry(_) | Seen::Stopped => {}
+            Seen::Wrote(..)
+            | Seen::Moved(_)
+            | Seen::AppliedEntry(_)
+            | Seen::Renewed(_)
+            | Seen::Stopped => {}
         }
     }
 
