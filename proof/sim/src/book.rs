@@ -1,4 +1,4 @@
-//! What really happened, as an observer outside of all nodes knows it.
+//! What happened, as an observer outside of all nodes knows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,7 +72,7 @@ pub struct Window {
     pub ends: ClusterMs,
     /// The limit, as the first node that decided in it knew it.
     pub spec: LimitSpec,
-    /// Tokens admitted, by all nodes and all their lives.
+    /// Tokens admitted, by all incarnations of all nodes.
     pub spent: u64,
     /// Final denials of a request for one token.
     pub denied_one: u64,
@@ -87,7 +87,7 @@ pub struct Window {
     /// When the first of the requests that were decided in it was taken: it may have waited since a
     /// window before, under limits that the key does not have any more.
     pub taken: Us,
-    /// Tokens beyond shares that died with processes.
+    /// Tokens beyond shares that were lost with processes.
     pub lost: u64,
     /// The limit was not the same all the time.
     pub changed: bool,
@@ -135,8 +135,8 @@ pub struct Observations {
     pub stood_still: Us,
     /// Writes that failed, or whose outcome is unknown: when each was asked for, and when it ended.
     pub failed_writes: Vec<(Us, Us)>,
-    /// Orderly restarts of one node: when each began, and the windows that the node had opened. What
-    /// it holds of others stays out of reach while it is down.
+    /// Orderly restarts of one node: when each began, and the windows that the node had opened. Tokens
+    /// that it has of other nodes stay out of reach while it is down.
     pub restarts: Vec<(Us, BTreeSet<WindowId>)>,
     /// Counts, for the summary.
     pub counts: Counts,
@@ -167,7 +167,7 @@ pub struct Counts {
     pub faults: BTreeMap<&'static str, u64>,
     /// Messages and timers.
     pub events: u64,
-    /// Offices.
+    /// Nodes that led at the end.
     pub leaderships: u64,
     /// Share maps in force at the end.
     pub maps: u64,

@@ -1,7 +1,7 @@
 //! The invariants of `docs/protocol.md`, one file each, by name.
 //!
-//! An invariant knows what clients saw and what an observer outside of all nodes sees. It is asked
-//! at everything that is seen, once a second, when a window is over, and at the end.
+//! An invariant knows what clients saw and what an observer outside of all nodes sees. It judges
+//! each observation, once a second, each window that is over, and the end.
 
 mod acked_is_durable;
 mod cluster_heals;
@@ -122,16 +122,18 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
     ]
 }
 
-/// The tokens of one counter, as an observer who sees everything finds them.
+/// The tokens of one counter, as an observer finds them who sees every node.
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {
-    /// What somebody may yet spend: held, lying in a file, or on its way between living processes.
+    /// Tokens that some node may yet spend: in a balance, in a file, or on their way between running
+    /// processes.
     reachable: u64,
     /// Shares that no process may use any more.
     unusable: u64,
 }
 
-/// What the process on this machine, or the next one, holds of a counter it has not opened.
+/// The balance that the process on this machine, or the next one, has of a counter that it has not
+/// opened.
 fn unopened(
     world: &World,
     slot: &Host,
@@ -192,13 +194,13 @@ fn find(world: &World, counter: &CounterId, limits: &KeyLimits, spec: &LimitSpec
         if !seen.usable {
             found.unusable += seen.share;
         }
-        // Given by this life to a living one, and not received yet: it will be told again.
+        // Given by this incarnation to a running one, and not received yet: gossip repeats it.
         let Some(boot) = slot.node.as_deref().map(|node| node.boot) else { continue };
         for (to, to_boot, given, _) in seen.transfers {
-            let Some(heir) = world.node(to).filter(|heir| Some(heir.boot) == to_boot) else {
+            let Some(receiver) = world.node(to).filter(|node| Some(node.boot) == to_boot) else {
                 continue;
             };
-            let got = heir.shard.observe(counter).map_or(0, |theirs| {
+            let got = receiver.shard.observe(counter).map_or(0, |theirs| {
                 let of = theirs.transfers.iter().find(|(n, b, ..)| *n == id && *b == Some(boot));
                 of.map_or(0, |(.., got)| *got)
             });

@@ -1,4 +1,4 @@
-//! Rules that a driver may leave out: what [`fluxgate_engine::fault`] is for the engine.
+//! Rules that the driver may leave out, as [`fluxgate_engine::fault`] has them for the engine.
 
 use fluxgate_engine::fault::Mutation;
 
@@ -13,7 +13,7 @@ pub enum DriverMutation {
     ApplySkips,
     /// The file of an orderly stop is used again.
     FileUsedTwice,
-    /// A life begins with its wall clock, whatever an earlier one noted of cluster time.
+    /// An incarnation starts its clock from the wall clock, and ignores the checkpoint of an earlier one.
     ClockFromWall,
     /// A step reads the view before the horizon, and is held up between the two.
     ViewBeforeHorizon,
@@ -30,8 +30,7 @@ impl DriverMutation {
     ];
 }
 
-/// The invariant that a broken variant is for, where another one notices it sooner: it then judges
-/// alone.
+/// The invariant that judges a broken variant alone, where others would notice it sooner.
 #[must_use]
 pub fn judge(
     mutation: Option<Mutation>,
@@ -65,7 +64,7 @@ pub fn plan(
         (Some(Mutation::LeaseFromAnswer), _) => {
             Plan::focused(seed, &[FaultKind::Lopsided, FaultKind::Cut])
         }
-        // What was acknowledged and not synced is lost only if a majority dies soon after.
+        // An acknowledged entry that is not synced is lost only if a majority crashes soon after.
         (_, Some(DriverMutation::AckBeforeSync)) => {
             Plan::focused(seed, &[FaultKind::CrashAll, FaultKind::SlowDisk])
         }
@@ -88,8 +87,8 @@ pub fn plan(
         (Some(Mutation::EndedSendersHeard), _) => {
             Plan { cost_max: 5, ..Plan::of_restarts(seed, 900) }
         }
-        // An answer that no step could use is asked for again: only where the one that waited was
-        // served by another, and a third node needs the tokens, it takes gossip to find them.
+        // A node repeats a request whose reply it could not use. Only where another node served the
+        // request, and a third node needs the tokens, gossip alone shows where they are.
         (Some(Mutation::GossipWithoutTransfers), _) => {
             Plan { demand_percent: 110, cost_max: 10, ..Plan::of_restarts(seed, 900) }
         }

@@ -1,4 +1,4 @@
-//! What one seed means: sizes, paces, traffic and which faults there are.
+//! The plan of one seed: sizes, paces, traffic and faults.
 //!
 //! Swarm testing (Groce et al., ISSTA 2012): each seed leaves some kinds of faults out, so that no
 //! kind hides another.
@@ -37,8 +37,8 @@ pub enum FaultKind {
     Loss,
     /// Messages are slow for a while.
     Slow,
-    /// What one node sends is slow for a while, or what it is sent: its idea of the time is wrong by
-    /// half of that.
+    /// Messages from one node are slow for a while, or those to it: its estimate of the time is wrong
+    /// by half of that.
     Lopsided,
     /// Syncs of one disk are slow for a while.
     SlowDisk,
@@ -133,8 +133,8 @@ pub struct Plan {
     pub heartbeat: Us,
     /// Between gossips.
     pub gossip: Us,
-    /// How long requests and asks wait. Gossip is faster than a request loses its patience: it
-    /// tells of tokens whose answer was lost.
+    /// How long requests and transfer requests wait. Gossip is due before a request gives up: it
+    /// reports tokens whose reply was lost.
     pub waits: WaitPolicy,
     /// Between looks at what waits.
     pub tick: Us,
@@ -158,16 +158,15 @@ pub struct Plan {
     pub drift_ppm: u64,
     /// Largest error of a wall clock at the start, milliseconds.
     pub wall_error_ms: u64,
-    /// Of a thousand messages, so many arrive twice.
+    /// How many of a thousand messages arrive twice.
     pub twice_permille: u64,
-    /// Of a thousand steps of the counters, so many come with a part of their context from a while
-    /// ago.
+    /// How many of a thousand steps of the counters get a part of their context from a while ago.
     pub torn_permille: u64,
     /// The nodes start within this time of each other.
     pub starts: Us,
     /// Mean time between changes of limits, beside the other changes; 0: there are none.
     pub limit_changes: Us,
-    /// Of a thousand faults, so many are followed by a long calm.
+    /// How many of a thousand faults are followed by a long calm.
     pub calm_permille: u64,
 }
 

@@ -32,7 +32,7 @@ pub struct Entry {
     pub batch: Option<Batch>,
 }
 
-/// What lies on a disk.
+/// The state on the disk.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     term: u64,
@@ -40,7 +40,7 @@ pub struct Disk {
     log: Vec<Rc<Entry>>,
 }
 
-/// What the driver must do.
+/// One thing that the driver must do.
 #[derive(Debug)]
 pub enum Output {
     /// Send to a node.
@@ -138,7 +138,7 @@ impl Raft {
         }
     }
 
-    /// What a crash leaves.
+    /// The state that a crash leaves.
     pub fn crash(self) -> Disk {
         self.disk
     }
@@ -224,7 +224,7 @@ impl Raft {
         }
     }
 
-    /// The clock that elections are timed by stood still for so long.
+    /// The clock of elections stood still for this long.
     pub fn stand_still(&mut self, span: Us) {
         (self.wake, self.heard) = (self.wake + span, self.heard + span);
     }

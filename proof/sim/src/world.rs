@@ -2,6 +2,8 @@
 
 mod clients;
 mod faults;
+mod host;
+mod machine_faults;
 mod queue;
 mod watch;
 
@@ -16,61 +18,15 @@ use crate::invariants::{self, Invariant, Violation};
 use crate::messages::{Message, Request, Seen, Timer};
 use crate::mutation::DriverMutation;
 use crate::net::Net;
-use crate::node::{Action, Disk, EPOCH_MS, Machine, Node, Step};
+use crate::node::{Action, EPOCH_MS, Machine, Node, Step};
 use crate::plan::{MS, Plan, SECOND, Us};
 use crate::rng::Rng;
 
 use clients::Clients;
+pub use host::Host;
+
 pub(crate) use clients::limit_name;
 use queue::Queue;
-
-/// A machine with its disk, and the process on it, if one runs.
-pub struct Host {
-    /// Its clocks.
-    pub machine: Machine,
-    /// The least and the most that its wall clock was ever ahead of true time, milliseconds.
-    pub wall_ms: (i64, i64),
-    /// Its disk.
-    pub disk: Disk,
-    /// The process.
-    pub node: Option<Box<Node>>,
-    /// It does not run before then.
-    pub paused_until: Us,
-    /// Its clocks stood still until then, and its process has not renewed its lease since: it may
-    /// take an old lease for valid, which no rule prevents.
-    pub stood_still_until: Option<Us>,
-    /// When it has renewed its lease after its clocks stood still.
-    pub renewed: Us,
-    /// Lives of the process: timers of older ones are void.
-    pub epoch: u64,
-}
-
-impl Host {
-    fn new(machine: Machine) -> Self {
-        let wall_ms = (machine.wall_ms, machine.wall_ms);
-        let disk = Disk::default();
-        Self {
-            machine,
-            wall_ms,
-            disk,
-            node: None,
-            paused_until: 0,
-            stood_still_until: None,
-            renewed: 0,
-            epoch: 0,
-        }
-    }
-
-    /// Changes the machine, also under the process that runs on it.
-    fn change_machine(&mut self, change: impl Fn(&mut Machine)) {
-        change(&mut self.machine);
-        if let Some(node) = self.node.as_mut() {
-            change(&mut node.machine);
-        }
-        let now = self.machine.wall_ms;
-        self.wall_ms = (self.wall_ms.0.min(now), self.wall_ms.1.max(now));
-    }
-}
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -86,7 +42,7 @@ enum Event {
     Judge,
 }
 
-/// What is wrong with the nodes of a run.
+/// The rules that the nodes of a run leave out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Broken {
     /// A rule of the driver that is left out.
@@ -105,7 +61,7 @@ pub struct World {
     pub slots: Vec<Host>,
     /// What really happened.
     pub book: Observations,
-    /// Everything folded into a number: equal for equal runs.
+    /// A digest of everything that happened: equal for equal runs.
     pub trace: u64,
     broken: Broken,
     net: Net,
@@ -119,7 +75,7 @@ pub struct World {
     log: (VecDeque<String>, usize),
 }
 
-/// The longest sync of a disk in good order.
+/// The longest sync of a healthy disk.
 const SYNC_MAX: Us = 5 * MS;
 /// Events of one run: several times what the longest plan takes.
 const EVENTS_MAX: u64 = 20_000_000;
@@ -170,7 +126,7 @@ impl World {
             faulty: true,
             log: (VecDeque::new(), lines),
         };
-        // The beginning is no calm time: nobody has a lease.
+        // The beginning is no calm time: no node has a lease.
         let settle = world.settle_time();
         world.book.disturb(0, world.plan.starts, settle);
         for node in 1..=world.plan.nodes {
@@ -239,14 +195,6 @@ impl World {
         self.slots.iter().filter_map(|slot| slot.node.as_deref())
     }
 
-    /// Whether a node may have taken an old lease for valid when it took a request at this moment: its
-    /// clocks had stood still, and it had not renewed since.
-    #[must_use]
-    pub fn stood_still(&self, node: NodeId, taken: Us) -> bool {
-        let slot = usize::try_from(node.0 - 1).ok().and_then(|place| self.slots.get(place));
-        slot.is_some_and(|slot| slot.stood_still_until.is_some() || taken <= slot.renewed)
-    }
-
     /// How far a node's cluster time is ahead of true time, milliseconds.
     #[must_use]
     pub fn ahead_of_true_ms(&self, node: &Node) -> i64 {
@@ -257,8 +205,8 @@ impl World {
     /// The latest cluster time of any node that a leader has given it.
     #[must_use]
     pub fn cluster_max(&self) -> ClusterMs {
-        let told = self.nodes().filter(|node| node.member.clock().is_synced());
-        told.map(|node| node.cluster_now(self.now)).max().unwrap_or(ClusterMs(0))
+        let synced = self.nodes().filter(|node| node.member.clock().is_synced());
+        synced.map(|node| node.cluster_now(self.now)).max().unwrap_or(ClusterMs(0))
     }
 
     /// Runs the whole plan: faults, healing, and a calm end.
@@ -292,7 +240,7 @@ impl World {
             self.now = at;
             self.book.counts.events += 1;
             if self.book.counts.events > EVENTS_MAX {
-                // Nodes that never come to rest, such as two that send each other the same for ever.
+                // Nodes that never come to rest, such as two that repeat the same messages endlessly.
                 let what = format!("more than {EVENTS_MAX} events");
                 return Err(Violation { invariant: "cluster_heals", at, what });
             }
@@ -315,7 +263,7 @@ impl World {
                     return Ok(());
                 }
                 if slot.node.is_none() {
-                    // The machine says that nobody listens.
+                    // The machine answers that no process listens.
                     let call = message.call();
                     if call != 0 {
                         self.deliver(to, from, Message::Refused(call));
@@ -323,10 +271,10 @@ impl World {
                     return Ok(());
                 }
                 self.fold(to.0 ^ from.0 << 8 ^ 1 << 60);
-                let dead = self.asks_of_the_dead(from, &message);
-                let before = self.given(to, from, &dead);
+                let late = self.requested_by_ended(from, &message);
+                let before = self.given(to, from, &late);
                 self.step(to, |node, step| node.handle(from, message, step))?;
-                self.note_given_to_the_dead(to, from, &dead, &before);
+                self.note_given_to_ended(to, from, &late, &before);
                 Ok(())
             }
             Event::Timer { node, epoch, timer } => {
@@ -378,7 +326,8 @@ impl World {
 
     fn deliver(&mut self, from: NodeId, to: NodeId, message: Message) {
         let mut arrivals = self.net.route(self.now, from, to, &mut self.rng);
-        // A refused gift is taken back, which is sound because a connection carries a call once.
+        // The giver takes a refused handoff back. That is sound because a connection carries a call
+        // once.
         if matches!(message, Message::Gifts(..)) {
             arrivals.truncate(1);
         }
@@ -425,8 +374,8 @@ impl World {
                 Action::See(seen) => all.push(seen),
             }
         }
-        // A step may decide several requests, and its node holds what it holds after all of them:
-        // all are in the book before the first is judged.
+        // A step may decide several requests, and the balances of its node are those after all of
+        // them: all are in the book BEFORE the first is judged.
         all.iter().for_each(|seen| self.note(id, seen));
         for seen in &all {
             if matches!(seen, Seen::Stopped) {
@@ -438,30 +387,7 @@ impl World {
         Ok(())
     }
 
-    fn start(&mut self, id: NodeId) -> Result<(), Violation> {
-        let at = usize::try_from(id.0 - 1).unwrap_or(0);
-        if self.slots[at].node.is_some() {
-            return Ok(());
-        }
-        let (now, full_until) = (self.now, self.slots[at].machine.full_until);
-        if now < full_until {
-            // The start cannot be counted.
-            self.schedule(full_until, Event::Start(id));
-            return Ok(());
-        }
-        self.say(|| format!("node {id} starts"));
-        let slot = &mut self.slots[at];
-        slot.epoch += 1;
-        let (machine, mut disk) = (slot.machine, std::mem::take(&mut slot.disk));
-        let mut step = self.new_step();
-        let node = Node::start(id, machine, &mut disk, &mut step);
-        let out = step.out;
-        self.slots[at].disk = disk;
-        self.slots[at].node = Some(Box::new(node));
-        self.carry_out(id, out)
-    }
-
-    /// The life of a node that runs.
+    /// The incarnation of a node that runs.
     #[must_use]
     pub fn boot(&self, node: NodeId) -> Option<BootId> {
         self.node(node).map(|node| node.boot)

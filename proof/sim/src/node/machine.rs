@@ -92,7 +92,7 @@ pub struct Disk {
     pub carryover: Option<Carryover>,
     /// Cluster time, noted now and then.
     pub clock: Option<(ClusterMs, BootNs)>,
-    /// Lives so far.
+    /// Starts so far.
     pub boots: u64,
 }
 

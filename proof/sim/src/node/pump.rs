@@ -1,4 +1,4 @@
-//! The pump of the member: a step of [`Member`], and everything that it asks for.
+//! The pump of the member: a step of [`Member`], and its effects.
 
 use fluxgate_engine::clock::ClockReading;
 use fluxgate_engine::member::{self, Effect, LEASE_TIMEOUT_MS, Member};
@@ -15,7 +15,7 @@ use crate::messages::{Message, Seen, Timer};
 use crate::plan::MS;
 
 impl Node {
-    /// A step of the member, and everything that it asks for.
+    /// A step of the member, and its effects.
     pub(super) fn act<R>(
         &mut self,
         step: &mut Step<'_>,

@@ -1,4 +1,4 @@
-//! What clients ask of the node: changes and validates.
+//! Requests of clients: changes and validates.
 
 use fluxgate_engine::fault::Mutation;
 use fluxgate_engine::state::command::Proposal;

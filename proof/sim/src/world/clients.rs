@@ -21,7 +21,7 @@ pub(crate) fn limit_name(place: usize) -> Box<str> {
     format!("l{place}").into()
 }
 
-/// What an administrator asked for.
+/// A change that an administrator asked for.
 #[derive(Clone, Debug)]
 enum Asked {
     Create(KeyId, usize),

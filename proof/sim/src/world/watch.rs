@@ -1,4 +1,4 @@
-//! What an observer makes of what is seen: the book, and who judges it.
+//! The observer: enters what it sees in the book, and passes it to the judges.
 
 use fluxgate_engine::member::LEASE_TIMEOUT_MS;
 use fluxgate_engine::quota::{CounterId, Verdict};
@@ -38,7 +38,7 @@ impl World {
         if let (true, Seen::Decided { request, decision, at, limits }) = (self.log.1 > 0, seen)
             && decision.verdict != Verdict::Admitted
         {
-            self.say_holdings(request, *at, &limits.limits);
+            self.say_balances(request, *at, &limits.limits);
         }
         self.count_seen(seen);
         if let Seen::Decided { request, decision, at, limits } = seen {
@@ -121,8 +121,8 @@ impl World {
         self.book.windows.entry(window).or_insert_with(new);
     }
 
-    /// Who holds what of the counters of a request.
-    fn say_holdings(&mut self, request: &Request, at: ClusterMs, limits: &[LimitSpec]) {
+    /// The balance of each node in the counters of a request.
+    fn say_balances(&mut self, request: &Request, at: ClusterMs, limits: &[LimitSpec]) {
         let mut lines = Vec::new();
         for spec in limits {
             let window = spec.limit.window_at(at);
@@ -142,12 +142,12 @@ impl World {
 
     pub(super) fn judge(
         &mut self,
-        mut ask: impl FnMut(&mut Box<dyn Invariant>, &Self) -> Result<(), String>,
+        mut judge_by: impl FnMut(&mut Box<dyn Invariant>, &Self) -> Result<(), String>,
     ) -> Result<(), Violation> {
         let mut judges = std::mem::take(&mut self.judges);
         let mut result = Ok(());
         for judge in &mut judges {
-            if let Err(what) = ask(judge, self) {
+            if let Err(what) = judge_by(judge, self) {
                 result = Err(Violation { invariant: judge.name(), at: self.now, what });
                 break;
             }
@@ -177,13 +177,13 @@ impl World {
     }
 
     /// Whether a window is known, its limit was the same on all nodes all the time, and no node can
-    /// have forgotten it: what a late thread says of it cannot be compared with anything then.
+    /// have forgotten it.
     #[must_use]
     pub fn limit_is_settled(&self, id: &WindowId) -> bool {
         let facts = self.book.keys.get(&id.0);
         self.book.windows.get(id).is_some_and(|window| {
-            // A counter that was opened before a change, and not looked at since, holds what it does
-            // not have: the change must have come before the window began.
+            // A counter that was opened before a change, and not used since, still has the balance of
+            // the old limit: the change must have come before the window began.
             let begun = window.seen.0.saturating_sub(window.spec.limit.period_ms * MS);
             window.ends + SEEN_LATE_MS > self.cluster_max()
                 && !window.changed
