@@ -73,8 +73,7 @@ pub enum Mutation {
     UnreachableForever,
     /// A node that was left out of the share map never returns to it.
     AbsentForever,
-    /// A leader whose clock no leader has set grants all the same. Not in 400 seeds, so not in
-    /// [`Mutation::ALL`]; the same holds for the next three.
+    /// A leader whose clock no leader has set grants all the same.
     UnsetClockLeads,
     /// A barrier is judged by an older leader term than its entry's, which does not know every
     /// grant.
@@ -83,11 +82,17 @@ pub enum Mutation {
     DeposedAcknowledges,
     /// A grant does not require what was committed after its proof began.
     FloorForgotten,
+    /// A leader that cannot write keeps the leadership.
+    FullLeaderStays,
+    /// A request that waits is decided by its limits as they were when it arrived.
+    WaitersKeepLimits,
+    /// A lease stays valid when the clocks of its holder have jumped or stood still.
+    ClockJumpIgnored,
 }
 
 impl Mutation {
     /// Every mutation that the simulator must catch.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 33] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -114,6 +119,13 @@ impl Mutation {
         Self::TermsOfFile,
         Self::UnreachableForever,
         Self::AbsentForever,
+        Self::UnsetClockLeads,
+        Self::BarrierOfOlderTerm,
+        Self::DeposedAcknowledges,
+        Self::FloorForgotten,
+        Self::FullLeaderStays,
+        Self::WaitersKeepLimits,
+        Self::ClockJumpIgnored,
     ];
 
     /// Whether this thread's engine leaves this rule out.

@@ -1,4 +1,4 @@
-//! What really happened, as an observer outside of all nodes knows it.
+//! What happened, as an observer outside of all nodes knows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,11 +24,40 @@ pub struct KeyFacts {
     pub limits_open: u32,
     /// The record's revision after the newest answered change, and the tokens of its first limit.
     pub limits_sure: Option<(u64, u64)>,
-    /// Largest tokens that each limit ever had, by name.
-    pub tokens_max: BTreeMap<Box<str>, u64>,
+    /// The limits that it had or may have, oldest first.
+    pub limits: Vec<LimitsSet>,
+}
+
+/// Limits that an administrator has set for a key.
+#[derive(Clone, Debug)]
+pub struct LimitsSet {
+    /// When the change was asked for.
+    pub asked: Us,
+    /// When it was answered; none while it is not, or its outcome is unknown.
+    pub answered: Option<Us>,
+    /// Tokens by name.
+    pub tokens: BTreeMap<Box<str>, u64>,
 }
 
 impl KeyFacts {
+    /// The limits that may have been in force at some moment of this stretch. Once a change is
+    /// answered, no limits count that were answered before it was asked for.
+    pub fn limits_within(&self, from: Us, until: Us) -> impl Iterator<Item = &LimitsSet> {
+        let newest = self.limits.iter().filter(|set| set.answered.is_some_and(|at| at < from));
+        let replaced = newest.map(|set| set.asked).max().unwrap_or(0);
+        let may_count = move |set: &&LimitsSet| {
+            set.answered.is_none_or(|at| at >= replaced) && set.asked <= until
+        };
+        self.limits.iter().filter(may_count)
+    }
+
+    /// Forgets limits that were not in force any more at this moment.
+    pub fn forget_limits_before(&mut self, at: Us) {
+        let newest = self.limits.iter().filter(|set| set.answered.is_some_and(|end| end < at));
+        let replaced = newest.map(|set| set.asked).max().unwrap_or(0);
+        self.limits.retain(|set| set.answered.is_none_or(|end| end >= replaced));
+    }
+
     /// Whether the last change of the limits was answered before then.
     #[must_use]
     pub fn limits_settled_before(&self, at: Us) -> bool {
@@ -43,7 +72,7 @@ pub struct Window {
     pub ends: ClusterMs,
     /// The limit, as the first node that decided in it knew it.
     pub spec: LimitSpec,
-    /// Tokens admitted, by all nodes and all their lives.
+    /// Tokens admitted, by all incarnations of all nodes.
     pub spent: u64,
     /// Final denials of a request for one token.
     pub denied_one: u64,
@@ -58,7 +87,7 @@ pub struct Window {
     /// When the first of the requests that were decided in it was taken: it may have waited since a
     /// window before, under limits that the key does not have any more.
     pub taken: Us,
-    /// Tokens beyond shares that died with processes.
+    /// Tokens beyond shares that were lost with processes.
     pub lost: u64,
     /// The limit was not the same all the time.
     pub changed: bool,
@@ -98,8 +127,16 @@ pub struct Observations {
     pub disturbed: Vec<(Us, Us)>,
     /// Those of them that are more than an orderly restart of one node.
     pub broken: Vec<(Us, Us)>,
-    /// Orderly restarts of one node: when each began, and the windows that the node had opened. What
-    /// it holds of others stays out of reach while it is down.
+    /// Those in which writes may fail: all but full disks of a minority.
+    pub hindered: Vec<(Us, Us)>,
+    /// Full disks of a minority.
+    pub full: Vec<(Us, Us)>,
+    /// For how long clocks of machines stood still, all together.
+    pub stood_still: Us,
+    /// Writes that failed, or whose outcome is unknown: when each was asked for, and when it ended.
+    pub failed_writes: Vec<(Us, Us)>,
+    /// Orderly restarts of one node: when each began, and the windows that the node had opened. Tokens
+    /// that it has of other nodes stay out of reach while it is down.
     pub restarts: Vec<(Us, BTreeSet<WindowId>)>,
     /// Counts, for the summary.
     pub counts: Counts,
@@ -130,7 +167,7 @@ pub struct Counts {
     pub faults: BTreeMap<&'static str, u64>,
     /// Messages and timers.
     pub events: u64,
-    /// Offices.
+    /// Nodes that led at the end.
     pub leaderships: u64,
     /// Share maps in force at the end.
     pub maps: u64,
@@ -162,11 +199,36 @@ impl Observations {
     pub fn disturb(&mut self, from: Us, until: Us, after: Us) {
         lengthen(&mut self.disturbed, from, until + after);
         lengthen(&mut self.broken, from, until + after);
+        lengthen(&mut self.hindered, from, until + after);
+    }
+
+    /// Notes a stretch in which the disks of a minority are full.
+    pub fn disturb_by_full_disk(&mut self, from: Us, until: Us, after: Us) {
+        lengthen(&mut self.disturbed, from, until + after);
+        lengthen(&mut self.broken, from, until + after);
+        self.full.push((from, until));
+    }
+
+    /// Notes a stretch in which writes may fail.
+    pub fn hinder_writes(&mut self, from: Us, until: Us) {
+        lengthen(&mut self.hindered, from, until);
+    }
+
+    /// Whether nothing but full disks of a minority was wrong in this stretch, for `bound` before it
+    /// too.
+    #[must_use]
+    pub fn had_only_full_disks(&self, from: Us, until: Us, bound: Us) -> bool {
+        let begun = |(full, ends): &(Us, Us)| *full + bound <= from && until <= *ends;
+        let newest = self.full.iter().rev().take_while(|(full, _)| *full + bound > from);
+        newest.count() == 0
+            && self.full.iter().any(begun)
+            && was_free_of(&self.hindered, from.saturating_sub(bound), until)
     }
 
     /// Notes a part of an orderly restart of one node.
     pub fn disturb_in_order(&mut self, from: Us, until: Us, after: Us) {
         lengthen(&mut self.disturbed, from, until + after);
+        lengthen(&mut self.hindered, from, until + after);
     }
 
     /// Whether an orderly restart of one node that had opened the window was all that happened in this

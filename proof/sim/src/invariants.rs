@@ -1,13 +1,14 @@
 //! The invariants of `docs/protocol.md`, one file each, by name.
 //!
-//! An invariant knows what clients saw and what an observer outside of all nodes sees. It is asked
-//! at everything that is seen, once a second, when a window is over, and at the end.
+//! An invariant knows what clients saw and what an observer outside of all nodes sees. It judges
+//! each observation, once a second, each window that is over, and the end.
 
 mod acked_is_durable;
 mod cluster_heals;
 mod created_means_usable;
 mod denials_are_proven;
 mod healthy_is_exact;
+mod limits_are_as_set;
 mod loss_is_bounded;
 mod never_over_admits;
 mod no_second_life;
@@ -17,7 +18,9 @@ mod replicas_agree;
 mod requests_end_in_time;
 mod restart_is_free;
 mod revoked_means_revoked;
+mod time_is_bounded;
 mod tokens_are_conserved;
+mod writes_go_on;
 
 use fluxgate_engine::quota::{
     Context, CounterId, Entitlement, Incarnation, Incarnations, KeyLimits, Shard,
@@ -113,19 +116,24 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(requests_end_in_time::Judge),
         Box::new(cluster_heals::Judge),
         Box::new(restart_is_free::Judge),
+        Box::new(time_is_bounded::Judge),
+        Box::new(writes_go_on::Judge::default()),
+        Box::new(limits_are_as_set::Judge),
     ]
 }
 
-/// The tokens of one counter, as an observer who sees everything finds them.
+/// The tokens of one counter, as an observer finds them who sees every node.
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {
-    /// What somebody may yet spend: held, lying in a file, or on its way between living processes.
+    /// Tokens that some node may yet spend: in a balance, in a file, or on their way between running
+    /// processes.
     reachable: u64,
     /// Shares that no process may use any more.
     unusable: u64,
 }
 
-/// What the process on this machine, or the next one, holds of a counter it has not opened.
+/// The balance that the process on this machine, or the next one, has of a counter that it has not
+/// opened.
 fn unopened(
     world: &World,
     slot: &Host,
@@ -186,13 +194,13 @@ fn find(world: &World, counter: &CounterId, limits: &KeyLimits, spec: &LimitSpec
         if !seen.usable {
             found.unusable += seen.share;
         }
-        // Given by this life to a living one, and not received yet: it will be told again.
+        // Given by this incarnation to a running one, and not received yet: gossip repeats it.
         let Some(boot) = slot.node.as_deref().map(|node| node.boot) else { continue };
         for (to, to_boot, given, _) in seen.transfers {
-            let Some(heir) = world.node(to).filter(|heir| Some(heir.boot) == to_boot) else {
+            let Some(receiver) = world.node(to).filter(|node| Some(node.boot) == to_boot) else {
                 continue;
             };
-            let got = heir.shard.observe(counter).map_or(0, |theirs| {
+            let got = receiver.shard.observe(counter).map_or(0, |theirs| {
                 let of = theirs.transfers.iter().find(|(n, b, ..)| *n == id && *b == Some(boot));
                 of.map_or(0, |(.., got)| *got)
             });

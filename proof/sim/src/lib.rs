@@ -26,16 +26,16 @@ use invariants::Violation;
 use plan::Plan;
 use world::{Broken, World};
 
-/// What came of one seed.
+/// The outcome of one seed.
 #[derive(Debug)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
     /// Simulated microseconds.
     pub span: u64,
-    /// Equal for equal runs.
+    /// A digest of the run: equal for equal runs.
     pub trace: u64,
-    /// What happened.
+    /// Counts of what happened.
     pub counts: Counts,
     /// The first violation, if any.
     pub violation: Option<Violation>,
@@ -43,13 +43,13 @@ pub struct Outcome {
     pub log: Vec<String>,
 }
 
-/// Runs one seed, and keeps so many lines of its trace.
+/// Runs one seed, and keeps this many lines of its trace.
 #[must_use]
 pub fn run(seed: u64, broken: Broken, lines: usize) -> Outcome {
     run_plan(Plan::of(seed), broken, lines)
 }
 
-/// Runs one plan, and keeps so many lines of its trace.
+/// Runs one plan, and keeps this many lines of its trace.
 #[must_use]
 pub fn run_plan(plan: Plan, broken: Broken, lines: usize) -> Outcome {
     let seed = plan.seed;

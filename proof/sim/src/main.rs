@@ -191,7 +191,7 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
                     let mut outcomes = (from..to).map(|seed| run_plan(plan(seed), broken, 0));
                     let found = outcomes.find_map(|o| o.violation.map(|v| (o.seed, v)));
                     Mutation::set(None);
-                    // The same seed with the rule in its place: else it says nothing of the rule.
+                    // The same seed must pass with the rule in place, or it shows nothing of the rule.
                     let sound =
                         |seed| run_plan(plan(seed), Broken::default(), 0).violation.is_none();
                     match found.filter(|(seed, _)| sound(*seed)) {
@@ -215,7 +215,7 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
     });
     let mut missed = missed.into_inner();
     let mut passed = all.len() as u64 - missed;
-    // An invariant that no variant was noticed by first has not been seen to work.
+    // An invariant that was the first to notice no variant has not been seen to fail.
     if cli.mutation.is_none() && to - from >= SEEDS_FOR_ALL {
         let noticed = noticed.into_inner().unwrap_or_else(PoisonError::into_inner);
         let names: Vec<&str> =

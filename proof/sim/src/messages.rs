@@ -1,4 +1,4 @@
-//! What nodes say to each other, and what an observer sees of them.
+//! Messages between nodes, and what an observer sees of the nodes.
 
 use fluxgate_engine::clock::sync::ClockAnswer;
 use fluxgate_engine::member::{LeaseAnswer, LeaseRequest, SubmitError, Written};
@@ -15,9 +15,9 @@ use crate::raft;
 /// At the front of every message about counters.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageHeader {
-    /// The sender's life.
+    /// The sender's incarnation.
     pub boot: BootId,
-    /// The receiver's, as far as the sender knows.
+    /// The receiver's incarnation, as far as the sender knows.
     pub to: Option<BootId>,
 }
 
@@ -29,33 +29,33 @@ pub type CallId = u64;
 pub enum Message {
     /// Consensus.
     Raft(raft::Message),
-    /// Asks for a lease.
+    /// Requests a lease.
     Lease(CallId, LeaseRequest),
     /// The answer.
     Leased(CallId, Box<LeaseAnswer>),
-    /// Asks for tokens.
+    /// Transfer requests.
     Asks(CallId, MessageHeader, Vec<TransferRequest>),
-    /// The answers.
+    /// Transfer replies.
     Replies(CallId, MessageHeader, Vec<TransferReply>),
-    /// Tells what was spent.
+    /// Gossip: what was spent.
     Gossip(MessageHeader, Vec<CounterGossip>, Vec<(NodeId, BootId)>, PeerSaid),
-    /// The answer, with the lives that the other knows.
+    /// The answer, with the incarnations that the other knows.
     Heard(MessageHeader, Vec<(NodeId, BootId)>, PeerSaid),
-    /// Hands tokens over.
+    /// Handoffs.
     Gifts(CallId, MessageHeader, Vec<Handoff>),
-    /// Which were taken.
+    /// Which of them were taken.
     Taken(CallId, Vec<bool>),
     /// Waits until an entry is applied.
     Applied(CallId, LogIndex),
     /// How far the node has applied.
     AppliedAt(CallId, LogIndex),
-    /// Asks what time it is.
+    /// Requests the clocks of a node.
     Time(CallId),
     /// The clocks of a node.
     TimeIs(CallId, ClockAnswer),
     /// Carries a proposal to the leader, which may take this long, milliseconds.
     Propose(CallId, Box<Proposal>, u64),
-    /// What came of it.
+    /// The outcome of the proposal.
     Proposed(CallId, Box<Result<Written, SubmitError>>),
     /// No process listens at that node.
     Refused(CallId),
@@ -86,7 +86,7 @@ impl Message {
     }
 }
 
-/// Something that a node may be woken for.
+/// The reason for which a node is woken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
     /// Consensus.
@@ -103,6 +103,8 @@ pub enum Timer {
     Note,
     /// A call has got no answer.
     Over(CallId),
+    /// The thread that waits for a proof of leadership goes on.
+    Proven(CallId, LogIndex),
     /// The next part of an orderly stop.
     Stop,
 }
@@ -144,6 +146,8 @@ pub enum Seen {
     Moved(fluxgate_engine::quota::CounterId),
     /// The node applied an entry.
     AppliedEntry(LogIndex),
+    /// The node has renewed its lease, by a request that left at this time.
+    Renewed(Us),
     /// An orderly stop is over.
     Stopped,
 }

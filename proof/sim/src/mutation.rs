@@ -1,4 +1,4 @@
-//! Rules that a driver may leave out: what [`fluxgate_engine::fault`] is for the engine.
+//! Rules that the driver may leave out, as [`fluxgate_engine::fault`] has them for the engine.
 
 use fluxgate_engine::fault::Mutation;
 
@@ -13,7 +13,7 @@ pub enum DriverMutation {
     ApplySkips,
     /// The file of an orderly stop is used again.
     FileUsedTwice,
-    /// A life begins with its wall clock, whatever an earlier one noted of cluster time.
+    /// An incarnation starts its clock from the wall clock, and ignores the checkpoint of an earlier one.
     ClockFromWall,
     /// A step reads the view before the horizon, and is held up between the two.
     ViewBeforeHorizon,
@@ -30,8 +30,7 @@ impl DriverMutation {
     ];
 }
 
-/// The invariant that a broken variant is for, where another one notices it sooner: it then judges
-/// alone.
+/// The invariant that judges a broken variant alone, where others would notice it sooner.
 #[must_use]
 pub fn judge(
     mutation: Option<Mutation>,
@@ -43,6 +42,8 @@ pub fn judge(
             Some("restart_is_free")
         }
         (Some(Mutation::LeaseFromAnswer), _) => Some("revoked_means_revoked"),
+        (Some(Mutation::UnsetClockLeads), _) => Some("time_is_bounded"),
+        (Some(Mutation::WaitersKeepLimits), _) => Some("limits_are_as_set"),
         (_, Some(DriverMutation::ViewBeforeHorizon)) => Some("one_map_per_window"),
         (_, Some(DriverMutation::ApplySkips)) => Some("replicas_agree"),
         (_, Some(DriverMutation::AckBeforeSync)) => Some("acked_is_durable"),
@@ -63,7 +64,7 @@ pub fn plan(
         (Some(Mutation::LeaseFromAnswer), _) => {
             Plan::focused(seed, &[FaultKind::Lopsided, FaultKind::Cut])
         }
-        // What was acknowledged and not synced is lost only if a majority dies soon after.
+        // An acknowledged entry that is not synced is lost only if a majority crashes soon after.
         (_, Some(DriverMutation::AckBeforeSync)) => {
             Plan::focused(seed, &[FaultKind::CrashAll, FaultKind::SlowDisk])
         }
@@ -74,12 +75,20 @@ pub fn plan(
             let kinds = [FaultKind::HandOver, FaultKind::Cut, FaultKind::Crash];
             Plan::focused(seed, &kinds).with_terms(true)
         }
+        (Some(Mutation::BarrierOfOlderTerm | Mutation::DeposedAcknowledges), _) => {
+            Plan::of_short_leaderships(seed)
+        }
+        (Some(Mutation::FloorForgotten), _) => Plan::of_late_proofs(seed),
+        (Some(Mutation::UnsetClockLeads), _) => Plan::of_wrong_clocks(seed),
+        (Some(Mutation::FullLeaderStays), _) => Plan::of_full_disks(seed),
+        (Some(Mutation::ClockJumpIgnored), _) => Plan::of_stopped_clocks(seed),
+        (Some(Mutation::WaitersKeepLimits), _) => Plan::of_changing_limits(seed),
         (Some(Mutation::RemovedAreAsked), _) => Plan::of_restarts(seed, 0),
         (Some(Mutation::EndedSendersHeard), _) => {
             Plan { cost_max: 5, ..Plan::of_restarts(seed, 900) }
         }
-        // An answer that no step could use is asked for again: only where the one that waited was
-        // served by another, and a third node needs the tokens, it takes gossip to find them.
+        // A node repeats a request whose reply it could not use. Only where another node served the
+        // request, and a third node needs the tokens, gossip alone shows where they are.
         (Some(Mutation::GossipWithoutTransfers), _) => {
             Plan { demand_percent: 110, cost_max: 10, ..Plan::of_restarts(seed, 900) }
         }

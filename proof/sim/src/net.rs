@@ -16,7 +16,7 @@ pub struct Net {
     lopsided: BTreeMap<(NodeId, NodeId), (Us, Us)>,
     lossy: (Us, u64),
     slow: (Us, Us),
-    /// Of a thousand messages, so many arrive twice.
+    /// How many of a thousand messages arrive twice.
     pub twice_permille: u64,
 }
 
@@ -32,7 +32,7 @@ impl Net {
         self.lopsided.insert((from, to), (until, by));
     }
 
-    /// Loses so many of a thousand messages until then.
+    /// Loses this many of a thousand messages until then.
     pub fn lose(&mut self, until: Us, permille: u64) {
         self.lossy = (until, permille);
     }

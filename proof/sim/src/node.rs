@@ -35,7 +35,7 @@ use requests::WriteWaiter;
 use torn::Torn;
 
 pub use around::PeerSaid;
-pub use machine::{Disk, Machine};
+pub use machine::{Disk, EPOCH_MS, Machine};
 pub use step::{Action, Step};
 
 /// A running process.
@@ -74,6 +74,8 @@ pub struct Node {
     led_by: Option<NodeId>,
     // True time for which the member's timer is set.
     member_wake: Us,
+    // When the newest request for a lease left.
+    lease_asked: Us,
     // Calls to other nodes, by their number on the network.
     calls: BTreeMap<CallId, Call>,
     // Requests of other nodes that the member answers later, by its call.
@@ -123,6 +125,7 @@ impl Node {
             raft_wake: 0,
             led_by: None,
             member_wake: 0,
+            lease_asked: 0,
             calls: BTreeMap::new(),
             lease_requests: BTreeMap::new(),
             writes: BTreeMap::new(),
@@ -203,12 +206,13 @@ impl Node {
             Timer::Gossip => self.send_gossip(step),
             Timer::Member => self.member_timeout(step),
             Timer::Note => {
-                if self.member.clock().is_synced() {
+                if self.member.clock().is_synced() && self.machine.has_room(step.now) {
                     self.noted = Some((self.cluster_now(step.now), self.boot_now(step.now)));
                 }
                 step.wake(SECOND, Timer::Note);
             }
             Timer::Over(call) => self.call_failed(call, None, step),
+            Timer::Proven(call, at) => self.proven(call, Some(at), step),
             Timer::Stop => self.stop_timeout(step),
         }
     }

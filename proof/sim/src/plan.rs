@@ -1,4 +1,4 @@
-//! What one seed means: sizes, paces, traffic and which faults there are.
+//! The plan of one seed: sizes, paces, traffic and faults.
 //!
 //! Swarm testing (Groce et al., ISSTA 2012): each seed leaves some kinds of faults out, so that no
 //! kind hides another.
@@ -37,8 +37,8 @@ pub enum FaultKind {
     Loss,
     /// Messages are slow for a while.
     Slow,
-    /// What one node sends is slow for a while, or what it is sent: its idea of the time is wrong by
-    /// half of that.
+    /// Messages from one node are slow for a while, or those to it: its estimate of the time is wrong
+    /// by half of that.
     Lopsided,
     /// Syncs of one disk are slow for a while.
     SlowDisk,
@@ -46,11 +46,18 @@ pub enum FaultKind {
     WallJump,
     /// The leadership is handed to another node.
     HandOver,
+    /// A disk has no room for new entries and files for a while.
+    FullDisk,
+    /// A wall clock leaps ahead by up to three years.
+    WallLeap,
+    /// A machine is stopped for longer than a lease, and its boot clock stands still meanwhile; its
+    /// wall clock may, too. What it is sent is lost.
+    StandStill,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Crash,
         Self::CrashAll,
         Self::Pause,
@@ -64,7 +71,13 @@ impl FaultKind {
         Self::SlowDisk,
         Self::WallJump,
         Self::HandOver,
+        Self::FullDisk,
+        Self::WallLeap,
+        Self::StandStill,
     ];
+    /// The kinds that are drawn first: newer ones are drawn after everything else, so that seeds from
+    /// before them keep their plans.
+    const DRAWN_FIRST: usize = 13;
 
     /// The name in summaries.
     #[must_use]
@@ -83,6 +96,9 @@ impl FaultKind {
             Self::SlowDisk => "slow_disk",
             Self::WallJump => "wall_jump",
             Self::HandOver => "hand_over",
+            Self::FullDisk => "full_disk",
+            Self::WallLeap => "wall_leap",
+            Self::StandStill => "stand_still",
         }
     }
 }
@@ -117,8 +133,8 @@ pub struct Plan {
     pub heartbeat: Us,
     /// Between gossips.
     pub gossip: Us,
-    /// How long requests and asks wait. Gossip is faster than a request loses its patience: it
-    /// tells of tokens whose answer was lost.
+    /// How long requests and transfer requests wait. Gossip is due before a request gives up: it
+    /// reports tokens whose reply was lost.
     pub waits: WaitPolicy,
     /// Between looks at what waits.
     pub tick: Us,
@@ -142,11 +158,16 @@ pub struct Plan {
     pub drift_ppm: u64,
     /// Largest error of a wall clock at the start, milliseconds.
     pub wall_error_ms: u64,
-    /// Of a thousand messages, so many arrive twice.
+    /// How many of a thousand messages arrive twice.
     pub twice_permille: u64,
-    /// Of a thousand steps of the counters, so many come with a part of their context from a while
-    /// ago.
+    /// How many of a thousand steps of the counters get a part of their context from a while ago.
     pub torn_permille: u64,
+    /// The nodes start within this time of each other.
+    pub starts: Us,
+    /// Mean time between changes of limits, beside the other changes; 0: there are none.
+    pub limit_changes: Us,
+    /// How many of a thousand faults are followed by a long calm.
+    pub calm_permille: u64,
 }
 
 impl Plan {
@@ -170,6 +191,57 @@ impl Plan {
         Self { span, faults, torn_permille, demand_percent: 300, cost_max: 1, ..plan }
     }
 
+    /// The plan of a seed in which leaders lose their leadership before they have taken it over,
+    /// while clients write: hand-overs among slow disks, and leases that cut nodes still hold.
+    #[must_use]
+    pub fn of_short_leaderships(seed: u64) -> Self {
+        use FaultKind::{Crash, Cut, HandOver, SlowDisk};
+        let mut kinds = vec![HandOver; 12];
+        kinds.extend([Cut, Cut, SlowDisk, Crash]);
+        let plan = Self::focused(seed, &kinds);
+        let (span, faults, writes) = (120 * SECOND, 250 * MS, 100 * MS);
+        Self { span, faults, writes, keys: 4, calm_permille: 0, ..plan }
+    }
+
+    /// The plan of a seed in which proofs of leadership are answered late, and nodes lose their
+    /// leases, while clients write.
+    #[must_use]
+    pub fn of_late_proofs(seed: u64) -> Self {
+        let plan = Self::focused(seed, &[FaultKind::Crash, FaultKind::Cut]);
+        let (span, faults, writes) = (120 * SECOND, SECOND, 200 * MS);
+        Self { span, faults, writes, keys: 4, torn_permille: 500, calm_permille: 0, ..plan }
+    }
+
+    /// The plan of a seed with full disks, each for long.
+    #[must_use]
+    pub fn of_full_disks(seed: u64) -> Self {
+        let plan = Self::focused(seed, &[FaultKind::FullDisk]);
+        Self { span: 2 * plan.span, faults: 60 * SECOND, calm_permille: 0, ..plan }
+    }
+
+    /// The plan of a seed with machines that are stopped together with their clocks, while clients
+    /// write and messages are lost.
+    #[must_use]
+    pub fn of_stopped_clocks(seed: u64) -> Self {
+        let plan = Self::focused(seed, &[FaultKind::StandStill, FaultKind::Loss]);
+        Self { faults: 2 * SECOND, writes: 100 * MS, keys: 4, calm_permille: 0, ..plan }
+    }
+
+    /// The plan of a seed in which limits change while requests wait for slow peers.
+    #[must_use]
+    pub fn of_changing_limits(seed: u64) -> Self {
+        let plan = Self::focused(seed, &[FaultKind::Slow]);
+        let limits = vec![(30, 1_000), (100, 10_000)];
+        Self { limits, limit_changes: 200 * MS, demand_percent: 300, cost_max: 3, ..plan }
+    }
+
+    /// The plan of a seed that begins with wrong wall clocks, and with nodes that start late.
+    #[must_use]
+    pub fn of_wrong_clocks(seed: u64) -> Self {
+        let plan = Self::focused(seed, &[FaultKind::Crash, FaultKind::Cut]);
+        Self { wall_error_ms: 3_600_000, starts: 3 * SECOND, ..plan }
+    }
+
     /// The plan of a seed.
     #[must_use]
     pub fn of(seed: u64) -> Self {
@@ -189,14 +261,15 @@ impl Plan {
                 limits.push(second);
             }
         }
+        let (first, later) = FaultKind::ALL.split_at(FaultKind::DRAWN_FIRST);
         let mut kinds: Vec<FaultKind> =
-            FaultKind::ALL.into_iter().filter(|_| rng.permille(400)).collect();
+            first.iter().copied().filter(|_| rng.permille(400)).collect();
         if kinds.is_empty() && rng.permille(800) {
             kinds.push(FaultKind::Crash);
         }
         let span = if fine { 300 * SECOND } else { 2 * 3_600 * SECOND };
         let cost_max = if rng.permille(300) { (limits[0].0 / 3).max(1) } else { 1 };
-        Self {
+        let mut plan = Self {
             seed,
             nodes: rng.pick(&[1, 3, 3, 3, 3, 3, 5]),
             span,
@@ -219,17 +292,37 @@ impl Plan {
             drift_ppm: rng.pick(&[0, 100, 9_000]),
             wall_error_ms: rng.pick(&[0, 500, 3_600_000]),
             twice_permille: rng.pick(&[0, 0, 50]),
-            // Drawn last: seeds from before it keep their plans.
+            // What follows is drawn last: seeds from before it keep their plans.
             torn_permille: rng.pick(&[0, 0, 30, 200]),
+            starts: rng.pick(&[50, 50, 50, 2_000]) * MS,
+            calm_permille: 200,
+            limit_changes: 0,
             limits,
         }
-        .with_terms(rng.permille(300) && lease_ms >= 3_000)
+        .with_terms(rng.permille(300) && lease_ms >= 3_000);
+        plan.kinds.extend(later.iter().copied().filter(|_| rng.permille(400)));
+        if rng.permille(300) {
+            plan.limits.truncate(1);
+            let first = plan.limits[0].1;
+            let more: Vec<u64> = periods.iter().copied().filter(|ms| *ms != first).collect();
+            let count = usize::try_from(rng.between(1, more.len() as u64)).unwrap_or(1);
+            plan.limits.extend(more.into_iter().take(count).map(|ms| (limit(&mut rng).0, ms)));
+        }
+        plan.limit_changes = rng.pick(&[0, 0, 0, 300 * scale]);
+        plan
     }
 
     /// The same plan where the files of nodes differ, or do not.
     #[must_use]
     pub fn with_terms(self, mixed_terms: bool) -> Self {
         Self { mixed_terms, ..self }
+    }
+
+    /// How long a client waits for a change, milliseconds: longer than the lease of a node that holds
+    /// it up.
+    #[must_use]
+    pub fn write_timeout_ms(&self) -> u64 {
+        (10 * self.terms.lease_ms / 3).max(10_000)
     }
 
     /// The terms of a node's file at one of its starts: files may differ from node to node, and

@@ -32,7 +32,7 @@ pub struct Entry {
     pub batch: Option<Batch>,
 }
 
-/// What lies on a disk.
+/// The state on the disk.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     term: u64,
@@ -40,7 +40,7 @@ pub struct Disk {
     log: Vec<Rc<Entry>>,
 }
 
-/// What the driver must do.
+/// One thing that the driver must do.
 #[derive(Debug)]
 pub enum Output {
     /// Send to a node.
@@ -71,6 +71,10 @@ pub struct Raft {
     me: NodeId,
     voters: Vec<NodeId>,
     disk: Disk,
+    /// The disk takes new entries.
+    pub has_room: bool,
+    // The disk had no room for committed entries.
+    lacks_entries: bool,
     /// Answers before it is durable: a broken variant.
     pub driver_mutation: bool,
     election: (Us, Us),
@@ -109,6 +113,8 @@ impl Raft {
         Self {
             me,
             voters,
+            has_room: true,
+            lacks_entries: false,
             driver_mutation: false,
             election,
             heartbeat,
@@ -132,7 +138,7 @@ impl Raft {
         }
     }
 
-    /// What a crash leaves.
+    /// The state that a crash leaves.
     pub fn crash(self) -> Disk {
         self.disk
     }
@@ -150,6 +156,11 @@ impl Raft {
     /// The voters, in order.
     pub fn voters(&self) -> &[NodeId] {
         &self.voters
+    }
+
+    /// Whether the newest message with entries had committed ones, and the disk had no room for them.
+    pub fn lacks_entries(&self) -> bool {
+        self.lacks_entries
     }
 
     /// Entries up to here are committed, as far as this node knows.
@@ -211,6 +222,11 @@ impl Raft {
         if self.role == Role::Leader {
             self.advance(out);
         }
+    }
+
+    /// The clock of elections stood still for this long.
+    pub fn stand_still(&mut self, span: Us) {
+        (self.wake, self.heard) = (self.wake + span, self.heard + span);
     }
 
     /// Takes a message.

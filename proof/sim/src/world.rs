@@ -2,11 +2,14 @@
 
 mod clients;
 mod faults;
+mod host;
+mod machine_faults;
 mod queue;
 mod watch;
 
 use std::collections::VecDeque;
 
+use fluxgate_engine::clock::signed_difference;
 use fluxgate_types::id::mix64;
 use fluxgate_types::{BootId, ClusterMs, NodeId};
 
@@ -15,26 +18,15 @@ use crate::invariants::{self, Invariant, Violation};
 use crate::messages::{Message, Request, Seen, Timer};
 use crate::mutation::DriverMutation;
 use crate::net::Net;
-use crate::node::{Action, Disk, Machine, Node, Step};
+use crate::node::{Action, EPOCH_MS, Machine, Node, Step};
 use crate::plan::{MS, Plan, SECOND, Us};
 use crate::rng::Rng;
 
 use clients::Clients;
-use queue::Queue;
+pub use host::Host;
 
-/// A machine with its disk, and the process on it, if one runs.
-pub struct Host {
-    /// Its clocks.
-    pub machine: Machine,
-    /// Its disk.
-    pub disk: Disk,
-    /// The process.
-    pub node: Option<Box<Node>>,
-    /// It does not run before then.
-    pub paused_until: Us,
-    /// Lives of the process: timers of older ones are void.
-    pub epoch: u64,
-}
+pub(crate) use clients::limit_name;
+use queue::Queue;
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -44,12 +36,13 @@ enum Event {
     Request { node: NodeId, request: Request },
     Traffic(usize),
     Write,
+    Limits,
     Fault,
     Start(NodeId),
     Judge,
 }
 
-/// What is wrong with the nodes of a run.
+/// The rules that the nodes of a run leave out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Broken {
     /// A rule of the driver that is left out.
@@ -68,7 +61,7 @@ pub struct World {
     pub slots: Vec<Host>,
     /// What really happened.
     pub book: Observations,
-    /// Everything folded into a number: equal for equal runs.
+    /// A digest of everything that happened: equal for equal runs.
     pub trace: u64,
     broken: Broken,
     net: Net,
@@ -82,7 +75,7 @@ pub struct World {
     log: (VecDeque<String>, usize),
 }
 
-/// The longest sync of a disk in good order.
+/// The longest sync of a healthy disk.
 const SYNC_MAX: Us = 5 * MS;
 /// Events of one run: several times what the longest plan takes.
 const EVENTS_MAX: u64 = 20_000_000;
@@ -107,15 +100,10 @@ impl World {
                 boot_ns: rng.between(1, 1_000_000) * 1_000_000_000,
                 wall_ms: signed(rng, wall_error_ms),
                 sync: rng.between(300, SYNC_MAX),
+                full_until: 0,
             }
         };
-        let slots = (0..plan.nodes).map(|place| Host {
-            machine: machine(&mut rng, place),
-            disk: Disk::default(),
-            node: None,
-            paused_until: 0,
-            epoch: 0,
-        });
+        let slots = (0..plan.nodes).map(|place| Host::new(machine(&mut rng, place)));
         let slots = slots.collect();
         let mut net = Net::default();
         net.twice_permille = plan.twice_permille;
@@ -138,14 +126,17 @@ impl World {
             faulty: true,
             log: (VecDeque::new(), lines),
         };
-        // The beginning is no calm time: nobody has a lease.
+        // The beginning is no calm time: no node has a lease.
         let settle = world.settle_time();
-        world.book.disturb(0, 0, settle);
+        world.book.disturb(0, world.plan.starts, settle);
         for node in 1..=world.plan.nodes {
-            let at = world.rng.below(50 * MS);
+            let at = world.rng.below(world.plan.starts);
             world.schedule(at, Event::Start(NodeId(node)));
         }
         world.schedule(settle / 4, Event::Write);
+        if world.plan.limit_changes > 0 {
+            world.schedule(settle, Event::Limits);
+        }
         let fault = settle + world.rng.span(world.plan.faults);
         world.schedule(fault, Event::Fault);
         world.schedule(SECOND, Event::Judge);
@@ -156,6 +147,15 @@ impl World {
     #[must_use]
     pub fn settle_time(&self) -> Us {
         (10 * self.plan.terms.lease_ms + 2 * self.plan.terms.clock_error_ms_max) * MS + 10 * SECOND
+    }
+
+    /// The most that a full disk may hold writes up: until the leader has handed over, or until the
+    /// lease of a node that cannot store entries has ended.
+    #[must_use]
+    pub fn full_disk_time(&self) -> Us {
+        2 * self.plan.terms.lease_ms * MS
+            + 4 * (self.plan.gossip + self.plan.leader_look)
+            + 5 * SECOND
     }
 
     /// The newest lines of the trace.
@@ -195,11 +195,18 @@ impl World {
         self.slots.iter().filter_map(|slot| slot.node.as_deref())
     }
 
-    /// The latest cluster time of any node that was told it.
+    /// How far a node's cluster time is ahead of true time, milliseconds.
+    #[must_use]
+    pub fn ahead_of_true_ms(&self, node: &Node) -> i64 {
+        let true_ms = EPOCH_MS + self.now / MS;
+        signed_difference(node.cluster_now(self.now).0, true_ms)
+    }
+
+    /// The latest cluster time of any node that a leader has given it.
     #[must_use]
     pub fn cluster_max(&self) -> ClusterMs {
-        let told = self.nodes().filter(|node| node.member.clock().is_synced());
-        told.map(|node| node.cluster_now(self.now)).max().unwrap_or(ClusterMs(0))
+        let synced = self.nodes().filter(|node| node.member.clock().is_synced());
+        synced.map(|node| node.cluster_now(self.now)).max().unwrap_or(ClusterMs(0))
     }
 
     /// Runs the whole plan: faults, healing, and a calm end.
@@ -233,7 +240,7 @@ impl World {
             self.now = at;
             self.book.counts.events += 1;
             if self.book.counts.events > EVENTS_MAX {
-                // Nodes that never come to rest, such as two that send each other the same for ever.
+                // Nodes that never come to rest, such as two that repeat the same messages endlessly.
                 let what = format!("more than {EVENTS_MAX} events");
                 return Err(Violation { invariant: "cluster_heals", at, what });
             }
@@ -247,13 +254,16 @@ impl World {
         match event {
             Event::Packet { from, to, message } => {
                 let (now, slot) = (self.now, self.slot(to));
+                if slot.node.is_some() && slot.stood_still_until.is_some_and(|until| until > now) {
+                    return Ok(());
+                }
                 if slot.node.is_some() && slot.paused_until > now {
                     let at = slot.paused_until;
                     self.schedule(at, Event::Packet { from, to, message });
                     return Ok(());
                 }
                 if slot.node.is_none() {
-                    // The machine says that nobody listens.
+                    // The machine answers that no process listens.
                     let call = message.call();
                     if call != 0 {
                         self.deliver(to, from, Message::Refused(call));
@@ -261,10 +271,10 @@ impl World {
                     return Ok(());
                 }
                 self.fold(to.0 ^ from.0 << 8 ^ 1 << 60);
-                let dead = self.asks_of_the_dead(from, &message);
-                let before = self.given(to, from, &dead);
+                let late = self.requested_by_ended(from, &message);
+                let before = self.given(to, from, &late);
                 self.step(to, |node, step| node.handle(from, message, step))?;
-                self.note_given_to_the_dead(to, from, &dead, &before);
+                self.note_given_to_ended(to, from, &late, &before);
                 Ok(())
             }
             Event::Timer { node, epoch, timer } => {
@@ -299,6 +309,7 @@ impl World {
                 Ok(())
             }
             Event::Write => self.next_write(),
+            Event::Limits => self.next_limits(),
             Event::Fault => self.next_fault(),
             Event::Start(node) => self.start(node),
             Event::Judge => {
@@ -315,7 +326,8 @@ impl World {
 
     fn deliver(&mut self, from: NodeId, to: NodeId, message: Message) {
         let mut arrivals = self.net.route(self.now, from, to, &mut self.rng);
-        // A refused gift is taken back, which is sound because a connection carries a call once.
+        // The giver takes a refused handoff back. That is sound because a connection carries a call
+        // once.
         if matches!(message, Message::Gifts(..)) {
             arrivals.truncate(1);
         }
@@ -362,8 +374,8 @@ impl World {
                 Action::See(seen) => all.push(seen),
             }
         }
-        // A step may decide several requests, and its node holds what it holds after all of them:
-        // all are in the book before the first is judged.
+        // A step may decide several requests, and the balances of its node are those after all of
+        // them: all are in the book BEFORE the first is judged.
         all.iter().for_each(|seen| self.note(id, seen));
         for seen in &all {
             if matches!(seen, Seen::Stopped) {
@@ -375,24 +387,7 @@ impl World {
         Ok(())
     }
 
-    fn start(&mut self, id: NodeId) -> Result<(), Violation> {
-        let at = usize::try_from(id.0 - 1).unwrap_or(0);
-        if self.slots[at].node.is_some() {
-            return Ok(());
-        }
-        self.say(|| format!("node {id} starts"));
-        let slot = &mut self.slots[at];
-        slot.epoch += 1;
-        let (machine, mut disk) = (slot.machine, std::mem::take(&mut slot.disk));
-        let mut step = self.new_step();
-        let node = Node::start(id, machine, &mut disk, &mut step);
-        let out = step.out;
-        self.slots[at].disk = disk;
-        self.slots[at].node = Some(Box::new(node));
-        self.carry_out(id, out)
-    }
-
-    /// The life of a node that runs.
+    /// The incarnation of a node that runs.
     #[must_use]
     pub fn boot(&self, node: NodeId) -> Option<BootId> {
         self.node(node).map(|node| node.boot)

@@ -266,7 +266,7 @@ impl Member {
     /// A leader that cannot write hands over to a voter that can, so that writes continue.
     fn hand_over_if_unable(&mut self, step: &mut Step<'_>) {
         let own = step.around.own();
-        let unable = !own.can_write || own.differs;
+        let unable = !(own.can_write || Mutation::FullLeaderStays.active()) || own.differs;
         let leads = step.around.leads_in().is_some() && !own.is_stopping;
         let now = step.now();
         let lately = self.leadership.handed_over;

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId};
+use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId, Window};
 
-use super::{CounterId, Sender, key};
+use super::key::{self, FORGET_AFTER_MS};
+use super::{CounterId, Sender};
 use crate::fault::Mutation;
 use crate::lease::FirstLease;
 
@@ -231,15 +232,47 @@ impl Incarnation {
 
     /// Whether no earlier incarnation of this node can have spent or given its share of this
     /// counter.
-    pub(super) fn may_use(&self, created: LogIndex, start: ClusterMs, counter: &CounterId) -> bool {
+    pub(super) fn may_use(&self, created: LogIndex, window: Window, counter: &CounterId) -> bool {
+        let start = window.start();
         // A counter that the previous incarnation had opened returns with its carried balance, not
         // with a share.
         let listed = self.carryover.as_ref().is_some_and(|map| map.contains_key(counter));
+        // One that it had opened may have been dropped before the stop, as its window was over. It
+        // is open again only if cluster time went back, with machines that stood still.
+        let over = self.carryover.is_some() && window.end() + FORGET_AFTER_MS < self.reached;
         !listed
+            && !over
             && match self.entitlement() {
                 Some(Entitlement::All) => true,
                 Some(Entitlement::After { from, index }) => created > index || start >= from,
                 None => false,
             }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE_MS: u64 = 60_000;
+
+    #[test]
+    fn a_window_that_was_over_before_an_orderly_stop_is_not_used_again() {
+        let stopped = ClusterMs(10 * MINUTE_MS + 30_000);
+        let (entitlement, counters) = (Entitlement::All, BTreeMap::new());
+        let left = Carryover { at: stopped, entitlement, counters };
+        let next =
+            |left| Incarnation::at_start(NodeId(1), BootId(2), left, Some(stopped), &[], 100);
+        let incarnation = next(Some(left));
+        let may_use = |number| {
+            let key = "key_abcdefghijkl".parse().expect("an id");
+            let counter = CounterId { key, limit: 1, window: number };
+            let window = Window { number, period_ms: MINUTE_MS };
+            incarnation.may_use(LogIndex(1), window, &counter)
+        };
+        assert!(!may_use(8), "the earlier incarnation may have spent its share, and dropped it");
+        assert!(!may_use(9));
+        assert!(may_use(10), "it was open, and is not listed: nothing was spent");
+        assert!(may_use(11));
     }
 }

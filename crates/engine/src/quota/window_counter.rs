@@ -72,13 +72,14 @@ impl WindowCounter {
         spec: &LimitSpec,
         window: u64,
     ) -> Option<Self> {
-        let start = spec.limit.window(window).start();
+        let whole = spec.limit.window(window);
+        let start = whole.start();
         let map = context.view.map_at(start)?;
         let incarnation = context.incarnation;
         incarnation.entitlement()?;
         let counter = CounterId { key: *key, limit: spec.tag, window };
         let salt = share_map::salt(key, spec.tag, window);
-        let usable = incarnation.may_use(created, start, &counter);
+        let usable = incarnation.may_use(created, whole, &counter);
         let share_of = |tokens| map.share(incarnation.me, tokens, salt);
         let share = share_of(spec.limit.tokens);
         let carryover = incarnation.carryover.as_ref().and_then(|map| map.get(&counter));

@@ -17,7 +17,7 @@ impl Invariant for Judge {
         let Seen::Rejected(request) = seen else { return Ok(()) };
         let Some(facts) = world.book.keys.get(&request.key) else { return Ok(()) };
         let created = facts.created.is_some_and(|created| created <= request.began);
-        if created && facts.ending.is_none() {
+        if created && facts.ending.is_none() && !world.stood_still(node, request.taken) {
             return Err(format!("{}: made, and refused at node {node}", request.key));
         }
         Ok(())

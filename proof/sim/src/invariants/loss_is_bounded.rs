@@ -1,5 +1,5 @@
-//! Tokens vanish with processes that die, and with nothing else: what is neither spent nor within
-//! reach was the share of a life that ended, or was held by one when it died.
+//! Only processes that end lose tokens: a token that is neither spent nor within reach was the share
+//! of an incarnation that ended, or in its balance when it ended.
 
 use fluxgate_engine::quota::{CounterId, Verdict};
 use fluxgate_types::NodeId;
@@ -32,7 +32,7 @@ impl Invariant for Judge {
         let gone = budget.saturating_sub(window.spent + found.reachable);
         if gone > found.unusable + window.lost {
             return Err(format!(
-                "{counter:?}: of {budget}, {} spent, {} within reach; {gone} are gone, but only {} + {} died",
+                "{counter:?}: of {budget}, {} spent, {} within reach; {gone} are gone, but only {} + {} were lost",
                 window.spent, found.reachable, found.unusable, window.lost
             ));
         }

@@ -1,5 +1,4 @@
-//! For each key, limit and window, what all nodes spent, over all their lives, is at most the
-//! budget.
+//! For each key, limit and window, all incarnations of all nodes together spend at most the budget.
 
 use fluxgate_types::NodeId;
 

@@ -1,4 +1,5 @@
-//! A restarted node spends and gives no share of a window that an earlier life could have used.
+//! A restarted node spends and gives no share of a window that an earlier incarnation could have
+//! used.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use crate::world::World;
 
 #[derive(Default)]
 pub(super) struct Judge {
-    // The life of a node that opened a counter with its share.
+    // The incarnation that opened a counter with its share.
     opened: BTreeMap<(CounterId, NodeId), BootId>,
 }
 
@@ -36,6 +37,7 @@ impl Invariant for Judge {
             | Seen::Unavailable(_)
             | Seen::Wrote(..)
             | Seen::AppliedEntry(_)
+            | Seen::Renewed(_)
             | Seen::Stopped => return Ok(()),
         };
         let Some(process) = world.node(node) else { return Ok(()) };
@@ -47,7 +49,7 @@ impl Invariant for Judge {
             let first = *self.opened.entry((counter, node)).or_insert(process.boot);
             if first != process.boot {
                 return Err(format!(
-                    "{counter:?}: node {node} uses its share in life {}, and did in life {}",
+                    "{counter:?}: node {node} uses its share in incarnation {}, and did in incarnation {}",
                     process.boot.0, first.0
                 ));
             }

@@ -10,10 +10,12 @@ use super::{Invariant, find};
 use crate::messages::Seen;
 use crate::world::World;
 
+type Shown = ((Option<u64>, u64), u64);
+
 #[derive(Default)]
 pub(super) struct Judge {
-    // With the revision of the key's record.
-    shown: BTreeMap<(CounterId, NodeId, BootId), (Option<u64>, u64)>,
+    // With the revision of the key's record and the tokens of the limit.
+    shown: BTreeMap<(CounterId, NodeId, BootId), Shown>,
 }
 
 impl Invariant for Judge {
@@ -43,12 +45,14 @@ impl Invariant for Judge {
                 return Err(format!("{counter:?}: node {node} showed 0 with {left} left"));
             }
         }
-        // A limit that was changed, be it there and back, begins anew.
+        // Starts again after a change of the limit, also a change there and back; requests that
+        // waited while the key lost the limit each have its tokens as they were.
         let table = world.node(node).map(|node| &node.shared.table);
         let revision = table.and_then(|table| table.with(&counter.key, |e| e.record.revision));
-        let new = (revision, u64::MAX);
+        let under = (revision, spec.limit.tokens);
+        let new = (under, u64::MAX);
         let shown = self.shown.entry((counter, node, boot)).or_insert(new);
-        if shown.0 != revision {
+        if shown.0 != under {
             *shown = new;
         }
         if remaining > shown.1 {

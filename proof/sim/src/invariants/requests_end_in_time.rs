@@ -1,5 +1,5 @@
-//! No request waits longer than it may, in whatever state its node is, but for a process that is
-//! stopped. A waiting request is looked after by ticks, and each one of them may be forgotten.
+//! No request waits longer than it may, in whatever state its node is, except while the process is
+//! stopped. Each tick that ends waiting requests may be forgotten.
 
 use fluxgate_types::NodeId;
 
@@ -15,10 +15,10 @@ const SLACK_MS: u64 = 100;
 
 fn judge(world: &World, node: NodeId, request: &Request) -> Result<(), String> {
     // Ticks come late by one at most.
-    let patience: Us = (world.plan.waits.patience_ms() + SLACK_MS) * MS + 2 * world.plan.tick;
+    let longest: Us = (world.plan.waits.patience_ms() + SLACK_MS) * MS + 2 * world.plan.tick;
     let slot = usize::try_from(node.0 - 1).ok().and_then(|place| world.slots.get(place));
     let since = request.taken.max(slot.map_or(0, |slot| slot.paused_until));
-    if since + patience < world.now {
+    if since + longest < world.now {
         let waited = (world.now - since) / MS;
         return Err(format!("{node:?}: {request:?} waits for {waited} ms"));
     }

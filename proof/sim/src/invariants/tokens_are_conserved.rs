@@ -1,4 +1,4 @@
-//! What a life has received from another never exceeds what that one has given; both only grow.
+//! An incarnation has never received more from another than that one has given; both only grow.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::world::World;
 
 #[derive(Default)]
 pub(super) struct Judge {
-    // All that one life got from another, when last looked at.
+    // All that one incarnation got from another, at the last look.
     got: BTreeMap<(CounterId, NodeId, BootId, NodeId, BootId), u64>,
 }
 
@@ -30,7 +30,7 @@ impl Invariant for Judge {
             let before = slot.or_default();
             if got < *before {
                 return Err(format!(
-                    "{counter:?}: node {node} got {got} of {from}, {before} before"
+                    "{counter:?}: node {node} got {got} from node {from}, {before} before"
                 ));
             }
             *before = got;
@@ -43,7 +43,9 @@ impl Invariant for Judge {
             let to = towards.find(|(n, b, ..)| *n == node && *b == Some(receiver.boot));
             let given = to.map_or(0, |(_, _, given, _)| *given);
             if got > given {
-                return Err(format!("{counter:?}: node {node} got {got} of {from}'s {given}"));
+                return Err(format!(
+                    "{counter:?}: node {node} got {got} from node {from}, which gave {given}"
+                ));
             }
         }
         Ok(())

@@ -14,6 +14,8 @@ use crate::raft::Raft;
 pub struct PeerSaid {
     /// It would answer requests.
     pub is_ready: bool,
+    /// It can write new entries.
+    pub can_write: bool,
     /// How far its wall clock is ahead of cluster time, nanoseconds.
     pub wall_offset_ns: i64,
 }
@@ -26,6 +28,7 @@ pub(super) struct Around<'a> {
     pub leaderships: (Option<SeenLeadership>, Option<SeenLeadership>),
     pub peers: &'a BTreeMap<NodeId, PeerSaid>,
     pub is_stopping: bool,
+    pub has_room: bool,
 }
 
 impl Surroundings for Around<'_> {
@@ -59,7 +62,7 @@ impl Surroundings for Around<'_> {
         self.peers.get(&node).map(|said| PeerReport {
             is_recent: true,
             is_ready: said.is_ready,
-            can_write: Some(true),
+            can_write: Some(said.can_write),
             level: LEVEL,
             wall_offset_ns: said.wall_offset_ns,
         })
@@ -68,8 +71,8 @@ impl Surroundings for Around<'_> {
     fn own(&self) -> OwnHealth {
         OwnHealth {
             has_joined: true,
-            lacks_entries: false,
-            can_write: true,
+            lacks_entries: !self.has_room && self.raft.lacks_entries(),
+            can_write: self.has_room,
             differs: false,
             is_stopping: self.is_stopping,
             is_changing_members: false,

@@ -1,5 +1,5 @@
-//! Messages between nodes: calls that wait for an answer, and what an answer, a refusal or silence
-//! means to the one that called.
+//! Messages between nodes: calls that wait for an answer, and how the caller takes an answer, a
+//! refusal or a timeout.
 
 use fluxgate_engine::clock::signed_difference;
 use fluxgate_engine::clock::sync::ClockAnswer;
@@ -13,7 +13,7 @@ use super::{Node, PeerSaid, Step};
 use crate::messages::{CallId, Message, MessageHeader, Timer};
 use crate::plan::MS;
 
-/// A call to another node, and what of this node waits for its answer.
+/// A call to another node, with the call of the member that waits for its answer.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     /// A request for a lease.
@@ -133,6 +133,7 @@ impl Node {
         match message {
             Message::Raft(message) => {
                 let mut out = Vec::new();
+                self.raft.has_room = self.machine.has_room(step.now);
                 self.raft.handle(step.now, from, message, step.rng, &mut out);
                 self.consent(out, step);
             }
@@ -193,6 +194,7 @@ impl Node {
         let cluster_ns = self.member.clock().now_ns(self.boot_now(step.now));
         PeerSaid {
             is_ready: self.stop.is_none() && self.is_leased(step.now),
+            can_write: self.machine.has_room(step.now),
             wall_offset_ns: signed_difference(self.machine.wall_ns(step.now), cluster_ns),
         }
     }

@@ -1,14 +1,15 @@
 //! The node's part in consensus: proposals, commitment, and the entries that it applies.
 
-use fluxgate_engine::member::{self, SeenLeadership};
+use fluxgate_engine::member::{self, LEASE_TIMEOUT_MS, SeenLeadership};
 use fluxgate_engine::state::command::{Applied, Batch, Outcome, Proposal};
-use fluxgate_types::LogIndex;
+use fluxgate_types::{LogIndex, NodeId};
 
 use super::Node;
 use super::calls::Call;
 use super::step::{Action, Step};
-use crate::messages::{Message, Seen, Timer};
+use crate::messages::{CallId, Message, Seen, Timer};
 use crate::mutation::DriverMutation;
+use crate::plan::MS;
 use crate::raft;
 
 /// The call of the member that waits for an entry.
@@ -28,6 +29,9 @@ impl Node {
         waiter: ProposalWaiter,
         step: &mut Step<'_>,
     ) {
+        if !self.machine.has_room(step.now) {
+            return self.proposed(waiter, Err(member::SubmitError::DiskFull), step);
+        }
         let batch = Batch { at: self.cluster_now(step.now), proposals: vec![proposal] };
         let mut out = Vec::new();
         match self.raft.propose(batch, &mut out) {
@@ -60,9 +64,15 @@ impl Node {
                 raft::Output::Send(to, message) => step.send(to, Message::Raft(message)),
                 raft::Output::Sync => step.wake(self.machine.sync, Timer::Synced),
                 raft::Output::Confirmed(number, at) => {
-                    if let Some(Call::Proof(call)) = self.calls.remove(&number) {
-                        let at = at.map(|index| LogIndex(index as u64));
-                        self.act(step, |member, step| member.handle_proof(call, at, step));
+                    let at = at.map(|index| LogIndex(index as u64));
+                    let torn = step.plan.torn_permille;
+                    match at {
+                        // The thread that waits for the proof is held up.
+                        Some(at) if torn > 0 && step.rng.permille(torn) => {
+                            let after = step.rng.below(LEASE_TIMEOUT_MS * MS / 2);
+                            step.wake(after, Timer::Proven(number, at));
+                        }
+                        _ => self.proven(number, at, step),
                     }
                 }
             }
@@ -72,6 +82,12 @@ impl Node {
         if applied || self.led_by != self.raft.leader() {
             self.led_by = self.raft.leader();
             self.member_timeout(step);
+        }
+    }
+
+    pub(super) fn proven(&mut self, number: CallId, at: Option<LogIndex>, step: &mut Step<'_>) {
+        if let Some(Call::Proof(call)) = self.calls.remove(&number) {
+            self.act(step, |member, step| member.handle_proof(call, at, step));
         }
     }
 
@@ -132,10 +148,15 @@ impl Node {
         }
     }
 
-    /// Hands the leadership over.
+    /// Hands the leadership to the node that is furthest along.
     pub fn transfer_leadership(&mut self, step: &mut Step<'_>) {
+        self.hand_over(None, step);
+    }
+
+    /// Hands the leadership to this node, or to the one that is furthest along.
+    pub(super) fn hand_over(&mut self, to: Option<NodeId>, step: &mut Step<'_>) {
         let mut out = Vec::new();
-        self.raft.transfer_leadership(&mut out);
+        self.raft.transfer_leadership(to, &mut out);
         self.consent(out, step);
     }
 }

@@ -10,6 +10,7 @@ use super::Step;
 use crate::mutation::DriverMutation;
 use crate::plan::{MS, Us};
 use crate::raft;
+use crate::world::limit_name;
 
 /// A machine's clocks, wrong as they may be.
 #[derive(Clone, Copy, Debug)]
@@ -22,10 +23,12 @@ pub struct Machine {
     pub wall_ms: i64,
     /// How long a sync takes.
     pub sync: Us,
+    /// Its disk has no room before then.
+    pub full_until: Us,
 }
 
 /// Wall-clock time at true time 0, milliseconds: 2024-01-20.
-const EPOCH_MS: u64 = 1_705_747_200_000;
+pub const EPOCH_MS: u64 = 1_705_747_200_000;
 
 impl Machine {
     /// The boot clock.
@@ -41,6 +44,13 @@ impl Machine {
     pub fn wall_ns(&self, now: Us) -> u64 {
         let ms = i128::from(EPOCH_MS) + i128::from(self.wall_ms);
         u64::try_from(ms * 1_000_000 + i128::from(now) * 1_000).unwrap_or(0)
+    }
+
+    /// Whether its disk takes new entries and files. A reserve takes votes, and the first entry of a
+    /// term.
+    #[must_use]
+    pub fn has_room(&self, now: Us) -> bool {
+        self.full_until <= now
     }
 
     /// The true time at which the boot clock shows `due`, not before `now`.
@@ -82,7 +92,7 @@ pub struct Disk {
     pub carryover: Option<Carryover>,
     /// Cluster time, noted now and then.
     pub clock: Option<(ClusterMs, BootNs)>,
-    /// Lives so far.
+    /// Starts so far.
     pub boots: u64,
 }
 
@@ -104,7 +114,7 @@ pub(super) fn new_member(
     let incarnation =
         Incarnation::at_start(me, boot, carryover, reached, &peers, plan.terms.clock_error_ms_max);
     let limit = |(n, &(tokens, period_ms)): (usize, &(u64, u64))| Limit {
-        name: format!("l{n}").into(),
+        name: limit_name(n),
         tokens,
         period_ms,
     };

@@ -1,4 +1,4 @@
-//! The pump of the member: a step of [`Member`], and everything that it asks for.
+//! The pump of the member: a step of [`Member`], and its effects.
 
 use fluxgate_engine::clock::ClockReading;
 use fluxgate_engine::member::{self, Effect, LEASE_TIMEOUT_MS, Member};
@@ -15,7 +15,7 @@ use crate::messages::{Message, Seen, Timer};
 use crate::plan::MS;
 
 impl Node {
-    /// A step of the member, and everything that it asks for.
+    /// A step of the member, and its effects.
     pub(super) fn act<R>(
         &mut self,
         step: &mut Step<'_>,
@@ -34,6 +34,7 @@ impl Node {
             leaderships: self.leaderships,
             peers: &self.peers,
             is_stopping: self.is_stopping(),
+            has_room: self.machine.has_room(step.now),
         };
         let result =
             act(&mut self.member, &mut member::Step { reading, around: &around, out: &mut out });
@@ -62,9 +63,11 @@ impl Node {
     fn carry_out(&mut self, effect: Effect, step: &mut Step<'_>) {
         match effect {
             Effect::SaveStart { start, registered } => {
-                self.act(step, |m, at| m.handle_start_saved(start, registered, true, at));
+                let saved = self.machine.has_room(step.now);
+                self.act(step, |m, at| m.handle_start_saved(start, registered, saved, at));
             }
             Effect::RequestLease { call, to, request } => {
+                self.lease_asked = step.now;
                 self.call(to, LEASE_TIMEOUT_MS, Call::Lease(call), step, |call| {
                     Message::Lease(call, request)
                 });
@@ -74,6 +77,7 @@ impl Node {
                     step.send(node, Message::Leased(call, Box::new(answer)));
                 }
             }
+            Effect::Renewed(Ok(())) => step.see(Seen::Renewed(self.lease_asked)),
             Effect::ProveLeadership { call } => {
                 let number = step.number();
                 self.calls.insert(number, Call::Proof(call));
@@ -111,13 +115,13 @@ impl Node {
                 }
                 None => {}
             },
-            Effect::HandOver { to: Some(_) } => self.transfer_leadership(step),
+            Effect::HandOver { to: Some(to) } => self.hand_over(Some(to), step),
             Effect::End(_) => step.see(Seen::Stopped),
             Effect::CountOn(boot) => {
                 self.act(step, |member, _| member.handle_counted_on(boot));
             }
             Effect::HandOver { to: None }
-            | Effect::Renewed(_)
+            | Effect::Renewed(Err(_))
             | Effect::LeaseDropped(_)
             | Effect::Elected { .. }
             | Effect::EndChange

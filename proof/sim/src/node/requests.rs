@@ -1,4 +1,4 @@
-//! What clients ask of the node: changes and validates.
+//! Requests of clients: changes and validates.
 
 use fluxgate_engine::fault::Mutation;
 use fluxgate_engine::state::command::Proposal;
@@ -8,10 +8,6 @@ use fluxgate_types::NodeId;
 use super::Node;
 use super::step::Step;
 use crate::messages::{CallId, Request, Seen};
-use crate::plan::{MS, SECOND, Us};
-
-/// How long a client waits for a change.
-const WRITE_TIMEOUT: Us = 10 * SECOND;
 
 /// The one that waits for a change.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +23,7 @@ impl Node {
     pub fn write(&mut self, id: u64, proposal: Proposal, step: &mut Step<'_>) {
         let call = self.member.next_call();
         self.writes.insert(call, WriteWaiter::Client(id));
-        let within_ms = WRITE_TIMEOUT / MS;
+        let within_ms = step.plan.write_timeout_ms();
         self.act(step, |m, at| m.handle_write(call, proposal, within_ms, true, at));
     }
 

@@ -86,7 +86,8 @@ impl Node {
             }
             Effect::TakeBack { from, handoff } => self.shard.take_back(&from, &handoff),
             Effect::Save => {
-                let left = self.what_is_left(step.now);
+                let has_room = self.machine.has_room(step.now);
+                let left = self.what_is_left(step.now).filter(|_| has_room);
                 if let Some(stop) = &mut self.stop {
                     stop.carryover = left;
                 }

@@ -1,8 +1,8 @@
-//! Threads that were held up: a step comes with parts of its context from a while ago.
+//! Threads that were held up: a step gets parts of its context from a while ago.
 //!
 //! The driver reads the context under the lock of the shard, but nothing keeps a thread from being
-//! held up between two reads, and the engine must withstand it. Each part is torn for itself, within
-//! what the order of reading allows: no horizon is newer than the view.
+//! held up between two reads, and the engine must withstand it. Each part is torn independently, as
+//! far as the order of reading allows: no horizon is newer than the view.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,13 +30,13 @@ pub(super) struct Moment {
 #[derive(Default)]
 pub(super) struct Torn {
     past: VecDeque<Moment>,
-    // Figures whose sender was looked at, by a thread that goes on at that time.
+    // Gossip whose sender was checked, by a thread that continues at that time.
     held_up: Vec<(Us, Sender, Vec<CounterGossip>)>,
-    /// Steps that came with something old.
+    /// Steps that got something old.
     pub(super) steps: u64,
 }
 
-/// A moment is kept so often, and for so long.
+/// How often a moment is kept, and for how long.
 const EVERY: Us = 50 * MS;
 const KEPT: Us = 6 * SECOND;
 
@@ -55,7 +55,7 @@ impl Torn {
             self.past.pop_front();
         }
         if driver_mutation {
-            // As a driver that reads the view first, and is held up before it reads the rest.
+            // Like a driver that reads the view first, and is held up before it reads the rest.
             let view = Arc::clone(&self.some(now, KEPT * scale, step).view);
             return Moment { view, ..newest };
         }
@@ -65,14 +65,14 @@ impl Torn {
         self.steps += 1;
         let mut torn = newest;
         if step.rng.permille(500) {
-            // Not ahead: a clock that no leader has set yet is no earlier moment.
+            // Never ahead: a clock that no leader had set yet may have been.
             torn.now = torn.now.min(self.some(now, KEPT * scale, step).now);
         }
         if step.rng.permille(500) {
             torn.incarnation = Arc::clone(&self.some(now, KEPT * scale, step).incarnation);
         }
         if step.rng.permille(500) {
-            // Not by more than a part of a lease: a window that it may not open is no fault of the
+            // By a part of a lease at most: that a window may not be opened yet is no fault of the
             // engine. The view is of the same moment or newer.
             let part = step.plan.terms.lease_ms * MS / 4;
             let old = self.some(now, part, step);
@@ -94,28 +94,28 @@ impl Torn {
         &self.past[at]
     }
 
-    /// Figures that came, unless the thread that took them is held up.
+    /// Gossip that arrived, unless the thread that took it is held up.
     pub(super) fn hold_up(
         &mut self,
         sender: Sender,
-        told: Vec<CounterGossip>,
+        gossip: Vec<CounterGossip>,
         step: &mut Step<'_>,
     ) -> Option<Vec<CounterGossip>> {
         let torn = step.plan.torn_permille;
-        if torn == 0 || told.is_empty() || !step.rng.permille(torn) {
-            return Some(told);
+        if torn == 0 || gossip.is_empty() || !step.rng.permille(torn) {
+            return Some(gossip);
         }
         self.steps += 1;
         let scale = step.plan.terms.lease_ms.div_ceil(3_000);
         let at = step.now + step.rng.below(KEPT * scale);
-        self.held_up.push((at, sender, told));
+        self.held_up.push((at, sender, gossip));
         None
     }
 
-    /// Threads that were held up and go on now.
+    /// Gossip of the threads that were held up and continue now.
     pub(super) fn go_on(&mut self, now: Us) -> Vec<(Sender, Vec<CounterGossip>)> {
         let due = self.held_up.extract_if(.., |(at, ..)| *at <= now);
-        due.map(|(_, sender, told)| (sender, told)).collect()
+        due.map(|(_, sender, gossip)| (sender, gossip)).collect()
     }
 
     /// What a thread concluded from a message's header that looked a while ago, and was held up

@@ -82,13 +82,13 @@ impl Raft {
         self.append(None, out);
     }
 
-    /// Hands the leadership to the node that is furthest along.
-    pub fn transfer_leadership(&mut self, out: &mut Vec<Output>) {
+    /// Hands the leadership to this node, or to the one that is furthest along.
+    pub fn transfer_leadership(&mut self, to: Option<NodeId>, out: &mut Vec<Output>) {
         if self.role != Role::Leader {
             return;
         }
         let best = self.matched.iter().max_by_key(|(node, at)| (**at, **node)).map(|(n, _)| *n);
-        if let Some(node) = best {
+        if let Some(node) = to.or(best) {
             out.push(Output::Send(node, Message::StandNow { term: self.term }));
         }
     }

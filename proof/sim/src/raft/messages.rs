@@ -45,7 +45,8 @@ pub enum Message {
         term: u64,
         /// How far its log matches, durably; none where it does not.
         matched: Option<usize>,
-        /// Where to try next, if it does not.
+        /// Where to try next, if it does not; if it does, 0, or 1 where the disk had no room for the
+        /// entries.
         hint: usize,
         /// The round that is answered.
         round: u64,

@@ -98,16 +98,22 @@ impl Raft {
         match matched {
             Some(at) => {
                 let known = self.matched.entry(from).or_default();
+                // Only after progress: of several answers to the same entries each would send the
+                // rest again, and a slow follower would get more and more messages. The next
+                // heartbeat repeats what was lost.
+                let is_new = at > *known;
                 *known = (*known).max(at);
                 self.next.insert(from, *known + 1);
-                if hint == 0 && *known < self.log.len() {
+                if is_new && hint == 0 && *known < self.log.len() {
                     self.send_to(from, out);
                 }
             }
             None => {
                 let known = self.matched.get(&from).copied().unwrap_or(0);
-                self.next.insert(from, hint.max(known + 1));
-                self.send_to(from, out);
+                let next = hint.max(known + 1);
+                if self.next.insert(from, next) != Some(next) {
+                    self.send_to(from, out);
+                }
             }
         }
         self.advance(out);
@@ -141,6 +147,13 @@ impl Raft {
             }
             return;
         }
+        let is_full = !self.has_room && !entries.is_empty();
+        if !entries.is_empty() {
+            self.lacks_entries = is_full && commit > prev.1;
+        }
+        // Counts as a heartbeat then, and the leader sends the entries again with the next one.
+        let entries = if is_full { Vec::new() } else { entries };
+        let hint = usize::from(is_full);
         let matched = prev.1 + entries.len();
         let same = entries
             .iter()
@@ -149,7 +162,7 @@ impl Raft {
                 self.entry(prev.1 + 1 + n).is_some_and(|mine| mine.term == entry.term)
             })
             .count();
-        let answer = Message::Appended { term, matched: Some(matched), hint: 0, round };
+        let answer = Message::Appended { term, matched: Some(matched), hint, round };
         if same < entries.len() {
             let keep = prev.1 + same;
             assert!(keep >= self.commit, "a committed entry would be overwritten");

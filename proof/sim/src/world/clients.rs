@@ -7,17 +7,26 @@ use fluxgate_engine::state::command::{Actor, Command, KeyChange, NewKey, Outcome
 use fluxgate_types::{Digest, KeyId, Limit, NodeId, Scope};
 
 use super::{Event, World};
+use crate::book::LimitsSet;
 use crate::invariants::Violation;
 use crate::messages::Request;
 use crate::plan::{MS, Plan, SECOND, Shape, Us};
 use crate::rng::Rng;
 
-/// What an administrator asked for.
+/// Limits that were replaced are remembered for this long, and for three periods of the longest.
+const LIMITS_KEPT: Us = 60 * SECOND;
+
+/// The name of a limit of the plan.
+pub(crate) fn limit_name(place: usize) -> Box<str> {
+    format!("l{place}").into()
+}
+
+/// A change that an administrator asked for.
 #[derive(Clone, Debug)]
 enum Asked {
     Create(KeyId, usize),
     End(KeyId),
-    Limits(KeyId),
+    Limits(KeyId, Vec<Limit>),
 }
 
 /// The stream of requests of one key.
@@ -32,7 +41,7 @@ struct Stream {
 #[derive(Debug)]
 pub(super) struct Clients {
     streams: Vec<Stream>,
-    asked: BTreeMap<u64, Asked>,
+    asked: BTreeMap<u64, (Asked, Us)>,
     made: u64,
 }
 
@@ -78,18 +87,28 @@ impl World {
         }
         let now = self.now;
         match &asked {
-            Asked::Create(key, _) => drop(self.book.keys.entry(*key).or_default()),
+            Asked::Create(key, _) => {
+                let named = self.plan.limits.iter().enumerate();
+                let tokens = named.map(|(n, (tokens, _))| (limit_name(n), *tokens)).collect();
+                let set = LimitsSet { asked: 0, answered: Some(0), tokens };
+                self.book.keys.entry(*key).or_default().limits.push(set);
+            }
             Asked::End(key) => {
                 self.book.keys.entry(*key).or_default().ending.get_or_insert(now);
             }
-            Asked::Limits(key) => {
+            Asked::Limits(key, limits) => {
+                let longest = self.plan.limits.iter().map(|(_, ms)| ms * MS).max().unwrap_or(0);
+                let tokens = limits.iter().map(|limit| (limit.name.clone(), limit.tokens));
+                let set = LimitsSet { asked: now, answered: None, tokens: tokens.collect() };
                 let facts = self.book.keys.entry(*key).or_default();
+                facts.forget_limits_before(now.saturating_sub(3 * longest + LIMITS_KEPT));
+                facts.limits.push(set);
                 (facts.limits_asked, facts.limits_answered) = (Some(now), None);
                 facts.limits_open += 1;
             }
         }
         self.say(|| format!("administrator asks node {node}: {asked:?}"));
-        self.clients.asked.insert(id, asked);
+        self.clients.asked.insert(id, (asked, now));
         self.step(node, |node, step| node.write(id, proposal, step))
     }
 
@@ -134,35 +153,52 @@ impl World {
                 let change = KeyChange { enabled: Some(false), ..unchanged(key) };
                 self.ask(Asked::End(key), Command::UpdateKey(Box::new(change)))
             }
-            _ => {
-                let (tokens, period_ms) = self.plan.limits[0];
+            _ => self.change_limits(key),
+        }
+    }
+
+    /// An administrator changes the limits of some key, where the plan wants it often.
+    pub(super) fn next_limits(&mut self) -> Result<(), Violation> {
+        let after = self.rng.span(self.plan.limit_changes).max(MS);
+        if !self.faulty {
+            return Ok(());
+        }
+        self.schedule(self.now + after, Event::Limits);
+        let place = usize::try_from(self.rng.below(self.clients.streams.len() as u64)).unwrap_or(0);
+        self.clients.streams[place].key.map_or(Ok(()), |key| self.change_limits(key))
+    }
+
+    /// Other tokens for the first limit, and for some of the others; the key loses the rest.
+    fn change_limits(&mut self, key: KeyId) -> Result<(), Violation> {
+        let mut limits = Vec::new();
+        for (n, (tokens, period_ms)) in self.plan.limits.clone().into_iter().enumerate() {
+            if n == 0 || self.rng.permille(700) {
                 let tokens = self.rng.between(1, 2 * tokens);
-                let name: Box<str> = "l0".into();
-                let facts = self.book.keys.entry(key).or_default();
-                let most = facts.tokens_max.entry(name.clone()).or_default();
-                *most = (*most).max(tokens).max(self.plan.limits[0].0);
-                let limits = vec![Limit { name, tokens, period_ms }];
-                let change = KeyChange { limits: Some(Some(limits)), ..unchanged(key) };
-                self.ask(Asked::Limits(key), Command::UpdateKey(Box::new(change)))
+                limits.push(Limit { name: limit_name(n), tokens, period_ms });
             }
         }
+        let change = KeyChange { limits: Some(Some(limits.clone())), ..unchanged(key) };
+        self.ask(Asked::Limits(key, limits), Command::UpdateKey(Box::new(change)))
     }
 
     /// A write was answered.
     pub(super) fn wrote(&mut self, id: u64, came: &Result<Written, SubmitError>) {
-        let Some(asked) = self.clients.asked.remove(&id) else { return };
+        let Some((asked, began)) = self.clients.asked.remove(&id) else { return };
         let record = match came.as_ref().map(|written| &written.outcome) {
             Ok(Outcome::Key(record)) => Some(record),
             Ok(Outcome::Done | Outcome::Put(_) | Outcome::Refused(_)) | Err(_) => None,
         };
+        if came.is_err() {
+            self.book.failed_writes.push((began, self.now));
+        }
         let Some(record) = record else {
             self.book.counts.writes.1 += 1;
             return;
         };
         self.book.counts.writes.0 += 1;
         let now = self.now;
-        match asked {
-            Asked::Create(key, place) => {
+        match &asked {
+            &Asked::Create(key, place) => {
                 self.book.keys.entry(key).or_default().created = Some(now);
                 let stream = &mut self.clients.streams[place];
                 if stream.key.is_none() {
@@ -170,10 +206,13 @@ impl World {
                     self.schedule(now, Event::Traffic(place));
                 }
             }
-            Asked::End(key) => self.book.keys.entry(key).or_default().ended = Some(now),
-            Asked::Limits(key) => {
-                let facts = self.book.keys.entry(key).or_default();
+            Asked::End(key) => self.book.keys.entry(*key).or_default().ended = Some(now),
+            Asked::Limits(key, _) => {
+                let facts = self.book.keys.entry(*key).or_default();
                 facts.limits_answered = Some(now);
+                for set in facts.limits.iter_mut().filter(|set| set.asked == began) {
+                    set.answered = Some(now);
+                }
                 facts.limits_open -= 1;
                 // A repeat is answered with the record as it is now, later changes included.
                 let limits = record.limits.iter().flatten();
@@ -182,17 +221,16 @@ impl World {
                 facts.limits_sure = facts.limits_sure.max(sure);
             }
         }
-        // Somebody goes on using a key that is gone, on every node: that is what must fail.
-        if let Asked::End(key) = asked {
-            for node in 1..=self.plan.nodes {
-                for after in [0, 1_000, 200 * MS, 3 * SECOND] {
-                    self.ask_for(now + after, NodeId(node), key, 1);
-                }
-            }
-        }
-        if let Asked::Create(key, _) = asked {
-            for node in 1..=self.plan.nodes {
-                self.ask_for(now, NodeId(node), key, 0);
+        // Clients use the key on every node: soon after, and when a node may have a new lease.
+        let uses: (KeyId, u64, &[Us]) = match asked {
+            Asked::Create(key, _) => (key, 0, &[0, 5 * MS, 20 * MS, 50 * MS, 100 * MS]),
+            Asked::End(key) => (key, 1, &[0, MS, 20 * MS, 50 * MS, 200 * MS, 3 * SECOND]),
+            Asked::Limits(..) => return,
+        };
+        let (key, cost, moments) = uses;
+        for node in 1..=self.plan.nodes {
+            for after in moments {
+                self.ask_for(now + after, NodeId(node), key, cost);
             }
         }
     }

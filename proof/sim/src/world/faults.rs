@@ -1,4 +1,4 @@
-//! Faults, from the seed: what happens to processes, links, disks and clocks.
+//! Faults of processes, links, disks and clocks, from the seed.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::invariants::Violation;
 use crate::messages::Message;
 use crate::plan::{FaultKind, MS, SECOND, Us};
 
-/// A node that stops says so and gives its holdings away for so long, at most.
+/// The longest time for which a stopping node announces its stop and hands its balance over.
 const LEAVE_MAX: Us = 10 * SECOND;
 
 impl World {
@@ -21,7 +21,8 @@ impl World {
             return Ok(());
         }
         // Now and then a long calm, so that windows without any fault are seen too.
-        let calm = if self.rng.permille(200) { 4 * self.settle_time() } else { 0 };
+        let calm =
+            if self.rng.permille(self.plan.calm_permille) { 4 * self.settle_time() } else { 0 };
         let after = self.rng.span(self.plan.faults).max(10 * MS) + calm;
         self.schedule(self.now + after, Event::Fault);
         if self.plan.kinds.is_empty() {
@@ -41,7 +42,7 @@ impl World {
     fn inflict(&mut self, kind: FaultKind) -> Result<(), Violation> {
         let lease = self.plan.terms.lease_ms * MS;
         let node = self.some_node();
-        // Some are over before anybody notices.
+        // Some are over before any node notices.
         let mean = if self.rng.permille(250) { 200 * MS } else { lease };
         let span = self.rng.span(mean).max(MS);
         let now = self.now;
@@ -49,18 +50,16 @@ impl World {
         *self.book.counts.faults.entry(kind.as_str()).or_default() += 1;
         let settle = self.settle_time();
         match kind {
-            FaultKind::WallJump => {
-                let size = i64::try_from(self.rng.below(7_200_000)).unwrap_or(0) - 3_600_000;
-                self.slot(node).machine.wall_ms += size;
-                if let Some(node) = self.slot(node).node.as_mut() {
-                    node.machine.wall_ms += size;
-                }
-                // The node drops its lease until it is renewed.
-                self.book.disturb(now, now, settle);
+            FaultKind::WallJump | FaultKind::WallLeap => {
+                self.set_wall_clock(kind, node);
+                return Ok(());
+            }
+            FaultKind::StandStill => {
+                self.stand_still(node, now + lease + span);
                 return Ok(());
             }
             FaultKind::HandOver => {
-                // Costs nobody anything, where a vote is on the disk well before a lease ends.
+                // Costs no node anything where a vote is on the disk well before a lease ends.
                 if self.slots.iter().any(|slot| slot.machine.sync > SYNC_MAX) {
                     self.book.disturb(now, now, settle);
                 }
@@ -100,36 +99,31 @@ impl World {
                 let most = self.rng.pick(&[5, 50, 500, 3_000]) * MS;
                 self.net.delay(now + span, most);
             }
-            FaultKind::Lopsided => {
-                let (inward, by) = (self.rng.permille(500), self.rng.below(450 * MS));
-                for other in (1..=self.plan.nodes).map(NodeId) {
-                    let (from, to) = if inward { (other, node) } else { (node, other) };
-                    self.net.lopside(from, to, now + 4 * span, by);
-                }
-                self.book.disturb(now, now + 4 * span, settle);
-            }
+            FaultKind::Lopsided => self.lopside(node, now + 4 * span),
             FaultKind::SlowDisk => self.slow_down(node),
+            FaultKind::FullDisk => {
+                self.fill_disk(node, span);
+                return Ok(());
+            }
         }
         self.book.disturb(now, now + span, settle);
         Ok(())
     }
 
-    /// The disk becomes slow, and stays so.
-    fn slow_down(&mut self, node: NodeId) {
-        let sync = self.rng.pick(&[10, 100, 1_000]) * MS;
-        self.slot(node).machine.sync = sync;
-        if let Some(node) = self.slot(node).node.as_mut() {
-            node.machine.sync = sync;
+    /// One direction of all links of a node becomes slow.
+    fn lopside(&mut self, node: NodeId, until: Us) {
+        let (inward, by) = (self.rng.permille(500), self.rng.below(450 * MS));
+        for other in (1..=self.plan.nodes).map(NodeId) {
+            let (from, to) = if inward { (other, node) } else { (node, other) };
+            self.net.lopside(from, to, until, by);
         }
-        if 2 * sync > self.plan.terms.lease_ms * MS {
-            // What must be on it before a lease ends comes too late.
-            let settle = self.settle_time();
-            self.book.disturb(self.now, self.plan.span.max(self.now), settle);
-        }
+        let settle = self.settle_time();
+        self.book.disturb(self.now, until, settle);
     }
 
     fn transfer_leadership(&mut self) -> Result<(), Violation> {
-        let leader = self.nodes().find(|node| node.is_leading()).map(|node| node.id);
+        // Also one that has not taken the leadership over yet. A deposed leader may not know it.
+        let leader = self.nodes().max_by_key(|node| node.raft.leads_in()).map(|node| node.id);
         leader
             .map_or(Ok(()), |leader| self.step(leader, |node, step| node.transfer_leadership(step)))
     }
@@ -156,10 +150,12 @@ impl World {
         let Some(node) = slot.node.take() else { return };
         node.crash(&mut slot.disk);
         slot.epoch += 1;
+        // No process starts while the machine is stopped.
+        let start = (now + down).max(slot.stood_still_until.take().unwrap_or(0));
         slot.paused_until = 0;
-        self.schedule(now + down, Event::Start(id));
+        self.schedule(start, Event::Start(id));
         let settle = self.settle_time();
-        self.book.disturb(now, now + down, settle);
+        self.book.disturb(now, start, settle);
     }
 
     /// The windows that a node has opened.
@@ -190,9 +186,9 @@ impl World {
         slot.disk.carryover = carryover;
         node.crash(&mut slot.disk);
         slot.epoch += 1;
-        slot.paused_until = 0;
+        (slot.paused_until, slot.stood_still_until) = (0, None);
         if !known {
-            // It never learnt what it was entitled to: as after a crash.
+            // It never learnt its entitlement, or the disk is full: as after a crash.
             self.say(|| format!("node {id} stopped without a file"));
         }
         self.schedule(now + down, Event::Start(id));
@@ -205,16 +201,16 @@ impl World {
     }
 
     /// Tokens beyond its share that die with a process, and those on their way to and from it.
-    /// `keeps`: what it holds is written down.
+    /// `keeps`: its balance is written to the file of an orderly stop.
     fn note_lost(&mut self, id: NodeId, keeps: bool) {
-        let Some(dying) = self.node(id) else { return };
-        let boot = dying.boot;
+        let Some(ending) = self.node(id) else { return };
+        let boot = ending.boot;
         let mut lost = Vec::new();
         for window_id in self.book.windows.keys() {
             let counter = CounterId { key: window_id.0, limit: window_id.1, window: window_id.2 };
-            let held = dying.shard.observe(&counter);
+            let held = ending.shard.observe(&counter);
             let held = held.as_ref();
-            // The share itself is found out of use in the next life.
+            // The next incarnation finds the share itself unusable.
             let beyond = |o: &fluxgate_engine::quota::Observed| {
                 let balance = u64::try_from(o.balance).unwrap_or(0);
                 balance.saturating_sub(if o.usable { o.share } else { 0 })
@@ -223,7 +219,7 @@ impl World {
             let towards = |node: &crate::node::Node| {
                 let seen = node.shard.observe(&counter)?;
                 let to = seen.transfers.iter().find(|(n, b, ..)| *n == id && *b == Some(boot))?;
-                Some(to.2.saturating_sub(dying.shard.received(&counter, node.id)))
+                Some(to.2.saturating_sub(ending.shard.received(&counter, node.id)))
             };
             let given: u64 = self.nodes().filter_map(towards).sum();
             let away = held.map_or(0, |seen| self.on_the_way(id, boot, &counter, seen));
@@ -236,14 +232,14 @@ impl World {
         }
     }
 
-    /// The counters that a life asks for in a message that arrives after its end.
-    pub(super) fn asks_of_the_dead(&self, from: NodeId, message: &Message) -> Vec<CounterId> {
-        let Message::Asks(_, head, asks) = message else { return Vec::new() };
+    /// The counters for which an incarnation requests tokens in a message that arrives after its end.
+    pub(super) fn requested_by_ended(&self, from: NodeId, message: &Message) -> Vec<CounterId> {
+        let Message::Asks(_, head, requests) = message else { return Vec::new() };
         let ended = self.boot(from) != Some(head.boot);
-        asks.iter().filter(|_| ended).map(|ask| ask.counter).collect()
+        requests.iter().filter(|_| ended).map(|request| request.counter).collect()
     }
 
-    /// What a node has given of these counters to the newest life that it knows of another.
+    /// What a node has given of these counters to the newest incarnation that it knows of another node.
     pub(super) fn given(&self, by: NodeId, to: NodeId, counters: &[CounterId]) -> Vec<u64> {
         let given = |counter| {
             let seen = self.node(by)?.shard.observe(counter)?;
@@ -252,9 +248,9 @@ impl World {
         counters.iter().map(|counter| given(counter).unwrap_or(0)).collect()
     }
 
-    /// An ask that was under way when its life ended is answered all the same, by a node that does
-    /// not know of the end yet: those tokens died with it.
-    pub(super) fn note_given_to_the_dead(
+    /// A node that does not know of the end of an incarnation still answers its transfer request that
+    /// was under way: those tokens are lost.
+    pub(super) fn note_given_to_ended(
         &mut self,
         by: NodeId,
         to: NodeId,
@@ -270,7 +266,7 @@ impl World {
         }
     }
 
-    /// What a life has given to living ones and they have not received.
+    /// What an incarnation has given to running ones and they have not received.
     fn on_the_way(
         &self,
         from: NodeId,
@@ -279,8 +275,8 @@ impl World {
         seen: &fluxgate_engine::quota::Observed,
     ) -> u64 {
         let missing = |(to, to_boot, given, _): &(NodeId, Option<BootId>, u64, u64)| {
-            let heir = self.node(*to).filter(|heir| Some(heir.boot) == *to_boot)?;
-            let theirs = heir.shard.observe(counter);
+            let receiver = self.node(*to).filter(|receiver| Some(receiver.boot) == *to_boot)?;
+            let theirs = receiver.shard.observe(counter);
             let of = theirs.and_then(|theirs| {
                 let mut all = theirs.transfers.into_iter();
                 all.find(|(n, b, ..)| *n == from && *b == Some(boot))
@@ -300,10 +296,9 @@ impl World {
         for id in (1..=self.plan.nodes).map(NodeId) {
             let slot = self.slot(id);
             slot.paused_until = slot.paused_until.min(now);
-            slot.machine.sync = MS;
-            if let Some(node) = slot.node.as_mut() {
-                node.machine.sync = MS;
-            } else {
+            slot.go_on(now);
+            slot.change_machine(|machine| (machine.sync, machine.full_until) = (MS, 0));
+            if slot.node.is_none() {
                 self.schedule(now, Event::Start(id));
             }
         }

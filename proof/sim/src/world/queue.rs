@@ -1,7 +1,7 @@
-//! What will happen, in order: by time, then by the number it was given.
+//! The events to come, in order: by time, then by number.
 //!
 //! The order sits in a heap of small items and the events beside it, so that an event is moved
-//! twice in its life, not at every step of the heap.
+//! twice, not at every step of the heap.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,5 +1,6 @@
-//! What an observer makes of what is seen: the book, and who judges it.
+//! The observer: enters what it sees in the book, and passes it to the judges.
 
+use fluxgate_engine::member::LEASE_TIMEOUT_MS;
 use fluxgate_engine::quota::{CounterId, Verdict};
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{ClusterMs, NodeId};
@@ -15,7 +16,7 @@ const SEEN_LATE_MS: u64 = 1_500;
 
 impl World {
     pub(super) fn note(&mut self, id: NodeId, seen: &Seen) {
-        if !matches!(seen, Seen::AppliedEntry(_) | Seen::Moved(_)) {
+        if !matches!(seen, Seen::AppliedEntry(_) | Seen::Moved(_) | Seen::Renewed(_)) {
             self.say(|| match seen {
                 Seen::Decided { request, decision, at, limits } => {
                     let d = decision;
@@ -31,13 +32,14 @@ impl World {
                 | Seen::Wrote(..)
                 | Seen::Moved(_)
                 | Seen::AppliedEntry(_)
+                | Seen::Renewed(_)
                 | Seen::Stopped => format!("node {id}: {seen:?}"),
             });
         }
         if let (true, Seen::Decided { request, decision, at, limits }) = (self.log.1 > 0, seen)
             && decision.verdict != Verdict::Admitted
         {
-            self.say_holdings(request, *at, &limits.limits);
+            self.say_balances(request, *at, &limits.limits);
         }
         self.count_seen(seen);
         if let Seen::Decided { request, decision, at, limits } = seen {
@@ -70,6 +72,16 @@ impl World {
                 }
             }
         }
+        if let Seen::Renewed(asked) = seen {
+            // The node that leads asks itself, and gives a request from before up in time.
+            let leads = self.node(id).is_some_and(|node| node.raft.leads_in().is_some());
+            let asked =
+                if leads { self.now.saturating_sub(2 * LEASE_TIMEOUT_MS * MS) } else { *asked };
+            let (now, slot) = (self.now, self.slot(id));
+            if slot.stood_still_until.take_if(|until| *until <= asked).is_some() {
+                slot.renewed = now;
+            }
+        }
         if let Seen::Wrote(id, came) = seen {
             self.wrote(*id, came);
         }
@@ -89,7 +101,11 @@ impl World {
             },
             Seen::Unavailable(_) => counts.unavailable += 1,
             Seen::Rejected(_) => counts.rejected += 1,
-            Seen::Wrote(..) | Seen::Moved(_) | Seen::AppliedEntry(_) | Seen::Stopped => {}
+            Seen::Wrote(..)
+            | Seen::Moved(_)
+            | Seen::AppliedEntry(_)
+            | Seen::Renewed(_)
+            | Seen::Stopped => {}
         }
     }
 
@@ -106,8 +122,8 @@ impl World {
         self.book.windows.entry(window).or_insert_with(new);
     }
 
-    /// Who holds what of the counters of a request.
-    fn say_holdings(&mut self, request: &Request, at: ClusterMs, limits: &[LimitSpec]) {
+    /// The balance of each node in the counters of a request.
+    fn say_balances(&mut self, request: &Request, at: ClusterMs, limits: &[LimitSpec]) {
         let mut lines = Vec::new();
         for spec in limits {
             let window = spec.limit.window_at(at).number;
@@ -127,12 +143,12 @@ impl World {
 
     pub(super) fn judge(
         &mut self,
-        mut ask: impl FnMut(&mut Box<dyn Invariant>, &Self) -> Result<(), String>,
+        mut judge_by: impl FnMut(&mut Box<dyn Invariant>, &Self) -> Result<(), String>,
     ) -> Result<(), Violation> {
         let mut judges = std::mem::take(&mut self.judges);
         let mut result = Ok(());
         for judge in &mut judges {
-            if let Err(what) = ask(judge, self) {
+            if let Err(what) = judge_by(judge, self) {
                 result = Err(Violation { invariant: judge.name(), at: self.now, what });
                 break;
             }
@@ -162,13 +178,13 @@ impl World {
     }
 
     /// Whether a window is known, its limit was the same on all nodes all the time, and no node can
-    /// have forgotten it: what a late thread says of it cannot be compared with anything then.
+    /// have forgotten it.
     #[must_use]
     pub fn limit_is_settled(&self, id: &WindowId) -> bool {
         let facts = self.book.keys.get(&id.0);
         self.book.windows.get(id).is_some_and(|window| {
-            // A counter that was opened before a change, and not looked at since, holds what it does
-            // not have: the change must have come before the window began.
+            // A counter that was opened before a change, and not used since, still has the balance of
+            // the old limit: the change must have come before the window began.
             let begun = window.seen.0.saturating_sub(window.spec.limit.period_ms * MS);
             window.ends + SEEN_LATE_MS > self.cluster_max()
                 && !window.changed
@@ -183,15 +199,17 @@ impl World {
         !window.changed && facts.is_none_or(|f| f.limits_settled_before(window.taken))
     }
 
-    /// The most that a window may admit: its limit, or the largest value that the limit had where
-    /// it was being changed.
+    /// The most that a window may admit: the largest value that its limit may have had since the
+    /// window began.
     #[must_use]
     pub fn budget(&self, id: &WindowId, window: &Window) -> u64 {
-        let tokens = window.spec.limit.tokens;
-        let Some(facts) = self.book.keys.get(&id.0) else { return tokens };
-        if !window.changed && facts.limits_settled_before(window.seen.0) {
-            return tokens;
-        }
-        facts.tokens_max.get(&window.spec.limit.name).copied().unwrap_or(0).max(tokens)
+        let limit = &window.spec.limit;
+        let Some(facts) = self.book.keys.get(&id.0) else { return limit.tokens };
+        let begun = window.seen.0.saturating_sub(limit.period_ms * MS);
+        let values = facts
+            .limits_within(begun, window.seen.1)
+            .filter_map(|set| set.tokens.get(&limit.name).copied());
+        // None: the key has lost the limit, and requests wait that came before.
+        values.max().unwrap_or(limit.tokens)
     }
 }
