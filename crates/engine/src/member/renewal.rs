@@ -22,7 +22,7 @@ use crate::state::cluster_state::StartId;
 /// before the old lease ends.
 const RETRY_MS: u64 = 50;
 
-/// Where the renewal of this node's lease stands.
+/// The progress of the renewal of this node's lease.
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
     // The leader of the last attempt: another one is asked at once.

@@ -264,7 +264,7 @@ impl KeyCounters {
         }
     }
 
-    /// Tokens or news arrived: on the next shortage, waiting makes sense again.
+    /// Tokens or a changed report arrived: on the next shortage, requests may wait again.
     pub(super) fn forget_degraded(&mut self) {
         self.degraded_until = BootNs(0);
         self.degraded_ms = DEGRADED_MS.0;

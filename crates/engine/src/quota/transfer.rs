@@ -43,15 +43,21 @@ impl Shard {
         // that covers the need, add nothing: the requester ignores the reply to a duplicate
         // request, and more tokens would be unreachable until the next gossip.
         let unseen = given.saturating_sub(request.got);
-        let gift = if may_give && (unseen == 0 || unseen < request.need) {
+        let new = if may_give && (unseen == 0 || unseen < request.need) {
             let need = request.need.saturating_sub(unseen);
             let want = request.want.saturating_sub(unseen);
-            gift(context, cell, sender, waits, Demand { need, want, spent: request.mine.spent })
+            amount_to_give(
+                context,
+                cell,
+                sender,
+                waits,
+                Demand { need, want, spent: request.mine.spent },
+            )
         } else {
             0
         };
         let given =
-            (gift > 0).then(|| cell.give(incarnations, sender, gift)).flatten().unwrap_or(given);
+            (new > 0).then(|| cell.give(incarnations, sender, new)).flatten().unwrap_or(given);
         // Gossip this counter soon: if tokens were given, because this reply may be lost; if not,
         // because an earlier reply to another node may have been lost.
         let tell = !std::mem::replace(&mut cell.dirty, true);
@@ -181,7 +187,7 @@ struct Demand {
 
 /// How much to give: all that is wanted if there is no traffic here, half if both nodes are
 /// equally busy, and never less than the requester needs, as far as the balance allows.
-fn gift(
+fn amount_to_give(
     context: &Context<'_>,
     cell: &WindowCounter,
     to: &Sender,

@@ -73,7 +73,7 @@ impl Registry {
         let full = || invalid("the table is full");
         let seq = table.next_seq().ok_or_else(full)?;
         let record = row.into_record(seq, |head| table.intern(head));
-        let record = record.ok_or_else(|| invalid("two limits cannot be told apart"))?;
+        let record = record.ok_or_else(|| invalid("two limits cannot be distinguished"))?;
         table.insert(Arc::new(KeyEntry::new(record, last_used)));
         Ok(Put::Made)
     }
