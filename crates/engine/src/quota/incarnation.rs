@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId};
 
-use super::{CounterId, Sender, key};
+use super::{CounterId, Sender, order};
 use crate::fault::Mutation;
 use crate::lease::FirstLease;
 
@@ -112,7 +112,7 @@ impl Carryover {
         let mut counters = opened;
         for (counter, held) in incarnation.carryover.iter().flat_map(|map| map.iter()) {
             // A clock that no leader has set cannot say which windows are over.
-            if !synced || held.ends + key::OPEN_LATE_MS >= now {
+            if !synced || held.ends + order::OPEN_LATE_MS >= now {
                 counters.entry(*counter).or_insert(*held);
             }
         }

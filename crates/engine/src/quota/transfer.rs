@@ -10,6 +10,7 @@ use fluxgate_types::{ClusterMs, KeyId, NodeId};
 use super::key::{self, cell_of};
 use super::window_counter::WindowCounter;
 use super::{Context, CounterId, Effect, KeyLimits, Sender, Shard, TransferReply, TransferRequest};
+use crate::fault::Mutation;
 use crate::share_map::ShareMap;
 
 /// Looks a key's limits up.
@@ -159,7 +160,7 @@ impl Shard {
         &mut self,
         context: &Context<'_>,
         find: Find<'_>,
-        peer: fluxgate_types::NodeId,
+        peer: NodeId,
         counter: &CounterId,
         out: &mut Vec<Effect>,
     ) {
@@ -167,15 +168,38 @@ impl Shard {
         let Some(cell) = cell_of(&mut self.keys, counter) else {
             return;
         };
-        if cell.search.asked.is_some_and(|(asked, _)| asked == peer) {
-            cell.search.asked = None;
-            cell.search.failed = true;
-            cell.search.note_tried(peer);
-        }
+        cell.search.note_failed(peer);
         if let Some(limits) = find(&counter.key) {
             self.advance_queue(context, &counter.key, &limits, out);
         }
     }
+}
+
+/// The peer to ask next for this counter and how much is missing. `None` while a reply is
+/// pending, if nothing is missing, or before the next round.
+pub(super) fn next_to_ask(
+    context: &Context<'_>,
+    cell: &mut WindowCounter,
+    waits: u64,
+) -> Option<(NodeId, u64)> {
+    let missing = i64::try_from(waits).unwrap_or(i64::MAX).saturating_sub(cell.balance());
+    let need = u64::try_from(missing).ok().filter(|need| *need > 0)?;
+    if Mutation::NobodyAsks.active() {
+        return None;
+    }
+    if !cell.search.is_due(context.boot) {
+        return None;
+    }
+    let reachable = context.incarnation.peers.iter().filter(|peer| peer.reachable);
+    let untried = reachable.map(|peer| peer.id).filter(|n| !cell.search.tried.contains(n));
+    let best = untried
+        .map(|node| (cell.believed_left(context, node), node))
+        .reduce(|a, b| if (b.0, cell.outranks(b.1, a.1)) > (a.0, false) { b } else { a });
+    let Some((_, peer)) = best else {
+        cell.search.end_round(context.boot);
+        return None;
+    };
+    Some((peer, need))
 }
 
 /// How much a requester needs and wants, with what it has spent itself.

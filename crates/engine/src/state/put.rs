@@ -15,7 +15,7 @@ use super::audit::{Action, AuditEntry};
 use super::command::{Actor, CommandError, ImportSource, Outcome, Put};
 use super::limits::own_limits;
 use super::record::KeyEntry;
-use super::snapshot::KeyRow;
+use super::row::KeyRow;
 
 impl Registry {
     pub(super) fn put_keys(
