@@ -10,33 +10,6 @@ use crate::repository::{code, none, rust_files, source, without_comment};
 /// Allowed circles: the files that may be in one, as paths from the root, and the reason.
 const CIRCLES: &[(&[&str], &str)] = &[
     (
-        &[
-            "crates/engine/src/quota/key.rs",
-            "crates/engine/src/quota/order.rs",
-            "crates/engine/src/quota/usage.rs",
-        ],
-        "to untie",
-    ),
-    (
-        &["crates/engine/src/quota/search.rs", "crates/engine/src/quota/window_counter.rs"],
-        "to untie",
-    ),
-    (
-        &[
-            "crates/engine/src/state/apply.rs",
-            "crates/engine/src/state/audit.rs",
-            "crates/engine/src/state/census.rs",
-            "crates/engine/src/state/changes.rs",
-            "crates/engine/src/state/cluster_state.rs",
-            "crates/engine/src/state/command.rs",
-            "crates/engine/src/state/digest.rs",
-            "crates/engine/src/state/record.rs",
-            "crates/engine/src/state/snapshot.rs",
-            "crates/engine/src/state/table.rs",
-        ],
-        "to untie",
-    ),
-    (
         &["crates/fluxgate/src/cli.rs", "crates/fluxgate/src/commands/completions.rs"],
         "completions are generated from the whole tree of commands",
     ),
@@ -62,14 +35,6 @@ const CIRCLES: &[(&[&str], &str)] = &[
             "crates/node/src/metrics/table.rs",
         ],
         "the page is the test of the other two, which describe their entries for it",
-    ),
-    (
-        &[
-            "crates/server/src/console/page.rs",
-            "crates/server/src/console/sign_in.rs",
-            "crates/server/src/console/signed_in.rs",
-        ],
-        "to untie",
     ),
     (
         &[

@@ -1,7 +1,7 @@
 //! A million keys in use: how long a lock is held, what memory it takes, what a decision costs.
 //!
-//! Answers for: one table of figures of this machine, by `scripts/bench/busy.sh`. Stands in for a
-//! node: as many shards behind locks, the steps that a node runs, in one thread and virtual time, so
+//! Answers for: one table of figures of this machine, by `scripts/bench/busy.sh`. It simulates one
+//! node, with as many shards behind locks and the same steps, in one thread and virtual time, so
 //! that a minute of windows takes seconds. Holds are in time of the processor: a machine that is
 //! busy with other things makes no hold longer.
 //!

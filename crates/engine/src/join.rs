@@ -305,7 +305,7 @@ impl Join {
         let formed_elsewhere = heard.values().any(|by| by.said.formed);
         let others = self.others().count();
         let all = others + 1;
-        // Of these and this node, one was in any majority that registered an earlier directory.
+        // Any majority that registered an earlier directory includes one of these nodes or this one.
         let needed = if formed_elsewhere { all - all / 2 } else { all / 2 };
         let alone_long_enough = others > 0 || self.has_listened_alone(now);
         if heard.len() < needed || !alone_long_enough {

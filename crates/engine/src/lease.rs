@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_leader_reckons_with_every_node_for_a_whole_lease() {
+    fn a_new_leader_assumes_that_every_node_holds_a_whole_lease() {
         let granter = granter(None);
         let holders = granter.holders(LogIndex(1), ms(12_969));
         assert_eq!(holders.iter().map(|h| h.0).collect::<Vec<_>>(), [NodeId(2), NodeId(3)]);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_former_leader_only_the_short_lease_is_reckoned_with() {
+    fn a_new_leader_assumes_that_the_previous_leader_holds_a_short_lease() {
         let long_ago = PreviousLeader { node: NodeId(3), seen_since: ms(1_000) };
         assert_eq!(granter(Some(long_ago)).latest(NodeId(3)), Some(ms(11_188)));
         let just_elected = PreviousLeader { node: NodeId(3), seen_since: ms(9_500) };

@@ -1,6 +1,6 @@
 //! The pure core of Fluxgate: it makes every decision and does no I/O.
 //!
-//! The callers, in the order of a request's life:
+//! The callers, in the order in which a request meets them:
 //!
 //! 1. The Raft adapter feeds every committed entry to [`state::Registry::apply`], one at a
 //!    time, and returns the replies. Other threads read [`state::Shared`].

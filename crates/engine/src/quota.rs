@@ -18,6 +18,7 @@ mod key;
 mod messages;
 mod order;
 mod outbox;
+mod past;
 mod peer_account;
 mod repeats;
 mod search;
@@ -44,9 +45,10 @@ pub use handoff::Handoff;
 pub use incarnation::{CarriedBalance, Carryover, Entitlement, Incarnation, Incarnations, Peer};
 pub use messages::{CounterGossip, CounterId, CounterReport, TransferReply, TransferRequest};
 pub use outbox::Outbox;
+pub use past::WindowSpent;
 pub use repeats::Repeats;
 pub use sources::{LookedUp, Sources, with_context};
-pub use usage::{LimitUsage, WindowSpent};
+pub use usage::LimitUsage;
 
 /// One counter as an observer sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! is called by one thread at a time. The validate path reads [`Shared`], behind locks that are
 //! held for microseconds.
 
+mod actor;
 mod apply;
 pub mod audit;
 mod census;
@@ -19,7 +20,9 @@ mod nodes;
 mod put;
 pub mod record;
 mod refusal;
+mod row;
 pub mod snapshot;
+mod start_id;
 pub mod table;
 
 use std::collections::{BTreeMap, VecDeque};

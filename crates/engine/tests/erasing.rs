@@ -223,7 +223,7 @@ fn a_command_is_carried_out_once_and_another_content_is_refused() {
 }
 
 #[test]
-fn a_change_is_told_from_and_to() {
+fn the_audit_trail_says_what_a_change_replaced() {
     let mut log = Log::new();
     log.create(1);
     let limit = |tokens| Limit { name: "requests".into(), tokens, period_ms: 60_000 };
@@ -302,7 +302,7 @@ fn a_restored_record_with_any_revision_can_be_changed() {
 }
 
 #[test]
-fn a_promised_grace_stands_and_a_repeat_is_told_first() {
+fn a_promised_grace_is_kept_and_a_repeat_is_answered_first() {
     let mut log = Log::new();
     log.create(1);
     let rotate = |n: u8, key_text: &str, end_previous: bool| Command::Once {
@@ -317,7 +317,7 @@ fn a_promised_grace_stands_and_a_repeat_is_told_first() {
         },
     };
     assert!(matches!(log.apply(rotate(1, "r1", false)), Outcome::Key(_)));
-    // The very same again, and a repeat by somebody who drew another secret.
+    // The same command again, and a repeat by a node that drew another secret.
     assert!(matches!(log.apply(rotate(1, "r1", false)), Outcome::Key(_)));
     assert_eq!(
         log.apply(rotate(2, "r1", false)),
@@ -440,5 +440,5 @@ fn rows_of_a_backup_come_again_after_they_were_erased() {
     let row = log.registry.shared().table.with(&key(1), |e| KeyRow::from(&e.record)).unwrap();
     log.erase(1);
     let put = log.apply(Command::PutKeys { rows: vec![row], origin: ImportSource::Backup });
-    assert_eq!(put, Outcome::Put(vec![Put::Made]), "a backup of before still has it");
+    assert_eq!(put, Outcome::Put(vec![Put::Made]), "an earlier backup still has it");
 }

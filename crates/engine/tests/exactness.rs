@@ -136,7 +136,7 @@ proptest! {
         }
         prop_assert_eq!(net.tally.unproven_denials, 0);
         if orderly && !lossy {
-            // Nothing is lost by stopping in good order: the whole budget can be had.
+            // An orderly stop loses nothing: requests can spend the whole limit.
             net.run_until_us(crashes * 8_000_000 + 1_000_000);
             for _ in 0..2 * limit {
                 let node = NodeId(1 + net.random(3));
@@ -203,7 +203,7 @@ fn what_an_orderly_stop_left_follows_the_limit() {
         let mut net = Net::new(5, 3, &[(100, 60_000)]);
         net.run_until_us(1_000);
         (0..30).for_each(|_| net.request(NodeId(1), 1));
-        // All together, so that nobody takes anything over.
+        // All nodes stop together, so that no node receives a handoff.
         for limit in limits {
             let files = [1, 2, 3].map(|node| (NodeId(node), net.stop_alone(NodeId(node))));
             net.set_limit(0, *limit);
@@ -219,7 +219,7 @@ fn what_an_orderly_stop_left_follows_the_limit() {
 }
 
 #[test]
-fn a_stopping_node_gives_by_the_limit_of_now() {
+fn a_stopping_node_gives_by_the_current_limit() {
     // Lowered after each node has opened the counter, and before the one that stops looks again.
     let mut net = Net::new(5, 3, &[(100, 60_000)]);
     net.run_until_us(1_000);
@@ -235,7 +235,7 @@ fn a_stopping_node_gives_by_the_limit_of_now() {
 #[test]
 fn a_share_out_of_use_follows_no_limit() {
     // After a crash the share of the open window is out of use. A cut takes nothing from it, so a
-    // raise must give it nothing back, in the life after an orderly stop either.
+    // raise must give nothing back, also in the incarnation after an orderly stop.
     let mut net = Net::new(5, 1, &[(48, 60_000)]);
     net.run_until_us(1_000);
     (0..47).for_each(|_| net.request(NodeId(1), 1));
@@ -254,8 +254,8 @@ fn a_share_out_of_use_follows_no_limit() {
 }
 
 #[test]
-fn what_is_burned_is_reckoned_by_the_limit_of_now() {
-    // Node 2 crashed: its third is out of use. Node 1 has heard so, and spends beyond its own.
+fn burned_tokens_are_counted_by_the_current_limit() {
+    // Node 2 crashed: its third is out of use. Node 1 knows that and spends more than its own share.
     let mut net = Net::new(5, 3, &[(300, 60_000)]);
     net.run_until_us(1_000);
     net.request(NodeId(2), 1);

@@ -78,7 +78,7 @@ impl Stage {
 }
 
 #[test]
-fn a_hold_forgets_a_bounded_number_of_windows() {
+fn a_sweep_removes_a_bounded_number_of_windows_under_one_lock() {
     let (mut stage, short, long) = (Stage::new(), limits(1_000), limits(600_000));
     let count = 3 * caps::SWEPT_PER_HOLD_MAX + 10;
     for n in 0..count {
@@ -115,7 +115,7 @@ fn keys_leave_an_hour_after_their_last_use() {
 }
 
 #[test]
-fn figures_that_were_not_told_leave_with_their_window() {
+fn reports_that_were_not_sent_are_dropped_with_their_window() {
     let (mut stage, short, long) = (Stage::new(), limits(1_000), limits(600_000));
     for n in 0..100 {
         stage.spend(T0, &key(n), &short);
@@ -127,7 +127,11 @@ fn figures_that_were_not_told_leave_with_their_window() {
     };
     assert_eq!((gossip.len(), of_short(&gossip)), (50, 25), "each window has its part");
     let gossip = stage.step(T0 + 2_500, |shard, context| shard.take_gossip(context, 1_000));
-    assert_eq!((gossip.len(), of_short(&gossip)), (75, 0), "a window that is over is not told");
+    assert_eq!(
+        (gossip.len(), of_short(&gossip)),
+        (75, 0),
+        "reports of a window that is over are not sent"
+    );
     assert!(stage.shard.has_gossip());
     while stage.sweep(T0 + 3_500) {}
     assert!(!stage.shard.has_gossip());

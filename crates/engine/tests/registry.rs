@@ -115,7 +115,7 @@ fn admin(map: &Map, at: u64, who: Who) -> Result<Option<(u8, u8)>, &'static str>
     if valid { Ok(Some((key, actor.owner))) } else { Err("actor") }
 }
 
-/// A key that whoever asks may change.
+/// The key, if the caller may change it.
 fn managed(
     map: &Map,
     at: u64,

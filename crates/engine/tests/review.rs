@@ -77,10 +77,10 @@ fn admitted(shard: &mut Shard, context: &Context<'_>, key: &KeyId, limits: &KeyL
     matches!(step, Step::Decided(d) if d.verdict == Verdict::Admitted)
 }
 
-/// A thread reads the clock (`Core::with_context`), is held up, and comes to the shard after the
-/// sweep has forgotten the window that it still lives in.
+/// A thread reads the clock, is delayed, and comes to the shard after the sweep has removed the
+/// window that was current when the thread read the clock.
 #[test]
-fn a_held_up_thread_does_not_open_a_forgotten_window_again() {
+fn a_delayed_thread_does_not_open_a_removed_window_again() {
     let (incarnation, view) =
         (incarnation(1, &[(2, 1), (3, 1)]), view(&[(0, &[1, 2, 3])], &[1, 2, 3]));
     let limits = limits(&[limit("l0", 300, 1_000)]);
@@ -90,7 +90,7 @@ fn a_held_up_thread_does_not_open_a_forgotten_window_again() {
     assert_eq!(first, 100, "its share");
     // Three seconds later another thread sweeps: `run_sweeps`, every second, with or without a lease.
     shard.sweep(&context(T0 + 3_500, &view, &incarnation), 3_600_000);
-    // The thread that was held up since `early` goes on.
+    // The thread that was delayed since `early` continues.
     for _ in 0..100 {
         admitted(&mut shard, &early, &key, &limits);
     }
@@ -175,13 +175,13 @@ fn a_view_from_before_a_horizon_opens_no_window_under_the_old_map() {
     }
 }
 
-/// Gossip carries at most 4096 figures every 100 ms (`take_gossip`); with more counters than that
-/// beginning each second, what is left over must not pile up for ever.
+/// Gossip carries at most 4096 reports every 100 ms (`take_gossip`). If more counters than that
+/// change each second, the list of unsent reports must not grow without a bound.
 #[test]
-fn figures_of_windows_that_are_over_do_not_pile_up() {
+fn unsent_reports_of_windows_that_are_over_are_dropped() {
     let (incarnation, view) =
         (incarnation(1, &[(2, 1), (3, 1)]), view(&[(0, &[1, 2, 3])], &[1, 2, 3]));
-    // Scaled down a hundred times: 41 figures each 100 ms, 1000 keys used each second.
+    // Scaled down a hundred times: 41 reports each 100 ms, 1000 keys used each second.
     let limits = limits(&[limit("l0", 30, 1_000)]);
     let mut shard = Shard::new(WaitPolicy::default());
     let mut lengths = Vec::new();
@@ -197,7 +197,7 @@ fn figures_of_windows_that_are_over_do_not_pile_up() {
         lengths.push((shard.counters(), format!("{shard:?}").matches("CounterId").count()));
     }
     let (cells, dirty) = *lengths.last().unwrap();
-    assert!(dirty <= 2 * cells, "{dirty} figures wait to be told of {cells} windows in memory");
+    assert!(dirty <= 2 * cells, "{dirty} unsent reports for {cells} windows in memory");
 }
 
 /// A limit lowered below what was spent: one node with one counter would admit nothing more.
@@ -211,7 +211,7 @@ fn a_limit_lowered_below_what_is_known_to_be_spent_admits_nothing_more() {
     let spent = (0..30).filter(|_| admitted(&mut a, &at(&one), &key(1), &high)).count();
     assert_eq!(spent, 10);
     assert!(admitted(&mut b, &at(&two), &key(1), &high));
-    // Node 2 is told that node 1 has spent 10, and then both apply the cut to 6.
+    // Node 2 receives the report that node 1 has spent 10; then both apply the cut to 6.
     let find = |_: &KeyId| Some(high.clone());
     for gossip in a.take_gossip(&at(&one), 8) {
         let sender = Sender { node: NodeId(1), boot: BootId(1) };
@@ -221,10 +221,10 @@ fn a_limit_lowered_below_what_is_known_to_be_spent_admits_nothing_more() {
     assert_eq!(after, 0, "11 of 6 were known to be spent at node 2");
 }
 
-/// A thread that was held up brings a message of a life that has ended to a counter that was opened
-/// under the next one: the counter must not be tied to the ended life.
+/// A delayed thread brings a message of an ended incarnation to a counter that was opened under the
+/// next one: the counter must not be tied to the ended incarnation.
 #[test]
-fn a_late_message_of_an_ended_life_does_not_tie_the_counter_to_it() {
+fn a_late_message_of_an_ended_incarnation_does_not_tie_the_counter_to_it() {
     let view = view(&[(0, &[1, 2])], &[1, 2]);
     let limits = limits(&[limit("l0", 20, 60_000)]);
     let counter = CounterId {
@@ -235,9 +235,9 @@ fn a_late_message_of_an_ended_life_does_not_tie_the_counter_to_it() {
     let (older, newer) = (incarnation(1, &[(2, 1)]), incarnation(1, &[(2, 2)]));
     let find = |_: &KeyId| Some(limits.clone());
     let mut shard = Shard::new(WaitPolicy::default());
-    // Opened under the newer life of node 2.
+    // Opened under the newer incarnation of node 2.
     assert!(admitted(&mut shard, &context(T0 + 1, &view, &newer), &key(1), &limits));
-    // `Core::receive` let this one in before node 2 restarted; then its thread was held up.
+    // The driver accepted this message before node 2 restarted; then its thread was delayed.
     let mine = CounterReport {
         incarnations: older.incarnations_tag,
         limit: 20,
@@ -247,7 +247,7 @@ fn a_late_message_of_an_ended_life_does_not_tie_the_counter_to_it() {
     let gossip = CounterGossip { counter, mine, given: vec![(NodeId(1), BootId(1), 5)] };
     let sender = Sender { node: NodeId(2), boot: BootId(1) };
     shard.handle_gossip(&context(T0 + 2, &view, &older), &find, &sender, &gossip, &mut Vec::new());
-    // The living life asks: this node holds plenty.
+    // The running incarnation requests tokens: this node has enough.
     let mine = CounterReport {
         incarnations: newer.incarnations_tag,
         limit: 20,
@@ -257,12 +257,13 @@ fn a_late_message_of_an_ended_life_does_not_tie_the_counter_to_it() {
     let sender = Sender { node: NodeId(2), boot: BootId(2) };
     let now = context(T0 + 3, &view, &newer);
     let reply = shard.handle_transfer_request(&now, &find, &sender, &ask, &mut Vec::new());
-    assert_eq!(reply.given, 3, "the living life of node 2 gets nothing for the rest of the window");
+    assert_eq!(reply.given, 3, "the running incarnation of node 2 gets tokens in the same window");
 }
 
-/// The same, and what it brought: tokens of an ended life that everybody else counts as burned.
+/// The same, for tokens in that message: all other nodes count the tokens of the ended incarnation
+/// as burned.
 #[test]
-fn tokens_of_an_ended_life_that_come_late_prove_nothing_false() {
+fn late_tokens_of_an_ended_incarnation_give_no_false_proof() {
     let view = view(&[(0, &[1, 2, 3])], &[1, 2, 3]);
     let limits = limits(&[limit("l0", 30, 60_000)]);
     let counter = CounterId {
@@ -274,11 +275,11 @@ fn tokens_of_an_ended_life_that_come_late_prove_nothing_false() {
     let (one_old, one) = (incarnation(1, &[(2, 1), (3, 1)]), incarnation(1, &[(2, 2), (3, 1)]));
     let three = incarnation(3, &[(1, 1), (2, 2)]);
     let (mut a, mut c) = (Shard::new(WaitPolicy::default()), Shard::new(WaitPolicy::default()));
-    // Node 1 opens the window under node 2's new life and spends its share of 10.
+    // Node 1 opens the window under node 2's new incarnation and spends its share of 10.
     let spent =
         (0..10).filter(|_| admitted(&mut a, &context(T0 + 1, &view, &one), &key(1), &limits));
     assert_eq!(spent.count(), 10);
-    // Held up: node 2's first life (which had spent 3) had given 5 to node 1.
+    // Delayed: node 2's first incarnation, which had spent 3, had given 5 to node 1.
     let mine = CounterReport {
         incarnations: one_old.incarnations_tag,
         limit: 30,
@@ -288,7 +289,8 @@ fn tokens_of_an_ended_life_that_come_late_prove_nothing_false() {
     let gossip = CounterGossip { counter, mine, given: vec![(NodeId(1), BootId(1), 5)] };
     let sender = Sender { node: NodeId(2), boot: BootId(1) };
     a.handle_gossip(&context(T0 + 2, &view, &one_old), &find, &sender, &gossip, &mut Vec::new());
-    // Node 3 spends its share, and hears from node 1 and from node 2's second life (all burned).
+    // Node 3 spends its share, and receives the reports of node 1 and of node 2's second
+    // incarnation, whose share is burned.
     let here = context(T0 + 3, &view, &three);
     assert_eq!((0..10).filter(|_| admitted(&mut c, &here, &key(1), &limits)).count(), 10);
     for gossip in a.take_gossip(&context(T0 + 3, &view, &one), 8) {
@@ -310,10 +312,10 @@ fn tokens_of_an_ended_life_that_come_late_prove_nothing_false() {
     assert!(!(denied && left_at_a > 0), "denied as proven while node 1 holds {left_at_a}");
 }
 
-/// Two limits of a key, one after the other, whose 32-bit tags are the same though their periods
-/// differ: whoever names limits can look for such names in a second.
+/// Two successive limits of a key have the same 32-bit tag and different periods. An admin can find
+/// such names within a second.
 #[test]
-fn limits_with_the_same_tag_and_other_periods_are_told_apart() {
+fn limits_with_the_same_tag_and_other_periods_have_their_own_counters() {
     let mut seconds = BTreeMap::new();
     for n in 0..300_000u32 {
         seconds.insert(limit(&format!("a{n}"), 30, 1_000).tag, n);

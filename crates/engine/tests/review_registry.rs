@@ -100,9 +100,9 @@ fn a_repeat_changes_nothing_however_many_writes_came_between() {
     assert_eq!(&*name, "second");
 }
 
-/// The lease of a node is what its granter's configuration says; the next leader must reckon with it.
+/// A lease lasts as long as its granter's configuration says; the next leader must wait that long.
 #[test]
-fn a_new_leader_with_a_shorter_lease_reckons_with_those_that_are_out() {
+fn a_new_leader_with_a_shorter_lease_counts_the_longer_leases_of_its_predecessor() {
     let old = LeaseTerms { lease_ms: 10_000, clock_error_ms_max: 1_000 };
     let new = LeaseTerms { lease_ms: 3_000, clock_error_ms_max: 1_000 };
     let at = |ms: u64| BootNs(0).plus_ms(ms);
@@ -231,7 +231,11 @@ fn an_older_directory_and_a_copy_of_one_are_refused() {
     assert_eq!(started(3, 30, 1, 111), Outcome::Done);
     assert_eq!(started(3, 30, 1, 111), Outcome::Done, "the same start again");
     assert_eq!(started(3, 30, 1, 112), older(1), "another start with the same number");
-    assert_eq!(started(3, 30, 4, 113), Outcome::Done, "starts that nobody heard of are fine");
+    assert_eq!(
+        started(3, 30, 4, 113),
+        Outcome::Done,
+        "the cluster may have missed starts in between"
+    );
     assert_eq!(started(3, 30, 3, 114), older(4));
     let other = Outcome::Refused(CommandError::OtherDirectory(NodeId(3)));
     assert_eq!(started(3, 31, 9, 115), other);

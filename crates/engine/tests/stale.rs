@@ -1,5 +1,5 @@
-//! Threads of a node come to a counter in another order than they looked at the lives in: one that was
-//! held up in between brings lives that are older than those another has been here with.
+//! Threads of a node reach a counter in another order than they read the incarnations: a delayed
+//! thread brings older incarnations than the counter has already seen.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, No
 const ME: NodeId = NodeId(1);
 const OTHER: NodeId = NodeId(2);
 
-/// Node 1 in its first life, which knows this life of node 2.
+/// Node 1 in its first incarnation, which knows this incarnation of node 2.
 fn incarnation(other: u64) -> Incarnation {
     let mut incarnations = Incarnations::default();
     incarnations.note(ME, BootId(1));
@@ -94,7 +94,7 @@ impl Stage {
         matches!(step, Step::Decided(decision) if decision.verdict == Verdict::Admitted)
     }
 
-    /// A millisecond passes; returns how many asks went out.
+    /// A millisecond passes; returns how many transfer requests went out.
     fn ticks(&mut self, incarnation: &Incarnation) -> usize {
         self.boot_ms += 1;
         let mut effects = Vec::new();
@@ -105,7 +105,7 @@ impl Stage {
         effects.iter().filter(|effect| matches!(effect, Effect::TransferRequest { .. })).count()
     }
 
-    /// Node 2, in this life, says what it has given in all.
+    /// Node 2, in this incarnation, reports the total that it has given.
     fn gossip(&mut self, incarnation: &Incarnation, boot: u64, given: u64) {
         let mine = CounterReport {
             incarnations: incarnation.incarnations_tag,
@@ -121,42 +121,43 @@ impl Stage {
         });
     }
 
-    /// Node 2, in this life, asks, and has got so much; returns all that it was ever given.
+    /// Node 2, in this incarnation, requests tokens and has received `got` so far; returns the total
+    /// that node 1 has given it.
     fn asked(&mut self, incarnation: &Incarnation, boot: u64, need: u64, got: u64) -> u64 {
         self.asked_for(incarnation, boot, (need, need), got)
     }
 
-    /// The same where it would like to have more than it needs.
+    /// The same for a request that wants more than it needs.
     fn asked_for(
         &mut self,
         incarnation: &Incarnation,
         boot: u64,
-        wish: (u64, u64),
+        demand: (u64, u64),
         got: u64,
     ) -> u64 {
-        let (need, want) = wish;
+        let (need, want) = demand;
         let mine = CounterReport {
             incarnations: incarnation.incarnations_tag,
             limit: 20,
             spent: 10 + got,
             ..CounterReport::default()
         };
-        let ask = TransferRequest { counter: self.counter, need, want, got, mine };
+        let request = TransferRequest { counter: self.counter, need, want, got, mine };
         let sender = Sender { node: OTHER, boot: BootId(boot) };
         self.step(incarnation, |shard, context, limits| {
             let find = |_: &KeyId| Some(limits.clone());
-            shard.handle_transfer_request(context, &find, &sender, &ask, &mut Vec::new()).given
+            shard.handle_transfer_request(context, &find, &sender, &request, &mut Vec::new()).given
         })
     }
 }
 
 #[test]
-fn what_a_new_life_gave_counts_once_whoever_comes_late() {
+fn tokens_from_a_new_incarnation_count_once_although_a_thread_is_late() {
     let (older, newer) = (incarnation(1), incarnation(2));
     let mut stage = Stage::new();
     assert!(stage.is_admitted(&older));
     stage.gossip(&newer, 2, 10);
-    // Held up since before the new life was known.
+    // Delayed since before the new incarnation was known.
     let late = u64::from(stage.is_admitted(&older));
     stage.gossip(&newer, 2, 10);
     let admitted = (0..40).filter(|_| stage.is_admitted(&newer)).count() as u64;
@@ -164,49 +165,50 @@ fn what_a_new_life_gave_counts_once_whoever_comes_late() {
 }
 
 #[test]
-fn what_was_given_to_a_new_life_stays_given_to_it() {
+fn tokens_given_to_a_new_incarnation_stay_in_its_total() {
     let (older, newer) = (incarnation(1), incarnation(2));
     let mut stage = Stage::new();
     assert!(stage.is_admitted(&older));
     assert_eq!(stage.asked(&newer, 2, 4, 0), 4);
     stage.gossip(&older, 1, 0);
     let late = u64::from(stage.is_admitted(&older));
-    assert_eq!(stage.asked(&newer, 2, 0, 4), 4, "the total of this life");
+    assert_eq!(stage.asked(&newer, 2, 0, 4), 4, "the total of this incarnation");
     let admitted = (0..40).filter(|_| stage.is_admitted(&newer)).count() as u64;
     assert_eq!(1 + late + admitted, 6, "of its 10 it gave 4");
 }
 
 #[test]
-fn a_total_is_one_lifes() {
+fn a_total_belongs_to_one_incarnation() {
     let (older, newer) = (incarnation(1), incarnation(2));
     let mut stage = Stage::new();
     assert!(stage.is_admitted(&older));
     assert_eq!(stage.asked(&older, 1, 4, 0), 4);
-    // The new life asks a thread that does not know of it yet: nothing of the old one's is its own.
+    // The new incarnation's request reaches a thread that does not know it yet: the total of the old
+    // one is not returned to it.
     assert_eq!(stage.asked(&older, 2, 3, 0), 0);
     assert_eq!(stage.asked(&newer, 2, 3, 0), 3);
     let admitted = (0..40).filter(|_| stage.is_admitted(&newer)).count() as u64;
     assert_eq!(1 + admitted, 3, "of its 10 it gave 4 and 3");
 }
 
-/// The asker ignores the answer to a duplicate ask, so that answer must not move tokens: they would be
-/// unreachable until the next gossip.
+/// The requester ignores the reply to a duplicate transfer request, so that reply must not move
+/// tokens: they would be unreachable until the next gossip.
 #[test]
-fn an_ask_that_comes_twice_gives_once() {
+fn a_repeated_transfer_request_gives_tokens_once() {
     let now = incarnation(1);
     let mut stage = Stage::new();
     (0..4).for_each(|_| assert!(stage.is_admitted(&now)));
     let total = stage.asked_for(&now, 1, (1, 40), 0);
     assert!((1..6).contains(&total), "a fair part of the 6 that are left: {total}");
     assert_eq!(stage.asked_for(&now, 1, (1, 40), 0), total, "the same again");
-    // What waits there may need more than what it has not seen.
+    // The requester may need more than the tokens that are still on their way to it.
     assert_eq!(stage.asked_for(&now, 1, (total + 1, total + 1), 0), total + 1);
     let seen = stage.asked_for(&now, 1, (1, 1), total + 1);
-    assert_eq!(seen, total + 2, "what it has seen is spent");
+    assert_eq!(seen, total + 2, "the tokens that it has received are spent");
 }
 
 #[test]
-fn a_figure_names_the_lives_that_it_was_reckoned_under() {
+fn a_report_names_the_incarnations_that_it_was_counted_under() {
     let (older, newer) = (incarnation(1), incarnation(2));
     let mut stage = Stage::new();
     assert!(stage.is_admitted(&older));
@@ -214,18 +216,22 @@ fn a_figure_names_the_lives_that_it_was_reckoned_under() {
     assert_eq!(gossip[0].mine.incarnations, newer.incarnations_tag);
     assert!(stage.is_admitted(&older));
     let gossip = stage.step(&older, |shard, context, _| shard.take_gossip(context, 8));
-    assert_eq!(gossip[0].mine.incarnations, newer.incarnations_tag, "what it knows better stays");
+    assert_eq!(gossip[0].mine.incarnations, newer.incarnations_tag, "the newer incarnations stay");
 }
 
-/// Found by the simulation, seeds 314233 and 315598: the counter went on waiting for the answer until
-/// the time-out of the ask, asked nobody meanwhile, and denied without a proof while tokens were left.
+/// Found by the simulation, seeds 314233 and 315598: the counter went on waiting for the reply until
+/// the transfer request timed out, asked no other node meanwhile, and denied without a proof while
+/// tokens were left.
 #[test]
-fn an_answer_that_a_late_thread_cannot_use_ends_the_ask() {
+fn a_reply_that_a_late_thread_cannot_use_ends_the_transfer_request() {
     let (older, newer) = (incarnation(1), incarnation(2));
     let mut stage = Stage::new();
     (0..10).for_each(|_| assert!(stage.is_admitted(&newer)));
-    assert!(!stage.is_admitted(&newer), "its share is spent: it waits, and asks");
-    assert_eq!(stage.ticks(&newer), 0, "an answer is awaited");
+    assert!(
+        !stage.is_admitted(&newer),
+        "its share is spent: the request waits, and a transfer request goes out"
+    );
+    assert_eq!(stage.ticks(&newer), 0, "a reply is pending");
 
     let mine = CounterReport {
         incarnations: newer.incarnations_tag,
@@ -236,7 +242,7 @@ fn an_answer_that_a_late_thread_cannot_use_ends_the_ask() {
     let reply =
         TransferReply { counter: stage.counter, given: 5, mine: Some(mine), known: Vec::new() };
     let sender = Sender { node: OTHER, boot: BootId(2) };
-    // Held up since before the life that answers was known.
+    // Delayed since before the replying incarnation was known.
     let taken = stage.step(&older, |shard, context, limits| {
         let find = |_: &KeyId| Some(limits.clone());
         shard.handle_transfer_reply(context, &find, &sender, &reply, &mut Vec::new())
@@ -246,9 +252,9 @@ fn an_answer_that_a_late_thread_cannot_use_ends_the_ask() {
     assert!(asked_again.is_some(), "asked again long before the time-out of 250 ms");
 }
 
-/// A gift whose answer was lost is told by gossip, whether or not its receiver asks again.
+/// If a transfer reply is lost, gossip reports the transfer, whether or not the receiver asks again.
 #[test]
-fn gossip_tells_what_was_given() {
+fn gossip_reports_transfers() {
     let now = incarnation(1);
     let mut stage = Stage::new();
     assert!(stage.is_admitted(&now));
@@ -265,10 +271,11 @@ fn gossip_tells_what_was_given() {
     assert_eq!(again[0].given, [(OTHER, BootId(1), 4)], "to one that missed it");
 }
 
-/// Found by the simulation, seed 432436: a thread that was held up since before the first lease of
-/// its life told that its share was out of use, and others counted it as spent; later it was used.
+/// Found by the simulation, seed 432436: a thread that was delayed since before the first lease of
+/// its incarnation reported its share as out of use, and other nodes counted it as spent; later the
+/// node used it.
 #[test]
-fn a_life_that_does_not_know_what_it_may_use_opens_and_tells_nothing() {
+fn an_incarnation_that_does_not_know_its_entitlement_opens_and_reports_nothing() {
     let after_crash = Incarnation { entitlement: None, ..incarnation(1) };
     let before_its_lease = Incarnation { first_lease: None, ..after_crash.clone() };
     let mut stage = Stage::new();

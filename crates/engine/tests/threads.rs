@@ -219,14 +219,14 @@ fn is_swept(order: Order) {
 }
 
 #[test]
-fn a_window_is_spent_once_whoever_is_held_up() {
+fn a_window_is_spent_once_whichever_thread_is_delayed() {
     assert!(!fails(|| is_swept(Order::Right)));
-    // The shard itself lives in no window that is over: also a driver that reads too early is safe.
+    // The shard itself opens no window that is over: also a driver that reads too early is safe.
     assert!(!fails(|| is_swept(Order::Unlocked)));
 }
 
-/// A message of an ended life is taken in while the next one becomes known, and while a request opens
-/// the counter. The living life must get what it asks for.
+/// A message of an ended incarnation arrives while the next one becomes known and a request opens the
+/// counter. The running incarnation must get the tokens that it requests.
 fn begins_again(order: Order) {
     let (node, limits) = (Node::new(view(&[(0, &[1, 3])]), incarnation(1)), limits(60_000));
     let counter = counter(&limits);
@@ -262,12 +262,12 @@ fn begins_again(order: Order) {
         let find = |_: &KeyId| Some(limits.clone());
         shard.handle_transfer_request(context, &find, &sender, &ask, &mut Vec::new())
     });
-    assert_eq!(reply.given, 3, "the living life gets nothing");
+    assert_eq!(reply.given, 3, "the running incarnation gets tokens");
 }
 
 #[test]
-fn a_late_message_ties_no_counter_to_an_ended_life() {
+fn a_late_message_ties_no_counter_to_an_ended_incarnation() {
     assert!(!fails(|| begins_again(Order::Right)));
-    // The counter itself refuses what is older than it: also a driver that reads too early is safe.
+    // The counter itself rejects messages older than its incarnations: also a driver that reads too early is safe.
     assert!(!fails(|| begins_again(Order::Unlocked)));
 }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod cluster;
+mod confirm;
 mod edit;
 mod erase;
 mod files;

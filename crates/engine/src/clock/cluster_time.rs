@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_office_begins_with_the_time_that_others_were_told() {
+    fn a_new_leader_starts_from_the_time_that_gossip_reported() {
         let at = |gossip: Option<u64>, floor: u64| {
             let mut clock = ClusterClock::new(BootNs(0), ClusterMs(5_000));
             clock.begin_leadership(BootNs(0), gossip, floor);

@@ -31,7 +31,7 @@ pub struct ClockReading {
 #[derive(Clone, Debug, Default)]
 pub struct JumpWatch {
     last: Option<ClockReading>,
-    // Of the previous renewal that was answered.
+    // The round trip of the previous renewal that was answered.
     round_trip_ns: u64,
 }
 

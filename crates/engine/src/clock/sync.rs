@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_clocks_that_differ_nobody_knows_which_is_right() {
+    fn two_clocks_that_differ_are_no_majority() {
         let answers = [wall(1, NOW - DAY), wall(2, NOW)];
         let differ = start_ns(&answers, 3, SECOND).unwrap_err();
         assert_eq!(differ.clocks.len(), 2);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_leader_told_counts_first() {
+    fn a_time_from_a_leader_has_priority() {
         let gossip = ClockAnswer { synced_ns: Some(NOW), ..wall(2, 5) };
         assert_eq!(start_ns(&[carried(1, NOW + DAY), gossip], 3, SECOND), Ok(NOW));
     }

@@ -21,7 +21,7 @@ pub struct Introduction {
     pub directories: Vec<RegisteredDirectory>,
     /// The newest starts by node, as its replicated state has them.
     pub start_ids: Vec<(NodeId, StartId)>,
-    /// The newest starts by node that it has heard of since it started itself.
+    /// The newest starts by node that messages have named since it started itself.
     pub heard: Vec<(NodeId, BootId)>,
     /// What it knows of the time.
     pub time: Times,

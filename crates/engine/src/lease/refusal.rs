@@ -10,7 +10,9 @@ use crate::state::command::CommandError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseRefusal {
     /// It asks for leases without applying what they require.
-    #[error("this node has not applied what its last lease told it to: it must catch up first")]
+    #[error(
+        "this node has not applied the log entry that its last lease named: it must catch up first"
+    )]
     Behind,
     /// It was removed from the cluster.
     #[error(

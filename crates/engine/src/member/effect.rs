@@ -80,8 +80,8 @@ pub enum Effect {
         /// The command.
         command: Box<Command>,
     },
-    /// A change of the members stands still between its two steps: end it. The next look repeats
-    /// this if it did not help.
+    /// A change of the members has stopped between its two steps: end it. The next look repeats
+    /// this if the change has not ended by then.
     EndChange,
     /// This leader cannot write: hand the leadership over to this voter, which says that it can.
     HandOver {

@@ -44,7 +44,7 @@ impl Member {
     /// A call to a peer brought no answer. One timeout does not make it unreachable: it may still
     /// hold tokens. `refused`: nothing listens there.
     pub fn note_silence(&mut self, node: NodeId, refused: bool) {
-        // An entry stays until the peer is heard of, also if nothing listens there.
+        // An entry stays until the peer sends a message, also if nothing listens there.
         let silences = self.silences.0.entry(node).or_default();
         *silences = silences.saturating_add(1);
         if refused || *silences >= SILENCES_MAX {

@@ -22,7 +22,7 @@ use crate::state::cluster_state::StartId;
 /// before the old lease ends.
 const RETRY_MS: u64 = 50;
 
-/// Where the renewal of this node's lease stands.
+/// The progress of the renewal of this node's lease.
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
     // The leader of the last attempt: another one is asked at once.
@@ -320,7 +320,8 @@ impl Member {
 
     fn set_clock(&mut self, heard: &ClocksHeard, step: &mut Step<'_>) -> Result<(), NotRenewed> {
         let voters = self.voters(step).count();
-        // Of all that answered, not only of a quorum: two clocks alone do not show which is wrong.
+        // The clocks of all voters that answered count, not only those of a quorum: two clocks alone
+        // do not show which is wrong.
         if (heard.answers.len() + 1) * 2 <= voters {
             return Err(NotRenewed::NoQuorumOfClocks);
         }

@@ -21,7 +21,7 @@ const RETRY_MS: u64 = 20;
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     open: BTreeMap<CallId, Write>,
-    // Of an attempt's call, the change.
+    // The change that each attempt belongs to, by the attempt's call.
     attempts: BTreeMap<CallId, CallId>,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Writes {
 struct Write {
     proposal: Proposal,
     deadline: BootNs,
-    // What is known of the attempts so far.
+    // The error to report if no attempt succeeds.
     worst: SubmitError,
     may_forward: bool,
     stage: Stage,

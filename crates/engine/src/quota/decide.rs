@@ -13,7 +13,7 @@ use fluxgate_types::{ClusterMs, Cost, KeyId, caps};
 
 use super::key::{self, DEGRADED_MS, KeyCounters};
 use super::order::Order;
-use super::search::next_to_ask;
+use super::transfer::next_to_ask;
 use super::{
     Context, CounterId, Decision, Effect, KeyLimits, Shard, Step, TransferRequest, Verdict, Waiter,
     WaiterId,
@@ -244,7 +244,7 @@ impl KeyCounters {
         }
     }
 
-    /// Of the limits with a balance below the cost, the one whose window ends last.
+    /// The limit whose window ends last, among those with a balance below the cost.
     fn shortest(&mut self, limits: &KeyLimits, cost: Cost) -> usize {
         let all = self.limits.iter_mut().take(limits.limits.len()).enumerate();
         let short = all.filter_map(|(at, limit)| {

@@ -69,9 +69,9 @@ impl Shard {
     }
 
     /// Takes back a handoff that its receiver rejected or cannot have received.
-    pub fn take_back(&mut self, to: &Sender, gift: &Handoff) {
-        if let Some(cell) = cell_of(&mut self.keys, &gift.reply.counter) {
-            cell.take_back(to, gift.tokens);
+    pub fn take_back(&mut self, to: &Sender, handoff: &Handoff) {
+        if let Some(cell) = cell_of(&mut self.keys, &handoff.reply.counter) {
+            cell.take_back(to, handoff.tokens);
         }
     }
 
@@ -84,7 +84,7 @@ impl Shard {
         most: usize,
         into: &mut BTreeMap<CounterId, CarriedBalance>,
     ) -> bool {
-        assert!(self.draining, "a shard must stop spending before its holdings are written down");
+        assert!(self.draining, "a shard must stop spending before its balances are saved");
         for _ in 0..most {
             // Include windows that are over: a clock may be behind.
             let Some((end, key, tag)) = cursor.next(&self.order, ClusterMs(0)) else {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId, Window};
 
-use super::key::{self, FORGET_AFTER_MS};
+use super::order::{self, FORGET_AFTER_MS};
 use super::{CounterId, Sender};
 use crate::fault::Mutation;
 use crate::lease::FirstLease;
@@ -113,7 +113,7 @@ impl Carryover {
         let mut counters = opened;
         for (counter, held) in incarnation.carryover.iter().flat_map(|map| map.iter()) {
             // A clock that no leader has set cannot say which windows are over.
-            if !synced || held.ends + key::OPEN_LATE_MS >= now {
+            if !synced || held.ends + order::OPEN_LATE_MS >= now {
                 counters.entry(*counter).or_insert(*held);
             }
         }

@@ -6,16 +6,12 @@ use std::collections::VecDeque;
 
 use fluxgate_types::{BootNs, ClusterMs, KeyId, Window, caps};
 
-use super::order::Order;
-use super::usage::{Past, WindowSpent};
+use super::order::{FORGET_AFTER_MS, OPEN_LATE_MS, Order};
+use super::past::{Past, WindowSpent};
 use super::window_counter::WindowCounter;
 use super::{Context, CounterId, KeyLimits, Waiter};
 use crate::state::record::LimitSpec;
 
-/// A window may be opened until this long after its end, for peers whose clock is a little behind,
-/// and is forgotten only later, so that it cannot be opened twice, milliseconds.
-pub(super) const OPEN_LATE_MS: u64 = 1_000;
-pub(super) const FORGET_AFTER_MS: u64 = 2_000;
 /// The first and the longest time for which an unproven denial is remembered, milliseconds.
 pub(super) const DEGRADED_MS: (u64, u64) = (50, 1_000);
 
@@ -264,7 +260,7 @@ impl KeyCounters {
         }
     }
 
-    /// Tokens or news arrived: on the next shortage, waiting makes sense again.
+    /// Tokens or a changed report arrived: on the next shortage, requests may wait again.
     pub(super) fn forget_degraded(&mut self) {
         self.degraded_until = BootNs(0);
         self.degraded_ms = DEGRADED_MS.0;

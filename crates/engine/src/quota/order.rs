@@ -9,10 +9,15 @@ use std::collections::{BTreeMap, VecDeque};
 use fluxgate_types::{ClusterMs, KeyId, caps};
 
 use super::heard::{Heard, Noted};
-use super::key::{FORGET_AFTER_MS, OPEN_LATE_MS};
 use super::window_counter::WindowCounter;
 use super::{CounterId, Incarnation};
 
+/// A window may be opened until this many milliseconds after its end, for peers whose clock is a
+/// little behind.
+pub(super) const OPEN_LATE_MS: u64 = 1_000;
+/// A window is removed this many milliseconds after its end: later than [`OPEN_LATE_MS`], so that it
+/// cannot be opened twice.
+pub(super) const FORGET_AFTER_MS: u64 = 2_000;
 /// Keys are ordered by their last use in steps of this many milliseconds.
 pub(super) const USED_STEP_MS: u64 = 1_000;
 

@@ -2,10 +2,6 @@
 
 use fluxgate_types::{BootNs, NodeId};
 
-use super::Context;
-use super::window_counter::WindowCounter;
-use crate::fault::Mutation;
-
 /// The first and the longest pause after a round in which no peer gave, milliseconds; each pause
 /// is twice the previous one.
 const RETRY_MS: (u64, u64) = (1, 8);
@@ -40,43 +36,34 @@ impl TokenSearch {
         }
         self.note_tried(peer);
     }
-}
 
-/// The peer to ask next for this counter and how much is missing. `None` while a reply is
-/// pending, if nothing is missing, or before the next round.
-pub(super) fn next_to_ask(
-    context: &Context<'_>,
-    cell: &mut WindowCounter,
-    waits: u64,
-) -> Option<(NodeId, u64)> {
-    let missing = i64::try_from(waits).unwrap_or(i64::MAX).saturating_sub(cell.balance());
-    let need = u64::try_from(missing).ok().filter(|need| *need > 0)?;
-    if Mutation::NobodyAsks.active() {
-        return None;
-    }
-    if let Some((peer, until)) = cell.search.asked {
-        if context.boot < until {
-            return None;
+    /// Records that the pending transfer request to a peer failed or timed out.
+    pub(super) fn note_failed(&mut self, peer: NodeId) {
+        if self.asked.is_some_and(|(asked, _)| asked == peer) {
+            self.asked = None;
+            self.failed = true;
+            self.note_tried(peer);
         }
-        cell.search.asked = None;
-        cell.search.failed = true;
-        cell.search.note_tried(peer);
     }
-    if context.boot < cell.search.retry_at {
-        return None;
+
+    /// Whether a transfer request may go out now: no reply is pending, and the next round has begun.
+    /// A request that has timed out counts as failed.
+    pub(super) fn is_due(&mut self, now: BootNs) -> bool {
+        if let Some((peer, until)) = self.asked {
+            if now < until {
+                return false;
+            }
+            self.note_failed(peer);
+        }
+        now >= self.retry_at
     }
-    let reachable = context.incarnation.peers.iter().filter(|peer| peer.reachable);
-    let untried = reachable.map(|peer| peer.id).filter(|n| !cell.search.tried.contains(n));
-    let best = untried
-        .map(|node| (cell.believed_left(context, node), node))
-        .reduce(|a, b| if (b.0, cell.outranks(b.1, a.1)) > (a.0, false) { b } else { a });
-    let Some((_, peer)) = best else {
-        // No peer gave, and exhaustion is not proven: tokens are in flight or out of reach.
-        let pause_ms = (RETRY_MS.0 << cell.search.rounds.min(8)).min(RETRY_MS.1);
-        cell.search.rounds += 1;
-        cell.search.retry_at = context.boot.plus_ms(pause_ms);
-        cell.search.tried.clear();
-        return None;
-    };
-    Some((peer, need))
+
+    /// Ends a round in which no peer gave. The next one begins after a pause: exhaustion is not
+    /// proven, so tokens are in flight or out of reach.
+    pub(super) fn end_round(&mut self, now: BootNs) {
+        let pause_ms = (RETRY_MS.0 << self.rounds.min(8)).min(RETRY_MS.1);
+        self.rounds += 1;
+        self.retry_at = now.plus_ms(pause_ms);
+        self.tried.clear();
+    }
 }

@@ -6,7 +6,7 @@ use super::order::USED_STEP_MS;
 use super::{Context, Shard};
 
 impl Shard {
-    /// Forgets windows that are over, and keys that were not used for `idle_ms`: at most
+    /// Removes windows that are over, and keys that were not used for `idle_ms`: at most
     /// [`caps::SWEPT_PER_HOLD_MAX`] of them, in the order in which they are due. True if more may
     /// be due.
     pub fn sweep(&mut self, context: &Context<'_>, idle_ms: u64) -> bool {

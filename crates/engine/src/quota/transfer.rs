@@ -10,6 +10,7 @@ use fluxgate_types::{ClusterMs, KeyId, NodeId};
 use super::key::{self, cell_of};
 use super::window_counter::WindowCounter;
 use super::{Context, CounterId, Effect, KeyLimits, Sender, Shard, TransferReply, TransferRequest};
+use crate::fault::Mutation;
 use crate::share_map::ShareMap;
 
 /// Looks a key's limits up.
@@ -43,15 +44,21 @@ impl Shard {
         // that covers the need, add nothing: the requester ignores the reply to a duplicate
         // request, and more tokens would be unreachable until the next gossip.
         let unseen = given.saturating_sub(request.got);
-        let gift = if may_give && (unseen == 0 || unseen < request.need) {
+        let new = if may_give && (unseen == 0 || unseen < request.need) {
             let need = request.need.saturating_sub(unseen);
             let want = request.want.saturating_sub(unseen);
-            gift(context, cell, sender, waits, Demand { need, want, spent: request.mine.spent })
+            amount_to_give(
+                context,
+                cell,
+                sender,
+                waits,
+                Demand { need, want, spent: request.mine.spent },
+            )
         } else {
             0
         };
         let given =
-            (gift > 0).then(|| cell.give(incarnations, sender, gift)).flatten().unwrap_or(given);
+            (new > 0).then(|| cell.give(incarnations, sender, new)).flatten().unwrap_or(given);
         // Gossip this counter soon: if tokens were given, because this reply may be lost; if not,
         // because an earlier reply to another node may have been lost.
         let tell = !std::mem::replace(&mut cell.dirty, true);
@@ -153,7 +160,7 @@ impl Shard {
         &mut self,
         context: &Context<'_>,
         find: Find<'_>,
-        peer: fluxgate_types::NodeId,
+        peer: NodeId,
         counter: &CounterId,
         out: &mut Vec<Effect>,
     ) {
@@ -161,15 +168,38 @@ impl Shard {
         let Some(cell) = cell_of(&mut self.keys, counter) else {
             return;
         };
-        if cell.search.asked.is_some_and(|(asked, _)| asked == peer) {
-            cell.search.asked = None;
-            cell.search.failed = true;
-            cell.search.note_tried(peer);
-        }
+        cell.search.note_failed(peer);
         if let Some(limits) = find(&counter.key) {
             self.advance_queue(context, &counter.key, &limits, out);
         }
     }
+}
+
+/// The peer to ask next for this counter and how much is missing. `None` while a reply is
+/// pending, if nothing is missing, or before the next round.
+pub(super) fn next_to_ask(
+    context: &Context<'_>,
+    cell: &mut WindowCounter,
+    waits: u64,
+) -> Option<(NodeId, u64)> {
+    let missing = i64::try_from(waits).unwrap_or(i64::MAX).saturating_sub(cell.balance());
+    let need = u64::try_from(missing).ok().filter(|need| *need > 0)?;
+    if Mutation::NobodyAsks.active() {
+        return None;
+    }
+    if !cell.search.is_due(context.boot) {
+        return None;
+    }
+    let reachable = context.incarnation.peers.iter().filter(|peer| peer.reachable);
+    let untried = reachable.map(|peer| peer.id).filter(|n| !cell.search.tried.contains(n));
+    let best = untried
+        .map(|node| (cell.believed_left(context, node), node))
+        .reduce(|a, b| if (b.0, cell.outranks(b.1, a.1)) > (a.0, false) { b } else { a });
+    let Some((_, peer)) = best else {
+        cell.search.end_round(context.boot);
+        return None;
+    };
+    Some((peer, need))
 }
 
 /// How much a requester needs and wants, with what it has spent itself.
@@ -181,7 +211,7 @@ struct Demand {
 
 /// How much to give: all that is wanted if there is no traffic here, half if both nodes are
 /// equally busy, and never less than the requester needs, as far as the balance allows.
-fn gift(
+fn amount_to_give(
     context: &Context<'_>,
     cell: &WindowCounter,
     to: &Sender,

@@ -1,20 +1,12 @@
 //! The usage of one key, for display: this node's numbers, to be added up over all nodes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use fluxgate_types::{KeyId, NodeId, caps};
+use fluxgate_types::{KeyId, NodeId};
 
 use super::Shard;
 use super::key::LimitCounter;
-
-/// What this node spent in one window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowSpent {
-    /// The window's number.
-    pub window: u64,
-    /// Tokens.
-    pub spent: u64,
-}
+use super::past::WindowSpent;
 
 /// What this node knows of one limit of a key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,38 +19,6 @@ pub struct LimitUsage {
     pub by_node: BTreeMap<NodeId, u64>,
     /// The newest window in memory.
     pub window: u64,
-}
-
-/// The newest windows that are over, in a compact form: within the bounds of limits, a window
-/// number and its tokens fit into 32 bits each.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Past {
-    windows: VecDeque<(u32, u32)>,
-}
-
-impl Past {
-    pub(super) fn push(&mut self, spent: WindowSpent) {
-        let (Ok(window), Ok(spent)) = (u32::try_from(spent.window), u32::try_from(spent.spent))
-        else {
-            return;
-        };
-        if self.windows.len() == caps::USAGE_WINDOWS {
-            self.windows.pop_front();
-        }
-        if self.windows.len() == self.windows.capacity() {
-            // Grow by a quarter: doubling would leave half of it empty on every key.
-            self.windows.reserve_exact(caps::USAGE_WINDOWS / 4);
-        }
-        self.windows.push_back((window, spent));
-    }
-
-    fn iter(&self) -> impl Iterator<Item = WindowSpent> + '_ {
-        let spent = |(window, spent): &(u32, u32)| WindowSpent {
-            window: u64::from(*window),
-            spent: u64::from(*spent),
-        };
-        self.windows.iter().map(spent)
-    }
 }
 
 impl Shard {

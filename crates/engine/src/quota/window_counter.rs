@@ -215,7 +215,7 @@ impl WindowCounter {
         }
     }
 
-    /// Takes the report of another node. True if it was news.
+    /// Takes the report of another node. True if it changed what this counter knows.
     pub(super) fn hear(
         &mut self,
         incarnations: &Incarnations,

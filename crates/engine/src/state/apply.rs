@@ -14,7 +14,7 @@ use super::command::{
     Actor, Applied, Batch, Command, CommandError, KeyChange, NewKey, Outcome, Proposal, Remembered,
 };
 use super::record::{KeyEntry, KeyRecord, Previous, Status};
-use super::snapshot::KeyRow;
+use super::row::KeyRow;
 
 /// The actor, the time and the rules for one command.
 pub(super) struct Context<'a> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fluxgate_types::{ClusterMs, KeyId, caps};
 
-use super::command::Actor;
+use super::actor::Actor;
 
 /// The largest number of another trail's entry that is kept: later numbers still fit, also into
 /// JSON (2^53).

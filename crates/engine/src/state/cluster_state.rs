@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_types::{BootId, ClusterMs, DirId, NodeId, caps};
+use fluxgate_types::{ClusterMs, DirId, NodeId, caps};
 
 use super::apply::{Context, invalid};
 use super::audit::Action;
 use super::command::{CommandError, Outcome};
+pub use super::start_id::StartId;
 use super::{NodeRecord, Registry};
 use crate::lease::{LeaseTerms, TermsRecord};
 
@@ -18,15 +19,6 @@ pub const LEVEL: u32 = 3;
 /// How long superseded lease terms are kept, milliseconds of cluster time: much longer than any
 /// promise under them lasts.
 const TERMS_KEPT_MS: u64 = 600_000;
-
-/// One start of a node on a data directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StartId {
-    /// Counts up by one at each start.
-    pub boot: BootId,
-    /// Random: two copies of one directory would count to the same number.
-    pub nonce: u64,
-}
 
 /// What the cluster has agreed on about itself. Replaced as a whole on change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -5,23 +5,13 @@
 
 use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
 
+pub use super::actor::Actor;
 use super::audit::{Action, AuditEntry};
-use super::cluster_state::StartId;
 pub use super::refusal::CommandError;
-use super::snapshot::KeyRow;
+use super::row::KeyRow;
+use super::start_id::StartId;
 use crate::lease::LeaseTerms;
 use crate::share_map::ShareMap;
-
-/// The principal that requested a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Actor {
-    /// The operator token.
-    Operator,
-    /// An API key of scope admin.
-    Key(KeyId),
-    /// The cluster itself.
-    System,
-}
 
 /// One command with what `apply` needs to know about the request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -39,7 +39,7 @@ impl Idempotency {
         self.used.get(key).filter(|used| now < used.expires).map(|used| (used.id, used.content))
     }
 
-    /// Records that the key was used at `now`, and forgets expired ones.
+    /// Records that the key was used at `now`, and removes expired ones.
     pub(super) fn remember(
         &mut self,
         key: Box<str>,

@@ -57,6 +57,7 @@ pub(super) fn own_limits(
         return Ok(None);
     };
     Limit::check_all(limits).map_err(|error| invalid(&error.to_string()))?;
-    let specs = LimitSpec::all(limits).ok_or_else(|| invalid("two limits cannot be told apart"))?;
+    let specs =
+        LimitSpec::all(limits).ok_or_else(|| invalid("two limits cannot be distinguished"))?;
     Ok(Some(specs))
 }

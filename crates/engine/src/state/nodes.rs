@@ -23,7 +23,7 @@ impl Registry {
         // The proposal waited across an election: the new leader may have promised windows that
         // this map would split differently.
         if context.term != term {
-            return Err(invalid("share map of another office"));
+            return Err(invalid("share map of another leader's term"));
         }
         let view = self.shared.view();
         let in_order = view.share_maps.last().is_none_or(|last| last.from < map.from);

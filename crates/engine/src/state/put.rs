@@ -15,7 +15,7 @@ use super::audit::{Action, AuditEntry};
 use super::command::{Actor, CommandError, ImportSource, Outcome, Put};
 use super::limits::own_limits;
 use super::record::KeyEntry;
-use super::snapshot::KeyRow;
+use super::row::KeyRow;
 
 impl Registry {
     pub(super) fn put_keys(
@@ -73,7 +73,7 @@ impl Registry {
         let full = || invalid("the table is full");
         let seq = table.next_seq().ok_or_else(full)?;
         let record = row.into_record(seq, |head| table.intern(head));
-        let record = record.ok_or_else(|| invalid("two limits cannot be told apart"))?;
+        let record = record.ok_or_else(|| invalid("two limits cannot be distinguished"))?;
         table.insert(Arc::new(KeyEntry::new(record, last_used)));
         Ok(Put::Made)
     }

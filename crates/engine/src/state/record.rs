@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fluxgate_types::id::mix64;
 use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope};
 
-use super::command::Actor;
+use super::actor::Actor;
 
 /// How often the use of one key is recorded, milliseconds of cluster time.
 pub const USE_NOTED_MS: u64 = 60_000;

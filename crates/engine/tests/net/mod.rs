@@ -68,9 +68,9 @@ pub(crate) struct Net {
     pub(crate) duplicate_percent: u64,
     /// The last decision.
     pub(crate) last: Option<Decision>,
-    /// A node that nobody can reach.
+    /// A node that no other node can reach.
     pub(crate) cut: Option<NodeId>,
-    // Who was told all again by whom, or is to be.
+    // The pairs (sender, receiver) where the sender still has to repeat its gossip, with its place.
     missed: BTreeMap<(NodeId, NodeId), Cursor>,
     events: BTreeMap<(u64, u64), Packet>,
     waiters: BTreeMap<WaiterId, u64>,
@@ -168,7 +168,7 @@ impl Net {
         self.nodes.insert(id, node);
     }
 
-    /// `a` hears of the life of `b`.
+    /// `a` learns the incarnation of `b`.
     pub(crate) fn introduce(&mut self, a: NodeId, b: NodeId) {
         let Some(boot) = self.nodes.get(&b).and_then(|n| n.incarnation.incarnations.of(b)) else {
             return;
@@ -229,9 +229,9 @@ impl Net {
     fn effects(&mut self, id: NodeId, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::TransferRequest { peer, request: ask } => {
+                Effect::TransferRequest { peer, request } => {
                     self.tally.asks += 1;
-                    self.nodes.get_mut(&id).unwrap().outbox.entry(peer).or_default().push(ask);
+                    self.nodes.get_mut(&id).unwrap().outbox.entry(peer).or_default().push(request);
                     self.flush(id, peer);
                 }
                 Effect::Decided { waiter, decision, .. } => {
@@ -287,8 +287,8 @@ impl Net {
         spec.limit.tokens.saturating_sub(spent + left + flying)
     }
 
-    /// Tokens of one counter that may still arrive: given by a living life to a living one, under
-    /// way in some message, and not received yet.
+    /// Tokens of one counter that may still arrive: given by a running incarnation to a running one,
+    /// in a message on its way, and not received yet.
     fn in_flight(&self, counter: &CounterId) -> u64 {
         let mut totals: BTreeMap<(NodeId, NodeId), u64> = BTreeMap::new();
         for packet in self.events.values() {
@@ -420,7 +420,7 @@ impl Net {
     /// Lets virtual time pass, in ticks of a millisecond, with gossip every 100.
     pub(crate) fn run_until_us(&mut self, until: u64) {
         while self.now_us < until {
-            // A millisecond at a time while somebody waits, else to the next gossip.
+            // A millisecond at a time while a request waits, otherwise to the next gossip.
             let waiting = self.nodes.values().any(|node| node.shard.has_waiting());
             let span = if waiting || !self.events.is_empty() { 1_000 } else { 100_000 };
             let tick = ((self.now_us / span + 1) * span).min(until);
@@ -440,7 +440,7 @@ impl Net {
                     shard.handle_timeout(context, &|_| Some(limits.clone()), out);
                 });
                 if self.loss_percent > 0 && tick.is_multiple_of(300_000) {
-                    // A lost message would else keep the pair busy for ever; the driver's time-out.
+                    // The driver's time-out: without it, a lost message would keep the pair busy permanently.
                     self.nodes.get_mut(&id).unwrap().busy.clear();
                 }
                 if tick.is_multiple_of(100_000) {
@@ -505,31 +505,31 @@ impl Net {
             let to = Sender { node: heir, boot };
             let incarnation = self.nodes[&id].incarnation.clone();
             let from = Sender { node: id, boot: incarnation.incarnations.of(id).unwrap() };
-            let gifts = self.step(id, |shard, context, limits, _| {
-                let (mut cursor, mut gifts) = (Cursor::default(), Vec::new());
+            let handoffs = self.step(id, |shard, context, limits, _| {
+                let (mut cursor, mut handoffs) = (Cursor::default(), Vec::new());
                 let find = |_: &KeyId| Some(limits.clone());
-                while shard.drain(context, &find, &to, &mut cursor, 1, &mut gifts) {}
-                gifts
+                while shard.drain(context, &find, &to, &mut cursor, 1, &mut handoffs) {}
+                handoffs
             });
-            for gift in gifts {
+            for handoff in handoffs {
                 let taken = self.step(heir, |shard, context, limits, out| {
                     shard.handle_transfer_reply(
                         context,
                         &|_| Some(limits.clone()),
                         &from,
-                        &gift.reply,
+                        &handoff.reply,
                         out,
                     )
                 });
                 if !taken {
-                    self.nodes.get_mut(&id).unwrap().shard.take_back(&to, &gift);
+                    self.nodes.get_mut(&id).unwrap().shard.take_back(&to, &handoff);
                 }
             }
         }
         self.stop_alone(id)
     }
 
-    /// An orderly stop of a node that finds nobody to give to.
+    /// An orderly stop of a node that finds no node to hand its balances to.
     pub(crate) fn stop_alone(&mut self, id: NodeId) -> Option<Carryover> {
         self.nodes.get_mut(&id).unwrap().shard.begin_drain();
         let mut left = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! The life of a key over JSON: create, read, update, rotate, revoke, erase.
+//! The operations on keys over JSON: create, read, update, rotate, revoke, erase.
 
 pub(crate) mod change;
 pub(crate) mod fields;

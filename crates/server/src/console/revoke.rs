@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Response, StatusCode};
+use axum::http::StatusCode;
 use axum::routing::get;
-use fluxgate_api::keys::KeyRecord;
-use fluxgate_console::form::reads_alike;
 use fluxgate_console::page::{Receipt, RevokePage, RevokedPage, Section, render};
 
+use super::confirm::Confirmation;
 use super::response::PageResult;
 use super::signed_in::{SentForm, SignedIn};
 use super::{Console, Shared};
 use crate::admin::keys::change;
 use crate::shared::path::PathId;
+
+const REVOKE: Confirmation = Confirmation {
+    verb: "Revoke",
+    render: |frame, key, error| render(&RevokePage { frame, key, error }),
+};
 
 pub(super) fn router() -> Router<Arc<Console>> {
     Router::new().route("/console/keys/{id}/revoke", get(ask).post(submit))
@@ -24,17 +27,12 @@ pub(super) fn router() -> Router<Arc<Console>> {
 
 /// `GET /console/keys/{id}/revoke`.
 async fn ask(State(console): Shared, signed_in: SignedIn, PathId(id): PathId) -> PageResult {
-    let (_, record) = console.key(&signed_in, &id)?;
-    Ok(console.revoke_page(&signed_in, record, ""))
+    REVOKE.ask(&console, &signed_in, &id)
 }
 
 /// `POST /console/keys/{id}/revoke`.
 async fn submit(State(console): Shared, PathId(id): PathId, form: SentForm) -> PageResult {
-    let sent = console.key_form(&id, form)?;
-    if !reads_alike(sent.fields.get("confirm"), &sent.record.name) {
-        let error = "This is not the key’s name. Nothing was changed.";
-        return Ok(console.revoke_page(&sent.signed_in, sent.record, error));
-    }
+    let sent = REVOKE.confirmed(&console, &id, form)?;
     let (id, caller) = (sent.entry.record.id, &sent.signed_in.caller);
     let begun = Instant::now();
     let written = change::revoke(&console.state, caller, id, None).await;
@@ -46,13 +44,4 @@ async fn submit(State(console): Shared, PathId(id): PathId, form: SentForm) -> P
     frame.canonical = format!("/console/keys/{id}");
     let page = RevokedPage { frame, key: written.record, missing: missing.collect(), receipt };
     Ok(console.show(&sent.signed_in, StatusCode::OK, render(&page)))
-}
-
-impl Console {
-    fn revoke_page(&self, signed_in: &SignedIn, key: KeyRecord, error: &str) -> Response<Body> {
-        let status = if error.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
-        let frame = self.frame(Some(signed_in), &format!("Revoke {}", key.name), Section::Keys);
-        let page = RevokePage { frame, key, error: error.to_owned() };
-        self.show(signed_in, status, render(&page))
-    }
 }

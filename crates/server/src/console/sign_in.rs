@@ -35,11 +35,6 @@ use crate::shared::respond;
 /// The longest address to return to after signing in, bytes.
 const RETURN_BYTES_MAX: usize = 2_048;
 
-/// A path and its query, encoded as the value of a query.
-pub(super) fn encoded(path: &str) -> String {
-    path.replace('%', "%25").replace('&', "%26").replace('+', "%2B").replace('#', "%23")
-}
-
 pub(super) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route("/console/sign-in", get(page).post(submit))

@@ -201,8 +201,13 @@ fn sign_in_again(parts: &Parts) -> Response<Body> {
     let path = if path == "/console/audit/export" { "/console/audit" } else { path };
     let to = match query {
         _ if !is_page || path == "/console/keys" && query.is_none() => String::new(),
-        Some(query) => super::sign_in::encoded(&format!("{path}?{query}")),
-        None => super::sign_in::encoded(path),
+        Some(query) => encoded(&format!("{path}?{query}")),
+        None => encoded(path),
     };
     redirect(&format!("/console/sign-in?to={to}{note}"))
+}
+
+/// A path and its query, encoded as the value of a query.
+fn encoded(path: &str) -> String {
+    path.replace('%', "%25").replace('&', "%26").replace('+', "%2B").replace('#', "%23")
 }

@@ -64,6 +64,11 @@ impl Shared {
     }
 
     fn inject(self: &Arc<Self>, kind: FaultKind, node: NodeId) {
+        // Whole clusters have full disks and wrong clocks of their own (`operator_faults`), and their
+        // machines do not stand still.
+        if matches!(kind, FaultKind::FullDisk | FaultKind::WallLeap | FaultKind::StandStill) {
+            return;
+        }
         let lease = self.plan.base.terms.lease_ms * MS;
         let span = {
             let mut state = self.lock();
@@ -119,6 +124,7 @@ impl Shared {
                 self.slow_down(node);
                 self.disturb(SECOND);
             }
+            FaultKind::FullDisk | FaultKind::WallLeap | FaultKind::StandStill => {}
         }
         self.disturb(4 * span);
     }

@@ -9,7 +9,7 @@ use super::World;
 use crate::book::{Window, WindowId};
 use crate::invariants::{Invariant, Violation};
 use crate::messages::{Request, Seen};
-use crate::plan::MS;
+use crate::plan::{MS, Us};
 
 /// A node keeps a window for longer than this after its end, milliseconds.
 const SEEN_LATE_MS: u64 = 1_500;
@@ -73,20 +73,24 @@ impl World {
             }
         }
         if let Seen::Renewed(asked) = seen {
-            // The node that leads asks itself, and gives a request from before up in time.
-            let leads = self.node(id).is_some_and(|node| node.raft.leads_in().is_some());
-            let asked =
-                if leads { self.now.saturating_sub(2 * LEASE_TIMEOUT_MS * MS) } else { *asked };
-            let (now, slot) = (self.now, self.slot(id));
-            if slot.stood_still_until.take_if(|until| *until <= asked).is_some() {
-                slot.renewed = now;
-            }
+            self.note_renewed(id, *asked);
         }
         if let Seen::Wrote(id, came) = seen {
             self.wrote(*id, came);
         }
         if let Seen::Moved(counter) = seen {
             self.note_moved(id, counter);
+        }
+    }
+
+    /// A node has renewed its lease with a request that left at `asked`.
+    fn note_renewed(&mut self, id: NodeId, asked: Us) {
+        // The node that leads asks itself, and gives a request from before up in time.
+        let leads = self.node(id).is_some_and(|node| node.raft.leads_in().is_some());
+        let asked = if leads { self.now.saturating_sub(2 * LEASE_TIMEOUT_MS * MS) } else { asked };
+        let (now, slot) = (self.now, self.slot(id));
+        if slot.stood_still_until.take_if(|until| *until <= asked).is_some() {
+            slot.renewed = now;
         }
     }
 
