@@ -158,6 +158,7 @@ fn summary(counts: &Counts, from: u64, to: u64, span: u64, trace: u64, took: f64
 #[cfg(feature = "mutations")]
 fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
     use fluxgate_engine::fault::Mutation;
+    use fluxgate_sim::invariants::Violation;
     use fluxgate_sim::mutation::{DriverMutation, judge, plan};
     use fluxgate_sim::run_plan;
     let (from, to) = range(&cli.seeds)?;
@@ -192,8 +193,15 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
                     let found = outcomes.find_map(|o| o.violation.map(|v| (o.seed, v)));
                     Mutation::set(None);
                     // The same seed must pass with the rule in place, or it shows nothing of the rule.
-                    let sound =
-                        |seed| run_plan(plan(seed), Broken::default(), 0).violation.is_none();
+                    let sound = |seed| {
+                        let violation = run_plan(plan(seed), Broken::default(), 0).violation;
+                        if let Some(Violation { invariant, at, what }) = &violation {
+                            say(&format!(
+                                "{name}: seed {seed} violates {invariant} with the rule in place too, at {at} us: {what}"
+                            ));
+                        }
+                        violation.is_none()
+                    };
                     match found.filter(|(seed, _)| sound(*seed)) {
                         Some((seed, violation)) => {
                             let by = violation.invariant;

@@ -179,7 +179,8 @@ impl Plan {
         let base = (seed << 16..).find(fine).unwrap_or(seed);
         let plan = Self::of(base);
         let (faults, writes, torn_permille) = (SECOND, SECOND, 0);
-        let plan = Self { seed, kinds: kinds.to_vec(), faults, writes, torn_permille, ..plan };
+        let (kinds, limit_changes) = (kinds.to_vec(), 0);
+        let plan = Self { seed, kinds, faults, writes, torn_permille, limit_changes, ..plan };
         plan.with_terms(false)
     }
 

@@ -1,6 +1,7 @@
 //! A decision uses the tokens that the limits of its key may have at that moment, also for a request
 //! that waited while they changed.
 
+use fluxgate_engine::quota::Verdict;
 use fluxgate_types::NodeId;
 
 use super::Invariant;
@@ -16,8 +17,8 @@ impl Invariant for Judge {
     }
 
     fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
-        let Seen::Decided { request, limits, .. } = seen else { return Ok(()) };
-        if world.stood_still(node, request.taken) {
+        let Seen::Decided { request, decision, limits, .. } = seen else { return Ok(()) };
+        if decision.verdict == Verdict::Unavailable || world.stood_still(node, request.taken) {
             return Ok(());
         }
         let Some(facts) = world.book.keys.get(&request.key) else { return Ok(()) };
