@@ -8,7 +8,6 @@ use fluxgate_engine::quota::{
 use fluxgate_engine::state::command::Proposal;
 use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId};
 
-use crate::node::PeerSaid;
 use crate::plan::Us;
 use crate::raft;
 
@@ -19,6 +18,17 @@ pub struct MessageHeader {
     pub boot: BootId,
     /// The receiver's incarnation, as far as the sender knows.
     pub to: Option<BootId>,
+}
+
+/// What a peer said of itself with a gossip message.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerSaid {
+    /// It would answer requests.
+    pub is_ready: bool,
+    /// It can write new entries.
+    pub can_write: bool,
+    /// How far its wall clock is ahead of cluster time, nanoseconds.
+    pub wall_offset_ns: i64,
 }
 
 /// A call: its number comes back in the answer.

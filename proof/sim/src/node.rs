@@ -24,7 +24,7 @@ use fluxgate_engine::quota::{Outbox, Shard, WaiterId};
 use fluxgate_engine::state::{Registry, Shared, View};
 use fluxgate_types::{BootId, BootNs, ClusterMs, LogIndex, NodeId};
 
-use crate::messages::{CallId, Request, Timer};
+use crate::messages::{CallId, PeerSaid, Request, Timer};
 use crate::mutation::DriverMutation;
 use crate::plan::{SECOND, Us};
 use crate::raft::Raft;
@@ -34,7 +34,6 @@ use consensus::ProposalWaiter;
 use requests::WriteWaiter;
 use torn::Torn;
 
-pub use around::PeerSaid;
 pub use machine::{Disk, EPOCH_MS, Machine};
 pub use step::{Action, Step};
 

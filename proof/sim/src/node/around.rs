@@ -7,18 +7,8 @@ use fluxgate_engine::state::Shared;
 use fluxgate_engine::state::cluster_state::LEVEL;
 use fluxgate_types::{LogIndex, NodeId};
 
+use crate::messages::PeerSaid;
 use crate::raft::Raft;
-
-/// What a peer said of itself with its newest gossip.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerSaid {
-    /// It would answer requests.
-    pub is_ready: bool,
-    /// It can write new entries.
-    pub can_write: bool,
-    /// How far its wall clock is ahead of cluster time, nanoseconds.
-    pub wall_offset_ns: i64,
-}
 
 /// The node around the member, for one step.
 pub(super) struct Around<'a> {

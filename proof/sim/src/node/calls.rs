@@ -9,8 +9,8 @@ use fluxgate_engine::stop::HandedOff;
 use fluxgate_types::{BootNs, NodeId};
 
 use super::requests::WriteWaiter;
-use super::{Node, PeerSaid, Step};
-use crate::messages::{CallId, Message, MessageHeader, Timer};
+use super::{Node, Step};
+use crate::messages::{CallId, Message, MessageHeader, PeerSaid, Timer};
 use crate::plan::MS;
 
 /// A call to another node, with the call of the member that waits for its answer.
