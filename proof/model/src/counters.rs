@@ -7,11 +7,10 @@
 
 use std::sync::Arc;
 
-use fluxgate_engine::fault::Mutation;
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
     Context, CounterGossip, CounterId, Effect, Entitlement, Incarnation, Incarnations, KeyLimits,
-    Peer, Sender, Shard, Step, TransferReply, TransferRequest, Verdict, WaitPolicy, WaiterId,
+    Peer, Shard, Step, TransferReply, TransferRequest, Verdict, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
@@ -195,16 +194,15 @@ impl State {
         self.messages.push(Message { from, to, header, payload });
     }
 
-    fn record_incarnation(&mut self, node: usize, of: NodeId, boot: BootId) -> bool {
+    fn record_incarnation(&mut self, node: usize, of: NodeId, boot: BootId) {
         let member = &mut self.members[node];
         let known = member.incarnation.incarnations.of(of);
         if known.is_some_and(|known| known >= boot) {
-            return known == Some(boot);
+            return;
         }
         let incarnation = Arc::make_mut(&mut member.incarnation);
         incarnation.incarnations.note(of, boot);
         incarnation.incarnations_tag = incarnation.incarnations.tag();
-        true
     }
 
     fn carry_out(&mut self, node: usize, effects: Vec<Effect>, world: &World) {
@@ -266,13 +264,9 @@ impl State {
     fn deliver(&mut self, message: &Message, world: &World) {
         let Message { from, to, header, payload } = message;
         let (from, to) = (*from, *to);
-        let newest = self.record_incarnation(to, id(from), header.boot);
-        let mine = header.to.is_none_or(|boot| boot == self.members[to].boot);
-        let sound = newest && mine || Mutation::IncarnationsIgnored.active();
-        if !sound {
-            return;
-        }
-        let sender = Sender { node: id(from), boot: header.boot };
+        self.record_incarnation(to, id(from), header.boot);
+        let incarnation = &self.members[to].incarnation;
+        let Some(sender) = incarnation.accepted(id(from), header.boot, header.to) else { return };
         let mut effects = Vec::new();
         let member = &mut self.members[to];
         match payload {

@@ -180,6 +180,15 @@ impl Incarnation {
         sound.then_some(Sender { node: from, boot })
     }
 
+    /// The peers that a stopping node may hand its balances to: those that can be reached and, as
+    /// `is_ready` says, would answer requests. In the order of their ids.
+    #[must_use]
+    pub fn recipients(&self, is_ready: impl Fn(NodeId) -> bool) -> Vec<Sender> {
+        let peers = self.peers.iter().filter(|peer| peer.reachable && is_ready(peer.id));
+        let sender = |node| Some(Sender { node, boot: self.incarnations.of(node)? });
+        peers.filter_map(|peer| sender(peer.id)).collect()
+    }
+
     /// What a process begins with: `boot` is the number of its start in the data directory,
     /// `carryover` what an orderly stop left there, `checkpoint` the last cluster time that an
     /// earlier incarnation saved there.

@@ -46,8 +46,8 @@ fn a_leader_whose_clock_no_leader_has_set_asks_the_others_first() {
     }) else {
         panic!("{effects:?}")
     };
-    let nobody = fluxgate_engine::member::ClocksHeard::default();
-    let effects = world.act(|member, at| member.handle_clocks(call, &nobody, at));
+    let none = fluxgate_engine::member::ClocksHeard::default();
+    let effects = world.act(|member, at| member.handle_clocks(call, &none, at));
     assert!(
         effects.iter().any(|e| matches!(e, Effect::Renewed(Err(NotRenewed::NoQuorumOfClocks)))),
         "one clock of three is no quorum: {effects:?}"

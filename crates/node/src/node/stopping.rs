@@ -61,13 +61,8 @@ pub(super) async fn hand_over(state: &Arc<NodeState>) {
     }
 }
 
-/// The peers that can be reached and would answer requests.
 fn recipients(state: &NodeState) -> Vec<Sender> {
-    let incarnation = state.incarnation();
-    let reached =
-        incarnation.peers.iter().filter(|peer| peer.reachable && state.said_ready(peer.id));
-    let sender = |node| Some(Sender { node, boot: incarnation.incarnations.of(node)? });
-    reached.filter_map(|peer| sender(peer.id)).collect()
+    state.incarnation().recipients(|node| state.said_ready(node))
 }
 
 async fn hand_off(state: &NodeState, to: &Sender, handoffs: &[Handoff]) -> HandedOff {

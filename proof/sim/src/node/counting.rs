@@ -114,8 +114,9 @@ impl Node {
             shard.take_gossip(context, caps::PEER_ITEMS_MAX)
         });
         let said = self.said(step);
-        for peer in self.member.incarnation().peers.clone() {
-            let peer = peer.id;
+        let peers: Vec<NodeId> =
+            self.member.incarnation().peers.iter().map(|peer| peer.id).collect();
+        for peer in peers {
             let (head, incarnations) =
                 (self.head(peer), self.member.incarnation().incarnations.all());
             let mut told = told.clone();

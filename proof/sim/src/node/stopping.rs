@@ -46,20 +46,12 @@ impl Node {
         step: &mut Step<'_>,
         act: impl FnOnce(&mut Stop, &[Sender], &mut Vec<Effect>),
     ) {
-        let peers = self.recipients();
+        let is_ready = |node| self.peers.get(&node).is_some_and(|said| said.is_ready);
+        let peers = self.member.incarnation().recipients(is_ready);
         let Some(stop) = &mut self.stop else { return };
         let mut out = Vec::new();
         act(&mut stop.machine, &peers, &mut out);
         out.into_iter().for_each(|effect| self.carry_out_stop(effect, step));
-    }
-
-    /// The peers that can be reached and would answer requests.
-    fn recipients(&self) -> Vec<Sender> {
-        let incarnation = self.member.incarnation();
-        let ready = |node| self.peers.get(&node).is_some_and(|said| said.is_ready);
-        let reached = incarnation.peers.iter().filter(|peer| peer.reachable && ready(peer.id));
-        let sender = |node| Some(Sender { node, boot: incarnation.incarnations.of(node)? });
-        reached.filter_map(|peer| sender(peer.id)).collect()
     }
 
     fn carry_out_stop(&mut self, effect: Effect, step: &mut Step<'_>) {
