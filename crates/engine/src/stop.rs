@@ -5,8 +5,9 @@
 //!
 //! Answers for: other nodes and gateways hear of the stop before this node stops answering; it
 //! spends nothing any more BEFORE it hands its balances over; a handoff that may have arrived is
-//! never taken back; what no peer accepted is in the file for the next incarnation; and a leader
-//! hands the leadership over last, so that a change of leaders finds nothing undone here.
+//! never taken back; what no peer accepted is in the file for the next incarnation; a leader hands
+//! the leadership over last, so that a change of leaders finds nothing undone here; and tokens that
+//! arrive meanwhile, late answers to requests of this node, are written too.
 
 use fluxgate_types::NodeId;
 
@@ -87,6 +88,7 @@ enum Stage {
     HandingOff(Sender, Vec<Handoff>),
     Saving,
     HandingLeadershipOver,
+    SavingAgain,
     Ended,
 }
 
@@ -169,23 +171,28 @@ impl Stop {
     /// The file is written, or could not be. `peers` as for [`Stop::handle_announced`]: without any
     /// no other node can lead.
     pub fn handle_saved(&mut self, peers: &[Sender], out: &mut Vec<Effect>) {
-        if self.stage != Stage::Saving {
-            return;
-        }
-        self.stage = Stage::HandingLeadershipOver;
-        if peers.is_empty() {
-            self.handle_leader_gone(out);
-        } else {
-            out.push(Effect::HandLeadershipOver);
+        match self.stage {
+            Stage::Saving if peers.is_empty() => self.end(out),
+            Stage::Saving => {
+                self.stage = Stage::HandingLeadershipOver;
+                out.push(Effect::HandLeadershipOver);
+            }
+            Stage::SavingAgain => self.end(out),
+            _ => {}
         }
     }
 
     /// Another node leads, or did not take the leadership in time.
     pub fn handle_leader_gone(&mut self, out: &mut Vec<Effect>) {
         if self.stage == Stage::HandingLeadershipOver {
-            self.stage = Stage::Ended;
-            out.push(Effect::End);
+            self.stage = Stage::SavingAgain;
+            out.push(Effect::Save);
         }
+    }
+
+    fn end(&mut self, out: &mut Vec<Effect>) {
+        self.stage = Stage::Ended;
+        out.push(Effect::End);
     }
 }
 
@@ -285,7 +292,12 @@ mod tests {
         assert_eq!(out, [], "not yet");
         stop.handle_saved(&[FIRST], &mut out);
         stop.handle_leader_gone(&mut out);
-        assert_eq!(out, [Effect::HandLeadershipOver, Effect::End]);
+        let late = "tokens that arrived meanwhile are written too";
+        assert_eq!(out, [Effect::HandLeadershipOver, Effect::Save], "{late}");
+        out.clear();
+        stop.handle_leader_gone(&mut out);
+        stop.handle_saved(&[FIRST], &mut out);
+        assert_eq!(out, [Effect::End]);
     }
 
     #[test]

@@ -342,6 +342,7 @@ impl World {
             rng: &mut self.rng,
             plan: &self.plan,
             driver_mutation: self.broken.driver_mutation,
+            faulty: self.faulty,
             next: &mut self.next,
             out: Vec::new(),
         }

@@ -72,7 +72,9 @@ impl Node {
     ) {
         let now = self.boot_now(step.now);
         let Some(Call::Clocks { missing, heard, .. }) = self.calls.get_mut(&number) else { return };
-        missing.retain(|node| *node != from);
+        // A message may arrive twice; a clock counts once.
+        let Some(place) = missing.iter().position(|node| *node == from) else { return };
+        missing.remove(place);
         heard.extend(answer.map(|answer| (answer, now)));
         if missing.is_empty() {
             self.end_clocks(number, step);

@@ -28,6 +28,8 @@ pub struct Step<'a> {
     pub plan: &'a Plan,
     /// The rule that this driver leaves out, if any.
     pub driver_mutation: Option<DriverMutation>,
+    /// Faults have not ended.
+    pub faulty: bool,
     /// The number of the newest call.
     pub next: &'a mut u64,
     /// What this step wants done.

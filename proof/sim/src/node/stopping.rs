@@ -80,8 +80,8 @@ impl Node {
             Effect::Save => {
                 let has_room = self.machine.has_room(step.now);
                 let left = self.what_is_left(step.now).filter(|_| has_room);
-                if let Some(stop) = &mut self.stop {
-                    stop.carryover = left;
+                if let (Some(stop), Some(left)) = (&mut self.stop, left) {
+                    stop.carryover = Some(left);
                 }
                 self.stop_with(step, Stop::handle_saved);
             }
