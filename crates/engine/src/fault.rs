@@ -88,11 +88,23 @@ pub enum Mutation {
     WaitersKeepLimits,
     /// A lease stays valid when the clocks of its holder have jumped or stood still.
     ClockJumpIgnored,
+    /// A directory is the newest if it has counted as many starts as the registered one.
+    StartsByNumber,
+    /// A directory with a log takes part although no majority of the voters has answered.
+    JoinsUnheard,
+    /// An empty directory takes part although another one is registered for its node.
+    LostDirectoryJoins,
+    /// The directory of a removed node begins to count its starts at 1.
+    CountsFromOne,
+    /// A start requests its registration before the directory remembers it.
+    StartNotSaved,
+    /// After an orderly stop a node uses its share of a window that was over before the stop.
+    OverWindowsReturn,
 }
 
 impl Mutation {
     /// Every mutation that the simulator must catch.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 39] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -126,6 +138,12 @@ impl Mutation {
         Self::FullLeaderStays,
         Self::WaitersKeepLimits,
         Self::ClockJumpIgnored,
+        Self::StartsByNumber,
+        Self::JoinsUnheard,
+        Self::LostDirectoryJoins,
+        Self::CountsFromOne,
+        Self::StartNotSaved,
+        Self::OverWindowsReturn,
     ];
 
     /// Whether this thread's engine leaves this rule out.

@@ -25,16 +25,19 @@
 mod effect;
 mod forming;
 mod introduction;
+mod starts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fluxgate_types::{BootId, BootNs, DirId, NodeId};
 
+use crate::fault::Mutation;
 use crate::state::cluster_state::StartId;
 
 pub use effect::{Effect, JoinError, Report};
 pub use forming::{FORM_ALONE_MS, FORM_PATIENCE_MS};
-pub use introduction::{Introduction, RegisteredDirectory, Times};
+pub use introduction::{Introduction, RegisteredDirectory, Registration, Times, registered};
+pub use starts::MadeStarts;
 
 /// Pause between two attempts, milliseconds: short beside the start of a process, and five calls a
 /// second are no load for the nodes that are asked.
@@ -232,7 +235,13 @@ impl Join {
         let pausing = Phase::Pausing { until: now.plus_ms(RETRY_MS) };
         match std::mem::replace(&mut self.phase, pausing) {
             Phase::AskingAsNew => self.judge_new(now, situation, heard),
-            Phase::AskingAsOld { voters } => self.judge_old(&voters, made, heard),
+            Phase::AskingAsOld { voters } => {
+                let own = situation.start_id;
+                let counted = |newest: StartId| newest == own || newest.boot < own.boot;
+                let by_number = Mutation::StartsByNumber.active();
+                let made = |newest| if by_number { counted(newest) } else { made(newest) };
+                self.judge_old(&voters, made, heard);
+            }
             // No answer is awaited.
             other @ (Phase::Pausing { .. }
             | Phase::LookingForCopy
@@ -255,7 +264,7 @@ impl Join {
         let me = self.settings.me;
         let answered = voters.iter().filter(|node| **node == me || heard.contains_key(node));
         let answered = answered.count();
-        if answered * 2 > voters.len() {
+        if answered * 2 > voters.len() || Mutation::JoinsUnheard.active() {
             self.phase = Phase::Over;
             self.effects.extend([Effect::TakePart, Effect::AskForLease, Effect::Done]);
         } else if !std::mem::replace(&mut self.reported.waiting, true) {
@@ -289,7 +298,9 @@ impl Join {
     fn judge_new(&mut self, now: BootNs, situation: &Situation, heard: &BTreeMap<NodeId, Heard>) {
         let Settings { me, dir_id, .. } = self.settings;
         let directories = || heard.values().flat_map(|by| &by.said.directories);
-        let mut earlier = directories().filter(|known| known.node == me && known.dir_id != dir_id);
+        let mut earlier = directories().filter(|known| {
+            known.node == me && known.dir_id != dir_id && !Mutation::LostDirectoryJoins.active()
+        });
         let was_removed = earlier.clone().any(|known| known.removed);
         if earlier.any(|known| !known.removed) {
             // A node that is behind does not know of the removal yet.
@@ -299,7 +310,7 @@ impl Join {
             return;
         }
         // Once it takes part, other nodes know the number of this start.
-        if was_removed && !situation.takes_part {
+        if was_removed && !situation.takes_part && !Mutation::CountsFromOne.active() {
             self.count_on(situation, heard);
         }
         let formed_elsewhere = heard.values().any(|by| by.said.formed);

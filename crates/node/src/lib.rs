@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod node;
 pub mod peer;
 pub mod reason;
+mod starts;
 pub mod state;
 pub mod telemetry;
 pub mod time;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::join::{Introduction, RegisteredDirectory, Times};
+use fluxgate_engine::join::{self, Introduction, RegisteredDirectory, Times};
 use fluxgate_engine::quota::{
     CounterGossip, Handoff, Repeats, Sender, TransferReply, TransferRequest,
 };
@@ -150,24 +150,24 @@ impl NodeState {
     }
 
     /// Which start of which node this is, and what it knows of the cluster and of the time.
-    pub async fn introduction(&self) -> IntroduceReply {
-        let view = self.shared.view();
-        let cluster = self.shared.cluster();
-        let directories = view.nodes.iter().map(|(node, of)| RegisteredDirectory {
-            node: *node,
-            dir_id: of.dir_id,
-            removed: of.removed,
-        });
-        IntroduceReply(Introduction {
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn introduction(&self) -> std::io::Result<IntroduceReply> {
+        // Read BEFORE the state: what is applied meanwhile is in both.
+        let not_applied = self.raft.registrations_not_applied().await?;
+        let (view, cluster) = (self.shared.view(), self.shared.cluster());
+        let (directories, start_ids) = join::registered(&view, &cluster, not_applied);
+        Ok(IntroduceReply(Introduction {
             node: self.me,
             dir_id: self.dir_id,
             start_id: self.start_id(),
             formed: self.raft.has_history().await,
-            directories: directories.collect(),
-            start_ids: cluster.start_ids.iter().map(|(id, of)| (*id, *of)).collect(),
+            directories,
+            start_ids,
             heard: self.incarnation().incarnations.all(),
             time: self.times(),
-        })
+        }))
     }
 
     /// What this node knows of the current time.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use fluxgate_api::paths;
+use fluxgate_engine::join::MadeStarts;
 use fluxgate_engine::lease::LeaseRefusal;
 use fluxgate_engine::quota::{Incarnation, KeyLimits, Sources};
 use fluxgate_engine::state::cluster_state::StartId;
@@ -15,7 +16,6 @@ use fluxgate_engine::state::{Shared, View};
 use fluxgate_peer::Transport;
 use fluxgate_raft::{RaftHandle, WriteHealth};
 use fluxgate_store::DataDir;
-use fluxgate_store::starts::Starts;
 use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, NodeId};
 use fluxgate_wire::peer::More;
 use tokio::sync::{Notify, Semaphore};
@@ -82,7 +82,7 @@ pub struct NodeState {
     pub agreement: Agreement,
     // The starts that the data directory remembers. The lock is held while the file is written,
     // twice per start; no request takes it.
-    starts: Mutex<Starts>,
+    starts: Mutex<MadeStarts>,
     // Peers that speak only version 1 of the messages.
     older: Mutex<BTreeSet<NodeId>>,
     /// Notified when certificate files may have changed.
@@ -118,7 +118,7 @@ pub struct NodeStateParts {
     pub metrics: Arc<Metrics>,
     pub incarnation: Incarnation,
     pub clock_noted: bool,
-    pub starts: Starts,
+    pub starts: MadeStarts,
 }
 
 impl NodeState {
@@ -208,13 +208,13 @@ impl NodeState {
 
     fn change_starts(
         &self,
-        change: impl FnOnce(&mut Starts, (u64, u64)) -> bool,
+        change: impl FnOnce(&mut MadeStarts, StartId) -> bool,
     ) -> std::io::Result<()> {
-        let own = (self.boot().0, self.nonce);
+        let own = self.start_id();
         let mut slot = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut starts = slot.clone();
         if change(&mut starts, own) {
-            self.data.write_starts(&starts)?;
+            crate::starts::write(&self.data, &starts)?;
             *slot = starts;
         }
         Ok(())
@@ -224,7 +224,7 @@ impl NodeState {
     /// directory.
     pub fn made(&self, newest: StartId) -> bool {
         let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
-        newest == self.start_id() || starts.made((newest.boot.0, newest.nonce))
+        newest == self.start_id() || starts.made(newest)
     }
 
     pub fn start_id(&self) -> StartId {

@@ -9,11 +9,14 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fluxgate_engine::join::Registration;
 use fluxgate_peer::process;
 use fluxgate_store::codec::{self, Kind};
 use fluxgate_store::{LogStore, StoreError};
+use fluxgate_types::LogIndex;
 use fluxgate_wire::raft::EntryV1;
 use fluxgate_wire::{Grown as _, VERSION};
+use openraft::EntryPayload;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::shapes::Shaped;
-use crate::types::{Entry, LogId, TypeConfig, Vote};
+use crate::types::{Data, Entry, LogId, TypeConfig, Vote};
 
 /// Bytes of entries in one read: a follower far behind must not cause one giant message.
 const READ_BYTES_MAX: usize = 1024 * 1024;
@@ -141,6 +144,29 @@ impl Log {
             raw.iter().map(|(_, bytes)| unpack_entry(bytes)).collect()
         };
         process::blocking(read).await?
+    }
+}
+
+/// What the entries after this one register, in order. An entry may register a directory before this
+/// node has applied it, or any node.
+pub(crate) async fn registrations(
+    store: &LogStore,
+    after: LogIndex,
+) -> Result<Vec<Registration>, io::Error> {
+    let mut found = Vec::new();
+    let mut next = after.0 + 1;
+    loop {
+        let (store, from) = (store.clone(), next.max(store.first().unwrap_or(next)));
+        let read = process::blocking(move || store.read(from, u64::MAX, READ_BYTES_MAX)).await?;
+        let read = read.map_err(|error| failed(&error))?;
+        let Some((last, _)) = read.last() else { return Ok(found) };
+        next = last + 1;
+        for (_, bytes) in &read {
+            if let EntryPayload::Normal(Data(batch)) = unpack_entry(bytes)?.payload {
+                let commands = batch.proposals.iter().map(|proposal| &proposal.command);
+                found.extend(commands.filter_map(Registration::of));
+            }
+        }
     }
 }
 

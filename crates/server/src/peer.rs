@@ -118,6 +118,25 @@ fn is_open_to_strangers(call: Call) -> bool {
     matches!(call, Call::Lease | Call::Introduce | Call::Status | Call::Append | Call::Snapshot)
 }
 
+/// Whether a node answers this call only once its directory may act for it. An older directory has
+/// forgotten its votes; and its answers to calls about counters would name the number of its start:
+/// once the newest directory runs again, all nodes would take its messages for late ones.
+fn is_for_members(call: Call) -> bool {
+    match call {
+        Call::Append | Call::Vote | Call::PreVote | Call::TransferLeader | Call::Snapshot => true,
+        Call::TransferRequest | Call::Gossip | Call::Give => true,
+        Call::Propose
+        | Call::Lease
+        | Call::Applied
+        | Call::Introduce
+        | Call::Usage
+        | Call::UsageMany
+        | Call::Status
+        | Call::Membership
+        | Call::Served => false,
+    }
+}
+
 async fn serve(State(state): State<Arc<NodeState>>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let name = parts.uri.path().strip_prefix("/peer/v1/").unwrap_or_default();
@@ -219,13 +238,12 @@ async fn dispatch(
     call: Call,
     body: &[u8],
 ) -> Result<Vec<u8>, HandleError> {
+    if is_for_members(call) && !state.may_vote() {
+        return Err(HandleError::Failed("this node has not heard from the others yet".to_owned()));
+    }
     match call {
         Call::Append | Call::Vote | Call::PreVote | Call::TransferLeader | Call::Snapshot => {
-            if state.may_vote() {
-                state.raft.handle(call, body).await
-            } else {
-                Err(HandleError::Failed("this node has not heard from the others yet".to_owned()))
-            }
+            state.raft.handle(call, body).await
         }
         Call::Propose => {
             let proposal = ProposeV1::unpack(Kind::PeerMessage, body);
@@ -254,7 +272,10 @@ async fn dispatch(
             write::<AskMessage>(&ReplyMessage { head: state.head(from), replies })
         }
         Call::Gossip => gossip(state, from, body),
-        Call::Introduce => write::<IntroduceCall>(&state.introduction().await),
+        Call::Introduce => {
+            let said = state.introduction().await;
+            write::<IntroduceCall>(&said.map_err(|error| HandleError::Failed(error.to_string()))?)
+        }
         Call::Give => {
             let message: GiveMessage = read(body)?;
             let sender = state.receive(from, &message.head).filter(|_| !state.is_leaving());

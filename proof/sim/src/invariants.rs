@@ -12,6 +12,7 @@ mod limits_are_as_set;
 mod loss_is_bounded;
 mod never_over_admits;
 mod no_second_life;
+mod old_directories_stay_out;
 mod one_map_per_window;
 mod remaining_is_honest;
 mod replicas_agree;
@@ -22,17 +23,15 @@ mod time_is_bounded;
 mod tokens_are_conserved;
 mod writes_go_on;
 
-use fluxgate_engine::quota::{
-    Context, CounterId, Entitlement, Incarnation, Incarnations, KeyLimits, Shard,
-};
+use fluxgate_engine::quota::{Context, CounterId, Entitlement, Incarnation, KeyLimits, Shard};
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{ClusterMs, LogIndex, NodeId};
-use std::sync::Arc;
+use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId};
 
 use crate::book::{Window, WindowId};
 use crate::messages::Seen;
+use crate::node::Node;
 use crate::plan::Us;
-use crate::world::{Host, World};
+use crate::world::{Directory, Host, World};
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug)]
@@ -119,6 +118,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(time_is_bounded::Judge),
         Box::new(writes_go_on::Judge::default()),
         Box::new(limits_are_as_set::Judge),
+        Box::new(old_directories_stay_out::Judge),
     ]
 }
 
@@ -144,22 +144,18 @@ fn unopened(
 ) -> Option<fluxgate_engine::quota::Observed> {
     // Any node's maps will do: windows are opened under one map only.
     let view = world.nodes().max_by_key(|node| node.applied)?.view();
+    // Another directory opens nothing.
+    let is_whole = slot.directory == Directory::Whole;
     let mut incarnation = match &slot.node {
-        Some(node) => Incarnation::clone(node.member.incarnation()),
-        None => {
-            let left = slot.disk.carryover.as_ref();
-            let first = slot.disk.boots == 0;
-            Incarnation {
-                me: id,
-                entitlement: left.map(|l| l.entitlement).or(first.then_some(Entitlement::All)),
-                first_lease: None,
-                carryover: left.map(|l| Arc::new(l.counters.clone())),
-                reached: ClusterMs(0),
-                incarnations: Incarnations::default(),
-                incarnations_tag: 1,
-                peers: Vec::new(),
-                clock_error_ms_max: world.plan.terms.clock_error_ms_max,
-            }
+        Some(node) if is_whole => Incarnation::clone(node.member.incarnation()),
+        _ => {
+            let (disk, next) = (&slot.disk, BootId(slot.disk.boots + 1));
+            let left = disk.carryover.clone().filter(|_| is_whole);
+            let (reached, error_ms) =
+                (disk.clock.map(|(at, _)| at), world.plan.terms.clock_error_ms_max);
+            let mut next = Incarnation::at_start(id, next, left, reached, &[], error_ms);
+            next.entitlement = next.entitlement.filter(|_| is_whole);
+            next
         }
     };
     if incarnation.entitlement().is_none() {
@@ -197,9 +193,9 @@ fn find(world: &World, counter: &CounterId, limits: &KeyLimits, spec: &LimitSpec
         // Given by this incarnation to a running one, and not received yet: gossip repeats it.
         let Some(boot) = slot.node.as_deref().map(|node| node.boot) else { continue };
         for (to, to_boot, given, _) in seen.transfers {
-            let Some(receiver) = world.node(to).filter(|node| Some(node.boot) == to_boot) else {
-                continue;
-            };
+            // A directory that has not joined may have counted as many starts.
+            let is_it = |node: &&Node| node.takes_part() && Some(node.boot) == to_boot;
+            let Some(receiver) = world.node(to).filter(is_it) else { continue };
             let got = receiver.shard.observe(counter).map_or(0, |theirs| {
                 let of = theirs.transfers.iter().find(|(n, b, ..)| *n == id && *b == Some(boot));
                 of.map_or(0, |(.., got)| *got)

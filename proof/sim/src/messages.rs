@@ -1,6 +1,8 @@
 //! Messages between nodes, and what an observer sees of the nodes.
 
 use fluxgate_engine::clock::sync::ClockAnswer;
+use fluxgate_engine::join::{Introduction, JoinError};
+use fluxgate_engine::lease::LeaseRefusal;
 use fluxgate_engine::member::{LeaseAnswer, LeaseRequest, SubmitError, Written};
 use fluxgate_engine::quota::{
     CounterGossip, Decision, Handoff, KeyLimits, TransferReply, TransferRequest,
@@ -63,6 +65,10 @@ pub enum Message {
     Time(CallId),
     /// The clocks of a node.
     TimeIs(CallId, ClockAnswer),
+    /// Requests the introduction of a node.
+    Introduce(CallId),
+    /// The introduction.
+    Introduced(CallId, Box<Introduction>),
     /// Carries a proposal to the leader, which may take this long, milliseconds.
     Propose(CallId, Box<Proposal>, u64),
     /// The outcome of the proposal.
@@ -81,6 +87,7 @@ impl Message {
             | Self::Gifts(call, ..)
             | Self::Applied(call, _)
             | Self::Time(call)
+            | Self::Introduce(call)
             | Self::Propose(call, ..) => *call,
             Self::Raft(_)
             | Self::Leased(..)
@@ -90,6 +97,7 @@ impl Message {
             | Self::Taken(..)
             | Self::AppliedAt(..)
             | Self::TimeIs(..)
+            | Self::Introduced(..)
             | Self::Proposed(..)
             | Self::Refused(_) => 0,
         }
@@ -117,6 +125,8 @@ pub enum Timer {
     Proven(CallId, LogIndex),
     /// The next part of an orderly stop.
     Stop,
+    /// The next attempt to join.
+    Join,
 }
 
 /// A request of a client.
@@ -160,4 +170,17 @@ pub enum Seen {
     Renewed(Us),
     /// An orderly stop is over.
     Stopped,
+    /// The directory takes part in consensus from now on.
+    TookPart,
+    /// The process ends: its directory must not go on.
+    Ended(Ended),
+}
+
+/// Why a process ended by itself.
+#[derive(Clone, Debug)]
+pub enum Ended {
+    /// Its directory must not take part.
+    NotJoined(JoinError),
+    /// Its directory must not get a lease.
+    NoLease(LeaseRefusal),
 }

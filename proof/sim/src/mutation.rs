@@ -48,7 +48,12 @@ pub fn judge(
         (_, Some(DriverMutation::ApplySkips)) => Some("replicas_agree"),
         (_, Some(DriverMutation::AckBeforeSync)) => Some("acked_is_durable"),
         (_, Some(DriverMutation::ClockFromWall)) => Some("no_second_life"),
-        (Some(Mutation::AbsentForever), _) => Some("cluster_heals"),
+        (
+            Some(Mutation::StartsByNumber | Mutation::JoinsUnheard | Mutation::LostDirectoryJoins),
+            _,
+        ) => Some("old_directories_stay_out"),
+        (Some(Mutation::StartNotSaved), _) => Some("old_directories_stay_out"),
+        (Some(Mutation::AbsentForever | Mutation::CountsFromOne), _) => Some("cluster_heals"),
         _ => None,
     }
 }
@@ -83,6 +88,16 @@ pub fn plan(
         (Some(Mutation::FullLeaderStays), _) => Plan::of_full_disks(seed),
         (Some(Mutation::ClockJumpIgnored), _) => Plan::of_stopped_clocks(seed),
         (Some(Mutation::WaitersKeepLimits), _) => Plan::of_changing_limits(seed),
+        (Some(Mutation::StartsByNumber), _) => Plan::of_directories(seed, &[FaultKind::PutBack]),
+        (Some(Mutation::JoinsUnheard), _) => {
+            Plan::of_directories(seed, &[FaultKind::PutBack, FaultKind::Cut, FaultKind::CrashAll])
+        }
+        (Some(Mutation::LostDirectoryJoins), _) => {
+            Plan::of_directories(seed, &[FaultKind::LostDisk])
+        }
+        (Some(Mutation::CountsFromOne), _) => Plan::of_directories(seed, &[FaultKind::Replace]),
+        (Some(Mutation::StartNotSaved), _) => Plan::of_directories(seed, &[FaultKind::Crash]),
+        (Some(Mutation::OverWindowsReturn), _) => Plan::of_stopped_machines(seed),
         (Some(Mutation::RemovedAreAsked), _) => Plan::of_restarts(seed, 0),
         (Some(Mutation::EndedSendersHeard), _) => {
             Plan { cost_max: 5, ..Plan::of_restarts(seed, 900) }

@@ -9,6 +9,7 @@ mod calls;
 mod consensus;
 mod context;
 mod counting;
+mod joining;
 mod machine;
 mod pump;
 mod requests;
@@ -69,6 +70,8 @@ pub struct Node {
     waiting: BTreeMap<WaiterId, Request>,
     ticking: bool,
     raft_wake: Us,
+    // The place of the entry that set the members that this node knows.
+    members_at: usize,
     // The leader when the member last looked.
     led_by: Option<NodeId>,
     // True time for which the member's timer is set.
@@ -82,6 +85,7 @@ pub struct Node {
     writes: BTreeMap<member::CallId, WriteWaiter>,
     proposals: Vec<(usize, u64, ProposalWaiter)>,
     applied_waits: Vec<(NodeId, CallId, LogIndex)>,
+    joining: joining::Joining,
     stop: Option<Box<stopping::Stopping>>,
 }
 
@@ -96,11 +100,13 @@ impl Node {
             disk.carryover.take()
         };
         let noted = disk.clock;
-        let member = machine::new_member(id, &machine, disk, carryover, step);
-        let nodes: Vec<NodeId> = (1..=step.plan.nodes).map(NodeId).collect();
+        let nonce = step.rng.draw();
+        let member = machine::new_member(id, &machine, disk, (carryover, nonce), step);
+        let now = machine.boot(step.now);
+        let starts = disk.starts.clone();
+        let joining = joining::Joining::new(id, now, (disk.dir_id, nonce), starts, step);
         let registry = Registry::default();
-        let disk = std::mem::take(&mut disk.raft);
-        let mut raft = Raft::new(id, nodes, disk, step.plan.heartbeat, step.now, step.rng);
+        let mut raft = Raft::new(id, std::mem::take(&mut disk.raft), step.plan.heartbeat);
         raft.driver_mutation = step.is(DriverMutation::AckBeforeSync);
         let mut node = Self {
             id,
@@ -122,6 +128,7 @@ impl Node {
             waiting: BTreeMap::new(),
             ticking: false,
             raft_wake: 0,
+            members_at: 0,
             led_by: None,
             member_wake: 0,
             lease_asked: 0,
@@ -130,9 +137,11 @@ impl Node {
             writes: BTreeMap::new(),
             proposals: Vec::new(),
             applied_waits: Vec::new(),
+            joining,
             stop: None,
         };
-        node.watch_raft(step);
+        node.note_members(step);
+        node.join(step);
         let gossip = step.rng.below(step.plan.gossip);
         step.wake(gossip, Timer::Gossip);
         step.wake(SECOND, Timer::Note);
@@ -144,6 +153,8 @@ impl Node {
     pub fn crash(self, disk: &mut Disk) {
         disk.raft = self.raft.crash();
         disk.clock = self.noted;
+        disk.boots = self.boot.0;
+        disk.starts = self.joining.starts;
     }
 
     /// The boot clock.
@@ -193,6 +204,7 @@ impl Node {
     pub fn handle_timer(&mut self, timer: Timer, step: &mut Step<'_>) {
         let mut out = Vec::new();
         match timer {
+            Timer::Raft if !self.takes_part() => {}
             Timer::Raft => {
                 self.raft.handle_time(step.now, step.rng, &mut out);
                 self.consent(out, step);
@@ -204,6 +216,7 @@ impl Node {
             Timer::Tick => self.tick(step),
             Timer::Gossip => self.send_gossip(step),
             Timer::Member => self.member_timeout(step),
+            Timer::Join => self.join(step),
             Timer::Note => {
                 if self.member.clock().is_synced() && self.machine.has_room(step.now) {
                     self.noted = Some((self.cluster_now(step.now), self.boot_now(step.now)));

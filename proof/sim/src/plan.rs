@@ -53,11 +53,17 @@ pub enum FaultKind {
     /// A machine is stopped for longer than a lease, and its boot clock stands still meanwhile; its
     /// wall clock may, too. What it is sent is lost.
     StandStill,
+    /// A node gets an older copy of its directory back, and later the right one.
+    PutBack,
+    /// A node loses its disk, and is started on an empty one; later it is removed and added again.
+    LostDisk,
+    /// A healthy node is removed, and added again with an empty directory.
+    Replace,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Crash,
         Self::CrashAll,
         Self::Pause,
@@ -74,10 +80,15 @@ impl FaultKind {
         Self::FullDisk,
         Self::WallLeap,
         Self::StandStill,
+        Self::PutBack,
+        Self::LostDisk,
+        Self::Replace,
     ];
     /// The kinds that are drawn first: newer ones are drawn after everything else, so that seeds from
     /// before them keep their plans.
     const DRAWN_FIRST: usize = 13;
+    /// The kinds that are drawn before the newest: those change directories and members.
+    const DRAWN_BEFORE_MEMBERS: usize = 16;
 
     /// The name in summaries.
     #[must_use]
@@ -99,6 +110,9 @@ impl FaultKind {
             Self::FullDisk => "full_disk",
             Self::WallLeap => "wall_leap",
             Self::StandStill => "stand_still",
+            Self::PutBack => "put_back",
+            Self::LostDisk => "lost_disk",
+            Self::Replace => "replace",
         }
     }
 }
@@ -228,6 +242,22 @@ impl Plan {
         Self { faults: 2 * SECOND, writes: 100 * MS, keys: 4, calm_permille: 0, ..plan }
     }
 
+    /// The plan of a seed with orderly stops of all nodes, and machines that are stopped together with
+    /// their clocks: cluster time may go back.
+    #[must_use]
+    pub fn of_stopped_machines(seed: u64) -> Self {
+        let kinds = [FaultKind::RestartAll, FaultKind::Restart, FaultKind::StandStill];
+        let plan = Self::focused(seed, &kinds);
+        Self { span: 2 * plan.span, faults: 2 * SECOND, calm_permille: 0, ..plan }
+    }
+
+    /// The plan of a seed with these kinds of faults, which change directories and members.
+    #[must_use]
+    pub fn of_directories(seed: u64, kinds: &[FaultKind]) -> Self {
+        let plan = Self::focused(seed, kinds);
+        Self { faults: 8 * SECOND, calm_permille: 0, ..plan }
+    }
+
     /// The plan of a seed in which limits change while requests wait for slow peers.
     #[must_use]
     pub fn of_changing_limits(seed: u64) -> Self {
@@ -262,7 +292,8 @@ impl Plan {
                 limits.push(second);
             }
         }
-        let (first, later) = FaultKind::ALL.split_at(FaultKind::DRAWN_FIRST);
+        let (older, newest) = FaultKind::ALL.split_at(FaultKind::DRAWN_BEFORE_MEMBERS);
+        let (first, later) = older.split_at(FaultKind::DRAWN_FIRST);
         let mut kinds: Vec<FaultKind> =
             first.iter().copied().filter(|_| rng.permille(400)).collect();
         if kinds.is_empty() && rng.permille(800) {
@@ -310,6 +341,9 @@ impl Plan {
             plan.limits.extend(more.into_iter().take(count).map(|ms| (limit(&mut rng).0, ms)));
         }
         plan.limit_changes = rng.pick(&[0, 0, 0, 300 * scale]);
+        // A single node has nobody to ask.
+        let has_others = plan.nodes > 1;
+        plan.kinds.extend(newest.iter().copied().filter(|_| rng.permille(400) && has_others));
         plan
     }
 

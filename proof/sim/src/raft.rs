@@ -2,11 +2,13 @@
 //!
 //! Answers for: terms, durable votes, pre-vote, replication with the log-matching check, commitment
 //! of a leader's own term only, proofs of leadership by a round of heartbeats (ReadIndex), and
-//! hand-over (Ongaro, "Consensus: Bridging Theory and Practice", 2014). What is acknowledged is on
-//! the disk before; a crash loses what was not synced. Snapshots and changes of members are left to
-//! the tests of whole clusters, with the real openraft.
+//! hand-over, and changes of members by one node at a time (Ongaro, "Consensus: Bridging Theory and
+//! Practice", 2014). What is acknowledged is on the disk before; a crash loses what was not synced.
+//! Snapshots, and changes of members in two steps, are left to the tests of whole clusters, with the
+//! real openraft.
 
 mod election;
+mod members;
 mod messages;
 mod replication;
 
@@ -19,6 +21,7 @@ use fluxgate_types::NodeId;
 use crate::plan::Us;
 use crate::rng::Rng;
 
+pub use members::Members;
 pub use messages::Message;
 
 /// A log entry.
@@ -30,6 +33,8 @@ pub struct Entry {
     pub node: NodeId,
     /// The commands; none in the first entry of a term.
     pub batch: Option<Batch>,
+    /// The members from this entry on, if it changes them.
+    pub members: Option<Members>,
 }
 
 /// The state on the disk.
@@ -69,7 +74,10 @@ struct Pending {
 /// One node's part in consensus.
 pub struct Raft {
     me: NodeId,
-    voters: Vec<NodeId>,
+    // Those of the newest entry that sets them, and its place; they count before it is committed.
+    members: (Members, usize),
+    // This process formed the cluster.
+    formed_here: bool,
     disk: Disk,
     /// The disk takes new entries.
     pub has_room: bool,
@@ -100,19 +108,12 @@ pub struct Raft {
 
 impl Raft {
     /// Starts from a disk.
-    pub fn new(
-        me: NodeId,
-        voters: Vec<NodeId>,
-        disk: Disk,
-        heartbeat: Us,
-        now: Us,
-        rng: &mut Rng,
-    ) -> Self {
+    pub fn new(me: NodeId, disk: Disk, heartbeat: Us) -> Self {
         let election = (3 * heartbeat, 6 * heartbeat);
-        let wake = now + rng.between(election.0, election.1);
-        Self {
+        let mut raft = Self {
             me,
-            voters,
+            members: (Members::default(), 0),
+            formed_here: false,
             has_room: true,
             lacks_entries: false,
             driver_mutation: false,
@@ -134,8 +135,15 @@ impl Raft {
             round: 0,
             confirms: Vec::new(),
             heard: 0,
-            wake,
-        }
+            wake: Us::MAX,
+        };
+        raft.find_members();
+        raft
+    }
+
+    /// From now on it answers calls and stands for election.
+    pub fn begin(&mut self, now: Us, rng: &mut Rng) {
+        self.rest(now, rng);
     }
 
     /// The state that a crash leaves.
@@ -151,11 +159,6 @@ impl Raft {
     /// The term in which this node leads.
     pub fn leads_in(&self) -> Option<u64> {
         (self.role == Role::Leader).then_some(self.term)
-    }
-
-    /// The voters, in order.
-    pub fn voters(&self) -> &[NodeId] {
-        &self.voters
     }
 
     /// Whether the newest message with entries had committed ones, and the disk had no room for them.
@@ -176,14 +179,6 @@ impl Raft {
     /// Entries in the log.
     pub fn last(&self) -> usize {
         self.log.len()
-    }
-
-    fn quorum(&self) -> usize {
-        self.voters.len() / 2 + 1
-    }
-
-    fn others(&self) -> Vec<NodeId> {
-        self.voters.iter().copied().filter(|node| *node != self.me).collect()
     }
 
     fn term_at(&self, index: usize) -> u64 {
@@ -226,7 +221,7 @@ impl Raft {
 
     /// The clock of elections stood still for this long.
     pub fn stand_still(&mut self, span: Us) {
-        (self.wake, self.heard) = (self.wake + span, self.heard + span);
+        (self.wake, self.heard) = (self.wake.saturating_add(span), self.heard + span);
     }
 
     /// Takes a message.

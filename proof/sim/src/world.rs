@@ -4,6 +4,7 @@ mod clients;
 mod faults;
 mod host;
 mod machine_faults;
+mod operator;
 mod queue;
 mod watch;
 
@@ -11,7 +12,7 @@ use std::collections::VecDeque;
 
 use fluxgate_engine::clock::signed_difference;
 use fluxgate_types::id::mix64;
-use fluxgate_types::{BootId, ClusterMs, NodeId};
+use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
 
 use crate::book::Observations;
 use crate::invariants::{self, Invariant, Violation};
@@ -23,7 +24,7 @@ use crate::plan::{MS, Plan, SECOND, Us};
 use crate::rng::Rng;
 
 use clients::Clients;
-pub use host::Host;
+pub use host::{Directory, Host};
 
 pub(crate) use clients::limit_name;
 use queue::Queue;
@@ -31,7 +32,7 @@ use queue::Queue;
 /// Something that will happen.
 #[derive(Debug)]
 enum Event {
-    Packet { from: NodeId, to: NodeId, message: Message },
+    Packet { from: NodeId, to: NodeId, directories: (DirId, DirId), message: Message },
     Timer { node: NodeId, epoch: u64, timer: Timer },
     Request { node: NodeId, request: Request },
     Traffic(usize),
@@ -39,6 +40,7 @@ enum Event {
     Limits,
     Fault,
     Start(NodeId),
+    Operator,
     Judge,
 }
 
@@ -71,6 +73,7 @@ pub struct World {
     clients: Clients,
     judges: Vec<Box<dyn Invariant>>,
     faulty: bool,
+    operator: operator::Operator,
     /// The newest lines of the trace, and how many are kept.
     log: (VecDeque<String>, usize),
 }
@@ -103,10 +106,12 @@ impl World {
                 full_until: 0,
             }
         };
-        let slots = (0..plan.nodes).map(|place| Host::new(machine(&mut rng, place)));
+        let host = |place| Host::new(machine(&mut rng, place), DirId(place + 1));
+        let slots = (0..plan.nodes).map(host);
         let slots = slots.collect();
         let mut net = Net::default();
         net.twice_permille = plan.twice_permille;
+        let operator = operator::Operator::new(plan.nodes);
         let mut world = Self {
             clients: Clients::new(&plan, &mut rng),
             plan,
@@ -124,6 +129,7 @@ impl World {
                 .filter(|judge| broken.judge.is_none_or(|only| only == judge.name()))
                 .collect(),
             faulty: true,
+            operator,
             log: (VecDeque::new(), lines),
         };
         // The beginning is no calm time: no node has a lease.
@@ -184,10 +190,16 @@ impl World {
         &mut self.slots[usize::try_from(node.0 - 1).unwrap_or(0)]
     }
 
+    /// The machine of a node.
+    #[must_use]
+    pub fn host(&self, node: NodeId) -> Option<&Host> {
+        self.slots.get(usize::try_from(node.0 - 1).ok()?)
+    }
+
     /// The process of a node, if one runs.
     #[must_use]
     pub fn node(&self, node: NodeId) -> Option<&Node> {
-        self.slots.get(usize::try_from(node.0 - 1).ok()?)?.node.as_deref()
+        self.host(node)?.node.as_deref()
     }
 
     /// Every running process.
@@ -252,14 +264,18 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
         match event {
-            Event::Packet { from, to, message } => {
+            Event::Packet { from, to, directories, message } => {
+                // A call names the directories of both ends, and is rejected if one was replaced.
+                if directories != self.directories(from, to) {
+                    return Ok(());
+                }
                 let (now, slot) = (self.now, self.slot(to));
                 if slot.node.is_some() && slot.stood_still_until.is_some_and(|until| until > now) {
                     return Ok(());
                 }
                 if slot.node.is_some() && slot.paused_until > now {
                     let at = slot.paused_until;
-                    self.schedule(at, Event::Packet { from, to, message });
+                    self.schedule(at, Event::Packet { from, to, directories, message });
                     return Ok(());
                 }
                 if slot.node.is_none() {
@@ -312,6 +328,7 @@ impl World {
             Event::Limits => self.next_limits(),
             Event::Fault => self.next_fault(),
             Event::Start(node) => self.start(node),
+            Event::Operator => self.operate(),
             Event::Judge => {
                 self.schedule(self.now + SECOND, Event::Judge);
                 self.close_windows()?;
@@ -331,9 +348,16 @@ impl World {
         if matches!(message, Message::Gifts(..)) {
             arrivals.truncate(1);
         }
+        let directories = self.directories(from, to);
         for at in arrivals {
-            self.schedule(at, Event::Packet { from, to, message: message.clone() });
+            let message = message.clone();
+            self.schedule(at, Event::Packet { from, to, directories, message });
         }
+    }
+
+    fn directories(&self, from: NodeId, to: NodeId) -> (DirId, DirId) {
+        let of = |node| self.host(node).map_or(DirId(0), |host| host.disk.dir_id);
+        (of(from), of(to))
     }
 
     fn new_step(&mut self) -> Step<'_> {
@@ -379,10 +403,14 @@ impl World {
         // them: all are in the book BEFORE the first is judged.
         all.iter().for_each(|seen| self.note(id, seen));
         for seen in &all {
-            if matches!(seen, Seen::Stopped) {
-                self.stopped(id);
-            } else {
+            if !matches!(seen, Seen::Stopped) {
                 self.judge(|judge, world| judge.see(world, id, seen))?;
+            }
+            match seen {
+                Seen::Stopped => self.stopped(id),
+                Seen::Ended(_) => self.ended(id),
+                Seen::TookPart => self.took_part(id),
+                _ => {}
             }
         }
         Ok(())

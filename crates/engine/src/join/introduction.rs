@@ -1,9 +1,13 @@
 //! What nodes say to each other before they know each other.
 
+use std::collections::BTreeMap;
+
 use fluxgate_types::{BootId, BootNs, DirId, NodeId};
 
 use crate::clock::sync::ClockAnswer;
-use crate::state::cluster_state::StartId;
+use crate::state::View;
+use crate::state::cluster_state::{ClusterState, StartId};
+use crate::state::command::Command;
 
 /// Which start of which node answers, and what it knows of the cluster and of the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +21,9 @@ pub struct Introduction {
     /// It belongs to a cluster that may have acknowledged something. A node that formed the cluster
     /// in this start, and has neither led nor voted for another node since, does not say so.
     pub formed: bool,
-    /// The data directories of the nodes, as its replicated state has them.
+    /// The data directories of the nodes ([`registered`]).
     pub directories: Vec<RegisteredDirectory>,
-    /// The newest starts by node, as its replicated state has them.
+    /// The newest starts by node ([`registered`]).
     pub start_ids: Vec<(NodeId, StartId)>,
     /// The newest starts by node that messages have named since it started itself.
     pub heard: Vec<(NodeId, BootId)>,
@@ -36,6 +40,60 @@ pub struct RegisteredDirectory {
     pub dir_id: DirId,
     /// The node was removed from the cluster since.
     pub removed: bool,
+}
+
+/// The directory that a command registers for a node, and its start, if the command names one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The node.
+    pub node: NodeId,
+    /// Its directory.
+    pub dir_id: DirId,
+    /// Its start.
+    pub start_id: Option<StartId>,
+}
+
+impl Registration {
+    /// What a command registers, if it does.
+    #[must_use]
+    pub fn of(command: &Command) -> Option<Self> {
+        match command {
+            &Command::RegisterNode { node, dir_id } => Some(Self { node, dir_id, start_id: None }),
+            &Command::RegisterStart { node, dir_id, start_id } => {
+                Some(Self { node, dir_id, start_id: Some(start_id) })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a node knows of directories and of the newest starts: what it has applied, and what its log
+/// holds beyond that. After a stop of all nodes no entry need be applied anywhere, and a directory
+/// that is registered must be known all the same.
+#[must_use]
+pub fn registered(
+    view: &View,
+    cluster: &ClusterState,
+    not_applied: impl IntoIterator<Item = Registration>,
+) -> (Vec<RegisteredDirectory>, Vec<(NodeId, StartId)>) {
+    let applied = view.nodes.iter().map(|(node, of)| RegisteredDirectory {
+        node: *node,
+        dir_id: of.dir_id,
+        removed: of.removed,
+    });
+    let mut directories: Vec<RegisteredDirectory> = applied.collect();
+    let mut start_ids: BTreeMap<NodeId, StartId> =
+        cluster.start_ids.iter().map(|(node, of)| (*node, *of)).collect();
+    for Registration { node, dir_id, start_id } in not_applied {
+        if !directories.iter().any(|known| known.node == node && known.dir_id == dir_id) {
+            directories.push(RegisteredDirectory { node, dir_id, removed: false });
+        }
+        if let Some(start_id) = start_id {
+            let newest = start_ids.entry(node).or_insert(start_id);
+            *newest = start_id.max(*newest);
+        }
+    }
+    (directories, start_ids.into_iter().collect())
 }
 
 /// What a node knows of the time, each as of when it answers, nanoseconds.

@@ -121,7 +121,7 @@ impl Member {
             return Err(NotRenewed::LacksEntries);
         }
         let leader = leader.ok_or(NotRenewed::NoLeader)?;
-        if self.renewal.saved.asking != Some(self.start) {
+        if self.renewal.saved.asking != Some(self.start) && !Mutation::StartNotSaved.active() {
             // Durable BEFORE the first request: the first lease registers this start, and a
             // directory that does not remember a registered start is taken for a copy.
             self.renewal.pending = Some(Pending::Save);
@@ -250,7 +250,7 @@ impl Member {
     fn renewed(&mut self, after_ms: u64, step: &mut Step<'_>) {
         let is_same = step.around.shared().cluster().level == self.renewal.level;
         self.renewal.at = step.now().plus_ms(if is_same { after_ms } else { 0 });
-        if self.renewal.saved.registered != Some(self.start) {
+        if self.renewal.saved.registered != Some(self.start) && !Mutation::StartNotSaved.active() {
             step.push(Effect::SaveStart { start: self.start, registered: true });
         }
         step.push(Effect::Renewed(Ok(())));
@@ -268,10 +268,11 @@ impl Member {
             LeaseRefusal::Older { .. } | LeaseRefusal::OtherDirectory(_) => {
                 step.push(Effect::End(refusal.clone()));
             }
-            LeaseRefusal::CountOn { newest, .. } => {
+            LeaseRefusal::CountOn { newest, .. } if !Mutation::CountsFromOne.active() => {
                 step.push(Effect::CountOn(BootId(newest.0 + 1)));
             }
             LeaseRefusal::Behind
+            | LeaseRefusal::CountOn { .. }
             | LeaseRefusal::Removed(_)
             | LeaseRefusal::Differs
             | LeaseRefusal::Other(_) => {}

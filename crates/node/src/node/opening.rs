@@ -130,7 +130,7 @@ impl Opening {
         let incarnation = Incarnation::at_start(me, boot, carryover, noted, &others, error_ms);
         let clock_noted = noted.is_some();
         metrics.unplanned_stops.inc_by(data.begin_run()?);
-        let starts = data.starts()?;
+        let starts = crate::starts::read(&data)?;
         Ok(NodeState::new(NodeStateParts {
             config,
             boot,

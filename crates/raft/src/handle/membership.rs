@@ -5,11 +5,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use fluxgate_engine::join::Registration;
 use fluxgate_types::NodeId;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 
 use super::{HANDED, RaftHandle, Role};
+use crate::log;
 use crate::types::TypeConfig;
 use fluxgate_engine::member::SubmitError;
 
@@ -51,6 +53,14 @@ impl RaftHandle {
         let own = term == 0 || term == 1 && to == me && !vote.committed;
         // The list of members is the entry with index 0, which no leader ever writes.
         !(own && metrics.last_log_index == Some(0) && metrics.snapshot.is_none())
+    }
+
+    /// The directories and starts that entries register which this node has not applied.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn registrations_not_applied(&self) -> std::io::Result<Vec<Registration>> {
+        log::registrations(&self.inner.store, self.applied()).await
     }
 
     /// Forms a new cluster of these members. Call it on one fresh node only.

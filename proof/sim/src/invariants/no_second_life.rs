@@ -38,6 +38,8 @@ impl Invariant for Judge {
             | Seen::Wrote(..)
             | Seen::AppliedEntry(_)
             | Seen::Renewed(_)
+            | Seen::TookPart
+            | Seen::Ended(_)
             | Seen::Stopped => return Ok(()),
         };
         let Some(process) = world.node(node) else { return Ok(()) };

@@ -19,6 +19,7 @@ pub(super) struct Around<'a> {
     pub peers: &'a BTreeMap<NodeId, PeerSaid>,
     pub is_stopping: bool,
     pub has_room: bool,
+    pub has_joined: bool,
 }
 
 impl Surroundings for Around<'_> {
@@ -39,9 +40,13 @@ impl Surroundings for Around<'_> {
     }
 
     fn members(&self) -> Vec<ClusterMember> {
-        let member =
-            |node: &NodeId| ClusterMember { node: *node, votes: true, matched: LogIndex(0) };
-        self.raft.voters().iter().map(member).collect()
+        let members = self.raft.members();
+        let member = |node| ClusterMember {
+            node,
+            votes: members.voters.contains(&node),
+            matched: LogIndex(self.raft.matched(node) as u64),
+        };
+        members.all().map(member).collect()
     }
 
     fn shared(&self) -> &Shared {
@@ -60,7 +65,7 @@ impl Surroundings for Around<'_> {
 
     fn own(&self) -> OwnHealth {
         OwnHealth {
-            has_joined: true,
+            has_joined: self.has_joined,
             lacks_entries: !self.has_room && self.raft.lacks_entries(),
             can_write: self.has_room,
             differs: false,

@@ -8,6 +8,7 @@ use fluxgate_engine::quota::Sender;
 use fluxgate_engine::stop::HandedOff;
 use fluxgate_types::{BootNs, NodeId};
 
+use super::joining::Introductions;
 use super::requests::WriteWaiter;
 use super::{Node, Step};
 use crate::messages::{CallId, Message, MessageHeader, PeerSaid, Timer};
@@ -31,6 +32,8 @@ pub(super) enum Call {
     Asks(NodeId),
     /// Handoffs to a peer.
     Gifts,
+    /// Introductions of other nodes.
+    Introductions(Introductions),
 }
 
 impl Node {
@@ -99,11 +102,15 @@ impl Node {
         if let (Some(Call::Clocks { .. }), Some(node)) = (self.calls.get(&number), refused_by) {
             return self.handle_clock(number, node, None, step);
         }
+        if let (Some(Call::Introductions(_)), Some(node)) = (self.calls.get(&number), refused_by) {
+            return self.introduced(number, node, None, step);
+        }
         let refused = refused_by.is_some();
         let unknown = if refused { SubmitError::NotLeader } else { SubmitError::Unknown };
         match self.calls.get(&number).cloned() {
             None => return,
             Some(Call::Clocks { .. }) => return self.end_clocks(number, step),
+            Some(Call::Introductions(_)) => return self.end_introductions(number, step),
             Some(Call::Lease(call)) => {
                 let answer = LeaseAnswer::NoAnswer(String::new());
                 self.act(step, |member, at| member.handle_lease_answer(call, answer, at));
@@ -133,6 +140,11 @@ impl Node {
     /// Takes a message.
     pub fn handle(&mut self, from: NodeId, message: Message, step: &mut Step<'_>) {
         match message {
+            // Rejected: this directory may have forgotten its votes, and its number may be too high.
+            Message::Raft(_) | Message::Gossip(..) if !self.takes_part() => {}
+            Message::Asks(call, ..) | Message::Gifts(call, ..) if !self.takes_part() => {
+                step.send(from, Message::Refused(call));
+            }
             Message::Raft(message) => {
                 let mut out = Vec::new();
                 self.raft.has_room = self.machine.has_room(step.now);
@@ -150,9 +162,14 @@ impl Node {
                 }
             }
             Message::Time(call) => {
-                let answer = self.act(step, |member, at| member.own_clocks(at));
+                let answer = self.clocks(step);
                 step.send(from, Message::TimeIs(call, answer));
             }
+            Message::Introduce(call) => {
+                let said = Box::new(self.introduction(step));
+                step.send(from, Message::Introduced(call, said));
+            }
+            Message::Introduced(call, said) => self.introduced(call, from, Some(*said), step),
             Message::TimeIs(call, answer) => self.handle_clock(call, from, Some(answer), step),
             Message::Applied(call, index) => {
                 let at = fluxgate_types::LogIndex(self.applied as u64);

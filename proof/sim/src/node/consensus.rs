@@ -10,7 +10,7 @@ use super::step::{Action, Step};
 use crate::messages::{CallId, Message, Seen, Timer};
 use crate::mutation::DriverMutation;
 use crate::plan::MS;
-use crate::raft;
+use crate::raft::{self, Members};
 
 /// The call of the member that waits for an entry.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,9 @@ impl Node {
                 }
             }
         }
+        if self.members_at != self.raft.members_at() {
+            self.note_members(step);
+        }
         let applied = self.apply(step);
         self.watch_raft(step);
         if applied || self.led_by != self.raft.leader() {
@@ -94,6 +97,9 @@ impl Node {
     }
 
     pub(super) fn watch_raft(&mut self, step: &mut Step<'_>) {
+        if !self.takes_part() {
+            return;
+        }
         let wake = self.raft.wake.max(step.now);
         if self.raft_wake != wake {
             self.raft_wake = wake;
@@ -148,6 +154,13 @@ impl Node {
         for (node, call, _) in self.applied_waits.extract_if(.., |(_, _, wanted)| *wanted <= at) {
             step.send(node, Message::AppliedAt(call, at));
         }
+    }
+
+    /// Begins a change of the members, if this node leads and no other one is under way.
+    pub fn change_members(&mut self, members: Members, step: &mut Step<'_>) {
+        let mut out = Vec::new();
+        self.raft.change_members(members, &mut out);
+        self.consent(out, step);
     }
 
     /// Hands the leadership to the node that is furthest along.

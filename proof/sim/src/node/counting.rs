@@ -106,6 +106,10 @@ impl Node {
     /// Tells the peers what was spent here.
     pub(super) fn send_gossip(&mut self, step: &mut Step<'_>) {
         step.wake(step.plan.gossip, Timer::Gossip);
+        // Nothing is sent before it is known that this directory may act for its node.
+        if !self.takes_part() {
+            return;
+        }
         for (sender, told) in self.torn.go_on(step.now) {
             self.handle_gossip(&sender, &told, step);
         }
@@ -211,6 +215,8 @@ impl Node {
             | Message::AppliedAt(..)
             | Message::Time(_)
             | Message::TimeIs(..)
+            | Message::Introduce(_)
+            | Message::Introduced(..)
             | Message::Propose(..)
             | Message::Proposed(..)
             | Message::Refused(_) => {}

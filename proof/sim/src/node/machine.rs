@@ -1,6 +1,7 @@
 //! A machine: its clocks, its disk, and what a process on it begins with.
 
 use fluxgate_engine::clock::ClusterClock;
+use fluxgate_engine::join::MadeStarts;
 use fluxgate_engine::member::{Member, Settings};
 use fluxgate_engine::quota::{Carryover, Incarnation};
 use fluxgate_engine::state::cluster_state::StartId;
@@ -83,9 +84,13 @@ impl Machine {
     }
 }
 
-/// What lies on a node's disk.
-#[derive(Clone, Debug, Default)]
+/// A node's data directory.
+#[derive(Clone, Debug)]
 pub struct Disk {
+    /// Which directory this is.
+    pub dir_id: DirId,
+    /// What it remembers of the starts made from it.
+    pub starts: MadeStarts,
     /// The log.
     pub raft: raft::Disk,
     /// What an orderly stop left.
@@ -96,12 +101,27 @@ pub struct Disk {
     pub boots: u64,
 }
 
+impl Disk {
+    /// An empty directory.
+    #[must_use]
+    pub fn new(dir_id: DirId) -> Self {
+        Self {
+            dir_id,
+            starts: MadeStarts::default(),
+            raft: raft::Disk::default(),
+            carryover: None,
+            clock: None,
+            boots: 0,
+        }
+    }
+}
+
 /// The member of a process that begins.
 pub(super) fn new_member(
     me: NodeId,
     machine: &Machine,
     disk: &Disk,
-    carryover: Option<Carryover>,
+    (carryover, nonce): (Option<Carryover>, u64),
     step: &Step<'_>,
 ) -> Member {
     let boot = BootId(disk.boots);
@@ -124,6 +144,6 @@ pub(super) fn new_member(
         look_ms: plan.leader_look / MS,
         clock_carried: noted.is_some(),
     };
-    let start = StartId { boot, nonce: boot.0 };
-    Member::new(start, DirId(me.0), settings, clock, incarnation)
+    let start = StartId { boot, nonce };
+    Member::new(start, disk.dir_id, settings, clock, incarnation)
 }

@@ -1,9 +1,10 @@
 //! The pump of the member: a step of [`Member`], and its effects.
 
 use fluxgate_engine::clock::ClockReading;
+use fluxgate_engine::clock::sync::ClockAnswer;
 use fluxgate_engine::member::{self, Effect, LEASE_TIMEOUT_MS, Member};
 use fluxgate_engine::state::command::{Actor, Proposal};
-use fluxgate_types::{BootNs, LogIndex};
+use fluxgate_types::{BootNs, LogIndex, NodeId};
 
 use super::Node;
 use super::around::Around;
@@ -11,10 +12,28 @@ use super::calls::Call;
 use super::consensus::ProposalWaiter;
 use super::requests::WriteWaiter;
 use super::step::{Action, Step};
-use crate::messages::{Message, Seen, Timer};
+use crate::messages::{Ended, Message, Seen, Timer};
 use crate::plan::MS;
 
 impl Node {
+    /// What this node knows of the time.
+    pub(super) fn clocks(&mut self, step: &mut Step<'_>) -> ClockAnswer {
+        self.act(step, |member, at| member.own_clocks(at))
+    }
+
+    /// The members have changed: the others are this node's peers. Before it knows of any, those of
+    /// its file are.
+    pub(super) fn note_members(&mut self, step: &Step<'_>) {
+        let mut nodes: Vec<NodeId> = self.raft.members().all().collect();
+        if nodes.is_empty() {
+            nodes = (1..=step.plan.nodes).map(NodeId).collect();
+        }
+        nodes.retain(|node| *node != self.id);
+        nodes.sort_unstable();
+        self.member.set_peers(&nodes);
+        self.members_at = self.raft.members_at();
+    }
+
     /// A step of the member, and its effects.
     pub(super) fn act<R>(
         &mut self,
@@ -35,6 +54,7 @@ impl Node {
             peers: &self.peers,
             is_stopping: self.is_stopping(),
             has_room: self.machine.has_room(step.now),
+            has_joined: self.joining.takes_part,
         };
         let result =
             act(&mut self.member, &mut member::Step { reading, around: &around, out: &mut out });
@@ -64,6 +84,10 @@ impl Node {
         match effect {
             Effect::SaveStart { start, registered } => {
                 let saved = self.machine.has_room(step.now);
+                let starts = &mut self.joining.starts;
+                if saved {
+                    _ = if registered { starts.confirm(start) } else { starts.ask(start) };
+                }
                 self.act(step, |m, at| m.handle_start_saved(start, registered, saved, at));
             }
             Effect::RequestLease { call, to, request } => {
@@ -116,10 +140,8 @@ impl Node {
                 None => {}
             },
             Effect::HandOver { to: Some(to) } => self.hand_over(Some(to), step),
-            Effect::End(_) => step.see(Seen::Stopped),
-            Effect::CountOn(boot) => {
-                self.act(step, |member, _| member.handle_counted_on(boot));
-            }
+            Effect::End(why) => step.see(Seen::Ended(Ended::NoLease(why))),
+            Effect::CountOn(boot) => self.count_on_from(boot, step),
             Effect::HandOver { to: None }
             | Effect::Renewed(Err(_))
             | Effect::LeaseDropped(_)

@@ -41,7 +41,9 @@ impl Raft {
         }
         self.rest(now, rng);
         self.leader = None;
-        self.stand(true, false, out);
+        if self.votes_itself() {
+            self.stand(true, false, out);
+        }
     }
 
     fn stand(&mut self, pre: bool, forced: bool, out: &mut Vec<Output>) {
@@ -53,7 +55,7 @@ impl Raft {
             (self.term, self.vote) = (term, Some(self.me));
         }
         let last = self.last_id();
-        for node in self.others() {
+        for node in self.members.0.voters.iter().copied().filter(|node| *node != self.me) {
             requests.push((node, Message::Vote { term, last, pre, forced }));
         }
         if pre {
@@ -66,7 +68,8 @@ impl Raft {
 
     fn count(&mut self, out: &mut Vec<Output>) {
         let Role::Candidate { pre } = self.role else { return };
-        if self.votes.len() < self.quorum() {
+        let voters = &self.members.0.voters;
+        if self.votes.iter().filter(|node| voters.contains(node)).count() < self.quorum() {
             return;
         }
         if pre {
@@ -79,7 +82,7 @@ impl Raft {
         (self.matched, self.acked) = (BTreeMap::new(), BTreeMap::new());
         self.round += 1;
         self.wake = 0;
-        self.append(None, out);
+        self.append(None, None, out);
     }
 
     /// Hands the leadership to this node, or to the one that is furthest along.
@@ -87,7 +90,8 @@ impl Raft {
         if self.role != Role::Leader {
             return;
         }
-        let best = self.matched.iter().max_by_key(|(node, at)| (**at, **node)).map(|(n, _)| *n);
+        let voters = self.matched.iter().filter(|(node, _)| self.members.0.voters.contains(node));
+        let best = voters.max_by_key(|(node, at)| (**at, **node)).map(|(n, _)| *n);
         if let Some(node) = to.or(best) {
             out.push(Output::Send(node, Message::StandNow { term: self.term }));
         }
@@ -100,7 +104,7 @@ impl Raft {
         rng: &mut Rng,
         out: &mut Vec<Output>,
     ) {
-        if term == self.term && self.role != Role::Leader {
+        if term == self.term && self.role != Role::Leader && self.votes_itself() {
             self.rest(now, rng);
             self.stand(false, true, out);
         }

@@ -5,14 +5,23 @@ use std::rc::Rc;
 use fluxgate_engine::state::command::Batch;
 use fluxgate_types::NodeId;
 
-use super::{Entry, Message, Output, Raft, Role};
+use super::{Entry, Members, Message, Output, Raft, Role};
 use crate::plan::Us;
 use crate::rng::Rng;
 
 impl Raft {
-    pub(super) fn append(&mut self, batch: Option<Batch>, out: &mut Vec<Output>) -> usize {
+    pub(super) fn append(
+        &mut self,
+        batch: Option<Batch>,
+        members: Option<Members>,
+        out: &mut Vec<Output>,
+    ) -> usize {
         let keep = self.log.len();
-        self.log.push(Rc::new(Entry { term: self.term, node: self.me, batch }));
+        let sets_members = members.is_some();
+        self.log.push(Rc::new(Entry { term: self.term, node: self.me, batch, members }));
+        if sets_members {
+            self.find_members();
+        }
         self.persist(keep, Vec::new(), out);
         self.replicate(out);
         self.log.len()
@@ -20,7 +29,7 @@ impl Raft {
 
     /// Proposes on the leader; the index that the entry gets.
     pub fn propose(&mut self, batch: Batch, out: &mut Vec<Output>) -> Option<(u64, usize)> {
-        (self.role == Role::Leader).then(|| (self.term, self.append(Some(batch), out)))
+        (self.role == Role::Leader).then(|| (self.term, self.append(Some(batch), None, out)))
     }
 
     /// Asks a quorum whether this node leads; [`Output::Confirmed`] brings the answer.
@@ -41,11 +50,7 @@ impl Raft {
     }
 
     fn settle_confirms(&mut self, out: &mut Vec<Output>) {
-        let mut rounds: Vec<u64> = self.acked.values().copied().collect();
-        rounds.push(self.round);
-        rounds.resize(self.voters.len().max(rounds.len()), 0);
-        rounds.sort_unstable_by(|a, b| b.cmp(a));
-        let proven = rounds.get(self.quorum() - 1).copied().unwrap_or(0);
+        let proven = self.reached(&self.acked, self.round);
         let (done, open) = self.confirms.drain(..).partition(|(round, ..)| *round <= proven);
         self.confirms = open;
         let done: Vec<(u64, u64, usize)> = done;
@@ -68,11 +73,8 @@ impl Raft {
     }
 
     pub(super) fn advance(&mut self, out: &mut Vec<Output>) {
-        let mut at: Vec<usize> = self.matched.values().copied().collect();
-        at.push(if self.driver_mutation { self.log.len() } else { self.durable });
-        at.resize(self.voters.len().max(at.len()), 0);
-        at.sort_unstable_by(|a, b| b.cmp(a));
-        let by_quorum = at[self.quorum() - 1];
+        let own = if self.driver_mutation { self.log.len() } else { self.durable };
+        let by_quorum = self.reached(&self.matched, own);
         if by_quorum > self.commit && self.term_at(by_quorum) == self.term {
             self.commit = by_quorum;
         }
@@ -90,7 +92,9 @@ impl Raft {
             self.persist(self.log.len(), Vec::new(), out);
             return;
         }
-        if self.role != Role::Leader || term != self.term {
+        // A removed node may still answer.
+        let is_member = self.members.0.all().any(|node| node == from);
+        if self.role != Role::Leader || term != self.term || !is_member {
             return;
         }
         let acked = self.acked.entry(from).or_default();
@@ -166,8 +170,13 @@ impl Raft {
         if same < entries.len() {
             let keep = prev.1 + same;
             assert!(keep >= self.commit, "a committed entry would be overwritten");
+            let new: Vec<_> = entries.into_iter().skip(same).collect();
+            let changes = self.members.1 > keep || new.iter().any(|entry| entry.members.is_some());
             self.log.truncate(keep);
-            self.log.extend(entries.into_iter().skip(same));
+            self.log.extend(new);
+            if changes {
+                self.find_members();
+            }
             self.persist(keep, vec![(from, answer)], out);
         } else if news || self.durable < matched {
             // What is acknowledged must be durable, also where it was appended before.

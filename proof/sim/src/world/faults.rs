@@ -9,6 +9,7 @@ use super::{Event, SYNC_MAX, World};
 use crate::book::WindowId;
 use crate::invariants::Violation;
 use crate::messages::Message;
+use crate::node::Node;
 use crate::plan::{FaultKind, MS, SECOND, Us};
 
 /// The longest time for which a stopping node announces its stop and hands its balance over.
@@ -105,6 +106,9 @@ impl World {
                 self.fill_disk(node, span);
                 return Ok(());
             }
+            FaultKind::PutBack | FaultKind::LostDisk | FaultKind::Replace => {
+                return self.begin_work(kind, node);
+            }
         }
         self.book.disturb(now, now + span, settle);
         Ok(())
@@ -143,7 +147,7 @@ impl World {
     }
 
     /// The process dies now and starts again later.
-    fn crash(&mut self, id: NodeId, down: Us) {
+    pub(super) fn crash(&mut self, id: NodeId, down: Us) {
         self.note_lost(id, false);
         let now = self.now;
         let slot = self.slot(id);
@@ -156,6 +160,7 @@ impl World {
         self.schedule(start, Event::Start(id));
         let settle = self.settle_time();
         self.book.disturb(now, start, settle);
+        self.note_down(id);
     }
 
     /// The windows that a node has opened.
@@ -168,7 +173,7 @@ impl World {
         self.book.windows.keys().filter(is_open).copied().collect()
     }
 
-    fn begin_stop(&mut self, id: NodeId) -> Result<(), Violation> {
+    pub(super) fn begin_stop(&mut self, id: NodeId) -> Result<(), Violation> {
         if self.node(id).is_some_and(|node| !node.is_stopping()) {
             self.step(id, |node, step| node.begin_stop(step))?;
         }
@@ -187,6 +192,7 @@ impl World {
         node.crash(&mut slot.disk);
         slot.epoch += 1;
         (slot.paused_until, slot.stood_still_until) = (0, None);
+        self.note_down(id);
         if !known {
             // It never learnt its entitlement, or the disk is full: as after a crash.
             self.say(|| format!("node {id} stopped without a file"));
@@ -275,7 +281,8 @@ impl World {
         seen: &fluxgate_engine::quota::Observed,
     ) -> u64 {
         let missing = |(to, to_boot, given, _): &(NodeId, Option<BootId>, u64, u64)| {
-            let receiver = self.node(*to).filter(|receiver| Some(receiver.boot) == *to_boot)?;
+            let is_it = |node: &&Node| node.takes_part() && Some(node.boot) == *to_boot;
+            let receiver = self.node(*to).filter(is_it)?;
             let theirs = receiver.shard.observe(counter);
             let of = theirs.and_then(|theirs| {
                 let mut all = theirs.transfers.into_iter();

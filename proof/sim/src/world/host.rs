@@ -1,6 +1,6 @@
 //! A machine with its disk, and the process that runs on it.
 
-use fluxgate_types::NodeId;
+use fluxgate_types::{DirId, NodeId};
 
 use super::{Event, World};
 use crate::invariants::Violation;
@@ -26,12 +26,25 @@ pub struct Host {
     pub renewed: Us,
     /// Counts the processes: timers of earlier ones are void.
     pub epoch: u64,
+    /// What its directory remembers.
+    pub directory: Directory,
+}
+
+/// What a directory remembers of its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directory {
+    /// Everything that the node promised.
+    Whole,
+    /// Less than that, or nothing: it must not take part.
+    Older,
+    /// Nothing, and the node was removed: it may take part.
+    New,
 }
 
 impl Host {
-    pub(super) fn new(machine: Machine) -> Self {
+    pub(super) fn new(machine: Machine, dir_id: DirId) -> Self {
         let wall_ms = (machine.wall_ms, machine.wall_ms);
-        let disk = Disk::default();
+        let disk = Disk::new(dir_id);
         Self {
             machine,
             wall_ms,
@@ -41,6 +54,7 @@ impl Host {
             stood_still_until: None,
             renewed: 0,
             epoch: 0,
+            directory: Directory::Whole,
         }
     }
 
@@ -70,7 +84,8 @@ impl World {
         self.say(|| format!("node {id} starts"));
         let slot = &mut self.slots[at];
         slot.epoch += 1;
-        let (machine, mut disk) = (slot.machine, std::mem::take(&mut slot.disk));
+        let (machine, mut disk) =
+            (slot.machine, std::mem::replace(&mut slot.disk, Disk::new(DirId(0))));
         let mut step = self.new_step();
         let node = Node::start(id, machine, &mut disk, &mut step);
         let out = step.out;

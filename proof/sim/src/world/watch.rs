@@ -33,6 +33,8 @@ impl World {
                 | Seen::Moved(_)
                 | Seen::AppliedEntry(_)
                 | Seen::Renewed(_)
+                | Seen::TookPart
+                | Seen::Ended(_)
                 | Seen::Stopped => format!("node {id}: {seen:?}"),
             });
         }
@@ -109,6 +111,8 @@ impl World {
             | Seen::Moved(_)
             | Seen::AppliedEntry(_)
             | Seen::Renewed(_)
+            | Seen::TookPart
+            | Seen::Ended(_)
             | Seen::Stopped => {}
         }
     }

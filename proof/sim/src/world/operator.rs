@@ -1,0 +1,298 @@
+//! An operator: one node at a time loses its disk, gets an older copy of its directory back, or is
+//! replaced.
+
+use fluxgate_engine::state::command::{Actor, Command, Proposal};
+use fluxgate_types::{DirId, NodeId};
+
+use super::host::Directory;
+use super::{Event, World};
+use crate::invariants::Violation;
+use crate::node::Disk;
+use crate::plan::{FaultKind, MS, SECOND, Us};
+use crate::raft::Members;
+
+/// How often the operator looks.
+const LOOK: Us = 500 * MS;
+/// How often an older directory is started before the right one is put back.
+const TRIES: u32 = 3;
+
+/// What the operator does, and how far that is.
+#[derive(Debug)]
+enum Stage {
+    /// The process ends, and its directory is copied.
+    Copying,
+    /// The node runs on; later it gets the copy.
+    RunningOn(Disk),
+    /// It has the copy; the right directory is kept.
+    PutBack { right: Disk, tries: u32 },
+    /// Its disk is empty, and it is started again as if nothing had happened.
+    Lost,
+    /// It is to be removed; its disk may be empty already.
+    Removing { is_empty: bool },
+    /// It is removed, and a new directory is to be added.
+    Adding,
+}
+
+/// The operator's work on one node.
+#[derive(Debug)]
+pub(super) struct Operator {
+    node: NodeId,
+    stage: Stage,
+    // Directories so far: each has a number.
+    directories: u64,
+}
+
+impl Operator {
+    pub(super) fn new(nodes: u64) -> Self {
+        Self { node: NodeId(0), stage: Stage::Adding, directories: nodes }
+    }
+
+    fn is_free(&self) -> bool {
+        self.node == NodeId(0)
+    }
+}
+
+impl World {
+    /// Begins a work on this node, if the operator is free and the node is a full member.
+    pub(super) fn begin_work(&mut self, kind: FaultKind, id: NodeId) -> Result<(), Violation> {
+        let newest = self.nodes().max_by_key(|node| node.applied);
+        let is_registered = newest.is_some_and(|node| {
+            let starts = &node.shared.cluster().start_ids;
+            self.boot(id).is_some_and(|boot| starts.get(&id).is_some_and(|of| of.boot == boot))
+        });
+        if !self.operator.is_free() || !is_registered {
+            return Ok(());
+        }
+        self.operator.node = id;
+        self.schedule(self.now + LOOK, Event::Operator);
+        self.note_work();
+        match kind {
+            FaultKind::PutBack => {
+                self.operator.stage = Stage::Copying;
+                if self.rng.permille(500) {
+                    return self.begin_stop(id);
+                }
+                self.crash(id, MS);
+            }
+            FaultKind::LostDisk => {
+                let down = self.rng.span(SECOND).max(MS);
+                self.crash(id, down);
+                self.empty_disk(id, Directory::Older);
+                self.operator.stage = Stage::Lost;
+            }
+            _ => self.operator.stage = Stage::Removing { is_empty: false },
+        }
+        Ok(())
+    }
+
+    /// Nothing is calm while the operator works.
+    fn note_work(&mut self) {
+        let (now, settle) = (self.now, self.settle_time());
+        self.book.disturb(now, now + 2 * LOOK, settle);
+    }
+
+    fn empty_disk(&mut self, id: NodeId, directory: Directory) {
+        self.operator.directories += 1;
+        let dir_id = DirId(self.operator.directories);
+        let slot = self.slot(id);
+        (slot.disk, slot.directory) = (Disk::new(dir_id), directory);
+    }
+
+    /// A process of this node has ended, and what it left is on its disk.
+    pub(super) fn note_down(&mut self, id: NodeId) {
+        if self.operator.node == id && matches!(self.operator.stage, Stage::Copying) {
+            let copy = self.slot(id).disk.clone();
+            self.operator.stage = Stage::RunningOn(copy);
+        }
+    }
+
+    /// A process has ended by itself, because its directory must not go on.
+    pub(super) fn ended(&mut self, id: NodeId) {
+        self.crash(id, LOOK);
+        if self.operator.node != id {
+            return;
+        }
+        match &mut self.operator.stage {
+            Stage::PutBack { tries, .. } => *tries += 1,
+            stage @ Stage::Lost => *stage = Stage::Removing { is_empty: true },
+            Stage::Copying | Stage::RunningOn(_) | Stage::Removing { .. } | Stage::Adding => {}
+        }
+    }
+
+    /// The directory of a node takes part. One that no node could know to be older is taken away
+    /// before it does harm: the rules do not promise more.
+    pub(super) fn took_part(&mut self, id: NodeId) {
+        if self.operator.node == id && matches!(self.operator.stage, Stage::PutBack { .. }) {
+            self.put_right_back(id);
+        }
+        self.slot(id).directory = Directory::Whole;
+    }
+
+    fn put_right_back(&mut self, id: NodeId) {
+        let stage = std::mem::replace(&mut self.operator.stage, Stage::Adding);
+        let Stage::PutBack { right, .. } = stage else { return };
+        self.crash(id, LOOK);
+        let slot = self.slot(id);
+        (slot.disk, slot.directory) = (right, Directory::Whole);
+        self.operator.node = NodeId(0);
+    }
+
+    /// Whether the newest state that a running node knows has the directory of this node.
+    #[must_use]
+    pub fn is_registered(&self, id: NodeId) -> bool {
+        let newest = self.nodes().max_by_key(|node| node.applied);
+        let known = newest.and_then(|node| node.shared.view().nodes.get(&id).cloned());
+        let own = self.host(id).map(|host| host.disk.dir_id);
+        known.is_some_and(|known| Some(known.dir_id) == own && !known.removed)
+    }
+
+    /// Whether so few voters know the newest start of this node that a majority of the others may
+    /// not.
+    #[must_use]
+    pub fn may_not_be_known(&self, id: NodeId) -> bool {
+        let Stage::PutBack { right, .. } = &self.operator.stage else { return false };
+        let (newest, voters) = (right.boots, self.plan.nodes);
+        let knows = |node: &&crate::node::Node| {
+            let starts = &node.shared.cluster().start_ids;
+            starts.get(&id).is_some_and(|start| start.boot.0 >= newest)
+        };
+        let others = self.nodes().filter(|node| node.id != id);
+        let behind = others.filter(|node| !knows(node)).count() as u64;
+        (behind + 1) * 2 > voters
+    }
+
+    /// The operator looks again.
+    pub(super) fn operate(&mut self) -> Result<(), Violation> {
+        if self.operator.is_free() {
+            return Ok(());
+        }
+        self.schedule(self.now + LOOK, Event::Operator);
+        self.note_work();
+        let id = self.operator.node;
+        match &mut self.operator.stage {
+            Stage::Copying | Stage::Lost => Ok(()),
+            Stage::RunningOn(copy) => {
+                let older = copy.boots;
+                if self.is_registered_above(id, older) && self.rng.permille(100) {
+                    self.put_back(id);
+                }
+                Ok(())
+            }
+            Stage::PutBack { tries, .. } => {
+                if *tries >= TRIES || !self.faulty {
+                    self.put_right_back(id);
+                }
+                Ok(())
+            }
+            Stage::Removing { is_empty } => {
+                let is_empty = *is_empty;
+                self.remove(id, is_empty)
+            }
+            Stage::Adding => self.add(id),
+        }
+    }
+
+    fn is_registered_above(&self, id: NodeId, older: u64) -> bool {
+        let Some(newest) = self.nodes().max_by_key(|node| node.applied) else { return false };
+        let starts = &newest.shared.cluster().start_ids;
+        let boot = self.boot(id).filter(|boot| boot.0 > older);
+        boot.is_some_and(|boot| starts.get(&id).is_some_and(|start| start.boot == boot))
+    }
+
+    fn put_back(&mut self, id: NodeId) {
+        let Stage::RunningOn(copy) = std::mem::replace(&mut self.operator.stage, Stage::Adding)
+        else {
+            return;
+        };
+        self.crash(id, LOOK);
+        let slot = self.slot(id);
+        let right = std::mem::replace(&mut slot.disk, copy);
+        slot.directory = Directory::Older;
+        self.operator.stage = Stage::PutBack { right, tries: 0 };
+        self.say(|| format!("node {id} gets an older directory back"));
+    }
+
+    fn leading(&self) -> Option<NodeId> {
+        self.nodes().find(|node| node.is_leading()).map(|node| node.id)
+    }
+
+    fn change_members(
+        &mut self,
+        leader: NodeId,
+        change: impl FnOnce(&Members) -> Members,
+    ) -> Result<(), Violation> {
+        self.step(leader, |node, step| {
+            let members = change(node.raft.members());
+            node.change_members(members, step);
+        })
+    }
+
+    fn remove(&mut self, id: NodeId, is_empty: bool) -> Result<(), Violation> {
+        let Some(leader) = self.leading() else { return Ok(()) };
+        if leader == id {
+            return self.step(leader, |node, step| node.transfer_leadership(step));
+        }
+        let (now, voters) = (self.now, self.plan.nodes - 1);
+        let is_up = |place: &u64| {
+            let host = self.host(NodeId(*place));
+            host.is_some_and(|host| {
+                host.paused_until <= now && host.node.as_ref().is_some_and(|n| n.takes_part())
+            })
+        };
+        let up = (1..=self.plan.nodes).filter(|place| *place != id.0).filter(is_up).count();
+        let Some(leads) = self.node(leader) else { return Ok(()) };
+        let removed = leads.shared.view().nodes.get(&id).is_some_and(|known| known.removed);
+        if removed {
+            if !is_empty {
+                self.crash(id, SECOND);
+                self.empty_disk(id, Directory::New);
+            }
+            self.operator.stage = Stage::Adding;
+            self.say(|| format!("node {id} is removed"));
+            return Ok(());
+        }
+        if leads.raft.members().all().any(|node| node == id) {
+            // The rest must have a majority up.
+            if up as u64 * 2 <= voters {
+                return Ok(());
+            }
+            return self.change_members(leader, |members| members.without(id));
+        }
+        if !leads.raft.members_are_committed() {
+            return Ok(());
+        }
+        if is_empty {
+            // Once that is committed it may take part.
+            self.slot(id).directory = Directory::New;
+        }
+        let request = u128::from(self.rng.draw());
+        let command = Command::RemoveNode { node: id };
+        let actor = Actor::Operator;
+        let proposal = Proposal { request, actor, presented: None, from: None, command };
+        self.next += 1;
+        let write = self.next;
+        self.step(leader, |node, step| node.write(write, proposal, step))
+    }
+
+    fn add(&mut self, id: NodeId) -> Result<(), Violation> {
+        let takes_part = self.node(id).is_some_and(crate::node::Node::takes_part);
+        let Some(leader) = self.leading().filter(|_| takes_part) else { return Ok(()) };
+        let Some(leads) = self.node(leader) else { return Ok(()) };
+        let members = leads.raft.members();
+        if !leads.raft.members_are_committed() {
+            return Ok(());
+        }
+        if members.voters.contains(&id) {
+            self.operator.node = NodeId(0);
+            self.say(|| format!("node {id} is a member again"));
+            return Ok(());
+        }
+        if !members.learners.contains(&id) {
+            return self.change_members(leader, |members| members.with_learner(id));
+        }
+        if leads.raft.matched(id) >= leads.raft.committed() {
+            return self.change_members(leader, |members| members.with_voter(id));
+        }
+        Ok(())
+    }
+}
