@@ -63,7 +63,7 @@ pub enum Effect {
     /// Count the starts of this directory on from this number, durably. Answer with
     /// `handle_counted_on`.
     CountOn(BootId),
-    /// This node must not go on: the leader's committed state says why.
+    /// This node must stop: the leader's committed state says why.
     End(LeaseRefusal),
     /// This node has begun to lead: for logs and metrics.
     Elected {

@@ -84,7 +84,8 @@ impl Member {
         if leader != self.renewal.led_by {
             self.renewal.led_by = leader;
             self.renewal.at = step.now();
-            // An answer of the old leader would come too late; a start that is being saved goes on.
+            // An answer of the old leader would come too late. A start that is being saved is not
+            // affected.
             self.renewal.pending.take_if(|pending| !matches!(pending, Pending::Save));
         }
         let level = step.around.shared().cluster().level;

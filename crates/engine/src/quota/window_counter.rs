@@ -369,8 +369,8 @@ impl WindowCounter {
         }
     }
 
-    /// The account of a node. A new one is tied to the node's newest incarnation, so that a late
-    /// message of an ended incarnation cannot tie it to that one.
+    /// The account of a node. A new account belongs to the node's newest known incarnation, even if
+    /// a late message of an ended incarnation caused it.
     fn account(&mut self, incarnations: &Incarnations, node: NodeId) -> &mut PeerAccount {
         let at = self.accounts.iter().position(|t| t.node == node).unwrap_or_else(|| {
             let newest = incarnations.of(node).filter(|_| !Mutation::EndedSendersHeard.active());
