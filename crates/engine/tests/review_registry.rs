@@ -312,7 +312,7 @@ fn superseded_maps_and_terms_go_with_time() {
     log.apply(2, Actor::System, map(10_000, &[1, 2]));
     log.apply(3, Actor::System, terms(10_000));
     log.apply(4, Actor::System, terms(3_000));
-    // A jump of cluster time is no time that passed.
+    // Terms and maps stay: no time has passed, cluster time has only been set forward.
     let now = log.0.last_stamp() + 5_000_000;
     log.apply(5, Actor::Operator, Command::SetTime { to: now });
     assert_eq!(log.0.last_stamp(), now);

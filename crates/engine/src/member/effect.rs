@@ -166,7 +166,7 @@ pub enum LeaseAnswer {
     NoAnswer(String),
 }
 
-/// What other nodes say of the time.
+/// The clocks of other nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClocksHeard {
     /// The answers, all brought forward to the moment at which the handler is called.

@@ -38,7 +38,7 @@ pub(super) struct Renewal {
     saved: SavedStart,
 }
 
-/// What the disk says of this start.
+/// What the disk has recorded about this start.
 #[derive(Clone, Copy, Debug, Default)]
 struct SavedStart {
     asking: Option<StartId>,

@@ -151,8 +151,8 @@ impl WindowCounter {
 
     /// Moves the totals with incarnations that have ended into the ended totals.
     pub(super) fn reconcile(&mut self, incarnation: &Incarnation) {
-        // A thread that was delayed after reading the incarnations may bring older ones than were
-        // already applied here: what was moved to ended incarnations must not come back.
+        // A delayed thread may have read older incarnations than those that this counter already
+        // knows: totals that were moved to ended incarnations must not come back.
         if incarnation.incarnations_tag == self.incarnations_tag
             || incarnation.incarnations.progress() <= self.incarnations_at
         {
