@@ -296,7 +296,7 @@ fn survives_the_loss_of_nodes(kind: Kind) {
     stage.cluster.restart(2);
     stage.wait_asked(2, &request);
 
-    // Paused: a request waits for at most one timeout, and soon no request does.
+    // A paused node delays a request by at most one timeout, and soon the gateway skips the node.
     stage.cluster.node(3).signal(rustix::process::Signal::STOP);
     ask(&stage, 60);
     wait_until("the paused node is left out", NOTICE, || {

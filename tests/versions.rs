@@ -26,7 +26,7 @@ use crate::transfer::{records, sha256};
 
 /// Small, so that a snapshot is taken and entries follow it.
 const SNAPSHOT_EVERY: u64 = 100;
-/// Keys of the fixture besides the named ones.
+/// Number of keys of the fixture, without those that have a name here.
 const PLAIN_KEYS: u64 = 130;
 /// Tokens of the limit that is counted over an upgrade.
 const TOKENS: u64 = 900;

@@ -50,8 +50,8 @@ struct Holds {
     longest: Duration,
 }
 
-/// No hold may be longer. What is, once in millions, is the machine: a page that is zeroed, time that
-/// another machine on the same host was given.
+/// No hold may be longer. One in millions is, because of the machine: a page is zeroed, or the host
+/// gives the time to another machine.
 const HOLD_MAX: Duration = Duration::from_millis(1);
 
 impl Holds {
@@ -170,7 +170,8 @@ struct Kinds {
     sweeping: Holds,
 }
 
-/// One minute: each key opens its window and is asked for once more; then a second of gossip and sweep.
+/// One minute: each key gets one request that opens its window, and a later one that finds it open.
+/// Sweeps and gossip follow each time.
 fn minute(node: &Node, minute: u64, kinds: &mut Kinds) {
     // Just after the turn: the windows before are over and still in memory.
     let begin = T0 + minute * MINUTE_MS + 100;

@@ -86,8 +86,8 @@ pub struct WaitPolicy {
     pub transfer_timeout_ms: u64,
 }
 
-/// While every peer is reachable, a request waits for this many transfer time-outs: an overloaded
-/// machine delivers messages late, and the tokens exist all the same.
+/// While every peer is reachable, a request waits for this many transfer time-outs: the tokens
+/// exist, even if an overloaded machine delivers their messages late.
 const PATIENCE: u64 = 4;
 
 impl WaitPolicy {

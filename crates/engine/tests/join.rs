@@ -255,7 +255,7 @@ fn a_start_that_is_above_the_earlier_ones_keeps_its_number() {
     let removed = knows(2, DirId(71), true, start(4, 9));
     let mut driven = Driven::new(1, [1, 2, 3]);
     let effects = driven.attempt(&[removed, member(3)]);
-    // The effect comes all the same: the share of the open windows may be spent.
+    // The effect comes nevertheless: the share of the open windows may be spent.
     assert_eq!(effects, [Effect::CountOn(MY_START.boot), Effect::TakePart]);
 }
 
@@ -512,7 +512,7 @@ fn a_node_with_a_wrong_clock_forms_nothing_and_is_passed_over() {
 
 #[test]
 fn clocks_are_compared_as_of_one_moment() {
-    // The answer came two seconds ago, and the clock went on since.
+    // The answer came two seconds ago, and the clock has advanced since.
     let mut driven = Driven::new(1, 1..=2);
     let said = with_wall(new_node(2), WALL_NS - 2 * SECOND_NS);
     let at = driven.now;

@@ -278,7 +278,7 @@ fn equal_states_have_equal_digests_and_different_ones_do_not() {
     two.apply(5, Actor::Operator, Command::UpdateKey(Box::new(back.clone())));
     one.apply(5, Actor::Operator, Command::UpdateKey(Box::new(back)));
     assert_eq!(digest(&one), digest(&two));
-    // One that came by a snapshot is compared before anything else is applied, and goes on alike.
+    // A registry from a snapshot has the same digest at once, and after further entries.
     let mut copied = Log(through_a_snapshot(&one.0, one.1), one.1);
     assert_eq!(digest(&one), digest(&copied));
     // The state after an entry without a command is the one before; what is not applied is not known.
@@ -312,7 +312,7 @@ fn superseded_maps_and_terms_go_with_time() {
     log.apply(2, Actor::System, map(10_000, &[1, 2]));
     log.apply(3, Actor::System, terms(10_000));
     log.apply(4, Actor::System, terms(3_000));
-    // A jump of cluster time is no time that passed.
+    // Terms and maps stay: no time has passed, cluster time has only been set forward.
     let now = log.0.last_stamp() + 5_000_000;
     log.apply(5, Actor::Operator, Command::SetTime { to: now });
     assert_eq!(log.0.last_stamp(), now);

@@ -219,8 +219,8 @@ fn a_report_names_the_incarnations_that_it_was_counted_under() {
     assert_eq!(gossip[0].mine.incarnations, newer.incarnations_tag, "the newer incarnations stay");
 }
 
-/// Found by the simulation, seeds 314233 and 315598: the counter went on waiting for the reply until
-/// the transfer request timed out, asked no other node meanwhile, and denied without a proof while
+/// Found by the simulation, seeds 314233 and 315598: the counter waited for the reply until the
+/// transfer request timed out, asked no other node meanwhile, and denied without a proof while
 /// tokens were left.
 #[test]
 fn a_reply_that_a_late_thread_cannot_use_ends_the_transfer_request() {

@@ -34,8 +34,8 @@ pub type CallObserver = Arc<dyn Fn(NodeId, Call, Result<(), &CallError>, Duratio
 #[derive(Clone)]
 pub struct TransportOptions {
     pub me: NodeId,
-    /// Its data directory: calls name it, and a node that knows this one by another directory
-    /// rejects them.
+    /// The id of this node's data directory, which every call states: a node that knows this node
+    /// with another directory rejects the call.
     pub directory: DirId,
     /// The cluster's name, checked by the receiver.
     pub cluster: String,

@@ -46,9 +46,9 @@ impl JumpWatch {
         (jump.unsigned_abs() > bound).then_some(jump)
     }
 
-    /// Compares the leader's estimate of cluster time with this node's own clock when the answer
-    /// arrived. Returns how far the leader is ahead, nanoseconds, if this machine's clocks must
-    /// have stood still meanwhile.
+    /// Compares cluster time by the leader's answer with cluster time by this node's own clock.
+    /// Returns by how many nanoseconds the leader is ahead, if that is so much that this machine's
+    /// clocks must have stood still since the last renewal.
     pub fn compare_leader(
         &mut self,
         own_ns: u64,

@@ -50,7 +50,7 @@ pub enum LeaseRefusal {
     Other(String),
 }
 
-/// What the replicated state says of a start that asks for a lease.
+/// How the replicated state judges a start that requests a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StartStanding {
     /// It is registered.

@@ -16,13 +16,13 @@ use super::step::Step;
 use crate::fault::Mutation;
 use crate::state::command::Outcome;
 
-/// Pause before a peer that did not say how far it has applied is asked again, milliseconds. Its
-/// lease runs out by itself; until then it may come back.
+/// Pause before a peer that did not report how far it has applied the log is asked again,
+/// milliseconds. Its lease runs out by itself; until then it may come back.
 const RETRY_MS: u64 = 20;
 /// A barrier is looked at this long after the lease that it waits for has run out, milliseconds.
 const SLACK_MS: u64 = 1;
 
-/// Committed writes that wait, and what peers said of how far they have applied.
+/// Committed writes that wait, and how far peers reported to have applied the log.
 #[derive(Debug, Default)]
 pub(super) struct Barriers {
     waiting: Vec<Barrier>,
@@ -50,7 +50,7 @@ struct Peer {
     retry_at: Option<BootNs>,
 }
 
-/// What the newest leader term says of one barrier.
+/// The state of one barrier, as the newest leader term judges it.
 enum Standing {
     /// The write may be acknowledged.
     Passed { applied_on: Vec<NodeId> },
@@ -72,7 +72,7 @@ impl Barriers {
         self.waiting.retain(|barrier| barrier.write != write);
     }
 
-    /// Peers that are none any more may come back with an empty directory.
+    /// Removes the peers that have left the cluster: they may come back with an empty directory.
     pub(super) fn retain_peers(&mut self, is_peer: impl Fn(NodeId) -> bool) {
         self.peers.retain(|peer, _| is_peer(*peer));
     }
@@ -146,7 +146,7 @@ impl Member {
                     }
                 }
             }
-            // Deposed before it could grant.
+            // This node lost the leadership before its own term could grant anything.
             None => {
                 let until = barrier.since.plus_ms(cautious.lease_ms);
                 if now > until || Mutation::DeposedAcknowledges.active() {

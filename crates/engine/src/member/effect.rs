@@ -63,7 +63,7 @@ pub enum Effect {
     /// Count the starts of this directory on from this number, durably. Answer with
     /// `handle_counted_on`.
     CountOn(BootId),
-    /// This node must not go on: the leader's committed state says why.
+    /// This node must stop: the leader's committed state says why.
     End(LeaseRefusal),
     /// This node has begun to lead: for logs and metrics.
     Elected {
@@ -166,7 +166,7 @@ pub enum LeaseAnswer {
     NoAnswer(String),
 }
 
-/// What other nodes say of the time.
+/// The clocks of other nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClocksHeard {
     /// The answers, all brought forward to the moment at which the handler is called.

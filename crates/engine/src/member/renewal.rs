@@ -38,7 +38,7 @@ pub(super) struct Renewal {
     saved: SavedStart,
 }
 
-/// What the disk says of this start.
+/// What the disk has recorded about this start.
 #[derive(Clone, Copy, Debug, Default)]
 struct SavedStart {
     asking: Option<StartId>,
@@ -84,7 +84,8 @@ impl Member {
         if leader != self.renewal.led_by {
             self.renewal.led_by = leader;
             self.renewal.at = step.now();
-            // An answer of the old leader would come too late; a start that is being saved goes on.
+            // An answer of the old leader would come too late. A start that is being saved is not
+            // affected.
             self.renewal.pending.take_if(|pending| !matches!(pending, Pending::Save));
         }
         let level = step.around.shared().cluster().level;

@@ -6,7 +6,7 @@ use super::effect::{Effect, SeenLeadership};
 use crate::clock::ClockReading;
 use crate::state::Shared;
 
-/// What a step reads of the node around it: consensus, the disk, and what peers said of
+/// What a step reads of the node around it: consensus, the disk, and what peers reported about
 /// themselves. Each call returns the newest value.
 pub trait Surroundings {
     /// The leader, as far as this node knows.
@@ -21,7 +21,7 @@ pub trait Surroundings {
     fn members(&self) -> Vec<ClusterMember>;
     /// The replicated state.
     fn shared(&self) -> &Shared;
-    /// What a peer said of itself; `None` if it never did.
+    /// What a peer last reported about itself; `None` if it never did.
     fn peer(&self, node: NodeId) -> Option<PeerReport>;
     /// What this node can do.
     fn own(&self) -> OwnHealth;
@@ -38,7 +38,7 @@ pub struct ClusterMember {
     pub matched: LogIndex,
 }
 
-/// What a peer last said of itself.
+/// What a peer last reported about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerReport {
     /// Whether it said so within a few gossip periods.

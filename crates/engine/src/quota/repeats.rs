@@ -1,5 +1,5 @@
-//! What one peer missed: after a restart, or a gossip message that was not delivered, it is sent
-//! the reports of all counters again.
+//! Reports that one peer may have missed, because it restarted or a gossip message was not
+//! delivered: it is sent the reports of all counters again.
 
 use fluxgate_types::BootId;
 

@@ -151,8 +151,8 @@ impl WindowCounter {
 
     /// Moves the totals with incarnations that have ended into the ended totals.
     pub(super) fn reconcile(&mut self, incarnation: &Incarnation) {
-        // A thread that was delayed after reading the incarnations may bring older ones than were
-        // already applied here: what was moved to ended incarnations must not come back.
+        // A delayed thread may have read older incarnations than those that this counter already
+        // knows: totals that were moved to ended incarnations must not come back.
         if incarnation.incarnations_tag == self.incarnations_tag
             || incarnation.incarnations.progress() <= self.incarnations_at
         {
@@ -369,8 +369,8 @@ impl WindowCounter {
         }
     }
 
-    /// The account of a node. A new one is tied to the node's newest incarnation, so that a late
-    /// message of an ended incarnation cannot tie it to that one.
+    /// The account of a node. A new account belongs to the node's newest known incarnation, even if
+    /// a late message of an ended incarnation caused it.
     fn account(&mut self, incarnations: &Incarnations, node: NodeId) -> &mut PeerAccount {
         let at = self.accounts.iter().position(|t| t.node == node).unwrap_or_else(|| {
             let newest = incarnations.of(node).filter(|_| !Mutation::EndedSendersHeard.active());

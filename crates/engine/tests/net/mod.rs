@@ -463,7 +463,7 @@ impl Net {
             }
             let mut gossip = gossip.clone();
             if let Some(mut cursor) = self.missed.remove(&(id, peer)) {
-                // One counter at a time, so that the cursor goes on.
+                // One counter at a time, so that the cursor is used again.
                 let more = self.step(id, |shard, context, limits, _| {
                     shard.repeat_gossip(
                         context,

@@ -22,7 +22,7 @@ pub struct SimulatedDisk {
     pub full: Arc<AtomicBool>,
 }
 
-/// The query for the room on such a disk, bytes: all of it is free, or nothing.
+/// Reports the room on such a disk: all of it is free, or none.
 pub(super) fn room(disk: &SimulatedDisk) -> Disk {
     let full = Arc::clone(&disk.full);
     Disk::pretended(Arc::new(move || {

@@ -44,7 +44,7 @@ pub(super) fn router() -> Router<Arc<NodeState>> {
     Router::new().route(paths::CLUSTER_BACKUP, get(backup))
 }
 
-/// Sends the state as it is now, while the cluster goes on working.
+/// Sends the state as it is now, while the cluster continues to work.
 async fn backup(
     State(state): State<Arc<NodeState>>,
     operator: Operator,

@@ -52,7 +52,8 @@ struct Lines {
 }
 
 impl Lines {
-    /// The next line, without its end. A line that is too long is cut, but stays too long.
+    /// The next line, without its line feed. Of a line above [`LINE_BYTES_MAX`] only one byte more
+    /// than that is kept.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, ErrorBody> {
         loop {
             if let Some(line) = self.pending.pop_front() {

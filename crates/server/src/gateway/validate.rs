@@ -1,8 +1,8 @@
 //! Decides whether a request with this credential may pass, and renders the decision as an answer.
 //!
-//! Order of checks: lease, shape and checksum, look-up, status, scope, limits. Only an admission
-//! spends tokens. Every fault of a credential gets the same 401, so that a caller cannot tell which
-//! one it was.
+//! Order of checks: lease, shape and checksum, look-up and status, scope, cost, limits. Only an
+//! admission spends tokens. Every fault of a credential gets the same 401, so that a caller cannot
+//! tell which one it was.
 
 mod headers;
 mod presented;

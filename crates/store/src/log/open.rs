@@ -267,7 +267,8 @@ fn checked_image(
     })
 }
 
-/// Whether a flush of a new value reaches the disk: sled skips a value that it already has.
+/// Whether a flush reaches the disk. The value is new each time, because sled does not write a value
+/// that it already has.
 fn probe(backend: &mut SledBackend) -> std::io::Result<bool> {
     let mut fresh = [0u8; 16];
     getrandom::fill(&mut fresh).map_err(std::io::Error::other)?;

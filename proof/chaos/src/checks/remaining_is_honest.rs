@@ -1,8 +1,8 @@
 //! Remaining never rises on one node within a window, unless the limit may have been raised.
 //!
 //! Compares answers of one incarnation of one node, where the first answer had arrived before the
-//! second request was sent. The denial of a larger request shows the tokens that it found, so it is
-//! no proof of a lower value.
+//! second request was sent. A denial counts only if it shows less than every earlier answer: when
+//! the cost is above 1, it shows tokens that it did not spend.
 
 use std::collections::BTreeMap;
 
