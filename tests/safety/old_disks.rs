@@ -1,5 +1,6 @@
 //! Data directories that are older copies, or run twice, are rejected.
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use super::{
@@ -155,4 +156,33 @@ fn only_one_of_two_copies_runs() {
     assert_eq!(cluster.node_mut(ended).wait_exit().code(), Some(1));
     let all: u64 = [1, 2].iter().map(|id| admitted(&cluster, *id, &key, TOKENS)).sum();
     assert!(all <= TOKENS, "{all} admitted of {TOKENS}");
+}
+
+/// An older directory that is started by mistake must not leave its number behind: the others would
+/// take the messages of the right one for late ones.
+#[test]
+fn a_node_is_heard_again_after_an_older_disk_of_it_was_started() {
+    let mut cluster = Cluster::start(3);
+    cluster.node_mut(3).stop();
+    save(&cluster, 3);
+    cluster.restart(3);
+    cluster.wait_ready();
+    cluster.node_mut(3).kill();
+    let right = cluster.dir().join("right3");
+    copy_dir(&cluster.node(3).data_dir, &right);
+    restore_copy(&cluster, 3);
+    // A node that does not answer gives the older directory time to hear gossip and answer it.
+    cluster.node(2).signal(Signal::STOP);
+    for _ in 0..4 {
+        cluster.node_mut(3).spawn();
+        assert_eq!(cluster.node_mut(3).wait_exit().code(), Some(1));
+    }
+    cluster.node(2).signal(Signal::CONT);
+    assert!(cluster.node(3).log_text().contains(OLDER));
+    std::fs::remove_dir_all(&cluster.node(3).data_dir).unwrap();
+    copy_dir(&right, &cluster.node(3).data_dir);
+    cluster.node_mut(3).spawn();
+    cluster.wait_ready();
+    let key = cluster.limited_key(TOKENS, roomy_period_s(60));
+    assert_eq!(admitted(&cluster, 1, &key, TOKENS + 5), TOKENS, "node 3 gives its tokens away");
 }

@@ -267,12 +267,44 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    use fluxgate_engine::state::cluster_state::StartId;
+    use fluxgate_engine::state::command::{Actor, Batch, Command, Proposal};
     use fluxgate_store::{Memory, Options};
+    use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
 
     use super::*;
 
     /// When the only thread counts as stuck.
     const STUCK: Duration = Duration::from_secs(30);
+
+    fn entry_with(index: u64, command: Command) -> (u64, Arc<[u8]>) {
+        let proposal =
+            Proposal { request: 1, actor: Actor::System, presented: None, from: None, command };
+        let batch = Batch { at: ClusterMs(1), proposals: vec![proposal] };
+        let entry = EntryV1::of(1, index, batch);
+        (index, entry.pack(Kind::Entry).unwrap().into())
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_an_entry_registers_is_found_before_it_is_applied() {
+        let (store, _) =
+            LogStore::open_with(Box::new(Memory::new()), None, Options::default()).unwrap();
+        let (node, dir_id) = (NodeId(3), DirId(7));
+        let start_id = StartId { boot: BootId(2), nonce: 9 };
+        let entries = vec![
+            entry_with(1, Command::RegisterNode { node, dir_id }),
+            entry_with(2, Command::RemoveNode { node: NodeId(2) }),
+            entry_with(3, Command::RegisterStart { node, dir_id, start_id }),
+        ];
+        store.append(entries, Box::new(|_| ()));
+        let first = Registration { node, dir_id, start_id: None };
+        let second = Registration { node, dir_id, start_id: Some(start_id) };
+        let found = async |after| registrations(&store, LogIndex(after)).await.unwrap();
+        assert_eq!(found(0).await, [first, second]);
+        assert_eq!(found(1).await, [second], "the first entry is applied");
+        assert_eq!(found(3).await, []);
+        store.close();
+    }
 
     /// A full queue behind a stalled sync delays consensus' own task, and blocks no thread.
     #[tokio::test]

@@ -5,6 +5,7 @@ mod faults;
 mod host;
 mod machine_faults;
 mod operator;
+mod packets;
 mod queue;
 mod watch;
 
@@ -16,7 +17,7 @@ use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
 
 use crate::book::Observations;
 use crate::invariants::{self, Invariant, Violation};
-use crate::messages::{Message, Request, Seen, Timer};
+use crate::messages::{Request, Seen, Timer};
 use crate::mutation::DriverMutation;
 use crate::net::Net;
 use crate::node::{Action, EPOCH_MS, Machine, Node, Step};
@@ -27,12 +28,13 @@ use clients::Clients;
 pub use host::{Directory, Host};
 
 pub(crate) use clients::limit_name;
+use packets::Packet;
 use queue::Queue;
 
 /// Something that will happen.
 #[derive(Debug)]
 enum Event {
-    Packet { from: NodeId, to: NodeId, directories: (DirId, DirId), message: Message },
+    Packet(Packet),
     Timer { node: NodeId, epoch: u64, timer: Timer },
     Request { node: NodeId, request: Request },
     Traffic(usize),
@@ -264,35 +266,7 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
         match event {
-            Event::Packet { from, to, directories, message } => {
-                // A call names the directories of both ends, and is rejected if one was replaced.
-                if directories != self.directories(from, to) {
-                    return Ok(());
-                }
-                let (now, slot) = (self.now, self.slot(to));
-                if slot.node.is_some() && slot.stood_still_until.is_some_and(|until| until > now) {
-                    return Ok(());
-                }
-                if slot.node.is_some() && slot.paused_until > now {
-                    let at = slot.paused_until;
-                    self.schedule(at, Event::Packet { from, to, directories, message });
-                    return Ok(());
-                }
-                if slot.node.is_none() {
-                    // The machine answers that no process listens.
-                    let call = message.call();
-                    if call != 0 {
-                        self.deliver(to, from, Message::Refused(call));
-                    }
-                    return Ok(());
-                }
-                self.fold(to.0 ^ from.0 << 8 ^ 1 << 60);
-                let late = self.requested_by_ended(from, &message);
-                let before = self.given(to, from, &late);
-                self.step(to, |node, step| node.handle(from, message, step))?;
-                self.note_given_to_ended(to, from, &late, &before);
-                Ok(())
-            }
+            Event::Packet(packet) => self.arrive(packet),
             Event::Timer { node, epoch, timer } => {
                 let (now, slot) = (self.now, self.slot(node));
                 if slot.epoch != epoch || slot.node.is_none() {
@@ -339,25 +313,6 @@ impl World {
 
     fn fold(&mut self, what: u64) {
         self.trace = mix64(self.trace ^ what ^ self.now.rotate_left(20));
-    }
-
-    fn deliver(&mut self, from: NodeId, to: NodeId, message: Message) {
-        let mut arrivals = self.net.route(self.now, from, to, &mut self.rng);
-        // The giver takes a refused handoff back. That is sound because a connection carries a call
-        // once.
-        if matches!(message, Message::Gifts(..)) {
-            arrivals.truncate(1);
-        }
-        let directories = self.directories(from, to);
-        for at in arrivals {
-            let message = message.clone();
-            self.schedule(at, Event::Packet { from, to, directories, message });
-        }
-    }
-
-    fn directories(&self, from: NodeId, to: NodeId) -> (DirId, DirId) {
-        let of = |node| self.host(node).map_or(DirId(0), |host| host.disk.dir_id);
-        (of(from), of(to))
     }
 
     fn new_step(&mut self) -> Step<'_> {
@@ -410,7 +365,13 @@ impl World {
                 Seen::Stopped => self.stopped(id),
                 Seen::Ended(_) => self.ended(id),
                 Seen::TookPart => self.took_part(id),
-                _ => {}
+                Seen::Decided { .. }
+                | Seen::Rejected(_)
+                | Seen::Unavailable(_)
+                | Seen::Wrote(..)
+                | Seen::Moved(_)
+                | Seen::AppliedEntry(_)
+                | Seen::Renewed(_) => {}
             }
         }
         Ok(())

@@ -57,12 +57,26 @@ impl Registration {
     /// What a command registers, if it does.
     #[must_use]
     pub fn of(command: &Command) -> Option<Self> {
-        match command {
-            &Command::RegisterNode { node, dir_id } => Some(Self { node, dir_id, start_id: None }),
-            &Command::RegisterStart { node, dir_id, start_id } => {
+        match *command {
+            Command::RegisterNode { node, dir_id } => Some(Self { node, dir_id, start_id: None }),
+            Command::RegisterStart { node, dir_id, start_id } => {
                 Some(Self { node, dir_id, start_id: Some(start_id) })
             }
-            _ => None,
+            Command::CreateKey(_)
+            | Command::UpdateKey(_)
+            | Command::RotateKey { .. }
+            | Command::RevokeKey { .. }
+            | Command::SetDefaults { .. }
+            | Command::SetShareMap { .. }
+            | Command::RemoveNode { .. }
+            | Command::PutKeys { .. }
+            | Command::RestoreAudit { .. }
+            | Command::SetLevel { .. }
+            | Command::SetTerms { .. }
+            | Command::SetTime { .. }
+            | Command::EraseKeys { .. }
+            | Command::Once { .. }
+            | Command::Note { .. } => None,
         }
     }
 }
@@ -125,5 +139,31 @@ impl Times {
             wall_ns: self.wall_ns.saturating_add(since_ns),
             plausible: self.plausible,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::NodeRecord;
+
+    #[test]
+    fn a_registration_counts_before_it_is_applied() {
+        let node = NodeId(3);
+        let start = |boot| StartId { boot: BootId(boot), nonce: boot };
+        let nodes = [(node, NodeRecord { dir_id: DirId(1), removed: true })].into();
+        let view = View { defaults: [].into(), share_maps: Vec::new(), nodes };
+        let mut cluster = ClusterState::default();
+        cluster.start_ids.insert(node, start(4));
+        let known = |dir_id, removed| RegisteredDirectory { node, dir_id: DirId(dir_id), removed };
+        assert_eq!(
+            registered(&view, &cluster, []),
+            (vec![known(1, true)], vec![(node, start(4))]),
+            "everything is applied"
+        );
+        let of = |boot| Registration { node, dir_id: DirId(2), start_id: Some(start(boot)) };
+        let (directories, start_ids) = registered(&view, &cluster, [of(6), of(5)]);
+        assert_eq!(directories, [known(1, true), known(2, false)]);
+        assert_eq!(start_ids, [(node, start(6))], "the newest start");
     }
 }

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test harness: a failed unwrap is a failed test")]
 
+mod ending;
+mod observer;
 mod remaining;
 mod replaced;
 
@@ -13,7 +15,7 @@ use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
     Carryover, Context, CounterGossip, CounterId, CounterReport, Cursor, Decision, Effect,
     Entitlement, Incarnation, Incarnations, KeyLimits, Peer, Sender, Shard, Step, TransferReply,
-    TransferRequest, Verdict, WaitPolicy, WaiterId,
+    TransferRequest, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::record::LimitSpec;
@@ -242,78 +244,6 @@ impl Net {
         }
     }
 
-    fn settle(&mut self, decision: Decision, cost: u64) {
-        self.last = Some(decision);
-        match decision.verdict {
-            Verdict::Admitted => {
-                self.tally.admitted += cost;
-                let now = self.now_ms();
-                for spec in self.limits.limits.iter() {
-                    *self.spent.entry((spec.tag, now / spec.limit.period_ms)).or_default() += cost;
-                }
-            }
-            Verdict::Limited => {
-                self.tally.limited += cost;
-                let spec = &self.limits.limits[decision.limit_at];
-                let window = self.now_ms() / spec.limit.period_ms;
-                let spent = self.spent.get(&(spec.tag, window)).copied().unwrap_or(0);
-                let burned = self.burned(spec.tag, window);
-                if spent + burned + cost <= spec.limit.tokens {
-                    self.tally.unproven_denials += 1;
-                }
-            }
-            Verdict::Degraded => self.tally.degraded += cost,
-            Verdict::Unavailable => self.tally.unavailable += cost,
-        }
-    }
-
-    /// Tokens that no living node can spend any more: counted by an omniscient observer.
-    fn burned(&self, tag: u32, window: u64) -> u64 {
-        let spec = self.limits.limits.iter().find(|s| s.tag == tag).unwrap();
-        let mut left = 0u64;
-        for node in self.nodes.values().filter(|n| n.alive) {
-            let counter = CounterId { key: self.key, limit: tag, window };
-            left += node.shard.held(&counter).unwrap_or_else(|| {
-                let salt = fluxgate_engine::share_map::salt(&self.key, tag, window);
-                if node.incarnation.entitlement == Some(Entitlement::All) {
-                    self.view.share_maps[0].share(node.incarnation.me, spec.limit.tokens, salt)
-                } else {
-                    0
-                }
-            });
-        }
-        let spent = self.spent.get(&(tag, window)).copied().unwrap_or(0);
-        let flying = self.in_flight(&CounterId { key: self.key, limit: tag, window });
-        spec.limit.tokens.saturating_sub(spent + left + flying)
-    }
-
-    /// Tokens of one counter that may still arrive: given by a running incarnation to a running one,
-    /// in a message on its way, and not received yet.
-    fn in_flight(&self, counter: &CounterId) -> u64 {
-        let mut totals: BTreeMap<(NodeId, NodeId), u64> = BTreeMap::new();
-        for packet in self.events.values() {
-            let Message::Replies(replies) = &packet.message else { continue };
-            let incarnations = |node: NodeId, boot| {
-                self.nodes
-                    .get(&node)
-                    .is_some_and(|n| n.alive && n.incarnation.incarnations.of(node) == Some(boot))
-            };
-            if !incarnations(packet.to, packet.to_boot)
-                || !incarnations(packet.from.node, packet.from.boot)
-            {
-                continue;
-            }
-            for reply in replies.iter().filter(|reply| reply.counter == *counter) {
-                let total = totals.entry((packet.from.node, packet.to)).or_default();
-                *total = (*total).max(reply.given);
-            }
-        }
-        let missing = |((from, to), total): ((NodeId, NodeId), u64)| {
-            total.saturating_sub(self.nodes[&to].shard.received(counter, from))
-        };
-        totals.into_iter().map(missing).sum()
-    }
-
     pub(crate) fn request(&mut self, id: NodeId, cost: u64) {
         if !self.nodes[&id].alive {
             self.tally.unavailable += cost;
@@ -489,63 +419,5 @@ impl Net {
         self.step(to, |shard, context, limits, out| {
             shard.handle_gossip(context, &|_| Some(limits.clone()), &sender, &gossip, out)
         });
-    }
-
-    /// An orderly stop: gives to the peers that live, returns what is left for the file.
-    pub(crate) fn stop(&mut self, id: NodeId) -> Option<Carryover> {
-        self.nodes.get_mut(&id).unwrap().shard.begin_drain();
-        let heirs: Vec<NodeId> = self
-            .nodes
-            .iter()
-            .filter(|(n, node)| **n != id && node.alive)
-            .map(|(n, _)| *n)
-            .collect();
-        if let Some(heir) = heirs.first().copied() {
-            let boot = self.nodes[&heir].incarnation.incarnations.of(heir).unwrap();
-            let to = Sender { node: heir, boot };
-            let incarnation = self.nodes[&id].incarnation.clone();
-            let from = Sender { node: id, boot: incarnation.incarnations.of(id).unwrap() };
-            let handoffs = self.step(id, |shard, context, limits, _| {
-                let (mut cursor, mut handoffs) = (Cursor::default(), Vec::new());
-                let find = |_: &KeyId| Some(limits.clone());
-                while shard.drain(context, &find, &to, &mut cursor, 1, &mut handoffs) {}
-                handoffs
-            });
-            for handoff in handoffs {
-                let taken = self.step(heir, |shard, context, limits, out| {
-                    shard.handle_transfer_reply(
-                        context,
-                        &|_| Some(limits.clone()),
-                        &from,
-                        &handoff.reply,
-                        out,
-                    )
-                });
-                if !taken {
-                    self.nodes.get_mut(&id).unwrap().shard.take_back(&to, &handoff);
-                }
-            }
-        }
-        self.stop_alone(id)
-    }
-
-    /// An orderly stop of a node that finds no node to hand its balances to.
-    pub(crate) fn stop_alone(&mut self, id: NodeId) -> Option<Carryover> {
-        self.nodes.get_mut(&id).unwrap().shard.begin_drain();
-        let mut left = BTreeMap::new();
-        let shard = &mut self.nodes.get_mut(&id).unwrap().shard;
-        let mut cursor = Cursor::default();
-        while shard.carryover(&mut cursor, 1, &mut left) {}
-        let left =
-            Carryover::of(&self.nodes[&id].incarnation, left, ClusterMs(self.now_ms()), true);
-        self.kill(id);
-        left
-    }
-
-    pub(crate) fn kill(&mut self, id: NodeId) {
-        self.nodes.get_mut(&id).unwrap().alive = false;
-        for node in self.nodes.values_mut() {
-            node.busy.remove(&id);
-        }
     }
 }

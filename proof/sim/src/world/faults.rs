@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use fluxgate_engine::quota::CounterId;
 use fluxgate_types::{BootId, NodeId};
 
+use super::operator::Work;
 use super::{Event, SYNC_MAX, World};
 use crate::book::WindowId;
 use crate::invariants::Violation;
@@ -106,9 +107,9 @@ impl World {
                 self.fill_disk(node, span);
                 return Ok(());
             }
-            FaultKind::PutBack | FaultKind::LostDisk | FaultKind::Replace => {
-                return self.begin_work(kind, node);
-            }
+            FaultKind::PutBack => return self.begin_work(Work::PutBack, node),
+            FaultKind::LostDisk => return self.begin_work(Work::ReplaceLost, node),
+            FaultKind::Replace => return self.begin_work(Work::Replace, node),
         }
         self.book.disturb(now, now + span, settle);
         Ok(())

@@ -8,7 +8,7 @@ use super::host::Directory;
 use super::{Event, World};
 use crate::invariants::Violation;
 use crate::node::Disk;
-use crate::plan::{FaultKind, MS, SECOND, Us};
+use crate::plan::{MS, SECOND, Us};
 use crate::raft::Members;
 
 /// How often the operator looks.
@@ -33,6 +33,17 @@ enum Stage {
     Adding,
 }
 
+/// A work on one node.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Work {
+    /// It gets an older copy of its directory back for a while.
+    PutBack,
+    /// Its disk is lost, it starts on an empty one, and is replaced then.
+    ReplaceLost,
+    /// It is replaced although it is healthy.
+    Replace,
+}
+
 /// The operator's work on one node.
 #[derive(Debug)]
 pub(super) struct Operator {
@@ -54,7 +65,7 @@ impl Operator {
 
 impl World {
     /// Begins a work on this node, if the operator is free and the node is a full member.
-    pub(super) fn begin_work(&mut self, kind: FaultKind, id: NodeId) -> Result<(), Violation> {
+    pub(super) fn begin_work(&mut self, work: Work, id: NodeId) -> Result<(), Violation> {
         let newest = self.nodes().max_by_key(|node| node.applied);
         let is_registered = newest.is_some_and(|node| {
             let starts = &node.shared.cluster().start_ids;
@@ -66,21 +77,21 @@ impl World {
         self.operator.node = id;
         self.schedule(self.now + LOOK, Event::Operator);
         self.note_work();
-        match kind {
-            FaultKind::PutBack => {
+        match work {
+            Work::PutBack => {
                 self.operator.stage = Stage::Copying;
                 if self.rng.permille(500) {
                     return self.begin_stop(id);
                 }
                 self.crash(id, MS);
             }
-            FaultKind::LostDisk => {
+            Work::ReplaceLost => {
                 let down = self.rng.span(SECOND).max(MS);
                 self.crash(id, down);
                 self.empty_disk(id, Directory::Older);
                 self.operator.stage = Stage::Lost;
             }
-            _ => self.operator.stage = Stage::Removing { is_empty: false },
+            Work::Replace => self.operator.stage = Stage::Removing { is_empty: false },
         }
         Ok(())
     }
