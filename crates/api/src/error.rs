@@ -146,6 +146,30 @@ impl ErrorCode {
             | Self::Internal => false,
         }
     }
+
+    /// Whether it is a verdict on the key that was presented, and not a failure of the call or of the
+    /// node.
+    #[must_use]
+    pub const fn is_denial(self) -> bool {
+        match self {
+            Self::AuthenticationFailed | Self::InsufficientScope | Self::RateLimitExceeded => true,
+            Self::InvalidRequest
+            | Self::Unavailable
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::Conflict
+            | Self::AlreadyDone
+            | Self::IdempotencyKeyReused
+            | Self::PreconditionFailed
+            | Self::TooLarge
+            | Self::UnsupportedMediaType
+            | Self::NoLeader
+            | Self::GatewayUnauthorized
+            | Self::RequestTimeout
+            | Self::HeadersTooLarge
+            | Self::Internal => false,
+        }
+    }
 }
 
 impl fmt::Display for ErrorCode {

@@ -28,6 +28,14 @@ pub struct LimitSpec {
     pub period: Period,
 }
 
+impl LimitSpec {
+    /// The limit that this describes. Not checked.
+    #[must_use]
+    pub fn into_limit(self) -> Limit {
+        Limit::new(self.name, self.tokens, self.period.ms)
+    }
+}
+
 impl From<&Limit> for LimitSpec {
     fn from(limit: &Limit) -> Self {
         Self {
@@ -42,11 +50,7 @@ impl TryFrom<LimitSpec> for Limit {
     type Error = LimitError;
 
     fn try_from(spec: LimitSpec) -> Result<Self, LimitError> {
-        let limit = Self {
-            name: spec.name.into_boxed_str(),
-            tokens: spec.tokens,
-            period_ms: spec.period.ms,
-        };
+        let limit = spec.into_limit();
         limit.check()?;
         Ok(limit)
     }

@@ -3,10 +3,10 @@
 //! Answers for: a denial is a verdict and not an error, and nothing is counted twice: a validate
 //! whose answer was lost is not repeated.
 
+use fluxgate_api::ErrorBody;
 use fluxgate_api::cluster::Health;
 use fluxgate_api::paths::{self, header};
 use fluxgate_api::validate::{BatchAnswer, BatchRequest, ValidateAnswer, ValidateRequest};
-use fluxgate_api::{ErrorBody, ErrorCode};
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 
@@ -64,7 +64,7 @@ impl Client {
             return Ok(report(&answer, Verdict::Admitted(admitted)));
         }
         match answer.error_body() {
-            Some(body) if is_denial(body.error) => Ok(report(&answer, Verdict::Denied(body))),
+            Some(body) if body.error.is_denial() => Ok(report(&answer, Verdict::Denied(body))),
             Some(_) | None => Err(answer.refused()),
         }
     }
@@ -94,30 +94,6 @@ impl Client {
             Some(token) => call.header(header::X_GATEWAY_TOKEN, token.expose()),
             None => call,
         }
-    }
-}
-
-/// Whether a failure concerns the key rather than the call or the node.
-fn is_denial(code: ErrorCode) -> bool {
-    match code {
-        ErrorCode::AuthenticationFailed
-        | ErrorCode::InsufficientScope
-        | ErrorCode::RateLimitExceeded => true,
-        ErrorCode::InvalidRequest
-        | ErrorCode::Unavailable
-        | ErrorCode::NotFound
-        | ErrorCode::MethodNotAllowed
-        | ErrorCode::Conflict
-        | ErrorCode::AlreadyDone
-        | ErrorCode::IdempotencyKeyReused
-        | ErrorCode::PreconditionFailed
-        | ErrorCode::TooLarge
-        | ErrorCode::UnsupportedMediaType
-        | ErrorCode::NoLeader
-        | ErrorCode::GatewayUnauthorized
-        | ErrorCode::RequestTimeout
-        | ErrorCode::HeadersTooLarge
-        | ErrorCode::Internal => false,
     }
 }
 

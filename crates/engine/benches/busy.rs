@@ -102,7 +102,7 @@ impl Node {
         for node in 1..=3 {
             incarnations.note(NodeId(node), BootId(1));
         }
-        let limit = Limit { name: "requests".into(), tokens: 100, period_ms: MINUTE_MS };
+        let limit = Limit::new("requests", 100, MINUTE_MS);
         let key = |n: usize| {
             let text = format!("{n:012}");
             let bytes = text.as_bytes().try_into().expect("twelve digits");

@@ -83,7 +83,7 @@ impl World {
 }
 
 fn limits(tokens: u64) -> Arc<[LimitSpec]> {
-    let limit = Limit { name: "requests".into(), tokens, period_ms: 60_000 };
+    let limit = Limit::new("requests", tokens, 60_000);
     LimitSpec::all(&[limit]).expect("one limit has one tag")
 }
 

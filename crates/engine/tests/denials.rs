@@ -44,11 +44,7 @@ impl Stage {
         };
         let specs = limits.iter().enumerate().map(|(at, (tokens, period_ms))| {
             let name = format!("l{at}");
-            LimitSpec::new(Limit {
-                name: name.as_str().into(),
-                tokens: *tokens,
-                period_ms: *period_ms,
-            })
+            LimitSpec::new(Limit::new(name.as_str(), *tokens, *period_ms))
         });
         Self {
             shard: Shard::new(WaitPolicy::default()),

@@ -226,7 +226,7 @@ fn a_command_is_carried_out_once_and_another_content_is_refused() {
 fn the_audit_trail_says_what_a_change_replaced() {
     let mut log = Log::new();
     log.create(1);
-    let limit = |tokens| Limit { name: "requests".into(), tokens, period_ms: 60_000 };
+    let limit = |tokens| Limit::new("requests", tokens, 60_000);
     let none = KeyChange {
         id: key(1),
         if_revision: None,

@@ -27,7 +27,7 @@ fn key(n: usize) -> KeyId {
 }
 
 fn limits(period_ms: u64) -> KeyLimits {
-    let limit = Limit { name: "l0".into(), tokens: 30, period_ms };
+    let limit = Limit::new("l0", 30, period_ms);
     KeyLimits { created: LogIndex(1), limits: [LimitSpec::new(limit)].into() }
 }
 

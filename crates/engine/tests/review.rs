@@ -49,7 +49,7 @@ fn view(maps: &[(u64, &[u64])], nodes: &[u64]) -> View {
 }
 
 fn limit(name: &str, tokens: u64, period_ms: u64) -> LimitSpec {
-    LimitSpec::new(Limit { name: name.into(), tokens, period_ms })
+    LimitSpec::new(Limit::new(name, tokens, period_ms))
 }
 
 fn limits(specs: &[LimitSpec]) -> KeyLimits {

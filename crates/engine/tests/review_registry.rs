@@ -134,11 +134,8 @@ fn a_new_leader_with_a_shorter_lease_counts_the_longer_leases_of_its_predecessor
 }
 
 fn limits(list: &[(&str, u64, u64)]) -> Option<Option<Vec<Limit>>> {
-    let limit = |(name, tokens, period_ms): &(&str, u64, u64)| Limit {
-        name: (*name).into(),
-        tokens: *tokens,
-        period_ms: *period_ms,
-    };
+    let limit =
+        |(name, tokens, period_ms): &(&str, u64, u64)| Limit::new((*name), *tokens, *period_ms);
     Some(Some(list.iter().map(limit).collect()))
 }
 

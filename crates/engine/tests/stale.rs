@@ -49,7 +49,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let limit = Limit { name: "l0".into(), tokens: 20, period_ms: 60_000 };
+        let limit = Limit::new("l0", 20, 60_000);
         let spec = LimitSpec::new(limit);
         let key = KeyId::new(*b"stalestale00").expect("letters and digits");
         let window = spec.limit.window_at(ClusterMs(600_000)).number;

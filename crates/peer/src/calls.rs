@@ -84,6 +84,8 @@ macro_rules! calls {
 enum Belongs {
     /// Served by consensus itself.
     Consensus,
+    /// About counters: names the start of the node that answers.
+    Counters,
     Node,
 }
 
@@ -112,11 +114,11 @@ calls! {
     /// Wait until an entry is applied.
     Applied, "applied", Node, Harmless [AppliedCall => AppliedReply, VERSION];
     /// Request tokens from a peer.
-    TransferRequest, "ask", Node, Harmless [AskMessage => ReplyMessage, VERSION];
+    TransferRequest, "ask", Counters, Harmless [AskMessage => ReplyMessage, VERSION];
     /// Report what was spent.
-    Gossip, "gossip", Node, Harmless [GossipMessage => GossipReply, VERSION; GossipMessageV2 => GossipReplyV2, VERSION_2];
+    Gossip, "gossip", Counters, Harmless [GossipMessage => GossipReply, VERSION; GossipMessageV2 => GossipReplyV2, VERSION_2];
     /// Hand tokens over at shutdown.
-    Give, "give", Node, Never [GiveMessage => GiveReply, VERSION];
+    Give, "give", Counters, Never [GiveMessage => GiveReply, VERSION];
     /// A key's use on that node.
     Usage, "usage", Node, Harmless [UsageCall => UsageReply, VERSION];
     /// That node's view of the cluster.
@@ -131,11 +133,50 @@ calls! {
     Introduce, "introduce", Node, Harmless [IntroduceCall => IntroduceReply, VERSION_2];
 }
 
+/// The calls that consensus itself serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsensusCall {
+    Append,
+    Vote,
+    PreVote,
+    TransferLeader,
+    Snapshot,
+}
+
+impl ConsensusCall {
+    const ALL: [Self; 5] =
+        [Self::Append, Self::Vote, Self::PreVote, Self::TransferLeader, Self::Snapshot];
+
+    const fn call(self) -> Call {
+        match self {
+            Self::Append => Call::Append,
+            Self::Vote => Call::Vote,
+            Self::PreVote => Call::PreVote,
+            Self::TransferLeader => Call::TransferLeader,
+            Self::Snapshot => Call::Snapshot,
+        }
+    }
+}
+
 impl Call {
     /// Whether consensus serves it, on connections of its own.
     #[must_use]
     pub const fn is_consensus(self) -> bool {
         matches!(self.belongs(), Belongs::Consensus)
+    }
+
+    /// This call as one that consensus serves, if it is.
+    #[must_use]
+    pub fn as_consensus(self) -> Option<ConsensusCall> {
+        ConsensusCall::ALL.into_iter().find(|of| of.call() == self)
+    }
+
+    /// Whether a node answers it only once its directory may act for it. An older directory has
+    /// forgotten its votes; and its answers about counters would name the number of its start: once
+    /// the newest directory runs again, all nodes would take its messages for late ones.
+    #[must_use]
+    pub const fn is_for_members(self) -> bool {
+        matches!(self.belongs(), Belongs::Consensus | Belongs::Counters)
     }
 
     /// Whether a network may deliver it twice without harm.
@@ -148,5 +189,17 @@ impl Call {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|call| call.as_str() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consensus_serves_the_calls_that_the_table_says() {
+        for call in Call::ALL {
+            assert_eq!(call.as_consensus().is_some(), call.is_consensus(), "{call:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@ mod calls;
 pub mod process;
 mod transport;
 
-pub use calls::{Call, Question, Questions, questions};
+pub use calls::{Call, ConsensusCall, Question, Questions, questions};
 #[cfg(feature = "sim")]
 pub use transport::{Answered, Link, LinkError};
 pub use transport::{

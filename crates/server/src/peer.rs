@@ -118,25 +118,6 @@ fn is_open_to_strangers(call: Call) -> bool {
     matches!(call, Call::Lease | Call::Introduce | Call::Status | Call::Append | Call::Snapshot)
 }
 
-/// Whether a node answers this call only once its directory may act for it. An older directory has
-/// forgotten its votes; and its answers to calls about counters would name the number of its start:
-/// once the newest directory runs again, all nodes would take its messages for late ones.
-fn is_for_members(call: Call) -> bool {
-    match call {
-        Call::Append | Call::Vote | Call::PreVote | Call::TransferLeader | Call::Snapshot => true,
-        Call::TransferRequest | Call::Gossip | Call::Give => true,
-        Call::Propose
-        | Call::Lease
-        | Call::Applied
-        | Call::Introduce
-        | Call::Usage
-        | Call::UsageMany
-        | Call::Status
-        | Call::Membership
-        | Call::Served => false,
-    }
-}
-
 async fn serve(State(state): State<Arc<NodeState>>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let name = parts.uri.path().strip_prefix("/peer/v1/").unwrap_or_default();
@@ -238,7 +219,7 @@ async fn dispatch(
     call: Call,
     body: &[u8],
 ) -> Result<Vec<u8>, HandleError> {
-    if is_for_members(call) && !state.may_vote() {
+    if call.is_for_members() && !state.may_vote() {
         return Err(HandleError::Failed("this node has not heard from the others yet".to_owned()));
     }
     match call {

@@ -40,6 +40,11 @@ pub enum LimitError {
 }
 
 impl Limit {
+    /// A limit of so many tokens in each period of so many milliseconds. Not checked.
+    pub fn new(name: impl Into<Box<str>>, tokens: u64, period_ms: u64) -> Self {
+        Self { name: name.into(), tokens, period_ms }
+    }
+
     /// The window that contains `now`.
     #[must_use]
     pub const fn window_at(&self, now: ClusterMs) -> Window {

@@ -118,7 +118,7 @@ struct World {
 
 impl Counters {
     fn world(&self) -> World {
-        let limit = Limit { name: "requests".into(), tokens: self.tokens, period_ms: PERIOD_MS };
+        let limit = Limit::new("requests", self.tokens, PERIOD_MS);
         let nodes = (0..self.nodes).map(|node| (id(node), 1)).collect();
         World {
             key: KeyId::new(*b"modelmodel01")

@@ -86,11 +86,7 @@ impl Net {
         let limits: Vec<Limit> = limits
             .iter()
             .enumerate()
-            .map(|(n, &(tokens, period_ms))| Limit {
-                name: format!("l{n}").into(),
-                tokens,
-                period_ms,
-            })
+            .map(|(n, &(tokens, period_ms))| Limit::new(format!("l{n}"), tokens, period_ms))
             .collect();
         let specs = LimitSpec::all(&limits).unwrap();
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId).collect();

@@ -19,7 +19,7 @@ fn limits(reader: &mut Reader<'_>) -> Vec<Limit> {
         let name = table.get("name")?.as_str()?.into();
         let tokens = u64::try_from(table.get("tokens")?.as_integer()?).ok()?;
         let period_ms = parse_duration_ms(table.get("period")?.as_str()?).ok()?;
-        Some(Limit { name, tokens, period_ms })
+        Some(Limit::new(name, tokens, period_ms))
     };
     let limits: Option<Vec<Limit>> = list.unwrap_or_default().iter().map(read).collect();
     let Some(limits) = limits else {

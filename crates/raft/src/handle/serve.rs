@@ -4,8 +4,7 @@
 
 use std::sync::atomic::Ordering;
 
-use fluxgate_peer::Call;
-use fluxgate_peer::process;
+use fluxgate_peer::{Call, ConsensusCall, process};
 use fluxgate_store::codec::{CodecError, Kind};
 use fluxgate_store::{IncomingSnapshot, SnapshotReader};
 use fluxgate_wire as wire;
@@ -57,8 +56,8 @@ impl RaftHandle {
     /// When the message is malformed, not Raft's, or consensus has stopped.
     pub async fn handle(&self, call: Call, body: &[u8]) -> Result<Vec<u8>, HandleError> {
         let raft = &self.inner.raft;
-        match call {
-            Call::Append => {
+        match call.as_consensus().ok_or(HandleError::NotOurs)? {
+            ConsensusCall::Append => {
                 let rpc = AppendV1::unpack(Kind::PeerMessage, body).map_err(malformed)?;
                 if rpc.carries_entries() {
                     let has_room = self.inner.disk.has_room().await;
@@ -74,15 +73,15 @@ impl RaftHandle {
                 let reply = raft.append_entries(Shaped::from_shape(rpc)).await.map_err(failed)?;
                 write(&reply.to_shape())
             }
-            Call::Vote => {
+            ConsensusCall::Vote => {
                 let rpc: VoteCallV1 = read(body)?;
                 write(&raft.vote(Shaped::from_shape(rpc)).await.map_err(failed)?.to_shape())
             }
-            Call::PreVote => {
+            ConsensusCall::PreVote => {
                 let rpc: VoteCallV1 = read(body)?;
                 write(&raft.pre_vote(Shaped::from_shape(rpc)).await.map_err(failed)?.to_shape())
             }
-            Call::TransferLeader => {
+            ConsensusCall::TransferLeader => {
                 let rpc: TransferV1 = read(body)?;
                 if rpc.is_for(self.me()) {
                     self.note_handed();
@@ -91,19 +90,7 @@ impl RaftHandle {
                     raft.handle_transfer_leader(Shaped::from_shape(rpc)).await.map_err(failed)?;
                 write(&taken.is_ok())
             }
-            Call::Snapshot => write(&self.receive(read(body)?).await?),
-            Call::Propose
-            | Call::Lease
-            | Call::Applied
-            | Call::TransferRequest
-            | Call::Gossip
-            | Call::Give
-            | Call::Usage
-            | Call::Status
-            | Call::Membership
-            | Call::UsageMany
-            | Call::Served
-            | Call::Introduce => Err(HandleError::NotOurs),
+            ConsensusCall::Snapshot => write(&self.receive(read(body)?).await?),
         }
     }
 

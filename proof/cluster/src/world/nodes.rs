@@ -317,7 +317,7 @@ impl Shared {
 
 /// The only limit of a key.
 pub(crate) fn limit(tokens: u64, period_ms: u64) -> Limit {
-    Limit { name: "requests".into(), tokens, period_ms }
+    Limit::new("requests", tokens, period_ms)
 }
 
 /// Longest wait for any answer of a node.

@@ -103,8 +103,7 @@ fn config(dir: &Path) -> Config {
     config.cluster_secret = Some(Secret::new(SECRET));
     config.operator_token = Some(Tokens::one(Secret::new(OPERATOR)));
     config.data_dir = dir.join("node1");
-    config.default_limits =
-        vec![Limit { name: "requests".into(), tokens: 1_000_000, period_ms: 60_000 }];
+    config.default_limits = vec![Limit::new("requests", 1_000_000, 60_000)];
     config
 }
 

@@ -133,10 +133,8 @@ pub(super) fn new_member(
     let reached = disk.clock.map(|(at, _)| at);
     let incarnation =
         Incarnation::at_start(me, boot, carryover, reached, &peers, plan.terms.clock_error_ms_max);
-    let limit = |(n, &(tokens, period_ms)): (usize, &(u64, u64))| Limit {
-        name: limit_name(n),
-        tokens,
-        period_ms,
+    let limit = |(n, &(tokens, period_ms)): (usize, &(u64, u64))| {
+        Limit::new(limit_name(n), tokens, period_ms)
     };
     let settings = Settings {
         terms: plan.file(me, boot),

@@ -174,7 +174,7 @@ impl World {
         for (n, (tokens, period_ms)) in self.plan.limits.clone().into_iter().enumerate() {
             if n == 0 || self.rng.permille(700) {
                 let tokens = self.rng.between(1, 2 * tokens);
-                limits.push(Limit { name: limit_name(n), tokens, period_ms });
+                limits.push(Limit::new(limit_name(n), tokens, period_ms));
             }
         }
         let change = KeyChange { limits: Some(Some(limits.clone())), ..unchanged(key) };

@@ -48,12 +48,7 @@ pub(crate) fn text(field: &str, value: &str, chars_max: usize) -> Result<Box<str
 
 /// The limits of a key.
 pub(crate) fn limits(specs: Vec<LimitSpec>) -> Result<Vec<Limit>, InvalidField> {
-    let convert = |spec: LimitSpec| Limit {
-        name: spec.name.into(),
-        tokens: spec.tokens,
-        period_ms: spec.period.ms,
-    };
-    let limits: Vec<Limit> = specs.into_iter().map(convert).collect();
+    let limits: Vec<Limit> = specs.into_iter().map(LimitSpec::into_limit).collect();
     Limit::check_all(&limits).map_err(|error| {
         // A caller that sets 0 wants to disable the key; an empty list means the cluster's limits.
         let hint = match &error {

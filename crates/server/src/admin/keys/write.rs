@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn an_unreadable_committed_record_is_no_mistake_of_the_caller() {
         let digest = Digest::of(b"secret");
-        let limit = Limit { name: "a".into(), tokens: 1, period_ms: 1_000 };
+        let limit = Limit::new("a", 1, 1_000);
         let row = KeyRow {
             id: KeyId::of_imported(&digest),
             digest,

@@ -216,10 +216,10 @@ fn revision(source: &mut Source<'_>) -> Option<u64> {
 
 fn limits(source: &mut Source<'_>) -> Vec<Limit> {
     let count = source.below(10);
-    let limit = |source: &mut Source<'_>| Limit {
-        name: source.pick(&["requests", "bulk", "a", "b", "c", "d", "e", "f", "", "Ü"]).into(),
-        tokens: source.number(),
-        period_ms: source.number().saturating_mul(1_000),
+    let limit = |source: &mut Source<'_>| {
+        let name = source.pick(&["requests", "bulk", "a", "b", "c", "d", "e", "f", "", "Ü"]);
+        let tokens = source.number();
+        Limit::new(name, tokens, source.number().saturating_mul(1_000))
     };
     (0..count).map(|_| limit(source)).collect()
 }

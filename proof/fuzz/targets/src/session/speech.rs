@@ -54,7 +54,7 @@ pub(super) fn specs(source: &mut Source<'_>, count: usize) -> Arc<[LimitSpec]> {
             small @ 0..=250 => 1 + u64::from(small),
             _ => caps::LIMIT_TOKENS_MAX,
         };
-        Limit { name: name.into(), tokens, period_ms: PERIOD_MS * (1 + at as u64) }
+        Limit::new(name, tokens, PERIOD_MS * (1 + at as u64))
     };
     let limits: Vec<Limit> =
         ["requests", "bulk"].into_iter().take(count).enumerate().map(limit).collect();
