@@ -178,7 +178,11 @@ impl Stop {
                 out.push(Effect::HandLeadershipOver);
             }
             Stage::SavingAgain => self.end(out),
-            _ => {}
+            Stage::Announcing
+            | Stage::Draining(_)
+            | Stage::HandingOff(..)
+            | Stage::HandingLeadershipOver
+            | Stage::Ended => {}
         }
     }
 
