@@ -13,8 +13,8 @@ use fluxgate_types::{ClusterMs, Limit, caps};
 
 use crate::clock::boot_now;
 use crate::metrics::SHARED_SETTINGS;
+use crate::proposal::proposal;
 use crate::state::NodeState;
-use crate::writes::proposal;
 
 /// How often to look.
 const EVERY: Duration = Duration::from_millis(200);

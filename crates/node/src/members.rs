@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use crate::clock::boot_now;
 use crate::peer;
+use crate::proposal::proposal;
 use crate::state::NodeState;
-use crate::writes::proposal;
 
 /// Pause before a change is retried.
 const RETRY: Duration = Duration::from_millis(20);

@@ -3,7 +3,6 @@
 mod addresses;
 mod background;
 mod carryover;
-mod error;
 mod figures;
 mod join;
 pub mod last_uses;
@@ -19,12 +18,12 @@ use fluxgate_peer::process;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::error::NodeError;
 use crate::reason::Reason;
 use crate::state::NodeState;
 use crate::{counters, leader, member, peer};
 
 pub use addresses::recover_addresses;
-pub use error::NodeError;
 #[cfg(feature = "sim")]
 pub use simulated::{Surroundings, open_simulated};
 

@@ -24,6 +24,7 @@ use crate::agreement::Agreement;
 use crate::clock::{Clock, boot_now};
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::error::NodeError;
 use crate::member::{MemberDriver, MemberStart};
 use crate::metrics::{HotRoute, Metrics};
 use crate::node::last_uses::LastUses;
@@ -31,22 +32,6 @@ use crate::reason::Strangers;
 
 /// Backups that may be written at the same time: each keeps a copy of the table from when it began.
 pub const BACKUPS_MAX: usize = 2;
-
-/// Fills `bytes` with random bytes of the operating system, or of the simulated process in a
-/// simulation.
-///
-/// # Errors
-/// When the operating system provides none.
-pub fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
-    #[cfg(feature = "sim")]
-    if let Some(process) = fluxgate_peer::process::current() {
-        for chunk in bytes.chunks_mut(8) {
-            chunk.copy_from_slice(&process.random().to_le_bytes()[..chunk.len()]);
-        }
-        return Ok(());
-    }
-    getrandom::fill(bytes)
-}
 
 #[derive(Debug)]
 pub struct NodeState {
@@ -75,7 +60,7 @@ pub struct NodeState {
     clock_noted: bool,
     may_vote: AtomicBool,
     /// Why this node must end: the cluster knows a later start of it, or another data directory.
-    ended: Mutex<Option<crate::node::NodeError>>,
+    ended: Mutex<Option<NodeError>>,
     /// Notified when `ended` was set.
     pub must_end: Notify,
     /// Whether this node's state equals that of the other nodes.
@@ -337,7 +322,7 @@ impl NodeState {
 
     /// The cluster knows another start or directory under this id: this node stops taking part in
     /// anything, and ends.
-    pub fn end(&self, why: crate::node::NodeError) {
+    pub fn end(&self, why: NodeError) {
         self.may_vote.store(false, Ordering::Release);
         self.begin_stopping();
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
@@ -345,7 +330,7 @@ impl NodeState {
     }
 
     /// Takes the reason why this node must end.
-    pub fn why_ended(&self) -> Option<crate::node::NodeError> {
+    pub fn why_ended(&self) -> Option<NodeError> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 

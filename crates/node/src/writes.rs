@@ -9,6 +9,7 @@ use fluxgate_engine::state::command::{Actor, Command, Outcome, Proposal};
 use fluxgate_wire::raft::{ProposeReplyV1, ProposeV1};
 use tokio::time::Instant;
 
+use crate::proposal::proposal;
 use crate::state::NodeState;
 
 pub use fluxgate_engine::member::Written;
@@ -22,14 +23,6 @@ pub enum WriteError {
     Busy,
     /// It may or may not have been made.
     Unknown,
-}
-
-/// Wraps a command with a request id of its own, so that a retry applies it only once.
-pub fn proposal(actor: Actor, from: Option<Box<str>>, command: Command) -> Proposal {
-    let mut id = [0u8; 16];
-    // Without randomness there would be no keys either; an id of zeros is refused as a repeat.
-    crate::state::fill_random(&mut id).ok();
-    Proposal { request: u128::from_le_bytes(id), actor, presented: None, from, command }
 }
 
 /// How long an operation that writes only an audit line waits for it. A cluster that accepts no

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use fluxgate_node::NodeError;
 use fluxgate_node::config::{Config, TlsFiles};
-use fluxgate_node::node::{self, Drivers, NodeError};
+use fluxgate_node::node::{self, Drivers};
 use fluxgate_node::state::NodeState;
 use tokio::net::TcpListener;
 use tokio::sync::watch;

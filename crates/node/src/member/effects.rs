@@ -23,11 +23,11 @@ use tracing::Instrument as _;
 
 use super::locked;
 use super::why::Refused;
-use crate::node::NodeError;
+use crate::error::NodeError;
 use crate::peer;
+use crate::proposal::proposal;
 use crate::state::NodeState;
 use crate::time;
-use crate::writes::proposal;
 
 /// Longest wait of the member for a lease, a proof or clocks.
 const LEASE_TIMEOUT: Duration = Duration::from_millis(LEASE_TIMEOUT_MS);

@@ -17,9 +17,9 @@ use fluxgate_store::DataDir;
 use fluxgate_store::addresses::Recovered;
 use fluxgate_types::NodeId;
 
-use super::NodeError;
 use crate::clock::boot_now;
 use crate::config::Config;
+use crate::error::NodeError;
 use crate::state::NodeState;
 
 /// How often to check whether the file is still needed.

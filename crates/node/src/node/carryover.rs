@@ -8,7 +8,7 @@ use fluxgate_store::codec::{self, CodecError, Kind};
 use fluxgate_store::{DataDir, HOLDINGS_PART_BYTES_MAX, HOLDINGS_PARTS_MAX};
 use fluxgate_wire::Shaped as _;
 
-use super::NodeError;
+use crate::error::NodeError;
 use crate::state::NodeState;
 
 /// Version of each part.

@@ -12,8 +12,8 @@ use fluxgate_peer::process;
 use fluxgate_types::{BootNs, NodeId};
 use tokio::task::JoinSet;
 
-use super::NodeError;
 use crate::clock::boot_now;
+use crate::error::NodeError;
 use crate::peer;
 use crate::state::NodeState;
 use crate::time;

@@ -9,10 +9,12 @@ use fluxgate_raft::{ClusterOptions, RaftHandle};
 use fluxgate_store::{ClockNote, DataDir, Observer};
 use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
 
-use super::{NodeError, carryover};
+use super::carryover;
 use crate::clock::{Clock, boot_now};
 use crate::config::{Config, material};
+use crate::error::NodeError;
 use crate::metrics::Metrics;
+use crate::random::fill_random;
 use crate::state::{NodeState, NodeStateParts};
 use crate::telemetry;
 
@@ -123,7 +125,7 @@ impl Opening {
         }
         let noted = noted.map(|note| ClusterMs(note.cluster_ms));
         let mut nonce = [0u8; 8];
-        crate::state::fill_random(&mut nonce)
+        fill_random(&mut nonce)
             .map_err(|error| NodeError::Fatal(format!("no randomness: {error}")))?;
         let (me, error_ms) = (config.node_id, config.clock_error_ms_max);
         let others: Vec<NodeId> = config.members.keys().copied().filter(|id| *id != me).collect();

@@ -219,7 +219,7 @@ impl Console {
     /// Begins a session.
     fn begin(&self, principal: &Principal, token: &str, to: &str) -> Response<Body> {
         let mut nonce = [0; NONCE_BYTES];
-        if fluxgate_node::state::fill_random(&mut nonce).is_err() {
+        if fluxgate_node::random::fill_random(&mut nonce).is_err() {
             let message = "the operating system gives no randomness";
             return ApiError::new(ErrorCode::Unavailable, message).into_response();
         }

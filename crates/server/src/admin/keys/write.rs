@@ -5,8 +5,9 @@ use fluxgate_api::keys::WriteAnswer;
 use fluxgate_engine::state::command::{Command, CommandError, Outcome};
 use fluxgate_engine::state::record::{KeyEntry, KeyRecord};
 use fluxgate_engine::state::snapshot::KeyRow;
+use fluxgate_node::proposal::proposal;
 use fluxgate_node::state::NodeState;
-use fluxgate_node::writes::{WriteError, Written, proposal};
+use fluxgate_node::writes::{WriteError, Written};
 
 use super::view::shown;
 use crate::shared::auth::RequestContext;
