@@ -15,6 +15,7 @@ pub mod member;
 pub mod members;
 pub mod metrics;
 pub mod node;
+pub mod own_start;
 pub mod peer;
 pub mod proposal;
 pub mod random;

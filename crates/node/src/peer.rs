@@ -102,7 +102,7 @@ impl NodeState {
     /// The header of a message to a peer.
     pub fn head(&self, to: NodeId) -> MessageHeader {
         let incarnation = self.incarnation();
-        MessageHeader { boot: self.boot(), to: incarnation.incarnations.of(to) }
+        MessageHeader { boot: self.start.boot(), to: incarnation.incarnations.of(to) }
     }
 
     /// Processes a message header: records the sender's incarnation. `None` for a late message, or
@@ -137,7 +137,7 @@ impl NodeState {
     /// What this node reports about itself from version 2 on.
     pub fn more(&self) -> More {
         More {
-            start_id: self.start_id(),
+            start_id: self.start.id(),
             digest: self.shared.digest(),
             writes: match self.raft.write_health() {
                 WriteHealth::Fine => Writes::Fine,
@@ -160,8 +160,8 @@ impl NodeState {
         });
         IntroduceReply(Introduction {
             node: self.me,
-            dir_id: self.dir_id,
-            start_id: self.start_id(),
+            dir_id: self.start.dir_id,
+            start_id: self.start.id(),
             formed: self.raft.has_history().await,
             directories: directories.collect(),
             start_ids: cluster.start_ids.iter().map(|(id, of)| (*id, *of)).collect(),

@@ -10,13 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use fluxgate_api::paths;
 use fluxgate_engine::lease::LeaseRefusal;
 use fluxgate_engine::quota::{Incarnation, KeyLimits, Sources};
-use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::{Shared, View};
 use fluxgate_peer::Transport;
 use fluxgate_raft::{RaftHandle, WriteHealth};
 use fluxgate_store::DataDir;
-use fluxgate_store::starts::Starts;
-use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, NodeId};
 use fluxgate_wire::peer::More;
 use tokio::sync::{Notify, Semaphore};
 
@@ -28,6 +26,7 @@ use crate::error::NodeError;
 use crate::member::{MemberDriver, MemberStart};
 use crate::metrics::{HotRoute, Metrics};
 use crate::node::last_uses::LastUses;
+use crate::own_start::OwnStart;
 use crate::reason::Strangers;
 
 /// Backups that may be written at the same time: each keeps a copy of the table from when it began.
@@ -37,10 +36,7 @@ pub const BACKUPS_MAX: usize = 2;
 pub struct NodeState {
     pub config: Config,
     pub me: NodeId,
-    boot: AtomicU64,
-    /// Distinguishes two starts with the same number: they come from two copies of one directory.
-    pub nonce: u64,
-    pub dir_id: DirId,
+    pub start: Arc<OwnStart>,
     pub clock: Arc<Clock>,
     pub raft: RaftHandle,
     pub shared: Arc<Shared>,
@@ -65,9 +61,6 @@ pub struct NodeState {
     pub must_end: Notify,
     /// Whether this node's state equals that of the other nodes.
     pub agreement: Agreement,
-    // The starts that the data directory remembers. The lock is held while the file is written,
-    // twice per start; no request takes it.
-    starts: Mutex<Starts>,
     // Peers that speak only version 1 of the messages.
     older: Mutex<BTreeSet<NodeId>>,
     /// Notified when certificate files may have changed.
@@ -93,9 +86,7 @@ pub struct NodeState {
 /// What a [`NodeState`] is made of.
 pub struct NodeStateParts {
     pub config: Config,
-    pub boot: BootId,
-    pub nonce: u64,
-    pub dir_id: DirId,
+    pub start: Arc<OwnStart>,
     pub clock: Arc<Clock>,
     pub raft: RaftHandle,
     pub data: Arc<DataDir>,
@@ -103,7 +94,6 @@ pub struct NodeStateParts {
     pub metrics: Arc<Metrics>,
     pub incarnation: Incarnation,
     pub clock_noted: bool,
-    pub starts: Starts,
 }
 
 impl NodeState {
@@ -114,17 +104,15 @@ impl NodeState {
     fn with_driver(parts: NodeStateParts, this: &Weak<Self>) -> Self {
         let config = parts.config;
         let member = MemberStart {
-            start: StartId { boot: parts.boot, nonce: parts.nonce },
-            dir_id: parts.dir_id,
+            start: parts.start.id(),
+            dir_id: parts.start.dir_id,
             clock_carried: parts.clock_noted,
             clock: parts.clock.cluster(),
             incarnation: parts.incarnation.clone(),
         };
         Self {
             me: config.node_id,
-            boot: AtomicU64::new(parts.boot.0),
-            nonce: parts.nonce,
-            dir_id: parts.dir_id,
+            start: parts.start,
             clock: parts.clock,
             shared: parts.raft.shared(),
             data: parts.data,
@@ -143,7 +131,6 @@ impl NodeState {
             ended: Mutex::default(),
             must_end: Notify::new(),
             agreement: Agreement::default(),
-            starts: Mutex::new(parts.starts),
             older: Mutex::default(),
             look_at_files: Notify::new(),
             end_drain: Notify::new(),
@@ -159,61 +146,12 @@ impl NodeState {
         }
     }
 
-    pub fn boot(&self) -> BootId {
-        BootId(self.boot.load(Ordering::Acquire))
-    }
-
     /// Continues the count of starts above those of an earlier directory under this id. Call it
     /// BEFORE this start sends any message.
     pub fn count_on_from(&self, boot: BootId) {
-        if let Err(error) = self.data.count_on(boot.0) {
-            tracing::error!(%error, "the number of this start was not written");
-            return;
+        if self.start.count_on_from(boot) {
+            self.member(|member, _| member.handle_counted_on(boot));
         }
-        self.boot.store(boot.0, Ordering::Release);
-        self.member(|member, _| member.handle_counted_on(boot));
-    }
-
-    /// Records on disk that this start is about to request its registration. Blocks.
-    ///
-    /// # Errors
-    /// The I/O error. The start must not register then: a registered start that its directory does
-    /// not remember would be taken for the start of a copy.
-    pub fn note_asking(&self) -> std::io::Result<()> {
-        self.change_starts(|starts, own| starts.ask(own))
-    }
-
-    /// Records on disk that this start is registered. Blocks.
-    ///
-    /// # Errors
-    /// The I/O error, which is harmless.
-    pub fn note_registered(&self) -> std::io::Result<()> {
-        self.change_starts(|starts, own| starts.confirm(own))
-    }
-
-    fn change_starts(
-        &self,
-        change: impl FnOnce(&mut Starts, (u64, u64)) -> bool,
-    ) -> std::io::Result<()> {
-        let own = (self.boot().0, self.nonce);
-        let mut slot = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut starts = slot.clone();
-        if change(&mut starts, own) {
-            self.data.write_starts(&starts)?;
-            *slot = starts;
-        }
-        Ok(())
-    }
-
-    /// Whether `newest`, which another node knows as this node's newest start, came from this
-    /// directory.
-    pub fn made(&self, newest: StartId) -> bool {
-        let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
-        newest == self.start_id() || starts.made((newest.boot.0, newest.nonce))
-    }
-
-    pub fn start_id(&self) -> StartId {
-        StartId { boot: self.boot(), nonce: self.nonce }
     }
 
     /// Whether to send a peer messages of version 2. True until the peer rejects one.

@@ -87,7 +87,8 @@ fn own_key(state: &NodeState) -> [u8; SIGNING_KEY_BYTES] {
         let tokens = state.config.operator_token.as_ref().map(Tokens::all);
         let tokens = tokens.iter().flat_map(|all| all.iter());
         let token: String = tokens.map(|token| token.expose()).collect();
-        let secret = format!("{token} {:?} {:?} {}", state.boot(), state.dir_id, state.now());
+        let secret =
+            format!("{token} {:?} {:?} {}", state.start.boot(), state.start.dir_id, state.now());
         key = *fluxgate_types::Digest::of(secret.as_bytes()).as_bytes();
     }
     key

@@ -122,7 +122,7 @@ impl Node {
         (stop, servers): (watch::Sender<bool>, JoinSet<()>),
         addresses: Addresses,
     ) -> Self {
-        let incarnation = state.boot().0;
+        let incarnation = state.start.boot().0;
         tracing::info!(node = state.me.0, incarnation, gateway = %addresses.gateway, admin = %addresses.admin, "node started");
         let drivers = Drivers::start(Arc::clone(&state));
         Self { state, stop, servers, drivers, addresses }

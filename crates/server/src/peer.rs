@@ -90,13 +90,15 @@ fn admit(
     let directory = header(headers, "x-fluxgate-directory").and_then(|v| v.parse().ok());
     let view = state.shared.view();
     // What this node has applied about itself counts more than the view of a caller that may be behind.
-    let own =
-        view.nodes.get(&state.me).is_some_and(|own| own.dir_id == state.dir_id && !own.removed);
-    if directory.is_some_and(|directory: u64| directory != state.dir_id.0 && !own) {
+    let own = view
+        .nodes
+        .get(&state.me)
+        .is_some_and(|own| own.dir_id == state.start.dir_id && !own.removed);
+    if directory.is_some_and(|directory: u64| directory != state.start.dir_id.0 && !own) {
         // Only reject the call: the caller may be the one that is behind, or belong to a cluster that
         // no longer exists. A node that knows no other node learns from this that there is a cluster.
         let alone = state.config.members.len() <= 1 && state.raft.status().nodes.len() <= 1;
-        if state.boot() == BootId(1) && alone {
+        if state.start.boot() == BootId(1) && alone {
             state.end(NodeError::OtherDirectory(state.me));
         }
         let why = "this node runs on another data directory";

@@ -85,7 +85,7 @@ impl Simulated {
     /// Its incarnation.
     #[must_use]
     pub fn boot(&self) -> BootId {
-        self.state.boot()
+        self.state.start.boot()
     }
 
     /// The replicated state.

@@ -127,9 +127,9 @@ impl NodeState {
         }
     }
 
-    async fn save_start(self: &Arc<Self>, registered: bool) -> bool {
-        let state = Arc::clone(self);
-        let save = move || if registered { state.note_registered() } else { state.note_asking() };
+    async fn save_start(&self, registered: bool) -> bool {
+        let start = Arc::clone(&self.start);
+        let save = move || if registered { start.note_registered() } else { start.note_asking() };
         let saved = process::on_disk(save).await.and_then(|saved| saved);
         if let Err(error) = &saved {
             tracing::warn!(%error, "this start was not noted on the disk");

@@ -22,7 +22,7 @@ use crate::time;
 pub(super) async fn join(state: Arc<NodeState>) -> Result<(), NodeError> {
     let settings = Settings {
         me: state.me,
-        dir_id: state.dir_id,
+        dir_id: state.start.dir_id,
         members: state.config.members.keys().copied().collect(),
         clock_error_ms_max: state.config.clock_error_ms_max,
     };
@@ -33,12 +33,12 @@ pub(super) async fn join(state: Arc<NodeState>) -> Result<(), NodeError> {
             Some(Effect::Introduce { nodes, timeout_ms }) => {
                 let heard = ask_all(&state, nodes, Duration::from_millis(timeout_ms)).await;
                 let situation = self::situation(&state).await;
-                let made = |start| state.made(start);
+                let made = |start| state.start.made(start);
                 join.handle_introductions(boot_now(), &situation, made, &heard);
             }
             Some(Effect::LookForCopy { timeout_ms }) => {
                 let answers = ask_own_addresses(&state, Duration::from_millis(timeout_ms)).await;
-                join.handle_own_addresses(state.start_id(), &answers);
+                join.handle_own_addresses(state.start.id(), &answers);
             }
             Some(Effect::CountOn(boot)) => state.count_on_from(boot),
             Some(Effect::Form) => form(&state).await,
@@ -66,7 +66,7 @@ async fn situation(state: &NodeState) -> Situation {
         formed,
         takes_part: state.may_vote(),
         members: members.into_iter().map(|(node, member)| (node, member.votes)).collect(),
-        start_id: state.start_id(),
+        start_id: state.start.id(),
         times: state.times(),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::quota::Incarnation;
+use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_peer::{Call, CallError, Transport, TransportOptions};
 use fluxgate_raft::{ClusterOptions, RaftHandle};
 use fluxgate_store::{ClockNote, DataDir, Observer};
@@ -14,6 +15,7 @@ use crate::clock::{Clock, boot_now};
 use crate::config::{Config, material};
 use crate::error::NodeError;
 use crate::metrics::Metrics;
+use crate::own_start::OwnStart;
 use crate::random::fill_random;
 use crate::state::{NodeState, NodeStateParts};
 use crate::telemetry;
@@ -114,8 +116,7 @@ impl Opening {
         transport: Transport,
     ) -> Result<Arc<NodeState>, NodeError> {
         let Self { config, data, metrics, noted, clock } = self;
-        let identity = data.identity().clone();
-        let (boot, dir_id) = (BootId(identity.boots), DirId(identity.dir_id));
+        let boot = BootId(data.identity().boots);
         // AFTER the log was found sound: a node that fails to start must not use up its carryover.
         let carryover = carryover::take(&data)?;
         if let Some(left) = &carryover {
@@ -132,12 +133,11 @@ impl Opening {
         let incarnation = Incarnation::at_start(me, boot, carryover, noted, &others, error_ms);
         let clock_noted = noted.is_some();
         metrics.unplanned_stops.inc_by(data.begin_run()?);
-        let starts = data.starts()?;
+        let id = StartId { boot, nonce: u64::from_le_bytes(nonce) };
+        let start = OwnStart::new(id, Arc::clone(&data), data.starts()?);
         Ok(NodeState::new(NodeStateParts {
             config,
-            boot,
-            nonce: u64::from_le_bytes(nonce),
-            dir_id,
+            start: Arc::new(start),
             clock,
             raft: cluster,
             data,
@@ -145,7 +145,6 @@ impl Opening {
             metrics,
             incarnation,
             clock_noted,
-            starts,
         }))
     }
 }
