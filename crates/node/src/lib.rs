@@ -11,6 +11,7 @@ pub mod config;
 pub mod counters;
 mod error;
 pub mod leader;
+pub mod lifecycle;
 pub mod member;
 pub mod members;
 pub mod metrics;

@@ -93,8 +93,8 @@ impl Drivers {
                     // A task that panicked leaves the node unable to answer.
                     Err(error) => return NodeError::Fatal(error.to_string()),
                 },
-                () = self.state.must_end.notified() => {
-                    if let Some(why) = self.state.why_ended() {
+                () = self.state.lifecycle.must_end.notified() => {
+                    if let Some(why) = self.state.lifecycle.why_ended() {
                         return why;
                     }
                 }

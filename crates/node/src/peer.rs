@@ -276,7 +276,7 @@ pub async fn run_gossip(state: Arc<NodeState>) {
     loop {
         every.tick().await;
         // Nothing is sent before it is known that this directory may act for its node.
-        if !state.may_vote() {
+        if !state.lifecycle.may_vote() {
             continue;
         }
         let fresh = state.take_gossip();

@@ -199,7 +199,7 @@ impl NodeState {
     /// Why this node would not answer a validate now; `None` if it would. Uses the results of the
     /// last calls to the other nodes: for pages and the log, not for requests.
     pub fn reason(&self) -> Option<Reason> {
-        if self.is_leaving() {
+        if self.lifecycle.is_leaving() {
             return Some(Reason::Stopping);
         }
         if self.agreement.differs() {

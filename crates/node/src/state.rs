@@ -22,7 +22,7 @@ use crate::agreement::Agreement;
 use crate::clock::{Clock, boot_now};
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::error::NodeError;
+use crate::lifecycle::Lifecycle;
 use crate::member::{MemberDriver, MemberStart};
 use crate::metrics::{HotRoute, Metrics};
 use crate::node::last_uses::LastUses;
@@ -54,19 +54,13 @@ pub struct NodeState {
     has_silences: AtomicBool,
     // An earlier start saved cluster time: the clock continues from there, not from the wall clock.
     clock_noted: bool,
-    may_vote: AtomicBool,
-    /// Why this node must end: the cluster knows a later start of it, or another data directory.
-    ended: Mutex<Option<NodeError>>,
-    /// Notified when `ended` was set.
-    pub must_end: Notify,
+    pub lifecycle: Arc<Lifecycle>,
     /// Whether this node's state equals that of the other nodes.
     pub agreement: Agreement,
     // Peers that speak only version 1 of the messages.
     older: Mutex<BTreeSet<NodeId>>,
     /// Notified when certificate files may have changed.
     pub look_at_files: Notify,
-    /// Notified to end the drain of a shutdown at once.
-    pub end_drain: Notify,
     /// Callers with another cluster secret.
     pub strangers: Strangers,
     /// Why no cluster is formed although enough nodes answer: their wall clocks differ.
@@ -75,8 +69,6 @@ pub struct NodeState {
     pub last_uses: LastUses,
     /// Permits for backups that are being written.
     pub backups: Arc<Semaphore>,
-    leaving: AtomicBool,
-    stopping: AtomicBool,
     /// The last status that each other node sent.
     pub heard: RwLock<BTreeMap<NodeId, fluxgate_wire::peer::About>>,
     /// The rest of that status, from nodes that send it.
@@ -127,19 +119,14 @@ impl NodeState {
             horizon: AtomicU64::new(0),
             has_silences: AtomicBool::new(false),
             clock_noted: parts.clock_noted,
-            may_vote: AtomicBool::new(false),
-            ended: Mutex::default(),
-            must_end: Notify::new(),
+            lifecycle: Arc::default(),
             agreement: Agreement::default(),
             older: Mutex::default(),
             look_at_files: Notify::new(),
-            end_drain: Notify::new(),
             strangers: Strangers::default(),
             clocks_differ: Mutex::default(),
             last_uses: LastUses::default(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
-            leaving: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
             heard: RwLock::default(),
             heard_more: RwLock::default(),
             config,
@@ -226,50 +213,7 @@ impl NodeState {
 
     /// Whether the lease is valid at `boot`. Read the clock at the decision itself.
     pub fn is_leased(&self, boot: BootNs) -> bool {
-        boot < self.lease_until() && !self.is_stopping()
-    }
-
-    /// This node has announced that it is about to stop; it still serves requests.
-    pub fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Acquire)
-    }
-
-    pub fn begin_leaving(&self) {
-        self.leaving.store(true, Ordering::Release);
-    }
-
-    /// This node is shutting down: it takes no new work.
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
-    pub fn begin_stopping(&self) {
-        self.stopping.store(true, Ordering::Release);
-    }
-
-    /// Whether this node takes part in consensus. Not before it knows that no other data directory
-    /// took part under its id.
-    pub fn may_vote(&self) -> bool {
-        self.may_vote.load(Ordering::Acquire)
-    }
-
-    pub fn allow_votes(&self) {
-        self.raft.allow_elections();
-        self.may_vote.store(true, Ordering::Release);
-    }
-
-    /// The cluster knows another start or directory under this id: this node stops taking part in
-    /// anything, and ends.
-    pub fn end(&self, why: NodeError) {
-        self.may_vote.store(false, Ordering::Release);
-        self.begin_stopping();
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
-        self.must_end.notify_one();
-    }
-
-    /// Takes the reason why this node must end.
-    pub fn why_ended(&self) -> Option<NodeError> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).take()
+        boot < self.lease_until() && !self.lifecycle.is_stopping()
     }
 
     /// Whether an earlier start of this node saved cluster time.
@@ -334,7 +278,7 @@ impl NodeState {
 
     /// Why this node would not answer validates now; `None` when it would.
     pub fn not_ready(&self) -> Option<&'static str> {
-        if self.is_leaving() {
+        if self.lifecycle.is_leaving() {
             Some("this node is stopping")
         } else if self.agreement.differs() {
             Some("this node's state differs from that of the other nodes: see its log")
@@ -356,7 +300,7 @@ impl NodeState {
 
 impl Sources for NodeState {
     fn lease_until(&self) -> BootNs {
-        if self.is_stopping() { BootNs(0) } else { Self::lease_until(self) }
+        if self.lifecycle.is_stopping() { BootNs(0) } else { Self::lease_until(self) }
     }
 
     fn horizon(&self) -> ClusterMs {

@@ -148,7 +148,7 @@ impl Node {
     /// Returns a function that ends the drain of a stop that is under way.
     pub fn hurry(&self) -> impl Fn() + Send + Sync + 'static {
         let state = Arc::clone(&self.state);
-        move || state.end_drain.notify_one()
+        move || state.lifecycle.end_drain.notify_one()
     }
 
     /// Shuts down in order: hands balances and leadership over, lets requests under way finish, and

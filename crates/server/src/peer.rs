@@ -99,7 +99,7 @@ fn admit(
         // no longer exists. A node that knows no other node learns from this that there is a cluster.
         let alone = state.config.members.len() <= 1 && state.raft.status().nodes.len() <= 1;
         if state.start.boot() == BootId(1) && alone {
-            state.end(NodeError::OtherDirectory(state.me));
+            state.lifecycle.end(NodeError::OtherDirectory(state.me));
         }
         let why = "this node runs on another data directory";
         return Err(NotAdmitted(RefusedFor::Directory, why));
@@ -223,7 +223,7 @@ async fn dispatch(
 ) -> Result<Vec<u8>, HandleError> {
     match call {
         Call::Append | Call::Vote | Call::PreVote | Call::TransferLeader | Call::Snapshot => {
-            if state.may_vote() {
+            if state.lifecycle.may_vote() {
                 state.raft.handle(call, body).await
             } else {
                 Err(HandleError::Failed("this node has not heard from the others yet".to_owned()))
@@ -259,7 +259,8 @@ async fn dispatch(
         Call::Introduce => write::<IntroduceCall>(&state.introduction().await),
         Call::Give => {
             let message: GiveMessage = read(body)?;
-            let sender = state.receive(from, &message.head).filter(|_| !state.is_leaving());
+            let sender =
+                state.receive(from, &message.head).filter(|_| !state.lifecycle.is_leaving());
             let taken = match sender {
                 Some(sender) => state.handle_replies(&sender, &message.gifts),
                 // Explicitly not taken, so that the giver keeps them.

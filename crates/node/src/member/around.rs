@@ -67,11 +67,11 @@ impl Surroundings for NodeState {
 
     fn own(&self) -> OwnHealth {
         OwnHealth {
-            has_joined: self.may_vote(),
+            has_joined: self.lifecycle.may_vote(),
             lacks_entries: self.raft.lacks_entries(),
             can_write: self.raft.write_health() == WriteHealth::Fine,
             differs: self.agreement.differs(),
-            is_stopping: self.is_stopping(),
+            is_stopping: self.lifecycle.is_stopping(),
             is_changing_members: self.raft.status().changing.is_some(),
             wall_is_plausible: self.clock.is_plausible(),
         }

@@ -241,14 +241,14 @@ impl NodeState {
     fn end_because(&self, why: &LeaseRefusal) {
         match why {
             LeaseRefusal::Older { newest, .. } => {
-                self.end(NodeError::OlderDirectory { node: self.me, newest: *newest });
+                self.lifecycle.end(NodeError::OlderDirectory { node: self.me, newest: *newest });
             }
             LeaseRefusal::OtherDirectory(_)
             | LeaseRefusal::Behind
             | LeaseRefusal::Removed(_)
             | LeaseRefusal::CountOn { .. }
             | LeaseRefusal::Differs
-            | LeaseRefusal::Other(_) => self.end(NodeError::OtherDirectory(self.me)),
+            | LeaseRefusal::Other(_) => self.lifecycle.end(NodeError::OtherDirectory(self.me)),
         }
     }
 

@@ -42,7 +42,7 @@ pub(super) async fn join(state: Arc<NodeState>) -> Result<(), NodeError> {
             }
             Some(Effect::CountOn(boot)) => state.count_on_from(boot),
             Some(Effect::Form) => form(&state).await,
-            Some(Effect::TakePart) => state.allow_votes(),
+            Some(Effect::TakePart) => state.lifecycle.allow_votes(&state.raft),
             Some(Effect::AskForLease) => state.member(|member, step| member.renew_now(step)),
             Some(Effect::NoteClocks(differ)) => {
                 state.note_clocks(differ.as_ref().map(time::in_words));
@@ -64,7 +64,7 @@ async fn situation(state: &NodeState) -> Situation {
     let members = state.raft.status().nodes;
     Situation {
         formed,
-        takes_part: state.may_vote(),
+        takes_part: state.lifecycle.may_vote(),
         members: members.into_iter().map(|(node, member)| (node, member.votes)).collect(),
         start_id: state.start.id(),
         times: state.times(),

@@ -26,13 +26,13 @@ pub(super) async fn hand_over(state: &Arc<NodeState>) {
         match effect {
             Effect::Announce { for_ms } => {
                 // Gateways turn away, and other stopping peers hand nothing to this node.
-                state.begin_leaving();
+                state.lifecycle.begin_leaving();
                 let announced = Duration::from_millis(for_ms);
-                tokio::time::timeout(announced, state.end_drain.notified()).await.ok();
+                tokio::time::timeout(announced, state.lifecycle.end_drain.notified()).await.ok();
                 stop.handle_announced(&recipients(state), &mut out);
             }
             Effect::BeginDrain => {
-                state.begin_stopping();
+                state.lifecycle.begin_stopping();
                 state.counters.begin_drain();
             }
             Effect::Drain { to } => {
