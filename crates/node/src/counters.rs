@@ -210,7 +210,7 @@ impl NodeState {
     fn on_shard<R>(&self, place: usize, step: impl FnOnce(&mut Shard, &mut On<'_>) -> R) -> R {
         let mut out = Vec::new();
         let result = Counters::locked(self.counters.at(place), |shard| {
-            with_context(self, |context| {
+            with_context(&*self.published, |context| {
                 let find = |key: &KeyId| self.key_limits(context.view, key);
                 step(shard, &mut On { context, find: &find, out: &mut out })
             })

@@ -32,7 +32,7 @@ pub async fn run(state: Arc<NodeState>) {
         every.tick().await;
         // Without a lease of its own this node may no longer be the leader: it erases nothing then.
         let leads = state.member(|member, step| member.assume_leadership(step)).is_some();
-        if leads && state.is_leased(boot_now()) {
+        if leads && state.published.is_leased(boot_now()) {
             purge(&state, &mut purged).await;
         }
         look_at_settings(&state, &mut settings);

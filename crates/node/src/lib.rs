@@ -19,6 +19,7 @@ pub mod node;
 pub mod own_start;
 pub mod peer;
 pub mod proposal;
+pub mod published;
 pub mod random;
 pub mod reason;
 pub mod state;

@@ -87,7 +87,7 @@ pub async fn ask_all<Q: Question + Clone + 'static>(
     timeout: Duration,
 ) -> Vec<(NodeId, Option<Q::Answer>)> {
     let mut asking = tokio::task::JoinSet::new();
-    for node in state.incarnation().peers.iter().map(|peer| peer.id) {
+    for node in state.published.incarnation().peers.iter().map(|peer| peer.id) {
         let (state, question) = (Arc::clone(state), question.clone());
         asking.spawn(process::bind(async move {
             (node, state.transport.ask(node, &question, timeout).await.ok())
@@ -101,7 +101,7 @@ pub async fn ask_all<Q: Question + Clone + 'static>(
 impl NodeState {
     /// The header of a message to a peer.
     pub fn head(&self, to: NodeId) -> MessageHeader {
-        let incarnation = self.incarnation();
+        let incarnation = self.published.incarnation();
         MessageHeader { boot: self.start.boot(), to: incarnation.incarnations.of(to) }
     }
 
@@ -110,7 +110,7 @@ impl NodeState {
     pub fn receive(&self, from: NodeId, head: &MessageHeader) -> Option<Sender> {
         self.note_incarnation(from, head.boot);
         self.note_heard(from);
-        self.incarnation().accepted(from, head.boot, head.to)
+        self.published.incarnation().accepted(from, head.boot, head.to)
     }
 
     /// Records the incarnations that another node knows, including those of removed nodes.
@@ -121,7 +121,7 @@ impl NodeState {
     /// What this node reports about itself.
     pub fn about(&self) -> About {
         let status = self.raft.status();
-        let left = self.lease_until().since(crate::clock::boot_now());
+        let left = self.published.lease_until().since(crate::clock::boot_now());
         About {
             role: status.role.as_str().to_owned(),
             term: status.term,
@@ -165,22 +165,9 @@ impl NodeState {
             formed: self.raft.has_history().await,
             directories: directories.collect(),
             start_ids: cluster.start_ids.iter().map(|(id, of)| (*id, *of)).collect(),
-            heard: self.incarnation().incarnations.all(),
-            time: self.times(),
+            heard: self.published.incarnation().incarnations.all(),
+            time: self.clock.times(self.shared.last_stamp()),
         })
-    }
-
-    /// What this node knows of the current time.
-    pub fn times(&self) -> Times {
-        let now_ns = self.clock.now_ns();
-        let synced = self.clock.is_synced();
-        Times {
-            synced_ns: synced.then_some(now_ns),
-            stamp_ns: self.shared.last_stamp().0.saturating_mul(1_000_000),
-            carried_ns: (self.clock_noted() && !synced).then_some(now_ns),
-            wall_ns: crate::clock::wall_ns(),
-            plausible: self.clock.is_plausible(),
-        }
     }
 
     /// Whether a node last reported that it would answer validates; a stopping node does not.
@@ -281,7 +268,8 @@ pub async fn run_gossip(state: Arc<NodeState>) {
         }
         let fresh = state.take_gossip();
         let about = state.about();
-        let members: Vec<NodeId> = state.incarnation().peers.iter().map(|peer| peer.id).collect();
+        let members: Vec<NodeId> =
+            state.published.incarnation().peers.iter().map(|peer| peer.id).collect();
         peers.retain(|peer, _| members.contains(peer));
         let mut sending = tokio::task::JoinSet::new();
         for peer in members {
@@ -291,7 +279,8 @@ pub async fn run_gossip(state: Arc<NodeState>) {
             let missed = state.repeat_gossip(peer, peers.entry(peer).or_default(), rest).await;
             let reports: Vec<CounterGossip> = fresh.iter().cloned().chain(missed).collect();
             assert!(reports.len() <= caps::PEER_ITEMS_MAX, "a message is bounded");
-            let (head, incarnations) = (state.head(peer), state.incarnation().incarnations.all());
+            let (head, incarnations) =
+                (state.head(peer), state.published.incarnation().incarnations.all());
             let message = GossipMessage { head, told: reports, incarnations, about: about.clone() };
             let telling = async move { (peer, tell(&state, peer, message, timeout).await) };
             sending.spawn(process::bind(telling));

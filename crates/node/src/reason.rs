@@ -205,8 +205,9 @@ impl NodeState {
         if self.agreement.differs() {
             return Some(Reason::Differs);
         }
-        if boot_now() < self.lease_until() {
-            let waits = !self.may_open_windows() || self.shared.view().share_maps.is_empty();
+        if boot_now() < self.published.lease_until() {
+            let waits =
+                !self.published.may_open_windows() || self.shared.view().share_maps.is_empty();
             return waits.then_some(Reason::Waiting);
         }
         Some(self.no_lease())

@@ -4,17 +4,16 @@
 //! await.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use fluxgate_api::paths;
 use fluxgate_engine::lease::LeaseRefusal;
-use fluxgate_engine::quota::{Incarnation, KeyLimits, Sources};
+use fluxgate_engine::quota::{Incarnation, KeyLimits};
 use fluxgate_engine::state::{Shared, View};
 use fluxgate_peer::Transport;
 use fluxgate_raft::{RaftHandle, WriteHealth};
 use fluxgate_store::DataDir;
-use fluxgate_types::{BootId, BootNs, ClusterMs, KeyId, NodeId};
+use fluxgate_types::{BootId, ClusterMs, KeyId, NodeId};
 use fluxgate_wire::peer::More;
 use tokio::sync::{Notify, Semaphore};
 
@@ -27,6 +26,7 @@ use crate::member::{MemberDriver, MemberStart};
 use crate::metrics::{HotRoute, Metrics};
 use crate::node::last_uses::LastUses;
 use crate::own_start::OwnStart;
+use crate::published::Published;
 use crate::reason::Strangers;
 
 /// Backups that may be written at the same time: each keeps a copy of the table from when it began.
@@ -45,15 +45,9 @@ pub struct NodeState {
     pub metrics: Arc<Metrics>,
     pub validate_route: HotRoute,
     pub counters: Counters,
-    /// This node's part in the cluster. What requests read of it is published below.
+    /// This node's part in the cluster.
     pub member: MemberDriver,
-    incarnation: RwLock<Arc<Incarnation>>,
-    lease_until: AtomicU64,
-    horizon: AtomicU64,
-    // Some peer has left a call unanswered since it was last heard.
-    has_silences: AtomicBool,
-    // An earlier start saved cluster time: the clock continues from there, not from the wall clock.
-    clock_noted: bool,
+    pub published: Arc<Published>,
     pub lifecycle: Arc<Lifecycle>,
     /// Whether this node's state equals that of the other nodes.
     pub agreement: Agreement,
@@ -85,7 +79,6 @@ pub struct NodeStateParts {
     pub transport: Transport,
     pub metrics: Arc<Metrics>,
     pub incarnation: Incarnation,
-    pub clock_noted: bool,
 }
 
 impl NodeState {
@@ -98,28 +91,32 @@ impl NodeState {
         let member = MemberStart {
             start: parts.start.id(),
             dir_id: parts.start.dir_id,
-            clock_carried: parts.clock_noted,
+            clock_carried: parts.clock.is_carried(),
             clock: parts.clock.cluster(),
             incarnation: parts.incarnation.clone(),
         };
+        let lifecycle = Arc::<Lifecycle>::default();
+        let shared = parts.raft.shared();
+        let published = Published::new(
+            Arc::clone(&parts.clock),
+            Arc::clone(&shared),
+            Arc::clone(&lifecycle),
+            parts.incarnation,
+        );
         Self {
             me: config.node_id,
             start: parts.start,
             clock: parts.clock,
-            shared: parts.raft.shared(),
+            shared,
             data: parts.data,
             raft: parts.raft,
             transport: parts.transport,
             validate_route: parts.metrics.hot_route(paths::VALIDATE, "POST"),
             metrics: parts.metrics,
             counters: Counters::new(&config),
-            incarnation: RwLock::new(Arc::new(parts.incarnation.clone())),
             member: MemberDriver::new(&config, member, Weak::clone(this)),
-            lease_until: AtomicU64::new(0),
-            horizon: AtomicU64::new(0),
-            has_silences: AtomicBool::new(false),
-            clock_noted: parts.clock_noted,
-            lifecycle: Arc::default(),
+            published: Arc::new(published),
+            lifecycle,
             agreement: Agreement::default(),
             older: Mutex::default(),
             look_at_files: Notify::new(),
@@ -156,23 +153,10 @@ impl NodeState {
         }
     }
 
-    /// The current incarnation of this node.
-    pub fn incarnation(&self) -> Arc<Incarnation> {
-        Arc::clone(&self.incarnation.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Publishes the incarnation, if it has changed.
-    pub(crate) fn publish_incarnation(&self, incarnation: &Arc<Incarnation>) {
-        if !Arc::ptr_eq(&self.incarnation(), incarnation) {
-            let mut slot = self.incarnation.write().unwrap_or_else(PoisonError::into_inner);
-            *slot = Arc::clone(incarnation);
-        }
-    }
-
     /// Records a peer's incarnation.
     pub fn note_incarnation(&self, node: NodeId, boot: BootId) {
         // Most messages come from one that is known: they take no lock.
-        if self.incarnation().incarnations.of(node).is_none_or(|known| known < boot) {
+        if self.published.incarnation().incarnations.of(node).is_none_or(|known| known < boot) {
             self.member(|member, _| member.note_incarnation(node, boot));
         }
     }
@@ -185,47 +169,9 @@ impl NodeState {
     /// A message from a peer arrived.
     pub fn note_heard(&self, node: NodeId) {
         // Most messages find nothing to forget: they take no lock.
-        if self.has_silences.load(Ordering::Acquire) {
+        if self.published.has_silences() {
             self.member(|member, _| member.note_heard(node));
         }
-    }
-
-    /// Publishes whether some peer left a call unanswered. Call it with the member's lock held:
-    /// otherwise an older answer could hide a newer silence, and the peer would stay unreachable.
-    pub(crate) fn publish_silences(&self, has_silences: bool) {
-        self.has_silences.store(has_silences, Ordering::Release);
-    }
-
-    /// The lease is valid before this moment.
-    pub fn lease_until(&self) -> BootNs {
-        BootNs(self.lease_until.load(Ordering::Acquire))
-    }
-
-    /// Publishes this node's lease for those that take no lock. Call it AFTER the incarnation and
-    /// the clock are published.
-    pub(crate) fn publish_lease(&self, until: BootNs, horizon: ClusterMs) {
-        // A node whose state differs from the others' answers nothing, whatever lease it was
-        // granted.
-        let until = if self.agreement.differs() { 0 } else { until.0 };
-        self.lease_until.store(until, Ordering::Release);
-        self.horizon.store(horizon.0, Ordering::Release);
-    }
-
-    /// Whether the lease is valid at `boot`. Read the clock at the decision itself.
-    pub fn is_leased(&self, boot: BootNs) -> bool {
-        boot < self.lease_until() && !self.lifecycle.is_stopping()
-    }
-
-    /// Whether an earlier start of this node saved cluster time.
-    pub fn clock_noted(&self) -> bool {
-        self.clock_noted
-    }
-
-    /// The lower bound of cluster time that this node knows, whatever the wall clock says,
-    /// nanoseconds.
-    pub fn clock_floor_ns(&self) -> u64 {
-        let stamp_ns = self.shared.last_stamp().0.saturating_mul(1_000_000);
-        if self.clock_noted { stamp_ns.max(self.clock.now_ns()) } else { stamp_ns }
     }
 
     /// The limits of a key, for the counters.
@@ -238,11 +184,6 @@ impl NodeState {
 
     pub fn now(&self) -> ClusterMs {
         self.clock.now()
-    }
-
-    /// Whether the current window begins before the horizon that a leader last sent.
-    pub fn may_open_windows(&self) -> bool {
-        self.now().0 < self.horizon.load(Ordering::Acquire)
     }
 
     /// Records whether differing wall clocks keep the cluster from forming.
@@ -282,44 +223,18 @@ impl NodeState {
             Some("this node is stopping")
         } else if self.agreement.differs() {
             Some("this node's state differs from that of the other nodes: see its log")
-        } else if boot_now() >= self.lease_until()
+        } else if boot_now() >= self.published.lease_until()
             && let Some(why) = self.no_lease_because()
         {
             Some(why)
-        } else if boot_now() >= self.lease_until() {
+        } else if boot_now() >= self.published.lease_until() {
             Some("this node holds no lease from the leader")
-        } else if !self.may_open_windows() {
+        } else if !self.published.may_open_windows() {
             Some("this node may open no window before it hears from the leader")
         } else if self.shared.view().share_maps.is_empty() {
             Some("the cluster has no share map yet")
         } else {
             None
         }
-    }
-}
-
-impl Sources for NodeState {
-    fn lease_until(&self) -> BootNs {
-        if self.lifecycle.is_stopping() { BootNs(0) } else { Self::lease_until(self) }
-    }
-
-    fn horizon(&self) -> ClusterMs {
-        ClusterMs(self.horizon.load(Ordering::Acquire))
-    }
-
-    fn boot(&self) -> BootNs {
-        boot_now()
-    }
-
-    fn cluster_at(&self, boot: BootNs) -> ClusterMs {
-        self.clock.at(boot)
-    }
-
-    fn view(&self) -> Arc<View> {
-        self.shared.view()
-    }
-
-    fn incarnation(&self) -> Arc<Incarnation> {
-        Self::incarnation(self)
     }
 }

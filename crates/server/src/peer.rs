@@ -188,7 +188,7 @@ fn gossip(state: &NodeState, from: NodeId, body: &[u8]) -> Result<Vec<u8>, Handl
     state.note_about(from, message.about);
     let first = GossipReply {
         head: state.head(from),
-        incarnations: state.incarnation().incarnations.all(),
+        incarnations: state.published.incarnation().incarnations.all(),
         about: state.about(),
     };
     let Some(more) = more else { return write::<GossipMessage>(&first) };
@@ -276,7 +276,7 @@ async fn dispatch(
                 formed: state.raft.has_history().await,
                 directories,
                 synced_ns: state.clock.is_synced().then(|| state.clock.now_ns()),
-                lower_bound_ns: state.clock_floor_ns(),
+                lower_bound_ns: state.clock.lower_bound_ns(state.shared.last_stamp()),
             })
         }
         Call::Membership if is_2(body) => {

@@ -39,7 +39,7 @@ impl NodeState {
         repeats: &mut Repeats,
         most: usize,
     ) -> Vec<CounterGossip> {
-        repeats.note_incarnation(self.incarnation().incarnations.of(peer));
+        repeats.note_incarnation(self.published.incarnation().incarnations.of(peer));
         let mut reports = Vec::new();
         while let Some((shard_at, mut cursor)) = repeats.next().filter(|_| reports.len() < most) {
             let count = (most - reports.len()).min(caps::ITEMS_PER_HOLD_MAX);

@@ -83,10 +83,13 @@ impl NodeState {
     pub(super) fn publish(&self, member: &Member) {
         // Set BEFORE the lease is published: the first lease decides which tokens this incarnation
         // may use.
-        self.publish_incarnation(member.incarnation());
-        self.publish_silences(member.has_silences());
+        self.published.publish_incarnation(member.incarnation());
+        self.published.publish_silences(member.has_silences());
         self.clock.publish(*member.clock());
         let holder = member.holder();
-        self.publish_lease(holder.until(), holder.horizon());
+        // A node whose state differs from the others' answers nothing, whatever lease it was
+        // granted.
+        let until = if self.agreement.differs() { BootNs(0) } else { holder.until() };
+        self.published.publish_lease(until, holder.horizon());
     }
 }

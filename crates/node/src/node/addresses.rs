@@ -84,7 +84,7 @@ pub(super) async fn run(state: Arc<NodeState>, mut noted: Vec<Recovered>) {
             break;
         }
         // A leader without a lease of its own may have been replaced.
-        if state.raft.leads_in().is_some() && state.is_leased(boot_now()) {
+        if state.raft.leads_in().is_some() && state.published.is_leased(boot_now()) {
             for one in left {
                 let moved = state.raft.move_node(NodeId(one.node), &one.address).await;
                 match moved {

@@ -88,7 +88,7 @@ impl NodeState {
         m.has_leader.set(i64::from(status.leader.is_some()));
         m.voters.set(gauge(status.nodes.values().filter(|node| node.votes).count() as u64));
         m.counters.set(gauge(self.counters.count() as u64));
-        let left = self.lease_until().since(boot_now());
+        let left = self.published.lease_until().since(boot_now());
         m.lease_remaining.set(Duration::from_nanos(left).as_secs_f64());
         let offset = Duration::from_millis(self.clock.offset_ms().unsigned_abs()).as_secs_f64();
         m.clock_offset.set(if self.clock.offset_ms() < 0 { -offset } else { offset });

@@ -19,7 +19,7 @@ const VERSION: u8 = 1;
 pub(super) fn write(state: &NodeState, data: &DataDir) {
     let opened = state.counters.carryover();
     if let Some(left) =
-        Carryover::of(&state.incarnation(), opened, state.now(), state.clock.is_synced())
+        Carryover::of(&state.published.incarnation(), opened, state.now(), state.clock.is_synced())
     {
         let written = split(left, HOLDINGS_PART_BYTES_MAX)
             .map_err(std::io::Error::other)

@@ -67,7 +67,7 @@ async fn situation(state: &NodeState) -> Situation {
         takes_part: state.lifecycle.may_vote(),
         members: members.into_iter().map(|(node, member)| (node, member.votes)).collect(),
         start_id: state.start.id(),
-        times: state.times(),
+        times: state.clock.times(state.shared.last_stamp()),
     }
 }
 

@@ -81,7 +81,7 @@ fn row(entry: &Arc<KeyEntry>) -> Option<LastUse> {
 /// Writes the uses every minute.
 pub(super) async fn run(state: Arc<NodeState>) {
     // With a lease, everything that was acknowledged is applied: the table is complete.
-    while !state.is_leased(boot_now()) {
+    while !state.published.is_leased(boot_now()) {
         tokio::time::sleep(LOOK).await;
     }
     let reading = Arc::clone(&state);

@@ -131,7 +131,6 @@ impl Opening {
         let (me, error_ms) = (config.node_id, config.clock_error_ms_max);
         let others: Vec<NodeId> = config.members.keys().copied().filter(|id| *id != me).collect();
         let incarnation = Incarnation::at_start(me, boot, carryover, noted, &others, error_ms);
-        let clock_noted = noted.is_some();
         metrics.unplanned_stops.inc_by(data.begin_run()?);
         let id = StartId { boot, nonce: u64::from_le_bytes(nonce) };
         let start = OwnStart::new(id, Arc::clone(&data), data.starts()?);
@@ -144,7 +143,6 @@ impl Opening {
             transport,
             metrics,
             incarnation,
-            clock_noted,
         }))
     }
 }

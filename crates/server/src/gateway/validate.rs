@@ -151,7 +151,7 @@ async fn decide(
     cost: Cost,
 ) -> Answer {
     let boot = boot_now();
-    if !state.is_leased(boot) {
+    if !state.published.is_leased(boot) {
         return unavailable(state, "this node holds no lease");
     }
     let now = state.clock.at(boot);
