@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod counters;
 mod error;
+pub mod heard;
 pub mod leader;
 pub mod lifecycle;
 pub mod member;

@@ -1,10 +1,10 @@
 //! What nodes send each other besides Raft.
 //!
 //! Every message names the incarnation that sent it and the one that it is meant for. Lost,
-//! repeated and reordered messages are harmless by design (`engine/counters`, `engine/lease`).
+//! repeated and reordered messages are harmless by design (`quota` and `lease` in the engine).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::join::{Introduction, RegisteredDirectory, Times};
@@ -20,6 +20,7 @@ use fluxgate_wire::peer::{
     MessageHeader, More, StatusCall, StatusReply, Writes,
 };
 
+use crate::heard::level_of;
 use crate::state::NodeState;
 
 /// Sends a call of version 2. A node that speaks only version 1 rejects it, which is recorded: the
@@ -32,7 +33,7 @@ pub async fn ask_2<Q: Question>(
 ) -> Result<Q::Answer, CallError> {
     let answer = state.transport.ask(peer, question, timeout).await;
     if matches!(&answer, Err(CallError::Refused { status: 400, .. })) {
-        state.note_speaks_2(peer, false);
+        state.heard.note_speaks_2(peer, false);
     }
     answer
 }
@@ -170,57 +171,17 @@ impl NodeState {
         })
     }
 
-    /// Whether a node last reported that it would answer validates; a stopping node does not.
-    pub fn said_ready(&self, node: NodeId) -> bool {
-        let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
-        heard.get(&node).is_some_and(|about| about.ready)
-    }
-
-    pub fn note_about(&self, node: NodeId, about: About) {
-        let about = About { heard_ms: self.now().0, ..about };
-        self.heard.write().unwrap_or_else(PoisonError::into_inner).insert(node, about);
-    }
-
     /// Processes what a node reports from version 2 on. If it names another start of this node, a
     /// copy of this node's directory runs or ran: the leader decides which start remains.
     pub fn note_more(&self, node: NodeId, more: More) {
         // A different program version may compute a different digest of the same state.
-        let alike = {
-            let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
-            heard.get(&node).is_some_and(|about| about.version == env!("CARGO_PKG_VERSION"))
-        };
-        if let Some((index, digest)) = more.digest.filter(|_| alike) {
+        let is_alike = self.heard.is_alike(node);
+        if let Some((index, digest)) = more.digest.filter(|_| is_alike) {
             self.compare_state(node, index, digest);
         }
-        self.heard_more.write().unwrap_or_else(PoisonError::into_inner).insert(node, more);
-    }
-
-    /// Whether a node was heard from recently.
-    pub fn heard_lately(&self, node: NodeId) -> bool {
-        let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
-        let now_ms = self.now().0;
-        heard.get(&node).is_some_and(|about| self.is_recent(about, now_ms))
-    }
-
-    /// Whether this was heard recently: within a few gossip periods, however long they are.
-    pub fn is_recent(&self, about: &About, now_ms: u64) -> bool {
-        let lately_ms = HEARD_MS.max(HEARD_GOSSIPS * self.config.gossip_ms);
-        now_ms.saturating_sub(about.heard_ms) <= lately_ms
-    }
-
-    /// What a node last reported from version 2 on, if that is recent.
-    pub fn more_of(&self, node: NodeId) -> Option<More> {
-        if !self.heard_lately(node) {
-            return None;
-        }
-        self.heard_more.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
+        self.heard.note_more(node, more);
     }
 }
-
-/// How long what a node reported counts as recent, milliseconds.
-const HEARD_MS: u64 = 2_000;
-/// The same in gossip periods, for nodes that gossip seldom.
-const HEARD_GOSSIPS: u64 = 3;
 
 /// Sends transfer requests; returns who answered, and the replies.
 pub async fn ask(
@@ -287,14 +248,14 @@ pub async fn run_gossip(state: Arc<NodeState>) {
         }
         // A slow peer must not delay the others for longer than its timeout.
         for (peer, delivered) in sending.join_all().await {
-            peers.entry(peer).or_default().note_outcome(delivered, state.said_ready(peer));
+            peers.entry(peer).or_default().note_outcome(delivered, state.heard.said_ready(peer));
         }
     }
 }
 
 /// Gossips to one peer; false if it did not answer.
 async fn tell(state: &NodeState, peer: NodeId, message: GossipMessage, timeout: Duration) -> bool {
-    let answer = if state.speaks_2(peer) {
+    let answer = if state.heard.speaks_2(peer) {
         let message = GossipMessageV2 { first: message, more: state.more() };
         let reply = ask_2(state, peer, &message, timeout).await;
         reply.map(|reply| (reply.first, Some(reply.more)))
@@ -308,8 +269,8 @@ async fn tell(state: &NodeState, peer: NodeId, message: GossipMessage, timeout: 
             state.receive(peer, &reply.head);
             state.note_incarnations(&reply.incarnations);
             // It may run a newer program since the last message.
-            state.note_speaks_2(peer, more.is_some() || level_of(&reply.about.version) >= 2);
-            state.note_about(peer, reply.about);
+            state.heard.note_speaks_2(peer, more.is_some() || level_of(&reply.about.version) >= 2);
+            state.heard.note_about(peer, reply.about);
             if let Some(more) = more {
                 state.note_more(peer, more);
             }
@@ -320,38 +281,4 @@ async fn tell(state: &NodeState, peer: NodeId, message: GossipMessage, timeout: 
         }
     }
     delivered
-}
-
-/// The newest level whose messages and commands a program of this version knows.
-pub fn level_of(version: &str) -> u32 {
-    let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u64>().unwrap_or(0));
-    match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
-        (0, 0 | 1) => 1,
-        (0, 2) => 2,
-        (0, _) | (1.., _) => 3,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use fluxgate_engine::state::cluster_state::LEVEL;
-
-    use super::level_of;
-
-    #[test]
-    fn each_version_knows_the_levels_up_to_its_own() {
-        for (version, level) in [
-            ("", 1),
-            ("nonsense", 1),
-            ("0.1.9", 1),
-            ("0.2.0", 2),
-            ("0.2.0-rc.1", 2),
-            ("0.3.0", 3),
-            ("0.10.3", 3),
-            ("1.0.0", 3),
-        ] {
-            assert_eq!(level_of(version), level, "{version}");
-        }
-        assert_eq!(level_of(env!("CARGO_PKG_VERSION")), LEVEL, "this program");
-    }
 }

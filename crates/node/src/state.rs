@@ -3,8 +3,7 @@
 //! Owns the handles; decides nothing. Locks here are held for microseconds and never across an
 //! await.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use fluxgate_api::paths;
 use fluxgate_engine::lease::LeaseRefusal;
@@ -14,13 +13,13 @@ use fluxgate_peer::Transport;
 use fluxgate_raft::{RaftHandle, WriteHealth};
 use fluxgate_store::DataDir;
 use fluxgate_types::{BootId, ClusterMs, KeyId, NodeId};
-use fluxgate_wire::peer::More;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::agreement::Agreement;
 use crate::clock::{Clock, boot_now};
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::heard::Heard;
 use crate::lifecycle::Lifecycle;
 use crate::member::{MemberDriver, MemberStart};
 use crate::metrics::{HotRoute, Metrics};
@@ -51,8 +50,8 @@ pub struct NodeState {
     pub lifecycle: Arc<Lifecycle>,
     /// Whether this node's state equals that of the other nodes.
     pub agreement: Agreement,
-    // Peers that speak only version 1 of the messages.
-    older: Mutex<BTreeSet<NodeId>>,
+    /// What the other nodes last reported about themselves.
+    pub heard: Arc<Heard>,
     /// Notified when certificate files may have changed.
     pub look_at_files: Notify,
     /// Callers with another cluster secret.
@@ -63,10 +62,6 @@ pub struct NodeState {
     pub last_uses: LastUses,
     /// Permits for backups that are being written.
     pub backups: Arc<Semaphore>,
-    /// The last status that each other node sent.
-    pub heard: RwLock<BTreeMap<NodeId, fluxgate_wire::peer::About>>,
-    /// The rest of that status, from nodes that send it.
-    pub heard_more: RwLock<BTreeMap<NodeId, More>>,
 }
 
 /// What a [`NodeState`] is made of.
@@ -97,6 +92,7 @@ impl NodeState {
         };
         let lifecycle = Arc::<Lifecycle>::default();
         let shared = parts.raft.shared();
+        let heard = Heard::new(Arc::clone(&parts.clock), config.gossip_ms);
         let published = Published::new(
             Arc::clone(&parts.clock),
             Arc::clone(&shared),
@@ -118,14 +114,12 @@ impl NodeState {
             published: Arc::new(published),
             lifecycle,
             agreement: Agreement::default(),
-            older: Mutex::default(),
+            heard: Arc::new(heard),
             look_at_files: Notify::new(),
             strangers: Strangers::default(),
             clocks_differ: Mutex::default(),
             last_uses: LastUses::default(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
-            heard: RwLock::default(),
-            heard_more: RwLock::default(),
             config,
         }
     }
@@ -135,21 +129,6 @@ impl NodeState {
     pub fn count_on_from(&self, boot: BootId) {
         if self.start.count_on_from(boot) {
             self.member(|member, _| member.handle_counted_on(boot));
-        }
-    }
-
-    /// Whether to send a peer messages of version 2. True until the peer rejects one.
-    pub fn speaks_2(&self, peer: NodeId) -> bool {
-        !self.older.lock().unwrap_or_else(PoisonError::into_inner).contains(&peer)
-    }
-
-    /// Records whether a peer speaks version 2, as its answer, or the lack of one, shows.
-    pub fn note_speaks_2(&self, peer: NodeId, speaks: bool) {
-        let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
-        if speaks {
-            older.remove(&peer);
-        } else {
-            older.insert(peer);
         }
     }
 

@@ -185,14 +185,14 @@ fn gossip(state: &NodeState, from: NodeId, body: &[u8]) -> Result<Vec<u8>, Handl
         state.handle_gossip(&sender, &message.told);
     }
     state.note_incarnations(&message.incarnations);
-    state.note_about(from, message.about);
+    state.heard.note_about(from, message.about);
     let first = GossipReply {
         head: state.head(from),
         incarnations: state.published.incarnation().incarnations.all(),
         about: state.about(),
     };
     let Some(more) = more else { return write::<GossipMessage>(&first) };
-    state.note_speaks_2(from, true);
+    state.heard.note_speaks_2(from, true);
     state.note_more(from, more);
     write::<GossipMessageV2>(&GossipReplyV2 { first, more: state.more() })
 }

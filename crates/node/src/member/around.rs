@@ -1,7 +1,5 @@
 //! What a step of the member reads of this node.
 
-use std::sync::PoisonError;
-
 use fluxgate_engine::member::{
     ClusterMember, Member, OwnHealth, PeerReport, SeenLeadership, Surroundings,
 };
@@ -11,7 +9,7 @@ use fluxgate_types::{BootNs, LogIndex, NodeId};
 use fluxgate_wire::peer::Writes;
 
 use crate::clock::{boot_now, nanos};
-use crate::peer::level_of;
+use crate::heard::level_of;
 use crate::state::NodeState;
 
 impl Surroundings for NodeState {
@@ -52,14 +50,11 @@ impl Surroundings for NodeState {
     }
 
     fn peer(&self, node: NodeId) -> Option<PeerReport> {
-        let about = {
-            let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
-            heard.get(&node).cloned()
-        }?;
+        let about = self.heard.about(node)?;
         Some(PeerReport {
-            is_recent: self.is_recent(&about, self.now().0),
+            is_recent: self.heard.is_recent(&about, self.now().0),
             is_ready: about.ready,
-            can_write: self.more_of(node).map(|more| more.writes == Writes::Fine),
+            can_write: self.heard.more_of(node).map(|more| more.writes == Writes::Fine),
             level: level_of(&about.version),
             wall_offset_ns: about.clock_offset_ms.saturating_mul(1_000_000),
         })

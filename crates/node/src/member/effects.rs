@@ -141,7 +141,7 @@ impl NodeState {
     async fn request_lease(&self, to: NodeId, request: LeaseRequest) -> LeaseAnswer {
         let LeaseRequest { start: StartId { boot, nonce }, dir_id, applied } = request;
         let first = LeaseCall { boot, dir_id, applied };
-        let answer = if self.speaks_2(to) {
+        let answer = if self.heard.speaks_2(to) {
             peer::ask_2(self, to, &LeaseCallV2 { first, nonce }, LEASE_TIMEOUT).await
         } else {
             let answer = self.transport.ask(to, &first, LEASE_TIMEOUT).await;
@@ -181,7 +181,8 @@ impl NodeState {
                 Err(SubmitError::NotLeader)
             }
             Ok(ProposeReplyV1::Busy) => {
-                let able = self.more_of(leader).is_none_or(|more| more.writes == Writes::Fine);
+                let able =
+                    self.heard.more_of(leader).is_none_or(|more| more.writes == Writes::Fine);
                 Err(if able { SubmitError::Busy } else { SubmitError::DiskFull })
             }
             Ok(ProposeReplyV1::Unknown)

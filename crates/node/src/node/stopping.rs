@@ -62,7 +62,7 @@ pub(super) async fn hand_over(state: &Arc<NodeState>) {
 }
 
 fn recipients(state: &NodeState) -> Vec<Sender> {
-    state.published.incarnation().recipients(|node| state.said_ready(node))
+    state.published.incarnation().recipients(|node| state.heard.said_ready(node))
 }
 
 async fn hand_off(state: &NodeState, to: &Sender, handoffs: &[Handoff]) -> HandedOff {
