@@ -22,7 +22,7 @@ use fluxgate_engine::quota::Incarnation;
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::Proposal;
 use fluxgate_peer::process;
-use fluxgate_types::{BootNs, DirId, NodeId};
+use fluxgate_types::{BootNs, DirId, LogIndex, NodeId};
 use fluxgate_wire::peer::{LeaseCall, LeaseCallV2, LeaseReply, LeaseReplyV2};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
@@ -167,9 +167,17 @@ impl NodeState {
         result
     }
 
-    /// Publishes the member again, because what limits it has changed.
-    pub fn publish_member(&self) {
-        self.publish(&locked(&self.member.member));
+    /// Compares this node's state with the digest that another node has after an entry.
+    pub fn compare_state(&self, node: NodeId, index: LogIndex, digest: u64) {
+        if self.agreement.compare(node, index, digest) {
+            self.judge_state();
+        }
+    }
+
+    /// Concludes whose state differs. Publishes the member again if that limits it from now on, or
+    /// no longer.
+    pub fn judge_state(&self) {
+        self.agreement.judge(|| self.publish(&locked(&self.member.member)));
     }
 
     /// The terms that this node grants and renews by.

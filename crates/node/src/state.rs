@@ -49,7 +49,7 @@ pub struct NodeState {
     pub published: Arc<Published>,
     pub lifecycle: Arc<Lifecycle>,
     /// Whether this node's state equals that of the other nodes.
-    pub agreement: Agreement,
+    pub agreement: Arc<Agreement>,
     /// What the other nodes last reported about themselves.
     pub heard: Arc<Heard>,
     /// Notified when certificate files may have changed.
@@ -92,6 +92,7 @@ impl NodeState {
         };
         let lifecycle = Arc::<Lifecycle>::default();
         let shared = parts.raft.shared();
+        let agreement = Agreement::new(parts.raft.clone(), Arc::clone(&parts.metrics));
         let heard = Heard::new(Arc::clone(&parts.clock), config.gossip_ms);
         let published = Published::new(
             Arc::clone(&parts.clock),
@@ -113,7 +114,7 @@ impl NodeState {
             member: MemberDriver::new(&config, member, Weak::clone(this)),
             published: Arc::new(published),
             lifecycle,
-            agreement: Agreement::default(),
+            agreement: Arc::new(agreement),
             heard: Arc::new(heard),
             look_at_files: Notify::new(),
             strangers: Strangers::default(),
