@@ -3,22 +3,22 @@
 //! Owns the handles; decides nothing. Locks here are held for microseconds and never across an
 //! await.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use fluxgate_api::paths;
-use fluxgate_engine::lease::LeaseRefusal;
 use fluxgate_engine::quota::{Incarnation, KeyLimits};
 use fluxgate_engine::state::{Shared, View};
 use fluxgate_peer::Transport;
-use fluxgate_raft::{RaftHandle, WriteHealth};
+use fluxgate_raft::RaftHandle;
 use fluxgate_store::DataDir;
 use fluxgate_types::{BootId, ClusterMs, KeyId, NodeId};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::agreement::Agreement;
-use crate::clock::{Clock, boot_now};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::counters::Counters;
+use crate::health::{Health, HealthSources};
 use crate::heard::Heard;
 use crate::lifecycle::Lifecycle;
 use crate::member::{MemberDriver, MemberStart};
@@ -26,7 +26,7 @@ use crate::metrics::{HotRoute, Metrics};
 use crate::node::last_uses::LastUses;
 use crate::own_start::OwnStart;
 use crate::published::Published;
-use crate::reason::Strangers;
+use crate::reason::Reason;
 
 /// Backups that may be written at the same time: each keeps a copy of the table from when it began.
 pub const BACKUPS_MAX: usize = 2;
@@ -54,10 +54,8 @@ pub struct NodeState {
     pub heard: Arc<Heard>,
     /// Notified when certificate files may have changed.
     pub look_at_files: Notify,
-    /// Callers with another cluster secret.
-    pub strangers: Strangers,
-    /// Why no cluster is formed although enough nodes answer: their wall clocks differ.
-    pub clocks_differ: Mutex<Option<String>>,
+    /// Whether this node would answer, and why not.
+    pub health: Arc<Health>,
     /// When each key was last used, as written to disk.
     pub last_uses: LastUses,
     /// Permits for backups that are being written.
@@ -100,6 +98,16 @@ impl NodeState {
             Arc::clone(&lifecycle),
             parts.incarnation,
         );
+        let published = Arc::new(published);
+        let agreement = Arc::new(agreement);
+        let sources = HealthSources {
+            raft: parts.raft.clone(),
+            transport: parts.transport.clone(),
+            lifecycle: Arc::clone(&lifecycle),
+            published: Arc::clone(&published),
+            agreement: Arc::clone(&agreement),
+        };
+        let health = Health::new(&config, sources);
         Self {
             me: config.node_id,
             start: parts.start,
@@ -112,13 +120,12 @@ impl NodeState {
             metrics: parts.metrics,
             counters: Counters::new(&config),
             member: MemberDriver::new(&config, member, Weak::clone(this)),
-            published: Arc::new(published),
+            published,
             lifecycle,
-            agreement: Arc::new(agreement),
+            agreement,
             heard: Arc::new(heard),
             look_at_files: Notify::new(),
-            strangers: Strangers::default(),
-            clocks_differ: Mutex::default(),
+            health: Arc::new(health),
             last_uses: LastUses::default(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             config,
@@ -166,55 +173,13 @@ impl NodeState {
         self.clock.now()
     }
 
-    /// Records whether differing wall clocks keep the cluster from forming.
-    pub fn note_clocks(&self, differ: Option<String>) {
-        *self.clocks_differ.lock().unwrap_or_else(PoisonError::into_inner) = differ;
-    }
-
-    /// Why no cluster is formed, if differing wall clocks are the reason.
-    pub fn clocks_differ(&self) -> Option<String> {
-        self.clocks_differ.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Why this node has no lease, if a more specific reason is known.
-    fn no_lease_because(&self) -> Option<&'static str> {
-        if self.raft.write_health() == WriteHealth::DiskFull {
-            return Some(
-                "the disk is full: this node can store no new entries, and holds no lease",
-            );
-        }
-        self.lease_refusal().map(|refusal| match refusal {
-            LeaseRefusal::Behind => "this node is behind: it must catch up before it gets a lease",
-            LeaseRefusal::Removed(_) => "this node was removed from the cluster",
-            LeaseRefusal::OtherDirectory(_) => {
-                "the cluster knows this node with another data directory"
-            }
-            LeaseRefusal::Older { .. } => "the cluster knows a later start of this node",
-            LeaseRefusal::Differs => "the leader's state differs from that of the other nodes",
-            LeaseRefusal::CountOn { .. } | LeaseRefusal::Other(_) => {
-                "this node holds no lease from the leader"
-            }
-        })
-    }
-
     /// Why this node would not answer validates now; `None` when it would.
     pub fn not_ready(&self) -> Option<&'static str> {
-        if self.lifecycle.is_leaving() {
-            Some("this node is stopping")
-        } else if self.agreement.differs() {
-            Some("this node's state differs from that of the other nodes: see its log")
-        } else if boot_now() >= self.published.lease_until()
-            && let Some(why) = self.no_lease_because()
-        {
-            Some(why)
-        } else if boot_now() >= self.published.lease_until() {
-            Some("this node holds no lease from the leader")
-        } else if !self.published.may_open_windows() {
-            Some("this node may open no window before it hears from the leader")
-        } else if self.shared.view().share_maps.is_empty() {
-            Some("the cluster has no share map yet")
-        } else {
-            None
-        }
+        self.health.not_ready(|| self.lease_refusal())
+    }
+
+    /// The same as one of the closed list, for pages and the log.
+    pub fn reason(&self) -> Option<Reason> {
+        self.health.reason(|| self.lease_refusal())
     }
 }

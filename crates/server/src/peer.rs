@@ -73,7 +73,7 @@ fn admit(
         secret.zip(presented).is_some_and(|(secret, p)| secret.matches(p.as_bytes()));
     if !is_authentic {
         let claimed = header(headers, "x-fluxgate-from").and_then(|v| v.parse().ok()).map(NodeId);
-        state.strangers.note(state, claimed);
+        state.health.note_stranger(claimed);
         return Err(NotAdmitted(RefusedFor::Secret, "the cluster secret is missing or wrong"));
     }
     if header(headers, "x-fluxgate-cluster") != Some(&state.config.cluster_name) {

@@ -263,7 +263,7 @@ impl NodeState {
             }
             why.to_string()
         });
-        let refused = error.map(|error| Refused::of(self, error));
+        let refused = error.map(|error| Refused::of(self.reason(), error));
         locked(&self.member.why).tell(refused);
     }
 

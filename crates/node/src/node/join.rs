@@ -45,7 +45,7 @@ pub(super) async fn join(state: Arc<NodeState>) -> Result<(), NodeError> {
             Some(Effect::TakePart) => state.lifecycle.allow_votes(&state.raft),
             Some(Effect::AskForLease) => state.member(|member, step| member.renew_now(step)),
             Some(Effect::NoteClocks(differ)) => {
-                state.note_clocks(differ.as_ref().map(time::in_words));
+                state.health.note_clocks(differ.as_ref().map(time::in_words));
             }
             Some(Effect::Report(report)) => log(&state, &report),
             Some(Effect::End(error)) => return Err(error.into()),

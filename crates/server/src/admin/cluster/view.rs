@@ -27,7 +27,7 @@ pub(crate) fn cluster_view(state: &NodeState) -> ClusterView {
         if *id == state.me {
             seen.trouble = state.reason().map(|reason| reason.to_string());
         } else {
-            seen.trouble = state.trouble_with(*id).filter(|_| !seen.reachable);
+            seen.trouble = state.health.trouble_with(*id).filter(|_| !seen.reachable);
             seen.peer_tls = Some(state.transport.is_encrypted(*id));
         }
         seen
