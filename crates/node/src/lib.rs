@@ -12,6 +12,7 @@ pub mod counters;
 mod error;
 pub mod health;
 pub mod heard;
+pub mod last_uses;
 pub mod leader;
 pub mod lifecycle;
 pub mod member;

@@ -5,7 +5,6 @@ mod background;
 mod carryover;
 mod figures;
 mod join;
-pub mod last_uses;
 mod opening;
 #[cfg(feature = "sim")]
 mod simulated;
@@ -21,7 +20,7 @@ use crate::config::Config;
 use crate::error::NodeError;
 use crate::reason::Reason;
 use crate::state::NodeState;
-use crate::{counters, leader, member, peer};
+use crate::{counters, last_uses, leader, member, peer};
 
 pub use addresses::recover_addresses;
 #[cfg(feature = "sim")]
@@ -62,7 +61,10 @@ impl Drivers {
         spawn(&mut tasks, figures::run_refresh(Arc::clone(&state)));
         spawn(&mut tasks, figures::run_storage(Arc::clone(&state)));
         spawn(&mut tasks, background::run_clock_notes(Arc::clone(&state)));
-        spawn(&mut tasks, last_uses::run(Arc::clone(&state)));
+        spawn(
+            &mut tasks,
+            last_uses::run(Arc::clone(&state.last_uses), Arc::clone(&state.published)),
+        );
         // It was read when the directory was opened, so it can be read.
         let recovered = state.data.addresses().unwrap_or_default();
         spawn(&mut tasks, addresses::run(Arc::clone(&state), recovered));

@@ -20,10 +20,10 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::health::{Health, HealthSources};
 use crate::heard::Heard;
+use crate::last_uses::LastUses;
 use crate::lifecycle::Lifecycle;
 use crate::member::{MemberDriver, MemberStart};
 use crate::metrics::{HotRoute, Metrics};
-use crate::node::last_uses::LastUses;
 use crate::own_start::OwnStart;
 use crate::published::Published;
 use crate::reason::Reason;
@@ -57,7 +57,7 @@ pub struct NodeState {
     /// Whether this node would answer, and why not.
     pub health: Arc<Health>,
     /// When each key was last used, as written to disk.
-    pub last_uses: LastUses,
+    pub last_uses: Arc<LastUses>,
     /// Permits for backups that are being written.
     pub backups: Arc<Semaphore>,
 }
@@ -98,6 +98,7 @@ impl NodeState {
             Arc::clone(&lifecycle),
             parts.incarnation,
         );
+        let last_uses = LastUses::new(Arc::clone(&parts.data), Arc::clone(&shared));
         let published = Arc::new(published);
         let agreement = Arc::new(agreement);
         let sources = HealthSources {
@@ -126,7 +127,7 @@ impl NodeState {
             heard: Arc::new(heard),
             look_at_files: Notify::new(),
             health: Arc::new(health),
-            last_uses: LastUses::default(),
+            last_uses: Arc::new(last_uses),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             config,
         }

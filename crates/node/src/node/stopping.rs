@@ -9,7 +9,7 @@ use fluxgate_engine::stop::{Effect, HANDOFF_TIMEOUT_MS, HandedOff, LEADER_TIMEOU
 use fluxgate_peer::{CallError, process};
 use fluxgate_raft::Role;
 
-use super::{carryover, last_uses};
+use super::carryover;
 use crate::peer;
 use crate::state::NodeState;
 
@@ -78,7 +78,7 @@ async fn save(state: &Arc<NodeState>) {
     let left = Arc::clone(state);
     let write = move || {
         carryover::write(&left, &left.data);
-        last_uses::write(&left);
+        left.last_uses.write();
     };
     if let Err(error) = process::on_disk(write).await {
         tracing::error!(%error, "the remaining balances were not saved");
