@@ -6,6 +6,7 @@
 //! the engine could decide.
 
 mod agreement;
+mod calls;
 pub mod clock;
 pub mod config;
 pub mod counters;

@@ -7,97 +7,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::join::{Introduction, RegisteredDirectory, Times};
+use fluxgate_engine::join::{Introduction, RegisteredDirectory};
 use fluxgate_engine::quota::{
     CounterGossip, Handoff, Repeats, Sender, TransferReply, TransferRequest,
 };
-use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_peer::{CallError, Question, process};
 use fluxgate_raft::WriteHealth;
-use fluxgate_types::{BootId, DirId, NodeId, caps};
+use fluxgate_types::{BootId, NodeId, caps};
 use fluxgate_wire::peer::{
-    About, AskMessage, GiveMessage, GossipMessage, GossipMessageV2, IntroduceCall, IntroduceReply,
-    MessageHeader, More, StatusCall, StatusReply, Writes,
+    About, AskMessage, GiveMessage, GossipMessage, GossipMessageV2, IntroduceReply, MessageHeader,
+    More, Writes,
 };
 
 use crate::heard::level_of;
 use crate::state::NodeState;
-
-/// Sends a call of version 2. A node that speaks only version 1 rejects it, which is recorded: the
-/// next message to it is of version 1.
-pub async fn ask_2<Q: Question>(
-    state: &NodeState,
-    peer: NodeId,
-    question: &Q,
-    timeout: Duration,
-) -> Result<Q::Answer, CallError> {
-    let answer = state.transport.ask(peer, question, timeout).await;
-    if matches!(&answer, Err(CallError::Refused { status: 400, .. })) {
-        state.heard.note_speaks_2(peer, false);
-    }
-    answer
-}
-
-/// Asks which start of which node answers, at `address` or at the node's known address.
-pub async fn introduce(
-    state: &NodeState,
-    node: NodeId,
-    address: Option<&str>,
-    timeout: Duration,
-) -> Result<Introduction, CallError> {
-    match state.transport.ask_at(node, address, &IntroduceCall, timeout).await {
-        Ok(IntroduceReply(introduction)) => Ok(introduction),
-        // Version 0.1 does not know the call; its status holds all that it could report.
-        Err(CallError::Refused { status: 404, .. }) if address.is_none() => {
-            let status = state.transport.ask(node, &StatusCall, timeout).await?;
-            Ok(introduction_of(node, status))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// The introduction of a node of version 0.1.
-fn introduction_of(node: NodeId, status: StatusReply) -> Introduction {
-    let directory = |(node, dir_id, removed)| RegisteredDirectory { node, dir_id, removed };
-    let directories: Vec<_> = status.directories.into_iter().map(directory).collect();
-    let known = directories.iter().find(|known| known.node == node);
-    let unknown = StartId { boot: BootId(0), nonce: 0 };
-    Introduction {
-        node,
-        dir_id: known.map_or(DirId(0), |known| known.dir_id),
-        start_id: unknown,
-        formed: status.formed,
-        directories,
-        start_ids: Vec::new(),
-        heard: Vec::new(),
-        time: Times {
-            synced_ns: status.synced_ns,
-            stamp_ns: status.lower_bound_ns,
-            carried_ns: None,
-            wall_ns: crate::clock::wall_ns(),
-            plausible: true,
-        },
-    }
-}
-
-/// Sends all other nodes the same call at once; `None` for one that did not answer in time, or does
-/// not know the call.
-pub async fn ask_all<Q: Question + Clone + 'static>(
-    state: &Arc<NodeState>,
-    question: &Q,
-    timeout: Duration,
-) -> Vec<(NodeId, Option<Q::Answer>)> {
-    let mut asking = tokio::task::JoinSet::new();
-    for node in state.published.incarnation().peers.iter().map(|peer| peer.id) {
-        let (state, question) = (Arc::clone(state), question.clone());
-        asking.spawn(process::bind(async move {
-            (node, state.transport.ask(node, &question, timeout).await.ok())
-        }));
-    }
-    let mut replies = asking.join_all().await;
-    replies.sort_by_key(|(node, _)| *node);
-    replies
-}
 
 impl NodeState {
     /// The header of a message to a peer.
@@ -183,6 +106,17 @@ impl NodeState {
     }
 }
 
+/// Sends all other nodes the same call at once; see [`Calls::ask_all`](crate::calls::Calls::ask_all).
+pub async fn ask_all<Q: Question + Clone + 'static>(
+    state: &NodeState,
+    question: &Q,
+    timeout: Duration,
+) -> Vec<(NodeId, Option<Q::Answer>)> {
+    let incarnation = state.published.incarnation();
+    let others = incarnation.peers.iter().map(|peer| peer.id);
+    state.calls.ask_all(others, question, timeout).await
+}
+
 /// Sends transfer requests; returns who answered, and the replies.
 pub async fn ask(
     state: &NodeState,
@@ -257,7 +191,7 @@ pub async fn run_gossip(state: Arc<NodeState>) {
 async fn tell(state: &NodeState, peer: NodeId, message: GossipMessage, timeout: Duration) -> bool {
     let answer = if state.heard.speaks_2(peer) {
         let message = GossipMessageV2 { first: message, more: state.more() };
-        let reply = ask_2(state, peer, &message, timeout).await;
+        let reply = state.calls.ask_2(peer, &message, timeout).await;
         reply.map(|reply| (reply.first, Some(reply.more)))
     } else {
         let reply = state.transport.ask(peer, &message, timeout).await;

@@ -15,6 +15,7 @@ use fluxgate_types::{BootId, ClusterMs, KeyId, NodeId};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::agreement::Agreement;
+use crate::calls::Calls;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::counters::Counters;
@@ -52,6 +53,8 @@ pub struct NodeState {
     pub agreement: Arc<Agreement>,
     /// What the other nodes last reported about themselves.
     pub heard: Arc<Heard>,
+    /// Calls to the other nodes.
+    pub calls: Calls,
     /// Notified when certificate files may have changed.
     pub look_at_files: Notify,
     /// Whether this node would answer, and why not.
@@ -91,7 +94,7 @@ impl NodeState {
         let lifecycle = Arc::<Lifecycle>::default();
         let shared = parts.raft.shared();
         let agreement = Agreement::new(parts.raft.clone(), Arc::clone(&parts.metrics));
-        let heard = Heard::new(Arc::clone(&parts.clock), config.gossip_ms);
+        let heard = Arc::new(Heard::new(Arc::clone(&parts.clock), config.gossip_ms));
         let published = Published::new(
             Arc::clone(&parts.clock),
             Arc::clone(&shared),
@@ -99,6 +102,7 @@ impl NodeState {
             parts.incarnation,
         );
         let last_uses = LastUses::new(Arc::clone(&parts.data), Arc::clone(&shared));
+        let calls = Calls::new(parts.transport.clone(), Arc::clone(&heard));
         let published = Arc::new(published);
         let agreement = Arc::new(agreement);
         let sources = HealthSources {
@@ -124,7 +128,8 @@ impl NodeState {
             published,
             lifecycle,
             agreement,
-            heard: Arc::new(heard),
+            calls,
+            heard,
             look_at_files: Notify::new(),
             health: Arc::new(health),
             last_uses: Arc::new(last_uses),

@@ -1,6 +1,5 @@
 //! What the other nodes know of cluster time, and the wall clocks of all.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::clock::sync::{ClockAnswer, ClocksDiffer};
@@ -8,9 +7,8 @@ use fluxgate_peer::process;
 use fluxgate_types::{BootNs, ClusterMs, NodeId};
 use tokio::task::JoinSet;
 
+use crate::calls::Calls;
 use crate::clock::boot_now;
-use crate::peer;
-use crate::state::NodeState;
 
 /// Names the clocks that disagree, for the log and for `/readyz`.
 pub fn in_words(differ: &ClocksDiffer) -> String {
@@ -31,17 +29,13 @@ pub fn in_words(differ: &ClocksDiffer) -> String {
 
 /// Asks nodes for their clocks. Waits for all, because two clocks alone do not show which one is
 /// wrong; each answers within `timeout` or counts as silent.
-pub async fn ask_clocks(
-    state: &Arc<NodeState>,
-    nodes: Vec<NodeId>,
-    timeout: Duration,
-) -> Vec<ClockAnswer> {
+pub async fn ask_clocks(calls: &Calls, nodes: Vec<NodeId>, timeout: Duration) -> Vec<ClockAnswer> {
     let mut asking = JoinSet::new();
     for node in nodes {
-        let state = Arc::clone(state);
+        let calls = calls.clone();
         asking.spawn(process::bind(async move {
             let sent = boot_now();
-            let said = peer::introduce(&state, node, None, timeout).await.ok()?;
+            let said = calls.introduce(node, None, timeout).await.ok()?;
             // Half the round trip is the best estimate of the way back.
             Some((node, said.time, BootNs(sent.0 + boot_now().since(sent) / 2)))
         }));

@@ -24,7 +24,6 @@ use tracing::Instrument as _;
 use super::locked;
 use super::why::Refused;
 use crate::error::NodeError;
-use crate::peer;
 use crate::proposal::proposal;
 use crate::state::NodeState;
 use crate::time;
@@ -96,7 +95,7 @@ impl NodeState {
                 self.member(|m, at| m.handle_proof(call, index, at));
             }
             Effect::AskClocks { call, nodes } => {
-                let answers = time::ask_clocks(&self, nodes, LEASE_TIMEOUT).await;
+                let answers = time::ask_clocks(&self.calls, nodes, LEASE_TIMEOUT).await;
                 self.member(|m, at| m.handle_clocks(call, &ClocksHeard { answers }, at));
             }
             Effect::Propose { call, command } => self.propose_own(call, *command).await,
@@ -142,7 +141,7 @@ impl NodeState {
         let LeaseRequest { start: StartId { boot, nonce }, dir_id, applied } = request;
         let first = LeaseCall { boot, dir_id, applied };
         let answer = if self.heard.speaks_2(to) {
-            peer::ask_2(self, to, &LeaseCallV2 { first, nonce }, LEASE_TIMEOUT).await
+            self.calls.ask_2(to, &LeaseCallV2 { first, nonce }, LEASE_TIMEOUT).await
         } else {
             let answer = self.transport.ask(to, &first, LEASE_TIMEOUT).await;
             answer.map(|answer| match answer {

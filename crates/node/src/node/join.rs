@@ -14,7 +14,6 @@ use tokio::task::JoinSet;
 
 use crate::clock::boot_now;
 use crate::error::NodeError;
-use crate::peer;
 use crate::state::NodeState;
 use crate::time;
 
@@ -125,7 +124,7 @@ async fn ask_own_addresses(state: &NodeState, timeout: Duration) -> Vec<(String,
     let addresses: BTreeSet<String> = replicated.into_iter().chain(configured).collect();
     let mut answers = Vec::new();
     for address in addresses {
-        if let Ok(said) = peer::introduce(state, state.me, Some(&address), timeout).await {
+        if let Ok(said) = state.calls.introduce(state.me, Some(&address), timeout).await {
             answers.push((address, said));
         }
     }
@@ -136,11 +135,11 @@ async fn ask_own_addresses(state: &NodeState, timeout: Duration) -> Vec<(String,
 /// node was away.
 async fn introduction(state: &NodeState, node: NodeId, timeout: Duration) -> Option<Introduction> {
     let known = state.transport.address(node);
-    if let Ok(said) = peer::introduce(state, node, None, timeout).await {
+    if let Ok(said) = state.calls.introduce(node, None, timeout).await {
         return Some(said);
     }
     let configured = state.config.members.get(&node).filter(|at| Some(*at) != known.as_ref())?;
-    peer::introduce(state, node, Some(configured), timeout).await.ok()
+    state.calls.introduce(node, Some(configured), timeout).await.ok()
 }
 
 /// The introductions of the nodes that answer.
