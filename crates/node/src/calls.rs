@@ -13,7 +13,7 @@ use crate::heard::Heard;
 
 #[derive(Clone, Debug)]
 pub struct Calls {
-    transport: Transport,
+    pub transport: Transport,
     heard: Arc<Heard>,
 }
 

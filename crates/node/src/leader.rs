@@ -31,12 +31,12 @@ pub async fn run(state: Arc<NodeState>) {
     loop {
         every.tick().await;
         // Without a lease of its own this node may no longer be the leader: it erases nothing then.
-        let leads = state.member(|member, step| member.assume_leadership(step)).is_some();
+        let leads = state.member.step(|member, step| member.assume_leadership(step)).is_some();
         if leads && state.published.is_leased(boot_now()) {
             purge(&state, &mut purged).await;
         }
         look_at_settings(&state, &mut settings);
-        state.judge_state();
+        state.member.judge_state();
         // A disk that hangs must not block the node: the waiting appends then show that it cannot
         // write.
         tokio::time::timeout(LOOK_AT_DISK, state.raft.look_at_room()).await.ok();

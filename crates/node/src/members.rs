@@ -281,7 +281,7 @@ impl NodeState {
             Ok(Outcome::Done) => {
                 tracing::warn!(from = %now, %to, "cluster time was set forward by the operator");
                 let to_ns = to.0.saturating_mul(1_000_000);
-                self.member(|member, step| member.handle_time_set(to_ns, step));
+                self.member.step(|member, step| member.handle_time_set(to_ns, step));
                 Ok(())
             }
             Ok(Outcome::Refused(refusal)) => Err(refused(refusal.to_string())),

@@ -52,7 +52,7 @@ impl Drivers {
     #[must_use]
     pub fn start(state: Arc<NodeState>) -> Self {
         let mut tasks = Tasks::new();
-        spawn(&mut tasks, member::run(Arc::clone(&state)));
+        spawn(&mut tasks, member::run(Arc::clone(&state.member)));
         spawn(&mut tasks, leader::run(Arc::clone(&state)));
         spawn(&mut tasks, peer::run_gossip(Arc::clone(&state)));
         spawn(&mut tasks, counters::run_ticks(Arc::clone(&state)));

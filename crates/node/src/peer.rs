@@ -100,7 +100,7 @@ impl NodeState {
         // A different program version may compute a different digest of the same state.
         let is_alike = self.heard.is_alike(node);
         if let Some((index, digest)) = more.digest.filter(|_| is_alike) {
-            self.compare_state(node, index, digest);
+            self.member.compare_state(node, index, digest);
         }
         self.heard.note_more(node, more);
     }

@@ -3,7 +3,7 @@
 //! Owns the handles; decides nothing. Locks here are held for microseconds and never across an
 //! await.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use fluxgate_api::paths;
 use fluxgate_engine::quota::{Incarnation, KeyLimits};
@@ -23,7 +23,7 @@ use crate::health::{Health, HealthSources};
 use crate::heard::Heard;
 use crate::last_uses::LastUses;
 use crate::lifecycle::Lifecycle;
-use crate::member::{MemberDriver, MemberStart};
+use crate::member::{MemberDriver, MemberParts};
 use crate::metrics::{HotRoute, Metrics};
 use crate::own_start::OwnStart;
 use crate::published::Published;
@@ -46,7 +46,7 @@ pub struct NodeState {
     pub validate_route: HotRoute,
     pub counters: Counters,
     /// This node's part in the cluster.
-    pub member: MemberDriver,
+    pub member: Arc<MemberDriver>,
     pub published: Arc<Published>,
     pub lifecycle: Arc<Lifecycle>,
     /// Whether this node's state equals that of the other nodes.
@@ -79,18 +79,7 @@ pub struct NodeStateParts {
 
 impl NodeState {
     pub fn new(parts: NodeStateParts) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self::with_driver(parts, this))
-    }
-
-    fn with_driver(parts: NodeStateParts, this: &Weak<Self>) -> Self {
         let config = parts.config;
-        let member = MemberStart {
-            start: parts.start.id(),
-            dir_id: parts.start.dir_id,
-            clock_carried: parts.clock.is_carried(),
-            clock: parts.clock.cluster(),
-            incarnation: parts.incarnation.clone(),
-        };
         let lifecycle = Arc::<Lifecycle>::default();
         let shared = parts.raft.shared();
         let agreement = Agreement::new(parts.raft.clone(), Arc::clone(&parts.metrics));
@@ -99,7 +88,7 @@ impl NodeState {
             Arc::clone(&parts.clock),
             Arc::clone(&shared),
             Arc::clone(&lifecycle),
-            parts.incarnation,
+            parts.incarnation.clone(),
         );
         let last_uses = LastUses::new(Arc::clone(&parts.data), Arc::clone(&shared));
         let calls = Calls::new(parts.transport.clone(), Arc::clone(&heard));
@@ -112,8 +101,21 @@ impl NodeState {
             published: Arc::clone(&published),
             agreement: Arc::clone(&agreement),
         };
-        let health = Health::new(&config, sources);
-        Self {
+        let health = Arc::new(Health::new(&config, sources));
+        let member = MemberParts {
+            raft: parts.raft.clone(),
+            shared: Arc::clone(&shared),
+            clock: Arc::clone(&parts.clock),
+            start: Arc::clone(&parts.start),
+            lifecycle: Arc::clone(&lifecycle),
+            published: Arc::clone(&published),
+            agreement: Arc::clone(&agreement),
+            health: Arc::clone(&health),
+            heard: Arc::clone(&heard),
+            calls: calls.clone(),
+            metrics: Arc::clone(&parts.metrics),
+        };
+        Arc::new(Self {
             me: config.node_id,
             start: parts.start,
             clock: parts.clock,
@@ -124,46 +126,38 @@ impl NodeState {
             validate_route: parts.metrics.hot_route(paths::VALIDATE, "POST"),
             metrics: parts.metrics,
             counters: Counters::new(&config),
-            member: MemberDriver::new(&config, member, Weak::clone(this)),
+            member: MemberDriver::new(&config, member, parts.incarnation),
             published,
             lifecycle,
             agreement,
             calls,
             heard,
             look_at_files: Notify::new(),
-            health: Arc::new(health),
+            health,
             last_uses: Arc::new(last_uses),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             config,
-        }
-    }
-
-    /// Continues the count of starts above those of an earlier directory under this id. Call it
-    /// BEFORE this start sends any message.
-    pub fn count_on_from(&self, boot: BootId) {
-        if self.start.count_on_from(boot) {
-            self.member(|member, _| member.handle_counted_on(boot));
-        }
+        })
     }
 
     /// Records a peer's incarnation.
     pub fn note_incarnation(&self, node: NodeId, boot: BootId) {
         // Most messages come from one that is known: they take no lock.
         if self.published.incarnation().incarnations.of(node).is_none_or(|known| known < boot) {
-            self.member(|member, _| member.note_incarnation(node, boot));
+            self.member.step(|member, _| member.note_incarnation(node, boot));
         }
     }
 
     /// A peer call brought no answer; `refused`: nothing listens there.
     pub fn note_silence(&self, node: NodeId, refused: bool) {
-        self.member(|member, _| member.note_silence(node, refused));
+        self.member.step(|member, _| member.note_silence(node, refused));
     }
 
     /// A message from a peer arrived.
     pub fn note_heard(&self, node: NodeId) {
         // Most messages find nothing to forget: they take no lock.
         if self.published.has_silences() {
-            self.member(|member, _| member.note_heard(node));
+            self.member.step(|member, _| member.note_heard(node));
         }
     }
 
@@ -181,11 +175,11 @@ impl NodeState {
 
     /// Why this node would not answer validates now; `None` when it would.
     pub fn not_ready(&self) -> Option<&'static str> {
-        self.health.not_ready(|| self.lease_refusal())
+        self.member.not_ready()
     }
 
     /// The same as one of the closed list, for pages and the log.
     pub fn reason(&self) -> Option<Reason> {
-        self.health.reason(|| self.lease_refusal())
+        self.member.reason()
     }
 }

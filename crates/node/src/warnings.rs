@@ -54,7 +54,7 @@ impl NodeState {
     pub fn own_warnings(&self) -> Vec<String> {
         let mut warnings = self.of_node(self.me, &self.more(), self.raft.status().leader);
         let offset_ms = self.clock.offset_ms();
-        if offset_ms.unsigned_abs() > self.terms_in_force().clock_error_ms_max {
+        if offset_ms.unsigned_abs() > self.member.terms_in_force().clock_error_ms_max {
             warnings.push(of_clock(&(self.me, offset_ms)));
         }
         warnings.extend(self.of_certificates());
@@ -122,7 +122,7 @@ impl NodeState {
 
     /// Wall clocks that differ from cluster time by more than the cluster's terms allow.
     fn of_clocks(&self) -> Vec<String> {
-        let bound_ms = self.terms_in_force().clock_error_ms_max;
+        let bound_ms = self.member.terms_in_force().clock_error_ms_max;
         let nodes = self.raft.status().nodes;
         let offset = |node: &NodeId| {
             if *node == self.me {

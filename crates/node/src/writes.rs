@@ -62,11 +62,12 @@ impl NodeState {
     /// change of leaders: the state machine answers a repeat with the first outcome.
     pub async fn write(&self, proposal: Proposal, within: Duration) -> Result<Written, WriteError> {
         let begun = Instant::now();
-        let result = self.commit(proposal, within, true).await.map_err(|error| match error {
-            SubmitError::NotLeader => WriteError::NoLeader,
-            SubmitError::Busy | SubmitError::DiskFull => WriteError::Busy,
-            SubmitError::Unknown | SubmitError::Stopped => WriteError::Unknown,
-        });
+        let result =
+            self.member.commit(proposal, within, true).await.map_err(|error| match error {
+                SubmitError::NotLeader => WriteError::NoLeader,
+                SubmitError::Busy | SubmitError::DiskFull => WriteError::Busy,
+                SubmitError::Unknown | SubmitError::Stopped => WriteError::Unknown,
+            });
         self.metrics.proposed(match &result {
             Ok(Written { outcome: Outcome::Refused(_), .. }) => "refused",
             Ok(_) => "committed",
@@ -80,7 +81,7 @@ impl NodeState {
     /// Serves a proposal that another node forwarded. It is not forwarded again.
     pub async fn handle_propose(&self, call: ProposeV1) -> ProposeReplyV1 {
         let wait = Duration::from_millis(call.wait_ms).min(self.config.request_timeout);
-        match self.commit(call.proposal, wait, false).await {
+        match self.member.commit(call.proposal, wait, false).await {
             Ok(Written { outcome, applied_on, waited_ms }) => {
                 ProposeReplyV1::Done { outcome: Box::new(outcome), applied_on, waited_ms }
             }

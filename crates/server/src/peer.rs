@@ -236,9 +236,9 @@ async fn dispatch(
             reply.map_err(|error| HandleError::Failed(error.to_string()))
         }
         Call::Lease if is_2(body) => {
-            write::<LeaseCallV2>(&state.handle_lease(from, read(body)?).await)
+            write::<LeaseCallV2>(&state.member.handle_lease(from, read(body)?).await)
         }
-        Call::Lease => write::<LeaseCall>(&state.handle_lease_v1(from, read(body)?).await),
+        Call::Lease => write::<LeaseCall>(&state.member.handle_lease_v1(from, read(body)?).await),
         Call::Applied => {
             let wanted: AppliedCall = read(body)?;
             let wait = Duration::from_millis(wanted.wait_ms).min(APPLIED_WAIT_MAX);

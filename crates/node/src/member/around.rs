@@ -8,11 +8,11 @@ use fluxgate_raft::{Leadership, WriteHealth};
 use fluxgate_types::{BootNs, LogIndex, NodeId};
 use fluxgate_wire::peer::Writes;
 
+use super::{MemberDriver, MemberParts};
 use crate::clock::{boot_now, nanos};
 use crate::heard::level_of;
-use crate::state::NodeState;
 
-impl Surroundings for NodeState {
+impl Surroundings for MemberParts {
     fn leader(&self) -> Option<NodeId> {
         self.raft.leader()
     }
@@ -52,7 +52,7 @@ impl Surroundings for NodeState {
     fn peer(&self, node: NodeId) -> Option<PeerReport> {
         let about = self.heard.about(node)?;
         Some(PeerReport {
-            is_recent: self.heard.is_recent(&about, self.now().0),
+            is_recent: self.heard.is_recent(&about, self.clock.now().0),
             is_ready: about.ready,
             can_write: self.heard.more_of(node).map(|more| more.writes == Writes::Fine),
             level: level_of(&about.version),
@@ -73,18 +73,18 @@ impl Surroundings for NodeState {
     }
 }
 
-impl NodeState {
+impl MemberDriver {
     /// Publishes what requests read without the member's lock; call it with the lock held.
     pub(super) fn publish(&self, member: &Member) {
         // Set BEFORE the lease is published: the first lease decides which tokens this incarnation
         // may use.
-        self.published.publish_incarnation(member.incarnation());
-        self.published.publish_silences(member.has_silences());
-        self.clock.publish(*member.clock());
+        self.parts.published.publish_incarnation(member.incarnation());
+        self.parts.published.publish_silences(member.has_silences());
+        self.parts.clock.publish(*member.clock());
         let holder = member.holder();
         // A node whose state differs from the others' answers nothing, whatever lease it was
         // granted.
-        let until = if self.agreement.differs() { BootNs(0) } else { holder.until() };
-        self.published.publish_lease(until, holder.horizon());
+        let until = if self.parts.agreement.differs() { BootNs(0) } else { holder.until() };
+        self.parts.published.publish_lease(until, holder.horizon());
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn run_peers(state: Arc<NodeState>) {
         // Stops the tasks of nodes that left.
         known.retain(|node, _| members.contains_key(node));
         let peers: Vec<NodeId> = known.keys().copied().collect();
-        state.member(|member, _| member.set_peers(&peers));
+        state.member.step(|member, _| member.set_peers(&peers));
         tokio::time::timeout(LOOK_FOR_PEERS, news.changed()).await.ok();
     }
 }

@@ -39,10 +39,10 @@ pub(super) async fn join(state: Arc<NodeState>) -> Result<(), NodeError> {
                 let answers = ask_own_addresses(&state, Duration::from_millis(timeout_ms)).await;
                 join.handle_own_addresses(state.start.id(), &answers);
             }
-            Some(Effect::CountOn(boot)) => state.count_on_from(boot),
+            Some(Effect::CountOn(boot)) => state.member.count_on_from(boot),
             Some(Effect::Form) => form(&state).await,
             Some(Effect::TakePart) => state.lifecycle.allow_votes(&state.raft),
-            Some(Effect::AskForLease) => state.member(|member, step| member.renew_now(step)),
+            Some(Effect::AskForLease) => state.member.step(|member, step| member.renew_now(step)),
             Some(Effect::NoteClocks(differ)) => {
                 state.health.note_clocks(differ.as_ref().map(time::in_words));
             }

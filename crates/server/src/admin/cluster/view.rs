@@ -32,7 +32,7 @@ pub(crate) fn cluster_view(state: &NodeState) -> ClusterView {
         }
         seen
     });
-    let terms = state.terms_in_force();
+    let terms = state.member.terms_in_force();
     let mut warnings = state.warnings();
     if !status.nodes.contains_key(&state.me) {
         // No row describes this node, so its reason becomes a warning.
