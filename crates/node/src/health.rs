@@ -19,8 +19,8 @@ use crate::published::Published;
 use crate::reason::Reason;
 use crate::strangers::Strangers;
 
-/// What the health of a node depends on.
-pub struct HealthSources {
+/// The parts of the node that its health depends on.
+pub struct HealthParts {
     pub raft: RaftHandle,
     pub transport: Transport,
     pub lifecycle: Arc<Lifecycle>,
@@ -54,8 +54,8 @@ enum Obstacle {
 }
 
 impl Health {
-    pub fn new(config: &Config, sources: HealthSources) -> Self {
-        let HealthSources { raft, transport, lifecycle, published, agreement } = sources;
+    pub fn new(config: &Config, parts: HealthParts) -> Self {
+        let HealthParts { raft, transport, lifecycle, published, agreement } = parts;
         Self {
             shared: raft.shared(),
             raft,

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod counters;
 mod error;
+mod gossip;
 pub mod health;
 pub mod heard;
 pub mod last_uses;

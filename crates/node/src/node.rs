@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::error::NodeError;
 use crate::reason::Reason;
 use crate::state::NodeState;
-use crate::{counters, last_uses, leader, member, peer};
+use crate::{counters, gossip, last_uses, leader, member};
 
 pub use addresses::recover_addresses;
 #[cfg(feature = "sim")]
@@ -54,7 +54,7 @@ impl Drivers {
         let mut tasks = Tasks::new();
         spawn(&mut tasks, member::run(Arc::clone(&state.member)));
         spawn(&mut tasks, leader::run(Arc::clone(&state)));
-        spawn(&mut tasks, peer::run_gossip(Arc::clone(&state)));
+        spawn(&mut tasks, gossip::run(Arc::clone(&state)));
         spawn(&mut tasks, counters::run_ticks(Arc::clone(&state)));
         spawn(&mut tasks, counters::run_sweeps(Arc::clone(&state)));
         spawn(&mut tasks, background::run_peers(Arc::clone(&state)));

@@ -11,7 +11,7 @@ use fluxgate_engine::state::{Shared, View};
 use fluxgate_peer::Transport;
 use fluxgate_raft::RaftHandle;
 use fluxgate_store::DataDir;
-use fluxgate_types::{BootId, ClusterMs, KeyId, NodeId};
+use fluxgate_types::{ClusterMs, KeyId, NodeId};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::agreement::Agreement;
@@ -19,13 +19,14 @@ use crate::calls::Calls;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::counters::Counters;
-use crate::health::{Health, HealthSources};
+use crate::health::{Health, HealthParts};
 use crate::heard::Heard;
 use crate::last_uses::LastUses;
 use crate::lifecycle::Lifecycle;
 use crate::member::{MemberDriver, MemberParts};
 use crate::metrics::{HotRoute, Metrics};
 use crate::own_start::OwnStart;
+use crate::peer::{PeerParts, Peers};
 use crate::published::Published;
 use crate::reason::Reason;
 
@@ -55,6 +56,8 @@ pub struct NodeState {
     pub heard: Arc<Heard>,
     /// Calls to the other nodes.
     pub calls: Calls,
+    /// What this node and its peers say to each other.
+    pub peers: Arc<Peers>,
     /// Notified when certificate files may have changed.
     pub look_at_files: Notify,
     /// Whether this node would answer, and why not.
@@ -79,11 +82,10 @@ pub struct NodeStateParts {
 
 impl NodeState {
     pub fn new(parts: NodeStateParts) -> Arc<Self> {
-        let config = parts.config;
         let lifecycle = Arc::<Lifecycle>::default();
         let shared = parts.raft.shared();
         let agreement = Agreement::new(parts.raft.clone(), Arc::clone(&parts.metrics));
-        let heard = Arc::new(Heard::new(Arc::clone(&parts.clock), config.gossip_ms));
+        let heard = Arc::new(Heard::new(Arc::clone(&parts.clock), parts.config.gossip_ms));
         let published = Published::new(
             Arc::clone(&parts.clock),
             Arc::clone(&shared),
@@ -94,14 +96,14 @@ impl NodeState {
         let calls = Calls::new(parts.transport.clone(), Arc::clone(&heard));
         let published = Arc::new(published);
         let agreement = Arc::new(agreement);
-        let sources = HealthSources {
+        let health = HealthParts {
             raft: parts.raft.clone(),
             transport: parts.transport.clone(),
             lifecycle: Arc::clone(&lifecycle),
             published: Arc::clone(&published),
             agreement: Arc::clone(&agreement),
         };
-        let health = Arc::new(Health::new(&config, sources));
+        let health = Arc::new(Health::new(&parts.config, health));
         let member = MemberParts {
             raft: parts.raft.clone(),
             shared: Arc::clone(&shared),
@@ -115,8 +117,10 @@ impl NodeState {
             calls: calls.clone(),
             metrics: Arc::clone(&parts.metrics),
         };
+        let member = MemberDriver::new(&parts.config, member, parts.incarnation.clone());
+        let peers = peers_of(&parts, &published, &heard, &calls, &member);
         Arc::new(Self {
-            me: config.node_id,
+            me: parts.config.node_id,
             start: parts.start,
             clock: parts.clock,
             shared,
@@ -125,40 +129,20 @@ impl NodeState {
             transport: parts.transport,
             validate_route: parts.metrics.hot_route(paths::VALIDATE, "POST"),
             metrics: parts.metrics,
-            counters: Counters::new(&config),
-            member: MemberDriver::new(&config, member, parts.incarnation),
+            counters: Counters::new(&parts.config),
+            member,
             published,
             lifecycle,
             agreement,
             calls,
+            peers,
             heard,
             look_at_files: Notify::new(),
             health,
             last_uses: Arc::new(last_uses),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
-            config,
+            config: parts.config,
         })
-    }
-
-    /// Records a peer's incarnation.
-    pub fn note_incarnation(&self, node: NodeId, boot: BootId) {
-        // Most messages come from one that is known: they take no lock.
-        if self.published.incarnation().incarnations.of(node).is_none_or(|known| known < boot) {
-            self.member.step(|member, _| member.note_incarnation(node, boot));
-        }
-    }
-
-    /// A peer call brought no answer; `refused`: nothing listens there.
-    pub fn note_silence(&self, node: NodeId, refused: bool) {
-        self.member.step(|member, _| member.note_silence(node, refused));
-    }
-
-    /// A message from a peer arrived.
-    pub fn note_heard(&self, node: NodeId) {
-        // Most messages find nothing to forget: they take no lock.
-        if self.published.has_silences() {
-            self.member.step(|member, _| member.note_heard(node));
-        }
     }
 
     /// The limits of a key, for the counters.
@@ -182,4 +166,24 @@ impl NodeState {
     pub fn reason(&self) -> Option<Reason> {
         self.member.reason()
     }
+}
+
+fn peers_of(
+    parts: &NodeStateParts,
+    published: &Arc<Published>,
+    heard: &Arc<Heard>,
+    calls: &Calls,
+    member: &Arc<MemberDriver>,
+) -> Arc<Peers> {
+    let used = PeerParts {
+        raft: parts.raft.clone(),
+        shared: parts.raft.shared(),
+        clock: Arc::clone(&parts.clock),
+        start: Arc::clone(&parts.start),
+        published: Arc::clone(published),
+        heard: Arc::clone(heard),
+        calls: calls.clone(),
+        member: Arc::clone(member),
+    };
+    Arc::new(Peers::new(&parts.config, used))
 }

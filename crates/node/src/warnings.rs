@@ -23,7 +23,8 @@ impl NodeState {
         warnings.extend(self.of_clocks());
         let status = self.raft.status();
         for node in status.nodes.keys() {
-            let more = if *node == self.me { Some(self.more()) } else { self.heard.more_of(*node) };
+            let more =
+                if *node == self.me { Some(self.peers.more()) } else { self.heard.more_of(*node) };
             warnings.extend(more.iter().flat_map(|more| self.of_node(*node, more, status.leader)));
         }
         if let Some((old, new)) = &status.changing {
@@ -52,7 +53,7 @@ impl NodeState {
 
     /// Warnings about this node itself, which may answer nevertheless.
     pub fn own_warnings(&self) -> Vec<String> {
-        let mut warnings = self.of_node(self.me, &self.more(), self.raft.status().leader);
+        let mut warnings = self.of_node(self.me, &self.peers.more(), self.raft.status().leader);
         let offset_ms = self.clock.offset_ms();
         if offset_ms.unsigned_abs() > self.member.terms_in_force().clock_error_ms_max {
             warnings.push(of_clock(&(self.me, offset_ms)));

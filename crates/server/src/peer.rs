@@ -181,20 +181,20 @@ fn gossip(state: &NodeState, from: NodeId, body: &[u8]) -> Result<Vec<u8>, Handl
     } else {
         (read::<GossipMessage>(body)?, None)
     };
-    if let Some(sender) = state.receive(from, &message.head) {
+    if let Some(sender) = state.peers.receive(from, &message.head) {
         state.handle_gossip(&sender, &message.told);
     }
-    state.note_incarnations(&message.incarnations);
+    state.peers.note_incarnations(&message.incarnations);
     state.heard.note_about(from, message.about);
     let first = GossipReply {
-        head: state.head(from),
+        head: state.peers.head(from),
         incarnations: state.published.incarnation().incarnations.all(),
-        about: state.about(),
+        about: state.peers.about(),
     };
     let Some(more) = more else { return write::<GossipMessage>(&first) };
     state.heard.note_speaks_2(from, true);
-    state.note_more(from, more);
-    write::<GossipMessageV2>(&GossipReplyV2 { first, more: state.more() })
+    state.peers.note_more(from, more);
+    write::<GossipMessageV2>(&GossipReplyV2 { first, more: state.peers.more() })
 }
 
 fn usage(state: &NodeState, body: &[u8]) -> Result<Vec<u8>, HandleError> {
@@ -247,20 +247,20 @@ async fn dispatch(
         }
         Call::TransferRequest => {
             let message: AskMessage = read(body)?;
-            let replies = match state.receive(from, &message.head) {
+            let replies = match state.peers.receive(from, &message.head) {
                 Some(sender) if message.asks.len() <= caps::PEER_ITEMS_MAX => {
                     state.handle_asks(&sender, &message.asks)
                 }
                 Some(_) | None => Vec::new(),
             };
-            write::<AskMessage>(&ReplyMessage { head: state.head(from), replies })
+            write::<AskMessage>(&ReplyMessage { head: state.peers.head(from), replies })
         }
         Call::Gossip => gossip(state, from, body),
-        Call::Introduce => write::<IntroduceCall>(&state.introduction().await),
+        Call::Introduce => write::<IntroduceCall>(&state.peers.introduction().await),
         Call::Give => {
             let message: GiveMessage = read(body)?;
             let sender =
-                state.receive(from, &message.head).filter(|_| !state.lifecycle.is_leaving());
+                state.peers.receive(from, &message.head).filter(|_| !state.lifecycle.is_leaving());
             let taken = match sender {
                 Some(sender) => state.handle_replies(&sender, &message.gifts),
                 // Explicitly not taken, so that the giver keeps them.

@@ -42,7 +42,7 @@ pub async fn run_asks(state: Arc<NodeState>, peer: NodeId) {
             outbox.filled.notified().await;
             continue;
         };
-        let answer = crate::peer::ask(&state, peer, message, timeout).await;
+        let answer = state.peers.ask(peer, message, timeout).await;
         let requests = outbox.with(quota::Outbox::answered);
         match answer {
             Ok((sender, mut replies)) => {
@@ -56,7 +56,7 @@ pub async fn run_asks(state: Arc<NodeState>, peer: NodeId) {
                 state.handle_replies(&sender, &replies);
             }
             Err(error) => {
-                state.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
+                state.peers.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
                 state.handle_asks_failed(peer, &requests);
             }
         }

@@ -10,7 +10,6 @@ use fluxgate_peer::{CallError, process};
 use fluxgate_raft::Role;
 
 use super::carryover;
-use crate::peer;
 use crate::state::NodeState;
 
 /// Hands balances and the leadership over, and writes what is left; returns when the process may
@@ -67,7 +66,7 @@ fn recipients(state: &NodeState) -> Vec<Sender> {
 
 async fn hand_off(state: &NodeState, to: &Sender, handoffs: &[Handoff]) -> HandedOff {
     let timeout = Duration::from_millis(HANDOFF_TIMEOUT_MS);
-    match peer::give(state, to, handoffs, timeout).await {
+    match state.peers.give(to, handoffs, timeout).await {
         Ok(accepted) => HandedOff::Answered(accepted),
         Err(CallError::Unreachable { .. } | CallError::Refused { .. }) => HandedOff::NotDelivered,
         Err(CallError::Timeout { .. } | CallError::Broken { .. }) => HandedOff::Unknown,

@@ -20,9 +20,11 @@ pub(crate) fn cluster_view(state: &NodeState) -> ClusterView {
     let heard = state.heard.all();
     let committed = status.committed.max(status.applied);
     let nodes = status.nodes.iter().map(|(id, member)| {
-        let about = if *id == state.me { Some(state.about()) } else { heard.get(id).cloned() };
+        let about =
+            if *id == state.me { Some(state.peers.about()) } else { heard.get(id).cloned() };
         let fresh = about.filter(|about| *id == state.me || state.heard.is_recent(about, now.0));
-        let more = if *id == state.me { Some(state.more()) } else { state.heard.more_of(*id) };
+        let more =
+            if *id == state.me { Some(state.peers.more()) } else { state.heard.more_of(*id) };
         let mut seen = node_view(*id, member, fresh, more, committed.0);
         if *id == state.me {
             seen.trouble = state.reason().map(|reason| reason.to_string());
