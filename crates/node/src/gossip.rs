@@ -25,7 +25,7 @@ pub(crate) async fn run(state: Arc<NodeState>) {
         if !state.lifecycle.may_vote() {
             continue;
         }
-        let fresh = state.take_gossip();
+        let fresh = state.counters.take_gossip();
         let about = state.peers.about();
         let members: Vec<NodeId> =
             state.published.incarnation().peers.iter().map(|peer| peer.id).collect();
@@ -35,7 +35,8 @@ pub(crate) async fn run(state: Arc<NodeState>) {
             let state = Arc::clone(&state);
             // New reports come first; missed ones fill the rest of the message.
             let rest = caps::PEER_ITEMS_MAX - fresh.len();
-            let missed = state.repeat_gossip(peer, peers.entry(peer).or_default(), rest).await;
+            let missed =
+                state.counters.repeat_gossip(peer, peers.entry(peer).or_default(), rest).await;
             let reports: Vec<CounterGossip> = fresh.iter().cloned().chain(missed).collect();
             assert!(reports.len() <= caps::PEER_ITEMS_MAX, "a message is bounded");
             let (head, incarnations) =

@@ -55,8 +55,8 @@ impl Drivers {
         spawn(&mut tasks, member::run(Arc::clone(&state.member)));
         spawn(&mut tasks, leader::run(Arc::clone(&state)));
         spawn(&mut tasks, gossip::run(Arc::clone(&state)));
-        spawn(&mut tasks, counters::run_ticks(Arc::clone(&state)));
-        spawn(&mut tasks, counters::run_sweeps(Arc::clone(&state)));
+        spawn(&mut tasks, counters::run_ticks(Arc::clone(&state.counters)));
+        spawn(&mut tasks, counters::run_sweeps(Arc::clone(&state.counters)));
         spawn(&mut tasks, background::run_peers(Arc::clone(&state)));
         spawn(&mut tasks, figures::run_refresh(Arc::clone(&state)));
         spawn(&mut tasks, figures::run_storage(Arc::clone(&state)));

@@ -6,19 +6,19 @@
 use std::sync::Arc;
 
 use fluxgate_api::paths;
-use fluxgate_engine::quota::{Incarnation, KeyLimits};
-use fluxgate_engine::state::{Shared, View};
+use fluxgate_engine::quota::Incarnation;
+use fluxgate_engine::state::Shared;
 use fluxgate_peer::Transport;
 use fluxgate_raft::RaftHandle;
 use fluxgate_store::DataDir;
-use fluxgate_types::{ClusterMs, KeyId, NodeId};
+use fluxgate_types::{ClusterMs, NodeId};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::agreement::Agreement;
 use crate::calls::Calls;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::counters::Counters;
+use crate::counters::{CounterParts, Counters};
 use crate::health::{Health, HealthParts};
 use crate::heard::Heard;
 use crate::last_uses::LastUses;
@@ -45,7 +45,7 @@ pub struct NodeState {
     pub transport: Transport,
     pub metrics: Arc<Metrics>,
     pub validate_route: HotRoute,
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     /// This node's part in the cluster.
     pub member: Arc<MemberDriver>,
     pub published: Arc<Published>,
@@ -92,18 +92,12 @@ impl NodeState {
             Arc::clone(&lifecycle),
             parts.incarnation.clone(),
         );
-        let last_uses = LastUses::new(Arc::clone(&parts.data), Arc::clone(&shared));
+        let last_uses = Arc::new(LastUses::new(Arc::clone(&parts.data), Arc::clone(&shared)));
         let calls = Calls::new(parts.transport.clone(), Arc::clone(&heard));
         let published = Arc::new(published);
+        let counters = counters_of(&parts, &published, &last_uses);
         let agreement = Arc::new(agreement);
-        let health = HealthParts {
-            raft: parts.raft.clone(),
-            transport: parts.transport.clone(),
-            lifecycle: Arc::clone(&lifecycle),
-            published: Arc::clone(&published),
-            agreement: Arc::clone(&agreement),
-        };
-        let health = Arc::new(Health::new(&parts.config, health));
+        let health = health_of(&parts, &lifecycle, &published, &agreement);
         let member = MemberParts {
             raft: parts.raft.clone(),
             shared: Arc::clone(&shared),
@@ -129,7 +123,7 @@ impl NodeState {
             transport: parts.transport,
             validate_route: parts.metrics.hot_route(paths::VALIDATE, "POST"),
             metrics: parts.metrics,
-            counters: Counters::new(&parts.config),
+            counters,
             member,
             published,
             lifecycle,
@@ -139,17 +133,9 @@ impl NodeState {
             heard,
             look_at_files: Notify::new(),
             health,
-            last_uses: Arc::new(last_uses),
+            last_uses,
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             config: parts.config,
-        })
-    }
-
-    /// The limits of a key, for the counters.
-    pub fn key_limits(&self, view: &View, key: &KeyId) -> Option<KeyLimits> {
-        self.shared.table.with(key, |entry| KeyLimits {
-            created: entry.record.created_index,
-            limits: Arc::clone(entry.record.limits(&view.defaults)),
         })
     }
 
@@ -166,6 +152,36 @@ impl NodeState {
     pub fn reason(&self) -> Option<Reason> {
         self.member.reason()
     }
+}
+
+fn counters_of(
+    parts: &NodeStateParts,
+    published: &Arc<Published>,
+    last_uses: &Arc<LastUses>,
+) -> Arc<Counters> {
+    let used = CounterParts {
+        shared: parts.raft.shared(),
+        published: Arc::clone(published),
+        last_uses: Arc::clone(last_uses),
+        metrics: Arc::clone(&parts.metrics),
+    };
+    Arc::new(Counters::new(&parts.config, used))
+}
+
+fn health_of(
+    parts: &NodeStateParts,
+    lifecycle: &Arc<Lifecycle>,
+    published: &Arc<Published>,
+    agreement: &Arc<Agreement>,
+) -> Arc<Health> {
+    let used = HealthParts {
+        raft: parts.raft.clone(),
+        transport: parts.transport.clone(),
+        lifecycle: Arc::clone(lifecycle),
+        published: Arc::clone(published),
+        agreement: Arc::clone(agreement),
+    };
+    Arc::new(Health::new(&parts.config, used))
 }
 
 fn peers_of(

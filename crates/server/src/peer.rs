@@ -182,7 +182,7 @@ fn gossip(state: &NodeState, from: NodeId, body: &[u8]) -> Result<Vec<u8>, Handl
         (read::<GossipMessage>(body)?, None)
     };
     if let Some(sender) = state.peers.receive(from, &message.head) {
-        state.handle_gossip(&sender, &message.told);
+        state.counters.handle_gossip(&sender, &message.told);
     }
     state.peers.note_incarnations(&message.incarnations);
     state.heard.note_about(from, message.about);
@@ -249,7 +249,7 @@ async fn dispatch(
             let message: AskMessage = read(body)?;
             let replies = match state.peers.receive(from, &message.head) {
                 Some(sender) if message.asks.len() <= caps::PEER_ITEMS_MAX => {
-                    state.handle_asks(&sender, &message.asks)
+                    state.counters.handle_asks(&sender, &message.asks)
                 }
                 Some(_) | None => Vec::new(),
             };
@@ -262,7 +262,7 @@ async fn dispatch(
             let sender =
                 state.peers.receive(from, &message.head).filter(|_| !state.lifecycle.is_leaving());
             let taken = match sender {
-                Some(sender) => state.handle_replies(&sender, &message.gifts),
+                Some(sender) => state.counters.handle_replies(&sender, &message.gifts),
                 // Explicitly not taken, so that the giver keeps them.
                 None => vec![false; message.gifts.len()],
             };

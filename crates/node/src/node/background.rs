@@ -40,7 +40,9 @@ pub(super) async fn run_peers(state: Arc<NodeState>) {
             }
             known.entry(*node).or_insert_with(|| {
                 let mut tasks = JoinSet::new();
-                tasks.spawn(process::bind(counters::run_asks(Arc::clone(&state), *node)));
+                let (counters, peers) = (Arc::clone(&state.counters), Arc::clone(&state.peers));
+                let timeout_ms = state.config.transfer_timeout_ms;
+                tasks.spawn(process::bind(counters::run_asks(counters, peers, *node, timeout_ms)));
                 tasks
             });
         }

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::quota::{Cursor, Handoff, Sender};
+use fluxgate_engine::quota::{Handoff, Sender};
 use fluxgate_engine::stop::{Effect, HANDOFF_TIMEOUT_MS, HandedOff, LEADER_TIMEOUT_MS, Stop};
 use fluxgate_peer::{CallError, process};
 use fluxgate_raft::Role;
 
 use super::carryover;
+use crate::counters::DrainPosition;
 use crate::state::NodeState;
 
 /// Hands balances and the leadership over, and writes what is left; returns when the process may
@@ -19,7 +20,7 @@ pub(super) async fn hand_over(state: &Arc<NodeState>) {
     let mut stop = Stop::begin(state.config.gossip_ms, state.config.drain_ms, &mut out);
     let mut to_do = VecDeque::from(out);
     // The peer that handoffs were last taken for, and up to which counter.
-    let mut drained: Option<(Sender, (usize, Cursor))> = None;
+    let mut drained: Option<(Sender, DrainPosition)> = None;
     while let Some(effect) = to_do.pop_front() {
         let mut out = Vec::new();
         match effect {
@@ -37,7 +38,7 @@ pub(super) async fn hand_over(state: &Arc<NodeState>) {
             Effect::Drain { to } => {
                 let last = drained.filter(|(of, _)| *of == to);
                 let mut from = last.map(|(_, from)| from).unwrap_or_default();
-                let handoffs = state.drain(&to, &mut from);
+                let handoffs = state.counters.drain(&to, &mut from);
                 drained = Some((to, from));
                 stop.handle_drained(handoffs, &mut out);
             }
