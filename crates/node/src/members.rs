@@ -222,8 +222,9 @@ impl NodeState {
             }
         }
         let command = Command::RemoveNode { node };
-        let recorded =
-            self.write(proposal(Actor::Operator, None, command), self.config.request_timeout);
+        let recorded = self
+            .writes
+            .write(proposal(Actor::Operator, None, command), self.config.request_timeout);
         match recorded.await {
             Ok(_) => Ok(()),
             Err(_) => Err(refused(
@@ -274,8 +275,9 @@ impl NodeState {
             )));
         }
         let command = Command::SetTime { to };
-        let made =
-            self.write(proposal(Actor::Operator, from, command), self.config.request_timeout);
+        let made = self
+            .writes
+            .write(proposal(Actor::Operator, from, command), self.config.request_timeout);
         match made.await.map(|written| written.outcome) {
             // Committed BEFORE the clock jumps: a new leader begins no earlier.
             Ok(Outcome::Done) => {

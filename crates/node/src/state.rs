@@ -29,6 +29,7 @@ use crate::own_start::OwnStart;
 use crate::peer::{PeerParts, Peers};
 use crate::published::Published;
 use crate::reason::Reason;
+use crate::writes::{WriteParts, Writes};
 
 /// Backups that may be written at the same time: each keeps a copy of the table from when it began.
 pub const BACKUPS_MAX: usize = 2;
@@ -54,6 +55,8 @@ pub struct NodeState {
     pub agreement: Arc<Agreement>,
     /// What the other nodes last reported about themselves.
     pub heard: Arc<Heard>,
+    /// Changes to the replicated state.
+    pub writes: Writes,
     /// Calls to the other nodes.
     pub calls: Calls,
     /// What this node and its peers say to each other.
@@ -113,6 +116,11 @@ impl NodeState {
         };
         let member = MemberDriver::new(&parts.config, member, parts.incarnation.clone());
         let peers = peers_of(&parts, &published, &heard, &calls, &member);
+        let writes = WriteParts {
+            member: Arc::clone(&member),
+            shared: Arc::clone(&shared),
+            metrics: Arc::clone(&parts.metrics),
+        };
         Arc::new(Self {
             me: parts.config.node_id,
             start: parts.start,
@@ -128,6 +136,7 @@ impl NodeState {
             published,
             lifecycle,
             agreement,
+            writes: Writes::new(&parts.config, writes),
             calls,
             peers,
             heard,

@@ -1,16 +1,20 @@
 //! Changes to the replicated state: forwarded to the leader, committed, and past the write barrier
 //! before the caller gets the result.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::member::SubmitError;
+use fluxgate_engine::state::Shared;
 use fluxgate_engine::state::audit::Action;
 use fluxgate_engine::state::command::{Actor, Command, Outcome, Proposal};
 use fluxgate_wire::raft::{ProposeReplyV1, ProposeV1};
 use tokio::time::Instant;
 
+use crate::config::Config;
+use crate::member::MemberDriver;
+use crate::metrics::Metrics;
 use crate::proposal::proposal;
-use crate::state::NodeState;
 
 pub use fluxgate_engine::member::Written;
 
@@ -29,7 +33,26 @@ pub enum WriteError {
 /// writes must still give a backup.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl NodeState {
+/// Changes to the replicated state, wherever the leader is.
+#[derive(Debug)]
+pub struct Writes {
+    parts: WriteParts,
+    request_timeout: Duration,
+}
+
+/// The parts of the node that its writes use.
+#[derive(Debug)]
+pub struct WriteParts {
+    pub member: Arc<MemberDriver>,
+    pub shared: Arc<Shared>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Writes {
+    pub fn new(config: &Config, parts: WriteParts) -> Self {
+        Self { parts, request_timeout: config.request_timeout }
+    }
+
     /// Adds an audit line for an operation that changes nothing else. If the line cannot be written
     /// in time, it goes to the log alone.
     pub async fn note(
@@ -40,7 +63,7 @@ impl NodeState {
         details: String,
     ) {
         // An older node could not decode it.
-        let written = if self.shared.cluster().level < action.level() {
+        let written = if self.parts.shared.cluster().level < action.level() {
             None
         } else {
             let (from, details) = (from.clone(), details.as_str().into());
@@ -63,25 +86,25 @@ impl NodeState {
     pub async fn write(&self, proposal: Proposal, within: Duration) -> Result<Written, WriteError> {
         let begun = Instant::now();
         let result =
-            self.member.commit(proposal, within, true).await.map_err(|error| match error {
+            self.parts.member.commit(proposal, within, true).await.map_err(|error| match error {
                 SubmitError::NotLeader => WriteError::NoLeader,
                 SubmitError::Busy | SubmitError::DiskFull => WriteError::Busy,
                 SubmitError::Unknown | SubmitError::Stopped => WriteError::Unknown,
             });
-        self.metrics.proposed(match &result {
+        self.parts.metrics.proposed(match &result {
             Ok(Written { outcome: Outcome::Refused(_), .. }) => "refused",
             Ok(_) => "committed",
             Err(WriteError::NoLeader | WriteError::Busy) => "no_leader",
             Err(WriteError::Unknown) => "unknown",
         });
-        self.metrics.proposal_seconds.observe(begun.elapsed().as_secs_f64());
+        self.parts.metrics.proposal_seconds.observe(begun.elapsed().as_secs_f64());
         result
     }
 
     /// Serves a proposal that another node forwarded. It is not forwarded again.
     pub async fn handle_propose(&self, call: ProposeV1) -> ProposeReplyV1 {
-        let wait = Duration::from_millis(call.wait_ms).min(self.config.request_timeout);
-        match self.member.commit(call.proposal, wait, false).await {
+        let wait = Duration::from_millis(call.wait_ms).min(self.request_timeout);
+        match self.parts.member.commit(call.proposal, wait, false).await {
             Ok(Written { outcome, applied_on, waited_ms }) => {
                 ProposeReplyV1::Done { outcome: Box::new(outcome), applied_on, waited_ms }
             }

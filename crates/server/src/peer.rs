@@ -232,7 +232,7 @@ async fn dispatch(
         Call::Propose => {
             let proposal = ProposeV1::unpack(Kind::PeerMessage, body);
             let proposal = proposal.map_err(|error| HandleError::Malformed(error.to_string()))?;
-            let reply = state.handle_propose(proposal).await.pack(Kind::PeerMessage);
+            let reply = state.writes.handle_propose(proposal).await.pack(Kind::PeerMessage);
             reply.map_err(|error| HandleError::Failed(error.to_string()))
         }
         Call::Lease if is_2(body) => {

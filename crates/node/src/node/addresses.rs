@@ -93,7 +93,10 @@ pub(super) async fn run(state: Arc<NodeState>, mut noted: Vec<Recovered>) {
                         tracing::info!(node, address, "the recovered address is in the log");
                         let before = one.instead_of.as_deref().unwrap_or("-");
                         let details = format!("node {node} recovered: {before} → {address}");
-                        state.note(Actor::System, None, Action::MembersChanged, details).await;
+                        state
+                            .writes
+                            .note(Actor::System, None, Action::MembersChanged, details)
+                            .await;
                     }
                     Err(error) => tracing::debug!(%error, "the address is not in the log yet"),
                 }

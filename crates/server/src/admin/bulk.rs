@@ -195,7 +195,7 @@ impl Bulk<'_> {
             (true, false) => Command::RestoreAudit { lines: audit },
         };
         let proposal = proposal(Actor::Operator, self.from.clone(), command);
-        let written = self.state.write(proposal, self.state.config.request_timeout).await;
+        let written = self.state.writes.write(proposal, self.state.config.request_timeout).await;
         let puts = match written {
             Ok(written) => match written.outcome {
                 Outcome::Put(puts) => puts,

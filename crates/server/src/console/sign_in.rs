@@ -189,7 +189,7 @@ impl Console {
         let (state, actor) = (Arc::clone(&self.state), principal.actor());
         let is_ready = state.not_ready().is_none();
         let recorded = tokio::spawn(process::bind(async move {
-            state.note(actor, from, Action::SignedIn, "signed in".into()).await;
+            state.writes.note(actor, from, Action::SignedIn, "signed in".into()).await;
         }));
         if is_ready {
             recorded.await.ok();
@@ -212,7 +212,7 @@ impl Console {
         };
         let state = Arc::clone(&self.state);
         tokio::spawn(process::bind(async move {
-            state.note(Actor::System, from, Action::SignInFailed, details).await;
+            state.writes.note(Actor::System, from, Action::SignInFailed, details).await;
         }));
     }
 

@@ -60,7 +60,7 @@ pub(super) async fn write(
 ) -> Result<Written, ApiError> {
     let mut proposal = proposal(caller.principal.actor(), caller.client_addr_text(), command);
     proposal.presented = caller.principal.digest();
-    state.write(proposal, state.config.request_timeout).await.map_err(not_written)
+    state.writes.write(proposal, state.config.request_timeout).await.map_err(not_written)
 }
 
 /// Why a write was not made, or may not have been made.
