@@ -1,7 +1,7 @@
-//! The state that all parts of a running node share.
+//! The parts of a running node, and how they are put together.
 //!
-//! Owns the handles; decides nothing. Locks here are held for microseconds and never across an
-//! await.
+//! Answers for: a part knows the parts that it is made of, and none that is made of it. Locks of
+//! parts are held for microseconds and never across an await. Must never decide anything.
 
 use std::sync::Arc;
 
@@ -38,7 +38,9 @@ pub const BACKUPS_MAX: usize = 2;
 pub struct NodeState {
     pub config: Config,
     pub me: NodeId,
+    /// This start, and the starts that the data directory remembers.
     pub start: Arc<OwnStart>,
+    pub lifecycle: Arc<Lifecycle>,
     pub clock: Arc<Clock>,
     pub raft: RaftHandle,
     pub shared: Arc<Shared>,
@@ -46,27 +48,27 @@ pub struct NodeState {
     pub transport: Transport,
     pub metrics: Arc<Metrics>,
     pub validate_route: HotRoute,
-    pub counters: Arc<Counters>,
-    /// This node's part in the cluster.
-    pub member: Arc<MemberDriver>,
+    /// What requests read of the member.
     pub published: Arc<Published>,
-    pub lifecycle: Arc<Lifecycle>,
+    /// When each key was last used, as written to disk.
+    pub last_uses: Arc<LastUses>,
+    pub counters: Arc<Counters>,
     /// Whether this node's state equals that of the other nodes.
     pub agreement: Arc<Agreement>,
     /// What the other nodes last reported about themselves.
     pub heard: Arc<Heard>,
-    /// Changes to the replicated state.
-    pub writes: Writes,
-    /// Calls to the other nodes.
-    pub calls: Calls,
-    /// What this node and its peers say to each other.
-    pub peers: Arc<Peers>,
-    /// Notified when certificate files may have changed.
-    pub look_at_files: Notify,
     /// Whether this node would answer, and why not.
     pub health: Arc<Health>,
-    /// When each key was last used, as written to disk.
-    pub last_uses: Arc<LastUses>,
+    /// Calls to the other nodes.
+    pub calls: Calls,
+    /// This node's part in the cluster.
+    pub member: Arc<MemberDriver>,
+    /// What this node and its peers say to each other.
+    pub peers: Arc<Peers>,
+    /// Changes to the replicated state.
+    pub writes: Writes,
+    /// Notified when certificate files may have changed.
+    pub look_at_files: Notify,
     /// Permits for backups that are being written.
     pub backups: Arc<Semaphore>,
 }
@@ -84,23 +86,22 @@ pub struct NodeStateParts {
 }
 
 impl NodeState {
+    /// Puts the parts together, each AFTER those that it uses.
     pub fn new(parts: NodeStateParts) -> Arc<Self> {
-        let lifecycle = Arc::<Lifecycle>::default();
         let shared = parts.raft.shared();
-        let agreement = Agreement::new(parts.raft.clone(), Arc::clone(&parts.metrics));
-        let heard = Arc::new(Heard::new(Arc::clone(&parts.clock), parts.config.gossip_ms));
-        let published = Published::new(
+        let lifecycle = Arc::<Lifecycle>::default();
+        let published = Arc::new(Published::new(
             Arc::clone(&parts.clock),
             Arc::clone(&shared),
             Arc::clone(&lifecycle),
             parts.incarnation.clone(),
-        );
+        ));
         let last_uses = Arc::new(LastUses::new(Arc::clone(&parts.data), Arc::clone(&shared)));
-        let calls = Calls::new(parts.transport.clone(), Arc::clone(&heard));
-        let published = Arc::new(published);
         let counters = counters_of(&parts, &published, &last_uses);
-        let agreement = Arc::new(agreement);
+        let agreement = Arc::new(Agreement::new(parts.raft.clone(), Arc::clone(&parts.metrics)));
+        let heard = Arc::new(Heard::new(Arc::clone(&parts.clock), parts.config.gossip_ms));
         let health = health_of(&parts, &lifecycle, &published, &agreement);
+        let calls = Calls::new(parts.transport.clone(), Arc::clone(&heard));
         let member = MemberParts {
             raft: parts.raft.clone(),
             shared: Arc::clone(&shared),
@@ -121,30 +122,31 @@ impl NodeState {
             shared: Arc::clone(&shared),
             metrics: Arc::clone(&parts.metrics),
         };
+        let NodeStateParts { config, start, clock, raft, data, transport, metrics, .. } = parts;
         Arc::new(Self {
-            me: parts.config.node_id,
-            start: parts.start,
-            clock: parts.clock,
-            shared,
-            data: parts.data,
-            raft: parts.raft,
-            transport: parts.transport,
-            validate_route: parts.metrics.hot_route(paths::VALIDATE, "POST"),
-            metrics: parts.metrics,
-            counters,
-            member,
-            published,
-            lifecycle,
-            agreement,
-            writes: Writes::new(&parts.config, writes),
-            calls,
-            peers,
-            heard,
+            me: config.node_id,
+            validate_route: metrics.hot_route(paths::VALIDATE, "POST"),
+            writes: Writes::new(&config, writes),
             look_at_files: Notify::new(),
-            health,
-            last_uses,
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
-            config: parts.config,
+            config,
+            start,
+            lifecycle,
+            clock,
+            raft,
+            shared,
+            data,
+            transport,
+            metrics,
+            published,
+            last_uses,
+            counters,
+            agreement,
+            heard,
+            health,
+            calls,
+            member,
+            peers,
         })
     }
 

@@ -13,13 +13,20 @@ const LOG_STRANGERS_EVERY: Duration = Duration::from_secs(60);
 /// How long after such a call the operator is warned of its node.
 const WARN_OF_STRANGERS: Duration = Duration::from_secs(10);
 
-/// Callers that were rejected: nodes with another cluster secret (last call, and last log line
-/// about it), and callers without a certificate.
+/// Callers that were rejected: nodes with another cluster secret, and callers without a
+/// certificate.
 #[derive(Debug, Default)]
 pub struct Strangers {
-    nodes: Mutex<BTreeMap<NodeId, (BootNs, Option<BootNs>)>>,
+    nodes: Mutex<BTreeMap<NodeId, Stranger>>,
     /// When a caller without a certificate was last logged.
     without_certificate: Mutex<Option<BootNs>>,
+}
+
+/// A node with another cluster secret: its last call, and the last log line about it.
+#[derive(Debug)]
+struct Stranger {
+    called: BootNs,
+    logged: Option<BootNs>,
 }
 
 impl Strangers {
@@ -41,10 +48,10 @@ impl Strangers {
         if seen.len() >= caps::NODES_MAX && !seen.contains_key(&node) {
             return;
         }
-        let (last, logged) = seen.entry(node).or_insert((now, None));
-        *last = now;
-        if logged.is_none_or(|logged| now.since(logged) > nanos(LOG_STRANGERS_EVERY)) {
-            *logged = Some(now);
+        let stranger = seen.entry(node).or_insert(Stranger { called: now, logged: None });
+        stranger.called = now;
+        if stranger.logged.is_none_or(|logged| now.since(logged) > nanos(LOG_STRANGERS_EVERY)) {
+            stranger.logged = Some(now);
             tracing::warn!(
                 node = node.0,
                 "wrong cluster secret: a caller that claims to be this node presented another one"
@@ -56,8 +63,8 @@ impl Strangers {
     pub fn lately(&self) -> Vec<NodeId> {
         let now = boot_now();
         let seen = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately =
-            seen.iter().filter(|(_, (last, _))| now.since(*last) < nanos(WARN_OF_STRANGERS));
+        let is_recent = |of: &Stranger| now.since(of.called) < nanos(WARN_OF_STRANGERS);
+        let lately = seen.iter().filter(|(_, stranger)| is_recent(stranger));
         lately.map(|(node, _)| *node).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fluxgate_engine::clock::sync::{ClockAnswer, ClocksDiffer};
+use fluxgate_engine::clock::sync::{ClockAnswer, ClocksDiffer, WallClock};
 use fluxgate_peer::process;
 use fluxgate_types::{BootNs, ClusterMs, NodeId};
 use tokio::task::JoinSet;
@@ -12,13 +12,13 @@ use crate::clock::boot_now;
 
 /// Names the clocks that disagree, for the log and for `/readyz`.
 pub fn in_words(differ: &ClocksDiffer) -> String {
-    let clock = |(node, wall_ns, plausible): &(NodeId, u64, bool)| {
-        let wrong = if *plausible {
+    let clock = |clock: &WallClock| {
+        let wrong = if clock.plausible {
             ""
         } else {
             " (before the program was built, or before an earlier start: wrong)"
         };
-        format!("node {node} says {}{wrong}", ClusterMs(wall_ns / 1_000_000))
+        format!("node {} says {}{wrong}", clock.node, ClusterMs(clock.wall_ns / 1_000_000))
     };
     let clocks: Vec<String> = differ.clocks.iter().map(clock).collect();
     format!(
