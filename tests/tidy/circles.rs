@@ -15,21 +15,6 @@ const CIRCLES: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "crates/node/src/agreement.rs",
-            "crates/node/src/counters.rs",
-            "crates/node/src/leader.rs",
-            "crates/node/src/member.rs",
-            "crates/node/src/node.rs",
-            "crates/node/src/node/last_uses.rs",
-            "crates/node/src/peer.rs",
-            "crates/node/src/reason.rs",
-            "crates/node/src/state.rs",
-            "crates/node/src/writes.rs",
-        ],
-        "one state that all drivers of a node share, each with its own part of the methods",
-    ),
-    (
-        &[
             "crates/node/src/metrics/catalog.rs",
             "crates/node/src/metrics/page.rs",
             "crates/node/src/metrics/table.rs",

@@ -36,7 +36,7 @@ use crate::state::cluster_state::StartId;
 
 pub use effect::{Effect, JoinError, Report};
 pub use forming::{FORM_ALONE_MS, FORM_PATIENCE_MS};
-pub use introduction::{Introduction, RegisteredDirectory, Registration, Times, registered};
+pub use introduction::{Introduction, RegisteredDirectory, Times, registered};
 pub use starts::MadeStarts;
 
 /// Pause between two attempts, milliseconds: short beside the start of a process, and five calls a

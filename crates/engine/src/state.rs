@@ -15,6 +15,7 @@ pub mod command;
 mod digest;
 pub mod erase;
 mod idempotency;
+mod level;
 mod limits;
 mod nodes;
 mod put;

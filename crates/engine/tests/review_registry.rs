@@ -135,7 +135,7 @@ fn a_new_leader_with_a_shorter_lease_counts_the_longer_leases_of_its_predecessor
 
 fn limits(list: &[(&str, u64, u64)]) -> Option<Option<Vec<Limit>>> {
     let limit =
-        |(name, tokens, period_ms): &(&str, u64, u64)| Limit::new((*name), *tokens, *period_ms);
+        |(name, tokens, period_ms): &(&str, u64, u64)| Limit::new(*name, *tokens, *period_ms);
     Some(Some(list.iter().map(limit).collect()))
 }
 

@@ -4,16 +4,21 @@
 //! one does: it may hold keys that were revoked.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fluxgate_engine::agreement::{Agreement as Notes, Standing};
+use fluxgate_engine::state::Shared;
+use fluxgate_raft::RaftHandle;
 use fluxgate_types::{LogIndex, NodeId};
 
-use crate::state::NodeState;
+use crate::metrics::Metrics;
 
 /// What this node knows of the others' states.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Agreement {
+    raft: RaftHandle,
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
     differs: AtomicBool,
     notes: Mutex<Notes>,
     // The nodes that differ, as last logged.
@@ -21,6 +26,17 @@ pub struct Agreement {
 }
 
 impl Agreement {
+    pub fn new(raft: RaftHandle, metrics: Arc<Metrics>) -> Self {
+        Self {
+            shared: raft.shared(),
+            raft,
+            metrics,
+            differs: AtomicBool::new(false),
+            notes: Mutex::default(),
+            different: Mutex::default(),
+        }
+    }
+
     /// Whether some node's state differs, and no majority is known to share this node's.
     pub fn differs(&self) -> bool {
         self.differs.load(Ordering::Acquire)
@@ -30,30 +46,27 @@ impl Agreement {
     pub fn different(&self) -> Vec<NodeId> {
         self.different.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
 
-impl NodeState {
-    /// Compares with the digest that another node has after an entry.
-    pub fn compare_state(&self, node: NodeId, index: LogIndex, digest: u64) {
+    /// Compares with the digest that another node has after an entry; whether the comparison can
+    /// be judged.
+    pub fn compare(&self, node: NodeId, index: LogIndex, digest: u64) -> bool {
         // Before level 2, nodes may run programs that apply some commands differently.
         if self.shared.cluster().level < 2 {
-            return;
+            return false;
         }
-        let Some(own) = self.shared.digest_at(index) else { return };
-        self.agreement
-            .notes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .note(node, own == digest);
-        self.judge_state();
+        let Some(own) = self.shared.digest_at(index) else { return false };
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).note(node, own == digest);
+        true
     }
 
-    /// Draws the conclusion from the comparisons so far. Members may have left since.
-    pub fn judge_state(&self) {
+    /// Draws the conclusion from the comparisons so far. Members may have left since. Calls
+    /// `publish` if [`Self::differs`] changed.
+    pub fn judge(&self, publish: impl FnOnce()) {
         let members = self.raft.status().nodes;
-        let others: Vec<NodeId> = members.into_keys().filter(|id| *id != self.me).collect();
+        let me = self.raft.me();
+        let others: Vec<NodeId> = members.into_keys().filter(|id| *id != me).collect();
         let standing = {
-            let mut notes = self.agreement.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
             notes.standing(&others)
         };
         let (differs, different) = match standing {
@@ -63,14 +76,14 @@ impl NodeState {
         };
         self.metrics.state_differs.set(i64::from(!different.is_empty()));
         let news = {
-            let mut known = self.agreement.different.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.different.lock().unwrap_or_else(PoisonError::into_inner);
             let news = *known != different;
             known.clone_from(&different);
             news
         };
-        let turned = self.agreement.differs.swap(differs, Ordering::AcqRel) != differs;
+        let turned = self.differs.swap(differs, Ordering::AcqRel) != differs;
         if turned {
-            self.publish_member();
+            publish();
         }
         if news || turned {
             say(&different, differs);

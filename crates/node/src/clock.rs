@@ -7,6 +7,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use fluxgate_engine::clock::{ClusterClock, signed_difference};
+use fluxgate_engine::join::Times;
 use fluxgate_store::ClockNote;
 use fluxgate_types::{BootNs, ClusterMs};
 use rustix::time::{ClockId, clock_gettime};
@@ -21,6 +22,8 @@ pub struct Clock {
     cluster: RwLock<ClusterClock>,
     // The wall clock as an earlier start recorded it, milliseconds; 0 without a record.
     noted_wall_ms: u64,
+    // An earlier start saved cluster time: it continues from there, not from the wall clock.
+    is_carried: bool,
 }
 
 /// How far a wall clock may be set back since an earlier start recorded it, milliseconds.
@@ -78,7 +81,36 @@ impl Clock {
         };
         let guess = noted.map_or(ClusterMs(wall_ms), carried_on);
         let noted_wall_ms = noted.map_or(0, |note| note.wall_ms);
-        Self { cluster: RwLock::new(ClusterClock::new(boot, guess)), noted_wall_ms }
+        Self {
+            cluster: RwLock::new(ClusterClock::new(boot, guess)),
+            noted_wall_ms,
+            is_carried: noted.is_some(),
+        }
+    }
+
+    /// Whether an earlier start of this node saved cluster time.
+    pub fn is_carried(&self) -> bool {
+        self.is_carried
+    }
+
+    /// What this node knows of the current time, with the last stamp in its log.
+    pub fn times(&self, stamp: ClusterMs) -> Times {
+        let now_ns = self.now_ns();
+        let synced = self.is_synced();
+        Times {
+            synced_ns: synced.then_some(now_ns),
+            stamp_ns: stamp.0.saturating_mul(1_000_000),
+            carried_ns: (self.is_carried && !synced).then_some(now_ns),
+            wall_ns: wall_ns(),
+            plausible: self.is_plausible(),
+        }
+    }
+
+    /// The lower bound of cluster time that this node knows, whatever the wall clock says,
+    /// nanoseconds.
+    pub fn lower_bound_ns(&self, stamp: ClusterMs) -> u64 {
+        let stamp_ns = stamp.0.saturating_mul(1_000_000);
+        if self.is_carried { stamp_ns.max(self.now_ns()) } else { stamp_ns }
     }
 
     /// The current checkpoint of cluster time.

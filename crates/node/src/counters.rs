@@ -5,6 +5,7 @@
 
 mod gossip;
 mod outbox;
+mod stop;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,21 +13,23 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use fluxgate_engine::quota::{
-    CarriedBalance, Context, CounterGossip, CounterId, Cursor, Decision, Effect, Handoff,
-    KeyLimits, LimitUsage, LookedUp, Sender, Shard, Step, TransferReply, TransferRequest, WaiterId,
-    with_context,
+    Context, CounterGossip, Decision, Effect, KeyLimits, LimitUsage, LookedUp, Sender, Shard, Step,
+    TransferReply, TransferRequest, WaiterId, with_context,
 };
 use fluxgate_engine::state::record::LimitSpec;
+use fluxgate_engine::state::{Shared, View};
 use fluxgate_types::{Cost, KeyId, NodeId, caps};
 use outbox::Outbox;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::metrics::Kind;
-use crate::state::NodeState;
+use crate::last_uses::LastUses;
+use crate::metrics::{Kind, Metrics};
+use crate::published::Published;
 
 pub use outbox::run_asks;
+pub use stop::DrainPosition;
 
 /// Number of shards, each with its own lock: a busy node's threads seldom contend, and with a
 /// million keys each shard holds a thousand, so that work on a whole shard is short.
@@ -65,10 +68,20 @@ pub struct Counters {
     // Shards with waiting requests.
     busy: Mutex<BTreeSet<usize>>,
     waiting: Notify,
+    parts: CounterParts,
+}
+
+/// The parts of the node that its counters read and report to.
+#[derive(Debug)]
+pub struct CounterParts {
+    pub shared: Arc<Shared>,
+    pub published: Arc<Published>,
+    pub last_uses: Arc<LastUses>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Counters {
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, parts: CounterParts) -> Self {
         let policy = config.waits();
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(policy))).collect(),
@@ -78,6 +91,7 @@ impl Counters {
             outboxes: RwLock::default(),
             busy: Mutex::default(),
             waiting: Notify::new(),
+            parts,
         }
     }
 
@@ -138,67 +152,54 @@ impl Counters {
 
     /// The current state of one counter, for an observer.
     #[cfg(feature = "sim")]
-    pub fn observe(&self, counter: &CounterId) -> Option<fluxgate_engine::quota::Observed> {
+    pub fn observe(
+        &self,
+        counter: &fluxgate_engine::quota::CounterId,
+    ) -> Option<fluxgate_engine::quota::Observed> {
         Self::locked(self.shard(&counter.key), |shard| shard.observe(counter))
     }
 
-    pub fn begin_drain(&self) {
-        self.shards.iter().for_each(|shard| Self::locked(shard, Shard::begin_drain));
+    /// The current limits of a key.
+    fn key_limits(&self, view: &View, key: &KeyId) -> Option<KeyLimits> {
+        self.parts.shared.table.with(key, |entry| KeyLimits {
+            created: entry.record.created_index,
+            limits: Arc::clone(entry.record.limits(&view.defaults)),
+        })
     }
 
-    pub fn take_back(&self, from: &Sender, handoff: &Handoff) {
-        let shard = self.shard(&handoff.reply.counter.key);
-        Self::locked(shard, |shard| shard.take_back(from, handoff));
-    }
-
-    pub fn carryover(&self) -> BTreeMap<CounterId, CarriedBalance> {
-        let mut left = BTreeMap::new();
-        for shard in &self.shards {
-            let mut cursor = Cursor::default();
-            while Self::locked(shard, |shard| {
-                shard.carryover(&mut cursor, caps::ITEMS_PER_HOLD_MAX, &mut left)
-            }) {}
-        }
-        left
-    }
-}
-
-impl NodeState {
     /// Decides one request for a known key, and waits for tokens if it must. Uses the limits that
     /// were looked up if nothing changed since, otherwise the current ones.
     pub async fn decide(&self, key: &KeyId, known: &LookedUp, cost: Cost) -> Decided {
-        let counters = &self.counters;
-        let waiter = WaiterId(counters.next_waiter.fetch_add(1, Ordering::Relaxed));
-        let place = Counters::place(key);
+        let waiter = WaiterId(self.next_waiter.fetch_add(1, Ordering::Relaxed));
+        let place = Self::place(key);
         let waiting = self.on_shard(place, |shard, on| {
-            let now = known.now(&self.shared.table, key, on.find);
+            let now = known.now(&self.parts.shared.table, key, on.find);
             match shard.handle_request(on.context, key, &now, cost, waiter, on.out) {
                 Step::Decided(decision) => Err(Decided { decision, limits: now.limits }),
                 Step::Waiting => {
                     // Register the waiter BEFORE releasing the lock, or its decision could arrive
                     // before anyone listens.
                     let (answer, wait) = oneshot::channel();
-                    let mut waiters =
-                        counters.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
                     waiters.insert(waiter, answer);
-                    counters.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(place);
+                    self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(place);
                     Ok(wait)
                 }
             }
         });
         match waiting {
             Err(decided) => {
-                self.metrics.decided(kind_of(&decided.decision, Kind::Local));
+                self.parts.metrics.decided(kind_of(&decided.decision, Kind::Local));
                 decided
             }
             Ok(wait) => {
-                self.counters.waiting.notify_one();
+                self.waiting.notify_one();
                 let begun = Instant::now();
                 let limits = || Arc::clone(&known.limits.limits);
                 let lost = || Decided { decision: unavailable(), limits: limits() };
                 let decided = wait.await.unwrap_or_else(|_| lost());
-                self.metrics.wait_seconds.observe(begun.elapsed().as_secs_f64());
-                self.metrics.decided(kind_of(&decided.decision, Kind::Waited));
+                self.parts.metrics.wait_seconds.observe(begun.elapsed().as_secs_f64());
+                self.parts.metrics.decided(kind_of(&decided.decision, Kind::Waited));
                 decided
             }
         }
@@ -209,13 +210,13 @@ impl NodeState {
     /// others, but no step runs on a context that is older than another step's.
     fn on_shard<R>(&self, place: usize, step: impl FnOnce(&mut Shard, &mut On<'_>) -> R) -> R {
         let mut out = Vec::new();
-        let result = Counters::locked(self.counters.at(place), |shard| {
-            with_context(self, |context| {
+        let result = Self::locked(self.at(place), |shard| {
+            with_context(&*self.parts.published, |context| {
                 let find = |key: &KeyId| self.key_limits(context.view, key);
                 step(shard, &mut On { context, find: &find, out: &mut out })
             })
         });
-        self.counters.carry_out(out);
+        self.carry_out(out);
         result
     }
 
@@ -227,7 +228,7 @@ impl NodeState {
         key: impl Fn(&T) -> &KeyId,
         mut step: impl FnMut(&mut Shard, &mut On<'_>, &T) -> R,
     ) -> Vec<R> {
-        let place = |(at, item)| (Counters::place(key(item)), at);
+        let place = |(at, item)| (Self::place(key(item)), at);
         let mut places: Vec<(usize, usize)> = items.iter().enumerate().map(place).collect();
         places.sort_unstable();
         let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
@@ -253,7 +254,7 @@ impl NodeState {
             },
         );
         for (ask, reply) in asks.iter().zip(&replies) {
-            self.metrics.asked(false, Some(reply.given.saturating_sub(ask.got)));
+            self.parts.metrics.asked(false, Some(reply.given.saturating_sub(ask.got)));
         }
         replies
     }
@@ -275,7 +276,7 @@ impl NodeState {
             asks,
             |ask| &ask.counter.key,
             |shard, on, ask| {
-                self.metrics.asked(true, None);
+                self.parts.metrics.asked(true, None);
                 shard.handle_transfer_failed(on.context, on.find, peer, &ask.counter, on.out);
             },
         );
@@ -288,33 +289,19 @@ impl NodeState {
             |one| &one.counter.key,
             |shard, on, one| shard.handle_gossip(on.context, on.find, sender, one, on.out),
         );
-        let now = self.now();
+        let now = self.parts.published.now();
         for one in reports.iter().filter(|one| one.mine.spent > 0) {
             // A key that any node admits is in use.
-            self.shared.table.with(&one.counter.key, |entry| self.last_uses.used(entry, now));
+            self.parts
+                .shared
+                .table
+                .with(&one.counter.key, |entry| self.parts.last_uses.used(entry, now));
         }
-    }
-
-    /// Up to one message of handoffs for a peer, from the counters after `from`, which advances;
-    /// empty when none remain.
-    pub fn drain(&self, to: &Sender, from: &mut (usize, Cursor)) -> Vec<Handoff> {
-        let mut handoffs = Vec::new();
-        while from.0 < SHARDS && handoffs.len() < caps::PEER_ITEMS_MAX {
-            let most = (caps::PEER_ITEMS_MAX - handoffs.len()).min(caps::ITEMS_PER_HOLD_MAX);
-            let (place, cursor) = from;
-            let more = self.on_shard(*place, |shard, on| {
-                shard.drain(on.context, on.find, to, cursor, most, &mut handoffs)
-            });
-            if !more {
-                *from = (*place + 1, Cursor::default());
-            }
-        }
-        handoffs
     }
 
     /// Checks waiting requests; false when none remain.
     fn tick(&self) -> bool {
-        let busy = || self.counters.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy = || self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let places = std::mem::take(&mut *busy());
         for place in places {
             let waiting = self.on_shard(place, |shard, on| {
@@ -349,12 +336,12 @@ fn kind_of(decision: &Decision, admitted: Kind) -> Kind {
 }
 
 /// Checks waiting requests every tick; sleeps while there are none.
-pub async fn run_ticks(state: Arc<NodeState>) {
+pub async fn run_ticks(counters: Arc<Counters>) {
     loop {
-        state.counters.waiting.notified().await;
+        counters.waiting.notified().await;
         loop {
             tokio::time::sleep(TICK).await;
-            if !state.tick() {
+            if !counters.tick() {
                 break;
             }
         }
@@ -362,13 +349,13 @@ pub async fn run_ticks(state: Arc<NodeState>) {
 }
 
 /// Drops old windows in the order in which they end, a bounded number per lock.
-pub async fn run_sweeps(state: Arc<NodeState>) {
+pub async fn run_sweeps(counters: Arc<Counters>) {
     let mut every = tokio::time::interval(SWEEP);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
         for place in 0..SHARDS {
-            while state.on_shard(place, |shard, on| shard.sweep(on.context, IDLE_MS)) {
+            while counters.on_shard(place, |shard, on| shard.sweep(on.context, IDLE_MS)) {
                 tokio::task::yield_now().await;
             }
             if place % SWEPT_AT_ONCE == 0 {

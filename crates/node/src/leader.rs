@@ -13,8 +13,8 @@ use fluxgate_types::{ClusterMs, Limit, caps};
 
 use crate::clock::boot_now;
 use crate::metrics::SHARED_SETTINGS;
+use crate::proposal::proposal;
 use crate::state::NodeState;
-use crate::writes::proposal;
 
 /// How often to look.
 const EVERY: Duration = Duration::from_millis(200);
@@ -31,12 +31,12 @@ pub async fn run(state: Arc<NodeState>) {
     loop {
         every.tick().await;
         // Without a lease of its own this node may no longer be the leader: it erases nothing then.
-        let leads = state.member(|member, step| member.assume_leadership(step)).is_some();
-        if leads && state.is_leased(boot_now()) {
+        let leads = state.member.step(|member, step| member.assume_leadership(step)).is_some();
+        if leads && state.published.is_leased(boot_now()) {
             purge(&state, &mut purged).await;
         }
         look_at_settings(&state, &mut settings);
-        state.judge_state();
+        state.member.judge_state();
         // A disk that hangs must not block the node: the waiting appends then show that it cannot
         // write.
         tokio::time::timeout(LOOK_AT_DISK, state.raft.look_at_room()).await.ok();

@@ -15,9 +15,8 @@ use fluxgate_wire::peer::{MembershipCallV2, MembershipReply};
 use tokio::time::Instant;
 
 use crate::clock::boot_now;
-use crate::peer;
+use crate::proposal::proposal;
 use crate::state::NodeState;
-use crate::writes::proposal;
 
 /// Pause before a change is retried.
 const RETRY: Duration = Duration::from_millis(20);
@@ -70,7 +69,7 @@ impl NodeState {
         }
         self.is_reached_by_all(node, address).await?;
         let directory = self.shared.view().nodes.get(&node).map(|known| known.dir_id);
-        let said = peer::introduce(self, node, Some(address), ANSWER_TIMEOUT).await;
+        let said = self.calls.introduce(node, Some(address), ANSWER_TIMEOUT).await;
         match said {
             Ok(said) if said.node == node && Some(said.dir_id) == directory => {
                 tracing::info!(node = node.0, address, "the member answers at a new address");
@@ -116,7 +115,7 @@ impl NodeState {
     async fn is_there(&self, node: NodeId, address: &str) -> Result<(), MembershipError> {
         let begun = Instant::now();
         loop {
-            let why = match peer::introduce(self, node, Some(address), ANSWER_TIMEOUT).await {
+            let why = match self.calls.introduce(node, Some(address), ANSWER_TIMEOUT).await {
                 Ok(said) if said.node == node && self.was_removed(node, said.dir_id) => {
                     return Err(refused(format!(
                         "node {node} was removed and still has the data directory of that time: stop \
@@ -156,7 +155,7 @@ impl NodeState {
     async fn answer_now(&self, nodes: impl Iterator<Item = NodeId>) -> BTreeSet<NodeId> {
         let asked = nodes.map(|node| async move {
             let here =
-                node == self.me || peer::introduce(self, node, None, ANSWER_TIMEOUT).await.is_ok();
+                node == self.me || self.calls.introduce(node, None, ANSWER_TIMEOUT).await.is_ok();
             here.then_some(node)
         });
         futures_util::future::join_all(asked).await.into_iter().flatten().collect()
@@ -223,8 +222,9 @@ impl NodeState {
             }
         }
         let command = Command::RemoveNode { node };
-        let recorded =
-            self.write(proposal(Actor::Operator, None, command), self.config.request_timeout);
+        let recorded = self
+            .writes
+            .write(proposal(Actor::Operator, None, command), self.config.request_timeout);
         match recorded.await {
             Ok(_) => Ok(()),
             Err(_) => Err(refused(
@@ -240,7 +240,7 @@ impl NodeState {
         let members: Vec<NodeId> = self.raft.status().nodes.into_keys().collect();
         let asked = members.into_iter().filter(|node| *node != self.me).map(|node| async move {
             let sent = boot_now();
-            let said = peer::introduce(self, node, None, ANSWER_TIMEOUT).await.ok()?;
+            let said = self.calls.introduce(node, None, ANSWER_TIMEOUT).await.ok()?;
             // Half the round trip is the best estimate of the way back.
             Some(said.time.wall_ns.saturating_add(boot_now().since(sent) / 2))
         });
@@ -275,14 +275,15 @@ impl NodeState {
             )));
         }
         let command = Command::SetTime { to };
-        let made =
-            self.write(proposal(Actor::Operator, from, command), self.config.request_timeout);
+        let made = self
+            .writes
+            .write(proposal(Actor::Operator, from, command), self.config.request_timeout);
         match made.await.map(|written| written.outcome) {
             // Committed BEFORE the clock jumps: a new leader begins no earlier.
             Ok(Outcome::Done) => {
                 tracing::warn!(from = %now, %to, "cluster time was set forward by the operator");
                 let to_ns = to.0.saturating_mul(1_000_000);
-                self.member(|member, step| member.handle_time_set(to_ns, step));
+                self.member.step(|member, step| member.handle_time_set(to_ns, step));
                 Ok(())
             }
             Ok(Outcome::Refused(refusal)) => Err(refused(refusal.to_string())),
@@ -302,7 +303,7 @@ impl NodeState {
                 Some(node) if node == self.me => self.handle_membership(call.clone()).await,
                 Some(node) => {
                     let left = deadline.saturating_duration_since(Instant::now());
-                    match peer::ask_2(self, node, &call, left).await {
+                    match self.calls.ask_2(node, &call, left).await {
                         Ok(reply) => reply,
                         Err(CallError::Refused { status: 400, .. }) => {
                             return Err(format!(

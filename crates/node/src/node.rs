@@ -3,10 +3,8 @@
 mod addresses;
 mod background;
 mod carryover;
-mod error;
 mod figures;
 mod join;
-pub mod last_uses;
 mod opening;
 #[cfg(feature = "sim")]
 mod simulated;
@@ -19,12 +17,12 @@ use fluxgate_peer::process;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::error::NodeError;
 use crate::reason::Reason;
 use crate::state::NodeState;
-use crate::{counters, leader, member, peer};
+use crate::{counters, gossip, last_uses, leader, member};
 
 pub use addresses::recover_addresses;
-pub use error::NodeError;
 #[cfg(feature = "sim")]
 pub use simulated::{Surroundings, open_simulated};
 
@@ -54,16 +52,19 @@ impl Drivers {
     #[must_use]
     pub fn start(state: Arc<NodeState>) -> Self {
         let mut tasks = Tasks::new();
-        spawn(&mut tasks, member::run(Arc::clone(&state)));
+        spawn(&mut tasks, member::run(Arc::clone(&state.member)));
         spawn(&mut tasks, leader::run(Arc::clone(&state)));
-        spawn(&mut tasks, peer::run_gossip(Arc::clone(&state)));
-        spawn(&mut tasks, counters::run_ticks(Arc::clone(&state)));
-        spawn(&mut tasks, counters::run_sweeps(Arc::clone(&state)));
+        spawn(&mut tasks, gossip::run(Arc::clone(&state)));
+        spawn(&mut tasks, counters::run_ticks(Arc::clone(&state.counters)));
+        spawn(&mut tasks, counters::run_sweeps(Arc::clone(&state.counters)));
         spawn(&mut tasks, background::run_peers(Arc::clone(&state)));
         spawn(&mut tasks, figures::run_refresh(Arc::clone(&state)));
         spawn(&mut tasks, figures::run_storage(Arc::clone(&state)));
         spawn(&mut tasks, background::run_clock_notes(Arc::clone(&state)));
-        spawn(&mut tasks, last_uses::run(Arc::clone(&state)));
+        spawn(
+            &mut tasks,
+            last_uses::run(Arc::clone(&state.last_uses), Arc::clone(&state.published)),
+        );
         // It was read when the directory was opened, so it can be read.
         let recovered = state.data.addresses().unwrap_or_default();
         spawn(&mut tasks, addresses::run(Arc::clone(&state), recovered));
@@ -94,8 +95,8 @@ impl Drivers {
                     // A task that panicked leaves the node unable to answer.
                     Err(error) => return NodeError::Fatal(error.to_string()),
                 },
-                () = self.state.must_end.notified() => {
-                    if let Some(why) = self.state.why_ended() {
+                () = self.state.lifecycle.must_end.notified() => {
+                    if let Some(why) = self.state.lifecycle.why_ended() {
                         return why;
                     }
                 }

@@ -1,108 +1,62 @@
 //! What nodes send each other besides Raft.
 //!
 //! Every message names the incarnation that sent it and the one that it is meant for. Lost,
-//! repeated and reordered messages are harmless by design (`engine/counters`, `engine/lease`).
+//! repeated and reordered messages are harmless by design (`quota` and `lease` in the engine).
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::join::{self, Introduction, RegisteredDirectory, Times};
-use fluxgate_engine::quota::{
-    CounterGossip, Handoff, Repeats, Sender, TransferReply, TransferRequest,
-};
-use fluxgate_engine::state::cluster_state::StartId;
-use fluxgate_peer::{CallError, Question, process};
-use fluxgate_raft::WriteHealth;
-use fluxgate_types::{BootId, DirId, NodeId, caps};
+use fluxgate_engine::join::{self, Introduction};
+use fluxgate_engine::lease::LeaseTerms;
+use fluxgate_engine::quota::{Handoff, Sender, TransferReply, TransferRequest};
+use fluxgate_engine::state::Shared;
+use fluxgate_engine::state::cluster_state::level_of;
+use fluxgate_peer::{CallError, Question};
+use fluxgate_raft::{RaftHandle, WriteHealth};
+use fluxgate_types::{BootId, NodeId};
 use fluxgate_wire::peer::{
-    About, AskMessage, GiveMessage, GossipMessage, GossipMessageV2, IntroduceCall, IntroduceReply,
-    MessageHeader, More, StatusCall, StatusReply, Writes,
+    About, AskMessage, GiveMessage, GossipMessage, GossipMessageV2, IntroduceReply, MessageHeader,
+    More, Writes,
 };
 
-use crate::state::NodeState;
+use crate::calls::Calls;
+use crate::clock::{Clock, boot_now};
+use crate::config::Config;
+use crate::heard::Heard;
+use crate::member::MemberDriver;
+use crate::own_start::OwnStart;
+use crate::published::Published;
 
-/// Sends a call of version 2. A node that speaks only version 1 rejects it, which is recorded: the
-/// next message to it is of version 1.
-pub async fn ask_2<Q: Question>(
-    state: &NodeState,
-    peer: NodeId,
-    question: &Q,
-    timeout: Duration,
-) -> Result<Q::Answer, CallError> {
-    let answer = state.transport.ask(peer, question, timeout).await;
-    if matches!(&answer, Err(CallError::Refused { status: 400, .. })) {
-        state.note_speaks_2(peer, false);
-    }
-    answer
+/// The parts of the node that messages to and from peers read and change.
+#[derive(Debug)]
+pub struct PeerParts {
+    pub raft: RaftHandle,
+    pub shared: Arc<Shared>,
+    pub clock: Arc<Clock>,
+    pub start: Arc<OwnStart>,
+    pub published: Arc<Published>,
+    pub heard: Arc<Heard>,
+    pub calls: Calls,
+    pub member: Arc<MemberDriver>,
 }
 
-/// Asks which start of which node answers, at `address` or at the node's known address.
-pub async fn introduce(
-    state: &NodeState,
-    node: NodeId,
-    address: Option<&str>,
-    timeout: Duration,
-) -> Result<Introduction, CallError> {
-    match state.transport.ask_at(node, address, &IntroduceCall, timeout).await {
-        Ok(IntroduceReply(introduction)) => Ok(introduction),
-        // Version 0.1 does not know the call; its status holds all that it could report.
-        Err(CallError::Refused { status: 404, .. }) if address.is_none() => {
-            let status = state.transport.ask(node, &StatusCall, timeout).await?;
-            Ok(introduction_of(node, status))
-        }
-        Err(error) => Err(error),
-    }
+/// What this node and its peers say to each other.
+#[derive(Debug)]
+pub struct Peers {
+    parts: PeerParts,
+    // The lease terms of this node's configuration.
+    terms: LeaseTerms,
 }
 
-/// The introduction of a node of version 0.1.
-fn introduction_of(node: NodeId, status: StatusReply) -> Introduction {
-    let directory = |(node, dir_id, removed)| RegisteredDirectory { node, dir_id, removed };
-    let directories: Vec<_> = status.directories.into_iter().map(directory).collect();
-    let known = directories.iter().find(|known| known.node == node);
-    let unknown = StartId { boot: BootId(0), nonce: 0 };
-    Introduction {
-        node,
-        dir_id: known.map_or(DirId(0), |known| known.dir_id),
-        start_id: unknown,
-        formed: status.formed,
-        directories,
-        start_ids: Vec::new(),
-        heard: Vec::new(),
-        time: Times {
-            synced_ns: status.synced_ns,
-            stamp_ns: status.lower_bound_ns,
-            carried_ns: None,
-            wall_ns: crate::clock::wall_ns(),
-            plausible: true,
-        },
+impl Peers {
+    pub fn new(config: &Config, parts: PeerParts) -> Self {
+        Self { terms: config.lease_terms(), parts }
     }
-}
 
-/// Sends all other nodes the same call at once; `None` for one that did not answer in time, or does
-/// not know the call.
-pub async fn ask_all<Q: Question + Clone + 'static>(
-    state: &Arc<NodeState>,
-    question: &Q,
-    timeout: Duration,
-) -> Vec<(NodeId, Option<Q::Answer>)> {
-    let mut asking = tokio::task::JoinSet::new();
-    for node in state.incarnation().peers.iter().map(|peer| peer.id) {
-        let (state, question) = (Arc::clone(state), question.clone());
-        asking.spawn(process::bind(async move {
-            (node, state.transport.ask(node, &question, timeout).await.ok())
-        }));
-    }
-    let mut replies = asking.join_all().await;
-    replies.sort_by_key(|(node, _)| *node);
-    replies
-}
-
-impl NodeState {
     /// The header of a message to a peer.
     pub fn head(&self, to: NodeId) -> MessageHeader {
-        let incarnation = self.incarnation();
-        MessageHeader { boot: self.boot(), to: incarnation.incarnations.of(to) }
+        let incarnation = self.parts.published.incarnation();
+        MessageHeader { boot: self.parts.start.boot(), to: incarnation.incarnations.of(to) }
     }
 
     /// Processes a message header: records the sender's incarnation. `None` for a late message, or
@@ -110,7 +64,7 @@ impl NodeState {
     pub fn receive(&self, from: NodeId, head: &MessageHeader) -> Option<Sender> {
         self.note_incarnation(from, head.boot);
         self.note_heard(from);
-        self.incarnation().accepted(from, head.boot, head.to)
+        self.parts.published.incarnation().accepted(from, head.boot, head.to)
     }
 
     /// Records the incarnations that another node knows, including those of removed nodes.
@@ -120,32 +74,32 @@ impl NodeState {
 
     /// What this node reports about itself.
     pub fn about(&self) -> About {
-        let status = self.raft.status();
-        let left = self.lease_until().since(crate::clock::boot_now());
+        let status = self.parts.raft.status();
+        let left = self.parts.published.lease_until().since(boot_now());
         About {
             role: status.role.as_str().to_owned(),
             term: status.term,
             applied: status.applied.0,
             lease_remaining_ms: left / 1_000_000,
-            ready: self.not_ready().is_none(),
-            clock_offset_ms: self.clock.offset_ms(),
+            ready: self.parts.member.not_ready().is_none(),
+            clock_offset_ms: self.parts.clock.offset_ms(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            heard_ms: self.now().0,
+            heard_ms: self.parts.clock.now().0,
         }
     }
 
     /// What this node reports about itself from version 2 on.
     pub fn more(&self) -> More {
         More {
-            start_id: self.start_id(),
-            digest: self.shared.digest(),
-            writes: match self.raft.write_health() {
+            start_id: self.parts.start.id(),
+            digest: self.parts.shared.digest(),
+            writes: match self.parts.raft.write_health() {
                 WriteHealth::Fine => Writes::Fine,
                 WriteHealth::DiskFull => Writes::DiskFull,
                 WriteHealth::Stalled => Writes::Stalled,
             },
-            free_bytes: self.raft.free_bytes(),
-            configured: self.config.lease_terms(),
+            free_bytes: self.parts.raft.free_bytes(),
+            configured: self.terms,
         }
     }
 
@@ -154,215 +108,128 @@ impl NodeState {
     /// # Errors
     /// When the log cannot be read.
     pub async fn introduction(&self) -> std::io::Result<IntroduceReply> {
+        let parts = &self.parts;
         // Read BEFORE the state: what is applied meanwhile is in both.
-        let not_applied = self.raft.registrations_not_applied().await?;
-        let (view, cluster) = (self.shared.view(), self.shared.cluster());
+        let not_applied = parts.raft.registrations_not_applied().await?;
+        let (view, cluster) = (parts.shared.view(), parts.shared.cluster());
         let (directories, start_ids) = join::registered(&view, &cluster, not_applied);
         Ok(IntroduceReply(Introduction {
-            node: self.me,
-            dir_id: self.dir_id,
-            start_id: self.start_id(),
-            formed: self.raft.has_history().await,
+            node: parts.raft.me(),
+            dir_id: parts.start.dir_id,
+            start_id: parts.start.id(),
+            formed: parts.raft.has_history().await,
             directories,
             start_ids,
-            heard: self.incarnation().incarnations.all(),
-            time: self.times(),
+            heard: parts.published.incarnation().incarnations.all(),
+            time: parts.clock.times(parts.shared.last_stamp()),
         }))
-    }
-
-    /// What this node knows of the current time.
-    pub fn times(&self) -> Times {
-        let now_ns = self.clock.now_ns();
-        let synced = self.clock.is_synced();
-        Times {
-            synced_ns: synced.then_some(now_ns),
-            stamp_ns: self.shared.last_stamp().0.saturating_mul(1_000_000),
-            carried_ns: (self.clock_noted() && !synced).then_some(now_ns),
-            wall_ns: crate::clock::wall_ns(),
-            plausible: self.clock.is_plausible(),
-        }
-    }
-
-    /// Whether a node last reported that it would answer validates; a stopping node does not.
-    pub fn said_ready(&self, node: NodeId) -> bool {
-        let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
-        heard.get(&node).is_some_and(|about| about.ready)
-    }
-
-    pub fn note_about(&self, node: NodeId, about: About) {
-        let about = About { heard_ms: self.now().0, ..about };
-        self.heard.write().unwrap_or_else(PoisonError::into_inner).insert(node, about);
     }
 
     /// Processes what a node reports from version 2 on. If it names another start of this node, a
     /// copy of this node's directory runs or ran: the leader decides which start remains.
     pub fn note_more(&self, node: NodeId, more: More) {
         // A different program version may compute a different digest of the same state.
-        let alike = {
-            let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
-            heard.get(&node).is_some_and(|about| about.version == env!("CARGO_PKG_VERSION"))
+        let is_alike = self.parts.heard.is_alike(node);
+        if let Some((index, digest)) = more.digest.filter(|_| is_alike) {
+            self.parts.member.compare_state(node, index, digest);
+        }
+        self.parts.heard.note_more(node, more);
+    }
+
+    /// Records a peer's incarnation.
+    pub fn note_incarnation(&self, node: NodeId, boot: BootId) {
+        // Most messages come from one that is known: they take no lock.
+        if self.parts.published.incarnation().incarnations.of(node).is_none_or(|known| known < boot)
+        {
+            self.parts.member.step(|member, _| member.note_incarnation(node, boot));
+        }
+    }
+
+    /// A peer call brought no answer; `refused`: nothing listens there.
+    pub fn note_silence(&self, node: NodeId, refused: bool) {
+        self.parts.member.step(|member, _| member.note_silence(node, refused));
+    }
+
+    /// A message from a peer arrived.
+    pub fn note_heard(&self, node: NodeId) {
+        // Most messages find nothing to forget: they take no lock.
+        if self.parts.published.has_silences() {
+            self.parts.member.step(|member, _| member.note_heard(node));
+        }
+    }
+
+    /// Sends all other nodes the same call at once; see [`Calls::ask_all`].
+    pub async fn ask_all<Q: Question + Clone + 'static>(
+        &self,
+        question: &Q,
+        timeout: Duration,
+    ) -> Vec<(NodeId, Option<Q::Answer>)> {
+        let incarnation = self.parts.published.incarnation();
+        let others = incarnation.peers.iter().map(|peer| peer.id);
+        self.parts.calls.ask_all(others, question, timeout).await
+    }
+
+    /// Sends transfer requests; returns who answered, and the replies.
+    pub async fn ask(
+        &self,
+        peer: NodeId,
+        asks: Vec<TransferRequest>,
+        timeout: Duration,
+    ) -> Result<(Sender, Vec<TransferReply>), CallError> {
+        let message = AskMessage { head: self.head(peer), asks };
+        let reply = self.parts.calls.transport.ask(peer, &message, timeout).await?;
+        let late = || CallError::Broken {
+            node: peer,
+            cause: "the answer of another incarnation".to_owned(),
         };
-        if let Some((index, digest)) = more.digest.filter(|_| alike) {
-            self.compare_state(node, index, digest);
-        }
-        self.heard_more.write().unwrap_or_else(PoisonError::into_inner).insert(node, more);
+        let sender = self.receive(peer, &reply.head).ok_or_else(late)?;
+        Ok((sender, reply.replies))
     }
 
-    /// Whether a node was heard from recently.
-    pub fn heard_lately(&self, node: NodeId) -> bool {
-        let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
-        let now_ms = self.now().0;
-        heard.get(&node).is_some_and(|about| self.is_recent(about, now_ms))
+    /// Hands tokens over; returns whether each handoff was accepted.
+    pub async fn give(
+        &self,
+        to: &Sender,
+        handoffs: &[Handoff],
+        timeout: Duration,
+    ) -> Result<Vec<bool>, CallError> {
+        let gifts = handoffs.iter().map(|handoff| handoff.reply.clone()).collect();
+        // The totals belong to one incarnation: one that began meanwhile must reject them.
+        let head = MessageHeader { to: Some(to.boot), ..self.head(to.node) };
+        let message = GiveMessage { head, gifts };
+        let reply = self.parts.calls.transport.ask(to.node, &message, timeout).await?;
+        Ok(reply.taken)
     }
 
-    /// Whether this was heard recently: within a few gossip periods, however long they are.
-    pub fn is_recent(&self, about: &About, now_ms: u64) -> bool {
-        let lately_ms = HEARD_MS.max(HEARD_GOSSIPS * self.config.gossip_ms);
-        now_ms.saturating_sub(about.heard_ms) <= lately_ms
-    }
-
-    /// What a node last reported from version 2 on, if that is recent.
-    pub fn more_of(&self, node: NodeId) -> Option<More> {
-        if !self.heard_lately(node) {
-            return None;
-        }
-        self.heard_more.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
-    }
-}
-
-/// How long what a node reported counts as recent, milliseconds.
-const HEARD_MS: u64 = 2_000;
-/// The same in gossip periods, for nodes that gossip seldom.
-const HEARD_GOSSIPS: u64 = 3;
-
-/// Sends transfer requests; returns who answered, and the replies.
-pub async fn ask(
-    state: &NodeState,
-    peer: NodeId,
-    asks: Vec<TransferRequest>,
-    timeout: Duration,
-) -> Result<(Sender, Vec<TransferReply>), CallError> {
-    let message = AskMessage { head: state.head(peer), asks };
-    let reply = state.transport.ask(peer, &message, timeout).await?;
-    let late =
-        || CallError::Broken { node: peer, cause: "the answer of another incarnation".to_owned() };
-    let sender = state.receive(peer, &reply.head).ok_or_else(late)?;
-    Ok((sender, reply.replies))
-}
-
-/// Hands tokens over; returns whether each handoff was accepted.
-pub async fn give(
-    state: &NodeState,
-    to: &Sender,
-    handoffs: &[Handoff],
-    timeout: Duration,
-) -> Result<Vec<bool>, CallError> {
-    let gifts = handoffs.iter().map(|handoff| handoff.reply.clone()).collect();
-    // The totals belong to one incarnation: one that began meanwhile must reject them.
-    let head = MessageHeader { to: Some(to.boot), ..state.head(to.node) };
-    let message = GiveMessage { head, gifts };
-    let reply = state.transport.ask(to.node, &message, timeout).await?;
-    Ok(reply.taken)
-}
-
-/// Gossips what was spent here to every peer, each period. This is also how nodes learn each
-/// other's incarnations, and whether they can be reached.
-pub async fn run_gossip(state: Arc<NodeState>) {
-    let period = Duration::from_millis(state.config.gossip_ms);
-    let timeout = Duration::from_millis(state.config.transfer_timeout_ms);
-    let mut every = tokio::time::interval(period);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut peers: BTreeMap<NodeId, Repeats> = BTreeMap::new();
-    loop {
-        every.tick().await;
-        // Nothing is sent before it is known that this directory may act for its node.
-        if !state.may_vote() {
-            continue;
-        }
-        let fresh = state.take_gossip();
-        let about = state.about();
-        let members: Vec<NodeId> = state.incarnation().peers.iter().map(|peer| peer.id).collect();
-        peers.retain(|peer, _| members.contains(peer));
-        let mut sending = tokio::task::JoinSet::new();
-        for peer in members {
-            let state = Arc::clone(&state);
-            // New reports come first; missed ones fill the rest of the message.
-            let rest = caps::PEER_ITEMS_MAX - fresh.len();
-            let missed = state.repeat_gossip(peer, peers.entry(peer).or_default(), rest).await;
-            let reports: Vec<CounterGossip> = fresh.iter().cloned().chain(missed).collect();
-            assert!(reports.len() <= caps::PEER_ITEMS_MAX, "a message is bounded");
-            let (head, incarnations) = (state.head(peer), state.incarnation().incarnations.all());
-            let message = GossipMessage { head, told: reports, incarnations, about: about.clone() };
-            let telling = async move { (peer, tell(&state, peer, message, timeout).await) };
-            sending.spawn(process::bind(telling));
-        }
-        // A slow peer must not delay the others for longer than its timeout.
-        for (peer, delivered) in sending.join_all().await {
-            peers.entry(peer).or_default().note_outcome(delivered, state.said_ready(peer));
-        }
-    }
-}
-
-/// Gossips to one peer; false if it did not answer.
-async fn tell(state: &NodeState, peer: NodeId, message: GossipMessage, timeout: Duration) -> bool {
-    let answer = if state.speaks_2(peer) {
-        let message = GossipMessageV2 { first: message, more: state.more() };
-        let reply = ask_2(state, peer, &message, timeout).await;
-        reply.map(|reply| (reply.first, Some(reply.more)))
-    } else {
-        let reply = state.transport.ask(peer, &message, timeout).await;
-        reply.map(|reply| (reply, None))
-    };
-    let delivered = answer.is_ok();
-    match answer {
-        Ok((reply, more)) => {
-            state.receive(peer, &reply.head);
-            state.note_incarnations(&reply.incarnations);
-            // It may run a newer program since the last message.
-            state.note_speaks_2(peer, more.is_some() || level_of(&reply.about.version) >= 2);
-            state.note_about(peer, reply.about);
-            if let Some(more) = more {
-                state.note_more(peer, more);
+    /// Gossips to one peer; false if it did not answer.
+    pub async fn gossip_to(&self, peer: NodeId, message: GossipMessage, timeout: Duration) -> bool {
+        let answer = if self.parts.heard.speaks_2(peer) {
+            let message = GossipMessageV2 { first: message, more: self.more() };
+            let reply = self.parts.calls.ask_2(peer, &message, timeout).await;
+            reply.map(|reply| (reply.first, Some(reply.more)))
+        } else {
+            let reply = self.parts.calls.transport.ask(peer, &message, timeout).await;
+            reply.map(|reply| (reply, None))
+        };
+        let delivered = answer.is_ok();
+        match answer {
+            Ok((reply, more)) => {
+                self.receive(peer, &reply.head);
+                self.note_incarnations(&reply.incarnations);
+                // It may run a newer program since the last message.
+                self.parts
+                    .heard
+                    .note_speaks_2(peer, more.is_some() || level_of(&reply.about.version) >= 2);
+                self.parts.heard.note_about(peer, reply.about);
+                if let Some(more) = more {
+                    self.note_more(peer, more);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "gossip was not delivered");
+                self.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
             }
         }
-        Err(error) => {
-            tracing::debug!(%error, "gossip was not delivered");
-            state.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
-        }
-    }
-    delivered
-}
-
-/// The newest level whose messages and commands a program of this version knows.
-pub fn level_of(version: &str) -> u32 {
-    let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u64>().unwrap_or(0));
-    match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
-        (0, 0 | 1) => 1,
-        (0, 2) => 2,
-        (0, _) | (1.., _) => 3,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use fluxgate_engine::state::cluster_state::LEVEL;
-
-    use super::level_of;
-
-    #[test]
-    fn each_version_knows_the_levels_up_to_its_own() {
-        for (version, level) in [
-            ("", 1),
-            ("nonsense", 1),
-            ("0.1.9", 1),
-            ("0.2.0", 2),
-            ("0.2.0-rc.1", 2),
-            ("0.3.0", 3),
-            ("0.10.3", 3),
-            ("1.0.0", 3),
-        ] {
-            assert_eq!(level_of(version), level, "{version}");
-        }
-        assert_eq!(level_of(env!("CARGO_PKG_VERSION")), LEVEL, "this program");
+        delivered
     }
 }

@@ -1,61 +1,46 @@
-//! The state that all parts of a running node share.
+//! The parts of a running node, and how they are put together.
 //!
-//! Owns the handles; decides nothing. Locks here are held for microseconds and never across an
-//! await.
+//! Answers for: a part knows the parts that it is made of, and none that is made of it. Locks of
+//! parts are held for microseconds and never across an await. Must never decide anything.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::Arc;
 
 use fluxgate_api::paths;
-use fluxgate_engine::join::MadeStarts;
-use fluxgate_engine::lease::LeaseRefusal;
-use fluxgate_engine::quota::{Incarnation, KeyLimits, Sources};
-use fluxgate_engine::state::cluster_state::StartId;
-use fluxgate_engine::state::{Shared, View};
+use fluxgate_engine::quota::Incarnation;
+use fluxgate_engine::state::Shared;
 use fluxgate_peer::Transport;
-use fluxgate_raft::{RaftHandle, WriteHealth};
+use fluxgate_raft::RaftHandle;
 use fluxgate_store::DataDir;
-use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, KeyId, NodeId};
-use fluxgate_wire::peer::More;
+use fluxgate_types::{ClusterMs, NodeId};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::agreement::Agreement;
-use crate::clock::{Clock, boot_now};
+use crate::calls::Calls;
+use crate::clock::Clock;
 use crate::config::Config;
-use crate::counters::Counters;
-use crate::member::{MemberDriver, MemberStart};
+use crate::counters::{CounterParts, Counters};
+use crate::health::{Health, HealthParts};
+use crate::heard::Heard;
+use crate::last_uses::LastUses;
+use crate::lifecycle::Lifecycle;
+use crate::member::{MemberDriver, MemberParts};
 use crate::metrics::{HotRoute, Metrics};
-use crate::node::last_uses::LastUses;
-use crate::reason::Strangers;
+use crate::own_start::OwnStart;
+use crate::peer::{PeerParts, Peers};
+use crate::published::Published;
+use crate::reason::Reason;
+use crate::writes::{WriteParts, Writes};
 
 /// Backups that may be written at the same time: each keeps a copy of the table from when it began.
 pub const BACKUPS_MAX: usize = 2;
-
-/// Fills `bytes` with random bytes of the operating system, or of the simulated process in a
-/// simulation.
-///
-/// # Errors
-/// When the operating system provides none.
-pub fn fill_random(bytes: &mut [u8]) -> Result<(), getrandom::Error> {
-    #[cfg(feature = "sim")]
-    if let Some(process) = fluxgate_peer::process::current() {
-        for chunk in bytes.chunks_mut(8) {
-            chunk.copy_from_slice(&process.random().to_le_bytes()[..chunk.len()]);
-        }
-        return Ok(());
-    }
-    getrandom::fill(bytes)
-}
 
 #[derive(Debug)]
 pub struct NodeState {
     pub config: Config,
     pub me: NodeId,
-    boot: AtomicU64,
-    /// Distinguishes two starts with the same number: they come from two copies of one directory.
-    pub nonce: u64,
-    pub dir_id: DirId,
+    /// This start, and the starts that the data directory remembers.
+    pub start: Arc<OwnStart>,
+    pub lifecycle: Arc<Lifecycle>,
     pub clock: Arc<Clock>,
     pub raft: RaftHandle,
     pub shared: Arc<Shared>,
@@ -63,309 +48,105 @@ pub struct NodeState {
     pub transport: Transport,
     pub metrics: Arc<Metrics>,
     pub validate_route: HotRoute,
-    pub counters: Counters,
-    /// This node's part in the cluster. What requests read of it is published below.
-    pub member: MemberDriver,
-    incarnation: RwLock<Arc<Incarnation>>,
-    lease_until: AtomicU64,
-    horizon: AtomicU64,
-    // Some peer has left a call unanswered since it was last heard.
-    has_silences: AtomicBool,
-    // An earlier start saved cluster time: the clock continues from there, not from the wall clock.
-    clock_noted: bool,
-    may_vote: AtomicBool,
-    /// Why this node must end: the cluster knows a later start of it, or another data directory.
-    ended: Mutex<Option<crate::node::NodeError>>,
-    /// Notified when `ended` was set.
-    pub must_end: Notify,
+    /// What requests read of the member.
+    pub published: Arc<Published>,
+    /// When each key was last used, as written to disk.
+    pub last_uses: Arc<LastUses>,
+    pub counters: Arc<Counters>,
     /// Whether this node's state equals that of the other nodes.
-    pub agreement: Agreement,
-    // The starts that the data directory remembers. The lock is held while the file is written,
-    // twice per start; no request takes it.
-    starts: Mutex<MadeStarts>,
-    // Peers that speak only version 1 of the messages.
-    older: Mutex<BTreeSet<NodeId>>,
+    pub agreement: Arc<Agreement>,
+    /// What the other nodes last reported about themselves.
+    pub heard: Arc<Heard>,
+    /// Whether this node would answer, and why not.
+    pub health: Arc<Health>,
+    /// Calls to the other nodes.
+    pub calls: Calls,
+    /// This node's part in the cluster.
+    pub member: Arc<MemberDriver>,
+    /// What this node and its peers say to each other.
+    pub peers: Arc<Peers>,
+    /// Changes to the replicated state.
+    pub writes: Writes,
     /// Notified when certificate files may have changed.
     pub look_at_files: Notify,
-    /// Notified to end the drain of a shutdown at once.
-    pub end_drain: Notify,
-    /// Callers with another cluster secret.
-    pub strangers: Strangers,
-    /// Why no cluster is formed although enough nodes answer: their wall clocks differ.
-    pub clocks_differ: Mutex<Option<String>>,
-    /// When each key was last used, as written to disk.
-    pub last_uses: LastUses,
     /// Permits for backups that are being written.
     pub backups: Arc<Semaphore>,
-    leaving: AtomicBool,
-    stopping: AtomicBool,
-    /// The last status that each other node sent.
-    pub heard: RwLock<BTreeMap<NodeId, fluxgate_wire::peer::About>>,
-    /// The rest of that status, from nodes that send it.
-    pub heard_more: RwLock<BTreeMap<NodeId, More>>,
 }
 
 /// What a [`NodeState`] is made of.
 pub struct NodeStateParts {
     pub config: Config,
-    pub boot: BootId,
-    pub nonce: u64,
-    pub dir_id: DirId,
+    pub start: Arc<OwnStart>,
     pub clock: Arc<Clock>,
     pub raft: RaftHandle,
     pub data: Arc<DataDir>,
     pub transport: Transport,
     pub metrics: Arc<Metrics>,
     pub incarnation: Incarnation,
-    pub clock_noted: bool,
-    pub starts: MadeStarts,
 }
 
 impl NodeState {
+    /// Puts the parts together, each AFTER those that it uses.
     pub fn new(parts: NodeStateParts) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self::with_driver(parts, this))
-    }
-
-    fn with_driver(parts: NodeStateParts, this: &Weak<Self>) -> Self {
-        let config = parts.config;
-        let member = MemberStart {
-            start: StartId { boot: parts.boot, nonce: parts.nonce },
-            dir_id: parts.dir_id,
-            clock_carried: parts.clock_noted,
-            clock: parts.clock.cluster(),
-            incarnation: parts.incarnation.clone(),
+        let shared = parts.raft.shared();
+        let lifecycle = Arc::<Lifecycle>::default();
+        let published = Arc::new(Published::new(
+            Arc::clone(&parts.clock),
+            Arc::clone(&shared),
+            Arc::clone(&lifecycle),
+            parts.incarnation.clone(),
+        ));
+        let last_uses = Arc::new(LastUses::new(Arc::clone(&parts.data), Arc::clone(&shared)));
+        let counters = counters_of(&parts, &published, &last_uses);
+        let agreement = Arc::new(Agreement::new(parts.raft.clone(), Arc::clone(&parts.metrics)));
+        let heard = Arc::new(Heard::new(Arc::clone(&parts.clock), parts.config.gossip_ms));
+        let health = health_of(&parts, &lifecycle, &published, &agreement);
+        let calls = Calls::new(parts.transport.clone(), Arc::clone(&heard));
+        let member = MemberParts {
+            raft: parts.raft.clone(),
+            shared: Arc::clone(&shared),
+            clock: Arc::clone(&parts.clock),
+            start: Arc::clone(&parts.start),
+            lifecycle: Arc::clone(&lifecycle),
+            published: Arc::clone(&published),
+            agreement: Arc::clone(&agreement),
+            health: Arc::clone(&health),
+            heard: Arc::clone(&heard),
+            calls: calls.clone(),
+            metrics: Arc::clone(&parts.metrics),
         };
-        Self {
+        let member = MemberDriver::new(&parts.config, member, parts.incarnation.clone());
+        let peers = peers_of(&parts, &published, &heard, &calls, &member);
+        let writes = WriteParts {
+            member: Arc::clone(&member),
+            shared: Arc::clone(&shared),
+            metrics: Arc::clone(&parts.metrics),
+        };
+        let NodeStateParts { config, start, clock, raft, data, transport, metrics, .. } = parts;
+        Arc::new(Self {
             me: config.node_id,
-            boot: AtomicU64::new(parts.boot.0),
-            nonce: parts.nonce,
-            dir_id: parts.dir_id,
-            clock: parts.clock,
-            shared: parts.raft.shared(),
-            data: parts.data,
-            raft: parts.raft,
-            transport: parts.transport,
-            validate_route: parts.metrics.hot_route(paths::VALIDATE, "POST"),
-            metrics: parts.metrics,
-            counters: Counters::new(&config),
-            incarnation: RwLock::new(Arc::new(parts.incarnation.clone())),
-            member: MemberDriver::new(&config, member, Weak::clone(this)),
-            lease_until: AtomicU64::new(0),
-            horizon: AtomicU64::new(0),
-            has_silences: AtomicBool::new(false),
-            clock_noted: parts.clock_noted,
-            may_vote: AtomicBool::new(false),
-            ended: Mutex::default(),
-            must_end: Notify::new(),
-            agreement: Agreement::default(),
-            starts: Mutex::new(parts.starts),
-            older: Mutex::default(),
+            validate_route: metrics.hot_route(paths::VALIDATE, "POST"),
+            writes: Writes::new(&config, writes),
             look_at_files: Notify::new(),
-            end_drain: Notify::new(),
-            strangers: Strangers::default(),
-            clocks_differ: Mutex::default(),
-            last_uses: LastUses::default(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
-            leaving: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            heard: RwLock::default(),
-            heard_more: RwLock::default(),
             config,
-        }
-    }
-
-    pub fn boot(&self) -> BootId {
-        BootId(self.boot.load(Ordering::Acquire))
-    }
-
-    /// Continues the count of starts above those of an earlier directory under this id. Call it
-    /// BEFORE this start sends any message.
-    pub fn count_on_from(&self, boot: BootId) {
-        if let Err(error) = self.data.count_on(boot.0) {
-            tracing::error!(%error, "the number of this start was not written");
-            return;
-        }
-        self.boot.store(boot.0, Ordering::Release);
-        self.member(|member, _| member.handle_counted_on(boot));
-    }
-
-    /// Records on disk that this start is about to request its registration. Blocks.
-    ///
-    /// # Errors
-    /// The I/O error. The start must not register then: a registered start that its directory does
-    /// not remember would be taken for the start of a copy.
-    pub fn note_asking(&self) -> std::io::Result<()> {
-        self.change_starts(|starts, own| starts.ask(own))
-    }
-
-    /// Records on disk that this start is registered. Blocks.
-    ///
-    /// # Errors
-    /// The I/O error, which is harmless.
-    pub fn note_registered(&self) -> std::io::Result<()> {
-        self.change_starts(|starts, own| starts.confirm(own))
-    }
-
-    fn change_starts(
-        &self,
-        change: impl FnOnce(&mut MadeStarts, StartId) -> bool,
-    ) -> std::io::Result<()> {
-        let own = self.start_id();
-        let mut slot = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut starts = slot.clone();
-        if change(&mut starts, own) {
-            crate::starts::write(&self.data, &starts)?;
-            *slot = starts;
-        }
-        Ok(())
-    }
-
-    /// Whether `newest`, which another node knows as this node's newest start, came from this
-    /// directory.
-    pub fn made(&self, newest: StartId) -> bool {
-        let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
-        newest == self.start_id() || starts.made(newest)
-    }
-
-    pub fn start_id(&self) -> StartId {
-        StartId { boot: self.boot(), nonce: self.nonce }
-    }
-
-    /// Whether to send a peer messages of version 2. True until the peer rejects one.
-    pub fn speaks_2(&self, peer: NodeId) -> bool {
-        !self.older.lock().unwrap_or_else(PoisonError::into_inner).contains(&peer)
-    }
-
-    /// Records whether a peer speaks version 2, as its answer, or the lack of one, shows.
-    pub fn note_speaks_2(&self, peer: NodeId, speaks: bool) {
-        let mut older = self.older.lock().unwrap_or_else(PoisonError::into_inner);
-        if speaks {
-            older.remove(&peer);
-        } else {
-            older.insert(peer);
-        }
-    }
-
-    /// The current incarnation of this node.
-    pub fn incarnation(&self) -> Arc<Incarnation> {
-        Arc::clone(&self.incarnation.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Publishes the incarnation, if it has changed.
-    pub(crate) fn publish_incarnation(&self, incarnation: &Arc<Incarnation>) {
-        if !Arc::ptr_eq(&self.incarnation(), incarnation) {
-            let mut slot = self.incarnation.write().unwrap_or_else(PoisonError::into_inner);
-            *slot = Arc::clone(incarnation);
-        }
-    }
-
-    /// Records a peer's incarnation.
-    pub fn note_incarnation(&self, node: NodeId, boot: BootId) {
-        // Most messages come from one that is known: they take no lock.
-        if self.incarnation().incarnations.of(node).is_none_or(|known| known < boot) {
-            self.member(|member, _| member.note_incarnation(node, boot));
-        }
-    }
-
-    /// A peer call brought no answer; `refused`: nothing listens there.
-    pub fn note_silence(&self, node: NodeId, refused: bool) {
-        self.member(|member, _| member.note_silence(node, refused));
-    }
-
-    /// A message from a peer arrived.
-    pub fn note_heard(&self, node: NodeId) {
-        // Most messages find nothing to forget: they take no lock.
-        if self.has_silences.load(Ordering::Acquire) {
-            self.member(|member, _| member.note_heard(node));
-        }
-    }
-
-    /// Publishes whether some peer left a call unanswered. Call it with the member's lock held:
-    /// otherwise an older answer could hide a newer silence, and the peer would stay unreachable.
-    pub(crate) fn publish_silences(&self, has_silences: bool) {
-        self.has_silences.store(has_silences, Ordering::Release);
-    }
-
-    /// The lease is valid before this moment.
-    pub fn lease_until(&self) -> BootNs {
-        BootNs(self.lease_until.load(Ordering::Acquire))
-    }
-
-    /// Publishes this node's lease for those that take no lock. Call it AFTER the incarnation and
-    /// the clock are published.
-    pub(crate) fn publish_lease(&self, until: BootNs, horizon: ClusterMs) {
-        // A node whose state differs from the others' answers nothing, whatever lease it was
-        // granted.
-        let until = if self.agreement.differs() { 0 } else { until.0 };
-        self.lease_until.store(until, Ordering::Release);
-        self.horizon.store(horizon.0, Ordering::Release);
-    }
-
-    /// Whether the lease is valid at `boot`. Read the clock at the decision itself.
-    pub fn is_leased(&self, boot: BootNs) -> bool {
-        boot < self.lease_until() && !self.is_stopping()
-    }
-
-    /// This node has announced that it is about to stop; it still serves requests.
-    pub fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Acquire)
-    }
-
-    pub fn begin_leaving(&self) {
-        self.leaving.store(true, Ordering::Release);
-    }
-
-    /// This node is shutting down: it takes no new work.
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
-    pub fn begin_stopping(&self) {
-        self.stopping.store(true, Ordering::Release);
-    }
-
-    /// Whether this node takes part in consensus. Not before it knows that no other data directory
-    /// took part under its id.
-    pub fn may_vote(&self) -> bool {
-        self.may_vote.load(Ordering::Acquire)
-    }
-
-    pub fn allow_votes(&self) {
-        self.raft.allow_elections();
-        self.may_vote.store(true, Ordering::Release);
-    }
-
-    /// The cluster knows another start or directory under this id: this node stops taking part in
-    /// anything, and ends.
-    pub fn end(&self, why: crate::node::NodeError) {
-        self.may_vote.store(false, Ordering::Release);
-        self.begin_stopping();
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
-        self.must_end.notify_one();
-    }
-
-    /// Takes the reason why this node must end.
-    pub fn why_ended(&self) -> Option<crate::node::NodeError> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Whether an earlier start of this node saved cluster time.
-    pub fn clock_noted(&self) -> bool {
-        self.clock_noted
-    }
-
-    /// The lower bound of cluster time that this node knows, whatever the wall clock says,
-    /// nanoseconds.
-    pub fn clock_floor_ns(&self) -> u64 {
-        let stamp_ns = self.shared.last_stamp().0.saturating_mul(1_000_000);
-        if self.clock_noted { stamp_ns.max(self.clock.now_ns()) } else { stamp_ns }
-    }
-
-    /// The limits of a key, for the counters.
-    pub fn key_limits(&self, view: &View, key: &KeyId) -> Option<KeyLimits> {
-        self.shared.table.with(key, |entry| KeyLimits {
-            created: entry.record.created_index,
-            limits: Arc::clone(entry.record.limits(&view.defaults)),
+            start,
+            lifecycle,
+            clock,
+            raft,
+            shared,
+            data,
+            transport,
+            metrics,
+            published,
+            last_uses,
+            counters,
+            agreement,
+            heard,
+            health,
+            calls,
+            member,
+            peers,
         })
     }
 
@@ -373,86 +154,63 @@ impl NodeState {
         self.clock.now()
     }
 
-    /// Whether the current window begins before the horizon that a leader last sent.
-    pub fn may_open_windows(&self) -> bool {
-        self.now().0 < self.horizon.load(Ordering::Acquire)
-    }
-
-    /// Records whether differing wall clocks keep the cluster from forming.
-    pub fn note_clocks(&self, differ: Option<String>) {
-        *self.clocks_differ.lock().unwrap_or_else(PoisonError::into_inner) = differ;
-    }
-
-    /// Why no cluster is formed, if differing wall clocks are the reason.
-    pub fn clocks_differ(&self) -> Option<String> {
-        self.clocks_differ.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Why this node has no lease, if a more specific reason is known.
-    fn no_lease_because(&self) -> Option<&'static str> {
-        if self.raft.write_health() == WriteHealth::DiskFull {
-            return Some(
-                "the disk is full: this node can store no new entries, and holds no lease",
-            );
-        }
-        self.lease_refusal().map(|refusal| match refusal {
-            LeaseRefusal::Behind => "this node is behind: it must catch up before it gets a lease",
-            LeaseRefusal::Removed(_) => "this node was removed from the cluster",
-            LeaseRefusal::OtherDirectory(_) => {
-                "the cluster knows this node with another data directory"
-            }
-            LeaseRefusal::Older { .. } => "the cluster knows a later start of this node",
-            LeaseRefusal::Differs => "the leader's state differs from that of the other nodes",
-            LeaseRefusal::CountOn { .. } | LeaseRefusal::Other(_) => {
-                "this node holds no lease from the leader"
-            }
-        })
-    }
-
     /// Why this node would not answer validates now; `None` when it would.
     pub fn not_ready(&self) -> Option<&'static str> {
-        if self.is_leaving() {
-            Some("this node is stopping")
-        } else if self.agreement.differs() {
-            Some("this node's state differs from that of the other nodes: see its log")
-        } else if boot_now() >= self.lease_until()
-            && let Some(why) = self.no_lease_because()
-        {
-            Some(why)
-        } else if boot_now() >= self.lease_until() {
-            Some("this node holds no lease from the leader")
-        } else if !self.may_open_windows() {
-            Some("this node may open no window before it hears from the leader")
-        } else if self.shared.view().share_maps.is_empty() {
-            Some("the cluster has no share map yet")
-        } else {
-            None
-        }
+        self.member.not_ready()
+    }
+
+    /// The same as one of the closed list, for pages and the log.
+    pub fn reason(&self) -> Option<Reason> {
+        self.member.reason()
     }
 }
 
-impl Sources for NodeState {
-    fn lease_until(&self) -> BootNs {
-        if self.is_stopping() { BootNs(0) } else { Self::lease_until(self) }
-    }
+fn counters_of(
+    parts: &NodeStateParts,
+    published: &Arc<Published>,
+    last_uses: &Arc<LastUses>,
+) -> Arc<Counters> {
+    let used = CounterParts {
+        shared: parts.raft.shared(),
+        published: Arc::clone(published),
+        last_uses: Arc::clone(last_uses),
+        metrics: Arc::clone(&parts.metrics),
+    };
+    Arc::new(Counters::new(&parts.config, used))
+}
 
-    fn horizon(&self) -> ClusterMs {
-        ClusterMs(self.horizon.load(Ordering::Acquire))
-    }
+fn health_of(
+    parts: &NodeStateParts,
+    lifecycle: &Arc<Lifecycle>,
+    published: &Arc<Published>,
+    agreement: &Arc<Agreement>,
+) -> Arc<Health> {
+    let used = HealthParts {
+        raft: parts.raft.clone(),
+        transport: parts.transport.clone(),
+        lifecycle: Arc::clone(lifecycle),
+        published: Arc::clone(published),
+        agreement: Arc::clone(agreement),
+    };
+    Arc::new(Health::new(&parts.config, used))
+}
 
-    fn boot(&self) -> BootNs {
-        boot_now()
-    }
-
-    fn cluster_at(&self, boot: BootNs) -> ClusterMs {
-        self.clock.at(boot)
-    }
-
-    fn view(&self) -> Arc<View> {
-        self.shared.view()
-    }
-
-    fn incarnation(&self) -> Arc<Incarnation> {
-        Self::incarnation(self)
-    }
+fn peers_of(
+    parts: &NodeStateParts,
+    published: &Arc<Published>,
+    heard: &Arc<Heard>,
+    calls: &Calls,
+    member: &Arc<MemberDriver>,
+) -> Arc<Peers> {
+    let used = PeerParts {
+        raft: parts.raft.clone(),
+        shared: parts.raft.shared(),
+        clock: Arc::clone(&parts.clock),
+        start: Arc::clone(&parts.start),
+        published: Arc::clone(published),
+        heard: Arc::clone(heard),
+        calls: calls.clone(),
+        member: Arc::clone(member),
+    };
+    Arc::new(Peers::new(&parts.config, used))
 }

@@ -1,26 +1,24 @@
 //! What the other nodes know of cluster time, and the wall clocks of all.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::clock::sync::{ClockAnswer, ClocksDiffer};
+use fluxgate_engine::clock::sync::{ClockAnswer, ClocksDiffer, WallClock};
 use fluxgate_peer::process;
 use fluxgate_types::{BootNs, ClusterMs, NodeId};
 use tokio::task::JoinSet;
 
+use crate::calls::Calls;
 use crate::clock::boot_now;
-use crate::peer;
-use crate::state::NodeState;
 
 /// Names the clocks that disagree, for the log and for `/readyz`.
 pub fn in_words(differ: &ClocksDiffer) -> String {
-    let clock = |(node, wall_ns, plausible): &(NodeId, u64, bool)| {
-        let wrong = if *plausible {
+    let clock = |clock: &WallClock| {
+        let wrong = if clock.plausible {
             ""
         } else {
             " (before the program was built, or before an earlier start: wrong)"
         };
-        format!("node {node} says {}{wrong}", ClusterMs(wall_ns / 1_000_000))
+        format!("node {} says {}{wrong}", clock.node, ClusterMs(clock.wall_ns / 1_000_000))
     };
     let clocks: Vec<String> = differ.clocks.iter().map(clock).collect();
     format!(
@@ -31,17 +29,13 @@ pub fn in_words(differ: &ClocksDiffer) -> String {
 
 /// Asks nodes for their clocks. Waits for all, because two clocks alone do not show which one is
 /// wrong; each answers within `timeout` or counts as silent.
-pub async fn ask_clocks(
-    state: &Arc<NodeState>,
-    nodes: Vec<NodeId>,
-    timeout: Duration,
-) -> Vec<ClockAnswer> {
+pub async fn ask_clocks(calls: &Calls, nodes: Vec<NodeId>, timeout: Duration) -> Vec<ClockAnswer> {
     let mut asking = JoinSet::new();
     for node in nodes {
-        let state = Arc::clone(state);
+        let calls = calls.clone();
         asking.spawn(process::bind(async move {
             let sent = boot_now();
-            let said = peer::introduce(&state, node, None, timeout).await.ok()?;
+            let said = calls.introduce(node, None, timeout).await.ok()?;
             // Half the round trip is the best estimate of the way back.
             Some((node, said.time, BootNs(sent.0 + boot_now().since(sent) / 2)))
         }));

@@ -23,7 +23,8 @@ impl NodeState {
         warnings.extend(self.of_clocks());
         let status = self.raft.status();
         for node in status.nodes.keys() {
-            let more = if *node == self.me { Some(self.more()) } else { self.more_of(*node) };
+            let more =
+                if *node == self.me { Some(self.peers.more()) } else { self.heard.more_of(*node) };
             warnings.extend(more.iter().flat_map(|more| self.of_node(*node, more, status.leader)));
         }
         if let Some((old, new)) = &status.changing {
@@ -41,7 +42,7 @@ impl NodeState {
             // A follower that answers although it is behind is receiving the missing entries.
             for (node, member) in status.nodes.iter().filter(|(node, _)| **node != self.me) {
                 let lag = status.last_log.0.saturating_sub(member.matched.map_or(0, |at| at.0));
-                if self.heard_lately(*node) && lag > LAG_LARGE {
+                if self.heard.heard_lately(*node) && lag > LAG_LARGE {
                     warnings
                         .push(format!("node {node} is {lag} log entries behind and catches up"));
                 }
@@ -52,9 +53,9 @@ impl NodeState {
 
     /// Warnings about this node itself, which may answer nevertheless.
     pub fn own_warnings(&self) -> Vec<String> {
-        let mut warnings = self.of_node(self.me, &self.more(), self.raft.status().leader);
+        let mut warnings = self.of_node(self.me, &self.peers.more(), self.raft.status().leader);
         let offset_ms = self.clock.offset_ms();
-        if offset_ms.unsigned_abs() > self.terms_in_force().clock_error_ms_max {
+        if offset_ms.unsigned_abs() > self.member.terms_in_force().clock_error_ms_max {
             warnings.push(of_clock(&(self.me, offset_ms)));
         }
         warnings.extend(self.of_certificates());
@@ -122,17 +123,14 @@ impl NodeState {
 
     /// Wall clocks that differ from cluster time by more than the cluster's terms allow.
     fn of_clocks(&self) -> Vec<String> {
-        let bound_ms = self.terms_in_force().clock_error_ms_max;
+        let bound_ms = self.member.terms_in_force().clock_error_ms_max;
         let nodes = self.raft.status().nodes;
         let offset = |node: &NodeId| {
             if *node == self.me {
                 return Some(self.clock.offset_ms());
             }
-            // Read BEFORE the lock is taken: a second read lock behind a waiting writer would
-            // deadlock.
-            let lately = self.heard_lately(*node);
-            let heard = self.heard.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            heard.get(node).filter(|_| lately).map(|about| about.clock_offset_ms)
+            let about = self.heard.about(*node).filter(|_| self.heard.heard_lately(*node))?;
+            Some(about.clock_offset_ms)
         };
         let wrong = nodes.keys().filter_map(|node| {
             let offset = offset(node)?;

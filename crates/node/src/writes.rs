@@ -1,15 +1,20 @@
 //! Changes to the replicated state: forwarded to the leader, committed, and past the write barrier
 //! before the caller gets the result.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::member::SubmitError;
+use fluxgate_engine::state::Shared;
 use fluxgate_engine::state::audit::Action;
 use fluxgate_engine::state::command::{Actor, Command, Outcome, Proposal};
 use fluxgate_wire::raft::{ProposeReplyV1, ProposeV1};
 use tokio::time::Instant;
 
-use crate::state::NodeState;
+use crate::config::Config;
+use crate::member::MemberDriver;
+use crate::metrics::Metrics;
+use crate::proposal::proposal;
 
 pub use fluxgate_engine::member::Written;
 
@@ -24,19 +29,30 @@ pub enum WriteError {
     Unknown,
 }
 
-/// Wraps a command with a request id of its own, so that a retry applies it only once.
-pub fn proposal(actor: Actor, from: Option<Box<str>>, command: Command) -> Proposal {
-    let mut id = [0u8; 16];
-    // Without randomness there would be no keys either; an id of zeros is refused as a repeat.
-    crate::state::fill_random(&mut id).ok();
-    Proposal { request: u128::from_le_bytes(id), actor, presented: None, from, command }
-}
-
 /// How long an operation that writes only an audit line waits for it. A cluster that accepts no
 /// writes must still give a backup.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl NodeState {
+/// Changes to the replicated state, wherever the leader is.
+#[derive(Debug)]
+pub struct Writes {
+    parts: WriteParts,
+    request_timeout: Duration,
+}
+
+/// The parts of the node that its writes use.
+#[derive(Debug)]
+pub struct WriteParts {
+    pub member: Arc<MemberDriver>,
+    pub shared: Arc<Shared>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Writes {
+    pub fn new(config: &Config, parts: WriteParts) -> Self {
+        Self { parts, request_timeout: config.request_timeout }
+    }
+
     /// Adds an audit line for an operation that changes nothing else. If the line cannot be written
     /// in time, it goes to the log alone.
     pub async fn note(
@@ -47,7 +63,7 @@ impl NodeState {
         details: String,
     ) {
         // An older node could not decode it.
-        let written = if self.shared.cluster().level < action.level() {
+        let written = if self.parts.shared.cluster().level < action.level() {
             None
         } else {
             let (from, details) = (from.clone(), details.as_str().into());
@@ -69,25 +85,26 @@ impl NodeState {
     /// change of leaders: the state machine answers a repeat with the first outcome.
     pub async fn write(&self, proposal: Proposal, within: Duration) -> Result<Written, WriteError> {
         let begun = Instant::now();
-        let result = self.commit(proposal, within, true).await.map_err(|error| match error {
-            SubmitError::NotLeader => WriteError::NoLeader,
-            SubmitError::Busy | SubmitError::DiskFull => WriteError::Busy,
-            SubmitError::Unknown | SubmitError::Stopped => WriteError::Unknown,
-        });
-        self.metrics.proposed(match &result {
+        let result =
+            self.parts.member.commit(proposal, within, true).await.map_err(|error| match error {
+                SubmitError::NotLeader => WriteError::NoLeader,
+                SubmitError::Busy | SubmitError::DiskFull => WriteError::Busy,
+                SubmitError::Unknown | SubmitError::Stopped => WriteError::Unknown,
+            });
+        self.parts.metrics.proposed(match &result {
             Ok(Written { outcome: Outcome::Refused(_), .. }) => "refused",
             Ok(_) => "committed",
             Err(WriteError::NoLeader | WriteError::Busy) => "no_leader",
             Err(WriteError::Unknown) => "unknown",
         });
-        self.metrics.proposal_seconds.observe(begun.elapsed().as_secs_f64());
+        self.parts.metrics.proposal_seconds.observe(begun.elapsed().as_secs_f64());
         result
     }
 
     /// Serves a proposal that another node forwarded. It is not forwarded again.
     pub async fn handle_propose(&self, call: ProposeV1) -> ProposeReplyV1 {
-        let wait = Duration::from_millis(call.wait_ms).min(self.config.request_timeout);
-        match self.commit(call.proposal, wait, false).await {
+        let wait = Duration::from_millis(call.wait_ms).min(self.request_timeout);
+        match self.parts.member.commit(call.proposal, wait, false).await {
             Ok(Written { outcome, applied_on, waited_ms }) => {
                 ProposeReplyV1::Done { outcome: Box::new(outcome), applied_on, waited_ms }
             }

@@ -9,7 +9,7 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fluxgate_engine::join::Registration;
+use fluxgate_engine::state::command::{Command, Registration};
 use fluxgate_peer::process;
 use fluxgate_store::codec::{self, Kind};
 use fluxgate_store::{LogStore, StoreError};
@@ -164,7 +164,7 @@ pub(crate) async fn registrations(
         for (_, bytes) in &read {
             if let EntryPayload::Normal(Data(batch)) = unpack_entry(bytes)?.payload {
                 let commands = batch.proposals.iter().map(|proposal| &proposal.command);
-                found.extend(commands.filter_map(Registration::of));
+                found.extend(commands.filter_map(Command::registers));
             }
         }
     }
@@ -268,7 +268,7 @@ mod tests {
     use std::time::Duration;
 
     use fluxgate_engine::state::cluster_state::StartId;
-    use fluxgate_engine::state::command::{Actor, Batch, Command, Proposal};
+    use fluxgate_engine::state::command::{Actor, Batch, Proposal};
     use fluxgate_store::{Memory, Options};
     use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
 

@@ -81,13 +81,14 @@ impl Console {
 /// A signing key for this process alone, for a node without a cluster secret.
 fn own_key(state: &NodeState) -> [u8; SIGNING_KEY_BYTES] {
     let mut key = [0; SIGNING_KEY_BYTES];
-    if let Err(error) = fluxgate_node::state::fill_random(&mut key) {
+    if let Err(error) = fluxgate_node::random::fill_random(&mut key) {
         // Strangers do not know the operator token either. Without randomness there are no keys.
         tracing::error!(%error, "the operating system gives no randomness: the operator token seals the console's sessions");
         let tokens = state.config.operator_token.as_ref().map(Tokens::all);
         let tokens = tokens.iter().flat_map(|all| all.iter());
         let token: String = tokens.map(|token| token.expose()).collect();
-        let secret = format!("{token} {:?} {:?} {}", state.boot(), state.dir_id, state.now());
+        let secret =
+            format!("{token} {:?} {:?} {}", state.start.boot(), state.start.dir_id, state.now());
         key = *fluxgate_types::Digest::of(secret.as_bytes()).as_bytes();
     }
     key

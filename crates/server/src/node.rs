@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use fluxgate_node::NodeError;
 use fluxgate_node::config::{Config, TlsFiles};
-use fluxgate_node::node::{self, Drivers, NodeError};
+use fluxgate_node::node::{self, Drivers};
 use fluxgate_node::state::NodeState;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -121,7 +122,7 @@ impl Node {
         (stop, servers): (watch::Sender<bool>, JoinSet<()>),
         addresses: Addresses,
     ) -> Self {
-        let incarnation = state.boot().0;
+        let incarnation = state.start.boot().0;
         tracing::info!(node = state.me.0, incarnation, gateway = %addresses.gateway, admin = %addresses.admin, "node started");
         let drivers = Drivers::start(Arc::clone(&state));
         Self { state, stop, servers, drivers, addresses }
@@ -147,7 +148,7 @@ impl Node {
     /// Returns a function that ends the drain of a stop that is under way.
     pub fn hurry(&self) -> impl Fn() + Send + Sync + 'static {
         let state = Arc::clone(&self.state);
-        move || state.end_drain.notify_one()
+        move || state.lifecycle.end_drain.notify_one()
     }
 
     /// Shuts down in order: hands balances and leadership over, lets requests under way finish, and

@@ -73,7 +73,7 @@ fn admit(
         secret.zip(presented).is_some_and(|(secret, p)| secret.matches(p.as_bytes()));
     if !is_authentic {
         let claimed = header(headers, "x-fluxgate-from").and_then(|v| v.parse().ok()).map(NodeId);
-        state.strangers.note(state, claimed);
+        state.health.note_stranger(claimed);
         return Err(NotAdmitted(RefusedFor::Secret, "the cluster secret is missing or wrong"));
     }
     if header(headers, "x-fluxgate-cluster") != Some(&state.config.cluster_name) {
@@ -90,14 +90,16 @@ fn admit(
     let directory = header(headers, "x-fluxgate-directory").and_then(|v| v.parse().ok());
     let view = state.shared.view();
     // What this node has applied about itself counts more than the view of a caller that may be behind.
-    let own =
-        view.nodes.get(&state.me).is_some_and(|own| own.dir_id == state.dir_id && !own.removed);
-    if directory.is_some_and(|directory: u64| directory != state.dir_id.0 && !own) {
+    let own = view
+        .nodes
+        .get(&state.me)
+        .is_some_and(|own| own.dir_id == state.start.dir_id && !own.removed);
+    if directory.is_some_and(|directory: u64| directory != state.start.dir_id.0 && !own) {
         // Only reject the call: the caller may be the one that is behind, or belong to a cluster that
         // no longer exists. A node that knows no other node learns from this that there is a cluster.
         let alone = state.config.members.len() <= 1 && state.raft.status().nodes.len() <= 1;
-        if state.boot() == BootId(1) && alone {
-            state.end(NodeError::OtherDirectory(state.me));
+        if state.start.boot() == BootId(1) && alone {
+            state.lifecycle.end(NodeError::OtherDirectory(state.me));
         }
         let why = "this node runs on another data directory";
         return Err(NotAdmitted(RefusedFor::Directory, why));
@@ -179,20 +181,20 @@ fn gossip(state: &NodeState, from: NodeId, body: &[u8]) -> Result<Vec<u8>, Handl
     } else {
         (read::<GossipMessage>(body)?, None)
     };
-    if let Some(sender) = state.receive(from, &message.head) {
-        state.handle_gossip(&sender, &message.told);
+    if let Some(sender) = state.peers.receive(from, &message.head) {
+        state.counters.handle_gossip(&sender, &message.told);
     }
-    state.note_incarnations(&message.incarnations);
-    state.note_about(from, message.about);
+    state.peers.note_incarnations(&message.incarnations);
+    state.heard.note_about(from, message.about);
     let first = GossipReply {
-        head: state.head(from),
-        incarnations: state.incarnation().incarnations.all(),
-        about: state.about(),
+        head: state.peers.head(from),
+        incarnations: state.published.incarnation().incarnations.all(),
+        about: state.peers.about(),
     };
     let Some(more) = more else { return write::<GossipMessage>(&first) };
-    state.note_speaks_2(from, true);
-    state.note_more(from, more);
-    write::<GossipMessageV2>(&GossipReplyV2 { first, more: state.more() })
+    state.heard.note_speaks_2(from, true);
+    state.peers.note_more(from, more);
+    write::<GossipMessageV2>(&GossipReplyV2 { first, more: state.peers.more() })
 }
 
 fn usage(state: &NodeState, body: &[u8]) -> Result<Vec<u8>, HandleError> {
@@ -213,13 +215,18 @@ fn usage_many(state: &NodeState, body: &[u8]) -> Result<Vec<u8>, HandleError> {
     })
 }
 
+async fn introduce(state: &NodeState) -> Result<Vec<u8>, HandleError> {
+    let said = state.peers.introduction().await;
+    write::<IntroduceCall>(&said.map_err(|error| HandleError::Failed(error.to_string()))?)
+}
+
 async fn dispatch(
     state: &Arc<NodeState>,
     from: NodeId,
     call: Call,
     body: &[u8],
 ) -> Result<Vec<u8>, HandleError> {
-    if call.is_for_members() && !state.may_vote() {
+    if call.is_for_members() && !state.lifecycle.may_vote() {
         return Err(HandleError::Failed("this node has not heard from the others yet".to_owned()));
     }
     match call {
@@ -229,13 +236,13 @@ async fn dispatch(
         Call::Propose => {
             let proposal = ProposeV1::unpack(Kind::PeerMessage, body);
             let proposal = proposal.map_err(|error| HandleError::Malformed(error.to_string()))?;
-            let reply = state.handle_propose(proposal).await.pack(Kind::PeerMessage);
+            let reply = state.writes.handle_propose(proposal).await.pack(Kind::PeerMessage);
             reply.map_err(|error| HandleError::Failed(error.to_string()))
         }
         Call::Lease if is_2(body) => {
-            write::<LeaseCallV2>(&state.handle_lease(from, read(body)?).await)
+            write::<LeaseCallV2>(&state.member.handle_lease(from, read(body)?).await)
         }
-        Call::Lease => write::<LeaseCall>(&state.handle_lease_v1(from, read(body)?).await),
+        Call::Lease => write::<LeaseCall>(&state.member.handle_lease_v1(from, read(body)?).await),
         Call::Applied => {
             let wanted: AppliedCall = read(body)?;
             let wait = Duration::from_millis(wanted.wait_ms).min(APPLIED_WAIT_MAX);
@@ -244,24 +251,22 @@ async fn dispatch(
         }
         Call::TransferRequest => {
             let message: AskMessage = read(body)?;
-            let replies = match state.receive(from, &message.head) {
+            let replies = match state.peers.receive(from, &message.head) {
                 Some(sender) if message.asks.len() <= caps::PEER_ITEMS_MAX => {
-                    state.handle_asks(&sender, &message.asks)
+                    state.counters.handle_asks(&sender, &message.asks)
                 }
                 Some(_) | None => Vec::new(),
             };
-            write::<AskMessage>(&ReplyMessage { head: state.head(from), replies })
+            write::<AskMessage>(&ReplyMessage { head: state.peers.head(from), replies })
         }
         Call::Gossip => gossip(state, from, body),
-        Call::Introduce => {
-            let said = state.introduction().await;
-            write::<IntroduceCall>(&said.map_err(|error| HandleError::Failed(error.to_string()))?)
-        }
+        Call::Introduce => introduce(state).await,
         Call::Give => {
             let message: GiveMessage = read(body)?;
-            let sender = state.receive(from, &message.head).filter(|_| !state.is_leaving());
+            let sender =
+                state.peers.receive(from, &message.head).filter(|_| !state.lifecycle.is_leaving());
             let taken = match sender {
-                Some(sender) => state.handle_replies(&sender, &message.gifts),
+                Some(sender) => state.counters.handle_replies(&sender, &message.gifts),
                 // Explicitly not taken, so that the giver keeps them.
                 None => vec![false; message.gifts.len()],
             };
@@ -275,7 +280,7 @@ async fn dispatch(
                 formed: state.raft.has_history().await,
                 directories,
                 synced_ns: state.clock.is_synced().then(|| state.clock.now_ns()),
-                lower_bound_ns: state.clock_floor_ns(),
+                lower_bound_ns: state.clock.lower_bound_ns(state.shared.last_stamp()),
             })
         }
         Call::Membership if is_2(body) => {

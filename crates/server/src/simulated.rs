@@ -9,8 +9,9 @@ use axum::http::Request;
 use bytes::Bytes;
 use fluxgate_engine::quota::{CounterId, Observed};
 use fluxgate_engine::state::Shared;
+use fluxgate_node::NodeError;
 use fluxgate_node::config::Config;
-use fluxgate_node::node::{self, NodeError, Surroundings};
+use fluxgate_node::node::{self, Surroundings};
 use fluxgate_node::state::NodeState;
 use fluxgate_types::{BootId, BootNs, ClusterMs, LogIndex};
 use tokio::sync::watch;
@@ -84,7 +85,7 @@ impl Simulated {
     /// Its incarnation.
     #[must_use]
     pub fn boot(&self) -> BootId {
-        self.state.boot()
+        self.state.start.boot()
     }
 
     /// The replicated state.

@@ -1,5 +1,6 @@
 //! The envelope of a message between nodes.
 
+use fluxgate_engine::state::cluster_state::LEVEL;
 use fluxgate_store::codec::{self, CodecError, Kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,6 +11,9 @@ pub const VERSION: u8 = 1;
 pub const VERSION_2: u8 = 2;
 /// The version of records and messages with content of level 3.
 pub const VERSION_3: u8 = 3;
+/// The version of records and messages with content of the newest level: each level has a version of
+/// the same number.
+pub const VERSION_NEWEST: u8 = LEVEL.to_le_bytes()[0];
 
 /// Encodes a message between nodes.
 ///

@@ -6,16 +6,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::raft::{AppendV1, EntryV1, PayloadV1, ProposeReplyV1, ProposeV1};
-use crate::{VERSION, VERSION_2, VERSION_3};
+use crate::{VERSION, VERSION_NEWEST};
 
 /// The lowest version that can hold content of a level.
 #[must_use]
 pub fn version_for(level: u32) -> u8 {
-    match level {
-        0 | 1 => VERSION,
-        2 => VERSION_2,
-        _ => VERSION_3,
-    }
+    u8::try_from(level).unwrap_or(VERSION_NEWEST).clamp(VERSION, VERSION_NEWEST)
 }
 
 /// Decodes a shape that grew, from any version.
@@ -24,8 +20,8 @@ pub fn version_for(level: u32) -> u8 {
 /// When the bytes are damaged, of a later version, or not of this shape.
 pub fn read_grown<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, CodecError> {
     match codec::open(kind, bytes)? {
-        (VERSION..=VERSION_3, payload) => codec::decode_payload(payload),
-        (found, _) => Err(CodecError::Version { expected: VERSION_3, found }),
+        (VERSION..=VERSION_NEWEST, payload) => codec::decode_payload(payload),
+        (found, _) => Err(CodecError::Version { expected: VERSION_NEWEST, found }),
     }
 }
 

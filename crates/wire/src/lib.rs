@@ -23,7 +23,7 @@ pub use counters::{
     LimitUsageV1, TransferReplyV1, TransferRequestV1, WindowSpentV1,
 };
 pub use envelope::{
-    VERSION, VERSION_2, VERSION_3, decode, decode_as, encode, encode_as, version_of,
+    VERSION, VERSION_2, VERSION_3, VERSION_NEWEST, decode, decode_as, encode, encode_as, version_of,
 };
 pub use grown::{Grown, read_grown, version_for};
 pub use lease::{GrantV1, LeaseTermsV1, TermsRecordV1};

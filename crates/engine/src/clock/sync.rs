@@ -43,8 +43,19 @@ impl ClockAnswer {
 /// The wall clocks of a new cluster differ, and no majority agrees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClocksDiffer {
-    /// Every clock that was read: the node, its wall clock, and whether that is plausible.
-    pub clocks: Vec<(NodeId, u64, bool)>,
+    /// Every clock that was read.
+    pub clocks: Vec<WallClock>,
+}
+
+/// A wall clock as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WallClock {
+    /// The node whose clock it is.
+    pub node: NodeId,
+    /// Nanoseconds since the Unix epoch.
+    pub wall_ns: u64,
+    /// Whether the clock can be right.
+    pub plausible: bool,
 }
 
 /// The largest set of nodes whose wall clocks are plausible and differ by no more than `bound_ns`,
@@ -78,7 +89,11 @@ pub fn fit_to_form(
     if agree.len() * 2 > members {
         return Ok(agree);
     }
-    let clock = |answer: &ClockAnswer| (answer.node, answer.wall_ns, answer.plausible);
+    let clock = |answer: &ClockAnswer| WallClock {
+        node: answer.node,
+        wall_ns: answer.wall_ns,
+        plausible: answer.plausible,
+    };
     Err(ClocksDiffer { clocks: answers.iter().map(clock).collect() })
 }
 

@@ -7,7 +7,7 @@ use fluxgate_types::{BootId, BootNs, DirId, NodeId};
 use crate::clock::sync::ClockAnswer;
 use crate::state::View;
 use crate::state::cluster_state::{ClusterState, StartId};
-use crate::state::command::Command;
+use crate::state::command::Registration;
 
 /// Which start of which node answers, and what it knows of the cluster and of the time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,45 +40,6 @@ pub struct RegisteredDirectory {
     pub dir_id: DirId,
     /// The node was removed from the cluster since.
     pub removed: bool,
-}
-
-/// The directory that a command registers for a node, and its start, if the command names one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Registration {
-    /// The node.
-    pub node: NodeId,
-    /// Its directory.
-    pub dir_id: DirId,
-    /// Its start.
-    pub start_id: Option<StartId>,
-}
-
-impl Registration {
-    /// What a command registers, if it does.
-    #[must_use]
-    pub fn of(command: &Command) -> Option<Self> {
-        match *command {
-            Command::RegisterNode { node, dir_id } => Some(Self { node, dir_id, start_id: None }),
-            Command::RegisterStart { node, dir_id, start_id } => {
-                Some(Self { node, dir_id, start_id: Some(start_id) })
-            }
-            Command::CreateKey(_)
-            | Command::UpdateKey(_)
-            | Command::RotateKey { .. }
-            | Command::RevokeKey { .. }
-            | Command::SetDefaults { .. }
-            | Command::SetShareMap { .. }
-            | Command::RemoveNode { .. }
-            | Command::PutKeys { .. }
-            | Command::RestoreAudit { .. }
-            | Command::SetLevel { .. }
-            | Command::SetTerms { .. }
-            | Command::SetTime { .. }
-            | Command::EraseKeys { .. }
-            | Command::Once { .. }
-            | Command::Note { .. } => None,
-        }
-    }
 }
 
 /// What a node knows of directories and of the newest starts: what it has applied, and what its log

@@ -10,12 +10,11 @@ use fluxgate_types::{ClusterMs, DirId, NodeId, caps};
 use super::apply::{Context, invalid};
 use super::audit::Action;
 use super::command::{CommandError, Outcome};
+pub use super::level::{LEVEL, level_of};
 pub use super::start_id::StartId;
 use super::{NodeRecord, Registry};
 use crate::lease::{LeaseTerms, TermsRecord};
 
-/// The newest level that this program knows.
-pub const LEVEL: u32 = 3;
 /// How long superseded lease terms are kept, milliseconds of cluster time: much longer than any
 /// promise under them lasts.
 const TERMS_KEPT_MS: u64 = 600_000;

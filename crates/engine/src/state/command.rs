@@ -196,6 +196,45 @@ impl Command {
             Self::EraseKeys { .. } | Self::Once { .. } | Self::Note { .. } => 3,
         }
     }
+
+    /// The directory that it registers for a node, if it does.
+    #[must_use]
+    pub fn registers(&self) -> Option<Registration> {
+        match *self {
+            Self::RegisterNode { node, dir_id } => {
+                Some(Registration { node, dir_id, start_id: None })
+            }
+            Self::RegisterStart { node, dir_id, start_id } => {
+                Some(Registration { node, dir_id, start_id: Some(start_id) })
+            }
+            Self::CreateKey(_)
+            | Self::UpdateKey(_)
+            | Self::RotateKey { .. }
+            | Self::RevokeKey { .. }
+            | Self::SetDefaults { .. }
+            | Self::SetShareMap { .. }
+            | Self::RemoveNode { .. }
+            | Self::PutKeys { .. }
+            | Self::RestoreAudit { .. }
+            | Self::SetLevel { .. }
+            | Self::SetTerms { .. }
+            | Self::SetTime { .. }
+            | Self::EraseKeys { .. }
+            | Self::Once { .. }
+            | Self::Note { .. } => None,
+        }
+    }
+}
+
+/// The directory that a command registers for a node, and its start, if the command names one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The node.
+    pub node: NodeId,
+    /// Its directory.
+    pub dir_id: DirId,
+    /// Its start.
+    pub start_id: Option<StartId>,
 }
 
 impl Batch {

@@ -1,6 +1,6 @@
 //! Which node forms the cluster, and by whose clocks.
 
-use fluxgate_engine::clock::sync::ClocksDiffer;
+use fluxgate_engine::clock::sync::{ClocksDiffer, WallClock};
 use fluxgate_engine::join::{Effect, FORM_ALONE_MS, FORM_PATIENCE_MS, Heard, Report};
 use fluxgate_types::NodeId;
 
@@ -73,7 +73,7 @@ fn a_node_that_formed_and_was_not_elected_counts_as_one_without_memory() {
 fn two_sets_of_clocks_form_no_cluster() {
     let ahead = WALL_NS + 2 * SECOND_NS;
     let said = [new_node(2), with_wall(new_node(3), ahead), with_wall(new_node(4), ahead)];
-    let clock = |node: u64, wall_ns: u64| (NodeId(node), wall_ns, true);
+    let clock = |node: u64, wall_ns| WallClock { node: NodeId(node), wall_ns, plausible: true };
     let differ = ClocksDiffer {
         clocks: vec![clock(2, WALL_NS), clock(3, ahead), clock(4, ahead), clock(1, WALL_NS)],
     };

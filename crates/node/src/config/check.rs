@@ -16,7 +16,7 @@ fn limits(reader: &mut Reader<'_>) -> Vec<Limit> {
     let list = reader.raw("limits", "default").and_then(Value::as_array).cloned();
     let read = |value: &Value| {
         let table = value.as_table().filter(|table| table.len() == 3)?;
-        let name = table.get("name")?.as_str()?.into();
+        let name = table.get("name")?.as_str()?;
         let tokens = u64::try_from(table.get("tokens")?.as_integer()?).ok()?;
         let period_ms = parse_duration_ms(table.get("period")?.as_str()?).ok()?;
         Some(Limit::new(name, tokens, period_ms))

@@ -6,7 +6,6 @@ use fluxgate_engine::quota::{CounterGossip, Repeats};
 use fluxgate_types::{NodeId, caps};
 
 use super::{Counters, SHARDS};
-use crate::state::NodeState;
 
 /// Shards that are repeated before the task yields.
 const SHARDS_AT_ONCE: usize = 16;
@@ -14,16 +13,16 @@ const SHARDS_AT_ONCE: usize = 16;
 /// Reports that are taken from one shard per lock, at most.
 const MOST_AT_ONCE: usize = 256;
 
-impl NodeState {
+impl Counters {
     /// Reports that changed, at most one message: first an equal part for each shard, then the rest
     /// for shards that have more.
     pub fn take_gossip(&self) -> Vec<CounterGossip> {
         let mut reports = Vec::new();
-        let first = self.counters.first_reported.fetch_add(1, Ordering::Relaxed);
+        let first = self.first_reported.fetch_add(1, Ordering::Relaxed);
         for part in [caps::PEER_ITEMS_MAX.div_ceil(SHARDS), caps::PEER_ITEMS_MAX] {
             for at in (first..first + SHARDS).map(|at| at % SHARDS) {
                 let most = part.min(caps::PEER_ITEMS_MAX - reports.len()).min(MOST_AT_ONCE);
-                if most > 0 && Counters::locked(self.counters.at(at), |shard| shard.has_gossip()) {
+                if most > 0 && Self::locked(self.at(at), |shard| shard.has_gossip()) {
                     reports
                         .extend(self.on_shard(at, |shard, on| shard.take_gossip(on.context, most)));
                 }
@@ -39,7 +38,7 @@ impl NodeState {
         repeats: &mut Repeats,
         most: usize,
     ) -> Vec<CounterGossip> {
-        repeats.note_incarnation(self.incarnation().incarnations.of(peer));
+        repeats.note_incarnation(self.parts.published.incarnation().incarnations.of(peer));
         let mut reports = Vec::new();
         while let Some((shard_at, mut cursor)) = repeats.next().filter(|_| reports.len() < most) {
             let count = (most - reports.len()).min(caps::ITEMS_PER_HOLD_MAX);

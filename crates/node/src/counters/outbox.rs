@@ -9,8 +9,9 @@ use fluxgate_peer::CallError;
 use fluxgate_types::NodeId;
 use tokio::sync::Notify;
 
+use super::Counters;
 use crate::clock::boot_now;
-use crate::state::NodeState;
+use crate::peer::Peers;
 
 /// Transfer requests to one peer, and the task that waits for some.
 #[derive(Debug, Default)]
@@ -30,9 +31,9 @@ impl Outbox {
     }
 }
 
-pub async fn run_asks(state: Arc<NodeState>, peer: NodeId) {
-    let outbox = state.counters.outbox(peer);
-    let timeout_ms = state.config.transfer_timeout_ms;
+/// Sends the requests to `peer` that the counters put into its outbox.
+pub async fn run_asks(counters: Arc<Counters>, peers: Arc<Peers>, peer: NodeId, timeout_ms: u64) {
+    let outbox = counters.outbox(peer);
     let timeout = Duration::from_millis(timeout_ms);
     // An earlier task for this peer may have ended with a message in flight.
     outbox.with(quota::Outbox::answered);
@@ -42,7 +43,7 @@ pub async fn run_asks(state: Arc<NodeState>, peer: NodeId) {
             outbox.filled.notified().await;
             continue;
         };
-        let answer = crate::peer::ask(&state, peer, message, timeout).await;
+        let answer = peers.ask(peer, message, timeout).await;
         let requests = outbox.with(quota::Outbox::answered);
         match answer {
             Ok((sender, mut replies)) => {
@@ -51,13 +52,13 @@ pub async fn run_asks(state: Arc<NodeState>, peer: NodeId) {
                     requests.iter().map(|request| (request.counter, request.got)).collect();
                 for reply in &replies {
                     let before = got.get(&reply.counter).copied().unwrap_or(0);
-                    state.metrics.asked(true, Some(reply.given.saturating_sub(before)));
+                    counters.parts.metrics.asked(true, Some(reply.given.saturating_sub(before)));
                 }
-                state.handle_replies(&sender, &replies);
+                counters.handle_replies(&sender, &replies);
             }
             Err(error) => {
-                state.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
-                state.handle_asks_failed(peer, &requests);
+                peers.note_silence(peer, matches!(error, CallError::Unreachable { .. }));
+                counters.handle_asks_failed(peer, &requests);
             }
         }
     }

@@ -1,20 +1,18 @@
 //! What a step of the member reads of this node.
 
-use std::sync::PoisonError;
-
 use fluxgate_engine::member::{
     ClusterMember, Member, OwnHealth, PeerReport, SeenLeadership, Surroundings,
 };
 use fluxgate_engine::state::Shared;
+use fluxgate_engine::state::cluster_state::level_of;
 use fluxgate_raft::{Leadership, WriteHealth};
 use fluxgate_types::{BootNs, LogIndex, NodeId};
 use fluxgate_wire::peer::Writes;
 
+use super::{MemberDriver, MemberParts};
 use crate::clock::{boot_now, nanos};
-use crate::peer::level_of;
-use crate::state::NodeState;
 
-impl Surroundings for NodeState {
+impl Surroundings for MemberParts {
     fn leader(&self) -> Option<NodeId> {
         self.raft.leader()
     }
@@ -52,14 +50,11 @@ impl Surroundings for NodeState {
     }
 
     fn peer(&self, node: NodeId) -> Option<PeerReport> {
-        let about = {
-            let heard = self.heard.read().unwrap_or_else(PoisonError::into_inner);
-            heard.get(&node).cloned()
-        }?;
+        let about = self.heard.about(node)?;
         Some(PeerReport {
-            is_recent: self.is_recent(&about, self.now().0),
+            is_recent: self.heard.is_recent(&about, self.clock.now().0),
             is_ready: about.ready,
-            can_write: self.more_of(node).map(|more| more.writes == Writes::Fine),
+            can_write: self.heard.more_of(node).map(|more| more.writes == Writes::Fine),
             level: level_of(&about.version),
             wall_offset_ns: about.clock_offset_ms.saturating_mul(1_000_000),
         })
@@ -67,26 +62,29 @@ impl Surroundings for NodeState {
 
     fn own(&self) -> OwnHealth {
         OwnHealth {
-            has_joined: self.may_vote(),
+            has_joined: self.lifecycle.may_vote(),
             lacks_entries: self.raft.lacks_entries(),
             can_write: self.raft.write_health() == WriteHealth::Fine,
             differs: self.agreement.differs(),
-            is_stopping: self.is_stopping(),
+            is_stopping: self.lifecycle.is_stopping(),
             is_changing_members: self.raft.status().changing.is_some(),
             wall_is_plausible: self.clock.is_plausible(),
         }
     }
 }
 
-impl NodeState {
+impl MemberDriver {
     /// Publishes what requests read without the member's lock; call it with the lock held.
     pub(super) fn publish(&self, member: &Member) {
         // Set BEFORE the lease is published: the first lease decides which tokens this incarnation
         // may use.
-        self.publish_incarnation(member.incarnation());
-        self.publish_silences(member.has_silences());
-        self.clock.publish(*member.clock());
+        self.parts.published.publish_incarnation(member.incarnation());
+        self.parts.published.publish_silences(member.has_silences());
+        self.parts.clock.publish(*member.clock());
         let holder = member.holder();
-        self.publish_lease(holder.until(), holder.horizon());
+        // A node whose state differs from the others' answers nothing, whatever lease it was
+        // granted.
+        let until = if self.parts.agreement.differs() { BootNs(0) } else { holder.until() };
+        self.parts.published.publish_lease(until, holder.horizon());
     }
 }

@@ -21,13 +21,11 @@ use fluxgate_wire::peer::{
 use fluxgate_wire::raft::{ProposeReplyV1, ProposeV1};
 use tracing::Instrument as _;
 
-use super::locked;
 use super::why::Refused;
-use crate::node::NodeError;
-use crate::peer;
-use crate::state::NodeState;
+use super::{MemberDriver, locked};
+use crate::error::NodeError;
+use crate::proposal::proposal;
 use crate::time;
-use crate::writes::proposal;
 
 /// Longest wait of the member for a lease, a proof or clocks.
 const LEASE_TIMEOUT: Duration = Duration::from_millis(LEASE_TIMEOUT_MS);
@@ -36,19 +34,19 @@ const APPLIED_GRACE: Duration = Duration::from_millis(500);
 /// Longest time for one hand-over attempt, and for ending a change of the members.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-impl NodeState {
+impl MemberDriver {
     pub(super) fn carry_out(&self, effect: Effect) {
         match effect {
             Effect::AnswerLease { request, answer } => {
-                let waits = locked(&self.member.leases).remove(&request);
+                let waits = locked(&self.leases).remove(&request);
                 waits.and_then(|waits| waits.send(answer).ok());
             }
             Effect::AnswerWrite { write, result } => {
-                let waits = locked(&self.member.writes).remove(&write);
+                let waits = locked(&self.writes).remove(&write);
                 waits.and_then(|waits| waits.answer.send(result).ok());
             }
             Effect::BarrierPassed { waited_ns, all_applied } => {
-                self.metrics.barrier(all_applied, Duration::from_nanos(waited_ns));
+                self.parts.metrics.barrier(all_applied, Duration::from_nanos(waited_ns));
             }
             Effect::Renewed(result) => self.say_renewed(result),
             Effect::LeaseDropped(jump) => say_dropped(jump),
@@ -69,10 +67,10 @@ impl NodeState {
             | Effect::Submit { .. }
             | Effect::Forward { .. }
             | Effect::AskApplied { .. }) => {
-                if let Some(state) = self.member.state.upgrade() {
-                    let span = self.member.span_of(&call);
-                    let task = async move { state.call_out(call).await };
-                    self.member.spawn(task.instrument(span));
+                if let Some(driver) = self.this.upgrade() {
+                    let span = self.span_of(&call);
+                    let task = async move { driver.call_out(call).await };
+                    self.spawn(task.instrument(span));
                 }
             }
         }
@@ -83,34 +81,34 @@ impl NodeState {
         match effect {
             Effect::SaveStart { start, registered } => {
                 let saved = self.save_start(registered).await;
-                self.member(|m, at| m.handle_start_saved(start, registered, saved, at));
+                self.step(|m, at| m.handle_start_saved(start, registered, saved, at));
             }
             Effect::RequestLease { call, to, request } => {
                 let answer = self.request_lease(to, request).await;
-                self.member(|m, at| m.handle_lease_answer(call, answer, at));
+                self.step(|m, at| m.handle_lease_answer(call, answer, at));
             }
             Effect::ProveLeadership { call } => {
-                let proof = self.raft.confirm_leadership();
+                let proof = self.parts.raft.confirm_leadership();
                 let proof = tokio::time::timeout(LEASE_TIMEOUT, proof).await;
                 let index = proof.ok().and_then(Result::ok);
-                self.member(|m, at| m.handle_proof(call, index, at));
+                self.step(|m, at| m.handle_proof(call, index, at));
             }
             Effect::AskClocks { call, nodes } => {
-                let answers = time::ask_clocks(&self, nodes, LEASE_TIMEOUT).await;
-                self.member(|m, at| m.handle_clocks(call, &ClocksHeard { answers }, at));
+                let answers = time::ask_clocks(&self.parts.calls, nodes, LEASE_TIMEOUT).await;
+                self.step(|m, at| m.handle_clocks(call, &ClocksHeard { answers }, at));
             }
             Effect::Propose { call, command } => self.propose_own(call, *command).await,
             Effect::Submit { call, proposal, .. } => {
-                let result = self.raft.submit(*proposal).await;
-                self.member(|m, at| m.handle_submitted(call, result, at));
+                let result = self.parts.raft.submit(*proposal).await;
+                self.step(|m, at| m.handle_submitted(call, result, at));
             }
             Effect::Forward { call, to, proposal, timeout_ms, .. } => {
                 let result = self.forward(to, *proposal, timeout_ms).await;
-                self.member(|m, at| m.handle_forwarded(call, result, at));
+                self.step(|m, at| m.handle_forwarded(call, result, at));
             }
             Effect::AskApplied { peer, index } => {
                 let applied = self.ask_applied(peer, index).await;
-                self.member(|m, at| m.handle_applied_answer(peer, applied, at));
+                self.step(|m, at| m.handle_applied_answer(peer, applied, at));
             }
             Effect::EndChange => self.end_change().await,
             Effect::HandOver { to: Some(to) } => self.hand_over_to(to).await,
@@ -127,9 +125,9 @@ impl NodeState {
         }
     }
 
-    async fn save_start(self: &Arc<Self>, registered: bool) -> bool {
-        let state = Arc::clone(self);
-        let save = move || if registered { state.note_registered() } else { state.note_asking() };
+    async fn save_start(&self, registered: bool) -> bool {
+        let start = Arc::clone(&self.parts.start);
+        let save = move || if registered { start.note_registered() } else { start.note_asking() };
         let saved = process::on_disk(save).await.and_then(|saved| saved);
         if let Err(error) = &saved {
             tracing::warn!(%error, "this start was not noted on the disk");
@@ -141,10 +139,10 @@ impl NodeState {
     async fn request_lease(&self, to: NodeId, request: LeaseRequest) -> LeaseAnswer {
         let LeaseRequest { start: StartId { boot, nonce }, dir_id, applied } = request;
         let first = LeaseCall { boot, dir_id, applied };
-        let answer = if self.speaks_2(to) {
-            peer::ask_2(self, to, &LeaseCallV2 { first, nonce }, LEASE_TIMEOUT).await
+        let answer = if self.parts.heard.speaks_2(to) {
+            self.parts.calls.ask_2(to, &LeaseCallV2 { first, nonce }, LEASE_TIMEOUT).await
         } else {
-            let answer = self.transport.ask(to, &first, LEASE_TIMEOUT).await;
+            let answer = self.parts.calls.transport.ask(to, &first, LEASE_TIMEOUT).await;
             answer.map(|answer| match answer {
                 LeaseReply::Granted(grant) => LeaseReplyV2::Granted(grant),
                 LeaseReply::NotLeader => LeaseReplyV2::NotLeader,
@@ -161,8 +159,8 @@ impl NodeState {
 
     async fn propose_own(&self, call: CallId, command: Command) {
         say_proposed(&command);
-        let result = self.raft.submit(proposal(Actor::System, None, command)).await;
-        self.member(|m, at| m.handle_proposed(call, &result, at));
+        let result = self.parts.raft.submit(proposal(Actor::System, None, command)).await;
+        self.step(|m, at| m.handle_proposed(call, &result, at));
     }
 
     async fn forward(
@@ -181,7 +179,8 @@ impl NodeState {
                 Err(SubmitError::NotLeader)
             }
             Ok(ProposeReplyV1::Busy) => {
-                let able = self.more_of(leader).is_none_or(|more| more.writes == Writes::Fine);
+                let able =
+                    self.parts.heard.more_of(leader).is_none_or(|more| more.writes == Writes::Fine);
                 Err(if able { SubmitError::Busy } else { SubmitError::DiskFull })
             }
             Ok(ProposeReplyV1::Unknown)
@@ -199,7 +198,7 @@ impl NodeState {
     ) -> Result<ProposeReplyV1, CallError> {
         let broken = |cause: String| CallError::Broken { node: leader, cause };
         let body = question.pack(Kind::PeerMessage).map_err(|error| broken(error.to_string()))?;
-        let answer = self.transport.call(leader, Call::Propose, body, left).await?;
+        let answer = self.parts.calls.transport.call(leader, Call::Propose, body, left).await?;
         let reply = ProposeReplyV1::unpack(Kind::PeerMessage, &answer);
         reply.map_err(|error| broken(error.to_string()))
     }
@@ -207,12 +206,12 @@ impl NodeState {
     async fn ask_applied(&self, peer: NodeId, index: LogIndex) -> Option<LogIndex> {
         let question = AppliedCall { index, wait_ms: APPLIED_WAIT_MS };
         let timeout = Duration::from_millis(APPLIED_WAIT_MS) + APPLIED_GRACE;
-        let answer = self.transport.ask(peer, &question, timeout).await;
+        let answer = self.parts.calls.transport.ask(peer, &question, timeout).await;
         answer.ok().map(|AppliedReply { applied }| applied)
     }
 
     async fn end_change(&self) {
-        match tokio::time::timeout(HAND_OVER_TIMEOUT, self.raft.end_change()).await {
+        match tokio::time::timeout(HAND_OVER_TIMEOUT, self.parts.raft.end_change()).await {
             Ok(Ok(())) => tracing::warn!("a change of the members that was stuck was ended"),
             Ok(Err(error)) => tracing::warn!(%error, "a change of the members is stuck"),
             Err(_) => tracing::warn!("a change of the members is stuck"),
@@ -225,13 +224,13 @@ impl NodeState {
             "this node leads and cannot write, for {}: it hands over",
             self.unable_because()
         );
-        if let Err(error) = self.raft.transfer_leadership(Some(to), HAND_OVER_TIMEOUT).await {
+        if let Err(error) = self.parts.raft.transfer_leadership(Some(to), HAND_OVER_TIMEOUT).await {
             tracing::warn!(%error, "the leadership was not handed over");
         }
     }
 
     fn unable_because(&self) -> &'static str {
-        match self.raft.write_health() {
+        match self.parts.raft.write_health() {
             WriteHealth::DiskFull => "its disk is full",
             WriteHealth::Stalled => "its disk does not confirm writes",
             WriteHealth::Fine => "its state differs from that of the other nodes",
@@ -241,20 +240,24 @@ impl NodeState {
     fn end_because(&self, why: &LeaseRefusal) {
         match why {
             LeaseRefusal::Older { newest, .. } => {
-                self.end(NodeError::OlderDirectory { node: self.me, newest: *newest });
+                self.parts
+                    .lifecycle
+                    .end(NodeError::OlderDirectory { node: self.parts.raft.me(), newest: *newest });
             }
             LeaseRefusal::OtherDirectory(_)
             | LeaseRefusal::Behind
             | LeaseRefusal::Removed(_)
             | LeaseRefusal::CountOn { .. }
             | LeaseRefusal::Differs
-            | LeaseRefusal::Other(_) => self.end(NodeError::OtherDirectory(self.me)),
+            | LeaseRefusal::Other(_) => {
+                self.parts.lifecycle.end(NodeError::OtherDirectory(self.parts.raft.me()))
+            }
         }
     }
 
     fn say_renewed(&self, result: Result<(), NotRenewed>) {
         if result.as_ref().map_or_else(NotRenewed::was_asked, |()| true) {
-            self.metrics.renewed(if result.is_ok() { "granted" } else { "failed" });
+            self.parts.metrics.renewed(if result.is_ok() { "granted" } else { "failed" });
         }
         let error = result.err().map(|why| {
             if let NotRenewed::ClocksDiffer(differ) = &why {
@@ -262,12 +265,12 @@ impl NodeState {
             }
             why.to_string()
         });
-        let refused = error.map(|error| Refused::of(self, error));
-        locked(&self.member.why).tell(refused);
+        let refused = error.map(|error| Refused::of(self.reason(), error));
+        locked(&self.why).tell(refused);
     }
 
     fn say_elected(&self, term: u64, previous: Option<NodeId>) {
-        self.metrics.elected(self.raft.was_handed());
+        self.parts.metrics.elected(self.parts.raft.was_handed());
         match previous {
             Some(node) => tracing::info!(term, previous = node.0, "this node leads the cluster"),
             None => tracing::info!(term, "this node leads the cluster"),

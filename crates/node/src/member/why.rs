@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::reason::Reason;
-use crate::state::NodeState;
 
 /// The shortest time between two log lines for one reason whose details change.
 const TELL_DETAILS_EVERY: Duration = Duration::from_secs(2);
@@ -55,8 +54,8 @@ pub(super) struct Refused {
 
 impl Refused {
     /// Combines the reason from the closed list with the error of the attempt.
-    pub(super) fn of(state: &NodeState, error: String) -> Self {
-        match state.reason() {
+    pub(super) fn of(reason: Option<Reason>, error: String) -> Self {
+        match reason {
             Some(reason) if reason != Reason::Waiting => Self {
                 name: reason.name().to_owned(),
                 reason: reason.to_string(),

@@ -17,9 +17,9 @@ use fluxgate_store::DataDir;
 use fluxgate_store::addresses::Recovered;
 use fluxgate_types::NodeId;
 
-use super::NodeError;
 use crate::clock::boot_now;
 use crate::config::Config;
+use crate::error::NodeError;
 use crate::state::NodeState;
 
 /// How often to check whether the file is still needed.
@@ -84,7 +84,7 @@ pub(super) async fn run(state: Arc<NodeState>, mut noted: Vec<Recovered>) {
             break;
         }
         // A leader without a lease of its own may have been replaced.
-        if state.raft.leads_in().is_some() && state.is_leased(boot_now()) {
+        if state.raft.leads_in().is_some() && state.published.is_leased(boot_now()) {
             for one in left {
                 let moved = state.raft.move_node(NodeId(one.node), &one.address).await;
                 match moved {
@@ -93,7 +93,10 @@ pub(super) async fn run(state: Arc<NodeState>, mut noted: Vec<Recovered>) {
                         tracing::info!(node, address, "the recovered address is in the log");
                         let before = one.instead_of.as_deref().unwrap_or("-");
                         let details = format!("node {node} recovered: {before} → {address}");
-                        state.note(Actor::System, None, Action::MembersChanged, details).await;
+                        state
+                            .writes
+                            .note(Actor::System, None, Action::MembersChanged, details)
+                            .await;
                     }
                     Err(error) => tracing::debug!(%error, "the address is not in the log yet"),
                 }

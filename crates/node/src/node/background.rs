@@ -40,14 +40,16 @@ pub(super) async fn run_peers(state: Arc<NodeState>) {
             }
             known.entry(*node).or_insert_with(|| {
                 let mut tasks = JoinSet::new();
-                tasks.spawn(process::bind(counters::run_asks(Arc::clone(&state), *node)));
+                let (counters, peers) = (Arc::clone(&state.counters), Arc::clone(&state.peers));
+                let timeout_ms = state.config.transfer_timeout_ms;
+                tasks.spawn(process::bind(counters::run_asks(counters, peers, *node, timeout_ms)));
                 tasks
             });
         }
         // Stops the tasks of nodes that left.
         known.retain(|node, _| members.contains_key(node));
         let peers: Vec<NodeId> = known.keys().copied().collect();
-        state.member(|member, _| member.set_peers(&peers));
+        state.member.step(|member, _| member.set_peers(&peers));
         tokio::time::timeout(LOOK_FOR_PEERS, news.changed()).await.ok();
     }
 }
@@ -88,7 +90,7 @@ impl NodeState {
         m.has_leader.set(i64::from(status.leader.is_some()));
         m.voters.set(gauge(status.nodes.values().filter(|node| node.votes).count() as u64));
         m.counters.set(gauge(self.counters.count() as u64));
-        let left = self.lease_until().since(boot_now());
+        let left = self.published.lease_until().since(boot_now());
         m.lease_remaining.set(Duration::from_nanos(left).as_secs_f64());
         let offset = Duration::from_millis(self.clock.offset_ms().unsigned_abs()).as_secs_f64();
         m.clock_offset.set(if self.clock.offset_ms() < 0 { -offset } else { offset });

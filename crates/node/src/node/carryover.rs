@@ -8,7 +8,7 @@ use fluxgate_store::codec::{self, CodecError, Kind};
 use fluxgate_store::{DataDir, HOLDINGS_PART_BYTES_MAX, HOLDINGS_PARTS_MAX};
 use fluxgate_wire::Shaped as _;
 
-use super::NodeError;
+use crate::error::NodeError;
 use crate::state::NodeState;
 
 /// Version of each part.
@@ -19,7 +19,7 @@ const VERSION: u8 = 1;
 pub(super) fn write(state: &NodeState, data: &DataDir) {
     let opened = state.counters.carryover();
     if let Some(left) =
-        Carryover::of(&state.incarnation(), opened, state.now(), state.clock.is_synced())
+        Carryover::of(&state.published.incarnation(), opened, state.now(), state.clock.is_synced())
     {
         let written = split(left, HOLDINGS_PART_BYTES_MAX)
             .map_err(std::io::Error::other)

@@ -12,9 +12,8 @@ use fluxgate_peer::process;
 use fluxgate_types::{BootNs, NodeId};
 use tokio::task::JoinSet;
 
-use super::NodeError;
 use crate::clock::boot_now;
-use crate::peer;
+use crate::error::NodeError;
 use crate::state::NodeState;
 use crate::time;
 
@@ -22,7 +21,7 @@ use crate::time;
 pub(super) async fn join(state: Arc<NodeState>) -> Result<(), NodeError> {
     let settings = Settings {
         me: state.me,
-        dir_id: state.dir_id,
+        dir_id: state.start.dir_id,
         members: state.config.members.keys().copied().collect(),
         clock_error_ms_max: state.config.clock_error_ms_max,
     };
@@ -33,19 +32,19 @@ pub(super) async fn join(state: Arc<NodeState>) -> Result<(), NodeError> {
             Some(Effect::Introduce { nodes, timeout_ms }) => {
                 let heard = ask_all(&state, nodes, Duration::from_millis(timeout_ms)).await;
                 let situation = self::situation(&state).await;
-                let made = |start| state.made(start);
+                let made = |start| state.start.made(start);
                 join.handle_introductions(boot_now(), &situation, made, &heard);
             }
             Some(Effect::LookForCopy { timeout_ms }) => {
                 let answers = ask_own_addresses(&state, Duration::from_millis(timeout_ms)).await;
-                join.handle_own_addresses(state.start_id(), &answers);
+                join.handle_own_addresses(state.start.id(), &answers);
             }
-            Some(Effect::CountOn(boot)) => state.count_on_from(boot),
+            Some(Effect::CountOn(boot)) => state.member.count_on_from(boot),
             Some(Effect::Form) => form(&state).await,
-            Some(Effect::TakePart) => state.allow_votes(),
-            Some(Effect::AskForLease) => state.member(|member, step| member.renew_now(step)),
+            Some(Effect::TakePart) => state.lifecycle.allow_votes(&state.raft),
+            Some(Effect::AskForLease) => state.member.step(|member, step| member.renew_now(step)),
             Some(Effect::NoteClocks(differ)) => {
-                state.note_clocks(differ.as_ref().map(time::in_words));
+                state.health.note_clocks(differ.as_ref().map(time::in_words));
             }
             Some(Effect::Report(report)) => log(&state, &report),
             Some(Effect::End(error)) => return Err(error.into()),
@@ -64,10 +63,10 @@ async fn situation(state: &NodeState) -> Situation {
     let members = state.raft.status().nodes;
     Situation {
         formed,
-        takes_part: state.may_vote(),
+        takes_part: state.lifecycle.may_vote(),
         members: members.into_iter().map(|(node, member)| (node, member.votes)).collect(),
-        start_id: state.start_id(),
-        times: state.times(),
+        start_id: state.start.id(),
+        times: state.clock.times(state.shared.last_stamp()),
     }
 }
 
@@ -125,7 +124,7 @@ async fn ask_own_addresses(state: &NodeState, timeout: Duration) -> Vec<(String,
     let addresses: BTreeSet<String> = replicated.into_iter().chain(configured).collect();
     let mut answers = Vec::new();
     for address in addresses {
-        if let Ok(said) = peer::introduce(state, state.me, Some(&address), timeout).await {
+        if let Ok(said) = state.calls.introduce(state.me, Some(&address), timeout).await {
             answers.push((address, said));
         }
     }
@@ -136,11 +135,11 @@ async fn ask_own_addresses(state: &NodeState, timeout: Duration) -> Vec<(String,
 /// node was away.
 async fn introduction(state: &NodeState, node: NodeId, timeout: Duration) -> Option<Introduction> {
     let known = state.transport.address(node);
-    if let Ok(said) = peer::introduce(state, node, None, timeout).await {
+    if let Ok(said) = state.calls.introduce(node, None, timeout).await {
         return Some(said);
     }
     let configured = state.config.members.get(&node).filter(|at| Some(*at) != known.as_ref())?;
-    peer::introduce(state, node, Some(configured), timeout).await.ok()
+    state.calls.introduce(node, Some(configured), timeout).await.ok()
 }
 
 /// The introductions of the nodes that answer.

@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::quota::Incarnation;
+use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_peer::{Call, CallError, Transport, TransportOptions};
 use fluxgate_raft::{ClusterOptions, RaftHandle};
 use fluxgate_store::{ClockNote, DataDir, Observer};
 use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
 
-use super::{NodeError, carryover};
+use super::carryover;
 use crate::clock::{Clock, boot_now};
 use crate::config::{Config, material};
+use crate::error::NodeError;
 use crate::metrics::Metrics;
+use crate::own_start::OwnStart;
+use crate::random::fill_random;
 use crate::state::{NodeState, NodeStateParts};
 use crate::telemetry;
 
@@ -112,8 +116,7 @@ impl Opening {
         transport: Transport,
     ) -> Result<Arc<NodeState>, NodeError> {
         let Self { config, data, metrics, noted, clock } = self;
-        let identity = data.identity().clone();
-        let (boot, dir_id) = (BootId(identity.boots), DirId(identity.dir_id));
+        let boot = BootId(data.identity().boots);
         // AFTER the log was found sound: a node that fails to start must not use up its carryover.
         let carryover = carryover::take(&data)?;
         if let Some(left) = &carryover {
@@ -123,27 +126,23 @@ impl Opening {
         }
         let noted = noted.map(|note| ClusterMs(note.cluster_ms));
         let mut nonce = [0u8; 8];
-        crate::state::fill_random(&mut nonce)
+        fill_random(&mut nonce)
             .map_err(|error| NodeError::Fatal(format!("no randomness: {error}")))?;
         let (me, error_ms) = (config.node_id, config.clock_error_ms_max);
         let others: Vec<NodeId> = config.members.keys().copied().filter(|id| *id != me).collect();
         let incarnation = Incarnation::at_start(me, boot, carryover, noted, &others, error_ms);
-        let clock_noted = noted.is_some();
         metrics.unplanned_stops.inc_by(data.begin_run()?);
-        let starts = crate::starts::read(&data)?;
+        let id = StartId { boot, nonce: u64::from_le_bytes(nonce) };
+        let start = OwnStart::new(id, Arc::clone(&data), crate::starts::read(&data)?);
         Ok(NodeState::new(NodeStateParts {
             config,
-            boot,
-            nonce: u64::from_le_bytes(nonce),
-            dir_id,
+            start: Arc::new(start),
             clock,
             raft: cluster,
             data,
             transport,
             metrics,
             incarnation,
-            clock_noted,
-            starts,
         }))
     }
 }

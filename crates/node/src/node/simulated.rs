@@ -5,9 +5,9 @@ use std::sync::Arc;
 use fluxgate_peer::{Link, Transport};
 use fluxgate_raft::{RaftHandle, SimulatedDisk};
 
-use super::NodeError;
 use super::opening::Opening;
 use crate::config::Config;
+use crate::error::NodeError;
 use crate::state::NodeState;
 
 /// The environment of a simulated node.

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fluxgate_engine::quota::{Cursor, Handoff, Sender};
+use fluxgate_engine::quota::{Handoff, Sender};
 use fluxgate_engine::stop::{Effect, HANDOFF_TIMEOUT_MS, HandedOff, LEADER_TIMEOUT_MS, Stop};
 use fluxgate_peer::{CallError, process};
 use fluxgate_raft::Role;
 
-use super::{carryover, last_uses};
-use crate::peer;
+use super::carryover;
+use crate::counters::DrainPosition;
 use crate::state::NodeState;
 
 /// Hands balances and the leadership over, and writes what is left; returns when the process may
@@ -20,25 +20,25 @@ pub(super) async fn hand_over(state: &Arc<NodeState>) {
     let mut stop = Stop::begin(state.config.gossip_ms, state.config.drain_ms, &mut out);
     let mut to_do = VecDeque::from(out);
     // The peer that handoffs were last taken for, and up to which counter.
-    let mut drained: Option<(Sender, (usize, Cursor))> = None;
+    let mut drained: Option<(Sender, DrainPosition)> = None;
     while let Some(effect) = to_do.pop_front() {
         let mut out = Vec::new();
         match effect {
             Effect::Announce { for_ms } => {
                 // Gateways turn away, and other stopping peers hand nothing to this node.
-                state.begin_leaving();
+                state.lifecycle.begin_leaving();
                 let announced = Duration::from_millis(for_ms);
-                tokio::time::timeout(announced, state.end_drain.notified()).await.ok();
+                tokio::time::timeout(announced, state.lifecycle.end_drain.notified()).await.ok();
                 stop.handle_announced(&recipients(state), &mut out);
             }
             Effect::BeginDrain => {
-                state.begin_stopping();
+                state.lifecycle.begin_stopping();
                 state.counters.begin_drain();
             }
             Effect::Drain { to } => {
                 let last = drained.filter(|(of, _)| *of == to);
                 let mut from = last.map(|(_, from)| from).unwrap_or_default();
-                let handoffs = state.drain(&to, &mut from);
+                let handoffs = state.counters.drain(&to, &mut from);
                 drained = Some((to, from));
                 stop.handle_drained(handoffs, &mut out);
             }
@@ -62,12 +62,12 @@ pub(super) async fn hand_over(state: &Arc<NodeState>) {
 }
 
 fn recipients(state: &NodeState) -> Vec<Sender> {
-    state.incarnation().recipients(|node| state.said_ready(node))
+    state.published.incarnation().recipients(|node| state.heard.said_ready(node))
 }
 
 async fn hand_off(state: &NodeState, to: &Sender, handoffs: &[Handoff]) -> HandedOff {
     let timeout = Duration::from_millis(HANDOFF_TIMEOUT_MS);
-    match peer::give(state, to, handoffs, timeout).await {
+    match state.peers.give(to, handoffs, timeout).await {
         Ok(accepted) => HandedOff::Answered(accepted),
         Err(CallError::Unreachable { .. } | CallError::Refused { .. }) => HandedOff::NotDelivered,
         Err(CallError::Timeout { .. } | CallError::Broken { .. }) => HandedOff::Unknown,
@@ -78,7 +78,7 @@ async fn save(state: &Arc<NodeState>) {
     let left = Arc::clone(state);
     let write = move || {
         carryover::write(&left, &left.data);
-        last_uses::write(&left);
+        left.last_uses.write();
     };
     if let Err(error) = process::on_disk(write).await {
         tracing::error!(%error, "the remaining balances were not saved");

@@ -63,7 +63,7 @@ async fn backup(
     })?;
     // Recorded BEFORE the first byte is sent: the backup contains the digests of all keys.
     let details = format!("backup of {} keys", state.shared.table.len());
-    state.note(Actor::Operator, operator.client_addr, Action::BackedUp, details).await;
+    state.writes.note(Actor::Operator, operator.client_addr, Action::BackedUp, details).await;
     let (frozen, index) =
         state.raft.freeze().await.map_err(|_| {
             ApiError::new(ErrorCode::Unavailable, "consensus has stopped on this node")

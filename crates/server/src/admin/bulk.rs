@@ -15,8 +15,9 @@ use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_engine::state::audit::AuditEntry;
 use fluxgate_engine::state::command::{Actor, Command, CommandError, ImportSource, Outcome, Put};
 use fluxgate_engine::state::snapshot::KeyRow;
+use fluxgate_node::proposal::proposal;
 use fluxgate_node::state::NodeState;
-use fluxgate_node::writes::{WriteError, proposal};
+use fluxgate_node::writes::WriteError;
 use http_body_util::BodyExt as _;
 
 use crate::shared::error::ApiError;
@@ -195,7 +196,7 @@ impl Bulk<'_> {
             (true, false) => Command::RestoreAudit { lines: audit },
         };
         let proposal = proposal(Actor::Operator, self.from.clone(), command);
-        let written = self.state.write(proposal, self.state.config.request_timeout).await;
+        let written = self.state.writes.write(proposal, self.state.config.request_timeout).await;
         let puts = match written {
             Ok(written) => match written.outcome {
                 Outcome::Put(puts) => puts,

@@ -146,7 +146,7 @@ async fn change(state: &NodeState, from: Option<Box<str>>, call: MembershipCallV
     match state.change_membership(call.clone()).await {
         Ok(leader) => {
             if let Some((action, details)) = audited(&call, &before, leader_before, leader) {
-                state.note(Actor::Operator, from, action, details).await;
+                state.writes.note(Actor::Operator, from, action, details).await;
             }
             let nodes = state.raft.status().nodes.keys().map(|id| id.0).collect();
             let leader = leader.or_else(|| state.raft.leader()).map(|id| id.0);

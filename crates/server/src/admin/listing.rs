@@ -36,7 +36,7 @@ async fn list(
     let request: ListQuery = query(&uri)?;
     if request.export && request.cursor.is_none() {
         let (actor, from) = (caller.principal.actor(), caller.client_addr_text());
-        state.note(actor, from, Action::Exported, "export of key records".to_owned()).await;
+        state.writes.note(actor, from, Action::Exported, "export of key records".to_owned()).await;
     }
     Ok(Json(StatusCode::OK, find_keys(&state, &caller.principal, &request).await?))
 }

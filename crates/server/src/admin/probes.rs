@@ -22,7 +22,7 @@ pub(crate) fn probes(state: Arc<NodeState>, with_metrics: bool) -> Router {
 /// Rejects a caller without a certificate, and logs that from time to time.
 async fn without_certificate(State(state): State<Arc<NodeState>>, request: Request) -> ApiError {
     let (parts, _) = request.into_parts();
-    if state.strangers.may_tell_of_missing_certificate() {
+    if state.health.strangers.may_tell_of_missing_certificate() {
         let from = client_addr(&parts).map_or_else(|| "-".to_owned(), |from| from.to_string());
         tracing::warn!(
             from,

@@ -14,7 +14,6 @@ use fluxgate_api::paths;
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{LimitUsage, NodeSpent, Usage, WindowSpent};
 use fluxgate_engine::state::record::{KeyEntry, LimitSpec};
-use fluxgate_node::peer;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, KeyId, NodeId, caps};
 use fluxgate_wire::peer::{UsageCall, UsageReply};
@@ -59,7 +58,7 @@ pub(crate) async fn usage_of(state: &Arc<NodeState>, entry: &KeyEntry) -> Usage 
 
 /// Asks all nodes at the same time; a node that does not answer in time is left out.
 async fn ask_all(state: &Arc<NodeState>, key: KeyId) -> BTreeMap<NodeId, UsageReply> {
-    let replies = peer::ask_all(state, &UsageCall { key }, TIMEOUT).await;
+    let replies = state.peers.ask_all(&UsageCall { key }, TIMEOUT).await;
     let replied = replies.into_iter().filter_map(|(node, reply)| Some((node, reply?)));
     let mut replies: BTreeMap<NodeId, UsageReply> = replied.collect();
     let mine = UsageReply { limits: state.counters.usage(state.me, &key), last_used: None };

@@ -126,7 +126,7 @@ async fn export(State(console): Shared, signed_in: SignedIn, uri: Uri) -> PageRe
     let caller = signed_in.caller;
     let details = "export of the audit trail".to_owned();
     let (actor, from) = (caller.principal.actor(), caller.client_addr_text());
-    console.state.note(actor, from, Action::Exported, details).await;
+    console.state.writes.note(actor, from, Action::Exported, details).await;
     let (pieces, pipe) = mpsc::channel(PIECES_MAX);
     let (state, principal) = (Arc::clone(&console.state), caller.principal);
     tokio::spawn(process::bind(async move {

@@ -13,7 +13,6 @@ use fluxgate_console::health;
 use fluxgate_console::page::{
     ClusterPage, LiveFigures, LivePanel, NodeServed, Section, Served, render,
 };
-use fluxgate_node::peer;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::NodeId;
 use fluxgate_wire::peer::{ServedCall, ServedReply};
@@ -33,7 +32,7 @@ pub(super) fn router() -> Router<Arc<Console>> {
 
 /// The figures of the cluster now.
 async fn panel(state: &Arc<NodeState>) -> LivePanel {
-    let mut replies = peer::ask_all(state, &ServedCall, TIMEOUT).await;
+    let mut replies = state.peers.ask_all(&ServedCall, TIMEOUT).await;
     replies.push((state.me, Some(state.metrics.served_totals())));
     replies.sort_by_key(|(node, _)| *node);
     let served = |(node, reply): (NodeId, Option<ServedReply>)| NodeServed {

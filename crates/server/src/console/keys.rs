@@ -183,7 +183,7 @@ impl Console {
     /// The idempotency key of a new form. Without randomness no key could be created either.
     pub(super) fn once() -> String {
         let mut nonce = [0; NONCE_BYTES];
-        fluxgate_node::state::fill_random(&mut nonce).ok();
+        fluxgate_node::random::fill_random(&mut nonce).ok();
         format!("console-{}", hex(&nonce))
     }
 

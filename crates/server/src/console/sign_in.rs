@@ -189,7 +189,7 @@ impl Console {
         let (state, actor) = (Arc::clone(&self.state), principal.actor());
         let is_ready = state.not_ready().is_none();
         let recorded = tokio::spawn(process::bind(async move {
-            state.note(actor, from, Action::SignedIn, "signed in".into()).await;
+            state.writes.note(actor, from, Action::SignedIn, "signed in".into()).await;
         }));
         if is_ready {
             recorded.await.ok();
@@ -212,14 +212,14 @@ impl Console {
         };
         let state = Arc::clone(&self.state);
         tokio::spawn(process::bind(async move {
-            state.note(Actor::System, from, Action::SignInFailed, details).await;
+            state.writes.note(Actor::System, from, Action::SignInFailed, details).await;
         }));
     }
 
     /// Begins a session.
     fn begin(&self, principal: &Principal, token: &str, to: &str) -> Response<Body> {
         let mut nonce = [0; NONCE_BYTES];
-        if fluxgate_node::state::fill_random(&mut nonce).is_err() {
+        if fluxgate_node::random::fill_random(&mut nonce).is_err() {
             let message = "the operating system gives no randomness";
             return ApiError::new(ErrorCode::Unavailable, message).into_response();
         }

@@ -151,7 +151,7 @@ async fn decide(
     cost: Cost,
 ) -> Answer {
     let boot = boot_now();
-    if !state.is_leased(boot) {
+    if !state.published.is_leased(boot) {
         return unavailable(state, "this node holds no lease");
     }
     let now = state.clock.at(boot);
@@ -166,7 +166,7 @@ async fn decide(
     };
     let Some(key) = look_up(state, text, now) else { return rejected(true) };
     if !requirement.allows(key.record().scope) {
-        let decided = state.decide(&key.record().id, &key.limits, Cost::PEEK).await;
+        let decided = state.counters.decide(&key.record().id, &key.limits, Cost::PEEK).await;
         if decided.decision.verdict == quota::Verdict::Unavailable {
             return unavailable(state, CANNOT_COUNT);
         }
@@ -176,7 +176,7 @@ async fn decide(
     if let Some(message) = over_every_limit(&key, cost) {
         return Answer::Invalid(message);
     }
-    let decided = state.decide(&key.record().id, &key.limits, cost).await;
+    let decided = state.counters.decide(&key.record().id, &key.limits, cost).await;
     let verdict = decided.decision.verdict;
     let rate = RateLimitState::of_decision(&state.config, decided, state.now().max(now));
     match verdict {

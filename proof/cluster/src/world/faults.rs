@@ -124,7 +124,13 @@ impl Shared {
                 self.slow_down(node);
                 self.disturb(SECOND);
             }
-            FaultKind::FullDisk | FaultKind::WallLeap | FaultKind::StandStill => {}
+            // This simulator has kinds of its own for these.
+            FaultKind::FullDisk
+            | FaultKind::WallLeap
+            | FaultKind::StandStill
+            | FaultKind::PutBack
+            | FaultKind::LostDisk
+            | FaultKind::Replace => {}
         }
         self.disturb(4 * span);
     }

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fluxgate_engine::join::{
-    Effect, Heard, Introduction, Join, MadeStarts, Registration, Settings, Situation, Times,
-    registered,
+    Effect, Heard, Introduction, Join, MadeStarts, Settings, Situation, Times, registered,
 };
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_types::{BootId, BootNs, DirId, NodeId};
@@ -201,7 +200,7 @@ impl Node {
         let (view, cluster) = (self.shared.view(), self.shared.cluster());
         let tail = (self.applied + 1..=self.raft.last()).filter_map(|index| self.raft.entry(index));
         let tail = tail.filter_map(|entry| entry.batch.as_ref()).flat_map(|batch| &batch.proposals);
-        let tail = tail.filter_map(|proposal| Registration::of(&proposal.command));
+        let tail = tail.filter_map(|proposal| proposal.command.registers());
         let (directories, start_ids) = registered(&view, &cluster, tail);
         Introduction {
             node: self.id,

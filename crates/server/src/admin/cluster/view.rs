@@ -1,7 +1,5 @@
 //! The cluster as this node sees it.
 
-use std::sync::PoisonError;
-
 use fluxgate_api::cluster::{
     CertificateView, ClusterView, NodeView, NodeWeight, Role, ShareMapView, WriteState,
 };
@@ -19,22 +17,24 @@ pub(crate) fn cluster_view(state: &NodeState) -> ClusterView {
     let now = state.now();
     let current = view.map_at(now);
     let pending = view.share_maps.last().filter(|map| map.from > now);
-    let heard = state.heard.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let heard = state.heard.all();
     let committed = status.committed.max(status.applied);
     let nodes = status.nodes.iter().map(|(id, member)| {
-        let about = if *id == state.me { Some(state.about()) } else { heard.get(id).cloned() };
-        let fresh = about.filter(|about| *id == state.me || state.is_recent(about, now.0));
-        let more = if *id == state.me { Some(state.more()) } else { state.more_of(*id) };
+        let about =
+            if *id == state.me { Some(state.peers.about()) } else { heard.get(id).cloned() };
+        let fresh = about.filter(|about| *id == state.me || state.heard.is_recent(about, now.0));
+        let more =
+            if *id == state.me { Some(state.peers.more()) } else { state.heard.more_of(*id) };
         let mut seen = node_view(*id, member, fresh, more, committed.0);
         if *id == state.me {
             seen.trouble = state.reason().map(|reason| reason.to_string());
         } else {
-            seen.trouble = state.trouble_with(*id).filter(|_| !seen.reachable);
+            seen.trouble = state.health.trouble_with(*id).filter(|_| !seen.reachable);
             seen.peer_tls = Some(state.transport.is_encrypted(*id));
         }
         seen
     });
-    let terms = state.terms_in_force();
+    let terms = state.member.terms_in_force();
     let mut warnings = state.warnings();
     if !status.nodes.contains_key(&state.me) {
         // No row describes this node, so its reason becomes a warning.

@@ -44,7 +44,7 @@ fn unlucky_draw() -> ApiError {
 
 fn random<const N: usize>() -> Result<[u8; N], ApiError> {
     let mut bytes = [0u8; N];
-    fluxgate_node::state::fill_random(&mut bytes).map_err(|_| {
+    fluxgate_node::random::fill_random(&mut bytes).map_err(|_| {
         ApiError::new(ErrorCode::Unavailable, "the operating system gives no randomness")
     })?;
     Ok(bytes)

@@ -5,8 +5,9 @@ use fluxgate_api::keys::WriteAnswer;
 use fluxgate_engine::state::command::{Command, CommandError, Outcome};
 use fluxgate_engine::state::record::{KeyEntry, KeyRecord};
 use fluxgate_engine::state::snapshot::KeyRow;
+use fluxgate_node::proposal::proposal;
 use fluxgate_node::state::NodeState;
-use fluxgate_node::writes::{WriteError, Written, proposal};
+use fluxgate_node::writes::{WriteError, Written};
 
 use super::view::shown;
 use crate::shared::auth::RequestContext;
@@ -59,7 +60,7 @@ pub(super) async fn write(
 ) -> Result<Written, ApiError> {
     let mut proposal = proposal(caller.principal.actor(), caller.client_addr_text(), command);
     proposal.presented = caller.principal.digest();
-    state.write(proposal, state.config.request_timeout).await.map_err(not_written)
+    state.writes.write(proposal, state.config.request_timeout).await.map_err(not_written)
 }
 
 /// Why a write was not made, or may not have been made.

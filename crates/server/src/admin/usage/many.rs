@@ -6,7 +6,6 @@ use std::sync::Arc;
 use fluxgate_api::Time;
 use fluxgate_api::text::Text;
 use fluxgate_engine::state::record::{KeyEntry, LimitSpec};
-use fluxgate_node::peer;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, KeyId, NodeId, caps};
 use fluxgate_wire::peer::{KeySpent, LimitSpent, UsageManyCall, UsageManyReply};
@@ -54,7 +53,7 @@ pub(crate) async fn uses_of(state: &Arc<NodeState>, entries: &[Arc<KeyEntry>]) -
     assert!(entries.len() <= caps::CONSOLE_USAGE_KEYS_MAX, "a call is bounded");
     let keys: Vec<KeyId> = entries.iter().map(|entry| entry.record.id).collect();
     let call = UsageManyCall { keys };
-    let replies = peer::ask_all(state, &call, TIMEOUT).await;
+    let replies = state.peers.ask_all(&call, TIMEOUT).await;
     let silent = replies.iter().filter(|(_, reply)| reply.is_none()).map(|(node, _)| node.0);
     let silent: Vec<u64> = silent.collect();
     let mut by_key: BTreeMap<KeyId, Vec<KeySpent>> = BTreeMap::new();
