@@ -75,7 +75,9 @@ impl WindowCounter {
         if Mutation::RemainingForgetsOthers.active() {
             return self.tokens.saturating_sub(self.spent);
         }
-        let left = self.tokens.saturating_sub(self.spent_lower_bound(context));
+        // What was proven stays proven, also when a peer reports under other incarnations since.
+        let gone = if self.exhausted { self.tokens } else { self.spent_lower_bound(context) };
+        let left = self.tokens.saturating_sub(gone);
         self.shown = self.shown.min(left);
         self.shown
     }
