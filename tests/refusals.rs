@@ -61,7 +61,7 @@ fn assert_refuses_to_start(cluster: &Cluster, code: i32, words: &[&str]) {
 }
 
 #[test]
-fn a_directory_in_use_is_refused() {
+fn a_directory_in_use_is_rejected() {
     let mut cluster = Cluster::start(1);
     let key = cluster.write_key();
     let (_, message) = {
@@ -86,14 +86,14 @@ fn a_directory_in_use_is_refused() {
 }
 
 #[test]
-fn a_directory_of_another_cluster_is_refused() {
+fn a_directory_of_another_cluster_is_rejected() {
     let mut cluster = used();
     cluster.node_mut(1).settings.text("cluster", "name", "another");
     assert_refuses_to_start(&cluster, 1, &["another", "fluxcascade"]);
 }
 
 #[test]
-fn a_directory_of_another_node_is_refused() {
+fn a_directory_of_another_node_is_rejected() {
     let mut cluster = used();
     let members = format!("[{{ id = 7, peer = \"{}\" }}]", cluster.node(1).at.peer);
     cluster.node_mut(1).settings.set("node", "id", 7).set("cluster", "members", members);
@@ -101,7 +101,7 @@ fn a_directory_of_another_node_is_refused() {
 }
 
 #[test]
-fn a_newer_directory_is_refused() {
+fn a_newer_directory_is_rejected() {
     let mut cluster = used();
     let version = cluster.node(1).data_dir.join("VERSION");
     let text = fs::read_to_string(&version).unwrap();
@@ -112,7 +112,7 @@ fn a_newer_directory_is_refused() {
 }
 
 #[test]
-fn a_flipped_byte_in_acknowledged_data_is_refused() {
+fn a_flipped_byte_in_acknowledged_data_is_rejected() {
     let cluster = used();
     let marker = b"marker-of-the-damage";
     let mut found = 0;
@@ -133,7 +133,7 @@ fn a_flipped_byte_in_acknowledged_data_is_refused() {
 }
 
 #[test]
-fn a_flipped_byte_in_a_small_file_is_refused() {
+fn a_flipped_byte_in_a_small_file_is_rejected() {
     let mut cluster = used();
     let files = [("VERSION", 1), ("IDENTITY", 1), ("HOLDINGS", 1), ("CLOCK", 1), ("HARDSTATE", 2)];
     for (name, slots) in files {
@@ -155,7 +155,7 @@ fn a_flipped_byte_in_a_small_file_is_refused() {
 }
 
 #[test]
-fn a_truncated_or_missing_log_is_refused() {
+fn a_truncated_or_missing_log_is_rejected() {
     let mut cluster = used();
     let log = cluster.node(1).data_dir.join("sled");
     let aside = cluster.dir().join("aside");

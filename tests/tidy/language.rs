@@ -3,8 +3,6 @@
 //! Checks comments, strings and test names of code, and the text of documents, scripts and
 //! configuration files. Text in backticks is code and is not checked.
 
-use std::collections::BTreeMap;
-
 use crate::repository::{files, none, read};
 use crate::text::{Token, tokens};
 
@@ -65,18 +63,6 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("tests/tidy/language.rs", "*", "the table of these words"),
 ];
 
-/// Files that still have such words. The list must shrink: take off a file without findings.
-const TO_REWRITE: &[&str] = &[
-    "crates/engine/src/agreement.rs",
-    "crates/engine/src/stop.rs",
-    "crates/node/src/members.rs",
-    "proof/sim/src/book.rs",
-    "proof/sim/src/invariants/acked_is_durable.rs",
-    "proof/sim/src/messages.rs",
-    "proof/sim/src/node/machine.rs",
-    "proof/sim/src/plan.rs",
-];
-
 /// The banned phrases that begin at a token.
 fn findings(path: &str, text: &str) -> Vec<(usize, &'static str, &'static str)> {
     let tokens = tokens(path, text);
@@ -116,35 +102,17 @@ fn matches(phrase: &str, tokens: &[Token]) -> Option<usize> {
     line
 }
 
-/// The files whose language is checked, with their findings.
-fn checked() -> BTreeMap<String, Vec<String>> {
-    let ends = [".rs", ".md", ".sh", ".yml", ".toml", ".html"];
-    let texts = files().into_iter().filter(|path| ends.iter().any(|end| path.ends_with(end)));
-    let found = texts.map(|path| {
-        let lines = findings(&path, &read(&path))
-            .into_iter()
-            .map(|(line, phrase, instead)| format!("{path}:{line}: `{phrase}`: {instead}"));
-        let lines = lines.collect();
-        (path, lines)
-    });
-    found.collect()
-}
-
 #[test]
 fn sentences_are_plain() {
-    let checked = checked();
-    let is_listed = |path: &str| TO_REWRITE.contains(&path);
-    let new = checked.iter().filter(|(path, _)| !is_listed(path)).flat_map(|(_, lines)| lines);
-    let mut all: Vec<String> = new.cloned().collect();
-    for path in TO_REWRITE {
-        match checked.get(*path) {
-            Some(lines) if !lines.is_empty() => println!("{path}: {} to rewrite", lines.len()),
-            Some(_) => all.push(format!("{path}: it is plain: take it off TO_REWRITE")),
-            None => all.push(format!("{path}: it does not exist: take it off TO_REWRITE")),
-        }
-    }
-    println!("{} files to rewrite", TO_REWRITE.len());
-    none(&all);
+    let ends = [".rs", ".md", ".sh", ".yml", ".toml", ".html"];
+    let texts = files().into_iter().filter(|path| ends.iter().any(|end| path.ends_with(end)));
+    let found = texts.flat_map(|path| {
+        findings(&path, &read(&path))
+            .into_iter()
+            .map(|(line, phrase, instead)| format!("{path}:{line}: `{phrase}`: {instead}"))
+            .collect::<Vec<_>>()
+    });
+    none(&found.collect::<Vec<_>>());
 }
 
 #[test]

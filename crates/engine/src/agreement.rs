@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_goes_on_only_with_a_majority_that_has_its_state() {
+    fn a_node_continues_only_with_a_majority_that_has_its_state() {
         let three = [2, 3];
         assert_eq!(standing(&three, &[]), Standing::Agrees);
         assert_eq!(standing(&three, &[(2, true)]), Standing::Agrees);

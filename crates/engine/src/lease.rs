@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_does_not_apply_is_refused_after_a_lease_until_it_has() {
+    fn a_node_that_does_not_apply_is_rejected_after_a_lease_until_it_has() {
         let mut granter = granter(None);
         granter.grant(ms(20_000), NodeId(2), LogIndex(5), LogIndex(9), 0);
         assert!(!granter.lags(ms(22_000), NodeId(2), LogIndex(8)));

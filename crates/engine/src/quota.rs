@@ -42,12 +42,15 @@ use window_counter::WindowCounter;
 
 pub use gossip::Cursor;
 pub use handoff::Handoff;
-pub use incarnation::{CarriedBalance, Carryover, Entitlement, Incarnation, Incarnations, Peer};
+pub use incarnation::{
+    CHECKPOINT_MS, CarriedBalance, Carryover, Entitlement, Incarnation, Incarnations, Peer,
+};
 pub use messages::{CounterGossip, CounterId, CounterReport, TransferReply, TransferRequest};
 pub use outbox::Outbox;
 pub use past::WindowSpent;
 pub use repeats::Repeats;
 pub use sources::{LookedUp, Sources, with_context};
+pub use sweep::IDLE_MS;
 pub use usage::LimitUsage;
 
 /// One counter as an observer sees it.

@@ -23,7 +23,7 @@ pub const LEADER_TIMEOUT_MS: u64 = 1_500;
 /// What a step of the stop asks its driver to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Report to peers and gateways that this node leaves, and go on answering for this long, or
+    /// Report to peers and gateways that this node leaves, and continue to answer for this long, or
     /// until the operator does not want to wait any more. Answer with `handle_announced`.
     Announce {
         /// How long, milliseconds.
@@ -94,7 +94,7 @@ enum Stage {
 
 impl Stop {
     /// Begins the stop. `gossip_ms` is the gossip period, `drain_ms` the least time for which the
-    /// node goes on answering: a load balancer that polls `/readyz` needs it to turn away.
+    /// node continues to answer: a load balancer that polls `/readyz` needs it to turn away.
     #[must_use]
     pub fn begin(gossip_ms: u64, drain_ms: u64, out: &mut Vec<Effect>) -> Self {
         out.push(Effect::Announce { for_ms: drain_ms.max(LEAVE_GOSSIPS * gossip_ms) });

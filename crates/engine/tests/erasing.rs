@@ -198,7 +198,7 @@ fn places_in_the_list_stay_on_every_node_also_after_a_snapshot() {
 }
 
 #[test]
-fn a_command_is_carried_out_once_and_another_content_is_refused() {
+fn a_command_is_carried_out_once_and_another_content_is_rejected() {
     let mut log = Log::new();
     let once = |n: u64, content: u64| Command::Once {
         key: "x1".into(),

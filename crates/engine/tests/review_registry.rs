@@ -215,7 +215,7 @@ fn start(node: u64, dir: u64, boot: u64, nonce: u64) -> Command {
 }
 
 #[test]
-fn an_older_directory_and_a_copy_of_one_are_refused() {
+fn an_older_directory_and_a_copy_of_one_are_rejected() {
     let mut log = Log(Registry::default(), 0);
     let mut request = 0;
     let mut started = |node, dir, boot, nonce| {

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use fluxgate_engine::quota::{
-    Context, CounterGossip, Decision, Effect, KeyLimits, LimitUsage, LookedUp, Sender, Shard, Step,
-    TransferReply, TransferRequest, WaiterId, with_context,
+    Context, CounterGossip, Decision, Effect, IDLE_MS, KeyLimits, LimitUsage, LookedUp, Sender,
+    Shard, Step, TransferReply, TransferRequest, WaiterId, with_context,
 };
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_engine::state::{Shared, View};
@@ -40,8 +40,6 @@ const TICK: Duration = Duration::from_millis(1);
 const SWEEP: Duration = Duration::from_secs(1);
 /// Shards that are swept before the task yields, when little is due.
 const SWEPT_AT_ONCE: usize = 32;
-/// The counters and the history of a key that was not used for this long are dropped.
-const IDLE_MS: u64 = 3_600_000;
 
 /// A decision, with the limits that it was made by.
 #[derive(Clone, Debug)]

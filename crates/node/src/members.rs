@@ -202,7 +202,7 @@ impl NodeState {
             return Err(refused(format!(
                 "{names} not answer: without node {node} only {} of {voters} voters would be up, which \
                  is no majority, and the cluster would stop. Bring {them} back, or remove {them} first; \
-                 with `--force` node {node} is removed all the same",
+                 with `--force` node {node} is removed nevertheless",
                 up.len(),
             )));
         }

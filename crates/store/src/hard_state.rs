@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn two_broken_slots_are_refused() {
+    fn two_broken_slots_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         HardStateFile::create(dir.path()).unwrap();
         std::fs::write(dir.path().join(NAME), [0u8; 2 * SLOT_BYTES]).unwrap();

@@ -51,7 +51,7 @@ impl KeyFacts {
         self.limits.iter().filter(may_count)
     }
 
-    /// Forgets limits that were not in force any more at this moment.
+    /// Removes limits that were not in force any more at this moment.
     pub fn forget_limits_before(&mut self, at: Us) {
         let newest = self.limits.iter().filter(|set| set.answered.is_some_and(|end| end < at));
         let replaced = newest.map(|set| set.asked).max().unwrap_or(0);

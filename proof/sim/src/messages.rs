@@ -46,17 +46,17 @@ pub enum Message {
     /// The answer.
     Leased(CallId, Box<LeaseAnswer>),
     /// Transfer requests.
-    Asks(CallId, MessageHeader, Vec<TransferRequest>),
+    TransferRequests(CallId, MessageHeader, Vec<TransferRequest>),
     /// Transfer replies.
-    Replies(CallId, MessageHeader, Vec<TransferReply>),
+    TransferReplies(CallId, MessageHeader, Vec<TransferReply>),
     /// Gossip: what was spent.
     Gossip(MessageHeader, Vec<CounterGossip>, Vec<(NodeId, BootId)>, PeerSaid),
     /// The answer, with the incarnations that the other knows.
     Heard(MessageHeader, Vec<(NodeId, BootId)>, PeerSaid),
     /// Handoffs.
-    Gifts(CallId, MessageHeader, Vec<Handoff>),
+    Handoffs(CallId, MessageHeader, Vec<Handoff>),
     /// Which of them were taken.
-    Taken(CallId, Vec<bool>),
+    HandoffsTaken(CallId, Vec<bool>),
     /// Waits until an entry is applied.
     Applied(CallId, LogIndex),
     /// How far the node has applied.
@@ -83,18 +83,18 @@ impl Message {
     pub fn call(&self) -> CallId {
         match self {
             Self::Lease(call, _)
-            | Self::Asks(call, ..)
-            | Self::Gifts(call, ..)
+            | Self::TransferRequests(call, ..)
+            | Self::Handoffs(call, ..)
             | Self::Applied(call, _)
             | Self::Time(call)
             | Self::Introduce(call)
             | Self::Propose(call, ..) => *call,
             Self::Raft(_)
             | Self::Leased(..)
-            | Self::Replies(..)
+            | Self::TransferReplies(..)
             | Self::Gossip(..)
             | Self::Heard(..)
-            | Self::Taken(..)
+            | Self::HandoffsTaken(..)
             | Self::AppliedAt(..)
             | Self::TimeIs(..)
             | Self::Introduced(..)
@@ -117,11 +117,11 @@ pub enum Timer {
     Gossip,
     /// Something of the node's part in the cluster is due.
     Member,
-    /// Cluster time is noted on the disk.
+    /// Cluster time is saved to the disk.
     Note,
     /// A call has got no answer.
     Over(CallId),
-    /// The thread that waits for a proof of leadership goes on.
+    /// The thread that waits for a proof of leadership continues.
     Proven(CallId, LogIndex),
     /// The next part of an orderly stop.
     Stop,
@@ -172,7 +172,7 @@ pub enum Seen {
     Stopped,
     /// The directory takes part in consensus from now on.
     TookPart,
-    /// The process ends: its directory must not go on.
+    /// The process ends: its directory must not continue.
     Ended(Ended),
 }
 

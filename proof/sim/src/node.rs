@@ -21,13 +21,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fluxgate_engine::member::{self, Member, SeenLeadership};
-use fluxgate_engine::quota::{Outbox, Shard, WaiterId};
+use fluxgate_engine::quota::{CHECKPOINT_MS, Outbox, Shard, WaiterId};
 use fluxgate_engine::state::{Registry, Shared, View};
 use fluxgate_types::{BootId, BootNs, ClusterMs, LogIndex, NodeId};
 
 use crate::messages::{CallId, PeerSaid, Request, Timer};
 use crate::mutation::DriverMutation;
-use crate::plan::{SECOND, Us};
+use crate::plan::{MS, Us};
 use crate::raft::Raft;
 
 use calls::Call;
@@ -144,7 +144,7 @@ impl Node {
         node.join(step);
         let gossip = step.rng.below(step.plan.gossip);
         step.wake(gossip, Timer::Gossip);
-        step.wake(SECOND, Timer::Note);
+        step.wake(CHECKPOINT_MS * MS, Timer::Note);
         node.member_timeout(step);
         node
     }
@@ -221,7 +221,7 @@ impl Node {
                 if self.member.clock().is_synced() && self.machine.has_room(step.now) {
                     self.noted = Some((self.cluster_now(step.now), self.boot_now(step.now)));
                 }
-                step.wake(SECOND, Timer::Note);
+                step.wake(CHECKPOINT_MS * MS, Timer::Note);
             }
             Timer::Over(call) => self.call_failed(call, None, step),
             Timer::Proven(call, at) => self.proven(call, Some(at), step),

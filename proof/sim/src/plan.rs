@@ -23,7 +23,7 @@ pub enum FaultKind {
     Crash,
     /// Every process dies at once.
     CrashAll,
-    /// The process stops running and goes on later.
+    /// The process stops running and continues later.
     Pause,
     /// An orderly stop and a start.
     Restart,
@@ -50,7 +50,7 @@ pub enum FaultKind {
     FullDisk,
     /// A wall clock leaps ahead by up to three years.
     WallLeap,
-    /// A machine is stopped for longer than a lease, and its boot clock stands still meanwhile; its
+    /// A machine is stopped for longer than a lease, and its boot clock is stopped meanwhile; its
     /// wall clock may, too. What it is sent is lost.
     StandStill,
     /// A node gets an older copy of its directory back, and later the right one.
@@ -341,7 +341,7 @@ impl Plan {
             plan.limits.extend(more.into_iter().take(count).map(|ms| (limit(&mut rng).0, ms)));
         }
         plan.limit_changes = rng.pick(&[0, 0, 0, 300 * scale]);
-        // A single node has nobody to ask.
+        // A single node has no other node to ask.
         let has_others = plan.nodes > 1;
         plan.kinds.extend(newest.iter().copied().filter(|_| rng.permille(400) && has_others));
         plan

@@ -141,7 +141,7 @@ impl Raft {
         raft
     }
 
-    /// From now on it answers calls and stands for election.
+    /// From now on it answers calls and may become a candidate.
     pub fn begin(&mut self, now: Us, rng: &mut Rng) {
         self.rest(now, rng);
     }

@@ -44,7 +44,7 @@ pub struct RegisteredDirectory {
 
 /// What a node knows of directories and of the newest starts: what it has applied, and what its log
 /// holds beyond that. After a stop of all nodes no entry need be applied anywhere, and a directory
-/// that is registered must be known all the same.
+/// that is registered must be known nevertheless.
 #[must_use]
 pub fn registered(
     view: &View,

@@ -186,7 +186,7 @@ pub enum NotRenewed {
     #[error("no leader is known")]
     NoLeader,
     /// The disk does not take it.
-    #[error("this start cannot be noted on the disk")]
+    #[error("this start cannot be saved to the disk")]
     StartNotSaved,
     /// The node that was asked does not lead.
     #[error("node {0} is not the leader")]

@@ -164,9 +164,11 @@ pub struct Incarnation {
     pub clock_error_ms_max: u64,
 }
 
+/// How often a driver saves cluster time to the disk, milliseconds.
+pub const CHECKPOINT_MS: u64 = 1_000;
 /// How far cluster time may be ahead of its last checkpoint on disk, milliseconds: the period of the
 /// checkpoints, and a second for a slow disk.
-const CHECKPOINT_SLACK_MS: u64 = 2_000;
+const CHECKPOINT_SLACK_MS: u64 = CHECKPOINT_MS + 1_000;
 
 impl Incarnation {
     /// The sender of a message whose header names it as `boot` and is meant for the incarnation

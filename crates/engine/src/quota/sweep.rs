@@ -5,6 +5,9 @@ use fluxgate_types::caps;
 use super::order::USED_STEP_MS;
 use super::{Context, Shard};
 
+/// The counters and the history of a key that was not used for this long are dropped.
+pub const IDLE_MS: u64 = 3_600_000;
+
 impl Shard {
     /// Removes windows that are over, and keys that were not used for `idle_ms`: at most
     /// [`caps::SWEPT_PER_HOLD_MAX`] of them, in the order in which they are due. True if more may

@@ -139,7 +139,7 @@ fn a_start_that_could_not_be_registered_gets_no_lease() {
 }
 
 #[test]
-fn an_earlier_start_of_a_node_is_refused() {
+fn an_earlier_start_of_a_node_is_rejected() {
     let mut world = leading_with_peer();
     world.register(PEER, StartId { boot: BootId(2), nonce: 6 });
     let effects = world.lease_request(PEER, PEERS, ASKED);

@@ -145,7 +145,7 @@ fn a_change_whose_client_has_gone_is_not_tried_again() {
 }
 
 #[test]
-fn a_change_that_was_refused_needs_no_barrier() {
+fn a_change_that_was_rejected_needs_no_barrier() {
     let mut world = World::leading();
     let (write, effects) = world.write(true);
     let call = submitted(&effects).expect("submitted");

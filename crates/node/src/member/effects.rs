@@ -130,7 +130,7 @@ impl MemberDriver {
         let save = move || if registered { start.note_registered() } else { start.note_asking() };
         let saved = process::on_disk(save).await.and_then(|saved| saved);
         if let Err(error) = &saved {
-            tracing::warn!(%error, "this start was not noted on the disk");
+            tracing::warn!(%error, "this start was not saved to the disk");
         }
         saved.is_ok()
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fluxgate_engine::quota::CHECKPOINT_MS;
 use fluxgate_peer::process;
 use fluxgate_raft::Role;
 use fluxgate_types::NodeId;
@@ -14,7 +15,7 @@ use crate::counters;
 use crate::state::NodeState;
 
 /// How often cluster time is recorded on disk.
-const CLOCK_NOTE: Duration = Duration::from_secs(1);
+const CLOCK_NOTE: Duration = Duration::from_millis(CHECKPOINT_MS);
 /// How often to check the members when no change was reported.
 const LOOK_FOR_PEERS: Duration = Duration::from_secs(2);
 
@@ -69,7 +70,7 @@ pub(super) async fn run_clock_notes(state: Arc<NodeState>) {
         let noted = process::blocking(move || data.write_clock(&note)).await;
         let error = noted.map_or_else(|e| Some(e.to_string()), |r| r.err().map(|e| e.to_string()));
         if let Some(error) = error.as_ref().filter(|_| !failed) {
-            tracing::warn!(%error, "cluster time was not noted on the disk");
+            tracing::warn!(%error, "cluster time was not saved to the disk");
         }
         failed = error.is_some();
     }

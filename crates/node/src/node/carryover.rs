@@ -31,7 +31,7 @@ pub(super) fn write(state: &NodeState, data: &DataDir) {
     if state.clock.is_synced()
         && let Err(error) = data.write_clock(&state.clock.note())
     {
-        tracing::warn!(%error, "cluster time was not noted on the disk");
+        tracing::warn!(%error, "cluster time was not saved to the disk");
     }
 }
 

@@ -32,7 +32,7 @@ impl Invariant for Judge {
                 if facts.ended.is_some() && status == Status::Active {
                     return Err(format!("{key}: ended, and active at node {}", node.id));
                 }
-                // With none under way the newest change is the one that stands.
+                // If no change is pending, the newest one applies.
                 let sure = facts.limits_sure.filter(|_| facts.limits_open == 0);
                 if let Some((_, sure)) = sure.filter(|(_, sure)| tokens != Some(*sure)) {
                     return Err(format!("{key}: {tokens:?} at node {}, was {sure}", node.id));

@@ -1,14 +1,16 @@
 //! Messages between nodes: calls that wait for an answer, and how the caller takes an answer, a
 //! refusal or a timeout.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use fluxgate_engine::clock::signed_difference;
 use fluxgate_engine::clock::sync::ClockAnswer;
+use fluxgate_engine::join::Heard;
 use fluxgate_engine::member::{self, ClocksHeard, LEASE_TIMEOUT_MS, LeaseAnswer, SubmitError};
 use fluxgate_engine::quota::Sender;
 use fluxgate_engine::stop::HandedOff;
 use fluxgate_types::{BootNs, NodeId};
 
-use super::joining::Introductions;
 use super::requests::WriteWaiter;
 use super::{Node, Step};
 use crate::messages::{CallId, Message, MessageHeader, PeerSaid, Timer};
@@ -29,11 +31,19 @@ pub(super) enum Call {
     /// How far a peer has applied.
     Applied(NodeId),
     /// Transfer requests to a peer.
-    Asks(NodeId),
+    TransferRequests(NodeId),
     /// Handoffs to a peer.
-    Gifts,
+    Handoffs,
     /// Introductions of other nodes.
     Introductions(Introductions),
+}
+
+/// Introductions that are asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Introductions {
+    pub(super) missing: BTreeSet<NodeId>,
+    pub(super) heard: BTreeMap<NodeId, Heard>,
+    pub(super) sent: BootNs,
 }
 
 impl Node {
@@ -125,11 +135,11 @@ impl Node {
             Some(Call::Applied(peer)) => {
                 self.act(step, |member, at| member.handle_applied_answer(peer, None, at));
             }
-            Some(Call::Asks(peer)) => {
+            Some(Call::TransferRequests(peer)) => {
                 self.member.note_silence(peer, refused);
                 self.requests_failed(number, step);
             }
-            Some(Call::Gifts) => {
+            Some(Call::Handoffs) => {
                 let result = if refused { HandedOff::NotDelivered } else { HandedOff::Unknown };
                 self.handed_off(number, &result, step);
             }
@@ -142,7 +152,9 @@ impl Node {
         match message {
             // Rejected: this directory may have forgotten its votes, and its number may be too high.
             Message::Raft(_) | Message::Gossip(..) if !self.takes_part() => {}
-            Message::Asks(call, ..) | Message::Gifts(call, ..) if !self.takes_part() => {
+            Message::TransferRequests(call, ..) | Message::Handoffs(call, ..)
+                if !self.takes_part() =>
+            {
                 step.send(from, Message::Refused(call));
             }
             Message::Raft(message) => {
@@ -199,12 +211,12 @@ impl Node {
                 self.member.note_silence(from, true);
                 self.call_failed(call, Some(from), step);
             }
-            Message::Asks(..)
-            | Message::Replies(..)
+            Message::TransferRequests(..)
+            | Message::TransferReplies(..)
             | Message::Gossip(..)
             | Message::Heard(..)
-            | Message::Gifts(..)
-            | Message::Taken(..) => self.handle_counting(from, message, step),
+            | Message::Handoffs(..)
+            | Message::HandoffsTaken(..) => self.handle_counting(from, message, step),
         }
     }
 

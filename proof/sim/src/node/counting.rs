@@ -2,7 +2,7 @@
 //! it what arrives.
 
 use fluxgate_engine::quota::{
-    CounterGossip, Effect, KeyLimits, Repeats, Sender, Step as Came, TransferReply,
+    CounterGossip, Effect, IDLE_MS, KeyLimits, Repeats, Sender, Step as Came, TransferReply,
     TransferRequest, WaiterId,
 };
 use fluxgate_engine::stop::HandedOff;
@@ -87,8 +87,8 @@ impl Node {
         let outbox = self.outboxes.entry(peer).or_default();
         let Some(requests) = outbox.next_message(now, timeout_ms) else { return };
         let head = self.head(peer);
-        let call = self.call(peer, timeout_ms, Call::Asks(peer), step, |call| {
-            Message::Asks(call, head, requests)
+        let call = self.call(peer, timeout_ms, Call::TransferRequests(peer), step, |call| {
+            Message::TransferRequests(call, head, requests)
         });
         self.asking.insert(peer, call);
     }
@@ -110,11 +110,11 @@ impl Node {
         if !self.takes_part() {
             return;
         }
-        for (sender, told) in self.torn.go_on(step.now) {
-            self.handle_gossip(&sender, &told, step);
+        for (sender, reports) in self.torn.go_on(step.now) {
+            self.handle_gossip(&sender, &reports, step);
         }
-        let told = self.count(step, |shard, context, _| {
-            while shard.sweep(context, 3_600_000) {}
+        let reports = self.count(step, |shard, context, _| {
+            while shard.sweep(context, IDLE_MS) {}
             shard.take_gossip(context, caps::PEER_ITEMS_MAX)
         });
         let said = self.said(step);
@@ -123,10 +123,10 @@ impl Node {
         for peer in peers {
             let (head, incarnations) =
                 (self.head(peer), self.member.incarnation().incarnations.all());
-            let mut told = told.clone();
-            told.extend(self.repeat_gossip(peer, step));
+            let mut reports = reports.clone();
+            reports.extend(self.repeat_gossip(peer, step));
             self.gossip.entry(peer).or_default().answered = Some(false);
-            step.send(peer, Message::Gossip(head, told, incarnations, said));
+            step.send(peer, Message::Gossip(head, reports, incarnations, said));
         }
     }
 
@@ -139,28 +139,28 @@ impl Node {
             repeats.note_outcome(answered, is_ready);
         }
         repeats.note_incarnation(boot);
-        let mut told = Vec::new();
+        let mut reports = Vec::new();
         if let Some((shard, mut cursor)) = repeats.next() {
             let more = self.count(step, |shard, context, find| {
-                shard.repeat_gossip(context, find, &mut cursor, REPEATED_MAX, &mut told)
+                shard.repeat_gossip(context, find, &mut cursor, REPEATED_MAX, &mut reports)
             });
             repeats.advance(shard, cursor, more, 1);
         }
         self.gossip.entry(peer).or_default().repeats = repeats;
-        told
+        reports
     }
 
     /// Takes a message about counters.
     pub(super) fn handle_counting(&mut self, from: NodeId, message: Message, step: &mut Step<'_>) {
         match message {
-            Message::Asks(call, head, asks) => {
+            Message::TransferRequests(call, head, requests) => {
                 let replies = self
                     .receive(from, &head, step)
-                    .map(|sender| self.handle_asks(&sender, &asks, step));
+                    .map(|sender| self.handle_asks(&sender, &requests, step));
                 let replies = replies.unwrap_or_default();
-                step.send(from, Message::Replies(call, self.head(from), replies));
+                step.send(from, Message::TransferReplies(call, self.head(from), replies));
             }
-            Message::Replies(call, head, mut replies) => {
+            Message::TransferReplies(call, head, mut replies) => {
                 // Answered: its end is no silence of the peer.
                 self.calls.remove(&call);
                 if self.asking.get(&from) != Some(&call) {
@@ -177,11 +177,11 @@ impl Node {
                 }
                 self.send_requests(from, step);
             }
-            Message::Gossip(head, told, incarnations, said) => {
+            Message::Gossip(head, reports, incarnations, said) => {
                 if let Some(sender) = self.receive(from, &head, step)
-                    && let Some(told) = self.torn.hold_up(sender, told, step)
+                    && let Some(reports) = self.torn.hold_up(sender, reports, step)
                 {
-                    self.handle_gossip(&sender, &told, step);
+                    self.handle_gossip(&sender, &reports, step);
                 }
                 self.note_incarnations(&incarnations);
                 self.peers.insert(from, said);
@@ -194,17 +194,17 @@ impl Node {
                 self.gossip.entry(from).or_default().answered = Some(true);
                 self.peers.insert(from, said);
             }
-            Message::Gifts(call, head, gifts) => {
+            Message::Handoffs(call, head, handoffs) => {
                 let sender = self.receive(from, &head, step).filter(|_| self.stop.is_none());
                 let replies: Vec<TransferReply> =
-                    gifts.into_iter().map(|gift| gift.reply).collect();
+                    handoffs.into_iter().map(|handoff| handoff.reply).collect();
                 let taken = match sender {
                     Some(sender) => self.handle_replies(&sender, &replies, step),
                     None => vec![false; replies.len()],
                 };
-                step.send(from, Message::Taken(call, taken));
+                step.send(from, Message::HandoffsTaken(call, taken));
             }
-            Message::Taken(call, taken) => {
+            Message::HandoffsTaken(call, taken) => {
                 self.calls.remove(&call);
                 self.handed_off(call, &HandedOff::Answered(taken), step);
             }
@@ -223,14 +223,14 @@ impl Node {
         }
     }
 
-    fn handle_gossip(&mut self, sender: &Sender, told: &[CounterGossip], step: &mut Step<'_>) {
+    fn handle_gossip(&mut self, sender: &Sender, reports: &[CounterGossip], step: &mut Step<'_>) {
         let mut effects = Vec::new();
         self.count(step, |shard, context, find| {
-            for one in told {
-                shard.handle_gossip(context, find, sender, one, &mut effects);
+            for report in reports {
+                shard.handle_gossip(context, find, sender, report, &mut effects);
             }
         });
-        told.iter().for_each(|one| step.see(Seen::Moved(one.counter)));
+        reports.iter().for_each(|one| step.see(Seen::Moved(one.counter)));
         self.carry_out_counts(effects, step);
     }
 
@@ -241,14 +241,14 @@ impl Node {
     fn handle_asks(
         &mut self,
         sender: &Sender,
-        asks: &[TransferRequest],
+        requests: &[TransferRequest],
         step: &mut Step<'_>,
     ) -> Vec<TransferReply> {
         let mut effects = Vec::new();
         let replies = self.count(step, |shard, context, find| {
             let mut answer =
                 |ask| shard.handle_transfer_request(context, find, sender, ask, &mut effects);
-            asks.iter().map(&mut answer).collect::<Vec<TransferReply>>()
+            requests.iter().map(&mut answer).collect::<Vec<TransferReply>>()
         });
         for reply in replies.iter().filter(|reply| reply.given > 0) {
             step.see(Seen::Moved(reply.counter));

@@ -8,7 +8,7 @@ use fluxgate_engine::join::{
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_types::{BootId, BootNs, DirId, NodeId};
 
-use super::calls::Call;
+use super::calls::{Call, Introductions};
 use super::step::Action;
 use super::{Node, Step};
 use crate::messages::{CallId, Ended, Message, Seen, Timer};
@@ -24,16 +24,8 @@ pub(super) struct Joining {
     pub(super) starts: MadeStarts,
 }
 
-/// Introductions that are asked for.
-#[derive(Clone, Debug)]
-pub(super) struct Introductions {
-    missing: BTreeSet<NodeId>,
-    heard: BTreeMap<NodeId, Heard>,
-    sent: BootNs,
-}
-
 impl Joining {
-    /// A process that has asked nobody.
+    /// A process that has asked no node.
     pub(super) fn new(
         me: NodeId,
         now: BootNs,
@@ -87,7 +79,7 @@ impl Node {
         }
     }
 
-    /// Goes on with joining, if this process has not joined.
+    /// Continues to join, if this process has not joined.
     pub(super) fn join(&mut self, step: &mut Step<'_>) {
         let now = self.boot_now(step.now);
         while let Some(mut machine) = self.joining.machine.take() {

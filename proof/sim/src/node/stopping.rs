@@ -69,8 +69,8 @@ impl Node {
             }
             Effect::HandOff { to, handoffs } => {
                 let head = MessageHeader { to: Some(to.boot), ..self.head(to.node) };
-                let call = self.call(to.node, HANDOFF_TIMEOUT_MS, Call::Gifts, step, |call| {
-                    Message::Gifts(call, head, handoffs)
+                let call = self.call(to.node, HANDOFF_TIMEOUT_MS, Call::Handoffs, step, |call| {
+                    Message::Handoffs(call, head, handoffs)
                 });
                 if let Some(stop) = &mut self.stop {
                     stop.handing_off = Some(call);

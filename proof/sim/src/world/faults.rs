@@ -241,7 +241,7 @@ impl World {
 
     /// The counters for which an incarnation requests tokens in a message that arrives after its end.
     pub(super) fn requested_by_ended(&self, from: NodeId, message: &Message) -> Vec<CounterId> {
-        let Message::Asks(_, head, requests) = message else { return Vec::new() };
+        let Message::TransferRequests(_, head, requests) = message else { return Vec::new() };
         let ended = self.boot(from) != Some(head.boot);
         requests.iter().filter(|_| ended).map(|request| request.counter).collect()
     }

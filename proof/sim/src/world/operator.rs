@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    /// A process has ended by itself, because its directory must not go on.
+    /// A process has ended by itself, because its directory must not continue.
     pub(super) fn ended(&mut self, id: NodeId) {
         self.crash(id, LOOK);
         if self.operator.node != id {

@@ -21,7 +21,7 @@ impl World {
         let mut arrivals = self.net.route(self.now, from, to, &mut self.rng);
         // The giver takes a refused handoff back. That is sound because a connection carries a call
         // once.
-        if matches!(message, Message::Gifts(..)) {
+        if matches!(message, Message::Handoffs(..)) {
             arrivals.truncate(1);
         }
         let directories = self.directories(from, to);
