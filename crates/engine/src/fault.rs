@@ -73,7 +73,7 @@ pub enum Mutation {
     UnreachableForever,
     /// A node that was left out of the share map never returns to it.
     AbsentForever,
-    /// A leader whose clock no leader has set grants nevertheless.
+    /// Nodes whose clocks differ form a cluster, and a leader whose clock no leader has set grants.
     UnsetClockLeads,
     /// A barrier is judged by an older leader term than its entry's, which does not know every
     /// grant.

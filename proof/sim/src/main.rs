@@ -183,17 +183,14 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
                         break;
                     };
                     // Broken in this thread only.
-                    Mutation::set(*mutation);
                     let broken = Broken {
                         driver_mutation: *driver_mutation,
                         judge: judge(*mutation, *driver_mutation),
                     };
                     let plan = |seed| plan(*mutation, *driver_mutation, seed);
-                    let mut outcomes = (from..to).map(|seed| run_plan(plan(seed), broken, 0));
-                    let found = outcomes.find_map(|o| o.violation.map(|v| (o.seed, v)));
-                    Mutation::set(None);
-                    // The same seed must pass with the rule in place, or it shows nothing of the rule.
+                    // A seed that violates something with the rule in place shows nothing of the rule.
                     let sound = |seed| {
+                        Mutation::set(None);
                         let violation = run_plan(plan(seed), Broken::default(), 0).violation;
                         if let Some(Violation { invariant, at, what }) = &violation {
                             say(&format!(
@@ -202,7 +199,13 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
                         }
                         violation.is_none()
                     };
-                    match found.filter(|(seed, _)| sound(*seed)) {
+                    let found = (from..to).find_map(|seed| {
+                        Mutation::set(*mutation);
+                        let violation = run_plan(plan(seed), broken, 0).violation?;
+                        sound(seed).then_some((seed, violation))
+                    });
+                    Mutation::set(None);
+                    match found {
                         Some((seed, violation)) => {
                             let by = violation.invariant;
                             noticed.lock().unwrap_or_else(PoisonError::into_inner).insert(by);
