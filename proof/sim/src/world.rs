@@ -305,6 +305,7 @@ impl World {
             Event::Operator => self.operate(),
             Event::Judge => {
                 self.schedule(self.now + SECOND, Event::Judge);
+                self.note_clocks_apart();
                 self.close_windows()?;
                 self.judge(|judge, world| judge.each_second(world))
             }

@@ -3,7 +3,7 @@
 use fluxgate_types::NodeId;
 
 use super::{Host, SYNC_MAX, World};
-use crate::plan::{FaultKind, MS, Us};
+use crate::plan::{FaultKind, MS, SECOND, Us};
 
 /// A wall clock leaps ahead by at most this much, milliseconds: three years.
 const YEARS_MS: i64 = 3 * 365 * 86_400_000;
@@ -71,6 +71,21 @@ impl World {
         }
         (slot.paused_until, slot.stood_still_until) = (until, Some(until));
         self.book.stood_still += until - now;
+    }
+
+    /// After a machine's clocks stood still, it may lead with a cluster time that is far behind: a node
+    /// that is ahead of its leader waits, and until then the two are in different windows.
+    pub(super) fn note_clocks_apart(&mut self) {
+        if self.book.stood_still == 0 {
+            return;
+        }
+        let synced = self.nodes().filter(|node| node.member.clock().is_synced());
+        let times: Vec<u64> = synced.map(|node| node.cluster_now(self.now).0).collect();
+        let apart_ms = times.iter().max().zip(times.iter().min()).map_or(0, |(max, min)| max - min);
+        if apart_ms > self.plan.terms.clock_error_ms_max {
+            let (now, settle) = (self.now, self.settle_time());
+            self.book.disturb(now, now + SECOND, settle);
+        }
     }
 
     /// The disk has no room for long enough that writes must continue without it.
