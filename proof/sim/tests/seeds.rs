@@ -65,7 +65,7 @@ fn seeds_that_once_failed_violate_nothing() {
     // simulated driver. 730 319: a denial showed a token that was proven to be out of reach.
     let older =
         [111, 261, 325, 3_420, 101_272, 101_915, 116_071, 209_935, 212_352, 218_579, 239_997];
-    for seed in older.into_iter().chain([700_294, 700_599, 702_499, 730_319]) {
+    for seed in older.into_iter().chain([700_294, 700_599, 702_499, 730_319, 742_275]) {
         let outcome = run(seed, Broken::default(), 0);
         assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
     }

@@ -116,7 +116,7 @@ impl Raft {
         (term, granted, pre): (u64, bool, bool),
         out: &mut Vec<Output>,
     ) {
-        if term > self.term && !pre {
+        if term > self.term && !(pre && granted) {
             self.become_follower(term, out);
             self.persist(self.log.len(), Vec::new(), out);
         }
@@ -141,6 +141,8 @@ impl Raft {
         let sound = last >= self.last_id() && (!fresh || forced);
         if pre {
             let granted = sound && term > self.term;
+            // A candidate whose term is behind could otherwise never be elected.
+            let term = if granted { term } else { self.term };
             out.push(Output::Send(from, Message::Voted { term, granted, pre }));
             return;
         }
