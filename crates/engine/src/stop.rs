@@ -55,7 +55,7 @@ pub enum Effect {
     /// Write what this incarnation leaves to the next one to the disk. Answer with `handle_saved`,
     /// also if it failed.
     Save,
-    /// If this node leads, let another one lead. Answer with `handle_leader_gone` after
+    /// This node leads: let another one lead. Answer with `handle_leader_gone` after
     /// [`LEADER_TIMEOUT_MS`] at the latest.
     HandLeadershipOver,
     /// Nothing is left to do: the process may end.
@@ -168,11 +168,11 @@ impl Stop {
         out.push(Effect::Save);
     }
 
-    /// The file is written, or could not be. `peers` as for [`Stop::handle_announced`]: without any
-    /// no other node can lead.
-    pub fn handle_saved(&mut self, peers: &[Sender], out: &mut Vec<Effect>) {
+    /// The file is written, or could not be. `leads`: this node leads now. `peers` as for
+    /// [`Stop::handle_announced`]: without any no other node can lead.
+    pub fn handle_saved(&mut self, leads: bool, peers: &[Sender], out: &mut Vec<Effect>) {
         match self.stage {
-            Stage::Saving if peers.is_empty() => self.end(out),
+            Stage::Saving if !leads || peers.is_empty() => self.end(out),
             Stage::Saving => {
                 self.stage = Stage::HandingLeadershipOver;
                 out.push(Effect::HandLeadershipOver);
@@ -294,13 +294,13 @@ mod tests {
         out.clear();
         stop.handle_leader_gone(&mut out);
         assert_eq!(out, [], "not yet");
-        stop.handle_saved(&[FIRST], &mut out);
+        stop.handle_saved(true, &[FIRST], &mut out);
         stop.handle_leader_gone(&mut out);
         let late = "tokens that arrived meanwhile are written too";
         assert_eq!(out, [Effect::HandLeadershipOver, Effect::Save], "{late}");
         out.clear();
         stop.handle_leader_gone(&mut out);
-        stop.handle_saved(&[FIRST], &mut out);
+        stop.handle_saved(true, &[FIRST], &mut out);
         assert_eq!(out, [Effect::End]);
     }
 
@@ -310,7 +310,17 @@ mod tests {
         let mut stop = Stop::begin(100, 0, &mut out);
         stop.handle_announced(&[], &mut out);
         out.clear();
-        stop.handle_saved(&[], &mut out);
+        stop.handle_saved(true, &[], &mut out);
+        assert_eq!(out, [Effect::End]);
+    }
+
+    #[test]
+    fn a_node_that_does_not_lead_writes_its_file_once() {
+        let mut out = Vec::new();
+        let mut stop = Stop::begin(100, 0, &mut out);
+        stop.handle_announced(&[], &mut out);
+        out.clear();
+        stop.handle_saved(false, &[FIRST], &mut out);
         assert_eq!(out, [Effect::End]);
     }
 

@@ -49,7 +49,8 @@ pub(super) async fn hand_over(state: &Arc<NodeState>) {
             Effect::TakeBack { from, handoff } => state.counters.take_back(&from, &handoff),
             Effect::Save => {
                 save(state).await;
-                stop.handle_saved(&recipients(state), &mut out);
+                let leads = state.raft.status().role == Role::Leader;
+                stop.handle_saved(leads, &recipients(state), &mut out);
             }
             Effect::HandLeadershipOver => {
                 hand_leadership_over(state).await;
@@ -86,9 +87,6 @@ async fn save(state: &Arc<NodeState>) {
 }
 
 async fn hand_leadership_over(state: &NodeState) {
-    if state.raft.status().role != Role::Leader {
-        return;
-    }
     let timeout = Duration::from_millis(LEADER_TIMEOUT_MS);
     match state.raft.transfer_leadership(None, timeout).await {
         Ok(leader) => tracing::info!(to = leader.0, "handed the leadership over"),

@@ -83,14 +83,12 @@ impl Node {
                 if let (Some(stop), Some(left)) = (&mut self.stop, left) {
                     stop.carryover = Some(left);
                 }
-                self.stop_with(step, Stop::handle_saved);
-            }
-            Effect::HandLeadershipOver if self.raft.leads_in().is_some() => {
-                self.transfer_leadership(step);
-                step.wake(LEADER_TIMEOUT_MS * MS, Timer::Stop);
+                let leads = self.raft.leads_in().is_some();
+                self.stop_with(step, |stop, peers, out| stop.handle_saved(leads, peers, out));
             }
             Effect::HandLeadershipOver => {
-                self.stop_with(step, |stop, _, out| stop.handle_leader_gone(out));
+                self.transfer_leadership(step);
+                step.wake(LEADER_TIMEOUT_MS * MS, Timer::Stop);
             }
             Effect::End => step.see(Seen::Stopped),
         }
