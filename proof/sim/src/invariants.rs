@@ -143,7 +143,7 @@ fn unopened(
     spec: &LimitSpec,
 ) -> Option<fluxgate_engine::quota::Observed> {
     // Any node's maps will do: windows are opened under one map only.
-    let view = world.nodes().max_by_key(|node| node.applied)?.view();
+    let view = world.newest()?.view();
     // Another directory opens nothing.
     let is_whole = slot.directory == Directory::Whole;
     let mut incarnation = match &slot.node {

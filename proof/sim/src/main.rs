@@ -182,7 +182,6 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
                     else {
                         break;
                     };
-                    // Broken in this thread only.
                     let broken = Broken {
                         driver_mutation: *driver_mutation,
                         judge: judge(*mutation, *driver_mutation),
@@ -200,6 +199,7 @@ fn mutations(cli: &Cli) -> anyhow::Result<std::process::ExitCode> {
                         violation.is_none()
                     };
                     let found = (from..to).find_map(|seed| {
+                        // Broken in this thread only.
                         Mutation::set(*mutation);
                         let violation = run_plan(plan(seed), broken, 0).violation?;
                         sound(seed).then_some((seed, violation))

@@ -209,6 +209,12 @@ impl World {
         self.slots.iter().filter_map(|slot| slot.node.as_deref())
     }
 
+    /// The running process that has applied most.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Node> {
+        self.nodes().max_by_key(|node| node.applied)
+    }
+
     /// How far a node's cluster time is ahead of true time, milliseconds.
     #[must_use]
     pub fn ahead_of_true_ms(&self, node: &Node) -> i64 {

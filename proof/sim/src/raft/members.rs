@@ -41,6 +41,12 @@ impl Members {
         members
     }
 
+    /// Whether this node is one of them.
+    #[must_use]
+    pub fn contains(&self, node: NodeId) -> bool {
+        self.voters.contains(&node) || self.learners.contains(&node)
+    }
+
     /// All of them, voters first.
     pub fn all(&self) -> impl Iterator<Item = NodeId> {
         self.voters.iter().chain(&self.learners).copied()
@@ -116,10 +122,10 @@ impl Raft {
         let newest = self.log.iter().enumerate().rev();
         let mut sets = newest.filter_map(|(at, entry)| Some((entry.members.clone()?, at + 1)));
         self.members = sets.next().unwrap_or_default();
-        let is_member = |node: &NodeId| self.members.0.all().any(|member| member == *node);
-        self.next.retain(|node, _| is_member(node));
-        self.matched.retain(|node, _| is_member(node));
-        self.acked.retain(|node, _| is_member(node));
+        let members = &self.members.0;
+        self.next.retain(|node, _| members.contains(*node));
+        self.matched.retain(|node, _| members.contains(*node));
+        self.acked.retain(|node, _| members.contains(*node));
     }
 
     pub(super) fn votes_itself(&self) -> bool {

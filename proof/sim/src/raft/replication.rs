@@ -93,7 +93,7 @@ impl Raft {
             return;
         }
         // A removed node may still answer.
-        let is_member = self.members.0.all().any(|node| node == from);
+        let is_member = self.members.0.contains(from);
         if self.role != Role::Leader || term != self.term || !is_member {
             return;
         }

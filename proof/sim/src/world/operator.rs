@@ -44,54 +44,48 @@ pub(super) enum Work {
     Replace,
 }
 
-/// The operator's work on one node.
+/// The operator, who works on one node at a time.
 #[derive(Debug)]
 pub(super) struct Operator {
-    node: NodeId,
-    stage: Stage,
+    work: Option<(NodeId, Stage)>,
     // Directories so far: each has a number.
     directories: u64,
 }
 
 impl Operator {
     pub(super) fn new(nodes: u64) -> Self {
-        Self { node: NodeId(0), stage: Stage::Adding, directories: nodes }
+        Self { work: None, directories: nodes }
     }
 
-    fn is_free(&self) -> bool {
-        self.node == NodeId(0)
+    /// How far the work on this node is, if there is any.
+    fn stage_of(&mut self, id: NodeId) -> Option<&mut Stage> {
+        self.work.as_mut().filter(|(node, _)| *node == id).map(|(_, stage)| stage)
     }
 }
 
 impl World {
     /// Begins a work on this node, if the operator is free and the node is a full member.
     pub(super) fn begin_work(&mut self, work: Work, id: NodeId) -> Result<(), Violation> {
-        let newest = self.nodes().max_by_key(|node| node.applied);
-        let is_registered = newest.is_some_and(|node| {
-            let starts = &node.shared.cluster().start_ids;
-            self.boot(id).is_some_and(|boot| starts.get(&id).is_some_and(|of| of.boot == boot))
-        });
-        if !self.operator.is_free() || !is_registered {
+        if self.operator.work.is_some() || !self.is_registered_above(id, 0) {
             return Ok(());
         }
-        self.operator.node = id;
         self.schedule(self.now + LOOK, Event::Operator);
         self.note_work();
+        let stage = match work {
+            Work::PutBack => Stage::Copying,
+            Work::ReplaceLost => Stage::Lost,
+            Work::Replace => Stage::Removing { is_empty: false },
+        };
+        self.operator.work = Some((id, stage));
         match work {
-            Work::PutBack => {
-                self.operator.stage = Stage::Copying;
-                if self.rng.permille(500) {
-                    return self.begin_stop(id);
-                }
-                self.crash(id, MS);
-            }
+            Work::PutBack if self.rng.permille(500) => return self.begin_stop(id),
+            Work::PutBack => self.crash(id, MS),
             Work::ReplaceLost => {
                 let down = self.rng.span(SECOND).max(MS);
                 self.crash(id, down);
                 self.empty_disk(id, Directory::Older);
-                self.operator.stage = Stage::Lost;
             }
-            Work::Replace => self.operator.stage = Stage::Removing { is_empty: false },
+            Work::Replace => {}
         }
         Ok(())
     }
@@ -111,48 +105,46 @@ impl World {
 
     /// A process of this node has ended, and what it left is on its disk.
     pub(super) fn note_down(&mut self, id: NodeId) {
-        if self.operator.node == id && matches!(self.operator.stage, Stage::Copying) {
+        if matches!(self.operator.stage_of(id), Some(Stage::Copying)) {
             let copy = self.slot(id).disk.clone();
-            self.operator.stage = Stage::RunningOn(copy);
+            self.operator.work = Some((id, Stage::RunningOn(copy)));
         }
     }
 
     /// A process has ended by itself, because its directory must not continue.
     pub(super) fn ended(&mut self, id: NodeId) {
         self.crash(id, LOOK);
-        if self.operator.node != id {
-            return;
-        }
-        match &mut self.operator.stage {
-            Stage::PutBack { tries, .. } => *tries += 1,
-            stage @ Stage::Lost => *stage = Stage::Removing { is_empty: true },
-            Stage::Copying | Stage::RunningOn(_) | Stage::Removing { .. } | Stage::Adding => {}
+        match self.operator.stage_of(id) {
+            Some(Stage::PutBack { tries, .. }) => *tries += 1,
+            Some(stage @ Stage::Lost) => *stage = Stage::Removing { is_empty: true },
+            Some(Stage::Copying | Stage::RunningOn(_) | Stage::Removing { .. } | Stage::Adding)
+            | None => {}
         }
     }
 
     /// The directory of a node takes part. One that no node could know to be older is taken away
     /// before it does harm: the rules do not promise more.
     pub(super) fn took_part(&mut self, id: NodeId) {
-        if self.operator.node == id && matches!(self.operator.stage, Stage::PutBack { .. }) {
-            self.put_right_back(id);
-        }
+        self.put_right_back(id);
         self.slot(id).directory = Directory::Whole;
     }
 
+    /// Puts the right directory back, if the node has an older one.
     fn put_right_back(&mut self, id: NodeId) {
-        let stage = std::mem::replace(&mut self.operator.stage, Stage::Adding);
-        let Stage::PutBack { right, .. } = stage else { return };
+        let has_older =
+            |work: &mut (NodeId, Stage)| work.0 == id && matches!(work.1, Stage::PutBack { .. });
+        let Some((_, Stage::PutBack { right, .. })) = self.operator.work.take_if(has_older) else {
+            return;
+        };
         self.crash(id, LOOK);
         let slot = self.slot(id);
         (slot.disk, slot.directory) = (right, Directory::Whole);
-        self.operator.node = NodeId(0);
     }
 
     /// Whether the newest state that a running node knows has the directory of this node.
     #[must_use]
     pub fn is_registered(&self, id: NodeId) -> bool {
-        let newest = self.nodes().max_by_key(|node| node.applied);
-        let known = newest.and_then(|node| node.shared.view().nodes.get(&id).cloned());
+        let known = self.newest().and_then(|node| node.shared.view().nodes.get(&id).cloned());
         let own = self.host(id).map(|host| host.disk.dir_id);
         known.is_some_and(|known| Some(known.dir_id) == own && !known.removed)
     }
@@ -161,7 +153,7 @@ impl World {
     /// not.
     #[must_use]
     pub fn may_not_be_known(&self, id: NodeId) -> bool {
-        let Stage::PutBack { right, .. } = &self.operator.stage else { return false };
+        let Some((_, Stage::PutBack { right, .. })) = &self.operator.work else { return false };
         let (newest, voters) = (right.boots, self.plan.nodes);
         let knows = |node: &&crate::node::Node| {
             let starts = &node.shared.cluster().start_ids;
@@ -174,13 +166,14 @@ impl World {
 
     /// The operator looks again.
     pub(super) fn operate(&mut self) -> Result<(), Violation> {
-        if self.operator.is_free() {
+        if self.operator.work.is_none() {
             return Ok(());
         }
         self.schedule(self.now + LOOK, Event::Operator);
         self.note_work();
-        let id = self.operator.node;
-        match &mut self.operator.stage {
+        let Some((id, stage)) = &self.operator.work else { return Ok(()) };
+        let id = *id;
+        match stage {
             Stage::Copying | Stage::Lost => Ok(()),
             Stage::RunningOn(copy) => {
                 let older = copy.boots;
@@ -204,22 +197,19 @@ impl World {
     }
 
     fn is_registered_above(&self, id: NodeId, older: u64) -> bool {
-        let Some(newest) = self.nodes().max_by_key(|node| node.applied) else { return false };
+        let Some(newest) = self.newest() else { return false };
         let starts = &newest.shared.cluster().start_ids;
         let boot = self.boot(id).filter(|boot| boot.0 > older);
         boot.is_some_and(|boot| starts.get(&id).is_some_and(|start| start.boot == boot))
     }
 
     fn put_back(&mut self, id: NodeId) {
-        let Stage::RunningOn(copy) = std::mem::replace(&mut self.operator.stage, Stage::Adding)
-        else {
-            return;
-        };
+        let Some((_, Stage::RunningOn(copy))) = self.operator.work.take() else { return };
         self.crash(id, LOOK);
         let slot = self.slot(id);
         let right = std::mem::replace(&mut slot.disk, copy);
         slot.directory = Directory::Older;
-        self.operator.stage = Stage::PutBack { right, tries: 0 };
+        self.operator.work = Some((id, Stage::PutBack { right, tries: 0 }));
         self.say(|| format!("node {id} gets an older directory back"));
     }
 
@@ -258,11 +248,11 @@ impl World {
                 self.crash(id, SECOND);
                 self.empty_disk(id, Directory::New);
             }
-            self.operator.stage = Stage::Adding;
+            self.operator.work = Some((id, Stage::Adding));
             self.say(|| format!("node {id} is removed"));
             return Ok(());
         }
-        if leads.raft.members().all().any(|node| node == id) {
+        if leads.raft.members().contains(id) {
             // The rest must have a majority up.
             if up as u64 * 2 <= voters {
                 return Ok(());
@@ -294,7 +284,7 @@ impl World {
             return Ok(());
         }
         if members.voters.contains(&id) {
-            self.operator.node = NodeId(0);
+            self.operator.work = None;
             self.say(|| format!("node {id} is a member again"));
             return Ok(());
         }
