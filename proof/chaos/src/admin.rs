@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::history::{Change, Event, Write};
 use crate::http::Call;
 use crate::process::{ADMIN, OPERATOR};
-use crate::rng::Rng;
 use crate::traffic::{IssuedKey, ValidateRequest, World};
+use fluxgate_plan::Rng;
+use fluxgate_record::history::{Change, Event, Write};
 
 /// Timeout of a write: it may wait for a lease and for an election.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -60,7 +60,7 @@ pub(crate) async fn manage_key(
     number: u64,
     publish: watch::Sender<Option<IssuedKey>>,
 ) {
-    let rng = Rng::new(world.seed, 1_000 + number);
+    let rng = Rng::stream(world.seed, 1_000 + number);
     let mut me = Administrator { world, rng, care, id: String::new() };
     while !me.world.is_over() {
         let Some(held) = me.create().await else {
@@ -115,12 +115,12 @@ impl Administrator {
         let created = matches!(change, Change::Create { .. }) && s == 201;
         let id = if created { text("id") } else { None };
         let write = Write { n, k, change, t0, t1, s, err, id, code: text("error") };
-        let outcome = crate::knowledge::outcome(&write);
+        let outcome = fluxgate_record::outcome(&write);
         self.world.history.write(&Event::Write(Box::new(write)));
         match outcome {
-            crate::knowledge::Outcome::Done => WriteOutcome::Done(fields),
-            crate::knowledge::Outcome::NotDone => WriteOutcome::NotDone,
-            crate::knowledge::Outcome::Unknown => WriteOutcome::Unknown,
+            fluxgate_record::Outcome::Done => WriteOutcome::Done(fields),
+            fluxgate_record::Outcome::NotDone => WriteOutcome::NotDone,
+            fluxgate_record::Outcome::Unknown => WriteOutcome::Unknown,
         }
     }
 
@@ -159,7 +159,7 @@ impl Administrator {
             };
             let mean = u64::try_from(every.as_millis()).unwrap_or(1_000);
             sleep(Duration::from_millis(self.rng.between(mean / 2, mean * 3 / 2))).await;
-            let change = match self.rng.next() % 8 {
+            let change = match self.rng.draw() % 8 {
                 0 | 1 if !self.care.keeps => Change::Revoke,
                 2 => Change::Enabled(false),
                 3 => Change::Scope(["read", "write", "admin"][self.rng.place(3)].to_owned()),

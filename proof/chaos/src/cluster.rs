@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::arena::NetworkTestbed;
-use crate::checks::HEAL_MAX;
-use crate::history::{Event, Heal, Writer};
 use crate::http::{Answer, Call, Caller, NoAnswer};
 use crate::process::{ADMIN, Files, GATEWAY, OPERATOR, Process};
 use crate::terms::Terms;
+use fluxgate_record::HEAL_MAX;
+use fluxgate_record::history::{Event, Heal, Writer};
 
 /// How often to check whether all is well.
 const LOOK: Duration = Duration::from_millis(50);

@@ -2,9 +2,9 @@
 
 use comfy_table::Table;
 
-use crate::knowledge::Knowledge;
 use crate::scenario::groups;
 use crate::terms::Terms;
+use fluxgate_record::Knowledge;
 
 /// A run needs one scenario of each group per this many seconds.
 const ONE_IN_S: u64 = 300;
@@ -52,8 +52,7 @@ pub(crate) fn table(known: &Knowledge) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::testing::{known, run};
-    use crate::history::{Event, Fault};
+    use fluxgate_record::history::{Event, Fault, Run};
 
     #[test]
     fn a_group_that_never_came_is_missing_and_long_runs_need_more() {
@@ -64,12 +63,19 @@ mod tests {
             Event::Fault(Fault { kind, nodes, t0, installed, t1, quiet, isolates, alone })
         };
         let missing = |seconds: u64, events: Vec<Event>| {
+            let run = Run {
+                seed: 1,
+                nodes: 3,
+                seconds,
+                lease_us: 3_000_000,
+                default_tokens: 100,
+                default_period_s: 60,
+                wall_us: 0,
+                terms: String::new(),
+            };
             let mut all = events;
-            if let Event::Run(mut run) = run() {
-                run.seconds = seconds;
-                all.push(Event::Run(run));
-            }
-            let all = seen(&known(all));
+            all.push(Event::Run(run));
+            let all = seen(&Knowledge::new(all));
             all.into_iter().filter(|one| one.count < one.least).count()
         };
         let all = missing(300, Vec::new());

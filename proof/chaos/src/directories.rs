@@ -12,11 +12,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::arena::must;
 use crate::cluster::Cluster;
-use crate::history::{Event, Rejection};
 use crate::http::Call;
 use crate::inject_scenario::{Injected, LOOK, READY_MAX};
-use crate::process::{ADMIN, OPERATOR, PEER, Process, REJECTED_CODE, Settings};
+use crate::process::{ADMIN, OPERATOR, PEER, Process, Settings};
 use crate::scenario::{Planned, Scenario};
+use fluxgate_record::history::REJECTED_CODE;
+use fluxgate_record::history::{Event, Rejection};
 
 /// Longest wait until a node is rejected.
 const REJECTED_MAX: Duration = Duration::from_secs(15);

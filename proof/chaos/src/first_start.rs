@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::Cluster;
-use crate::history::{Event, FirstStart};
 use crate::inject_scenario::LOOK;
-use crate::process::REJECTED_CODE;
 use crate::report::say;
-use crate::rng::Rng;
+use fluxgate_plan::Rng;
+use fluxgate_record::history::REJECTED_CODE;
+use fluxgate_record::history::{Event, FirstStart};
 
 /// How far the clock is off, seconds.
 const OFF_S: i64 = 3 * 365 * 24 * 3_600;
@@ -24,7 +24,7 @@ const HASTE: Duration = Duration::from_secs(8);
 impl Cluster {
     /// Starts all nodes for the first time, and corrects the clock.
     pub(crate) async fn start_first(&mut self, seed: u64) -> anyhow::Result<()> {
-        let mut rng = Rng::new(seed, 5);
+        let mut rng = Rng::stream(seed, 5);
         // The lowest id forms the cluster, and most likely leads it first.
         let place = if rng.percent(50) { 0 } else { rng.place(self.nodes.len()) };
         let off_s = if rng.percent(50) { OFF_S } else { -OFF_S };

@@ -7,9 +7,9 @@ use tokio::time::sleep;
 
 use crate::arena::{NetworkTestbed, Way};
 use crate::cluster::Cluster;
-use crate::history::{Event, Fault, Us};
 use crate::plan::{Kind, Planned, Round};
 use crate::shim::RATE_PPB_MAX;
+use fluxgate_record::history::{Event, Fault, Us};
 
 /// Largest jump of a wall clock.
 const WALL_MAX_NS: i64 = 4 * 3_600 * 1_000_000_000;

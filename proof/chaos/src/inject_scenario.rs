@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::arena::{NetworkTestbed, Way};
 use crate::cluster::Cluster;
-use crate::history::{Event, Fault, Us};
 use crate::process::{Settings, configuration};
 use crate::scenario::{Planned, Scenario};
 use crate::terms::Terms;
+use fluxgate_record::history::{Event, Fault, Us};
 
 /// How often to check for a state that the harness waits for.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);

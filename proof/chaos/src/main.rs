@@ -7,22 +7,18 @@
 
 mod admin;
 mod arena;
-mod checks;
 mod cluster;
 mod coverage;
 mod directories;
 mod disks;
 mod first_start;
-mod history;
 mod http;
 mod inject;
 mod inject_scenario;
-mod knowledge;
 mod mistakes;
 mod plan;
 mod process;
 mod report;
-mod rng;
 mod run;
 mod scenario;
 mod shim;

@@ -7,11 +7,11 @@ use tokio::time::sleep;
 
 use crate::arena::address;
 use crate::cluster::Cluster;
-use crate::history::{Event, Members, Mistake};
 use crate::http::Call;
 use crate::inject_scenario::Injected;
 use crate::process::{ADMIN, OPERATOR, PEER};
 use crate::scenario::Planned;
+use fluxgate_record::history::{Event, Members, Mistake};
 
 /// Timeout of the command.
 const PATIENCE: Duration = Duration::from_secs(12);

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use crate::rng::Rng;
 use crate::scenario::{self, Deck, Scenario};
 use crate::terms::Terms;
+use fluxgate_plan::Rng;
 
 /// Among the first `EARLY` faults there is one of each of [`NEEDED`].
 const EARLY: usize = 8;
@@ -226,7 +226,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(seed: u64, nodes: u64, terms: Terms, only: Option<Scenario>) -> Self {
-        let mut rng = Rng::new(seed, 1);
+        let mut rng = Rng::stream(seed, 1);
         let scenario = Deck::new(terms, only, &mut rng);
         Self {
             rng,
@@ -255,10 +255,10 @@ impl Plan {
         }
         Planned {
             kind,
-            node: self.rng.next() % self.nodes,
+            node: self.rng.draw() % self.nodes,
             hold: Duration::from_millis(hold_ms),
             delay: Duration::ZERO,
-            draw: self.rng.next(),
+            draw: self.rng.draw(),
         }
     }
 

@@ -16,9 +16,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::arena::{DISK, address, must, namespace};
-use crate::history::{Event, Exit, Start, Writer};
 use crate::shim::Shim;
 use crate::terms::Terms;
+use fluxgate_record::history::{Event, Exit, REJECTED_CODE, Start, Writer};
 
 /// The operator token.
 pub(crate) const OPERATOR: &str = "operator-token-of-the-chaos-run";
@@ -34,9 +34,6 @@ const SMALL_DISK: &str = "size=96m";
 const STOP_MAX: Duration = Duration::from_secs(20);
 /// The exit code of a node whose consensus stopped for good, such as on a failed disk.
 const RESTART_CODE: i32 = 4;
-
-/// The exit code of a node that the cluster rejects.
-pub(crate) const REJECTED_CODE: i32 = 1;
 
 /// A node's configuration apart from its addresses.
 #[derive(Clone, Copy, Debug)]

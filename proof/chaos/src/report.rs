@@ -8,9 +8,9 @@ use std::path::Path;
 
 use comfy_table::Table;
 
-use crate::checks::{CheckResult, judge};
-use crate::history::{SECOND, read};
-use crate::knowledge::{Knowledge, Outcome, outcome};
+use fluxgate_record::history::{SECOND, read};
+use fluxgate_record::{CheckResult, judge};
+use fluxgate_record::{Knowledge, Outcome, outcome};
 
 /// A run of at least this length must have seen every kind of thing; a shorter one only something.
 const WHOLE_S: u64 = 240;

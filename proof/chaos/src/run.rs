@@ -14,13 +14,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use crate::admin::{KeyPolicy, manage_key};
 use crate::arena::NetworkTestbed;
 use crate::cluster::Cluster;
-use crate::history::{End, Event, Log, Record, Run, SECOND, Shares, Stall, Writer};
 use crate::plan::{Plan, Round};
 use crate::process::{Files, OPERATOR, SECRET};
 use crate::report::say;
 use crate::scenario::Scenario;
 use crate::terms::Terms;
 use crate::traffic::{Shape, Stream, World, probe_revoked_keys, send};
+use fluxgate_record::history::{End, Event, Log, Record, Run, SECOND, Shares, Stall, Writer};
 
 /// How often the harness checks that it is scheduled itself.
 const PULSE: Duration = Duration::from_millis(10);

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use crate::rng::Rng;
 use crate::terms::Terms;
+use fluxgate_plan::Rng;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scenario {
@@ -162,7 +162,7 @@ impl Deck {
             }
         };
         let hold = Duration::from_millis(hold_ms);
-        Some(Planned { kind, node: rng.next(), hold, draw: rng.next() })
+        Some(Planned { kind, node: rng.draw(), hold, draw: rng.draw() })
     }
 }
 
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn every_group_comes_before_any_repeats_and_every_kind_comes() {
-        let mut rng = Rng::new(7, 3);
+        let mut rng = Rng::stream(7, 3);
         let mut deck = Deck::new(Terms::Mixed, None, &mut rng);
         let count = groups(Terms::Mixed).count();
         let mut drawn = Vec::new();

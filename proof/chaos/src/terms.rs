@@ -1,6 +1,6 @@
 //! The leases in the nodes' files: the same on every node, short ones, or different and changing ones.
 
-use crate::rng::Rng;
+use fluxgate_plan::Rng;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Terms {
@@ -32,7 +32,7 @@ impl Terms {
 
     /// Half of the seeds have the defaults.
     pub(crate) fn of_seed(seed: u64) -> Self {
-        match Rng::new(seed, 4).between(0, 3) {
+        match Rng::stream(seed, 4).between(0, 3) {
             0 => Self::Short,
             1 => Self::Mixed,
             _ => Self::Plain,

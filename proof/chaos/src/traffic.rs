@@ -9,10 +9,10 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::history::{Event, Validate, VerdictHeaders, Writer};
 use crate::http::{Answer, Call, Caller};
 use crate::process::GATEWAY;
-use crate::rng::Rng;
+use fluxgate_plan::Rng;
+use fluxgate_record::history::{Event, Validate, VerdictHeaders, Writer};
 
 /// Timeout of a validate: the longest wait for tokens is a second.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -185,7 +185,7 @@ pub(crate) async fn send(
     number: u64,
     key: tokio::sync::watch::Receiver<Option<IssuedKey>>,
 ) {
-    let mut rng = Rng::new(world.seed, 100 + number);
+    let mut rng = Rng::stream(world.seed, 100 + number);
     let home = world.any_node(&mut rng);
     let mut every = interval(stream.every);
     every.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -211,7 +211,7 @@ pub(crate) async fn send(
 
 /// Validates revoked keys: they must stay revoked on every node. Also text that is not a key.
 pub(crate) async fn probe_revoked_keys(world: Arc<World>, every: Duration) {
-    let mut rng = Rng::new(world.seed, 99);
+    let mut rng = Rng::stream(world.seed, 99);
     let mut every = interval(every);
     every.set_missed_tick_behavior(MissedTickBehavior::Skip);
     while !world.is_over() {

@@ -20,8 +20,8 @@ mod tokens_are_conserved;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fluxgate_plan::{SECOND, Us};
 use fluxgate_server::Answer;
-use fluxgate_sim::plan::{SECOND, Us};
 
 use crate::observations::Window;
 use crate::world::Shared;

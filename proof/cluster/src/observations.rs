@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_sim::plan::Us;
+use fluxgate_plan::Us;
 
 /// A credential, as its owner knows it.
 #[derive(Clone, Debug)]

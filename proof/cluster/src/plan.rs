@@ -1,8 +1,8 @@
 //! The plan of a seed for a whole cluster: the plan of the protocol's simulator, shortened so that
 //! real nodes can run it, and the faults that only real nodes have.
 
-use fluxgate_sim::plan::{Plan as Base, SECOND, Us};
-use fluxgate_sim::rng::Rng;
+use fluxgate_plan::Rng;
+use fluxgate_plan::{Plan as Base, SECOND, Us};
 
 /// Everything about a run that its seed decides.
 #[derive(Clone, Debug)]

@@ -15,11 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fluxgate_peer::process::{Clocks, Process};
+use fluxgate_plan::Net;
+use fluxgate_plan::Rng;
+use fluxgate_plan::{SECOND, Us};
 use fluxgate_raft::SimulatedDisk;
 use fluxgate_server::Listener;
-use fluxgate_sim::net::Net;
-use fluxgate_sim::plan::{SECOND, Us};
-use fluxgate_sim::rng::Rng;
 use fluxgate_types::NodeId;
 use fluxgate_types::id::mix64;
 use tokio::sync::{Notify, oneshot};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{ClusterMs, KeyId};
 
-use crate::plan::Us;
+use fluxgate_plan::Us;
 
 /// A key as its administrator knows it.
 #[derive(Clone, Debug, Default)]
@@ -121,6 +121,8 @@ pub type WindowId = (KeyId, u32, u64);
 pub struct Observations {
     /// Keys.
     pub keys: BTreeMap<KeyId, KeyFacts>,
+    /// The latest cluster time of any node, as of the last second.
+    pub reached: ClusterMs,
     /// Windows that are not long over.
     pub windows: BTreeMap<WindowId, Window>,
     /// Stretches of true time with a fault in them, or its after-effects.

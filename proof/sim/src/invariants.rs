@@ -30,8 +30,8 @@ use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId};
 use crate::book::{Window, WindowId};
 use crate::messages::Seen;
 use crate::node::Node;
-use crate::plan::Us;
 use crate::world::{Directory, Host, World};
+use fluxgate_plan::Us;
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug)]

@@ -14,16 +14,13 @@ pub mod book;
 pub mod invariants;
 pub mod messages;
 pub mod mutation;
-pub mod net;
 pub mod node;
-pub mod plan;
 pub mod raft;
-pub mod rng;
 pub mod world;
 
 use book::Counts;
+use fluxgate_plan::Plan;
 use invariants::Violation;
-use plan::Plan;
 use world::{Broken, World};
 
 /// The outcome of one seed.

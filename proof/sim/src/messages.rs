@@ -10,8 +10,8 @@ use fluxgate_engine::quota::{
 use fluxgate_engine::state::command::Proposal;
 use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId};
 
-use crate::plan::Us;
 use crate::raft;
+use fluxgate_plan::Us;
 
 /// At the front of every message about counters.
 #[derive(Clone, Copy, Debug)]

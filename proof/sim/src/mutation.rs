@@ -2,7 +2,7 @@
 
 use fluxgate_engine::fault::Mutation;
 
-use crate::plan::{FaultKind, Plan};
+use fluxgate_plan::{FaultKind, Plan};
 
 /// A rule of the driver around the engine that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -27,8 +27,8 @@ use fluxgate_types::{BootId, BootNs, ClusterMs, LogIndex, NodeId};
 
 use crate::messages::{CallId, PeerSaid, Request, Timer};
 use crate::mutation::DriverMutation;
-use crate::plan::{MS, Us};
 use crate::raft::Raft;
+use fluxgate_plan::{MS, Us};
 
 use calls::Call;
 use consensus::ProposalWaiter;

@@ -18,8 +18,8 @@ use std::rc::Rc;
 use fluxgate_engine::state::command::Batch;
 use fluxgate_types::NodeId;
 
-use crate::plan::Us;
-use crate::rng::Rng;
+use fluxgate_plan::Rng;
+use fluxgate_plan::Us;
 
 pub use members::Members;
 pub use messages::Message;

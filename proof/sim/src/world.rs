@@ -19,10 +19,10 @@ use crate::book::Observations;
 use crate::invariants::{self, Invariant, Violation};
 use crate::messages::{Request, Seen, Timer};
 use crate::mutation::DriverMutation;
-use crate::net::Net;
 use crate::node::{Action, EPOCH_MS, Machine, Node, Step};
-use crate::plan::{MS, Plan, SECOND, Us};
-use crate::rng::Rng;
+use fluxgate_plan::Net;
+use fluxgate_plan::Rng;
+use fluxgate_plan::{MS, Plan, SECOND, Us};
 
 use clients::Clients;
 pub use host::{Directory, Host};
@@ -222,11 +222,12 @@ impl World {
         signed_difference(node.cluster_now(self.now).0, true_ms)
     }
 
-    /// The latest cluster time of any node that a leader has given it.
+    /// The latest cluster time that any node has had, though it may have ended since.
     #[must_use]
     pub fn cluster_max(&self) -> ClusterMs {
         let synced = self.nodes().filter(|node| node.member.clock().is_synced());
-        synced.map(|node| node.cluster_now(self.now)).max().unwrap_or(ClusterMs(0))
+        let running = synced.map(|node| node.cluster_now(self.now)).max();
+        running.unwrap_or(ClusterMs(0)).max(self.book.reached)
     }
 
     /// Runs the whole plan: faults, healing, and a calm end.

@@ -1,6 +1,6 @@
 //! The simulator itself: same seed, same trace, and something happens in it.
 
-use fluxgate_sim::plan::{FaultKind, Plan};
+use fluxgate_plan::{FaultKind, Plan};
 use fluxgate_sim::run;
 use fluxgate_sim::world::Broken;
 

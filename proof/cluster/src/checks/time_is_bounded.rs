@@ -1,7 +1,7 @@
 //! However far one machine's wall clock goes ahead, cluster time stays below the second fastest
 //! wall clock so far, extrapolated at the fastest allowed rate.
 
-use fluxgate_sim::plan::{MS, Us};
+use fluxgate_plan::{MS, Us};
 
 use crate::world::Shared;
 

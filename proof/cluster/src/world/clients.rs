@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fluxgate_plan::{MS, SECOND, Shape, Us};
 use fluxgate_server::{Answer, Listener};
-use fluxgate_sim::plan::{MS, SECOND, Shape, Us};
 use fluxgate_types::NodeId;
 
 use super::Shared;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fluxgate_sim::plan::{FaultKind, MS, SECOND, Us};
+use fluxgate_plan::{FaultKind, MS, SECOND, Us};
 use fluxgate_store::memory::Faults;
 use fluxgate_types::NodeId;
 

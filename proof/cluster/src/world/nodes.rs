@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fluxgate_peer::process::{Clocks, Process};
+use fluxgate_plan::Us;
 use fluxgate_raft::SimulatedDisk;
 use fluxgate_server::{
     Answer, Config, Layers, Listener, Node, NodeError, Secret, Simulated, Surroundings, Tokens,
 };
-use fluxgate_sim::plan::Us;
 use fluxgate_types::{Limit, NodeId};
 use tokio::sync::oneshot;
 

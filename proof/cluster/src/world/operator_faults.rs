@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fluxgate_sim::plan::{MS, SECOND, Us};
+use fluxgate_plan::{MS, SECOND, Us};
 use fluxgate_store::Memory;
 use fluxgate_types::NodeId;
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fluxgate_plan::{MS, SECOND};
 use fluxgate_server::{Answer, Listener};
-use fluxgate_sim::plan::{MS, SECOND};
 use fluxgate_types::NodeId;
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ async fn write(
     path: &str,
     body: Option<&Value>,
 ) -> WriteOutcome {
-    let node = world.node_for(fluxgate_sim::plan::Shape::Even, 0);
+    let node = world.node_for(fluxgate_plan::Shape::Even, 0);
     let (Some(node), Some(request)) = (node, operator(method, path, body)) else {
         return WriteOutcome::Unknown;
     };

@@ -10,8 +10,8 @@ use fluxgate_types::id::mix64;
 
 use super::Invariant;
 use crate::node::Node;
-use crate::plan::SECOND;
 use crate::world::World;
+use fluxgate_plan::SECOND;
 
 /// How often states are compared, beside the end.
 const EVERY: u64 = 300 * SECOND;

@@ -5,8 +5,8 @@ use fluxgate_types::NodeId;
 
 use super::Invariant;
 use crate::messages::{Request, Seen};
-use crate::plan::{MS, Us};
 use crate::world::World;
+use fluxgate_plan::{MS, Us};
 
 pub(super) struct Judge;
 

@@ -2,8 +2,8 @@
 
 use super::Invariant;
 use crate::book::{Window, WindowId};
-use crate::plan::MS;
 use crate::world::World;
+use fluxgate_plan::MS;
 
 pub(super) struct Judge;
 

@@ -4,8 +4,8 @@
 
 use super::Invariant;
 use crate::node::Node;
-use crate::plan::MS;
 use crate::world::World;
+use fluxgate_plan::MS;
 
 pub(super) struct Judge;
 

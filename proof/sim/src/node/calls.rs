@@ -14,7 +14,7 @@ use fluxgate_types::{BootNs, NodeId};
 use super::requests::WriteWaiter;
 use super::{Node, Step};
 use crate::messages::{CallId, Message, MessageHeader, PeerSaid, Timer};
-use crate::plan::MS;
+use fluxgate_plan::MS;
 
 /// A call to another node, with the call of the member that waits for its answer.
 #[derive(Clone, Debug)]

@@ -9,8 +9,8 @@ use super::calls::Call;
 use super::step::{Action, Step};
 use crate::messages::{CallId, Message, Seen, Timer};
 use crate::mutation::DriverMutation;
-use crate::plan::MS;
 use crate::raft::{self, Members};
+use fluxgate_plan::MS;
 
 /// The call of the member that waits for an entry.
 #[derive(Clone, Copy, Debug)]

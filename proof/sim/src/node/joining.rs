@@ -12,7 +12,7 @@ use super::calls::{Call, Introductions};
 use super::step::Action;
 use super::{Node, Step};
 use crate::messages::{CallId, Ended, Message, Seen, Timer};
-use crate::plan::MS;
+use fluxgate_plan::MS;
 
 /// A directory that has not joined yet, or that has: then no machine is left.
 pub(super) struct Joining {

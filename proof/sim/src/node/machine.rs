@@ -9,9 +9,9 @@ use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, Limit, NodeId};
 
 use super::Step;
 use crate::mutation::DriverMutation;
-use crate::plan::{MS, Us};
 use crate::raft;
 use crate::world::limit_name;
+use fluxgate_plan::{MS, Us};
 
 /// A machine's clocks, wrong as they may be.
 #[derive(Clone, Copy, Debug)]

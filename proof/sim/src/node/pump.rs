@@ -13,7 +13,7 @@ use super::consensus::ProposalWaiter;
 use super::requests::WriteWaiter;
 use super::step::{Action, Step};
 use crate::messages::{Ended, Message, Seen, Timer};
-use crate::plan::MS;
+use fluxgate_plan::MS;
 
 impl Node {
     /// What this node knows of the time.

@@ -4,8 +4,8 @@ use fluxgate_types::NodeId;
 
 use crate::messages::{Message, Seen, Timer};
 use crate::mutation::DriverMutation;
-use crate::plan::{Plan, Us};
-use crate::rng::Rng;
+use fluxgate_plan::Rng;
+use fluxgate_plan::{Plan, Us};
 
 /// One thing that a step wants done.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use fluxgate_types::caps;
 use super::calls::Call;
 use super::{Node, Step};
 use crate::messages::{CallId, Message, MessageHeader, Seen, Timer};
-use crate::plan::{MS, Us};
+use fluxgate_plan::{MS, Us};
 
 /// A stop under way.
 pub(super) struct Stopping {

@@ -14,7 +14,7 @@ use fluxgate_types::{ClusterMs, NodeId};
 use super::Step;
 use crate::messages::MessageHeader;
 use crate::mutation::DriverMutation;
-use crate::plan::{MS, SECOND, Us};
+use fluxgate_plan::{MS, SECOND, Us};
 
 /// What a step depends on, at one moment.
 #[derive(Clone)]

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use fluxgate_types::NodeId;
 
 use super::{Message, Output, Raft, Role};
-use crate::plan::Us;
-use crate::rng::Rng;
+use fluxgate_plan::Rng;
+use fluxgate_plan::Us;
 
 impl Raft {
     pub(super) fn become_follower(&mut self, term: u64, out: &mut Vec<Output>) {

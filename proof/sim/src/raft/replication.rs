@@ -6,8 +6,8 @@ use fluxgate_engine::state::command::Batch;
 use fluxgate_types::NodeId;
 
 use super::{Entry, Members, Message, Output, Raft, Role};
-use crate::plan::Us;
-use crate::rng::Rng;
+use fluxgate_plan::Rng;
+use fluxgate_plan::Us;
 
 impl Raft {
     pub(super) fn append(

@@ -10,8 +10,8 @@ use super::{Event, World};
 use crate::book::LimitsSet;
 use crate::invariants::Violation;
 use crate::messages::Request;
-use crate::plan::{MS, Plan, SECOND, Shape, Us};
-use crate::rng::Rng;
+use fluxgate_plan::Rng;
+use fluxgate_plan::{MS, Plan, SECOND, Shape, Us};
 
 /// Limits that were replaced are remembered for this long, and for three periods of the longest.
 const LIMITS_KEPT: Us = 60 * SECOND;

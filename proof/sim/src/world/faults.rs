@@ -11,7 +11,7 @@ use crate::book::WindowId;
 use crate::invariants::Violation;
 use crate::messages::Message;
 use crate::node::Node;
-use crate::plan::{FaultKind, MS, SECOND, Us};
+use fluxgate_plan::{FaultKind, MS, SECOND, Us};
 
 /// The longest time for which a stopping node announces its stop and hands its balance over.
 const LEAVE_MAX: Us = 10 * SECOND;

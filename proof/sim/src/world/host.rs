@@ -5,7 +5,7 @@ use fluxgate_types::{DirId, NodeId};
 use super::{Event, World};
 use crate::invariants::Violation;
 use crate::node::{Disk, Machine, Node};
-use crate::plan::Us;
+use fluxgate_plan::Us;
 
 /// A machine with its disk, and the process on it, if one runs.
 pub struct Host {

@@ -3,7 +3,7 @@
 use fluxgate_types::NodeId;
 
 use super::{Host, SYNC_MAX, World};
-use crate::plan::{FaultKind, MS, SECOND, Us};
+use fluxgate_plan::{FaultKind, MS, SECOND, Us};
 
 /// A wall clock leaps ahead by at most this much, milliseconds: three years.
 const YEARS_MS: i64 = 3 * 365 * 86_400_000;

@@ -8,8 +8,8 @@ use super::host::Directory;
 use super::{Event, World};
 use crate::invariants::Violation;
 use crate::node::Disk;
-use crate::plan::{MS, SECOND, Us};
 use crate::raft::Members;
+use fluxgate_plan::{MS, SECOND, Us};
 
 /// How often the operator looks.
 const LOOK: Us = 500 * MS;

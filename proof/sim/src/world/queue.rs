@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::Event;
-use crate::plan::Us;
+use fluxgate_plan::Us;
 
 /// A queue of events.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use super::World;
 use crate::book::{Window, WindowId};
 use crate::invariants::{Invariant, Violation};
 use crate::messages::{Request, Seen};
-use crate::plan::{MS, Us};
+use fluxgate_plan::{MS, Us};
 
 /// A node keeps a window for longer than this after its end, milliseconds.
 const SEEN_LATE_MS: u64 = 1_500;
@@ -167,7 +167,8 @@ impl World {
 
     /// Windows that are over by every clock are judged once, and forgotten.
     pub(super) fn close_windows(&mut self) -> Result<(), Violation> {
-        let past = ClusterMs(self.cluster_max().0.saturating_sub(
+        self.book.reached = self.cluster_max();
+        let past = ClusterMs(self.book.reached.0.saturating_sub(
             3 * self.plan.terms.clock_error_ms_max + self.plan.terms.lease_ms + 5_000,
         ));
         let over: Vec<_> =

@@ -13,6 +13,12 @@ impl Rng {
         Self(mix64(seed ^ 0x5eed))
     }
 
+    /// One of several streams of a seed, for parts of a run that draw independently of each other.
+    #[must_use]
+    pub fn stream(seed: u64, number: u64) -> Self {
+        Self(mix64(seed ^ mix64(number)))
+    }
+
     /// 64 random bits.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -32,6 +38,24 @@ impl Rng {
     /// True this many times in a thousand.
     pub fn permille(&mut self, chance: u64) -> bool {
         self.below(1_000) < chance
+    }
+
+    /// True this many times in a hundred.
+    pub fn percent(&mut self, chance: u64) -> bool {
+        self.below(100) < chance
+    }
+
+    /// An index into a list of this length; 0 if it is empty.
+    pub fn place(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap_or(0)
+    }
+
+    /// Puts a list into a random order (Durstenfeld, CACM 7/1964).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for at in (1..items.len()).rev() {
+            let other = self.place(at + 1);
+            items.swap(at, other);
+        }
     }
 
     /// One of several.

@@ -3,8 +3,8 @@
 //! accepted.
 
 use super::CheckResult;
+use crate::history::REJECTED_CODE;
 use crate::knowledge::Knowledge;
-use crate::process::REJECTED_CODE;
 
 pub(super) fn judge(known: &Knowledge) -> CheckResult {
     let mut result = CheckResult::new("restored_are_refused");

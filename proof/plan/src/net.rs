@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use fluxgate_types::NodeId;
 
-use crate::plan::{MS, Us};
 use crate::rng::Rng;
+use crate::seed::{MS, Us};
 
 /// Links between nodes, each direction by itself.
 #[derive(Clone, Debug, Default)]

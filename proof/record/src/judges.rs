@@ -25,7 +25,7 @@ mod windows_go_on;
 mod writes_go_on;
 mod wrong_clocks_show;
 
-pub(crate) use cluster_heals::HEAL_MAX;
+pub use cluster_heals::HEAL_MAX;
 
 use crate::knowledge::Knowledge;
 
@@ -34,15 +34,15 @@ const EXAMPLES_MAX: usize = 12;
 
 /// The result of a check.
 #[derive(Clone, Debug)]
-pub(crate) struct CheckResult {
-    pub(crate) name: &'static str,
-    pub(crate) judged: u64,
-    pub(crate) violated: u64,
-    pub(crate) examples: Vec<String>,
+pub struct CheckResult {
+    pub name: &'static str,
+    pub judged: u64,
+    pub violated: u64,
+    pub examples: Vec<String>,
     /// Something worth showing beside the counts.
-    pub(crate) note: String,
+    pub note: String,
     /// This run makes no such promise; the note says why.
-    pub(crate) not_promised: bool,
+    pub not_promised: bool,
 }
 
 impl CheckResult {
@@ -91,7 +91,7 @@ const ALL: &[Check] = &[
     time_is_right::judge,
 ];
 
-pub(crate) fn judge(known: &Knowledge) -> Vec<CheckResult> {
+pub fn judge(known: &Knowledge) -> Vec<CheckResult> {
     ALL.iter().map(|check| check(known)).collect()
 }
 

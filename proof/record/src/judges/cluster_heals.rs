@@ -5,7 +5,7 @@ use crate::history::{SECOND, Us};
 use crate::knowledge::Knowledge;
 
 /// The stated time: a lease, an election, the start of a process, on a busy machine.
-pub(crate) const HEAL_MAX: Us = 20 * SECOND;
+pub const HEAL_MAX: Us = 20 * SECOND;
 
 pub(super) fn judge(known: &Knowledge) -> CheckResult {
     let mut result = CheckResult::new("cluster_heals");

@@ -13,14 +13,16 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 /// Microseconds since the run began.
-pub(crate) type Us = u64;
-pub(crate) const SECOND: Us = 1_000_000;
+pub type Us = u64;
+pub const SECOND: Us = 1_000_000;
+/// The exit code of a process whose directory the cluster rejects.
+pub const REJECTED_CODE: i32 = 1;
 /// Largest size of a history file: a longer run is cut off and void.
 const BYTES_MAX: u64 = 2 << 30;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "e", rename_all = "snake_case")]
-pub(crate) enum Event {
+pub enum Event {
     Run(Run),
     Validate(Box<Validate>),
     Write(Box<Write>),
@@ -40,55 +42,55 @@ pub(crate) enum Event {
 
 /// The parameters of the run, first line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Run {
-    pub(crate) seed: u64,
-    pub(crate) nodes: u64,
-    pub(crate) seconds: u64,
-    pub(crate) lease_us: Us,
-    pub(crate) default_tokens: u64,
-    pub(crate) default_period_s: u64,
+pub struct Run {
+    pub seed: u64,
+    pub nodes: u64,
+    pub seconds: u64,
+    pub lease_us: Us,
+    pub default_tokens: u64,
+    pub default_period_s: u64,
     /// The true wall clock at time 0, microseconds since 1970; 0 if unknown.
     #[serde(default)]
-    pub(crate) wall_us: Us,
+    pub wall_us: Us,
     /// The leases in the nodes' configuration files.
     #[serde(default)]
-    pub(crate) terms: String,
+    pub terms: String,
 }
 
 /// The headers of a verdict that are part of the contract.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct VerdictHeaders {
-    pub(crate) limit: Option<u64>,
-    pub(crate) remaining: Option<u64>,
-    pub(crate) reset: Option<u64>,
-    pub(crate) retry_after: Option<u64>,
-    pub(crate) www: Option<String>,
-    pub(crate) kind: Option<String>,
-    pub(crate) key_id: Option<String>,
-    pub(crate) key_name: Option<String>,
-    pub(crate) owner: Option<String>,
-    pub(crate) scope: Option<String>,
+pub struct VerdictHeaders {
+    pub limit: Option<u64>,
+    pub remaining: Option<u64>,
+    pub reset: Option<u64>,
+    pub retry_after: Option<u64>,
+    pub www: Option<String>,
+    pub kind: Option<String>,
+    pub key_id: Option<String>,
+    pub key_name: Option<String>,
+    pub owner: Option<String>,
+    pub scope: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Validate {
-    pub(crate) n: u64,
+pub struct Validate {
+    pub n: u64,
     /// The number of the key; 0: text that is not a key.
-    pub(crate) k: u64,
-    pub(crate) cost: u64,
-    pub(crate) scope: Option<String>,
-    pub(crate) t0: Us,
-    pub(crate) t1: Us,
-    pub(crate) s: u16,
-    pub(crate) err: Option<String>,
-    pub(crate) body: String,
-    pub(crate) h: VerdictHeaders,
+    pub k: u64,
+    pub cost: u64,
+    pub scope: Option<String>,
+    pub t0: Us,
+    pub t1: Us,
+    pub s: u16,
+    pub err: Option<String>,
+    pub body: String,
+    pub h: VerdictHeaders,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Change {
+pub enum Change {
     Create { name: String, owner: String, scope: String, tokens: Option<u64>, period_s: u64 },
     Limit(u64),
     Enabled(bool),
@@ -98,148 +100,148 @@ pub(crate) enum Change {
 
 /// A write, through any node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Write {
-    pub(crate) n: u64,
-    pub(crate) k: u64,
-    pub(crate) change: Change,
-    pub(crate) t0: Us,
-    pub(crate) t1: Us,
-    pub(crate) s: u16,
-    pub(crate) err: Option<String>,
+pub struct Write {
+    pub n: u64,
+    pub k: u64,
+    pub change: Change,
+    pub t0: Us,
+    pub t1: Us,
+    pub s: u16,
+    pub err: Option<String>,
     /// The id, if a creation was answered.
-    pub(crate) id: Option<String>,
+    pub id: Option<String>,
     /// The error code of a rejected write.
-    pub(crate) code: Option<String>,
+    pub code: Option<String>,
 }
 
 /// A fault, from before it was injected to the end of its last renewal; healing comes after.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Fault {
-    pub(crate) kind: String,
-    pub(crate) nodes: Vec<u64>,
-    pub(crate) t0: Us,
-    pub(crate) installed: Us,
-    pub(crate) t1: Us,
+pub struct Fault {
+    pub kind: String,
+    pub nodes: Vec<u64>,
+    pub t0: Us,
+    pub installed: Us,
+    pub t1: Us,
     /// No other node may notice it.
-    pub(crate) quiet: bool,
+    pub quiet: bool,
     /// The named nodes hear nothing from a majority.
-    pub(crate) isolates: bool,
-    pub(crate) alone: bool,
+    pub isolates: bool,
+    pub alone: bool,
 }
 
 /// All faults were removed at `t0`; from `t1` on all was well.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Heal {
-    pub(crate) t0: Us,
-    pub(crate) t1: Us,
-    pub(crate) well: bool,
-    pub(crate) why: String,
+pub struct Heal {
+    pub t0: Us,
+    pub t1: Us,
+    pub well: bool,
+    pub why: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Start {
-    pub(crate) n: u64,
-    pub(crate) t: Us,
+pub struct Start {
+    pub n: u64,
+    pub t: Us,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Exit {
-    pub(crate) n: u64,
-    pub(crate) t: Us,
-    pub(crate) how: String,
-    pub(crate) expected: bool,
+pub struct Exit {
+    pub n: u64,
+    pub t: Us,
+    pub how: String,
+    pub expected: bool,
 }
 
 /// The harness itself was not scheduled in time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Stall {
-    pub(crate) t: Us,
-    pub(crate) late_us: Us,
+pub struct Stall {
+    pub t: Us,
+    pub late_us: Us,
 }
 
 /// A key as a node shows it at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) n: u64,
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) status: String,
-    pub(crate) scope: String,
-    pub(crate) tokens: u64,
-    pub(crate) revision: u64,
+pub struct Record {
+    pub n: u64,
+    pub id: String,
+    pub name: String,
+    pub status: String,
+    pub scope: String,
+    pub tokens: u64,
+    pub revision: u64,
 }
 
 /// Panics and secrets in a node's log.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Log {
-    pub(crate) n: u64,
-    pub(crate) bytes: u64,
-    pub(crate) secrets_looked_for: u64,
-    pub(crate) panics: Vec<String>,
-    pub(crate) secrets: u64,
+pub struct Log {
+    pub n: u64,
+    pub bytes: u64,
+    pub secrets_looked_for: u64,
+    pub panics: Vec<String>,
+    pub secrets: u64,
 }
 
 /// The start of a directory that is older than what the cluster knows, or that also runs elsewhere.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Rejection {
-    pub(crate) what: String,
-    pub(crate) n: u64,
-    pub(crate) t0: Us,
-    pub(crate) t1: Us,
+pub struct Rejection {
+    pub what: String,
+    pub n: u64,
+    pub t0: Us,
+    pub t1: Us,
     /// Whether the cluster must reject it.
-    pub(crate) expected: bool,
+    pub expected: bool,
     /// The exit code, if the process exited on its own.
-    pub(crate) code: Option<i32>,
+    pub code: Option<i32>,
     /// The last line that it logged.
-    pub(crate) line: String,
+    pub line: String,
 }
 
 /// A command that an operator should not have given.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Mistake {
-    pub(crate) what: String,
-    pub(crate) t0: Us,
-    pub(crate) t1: Us,
-    pub(crate) s: u16,
-    pub(crate) body: String,
+pub struct Mistake {
+    pub what: String,
+    pub t0: Us,
+    pub t1: Us,
+    pub s: u16,
+    pub body: String,
     /// The nodes that the error must name.
-    pub(crate) named: Vec<u64>,
+    pub named: Vec<u64>,
     /// The members as every healthy node showed them, before and after: node, then id and address.
-    pub(crate) before: Members,
-    pub(crate) after: Members,
+    pub before: Members,
+    pub after: Members,
 }
 
 /// Members by the node that shows them.
-pub(crate) type Members = Vec<(u64, Vec<(u64, String)>)>;
+pub type Members = Vec<(u64, Vec<(u64, String)>)>;
 
 /// The first start, with one wall clock that is years off.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct FirstStart {
-    pub(crate) n: u64,
-    pub(crate) off_s: i64,
-    pub(crate) t0: Us,
-    pub(crate) t1: Us,
+pub struct FirstStart {
+    pub n: u64,
+    pub off_s: i64,
+    pub t0: Us,
+    pub t1: Us,
     /// Whether all nodes became ready.
-    pub(crate) ready: bool,
+    pub ready: bool,
     /// A line about clocks in a log, if there is one.
-    pub(crate) line: String,
+    pub line: String,
 }
 
 /// How often the share map changed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Shares {
-    pub(crate) changes: u64,
+pub struct Shares {
+    pub changes: u64,
 }
 
 /// The last line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct End {
-    pub(crate) t: Us,
+pub struct End {
+    pub t: Us,
     /// Faults were injected until this time.
-    pub(crate) faults_until: Us,
-    pub(crate) faults: u64,
-    pub(crate) scanned: Vec<u64>,
-    pub(crate) cut_off: bool,
+    pub faults_until: Us,
+    pub faults: u64,
+    pub scanned: Vec<u64>,
+    pub cut_off: bool,
 }
 
 struct Sink {
@@ -250,20 +252,20 @@ struct Sink {
 }
 
 /// The history of a running harness.
-pub(crate) struct Writer {
+pub struct Writer {
     begun: Instant,
     sink: Mutex<Sink>,
 }
 
 impl Writer {
-    pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
+    pub fn create(path: &Path) -> anyhow::Result<Self> {
         let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
         let file = BufWriter::with_capacity(1 << 20, file);
         let sink = Sink { file, bytes: 0, cut_off: false, error: None };
         Ok(Self { begun: Instant::now(), sink: Mutex::new(sink) })
     }
 
-    pub(crate) fn now(&self) -> Us {
+    pub fn now(&self) -> Us {
         u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(Us::MAX)
     }
 
@@ -271,7 +273,7 @@ impl Writer {
         self.sink.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(crate) fn write(&self, event: &Event) {
+    pub fn write(&self, event: &Event) {
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
         let mut sink = self.lock();
@@ -286,12 +288,12 @@ impl Writer {
         }
     }
 
-    pub(crate) fn is_cut_off(&self) -> bool {
+    pub fn is_cut_off(&self) -> bool {
         self.lock().cut_off
     }
 
     /// Makes everything that was written visible to a reader.
-    pub(crate) fn finish(&self) -> anyhow::Result<()> {
+    pub fn finish(&self) -> anyhow::Result<()> {
         let mut sink = self.lock();
         if let Some(error) = sink.error.take() {
             return Err(error).context("write the history");
@@ -300,7 +302,7 @@ impl Writer {
     }
 }
 
-pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<Event>> {
+pub fn read(path: &Path) -> anyhow::Result<Vec<Event>> {
     let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let mut events = Vec::new();
     for (at, line) in BufReader::new(file).lines().enumerate() {

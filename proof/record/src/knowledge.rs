@@ -20,7 +20,7 @@ const STALL_AFTER: Us = 4 * SECOND;
 
 /// The outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     Done,
     NotDone,
     Unknown,
@@ -29,7 +29,7 @@ pub(crate) enum Outcome {
 /// Error codes which say that nothing was changed.
 const NOTHING_DONE: &[&str] = &["no_leader", "unavailable"];
 
-pub(crate) fn outcome(write: &Write) -> Outcome {
+pub fn outcome(write: &Write) -> Outcome {
     match write.s {
         200 | 201 => Outcome::Done,
         0 if write.err.as_deref() == Some("connect") => Outcome::NotDone,
@@ -43,17 +43,17 @@ pub(crate) fn outcome(write: &Write) -> Outcome {
 
 /// A key, as its administrators know it.
 #[derive(Clone, Debug)]
-pub(crate) struct Key {
-    pub(crate) created: Write,
-    pub(crate) name: String,
-    pub(crate) owner: String,
-    pub(crate) period_s: u64,
+pub struct Key {
+    pub created: Write,
+    pub name: String,
+    pub owner: String,
+    pub period_s: u64,
     first: (String, u64),
     changes: Vec<Write>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
+pub enum Status {
     Active,
     Disabled,
     Revoked,
@@ -94,7 +94,7 @@ impl Key {
         all
     }
 
-    pub(crate) fn statuses(&self, span: (Us, Us)) -> Vec<Status> {
+    pub fn statuses(&self, span: (Us, Us)) -> Vec<Status> {
         let part = |change: &Change| match change {
             Change::Enabled(true) => Some(Status::Active),
             Change::Enabled(false) => Some(Status::Disabled),
@@ -106,7 +106,7 @@ impl Key {
         if all.first() == Some(&Status::Revoked) { vec![Status::Revoked] } else { all }
     }
 
-    pub(crate) fn limits(&self, span: (Us, Us)) -> Vec<u64> {
+    pub fn limits(&self, span: (Us, Us)) -> Vec<u64> {
         let part = |change: &Change| match change {
             Change::Limit(tokens) => Some(*tokens),
             Change::Create { .. } | Change::Enabled(_) | Change::Scope(_) | Change::Revoke => None,
@@ -114,7 +114,7 @@ impl Key {
         self.possible(self.first.1, part, span)
     }
 
-    pub(crate) fn scopes(&self, span: (Us, Us)) -> Vec<String> {
+    pub fn scopes(&self, span: (Us, Us)) -> Vec<String> {
         let part = |change: &Change| match change {
             Change::Scope(scope) => Some(scope.clone()),
             Change::Create { .. } | Change::Enabled(_) | Change::Limit(_) | Change::Revoke => None,
@@ -123,7 +123,7 @@ impl Key {
     }
 
     /// Whether the limit may change at some moment between `t0` and `t1`.
-    pub(crate) fn limit_may_change(&self, (t0, t1): (Us, Us)) -> bool {
+    pub fn limit_may_change(&self, (t0, t1): (Us, Us)) -> bool {
         self.changes.iter().any(|write| {
             let moves = matches!(write.change, Change::Limit(_));
             let until = match outcome(write) {
@@ -137,30 +137,30 @@ impl Key {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Knowledge {
-    pub(crate) run: Option<Run>,
-    pub(crate) end: Option<End>,
-    pub(crate) validates: Vec<Validate>,
-    pub(crate) writes: Vec<Write>,
-    pub(crate) keys: BTreeMap<u64, Key>,
-    pub(crate) faults: Vec<Fault>,
-    pub(crate) heals: Vec<Heal>,
-    pub(crate) exits: Vec<Exit>,
-    pub(crate) logs: Vec<Log>,
-    pub(crate) records: Vec<Record>,
-    pub(crate) rejections: Vec<Rejection>,
-    pub(crate) mistakes: Vec<Mistake>,
-    pub(crate) first_start: Option<FirstStart>,
+pub struct Knowledge {
+    pub run: Option<Run>,
+    pub end: Option<End>,
+    pub validates: Vec<Validate>,
+    pub writes: Vec<Write>,
+    pub keys: BTreeMap<u64, Key>,
+    pub faults: Vec<Fault>,
+    pub heals: Vec<Heal>,
+    pub exits: Vec<Exit>,
+    pub logs: Vec<Log>,
+    pub records: Vec<Record>,
+    pub rejections: Vec<Rejection>,
+    pub mistakes: Vec<Mistake>,
+    pub first_start: Option<FirstStart>,
     /// How often the share map changed.
-    pub(crate) share_maps: u64,
-    pub(crate) stalls: Vec<(Us, Us)>,
+    pub share_maps: u64,
+    pub stalls: Vec<(Us, Us)>,
     /// When processes were started and exited, by node.
     incarnations: BTreeMap<u64, Vec<Us>>,
     calm: Vec<(Us, Us)>,
 }
 
 impl Knowledge {
-    pub(crate) fn new(events: Vec<Event>) -> Self {
+    pub fn new(events: Vec<Event>) -> Self {
         let mut known = Self::default();
         for event in events {
             match event {
@@ -232,27 +232,27 @@ impl Knowledge {
     }
 
     /// Whether no fault was present in this time, and the machine ran.
-    pub(crate) fn is_calm(&self, t0: Us, t1: Us) -> bool {
+    pub fn is_calm(&self, t0: Us, t1: Us) -> bool {
         self.calm.iter().any(|(a, b)| *a <= t0 && t1 < *b) && !self.is_stalled(t0, t1)
     }
 
     /// Whether the machine may not have run its processes in this time.
-    pub(crate) fn is_stalled(&self, t0: Us, t1: Us) -> bool {
+    pub fn is_stalled(&self, t0: Us, t1: Us) -> bool {
         self.stalls.iter().any(|(a, b)| *a <= t1 && t0 <= *b)
     }
 
     /// Total calm time.
-    pub(crate) fn calm_us(&self) -> Us {
+    pub fn calm_us(&self) -> Us {
         self.calm.iter().map(|(a, b)| b - a).sum()
     }
 
     /// The number of starts and exits of a node's processes up to a moment.
-    pub(crate) fn incarnation(&self, node: u64, t: Us) -> usize {
+    pub fn incarnation(&self, node: u64, t: Us) -> usize {
         self.incarnations.get(&node).map_or(0, |at| at.partition_point(|start| *start <= t))
     }
 
     /// The key of a validate, if its creation was answered.
-    pub(crate) fn key_of(&self, validate: &Validate) -> Option<&Key> {
+    pub fn key_of(&self, validate: &Validate) -> Option<&Key> {
         self.keys.get(&validate.k).filter(|key| key.created.id.is_some())
     }
 }
