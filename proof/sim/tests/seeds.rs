@@ -62,10 +62,14 @@ fn seeds_that_once_failed_violate_nothing() {
     // 209 935: after a crash, a decrease of the limit was charged to no node, and a later increase
     // credited to one. 325: two requests that waited while their key lost a limit. 702 499: a stopping
     // leader received tokens after it had written its balances. 700 294 and 700 599: mistakes of the
-    // simulated driver, 742 275: of its Raft. 730 319: a denial showed a token that was proven to be out of reach.
+    // simulated driver, 742 275: of its Raft. 730 319: a denial showed a token that was proven to be
+    // out of reach. 752 474 and 753 597: a removed node was registered again before it was added.
+    // 750 145, 752 151, 753 601: mistakes of judges and of the operator.
     let older =
         [111, 261, 325, 3_420, 101_272, 101_915, 116_071, 209_935, 212_352, 218_579, 239_997];
-    for seed in older.into_iter().chain([700_294, 700_599, 702_499, 730_319, 742_275]) {
+    let newest = [750_145, 752_151, 752_474, 753_597, 753_601];
+    for seed in older.into_iter().chain([700_294, 700_599, 702_499, 730_319, 742_275]).chain(newest)
+    {
         let outcome = run(seed, Broken::default(), 0);
         assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
     }

@@ -1,6 +1,6 @@
 //! Requests for leases, as a leader answers them.
 //!
-//! Answers for: only the registered start of a node's one directory gets a lease; leadership is
+//! Answers for: only the registered start of a member's one directory gets a lease; leadership is
 //! proven AFTER the request arrived; everything up to the proven commit index is applied BEFORE the
 //! lease terms are read; and cluster time is read BEFORE the proof.
 
@@ -86,6 +86,13 @@ impl Member {
         };
         if step.around.own().differs {
             return self.answer(requester, LeaseAnswer::Refused(LeaseRefusal::Differs), step);
+        }
+        // Neither a lease nor a registration before it is a member: a node that was removed could
+        // otherwise come back between the operator's `remove` and `add`, unseen by consensus.
+        if node != self.me && !step.around.members().iter().any(|member| member.node == node) {
+            let refusal =
+                LeaseRefusal::Other(format!("node {node} is no member of the cluster yet"));
+            return self.answer(requester, LeaseAnswer::Refused(refusal), step);
         }
         let (view, cluster) = (step.around.shared().view(), step.around.shared().cluster());
         let LeaseRequest { start, dir_id, .. } = request;

@@ -4,7 +4,7 @@ use fluxgate_engine::lease::LeaseRefusal;
 use fluxgate_engine::member::{Effect, LeaseAnswer, NotRenewed, SubmitError};
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::Command;
-use fluxgate_types::{BootId, LogIndex};
+use fluxgate_types::{BootId, LogIndex, NodeId};
 
 use crate::world::{ME, PEER, START, World, answered, committed, proving};
 
@@ -123,6 +123,16 @@ fn a_new_start_is_registered_before_anything_is_proven() {
     let done = committed(1, world.around.applied);
     let effects = world.act(|member, at| member.handle_proposed(call, &done, at));
     assert!(proving(&effects).is_some());
+}
+
+#[test]
+fn a_node_that_is_no_member_gets_no_lease_and_is_not_registered() {
+    let mut world = leading_with_peer();
+    let stranger = NodeId(4);
+    let effects = world.lease_request(stranger, StartId { boot: BootId(1), nonce: 9 }, ASKED);
+    let answer = answered(&effects, ASKED);
+    assert!(matches!(answer, Some(LeaseAnswer::Refused(LeaseRefusal::Other(_)))), "{answer:?}");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Propose { .. })), "{effects:?}");
 }
 
 #[test]

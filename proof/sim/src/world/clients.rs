@@ -100,8 +100,13 @@ impl World {
                 let longest = self.plan.limits.iter().map(|(_, ms)| ms * MS).max().unwrap_or(0);
                 let tokens = limits.iter().map(|limit| (limit.name.clone(), limit.tokens));
                 let set = LimitsSet { asked: now, answered: None, tokens: tokens.collect() };
+                // A window is judged by the limits since its begin, however late that is.
+                let windows = self.book.windows.range((*key, 0, 0)..=(*key, u32::MAX, u64::MAX));
+                let begun = windows.map(|(_, w)| w.taken.min(w.seen.0).saturating_sub(longest));
+                let kept = now.saturating_sub(3 * longest + LIMITS_KEPT);
+                let kept = begun.min().unwrap_or(kept).min(kept);
                 let facts = self.book.keys.entry(*key).or_default();
-                facts.forget_limits_before(now.saturating_sub(3 * longest + LIMITS_KEPT));
+                facts.forget_limits_before(kept);
                 facts.limits.push(set);
                 (facts.limits_asked, facts.limits_answered) = (Some(now), None);
                 facts.limits_open += 1;
@@ -183,6 +188,7 @@ impl World {
 
     /// A write was answered.
     pub(super) fn wrote(&mut self, id: u64, came: &Result<Written, SubmitError>) {
+        self.operator.answered(id);
         let Some((asked, began)) = self.clients.asked.remove(&id) else { return };
         let record = match came.as_ref().map(|written| &written.outcome) {
             Ok(Outcome::Key(record)) => Some(record),

@@ -48,13 +48,21 @@ pub(super) enum Work {
 #[derive(Debug)]
 pub(super) struct Operator {
     work: Option<(NodeId, Stage)>,
+    // The write that has no answer yet, and when it ends by itself. An operator waits for the answer:
+    // a second removal could be applied after the new directory was added.
+    asked: Option<(u64, Us)>,
     // Directories so far: each has a number.
     directories: u64,
 }
 
 impl Operator {
     pub(super) fn new(nodes: u64) -> Self {
-        Self { work: None, directories: nodes }
+        Self { work: None, asked: None, directories: nodes }
+    }
+
+    /// A write has an answer.
+    pub(super) fn answered(&mut self, write: u64) {
+        self.asked.take_if(|(asked, _)| *asked == write);
     }
 
     /// How far the work on this node is, if there is any.
@@ -171,6 +179,9 @@ impl World {
         }
         self.schedule(self.now + LOOK, Event::Operator);
         self.note_work();
+        if self.operator.asked.is_some_and(|(_, ends)| self.now < ends) {
+            return Ok(());
+        }
         let Some((id, stage)) = &self.operator.work else { return Ok(()) };
         let id = *id;
         match stage {
@@ -272,6 +283,7 @@ impl World {
         let proposal = Proposal { request, actor, presented: None, from: None, command };
         self.next += 1;
         let write = self.next;
+        self.operator.asked = Some((write, self.now + self.plan.write_timeout_ms() * MS + SECOND));
         self.step(leader, |node, step| node.write(write, proposal, step))
     }
 
