@@ -127,7 +127,7 @@ impl Node {
                 peers: vec![Peer::new(NodeId(2)), Peer::new(NodeId(3))],
                 clock_error_ms_max: 1_000,
             },
-            limits: KeyLimits { created: LogIndex(1), limits: [LimitSpec::new(limit)].into() },
+            limits: KeyLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() },
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(WaitPolicy::default()))).collect(),
             keys: (0..keys).map(key).collect(),
         }

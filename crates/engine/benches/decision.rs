@@ -88,7 +88,7 @@ fn limits(tokens: u64) -> Arc<[LimitSpec]> {
 }
 
 fn key_limits(tokens: u64) -> KeyLimits {
-    KeyLimits { created: LogIndex(1), limits: limits(tokens) }
+    KeyLimits { created: LogIndex(1), specs: limits(tokens) }
 }
 
 /// Bytes that look random and are the same in every run.
@@ -234,7 +234,7 @@ fn sender(node: NodeId) -> Sender {
 }
 
 fn spent_one(key: &KeyId, limits: &KeyLimits) -> CounterGossip {
-    let spec = &limits.limits[0];
+    let spec = &limits.specs[0];
     CounterGossip {
         given: Vec::new(),
         counter: CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(NOW).number },
@@ -281,7 +281,7 @@ fn decide(bencher: &mut Bencher<'_>, table: &Table, among: usize) {
             entry.touch(NOW);
             valid.then(|| KeyLimits {
                 created: record.created_index,
-                limits: Arc::clone(record.limits(&defaults)),
+                specs: Arc::clone(record.limits(&defaults)),
             })
         });
         let limits = known??;

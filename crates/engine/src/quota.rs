@@ -66,9 +66,30 @@ pub struct Observed {
     pub balance: i64,
     /// From when on the share map applies under which this window was opened.
     pub map_from: ClusterMs,
-    /// Totals between this incarnation and the newest known ones of the other nodes: the node, its
-    /// incarnation, all given to it, all received from it.
-    pub transfers: Vec<(NodeId, Option<BootId>, u64, u64)>,
+    /// Totals between this incarnation and the newest known ones of the other nodes.
+    pub transfers: Vec<TransferTotals>,
+}
+
+impl Observed {
+    /// The totals with this incarnation of a node, if it is the newest known one.
+    #[must_use]
+    pub fn with(&self, node: NodeId, boot: BootId) -> Option<TransferTotals> {
+        let is_it = |all: &&TransferTotals| all.node == node && all.boot == Some(boot);
+        self.transfers.iter().find(is_it).copied()
+    }
+}
+
+/// All tokens that moved between this incarnation and one of another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransferTotals {
+    /// The other node.
+    pub node: NodeId,
+    /// Its newest known incarnation.
+    pub boot: Option<BootId>,
+    /// Given to it.
+    pub given: u64,
+    /// Received from it.
+    pub got: u64,
 }
 
 /// The node that sent a message, and its incarnation.
@@ -142,7 +163,7 @@ pub struct KeyLimits {
     /// Log position of its creation.
     pub created: LogIndex,
     /// The limits that govern it.
-    pub limits: Arc<[LimitSpec]>,
+    pub specs: Arc<[LimitSpec]>,
 }
 
 /// The result of a request.

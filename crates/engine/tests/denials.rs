@@ -54,7 +54,7 @@ impl Stage {
                 nodes: BTreeMap::new(),
             },
             incarnation,
-            limits: KeyLimits { created: LogIndex(1), limits: specs.collect() },
+            limits: KeyLimits { created: LogIndex(1), specs: specs.collect() },
             key: KeyId::new(*b"denialsdenia").expect("letters and digits"),
         }
     }

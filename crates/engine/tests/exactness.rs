@@ -84,7 +84,7 @@ proptest! {
         prop_assert!(net.tally.admitted <= 100);
         prop_assert_eq!(net.tally.degraded, 0);
         prop_assert_eq!(net.tally.unproven_denials, 0);
-        let minute = net.limits.limits[1].tag;
+        let minute = net.limits.specs[1].tag;
         let per_second: u64 = net.spent.iter().filter(|((tag, _), _)| *tag != minute).map(|(_, s)| *s).sum();
         prop_assert_eq!(per_second, net.tally.admitted);
         let at_most = net.spent.iter().filter(|((tag, _), _)| *tag != minute).all(|(_, s)| *s <= 7);
@@ -179,7 +179,7 @@ fn a_cluster_of_one_keeps_its_count_over_an_orderly_restart() {
     (0..40).for_each(|_| net.request(NodeId(1), 1));
     let left = net.stop(NodeId(1));
     let counter =
-        CounterId { key: net.key, limit: net.limits.limits[0].tag, window: net.now_ms() / 60_000 };
+        CounterId { key: net.key, limit: net.limits.specs[0].tag, window: net.now_ms() / 60_000 };
     assert_eq!(left.as_ref().unwrap().counters[&counter].tokens, 60);
     net.restart(NodeId(1), left);
     assert_eq!(net.nodes[&NodeId(1)].incarnation.incarnations.of(NodeId(1)), Some(BootId(2)));

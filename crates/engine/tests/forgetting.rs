@@ -28,7 +28,7 @@ fn key(n: usize) -> KeyId {
 
 fn limits(period_ms: u64) -> KeyLimits {
     let limit = Limit::new("l0", 30, period_ms);
-    KeyLimits { created: LogIndex(1), limits: [LimitSpec::new(limit)].into() }
+    KeyLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() }
 }
 
 impl Stage {
@@ -123,7 +123,7 @@ fn reports_that_were_not_sent_are_dropped_with_their_window() {
     }
     let gossip = stage.step(T0 + 1, |shard, context| shard.take_gossip(context, 50));
     let of_short = |gossip: &[fluxgate_engine::quota::CounterGossip]| {
-        gossip.iter().filter(|one| one.counter.limit == short.limits[0].tag).count()
+        gossip.iter().filter(|one| one.counter.limit == short.specs[0].tag).count()
     };
     assert_eq!((gossip.len(), of_short(&gossip)), (50, 25), "each window has its part");
     let gossip = stage.step(T0 + 2_500, |shard, context| shard.take_gossip(context, 1_000));

@@ -53,7 +53,7 @@ fn limit(name: &str, tokens: u64, period_ms: u64) -> LimitSpec {
 }
 
 fn limits(specs: &[LimitSpec]) -> KeyLimits {
-    KeyLimits { created: LogIndex(1), limits: specs.to_vec().into() }
+    KeyLimits { created: LogIndex(1), specs: specs.to_vec().into() }
 }
 
 fn context<'a>(now: u64, view: &'a View, incarnation: &'a Incarnation) -> Context<'a> {
@@ -94,7 +94,7 @@ fn a_delayed_thread_does_not_open_a_removed_window_again() {
     for _ in 0..100 {
         admitted(&mut shard, &early, &key, &limits);
     }
-    let window = limits.limits[0].limit.window_at(early.now).number;
+    let window = limits.specs[0].limit.window_at(early.now).number;
     let usage = shard.usage(NodeId(1), &key);
     let spent: u64 = usage[0].series.iter().filter(|w| w.window == window).map(|w| w.spent).sum();
     assert_eq!(spent, 100, "the same share of the same window is spent a second time");
@@ -229,8 +229,8 @@ fn a_late_message_of_an_ended_incarnation_does_not_tie_the_counter_to_it() {
     let limits = limits(&[limit("l0", 20, 60_000)]);
     let counter = CounterId {
         key: key(1),
-        limit: limits.limits[0].tag,
-        window: limits.limits[0].limit.window_at(ClusterMs(T0)).number,
+        limit: limits.specs[0].tag,
+        window: limits.specs[0].limit.window_at(ClusterMs(T0)).number,
     };
     let (older, newer) = (incarnation(1, &[(2, 1)]), incarnation(1, &[(2, 2)]));
     let find = |_: &KeyId| Some(limits.clone());
@@ -268,8 +268,8 @@ fn late_tokens_of_an_ended_incarnation_give_no_false_proof() {
     let limits = limits(&[limit("l0", 30, 60_000)]);
     let counter = CounterId {
         key: key(1),
-        limit: limits.limits[0].tag,
-        window: limits.limits[0].limit.window_at(ClusterMs(T0)).number,
+        limit: limits.specs[0].tag,
+        window: limits.specs[0].limit.window_at(ClusterMs(T0)).number,
     };
     let find = |_: &KeyId| Some(limits.clone());
     let (one_old, one) = (incarnation(1, &[(2, 1), (3, 1)]), incarnation(1, &[(2, 2), (3, 1)]));
@@ -401,8 +401,8 @@ fn a_node_that_was_removed_is_waited_for_in_no_later_window() {
     let limits = limits(&[limit("l0", 30, 60_000)]);
     let counter = CounterId {
         key: key(1),
-        limit: limits.limits[0].tag,
-        window: limits.limits[0].limit.window_at(ClusterMs(T0)).number,
+        limit: limits.specs[0].tag,
+        window: limits.specs[0].limit.window_at(ClusterMs(T0)).number,
     };
     let find = |_: &KeyId| Some(limits.clone());
     let one = incarnation(1, &[(2, 2), (3, 1)]);

@@ -57,7 +57,7 @@ impl Stage {
         let nodes = vec![(ME, 1), (OTHER, 1)];
         let share_maps = vec![ShareMap { from: ClusterMs(0), nodes }];
         let view = View { defaults: Arc::new([]), share_maps, nodes: BTreeMap::new() };
-        let limits = KeyLimits { created: LogIndex(1), limits: [spec].into() };
+        let limits = KeyLimits { created: LogIndex(1), specs: [spec].into() };
         let shard = Shard::new(WaitPolicy::default());
         Self { view, key, limits, counter, shard, requests: 0, boot_ms: 0 }
     }

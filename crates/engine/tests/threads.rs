@@ -34,11 +34,11 @@ fn key() -> KeyId {
 
 fn limits(period_ms: u64) -> KeyLimits {
     let limit = Limit::new("l0", 30, period_ms);
-    KeyLimits { created: LogIndex(1), limits: [LimitSpec::new(limit)].into() }
+    KeyLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() }
 }
 
 fn counter(limits: &KeyLimits) -> CounterId {
-    let spec = &limits.limits[0];
+    let spec = &limits.specs[0];
     CounterId { key: key(), limit: spec.tag, window: spec.limit.window_at(ClusterMs(T0)).number }
 }
 

@@ -42,7 +42,7 @@ fn verdicts(effects: &[Effect]) -> Vec<Verdict> {
 #[test]
 fn a_request_that_waits_after_a_lost_lease_ends_in_time() {
     let limit = Limit::new("l0", 1, 60_000);
-    let limits = KeyLimits { created: LogIndex(1), limits: [LimitSpec::new(limit)].into() };
+    let limits = KeyLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() };
     // All tokens are node 2's, which never answers.
     let nodes = vec![(NodeId(2), 1)];
     let view = View {

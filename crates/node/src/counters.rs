@@ -161,7 +161,7 @@ impl Counters {
     fn key_limits(&self, view: &View, key: &KeyId) -> Option<KeyLimits> {
         self.parts.shared.table.with(key, |entry| KeyLimits {
             created: entry.record.created_index,
-            limits: Arc::clone(entry.record.limits(&view.defaults)),
+            specs: Arc::clone(entry.record.limits(&view.defaults)),
         })
     }
 
@@ -173,7 +173,7 @@ impl Counters {
         let waiting = self.on_shard(place, |shard, on| {
             let now = known.now(&self.parts.shared.table, key, on.find);
             match shard.handle_request(on.context, key, &now, cost, waiter, on.out) {
-                Step::Decided(decision) => Err(Decided { decision, limits: now.limits }),
+                Step::Decided(decision) => Err(Decided { decision, limits: now.specs }),
                 Step::Waiting => {
                     // Register the waiter BEFORE releasing the lock, or its decision could arrive
                     // before anyone listens.
@@ -193,7 +193,7 @@ impl Counters {
             Ok(wait) => {
                 self.waiting.notify_one();
                 let begun = Instant::now();
-                let limits = || Arc::clone(&known.limits.limits);
+                let limits = || Arc::clone(&known.limits.specs);
                 let lost = || Decided { decision: unavailable(), limits: limits() };
                 let decided = wait.await.unwrap_or_else(|_| lost());
                 self.parts.metrics.wait_seconds.observe(begun.elapsed().as_secs_f64());

@@ -123,7 +123,7 @@ impl Counters {
         World {
             key: KeyId::new(*b"modelmodel01")
                 .unwrap_or_else(|_| unreachable!("letters and digits")),
-            key_limits: KeyLimits { created: LogIndex(1), limits: [LimitSpec::new(limit)].into() },
+            key_limits: KeyLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() },
             view: View {
                 defaults: Arc::new([]),
                 share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
@@ -160,7 +160,7 @@ fn place(node: NodeId) -> usize {
 
 impl World {
     fn counter(&self) -> CounterId {
-        CounterId { key: self.key, limit: self.key_limits.limits[0].tag, window: WINDOW }
+        CounterId { key: self.key, limit: self.key_limits.specs[0].tag, window: WINDOW }
     }
 
     /// Calls a member's shard.
@@ -238,24 +238,21 @@ impl State {
                     Shard::would_observe(
                         context,
                         &world.key_limits,
-                        &world.key_limits.limits[0],
+                        &world.key_limits.specs[0],
                         &counter,
                     )
                 })
             });
             let Some(seen) = seen else { continue };
             sum += u64::try_from(seen.balance).unwrap_or(0);
-            for (to, boot, given, _) in seen.transfers {
-                let heir = &self.members[place(to)];
-                if Some(heir.boot) != boot {
+            for totals in seen.transfers {
+                let heir = &self.members[place(totals.node)];
+                if Some(heir.boot) != totals.boot {
                     continue;
                 }
-                let got = heir.shard.observe(&counter).map_or(0, |theirs| {
-                    let mut all = theirs.transfers.iter();
-                    let of = all.find(|(n, b, ..)| *n == id(node) && *b == Some(member.boot));
-                    of.map_or(0, |(.., got)| *got)
-                });
-                sum += given.saturating_sub(got);
+                let theirs = heir.shard.observe(&counter);
+                let theirs = theirs.and_then(|theirs| theirs.with(id(node), member.boot));
+                sum += totals.given.saturating_sub(theirs.map_or(0, |theirs| theirs.got));
             }
         }
         sum

@@ -192,15 +192,12 @@ fn find(world: &World, counter: &CounterId, limits: &KeyLimits, spec: &LimitSpec
         }
         // Given by this incarnation to a running one, and not received yet: gossip repeats it.
         let Some(boot) = slot.node.as_deref().map(|node| node.boot) else { continue };
-        for (to, to_boot, given, _) in seen.transfers {
+        for totals in seen.transfers {
             // A directory that has not joined may have counted as many starts.
-            let is_it = |node: &&Node| node.takes_part() && Some(node.boot) == to_boot;
-            let Some(receiver) = world.node(to).filter(is_it) else { continue };
-            let got = receiver.shard.observe(counter).map_or(0, |theirs| {
-                let of = theirs.transfers.iter().find(|(n, b, ..)| *n == id && *b == Some(boot));
-                of.map_or(0, |(.., got)| *got)
-            });
-            found.reachable += given.saturating_sub(got);
+            let is_it = |node: &&Node| node.takes_part() && Some(node.boot) == totals.boot;
+            let Some(receiver) = world.node(totals.node).filter(is_it) else { continue };
+            let theirs = receiver.shard.observe(counter).and_then(|seen| seen.with(id, boot));
+            found.reachable += totals.given.saturating_sub(theirs.map_or(0, |theirs| theirs.got));
         }
     }
     found

@@ -15,13 +15,21 @@ pub struct FirstLease {
     pub index: LogIndex,
 }
 
+/// A grant that counts once the entry at its index is applied.
+#[derive(Clone, Copy, Debug)]
+struct WaitingGrant {
+    index: LogIndex,
+    until: BootNs,
+    horizon: ClusterMs,
+}
+
 /// A node's view of its own lease.
 #[derive(Clone, Debug, Default)]
 pub struct LeaseHolder {
     until: BootNs,
     horizon: ClusterMs,
     // Grants that wait for their index to be applied, oldest first.
-    waiting: Vec<(LogIndex, BootNs, ClusterMs)>,
+    waiting: Vec<WaitingGrant>,
     first: Option<FirstLease>,
 }
 
@@ -55,17 +63,18 @@ impl LeaseHolder {
             self.waiting.remove(0);
         }
         let index = if Mutation::GrantWithoutIndex.active() { LogIndex(0) } else { grant.index };
-        self.waiting.push((index, sent.plus_ms(grant.holder_ms), grant.horizon));
+        let (until, horizon) = (sent.plus_ms(grant.holder_ms), grant.horizon);
+        self.waiting.push(WaitingGrant { index, until, horizon });
         self.handle_applied(applied);
     }
 
     /// Entries up to `applied` are in this node's table: grants that waited for them become valid.
     pub fn handle_applied(&mut self, applied: LogIndex) {
-        for &(_, until, horizon) in self.waiting.iter().filter(|(index, ..)| *index <= applied) {
-            self.until = self.until.max(until);
-            self.horizon = self.horizon.max(horizon);
+        for grant in self.waiting.iter().filter(|grant| grant.index <= applied) {
+            self.until = self.until.max(grant.until);
+            self.horizon = self.horizon.max(grant.horizon);
         }
-        self.waiting.retain(|(index, ..)| *index > applied);
+        self.waiting.retain(|grant| grant.index > applied);
     }
 
     /// After a clock jump the age of this node's leases is unknown: all grants are void.

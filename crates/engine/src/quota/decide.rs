@@ -122,7 +122,7 @@ impl Shard {
                     }
                 }
             };
-            let limits = Arc::clone(&mine.limits);
+            let limits = Arc::clone(&mine.specs);
             counters.queue.pop_front();
             out.push(Effect::Decided { waiter: id, decision, limits });
         }
@@ -178,7 +178,7 @@ impl Shard {
         counters.listed = false;
         for waiter in counters.queue.drain(..) {
             let decision = unavailable(&waiter.limits);
-            let limits = waiter.limits.limits;
+            let limits = waiter.limits.specs;
             out.push(Effect::Decided { waiter: waiter.id, decision, limits });
         }
     }
@@ -188,7 +188,7 @@ impl Waiter {
     /// The limits that the request takes from: those in force when it arrived, with their current
     /// tokens.
     fn limits_now<'a>(&self, now: &'a KeyLimits) -> Cow<'a, KeyLimits> {
-        if Arc::ptr_eq(&self.limits.limits, &now.limits) || self.limits.limits == now.limits {
+        if Arc::ptr_eq(&self.limits.specs, &now.specs) || self.limits.specs == now.specs {
             return Cow::Borrowed(now);
         }
         if Mutation::WaitersKeepLimits.active() {
@@ -197,15 +197,15 @@ impl Waiter {
         let newest = |spec: &LimitSpec| {
             let period_ms = spec.limit.period_ms;
             let same = |s: &&LimitSpec| s.tag == spec.tag && s.limit.period_ms == period_ms;
-            now.limits.iter().find(same).unwrap_or(spec).clone()
+            now.specs.iter().find(same).unwrap_or(spec).clone()
         };
-        let limits = self.limits.limits.iter().map(newest).collect();
-        Cow::Owned(KeyLimits { created: self.limits.created, limits })
+        let limits = self.limits.specs.iter().map(newest).collect();
+        Cow::Owned(KeyLimits { created: self.limits.created, specs: limits })
     }
 }
 
 fn unavailable(limits: &KeyLimits) -> Decision {
-    let tokens = limits.limits.first().map_or(0, |spec| spec.limit.tokens);
+    let tokens = limits.specs.first().map_or(0, |spec| spec.limit.tokens);
     let reset = ClusterMs(0);
     Decision { verdict: Verdict::Unavailable, limit_at: 0, tokens, remaining: 0, reset }
 }
@@ -214,7 +214,7 @@ impl KeyCounters {
     fn look(&mut self, context: &Context<'_>, limits: &KeyLimits, cost: Cost) -> Look {
         let mut short = false;
         let mut proven: Option<(ClusterMs, usize)> = None;
-        for (at, limit) in self.limits.iter_mut().take(limits.limits.len()).enumerate() {
+        for (at, limit) in self.limits.iter_mut().take(limits.specs.len()).enumerate() {
             let cell = limit.now();
             let is_short = !cost.is_covered_by(cell.balance());
             if (is_short || cell.lowered) && cell.is_proven(context, cost) {
@@ -233,7 +233,7 @@ impl KeyCounters {
     }
 
     fn spend(&mut self, limits: &KeyLimits, cost: Cost, key: &KeyId, order: &mut Order) {
-        for limit in self.limits.iter_mut().take(limits.limits.len()) {
+        for limit in self.limits.iter_mut().take(limits.specs.len()) {
             let cell = limit.now();
             cell.spent += cost.0 + u64::from(Mutation::ChargedTwice.active());
             if !std::mem::replace(&mut cell.dirty, true) {
@@ -246,7 +246,7 @@ impl KeyCounters {
 
     /// The limit whose window ends last, among those with a balance below the cost.
     fn shortest(&mut self, limits: &KeyLimits, cost: Cost) -> usize {
-        let all = self.limits.iter_mut().take(limits.limits.len()).enumerate();
+        let all = self.limits.iter_mut().take(limits.specs.len()).enumerate();
         let short = all.filter_map(|(at, limit)| {
             (!cost.is_covered_by(limit.now().balance())).then(|| (limit.current_end(), Reverse(at)))
         });
@@ -270,7 +270,7 @@ impl KeyCounters {
         deciding: Option<usize>,
     ) -> Decision {
         let mut chosen: Option<Decision> = None;
-        for (limit_at, spec) in limits.limits.iter().enumerate() {
+        for (limit_at, spec) in limits.specs.iter().enumerate() {
             if deciding.is_some_and(|at| at != limit_at) {
                 continue;
             }
@@ -299,7 +299,7 @@ impl KeyCounters {
         out: &mut Vec<Effect>,
     ) {
         let waits = self.waits();
-        for (at, spec) in limits.limits.iter().enumerate() {
+        for (at, spec) in limits.specs.iter().enumerate() {
             let cell = self.limits[at].now();
             let Some((peer, need)) = next_to_ask(context, cell, waits) else {
                 continue;
@@ -344,7 +344,7 @@ impl KeyCounters {
             } else {
                 unavailable(&mine)
             };
-            let limits = Arc::clone(&mine.limits);
+            let limits = Arc::clone(&mine.specs);
             self.queue.pop_front();
             out.push(Effect::Decided { waiter: id, decision, limits });
             ended = true;
@@ -357,7 +357,7 @@ impl KeyCounters {
 
     fn is_hopeful(&mut self, context: &Context<'_>, limits: &KeyLimits, reachable: bool) -> bool {
         let mut hopeful = reachable;
-        for limit in self.limits.iter_mut().take(limits.limits.len()) {
+        for limit in self.limits.iter_mut().take(limits.specs.len()) {
             let search = &limit.now().search;
             hopeful &= !search.failed;
             hopeful |= search.asked.is_some_and(|(_, until)| until > context.boot);

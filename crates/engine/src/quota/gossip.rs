@@ -90,7 +90,7 @@ impl Shard {
             return None;
         }
         let limits = find(key)?;
-        let spec = limits.limits.iter().find(|spec| spec.tag == tag)?;
+        let spec = limits.specs.iter().find(|spec| spec.tag == tag)?;
         let window = Window::ending(spec.limit.period_ms, end)?;
         if window.start() >= context.horizon {
             return None;
@@ -152,7 +152,7 @@ impl Shard {
     ) {
         let CounterId { key, limit, window } = gossip.counter;
         let Some(limits) = find(&key).filter(|_| !self.draining) else { return };
-        let spec = limits.limits.iter().find(|spec| spec.tag == limit);
+        let spec = limits.specs.iter().find(|spec| spec.tag == limit);
         let end = spec.and_then(|spec| window_end(context, spec, window, 0));
         if let Some(end) = end.filter(|end| context.now < *end) {
             self.order.note_heard(end, Noted::of(key, limit, sender, &gossip.mine));

@@ -48,7 +48,7 @@ impl Shard {
             // Nothing can be spent from an erased key.
             let Some(limits) = find(&key) else { continue };
             for (period_ms, cell) in cells_of(&mut self.keys, &key, tag, end) {
-                let mut specs = limits.limits.iter();
+                let mut specs = limits.specs.iter();
                 let of_it = specs.find(|s| s.tag == tag && s.limit.period_ms == period_ms);
                 let Some(spec) = of_it.filter(|_| end > context.now) else { continue };
                 cell.follow(context, spec);

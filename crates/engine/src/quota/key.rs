@@ -216,15 +216,15 @@ impl KeyCounters {
         limits: &KeyLimits,
         order: &mut Order,
     ) -> bool {
-        let opened = limits.limits.iter().enumerate().all(|(at, spec)| {
+        let opened = limits.specs.iter().enumerate().all(|(at, spec)| {
             let window = spec.limit.window_at(context.now).number;
             let limit = self.limit(at, spec);
             let opened = limit.cell_at(context, key, limits, spec, window, order);
             limit.current = opened.unwrap_or(0);
             opened.is_some()
         });
-        if self.limits.len() > limits.limits.len() {
-            self.drop_gone(context.now, limits.limits.len(), order);
+        if self.limits.len() > limits.specs.len() {
+            self.drop_gone(context.now, limits.specs.len(), order);
         }
         opened
     }

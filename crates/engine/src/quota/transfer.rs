@@ -85,7 +85,7 @@ impl Shard {
         counter: &CounterId,
         may_open: bool,
     ) -> Option<(&mut WindowCounter, ClusterMs, u64)> {
-        let mut specs = limits.limits.iter().enumerate();
+        let mut specs = limits.specs.iter().enumerate();
         let (at, spec) = specs.find(|(_, spec)| spec.tag == counter.limit)?;
         if !may_open {
             let cell = cell_of(&mut self.keys, counter)?;

@@ -14,7 +14,7 @@ use super::peer_account::{Burned, PeerAccount};
 use super::search::TokenSearch;
 use super::{
     CarriedBalance, Context, CounterId, CounterReport, Incarnation, Incarnations, Observed, Sender,
-    TransferReply,
+    TransferReply, TransferTotals,
 };
 use crate::clock::signed_difference;
 use crate::fault::Mutation;
@@ -358,14 +358,19 @@ impl WindowCounter {
     }
 
     pub(super) fn observe(&self) -> Observed {
-        let transfers = self.accounts.iter().map(|t| (t.node, t.boot, t.given, t.got));
+        let totals = |account: &PeerAccount| TransferTotals {
+            node: account.node,
+            boot: account.boot,
+            given: account.given,
+            got: account.got,
+        };
         Observed {
             share: self.share,
             usable: self.usable,
             spent: self.spent,
             balance: self.balance(),
             map_from: self.map_from,
-            transfers: transfers.collect(),
+            transfers: self.accounts.iter().map(totals).collect(),
         }
     }
 

@@ -102,7 +102,7 @@ impl Net {
         let mut net = Self {
             nodes: BTreeMap::new(),
             view,
-            limits: KeyLimits { created: LogIndex(1), limits: specs },
+            limits: KeyLimits { created: LogIndex(1), specs },
             key: KeyId::from_random(&mix64(seed).to_le_bytes().repeat(12))
                 .unwrap_or_else(|| "key_abcdefghijkl".parse().unwrap()),
             tally: Tally::default(),
@@ -180,9 +180,9 @@ impl Net {
 
     /// Changes how much a limit allows, on all nodes at once.
     pub(crate) fn set_limit(&mut self, at: usize, tokens: u64) {
-        let mut limits: Vec<Limit> = self.limits.limits.iter().map(|s| s.limit.clone()).collect();
+        let mut limits: Vec<Limit> = self.limits.specs.iter().map(|s| s.limit.clone()).collect();
         limits[at].tokens = tokens;
-        self.limits.limits = LimitSpec::all(&limits).unwrap();
+        self.limits.specs = LimitSpec::all(&limits).unwrap();
     }
 
     pub(crate) fn restart(&mut self, id: NodeId, left: Option<Carryover>) {

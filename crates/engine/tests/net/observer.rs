@@ -14,13 +14,13 @@ impl Net {
             Verdict::Admitted => {
                 self.tally.admitted += cost;
                 let now = self.now_ms();
-                for spec in self.limits.limits.iter() {
+                for spec in self.limits.specs.iter() {
                     *self.spent.entry((spec.tag, now / spec.limit.period_ms)).or_default() += cost;
                 }
             }
             Verdict::Limited => {
                 self.tally.limited += cost;
-                let spec = &self.limits.limits[decision.limit_at];
+                let spec = &self.limits.specs[decision.limit_at];
                 let window = self.now_ms() / spec.limit.period_ms;
                 let spent = self.spent.get(&(spec.tag, window)).copied().unwrap_or(0);
                 let burned = self.burned(spec.tag, window);
@@ -35,7 +35,7 @@ impl Net {
 
     /// Tokens that no living node can spend any more: counted by an omniscient observer.
     fn burned(&self, tag: u32, window: u64) -> u64 {
-        let spec = self.limits.limits.iter().find(|s| s.tag == tag).unwrap();
+        let spec = self.limits.specs.iter().find(|s| s.tag == tag).unwrap();
         let mut left = 0u64;
         for node in self.nodes.values().filter(|n| n.alive) {
             let counter = CounterId { key: self.key, limit: tag, window };

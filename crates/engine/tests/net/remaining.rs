@@ -6,7 +6,7 @@ use fluxgate_types::{ClusterMs, NodeId, caps};
 use super::Net;
 
 fn counter(net: &Net) -> CounterId {
-    let spec = &net.limits.limits[0];
+    let spec = &net.limits.specs[0];
     let window = spec.limit.window_at(ClusterMs(net.now_ms())).number;
     CounterId { key: net.key, limit: spec.tag, window }
 }

@@ -133,7 +133,7 @@ pub(crate) fn too_late(
             look_up(state, text, now).map_or_else(
                 || unauthenticated(state, true),
                 |key| {
-                    let limits = Arc::clone(&key.limits.limits.limits);
+                    let limits = Arc::clone(&key.limits.limits.specs);
                     let rate = RateLimitState::nothing_left(&state.config, limits, now);
                     Answer::Limited { key, rate, degraded: true }
                 },
@@ -216,7 +216,7 @@ pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<
             limits: LookedUp {
                 limits: KeyLimits {
                     created: record.created_index,
-                    limits: Arc::clone(record.limits(&view.defaults)),
+                    specs: Arc::clone(record.limits(&view.defaults)),
                 },
                 revision,
             },
@@ -246,7 +246,7 @@ fn unavailable(state: &NodeState, otherwise: &'static str) -> Answer {
 /// A cost above the tokens of a whole window can never be admitted: the request is invalid, and a
 /// 429 would promise that waiting helps.
 fn over_every_limit(key: &MatchedKey, cost: Cost) -> Option<String> {
-    let limits = &key.limits.limits.limits;
+    let limits = &key.limits.limits.specs;
     let smallest = limits.iter().map(|spec| &spec.limit).min_by_key(|l| l.tokens)?;
     (cost.0 > smallest.tokens).then(|| {
         format!(

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_engine::quota::{CounterId, Observed};
+use fluxgate_engine::quota::{CounterId, Observed, TransferTotals};
 use fluxgate_types::NodeId;
 
 use crate::world::{Running, Shared};
@@ -63,16 +63,13 @@ fn compare(
     seen: &BTreeMap<NodeId, Observed>,
 ) -> Result<(), String> {
     for (id, mine) in seen {
-        for (from, incarnation, _, got) in &mine.transfers {
-            let Some(giver) = running.get(from).filter(|g| Some(g.node.boot()) == *incarnation)
-            else {
+        for TransferTotals { node: from, boot, got, .. } in &mine.transfers {
+            let Some(giver) = running.get(from).filter(|g| Some(g.node.boot()) == *boot) else {
                 continue;
             };
-            let me = running.get(id).map(|r| r.node.boot());
-            let given = seen.get(from).map_or(0, |theirs| {
-                let to = theirs.transfers.iter().find(|(n, b, ..)| n == id && *b == me);
-                to.map_or(0, |(_, _, given, _)| *given)
-            });
+            let theirs = running.get(id).zip(seen.get(from));
+            let theirs = theirs.and_then(|(me, theirs)| theirs.with(*id, me.node.boot()));
+            let given = theirs.map_or(0, |theirs| theirs.given);
             if *got > given {
                 return Err(format!(
                     "node {id} received {got} from node {from}, incarnation {:?}, which gave {given}",

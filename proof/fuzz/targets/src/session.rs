@@ -80,7 +80,7 @@ impl Session {
         let key = |text: &str| text.parse::<KeyId>().expect("an id");
         let key_limits = KEYS.map(|text| {
             let count = 1 + source.below(2);
-            (key(text), KeyLimits { created: LogIndex(1), limits: specs(source, count) })
+            (key(text), KeyLimits { created: LogIndex(1), specs: specs(source, count) })
         });
         Self {
             shard: Shard::new(WaitPolicy::default()),
@@ -168,7 +168,7 @@ impl Session {
             shard.handle_request(context, &key, &key_limits, Cost(cost), waiter, out)
         });
         match step {
-            Step::Decided(decision) => self.decided(&key, cost, &decision, &key_limits.limits),
+            Step::Decided(decision) => self.decided(&key, cost, &decision, &key_limits.specs),
             Step::Waiting => drop(self.waiting.insert(waiter, (key, cost))),
         }
     }
@@ -277,7 +277,7 @@ impl Session {
         let count = 1 + source.below(2);
         let limits = specs(source, count);
         if let Some(known) = self.key_limits.get_mut(&key) {
-            known.limits = limits;
+            known.specs = limits;
         }
         // Remaining may rise when the limit is raised, and again when it returns.
         let of_key = self.accounts.iter_mut().filter(|(counter, _)| counter.key == key);
@@ -346,10 +346,7 @@ impl Session {
             if let Some((to, handoff)) = self.handoffs.pop() {
                 // Tokens for an incarnation that has ended count as lost, and are not taken back.
                 let observed = self.shard.observe(&handoff.reply.counter);
-                let incarnations = |(node, boot, ..): &(NodeId, Option<BootId>, u64, u64)| {
-                    (*node, *boot) == (to.node, Some(to.boot))
-                };
-                let back = observed.is_some_and(|o| o.transfers.iter().any(incarnations));
+                let back = observed.is_some_and(|seen| seen.with(to.node, to.boot).is_some());
                 self.shard.take_back(&to, &handoff);
                 let account = self.accounts.entry(handoff.reply.counter).or_default();
                 let given = account.given.entry((to.node, to.boot)).or_default();

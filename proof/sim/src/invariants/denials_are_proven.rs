@@ -16,7 +16,7 @@ impl Invariant for Judge {
 
     fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
         let Seen::Decided { request, decision, at, limits } = seen else { return Ok(()) };
-        let Some(spec) = limits.limits.get(decision.limit_at) else { return Ok(()) };
+        let Some(spec) = limits.specs.get(decision.limit_at) else { return Ok(()) };
         if decision.verdict != Verdict::Limited || request.cost == 0 {
             return Ok(());
         }

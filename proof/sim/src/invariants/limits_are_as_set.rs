@@ -22,7 +22,7 @@ impl Invariant for Judge {
             return Ok(());
         }
         let Some(facts) = world.book.keys.get(&request.key) else { return Ok(()) };
-        for spec in limits.limits.iter() {
+        for spec in limits.specs.iter() {
             let name = &spec.limit.name;
             let sets: Vec<&LimitsSet> = facts.limits_within(world.now, world.now).collect();
             // Requests that came before the key lost a limit are decided by it as it was.

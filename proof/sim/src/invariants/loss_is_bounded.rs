@@ -17,7 +17,7 @@ impl Invariant for Judge {
 
     fn see(&mut self, world: &World, _: NodeId, seen: &Seen) -> Result<(), String> {
         let Seen::Decided { request, decision, at, limits } = seen else { return Ok(()) };
-        let Some(spec) = limits.limits.get(decision.limit_at) else { return Ok(()) };
+        let Some(spec) = limits.specs.get(decision.limit_at) else { return Ok(()) };
         if decision.verdict != Verdict::Limited {
             return Ok(());
         }

@@ -30,7 +30,7 @@ impl Invariant for Judge {
                     limit: spec.tag,
                     window: spec.limit.window_at(*at).number,
                 };
-                limits.limits.iter().map(of).collect()
+                limits.specs.iter().map(of).collect()
             }
             Seen::Moved(counter) => vec![*counter],
             Seen::Rejected(_)

@@ -20,7 +20,7 @@ impl Invariant for Judge {
             return Ok(());
         }
         let Some(process) = world.node(node) else { return Ok(()) };
-        for spec in limits.limits.iter() {
+        for spec in limits.specs.iter() {
             let number = spec.limit.window_at(*at).number;
             let window = number;
             let counter = CounterId { key: request.key, limit: spec.tag, window };

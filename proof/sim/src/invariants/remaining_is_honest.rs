@@ -28,7 +28,7 @@ impl Invariant for Judge {
         if matches!(decision.verdict, Verdict::Unavailable) {
             return Ok(());
         }
-        let Some(spec) = limits.limits.get(decision.limit_at) else { return Ok(()) };
+        let Some(spec) = limits.specs.get(decision.limit_at) else { return Ok(()) };
         let Some(boot) = world.boot(node) else { return Ok(()) };
         let remaining = decision.remaining;
         if decision.verdict == Verdict::Limited && remaining >= request.cost.max(1) {

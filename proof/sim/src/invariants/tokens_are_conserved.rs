@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fluxgate_engine::quota::CounterId;
+use fluxgate_engine::quota::{CounterId, TransferTotals};
 use fluxgate_types::{BootId, NodeId};
 
 use super::Invariant;
@@ -24,8 +24,8 @@ impl Invariant for Judge {
         let Seen::Moved(counter) = seen else { return Ok(()) };
         let Some(receiver) = world.node(node) else { return Ok(()) };
         let Some(mine) = receiver.shard.observe(counter) else { return Ok(()) };
-        for (from, from_boot, _, got) in mine.transfers {
-            let Some(from_boot) = from_boot else { continue };
+        for TransferTotals { node: from, boot, got, .. } in mine.transfers {
+            let Some(from_boot) = boot else { continue };
             let slot = self.got.entry((*counter, node, receiver.boot, from, from_boot));
             let before = slot.or_default();
             if got < *before {
@@ -39,9 +39,7 @@ impl Invariant for Judge {
             };
             // A window that is over may be forgotten by the one and not yet by the other.
             let Some(theirs) = giver.shard.observe(counter) else { continue };
-            let mut towards = theirs.transfers.iter();
-            let to = towards.find(|(n, b, ..)| *n == node && *b == Some(receiver.boot));
-            let given = to.map_or(0, |(_, _, given, _)| *given);
+            let given = theirs.with(node, receiver.boot).map_or(0, |theirs| theirs.given);
             if got > given {
                 return Err(format!(
                     "{counter:?}: node {node} got {got} from node {from}, which gave {given}"

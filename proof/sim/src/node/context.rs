@@ -44,6 +44,6 @@ impl Node {
 fn limits_of(shared: &Shared, view: &View, key: &KeyId) -> Option<KeyLimits> {
     shared.table.with(key, |entry| KeyLimits {
         created: entry.record.created_index,
-        limits: Arc::clone(entry.record.limits(&view.defaults)),
+        specs: Arc::clone(entry.record.limits(&view.defaults)),
     })
 }

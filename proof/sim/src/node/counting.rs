@@ -71,7 +71,7 @@ impl Node {
                 Effect::Decided { waiter, decision, limits } => {
                     if let Some(request) = self.waiting.remove(&waiter) {
                         let created = fluxgate_types::LogIndex(0);
-                        self.decided(request, decision, KeyLimits { created, limits }, step);
+                        self.decided(request, decision, KeyLimits { created, specs: limits }, step);
                     }
                 }
             }

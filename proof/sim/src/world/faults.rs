@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fluxgate_engine::quota::CounterId;
+use fluxgate_engine::quota::{CounterId, TransferTotals};
 use fluxgate_types::{BootId, NodeId};
 
 use super::operator::Work;
@@ -225,8 +225,8 @@ impl World {
             let got = held.filter(|_| !keeps).map_or(0, beyond);
             let towards = |node: &crate::node::Node| {
                 let seen = node.shard.observe(&counter)?;
-                let to = seen.transfers.iter().find(|(n, b, ..)| *n == id && *b == Some(boot))?;
-                Some(to.2.saturating_sub(ending.shard.received(&counter, node.id)))
+                let to = seen.with(id, boot)?;
+                Some(to.given.saturating_sub(ending.shard.received(&counter, node.id)))
             };
             let given: u64 = self.nodes().filter_map(towards).sum();
             let away = held.map_or(0, |seen| self.on_the_way(id, boot, &counter, seen));
@@ -250,7 +250,7 @@ impl World {
     pub(super) fn given(&self, by: NodeId, to: NodeId, counters: &[CounterId]) -> Vec<u64> {
         let given = |counter| {
             let seen = self.node(by)?.shard.observe(counter)?;
-            seen.transfers.iter().find(|(node, ..)| *node == to).map(|(_, _, given, _)| *given)
+            seen.transfers.iter().find(|totals| totals.node == to).map(|totals| totals.given)
         };
         counters.iter().map(|counter| given(counter).unwrap_or(0)).collect()
     }
@@ -281,15 +281,11 @@ impl World {
         counter: &CounterId,
         seen: &fluxgate_engine::quota::Observed,
     ) -> u64 {
-        let missing = |(to, to_boot, given, _): &(NodeId, Option<BootId>, u64, u64)| {
-            let is_it = |node: &&Node| node.takes_part() && Some(node.boot) == *to_boot;
-            let receiver = self.node(*to).filter(is_it)?;
-            let theirs = receiver.shard.observe(counter);
-            let of = theirs.and_then(|theirs| {
-                let mut all = theirs.transfers.into_iter();
-                all.find(|(n, b, ..)| *n == from && *b == Some(boot))
-            });
-            Some(given.saturating_sub(of.map_or(0, |(.., got)| got)))
+        let missing = |totals: &TransferTotals| {
+            let is_it = |node: &&Node| node.takes_part() && Some(node.boot) == totals.boot;
+            let receiver = self.node(totals.node).filter(is_it)?;
+            let theirs = receiver.shard.observe(counter).and_then(|seen| seen.with(from, boot));
+            Some(totals.given.saturating_sub(theirs.map_or(0, |theirs| theirs.got)))
         };
         seen.transfers.iter().filter_map(missing).sum()
     }

@@ -21,7 +21,7 @@ impl World {
                 Seen::Decided { request, decision, at, limits } => {
                     let d = decision;
                     let window =
-                        limits.limits.get(d.limit_at).map(|s| s.limit.window_at(*at).number);
+                        limits.specs.get(d.limit_at).map(|s| s.limit.window_at(*at).number);
                     format!(
                         "node {id}: {} cost {} sent {}: {:?} {}/{} window {window:?} at {at}",
                         request.key, request.cost, request.began, d.verdict, d.remaining, d.tokens
@@ -41,13 +41,13 @@ impl World {
         if let (true, Seen::Decided { request, decision, at, limits }) = (self.log.1 > 0, seen)
             && decision.verdict != Verdict::Admitted
         {
-            self.say_balances(request, *at, &limits.limits);
+            self.say_balances(request, *at, &limits.specs);
         }
         self.count_seen(seen);
         if let Seen::Decided { request, decision, at, limits } = seen {
             self.fold(decision.remaining ^ (decision.verdict as u64) << 50);
             let now = self.now;
-            for (place, spec) in limits.limits.iter().enumerate() {
+            for (place, spec) in limits.specs.iter().enumerate() {
                 let number = spec.limit.window_at(*at).number;
                 let counter = CounterId { key: request.key, limit: spec.tag, window: number };
                 let opened = self.node(id).and_then(|node| node.shard.observe(&counter));
@@ -120,9 +120,8 @@ impl World {
     /// Tokens that moved may die with a process before anything is decided in their window.
     fn note_moved(&mut self, node: NodeId, counter: &CounterId) {
         let limits = self.node(node).and_then(|node| node.key_limits(&counter.key));
-        let spec = limits.and_then(|limits| {
-            limits.limits.iter().find(|spec| spec.tag == counter.limit).cloned()
-        });
+        let spec = limits
+            .and_then(|limits| limits.specs.iter().find(|spec| spec.tag == counter.limit).cloned());
         let Some(spec) = spec else { return };
         let window = (counter.key, counter.limit, counter.window);
         let now = self.now;

@@ -77,7 +77,7 @@ impl Session {
         let Some(observed) = self.shard.observe(counter) else { return };
         let ledger = self.balance(counter);
         assert_eq!(i128::from(observed.balance), ledger, "{when}: {counter:?} {observed:?}");
-        let limits = &self.key_limits[&counter.key].limits;
+        let limits = &self.key_limits[&counter.key].specs;
         let Some(spec) = limits.iter().find(|spec| spec.tag == counter.limit) else { return };
         let start = ClusterMs(counter.window * spec.limit.period_ms);
         let map = self.view.map_at(start).expect("the first map applies from the beginning");

@@ -35,7 +35,7 @@ impl Session {
 
     pub(super) fn counter(&self, source: &mut Source<'_>) -> CounterId {
         let key = self.key(source);
-        let limits = &self.key_limits[&key].limits;
+        let limits = &self.key_limits[&key].specs;
         let mut counter = self.counter_of(&key, &limits[source.below(limits.len())]);
         match source.byte() {
             0..=199 => {}
