@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::binary::binary;
 use super::http::{Answer, Request};
 use super::settings::Settings;
-use super::wait::wait_for;
+use super::wait::{wait_for, wait_until};
 
 /// Longest orderly stop: requests are finished for 10 s at most.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
@@ -123,11 +123,17 @@ impl Node {
         assert_eq!(status.code(), Some(0), "node {}: {status}", self.at.id);
     }
 
-    /// Sends a signal to this process and no other.
+    /// Sends a signal to this process and no other. After [`Signal::STOP`] none of its threads runs.
+    #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) {
         let id = self.child.as_ref().unwrap().id();
         let pid = Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
         kill_process(pid, signal).unwrap();
+        if signal == Signal::STOP {
+            wait_until("all threads are stopped", Duration::from_secs(5), || {
+                all_threads_are_stopped(id)
+            });
+        }
     }
 
     /// The answer of `/readyz`.
@@ -168,4 +174,14 @@ impl Drop for Node {
             let _ = child.wait();
         }
     }
+}
+
+/// The kernel stops each thread of a process on its own: for a moment some still run.
+fn all_threads_are_stopped(process: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which is in brackets and may contain any character.
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    })
 }
