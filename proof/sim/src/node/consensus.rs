@@ -69,9 +69,11 @@ impl Node {
                     // the other faults.
                     let torn = if step.faulty { step.plan.torn_permille } else { 0 };
                     match at {
-                        // The thread that waits for the proof is held up.
+                        // The thread that waits for the proof is held up, less than it takes a
+                        // leader to lose its own lease: that would be a fault of its own.
                         Some(at) if torn > 0 && step.rng.permille(torn) => {
-                            let after = step.rng.below(LEASE_TIMEOUT_MS * MS / 2);
+                            let own_ms = step.plan.terms.own_holder_ms();
+                            let after = step.rng.below(LEASE_TIMEOUT_MS.min(own_ms) * MS / 2);
                             step.wake(after, Timer::Proven(number, at));
                         }
                         _ => self.proven(number, at, step),

@@ -224,8 +224,10 @@ impl World {
         self.say(|| format!("node {id} gets an older directory back"));
     }
 
+    /// The leader of the newest term: one of an older term may not know yet that it was deposed.
     fn leading(&self) -> Option<NodeId> {
-        self.nodes().find(|node| node.is_leading()).map(|node| node.id)
+        let leaders = self.nodes().filter(|node| node.is_leading());
+        leaders.max_by_key(|node| node.raft.leads_in()).map(|node| node.id)
     }
 
     fn change_members(
