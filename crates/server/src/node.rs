@@ -11,10 +11,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::gateway::authorize;
-use crate::listen::accept::Server;
-use crate::listen::tls::{Acceptor, Listeners, run_reload};
-use crate::{admin, gateway, grpc, peer};
+use crate::gateway::{Gateway, authorize};
+use crate::listen::accept::{OnMalformed, Routes, Server};
+use crate::listen::tls::{Listeners, run_reload};
+use crate::{admin, grpc, peer};
 
 /// A running node.
 #[derive(Debug)]
@@ -66,40 +66,38 @@ impl Node {
         let mut servers = JoinSet::new();
         let tls = Listeners::open(&state.config, &state.metrics)
             .map_err(|error| NodeError::Tls(error.to_string()))?;
-        let served = |listener, router, probes, tls: &Option<Arc<Acceptor>>| {
+        let malformed: OnMalformed = {
             let state = Arc::clone(&state);
-            let on_malformed = Arc::new(move |flavour| authorize::malformed(&state, flavour));
-            Server::new(listener, router, probes, on_malformed, tls.clone())
+            Arc::new(move |flavour| authorize::malformed(&state, flavour))
         };
         let probes = |files: Option<&TlsFiles>, with_metrics: bool| {
             let ca_file = files.and_then(|files| files.ca_file.as_ref());
             ca_file.map(|_| admin::probes(Arc::clone(&state), with_metrics))
         };
         // On the runtime of consensus: a busy API must not delay heartbeats and votes.
-        let peers = peer::router(Arc::clone(&state));
+        let peers = Routes(peer::router(Arc::clone(&state)));
         let moved = peer_listener.into_std().map_err(moving)?;
-        let (peers, stop_peers) = (served(moved, peers, None, &tls.peer), stopped.clone());
+        let peers = Server::new(moved, peers, None, Arc::clone(&malformed), tls.peer.clone());
+        let stop_peers = stopped.clone();
         state.raft.spawn(&mut servers, async move { peers.run(stop_peers).await });
         let (admin_files, gateway_files) = (&state.config.admin_tls, &state.config.gateway_tls);
         let open_metrics = state.config.metrics_without_certificate;
-        for (listener, router, probes, tls) in [
-            (
-                admin_listener,
-                admin::router(Arc::clone(&state)),
-                probes(admin_files.as_ref(), open_metrics),
-                &tls.admin,
-            ),
-            (
-                gateway_listener,
-                gateway::router(Arc::clone(&state)),
-                probes(gateway_files.as_ref(), false),
-                &tls.gateway,
-            ),
-        ] {
-            let listener = listener.into_std().map_err(moving)?;
-            let server = served(listener, router, probes, tls);
-            servers.spawn(server.run(stopped.clone()));
-        }
+        let admins = Server::new(
+            admin_listener.into_std().map_err(moving)?,
+            Routes(admin::router(Arc::clone(&state))),
+            probes(admin_files.as_ref(), open_metrics),
+            Arc::clone(&malformed),
+            tls.admin.clone(),
+        );
+        servers.spawn(admins.run(stopped.clone()));
+        let gateways = Server::new(
+            gateway_listener.into_std().map_err(moving)?,
+            Gateway::new(Arc::clone(&state)),
+            probes(gateway_files.as_ref(), false),
+            malformed,
+            tls.gateway.clone(),
+        );
+        servers.spawn(gateways.run(stopped.clone()));
         if let Some(listener) = grpc_listener {
             let service = Arc::new(grpc::Service(Arc::clone(&state)));
             let listener = listener.into_std().map_err(moving)?;

@@ -10,5 +10,6 @@ pub(crate) mod health;
 pub(crate) mod path;
 pub(crate) mod pipe;
 pub(crate) mod query;
+pub(crate) mod reply;
 pub(crate) mod respond;
 pub(crate) mod words;

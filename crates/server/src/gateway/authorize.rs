@@ -14,8 +14,10 @@ use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header,
 };
 use axum::routing::any;
+use bytes::Bytes;
 use fluxgate_api::error::ErrorBody;
 use fluxgate_api::paths::{self, header as names};
+use fluxgate_api::verdict::Verdict;
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::{Cost, Scope};
@@ -25,21 +27,35 @@ use crate::gateway::validate::{
 };
 use crate::shared::flavour::Flavour;
 use crate::shared::gateway_token::check_gateway;
+use crate::shared::reply::Reply;
 use crate::shared::respond;
 
 const STATUS: HeaderName = HeaderName::from_static(names::X_AUTH_STATUS);
 const BODY: HeaderName = HeaderName::from_static(names::X_AUTH_BODY);
+const ZERO: HeaderValue = HeaderValue::from_static("0");
 const TO_REMOVE: HeaderName = HeaderName::from_static(names::X_ENVOY_AUTH_HEADERS_TO_REMOVE);
 
 pub(super) fn router() -> Router<Arc<NodeState>> {
     Router::new()
-        .route("/v1/authorize/{*rest}", any(authorize))
-        .route("/v1/authorize", any(authorize))
-        .route("/v1/authorize/", any(authorize))
+        .route("/v1/authorize/{*rest}", any(route))
+        .route("/v1/authorize", any(route))
+        .route("/v1/authorize/", any(route))
+}
+
+async fn route(State(state): State<Arc<NodeState>>, request: Request<Body>) -> Response<Body> {
+    authorize(&state, request).await.map(Body::from)
+}
+
+/// Whether this path is `/v1/authorize` or below it.
+pub(super) fn has_path(path: &str) -> bool {
+    let rest = path.strip_prefix(paths::AUTHORIZE_PREFIX);
+    rest.is_some()
+        || path.len() + 1 == paths::AUTHORIZE_PREFIX.len()
+            && paths::AUTHORIZE_PREFIX.starts_with(path)
 }
 
 /// Serves any method on `/v1/authorize/…`.
-async fn authorize(State(state): State<Arc<NodeState>>, request: Request<Body>) -> Response<Body> {
+pub(super) async fn authorize<B>(state: &NodeState, request: Request<B>) -> Response<Reply> {
     let begun = Instant::now();
     let (parts, _) = request.into_parts();
     let rest = parts.uri.path().strip_prefix(paths::AUTHORIZE_PREFIX).unwrap_or_default();
@@ -55,11 +71,12 @@ async fn authorize(State(state): State<Arc<NodeState>>, request: Request<Body>) 
         match check_gateway(&state.config, &parts.headers) {
             Ok(()) => {
                 let InHeaders { presented, foreign } = in_headers(&parts.headers);
+                let foreign = foreign.cloned();
                 let answer =
-                    validate(&state, presented, requirement, Cost::ONE, Endpoint::Authorize).await;
-                shape(flavour, &answer, foreign)
+                    validate(state, presented, requirement, Cost::ONE, Endpoint::Authorize).await;
+                shape(flavour, &answer, foreign, parts.headers)
             }
-            Err(error) => denial(flavour, &error),
+            Err(error) => unauthorized(flavour, &error),
         }
     };
     let response = fluxgate_node::telemetry::within(span, work).await;
@@ -92,52 +109,71 @@ fn by_method(method: &str) -> Requirement {
 }
 
 /// An answer in its own status, with its headers.
-pub(crate) fn shape_plain(answer: &Answer) -> Response<Body> {
-    shape(Flavour::Plain, answer, None)
+pub(crate) fn shape_plain(answer: &Answer) -> Response<Reply> {
+    shape(Flavour::Plain, answer, None, HeaderMap::new())
 }
 
-/// An answer as this flavour of gateway reads it. An admission repeats `foreign`, the application's
-/// own `Authorization`, so that a gateway can forward the headers of the answer and never the key.
-fn shape(flavour: Flavour, answer: &Answer, foreign: Option<&HeaderValue>) -> Response<Body> {
-    let mut response = match answer.error_body() {
+/// An answer as this flavour of gateway reads it, in the memory of these headers. An admission
+/// repeats `foreign`, the application's own `Authorization`, so that a gateway can forward the headers
+/// of the answer and never the key.
+fn shape(
+    flavour: Flavour,
+    answer: &Answer,
+    foreign: Option<HeaderValue>,
+    mut headers: HeaderMap,
+) -> Response<Reply> {
+    headers.clear();
+    if answer.verdict() == Verdict::Admitted {
         // Without an explicit length, nginx and Caddy open a new connection for each request.
-        None => {
-            let mut response = Response::new(Body::empty());
-            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(0));
-            let hidden = if let Some(foreign) = foreign {
-                response.headers_mut().insert(header::AUTHORIZATION, foreign.clone());
+        headers.insert(header::CONTENT_LENGTH, ZERO);
+        let hidden = match foreign {
+            Some(foreign) => {
+                headers.insert(header::AUTHORIZATION, foreign);
                 "x-api-key"
-            } else {
-                "authorization, x-api-key"
-            };
-            response.headers_mut().insert(TO_REMOVE, HeaderValue::from_static(hidden));
-            response
-        }
-        Some(error) => denial(flavour, &error),
-    };
-    answer.add_headers(&mut response);
-    response
+            }
+            None => "authorization, x-api-key",
+        };
+        headers.insert(TO_REMOVE, HeaderValue::from_static(hidden));
+        return answer.respond(StatusCode::OK, Answer::buffer(), headers);
+    }
+    let (status, body) = answer.body();
+    if flavour == Flavour::Plain {
+        answer.begin_headers(true, &mut headers);
+        return answer.respond(status, body, headers);
+    }
+    answer.begin_headers(false, &mut headers);
+    let keeps_status = flavour == Flavour::NginxRetry && answer.is_retryable();
+    let status = for_nginx(status, body, keeps_status, &mut headers);
+    answer.respond(status, Answer::buffer(), headers)
 }
 
-fn denial(flavour: Flavour, error: &ErrorBody) -> Response<Body> {
-    let mut response = respond::error(error);
-    let keeps_status = match flavour {
-        Flavour::Plain => return response,
-        Flavour::Nginx => false,
-        Flavour::NginxRetry => error.error.retryable(),
-    };
-    let status = response.status();
-    if !keeps_status {
-        *response.status_mut() = StatusCode::FORBIDDEN;
-    }
-    *response.body_mut() = Body::empty();
-    let headers = response.headers_mut();
-    headers.remove(header::CONTENT_TYPE);
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+/// A denial for nginx, which reads no body: the status and the body in headers. Returns the status
+/// that nginx gets.
+fn for_nginx(
+    status: StatusCode,
+    body: Vec<u8>,
+    keeps_status: bool,
+    headers: &mut HeaderMap,
+) -> StatusCode {
+    headers.insert(header::CONTENT_LENGTH, ZERO);
     headers.insert(STATUS, HeaderValue::from(status.as_u16()));
-    if let Ok(body) = HeaderValue::try_from(error.to_json()) {
+    if let Ok(body) = HeaderValue::from_maybe_shared(Bytes::from(body)) {
         headers.insert(BODY, body);
     }
+    if keeps_status { status } else { StatusCode::FORBIDDEN }
+}
+
+/// The answer to a gateway that did not present its token.
+fn unauthorized(flavour: Flavour, error: &ErrorBody) -> Response<Reply> {
+    let mut response = respond::error(error).map(Reply::Routed);
+    if flavour == Flavour::Plain {
+        return response;
+    }
+    let keeps_status = flavour == Flavour::NginxRetry && error.error.retryable();
+    let (status, body) = (response.status(), error.to_json().into_bytes());
+    *response.body_mut() = Reply::empty();
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    *response.status_mut() = for_nginx(status, body, keeps_status, response.headers_mut());
     response
 }
 
@@ -145,7 +181,7 @@ fn denial(flavour: Flavour, error: &ErrorBody) -> Response<Body> {
 /// presents no credential that we could read.
 pub(crate) fn malformed(state: &NodeState, flavour: Flavour) -> Vec<u8> {
     let answer = unauthenticated(state, false);
-    let response = shape(flavour, &answer, None);
+    let response = shape(flavour, &answer, None, HeaderMap::new());
     let body = match flavour {
         Flavour::Plain => answer.error_body().map(|error| error.to_json()).unwrap_or_default(),
         Flavour::Nginx | Flavour::NginxRetry => String::new(),

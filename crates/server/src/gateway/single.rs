@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response};
 use axum::response::IntoResponse as _;
 use axum::routing::post;
+use bytes::Bytes;
 use fluxgate_api::paths;
 use fluxgate_api::validate::ValidateRequest;
 use fluxgate_node::metrics::Endpoint;
@@ -19,26 +20,33 @@ use crate::gateway::validate::{Answer, PresentedCredential, Requirement, in_head
 use crate::shared::body::{parse_optional, read_body};
 use crate::shared::error::ApiError;
 use crate::shared::gateway_token::check_gateway;
+use crate::shared::reply::Reply;
 
 pub(super) fn router() -> Router<Arc<NodeState>> {
-    Router::new().route(paths::VALIDATE, post(post_validate))
+    Router::new().route(paths::VALIDATE, post(route))
 }
 
-async fn post_validate(
-    State(state): State<Arc<NodeState>>,
-    request: Request<Body>,
-) -> Response<Body> {
+async fn route(State(state): State<Arc<NodeState>>, request: Request<Body>) -> Response<Body> {
+    post_validate(&state, request).await.map(Body::from)
+}
+
+/// Serves `POST /v1/validate`.
+pub(super) async fn post_validate<B>(state: &NodeState, request: Request<B>) -> Response<Reply>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     let begun = Instant::now();
     // Taken apart here, because an extractor of axum would copy the headers.
     let (parts, body) = request.into_parts();
     let span = fluxgate_node::telemetry::server_span("POST /v1/validate", &parts.headers);
     let work = async {
-        match read(&state, &parts.headers, body).await {
+        match read(state, &parts.headers, body).await {
             Ok(request) => {
                 let presented = in_headers(&parts.headers).presented;
-                answer(&state, presented, &request, Endpoint::Validate).await.into_response()
+                let answer = answer(state, presented, &request, Endpoint::Validate).await;
+                answer.into_reply(parts.headers)
             }
-            Err(error) => error.into_response(),
+            Err(error) => error.into_response().map(Reply::Routed),
         }
     };
     let response = fluxgate_node::telemetry::within(span, work).await;
@@ -48,14 +56,17 @@ async fn post_validate(
 }
 
 /// Reads the request of a gateway. The body may be empty: the key is then in the headers.
-async fn read(
+async fn read<B>(
     state: &NodeState,
     headers: &HeaderMap,
-    body: Body,
-) -> Result<ValidateRequest, ApiError> {
+    body: B,
+) -> Result<ValidateRequest, ApiError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     let config = &state.config;
     check_gateway(config, headers)?;
-    if hyper::body::Body::is_end_stream(&body) {
+    if body.is_end_stream() {
         return Ok(ValidateRequest::default());
     }
     let body = read_body(body, config.max_body_bytes, config.request_timeout).await?;

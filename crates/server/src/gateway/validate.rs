@@ -4,17 +4,14 @@
 //! admission spends tokens. Every fault of a credential gets the same 401, so that a caller cannot
 //! tell which one it was.
 
-mod headers;
 mod presented;
 mod rate_limit;
+mod reply;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::body::Body;
-use axum::http::{Response, StatusCode};
-use axum::response::IntoResponse;
-use fluxgate_api::error::{ErrorBody, ErrorCode};
+use fluxgate_api::error::ErrorBody;
 use fluxgate_api::text::Text;
 use fluxgate_api::validate::ValidateAnswer;
 use fluxgate_api::verdict::Verdict;
@@ -30,7 +27,6 @@ pub(crate) use self::presented::{
     InHeaders, PresentedCredential, bearer_token, in_headers, presented,
 };
 pub(crate) use self::rate_limit::RateLimitState;
-use crate::shared::respond;
 
 /// Why a request is not decided, where the node gives no closer reason.
 const CANNOT_COUNT: &str = "this node cannot count now";
@@ -311,22 +307,6 @@ impl Answer {
             Self::Unauthenticated { rate, .. } => (None, Some(rate)),
             Self::Invalid(_) | Self::Unavailable(_) => (None, None),
         }
-    }
-}
-
-/// The complete response of `/v1/validate`.
-impl IntoResponse for Answer {
-    fn into_response(self) -> Response<Body> {
-        let mut response = match (self.admission(), self.error_body()) {
-            (Some(admission), _) => match serde_json::to_vec(&admission) {
-                Ok(text) => respond::bytes(StatusCode::OK, "application/json", text.into()),
-                Err(_) => respond::reject(ErrorCode::Internal, "internal error"),
-            },
-            (None, Some(body)) => respond::error(&body),
-            (None, None) => respond::reject(ErrorCode::Internal, "internal error"),
-        };
-        self.add_headers(&mut response);
-        response
     }
 }
 

@@ -4,6 +4,7 @@
 //! request must be complete within [`HEADERS_TIMEOUT`], an idle connection is closed after
 //! [`IDLE_TIMEOUT`], and our two-field body replaces the empty one.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,8 +15,10 @@ use std::time::Duration;
 
 use axum::Router;
 use fluxgate_api::error::{ErrorBody, ErrorCode};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
@@ -26,6 +29,7 @@ use tower::ServiceExt as _;
 use super::request_line::RequestLine;
 use crate::listen::tls::{Accepted, Acceptor};
 use crate::shared::flavour::Flavour;
+use crate::shared::reply::Reply;
 
 /// From the first byte of a request until its headers must be complete.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,33 +62,76 @@ pub(crate) trait Handler: Send + Sync {
     fn handle(&self, accepted: Accepted, from: SocketAddr, stop: watch::Receiver<bool>) -> Accept;
 }
 
-/// HTTP/1.1, to a router.
-struct Routes {
-    router: Router,
-    /// The routes for a caller without a certificate, if callers must present one.
-    probes: Option<Router>,
-    on_malformed: OnMalformed,
+/// Answers the requests of a connection.
+pub(crate) trait Answers: Clone + Send + Sync + 'static {
+    /// Answers one request of this caller.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        from: SocketAddr,
+    ) -> impl Future<Output = Response<Reply>> + Send;
 }
 
-impl Routes {
-    /// The routes that a connection may use.
-    fn of(&self, accepted: &Accepted) -> Router {
-        let has_certificate = match accepted {
-            Accepted::Tls(stream) => stream.get_ref().1.peer_certificates().is_some(),
-            // Accepted only while `accept_plain` is set.
-            Accepted::Plain(_) => true,
-        };
-        self.probes.as_ref().filter(|_| !has_certificate).unwrap_or(&self.router).clone()
+/// Answers by a router.
+#[derive(Clone)]
+pub(crate) struct Routes(pub(crate) Router);
+
+impl Answers for Routes {
+    async fn answer(&self, request: Request<Incoming>, from: SocketAddr) -> Response<Reply> {
+        let mut request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(axum::extract::ConnectInfo(from));
+        let Ok(response) = self.0.clone().oneshot(request).await;
+        response.map(Reply::Routed)
     }
 }
 
-impl Handler for Routes {
+/// HTTP/1.1.
+struct Http1<A> {
+    answers: A,
+    /// The routes for a caller without a certificate, if callers must present one.
+    probes: Option<Routes>,
+    on_malformed: OnMalformed,
+}
+
+impl<A: Answers> Http1<A> {
+    async fn serve<S>(
+        answers: A,
+        probes: Option<Routes>,
+        stream: S,
+        from: SocketAddr,
+        on_malformed: OnMalformed,
+        stop: watch::Receiver<bool>,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        match probes {
+            None => serve(stream, from, answers, on_malformed, stop).await,
+            Some(probes) => serve(stream, from, probes, on_malformed, stop).await,
+        }
+    }
+}
+
+/// Whether the caller presents a certificate, as far as it must.
+fn has_certificate(accepted: &Accepted) -> bool {
+    match accepted {
+        Accepted::Tls(stream) => stream.get_ref().1.peer_certificates().is_some(),
+        // Accepted only while `accept_plain` is set.
+        Accepted::Plain(_) => true,
+    }
+}
+
+impl<A: Answers> Handler for Http1<A> {
     fn handle(&self, accepted: Accepted, from: SocketAddr, stop: watch::Receiver<bool>) -> Accept {
-        let (router, on_malformed) = (self.of(&accepted), Arc::clone(&self.on_malformed));
+        let probes = self.probes.clone().filter(|_| !has_certificate(&accepted));
+        let (answers, on_malformed) = (self.answers.clone(), Arc::clone(&self.on_malformed));
         Box::pin(async move {
             match accepted {
-                Accepted::Plain(stream) => serve(stream, from, router, on_malformed, stop).await,
-                Accepted::Tls(stream) => serve(stream, from, router, on_malformed, stop).await,
+                Accepted::Plain(stream) => {
+                    Self::serve(answers, probes, stream, from, on_malformed, stop).await;
+                }
+                Accepted::Tls(stream) => {
+                    Self::serve(answers, probes, stream, from, on_malformed, stop).await;
+                }
             }
         })
     }
@@ -99,12 +146,13 @@ impl Server {
     /// without `tls`. With `probes`, callers without a certificate may use only these routes.
     pub(crate) fn new(
         listener: std::net::TcpListener,
-        router: Router,
+        answers: impl Answers,
         probes: Option<Router>,
         on_malformed: OnMalformed,
         tls: Option<Arc<Acceptor>>,
     ) -> Self {
-        Self { listener, handler: Arc::new(Routes { router, probes, on_malformed }), tls }
+        let probes = probes.map(Routes);
+        Self { listener, handler: Arc::new(Http1 { answers, probes, on_malformed }), tls }
     }
 
     /// Serves connections with `handler`.
@@ -165,25 +213,24 @@ impl Server {
 async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     from: SocketAddr,
-    router: Router,
+    answers: impl Answers,
     on_malformed: OnMalformed,
     stop: watch::Receiver<bool>,
 ) {
     let phase = Arc::new(AtomicU8::new(IDLE));
     let guarded = Guarded::new(stream, Arc::clone(&phase), on_malformed);
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
         phase.store(SERVING, Ordering::Release);
-        let (router, phase) = (router.clone(), Arc::clone(&phase));
+        let (answers, phase) = (answers.clone(), Arc::clone(&phase));
         async move {
-            let mut request = request.map(axum::body::Body::new);
-            request.extensions_mut().insert(axum::extract::ConnectInfo(from));
-            let response = router.oneshot(request).await;
+            let response = answers.answer(request, from).await;
             phase.store(IDLE, Ordering::Release);
-            response
+            Ok::<_, Infallible>(response)
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).max_buf_size(HEADERS_BYTES_MAX).max_headers(HEADERS_MAX);
+    // Without a timer of its own: the stream has the deadlines.
+    builder.max_buf_size(HEADERS_BYTES_MAX).max_headers(HEADERS_MAX).header_read_timeout(None);
     // A client may close its side after the request and still wait for the response.
     builder.half_close(true);
     let connection = builder.serve_connection(TokioIo::new(guarded), service);

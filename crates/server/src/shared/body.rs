@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use fluxgate_api::ErrorBody;
@@ -17,22 +16,28 @@ use crate::shared::words::in_words;
 const DROPPED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Reads a whole body of at most `bytes_max` bytes.
-pub(crate) async fn read_body(
-    body: Body,
+pub(crate) async fn read_body<B>(
+    body: B,
     bytes_max: usize,
     within: Duration,
-) -> Result<Bytes, ErrorBody> {
+) -> Result<Bytes, ErrorBody>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     let slow = |_| ErrorBody::new(ErrorCode::RequestTimeout, "the body took too long");
     tokio::time::timeout(within, read_frames(body, bytes_max)).await.map_err(slow)?
 }
 
-async fn read_frames(mut body: Body, bytes_max: usize) -> Result<Bytes, ErrorBody> {
+async fn read_frames<B>(mut body: B, bytes_max: usize) -> Result<Bytes, ErrorBody>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
     let too_large = || {
         let message = format!("the body is larger than {bytes_max} bytes");
         ErrorBody::new(ErrorCode::TooLarge, message)
     };
     // The client announced more than we ever read: reject it before it sends the body.
-    let announced = axum::body::HttpBody::size_hint(&body).lower();
+    let announced = body.size_hint().lower();
     if announced > (bytes_max + DROPPED_BYTES_MAX) as u64 {
         return Err(too_large());
     }

@@ -4,7 +4,7 @@
 //! which shows it to a person. Must never contain more than strangers may read.
 
 use axum::body::Body;
-use axum::http::Response;
+use axum::http::{HeaderMap, Response};
 use axum::response::IntoResponse;
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 
@@ -40,7 +40,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
         match self {
             Self::Error(body) => respond::error(&body),
-            Self::Denied(answer) => answer.into_response(),
+            Self::Denied(answer) => answer.into_reply(HeaderMap::new()).map(Body::from),
         }
     }
 }

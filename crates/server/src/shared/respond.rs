@@ -8,7 +8,7 @@ use fluxgate_api::error::ErrorCode;
 use serde::Serialize;
 
 /// How long a client should wait after a 503, seconds.
-const RETRY_AFTER_S: u64 = 1;
+pub(crate) const RETRY_AFTER_S: u64 = 1;
 
 /// A response with raw bytes.
 pub(crate) fn bytes(status: StatusCode, media_type: &'static str, body: Body) -> Response<Body> {
@@ -59,9 +59,14 @@ impl<T: Serialize> IntoResponse for Tagged<T> {
     }
 }
 
+/// The status of an error.
+pub(crate) fn status_of(error: &ErrorBody) -> StatusCode {
+    StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
 /// An error with its status and the headers that always belong to that status.
 pub(crate) fn error(body: &ErrorBody) -> Response<Body> {
-    let status = StatusCode::from_u16(body.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = status_of(body);
     let mut response = bytes(status, "application/json", body.to_json().into());
     if status == StatusCode::SERVICE_UNAVAILABLE {
         set(&mut response, header::RETRY_AFTER, RETRY_AFTER_S);

@@ -1,0 +1,299 @@
+//! An answer as a response: one buffer for the body and for every header value that is not constant.
+//!
+//! Answers for: the bytes of a response that a client waits for. Must never say anything else than
+//! [`Answer::admission`] and [`Answer::error_body`] say; a test compares.
+
+use std::ops::Range;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use bytes::Bytes;
+use fluxgate_api::error::ErrorCode;
+use fluxgate_api::paths::header as names;
+use fluxgate_types::{KEY_ID_PREFIX, KeyId, Scope};
+
+use super::{Answer, MatchedKey, RateLimitState};
+use crate::shared::reply::Reply;
+use crate::shared::respond;
+
+const LIMIT: HeaderName = HeaderName::from_static(names::X_RATELIMIT_LIMIT);
+const REMAINING: HeaderName = HeaderName::from_static(names::X_RATELIMIT_REMAINING);
+const RESET: HeaderName = HeaderName::from_static(names::X_RATELIMIT_RESET);
+const KEY_ID: HeaderName = HeaderName::from_static(names::X_AUTH_KEY_ID);
+const KEY_NAME: HeaderName = HeaderName::from_static(names::X_AUTH_KEY_NAME);
+const OWNER: HeaderName = HeaderName::from_static(names::X_AUTH_OWNER);
+const SCOPE: HeaderName = HeaderName::from_static(names::X_AUTH_SCOPE);
+const RATELIMIT: HeaderName = HeaderName::from_static(names::RATELIMIT);
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static(names::RATELIMIT_POLICY);
+
+/// Bytes that a buffer begins with: an admission whose key has a name and an owner of the usual
+/// length.
+const BUFFER_BYTES: usize = 448;
+
+/// Where the buffer of an answer has the values of its headers.
+pub(crate) struct Values {
+    text: Bytes,
+    rate: Option<RateValues>,
+    key: Option<KeyValues>,
+    wait: Option<Range<usize>>,
+}
+
+struct RateValues {
+    limit: Range<usize>,
+    remaining: Range<usize>,
+    reset: Range<usize>,
+    /// Policy and state of the IETF draft.
+    draft: Option<(Range<usize>, Option<Range<usize>>)>,
+}
+
+struct KeyValues {
+    id: Range<usize>,
+    name: Range<usize>,
+    owner: Option<Range<usize>>,
+    scope: Scope,
+}
+
+impl Answer {
+    /// The complete response of `/v1/validate`. `headers` are those of the request, whose memory is
+    /// used again.
+    pub(crate) fn into_reply(self, mut headers: HeaderMap) -> Response<Reply> {
+        let (status, text) = self.body();
+        headers.clear();
+        self.begin_headers(true, &mut headers);
+        self.respond(status, text, headers)
+    }
+
+    /// The status and the JSON of the body.
+    pub(crate) fn body(&self) -> (StatusCode, Vec<u8>) {
+        let mut text = Self::buffer();
+        let status = match (self, self.error_body()) {
+            (Self::Admitted(key, rate), _) => {
+                write_admission(key, rate, &mut text);
+                StatusCode::OK
+            }
+            (_, Some(error)) => {
+                text.extend_from_slice(error.to_json().as_bytes());
+                respond::status_of(&error)
+            }
+            (_, None) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, text)
+    }
+
+    /// An empty buffer, for a response without a body.
+    pub(crate) fn buffer() -> Vec<u8> {
+        Vec::with_capacity(BUFFER_BYTES)
+    }
+
+    /// Whether the same request may succeed soon.
+    pub(crate) fn is_retryable(&self) -> bool {
+        self.verdict().error_code().is_some_and(ErrorCode::retryable)
+    }
+
+    /// The headers that come before all others: the type of the body, when to try again after a 503,
+    /// and what a denied caller should present (RFC 6750, section 3).
+    pub(crate) fn begin_headers(&self, has_body: bool, headers: &mut HeaderMap) {
+        if has_body {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        if matches!(self, Self::Unavailable(_)) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(respond::RETRY_AFTER_S));
+        }
+        if let Some(challenge) = self.challenge() {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+    }
+
+    /// The response with this text as its body, and the headers of the limit and of the key behind
+    /// `headers`.
+    pub(crate) fn respond(
+        &self,
+        status: StatusCode,
+        text: Vec<u8>,
+        mut headers: HeaderMap,
+    ) -> Response<Reply> {
+        let length = text.len();
+        let values = self.write_values(text);
+        values.insert_into(&mut headers);
+        let mut response = Response::new(Reply::from(values.text.slice(..length)));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::Unauthenticated { presented: true, .. } => Some("Bearer error=\"invalid_token\""),
+            Self::Unauthenticated { presented: false, .. } => Some("Bearer"),
+            Self::OutOfScope { required, .. } => Some(match required {
+                Some(Scope::Read) => "Bearer error=\"insufficient_scope\", scope=\"read\"",
+                Some(Scope::Write) => "Bearer error=\"insufficient_scope\", scope=\"write\"",
+                Some(Scope::Admin) => "Bearer error=\"insufficient_scope\", scope=\"admin\"",
+                None => "Bearer error=\"insufficient_scope\"",
+            }),
+            Self::Admitted(..) | Self::Limited { .. } | Self::Invalid(_) | Self::Unavailable(_) => {
+                None
+            }
+        }
+    }
+
+    /// Writes the values of the headers behind the body.
+    fn write_values(&self, mut text: Vec<u8>) -> Values {
+        let (key, rate) = self.parts();
+        let rate = rate.map(|rate| RateValues {
+            limit: number(&mut text, rate.limit),
+            remaining: number(&mut text, rate.remaining),
+            reset: number(&mut text, rate.reset_s),
+            draft: rate.sends_draft.then(|| write_draft(&mut text, rate)),
+        });
+        let key = key.map(MatchedKey::record).map(|record| KeyValues {
+            id: written(&mut text, |text| push_id(text, &record.id)),
+            name: written(&mut text, |text| percent_encode(text, &record.name)),
+            owner: record
+                .owner
+                .as_ref()
+                .map(|owner| written(&mut text, |text| percent_encode(text, owner))),
+            scope: record.scope,
+        });
+        let wait = if let Self::Limited { rate, .. } = self {
+            Some(number(&mut text, rate.wait_s))
+        } else {
+            None
+        };
+        Values { text: Bytes::from(text), rate, key, wait }
+    }
+}
+
+impl Values {
+    fn insert_into(&self, headers: &mut HeaderMap) {
+        let insert = |headers: &mut HeaderMap, name, range: &Range<usize>| {
+            // Only digits, names and percent-encoded text were written.
+            if let Ok(value) = HeaderValue::from_maybe_shared(self.text.slice(range.clone())) {
+                headers.insert(name, value);
+            }
+        };
+        if let Some(rate) = &self.rate {
+            insert(headers, LIMIT, &rate.limit);
+            insert(headers, REMAINING, &rate.remaining);
+            insert(headers, RESET, &rate.reset);
+            if let Some((policy, current)) = &rate.draft {
+                insert(headers, RATELIMIT_POLICY, policy);
+                current.iter().for_each(|current| insert(headers, RATELIMIT, current));
+            }
+        }
+        if let Some(key) = &self.key {
+            insert(headers, KEY_ID, &key.id);
+            insert(headers, KEY_NAME, &key.name);
+            key.owner.iter().for_each(|owner| insert(headers, OWNER, owner));
+            headers.insert(SCOPE, HeaderValue::from_static(key.scope.as_str()));
+        }
+        if let Some(wait) = &self.wait {
+            insert(headers, header::RETRY_AFTER, wait);
+        }
+    }
+}
+
+/// Writes a value, and returns where it is.
+fn written(text: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
+    let begin = text.len();
+    write(text);
+    begin..text.len()
+}
+
+fn number(text: &mut Vec<u8>, value: u64) -> Range<usize> {
+    written(text, |text| push_number(text, value))
+}
+
+fn push_number(text: &mut Vec<u8>, value: u64) {
+    text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn push_id(text: &mut Vec<u8>, id: &KeyId) {
+    text.extend_from_slice(KEY_ID_PREFIX.as_bytes());
+    text.extend_from_slice(id.as_bytes());
+}
+
+/// A text in JSON. Most have nothing that JSON escapes.
+fn push_json(text: &mut Vec<u8>, value: &str) {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if value.bytes().all(is_plain) {
+        text.push(b'"');
+        text.extend_from_slice(value.as_bytes());
+        text.push(b'"');
+    } else {
+        text.extend_from_slice(serde_json::Value::from(value).to_string().as_bytes());
+    }
+}
+
+/// The JSON of [`Answer::admission`], without copies of its parts.
+fn write_admission(key: &MatchedKey, rate: &RateLimitState, text: &mut Vec<u8>) {
+    let record = key.record();
+    text.extend_from_slice(b"{\"valid\":true,\"key_id\":\"");
+    push_id(text, &record.id);
+    text.extend_from_slice(b"\",\"name\":");
+    push_json(text, &record.name);
+    text.extend_from_slice(b",\"owner\":");
+    match &record.owner {
+        Some(owner) => push_json(text, owner),
+        None => text.extend_from_slice(b"null"),
+    }
+    text.extend_from_slice(b",\"scope\":\"");
+    text.extend_from_slice(record.scope.as_str().as_bytes());
+    for (name, value) in [
+        (&b"\",\"limit\":"[..], rate.limit),
+        (b",\"remaining\":", rate.remaining),
+        (b",\"reset\":", rate.reset_s),
+    ] {
+        text.extend_from_slice(name);
+        push_number(text, value);
+    }
+    text.push(b'}');
+}
+
+/// `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-10.
+fn write_draft(text: &mut Vec<u8>, rate: &RateLimitState) -> (Range<usize>, Option<Range<usize>>) {
+    let policy: Vec<String> = rate
+        .policy
+        .iter()
+        .map(|spec| {
+            let period_s = spec.limit.period_ms / 1_000;
+            format!("\"{}\";q={};w={period_s}", spec.limit.name, spec.limit.tokens)
+        })
+        .collect();
+    let policy = written(text, |text| text.extend_from_slice(policy.join(", ").as_bytes()));
+    let current = rate.policy.get(rate.limit_at).map(|spec| {
+        let state = format!("\"{}\";r={};t={}", spec.limit.name, rate.remaining, rate.wait_s);
+        written(text, |text| text.extend_from_slice(state.as_bytes()))
+    });
+    (policy, current)
+}
+
+/// Percent-encodes all but the unreserved characters of RFC 3986.
+fn percent_encode(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(byte);
+        } else {
+            out.push(b'%');
+            out.push(HEX[usize::from(byte >> 4)]);
+            out.push(HEX[usize::from(byte & 15)]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn percent_encoded(text: &str) -> String {
+        let mut out = Vec::new();
+        percent_encode(&mut out, text);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn names_are_percent_encoded() {
+        assert_eq!(percent_encoded("Production Sync"), "Production%20Sync");
+        assert_eq!(percent_encoded("ä\r\n\"~"), "%C3%A4%0D%0A%22~");
+    }
+}
