@@ -61,6 +61,9 @@ pub fn registered(
         cluster.start_ids.iter().map(|(node, of)| (*node, *of)).collect();
     for Registration { node, dir_id, start_id } in not_applied {
         if !directories.iter().any(|known| known.node == node && known.dir_id == dir_id) {
+            // A leader registers another directory of a node only once the earlier one is removed;
+            // that removal need not be applied here either.
+            directories.iter_mut().filter(|of| of.node == node).for_each(|of| of.removed = true);
             directories.push(RegisteredDirectory { node, dir_id, removed: false });
         }
         if let Some(start_id) = start_id {
@@ -126,5 +129,18 @@ mod tests {
         let (directories, start_ids) = registered(&view, &cluster, [of(6), of(5)]);
         assert_eq!(directories, [known(1, true), known(2, false)]);
         assert_eq!(start_ids, [(node, start(6))], "the newest start");
+    }
+
+    #[test]
+    fn a_registration_that_is_not_applied_implies_that_the_earlier_directory_was_removed() {
+        let (node, other) = (NodeId(3), NodeId(2));
+        let record = |dir_id| NodeRecord { dir_id: DirId(dir_id), removed: false };
+        let nodes = [(node, record(1)), (other, record(7))].into();
+        let view = View { defaults: [].into(), share_maps: Vec::new(), nodes };
+        let new = Registration { node, dir_id: DirId(2), start_id: None };
+        let (directories, _) = registered(&view, &ClusterState::default(), [new]);
+        let of =
+            |node, dir_id, removed| RegisteredDirectory { node, dir_id: DirId(dir_id), removed };
+        assert_eq!(directories, [of(other, 7, false), of(node, 1, true), of(node, 2, false)]);
     }
 }
