@@ -27,9 +27,11 @@ mod start_id;
 pub mod table;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use arc_swap::ArcSwap;
 use fluxgate_types::{ClusterMs, DirId, LogIndex, NodeId, caps};
 
 use crate::share_map::ShareMap;
@@ -76,7 +78,7 @@ impl View {
 pub struct Shared {
     /// Every key.
     pub table: KeyTable,
-    view: RwLock<Arc<View>>,
+    view: ArcSwap<View>,
     cluster: RwLock<Arc<ClusterState>>,
     // The digests of the view and of the cluster state, and of the whole state after each of the
     // newest entries.
@@ -92,7 +94,7 @@ impl Shared {
         let view = View { defaults: Arc::new([]), share_maps: Vec::new(), nodes: BTreeMap::new() };
         Self {
             table: KeyTable::default(),
-            view: RwLock::new(Arc::new(view)),
+            view: ArcSwap::from_pointee(view),
             cluster: RwLock::default(),
             view_digest: AtomicU64::new(0),
             cluster_digest: AtomicU64::new(0),
@@ -111,7 +113,14 @@ impl Shared {
     /// The current view.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+        self.view.load_full()
+    }
+
+    /// The current view, for one step: cheaper than [`Shared::view`], because it writes to no memory
+    /// that other threads use. Do not keep it.
+    #[must_use]
+    pub fn view_now(&self) -> impl Deref<Target = Arc<View>> + use<> {
+        self.view.load()
     }
 
     /// What the cluster has agreed on about itself.
@@ -139,15 +148,15 @@ impl Shared {
         read(&self.audit.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    // Only the one thread that applies calls this.
     fn change_view(&self, change: impl FnOnce(&mut View)) {
         // The default limits are in the view.
         self.table.change(|| {
-            let mut slot = self.view.write().unwrap_or_else(PoisonError::into_inner);
-            let mut view = View::clone(&slot);
+            let mut view = View::clone(&self.view.load());
             change(&mut view);
             let maps = (&view.defaults, &view.share_maps, &view.nodes);
             self.view_digest.store(digest::of(1, &maps), Ordering::Relaxed);
-            *slot = Arc::new(view);
+            self.view.store(Arc::new(view));
         });
     }
 

@@ -136,12 +136,12 @@ impl Sources for Changing<'_> {
         ClusterMs(T0 + 100)
     }
 
-    fn view(&self) -> Arc<View> {
-        Arc::new(if self.is_changed() { self.after.0 } else { self.before.0 }.clone())
+    fn view(&self) -> impl std::ops::Deref<Target = Arc<View>> {
+        Box::new(Arc::new(if self.is_changed() { self.after.0 } else { self.before.0 }.clone()))
     }
 
-    fn incarnation(&self) -> Arc<Incarnation> {
-        Arc::new(if self.is_changed() { self.after.1 } else { self.before.1 }.clone())
+    fn incarnation(&self) -> impl std::ops::Deref<Target = Arc<Incarnation>> {
+        Box::new(Arc::new(if self.is_changed() { self.after.1 } else { self.before.1 }.clone()))
     }
 }
 

@@ -95,12 +95,12 @@ impl Sources for Node {
         ClusterMs(self.clock.load(Ordering::SeqCst))
     }
 
-    fn view(&self) -> Shared<View> {
-        Shared::clone(&self.view.read().expect("not poisoned"))
+    fn view(&self) -> impl std::ops::Deref<Target = Shared<View>> {
+        Box::new(Shared::clone(&self.view.read().expect("not poisoned")))
     }
 
-    fn incarnation(&self) -> Shared<Incarnation> {
-        Shared::clone(&self.incarnation.read().expect("not poisoned"))
+    fn incarnation(&self) -> impl std::ops::Deref<Target = Shared<Incarnation>> {
+        Box::new(Shared::clone(&self.incarnation.read().expect("not poisoned")))
     }
 }
 

@@ -3,9 +3,10 @@
 //! The only file of the node that reads a clock for decisions. CLOCK_BOOTTIME advances while the
 //! machine is suspended, which `Instant` does not: a lease must not outlive a suspend.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use fluxgate_engine::clock::{ClusterClock, signed_difference};
 use fluxgate_engine::join::Times;
 use fluxgate_store::ClockNote;
@@ -19,7 +20,7 @@ pub fn nanos(span: Duration) -> u64 {
 
 #[derive(Debug)]
 pub struct Clock {
-    cluster: RwLock<ClusterClock>,
+    cluster: ArcSwap<ClusterClock>,
     // The wall clock as an earlier start recorded it, milliseconds; 0 without a record.
     noted_wall_ms: u64,
     // An earlier start saved cluster time: it continues from there, not from the wall clock.
@@ -82,7 +83,7 @@ impl Clock {
         let guess = noted.map_or(ClusterMs(wall_ms), carried_on);
         let noted_wall_ms = noted.map_or(0, |note| note.wall_ms);
         Self {
-            cluster: RwLock::new(ClusterClock::new(boot, guess)),
+            cluster: ArcSwap::from_pointee(ClusterClock::new(boot, guess)),
             noted_wall_ms,
             is_carried: noted.is_some(),
         }
@@ -132,7 +133,7 @@ impl Clock {
     }
 
     fn read(&self) -> ClusterClock {
-        *self.cluster.read().unwrap_or_else(PoisonError::into_inner)
+        **self.cluster.load()
     }
 
     /// Cluster time at a moment of the boot clock.
@@ -165,7 +166,7 @@ impl Clock {
     /// Replaces cluster time by what the member says, if that has changed.
     pub(crate) fn publish(&self, clock: ClusterClock) {
         if self.read() != clock {
-            *self.cluster.write().unwrap_or_else(PoisonError::into_inner) = clock;
+            self.cluster.store(Arc::new(clock));
         }
     }
 

@@ -18,7 +18,7 @@ use fluxgate_engine::quota::{
 };
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_engine::state::{Shared, View};
-use fluxgate_types::{Cost, KeyId, NodeId, caps};
+use fluxgate_types::{ClusterMs, Cost, KeyId, NodeId, caps};
 use outbox::Outbox;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -46,6 +46,8 @@ const SWEPT_AT_ONCE: usize = 32;
 pub struct Decided {
     pub decision: Decision,
     pub limits: Arc<[LimitSpec]>,
+    /// Cluster time when it was made or, if the request waited, when its wait ended.
+    pub at: ClusterMs,
 }
 
 /// What a step on a shard works with, read while the shard is locked.
@@ -60,7 +62,7 @@ pub struct Counters {
     shards: Vec<Mutex<Shard>>,
     // Where the next gossip message begins: what does not fit into one goes into the next.
     first_reported: AtomicUsize,
-    waiters: Mutex<HashMap<WaiterId, oneshot::Sender<Decided>>>,
+    waiters: Mutex<HashMap<WaiterId, oneshot::Sender<(Decision, Arc<[LimitSpec]>)>>>,
     next_waiter: AtomicU64,
     outboxes: RwLock<BTreeMap<NodeId, Arc<Outbox>>>,
     // Shards with waiting requests.
@@ -132,7 +134,7 @@ impl Counters {
                     }
                     drop(waiters);
                     // The client may have disconnected; the decision remains.
-                    answer.and_then(|answer| answer.send(Decided { decision, limits }).ok());
+                    answer.and_then(|answer| answer.send((decision, limits)).ok());
                 }
             }
         }
@@ -173,7 +175,9 @@ impl Counters {
         let waiting = self.on_shard(place, |shard, on| {
             let now = known.now(&self.parts.shared.table, key, on.find);
             match shard.handle_request(on.context, key, &now, cost, waiter, on.out) {
-                Step::Decided(decision) => Err(Decided { decision, limits: now.specs }),
+                Step::Decided(decision) => {
+                    Err(Decided { decision, limits: now.specs, at: on.context.now })
+                }
                 Step::Waiting => {
                     // Register the waiter BEFORE releasing the lock, or its decision could arrive
                     // before anyone listens.
@@ -194,8 +198,9 @@ impl Counters {
                 self.waiting.notify_one();
                 let begun = Instant::now();
                 let limits = || Arc::clone(&known.limits.specs);
-                let lost = || Decided { decision: unavailable(), limits: limits() };
-                let decided = wait.await.unwrap_or_else(|_| lost());
+                let lost = || (unavailable(), limits());
+                let (decision, limits) = wait.await.unwrap_or_else(|_| lost());
+                let decided = Decided { decision, limits, at: self.parts.published.now() };
                 self.parts.metrics.wait_seconds.observe(begun.elapsed().as_secs_f64());
                 self.parts.metrics.decided(kind_of(&decided.decision, Kind::Waited));
                 decided

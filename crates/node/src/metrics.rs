@@ -11,7 +11,7 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use catalog::Handles;
@@ -51,13 +51,13 @@ impl Deref for Metrics {
 /// The statuses of a hot route.
 const HOT_STATUSES: [u16; 6] = [200, 400, 401, 403, 429, 503];
 
-/// Kept series of a hot route.
+/// Kept series of a hot route: each is looked up once, at its first use.
 #[derive(Debug)]
 pub struct HotRoute {
     route: &'static str,
     method: &'static str,
-    counters: [IntCounter; HOT_STATUSES.len()],
-    seconds: Histogram,
+    counters: [OnceLock<IntCounter>; HOT_STATUSES.len()],
+    seconds: OnceLock<Histogram>,
 }
 
 impl Default for Metrics {
@@ -192,17 +192,29 @@ impl Metrics {
     /// A request on a hot route ended.
     pub fn served_hot(&self, route: &HotRoute, status: u16, took: Duration) {
         let at = HOT_STATUSES.iter().position(|s| *s == status);
-        match at {
-            Some(at) => route.counters[at].inc(),
-            None => self.http_counter(route.route, route.method, status).inc(),
+        let counter = || self.http_counter(route.route, route.method, status);
+        match at.and_then(|at| route.counters.get(at)) {
+            Some(kept) => kept.get_or_init(counter).inc(),
+            None => counter().inc(),
         }
-        route.seconds.observe(took.as_secs_f64());
+        let seconds = || self.http_seconds.with_label_values(&[route.route]);
+        route.seconds.get_or_init(seconds).observe(took.as_secs_f64());
     }
 
     /// Keeps the series of a hot route.
     pub fn hot_route(&self, route: &'static str, method: &'static str) -> HotRoute {
-        let counters = HOT_STATUSES.map(|status| self.http_counter(route, method, status));
-        HotRoute { route, method, counters, seconds: self.http_seconds.with_label_values(&[route]) }
+        let counters = [const { OnceLock::new() }; HOT_STATUSES.len()];
+        HotRoute { route, method, counters, seconds: OnceLock::new() }
+    }
+
+    /// Keeps the series of a hot route, and shows each from the beginning.
+    pub fn shown_route(&self, route: &'static str, method: &'static str) -> HotRoute {
+        let shown = self.hot_route(route, method);
+        for (kept, status) in shown.counters.iter().zip(HOT_STATUSES) {
+            kept.get_or_init(|| self.http_counter(route, method, status));
+        }
+        shown.seconds.get_or_init(|| self.http_seconds.with_label_values(&[route]));
+        shown
     }
 
     /// One HTTP request ended. `route` is a template, never a path.

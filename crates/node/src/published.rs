@@ -3,9 +3,11 @@
 //! Answers for: each read returns the newest value that the member published. Must never change
 //! one by itself.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
+use arc_swap::ArcSwap;
 use fluxgate_engine::quota::{Incarnation, Sources};
 use fluxgate_engine::state::{Shared, View};
 use fluxgate_types::{BootNs, ClusterMs};
@@ -18,7 +20,7 @@ pub struct Published {
     clock: Arc<Clock>,
     shared: Arc<Shared>,
     lifecycle: Arc<Lifecycle>,
-    incarnation: RwLock<Arc<Incarnation>>,
+    incarnation: ArcSwap<Incarnation>,
     lease_until: AtomicU64,
     horizon: AtomicU64,
     // Some peer has left a call unanswered since it was last heard.
@@ -36,7 +38,7 @@ impl Published {
             clock,
             shared,
             lifecycle,
-            incarnation: RwLock::new(Arc::new(incarnation)),
+            incarnation: ArcSwap::from_pointee(incarnation),
             lease_until: AtomicU64::new(0),
             horizon: AtomicU64::new(0),
             has_silences: AtomicBool::new(false),
@@ -45,14 +47,13 @@ impl Published {
 
     /// The current incarnation of this node.
     pub fn incarnation(&self) -> Arc<Incarnation> {
-        Arc::clone(&self.incarnation.read().unwrap_or_else(PoisonError::into_inner))
+        self.incarnation.load_full()
     }
 
     /// Publishes the incarnation, if it has changed.
     pub(crate) fn publish_incarnation(&self, incarnation: &Arc<Incarnation>) {
         if !Arc::ptr_eq(&self.incarnation(), incarnation) {
-            let mut slot = self.incarnation.write().unwrap_or_else(PoisonError::into_inner);
-            *slot = Arc::clone(incarnation);
+            self.incarnation.store(Arc::clone(incarnation));
         }
     }
 
@@ -111,11 +112,11 @@ impl Sources for Published {
         self.clock.at(boot)
     }
 
-    fn view(&self) -> Arc<View> {
-        self.shared.view()
+    fn view(&self) -> impl Deref<Target = Arc<View>> {
+        self.shared.view_now()
     }
 
-    fn incarnation(&self) -> Arc<Incarnation> {
-        Self::incarnation(self)
+    fn incarnation(&self) -> impl Deref<Target = Arc<Incarnation>> {
+        self.incarnation.load()
     }
 }

@@ -48,6 +48,8 @@ pub struct NodeState {
     pub transport: Transport,
     pub metrics: Arc<Metrics>,
     pub validate_route: HotRoute,
+    pub authorize_route: HotRoute,
+    pub authorize_nginx_route: HotRoute,
     /// What requests read of the member.
     pub published: Arc<Published>,
     /// When each key was last used, as written to disk.
@@ -125,7 +127,9 @@ impl NodeState {
         let NodeStateParts { config, start, clock, raft, data, transport, metrics, .. } = parts;
         Arc::new(Self {
             me: config.node_id,
-            validate_route: metrics.hot_route(paths::VALIDATE, "POST"),
+            validate_route: metrics.shown_route(paths::VALIDATE, "POST"),
+            authorize_route: metrics.hot_route(paths::AUTHORIZE, "GET"),
+            authorize_nginx_route: metrics.hot_route(paths::AUTHORIZE_NGINX, "GET"),
             writes: Writes::new(&config, writes),
             look_at_files: Notify::new(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),

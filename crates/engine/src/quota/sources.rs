@@ -5,6 +5,7 @@
 //! than the view, a window would be opened under the wrong map. The caller holds the lock of the
 //! shard while it reads, so that no other step of the shard runs in between.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use fluxgate_types::{BootNs, ClusterMs, KeyId};
@@ -24,9 +25,9 @@ pub trait Sources {
     /// Cluster time at a moment of the boot clock.
     fn cluster_at(&self, boot: BootNs) -> ClusterMs;
     /// The small part of the replicated state.
-    fn view(&self) -> Arc<View>;
+    fn view(&self) -> impl Deref<Target = Arc<View>>;
     /// This incarnation.
-    fn incarnation(&self) -> Arc<Incarnation>;
+    fn incarnation(&self) -> impl Deref<Target = Arc<Incarnation>>;
 }
 
 /// Runs a step with everything that it depends on. Call it with the lock of the shard held, and

@@ -23,7 +23,7 @@ use fluxgate_node::state::NodeState;
 use fluxgate_types::{Cost, Scope};
 
 use crate::gateway::validate::{
-    Answer, InHeaders, Requirement, in_headers, unauthenticated, validate,
+    Answer, InHeaders, Requirement, in_headers, unauthenticated, validate_uncounted,
 };
 use crate::shared::flavour::Flavour;
 use crate::shared::gateway_token::check_gateway;
@@ -67,20 +67,34 @@ pub(super) async fn authorize<B>(state: &NodeState, request: Request<B>) -> Resp
     let name = first.split('/').next().unwrap_or_default();
     let requirement = requirement(name, &parts.method, &parts.headers);
     let span = fluxgate_node::telemetry::server_span(route, &parts.headers);
+    let mut uncounted = None;
     let work = async {
         match check_gateway(&state.config, &parts.headers) {
             Ok(()) => {
                 let InHeaders { presented, foreign } = in_headers(&parts.headers);
                 let foreign = foreign.cloned();
-                let answer =
-                    validate(state, presented, requirement, Cost::ONE, Endpoint::Authorize).await;
-                shape(flavour, &answer, foreign, parts.headers)
+                let of = (Endpoint::Authorize, begun);
+                let decided =
+                    validate_uncounted(state, presented, requirement, Cost::ONE, of).await;
+                uncounted = Some(decided.1);
+                shape(flavour, &decided.0, foreign, parts.headers)
             }
             Err(error) => unauthorized(flavour, &error),
         }
     };
     let response = fluxgate_node::telemetry::within(span, work).await;
-    state.metrics.served(route, parts.method.as_str(), response.status().as_u16(), begun.elapsed());
+    let now = Instant::now();
+    uncounted.iter().for_each(|decided| decided.count(state, now));
+    let status = response.status().as_u16();
+    match flavour {
+        _ if parts.method != Method::GET => {
+            state.metrics.served(route, parts.method.as_str(), status, now - begun);
+        }
+        Flavour::Plain => state.metrics.served_hot(&state.authorize_route, status, now - begun),
+        Flavour::Nginx | Flavour::NginxRetry => {
+            state.metrics.served_hot(&state.authorize_nginx_route, status, now - begun);
+        }
+    }
     response
 }
 

@@ -16,7 +16,9 @@ use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::Cost;
 
-use crate::gateway::validate::{Answer, PresentedCredential, Requirement, in_headers, validate};
+use crate::gateway::validate::{
+    Answer, PresentedCredential, Requirement, in_headers, validate, validate_uncounted,
+};
 use crate::shared::body::{parse_optional, read_body};
 use crate::shared::error::ApiError;
 use crate::shared::gateway_token::check_gateway;
@@ -39,19 +41,27 @@ where
     // Taken apart here, because an extractor of axum would copy the headers.
     let (parts, body) = request.into_parts();
     let span = fluxgate_node::telemetry::server_span("POST /v1/validate", &parts.headers);
+    let is_whole = body.is_end_stream();
+    let mut uncounted = None;
     let work = async {
         match read(state, &parts.headers, body).await {
             Ok(request) => {
+                let arrived = if is_whole { begun } else { Instant::now() };
                 let presented = in_headers(&parts.headers).presented;
-                let answer = answer(state, presented, &request, Endpoint::Validate).await;
-                answer.into_reply(parts.headers)
+                let (presented, requirement, cost) = question(presented, &request);
+                let of = (Endpoint::Validate, arrived);
+                let decided = validate_uncounted(state, presented, requirement, cost, of).await;
+                uncounted = Some(decided.1);
+                decided.0.into_reply(parts.headers)
             }
             Err(error) => error.into_response().map(Reply::Routed),
         }
     };
     let response = fluxgate_node::telemetry::within(span, work).await;
+    let now = Instant::now();
+    uncounted.iter().for_each(|decided| decided.count(state, now));
     let status = response.status().as_u16();
-    state.metrics.served_hot(&state.validate_route, status, begun.elapsed());
+    state.metrics.served_hot(&state.validate_route, status, now - begun);
     response
 }
 
@@ -73,13 +83,22 @@ where
     Ok(parse_optional(headers, &body)?.unwrap_or_default())
 }
 
-/// Decides one request: a key in the headers and a key in the body must be the same.
+/// Decides one request.
 pub(super) async fn answer(
     state: &NodeState,
     in_headers: PresentedCredential<'_>,
     request: &ValidateRequest,
     endpoint: Endpoint,
 ) -> Answer {
+    let (presented, requirement, cost) = question(in_headers, request);
+    validate(state, presented, requirement, cost, endpoint).await
+}
+
+/// What a request asks: a key in the headers and a key in the body must be the same.
+fn question<'a>(
+    in_headers: PresentedCredential<'a>,
+    request: &'a ValidateRequest,
+) -> (PresentedCredential<'a>, Requirement, Cost) {
     let in_body = request.key.as_ref().map(|key| key.expose().as_bytes());
     let presented = match (in_headers, in_body) {
         (in_headers, None) => in_headers,
@@ -90,5 +109,5 @@ pub(super) async fn answer(
         }
     };
     let requirement = request.scope.map_or(Requirement::Any, Requirement::Scope);
-    validate(state, presented, requirement, request.cost.map_or(Cost::ONE, Cost), endpoint).await
+    (presented, requirement, request.cost.map_or(Cost::ONE, Cost))
 }

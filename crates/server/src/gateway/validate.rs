@@ -112,6 +112,35 @@ pub(crate) async fn validate(
     answer
 }
 
+/// A decision on one request that is not counted yet.
+#[derive(Debug)]
+pub(crate) struct Uncounted {
+    endpoint: Endpoint,
+    verdict: Verdict,
+    begun: Instant,
+}
+
+impl Uncounted {
+    /// Counts it in the metrics, as of `now`.
+    pub(crate) fn count(&self, state: &NodeState, now: Instant) {
+        state.metrics.validated(self.endpoint, self.verdict, now - self.begun);
+    }
+}
+
+/// Decides one request that arrived at `begun`. The caller counts it once the response is made, so
+/// that one reading of the clock serves for both.
+pub(crate) async fn validate_uncounted(
+    state: &NodeState,
+    presented: PresentedCredential<'_>,
+    requirement: Requirement,
+    cost: Cost,
+    (endpoint, begun): (Endpoint, Instant),
+) -> (Answer, Uncounted) {
+    let answer = decide(state, presented, requirement, cost).await;
+    let verdict = answer.verdict();
+    (answer, Uncounted { endpoint, verdict, begun })
+}
+
 /// The answer to a request whose time ran out before its turn: it spends nothing. Even so, only a
 /// caller with a valid key learns that the key is valid.
 pub(crate) fn too_late(
@@ -174,7 +203,7 @@ async fn decide(
     }
     let decided = state.counters.decide(&key.record().id, &key.limits, cost).await;
     let verdict = decided.decision.verdict;
-    let rate = RateLimitState::of_decision(&state.config, decided, state.now().max(now));
+    let rate = RateLimitState::of_decision(&state.config, decided, now);
     match verdict {
         quota::Verdict::Admitted => {
             if !cost.is_peek() {
@@ -203,7 +232,7 @@ pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<
     // Read BEFORE everything that the limits are taken from, so that a later change shows in the
     // revision.
     let revision = state.shared.table.revision();
-    let view = state.shared.view();
+    let view = state.shared.view_now();
     let open = |entry: &Arc<KeyEntry>| {
         let record = &entry.record;
         let valid = record.opens(&digest, now) && record.status(now) == Status::Active;

@@ -245,10 +245,23 @@ pub(crate) async fn drive<C: GracefulConnection>(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), C::Error> {
     tokio::pin!(connection);
-    let stopped = async { stop.wait_for(|stop| *stop).await.map(drop).ok() };
-    tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        _ = stopped => {
+    let seen = stop.clone();
+    let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
+    let mut is_registered = false;
+    let outcome = std::future::poll_fn(|cx| {
+        if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(outcome));
+        }
+        // Once this task is registered, the flag alone says whether it must be looked at again: a poll
+        // takes a lock that all connections share.
+        if std::mem::replace(&mut is_registered, true) && matches!(seen.has_changed(), Ok(false)) {
+            return Poll::Pending;
+        }
+        stopped.as_mut().poll(cx).map(|_| None)
+    });
+    match outcome.await {
+        Some(outcome) => outcome,
+        None => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -267,6 +280,8 @@ struct Guarded<S> {
     deadline: Pin<Box<Sleep>>,
     // What the deadline was set for.
     armed: u8,
+    // The task was told to the timer since the deadline was last set.
+    is_registered: bool,
     // When the last request began to arrive.
     active: Instant,
     // The rest of our error response, which is written in place of hyper's.
@@ -284,6 +299,7 @@ impl<S> Guarded<S> {
             phase,
             deadline,
             armed: IDLE,
+            is_registered: false,
             active: Instant::now(),
             replacement: Vec::new(),
             is_replaced: false,
@@ -305,7 +321,12 @@ impl<S> Guarded<S> {
             self.armed = phase;
             if phase == HEADERS {
                 self.deadline.as_mut().reset(self.active + HEADERS_TIMEOUT);
+                self.is_registered = false;
             }
+        }
+        // One task reads the stream: while its timer runs, there is nothing to register again.
+        if std::mem::replace(&mut self.is_registered, true) && !self.deadline.is_elapsed() {
+            return false;
         }
         while self.deadline.as_mut().poll(cx).is_ready() {
             let end = self.active + Self::span(phase);

@@ -30,7 +30,8 @@ pub(crate) struct RateLimitState {
 impl RateLimitState {
     /// After a decision on a key.
     pub(super) fn of_decision(config: &Config, decided: Decided, now: ClusterMs) -> Self {
-        let Decided { decision, limits } = decided;
+        let Decided { decision, limits, at } = decided;
+        let now = now.max(at);
         Self {
             limit: decision.tokens,
             remaining: decision.remaining,
