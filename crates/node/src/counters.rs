@@ -57,12 +57,15 @@ pub struct On<'a> {
     pub out: &'a mut Vec<Effect>,
 }
 
+/// What became of a request that waited.
+type Outcome = (Decision, Arc<[LimitSpec]>);
+
 #[derive(Debug)]
 pub struct Counters {
     shards: Vec<Mutex<Shard>>,
     // Where the next gossip message begins: what does not fit into one goes into the next.
     first_reported: AtomicUsize,
-    waiters: Mutex<HashMap<WaiterId, oneshot::Sender<(Decision, Arc<[LimitSpec]>)>>>,
+    waiters: Mutex<HashMap<WaiterId, oneshot::Sender<Outcome>>>,
     next_waiter: AtomicU64,
     outboxes: RwLock<BTreeMap<NodeId, Arc<Outbox>>>,
     // Shards with waiting requests.
