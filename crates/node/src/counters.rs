@@ -66,7 +66,8 @@ pub struct Counters {
     // Where the next gossip message begins: what does not fit into one goes into the next.
     first_reported: AtomicUsize,
     waiters: Mutex<HashMap<WaiterId, oneshot::Sender<Outcome>>>,
-    next_waiter: AtomicU64,
+    // Waiters so far, by shard. Changed only with the lock of the shard held.
+    waiters_so_far: Box<[AtomicU64]>,
     outboxes: RwLock<BTreeMap<NodeId, Arc<Outbox>>>,
     // Shards with waiting requests.
     busy: Mutex<BTreeSet<usize>>,
@@ -90,7 +91,7 @@ impl Counters {
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(policy))).collect(),
             first_reported: AtomicUsize::new(0),
             waiters: Mutex::default(),
-            next_waiter: AtomicU64::new(0),
+            waiters_so_far: (0..SHARDS).map(|_| AtomicU64::new(0)).collect(),
             outboxes: RwLock::default(),
             busy: Mutex::default(),
             waiting: Notify::new(),
@@ -100,6 +101,15 @@ impl Counters {
 
     fn place(key: &KeyId) -> usize {
         usize::try_from(key.mix() >> 44).unwrap_or(0) % SHARDS
+    }
+
+    /// A number for a request that may have to wait: unique, and drawn without memory that threads on
+    /// other shards use. Call it with the lock of the shard held.
+    fn number_of_waiter(&self, place: usize) -> WaiterId {
+        let so_far = &self.waiters_so_far[place];
+        let number = so_far.load(Ordering::Relaxed) + 1;
+        so_far.store(number, Ordering::Relaxed);
+        WaiterId(number * SHARDS as u64 + place as u64)
     }
 
     fn at(&self, place: usize) -> &Mutex<Shard> {
@@ -172,11 +182,11 @@ impl Counters {
 
     /// Decides one request for a known key, and waits for tokens if it must. Uses the limits that
     /// were looked up if nothing changed since, otherwise the current ones.
-    pub async fn decide(&self, key: &KeyId, known: &LookedUp, cost: Cost) -> Decided {
-        let waiter = WaiterId(self.next_waiter.fetch_add(1, Ordering::Relaxed));
+    pub async fn decide(&self, key: &KeyId, known: LookedUp, cost: Cost) -> Decided {
         let place = Self::place(key);
         let waiting = self.on_shard(place, |shard, on| {
             let now = known.now(&self.parts.shared.table, key, on.find);
+            let waiter = self.number_of_waiter(place);
             match shard.handle_request(on.context, key, &now, cost, waiter, on.out) {
                 Step::Decided(decision) => {
                     Err(Decided { decision, limits: now.specs, at: on.context.now })
@@ -188,7 +198,7 @@ impl Counters {
                     let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
                     waiters.insert(waiter, answer);
                     self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(place);
-                    Ok(wait)
+                    Ok((wait, now.specs))
                 }
             }
         });
@@ -197,12 +207,11 @@ impl Counters {
                 self.parts.metrics.decided(kind_of(&decided.decision, Kind::Local));
                 decided
             }
-            Ok(wait) => {
+            Ok((wait, limits)) => {
                 self.waiting.notify_one();
                 let begun = Instant::now();
-                let limits = || Arc::clone(&known.limits.specs);
-                let lost = || (unavailable(), limits());
-                let (decision, limits) = wait.await.unwrap_or_else(|_| lost());
+                let lost = |_| (unavailable(), limits);
+                let (decision, limits) = wait.await.unwrap_or_else(lost);
                 let decided = Decided { decision, limits, at: self.parts.published.now() };
                 self.parts.metrics.wait_seconds.observe(begun.elapsed().as_secs_f64());
                 self.parts.metrics.decided(kind_of(&decided.decision, Kind::Waited));

@@ -7,6 +7,7 @@ mod catalog;
 mod labels;
 #[cfg(test)]
 mod page;
+mod striped;
 mod table;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use std::ops::Deref;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use self::striped::Striped;
 use catalog::Handles;
 use fluxgate_api::Verdict;
 use fluxgate_api::error::ErrorCode;
@@ -33,9 +35,9 @@ pub struct Metrics {
     registry: Registry,
     handles: Handles,
     // Kept series of hot paths.
-    validates: [[IntCounter; Verdict::ALL.len()]; Endpoint::ALL.len()],
-    validate_seconds: [Histogram; Endpoint::ALL.len()],
-    decided: [IntCounter; Kind::ALL.len()],
+    validates: [[Striped<IntCounter>; Verdict::ALL.len()]; Endpoint::ALL.len()],
+    validate_seconds: [Striped<Histogram>; Endpoint::ALL.len()],
+    decided: [Striped<IntCounter>; Kind::ALL.len()],
     // The values of `certificate_ends` by listener, for readers other than a scrape.
     certificates: Mutex<BTreeMap<String, i64>>,
 }
@@ -56,8 +58,8 @@ const HOT_STATUSES: [u16; 6] = [200, 400, 401, 403, 429, 503];
 pub struct HotRoute {
     route: &'static str,
     method: &'static str,
-    counters: [OnceLock<IntCounter>; HOT_STATUSES.len()],
-    seconds: OnceLock<Histogram>,
+    counters: [OnceLock<Striped<IntCounter>>; HOT_STATUSES.len()],
+    seconds: OnceLock<Striped<Histogram>>,
 }
 
 impl Default for Metrics {
@@ -195,7 +197,7 @@ impl Metrics {
         let counter = || self.http_counter(route.route, route.method, status);
         match at.and_then(|at| route.counters.get(at)) {
             Some(kept) => kept.get_or_init(counter).inc(),
-            None => counter().inc(),
+            None => self.count_http(route.route, route.method, status),
         }
         let seconds = || self.http_seconds.with_label_values(&[route.route]);
         route.seconds.get_or_init(seconds).observe(took.as_secs_f64());
@@ -219,14 +221,17 @@ impl Metrics {
 
     /// One HTTP request ended. `route` is a template, never a path.
     pub fn served(&self, route: &str, method: &str, status: u16, took: Duration) {
-        self.http_counter(route, method, status).inc();
-        self.http_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+        self.count_http(route, method, status);
+        self.http_seconds.observe(&[route], took.as_secs_f64());
     }
 
-    fn http_counter(&self, route: &str, method: &str, status: u16) -> IntCounter {
-        let [named @ .., other] = METHODS;
-        let method = named.into_iter().find(|named| *named == method).unwrap_or(other);
-        self.http_requests.with_label_values(&[route, method, &status.to_string()])
+    fn count_http(&self, route: &str, method: &str, status: u16) {
+        self.http_requests.inc(&[route, method_label(method), &status.to_string()]);
+    }
+
+    fn http_counter(&self, route: &str, method: &str, status: u16) -> Striped<IntCounter> {
+        let labels = [route, method_label(method), &status.to_string()];
+        self.http_requests.with_label_values(&labels)
     }
 
     /// All metrics in the text format of Prometheus.
@@ -236,4 +241,10 @@ impl Metrics {
         TextEncoder::new().encode(&families, &mut text).map_err(|_| ErrorCode::Internal)?;
         Ok(text)
     }
+}
+
+/// The label of a method: a client may send any word.
+fn method_label(method: &str) -> &'static str {
+    let [named @ .., other] = METHODS;
+    named.into_iter().find(|named| *named == method).unwrap_or(other)
 }

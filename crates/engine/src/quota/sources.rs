@@ -62,13 +62,13 @@ impl LookedUp {
     /// returns. Call it in the step, AFTER all other reads.
     #[must_use]
     pub fn now(
-        &self,
+        self,
         table: &KeyTable,
         key: &KeyId,
         find: &dyn Fn(&KeyId) -> Option<KeyLimits>,
     ) -> KeyLimits {
         let found = if table.is_unchanged(self.revision) { None } else { find(key) };
         // Keys are never taken out of the table.
-        found.unwrap_or_else(|| self.limits.clone())
+        found.unwrap_or(self.limits)
     }
 }

@@ -14,6 +14,7 @@ use super::labels::{
     BARRIERS, DIRECTIONS, ELECTIONS, Endpoint, Kind, LISTENERS, METHODS, PEER_RESULTS, PROPOSALS,
     RENEWALS, SHARED_SETTINGS, TOKENS, TRANSFERS,
 };
+use super::striped::Striped;
 use super::table::{closed, later, open};
 
 /// From 10 µs to 1 s.
@@ -27,7 +28,7 @@ const LONG_SECONDS: &[f64] =
 
 super::table::metrics! {
     "Requests" => {
-        validate_requests: IntCounterVec {
+        validate_requests: Striped<IntCounterVec> {
             name: "fluxgate_validate_requests_total",
             help: "Validates by verdict and endpoint.",
             labels: [
@@ -44,7 +45,7 @@ super::table::metrics! {
                 with tokens does not answer the others. For `unauthenticated` find the caller in \
                 the gateway's log; for `limited` run `fluxgate keys usage` for its key.",
         }
-        validate_duration: HistogramVec {
+        validate_duration: Striped<HistogramVec> {
             name: "fluxgate_validate_duration_seconds",
             help: "Time from a validate to its verdict.",
             labels: [closed("endpoint", Endpoint::ALL.map(Endpoint::as_str))],
@@ -54,7 +55,7 @@ super::table::metrics! {
             advice: "Compare `fluxgate_counter_wait_seconds`: if waits grow too, limits are small \
                 or another node is slow. Otherwise the node lacks processor time.",
         }
-        http_requests: IntCounterVec {
+        http_requests: Striped<IntCounterVec> {
             name: "fluxgate_http_requests_total",
             help: "HTTP and gRPC requests by route, method and status.",
             labels: [
@@ -67,7 +68,7 @@ super::table::metrics! {
             advice: "500 is a fault in Fluxgate: keep the node's log and report it. 503 on a \
                 validate route is the verdict `unavailable` above.",
         }
-        http_seconds: HistogramVec {
+        http_seconds: Striped<HistogramVec> {
             name: "fluxgate_http_request_seconds",
             help: "Duration of HTTP and gRPC requests by route.",
             labels: [open("route", "as in `fluxgate_http_requests_total`")],
@@ -112,7 +113,7 @@ super::table::metrics! {
             advice: "Plan memory by it: about 1 100 bytes each. If it rises without more traffic, \
                 more different keys are in use.",
         }
-        decisions: IntCounterVec {
+        decisions: Striped<IntCounterVec> {
             name: "fluxgate_counter_decisions_total",
             help: "Decisions on limits by the way this node reached them.",
             labels: [closed("kind", Kind::ALL.map(Kind::as_str))],

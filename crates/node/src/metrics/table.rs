@@ -3,6 +3,7 @@
 //! Answers for: one declaration per metric, from which the registry, the handles and the operator's
 //! page are made; every series of closed labels that can be counted is 0 from the start.
 
+use super::striped::Striped;
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -126,6 +127,28 @@ handles! {
     IntCounterVec: "Counter", new(options, label_names) with_label_values;
     IntGaugeVec: "Gauge", new(options, label_names) with_label_values;
     HistogramVec: "Histogram", new(histogram_options, label_names) with_label_values;
+}
+
+macro_rules! striped_handles {
+    ($($metric:ty: $kind:literal, $options:ident;)+) => {$(
+        impl Handle for Striped<$metric> {
+            #[cfg(test)]
+            const KIND: &'static str = $kind;
+
+            fn make(entry: &Entry) -> prometheus::Result<Self> {
+                Self::try_new(|| <$metric>::new(entry.$options(), &entry.label_names()))
+            }
+
+            fn touch(&self, values: &[&str]) {
+                self.with_label_values(values);
+            }
+        }
+    )+};
+}
+
+striped_handles! {
+    IntCounterVec: "Counter", options;
+    HistogramVec: "Histogram", histogram_options;
 }
 
 /// Makes the metric of an entry, with every series that exists from the start.

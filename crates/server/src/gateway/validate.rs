@@ -16,7 +16,7 @@ use fluxgate_api::text::Text;
 use fluxgate_api::validate::ValidateAnswer;
 use fluxgate_api::verdict::Verdict;
 use fluxgate_engine::quota::{self, KeyLimits, LookedUp};
-use fluxgate_engine::state::record::{KeyEntry, KeyRecord, Status};
+use fluxgate_engine::state::record::{KeyEntry, KeyRecord, LimitSpec, Status};
 use fluxgate_node::clock::boot_now;
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
@@ -31,11 +31,10 @@ pub(crate) use self::rate_limit::RateLimitState;
 /// Why a request is not decided, where the node gives no closer reason.
 const CANNOT_COUNT: &str = "this node cannot count now";
 
-/// A key whose credential matched, with its limits.
+/// A key whose credential matched.
 #[derive(Clone, Debug)]
 pub(crate) struct MatchedKey {
     pub(crate) entry: Arc<KeyEntry>,
-    limits: LookedUp,
 }
 
 impl MatchedKey {
@@ -157,8 +156,8 @@ pub(crate) fn too_late(
             let now = state.now();
             look_up(state, text, now).map_or_else(
                 || unauthenticated(state, true),
-                |key| {
-                    let limits = Arc::clone(&key.limits.limits.specs);
+                |(key, known)| {
+                    let limits = known.limits.specs;
                     let rate = RateLimitState::nothing_left(&state.config, limits, now);
                     Answer::Limited { key, rate, degraded: true }
                 },
@@ -189,19 +188,19 @@ async fn decide(
         PresentedCredential::Wrong => return rejected(true),
         PresentedCredential::One(text) => text,
     };
-    let Some(key) = look_up(state, text, now) else { return rejected(true) };
+    let Some((key, known)) = look_up(state, text, now) else { return rejected(true) };
     if !requirement.allows(key.record().scope) {
-        let decided = state.counters.decide(&key.record().id, &key.limits, Cost::PEEK).await;
+        let decided = state.counters.decide(&key.record().id, known, Cost::PEEK).await;
         if decided.decision.verdict == quota::Verdict::Unavailable {
             return unavailable(state, CANNOT_COUNT);
         }
         let rate = RateLimitState::of_decision(&state.config, decided, now);
         return Answer::OutOfScope { key, required: requirement.scope(), rate };
     }
-    if let Some(message) = over_every_limit(&key, cost) {
+    if let Some(message) = over_every_limit(&known.limits.specs, cost) {
         return Answer::Invalid(message);
     }
-    let decided = state.counters.decide(&key.record().id, &key.limits, cost).await;
+    let decided = state.counters.decide(&key.record().id, known, cost).await;
     let verdict = decided.decision.verdict;
     let rate = RateLimitState::of_decision(&state.config, decided, now);
     match verdict {
@@ -218,7 +217,11 @@ async fn decide(
 }
 
 /// Finds the active key that a credential opens now.
-pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<MatchedKey> {
+pub(crate) fn look_up(
+    state: &NodeState,
+    text: &[u8],
+    now: ClusterMs,
+) -> Option<(MatchedKey, LookedUp)> {
     let (digest, id) = match Credential::parse(text) {
         Ok(credential) => (credential.digest, Some(credential.key_id)),
         // Most likely a typing error: no look-up is needed.
@@ -236,15 +239,10 @@ pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<
     let open = |entry: &Arc<KeyEntry>| {
         let record = &entry.record;
         let valid = record.opens(&digest, now) && record.status(now) == Status::Active;
-        valid.then(|| MatchedKey {
-            entry: Arc::clone(entry),
-            limits: LookedUp {
-                limits: KeyLimits {
-                    created: record.created_index,
-                    specs: Arc::clone(record.limits(&view.defaults)),
-                },
-                revision,
-            },
+        valid.then(|| {
+            let specs = Arc::clone(record.limits(&view.defaults));
+            let limits = KeyLimits { created: record.created_index, specs };
+            (MatchedKey { entry: Arc::clone(entry) }, LookedUp { limits, revision })
         })
     };
     let table = &state.shared.table;
@@ -270,8 +268,7 @@ fn unavailable(state: &NodeState, otherwise: &'static str) -> Answer {
 
 /// A cost above the tokens of a whole window can never be admitted: the request is invalid, and a
 /// 429 would promise that waiting helps.
-fn over_every_limit(key: &MatchedKey, cost: Cost) -> Option<String> {
-    let limits = &key.limits.limits.specs;
+fn over_every_limit(limits: &[LimitSpec], cost: Cost) -> Option<String> {
     let smallest = limits.iter().map(|spec| &spec.limit).min_by_key(|l| l.tokens)?;
     (cost.0 > smallest.tokens).then(|| {
         format!(
