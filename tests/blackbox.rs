@@ -25,6 +25,7 @@ mod contract;
 mod exit_codes;
 mod gateways;
 mod help;
+mod http2;
 mod keys;
 mod malformed;
 mod monitoring;

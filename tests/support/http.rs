@@ -86,6 +86,16 @@ impl Request {
         bytes
     }
 
+    /// The same request for an HTTP library.
+    pub(crate) fn to_http(&self, to: SocketAddr) -> http::Request<Vec<u8>> {
+        let uri = format!("http://{to}{}", self.target);
+        let mut request = http::Request::builder().method(self.method.as_str()).uri(uri);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        request.body(self.body.clone().unwrap_or_default()).unwrap()
+    }
+
     /// Whether its answer has no body, whatever the headers say.
     fn is_head(&self) -> bool {
         self.method == "HEAD"

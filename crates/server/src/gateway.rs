@@ -14,7 +14,7 @@ use fluxgate_node::state::NodeState;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 
-use crate::listen::accept::{Answers, Routes};
+use crate::listen::answers::{Answers, Routes};
 use crate::shared::reply::Reply;
 use crate::shared::{health, respond};
 
@@ -33,6 +33,8 @@ impl Gateway {
 }
 
 impl Answers for Gateway {
+    const HTTP2: bool = true;
+
     async fn answer(&self, request: Request<Incoming>, from: SocketAddr) -> Response<Reply> {
         let path = request.uri().path();
         if path == paths::VALIDATE && request.method() == Method::POST {

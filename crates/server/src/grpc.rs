@@ -11,33 +11,26 @@ mod rate_limit;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::{Request, Response};
 use fluxgate_node::state::NodeState;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tonic::server::{Grpc, UnaryService};
 use tonic_prost::ProstCodec;
 
 use crate::gateway::validate::Answer;
-use crate::listen::accept::{Accept, Handler, drive};
+use crate::listen::accept::{Accept, Handler};
+use crate::listen::answers::drive;
+use crate::listen::http2;
 use crate::listen::tls::Accepted;
 use crate::shared::gateway_token;
 
-/// Concurrent requests on one connection.
-const STREAMS_MAX: u32 = 1_024;
-/// Bytes of one request's headers, after decompression.
-const HEADERS_BYTES_MAX: u32 = 64 * 1024;
 /// Bytes of one message: the headers of a client's request, as Envoy forwards them.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024;
-/// How often an idle connection is checked with a ping.
-const PING_EVERY: Duration = Duration::from_secs(20);
-/// How long the answer to a ping may take.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
@@ -68,14 +61,7 @@ where
         let state = Arc::clone(&state);
         async move { Ok::<_, Infallible>(dispatch(&state, request).await) }
     });
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADERS_BYTES_MAX)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let connection = http2::builder().serve_connection(TokioIo::new(stream), service);
     if let Err(error) = drive(connection, stop).await {
         tracing::trace!(%error, "a gRPC connection ended early");
     }

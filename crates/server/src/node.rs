@@ -12,7 +12,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::gateway::{Gateway, authorize};
-use crate::listen::accept::{OnMalformed, Routes, Server};
+use crate::listen::accept::Server;
+use crate::listen::answers::Routes;
+use crate::listen::guarded::OnMalformed;
 use crate::listen::tls::{Listeners, run_reload};
 use crate::{admin, grpc, peer};
 

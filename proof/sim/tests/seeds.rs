@@ -64,7 +64,7 @@ fn seeds_that_once_failed_violate_nothing() {
     // leader received tokens after it had written its balances. 700 294 and 700 599: mistakes of the
     // simulated driver, 742 275: of its Raft. 730 319: a denial showed a token that was proven to be
     // out of reach. 752 474 and 753 597: a removed node was registered again before it was added.
-    // 772 001: a new directory heard of the earlier one from logs that were not applied.
+    // 772 001: logs that were not applied named the earlier directory to a new one.
     // 750 145, 752 151, 753 601, 767 391: mistakes of judges and of the simulated node.
     let older =
         [111, 261, 325, 3_420, 101_272, 101_915, 116_071, 209_935, 212_352, 218_579, 239_997];

@@ -130,8 +130,12 @@ impl Material {
         let mut config = builder
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(|error| together(&error))?;
-        let spoken: &[u8] = if listener == "grpc" { b"h2" } else { b"http/1.1" };
-        config.alpn_protocols = vec![spoken.to_vec()];
+        let spoken: &[&[u8]] = match listener {
+            "grpc" => &[b"h2"],
+            "gateway" => &[b"h2", b"http/1.1"],
+            _ => &[b"http/1.1"],
+        };
+        config.alpn_protocols = spoken.iter().map(|name| name.to_vec()).collect();
         Ok(config)
     }
 

@@ -7,6 +7,9 @@
 mod acceptor;
 mod reload;
 
+/// The name of HTTP/2 in ALPN (RFC 9113, section 3.2).
+pub(super) const HTTP2: &[u8] = b"h2";
+
 pub(crate) use acceptor::{Accepted, Acceptor};
 pub(crate) use fluxgate_node::config::material::Material;
 pub(crate) use reload::{Listeners, run_reload};

@@ -283,17 +283,98 @@ fn percent_encode(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use axum::body::to_bytes;
+    use fluxgate_engine::state::command::Actor;
+    use fluxgate_engine::state::record::{KeyEntry, KeyRecord, LimitSpec};
+    use fluxgate_types::{ClusterMs, Digest, Limit, LogIndex};
+
     use super::*;
 
-    fn percent_encoded(text: &str) -> String {
-        let mut out = Vec::new();
-        percent_encode(&mut out, text);
-        String::from_utf8(out).unwrap()
+    fn answer(name: &str, owner: Option<&str>, numbers: (u64, u64, u64)) -> Answer {
+        let record = KeyRecord {
+            id: KeyId::new(*b"Qm2xK9dA3f01").unwrap(),
+            digest: Digest::of(b"x"),
+            seq: 0,
+            scope: Scope::Write,
+            enabled: true,
+            revision: 1,
+            created_index: LogIndex(1),
+            created_at: ClusterMs(0),
+            created_by: Actor::Operator,
+            revoked_at: None,
+            expires_at: None,
+            name: name.into(),
+            head: "fx_live_".into(),
+            owner: owner.map(Into::into),
+            limits: None,
+            previous: None,
+            metadata: None,
+        };
+        let limit = Limit::new("requests", numbers.0, 60_000);
+        let rate = RateLimitState {
+            limit: numbers.0,
+            remaining: numbers.1,
+            reset_s: numbers.2,
+            wait_s: 7,
+            policy: [LimitSpec::new(limit)].into(),
+            limit_at: 0,
+            sends_draft: true,
+        };
+        Answer::Admitted(super::MatchedKey { entry: Arc::new(KeyEntry::new(record, None)) }, rate)
+    }
+
+    /// The buffer says what `serde` says, whatever a name or an owner contains.
+    #[tokio::test]
+    async fn an_admission_is_the_json_of_its_type() {
+        let texts = ["a", "Production Sync", "q\"\\", "\u{1}\n\u{7f}", "ä€😀", "</script>", ""];
+        for name in texts {
+            for owner in texts.map(Some).into_iter().chain([None]) {
+                let answer = answer(name, owner, (u64::MAX, 0, 1_705_747_200));
+                let expected = serde_json::to_vec(&answer.admission().unwrap()).unwrap();
+                let response = answer.into_reply(HeaderMap::new()).map(axum::body::Body::from);
+                let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+                assert_eq!(body, expected, "{name:?} {owner:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_header_of_the_request_is_in_the_answer_and_the_order_is_fixed() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer k"));
+        headers.append("x-own", HeaderValue::from_static("1"));
+        headers.append("x-own", HeaderValue::from_static("2"));
+        let response = answer("Production Sync", Some("ä"), (100, 5, 60)).into_reply(headers);
+        let shown: Vec<(&str, &str)> = response
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        let expected = [
+            ("content-type", "application/json"),
+            ("x-ratelimit-limit", "100"),
+            ("x-ratelimit-remaining", "5"),
+            ("x-ratelimit-reset", "60"),
+            ("ratelimit-policy", "\"requests\";q=100;w=60"),
+            ("ratelimit", "\"requests\";r=5;t=7"),
+            ("x-auth-key-id", "key_Qm2xK9dA3f01"),
+            ("x-auth-key-name", "Production%20Sync"),
+            ("x-auth-owner", "%C3%A4"),
+            ("x-auth-scope", "write"),
+        ];
+        assert_eq!(shown, expected);
     }
 
     #[test]
     fn names_are_percent_encoded() {
-        assert_eq!(percent_encoded("Production Sync"), "Production%20Sync");
-        assert_eq!(percent_encoded("ä\r\n\"~"), "%C3%A4%0D%0A%22~");
+        for (text, expected) in
+            [("Production Sync", "Production%20Sync"), ("ä\r\n\"~", "%C3%A4%0D%0A%22~")]
+        {
+            let mut out = Vec::new();
+            percent_encode(&mut out, text);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 }

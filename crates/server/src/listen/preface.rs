@@ -1,0 +1,132 @@
+//! Which protocol a connection without ALPN speaks: HTTP/2 with prior knowledge begins with a preface
+//! that no HTTP/1.1 request begins with (RFC 9113, section 3.4).
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+
+/// The preface of HTTP/2.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A stream whose first bytes were read, and are read again.
+pub(super) struct Rewound<S> {
+    stream: S,
+    first: [u8; PREFACE.len()],
+    // Bytes of it that were read, and those of them that were read again.
+    read: usize,
+    again: usize,
+}
+
+impl<S: AsyncRead + Unpin> Rewound<S> {
+    /// A stream of which nothing was read.
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, first: [0; PREFACE.len()], read: 0, again: 0 }
+    }
+
+    /// Reads until it is certain whether the caller speaks HTTP/2. Call it once, before anything else
+    /// is read. A caller that ends the stream speaks HTTP/1.1.
+    pub(super) async fn is_http2(&mut self) -> io::Result<bool> {
+        while self.read < PREFACE.len() {
+            let count = self.stream.read(&mut self.first[self.read..]).await?;
+            self.read += count;
+            if count == 0 || self.first[..self.read] != PREFACE[..self.read] {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.again < self.read {
+            let count = buf.remaining().min(self.read - self.again);
+            buf.put_slice(&self.first[self.again..self.again + count]);
+            self.again += count;
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    /// What is sent in pieces of this size, then read to the end.
+    async fn read(sent: &[u8], piece: usize) -> (bool, Vec<u8>) {
+        let (mut caller, stream) = tokio::io::duplex(64);
+        let mut stream = Rewound::new(stream);
+        let send = async {
+            for piece in sent.chunks(piece) {
+                caller.write_all(piece).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            drop(caller);
+        };
+        let receive = async {
+            let is_http2 = stream.is_http2().await.unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).await.unwrap();
+            (is_http2, all)
+        };
+        tokio::join!(send, receive).1
+    }
+
+    #[tokio::test]
+    async fn the_preface_decides_and_every_byte_is_read_again() {
+        let long = [PREFACE.as_slice(), &[7; 100]].concat();
+        for (sent, is_http2) in [
+            (&b""[..], false),
+            (b"P", false),
+            (b"PRI", false),
+            (b"POST /v1/validate HTTP/1.1\r\n\r\n", false),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\rx and more", false),
+            (b"GET / HTTP/1.1\r\n\r\n", false),
+            (PREFACE, true),
+            (&long, true),
+        ] {
+            for piece in [1, 5, 1_000] {
+                assert_eq!(read(sent, piece).await, (is_http2, sent.to_vec()), "{piece}");
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+"""Drives a gateway listener and a bare server in turn, and compares processor time per request.
+
+Called by http.sh, which starts both. Reads the operator token from standard input. Exit code 1 if any
+answer was not the one that its line is about.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import urllib.request
+
+HZ = os.sysconf("SC_CLK_TCK")
+# Streams on each connection of a run over HTTP/2: as many requests at a time as over HTTP/1.1.
+HTTP2_CONNECTIONS = 4
+
+WRK = """
+local status, wrong = tonumber(os.getenv("BENCH_STATUS")), 0
+wrk.method = os.getenv("BENCH_METHOD")
+wrk.headers["Authorization"] = "Bearer " .. os.getenv("BENCH_KEY")
+if os.getenv("BENCH_BODY") ~= "" then
+  wrk.body = os.getenv("BENCH_BODY")
+  wrk.headers["Content-Type"] = "application/json"
+end
+done = function(summary, latency)
+  local errors = summary.errors
+  local broken = errors.connect + errors.read + errors.write + errors.timeout
+  io.write(string.format("BENCH %d %d %d %d %.0f %.0f\\n", summary.requests, summary.duration, broken,
+    errors.status, latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+class Case:
+    """One kind of answer: the same bytes from both servers."""
+
+    def __init__(self, name, path, bare, status, key, method="POST", body="", http2=False):
+        self.name, self.path, self.bare, self.status = name, path, bare, status
+        self.key, self.method, self.body, self.http2 = key, method, body, http2
+
+
+def ticks(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def wrk(case, url, seconds, args):
+    """Requests, seconds, requests without the expected answer, p50 and p99 in microseconds."""
+    env = {
+        **os.environ,
+        "BENCH_STATUS": str(case.status),
+        "BENCH_METHOD": case.method,
+        "BENCH_KEY": case.key,
+        "BENCH_BODY": case.body,
+    }
+    command = ["wrk", "-t", "1", "-c", str(args.connections), "-d", f"{seconds}s", "--latency"]
+    out = subprocess.run(
+        [*command, "-s", args.script, url], env=env, capture_output=True, text=True, check=True
+    ).stdout
+    line = next(line for line in out.splitlines() if line.startswith("BENCH "))
+    requests, micros, broken, status, p50, p99 = (int(word) for word in line.split()[1:])
+    # wrk counts every status above 399 as an error.
+    expected = requests if case.status > 399 else 0
+    return requests, micros / 1e6, broken + abs(status - expected), p50, p99
+
+
+def h2load(case, url, seconds, args, rate=0):
+    """As `wrk`, over HTTP/2, or at a fixed rate over HTTP/1.1."""
+    log = os.path.join(args.dir, "h2load.log")
+    if os.path.exists(log):
+        os.remove(log)
+    command = ["h2load", "-t", "1", "-D", str(seconds), f"--log-file={log}"]
+    command += ["-H", f":method: {case.method}", "-H", f"authorization: Bearer {case.key}"]
+    if rate:
+        each = max(1, round(rate / args.connections))
+        command += ["--h1", "-c", str(args.connections), "--rps", str(each)]
+    else:
+        streams = max(1, args.connections // HTTP2_CONNECTIONS)
+        command += ["-c", str(HTTP2_CONNECTIONS), "-m", str(streams)]
+    subprocess.run([*command, url], capture_output=True, text=True, check=True)
+    with open(log, encoding="utf-8") as lines:
+        rows = [line.split() for line in lines]
+    took = sorted(int(row[2]) for row in rows)
+    wrong = sum(int(row[1]) != case.status for row in rows)
+    at = lambda part: took[min(len(took) - 1, int(len(took) * part))] if took else 0
+    return len(took), seconds, wrong, at(0.5), at(0.99)
+
+
+def key(args, token, **fields):
+    body = {"name": "Production Sync", "owner": "user_42", "scope": "write", **fields}
+    request = urllib.request.Request(
+        f"{args.admin}/v1/keys",
+        method="POST",
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        data=json.dumps(body).encode(),
+    )
+    with urllib.request.urlopen(request, timeout=15) as answer:
+        return json.load(answer)["key"]
+
+
+def cases(args, token):
+    # A limit that no run exhausts, one that is exhausted at once, and a key that does not exist.
+    ample = key(args, token, limits=[{"name": "requests", "tokens": 10**9, "period": "60s"}])
+    spent = key(args, token, limits=[{"name": "requests", "tokens": 1, "period": "600s"}])
+    unknown = ample[: ample.rindex("_")] + "_" + "x" * 49
+    validate = "/v1/validate"
+    admin = json.dumps({"scope": "admin"})
+    batch = json.dumps({"requests": [{"key": ample}] * 100})
+    yield Case("validate", validate, validate, 200, ample)
+    yield Case("401", validate, "/401", 401, unknown)
+    yield Case("403", validate, "/403", 403, ample, body=admin)
+    yield Case("429", validate, "/429", 429, spent)
+    yield Case("authorize", "/v1/authorize/write", "/v1/authorize/write", 200, ample, "GET")
+    if shutil.which("h2load"):
+        yield Case("http2", validate, validate, 200, ample, http2=True)
+    yield Case("batch", "/v1/validate/batch", None, 200, ample, body=batch)
+
+
+def measure(case, args):
+    servers = [("fluxgate", args.gateway + case.path, args.pid)]
+    if case.bare:
+        servers.append(("bare", args.bare + case.bare, args.bare_pid))
+    drive = h2load if case.http2 else wrk
+    runs, wrong = {}, 0
+    for round_ in range(args.rounds + 1):
+        # In alternating order, so that a drift of the machine affects both alike. The first round
+        # warms caches and connections.
+        for name, url, pid in servers if round_ % 2 else servers[::-1]:
+            before = ticks(pid)
+            requests, took, missed, p50, p99 = drive(case, url, args.seconds if round_ else 1, args)
+            used = (ticks(pid) - before) / HZ
+            # Requests that were under way when the run ended, or began a new window.
+            allowed = args.connections + (1 if case.status == 429 else 0)
+            if round_:
+                wrong += max(0, missed - allowed)
+                row = (used / max(1, requests) * 1e6, requests / took, p50, p99)
+                runs.setdefault(name, []).append(row)
+    medians = {name: [statistics.median(c) for c in zip(*rows)] for name, rows in runs.items()}
+    return medians, wrong
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("rounds", "seconds", "connections", "pid", "bare-pid", "nodes"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    for name in ("gateway", "admin", "bare", "dir", "only"):
+        parser.add_argument(f"--{name}", required=True)
+    args = parser.parse_args()
+    token = sys.stdin.read().strip()
+    args.script = os.path.join(args.dir, "wrk.lua")
+    with open(args.script, "w", encoding="utf-8") as script:
+        script.write(WRK)
+    only = set(args.only.split(",")) - {""}
+    print(
+        f"median of {args.rounds} rounds of {args.seconds} s, {args.connections} requests at a time, "
+        f"{args.nodes} node(s), client on the same machine"
+    )
+    print(f"{'answer':10} {'cpu us':>8} {'bare us':>8} {'ratio':>6} {'answers/s':>10} {'p99 us':>8}")
+    admitted, void = None, 0
+    for case in cases(args, token):
+        if only and case.name not in only:
+            continue
+        medians, wrong = measure(case, args)
+        (cpu, rate, _, p99), bare = medians["fluxgate"], medians.get("bare")
+        if case.name == "batch":
+            print(f"{'batch':10} {cpu / 100:8.2f} {'':8} {'':6} {rate * 100:10.0f} {'':8}  (each of 100)")
+        else:
+            ratio = cpu / bare[0]
+            print(f"{case.name:10} {cpu:8.2f} {bare[0]:8.2f} {ratio:6.2f} {rate:10.0f} {p99:8.0f}")
+        if wrong:
+            void += 1
+            print(f"  void: {wrong} answers were not {case.status}")
+        if case.name == "validate":
+            admitted = (cpu, bare, rate, p99, case)
+    if admitted:
+        cpu, bare, rate, p99, case = admitted
+        if shutil.which("h2load"):
+            half = h2load(case, args.gateway + case.path, args.seconds, args, rate=rate / 2)
+            print(f"{'half rate':10} {'':8} {'':8} {'':6} {half[0] / half[1]:10.0f} {half[4]:8.0f}")
+        print(f"\n  fluxgate  {rate:.0f} requests/s, {cpu:.2f} us of processor time each, p99 {p99:.0f} us")
+        print(f"  bare axum {bare[1]:.0f} requests/s, {bare[0]:.2f} us of processor time each, p99 {bare[3]:.0f} us")
+        print(f"  ratio of processor time {cpu / bare[0]:.2f}, of throughput {rate / bare[1]:.2f}")
+    sys.exit(1 if void else 0)
+
+
+main()
