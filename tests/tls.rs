@@ -163,6 +163,15 @@ fn every_listener_speaks_tls_and_peers_need_certificates() {
         answer.expect_error(400, "invalid_request", "this listener speaks TLS: use https");
     }
 
+    // A gateway chooses between HTTP/1.1 and HTTP/2; the other listeners speak HTTP/1.1.
+    let version = |to: SocketAddr, offered: &str| {
+        let shown = ["-o", "/dev/null", "-w", "%{http_version}\n%{http_code}", offered];
+        certs.curl(to, "/readyz", &shown).unwrap()
+    };
+    assert_eq!(version(at.gateway, "--http2"), (200, "2".to_owned()));
+    assert_eq!(version(at.gateway, "--http1.1"), (200, "1.1".to_owned()));
+    assert_eq!(version(at.admin, "--http2"), (200, "1.1".to_owned()));
+
     // The peer listener requires a certificate of the right CA, and TLS 1.3.
     let status = "/peer/v1/status";
     let own = [certs.file("node2.pem"), certs.file("node2.key")];
