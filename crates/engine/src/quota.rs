@@ -44,6 +44,7 @@ pub use gossip::Cursor;
 pub use handoff::Handoff;
 pub use incarnation::{
     CHECKPOINT_MS, CarriedBalance, Carryover, Entitlement, Incarnation, Incarnations, Peer,
+    covered_by,
 };
 pub use messages::{CounterGossip, CounterId, CounterReport, TransferReply, TransferRequest};
 pub use outbox::Outbox;

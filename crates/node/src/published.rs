@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use fluxgate_engine::quota::{Incarnation, Sources};
+use fluxgate_engine::quota::{Incarnation, Sources, covered_by};
 use fluxgate_engine::state::{Shared, View};
 use fluxgate_types::{BootNs, ClusterMs};
 
@@ -23,6 +23,8 @@ pub struct Published {
     incarnation: ArcSwap<Incarnation>,
     lease_until: AtomicU64,
     horizon: AtomicU64,
+    // The end of what the last checkpoint of cluster time on disk covers.
+    covered: AtomicU64,
     // Some peer has left a call unanswered since it was last heard.
     has_silences: AtomicBool,
 }
@@ -38,6 +40,8 @@ impl Published {
             clock,
             shared,
             lifecycle,
+            // The checkpoint of an earlier incarnation.
+            covered: AtomicU64::new(incarnation.reached.0),
             incarnation: ArcSwap::from_pointee(incarnation),
             lease_until: AtomicU64::new(0),
             horizon: AtomicU64::new(0),
@@ -80,6 +84,13 @@ impl Published {
         self.horizon.store(horizon.0, Ordering::Release);
     }
 
+    /// Publishes that a checkpoint is on the disk, or that the disk rejected one. Call it AFTER the
+    /// checkpoint is durable.
+    pub(crate) fn publish_checkpoint(&self, saved: Option<ClusterMs>) {
+        let covered = saved.map_or(u64::MAX, |at| covered_by(Some(at)).0);
+        self.covered.store(covered, Ordering::Release);
+    }
+
     /// Whether the lease is valid at `boot`. Read the clock at the decision itself.
     pub fn is_leased(&self, boot: BootNs) -> bool {
         boot < self.lease_until() && !self.lifecycle.is_stopping()
@@ -89,9 +100,10 @@ impl Published {
         self.clock.now()
     }
 
-    /// Whether the current window begins before the horizon that a leader last sent.
+    /// Whether the current window begins before the horizon that a leader last sent, and within what
+    /// the last checkpoint covers.
     pub fn may_open_windows(&self) -> bool {
-        self.now().0 < self.horizon.load(Ordering::Acquire)
+        self.now() < Sources::horizon(self)
     }
 }
 
@@ -101,7 +113,8 @@ impl Sources for Published {
     }
 
     fn horizon(&self) -> ClusterMs {
-        ClusterMs(self.horizon.load(Ordering::Acquire))
+        let covered = self.covered.load(Ordering::Acquire);
+        ClusterMs(self.horizon.load(Ordering::Acquire).min(covered))
     }
 
     fn boot(&self) -> BootNs {
@@ -118,5 +131,35 @@ impl Sources for Published {
 
     fn incarnation(&self) -> impl Deref<Target = Arc<Incarnation>> {
         self.incarnation.load()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fluxgate_engine::state::Registry;
+    use fluxgate_types::{BootId, NodeId};
+
+    use super::*;
+
+    #[test]
+    fn no_window_is_opened_beyond_what_the_checkpoint_covers() {
+        let started = |checkpoint| {
+            let boot = BootId(2);
+            let incarnation = Incarnation::at_start(NodeId(1), boot, None, checkpoint, &[], 1_000);
+            let (clock, shared) = (Arc::new(Clock::new(None)), Registry::default().shared());
+            let published = Published::new(clock, shared, Arc::default(), incarnation);
+            published.publish_lease(BootNs(1), ClusterMs(90_000));
+            published
+        };
+        let horizon = |published: &Published| Sources::horizon(published);
+        assert_eq!(horizon(&started(None)), ClusterMs(0), "nothing is on the disk yet");
+        let published = started(Some(ClusterMs(5_000)));
+        assert_eq!(horizon(&published), ClusterMs(7_000), "the earlier start's checkpoint");
+        published.publish_checkpoint(Some(ClusterMs(30_000)));
+        assert_eq!(horizon(&published), ClusterMs(32_000));
+        published.publish_checkpoint(None);
+        assert_eq!(horizon(&published), ClusterMs(90_000), "the disk rejects checkpoints");
+        published.publish_checkpoint(Some(ClusterMs(100_000)));
+        assert_eq!(horizon(&published), ClusterMs(90_000), "the leader's horizon counts too");
     }
 }

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fluxgate_engine::member::{self, Member, SeenLeadership};
-use fluxgate_engine::quota::{CHECKPOINT_MS, Outbox, Shard, WaiterId};
+use fluxgate_engine::quota::{CHECKPOINT_MS, Outbox, Shard, WaiterId, covered_by};
 use fluxgate_engine::state::{Registry, Shared, View};
 use fluxgate_types::{BootId, BootNs, ClusterMs, LogIndex, NodeId};
 
@@ -60,6 +60,8 @@ pub struct Node {
     pub member: Member,
     // Cluster time as the disk has it.
     noted: Option<(ClusterMs, BootNs)>,
+    // The end of what that covers.
+    covered: ClusterMs,
     leaderships: (Option<SeenLeadership>, Option<SeenLeadership>),
     outboxes: BTreeMap<NodeId, Outbox>,
     // The call to each peer whose transfer requests are in flight.
@@ -119,6 +121,7 @@ impl Node {
             shard: Shard::new(step.plan.waits),
             member,
             noted,
+            covered: covered_by(noted.map(|(at, _)| at)),
             leaderships: (None, None),
             outboxes: BTreeMap::new(),
             asking: BTreeMap::new(),
@@ -200,6 +203,27 @@ impl Node {
         self.shared.view()
     }
 
+    /// Saves cluster time; if the disk has no room, windows are opened without that.
+    fn checkpoint(&mut self, now: Us) {
+        if !self.member.clock().is_synced() {
+            return;
+        }
+        self.covered = ClusterMs(u64::MAX);
+        if self.machine.has_room(now) {
+            let at = self.cluster_now(now);
+            self.noted = Some((at, self.boot_now(now)));
+            self.covered = covered_by(Some(at));
+        }
+    }
+
+    /// Saves cluster time if it has leapt ahead since, or was set for the first time.
+    pub(super) fn checkpoint_if_due(&mut self, now: Us) {
+        let saved = self.noted.map_or(ClusterMs(0), |(at, _)| at);
+        if self.cluster_now(now) >= saved + CHECKPOINT_MS {
+            self.checkpoint(now);
+        }
+    }
+
     /// Time has come.
     pub fn handle_timer(&mut self, timer: Timer, step: &mut Step<'_>) {
         let mut out = Vec::new();
@@ -218,9 +242,7 @@ impl Node {
             Timer::Member => self.member_timeout(step),
             Timer::Join => self.join(step),
             Timer::Note => {
-                if self.member.clock().is_synced() && self.machine.has_room(step.now) {
-                    self.noted = Some((self.cluster_now(step.now), self.boot_now(step.now)));
-                }
+                self.checkpoint(step.now);
                 step.wake(CHECKPOINT_MS * MS, Timer::Note);
             }
             Timer::Over(call) => self.call_failed(call, None, step),

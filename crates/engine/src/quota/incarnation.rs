@@ -166,9 +166,21 @@ pub struct Incarnation {
 
 /// How often a driver saves cluster time to the disk, milliseconds.
 pub const CHECKPOINT_MS: u64 = 1_000;
-/// How far cluster time may be ahead of its last checkpoint on disk, milliseconds: the period of the
-/// checkpoints, and a second for a slow disk.
+/// How far the windows that are opened may be ahead of the last checkpoint on disk, milliseconds: the
+/// period of the checkpoints, and a second for a slow disk.
 const CHECKPOINT_SLACK_MS: u64 = CHECKPOINT_MS + 1_000;
+
+/// The end of what one checkpoint on disk covers. A driver opens only windows that begin before it:
+/// the next incarnation takes it for the latest time that this one can have reached, and would use a
+/// share again otherwise, if cluster time goes back with a crash of all nodes. The clock alone keeps
+/// no such bound: after its machine stood still it leaps ahead with the next lease.
+///
+/// A driver whose disk rejects checkpoints opens windows nevertheless: a full disk must not end the
+/// service.
+#[must_use]
+pub fn covered_by(checkpoint: Option<ClusterMs>) -> ClusterMs {
+    checkpoint.map_or(ClusterMs(0), |at| at + CHECKPOINT_SLACK_MS)
+}
 
 impl Incarnation {
     /// The sender of a message whose header names it as `boot` and is meant for the incarnation
@@ -211,7 +223,7 @@ impl Incarnation {
             entitlement: carryover.as_ref().map(|left| left.entitlement).or(first),
             first_lease: None,
             carryover: carryover.map(|left| Arc::new(left.counters)),
-            reached: checkpoint.map_or(ClusterMs(0), |at| at + CHECKPOINT_SLACK_MS),
+            reached: covered_by(checkpoint),
             incarnations_tag: incarnations.tag(),
             incarnations,
             peers: peers.iter().copied().map(Peer::new).collect(),

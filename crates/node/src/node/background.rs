@@ -7,15 +7,16 @@ use std::time::Duration;
 use fluxgate_engine::quota::CHECKPOINT_MS;
 use fluxgate_peer::process;
 use fluxgate_raft::Role;
-use fluxgate_types::NodeId;
+use fluxgate_types::{ClusterMs, NodeId};
 use tokio::task::JoinSet;
 
 use crate::clock::boot_now;
 use crate::counters;
 use crate::state::NodeState;
 
-/// How often cluster time is recorded on disk.
-const CLOCK_NOTE: Duration = Duration::from_millis(CHECKPOINT_MS);
+/// How often to look whether cluster time must be recorded on disk: it leaps ahead after the machine
+/// stood still, and no new window is opened then before it is recorded.
+const CLOCK_LOOK: Duration = Duration::from_millis(50);
 /// How often to check the members when no change was reported.
 const LOOK_FOR_PEERS: Duration = Duration::from_secs(2);
 
@@ -55,24 +56,29 @@ pub(super) async fn run_peers(state: Arc<NodeState>) {
     }
 }
 
-/// Records cluster time on disk, so that no wall clock can set it back after a crash of all nodes.
-/// Best effort: without a record, only the stamps in the log and the wall clock remain.
+/// Records cluster time on disk, so that no wall clock can set it back after a crash of all nodes, and
+/// so that the next start knows how far this one can have come. If the disk rejects that, only the
+/// stamps in the log and the wall clock remain.
 pub(super) async fn run_clock_notes(state: Arc<NodeState>) {
-    let mut every = tokio::time::interval(CLOCK_NOTE);
+    let mut every = tokio::time::interval(CLOCK_LOOK);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut failed = false;
+    let mut next = ClusterMs(0);
     loop {
         every.tick().await;
-        if !state.clock.is_synced() {
+        if !state.clock.is_synced() || state.published.now() < next {
             continue;
         }
         let (note, data) = (state.clock.note(), Arc::clone(&state.data));
+        let at = ClusterMs(note.cluster_ms);
+        next = at + CHECKPOINT_MS;
         let noted = process::blocking(move || data.write_clock(&note)).await;
         let error = noted.map_or_else(|e| Some(e.to_string()), |r| r.err().map(|e| e.to_string()));
         if let Some(error) = error.as_ref().filter(|_| !failed) {
             tracing::warn!(%error, "cluster time was not saved to the disk");
         }
         failed = error.is_some();
+        state.published.publish_checkpoint((!failed).then_some(at));
     }
 }
 

@@ -32,6 +32,7 @@ impl Node {
             incarnation: Arc::clone(self.member.incarnation()),
         };
         let Moment { now, horizon, view, incarnation, .. } = self.torn.look(newest, at);
+        let horizon = horizon.min(self.covered);
         let leased = self.is_leased(at.now);
         let context =
             Context { boot, now, leased, horizon, view: &view, incarnation: &incarnation };

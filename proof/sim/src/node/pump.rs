@@ -58,6 +58,7 @@ impl Node {
         };
         let result =
             act(&mut self.member, &mut member::Step { reading, around: &around, out: &mut out });
+        self.checkpoint_if_due(step.now);
         out.into_iter().for_each(|effect| self.carry_out(effect, step));
         self.arm(step);
         result
