@@ -167,9 +167,13 @@ impl World {
     /// Windows that are over by every clock are judged once, and forgotten.
     pub(super) fn close_windows(&mut self) -> Result<(), Violation> {
         self.book.reached = self.cluster_max();
+        // A node whose machine stood still may yet decide in a window of its own time.
+        let synced = self.nodes().filter(|node| node.member.clock().is_synced());
+        let slowest = synced.map(|node| node.cluster_now(self.now)).min();
         let past = ClusterMs(self.book.reached.0.saturating_sub(
             3 * self.plan.terms.clock_error_ms_max + self.plan.terms.lease_ms + 5_000,
         ));
+        let past = past.min(slowest.unwrap_or(past));
         let over: Vec<_> =
             self.book.windows.iter().filter(|(_, w)| w.ends < past).map(|(id, _)| *id).collect();
         for id in over {
