@@ -116,6 +116,45 @@ async fn the_limit_is_exact_over_streams() {
     assert_eq!((of(200), of(429)), (100, 80), "{statuses:?}");
 }
 
+/// A body that no handler reads, as forward authentication ignores it, ends no stream but its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_are_not_read_harm_no_other_request() {
+    let cluster = Cluster::start(1);
+    let connection = std::sync::Arc::new(Http2::open(cluster.node(1).at.gateway).await);
+    let body = "x".repeat(30_000);
+    for path in ["/v1/authorize/any", "/v1/nothing"] {
+        let mut calls = tokio::task::JoinSet::new();
+        let places = std::sync::Arc::new(tokio::sync::Semaphore::new(16));
+        for _ in 0..1_500 {
+            let place = std::sync::Arc::clone(&places).acquire_owned().await.unwrap();
+            let (connection, body) = (std::sync::Arc::clone(&connection), body.clone());
+            calls.spawn(async move {
+                let answer = connection.call(&Request::post(path).body(body)).await;
+                drop(place);
+                answer.status
+            });
+        }
+        let expected = if path == "/v1/nothing" { 404 } else { 401 };
+        let statuses = calls.join_all().await;
+        assert!(statuses.iter().all(|status| *status == expected), "{path}: {statuses:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_header_fields_are_rejected_as_over_http1() {
+    let cluster = Cluster::start(1);
+    let connection = Http2::open(cluster.node(1).at.gateway).await;
+    let key = cluster.write_key();
+    let with_fields = |request: Request, count: usize| {
+        (0..count).fold(request, |request, at| request.header(&format!("x-{at}"), "1"))
+    };
+    let validate = |count| with_fields(key.validate(), count);
+    connection.call(&validate(250)).await.expect(200);
+    connection.call(&validate(300)).await.expect_code(431, "headers_too_large");
+    let authorize = Request::get("/v1/authorize/write").bearer(&key.secret);
+    connection.call(&with_fields(authorize, 300)).await.expect_code(401, "authentication_failed");
+}
+
 /// A caller that sends a part of the preface and then something else, or nothing, gets an answer in
 /// HTTP/1.1 or none, and the node continues to serve others.
 #[test]
@@ -138,5 +177,13 @@ fn a_broken_preface_ends_only_its_own_connection() {
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.starts_with(expected), "{}: {answer}", sent.escape_ascii());
         Request::get("/livez").send(to).expect(200);
+    }
+    // A part of the preface has no more time than the headers of a request.
+    for sent in [&b"P"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r", b"POST /v1"] {
+        let mut stream = TcpStream::connect(to).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(sent).unwrap();
+        let end = stream.read_to_end(&mut Vec::new());
+        assert!(end.is_ok(), "{}: not closed: {end:?}", sent.escape_ascii());
     }
 }

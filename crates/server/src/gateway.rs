@@ -11,10 +11,10 @@ use std::sync::Arc;
 use axum::Router;
 use fluxgate_api::paths;
 use fluxgate_node::state::NodeState;
-use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
 
 use crate::listen::answers::{Answers, Routes};
+use crate::listen::body::RequestBody;
 use crate::shared::reply::Reply;
 use crate::shared::{health, respond};
 
@@ -35,7 +35,7 @@ impl Gateway {
 impl Answers for Gateway {
     const HTTP2: bool = true;
 
-    async fn answer(&self, request: Request<Incoming>, from: SocketAddr) -> Response<Reply> {
+    async fn answer(&self, request: Request<RequestBody>, from: SocketAddr) -> Response<Reply> {
         let path = request.uri().path();
         if path == paths::VALIDATE && request.method() == Method::POST {
             single::post_validate(&self.state, request).await

@@ -62,7 +62,7 @@ where
         async move { Ok::<_, Infallible>(dispatch(&state, request).await) }
     });
     let connection = http2::builder().serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = drive(connection, stop).await {
+    if let Err(error) = drive(connection, stop, std::future::pending()).await {
         tracing::trace!(%error, "a gRPC connection ended early");
     }
 }

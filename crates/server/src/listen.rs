@@ -2,6 +2,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod answers;
+pub(crate) mod body;
 pub(crate) mod guarded;
 mod http1;
 pub(crate) mod http2;

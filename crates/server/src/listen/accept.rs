@@ -9,9 +9,10 @@ use axum::Router;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout};
 
 use super::answers::{Answers, Routes};
-use super::guarded::{IDLE_TIMEOUT, OnMalformed};
+use super::guarded::{HEADERS_TIMEOUT, IDLE_TIMEOUT, OnMalformed};
 use super::preface::Rewound;
 use super::tls::HTTP2;
 use super::{http1, http2};
@@ -56,30 +57,41 @@ struct Connection<S> {
     stop: watch::Receiver<bool>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
-    /// Serves it, by ALPN over TLS.
-    async fn serve<A: Answers>(self, answers: A, is_http2: bool) {
-        let Self { stream, from, on_malformed, stop } = self;
-        if is_http2 {
-            http2::serve(stream, from, answers, stop).await;
-        } else {
-            http1::serve(stream, from, answers, on_malformed, stop).await;
-        }
-    }
+/// What a connection may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    Http1,
+    /// As its first bytes tell.
+    Either,
+    /// As ALPN chose it.
+    Http2,
+}
 
-    /// Serves it without TLS: the first bytes tell the protocol.
-    async fn serve_plain<A: Answers>(self, answers: A) {
-        if !A::HTTP2 {
-            return self.serve(answers, false).await;
-        }
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
+    async fn serve<A: Answers>(self, answers: A, spoken: Spoken) {
         let Self { stream, from, on_malformed, mut stop } = self;
+        if spoken == Spoken::Http1 {
+            return http1::serve(stream, (from, None), answers, on_malformed, stop).await;
+        }
         let mut stream = Rewound::new(stream);
-        let is_http2 = tokio::select! {
-            is_http2 = tokio::time::timeout(IDLE_TIMEOUT, stream.is_http2()) => is_http2,
+        let first = async {
+            // Like a connection over HTTP/1.1: idle at first, then within the time for headers.
+            timeout(IDLE_TIMEOUT, stream.begin()).await.ok()?.ok()?;
+            let begun = Instant::now();
+            let is_http2 = timeout(HEADERS_TIMEOUT, stream.is_http2()).await.ok()?.ok()?;
+            Some((begun, is_http2))
+        };
+        let first = tokio::select! {
+            first = first => first,
             _ = stop.wait_for(|stop| *stop) => return,
         };
-        let Ok(Ok(is_http2)) = is_http2 else { return };
-        Connection { stream, from, on_malformed, stop }.serve(answers, is_http2).await;
+        match first {
+            Some((_, true)) => http2::serve(stream, from, answers, stop).await,
+            Some((begun, false)) if spoken == Spoken::Either => {
+                http1::serve(stream, (from, Some(begun)), answers, on_malformed, stop).await;
+            }
+            Some((_, false)) | None => {}
+        }
     }
 }
 
@@ -100,14 +112,16 @@ impl<A: Answers> Handler for Http<A> {
             match accepted {
                 Accepted::Plain(stream) => {
                     let connection = Connection { stream, from, on_malformed, stop };
-                    connection.serve_plain(answers).await;
+                    let spoken = if A::HTTP2 { Spoken::Either } else { Spoken::Http1 };
+                    connection.serve(answers, spoken).await;
                 }
                 Accepted::Tls(stream) => {
                     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+                    let spoken = if is_http2 { Spoken::Http2 } else { Spoken::Http1 };
                     let connection = Connection { stream, from, on_malformed, stop };
                     match probes {
-                        None => connection.serve(answers, is_http2).await,
-                        Some(probes) => connection.serve(probes, is_http2).await,
+                        None => connection.serve(answers, spoken).await,
+                        Some(probes) => connection.serve(probes, spoken).await,
                     }
                 }
             }
@@ -180,6 +194,6 @@ impl Server {
         }
         drop(listener);
         let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-        tokio::time::timeout(GRACE, places.acquire_many(all)).await.ok();
+        timeout(GRACE, places.acquire_many(all)).await.ok();
     }
 }

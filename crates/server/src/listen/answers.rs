@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::task::Poll;
 
 use axum::Router;
-use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::sync::watch;
+use tokio::task::coop::has_budget_remaining;
 use tower::ServiceExt as _;
 
+use super::body::RequestBody;
 use crate::shared::reply::Reply;
 
 /// Answers the requests of a connection.
@@ -20,7 +21,7 @@ pub(crate) trait Answers: Clone + Send + Sync + 'static {
     /// Answers one request of this caller.
     fn answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         from: SocketAddr,
     ) -> impl Future<Output = Response<Reply>> + Send;
 }
@@ -30,7 +31,7 @@ pub(crate) trait Answers: Clone + Send + Sync + 'static {
 pub(crate) struct Routes(pub(crate) Router);
 
 impl Answers for Routes {
-    async fn answer(&self, request: Request<Incoming>, from: SocketAddr) -> Response<Reply> {
+    async fn answer(&self, request: Request<RequestBody>, from: SocketAddr) -> Response<Reply> {
         let mut request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(axum::extract::ConnectInfo(from));
         let Ok(response) = self.0.clone().oneshot(request).await;
@@ -38,12 +39,14 @@ impl Answers for Routes {
     }
 }
 
-/// Serves a connection to its end; once `stop` is true, it takes no further requests.
+/// Serves a connection to its end; once `stop` is true or `idle` has ended, it takes no further
+/// requests.
 pub(crate) async fn drive<C: GracefulConnection>(
     connection: C,
     mut stop: watch::Receiver<bool>,
+    idle: impl Future<Output = ()>,
 ) -> Result<(), C::Error> {
-    tokio::pin!(connection);
+    tokio::pin!(connection, idle);
     let seen = stop.clone();
     let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
     let mut is_registered = false;
@@ -51,11 +54,15 @@ pub(crate) async fn drive<C: GracefulConnection>(
         if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
             return Poll::Ready(Some(outcome));
         }
+        if idle.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
         // Once this task is registered, the flag alone says whether it must be looked at again: a poll
-        // takes a lock that all connections share.
-        if std::mem::replace(&mut is_registered, true) && matches!(seen.has_changed(), Ok(false)) {
+        // takes a lock that all connections share. A poll without budget registers nothing.
+        if is_registered && matches!(seen.has_changed(), Ok(false)) {
             return Poll::Pending;
         }
+        is_registered = has_budget_remaining();
         stopped.as_mut().poll(cx).map(|_| None)
     });
     match outcome.await {

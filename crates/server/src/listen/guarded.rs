@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep};
 
 use super::request_line::RequestLine;
 use crate::shared::flavour::Flavour;
 
 /// From the first byte of a request until its headers must be complete.
-const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const HEADERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection may be idle: longer than the gateways keep theirs.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
@@ -43,6 +44,8 @@ pub(super) struct Guarded<S> {
     is_registered: bool,
     // When the last request began to arrive.
     active: Instant,
+    // When the first request began to arrive, if that was before this stream was made.
+    begun: Option<Instant>,
     // The rest of our error response, which is written in place of hyper's.
     replacement: Vec<u8>,
     is_replaced: bool,
@@ -51,7 +54,13 @@ pub(super) struct Guarded<S> {
 }
 
 impl<S> Guarded<S> {
-    pub(super) fn new(stream: S, phase: Arc<AtomicU8>, on_malformed: OnMalformed) -> Self {
+    /// `begun`: when the first request began to arrive, if a part of it was read before.
+    pub(super) fn new(
+        stream: S,
+        phase: Arc<AtomicU8>,
+        on_malformed: OnMalformed,
+        begun: Option<Instant>,
+    ) -> Self {
         let deadline = Box::pin(tokio::time::sleep(IDLE_TIMEOUT));
         Self {
             stream,
@@ -60,6 +69,7 @@ impl<S> Guarded<S> {
             armed: IDLE,
             is_registered: false,
             active: Instant::now(),
+            begun,
             replacement: Vec::new(),
             is_replaced: false,
             on_malformed,
@@ -83,18 +93,22 @@ impl<S> Guarded<S> {
                 self.is_registered = false;
             }
         }
-        // One task reads the stream: while its timer runs, there is nothing to register again.
-        if std::mem::replace(&mut self.is_registered, true) && !self.deadline.is_elapsed() {
+        // One task reads the stream: while its timer runs, there is nothing to register again. A poll
+        // without budget registers nothing.
+        if self.is_registered && !self.deadline.is_elapsed() {
             return false;
         }
-        while self.deadline.as_mut().poll(cx).is_ready() {
+        loop {
+            self.is_registered = has_budget_remaining();
+            if self.deadline.as_mut().poll(cx).is_pending() {
+                return false;
+            }
             let end = self.active + Self::span(phase);
             if end <= Instant::now() {
                 return true;
             }
             self.deadline.as_mut().reset(end);
         }
-        false
     }
 }
 
@@ -110,7 +124,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         if read.is_ready() {
             if phase == IDLE && buf.filled().len() > before {
                 self.phase.store(HEADERS, Ordering::Release);
-                self.active = Instant::now();
+                self.active = self.begun.take().unwrap_or_else(Instant::now);
                 self.line = RequestLine::default();
             }
             if phase != SERVING {

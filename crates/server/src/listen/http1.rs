@@ -11,8 +11,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::answers::{Answers, drive};
+use super::body::RequestBody;
 use super::guarded::{Guarded, IDLE, OnMalformed, SERVING};
 
 /// Bytes of the request line and headers of one request.
@@ -20,21 +22,22 @@ const HEADERS_BYTES_MAX: usize = 64 * 1024;
 /// Header fields of one request.
 const HEADERS_MAX: usize = 256;
 
-/// Serves one connection to its end.
+/// Serves one connection to its end. `begun`: when the first request began to arrive, if a part of it
+/// was read before.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
-    from: SocketAddr,
+    (from, begun): (SocketAddr, Option<Instant>),
     answers: impl Answers,
     on_malformed: OnMalformed,
     stop: watch::Receiver<bool>,
 ) {
     let phase = Arc::new(AtomicU8::new(IDLE));
-    let guarded = Guarded::new(stream, Arc::clone(&phase), on_malformed);
+    let guarded = Guarded::new(stream, Arc::clone(&phase), on_malformed, begun);
     let service = service_fn(move |request: Request<Incoming>| {
         phase.store(SERVING, Ordering::Release);
         let (answers, phase) = (answers.clone(), Arc::clone(&phase));
         async move {
-            let response = answers.answer(request, from).await;
+            let response = answers.answer(request.map(RequestBody::new), from).await;
             phase.store(IDLE, Ordering::Release);
             Ok::<_, Infallible>(response)
         }
@@ -47,7 +50,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     // A client may close its side after the request and still wait for the response.
     builder.half_close(true);
     let connection = builder.serve_connection(TokioIo::new(guarded), service);
-    if let Err(error) = drive(connection, stop).await {
+    if let Err(error) = drive(connection, stop, std::future::pending()).await {
         tracing::trace!(%error, %from, "a connection ended early");
     }
 }

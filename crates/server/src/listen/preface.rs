@@ -25,17 +25,26 @@ impl<S: AsyncRead + Unpin> Rewound<S> {
         Self { stream, first: [0; PREFACE.len()], read: 0, again: 0 }
     }
 
+    /// Reads the first bytes; none if the caller ends the stream. Call it first.
+    pub(super) async fn begin(&mut self) -> io::Result<()> {
+        self.read = self.stream.read(&mut self.first).await?;
+        Ok(())
+    }
+
     /// Reads until it is certain whether the caller speaks HTTP/2. Call it once, before anything else
-    /// is read. A caller that ends the stream speaks HTTP/1.1.
+    /// is read again. A caller that ends the stream speaks HTTP/1.1.
     pub(super) async fn is_http2(&mut self) -> io::Result<bool> {
-        while self.read < PREFACE.len() {
+        while self.first[..self.read] == PREFACE[..self.read] {
+            if self.read == PREFACE.len() {
+                return Ok(true);
+            }
             let count = self.stream.read(&mut self.first[self.read..]).await?;
             self.read += count;
-            if count == 0 || self.first[..self.read] != PREFACE[..self.read] {
+            if count == 0 {
                 return Ok(false);
             }
         }
-        Ok(true)
+        Ok(false)
     }
 }
 
@@ -103,6 +112,7 @@ mod tests {
             drop(caller);
         };
         let receive = async {
+            stream.begin().await.unwrap();
             let is_http2 = stream.is_http2().await.unwrap();
             let mut all = Vec::new();
             stream.read_to_end(&mut all).await.unwrap();
