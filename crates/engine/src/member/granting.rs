@@ -87,22 +87,25 @@ impl Member {
         if step.around.own().differs {
             return self.answer(requester, LeaseAnswer::Refused(LeaseRefusal::Differs), step);
         }
-        // Neither a lease nor a registration before it is a member: a node that was removed could
-        // otherwise come back between the operator's `remove` and `add`, unseen by consensus.
-        if node != self.me && !step.around.members().iter().any(|member| member.node == node) {
-            let refusal =
-                LeaseRefusal::Other(format!("node {node} is no member of the cluster yet"));
-            return self.answer(requester, LeaseAnswer::Refused(refusal), step);
-        }
         let (view, cluster) = (step.around.shared().view(), step.around.shared().cluster());
         let LeaseRequest { start, dir_id, .. } = request;
         let stage = Stage::Registering;
         let pending = Pending { requester, node, request, term, stage };
+        let is_member = || step.around.members().iter().any(|member| member.node == node);
         match standing_of(&view, &cluster, node, dir_id, start) {
-            StartStanding::Registered => self.prove(pending, step),
             StartStanding::Rejected(refusal) => {
                 self.answer(requester, LeaseAnswer::Refused(refusal), step);
             }
+            // Neither a lease nor a registration before it is a member: a node that was removed could
+            // otherwise come back between the operator's `remove` and `add`, unseen by consensus.
+            StartStanding::Registered | StartStanding::Unknown
+                if node != self.me && !is_member() =>
+            {
+                let why = format!("node {node} is no member of the cluster");
+                let refusal = LeaseRefusal::Other(why);
+                self.answer(requester, LeaseAnswer::Refused(refusal), step);
+            }
+            StartStanding::Registered => self.prove(pending, step),
             StartStanding::Unknown => {
                 let command = if cluster.level < 2 {
                     Command::RegisterNode { node, dir_id }
