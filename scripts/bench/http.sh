@@ -35,7 +35,7 @@ server_start "$DEMO_DIR/bare.log" "$TARGET/release/bare-axum" "$BARE"
 BARE_PID=$SERVER_PID
 wait_for 10 "bare-axum" curl -fsS --noproxy '*' --max-time 1 -X POST "http://$BARE/v1/validate"
 
-python3 scripts/bench/http.py --rounds "$ROUNDS" --seconds "$SPAN" --connections "$CONNECTIONS" \
+python3 scripts/bench/answers.py --rounds "$ROUNDS" --seconds "$SPAN" --connections "$CONNECTIONS" \
   --gateway "$(demo_field "d['nodes'][0]['gateway']")" --admin "$(demo_field "d['nodes'][0]['admin']")" \
   --pid "$DEMO_PID" --bare "http://$BARE" --bare-pid "$BARE_PID" --nodes "$NODES" \
   --dir "$DEMO_DIR" --only "${ONLY:-}" <<<"$(demo_field "d['operator_token']")"
