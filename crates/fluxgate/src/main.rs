@@ -21,10 +21,6 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// Answers are made of many small pieces, and musl's own allocator is slow under threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
