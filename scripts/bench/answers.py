@@ -18,7 +18,6 @@ HZ = os.sysconf("SC_CLK_TCK")
 HTTP2_CONNECTIONS = 4
 
 WRK = """
-local status, wrong = tonumber(os.getenv("BENCH_STATUS")), 0
 wrk.method = os.getenv("BENCH_METHOD")
 wrk.headers["Authorization"] = "Bearer " .. os.getenv("BENCH_KEY")
 if os.getenv("BENCH_BODY") ~= "" then
@@ -52,7 +51,6 @@ def wrk(case, url, seconds, args):
     """Requests, seconds, requests without the expected answer, p50 and p99 in microseconds."""
     env = {
         **os.environ,
-        "BENCH_STATUS": str(case.status),
         "BENCH_METHOD": case.method,
         "BENCH_KEY": case.key,
         "BENCH_BODY": case.body,

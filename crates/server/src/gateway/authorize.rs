@@ -48,10 +48,8 @@ async fn route(State(state): State<Arc<NodeState>>, request: Request<Body>) -> R
 
 /// Whether this path is `/v1/authorize` or below it.
 pub(super) fn has_path(path: &str) -> bool {
-    let rest = path.strip_prefix(paths::AUTHORIZE_PREFIX);
-    rest.is_some()
-        || path.len() + 1 == paths::AUTHORIZE_PREFIX.len()
-            && paths::AUTHORIZE_PREFIX.starts_with(path)
+    path.starts_with(paths::AUTHORIZE_PREFIX)
+        || paths::AUTHORIZE_PREFIX.strip_suffix('/') == Some(path)
 }
 
 /// Serves any method on `/v1/authorize/…`.

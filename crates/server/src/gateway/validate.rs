@@ -105,9 +105,9 @@ pub(crate) async fn validate(
     cost: Cost,
     endpoint: Endpoint,
 ) -> Answer {
-    let begun = Instant::now();
-    let answer = decide(state, presented, requirement, cost).await;
-    state.metrics.validated(endpoint, answer.verdict(), begun.elapsed());
+    let begun = (endpoint, Instant::now());
+    let (answer, uncounted) = validate_uncounted(state, presented, requirement, cost, begun).await;
+    uncounted.count(state, Instant::now());
     answer
 }
 

@@ -130,8 +130,9 @@ impl<A: Answers> Handler for Http<A> {
 }
 
 impl Server {
-    /// Serves HTTP/1.1, and HTTP/2 if the answers are served over it. Answers a malformed request below `/v1/authorize` with `on_malformed`. Plain
-    /// without `tls`. With `probes`, callers without a certificate may use only these routes.
+    /// Serves HTTP/1.1, and HTTP/2 if the answers are served over it. Answers a malformed request below
+    /// `/v1/authorize` with `on_malformed`. Plain without `tls`. With `probes`, callers without a
+    /// certificate may use only these routes.
     pub(crate) fn new(
         listener: std::net::TcpListener,
         answers: impl Answers,

@@ -10,8 +10,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
-/// Bytes of a body that no handler read, at most, before its stream is reset.
-const DRAINED_BYTES_MAX: usize = 4 * 1024 * 1024;
+use crate::shared::body::DROPPED_BYTES_MAX;
+
 /// How long a body that no handler read may take to arrive.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -48,7 +48,7 @@ async fn drain(mut body: Incoming) {
     let mut read = 0;
     while let Some(Ok(frame)) = body.frame().await {
         read += frame.data_ref().map_or(0, Bytes::len);
-        if read > DRAINED_BYTES_MAX {
+        if read > DROPPED_BYTES_MAX {
             return;
         }
     }

@@ -20,7 +20,7 @@ use super::guarded::{Guarded, IDLE, OnMalformed, SERVING};
 /// Bytes of the request line and headers of one request.
 const HEADERS_BYTES_MAX: usize = 64 * 1024;
 /// Header fields of one request.
-const HEADERS_MAX: usize = 256;
+pub(super) const HEADERS_MAX: usize = 256;
 
 /// Serves one connection to its end. `begun`: when the first request began to arrive, if a part of it
 /// was read before.

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use super::answers::{Answers, drive};
 use super::body::RequestBody;
 use super::guarded::IDLE_TIMEOUT;
+use super::http1::HEADERS_MAX;
 use crate::shared::reply::Reply;
 use crate::shared::respond;
 
@@ -48,8 +49,6 @@ pub(crate) fn builder() -> Builder<TokioExecutor> {
 
 /// Concurrent requests on one connection of a gateway: each may have a body in memory.
 const GATEWAY_STREAMS_MAX: u32 = 128;
-/// Header fields of one request, as over HTTP/1.1.
-const FIELDS_MAX: usize = 256;
 
 /// The requests of a connection: how many are open, and when the last one ended.
 #[derive(Debug)]
@@ -135,7 +134,7 @@ pub(super) async fn serve<S>(
 /// The request, unless it has too many header fields. Below `/v1/authorize`, where only a few statuses
 /// may be sent, such a request counts as one without any.
 fn bounded(mut request: Request<Incoming>) -> Option<Request<Incoming>> {
-    if request.headers().len() <= FIELDS_MAX {
+    if request.headers().len() <= HEADERS_MAX {
         return Some(request);
     }
     request.headers_mut().clear();

@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 
 use crate::shared::words::in_words;
 
-/// How much of an oversized body to read and drop, so that the client sees the 413 and not a reset,
-/// bytes.
-const DROPPED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How much of a body that no handler reads to read and drop, so that the client sees the answer and
+/// not a reset, bytes.
+pub(crate) const DROPPED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Reads a whole body of at most `bytes_max` bytes.
 pub(crate) async fn read_body<B>(
