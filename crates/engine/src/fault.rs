@@ -75,6 +75,8 @@ pub enum Mutation {
     AbsentForever,
     /// Nodes whose clocks differ form a cluster, and a leader whose clock no leader has set grants.
     UnsetClockLeads,
+    /// A leader whose clock a leader has set does not compare it with others.
+    ClockComparedOnce,
     /// A barrier is judged by an older leader term than its entry's, which does not know every
     /// grant.
     BarrierOfOlderTerm,
@@ -104,7 +106,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Every mutation that the simulator must catch.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -132,6 +134,7 @@ impl Mutation {
         Self::UnreachableForever,
         Self::AbsentForever,
         Self::UnsetClockLeads,
+        Self::ClockComparedOnce,
         Self::BarrierOfOlderTerm,
         Self::DeposedAcknowledges,
         Self::FloorForgotten,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fluxgate_engine::clock::sync::{ClockAnswer, ClocksDiffer, WallClock};
 use fluxgate_peer::process;
-use fluxgate_types::{BootNs, ClusterMs, NodeId};
+use fluxgate_types::{ClusterMs, NodeId};
 use tokio::task::JoinSet;
 
 use crate::calls::Calls;
@@ -27,20 +27,29 @@ pub fn in_words(differ: &ClocksDiffer) -> String {
     )
 }
 
-/// Asks nodes for their clocks. Waits for all, because two clocks alone do not show which one is
-/// wrong; each answers within `timeout` or counts as silent.
-pub async fn ask_clocks(calls: &Calls, nodes: Vec<NodeId>, timeout: Duration) -> Vec<ClockAnswer> {
+/// Asks nodes for their clocks, until `enough` have answered; each answers within `timeout` or counts
+/// as silent.
+pub async fn ask_clocks(
+    calls: &Calls,
+    nodes: Vec<NodeId>,
+    enough: usize,
+    timeout: Duration,
+) -> Vec<ClockAnswer> {
     let mut asking = JoinSet::new();
     for node in nodes {
         let calls = calls.clone();
         asking.spawn(process::bind(async move {
-            let sent = boot_now();
             let said = calls.introduce(node, None, timeout).await.ok()?;
-            // Half the round trip is the best estimate of the way back.
-            Some((node, said.time, BootNs(sent.0 + boot_now().since(sent) / 2)))
+            // As it was when the answer left: the node has reached at least this by now.
+            Some((node, said.time, boot_now()))
         }));
     }
-    let heard: Vec<_> = asking.join_all().await.into_iter().flatten().collect();
+    let mut heard = Vec::new();
+    while heard.len() < enough
+        && let Some(answer) = asking.join_next().await
+    {
+        heard.extend(answer.ok().flatten());
+    }
     let now = boot_now();
     heard.iter().map(|(node, times, at)| times.answer(*node, *at, now)).collect()
 }

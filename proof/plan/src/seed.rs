@@ -242,6 +242,15 @@ impl Plan {
         Self { faults: 2 * SECOND, writes: 100 * MS, keys: 4, calm_permille: 0, ..plan }
     }
 
+    /// The plan of a seed in which leaders change all the time, and machines are stopped together with
+    /// their clocks.
+    #[must_use]
+    pub fn of_late_leaders(seed: u64) -> Self {
+        use FaultKind::{Crash, Cut, HandOver, StandStill};
+        let plan = Self::focused(seed, &[StandStill, HandOver, HandOver, Cut, Crash]);
+        Self { span: 2 * plan.span, faults: SECOND, writes: 100 * MS, calm_permille: 0, ..plan }
+    }
+
     /// The plan of a seed with orderly stops of all nodes, and machines that are stopped together with
     /// their clocks: cluster time may go back.
     #[must_use]

@@ -42,7 +42,9 @@ pub fn judge(
             Some("restart_is_free")
         }
         (Some(Mutation::LeaseFromAnswer), _) => Some("revoked_means_revoked"),
-        (Some(Mutation::UnsetClockLeads), _) => Some("time_is_bounded"),
+        (Some(Mutation::UnsetClockLeads | Mutation::ClockComparedOnce), _) => {
+            Some("time_is_bounded")
+        }
         (Some(Mutation::WaitersKeepLimits), _) => Some("limits_are_as_set"),
         (_, Some(DriverMutation::ViewBeforeHorizon)) => Some("one_map_per_window"),
         (_, Some(DriverMutation::ApplySkips)) => Some("replicas_agree"),
@@ -85,6 +87,7 @@ pub fn plan(
         }
         (Some(Mutation::FloorForgotten), _) => Plan::of_late_proofs(seed),
         (Some(Mutation::UnsetClockLeads), _) => Plan::of_wrong_clocks(seed),
+        (Some(Mutation::ClockComparedOnce), _) => Plan::of_late_leaders(seed),
         (Some(Mutation::FullLeaderStays), _) => Plan::of_full_disks(seed),
         (Some(Mutation::ClockJumpIgnored), _) => Plan::of_stopped_clocks(seed),
         (Some(Mutation::WaitersKeepLimits), _) => Plan::of_changing_limits(seed),

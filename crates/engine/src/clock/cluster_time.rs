@@ -97,14 +97,13 @@ impl ClusterClock {
         self.synced = true;
     }
 
-    /// Begins the leadership of a node whose clock no leader has set. It starts from the latest
-    /// time of any node with a synchronized clock (`synced_ns`), otherwise from its own best guess,
-    /// and never before `lower_bound_ns`, which some node may have reached. Does nothing if this
-    /// clock was set before.
-    pub fn begin_leadership(&mut self, boot: BootNs, synced_ns: Option<u64>, lower_bound_ns: u64) {
-        if !self.synced {
-            let base_ns = synced_ns.unwrap_or_else(|| self.now_ns(boot)).max(lower_bound_ns);
-            *self = Self { base_boot: boot, base_ns, ppm: 0, synced: true };
+    /// Begins a leadership at the time that a majority of the clocks shows ([`super::sync::start_ns`]).
+    /// A clock that no leader has set takes it; one that was set steps forward to it, never back.
+    pub fn begin_leadership(&mut self, boot: BootNs, start_ns: u64) {
+        if self.synced {
+            self.catch_up(boot, start_ns);
+        } else {
+            *self = Self { base_boot: boot, base_ns: start_ns, ppm: 0, synced: true };
         }
     }
 
@@ -197,19 +196,13 @@ mod tests {
     }
 
     #[test]
-    fn a_new_leader_starts_from_the_time_that_gossip_reported() {
-        let at = |gossip: Option<u64>, floor: u64| {
-            let mut clock = ClusterClock::new(BootNs(0), ClusterMs(5_000));
-            clock.begin_leadership(BootNs(0), gossip, floor);
+    fn a_new_leader_takes_the_time_of_a_majority_and_never_goes_back_once_it_is_set() {
+        let mut clock = ClusterClock::new(BootNs(0), ClusterMs(5_000));
+        for (majority_s, shows_s) in [(2, 2), (99, 99), (98, 99)] {
+            clock.begin_leadership(BootNs(0), majority_s * SECOND);
             assert!(clock.is_synced());
-            // Only the first leadership of an incarnation does this.
-            clock.begin_leadership(BootNs(0), Some(99 * SECOND), 99 * SECOND);
-            clock.now_ns(BootNs(0)) / SECOND
-        };
-        assert_eq!(at(None, 0), 5);
-        assert_eq!(at(None, 9 * SECOND), 9);
-        assert_eq!(at(Some(2 * SECOND), SECOND), 2);
-        assert_eq!(at(Some(2 * SECOND), 3 * SECOND), 3);
+            assert_eq!(clock.now_ns(BootNs(0)) / SECOND, shows_s);
+        }
     }
 
     proptest! {

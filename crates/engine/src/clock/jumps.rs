@@ -62,6 +62,14 @@ impl JumpWatch {
         let bound = jump_ns(terms) + round_trip_ns + before_ns + SLEWED_NS;
         (ahead > i64::try_from(bound).unwrap_or(i64::MAX)).then_some(ahead)
     }
+
+    /// Compares cluster time by this leader's own clock with what a majority has reached at least.
+    /// Returns by how many nanoseconds that is ahead, if this machine's clocks must have stood still.
+    #[must_use]
+    pub fn compare_majority(own_ns: u64, reached_ns: u64, terms: &LeaseTerms) -> Option<i64> {
+        let ahead = signed_difference(reached_ns, own_ns);
+        (ahead > i64::try_from(jump_ns(terms) + SLEWED_NS).unwrap_or(i64::MAX)).then_some(ahead)
+    }
 }
 
 /// A clock that jumps further than this between two renewals voids a lease: the margin that

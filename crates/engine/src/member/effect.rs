@@ -48,13 +48,15 @@ pub enum Effect {
         /// The call.
         call: CallId,
     },
-    /// Ask these nodes for their clocks. Answer with `handle_clocks`, when all of them have
-    /// answered, or after [`LEASE_TIMEOUT_MS`].
+    /// Ask these nodes for their clocks. Answer with `handle_clocks`, when `enough` of them have
+    /// answered, or each has answered or cannot be reached, or after [`LEASE_TIMEOUT_MS`].
     AskClocks {
         /// The call.
         call: CallId,
         /// The nodes.
         nodes: Vec<NodeId>,
+        /// How many answers suffice.
+        enough: usize,
     },
     /// An attempt to renew the lease has ended: for logs and metrics.
     Renewed(Result<(), NotRenewed>),
@@ -169,7 +171,8 @@ pub enum LeaseAnswer {
 /// The clocks of other nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClocksHeard {
-    /// The answers, all brought forward to the moment at which the handler is called.
+    /// The answers, each brought forward from when it arrived to the moment at which the handler is
+    /// called: never ahead of the clock that it reports.
     pub answers: Vec<ClockAnswer>,
 }
 
@@ -206,7 +209,7 @@ pub enum NotRenewed {
     /// The time that the answer took is unknown: the next request decides.
     #[error("the clock jumped meanwhile")]
     ClockJumped,
-    /// No leader has set this leader's clock, and too few nodes answer.
+    /// This leader must compare its clock with others, and too few nodes answer.
     #[error("no quorum says what time the cluster has reached")]
     NoQuorumOfClocks,
     /// No leader has set this leader's clock, and the clocks of a new cluster differ.

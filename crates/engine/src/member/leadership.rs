@@ -74,12 +74,14 @@ impl Member {
     }
 
     /// Returns the term in which this node leads, and takes the leadership over if the node was
-    /// just elected. `None` if it does not lead, or its first entry is not committed yet: before
-    /// that it may grant nothing.
+    /// just elected. `None` if it does not lead, its first entry is not committed yet, or its clock
+    /// is not compared with others yet: before that it may grant nothing.
     pub fn assume_leadership(&mut self, step: &mut Step<'_>) -> Option<u64> {
-        // A clock that no leader has set must not promise anything: see `ask_clocks`.
-        let synced = self.clock.is_synced() || Mutation::UnsetClockLeads.active();
-        let term = step.around.leads_in().filter(|_| synced)?;
+        let term = step.around.leads_in()?;
+        // A clock that is not compared with others must not promise anything: see `ask_clocks`.
+        if !self.clock_is_set_in(term) && !Mutation::UnsetClockLeads.active() {
+            return None;
+        }
         let (now, before) = step.around.leaderships();
         now.filter(|seen| seen.term == term && seen.node == self.me)?;
         if self.led_in() == Some(term) {

@@ -2,7 +2,8 @@
 //!
 //! Answers for: no request leaves before this directory may act for its node and has recorded its
 //! start; a lease counts from before its request was sent; an answer that arrived across a jump of
-//! the clocks grants nothing; the clock follows the leader's.
+//! the clocks grants nothing; the clock follows the leader's; and a leader compares its clock with
+//! those of a majority before it grants anything in a new term.
 
 use fluxgate_types::{BootId, BootNs, NodeId};
 
@@ -25,8 +26,11 @@ const RETRY_MS: u64 = 50;
 /// The progress of the renewal of this node's lease.
 #[derive(Debug, Default)]
 pub(super) struct Renewal {
-    // The leader of the last attempt: another one is asked at once.
-    led_by: Option<NodeId>,
+    // The leader of the last attempt, and the term if this node led: after a change the next attempt
+    // is due at once.
+    led_by: (Option<NodeId>, Option<u64>),
+    // The newest term for which this leader's clock was compared with those of a majority.
+    clock_set_in: Option<u64>,
     // When the next attempt is due.
     at: BootNs,
     // The level of the last attempt: under another one this start must be registered again, and
@@ -48,7 +52,7 @@ struct SavedStart {
 #[derive(Clone, Copy, Debug)]
 enum Pending {
     Save,
-    Clocks(CallId),
+    Clocks { call: CallId, term: u64 },
     Lease { call: CallId, to: NodeId, sent: BootNs },
     Own { call: CallId, sent: BootNs },
 }
@@ -60,7 +64,9 @@ impl Renewal {
             None => self.at,
             Some(Pending::Own { sent, .. }) => sent.plus_ms(LEASE_TIMEOUT_MS),
             // The driver answers in time.
-            Some(Pending::Save | Pending::Clocks(_) | Pending::Lease { .. }) => BootNs(u64::MAX),
+            Some(Pending::Save | Pending::Clocks { .. } | Pending::Lease { .. }) => {
+                BootNs(u64::MAX)
+            }
         }
     }
 }
@@ -81,11 +87,12 @@ impl Member {
     /// Tries to renew the lease, if it is time.
     pub(super) fn renew(&mut self, step: &mut Step<'_>) {
         let leader = step.around.leader();
-        if leader != self.renewal.led_by {
-            self.renewal.led_by = leader;
+        let led_by = (leader, step.around.leads_in());
+        if led_by != self.renewal.led_by {
+            self.renewal.led_by = led_by;
             self.renewal.at = step.now();
-            // An answer of the old leader would come too late. A start that is being saved is not
-            // affected.
+            // An answer of the old leader would come too late, and what this node asked for in an
+            // earlier term as well. A start that is being saved is not affected.
             self.renewal.pending.take_if(|pending| !matches!(pending, Pending::Save));
         }
         let level = step.around.shared().cluster().level;
@@ -134,15 +141,18 @@ impl Member {
             self.renewal.pending = Some(Pending::Lease { call, to: leader, sent: step.now() });
             let request = self.lease_request(step);
             step.push(Effect::RequestLease { call, to: leader, request });
-        } else if self.clock.is_synced() {
+            return Ok(());
+        }
+        let term = step.around.leads_in().ok_or(NotRenewed::NotLeading)?;
+        if self.clock_is_set_in(term) {
             let call = self.next_call();
             self.renewal.pending = Some(Pending::Own { call, sent: step.now() });
             let request = self.lease_request(step);
             self.begin_grant(Requester::Own(call), self.me, request, step);
+            Ok(())
         } else {
-            self.ask_clocks(step)?;
+            self.ask_clocks(term, step)
         }
-        Ok(())
     }
 
     fn lease_request(&self, step: &Step<'_>) -> LeaseRequest {
@@ -294,46 +304,70 @@ impl Member {
         jump.is_some()
     }
 
-    /// A leader whose clock no leader has set asks the other voters before it grants or stamps
-    /// anything: its wall clock may be behind cluster time, or wrong by years.
-    fn ask_clocks(&mut self, step: &mut Step<'_>) -> Result<(), NotRenewed> {
+    /// Whether this node may grant and stamp in this term, as far as its clock is concerned.
+    pub(super) fn clock_is_set_in(&self, term: u64) -> bool {
+        if Mutation::ClockComparedOnce.active() {
+            return self.clock.is_synced();
+        }
+        self.renewal.clock_set_in == Some(term)
+    }
+
+    /// A leader asks the other voters for their clocks before it grants or stamps anything in a term.
+    /// If no leader has set its own, its wall clock may be wrong by years. If one has, this machine
+    /// may have stood still since, together with its clocks: cluster time would go back, and windows
+    /// would be cut again that others have under another share map.
+    fn ask_clocks(&mut self, term: u64, step: &mut Step<'_>) -> Result<(), NotRenewed> {
         let nodes: Vec<NodeId> = self.voters(step).filter(|node| *node != self.me).collect();
         if nodes.is_empty() {
-            return self.set_clock(&ClocksHeard::default(), step);
+            return self.set_clock(term, &ClocksHeard::default(), step);
         }
+        // The clocks of all voters count where none was set by a leader, not only those of a
+        // majority: two clocks alone do not show which is wrong.
+        let enough = if self.clock.is_synced() { nodes.len().div_ceil(2) } else { nodes.len() };
         let call = self.next_call();
-        self.renewal.pending = Some(Pending::Clocks(call));
-        step.push(Effect::AskClocks { call, nodes });
+        self.renewal.pending = Some(Pending::Clocks { call, term });
+        step.push(Effect::AskClocks { call, nodes, enough });
         Ok(())
     }
 
     /// The clocks of the voters that answered.
     pub fn handle_clocks(&mut self, call: CallId, heard: &ClocksHeard, step: &mut Step<'_>) {
-        let Some(Pending::Clocks(of)) = self.renewal.pending else { return };
+        let Some(Pending::Clocks { call: of, term }) = self.renewal.pending else { return };
         if of != call {
             return;
         }
         self.renewal.pending = None;
-        match self.set_clock(heard, step) {
-            Ok(()) => self.renew(step),
-            Err(why) => self.not_renewed(why, step),
+        if let Err(why) = self.set_clock(term, heard, step) {
+            return self.not_renewed(why, step);
         }
+        self.renew(step);
     }
 
-    fn set_clock(&mut self, heard: &ClocksHeard, step: &mut Step<'_>) -> Result<(), NotRenewed> {
+    fn set_clock(
+        &mut self,
+        term: u64,
+        heard: &ClocksHeard,
+        step: &mut Step<'_>,
+    ) -> Result<(), NotRenewed> {
         let voters = self.voters(step).count();
-        // The clocks of all voters that answered count, not only those of a quorum: two clocks alone
-        // do not show which is wrong.
         if (heard.answers.len() + 1) * 2 <= voters {
             return Err(NotRenewed::NoQuorumOfClocks);
         }
         let mut answers = heard.answers.clone();
         answers.push(self.own_clocks(step));
-        let bound_ns = self.terms.in_force().clock_error_ms_max * 1_000_000;
+        let terms = self.terms.in_force();
+        let bound_ns = terms.clock_error_ms_max * 1_000_000;
         let start_ns =
             sync::start_ns(&answers, voters, bound_ns).map_err(NotRenewed::ClocksDiffer)?;
-        self.clock.begin_leadership(step.now(), Some(start_ns), 0);
-        self.renewal.at = step.now();
+        let now = step.now();
+        let behind = JumpWatch::compare_majority(self.clock.now_ns(now), start_ns, &terms);
+        if let Some(behind) = behind.filter(|_| self.clock.is_synced()) {
+            self.holder.handle_clock_jump();
+            step.push(Effect::LeaseDropped(ClockJump::StoodStill(behind)));
+        }
+        self.clock.begin_leadership(now, start_ns);
+        self.renewal.clock_set_in = Some(term);
+        self.renewal.at = now;
         Ok(())
     }
 

@@ -274,9 +274,11 @@ impl KeyCounters {
             if deciding.is_some_and(|at| at != limit_at) {
                 continue;
             }
-            let tokens = spec.limit.tokens;
             let reset = spec.limit.window_at(context.now).end();
-            let remaining = self.limits[limit_at].now().remaining(context);
+            let cell = self.limits[limit_at].now();
+            // By which the counter counts: it follows a change of the limit only once this step
+            // knows the share map of the window.
+            let (tokens, remaining) = (cell.tokens, cell.remaining(context));
             // remaining / tokens, compared without division.
             let smaller = chosen.is_none_or(|c| {
                 u128::from(remaining) * u128::from(c.tokens)

@@ -1,7 +1,8 @@
 //! What a leader must know before it grants a lease.
 
+use fluxgate_engine::clock::sync::ClockAnswer;
 use fluxgate_engine::lease::LeaseRefusal;
-use fluxgate_engine::member::{Effect, LeaseAnswer, NotRenewed, SubmitError};
+use fluxgate_engine::member::{ClocksHeard, Effect, LeaseAnswer, NotRenewed, SubmitError};
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::Command;
 use fluxgate_types::{BootId, LogIndex, NodeId};
@@ -46,12 +47,52 @@ fn a_leader_whose_clock_no_leader_has_set_asks_the_others_first() {
     }) else {
         panic!("{effects:?}")
     };
-    let none = fluxgate_engine::member::ClocksHeard::default();
+    let none = ClocksHeard::default();
     let effects = world.act(|member, at| member.handle_clocks(call, &none, at));
     assert!(
         effects.iter().any(|e| matches!(e, Effect::Renewed(Err(NotRenewed::NoQuorumOfClocks)))),
         "one clock of three is no quorum: {effects:?}"
     );
+}
+
+#[test]
+fn a_leader_whose_machine_stood_still_takes_the_time_of_a_majority_before_it_grants() {
+    let mut world = leading_with_peer();
+    let clock_ns = |world: &mut World| world.step(|m, step| m.clock().now_ns(step.now())).0;
+    // Others led while its clocks stood still, and it is elected again.
+    let others_ns = clock_ns(&mut world) + 90_000_000_000;
+    world.lead(2);
+    let effects = world.timeout();
+    assert_eq!(
+        answered(&world.lease_request(PEER, PEERS, ASKED), ASKED),
+        Some(LeaseAnswer::NotLeader)
+    );
+    let Some((call, enough)) = effects.iter().find_map(|effect| {
+        if let Effect::AskClocks { call, enough, .. } = effect {
+            Some((*call, *enough))
+        } else {
+            None
+        }
+    }) else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(enough, 1, "its own clock and another one are a majority of three");
+    let (own, _) = world.step(|member, step| member.own_clocks(step));
+    let heard = ClocksHeard {
+        answers: vec![ClockAnswer { node: PEER, synced_ns: Some(others_ns), ..own }],
+    };
+    let effects = world.act(|member, at| member.handle_clocks(call, &heard, at));
+    assert!(clock_ns(&mut world) >= others_ns);
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::LeaseDropped(_))),
+        "its lease is older than it believes: {effects:?}"
+    );
+    let effects = world.lease_request(PEER, PEERS, ASKED);
+    let proof = proving(&effects).expect("a proof");
+    let read = Some(LogIndex(world.around.applied));
+    let effects = world.act(|member, at| member.handle_proof(proof, read, at));
+    let Some(LeaseAnswer::Granted(grant)) = answered(&effects, ASKED) else { panic!("a grant") };
+    assert!(grant.cluster_ns >= others_ns);
 }
 
 #[test]

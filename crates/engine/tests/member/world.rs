@@ -154,7 +154,7 @@ impl World {
             effects.extend(self.act(|member, at| {
                 if let Effect::SaveStart { start, registered } = effect {
                     member.handle_start_saved(start, registered, true, at);
-                } else if let Effect::AskClocks { call, nodes } = effect {
+                } else if let Effect::AskClocks { call, nodes, .. } = effect {
                     let own = member.own_clocks(at);
                     let answers = nodes.into_iter().map(|node| ClockAnswer { node, ..own });
                     member.handle_clocks(call, &ClocksHeard { answers: answers.collect() }, at);

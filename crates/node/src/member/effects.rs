@@ -93,8 +93,9 @@ impl MemberDriver {
                 let index = proof.ok().and_then(Result::ok);
                 self.step(|m, at| m.handle_proof(call, index, at));
             }
-            Effect::AskClocks { call, nodes } => {
-                let answers = time::ask_clocks(&self.parts.calls, nodes, LEASE_TIMEOUT).await;
+            Effect::AskClocks { call, nodes, enough } => {
+                let calls = &self.parts.calls;
+                let answers = time::ask_clocks(calls, nodes, enough, LEASE_TIMEOUT).await;
                 self.step(|m, at| m.handle_clocks(call, &ClocksHeard { answers }, at));
             }
             Effect::Propose { call, command } => self.propose_own(call, *command).await,

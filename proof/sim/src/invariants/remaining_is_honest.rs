@@ -46,10 +46,11 @@ impl Invariant for Judge {
             }
         }
         // Starts again after a change of the limit, also a change there and back; requests that
-        // waited while the key lost the limit each have its tokens as they were.
+        // waited while the key lost the limit each have its tokens as they were. A thread that was held
+        // up since before the share map was known counts and shows by the tokens of before.
         let table = world.node(node).map(|node| &node.shared.table);
         let revision = table.and_then(|table| table.with(&counter.key, |e| e.record.revision));
-        let under = (revision, spec.limit.tokens);
+        let under = (revision, decision.tokens);
         let new = (under, u64::MAX);
         let shown = self.shown.entry((counter, node, boot)).or_insert(new);
         if shown.0 != under {

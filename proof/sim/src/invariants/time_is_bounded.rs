@@ -1,13 +1,22 @@
 //! However far the wall clocks of a minority are off, cluster time stays within what the others
 //! showed at some moment, except for what clocks that drift move it between two corrections, and for
-//! the time for which clocks stood still.
+//! the time for which clocks stood still. And no node begins to lead with a cluster time that a majority
+//! has left behind, whatever happened to its clocks.
+
+use std::collections::BTreeMap;
+
+use fluxgate_types::NodeId;
 
 use super::Invariant;
 use crate::node::Node;
 use crate::world::World;
 use fluxgate_plan::MS;
 
-pub(super) struct Judge;
+#[derive(Default)]
+pub(super) struct Judge {
+    // The newest term in which each node was seen to lead.
+    led_in: BTreeMap<NodeId, u64>,
+}
 
 /// Boot clocks drift by less than this from the wall clocks, and a leader corrects cluster time for
 /// only a part of the time: of a hundred, this much.
@@ -40,6 +49,26 @@ impl Invariant for Judge {
                     node.id
                 ));
             }
+        }
+        world.nodes().try_for_each(|node| self.begins_to_lead(node, world))
+    }
+}
+
+impl Judge {
+    fn begins_to_lead(&mut self, node: &Node, world: &World) -> Result<(), String> {
+        let begun = node.is_leading() && !world.stood_still(node.id, world.now);
+        let Some(term) = node.member.led_in().filter(|_| begun) else { return Ok(()) };
+        if self.led_in.insert(node.id, term) == Some(term) {
+            return Ok(());
+        }
+        let own = node.cluster_now(world.now) + world.plan.terms.clock_error_ms_max;
+        let synced = world.nodes().filter(|other| other.member.clock().is_synced());
+        let ahead = synced.filter(|other| other.cluster_now(world.now) > own).count();
+        if 2 * ahead > world.slots.len() {
+            return Err(format!(
+                "node {} leads in term {term} and cluster time is {own} at most, while {ahead} nodes are past that",
+                node.id
+            ));
         }
         Ok(())
     }

@@ -23,9 +23,14 @@ pub(super) enum Call {
     Lease(member::CallId),
     /// A round to a quorum.
     Proof(member::CallId),
-    /// The clocks of other nodes: those that have not answered, and the answers so far with when
-    /// they arrived.
-    Clocks { call: member::CallId, missing: Vec<NodeId>, heard: Vec<(ClockAnswer, BootNs)> },
+    /// The clocks of other nodes: those that have not answered, how many answers suffice, and the
+    /// answers so far with when they arrived.
+    Clocks {
+        call: member::CallId,
+        missing: Vec<NodeId>,
+        enough: usize,
+        heard: Vec<(ClockAnswer, BootNs)>,
+    },
     /// A change that was forwarded to the leader.
     Forward(member::CallId),
     /// How far a peer has applied.
@@ -67,10 +72,11 @@ impl Node {
         &mut self,
         call: member::CallId,
         nodes: &[NodeId],
+        enough: usize,
         step: &mut Step<'_>,
     ) {
         let number = step.number();
-        let call = Call::Clocks { call, missing: nodes.to_vec(), heard: Vec::new() };
+        let call = Call::Clocks { call, missing: nodes.to_vec(), enough, heard: Vec::new() };
         self.calls.insert(number, call);
         nodes.iter().for_each(|node| step.send(*node, Message::Time(number)));
         step.wake(LEASE_TIMEOUT_MS * MS, Timer::Over(number));
@@ -84,12 +90,14 @@ impl Node {
         step: &mut Step<'_>,
     ) {
         let now = self.boot_now(step.now);
-        let Some(Call::Clocks { missing, heard, .. }) = self.calls.get_mut(&number) else { return };
+        let Some(Call::Clocks { missing, enough, heard, .. }) = self.calls.get_mut(&number) else {
+            return;
+        };
         // A message may arrive twice; a clock counts once.
         let Some(place) = missing.iter().position(|node| *node == from) else { return };
         missing.remove(place);
         heard.extend(answer.map(|answer| (answer, now)));
-        if missing.is_empty() {
+        if missing.is_empty() || heard.len() >= *enough {
             self.end_clocks(number, step);
         }
     }

@@ -111,7 +111,9 @@ impl Node {
                 self.raft.confirm(number, &mut out);
                 self.consent(out, step);
             }
-            Effect::AskClocks { call, nodes } => self.ask_clocks(call, &nodes, step),
+            Effect::AskClocks { call, nodes, enough } => {
+                self.ask_clocks(call, &nodes, enough, step);
+            }
             Effect::Propose { call, command } => {
                 let request = u128::from(step.rng.draw()) << 64 | u128::from(step.rng.draw());
                 let command = *command;
