@@ -83,7 +83,7 @@ fn the_help_of_every_command_matches_the_file() {
     assert!(
         kept == all,
         "tests/golden/help.txt is out of date; after reading what changed, run\n    \
-         UPDATE_GOLDEN=1 cargo test -p fluxgate --test help"
+         UPDATE_GOLDEN=1 cargo nextest run -p fluxgate-tests -E 'test(help)'"
     );
 }
 

@@ -22,8 +22,8 @@ use crate::support::{Request, wait_until};
 
 /// Longest wait for what Prometheus notices within a few rounds of one second.
 const NOTICE: Duration = Duration::from_secs(30);
-/// Rounds of watching a healthy cluster: longer than the `for:` of any alert that load or the start
-/// could cause, except those of an hour.
+/// How many rounds a healthy cluster is watched: for longer than the `for:` of every alert that load or
+/// the start could cause, except alerts with a `for:` of an hour.
 const HEALTHY_ROUNDS: u32 = 25;
 const _: () = assert!(HEALTHY_ROUNDS > 600 / SCALE);
 

@@ -53,7 +53,7 @@ impl Collector {
         Self { port, bodies }
     }
 
-    /// How often these bytes occur in what was sent.
+    /// How often these bytes occur in the recorded bodies.
     fn count(&self, part: &[u8]) -> usize {
         self.bodies.lock().unwrap().windows(part.len()).filter(|window| *window == part).count()
     }

@@ -363,7 +363,7 @@ fn an_admin_key_sees_its_owners_keys_until_it_is_revoked() {
     browser.click("[data-saved]");
     browser.click("[data-done] button");
     browser.wait_text("h1", |text| text == "Made by it");
-    // Revoked through node 1, the session ends at node 3.
+    // The key is revoked through node 1; its session ends at node 3.
     cluster.admin(1, Request::new("DELETE", &admin.path())).expect(200);
     browser.go(&console(&cluster, 3, "keys"));
     browser.wait_text(".note", |text| text.contains("The session has ended"));

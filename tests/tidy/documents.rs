@@ -65,19 +65,23 @@ fn accepted_advisories_are_reviewed_in_time() {
     none(&findings);
 }
 
-/// The files in the code map of ARCHITECTURE.md, as package (`crates/` left out) and name.
+/// The files in the code map of ARCHITECTURE.md, as package (`crates/` left out) and name. A row has a
+/// package, or none for that of the row before, and parts such as "`a`, `b`: what they answer for".
 fn mapped(text: &str) -> BTreeSet<(String, String)> {
     let section = text.split("\n## ").find(|section| section.starts_with("Crates\n"));
     let mut of = String::new();
     let mut mapped = BTreeSet::new();
     for line in section.unwrap_or_default().lines().filter(|line| line.starts_with("| ")) {
-        let mut columns = line.split('|').skip(1);
-        let mut names = || {
-            let column = columns.next().unwrap_or_default();
-            column.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()
+        let mut columns = line.split('|').skip(1).map(str::trim);
+        let mut column = || columns.next().unwrap_or_default();
+        let names = |text: &str| -> Vec<String> {
+            text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
         };
-        of = names().into_iter().next().unwrap_or(of);
-        mapped.extend(names().into_iter().map(|name| (of.clone(), name)));
+        of = names(column()).into_iter().next().unwrap_or(of);
+        for part in column().split("; ").filter(|part| part.starts_with('`')) {
+            let named = part.split_once(": ").map_or(part, |(named, _)| named);
+            mapped.extend(names(named).into_iter().map(|name| (of.clone(), name)));
+        }
     }
     mapped
 }

@@ -52,9 +52,9 @@ impl LeaseTerms {
         self.lease_ms * 97 / 100
     }
 
-    /// How long the granter must assume the lease is held, counted from its reply: 2 % longer than
-    /// the lease holder does, for two clocks that drift by 1 % in opposite directions, and still
-    /// less than the configured lease.
+    /// How long the granter assumes that the lease is held, counted from its reply. 2 % longer than the
+    /// holder trusts it, because each of the two clocks may be off by 1 %; still shorter than the
+    /// configured lease.
     #[must_use]
     pub const fn granter_ms(&self) -> u64 {
         self.lease_ms * 99 / 100

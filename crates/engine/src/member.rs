@@ -6,7 +6,7 @@
 //! and decide nothing.
 //!
 //! Answers for: when this node may answer from its own copy of the keys, and by which clock
-//! ([`renewal`]); what a leader grants ([`granting`]) and owes the cluster ([`leadership`]); where a
+//! ([`renewal`], [`clocks`]); what a leader grants ([`granting`]) and owes the cluster ([`leadership`]); where a
 //! write goes ([`routing`]), and when it may be acknowledged ([`barrier`]).
 //!
 //! A driver holds one lock around each step, reads the surroundings inside it, publishes what other
@@ -14,6 +14,7 @@
 //! the effects out afterwards. Requests are decided without this lock.
 
 mod barrier;
+mod clocks;
 mod effect;
 mod granting;
 mod leadership;

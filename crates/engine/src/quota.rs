@@ -105,7 +105,8 @@ pub struct Sender {
 /// How long requests and transfer requests wait, milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitPolicy {
-    /// A request waits this long for tokens, longer only while a transfer request is pending.
+    /// A request waits this long for tokens; longer only while a transfer request is pending, or while
+    /// every peer can be reached and no request of the search failed.
     pub transfer_wait_ms: u64,
     /// A transfer request without a reply is given up after this.
     pub transfer_timeout_ms: u64,

@@ -71,8 +71,7 @@ fn machine() -> String {
 }
 
 impl Clock {
-    /// Continues from what an earlier start recorded, if there is a record, otherwise from the wall
-    /// clock.
+    /// Continues cluster time from the record of an earlier start or, without one, from the wall clock.
     pub fn new(noted: Option<&ClockNote>) -> Self {
         let (boot, wall_ms) = (boot_now(), wall_ns() / 1_000_000);
         let carried_on = |note: &ClockNote| {

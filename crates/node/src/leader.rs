@@ -1,5 +1,5 @@
-//! What a leader does besides its part in the protocol: it erases old records. And what every node
-//! looks at as often: its disk, its settings, and whose state differs.
+//! The upkeep of a node, five times a second: a leader erases old records; every node checks its disk,
+//! its settings, and whether states differ.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub async fn run(state: Arc<NodeState>) {
     loop {
         every.tick().await;
         // Without a lease of its own this node may no longer be the leader: it erases nothing then.
-        let leads = state.member.step(|member, step| member.assume_leadership(step)).is_some();
+        let leads = state.member.step(|member, step| member.leading_in(step)).is_some();
         if leads && state.published.is_leased(boot_now()) {
             purge(&state, &mut purged).await;
         }

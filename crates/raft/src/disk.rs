@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fluxgate_peer::process;
 use tokio::sync::Mutex;
 
-/// The fraction of a disk that is kept free for votes and for the database's own housekeeping.
+/// One part in this many of a disk is kept free for votes and for the database's own housekeeping.
 const RESERVE_PART: u64 = 16;
 /// Bounds of that reserve, bytes.
 const RESERVE_BYTES: (u64, u64) = (1024 * 1024, 16 * 1024 * 1024);

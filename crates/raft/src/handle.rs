@@ -194,7 +194,8 @@ impl RaftHandle {
         self.inner.changes.subscribe()
     }
 
-    /// Waits for such a change from this call on, `at_most` this long.
+    /// Waits until something that [`Self::subscribe`] reports changes after this call, `at_most` this
+    /// long.
     pub async fn wait_for_change(&self, at_most: Duration) {
         tokio::time::timeout(at_most, self.subscribe().changed()).await.ok();
     }

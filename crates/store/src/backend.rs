@@ -1,7 +1,7 @@
 //! The interface between the log and a database: ordered puts and deletes, and a barrier.
 //!
-//! Assumes of an implementation: after a power cut it holds everything before the last finished
-//! barrier, and of the later calls a prefix in call order. One thread writes; any thread reads.
+//! An implementation must keep, after a power cut, every call before the last finished barrier and, of
+//! the later calls, a prefix in call order. One thread writes; any thread reads.
 
 use std::io;
 use std::ops::ControlFlow;

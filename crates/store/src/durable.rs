@@ -49,9 +49,9 @@ pub fn failed() -> bool {
     FAILED.load(Ordering::SeqCst)
 }
 
-/// Runs `flush_fresh_value`, which must write something new and flush it, and returns whether the
-/// flush went through the override. On systems where sled does not use the symbol (it syncs in full
-/// there) the result is true.
+/// Runs `flush_fresh_value`, which must write a new value and flush it. Returns whether sled's flush
+/// called the `sync_file_range` of this module. Only on Linux does sled use that function; elsewhere it
+/// syncs in full, and the result is true.
 ///
 /// # Errors
 /// The error of the closure.

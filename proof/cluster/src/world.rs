@@ -143,7 +143,7 @@ impl Shared {
         arrivals.into_iter().map(|at| self.began + Duration::from_micros(at)).collect()
     }
 
-    /// Records a violation.
+    /// Records a violation; only the first one of a run is kept.
     pub(crate) fn violate(&self, invariant: &'static str, what: String) {
         let at = self.now();
         self.say(|| format!("{invariant} VIOLATED: {what}"));

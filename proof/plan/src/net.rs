@@ -48,8 +48,7 @@ impl Net {
         *self = Self { twice_permille, ..Self::default() };
     }
 
-    /// When a message that leaves now arrives; nothing where it is lost, two times where it is
-    /// repeated.
+    /// When a message that leaves now arrives: no time if it is lost, two if it is repeated.
     pub fn route(&self, now: Us, from: NodeId, to: NodeId, rng: &mut Rng) -> Vec<Us> {
         if self.cut.get(&(from, to)).is_some_and(|until| now < *until) {
             return Vec::new();

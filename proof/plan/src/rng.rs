@@ -25,7 +25,7 @@ impl Rng {
         mix64(self.0)
     }
 
-    /// A number below `end`; 0 where `end` is 0.
+    /// A number below `end`, or 0 if `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
         if end == 0 { 0 } else { self.draw() % end }
     }

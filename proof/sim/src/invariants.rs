@@ -115,7 +115,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(requests_end_in_time::Judge),
         Box::new(cluster_heals::Judge),
         Box::new(restart_is_free::Judge),
-        Box::new(time_is_bounded::Judge::default()),
+        Box::new(time_is_bounded::Judge),
         Box::new(writes_go_on::Judge::default()),
         Box::new(limits_are_as_set::Judge),
         Box::new(old_directories_stay_out::Judge),

@@ -168,6 +168,8 @@ pub enum Seen {
     AppliedEntry(LogIndex),
     /// The node has renewed its lease, by a request that left at this time.
     Renewed(Us),
+    /// The node has begun to lead in this term.
+    Elected(u64),
     /// An orderly stop is over.
     Stopped,
     /// The directory takes part in consensus from now on.

@@ -379,7 +379,8 @@ impl World {
                 | Seen::Wrote(..)
                 | Seen::Moved(_)
                 | Seen::AppliedEntry(_)
-                | Seen::Renewed(_) => {}
+                | Seen::Renewed(_)
+                | Seen::Elected(_) => {}
             }
         }
         Ok(())

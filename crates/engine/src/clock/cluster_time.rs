@@ -1,8 +1,10 @@
 //! Cluster time: the clock that windows follow.
 //!
-//! Answers for: turning this machine's boot clock into cluster time, monotonically, slewed towards
-//! the leader's time (or, on the leader, towards its wall clock) at no more than 1 %. It never
-//! reads a clock: every method takes the boot time as an argument.
+//! Answers for: turning this machine's boot clock into cluster time, which never falls. It is slewed
+//! by at most 1 % towards the leader's time or, on the leader, towards the median wall clock of the
+//! members; a follower that is more than 20 ms behind steps forward, one that is more than 20 ms ahead
+//! runs slower, down to half speed. It never reads a clock: every method takes the boot time as an
+//! argument.
 
 use fluxgate_types::{BootNs, ClusterMs};
 
@@ -90,7 +92,7 @@ impl ClusterClock {
         }
     }
 
-    /// The leader slews towards its own wall clock, by at most 1 %.
+    /// The leader slews by at most 1 % towards `wall_ns`, the median wall clock of the members.
     pub fn lead(&mut self, boot: BootNs, wall_ns: u64) {
         let error = signed_difference(wall_ns, self.now_ns(boot));
         self.rebase(boot, (error / 1_000).clamp(-SLEW_PPM_MAX, SLEW_PPM_MAX));

@@ -6,7 +6,7 @@ use crate::state::View;
 use crate::state::cluster_state::{ClusterState, StartId};
 use crate::state::command::CommandError;
 
-/// Why a leader grants a node no lease.
+/// Why a leader rejects a request for a lease.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseRefusal {
     /// It asks for leases without applying what they require.

@@ -2,9 +2,9 @@
 //! lease under which it could answer without it.
 //!
 //! Answers for: only a leader term that is not older than the entry judges it, because only such a
-//! term knows every grant. A node that led when it committed the entry, and has lost the leadership
-//! since, waits one lease instead: it grants nothing itself, earlier grants run out within one
-//! lease, and every later grant requires the entry.
+//! term knows every grant. A node that lost the leadership before it could take over the entry's
+//! term, or a later one, waits one whole lease instead: it grants nothing itself, earlier grants run
+//! out within one lease, and every later grant requires the entry.
 
 use std::collections::BTreeMap;
 
@@ -98,7 +98,6 @@ impl Member {
         if self.barriers.waiting.is_empty() {
             return;
         }
-        self.assume_leadership(step);
         self.barriers.check_at = None;
         let mut held_up: BTreeMap<NodeId, LogIndex> = BTreeMap::new();
         for mut barrier in std::mem::take(&mut self.barriers.waiting) {

@@ -81,7 +81,7 @@ impl Member {
         for pending in older {
             self.answer(pending.requester, LeaseAnswer::NotLeader, step);
         }
-        let Some(term) = self.assume_leadership(step) else {
+        let Some(term) = self.leading_in(step) else {
             return self.answer(requester, LeaseAnswer::NotLeader, step);
         };
         if step.around.own().differs {
@@ -210,7 +210,7 @@ impl Member {
         let terms = self.lease_terms(step);
         let me = self.me;
         // This node may have been deposed, and even elected again, while the quorum answered.
-        let leads = self.assume_leadership(step) == Some(term);
+        let leads = self.leading_in(step) == Some(term);
         let answer = match self.leadership.granter_of(term).filter(|_| leads) {
             None => LeaseAnswer::NotLeader,
             Some(granter) => {

@@ -73,20 +73,31 @@ impl Member {
         self.leadership.term.as_ref().map(|leads| leads.term)
     }
 
-    /// Returns the term in which this node leads, and takes the leadership over if the node was
-    /// just elected. `None` if it does not lead, its first entry is not committed yet, or its clock
-    /// is not compared with others yet: before that it may grant nothing.
-    pub fn assume_leadership(&mut self, step: &mut Step<'_>) -> Option<u64> {
-        let term = step.around.leads_in()?;
-        // A clock that is not compared with others must not promise anything: see `ask_clocks`.
-        if !self.clock_is_set_in(term) && !Mutation::UnsetClockLeads.active() {
-            return None;
+    /// The term in which this node leads and has taken the leadership over ([`Member::take_over`]);
+    /// `None` before that: it may grant and propose nothing.
+    pub fn leading_in(&mut self, step: &mut Step<'_>) -> Option<u64> {
+        let term = self.elected_in(step)?;
+        let is_synced = self.clock.is_synced();
+        if Mutation::UnsetClockLeads.active() || Mutation::ClockComparedOnce.active() && is_synced {
+            self.take_over(term, step);
         }
-        let (now, before) = step.around.leaderships();
-        now.filter(|seen| seen.term == term && seen.node == self.me)?;
+        (self.led_in() == Some(term)).then_some(term)
+    }
+
+    /// The term in which this node leads, once its first entry of that term is applied.
+    pub(super) fn elected_in(&self, step: &Step<'_>) -> Option<u64> {
+        let (newest, _) = step.around.leaderships();
+        let is_own = |term: &u64| newest.is_some_and(|n| n.term == *term && n.node == self.me);
+        step.around.leads_in().filter(is_own)
+    }
+
+    /// Takes the leadership over. In the same step the clock was compared with those of a majority
+    /// ([`Member::handle_clocks`]): in between, this machine might stand still.
+    pub(super) fn take_over(&mut self, term: u64, step: &mut Step<'_>) {
         if self.led_in() == Some(term) {
-            return Some(term);
+            return;
         }
+        let (_, before) = step.around.leaderships();
         let at = step.now();
         let previous =
             before.map(|seen| PreviousLeader { node: seen.node, seen_since: seen.since });
@@ -103,7 +114,6 @@ impl Member {
         self.clock.catch_up(at, step.stamp_ns());
         let previous = previous.map(|previous| previous.node).filter(|node| *node != self.me);
         step.push(Effect::Elected { term, previous });
-        Some(term)
     }
 
     /// Does what a leader owes, if it is time.
@@ -112,7 +122,7 @@ impl Member {
             return;
         }
         self.leadership.look_at = step.now().plus_ms(self.settings.look_ms);
-        let term = self.assume_leadership(step);
+        let term = self.leading_in(step);
         let own = step.around.own();
         if let Some(term) = term.filter(|_| !own.is_stopping) {
             self.end_stuck_change(own.is_changing_members, step);

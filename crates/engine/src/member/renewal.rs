@@ -2,19 +2,17 @@
 //!
 //! Answers for: no request leaves before this directory may act for its node and has recorded its
 //! start; a lease counts from before its request was sent; an answer that arrived across a jump of
-//! the clocks grants nothing; the clock follows the leader's; and a leader compares its clock with
-//! those of a majority before it grants anything in a new term.
+//! the clocks grants nothing; the clock follows the leader's.
 
 use fluxgate_types::{BootId, BootNs, NodeId};
 
 use super::Member;
 use super::effect::{
-    CallId, ClockJump, ClocksHeard, Effect, LEASE_TIMEOUT_MS, LeaseAnswer, LeaseRequest, NotRenewed,
+    CallId, ClockJump, Effect, LEASE_TIMEOUT_MS, LeaseAnswer, LeaseRequest, NotRenewed,
 };
 use super::granting::Requester;
 use super::step::Step;
-use crate::clock::sync::{self, ClockAnswer};
-use crate::clock::{JumpWatch, signed_difference};
+use crate::clock::JumpWatch;
 use crate::fault::Mutation;
 use crate::lease::{Grant, LeaseRefusal};
 use crate::state::cluster_state::StartId;
@@ -29,15 +27,13 @@ pub(super) struct Renewal {
     // The leader of the last attempt, and the term if this node led: after a change the next attempt
     // is due at once.
     led_by: (Option<NodeId>, Option<u64>),
-    // The newest term for which this leader's clock was compared with those of a majority.
-    clock_set_in: Option<u64>,
     // When the next attempt is due.
-    at: BootNs,
+    pub(super) at: BootNs,
     // The level of the last attempt: under another one this start must be registered again, and
     // that must not wait until the disk is full, or the leader is gone.
     level: u32,
-    pending: Option<Pending>,
-    jumps: JumpWatch,
+    pub(super) pending: Option<Pending>,
+    pub(super) jumps: JumpWatch,
     refusal: Option<LeaseRefusal>,
     saved: SavedStart,
 }
@@ -49,8 +45,9 @@ struct SavedStart {
     registered: Option<StartId>,
 }
 
+/// What the renewal waits for.
 #[derive(Clone, Copy, Debug)]
-enum Pending {
+pub(super) enum Pending {
     Save,
     Clocks { call: CallId, term: u64 },
     Lease { call: CallId, to: NodeId, sent: BootNs },
@@ -87,7 +84,7 @@ impl Member {
     /// Tries to renew the lease, if it is time.
     pub(super) fn renew(&mut self, step: &mut Step<'_>) {
         let leader = step.around.leader();
-        let led_by = (leader, step.around.leads_in());
+        let led_by = (leader, self.elected_in(step));
         if led_by != self.renewal.led_by {
             self.renewal.led_by = led_by;
             self.renewal.at = step.now();
@@ -143,8 +140,8 @@ impl Member {
             step.push(Effect::RequestLease { call, to: leader, request });
             return Ok(());
         }
-        let term = step.around.leads_in().ok_or(NotRenewed::NotLeading)?;
-        if self.clock_is_set_in(term) {
+        let term = self.elected_in(step).ok_or(NotRenewed::NotLeading)?;
+        if self.leading_in(step).is_some() {
             let call = self.next_call();
             self.renewal.pending = Some(Pending::Own { call, sent: step.now() });
             let request = self.lease_request(step);
@@ -267,7 +264,7 @@ impl Member {
         step.push(Effect::Renewed(Ok(())));
     }
 
-    fn not_renewed(&mut self, why: NotRenewed, step: &mut Step<'_>) {
+    pub(super) fn not_renewed(&mut self, why: NotRenewed, step: &mut Step<'_>) {
         self.renewal.at = step.now().plus_ms(RETRY_MS);
         step.push(Effect::Renewed(Err(why)));
     }
@@ -290,117 +287,5 @@ impl Member {
         }
         self.renewal.refusal = Some(refusal.clone());
         NotRenewed::Refused(refusal)
-    }
-
-    /// Drops the lease if the clocks of this machine jumped since the last look, and returns
-    /// whether they did.
-    fn compare_clocks(&mut self, step: &mut Step<'_>) -> bool {
-        let terms = self.terms.in_force();
-        let jump = self.renewal.jumps.compare_clocks(step.reading, &terms);
-        if let Some(jump) = jump {
-            self.holder.handle_clock_jump();
-            step.push(Effect::LeaseDropped(ClockJump::Wall(jump)));
-        }
-        jump.is_some()
-    }
-
-    /// Whether this node may grant and stamp in this term, as far as its clock is concerned.
-    pub(super) fn clock_is_set_in(&self, term: u64) -> bool {
-        if Mutation::ClockComparedOnce.active() {
-            return self.clock.is_synced();
-        }
-        self.renewal.clock_set_in == Some(term)
-    }
-
-    /// A leader asks the other voters for their clocks before it grants or stamps anything in a term.
-    /// If no leader has set its own, its wall clock may be wrong by years. If one has, this machine
-    /// may have stood still since, together with its clocks: cluster time would go back, and windows
-    /// would be cut again that others have under another share map.
-    fn ask_clocks(&mut self, term: u64, step: &mut Step<'_>) -> Result<(), NotRenewed> {
-        let nodes: Vec<NodeId> = self.voters(step).filter(|node| *node != self.me).collect();
-        if nodes.is_empty() {
-            return self.set_clock(term, &ClocksHeard::default(), step);
-        }
-        // The clocks of all voters count where none was set by a leader, not only those of a
-        // majority: two clocks alone do not show which is wrong.
-        let enough = if self.clock.is_synced() { nodes.len().div_ceil(2) } else { nodes.len() };
-        let call = self.next_call();
-        self.renewal.pending = Some(Pending::Clocks { call, term });
-        step.push(Effect::AskClocks { call, nodes, enough });
-        Ok(())
-    }
-
-    /// The clocks of the voters that answered.
-    pub fn handle_clocks(&mut self, call: CallId, heard: &ClocksHeard, step: &mut Step<'_>) {
-        let Some(Pending::Clocks { call: of, term }) = self.renewal.pending else { return };
-        if of != call {
-            return;
-        }
-        self.renewal.pending = None;
-        if let Err(why) = self.set_clock(term, heard, step) {
-            return self.not_renewed(why, step);
-        }
-        self.renew(step);
-    }
-
-    fn set_clock(
-        &mut self,
-        term: u64,
-        heard: &ClocksHeard,
-        step: &mut Step<'_>,
-    ) -> Result<(), NotRenewed> {
-        let voters = self.voters(step).count();
-        if (heard.answers.len() + 1) * 2 <= voters {
-            return Err(NotRenewed::NoQuorumOfClocks);
-        }
-        let mut answers = heard.answers.clone();
-        answers.push(self.own_clocks(step));
-        let terms = self.terms.in_force();
-        let bound_ns = terms.clock_error_ms_max * 1_000_000;
-        let start_ns =
-            sync::start_ns(&answers, voters, bound_ns).map_err(NotRenewed::ClocksDiffer)?;
-        let now = step.now();
-        let behind = JumpWatch::compare_majority(self.clock.now_ns(now), start_ns, &terms);
-        if let Some(behind) = behind.filter(|_| self.clock.is_synced()) {
-            self.holder.handle_clock_jump();
-            step.push(Effect::LeaseDropped(ClockJump::StoodStill(behind)));
-        }
-        self.clock.begin_leadership(now, start_ns);
-        self.renewal.clock_set_in = Some(term);
-        self.renewal.at = now;
-        Ok(())
-    }
-
-    fn voters(&self, step: &Step<'_>) -> impl Iterator<Item = NodeId> + use<> {
-        let members = step.around.members();
-        members.into_iter().filter(|member| member.votes).map(|member| member.node)
-    }
-
-    /// What this node knows of the time, as of this step.
-    #[must_use]
-    pub fn own_clocks(&self, step: &Step<'_>) -> ClockAnswer {
-        let now_ns = self.clock.now_ns(step.now());
-        let synced = self.clock.is_synced();
-        ClockAnswer {
-            node: self.me,
-            synced_ns: synced.then_some(now_ns),
-            stamp_ns: step.stamp_ns(),
-            carried_ns: (self.settings.clock_carried && !synced).then_some(now_ns),
-            wall_ns: step.reading.wall_ns,
-            plausible: step.around.own().wall_is_plausible,
-        }
-    }
-
-    /// What cluster time should be by the wall clocks of the members, nanoseconds.
-    fn wall_target_ns(&self, step: &Step<'_>) -> u64 {
-        let members = step.around.members();
-        let reports = members.iter().filter_map(|member| step.around.peer(member.node));
-        let others: Vec<i64> =
-            reports.filter(|report| report.is_recent).map(|report| report.wall_offset_ns).collect();
-        let cluster_ns = self.clock.now_ns(step.now());
-        let own = signed_difference(step.reading.wall_ns, cluster_ns);
-        let bound_ns = self.terms.in_force().clock_error_ms_max * 1_000_000;
-        let offset = sync::wall_offset_ns(own, &others, members.len(), bound_ns);
-        cluster_ns.saturating_add_signed(offset)
     }
 }

@@ -127,14 +127,12 @@ impl Member {
         let timeout_ms = write.deadline.since(step.now()) / 1_000_000;
         let stage = match leader {
             Some(node) if node == self.me => {
-                // The entry carries a time stamp: a clock that was not compared with others in this
-                // term must not stamp it, and a node whose state differs must not acknowledge writes. A leader whose
-                // own lease has run out cannot reach a majority, as far as it knows: its entry may
-                // or may not be committed, and its caller would not hear which.
+                // Proposing needs three things. The entry carries a time stamp, so some leader must have
+                // set this clock. A node whose state differs must
+                // not acknowledge writes. And a leader without a lease of its own may have lost its
+                // majority: the caller would not learn whether its entry was committed.
                 let is_leased = step.now() < self.holder.until();
-                let may_stamp =
-                    step.around.leads_in().is_some_and(|term| self.clock_is_set_in(term));
-                if !may_stamp || !is_leased || step.around.own().differs {
+                if !self.clock.is_synced() || !is_leased || step.around.own().differs {
                     return self.write_failed(id, SubmitError::NotLeader, step);
                 }
                 let call = self.begin_attempt(id);

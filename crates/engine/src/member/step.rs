@@ -11,7 +11,7 @@ use crate::state::Shared;
 pub trait Surroundings {
     /// The leader, as far as this node knows.
     fn leader(&self) -> Option<NodeId>;
-    /// The term in which this node leads, once its first entry of that term is committed.
+    /// The term in which this node leads, as far as it knows.
     fn leads_in(&self) -> Option<u64>;
     /// How far the log is applied here.
     fn applied(&self) -> LogIndex;

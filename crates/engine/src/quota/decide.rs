@@ -253,7 +253,8 @@ impl KeyCounters {
         short.max().map_or(0, |(_, Reverse(at))| at)
     }
 
-    /// The decision that a request of cost 1 would get; spends nothing.
+    /// Denied if it is proven that no token is left, otherwise admitted, also where a request of cost 1
+    /// would have to wait. Spends nothing.
     fn peek(&mut self, context: &Context<'_>, limits: &KeyLimits) -> Decision {
         match self.look(context, limits, Cost::ONE) {
             Look::Proven(at) => self.decision(context, limits, Verdict::Limited, Some(at)),
@@ -322,8 +323,8 @@ impl KeyCounters {
     }
 
     /// Ends requests that waited too long. A request is kept past its deadline only while tokens
-    /// may still arrive: a transfer request is pending, or every peer is reachable, so that the
-    /// tokens must be in flight.
+    /// may still arrive: a transfer request is pending, or every peer can be reached and no request of
+    /// the search failed, so that the tokens must be in flight.
     fn expire(
         &mut self,
         context: &Context<'_>,

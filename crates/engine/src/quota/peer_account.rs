@@ -22,7 +22,7 @@ pub(super) struct PeerAccount {
     pub(super) spent: u64,
     // Spent by incarnations that have ended, as far as they reported: remains a lower bound.
     pub(super) spent_before: u64,
-    // What all its incarnations have spent, as third nodes report it.
+    // A lower bound of the spending of all its incarnations, as other nodes reported it.
     pub(super) heard: u64,
     pub(super) burned: Option<Burned>,
     pub(super) left: Option<u64>,

@@ -1,4 +1,4 @@
-//! What the cluster has agreed on about itself, besides members and share maps.
+//! Replicated settings of the whole cluster, except members and share maps.
 //!
 //! Answers for: the level (which rules every member knows), the lease terms, and the newest start
 //! of every node.

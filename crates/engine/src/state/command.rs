@@ -1,7 +1,8 @@
 //! The content of log entries: the commands for the replicated state, and their outcomes.
 //!
-//! Written to disk and sent between nodes by position: variants and fields are only ever appended
-//! under a new format version (see the `raft` crate), never moved.
+//! Answers for: the level of each command. These types are not written themselves: their shapes are
+//! in `crates/wire/src/state.rs`, by position, and there variants are only appended, under a new
+//! level.
 
 use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
 
@@ -77,7 +78,8 @@ pub enum Command {
         /// grants before the map begins must be the one whose entry carries the map.
         term: u64,
     },
-    /// A node runs on this data directory.
+    /// Registers the data directory of a node. Level 1; [`Command::RegisterStart`] replaces it from
+    /// level 2 on.
     RegisterNode {
         /// The node.
         node: NodeId,

@@ -37,7 +37,7 @@ fn a_node_that_its_own_list_does_not_name_counts_itself() {
         [Effect::Report(Report::Waiting { missing: vec![NodeId(2), NodeId(3)], needed: 1 })]
     );
     assert_eq!(driven.attempt(&[member(1), member(2)]), [Effect::TakePart]);
-    // It forms nothing, whatever it hears.
+    // A node that its own configuration does not list never forms the cluster.
     let mut unlisted = Driven::new(4, [1, 2, 3]);
     unlisted.wait_ms(2 * FORM_PATIENCE_MS);
     assert_eq!(unlisted.attempt(&[new_node(2), new_node(3)]), [Effect::TakePart]);

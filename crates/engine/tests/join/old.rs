@@ -81,7 +81,7 @@ fn a_directory_that_does_not_remember_a_later_start_ends() {
     let newest = registered.boot;
     let ended = [Effect::End(JoinError::OlderDirectory { node: NodeId(1), newest })];
     let later = knows(2, MY_DIRECTORY, false, registered);
-    // One answer is enough, without a majority too.
+    // One node that knows a later start ends this one, also if no majority has answered.
     assert_eq!(Driven::with_log(1..=3).attempt(&[member(3), later.clone()]), ended);
     assert_eq!(Driven::with_log(1..=5).attempt(std::slice::from_ref(&later)), ended);
     // The start was made from this directory: it remembers the number and the nonce.

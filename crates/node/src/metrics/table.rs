@@ -10,7 +10,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
-/// Everything that Prometheus reads of a metric except its samples.
+/// The description of a metric, as `/metrics` shows it above the samples.
 pub(super) struct Entry {
     pub(super) name: &'static str,
     pub(super) help: &'static str,

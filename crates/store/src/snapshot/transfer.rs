@@ -33,7 +33,7 @@ impl IncomingSnapshot {
     /// Appends the piece at `offset`, which must equal [`Self::received`].
     ///
     /// # Errors
-    /// When the offset differs, the file grows too large, or the system's error.
+    /// If the offset differs, the file would grow too large, or writing fails.
     pub fn write_at(&mut self, offset: u64, piece: &[u8]) -> Result<(), SnapshotError> {
         if offset != self.received {
             return Err(SnapshotError::Gap { expected: self.received, found: offset });

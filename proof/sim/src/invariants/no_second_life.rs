@@ -38,6 +38,7 @@ impl Invariant for Judge {
             | Seen::Wrote(..)
             | Seen::AppliedEntry(_)
             | Seen::Renewed(_)
+            | Seen::Elected(_)
             | Seen::TookPart
             | Seen::Ended(_)
             | Seen::Stopped => return Ok(()),

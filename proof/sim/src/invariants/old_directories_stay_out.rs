@@ -37,6 +37,7 @@ impl Invariant for Judge {
             | Seen::Moved(_)
             | Seen::AppliedEntry(_)
             | Seen::Renewed(_)
+            | Seen::Elected(_)
             | Seen::Stopped => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use fluxgate_plan::{MS, Us};
 
 pub(super) struct Judge;
 
-/// Clocks that run at another speed, and steps that wait for their turn.
+/// Allowance for clocks that run slower, and for steps that wait for their turn, milliseconds.
 const SLACK_MS: u64 = 100;
 
 fn judge(world: &World, node: NodeId, request: &Request) -> Result<(), String> {

@@ -3,20 +3,15 @@
 //! the time for which clocks stood still. And no node begins to lead with a cluster time that a majority
 //! has left behind, whatever happened to its clocks.
 
-use std::collections::BTreeMap;
-
 use fluxgate_types::NodeId;
 
 use super::Invariant;
+use crate::messages::Seen;
 use crate::node::Node;
 use crate::world::World;
 use fluxgate_plan::MS;
 
-#[derive(Default)]
-pub(super) struct Judge {
-    // The newest term in which each node was seen to lead.
-    led_in: BTreeMap<NodeId, u64>,
-}
+pub(super) struct Judge;
 
 /// Boot clocks drift by less than this from the wall clocks, and a leader corrects cluster time for
 /// only a part of the time: of a hundred, this much.
@@ -25,6 +20,23 @@ const DRIFT_PERCENT: u64 = 1;
 impl Invariant for Judge {
     fn name(&self) -> &'static str {
         "time_is_bounded"
+    }
+
+    fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
+        let (Seen::Elected(term), Some(leader)) = (seen, world.node(node)) else { return Ok(()) };
+        // One that was deposed meanwhile and does not know it yet can grant nothing.
+        if world.nodes().any(|other| other.raft.leads_in() > Some(*term)) {
+            return Ok(());
+        }
+        let own = leader.cluster_now(world.now) + world.plan.terms.clock_error_ms_max;
+        let synced = world.nodes().filter(|other| other.member.clock().is_synced());
+        let ahead = synced.filter(|other| other.cluster_now(world.now) > own).count();
+        if 2 * ahead > world.slots.len() {
+            return Err(format!(
+                "node {node} leads in term {term} and cluster time is {own} at most, while {ahead} nodes are past that"
+            ));
+        }
+        Ok(())
     }
 
     fn each_second(&mut self, world: &World) -> Result<(), String> {
@@ -49,26 +61,6 @@ impl Invariant for Judge {
                     node.id
                 ));
             }
-        }
-        world.nodes().try_for_each(|node| self.begins_to_lead(node, world))
-    }
-}
-
-impl Judge {
-    fn begins_to_lead(&mut self, node: &Node, world: &World) -> Result<(), String> {
-        let begun = node.is_leading() && !world.stood_still(node.id, world.now);
-        let Some(term) = node.member.led_in().filter(|_| begun) else { return Ok(()) };
-        if self.led_in.insert(node.id, term) == Some(term) {
-            return Ok(());
-        }
-        let own = node.cluster_now(world.now) + world.plan.terms.clock_error_ms_max;
-        let synced = world.nodes().filter(|other| other.member.clock().is_synced());
-        let ahead = synced.filter(|other| other.cluster_now(world.now) > own).count();
-        if 2 * ahead > world.slots.len() {
-            return Err(format!(
-                "node {} leads in term {term} and cluster time is {own} at most, while {ahead} nodes are past that",
-                node.id
-            ));
         }
         Ok(())
     }

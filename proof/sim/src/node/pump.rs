@@ -102,6 +102,7 @@ impl Node {
                     step.send(node, Message::Leased(call, Box::new(answer)));
                 }
             }
+            Effect::Elected { term, .. } => step.see(Seen::Elected(term)),
             Effect::Renewed(Ok(())) => step.see(Seen::Renewed(self.lease_asked)),
             Effect::ProveLeadership { call } => {
                 let number = step.number();
@@ -148,7 +149,6 @@ impl Node {
             Effect::HandOver { to: None }
             | Effect::Renewed(Err(_))
             | Effect::LeaseDropped(_)
-            | Effect::Elected { .. }
             | Effect::EndChange
             | Effect::BarrierPassed { .. } => {}
         }

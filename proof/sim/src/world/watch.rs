@@ -33,6 +33,7 @@ impl World {
                 | Seen::Moved(_)
                 | Seen::AppliedEntry(_)
                 | Seen::Renewed(_)
+                | Seen::Elected(_)
                 | Seen::TookPart
                 | Seen::Ended(_)
                 | Seen::Stopped => format!("node {id}: {seen:?}"),
@@ -111,6 +112,7 @@ impl World {
             | Seen::Moved(_)
             | Seen::AppliedEntry(_)
             | Seen::Renewed(_)
+            | Seen::Elected(_)
             | Seen::TookPart
             | Seen::Ended(_)
             | Seen::Stopped => {}
