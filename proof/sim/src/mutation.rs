@@ -108,7 +108,7 @@ pub fn plan(
         // A node repeats a request whose reply it could not use. Only where another node served the
         // request, and a third node needs the tokens, gossip alone shows where they are.
         (Some(Mutation::GossipWithoutTransfers), _) => {
-            Plan { demand_percent: 110, cost_max: 10, ..Plan::of_restarts(seed, 900) }
+            Plan { demand_percent: 110, cost_max: 10, keys: 8, ..Plan::of_restarts(seed, 900) }
         }
         _ => Plan::of(seed),
     }
