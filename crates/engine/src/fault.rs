@@ -78,7 +78,7 @@ pub enum Mutation {
     /// A leader whose clock a leader has set does not compare it with others.
     ClockComparedOnce,
     /// A barrier is judged by an older leader term than its entry's, which does not know every
-    /// grant.
+    /// grant. Too rare for the simulator: `crates/engine/tests/member/barrier.rs`.
     BarrierOfOlderTerm,
     /// A leader that was deposed before it could grant acknowledges at once.
     DeposedAcknowledges,
@@ -106,7 +106,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Every mutation that the simulator must catch.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 39] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -135,7 +135,6 @@ impl Mutation {
         Self::AbsentForever,
         Self::UnsetClockLeads,
         Self::ClockComparedOnce,
-        Self::BarrierOfOlderTerm,
         Self::DeposedAcknowledges,
         Self::FloorForgotten,
         Self::FullLeaderStays,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fluxgate_engine::clock::sync::{ClockAnswer, ClocksDiffer, WallClock};
+use fluxgate_engine::clock::sync::{ClocksDiffer, WallClock};
+use fluxgate_engine::member::ClocksHeard;
 use fluxgate_peer::process;
 use fluxgate_types::{ClusterMs, NodeId};
 use tokio::task::JoinSet;
@@ -27,29 +28,35 @@ pub fn in_words(differ: &ClocksDiffer) -> String {
     )
 }
 
-/// Asks nodes for their clocks, until `enough` have answered; each answers within `timeout` or counts
-/// as silent.
+/// Asks nodes for their clocks, until the answers suffice ([`ClocksHeard::suffice`]); each node answers
+/// within `timeout` or counts as silent.
 pub async fn ask_clocks(
     calls: &Calls,
     nodes: Vec<NodeId>,
-    enough: usize,
+    enough: Option<usize>,
     timeout: Duration,
-) -> Vec<ClockAnswer> {
+) -> ClocksHeard {
     let mut asking = JoinSet::new();
     for node in nodes {
         let calls = calls.clone();
         asking.spawn(process::bind(async move {
             let said = calls.introduce(node, None, timeout).await.ok()?;
+            let arrived = boot_now();
             // As it was when the answer left: the node has reached at least this by now.
-            Some((node, said.time, boot_now()))
+            Some((said.time.answer(node, arrived, arrived), arrived))
         }));
     }
-    let mut heard = Vec::new();
-    while heard.len() < enough
+    let mut answers = Vec::new();
+    let mut arrivals = Vec::new();
+    while !ClocksHeard::suffice(&answers, enough)
         && let Some(answer) = asking.join_next().await
     {
-        heard.extend(answer.ok().flatten());
+        if let Ok(Some((answer, arrived))) = answer {
+            answers.push(answer);
+            arrivals.push(arrived);
+        }
     }
     let now = boot_now();
-    heard.iter().map(|(node, times, at)| times.answer(*node, *at, now)).collect()
+    let carried = answers.into_iter().zip(arrivals);
+    ClocksHeard { answers: carried.map(|(a, at)| a.carried_to(now.since(at))).collect() }
 }

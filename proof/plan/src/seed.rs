@@ -176,6 +176,8 @@ pub struct Plan {
     pub twice_permille: u64,
     /// How many of a thousand steps of the counters get a part of their context from a while ago.
     pub torn_permille: u64,
+    /// How many of a thousand changes are proposed late: their thread is held up.
+    pub late_permille: u64,
     /// The nodes start within this time of each other.
     pub starts: Us,
     /// Mean time between changes of limits, beside the other changes; 0: there are none.
@@ -192,9 +194,18 @@ impl Plan {
         let fine = |n: &u64| Self::of(*n).terms.lease_ms == 3_000 && Self::of(*n).nodes >= 3;
         let base = (seed << 16..).find(fine).unwrap_or(seed);
         let plan = Self::of(base);
-        let (faults, writes, torn_permille) = (SECOND, SECOND, 0);
+        let (faults, writes, torn_permille, late_permille) = (SECOND, SECOND, 0, 0);
         let (kinds, limit_changes) = (kinds.to_vec(), 0);
-        let plan = Self { seed, kinds, faults, writes, torn_permille, limit_changes, ..plan };
+        let plan = Self {
+            seed,
+            kinds,
+            faults,
+            writes,
+            torn_permille,
+            late_permille,
+            limit_changes,
+            ..plan
+        };
         plan.with_terms(false)
     }
 
@@ -207,15 +218,16 @@ impl Plan {
     }
 
     /// The plan of a seed in which leaders lose their leadership before they have taken it over,
-    /// while clients write: hand-overs among slow disks, and leases that cut nodes still hold.
+    /// while clients write: hand-overs among slow disks, leases that cut nodes still hold, and changes
+    /// whose threads are held up before they propose them.
     #[must_use]
     pub fn of_short_leaderships(seed: u64) -> Self {
         use FaultKind::{Crash, Cut, HandOver, SlowDisk};
         let mut kinds = vec![HandOver; 12];
         kinds.extend([Cut, Cut, SlowDisk, Crash]);
         let plan = Self::focused(seed, &kinds);
-        let (span, faults, writes) = (120 * SECOND, 250 * MS, 100 * MS);
-        Self { span, faults, writes, keys: 4, calm_permille: 0, ..plan }
+        let (span, faults, writes) = (120 * SECOND, 250 * MS, 20 * MS);
+        Self { span, faults, writes, keys: 4, late_permille: 800, calm_permille: 0, ..plan }
     }
 
     /// The plan of a seed in which proofs of leadership are answered late, and nodes lose their
@@ -335,6 +347,7 @@ impl Plan {
             twice_permille: rng.pick(&[0, 0, 50]),
             // What follows is drawn last: seeds from before it keep their plans.
             torn_permille: rng.pick(&[0, 0, 30, 200]),
+            late_permille: 0,
             starts: rng.pick(&[50, 50, 50, 2_000]) * MS,
             calm_permille: 200,
             limit_changes: 0,
@@ -350,6 +363,7 @@ impl Plan {
             plan.limits.extend(more.into_iter().take(count).map(|ms| (limit(&mut rng).0, ms)));
         }
         plan.limit_changes = rng.pick(&[0, 0, 0, 300 * scale]);
+        plan.late_permille = plan.torn_permille;
         // A single node has no other node to ask.
         let has_others = plan.nodes > 1;
         plan.kinds.extend(newest.iter().copied().filter(|_| rng.permille(400) && has_others));

@@ -123,6 +123,8 @@ pub enum Timer {
     Over(CallId),
     /// The thread that waits for a proof of leadership continues.
     Proven(CallId, LogIndex),
+    /// The thread that is to propose a change continues.
+    Submit(fluxgate_engine::member::CallId),
     /// The next part of an orderly stop.
     Stop,
     /// The next attempt to join.

@@ -82,9 +82,7 @@ pub fn plan(
             let kinds = [FaultKind::HandOver, FaultKind::Cut, FaultKind::Crash];
             Plan::focused(seed, &kinds).with_terms(true)
         }
-        (Some(Mutation::BarrierOfOlderTerm | Mutation::DeposedAcknowledges), _) => {
-            Plan::of_short_leaderships(seed)
-        }
+        (Some(Mutation::DeposedAcknowledges), _) => Plan::of_short_leaderships(seed),
         (Some(Mutation::FloorForgotten), _) => Plan::of_late_proofs(seed),
         (Some(Mutation::UnsetClockLeads), _) => Plan::of_wrong_clocks(seed),
         (Some(Mutation::ClockComparedOnce), _) => Plan::of_late_leaders(seed),

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use fluxgate_engine::member::{self, Member, SeenLeadership};
 use fluxgate_engine::quota::{CHECKPOINT_MS, Outbox, Shard, WaiterId, covered_by};
+use fluxgate_engine::state::command::Proposal;
 use fluxgate_engine::state::{Registry, Shared, View};
 use fluxgate_types::{BootId, BootNs, ClusterMs, LogIndex, NodeId};
 
@@ -86,6 +87,8 @@ pub struct Node {
     lease_requests: BTreeMap<member::CallId, (NodeId, CallId)>,
     writes: BTreeMap<member::CallId, WriteWaiter>,
     proposals: Vec<(usize, u64, ProposalWaiter)>,
+    // Changes whose thread is held up before it proposes them, by the call.
+    held_up: BTreeMap<member::CallId, Proposal>,
     applied_waits: Vec<(NodeId, CallId, LogIndex)>,
     joining: joining::Joining,
     stop: Option<Box<stopping::Stopping>>,
@@ -139,6 +142,7 @@ impl Node {
             lease_requests: BTreeMap::new(),
             writes: BTreeMap::new(),
             proposals: Vec::new(),
+            held_up: BTreeMap::new(),
             applied_waits: Vec::new(),
             joining,
             stop: None,
@@ -246,6 +250,7 @@ impl Node {
                 step.wake(CHECKPOINT_MS * MS, Timer::Note);
             }
             Timer::Over(call) => self.call_failed(call, None, step),
+            Timer::Submit(call) => self.submit_held_up(call, step),
             Timer::Proven(call, at) => self.proven(call, Some(at), step),
             Timer::Stop => self.stop_timeout(step),
         }

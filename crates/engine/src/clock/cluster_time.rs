@@ -99,12 +99,10 @@ impl ClusterClock {
         self.synced = true;
     }
 
-    /// Begins a leadership at the time that a majority of the clocks shows ([`super::sync::start_ns`]).
-    /// A clock that no leader has set takes it; one that was set steps forward to it, never back.
+    /// Begins the leadership of a node whose clock no leader has set, at the time that the clocks of
+    /// the voters show ([`super::sync::start_ns`]). Does nothing if it was set before.
     pub fn begin_leadership(&mut self, boot: BootNs, start_ns: u64) {
-        if self.synced {
-            self.catch_up(boot, start_ns);
-        } else {
+        if !self.synced {
             *self = Self { base_boot: boot, base_ns: start_ns, ppm: 0, synced: true };
         }
     }
@@ -198,10 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn a_new_leader_takes_the_time_of_a_majority_and_never_goes_back_once_it_is_set() {
+    fn a_new_leader_takes_the_time_of_the_voters_only_if_its_clock_was_not_set() {
         let mut clock = ClusterClock::new(BootNs(0), ClusterMs(5_000));
-        for (majority_s, shows_s) in [(2, 2), (99, 99), (98, 99)] {
-            clock.begin_leadership(BootNs(0), majority_s * SECOND);
+        for (voters_s, shows_s) in [(2, 2), (99, 2)] {
+            clock.begin_leadership(BootNs(0), voters_s * SECOND);
             assert!(clock.is_synced());
             assert_eq!(clock.now_ns(BootNs(0)) / SECOND, shows_s);
         }

@@ -63,12 +63,13 @@ impl JumpWatch {
         (ahead > i64::try_from(bound).unwrap_or(i64::MAX)).then_some(ahead)
     }
 
-    /// Compares cluster time by this leader's own clock with what a majority has reached at least.
+    /// Compares cluster time by a new leader's own clock with what another node has reached at least.
     /// Returns by how many nanoseconds that is ahead, if this machine's clocks must have stood still.
     #[must_use]
-    pub fn compare_majority(own_ns: u64, reached_ns: u64, terms: &LeaseTerms) -> Option<i64> {
+    pub fn compare_reached(&self, own_ns: u64, reached_ns: u64, terms: &LeaseTerms) -> Option<i64> {
         let ahead = signed_difference(reached_ns, own_ns);
-        (ahead > i64::try_from(jump_ns(terms) + SLEWED_NS).unwrap_or(i64::MAX)).then_some(ahead)
+        let bound = jump_ns(terms) + self.round_trip_ns + SLEWED_NS;
+        (ahead > i64::try_from(bound).unwrap_or(i64::MAX)).then_some(ahead)
     }
 }
 
@@ -106,6 +107,16 @@ mod tests {
         watch.compare_clocks(reading(0, 1_000), &TERMS);
         let late = ClockReading { apart_ns: 100 * MS, ..reading(500, 1_600) };
         assert_eq!(watch.compare_clocks(late, &TERMS), None);
+    }
+
+    #[test]
+    fn a_new_leader_is_behind_only_beyond_its_last_round_trip() {
+        let mut watch = JumpWatch::default();
+        assert_eq!(watch.compare_leader(0, 0, 10 * MS, &TERMS), None);
+        // 60 ms of margin, 20 ms that are slewed, and 10 ms of the last round trip.
+        assert_eq!(watch.compare_reached(0, 90 * MS, &TERMS), None);
+        assert!(watch.compare_reached(0, 91 * MS, &TERMS).is_some());
+        assert_eq!(watch.compare_reached(90 * MS, 0, &TERMS), None, "the other one is behind");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The choice of a time when nodes disagree.
 //!
-//! Answers for: the time from which a leader starts, whether clocks
+//! Answers for: the time from which a leader starts if no leader has set its clock, whether clocks
 //! agree well enough to form a cluster, and the target to which a leader slews. One wrong clock
 //! must not become cluster time: if no node has a synchronized clock, the median counts.
 //!
@@ -97,7 +97,7 @@ pub fn fit_to_form(
     Err(ClocksDiffer { clocks: answers.iter().map(clock).collect() })
 }
 
-/// The time from which a leader starts, nanoseconds.
+/// The time from which a leader starts if no leader has set its clock, nanoseconds.
 ///
 /// The latest clock that a leader has set comes first. Otherwise it is the median of the carried
 /// checkpoints; in a new cluster, the median of the wall clocks that agree. Never before a stamp of

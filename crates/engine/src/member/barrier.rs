@@ -111,7 +111,9 @@ impl Member {
                         let wanted = held_up.entry(*node).or_default();
                         *wanted = (*wanted).max(barrier.index);
                     }
-                    barrier.held_up_by.get_or_insert(by);
+                    if !by.is_empty() {
+                        barrier.held_up_by.get_or_insert(by);
+                    }
                     self.barriers.waiting.push(barrier);
                 }
             }
@@ -145,7 +147,7 @@ impl Member {
                     }
                 }
             }
-            // This node lost the leadership before its own term could grant anything.
+            // This node has not taken the leadership of the entry's term over, and may have lost it.
             None => {
                 let until = barrier.since.plus_ms(cautious.lease_ms);
                 if now > until || Mutation::DeposedAcknowledges.active() {

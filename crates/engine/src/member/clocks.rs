@@ -10,8 +10,8 @@ use super::Member;
 use super::effect::{CallId, ClockJump, ClocksHeard, Effect, NotRenewed};
 use super::renewal::Pending;
 use super::step::Step;
+use crate::clock::signed_difference;
 use crate::clock::sync::{self, ClockAnswer};
-use crate::clock::{JumpWatch, signed_difference};
 
 impl Member {
     /// Drops the lease if the clocks of this machine jumped since the last look, and returns
@@ -27,17 +27,16 @@ impl Member {
     }
 
     /// A leader asks the other voters for their clocks before it grants or stamps anything in a term.
-    /// If no leader has set its own, its wall clock may be wrong by years. If one has, this machine
-    /// may have stood still since, together with its clocks: cluster time would go back, and windows
-    /// would be cut again that others have under another share map.
+    /// If no leader has set its own, its wall clock may be wrong by years: then the clocks of all
+    /// voters count, because two clocks alone do not show which is wrong. If one has, this machine may
+    /// have stood still since, together with its clocks: cluster time would go back, and windows would
+    /// be cut again that others have under another share map.
     pub(super) fn ask_clocks(&mut self, term: u64, step: &mut Step<'_>) -> Result<(), NotRenewed> {
         let nodes: Vec<NodeId> = self.voters(step).filter(|node| *node != self.me).collect();
         if nodes.is_empty() {
             return self.set_clock(term, &ClocksHeard::default(), step);
         }
-        // The clocks of all voters count where none was set by a leader, not only those of a
-        // majority: two clocks alone do not show which is wrong.
-        let enough = if self.clock.is_synced() { nodes.len().div_ceil(2) } else { nodes.len() };
+        let enough = self.clock.is_synced().then(|| nodes.len().div_ceil(2));
         let call = self.next_call();
         self.renewal.pending = Some(Pending::Clocks { call, term });
         step.push(Effect::AskClocks { call, nodes, enough });
@@ -55,6 +54,8 @@ impl Member {
             return self.not_renewed(why, step);
         }
         self.renew(step);
+        // What waits is judged by the granter of this term from here on.
+        self.look_at_barriers(step);
     }
 
     fn set_clock(
@@ -70,19 +71,25 @@ impl Member {
         if (heard.answers.len() + 1) * 2 <= voters {
             return Err(NotRenewed::NoQuorumOfClocks);
         }
-        let mut answers = heard.answers.clone();
-        answers.push(self.own_clocks(step));
-        let terms = self.terms.in_force();
-        let bound_ns = terms.clock_error_ms_max * 1_000_000;
-        let start_ns =
-            sync::start_ns(&answers, voters, bound_ns).map_err(NotRenewed::ClocksDiffer)?;
-        let now = step.now();
-        let behind = JumpWatch::compare_majority(self.clock.now_ns(now), start_ns, &terms);
-        if let Some(behind) = behind.filter(|_| self.clock.is_synced()) {
-            self.holder.handle_clock_jump();
-            step.push(Effect::LeaseDropped(ClockJump::StoodStill(behind)));
+        let (now, terms) = (step.now(), self.terms.in_force());
+        if self.clock.is_synced() {
+            // Not the stamps of others: all that are committed are applied here.
+            let synced_ns = heard.answers.iter().filter_map(|answer| answer.synced_ns).max();
+            let reached_ns = synced_ns.unwrap_or(0);
+            let own_ns = self.clock.now_ns(now);
+            if let Some(behind) = self.renewal.jumps.compare_reached(own_ns, reached_ns, &terms) {
+                self.holder.handle_clock_jump();
+                step.push(Effect::LeaseDropped(ClockJump::StoodStill(behind)));
+            }
+            self.clock.catch_up(now, reached_ns);
+        } else {
+            let mut answers = heard.answers.clone();
+            answers.push(self.own_clocks(step));
+            let bound_ns = terms.clock_error_ms_max * 1_000_000;
+            let start_ns =
+                sync::start_ns(&answers, voters, bound_ns).map_err(NotRenewed::ClocksDiffer)?;
+            self.clock.begin_leadership(now, start_ns);
         }
-        self.clock.begin_leadership(now, start_ns);
         self.take_over(term, step);
         self.renewal.at = now;
         Ok(())

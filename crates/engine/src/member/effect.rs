@@ -48,15 +48,15 @@ pub enum Effect {
         /// The call.
         call: CallId,
     },
-    /// Ask these nodes for their clocks. Answer with `handle_clocks`, when `enough` of them have
-    /// answered, or each has answered or cannot be reached, or after [`LEASE_TIMEOUT_MS`].
+    /// Ask these nodes for their clocks. Answer with `handle_clocks`, when each has answered or cannot
+    /// be reached, when [`ClocksHeard::suffice`], or after [`LEASE_TIMEOUT_MS`].
     AskClocks {
         /// The call.
         call: CallId,
         /// The nodes.
         nodes: Vec<NodeId>,
-        /// How many answers suffice.
-        enough: usize,
+        /// How many answers of nodes whose clocks a leader has set suffice; `None`: all must answer.
+        enough: Option<usize>,
     },
     /// An attempt to renew the lease has ended: for logs and metrics.
     Renewed(Result<(), NotRenewed>),
@@ -174,6 +174,16 @@ pub struct ClocksHeard {
     /// The answers, each brought forward from when it arrived to the moment at which the handler is
     /// called: never ahead of the clock that it reports.
     pub answers: Vec<ClockAnswer>,
+}
+
+impl ClocksHeard {
+    /// Whether so many answers came from nodes whose clocks a leader has set. The others show nothing
+    /// to a leader whose own clock was set.
+    #[must_use]
+    pub fn suffice(answers: &[ClockAnswer], enough: Option<usize>) -> bool {
+        let synced = answers.iter().filter(|answer| answer.synced_ns.is_some()).count();
+        enough.is_some_and(|enough| synced >= enough)
+    }
 }
 
 /// Why an attempt to renew the lease brought none.

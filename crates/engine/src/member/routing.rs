@@ -127,12 +127,12 @@ impl Member {
         let timeout_ms = write.deadline.since(step.now()) / 1_000_000;
         let stage = match leader {
             Some(node) if node == self.me => {
-                // Proposing needs three things. The entry carries a time stamp, so some leader must have
-                // set this clock. A node whose state differs must
+                // Proposing needs three things. The entry carries a time stamp, so this leader must
+                // have taken the leadership over, which compares its clock. A node whose state differs must
                 // not acknowledge writes. And a leader without a lease of its own may have lost its
                 // majority: the caller would not learn whether its entry was committed.
                 let is_leased = step.now() < self.holder.until();
-                if !self.clock.is_synced() || !is_leased || step.around.own().differs {
+                if self.leading_in(step).is_none() || !is_leased || step.around.own().differs {
                     return self.write_failed(id, SubmitError::NotLeader, step);
                 }
                 let call = self.begin_attempt(id);

@@ -7,7 +7,7 @@ use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::Command;
 use fluxgate_types::{BootId, LogIndex, NodeId};
 
-use crate::world::{ME, PEER, START, World, answered, committed, proving};
+use crate::world::{ME, PEER, START, THIRD, World, answered, committed, proving};
 
 const PEERS: StartId = StartId { boot: BootId(1), nonce: 5 };
 /// The number of a request of the peer.
@@ -17,6 +17,23 @@ fn leading_with_peer() -> World {
     let mut world = World::leading();
     world.register(PEER, PEERS);
     world
+}
+
+/// The call that asks others for their clocks, and how many answers suffice.
+fn asks_clocks(effects: &[Effect]) -> Option<(u64, Option<usize>)> {
+    effects.iter().find_map(|effect| {
+        if let Effect::AskClocks { call, enough, .. } = effect {
+            Some((*call, *enough))
+        } else {
+            None
+        }
+    })
+}
+
+/// Both other nodes say what this one says of its clock.
+fn same_clocks(world: &mut World) -> ClocksHeard {
+    let (own, _) = world.step(|member, step| member.own_clocks(step));
+    ClocksHeard { answers: [PEER, THIRD].map(|node| ClockAnswer { node, ..own }).to_vec() }
 }
 
 #[test]
@@ -42,11 +59,8 @@ fn a_leader_whose_clock_no_leader_has_set_asks_the_others_first() {
         }
         _ => effects,
     };
-    let Some(call) = effects.iter().find_map(|effect| {
-        if let Effect::AskClocks { call, .. } = effect { Some(*call) } else { None }
-    }) else {
-        panic!("{effects:?}")
-    };
+    let (call, enough) = asks_clocks(&effects).expect("a question");
+    assert_eq!(enough, None, "two clocks alone do not show which is wrong");
     let none = ClocksHeard::default();
     let effects = world.act(|member, at| member.handle_clocks(call, &none, at));
     assert!(
@@ -67,16 +81,8 @@ fn a_leader_whose_machine_stood_still_takes_the_time_of_a_majority_before_it_gra
         answered(&world.lease_request(PEER, PEERS, ASKED), ASKED),
         Some(LeaseAnswer::NotLeader)
     );
-    let Some((call, enough)) = effects.iter().find_map(|effect| {
-        if let Effect::AskClocks { call, enough, .. } = effect {
-            Some((*call, *enough))
-        } else {
-            None
-        }
-    }) else {
-        panic!("{effects:?}")
-    };
-    assert_eq!(enough, 1, "its own clock and another one are a majority of three");
+    let (call, enough) = asks_clocks(&effects).expect("a question");
+    assert_eq!(enough, Some(1), "its own clock and another one are a majority of three");
     let (own, _) = world.step(|member, step| member.own_clocks(step));
     let heard = ClocksHeard {
         answers: vec![ClockAnswer { node: PEER, synced_ns: Some(others_ns), ..own }],
@@ -93,6 +99,30 @@ fn a_leader_whose_machine_stood_still_takes_the_time_of_a_majority_before_it_gra
     let effects = world.act(|member, at| member.handle_proof(proof, read, at));
     let Some(LeaseAnswer::Granted(grant)) = answered(&effects, ASKED) else { panic!("a grant") };
     assert!(grant.cluster_ns >= others_ns);
+}
+
+#[test]
+fn clocks_that_were_asked_for_in_an_earlier_term_do_not_count() {
+    let mut world = leading_with_peer();
+    world.lead(2);
+    let (earlier, _) = asks_clocks(&world.timeout()).expect("a question");
+    world.lead(3);
+    let heard = same_clocks(&mut world);
+    world.act(|member, at| member.handle_clocks(earlier, &heard, at));
+    assert_eq!(world.member.led_in(), Some(1));
+    let (call, _) = asks_clocks(&world.timeout()).expect("asked again at once");
+    world.act(|member, at| member.handle_clocks(call, &heard, at));
+    assert_eq!(world.member.led_in(), Some(3));
+}
+
+#[test]
+fn only_clocks_that_a_leader_has_set_suffice() {
+    let mut world = leading_with_peer();
+    let mut heard = same_clocks(&mut world);
+    assert!(ClocksHeard::suffice(&heard.answers, Some(1)));
+    assert!(!ClocksHeard::suffice(&heard.answers, None), "all are asked");
+    heard.answers.iter_mut().for_each(|answer| answer.synced_ns = None);
+    assert!(!ClocksHeard::suffice(&heard.answers, Some(1)));
 }
 
 #[test]

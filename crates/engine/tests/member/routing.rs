@@ -105,6 +105,19 @@ fn a_leader_whose_clock_is_not_set_stamps_nothing() {
 }
 
 #[test]
+fn a_leader_proposes_nothing_before_its_clock_is_compared() {
+    let mut world = World::leading();
+    world.lead(2);
+    assert!(world.is_leased(), "the lease that it took as the leader of term 1");
+    let (write, effects) = world.write(false);
+    assert_eq!(submitted(&effects), None);
+    assert_eq!(ended(&effects, write), Some(Err(SubmitError::NotLeader)));
+    world.renew();
+    let (_, effects) = world.write(false);
+    assert!(submitted(&effects).is_some());
+}
+
+#[test]
 fn a_leader_that_lost_its_majority_proposes_nothing() {
     let mut world = World::leading();
     world.pass_ms(TERMS.lease_ms);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use fluxgate_engine::lease::LeaseRefusal;
 use fluxgate_engine::member::{
-    APPLIED_WAIT_MS, CallId, ClockJump, ClocksHeard, Effect, LEASE_TIMEOUT_MS, LeaseAnswer,
-    LeaseRequest, NotRenewed, SubmitError, Written,
+    APPLIED_WAIT_MS, CallId, ClockJump, Effect, LEASE_TIMEOUT_MS, LeaseAnswer, LeaseRequest,
+    NotRenewed, SubmitError, Written,
 };
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::{Actor, Command, Proposal};
@@ -95,8 +95,8 @@ impl MemberDriver {
             }
             Effect::AskClocks { call, nodes, enough } => {
                 let calls = &self.parts.calls;
-                let answers = time::ask_clocks(calls, nodes, enough, LEASE_TIMEOUT).await;
-                self.step(|m, at| m.handle_clocks(call, &ClocksHeard { answers }, at));
+                let heard = time::ask_clocks(calls, nodes, enough, LEASE_TIMEOUT).await;
+                self.step(|m, at| m.handle_clocks(call, &heard, at));
             }
             Effect::Propose { call, command } => self.propose_own(call, *command).await,
             Effect::Submit { call, proposal, .. } => {

@@ -23,12 +23,12 @@ pub(super) enum Call {
     Lease(member::CallId),
     /// A round to a quorum.
     Proof(member::CallId),
-    /// The clocks of other nodes: those that have not answered, how many answers suffice, and the
-    /// answers so far with when they arrived.
+    /// The clocks of other nodes: those that have not answered, what suffices, and the answers so far
+    /// with when each arrived.
     Clocks {
         call: member::CallId,
         missing: Vec<NodeId>,
-        enough: usize,
+        enough: Option<usize>,
         heard: Vec<(ClockAnswer, BootNs)>,
     },
     /// A change that was forwarded to the leader.
@@ -72,7 +72,7 @@ impl Node {
         &mut self,
         call: member::CallId,
         nodes: &[NodeId],
-        enough: usize,
+        enough: Option<usize>,
         step: &mut Step<'_>,
     ) {
         let number = step.number();
@@ -97,7 +97,8 @@ impl Node {
         let Some(place) = missing.iter().position(|node| *node == from) else { return };
         missing.remove(place);
         heard.extend(answer.map(|answer| (answer, now)));
-        if missing.is_empty() || heard.len() >= *enough {
+        let answers: Vec<ClockAnswer> = heard.iter().map(|(answer, _)| *answer).collect();
+        if missing.is_empty() || ClocksHeard::suffice(&answers, *enough) {
             self.end_clocks(number, step);
         }
     }

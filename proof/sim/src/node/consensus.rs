@@ -41,6 +41,25 @@ impl Node {
         self.consent(out, step);
     }
 
+    /// Proposes a client's change. The thread that does it may be held up, and the leadership have
+    /// changed meanwhile.
+    pub(super) fn submit(&mut self, call: member::CallId, proposal: Proposal, step: &mut Step<'_>) {
+        let late = if step.faulty { step.plan.late_permille } else { 0 };
+        if late == 0 || !step.rng.permille(late) {
+            return self.propose(proposal, ProposalWaiter::Client(call), step);
+        }
+        self.held_up.insert(call, proposal);
+        let after = step.rng.below(LEASE_TIMEOUT_MS * MS);
+        step.wake(after, Timer::Submit(call));
+    }
+
+    /// The thread continues that was to propose a client's change.
+    pub(super) fn submit_held_up(&mut self, call: member::CallId, step: &mut Step<'_>) {
+        if let Some(proposal) = self.held_up.remove(&call) {
+            self.propose(proposal, ProposalWaiter::Client(call), step);
+        }
+    }
+
     fn proposed(
         &mut self,
         waiter: ProposalWaiter,

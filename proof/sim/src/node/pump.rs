@@ -122,9 +122,7 @@ impl Node {
                 let proposal = Proposal { request, actor, presented: None, from: None, command };
                 self.propose(proposal, ProposalWaiter::Own(call), step);
             }
-            Effect::Submit { call, proposal, .. } => {
-                self.propose(*proposal, ProposalWaiter::Client(call), step);
-            }
+            Effect::Submit { call, proposal, .. } => self.submit(call, *proposal, step),
             Effect::Forward { call, to, proposal, timeout_ms, .. } => {
                 self.call(to, timeout_ms, Call::Forward(call), step, |call| {
                     Message::Propose(call, proposal, timeout_ms)
