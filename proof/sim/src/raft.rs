@@ -161,6 +161,12 @@ impl Raft {
         (self.role == Role::Leader).then_some(self.term)
     }
 
+    /// The newest term that it knows.
+    #[must_use]
+    pub fn newest_term(&self) -> u64 {
+        self.term
+    }
+
     /// Whether the newest message with entries had committed ones, and the disk had no room for them.
     pub fn lacks_entries(&self) -> bool {
         self.lacks_entries

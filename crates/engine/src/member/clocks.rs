@@ -7,11 +7,14 @@
 use fluxgate_types::NodeId;
 
 use super::Member;
-use super::effect::{CallId, ClockJump, ClocksHeard, Effect, NotRenewed};
+use super::effect::{CallId, ClockJump, ClocksHeard, Effect, LEASE_TIMEOUT_MS, NotRenewed};
 use super::renewal::Pending;
 use super::step::Step;
 use crate::clock::signed_difference;
 use crate::clock::sync::{self, ClockAnswer};
+
+/// Answers that were taken later than this after they were asked for do not count, milliseconds.
+const CLOCKS_LATE_MS: u64 = 2 * LEASE_TIMEOUT_MS;
 
 impl Member {
     /// Drops the lease if the clocks of this machine jumped since the last look, and returns
@@ -38,18 +41,22 @@ impl Member {
         }
         let enough = self.clock.is_synced().then(|| nodes.len().div_ceil(2));
         let call = self.next_call();
-        self.renewal.pending = Some(Pending::Clocks { call, term });
+        self.renewal.pending = Some(Pending::Clocks { call, term, sent: step.now() });
         step.push(Effect::AskClocks { call, nodes, enough });
         Ok(())
     }
 
     /// The clocks of the voters that answered.
     pub fn handle_clocks(&mut self, call: CallId, heard: &ClocksHeard, step: &mut Step<'_>) {
-        let Some(Pending::Clocks { call: of, term }) = self.renewal.pending else { return };
+        let Some(Pending::Clocks { call: of, term, sent }) = self.renewal.pending else { return };
         if of != call {
             return;
         }
         self.renewal.pending = None;
+        if step.now() > sent.plus_ms(CLOCKS_LATE_MS) {
+            // This process did not run meanwhile: the answers say what the time was.
+            return self.not_renewed(NotRenewed::NoQuorumOfClocks, step);
+        }
         if let Err(why) = self.set_clock(term, heard, step) {
             return self.not_renewed(why, step);
         }

@@ -49,7 +49,7 @@ struct SavedStart {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pending {
     Save,
-    Clocks { call: CallId, term: u64 },
+    Clocks { call: CallId, term: u64, sent: BootNs },
     Lease { call: CallId, to: NodeId, sent: BootNs },
     Own { call: CallId, sent: BootNs },
 }

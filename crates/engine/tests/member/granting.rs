@@ -116,6 +116,17 @@ fn clocks_that_were_asked_for_in_an_earlier_term_do_not_count() {
 }
 
 #[test]
+fn clocks_that_are_taken_too_late_do_not_count() {
+    let mut world = leading_with_peer();
+    world.lead(2);
+    let (call, _) = asks_clocks(&world.timeout()).expect("a question");
+    let heard = same_clocks(&mut world);
+    world.pass_ms(60_000);
+    world.act(|member, at| member.handle_clocks(call, &heard, at));
+    assert_eq!(world.member.led_in(), Some(1), "the process was paused, and the answers waited");
+}
+
+#[test]
 fn only_clocks_that_a_leader_has_set_suffice() {
     let mut world = leading_with_peer();
     let mut heard = same_clocks(&mut world);

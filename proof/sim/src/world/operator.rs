@@ -7,7 +7,7 @@ use fluxgate_types::{DirId, NodeId};
 use super::host::Directory;
 use super::{Event, World};
 use crate::invariants::Violation;
-use crate::node::Disk;
+use crate::node::{Disk, Node};
 use crate::raft::Members;
 use fluxgate_plan::{MS, SECOND, Us};
 
@@ -224,10 +224,12 @@ impl World {
         self.say(|| format!("node {id} gets an older directory back"));
     }
 
-    /// The leader of the newest term: one of an older term may not know yet that it was deposed.
+    /// The leader of the newest term that any node knows: one of an older term may not know yet that it
+    /// was deposed, nor that the members have changed.
     fn leading(&self) -> Option<NodeId> {
-        let leaders = self.nodes().filter(|node| node.is_leading());
-        leaders.max_by_key(|node| node.raft.leads_in()).map(|node| node.id)
+        let newest = self.nodes().map(|node| node.raft.newest_term()).max();
+        let mut leaders = self.nodes().filter(|node| node.is_leading());
+        leaders.find(|node| node.raft.leads_in() == newest).map(|node| node.id)
     }
 
     fn change_members(
@@ -255,7 +257,10 @@ impl World {
         };
         let up = (1..=self.plan.nodes).filter(|place| *place != id.0).filter(is_up).count();
         let Some(leads) = self.node(leader) else { return Ok(()) };
-        let removed = leads.shared.view().nodes.get(&id).is_some_and(|known| known.removed);
+        // By the newest state: this leader may lag, and know only that an earlier directory was removed.
+        let view = self.newest().map(Node::view);
+        let removed =
+            view.is_some_and(|view| view.nodes.get(&id).is_some_and(|known| known.removed));
         if removed {
             if !is_empty {
                 self.crash(id, SECOND);
@@ -290,7 +295,7 @@ impl World {
     }
 
     fn add(&mut self, id: NodeId) -> Result<(), Violation> {
-        let takes_part = self.node(id).is_some_and(crate::node::Node::takes_part);
+        let takes_part = self.node(id).is_some_and(Node::takes_part);
         let Some(leader) = self.leading().filter(|_| takes_part) else { return Ok(()) };
         let Some(leads) = self.node(leader) else { return Ok(()) };
         let members = leads.raft.members();
