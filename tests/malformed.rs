@@ -215,6 +215,17 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
+fn a_malformed_request_behind_another_one_gets_an_answer_with_a_body() {
+    let cluster = Cluster::start(1);
+    let mut conn = Conn::open(cluster.node(1).at.gateway).unwrap().timeout(GIVEN_UP).unwrap();
+    conn.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\nGARBAGE\r\n\r\n").unwrap();
+    assert_eq!(conn.read(false).unwrap().status, 200);
+    let answer = conn.read(false).unwrap();
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.json()["error"], "invalid_request");
+}
+
+#[test]
 fn a_chunked_body_is_read_and_bounded() {
     let cluster = Cluster::start(1);
     let key = cluster.write_key();

@@ -26,6 +26,7 @@ use crate::gateway::validate::Answer;
 use crate::listen::accept::{Accept, Handler};
 use crate::listen::answers::drive;
 use crate::listen::http2;
+use crate::listen::preface::{self, Begun};
 use crate::listen::tls::Accepted;
 use crate::shared::gateway_token;
 
@@ -53,10 +54,12 @@ impl Handler for Service {
     }
 }
 
-async fn serve<S>(state: Arc<NodeState>, stream: S, stop: watch::Receiver<bool>)
+async fn serve<S>(state: Arc<NodeState>, stream: S, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let begun = preface::begin(stream, &mut stop).await;
+    let Some(Begun { stream, is_http2: true, .. }) = begun else { return };
     let service = service_fn(move |request| {
         let state = Arc::clone(&state);
         async move { Ok::<_, Infallible>(dispatch(&state, request).await) }

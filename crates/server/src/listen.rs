@@ -6,6 +6,7 @@ pub(crate) mod body;
 pub(crate) mod guarded;
 mod http1;
 pub(crate) mod http2;
-mod preface;
+pub(crate) mod preface;
 mod request_line;
 pub(crate) mod tls;
+mod unread;

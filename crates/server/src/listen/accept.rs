@@ -9,11 +9,11 @@ use axum::Router;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::answers::{Answers, Routes};
-use super::guarded::{HEADERS_TIMEOUT, IDLE_TIMEOUT, OnMalformed};
-use super::preface::Rewound;
+use super::guarded::OnMalformed;
+use super::preface::{self, Begun};
 use super::tls::HTTP2;
 use super::{http1, http2};
 use crate::listen::tls::{Accepted, Acceptor};
@@ -73,24 +73,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<S> {
         if spoken == Spoken::Http1 {
             return http1::serve(stream, (from, None), answers, on_malformed, stop).await;
         }
-        let mut stream = Rewound::new(stream);
-        let first = async {
-            // Like a connection over HTTP/1.1: idle at first, then within the time for headers.
-            timeout(IDLE_TIMEOUT, stream.begin()).await.ok()?.ok()?;
-            let begun = Instant::now();
-            let is_http2 = timeout(HEADERS_TIMEOUT, stream.is_http2()).await.ok()?.ok()?;
-            Some((begun, is_http2))
+        let Some(Begun { stream, at, is_http2 }) = preface::begin(stream, &mut stop).await else {
+            return;
         };
-        let first = tokio::select! {
-            first = first => first,
-            _ = stop.wait_for(|stop| *stop) => return,
-        };
-        match first {
-            Some((_, true)) => http2::serve(stream, from, answers, stop).await,
-            Some((begun, false)) if spoken == Spoken::Either => {
-                http1::serve(stream, (from, Some(begun)), answers, on_malformed, stop).await;
-            }
-            Some((_, false)) | None => {}
+        if is_http2 {
+            http2::serve(stream, from, answers, stop).await;
+        } else if spoken == Spoken::Either {
+            http1::serve(stream, (from, Some(at)), answers, on_malformed, stop).await;
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! hyper sets no timers, and answers a malformed request with an empty body. Here the headers of a
 //! request must be complete within [`HEADERS_TIMEOUT`], an idle connection is closed after
-//! [`IDLE_TIMEOUT`], and our two-field body replaces the empty one.
+//! [`IDLE_TIMEOUT`], one whose caller does not read ends ([`Unread`]), and our two-field body replaces
+//! the empty one.
 
 use std::io;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep};
 
 use super::request_line::RequestLine;
+use super::unread::Unread;
 use crate::shared::flavour::Flavour;
 
 /// From the first byte of a request until its headers must be complete.
@@ -51,6 +53,7 @@ pub(super) struct Guarded<S> {
     is_replaced: bool,
     on_malformed: OnMalformed,
     line: RequestLine,
+    unread: Unread,
 }
 
 impl<S> Guarded<S> {
@@ -74,6 +77,7 @@ impl<S> Guarded<S> {
             is_replaced: false,
             on_malformed,
             line: RequestLine::default(),
+            unread: Unread::default(),
         }
     }
 
@@ -142,23 +146,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
 
 /// Our response in place of one that hyper makes before any handler runs.
 ///
-/// hyper's error responses have no media type and no body, and this tells them from a handler's: a
-/// handler's response may also be written in the phase [`HEADERS`], when the rest of a body that the
-/// handler did not read looks like the start of the next request.
+/// hyper's error responses have no media type and no body, and this tells them from a handler's. They
+/// may be written in any phase but [`SERVING`]: a malformed request that came together with the one
+/// before it was read while that one was served.
 fn reworded(response: &[u8]) -> Option<Vec<u8>> {
+    let (code, message) = match response.get(9..12)? {
+        b"400" => (ErrorCode::InvalidRequest, "the request is not valid HTTP"),
+        b"408" => (ErrorCode::RequestTimeout, "the request took too long"),
+        b"414" => (ErrorCode::InvalidRequest, "the address is too long"),
+        b"431" => (ErrorCode::HeadersTooLarge, "the request head is too large"),
+        _ => return None,
+    };
     let has =
         |text: &[u8]| response.windows(text.len()).any(|part| part.eq_ignore_ascii_case(text));
     if has(b"\r\ncontent-type:") || !has(b"\r\ncontent-length: 0\r\n") {
         return None;
     }
-    let status = std::str::from_utf8(response.get(9..12)?).ok()?;
-    let (code, message) = match status {
-        "400" => (ErrorCode::InvalidRequest, "the request is not valid HTTP"),
-        "408" => (ErrorCode::RequestTimeout, "the request took too long"),
-        "414" => (ErrorCode::InvalidRequest, "the address is too long"),
-        "431" => (ErrorCode::HeadersTooLarge, "the request head is too large"),
-        _ => return None,
-    };
     let body = ErrorBody::new(code, message).to_json();
     let line = response.split(|c| *c == b'\r').next().and_then(|l| std::str::from_utf8(l).ok())?;
     let length = body.len();
@@ -172,9 +175,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // While headers are being read, hyper writes only error responses of its own.
         if !self.is_replaced
-            && self.phase.load(Ordering::Acquire) == HEADERS
+            && self.phase.load(Ordering::Acquire) != SERVING
             && let Some(text) = reworded(buf)
         {
             let own = self.line.flavour().map(|flavour| (self.on_malformed)(flavour));
@@ -183,7 +185,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         if self.is_replaced {
             while !self.replacement.is_empty() {
                 let this = &mut *self;
-                match Pin::new(&mut this.stream).poll_write(cx, &this.replacement) {
+                let written = Pin::new(&mut this.stream).poll_write(cx, &this.replacement);
+                match this.unread.check(written, cx) {
                     Poll::Ready(Ok(written)) => drop(this.replacement.drain(..written)),
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => return Poll::Pending,
@@ -191,7 +194,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             }
             return Poll::Ready(Ok(buf.len()));
         }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.unread.check(written, cx)
     }
 
     fn poll_write_vectored(
@@ -199,11 +203,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.is_replaced || self.phase.load(Ordering::Acquire) == HEADERS {
+        if self.is_replaced || self.phase.load(Ordering::Acquire) != SERVING {
             let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
             return self.poll_write(cx, first);
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.unread.check(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -211,10 +216,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.unread.check(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let closed = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.unread.check(closed, cx)
     }
 }

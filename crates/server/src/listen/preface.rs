@@ -6,12 +6,45 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::guarded::{HEADERS_TIMEOUT, IDLE_TIMEOUT};
 
 /// The preface of HTTP/2.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// A connection of which it is known what its caller speaks.
+pub(crate) struct Begun<S> {
+    /// The connection, from its first byte.
+    pub(crate) stream: Rewound<S>,
+    /// When its first byte arrived.
+    pub(crate) at: Instant,
+    /// Whether it speaks HTTP/2.
+    pub(crate) is_http2: bool,
+}
+
+/// Reads as much as shows what the caller speaks. `None` if it is gone, or too slow: it may be idle at
+/// first, as later, and then has the time for the headers of a request; or if `stop` becomes true.
+pub(crate) async fn begin<S: AsyncRead + Unpin>(
+    stream: S,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<Begun<S>> {
+    let first = async {
+        let mut stream = Rewound::new(stream);
+        timeout(IDLE_TIMEOUT, stream.begin()).await.ok()?.ok()?;
+        let at = Instant::now();
+        let is_http2 = timeout(HEADERS_TIMEOUT, stream.is_http2()).await.ok()?.ok()?;
+        Some(Begun { stream, at, is_http2 })
+    };
+    tokio::select! {
+        first = first => first,
+        _ = stop.wait_for(|stop| *stop) => None,
+    }
+}
+
 /// A stream whose first bytes were read, and are read again.
-pub(super) struct Rewound<S> {
+pub(crate) struct Rewound<S> {
     stream: S,
     first: [u8; PREFACE.len()],
     // Bytes of it that were read, and those of them that were read again.
@@ -21,19 +54,19 @@ pub(super) struct Rewound<S> {
 
 impl<S: AsyncRead + Unpin> Rewound<S> {
     /// A stream of which nothing was read.
-    pub(super) fn new(stream: S) -> Self {
+    fn new(stream: S) -> Self {
         Self { stream, first: [0; PREFACE.len()], read: 0, again: 0 }
     }
 
     /// Reads the first bytes; none if the caller ends the stream. Call it first.
-    pub(super) async fn begin(&mut self) -> io::Result<()> {
+    async fn begin(&mut self) -> io::Result<()> {
         self.read = self.stream.read(&mut self.first).await?;
         Ok(())
     }
 
     /// Reads until it is certain whether the caller speaks HTTP/2. Call it once, before anything else
     /// is read again. A caller that ends the stream speaks HTTP/1.1.
-    pub(super) async fn is_http2(&mut self) -> io::Result<bool> {
+    async fn is_http2(&mut self) -> io::Result<bool> {
         while self.first[..self.read] == PREFACE[..self.read] {
             if self.read == PREFACE.len() {
                 return Ok(true);
@@ -122,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_preface_decides_and_every_byte_is_read_again() {
+    async fn every_byte_is_read_again_whatever_the_preface_decides() {
         let long = [PREFACE.as_slice(), &[7; 100]].concat();
         for (sent, is_http2) in [
             (&b""[..], false),
@@ -137,6 +170,20 @@ mod tests {
             for piece in [1, 5, 1_000] {
                 assert_eq!(read(sent, piece).await, (is_http2, sent.to_vec()), "{piece}");
             }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_never_says_what_it_speaks_is_given_up() {
+        for (sent, seconds) in
+            [(&b""[..], IDLE_TIMEOUT.as_secs()), (b"PRI *", HEADERS_TIMEOUT.as_secs())]
+        {
+            let (mut caller, stream) = tokio::io::duplex(64);
+            caller.write_all(sent).await.unwrap();
+            let (_stopping, mut stop) = watch::channel(false);
+            let begun = Instant::now();
+            assert!(begin(stream, &mut stop).await.is_none());
+            assert_eq!(begun.elapsed().as_secs(), seconds);
         }
     }
 }
