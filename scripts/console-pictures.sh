@@ -7,13 +7,14 @@
 # --keep also replaces the pictures in docs/console.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source scripts/lib/static.sh   # as check.sh builds the tests
 keep=0
 [[ ${1:-} != --keep ]] || { keep=1; shift; }
 DIR=${1:-${CARGO_TARGET_DIR:-target}/console}
 mkdir -p "$DIR"
 CONSOLE_PICTURES=$(realpath "$DIR")
 export CONSOLE_PICTURES
-cargo nextest run --locked -p fluxgate-tests --test blackbox \
+"${STATIC[@]}" cargo nextest run --locked -p fluxgate-tests --test blackbox \
   -E 'test(=console::pictures::every_page_is_drawn_in_every_state)'
 ((keep)) || exit 0
 for kept in docs/console/*.png; do

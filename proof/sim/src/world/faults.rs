@@ -57,7 +57,7 @@ impl World {
                 return Ok(());
             }
             FaultKind::StandStill => {
-                self.stand_still(node, now + lease + span);
+                self.stand_still(node, (now + lease + span).min(self.plan.span));
                 return Ok(());
             }
             FaultKind::HandOver => {
@@ -76,8 +76,10 @@ impl World {
                 }
             }
             FaultKind::Pause => {
+                // What waits for it is scheduled then: no pause lasts beyond the faults.
+                let until = (now + span).min(self.plan.span);
                 let slot = self.slot(node);
-                slot.paused_until = slot.paused_until.max(now + span);
+                slot.paused_until = slot.paused_until.max(until);
             }
             FaultKind::Restart => {
                 let opened = self.opened_at(node);
