@@ -6,8 +6,8 @@
 //! and decide nothing.
 //!
 //! Answers for: when this node may answer from its own copy of the keys, and by which clock
-//! ([`renewal`], [`clocks`]); what a leader grants ([`granting`]) and owes the cluster ([`leadership`]); where a
-//! write goes ([`routing`]), and when it may be acknowledged ([`barrier`]).
+//! ([`renewal`], [`clocks`]); what a leader grants ([`granting`]) and owes the cluster
+//! ([`leadership`]); where a write goes ([`routing`]), and when it may be acknowledged ([`barrier`]).
 //!
 //! A driver holds one lock around each step, reads the surroundings inside it, publishes what other
 //! threads read (the lease, the clock, the incarnation) before it releases the lock, and carries

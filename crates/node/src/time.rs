@@ -46,17 +46,13 @@ pub async fn ask_clocks(
             Some((said.time.answer(node, arrived, arrived), arrived))
         }));
     }
-    let mut answers = Vec::new();
-    let mut arrivals = Vec::new();
-    while !ClocksHeard::suffice(&answers, enough)
+    let mut heard = ClocksHeard::default();
+    while !heard.suffice(enough)
         && let Some(answer) = asking.join_next().await
     {
         if let Ok(Some((answer, arrived))) = answer {
-            answers.push(answer);
-            arrivals.push(arrived);
+            heard.add(answer, arrived);
         }
     }
-    let now = boot_now();
-    let carried = answers.into_iter().zip(arrivals);
-    ClocksHeard { answers: carried.map(|(a, at)| a.carried_to(now.since(at))).collect() }
+    heard
 }

@@ -159,10 +159,9 @@ fn unopened(
         }
     };
     // The directory of a removed node first counts its starts above the earlier ones.
-    let known =
-        world.nodes().filter_map(|node| node.member.incarnation().incarnations.of(id)).max();
-    let boot = slot.node.as_ref().map(|node| node.boot).or(known);
-    if incarnation.entitlement().is_none() || known > boot {
+    let newest = || world.nodes().filter_map(|n| n.member.incarnation().incarnations.of(id)).max();
+    let counts_on = slot.node.as_ref().is_some_and(|node| newest() > Some(node.boot));
+    if incarnation.entitlement().is_none() || counts_on {
         // It opens nothing before its first lease, and may use no share of what began before that.
         let (from, index) = (ClusterMs(u64::MAX), LogIndex(u64::MAX));
         incarnation.entitlement = Some(Entitlement::After { from, index });

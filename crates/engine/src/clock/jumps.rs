@@ -57,20 +57,24 @@ impl JumpWatch {
         terms: &LeaseTerms,
     ) -> Option<i64> {
         let before_ns = std::mem::replace(&mut self.round_trip_ns, round_trip_ns);
-        let ahead = signed_difference(estimate_ns, own_ns);
-        // Both estimates are off by part of their round trips, and small errors are slewed away.
-        let bound = jump_ns(terms) + round_trip_ns + before_ns + SLEWED_NS;
-        (ahead > i64::try_from(bound).unwrap_or(i64::MAX)).then_some(ahead)
+        // Both estimates are off by part of their round trips.
+        leap_ns(own_ns, estimate_ns, round_trip_ns + before_ns, terms)
     }
 
     /// Compares cluster time by a new leader's own clock with what another node has reached at least.
     /// Returns by how many nanoseconds that is ahead, if this machine's clocks must have stood still.
     #[must_use]
     pub fn compare_reached(&self, own_ns: u64, reached_ns: u64, terms: &LeaseTerms) -> Option<i64> {
-        let ahead = signed_difference(reached_ns, own_ns);
-        let bound = jump_ns(terms) + self.round_trip_ns + SLEWED_NS;
-        (ahead > i64::try_from(bound).unwrap_or(i64::MAX)).then_some(ahead)
+        leap_ns(own_ns, reached_ns, self.round_trip_ns, terms)
     }
+}
+
+/// By how many nanoseconds `other_ns` is ahead, if that voids a lease under these terms: by more than
+/// it may be off, and than is slewed away.
+fn leap_ns(own_ns: u64, other_ns: u64, off_ns: u64, terms: &LeaseTerms) -> Option<i64> {
+    let ahead = signed_difference(other_ns, own_ns);
+    let bound = jump_ns(terms) + off_ns + SLEWED_NS;
+    (ahead > i64::try_from(bound).unwrap_or(i64::MAX)).then_some(ahead)
 }
 
 /// A clock that jumps further than this between two renewals voids a lease: the margin that

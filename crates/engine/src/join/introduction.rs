@@ -94,15 +94,9 @@ impl Times {
     /// These times, true at `at`, as a node's answer at `now`.
     #[must_use]
     pub fn answer(&self, node: NodeId, at: BootNs, now: BootNs) -> ClockAnswer {
-        let since_ns = now.since(at);
-        ClockAnswer {
-            node,
-            synced_ns: self.synced_ns.map(|ns| ns.saturating_add(since_ns)),
-            stamp_ns: self.stamp_ns,
-            carried_ns: self.carried_ns.map(|ns| ns.saturating_add(since_ns)),
-            wall_ns: self.wall_ns.saturating_add(since_ns),
-            plausible: self.plausible,
-        }
+        let Self { synced_ns, stamp_ns, carried_ns, wall_ns, plausible } = *self;
+        let answer = ClockAnswer { node, synced_ns, stamp_ns, carried_ns, wall_ns, plausible };
+        answer.carried_to(now.since(at))
     }
 }
 

@@ -23,10 +23,15 @@ impl Member {
         let terms = self.terms.in_force();
         let jump = self.renewal.jumps.compare_clocks(step.reading, &terms);
         if let Some(jump) = jump {
-            self.holder.handle_clock_jump();
-            step.push(Effect::LeaseDropped(ClockJump::Wall(jump)));
+            self.drop_lease(ClockJump::Wall(jump), step);
         }
         jump.is_some()
+    }
+
+    /// How long this node's lease has lasted is unknown.
+    pub(super) fn drop_lease(&mut self, jump: ClockJump, step: &mut Step<'_>) {
+        self.holder.handle_clock_jump();
+        step.push(Effect::LeaseDropped(jump));
     }
 
     /// A leader asks the other voters for their clocks before it grants or stamps anything in a term.
@@ -74,23 +79,21 @@ impl Member {
         if self.elected_in(step) != Some(term) {
             return Err(NotRenewed::NotLeading);
         }
-        let voters = self.voters(step).count();
-        if (heard.answers.len() + 1) * 2 <= voters {
+        let (now, terms, voters) = (step.now(), self.terms.in_force(), self.voters(step).count());
+        let mut answers = heard.at(now);
+        if (answers.len() + 1) * 2 <= voters {
             return Err(NotRenewed::NoQuorumOfClocks);
         }
-        let (now, terms) = (step.now(), self.terms.in_force());
         if self.clock.is_synced() {
             // Not the stamps of others: all that are committed are applied here.
-            let synced_ns = heard.answers.iter().filter_map(|answer| answer.synced_ns).max();
+            let synced_ns = answers.iter().filter_map(|answer| answer.synced_ns).max();
             let reached_ns = synced_ns.unwrap_or(0);
             let own_ns = self.clock.now_ns(now);
             if let Some(behind) = self.renewal.jumps.compare_reached(own_ns, reached_ns, &terms) {
-                self.holder.handle_clock_jump();
-                step.push(Effect::LeaseDropped(ClockJump::StoodStill(behind)));
+                self.drop_lease(ClockJump::StoodStill(behind), step);
             }
             self.clock.catch_up(now, reached_ns);
         } else {
-            let mut answers = heard.answers.clone();
             answers.push(self.own_clocks(step));
             let bound_ns = terms.clock_error_ms_max * 1_000_000;
             let start_ns =

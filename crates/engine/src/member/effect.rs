@@ -168,21 +168,30 @@ pub enum LeaseAnswer {
     NoAnswer(String),
 }
 
-/// The clocks of other nodes.
+/// The clocks of other nodes, one answer of each, as they arrive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClocksHeard {
-    /// The answers, each brought forward from when it arrived to the moment at which the handler is
-    /// called: never ahead of the clock that it reports.
-    pub answers: Vec<ClockAnswer>,
+    answers: Vec<(ClockAnswer, BootNs)>,
 }
 
 impl ClocksHeard {
+    /// A node's answer arrived at `at`, by the boot clock of this one.
+    pub fn add(&mut self, answer: ClockAnswer, at: BootNs) {
+        self.answers.push((answer, at));
+    }
+
     /// Whether so many answers came from nodes whose clocks a leader has set. The others show nothing
     /// to a leader whose own clock was set.
     #[must_use]
-    pub fn suffice(answers: &[ClockAnswer], enough: Option<usize>) -> bool {
-        let synced = answers.iter().filter(|answer| answer.synced_ns.is_some()).count();
+    pub fn suffice(&self, enough: Option<usize>) -> bool {
+        let synced = self.answers.iter().filter(|(answer, _)| answer.synced_ns.is_some()).count();
         enough.is_some_and(|enough| synced >= enough)
+    }
+
+    /// The answers, brought forward from when they arrived: none is ahead of the clock that it reports.
+    pub(super) fn at(&self, now: BootNs) -> Vec<ClockAnswer> {
+        let carried = |(answer, at): &(ClockAnswer, BootNs)| answer.carried_to(now.since(*at));
+        self.answers.iter().map(carried).collect()
     }
 }
 

@@ -2,8 +2,8 @@
 //! plans share maps, and gives the leadership away when it cannot write.
 //!
 //! Answers for: a leader grants nothing before an entry of its own term is committed and its clock
-//! is compared with others; it allows for every lease that earlier leaders may have granted; and no grant promises a
-//! window that a share map under way may change.
+//! is compared with others; it allows for every lease that earlier leaders may have granted; and no
+//! grant promises a window that a share map under way may change.
 
 use fluxgate_types::{BootNs, ClusterMs, NodeId};
 

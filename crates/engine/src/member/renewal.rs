@@ -238,8 +238,7 @@ impl Member {
         let ahead = self.renewal.jumps.compare_leader(own_ns, estimate_ns, round_trip_ns, &terms);
         if let Some(ahead) = ahead.filter(|_| self.clock.is_synced()) {
             // The grant at hand names the entry that this node must have applied.
-            self.holder.handle_clock_jump();
-            step.push(Effect::LeaseDropped(ClockJump::StoodStill(ahead)));
+            self.drop_lease(ClockJump::StoodStill(ahead), step);
         }
         self.clock.follow(received, estimate_ns);
         self.take(sent, grant, step);

@@ -128,9 +128,9 @@ impl Member {
         let stage = match leader {
             Some(node) if node == self.me => {
                 // Proposing needs three things. The entry carries a time stamp, so this leader must
-                // have taken the leadership over, which compares its clock. A node whose state differs must
-                // not acknowledge writes. And a leader without a lease of its own may have lost its
-                // majority: the caller would not learn whether its entry was committed.
+                // have taken the leadership over, which compares its clock. A node whose state
+                // differs must not acknowledge writes. And a leader without a lease of its own may
+                // have lost its majority: the caller would not learn what became of its entry.
                 let is_leased = step.now() < self.holder.until();
                 if self.leading_in(step).is_none() || !is_leased || step.around.own().differs {
                     return self.write_failed(id, SubmitError::NotLeader, step);

@@ -30,10 +30,21 @@ fn asks_clocks(effects: &[Effect]) -> Option<(u64, Option<usize>)> {
     })
 }
 
+/// These nodes say of their clocks what `say` makes of what this one says of its own.
+fn heard(world: &mut World, nodes: &[NodeId], say: impl Fn(&mut ClockAnswer)) -> ClocksHeard {
+    let ((own, now), _) = world.step(|member, step| (member.own_clocks(step), step.now()));
+    let mut heard = ClocksHeard::default();
+    for node in nodes {
+        let mut answer = ClockAnswer { node: *node, ..own };
+        say(&mut answer);
+        heard.add(answer, now);
+    }
+    heard
+}
+
 /// Both other nodes say what this one says of its clock.
 fn same_clocks(world: &mut World) -> ClocksHeard {
-    let (own, _) = world.step(|member, step| member.own_clocks(step));
-    ClocksHeard { answers: [PEER, THIRD].map(|node| ClockAnswer { node, ..own }).to_vec() }
+    heard(world, &[PEER, THIRD], |_| {})
 }
 
 #[test]
@@ -83,10 +94,7 @@ fn a_leader_whose_machine_stood_still_takes_the_time_of_a_majority_before_it_gra
     );
     let (call, enough) = asks_clocks(&effects).expect("a question");
     assert_eq!(enough, Some(1), "its own clock and another one are a majority of three");
-    let (own, _) = world.step(|member, step| member.own_clocks(step));
-    let heard = ClocksHeard {
-        answers: vec![ClockAnswer { node: PEER, synced_ns: Some(others_ns), ..own }],
-    };
+    let heard = heard(&mut world, &[PEER], |answer| answer.synced_ns = Some(others_ns));
     let effects = world.act(|member, at| member.handle_clocks(call, &heard, at));
     assert!(clock_ns(&mut world) >= others_ns);
     assert!(
@@ -129,11 +137,11 @@ fn clocks_that_are_taken_too_late_do_not_count() {
 #[test]
 fn only_clocks_that_a_leader_has_set_suffice() {
     let mut world = leading_with_peer();
-    let mut heard = same_clocks(&mut world);
-    assert!(ClocksHeard::suffice(&heard.answers, Some(1)));
-    assert!(!ClocksHeard::suffice(&heard.answers, None), "all are asked");
-    heard.answers.iter_mut().for_each(|answer| answer.synced_ns = None);
-    assert!(!ClocksHeard::suffice(&heard.answers, Some(1)));
+    let synced = same_clocks(&mut world);
+    assert!(synced.suffice(Some(1)));
+    assert!(!synced.suffice(None), "all are asked");
+    let unset = heard(&mut world, &[PEER, THIRD], |answer| answer.synced_ns = None);
+    assert!(!unset.suffice(Some(1)));
 }
 
 #[test]

@@ -155,9 +155,11 @@ impl World {
                 if let Effect::SaveStart { start, registered } = effect {
                     member.handle_start_saved(start, registered, true, at);
                 } else if let Effect::AskClocks { call, nodes, .. } = effect {
-                    let own = member.own_clocks(at);
-                    let answers = nodes.into_iter().map(|node| ClockAnswer { node, ..own });
-                    member.handle_clocks(call, &ClocksHeard { answers: answers.collect() }, at);
+                    let (own, mut heard) = (member.own_clocks(at), ClocksHeard::default());
+                    nodes
+                        .into_iter()
+                        .for_each(|node| heard.add(ClockAnswer { node, ..own }, at.now()));
+                    member.handle_clocks(call, &heard, at);
                 } else if let Effect::ProveLeadership { call } = effect {
                     member.handle_proof(call, read, at);
                 }

@@ -198,23 +198,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         self.unread.check(written, cx)
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if self.is_replaced || self.phase.load(Ordering::Acquire) != SERVING {
-            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
-            return self.poll_write(cx, first);
-        }
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.unread.check(written, cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         self.unread.check(flushed, cx)

@@ -23,14 +23,8 @@ pub(super) enum Call {
     Lease(member::CallId),
     /// A round to a quorum.
     Proof(member::CallId),
-    /// The clocks of other nodes: those that have not answered, what suffices, and the answers so far
-    /// with when each arrived.
-    Clocks {
-        call: member::CallId,
-        missing: Vec<NodeId>,
-        enough: Option<usize>,
-        heard: Vec<(ClockAnswer, BootNs)>,
-    },
+    /// The clocks of other nodes: those that have not answered, what suffices, and the answers so far.
+    Clocks { call: member::CallId, missing: Vec<NodeId>, enough: Option<usize>, heard: ClocksHeard },
     /// A change that was forwarded to the leader.
     Forward(member::CallId),
     /// How far a peer has applied.
@@ -76,7 +70,8 @@ impl Node {
         step: &mut Step<'_>,
     ) {
         let number = step.number();
-        let call = Call::Clocks { call, missing: nodes.to_vec(), enough, heard: Vec::new() };
+        let call =
+            Call::Clocks { call, missing: nodes.to_vec(), enough, heard: ClocksHeard::default() };
         self.calls.insert(number, call);
         nodes.iter().for_each(|node| step.send(*node, Message::Time(number)));
         step.wake(LEASE_TIMEOUT_MS * MS, Timer::Over(number));
@@ -96,18 +91,16 @@ impl Node {
         // A message may arrive twice; a clock counts once.
         let Some(place) = missing.iter().position(|node| *node == from) else { return };
         missing.remove(place);
-        heard.extend(answer.map(|answer| (answer, now)));
-        let answers: Vec<ClockAnswer> = heard.iter().map(|(answer, _)| *answer).collect();
-        if missing.is_empty() || ClocksHeard::suffice(&answers, *enough) {
+        if let Some(answer) = answer {
+            heard.add(answer, now);
+        }
+        if missing.is_empty() || heard.suffice(*enough) {
             self.end_clocks(number, step);
         }
     }
 
     fn end_clocks(&mut self, number: CallId, step: &mut Step<'_>) {
         let Some(Call::Clocks { call, heard, .. }) = self.calls.remove(&number) else { return };
-        let now = self.boot_now(step.now);
-        let answers = heard.into_iter().map(|(answer, at)| answer.carried_to(now.since(at)));
-        let heard = ClocksHeard { answers: answers.collect() };
         self.act(step, |member, at| member.handle_clocks(call, &heard, at));
     }
 
