@@ -2,20 +2,24 @@
 //! `docs/protocol.md`.
 //!
 //! What is real: everything in `engine` (counters, the member with leases, barrier and cluster time,
-//! share maps, the registry). What is simulated: the driver around it ([`node`], a pump) and Raft
-//! ([`raft`], a small one with durable votes, pre-vote, log matching and ReadIndex,
-//! without snapshots and without changes of members). The real openraft, store and HTTP are tested
-//! with real processes (`tests/`).
+//! share maps, the registry). What is simulated: the driver around it ([`node`], a pump), what it runs
+//! on ([`machine`]), and Raft ([`raft`], a small one with durable votes, pre-vote, log matching,
+//! ReadIndex and changes of members by one node at a time, without snapshots). The real openraft,
+//! store and HTTP are tested by `proof/cluster`, and with real processes by `proof/chaos` and
+//! `tests/`.
 //!
 //! Same seed, same trace: time, chance and order come from the seed and nothing else. A failure
 //! names the invariant, the moment and the command that replays it.
 
 pub mod book;
+mod calls;
 pub mod invariants;
+pub mod machine;
 pub mod messages;
 pub mod mutation;
 pub mod node;
 pub mod raft;
+pub mod step;
 pub mod world;
 
 use book::Counts;

@@ -41,67 +41,54 @@ pub type CallId = u64;
 pub enum Message {
     /// Consensus.
     Raft(raft::Message),
-    /// Requests a lease.
-    Lease(CallId, LeaseRequest),
-    /// The answer.
-    Leased(CallId, Box<LeaseAnswer>),
-    /// Transfer requests.
-    TransferRequests(CallId, MessageHeader, Vec<TransferRequest>),
-    /// Transfer replies.
-    TransferReplies(CallId, MessageHeader, Vec<TransferReply>),
-    /// Gossip: what was spent.
+    /// Gossip: what was spent, and the incarnations that the sender knows.
     Gossip(MessageHeader, Vec<CounterGossip>, Vec<(NodeId, BootId)>, PeerSaid),
     /// The answer, with the incarnations that the other knows.
     Heard(MessageHeader, Vec<(NodeId, BootId)>, PeerSaid),
-    /// Handoffs.
-    Handoffs(CallId, MessageHeader, Vec<Handoff>),
-    /// Which of them were taken.
-    HandoffsTaken(CallId, Vec<bool>),
-    /// Waits until an entry is applied.
-    Applied(CallId, LogIndex),
-    /// How far the node has applied.
-    AppliedAt(CallId, LogIndex),
-    /// Requests the clocks of a node.
-    Time(CallId),
-    /// The clocks of a node.
-    TimeIs(CallId, ClockAnswer),
-    /// Requests the introduction of a node.
-    Introduce(CallId),
-    /// The introduction.
-    Introduced(CallId, Box<Introduction>),
-    /// Carries a proposal to the leader, which may take this long, milliseconds.
-    Propose(CallId, Box<Proposal>, u64),
-    /// The outcome of the proposal.
-    Proposed(CallId, Box<Result<Written, SubmitError>>),
-    /// No process listens at that node.
-    Refused(CallId),
+    /// A call.
+    Call(CallId, Call),
+    /// The answer to a call.
+    Answer(CallId, Answer),
 }
 
-impl Message {
-    /// The call that a refusal would name.
-    #[must_use]
-    pub fn call(&self) -> CallId {
-        match self {
-            Self::Lease(call, _)
-            | Self::TransferRequests(call, ..)
-            | Self::Handoffs(call, ..)
-            | Self::Applied(call, _)
-            | Self::Time(call)
-            | Self::Introduce(call)
-            | Self::Propose(call, ..) => *call,
-            Self::Raft(_)
-            | Self::Leased(..)
-            | Self::TransferReplies(..)
-            | Self::Gossip(..)
-            | Self::Heard(..)
-            | Self::HandoffsTaken(..)
-            | Self::AppliedAt(..)
-            | Self::TimeIs(..)
-            | Self::Introduced(..)
-            | Self::Proposed(..)
-            | Self::Refused(_) => 0,
-        }
-    }
+/// What a call asks for.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// A lease.
+    Lease(LeaseRequest),
+    /// Tokens.
+    Transfers(MessageHeader, Vec<TransferRequest>),
+    /// To take tokens.
+    Handoffs(MessageHeader, Vec<Handoff>),
+    /// To wait until an entry is applied.
+    Applied(LogIndex),
+    /// The clocks of the node.
+    Clocks,
+    /// The introduction of the node.
+    Introduce,
+    /// To propose a change, which may take this long, milliseconds.
+    Propose(Box<Proposal>, u64),
+}
+
+/// The answer to a call.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// To [`Call::Lease`].
+    Lease(Box<LeaseAnswer>),
+    /// To [`Call::Transfers`].
+    Transfers(MessageHeader, Vec<TransferReply>),
+    /// To [`Call::Handoffs`]: which of them were taken.
+    Handoffs(Vec<bool>),
+    /// To [`Call::Applied`]: how far the node has applied.
+    Applied(LogIndex),
+    /// To [`Call::Clocks`].
+    Clocks(ClockAnswer),
+    /// To [`Call::Introduce`].
+    Introduction(Box<Introduction>),
+    /// To [`Call::Propose`].
+    Written(Box<Result<Written, SubmitError>>),
+    /// No process listens at that node, or it does not take part yet.
+    Refused,
 }
 
 /// The reason for which a node is woken.
@@ -118,7 +105,7 @@ pub enum Timer {
     /// Something of the node's part in the cluster is due.
     Member,
     /// Cluster time is saved to the disk.
-    Note,
+    Save,
     /// A call has got no answer.
     Over(CallId),
     /// The thread that waits for a proof of leadership continues.
@@ -187,4 +174,9 @@ pub enum Ended {
     NotJoined(JoinError),
     /// Its directory must not get a lease.
     NoLease(LeaseRefusal),
+}
+
+/// The name of a limit of the plan.
+pub(crate) fn limit_name(place: usize) -> Box<str> {
+    format!("l{place}").into()
 }

@@ -1,43 +1,31 @@
-//! One node: the engine's machines and a small Raft on a simulated machine.
+//! One node: the engine's machines on a simulated machine, with a small Raft.
 //!
 //! Answers for: what the driver of a node does with time, messages and requests. Every rule is the
 //! engine's ([`Member`], [`Shard`]); here is a pump that carries its effects out on virtual time, as
 //! `crates/node` does on real time.
 
-mod around;
-mod calls;
+mod answers;
 mod consensus;
-mod context;
-mod counting;
+mod counters;
 mod joining;
-mod machine;
-mod pump;
-mod requests;
-mod step;
+mod member;
 mod stopping;
-mod torn;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxgate_engine::member::{self, Member, SeenLeadership};
-use fluxgate_engine::quota::{CHECKPOINT_MS, Outbox, Shard, WaiterId, covered_by};
-use fluxgate_engine::state::command::Proposal;
-use fluxgate_engine::state::{Registry, Shared, View};
-use fluxgate_types::{BootId, BootNs, ClusterMs, LogIndex, NodeId};
+use fluxgate_engine::member::{self as engine, Member};
+use fluxgate_engine::quota::{CHECKPOINT_MS, Shard, WaiterId};
+use fluxgate_engine::state::View;
+use fluxgate_types::{BootId, BootNs, ClusterMs, NodeId};
 
-use crate::messages::{CallId, PeerSaid, Request, Timer};
+use crate::calls::Calls;
+use crate::machine::{Disk, Machine, SavedTime, Threads};
+use crate::messages::{CallId, Request, Timer};
 use crate::mutation::DriverMutation;
-use crate::raft::Raft;
+use crate::raft::{Raft, Replica};
+use crate::step::Step;
 use fluxgate_plan::{MS, Us};
-
-use calls::Call;
-use consensus::ProposalWaiter;
-use requests::WriteWaiter;
-use torn::Torn;
-
-pub use machine::{Disk, EPOCH_MS, Machine};
-pub use step::{Action, Step};
 
 /// A running process.
 pub struct Node {
@@ -47,103 +35,69 @@ pub struct Node {
     pub boot: BootId,
     /// Its machine's clocks.
     pub machine: Machine,
-    /// Its part in consensus.
-    pub raft: Raft,
-    /// The replicated state.
-    pub registry: Registry,
-    /// The part of it that others read.
-    pub shared: Arc<Shared>,
-    /// Entries applied.
-    pub applied: usize,
+    /// Its part in consensus, and the replicated state.
+    pub replica: Replica,
     /// Its counters.
     pub shard: Shard,
     /// Its part in the cluster.
     pub member: Member,
-    // Cluster time as the disk has it.
-    noted: Option<(ClusterMs, BootNs)>,
-    // The end of what that covers.
-    covered: ClusterMs,
-    leaderships: (Option<SeenLeadership>, Option<SeenLeadership>),
-    outboxes: BTreeMap<NodeId, Outbox>,
-    // The call to each peer whose transfer requests are in flight.
-    asking: BTreeMap<NodeId, CallId>,
-    peers: BTreeMap<NodeId, PeerSaid>,
-    gossip: BTreeMap<NodeId, counting::Gossip>,
-    torn: Torn,
-    waiting: BTreeMap<WaiterId, Request>,
+    saved: SavedTime,
+    threads: Threads,
+    peers: BTreeMap<NodeId, counters::Peer>,
+    calls: Calls,
+    // Requests that the member answers later, by its call.
+    waiters: BTreeMap<engine::CallId, Waiter>,
+    // Validates that wait for tokens.
+    validates: BTreeMap<WaiterId, Request>,
     ticking: bool,
-    raft_wake: Us,
-    // The place of the entry that set the members that this node knows.
-    members_at: usize,
-    // The leader when the member last looked.
-    led_by: Option<NodeId>,
     // True time for which the member's timer is set.
     member_wake: Us,
     // When the newest request for a lease left.
     lease_asked: Us,
-    // Calls to other nodes, by their number on the network.
-    calls: BTreeMap<CallId, Call>,
-    // Requests of other nodes that the member answers later, by its call.
-    lease_requests: BTreeMap<member::CallId, (NodeId, CallId)>,
-    writes: BTreeMap<member::CallId, WriteWaiter>,
-    proposals: Vec<(usize, u64, ProposalWaiter)>,
-    // Changes whose thread is held up before it proposes them, by the call.
-    held_up: BTreeMap<member::CallId, Proposal>,
-    applied_waits: Vec<(NodeId, CallId, LogIndex)>,
     joining: joining::Joining,
     stop: Option<Box<stopping::Stopping>>,
+}
+
+/// The one that waits for the member.
+#[derive(Clone, Copy, Debug)]
+enum Waiter {
+    /// A client of this node, by the number of its change.
+    Client(u64),
+    /// Another node, by its call.
+    Node(NodeId, CallId),
 }
 
 impl Node {
     /// Starts a process on a disk. The file of an orderly stop is used once.
     pub fn start(id: NodeId, machine: Machine, disk: &mut Disk, step: &mut Step<'_>) -> Self {
         disk.boots += 1;
-        let boot = BootId(disk.boots);
         let carryover = if step.is(DriverMutation::FileUsedTwice) {
             disk.carryover.clone()
         } else {
             disk.carryover.take()
         };
-        let noted = disk.clock;
+        let saved = SavedTime::of(disk);
         let nonce = step.rng.draw();
-        let member = machine::new_member(id, &machine, disk, (carryover, nonce), step);
-        let now = machine.boot(step.now);
-        let starts = disk.starts.clone();
-        let joining = joining::Joining::new(id, now, (disk.dir_id, nonce), starts, step);
-        let registry = Registry::default();
+        let member = member::at_start(id, &machine, disk, (carryover, nonce), step);
+        let joining = joining::Joining::at_start(id, &machine, disk, nonce, step);
         let mut raft = Raft::new(id, std::mem::take(&mut disk.raft), step.plan.heartbeat);
         raft.driver_mutation = step.is(DriverMutation::AckBeforeSync);
         let mut node = Self {
             id,
-            boot,
+            boot: BootId(disk.boots),
             machine,
-            raft,
-            shared: registry.shared(),
-            registry,
-            applied: 0,
+            replica: Replica::new(raft),
             shard: Shard::new(step.plan.waits),
             member,
-            noted,
-            covered: covered_by(noted.map(|(at, _)| at)),
-            leaderships: (None, None),
-            outboxes: BTreeMap::new(),
-            asking: BTreeMap::new(),
+            saved,
+            threads: Threads::default(),
             peers: BTreeMap::new(),
-            gossip: BTreeMap::new(),
-            torn: Torn::default(),
-            waiting: BTreeMap::new(),
+            calls: Calls::default(),
+            waiters: BTreeMap::new(),
+            validates: BTreeMap::new(),
             ticking: false,
-            raft_wake: 0,
-            members_at: 0,
-            led_by: None,
             member_wake: 0,
             lease_asked: 0,
-            calls: BTreeMap::new(),
-            lease_requests: BTreeMap::new(),
-            writes: BTreeMap::new(),
-            proposals: Vec::new(),
-            held_up: BTreeMap::new(),
-            applied_waits: Vec::new(),
             joining,
             stop: None,
         };
@@ -151,15 +105,15 @@ impl Node {
         node.join(step);
         let gossip = step.rng.below(step.plan.gossip);
         step.wake(gossip, Timer::Gossip);
-        step.wake(CHECKPOINT_MS * MS, Timer::Note);
-        node.member_timeout(step);
+        step.wake(CHECKPOINT_MS * MS, Timer::Save);
+        node.act(step, Member::handle_timeout);
         node
     }
 
     /// What a crash leaves on the disk.
     pub fn crash(self, disk: &mut Disk) {
-        disk.raft = self.raft.crash();
-        disk.clock = self.noted;
+        disk.raft = self.replica.raft.crash();
+        disk.clock = self.saved.crash();
         disk.boots = self.boot.0;
         disk.starts = self.joining.starts;
     }
@@ -179,7 +133,7 @@ impl Node {
     /// Steps that came with a part of their context from a while ago.
     #[must_use]
     pub fn torn_steps(&self) -> u64 {
-        self.torn.steps
+        self.threads.steps
     }
 
     /// Whether it would answer validates.
@@ -198,59 +152,46 @@ impl Node {
     /// Whether it leads and has taken the leadership over.
     #[must_use]
     pub fn is_leading(&self) -> bool {
-        self.raft.leads_in().is_some() && self.member.led_in() == self.raft.leads_in()
+        let term = self.replica.raft.leads_in();
+        term.is_some() && self.member.led_in() == term
     }
 
     /// The replicated state's small part.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
-        self.shared.view()
+        self.replica.shared.view()
     }
 
-    /// Saves cluster time; if the disk has no room, windows are opened without that.
-    fn checkpoint(&mut self, now: Us) {
-        if !self.member.clock().is_synced() {
-            return;
-        }
-        self.covered = ClusterMs(u64::MAX);
-        if self.machine.has_room(now) {
-            let at = self.cluster_now(now);
-            self.noted = Some((at, self.boot_now(now)));
-            self.covered = covered_by(Some(at));
-        }
-    }
-
-    /// Saves cluster time if it has leapt ahead since, or was set for the first time.
-    pub(super) fn checkpoint_if_due(&mut self, now: Us) {
-        let saved = self.noted.map_or(ClusterMs(0), |(at, _)| at);
-        if self.cluster_now(now) >= saved + CHECKPOINT_MS {
-            self.checkpoint(now);
+    /// Saves cluster time.
+    fn save_time(&mut self, now: Us) {
+        if self.member.clock().is_synced() {
+            let has_room = self.machine.has_room(now);
+            self.saved.save(self.cluster_now(now), self.boot_now(now), has_room);
         }
     }
 
     /// Time has come.
     pub fn handle_timer(&mut self, timer: Timer, step: &mut Step<'_>) {
-        let mut out = Vec::new();
         match timer {
             Timer::Raft if !self.takes_part() => {}
             Timer::Raft => {
-                self.raft.handle_time(step.now, step.rng, &mut out);
-                self.consent(out, step);
+                self.consent(step, |raft, step, out| raft.handle_time(step.now, step.rng, out));
             }
-            Timer::Synced => {
-                self.raft.synced(&mut out);
-                self.consent(out, step);
-            }
+            Timer::Synced => self.consent(step, |raft, _, out| raft.synced(out)),
             Timer::Tick => self.tick(step),
             Timer::Gossip => self.send_gossip(step),
-            Timer::Member => self.member_timeout(step),
+            Timer::Member => self.act(step, Member::handle_timeout),
             Timer::Join => self.join(step),
-            Timer::Note => {
-                self.checkpoint(step.now);
-                step.wake(CHECKPOINT_MS * MS, Timer::Note);
+            Timer::Save => {
+                self.save_time(step.now);
+                step.wake(CHECKPOINT_MS * MS, Timer::Save);
             }
-            Timer::Over(call) => self.call_failed(call, None, step),
-            Timer::Submit(call) => self.submit_held_up(call, step),
+            Timer::Over(call) => {
+                if let Some((waiter, outcome)) = self.calls.close(call) {
+                    self.handle_outcome(call, waiter, outcome, step);
+                }
+            }
+            Timer::Submit(call) => self.submit_late(call, step),
             Timer::Proven(call, at) => self.proven(call, Some(at), step),
             Timer::Stop => self.stop_timeout(step),
         }

@@ -10,6 +10,7 @@
 mod election;
 mod members;
 mod messages;
+mod replica;
 mod replication;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,6 +24,7 @@ use fluxgate_plan::Us;
 
 pub use members::Members;
 pub use messages::Message;
+pub use replica::{AppliedEntry, Proposer, Replica};
 
 /// A log entry.
 #[derive(Debug)]

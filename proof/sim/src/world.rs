@@ -7,6 +7,7 @@ mod machine_faults;
 mod operator;
 mod packets;
 mod queue;
+
 mod watch;
 
 use std::collections::VecDeque;
@@ -17,9 +18,11 @@ use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
 
 use crate::book::Observations;
 use crate::invariants::{self, Invariant, Violation};
+use crate::machine::{EPOCH_MS, Machine};
 use crate::messages::{Request, Seen, Timer};
 use crate::mutation::DriverMutation;
-use crate::node::{Action, EPOCH_MS, Machine, Node, Step};
+use crate::node::Node;
+use crate::step::{Action, Step};
 use fluxgate_plan::Net;
 use fluxgate_plan::Rng;
 use fluxgate_plan::{MS, Plan, SECOND, Us};
@@ -27,7 +30,6 @@ use fluxgate_plan::{MS, Plan, SECOND, Us};
 use clients::Clients;
 pub use host::{Directory, Host};
 
-pub(crate) use clients::limit_name;
 use packets::Packet;
 use queue::Queue;
 
@@ -212,7 +214,7 @@ impl World {
     /// The running process that has applied most.
     #[must_use]
     pub fn newest(&self) -> Option<&Node> {
-        self.nodes().max_by_key(|node| node.applied)
+        self.nodes().max_by_key(|node| node.replica.applied)
     }
 
     /// How far a node's cluster time is ahead of true time, milliseconds.

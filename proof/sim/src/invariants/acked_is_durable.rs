@@ -19,7 +19,7 @@ impl Invariant for Judge {
             }
             for node in world.nodes() {
                 let at = node.cluster_now(world.now);
-                let found = node.shared.table.with(key, |entry| {
+                let found = node.replica.shared.table.with(key, |entry| {
                     let limits = entry.record.limits.as_ref();
                     (
                         entry.record.status(at),

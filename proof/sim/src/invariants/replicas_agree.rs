@@ -33,7 +33,7 @@ fn digest(node: &Node) -> u64 {
         }
     }
     let mut fold = Fold(mix64(1));
-    let written: Result<(), Infallible> = node.registry.freeze().write(|item| {
+    let written: Result<(), Infallible> = node.replica.registry.freeze().write(|item| {
         let item = match item {
             Item::Keys(mut rows) => {
                 rows.iter_mut().for_each(|row| row.last_used = None);
@@ -76,9 +76,12 @@ impl Invariant for Judge {
         let mut by_index: BTreeMap<usize, (NodeId, u64)> = BTreeMap::new();
         for node in world.nodes() {
             let digest = digest(node);
-            let (first, other) = *by_index.entry(node.applied).or_insert((node.id, digest));
+            let (first, other) = *by_index.entry(node.replica.applied).or_insert((node.id, digest));
             if other != digest {
-                return Err(format!("nodes {first} and {} differ at {}", node.id, node.applied));
+                return Err(format!(
+                    "nodes {first} and {} differ at {}",
+                    node.id, node.replica.applied
+                ));
             }
         }
         Ok(())

@@ -25,7 +25,7 @@ impl Invariant for Judge {
     fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
         let (Seen::Elected(term), Some(leader)) = (seen, world.node(node)) else { return Ok(()) };
         // One that was deposed meanwhile and does not know it yet can grant nothing.
-        if world.nodes().any(|other| other.raft.leads_in() > Some(*term)) {
+        if world.nodes().any(|other| other.replica.raft.leads_in() > Some(*term)) {
             return Ok(());
         }
         let own = leader.cluster_now(world.now) + world.plan.terms.clock_error_ms_max;

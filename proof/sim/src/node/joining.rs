@@ -6,13 +6,13 @@ use fluxgate_engine::join::{
     Effect, Heard, Introduction, Join, MadeStarts, Settings, Situation, Times, registered,
 };
 use fluxgate_engine::state::cluster_state::StartId;
-use fluxgate_types::{BootId, BootNs, DirId, NodeId};
+use fluxgate_types::{BootId, DirId, NodeId};
 
-use super::calls::{Call, Introductions};
-use super::step::Action;
-use super::{Node, Step};
-use crate::messages::{CallId, Ended, Message, Seen, Timer};
-use fluxgate_plan::MS;
+use super::Node;
+use crate::calls::Waiter;
+use crate::machine::{Disk, Machine};
+use crate::messages::{Call, Ended, Seen, Timer};
+use crate::step::Step;
 
 /// A directory that has not joined yet, or that has: then no machine is left.
 pub(super) struct Joining {
@@ -26,20 +26,21 @@ pub(super) struct Joining {
 
 impl Joining {
     /// A process that has asked no node.
-    pub(super) fn new(
+    pub(super) fn at_start(
         me: NodeId,
-        now: BootNs,
-        (dir_id, nonce): (DirId, u64),
-        starts: MadeStarts,
+        machine: &Machine,
+        disk: &Disk,
+        nonce: u64,
         step: &Step<'_>,
     ) -> Self {
+        let (dir_id, starts) = (disk.dir_id, disk.starts.clone());
         let settings = Settings {
             me,
             dir_id,
             members: (1..=step.plan.nodes).map(NodeId).collect(),
             clock_error_ms_max: step.plan.terms.clock_error_ms_max,
         };
-        let machine = Some(Join::new(settings, now));
+        let machine = Some(Join::new(settings, machine.boot(step.now)));
         Self { machine, takes_part: false, dir_id, nonce, starts }
     }
 }
@@ -56,7 +57,7 @@ impl Node {
     }
 
     fn times(&mut self, step: &mut Step<'_>) -> Times {
-        let clocks = self.clocks(step);
+        let clocks = self.act(step, |member, at| member.own_clocks(at));
         Times {
             synced_ns: clocks.synced_ns,
             stamp_ns: clocks.stamp_ns,
@@ -68,10 +69,10 @@ impl Node {
 
     fn situation(&mut self, step: &mut Step<'_>) -> Situation {
         let times = self.times(step);
-        let members = self.raft.members();
+        let members = self.replica.raft.members();
         let votes = |node| members.voters.contains(&node);
         Situation {
-            formed: self.raft.is_formed(),
+            formed: self.replica.raft.is_formed(),
             takes_part: self.joining.takes_part,
             members: members.all().map(|node| (node, votes(node))).collect(),
             start_id: self.start_id(),
@@ -89,7 +90,7 @@ impl Node {
             self.joining.machine = Some(machine);
             match effect {
                 Some(Effect::Introduce { nodes, timeout_ms }) => {
-                    self.ask_introductions(nodes, timeout_ms, step);
+                    self.ask_introductions(&nodes, timeout_ms, step);
                 }
                 // A simulated process has no second address.
                 Some(Effect::LookForCopy { .. }) => {
@@ -98,14 +99,13 @@ impl Node {
                 }
                 Some(Effect::CountOn(boot)) => self.count_on_from(boot, step),
                 Some(Effect::Form) => {
-                    let mut out = Vec::new();
-                    self.raft.form((1..=step.plan.nodes).map(NodeId).collect(), &mut out);
-                    self.consent(out, step);
+                    let voters = (1..=step.plan.nodes).map(NodeId).collect();
+                    self.consent(step, |raft, _, out| raft.form(voters, out));
                 }
                 Some(Effect::TakePart) => {
                     self.joining.takes_part = true;
                     step.see(Seen::TookPart);
-                    self.raft.begin(step.now, step.rng);
+                    self.replica.raft.begin(step.now, step.rng);
                     self.watch_raft(step);
                 }
                 Some(Effect::AskForLease) => self.act(step, |m, at| m.renew_now(at)),
@@ -118,7 +118,7 @@ impl Node {
                 None => {
                     if let Some(due) = due {
                         let at = self.machine.when(due, step.now);
-                        step.out.push(Action::At(at, Timer::Join));
+                        step.wake_at(at, Timer::Join);
                     }
                     return;
                 }
@@ -140,57 +140,34 @@ impl Node {
         }
     }
 
-    fn ask_introductions(&mut self, nodes: BTreeSet<NodeId>, ms: u64, step: &mut Step<'_>) {
-        let number = step.number();
-        nodes.iter().for_each(|node| step.send(*node, Message::Introduce(number)));
-        let sent = self.boot_now(step.now);
-        let asked = Introductions { missing: nodes, heard: BTreeMap::new(), sent };
-        let is_over = asked.missing.is_empty();
-        self.calls.insert(number, Call::Introductions(asked));
-        if is_over {
-            self.end_introductions(number, step);
-        } else {
-            step.wake(ms * MS, Timer::Over(number));
+    fn ask_introductions(&mut self, nodes: &BTreeSet<NodeId>, ms: u64, step: &mut Step<'_>) {
+        if nodes.is_empty() {
+            return self.handle_introductions(&BTreeMap::new(), step);
         }
-    }
-
-    /// A node has introduced itself, or nothing listens there.
-    pub(super) fn introduced(
-        &mut self,
-        number: CallId,
-        from: NodeId,
-        said: Option<Introduction>,
-        step: &mut Step<'_>,
-    ) {
-        let now = self.boot_now(step.now);
-        let Some(Call::Introductions(asked)) = self.calls.get_mut(&number) else { return };
-        if !asked.missing.remove(&from) {
-            return;
-        }
-        let at = BootNs(asked.sent.0 + now.since(asked.sent) / 2);
-        asked.heard.extend(said.map(|said| (from, Heard { said, at })));
-        if asked.missing.is_empty() {
-            self.end_introductions(number, step);
-        }
+        let nodes: Vec<NodeId> = nodes.iter().copied().collect();
+        let waiter = Waiter::Introductions(self.boot_now(step.now), BTreeMap::new());
+        self.call(&nodes, ms, waiter, Some(Call::Introduce), step);
     }
 
     /// Every node has answered, or has had the time.
-    pub(super) fn end_introductions(&mut self, number: CallId, step: &mut Step<'_>) {
-        let Some(Call::Introductions(asked)) = self.calls.remove(&number) else { return };
+    pub(super) fn handle_introductions(
+        &mut self,
+        heard: &BTreeMap<NodeId, Heard>,
+        step: &mut Step<'_>,
+    ) {
         let (now, situation) = (self.boot_now(step.now), self.situation(step));
         let (own, starts) = (self.start_id(), self.joining.starts.clone());
         let made = |newest: StartId| newest == own || starts.made(newest);
-        self.with_join(|machine| {
-            machine.handle_introductions(now, &situation, made, &asked.heard);
-        });
+        self.with_join(|machine| machine.handle_introductions(now, &situation, made, heard));
         self.join(step);
     }
 
     /// What this node says to one that it may not know.
     pub(super) fn introduction(&mut self, step: &mut Step<'_>) -> Introduction {
         let time = self.times(step);
-        let (view, cluster) = (self.shared.view(), self.shared.cluster());
-        let tail = (self.applied + 1..=self.raft.last()).filter_map(|index| self.raft.entry(index));
+        let (view, cluster) = (self.replica.shared.view(), self.replica.shared.cluster());
+        let tail = (self.replica.applied + 1..=self.replica.raft.last())
+            .filter_map(|index| self.replica.raft.entry(index));
         let tail = tail.filter_map(|entry| entry.batch.as_ref()).flat_map(|batch| &batch.proposals);
         let tail = tail.filter_map(|proposal| proposal.command.registers());
         let (directories, start_ids) = registered(&view, &cluster, tail);
@@ -198,7 +175,7 @@ impl Node {
             node: self.id,
             dir_id: self.joining.dir_id,
             start_id: self.start_id(),
-            formed: self.raft.has_history(),
+            formed: self.replica.raft.has_history(),
             directories,
             start_ids,
             heard: self.member.incarnation().incarnations.all(),

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use fluxgate_engine::quota::{Carryover, Cursor, Handoff, Sender};
-use fluxgate_engine::stop::{Effect, HANDOFF_TIMEOUT_MS, HandedOff, LEADER_TIMEOUT_MS, Stop};
+use fluxgate_engine::stop::{Effect, HANDOFF_TIMEOUT_MS, LEADER_TIMEOUT_MS, Stop};
 use fluxgate_types::caps;
 
-use super::calls::Call;
-use super::{Node, Step};
-use crate::messages::{CallId, Message, MessageHeader, Seen, Timer};
+use super::Node;
+use crate::calls::Waiter;
+use crate::messages::{Call, MessageHeader, Seen, Timer};
+use crate::step::Step;
 use fluxgate_plan::{MS, Us};
 
 /// A stop under way.
@@ -16,7 +17,6 @@ pub(super) struct Stopping {
     machine: Stop,
     // The peer that handoffs were last taken for, and up to which counter.
     drained: Option<(Sender, Cursor)>,
-    handing_off: Option<CallId>,
     pub(super) has_drained: bool,
     carryover: Option<Carryover>,
 }
@@ -26,8 +26,7 @@ impl Node {
     pub fn begin_stop(&mut self, step: &mut Step<'_>) {
         let mut out = Vec::new();
         let machine = Stop::begin(step.plan.gossip / MS, 0, &mut out);
-        let (drained, handing_off, carryover) = (None, None, None);
-        let stopping = Stopping { machine, drained, handing_off, has_drained: false, carryover };
+        let stopping = Stopping { machine, drained: None, has_drained: false, carryover: None };
         self.stop = Some(Box::new(stopping));
         out.into_iter().for_each(|effect| self.carry_out_stop(effect, step));
     }
@@ -41,12 +40,15 @@ impl Node {
         }
     }
 
-    fn stop_with(
+    /// A step of the stop, which knows the peers that would take handoffs, and its effects.
+    pub(super) fn stop_with(
         &mut self,
         step: &mut Step<'_>,
         act: impl FnOnce(&mut Stop, &[Sender], &mut Vec<Effect>),
     ) {
-        let is_ready = |node| self.peers.get(&node).is_some_and(|said| said.is_ready);
+        let is_ready = |node| {
+            self.peers.get(&node).and_then(|peer| peer.said).is_some_and(|said| said.is_ready)
+        };
         let peers = self.member.incarnation().recipients(is_ready);
         let Some(stop) = &mut self.stop else { return };
         let mut out = Vec::new();
@@ -69,12 +71,8 @@ impl Node {
             }
             Effect::HandOff { to, handoffs } => {
                 let head = MessageHeader { to: Some(to.boot), ..self.head(to.node) };
-                let call = self.call(to.node, HANDOFF_TIMEOUT_MS, Call::Handoffs, step, |call| {
-                    Message::Handoffs(call, head, handoffs)
-                });
-                if let Some(stop) = &mut self.stop {
-                    stop.handing_off = Some(call);
-                }
+                let asked = Call::Handoffs(head, handoffs);
+                self.call(&[to.node], HANDOFF_TIMEOUT_MS, Waiter::Handoffs, Some(asked), step);
             }
             Effect::TakeBack { from, handoff } => self.shard.take_back(&from, &handoff),
             Effect::Save => {
@@ -83,11 +81,11 @@ impl Node {
                 if let (Some(stop), Some(left)) = (&mut self.stop, left) {
                     stop.carryover = Some(left);
                 }
-                let leads = self.raft.leads_in().is_some();
+                let leads = self.replica.raft.leads_in().is_some();
                 self.stop_with(step, |stop, peers, out| stop.handle_saved(leads, peers, out));
             }
             Effect::HandLeadershipOver => {
-                self.transfer_leadership(step);
+                self.hand_over(None, step);
                 step.wake(LEADER_TIMEOUT_MS * MS, Timer::Stop);
             }
             Effect::End => step.see(Seen::Stopped),
@@ -109,14 +107,6 @@ impl Node {
             stop.drained = Some((*to, cursor));
         }
         handoffs
-    }
-
-    /// What became of a message of handoffs.
-    pub(super) fn handed_off(&mut self, call: CallId, result: &HandedOff, step: &mut Step<'_>) {
-        let Some(stop) = &mut self.stop else { return };
-        if stop.handing_off.take_if(|of| *of == call).is_some() {
-            self.stop_with(step, |stop, peers, out| stop.handle_handed_off(result, peers, out));
-        }
     }
 
     fn what_is_left(&mut self, now: Us) -> Option<Carryover> {

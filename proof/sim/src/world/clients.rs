@@ -9,17 +9,12 @@ use fluxgate_types::{Digest, KeyId, Limit, NodeId, Scope};
 use super::{Event, World};
 use crate::book::LimitsSet;
 use crate::invariants::Violation;
-use crate::messages::Request;
+use crate::messages::{Request, limit_name};
 use fluxgate_plan::Rng;
 use fluxgate_plan::{MS, Plan, SECOND, Shape, Us};
 
 /// Limits that were replaced are remembered for this long, and for three periods of the longest.
 const LIMITS_KEPT: Us = 60 * SECOND;
-
-/// The name of a limit of the plan.
-pub(crate) fn limit_name(place: usize) -> Box<str> {
-    format!("l{place}").into()
-}
 
 /// A change that an administrator asked for.
 #[derive(Clone, Debug)]

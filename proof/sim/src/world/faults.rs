@@ -9,7 +9,7 @@ use super::operator::Work;
 use super::{Event, SYNC_MAX, World};
 use crate::book::WindowId;
 use crate::invariants::Violation;
-use crate::messages::Message;
+use crate::messages::{Call, Message};
 use crate::node::Node;
 use fluxgate_plan::{FaultKind, MS, SECOND, Us};
 
@@ -130,9 +130,9 @@ impl World {
 
     fn transfer_leadership(&mut self) -> Result<(), Violation> {
         // Also one that has not taken the leadership over yet. A deposed leader may not know it.
-        let leader = self.nodes().max_by_key(|node| node.raft.leads_in()).map(|node| node.id);
-        leader
-            .map_or(Ok(()), |leader| self.step(leader, |node, step| node.transfer_leadership(step)))
+        let leader =
+            self.nodes().max_by_key(|node| node.replica.raft.leads_in()).map(|node| node.id);
+        leader.map_or(Ok(()), |leader| self.step(leader, |node, step| node.hand_over(None, step)))
     }
 
     /// Cuts links of a node: some or all, both ways or one.
@@ -243,7 +243,7 @@ impl World {
 
     /// The counters for which an incarnation requests tokens in a message that arrives after its end.
     pub(super) fn requested_by_ended(&self, from: NodeId, message: &Message) -> Vec<CounterId> {
-        let Message::TransferRequests(_, head, requests) = message else { return Vec::new() };
+        let Message::Call(_, Call::Transfers(head, requests)) = message else { return Vec::new() };
         let ended = self.boot(from) != Some(head.boot);
         requests.iter().filter(|_| ended).map(|request| request.counter).collect()
     }

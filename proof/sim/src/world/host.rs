@@ -4,7 +4,8 @@ use fluxgate_types::{DirId, NodeId};
 
 use super::{Event, World};
 use crate::invariants::Violation;
-use crate::node::{Disk, Machine, Node};
+use crate::machine::{Disk, Machine};
+use crate::node::Node;
 use fluxgate_plan::Us;
 
 /// A machine with its disk, and the process on it, if one runs.

@@ -67,7 +67,7 @@ impl World {
             }
         });
         if let Some(node) = slot.node.as_mut() {
-            node.raft.stand_still(until - now);
+            node.replica.raft.stand_still(until - now);
         }
         (slot.paused_until, slot.stood_still_until) = (until, Some(until));
         self.book.stood_still += until - now;

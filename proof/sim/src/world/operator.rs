@@ -7,7 +7,8 @@ use fluxgate_types::{DirId, NodeId};
 use super::host::Directory;
 use super::{Event, World};
 use crate::invariants::Violation;
-use crate::node::{Disk, Node};
+use crate::machine::Disk;
+use crate::node::Node;
 use crate::raft::Members;
 use fluxgate_plan::{MS, SECOND, Us};
 
@@ -152,7 +153,8 @@ impl World {
     /// Whether the newest state that a running node knows has the directory of this node.
     #[must_use]
     pub fn is_registered(&self, id: NodeId) -> bool {
-        let known = self.newest().and_then(|node| node.shared.view().nodes.get(&id).cloned());
+        let known =
+            self.newest().and_then(|node| node.replica.shared.view().nodes.get(&id).cloned());
         let own = self.host(id).map(|host| host.disk.dir_id);
         known.is_some_and(|known| Some(known.dir_id) == own && !known.removed)
     }
@@ -164,7 +166,7 @@ impl World {
         let Some((_, Stage::PutBack { right, .. })) = &self.operator.work else { return false };
         let (newest, voters) = (right.boots, self.plan.nodes);
         let knows = |node: &&crate::node::Node| {
-            let starts = &node.shared.cluster().start_ids;
+            let starts = &node.replica.shared.cluster().start_ids;
             starts.get(&id).is_some_and(|start| start.boot.0 >= newest)
         };
         let others = self.nodes().filter(|node| node.id != id);
@@ -209,7 +211,7 @@ impl World {
 
     fn is_registered_above(&self, id: NodeId, older: u64) -> bool {
         let Some(newest) = self.newest() else { return false };
-        let starts = &newest.shared.cluster().start_ids;
+        let starts = &newest.replica.shared.cluster().start_ids;
         let boot = self.boot(id).filter(|boot| boot.0 > older);
         boot.is_some_and(|boot| starts.get(&id).is_some_and(|start| start.boot == boot))
     }
@@ -227,9 +229,9 @@ impl World {
     /// The leader of the newest term that any node knows: one of an older term may not know yet that it
     /// was deposed, nor that the members have changed.
     fn leading(&self) -> Option<NodeId> {
-        let newest = self.nodes().map(|node| node.raft.newest_term()).max();
+        let newest = self.nodes().map(|node| node.replica.raft.newest_term()).max();
         let mut leaders = self.nodes().filter(|node| node.is_leading());
-        leaders.find(|node| node.raft.leads_in() == newest).map(|node| node.id)
+        leaders.find(|node| node.replica.raft.leads_in() == newest).map(|node| node.id)
     }
 
     fn change_members(
@@ -238,7 +240,7 @@ impl World {
         change: impl FnOnce(&Members) -> Members,
     ) -> Result<(), Violation> {
         self.step(leader, |node, step| {
-            let members = change(node.raft.members());
+            let members = change(node.replica.raft.members());
             node.change_members(members, step);
         })
     }
@@ -246,7 +248,7 @@ impl World {
     fn remove(&mut self, id: NodeId, is_empty: bool) -> Result<(), Violation> {
         let Some(leader) = self.leading() else { return Ok(()) };
         if leader == id {
-            return self.step(leader, |node, step| node.transfer_leadership(step));
+            return self.step(leader, |node, step| node.hand_over(None, step));
         }
         let (now, voters) = (self.now, self.plan.nodes - 1);
         let is_up = |place: &u64| {
@@ -270,14 +272,14 @@ impl World {
             self.say(|| format!("node {id} is removed"));
             return Ok(());
         }
-        if leads.raft.members().contains(id) {
+        if leads.replica.raft.members().contains(id) {
             // The rest must have a majority up.
             if up as u64 * 2 <= voters {
                 return Ok(());
             }
             return self.change_members(leader, |members| members.without(id));
         }
-        if !leads.raft.members_are_committed() {
+        if !leads.replica.raft.members_are_committed() {
             return Ok(());
         }
         if is_empty {
@@ -298,8 +300,8 @@ impl World {
         let takes_part = self.node(id).is_some_and(Node::takes_part);
         let Some(leader) = self.leading().filter(|_| takes_part) else { return Ok(()) };
         let Some(leads) = self.node(leader) else { return Ok(()) };
-        let members = leads.raft.members();
-        if !leads.raft.members_are_committed() {
+        let members = leads.replica.raft.members();
+        if !leads.replica.raft.members_are_committed() {
             return Ok(());
         }
         if members.voters.contains(&id) {
@@ -310,7 +312,7 @@ impl World {
         if !members.learners.contains(&id) {
             return self.change_members(leader, |members| members.with_learner(id));
         }
-        if leads.raft.matched(id) >= leads.raft.committed() {
+        if leads.replica.raft.matched(id) >= leads.replica.raft.committed() {
             return self.change_members(leader, |members| members.with_voter(id));
         }
         Ok(())

@@ -4,7 +4,7 @@ use fluxgate_types::{DirId, NodeId};
 
 use super::{Event, World};
 use crate::invariants::Violation;
-use crate::messages::Message;
+use crate::messages::{Answer, Call, Message};
 
 /// A message on its way.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl World {
         let mut arrivals = self.net.route(self.now, from, to, &mut self.rng);
         // The giver takes a refused handoff back. That is sound because a connection carries a call
         // once.
-        if matches!(message, Message::Handoffs(..)) {
+        if matches!(message, Message::Call(_, Call::Handoffs(..))) {
             arrivals.truncate(1);
         }
         let directories = self.directories(from, to);
@@ -53,9 +53,8 @@ impl World {
         }
         if slot.node.is_none() {
             // The machine answers that no process listens.
-            let call = message.call();
-            if call != 0 {
-                self.deliver(to, from, Message::Refused(call));
+            if let Message::Call(call, _) = message {
+                self.deliver(to, from, Message::Answer(call, Answer::Refused));
             }
             return Ok(());
         }

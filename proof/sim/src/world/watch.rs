@@ -89,7 +89,7 @@ impl World {
     /// A node has renewed its lease with a request that left at `asked`.
     fn note_renewed(&mut self, id: NodeId, asked: Us) {
         // The node that leads asks itself, and gives a request from before up in time.
-        let leads = self.node(id).is_some_and(|node| node.raft.leads_in().is_some());
+        let leads = self.node(id).is_some_and(|node| node.replica.raft.leads_in().is_some());
         let asked = if leads { self.now.saturating_sub(2 * LEASE_TIMEOUT_MS * MS) } else { asked };
         let (now, slot) = (self.now, self.slot(id));
         if slot.stood_still_until.take_if(|until| *until <= asked).is_some() {

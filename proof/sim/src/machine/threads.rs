@@ -4,45 +4,55 @@
 //! held up between two reads, and the engine must withstand it. Each part is torn independently, as
 //! far as the order of reading allows: no horizon is newer than the view.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use fluxgate_engine::member::{self, LEASE_TIMEOUT_MS};
 use fluxgate_engine::quota::{CounterGossip, Incarnation, Sender};
 use fluxgate_engine::state::View;
+use fluxgate_engine::state::command::Proposal;
 use fluxgate_types::{ClusterMs, NodeId};
 
-use super::Step;
-use crate::messages::MessageHeader;
+use crate::messages::{MessageHeader, Timer};
 use crate::mutation::DriverMutation;
+use crate::step::Step;
 use fluxgate_plan::{MS, SECOND, Us};
 
 /// What a step depends on, at one moment.
 #[derive(Clone)]
-pub(super) struct Moment {
-    pub(super) at: Us,
-    pub(super) now: ClusterMs,
-    pub(super) horizon: ClusterMs,
-    pub(super) view: Arc<View>,
-    pub(super) incarnation: Arc<Incarnation>,
+pub struct Moment {
+    /// True time.
+    pub at: Us,
+    /// Cluster time.
+    pub now: ClusterMs,
+    /// Windows that end later are not opened.
+    pub horizon: ClusterMs,
+    /// The replicated state.
+    pub view: Arc<View>,
+    /// The incarnations that the node knows.
+    pub incarnation: Arc<Incarnation>,
 }
 
-/// Moments of the near past, oldest first.
+/// The threads of a process that are held up, and the moments of the near past that they looked at.
 #[derive(Default)]
-pub(super) struct Torn {
+pub struct Threads {
+    // Oldest first.
     past: VecDeque<Moment>,
     // Gossip whose sender was checked, by a thread that continues at that time.
-    held_up: Vec<(Us, Sender, Vec<CounterGossip>)>,
+    gossip: Vec<(Us, Sender, Vec<CounterGossip>)>,
+    // Changes whose thread proposes them later.
+    changes: BTreeMap<member::CallId, Proposal>,
     /// Steps that got something old.
-    pub(super) steps: u64,
+    pub steps: u64,
 }
 
 /// How often a moment is kept, and for how long.
 const EVERY: Us = 50 * MS;
 const KEPT: Us = 6 * SECOND;
 
-impl Torn {
+impl Threads {
     /// The newest moment, or, now and then, parts of earlier ones.
-    pub(super) fn look(&mut self, newest: Moment, step: &mut Step<'_>) -> Moment {
+    pub fn look(&mut self, newest: Moment, step: &mut Step<'_>) -> Moment {
         let driver_mutation = step.is(DriverMutation::ViewBeforeHorizon);
         if step.plan.torn_permille == 0 && !driver_mutation {
             return newest;
@@ -95,7 +105,7 @@ impl Torn {
     }
 
     /// Gossip that arrived, unless the thread that took it is held up.
-    pub(super) fn hold_up(
+    pub fn take_gossip(
         &mut self,
         sender: Sender,
         gossip: Vec<CounterGossip>,
@@ -108,19 +118,54 @@ impl Torn {
         self.steps += 1;
         let scale = step.plan.terms.lease_ms.div_ceil(3_000);
         let at = step.now + step.rng.below(KEPT * scale);
-        self.held_up.push((at, sender, gossip));
+        self.gossip.push((at, sender, gossip));
         None
     }
 
     /// Gossip of the threads that were held up and continue now.
-    pub(super) fn go_on(&mut self, now: Us) -> Vec<(Sender, Vec<CounterGossip>)> {
-        let due = self.held_up.extract_if(.., |(at, ..)| *at <= now);
+    pub fn late_gossip(&mut self, now: Us) -> Vec<(Sender, Vec<CounterGossip>)> {
+        let due = self.gossip.extract_if(.., |(at, ..)| *at <= now);
         due.map(|(_, sender, gossip)| (sender, gossip)).collect()
+    }
+
+    /// A client's change, unless the thread that is to propose it is held up: the leadership may have
+    /// changed when it continues.
+    pub fn take_change(
+        &mut self,
+        call: member::CallId,
+        proposal: Proposal,
+        step: &mut Step<'_>,
+    ) -> Option<Proposal> {
+        let late = if step.faulty { step.plan.late_permille } else { 0 };
+        if late == 0 || !step.rng.permille(late) {
+            return Some(proposal);
+        }
+        self.changes.insert(call, proposal);
+        let after = step.rng.below(LEASE_TIMEOUT_MS * MS);
+        step.wake(after, Timer::Submit(call));
+        None
+    }
+
+    /// The change of the thread that continues.
+    pub fn late_change(&mut self, call: member::CallId) -> Option<Proposal> {
+        self.changes.remove(&call)
+    }
+
+    /// For how long the thread is held up that waits for a proof of leadership; `None`: it is not.
+    /// Less than it takes a leader to lose its own lease: that would be a fault of its own, and that
+    /// lease may be shorter than a thread is held up, so this ends with the other faults.
+    pub fn proof_is_late(step: &mut Step<'_>) -> Option<Us> {
+        let torn = if step.faulty { step.plan.torn_permille } else { 0 };
+        if torn == 0 || !step.rng.permille(torn) {
+            return None;
+        }
+        let own_ms = step.plan.terms.own_holder_ms();
+        Some(step.rng.below(LEASE_TIMEOUT_MS.min(own_ms) * MS / 2))
     }
 
     /// What a thread concluded from a message's header that looked a while ago, and was held up
     /// since.
-    pub(super) fn accepted(
+    pub fn accepted(
         &self,
         from: NodeId,
         head: &MessageHeader,

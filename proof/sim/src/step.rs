@@ -37,24 +37,29 @@ pub struct Step<'a> {
 }
 
 impl Step<'_> {
-    pub(super) fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         *self.next += 1;
         *self.next
     }
 
-    pub(super) fn send(&mut self, to: NodeId, message: Message) {
+    pub(crate) fn send(&mut self, to: NodeId, message: Message) {
         self.out.push(Action::Send(to, message));
     }
 
-    pub(super) fn wake(&mut self, after: Us, timer: Timer) {
+    pub(crate) fn wake(&mut self, after: Us, timer: Timer) {
         self.out.push(Action::At(self.now + after, timer));
     }
 
-    pub(super) fn see(&mut self, seen: Seen) {
+    /// Wakes the node at a moment.
+    pub(crate) fn wake_at(&mut self, at: Us, timer: Timer) {
+        self.out.push(Action::At(at, timer));
+    }
+
+    pub(crate) fn see(&mut self, seen: Seen) {
         self.out.push(Action::See(seen));
     }
 
-    pub(super) fn is(&self, driver_mutation: DriverMutation) -> bool {
+    pub(crate) fn is(&self, driver_mutation: DriverMutation) -> bool {
         self.driver_mutation == Some(driver_mutation)
     }
 }

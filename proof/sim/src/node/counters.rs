@@ -1,0 +1,337 @@
+//! Validates, transfers and gossip: hands the shard what arrives, and carries out its effects.
+
+use std::sync::Arc;
+
+use fluxgate_engine::clock::signed_difference;
+use fluxgate_engine::fault::Mutation;
+use fluxgate_engine::quota::{
+    Context, CounterGossip, Decision, Effect, IDLE_MS, KeyLimits, Outbox, Repeats, Sender, Shard,
+    Step as Came, TransferReply, TransferRequest, WaiterId,
+};
+use fluxgate_engine::state::record::Status;
+use fluxgate_engine::state::{Shared, View};
+use fluxgate_types::{BootId, ClusterMs, Cost, KeyId, LogIndex, NodeId, caps};
+
+use super::Node;
+use crate::calls::Waiter;
+use crate::machine::Moment;
+use crate::messages::{Call, Message, MessageHeader, PeerSaid, Request, Seen, Timer};
+use crate::step::Step;
+
+/// Counters that are repeated in one gossip message: few, so that repeating takes several.
+const REPEATED_MAX: usize = 2;
+
+/// What a node has to do with a peer.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    outbox: Outbox,
+    repeats: Repeats,
+    /// Whether it answered the last gossip message; `None` before the first one.
+    pub answered: Option<bool>,
+    /// What it said of itself.
+    pub said: Option<PeerSaid>,
+}
+
+type Find<'a> = &'a dyn Fn(&KeyId) -> Option<KeyLimits>;
+
+/// What the counters need to know of a key.
+fn limits_of(shared: &Shared, view: &View, key: &KeyId) -> Option<KeyLimits> {
+    shared.table.with(key, |entry| KeyLimits {
+        created: entry.record.created_index,
+        specs: Arc::clone(entry.record.limits(&view.defaults)),
+    })
+}
+
+impl Node {
+    /// The limits of a key.
+    #[must_use]
+    pub fn key_limits(&self, key: &KeyId) -> Option<KeyLimits> {
+        limits_of(&self.replica.shared, &self.view(), key)
+    }
+
+    /// A step of the counters, with everything that it depends on, or with a part of it as it was
+    /// earlier.
+    pub(super) fn count<R>(
+        &mut self,
+        at: &mut Step<'_>,
+        step: impl FnOnce(&mut Shard, &Context<'_>, Find<'_>) -> R,
+    ) -> R {
+        let shared = Arc::clone(&self.replica.shared);
+        let boot = self.boot_now(at.now);
+        let newest = Moment {
+            at: at.now,
+            now: self.member.clock().now(boot),
+            horizon: self.member.holder().horizon(),
+            view: shared.view(),
+            incarnation: Arc::clone(self.member.incarnation()),
+        };
+        let Moment { now, horizon, view, incarnation, .. } = self.threads.look(newest, at);
+        let (horizon, leased) = (horizon.min(self.saved.covered), self.is_leased(at.now));
+        let context =
+            Context { boot, now, leased, horizon, view: &view, incarnation: &incarnation };
+        let find = |key: &KeyId| limits_of(&shared, &view, key);
+        step(&mut self.shard, &context, &find)
+    }
+
+    /// A validate arrives.
+    pub fn validate(&mut self, request: Request, step: &mut Step<'_>) {
+        if !self.is_leased(step.now) && !Mutation::SpendWithoutLease.active() {
+            return step.see(Seen::Unavailable(request));
+        }
+        let (Request { key, cost, .. }, at) = (request, self.cluster_now(step.now));
+        let table = &self.replica.shared.table;
+        let is_active = table.with(&key, |entry| entry.record.status(at) == Status::Active);
+        let (Some(true), Some(limits)) = (is_active, self.key_limits(&key)) else {
+            return step.see(Seen::Rejected(request));
+        };
+        let waiter = WaiterId(step.number());
+        // Known BEFORE the step: it may settle it.
+        self.validates.insert(waiter, request);
+        let mut effects = Vec::new();
+        let came = self.count(step, |shard, context, _| {
+            shard.handle_request(context, &key, &limits, Cost(cost), waiter, &mut effects)
+        });
+        if let Came::Decided(decision) = came {
+            self.decided(waiter, decision, limits, step);
+        }
+        self.carry_out_counts(effects, step);
+    }
+
+    /// The request that has waited longest.
+    #[must_use]
+    pub fn waits_longest(&self) -> Option<&Request> {
+        self.validates.values().min_by_key(|request| request.taken)
+    }
+
+    fn decided(
+        &mut self,
+        waiter: WaiterId,
+        decision: Decision,
+        limits: KeyLimits,
+        step: &mut Step<'_>,
+    ) {
+        let Some(request) = self.validates.remove(&waiter) else { return };
+        // The moment that it was decided at, which a thread that was held up does not know.
+        let latest = self.shard.latest();
+        let at = if latest > ClusterMs(0) { latest } else { self.cluster_now(step.now) };
+        step.see(Seen::Decided { request, decision, at, limits });
+    }
+
+    fn carry_out_counts(&mut self, effects: Vec<Effect>, step: &mut Step<'_>) {
+        for effect in effects {
+            match effect {
+                Effect::TransferRequest { peer, request } => {
+                    let now = self.boot_now(step.now);
+                    self.peers.entry(peer).or_default().outbox.put(request, now);
+                    self.send_requests(peer, step);
+                }
+                Effect::Decided { waiter, decision, limits } => {
+                    let limits = KeyLimits { created: LogIndex(0), specs: limits };
+                    self.decided(waiter, decision, limits, step);
+                }
+            }
+        }
+        if !self.ticking && self.shard.has_waiting() {
+            self.ticking = true;
+            step.wake(step.plan.tick, Timer::Tick);
+        }
+    }
+
+    fn send_requests(&mut self, peer: NodeId, step: &mut Step<'_>) {
+        let (now, timeout_ms) = (self.boot_now(step.now), step.plan.waits.transfer_timeout_ms);
+        let outbox = &mut self.peers.entry(peer).or_default().outbox;
+        if let Some(requests) = outbox.next_message(now, timeout_ms) {
+            let asked = Call::Transfers(self.head(peer), requests);
+            self.call(&[peer], timeout_ms, Waiter::Transfers(peer), Some(asked), step);
+        }
+    }
+
+    /// Looks after what waits.
+    pub(super) fn tick(&mut self, step: &mut Step<'_>) {
+        self.ticking = false;
+        let mut effects = Vec::new();
+        self.count(step, |shard, context, find| {
+            shard.handle_timeout(context, find, &mut effects);
+        });
+        self.carry_out_counts(effects, step);
+    }
+
+    /// Tells the peers what was spent here.
+    pub(super) fn send_gossip(&mut self, step: &mut Step<'_>) {
+        step.wake(step.plan.gossip, Timer::Gossip);
+        // Nothing is sent before it is known that this directory may act for its node.
+        if !self.takes_part() {
+            return;
+        }
+        for (sender, reports) in self.threads.late_gossip(step.now) {
+            self.handle_gossip(&sender, &reports, step);
+        }
+        let reports = self.count(step, |shard, context, _| {
+            while shard.sweep(context, IDLE_MS) {}
+            shard.take_gossip(context, caps::PEER_ITEMS_MAX)
+        });
+        let said = self.said(step);
+        let incarnation = Arc::clone(self.member.incarnation());
+        for peer in incarnation.peers.iter().map(|peer| peer.id) {
+            let mut reports = reports.clone();
+            reports.extend(self.repeat_gossip(peer, step));
+            self.peers.entry(peer).or_default().answered = Some(false);
+            let (head, incarnations) = (self.head(peer), incarnation.incarnations.all());
+            step.send(peer, Message::Gossip(head, reports, incarnations, said));
+        }
+    }
+
+    /// Reports that a peer missed, at most a few.
+    fn repeat_gossip(&mut self, to: NodeId, step: &mut Step<'_>) -> Vec<CounterGossip> {
+        let peer = self.peers.entry(to).or_default();
+        let mut repeats = peer.repeats;
+        if let Some(answered) = peer.answered {
+            repeats.note_outcome(answered, peer.said.is_some_and(|said| said.is_ready));
+        }
+        repeats.note_incarnation(self.member.incarnation().incarnations.of(to));
+        let mut reports = Vec::new();
+        if let Some((shard, mut cursor)) = repeats.next() {
+            let more = self.count(step, |shard, context, find| {
+                shard.repeat_gossip(context, find, &mut cursor, REPEATED_MAX, &mut reports)
+            });
+            repeats.advance(shard, cursor, more, 1);
+        }
+        self.peers.entry(to).or_default().repeats = repeats;
+        reports
+    }
+
+    /// What this node says of itself.
+    fn said(&self, step: &Step<'_>) -> PeerSaid {
+        let cluster_ns = self.member.clock().now_ns(self.boot_now(step.now));
+        PeerSaid {
+            is_ready: !self.is_stopping() && self.is_leased(step.now),
+            can_write: self.machine.has_room(step.now),
+            wall_offset_ns: signed_difference(self.machine.wall_ns(step.now), cluster_ns),
+        }
+    }
+
+    /// What a peer said of itself and of the incarnations that it knows.
+    pub(super) fn note_said(
+        &mut self,
+        peer: NodeId,
+        incarnations: &[(NodeId, BootId)],
+        said: PeerSaid,
+    ) {
+        incarnations.iter().for_each(|(node, boot)| self.member.note_incarnation(*node, *boot));
+        self.peers.entry(peer).or_default().said = Some(said);
+    }
+
+    pub(super) fn head(&self, to: NodeId) -> MessageHeader {
+        MessageHeader { boot: self.boot, to: self.member.incarnation().incarnations.of(to) }
+    }
+
+    /// Processes the header of a message. `None` for a late message, or one for another incarnation
+    /// of this node.
+    pub(super) fn receive(
+        &mut self,
+        from: NodeId,
+        head: &MessageHeader,
+        step: &mut Step<'_>,
+    ) -> Option<Sender> {
+        self.member.note_incarnation(from, head.boot);
+        self.member.note_heard(from);
+        let sender = self.member.incarnation().accepted(from, head.boot, head.to);
+        // A thread that was held up since had looked before the newer incarnation was known.
+        sender.or_else(|| self.threads.accepted(from, head, step))
+    }
+
+    pub(super) fn handle_gossip_of(
+        &mut self,
+        from: NodeId,
+        (head, reports): (&MessageHeader, Vec<CounterGossip>),
+        (incarnations, said): (&[(NodeId, BootId)], PeerSaid),
+        step: &mut Step<'_>,
+    ) {
+        if let Some(sender) = self.receive(from, head, step)
+            && let Some(reports) = self.threads.take_gossip(sender, reports, step)
+        {
+            self.handle_gossip(&sender, &reports, step);
+        }
+        self.note_said(from, incarnations, said);
+        let incarnations = self.member.incarnation().incarnations.all();
+        step.send(from, Message::Heard(self.head(from), incarnations, self.said(step)));
+    }
+
+    fn handle_gossip(&mut self, sender: &Sender, reports: &[CounterGossip], step: &mut Step<'_>) {
+        let mut effects = Vec::new();
+        self.count(step, |shard, context, find| {
+            for report in reports {
+                shard.handle_gossip(context, find, sender, report, &mut effects);
+            }
+        });
+        reports.iter().for_each(|one| step.see(Seen::Moved(one.counter)));
+        self.carry_out_counts(effects, step);
+    }
+
+    pub(super) fn handle_requests(
+        &mut self,
+        sender: &Sender,
+        requests: &[TransferRequest],
+        step: &mut Step<'_>,
+    ) -> Vec<TransferReply> {
+        let mut effects = Vec::new();
+        let replies: Vec<TransferReply> = self.count(step, |shard, context, find| {
+            let mut answer =
+                |one| shard.handle_transfer_request(context, find, sender, one, &mut effects);
+            requests.iter().map(&mut answer).collect()
+        });
+        let given = replies.iter().filter(|reply| reply.given > 0);
+        given.for_each(|reply| step.see(Seen::Moved(reply.counter)));
+        self.carry_out_counts(effects, step);
+        replies
+    }
+
+    /// Takes replies or handoffs; tells of each whether its tokens were taken.
+    pub(super) fn handle_replies(
+        &mut self,
+        sender: &Sender,
+        replies: &[TransferReply],
+        step: &mut Step<'_>,
+    ) -> Vec<bool> {
+        let mut effects = Vec::new();
+        let taken = self.count(step, |shard, context, find| {
+            let mut take =
+                |one| shard.handle_transfer_reply(context, find, sender, one, &mut effects);
+            replies.iter().map(&mut take).collect()
+        });
+        replies.iter().for_each(|reply| step.see(Seen::Moved(reply.counter)));
+        self.carry_out_counts(effects, step);
+        taken
+    }
+
+    /// A peer answered a message of transfer requests.
+    pub(super) fn handle_transfers(
+        &mut self,
+        peer: NodeId,
+        head: &MessageHeader,
+        mut replies: Vec<TransferReply>,
+        step: &mut Step<'_>,
+    ) {
+        // An answer of another incarnation is none.
+        let Some(sender) = self.receive(peer, head, step) else {
+            return self.handle_no_transfers(peer, step);
+        };
+        let requests = self.peers.entry(peer).or_default().outbox.answered();
+        TransferReply::complete(&mut replies, &requests);
+        self.handle_replies(&sender, &replies, step);
+        self.send_requests(peer, step);
+    }
+
+    /// A message of transfer requests has no answer: each counter asks another peer.
+    pub(super) fn handle_no_transfers(&mut self, peer: NodeId, step: &mut Step<'_>) {
+        let requests = self.peers.entry(peer).or_default().outbox.answered();
+        let mut effects = Vec::new();
+        self.count(step, |shard, context, find| {
+            for request in &requests {
+                shard.handle_transfer_failed(context, find, peer, &request.counter, &mut effects);
+            }
+        });
+        self.carry_out_counts(effects, step);
+        self.send_requests(peer, step);
+    }
+}
