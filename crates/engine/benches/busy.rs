@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
-    Context, Cursor, Entitlement, Incarnation, Incarnations, KeyLimits, Peer, Shard, Step, Verdict,
-    WaitPolicy, WaiterId,
+    Context, Cursor, Entitlement, Incarnation, Incarnations, KeyLimits, Peer, SHARDS, Shard, Step,
+    Verdict, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
@@ -23,8 +23,6 @@ use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId, caps};
 use rustix::time::{ClockId, clock_gettime};
 
-/// As many as a node has.
-const SHARDS: usize = 1_024;
 const T0: u64 = 600_000_000;
 const MINUTE_MS: u64 = 60_000;
 const IDLE_MS: u64 = 3_600_000;
@@ -193,7 +191,9 @@ fn minute(node: &Node, minute: u64, kinds: &mut Kinds) {
             while node.hold(place, at, &mut kinds.sweeping, |shard, c| shard.sweep(c, IDLE_MS)) {}
             let most = caps::PEER_ITEMS_MAX / SHARDS;
             node.hold(place, at, &mut kinds.telling, |shard, c| shard.take_gossip(c, most));
-            node.hold(place, at, &mut kinds.telling, |shard, c| shard.take_gossip(c, 256));
+            node.hold(place, at, &mut kinds.telling, |shard, c| {
+                shard.take_gossip(c, caps::ITEMS_PER_HOLD_MAX)
+            });
             let (mut cursor, mut gossip) = (Cursor::default(), Vec::new());
             let most = caps::ITEMS_PER_HOLD_MAX;
             node.hold(place, at, &mut kinds.telling_again, |shard, c| {

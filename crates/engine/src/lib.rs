@@ -22,7 +22,6 @@
 pub mod agreement;
 pub mod clock;
 pub mod fault;
-pub mod id_map;
 pub mod join;
 pub mod lease;
 pub mod member;

@@ -241,6 +241,11 @@ struct Waiter {
     limits: KeyLimits,
 }
 
+/// How many shards a node keeps its counters in, each with a lock of its own: a busy node's threads
+/// seldom contend, and with a million keys each shard holds some 400, so that work on a whole shard,
+/// such as making its table larger, is short.
+pub const SHARDS: usize = 2_560;
+
 /// The counters of some keys.
 #[derive(Clone, Debug, Default)]
 pub struct Shard {
@@ -283,6 +288,12 @@ impl Shard {
     #[must_use]
     pub fn counters(&self) -> usize {
         self.order.cells
+    }
+
+    /// Keys that are in memory: for observers and tests.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.keys.len()
     }
 
     /// How many reports are kept of counters that other nodes have opened and this one has not.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fluxgate_engine::quota::{
-    Context, Entitlement, Incarnation, Incarnations, KeyLimits, Shard, Step, Verdict, WaitPolicy,
-    WaiterId,
+    Context, CounterGossip, CounterId, CounterReport, Entitlement, Incarnation, Incarnations,
+    KeyLimits, Sender, Shard, Step, TransferReply, TransferRequest, Verdict, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
+use fluxgate_types::id::mix64;
 use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId, caps};
 
 const T0: u64 = 600_000_000;
@@ -112,6 +113,74 @@ fn keys_leave_an_hour_after_their_last_use() {
     while stage.sweep(T0 + 1_800_000 + IDLE_MS + 2_000) {}
     assert!(!known(&stage, 7));
     assert_eq!(stage.shard.counters(), 0);
+}
+
+/// Requests that are decided, that wait, and that find no lease, no share map or a limit that has
+/// changed, and messages of another node: no mix of them leaves a key in memory for good.
+#[test]
+fn every_key_leaves_whatever_happened_to_it() {
+    let other = Sender { node: NodeId(2), boot: BootId(1) };
+    for seed in 0..200_u64 {
+        let mut stage = Stage::new();
+        stage.incarnation.incarnations.note(NodeId(2), BootId(1));
+        stage.incarnation.incarnations_tag = stage.incarnation.incarnations.tag();
+        let mut draws = 0;
+        let mut draw = |most: u64| {
+            draws += 1;
+            mix64(mix64(seed) ^ draws) % most
+        };
+        let mut at = T0;
+        for _ in 0..200 {
+            at += [0, 10, 700, 1_100, 30_000][usize::try_from(draw(5)).expect("small")];
+            // Some come often, and some once.
+            let most = [6, 200][usize::try_from(draw(2)).expect("small")];
+            let key = key(usize::try_from(draw(most)).expect("small"));
+            let limits = limits([1_000, 60_000][usize::try_from(draw(2)).expect("small")]);
+            let spec = &limits.specs[0];
+            let (window, cost) = (spec.limit.window_at(ClusterMs(at)).number, Cost(draw(40)));
+            let counter = CounterId { key, limit: spec.tag, window: window - draw(2) };
+            let (what, leased, early) = (draw(8), draw(4) > 0, draw(4) == 0);
+            stage.step(at, |shard, context| {
+                let horizon = if early { ClusterMs(at - 120_000) } else { context.horizon };
+                let context = &Context { leased, horizon, ..*context };
+                let (mine, find) = (CounterReport::default(), |_: &KeyId| Some(limits.clone()));
+                let out = &mut Vec::new();
+                match what {
+                    0 => {
+                        let request = TransferRequest { counter, need: 1, want: 9, got: 0, mine };
+                        shard.handle_transfer_request(context, &find, &other, &request, out);
+                    }
+                    1 => {
+                        let known = Vec::new();
+                        let reply = TransferReply { counter, given: 3, mine: Some(mine), known };
+                        shard.handle_transfer_reply(context, &find, &other, &reply, out);
+                    }
+                    2 => {
+                        let gossip = CounterGossip { counter, mine, given: Vec::new() };
+                        shard.handle_gossip(context, &find, &other, &gossip, out);
+                    }
+                    3 => shard.handle_timeout(context, &find, out),
+                    4 => while shard.sweep(context, IDLE_MS) {},
+                    _ => {
+                        shard.handle_request(context, &key, &limits, cost, WaiterId(draw(9)), out);
+                    }
+                }
+            });
+        }
+        // What waits is given up, windows end, and an hour passes.
+        for step in 0..80 {
+            at += 60_000;
+            stage.step(at, |shard, context| {
+                let find = |_: &KeyId| Some(limits(60_000));
+                shard.handle_timeout(context, &find, &mut Vec::new());
+                while shard.sweep(context, IDLE_MS) {}
+            });
+            let (keys, windows) = (stage.shard.keys(), stage.shard.counters());
+            assert!(windows <= keys || step < 3, "seed {seed}: {windows} windows, {keys} keys");
+        }
+        let left = (stage.shard.keys(), stage.shard.counters(), stage.shard.has_waiting());
+        assert_eq!(left, (0, 0, false), "seed {seed}");
+    }
 }
 
 #[test]

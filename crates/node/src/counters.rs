@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use fluxgate_engine::quota::{
-    Context, CounterGossip, Decision, Effect, IDLE_MS, KeyLimits, LimitUsage, LookedUp, Sender,
-    Shard, Step, TransferReply, TransferRequest, WaiterId, with_context,
+    Context, CounterGossip, Decision, Effect, IDLE_MS, KeyLimits, LimitUsage, LookedUp, SHARDS,
+    Sender, Shard, Step, TransferReply, TransferRequest, WaiterId, with_context,
 };
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_engine::state::{Shared, View};
@@ -31,9 +31,6 @@ use crate::published::Published;
 pub use outbox::run_asks;
 pub use stop::DrainPosition;
 
-/// Number of shards, each with its own lock: a busy node's threads seldom contend, and with a
-/// million keys each shard holds a thousand, so that work on a whole shard is short.
-const SHARDS: usize = 1_024;
 /// How often waiting requests are checked.
 const TICK: Duration = Duration::from_millis(1);
 /// How often old windows are dropped.

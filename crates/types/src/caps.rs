@@ -71,13 +71,13 @@ pub const NODES_MAX: usize = 9;
 /// Most requests that may wait on one node for tokens of one key.
 pub const WAITING_PER_KEY_MAX: usize = 4_096;
 /// Most keys with waiting requests that are processed under one hold of the lock.
-pub const WAITING_KEYS_PER_HOLD_MAX: usize = 256;
+pub const WAITING_KEYS_PER_HOLD_MAX: usize = 64;
 /// Most counters and keys that are dropped under one hold of the lock.
-pub const SWEPT_PER_HOLD_MAX: usize = 128;
+pub const SWEPT_PER_HOLD_MAX: usize = 32;
 /// Most items of a peer message that are processed under one hold of the lock.
 pub const ITEMS_PER_HOLD_MAX: usize = 64;
 /// Most peer reports that one shard keeps about counters that this node has not opened.
-pub const FIGURES_HEARD_PER_SHARD_MAX: usize = 4_096;
+pub const FIGURES_HEARD_PER_SHARD_MAX: usize = 2_048;
 /// Most transfer requests queued for one peer.
 pub const ASKS_PENDING_MAX: usize = 4 * PEER_ITEMS_MAX;
 /// A queue or map whose capacity exceeds this frees its memory once it is empty, items.

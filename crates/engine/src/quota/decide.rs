@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use fluxgate_types::{ClusterMs, Cost, KeyId, caps};
 
-use super::key::{self, DEGRADED_MS, KeyCounters};
+use super::key::{DEGRADED_MS, KeyCounters};
 use super::order::Order;
 use super::transfer::next_to_ask;
 use super::{
@@ -46,16 +46,17 @@ impl Shard {
     ) -> Step {
         let context = &self.follow(context);
         let order = &mut self.order;
-        let counters = key::entry(&mut self.keys, order, key, context.now);
+        let counters = self.keys.entry(key, context.now);
         let leased = context.leased || Mutation::SpendWithoutLease.active();
         if !leased || self.draining || !counters.open_all(context, key, limits, order) {
+            order.note_unopened(key, counters);
             return Step::Decided(unavailable(limits));
         }
         if cost.is_peek() {
             return Step::Decided(counters.peek(context, limits));
         }
         // Queued requests go first; otherwise cheap requests would starve an expensive one.
-        if counters.queue.is_empty() {
+        if counters.is_queue_empty() {
             match counters.look(context, limits, cost) {
                 Look::Enough => {
                     counters.spend(limits, cost, key, order);
@@ -69,15 +70,16 @@ impl Shard {
                 Look::Short => {}
             }
         }
-        let full = counters.queue.len() >= caps::WAITING_PER_KEY_MAX;
-        if full || (context.boot < counters.degraded_until && counters.queue.is_empty()) {
+        let full = counters.waiters().len() >= caps::WAITING_PER_KEY_MAX;
+        if full || (counters.is_degraded(context.boot) && counters.is_queue_empty()) {
             let at = counters.shortest(limits, cost);
             return Step::Decided(counters.decision(context, limits, Verdict::Degraded, Some(at)));
         }
-        if !std::mem::replace(&mut counters.listed, true) {
+        let queue = counters.queue();
+        if !std::mem::replace(&mut queue.listed, true) {
             self.waiting.push_back(*key);
         }
-        counters.queue.push_back(Waiter {
+        queue.waiters.push_back(Waiter {
             id: waiter,
             cost,
             deadline: context.boot.plus_ms(self.policy.transfer_wait_ms),
@@ -102,7 +104,7 @@ impl Shard {
         };
         let (order, spends) = (&mut self.order, context.leased && !self.draining);
         let available = spends && counters.open_all(context, key, limits, order);
-        while let Some(waiter) = counters.queue.front() {
+        while let Some(waiter) = counters.first_waiter() {
             let (id, cost, mine) = (waiter.id, waiter.cost, waiter.limits_now(limits));
             let decision = if !available || !counters.open_all(context, key, &mine, order) {
                 unavailable(&mine)
@@ -123,7 +125,7 @@ impl Shard {
                 }
             };
             let limits = Arc::clone(&mine.specs);
-            counters.queue.pop_front();
+            counters.pop_waiter();
             out.push(Effect::Decided { waiter: id, decision, limits });
         }
         available
@@ -158,8 +160,9 @@ impl Shard {
             }
             // Unlist the key also when a lost lease has emptied its queue: a key that is wrongly
             // marked as listed would get no time-outs when requests wait for it again.
-            counters.listed = !counters.queue.is_empty();
-            if counters.listed {
+            let queue = counters.queue();
+            queue.listed = !queue.waiters.is_empty();
+            if queue.listed {
                 self.waiting.push_back(key);
             } else {
                 counters.shrink();
@@ -172,11 +175,11 @@ impl Shard {
 
     /// A key was erased while requests wait for it: nothing was counted.
     fn abandon(&mut self, key: &KeyId, out: &mut Vec<Effect>) {
-        let Some(counters) = self.keys.get_mut(key) else {
+        let Some(queue) = self.keys.get_mut(key).and_then(KeyCounters::queue_if_any) else {
             return;
         };
-        counters.listed = false;
-        for waiter in counters.queue.drain(..) {
+        queue.listed = false;
+        for waiter in queue.waiters.drain(..) {
             let decision = unavailable(&waiter.limits);
             let limits = waiter.limits.specs;
             out.push(Effect::Decided { waiter: waiter.id, decision, limits });
@@ -279,7 +282,7 @@ impl KeyCounters {
             let cell = self.limits[limit_at].now();
             // By which the counter counts: it follows a change of the limit only once this step
             // knows the share map of the window.
-            let (tokens, remaining) = (cell.tokens, cell.remaining(context));
+            let (tokens, remaining) = (cell.tokens(), cell.remaining(context));
             // remaining / tokens, compared without division.
             let smaller = chosen.is_none_or(|c| {
                 u128::from(remaining) * u128::from(c.tokens)
@@ -304,17 +307,17 @@ impl KeyCounters {
         let waits = self.waits();
         for (at, spec) in limits.specs.iter().enumerate() {
             let cell = self.limits[at].now();
-            let Some((peer, need)) = next_to_ask(context, cell, waits) else {
+            let Some((peer, need)) = next_to_ask(context, cell, key, spec.tag, waits) else {
                 continue;
             };
             let counter = CounterId { key: *key, limit: spec.tag, window: cell.window };
             let mine = cell.report();
             let open = cell
-                .tokens
+                .tokens()
                 .saturating_sub(cell.spent_lower_bound(context))
                 .saturating_sub(mine.left);
             let (want, got) = (need.max(open), cell.got_from(peer));
-            cell.search.asked = Some((peer, context.boot.plus_ms(timeout_ms)));
+            cell.begin_search().asked = Some((peer, context.boot.plus_ms(timeout_ms)));
             out.push(Effect::TransferRequest {
                 peer,
                 request: TransferRequest { counter, need, want, got, mine },
@@ -335,7 +338,7 @@ impl KeyCounters {
     ) {
         let reachable = context.incarnation.peers.iter().all(|peer| peer.reachable);
         let mut ended = false;
-        while let Some(waiter) = self.queue.front().filter(|w| w.deadline <= context.boot) {
+        while let Some(waiter) = self.first_waiter().filter(|w| w.deadline <= context.boot) {
             let (id, cost, last) = (waiter.id, waiter.cost, waiter.deadline_last);
             let mine = waiter.limits_now(limits);
             let decision = if self.open_all(context, key, &mine, order) {
@@ -348,20 +351,21 @@ impl KeyCounters {
                 unavailable(&mine)
             };
             let limits = Arc::clone(&mine.specs);
-            self.queue.pop_front();
+            self.pop_waiter();
             out.push(Effect::Decided { waiter: id, decision, limits });
             ended = true;
         }
         if ended {
-            self.degraded_until = context.boot.plus_ms(self.degraded_ms);
-            self.degraded_ms = (self.degraded_ms * 2).min(DEGRADED_MS.1);
+            let queue = self.queue();
+            queue.degraded_until = context.boot.plus_ms(queue.degraded_ms);
+            queue.degraded_ms = (queue.degraded_ms * 2).min(DEGRADED_MS.1);
         }
     }
 
     fn is_hopeful(&mut self, context: &Context<'_>, limits: &KeyLimits, reachable: bool) -> bool {
         let mut hopeful = reachable;
         for limit in self.limits.iter_mut().take(limits.specs.len()) {
-            let search = &limit.now().search;
+            let Some(search) = limit.now().search() else { continue };
             hopeful &= !search.failed;
             hopeful |= search.asked.is_some_and(|(_, until)| until > context.boot);
         }

@@ -42,9 +42,11 @@ impl Shard {
         let context = &self.follow(context);
         let silent = self.draining || Mutation::GossipWithoutTransfers.active();
         let taken = self.order.take_dirty(context.now, most);
-        let report = |counter: CounterId| {
-            let cell = cell_of(&mut self.keys, &counter)?;
+        let report = |(end, key, tag)| {
+            let mut cells = cells_of(&mut self.keys, &key, tag, end);
+            let (_, cell) = cells.find(|(_, cell)| cell.dirty)?;
             cell.dirty = false;
+            let counter = CounterId { key, limit: tag, window: cell.window };
             Some(gossip(context, counter, cell, silent))
         };
         taken.into_iter().filter_map(report).collect()
@@ -111,7 +113,7 @@ impl Shard {
         out: &mut Vec<Effect>,
     ) -> bool {
         let context = &self.follow(context);
-        let used = self.keys.contains_key(&gossip.counter.key);
+        let used = self.keys.contains(&gossip.counter.key);
         if !context.is_newest(sender) {
             return used;
         }
@@ -128,14 +130,14 @@ impl Shard {
         let incarnations = &context.incarnation.incarnations;
         let gained = mine.map_or(0, |(_, _, given)| cell.receive(incarnations, sender, *given));
         let news = cell.hear(incarnations, sender, &gossip.mine) || gained > 0;
-        if gained > 0 {
-            cell.search.failed = false;
+        if let (true, Some(search)) = (gained > 0, cell.search()) {
+            search.failed = false;
         }
         let Some(counters) = self.keys.get_mut(&gossip.counter.key) else { return used };
         if news {
             counters.forget_degraded();
         }
-        let waits = !counters.queue.is_empty();
+        let waits = !counters.is_queue_empty();
         if let (true, Some(limits)) = (gained > 0 && waits, find(&gossip.counter.key)) {
             self.advance_queue(context, &gossip.counter.key, &limits, out);
         }

@@ -51,7 +51,7 @@ impl Shard {
                 let mut specs = limits.specs.iter();
                 let of_it = specs.find(|s| s.tag == tag && s.limit.period_ms == period_ms);
                 let Some(spec) = of_it.filter(|_| end > context.now) else { continue };
-                cell.follow(context, spec);
+                cell.follow(context, &key, spec);
                 if !cell.keeps_up(context.incarnation) {
                     continue;
                 }

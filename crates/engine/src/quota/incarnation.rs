@@ -44,8 +44,9 @@ impl Incarnations {
 
     /// Rises with every change: of two states within one process, the higher one is newer.
     #[must_use]
-    pub fn progress(&self) -> u128 {
-        self.boot_ids.values().map(|boot| u128::from(boot.0) + 1).sum()
+    pub fn progress(&self) -> u32 {
+        let starts = self.boot_ids.values().map(|boot| boot.0.saturating_add(1));
+        u32::try_from(starts.fold(0, u64::saturating_add)).unwrap_or(u32::MAX)
     }
 
     /// A digest of all entries: equal on two nodes that know the same incarnations. Never 0.

@@ -5,8 +5,10 @@
 use std::collections::VecDeque;
 
 use fluxgate_types::{BootNs, ClusterMs, KeyId, Window, caps};
+use hashbrown::HashTable;
+use smallvec::SmallVec;
 
-use super::order::{FORGET_AFTER_MS, OPEN_LATE_MS, Order};
+use super::order::{FORGET_AFTER_MS, OPEN_LATE_MS, Order, USED_STEP_MS};
 use super::past::{Past, WindowSpent};
 use super::window_counter::WindowCounter;
 use super::{Context, CounterId, KeyLimits, Waiter};
@@ -15,44 +17,94 @@ use crate::state::record::LimitSpec;
 /// The first and the longest time for which an unproven denial is remembered, milliseconds.
 pub(super) const DEGRADED_MS: (u64, u64) = (50, 1_000);
 
-#[derive(Clone, Debug, Default)]
+/// One limit of a key. A node has as many as keys in use, so its fields are small. Two windows need no
+/// memory of their own: at the turn of a window every busy key has the one that ends and the next.
+#[derive(Clone, Debug)]
 pub(super) struct LimitCounter {
     pub(super) tag: u32,
+    // The index of the current window, as the last step found it.
+    current: u32,
     pub(super) period_ms: u64,
     // At most the previous, the current and the next window.
-    pub(super) cells: Vec<WindowCounter>,
-    // The index of the current one, as the last step found it.
-    pub(super) current: usize,
+    pub(super) cells: SmallVec<[WindowCounter; 2]>,
     pub(super) history: Past,
 }
 
+/// Requests that wait for tokens, and what a shortage leaves behind.
 #[derive(Clone, Debug)]
-pub(super) struct KeyCounters {
-    pub(super) limits: Vec<LimitCounter>,
-    pub(super) queue: VecDeque<Waiter>,
+pub(super) struct Queue {
+    pub(super) waiters: VecDeque<Waiter>,
     // Whether the key is in the shard's list of keys with a queue.
     pub(super) listed: bool,
     // After an unproven denial: deny without waiting until this time, and how long next time.
     pub(super) degraded_until: BootNs,
     pub(super) degraded_ms: u64,
-    pub(super) used: ClusterMs,
 }
 
-pub(super) type KeyMap = crate::id_map::IdMap<KeyCounters>;
+/// The counters of a key: one piece of memory while it has one limit with two windows, and nothing
+/// waited.
+#[derive(Clone, Debug)]
+pub(super) struct KeyCounters {
+    key: KeyId,
+    // When it was last used, in steps of `USED_STEP_MS`.
+    used: u32,
+    /// Whether the key is in the shard's order of keys without an open window.
+    pub(super) ordered: bool,
+    // `None` is the same as one that is empty and remembers nothing.
+    queue: Option<Box<Queue>>,
+    pub(super) limits: SmallVec<[LimitCounter; 1]>,
+}
 
-/// The counters of a key, created if they are not in memory.
-pub(super) fn entry<'a>(
-    keys: &'a mut KeyMap,
-    order: &mut Order,
-    key: &KeyId,
-    now: ClusterMs,
-) -> &'a mut KeyCounters {
-    let counters = keys.entry(*key).or_insert_with(|| {
-        order.note_used(key, now);
-        KeyCounters::new()
-    });
-    counters.used = counters.used.max(now);
-    counters
+/// The keys of one shard. A key id is its own hash and part of the counters, so a slot of the table
+/// is one pointer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeyMap {
+    table: HashTable<Box<KeyCounters>>,
+}
+
+fn same(key: &KeyId) -> impl Fn(&Box<KeyCounters>) -> bool + '_ {
+    move |counters| counters.key == *key
+}
+
+impl KeyMap {
+    pub(super) fn get(&self, key: &KeyId) -> Option<&KeyCounters> {
+        self.table.find(key.mix(), same(key)).map(AsRef::as_ref)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &KeyId) -> Option<&mut KeyCounters> {
+        self.table.find_mut(key.mix(), same(key)).map(AsMut::as_mut)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn contains(&self, key: &KeyId) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// The counters of a key that is used at `now`, created if they are not in memory.
+    pub(super) fn entry(&mut self, key: &KeyId, now: ClusterMs) -> &mut KeyCounters {
+        let entry = self.table.entry(key.mix(), same(key), |counters| counters.key.mix());
+        let counters = entry.or_insert_with(|| Box::new(KeyCounters::new(*key))).into_mut();
+        counters.used = counters.used.max(used_step(now));
+        counters
+    }
+
+    pub(super) fn remove(&mut self, key: &KeyId) {
+        if let Ok(found) = self.table.find_entry(key.mix(), same(key)) {
+            found.remove();
+        }
+        // A table keeps its capacity; this frees it once three quarters are empty.
+        let (used, size) = (self.table.len(), self.table.capacity());
+        if size > caps::QUEUE_KEPT && used < size / 4 {
+            self.table.shrink_to(used * 2, |counters| counters.key.mix());
+        }
+    }
+}
+
+fn used_step(at: ClusterMs) -> u32 {
+    u32::try_from(at.0 / USED_STEP_MS).unwrap_or(u32::MAX)
 }
 
 pub(super) fn cell_of<'a>(
@@ -102,7 +154,7 @@ pub(super) fn window_end(
 impl LimitCounter {
     /// The counter of the current window; [`KeyCounters::open_all`] has opened it in this step.
     pub(super) fn now(&mut self) -> &mut WindowCounter {
-        &mut self.cells[self.current]
+        &mut self.cells[self.current as usize]
     }
 
     /// The index of a window's counter, opened if that is allowed: the current and the next window
@@ -116,8 +168,9 @@ impl LimitCounter {
         window: u64,
         order: &mut Order,
     ) -> Option<usize> {
-        let found = if self.cells.get(self.current).is_some_and(|cell| cell.window == window) {
-            Some(self.current)
+        let current = self.current as usize;
+        let found = if self.cells.get(current).is_some_and(|cell| cell.window == window) {
+            Some(current)
         } else {
             self.cells.iter().position(|cell| cell.window == window)
         };
@@ -125,7 +178,7 @@ impl LimitCounter {
             Some(at) => at,
             None => self.open(context, key, limits, spec, window, order)?,
         };
-        self.cells[at].follow(context, spec);
+        self.cells[at].follow(context, key, spec);
         Some(at)
     }
 
@@ -147,15 +200,13 @@ impl LimitCounter {
         let mut cell = WindowCounter::open(context, key, limits.created, spec, window)?;
         order.take_in(end, key, spec.tag, context.incarnation, &mut cell);
         order.cells += 1;
-        // Reserve one at a time: most keys have one open window, and a busy node has many keys.
-        self.cells.reserve_exact(1);
         self.cells.push(cell);
         Some(self.cells.len() - 1)
     }
 
     /// The end of the current window; [`KeyCounters::open_all`] has opened it in this step.
     pub(super) fn current_end(&self) -> ClusterMs {
-        self.end_of(self.cells[self.current].window)
+        self.end_of(self.cells[self.current as usize].window)
     }
 
     /// The end of a window.
@@ -174,19 +225,69 @@ impl LimitCounter {
         let before = self.cells.len();
         self.cells.retain(|cell| !over(cell));
         order.cells -= before - self.cells.len();
+        if self.cells.len() <= self.cells.inline_size() {
+            self.cells.shrink_to_fit();
+        }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            waiters: VecDeque::new(),
+            listed: false,
+            degraded_until: BootNs(0),
+            degraded_ms: DEGRADED_MS.0,
+        }
     }
 }
 
 impl KeyCounters {
-    fn new() -> Self {
-        Self {
-            limits: Vec::new(),
-            queue: VecDeque::new(),
-            listed: false,
-            degraded_until: BootNs(0),
-            degraded_ms: DEGRADED_MS.0,
-            used: ClusterMs(0),
+    fn new(key: KeyId) -> Self {
+        Self { key, used: 0, ordered: false, queue: None, limits: SmallVec::new() }
+    }
+
+    /// When the key was last used, to [`USED_STEP_MS`].
+    pub(super) fn used(&self) -> ClusterMs {
+        ClusterMs(u64::from(self.used) * USED_STEP_MS)
+    }
+
+    /// The requests that wait, made if there were none.
+    pub(super) fn queue(&mut self) -> &mut Queue {
+        self.queue.get_or_insert_default()
+    }
+
+    /// The requests that wait, if there were any.
+    pub(super) fn queue_if_any(&mut self) -> Option<&mut Queue> {
+        self.queue.as_deref_mut()
+    }
+
+    /// The requests that wait, oldest first.
+    pub(super) fn waiters(&self) -> impl ExactSizeIterator<Item = &Waiter> {
+        static NONE: VecDeque<Waiter> = VecDeque::new();
+        self.queue.as_ref().map_or(&NONE, |queue| &queue.waiters).iter()
+    }
+
+    /// The request that waits longest.
+    pub(super) fn first_waiter(&self) -> Option<&Waiter> {
+        self.queue.as_ref()?.waiters.front()
+    }
+
+    /// Takes the request that waits longest out of the queue.
+    pub(super) fn pop_waiter(&mut self) {
+        if let Some(queue) = &mut self.queue {
+            queue.waiters.pop_front();
         }
+    }
+
+    /// Whether no request waits.
+    pub(super) fn is_queue_empty(&self) -> bool {
+        self.first_waiter().is_none()
+    }
+
+    /// Whether an unproven denial is remembered at this moment.
+    pub(super) fn is_degraded(&self, now: BootNs) -> bool {
+        self.queue.as_ref().is_some_and(|queue| now < queue.degraded_until)
     }
 
     /// The counter of a limit. One with the same tag and another period belongs to another limit.
@@ -199,7 +300,13 @@ impl KeyCounters {
         }
         let found = self.limits.iter().position(same).unwrap_or_else(|| {
             self.limits.reserve_exact(1);
-            self.limits.push(LimitCounter { tag: spec.tag, period_ms, ..LimitCounter::default() });
+            self.limits.push(LimitCounter {
+                tag: spec.tag,
+                current: 0,
+                period_ms,
+                cells: SmallVec::new(),
+                history: Past::default(),
+            });
             self.limits.len() - 1
         });
         let at = at.min(found);
@@ -220,7 +327,7 @@ impl KeyCounters {
             let window = spec.limit.window_at(context.now).number;
             let limit = self.limit(at, spec);
             let opened = limit.cell_at(context, key, limits, spec, window, order);
-            limit.current = opened.unwrap_or(0);
+            limit.current = opened.map_or(0, |at| u32::try_from(at).unwrap_or(0));
             opened.is_some()
         });
         if self.limits.len() > limits.specs.len() {
@@ -243,26 +350,46 @@ impl KeyCounters {
         });
     }
 
-    /// Whether requests wait here or a window is open.
-    pub(super) fn is_in_use(&self) -> bool {
-        !self.queue.is_empty() || self.limits.iter().any(|limit| !limit.cells.is_empty())
+    /// Whether a window is open.
+    pub(super) fn has_window(&self) -> bool {
+        self.limits.iter().any(|limit| !limit.cells.is_empty())
     }
 
     /// The total cost of the waiting requests.
     pub(super) fn waits(&self) -> u64 {
-        self.queue.iter().map(|waiter| waiter.cost.0).sum()
+        self.waiters().map(|waiter| waiter.cost.0).sum()
     }
 
-    /// Frees the memory of a queue that was long.
+    /// Frees the memory of a queue that was long, or that is not needed any more.
     pub(super) fn shrink(&mut self) {
-        if self.queue.is_empty() && self.queue.capacity() > caps::QUEUE_KEPT {
-            self.queue.shrink_to(0);
+        let Some(queue) = &mut self.queue else { return };
+        if !queue.waiters.is_empty() {
+            return;
+        }
+        if !queue.listed && queue.degraded_until == BootNs(0) {
+            self.queue = None;
+        } else if queue.waiters.capacity() > caps::QUEUE_KEPT {
+            queue.waiters.shrink_to(0);
         }
     }
 
     /// Tokens or a changed report arrived: on the next shortage, requests may wait again.
     pub(super) fn forget_degraded(&mut self) {
-        self.degraded_until = BootNs(0);
-        self.degraded_ms = DEGRADED_MS.0;
+        if let Some(queue) = &mut self.queue {
+            queue.degraded_until = BootNs(0);
+            queue.degraded_ms = DEGRADED_MS.0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_with_one_limit_is_small() {
+        assert_eq!(size_of::<WindowCounter>(), 64);
+        assert!(size_of::<LimitCounter>() <= 168);
+        assert!(size_of::<KeyCounters>() <= 208);
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use fluxgate_types::{ClusterMs, KeyId, caps};
 
 use super::heard::{Heard, Noted};
+use super::key::KeyCounters;
 use super::window_counter::WindowCounter;
 use super::{CounterId, Incarnation};
 
@@ -21,12 +22,21 @@ pub(super) const FORGET_AFTER_MS: u64 = 2_000;
 /// Keys are ordered by their last use in steps of this many milliseconds.
 pub(super) const USED_STEP_MS: u64 = 1_000;
 
+/// Appends. Grows by a quarter: with doubling, half of the memory would be empty.
+fn push_sparing<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 4).max(4));
+    }
+    list.push(item);
+}
+
 /// Everything that ends at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Due {
     // Counters that are open here or have kept reports, in order of arrival.
     listed: Vec<(KeyId, u32)>,
-    dirty: VecDeque<CounterId>,
+    // Counters whose reports changed.
+    dirty: VecDeque<(KeyId, u32)>,
     heard: Heard,
 }
 
@@ -34,7 +44,8 @@ pub(super) struct Due {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Order {
     windows: BTreeMap<ClusterMs, Due>,
-    // By last use, each key once: a key that was used since moves when its entry is due.
+    // Keys without an open window by last use, each once: a key that was used since moves, or leaves
+    // the order, when its entry is due.
     used: BTreeMap<u64, Vec<KeyId>>,
     /// Windows in memory.
     pub(super) cells: usize,
@@ -60,7 +71,7 @@ impl Order {
             cell.take_in(incarnation, &report);
         });
         if !known {
-            due.listed.push((*key, tag));
+            push_sparing(&mut due.listed, (*key, tag));
         }
     }
 
@@ -75,30 +86,34 @@ impl Order {
         let first = due.heard.is_unknown(&key, tag);
         self.heard += usize::from(due.heard.note(report));
         if first {
-            due.listed.push((key, tag));
+            push_sparing(&mut due.listed, (key, tag));
         }
     }
 
     /// The report of a counter changed.
     pub(super) fn note_dirty(&mut self, end: ClusterMs, counter: CounterId) {
-        self.windows.entry(end).or_default().dirty.push_back(counter);
+        self.windows.entry(end).or_default().dirty.push_back((counter.key, counter.limit));
     }
 
     /// Takes counters whose reports changed, at most `most`: a fair part of each open window, first
     /// in, first out.
-    pub(super) fn take_dirty(&mut self, now: ClusterMs, most: usize) -> Vec<CounterId> {
+    pub(super) fn take_dirty(
+        &mut self,
+        now: ClusterMs,
+        most: usize,
+    ) -> Vec<(ClusterMs, KeyId, u32)> {
         let open = |(end, due): &(&ClusterMs, &mut Due)| {
             **end + OPEN_LATE_MS >= now && !due.dirty.is_empty()
         };
-        let mut waiting: Vec<&mut Due> =
-            self.windows.iter_mut().filter(open).map(|(_, due)| due).collect();
+        let mut waiting: Vec<(&ClusterMs, &mut Due)> =
+            self.windows.iter_mut().filter(open).collect();
         let mut taken = Vec::new();
         // Windows that need less than their part leave the rest to the others.
-        waiting.sort_unstable_by_key(|due| due.dirty.len());
+        waiting.sort_unstable_by_key(|(_, due)| due.dirty.len());
         let count = waiting.len();
-        for (place, due) in waiting.into_iter().enumerate() {
+        for (place, (end, due)) in waiting.into_iter().enumerate() {
             let part = (most - taken.len()).div_ceil(count - place).min(due.dirty.len());
-            taken.extend(due.dirty.drain(..part));
+            taken.extend(due.dirty.drain(..part).map(|(key, tag)| (*end, key, tag)));
             if due.dirty.is_empty() && due.dirty.capacity() > caps::QUEUE_KEPT {
                 due.dirty.shrink_to(0);
             }
@@ -144,9 +159,18 @@ impl Order {
         }
     }
 
-    /// Records that a key is in memory and was used at `at`.
+    /// Records a key without an open window, by its last use.
     pub(super) fn note_used(&mut self, key: &KeyId, at: ClusterMs) {
-        self.used.entry(at.0 / USED_STEP_MS).or_default().push(*key);
+        push_sparing(self.used.entry(at.0 / USED_STEP_MS).or_default(), *key);
+    }
+
+    /// Records a key by its last use if it has no open window and is not recorded yet. Call it
+    /// whenever one may have become so: a key is forgotten only through this order.
+    pub(super) fn note_unopened(&mut self, key: &KeyId, counters: &mut KeyCounters) {
+        if !counters.ordered && !counters.has_window() {
+            counters.ordered = true;
+            self.note_used(key, counters.used());
+        }
     }
 
     /// Removes a key that was recorded before this time. If it was used since, the caller records

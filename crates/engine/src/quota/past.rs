@@ -1,6 +1,7 @@
 //! The newest windows of a limit that are over, with the tokens that this node spent in them.
-
-use std::collections::VecDeque;
+//!
+//! Answers for: a history of an hour that costs about one byte for each window. A node keeps one
+//! for every key in use.
 
 use fluxgate_types::caps;
 
@@ -13,34 +14,219 @@ pub struct WindowSpent {
     pub spent: u64,
 }
 
-/// The newest windows that are over, in a compact form: within the bounds of limits, a window
-/// number and its tokens fit into 32 bits each.
+/// The newest windows that are over, at most [`caps::USAGE_WINDOWS`]; allocated with the first.
+///
+/// One piece of memory: a header (the oldest window, the newest one, the number of entries, the bytes
+/// used), then the entries, oldest first. An entry is the tokens times two, as a number of seven bits
+/// in each byte, lowest first. If its window does not follow that of the entry before, one is added,
+/// and the distance follows in the same form, positive and negative by turns. So a busy key that spends fewer than 64 tokens in each window takes one byte
+/// for each.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Past {
-    windows: VecDeque<(u32, u32)>,
+    bytes: Box<[u8]>,
+}
+
+/// Where the entries begin.
+const HEADER: usize = 4 + 4 + 1 + 2;
+/// Memory grows by so many bytes: allocators give no less.
+const STEP: usize = 16;
+/// What an allocator gives at least.
+const SMALLEST: usize = 24;
+/// The longest entry: two numbers of 33 bits.
+const ENTRY_MAX: usize = 10;
+
+struct Header {
+    oldest: u32,
+    newest: u32,
+    count: u8,
+    used: u16,
+}
+
+impl Header {
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let [b0, b1, b2, b3, n0, n1, n2, n3, count, u0, u1, ..] = *bytes else { return None };
+        Some(Self {
+            oldest: u32::from_le_bytes([b0, b1, b2, b3]),
+            newest: u32::from_le_bytes([n0, n1, n2, n3]),
+            count,
+            used: u16::from_le_bytes([u0, u1]),
+        })
+    }
+
+    fn write(&self, bytes: &mut [u8]) {
+        bytes[..4].copy_from_slice(&self.oldest.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.newest.to_le_bytes());
+        bytes[8] = self.count;
+        bytes[9..HEADER].copy_from_slice(&self.used.to_le_bytes());
+    }
+}
+
+/// Appends a number.
+fn put(entry: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        entry.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    entry.push(number.to_le_bytes()[0]);
+}
+
+/// Takes a number from the front.
+fn take(bytes: &mut &[u8]) -> Option<u64> {
+    let (mut number, mut shift) = (0, 0);
+    loop {
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(first & 0x7f) << shift;
+        shift += 7;
+        if first & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+}
+
+/// An entry of a window that is this far from the one after the entry before.
+fn encode(gap: i64, spent: u32) -> Vec<u8> {
+    let mut entry = Vec::with_capacity(ENTRY_MAX);
+    put(&mut entry, u64::from(spent) << 1 | u64::from(gap != 0));
+    if gap != 0 {
+        put(&mut entry, (gap.unsigned_abs() << 1) - u64::from(gap > 0));
+    }
+    entry
+}
+
+/// The first entry, which is taken from the front: the distance and the tokens.
+fn decode(bytes: &mut &[u8]) -> Option<(i64, u32)> {
+    let first = take(bytes)?;
+    let gap = if first & 1 == 0 { 0 } else { take(bytes)? };
+    let size = i64::try_from(gap.div_ceil(2)).ok()?;
+    Some((if gap & 1 == 1 { size } else { -size }, u32::try_from(first >> 1).ok()?))
 }
 
 impl Past {
+    /// Adds a window. One with a number or tokens beyond 32 bits, which no limit allows, is left out.
     pub(super) fn push(&mut self, spent: WindowSpent) {
         let (Ok(window), Ok(spent)) = (u32::try_from(spent.window), u32::try_from(spent.spent))
         else {
             return;
         };
-        if self.windows.len() == caps::USAGE_WINDOWS {
-            self.windows.pop_front();
+        let mut header = Header::of(&self.bytes).unwrap_or(Header {
+            oldest: window,
+            newest: window,
+            count: 0,
+            used: 0,
+        });
+        if usize::from(header.count) == caps::USAGE_WINDOWS {
+            self.drop_oldest(&mut header);
         }
-        if self.windows.len() == self.windows.capacity() {
-            // Grow by a quarter: doubling would leave half of it empty on every key.
-            self.windows.reserve_exact(caps::USAGE_WINDOWS / 4);
+        // The distance of the oldest is not read.
+        let gap = i64::from(window) - i64::from(header.newest) - 1;
+        let entry = encode(if header.count == 0 { 0 } else { gap }, spent);
+        let (from, to) = (HEADER + usize::from(header.used), entry.len());
+        if from + to > self.bytes.len() {
+            let needed = (from + to).max(SMALLEST) - SMALLEST;
+            let mut bytes = vec![0; SMALLEST + needed.next_multiple_of(STEP)].into_boxed_slice();
+            bytes[..self.bytes.len()].copy_from_slice(&self.bytes);
+            self.bytes = bytes;
         }
-        self.windows.push_back((window, spent));
+        self.bytes[from..from + to].copy_from_slice(&entry);
+        header.used += u16::try_from(to).unwrap_or(0);
+        header.count += 1;
+        header.newest = window;
+        header.write(&mut self.bytes);
     }
 
+    fn drop_oldest(&mut self, header: &mut Header) {
+        let end = HEADER + usize::from(header.used);
+        let mut rest = &self.bytes[HEADER..end];
+        let (_, from) = (decode(&mut rest), end - rest.len());
+        let second = decode(&mut rest);
+        header.oldest = second.map_or(header.newest, |(gap, _)| window_after(header.oldest, gap));
+        self.bytes.copy_within(from..end, HEADER);
+        header.used = u16::try_from(end - from).unwrap_or(0);
+        header.count -= 1;
+    }
+
+    /// The windows, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = WindowSpent> + '_ {
-        let spent = |(window, spent): &(u32, u32)| WindowSpent {
-            window: u64::from(*window),
-            spent: u64::from(*spent),
-        };
-        self.windows.iter().map(spent)
+        let header = Header::of(&self.bytes);
+        let used = header.as_ref().map_or(0, |header| usize::from(header.used));
+        let mut rest = self.bytes.get(HEADER..HEADER + used).unwrap_or_default();
+        let mut before = None;
+        std::iter::from_fn(move || {
+            let (gap, spent) = decode(&mut rest)?;
+            let oldest = header.as_ref().map_or(0, |header| header.oldest);
+            let window = before.map_or(oldest, |before| window_after(before, gap));
+            before = Some(window);
+            Some(WindowSpent { window: u64::from(window), spent: u64::from(spent) })
+        })
+    }
+}
+
+/// The window at this distance from the one after `before`.
+fn window_after(before: u32, gap: i64) -> u32 {
+    u32::try_from(i64::from(before) + 1 + gap).unwrap_or(before)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(past: &Past) -> Vec<(u64, u64)> {
+        past.iter().map(|one| (one.window, one.spent)).collect()
+    }
+
+    #[test]
+    fn an_hour_of_a_busy_key_takes_one_byte_for_each_minute() {
+        let mut past = Past::default();
+        assert_eq!(past.bytes.len(), 0);
+        for window in 0..300 {
+            past.push(WindowSpent { window: 29_000_000 + window, spent: 1 + window % 63 });
+        }
+        assert_eq!(past.iter().count(), caps::USAGE_WINDOWS);
+        assert_eq!(of(&past)[0], (29_000_240, 1 + 240 % 63));
+        assert_eq!(past.bytes.len(), 72);
+    }
+
+    proptest! {
+        #[test]
+        fn it_keeps_what_a_plain_list_keeps(
+            windows in prop::collection::vec(
+                (
+                    prop_oneof![
+                        4 => Just(1_i64),
+                        2 => -3_i64..100,
+                        1 => Just(0_i64),
+                        1 => Just(i64::from(u32::MAX)),
+                        1 => Just(-i64::from(u32::MAX)),
+                    ],
+                    prop_oneof![
+                        3 => 0_u64..100,
+                        1 => 0_u64..1_000_000_001,
+                        1 => Just(u64::from(u32::MAX)),
+                        1 => Just(u64::MAX),
+                    ],
+                ),
+                0..200,
+            ),
+            first in prop_oneof![Just(0_i64), Just(29_000_000), Just(i64::from(u32::MAX))],
+        ) {
+            let (mut past, mut plain, mut at) = (Past::default(), VecDeque::new(), first);
+            for (step, spent) in windows {
+                at = (at + step).clamp(0, i64::from(u32::MAX) + 1);
+                let window = at.unsigned_abs();
+                past.push(WindowSpent { window, spent });
+                if window <= u64::from(u32::MAX) && spent <= u64::from(u32::MAX) {
+                    if plain.len() == caps::USAGE_WINDOWS {
+                        plain.pop_front();
+                    }
+                    plain.push_back((window, spent));
+                }
+                prop_assert_eq!(of(&past), Vec::from(plain.clone()));
+            }
+        }
     }
 }

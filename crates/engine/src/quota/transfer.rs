@@ -7,11 +7,11 @@
 
 use fluxgate_types::{ClusterMs, KeyId, NodeId};
 
-use super::key::{self, cell_of};
+use super::key::cell_of;
 use super::window_counter::WindowCounter;
 use super::{Context, CounterId, Effect, KeyLimits, Sender, Shard, TransferReply, TransferRequest};
 use crate::fault::Mutation;
-use crate::share_map::ShareMap;
+use crate::share_map::{self, ShareMap};
 
 /// Looks a key's limits up.
 pub(super) type Find<'a> = &'a dyn Fn(&KeyId) -> Option<KeyLimits>;
@@ -52,7 +52,7 @@ impl Shard {
                 cell,
                 sender,
                 waits,
-                Demand { need, want, spent: request.mine.spent },
+                Demand { key: request.counter.key, need, want, spent: request.mine.spent },
             )
         } else {
             0
@@ -93,10 +93,15 @@ impl Shard {
             return cell.keeps_up(context.incarnation).then_some((cell, ends, 0));
         }
         let (keys, order) = (&mut self.keys, &mut self.order);
-        let counters = key::entry(keys, order, &counter.key, context.now);
+        let counters = keys.entry(&counter.key, context.now);
         let waits = counters.waits();
         let limit = counters.limit(at, spec);
-        let place = limit.cell_at(context, &counter.key, limits, spec, counter.window, order)?;
+        let place = limit.cell_at(context, &counter.key, limits, spec, counter.window, order);
+        let Some(place) = place else {
+            order.note_unopened(&counter.key, counters);
+            return None;
+        };
+        let limit = counters.limit(at, spec);
         let (ends, cell) = (limit.end_of(counter.window), &mut limit.cells[place]);
         cell.keeps_up(context.incarnation).then_some((cell, ends, waits))
     }
@@ -115,8 +120,9 @@ impl Shard {
         let counter = &reply.counter;
         // The peer has answered, even if the reply turns out unusable: a counter that kept waiting
         // for this peer would ask no other until the time-out.
-        if let Some(cell) = cell_of(&mut self.keys, counter) {
-            cell.search.note_answer(sender.node);
+        let asked = cell_of(&mut self.keys, counter);
+        if let Some(search) = asked.and_then(WindowCounter::search) {
+            search.note_answer(sender.node);
         }
         let Some(limits) = find(&counter.key).filter(|_| context.is_newest(sender)) else {
             return false;
@@ -142,9 +148,10 @@ impl Shard {
         }
         if gained > 0 {
             news = true;
-            cell.search.rounds = 0;
-            cell.search.failed = false;
-            cell.search.tried.clear();
+            if let Some(search) = cell.search() {
+                (search.rounds, search.failed) = (0, false);
+                search.tried.clear();
+            }
         }
         if let (true, Some(counters)) = (news, self.keys.get_mut(&counter.key)) {
             counters.forget_degraded();
@@ -168,7 +175,9 @@ impl Shard {
         let Some(cell) = cell_of(&mut self.keys, counter) else {
             return;
         };
-        cell.search.note_failed(peer);
+        if let Some(search) = cell.search() {
+            search.note_failed(peer);
+        }
         if let Some(limits) = find(&counter.key) {
             self.advance_queue(context, &counter.key, &limits, out);
         }
@@ -180,6 +189,8 @@ impl Shard {
 pub(super) fn next_to_ask(
     context: &Context<'_>,
     cell: &mut WindowCounter,
+    key: &KeyId,
+    tag: u32,
     waits: u64,
 ) -> Option<(NodeId, u64)> {
     let missing = i64::try_from(waits).unwrap_or(i64::MAX).saturating_sub(cell.balance());
@@ -187,23 +198,32 @@ pub(super) fn next_to_ask(
     if Mutation::NobodyAsks.active() {
         return None;
     }
-    if !cell.search.is_due(context.boot) {
+    if !cell.begin_search().is_due(context.boot) {
         return None;
     }
+    let salt = share_map::salt(key, tag, cell.window);
     let reachable = context.incarnation.peers.iter().filter(|peer| peer.reachable);
-    let untried = reachable.map(|peer| peer.id).filter(|n| !cell.search.tried.contains(n));
+    let untried = reachable.map(|peer| peer.id).filter(|node| !cell.has_tried(*node));
     let best = untried
-        .map(|node| (cell.believed_left(context, node), node))
-        .reduce(|a, b| if (b.0, cell.outranks(b.1, a.1)) > (a.0, false) { b } else { a });
+        .map(|node| (cell.believed_left(context, node, salt), node))
+        .reduce(|a, b| if (b.0, outranks(key, b.1, a.1)) > (a.0, false) { b } else { a });
     let Some((_, peer)) = best else {
-        cell.search.end_round(context.boot);
+        cell.begin_search().end_round(context.boot);
         return None;
     };
     Some((peer, need))
 }
 
-/// How much a requester needs and wants, with what it has spent itself.
+/// Whether `a` ranks before `b`: `b` gives way when both wait for more than half of the rest. The
+/// same for all limits of a key: otherwise two nodes, each waiting for the other's balance of a
+/// different limit, would deadlock.
+fn outranks(key: &KeyId, a: NodeId, b: NodeId) -> bool {
+    share_map::outranks(key.mix(), a, b)
+}
+
+/// How much of a key's tokens a requester needs and wants, with what it has spent itself.
 struct Demand {
+    key: KeyId,
     need: u64,
     want: u64,
     spent: u64,
@@ -221,7 +241,7 @@ fn amount_to_give(
     let balance = u64::try_from(cell.balance()).unwrap_or(0);
     if waits > 0 && demand.need > 0 {
         // Both nodes wait: one gives its whole balance, so that they do not both starve on half.
-        let gives_way = cell.outranks(to.node, context.incarnation.me);
+        let gives_way = outranks(&demand.key, to.node, context.incarnation.me);
         return if gives_way { balance } else { balance.saturating_sub(waits).min(demand.need) };
     }
     let (theirs, ours) = (u128::from(demand.spent) + 1, u128::from(cell.spent));

@@ -7,7 +7,7 @@ mod proof;
 
 use std::collections::BTreeMap;
 
-use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId, caps};
+use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId, Window, caps};
 
 use super::heard::Noted;
 use super::peer_account::{Burned, PeerAccount};
@@ -30,36 +30,48 @@ struct Restored {
     follows: bool,
 }
 
-/// One counter in one window.
+/// One counter in one window: as large as a line of a processor's cache.
 #[derive(Clone, Debug)]
 pub(super) struct WindowCounter {
     pub(super) window: u64,
-    pub(super) tokens: u64,
     pub(super) spent: u64,
+    // Most counters of a node that serves a key alone need none.
+    exchange: Option<Box<Exchange>>,
+    map_from: ClusterMs,
+    incarnations_tag: u64,
+    // `Incarnations::progress` when this counter was last reconciled.
+    incarnations_at: u32,
+    // Of the limit, which allows no more than 32 bits of either.
+    tokens: u32,
+    period_ms: u32,
+    share: u32,
+    shown: u32,
     pub(super) dirty: bool,
     /// Proven exhausted for a cost of 1: stays so until the window ends or the limit is raised.
     pub(super) exhausted: bool,
     /// The limit was lowered in this window: more than the limit may be spent already, and then a
     /// remaining share admits nothing.
     pub(super) lowered: bool,
-    pub(super) search: TokenSearch,
-    start: ClusterMs,
-    map_from: ClusterMs,
-    salt: u64,
-    // Ranks nodes for this key, the same for all its limits. Otherwise two nodes, each waiting for
-    // the other's balance of a different limit, would deadlock.
-    rank_salt: u64,
-    share: u64,
     usable: bool,
+}
+
+const _: () = assert!(caps::LIMIT_PERIOD_MS_MAX <= u32::MAX as u64, "a period fits");
+const _: () = assert!(caps::LIMIT_TOKENS_MAX < u32::MAX as u64, "tokens fit");
+
+/// A limit's tokens or period, within the bounds of limits.
+fn small(number: u64) -> Option<u32> {
+    u32::try_from(number).ok()
+}
+
+/// What a counter has to do with other nodes and with earlier incarnations.
+#[derive(Clone, Debug, Default)]
+struct Exchange {
     restored: Option<Restored>,
     // Tokens given to, and received from, incarnations that have ended.
     given_to_ended: u64,
     got_from_ended: u64,
     accounts: Vec<PeerAccount>,
-    incarnations_tag: u64,
-    // `Incarnations::progress` when this counter was last reconciled.
-    incarnations_at: u128,
-    shown: u64,
+    search: Option<Box<TokenSearch>>,
 }
 
 impl WindowCounter {
@@ -73,8 +85,8 @@ impl WindowCounter {
         window: u64,
     ) -> Option<Self> {
         let whole = spec.limit.window(window);
-        let start = whole.start();
-        let map = context.view.map_at(start)?;
+        let (tokens, period_ms) = (small(spec.limit.tokens)?, small(whole.period_ms)?);
+        let map = context.view.map_at(whole.start())?;
         let incarnation = context.incarnation;
         incarnation.entitlement()?;
         let counter = CounterId { key: *key, limit: spec.tag, window };
@@ -90,33 +102,67 @@ impl WindowCounter {
         });
         Some(Self {
             window,
-            tokens: spec.limit.tokens,
             spent: 0,
+            map_from: map.from,
+            incarnations_tag: incarnation.incarnations_tag,
+            incarnations_at: incarnation.incarnations.progress(),
+            tokens,
+            period_ms,
+            // Not more than the tokens.
+            share: small(share)?,
+            shown: u32::MAX,
             dirty: false,
             exhausted: false,
             lowered: false,
-            search: TokenSearch::default(),
-            start,
-            map_from: map.from,
-            salt,
-            rank_salt: key.mix(),
-            share,
             usable,
-            restored,
-            given_to_ended: 0,
-            got_from_ended: 0,
-            accounts: Vec::new(),
-            incarnations_tag: incarnation.incarnations_tag,
-            incarnations_at: incarnation.incarnations.progress(),
-            shown: u64::MAX,
+            exchange: restored.map(|restored| {
+                Box::new(Exchange { restored: Some(restored), ..Exchange::default() })
+            }),
         })
     }
 
+    /// The limit by which this counter counts.
+    pub(super) fn tokens(&self) -> u64 {
+        u64::from(self.tokens)
+    }
+
+    fn share(&self) -> u64 {
+        u64::from(self.share)
+    }
+
+    fn start(&self) -> ClusterMs {
+        Window { number: self.window, period_ms: u64::from(self.period_ms) }.start()
+    }
+
+    fn accounts(&self) -> &[PeerAccount] {
+        self.exchange.as_ref().map_or(&[], |exchange| &exchange.accounts)
+    }
+
+    fn exchange(&mut self) -> &mut Exchange {
+        self.exchange.get_or_insert_default()
+    }
+
+    /// The search for tokens, if there was one.
+    pub(super) fn search(&mut self) -> Option<&mut TokenSearch> {
+        self.exchange.as_mut()?.search.as_deref_mut()
+    }
+
+    /// The search for tokens, which begins if there was none.
+    pub(super) fn begin_search(&mut self) -> &mut TokenSearch {
+        self.exchange().search.get_or_insert_default()
+    }
+
+    /// Whether a peer gave nothing in this round of the search.
+    pub(super) fn has_tried(&self, peer: NodeId) -> bool {
+        let search = self.exchange.as_ref().and_then(|exchange| exchange.search.as_ref());
+        search.is_some_and(|search| search.tried.contains(&peer))
+    }
+
     /// Adopts what changed since this counter was last used: incarnations and the limit.
-    pub(super) fn follow(&mut self, context: &Context<'_>, spec: &LimitSpec) {
+    pub(super) fn follow(&mut self, context: &Context<'_>, key: &KeyId, spec: &LimitSpec) {
         self.reconcile(context.incarnation);
-        if self.tokens != spec.limit.tokens {
-            self.set_tokens(context, spec);
+        if self.tokens() != spec.limit.tokens {
+            self.set_tokens(context, key, spec);
         }
     }
 
@@ -129,23 +175,30 @@ impl WindowCounter {
     }
 
     /// Adopts a changed limit: each node adds or subtracts its share of the difference.
-    fn set_tokens(&mut self, context: &Context<'_>, spec: &LimitSpec) {
-        if let Some(map) = context.view.map_at(self.start) {
-            self.lowered |= spec.limit.tokens < self.tokens;
-            self.tokens = spec.limit.tokens;
+    fn set_tokens(&mut self, context: &Context<'_>, key: &KeyId, spec: &LimitSpec) {
+        let map = context.view.map_at(self.start());
+        if let (Some(map), Some(tokens)) = (map, small(spec.limit.tokens)) {
+            self.lowered |= tokens < self.tokens;
+            self.tokens = tokens;
             if Mutation::LimitChangeForgetsSpent.active() {
                 self.spent = 0;
             }
-            let share = map.share(context.incarnation.me, self.tokens, self.salt);
-            if let Some(restored) = self.restored.as_mut().filter(|restored| restored.follows) {
-                let change = signed_difference(share, self.share);
-                restored.tokens = restored.tokens.saturating_add(change);
-            }
-            self.share = share;
+            let salt = share_map::salt(key, spec.tag, self.window);
+            let share = map.share(context.incarnation.me, self.tokens(), salt);
+            let change = signed_difference(share, self.share());
+            self.share = small(share).unwrap_or(tokens);
             self.exhausted = false;
-            // Peers must report again under the new limit.
-            self.search.tried.clear();
-            self.shown = u64::MAX;
+            self.shown = u32::MAX;
+            if let Some(exchange) = &mut self.exchange {
+                let restored = exchange.restored.as_mut().filter(|restored| restored.follows);
+                if let Some(restored) = restored {
+                    restored.tokens = restored.tokens.saturating_add(change);
+                }
+                // Peers must report again under the new limit.
+                if let Some(search) = &mut exchange.search {
+                    search.tried.clear();
+                }
+            }
         }
     }
 
@@ -160,29 +213,34 @@ impl WindowCounter {
         }
         (self.incarnations_tag, self.incarnations_at) =
             (incarnation.incarnations_tag, incarnation.incarnations.progress());
-        for account in &mut self.accounts {
+        // Peers must report burned tokens again under the new incarnations.
+        self.exhausted = false;
+        let Some(exchange) = &mut self.exchange else { return };
+        if let Some(search) = &mut exchange.search {
+            search.tried.clear();
+        }
+        for account in &mut exchange.accounts {
             let Some(newest) = incarnation.incarnations.of(account.node) else {
                 continue;
             };
             if account.boot.is_some_and(|boot| boot < newest) {
-                self.given_to_ended += account.given;
-                self.got_from_ended += account.got;
+                exchange.given_to_ended += account.given;
+                exchange.got_from_ended += account.got;
                 account.spent_before += account.spent;
                 (account.given, account.got, account.spent) = (0, 0, 0);
                 account.left = None;
             }
             account.boot = Some(newest);
         }
-        // Peers must report burned tokens again under the new incarnations.
-        self.exhausted = false;
-        self.search.tried.clear();
     }
 
     /// What this node may still spend or give; negative after a limit was lowered.
     pub(super) fn balance(&self) -> i64 {
-        let share = if self.usable { self.share } else { 0 };
-        let (mut plus, mut minus) = (share + self.got_from_ended, self.spent + self.given_to_ended);
-        for account in &self.accounts {
+        let share = if self.usable { self.share() } else { 0 };
+        let Some(exchange) = &self.exchange else { return signed_difference(share, self.spent) };
+        let mut plus = share + exchange.got_from_ended;
+        let mut minus = self.spent + exchange.given_to_ended;
+        for account in &exchange.accounts {
             plus += account.got;
             minus += account.given;
         }
@@ -190,26 +248,31 @@ impl WindowCounter {
     }
 
     fn restored(&self) -> i64 {
-        self.restored.map_or(0, |restored| restored.tokens)
+        let restored = self.exchange.as_ref().and_then(|exchange| exchange.restored);
+        restored.map_or(0, |restored| restored.tokens)
     }
 
     /// What an orderly stop saves for the next incarnation.
     pub(super) fn carryover(&self, ends: ClusterMs) -> CarriedBalance {
-        let follows = self.usable || self.restored.is_some_and(|restored| restored.follows);
-        CarriedBalance { tokens: self.balance(), limit: self.tokens, follows, ends }
+        let restored = self.exchange.as_ref().and_then(|exchange| exchange.restored);
+        let follows = self.usable || restored.is_some_and(|restored| restored.follows);
+        CarriedBalance { tokens: self.balance(), limit: self.tokens(), follows, ends }
     }
 
     /// This node's own report.
     pub(super) fn report(&self) -> CounterReport {
-        let unusable = if self.usable { 0 } else { self.share };
-        let from_ended =
-            if Mutation::EndedIncarnationsForgotten.active() { 0 } else { self.got_from_ended };
-        let lost = signed_difference(unusable + self.given_to_ended, from_ended);
+        let unusable = if self.usable { 0 } else { self.share() };
+        let (to_ended, from_ended) = self
+            .exchange
+            .as_ref()
+            .map_or((0, 0), |exchange| (exchange.given_to_ended, exchange.got_from_ended));
+        let from_ended = if Mutation::EndedIncarnationsForgotten.active() { 0 } else { from_ended };
+        let lost = signed_difference(unusable + to_ended, from_ended);
         CounterReport {
             spent: self.spent,
             burned: if Mutation::BurnedCountedTwice.active() { 2 * lost } else { lost }
                 .saturating_sub(self.restored()),
-            limit: self.tokens,
+            limit: self.tokens(),
             incarnations: self.incarnations_tag,
             left: u64::try_from(self.balance()).unwrap_or(0),
         }
@@ -224,7 +287,7 @@ impl WindowCounter {
     ) -> bool {
         // The sender still counts by a higher limit: the limit was lowered within this window, even
         // if this node opened the window only afterwards.
-        self.lowered |= mine.limit > self.tokens;
+        self.lowered |= mine.limit > self.tokens();
         let account = self.account(incarnations, sender.node);
         // The driver records incarnations before it delivers messages, so one with an older
         // incarnation is late.
@@ -251,7 +314,7 @@ impl WindowCounter {
         if noted.node() == incarnation.me {
             return;
         }
-        self.lowered |= noted.limit() > self.tokens;
+        self.lowered |= noted.limit() > self.tokens();
         let (spent, before, said) = noted.under(&incarnation.incarnations);
         let account = self.account(&incarnation.incarnations, noted.node());
         account.boot = account.boot.max(Some(noted.boot()));
@@ -307,7 +370,7 @@ impl WindowCounter {
 
     /// The total given to the current incarnation of each other node.
     pub(super) fn given_totals(&self) -> Vec<(NodeId, BootId, u64)> {
-        let given = self.accounts.iter().filter(|t| t.given > 0);
+        let given = self.accounts().iter().filter(|t| t.given > 0);
         given.filter_map(|t| Some((t.node, t.boot?, t.given))).collect()
     }
 
@@ -315,7 +378,8 @@ impl WindowCounter {
     pub(super) fn take_back(&mut self, to: &Sender, tokens: u64) {
         let known =
             |account: &&mut PeerAccount| account.node == to.node && account.boot == Some(to.boot);
-        if let Some(account) = self.accounts.iter_mut().find(known) {
+        let accounts = self.exchange.iter_mut().flat_map(|exchange| &mut exchange.accounts);
+        if let Some(account) = accounts.into_iter().find(known) {
             account.given = account.given.saturating_sub(tokens);
         }
     }
@@ -324,24 +388,24 @@ impl WindowCounter {
     pub(super) fn totals(&self, with: &Sender) -> (u64, u64) {
         let of_it = |boot| boot == with.boot;
         let known = |t: &&PeerAccount| t.node == with.node && t.boot.is_none_or(of_it);
-        self.accounts.iter().find(known).map_or((0, 0), |account| (account.given, account.got))
+        self.accounts().iter().find(known).map_or((0, 0), |account| (account.given, account.got))
     }
 
     /// The total received from the current incarnation of `node`.
     pub(super) fn got_from(&self, node: NodeId) -> u64 {
-        self.accounts.iter().find(|t| t.node == node).map_or(0, |t| t.got)
+        self.accounts().iter().find(|t| t.node == node).map_or(0, |t| t.got)
     }
 
     /// What this node knows of the other nodes' spending, except that of `but`.
     pub(super) fn known(&self, but: NodeId) -> Vec<(NodeId, u64)> {
-        let others = self.accounts.iter().filter(|t| t.node != but && t.spent_in_all() > 0);
+        let others = self.accounts().iter().filter(|t| t.node != but && t.spent_in_all() > 0);
         others.map(|t| (t.node, t.spent_in_all())).collect()
     }
 
     /// Spending per node, this one's included.
     pub(super) fn spent_by(&self, me: NodeId) -> BTreeMap<NodeId, u64> {
         let mut by: BTreeMap<NodeId, u64> =
-            self.accounts.iter().map(|t| (t.node, t.spent_in_all())).collect();
+            self.accounts().iter().map(|t| (t.node, t.spent_in_all())).collect();
         by.insert(me, self.spent);
         by
     }
@@ -352,11 +416,6 @@ impl WindowCounter {
         TransferReply { counter, given, mine: Some(self.report()), known: self.known(to.node) }
     }
 
-    /// Whether `a` ranks before `b`: `b` gives way when both wait for more than half of the rest.
-    pub(super) fn outranks(&self, a: NodeId, b: NodeId) -> bool {
-        share_map::outranks(self.rank_salt, a, b)
-    }
-
     pub(super) fn observe(&self) -> Observed {
         let totals = |account: &PeerAccount| TransferTotals {
             node: account.node,
@@ -365,23 +424,26 @@ impl WindowCounter {
             got: account.got,
         };
         Observed {
-            share: self.share,
+            share: self.share(),
             usable: self.usable,
             spent: self.spent,
             balance: self.balance(),
             map_from: self.map_from,
-            transfers: self.accounts.iter().map(totals).collect(),
+            transfers: self.accounts().iter().map(totals).collect(),
         }
     }
 
     /// The account of a node. A new account belongs to the node's newest known incarnation, even if
     /// a late message of an ended incarnation caused it.
     fn account(&mut self, incarnations: &Incarnations, node: NodeId) -> &mut PeerAccount {
-        let at = self.accounts.iter().position(|t| t.node == node).unwrap_or_else(|| {
+        let accounts = &mut self.exchange().accounts;
+        let at = accounts.iter().position(|t| t.node == node).unwrap_or_else(|| {
             let newest = incarnations.of(node).filter(|_| !Mutation::EndedSendersHeard.active());
-            self.accounts.push(PeerAccount { boot: newest, ..PeerAccount::new(node) });
-            self.accounts.len() - 1
+            // One at a time: there are few nodes, and many counters.
+            accounts.reserve_exact(1);
+            accounts.push(PeerAccount { boot: newest, ..PeerAccount::new(node) });
+            accounts.len() - 1
         });
-        &mut self.accounts[at]
+        &mut accounts[at]
     }
 }

@@ -14,8 +14,8 @@ use super::census::Census;
 use super::digest;
 use super::record::{KeyEntry, Status};
 
-/// Shards of the table: with a million keys, some 250 per shard.
-const SHARDS: usize = 4_096;
+/// Shards of the table: with a million keys, some 400 per shard.
+const SHARDS: usize = 2_560;
 
 /// How many ends of keys one count may pass while it holds the lock that a writer needs.
 const CENSUS_STEPS: usize = 4_096;

@@ -10,9 +10,6 @@ use super::{Counters, SHARDS};
 /// Shards that are repeated before the task yields.
 const SHARDS_AT_ONCE: usize = 16;
 
-/// Reports that are taken from one shard per lock, at most.
-const MOST_AT_ONCE: usize = 256;
-
 impl Counters {
     /// Reports that changed, at most one message: first an equal part for each shard, then the rest
     /// for shards that have more.
@@ -21,7 +18,8 @@ impl Counters {
         let first = self.first_reported.fetch_add(1, Ordering::Relaxed);
         for part in [caps::PEER_ITEMS_MAX.div_ceil(SHARDS), caps::PEER_ITEMS_MAX] {
             for at in (first..first + SHARDS).map(|at| at % SHARDS) {
-                let most = part.min(caps::PEER_ITEMS_MAX - reports.len()).min(MOST_AT_ONCE);
+                let most =
+                    part.min(caps::PEER_ITEMS_MAX - reports.len()).min(caps::ITEMS_PER_HOLD_MAX);
                 if most > 0 && Self::locked(self.at(at), |shard| shard.has_gossip()) {
                     reports
                         .extend(self.on_shard(at, |shard, on| shard.take_gossip(on.context, most)));
