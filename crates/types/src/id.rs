@@ -67,7 +67,7 @@ impl KeyId {
     /// # Errors
     /// When one of them is neither a letter nor a digit.
     pub fn new(chars: [u8; KEY_ID_CHARS]) -> Result<Self, KeyIdError> {
-        if chars.iter().all(u8::is_ascii_alphanumeric) { Ok(Self(chars)) } else { Err(KeyIdError) }
+        if are_alphanumeric(&chars) { Ok(Self(chars)) } else { Err(KeyIdError) }
     }
 
     /// Draws an id from random bytes, without bias: bytes from 248 up are skipped. `None` when too
@@ -109,6 +109,12 @@ impl KeyId {
         b[..4].copy_from_slice(&self.0[8..]);
         mix64(u64::from_le_bytes(a) ^ mix64(u64::from_le_bytes(b)))
     }
+}
+
+/// Whether all of these are letters and digits. Looks at all of them, also after one that is not: so
+/// the compiler takes several at once.
+pub(crate) fn are_alphanumeric(chars: &[u8]) -> bool {
+    chars.iter().fold(true, |all, char| all & char.is_ascii_alphanumeric())
 }
 
 /// A full-avalanche mix of 64 bits (the finalizer of SplitMix64, Steele et al., OOPSLA 2014).
