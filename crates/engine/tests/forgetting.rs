@@ -115,6 +115,18 @@ fn keys_leave_an_hour_after_their_last_use() {
     assert_eq!(stage.shard.counters(), 0);
 }
 
+#[test]
+fn a_key_without_any_limit_leaves_too() {
+    let mut stage = Stage::new();
+    let limits = KeyLimits { created: LogIndex(1), specs: [].into() };
+    stage.step(T0, |shard, context| {
+        shard.handle_request(context, &key(1), &limits, Cost::ONE, WaiterId(0), &mut Vec::new())
+    });
+    assert_eq!(stage.shard.keys(), 1);
+    while stage.sweep(T0 + IDLE_MS + 2_000) {}
+    assert_eq!(stage.shard.keys(), 0);
+}
+
 /// Requests that are decided, that wait, and that find no lease, no share map or a limit that has
 /// changed, and messages of another node: no mix of them leaves a key in memory for good.
 #[test]

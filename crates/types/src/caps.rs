@@ -66,6 +66,9 @@ pub const REQUEST_IDS_MAX_BEFORE: usize = 32_768;
 pub const CLUSTER_TIME_MS_MAX: u64 = 7_258_118_400_000;
 /// Longest grace period of a rotation, milliseconds (30 days).
 pub const ROTATE_GRACE_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
+/// Most starts of one data directory: one each microsecond for nine years. The sum over tens of
+/// thousands of nodes fits into 64 bits.
+pub const STARTS_MAX: u64 = 1 << 48;
 /// Most nodes of one cluster, learners included.
 pub const NODES_MAX: usize = 9;
 /// Most requests that may wait on one node for tokens of one key.
@@ -73,11 +76,11 @@ pub const WAITING_PER_KEY_MAX: usize = 4_096;
 /// Most keys with waiting requests that are processed under one hold of the lock.
 pub const WAITING_KEYS_PER_HOLD_MAX: usize = 64;
 /// Most counters and keys that are dropped under one hold of the lock.
-pub const SWEPT_PER_HOLD_MAX: usize = 32;
+pub const SWEPT_PER_HOLD_MAX: usize = 64;
 /// Most items of a peer message that are processed under one hold of the lock.
 pub const ITEMS_PER_HOLD_MAX: usize = 64;
 /// Most peer reports that one shard keeps about counters that this node has not opened.
-pub const FIGURES_HEARD_PER_SHARD_MAX: usize = 2_048;
+pub const FIGURES_HEARD_PER_SHARD_MAX: usize = 1_600;
 /// Most transfer requests queued for one peer.
 pub const ASKS_PENDING_MAX: usize = 4 * PEER_ITEMS_MAX;
 /// A queue or map whose capacity exceeds this frees its memory once it is empty, items.

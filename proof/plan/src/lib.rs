@@ -9,4 +9,4 @@ mod seed;
 
 pub use net::Net;
 pub use rng::Rng;
-pub use seed::{FaultKind, MS, Plan, SECOND, Shape, Us};
+pub use seed::{FaultKind, MS, Plan, SECOND, Shape, Us, limit_name};

@@ -186,6 +186,12 @@ pub struct Plan {
     pub calm_permille: u64,
 }
 
+/// The name of a limit of a plan, by its place among the limits.
+#[must_use]
+pub fn limit_name(place: usize) -> Box<str> {
+    format!("l{place}").into()
+}
+
 impl Plan {
     /// The plan of a seed with these kinds of faults only, many of them, at the pace of the default
     /// configuration: for rules that only some faults together put to the test.

@@ -33,7 +33,7 @@ pub(crate) enum Waiter {
 
 /// A call that is over: who waits for it, and the answer; none if its time is over, or the answers of
 /// several nodes are with the waiter.
-pub(crate) type Ended = (Waiter, Option<Answer>);
+pub(crate) type Over = (Waiter, Option<Answer>);
 
 /// The calls that are open.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl Calls {
         from: NodeId,
         answer: Answer,
         now: BootNs,
-    ) -> Option<Ended> {
+    ) -> Option<Over> {
         let (waiter, missing) = self.open.get_mut(&call)?;
         let place = missing.iter().position(|node| *node == from)?;
         missing.remove(place);
@@ -83,7 +83,7 @@ impl Calls {
     }
 
     /// The time of a call is over, or nothing more is awaited.
-    pub(crate) fn close(&mut self, call: CallId) -> Option<Ended> {
+    pub(crate) fn close(&mut self, call: CallId) -> Option<Over> {
         self.open.remove(&call).map(|(waiter, _)| (waiter, None))
     }
 }

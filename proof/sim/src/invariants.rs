@@ -128,8 +128,16 @@ struct Found {
     /// Tokens that some node may yet spend: in a balance, in a file, or on their way between running
     /// processes.
     reachable: u64,
-    /// Shares that no process may use any more.
+    /// Shares that no process may use any more, and balances of removed nodes.
     unusable: u64,
+}
+
+/// Whether a node is removed and holds no lease: what it has will never be spent. Others do not wait
+/// for its report, unless they know that it has had tokens of the window.
+fn is_out(world: &World, id: NodeId) -> bool {
+    let view = world.newest().map(Node::view);
+    let removed = view.is_some_and(|view| view.nodes.get(&id).is_some_and(|node| node.removed));
+    removed && world.node(id).is_none_or(|node| !node.is_leased(world.now))
 }
 
 /// The balance that the process on this machine, or the next one, has of a counter that it has not
@@ -189,7 +197,12 @@ fn find(world: &World, counter: &CounterId, limits: &KeyLimits, spec: &LimitSpec
                 None => continue,
             },
         };
-        found.reachable += u64::try_from(seen.balance).unwrap_or(0);
+        let balance = u64::try_from(seen.balance).unwrap_or(0);
+        if is_out(world, id) {
+            found.unusable += balance;
+        } else {
+            found.reachable += balance;
+        }
         if !seen.usable {
             found.unusable += seen.share;
         }

@@ -175,8 +175,3 @@ pub enum Ended {
     /// Its directory must not get a lease.
     NoLease(LeaseRefusal),
 }
-
-/// The name of a limit of the plan.
-pub(crate) fn limit_name(place: usize) -> Box<str> {
-    format!("l{place}").into()
-}

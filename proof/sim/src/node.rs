@@ -46,7 +46,7 @@ pub struct Node {
     peers: BTreeMap<NodeId, counters::Peer>,
     calls: Calls,
     // Requests that the member answers later, by its call.
-    waiters: BTreeMap<engine::CallId, Waiter>,
+    askers: BTreeMap<engine::CallId, Asker>,
     // Validates that wait for tokens.
     validates: BTreeMap<WaiterId, Request>,
     ticking: bool,
@@ -58,9 +58,9 @@ pub struct Node {
     stop: Option<Box<stopping::Stopping>>,
 }
 
-/// The one that waits for the member.
+/// The one that asked something of the member.
 #[derive(Clone, Copy, Debug)]
-enum Waiter {
+enum Asker {
     /// A client of this node, by the number of its change.
     Client(u64),
     /// Another node, by its call.
@@ -93,7 +93,7 @@ impl Node {
             threads: Threads::default(),
             peers: BTreeMap::new(),
             calls: Calls::default(),
-            waiters: BTreeMap::new(),
+            askers: BTreeMap::new(),
             validates: BTreeMap::new(),
             ticking: false,
             member_wake: 0,

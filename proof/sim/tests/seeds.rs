@@ -69,12 +69,13 @@ fn seeds_that_once_failed_violate_nothing() {
     // whose machine had stood still set cluster time back.
     // 801 422: a held-up thread showed tokens of two limits. 806 349: a leader stood still before it took
     // over. 831 111: replies with clocks that waited for a paused process. 750 145, 752 151, 753 601,
-    // 767 391, 768 016, 794 668, 813 347, 828 183, 830 278: mistakes of judges and of the simulation.
+    // 767 391, 768 016, 794 668, 813 347, 828 183, 830 278, 853 665: mistakes of judges and of the
+    // simulation.
     let older =
         [111, 261, 325, 3_420, 101_272, 101_915, 116_071, 209_935, 212_352, 218_579, 239_997];
     let newest = [
         750_145, 752_151, 752_474, 753_597, 753_601, 767_391, 768_016, 772_001, 780_085, 790_433,
-        794_668, 801_422, 806_349, 813_347, 828_183, 830_278, 831_111,
+        794_668, 801_422, 806_349, 813_347, 828_183, 830_278, 831_111, 853_665,
     ];
     for seed in older.into_iter().chain([700_294, 700_599, 702_499, 730_319, 742_275]).chain(newest)
     {

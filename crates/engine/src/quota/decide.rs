@@ -48,8 +48,11 @@ impl Shard {
         let order = &mut self.order;
         let counters = self.keys.entry(key, context.now);
         let leased = context.leased || Mutation::SpendWithoutLease.active();
-        if !leased || self.draining || !counters.open_all(context, key, limits, order) {
-            order.note_unopened(key, counters);
+        let opened = leased && !self.draining && counters.open_all(context, key, limits, order);
+        if !opened || limits.specs.is_empty() {
+            counters.note_unopened(order);
+        }
+        if !opened {
             return Step::Decided(unavailable(limits));
         }
         if cost.is_peek() {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId, Window};
+use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId, Window, caps};
 
 use super::order::{self, FORGET_AFTER_MS};
 use super::{CounterId, Sender};
@@ -20,10 +20,10 @@ pub struct Incarnations {
 }
 
 impl Incarnations {
-    /// Records an incarnation; true if it is new.
+    /// Records an incarnation; true if it is new. One beyond [`caps::STARTS_MAX`] is not believed.
     pub fn note(&mut self, node: NodeId, boot: BootId) -> bool {
         let known = self.boot_ids.get(&node).copied();
-        let news = known.is_none_or(|known| known < boot);
+        let news = boot.0 <= caps::STARTS_MAX && known.is_none_or(|known| known < boot);
         if news {
             self.boot_ids.insert(node, boot);
         }
@@ -44,9 +44,8 @@ impl Incarnations {
 
     /// Rises with every change: of two states within one process, the higher one is newer.
     #[must_use]
-    pub fn progress(&self) -> u32 {
-        let starts = self.boot_ids.values().map(|boot| boot.0.saturating_add(1));
-        u32::try_from(starts.fold(0, u64::saturating_add)).unwrap_or(u32::MAX)
+    pub fn progress(&self) -> u64 {
+        self.boot_ids.values().map(|boot| boot.0 + 1).sum()
     }
 
     /// A digest of all entries: equal on two nodes that know the same incarnations. Never 0.
@@ -281,6 +280,21 @@ mod tests {
     use super::*;
 
     const MINUTE_MS: u64 = 60_000;
+
+    #[test]
+    fn an_absurd_number_of_starts_is_not_believed() {
+        let mut incarnations = Incarnations::default();
+        assert!(incarnations.note(NodeId(2), BootId(7)));
+        for absurd in [caps::STARTS_MAX + 1, u64::MAX - 1, u64::MAX] {
+            assert!(!incarnations.note(NodeId(2), BootId(absurd)), "{absurd}");
+            assert!(!incarnations.note(NodeId(absurd), BootId(absurd)), "{absurd}");
+        }
+        let before = incarnations.progress();
+        assert!(incarnations.note(NodeId(3), BootId(caps::STARTS_MAX)));
+        assert!(incarnations.progress() > before);
+        assert!(incarnations.note(NodeId(2), BootId(8)));
+        assert_eq!(incarnations.progress(), caps::STARTS_MAX + 1 + 9);
+    }
 
     #[test]
     fn a_window_that_was_over_before_an_orderly_stop_is_not_used_again() {

@@ -17,15 +17,15 @@ use crate::state::record::LimitSpec;
 /// The first and the longest time for which an unproven denial is remembered, milliseconds.
 pub(super) const DEGRADED_MS: (u64, u64) = (50, 1_000);
 
-/// One limit of a key. A node has as many as keys in use, so its fields are small. Two windows need no
-/// memory of their own: at the turn of a window every busy key has the one that ends and the next.
+/// One limit of a key. A busy node has a million of them, so its fields are small. Two windows need no
+/// memory of their own: around the end of a window every busy key has this one and the next.
 #[derive(Clone, Debug)]
 pub(super) struct LimitCounter {
     pub(super) tag: u32,
     // The index of the current window, as the last step found it.
     current: u32,
     pub(super) period_ms: u64,
-    // At most the previous, the current and the next window.
+    // The current window, those that ended less than `FORGET_AFTER_MS` ago, and perhaps the next.
     pub(super) cells: SmallVec<[WindowCounter; 2]>,
     pub(super) history: Past,
 }
@@ -54,6 +54,8 @@ pub(super) struct KeyCounters {
     queue: Option<Box<Queue>>,
     pub(super) limits: SmallVec<[LimitCounter; 1]>,
 }
+
+const _: () = assert!(size_of::<KeyCounters>() <= 208, "a node has a million of them");
 
 /// The keys of one shard. A key id is its own hash and part of the counters, so a slot of the table
 /// is one pointer.
@@ -225,7 +227,8 @@ impl LimitCounter {
         let before = self.cells.len();
         self.cells.retain(|cell| !over(cell));
         order.cells -= before - self.cells.len();
-        if self.cells.len() <= self.cells.inline_size() {
+        // Not at two: a limit of one second always has three, and would move at each step.
+        if self.cells.len() <= 1 {
             self.cells.shrink_to_fit();
         }
     }
@@ -350,6 +353,15 @@ impl KeyCounters {
         });
     }
 
+    /// Records the key by its last use if it has no open window and is not recorded yet. Call it
+    /// whenever one may have become so: a key is forgotten only through this order.
+    pub(super) fn note_unopened(&mut self, order: &mut Order) {
+        if !self.ordered && !self.has_window() {
+            self.ordered = true;
+            order.note_used(&self.key, self.used());
+        }
+    }
+
     /// Whether a window is open.
     pub(super) fn has_window(&self) -> bool {
         self.limits.iter().any(|limit| !limit.cells.is_empty())
@@ -379,17 +391,5 @@ impl KeyCounters {
             queue.degraded_until = BootNs(0);
             queue.degraded_ms = DEGRADED_MS.0;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_with_one_limit_is_small() {
-        assert_eq!(size_of::<WindowCounter>(), 64);
-        assert!(size_of::<LimitCounter>() <= 168);
-        assert!(size_of::<KeyCounters>() <= 208);
     }
 }

@@ -1,4 +1,5 @@
-//! The order in which things are due: windows by their end, keys by their last use.
+//! The order in which things are due: windows by their end, and keys without an open window by their
+//! last use.
 //!
 //! Answers for: forgetting in order, so that no step scans all keys; and for the data that belongs
 //! to a window as a whole and is dropped with it: the counters whose reports changed, and the
@@ -9,7 +10,6 @@ use std::collections::{BTreeMap, VecDeque};
 use fluxgate_types::{ClusterMs, KeyId, caps};
 
 use super::heard::{Heard, Noted};
-use super::key::KeyCounters;
 use super::window_counter::WindowCounter;
 use super::{CounterId, Incarnation};
 
@@ -164,17 +164,8 @@ impl Order {
         push_sparing(self.used.entry(at.0 / USED_STEP_MS).or_default(), *key);
     }
 
-    /// Records a key by its last use if it has no open window and is not recorded yet. Call it
-    /// whenever one may have become so: a key is forgotten only through this order.
-    pub(super) fn note_unopened(&mut self, key: &KeyId, counters: &mut KeyCounters) {
-        if !counters.ordered && !counters.has_window() {
-            counters.ordered = true;
-            self.note_used(key, counters.used());
-        }
-    }
-
-    /// Removes a key that was recorded before this time. If it was used since, the caller records
-    /// it again.
+    /// Removes a key that was recorded before this time. If it was used since, the caller records it
+    /// again, at once or when its last window is over.
     pub(super) fn pop_used_before(&mut self, before: u64) -> Option<(KeyId, ClusterMs)> {
         loop {
             let mut first = self.used.first_entry()?;

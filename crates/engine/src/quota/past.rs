@@ -17,10 +17,11 @@ pub struct WindowSpent {
 /// The newest windows that are over, at most [`caps::USAGE_WINDOWS`]; allocated with the first.
 ///
 /// One piece of memory: a header (the oldest window, the newest one, the number of entries, the bytes
-/// used), then the entries, oldest first. An entry is the tokens times two, as a number of seven bits
-/// in each byte, lowest first. If its window does not follow that of the entry before, one is added,
-/// and the distance follows in the same form, positive and negative by turns. So a busy key that spends fewer than 64 tokens in each window takes one byte
-/// for each.
+/// used), then the entries, oldest first. Numbers have seven bits in each byte, lowest first. An entry
+/// whose window is the next after that of the entry before is one number: twice the tokens. Any other
+/// entry is twice the tokens plus one, and then the distance of its window from the next: 1, 3, 5 for
+/// one, two, three windows later, and 2, 4, 6 for earlier. So a key that spends fewer than 64 tokens
+/// in each window takes one byte for each.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Past {
     bytes: Box<[u8]>,
@@ -32,8 +33,10 @@ const HEADER: usize = 4 + 4 + 1 + 2;
 const STEP: usize = 16;
 /// What an allocator gives at least.
 const SMALLEST: usize = 24;
-/// The longest entry: two numbers of 33 bits.
+/// The longest entry: numbers of 33 and 34 bits.
 const ENTRY_MAX: usize = 10;
+
+const _: () = assert!(caps::USAGE_WINDOWS <= u8::MAX as usize, "their number fits");
 
 struct Header {
     oldest: u32,
@@ -84,7 +87,7 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
     }
 }
 
-/// An entry of a window that is this far from the one after the entry before.
+/// An entry of a window at this distance from the next after the entry before.
 fn encode(gap: i64, spent: u32) -> Vec<u8> {
     let mut entry = Vec::with_capacity(ENTRY_MAX);
     put(&mut entry, u64::from(spent) << 1 | u64::from(gap != 0));

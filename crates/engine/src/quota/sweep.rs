@@ -20,7 +20,7 @@ impl Shard {
                     let of_it = counters.limits.iter_mut().filter(|limit| limit.tag == tag);
                     of_it.for_each(|limit| limit.forget_old(now, order));
                     counters.shrink();
-                    order.note_unopened(&key, counters);
+                    counters.note_unopened(order);
                 }
                 continue;
             }
@@ -33,7 +33,7 @@ impl Shard {
                 counters.ordered = true;
                 order.note_used(&key, now);
             } else if counters.used() > noted {
-                order.note_unopened(&key, counters);
+                counters.note_unopened(order);
             } else if !counters.has_window() {
                 self.keys.remove(&key);
             }

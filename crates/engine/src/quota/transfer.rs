@@ -98,7 +98,7 @@ impl Shard {
         let limit = counters.limit(at, spec);
         let place = limit.cell_at(context, &counter.key, limits, spec, counter.window, order);
         let Some(place) = place else {
-            order.note_unopened(&counter.key, counters);
+            counters.note_unopened(order);
             return None;
         };
         let limit = counters.limit(at, spec);

@@ -14,7 +14,8 @@ use super::census::Census;
 use super::digest;
 use super::record::{KeyEntry, Status};
 
-/// Shards of the table: with a million keys, some 400 per shard.
+/// Shards of the table: with a million keys, some 400 per shard, which nearly fill a table of 448
+/// places.
 const SHARDS: usize = 2_560;
 
 /// How many ends of keys one count may pass while it holds the lock that a writer needs.

@@ -7,6 +7,10 @@ use fluxgate_types::{NodeId, caps};
 
 use super::{Counters, SHARDS};
 
+/// Reports that each shard may send before any sends more.
+const FIRST_PART: usize = caps::PEER_ITEMS_MAX / SHARDS;
+const _: () = assert!(FIRST_PART > 0, "every shard has a part of each message");
+
 /// Shards that are repeated before the task yields.
 const SHARDS_AT_ONCE: usize = 16;
 
@@ -16,7 +20,7 @@ impl Counters {
     pub fn take_gossip(&self) -> Vec<CounterGossip> {
         let mut reports = Vec::new();
         let first = self.first_reported.fetch_add(1, Ordering::Relaxed);
-        for part in [caps::PEER_ITEMS_MAX.div_ceil(SHARDS), caps::PEER_ITEMS_MAX] {
+        for part in [FIRST_PART, caps::PEER_ITEMS_MAX] {
             for at in (first..first + SHARDS).map(|at| at % SHARDS) {
                 let most =
                     part.min(caps::PEER_ITEMS_MAX - reports.len()).min(caps::ITEMS_PER_HOLD_MAX);

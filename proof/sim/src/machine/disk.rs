@@ -66,7 +66,7 @@ impl Disk {
 #[derive(Clone, Copy, Debug)]
 pub struct SavedTime {
     saved: Option<(ClusterMs, BootNs)>,
-    /// Windows that end later are not opened.
+    /// Windows that begin then or later are not opened.
     pub covered: ClusterMs,
 }
 

@@ -25,7 +25,7 @@ pub struct Moment {
     pub at: Us,
     /// Cluster time.
     pub now: ClusterMs,
-    /// Windows that end later are not opened.
+    /// Windows that begin then or later are not opened.
     pub horizon: ClusterMs,
     /// The replicated state.
     pub view: Arc<View>,

@@ -4,8 +4,8 @@ use fluxgate_engine::member::{self, LeaseAnswer, SubmitError};
 use fluxgate_engine::stop::HandedOff;
 use fluxgate_types::NodeId;
 
-use super::{Node, Waiter};
-use crate::calls;
+use super::{Asker, Node};
+use crate::calls::Waiter;
 use crate::messages::{Answer, Call, CallId, Message, Timer};
 use crate::step::Step;
 use fluxgate_plan::MS;
@@ -17,7 +17,7 @@ impl Node {
         &mut self,
         to: &[NodeId],
         timeout_ms: u64,
-        waiter: calls::Waiter,
+        waiter: Waiter,
         asked: Option<Call>,
         step: &mut Step<'_>,
     ) -> CallId {
@@ -100,7 +100,7 @@ impl Node {
     /// A call that the member answers later.
     fn awaits_member(&mut self, from: NodeId, call: CallId) -> member::CallId {
         let waiter = self.member.next_call();
-        self.waiters.insert(waiter, Waiter::Node(from, call));
+        self.askers.insert(waiter, Asker::Node(from, call));
         waiter
     }
 
@@ -108,26 +108,26 @@ impl Node {
     pub(super) fn handle_outcome(
         &mut self,
         call: CallId,
-        waiter: calls::Waiter,
+        waiter: Waiter,
         outcome: Option<Answer>,
         step: &mut Step<'_>,
     ) {
         match (waiter, outcome) {
-            (calls::Waiter::Lease(call), outcome) => {
+            (Waiter::Lease(call), outcome) => {
                 let answer = match outcome {
                     Some(Answer::Lease(answer)) => *answer,
                     Some(_) | None => LeaseAnswer::NoAnswer(String::new()),
                 };
                 self.act(step, |member, at| member.handle_lease_answer(call, answer, at));
             }
-            (calls::Waiter::Proof(waiter), _) => {
+            (Waiter::Proof(waiter), _) => {
                 self.replica.raft.forget_confirm(call);
                 self.act(step, |member, at| member.handle_proof(waiter, None, at));
             }
-            (calls::Waiter::Clocks(call, _, heard), _) => {
+            (Waiter::Clocks(call, _, heard), _) => {
                 self.act(step, |member, at| member.handle_clocks(call, &heard, at));
             }
-            (calls::Waiter::Forward(call), outcome) => {
+            (Waiter::Forward(call), outcome) => {
                 let result = match outcome {
                     Some(Answer::Written(result)) => *result,
                     Some(Answer::Refused) => Err(SubmitError::NotLeader),
@@ -135,14 +135,14 @@ impl Node {
                 };
                 self.act(step, |member, at| member.handle_forwarded(call, result, at));
             }
-            (calls::Waiter::Applied(peer), outcome) => {
+            (Waiter::Applied(peer), outcome) => {
                 let at = match outcome {
                     Some(Answer::Applied(at)) => Some(at),
                     Some(_) | None => None,
                 };
                 self.act(step, |member, step| member.handle_applied_answer(peer, at, step));
             }
-            (calls::Waiter::Transfers(peer), outcome) => {
+            (Waiter::Transfers(peer), outcome) => {
                 if let Some(Answer::Transfers(head, replies)) = outcome {
                     self.handle_transfers(peer, &head, replies, step);
                 } else {
@@ -150,7 +150,7 @@ impl Node {
                     self.handle_no_transfers(peer, step);
                 }
             }
-            (calls::Waiter::Handoffs, outcome) => {
+            (Waiter::Handoffs, outcome) => {
                 let result = match outcome {
                     Some(Answer::Handoffs(taken)) => HandedOff::Answered(taken),
                     Some(Answer::Refused) => HandedOff::NotDelivered,
@@ -160,7 +160,7 @@ impl Node {
                     stop.handle_handed_off(&result, peers, out)
                 });
             }
-            (calls::Waiter::Introductions(_, heard), _) => self.handle_introductions(&heard, step),
+            (Waiter::Introductions(_, heard), _) => self.handle_introductions(&heard, step),
         }
     }
 }

@@ -10,15 +10,14 @@ use fluxgate_engine::state::cluster_state::{LEVEL, StartId};
 use fluxgate_engine::state::command::{Actor, Proposal};
 use fluxgate_types::{BootId, BootNs, Limit, LogIndex, NodeId};
 
-use super::{Node, Waiter, counters};
-use crate::calls;
+use super::{Asker, Node, counters};
+use crate::calls::Waiter;
 use crate::machine::{Disk, Machine};
-use crate::messages::limit_name;
 use crate::messages::{Answer, Call, Ended, Message, Seen, Timer};
 use crate::mutation::DriverMutation;
 use crate::raft::{Proposer, Replica};
 use crate::step::Step;
-use fluxgate_plan::MS;
+use fluxgate_plan::{MS, limit_name};
 
 /// The member of a process that begins on this disk, with what an orderly stop left.
 pub(super) fn at_start(
@@ -166,7 +165,7 @@ impl Node {
             }
             Effect::RequestLease { call, to, request } => {
                 self.lease_asked = step.now;
-                let waiter = calls::Waiter::Lease(call);
+                let waiter = Waiter::Lease(call);
                 self.call(&[to], LEASE_TIMEOUT_MS, waiter, Some(Call::Lease(request)), step);
             }
             Effect::AnswerLease { request, answer } => {
@@ -175,12 +174,12 @@ impl Node {
             Effect::Elected { term, .. } => step.see(Seen::Elected(term)),
             Effect::Renewed(Ok(())) => step.see(Seen::Renewed(self.lease_asked)),
             Effect::ProveLeadership { call } => {
-                let waiter = calls::Waiter::Proof(call);
+                let waiter = Waiter::Proof(call);
                 let round = self.call(&[], LEASE_TIMEOUT_MS, waiter, None, step);
                 self.consent(step, |raft, _, out| raft.confirm(round, out));
             }
             Effect::AskClocks { call, nodes, enough } => {
-                let waiter = calls::Waiter::Clocks(call, enough, ClocksHeard::default());
+                let waiter = Waiter::Clocks(call, enough, ClocksHeard::default());
                 self.call(&nodes, LEASE_TIMEOUT_MS, waiter, Some(Call::Clocks), step);
             }
             Effect::Propose { call, command } => {
@@ -192,16 +191,16 @@ impl Node {
             Effect::Submit { call, proposal, .. } => self.submit(call, *proposal, step),
             Effect::Forward { call, to, proposal, timeout_ms, .. } => {
                 let asked = Call::Propose(proposal, timeout_ms);
-                self.call(&[to], timeout_ms, calls::Waiter::Forward(call), Some(asked), step);
+                self.call(&[to], timeout_ms, Waiter::Forward(call), Some(asked), step);
             }
             Effect::AskApplied { peer, index } => {
-                let (waiter, asked) = (calls::Waiter::Applied(peer), Call::Applied(index));
+                let (waiter, asked) = (Waiter::Applied(peer), Call::Applied(index));
                 self.call(&[peer], APPLIED_WAIT_MS, waiter, Some(asked), step);
             }
             Effect::AnswerWrite { write, result } => {
-                if let Some(Waiter::Client(id)) = self.waiters.get(&write).copied() {
+                if let Some(Asker::Client(id)) = self.askers.get(&write).copied() {
                     step.see(Seen::Wrote(id, result));
-                    self.waiters.remove(&write);
+                    self.askers.remove(&write);
                 } else {
                     self.answer(write, Answer::Written(Box::new(result)), step);
                 }
@@ -219,7 +218,7 @@ impl Node {
 
     /// The member's answer to another node.
     fn answer(&mut self, to: member::CallId, answer: Answer, step: &mut Step<'_>) {
-        if let Some(Waiter::Node(node, call)) = self.waiters.remove(&to) {
+        if let Some(Asker::Node(node, call)) = self.askers.remove(&to) {
             step.send(node, Message::Answer(call, answer));
         }
     }
@@ -227,7 +226,7 @@ impl Node {
     /// A client asks for a change.
     pub fn write(&mut self, id: u64, proposal: Proposal, step: &mut Step<'_>) {
         let call = self.member.next_call();
-        self.waiters.insert(call, Waiter::Client(id));
+        self.askers.insert(call, Asker::Client(id));
         let within_ms = step.plan.write_timeout_ms();
         self.act(step, |m, at| m.handle_write(call, proposal, within_ms, true, at));
     }

@@ -9,9 +9,9 @@ use fluxgate_types::{Digest, KeyId, Limit, NodeId, Scope};
 use super::{Event, World};
 use crate::book::LimitsSet;
 use crate::invariants::Violation;
-use crate::messages::{Request, limit_name};
+use crate::messages::Request;
 use fluxgate_plan::Rng;
-use fluxgate_plan::{MS, Plan, SECOND, Shape, Us};
+use fluxgate_plan::{MS, Plan, SECOND, Shape, Us, limit_name};
 
 /// Limits that were replaced are remembered for this long, and for three periods of the longest.
 const LIMITS_KEPT: Us = 60 * SECOND;

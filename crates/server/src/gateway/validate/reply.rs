@@ -165,19 +165,30 @@ impl Answer {
 
 impl Values {
     fn insert_into(&self, headers: &mut HeaderMap) {
+        // Only digits, names and percent-encoded text were written.
+        let value = |range: &Range<usize>| {
+            HeaderValue::from_maybe_shared(self.text.slice(range.clone())).ok()
+        };
         let insert = |headers: &mut HeaderMap, name, range: &Range<usize>| {
-            // Only digits, names and percent-encoded text were written.
-            if let Ok(value) = HeaderValue::from_maybe_shared(self.text.slice(range.clone())) {
+            if let Some(value) = value(range) {
+                headers.insert(name, value);
+            }
+        };
+        // A value that no later response repeats. Over HTTP/2 it stays out of the table of repeated
+        // values (RFC 7541, section 6.2.3), from which it would drive those that are.
+        let insert_once = |headers: &mut HeaderMap, name, range: &Range<usize>| {
+            if let Some(mut value) = value(range) {
+                value.set_sensitive(true);
                 headers.insert(name, value);
             }
         };
         if let Some(rate) = &self.rate {
             insert(headers, LIMIT, &rate.limit);
-            insert(headers, REMAINING, &rate.remaining);
+            insert_once(headers, REMAINING, &rate.remaining);
             insert(headers, RESET, &rate.reset);
             if let Some((policy, current)) = &rate.draft {
                 insert(headers, RATELIMIT_POLICY, policy);
-                current.iter().for_each(|current| insert(headers, RATELIMIT, current));
+                current.iter().for_each(|current| insert_once(headers, RATELIMIT, current));
             }
         }
         if let Some(key) = &self.key {
