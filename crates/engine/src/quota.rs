@@ -242,10 +242,11 @@ struct Waiter {
 }
 
 /// How many shards a node keeps its counters in, each with a lock of its own: a busy node's threads
-/// seldom contend, and with a million keys each shard holds some 400, so that work on a whole shard,
-/// such as making its table larger, is short. Not a power of two: a table has room for 448 keys, so
-/// that with a million, or twice or four times as many, it is nearly full.
-pub const SHARDS: usize = 2_560;
+/// seldom contend, and with a million keys each shard holds some 800, so that work on a whole shard,
+/// such as making its table larger, is short. Not a power of two: a table has room for 896 keys, so
+/// that with a million, or twice or four times as many, it is nearly full. Gossip visits all of them
+/// ten times a second, so not many more.
+pub const SHARDS: usize = 1_280;
 
 /// The counters of some keys.
 #[derive(Clone, Debug, Default)]

@@ -80,7 +80,7 @@ pub const SWEPT_PER_HOLD_MAX: usize = 64;
 /// Most items of a peer message that are processed under one hold of the lock.
 pub const ITEMS_PER_HOLD_MAX: usize = 64;
 /// Most peer reports that one shard keeps about counters that this node has not opened.
-pub const FIGURES_HEARD_PER_SHARD_MAX: usize = 1_600;
+pub const FIGURES_HEARD_PER_SHARD_MAX: usize = 3_200;
 /// Most transfer requests queued for one peer.
 pub const ASKS_PENDING_MAX: usize = 4 * PEER_ITEMS_MAX;
 /// A queue or map whose capacity exceeds this frees its memory once it is empty, items.

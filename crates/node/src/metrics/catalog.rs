@@ -110,7 +110,7 @@ super::table::metrics! {
             help: "Window counters in memory.",
             means: "One for each key, limit and window in use on this node. The number falls when \
                 windows end.",
-            advice: "Plan memory by it: about 400 bytes each, or 700 where other nodes use the same \
+            advice: "Plan memory by it: about 400 bytes each, or 1 200 where other nodes use the same \
                 keys. If it rises without more traffic, more different keys are in use.",
         }
         decisions: Striped<IntCounterVec> {
