@@ -11,27 +11,11 @@ import shutil
 import statistics
 import subprocess
 import sys
-import urllib.request
 
-HZ = os.sysconf("SC_CLK_TCK")
+import driving
+
 # Streams on each connection of a run over HTTP/2: as many requests at a time as over HTTP/1.1.
 HTTP2_CONNECTIONS = 4
-
-WRK = """
-wrk.method = os.getenv("BENCH_METHOD")
-wrk.headers["Authorization"] = "Bearer " .. os.getenv("BENCH_KEY")
-if os.getenv("BENCH_BODY") ~= "" then
-  wrk.body = os.getenv("BENCH_BODY")
-  wrk.headers["Content-Type"] = "application/json"
-end
-done = function(summary, latency)
-  local errors = summary.errors
-  local broken = errors.connect + errors.read + errors.write + errors.timeout
-  io.write(string.format("BENCH %d %d %d %d %.0f %.0f\\n", summary.requests, summary.duration, broken,
-    errors.status, latency:percentile(50), latency:percentile(99)))
-end
-"""
-
 
 class Case:
     """One kind of answer: the same bytes from both servers."""
@@ -41,29 +25,17 @@ class Case:
         self.key, self.method, self.body, self.http2 = key, method, body, http2
 
 
-def ticks(pid):
-    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return int(fields[11]) + int(fields[12])
-
-
 def wrk(case, url, seconds, args):
     """Requests, seconds, requests without the expected answer, p50 and p99 in microseconds."""
-    env = {
-        **os.environ,
-        "BENCH_METHOD": case.method,
-        "BENCH_KEY": case.key,
-        "BENCH_BODY": case.body,
-    }
-    command = ["wrk", "-t", "1", "-c", str(args.connections), "-d", f"{seconds}s", "--latency"]
-    out = subprocess.run(
-        [*command, "-s", args.script, url], env=env, capture_output=True, text=True, check=True
-    ).stdout
-    line = next(line for line in out.splitlines() if line.startswith("BENCH "))
-    requests, micros, broken, status, p50, p99 = (int(word) for word in line.split()[1:])
+    headers = {"Authorization": f"Bearer {case.key}"}
+    if case.body:
+        headers["Content-Type"] = "application/json"
+    requests, took, broken, status, p50, p99 = driving.wrk(
+        url, args.dir, args.connections, seconds, case.method, headers, case.body
+    )
     # wrk counts every status above 399 as an error.
     expected = requests if case.status > 399 else 0
-    return requests, micros / 1e6, broken + abs(status - expected), p50, p99
+    return requests, took, broken + abs(status - expected), p50, p99
 
 
 def h2load(case, url, seconds, args, rate=0):
@@ -88,22 +60,13 @@ def h2load(case, url, seconds, args, rate=0):
     return len(took), seconds, wrong, at(0.5), at(0.99)
 
 
-def key(args, token, **fields):
-    body = {"name": "Production Sync", "owner": "user_42", "scope": "write", **fields}
-    request = urllib.request.Request(
-        f"{args.admin}/v1/keys",
-        method="POST",
-        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        data=json.dumps(body).encode(),
-    )
-    with urllib.request.urlopen(request, timeout=15) as answer:
-        return json.load(answer)["key"]
-
-
 def cases(args, token):
     # A limit that no run exhausts, one that is exhausted at once, and a key that does not exist.
-    ample = key(args, token, limits=[{"name": "requests", "tokens": 10**9, "period": "60s"}])
-    spent = key(args, token, limits=[{"name": "requests", "tokens": 1, "period": "600s"}])
+    key = lambda tokens, period: driving.create_key(
+        args.admin, token, limits=[{"name": "requests", "tokens": tokens, "period": period}]
+    )
+    ample = key(10**9, "60s")
+    spent = key(1, "600s")
     unknown = ample[: ample.rindex("_")] + "_" + "x" * 49
     validate = "/v1/validate"
     admin = json.dumps({"scope": "admin"})
@@ -128,9 +91,9 @@ def measure(case, args):
         # In alternating order, so that a drift of the machine affects both alike. The first round
         # warms caches and connections.
         for name, url, pid in servers if round_ % 2 else servers[::-1]:
-            before = ticks(pid)
+            before = driving.seconds_used([pid])
             requests, took, missed, p50, p99 = drive(case, url, args.seconds if round_ else 1, args)
-            used = (ticks(pid) - before) / HZ
+            used = driving.seconds_used([pid]) - before
             # Requests that were under way when the run ended, or began a new window.
             allowed = args.connections + (1 if case.status == 429 else 0)
             if round_:
@@ -149,9 +112,6 @@ def main():
         parser.add_argument(f"--{name}", required=True)
     args = parser.parse_args()
     token = sys.stdin.read().strip()
-    args.script = os.path.join(args.dir, "wrk.lua")
-    with open(args.script, "w", encoding="utf-8") as script:
-        script.write(WRK)
     only = set(args.only.split(",")) - {""}
     print(
         f"median of {args.rounds} rounds of {args.seconds} s, {args.connections} requests at a time, "

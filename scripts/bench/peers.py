@@ -16,9 +16,8 @@ import statistics
 import subprocess
 import sys
 import time
-import urllib.request
 
-HZ = os.sysconf("SC_CLK_TCK")
+import driving
 
 # The usual script: counts, and the first request begins the window.
 COUNT = """
@@ -49,22 +48,6 @@ if passed == 0 then return ngx.exit(429) end
 return ngx.exit(503)
 """
 
-WRK = """
-wrk.method = os.getenv("BENCH_METHOD")
-for line in os.getenv("BENCH_HEADERS"):gmatch("[^\\n]+") do
-  local name, value = line:match("^(.-): (.*)$")
-  wrk.headers[name] = value
-end
-if os.getenv("BENCH_BODY") ~= "" then wrk.body = os.getenv("BENCH_BODY") end
-done = function(summary, latency)
-  local errors = summary.errors
-  local broken = errors.connect + errors.read + errors.write + errors.timeout + errors.status
-  io.write(string.format("BENCH %d %d %d %.0f %.0f\\n", summary.requests, summary.duration, broken,
-    latency:percentile(50), latency:percentile(99)))
-end
-"""
-
-
 class Server:
     """One way to an answer: what to drive, and the processes that work for it."""
 
@@ -72,38 +55,14 @@ class Server:
         self.name, self.decides, self.drive, self.pids = name, decides, drive, pids
 
 
-def family(pid):
-    """A process and its children."""
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
-        return [pid, *(int(child) for child in children.read().split())]
-
-
-def ticks(pids):
-    used = 0
-    for pid in (member for pid in pids for member in family(pid)):
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
-        used += int(fields[11]) + int(fields[12])
-    return used
-
-
 def wrk(args, url, headers, method="POST", body=""):
     """A drive by wrk: answers, seconds, answers that were no admission, p50 and p99 in microseconds."""
 
     def drive(seconds):
-        env = {
-            **os.environ,
-            "BENCH_METHOD": method,
-            "BENCH_HEADERS": "\n".join(f"{name}: {value}" for name, value in headers.items()),
-            "BENCH_BODY": body,
-        }
-        command = ["wrk", "-t", "1", "-c", str(args.connections), "-d", f"{seconds}s", "--latency"]
-        out = subprocess.run(
-            [*command, "-s", args.script, url], env=env, capture_output=True, text=True, check=True
-        ).stdout
-        line = next(line for line in out.splitlines() if line.startswith("BENCH "))
-        requests, micros, broken, p50, p99 = (int(word) for word in line.split()[1:])
-        return requests, micros / 1e6, broken, p50, p99
+        requests, took, broken, status, p50, p99 = driving.wrk(
+            url, args.dir, args.connections, seconds, method, headers, body
+        )
+        return requests, took, broken + status, p50, p99
 
     return drive
 
@@ -139,14 +98,6 @@ def redis(args, *words):
         return answer.readline().decode().strip() if first.startswith("$") else first[1:]
 
 
-def call(url, token, method, body):
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    data = json.dumps(body).encode()
-    request = urllib.request.Request(url, method=method, headers=headers, data=data)
-    with urllib.request.urlopen(request, timeout=15) as answer:
-        return json.load(answer)
-
-
 @contextlib.contextmanager
 def nginx(args, sha):
     with open(os.path.join(args.dir, "limit.lua"), "w", encoding="utf-8") as lua:
@@ -178,9 +129,9 @@ def measure(servers, args):
         # In alternating order, so that a drift of the machine affects all alike. The first round
         # warms caches and connections.
         for server in servers if round_ % 2 else servers[::-1]:
-            before = ticks(server.pids)
+            before = driving.seconds_used(server.pids)
             answers, took, broken, p50, p99 = server.drive(args.seconds if round_ else 1)
-            used = (ticks(server.pids) - before) / HZ
+            used = driving.seconds_used(server.pids) - before
             if round_:
                 # Requests that were under way when the run ended.
                 wrong += max(0, broken - args.connections)
@@ -212,14 +163,10 @@ def main():
         parser.add_argument(f"--{name}", required=True)
     args = parser.parse_args()
     token = sys.stdin.read().strip()
-    args.script = os.path.join(args.dir, "wrk.lua")
-    with open(args.script, "w", encoding="utf-8") as script:
-        script.write(WRK)
 
     # Limits that no run exhausts: every answer is an admission.
     limits = [{"name": "requests", "tokens": 10**9, "period": "60s"}]
-    fields = {"name": "Production Sync", "owner": "user_42", "scope": "write", "limits": limits}
-    key = call(f"{args.admin}/v1/keys", token, "POST", fields)["key"]
+    key = driving.create_key(args.admin, token, limits=limits)
     bearer = {"Authorization": f"Bearer {key}"}
     redis(args, "SCRIPT", "LOAD", COUNT)
     redis(args, "SCRIPT", "LOAD", LOOK_UP)

@@ -27,7 +27,10 @@ for tool in wrk curl python3 nginx redis-server redis-benchmark; do
   command -v "$tool" >/dev/null || { echo "$tool is missing: scripts/setup-tests.sh" >&2; exit 1; }
 done
 [[ -e $LUA ]] || { echo "nginx's Lua module is missing: scripts/setup-tests.sh" >&2; exit 1; }
-CRAB=${THROTTLECRAB:-$(command -v throttlecrab-server || true)}
+CRAB=${THROTTLECRAB:-}
+if [[ -z $CRAB ]] && command -v throttlecrab-server >/dev/null; then
+  CRAB=throttlecrab-server
+fi
 [[ -n $CRAB ]] || echo "throttlecrab-server is left out: cargo install --locked throttlecrab-server (needs Debian's protobuf-compiler)"
 cargo build -q --locked --release -p fluxgate-bench --bins
 BIN=$(fluxgate_bin)

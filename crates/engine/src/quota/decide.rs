@@ -49,9 +49,7 @@ impl Shard {
         let counters = self.keys.entry(key, context.now);
         let leased = context.leased || Mutation::SpendWithoutLease.active();
         let opened = leased && !self.draining && counters.open_all(context, key, limits, order);
-        if !opened || limits.specs.is_empty() {
-            counters.note_unopened(order);
-        }
+        counters.note_unopened(order);
         if !opened {
             return Step::Decided(unavailable(limits));
         }
@@ -310,10 +308,10 @@ impl KeyCounters {
         let waits = self.waits();
         for (at, spec) in limits.specs.iter().enumerate() {
             let cell = self.limits[at].now();
-            let Some((peer, need)) = next_to_ask(context, cell, key, spec.tag, waits) else {
+            let counter = CounterId { key: *key, limit: spec.tag, window: cell.window };
+            let Some((peer, need)) = next_to_ask(context, cell, &counter, waits) else {
                 continue;
             };
-            let counter = CounterId { key: *key, limit: spec.tag, window: cell.window };
             let mine = cell.report();
             let open = cell
                 .tokens()

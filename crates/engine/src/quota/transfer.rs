@@ -97,10 +97,8 @@ impl Shard {
         let waits = counters.waits();
         let limit = counters.limit(at, spec);
         let place = limit.cell_at(context, &counter.key, limits, spec, counter.window, order);
-        let Some(place) = place else {
-            counters.note_unopened(order);
-            return None;
-        };
+        counters.note_unopened(order);
+        let place = place?;
         let limit = counters.limit(at, spec);
         let (ends, cell) = (limit.end_of(counter.window), &mut limit.cells[place]);
         cell.keeps_up(context.incarnation).then_some((cell, ends, waits))
@@ -189,8 +187,7 @@ impl Shard {
 pub(super) fn next_to_ask(
     context: &Context<'_>,
     cell: &mut WindowCounter,
-    key: &KeyId,
-    tag: u32,
+    counter: &CounterId,
     waits: u64,
 ) -> Option<(NodeId, u64)> {
     let missing = i64::try_from(waits).unwrap_or(i64::MAX).saturating_sub(cell.balance());
@@ -201,12 +198,12 @@ pub(super) fn next_to_ask(
     if !cell.begin_search().is_due(context.boot) {
         return None;
     }
-    let salt = share_map::salt(key, tag, cell.window);
+    let salt = share_map::salt(&counter.key, counter.limit, counter.window);
     let reachable = context.incarnation.peers.iter().filter(|peer| peer.reachable);
     let untried = reachable.map(|peer| peer.id).filter(|node| !cell.has_tried(*node));
     let best = untried
         .map(|node| (cell.believed_left(context, node, salt), node))
-        .reduce(|a, b| if (b.0, outranks(key, b.1, a.1)) > (a.0, false) { b } else { a });
+        .reduce(|a, b| if (b.0, outranks(&counter.key, b.1, a.1)) > (a.0, false) { b } else { a });
     let Some((_, peer)) = best else {
         cell.begin_search().end_round(context.boot);
         return None;

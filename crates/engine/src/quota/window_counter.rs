@@ -76,6 +76,12 @@ struct Exchange {
     search: Option<Box<TokenSearch>>,
 }
 
+impl Exchange {
+    fn restored_tokens(&self) -> i64 {
+        self.restored.map_or(0, |restored| restored.tokens)
+    }
+}
+
 impl WindowCounter {
     /// Opens a window with this node's share. `None` when no share map is in force, or when this
     /// incarnation does not know its entitlement yet: it might have to revise what it reports.
@@ -246,12 +252,7 @@ impl WindowCounter {
             plus += account.got;
             minus += account.given;
         }
-        signed_difference(plus, minus).saturating_add(self.restored())
-    }
-
-    fn restored(&self) -> i64 {
-        let restored = self.exchange.as_ref().and_then(|exchange| exchange.restored);
-        restored.map_or(0, |restored| restored.tokens)
+        signed_difference(plus, minus).saturating_add(exchange.restored_tokens())
     }
 
     /// What an orderly stop saves for the next incarnation.
@@ -264,16 +265,16 @@ impl WindowCounter {
     /// This node's own report.
     pub(super) fn report(&self) -> CounterReport {
         let unusable = if self.usable { 0 } else { self.share() };
-        let (to_ended, from_ended) = self
-            .exchange
-            .as_ref()
-            .map_or((0, 0), |exchange| (exchange.given_to_ended, exchange.got_from_ended));
-        let from_ended = if Mutation::EndedIncarnationsForgotten.active() { 0 } else { from_ended };
+        let exchange = self.exchange.as_deref();
+        let to_ended = exchange.map_or(0, |exchange| exchange.given_to_ended);
+        let from_ended = exchange
+            .filter(|_| !Mutation::EndedIncarnationsForgotten.active())
+            .map_or(0, |exchange| exchange.got_from_ended);
         let lost = signed_difference(unusable + to_ended, from_ended);
         CounterReport {
             spent: self.spent,
             burned: if Mutation::BurnedCountedTwice.active() { 2 * lost } else { lost }
-                .saturating_sub(self.restored()),
+                .saturating_sub(exchange.map_or(0, Exchange::restored_tokens)),
             limit: self.tokens(),
             incarnations: self.incarnations_tag,
             left: u64::try_from(self.balance()).unwrap_or(0),

@@ -42,7 +42,10 @@ impl Node {
                 });
             }
             Message::Gossip(head, reports, incarnations, said) => {
-                self.handle_gossip_of(from, (&head, reports), (&incarnations, said), step);
+                self.receive_gossip(from, &head, reports, step);
+                self.note_said(from, &incarnations, said);
+                let known = self.member.incarnation().incarnations.all();
+                step.send(from, Message::Heard(self.head(from), known, self.said(step)));
             }
             Message::Heard(head, incarnations, said) => {
                 self.receive(from, &head, step);

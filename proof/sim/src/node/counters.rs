@@ -73,6 +73,19 @@ impl Node {
         step(&mut self.shard, &context, &find)
     }
 
+    /// A step of the counters, and its effects.
+    fn act_on_counters<R>(
+        &mut self,
+        at: &mut Step<'_>,
+        step: impl FnOnce(&mut Shard, &Context<'_>, Find<'_>, &mut Vec<Effect>) -> R,
+    ) -> R {
+        let mut effects = Vec::new();
+        let result =
+            self.count(at, |shard, context, find| step(shard, context, find, &mut effects));
+        self.carry_out_counts(effects, at);
+        result
+    }
+
     /// A validate arrives.
     pub fn validate(&mut self, request: Request, step: &mut Step<'_>) {
         if !self.is_leased(step.now) && !Mutation::SpendWithoutLease.active() {
@@ -149,11 +162,9 @@ impl Node {
     /// Looks after what waits.
     pub(super) fn tick(&mut self, step: &mut Step<'_>) {
         self.ticking = false;
-        let mut effects = Vec::new();
-        self.count(step, |shard, context, find| {
-            shard.handle_timeout(context, find, &mut effects);
+        self.act_on_counters(step, |shard, context, find, out| {
+            shard.handle_timeout(context, find, out);
         });
-        self.carry_out_counts(effects, step);
     }
 
     /// Tells the peers what was spent here.
@@ -201,7 +212,7 @@ impl Node {
     }
 
     /// What this node says of itself.
-    fn said(&self, step: &Step<'_>) -> PeerSaid {
+    pub(super) fn said(&self, step: &Step<'_>) -> PeerSaid {
         let cluster_ns = self.member.clock().now_ns(self.boot_now(step.now));
         PeerSaid {
             is_ready: !self.is_stopping() && self.is_leased(step.now),
@@ -240,11 +251,12 @@ impl Node {
         sender.or_else(|| self.threads.accepted(from, head, step))
     }
 
-    pub(super) fn handle_gossip_of(
+    /// Takes reports, unless they come late or the thread that does it is held up.
+    pub(super) fn receive_gossip(
         &mut self,
         from: NodeId,
-        (head, reports): (&MessageHeader, Vec<CounterGossip>),
-        (incarnations, said): (&[(NodeId, BootId)], PeerSaid),
+        head: &MessageHeader,
+        reports: Vec<CounterGossip>,
         step: &mut Step<'_>,
     ) {
         if let Some(sender) = self.receive(from, head, step)
@@ -252,20 +264,15 @@ impl Node {
         {
             self.handle_gossip(&sender, &reports, step);
         }
-        self.note_said(from, incarnations, said);
-        let incarnations = self.member.incarnation().incarnations.all();
-        step.send(from, Message::Heard(self.head(from), incarnations, self.said(step)));
     }
 
     fn handle_gossip(&mut self, sender: &Sender, reports: &[CounterGossip], step: &mut Step<'_>) {
-        let mut effects = Vec::new();
-        self.count(step, |shard, context, find| {
+        self.act_on_counters(step, |shard, context, find, out| {
             for report in reports {
-                shard.handle_gossip(context, find, sender, report, &mut effects);
+                shard.handle_gossip(context, find, sender, report, out);
             }
         });
         reports.iter().for_each(|one| step.see(Seen::Moved(one.counter)));
-        self.carry_out_counts(effects, step);
     }
 
     pub(super) fn handle_requests(
@@ -274,15 +281,13 @@ impl Node {
         requests: &[TransferRequest],
         step: &mut Step<'_>,
     ) -> Vec<TransferReply> {
-        let mut effects = Vec::new();
-        let replies: Vec<TransferReply> = self.count(step, |shard, context, find| {
-            let mut answer =
-                |one| shard.handle_transfer_request(context, find, sender, one, &mut effects);
-            requests.iter().map(&mut answer).collect()
-        });
+        let replies: Vec<TransferReply> =
+            self.act_on_counters(step, |shard, context, find, out| {
+                let answer = |one| shard.handle_transfer_request(context, find, sender, one, out);
+                requests.iter().map(answer).collect()
+            });
         let given = replies.iter().filter(|reply| reply.given > 0);
         given.for_each(|reply| step.see(Seen::Moved(reply.counter)));
-        self.carry_out_counts(effects, step);
         replies
     }
 
@@ -293,14 +298,11 @@ impl Node {
         replies: &[TransferReply],
         step: &mut Step<'_>,
     ) -> Vec<bool> {
-        let mut effects = Vec::new();
-        let taken = self.count(step, |shard, context, find| {
-            let mut take =
-                |one| shard.handle_transfer_reply(context, find, sender, one, &mut effects);
-            replies.iter().map(&mut take).collect()
+        let taken = self.act_on_counters(step, |shard, context, find, out| {
+            let take = |one| shard.handle_transfer_reply(context, find, sender, one, out);
+            replies.iter().map(take).collect()
         });
         replies.iter().for_each(|reply| step.see(Seen::Moved(reply.counter)));
-        self.carry_out_counts(effects, step);
         taken
     }
 
@@ -325,13 +327,11 @@ impl Node {
     /// A message of transfer requests has no answer: each counter asks another peer.
     pub(super) fn handle_no_transfers(&mut self, peer: NodeId, step: &mut Step<'_>) {
         let requests = self.peers.entry(peer).or_default().outbox.answered();
-        let mut effects = Vec::new();
-        self.count(step, |shard, context, find| {
+        self.act_on_counters(step, |shard, context, find, out| {
             for request in &requests {
-                shard.handle_transfer_failed(context, find, peer, &request.counter, &mut effects);
+                shard.handle_transfer_failed(context, find, peer, &request.counter, out);
             }
         });
-        self.carry_out_counts(effects, step);
         self.send_requests(peer, step);
     }
 }

@@ -1,0 +1,70 @@
+"""What the benches over HTTP share: processor time of servers, keys to drive them with, and wrk."""
+
+import json
+import os
+import subprocess
+import urllib.request
+
+HZ = os.sysconf("SC_CLK_TCK")
+
+SCRIPT = """
+wrk.method = os.getenv("BENCH_METHOD")
+for line in os.getenv("BENCH_HEADERS"):gmatch("[^\\n]+") do
+  local name, value = line:match("^(.-): (.*)$")
+  wrk.headers[name] = value
+end
+if os.getenv("BENCH_BODY") ~= "" then wrk.body = os.getenv("BENCH_BODY") end
+done = function(summary, latency)
+  local errors = summary.errors
+  local broken = errors.connect + errors.read + errors.write + errors.timeout
+  io.write(string.format("BENCH %d %d %d %d %.0f %.0f\\n", summary.requests, summary.duration, broken,
+    errors.status, latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+def seconds_used(pids):
+    """Processor time of these processes and of their children, seconds."""
+    used = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+            family = [pid, *children.read().split()]
+        for member in family:
+            with open(f"/proc/{member}/stat", encoding="utf-8") as stat:
+                fields = stat.read().rsplit(")", 1)[1].split()
+            used += int(fields[11]) + int(fields[12])
+    return used / HZ
+
+
+def create_key(admin, token, **fields):
+    """Creates a key; returns it."""
+    body = {"name": "Production Sync", "owner": "user_42", "scope": "write", **fields}
+    request = urllib.request.Request(
+        f"{admin}/v1/keys",
+        method="POST",
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        data=json.dumps(body).encode(),
+    )
+    with urllib.request.urlopen(request, timeout=15) as answer:
+        return json.load(answer)["key"]
+
+
+def wrk(url, folder, connections, seconds, method, headers, body=""):
+    """Drives a server: requests, seconds, requests without an answer, answers above 399, p50 and p99
+    in microseconds."""
+    script = os.path.join(folder, "wrk.lua")
+    with open(script, "w", encoding="utf-8") as file:
+        file.write(SCRIPT)
+    env = {
+        **os.environ,
+        "BENCH_METHOD": method,
+        "BENCH_HEADERS": "\n".join(f"{name}: {value}" for name, value in headers.items()),
+        "BENCH_BODY": body,
+    }
+    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--latency"]
+    out = subprocess.run(
+        [*command, "-s", script, url], env=env, capture_output=True, text=True, check=True
+    ).stdout
+    line = next(line for line in out.splitlines() if line.startswith("BENCH "))
+    requests, micros, broken, status, p50, p99 = (int(word) for word in line.split()[1:])
+    return requests, micros / 1e6, broken, status, p50, p99
