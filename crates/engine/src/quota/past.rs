@@ -4,6 +4,7 @@
 //! for every key in use.
 
 use fluxgate_types::caps;
+use integer_encoding::VarInt;
 
 /// What this node spent in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +18,10 @@ pub struct WindowSpent {
 /// The newest windows that are over, at most [`caps::USAGE_WINDOWS`]; allocated with the first.
 ///
 /// One piece of memory: a header (the oldest window, the newest one, the number of entries, the bytes
-/// used), then the entries, oldest first. Numbers have seven bits in each byte, lowest first. An entry
-/// whose window is the next after that of the entry before is one number: twice the tokens. Any other
-/// entry is twice the tokens plus one, and then the distance of its window from the next: 1, 3, 5 for
-/// one, two, three windows later, and 2, 4, 6 for earlier. So a key that spends fewer than 64 tokens
-/// in each window takes one byte for each.
+/// used), then the entries, oldest first, as integers of variable length. An entry whose window is the
+/// next after that of the entry before is one number: twice the tokens. Any other entry is twice the
+/// tokens plus one, and then the distance of its window from the next. So a key that spends fewer than
+/// 64 tokens in each window takes one byte for each.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Past {
     bytes: Box<[u8]>,
@@ -64,45 +64,27 @@ impl Header {
     }
 }
 
-/// Appends a number.
-fn put(entry: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        entry.push(number.to_le_bytes()[0] | 0x80);
-        number >>= 7;
-    }
-    entry.push(number.to_le_bytes()[0]);
-}
-
-/// Takes a number from the front.
-fn take(bytes: &mut &[u8]) -> Option<u64> {
-    let (mut number, mut shift) = (0, 0);
-    loop {
-        let (first, rest) = bytes.split_first()?;
-        *bytes = rest;
-        number |= u64::from(first & 0x7f) << shift;
-        shift += 7;
-        if first & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-}
-
-/// An entry of a window at this distance from the next after the entry before.
-fn encode(gap: i64, spent: u32) -> Vec<u8> {
-    let mut entry = Vec::with_capacity(ENTRY_MAX);
-    put(&mut entry, u64::from(spent) << 1 | u64::from(gap != 0));
+/// An entry of a window at this distance from the next after the entry before, and its length.
+fn encode(gap: i64, spent: u32) -> ([u8; ENTRY_MAX], usize) {
+    let mut entry = [0; ENTRY_MAX];
+    let mut length = (u64::from(spent) << 1 | u64::from(gap != 0)).encode_var(&mut entry);
     if gap != 0 {
-        put(&mut entry, (gap.unsigned_abs() << 1) - u64::from(gap > 0));
+        length += gap.encode_var(&mut entry[length..]);
     }
-    entry
+    (entry, length)
 }
 
 /// The first entry, which is taken from the front: the distance and the tokens.
 fn decode(bytes: &mut &[u8]) -> Option<(i64, u32)> {
-    let first = take(bytes)?;
+    let first: u64 = take(bytes)?;
     let gap = if first & 1 == 0 { 0 } else { take(bytes)? };
-    let size = i64::try_from(gap.div_ceil(2)).ok()?;
-    Some((if gap & 1 == 1 { size } else { -size }, u32::try_from(first >> 1).ok()?))
+    Some((gap, u32::try_from(first >> 1).ok()?))
+}
+
+fn take<T: VarInt>(bytes: &mut &[u8]) -> Option<T> {
+    let (number, length) = T::decode_var(bytes)?;
+    *bytes = &bytes[length..];
+    Some(number)
 }
 
 impl Past {
@@ -123,16 +105,16 @@ impl Past {
         }
         // The distance of the oldest is not read.
         let gap = i64::from(window) - i64::from(header.newest) - 1;
-        let entry = encode(if header.count == 0 { 0 } else { gap }, spent);
-        let (from, to) = (HEADER + usize::from(header.used), entry.len());
-        if from + to > self.bytes.len() {
-            let needed = (from + to).max(SMALLEST) - SMALLEST;
+        let (entry, length) = encode(if header.count == 0 { 0 } else { gap }, spent);
+        let from = HEADER + usize::from(header.used);
+        if from + length > self.bytes.len() {
+            let needed = (from + length).max(SMALLEST) - SMALLEST;
             let mut bytes = vec![0; SMALLEST + needed.next_multiple_of(STEP)].into_boxed_slice();
             bytes[..self.bytes.len()].copy_from_slice(&self.bytes);
             self.bytes = bytes;
         }
-        self.bytes[from..from + to].copy_from_slice(&entry);
-        header.used += u16::try_from(to).unwrap_or(0);
+        self.bytes[from..from + length].copy_from_slice(&entry[..length]);
+        header.used += u16::try_from(length).unwrap_or(0);
         header.count += 1;
         header.newest = window;
         header.write(&mut self.bytes);
