@@ -5,8 +5,8 @@ use std::sync::Arc;
 use fluxgate_engine::clock::signed_difference;
 use fluxgate_engine::fault::Mutation;
 use fluxgate_engine::quota::{
-    Context, CounterGossip, Decision, Effect, IDLE_MS, KeyLimits, Outbox, Repeats, Sender, Shard,
-    Step as Came, TransferReply, TransferRequest, WaiterId,
+    Context, CounterGossip, CounterId, Decision, Effect, IDLE_MS, KeyLimits, Outbox, Repeats,
+    Sender, Shard, Step as Came, TransferReply, TransferRequest, WaiterId,
 };
 use fluxgate_engine::state::record::Status;
 use fluxgate_engine::state::{Shared, View};
@@ -73,15 +73,18 @@ impl Node {
         step(&mut self.shard, &context, &find)
     }
 
-    /// A step of the counters, and its effects.
+    /// A step of the counters, whose effects are then carried out. Judges look at the counters
+    /// that `moved` names before that: an effect may be an answer, which other judges look at.
     fn act_on_counters<R>(
         &mut self,
         at: &mut Step<'_>,
         step: impl FnOnce(&mut Shard, &Context<'_>, Find<'_>, &mut Vec<Effect>) -> R,
+        moved: impl FnOnce(&R) -> Vec<CounterId>,
     ) -> R {
         let mut effects = Vec::new();
         let result =
             self.count(at, |shard, context, find| step(shard, context, find, &mut effects));
+        moved(&result).into_iter().for_each(|counter| at.see(Seen::Moved(counter)));
         self.carry_out_counts(effects, at);
         result
     }
@@ -162,9 +165,11 @@ impl Node {
     /// Looks after what waits.
     pub(super) fn tick(&mut self, step: &mut Step<'_>) {
         self.ticking = false;
-        self.act_on_counters(step, |shard, context, find, out| {
-            shard.handle_timeout(context, find, out);
-        });
+        self.act_on_counters(
+            step,
+            |shard, context, find, out| shard.handle_timeout(context, find, out),
+            |()| Vec::new(),
+        );
     }
 
     /// Tells the peers what was spent here.
@@ -267,12 +272,15 @@ impl Node {
     }
 
     fn handle_gossip(&mut self, sender: &Sender, reports: &[CounterGossip], step: &mut Step<'_>) {
-        self.act_on_counters(step, |shard, context, find, out| {
-            for report in reports {
-                shard.handle_gossip(context, find, sender, report, out);
-            }
-        });
-        reports.iter().for_each(|one| step.see(Seen::Moved(one.counter)));
+        self.act_on_counters(
+            step,
+            |shard, context, find, out| {
+                for report in reports {
+                    shard.handle_gossip(context, find, sender, report, out);
+                }
+            },
+            |()| reports.iter().map(|report| report.counter).collect(),
+        );
     }
 
     pub(super) fn handle_requests(
@@ -281,14 +289,17 @@ impl Node {
         requests: &[TransferRequest],
         step: &mut Step<'_>,
     ) -> Vec<TransferReply> {
-        let replies: Vec<TransferReply> =
-            self.act_on_counters(step, |shard, context, find, out| {
+        let given = |replies: &Vec<TransferReply>| {
+            replies.iter().filter(|reply| reply.given > 0).map(|reply| reply.counter).collect()
+        };
+        self.act_on_counters(
+            step,
+            |shard, context, find, out| {
                 let answer = |one| shard.handle_transfer_request(context, find, sender, one, out);
                 requests.iter().map(answer).collect()
-            });
-        let given = replies.iter().filter(|reply| reply.given > 0);
-        given.for_each(|reply| step.see(Seen::Moved(reply.counter)));
-        replies
+            },
+            given,
+        )
     }
 
     /// Takes replies or handoffs; tells of each whether its tokens were taken.
@@ -298,12 +309,14 @@ impl Node {
         replies: &[TransferReply],
         step: &mut Step<'_>,
     ) -> Vec<bool> {
-        let taken = self.act_on_counters(step, |shard, context, find, out| {
-            let take = |one| shard.handle_transfer_reply(context, find, sender, one, out);
-            replies.iter().map(take).collect()
-        });
-        replies.iter().for_each(|reply| step.see(Seen::Moved(reply.counter)));
-        taken
+        self.act_on_counters(
+            step,
+            |shard, context, find, out| {
+                let take = |one| shard.handle_transfer_reply(context, find, sender, one, out);
+                replies.iter().map(take).collect()
+            },
+            |_| replies.iter().map(|reply| reply.counter).collect(),
+        )
     }
 
     /// A peer answered a message of transfer requests.
@@ -327,11 +340,15 @@ impl Node {
     /// A message of transfer requests has no answer: each counter asks another peer.
     pub(super) fn handle_no_transfers(&mut self, peer: NodeId, step: &mut Step<'_>) {
         let requests = self.peers.entry(peer).or_default().outbox.answered();
-        self.act_on_counters(step, |shard, context, find, out| {
-            for request in &requests {
-                shard.handle_transfer_failed(context, find, peer, &request.counter, out);
-            }
-        });
+        self.act_on_counters(
+            step,
+            |shard, context, find, out| {
+                for request in &requests {
+                    shard.handle_transfer_failed(context, find, peer, &request.counter, out);
+                }
+            },
+            |()| Vec::new(),
+        );
         self.send_requests(peer, step);
     }
 }
