@@ -192,6 +192,9 @@ pub struct ErrorBody {
     pub message: String,
 }
 
+/// Bytes that the buffer of a body begins with.
+const BODY_BYTES: usize = 128;
+
 impl ErrorBody {
     /// A failure with its own message.
     #[must_use]
@@ -239,8 +242,19 @@ impl ErrorBody {
     /// The JSON of the body. Infallible: a code and a text always have a JSON form.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let message = serde_json::Value::from(self.message.as_str());
-        format!(r#"{{"error":"{}","message":{message}}}"#, self.error)
+        let mut text = Vec::with_capacity(BODY_BYTES);
+        self.write_json(&mut text);
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    /// Appends the JSON to a buffer.
+    pub fn write_json(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(b"{\"error\":\"");
+        text.extend_from_slice(self.error.as_str().as_bytes());
+        text.extend_from_slice(b"\",\"message\":");
+        // A text is always JSON, and a vector takes every byte.
+        serde_json::to_writer(&mut *text, &self.message).ok();
+        text.push(b'}');
     }
 }
 

@@ -16,7 +16,6 @@ use axum::http::{Request, Response};
 use fluxgate_node::state::NodeState;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tonic::server::{Grpc, UnaryService};
@@ -24,7 +23,6 @@ use tonic_prost::ProstCodec;
 
 use crate::gateway::validate::Answer;
 use crate::listen::accept::{Accept, Handler};
-use crate::listen::answers::drive;
 use crate::listen::http2;
 use crate::listen::preface::{self, Begun};
 use crate::listen::tls::Accepted;
@@ -32,6 +30,9 @@ use crate::shared::gateway_token;
 
 /// Bytes of one message: the headers of a client's request, as Envoy forwards them.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// Concurrent calls on one connection.
+const STREAMS_MAX: u32 = 1_024;
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
@@ -64,8 +65,9 @@ where
         let state = Arc::clone(&state);
         async move { Ok::<_, Infallible>(dispatch(&state, request).await) }
     });
-    let connection = http2::builder().serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = drive(connection, stop, std::future::pending()).await {
+    let idle = std::future::pending();
+    let served = http2::serve_connection(stream, service, STREAMS_MAX, stop, idle).await;
+    if let Err(error) = served {
         tracing::trace!(%error, "a gRPC connection ended early");
     }
 }

@@ -1,7 +1,8 @@
 //! What answers the requests of a connection, whatever protocol it speaks.
 
 use std::net::SocketAddr;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use axum::Router;
 use hyper::{Request, Response};
@@ -40,18 +41,30 @@ impl Answers for Routes {
 }
 
 /// Serves a connection to its end; once `stop` is true or `idle` has ended, it takes no further
-/// requests.
+/// requests. `answer` answers what the connection has read; until it returns true, some of that is
+/// left, and the connection reads nothing more.
 pub(crate) async fn drive<C: GracefulConnection>(
     connection: C,
+    mut answer: impl FnMut(&Context<'_>) -> bool,
     mut stop: watch::Receiver<bool>,
     idle: impl Future<Output = ()>,
 ) -> Result<(), C::Error> {
     tokio::pin!(connection, idle);
+    let mut step = |mut connection: Pin<&mut C>, cx: &mut Context<'_>| {
+        if !answer(cx) {
+            return Poll::Pending;
+        }
+        let outcome = connection.as_mut().poll(cx);
+        if outcome.is_pending() {
+            answer(cx);
+        }
+        outcome
+    };
     let seen = stop.clone();
     let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
     let mut is_registered = false;
     let outcome = std::future::poll_fn(|cx| {
-        if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
+        if let Poll::Ready(outcome) = step(connection.as_mut(), cx) {
             return Poll::Ready(Some(outcome));
         }
         if idle.as_mut().poll(cx).is_ready() {
@@ -69,7 +82,7 @@ pub(crate) async fn drive<C: GracefulConnection>(
         Some(outcome) => outcome,
         None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            std::future::poll_fn(|cx| step(connection.as_mut(), cx)).await
         }
     }
 }

@@ -2,19 +2,24 @@
 //!
 //! Answers for: bounds on streams and headers, and pings that end a connection whose caller is gone.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::error::Error;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::paths;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
+use hyper::rt::Executor;
 use hyper::server::conn::http2::Builder;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -26,8 +31,10 @@ use super::http1::HEADERS_MAX;
 use crate::shared::reply::Reply;
 use crate::shared::respond;
 
-/// Concurrent requests on one connection.
-const STREAMS_MAX: u32 = 1_024;
+/// Concurrent requests on one connection of a gateway: each may have a body in memory.
+const GATEWAY_STREAMS_MAX: u32 = 128;
+/// Requests that a connection answers in turn before other tasks have theirs.
+const AT_ONCE_MAX: usize = 64;
 /// Bytes of one request's headers, after decompression.
 const HEADERS_BYTES_MAX: u32 = 64 * 1024;
 /// How often an idle connection is checked with a ping.
@@ -35,20 +42,71 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 /// How long the answer to a ping may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// HTTP/2 within the bounds of this node.
-pub(crate) fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+/// The work on one request.
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Requests of one connection that were read, and whose work has not begun.
+///
+/// What a caller sends at once is read at once; then each request is answered on the task of the
+/// connection as far as that goes without a wait, and the answers leave together. A task for each
+/// request costs more than a decision, and so does a system call for each answer.
+#[derive(Clone, Default)]
+struct Arrived(Arc<Mutex<VecDeque<Work>>>);
+
+impl<F> Executor<F> for Arrived
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, work: F) {
+        self.queue().push_back(Box::pin(work));
+    }
+}
+
+impl Arrived {
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Work>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers what arrived; work that waits continues on a task of its own. Each answer wakes the
+    /// task of the connection, which then sends them. False if something is left for the next turn.
+    fn answer(&self, context: &Context<'_>) -> bool {
+        for _ in 0..AT_ONCE_MAX {
+            let Some(mut work) = self.queue().pop_front() else { return true };
+            // Wakes nobody: work that waits is polled again by its own task.
+            let mut once = Context::from_waker(Waker::noop());
+            if work.as_mut().poll(&mut once).is_pending() {
+                tokio::spawn(work);
+            }
+        }
+        context.waker().wake_by_ref();
+        false
+    }
+}
+
+/// Serves one connection to its end, with at most so many concurrent requests.
+pub(crate) async fn serve_connection<S, A, B>(
+    stream: S,
+    service: A,
+    streams_max: u32,
+    stop: watch::Receiver<bool>,
+    idle: impl Future<Output = ()>,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    A: HttpService<Incoming, ResBody = B, Error = Infallible, Future: Send + 'static>,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    let arrived = Arrived::default();
+    let mut builder = Builder::new(arrived.clone());
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(streams_max)
         .max_header_list_size(HEADERS_BYTES_MAX)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
-    builder
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    drive(connection, |context| arrived.answer(context), stop, idle).await
 }
-
-/// Concurrent requests on one connection of a gateway: each may have a body in memory.
-const GATEWAY_STREAMS_MAX: u32 = 128;
 
 /// The requests of a connection: how many are open, and when the last one ended.
 #[derive(Debug)]
@@ -123,10 +181,8 @@ pub(super) async fn serve<S>(
             Ok::<Response<_>, Infallible>(response)
         }
     });
-    let mut builder = builder();
-    builder.max_concurrent_streams(GATEWAY_STREAMS_MAX);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = drive(connection, stop, requests.idle()).await {
+    let idle = requests.idle();
+    if let Err(error) = serve_connection(stream, service, GATEWAY_STREAMS_MAX, stop, idle).await {
         tracing::trace!(%error, %from, "an HTTP/2 connection ended early");
     }
 }
@@ -139,4 +195,134 @@ fn bounded(mut request: Request<Incoming>) -> Option<Request<Incoming>> {
     }
     request.headers_mut().clear();
     Some(request).filter(|request| request.uri().path().starts_with(paths::AUTHORIZE_PREFIX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::task::Poll;
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::client::conn::http2::{SendRequest, handshake};
+    use hyper_util::rt::TokioExecutor;
+    use tokio::io::{DuplexStream, ReadBuf};
+    use tokio::sync::Semaphore;
+    use tokio::task::{JoinHandle, JoinSet};
+
+    use super::*;
+
+    /// A stream that counts how often it was written to.
+    struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+    impl AsyncRead for Counted {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Pin::new(&mut self.0).poll_write(cx, buf)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    /// A connection to a server whose requests below `/wait` wait for `gate`.
+    struct Pair {
+        client: SendRequest<Full<Bytes>>,
+        writes: Arc<AtomicUsize>,
+        gate: Arc<Semaphore>,
+        stop: watch::Sender<bool>,
+        served: JoinHandle<Result<(), hyper::Error>>,
+    }
+
+    impl Pair {
+        async fn open() -> Self {
+            let (ours, theirs) = tokio::io::duplex(1 << 20);
+            let (writes, gate) = (Arc::<AtomicUsize>::default(), Arc::new(Semaphore::new(0)));
+            let (stop, stopping) = watch::channel(false);
+            let opened = Arc::clone(&gate);
+            let service = service_fn(move |request: Request<Incoming>| {
+                let gate = Arc::clone(&opened);
+                async move {
+                    if request.uri().path() == "/wait" {
+                        gate.acquire().await.unwrap().forget();
+                    }
+                    Ok::<_, Infallible>(Response::new(Reply::from(Bytes::from_static(b"done"))))
+                }
+            });
+            let stream = Counted(ours, Arc::clone(&writes));
+            let idle = std::future::pending();
+            let served = tokio::spawn(serve_connection(stream, service, 200, stopping, idle));
+            let (client, connection) =
+                handshake(TokioExecutor::new(), TokioIo::new(theirs)).await.unwrap();
+            tokio::spawn(connection);
+            Self { client, writes, gate, stop, served }
+        }
+
+        fn ask(&self, path: &str) -> impl Future<Output = u16> + Send + use<> {
+            let mut client = self.client.clone();
+            let uri = format!("http://node{path}");
+            let request = Request::get(uri).body(Full::new(Bytes::new())).unwrap();
+            async move { client.send_request(request).await.unwrap().status().as_u16() }
+        }
+
+        /// The answers to so many requests that are sent at once.
+        async fn ask_all(&self, count: usize) -> Vec<u16> {
+            let asked: JoinSet<u16> = (0..count).map(|_| self.ask("/")).collect();
+            asked.join_all().await
+        }
+    }
+
+    #[tokio::test]
+    async fn what_arrives_together_is_answered_together() {
+        let pair = Pair::open().await;
+        pair.ask_all(1).await;
+        let before = pair.writes.load(Ordering::Relaxed);
+        assert_eq!(pair.ask_all(32).await, [200; 32]);
+        let writes = pair.writes.load(Ordering::Relaxed) - before;
+        assert!(writes <= 8, "{writes} writes for 32 answers");
+    }
+
+    #[tokio::test]
+    async fn a_request_that_waits_holds_no_other_up() {
+        let pair = Pair::open().await;
+        let waiting = tokio::spawn(pair.ask("/wait"));
+        for count in [1, AT_ONCE_MAX, 3 * AT_ONCE_MAX] {
+            assert_eq!(pair.ask_all(count).await, vec![200; count]);
+        }
+        assert!(!waiting.is_finished());
+        pair.gate.add_permits(1);
+        assert_eq!(waiting.await.unwrap(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_the_connection_after_the_requests_under_way() {
+        let pair = Pair::open().await;
+        let waiting: Vec<_> = (0..3).map(|_| tokio::spawn(pair.ask("/wait"))).collect();
+        pair.ask_all(1).await;
+        pair.stop.send(true).unwrap();
+        pair.gate.add_permits(3);
+        for asked in waiting {
+            assert_eq!(asked.await.unwrap(), 200);
+        }
+        assert!(pair.served.await.unwrap().is_ok());
+    }
 }

@@ -71,7 +71,7 @@ impl Answer {
                 StatusCode::OK
             }
             (_, Some(error)) => {
-                text.extend_from_slice(error.to_json().as_bytes());
+                error.write_json(&mut text);
                 respond::status_of(&error)
             }
             (_, None) => StatusCode::INTERNAL_SERVER_ERROR,
