@@ -187,6 +187,24 @@ fn a_cluster_of_one_keeps_its_count_over_an_orderly_restart() {
     assert_eq!((net.tally.admitted, net.tally.limited, net.tally.degraded), (100, 40, 0));
 }
 
+/// Without the last report of a node that is away, no other could prove a denial.
+#[test]
+fn a_node_that_stops_tells_what_it_spent_last() {
+    let mut net = Net::new(3, 3, &[(30, 60_000)]);
+    net.run_until_us(1_000);
+    for id in [1, 2, 3] {
+        (0..9).for_each(|_| net.request(NodeId(id), 1));
+    }
+    net.run_until_us(1_000_000);
+    (1..=3).for_each(|id| net.request(NodeId(id), 1));
+    net.stop(NodeId(3));
+    for id in [1, 2] {
+        (0..5).for_each(|_| net.request(NodeId(id), 1));
+    }
+    net.run_until_us(3_000_000);
+    assert_eq!((net.tally.admitted, net.tally.limited, net.tally.degraded), (30, 10, 0));
+}
+
 #[test]
 fn what_an_orderly_stop_left_follows_the_limit() {
     // The limits that count after 30 of 100 were spent at one node, each followed by an orderly

@@ -12,10 +12,13 @@ use fluxgate_types::{BootNs, NodeId};
 use super::Member;
 use super::effect::{CallId, Effect, SubmitError, Submitted, Written};
 use super::step::Step;
-use crate::state::command::{Outcome, Proposal};
+use crate::state::command::{CommandError, Outcome, Proposal};
 
 /// Pause before a change is tried again, if no change of leaders comes first, milliseconds.
 const RETRY_MS: u64 = 20;
+
+/// Why a leader does not propose a change that some member could not read.
+const LEVEL_TOO_LOW: &str = "not before every node runs a version that knows this";
 
 /// Changes that clients of this node, or other nodes, have asked for.
 #[derive(Debug, Default)]
@@ -134,6 +137,13 @@ impl Member {
                 let is_leased = step.now() < self.holder.until();
                 if self.leading_in(step).is_none() || !is_leased || step.around.own().differs {
                     return self.write_failed(id, SubmitError::NotLeader, step);
+                }
+                // A member of an older version could not read the entry, and would stop at it. No
+                // earlier attempt was proposed either: the level of a cluster never falls.
+                if proposal.command.level() > step.around.shared().cluster().level {
+                    let outcome = Outcome::Refused(CommandError::Invalid(LEVEL_TOO_LOW.into()));
+                    let written = Written { outcome, applied_on: Vec::new(), waited_ms: 0 };
+                    return self.end_write(id, Ok(written), step);
                 }
                 let call = self.begin_attempt(id);
                 step.push(Effect::Submit { call, write: id, proposal: Box::new(proposal) });

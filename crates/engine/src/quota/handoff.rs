@@ -27,7 +27,8 @@ impl Shard {
         self.draining = true;
     }
 
-    /// Hands the balances of windows that are not over to a peer. Visits at most `most` counters
+    /// Hands the balances of windows that are not over to a peer, and the last reports of those
+    /// without a balance. Visits at most `most` counters
     /// after the cursor; true if more are left. Call until none are left, and [`Shard::take_back`]
     /// what demonstrably did not arrive.
     ///
@@ -55,9 +56,12 @@ impl Shard {
                 if !cell.keeps_up(context.incarnation) {
                     continue;
                 }
-                let Some(tokens) = u64::try_from(cell.balance()).ok().filter(|t| *t > 0) else {
+                let tokens = u64::try_from(cell.balance()).unwrap_or(0);
+                // What was spent since the last gossip is reported too, without tokens: while this node
+                // is away, no other can prove a denial without it.
+                if tokens == 0 && !cell.dirty {
                     continue;
-                };
+                }
                 let Some(total) = cell.give(&context.incarnation.incarnations, to, tokens) else {
                     continue;
                 };

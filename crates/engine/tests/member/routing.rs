@@ -1,7 +1,7 @@
 //! Where a change goes, and what its failed attempts permit to conclude.
 
 use fluxgate_engine::member::{SubmitError, Submitted, Written};
-use fluxgate_engine::state::command::{CommandError, Outcome};
+use fluxgate_engine::state::command::{Command, CommandError, Outcome};
 use fluxgate_types::LogIndex;
 
 use crate::world::{PEER, TERMS, THIRD, World, ended, forwarded, submitted};
@@ -168,4 +168,18 @@ fn a_change_that_was_rejected_needs_no_barrier() {
     let effects = world.act(|member, at| member.handle_submitted(call, Ok(refused), at));
     let answer = ended(&effects, write).expect("an answer").expect("no error");
     assert!(matches!(answer.outcome, Outcome::Refused(_)), "no node can miss anything: {answer:?}");
+}
+
+/// A member that cannot read an entry of the log stops at it.
+#[test]
+fn a_leader_proposes_nothing_that_a_member_could_not_read() {
+    let erase = || Command::EraseKeys { ids: Vec::new(), ended_before: None };
+    let mut world = World::leading_at(2);
+    let (write, effects) = world.write_command(erase(), true);
+    assert_eq!(submitted(&effects), None);
+    let refused = ended(&effects, write).expect("an answer at once").map(|done| done.outcome);
+    assert!(matches!(refused, Ok(Outcome::Refused(CommandError::Invalid(_)))), "{refused:?}");
+    let mut world = World::leading();
+    let (write, effects) = world.write_command(erase(), true);
+    assert!(submitted(&effects).is_some() && ended(&effects, write).is_none());
 }

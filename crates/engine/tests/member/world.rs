@@ -133,7 +133,12 @@ impl World {
 
     /// A leader in term 1 with a lease of its own; what it lacks is not committed.
     pub(crate) fn leading() -> Self {
-        let mut world = Self::new();
+        Self::leading_at(LEVEL)
+    }
+
+    /// The same in a cluster of this level.
+    pub(crate) fn leading_at(level: u32) -> Self {
+        let mut world = Self::at_level(level);
         world.register(ME, START);
         world.lead(1);
         world.renew();
@@ -248,7 +253,16 @@ impl World {
 
     /// A client asks for a change.
     pub(crate) fn write(&mut self, may_forward: bool) -> (CallId, Vec<Effect>) {
-        let proposal = proposal(9_000, Command::SetLevel { level: 1 });
+        self.write_command(Command::SetLevel { level: 1 }, may_forward)
+    }
+
+    /// A client asks for this change.
+    pub(crate) fn write_command(
+        &mut self,
+        command: Command,
+        may_forward: bool,
+    ) -> (CallId, Vec<Effect>) {
+        let proposal = proposal(9_000, command);
         self.step(|member, step| {
             let write = member.next_call();
             member.handle_write(write, proposal, 10_000, may_forward, step);

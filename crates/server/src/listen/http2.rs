@@ -72,7 +72,7 @@ impl Arrived {
     fn answer(&self, context: &Context<'_>) -> bool {
         for _ in 0..AT_ONCE_MAX {
             let Some(mut work) = self.queue().pop_front() else { return true };
-            // Wakes nobody: work that waits is polled again by its own task.
+            // Wakes no task: work that waits is polled again by its own.
             let mut once = Context::from_waker(Waker::noop());
             if work.as_mut().poll(&mut once).is_pending() {
                 tokio::spawn(work);

@@ -20,7 +20,7 @@ use fluxgate_store::{
     SnapshotStore,
 };
 use fluxgate_types::{ClusterMs, LogIndex};
-use fluxgate_wire::{Shaped as _, VERSION, VERSION_3};
+use fluxgate_wire::{Shaped as _, VERSION, VERSION_NEWEST};
 
 use crate::host::scratch;
 use crate::peer_messages::stable;
@@ -108,7 +108,7 @@ fn payload(mut source: Source<'_>) {
     let sealed = codec::seal(kind, version, source.rest()).expect("it fits");
     // An entry has the version of its level: entries that an older program can read are written as
     // before.
-    let newest = if kind == Kind::Entry { VERSION_3 } else { VERSION };
+    let newest = if kind == Kind::Entry { VERSION_NEWEST } else { VERSION };
     if (VERSION..=newest).contains(&version) {
         stable(rewrite, &sealed);
     } else {
