@@ -255,13 +255,13 @@ fn look_up(bencher: &mut Bencher<'_>, table: &Table, among: usize) {
     let mut at = 0;
     bencher.iter(|| {
         at = (at + STRIDE) % among;
-        let revision = |entry: &Arc<_>| revision_of(entry);
+        let revision = revision_of;
         table.shared.table.with(black_box(&table.ids[at]), revision)
     });
 }
 
-fn revision_of(entry: &fluxgate_engine::state::record::KeyEntry) -> u64 {
-    entry.record.revision
+fn revision_of(entry: &fluxgate_engine::state::entry::KeyEntry) -> u64 {
+    entry.revision()
 }
 
 /// All of it, as a node does it for one validate. With few keys the memory that it touches stays
@@ -274,14 +274,13 @@ fn decide(bencher: &mut Bencher<'_>, table: &Table, among: usize) {
     let mut decide = |text: &str| {
         let credential = Credential::parse(text.as_bytes()).ok()?;
         let known = table.shared.table.with(&credential.key_id, |entry| {
-            let record = &entry.record;
-            let valid = record.opens(&credential.digest, NOW)
-                && record.status(NOW) == Status::Active
-                && record.scope >= Scope::Read;
+            let valid = entry.opens(&credential.digest, NOW)
+                && entry.status(NOW) == Status::Active
+                && entry.scope() >= Scope::Read;
             entry.touch(NOW);
             valid.then(|| KeyLimits {
-                created: record.created_index,
-                specs: Arc::clone(record.limits(&defaults)),
+                created: entry.created_index(),
+                specs: Arc::clone(entry.limits(&defaults)),
             })
         });
         let limits = known??;

@@ -133,7 +133,7 @@ impl Log {
     fn looked_at(&self, now: ClusterMs) -> [usize; 4] {
         let mut counts = [0; Status::ALL.len()];
         for part in self.registry.shared().table.parts() {
-            part.entries().for_each(|entry| counts[entry.record.status(now) as usize] += 1);
+            part.entries().for_each(|entry| counts[entry.status(now) as usize] += 1);
         }
         counts
     }

@@ -83,7 +83,7 @@ impl Log {
     fn places(&self) -> Vec<(usize, KeyId)> {
         let shared = self.registry.shared();
         let is_there = |(place, id): &(usize, KeyId)| {
-            shared.table.with(id, |entry| entry.record.seq as usize == *place) == Some(true)
+            shared.table.with(id, |entry| entry.seq() as usize == *place) == Some(true)
         };
         shared.table.page(usize::MAX, usize::MAX).into_iter().filter(is_there).collect()
     }
@@ -291,7 +291,7 @@ fn a_text_within_a_change_cannot_be_taken_for_the_change() {
 fn a_restored_record_with_any_revision_can_be_changed() {
     let mut log = Log::new();
     log.create(1);
-    let row = log.registry.shared().table.with(&key(1), |e| KeyRow::from(&e.record)).unwrap();
+    let row = log.registry.shared().table.with(&key(1), |e| KeyRow::from(&e.record())).unwrap();
     for (n, revision) in [(2, u64::MAX), (3, 0)] {
         let digest = Digest::of(b"another");
         let row = KeyRow { id: key(n), digest, revision, ..row.clone() };
@@ -437,7 +437,7 @@ fn rows_of_a_backup_come_again_after_they_were_erased() {
     let mut log = Log::new();
     log.create(1);
     log.revoke(1);
-    let row = log.registry.shared().table.with(&key(1), |e| KeyRow::from(&e.record)).unwrap();
+    let row = log.registry.shared().table.with(&key(1), |e| KeyRow::from(&e.record())).unwrap();
     log.erase(1);
     let put = log.apply(Command::PutKeys { rows: vec![row], origin: ImportSource::Backup });
     assert_eq!(put, Outcome::Put(vec![Put::Made]), "an earlier backup still has it");

@@ -344,7 +344,7 @@ proptest! {
                     let opens = registry
                         .shared()
                         .table
-                        .with(&id(*key), |entry| entry.record.opens(&digest(secret), ClusterMs(at)));
+                        .with(&id(*key), |entry| entry.opens(&digest(secret), ClusterMs(at)));
                     let expected = simple.secret == secret
                         || simple.old.is_some_and(|(old, until)| old == secret && at < until);
                     prop_assert_eq!(opens, Some(expected), "key {} secret {}", key, secret);

@@ -53,7 +53,7 @@ impl Log {
     fn apply(&mut self, request: u128, actor: Actor, command: Command) -> Outcome {
         self.1 += 1;
         let presented = match actor {
-            Actor::Key(id) => self.0.shared().table.get(&id).map(|e| e.record.digest),
+            Actor::Key(id) => self.0.shared().table.get(&id).map(|e| *e.digest()),
             Actor::Operator | Actor::System => None,
         };
         let proposal = Proposal { request, actor, presented, from: None, command };
@@ -96,7 +96,7 @@ fn a_repeat_changes_nothing_however_many_writes_came_between() {
     }
     // The answer to 2 was lost; its node tries again.
     log.apply(2, Actor::Operator, rename("first"));
-    let name = log.0.shared().table.get(&key(1)).unwrap().record.name.clone();
+    let name = log.0.shared().table.get(&key(1)).unwrap().record().name;
     assert_eq!(&*name, "second");
 }
 
@@ -149,7 +149,7 @@ fn tags(log: &mut Log, request: u128, list: &[(&str, u64, u64)]) -> Vec<u32> {
 
 fn own_tags(registry: &Registry) -> Vec<u32> {
     let entry = registry.shared().table.get(&key(1)).unwrap();
-    entry.record.limits.as_ref().unwrap().iter().map(|spec| spec.tag).collect()
+    entry.own_limits().unwrap().iter().map(|spec| spec.tag).collect()
 }
 
 /// The state after a snapshot was written and read.

@@ -172,8 +172,8 @@ impl Counters {
     /// The current limits of a key.
     fn key_limits(&self, view: &View, key: &KeyId) -> Option<KeyLimits> {
         self.parts.shared.table.with(key, |entry| KeyLimits {
-            created: entry.record.created_index,
-            specs: Arc::clone(entry.record.limits(&view.defaults)),
+            created: entry.created_index(),
+            specs: Arc::clone(entry.limits(&view.defaults)),
         })
     }
 

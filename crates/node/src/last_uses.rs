@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fluxgate_engine::state::Shared;
-use fluxgate_engine::state::record::{KeyEntry, USE_NOTED_MS};
+use fluxgate_engine::state::entry::KeyEntry;
+use fluxgate_engine::state::record::USE_NOTED_MS;
 use fluxgate_peer::process;
 use fluxgate_store::DataDir;
 use fluxgate_store::last_uses::LastUse;
@@ -44,7 +45,7 @@ impl LastUses {
             let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
             // A key that does not fit is recorded at its next use.
             if fresh.len() < caps::LAST_USES_NOTED_MAX {
-                fresh.push(entry.record.id);
+                fresh.push(entry.id());
             }
         }
     }
@@ -107,8 +108,8 @@ impl LastUses {
     }
 }
 
-fn row(entry: &Arc<KeyEntry>) -> Option<LastUse> {
-    entry.last_used().map(|at| (*entry.record.id.as_bytes(), at.0))
+fn row(entry: &KeyEntry) -> Option<LastUse> {
+    entry.last_used().map(|at| (*entry.id().as_bytes(), at.0))
 }
 
 /// Writes the uses every minute.

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use fluxgate_engine::member::Submitted;
 use fluxgate_engine::state::command::{Actor, Command, Outcome};
-use fluxgate_engine::state::erase;
-use fluxgate_engine::state::record::KeyEntry;
+use fluxgate_engine::state::entry::KeyEntry;
 use fluxgate_raft::WriteHealth;
 use fluxgate_types::{ClusterMs, Limit, caps};
 
@@ -54,14 +53,12 @@ async fn purge(state: &NodeState, next: &mut usize) {
     }
     let now = state.now();
     let before = ClusterMs(now.0.saturating_sub(age_ms));
-    let is_old = |entry: &&Arc<KeyEntry>| {
-        erase::ended_at(&entry.record, now).is_some_and(|ended| ended < before)
-    };
+    let is_old = |entry: &&KeyEntry| entry.ended_at(now).is_some_and(|ended| ended < before);
     let mut ids = Vec::new();
     let mut looked_at = 0;
     for part in state.shared.table.parts().skip(*next).take(PURGED_PARTS) {
         let room = caps::ERASED_AT_ONCE_MAX - ids.len();
-        ids.extend(part.entries().filter(is_old).take(room).map(|entry| entry.record.id));
+        ids.extend(part.entries().filter(is_old).take(room).map(|entry| entry.id()));
         if ids.len() == caps::ERASED_AT_ONCE_MAX {
             // This part may hold more.
             break;

@@ -3,8 +3,6 @@
 //! A rejected command changes nothing at all. `apply` repeats the proposer's checks if the state
 //! depends on them: an entry may come from another version.
 
-use std::sync::Arc;
-
 use fluxgate_types::{ClusterMs, Digest, KeyId, LogIndex, Scope};
 
 use super::Registry;
@@ -13,7 +11,8 @@ use super::changes;
 use super::command::{
     Actor, Applied, Batch, Command, CommandError, KeyChange, NewKey, Outcome, Proposal, Remembered,
 };
-use super::record::{KeyEntry, KeyRecord, Previous, Status};
+use super::entry::KeyEntry;
+use super::record::{KeyRecord, Previous, Status};
 use super::row::KeyRow;
 
 /// The actor, the time and the rules for one command.
@@ -104,7 +103,7 @@ impl Registry {
     fn repeat(&self, remembered: &Remembered) -> Outcome {
         match remembered {
             Remembered::Key(id) => {
-                let shown = self.shared.table.with(id, |entry| shown(&entry.record));
+                let shown = self.shared.table.with(id, |entry| shown(&entry.record()));
                 shown.unwrap_or(Outcome::Refused(CommandError::NotFound))
             }
             Remembered::Done => Outcome::Done,
@@ -115,12 +114,12 @@ impl Registry {
     /// Checks the actor again, since the state may have changed after the proposer's check: an
     /// administrator's key must be valid at this log position, so that no command with a revoked
     /// or rotated-out credential takes effect after its end.
-    fn actor(&self, context: &Context<'_>) -> Result<Option<Arc<KeyEntry>>, CommandError> {
+    fn actor(&self, context: &Context<'_>) -> Result<Option<KeyEntry>, CommandError> {
         let Actor::Key(id) = context.actor else { return Ok(None) };
         let entry = self.shared.table.get(&id).ok_or(CommandError::Actor)?;
-        let active = entry.record.status(context.at) == Status::Active
-            && context.presented.is_some_and(|digest| entry.record.opens(&digest, context.at));
-        if active && entry.record.scope.includes(Scope::Admin) {
+        let active = entry.status(context.at) == Status::Active
+            && context.presented.is_some_and(|digest| entry.opens(&digest, context.at));
+        if active && entry.scope().includes(Scope::Admin) {
             Ok(Some(entry))
         } else {
             Err(CommandError::Actor)
@@ -135,11 +134,11 @@ impl Registry {
         let table = &self.shared.table;
         if let Some(known) = table.get(&new.id) {
             // A repeat whose first outcome is no longer remembered: only its client has the secret.
-            let repeated = known.record.digest == new.digest;
-            return if repeated { Ok(shown(&known.record)) } else { Err(CommandError::IdTaken) };
+            let repeated = *known.digest() == new.digest;
+            return if repeated { Ok(shown(&known.record())) } else { Err(CommandError::IdTaken) };
         }
         let actor = self.actor(context)?;
-        if actor.is_some_and(|actor| !actor.record.manages_owner(new.owner.as_deref())) {
+        if actor.is_some_and(|actor| !actor.manages_owner(new.owner.as_deref())) {
             return Err(CommandError::Actor);
         }
         self.check_idempotency(new.idempotency_key.as_deref())?;
@@ -157,7 +156,7 @@ impl Registry {
             revoked_at: None,
             expires_at: new.expires_at,
             name: new.name.clone(),
-            head: table.intern(new.prefix.strip_suffix(new.id.as_str()).unwrap_or("")),
+            head: new.prefix.strip_suffix(new.id.as_str()).unwrap_or("").into(),
             owner: new.owner.clone(),
             limits: self.limits_after(context, None, new.limits.as_deref())?,
             previous: None,
@@ -169,7 +168,7 @@ impl Registry {
             format!("created with scope {}", new.scope)
         };
         let shown = shown(&record);
-        table.insert(Arc::new(KeyEntry::new(record, None)));
+        table.insert(&record, None);
         if let Some(key) = &new.idempotency_key {
             self.idempotency.remember(key.clone(), new.id, None, self.last_stamp);
         }
@@ -183,7 +182,7 @@ impl Registry {
         change: &KeyChange,
     ) -> Result<Outcome, CommandError> {
         let entry = self.living(context, change.id, change.if_revision)?;
-        let mut record = entry.record.clone();
+        let mut record = entry.record();
         let mut fields = Vec::new();
         if let Some(name) = &change.name {
             record.name = name.clone();
@@ -214,10 +213,10 @@ impl Registry {
             fields.push("metadata");
         }
         if context.level >= 2 {
-            self.check_rights(context, &entry.record, &record)?;
+            self.check_rights(context, &entry.record(), &record)?;
         }
         let details = if context.level >= 3 {
-            changes::between(&entry.record, &record)
+            changes::between(&entry.record(), &record)
         } else {
             format!("changed: {}", fields.join(", "))
         };
@@ -234,13 +233,13 @@ impl Registry {
         if_revision: Option<u64>,
     ) -> Result<Outcome, CommandError> {
         let known = self.shared.table.get(&id);
-        if let Some(known) = known.filter(|known| known.record.digest == digest) {
+        if let Some(known) = known.filter(|known| *known.digest() == digest) {
             // As above: a second rotation would end the grace of the old secret.
-            return Ok(shown(&known.record));
+            return Ok(shown(&known.record()));
         }
         self.check_idempotency(idempotency)?;
         let entry = self.living(context, id, if_revision)?;
-        let mut record = entry.record.clone();
+        let mut record = entry.record();
         let until = context.at + grace_ms;
         // Without grace the old digest is dropped, not kept with an end in the past.
         record.previous =
@@ -250,7 +249,7 @@ impl Registry {
             self.idempotency.remember(key.into(), id, None, self.last_stamp);
         }
         let details = if context.level >= 3 {
-            changes::of_rotation(&entry.record, context.at, grace_ms)
+            changes::of_rotation(&entry.record(), context.at, grace_ms)
         } else {
             format!("new secret; the old one is valid for {grace_ms} ms more")
         };
@@ -264,15 +263,15 @@ impl Registry {
         if_revision: Option<u64>,
     ) -> Result<Outcome, CommandError> {
         let entry = self.existing(context, id, if_revision)?;
-        if entry.record.revoked_at.is_some() {
+        if entry.revoked_at().is_some() {
             // Revoking twice is not an error: the key is in the state that the caller wants.
-            return Ok(shown(&entry.record));
+            return Ok(shown(&entry.record()));
         }
-        let mut record = entry.record.clone();
+        let mut record = entry.record();
         record.revoked_at = Some(context.at);
         record.previous = None;
         let details = if context.level >= 3 {
-            format!("revoked for good; was {}", entry.record.status(context.at).as_str())
+            format!("revoked for good; was {}", entry.status(context.at).as_str())
         } else {
             "revoked for good".to_owned()
         };
@@ -291,7 +290,7 @@ impl Registry {
         record.revision = record.revision.saturating_add(1);
         let shown = shown(&record);
         self.audit(context, action, Some(record.id), details);
-        self.shared.table.replace(Arc::new(KeyEntry::new(record, old.last_used())));
+        self.shared.table.replace(&record, old.last_used());
         shown
     }
 
@@ -304,9 +303,8 @@ impl Registry {
         after: &KeyRecord,
     ) -> Result<(), CommandError> {
         let Some(actor) = self.actor(context)? else { return Ok(()) };
-        let own = actor.record.id == after.id;
-        let given =
-            before.owner == after.owner || actor.record.manages_owner(after.owner.as_deref());
+        let own = actor.id() == after.id;
+        let given = before.owner == after.owner || actor.manages_owner(after.owner.as_deref());
         if !given || (own && before.differs_in_rights(after)) {
             return Err(CommandError::Actor);
         }
@@ -319,15 +317,15 @@ impl Registry {
         context: &Context<'_>,
         id: KeyId,
         if_revision: Option<u64>,
-    ) -> Result<Arc<KeyEntry>, CommandError> {
+    ) -> Result<KeyEntry, CommandError> {
         let entry = self.shared.table.get(&id).ok_or(CommandError::NotFound)?;
         let actor = self.actor(context)?;
-        if actor.is_some_and(|actor| !actor.record.manages(&entry.record)) {
+        if actor.is_some_and(|actor| !actor.manages(&entry)) {
             return Err(CommandError::NotFound);
         }
         match if_revision {
-            Some(expected) if expected != entry.record.revision => {
-                Err(CommandError::Revision(entry.record.revision))
+            Some(expected) if expected != entry.revision() => {
+                Err(CommandError::Revision(entry.revision()))
             }
             _ => Ok(entry),
         }
@@ -338,9 +336,9 @@ impl Registry {
         context: &Context<'_>,
         id: KeyId,
         if_revision: Option<u64>,
-    ) -> Result<Arc<KeyEntry>, CommandError> {
+    ) -> Result<KeyEntry, CommandError> {
         let entry = self.existing(context, id, if_revision)?;
-        if entry.record.revoked_at.is_some() { Err(CommandError::Revoked) } else { Ok(entry) }
+        if entry.revoked_at().is_some() { Err(CommandError::Revoked) } else { Ok(entry) }
     }
 
     fn check_idempotency(&self, key: Option<&str>) -> Result<(), CommandError> {

@@ -11,15 +11,6 @@ use super::audit::Action;
 use super::changes;
 use super::command::{Actor, CommandError, OneKey, Outcome};
 use super::put::operator;
-use super::record::KeyRecord;
-
-/// When a key ended, if it had by `now`: by its expiry or its revocation, whichever came first.
-#[must_use]
-pub fn ended_at(record: &KeyRecord, now: ClusterMs) -> Option<ClusterMs> {
-    let expired = record.expires_at.filter(|end| *end <= now);
-    record.revoked_at.into_iter().chain(expired).min()
-}
-
 impl Registry {
     /// Erases records. The audit trail keeps ids, actions, actors and times, without the content of
     /// the records.
@@ -34,7 +25,7 @@ impl Registry {
         }
         let table = &self.shared.table;
         let has_ended = |id: &KeyId| {
-            let ended = table.with(id, |entry| ended_at(&entry.record, context.at));
+            let ended = table.with(id, |entry| entry.ended_at(context.at));
             ended.map(|ended| ended.is_some_and(|at| ended_before.is_none_or(|most| at < most)))
         };
         let chosen: BTreeSet<KeyId> = match ended_before {
@@ -94,8 +85,8 @@ impl Registry {
             OneKey::Create(new) => self.create(context, new)?,
             OneKey::Rotate { id, digest, grace_ms, if_revision, end_previous } => {
                 let promised = self.shared.table.with(id, |known| {
-                    let previous = known.record.previous.as_ref()?;
-                    let runs = known.record.digest != *digest && context.at < previous.until;
+                    let previous = known.previous()?;
+                    let runs = known.digest() != digest && context.at < previous.until;
                     (runs && !end_previous).then_some(previous.until)
                 });
                 if let Some(until) = promised.flatten() {
@@ -118,7 +109,7 @@ impl Registry {
             OneKey::Create(new) => (&new.id, &new.digest),
             OneKey::Rotate { id, digest, .. } => (id, digest),
         };
-        self.shared.table.with(id, |entry| entry.record.digest == *digest).unwrap_or(false)
+        self.shared.table.with(id, |entry| entry.digest() == digest).unwrap_or(false)
     }
 
     pub(super) fn note(

@@ -9,7 +9,8 @@ use super::apply::{Context, invalid};
 use super::audit::Action;
 use super::changes;
 use super::command::{CommandError, Outcome};
-use super::record::{KeyEntry, LimitSpec};
+use super::entry::KeyEntry;
+use super::record::LimitSpec;
 
 impl Registry {
     pub(super) fn set_defaults(
@@ -45,7 +46,7 @@ impl Registry {
         let specs = own_limits(limits)?;
         let Some(limits) = limits.filter(|_| context.level() >= 2) else { return Ok(specs) };
         let view = self.shared.view();
-        let governed = before.map_or(&view.defaults, |entry| entry.record.limits(&view.defaults));
+        let governed = before.map_or(&view.defaults, |entry| entry.limits(&view.defaults));
         Ok(Some(LimitSpec::follow(governed, limits)))
     }
 }

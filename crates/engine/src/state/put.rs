@@ -5,7 +5,6 @@
 //! each key: a large import must not evict the rest of the audit trail.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use fluxgate_types::{ClusterMs, caps};
 
@@ -14,7 +13,6 @@ use super::apply::{Context, invalid};
 use super::audit::{Action, AuditEntry};
 use super::command::{Actor, CommandError, ImportSource, Outcome, Put};
 use super::limits::own_limits;
-use super::record::KeyEntry;
 use super::row::KeyRow;
 
 impl Registry {
@@ -47,7 +45,7 @@ impl Registry {
     ) -> Result<Put, CommandError> {
         let table = &self.shared.table;
         if let Some(known) = table.get(&row.id) {
-            let same = known.record.digest == row.digest;
+            let same = *known.digest() == row.digest;
             return if same { Ok(Put::Known) } else { Err(CommandError::IdTaken) };
         }
         own_limits(row.limits.as_deref())?;
@@ -72,9 +70,9 @@ impl Registry {
         };
         let full = || invalid("the table is full");
         let seq = table.next_seq().ok_or_else(full)?;
-        let record = row.into_record(seq, |head| table.intern(head));
+        let record = row.into_record(seq);
         let record = record.ok_or_else(|| invalid("two limits cannot be distinguished"))?;
-        table.insert(Arc::new(KeyEntry::new(record, last_used)));
+        table.insert(&record, last_used);
         Ok(Put::Made)
     }
 

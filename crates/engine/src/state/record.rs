@@ -1,10 +1,9 @@
-//! One key in memory.
+//! The record of a key.
 //!
-//! Answers for: the fields of a record and what follows from them (status, effective limits, which
-//! digest matches). Kept small: a node keeps a million of these.
+//! Answers for: its fields and what follows from them. A node keeps it packed
+//! ([`super::entry::KeyEntry`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use fluxgate_types::id::mix64;
 use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope};
@@ -154,8 +153,8 @@ pub struct KeyRecord {
     pub expires_at: Option<ClusterMs>,
     /// Its display name.
     pub name: Box<str>,
-    /// The text before the id in its credential; shared by all keys with the same text.
-    pub head: Arc<str>,
+    /// The text before the id in its credential.
+    pub head: Box<str>,
     /// Its owner.
     pub owner: Option<Box<str>>,
     /// Its own limits.
@@ -171,27 +170,6 @@ impl KeyRecord {
     #[must_use]
     pub fn prefix(&self) -> String {
         format!("{}{}", self.head, self.id.as_str())
-    }
-
-    /// Whether the prefix begins with this text, which is in lower case. Makes no copy: a list
-    /// calls it for every key.
-    #[must_use]
-    pub fn prefix_begins_with(&self, lower: &str) -> bool {
-        let mut prefix = self.head.bytes().chain(self.id.as_str().bytes());
-        lower.bytes().all(|wanted| prefix.next().is_some_and(|b| b.to_ascii_lowercase() == wanted))
-    }
-
-    /// Whether the bearer of this key, of scope admin, may see and change another key: keys of the
-    /// same owner, and itself.
-    #[must_use]
-    pub fn manages(&self, other: &Self) -> bool {
-        self.id == other.id || self.manages_owner(other.owner.as_deref())
-    }
-
-    /// Whether the bearer of this key, of scope admin, may create keys of this owner.
-    #[must_use]
-    pub fn manages_owner(&self, owner: Option<&str>) -> bool {
-        self.owner.is_some() && self.owner.as_deref() == owner
     }
 
     /// The status of the key at `now`.
@@ -221,52 +199,5 @@ impl KeyRecord {
     pub fn differs_in_rights(&self, other: &Self) -> bool {
         (self.scope, &self.owner, self.expires_at) != (other.scope, &other.owner, other.expires_at)
             || self.own_limits() != other.own_limits()
-    }
-
-    /// Whether a credential with this digest is valid for the key at `now`.
-    #[must_use]
-    pub fn opens(&self, digest: &Digest, now: ClusterMs) -> bool {
-        let previous = self.previous.as_ref();
-        self.digest.matches(digest)
-            || previous.is_some_and(|p| p.digest.matches(digest) && now < p.until)
-    }
-
-    /// The limits that govern it.
-    #[must_use]
-    pub fn limits<'a>(&'a self, defaults: &'a Arc<[LimitSpec]>) -> &'a Arc<[LimitSpec]> {
-        self.limits.as_ref().unwrap_or(defaults)
-    }
-}
-
-/// A record with its only field that is not replicated: when this node last saw the key used.
-#[derive(Debug)]
-pub struct KeyEntry {
-    /// The record.
-    pub record: KeyRecord,
-    last_used_ms: AtomicU64,
-}
-
-impl KeyEntry {
-    /// Wraps a record; `last_used` is carried over when a record changes.
-    #[must_use]
-    pub fn new(record: KeyRecord, last_used: Option<ClusterMs>) -> Self {
-        Self { record, last_used_ms: AtomicU64::new(last_used.map_or(0, |at| at.0)) }
-    }
-
-    /// When the key was last used, as far as this incarnation knows.
-    #[must_use]
-    pub fn last_used(&self) -> Option<ClusterMs> {
-        let at = self.last_used_ms.load(Ordering::Relaxed);
-        (at > 0).then_some(ClusterMs(at))
-    }
-
-    /// Records a use at `now`. True if it is the first use in this minute of cluster time.
-    pub fn touch(&self, now: ClusterMs) -> bool {
-        // Load first: otherwise every core would write one cache line for a busy key.
-        if self.last_used_ms.load(Ordering::Relaxed) >= now.0 {
-            return false;
-        }
-        let before = self.last_used_ms.fetch_max(now.0, Ordering::Relaxed);
-        before / USE_NOTED_MS < now.0 / USE_NOTED_MS
     }
 }

@@ -1,7 +1,5 @@
 //! A key as one row: in snapshots, imports and backups, and between nodes.
 
-use std::sync::Arc;
-
 use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope};
 
 use super::actor::Actor;
@@ -71,10 +69,9 @@ impl From<&KeyRecord> for KeyRow {
 }
 
 impl KeyRow {
-    /// The record in memory, at place `seq` of the order of creation.
-    /// `intern` shares the texts before the ids. `None` if the limits are invalid.
+    /// The record at place `seq` of the order of creation. `None` if the limits are invalid.
     #[must_use]
-    pub fn into_record(self, seq: u32, intern: impl FnOnce(&str) -> Arc<str>) -> Option<KeyRecord> {
+    pub fn into_record(self, seq: u32) -> Option<KeyRecord> {
         let limits = match self.limits {
             Some(limits) => Some(LimitSpec::all(&limits)?),
             None => None,
@@ -93,7 +90,7 @@ impl KeyRow {
             revoked_at: self.revoked_at,
             expires_at: self.expires_at,
             name: self.name,
-            head: intern(self.prefix.strip_suffix(self.id.as_str()).unwrap_or("")),
+            head: self.prefix.strip_suffix(self.id.as_str()).unwrap_or("").into(),
             owner: self.owner,
             limits,
             previous: self.previous.map(|(digest, until)| Box::new(Previous { digest, until })),

@@ -14,8 +14,9 @@ use super::audit::{AuditEntry, AuditLog};
 use super::cluster_state::ClusterState;
 use super::command::Remembered;
 use super::digest::Digests;
+use super::entry::KeyEntry;
 use super::idempotency::IdempotencyRow;
-use super::record::{KeyEntry, LimitSpec};
+use super::record::LimitSpec;
 pub use super::row::KeyRow;
 use super::table::FrozenTable;
 use super::{Registry, View};
@@ -155,16 +156,16 @@ impl Frozen {
         if self.level() >= 3 {
             in_rows_of(PLACES_ROWS, self.places().into_iter(), |rows| sink(Item::Places(rows)))?;
         }
-        let row = |entry: &Arc<KeyEntry>| KeyRow {
+        let row = |entry: &KeyEntry| KeyRow {
             last_used: entry.last_used(),
-            ..KeyRow::from(&entry.record)
+            ..KeyRow::from(&entry.record())
         };
         in_rows(self.table.entries().map(row), |rows| sink(Item::Keys(rows)))?;
         if self.level() >= 2 {
-            let renamed = |entry: &Arc<KeyEntry>| {
-                let limits = entry.record.limits.as_ref()?;
+            let renamed = |entry: &KeyEntry| {
+                let limits = entry.own_limits()?;
                 let tags = || limits.iter().map(|spec| spec.tag).collect();
-                (!LimitSpec::are_derived(limits)).then(|| (entry.record.id, tags()))
+                (!LimitSpec::are_derived(limits)).then(|| (entry.id(), tags()))
             };
             let tags = self.table.entries().filter_map(renamed);
             in_rows(tags, |rows| sink(Item::LimitTags(rows)))?;
@@ -189,7 +190,7 @@ impl Frozen {
     /// The places of the keys as runs; none if they are consecutive from 0 on.
     fn places(&self) -> Vec<(u32, u32)> {
         let mut runs: Vec<(u32, u32)> = Vec::new();
-        for seq in self.table.entries().map(|entry| entry.record.seq) {
+        for seq in self.table.entries().map(|entry| entry.seq()) {
             match runs.last_mut() {
                 Some((first, count)) if *first + *count == seq => *count += 1,
                 Some(_) | None => runs.push((seq, 1)),

@@ -12,7 +12,9 @@ use hashbrown::HashTable;
 
 use super::census::Census;
 use super::digest;
-use super::record::{KeyEntry, Status};
+use super::entry::KeyEntry;
+use super::record::{KeyRecord, Status};
+use super::shared_limits::LimitLists;
 
 /// Shards of the table: with a million keys, some 400 per shard, which nearly fill a table of 448
 /// places.
@@ -25,14 +27,14 @@ const CENSUS_STEPS: usize = 4_096;
 const EMPTY_PLACES_MIN: usize = 1_024;
 
 /// A key id is its own hash and is part of the record, so a slot of the table is one pointer.
-type Shard = Arc<HashTable<Arc<KeyEntry>>>;
+type Shard = Arc<HashTable<KeyEntry>>;
 
-fn same(id: &KeyId) -> impl Fn(&Arc<KeyEntry>) -> bool + '_ {
-    move |entry| entry.record.id == *id
+fn same(id: &KeyId) -> impl Fn(&KeyEntry) -> bool + '_ {
+    move |entry| entry.id() == *id
 }
 
-fn hash(entry: &Arc<KeyEntry>) -> u64 {
-    entry.record.id.mix()
+fn hash(entry: &KeyEntry) -> u64 {
+    entry.id().mix()
 }
 
 /// One place in the order of creation.
@@ -63,7 +65,7 @@ impl Order {
 pub struct KeyTable {
     shards: Box<[RwLock<Shard>]>,
     order: RwLock<Arc<Order>>,
-    heads: Mutex<Vec<Arc<str>>>,
+    limits: Mutex<LimitLists>,
     // The sum of the digests of all records. Changed by the one thread that applies.
     digest: AtomicU64,
     // Counts of changes to data that a reader may have copied: begun, and completed.
@@ -76,7 +78,7 @@ impl Default for KeyTable {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             order: RwLock::default(),
-            heads: Mutex::default(),
+            limits: Mutex::default(),
             digest: AtomicU64::new(0),
             changes: (AtomicU64::new(0), AtomicU64::new(0)),
             census: Mutex::default(),
@@ -93,10 +95,10 @@ pub struct FrozenTable {
 
 impl FrozenTable {
     /// The records in order of creation.
-    pub fn entries(&self) -> impl Iterator<Item = &Arc<KeyEntry>> {
+    pub fn entries(&self) -> impl Iterator<Item = &KeyEntry> {
         self.order.places.iter().filter_map(|place| {
             let found = self.shards[shard_of(&place.id)].find(place.id.mix(), same(&place.id));
-            found.filter(|entry| entry.record.seq == place.seq)
+            found.filter(|entry| entry.seq() == place.seq)
         })
     }
 
@@ -125,7 +127,7 @@ pub struct Part(Shard);
 
 impl Part {
     /// Its keys, in no particular order.
-    pub fn entries(&self) -> impl Iterator<Item = &Arc<KeyEntry>> {
+    pub fn entries(&self) -> impl Iterator<Item = &KeyEntry> {
         self.0.iter()
     }
 }
@@ -137,15 +139,15 @@ fn shard_of(id: &KeyId) -> usize {
 
 impl KeyTable {
     /// Reads one key in place, under a short shard lock.
-    pub fn with<R>(&self, id: &KeyId, read: impl FnOnce(&Arc<KeyEntry>) -> R) -> Option<R> {
+    pub fn with<R>(&self, id: &KeyId, read: impl FnOnce(&KeyEntry) -> R) -> Option<R> {
         let shard = self.shards[shard_of(id)].read().unwrap_or_else(PoisonError::into_inner);
         shard.find(id.mix(), same(id)).map(read)
     }
 
     /// One key.
     #[must_use]
-    pub fn get(&self, id: &KeyId) -> Option<Arc<KeyEntry>> {
-        self.with(id, Arc::clone)
+    pub fn get(&self, id: &KeyId) -> Option<KeyEntry> {
+        self.with(id, KeyEntry::clone)
     }
 
     /// The number of the newest change of records or of the view, for [`KeyTable::is_unchanged`];
@@ -201,15 +203,10 @@ impl KeyTable {
         order.places[start..end].iter().rev().map(|place| (place.seq as usize, place.id)).collect()
     }
 
-    /// One shared copy of the text before the ids: there are as many as configurations.
-    pub(super) fn intern(&self, head: &str) -> Arc<str> {
-        let mut heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = heads.iter().find(|known| ***known == *head).map(Arc::clone);
-        known.unwrap_or_else(|| {
-            let head: Arc<str> = head.into();
-            heads.push(Arc::clone(&head));
-            head
-        })
+    fn packed(&self, record: &KeyRecord, last_used: Option<ClusterMs>) -> KeyEntry {
+        let share =
+            |limits| self.limits.lock().unwrap_or_else(PoisonError::into_inner).share(limits);
+        KeyEntry::sharing(record, last_used, record.limits.as_ref().map(share))
     }
 
     /// The place in the order of creation that the next key gets. None if no numbers are left.
@@ -224,13 +221,13 @@ impl KeyTable {
     }
 
     /// Puts a new key at the end of the order.
-    pub(super) fn insert(&self, entry: Arc<KeyEntry>) {
-        let (id, seq) = (entry.record.id, entry.record.seq);
+    pub(super) fn insert(&self, record: &KeyRecord, last_used: Option<ClusterMs>) {
+        let (id, seq) = (record.id, record.seq);
         self.change_order(|order| {
             order.places.push(Place { seq, id });
             order.next_seq = order.next_seq.max(seq.saturating_add(1));
         });
-        self.put(entry);
+        self.put(record, last_used);
     }
 
     /// Removes a key.
@@ -243,8 +240,9 @@ impl KeyTable {
                 let Ok(found) = shard.find_entry(id.mix(), same(id)) else { return };
                 found.remove().0
             };
-            self.census().remove(&removed.record);
-            self.digest.fetch_sub(digest::of_key(&removed.record), Ordering::Relaxed);
+            let removed = removed.record();
+            self.census().remove(&removed);
+            self.digest.fetch_sub(digest::of_key(&removed), Ordering::Relaxed);
             self.change_order(|order| order.empty += 1);
         });
         self.sweep_order();
@@ -257,7 +255,7 @@ impl KeyTable {
             return;
         }
         let is_full = |place: &&Place| {
-            self.with(&place.id, |entry| entry.record.seq == place.seq).unwrap_or(false)
+            self.with(&place.id, |entry| entry.seq() == place.seq).unwrap_or(false)
         };
         let places: Vec<Place> = order.places.iter().filter(is_full).copied().collect();
         drop(order);
@@ -268,19 +266,19 @@ impl KeyTable {
     }
 
     /// Replaces a record by its changed version.
-    pub(super) fn replace(&self, entry: Arc<KeyEntry>) {
-        self.change(|| self.put(entry));
+    pub(super) fn replace(&self, record: &KeyRecord, last_used: Option<ClusterMs>) {
+        self.change(|| self.put(record, last_used));
     }
 
-    fn put(&self, entry: Arc<KeyEntry>) {
-        let id = entry.record.id;
-        let after = digest::of_key(&entry.record);
+    fn put(&self, record: &KeyRecord, last_used: Option<ClusterMs>) {
+        let (id, entry) = (record.id, self.packed(record, last_used));
+        let after = digest::of_key(record);
         let mut shard = self.shards[shard_of(&id)].write().unwrap_or_else(PoisonError::into_inner);
         let shard = Arc::make_mut(&mut shard);
         let place = shard.find_mut(id.mix(), same(&id));
-        let old = place.as_ref().map(|place| &place.record);
-        self.census().replace(old, &entry.record);
-        let before = old.map_or(0, digest::of_key);
+        let old = place.as_ref().map(|place| place.record());
+        self.census().replace(old.as_ref(), record);
+        let before = old.as_ref().map_or(0, digest::of_key);
         match place {
             Some(place) => *place = entry,
             None => drop(shard.insert_unique(id.mix(), entry, hash)),
@@ -327,7 +325,7 @@ impl KeyTable {
         for (mine, theirs) in self.shards.iter().zip(&other.shards) {
             let new = Self::share(theirs);
             for entry in Self::share(mine).iter() {
-                let found = new.find(entry.record.id.mix(), same(&entry.record.id));
+                let found = new.find(entry.id().mix(), same(&entry.id()));
                 if let (Some(found), Some(at)) = (found, entry.last_used()) {
                     found.touch(at);
                 }

@@ -102,7 +102,7 @@ super::table::metrics! {
             means: "Records in this node's copy of the state, counted every five seconds. Nodes \
                 differ only by entries that one of them has not applied yet. Erased records do not \
                 count.",
-            advice: "Plan memory by it: 400 to 500 bytes per key. If `revoked` and `expired` keep \
+            advice: "Plan memory by it: 200 to 300 bytes per key. If `revoked` and `expired` keep \
                 growing, set `purge_after` in `[keys]`.",
         }
         counters: IntGauge {

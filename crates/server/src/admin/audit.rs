@@ -75,7 +75,7 @@ pub(crate) async fn find_audit(
     let visible = |entry: &audit::AuditEntry| match (principal, entry.key_id) {
         (Principal::Operator, _) => true,
         (Principal::Key { .. }, Some(id)) => {
-            state.shared.table.with(&id, |key| principal.manages(&key.record)).unwrap_or(false)
+            state.shared.table.with(&id, |key| principal.manages(key)).unwrap_or(false)
         }
         (Principal::Key { .. }, None) => false,
     };

@@ -5,7 +5,6 @@
 //! the body is. All lines may be sent again.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -170,9 +169,8 @@ impl Bulk<'_> {
         }
         match row {
             Row::Key(row) => {
-                let same = |known: &Arc<fluxgate_engine::state::record::KeyEntry>| {
-                    known.record.digest == row.digest
-                };
+                let same =
+                    |known: &fluxgate_engine::state::entry::KeyEntry| *known.digest() == row.digest;
                 // An existing key needs no log entry.
                 if self.state.shared.table.with(&row.id, same) == Some(true) {
                     self.answer.known += 1;

@@ -71,7 +71,7 @@ async fn update(
     let entry = managed(&state, &caller.principal, &id)?;
     let request: UpdateKey = parse(&headers, &read_whole(&state, body).await?)?;
     let if_revision = if_match(&headers)?;
-    let body = change::update(&state, &caller, entry.record.id, request, if_revision).await?;
+    let body = change::update(&state, &caller, entry.id(), request, if_revision).await?;
     Ok(Tagged { status: StatusCode::OK, revision: body.record.revision, body })
 }
 
@@ -105,7 +105,7 @@ async fn delete(
         let erased = change::erase(&state, &caller, &entry, if_revision).await?;
         return Ok(Json(StatusCode::OK, DeletedKey::Erased(erased)).into_response());
     }
-    let body = change::revoke(&state, &caller, entry.record.id, if_revision).await?;
+    let body = change::revoke(&state, &caller, entry.id(), if_revision).await?;
     let revision = body.record.revision;
     Ok(Tagged { status: StatusCode::OK, revision, body }.into_response())
 }

@@ -12,7 +12,7 @@ use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::{KeyList, ListQuery};
 use fluxgate_api::paths;
 use fluxgate_engine::state::audit::Action;
-use fluxgate_engine::state::record::KeyEntry;
+use fluxgate_engine::state::entry::KeyEntry;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::caps;
 use scan::Needle;
@@ -60,16 +60,15 @@ pub(crate) async fn find_keys(
     let now = state.now();
     let defaults = Arc::clone(&state.shared.view().defaults);
     let fits = |entry: &KeyEntry| {
-        let record = &entry.record;
         let owner =
-            request.owner.as_ref().is_none_or(|owner| record.owner.as_deref() == Some(owner));
-        let status = request.status.is_none_or(|wanted| status(record.status(now)) == wanted);
-        let named = |needle: &Needle| needle.is_in(record);
-        owner && status && principal.manages(record) && search.as_ref().is_none_or(named)
+            request.owner.as_ref().is_none_or(|owner| entry.owner() == Some(owner.as_str()));
+        let status = request.status.is_none_or(|wanted| status(entry.status(now)) == wanted);
+        let named = |needle: &Needle| needle.is_in(entry);
+        owner && status && principal.manages(entry) && search.as_ref().is_none_or(named)
     };
     let found = scan::newest(&state.shared.table, before, size + 1, fits).await;
     // One more than fits on this page: the next page begins with it.
-    let next_cursor = found.get(size).map(|next| cursor(u64::from(next.record.seq) + 1));
+    let next_cursor = found.get(size).map(|next| cursor(u64::from(next.seq()) + 1));
     let keys = found.iter().take(size).map(|entry| key_view(&defaults, now, entry)).collect();
     Ok(KeyList { keys, next_cursor })
 }

@@ -13,7 +13,8 @@ use axum::routing::get;
 use fluxgate_api::paths;
 use fluxgate_api::text::Text;
 use fluxgate_api::usage::{LimitUsage, NodeSpent, Usage, WindowSpent};
-use fluxgate_engine::state::record::{KeyEntry, LimitSpec};
+use fluxgate_engine::state::entry::KeyEntry;
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, KeyId, NodeId, caps};
 use fluxgate_wire::peer::{UsageCall, UsageReply};
@@ -42,11 +43,11 @@ async fn read(
 
 /// What a key has spent, on the nodes that answer in time.
 pub(crate) async fn usage_of(state: &Arc<NodeState>, entry: &KeyEntry) -> Usage {
-    let key = entry.record.id;
+    let key = entry.id();
     let by_node = ask_all(state, key).await;
     let now = state.now();
     let view = state.shared.view();
-    let limits = entry.record.limits(&view.defaults).iter();
+    let limits = entry.limits(&view.defaults).iter();
     let last_used =
         by_node.values().filter_map(|reply| reply.last_used).max().max(entry.last_used());
     Usage {

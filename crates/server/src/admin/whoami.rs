@@ -34,10 +34,10 @@ async fn whoami(
         },
         Principal::Key { entry, .. } => Whoami {
             kind: CredentialKind::Key,
-            key_id: Some(Text(entry.record.id)),
-            name: Some(entry.record.name.to_string()),
-            scope: entry.record.scope,
-            owner: entry.record.owner.as_ref().map(ToString::to_string),
+            key_id: Some(Text(entry.id())),
+            name: Some(entry.name().to_owned()),
+            scope: entry.scope(),
+            owner: entry.owner().map(str::to_owned),
         },
     };
     Ok(Json(StatusCode::OK, whoami))

@@ -100,11 +100,11 @@ impl Console {
         change: UpdateKey,
         if_revision: Option<u64>,
     ) -> Result<Response<Body>, ApiError> {
-        let (id, caller) = (sent.entry.record.id, &sent.signed_in.caller);
+        let (id, caller) = (sent.entry.id(), &sent.signed_in.caller);
         let begun = Instant::now();
         let written = change::update(&self.state, caller, id, change, if_revision).await?;
         let receipt = Receipt::new(what, &written, begun.elapsed());
-        let entry = self.state.shared.table.get(&id).unwrap_or_else(|| Arc::clone(&sent.entry));
+        let entry = self.state.shared.table.get(&id).unwrap_or_else(|| sent.entry.clone());
         Ok(self.key_page(&sent.signed_in, &entry, Some(receipt)).await)
     }
 

@@ -32,7 +32,7 @@ async fn ask(State(console): Shared, signed_in: SignedIn, PathId(id): PathId) ->
 /// `POST /console/keys/{id}/erase`.
 async fn submit(State(console): Shared, PathId(id): PathId, form: SentForm) -> PageResult {
     let sent = ERASE.confirmed(&console, &id, form)?;
-    let (id, caller) = (sent.entry.record.id, &sent.signed_in.caller);
+    let (id, caller) = (sent.entry.id(), &sent.signed_in.caller);
     let erased = change::erase(&console.state, caller, &sent.entry, None).await;
     erased.map_err(|error| console.error_page(&sent.signed_in, &error))?;
     let text = format!(

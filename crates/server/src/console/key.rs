@@ -14,7 +14,7 @@ use fluxgate_api::usage::AuditQuery;
 use fluxgate_console::chart::Bars;
 use fluxgate_console::form::{FieldError, Fields};
 use fluxgate_console::page::{KeyPage, Receipt, Section, render};
-use fluxgate_engine::state::record::KeyEntry;
+use fluxgate_engine::state::entry::KeyEntry;
 
 use super::response::{EarlyResponse, PageResult};
 use super::signed_in::{SentForm, SignedIn};
@@ -42,7 +42,7 @@ async fn page(State(console): Shared, signed_in: SignedIn, PathId(id): PathId) -
 pub(super) struct KeyForm {
     pub(super) signed_in: SignedIn,
     pub(super) fields: Fields,
-    pub(super) entry: Arc<KeyEntry>,
+    pub(super) entry: KeyEntry,
     pub(super) record: KeyRecord,
 }
 
@@ -52,7 +52,7 @@ impl Console {
         &self,
         signed_in: &SignedIn,
         id: &str,
-    ) -> Result<(Arc<KeyEntry>, KeyRecord), EarlyResponse> {
+    ) -> Result<(KeyEntry, KeyRecord), EarlyResponse> {
         let entry = managed(&self.state, &signed_in.caller.principal, id);
         let entry = entry.map_err(|error| self.error_page(signed_in, &error))?;
         let record = shown(&self.state, &entry);
@@ -93,7 +93,7 @@ impl Console {
         if receipt.is_some() {
             frame.canonical = format!("/console/keys/{}", key.id);
         }
-        let previous = entry.record.previous.as_ref().map(|previous| previous.until);
+        let previous = entry.previous().map(|previous| previous.until);
         let page = KeyPage {
             frame,
             old_until: previous.filter(|until| *until > now).map(Text),

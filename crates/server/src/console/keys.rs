@@ -16,7 +16,7 @@ use fluxgate_console::page::{
     KeyFilter, KeysPage, NewKeyPage, RenderError, Section, ShownPage, render,
 };
 use fluxgate_console::session::{NONCE_BYTES, hex};
-use fluxgate_engine::state::record::KeyEntry;
+use fluxgate_engine::state::entry::KeyEntry;
 use fluxgate_node::state::NodeState;
 use fluxgate_peer::process;
 use fluxgate_types::{KeyId, caps};
@@ -169,7 +169,7 @@ fn managed_all(
     state: &NodeState,
     principal: &Principal,
     ids: &str,
-) -> Result<Vec<Arc<KeyEntry>>, ApiError> {
+) -> Result<Vec<KeyEntry>, ApiError> {
     let ids: Vec<&str> = ids.split(',').filter(|id| !id.is_empty()).collect();
     if ids.len() > caps::CONSOLE_USAGE_KEYS_MAX || ids.iter().any(|id| id.parse::<KeyId>().is_err())
     {
@@ -195,7 +195,7 @@ impl Console {
         error: Option<FieldError>,
     ) -> Response<Body> {
         if let Some(entry) = signed_in.entry() {
-            form.owner = entry.record.owner.as_ref().map(ToString::to_string).unwrap_or_default();
+            form.owner = entry.owner().unwrap_or_default().to_owned();
         }
         let defaults = Arc::clone(&self.state.shared.view().defaults);
         let limit = |limit: &fluxgate_types::Limit| {

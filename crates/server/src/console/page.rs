@@ -31,12 +31,12 @@ impl Console {
             let (name, owner) = match &signed_in.caller.principal {
                 Principal::Operator => ("Operator".to_owned(), None),
                 Principal::Key { entry, .. } => {
-                    let owner = entry.record.owner.as_ref().map(ToString::to_string);
-                    (entry.record.name.to_string(), owner)
+                    let owner = entry.owner().map(str::to_owned);
+                    (entry.name().to_owned(), owner)
                 }
             };
             let form_token = self.signer.form_token(&signed_in.session);
-            let own = signed_in.entry().map(|entry| entry.record.id.to_string());
+            let own = signed_in.entry().map(|entry| entry.id().to_string());
             let own = own.unwrap_or_default();
             Viewer { name, owner, own, is_operator: signed_in.is_operator(), form_token }
         });

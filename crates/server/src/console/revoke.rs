@@ -33,7 +33,7 @@ async fn ask(State(console): Shared, signed_in: SignedIn, PathId(id): PathId) ->
 /// `POST /console/keys/{id}/revoke`.
 async fn submit(State(console): Shared, PathId(id): PathId, form: SentForm) -> PageResult {
     let sent = REVOKE.confirmed(&console, &id, form)?;
-    let (id, caller) = (sent.entry.record.id, &sent.signed_in.caller);
+    let (id, caller) = (sent.entry.id(), &sent.signed_in.caller);
     let begun = Instant::now();
     let written = change::revoke(&console.state, caller, id, None).await;
     let written = written.map_err(|error| console.error_page(&sent.signed_in, &error))?;

@@ -226,7 +226,7 @@ impl Console {
         let now_s = self.now_s();
         let holder = match principal {
             Principal::Operator => SessionPrincipal::Operator,
-            Principal::Key { entry, .. } => SessionPrincipal::Key(entry.record.id),
+            Principal::Key { entry, .. } => SessionPrincipal::Key(entry.id()),
         };
         let bound = self.signer.tag(&Digest::of(token.as_bytes()));
         let session = Session { holder, bound, begun_s: now_s, used_s: now_s, nonce };

@@ -13,7 +13,8 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use fluxgate_api::error::ErrorCode;
 use fluxgate_console::form::Fields;
 use fluxgate_console::session::{Session, SessionPrincipal};
-use fluxgate_engine::state::record::{KeyEntry, Status};
+use fluxgate_engine::state::entry::KeyEntry;
+use fluxgate_engine::state::record::Status;
 use fluxgate_node::config::Secret;
 use fluxgate_types::{Digest, Scope};
 
@@ -79,7 +80,7 @@ impl SignedIn {
     }
 
     /// The key of the session; `None` for the operator token.
-    pub(super) fn entry(&self) -> Option<&Arc<KeyEntry>> {
+    pub(super) fn entry(&self) -> Option<&KeyEntry> {
         match &self.caller.principal {
             Principal::Operator => None,
             Principal::Key { entry, .. } => Some(entry),
@@ -138,16 +139,16 @@ impl Console {
 
     /// The credential of a session, if it still opens the key and the key may still administer.
     fn presented(&self, entry: &KeyEntry, session: &Session) -> Option<Digest> {
-        let (record, now) = (&entry.record, self.state.now());
-        let previous = record.previous.as_ref().map(|previous| previous.digest);
-        let digests = [Some(record.digest), previous];
+        let now = self.state.now();
+        let previous = entry.previous().map(|previous| previous.digest);
+        let digests = [Some(*entry.digest()), previous];
         let presented = digests
             .into_iter()
             .flatten()
             .find(|digest| self.signer.tag(digest) == session.bound)?;
-        let is_valid = record.opens(&presented, now)
-            && record.status(now) == Status::Active
-            && record.scope.includes(Scope::Admin);
+        let is_valid = entry.opens(&presented, now)
+            && entry.status(now) == Status::Active
+            && entry.scope().includes(Scope::Admin);
         is_valid.then_some(presented)
     }
 

@@ -16,7 +16,8 @@ use fluxgate_api::text::Text;
 use fluxgate_api::validate::ValidateAnswer;
 use fluxgate_api::verdict::Verdict;
 use fluxgate_engine::quota::{self, KeyLimits, LookedUp};
-use fluxgate_engine::state::record::{KeyEntry, KeyRecord, LimitSpec, Status};
+use fluxgate_engine::state::entry::KeyEntry;
+use fluxgate_engine::state::record::{LimitSpec, Status};
 use fluxgate_node::clock::boot_now;
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
@@ -34,13 +35,7 @@ const CANNOT_COUNT: &str = "this node cannot count now";
 /// A key whose credential matched.
 #[derive(Clone, Debug)]
 pub(crate) struct MatchedKey {
-    pub(crate) entry: Arc<KeyEntry>,
-}
-
-impl MatchedKey {
-    pub(crate) fn record(&self) -> &KeyRecord {
-        &self.entry.record
-    }
+    pub(crate) entry: KeyEntry,
 }
 
 /// A verdict with the data that its answer needs.
@@ -189,8 +184,8 @@ async fn decide(
         PresentedCredential::One(text) => text,
     };
     let Some((key, known)) = look_up(state, text, now) else { return rejected(true) };
-    if !requirement.allows(key.record().scope) {
-        let decided = state.counters.decide(&key.record().id, known, Cost::PEEK).await;
+    if !requirement.allows(key.entry.scope()) {
+        let decided = state.counters.decide(&key.entry.id(), known, Cost::PEEK).await;
         if decided.decision.verdict == quota::Verdict::Unavailable {
             return unavailable(state, CANNOT_COUNT);
         }
@@ -200,7 +195,7 @@ async fn decide(
     if let Some(message) = over_every_limit(&known.limits.specs, cost) {
         return Answer::Invalid(message);
     }
-    let decided = state.counters.decide(&key.record().id, known, cost).await;
+    let decided = state.counters.decide(&key.entry.id(), known, cost).await;
     let verdict = decided.decision.verdict;
     let rate = RateLimitState::of_decision(&state.config, decided, now);
     match verdict {
@@ -236,13 +231,12 @@ pub(crate) fn look_up(
     // revision.
     let revision = state.shared.table.revision();
     let view = state.shared.view_now();
-    let open = |entry: &Arc<KeyEntry>| {
-        let record = &entry.record;
-        let valid = record.opens(&digest, now) && record.status(now) == Status::Active;
+    let open = |entry: &KeyEntry| {
+        let valid = entry.opens(&digest, now) && entry.status(now) == Status::Active;
         valid.then(|| {
-            let specs = Arc::clone(record.limits(&view.defaults));
-            let limits = KeyLimits { created: record.created_index, specs };
-            (MatchedKey { entry: Arc::clone(entry) }, LookedUp { limits, revision })
+            let specs = Arc::clone(entry.limits(&view.defaults));
+            let limits = KeyLimits { created: entry.created_index(), specs };
+            (MatchedKey { entry: entry.clone() }, LookedUp { limits, revision })
         })
     };
     let table = &state.shared.table;
@@ -312,13 +306,14 @@ impl Answer {
     /// The body of an admission.
     pub(crate) fn admission(&self) -> Option<ValidateAnswer> {
         let Self::Admitted(key, rate) = self else { return None };
-        let record = key.record();
+        let entry = &key.entry;
+        let (name, owner) = entry.name_and_owner();
         Some(ValidateAnswer {
             valid: true,
-            key_id: Text(record.id),
-            name: record.name.to_string(),
-            owner: record.owner.as_ref().map(ToString::to_string),
-            scope: record.scope,
+            key_id: Text(entry.id()),
+            name: name.to_owned(),
+            owner: owner.map(str::to_owned),
+            scope: entry.scope(),
             limit: rate.limit,
             remaining: rate.remaining,
             reset: rate.reset_s,

@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use fluxgate_api::error::ErrorCode;
 use fluxgate_engine::state::command::Actor;
-use fluxgate_engine::state::record::{KeyEntry, KeyRecord};
+use fluxgate_engine::state::entry::KeyEntry;
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::{Cost, Digest, Scope};
@@ -25,7 +25,7 @@ pub(crate) enum Principal {
     /// Presented an API key.
     Key {
         /// The key, as it was when it was presented.
-        entry: Arc<KeyEntry>,
+        entry: KeyEntry,
         /// Digest of the presented credential.
         digest: Digest,
     },
@@ -91,7 +91,7 @@ impl Principal {
     pub(crate) fn actor(&self) -> Actor {
         match self {
             Self::Operator => Actor::Operator,
-            Self::Key { entry, .. } => Actor::Key(entry.record.id),
+            Self::Key { entry, .. } => Actor::Key(entry.id()),
         }
     }
 
@@ -108,15 +108,15 @@ impl Principal {
     pub(crate) fn manages_owner(&self, owner: Option<&str>) -> bool {
         match self {
             Self::Operator => true,
-            Self::Key { entry, .. } => entry.record.manages_owner(owner),
+            Self::Key { entry, .. } => entry.manages_owner(owner),
         }
     }
 
     /// Whether this administrator may see and change this key.
-    pub(crate) fn manages(&self, record: &KeyRecord) -> bool {
+    pub(crate) fn manages(&self, key: &KeyEntry) -> bool {
         match self {
             Self::Operator => true,
-            Self::Key { entry, .. } => entry.record.manages(record),
+            Self::Key { entry, .. } => entry.manages(key),
         }
     }
 }
@@ -146,7 +146,7 @@ pub(crate) async fn identify(
     let requirement = Requirement::Scope(required);
     let answer = validate(state, presented, requirement, Cost::ONE, Endpoint::Admin).await;
     if let (Answer::Admitted(key, _), PresentedCredential::One(token)) = (&answer, presented) {
-        let (entry, digest) = (Arc::clone(&key.entry), Digest::of(token));
+        let (entry, digest) = (key.entry.clone(), Digest::of(token));
         return Ok(Principal::Key { entry, digest });
     }
     Err(answer.into())

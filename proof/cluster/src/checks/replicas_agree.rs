@@ -34,7 +34,7 @@ fn digest(state: &Replicated) -> u64 {
         let Some((last, _)) = page.last() else { break };
         before = *last;
         for (_, id) in page {
-            state.table.with(&id, |entry| write!(fold, "{:?}", entry.record).ok());
+            state.table.with(&id, |entry| write!(fold, "{:?}", entry.record()).ok());
         }
     }
     fold.0

@@ -218,7 +218,7 @@ fn sound(registry: &Registry, items: &[Item]) {
         }
         let entry = shared.table.get(&record.id).expect("a listed key exists");
         assert!(record.revoked_at.is_none() || record.previous.is_none(), "revoked with a grace");
-        assert_eq!(entry.record.revision, record.revision);
+        assert_eq!(entry.revision(), record.revision);
     }
     shared.with_audit(|log| {
         let seqs: Vec<u64> = log.entries().map(|entry| entry.seq).collect();

@@ -20,11 +20,8 @@ impl Invariant for Judge {
             for node in world.nodes() {
                 let at = node.cluster_now(world.now);
                 let found = node.replica.shared.table.with(key, |entry| {
-                    let limits = entry.record.limits.as_ref();
-                    (
-                        entry.record.status(at),
-                        limits.and_then(|all| Some(all.first()?.limit.tokens)),
-                    )
+                    let limits = entry.own_limits();
+                    (entry.status(at), limits.and_then(|all| Some(all.first()?.limit.tokens)))
                 });
                 let Some((status, tokens)) = found else {
                     return Err(format!("{key}: made, and not known at node {}", node.id));

@@ -49,7 +49,7 @@ impl Invariant for Judge {
         // waited while the key lost the limit each have its tokens as they were. A thread that has been
         // held up since before the share map was known counts and shows by the earlier tokens.
         let table = world.node(node).map(|node| &node.replica.shared.table);
-        let revision = table.and_then(|table| table.with(&counter.key, |e| e.record.revision));
+        let revision = table.and_then(|table| table.with(&counter.key, |e| e.revision()));
         let under = (revision, decision.tokens);
         let new = (under, u64::MAX);
         let shown = self.shown.entry((counter, node, boot)).or_insert(new);

@@ -37,8 +37,8 @@ type Find<'a> = &'a dyn Fn(&KeyId) -> Option<KeyLimits>;
 /// What the counters need to know of a key.
 fn limits_of(shared: &Shared, view: &View, key: &KeyId) -> Option<KeyLimits> {
     shared.table.with(key, |entry| KeyLimits {
-        created: entry.record.created_index,
-        specs: Arc::clone(entry.record.limits(&view.defaults)),
+        created: entry.created_index(),
+        specs: Arc::clone(entry.limits(&view.defaults)),
     })
 }
 
@@ -96,7 +96,7 @@ impl Node {
         }
         let (Request { key, cost, .. }, at) = (request, self.cluster_now(step.now));
         let table = &self.replica.shared.table;
-        let is_active = table.with(&key, |entry| entry.record.status(at) == Status::Active);
+        let is_active = table.with(&key, |entry| entry.status(at) == Status::Active);
         let (Some(true), Some(limits)) = (is_active, self.key_limits(&key)) else {
             return step.see(Seen::Rejected(request));
         };

@@ -8,7 +8,7 @@ use fluxgate_types::{BootId, KeyId, Limit, NodeId};
 use super::{Item, KeyRow};
 use crate::lease::TermsRecord;
 use crate::state::cluster_state::{ClusterState, LEVEL, StartId};
-use crate::state::record::{KeyEntry, KeyRecord, LimitSpec};
+use crate::state::record::{KeyRecord, LimitSpec};
 use crate::state::table::KeyTable;
 use crate::state::{NodeRecord, Registry, Shared, View};
 
@@ -163,9 +163,9 @@ fn retagged(specs: &[LimitSpec], tags: &[u32]) -> Result<Arc<[LimitSpec]>, Resto
 
 fn set_tags(shared: &Shared, id: &KeyId, tags: &[u32]) -> Result<(), RestoreError> {
     let entry = shared.table.get(id).ok_or(RestoreError::Keys)?;
-    let limits = entry.record.limits.as_ref().ok_or(RestoreError::Limits)?;
-    let record = KeyRecord { limits: Some(retagged(limits, tags)?), ..entry.record.clone() };
-    shared.table.replace(Arc::new(KeyEntry::new(record, entry.last_used())));
+    let limits = entry.own_limits().ok_or(RestoreError::Limits)?;
+    let record = KeyRecord { limits: Some(retagged(limits, tags)?), ..entry.record() };
+    shared.table.replace(&record, entry.last_used());
     Ok(())
 }
 
@@ -190,7 +190,7 @@ fn add_key(shared: &Shared, row: KeyRow, place: Option<u32>) -> Result<(), Resto
     }
     row.limits.as_deref().map(checked).transpose()?;
     let last_used = row.last_used;
-    let record = row.into_record(seq, |head| table.intern(head)).ok_or(RestoreError::Limits)?;
-    table.insert(Arc::new(KeyEntry::new(record, last_used)));
+    let record = row.into_record(seq).ok_or(RestoreError::Limits)?;
+    table.insert(&record, last_used);
     Ok(())
 }

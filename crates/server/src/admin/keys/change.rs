@@ -3,14 +3,13 @@
 //! Answers for: every field is checked here, and here alone it is decided what an administrator may
 //! do. Must not know of headers and bodies.
 
-use std::sync::Arc;
-
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::{CreateKey, CreatedKey, ErasedKey, RotateKey, UpdateKey, WriteAnswer};
 use fluxgate_api::text::{Shown, Text};
 use fluxgate_engine::state::Shared;
 use fluxgate_engine::state::command::{Command, CommandError, KeyChange, NewKey, OneKey, Outcome};
-use fluxgate_engine::state::record::{KeyEntry, KeyRecord, LimitSpec};
+use fluxgate_engine::state::entry::KeyEntry;
+use fluxgate_engine::state::record::{KeyRecord, LimitSpec};
 use fluxgate_node::state::NodeState;
 use fluxgate_node::writes::Written;
 use fluxgate_types::{Digest, KeyId, caps, credential};
@@ -32,7 +31,7 @@ pub(crate) async fn create(
 ) -> Result<CreatedKey, ApiError> {
     let owner = match (&request.owner, &caller.principal) {
         // By default, a key that an admin key creates has the same owner.
-        (None, Principal::Key { entry, .. }) => entry.record.owner.clone(),
+        (None, Principal::Key { entry, .. }) => entry.owner().map(Into::into),
         (None, Principal::Operator) => None,
         (Some(owner), _) => Some(text("owner", owner, caps::OWNER_CHARS_MAX)?),
     };
@@ -100,8 +99,8 @@ pub(crate) async fn update(
     };
     let before = state.shared.table.get(&id);
     if let (Principal::Key { entry, .. }, Some(before)) = (&caller.principal, &before)
-        && entry.record.id == id
-        && changes_rights(&before.record, &change_of)
+        && entry.id() == id
+        && changes_rights(&before.record(), &change_of)
     {
         let message = "An admin key cannot change its own scope, owner, limits or end: ask another \
                        administrator";
@@ -125,7 +124,7 @@ fn changes_rights(before: &KeyRecord, change: &KeyChange) -> bool {
 fn new_counters(shared: &Shared, before: &KeyEntry, change: &KeyChange) -> Vec<String> {
     let Some(Some(limits)) = &change.limits else { return Vec::new() };
     let view = shared.view();
-    let old = before.record.limits(&view.defaults);
+    let old = before.limits(&view.defaults);
     let fresh = LimitSpec::follow(old, limits);
     let fresh = fresh.iter().filter(|new| old.iter().all(|old| old.tag != new.tag));
     let note = |new: &LimitSpec| {
@@ -149,16 +148,16 @@ pub(crate) async fn rotate(
     if grace_ms > caps::ROTATE_GRACE_MS_MAX {
         return Err(invalid("grace: at most 30 days"));
     }
-    let id = entry.record.id;
+    let id = entry.id();
     let end_previous = request.end_previous == Some(true);
     // With an idempotency key the log decides, so that a repeat gets the answer to the first request.
     let in_log = guards.idempotency_key.is_some() && state.shared.cluster().level >= 3;
-    let valid_until = previous_valid_until(&entry.record, state.now());
+    let valid_until = previous_valid_until(entry, state.now());
     if let Some(until) = valid_until.filter(|_| !end_previous && !in_log) {
         return Err(rejected(&CommandError::Promised(until)));
     }
     // The credential keeps its first part, even if the configuration has another one now.
-    let shown_before = entry.record.prefix();
+    let shown_before = entry.prefix();
     let parts = shown_before.splitn(3, '_').collect::<Vec<_>>();
     let [prefix, environment, _] = parts[..] else {
         return Err(invalid("an imported key cannot be rotated"));
@@ -197,7 +196,7 @@ pub(crate) async fn erase(
     entry: &KeyEntry,
     if_revision: Option<u64>,
 ) -> Result<ErasedKey, ApiError> {
-    let (id, revision) = (entry.record.id, entry.record.revision);
+    let (id, revision) = (entry.id(), entry.revision());
     if !matches!(caller.principal, Principal::Operator) {
         let message = "Erasing a record requires the operator token";
         return Err(ApiError::new(ErrorCode::InsufficientScope, message));
@@ -231,14 +230,14 @@ pub(crate) fn managed(
     state: &NodeState,
     principal: &Principal,
     id: &str,
-) -> Result<Arc<KeyEntry>, ApiError> {
+) -> Result<KeyEntry, ApiError> {
     let id: KeyId = id.parse().map_err(|_| no_such_key())?;
     let unknown = || match state.not_ready() {
         Some(why) => ApiError::new(ErrorCode::Unavailable, why),
         None => no_such_key(),
     };
     let entry = state.shared.table.get(&id).ok_or_else(unknown)?;
-    if principal.manages(&entry.record) { Ok(entry) } else { Err(no_such_key()) }
+    if principal.manages(&entry) { Ok(entry) } else { Err(no_such_key()) }
 }
 
 fn no_such_key() -> ApiError {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use fluxgate_api::keys::{KeyRecord, KeyStatus, LimitSpec};
 use fluxgate_api::text::Text;
 use fluxgate_engine::state::command::Actor;
-use fluxgate_engine::state::record::{self, KeyEntry, Status};
+use fluxgate_engine::state::entry::KeyEntry;
+use fluxgate_engine::state::record::{self, Status};
 use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, KEY_ID_PREFIX};
 
@@ -38,7 +39,7 @@ pub(crate) fn key_view(
     now: ClusterMs,
     entry: &KeyEntry,
 ) -> KeyRecord {
-    let record: &record::KeyRecord = &entry.record;
+    let record = entry.record();
     let pairs = record.metadata.as_ref().map(|pairs| pairs.iter()).into_iter().flatten();
     KeyRecord {
         id: Text(record.id),
@@ -46,26 +47,23 @@ pub(crate) fn key_view(
         prefix: record.prefix(),
         scope: record.scope,
         owner: record.owner.as_ref().map(ToString::to_string),
-        limits: record.limits(defaults).iter().map(|spec| LimitSpec::from(&spec.limit)).collect(),
+        limits: entry.limits(defaults).iter().map(|spec| LimitSpec::from(&spec.limit)).collect(),
         enabled: record.enabled,
-        status: status(record.status(now)),
+        status: status(entry.status(now)),
         created_at: Text(record.created_at),
         created_by: actor_text(record.created_by),
         expires_at: record.expires_at.map(Text),
         last_used_at: entry.last_used().map(Text),
-        previous_valid_until: previous_valid_until(record, now).map(Text),
+        previous_valid_until: previous_valid_until(entry, now).map(Text),
         metadata: pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         revision: record.revision,
     }
 }
 
 /// Until when the previous secret is accepted; `None` if it is not accepted now.
-pub(crate) fn previous_valid_until(
-    record: &record::KeyRecord,
-    now: ClusterMs,
-) -> Option<ClusterMs> {
-    let is_active = record.status(now) == Status::Active;
-    let until = record.previous.as_ref().map(|previous| previous.until);
+pub(crate) fn previous_valid_until(entry: &KeyEntry, now: ClusterMs) -> Option<ClusterMs> {
+    let is_active = entry.status(now) == Status::Active;
+    let until = entry.previous().map(|previous| previous.until);
     until.filter(|until| is_active && now < *until)
 }
 

@@ -3,7 +3,8 @@
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::WriteAnswer;
 use fluxgate_engine::state::command::{Command, CommandError, Outcome};
-use fluxgate_engine::state::record::{KeyEntry, KeyRecord};
+use fluxgate_engine::state::entry::KeyEntry;
+use fluxgate_engine::state::record::KeyRecord;
 use fluxgate_engine::state::snapshot::KeyRow;
 use fluxgate_node::proposal::proposal;
 use fluxgate_node::state::NodeState;
@@ -31,7 +32,7 @@ pub(super) async fn change(
         Outcome::Refused(error) => return Err(rejected(&error)),
     };
     let last_used = state.shared.table.with(&row.id, |entry| entry.last_used()).flatten();
-    let record = shown(state, &KeyEntry::new(committed(row)?, last_used));
+    let record = shown(state, &KeyEntry::new(&committed(row)?, last_used));
     Ok(WriteAnswer {
         record,
         applied_on: applied_on.iter().map(|node| node.0).collect(),
@@ -44,7 +45,7 @@ pub(super) async fn change(
 /// changed.
 fn committed(row: KeyRow) -> Result<KeyRecord, ApiError> {
     let id = row.id;
-    row.into_record(0, |head| head.into()).ok_or_else(|| {
+    row.into_record(0).ok_or_else(|| {
         tracing::error!(%id, "a committed record has limits that cannot be read");
         let message =
             format!("the change of {id} was made, but its record cannot be shown: look at the key");

@@ -5,9 +5,8 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::hint;
-use std::sync::Arc;
 
-use fluxgate_engine::state::record::{KeyEntry, KeyRecord};
+use fluxgate_engine::state::entry::KeyEntry;
 use fluxgate_engine::state::table::{KeyTable, Part};
 use fluxgate_types::KEY_ID_PREFIX;
 use memchr::memmem::Finder;
@@ -28,13 +27,13 @@ pub(super) async fn newest(
     before: usize,
     count: usize,
     fits: impl Fn(&KeyEntry) -> bool,
-) -> Vec<Arc<KeyEntry>> {
+) -> Vec<KeyEntry> {
     let mut found = Vec::new();
     let places = table.page(before, IN_ORDER);
     for (place, id) in &places {
         // A key that was erased and imported again has a later place.
-        let fits = |e: &Arc<KeyEntry>| e.record.seq as usize == *place && fits(e);
-        found.extend(table.with(id, |e| fits(e).then(|| Arc::clone(e))).flatten());
+        let fits = |e: &KeyEntry| e.seq() as usize == *place && fits(e);
+        found.extend(table.with(id, |e| fits(e).then(|| e.clone())).flatten());
         if found.len() == count {
             return found;
         }
@@ -64,32 +63,31 @@ impl Newest {
     fn look(&mut self, part: &Part, fits: impl Fn(&KeyEntry) -> bool) {
         // Comparing one name after another would wait for memory each time. Reading a byte of every
         // name first loads them together.
-        let touch = |sum: u8, entry: &Arc<KeyEntry>| {
-            sum ^ entry.record.name.as_bytes().first().copied().unwrap_or(0)
-        };
+        let touch =
+            |sum: u8, entry: &KeyEntry| sum ^ entry.name().as_bytes().first().copied().unwrap_or(0);
         hint::black_box(part.entries().fold(0, touch));
         for entry in part.entries() {
-            let seq = entry.record.seq as usize;
+            let seq = entry.seq() as usize;
             let is_full = self.heap.len() == self.count;
-            let is_older = |top: &Reverse<BySeq>| is_full && seq < top.0.0.record.seq as usize;
+            let is_older = |top: &Reverse<BySeq>| is_full && seq < top.0.0.seq() as usize;
             if seq >= self.before || self.heap.peek().is_some_and(is_older) || !fits(entry) {
                 continue;
             }
             if is_full {
                 self.heap.pop();
             }
-            self.heap.push(Reverse(BySeq(Arc::clone(entry))));
+            self.heap.push(Reverse(BySeq(entry.clone())));
         }
     }
 }
 
 /// A key, ordered by when it was created.
 #[derive(Debug)]
-struct BySeq(Arc<KeyEntry>);
+struct BySeq(KeyEntry);
 
 impl Ord for BySeq {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.0.record.seq.cmp(&other.0.record.seq)
+        self.0.seq().cmp(&other.0.seq())
     }
 }
 
@@ -126,13 +124,14 @@ impl Needle {
     }
 
     /// Whether a key matches.
-    pub(super) fn is_in(&self, record: &KeyRecord) -> bool {
+    pub(super) fn is_in(&self, key: &KeyEntry) -> bool {
+        let key_id = key.id();
         let is_id = |id: &String| {
-            let start = record.id.as_str().as_bytes().get(..id.len());
+            let start = key_id.as_str().as_bytes().get(..id.len());
             start.is_some_and(|start| start.eq_ignore_ascii_case(id.as_bytes()))
         };
-        self.is_part_of(&record.name)
-            || record.prefix_begins_with(&self.lower)
+        self.is_part_of(key.name())
+            || key.prefix_begins_with(&self.lower)
             || self.id.as_ref().is_some_and(is_id)
     }
 

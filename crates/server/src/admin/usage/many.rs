@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use fluxgate_api::Time;
 use fluxgate_api::text::Text;
-use fluxgate_engine::state::record::{KeyEntry, LimitSpec};
+use fluxgate_engine::state::entry::KeyEntry;
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, KeyId, NodeId, caps};
 use fluxgate_wire::peer::{KeySpent, LimitSpent, UsageManyCall, UsageManyReply};
@@ -49,9 +50,9 @@ pub(crate) fn spent_here(state: &NodeState, keys: &[KeyId]) -> Vec<KeySpent> {
 }
 
 /// Asks all nodes at the same time; a node that does not answer is listed in `silent`.
-pub(crate) async fn uses_of(state: &Arc<NodeState>, entries: &[Arc<KeyEntry>]) -> ManyUses {
+pub(crate) async fn uses_of(state: &Arc<NodeState>, entries: &[KeyEntry]) -> ManyUses {
     assert!(entries.len() <= caps::CONSOLE_USAGE_KEYS_MAX, "a call is bounded");
-    let keys: Vec<KeyId> = entries.iter().map(|entry| entry.record.id).collect();
+    let keys: Vec<KeyId> = entries.iter().map(|entry| entry.id()).collect();
     let call = UsageManyCall { keys };
     let replies = state.peers.ask_all(&call, TIMEOUT).await;
     let silent = replies.iter().filter(|(_, reply)| reply.is_none()).map(|(node, _)| node.0);
@@ -65,9 +66,9 @@ pub(crate) async fn uses_of(state: &Arc<NodeState>, entries: &[Arc<KeyEntry>]) -
     }
     let now = state.now();
     let defaults = Arc::clone(&state.shared.view().defaults);
-    let used = |entry: &Arc<KeyEntry>| {
-        let spent = by_key.get(&entry.record.id).map(Vec::as_slice).unwrap_or_default();
-        let limits = entry.record.limits(&defaults).iter();
+    let used = |entry: &KeyEntry| {
+        let spent = by_key.get(&entry.id()).map(Vec::as_slice).unwrap_or_default();
+        let limits = entry.limits(&defaults).iter();
         let uses = limits.map(|spec| (spent_of(spec, spent, now), spec.limit.tokens));
         // Compared as fractions, without dividing.
         let nearest = uses.max_by_key(|(spent, tokens)| {
@@ -76,8 +77,8 @@ pub(crate) async fn uses_of(state: &Arc<NodeState>, entries: &[Arc<KeyEntry>]) -
         let (spent_now, limit) = nearest.unwrap_or_default();
         let last_used = spent.iter().filter_map(|spent| spent.last_used).max();
         KeyUse {
-            id: Text(entry.record.id),
-            name: entry.record.name.to_string(),
+            id: Text(entry.id()),
+            name: entry.name().to_owned(),
             spent: spent_now,
             limit,
             last_used_at: last_used.max(entry.last_used()).map(Text),

@@ -145,14 +145,14 @@ impl Answer {
             reset: number(&mut text, rate.reset_s),
             draft: rate.sends_draft.then(|| write_draft(&mut text, rate)),
         });
-        let key = key.map(MatchedKey::record).map(|record| KeyValues {
-            id: written(&mut text, |text| push_id(text, &record.id)),
-            name: written(&mut text, |text| percent_encode(text, &record.name)),
-            owner: record
-                .owner
-                .as_ref()
-                .map(|owner| written(&mut text, |text| percent_encode(text, owner))),
-            scope: record.scope,
+        let key = key.map(|MatchedKey { entry }| {
+            let (name, owner) = entry.name_and_owner();
+            KeyValues {
+                id: written(&mut text, |text| push_id(text, &entry.id())),
+                name: written(&mut text, |text| percent_encode(text, name)),
+                owner: owner.map(|owner| written(&mut text, |text| percent_encode(text, owner))),
+                scope: entry.scope(),
+            }
         });
         let wait = if let Self::Limited { rate, .. } = self {
             Some(number(&mut text, rate.wait_s))
@@ -237,18 +237,19 @@ fn push_json(text: &mut Vec<u8>, value: &str) {
 
 /// The JSON of [`Answer::admission`], without copies of its parts.
 fn write_admission(key: &MatchedKey, rate: &RateLimitState, text: &mut Vec<u8>) {
-    let record = key.record();
+    let entry = &key.entry;
+    let (name, owner) = entry.name_and_owner();
     text.extend_from_slice(b"{\"valid\":true,\"key_id\":\"");
-    push_id(text, &record.id);
+    push_id(text, &entry.id());
     text.extend_from_slice(b"\",\"name\":");
-    push_json(text, &record.name);
+    push_json(text, name);
     text.extend_from_slice(b",\"owner\":");
-    match &record.owner {
+    match owner {
         Some(owner) => push_json(text, owner),
         None => text.extend_from_slice(b"null"),
     }
     text.extend_from_slice(b",\"scope\":\"");
-    text.extend_from_slice(record.scope.as_str().as_bytes());
+    text.extend_from_slice(entry.scope().as_str().as_bytes());
     for (name, value) in [
         (&b"\",\"limit\":"[..], rate.limit),
         (b",\"remaining\":", rate.remaining),
@@ -294,11 +295,10 @@ fn percent_encode(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use axum::body::to_bytes;
     use fluxgate_engine::state::command::Actor;
-    use fluxgate_engine::state::record::{KeyEntry, KeyRecord, LimitSpec};
+    use fluxgate_engine::state::entry::KeyEntry;
+    use fluxgate_engine::state::record::{KeyRecord, LimitSpec};
     use fluxgate_types::{ClusterMs, Digest, Limit, LogIndex};
 
     use super::*;
@@ -333,7 +333,7 @@ mod tests {
             limit_at: 0,
             sends_draft: true,
         };
-        Answer::Admitted(super::MatchedKey { entry: Arc::new(KeyEntry::new(record, None)) }, rate)
+        Answer::Admitted(super::MatchedKey { entry: KeyEntry::new(&record, None) }, rate)
     }
 
     /// The buffer says what `serde` says, whatever a name or an owner contains.
