@@ -9,6 +9,7 @@ mod application;
 mod busy;
 mod claims;
 mod cors;
+mod over_http2;
 mod over_tls;
 mod paths;
 mod program;

@@ -110,6 +110,8 @@ pub(super) enum Lines<'a> {
     AsTheyStand,
     /// Those for nodes with TLS, with the certificate of this CA.
     Tls(&'a Path),
+    /// Those for HTTP/2 to nodes without TLS.
+    Http2,
     /// Those for browsers with pages of this origin.
     Cors(&'a str),
 }
@@ -120,12 +122,13 @@ impl Lines<'_> {
         let (mark, example, own) = match self {
             Self::AsTheyStand => return text.to_owned(),
             Self::Tls(ca) => ("# tls: ", "/etc/fluxgate/ca.pem", ca.display().to_string()),
+            Self::Http2 => ("# http2: ", "", String::new()),
             Self::Cors(origin) => ("# cors: ", "https://app.example.com", origin.to_owned()),
         };
-        let tls = matches!(self, Self::Tls(_));
-        let kept = text.lines().filter(|line| !(tls && line.ends_with("# plain")));
+        let replaces = !matches!(self, Self::Cors(_));
+        let kept = text.lines().filter(|line| !(replaces && line.ends_with("# plain")));
         let text: String = kept.map(|line| line.replacen(mark, "", 1) + "\n").collect();
-        text.replace(example, &own)
+        if example.is_empty() { text } else { text.replace(example, &own) }
     }
 }
 

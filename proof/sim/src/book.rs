@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{ClusterMs, KeyId};
 
-use fluxgate_plan::Us;
+use fluxgate_plan::{MS, Us};
 
 /// A key as its administrator knows it.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +84,9 @@ pub struct Window {
     pub map_from: Option<ClusterMs>,
     /// First and last decision, in true time.
     pub seen: (Us, Us),
+    /// Before this no node can have been in it, in true time: a node whose machine stood still is
+    /// in it for longer than the others.
+    pub begun: Us,
     /// When the first of the requests that were decided in it was taken: it may have waited since a
     /// window before, under limits that the key does not have any more.
     pub taken: Us,
@@ -106,6 +109,7 @@ impl Window {
             unproven: 0,
             map_from: None,
             seen: (now, now),
+            begun: now.saturating_sub(spec.limit.period_ms * MS),
             taken: now,
             lost: 0,
             changed: false,

@@ -48,6 +48,7 @@ impl World {
         if let Seen::Decided { request, decision, at, limits } = seen {
             self.fold(decision.remaining ^ (decision.verdict as u64) << 50);
             let now = self.now;
+            let behind = self.cluster_max().0.saturating_sub(at.0).saturating_mul(MS);
             for (place, spec) in limits.specs.iter().enumerate() {
                 let number = spec.limit.window_at(*at).number;
                 let counter = CounterId { key: request.key, limit: spec.tag, window: number };
@@ -56,6 +57,8 @@ impl World {
                 let new = || Window::new(spec, number, now);
                 let window = self.book.windows.entry(window).or_insert_with(new);
                 window.seen.1 = now;
+                let begun = now.saturating_sub(spec.limit.period_ms * MS).saturating_sub(behind);
+                window.begun = window.begun.min(begun);
                 window.taken = window.taken.min(request.taken);
                 window.changed |= window.spec != *spec;
                 let decides = decision.limit_at == place;
@@ -219,9 +222,8 @@ impl World {
     pub fn budget(&self, id: &WindowId, window: &Window) -> u64 {
         let limit = &window.spec.limit;
         let Some(facts) = self.book.keys.get(&id.0) else { return limit.tokens };
-        let begun = window.seen.0.saturating_sub(limit.period_ms * MS);
         let values = facts
-            .limits_within(begun, window.seen.1)
+            .limits_within(window.begun, window.seen.1)
             .filter_map(|set| set.tokens.get(&limit.name).copied());
         // None: the key has lost the limit, and requests wait that came before.
         values.max().unwrap_or(limit.tokens)
