@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::application;
+use super::over_tls::passes_and_denies;
 use super::program::{Gateway, Kind, Lines};
 use super::{Stage, get};
 use crate::support::wait_until;
@@ -16,34 +16,11 @@ const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Longest time until a gateway has opened a connection to a node.
 const CONTACT: Duration = Duration::from_secs(10);
 
-/// The same contract as over HTTP/1.1: an admission, a denial and the exact limit, over few
-/// connections and through the loss of a node.
+/// The same as over HTTP/1.1, and nothing else than HTTP/2.
 #[track_caller]
 fn asks_over_http2(kind: Kind) {
     let mut stage = Stage::set_with(kind, Lines::Http2);
-    let key = stage.key("read", 100);
-    let (answer, seen) = stage.pass(&get("/api/v1/x").bearer(&key.secret));
-    assert_eq!((answer.status, answer.text().as_str()), (200, application::BODY), "{answer}");
-    seen[0].assert_knows(&key);
-    let (answer, seen) = stage.pass(&get("/api/v1/x"));
-    answer.assert_denied(401, "authentication_failed", "Invalid or missing API key");
-    assert!(seen.is_empty(), "{seen:?}");
-
-    let connections = stage.gateway.connections();
-    let asked = (0..149).map(|_| stage.send(&get("/api/v1/x").bearer(&key.secret)).status);
-    let asked: Vec<u16> = asked.collect();
-    let of = |status: u16| asked.iter().filter(|&&found| found == status).count();
-    assert_eq!((of(200), of(429)), (99, 50), "{kind:?}: {asked:?}");
-    // Earlier connections may have ended in the meantime.
-    let opened = stage.gateway.connections().saturating_sub(connections);
-    assert!(opened <= 6, "{kind:?} opened {opened} connections to the nodes for 149 requests");
-
-    stage.cluster.node_mut(2).kill();
-    let ample = stage.key("read", 1_000_000);
-    for at in 0..40 {
-        let answer = stage.send(&get("/api/v1/x").bearer(&ample.secret));
-        assert_eq!(answer.status, 200, "{kind:?}, request {at}: {answer}");
-    }
+    passes_and_denies(&mut stage, kind);
     speaks_only_http2(kind, stage.application.port());
 }
 

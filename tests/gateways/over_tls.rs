@@ -27,6 +27,24 @@ pub(super) fn asks_over_tls(kind: Kind) {
     let ca = certs.file("ca.pem");
     let mut stage = Stage::before(cluster, kind, &nodes, claimed, Lines::Tls(Path::new(&ca)));
 
+    passes_and_denies(&mut stage, kind);
+
+    // Nodes with certificates of another CA: every request is denied.
+    let ample = stage.key("read", 1_000_000);
+    let ca = foreign.file("ca.pem");
+    let port = stage.application.port();
+    stage.gateway = Gateway::start(kind, &nodes, port, Lines::Tls(Path::new(&ca)));
+    stage.application.forget();
+    for _ in 0..3 {
+        let answer = stage.send(&get("/api/v1/x").bearer(&ample.secret));
+        assert_eq!(answer.status, 503, "{kind:?}: {answer}");
+    }
+    assert!(stage.application.seen().is_empty(), "{kind:?} let a request through");
+}
+
+/// An admission, a denial and the exact limit, over few connections and through the loss of a node.
+#[track_caller]
+pub(super) fn passes_and_denies(stage: &mut Stage, kind: Kind) {
     let key = stage.key("read", 100);
     let (answer, seen) = stage.pass(&get("/api/v1/x").bearer(&key.secret));
     assert_eq!((answer.status, answer.text().as_str()), (200, application::BODY), "{answer}");
@@ -50,15 +68,4 @@ pub(super) fn asks_over_tls(kind: Kind) {
         let answer = stage.send(&get("/api/v1/x").bearer(&ample.secret));
         assert_eq!(answer.status, 200, "{kind:?}, request {at}: {answer}");
     }
-
-    // Nodes with certificates of another CA: every request is denied.
-    let ca = foreign.file("ca.pem");
-    let port = stage.application.port();
-    stage.gateway = Gateway::start(kind, &nodes, port, Lines::Tls(Path::new(&ca)));
-    stage.application.forget();
-    for _ in 0..3 {
-        let answer = stage.send(&get("/api/v1/x").bearer(&ample.secret));
-        assert_eq!(answer.status, 503, "{kind:?}: {answer}");
-    }
-    assert!(stage.application.seen().is_empty(), "{kind:?} let a request through");
 }
