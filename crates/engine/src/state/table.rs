@@ -44,19 +44,44 @@ struct Place {
     id: KeyId,
 }
 
+/// Places in one piece of the order: a change copies the piece that it concerns, if a reader uses it.
+const ORDER_PIECE: usize = 4_096;
+
 /// Keys in order of creation. An erased key leaves its place empty, so that a list can continue
 /// on any node; empty places are swept once they are as many as the others.
 #[derive(Clone, Debug, Default)]
 struct Order {
     // Ascending. A place is empty if its record does not exist or has another place.
-    places: Vec<Place>,
+    pieces: Vec<Arc<Vec<Place>>>,
+    // Places, empty ones included.
+    count: usize,
     empty: usize,
     next_seq: u32,
 }
 
 impl Order {
     fn len(&self) -> usize {
-        self.places.len() - self.empty
+        self.count - self.empty
+    }
+
+    fn push(&mut self, place: Place) {
+        self.count += 1;
+        match self.pieces.last_mut().filter(|piece| piece.len() < ORDER_PIECE) {
+            Some(piece) => Arc::make_mut(piece).push(place),
+            None => self.pieces.push(Arc::new(vec![place])),
+        }
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        self.pieces.iter().flat_map(|piece| piece.iter())
+    }
+
+    /// The places below this one, newest first.
+    fn before(&self, seq: usize) -> impl Iterator<Item = &Place> {
+        let begins = |piece: &Arc<Vec<Place>>| piece.first().map_or(0, |place| place.seq);
+        let end = self.pieces.partition_point(|piece| (begins(piece) as usize) < seq);
+        let newest_first = self.pieces[..end].iter().rev().flat_map(|piece| piece.iter().rev());
+        newest_first.skip_while(move |place| place.seq as usize >= seq)
     }
 }
 
@@ -96,7 +121,7 @@ pub struct FrozenTable {
 impl FrozenTable {
     /// The records in order of creation.
     pub fn entries(&self) -> impl Iterator<Item = &KeyEntry> {
-        self.order.places.iter().filter_map(|place| {
+        self.order.places().filter_map(|place| {
             let found = self.shards[shard_of(&place.id)].find(place.id.mix(), same(&place.id));
             found.filter(|entry| entry.seq() == place.seq)
         })
@@ -198,9 +223,7 @@ impl KeyTable {
     #[must_use]
     pub fn page(&self, before: usize, count: usize) -> Vec<(usize, KeyId)> {
         let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
-        let end = order.places.partition_point(|place| (place.seq as usize) < before);
-        let start = end.saturating_sub(count);
-        order.places[start..end].iter().rev().map(|place| (place.seq as usize, place.id)).collect()
+        order.before(before).take(count).map(|place| (place.seq as usize, place.id)).collect()
     }
 
     fn packed(&self, record: &KeyRecord, last_used: Option<ClusterMs>) -> KeyEntry {
@@ -224,7 +247,7 @@ impl KeyTable {
     pub(super) fn insert(&self, record: &KeyRecord, last_used: Option<ClusterMs>) {
         let (id, seq) = (record.id, record.seq);
         self.change_order(|order| {
-            order.places.push(Place { seq, id });
+            order.push(Place { seq, id });
             order.next_seq = order.next_seq.max(seq.saturating_add(1));
         });
         self.put(record, last_used);
@@ -257,12 +280,10 @@ impl KeyTable {
         let is_full = |place: &&Place| {
             self.with(&place.id, |entry| entry.seq() == place.seq).unwrap_or(false)
         };
-        let places: Vec<Place> = order.places.iter().filter(is_full).copied().collect();
+        let mut swept = Order { next_seq: order.next_seq, ..Order::default() };
+        order.places().filter(is_full).for_each(|place| swept.push(*place));
         drop(order);
-        self.change_order(|order| {
-            order.places = places;
-            order.empty = 0;
-        });
+        self.change_order(|order| *order = swept);
     }
 
     /// Replaces a record by its changed version.
@@ -348,7 +369,10 @@ impl KeyTable {
 
 #[cfg(test)]
 mod tests {
+    use fluxgate_types::{Digest, LogIndex, Scope};
+
     use super::*;
+    use crate::state::actor::Actor;
 
     #[test]
     fn what_was_read_before_or_during_a_change_is_not_taken_for_new() {
@@ -362,5 +386,45 @@ mod tests {
         assert_eq!(during, None);
         assert!(!table.is_unchanged(during) && !table.is_unchanged(before));
         assert!(table.is_unchanged(table.revision()));
+    }
+
+    /// A page is the same wherever the pieces of the order end, and a reader keeps what it saw.
+    #[test]
+    fn a_list_goes_over_the_ends_of_pieces() {
+        let table = KeyTable::default();
+        let record = |seq: u32| KeyRecord {
+            id: format!("key_{seq:012}").parse().unwrap(),
+            digest: Digest::of(b""),
+            seq,
+            scope: Scope::Read,
+            enabled: true,
+            revision: 1,
+            created_index: LogIndex(1),
+            created_at: ClusterMs(1),
+            created_by: Actor::Operator,
+            revoked_at: None,
+            expires_at: None,
+            name: "".into(),
+            head: "".into(),
+            owner: None,
+            limits: None,
+            previous: None,
+            metadata: None,
+        };
+        let count = 2 * u32::try_from(ORDER_PIECE).unwrap() + 10;
+        // Every other place is left out, as after a restore.
+        (0..count).for_each(|at| table.insert(&record(2 * at), None));
+        let frozen = table.freeze();
+        table.insert(&record(2 * count), None);
+        assert_eq!((frozen.len(), table.len()), (count as usize, count as usize + 1));
+        let all: Vec<usize> = (0..=count).map(|at| 2 * at as usize).rev().collect();
+        for before in
+            (0..2 * ORDER_PIECE * 2 + 40).step_by(331).chain([ORDER_PIECE * 2, usize::MAX])
+        {
+            let wanted = all.iter().copied().filter(|seq| *seq < before).take(20);
+            let page = table.page(before, 20).into_iter().map(|(seq, _)| seq);
+            assert!(page.eq(wanted), "before {before}");
+        }
+        assert!(frozen.entries().map(KeyEntry::seq).eq((0..count).map(|at| 2 * at)));
     }
 }
