@@ -132,7 +132,10 @@ impl Stop {
             HandedOff::Answered(accepted) => accepted.as_slice(),
             HandedOff::NotDelivered | HandedOff::Unknown => &[],
         };
-        let goes_on = accepted.len() == handoffs.len() && accepted.iter().all(|taken| *taken);
+        // A report without tokens that a peer cannot use is no reason to give it no balances.
+        let is_taken = |(handoff, taken): (&Handoff, &bool)| *taken || handoff.tokens == 0;
+        let goes_on =
+            accepted.len() == handoffs.len() && handoffs.iter().zip(accepted).all(is_taken);
         for (at, handoff) in handoffs.into_iter().enumerate() {
             let taken = match result {
                 HandedOff::Answered(accepted) => accepted.get(at).copied(),
@@ -140,7 +143,7 @@ impl Stop {
                 HandedOff::Unknown => None,
             };
             // One of which the answer says nothing may have been accepted.
-            if taken == Some(false) {
+            if taken == Some(false) && handoff.tokens > 0 {
                 out.push(Effect::TakeBack { from: to, handoff });
             }
         }
@@ -246,6 +249,17 @@ mod tests {
         let mut out = Vec::new();
         let _stop = Stop::begin(100, 5_000, &mut out);
         assert_eq!(out, [Effect::Announce { for_ms: 5_000 }]);
+    }
+
+    #[test]
+    fn a_report_that_a_peer_cannot_use_keeps_no_balances_from_it() {
+        let mut out = Vec::new();
+        let mut stop = Stop::begin(100, 0, &mut out);
+        stop.handle_announced(&[FIRST, SECOND], &mut out);
+        let report = Handoff { tokens: 0, ..handoff(2) };
+        stop.handle_drained(vec![handoff(1), report], &mut out);
+        let effects = after(&mut stop, &HandedOff::Answered(vec![true, false]));
+        assert_eq!(effects, [Effect::Drain { to: FIRST }]);
     }
 
     #[test]

@@ -97,6 +97,15 @@ pub struct Window {
 }
 
 impl Window {
+    /// A request that was taken then is decided in it now, by a node that is behind by so much.
+    pub fn note_use(&mut self, spec: &LimitSpec, taken: Us, (now, behind): (Us, Us)) {
+        self.seen.1 = now;
+        let begun = now.saturating_sub(spec.limit.period_ms * MS).saturating_sub(behind);
+        self.begun = self.begun.min(begun);
+        self.taken = self.taken.min(taken);
+        self.changed |= self.spec != *spec;
+    }
+
     /// A window that is first decided in now.
     #[must_use]
     pub fn new(spec: &LimitSpec, number: u64, now: Us) -> Self {

@@ -184,11 +184,7 @@ impl Member {
         }
         let limits = &self.settings.default_limits;
         if !view.defaults.iter().map(|spec| &spec.limit).eq(limits) {
-            let command = Command::SetDefaults { limits: limits.clone() };
-            // A member of an older version could not read limits of a higher level.
-            if command.level() <= cluster.level {
-                return Some(command);
-            }
+            return Some(Command::SetDefaults { limits: limits.clone() });
         }
         // It applies from the beginning: no node can have spent before it.
         view.share_maps.is_empty().then(|| {

@@ -127,6 +127,7 @@ impl Member {
         }
         let leader = step.around.leader();
         let (proposal, may_forward) = (write.proposal.clone(), write.may_forward);
+        let worst = write.worst;
         let timeout_ms = write.deadline.since(step.now()) / 1_000_000;
         let stage = match leader {
             Some(node) if node == self.me => {
@@ -138,9 +139,13 @@ impl Member {
                 if self.leading_in(step).is_none() || !is_leased || step.around.own().differs {
                     return self.write_failed(id, SubmitError::NotLeader, step);
                 }
-                // A member of an older version could not read the entry, and would stop at it. No
-                // earlier attempt was proposed either: the level of a cluster never falls.
+                // A member of an older version could not read the entry, and would stop at it. The
+                // level of a cluster never falls, so a leader that looks proposed no earlier attempt
+                // either; one of an older version does not look.
                 if proposal.command.level() > step.around.shared().cluster().level {
+                    if worst == SubmitError::Unknown {
+                        return self.end_write(id, Err(SubmitError::Unknown), step);
+                    }
                     let outcome = Outcome::Refused(CommandError::Invalid(LEVEL_TOO_LOW.into()));
                     let written = Written { outcome, applied_on: Vec::new(), waited_ms: 0 };
                     return self.end_write(id, Ok(written), step);

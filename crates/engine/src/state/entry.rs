@@ -231,6 +231,19 @@ impl KeyEntry {
         (rest.name, rest.owner)
     }
 
+    /// Name and the text before the id in its credential, read at once.
+    #[must_use]
+    pub fn name_and_head(&self) -> (&str, &str) {
+        let rest = self.rest();
+        (rest.name, rest.head)
+    }
+
+    /// The last byte of the key in memory: reading it loads all of it.
+    #[must_use]
+    pub fn last_byte(&self) -> u8 {
+        self.0.slice.last().copied().unwrap_or(0)
+    }
+
     /// The credential before the last rotation, in its grace.
     #[must_use]
     pub fn previous(&self) -> Option<&Previous> {
@@ -284,15 +297,6 @@ impl KeyEntry {
     #[must_use]
     pub fn prefix(&self) -> String {
         format!("{}{}", self.rest().head, self.id().as_str())
-    }
-
-    /// Whether the prefix begins with this text, which is in lower case. Makes no copy: a list
-    /// calls it for every key.
-    #[must_use]
-    pub fn prefix_begins_with(&self, lower: &str) -> bool {
-        let fixed = self.fixed();
-        let mut prefix = self.rest().head.bytes().chain(fixed.id.as_str().bytes());
-        lower.bytes().all(|wanted| prefix.next().is_some_and(|b| b.to_ascii_lowercase() == wanted))
     }
 
     /// Whether the bearer of this key, of scope admin, may see and change another key: keys of the

@@ -4,7 +4,7 @@ use fluxgate_engine::member::{SubmitError, Submitted, Written};
 use fluxgate_engine::state::command::{Command, CommandError, Outcome};
 use fluxgate_types::LogIndex;
 
-use crate::world::{PEER, TERMS, THIRD, World, ended, forwarded, submitted};
+use crate::world::{ME, PEER, START, TERMS, THIRD, World, ended, forwarded, submitted};
 
 fn written() -> Written {
     Written { outcome: Outcome::Done, applied_on: vec![PEER], waited_ms: 3 }
@@ -179,6 +179,16 @@ fn a_leader_proposes_nothing_that_a_member_could_not_read() {
     assert_eq!(submitted(&effects), None);
     let refused = ended(&effects, write).expect("an answer at once").map(|done| done.outcome);
     assert!(matches!(refused, Ok(Outcome::Refused(CommandError::Invalid(_)))), "{refused:?}");
+    // A leader of an older version may have proposed it.
+    let mut world = World::at_level(2);
+    let (write, effects) = world.write_command(erase(), true);
+    let (call, _) = forwarded(&effects).expect("forwarded");
+    world.act(|member, at| member.handle_forwarded(call, Err(SubmitError::Unknown), at));
+    world.register(ME, START);
+    world.lead(1);
+    world.renew();
+    world.pass_ms(20);
+    assert_eq!(ended(&world.timeout(), write), Some(Err(SubmitError::Unknown)));
     let mut world = World::leading();
     let (write, effects) = world.write_command(erase(), true);
     assert!(submitted(&effects).is_some() && ended(&effects, write).is_none());

@@ -193,6 +193,13 @@ impl Bulk<'_> {
             (false, _) => Command::PutKeys { rows: keys, origin: self.origin },
             (true, false) => Command::RestoreAudit { lines: audit },
         };
+        if command.level() > self.state.shared.cluster().level {
+            let line = numbers.first().copied().unwrap_or(0);
+            let message = format!(
+                "line {line}: not before every node runs this version; the lines before it are in"
+            );
+            return Err(ApiError::new(ErrorCode::Conflict, message));
+        }
         let proposal = proposal(Actor::Operator, self.from.clone(), command);
         let written = self.state.writes.write(proposal, self.state.config.request_timeout).await;
         let puts = match written {

@@ -41,22 +41,18 @@ impl Answers for Routes {
 }
 
 /// Serves a connection to its end; once `stop` is true or `idle` has ended, it takes no further
-/// requests. `answer` answers what the connection has read; until it returns true, some of that is
-/// left, and the connection reads nothing more.
+/// requests. `answer` answers what the connection has read, after each step that did not end it.
 pub(crate) async fn drive<C: GracefulConnection>(
     connection: C,
-    mut answer: impl FnMut(&Context<'_>) -> bool,
+    mut answer: impl FnMut(),
     mut stop: watch::Receiver<bool>,
     idle: impl Future<Output = ()>,
 ) -> Result<(), C::Error> {
     tokio::pin!(connection, idle);
     let mut step = |mut connection: Pin<&mut C>, cx: &mut Context<'_>| {
-        if !answer(cx) {
-            return Poll::Pending;
-        }
         let outcome = connection.as_mut().poll(cx);
         if outcome.is_pending() {
-            answer(cx);
+            answer();
         }
         outcome
     };

@@ -50,7 +50,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     // A client may close its side after the request and still wait for the response.
     builder.half_close(true);
     let connection = builder.serve_connection(TokioIo::new(guarded), service);
-    if let Err(error) = drive(connection, |_| true, stop, std::future::pending()).await {
+    if let Err(error) = drive(connection, || (), stop, std::future::pending()).await {
         tracing::trace!(%error, %from, "a connection ended early");
     }
 }

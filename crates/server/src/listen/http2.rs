@@ -6,10 +6,11 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use fluxgate_api::error::ErrorCode;
@@ -33,8 +34,8 @@ use crate::shared::respond;
 
 /// Concurrent requests on one connection of a gateway: each may have a body in memory.
 const GATEWAY_STREAMS_MAX: u32 = 128;
-/// Requests that a connection answers in turn before other tasks have theirs.
-const AT_ONCE_MAX: usize = 64;
+/// How long a connection answers what it has read before it leaves the rest to tasks of their own.
+const TURN: Duration = Duration::from_micros(500);
 /// Bytes of one request's headers, after decompression.
 const HEADERS_BYTES_MAX: u32 = 64 * 1024;
 /// How often an idle connection is checked with a ping.
@@ -50,36 +51,56 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// What a caller sends at once is read at once; then each request is answered on the task of the
 /// connection as far as that goes without a wait, and the answers leave together. A task for each
 /// request costs more than a decision, and so does a system call for each answer.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Arrived(Arc<Mutex<VecDeque<Work>>>);
 
-impl<F> Executor<F> for Arrived
+/// Where hyper puts the work on requests. The work itself keeps a copy of this, so only the
+/// connection owns the queue. Otherwise what is left in it when a connection ends would stay.
+#[derive(Clone)]
+struct Arrivals(Weak<Mutex<VecDeque<Work>>>);
+
+impl<F> Executor<F> for Arrivals
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, work: F) {
-        self.queue().push_back(Box::pin(work));
+        match self.0.upgrade() {
+            Some(queue) => {
+                queue.lock().unwrap_or_else(PoisonError::into_inner).push_back(Box::pin(work));
+            }
+            None => drop(tokio::spawn(work)),
+        }
     }
 }
 
 impl Arrived {
-    fn queue(&self) -> MutexGuard<'_, VecDeque<Work>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn arrivals(&self) -> Arrivals {
+        Arrivals(Arc::downgrade(&self.0))
     }
 
-    /// Answers what arrived; work that waits continues on a task of its own. Each answer wakes the
-    /// task of the connection, which then sends them. False if something is left for the next turn.
-    fn answer(&self, context: &Context<'_>) -> bool {
-        for _ in 0..AT_ONCE_MAX {
-            let Some(mut work) = self.queue().pop_front() else { return true };
+    fn next(&self) -> Option<Work> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Answers what arrived. Work that waits continues on a task of its own, and so does all that is
+    /// left after [`TURN`]: large batches are for every core. Each answer wakes the task of the
+    /// connection, which then sends them.
+    fn answer(&self) {
+        let begun = Instant::now();
+        while let Some(mut work) = self.next() {
+            if begun.elapsed() > TURN {
+                tokio::spawn(work);
+                continue;
+            }
             // Wakes no task: work that waits is polled again by its own.
             let mut once = Context::from_waker(Waker::noop());
-            if work.as_mut().poll(&mut once).is_pending() {
-                tokio::spawn(work);
+            // A fault in one request must not end the others of its connection.
+            match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut once))) {
+                Ok(Poll::Ready(())) => {}
+                Ok(Poll::Pending) => drop(tokio::spawn(work)),
+                Err(_) => tracing::error!("the work on a request panicked"),
             }
         }
-        context.waker().wake_by_ref();
-        false
     }
 }
 
@@ -97,7 +118,7 @@ where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let arrived = Arrived::default();
-    let mut builder = Builder::new(arrived.clone());
+    let mut builder = Builder::new(arrived.arrivals());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams_max)
@@ -105,7 +126,7 @@ where
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    drive(connection, |context| arrived.answer(context), stop, idle).await
+    drive(connection, || arrived.answer(), stop, idle).await
 }
 
 /// The requests of a connection: how many are open, and when the last one ended.
@@ -200,13 +221,12 @@ fn bounded(mut request: Request<Incoming>) -> Option<Request<Incoming>> {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::task::Poll;
 
     use bytes::Bytes;
     use http_body_util::Full;
     use hyper::client::conn::http2::{SendRequest, handshake};
     use hyper_util::rt::TokioExecutor;
-    use tokio::io::{DuplexStream, ReadBuf};
+    use tokio::io::{AsyncWriteExt as _, DuplexStream, ReadBuf};
     use tokio::sync::Semaphore;
     use tokio::task::{JoinHandle, JoinSet};
 
@@ -244,7 +264,8 @@ mod tests {
         }
     }
 
-    /// A connection to a server whose requests below `/wait` wait for `gate`.
+    /// A connection to a server whose requests for `/wait` wait for `gate`, and those for `/panic`
+    /// panic.
     struct Pair {
         client: SendRequest<Full<Bytes>>,
         writes: Arc<AtomicUsize>,
@@ -262,8 +283,10 @@ mod tests {
             let service = service_fn(move |request: Request<Incoming>| {
                 let gate = Arc::clone(&opened);
                 async move {
-                    if request.uri().path() == "/wait" {
-                        gate.acquire().await.unwrap().forget();
+                    match request.uri().path() {
+                        "/wait" => gate.acquire().await.unwrap().forget(),
+                        "/panic" => panic!("as asked"),
+                        _ => {}
                     }
                     Ok::<_, Infallible>(Response::new(Reply::from(Bytes::from_static(b"done"))))
                 }
@@ -281,7 +304,10 @@ mod tests {
             let mut client = self.client.clone();
             let uri = format!("http://node{path}");
             let request = Request::get(uri).body(Full::new(Bytes::new())).unwrap();
-            async move { client.send_request(request).await.unwrap().status().as_u16() }
+            async move {
+                let response = client.send_request(request).await;
+                response.map_or(0, |response| response.status().as_u16())
+            }
         }
 
         /// The answers to so many requests that are sent at once.
@@ -305,7 +331,7 @@ mod tests {
     async fn a_request_that_waits_holds_no_other_up() {
         let pair = Pair::open().await;
         let waiting = tokio::spawn(pair.ask("/wait"));
-        for count in [1, AT_ONCE_MAX, 3 * AT_ONCE_MAX] {
+        for count in [1, 64, 190] {
             assert_eq!(pair.ask_all(count).await, vec![200; count]);
         }
         assert!(!waiting.is_finished());
@@ -324,5 +350,48 @@ mod tests {
             assert_eq!(asked.await.unwrap(), 200);
         }
         assert!(pair.served.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_request_alone() {
+        let pair = Pair::open().await;
+        let paths = (0..32).map(|at| if at == 5 { "/panic" } else { "/" });
+        let asked: JoinSet<u16> = paths.map(|path| pair.ask(path)).collect();
+        let mut statuses = asked.join_all().await;
+        statuses.sort_unstable();
+        assert_eq!(statuses, [&[0][..], &[200; 31]].concat());
+        assert_eq!(pair.ask_all(32).await, [200; 32], "the connection continues");
+    }
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// hyper ends a connection in the middle of what it has read, at a CONNECT with a body.
+    #[tokio::test]
+    async fn nothing_stays_of_requests_whose_connection_ends() {
+        const HEADERS: u8 = 1;
+        let (gate, (_stop, stopping)) = (Arc::new(Semaphore::new(0)), watch::channel(false));
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let held = Arc::clone(&gate);
+        let service = service_fn(move |_: Request<Incoming>| {
+            let held = Arc::clone(&held);
+            async move {
+                held.acquire().await.unwrap().forget();
+                Ok::<_, Infallible>(Response::new(Reply::empty()))
+            }
+        });
+        let served = serve_connection(ours, service, 200, stopping, std::future::pending());
+        let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        sent.extend(frame(4, 0, 0, b""));
+        // GET http://a/, by the static table of HPACK (RFC 7541, appendix A).
+        let get = b"\x82\x86\x84\x01\x01a";
+        (0..100).for_each(|at| sent.extend(frame(HEADERS, 5, 2 * at + 1, get)));
+        let connect = b"\x02\x07CONNECT\x01\x01a\x0f\x0d\x015";
+        sent.extend(frame(HEADERS, 4, 201, connect));
+        theirs.write_all(&sent).await.unwrap();
+        served.await.ok();
+        assert_eq!(Arc::strong_count(&gate), 1, "requests are still in memory");
     }
 }

@@ -56,11 +56,7 @@ impl World {
                 let window = (request.key, spec.tag, number);
                 let new = || Window::new(spec, number, now);
                 let window = self.book.windows.entry(window).or_insert_with(new);
-                window.seen.1 = now;
-                let begun = now.saturating_sub(spec.limit.period_ms * MS).saturating_sub(behind);
-                window.begun = window.begun.min(begun);
-                window.taken = window.taken.min(request.taken);
-                window.changed |= window.spec != *spec;
+                window.note_use(spec, request.taken, (now, behind));
                 let decides = decision.limit_at == place;
                 match decision.verdict {
                     Verdict::Admitted => {
