@@ -28,8 +28,7 @@ impl Shard {
     }
 
     /// Hands the balances of windows that are not over to a peer, and the last reports of those
-    /// without a balance. Visits at most `most` counters
-    /// after the cursor; true if more are left. Call until none are left, and [`Shard::take_back`]
+    /// without a balance. Visits at most `most` counters after the cursor; true if more are left. Call until none are left, and [`Shard::take_back`]
     /// what demonstrably did not arrive.
     ///
     /// If a limit was lowered since the counter was last used, there is less to give.
@@ -57,8 +56,8 @@ impl Shard {
                     continue;
                 }
                 let tokens = u64::try_from(cell.balance()).unwrap_or(0);
-                // What was spent since the last gossip is reported too, without tokens: while this node
-                // is away, no other can prove a denial without it.
+                // What was spent since the last gossip is reported too, without tokens: while this
+                // node is away, no other can prove a denial without it.
                 if tokens == 0 && !cell.dirty {
                     continue;
                 }
