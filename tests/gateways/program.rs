@@ -119,17 +119,27 @@ pub(super) enum Lines<'a> {
 impl Lines<'_> {
     /// Edits the text as the README of the files says.
     fn turn_on(self, text: &str) -> String {
-        let (mark, example, own) = match self {
-            Self::AsTheyStand => return text.to_owned(),
-            Self::Tls(ca) => ("# tls: ", "/etc/fluxgate/ca.pem", ca.display().to_string()),
-            Self::Http2 => ("# http2: ", "", String::new()),
-            Self::Cors(origin) => ("# cors: ", "https://app.example.com", origin.to_owned()),
-        };
-        let replaces = !matches!(self, Self::Cors(_));
-        let kept = text.lines().filter(|line| !(replaces && line.ends_with("# plain")));
-        let text: String = kept.map(|line| line.replacen(mark, "", 1) + "\n").collect();
-        if example.is_empty() { text } else { text.replace(example, &own) }
+        match self {
+            Self::AsTheyStand => text.to_owned(),
+            Self::Tls(ca) => without_plain(&unmarked(text, "# tls: "))
+                .replace("/etc/fluxgate/ca.pem", &ca.display().to_string()),
+            Self::Http2 => without_plain(&unmarked(text, "# http2: ")),
+            Self::Cors(origin) => {
+                unmarked(text, "# cors: ").replace("https://app.example.com", origin)
+            }
+        }
     }
+}
+
+/// The text with each line that has this mark enabled.
+fn unmarked(text: &str, mark: &str) -> String {
+    text.lines().map(|line| line.replacen(mark, "", 1) + "\n").collect()
+}
+
+/// The text without the lines for HTTP/1.1 without TLS.
+fn without_plain(text: &str) -> String {
+    let kept = text.lines().filter(|line| !line.ends_with("# plain"));
+    kept.map(|line| line.to_owned() + "\n").collect()
 }
 
 #[derive(Debug)]

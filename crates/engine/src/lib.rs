@@ -29,3 +29,4 @@ pub mod quota;
 pub mod share_map;
 pub mod state;
 pub mod stop;
+mod varint;

@@ -4,7 +4,9 @@
 //! for every key in use.
 
 use fluxgate_types::caps;
-use integer_encoding::VarInt;
+use integer_encoding::VarInt as _;
+
+use crate::varint::take;
 
 /// What this node spent in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,12 +81,6 @@ fn decode(bytes: &mut &[u8]) -> Option<(i64, u32)> {
     let first: u64 = take(bytes)?;
     let gap = if first & 1 == 0 { 0 } else { take(bytes)? };
     Some((gap, u32::try_from(first >> 1).ok()?))
-}
-
-fn take<T: VarInt>(bytes: &mut &[u8]) -> Option<T> {
-    let (number, length) = T::decode_var(bytes)?;
-    *bytes = &bytes[length..];
-    Some(number)
 }
 
 impl Past {

@@ -182,7 +182,8 @@ impl Registry {
         change: &KeyChange,
     ) -> Result<Outcome, CommandError> {
         let entry = self.living(context, change.id, change.if_revision)?;
-        let mut record = entry.record();
+        let before = entry.record();
+        let mut record = before.clone();
         let mut fields = Vec::new();
         if let Some(name) = &change.name {
             record.name = name.clone();
@@ -213,10 +214,10 @@ impl Registry {
             fields.push("metadata");
         }
         if context.level >= 2 {
-            self.check_rights(context, &entry.record(), &record)?;
+            self.check_rights(context, &before, &record)?;
         }
         let details = if context.level >= 3 {
-            changes::between(&entry.record(), &record)
+            changes::between(&before, &record)
         } else {
             format!("changed: {}", fields.join(", "))
         };
@@ -239,7 +240,8 @@ impl Registry {
         }
         self.check_idempotency(idempotency)?;
         let entry = self.living(context, id, if_revision)?;
-        let mut record = entry.record();
+        let before = entry.record();
+        let mut record = before.clone();
         let until = context.at + grace_ms;
         // Without grace the old digest is dropped, not kept with an end in the past.
         record.previous =
@@ -249,7 +251,7 @@ impl Registry {
             self.idempotency.remember(key.into(), id, None, self.last_stamp);
         }
         let details = if context.level >= 3 {
-            changes::of_rotation(&entry.record(), context.at, grace_ms)
+            changes::of_rotation(&before, context.at, grace_ms)
         } else {
             format!("new secret; the old one is valid for {grace_ms} ms more")
         };
@@ -263,7 +265,7 @@ impl Registry {
         if_revision: Option<u64>,
     ) -> Result<Outcome, CommandError> {
         let entry = self.existing(context, id, if_revision)?;
-        if entry.revoked_at().is_some() {
+        if entry.is_revoked() {
             // Revoking twice is not an error: the key is in the state that the caller wants.
             return Ok(shown(&entry.record()));
         }
@@ -338,7 +340,7 @@ impl Registry {
         if_revision: Option<u64>,
     ) -> Result<KeyEntry, CommandError> {
         let entry = self.existing(context, id, if_revision)?;
-        if entry.revoked_at().is_some() { Err(CommandError::Revoked) } else { Ok(entry) }
+        if entry.is_revoked() { Err(CommandError::Revoked) } else { Ok(entry) }
     }
 
     fn check_idempotency(&self, key: Option<&str>) -> Result<(), CommandError> {

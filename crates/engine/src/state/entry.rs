@@ -14,6 +14,7 @@ use fluxgate_types::{ClusterMs, Digest, KeyId, LogIndex, Scope};
 use triomphe::ThinArc;
 
 use self::rest::Rest;
+pub use self::rest::Texts;
 use super::actor::Actor;
 use super::record::{KeyRecord, LimitSpec, Metadata, Previous, Status, USE_NOTED_MS};
 
@@ -56,9 +57,11 @@ const REVOKED: u8 = 1 << 5;
 const EXPIRES: u8 = 1 << 6;
 const OWNED: u8 = 1 << 7;
 
-/// Bytes of a time of creation; one that needs more is behind the fixed places, and this is all ones.
+/// Bytes of a time of creation. A time from [`LONG_FROM`] on is behind the fixed places, and here is
+/// `LONG`.
 const SHORT_BYTES: usize = 6;
 const LONG: [u8; SHORT_BYTES] = [0xff; SHORT_BYTES];
+const LONG_FROM: u64 = (1 << (8 * SHORT_BYTES)) - 1;
 
 fn scope_mark(scope: Scope) -> u8 {
     match scope {
@@ -81,9 +84,8 @@ impl KeyEntry {
         last_used: Option<ClusterMs>,
         limits: Option<Arc<SharedLimits>>,
     ) -> Self {
-        let [.., a, b, c, d, e, f] = record.created_at.0.to_be_bytes();
-        let short = [a, b, c, d, e, f];
-        let is_short = record.created_at.0 < 1 << (8 * SHORT_BYTES) && short != LONG;
+        let is_short = record.created_at.0 < LONG_FROM;
+        let [.., a, b, c, d, e, f] = record.created_at.0.min(LONG_FROM).to_be_bytes();
         let mut marks = scope_mark(record.scope);
         for (mark, is_set) in [
             (BY_KEY, matches!(record.created_by, Actor::Key(_))),
@@ -101,9 +103,7 @@ impl KeyEntry {
             expires_at: record.expires_at,
             creator: if let Actor::Key(id) = record.created_by { Some(id) } else { None },
             revision: record.revision,
-            head: &record.head,
-            owner: record.owner.as_deref(),
-            name: &record.name,
+            texts: Texts { head: &record.head, owner: record.owner.as_deref(), name: &record.name },
         };
         let is_rare = record.previous.is_some() || record.metadata.is_some();
         let rare = || Rare { previous: record.previous.clone(), metadata: record.metadata.clone() };
@@ -115,7 +115,7 @@ impl KeyEntry {
             rare: is_rare.then(|| Box::new(rare())),
             id: record.id,
             seq: record.seq,
-            created_at: if is_short { short } else { LONG },
+            created_at: [a, b, c, d, e, f],
             marks,
         };
         Self(ThinArc::from_header_and_slice(fixed, &rest.write()))
@@ -144,9 +144,9 @@ impl KeyEntry {
             },
             revoked_at: rest.revoked_at,
             expires_at: rest.expires_at,
-            name: rest.name.into(),
-            head: rest.head.into(),
-            owner: rest.owner.map(Into::into),
+            name: rest.texts.name.into(),
+            head: rest.texts.head.into(),
+            owner: rest.texts.owner.map(Into::into),
             limits: self.own_limits().cloned(),
             previous: rare.and_then(|rare| rare.previous.clone()),
             metadata: rare.and_then(|rare| rare.metadata.clone()),
@@ -206,36 +206,28 @@ impl KeyEntry {
         self.fixed().created_index
     }
 
-    /// When it was revoked.
+    /// Whether it was revoked.
     #[must_use]
-    pub fn revoked_at(&self) -> Option<ClusterMs> {
-        self.rest().revoked_at
+    pub fn is_revoked(&self) -> bool {
+        self.has(REVOKED)
+    }
+
+    /// Its texts, read at once.
+    #[must_use]
+    pub fn texts(&self) -> Texts<'_> {
+        self.rest().texts
     }
 
     /// Its display name.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.rest().name
+        self.texts().name
     }
 
     /// Its owner.
     #[must_use]
     pub fn owner(&self) -> Option<&str> {
-        self.rest().owner
-    }
-
-    /// Name and owner, read at once.
-    #[must_use]
-    pub fn name_and_owner(&self) -> (&str, Option<&str>) {
-        let rest = self.rest();
-        (rest.name, rest.owner)
-    }
-
-    /// Name and the text before the id in its credential, read at once.
-    #[must_use]
-    pub fn name_and_head(&self) -> (&str, &str) {
-        let rest = self.rest();
-        (rest.name, rest.head)
+        self.texts().owner
     }
 
     /// The last byte of the key in memory: reading it loads all of it.
@@ -265,17 +257,8 @@ impl KeyEntry {
     /// The status of the key at `now`.
     #[must_use]
     pub fn status(&self, now: ClusterMs) -> Status {
-        if self.has(REVOKED) {
-            return Status::Revoked;
-        }
-        let ends = || self.rest().expires_at.is_some_and(|end| end <= now);
-        if self.has(EXPIRES) && ends() {
-            Status::Expired
-        } else if self.has(ENABLED) {
-            Status::Active
-        } else {
-            Status::Disabled
-        }
+        let expires_at = if self.has(EXPIRES) { self.rest().expires_at } else { None };
+        Status::at(now, self.is_revoked(), expires_at, self.has(ENABLED))
     }
 
     /// When the key ended: was revoked, or expired before `now`.
@@ -296,7 +279,7 @@ impl KeyEntry {
     /// The first characters of its credential, safe to show.
     #[must_use]
     pub fn prefix(&self) -> String {
-        format!("{}{}", self.rest().head, self.id().as_str())
+        format!("{}{}", self.texts().head, self.id().as_str())
     }
 
     /// Whether the bearer of this key, of scope admin, may see and change another key: keys of the
@@ -412,13 +395,15 @@ mod tests {
             let entry = KeyEntry::new(&record, used);
             prop_assert_eq!(&entry.record(), &record);
             prop_assert_eq!(entry.last_used(), used);
-            prop_assert_eq!(entry.status(now), record.status(now));
-            prop_assert_eq!(entry.name_and_owner(), (&*record.name, record.owner.as_deref()));
+            let is_revoked = record.revoked_at.is_some();
+            let status = Status::at(now, is_revoked, record.expires_at, record.enabled);
+            prop_assert_eq!(entry.status(now), status);
+            prop_assert_eq!((entry.name(), entry.owner()), (&*record.name, record.owner.as_deref()));
             prop_assert_eq!(entry.revision(), record.revision);
             prop_assert_eq!(entry.prefix(), record.prefix());
             prop_assert_eq!(entry.own_limits(), record.limits.as_ref());
             prop_assert_eq!(entry.previous(), record.previous.as_deref());
-            let is_over = record.revoked_at.is_some() || record.status(now) == Status::Expired;
+            let is_over = is_revoked || status == Status::Expired;
             prop_assert_eq!(entry.ended_at(now).is_some(), is_over);
         }
     }

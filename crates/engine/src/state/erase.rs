@@ -11,6 +11,7 @@ use super::audit::Action;
 use super::changes;
 use super::command::{Actor, CommandError, OneKey, Outcome};
 use super::put::operator;
+
 impl Registry {
     /// Erases records. The audit trail keeps ids, actions, actors and times, without the content of
     /// the records.

@@ -102,6 +102,25 @@ impl Status {
     /// Every status.
     pub const ALL: [Self; 4] = [Self::Active, Self::Disabled, Self::Expired, Self::Revoked];
 
+    /// The status at `now` of a key with this end and these switches.
+    #[must_use]
+    pub fn at(
+        now: ClusterMs,
+        is_revoked: bool,
+        expires_at: Option<ClusterMs>,
+        is_enabled: bool,
+    ) -> Self {
+        if is_revoked {
+            Self::Revoked
+        } else if expires_at.is_some_and(|end| end <= now) {
+            Self::Expired
+        } else if is_enabled {
+            Self::Active
+        } else {
+            Self::Disabled
+        }
+    }
+
     /// The name, as on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -170,20 +189,6 @@ impl KeyRecord {
     #[must_use]
     pub fn prefix(&self) -> String {
         format!("{}{}", self.head, self.id.as_str())
-    }
-
-    /// The status of the key at `now`.
-    #[must_use]
-    pub fn status(&self, now: ClusterMs) -> Status {
-        if self.revoked_at.is_some() {
-            Status::Revoked
-        } else if self.expires_at.is_some_and(|end| end <= now) {
-            Status::Expired
-        } else if !self.enabled {
-            Status::Disabled
-        } else {
-            Status::Active
-        }
     }
 
     /// Its own limits without their tags.

@@ -293,16 +293,19 @@ impl KeyTable {
 
     fn put(&self, record: &KeyRecord, last_used: Option<ClusterMs>) {
         let (id, entry) = (record.id, self.packed(record, last_used));
-        let after = digest::of_key(record);
-        let mut shard = self.shards[shard_of(&id)].write().unwrap_or_else(PoisonError::into_inner);
-        let shard = Arc::make_mut(&mut shard);
-        let place = shard.find_mut(id.mix(), same(&id));
-        let old = place.as_ref().map(|place| place.record());
-        self.census().replace(old.as_ref(), record);
+        // No other thread changes the table, so what is derived from the old record needs no lock.
+        let old = self.with(&id, KeyEntry::record);
         let before = old.as_ref().map_or(0, digest::of_key);
-        match place {
-            Some(place) => *place = entry,
-            None => drop(shard.insert_unique(id.mix(), entry, hash)),
+        let after = digest::of_key(record);
+        self.census().replace(old.as_ref(), record);
+        {
+            let shard = &self.shards[shard_of(&id)];
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            let shard = Arc::make_mut(&mut shard);
+            match shard.find_mut(id.mix(), same(&id)) {
+                Some(place) => *place = entry,
+                None => drop(shard.insert_unique(id.mix(), entry, hash)),
+            }
         }
         self.digest.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }

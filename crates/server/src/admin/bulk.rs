@@ -194,11 +194,8 @@ impl Bulk<'_> {
             (true, false) => Command::RestoreAudit { lines: audit },
         };
         if command.level() > self.state.shared.cluster().level {
-            let line = numbers.first().copied().unwrap_or(0);
-            let message = format!(
-                "line {line}: not before every node runs this version; the lines before it are in"
-            );
-            return Err(ApiError::new(ErrorCode::Conflict, message));
+            let (code, why) = (ErrorCode::Conflict, "not before every node runs this version");
+            return Err(broken_off(code, why, &numbers));
         }
         let proposal = proposal(Actor::Operator, self.from.clone(), command);
         let written = self.state.writes.write(proposal, self.state.config.request_timeout).await;
@@ -208,7 +205,7 @@ impl Bulk<'_> {
                 Outcome::Refused(error) => vec![Put::Refused(error); numbers.len()],
                 Outcome::Key(_) | Outcome::Done => Vec::new(),
             },
-            Err(error) => return Err(interrupted(error, numbers.first().copied().unwrap_or(0))),
+            Err(error) => return Err(interrupted(error, &numbers)),
         };
         for (number, put) in numbers.into_iter().zip(puts) {
             match put {
@@ -226,12 +223,18 @@ impl Bulk<'_> {
 }
 
 /// Why an import ended at this line.
-fn interrupted(error: WriteError, line: u64) -> ApiError {
+fn interrupted(error: WriteError, numbers: &[u64]) -> ApiError {
     let (code, why) = match error {
         WriteError::NoLeader => (ErrorCode::NoLeader, "the cluster has no leader now"),
         WriteError::Busy => (ErrorCode::Unavailable, "the leader takes no writes now"),
         WriteError::Unknown => (ErrorCode::RequestTimeout, "the outcome is unknown"),
     };
+    broken_off(code, why, numbers)
+}
+
+/// A run that ended at the first of these lines.
+fn broken_off(code: ErrorCode, why: &str, numbers: &[u64]) -> ApiError {
+    let line = numbers.first().copied().unwrap_or(0);
     let message = format!("broken off at line {line}: {why}; send all again, what is there stays");
     ApiError::new(code, message)
 }

@@ -16,7 +16,7 @@ use fluxgate_api::text::Text;
 use fluxgate_api::validate::ValidateAnswer;
 use fluxgate_api::verdict::Verdict;
 use fluxgate_engine::quota::{self, KeyLimits, LookedUp};
-use fluxgate_engine::state::entry::KeyEntry;
+use fluxgate_engine::state::entry::{KeyEntry, Texts};
 use fluxgate_engine::state::record::{LimitSpec, Status};
 use fluxgate_node::clock::boot_now;
 use fluxgate_node::metrics::Endpoint;
@@ -307,7 +307,7 @@ impl Answer {
     pub(crate) fn admission(&self) -> Option<ValidateAnswer> {
         let Self::Admitted(key, rate) = self else { return None };
         let entry = &key.entry;
-        let (name, owner) = entry.name_and_owner();
+        let Texts { name, owner, .. } = entry.texts();
         Some(ValidateAnswer {
             valid: true,
             key_id: Text(entry.id()),

@@ -49,8 +49,8 @@ pub(crate) async fn drive<C: GracefulConnection>(
     idle: impl Future<Output = ()>,
 ) -> Result<(), C::Error> {
     tokio::pin!(connection, idle);
-    let mut step = |mut connection: Pin<&mut C>, cx: &mut Context<'_>| {
-        let outcome = connection.as_mut().poll(cx);
+    let mut step = |connection: Pin<&mut C>, cx: &mut Context<'_>| {
+        let outcome = connection.poll(cx);
         if outcome.is_pending() {
             answer();
         }

@@ -3,9 +3,9 @@
 use std::mem::size_of;
 
 use fluxgate_types::{ClusterMs, KeyId};
-use integer_encoding::VarInt as _;
 
 use super::{BY_KEY, EXPIRES, OWNED, REVOKED};
+use crate::varint;
 
 /// Everything behind the fixed places, in this order.
 pub(super) struct Rest<'a> {
@@ -14,9 +14,18 @@ pub(super) struct Rest<'a> {
     pub(super) expires_at: Option<ClusterMs>,
     pub(super) creator: Option<KeyId>,
     pub(super) revision: u64,
-    pub(super) head: &'a str,
-    pub(super) owner: Option<&'a str>,
-    pub(super) name: &'a str,
+    pub(super) texts: Texts<'a>,
+}
+
+/// The texts of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Texts<'a> {
+    /// The text before the id in its credential.
+    pub head: &'a str,
+    /// Its owner.
+    pub owner: Option<&'a str>,
+    /// Its display name.
+    pub name: &'a str,
 }
 
 /// Reads what [`Rest`] was packed to. Nothing else is ever read, so it cannot fail.
@@ -30,9 +39,7 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self) -> u64 {
-        let (number, bytes) = u64::decode_var(self.0).unwrap_or_default();
-        self.take(bytes);
-        number
+        varint::take(&mut self.0).unwrap_or_default()
     }
 
     fn text(&mut self) -> &'a str {
@@ -56,27 +63,26 @@ impl<'a> Rest<'a> {
             expires_at,
             creator: creator.flatten().and_then(|chars| KeyId::new(chars).ok()),
             revision: reader.number(),
-            head: reader.text(),
-            owner: has(OWNED).then(|| reader.text()),
-            name: str::from_utf8(reader.0).unwrap_or_default(),
+            texts: Texts {
+                head: reader.text(),
+                owner: has(OWNED).then(|| reader.text()),
+                name: str::from_utf8(reader.0).unwrap_or_default(),
+            },
         }
     }
 
     pub(super) fn write(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let number = |bytes: &mut Vec<u8>, number: u64| {
-            bytes.extend_from_slice(&number.encode_var_vec());
-        };
         let times =
             [self.created_at, self.revoked_at.map(|at| at.0), self.expires_at.map(|at| at.0)];
-        times.into_iter().flatten().for_each(|time| number(&mut bytes, time));
+        times.into_iter().flatten().for_each(|time| varint::append(time, &mut bytes));
         bytes.extend(self.creator.iter().flat_map(|id| id.as_bytes()));
-        number(&mut bytes, self.revision);
-        for text in [Some(self.head), self.owner].into_iter().flatten() {
-            number(&mut bytes, text.len() as u64);
+        varint::append(self.revision, &mut bytes);
+        for text in [Some(self.texts.head), self.texts.owner].into_iter().flatten() {
+            varint::append(text.len() as u64, &mut bytes);
             bytes.extend_from_slice(text.as_bytes());
         }
-        bytes.extend_from_slice(self.name.as_bytes());
+        bytes.extend_from_slice(self.texts.name.as_bytes());
         bytes
     }
 }

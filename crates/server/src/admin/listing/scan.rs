@@ -6,7 +6,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::hint;
 
-use fluxgate_engine::state::entry::KeyEntry;
+use fluxgate_engine::state::entry::{KeyEntry, Texts};
 use fluxgate_engine::state::table::{KeyTable, Part};
 use fluxgate_types::KEY_ID_PREFIX;
 use memchr::memmem::Finder;
@@ -124,7 +124,7 @@ impl Needle {
 
     /// Whether a key matches.
     pub(super) fn is_in(&self, key: &KeyEntry) -> bool {
-        let (key_id, (name, head)) = (key.id(), key.name_and_head());
+        let (key_id, Texts { name, head, .. }) = (key.id(), key.texts());
         let is_id = |id: &String| {
             let start = key_id.as_str().as_bytes().get(..id.len());
             start.is_some_and(|start| start.eq_ignore_ascii_case(id.as_bytes()))

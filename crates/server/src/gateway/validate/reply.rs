@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, heade
 use bytes::Bytes;
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::paths::header as names;
+use fluxgate_engine::state::entry::Texts;
 use fluxgate_types::{KEY_ID_PREFIX, KeyId, Scope};
 
 use super::{Answer, MatchedKey, RateLimitState};
@@ -146,7 +147,7 @@ impl Answer {
             draft: rate.sends_draft.then(|| write_draft(&mut text, rate)),
         });
         let key = key.map(|MatchedKey { entry }| {
-            let (name, owner) = entry.name_and_owner();
+            let Texts { name, owner, .. } = entry.texts();
             KeyValues {
                 id: written(&mut text, |text| push_id(text, &entry.id())),
                 name: written(&mut text, |text| percent_encode(text, name)),
@@ -238,7 +239,7 @@ fn push_json(text: &mut Vec<u8>, value: &str) {
 /// The JSON of [`Answer::admission`], without copies of its parts.
 fn write_admission(key: &MatchedKey, rate: &RateLimitState, text: &mut Vec<u8>) {
     let entry = &key.entry;
-    let (name, owner) = entry.name_and_owner();
+    let Texts { name, owner, .. } = entry.texts();
     text.extend_from_slice(b"{\"valid\":true,\"key_id\":\"");
     push_id(text, &entry.id());
     text.extend_from_slice(b"\",\"name\":");
