@@ -226,12 +226,18 @@ impl World {
         self.say(|| format!("node {id} gets an older directory back"));
     }
 
-    /// The leader of the newest term that any node knows: one of an older term may not know yet that it
-    /// was deposed, nor that the members have changed.
+    /// The leader of the newest term that any of its members knows: one of an older term may not know
+    /// yet that it was deposed, nor that the members have changed. A node that was taken out and does
+    /// not know it may have begun a newer term for itself.
     fn leading(&self) -> Option<NodeId> {
-        let newest = self.nodes().map(|node| node.replica.raft.newest_term()).max();
-        let mut leaders = self.nodes().filter(|node| node.is_leading());
-        leaders.find(|node| node.replica.raft.leads_in() == newest).map(|node| node.id)
+        let is_newest = |leader: &&Node| {
+            let members = leader.replica.raft.members();
+            let others = self.nodes().filter(|node| members.contains(node.id));
+            let newest = others.map(|node| node.replica.raft.newest_term()).max();
+            leader.replica.raft.leads_in() == newest
+        };
+        let leaders = self.nodes().filter(|node| node.is_leading()).filter(is_newest);
+        leaders.max_by_key(|node| node.replica.raft.leads_in()).map(|node| node.id)
     }
 
     fn change_members(
