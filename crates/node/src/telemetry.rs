@@ -5,6 +5,7 @@
 //! requests down. The `traceparent` of a gateway is passed on to peers.
 
 use std::io::IsTerminal as _;
+use std::pin::Pin;
 use std::time::Duration;
 
 use http::{HeaderMap, Response};
@@ -206,8 +207,12 @@ pub fn peer_span(call: &str, from: u64, headers: &HeaderMap) -> Span {
     span
 }
 
-/// Answers a request within its span, and records the status in it.
-pub async fn within<B>(span: Span, work: impl Future<Output = Response<B>>) -> Response<B> {
+/// Answers a request within its span, and records the status in it. The work stays where the caller
+/// pinned it: it holds a whole request, and each move would copy that.
+pub async fn within<B>(
+    span: Span,
+    work: Pin<&mut impl Future<Output = Response<B>>>,
+) -> Response<B> {
     let response = work.instrument(span.clone()).await;
     span.record("http.response.status_code", response.status().as_u16());
     response

@@ -14,6 +14,7 @@ mod transfer;
 pub(crate) mod usage;
 mod whoami;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -61,11 +62,11 @@ async fn measure(
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_else(|| "other".to_owned());
     let span = fluxgate_node::telemetry::server_span(&route, request.headers());
-    let answered = async {
+    let answered = pin!(async {
         let response = next.run(request).await;
         tracing::debug!(status = response.status().as_u16(), "answered");
         response
-    };
+    });
     let response = fluxgate_node::telemetry::within(span, answered).await;
     state.metrics.served(&route, method.as_str(), response.status().as_u16(), begun.elapsed());
     response

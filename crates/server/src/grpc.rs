@@ -10,6 +10,7 @@ mod rate_limit;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::http::{Request, Response};
@@ -77,14 +78,14 @@ async fn dispatch(state: &Arc<NodeState>, request: Request<Incoming>) -> GrpcRes
     let span = fluxgate_node::telemetry::server_span(known(&path), request.headers());
     // A message that never ends must not keep its stream open.
     let within = state.config.request_timeout;
-    let work = async {
+    let work = pin!(async {
         match path.as_str() {
             CHECK => unary(authorization::Service(Arc::clone(state)), request).await,
             SHOULD_RATE_LIMIT => unary(rate_limit::Service(Arc::clone(state)), request).await,
             HEALTH => unary(health::Service(Arc::clone(state)), request).await,
             _ => tonic::Status::unimplemented("no such call").into_http(),
         }
-    };
+    });
     let timed = tokio::time::timeout(within, fluxgate_node::telemetry::within(span, work)).await;
     timed.unwrap_or_else(|_| tonic::Status::deadline_exceeded("it took too long").into_http())
 }

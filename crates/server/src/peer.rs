@@ -3,6 +3,7 @@
 //! Rejects every call without the cluster secret, of another cluster, or for another node, BEFORE it
 //! reads the body.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,7 +146,7 @@ async fn serve(State(state): State<Arc<NodeState>>, request: Request<Body>) -> R
             Err(error) => return respond::error(&error),
         };
     let span = fluxgate_node::telemetry::peer_span(call.as_str(), from.0, &parts.headers);
-    let work = async {
+    let work = pin!(async {
         match dispatch(&state, from, call, &body).await {
             Ok(bytes) => respond::bytes(StatusCode::OK, "application/octet-stream", bytes.into()),
             Err(HandleError::Malformed(why)) => respond::reject(ErrorCode::InvalidRequest, why),
@@ -153,7 +154,7 @@ async fn serve(State(state): State<Arc<NodeState>>, request: Request<Body>) -> R
                 respond::reject(ErrorCode::Unavailable, "not served now")
             }
         }
-    };
+    });
     fluxgate_node::telemetry::within(span, work).await
 }
 

@@ -4,6 +4,7 @@
 //! configuration writes the requirement into the path; a query or a header that a client could forge
 //! configures nothing.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,6 +21,7 @@ use fluxgate_api::paths::{self, header as names};
 use fluxgate_api::verdict::Verdict;
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
+use fluxgate_node::telemetry;
 use fluxgate_types::{Cost, Scope};
 
 use crate::gateway::validate::{
@@ -64,23 +66,26 @@ pub(super) async fn authorize<B>(state: &NodeState, request: Request<B>) -> Resp
     };
     let name = first.split('/').next().unwrap_or_default();
     let requirement = requirement(name, &parts.method, &parts.headers);
-    let span = fluxgate_node::telemetry::server_span(route, &parts.headers);
+    let span = telemetry::server_span(route, &parts.headers);
     let mut uncounted = None;
-    let work = async {
-        match check_gateway(&state.config, &parts.headers) {
-            Ok(()) => {
-                let InHeaders { presented, foreign } = in_headers(&parts.headers);
-                let foreign = foreign.cloned();
-                let of = (Endpoint::Authorize, begun);
-                let decided =
-                    validate_uncounted(state, presented, requirement, Cost::ONE, of).await;
-                uncounted = Some(decided.1);
-                shape(flavour, &decided.0, foreign, parts.headers)
+    let response = telemetry::within(
+        span,
+        pin!(async {
+            match check_gateway(&state.config, &parts.headers) {
+                Ok(()) => {
+                    let InHeaders { presented, foreign } = in_headers(&parts.headers);
+                    let foreign = foreign.cloned();
+                    let of = (Endpoint::Authorize, begun);
+                    let decided =
+                        validate_uncounted(state, presented, requirement, Cost::ONE, of).await;
+                    uncounted = Some(decided.1);
+                    shape(flavour, &decided.0, foreign, parts.headers)
+                }
+                Err(error) => unauthorized(flavour, &error),
             }
-            Err(error) => unauthorized(flavour, &error),
-        }
-    };
-    let response = fluxgate_node::telemetry::within(span, work).await;
+        }),
+    )
+    .await;
     let now = Instant::now();
     uncounted.iter().for_each(|decided| decided.count(state, now));
     let status = response.status().as_u16();
@@ -135,6 +140,7 @@ fn shape(
     mut headers: HeaderMap,
 ) -> Response<Reply> {
     headers.clear();
+    let texts = answer.texts();
     if answer.verdict() == Verdict::Admitted {
         // Without an explicit length, nginx and Caddy open a new connection for each request.
         headers.insert(header::CONTENT_LENGTH, ZERO);
@@ -146,17 +152,17 @@ fn shape(
             None => "authorization, x-api-key",
         };
         headers.insert(TO_REMOVE, HeaderValue::from_static(hidden));
-        return answer.respond(StatusCode::OK, Answer::buffer(), headers);
+        return answer.respond(StatusCode::OK, Answer::buffer(), texts, headers);
     }
-    let (status, body) = answer.body();
+    let (status, body) = answer.body(texts);
     if flavour == Flavour::Plain {
         answer.begin_headers(true, &mut headers);
-        return answer.respond(status, body, headers);
+        return answer.respond(status, body, texts, headers);
     }
     answer.begin_headers(false, &mut headers);
     let keeps_status = flavour == Flavour::NginxRetry && answer.is_retryable();
     let status = for_nginx(status, body, keeps_status, &mut headers);
-    answer.respond(status, Answer::buffer(), headers)
+    answer.respond(status, Answer::buffer(), texts, headers)
 }
 
 /// A denial for nginx, which reads no body: the status and the body in headers. Returns the status

@@ -6,6 +6,7 @@
 //! without a proof.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,14 +46,14 @@ async fn batch(
 ) -> Response<Body> {
     let begun = Instant::now();
     let span = fluxgate_node::telemetry::server_span("POST /v1/validate/batch", &headers);
-    let work = async {
+    let work = pin!(async {
         match read(&state, &headers, body).await {
             Ok(batch) => {
                 Json(StatusCode::OK, decide_all(&state, &batch, begun).await).into_response()
             }
             Err(error) => error.into_response(),
         }
-    };
+    });
     let response = fluxgate_node::telemetry::within(span, work).await;
     let status = response.status().as_u16();
     state.metrics.served(paths::VALIDATE_BATCH, "POST", status, begun.elapsed());

@@ -1,5 +1,6 @@
 //! `POST /v1/validate`: the verdict on one request.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +15,7 @@ use fluxgate_api::paths;
 use fluxgate_api::validate::ValidateRequest;
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
+use fluxgate_node::telemetry;
 use fluxgate_types::Cost;
 
 use crate::gateway::validate::{
@@ -40,24 +42,27 @@ where
     let begun = Instant::now();
     // Taken apart here, because an extractor of axum would copy the headers.
     let (parts, body) = request.into_parts();
-    let span = fluxgate_node::telemetry::server_span("POST /v1/validate", &parts.headers);
+    let span = telemetry::server_span("POST /v1/validate", &parts.headers);
     let is_whole = body.is_end_stream();
     let mut uncounted = None;
-    let work = async {
-        match read(state, &parts.headers, body).await {
-            Ok(request) => {
-                let arrived = if is_whole { begun } else { Instant::now() };
-                let presented = in_headers(&parts.headers).presented;
-                let (presented, requirement, cost) = question(presented, &request);
-                let of = (Endpoint::Validate, arrived);
-                let decided = validate_uncounted(state, presented, requirement, cost, of).await;
-                uncounted = Some(decided.1);
-                decided.0.into_reply(parts.headers)
+    let response = telemetry::within(
+        span,
+        pin!(async {
+            match read(state, &parts.headers, body).await {
+                Ok(request) => {
+                    let arrived = if is_whole { begun } else { Instant::now() };
+                    let presented = in_headers(&parts.headers).presented;
+                    let (presented, requirement, cost) = question(presented, &request);
+                    let of = (Endpoint::Validate, arrived);
+                    let decided = validate_uncounted(state, presented, requirement, cost, of).await;
+                    uncounted = Some(decided.1);
+                    decided.0.into_reply(parts.headers)
+                }
+                Err(error) => error.into_response().map(Reply::Routed),
             }
-            Err(error) => error.into_response().map(Reply::Routed),
-        }
-    };
-    let response = fluxgate_node::telemetry::within(span, work).await;
+        }),
+    )
+    .await;
     let now = Instant::now();
     uncounted.iter().for_each(|decided| decided.count(state, now));
     let status = response.status().as_u16();

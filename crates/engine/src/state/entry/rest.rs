@@ -18,7 +18,7 @@ pub(super) struct Rest<'a> {
 }
 
 /// The texts of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Texts<'a> {
     /// The text before the id in its credential.
     pub head: &'a str,

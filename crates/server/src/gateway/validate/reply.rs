@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, heade
 use bytes::Bytes;
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::paths::header as names;
-use fluxgate_engine::state::entry::Texts;
+use fluxgate_engine::state::entry::{KeyEntry, Texts};
 use fluxgate_types::{KEY_ID_PREFIX, KeyId, Scope};
 
 use super::{Answer, MatchedKey, RateLimitState};
@@ -57,18 +57,24 @@ impl Answer {
     /// The complete response of `/v1/validate`. `headers` are those of the request, whose memory is
     /// used again.
     pub(crate) fn into_reply(self, mut headers: HeaderMap) -> Response<Reply> {
-        let (status, text) = self.body();
+        let texts = self.texts();
+        let (status, text) = self.body(texts);
         headers.clear();
         self.begin_headers(true, &mut headers);
-        self.respond(status, text, headers)
+        self.respond(status, text, texts, headers)
+    }
+
+    /// The texts of its key. They are packed: read them once for each response.
+    pub(crate) fn texts(&self) -> Texts<'_> {
+        self.parts().0.map(|key| key.entry.texts()).unwrap_or_default()
     }
 
     /// The status and the JSON of the body.
-    pub(crate) fn body(&self) -> (StatusCode, Vec<u8>) {
+    pub(crate) fn body(&self, texts: Texts<'_>) -> (StatusCode, Vec<u8>) {
         let mut text = Self::buffer();
         let status = match (self, self.error_body()) {
             (Self::Admitted(key, rate), _) => {
-                write_admission(key, rate, &mut text);
+                write_admission(&key.entry, texts, rate, &mut text);
                 StatusCode::OK
             }
             (_, Some(error)) => {
@@ -110,10 +116,11 @@ impl Answer {
         &self,
         status: StatusCode,
         text: Vec<u8>,
+        texts: Texts<'_>,
         mut headers: HeaderMap,
     ) -> Response<Reply> {
         let length = text.len();
-        let values = self.write_values(text);
+        let values = self.write_values(text, texts);
         values.insert_into(&mut headers);
         let mut response = Response::new(Reply::from(values.text.slice(..length)));
         *response.status_mut() = status;
@@ -138,7 +145,7 @@ impl Answer {
     }
 
     /// Writes the values of the headers behind the body.
-    fn write_values(&self, mut text: Vec<u8>) -> Values {
+    fn write_values(&self, mut text: Vec<u8>, texts: Texts<'_>) -> Values {
         let (key, rate) = self.parts();
         let rate = rate.map(|rate| RateValues {
             limit: number(&mut text, rate.limit),
@@ -146,14 +153,12 @@ impl Answer {
             reset: number(&mut text, rate.reset_s),
             draft: rate.sends_draft.then(|| write_draft(&mut text, rate)),
         });
-        let key = key.map(|MatchedKey { entry }| {
-            let Texts { name, owner, .. } = entry.texts();
-            KeyValues {
-                id: written(&mut text, |text| push_id(text, &entry.id())),
-                name: written(&mut text, |text| percent_encode(text, name)),
-                owner: owner.map(|owner| written(&mut text, |text| percent_encode(text, owner))),
-                scope: entry.scope(),
-            }
+        let Texts { name, owner, .. } = texts;
+        let key = key.map(|MatchedKey { entry }| KeyValues {
+            id: written(&mut text, |text| push_id(text, &entry.id())),
+            name: written(&mut text, |text| percent_encode(text, name)),
+            owner: owner.map(|owner| written(&mut text, |text| percent_encode(text, owner))),
+            scope: entry.scope(),
         });
         let wait = if let Self::Limited { rate, .. } = self {
             Some(number(&mut text, rate.wait_s))
@@ -237,9 +242,12 @@ fn push_json(text: &mut Vec<u8>, value: &str) {
 }
 
 /// The JSON of [`Answer::admission`], without copies of its parts.
-fn write_admission(key: &MatchedKey, rate: &RateLimitState, text: &mut Vec<u8>) {
-    let entry = &key.entry;
-    let Texts { name, owner, .. } = entry.texts();
+fn write_admission(
+    entry: &KeyEntry,
+    Texts { name, owner, .. }: Texts<'_>,
+    rate: &RateLimitState,
+    text: &mut Vec<u8>,
+) {
     text.extend_from_slice(b"{\"valid\":true,\"key_id\":\"");
     push_id(text, &entry.id());
     text.extend_from_slice(b"\",\"name\":");
@@ -283,22 +291,22 @@ fn write_draft(text: &mut Vec<u8>, rate: &RateLimitState) -> (Range<usize>, Opti
 /// Percent-encodes all but the unreserved characters of RFC 3986.
 fn percent_encode(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(byte);
-        } else {
-            out.push(b'%');
-            out.push(HEX[usize::from(byte >> 4)]);
-            out.push(HEX[usize::from(byte & 15)]);
-        }
+    let is_plain =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let mut rest = text.as_bytes();
+    while let Some(plain) = rest.iter().position(|byte| !is_plain(byte)) {
+        let (high, low) = (rest[plain] >> 4, rest[plain] & 15);
+        out.extend_from_slice(&rest[..plain]);
+        out.extend_from_slice(&[b'%', HEX[usize::from(high)], HEX[usize::from(low)]]);
+        rest = &rest[plain + 1..];
     }
+    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
     use fluxgate_engine::state::command::Actor;
-    use fluxgate_engine::state::entry::KeyEntry;
     use fluxgate_engine::state::record::{KeyRecord, LimitSpec};
     use fluxgate_types::{ClusterMs, Digest, Limit, LogIndex};
 
