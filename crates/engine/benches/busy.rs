@@ -6,7 +6,9 @@
 //! busy with other things makes no hold longer.
 //!
 //! `busy [KEYS] [MINUTES]`; three runs: ten keys, KEYS keys, and KEYS keys that two other nodes use
-//! too. The last two take about two and four seconds for each million keys and minute.
+//! too. Each key gets two requests a minute, and the keys are spread over the minute. At the end come
+//! two minutes in which all keys are used just after the turn of the window, which no machine answers
+//! so fast: the most memory that this number of keys can take.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -26,6 +28,8 @@ use rustix::time::{ClockId, clock_gettime};
 const T0: u64 = 600_000_000;
 const MINUTE_MS: u64 = 60_000;
 const IDLE_MS: u64 = 3_600_000;
+/// Groups of keys. They take their turns in the first half of a minute, one each 1.5 seconds.
+const SLOTS: u64 = 20;
 
 fn cpu_now() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
@@ -169,17 +173,17 @@ struct Kinds {
     sweeping: Holds,
 }
 
-/// What each of two other nodes says of each key, in messages of up to one hold of the lock.
-fn hear(node: &Node, at: u64, holds: &mut Holds) {
+/// What each of two other nodes says of these keys, in messages of up to one hold of the lock.
+fn hear(node: &Node, keys: &[(usize, KeyId)], at: u64, holds: &mut Holds) {
     let spec = &node.limits.specs[0];
     let window = spec.limit.window_at(ClusterMs(at)).number;
-    let mut by_shard: Vec<Vec<KeyId>> = vec![Vec::new(); SHARDS];
-    node.keys.iter().for_each(|(place, key)| by_shard[*place].push(*key));
+    let mut by_shard: BTreeMap<usize, Vec<KeyId>> = BTreeMap::new();
+    keys.iter().for_each(|(place, key)| by_shard.entry(*place).or_default().push(*key));
     for peer in [NodeId(2), NodeId(3)] {
         let sender = Sender { node: peer, boot: BootId(1) };
-        for (place, keys) in by_shard.iter().enumerate() {
+        for (place, keys) in &by_shard {
             for some in keys.chunks(caps::ITEMS_PER_HOLD_MAX) {
-                node.hold(place, at, holds, |shard, context| {
+                node.hold(*place, at, holds, |shard, context| {
                     for key in some {
                         let counter = CounterId { key: *key, limit: spec.tag, window };
                         let left = spec.limit.tokens / 3;
@@ -200,49 +204,64 @@ fn hear(node: &Node, at: u64, holds: &mut Holds) {
     }
 }
 
-/// One minute: each key gets one request that opens its window, and a later one that finds it open.
-/// Sweeps and gossip follow each time, and `heard`, what others say.
-fn minute(node: &Node, minute: u64, kinds: &mut Kinds, heard: bool) {
+/// One request of each of these keys, all admitted.
+fn request(node: &Node, keys: &[(usize, KeyId)], at: u64, holds: &mut Holds) {
+    for (place, key) in keys {
+        let step = node.hold(*place, at, holds, |shard, context| {
+            let none = &mut Vec::new();
+            shard.handle_request(context, key, &node.limits, Cost::ONE, WaiterId(0), none)
+        });
+        assert!(matches!(step, Step::Decided(d) if d.verdict == Verdict::Admitted));
+    }
+}
+
+/// What a node does about its counters at one moment: it sweeps, and tells its peers.
+fn look_after(node: &Node, at: u64, kinds: &mut Kinds) {
+    for place in 0..SHARDS {
+        while node.hold(place, at, &mut kinds.sweeping, |shard, c| shard.sweep(c, IDLE_MS)) {}
+        let most = caps::PEER_ITEMS_MAX / SHARDS;
+        node.hold(place, at, &mut kinds.telling, |shard, c| shard.take_gossip(c, most));
+        node.hold(place, at, &mut kinds.telling, |shard, c| {
+            shard.take_gossip(c, caps::ITEMS_PER_HOLD_MAX)
+        });
+        let (mut cursor, mut gossip) = (Cursor::default(), Vec::new());
+        let most = caps::ITEMS_PER_HOLD_MAX;
+        node.hold(place, at, &mut kinds.telling_again, |shard, c| {
+            let find = |_: &KeyId| Some(node.limits.clone());
+            shard.repeat_gossip(c, &find, &mut cursor, most, &mut gossip)
+        });
+    }
+}
+
+/// One minute: each key gets one request that opens its window, and a later one that finds it open,
+/// followed by what others say of it if they use it too. The keys take their turns over
+/// the minute in [`SLOTS`] groups or, `at_once`, all together.
+fn minute(node: &Node, minute: u64, kinds: &mut Kinds, heard: bool, at_once: bool) {
     // Just after the turn: the windows before are over and still in memory.
     let begin = T0 + minute * MINUTE_MS + 100;
-    for (at, opens) in [(begin, true), (begin + 20_000, false)] {
-        let holds = if opens { &mut kinds.opening } else { &mut kinds.deciding };
-        for (place, key) in &node.keys {
-            let step = node.hold(*place, at, holds, |shard, context| {
-                shard.handle_request(
-                    context,
-                    key,
-                    &node.limits,
-                    Cost::ONE,
-                    WaiterId(0),
-                    &mut Vec::new(),
-                )
-            });
-            assert!(matches!(step, Step::Decided(d) if d.verdict == Verdict::Admitted));
+    let slots = if at_once { 1 } else { SLOTS };
+    let group = |slot: u64| {
+        let (slot, count) = (usize::try_from(slot).unwrap_or(0), node.keys.len());
+        let at = |slot: usize| slot * count / usize::try_from(slots).unwrap_or(1);
+        &node.keys[at(slot)..at(slot + 1)]
+    };
+    let later = if at_once { 1 } else { SLOTS / 3 };
+    for slot in 0..slots + later {
+        let at = begin + slot * (MINUTE_MS / SLOTS / 2);
+        for (slot, holds) in [
+            (Some(slot).filter(|slot| *slot < slots), &mut kinds.opening),
+            (slot.checked_sub(later), &mut kinds.deciding),
+        ] {
+            let Some(keys) = slot.map(group) else { continue };
+            request(node, keys, at, holds);
+            if heard {
+                hear(node, keys, at, &mut kinds.hearing);
+            }
         }
-        if heard {
-            hear(node, at, &mut kinds.hearing);
-        }
-        for place in 0..SHARDS {
-            while node.hold(place, at, &mut kinds.sweeping, |shard, c| shard.sweep(c, IDLE_MS)) {}
-            let most = caps::PEER_ITEMS_MAX / SHARDS;
-            node.hold(place, at, &mut kinds.telling, |shard, c| shard.take_gossip(c, most));
-            node.hold(place, at, &mut kinds.telling, |shard, c| {
-                shard.take_gossip(c, caps::ITEMS_PER_HOLD_MAX)
-            });
-            let (mut cursor, mut gossip) = (Cursor::default(), Vec::new());
-            let most = caps::ITEMS_PER_HOLD_MAX;
-            node.hold(place, at, &mut kinds.telling_again, |shard, c| {
-                shard.repeat_gossip(
-                    c,
-                    &|_| Some(node.limits.clone()),
-                    &mut cursor,
-                    most,
-                    &mut gossip,
-                )
-            });
-        }
+        look_after(node, at, kinds);
     }
+    // Long after the turn.
+    look_after(node, begin + MINUTE_MS - 1_000, kinds);
 }
 
 #[expect(clippy::print_stdout, reason = "the result of a bench")]
@@ -252,11 +271,13 @@ fn main() {
     let before = resident_kib();
     for (count, heard) in [(10, false), (keys, false), (keys, true)] {
         let node = Node::new(count);
+        let of_bench = size_of_val(node.keys.as_slice()) as u64 / 1_024;
+        let taken = || resident_kib().saturating_sub(before + of_bench) / 1_024;
         let (mut kinds, mut memory) = (Kinds::default(), Vec::new());
         for n in 0..minutes as u64 {
-            minute(&node, n, &mut kinds, heard);
+            minute(&node, n, &mut kinds, heard, false);
             assert_eq!(node.counters(), count, "each key has one window, and no old one stays");
-            memory.push((resident_kib().saturating_sub(before)) / 1_024);
+            memory.push(taken());
         }
         println!(
             "{count} keys{}, {minutes} minutes",
@@ -278,6 +299,12 @@ fn main() {
         let every = (memory.len() / 8).max(1);
         let some: Vec<String> =
             memory.iter().step_by(every).chain(memory.last()).map(u64::to_string).collect();
-        println!("resident memory, MiB, over the minutes: {}\n", some.join(" "));
+        let mut at_once = Kinds::default();
+        for n in 0..2 {
+            minute(&node, minutes as u64 + n, &mut at_once, heard, true);
+        }
+        println!("{}", at_once.opening.line("open a window, all keys at once"));
+        println!("resident memory, MiB, over the minutes: {}", some.join(" "));
+        println!("after two minutes with all keys at once: {}\n", taken());
     }
 }

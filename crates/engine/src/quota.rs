@@ -307,7 +307,7 @@ impl Shard {
     fn look_at(&self, counter: &CounterId) -> Option<&WindowCounter> {
         let limits = self.keys.get(&counter.key)?.limits.iter();
         let mut cells = limits.filter(|l| l.tag == counter.limit).flat_map(|l| &l.cells);
-        cells.find(|cell| cell.window == counter.window)
+        cells.find(|cell| cell.window() == counter.window)
     }
 
     /// This node's balance of one counter, if it is in memory: for observers and tests.

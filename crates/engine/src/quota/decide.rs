@@ -239,9 +239,9 @@ impl KeyCounters {
     fn spend(&mut self, limits: &KeyLimits, cost: Cost, key: &KeyId, order: &mut Order) {
         for limit in self.limits.iter_mut().take(limits.specs.len()) {
             let cell = limit.now();
-            cell.spent += cost.0 + u64::from(Mutation::ChargedTwice.active());
+            cell.spend(cost.0 + u64::from(Mutation::ChargedTwice.active()));
             if !std::mem::replace(&mut cell.dirty, true) {
-                let window = cell.window;
+                let window = cell.window();
                 let counter = CounterId { key: *key, limit: limit.tag, window };
                 order.note_dirty(limit.end_of(window), counter);
             }
@@ -308,7 +308,7 @@ impl KeyCounters {
         let waits = self.waits();
         for (at, spec) in limits.specs.iter().enumerate() {
             let cell = self.limits[at].now();
-            let counter = CounterId { key: *key, limit: spec.tag, window: cell.window };
+            let counter = CounterId { key: *key, limit: spec.tag, window: cell.window() };
             let Some((peer, need)) = next_to_ask(context, cell, &counter, waits) else {
                 continue;
             };

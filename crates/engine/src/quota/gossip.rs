@@ -46,7 +46,7 @@ impl Shard {
             let mut cells = cells_of(&mut self.keys, &key, tag, end);
             let (_, cell) = cells.find(|(_, cell)| cell.dirty)?;
             cell.dirty = false;
-            let counter = CounterId { key, limit: tag, window: cell.window };
+            let counter = CounterId { key, limit: tag, window: cell.window() };
             Some(gossip(context, counter, cell, silent))
         };
         taken.into_iter().filter_map(report).collect()
@@ -84,7 +84,7 @@ impl Shard {
         tag: u32,
     ) -> Option<CounterGossip> {
         if let Some((_, cell)) = cells_of(&mut self.keys, key, tag, end).next() {
-            let counter = CounterId { key: *key, limit: tag, window: cell.window };
+            let counter = CounterId { key: *key, limit: tag, window: cell.window() };
             let silent = Mutation::GossipWithoutTransfers.active();
             return Some(gossip(context, counter, cell, silent));
         }

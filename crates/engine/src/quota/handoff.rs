@@ -64,7 +64,7 @@ impl Shard {
                 let Some(total) = cell.give(&context.incarnation.incarnations, to, tokens) else {
                     continue;
                 };
-                let counter = CounterId { key, limit: tag, window: cell.window };
+                let counter = CounterId { key, limit: tag, window: cell.window() };
                 into.push(Handoff { reply: cell.reply(counter, to, total), tokens });
             }
         }
@@ -94,7 +94,7 @@ impl Shard {
                 return false;
             };
             for (_, cell) in cells_of(&mut self.keys, &key, tag, end) {
-                let counter = CounterId { key, limit: tag, window: cell.window };
+                let counter = CounterId { key, limit: tag, window: cell.window() };
                 into.insert(counter, cell.carryover(end));
             }
         }

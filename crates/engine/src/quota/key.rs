@@ -17,8 +17,8 @@ use crate::state::record::LimitSpec;
 /// The first and the longest time for which an unproven denial is remembered, milliseconds.
 pub(super) const DEGRADED_MS: (u64, u64) = (50, 1_000);
 
-/// One limit of a key. A busy node has a million of them, so its fields are small. Two windows need no
-/// memory of their own: around the end of a window every busy key has this one and the next.
+/// One limit of a key. A busy node has a million of them, so its fields are small. One window needs no
+/// memory of its own. A key has two for two seconds in each window, if it is used just then.
 #[derive(Clone, Debug)]
 pub(super) struct LimitCounter {
     pub(super) tag: u32,
@@ -26,7 +26,7 @@ pub(super) struct LimitCounter {
     current: u32,
     pub(super) period_ms: u64,
     // The current window, those that ended less than `FORGET_AFTER_MS` ago, and perhaps the next.
-    pub(super) cells: SmallVec<[WindowCounter; 2]>,
+    pub(super) cells: SmallVec<[WindowCounter; 1]>,
     pub(super) history: Past,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Queue {
     pub(super) degraded_ms: u64,
 }
 
-/// The counters of a key: one piece of memory while it has one limit with two windows, and nothing
+/// The counters of a key: one piece of memory while it has one limit with one window, and nothing
 /// waited.
 #[derive(Clone, Debug)]
 pub(super) struct KeyCounters {
@@ -55,7 +55,7 @@ pub(super) struct KeyCounters {
     pub(super) limits: SmallVec<[LimitCounter; 1]>,
 }
 
-const _: () = assert!(size_of::<KeyCounters>() <= 208, "a node has a million of them");
+const _: () = assert!(size_of::<KeyCounters>() <= 136, "a node has a million of them");
 
 /// The keys of one shard. A key id is its own hash and part of the counters, so a slot of the table
 /// is one pointer.
@@ -115,7 +115,7 @@ pub(super) fn cell_of<'a>(
 ) -> Option<&'a mut WindowCounter> {
     let limits = keys.get_mut(&counter.key)?.limits.iter_mut();
     let mut cells = limits.filter(|l| l.tag == counter.limit).flat_map(|l| &mut l.cells);
-    cells.find(|cell| cell.window == counter.window)
+    cells.find(|cell| cell.window() == counter.window)
 }
 
 /// The open windows of a limit that end at one moment, each with its period in milliseconds.
@@ -132,7 +132,7 @@ pub(super) fn cells_of<'a>(
         limit.cells.iter_mut().map(move |cell| (period_ms, cell))
     });
     cells.filter(move |(period_ms, cell)| {
-        Window { number: cell.window, period_ms: *period_ms }.end() == end
+        Window { number: cell.window(), period_ms: *period_ms }.end() == end
     })
 }
 
@@ -171,10 +171,10 @@ impl LimitCounter {
         order: &mut Order,
     ) -> Option<usize> {
         let current = self.current as usize;
-        let found = if self.cells.get(current).is_some_and(|cell| cell.window == window) {
+        let found = if self.cells.get(current).is_some_and(|cell| cell.window() == window) {
             Some(current)
         } else {
-            self.cells.iter().position(|cell| cell.window == window)
+            self.cells.iter().position(|cell| cell.window() == window)
         };
         let at = match found {
             Some(at) => at,
@@ -208,7 +208,7 @@ impl LimitCounter {
 
     /// The end of the current window; [`KeyCounters::open_all`] has opened it in this step.
     pub(super) fn current_end(&self) -> ClusterMs {
-        self.end_of(self.cells[self.current as usize].window)
+        self.end_of(self.cells[self.current as usize].window())
     }
 
     /// The end of a window.
@@ -219,10 +219,10 @@ impl LimitCounter {
     pub(super) fn forget_old(&mut self, now: ClusterMs, order: &mut Order) {
         let period_ms = self.period_ms;
         let over = |cell: &WindowCounter| {
-            Window { number: cell.window, period_ms }.end() + FORGET_AFTER_MS < now
+            Window { number: cell.window(), period_ms }.end() + FORGET_AFTER_MS < now
         };
-        for cell in self.cells.iter().filter(|cell| over(cell) && cell.spent > 0) {
-            self.history.push(WindowSpent { window: cell.window, spent: cell.spent });
+        for cell in self.cells.iter().filter(|cell| over(cell) && cell.spent() > 0) {
+            self.history.push(WindowSpent { window: cell.window(), spent: cell.spent() });
         }
         let before = self.cells.len();
         self.cells.retain(|cell| !over(cell));

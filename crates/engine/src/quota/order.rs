@@ -30,6 +30,14 @@ fn push_sparing<T>(list: &mut Vec<T>, item: T) {
     list.push(item);
 }
 
+/// The same for a queue.
+fn queue_sparing<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() == queue.capacity() {
+        queue.reserve_exact((queue.len() / 4).max(4));
+    }
+    queue.push_back(item);
+}
+
 /// Everything that ends at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Due {
@@ -92,7 +100,8 @@ impl Order {
 
     /// The report of a counter changed.
     pub(super) fn note_dirty(&mut self, end: ClusterMs, counter: CounterId) {
-        self.windows.entry(end).or_default().dirty.push_back((counter.key, counter.limit));
+        let due = self.windows.entry(end).or_default();
+        queue_sparing(&mut due.dirty, (counter.key, counter.limit));
     }
 
     /// Takes counters whose reports changed, at most `most`: a fair part of each open window, first

@@ -89,7 +89,7 @@ impl Shard {
         let (at, spec) = specs.find(|(_, spec)| spec.tag == counter.limit)?;
         if !may_open {
             let cell = cell_of(&mut self.keys, counter)?;
-            let ends = spec.limit.window(cell.window).end();
+            let ends = spec.limit.window(cell.window()).end();
             return cell.keeps_up(context.incarnation).then_some((cell, ends, 0));
         }
         let (keys, order) = (&mut self.keys, &mut self.order);
@@ -241,7 +241,7 @@ fn amount_to_give(
         let gives_way = outranks(&demand.key, to.node, context.incarnation.me);
         return if gives_way { balance } else { balance.saturating_sub(waits).min(demand.need) };
     }
-    let (theirs, ours) = (u128::from(demand.spent) + 1, u128::from(cell.spent));
+    let (theirs, ours) = (u128::from(demand.spent) + 1, u128::from(cell.spent()));
     let fair = (u128::from(balance) * theirs * 2 + theirs + ours) / ((theirs + ours) * 2);
     let fair = u64::try_from(fair).unwrap_or(balance);
     balance.min(demand.need.max(demand.want.min(fair)))

@@ -29,16 +29,16 @@ impl Shard {
             return Vec::new();
         };
         let usage = |limit: &LimitCounter| {
-            let open = limit.cells.iter().filter(|cell| cell.spent > 0);
-            let open = open.map(|cell| WindowSpent { window: cell.window, spent: cell.spent });
+            let open = limit.cells.iter().filter(|cell| cell.spent() > 0);
+            let open = open.map(|cell| WindowSpent { window: cell.window(), spent: cell.spent() });
             let mut series: Vec<WindowSpent> = limit.history.iter().chain(open).collect();
             series.sort_unstable_by_key(|point| point.window);
-            let newest = limit.cells.iter().max_by_key(|cell| cell.window);
+            let newest = limit.cells.iter().max_by_key(|cell| cell.window());
             LimitUsage {
                 tag: limit.tag,
                 series,
                 by_node: newest.map(|cell| cell.spent_by(me)).unwrap_or_default(),
-                window: newest.map_or(0, |cell| cell.window),
+                window: newest.map_or(0, |cell| cell.window()),
             }
         };
         counters.limits.iter().map(usage).collect()

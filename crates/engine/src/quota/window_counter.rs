@@ -29,11 +29,12 @@ struct Restored {
     follows: bool,
 }
 
-/// One counter in one window: as large as a line of a processor's cache.
+/// One counter in one window.
 #[derive(Clone, Debug)]
 pub(super) struct WindowCounter {
-    pub(super) window: u64,
-    pub(super) spent: u64,
+    // A window of one second has a number of 32 bits until the year 2106.
+    window: u32,
+    spent: u32,
     // Most counters of a node that serves a key alone need none.
     exchange: Option<Box<Exchange>>,
     incarnations_tag: u64,
@@ -56,11 +57,11 @@ pub(super) struct WindowCounter {
     usable: bool,
 }
 
-const _: () = assert!(size_of::<WindowCounter>() == 64, "a line of the cache");
+const _: () = assert!(size_of::<WindowCounter>() == 56, "a node has a million of them");
 const _: () = assert!(caps::LIMIT_PERIOD_MS_MAX <= u32::MAX as u64, "a period fits");
 const _: () = assert!(caps::LIMIT_TOKENS_MAX < u32::MAX as u64, "tokens fit");
 
-/// A limit's tokens or period, within the bounds of limits.
+/// A limit's tokens or period, within the bounds of limits, or a window's number.
 fn small(number: u64) -> Option<u32> {
     u32::try_from(number).ok()
 }
@@ -109,7 +110,7 @@ impl WindowCounter {
             Restored { tokens, follows: held.follows }
         });
         Some(Self {
-            window,
+            window: small(window)?,
             spent: 0,
             incarnations_tag: incarnation.incarnations_tag,
             incarnations_at: incarnation.incarnations.progress(),
@@ -129,6 +130,21 @@ impl WindowCounter {
         })
     }
 
+    /// The number of the window.
+    pub(super) fn window(&self) -> u64 {
+        u64::from(self.window)
+    }
+
+    /// Tokens that this node's requests have spent.
+    pub(super) fn spent(&self) -> u64 {
+        u64::from(self.spent)
+    }
+
+    /// Spends tokens. A balance beyond 32 bits would be the work of peers that lie.
+    pub(super) fn spend(&mut self, tokens: u64) {
+        self.spent = small(self.spent() + tokens).unwrap_or(u32::MAX);
+    }
+
     /// The limit by which this counter counts.
     pub(super) fn tokens(&self) -> u64 {
         u64::from(self.tokens)
@@ -139,7 +155,7 @@ impl WindowCounter {
     }
 
     fn start(&self) -> ClusterMs {
-        Window { number: self.window, period_ms: u64::from(self.period_ms) }.start()
+        Window { number: self.window(), period_ms: u64::from(self.period_ms) }.start()
     }
 
     fn accounts(&self) -> &[PeerAccount] {
@@ -191,7 +207,7 @@ impl WindowCounter {
             if Mutation::LimitChangeForgetsSpent.active() {
                 self.spent = 0;
             }
-            let salt = share_map::salt(key, spec.tag, self.window);
+            let salt = share_map::salt(key, spec.tag, self.window());
             let share = map.share(context.incarnation.me, self.tokens(), salt);
             let change = signed_difference(share, self.share());
             self.share = small(share).unwrap_or(tokens);
@@ -245,9 +261,9 @@ impl WindowCounter {
     /// What this node may still spend or give; negative after a limit was lowered.
     pub(super) fn balance(&self) -> i64 {
         let share = if self.usable { self.share() } else { 0 };
-        let Some(exchange) = &self.exchange else { return signed_difference(share, self.spent) };
+        let Some(exchange) = &self.exchange else { return signed_difference(share, self.spent()) };
         let mut plus = share + exchange.got_from_ended;
-        let mut minus = self.spent + exchange.given_to_ended;
+        let mut minus = self.spent() + exchange.given_to_ended;
         for account in &exchange.accounts {
             plus += account.got;
             minus += account.given;
@@ -272,7 +288,7 @@ impl WindowCounter {
             .map_or(0, |exchange| exchange.got_from_ended);
         let lost = signed_difference(unusable + to_ended, from_ended);
         CounterReport {
-            spent: self.spent,
+            spent: self.spent(),
             burned: if Mutation::BurnedCountedTwice.active() { 2 * lost } else { lost }
                 .saturating_sub(exchange.map_or(0, Exchange::restored_tokens)),
             limit: self.tokens(),
@@ -297,7 +313,7 @@ impl WindowCounter {
         Observed {
             share: self.share(),
             usable: self.usable,
-            spent: self.spent,
+            spent: self.spent(),
             balance: self.balance(),
             map_from: ClusterMs(self.start().0.saturating_sub(u64::from(self.map_age))),
             transfers: self.accounts().iter().map(totals).collect(),

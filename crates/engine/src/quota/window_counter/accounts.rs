@@ -144,7 +144,7 @@ impl WindowCounter {
     pub(in crate::quota) fn spent_by(&self, me: NodeId) -> BTreeMap<NodeId, u64> {
         let mut by: BTreeMap<NodeId, u64> =
             self.accounts().iter().map(|t| (t.node, t.spent_in_all())).collect();
-        by.insert(me, self.spent);
+        by.insert(me, self.spent());
         by
     }
 

@@ -12,7 +12,7 @@ impl WindowCounter {
     pub(in crate::quota) fn spent_lower_bound(&self, context: &Context<'_>) -> u64 {
         let others =
             self.accounts().iter().map(PeerAccount::spent_in_all).fold(0, u64::saturating_add);
-        let plain = self.spent.saturating_add(others);
+        let plain = self.spent().saturating_add(others);
         let own = self.report();
         if own.burned == 0 && self.accounts().iter().all(|t| t.burned.is_none_or(|b| b.tokens == 0))
         {
@@ -75,7 +75,7 @@ impl WindowCounter {
             return 0;
         }
         if Mutation::RemainingForgetsOthers.active() {
-            return self.tokens().saturating_sub(self.spent);
+            return self.tokens().saturating_sub(self.spent());
         }
         // What was proven stays proven, also when a peer reports under other incarnations since.
         let gone = if self.exhausted { self.tokens() } else { self.spent_lower_bound(context) };
