@@ -36,6 +36,12 @@ def seconds_used(pids):
     return used / HZ
 
 
+def resident_kib(pid):
+    """Resident memory of a process."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+
+
 def create_key(admin, token, **fields):
     """Creates a key; returns it."""
     body = {"name": "Production Sync", "owner": "user_42", "scope": "write", **fields}
