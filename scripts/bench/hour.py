@@ -1,0 +1,180 @@
+"""Drives a cluster at half of its rate while keys come and go. Called by hour.sh, which says what for.
+
+The requests are sent by `steady` (proof/bench), which measures them; this process is the
+administrator. Exit code 1 if the hour was not as it has to be.
+"""
+
+import argparse
+import collections
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import driving
+
+# New keys each second, and how long each is used before it is revoked, and then kept, seconds.
+CREATED_PER_S = 5
+USED_S = 60
+KEPT_S = 60
+# A p99.9 above this is a fault, except for as long as the machine itself stood still.
+P999_US_MAX = 5_000
+# Requests of the first minute warm caches, and the history of the keys begins.
+WARM_MINUTES = 1
+# Memory may differ by this much between the middle and the end: the kernel counts in pages, and
+# allocators keep some.
+GROWTH_MAX = 0.03
+AMPLE = [{"name": "requests", "tokens": 1_000_000_000, "period": "60s"}]
+
+
+class Admin:
+    """The operator, at each node in turn."""
+
+    def __init__(self, demo):
+        self.nodes = demo["nodes"]
+        self.token = demo["operator_token"]
+        self.turn = 0
+
+    def call(self, method, path, body=None):
+        self.turn += 1
+        url = self.nodes[self.turn % len(self.nodes)]["admin"] + path
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(url, method=method, headers=headers, data=data)
+        with urllib.request.urlopen(request, timeout=15) as answer:
+            return json.load(answer)
+
+    def is_accepted(self, key):
+        """At how many nodes the key is accepted."""
+        accepted = 0
+        for node in self.nodes:
+            url = node["gateway"] + "/v1/validate"
+            request = urllib.request.Request(url, method="POST", headers={"X-API-Key": key})
+            try:
+                with urllib.request.urlopen(request, timeout=15):
+                    accepted += 1
+            except urllib.error.HTTPError as error:
+                accepted += error.code != 401
+        return accepted
+
+
+class Churn(threading.Thread):
+    """Creates, revokes and erases keys, and tells the client which of them to use."""
+
+    def __init__(self, admin, client):
+        super().__init__(daemon=True)
+        self.admin, self.client = admin, client
+        self.used, self.kept = collections.deque(), collections.deque()
+        self.made = self.accepted_after = 0
+        self.failed = None
+        self.stop = threading.Event()
+
+    def say(self, line):
+        self.client.stdin.write(line + "\n")
+        self.client.stdin.flush()
+
+    def step(self, now):
+        # Every other key has the default limit, which it uses up.
+        limits = {"limits": AMPLE} if self.made % 2 else {}
+        made = self.admin.call("POST", "/v1/keys", {"name": f"hour {self.made}", "scope": "read", **limits})
+        self.made += 1
+        self.used.append((now, made["key"], made["id"]))
+        self.say("+" + made["key"])
+        if now - self.used[0][0] > USED_S:
+            _, key, id_ = self.used.popleft()
+            self.say("-" + key)
+            # What was sent before may still be under way.
+            time.sleep(0.05)
+            self.admin.call("DELETE", f"/v1/keys/{id_}")
+            self.accepted_after += self.admin.is_accepted(key)
+            self.kept.append((now, id_))
+        if self.kept and now - self.kept[0][0] > KEPT_S:
+            self.admin.call("DELETE", f"/v1/keys/{self.kept.popleft()[1]}?erase=true")
+
+    def run(self):
+        due = time.monotonic()
+        try:
+            while not self.stop.is_set():
+                self.step(time.monotonic())
+                due += 1 / CREATED_PER_S
+                self.stop.wait(max(0, due - time.monotonic()))
+        except (OSError, ValueError, KeyError) as error:
+            self.failed = repr(error)
+
+
+def full_rate(args, admin, gateways):
+    key = admin.call("POST", "/v1/keys", {"name": "full rate", "scope": "read", "limits": AMPLE})["key"]
+    headers = {"Authorization": f"Bearer {key}"}
+    requests, took, *_ = driving.wrk(
+        gateways[0] + "/v1/validate", args.dir, args.connections, 5, "POST", headers
+    )
+    return requests / took
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ("minutes", "connections", "pid"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    for name in ("steady", "dir", "demo"):
+        parser.add_argument(f"--{name}", required=True)
+    args = parser.parse_args()
+    with open(args.demo, encoding="utf-8") as demo:
+        demo = json.loads(demo.readline())
+    admin = Admin(demo)
+    gateways = [node["gateway"] for node in demo["nodes"]]
+    rate = full_rate(args, admin, gateways) / 2
+    print(f"{rate:.0f} requests a second, half of what wrk gets; {CREATED_PER_S} keys a second come and go")
+    addresses = [gateway.removeprefix("http://") for gateway in gateways]
+    client = subprocess.Popen(
+        [args.steady, f"{rate:.0f}", str(args.connections), "/v1/validate", *addresses],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    churn = Churn(admin, client)
+    churn.start()
+    faults, memory, intervals = [], [], 0
+    try:
+        print(f"{'minute':>6} {'answers':>9} {'429':>8} {'p50 us':>7} {'p99.9 us':>8} {'stood still us':>14} {'MiB':>5}")
+        for minute in range(args.minutes):
+            lines = [json.loads(client.stdout.readline()) for _ in range(6)]
+            counts = collections.Counter()
+            for line in lines:
+                counts.update(line["statuses"])
+                intervals += 1
+                pause = line["stood_still_us"]
+                if minute >= WARM_MINUTES and line["p999_us"] > P999_US_MAX + pause:
+                    faults.append(f"minute {minute}: p99.9 {line['p999_us']} us, the machine stood still for {pause} us")
+                if line["broken"] or set(line["statuses"]) - {"200", "429"}:
+                    faults.append(f"minute {minute}: {line}")
+            memory.append(driving.resident_kib(args.pid) // 1024)
+            worst = max(lines, key=lambda line: line["p999_us"])
+            p50 = sorted(line["p50_us"] for line in lines)[3]
+            print(
+                f"{minute:6} {sum(counts.values()):9} {counts['429']:8} {p50:7} {worst['p999_us']:8} "
+                f"{worst['stood_still_us']:14} {memory[-1]:5}",
+                flush=True,
+            )
+    finally:
+        churn.stop.set()
+        churn.join(30)
+        client.stdin.close()
+        client.wait(30)
+    if churn.failed:
+        faults.append(f"the administrator stopped: {churn.failed}")
+    if churn.accepted_after:
+        faults.append(f"{churn.accepted_after} requests with a revoked key were accepted")
+    middle, end = memory[len(memory) // 2], memory[-1]
+    if end > middle * (1 + GROWTH_MAX) + 1:
+        faults.append(f"memory grew from {middle} MiB in the middle to {end} MiB at the end")
+    print(f"{intervals} intervals, {churn.made} keys created, {len(faults)} faults; memory {middle} MiB in the middle, {end} MiB at the end")
+    for fault in faults[:20]:
+        print(f"  {fault}")
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# A cluster under load for an hour: half of the full rate, while keys are created, used, revoked and
+# erased all the time.
+#
+# Prints a line for each minute: answers, the worst p99.9 of its six intervals, for how long the
+# machine itself stood still in that interval (a thread that only sleeps), and the resident memory of
+# all nodes. Fails if a p99.9 is above 5 ms without a pause of the machine that explains it, if an
+# answer was neither 200 nor 429, if a revoked key was accepted, or if memory grew in the second half.
+#
+#   scripts/bench/hour.sh [MINUTES=60] [NODES=3] [CONNECTIONS=32] [PORT=28101]
+#
+# All nodes are in one process. Loopback only; needs no input and ends what it started.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+source scripts/lib/demo.sh
+
+MINUTES=${1:-60}
+NODES=${2:-3}
+CONNECTIONS=${3:-32}
+PORT=${4:-28101}
+TARGET=${CARGO_TARGET_DIR:-target}
+((MINUTES >= 1 && MINUTES <= 1440 && CONNECTIONS <= 256)) || { echo "1 to 1440 minutes, at most 256 connections" >&2; exit 2; }
+command -v wrk >/dev/null || { echo "wrk is missing: scripts/setup-tests.sh" >&2; exit 1; }
+cargo build -q --locked --release -p fluxgate-bench --bins
+BIN=$(fluxgate_bin)
+demo_start "$BIN" --nodes "$NODES" --port "$PORT"
+python3 scripts/bench/hour.py --minutes "$MINUTES" --connections "$CONNECTIONS" --pid "$DEMO_PID" \
+  --steady "$TARGET/release/steady" --dir "$DEMO_DIR" --demo "$DEMO_DIR/ready"
+demo_stop
