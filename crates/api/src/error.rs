@@ -4,6 +4,7 @@
 //! that are part of the contract. Must never contain anything meant for the log only: strangers
 //! read the messages.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use fluxgate_types::Scope;
@@ -189,7 +190,8 @@ pub struct ErrorBody {
     /// The code, for programs.
     pub error: ErrorCode,
     /// The reason in words, for people.
-    pub message: String,
+    #[schema(value_type = String)]
+    pub message: Cow<'static, str>,
 }
 
 /// Bytes that the buffer of a body begins with.
@@ -198,7 +200,7 @@ const BODY_BYTES: usize = 128;
 impl ErrorBody {
     /// A failure with its own message.
     #[must_use]
-    pub fn new(error: ErrorCode, message: impl Into<String>) -> Self {
+    pub fn new(error: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { error, message: message.into() }
     }
 
@@ -213,7 +215,11 @@ impl ErrorBody {
     pub fn insufficient_scope(required: Scope) -> Self {
         Self::new(
             ErrorCode::InsufficientScope,
-            format!("This endpoint requires '{required}' scope"),
+            match required {
+                Scope::Read => "This endpoint requires 'read' scope",
+                Scope::Write => "This endpoint requires 'write' scope",
+                Scope::Admin => "This endpoint requires 'admin' scope",
+            },
         )
     }
 
@@ -223,7 +229,9 @@ impl ErrorBody {
         let retry_after_s = retry_after_s.max(1);
         Self::new(
             ErrorCode::RateLimitExceeded,
-            format!("Rate limit exceeded. Try again in {retry_after_s} seconds."),
+            // Made for most requests of a busy key: without the machinery of formats.
+            ["Rate limit exceeded. Try again in ", &retry_after_s.to_string(), " seconds."]
+                .concat(),
         )
     }
 

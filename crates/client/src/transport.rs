@@ -157,11 +157,13 @@ impl Answer {
     pub(crate) fn refused(&self) -> Error {
         match self.error_body() {
             Some(body) if body.error == ErrorCode::AlreadyDone && self.after_unknown => {
-                Error::AnswerLost { message: body.message }
+                Error::AnswerLost { message: body.message.into_owned() }
             }
-            Some(body) => {
-                Error::Refused { status: self.status, code: body.error, message: body.message }
-            }
+            Some(body) => Error::Refused {
+                status: self.status,
+                code: body.error,
+                message: body.message.into_owned(),
+            },
             None => Error::unexpected(Some(self.status), format!("`{}`", excerpt(&self.body))),
         }
     }

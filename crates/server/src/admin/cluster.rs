@@ -2,6 +2,7 @@
 
 pub(crate) mod view;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -131,11 +132,11 @@ async fn read_whole(state: &NodeState, body: Body) -> Result<bytes::Bytes, ApiEr
     Ok(read?)
 }
 
-fn invalid(message: impl Into<String>) -> ApiError {
+fn invalid(message: impl Into<Cow<'static, str>>) -> ApiError {
     ApiError::new(ErrorCode::InvalidRequest, message)
 }
 
-fn conflict(message: impl Into<String>) -> ApiError {
+fn conflict(message: impl Into<Cow<'static, str>>) -> ApiError {
     ApiError::new(ErrorCode::Conflict, message)
 }
 

@@ -58,7 +58,7 @@ async fn restore(
 
 /// Reads a line as JSON. The error contains no part of the line, which may contain a secret.
 fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, String> {
-    parse_json("line", line).map_err(|error| error.message)
+    parse_json("line", line).map_err(|error| error.message.into_owned())
 }
 
 /// Reads a line of an import. The digest of a credential, whatever its shape, determines the key's id.

@@ -94,7 +94,7 @@ async fn page(State(console): Shared, signed_in: SignedIn, uri: Uri) -> PageResu
         Ok((query, during)) => {
             let principal = &signed_in.caller.principal;
             let found = find_audit(&console.state, principal, &query, during).await;
-            found.map_err(|error| error.body().message)
+            found.map_err(|error| error.body().message.into_owned())
         }
         Err(why) => Err(why),
     };

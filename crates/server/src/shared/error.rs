@@ -3,6 +3,8 @@
 //! Answers for: the same error for the JSON interface, which sends it as it is, and for the console,
 //! which shows it to a person. Must never contain more than strangers may read.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, Response};
 use axum::response::IntoResponse;
@@ -21,7 +23,7 @@ pub(crate) enum ApiError {
 }
 
 impl ApiError {
-    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self::Error(ErrorBody::new(code, message))
     }
 

@@ -1,5 +1,7 @@
 //! Responses. Every error of the JSON interface becomes HTTP here.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
@@ -83,7 +85,7 @@ pub(crate) fn error(body: &ErrorBody) -> Response<Body> {
 }
 
 /// An error by code and message.
-pub(crate) fn reject(code: ErrorCode, message: impl Into<String>) -> Response<Body> {
+pub(crate) fn reject(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Response<Body> {
     error(&ErrorBody::new(code, message))
 }
 
