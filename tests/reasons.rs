@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::console::operators_page;
+use crate::support::certs::Certs;
 use crate::support::cluster::Cluster;
 use crate::support::command::run;
 use crate::support::wait_until;
-use crate::tls::Certs;
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -2,6 +2,7 @@
 //! conditions with deadlines, load, and checks of what a client saw.
 
 pub(crate) mod binary;
+pub(crate) mod certs;
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod disk;

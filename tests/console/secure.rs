@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::browser::{Browser, ENTER};
+use crate::support::certs::Certs;
 use crate::support::cluster::{Cluster, OPERATOR};
-use crate::tls::Certs;
 
 #[test]
 fn under_tls_the_session_cookie_is_secure_and_hidden_from_scripts() {

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::application;
 use super::program::{Gateway, Kind, Lines};
 use super::{Stage, asked_ports, get};
+use crate::support::certs::{Certs, wait_ready};
 use crate::support::cluster::Cluster;
-use crate::tls::{Certs, wait_ready};
 
 /// An admission, a denial and the exact limit over TLS, over few connections and through the loss
 /// of a node; and no admission if another CA signed the nodes' certificates.
