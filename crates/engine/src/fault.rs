@@ -102,11 +102,17 @@ pub enum Mutation {
     StartNotSaved,
     /// After an orderly stop a node uses its share of a window that was over before the stop.
     OverWindowsReturn,
+    /// Of a leader's messages only the first counts as a contact.
+    FirstContactCounts,
+    /// A node says when its last contact with a leader was although it may yet acknowledge it. Needs
+    /// five nodes and a message that is on its way during an election: too rare for seeds, so not in
+    /// [`Mutation::ALL`]. The tests of `lease/contacts.rs` have it.
+    ContactWithoutVote,
 }
 
 impl Mutation {
     /// Every mutation that the simulator must catch.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::TransferAddsTotals,
         Self::RestartRuleForgotten,
         Self::DenyWithoutProof,
@@ -146,6 +152,7 @@ impl Mutation {
         Self::CountsFromOne,
         Self::StartNotSaved,
         Self::OverWindowsReturn,
+        Self::FirstContactCounts,
     ];
 
     /// Whether this thread's engine leaves this rule out.

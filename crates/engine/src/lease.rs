@@ -13,6 +13,7 @@
 //! time. When a leader crashes, the next leader waits only for this short lease, and not for a full
 //! one, before it acknowledges a write.
 
+mod contacts;
 mod granter;
 mod holder;
 mod refusal;
@@ -20,6 +21,7 @@ mod terms;
 
 use fluxgate_types::{ClusterMs, LogIndex};
 
+pub use contacts::{Contacts, LeaderId, Voted, majority_contact};
 pub use granter::{Granter, PreviousLeader};
 pub use holder::{FirstLease, LeaseHolder};
 pub use refusal::{LeaseRefusal, StartStanding, standing_of};

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use fluxgate_store::{DataDir, Driver, LogStore, Memory, Options, SnapshotStore};
+use fluxgate_types::{BootNs, NodeId};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt as _;
 
+use crate::contacts::ContactWatch;
 use crate::log::{Appends, Log};
 use crate::machine::Machine;
 use crate::progress::Progress;
@@ -27,6 +29,11 @@ impl Drop for Guard {
     }
 }
 
+fn log(store: LogStore) -> Log {
+    let contacts = ContactWatch::new(NodeId(1), || BootNs(0));
+    Log::new(store, Appends::default(), contacts, None, None).unwrap()
+}
+
 fn machine(dir: &std::path::Path) -> Machine {
     let snapshots = SnapshotStore::open_at(&dir.join("snap")).unwrap();
     let disk = crate::disk::Disk::new(dir.to_path_buf());
@@ -39,8 +46,7 @@ impl StoreBuilder<TypeConfig, Log, Machine, Guard> for OnDisk {
         let data = DataDir::open(&dir.path().join("data"), "test", 1).unwrap();
         let options = Options { driver: self.0, ..Options::default() };
         let (store, _) = LogStore::open(&data, options).unwrap();
-        let (log, machine) =
-            (Log::new(store.clone(), Appends::default(), None, None).unwrap(), machine(dir.path()));
+        let (log, machine) = (log(store.clone()), machine(dir.path()));
         Ok((Guard { store, _data: Some(data), _dir: dir }, log, machine))
     }
 }
@@ -52,8 +58,7 @@ impl StoreBuilder<TypeConfig, Log, Machine, Guard> for InMemory {
         let dir = tempfile::tempdir().unwrap();
         let options = Options { driver: Driver::Inline, ..Options::default() };
         let (store, _) = LogStore::open_with(Box::new(Memory::new()), None, options).unwrap();
-        let (log, machine) =
-            (Log::new(store.clone(), Appends::default(), None, None).unwrap(), machine(dir.path()));
+        let (log, machine) = (log(store.clone()), machine(dir.path()));
         Ok((Guard { store, _data: None, _dir: dir }, log, machine))
     }
 }

@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fluxgate_engine::lease::LeaderId;
 use fluxgate_engine::member::{SubmitError, Submitted};
 use fluxgate_engine::state::Shared;
 use fluxgate_engine::state::command::Proposal;
@@ -23,12 +24,13 @@ use fluxgate_engine::state::snapshot::Frozen;
 use fluxgate_peer::Transport;
 use fluxgate_peer::process;
 use fluxgate_store::LogStore;
-use fluxgate_types::{LogIndex, NodeId};
+use fluxgate_types::{BootNs, LogIndex, NodeId};
 use openraft::ReadPolicy;
 use receiving::Receiving;
 use tokio::sync::watch;
 
 use crate::batcher::Batcher;
+use crate::contacts::ContactWatch;
 use crate::disk::Disk;
 use crate::log::Appends;
 use crate::machine::{Machine, Raft};
@@ -56,6 +58,7 @@ struct Inner {
     transport: Transport,
     disk: Disk,
     appends: Appends,
+    contacts: ContactWatch,
     incoming: Receiving,
     last_append: Mutex<Option<tokio::time::Instant>>,
     /// Committed entries were rejected for lack of room, and there has been none since.
@@ -179,6 +182,13 @@ impl RaftHandle {
     #[must_use]
     pub fn leaderships(&self) -> (Option<Leadership>, Option<Leadership>) {
         self.inner.progress.leaderships()
+    }
+
+    /// When this node can last have acknowledged a leader before this one; `None` if it may
+    /// acknowledge one yet.
+    #[must_use]
+    pub fn last_contact(&self, before: LeaderId) -> Option<BootNs> {
+        self.inner.contacts.last_before(before)
     }
 
     /// When this node last heard from a leader as a follower.

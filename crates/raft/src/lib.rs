@@ -8,6 +8,7 @@
 mod batcher;
 #[cfg(test)]
 mod conformance;
+mod contacts;
 mod disk;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::contacts::ContactWatch;
 use crate::shapes::Shaped;
 use crate::types::{Data, Entry, LogId, TypeConfig, Vote};
 
@@ -57,6 +58,7 @@ pub(crate) struct Log {
     appends: Appends,
     // Shared with the readers that openraft clones: a reader must see a vote at once.
     vote: Arc<Mutex<Option<Vote>>>,
+    contacts: ContactWatch,
     committed: Option<LogId>,
 }
 
@@ -85,11 +87,13 @@ impl Log {
     pub(crate) fn new(
         store: LogStore,
         appends: Appends,
+        contacts: ContactWatch,
         vote: Option<&[u8]>,
         committed: Option<&[u8]>,
     ) -> Result<Self, io::Error> {
         let (vote, committed) = Self::decode(vote, committed)?;
-        Ok(Self { store, appends, vote: Arc::new(Mutex::new(vote)), committed })
+        vote.iter().for_each(|vote| contacts.note_voted(vote));
+        Ok(Self { store, appends, vote: Arc::new(Mutex::new(vote)), contacts, committed })
     }
 
     /// Decodes the vote and the committed position that were found in a store.
@@ -209,6 +213,7 @@ impl RaftLogStorage<TypeConfig> for Log {
         // twice.
         wait.await.map_err(io::Error::other)?.map_err(|error| failed(&error))?;
         *self.vote.lock().unwrap_or_else(PoisonError::into_inner) = Some(*vote);
+        self.contacts.note_voted(vote);
         Ok(())
     }
 
@@ -267,10 +272,11 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    use fluxgate_engine::lease::LeaderId;
     use fluxgate_engine::state::cluster_state::StartId;
     use fluxgate_engine::state::command::{Actor, Batch, Proposal};
     use fluxgate_store::{Memory, Options};
-    use fluxgate_types::{BootId, ClusterMs, DirId, NodeId};
+    use fluxgate_types::{BootId, BootNs, ClusterMs, DirId, NodeId};
 
     use super::*;
 
@@ -306,13 +312,38 @@ mod tests {
         store.close();
     }
 
+    fn log(store: &LogStore) -> (Log, ContactWatch) {
+        let contacts = ContactWatch::new(NodeId(2), || BootNs(7));
+        let log = Log::new(store.clone(), Appends::default(), contacts.clone(), None, None);
+        (log.unwrap(), contacts)
+    }
+
+    #[tokio::test]
+    async fn a_vote_rules_out_earlier_leaders_only_once_it_is_on_the_disk() {
+        let memory = Memory::new();
+        let (store, _) =
+            LogStore::open_with(Box::new(memory.clone()), None, Options::default()).unwrap();
+        let (mut log, contacts) = log(&store);
+        let asks = LeaderId { term: 4, node: NodeId(3) };
+        memory.hold_barriers(true);
+        let saving = tokio::spawn(async move { log.save_vote(&Vote::new(4, 3)).await });
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(contacts.last_before(asks), None, "a crash may forget this vote");
+        memory.hold_barriers(false);
+        saving.await.unwrap().unwrap();
+        assert_eq!(contacts.last_before(asks), Some(BootNs(7)));
+        store.close();
+    }
+
     /// A full queue behind a stalled sync delays consensus' own task, and blocks no thread.
     #[tokio::test]
     async fn a_stalled_sync_ties_up_no_thread_of_the_runtime() {
         let memory = Memory::new();
         let (store, _) =
             LogStore::open_with(Box::new(memory.clone()), None, Options::default()).unwrap();
-        let mut log = Log::new(store.clone(), Appends::default(), None, None).unwrap();
+        let (mut log, _) = log(&store);
         memory.hold_barriers(true);
         // The sync stalls with this vote, and everything after it queues.
         store.save_vote(b"vote".to_vec(), Box::new(|_| ()));

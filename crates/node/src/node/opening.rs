@@ -103,6 +103,7 @@ impl Opening {
             snapshot_every: config.snapshot_every,
             transport: transport.clone(),
             now: Arc::new(move || stamps.now()),
+            boot_now,
             observer: Arc::new(SyncTimes(Arc::clone(&self.metrics))),
             #[cfg(feature = "sim")]
             simulated: None,

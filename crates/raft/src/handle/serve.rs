@@ -59,6 +59,7 @@ impl RaftHandle {
         match call.as_consensus().ok_or(HandleError::NotOurs)? {
             ConsensusCall::Append => {
                 let rpc = AppendV1::unpack(Kind::PeerMessage, body).map_err(malformed)?;
+                self.inner.contacts.note_message(rpc.vote);
                 if rpc.carries_entries() {
                     let has_room = self.inner.disk.has_room().await;
                     let lacks = !has_room && rpc.carries_committed();
@@ -96,6 +97,7 @@ impl RaftHandle {
 
     async fn receive(&self, piece: SnapshotPieceV1) -> Result<SnapshotReplyV1, HandleError> {
         let vote = piece.vote;
+        self.inner.contacts.note_message(vote);
         match self.inner.incoming.take(piece).await.map_err(failed)? {
             Taken::Next(next) => Ok(SnapshotReplyV1::Next(next)),
             Taken::Whole(file) => self.install(vote, file).await,

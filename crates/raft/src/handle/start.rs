@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fluxgate_peer::{Transport, process};
 use fluxgate_store::{DataDir, LogStore, Observer, OpenError, Recovered, SnapshotStore};
-use fluxgate_types::{ClusterMs, NodeId};
+use fluxgate_types::{BootNs, ClusterMs, NodeId};
 use openraft::{Config, SnapshotPolicy};
 use tokio::sync::watch;
 
@@ -15,6 +15,7 @@ use super::receiving::Receiving;
 use super::simulated::{self, SimulatedDisk};
 use super::{CONSENSUS_THREAD, Inner, RaftHandle};
 use crate::batcher::Batcher;
+use crate::contacts::ContactWatch;
 use crate::disk::Disk;
 use crate::log::{Appends, Log};
 use crate::machine::{Machine, Raft};
@@ -46,6 +47,8 @@ pub struct ClusterOptions {
     pub transport: Transport,
     /// Cluster time, for the stamps of entries.
     pub now: Arc<dyn Fn() -> ClusterMs + Send + Sync>,
+    /// The boot clock.
+    pub boot_now: fn() -> BootNs,
     /// Notified of every sync of the log.
     pub observer: Arc<dyn Observer>,
     /// A log in memory instead of on disk.
@@ -183,9 +186,12 @@ impl RaftHandle {
         store.set_observer(Arc::clone(&options.observer));
         let shared = machine.registry().shared();
         let appends = Appends::default();
+        // The directory is open: no earlier process of it acknowledges anything from here on.
+        let contacts = ContactWatch::new(options.me, options.boot_now);
         let log = Log::new(
             store.clone(),
             appends.clone(),
+            contacts.clone(),
             recovered.vote.as_deref(),
             recovered.committed.as_deref(),
         )
@@ -207,6 +213,7 @@ impl RaftHandle {
             transport: options.transport,
             disk,
             appends,
+            contacts,
             incoming: Receiving::new(snapshots),
             last_append: Mutex::new(None),
             lacks_entries: AtomicBool::new(false),

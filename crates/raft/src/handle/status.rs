@@ -166,6 +166,24 @@ impl RaftHandle {
         }
     }
 
+    /// The sets of voters by which this node was elected in this term: a majority of each. Empty if
+    /// it does not lead in it, or an entry of its own has changed the members since.
+    #[must_use]
+    pub fn electorate(&self, term: u64) -> Vec<Vec<NodeId>> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = openraft::async_runtime::watch::WatchReceiver::borrow_watched(&metrics);
+        let leads = metrics.state == ServerState::Leader && metrics.current_term == term;
+        let members = &metrics.membership_config;
+        let own = |id: &crate::types::LogId| {
+            (id.leader_id.term, id.leader_id.node_id) == (term, self.inner.me.0)
+        };
+        if !leads || members.log_id().as_ref().is_none_or(own) {
+            return Vec::new();
+        }
+        let sets = members.membership().get_joint_config().iter();
+        sets.map(|voters| voters.iter().copied().map(NodeId).collect()).collect()
+    }
+
     /// The term in which this node leads, if it does.
     #[must_use]
     pub fn leads_in(&self) -> Option<u64> {
