@@ -11,7 +11,8 @@
 //!
 //! The leader's own lease is short. That costs the leader nothing, since it can renew it at any
 //! time. When a leader crashes, the next leader waits only for this short lease, and not for a full
-//! one, before it acknowledges a write.
+//! one, before it acknowledges a write; and it counts from when its voters last heard from the old
+//! leader ([`Contacts`]), not from when it takes over.
 
 mod contacts;
 mod granter;
@@ -141,6 +142,10 @@ mod tests {
         Granter::new(TERMS, NodeId(1), ms(10_000), (1..=3).map(NodeId), previous)
     }
 
+    fn previous(seen_since: u64, contact: Option<u64>) -> PreviousLeader {
+        PreviousLeader { node: NodeId(3), seen_since: ms(seen_since), contact: contact.map(ms) }
+    }
+
     #[test]
     fn a_lease_counts_from_the_sending_and_only_once_applied() {
         let mut holder = LeaseHolder::default();
@@ -192,10 +197,39 @@ mod tests {
 
     #[test]
     fn a_new_leader_assumes_that_the_previous_leader_holds_a_short_lease() {
-        let long_ago = PreviousLeader { node: NodeId(3), seen_since: ms(1_000) };
+        let long_ago = previous(1_000, None);
         assert_eq!(granter(Some(long_ago)).latest(NodeId(3)), Some(ms(11_188)));
-        let just_elected = PreviousLeader { node: NodeId(3), seen_since: ms(9_500) };
+        let just_elected = previous(9_500, None);
         assert_eq!(granter(Some(just_elected)).latest(NodeId(3)), Some(ms(12_470)));
+    }
+
+    #[test]
+    fn the_previous_leaders_lease_counts_from_when_a_majority_last_heard_from_it() {
+        let latest = |previous| granter(Some(previous)).latest(NodeId(3));
+        assert_eq!(latest(previous(1_000, Some(9_100))), Some(ms(10_288)));
+        // Never later than from the moment of the take-over.
+        assert_eq!(latest(previous(1_000, Some(10_500))), Some(ms(11_188)));
+        // A lease from before its leadership is allowed for, whatever the contacts say.
+        assert_eq!(latest(previous(9_500, Some(9_600))), Some(ms(12_470)));
+        // Of another node nothing is known.
+        let of = granter(Some(previous(1_000, Some(5_000))));
+        assert_eq!(of.latest(NodeId(2)), Some(ms(12_970)));
+        assert_eq!(of.holders(LogIndex(1), ms(10_000)), [(NodeId(2), ms(12_970))]);
+    }
+
+    /// Three clocks are involved: the old leader's may be slow, those of the voter that says the age
+    /// of its contact and of the new leader fast.
+    #[test]
+    fn the_old_leader_stops_first_by_the_worst_of_three_clocks() {
+        for (age_ms, lease_ms) in [(0, 3_000), (400, 3_000), (1_100, 3_000), (4_000, 60_000)] {
+            let terms = LeaseTerms { lease_ms, ..TERMS };
+            // True time is in units of 10 ns: the contact is at 0, and the answer leaves at once.
+            let stops = terms.own_holder_ms() * 10_000_000 / 99;
+            let (taken_over, age_said) = (age_ms * 100_000, age_ms * 101 / 100);
+            let left_by_new = terms.own_granter_ms() - age_said;
+            let allowed_until = taken_over + left_by_new * 10_000_000 / 101;
+            assert!(stops <= allowed_until, "{age_ms} {lease_ms}: {stops} > {allowed_until}");
+        }
     }
 
     #[test]

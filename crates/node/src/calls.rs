@@ -7,7 +7,9 @@ use fluxgate_engine::join::{Introduction, RegisteredDirectory, Times};
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_peer::{CallError, Question, Transport, process};
 use fluxgate_types::{BootId, DirId, NodeId};
-use fluxgate_wire::peer::{IntroduceCall, IntroduceReply, StatusCall, StatusReply};
+use fluxgate_wire::peer::{
+    ClocksCall, ClocksReply, IntroduceCall, IntroduceReply, StatusCall, StatusReply,
+};
 
 use crate::heard::Heard;
 
@@ -52,6 +54,23 @@ impl Calls {
                 Ok(introduction_of(node, status))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Asks a node for its clocks, as the leader of a term. A node that does not know the call, or
+    /// knows this one's directory no more, introduces itself, and says nothing of earlier leaders.
+    pub async fn clocks(
+        &self,
+        node: NodeId,
+        term: u64,
+        timeout: Duration,
+    ) -> Result<ClocksReply, CallError> {
+        match self.transport.ask(node, &ClocksCall { term }, timeout).await {
+            Err(CallError::Refused { .. }) => {
+                let said = self.introduce(node, None, timeout).await?;
+                Ok(ClocksReply { time: said.time, contact_ago_ns: None })
+            }
+            answer => answer,
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluxgate_engine::join::{self, Introduction};
-use fluxgate_engine::lease::LeaseTerms;
+use fluxgate_engine::lease::{LeaderId, LeaseTerms};
 use fluxgate_engine::quota::{Handoff, Sender, TransferReply, TransferRequest};
 use fluxgate_engine::state::Shared;
 use fluxgate_engine::state::cluster_state::level_of;
@@ -15,8 +15,8 @@ use fluxgate_peer::{CallError, Question};
 use fluxgate_raft::{RaftHandle, WriteHealth};
 use fluxgate_types::{BootId, NodeId};
 use fluxgate_wire::peer::{
-    About, AskMessage, GiveMessage, GossipMessage, GossipMessageV2, IntroduceReply, MessageHeader,
-    More, Writes,
+    About, AskMessage, ClocksReply, GiveMessage, GossipMessage, GossipMessageV2, IntroduceReply,
+    MessageHeader, More, Writes,
 };
 
 use crate::calls::Calls;
@@ -123,6 +123,16 @@ impl Peers {
             heard: parts.published.incarnation().incarnations.all(),
             time: parts.clock.times(parts.shared.last_stamp()),
         }))
+    }
+
+    /// What this node knows of the time, and of its last contact with a leader before this one.
+    pub fn clocks(&self, asks: LeaderId) -> ClocksReply {
+        let parts = &self.parts;
+        let contact = parts.raft.last_contact(asks);
+        ClocksReply {
+            time: parts.clock.times(parts.shared.last_stamp()),
+            contact_ago_ns: contact.map(|at| boot_now().since(at)),
+        }
     }
 
     /// Processes what a node reports from version 2 on. If it names another start of this node, a

@@ -28,11 +28,12 @@ pub fn in_words(differ: &ClocksDiffer) -> String {
     )
 }
 
-/// Asks nodes for their clocks, until the answers suffice ([`ClocksHeard::suffice`]); each node answers
+/// Asks nodes for their clocks, as the leader of a term, until the answers suffice ([`ClocksHeard::suffice`]); each node answers
 /// within `timeout` or counts as silent.
 pub async fn ask_clocks(
     calls: &Calls,
     nodes: Vec<NodeId>,
+    term: u64,
     enough: Option<usize>,
     timeout: Duration,
 ) -> ClocksHeard {
@@ -40,18 +41,22 @@ pub async fn ask_clocks(
     for node in nodes {
         let calls = calls.clone();
         asking.spawn(process::bind(async move {
-            let said = calls.introduce(node, None, timeout).await.ok()?;
+            let said = calls.clocks(node, term, timeout).await.ok()?;
             let arrived = boot_now();
             // As it was when the answer left: the node has reached at least this by now.
-            Some((said.time.answer(node, arrived, arrived), arrived))
+            Some((said.time.answer(node, arrived, arrived), said.contact_ago_ns, arrived))
         }));
     }
     let mut heard = ClocksHeard::default();
     while !heard.suffice(enough)
         && let Some(answer) = asking.join_next().await
     {
-        if let Ok(Some((answer, arrived))) = answer {
+        if let Ok(Some((answer, contact_ago_ns, arrived))) = answer {
+            let node = answer.node;
             heard.add(answer, arrived);
+            if let Some(ago_ns) = contact_ago_ns {
+                heard.add_contact(node, ago_ns, arrived);
+            }
         }
     }
     heard

@@ -5,10 +5,11 @@
 //! answer, whose shapes are in `fluxgate_wire::peer`.
 
 use fluxgate_wire::peer::{
-    AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2,
-    GossipReply, GossipReplyV2, IntroduceCall, IntroduceReply, LeaseCall, LeaseCallV2, LeaseReply,
-    LeaseReplyV2, MembershipCall, MembershipCallV2, MembershipReply, ReplyMessage, ServedCall,
-    ServedReply, StatusCall, StatusReply, UsageCall, UsageManyCall, UsageManyReply, UsageReply,
+    AppliedCall, AppliedReply, AskMessage, ClocksCall, ClocksReply, GiveMessage, GiveReply,
+    GossipMessage, GossipMessageV2, GossipReply, GossipReplyV2, IntroduceCall, IntroduceReply,
+    LeaseCall, LeaseCallV2, LeaseReply, LeaseReplyV2, MembershipCall, MembershipCallV2,
+    MembershipReply, ReplyMessage, ServedCall, ServedReply, StatusCall, StatusReply, UsageCall,
+    UsageManyCall, UsageManyReply, UsageReply,
 };
 use fluxgate_wire::{VERSION, VERSION_2};
 use serde::Serialize;
@@ -131,6 +132,8 @@ calls! {
     Served, "served", Node, Harmless [ServedCall => ServedReply, VERSION];
     /// Which start of which node answers, and what it knows of the cluster and of the time.
     Introduce, "introduce", Node, Harmless [IntroduceCall => IntroduceReply, VERSION_2];
+    /// What the node knows of the time, and when it last had contact with an earlier leader.
+    Clocks, "clocks", Node, Harmless [ClocksCall => ClocksReply, VERSION_2];
 }
 
 /// The calls that consensus itself serves.

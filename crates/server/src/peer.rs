@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use fluxgate_api::error::ErrorCode;
+use fluxgate_engine::lease::LeaderId;
 use fluxgate_node::NodeError;
 use fluxgate_node::state::NodeState;
 use fluxgate_peer::{Call, Question, REFUSED_FOR, RefusedFor};
@@ -18,10 +19,10 @@ use fluxgate_raft::HandleError;
 use fluxgate_store::codec::Kind;
 use fluxgate_types::{BootId, NodeId, caps};
 use fluxgate_wire::peer::{
-    AppliedCall, AppliedReply, AskMessage, GiveMessage, GiveReply, GossipMessage, GossipMessageV2,
-    GossipReply, GossipReplyV2, IntroduceCall, LeaseCall, LeaseCallV2, MembershipCall,
-    MembershipCallV2, ReplyMessage, ServedCall, StatusCall, StatusReply, UsageCall, UsageManyCall,
-    UsageManyReply, UsageReply,
+    AppliedCall, AppliedReply, AskMessage, ClocksCall, GiveMessage, GiveReply, GossipMessage,
+    GossipMessageV2, GossipReply, GossipReplyV2, IntroduceCall, LeaseCall, LeaseCallV2,
+    MembershipCall, MembershipCallV2, ReplyMessage, ServedCall, StatusCall, StatusReply, UsageCall,
+    UsageManyCall, UsageManyReply, UsageReply,
 };
 use fluxgate_wire::raft::ProposeV1;
 use fluxgate_wire::{self as wire, Grown as _};
@@ -221,6 +222,11 @@ async fn introduce(state: &NodeState) -> Result<Vec<u8>, HandleError> {
     write::<IntroduceCall>(&said.map_err(|error| HandleError::Failed(error.to_string()))?)
 }
 
+fn clocks(state: &NodeState, from: NodeId, body: &[u8]) -> Result<Vec<u8>, HandleError> {
+    let ClocksCall { term } = read(body)?;
+    write::<ClocksCall>(&state.peers.clocks(LeaderId { term, node: from }))
+}
+
 async fn dispatch(
     state: &Arc<NodeState>,
     from: NodeId,
@@ -262,6 +268,7 @@ async fn dispatch(
         }
         Call::Gossip => gossip(state, from, body),
         Call::Introduce => introduce(state).await,
+        Call::Clocks => clocks(state, from, body),
         Call::Give => {
             let message: GiveMessage = read(body)?;
             let sender =

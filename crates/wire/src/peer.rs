@@ -1,6 +1,6 @@
 //! The messages of `peer`: a new field needs a new version. Shapes whose names end in `V2`, and
 //! `IntroduceReply`, came with level 2 and version 0.2.0; a node sends them only to nodes that know
-//! them.
+//! them. A node that does not know `ClocksCall` is asked for its introduction.
 
 use fluxgate_engine::join::{Introduction, RegisteredDirectory, Times};
 use fluxgate_engine::lease::{Grant, LeaseRefusal, LeaseTerms};
@@ -212,6 +212,22 @@ pub struct ServedCall;
 /// Requests an [`IntroduceReply`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct IntroduceCall;
+
+/// The leader of this term asks for a [`ClocksReply`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ClocksCall {
+    pub term: u64,
+}
+
+/// The clocks of a node, and its last contact with an earlier leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClocksReply {
+    #[serde(with = "crate::shape")]
+    pub time: Times,
+    /// How long ago by its boot clock it can last have acknowledged a leader before the one that asks,
+    /// nanoseconds; none if it may acknowledge one yet.
+    pub contact_ago_ns: Option<u64>,
+}
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct UsageCall {

@@ -47,7 +47,7 @@ impl Cluster {
         let (holder, seen, term) = (LeaseHolder::default(), (0, start), None);
         let member = Member { applied: 0, holder, seen, term };
         let mut cluster = Self { log: Vec::new(), leader: 0, members: vec![member; nodes] };
-        cluster.elect(0, start, terms);
+        cluster.elect(0, start, None, terms);
         for node in 1..nodes {
             cluster.apply(node, start);
         }
@@ -68,8 +68,15 @@ impl Cluster {
         }
     }
 
-    /// A node becomes the leader: it applies the rest of the log and appends an entry of its own.
-    pub(crate) fn elect(&mut self, node: usize, now: BootNs, terms: LeaseTerms) {
+    /// A node becomes the leader: it applies the rest of the log and appends an entry of its own. Its
+    /// voters had no contact with an earlier leader after `contact`, if that is known.
+    pub(crate) fn elect(
+        &mut self,
+        node: usize,
+        now: BootNs,
+        contact: Option<BootNs>,
+        terms: LeaseTerms,
+    ) {
         self.leader = node;
         while self.members[node].applied < self.log.len() {
             self.apply(node, now);
@@ -78,7 +85,7 @@ impl Cluster {
         self.log.push(Entry::TermStart(node));
         self.apply(node, now);
         let nodes = (0..self.members.len()).map(id);
-        let previous = PreviousLeader { node: id(previous), seen_since };
+        let previous = PreviousLeader { node: id(previous), seen_since, contact };
         let member = &mut self.members[node];
         member.term = Some(Granter::new(terms, id(node), now, nodes, Some(previous)));
         member.holder.handle_elected(now, &terms);

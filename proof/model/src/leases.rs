@@ -1,12 +1,14 @@
 //! Leases and the write barrier: one leader at a time, writes, and clocks that drift.
 //!
 //! Real: [`fluxgate_engine::lease`]. Modelled: consensus ([`crate::cluster`]); a proof of
-//! leadership succeeds only for the current leader. The clocks of node 1 and node 3 run 1 % fast,
-//! that of node 2 runs 1 % slow: the worst pairing of a holder and a granter, both ways round.
+//! leadership succeeds only for the current leader; the voters are outside of the nodes, have
+//! one clock, and note the leader's messages ([`Contacts`]) as soon as they are sent. The clocks of node
+//! 1, of node 3 and of the voters run 1 % fast, that of node 2 runs 1 % slow: the worst pairing of a
+//! holder and a granter, both ways round.
 
 use fluxgate_engine::fault::Mutation;
-use fluxgate_engine::lease::{Grant, LeaseTerms};
-use fluxgate_types::BootNs;
+use fluxgate_engine::lease::{Contacts, Grant, LeaderId, LeaseTerms, Voted};
+use fluxgate_types::{BootNs, NodeId};
 use stateright::{Model, Property};
 
 use crate::cluster::{Cluster, Entry, id, index};
@@ -59,6 +61,9 @@ pub struct State {
     acked: usize,
     cluster: Cluster,
     drivers: Vec<Driver>,
+    voters: Contacts,
+    // The tick of the newest election.
+    elected: u64,
 }
 
 /// A step of the model.
@@ -88,6 +93,26 @@ impl State {
     fn boot(&self, node: usize) -> BootNs {
         let percent = if node == 1 { 99 } else { 101 };
         BootNs(self.tick * TICK_MS * 10_000 * percent)
+    }
+
+    /// The clock of the voters.
+    fn voters_now(&self) -> BootNs {
+        self.boot(0)
+    }
+
+    /// The leader of the newest term.
+    fn leader(&self) -> LeaderId {
+        LeaderId { term: self.cluster.elections() as u64, node: id(self.cluster.leader) }
+    }
+
+    /// The voters vote for a node, and say when their last contact with a leader before it was, as
+    /// its clock has it.
+    fn vote(&mut self, node: usize) -> Option<BootNs> {
+        let leader = LeaderId { term: self.leader().term + 1, node: id(node) };
+        let now = self.voters_now();
+        self.voters.handle_voted(Voted { leader, is_elected: false }, now);
+        let age_ns = now.since(self.voters.last_before(leader)?);
+        Some(BootNs(self.boot(node).0.saturating_sub(age_ns)))
     }
 
     fn serves(&self, node: usize) -> bool {
@@ -129,6 +154,10 @@ impl Leases {
                 let (sent, applied) = (state.boot(node), cluster.members[node].applied);
                 state.drivers[node].flight = Some(Flight::LeaseRequest { leader, sent, applied });
                 state.drivers[node].requested = Some(state.tick);
+                if node == leader && node == state.cluster.leader {
+                    // Its proof begins.
+                    state.voters.handle_message(state.leader(), state.voters_now());
+                }
             }
             Action::Arrive(node) => return self.grant(state, node),
             Action::Take(node) => {
@@ -163,7 +192,9 @@ impl Leases {
             Action::Ack(_, at) => state.acked = at,
             Action::Elect(node) => {
                 let now = state.boot(node);
-                state.cluster.elect(node, now, TERMS);
+                let contact = state.vote(node);
+                state.cluster.elect(node, now, contact, TERMS);
+                state.elected = state.tick;
                 state.drivers[node].known = state.cluster.log.len();
             }
         }
@@ -187,7 +218,8 @@ impl Model for Leases {
         let cluster = Cluster::new(self.nodes, TERMS);
         let mut drivers = vec![Driver::default(); self.nodes];
         drivers[cluster.leader].known = cluster.log.len();
-        vec![ByDebug(State { tick: 0, acked: 0, cluster, drivers })]
+        let voters = Contacts::new(NodeId(0), Voted::NONE, BootNs(0));
+        vec![ByDebug(State { tick: 0, acked: 0, cluster, drivers, voters, elected: 0 })]
     }
 
     fn actions(&self, state: &Self::State, actions: &mut Vec<Self::Action>) {
@@ -265,6 +297,20 @@ impl Model for Leases {
                     let state = &state.0;
                     state.acked > 1
                         && (0..model.nodes).any(|n| n != state.cluster.leader && state.serves(n))
+                },
+            ),
+            Property::sometimes(
+                "a new leader acknowledges at once, without an old one that was cut off before",
+                |model: &Self, state: &ByDebug<State>| {
+                    Broken::apply(model.broken);
+                    let state = &state.0;
+                    let leader = state.cluster.leader;
+                    let others = (0..model.nodes).filter(|node| *node != leader);
+                    state.cluster.elections() > 0
+                        && state.cluster.log[..state.acked].contains(&Entry::TermStart(leader))
+                        && state.tick == state.elected
+                        && others.clone().all(|n| state.cluster.members[n].applied < state.acked)
+                        && others.clone().any(|n| state.drivers[n].requested.is_some())
                 },
             ),
             Property::sometimes(

@@ -118,6 +118,7 @@ fn variants() -> [(&'static str, Vec<Broken>); 3] {
         Mutation::GrantWithoutIndex,
         Mutation::LeaseTableEmpty,
         Mutation::SpendWithoutLease,
+        Mutation::FirstContactCounts,
     ]);
     of_leases.extend([Broken::LeaseFromAnswer, Broken::NoQuorum, Broken::NoDriftMargin]);
     let mut of_maps = engine(&[Mutation::MapAtOnce]);

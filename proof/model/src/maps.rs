@@ -169,7 +169,7 @@ impl Maps {
                     state.cluster.log.push(Entry::Map(from));
                 }
                 let now = state.boot();
-                state.cluster.elect(node, now, TERMS);
+                state.cluster.elect(node, now, None, TERMS);
             }
         }
     }

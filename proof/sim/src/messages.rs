@@ -2,7 +2,7 @@
 
 use fluxgate_engine::clock::sync::ClockAnswer;
 use fluxgate_engine::join::{Introduction, JoinError};
-use fluxgate_engine::lease::LeaseRefusal;
+use fluxgate_engine::lease::{LeaderId, LeaseRefusal};
 use fluxgate_engine::member::{LeaseAnswer, LeaseRequest, SubmitError, Written};
 use fluxgate_engine::quota::{
     CounterGossip, Decision, Handoff, KeyLimits, TransferReply, TransferRequest,
@@ -62,8 +62,8 @@ pub enum Call {
     Handoffs(MessageHeader, Vec<Handoff>),
     /// To wait until an entry is applied.
     Applied(LogIndex),
-    /// The clocks of the node.
-    Clocks,
+    /// The clocks of the node, and its last contact with a leader before this one.
+    Clocks(LeaderId),
     /// The introduction of the node.
     Introduce,
     /// To propose a change, which may take this long, milliseconds.
@@ -81,8 +81,8 @@ pub enum Answer {
     Handoffs(Vec<bool>),
     /// To [`Call::Applied`]: how far the node has applied.
     Applied(LogIndex),
-    /// To [`Call::Clocks`].
-    Clocks(ClockAnswer),
+    /// To [`Call::Clocks`]: also how long ago the contact was, nanoseconds.
+    Clocks(ClockAnswer, Option<u64>),
     /// To [`Call::Introduce`].
     Introduction(Box<Introduction>),
     /// To [`Call::Propose`].

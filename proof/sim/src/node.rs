@@ -85,8 +85,8 @@ impl Node {
         let mut node = Self {
             id,
             boot: BootId(disk.boots),
+            replica: Replica::new(raft, machine.boot(step.now)),
             machine,
-            replica: Replica::new(raft),
             shard: Shard::new(step.plan.waits),
             member,
             saved,

@@ -14,6 +14,9 @@ pub struct PreviousLeader {
     pub node: NodeId,
     /// When this node first saw an entry of that term; the leadership began earlier.
     pub seen_since: BootNs,
+    /// A majority of the voters had no contact with it after this ([`super::majority_contact`]), so
+    /// none proved a later lease of its own; `None` if that is not known.
+    pub contact: Option<BootNs>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +45,8 @@ pub struct Granter {
 impl Granter {
     /// A new leader does not know what the previous one granted: every node that may have a lease
     /// is assumed to hold a full one. The previous leader is known better: while leading it held
-    /// only its own short lease, and an earlier lease ended one lease after its leadership began.
+    /// only its own short lease, which counts from no later than `contact`, and an earlier lease ended
+    /// one lease after its leadership began.
     ///
     /// `terms` are the longest ones whose promises may not have ended
     /// ([`super::TermsWatch::cautious`]); [`Granter::set_terms`] sets the terms to grant by.
@@ -60,7 +64,9 @@ impl Granter {
     ) -> Self {
         let whole = now.plus_ms(terms.granter_ms());
         let until = |node: NodeId| match previous {
-            Some(previous) if previous.node == node => now
+            Some(previous) if previous.node == node => previous
+                .contact
+                .map_or(now, |contact| contact.min(now))
                 .plus_ms(terms.own_granter_ms())
                 .max(previous.seen_since.plus_ms(terms.granter_ms()))
                 .min(whole),

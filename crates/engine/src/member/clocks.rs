@@ -4,7 +4,7 @@
 //! Answers for: a leader compares its clock with those of a majority before it grants or stamps
 //! anything in a term; and a jump of this machine's clocks drops the lease.
 
-use fluxgate_types::NodeId;
+use fluxgate_types::{BootNs, NodeId};
 
 use super::Member;
 use super::effect::{CallId, ClockJump, ClocksHeard, Effect, LEASE_TIMEOUT_MS, NotRenewed};
@@ -12,6 +12,7 @@ use super::renewal::Pending;
 use super::step::Step;
 use crate::clock::signed_difference;
 use crate::clock::sync::{self, ClockAnswer};
+use crate::lease::{LeaderId, majority_contact};
 
 /// Answers that were taken later than this after they were asked for do not count, milliseconds.
 const CLOCKS_LATE_MS: u64 = 2 * LEASE_TIMEOUT_MS;
@@ -47,7 +48,7 @@ impl Member {
         let enough = self.clock.is_synced().then(|| nodes.len().div_ceil(2));
         let call = self.next_call();
         self.renewal.pending = Some(Pending::Clocks { call, term, sent: step.now() });
-        step.push(Effect::AskClocks { call, nodes, enough });
+        step.push(Effect::AskClocks { call, nodes, term, enough });
         Ok(())
     }
 
@@ -100,9 +101,24 @@ impl Member {
                 sync::start_ns(&answers, voters, bound_ns).map_err(NotRenewed::ClocksDiffer)?;
             self.clock.begin_leadership(now, start_ns);
         }
-        self.take_over(term, step);
+        self.take_over(term, self.last_contact_before(term, heard, step), step);
         self.renewal.at = now;
         Ok(())
+    }
+
+    /// A majority of the voters had no contact with a leader before this one after that moment. All
+    /// of them by this node's clock: an answer's age counts from when it arrived.
+    fn last_contact_before(
+        &self,
+        term: u64,
+        heard: &ClocksHeard,
+        step: &Step<'_>,
+    ) -> Option<BootNs> {
+        let mut contacts = heard.contacts().clone();
+        contacts.remove(&self.me);
+        let own = step.around.last_contact(LeaderId { term, node: self.me });
+        contacts.extend(own.map(|at| (self.me, at)));
+        majority_contact(&step.around.electorate(term), &contacts)
     }
 
     fn voters(&self, step: &Step<'_>) -> impl Iterator<Item = NodeId> + use<> {

@@ -4,6 +4,8 @@
 //! lock of the member. An effect with a `call` is answered exactly once, by the handler that it
 //! names, also if what it asked for failed: the driver bounds every call in time.
 
+use std::collections::BTreeMap;
+
 use fluxgate_types::{BootId, BootNs, DirId, LogIndex, NodeId};
 
 use crate::clock::sync::{ClockAnswer, ClocksDiffer};
@@ -48,13 +50,16 @@ pub enum Effect {
         /// The call.
         call: CallId,
     },
-    /// Ask these nodes for their clocks. Answer with `handle_clocks`, when each has answered or cannot
+    /// Ask these nodes for their clocks, and for their last contact with a leader before this one in
+    /// this term. Answer with `handle_clocks`, when each has answered or cannot
     /// be reached, when [`ClocksHeard::suffice`], or after [`LEASE_TIMEOUT_MS`].
     AskClocks {
         /// The call.
         call: CallId,
         /// The nodes.
         nodes: Vec<NodeId>,
+        /// The term in which this node leads.
+        term: u64,
         /// How many answers of nodes whose clocks a leader has set suffice; `None`: all must answer.
         enough: Option<usize>,
     },
@@ -172,12 +177,23 @@ pub enum LeaseAnswer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClocksHeard {
     answers: Vec<(ClockAnswer, BootNs)>,
+    contacts: BTreeMap<NodeId, BootNs>,
 }
 
 impl ClocksHeard {
     /// A node's answer arrived at `at`, by the boot clock of this one.
     pub fn add(&mut self, answer: ClockAnswer, at: BootNs) {
         self.answers.push((answer, at));
+    }
+
+    /// A node's answer that arrived at `at` says how long ago, by its clock, its last contact with an
+    /// earlier leader was.
+    pub fn add_contact(&mut self, node: NodeId, ago_ns: u64, at: BootNs) {
+        self.contacts.insert(node, BootNs(at.0.saturating_sub(ago_ns)));
+    }
+
+    pub(super) fn contacts(&self) -> &BTreeMap<NodeId, BootNs> {
+        &self.contacts
     }
 
     /// Whether so many answers came from nodes whose clocks a leader has set. The others show nothing

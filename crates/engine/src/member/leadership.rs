@@ -8,7 +8,7 @@
 use fluxgate_types::{BootNs, ClusterMs, NodeId};
 
 use super::Member;
-use super::effect::{CallId, Effect, SubmitError, Submitted};
+use super::effect::{CallId, Effect, SeenLeadership, SubmitError, Submitted};
 use super::step::{ClusterMember, Step};
 use crate::fault::Mutation;
 use crate::lease::{Granter, PreviousLeader};
@@ -79,7 +79,7 @@ impl Member {
         let term = self.elected_in(step)?;
         let is_synced = self.clock.is_synced();
         if Mutation::UnsetClockLeads.active() || Mutation::ClockComparedOnce.active() && is_synced {
-            self.take_over(term, step);
+            self.take_over(term, None, step);
         }
         (self.led_in() == Some(term)).then_some(term)
     }
@@ -92,15 +92,19 @@ impl Member {
     }
 
     /// Takes the leadership over. In the same step the clock was compared with those of a majority
-    /// ([`Member::handle_clocks`]): in between, this machine might stand still.
-    pub(super) fn take_over(&mut self, term: u64, step: &mut Step<'_>) {
+    /// ([`Member::handle_clocks`]): in between, this machine might stand still. After `contact` a
+    /// majority of the voters had none with an earlier leader.
+    pub(super) fn take_over(&mut self, term: u64, contact: Option<BootNs>, step: &mut Step<'_>) {
         if self.led_in() == Some(term) {
             return;
         }
         let (_, before) = step.around.leaderships();
         let at = step.now();
-        let previous =
-            before.map(|seen| PreviousLeader { node: seen.node, seen_since: seen.since });
+        let previous = before.map(|SeenLeadership { node, since, .. }| PreviousLeader {
+            node,
+            seen_since: since,
+            contact,
+        });
         let view = step.around.shared().view();
         let members = step.around.members().into_iter().map(|member| member.node);
         let nodes: Vec<NodeId> = view.nodes.keys().copied().chain(members).collect();

@@ -4,6 +4,7 @@ use fluxgate_types::{BootNs, ClusterMs, LogIndex, NodeId};
 
 use super::effect::{Effect, SeenLeadership};
 use crate::clock::ClockReading;
+use crate::lease::LeaderId;
 use crate::state::Shared;
 
 /// What a step reads of the node around it: consensus, the disk, and what peers reported about
@@ -17,6 +18,12 @@ pub trait Surroundings {
     fn applied(&self) -> LogIndex;
     /// The leadership of the newest applied entry, and the one before it.
     fn leaderships(&self) -> (Option<SeenLeadership>, Option<SeenLeadership>);
+    /// The sets of voters by which this node was elected in this term, a majority of each; none if
+    /// the members have changed since.
+    fn electorate(&self, term: u64) -> Vec<Vec<NodeId>>;
+    /// When this node can last have acknowledged a leader before this one
+    /// ([`crate::lease::Contacts`]).
+    fn last_contact(&self, before: LeaderId) -> Option<BootNs>;
     /// The members of the cluster, with whether each votes. In the order of their ids.
     fn members(&self) -> Vec<ClusterMember>;
     /// The replicated state.

@@ -1,10 +1,12 @@
 //! A committed write is acknowledged once no node can answer without it.
 
-use fluxgate_engine::member::{Effect, LeaseAnswer};
+use fluxgate_engine::member::{Effect, LeaseAnswer, SeenLeadership};
 use fluxgate_engine::state::cluster_state::StartId;
-use fluxgate_types::{BootId, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, LogIndex, NodeId};
 
-use crate::world::{ME, PEER, TERMS, THIRD, World, answered, committed, ended, proving, submitted};
+use crate::world::{
+    ME, PEER, START, TERMS, THIRD, World, answered, committed, ended, proving, submitted,
+};
 
 const PEERS: StartId = StartId { boot: BootId(1), nonce: 5 };
 
@@ -120,4 +122,54 @@ fn an_older_term_of_this_node_does_not_judge_a_write_of_a_newer_one() {
     world.pass_ms(TERMS.lease_ms + 1);
     let answer = ended(&world.timeout(), write).expect("an answer").expect("no error");
     assert_eq!(answer.applied_on, [ME]);
+}
+
+/// This node has just been elected after node 2, which led for long, and asks for the clocks. Its own
+/// last contact with node 2 was 900 ms ago.
+fn elected_after_peer() -> World {
+    let mut world = World::new();
+    world.register(ME, START);
+    let since = BootNs(0).plus_ms(world.boot_ms);
+    world.around.leaderships.0 = Some(SeenLeadership { term: 1, node: PEER, since });
+    world.pass_ms(2 * TERMS.lease_ms);
+    world.lead(2);
+    world.around.contact = Some(BootNs(0).plus_ms(world.boot_ms - 900));
+    world
+}
+
+/// How long a write of the new leader waits, milliseconds, if the third node says that its last
+/// contact with an earlier leader was so long ago. It has applied the entry.
+fn waits_after_peer(world: &mut World, contact_ago_ms: Option<u64>) -> u64 {
+    world.contact_of_third_ns = contact_ago_ms.map(|ms| ms * 1_000_000);
+    world.renew();
+    let (write, effects) = commit(world, 2);
+    assert_eq!(ended(&effects, write), None);
+    let applied = Some(LogIndex(world.around.applied));
+    let mut effects = world.act(|member, at| member.handle_applied_answer(THIRD, applied, at));
+    for waited_ms in 0.. {
+        if let Some(answer) = ended(&effects, write) {
+            assert!(!answer.expect("no error").applied_on.contains(&PEER));
+            return waited_ms;
+        }
+        world.pass_ms(1);
+        effects = world.timeout();
+        assert!(waited_ms < 2 * TERMS.lease_ms);
+    }
+    unreachable!()
+}
+
+#[test]
+fn a_new_leader_counts_the_old_ones_lease_from_the_last_contact_of_a_majority() {
+    let own_ms = TERMS.own_granter_ms();
+    let waits = |ago_ms| waits_after_peer(&mut elected_after_peer(), ago_ms) / 10;
+    assert_eq!(waits(Some(700)), (own_ms - 700) / 10);
+    assert_eq!(waits(Some(1_000)), (own_ms - 900) / 10, "its own contact was later");
+    assert_eq!(waits(None), own_ms / 10, "the third node does not know");
+    // Two nodes of each half are needed, and of the second only this one is known.
+    let mut joint = elected_after_peer();
+    joint.around.electorate.push(vec![ME, NodeId(4), NodeId(5)]);
+    assert_eq!(waits_after_peer(&mut joint, Some(700)) / 10, own_ms / 10);
+    let mut changed = elected_after_peer();
+    changed.around.electorate.clear();
+    assert_eq!(waits_after_peer(&mut changed, Some(700)) / 10, own_ms / 10);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fluxgate_engine::clock::sync::ClockAnswer;
 use fluxgate_engine::clock::{ClockReading, ClusterClock};
-use fluxgate_engine::lease::{Grant, LeaseTerms};
+use fluxgate_engine::lease::{Grant, LeaderId, LeaseTerms};
 use fluxgate_engine::member::{
     CallId, ClocksHeard, ClusterMember, Effect, LeaseAnswer, LeaseRequest, Member, OwnHealth,
     PeerReport, SeenLeadership, Settings, Step, SubmitError, Submitted, Surroundings, Written,
@@ -33,6 +33,10 @@ pub(crate) struct Around {
     pub(crate) applied: u64,
     pub(crate) leaderships: (Option<SeenLeadership>, Option<SeenLeadership>),
     pub(crate) own: OwnHealth,
+    /// This node's last contact with a leader before it.
+    pub(crate) contact: Option<BootNs>,
+    /// The voters by which it was elected.
+    pub(crate) electorate: Vec<Vec<NodeId>>,
     shared: Arc<Shared>,
 }
 
@@ -51,6 +55,15 @@ impl Surroundings for Around {
 
     fn leaderships(&self) -> (Option<SeenLeadership>, Option<SeenLeadership>) {
         self.leaderships
+    }
+
+    fn electorate(&self, _: u64) -> Vec<Vec<NodeId>> {
+        self.electorate.clone()
+    }
+
+    fn last_contact(&self, before: LeaderId) -> Option<BootNs> {
+        assert_eq!(Some(before.term), self.leads_in);
+        self.contact
     }
 
     fn members(&self) -> Vec<ClusterMember> {
@@ -83,6 +96,8 @@ pub(crate) struct World {
     pub(crate) around: Around,
     pub(crate) boot_ms: u64,
     pub(crate) wall_ms: u64,
+    /// How long ago the third node had contact with a leader before this one, as it says.
+    pub(crate) contact_of_third_ns: Option<u64>,
     registry: Registry,
 }
 
@@ -109,6 +124,8 @@ impl World {
             applied: 0,
             leaderships: (None, None),
             own,
+            contact: None,
+            electorate: vec![vec![ME, PEER, THIRD]],
             shared: registry.shared(),
         };
         let incarnation = Incarnation::at_start(
@@ -128,7 +145,8 @@ impl World {
         let boot_ms = 10_000;
         let clock = ClusterClock::new(BootNs(0).plus_ms(boot_ms), ClusterMs(boot_ms));
         let member = Member::new(START, DirId(1), settings, clock, incarnation);
-        Self { member, around, boot_ms, wall_ms: boot_ms, registry }
+        let (wall_ms, contact_of_third_ns) = (boot_ms, None);
+        Self { member, around, boot_ms, wall_ms, contact_of_third_ns, registry }
     }
 
     /// A leader in term 1 with a lease of its own; what it lacks is not committed.
@@ -156,6 +174,7 @@ impl World {
     fn serve(&mut self, mut effects: Vec<Effect>) {
         while let Some(effect) = effects.pop() {
             let read = Some(LogIndex(self.around.applied));
+            let contact = self.contact_of_third_ns;
             effects.extend(self.act(|member, at| {
                 if let Effect::SaveStart { start, registered } = effect {
                     member.handle_start_saved(start, registered, true, at);
@@ -164,6 +183,7 @@ impl World {
                     nodes
                         .into_iter()
                         .for_each(|node| heard.add(ClockAnswer { node, ..own }, at.now()));
+                    contact.into_iter().for_each(|ago| heard.add_contact(THIRD, ago, at.now()));
                     member.handle_clocks(call, &heard, at);
                 } else if let Effect::ProveLeadership { call } = effect {
                     member.handle_proof(call, read, at);

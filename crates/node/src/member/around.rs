@@ -1,5 +1,6 @@
 //! What a step of the member reads of this node.
 
+use fluxgate_engine::lease::LeaderId;
 use fluxgate_engine::member::{
     ClusterMember, Member, OwnHealth, PeerReport, SeenLeadership, Surroundings,
 };
@@ -34,6 +35,14 @@ impl Surroundings for MemberParts {
         };
         let (now, before) = self.raft.leaderships();
         (now.map(seen), before.map(seen))
+    }
+
+    fn electorate(&self, term: u64) -> Vec<Vec<NodeId>> {
+        self.raft.electorate(term)
+    }
+
+    fn last_contact(&self, before: LeaderId) -> Option<BootNs> {
+        self.raft.last_contact(before)
     }
 
     fn members(&self) -> Vec<ClusterMember> {

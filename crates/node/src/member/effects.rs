@@ -93,9 +93,9 @@ impl MemberDriver {
                 let index = proof.ok().and_then(Result::ok);
                 self.step(|m, at| m.handle_proof(call, index, at));
             }
-            Effect::AskClocks { call, nodes, enough } => {
+            Effect::AskClocks { call, nodes, term, enough } => {
                 let calls = &self.parts.calls;
-                let heard = time::ask_clocks(calls, nodes, enough, LEASE_TIMEOUT).await;
+                let heard = time::ask_clocks(calls, nodes, term, enough, LEASE_TIMEOUT).await;
                 self.step(|m, at| m.handle_clocks(call, &heard, at));
             }
             Effect::Propose { call, command } => self.propose_own(call, *command).await,

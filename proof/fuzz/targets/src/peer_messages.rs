@@ -20,7 +20,7 @@ use crate::source::Source;
 /// Calls of one input to the listener.
 const CALLS_MAX: usize = 6;
 /// Calls that reach the counters, the leases and the replicated state.
-const CALLS: [Call; 12] = [
+const CALLS: [Call; 13] = [
     Call::Propose,
     Call::Lease,
     Call::Applied,
@@ -33,6 +33,7 @@ const CALLS: [Call; 12] = [
     Call::UsageMany,
     Call::Served,
     Call::Introduce,
+    Call::Clocks,
 ];
 
 /// One message, a session, or calls to a node.

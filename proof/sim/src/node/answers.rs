@@ -37,6 +37,8 @@ impl Node {
             Message::Raft(_) | Message::Gossip(..) if !self.takes_part() => {}
             Message::Raft(message) => {
                 self.replica.raft.has_room = self.machine.has_room(step.now);
+                // BEFORE consensus sees it.
+                self.replica.note_contact(from, &message, self.boot_now(step.now));
                 self.consent(step, |raft, step, out| {
                     raft.handle(step.now, from, message, step.rng, out);
                 });
@@ -81,7 +83,11 @@ impl Node {
                 Some(at) => Answer::Applied(at),
                 None => return,
             },
-            Call::Clocks => Answer::Clocks(self.act(step, |member, at| member.own_clocks(at))),
+            Call::Clocks(leader) => {
+                let contact = self.replica.contacts.last_before(leader);
+                let ago_ns = contact.map(|at| self.boot_now(step.now).since(at));
+                Answer::Clocks(self.act(step, |member, at| member.own_clocks(at)), ago_ns)
+            }
             Call::Introduce => Answer::Introduction(Box::new(self.introduction(step))),
             Call::Transfers(head, requests) => {
                 let sender = self.receive(from, &head, step);

@@ -21,6 +21,7 @@ impl Node {
     ) -> R {
         let mut out = Vec::new();
         let result = act(&mut self.replica.raft, step, &mut out);
+        self.replica.note_voted(self.boot_now(step.now));
         self.carry_out_consensus(out, step);
         result
     }

@@ -1,5 +1,6 @@
 //! A step of the [`Member`], what it reads of the node around it, and its effects.
 
+use fluxgate_engine::lease::LeaderId;
 use fluxgate_engine::member::{
     self, APPLIED_WAIT_MS, ClocksHeard, ClusterMember, Effect, LEASE_TIMEOUT_MS, Member, OwnHealth,
     PeerReport, SeenLeadership, Settings, Surroundings,
@@ -68,6 +69,14 @@ impl Surroundings for Around<'_> {
 
     fn leaderships(&self) -> (Option<SeenLeadership>, Option<SeenLeadership>) {
         self.replica.leaderships
+    }
+
+    fn electorate(&self, term: u64) -> Vec<Vec<NodeId>> {
+        self.replica.raft.electorate(term)
+    }
+
+    fn last_contact(&self, before: LeaderId) -> Option<BootNs> {
+        self.replica.contacts.last_before(before)
     }
 
     fn members(&self) -> Vec<ClusterMember> {
@@ -178,9 +187,10 @@ impl Node {
                 let round = self.call(&[], LEASE_TIMEOUT_MS, waiter, None, step);
                 self.consent(step, |raft, _, out| raft.confirm(round, out));
             }
-            Effect::AskClocks { call, nodes, enough } => {
+            Effect::AskClocks { call, nodes, term, enough } => {
                 let waiter = Waiter::Clocks(call, enough, ClocksHeard::default());
-                self.call(&nodes, LEASE_TIMEOUT_MS, waiter, Some(Call::Clocks), step);
+                let asked = Call::Clocks(LeaderId { term, node: self.id });
+                self.call(&nodes, LEASE_TIMEOUT_MS, waiter, Some(asked), step);
             }
             Effect::Propose { call, command } => {
                 let request = u128::from(step.rng.draw()) << 64 | u128::from(step.rng.draw());

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fluxgate_engine::lease::{LeaderId, Voted};
 use fluxgate_types::NodeId;
 
-use super::{Message, Output, Raft, Role};
+use super::{Disk, Message, Output, Raft, Role};
 use fluxgate_plan::Rng;
 use fluxgate_plan::Us;
 
@@ -23,6 +24,16 @@ impl Raft {
         if self.leader == Some(self.me) {
             self.leader = None;
         }
+    }
+
+    /// The vote on the disk. A term has one leader here, so a node that has seen the term and did not
+    /// stand in it acknowledges none before that leader.
+    #[must_use]
+    pub fn voted(&self) -> Voted {
+        let Disk { term, vote, .. } = self.disk;
+        let node = vote.filter(|node| *node == self.me).unwrap_or(NodeId(u64::MAX));
+        let is_elected = self.role == Role::Leader && self.term == term;
+        Voted { leader: LeaderId { term, node }, is_elected }
     }
 
     pub(super) fn rest(&mut self, now: Us, rng: &mut Rng) {

@@ -72,6 +72,15 @@ impl Raft {
         self.members.1 <= self.commit
     }
 
+    /// The voters by which this node was elected in this term; none if it does not lead in it, or an
+    /// entry of its own has changed the members since.
+    #[must_use]
+    pub fn electorate(&self, term: u64) -> Vec<Vec<NodeId>> {
+        let changed = self.term_at(self.members_at()) == term;
+        let voters = self.leads_in().filter(|leads| *leads == term && !changed);
+        voters.map(|_| self.members.0.voters.clone()).into_iter().collect()
+    }
+
     /// How far a member's log is known to match this leader's; 0 if nothing is known.
     #[must_use]
     pub fn matched(&self, node: NodeId) -> usize {

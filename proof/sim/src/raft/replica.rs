@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use fluxgate_engine::lease::{Contacts, LeaderId};
 use fluxgate_engine::member::{self, SeenLeadership, SubmitError, Submitted};
 use fluxgate_engine::state::command::{Applied, Batch, Outcome};
 use fluxgate_engine::state::{Registry, Shared};
 use fluxgate_types::{BootNs, LogIndex, NodeId};
 
-use super::{Output, Raft};
+use super::{Message, Output, Raft};
 use crate::messages::CallId;
 use fluxgate_plan::Us;
 
@@ -29,6 +30,8 @@ pub struct Replica {
     pub registry: Registry,
     /// The part of it that others read.
     pub shared: Arc<Shared>,
+    /// The contacts with leaders.
+    pub contacts: Contacts,
     /// Entries applied.
     pub applied: usize,
     /// The leaders of the newest entries of two terms, newest first.
@@ -53,12 +56,14 @@ pub struct AppliedEntry {
 impl Replica {
     /// Begins with the log of a disk.
     #[must_use]
-    pub fn new(raft: Raft) -> Self {
+    pub fn new(raft: Raft, now: BootNs) -> Self {
+        let contacts = Contacts::new(raft.me, raft.voted(), now);
         let registry = Registry::default();
         Self {
             raft,
             shared: registry.shared(),
             registry,
+            contacts,
             applied: 0,
             leaderships: (None, None),
             proposals: Vec::new(),
@@ -67,6 +72,18 @@ impl Replica {
             leader: None,
             members_at: 0,
         }
+    }
+
+    /// A message has come. Call BEFORE consensus sees it.
+    pub fn note_contact(&mut self, from: NodeId, message: &Message, now: BootNs) {
+        if let Message::Append { term, .. } = message {
+            self.contacts.handle_message(LeaderId { term: *term, node: from }, now);
+        }
+    }
+
+    /// The vote on the disk, or what it led to, may have changed.
+    pub fn note_voted(&mut self, now: BootNs) {
+        self.contacts.handle_voted(self.raft.voted(), now);
     }
 
     /// Proposes where this node leads.
