@@ -89,7 +89,7 @@ impl Entry {
 
     fn push(&mut self, mut number: u64) {
         loop {
-            let (low, rest) = (number as u8 & 7, number >> 3);
+            let (low, rest) = (u8::try_from(number & 7).unwrap_or(0), number >> 3);
             self.halves[self.length] = low | u8::from(rest > 0) << 3;
             self.length += 1;
             if rest == 0 {
