@@ -30,7 +30,7 @@ const LATE_MAX: Duration = Duration::from_millis(2);
 /// The longest answer.
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
 /// After this an answer counts as missing.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before a connection is made again.
 const RECONNECT: Duration = Duration::from_millis(100);
 /// What the sleeping thread sleeps.
@@ -123,7 +123,7 @@ async fn drive(shared: Rc<Shared>, address: SocketAddr, every: Duration, first: 
         let answer = match open {
             Ok(mut open) => {
                 let asked = ask(&mut open, &request, &mut buffer);
-                let answer = tokio::time::timeout(ANSWER_TIMEOUT, asked).await;
+                let answer = tokio::time::timeout(REPLY_TIMEOUT, asked).await;
                 answer.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).map(|s| (s, open))
             }
             Err(error) => Err(error),
@@ -147,7 +147,7 @@ async fn drive(shared: Rc<Shared>, address: SocketAddr, every: Duration, first: 
 fn nap(longest_us: &AtomicU64) -> ! {
     loop {
         let begun = Instant::now();
-        std::thread::sleep(NAP);
+        std::thread::park_timeout(NAP);
         let late = begun.elapsed().saturating_sub(NAP);
         let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
         longest_us.fetch_max(late_us, Ordering::Relaxed);
