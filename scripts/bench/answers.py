@@ -6,16 +6,12 @@ answer was not the one that its line is about.
 
 import argparse
 import json
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 
 import driving
 
-# Streams on each connection of a run over HTTP/2: as many requests at a time as over HTTP/1.1.
-HTTP2_CONNECTIONS = 4
 
 class Case:
     """One kind of answer: the same bytes from both servers."""
@@ -40,24 +36,16 @@ def wrk(case, url, seconds, args):
 
 def h2load(case, url, seconds, args, rate=0):
     """As `wrk`, over HTTP/2, or at a fixed rate over HTTP/1.1."""
-    log = os.path.join(args.dir, "h2load.log")
-    if os.path.exists(log):
-        os.remove(log)
-    command = ["h2load", "-t", "1", "-D", str(seconds), f"--log-file={log}"]
-    command += ["-H", f":method: {case.method}", "-H", f"authorization: Bearer {case.key}"]
     if rate:
         each = max(1, round(rate / args.connections))
-        command += ["--h1", "-c", str(args.connections), "--rps", str(each)]
+        words = ["--h1", "-c", str(args.connections), "--rps", str(each)]
     else:
-        streams = max(1, args.connections // HTTP2_CONNECTIONS)
-        command += ["-c", str(HTTP2_CONNECTIONS), "-m", str(streams)]
-    subprocess.run([*command, url], capture_output=True, text=True, check=True)
-    with open(log, encoding="utf-8") as lines:
-        rows = [line.split() for line in lines]
-    took = sorted(int(row[2]) for row in rows)
-    wrong = sum(int(row[1]) != case.status for row in rows)
-    at = lambda part: took[min(len(took) - 1, int(len(took) * part))] if took else 0
-    return len(took), seconds, wrong, at(0.5), at(0.99)
+        words = driving.http2_words(args.connections)
+    headers = {"Authorization": f"Bearer {case.key}"}
+    requests, wrong, p50, p99 = driving.h2load(
+        url, args.dir, seconds, case.method, headers, case.status, *words
+    )
+    return requests, seconds, wrong, p50, p99
 
 
 def cases(args, token):

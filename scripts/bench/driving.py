@@ -74,3 +74,30 @@ def wrk(url, folder, connections, seconds, method, headers, body=""):
     line = next(line for line in out.splitlines() if line.startswith("BENCH "))
     requests, micros, broken, status, p50, p99 = (int(word) for word in line.split()[1:])
     return requests, micros / 1e6, broken, status, p50, p99
+
+
+# Connections over HTTP/2, which share all requests at a time.
+HTTP2_CONNECTIONS = 4
+
+
+def h2load(url, folder, seconds, method, headers, status, *words):
+    """Drives a server with h2load: requests, answers with another status, p50 and p99 in microseconds."""
+    log = os.path.join(folder, "h2load.log")
+    if os.path.exists(log):
+        os.remove(log)
+    command = ["h2load", "-t", "1", "-D", str(seconds), f"--log-file={log}", "-H", f":method: {method}"]
+    for name, value in headers.items():
+        command += ["-H", f"{name.lower()}: {value}"]
+    subprocess.run([*command, *words, url], capture_output=True, text=True, check=True)
+    with open(log, encoding="utf-8") as lines:
+        rows = [line.split() for line in lines]
+    took = sorted(int(row[2]) for row in rows)
+    wrong = sum(int(row[1]) != status for row in rows)
+    at = lambda part: took[min(len(took) - 1, int(len(took) * part))] if took else 0
+    return len(took), wrong, at(0.5), at(0.99)
+
+
+def http2_words(requests_at_a_time):
+    """How h2load keeps so many requests at a time over HTTP/2."""
+    streams = max(1, requests_at_a_time // HTTP2_CONNECTIONS)
+    return ["-c", str(HTTP2_CONNECTIONS), "-m", str(streams)]

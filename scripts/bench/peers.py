@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -67,14 +68,26 @@ def wrk(args, url, headers, method="POST", body=""):
     return drive
 
 
-def redis_benchmark(args, sha):
+def h2load(args, url, headers):
+    """The same over HTTP/2."""
+
+    def drive(seconds):
+        words = driving.http2_words(args.connections)
+        driven = driving.h2load(url, args.dir, seconds, "POST", headers, 200, *words)
+        requests, wrong, p50, p99 = driven
+        return requests, seconds, wrong, p50, p99
+
+    return drive
+
+
+def redis_benchmark(args, sha, *words):
     """The same by redis-benchmark, which takes a number of calls instead of a time."""
     state = {"rate": 20_000}
 
     def drive(seconds):
         calls = max(1_000, int(state["rate"] * seconds))
         command = ["redis-benchmark", "-h", "127.0.0.1", "-p", str(args.redis_port), "--csv"]
-        command += ["-n", str(calls), "-c", str(args.connections), "EVALSHA", sha, "1", "count:bench"]
+        command += ["-n", str(calls), *words, "EVALSHA", sha, "1", "count:bench"]
         begun = time.monotonic()
         out = subprocess.run(
             [*command, str(10**12), "60000"], capture_output=True, text=True, check=True, timeout=60
@@ -187,6 +200,15 @@ def main():
             [args.pid],
         ),
     ]
+    if shutil.which("h2load"):
+        alone.append(
+            Server(
+                "the same over HTTP/2",
+                f"the same; {driving.HTTP2_CONNECTIONS} connections",
+                h2load(args, args.gateway + validate, bearer),
+                [args.pid],
+            )
+        )
     if args.crab_pid:
         bucket = {"max_burst": 10**9, "count_per_period": 10**9, "period": 60, "quantity": 1}
         body = json.dumps({"key": "bench", **bucket})
@@ -195,8 +217,15 @@ def main():
         alone.append(
             Server("throttlecrab-server", "one GCRA limit on one node", drive, [args.crab_pid])
         )
-    drive = redis_benchmark(args, count)
+    drive = redis_benchmark(args, count, "-c", str(args.connections))
     alone.append(Server("Redis EVALSHA", "one count on one node, no HTTP", drive, [args.redis_pid]))
+    few = driving.HTTP2_CONNECTIONS
+    drive = redis_benchmark(
+        args, count, "-c", str(few), "-P", str(max(1, args.connections // few))
+    )
+    alone.append(
+        Server("Redis, pipelined", f"the same; {few} connections", drive, [args.redis_pid])
+    )
     wrong = table("each server alone", alone, args)
 
     with nginx(args, look_up) as master:

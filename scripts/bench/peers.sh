@@ -2,8 +2,9 @@
 # What an answer costs, beside the other ways to get one: processor time of all servers per answer.
 #
 # First each server alone: a bare axum handler, a cluster of three nodes of Fluxgate (key, scope and
-# an exact limit over all nodes), throttlecrab-server (one GCRA limit on one node, without keys), and
-# Redis with the usual script that counts and expires. Then the same through nginx, with one
+# an exact limit over all nodes) over HTTP/1.1 and HTTP/2, throttlecrab-server (one GCRA limit on one
+# node, without keys), and Redis with the usual script that counts and expires, one command at a time
+# and pipelined. Then the same through nginx, with one
 # upstream behind it: nginx alone, with `auth_request` to Fluxgate, and with Lua that looks the key up
 # and counts in Redis.
 #
@@ -11,7 +12,7 @@
 #
 # Needs what scripts/setup-tests.sh installs. throttlecrab-server is left out with a message unless it
 # is in the PATH or named by THROTTLECRAB. Loopback only; ends what it started, by itself, after
-# ROUNDS x SECONDS x 7 and half a minute.
+# ROUNDS x SECONDS x 9 and half a minute.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/lib/demo.sh

@@ -28,8 +28,8 @@ pub fn in_words(differ: &ClocksDiffer) -> String {
     )
 }
 
-/// Asks nodes for their clocks, as the leader of a term, until the answers suffice ([`ClocksHeard::suffice`]); each node answers
-/// within `timeout` or counts as silent.
+/// Asks nodes for their clocks, as the leader of a term, until the answers suffice
+/// ([`ClocksHeard::suffice`]); each node answers within `timeout` or counts as silent.
 pub async fn ask_clocks(
     calls: &Calls,
     nodes: Vec<NodeId>,

@@ -51,8 +51,8 @@ pub enum Effect {
         call: CallId,
     },
     /// Ask these nodes for their clocks, and for their last contact with a leader before this one in
-    /// this term. Answer with `handle_clocks`, when each has answered or cannot
-    /// be reached, when [`ClocksHeard::suffice`], or after [`LEASE_TIMEOUT_MS`].
+    /// this term. Answer with `handle_clocks`, when each has answered or cannot be reached, when
+    /// [`ClocksHeard::suffice`], or after [`LEASE_TIMEOUT_MS`].
     AskClocks {
         /// The call.
         call: CallId,

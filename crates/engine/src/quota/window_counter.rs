@@ -7,6 +7,7 @@ mod accounts;
 mod proof;
 
 use fluxgate_types::{ClusterMs, KeyId, LogIndex, NodeId, Window, caps};
+use smallvec::SmallVec;
 
 use super::heard::Noted;
 use super::peer_account::{Burned, PeerAccount};
@@ -73,7 +74,8 @@ struct Exchange {
     // Tokens given to, and received from, incarnations that have ended.
     given_to_ended: u64,
     got_from_ended: u64,
-    accounts: Vec<PeerAccount>,
+    // In a cluster of three there are two, and a denial reads them: in one piece with the rest.
+    accounts: SmallVec<[PeerAccount; 2]>,
     search: Option<Box<TokenSearch>>,
 }
 
