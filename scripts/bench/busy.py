@@ -52,6 +52,7 @@ def drive(args, count, first=0, in_order=False, seconds=SLICE):
         capture_output=True,
         text=True,
         check=True,
+        timeout=seconds + 60,
     ).stdout
     line = next(line for line in out.splitlines() if line.startswith("BENCH "))
     return tuple(int(word) for word in line.split()[1:])
@@ -68,6 +69,8 @@ def main():
     wrong, asked = 0, 0
     while asked < args.keys:
         requests, missed, _, _ = drive(args, args.keys, first=asked, in_order=True)
+        if not requests:
+            sys.exit("the node answers nothing")
         asked, wrong = asked + requests, wrong + missed
     in_use = driving.resident_kib(args.pid)
     print(

@@ -72,7 +72,7 @@ class Node:
     def is_ready(self):
         try:
             return self.call("GET", "/readyz", port=self.gateway, timeout=2)[0] == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
 
@@ -98,7 +98,7 @@ class Writers:
                 status = 0
             ended = time.monotonic()
             if status == 201:
-                waited = json.loads(body)["waited_ms"] / 1000
+                waited = json.loads(body).get("waited_ms", 0) / 1000
                 with self.lock:
                     self.answers.append((begun, ended, waited))
             else:
@@ -128,7 +128,7 @@ def leader_of(nodes):
     for node in nodes:
         try:
             status, body = node.call("GET", "/v1/cluster", timeout=2)
-        except OSError:
+        except (OSError, http.client.HTTPException):
             continue
         leader = json.loads(body).get("leader") if status == 200 else None
         if leader:

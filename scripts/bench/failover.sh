@@ -2,10 +2,11 @@
 # How long writes wait when the leader is killed.
 #
 # Three real nodes on loopback, each a process with its own log on this disk, and writers at each of
-# them that create keys all the time. Each round kills the leader with SIGKILL, waits for the first
-# write that began after it and is answered, starts the node again, and waits until every lease from
-# before has ended. Prints each round, then medians and maxima: after how long that write was
-# committed (its answer less its wait for the write barrier), and after how long it was answered.
+# them that create keys all the time. Each round kills the leader with SIGKILL, lets one more writer at
+# each survivor begin, waits until the first of them is answered, starts the node again, and waits until
+# every lease from before has ended. Prints each round, then medians and maxima: after how long that
+# write was committed (its answer less its wait for the write barrier), and after how long it was
+# answered.
 #
 #   scripts/bench/failover.sh [ROUNDS=7] [DIR=target/bench] [PORT=27901]
 #

@@ -4,8 +4,8 @@
 #
 # Prints a line for each minute: answers, the worst p99.9 of its six intervals, for how long the
 # machine itself stood still in that interval (a thread that only sleeps), and the resident memory of
-# all nodes. Fails if a p99.9 is above 5 ms without a pause of the machine that explains it, if an
-# answer was neither 200 nor 429, if a revoked key was accepted, or if memory grew in the second half.
+# all nodes. Fails if a p99.9 is above 5 ms and the machine did not stand still, if an answer was neither
+# 200 nor 429, if a revoked key was accepted, or if memory grew in the second half.
 #
 #   scripts/bench/hour.sh [MINUTES=60] [NODES=3] [CONNECTIONS=32] [PORT=28101]
 #

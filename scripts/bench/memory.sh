@@ -77,7 +77,7 @@ for mark in "${MARKS[@]}"; do
   known=$(keys_known)
   full=$(kib VmRSS)
   echo "restart with ${known:-?} active keys and $((data / 1024)) MiB of data: ready after $took ms, $((full / 1024)) MiB resident, $(((full - empty) * 1024 / made)) bytes per key"
-  if ((${marked:-0} > 0)); then
+  if ((${marked:-0} > 0 && made > marked)); then
     echo "from $marked to $made keys: $(((full - marked_kib) * 1024 / (made - marked))) bytes a key"
   fi
   marked=$made marked_kib=$full

@@ -52,8 +52,10 @@ return ngx.exit(503)
 class Server:
     """One way to an answer: what to drive, and the processes that work for it."""
 
-    def __init__(self, name, decides, drive, pids):
+    def __init__(self, name, decides, drive, pids, base=None):
         self.name, self.decides, self.drive, self.pids = name, decides, drive, pids
+        # The server that its cost is compared with; the first of its table without one.
+        self.base = base
 
 
 def wrk(args, url, headers, method="POST", body=""):
@@ -155,12 +157,12 @@ def measure(servers, args):
 
 def table(title, servers, args):
     medians, wrong = measure(servers, args)
-    first = medians[servers[0].name]
     print(f"\n{title}")
     print(f"{'':26} {'cpu us':>8} {'ratio':>6} {'answers/s':>10} {'p50 us':>8} {'p99 us':>8}  decides")
     for server in servers:
         cpu, rate, p50, p99 = medians[server.name]
-        line = f"{server.name:26} {cpu:8.2f} {cpu / first[0]:6.2f} {rate:10.0f} {p50:8.0f} {p99:8.0f}"
+        base = medians[server.base or servers[0].name][0]
+        line = f"{server.name:26} {cpu:8.2f} {cpu / base:6.2f} {rate:10.0f} {p50:8.0f} {p99:8.0f}"
         print(f"{line}  {server.decides}", flush=True)
     if wrong:
         print(f"  void: {wrong} answers were no admissions")
@@ -201,14 +203,11 @@ def main():
         ),
     ]
     if shutil.which("h2load"):
-        alone.append(
-            Server(
-                "the same over HTTP/2",
-                f"the same; {driving.HTTP2_CONNECTIONS} connections",
-                h2load(args, args.gateway + validate, bearer),
-                [args.pid],
-            )
-        )
+        bare, few = "bare axum, HTTP/2", f"{driving.HTTP2_CONNECTIONS} connections"
+        drive = h2load(args, args.bare + validate, bearer)
+        alone.append(Server(bare, f"nothing; {few}", drive, [args.bare_pid], bare))
+        drive = h2load(args, args.gateway + validate, bearer)
+        alone.append(Server("Fluxgate, HTTP/2", f"the same; {few}", drive, [args.pid], bare))
     if args.crab_pid:
         bucket = {"max_burst": 10**9, "count_per_period": 10**9, "period": 60, "quantity": 1}
         body = json.dumps({"key": "bench", **bucket})

@@ -12,7 +12,7 @@
 #
 # Needs what scripts/setup-tests.sh installs. throttlecrab-server is left out with a message unless it
 # is in the PATH or named by THROTTLECRAB. Loopback only; ends what it started, by itself, after
-# ROUNDS x SECONDS x 9 and half a minute.
+# ROUNDS x SECONDS x 10 and half a minute.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/lib/demo.sh

@@ -57,10 +57,10 @@ impl LeaseTerms {
 
     /// How long the granter assumes that the lease is held, counted from its reply. 2 % longer than the
     /// holder trusts it, because each of the two clocks may be off by 1 %; still shorter than the
-    /// configured lease.
+    /// configured lease. Rounded up, and the holder's down.
     #[must_use]
     pub const fn granter_ms(&self) -> u64 {
-        self.lease_ms * 99 / 100
+        (self.lease_ms * 99).div_ceil(100)
     }
 
     /// The short lease that a leader gives itself.
@@ -78,7 +78,7 @@ impl LeaseTerms {
     /// How long the next leader must assume that the previous leader's own lease is held.
     #[must_use]
     pub const fn own_granter_ms(&self) -> u64 {
-        self.own_ms() * 99 / 100
+        (self.own_ms() * 99).div_ceil(100)
     }
 
     /// How far ahead of a grant windows may be opened under it: beyond the end of the lease by any
@@ -221,14 +221,17 @@ mod tests {
     /// of its contact and of the new leader fast.
     #[test]
     fn the_old_leader_stops_first_by_the_worst_of_three_clocks() {
-        for (age_ms, lease_ms) in [(0, 3_000), (400, 3_000), (1_100, 3_000), (4_000, 60_000)] {
+        for lease_ms in LEASE_MS {
             let terms = LeaseTerms { lease_ms, ..TERMS };
-            // True time is in units of 10 ns: the contact is at 0, and the answer leaves at once.
-            let stops = terms.own_holder_ms() * 10_000_000 / 99;
-            let (taken_over, age_said) = (age_ms * 100_000, age_ms * 101 / 100);
-            let left_by_new = terms.own_granter_ms() - age_said;
-            let allowed_until = taken_over + left_by_new * 10_000_000 / 101;
-            assert!(stops <= allowed_until, "{age_ms} {lease_ms}: {stops} > {allowed_until}");
+            for part in [0, 10, 50, 95] {
+                // Nanoseconds of true time: the contact is at 0, and the answer leaves at once.
+                let taken_over = terms.own_ms() * part * 10_000;
+                let stops = terms.own_holder_ms() * 100_000_000 / 99;
+                let left_by_new = terms.own_granter_ms() * 1_000_000 - taken_over * 101 / 100;
+                let allowed_until = taken_over + left_by_new * 100 / 101;
+                assert!(stops <= allowed_until, "{part} {lease_ms}: {stops} > {allowed_until}");
+            }
+            assert!(terms.holder_ms() * 101 * 100 <= terms.granter_ms() * 99 * 100, "{lease_ms}");
         }
     }
 

@@ -58,16 +58,19 @@ impl Calls {
     }
 
     /// Asks a node for its clocks, as the leader of a term. A node that does not know the call, or
-    /// knows this one's directory no more, introduces itself, and says nothing of earlier leaders.
+    /// knows this one's directory no more, introduces itself, and says nothing of earlier leaders: for
+    /// that it has what the first answer left of `timeout`.
     pub async fn clocks(
         &self,
         node: NodeId,
         term: u64,
         timeout: Duration,
     ) -> Result<ClocksReply, CallError> {
+        let begun = tokio::time::Instant::now();
         match self.transport.ask(node, &ClocksCall { term }, timeout).await {
             Err(CallError::Refused { .. }) => {
-                let said = self.introduce(node, None, timeout).await?;
+                let left = timeout.saturating_sub(begun.elapsed());
+                let said = self.introduce(node, None, left).await?;
                 Ok(ClocksReply { time: said.time, contact_ago_ns: None })
             }
             answer => answer,

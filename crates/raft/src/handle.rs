@@ -11,6 +11,8 @@ mod serve;
 mod simulated;
 mod start;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};

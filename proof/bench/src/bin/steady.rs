@@ -3,8 +3,8 @@
 //! `steady RATE CONNECTIONS PATH ADDRESS…`: POST to PATH at each address in turn, with the keys that
 //! standard input names: a line `+KEY` adds one, `-KEY` takes one away, and the end of the input ends
 //! the program. Prints a line of JSON for each [`INTERVAL`]: answers by status, latencies in
-//! microseconds, and for how long at most a thread that only sleeps was kept from running meanwhile:
-//! what such a pause adds to a latency is the machine's, not the server's.
+//! microseconds, and for how long a thread that only sleeps was kept from running meanwhile, in all and
+//! at most: what such pauses add to a latency is the machine's, not the server's.
 //!
 //! Answers for: a server that stalls shows in every request that was due meanwhile. A latency counts
 //! from the moment when the request was due, unless it was sent within [`LATE_MAX`] of that.
@@ -43,10 +43,11 @@ const STEP_BITS: u32 = 4;
 struct Latencies(BTreeMap<u64, u64>);
 
 impl Latencies {
+    /// Counts it as the end of its step: never as less than it was.
     fn note(&mut self, latency: Duration) {
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX / 2).max(1);
         let step = micros.ilog2().saturating_sub(STEP_BITS);
-        *self.0.entry(micros >> step << step).or_default() += 1;
+        *self.0.entry(((micros >> step) + 1 << step) - 1).or_default() += 1;
     }
 
     /// The latency that this part of the requests, in thousandths, did not exceed.
@@ -143,14 +144,25 @@ async fn drive(shared: Rc<Shared>, address: SocketAddr, every: Duration, first: 
     }
 }
 
+/// How long the thread that only sleeps ran after its time, microseconds.
+#[derive(Default)]
+struct Pauses {
+    // The sum of those above `LATE_MAX`.
+    sum_us: AtomicU64,
+    longest_us: AtomicU64,
+}
+
 /// Sleeps and sleeps, and notes how long after its time it ran again.
-fn nap(longest_us: &AtomicU64) -> ! {
+fn nap(pauses: &Pauses) -> ! {
     loop {
         let begun = Instant::now();
         std::thread::park_timeout(NAP);
         let late = begun.elapsed().saturating_sub(NAP);
         let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
-        longest_us.fetch_max(late_us, Ordering::Relaxed);
+        pauses.longest_us.fetch_max(late_us, Ordering::Relaxed);
+        if late > LATE_MAX {
+            pauses.sum_us.fetch_add(late_us, Ordering::Relaxed);
+        }
     }
 }
 
@@ -175,8 +187,8 @@ async fn main() -> Result<()> {
     if addresses.is_empty() || addresses.iter().any(|address| !address.ip().is_loopback()) {
         return Err(wrong("expected loopback addresses"));
     }
-    let longest_us = Arc::new(AtomicU64::new(0));
-    let noted = Arc::clone(&longest_us);
+    let pauses = Arc::new(Pauses::default());
+    let noted = Arc::clone(&pauses);
     std::thread::spawn(move || nap(&noted));
     let (lines, mut read) = mpsc::channel::<String>(64);
     std::thread::spawn(move || {
@@ -193,7 +205,7 @@ async fn main() -> Result<()> {
         let first = every.mul_f64(f64::from(at) / f64::from(connections));
         local.spawn_local(drive(Rc::clone(&shared), *address, every, first));
     }
-    local.run_until(report(&shared, &mut read, path, &longest_us)).await
+    local.run_until(report(&shared, &mut read, path, &pauses)).await
 }
 
 /// Takes the lines of standard input, and prints a line for each interval.
@@ -201,7 +213,7 @@ async fn report(
     shared: &Shared,
     read: &mut mpsc::Receiver<String>,
     path: &str,
-    longest_us: &AtomicU64,
+    pauses: &Pauses,
 ) -> Result<()> {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -226,13 +238,15 @@ async fn report(
                 writeln!(
                     std::io::stdout(),
                     "{{\"statuses\": {{{}}}, \"broken\": {broken}, \"p50_us\": {}, \"p99_us\": {}, \
-                     \"p999_us\": {}, \"max_us\": {}, \"stood_still_us\": {}}}",
+                     \"p999_us\": {}, \"max_us\": {}, \"stood_still_us\": {}, \
+                     \"longest_pause_us\": {}}}",
                     counts.join(", "),
                     latencies.at(500),
                     latencies.at(990),
                     latencies.at(999),
                     latencies.at(1_000),
-                    longest_us.swap(0, Ordering::Relaxed),
+                    pauses.sum_us.swap(0, Ordering::Relaxed),
+                    pauses.longest_us.swap(0, Ordering::Relaxed),
                 )?;
             }
         }
