@@ -15,7 +15,7 @@ use fluxgate_wire::raft::{AppendV1, VoteV1};
 
 use super::*;
 
-const ME: NodeId = NodeId(1);
+const THIS_NODE: NodeId = NodeId(1);
 const OTHER: NodeId = NodeId(2);
 /// How long a lone node may take to lead.
 const LEADS_WITHIN: Duration = Duration::from_secs(20);
@@ -35,7 +35,7 @@ impl fluxgate_store::Observer for Silent {
 
 fn options() -> ClusterOptions {
     let transport = TransportOptions {
-        me: ME,
+        me: THIS_NODE,
         directory: DirId(1),
         cluster: "test".to_owned(),
         secret: "a secret of the tests".to_owned(),
@@ -47,7 +47,7 @@ fn options() -> ClusterOptions {
         link: None,
     };
     ClusterOptions {
-        me: ME,
+        me: THIS_NODE,
         cluster: "test".to_owned(),
         heartbeat_ms: 50,
         election_ms: (150, 300),
@@ -66,10 +66,10 @@ fn options() -> ClusterOptions {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_votes_for_another_counts_its_own_leadership_as_a_contact() {
     let dir = tempfile::tempdir().unwrap();
-    let data = DataDir::open(dir.path(), "test", ME.0).unwrap();
+    let data = DataDir::open(dir.path(), "test", THIS_NODE.0).unwrap();
     let raft = RaftHandle::start_here(&data, options()).await.unwrap();
     raft.allow_elections();
-    raft.bootstrap(&BTreeMap::from([(ME, "127.0.0.1:1".to_owned())])).await.unwrap();
+    raft.bootstrap(&BTreeMap::from([(THIS_NODE, "127.0.0.1:1".to_owned())])).await.unwrap();
     let leads = async {
         while raft.leads_in().is_none() || raft.confirm_leadership().await.is_err() {
             tokio::task::yield_now().await;
@@ -77,7 +77,7 @@ async fn a_leader_that_votes_for_another_counts_its_own_leadership_as_a_contact(
     };
     tokio::time::timeout(LEADS_WITHIN, leads).await.unwrap();
     let term = raft.leads_in().unwrap();
-    assert_eq!(raft.electorate(term), [vec![ME]]);
+    assert_eq!(raft.electorate(term), [vec![THIS_NODE]]);
     assert_eq!(raft.electorate(term + 1), Vec::<Vec<NodeId>>::new());
     let later = LeaderId { term: term + 1, node: OTHER };
     assert_eq!(raft.last_contact(later), None, "it may acknowledge itself yet");

@@ -47,7 +47,7 @@ impl Latencies {
     fn note(&mut self, latency: Duration) {
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX / 2).max(1);
         let step = micros.ilog2().saturating_sub(STEP_BITS);
-        *self.0.entry(((micros >> step) + 1 << step) - 1).or_default() += 1;
+        *self.0.entry((((micros >> step) + 1) << step) - 1).or_default() += 1;
     }
 
     /// The latency that this part of the requests, in thousandths, did not exceed.
