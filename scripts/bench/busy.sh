@@ -27,15 +27,8 @@ command -v wrk >/dev/null || { echo "wrk is missing: scripts/setup-tests.sh" >&2
 cargo bench -q --locked -p fluxgate-engine --bench busy -- "$KEYS" "$MINUTES"
 
 BIN=$(fluxgate_bin)
-DIR=${CARGO_TARGET_DIR:-target}/bench
-mkdir -p "$DIR"
-DATA=$(mktemp -d "$DIR/busy.XXXXXX")
-finish() {
-  _cleanup
-  rm -rf "$DATA"
-}
-trap finish EXIT
-start() { demo_start "$BIN" --nodes 1 --port "$PORT" --data-dir "$DATA/demo"; }
+work_dir busy "${CARGO_TARGET_DIR:-target}/bench"
+start() { demo_start "$BIN" --nodes 1 --port "$PORT" --data-dir "$WORK/demo"; }
 start
 FLUXGATE_URL=$(demo_field "d['nodes'][0]['admin']")
 FLUXGATE_TOKEN=$(demo_field "d['operator_token']")

@@ -17,13 +17,7 @@ PORT=${3:-27901}
 export DEMO_SECONDS_MAX=${DEMO_SECONDS_MAX:-120}
 BIN=$(fluxgate_bin)
 cargo test -q --locked -p fluxgate-tests --test blackbox --no-run
-mkdir -p "$DIR"
-WORK=$(mktemp -d "$DIR/console.XXXXXX")
-finish() {
-  _cleanup
-  rm -rf "$WORK"
-}
-trap finish EXIT
+work_dir console "$DIR"
 
 demo_start "$BIN" --nodes 3 --port "$PORT" --data-dir "$WORK/data"
 FLUXGATE_URL=$(demo_field "d['nodes'][1]['admin']")

@@ -22,21 +22,15 @@ TARGET=${CARGO_TARGET_DIR:-target}
 cargo build -q --locked --release -p fluxgate-bench --bins
 BIN=$(fluxgate_bin)
 
-mkdir -p "$DIR"
-DATA=$(mktemp -d "$DIR/creates.XXXXXX")
-finish() {
-  _cleanup
-  rm -rf "$DATA"
-}
-trap finish EXIT
+work_dir creates "$DIR"
 
-demo_start "$BIN" --nodes "$NODES" --port "$PORT" --data-dir "$DATA/demo"
+demo_start "$BIN" --nodes "$NODES" --port "$PORT" --data-dir "$WORK/demo"
 TOKEN=$(demo_field "d['operator_token']")
 read -ra URLS <<<"$(demo_field "' '.join('--url ' + n['admin'] for n in d['nodes'])")"
-RESULTS="$DATA/results"
+RESULTS="$WORK/results"
 first=0
 for ((round = 1; round <= ROUNDS; round++)); do
-  "$TARGET/release/append-sync" "$DATA" 2 >>"$RESULTS"
+  "$TARGET/release/append-sync" "$WORK" 2 >>"$RESULTS"
   for writers in 1 64; do
     python3 scripts/bench/load.py "${URLS[@]}" --token "$TOKEN" --writers "$writers" \
       --seconds "$SPAN" --first "$first" >>"$RESULTS"

@@ -22,12 +22,6 @@ PORT=${3:-27901}
 ((ROUNDS >= 1 && ROUNDS <= 50)) || { echo "1 to 50 rounds" >&2; exit 2; }
 BIN=$(fluxgate_bin)
 
-mkdir -p "$DIR"
-WORK=$(mktemp -d "$DIR/failover.XXXXXX")
-finish() {
-  _cleanup
-  rm -rf "$WORK"
-}
-trap finish EXIT
+work_dir failover "$DIR"
 
 python3 scripts/bench/failover.py "$BIN" "$WORK" --rounds "$ROUNDS" --port "$PORT"

@@ -22,13 +22,7 @@ export DEMO_SECONDS_MAX=${DEMO_SECONDS_MAX:-120}
 ((MINUTES <= 60)) || { echo "at most 60 minutes" >&2; exit 2; }
 BIN=$(fluxgate_bin)
 
-mkdir -p "$DIR"
-DATA=$(mktemp -d "$DIR/memory.XXXXXX")
-finish() {
-  _cleanup
-  rm -rf "$DATA"
-}
-trap finish EXIT
+work_dir memory "$DIR"
 END=$((SECONDS + MINUTES * 60))
 
 kib() { # kib FIELD: of the node's memory, from /proc
@@ -36,7 +30,7 @@ kib() { # kib FIELD: of the node's memory, from /proc
 }
 
 start() {
-  demo_start "$BIN" --nodes 1 --port "$PORT" --data-dir "$DATA/demo"
+  demo_start "$BIN" --nodes 1 --port "$PORT" --data-dir "$WORK/demo"
   ADMIN=$(demo_field "d['nodes'][0]['admin']")
   TOKEN=$(demo_field "d['operator_token']")
 }
@@ -69,7 +63,7 @@ for mark in "${MARKS[@]}"; do
   create $((mark - made))
   full=$(kib VmRSS)
   echo "$made keys created: $((full / 1024)) MiB resident, peak $(($(kib VmHWM) / 1024)) MiB, $(((full - empty) * 1024 / made)) bytes per key"
-  data=$(du -sk "$DATA/demo" | cut -f1)
+  data=$(du -sk "$WORK/demo" | cut -f1)
   demo_stop
   begun=$(date +%s%N)
   start

@@ -17,13 +17,7 @@ DIR=${2:-${CARGO_TARGET_DIR:-target}/bench}
 PORT=${3:-27801}
 export DEMO_SECONDS_MAX=${DEMO_SECONDS_MAX:-120}
 BIN=$(fluxgate_bin)
-mkdir -p "$DIR"
-WORK=$(mktemp -d "$DIR/transfer.XXXXXX")
-finish() {
-  _cleanup
-  rm -rf "$WORK"
-}
-trap finish EXIT
+work_dir transfer "$DIR"
 
 start() { # start DATA
   demo_start "$BIN" --nodes 3 --port "$PORT" --data-dir "$WORK/$1"

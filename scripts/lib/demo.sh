@@ -7,6 +7,7 @@ source "${BASH_SOURCE[0]%/*}/wait.sh"
 
 DEMO_PID=
 DEMO_DIR=
+WORK=
 STARTED=()
 
 _end() { # _end PID SECONDS: SIGTERM, then SIGKILL; the exit status of the process
@@ -31,6 +32,9 @@ _cleanup() {
   if [[ -n $DEMO_DIR ]]; then
     rm -rf "$DEMO_DIR"
   fi
+  if [[ -n $WORK ]]; then
+    rm -rf "$WORK"
+  fi
 }
 trap _cleanup EXIT
 trap 'exit 130' INT TERM
@@ -41,6 +45,13 @@ _forget() { # _forget PID: it has ended
     [[ $pid == "$1" ]] || left+=("$pid")
   done
   STARTED=("${left[@]+"${left[@]}"}")
+}
+
+# work_dir NAME DIR: sets WORK to a new folder below DIR, on its file system, that is deleted with this
+# script.
+work_dir() {
+  mkdir -p "$2"
+  WORK=$(mktemp -d "$2/$1.XXXXXX")
 }
 
 # fluxgate_bin: prints the binary to run, built from this tree unless FLUXGATE_BIN names another.

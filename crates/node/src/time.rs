@@ -52,11 +52,7 @@ pub async fn ask_clocks(
         && let Some(answer) = asking.join_next().await
     {
         if let Ok(Some((answer, contact_ago_ns, arrived))) = answer {
-            let node = answer.node;
-            heard.add(answer, arrived);
-            if let Some(ago_ns) = contact_ago_ns {
-                heard.add_contact(node, ago_ns, arrived);
-            }
+            heard.add(answer, contact_ago_ns, arrived);
         }
     }
     heard

@@ -188,7 +188,7 @@ impl Connection {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use fluxgate_store::SnapshotFile;
@@ -197,15 +197,8 @@ mod tests {
     use crate::types::SnapshotMeta;
     use fluxgate_peer::TransportOptions;
 
-    /// A snapshot on a disk that hangs (here: a pipe without a writer) delays its own transfer, and
-    /// blocks no thread.
-    #[tokio::test]
-    async fn a_snapshot_that_cannot_be_read_ties_up_no_thread_of_the_runtime() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("hangs");
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        let file = SnapshotFile { index: 1, id: "t1".to_owned(), path: path.clone(), bytes: 9 };
+    /// The transport of node 1, which knows no other.
+    pub(crate) fn lone_transport() -> Transport {
         let options = TransportOptions {
             directory: fluxgate_types::DirId(1),
             me: NodeId(1),
@@ -218,8 +211,19 @@ mod tests {
             #[cfg(feature = "sim")]
             link: None,
         };
-        let transport = Transport::new(options).unwrap();
-        let connection = Connection { transport, target: NodeId(2) };
+        Transport::new(options).unwrap()
+    }
+
+    /// A snapshot on a disk that hangs (here: a pipe without a writer) delays its own transfer, and
+    /// blocks no thread.
+    #[tokio::test]
+    async fn a_snapshot_that_cannot_be_read_ties_up_no_thread_of_the_runtime() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hangs");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let file = SnapshotFile { index: 1, id: "t1".to_owned(), path: path.clone(), bytes: 9 };
+        let connection = Connection { transport: lone_transport(), target: NodeId(2) };
         let snapshot = Snapshot { meta: SnapshotMeta::default(), snapshot: SnapshotHandle(file) };
         let sending = connection.send_snapshot(Vote::new(1, 1), &snapshot);
         let within = tokio::time::timeout(Duration::from_millis(50), sending).await;

@@ -63,10 +63,7 @@ impl Calls {
         let is_over = match (waiter, answer) {
             (Waiter::Clocks(_, enough, heard), answer) => {
                 if let Answer::Clocks(clocks, contact_ago_ns) = answer {
-                    heard.add(clocks, now);
-                    if let Some(ago_ns) = contact_ago_ns {
-                        heard.add_contact(from, ago_ns, now);
-                    }
+                    heard.add(clocks, contact_ago_ns, now);
                 }
                 missing.is_empty() || heard.suffice(*enough)
             }

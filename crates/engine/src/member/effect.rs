@@ -181,15 +181,12 @@ pub struct ClocksHeard {
 }
 
 impl ClocksHeard {
-    /// A node's answer arrived at `at`, by the boot clock of this one.
-    pub fn add(&mut self, answer: ClockAnswer, at: BootNs) {
+    /// A node's answer arrived at `at`, by the boot clock of this one. It may say how long ago, by its
+    /// own clock, its last contact with an earlier leader was.
+    pub fn add(&mut self, answer: ClockAnswer, contact_ago_ns: Option<u64>, at: BootNs) {
+        let contact = contact_ago_ns.map(|ago_ns| BootNs(at.0.saturating_sub(ago_ns)));
+        self.contacts.extend(contact.map(|contact| (answer.node, contact)));
         self.answers.push((answer, at));
-    }
-
-    /// A node's answer that arrived at `at` says how long ago, by its clock, its last contact with an
-    /// earlier leader was.
-    pub fn add_contact(&mut self, node: NodeId, ago_ns: u64, at: BootNs) {
-        self.contacts.insert(node, BootNs(at.0.saturating_sub(ago_ns)));
     }
 
     pub(super) fn contacts(&self) -> &BTreeMap<NodeId, BootNs> {

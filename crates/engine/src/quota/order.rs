@@ -22,10 +22,15 @@ pub(super) const FORGET_AFTER_MS: u64 = 2_000;
 /// Keys are ordered by their last use in steps of this many milliseconds.
 pub(super) const USED_STEP_MS: u64 = 1_000;
 
-/// Appends. Grows by a quarter: with doubling, half of the memory would be empty.
+/// Places to add to a full list: a quarter. With doubling, half of the memory would be empty.
+fn growth(len: usize) -> usize {
+    (len / 4).max(4)
+}
+
+/// Appends, and grows by [`growth`].
 fn push_sparing<T>(list: &mut Vec<T>, item: T) {
     if list.len() == list.capacity() {
-        list.reserve_exact((list.len() / 4).max(4));
+        list.reserve_exact(growth(list.len()));
     }
     list.push(item);
 }
@@ -33,7 +38,7 @@ fn push_sparing<T>(list: &mut Vec<T>, item: T) {
 /// The same for a queue.
 fn queue_sparing<T>(queue: &mut VecDeque<T>, item: T) {
     if queue.len() == queue.capacity() {
-        queue.reserve_exact((queue.len() / 4).max(4));
+        queue.reserve_exact(growth(queue.len()));
     }
     queue.push_back(item);
 }

@@ -37,7 +37,7 @@ fn heard(world: &mut World, nodes: &[NodeId], say: impl Fn(&mut ClockAnswer)) ->
     for node in nodes {
         let mut answer = ClockAnswer { node: *node, ..own };
         say(&mut answer);
-        heard.add(answer, now);
+        heard.add(answer, None, now);
     }
     heard
 }

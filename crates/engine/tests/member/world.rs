@@ -180,10 +180,10 @@ impl World {
                     member.handle_start_saved(start, registered, true, at);
                 } else if let Effect::AskClocks { call, nodes, .. } = effect {
                     let (own, mut heard) = (member.own_clocks(at), ClocksHeard::default());
-                    nodes
-                        .into_iter()
-                        .for_each(|node| heard.add(ClockAnswer { node, ..own }, at.now()));
-                    contact.into_iter().for_each(|ago| heard.add_contact(THIRD, ago, at.now()));
+                    for node in nodes {
+                        let contact = contact.filter(|_| node == THIRD);
+                        heard.add(ClockAnswer { node, ..own }, contact, at.now());
+                    }
                     member.handle_clocks(call, &heard, at);
                 } else if let Effect::ProveLeadership { call } = effect {
                     member.handle_proof(call, read, at);

@@ -6,18 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fluxgate_engine::lease::LeaderId;
-use fluxgate_peer::{Call, Transport, TransportOptions};
+use fluxgate_peer::Call;
 use fluxgate_store::DataDir;
 use fluxgate_store::codec::Kind;
-use fluxgate_types::{BootNs, ClusterMs, DirId, NodeId};
+use fluxgate_types::{BootNs, ClusterMs, NodeId};
 use fluxgate_wire::Grown as _;
 use fluxgate_wire::raft::{AppendV1, VoteV1};
 
 use super::*;
+use crate::network::tests::lone_transport;
 
 const THIS_NODE: NodeId = NodeId(1);
 const OTHER: NodeId = NodeId(2);
-/// How long a lone node may take to lead.
+/// How long a lone node may take to lead, and to follow.
 const LEADS_WITHIN: Duration = Duration::from_secs(20);
 
 static CLOCK: AtomicU64 = AtomicU64::new(1);
@@ -34,25 +35,13 @@ impl fluxgate_store::Observer for Silent {
 }
 
 fn options() -> ClusterOptions {
-    let transport = TransportOptions {
-        me: THIS_NODE,
-        directory: DirId(1),
-        cluster: "test".to_owned(),
-        secret: "a secret of the tests".to_owned(),
-        addresses: BTreeMap::new(),
-        tls: None,
-        observer: Arc::new(|_, _, _, _| ()),
-        trace_headers: Arc::new(Vec::new),
-        #[cfg(feature = "sim")]
-        link: None,
-    };
     ClusterOptions {
         me: THIS_NODE,
         cluster: "test".to_owned(),
         heartbeat_ms: 50,
         election_ms: (150, 300),
         snapshot_every: 1_000,
-        transport: Transport::new(transport).unwrap(),
+        transport: lone_transport(),
         now: Arc::new(|| ClusterMs(1)),
         boot_now,
         observer: Arc::new(Silent),
@@ -88,6 +77,13 @@ async fn a_leader_that_votes_for_another_counts_its_own_leadership_as_a_contact(
     raft.handle(Call::Append, &message.pack(Kind::PeerMessage).unwrap()).await.unwrap();
     let contact = raft.last_contact(later).expect("it has voted");
     assert!(contact > proved, "a lease that it proved at {proved:?} counts from later");
+    // openraft answers before it publishes what it is now.
+    let follows = async {
+        while raft.leads_in() == Some(term) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LEADS_WITHIN, follows).await.unwrap();
     assert_eq!(raft.electorate(term), Vec::<Vec<NodeId>>::new(), "it does not lead any more");
     raft.shutdown().await;
 }
