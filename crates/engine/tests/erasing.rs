@@ -442,3 +442,18 @@ fn rows_of_a_backup_come_again_after_they_were_erased() {
     let put = log.apply(Command::PutKeys { rows: vec![row], origin: ImportSource::Backup });
     assert_eq!(put, Outcome::Put(vec![Put::Made]), "an earlier backup still has it");
 }
+
+#[test]
+fn erased_keys_are_noted_up_to_a_bound() {
+    let mut log = Log::new();
+    let count = caps::ERASED_NOTED_MAX as u64 + 2;
+    for n in 0..count {
+        log.create(n);
+        log.revoke(n);
+        log.erase(n);
+    }
+    let table = &log.registry.shared().table;
+    assert_eq!(table.take_erased(2), [key(2), key(3)], "the oldest two were left out");
+    assert_eq!(table.take_erased(usize::MAX).len(), caps::ERASED_NOTED_MAX - 2);
+    assert!(table.take_erased(1).is_empty());
+}

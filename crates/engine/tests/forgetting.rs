@@ -127,6 +127,34 @@ fn a_key_without_any_limit_leaves_too() {
     assert_eq!(stage.shard.keys(), 0);
 }
 
+#[test]
+fn an_erased_key_leaves_with_its_last_window() {
+    let (mut stage, short, long) = (Stage::new(), limits(1_000), limits(600_000));
+    stage.spend(T0, &key(1), &short);
+    stage.spend(T0, &key(2), &long);
+    stage.shard.forget(&key(1));
+    stage.shard.forget(&key(2));
+    stage.shard.forget(&key(3));
+    assert_eq!(stage.shard.counters(), 2, "peers may still ask for an open window");
+    while stage.sweep(T0 + 3_001) {}
+    assert_eq!((stage.shard.keys(), stage.shard.counters()), (1, 1), "the short one is over");
+    while stage.sweep(T0 + 602_001) {}
+    assert_eq!(stage.shard.keys(), 0, "no history is kept");
+
+    // Without an open window at once, and not once it is used again, as after a restore.
+    let at = T0 + 1_000_000;
+    stage.spend(at, &key(4), &short);
+    stage.spend(at, &key(5), &short);
+    stage.shard.forget(&key(5));
+    stage.spend(at, &key(5), &short);
+    while stage.sweep(at + 3_001) {}
+    assert_eq!(stage.shard.keys(), 2);
+    stage.shard.forget(&key(4));
+    assert_eq!(stage.shard.keys(), 1);
+    while stage.sweep(at + IDLE_MS + 5_000) {}
+    assert_eq!(stage.shard.keys(), 0);
+}
+
 /// Requests that are decided, that wait, and that find no lease, no share map or a limit that has
 /// changed, and messages of another node: no mix of them leaves a key in memory for good.
 #[test]

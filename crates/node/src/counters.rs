@@ -35,6 +35,8 @@ pub use stop::DrainPosition;
 const TICK: Duration = Duration::from_millis(1);
 /// How often old windows are dropped.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Erased keys whose counters are dropped before the task yields.
+const FORGOTTEN_AT_ONCE: usize = 256;
 /// Shards that are swept before the task yields, when little is due.
 const SWEPT_AT_ONCE: usize = 32;
 
@@ -167,6 +169,19 @@ impl Counters {
         counter: &fluxgate_engine::quota::CounterId,
     ) -> Option<fluxgate_engine::quota::Observed> {
         Self::locked(self.shard(&counter.key), |shard| shard.observe(counter))
+    }
+
+    /// Drops what is kept of some keys whose records were erased. False if there were none.
+    fn forget_erased(&self) -> bool {
+        let table = &self.parts.shared.table;
+        let erased = table.take_erased(FORGOTTEN_AT_ONCE);
+        for key in &erased {
+            // A backup may have brought it back.
+            if table.with(key, |_| ()).is_none() {
+                self.on_shard(Self::place(key), |shard, _| shard.forget(key));
+            }
+        }
+        !erased.is_empty()
     }
 
     /// The current limits of a key.
@@ -360,12 +375,16 @@ pub async fn run_ticks(counters: Arc<Counters>) {
     }
 }
 
-/// Drops old windows in the order in which they end, a bounded number per lock.
+/// Drops the counters of erased keys, and old windows in the order in which they end, a bounded number
+/// per lock.
 pub async fn run_sweeps(counters: Arc<Counters>) {
     let mut every = tokio::time::interval(SWEEP);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
+        while counters.forget_erased() {
+            tokio::task::yield_now().await;
+        }
         for place in 0..SHARDS {
             while counters.on_shard(place, |shard, on| shard.sweep(on.context, IDLE_MS)) {
                 tokio::task::yield_now().await;

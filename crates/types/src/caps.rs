@@ -49,6 +49,8 @@ pub const REVISION_RESTORED_MAX: u64 = 1 << 53;
 pub const AUDIT_DETAILS_CHARS_MAX: usize = 1_024;
 /// Most records that one command may erase.
 pub const ERASED_AT_ONCE_MAX: usize = 48;
+/// Erased keys whose counters are still to be dropped; those beyond are dropped as idle ones.
+pub const ERASED_NOTED_MAX: usize = 16_384;
 /// Most keys in one write of last-used times. One write covers the keys used within one minute.
 pub const LAST_USES_NOTED_MAX: usize = 4_194_304;
 /// Most request ids remembered, so that a repeated proposal gets its first outcome. Only ids whose

@@ -50,6 +50,8 @@ pub(super) struct KeyCounters {
     used: u32,
     /// Whether the key is in the shard's order of keys without an open window.
     pub(super) ordered: bool,
+    /// Whether the key's record was erased.
+    pub(super) erased: bool,
     // `None` is the same as one that is empty and remembers nothing.
     queue: Option<Box<Queue>>,
     pub(super) limits: SmallVec<[LimitCounter; 1]>,
@@ -90,6 +92,7 @@ impl KeyMap {
         let entry = self.table.entry(key.mix(), same(key), |counters| counters.key.mix());
         let counters = entry.or_insert_with(|| Box::new(KeyCounters::new(*key))).into_mut();
         counters.used = counters.used.max(used_step(now));
+        counters.erased = false;
         counters
     }
 
@@ -247,7 +250,7 @@ impl Default for Queue {
 
 impl KeyCounters {
     fn new(key: KeyId) -> Self {
-        Self { key, used: 0, ordered: false, queue: None, limits: SmallVec::new() }
+        Self { key, used: 0, ordered: false, erased: false, queue: None, limits: SmallVec::new() }
     }
 
     /// When the key was last used, to [`USED_STEP_MS`].
@@ -365,6 +368,12 @@ impl KeyCounters {
     /// Whether a window is open.
     pub(super) fn has_window(&self) -> bool {
         self.limits.iter().any(|limit| !limit.cells.is_empty())
+    }
+
+    /// Whether these are the counters of an erased key, without an open window and without a request
+    /// that waits.
+    pub(super) fn is_left_over(&self) -> bool {
+        self.erased && !self.has_window() && self.is_queue_empty()
     }
 
     /// The total cost of the waiting requests.

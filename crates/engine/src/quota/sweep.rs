@@ -1,6 +1,6 @@
 //! Forgetting windows that are over, and keys that have not been used for a while.
 
-use fluxgate_types::caps;
+use fluxgate_types::{KeyId, caps};
 
 use super::{Context, Shard};
 
@@ -20,7 +20,11 @@ impl Shard {
                     let of_it = counters.limits.iter_mut().filter(|limit| limit.tag == tag);
                     of_it.for_each(|limit| limit.forget_old(now, order));
                     counters.shrink();
-                    counters.note_unopened(order);
+                    if counters.is_left_over() {
+                        self.keys.remove(&key);
+                    } else {
+                        counters.note_unopened(order);
+                    }
                 }
                 continue;
             }
@@ -39,5 +43,18 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// The record of a key was erased: drops its counters and its history, at the end of its last
+    /// window if one is open.
+    ///
+    /// The history is only for display, and nobody can ask for it any more. The windows stay as long
+    /// as those of any other key: peers may still report, or ask for tokens.
+    pub fn forget(&mut self, key: &KeyId) {
+        let Some(counters) = self.keys.get_mut(key) else { return };
+        counters.erased = true;
+        if counters.is_left_over() {
+            self.keys.remove(key);
+        }
     }
 }

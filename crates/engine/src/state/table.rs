@@ -4,10 +4,11 @@
 //! thread that applies, and a frozen view that costs one pointer per shard. A revoked key stays
 //! readable until it is erased.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use fluxgate_types::{ClusterMs, KeyId};
+use fluxgate_types::{ClusterMs, KeyId, caps};
 use hashbrown::HashTable;
 
 use super::census::Census;
@@ -96,6 +97,8 @@ pub struct KeyTable {
     // Counts of changes to data that a reader may have copied: begun, and completed.
     changes: (AtomicU64, AtomicU64),
     census: Mutex<Census>,
+    // Keys whose records were erased, for those who keep something by key.
+    erased: Mutex<VecDeque<KeyId>>,
 }
 
 impl Default for KeyTable {
@@ -107,6 +110,7 @@ impl Default for KeyTable {
             digest: AtomicU64::new(0),
             changes: (AtomicU64::new(0), AtomicU64::new(0)),
             census: Mutex::default(),
+            erased: Mutex::default(),
         }
     }
 }
@@ -267,8 +271,21 @@ impl KeyTable {
             self.census().remove(&removed);
             self.digest.fetch_sub(digest::of_key(&removed), Ordering::Relaxed);
             self.change_order(|order| order.empty += 1);
+            let mut erased = self.erased.lock().unwrap_or_else(PoisonError::into_inner);
+            if erased.len() == caps::ERASED_NOTED_MAX {
+                erased.pop_front();
+            }
+            erased.push_back(*id);
         });
         self.sweep_order();
+    }
+
+    /// Takes up to `most` keys whose records were erased since the last call, oldest first. Beyond
+    /// [`caps::ERASED_NOTED_MAX`] the oldest are left out.
+    pub fn take_erased(&self, most: usize) -> Vec<KeyId> {
+        let mut erased = self.erased.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = most.min(erased.len());
+        erased.drain(..most).collect()
     }
 
     /// Sweeps the empty places once they are as many as the others: constant cost per removal.

@@ -6,35 +6,37 @@
 //! microseconds, and for how long a thread that only sleeps was kept from running meanwhile, in all and
 //! at most: what such pauses add to a latency is the machine's, not the server's.
 //!
-//! Answers for: a server that stalls shows in every request that was due meanwhile. A latency counts
-//! from the moment when the request was due, unless it was sent within [`LATE_MAX`] of that.
+//! A latency counts from the moment when the request was due, sent or not: a server that stalls shows
+//! in every request that was due meanwhile. One thread has all connections and looks at them every
+//! [`STEP`], so a latency may be measured too long by that. It costs half of what a client that waits
+//! for each answer costs, and it does not get slower per request when it is behind.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, Error, ErrorKind, Result, Write as _};
-use std::net::SocketAddr;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::io::{BufRead as _, Error, ErrorKind, Read as _, Result, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{park_timeout, spawn};
 use std::time::{Duration, Instant};
-
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
 /// What one line of the output covers.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How late a request may be sent without counting: timers have steps of a millisecond.
-const LATE_MAX: Duration = Duration::from_millis(2);
+/// How often the connections are looked at.
+const STEP: Duration = Duration::from_micros(200);
 /// The longest answer.
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
 /// After this an answer counts as missing.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before a connection is made again.
 const RECONNECT: Duration = Duration::from_millis(100);
+/// How long making one may take: meanwhile nothing is sent.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
+/// Lines of standard input that wait.
+const LINES_MAX: usize = 64;
 /// What the sleeping thread sleeps.
 const NAP: Duration = Duration::from_millis(1);
+/// How late the sleeping thread may run without counting.
+const LATE_MAX: Duration = Duration::from_millis(2);
 /// Latencies are counted in steps of a sixteenth of their power of two.
 const STEP_BITS: u32 = 4;
 
@@ -64,83 +66,134 @@ impl Latencies {
     }
 }
 
-/// What all connections share.
+/// What was counted in one interval.
 #[derive(Default)]
-struct Shared {
-    // Whole requests, by key.
-    requests: RefCell<Vec<(String, Vec<u8>)>>,
-    latencies: RefCell<Latencies>,
-    statuses: RefCell<BTreeMap<u16, u64>>,
-    broken: RefCell<u64>,
+struct Counted {
+    latencies: Latencies,
+    statuses: BTreeMap<u16, u64>,
+    broken: u64,
 }
 
 fn wrong(why: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, why.to_owned())
 }
 
-/// Sends one request and reads its answer: the status.
-async fn ask(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> Result<u16> {
-    stream.write_all(request).await?;
-    buffer.clear();
-    loop {
-        if stream.read_buf(buffer).await? == 0 || buffer.len() > ANSWER_BYTES_MAX {
-            return Err(ErrorKind::UnexpectedEof.into());
+/// The status in these bytes, once they are a whole answer.
+fn status_of(answer: &[u8]) -> Result<Option<u16>> {
+    let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(&answer[..head]).map_err(|_| wrong("not HTTP"))?;
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length: usize = length.and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    if answer.len() < head + 4 + length {
+        return Ok(None);
+    }
+    text.get(9..12).and_then(|s| s.parse().ok()).map(Some).ok_or_else(|| wrong("no status"))
+}
+
+/// A connection, which has one request under way at a time.
+struct Connection {
+    address: SocketAddr,
+    stream: Option<TcpStream>,
+    // When the next request is due, or the one under way was.
+    due: Instant,
+    under_way: bool,
+    buffer: Box<[u8; ANSWER_BYTES_MAX]>,
+    filled: usize,
+}
+
+impl Connection {
+    /// Sends the next request; a new connection if there is none.
+    fn send(&mut self, request: &[u8]) -> Result<()> {
+        if self.stream.is_none() {
+            let stream = TcpStream::connect_timeout(&self.address, CONNECT_TIMEOUT)?;
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            self.stream = Some(stream);
         }
-        let Some(head) = buffer.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        let text = std::str::from_utf8(&buffer[..head]).map_err(|_| wrong("not HTTP"))?;
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.and_then(|digits| digits.parse().ok()).unwrap_or(0);
-        if buffer.len() >= head + 4 + length {
-            return text.get(9..12).and_then(|s| s.parse().ok()).ok_or_else(|| wrong("no status"));
+        // A request is far smaller than the kernel's buffer, which is empty.
+        let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
+        stream.write_all(request)?;
+        (self.under_way, self.filled) = (true, 0);
+        Ok(())
+    }
+
+    /// The status of the answer, if it is there.
+    fn read(&mut self) -> Result<Option<u16>> {
+        let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
+        match stream.read(&mut self.buffer[self.filled..]) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                self.filled += read;
+                status_of(&self.buffer[..self.filled])
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Reads an answer if one is there, and sends a request if one is due then.
+    fn step(&mut self, every: Duration, keys: &mut Keys, counted: &mut Counted) -> Result<()> {
+        if self.under_way {
+            let status = self.read()?;
+            let latency = self.due.elapsed();
+            let Some(status) = status else {
+                return if latency > REPLY_TIMEOUT {
+                    Err(ErrorKind::TimedOut.into())
+                } else {
+                    Ok(())
+                };
+            };
+            counted.latencies.note(latency);
+            *counted.statuses.entry(status).or_default() += 1;
+            self.under_way = false;
+            self.due += every;
+        }
+        if self.due <= Instant::now() {
+            match keys.any() {
+                Some(request) => self.send(request)?,
+                None => self.due += every,
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins anew, after a pause.
+    fn break_off(&mut self, every: Duration) {
+        (self.stream, self.under_way) = (None, false);
+        self.due = Instant::now() + every.max(RECONNECT);
     }
 }
 
-/// Sends requests of one connection, each when it is due, to the end of the program.
-async fn drive(shared: Rc<Shared>, address: SocketAddr, every: Duration, first: Duration) {
-    let (mut stream, mut buffer) = (None, Vec::with_capacity(ANSWER_BYTES_MAX));
-    let mut random = u64::from(address.port()) << 32 | u64::from(first.subsec_nanos()) | 1;
-    let mut due = Instant::now() + first;
-    loop {
-        sleep_until(due.into()).await;
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        let request = {
-            let requests = shared.requests.borrow();
-            let at = usize::try_from(random >> 16).unwrap_or(0) % requests.len().max(1);
-            requests.get(at).map(|(_, request)| request.clone())
-        };
-        let Some(request) = request else {
-            due += every;
-            continue;
-        };
-        let open = match stream.take() {
-            Some(open) => Ok(open),
-            None => TcpStream::connect(address).await.inspect(|s| drop(s.set_nodelay(true))),
-        };
-        let sent = Instant::now();
-        let begun = if sent - due > LATE_MAX { due } else { sent };
-        let answer = match open {
-            Ok(mut open) => {
-                let asked = ask(&mut open, &request, &mut buffer);
-                let answer = tokio::time::timeout(REPLY_TIMEOUT, asked).await;
-                answer.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).map(|s| (s, open))
+/// The keys to use, each with its whole request.
+struct Keys {
+    requests: Vec<(String, Vec<u8>)>,
+    random: u64,
+}
+
+impl Keys {
+    fn any(&mut self) -> Option<&[u8]> {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let at = usize::try_from(self.random >> 16).unwrap_or(0) % self.requests.len().max(1);
+        self.requests.get(at).map(|(_, request)| request.as_slice())
+    }
+
+    /// Follows a line of standard input.
+    fn take(&mut self, line: &str, path: &str) -> Result<()> {
+        match line.split_at_checked(1) {
+            Some(("+", key)) => {
+                let request = format!(
+                    "POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\r\n"
+                );
+                self.requests.push((key.to_owned(), request.into_bytes()));
             }
-            Err(error) => Err(error),
-        };
-        match answer {
-            Ok((status, open)) => {
-                shared.latencies.borrow_mut().note(begun.elapsed());
-                *shared.statuses.borrow_mut().entry(status).or_default() += 1;
-                stream = Some(open);
-            }
-            Err(_) => {
-                *shared.broken.borrow_mut() += 1;
-                sleep(RECONNECT).await;
-            }
+            Some(("-", key)) => self.requests.retain(|(known, _)| known != key),
+            _ => return Err(wrong("a line is +KEY or -KEY")),
         }
-        due += every;
+        Ok(())
     }
 }
 
@@ -156,7 +209,7 @@ struct Pauses {
 fn nap(pauses: &Pauses) -> ! {
     loop {
         let begun = Instant::now();
-        std::thread::park_timeout(NAP);
+        park_timeout(NAP);
         let late = begun.elapsed().saturating_sub(NAP);
         let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
         pauses.longest_us.fetch_max(late_us, Ordering::Relaxed);
@@ -166,12 +219,26 @@ fn nap(pauses: &Pauses) -> ! {
     }
 }
 
-fn request_of(path: &str, key: &str) -> Vec<u8> {
-    format!("POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\r\n").into()
+/// Prints what was counted in the last interval.
+fn print(counted: &Counted, pauses: &Pauses) -> Result<()> {
+    let counts: Vec<String> =
+        counted.statuses.iter().map(|(status, count)| format!("\"{status}\": {count}")).collect();
+    writeln!(
+        std::io::stdout(),
+        "{{\"statuses\": {{{}}}, \"broken\": {}, \"p50_us\": {}, \"p99_us\": {}, \"p999_us\": {}, \
+         \"max_us\": {}, \"stood_still_us\": {}, \"longest_pause_us\": {}}}",
+        counts.join(", "),
+        counted.broken,
+        counted.latencies.at(500),
+        counted.latencies.at(990),
+        counted.latencies.at(999),
+        counted.latencies.at(1_000),
+        pauses.sum_us.swap(0, Ordering::Relaxed),
+        pauses.longest_us.swap(0, Ordering::Relaxed),
+    )
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [rate, connections, path, addresses @ ..] = words.as_slice() else {
         return Err(wrong("expected RATE CONNECTIONS PATH ADDRESS…"));
@@ -189,66 +256,55 @@ async fn main() -> Result<()> {
     }
     let pauses = Arc::new(Pauses::default());
     let noted = Arc::clone(&pauses);
-    std::thread::spawn(move || nap(&noted));
-    let (lines, mut read) = mpsc::channel::<String>(64);
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if lines.blocking_send(line).is_err() {
-                return;
-            }
-        }
+    spawn(move || nap(&noted));
+    let (lines, read) = mpsc::sync_channel::<String>(LINES_MAX);
+    spawn(move || {
+        let all = std::io::stdin().lock().lines().map_while(Result::ok);
+        // Fails when the program ends.
+        let _ended = all.into_iter().try_for_each(|line| lines.send(line));
     });
-    let shared = Rc::new(Shared::default());
-    let local = tokio::task::LocalSet::new();
     let every = Duration::from_secs_f64(f64::from(connections) / rate);
-    for (at, address) in (0..connections).zip(addresses.iter().cycle()) {
-        let first = every.mul_f64(f64::from(at) / f64::from(connections));
-        local.spawn_local(drive(Rc::clone(&shared), *address, every, first));
-    }
-    local.run_until(report(&shared, &mut read, path, &pauses)).await
+    let begin = Instant::now();
+    let all = (0..connections).zip(addresses.iter().cycle()).map(|(at, address)| Connection {
+        address: *address,
+        stream: None,
+        due: begin + every.mul_f64(f64::from(at) / f64::from(connections)),
+        under_way: false,
+        buffer: Box::new([0; ANSWER_BYTES_MAX]),
+        filled: 0,
+    });
+    run(all.collect(), every, &read, path, &pauses)
 }
 
-/// Takes the lines of standard input, and prints a line for each interval.
-async fn report(
-    shared: &Shared,
-    read: &mut mpsc::Receiver<String>,
+/// Sends and receives, and prints a line for each interval, to the end of the input.
+fn run(
+    mut connections: Vec<Connection>,
+    every: Duration,
+    lines: &mpsc::Receiver<String>,
     path: &str,
     pauses: &Pauses,
 ) -> Result<()> {
-    let mut ticks = interval(INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks.tick().await;
+    let mut keys = Keys { requests: Vec::new(), random: 0x9E37_79B9_7F4A_7C15 };
+    let mut counted = Counted::default();
+    let (mut step, mut report) = (Instant::now(), Instant::now() + INTERVAL);
     loop {
-        tokio::select! {
-            line = read.recv() => {
-                let Some(line) = line else { return Ok(()) };
-                let mut requests = shared.requests.borrow_mut();
-                match line.split_at_checked(1) {
-                    Some(("+", key)) => requests.push((key.to_owned(), request_of(path, key))),
-                    Some(("-", key)) => requests.retain(|(known, _)| known != key),
-                    _ => return Err(wrong("a line is +KEY or -KEY")),
-                }
-            }
-            _ = ticks.tick() => {
-                let latencies = std::mem::take(&mut *shared.latencies.borrow_mut());
-                let statuses = std::mem::take(&mut *shared.statuses.borrow_mut());
-                let broken = std::mem::take(&mut *shared.broken.borrow_mut());
-                let counts: Vec<String> =
-                    statuses.iter().map(|(status, count)| format!("\"{status}\": {count}")).collect();
-                writeln!(
-                    std::io::stdout(),
-                    "{{\"statuses\": {{{}}}, \"broken\": {broken}, \"p50_us\": {}, \"p99_us\": {}, \
-                     \"p999_us\": {}, \"max_us\": {}, \"stood_still_us\": {}, \
-                     \"longest_pause_us\": {}}}",
-                    counts.join(", "),
-                    latencies.at(500),
-                    latencies.at(990),
-                    latencies.at(999),
-                    latencies.at(1_000),
-                    pauses.sum_us.swap(0, Ordering::Relaxed),
-                    pauses.longest_us.swap(0, Ordering::Relaxed),
-                )?;
+        match lines.try_recv() {
+            Ok(line) => keys.take(&line, path)?,
+            Err(mpsc::TryRecvError::Empty) => (),
+            Err(mpsc::TryRecvError::Disconnected) => return Ok(()),
+        }
+        for connection in &mut connections {
+            if connection.step(every, &mut keys, &mut counted).is_err() {
+                counted.broken += 1;
+                connection.break_off(every);
             }
         }
+        let now = Instant::now();
+        if now >= report {
+            print(&std::mem::take(&mut counted), pauses)?;
+            report += INTERVAL;
+        }
+        step = now.max(step + STEP);
+        park_timeout(step - now);
     }
 }
