@@ -28,6 +28,10 @@ P999_US_MAX = 5_000
 STOOD_STILL_US = 10_000
 # Requests of the first minute warm caches, and the history of the keys begins.
 WARM_MINUTES = 1
+# Entries of the audit trail that are made before: it is full then (`caps::AUDIT_ENTRIES_MAX`), and what
+# grows after that is not the trail.
+AUDITED_BEFORE = 50_000
+AUDIT_ROUNDS_MAX = 24
 # Memory may differ by this much between the middle and the end: the kernel counts in pages, and
 # allocators keep some.
 GROWTH_MAX = 0.03
@@ -119,6 +123,20 @@ def full_rate(args, admin, gateways):
     return requests / took
 
 
+def fill_audit(args, admin):
+    """Fills the audit trail with changes of one key."""
+    key = admin.call("POST", "/v1/keys", {"name": "audited", "scope": "read"})["id"]
+    headers = {"Authorization": f"Bearer {admin.token}", "Content-Type": "application/json"}
+    url = f"{admin.nodes[0]['admin']}/v1/keys/{key}"
+    left, round_ = AUDITED_BEFORE, 0
+    while left > 0:
+        round_ += 1
+        if round_ > AUDIT_ROUNDS_MAX:
+            sys.exit(f"{left} entries of the audit trail are missing")
+        body = json.dumps({"name": f"audited {round_}"})
+        left -= driving.wrk(url, args.dir, args.connections, 5, "PATCH", headers, body)[0]
+
+
 def main():
     parser = argparse.ArgumentParser()
     for name in ("minutes", "connections", "pid"):
@@ -130,6 +148,7 @@ def main():
         demo = json.loads(demo.readline())
     admin = Admin(demo)
     gateways = [node["gateway"] for node in demo["nodes"]]
+    fill_audit(args, admin)
     rate = full_rate(args, admin, gateways) / 2
     print(f"{rate:.0f} requests a second, half of what wrk gets; {CREATED_PER_S} keys a second come and go")
     addresses = [gateway.removeprefix("http://") for gateway in gateways]

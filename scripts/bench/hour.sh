@@ -7,16 +7,18 @@
 # all nodes. Fails if a p99.9 is above 5 ms and the machine did not stand still, if an answer was neither
 # 200 nor 429, if a revoked key was accepted, or if memory grew in the second half.
 #
-#   scripts/bench/hour.sh [MINUTES=60] [NODES=3] [CONNECTIONS=32] [PORT=28101]
+#   scripts/bench/hour.sh [MINUTES=60] [NODES=3] [CONNECTIONS=64] [PORT=28101]
 #
-# All nodes are in one process. Loopback only; needs no input and ends what it started.
+# All nodes are in one process. The clients have the last processor for themselves and the nodes the
+# others: together, the kernel puts the client and a worker of the server on one processor for up to
+# 100 ms while another one is idle. Loopback only; needs no input and ends what it started.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/lib/demo.sh
 
 MINUTES=${1:-60}
 NODES=${2:-3}
-CONNECTIONS=${3:-32}
+CONNECTIONS=${3:-64}
 PORT=${4:-28101}
 TARGET=${CARGO_TARGET_DIR:-target}
 ((MINUTES >= 1 && MINUTES <= 1440 && CONNECTIONS <= 256)) || { echo "1 to 1440 minutes, at most 256 connections" >&2; exit 2; }
@@ -24,6 +26,12 @@ command -v wrk >/dev/null || { echo "wrk is missing: scripts/setup-tests.sh" >&2
 cargo build -q --locked --release -p fluxgate-bench --bins
 BIN=$(fluxgate_bin)
 demo_start "$BIN" --nodes "$NODES" --port "$PORT"
-python3 scripts/bench/hour.py --minutes "$MINUTES" --connections "$CONNECTIONS" --pid "$DEMO_PID" \
+LAST=$(($(nproc) - 1))
+CLIENTS=()
+if ((LAST > 0)); then
+  taskset --all-tasks --pid --cpu-list "0-$((LAST - 1))" "$DEMO_PID" >/dev/null
+  CLIENTS=(taskset --cpu-list "$LAST")
+fi
+"${CLIENTS[@]+"${CLIENTS[@]}"}" python3 scripts/bench/hour.py --minutes "$MINUTES" --connections "$CONNECTIONS" --pid "$DEMO_PID" \
   --steady "$TARGET/release/steady" --dir "$DEMO_DIR" --demo "$DEMO_DIR/ready"
 demo_stop
