@@ -7,6 +7,7 @@ administrator. Exit code 1 if the hour was not as it has to be.
 import argparse
 import collections
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -22,12 +23,15 @@ USED_S = 60
 KEPT_S = 60
 # How long requests may be under way with a key that is not used any more.
 UNDER_WAY_S = 5
-# A p99.9 above this is a fault, unless the machine stood still: for a thousandth of the interval, which
-# delays so many requests, and at a time for as long as what is above it.
+# A p99.9 above this is a fault, unless the machine took a thousandth of the interval, which delays so
+# many requests: then, above this and what it took.
 P999_US_MAX = 5_000
-STOOD_STILL_US = 10_000
+TAKEN_US_MIN = 10_000
 # Requests of the first minute warm caches, and the history of the keys begins.
 WARM_MINUTES = 1
+# What a line of the client covers, and when the watchers have told of all of it, seconds.
+INTERVAL_S = 10
+WATCHED_AFTER_S = 1.5
 # Entries of the audit trail that are made before: it is full then (`caps::AUDIT_ENTRIES_MAX`), and what
 # grows after that is not the trail.
 AUDITED_BEFORE = 50_000
@@ -114,6 +118,38 @@ class Churn(threading.Thread):
             self.failed = repr(error)
 
 
+class Machine:
+    """What the machine itself took, as seen by a program above all others on each processor."""
+
+    def __init__(self, program):
+        above = ["chrt", "--fifo", "50"]
+        self.taken = collections.Counter()
+        self.watchers = []
+        if subprocess.run([*above, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+            print("no right to run above other programs (chrt): pauses of the machine count as faults")
+            return
+        for cpu in range(os.cpu_count()):
+            command = [*above, "taskset", "--cpu-list", str(cpu), program]
+            watcher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            self.watchers.append(watcher)
+            threading.Thread(target=self.follow, args=(watcher,), daemon=True).start()
+
+    def follow(self, watcher):
+        for line in watcher.stdout:
+            second, taken_us = map(int, line.split())
+            # All processors of a machine that stands still lose the same time.
+            self.taken[second] = max(self.taken[second], taken_us)
+
+    def taken_us(self, begin, end):
+        """What it took between two moments, microseconds."""
+        return sum(self.taken[second] for second in range(int(begin), int(end) + 1))
+
+    def stop(self):
+        for watcher in self.watchers:
+            watcher.kill()
+            watcher.wait()
+
+
 def full_rate(args, admin, gateways):
     key = admin.call("POST", "/v1/keys", {"name": "full rate", "scope": "read", "limits": AMPLE})["key"]
     headers = {"Authorization": f"Bearer {key}"}
@@ -141,7 +177,7 @@ def main():
     parser = argparse.ArgumentParser()
     for name in ("minutes", "connections", "pid"):
         parser.add_argument(f"--{name}", type=int, required=True)
-    for name in ("steady", "dir", "demo"):
+    for name in ("steady", "machine", "dir", "demo"):
         parser.add_argument(f"--{name}", required=True)
     args = parser.parse_args()
     with open(args.demo, encoding="utf-8") as demo:
@@ -158,27 +194,30 @@ def main():
         stdout=subprocess.PIPE,
         text=True,
     )
+    machine = Machine(args.machine)
     churn = Churn(admin, client)
     churn.start()
     faults, memory, intervals = [], [], 0
     try:
-        print(f"{'minute':>6} {'answers':>9} {'429':>8} {'p50 us':>7} {'p99.9 us':>8} {'stood still us':>14} {'MiB':>5}")
+        print(f"{'minute':>6} {'answers':>9} {'429':>8} {'p50 us':>7} {'p99.9 us':>8} {'machine us':>10} {'MiB':>5}")
         for minute in range(args.minutes):
-            lines = [client.stdout.readline() for _ in range(6)]
-            if not lines[-1]:
+            lines = []
+            while len(lines) < 6 and (line := client.stdout.readline()):
+                lines.append({**json.loads(line), "read_at": time.time()})
+            if len(lines) < 6:
                 faults.append(f"the client ended: {client.wait(30)}")
                 break
-            lines = [json.loads(line) for line in lines]
+            # The watchers tell of a second once it is over.
+            time.sleep(WATCHED_AFTER_S)
             counts = collections.Counter()
             for line in lines:
                 counts.update(line["statuses"])
                 intervals += 1
-                still, pause = line["stood_still_us"], line["longest_pause_us"]
-                allowed = P999_US_MAX + (pause if still >= STOOD_STILL_US else 0)
+                taken = line["taken_us"] = machine.taken_us(line["read_at"] - INTERVAL_S, line["read_at"])
+                allowed = P999_US_MAX + (taken if taken >= TAKEN_US_MIN else 0)
                 if minute >= WARM_MINUTES and line["p999_us"] > allowed:
                     faults.append(
-                        f"minute {minute}: p99.9 {line['p999_us']} us, the machine stood still for "
-                        f"{still} us, at most {pause} at a time"
+                        f"minute {minute}: p99.9 {line['p999_us']} us, the machine took {taken} us"
                     )
                 if line["broken"] or set(line["statuses"]) - {"200", "429"}:
                     faults.append(f"minute {minute}: {line}")
@@ -187,10 +226,11 @@ def main():
             p50 = sorted(line["p50_us"] for line in lines)[3]
             print(
                 f"{minute:6} {sum(counts.values()):9} {counts['429']:8} {p50:7} {worst['p999_us']:8} "
-                f"{worst['stood_still_us']:14} {memory[-1]:5}",
+                f"{worst['taken_us']:10} {memory[-1]:5}",
                 flush=True,
             )
     finally:
+        machine.stop()
         churn.stop.set()
         churn.join(30)
         client.stdin.close()

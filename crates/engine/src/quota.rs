@@ -15,6 +15,7 @@ mod handoff;
 mod heard;
 mod incarnation;
 mod key;
+mod key_map;
 mod messages;
 mod order;
 mod outbox;
@@ -36,7 +37,7 @@ use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, LogIndex, NodeId};
 use crate::fault::Mutation;
 use crate::state::View;
 use crate::state::record::LimitSpec;
-use key::KeyMap;
+use key_map::KeyMap;
 use order::Order;
 use window_counter::WindowCounter;
 

@@ -3,7 +3,8 @@
 use fluxgate_types::{ClusterMs, KeyId, Window};
 
 use super::heard::Noted;
-use super::key::{cell_of, cells_of, window_end};
+use super::key::window_end;
+use super::key_map::{cell_of, cells_of};
 use super::order::Order;
 use super::transfer::Find;
 use super::window_counter::WindowCounter;

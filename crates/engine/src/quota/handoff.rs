@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use fluxgate_types::ClusterMs;
 
 use super::gossip::Cursor;
-use super::key::{cell_of, cells_of};
+use super::key_map::{cell_of, cells_of};
 use super::transfer::Find;
 use super::{CarriedBalance, Context, CounterId, Sender, Shard, TransferReply};
 

@@ -48,7 +48,7 @@ impl Shard {
     /// The record of a key was erased: drops its counters and its history, at the end of its last
     /// window if one is open.
     ///
-    /// The history is only for display, and nobody can ask for it any more. The windows stay as long
+    /// The history is only for display, and no caller can ask for it any more. The windows stay as long
     /// as those of any other key: peers may still report, or ask for tokens.
     pub fn forget(&mut self, key: &KeyId) {
         let Some(counters) = self.keys.get_mut(key) else { return };

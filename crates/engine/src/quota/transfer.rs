@@ -7,7 +7,7 @@
 
 use fluxgate_types::{ClusterMs, KeyId, NodeId};
 
-use super::key::cell_of;
+use super::key_map::cell_of;
 use super::window_counter::WindowCounter;
 use super::{Context, CounterId, Effect, KeyLimits, Sender, Shard, TransferReply, TransferRequest};
 use crate::fault::Mutation;

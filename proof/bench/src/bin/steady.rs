@@ -3,8 +3,7 @@
 //! `steady RATE CONNECTIONS PATH ADDRESS…`: POST to PATH at each address in turn, with the keys that
 //! standard input names: a line `+KEY` adds one, `-KEY` takes one away, and the end of the input ends
 //! the program. Prints a line of JSON for each [`INTERVAL`]: answers by status, latencies in
-//! microseconds, and for how long a thread that only sleeps was kept from running meanwhile, in all and
-//! at most: what such pauses add to a latency is the machine's, not the server's.
+//! microseconds. What the machine itself added, `machine` measures beside it.
 //!
 //! A latency counts from the moment when the request was due, sent or not: a server that stalls shows
 //! in every request that was due meanwhile. One thread has all connections and looks at them every
@@ -14,8 +13,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, Error, ErrorKind, Read as _, Result, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread::{park_timeout, spawn};
 use std::time::{Duration, Instant};
 
@@ -33,10 +31,6 @@ const RECONNECT: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 /// Lines of standard input that wait.
 const LINES_MAX: usize = 64;
-/// What the sleeping thread sleeps.
-const NAP: Duration = Duration::from_millis(1);
-/// How late the sleeping thread may run without counting.
-const LATE_MAX: Duration = Duration::from_millis(2);
 /// Latencies are counted in steps of a sixteenth of their power of two.
 const STEP_BITS: u32 = 4;
 
@@ -159,7 +153,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Begins anew, after a pause.
+    /// Begins again, after a pause.
     fn break_off(&mut self, every: Duration) {
         (self.stream, self.under_way) = (None, false);
         self.due = Instant::now() + every.max(RECONNECT);
@@ -197,44 +191,20 @@ impl Keys {
     }
 }
 
-/// How long the thread that only sleeps ran after its time, microseconds.
-#[derive(Default)]
-struct Pauses {
-    // The sum of those above `LATE_MAX`.
-    sum_us: AtomicU64,
-    longest_us: AtomicU64,
-}
-
-/// Sleeps and sleeps, and notes how long after its time it ran again.
-fn nap(pauses: &Pauses) -> ! {
-    loop {
-        let begun = Instant::now();
-        park_timeout(NAP);
-        let late = begun.elapsed().saturating_sub(NAP);
-        let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
-        pauses.longest_us.fetch_max(late_us, Ordering::Relaxed);
-        if late > LATE_MAX {
-            pauses.sum_us.fetch_add(late_us, Ordering::Relaxed);
-        }
-    }
-}
-
 /// Prints what was counted in the last interval.
-fn print(counted: &Counted, pauses: &Pauses) -> Result<()> {
+fn print(counted: &Counted) -> Result<()> {
     let counts: Vec<String> =
         counted.statuses.iter().map(|(status, count)| format!("\"{status}\": {count}")).collect();
     writeln!(
         std::io::stdout(),
         "{{\"statuses\": {{{}}}, \"broken\": {}, \"p50_us\": {}, \"p99_us\": {}, \"p999_us\": {}, \
-         \"max_us\": {}, \"stood_still_us\": {}, \"longest_pause_us\": {}}}",
+         \"max_us\": {}}}",
         counts.join(", "),
         counted.broken,
         counted.latencies.at(500),
         counted.latencies.at(990),
         counted.latencies.at(999),
         counted.latencies.at(1_000),
-        pauses.sum_us.swap(0, Ordering::Relaxed),
-        pauses.longest_us.swap(0, Ordering::Relaxed),
     )
 }
 
@@ -254,9 +224,6 @@ fn main() -> Result<()> {
     if addresses.is_empty() || addresses.iter().any(|address| !address.ip().is_loopback()) {
         return Err(wrong("expected loopback addresses"));
     }
-    let pauses = Arc::new(Pauses::default());
-    let noted = Arc::clone(&pauses);
-    spawn(move || nap(&noted));
     let (lines, read) = mpsc::sync_channel::<String>(LINES_MAX);
     spawn(move || {
         let all = std::io::stdin().lock().lines().map_while(Result::ok);
@@ -273,7 +240,7 @@ fn main() -> Result<()> {
         buffer: Box::new([0; ANSWER_BYTES_MAX]),
         filled: 0,
     });
-    run(all.collect(), every, &read, path, &pauses)
+    run(all.collect(), every, &read, path)
 }
 
 /// Sends and receives, and prints a line for each interval, to the end of the input.
@@ -282,7 +249,6 @@ fn run(
     every: Duration,
     lines: &mpsc::Receiver<String>,
     path: &str,
-    pauses: &Pauses,
 ) -> Result<()> {
     let mut keys = Keys { requests: Vec::new(), random: 0x9E37_79B9_7F4A_7C15 };
     let mut counted = Counted::default();
@@ -301,7 +267,7 @@ fn run(
         }
         let now = Instant::now();
         if now >= report {
-            print(&std::mem::take(&mut counted), pauses)?;
+            print(&std::mem::take(&mut counted))?;
             report += INTERVAL;
         }
         step = now.max(step + STEP);
