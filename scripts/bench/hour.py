@@ -29,9 +29,9 @@ P999_US_MAX = 5_000
 TAKEN_US_MIN = 10_000
 # Requests of the first minute warm caches, and the history of the keys begins.
 WARM_MINUTES = 1
-# What a line of the client covers, and when the watchers have told of all of it, seconds.
+# What a line of the client covers, and how long the watchers may be silent, seconds.
 INTERVAL_S = 10
-WATCHED_AFTER_S = 1.5
+WATCHER_TIMEOUT_S = 15
 # Entries of the audit trail that are made before: it is full then (`caps::AUDIT_ENTRIES_MAX`), and what
 # grows after that is not the trail.
 AUDITED_BEFORE = 50_000
@@ -124,6 +124,9 @@ class Machine:
     def __init__(self, program):
         above = ["chrt", "--fifo", "50"]
         self.taken = collections.Counter()
+        # The last second that each watcher has told of.
+        self.told = {}
+        self.changed = threading.Condition()
         self.watchers = []
         if subprocess.run([*above, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
             print("no right to run above other programs (chrt): pauses of the machine count as faults")
@@ -132,17 +135,25 @@ class Machine:
             command = [*above, "taskset", "--cpu-list", str(cpu), program]
             watcher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             self.watchers.append(watcher)
-            threading.Thread(target=self.follow, args=(watcher,), daemon=True).start()
+            self.told[cpu] = 0
+            threading.Thread(target=self.follow, args=(cpu, watcher), daemon=True).start()
 
-    def follow(self, watcher):
+    def follow(self, cpu, watcher):
         for line in watcher.stdout:
             second, taken_us = map(int, line.split())
-            # All processors of a machine that stands still lose the same time.
-            self.taken[second] = max(self.taken[second], taken_us)
+            with self.changed:
+                # All processors of a machine that stands still lose the same time.
+                self.taken[second] = max(self.taken[second], taken_us)
+                self.told[cpu] = second
+                self.changed.notify_all()
 
     def taken_us(self, begin, end):
         """What it took between two moments, microseconds."""
-        return sum(self.taken[second] for second in range(int(begin), int(end) + 1))
+        with self.changed:
+            told = lambda: all(second >= int(end) for second in self.told.values())
+            if not self.changed.wait_for(told, WATCHER_TIMEOUT_S):
+                sys.exit(f"the watchers of the machine are silent: {self.told}")
+            return sum(self.taken[second] for second in range(int(begin), int(end) + 1))
 
     def stop(self):
         for watcher in self.watchers:
@@ -207,8 +218,6 @@ def main():
             if len(lines) < 6:
                 faults.append(f"the client ended: {client.wait(30)}")
                 break
-            # The watchers tell of a second once it is over.
-            time.sleep(WATCHED_AFTER_S)
             counts = collections.Counter()
             for line in lines:
                 counts.update(line["statuses"])

@@ -3,8 +3,8 @@
 //! `machine`, on one processor (`taskset`) and above all programs there (`chrt`): sleeps [`NAP`] and
 //! computes something of a known length, again and again. Running late is a pause of the machine, and a
 //! longer computation is a processor that something outside shares: neither is the doing of a program
-//! that is measured beside it. Prints a line `SECOND LOST` for each second of the wall clock in which
-//! something was lost: seconds since 1970, and the time lost in microseconds. Ends when its output is closed.
+//! that is measured beside it. Prints a line `SECOND LOST` for each second of the wall clock, once it is
+//! over: seconds since 1970, and the time lost in microseconds. Ends when its output is closed.
 
 use std::hint::black_box;
 use std::io::{Result, Write as _};
@@ -77,9 +77,7 @@ fn main() -> Result<()> {
         lost += speed.note(compute());
         let now = second();
         if now != at {
-            if !lost.is_zero() {
-                writeln!(std::io::stdout(), "{at} {}", lost.as_micros())?;
-            }
+            writeln!(std::io::stdout(), "{at} {}", lost.as_micros())?;
             (at, lost) = (now, Duration::ZERO);
         }
     }

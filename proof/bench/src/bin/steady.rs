@@ -226,9 +226,9 @@ fn main() -> Result<()> {
     }
     let (lines, read) = mpsc::sync_channel::<String>(LINES_MAX);
     spawn(move || {
-        let all = std::io::stdin().lock().lines().map_while(Result::ok);
+        let mut all = std::io::stdin().lock().lines().map_while(Result::ok);
         // Fails when the program ends.
-        let _ended = all.into_iter().try_for_each(|line| lines.send(line));
+        let _ended = all.try_for_each(|line| lines.send(line));
     });
     let every = Duration::from_secs_f64(f64::from(connections) / rate);
     let begin = Instant::now();
