@@ -17,12 +17,14 @@ use std::time::Duration;
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
     Context, CounterGossip, CounterId, CounterReport, Cursor, Entitlement, Incarnation,
-    Incarnations, KeyLimits, Peer, SHARDS, Sender, Shard, Step, Verdict, WaitPolicy, WaiterId,
+    Incarnations, Peer, SHARDS, Sender, Shard, Step, SubjectLimits, Verdict, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId, caps};
+use fluxgate_types::{
+    BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId, Subject, caps,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 const T0: u64 = 600_000_000;
@@ -93,9 +95,9 @@ impl Holds {
 struct Node {
     view: View,
     incarnation: Incarnation,
-    limits: KeyLimits,
+    limits: SubjectLimits,
     shards: Vec<Mutex<Shard>>,
-    keys: Vec<(usize, KeyId)>,
+    keys: Vec<(usize, Subject)>,
 }
 
 impl Node {
@@ -108,7 +110,7 @@ impl Node {
         let key = |n: usize| {
             let text = format!("{n:012}");
             let bytes = text.as_bytes().try_into().expect("twelve digits");
-            let key = KeyId::new(bytes).expect("digits make an id");
+            let key = Subject::from(KeyId::new(bytes).expect("digits make an id"));
             (usize::try_from(key.mix() >> 44).unwrap_or(0) % SHARDS, key)
         };
         let nodes = (1..=3).map(|node| (NodeId(node), 1)).collect();
@@ -129,7 +131,7 @@ impl Node {
                 peers: vec![Peer::new(NodeId(2)), Peer::new(NodeId(3))],
                 clock_error_ms_max: 1_000,
             },
-            limits: KeyLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() },
+            limits: SubjectLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() },
             shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(WaitPolicy::default()))).collect(),
             keys: (0..keys).map(key).collect(),
         }
@@ -174,10 +176,10 @@ struct Kinds {
 }
 
 /// What each of two other nodes says of these keys, in messages of up to one hold of the lock.
-fn hear(node: &Node, keys: &[(usize, KeyId)], at: u64, holds: &mut Holds) {
+fn hear(node: &Node, keys: &[(usize, Subject)], at: u64, holds: &mut Holds) {
     let spec = &node.limits.specs[0];
     let window = spec.limit.window_at(ClusterMs(at)).number;
-    let mut by_shard: BTreeMap<usize, Vec<KeyId>> = BTreeMap::new();
+    let mut by_shard: BTreeMap<usize, Vec<Subject>> = BTreeMap::new();
     keys.iter().for_each(|(place, key)| by_shard.entry(*place).or_default().push(*key));
     for peer in [NodeId(2), NodeId(3)] {
         let sender = Sender { node: peer, boot: BootId(1) };
@@ -185,7 +187,7 @@ fn hear(node: &Node, keys: &[(usize, KeyId)], at: u64, holds: &mut Holds) {
             for some in keys.chunks(caps::ITEMS_PER_HOLD_MAX) {
                 node.hold(*place, at, holds, |shard, context| {
                     for key in some {
-                        let counter = CounterId { key: *key, limit: spec.tag, window };
+                        let counter = CounterId { subject: *key, limit: spec.tag, window };
                         let left = spec.limit.tokens / 3;
                         let mine = CounterReport {
                             spent: 1,
@@ -195,7 +197,7 @@ fn hear(node: &Node, keys: &[(usize, KeyId)], at: u64, holds: &mut Holds) {
                             left,
                         };
                         let gossip = CounterGossip { counter, mine, given: Vec::new() };
-                        let find = |_: &KeyId| Some(node.limits.clone());
+                        let find = |_: &Subject| Some(node.limits.clone());
                         shard.handle_gossip(context, &find, &sender, &gossip, &mut Vec::new());
                     }
                 });
@@ -205,7 +207,7 @@ fn hear(node: &Node, keys: &[(usize, KeyId)], at: u64, holds: &mut Holds) {
 }
 
 /// One request of each of these keys, all admitted.
-fn request(node: &Node, keys: &[(usize, KeyId)], at: u64, holds: &mut Holds) {
+fn request(node: &Node, keys: &[(usize, Subject)], at: u64, holds: &mut Holds) {
     for (place, key) in keys {
         let step = node.hold(*place, at, holds, |shard, context| {
             let none = &mut Vec::new();
@@ -227,7 +229,7 @@ fn look_after(node: &Node, at: u64, kinds: &mut Kinds) {
         let (mut cursor, mut gossip) = (Cursor::default(), Vec::new());
         let most = caps::ITEMS_PER_HOLD_MAX;
         node.hold(place, at, &mut kinds.telling_again, |shard, c| {
-            let find = |_: &KeyId| Some(node.limits.clone());
+            let find = |_: &Subject| Some(node.limits.clone());
             shard.repeat_gossip(c, &find, &mut cursor, most, &mut gossip)
         });
     }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use criterion::{Bencher, Criterion};
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
-    Context, CounterGossip, CounterId, CounterReport, Incarnation, Incarnations, KeyLimits, Peer,
-    Sender, Shard, Step, Verdict, WaitPolicy, WaiterId,
+    Context, CounterGossip, CounterId, CounterReport, Incarnation, Incarnations, Peer, Sender,
+    Shard, Step, SubjectLimits, Verdict, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::command::{Actor, Batch, Command, NewKey, Proposal};
@@ -22,7 +22,8 @@ use fluxgate_engine::state::{NodeRecord, Registry, Shared, View};
 use fluxgate_types::credential::{Secret, shown_prefix};
 use fluxgate_types::id::mix64;
 use fluxgate_types::{
-    BootId, BootNs, ClusterMs, Cost, Credential, DirId, KeyId, Limit, LogIndex, NodeId, Scope, caps,
+    BootId, BootNs, ClusterMs, Cost, Credential, DirId, KeyId, Limit, LogIndex, NodeId, Scope,
+    Subject, caps,
 };
 
 const NOW: ClusterMs = ClusterMs(1_705_747_210_000);
@@ -87,8 +88,8 @@ fn limits(tokens: u64) -> Arc<[LimitSpec]> {
     LimitSpec::all(&[limit]).expect("one limit has one tag")
 }
 
-fn key_limits(tokens: u64) -> KeyLimits {
-    KeyLimits { created: LogIndex(1), specs: limits(tokens) }
+fn key_limits(tokens: u64) -> SubjectLimits {
+    SubjectLimits { created: LogIndex(1), specs: limits(tokens) }
 }
 
 /// Bytes that look random and are the same in every run.
@@ -178,7 +179,7 @@ fn admitted(bencher: &mut Bencher<'_>, among: usize) {
     let world = World::new();
     let context = world.context();
     let limits = key_limits(caps::LIMIT_TOKENS_MAX);
-    let keys: Vec<KeyId> = (0..among).map(key_id).collect();
+    let keys: Vec<Subject> = (0..among).map(|n| key_id(n).into()).collect();
     let (mut shard, mut out) = (Shard::new(WaitPolicy::default()), Vec::new());
     for key in &keys {
         let step = shard.handle_request(&context, key, &limits, Cost::ONE, WaiterId(0), &mut out);
@@ -203,7 +204,7 @@ fn denied(bencher: &mut Bencher<'_>) {
     let world = World::new();
     let context = world.context();
     let limits = key_limits(3);
-    let keys: Vec<KeyId> = (0..KEYS_BUSY).map(key_id).collect();
+    let keys: Vec<Subject> = (0..KEYS_BUSY).map(|n| key_id(n).into()).collect();
     let (mut shard, mut out) = (Shard::new(WaitPolicy::default()), Vec::new());
     for key in &keys {
         let step = shard.handle_request(&context, key, &limits, Cost::ONE, WaiterId(0), &mut out);
@@ -233,11 +234,15 @@ fn sender(node: NodeId) -> Sender {
     Sender { node, boot: BootId(1) }
 }
 
-fn spent_one(key: &KeyId, limits: &KeyLimits) -> CounterGossip {
+fn spent_one(key: &Subject, limits: &SubjectLimits) -> CounterGossip {
     let spec = &limits.specs[0];
     CounterGossip {
         given: Vec::new(),
-        counter: CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(NOW).number },
+        counter: CounterId {
+            subject: *key,
+            limit: spec.tag,
+            window: spec.limit.window_at(NOW).number,
+        },
         mine: CounterReport { spent: 1, burned: 0, limit: 0, incarnations: 0, left: 0 },
     }
 }
@@ -278,7 +283,7 @@ fn decide(bencher: &mut Bencher<'_>, table: &Table, among: usize) {
                 && entry.status(NOW) == Status::Active
                 && entry.scope() >= Scope::Read;
             entry.touch(NOW);
-            valid.then(|| KeyLimits {
+            valid.then(|| SubjectLimits {
                 created: entry.created_index(),
                 specs: Arc::clone(entry.limits(&defaults)),
             })
@@ -286,7 +291,7 @@ fn decide(bencher: &mut Bencher<'_>, table: &Table, among: usize) {
         let limits = known??;
         Some(shard.handle_request(
             &context,
-            &credential.key_id,
+            &credential.key_id.into(),
             &limits,
             Cost::ONE,
             WaiterId(0),

@@ -7,15 +7,13 @@
 //! back through `handle_*`. Losing, repeating or reordering them costs time at most.
 //!
 //! A node keeps its counters in several [`Shard`]s, each behind a lock of its own. All limits of
-//! one key live in one shard, so that a request takes from all of them or from none.
+//! one subject live in one shard, so that a request takes from all of them or from none.
 
 mod decide;
 mod gossip;
 mod handoff;
 mod heard;
 mod incarnation;
-mod key;
-mod key_map;
 mod messages;
 mod order;
 mod outbox;
@@ -24,6 +22,8 @@ mod peer_account;
 mod repeats;
 mod search;
 mod sources;
+mod subject;
+mod subject_map;
 mod sweep;
 mod transfer;
 mod usage;
@@ -32,13 +32,13 @@ mod window_counter;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, LogIndex, NodeId, Subject};
 
 use crate::fault::Mutation;
 use crate::state::View;
 use crate::state::record::LimitSpec;
-use key_map::KeyMap;
 use order::Order;
+use subject_map::SubjectMap;
 use window_counter::WindowCounter;
 
 pub use gossip::Cursor;
@@ -160,9 +160,9 @@ impl Context<'_> {
     }
 }
 
-/// What the counters need to know about a key.
+/// What the counters need to know about a subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyLimits {
+pub struct SubjectLimits {
     /// Log position of its creation.
     pub created: LogIndex,
     /// The limits that govern it.
@@ -187,7 +187,7 @@ pub enum Verdict {
 pub struct Decision {
     /// The result.
     pub verdict: Verdict,
-    /// The index of that limit among the key's limits.
+    /// The index of that limit among the subject's limits.
     pub limit_at: usize,
     /// Its tokens per window.
     pub tokens: u64,
@@ -237,26 +237,26 @@ struct Waiter {
     cost: Cost,
     deadline: BootNs,
     deadline_last: BootNs,
-    // The limits in force when it arrived: it takes from all of these, even if the key's limits
+    // The limits in force when it arrived: it takes from all of these, even if the subject's limits
     // have changed since.
-    limits: KeyLimits,
+    limits: SubjectLimits,
 }
 
 /// How many shards a node keeps its counters in, each with a lock of its own: a busy node's threads
-/// seldom contend, and with a million keys each shard holds some 800, so that work on a whole shard,
-/// such as making its table larger, is short. Not a power of two: a table has room for 896 keys, so
+/// seldom contend, and with a million subjects each shard holds some 800, so that work on a whole shard,
+/// such as making its table larger, is short. Not a power of two: a table has room for 896 subjects, so
 /// that with a million, or twice or four times as many, it is nearly full. Gossip visits all of them
 /// ten times a second, so not many more.
 pub const SHARDS: usize = 1_280;
 
-/// The counters of some keys.
+/// The counters of some subjects.
 #[derive(Clone, Debug, Default)]
 pub struct Shard {
     policy: WaitPolicy,
-    keys: KeyMap,
+    subjects: SubjectMap,
     order: Order,
-    // Keys with a queue, so that a tick can skip the others.
-    waiting: VecDeque<KeyId>,
+    // Subjects with a queue, so that a tick can skip the others.
+    waiting: VecDeque<Subject>,
     draining: bool,
     // The latest cluster time of any step.
     latest: ClusterMs,
@@ -293,10 +293,10 @@ impl Shard {
         self.order.cells
     }
 
-    /// Keys that are in memory: for observers and tests.
+    /// Subjects that are in memory: for observers and tests.
     #[must_use]
-    pub fn keys(&self) -> usize {
-        self.keys.len()
+    pub fn subjects(&self) -> usize {
+        self.subjects.len()
     }
 
     /// How many reports are kept of counters that other nodes have opened and this one has not.
@@ -306,7 +306,7 @@ impl Shard {
     }
 
     fn look_at(&self, counter: &CounterId) -> Option<&WindowCounter> {
-        let limits = self.keys.get(&counter.key)?.limits.iter();
+        let limits = self.subjects.get(&counter.subject)?.limits.iter();
         let mut cells = limits.filter(|l| l.tag == counter.limit).flat_map(|l| &l.cells);
         cells.find(|cell| cell.window() == counter.window)
     }
@@ -333,12 +333,12 @@ impl Shard {
     #[must_use]
     pub fn would_observe(
         context: &Context<'_>,
-        limits: &KeyLimits,
+        limits: &SubjectLimits,
         spec: &LimitSpec,
         counter: &CounterId,
     ) -> Option<Observed> {
         let cell =
-            WindowCounter::open(context, &counter.key, limits.created, spec, counter.window)?;
+            WindowCounter::open(context, &counter.subject, limits.created, spec, counter.window)?;
         Some(cell.observe())
     }
 

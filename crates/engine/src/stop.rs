@@ -205,7 +205,7 @@ impl Stop {
 
 #[cfg(test)]
 mod tests {
-    use fluxgate_types::BootId;
+    use fluxgate_types::{BootId, KeyId};
 
     use super::*;
     use crate::quota::{CounterId, CounterReport, TransferReply};
@@ -214,8 +214,8 @@ mod tests {
     const SECOND: Sender = Sender { node: NodeId(3), boot: BootId(1) };
 
     fn handoff(window: u64) -> Handoff {
-        let key = "key_abcdefghijkl".parse().expect("an id");
-        let counter = CounterId { key, limit: 1, window };
+        let key: KeyId = "key_abcdefghijkl".parse().expect("an id");
+        let counter = CounterId { subject: key.into(), limit: 1, window };
         let mine = Some(CounterReport::default());
         Handoff { reply: TransferReply { counter, given: 5, mine, known: Vec::new() }, tokens: 5 }
     }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
-    Context, Decision, Entitlement, Incarnation, Incarnations, KeyLimits, Shard, Step, Verdict,
+    Context, Decision, Entitlement, Incarnation, Incarnations, Shard, Step, SubjectLimits, Verdict,
     WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId, Subject};
 
 /// Begins a window of every period below.
 const BEGIN_MS: u64 = 600_000;
@@ -22,8 +22,8 @@ struct Stage {
     shard: Shard,
     view: View,
     incarnation: Incarnation,
-    limits: KeyLimits,
-    key: KeyId,
+    limits: SubjectLimits,
+    key: Subject,
 }
 
 impl Stage {
@@ -54,8 +54,8 @@ impl Stage {
                 nodes: BTreeMap::new(),
             },
             incarnation,
-            limits: KeyLimits { created: LogIndex(1), specs: specs.collect() },
-            key: KeyId::new(*b"denialsdenia").expect("letters and digits"),
+            limits: SubjectLimits { created: LogIndex(1), specs: specs.collect() },
+            key: Subject::from(KeyId::new(*b"denialsdenia").expect("letters and digits")),
         }
     }
 

@@ -178,8 +178,11 @@ fn a_cluster_of_one_keeps_its_count_over_an_orderly_restart() {
     net.run_until_us(1_000);
     (0..40).for_each(|_| net.request(NodeId(1), 1));
     let left = net.stop(NodeId(1));
-    let counter =
-        CounterId { key: net.key, limit: net.limits.specs[0].tag, window: net.now_ms() / 60_000 };
+    let counter = CounterId {
+        subject: net.key,
+        limit: net.limits.specs[0].tag,
+        window: net.now_ms() / 60_000,
+    };
     assert_eq!(left.as_ref().unwrap().counters[&counter].tokens, 60);
     net.restart(NodeId(1), left);
     assert_eq!(net.nodes[&NodeId(1)].incarnation.incarnations.of(NodeId(1)), Some(BootId(2)));

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use fluxgate_engine::quota::{
     Context, CounterGossip, CounterId, CounterReport, Entitlement, Incarnation, Incarnations,
-    KeyLimits, Sender, Shard, Step, TransferReply, TransferRequest, Verdict, WaitPolicy, WaiterId,
+    Sender, Shard, Step, SubjectLimits, TransferReply, TransferRequest, Verdict, WaitPolicy,
+    WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::id::mix64;
-use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId, caps};
+use fluxgate_types::{
+    BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId, Subject, caps,
+};
 
 const T0: u64 = 600_000_000;
 const IDLE_MS: u64 = 3_600_000;
@@ -22,14 +25,14 @@ struct Stage {
     shard: Shard,
 }
 
-fn key(n: usize) -> KeyId {
+fn key(n: usize) -> Subject {
     let text = format!("{n:012}");
-    KeyId::new(text.as_bytes().try_into().expect("twelve digits")).expect("an id")
+    Subject::from(KeyId::new(text.as_bytes().try_into().expect("twelve digits")).expect("an id"))
 }
 
-fn limits(period_ms: u64) -> KeyLimits {
+fn limits(period_ms: u64) -> SubjectLimits {
     let limit = Limit::new("l0", 30, period_ms);
-    KeyLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() }
+    SubjectLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() }
 }
 
 impl Stage {
@@ -66,7 +69,7 @@ impl Stage {
         step(&mut self.shard, &context)
     }
 
-    fn spend(&mut self, at_ms: u64, key: &KeyId, limits: &KeyLimits) {
+    fn spend(&mut self, at_ms: u64, key: &Subject, limits: &SubjectLimits) {
         let step = self.step(at_ms, |shard, context| {
             shard.handle_request(context, key, limits, Cost::ONE, WaiterId(0), &mut Vec::new())
         });
@@ -118,13 +121,13 @@ fn keys_leave_an_hour_after_their_last_use() {
 #[test]
 fn a_key_without_any_limit_leaves_too() {
     let mut stage = Stage::new();
-    let limits = KeyLimits { created: LogIndex(1), specs: [].into() };
+    let limits = SubjectLimits { created: LogIndex(1), specs: [].into() };
     stage.step(T0, |shard, context| {
         shard.handle_request(context, &key(1), &limits, Cost::ONE, WaiterId(0), &mut Vec::new())
     });
-    assert_eq!(stage.shard.keys(), 1);
+    assert_eq!(stage.shard.subjects(), 1);
     while stage.sweep(T0 + IDLE_MS + 2_000) {}
-    assert_eq!(stage.shard.keys(), 0);
+    assert_eq!(stage.shard.subjects(), 0);
 }
 
 #[test]
@@ -137,9 +140,9 @@ fn an_erased_key_leaves_with_its_last_window() {
     stage.shard.forget(&key(3));
     assert_eq!(stage.shard.counters(), 2, "peers may still ask for an open window");
     while stage.sweep(T0 + 3_001) {}
-    assert_eq!((stage.shard.keys(), stage.shard.counters()), (1, 1), "the short one is over");
+    assert_eq!((stage.shard.subjects(), stage.shard.counters()), (1, 1), "the short one is over");
     while stage.sweep(T0 + 602_001) {}
-    assert_eq!(stage.shard.keys(), 0, "no history is kept");
+    assert_eq!(stage.shard.subjects(), 0, "no history is kept");
 
     // Without an open window at once, and not once it is used again, as after a restore.
     let at = T0 + 1_000_000;
@@ -148,11 +151,11 @@ fn an_erased_key_leaves_with_its_last_window() {
     stage.shard.forget(&key(5));
     stage.spend(at, &key(5), &short);
     while stage.sweep(at + 3_001) {}
-    assert_eq!(stage.shard.keys(), 2);
+    assert_eq!(stage.shard.subjects(), 2);
     stage.shard.forget(&key(4));
-    assert_eq!(stage.shard.keys(), 1);
+    assert_eq!(stage.shard.subjects(), 1);
     while stage.sweep(at + IDLE_MS + 5_000) {}
-    assert_eq!(stage.shard.keys(), 0);
+    assert_eq!(stage.shard.subjects(), 0);
 }
 
 /// Requests that are decided, that wait, and that find no lease, no share map or a limit that has
@@ -178,12 +181,12 @@ fn every_key_leaves_whatever_happened_to_it() {
             let limits = limits([1_000, 60_000][usize::try_from(draw(2)).expect("small")]);
             let spec = &limits.specs[0];
             let (window, cost) = (spec.limit.window_at(ClusterMs(at)).number, Cost(draw(40)));
-            let counter = CounterId { key, limit: spec.tag, window: window - draw(2) };
+            let counter = CounterId { subject: key, limit: spec.tag, window: window - draw(2) };
             let (what, leased, early) = (draw(8), draw(4) > 0, draw(4) == 0);
             stage.step(at, |shard, context| {
                 let horizon = if early { ClusterMs(at - 120_000) } else { context.horizon };
                 let context = &Context { leased, horizon, ..*context };
-                let (mine, find) = (CounterReport::default(), |_: &KeyId| Some(limits.clone()));
+                let (mine, find) = (CounterReport::default(), |_: &Subject| Some(limits.clone()));
                 let out = &mut Vec::new();
                 match what {
                     0 => {
@@ -211,14 +214,14 @@ fn every_key_leaves_whatever_happened_to_it() {
         for step in 0..80 {
             at += 60_000;
             stage.step(at, |shard, context| {
-                let find = |_: &KeyId| Some(limits(60_000));
+                let find = |_: &Subject| Some(limits(60_000));
                 shard.handle_timeout(context, &find, &mut Vec::new());
                 while shard.sweep(context, IDLE_MS) {}
             });
-            let (keys, windows) = (stage.shard.keys(), stage.shard.counters());
+            let (keys, windows) = (stage.shard.subjects(), stage.shard.counters());
             assert!(windows <= keys || step < 3, "seed {seed}: {windows} windows, {keys} keys");
         }
-        let left = (stage.shard.keys(), stage.shard.counters(), stage.shard.has_waiting());
+        let left = (stage.shard.subjects(), stage.shard.counters(), stage.shard.has_waiting());
         assert_eq!(left, (0, 0, false), "seed {seed}");
     }
 }

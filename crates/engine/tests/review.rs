@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
-    Context, CounterGossip, CounterId, CounterReport, Entitlement, Incarnation, Incarnations,
-    KeyLimits, Peer, Sender, Shard, Sources, Step, TransferRequest, Verdict, WaitPolicy, WaiterId,
+    Context, CounterGossip, CounterId, CounterReport, Entitlement, Incarnation, Incarnations, Peer,
+    Sender, Shard, Sources, Step, SubjectLimits, TransferRequest, Verdict, WaitPolicy, WaiterId,
     with_context,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_engine::state::{NodeRecord, View};
-use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, DirId, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{
+    BootId, BootNs, ClusterMs, Cost, DirId, KeyId, Limit, LogIndex, NodeId, Subject,
+};
 
 const T0: u64 = 600_000_000;
 
@@ -52,8 +54,8 @@ fn limit(name: &str, tokens: u64, period_ms: u64) -> LimitSpec {
     LimitSpec::new(Limit::new(name, tokens, period_ms))
 }
 
-fn limits(specs: &[LimitSpec]) -> KeyLimits {
-    KeyLimits { created: LogIndex(1), specs: specs.to_vec().into() }
+fn limits(specs: &[LimitSpec]) -> SubjectLimits {
+    SubjectLimits { created: LogIndex(1), specs: specs.to_vec().into() }
 }
 
 fn context<'a>(now: u64, view: &'a View, incarnation: &'a Incarnation) -> Context<'a> {
@@ -67,12 +69,17 @@ fn context<'a>(now: u64, view: &'a View, incarnation: &'a Incarnation) -> Contex
     }
 }
 
-fn key(n: u64) -> KeyId {
+fn key(n: u64) -> Subject {
     let text = format!("{n:012}");
-    KeyId::new(text.as_bytes().try_into().expect("twelve digits")).expect("an id")
+    Subject::from(KeyId::new(text.as_bytes().try_into().expect("twelve digits")).expect("an id"))
 }
 
-fn admitted(shard: &mut Shard, context: &Context<'_>, key: &KeyId, limits: &KeyLimits) -> bool {
+fn admitted(
+    shard: &mut Shard,
+    context: &Context<'_>,
+    key: &Subject,
+    limits: &SubjectLimits,
+) -> bool {
     let step = shard.handle_request(context, key, limits, Cost::ONE, WaiterId(0), &mut Vec::new());
     matches!(step, Step::Decided(d) if d.verdict == Verdict::Admitted)
 }
@@ -212,7 +219,7 @@ fn a_limit_lowered_below_what_is_known_to_be_spent_admits_nothing_more() {
     assert_eq!(spent, 10);
     assert!(admitted(&mut b, &at(&two), &key(1), &high));
     // Node 2 receives the report that node 1 has spent 10; then both apply the cut to 6.
-    let find = |_: &KeyId| Some(high.clone());
+    let find = |_: &Subject| Some(high.clone());
     for gossip in a.take_gossip(&at(&one), 8) {
         let sender = Sender { node: NodeId(1), boot: BootId(1) };
         b.handle_gossip(&at(&two), &find, &sender, &gossip, &mut Vec::new());
@@ -228,12 +235,12 @@ fn a_late_message_of_an_ended_incarnation_does_not_tie_the_counter_to_it() {
     let view = view(&[(0, &[1, 2])], &[1, 2]);
     let limits = limits(&[limit("l0", 20, 60_000)]);
     let counter = CounterId {
-        key: key(1),
+        subject: key(1),
         limit: limits.specs[0].tag,
         window: limits.specs[0].limit.window_at(ClusterMs(T0)).number,
     };
     let (older, newer) = (incarnation(1, &[(2, 1)]), incarnation(1, &[(2, 2)]));
-    let find = |_: &KeyId| Some(limits.clone());
+    let find = |_: &Subject| Some(limits.clone());
     let mut shard = Shard::new(WaitPolicy::default());
     // Opened under the newer incarnation of node 2.
     assert!(admitted(&mut shard, &context(T0 + 1, &view, &newer), &key(1), &limits));
@@ -267,11 +274,11 @@ fn late_tokens_of_an_ended_incarnation_give_no_false_proof() {
     let view = view(&[(0, &[1, 2, 3])], &[1, 2, 3]);
     let limits = limits(&[limit("l0", 30, 60_000)]);
     let counter = CounterId {
-        key: key(1),
+        subject: key(1),
         limit: limits.specs[0].tag,
         window: limits.specs[0].limit.window_at(ClusterMs(T0)).number,
     };
-    let find = |_: &KeyId| Some(limits.clone());
+    let find = |_: &Subject| Some(limits.clone());
     let (one_old, one) = (incarnation(1, &[(2, 1), (3, 1)]), incarnation(1, &[(2, 2), (3, 1)]));
     let three = incarnation(3, &[(1, 1), (2, 2)]);
     let (mut a, mut c) = (Shard::new(WaitPolicy::default()), Shard::new(WaitPolicy::default()));
@@ -400,11 +407,11 @@ fn a_node_that_was_removed_is_waited_for_in_no_later_window() {
     view.nodes.get_mut(&NodeId(4)).unwrap().removed = true;
     let limits = limits(&[limit("l0", 30, 60_000)]);
     let counter = CounterId {
-        key: key(1),
+        subject: key(1),
         limit: limits.specs[0].tag,
         window: limits.specs[0].limit.window_at(ClusterMs(T0)).number,
     };
-    let find = |_: &KeyId| Some(limits.clone());
+    let find = |_: &Subject| Some(limits.clone());
     let one = incarnation(1, &[(2, 2), (3, 1)]);
     let here = context(T0 + 10, &view, &one);
     let mut a = Shard::new(WaitPolicy::default());

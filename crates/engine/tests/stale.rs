@@ -7,13 +7,13 @@ use std::sync::Arc;
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
     Context, CounterGossip, CounterId, CounterReport, Cursor, Effect, Entitlement, Incarnation,
-    Incarnations, KeyLimits, Peer, Sender, Shard, Step, TransferReply, TransferRequest, Verdict,
-    WaitPolicy, WaiterId,
+    Incarnations, Peer, Sender, Shard, Step, SubjectLimits, TransferReply, TransferRequest,
+    Verdict, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId, Subject};
 
 const ME: NodeId = NodeId(1);
 const OTHER: NodeId = NodeId(2);
@@ -39,8 +39,8 @@ fn incarnation(other: u64) -> Incarnation {
 /// Node 1 with one key of 20 tokens, half of them its share.
 struct Stage {
     view: View,
-    key: KeyId,
-    limits: KeyLimits,
+    key: Subject,
+    limits: SubjectLimits,
     counter: CounterId,
     shard: Shard,
     requests: u64,
@@ -51,13 +51,13 @@ impl Stage {
     fn new() -> Self {
         let limit = Limit::new("l0", 20, 60_000);
         let spec = LimitSpec::new(limit);
-        let key = KeyId::new(*b"stalestale00").expect("letters and digits");
+        let key = Subject::from(KeyId::new(*b"stalestale00").expect("letters and digits"));
         let window = spec.limit.window_at(ClusterMs(600_000)).number;
-        let counter = CounterId { key, limit: spec.tag, window };
+        let counter = CounterId { subject: key, limit: spec.tag, window };
         let nodes = vec![(ME, 1), (OTHER, 1)];
         let share_maps = vec![ShareMap { from: ClusterMs(0), nodes }];
         let view = View { defaults: Arc::new([]), share_maps, nodes: BTreeMap::new() };
-        let limits = KeyLimits { created: LogIndex(1), specs: [spec].into() };
+        let limits = SubjectLimits { created: LogIndex(1), specs: [spec].into() };
         let shard = Shard::new(WaitPolicy::default());
         Self { view, key, limits, counter, shard, requests: 0, boot_ms: 0 }
     }
@@ -65,7 +65,7 @@ impl Stage {
     fn step<R>(
         &mut self,
         incarnation: &Incarnation,
-        step: impl FnOnce(&mut Shard, &Context<'_>, &KeyLimits) -> R,
+        step: impl FnOnce(&mut Shard, &Context<'_>, &SubjectLimits) -> R,
     ) -> R {
         let context = Context {
             boot: BootNs(self.boot_ms * 1_000_000),
@@ -99,7 +99,7 @@ impl Stage {
         self.boot_ms += 1;
         let mut effects = Vec::new();
         self.step(incarnation, |shard, context, limits| {
-            let find = |_: &KeyId| Some(limits.clone());
+            let find = |_: &Subject| Some(limits.clone());
             shard.handle_timeout(context, &find, &mut effects);
         });
         effects.iter().filter(|effect| matches!(effect, Effect::TransferRequest { .. })).count()
@@ -116,7 +116,7 @@ impl Stage {
             CounterGossip { counter: self.counter, mine, given: vec![(ME, BootId(1), given)] };
         let sender = Sender { node: OTHER, boot: BootId(boot) };
         self.step(incarnation, |shard, context, limits| {
-            let find = |_: &KeyId| Some(limits.clone());
+            let find = |_: &Subject| Some(limits.clone());
             shard.handle_gossip(context, &find, &sender, &gossip, &mut Vec::new());
         });
     }
@@ -145,7 +145,7 @@ impl Stage {
         let request = TransferRequest { counter: self.counter, need, want, got, mine };
         let sender = Sender { node: OTHER, boot: BootId(boot) };
         self.step(incarnation, |shard, context, limits| {
-            let find = |_: &KeyId| Some(limits.clone());
+            let find = |_: &Subject| Some(limits.clone());
             shard.handle_transfer_request(context, &find, &sender, &request, &mut Vec::new()).given
         })
     }
@@ -244,7 +244,7 @@ fn a_reply_that_a_late_thread_cannot_use_ends_the_transfer_request() {
     let sender = Sender { node: OTHER, boot: BootId(2) };
     // Delayed since before the replying incarnation was known.
     let taken = stage.step(&older, |shard, context, limits| {
-        let find = |_: &KeyId| Some(limits.clone());
+        let find = |_: &Subject| Some(limits.clone());
         shard.handle_transfer_reply(context, &find, &sender, &reply, &mut Vec::new())
     });
     assert!(!taken);
@@ -262,7 +262,7 @@ fn gossip_reports_transfers() {
     assert_eq!(total, 4);
     let gossip = stage.step(&now, |shard, context, _| shard.take_gossip(context, 8));
     assert_eq!(gossip[0].given, [(OTHER, BootId(1), 4)]);
-    let find = |_: &KeyId| None;
+    let find = |_: &Subject| None;
     let again = stage.step(&now, |shard, context, _| {
         let mut gossip = Vec::new();
         shard.repeat_gossip(context, &find, &mut Cursor::default(), 8, &mut gossip);
@@ -282,7 +282,7 @@ fn an_incarnation_that_does_not_know_its_entitlement_opens_and_reports_nothing()
     stage.gossip(&after_crash, 1, 0);
     let mut cursor = Cursor::default();
     let said = stage.step(&before_its_lease, |shard, context, limits| {
-        let (find, mut gossip) = (|_: &KeyId| Some(limits.clone()), Vec::new());
+        let (find, mut gossip) = (|_: &Subject| Some(limits.clone()), Vec::new());
         shard.repeat_gossip(context, &find, &mut cursor, 8, &mut gossip);
         gossip
     });

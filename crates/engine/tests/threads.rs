@@ -9,14 +9,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
-    Context, CounterGossip, CounterId, CounterReport, Entitlement, Incarnation, Incarnations,
-    KeyLimits, Peer, Sender, Shard, Sources, Step, TransferRequest, Verdict, WaitPolicy, WaiterId,
+    Context, CounterGossip, CounterId, CounterReport, Entitlement, Incarnation, Incarnations, Peer,
+    Sender, Shard, Sources, Step, SubjectLimits, TransferRequest, Verdict, WaitPolicy, WaiterId,
     with_context,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId, Subject};
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::sync::{Arc, Mutex, RwLock};
 use shuttle::thread;
@@ -28,18 +28,22 @@ const TRIES: usize = 2_000;
 const T0: u64 = 600_000_000;
 const ME: NodeId = NodeId(3);
 
-fn key() -> KeyId {
-    KeyId::new(*b"threads00000").expect("letters and digits")
+fn key() -> Subject {
+    Subject::from(KeyId::new(*b"threads00000").expect("letters and digits"))
 }
 
-fn limits(period_ms: u64) -> KeyLimits {
+fn limits(period_ms: u64) -> SubjectLimits {
     let limit = Limit::new("l0", 30, period_ms);
-    KeyLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() }
+    SubjectLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() }
 }
 
-fn counter(limits: &KeyLimits) -> CounterId {
+fn counter(limits: &SubjectLimits) -> CounterId {
     let spec = &limits.specs[0];
-    CounterId { key: key(), limit: spec.tag, window: spec.limit.window_at(ClusterMs(T0)).number }
+    CounterId {
+        subject: key(),
+        limit: spec.tag,
+        window: spec.limit.window_at(ClusterMs(T0)).number,
+    }
 }
 
 fn view(maps: &[(u64, &[u64])]) -> View {
@@ -145,7 +149,7 @@ impl Node {
         }
     }
 
-    fn request(&self, order: Order, limits: &KeyLimits) -> bool {
+    fn request(&self, order: Order, limits: &SubjectLimits) -> bool {
         let step = self.step(order, |shard, context| {
             shard.handle_request(context, &key(), limits, Cost::ONE, WaiterId(1), &mut Vec::new())
         });
@@ -241,7 +245,7 @@ fn begins_again(order: Order) {
             let gossip = CounterGossip { counter, mine, given: vec![(ME, BootId(1), 5)] };
             let sender = Sender { node: NodeId(1), boot: BootId(1) };
             node.step(order, |shard, context| {
-                let find = |_: &KeyId| Some(limits.clone());
+                let find = |_: &Subject| Some(limits.clone());
                 shard.handle_gossip(context, &find, &sender, &gossip, &mut Vec::new())
             })
         })
@@ -259,7 +263,7 @@ fn begins_again(order: Order) {
     let ask = TransferRequest { counter, need: 3, want: 3, got: 0, mine };
     let sender = Sender { node: NodeId(1), boot: BootId(2) };
     let reply = node.step(order, |shard, context| {
-        let find = |_: &KeyId| Some(limits.clone());
+        let find = |_: &Subject| Some(limits.clone());
         shard.handle_transfer_request(context, &find, &sender, &ask, &mut Vec::new())
     });
     assert_eq!(reply.given, 3, "the running incarnation gets tokens");

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
-    Context, Effect, Entitlement, Incarnation, Incarnations, KeyLimits, Peer, Shard, Step, Verdict,
-    WaitPolicy, WaiterId,
+    Context, Effect, Entitlement, Incarnation, Incarnations, Peer, Shard, Step, SubjectLimits,
+    Verdict, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId, Subject};
 
 fn incarnation() -> Incarnation {
     let mut incarnations = Incarnations::default();
@@ -42,7 +42,7 @@ fn verdicts(effects: &[Effect]) -> Vec<Verdict> {
 #[test]
 fn a_request_that_waits_after_a_lost_lease_ends_in_time() {
     let limit = Limit::new("l0", 1, 60_000);
-    let limits = KeyLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() };
+    let limits = SubjectLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() };
     // All tokens are node 2's, which never answers.
     let nodes = vec![(NodeId(2), 1)];
     let view = View {
@@ -50,7 +50,7 @@ fn a_request_that_waits_after_a_lost_lease_ends_in_time() {
         share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
         nodes: BTreeMap::new(),
     };
-    let (key, incarnation) = (KeyId::new(*b"waitwaitwait").unwrap(), incarnation());
+    let (key, incarnation) = (Subject::from(KeyId::new(*b"waitwaitwait").unwrap()), incarnation());
     let context = |at_ms: u64, leased: bool| Context {
         boot: BootNs(at_ms * 1_000_000),
         now: ClusterMs(600_000 + at_ms),
@@ -60,7 +60,7 @@ fn a_request_that_waits_after_a_lost_lease_ends_in_time() {
         incarnation: &incarnation,
     };
     let policy = WaitPolicy::default();
-    let (mut shard, find) = (Shard::new(policy), |_: &KeyId| Some(limits.clone()));
+    let (mut shard, find) = (Shard::new(policy), |_: &Subject| Some(limits.clone()));
     let mut effects = Vec::new();
     let came = shard.handle_request(
         &context(0, true),

@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use fluxgate_engine::quota::{
-    Context, CounterGossip, Decision, Effect, IDLE_MS, KeyLimits, LimitUsage, LookedUp, SHARDS,
-    Sender, Shard, Step, TransferReply, TransferRequest, WaiterId, with_context,
+    Context, CounterGossip, Decision, Effect, IDLE_MS, LimitUsage, LookedUp, SHARDS, Sender, Shard,
+    Step, SubjectLimits, TransferReply, TransferRequest, WaiterId, with_context,
 };
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_engine::state::{Shared, View};
-use fluxgate_types::{ClusterMs, Cost, KeyId, NodeId, caps};
+use fluxgate_types::{ClusterMs, Cost, NodeId, Subject, caps};
 use outbox::Outbox;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -52,7 +52,7 @@ pub struct Decided {
 /// What a step on a shard works with, read while the shard is locked.
 pub struct On<'a> {
     pub context: &'a Context<'a>,
-    pub find: &'a dyn Fn(&KeyId) -> Option<KeyLimits>,
+    pub find: &'a dyn Fn(&Subject) -> Option<SubjectLimits>,
     pub out: &'a mut Vec<Effect>,
 }
 
@@ -98,8 +98,8 @@ impl Counters {
         }
     }
 
-    fn place(key: &KeyId) -> usize {
-        usize::try_from(key.mix() >> 44).unwrap_or(0) % SHARDS
+    fn place(subject: &Subject) -> usize {
+        usize::try_from(subject.mix() >> 44).unwrap_or(0) % SHARDS
     }
 
     /// A number for a request that may have to wait: unique, and drawn without memory that threads on
@@ -115,8 +115,8 @@ impl Counters {
         &self.shards[place]
     }
 
-    fn shard(&self, key: &KeyId) -> &Mutex<Shard> {
-        self.at(Self::place(key))
+    fn shard(&self, subject: &Subject) -> &Mutex<Shard> {
+        self.at(Self::place(subject))
     }
 
     fn locked<R>(shard: &Mutex<Shard>, step: impl FnOnce(&mut Shard) -> R) -> R {
@@ -157,9 +157,9 @@ impl Counters {
         self.shards.iter().map(|shard| Self::locked(shard, |shard| shard.counters())).sum()
     }
 
-    /// What this node knows of a key's use.
-    pub fn usage(&self, me: NodeId, key: &KeyId) -> Vec<LimitUsage> {
-        Self::locked(self.shard(key), |shard| shard.usage(me, key))
+    /// What this node knows of a subject's use.
+    pub fn usage(&self, me: NodeId, subject: &Subject) -> Vec<LimitUsage> {
+        Self::locked(self.shard(subject), |shard| shard.usage(me, subject))
     }
 
     /// The current state of one counter, for an observer.
@@ -168,7 +168,7 @@ impl Counters {
         &self,
         counter: &fluxgate_engine::quota::CounterId,
     ) -> Option<fluxgate_engine::quota::Observed> {
-        Self::locked(self.shard(&counter.key), |shard| shard.observe(counter))
+        Self::locked(self.shard(&counter.subject), |shard| shard.observe(counter))
     }
 
     /// Drops what is kept of some keys whose records were erased. False if there were none.
@@ -178,28 +178,29 @@ impl Counters {
         for key in &erased {
             // A backup may have brought it back.
             if table.with(key, |_| ()).is_none() {
-                self.on_shard(Self::place(key), |shard, _| shard.forget(key));
+                let subject = Subject::from(*key);
+                self.on_shard(Self::place(&subject), |shard, _| shard.forget(&subject));
             }
         }
         !erased.is_empty()
     }
 
-    /// The current limits of a key.
-    fn key_limits(&self, view: &View, key: &KeyId) -> Option<KeyLimits> {
-        self.parts.shared.table.with(key, |entry| KeyLimits {
+    /// The current limits of a subject.
+    fn limits_of(&self, view: &View, subject: &Subject) -> Option<SubjectLimits> {
+        self.parts.shared.table.with(&subject.key()?, |entry| SubjectLimits {
             created: entry.created_index(),
             specs: Arc::clone(entry.limits(&view.defaults)),
         })
     }
 
-    /// Decides one request for a known key, and waits for tokens if it must. Uses the limits that
+    /// Decides one request for a known subject, and waits for tokens if it must. Uses the limits that
     /// were looked up if nothing changed since, otherwise the current ones.
-    pub async fn decide(&self, key: &KeyId, known: LookedUp, cost: Cost) -> Decided {
-        let place = Self::place(key);
+    pub async fn decide(&self, subject: &Subject, known: LookedUp, cost: Cost) -> Decided {
+        let place = Self::place(subject);
         let waiting = self.on_shard(place, |shard, on| {
-            let now = known.now(&self.parts.shared.table, key, on.find);
+            let now = known.now(&self.parts.shared.table, subject, on.find);
             let waiter = self.number_of_waiter(place);
-            match shard.handle_request(on.context, key, &now, cost, waiter, on.out) {
+            match shard.handle_request(on.context, subject, &now, cost, waiter, on.out) {
                 Step::Decided(decision) => {
                     Err(Decided { decision, limits: now.specs, at: on.context.now })
                 }
@@ -239,7 +240,7 @@ impl Counters {
         let mut out = Vec::new();
         let result = Self::locked(self.at(place), |shard| {
             with_context(&*self.parts.published, |context| {
-                let find = |key: &KeyId| self.key_limits(context.view, key);
+                let find = |subject: &Subject| self.limits_of(context.view, subject);
                 step(shard, &mut On { context, find: &find, out: &mut out })
             })
         });
@@ -252,10 +253,10 @@ impl Counters {
     fn on_shards<T, R>(
         &self,
         items: &[T],
-        key: impl Fn(&T) -> &KeyId,
+        subject: impl Fn(&T) -> &Subject,
         mut step: impl FnMut(&mut Shard, &mut On<'_>, &T) -> R,
     ) -> Vec<R> {
-        let place = |(at, item)| (Self::place(key(item)), at);
+        let place = |(at, item)| (Self::place(subject(item)), at);
         let mut places: Vec<(usize, usize)> = items.iter().enumerate().map(place).collect();
         places.sort_unstable();
         let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
@@ -275,7 +276,7 @@ impl Counters {
     pub fn handle_asks(&self, sender: &Sender, asks: &[TransferRequest]) -> Vec<TransferReply> {
         let replies = self.on_shards(
             asks,
-            |ask| &ask.counter.key,
+            |ask| &ask.counter.subject,
             |shard, on, ask| {
                 shard.handle_transfer_request(on.context, on.find, sender, ask, on.out)
             },
@@ -290,7 +291,7 @@ impl Counters {
     pub fn handle_replies(&self, sender: &Sender, replies: &[TransferReply]) -> Vec<bool> {
         self.on_shards(
             replies,
-            |reply| &reply.counter.key,
+            |reply| &reply.counter.subject,
             |shard, on, reply| {
                 shard.handle_transfer_reply(on.context, on.find, sender, reply, on.out)
             },
@@ -301,7 +302,7 @@ impl Counters {
     fn handle_asks_failed(&self, peer: NodeId, asks: &[TransferRequest]) {
         self.on_shards(
             asks,
-            |ask| &ask.counter.key,
+            |ask| &ask.counter.subject,
             |shard, on, ask| {
                 self.parts.metrics.asked(true, None);
                 shard.handle_transfer_failed(on.context, on.find, peer, &ask.counter, on.out);
@@ -313,16 +314,14 @@ impl Counters {
     pub fn handle_gossip(&self, sender: &Sender, reports: &[CounterGossip]) {
         self.on_shards(
             reports,
-            |one| &one.counter.key,
+            |one| &one.counter.subject,
             |shard, on, one| shard.handle_gossip(on.context, on.find, sender, one, on.out),
         );
         let now = self.parts.published.now();
         for one in reports.iter().filter(|one| one.mine.spent > 0) {
             // A key that any node admits is in use.
-            self.parts
-                .shared
-                .table
-                .with(&one.counter.key, |entry| self.parts.last_uses.used(entry, now));
+            let Some(key) = one.counter.subject.key() else { continue };
+            self.parts.shared.table.with(&key, |entry| self.parts.last_uses.used(entry, now));
         }
     }
 

@@ -202,7 +202,7 @@ fn gossip(state: &NodeState, from: NodeId, body: &[u8]) -> Result<Vec<u8>, Handl
 fn usage(state: &NodeState, body: &[u8]) -> Result<Vec<u8>, HandleError> {
     let UsageCall { key } = read(body)?;
     write::<UsageCall>(&UsageReply {
-        limits: state.counters.usage(state.me, &key),
+        limits: state.counters.usage(state.me, &key.into()),
         last_used: state.shared.table.with(&key, |entry| entry.last_used()).flatten(),
     })
 }

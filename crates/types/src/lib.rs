@@ -10,6 +10,7 @@ pub mod credential;
 pub mod id;
 pub mod limit;
 pub mod scope;
+pub mod subject;
 pub mod time;
 pub mod window;
 
@@ -18,5 +19,6 @@ pub use credential::{Credential, CredentialError, Digest, Secret};
 pub use id::{BootId, DirId, KEY_ID_PREFIX, KeyId, LogIndex, NodeId};
 pub use limit::{Limit, LimitError};
 pub use scope::Scope;
+pub use subject::{Subject, SubjectKind, SubjectSeed};
 pub use time::{BootNs, ClusterMs, DurationError, format_duration_ms, parse_duration_ms};
 pub use window::Window;

@@ -6,14 +6,19 @@ use fluxgate_engine::quota::{
     CarriedBalance, Carryover, CounterGossip, CounterId, CounterReport, Entitlement, LimitUsage,
     TransferReply, TransferRequest, WindowSpent,
 };
-use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId};
+use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId, Subject};
 
 use crate::shape::shape;
 
 shape! {
     /// See [`CounterId`].
     #[derive(PartialOrd, Ord)]
-    struct CounterIdV1 of CounterId { key: KeyId, limit: u32, window: u64 }
+    struct CounterIdV1 of CounterId {
+        #[serde(rename = "key")]
+        subject: Subject,
+        limit: u32,
+        window: u64,
+    }
 }
 
 shape! {

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
-    Context, CounterGossip, CounterId, Effect, Entitlement, Incarnation, Incarnations, KeyLimits,
-    Peer, Shard, Step, TransferReply, TransferRequest, Verdict, WaitPolicy, WaiterId,
+    Context, CounterGossip, CounterId, Effect, Entitlement, Incarnation, Incarnations, Peer, Shard,
+    Step, SubjectLimits, TransferReply, TransferRequest, Verdict, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, Limit, LogIndex, NodeId, Subject};
 use stateright::{Model, Property};
 
 use crate::cluster::id;
@@ -111,8 +111,8 @@ pub enum Action {
 
 /// The constants of all states.
 struct World {
-    key: KeyId,
-    key_limits: KeyLimits,
+    key: Subject,
+    key_limits: SubjectLimits,
     view: View,
 }
 
@@ -122,8 +122,12 @@ impl Counters {
         let nodes = (0..self.nodes).map(|node| (id(node), 1)).collect();
         World {
             key: KeyId::new(*b"modelmodel01")
-                .unwrap_or_else(|_| unreachable!("letters and digits")),
-            key_limits: KeyLimits { created: LogIndex(1), specs: [LimitSpec::new(limit)].into() },
+                .unwrap_or_else(|_| unreachable!("letters and digits"))
+                .into(),
+            key_limits: SubjectLimits {
+                created: LogIndex(1),
+                specs: [LimitSpec::new(limit)].into(),
+            },
             view: View {
                 defaults: Arc::new([]),
                 share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
@@ -160,14 +164,14 @@ fn place(node: NodeId) -> usize {
 
 impl World {
     fn counter(&self) -> CounterId {
-        CounterId { key: self.key, limit: self.key_limits.specs[0].tag, window: WINDOW }
+        CounterId { subject: self.key, limit: self.key_limits.specs[0].tag, window: WINDOW }
     }
 
     /// Calls a member's shard.
     fn with<T>(
         &self,
         member: &mut Member,
-        act: impl FnOnce(&mut Shard, &Context<'_>, &dyn Fn(&KeyId) -> Option<KeyLimits>) -> T,
+        act: impl FnOnce(&mut Shard, &Context<'_>, &dyn Fn(&Subject) -> Option<SubjectLimits>) -> T,
     ) -> T {
         let context = Context {
             boot: BootNs(1_000_000_000),

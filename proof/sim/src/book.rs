@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{ClusterMs, KeyId};
+use fluxgate_types::{ClusterMs, KeyId, Subject};
 
 use fluxgate_plan::{MS, Us};
 
@@ -127,7 +127,7 @@ impl Window {
 }
 
 /// The key, the limit's tag, the window's number.
-pub type WindowId = (KeyId, u32, u64);
+pub type WindowId = (Subject, u32, u64);
 
 /// Everything known.
 #[derive(Clone, Debug, Default)]
@@ -244,6 +244,18 @@ impl Observations {
     pub fn disturb_in_order(&mut self, from: Us, until: Us, after: Us) {
         lengthen(&mut self.disturbed, from, until + after);
         lengthen(&mut self.hindered, from, until + after);
+    }
+
+    /// What is known of the key that a window belongs to.
+    #[must_use]
+    pub fn facts_of(&self, id: &WindowId) -> Option<&KeyFacts> {
+        self.keys.get(&id.0.key()?)
+    }
+
+    /// The windows of a key.
+    pub fn windows_of(&self, key: KeyId) -> impl Iterator<Item = (&WindowId, &Window)> {
+        let subject = Subject::from(key);
+        self.windows.range((subject, 0, 0)..=(subject, u32::MAX, u64::MAX))
     }
 
     /// Whether an orderly restart of one node that had opened the window was all that happened in this

@@ -23,7 +23,7 @@ mod time_is_bounded;
 mod tokens_are_conserved;
 mod writes_go_on;
 
-use fluxgate_engine::quota::{Context, CounterId, Entitlement, Incarnation, KeyLimits, Shard};
+use fluxgate_engine::quota::{Context, CounterId, Entitlement, Incarnation, Shard, SubjectLimits};
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{BootId, ClusterMs, LogIndex, NodeId};
 
@@ -147,7 +147,7 @@ fn unopened(
     slot: &Host,
     id: NodeId,
     counter: &CounterId,
-    limits: &KeyLimits,
+    limits: &SubjectLimits,
     spec: &LimitSpec,
 ) -> Option<fluxgate_engine::quota::Observed> {
     // Any node's maps will do: windows are opened under one map only.
@@ -185,7 +185,7 @@ fn unopened(
     Shard::would_observe(&context, limits, spec, counter)
 }
 
-fn find(world: &World, counter: &CounterId, limits: &KeyLimits, spec: &LimitSpec) -> Found {
+fn find(world: &World, counter: &CounterId, limits: &SubjectLimits, spec: &LimitSpec) -> Found {
     let mut found = Found::default();
     for (place, slot) in world.slots.iter().enumerate() {
         let id = NodeId(place as u64 + 1);

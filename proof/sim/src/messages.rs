@@ -5,7 +5,7 @@ use fluxgate_engine::join::{Introduction, JoinError};
 use fluxgate_engine::lease::{LeaderId, LeaseRefusal};
 use fluxgate_engine::member::{LeaseAnswer, LeaseRequest, SubmitError, Written};
 use fluxgate_engine::quota::{
-    CounterGossip, Decision, Handoff, KeyLimits, TransferReply, TransferRequest,
+    CounterGossip, Decision, Handoff, SubjectLimits, TransferReply, TransferRequest,
 };
 use fluxgate_engine::state::command::Proposal;
 use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId};
@@ -143,7 +143,7 @@ pub enum Seen {
         /// The node's cluster time at that moment.
         at: ClusterMs,
         /// What the node knew of the key's limits.
-        limits: KeyLimits,
+        limits: SubjectLimits,
     },
     /// The key was not accepted.
     Rejected(Request),

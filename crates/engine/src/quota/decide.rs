@@ -1,7 +1,7 @@
 //! One request: admit, deny with proof, or wait.
 //!
 //! The rule (`docs/protocol.md`): a sufficient balance is spent at once; what is proven exhausted
-//! is denied at once; everything else waits in one queue per key, first in, first out, while this
+//! is denied at once; everything else waits in one queue per subject, first in, first out, while this
 //! node requests the missing tokens from its peers. Every decision rests on one of three things:
 //! a token, a proof or a deadline.
 
@@ -9,19 +9,19 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use fluxgate_types::{ClusterMs, Cost, KeyId, caps};
+use fluxgate_types::{ClusterMs, Cost, Subject, caps};
 
-use super::key::{DEGRADED_MS, KeyCounters};
 use super::order::Order;
+use super::subject::{DEGRADED_MS, SubjectCounters};
 use super::transfer::next_to_ask;
 use super::{
-    Context, CounterId, Decision, Effect, KeyLimits, Shard, Step, TransferRequest, Verdict, Waiter,
-    WaiterId,
+    Context, CounterId, Decision, Effect, Shard, Step, SubjectLimits, TransferRequest, Verdict,
+    Waiter, WaiterId,
 };
 use crate::fault::Mutation;
 use crate::state::record::LimitSpec;
 
-/// How a cost compares with all limits of a key.
+/// How a cost compares with all limits of a subject.
 enum Look {
     /// The balance suffices for every limit.
     Enough,
@@ -34,21 +34,21 @@ enum Look {
 
 impl Shard {
     /// Decides one request of `cost` tokens (0: peek, spend nothing). `waiter` names it if it has
-    /// to wait. Takes from all limits of the key or from none. `limits` are the key's current ones.
+    /// to wait. Takes from all limits of the subject or from none. `limits` are the subject's current ones.
     pub fn handle_request(
         &mut self,
         context: &Context<'_>,
-        key: &KeyId,
-        limits: &KeyLimits,
+        subject: &Subject,
+        limits: &SubjectLimits,
         cost: Cost,
         waiter: WaiterId,
         out: &mut Vec<Effect>,
     ) -> Step {
         let context = &self.follow(context);
         let order = &mut self.order;
-        let counters = self.keys.entry(key, context.now);
+        let counters = self.subjects.entry(subject, context.now);
         let leased = context.leased || Mutation::SpendWithoutLease.active();
-        let opened = leased && !self.draining && counters.open_all(context, key, limits, order);
+        let opened = leased && !self.draining && counters.open_all(context, subject, limits, order);
         counters.note_unopened(order);
         if !opened {
             return Step::Decided(unavailable(limits));
@@ -60,7 +60,7 @@ impl Shard {
         if counters.is_queue_empty() {
             match counters.look(context, limits, cost) {
                 Look::Enough => {
-                    counters.spend(limits, cost, key, order);
+                    counters.spend(limits, cost, subject, order);
                     let decision = counters.decision(context, limits, Verdict::Admitted, None);
                     return Step::Decided(decision);
                 }
@@ -78,7 +78,7 @@ impl Shard {
         }
         let queue = counters.queue();
         if !std::mem::replace(&mut queue.listed, true) {
-            self.waiting.push_back(*key);
+            self.waiting.push_back(*subject);
         }
         queue.waiters.push_back(Waiter {
             id: waiter,
@@ -87,32 +87,32 @@ impl Shard {
             deadline_last: context.boot.plus_ms(self.policy.patience_ms()),
             limits: limits.clone(),
         });
-        self.advance_queue(context, key, limits, out);
+        self.advance_queue(context, subject, limits, out);
         Step::Waiting
     }
 
-    /// Decides as many requests of a key's queue as possible, and requests the missing tokens.
+    /// Decides as many requests of a subject's queue as possible, and requests the missing tokens.
     /// False if this node may not spend; then every waiting request has been decided so.
     pub(super) fn advance_queue(
         &mut self,
         context: &Context<'_>,
-        key: &KeyId,
-        limits: &KeyLimits,
+        subject: &Subject,
+        limits: &SubjectLimits,
         out: &mut Vec<Effect>,
     ) -> bool {
-        let Some(counters) = self.keys.get_mut(key) else {
+        let Some(counters) = self.subjects.get_mut(subject) else {
             return false;
         };
         let (order, spends) = (&mut self.order, context.leased && !self.draining);
-        let available = spends && counters.open_all(context, key, limits, order);
+        let available = spends && counters.open_all(context, subject, limits, order);
         while let Some(waiter) = counters.first_waiter() {
             let (id, cost, mine) = (waiter.id, waiter.cost, waiter.limits_now(limits));
-            let decision = if !available || !counters.open_all(context, key, &mine, order) {
+            let decision = if !available || !counters.open_all(context, subject, &mine, order) {
                 unavailable(&mine)
             } else {
                 match counters.look(context, &mine, cost) {
                     Look::Enough => {
-                        counters.spend(&mine, cost, key, order);
+                        counters.spend(&mine, cost, subject, order);
                         counters.forget_degraded();
                         counters.decision(context, &mine, Verdict::Admitted, None)
                     }
@@ -120,7 +120,13 @@ impl Shard {
                         counters.decision(context, &mine, Verdict::Limited, Some(at))
                     }
                     Look::Short => {
-                        counters.request(context, key, &mine, self.policy.transfer_timeout_ms, out);
+                        counters.request(
+                            context,
+                            subject,
+                            &mine,
+                            self.policy.transfer_timeout_ms,
+                            out,
+                        );
                         break;
                     }
                 }
@@ -133,38 +139,38 @@ impl Shard {
     }
 
     /// Time has passed: gives up transfer requests without a reply, begins new rounds and ends
-    /// requests that waited too long, for at most [`caps::WAITING_KEYS_PER_HOLD_MAX`] keys; the
-    /// next call continues after them. `find` looks a key up. Call about every millisecond while
+    /// requests that waited too long, for at most [`caps::WAITING_KEYS_PER_HOLD_MAX`] subjects; the
+    /// next call continues after them. `find` looks a subject up. Call about every millisecond while
     /// [`Shard::has_waiting`].
     pub fn handle_timeout(
         &mut self,
         context: &Context<'_>,
-        find: &dyn Fn(&KeyId) -> Option<KeyLimits>,
+        find: &dyn Fn(&Subject) -> Option<SubjectLimits>,
         out: &mut Vec<Effect>,
     ) {
         let context = &self.follow(context);
         for _ in 0..self.waiting.len().min(caps::WAITING_KEYS_PER_HOLD_MAX) {
-            let Some(key) = self.waiting.pop_front() else { break };
-            let Some(limits) = find(&key) else {
-                self.abandon(&key, out);
+            let Some(subject) = self.waiting.pop_front() else { break };
+            let Some(limits) = find(&subject) else {
+                self.abandon(&subject, out);
                 continue;
             };
-            let available = self.advance_queue(context, &key, &limits, out);
+            let available = self.advance_queue(context, &subject, &limits, out);
             if !available && Mutation::QueueForgotten.active() {
                 continue;
             }
-            let Some(counters) = self.keys.get_mut(&key) else {
+            let Some(counters) = self.subjects.get_mut(&subject) else {
                 continue;
             };
             if available {
-                counters.expire(context, &key, &limits, &mut self.order, out);
+                counters.expire(context, &subject, &limits, &mut self.order, out);
             }
-            // Unlist the key also when a lost lease has emptied its queue: a key that is wrongly
+            // Unlist the subject also when a lost lease has emptied its queue: a subject that is wrongly
             // marked as listed would get no time-outs when requests wait for it again.
             let queue = counters.queue();
             queue.listed = !queue.waiters.is_empty();
             if queue.listed {
-                self.waiting.push_back(key);
+                self.waiting.push_back(subject);
             } else {
                 counters.shrink();
             }
@@ -174,9 +180,10 @@ impl Shard {
         }
     }
 
-    /// A key was erased while requests wait for it: nothing was counted.
-    fn abandon(&mut self, key: &KeyId, out: &mut Vec<Effect>) {
-        let Some(queue) = self.keys.get_mut(key).and_then(KeyCounters::queue_if_any) else {
+    /// A subject was erased while requests wait for it: nothing was counted.
+    fn abandon(&mut self, subject: &Subject, out: &mut Vec<Effect>) {
+        let Some(queue) = self.subjects.get_mut(subject).and_then(SubjectCounters::queue_if_any)
+        else {
             return;
         };
         queue.listed = false;
@@ -191,7 +198,7 @@ impl Shard {
 impl Waiter {
     /// The limits that the request takes from: those in force when it arrived, with their current
     /// tokens.
-    fn limits_now<'a>(&self, now: &'a KeyLimits) -> Cow<'a, KeyLimits> {
+    fn limits_now<'a>(&self, now: &'a SubjectLimits) -> Cow<'a, SubjectLimits> {
         if Arc::ptr_eq(&self.limits.specs, &now.specs) || self.limits.specs == now.specs {
             return Cow::Borrowed(now);
         }
@@ -204,18 +211,18 @@ impl Waiter {
             now.specs.iter().find(same).unwrap_or(spec).clone()
         };
         let limits = self.limits.specs.iter().map(newest).collect();
-        Cow::Owned(KeyLimits { created: self.limits.created, specs: limits })
+        Cow::Owned(SubjectLimits { created: self.limits.created, specs: limits })
     }
 }
 
-fn unavailable(limits: &KeyLimits) -> Decision {
+fn unavailable(limits: &SubjectLimits) -> Decision {
     let tokens = limits.specs.first().map_or(0, |spec| spec.limit.tokens);
     let reset = ClusterMs(0);
     Decision { verdict: Verdict::Unavailable, limit_at: 0, tokens, remaining: 0, reset }
 }
 
-impl KeyCounters {
-    fn look(&mut self, context: &Context<'_>, limits: &KeyLimits, cost: Cost) -> Look {
+impl SubjectCounters {
+    fn look(&mut self, context: &Context<'_>, limits: &SubjectLimits, cost: Cost) -> Look {
         let mut short = false;
         let mut proven: Option<(ClusterMs, usize)> = None;
         for (at, limit) in self.limits.iter_mut().take(limits.specs.len()).enumerate() {
@@ -236,20 +243,20 @@ impl KeyCounters {
         if short { Look::Short } else { Look::Enough }
     }
 
-    fn spend(&mut self, limits: &KeyLimits, cost: Cost, key: &KeyId, order: &mut Order) {
+    fn spend(&mut self, limits: &SubjectLimits, cost: Cost, subject: &Subject, order: &mut Order) {
         for limit in self.limits.iter_mut().take(limits.specs.len()) {
             let cell = limit.now();
             cell.spend(cost.0 + u64::from(Mutation::ChargedTwice.active()));
             if !std::mem::replace(&mut cell.dirty, true) {
                 let window = cell.window();
-                let counter = CounterId { key: *key, limit: limit.tag, window };
+                let counter = CounterId { subject: *subject, limit: limit.tag, window };
                 order.note_dirty(limit.end_of(window), counter);
             }
         }
     }
 
     /// The limit whose window ends last, among those with a balance below the cost.
-    fn shortest(&mut self, limits: &KeyLimits, cost: Cost) -> usize {
+    fn shortest(&mut self, limits: &SubjectLimits, cost: Cost) -> usize {
         let all = self.limits.iter_mut().take(limits.specs.len()).enumerate();
         let short = all.filter_map(|(at, limit)| {
             (!cost.is_covered_by(limit.now().balance())).then(|| (limit.current_end(), Reverse(at)))
@@ -259,7 +266,7 @@ impl KeyCounters {
 
     /// Denied if it is proven that no token is left, otherwise admitted, also where a request of cost 1
     /// would have to wait. Spends nothing.
-    fn peek(&mut self, context: &Context<'_>, limits: &KeyLimits) -> Decision {
+    fn peek(&mut self, context: &Context<'_>, limits: &SubjectLimits) -> Decision {
         match self.look(context, limits, Cost::ONE) {
             Look::Proven(at) => self.decision(context, limits, Verdict::Limited, Some(at)),
             Look::Enough | Look::Short => self.decision(context, limits, Verdict::Admitted, None),
@@ -270,7 +277,7 @@ impl KeyCounters {
     fn decision(
         &mut self,
         context: &Context<'_>,
-        limits: &KeyLimits,
+        limits: &SubjectLimits,
         verdict: Verdict,
         deciding: Option<usize>,
     ) -> Decision {
@@ -300,15 +307,15 @@ impl KeyCounters {
     fn request(
         &mut self,
         context: &Context<'_>,
-        key: &KeyId,
-        limits: &KeyLimits,
+        subject: &Subject,
+        limits: &SubjectLimits,
         timeout_ms: u64,
         out: &mut Vec<Effect>,
     ) {
         let waits = self.waits();
         for (at, spec) in limits.specs.iter().enumerate() {
             let cell = self.limits[at].now();
-            let counter = CounterId { key: *key, limit: spec.tag, window: cell.window() };
+            let counter = CounterId { subject: *subject, limit: spec.tag, window: cell.window() };
             let Some((peer, need)) = next_to_ask(context, cell, &counter, waits) else {
                 continue;
             };
@@ -332,8 +339,8 @@ impl KeyCounters {
     fn expire(
         &mut self,
         context: &Context<'_>,
-        key: &KeyId,
-        limits: &KeyLimits,
+        subject: &Subject,
+        limits: &SubjectLimits,
         order: &mut Order,
         out: &mut Vec<Effect>,
     ) {
@@ -342,7 +349,7 @@ impl KeyCounters {
         while let Some(waiter) = self.first_waiter().filter(|w| w.deadline <= context.boot) {
             let (id, cost, last) = (waiter.id, waiter.cost, waiter.deadline_last);
             let mine = waiter.limits_now(limits);
-            let decision = if self.open_all(context, key, &mine, order) {
+            let decision = if self.open_all(context, subject, &mine, order) {
                 if context.boot < last && self.is_hopeful(context, &mine, reachable) {
                     break;
                 }
@@ -363,7 +370,12 @@ impl KeyCounters {
         }
     }
 
-    fn is_hopeful(&mut self, context: &Context<'_>, limits: &KeyLimits, reachable: bool) -> bool {
+    fn is_hopeful(
+        &mut self,
+        context: &Context<'_>,
+        limits: &SubjectLimits,
+        reachable: bool,
+    ) -> bool {
         let mut hopeful = reachable;
         for limit in self.limits.iter_mut().take(limits.specs.len()) {
             let Some(search) = limit.now().search() else { continue };

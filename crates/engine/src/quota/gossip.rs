@@ -1,11 +1,11 @@
 //! Gossip: reports that changed, and all reports again for a node that missed some.
 
-use fluxgate_types::{ClusterMs, KeyId, Window};
+use fluxgate_types::{ClusterMs, Subject, Window};
 
 use super::heard::Noted;
-use super::key::window_end;
-use super::key_map::{cell_of, cells_of};
 use super::order::Order;
+use super::subject::window_end;
+use super::subject_map::{cell_of, cells_of};
 use super::transfer::Find;
 use super::window_counter::WindowCounter;
 use super::{Context, CounterGossip, CounterId, Effect, Sender, Shard};
@@ -19,15 +19,15 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The next counter whose window is not over: the end of the window, the key, the limit's tag.
+    /// The next counter whose window is not over: the end of the window, the subject, the limit's tag.
     pub(super) fn next(
         &mut self,
         order: &Order,
         now: ClusterMs,
-    ) -> Option<(ClusterMs, KeyId, u32)> {
-        let ((end, place), (key, tag)) = order.next_listed(now, (self.end, self.place))?;
+    ) -> Option<(ClusterMs, Subject, u32)> {
+        let ((end, place), (subject, tag)) = order.next_listed(now, (self.end, self.place))?;
         *self = Self { end, place: place + 1 };
-        Some((end, key, tag))
+        Some((end, subject, tag))
     }
 }
 
@@ -43,11 +43,11 @@ impl Shard {
         let context = &self.follow(context);
         let silent = self.draining || Mutation::GossipWithoutTransfers.active();
         let taken = self.order.take_dirty(context.now, most);
-        let report = |(end, key, tag)| {
-            let mut cells = cells_of(&mut self.keys, &key, tag, end);
+        let report = |(end, subject, tag)| {
+            let mut cells = cells_of(&mut self.subjects, &subject, tag, end);
             let (_, cell) = cells.find(|(_, cell)| cell.dirty)?;
             cell.dirty = false;
-            let counter = CounterId { key, limit: tag, window: cell.window() };
+            let counter = CounterId { subject, limit: tag, window: cell.window() };
             Some(gossip(context, counter, cell, silent))
         };
         taken.into_iter().filter_map(report).collect()
@@ -70,8 +70,10 @@ impl Shard {
             return false;
         }
         for _ in 0..most {
-            let Some((end, key, tag)) = cursor.next(&self.order, context.now) else { return false };
-            into.extend(self.tell(context, find, end, &key, tag));
+            let Some((end, subject, tag)) = cursor.next(&self.order, context.now) else {
+                return false;
+            };
+            into.extend(self.tell(context, find, end, &subject, tag));
         }
         true
     }
@@ -81,29 +83,29 @@ impl Shard {
         context: &Context<'_>,
         find: Find<'_>,
         end: ClusterMs,
-        key: &KeyId,
+        subject: &Subject,
         tag: u32,
     ) -> Option<CounterGossip> {
-        if let Some((_, cell)) = cells_of(&mut self.keys, key, tag, end).next() {
-            let counter = CounterId { key: *key, limit: tag, window: cell.window() };
+        if let Some((_, cell)) = cells_of(&mut self.subjects, subject, tag, end).next() {
+            let counter = CounterId { subject: *subject, limit: tag, window: cell.window() };
             let silent = Mutation::GossipWithoutTransfers.active();
             return Some(gossip(context, counter, cell, silent));
         }
         if !context.leased {
             return None;
         }
-        let limits = find(key)?;
+        let limits = find(subject)?;
         let spec = limits.specs.iter().find(|spec| spec.tag == tag)?;
         let window = Window::ending(spec.limit.period_ms, end)?;
         if window.start() >= context.horizon {
             return None;
         }
-        let cell = WindowCounter::open(context, key, limits.created, spec, window.number)?;
-        let counter = CounterId { key: *key, limit: tag, window: window.number };
+        let cell = WindowCounter::open(context, subject, limits.created, spec, window.number)?;
+        let counter = CounterId { subject: *subject, limit: tag, window: window.number };
         Some(CounterGossip { counter, mine: cell.report(), given: Vec::new() })
     }
 
-    /// Takes another node's report and the totals that it has given. Returns whether the key is in
+    /// Takes another node's report and the totals that it has given. Returns whether the subject is in
     /// use here.
     pub fn handle_gossip(
         &mut self,
@@ -114,11 +116,11 @@ impl Shard {
         out: &mut Vec<Effect>,
     ) -> bool {
         let context = &self.follow(context);
-        let used = self.keys.contains(&gossip.counter.key);
+        let used = self.subjects.contains(&gossip.counter.subject);
         if !context.is_newest(sender) {
             return used;
         }
-        let Some(cell) = cell_of(&mut self.keys, &gossip.counter) else {
+        let Some(cell) = cell_of(&mut self.subjects, &gossip.counter) else {
             self.note_heard(context, find, sender, gossip);
             return used;
         };
@@ -134,13 +136,13 @@ impl Shard {
         if let (true, Some(search)) = (gained > 0, cell.search()) {
             search.failed = false;
         }
-        let Some(counters) = self.keys.get_mut(&gossip.counter.key) else { return used };
+        let Some(counters) = self.subjects.get_mut(&gossip.counter.subject) else { return used };
         if news {
             counters.forget_degraded();
         }
         let waits = !counters.is_queue_empty();
-        if let (true, Some(limits)) = (gained > 0 && waits, find(&gossip.counter.key)) {
-            self.advance_queue(context, &gossip.counter.key, &limits, out);
+        if let (true, Some(limits)) = (gained > 0 && waits, find(&gossip.counter.subject)) {
+            self.advance_queue(context, &gossip.counter.subject, &limits, out);
         }
         used
     }
@@ -153,12 +155,12 @@ impl Shard {
         sender: &Sender,
         gossip: &CounterGossip,
     ) {
-        let CounterId { key, limit, window } = gossip.counter;
-        let Some(limits) = find(&key).filter(|_| !self.draining) else { return };
+        let CounterId { subject, limit, window } = gossip.counter;
+        let Some(limits) = find(&subject).filter(|_| !self.draining) else { return };
         let spec = limits.specs.iter().find(|spec| spec.tag == limit);
         let end = spec.and_then(|spec| window_end(context, spec, window, 0));
         if let Some(end) = end.filter(|end| context.now < *end) {
-            self.order.note_heard(end, Noted::of(key, limit, sender, &gossip.mine));
+            self.order.note_heard(end, Noted::of(subject, limit, sender, &gossip.mine));
         }
     }
 }

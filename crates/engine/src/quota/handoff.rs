@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use fluxgate_types::ClusterMs;
 
 use super::gossip::Cursor;
-use super::key_map::{cell_of, cells_of};
+use super::subject_map::{cell_of, cells_of};
 use super::transfer::Find;
 use super::{CarriedBalance, Context, CounterId, Sender, Shard, TransferReply};
 
@@ -44,14 +44,16 @@ impl Shard {
         assert!(self.draining, "a shard must stop spending before it gives all away");
         let context = &self.follow(context);
         for _ in 0..most {
-            let Some((end, key, tag)) = cursor.next(&self.order, context.now) else { return false };
-            // Nothing can be spent from an erased key.
-            let Some(limits) = find(&key) else { continue };
-            for (period_ms, cell) in cells_of(&mut self.keys, &key, tag, end) {
+            let Some((end, subject, tag)) = cursor.next(&self.order, context.now) else {
+                return false;
+            };
+            // Nothing can be spent from an erased subject.
+            let Some(limits) = find(&subject) else { continue };
+            for (period_ms, cell) in cells_of(&mut self.subjects, &subject, tag, end) {
                 let mut specs = limits.specs.iter();
                 let of_it = specs.find(|s| s.tag == tag && s.limit.period_ms == period_ms);
                 let Some(spec) = of_it.filter(|_| end > context.now) else { continue };
-                cell.follow(context, &key, spec);
+                cell.follow(context, &subject, spec);
                 if !cell.keeps_up(context.incarnation) {
                     continue;
                 }
@@ -64,7 +66,7 @@ impl Shard {
                 let Some(total) = cell.give(&context.incarnation.incarnations, to, tokens) else {
                     continue;
                 };
-                let counter = CounterId { key, limit: tag, window: cell.window() };
+                let counter = CounterId { subject, limit: tag, window: cell.window() };
                 into.push(Handoff { reply: cell.reply(counter, to, total), tokens });
             }
         }
@@ -73,7 +75,7 @@ impl Shard {
 
     /// Takes back a handoff that its receiver rejected or cannot have received.
     pub fn take_back(&mut self, to: &Sender, handoff: &Handoff) {
-        if let Some(cell) = cell_of(&mut self.keys, &handoff.reply.counter) {
+        if let Some(cell) = cell_of(&mut self.subjects, &handoff.reply.counter) {
             cell.take_back(to, handoff.tokens);
         }
     }
@@ -90,11 +92,11 @@ impl Shard {
         assert!(self.draining, "a shard must stop spending before its balances are saved");
         for _ in 0..most {
             // Include windows that are over: a clock may be behind.
-            let Some((end, key, tag)) = cursor.next(&self.order, ClusterMs(0)) else {
+            let Some((end, subject, tag)) = cursor.next(&self.order, ClusterMs(0)) else {
                 return false;
             };
-            for (_, cell) in cells_of(&mut self.keys, &key, tag, end) {
-                let counter = CounterId { key, limit: tag, window: cell.window() };
+            for (_, cell) in cells_of(&mut self.subjects, &subject, tag, end) {
+                let counter = CounterId { subject, limit: tag, window: cell.window() };
                 into.insert(counter, cell.carryover(end));
             }
         }

@@ -3,7 +3,7 @@
 //! If the counter of another node's report is not open here, this node keeps the report until it
 //! opens the counter or the window is over, so that the first request sees the right remainder.
 
-use fluxgate_types::{BootId, KeyId, NodeId};
+use fluxgate_types::{BootId, NodeId, Subject};
 use hashbrown::HashTable;
 
 use fluxgate_types::id::mix64;
@@ -14,7 +14,7 @@ use super::{CounterReport, Incarnations, Sender};
 /// A node's report of one counter. Tokens fit into 32 bits: a limit is at most a thousand million.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noted {
-    pub(super) key: KeyId,
+    pub(super) subject: Subject,
     pub(super) tag: u32,
     spent: u32,
     // Spent by incarnations that have ended, as far as they reported.
@@ -32,9 +32,9 @@ fn small(tokens: u64) -> u32 {
 }
 
 impl Noted {
-    pub(super) fn of(key: KeyId, tag: u32, sender: &Sender, mine: &CounterReport) -> Self {
+    pub(super) fn of(subject: Subject, tag: u32, sender: &Sender, mine: &CounterReport) -> Self {
         Self {
-            key,
+            subject,
             tag,
             spent: small(mine.spent),
             spent_before: 0,
@@ -98,8 +98,8 @@ pub(super) struct Heard {
     reports: HashTable<Noted>,
 }
 
-fn hash(key: &KeyId, tag: u32) -> u64 {
-    mix64(key.mix() ^ u64::from(tag))
+fn hash(subject: &Subject, tag: u32) -> u64 {
+    mix64(subject.mix() ^ u64::from(tag))
 }
 
 impl Heard {
@@ -107,34 +107,38 @@ impl Heard {
         self.reports.len()
     }
 
-    pub(super) fn is_unknown(&self, key: &KeyId, tag: u32) -> bool {
-        self.reports.find(hash(key, tag), |n| n.key == *key && n.tag == tag).is_none()
+    pub(super) fn is_unknown(&self, subject: &Subject, tag: u32) -> bool {
+        self.reports.find(hash(subject, tag), |n| n.subject == *subject && n.tag == tag).is_none()
     }
 
     pub(super) fn knows(&self, report: &Noted) -> bool {
-        let same = |n: &Noted| n.key == report.key && n.tag == report.tag && n.node == report.node;
-        self.reports.find(hash(&report.key, report.tag), same).is_some()
+        let same =
+            |n: &Noted| n.subject == report.subject && n.tag == report.tag && n.node == report.node;
+        self.reports.find(hash(&report.subject, report.tag), same).is_some()
     }
 
     /// Keeps a report; true if there was none of the same node and counter.
     pub(super) fn note(&mut self, report: Noted) -> bool {
-        let hashed = hash(&report.key, report.tag);
-        let same = |n: &Noted| n.key == report.key && n.tag == report.tag && n.node == report.node;
+        let hashed = hash(&report.subject, report.tag);
+        let same =
+            |n: &Noted| n.subject == report.subject && n.tag == report.tag && n.node == report.node;
         if let Some(known) = self.reports.find_mut(hashed, same) {
             known.follow(&report);
             return false;
         }
-        self.reports.insert_unique(hashed, report, |n| hash(&n.key, n.tag));
+        self.reports.insert_unique(hashed, report, |n| hash(&n.subject, n.tag));
         true
     }
 
     /// Removes all reports of a counter and passes each to `each`.
-    pub(super) fn take(&mut self, key: &KeyId, tag: u32, mut each: impl FnMut(Noted)) {
+    pub(super) fn take(&mut self, subject: &Subject, tag: u32, mut each: impl FnMut(Noted)) {
         if self.reports.is_empty() {
             return;
         }
-        let hashed = hash(key, tag);
-        while let Ok(found) = self.reports.find_entry(hashed, |n| n.key == *key && n.tag == tag) {
+        let hashed = hash(subject, tag);
+        while let Ok(found) =
+            self.reports.find_entry(hashed, |n| n.subject == *subject && n.tag == tag)
+        {
             each(found.remove().0);
         }
     }

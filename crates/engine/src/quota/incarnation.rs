@@ -63,7 +63,7 @@ impl Incarnations {
 pub enum Entitlement {
     /// All: no process ran on this data directory before.
     All,
-    /// Those of windows that begin at or after `from`, and of keys created after `index`.
+    /// Those of windows that begin at or after `from`, and of subjects created after `index`.
     After {
         /// Cluster time.
         from: ClusterMs,
@@ -277,6 +277,8 @@ impl Incarnation {
 
 #[cfg(test)]
 mod tests {
+    use fluxgate_types::KeyId;
+
     use super::*;
 
     const MINUTE_MS: u64 = 60_000;
@@ -305,8 +307,8 @@ mod tests {
             |left| Incarnation::at_start(NodeId(1), BootId(2), left, Some(stopped), &[], 100);
         let incarnation = next(Some(left));
         let may_use = |number| {
-            let key = "key_abcdefghijkl".parse().expect("an id");
-            let counter = CounterId { key, limit: 1, window: number };
+            let key: KeyId = "key_abcdefghijkl".parse().expect("an id");
+            let counter = CounterId { subject: key.into(), limit: 1, window: number };
             let window = Window { number, period_ms: MINUTE_MS };
             incarnation.may_use(LogIndex(1), window, &counter)
         };

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use fluxgate_types::{BootId, KeyId, NodeId};
+use fluxgate_types::{BootId, NodeId, Subject};
 
-/// One limit of one key in one window.
+/// One limit of one subject in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CounterId {
-    /// The key.
-    pub key: KeyId,
+    /// The subject.
+    pub subject: Subject,
     /// The limit's tag.
     pub limit: u32,
     /// The window's number.

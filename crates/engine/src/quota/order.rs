@@ -1,13 +1,13 @@
-//! The order in which things are due: windows by their end, and keys without an open window by their
+//! The order in which things are due: windows by their end, and subjects without an open window by their
 //! last use.
 //!
-//! Answers for: forgetting in order, so that no step scans all keys; and for the data that belongs
+//! Answers for: forgetting in order, so that no step scans all subjects; and for the data that belongs
 //! to a window as a whole and is dropped with it: the counters whose reports changed, and the
 //! reports of counters that are not open here.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use fluxgate_types::{ClusterMs, KeyId, caps};
+use fluxgate_types::{ClusterMs, Subject, caps};
 
 use super::heard::{Heard, Noted};
 use super::window_counter::WindowCounter;
@@ -19,7 +19,7 @@ pub(super) const OPEN_LATE_MS: u64 = 1_000;
 /// A window is removed this many milliseconds after its end: later than [`OPEN_LATE_MS`], so that it
 /// cannot be opened twice.
 pub(super) const FORGET_AFTER_MS: u64 = 2_000;
-/// Keys are ordered by their last use in steps of this many milliseconds.
+/// Subjects are ordered by their last use in steps of this many milliseconds.
 pub(super) const USED_STEP_MS: u64 = 1_000;
 
 /// Places to add to a full list: a quarter. With doubling, half of the memory would be empty.
@@ -47,9 +47,9 @@ fn queue_sparing<T>(queue: &mut VecDeque<T>, item: T) {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Due {
     // Counters that are open here or have kept reports, in order of arrival.
-    listed: Vec<(KeyId, u32)>,
+    listed: Vec<(Subject, u32)>,
     // Counters whose reports changed.
-    dirty: VecDeque<(KeyId, u32)>,
+    dirty: VecDeque<(Subject, u32)>,
     heard: Heard,
 }
 
@@ -57,9 +57,9 @@ pub(super) struct Due {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Order {
     windows: BTreeMap<ClusterMs, Due>,
-    // Keys without an open window by last use, each once: a key that was used since moves, or leaves
+    // Subjects without an open window by last use, each once: a subject that was used since moves, or leaves
     // the order, when its entry is due.
-    used: BTreeMap<u64, Vec<KeyId>>,
+    used: BTreeMap<u64, Vec<Subject>>,
     /// Windows in memory.
     pub(super) cells: usize,
     /// How many reports are kept of counters that are not open.
@@ -71,20 +71,20 @@ impl Order {
     pub(super) fn take_in(
         &mut self,
         end: ClusterMs,
-        key: &KeyId,
+        subject: &Subject,
         tag: u32,
         incarnation: &Incarnation,
         cell: &mut WindowCounter,
     ) {
         let due = self.windows.entry(end).or_default();
         let mut known = false;
-        due.heard.take(key, tag, |report| {
+        due.heard.take(subject, tag, |report| {
             known = true;
             self.heard -= 1;
             cell.take_in(incarnation, &report);
         });
         if !known {
-            push_sparing(&mut due.listed, (*key, tag));
+            push_sparing(&mut due.listed, (*subject, tag));
         }
     }
 
@@ -95,18 +95,18 @@ impl Order {
         if self.heard >= caps::FIGURES_HEARD_PER_SHARD_MAX && !due.heard.knows(&report) {
             return;
         }
-        let (key, tag) = (report.key, report.tag);
-        let first = due.heard.is_unknown(&key, tag);
+        let (subject, tag) = (report.subject, report.tag);
+        let first = due.heard.is_unknown(&subject, tag);
         self.heard += usize::from(due.heard.note(report));
         if first {
-            push_sparing(&mut due.listed, (key, tag));
+            push_sparing(&mut due.listed, (subject, tag));
         }
     }
 
     /// The report of a counter changed.
     pub(super) fn note_dirty(&mut self, end: ClusterMs, counter: CounterId) {
         let due = self.windows.entry(end).or_default();
-        queue_sparing(&mut due.dirty, (counter.key, counter.limit));
+        queue_sparing(&mut due.dirty, (counter.subject, counter.limit));
     }
 
     /// Takes counters whose reports changed, at most `most`: a fair part of each open window, first
@@ -115,7 +115,7 @@ impl Order {
         &mut self,
         now: ClusterMs,
         most: usize,
-    ) -> Vec<(ClusterMs, KeyId, u32)> {
+    ) -> Vec<(ClusterMs, Subject, u32)> {
         let open = |(end, due): &(&ClusterMs, &mut Due)| {
             **end + OPEN_LATE_MS >= now && !due.dirty.is_empty()
         };
@@ -127,7 +127,7 @@ impl Order {
         let count = waiting.len();
         for (place, (end, due)) in waiting.into_iter().enumerate() {
             let part = (most - taken.len()).div_ceil(count - place).min(due.dirty.len());
-            taken.extend(due.dirty.drain(..part).map(|(key, tag)| (*end, key, tag)));
+            taken.extend(due.dirty.drain(..part).map(|(subject, tag)| (*end, subject, tag)));
             if due.dirty.is_empty() && due.dirty.capacity() > caps::QUEUE_KEPT {
                 due.dirty.shrink_to(0);
             }
@@ -145,7 +145,7 @@ impl Order {
         &self,
         now: ClusterMs,
         at: (ClusterMs, usize),
-    ) -> Option<((ClusterMs, usize), (KeyId, u32))> {
+    ) -> Option<((ClusterMs, usize), (Subject, u32))> {
         let from = at.0.max(now);
         for (end, due) in self.windows.range(from..) {
             let place = if *end == at.0 { at.1 } else { 0 };
@@ -157,7 +157,7 @@ impl Order {
     }
 
     /// Removes a counter whose window has been over for long enough to be forgotten.
-    pub(super) fn pop_over(&mut self, now: ClusterMs) -> Option<(KeyId, u32)> {
+    pub(super) fn pop_over(&mut self, now: ClusterMs) -> Option<(Subject, u32)> {
         loop {
             let mut first = self.windows.first_entry()?;
             if *first.key() + FORGET_AFTER_MS >= now {
@@ -173,22 +173,22 @@ impl Order {
         }
     }
 
-    /// Records a key without an open window, by its last use.
-    pub(super) fn note_used(&mut self, key: &KeyId, at: ClusterMs) {
-        push_sparing(self.used.entry(at.0 / USED_STEP_MS).or_default(), *key);
+    /// Records a subject without an open window, by its last use.
+    pub(super) fn note_used(&mut self, subject: &Subject, at: ClusterMs) {
+        push_sparing(self.used.entry(at.0 / USED_STEP_MS).or_default(), *subject);
     }
 
-    /// Removes a key that was recorded before this time. If it was used since, the caller records it
+    /// Removes a subject that was recorded before this time. If it was used since, the caller records it
     /// again, at once or when its last window is over.
-    pub(super) fn pop_used_before(&mut self, before: u64) -> Option<(KeyId, ClusterMs)> {
+    pub(super) fn pop_used_before(&mut self, before: u64) -> Option<(Subject, ClusterMs)> {
         loop {
             let mut first = self.used.first_entry()?;
             let noted = ClusterMs(*first.key() * USED_STEP_MS);
             if noted.0 + USED_STEP_MS > before {
                 return None;
             }
-            if let Some(key) = first.get_mut().pop() {
-                return Some((key, noted));
+            if let Some(subject) = first.get_mut().pop() {
+                return Some((subject, noted));
             }
             first.remove();
         }

@@ -61,14 +61,16 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use fluxgate_types::KeyId;
+
     use super::*;
     use crate::quota::CounterReport;
 
     const TIMEOUT_MS: u64 = 250;
 
     fn request(window: u64, need: u64) -> TransferRequest {
-        let key = "key_abcdefghijkl".parse().expect("an id");
-        let counter = CounterId { key, limit: 1, window };
+        let key: KeyId = "key_abcdefghijkl".parse().expect("an id");
+        let counter = CounterId { subject: key.into(), limit: 1, window };
         TransferRequest { counter, need, want: need, got: 0, mine: CounterReport::default() }
     }
 

@@ -1,7 +1,7 @@
 //! The newest windows of a limit that are over, with the tokens that this node spent in them.
 //!
 //! Answers for: a history of an hour that costs about half a byte for each window. A node keeps one
-//! for every key in use.
+//! for every subject in use.
 
 use fluxgate_types::caps;
 
@@ -19,7 +19,7 @@ pub struct WindowSpent {
 /// One piece of memory: a header (the newest window, the number of entries, their half bytes), then the
 /// entries, oldest first, as numbers in half bytes, each three bits and whether another follows. An
 /// entry whose window is the next after that of the entry before is its tokens. Any other entry is 0,
-/// the distance of its window from the next, and its tokens. So a key that spends fewer than 8 tokens
+/// the distance of its window from the next, and its tokens. So a subject that spends fewer than 8 tokens
 /// in each window takes half a byte for each, and one that spends fewer than 64 a byte.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Past {

@@ -26,7 +26,7 @@ impl Repeats {
 
     /// Records the outcome of the last message, and whether the peer would answer requests. The
     /// reports in a message that was not delivered may be lost, and a peer that was not ready may
-    /// not have known the keys.
+    /// not have known the subjects.
     pub fn note_outcome(&mut self, delivered: bool, is_ready: bool) {
         let again = delivered && (self.missed || (is_ready && !self.is_ready));
         (self.missed, self.is_ready) = (!delivered, is_ready);
@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(repeats.next(), None);
         for (name, boot, outcome) in [
             ("its process has started", BootId(1), (true, false)),
-            ("it knows the keys by now", BootId(1), (true, true)),
+            ("it knows the subjects by now", BootId(1), (true, true)),
             ("its process has started again", BootId(2), (true, true)),
         ] {
             repeats.note_incarnation(Some(boot));

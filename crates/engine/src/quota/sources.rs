@@ -8,9 +8,9 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use fluxgate_types::{BootNs, ClusterMs, KeyId};
+use fluxgate_types::{BootNs, ClusterMs, Subject};
 
-use super::{Context, Incarnation, KeyLimits};
+use super::{Context, Incarnation, SubjectLimits};
 use crate::state::View;
 use crate::state::table::KeyTable;
 
@@ -48,11 +48,11 @@ pub fn with_context<R>(sources: &impl Sources, step: impl FnOnce(&Context<'_>) -
     })
 }
 
-/// A key's limits as a look-up outside the lock found them.
+/// A subject's limits as a look-up outside the lock found them.
 #[derive(Clone, Debug)]
 pub struct LookedUp {
     /// The limits.
-    pub limits: KeyLimits,
+    pub limits: SubjectLimits,
     /// [`KeyTable::revision`] BEFORE the look-up.
     pub revision: Option<u64>,
 }
@@ -64,11 +64,11 @@ impl LookedUp {
     pub fn now(
         self,
         table: &KeyTable,
-        key: &KeyId,
-        find: &dyn Fn(&KeyId) -> Option<KeyLimits>,
-    ) -> KeyLimits {
-        let found = if table.is_unchanged(self.revision) { None } else { find(key) };
-        // Keys are never taken out of the table.
+        subject: &Subject,
+        find: &dyn Fn(&Subject) -> Option<SubjectLimits>,
+    ) -> SubjectLimits {
+        let found = if table.is_unchanged(self.revision) { None } else { find(subject) };
+        // Subjects are never taken out of the table.
         found.unwrap_or(self.limits)
     }
 }

@@ -1,23 +1,23 @@
-//! The counters of one key: a list of limits, each with its open windows, and a queue.
+//! The counters of one subject: a list of limits, each with its open windows, and a queue.
 //!
 //! Answers for: which windows may be opened, and which are forgotten.
 
 use std::collections::VecDeque;
 
-use fluxgate_types::{BootNs, ClusterMs, KeyId, Window, caps};
+use fluxgate_types::{BootNs, ClusterMs, Subject, Window, caps};
 use smallvec::SmallVec;
 
 use super::order::{FORGET_AFTER_MS, OPEN_LATE_MS, Order, USED_STEP_MS};
 use super::past::{Past, WindowSpent};
 use super::window_counter::WindowCounter;
-use super::{Context, KeyLimits, Waiter};
+use super::{Context, SubjectLimits, Waiter};
 use crate::state::record::LimitSpec;
 
 /// The first and the longest time for which an unproven denial is remembered, milliseconds.
 pub(super) const DEGRADED_MS: (u64, u64) = (50, 1_000);
 
-/// One limit of a key. A busy node has a million of them, so its fields are small. One window needs no
-/// memory of its own. A key has two for two seconds in each window, if it is used just then.
+/// One limit of a subject. A busy node has a million of them, so its fields are small. One window needs no
+/// memory of its own. A subject has two for two seconds in each window, if it is used just then.
 #[derive(Clone, Debug)]
 pub(super) struct LimitCounter {
     pub(super) tag: u32,
@@ -33,30 +33,30 @@ pub(super) struct LimitCounter {
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
     pub(super) waiters: VecDeque<Waiter>,
-    // Whether the key is in the shard's list of keys with a queue.
+    // Whether the subject is in the shard's list of subjects with a queue.
     pub(super) listed: bool,
     // After an unproven denial: deny without waiting until this time, and how long next time.
     pub(super) degraded_until: BootNs,
     pub(super) degraded_ms: u64,
 }
 
-/// The counters of a key: one piece of memory while it has one limit with one window, and nothing
+/// The counters of a subject: one piece of memory while it has one limit with one window, and nothing
 /// waited.
 #[derive(Clone, Debug)]
-pub(super) struct KeyCounters {
-    key: KeyId,
+pub(super) struct SubjectCounters {
+    subject: Subject,
     // When it was last used, in steps of `USED_STEP_MS`.
     used: u32,
-    /// Whether the key is in the shard's order of keys without an open window.
+    /// Whether the subject is in the shard's order of subjects without an open window.
     pub(super) ordered: bool,
-    /// Whether the key's record was erased.
+    /// Whether the subject's record was erased.
     pub(super) erased: bool,
     // `None` is the same as one that is empty and remembers nothing.
     queue: Option<Box<Queue>>,
     pub(super) limits: SmallVec<[LimitCounter; 1]>,
 }
 
-const _: () = assert!(size_of::<KeyCounters>() <= 136, "a node has a million of them");
+const _: () = assert!(size_of::<SubjectCounters>() <= 136, "a node has a million of them");
 
 fn used_step(at: ClusterMs) -> u32 {
     u32::try_from(at.0 / USED_STEP_MS).unwrap_or(u32::MAX)
@@ -80,7 +80,7 @@ pub(super) fn window_end(
 }
 
 impl LimitCounter {
-    /// The counter of the current window; [`KeyCounters::open_all`] has opened it in this step.
+    /// The counter of the current window; [`SubjectCounters::open_all`] has opened it in this step.
     pub(super) fn now(&mut self) -> &mut WindowCounter {
         &mut self.cells[self.current as usize]
     }
@@ -90,8 +90,8 @@ impl LimitCounter {
     pub(super) fn cell_at(
         &mut self,
         context: &Context<'_>,
-        key: &KeyId,
-        limits: &KeyLimits,
+        subject: &Subject,
+        limits: &SubjectLimits,
         spec: &LimitSpec,
         window: u64,
         order: &mut Order,
@@ -104,9 +104,9 @@ impl LimitCounter {
         };
         let at = match found {
             Some(at) => at,
-            None => self.open(context, key, limits, spec, window, order)?,
+            None => self.open(context, subject, limits, spec, window, order)?,
         };
-        self.cells[at].follow(context, key, spec);
+        self.cells[at].follow(context, subject, spec);
         Some(at)
     }
 
@@ -114,8 +114,8 @@ impl LimitCounter {
     fn open(
         &mut self,
         context: &Context<'_>,
-        key: &KeyId,
-        limits: &KeyLimits,
+        subject: &Subject,
+        limits: &SubjectLimits,
         spec: &LimitSpec,
         window: u64,
         order: &mut Order,
@@ -125,14 +125,14 @@ impl LimitCounter {
         if spec.limit.window(window).start() >= context.horizon {
             return None;
         }
-        let mut cell = WindowCounter::open(context, key, limits.created, spec, window)?;
-        order.take_in(end, key, spec.tag, context.incarnation, &mut cell);
+        let mut cell = WindowCounter::open(context, subject, limits.created, spec, window)?;
+        order.take_in(end, subject, spec.tag, context.incarnation, &mut cell);
         order.cells += 1;
         self.cells.push(cell);
         Some(self.cells.len() - 1)
     }
 
-    /// The end of the current window; [`KeyCounters::open_all`] has opened it in this step.
+    /// The end of the current window; [`SubjectCounters::open_all`] has opened it in this step.
     pub(super) fn current_end(&self) -> ClusterMs {
         self.end_of(self.cells[self.current as usize].window())
     }
@@ -171,22 +171,29 @@ impl Default for Queue {
     }
 }
 
-impl KeyCounters {
-    pub(super) fn new(key: KeyId) -> Self {
-        Self { key, used: 0, ordered: false, erased: false, queue: None, limits: SmallVec::new() }
+impl SubjectCounters {
+    pub(super) fn new(subject: Subject) -> Self {
+        Self {
+            subject,
+            used: 0,
+            ordered: false,
+            erased: false,
+            queue: None,
+            limits: SmallVec::new(),
+        }
     }
 
-    pub(super) fn key(&self) -> KeyId {
-        self.key
+    pub(super) fn subject(&self) -> Subject {
+        self.subject
     }
 
-    /// The key is used at this moment.
+    /// The subject is used at this moment.
     pub(super) fn note_use(&mut self, now: ClusterMs) {
         self.used = self.used.max(used_step(now));
         self.erased = false;
     }
 
-    /// When the key was last used, to [`USED_STEP_MS`].
+    /// When the subject was last used, to [`USED_STEP_MS`].
     pub(super) fn used(&self) -> ClusterMs {
         ClusterMs(u64::from(self.used) * USED_STEP_MS)
     }
@@ -258,14 +265,14 @@ impl KeyCounters {
     pub(super) fn open_all(
         &mut self,
         context: &Context<'_>,
-        key: &KeyId,
-        limits: &KeyLimits,
+        subject: &Subject,
+        limits: &SubjectLimits,
         order: &mut Order,
     ) -> bool {
         let opened = limits.specs.iter().enumerate().all(|(at, spec)| {
             let window = spec.limit.window_at(context.now).number;
             let limit = self.limit(at, spec);
-            let opened = limit.cell_at(context, key, limits, spec, window, order);
+            let opened = limit.cell_at(context, subject, limits, spec, window, order);
             limit.current = opened.map_or(0, |at| u32::try_from(at).unwrap_or(0));
             opened.is_some()
         });
@@ -275,7 +282,7 @@ impl KeyCounters {
         opened
     }
 
-    /// Drops the counters of limits that the key no longer has, once they have no open window.
+    /// Drops the counters of limits that the subject no longer has, once they have no open window.
     #[cold]
     fn drop_gone(&mut self, now: ClusterMs, kept: usize, order: &mut Order) {
         let mut at = 0;
@@ -289,12 +296,12 @@ impl KeyCounters {
         });
     }
 
-    /// Records the key by its last use if it has no open window and is not recorded yet. Call it
-    /// whenever one may have become so: a key is forgotten only through this order.
+    /// Records the subject by its last use if it has no open window and is not recorded yet. Call it
+    /// whenever one may have become so: a subject is forgotten only through this order.
     pub(super) fn note_unopened(&mut self, order: &mut Order) {
         if !self.ordered && !self.has_window() {
             self.ordered = true;
-            order.note_used(&self.key, self.used());
+            order.note_used(&self.subject, self.used());
         }
     }
 
@@ -303,7 +310,7 @@ impl KeyCounters {
         self.limits.iter().any(|limit| !limit.cells.is_empty())
     }
 
-    /// Whether these are the counters of an erased key, without an open window and without a request
+    /// Whether these are the counters of an erased subject, without an open window and without a request
     /// that waits.
     pub(super) fn is_left_over(&self) -> bool {
         self.erased && !self.has_window() && self.is_queue_empty()

@@ -5,16 +5,18 @@
 //! counters: Balegas et al., SRDS 2015; escrow: O'Neil, TODS 1986). The driver delivers only
 //! messages that are addressed to this incarnation, after it has recorded the sender's.
 
-use fluxgate_types::{ClusterMs, KeyId, NodeId};
+use fluxgate_types::{ClusterMs, NodeId, Subject};
 
-use super::key_map::cell_of;
+use super::subject_map::cell_of;
 use super::window_counter::WindowCounter;
-use super::{Context, CounterId, Effect, KeyLimits, Sender, Shard, TransferReply, TransferRequest};
+use super::{
+    Context, CounterId, Effect, Sender, Shard, SubjectLimits, TransferReply, TransferRequest,
+};
 use crate::fault::Mutation;
 use crate::share_map::{self, ShareMap};
 
-/// Looks a key's limits up.
-pub(super) type Find<'a> = &'a dyn Fn(&KeyId) -> Option<KeyLimits>;
+/// Looks a subject's limits up.
+pub(super) type Find<'a> = &'a dyn Fn(&Subject) -> Option<SubjectLimits>;
 
 impl Shard {
     /// Answers a transfer request at once, from this node's balance.
@@ -27,7 +29,8 @@ impl Shard {
         out: &mut Vec<Effect>,
     ) -> TransferReply {
         let context = &self.follow(context);
-        let Some(limits) = find(&request.counter.key).filter(|_| context.is_newest(sender)) else {
+        let Some(limits) = find(&request.counter.subject).filter(|_| context.is_newest(sender))
+        else {
             return TransferReply::nothing(request.counter);
         };
         let may_give = context.leased && !self.draining;
@@ -52,7 +55,7 @@ impl Shard {
                 cell,
                 sender,
                 waits,
-                Demand { key: request.counter.key, need, want, spent: request.mine.spent },
+                Demand { subject: request.counter.subject, need, want, spent: request.mine.spent },
             )
         } else {
             0
@@ -71,7 +74,7 @@ impl Shard {
             self.order.note_dirty(ends, request.counter);
         }
         if waits > 0 {
-            self.advance_queue(context, &request.counter.key, &limits, out);
+            self.advance_queue(context, &request.counter.subject, &limits, out);
         }
         reply
     }
@@ -81,22 +84,22 @@ impl Shard {
     fn open_asked(
         &mut self,
         context: &Context<'_>,
-        limits: &KeyLimits,
+        limits: &SubjectLimits,
         counter: &CounterId,
         may_open: bool,
     ) -> Option<(&mut WindowCounter, ClusterMs, u64)> {
         let mut specs = limits.specs.iter().enumerate();
         let (at, spec) = specs.find(|(_, spec)| spec.tag == counter.limit)?;
         if !may_open {
-            let cell = cell_of(&mut self.keys, counter)?;
+            let cell = cell_of(&mut self.subjects, counter)?;
             let ends = spec.limit.window(cell.window()).end();
             return cell.keeps_up(context.incarnation).then_some((cell, ends, 0));
         }
-        let (keys, order) = (&mut self.keys, &mut self.order);
-        let counters = keys.entry(&counter.key, context.now);
+        let (subjects, order) = (&mut self.subjects, &mut self.order);
+        let counters = subjects.entry(&counter.subject, context.now);
         let waits = counters.waits();
         let limit = counters.limit(at, spec);
-        let place = limit.cell_at(context, &counter.key, limits, spec, counter.window, order);
+        let place = limit.cell_at(context, &counter.subject, limits, spec, counter.window, order);
         counters.note_unopened(order);
         let place = place?;
         let limit = counters.limit(at, spec);
@@ -118,11 +121,11 @@ impl Shard {
         let counter = &reply.counter;
         // The peer has answered, even if the reply turns out unusable: a counter that kept waiting
         // for this peer would ask no other until the time-out.
-        let asked = cell_of(&mut self.keys, counter);
+        let asked = cell_of(&mut self.subjects, counter);
         if let Some(search) = asked.and_then(WindowCounter::search) {
             search.note_answer(sender.node);
         }
-        let Some(limits) = find(&counter.key).filter(|_| context.is_newest(sender)) else {
+        let Some(limits) = find(&counter.subject).filter(|_| context.is_newest(sender)) else {
             return false;
         };
         let may_open = context.leased && !self.draining;
@@ -151,11 +154,11 @@ impl Shard {
                 search.tried.clear();
             }
         }
-        if let (true, Some(counters)) = (news, self.keys.get_mut(&counter.key)) {
+        if let (true, Some(counters)) = (news, self.subjects.get_mut(&counter.subject)) {
             counters.forget_degraded();
         }
         if waits > 0 {
-            self.advance_queue(context, &counter.key, &limits, out);
+            self.advance_queue(context, &counter.subject, &limits, out);
         }
         true
     }
@@ -170,14 +173,14 @@ impl Shard {
         out: &mut Vec<Effect>,
     ) {
         let context = &self.follow(context);
-        let Some(cell) = cell_of(&mut self.keys, counter) else {
+        let Some(cell) = cell_of(&mut self.subjects, counter) else {
             return;
         };
         if let Some(search) = cell.search() {
             search.note_failed(peer);
         }
-        if let Some(limits) = find(&counter.key) {
-            self.advance_queue(context, &counter.key, &limits, out);
+        if let Some(limits) = find(&counter.subject) {
+            self.advance_queue(context, &counter.subject, &limits, out);
         }
     }
 }
@@ -198,12 +201,13 @@ pub(super) fn next_to_ask(
     if !cell.begin_search().is_due(context.boot) {
         return None;
     }
-    let salt = share_map::salt(&counter.key, counter.limit, counter.window);
+    let salt = share_map::salt(&counter.subject, counter.limit, counter.window);
     let reachable = context.incarnation.peers.iter().filter(|peer| peer.reachable);
     let untried = reachable.map(|peer| peer.id).filter(|node| !cell.has_tried(*node));
-    let best = untried
-        .map(|node| (cell.believed_left(context, node, salt), node))
-        .reduce(|a, b| if (b.0, outranks(&counter.key, b.1, a.1)) > (a.0, false) { b } else { a });
+    let best =
+        untried.map(|node| (cell.believed_left(context, node, salt), node)).reduce(|a, b| {
+            if (b.0, outranks(&counter.subject, b.1, a.1)) > (a.0, false) { b } else { a }
+        });
     let Some((_, peer)) = best else {
         cell.begin_search().end_round(context.boot);
         return None;
@@ -212,15 +216,15 @@ pub(super) fn next_to_ask(
 }
 
 /// Whether `a` ranks before `b`: `b` gives way when both wait for more than half of the rest. The
-/// same for all limits of a key: otherwise two nodes, each waiting for the other's balance of a
+/// same for all limits of a subject: otherwise two nodes, each waiting for the other's balance of a
 /// different limit, would deadlock.
-fn outranks(key: &KeyId, a: NodeId, b: NodeId) -> bool {
-    share_map::outranks(key.mix(), a, b)
+fn outranks(subject: &Subject, a: NodeId, b: NodeId) -> bool {
+    share_map::outranks(subject.mix(), a, b)
 }
 
-/// How much of a key's tokens a requester needs and wants, with what it has spent itself.
+/// How much of a subject's tokens a requester needs and wants, with what it has spent itself.
 struct Demand {
-    key: KeyId,
+    subject: Subject,
     need: u64,
     want: u64,
     spent: u64,
@@ -238,7 +242,7 @@ fn amount_to_give(
     let balance = u64::try_from(cell.balance()).unwrap_or(0);
     if waits > 0 && demand.need > 0 {
         // Both nodes wait: one gives its whole balance, so that they do not both starve on half.
-        let gives_way = outranks(&demand.key, to.node, context.incarnation.me);
+        let gives_way = outranks(&demand.subject, to.node, context.incarnation.me);
         return if gives_way { balance } else { balance.saturating_sub(waits).min(demand.need) };
     }
     let (theirs, ours) = (u128::from(demand.spent) + 1, u128::from(cell.spent()));

@@ -1,14 +1,14 @@
-//! The usage of one key, for display: this node's numbers, to be added up over all nodes.
+//! The usage of one subject, for display: this node's numbers, to be added up over all nodes.
 
 use std::collections::BTreeMap;
 
-use fluxgate_types::{KeyId, NodeId};
+use fluxgate_types::{NodeId, Subject};
 
 use super::Shard;
-use super::key::LimitCounter;
 use super::past::WindowSpent;
+use super::subject::LimitCounter;
 
-/// What this node knows of one limit of a key.
+/// What this node knows of one limit of a subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LimitUsage {
     /// The limit's tag.
@@ -22,10 +22,10 @@ pub struct LimitUsage {
 }
 
 impl Shard {
-    /// What this node knows of a key's usage; empty for a key that is not in memory.
+    /// What this node knows of a subject's usage; empty for a subject that is not in memory.
     #[must_use]
-    pub fn usage(&self, me: NodeId, key: &KeyId) -> Vec<LimitUsage> {
-        let Some(counters) = self.keys.get(key) else {
+    pub fn usage(&self, me: NodeId, subject: &Subject) -> Vec<LimitUsage> {
+        let Some(counters) = self.subjects.get(subject) else {
             return Vec::new();
         };
         let usage = |limit: &LimitCounter| {

@@ -6,7 +6,7 @@
 mod accounts;
 mod proof;
 
-use fluxgate_types::{ClusterMs, KeyId, LogIndex, NodeId, Window, caps};
+use fluxgate_types::{ClusterMs, LogIndex, NodeId, Subject, Window, caps};
 use smallvec::SmallVec;
 
 use super::heard::Noted;
@@ -36,7 +36,7 @@ pub(super) struct WindowCounter {
     // A window of one second has a number of 32 bits until the year 2106.
     window: u32,
     spent: u32,
-    // Most counters of a node that serves a key alone need none.
+    // Most counters of a node that serves a subject alone need none.
     exchange: Option<Box<Exchange>>,
     incarnations_tag: u64,
     // `Incarnations::progress` when this counter was last reconciled.
@@ -90,7 +90,7 @@ impl WindowCounter {
     /// incarnation does not know its entitlement yet: it might have to revise what it reports.
     pub(super) fn open(
         context: &Context<'_>,
-        key: &KeyId,
+        subject: &Subject,
         created: LogIndex,
         spec: &LimitSpec,
         window: u64,
@@ -100,8 +100,8 @@ impl WindowCounter {
         let map = context.view.map_at(whole.start())?;
         let incarnation = context.incarnation;
         incarnation.entitlement()?;
-        let counter = CounterId { key: *key, limit: spec.tag, window };
-        let salt = share_map::salt(key, spec.tag, window);
+        let counter = CounterId { subject: *subject, limit: spec.tag, window };
+        let salt = share_map::salt(subject, spec.tag, window);
         let usable = incarnation.may_use(created, whole, &counter);
         let share_of = |tokens| map.share(incarnation.me, tokens, salt);
         let share = share_of(spec.limit.tokens);
@@ -185,10 +185,10 @@ impl WindowCounter {
     }
 
     /// Adopts what changed since this counter was last used: incarnations and the limit.
-    pub(super) fn follow(&mut self, context: &Context<'_>, key: &KeyId, spec: &LimitSpec) {
+    pub(super) fn follow(&mut self, context: &Context<'_>, subject: &Subject, spec: &LimitSpec) {
         self.reconcile(context.incarnation);
         if self.tokens() != spec.limit.tokens {
-            self.set_tokens(context, key, spec);
+            self.set_tokens(context, subject, spec);
         }
     }
 
@@ -201,7 +201,7 @@ impl WindowCounter {
     }
 
     /// Adopts a changed limit: each node adds or subtracts its share of the difference.
-    fn set_tokens(&mut self, context: &Context<'_>, key: &KeyId, spec: &LimitSpec) {
+    fn set_tokens(&mut self, context: &Context<'_>, subject: &Subject, spec: &LimitSpec) {
         let map = context.view.map_at(self.start());
         if let (Some(map), Some(tokens)) = (map, small(spec.limit.tokens)) {
             self.lowered |= tokens < self.tokens;
@@ -209,7 +209,7 @@ impl WindowCounter {
             if Mutation::LimitChangeForgetsSpent.active() {
                 self.spent = 0;
             }
-            let salt = share_map::salt(key, spec.tag, self.window());
+            let salt = share_map::salt(subject, spec.tag, self.window());
             let share = map.share(context.incarnation.me, self.tokens(), salt);
             let change = signed_difference(share, self.share());
             self.share = small(share).unwrap_or(tokens);

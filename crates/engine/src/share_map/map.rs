@@ -4,7 +4,7 @@
 //! to the budget for every map, budget and window; nothing here depends on time or messages.
 
 use fluxgate_types::id::mix64;
-use fluxgate_types::{ClusterMs, KeyId, NodeId};
+use fluxgate_types::{ClusterMs, NodeId, Subject};
 
 /// How budgets are split, from one moment on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -15,10 +15,10 @@ pub struct ShareMap {
     pub nodes: Vec<(NodeId, u32)>,
 }
 
-/// The salt of one window of one limit of one key, for every rendezvous hash.
+/// The salt of one window of one limit of one subject, for every rendezvous hash.
 #[must_use]
-pub fn salt(key: &KeyId, limit_tag: u32, window: u64) -> u64 {
-    mix64(key.mix() ^ mix64(u64::from(limit_tag)) ^ window.rotate_left(32))
+pub fn salt(subject: &Subject, limit_tag: u32, window: u64) -> u64 {
+    mix64(subject.mix() ^ mix64(u64::from(limit_tag)) ^ window.rotate_left(32))
 }
 
 /// The rendezvous weight of a node under a salt (Thaler and Ravishankar, 1998).

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fluxgate_engine::quota::{Carryover, Cursor, Sender};
-use fluxgate_types::{ClusterMs, KeyId, NodeId};
+use fluxgate_types::{ClusterMs, NodeId, Subject};
 
 use super::Net;
 
@@ -24,7 +24,7 @@ impl Net {
             let from = Sender { node: id, boot: incarnation.incarnations.of(id).unwrap() };
             let handoffs = self.step(id, |shard, context, limits, _| {
                 let (mut cursor, mut handoffs) = (Cursor::default(), Vec::new());
-                let find = |_: &KeyId| Some(limits.clone());
+                let find = |_: &Subject| Some(limits.clone());
                 while shard.drain(context, &find, &to, &mut cursor, 1, &mut handoffs) {}
                 handoffs
             });

@@ -14,14 +14,16 @@ use std::sync::Arc;
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
     Carryover, Context, CounterGossip, CounterId, CounterReport, Cursor, Decision, Effect,
-    Entitlement, Incarnation, Incarnations, KeyLimits, Peer, Sender, Shard, Step, TransferReply,
-    TransferRequest, WaitPolicy, WaiterId,
+    Entitlement, Incarnation, Incarnations, Peer, Sender, Shard, Step, SubjectLimits,
+    TransferReply, TransferRequest, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_engine::state::{NodeRecord, View};
 use fluxgate_types::id::mix64;
-use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, DirId, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{
+    BootId, BootNs, ClusterMs, Cost, DirId, KeyId, Limit, LogIndex, NodeId, Subject,
+};
 
 pub(crate) const START_MS: u64 = 1_705_747_200_000;
 
@@ -62,8 +64,8 @@ pub(crate) struct Tally {
 pub(crate) struct Net {
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) view: View,
-    pub(crate) limits: KeyLimits,
-    pub(crate) key: KeyId,
+    pub(crate) limits: SubjectLimits,
+    pub(crate) key: Subject,
     pub(crate) tally: Tally,
     pub(crate) spent: BTreeMap<(u32, u64), u64>,
     pub(crate) loss_percent: u64,
@@ -102,9 +104,10 @@ impl Net {
         let mut net = Self {
             nodes: BTreeMap::new(),
             view,
-            limits: KeyLimits { created: LogIndex(1), specs },
+            limits: SubjectLimits { created: LogIndex(1), specs },
             key: KeyId::from_random(&mix64(seed).to_le_bytes().repeat(12))
-                .unwrap_or_else(|| "key_abcdefghijkl".parse().unwrap()),
+                .unwrap_or_else(|| "key_abcdefghijkl".parse().unwrap())
+                .into(),
             tally: Tally::default(),
             spent: BTreeMap::new(),
             loss_percent: 0,
@@ -205,7 +208,7 @@ impl Net {
     fn step<R>(
         &mut self,
         id: NodeId,
-        f: impl FnOnce(&mut Shard, &Context<'_>, &KeyLimits, &mut Vec<Effect>) -> R,
+        f: impl FnOnce(&mut Shard, &Context<'_>, &SubjectLimits, &mut Vec<Effect>) -> R,
     ) -> R {
         let (boot, now) = (BootNs(self.now_us * 1_000), ClusterMs(self.now_ms()));
         let mut out = Vec::new();

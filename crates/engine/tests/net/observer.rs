@@ -38,7 +38,7 @@ impl Net {
         let spec = self.limits.specs.iter().find(|s| s.tag == tag).unwrap();
         let mut left = 0u64;
         for node in self.nodes.values().filter(|n| n.alive) {
-            let counter = CounterId { key: self.key, limit: tag, window };
+            let counter = CounterId { subject: self.key, limit: tag, window };
             left += node.shard.held(&counter).unwrap_or_else(|| {
                 let salt = fluxgate_engine::share_map::salt(&self.key, tag, window);
                 if node.incarnation.entitlement == Some(Entitlement::All) {
@@ -49,7 +49,7 @@ impl Net {
             });
         }
         let spent = self.spent.get(&(tag, window)).copied().unwrap_or(0);
-        let flying = self.in_flight(&CounterId { key: self.key, limit: tag, window });
+        let flying = self.in_flight(&CounterId { subject: self.key, limit: tag, window });
         spec.limit.tokens.saturating_sub(spent + left + flying)
     }
 

@@ -1,14 +1,14 @@
 //! What is left is right on every node within one gossip, also where the counter is not open yet.
 
 use fluxgate_engine::quota::CounterId;
-use fluxgate_types::{ClusterMs, NodeId, caps};
+use fluxgate_types::{ClusterMs, NodeId, Subject, caps};
 
 use super::Net;
 
 fn counter(net: &Net) -> CounterId {
     let spec = &net.limits.specs[0];
     let window = spec.limit.window_at(ClusterMs(net.now_ms())).number;
-    CounterId { key: net.key, limit: spec.tag, window }
+    CounterId { subject: net.key, limit: spec.tag, window }
 }
 
 /// So many requests at node 1, within its share, and a second later one at the last node.
@@ -112,9 +112,10 @@ fn figures_are_kept_within_bounds() {
     }
     for n in 0..2 * caps::FIGURES_HEARD_PER_SHARD_MAX {
         let text = format!("{n:012}");
-        let key =
-            fluxgate_types::KeyId::new(text.as_bytes().try_into().expect("12")).expect("an id");
-        net.hear_report(NodeId(2), NodeId(1), CounterId { key, ..now }, 5);
+        let key = Subject::from(
+            fluxgate_types::KeyId::new(text.as_bytes().try_into().expect("12")).expect("an id"),
+        );
+        net.hear_report(NodeId(2), NodeId(1), CounterId { subject: key, ..now }, 5);
     }
     let heard = net.nodes[&NodeId(2)].shard.reports_heard();
     assert_eq!(heard, caps::FIGURES_HEARD_PER_SHARD_MAX);

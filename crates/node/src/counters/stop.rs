@@ -20,7 +20,7 @@ impl Counters {
     }
 
     pub fn take_back(&self, from: &Sender, handoff: &Handoff) {
-        let shard = self.shard(&handoff.reply.counter.key);
+        let shard = self.shard(&handoff.reply.counter.subject);
         Self::locked(shard, |shard| shard.take_back(from, handoff));
     }
 

@@ -107,7 +107,7 @@ mod tests {
             let key = KeyId::new(format!("{n:012}").as_bytes().try_into().unwrap()).unwrap();
             let held =
                 CarriedBalance { tokens: 7, limit: 100, follows: true, ends: ClusterMs(60_000) };
-            (CounterId { key, limit: 1, window: n % 3 }, held)
+            (CounterId { subject: key.into(), limit: 1, window: n % 3 }, held)
         };
         let counters = (0..counters).map(one).collect();
         Carryover { at: ClusterMs(50_000), entitlement: Entitlement::All, counters }

@@ -62,7 +62,7 @@ async fn ask_all(state: &Arc<NodeState>, key: KeyId) -> BTreeMap<NodeId, UsageRe
     let replies = state.peers.ask_all(&UsageCall { key }, TIMEOUT).await;
     let replied = replies.into_iter().filter_map(|(node, reply)| Some((node, reply?)));
     let mut replies: BTreeMap<NodeId, UsageReply> = replied.collect();
-    let mine = UsageReply { limits: state.counters.usage(state.me, &key), last_used: None };
+    let mine = UsageReply { limits: state.counters.usage(state.me, &key.into()), last_used: None };
     replies.insert(state.me, mine);
     replies
 }

@@ -15,7 +15,7 @@ use fluxgate_api::error::ErrorBody;
 use fluxgate_api::text::Text;
 use fluxgate_api::validate::ValidateAnswer;
 use fluxgate_api::verdict::Verdict;
-use fluxgate_engine::quota::{self, KeyLimits, LookedUp};
+use fluxgate_engine::quota::{self, LookedUp, SubjectLimits};
 use fluxgate_engine::state::entry::{KeyEntry, Texts};
 use fluxgate_engine::state::record::{LimitSpec, Status};
 use fluxgate_node::clock::boot_now;
@@ -185,7 +185,7 @@ async fn decide(
     };
     let Some((key, known)) = look_up(state, text, now) else { return rejected(true) };
     if !requirement.allows(key.entry.scope()) {
-        let decided = state.counters.decide(&key.entry.id(), known, Cost::PEEK).await;
+        let decided = state.counters.decide(&key.entry.id().into(), known, Cost::PEEK).await;
         if decided.decision.verdict == quota::Verdict::Unavailable {
             return unavailable(state, CANNOT_COUNT);
         }
@@ -195,7 +195,7 @@ async fn decide(
     if let Some(message) = over_every_limit(&known.limits.specs, cost) {
         return Answer::Invalid(message);
     }
-    let decided = state.counters.decide(&key.entry.id(), known, cost).await;
+    let decided = state.counters.decide(&key.entry.id().into(), known, cost).await;
     let verdict = decided.decision.verdict;
     let rate = RateLimitState::of_decision(&state.config, decided, now);
     match verdict {
@@ -235,7 +235,7 @@ pub(crate) fn look_up(
         let valid = entry.opens(&digest, now) && entry.status(now) == Status::Active;
         valid.then(|| {
             let specs = Arc::clone(entry.limits(&view.defaults));
-            let limits = KeyLimits { created: entry.created_index(), specs };
+            let limits = SubjectLimits { created: entry.created_index(), specs };
             (MatchedKey { entry: entry.clone() }, LookedUp { limits, revision })
         })
     };

@@ -47,7 +47,7 @@ fn each_counter(
         let limits = state.table.with(&key, |entry| entry.limits(&view.defaults).clone());
         for spec in limits.iter().flat_map(|limits| limits.iter()) {
             let window = spec.limit.window_at(now).number;
-            let counter = CounterId { key, limit: spec.tag, window };
+            let counter = CounterId { subject: key.into(), limit: spec.tag, window };
             let seen: BTreeMap<NodeId, Observed> = running
                 .iter()
                 .filter_map(|(id, r)| Some((*id, r.node.observe(&counter)?)))

@@ -14,12 +14,12 @@ use std::sync::Arc;
 
 use fluxgate_engine::quota::{
     Context, CounterGossip, CounterId, Cursor, Effect, Entitlement, Handoff, Incarnation,
-    Incarnations, KeyLimits, Peer, Sender, Shard, Step, TransferReply, TransferRequest, WaitPolicy,
-    WaiterId,
+    Incarnations, Peer, Sender, Shard, Step, SubjectLimits, TransferReply, TransferRequest,
+    WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::View;
-use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, KeyId, LogIndex, NodeId, Subject};
 use ledger::Account;
 use speech::{report, sent_and_read, specs};
 
@@ -38,13 +38,13 @@ pub(crate) struct Session {
     shard: Shard,
     view: View,
     incarnation: Incarnation,
-    key_limits: BTreeMap<KeyId, KeyLimits>,
+    key_limits: BTreeMap<Subject, SubjectLimits>,
     boot: BootNs,
     now: ClusterMs,
     leased: bool,
     draining: bool,
     waiter: u64,
-    waiting: BTreeMap<WaiterId, (KeyId, u64)>,
+    waiting: BTreeMap<WaiterId, (Subject, u64)>,
     handoffs: Vec<(Sender, Handoff)>,
     accounts: BTreeMap<CounterId, Account>,
     /// Counters that the present step spent from or requested tokens for.
@@ -77,10 +77,10 @@ impl Session {
             }),
             _ => None,
         };
-        let key = |text: &str| text.parse::<KeyId>().expect("an id");
+        let key = |text: &str| Subject::from(text.parse::<KeyId>().expect("an id"));
         let key_limits = KEYS.map(|text| {
             let count = 1 + source.below(2);
-            (key(text), KeyLimits { created: LogIndex(1), specs: specs(source, count) })
+            (key(text), SubjectLimits { created: LogIndex(1), specs: specs(source, count) })
         });
         Self {
             shard: Shard::new(WaitPolicy::default()),
@@ -124,7 +124,7 @@ impl Session {
             view,
             incarnation,
         };
-        let find = |key: &KeyId| key_limits.get(key).cloned();
+        let find = |key: &Subject| key_limits.get(key).cloned();
         work(shard, &context, &find, out)
     }
 
@@ -280,7 +280,7 @@ impl Session {
             known.specs = limits;
         }
         // Remaining may rise when the limit is raised, and again when it returns.
-        let of_key = self.accounts.iter_mut().filter(|(counter, _)| counter.key == key);
+        let of_key = self.accounts.iter_mut().filter(|(counter, _)| counter.subject == key);
         of_key.for_each(|(_, account)| account.shown = None);
     }
 
@@ -382,4 +382,4 @@ impl Session {
     }
 }
 
-type Find<'a> = &'a dyn Fn(&KeyId) -> Option<KeyLimits>;
+type Find<'a> = &'a dyn Fn(&Subject) -> Option<SubjectLimits>;

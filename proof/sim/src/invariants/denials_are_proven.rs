@@ -22,10 +22,10 @@ impl Invariant for Judge {
         }
         let window = spec.limit.window_at(*at).number;
         // After a cut of the limit some nodes hold tokens that others have overspent.
-        if !world.limit_is_settled(&(request.key, spec.tag, window)) {
+        if !world.limit_is_settled(&(request.key.into(), spec.tag, window)) {
             return Ok(());
         }
-        let counter = CounterId { key: request.key, limit: spec.tag, window };
+        let counter = CounterId { subject: request.key.into(), limit: spec.tag, window };
         let left = find(world, &counter, limits, spec).reachable;
         if left >= request.cost {
             return Err(format!(

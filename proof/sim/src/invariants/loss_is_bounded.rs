@@ -21,12 +21,12 @@ impl Invariant for Judge {
         if decision.verdict != Verdict::Limited {
             return Ok(());
         }
-        let id = (request.key, spec.tag, spec.limit.window_at(*at).number);
+        let id = (request.key.into(), spec.tag, spec.limit.window_at(*at).number);
         let Some(window) = world.book.windows.get(&id) else { return Ok(()) };
         if !world.limit_is_settled(&id) {
             return Ok(());
         }
-        let counter = CounterId { key: id.0, limit: id.1, window: id.2 };
+        let counter = CounterId { subject: id.0, limit: id.1, window: id.2 };
         let found = find(world, &counter, limits, spec);
         let budget = spec.limit.tokens;
         let gone = budget.saturating_sub(window.spent + found.reachable);

@@ -25,7 +25,7 @@ impl Invariant for Judge {
     fn see(&mut self, world: &World, _: NodeId, seen: &Seen) -> Result<(), String> {
         let Seen::Decided { request, at, limits, .. } = seen else { return Ok(()) };
         for spec in limits.specs.iter() {
-            let id = (request.key, spec.tag, spec.limit.window_at(*at).number);
+            let id = (request.key.into(), spec.tag, spec.limit.window_at(*at).number);
             if let Some(window) = world.book.windows.get(&id) {
                 check(world, &id, window)?;
             }

@@ -26,7 +26,7 @@ impl Invariant for Judge {
         let counters: Vec<CounterId> = match seen {
             Seen::Decided { request, at, limits, .. } => {
                 let of = |spec: &LimitSpec| CounterId {
-                    key: request.key,
+                    subject: request.key.into(),
                     limit: spec.tag,
                     window: spec.limit.window_at(*at).number,
                 };
@@ -63,7 +63,7 @@ impl Invariant for Judge {
     fn each_second(&mut self, world: &World) -> Result<(), String> {
         if self.opened.len() > 10_000 {
             let windows = &world.book.windows;
-            self.opened.retain(|(c, _), _| windows.contains_key(&(c.key, c.limit, c.window)));
+            self.opened.retain(|(c, _), _| windows.contains_key(&(c.subject, c.limit, c.window)));
         }
         Ok(())
     }

@@ -23,9 +23,9 @@ impl Invariant for Judge {
         for spec in limits.specs.iter() {
             let number = spec.limit.window_at(*at).number;
             let window = number;
-            let counter = CounterId { key: request.key, limit: spec.tag, window };
+            let counter = CounterId { subject: request.key.into(), limit: spec.tag, window };
             let mine = process.shard.observe(&counter).map(|seen| seen.map_from);
-            let known = world.book.windows.get(&(request.key, spec.tag, number));
+            let known = world.book.windows.get(&(request.key.into(), spec.tag, number));
             let first = known.and_then(|window| window.map_from);
             if mine != first {
                 return Err(format!(

@@ -35,10 +35,10 @@ impl Invariant for Judge {
             return Err(format!("node {node} denied {} and showed {remaining}", request.cost));
         }
         let window = spec.limit.window_at(*at).number;
-        let counter = CounterId { key: request.key, limit: spec.tag, window };
+        let counter = CounterId { subject: request.key.into(), limit: spec.tag, window };
         if decision.verdict == Verdict::Admitted
             && remaining == 0
-            && world.limit_is_settled(&(request.key, spec.tag, window))
+            && world.limit_is_settled(&(request.key.into(), spec.tag, window))
         {
             let left = find(world, &counter, limits, spec).reachable;
             if left > 0 {
@@ -49,7 +49,7 @@ impl Invariant for Judge {
         // waited while the key lost the limit each have its tokens as they were. A thread that has been
         // held up since before the share map was known counts and shows by the earlier tokens.
         let table = world.node(node).map(|node| &node.replica.shared.table);
-        let revision = table.and_then(|table| table.with(&counter.key, |e| e.revision()));
+        let revision = table.and_then(|table| table.with(&request.key, |e| e.revision()));
         let under = (revision, decision.tokens);
         let new = (under, u64::MAX);
         let shown = self.shown.entry((counter, node, boot)).or_insert(new);
@@ -69,7 +69,7 @@ impl Invariant for Judge {
     fn each_second(&mut self, world: &World) -> Result<(), String> {
         if self.shown.len() > 10_000 {
             let windows = &world.book.windows;
-            self.shown.retain(|(c, ..), _| windows.contains_key(&(c.key, c.limit, c.window)));
+            self.shown.retain(|(c, ..), _| windows.contains_key(&(c.subject, c.limit, c.window)));
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ impl Invariant for Judge {
     fn each_second(&mut self, world: &World) -> Result<(), String> {
         if self.got.len() > 10_000 {
             let windows = &world.book.windows;
-            self.got.retain(|(c, ..), _| windows.contains_key(&(c.key, c.limit, c.window)));
+            self.got.retain(|(c, ..), _| windows.contains_key(&(c.subject, c.limit, c.window)));
         }
         Ok(())
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use fluxgate_engine::clock::signed_difference;
 use fluxgate_engine::fault::Mutation;
 use fluxgate_engine::quota::{
-    Context, CounterGossip, CounterId, Decision, Effect, IDLE_MS, KeyLimits, Outbox, Repeats,
-    Sender, Shard, Step as Came, TransferReply, TransferRequest, WaiterId,
+    Context, CounterGossip, CounterId, Decision, Effect, IDLE_MS, Outbox, Repeats, Sender, Shard,
+    Step as Came, SubjectLimits, TransferReply, TransferRequest, WaiterId,
 };
 use fluxgate_engine::state::record::Status;
 use fluxgate_engine::state::{Shared, View};
-use fluxgate_types::{BootId, ClusterMs, Cost, KeyId, LogIndex, NodeId, caps};
+use fluxgate_types::{BootId, ClusterMs, Cost, LogIndex, NodeId, Subject, caps};
 
 use super::Node;
 use crate::calls::Waiter;
@@ -32,21 +32,21 @@ pub(super) struct Peer {
     pub said: Option<PeerSaid>,
 }
 
-type Find<'a> = &'a dyn Fn(&KeyId) -> Option<KeyLimits>;
+type Find<'a> = &'a dyn Fn(&Subject) -> Option<SubjectLimits>;
 
-/// What the counters need to know of a key.
-fn limits_of(shared: &Shared, view: &View, key: &KeyId) -> Option<KeyLimits> {
-    shared.table.with(key, |entry| KeyLimits {
+/// What the counters need to know of a subject.
+fn limits_of(shared: &Shared, view: &View, subject: &Subject) -> Option<SubjectLimits> {
+    shared.table.with(&subject.key()?, |entry| SubjectLimits {
         created: entry.created_index(),
         specs: Arc::clone(entry.limits(&view.defaults)),
     })
 }
 
 impl Node {
-    /// The limits of a key.
+    /// The limits of a subject.
     #[must_use]
-    pub fn key_limits(&self, key: &KeyId) -> Option<KeyLimits> {
-        limits_of(&self.replica.shared, &self.view(), key)
+    pub fn limits_of(&self, subject: &Subject) -> Option<SubjectLimits> {
+        limits_of(&self.replica.shared, &self.view(), subject)
     }
 
     /// A step of the counters, with everything that it depends on, or with a part of it as it was
@@ -69,7 +69,7 @@ impl Node {
         let (horizon, leased) = (horizon.min(self.saved.covered), self.is_leased(at.now));
         let context =
             Context { boot, now, leased, horizon, view: &view, incarnation: &incarnation };
-        let find = |key: &KeyId| limits_of(&shared, &view, key);
+        let find = |subject: &Subject| limits_of(&shared, &view, subject);
         step(&mut self.shard, &context, &find)
     }
 
@@ -97,7 +97,7 @@ impl Node {
         let (Request { key, cost, .. }, at) = (request, self.cluster_now(step.now));
         let table = &self.replica.shared.table;
         let is_active = table.with(&key, |entry| entry.status(at) == Status::Active);
-        let (Some(true), Some(limits)) = (is_active, self.key_limits(&key)) else {
+        let (Some(true), Some(limits)) = (is_active, self.limits_of(&key.into())) else {
             return step.see(Seen::Rejected(request));
         };
         let waiter = WaiterId(step.number());
@@ -105,7 +105,7 @@ impl Node {
         self.validates.insert(waiter, request);
         let mut effects = Vec::new();
         let came = self.count(step, |shard, context, _| {
-            shard.handle_request(context, &key, &limits, Cost(cost), waiter, &mut effects)
+            shard.handle_request(context, &key.into(), &limits, Cost(cost), waiter, &mut effects)
         });
         if let Came::Decided(decision) = came {
             self.decided(waiter, decision, limits, step);
@@ -123,7 +123,7 @@ impl Node {
         &mut self,
         waiter: WaiterId,
         decision: Decision,
-        limits: KeyLimits,
+        limits: SubjectLimits,
         step: &mut Step<'_>,
     ) {
         let Some(request) = self.validates.remove(&waiter) else { return };
@@ -142,7 +142,7 @@ impl Node {
                     self.send_requests(peer, step);
                 }
                 Effect::Decided { waiter, decision, limits } => {
-                    let limits = KeyLimits { created: LogIndex(0), specs: limits };
+                    let limits = SubjectLimits { created: LogIndex(0), specs: limits };
                     self.decided(waiter, decision, limits, step);
                 }
             }

@@ -96,7 +96,7 @@ impl World {
                 let tokens = limits.iter().map(|limit| (limit.name.clone(), limit.tokens));
                 let set = LimitsSet { asked: now, answered: None, tokens: tokens.collect() };
                 // A window is judged by the limits since its begin, however late that is.
-                let windows = self.book.windows.range((*key, 0, 0)..=(*key, u32::MAX, u64::MAX));
+                let windows = self.book.windows_of(*key);
                 let begun = windows.map(|(_, w)| w.taken.min(w.seen.0).saturating_sub(longest));
                 let kept = now.saturating_sub(3 * longest + LIMITS_KEPT);
                 let kept = begun.min().unwrap_or(kept).min(kept);

@@ -170,7 +170,7 @@ impl World {
     fn opened_at(&self, id: NodeId) -> BTreeSet<WindowId> {
         let Some(node) = self.node(id) else { return BTreeSet::new() };
         let is_open = |id: &&WindowId| {
-            let counter = CounterId { key: id.0, limit: id.1, window: id.2 };
+            let counter = CounterId { subject: id.0, limit: id.1, window: id.2 };
             node.shard.observe(&counter).is_some()
         };
         self.book.windows.keys().filter(is_open).copied().collect()
@@ -216,7 +216,8 @@ impl World {
         let boot = ending.boot;
         let mut lost = Vec::new();
         for window_id in self.book.windows.keys() {
-            let counter = CounterId { key: window_id.0, limit: window_id.1, window: window_id.2 };
+            let counter =
+                CounterId { subject: window_id.0, limit: window_id.1, window: window_id.2 };
             let held = ending.shard.observe(&counter);
             let held = held.as_ref();
             // The next incarnation finds the share itself unusable.
@@ -268,7 +269,7 @@ impl World {
     ) {
         let after = self.given(by, to, counters);
         for (counter, (after, before)) in counters.iter().zip(after.iter().zip(before)) {
-            let window = (counter.key, counter.limit, counter.window);
+            let window = (counter.subject, counter.limit, counter.window);
             if let Some(window) = self.book.windows.get_mut(&window) {
                 window.lost += after.saturating_sub(*before);
             }

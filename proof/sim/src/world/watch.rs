@@ -51,9 +51,10 @@ impl World {
             let behind = self.cluster_max().0.saturating_sub(at.0).saturating_mul(MS);
             for (place, spec) in limits.specs.iter().enumerate() {
                 let number = spec.limit.window_at(*at).number;
-                let counter = CounterId { key: request.key, limit: spec.tag, window: number };
+                let counter =
+                    CounterId { subject: request.key.into(), limit: spec.tag, window: number };
                 let opened = self.node(id).and_then(|node| node.shard.observe(&counter));
-                let window = (request.key, spec.tag, number);
+                let window = (request.key.into(), spec.tag, number);
                 let new = || Window::new(spec, number, now);
                 let window = self.book.windows.entry(window).or_insert_with(new);
                 window.note_use(spec, request.taken, (now, behind));
@@ -120,11 +121,11 @@ impl World {
 
     /// Tokens that moved may die with a process before anything is decided in their window.
     fn note_moved(&mut self, node: NodeId, counter: &CounterId) {
-        let limits = self.node(node).and_then(|node| node.key_limits(&counter.key));
+        let limits = self.node(node).and_then(|node| node.limits_of(&counter.subject));
         let spec = limits
             .and_then(|limits| limits.specs.iter().find(|spec| spec.tag == counter.limit).cloned());
         let Some(spec) = spec else { return };
-        let window = (counter.key, counter.limit, counter.window);
+        let window = (counter.subject, counter.limit, counter.window);
         let now = self.now;
         let new = || Window::new(&spec, counter.window, now);
         self.book.windows.entry(window).or_insert_with(new);
@@ -135,7 +136,7 @@ impl World {
         let mut lines = Vec::new();
         for spec in limits {
             let window = spec.limit.window_at(at).number;
-            let counter = CounterId { key: request.key, limit: spec.tag, window };
+            let counter = CounterId { subject: request.key.into(), limit: spec.tag, window };
             for node in self.nodes() {
                 let seen = node.shard.observe(&counter);
                 let text = seen.map_or("unopened".to_owned(), |seen| format!("{seen:?}"));
@@ -194,7 +195,7 @@ impl World {
     /// have forgotten it.
     #[must_use]
     pub fn limit_is_settled(&self, id: &WindowId) -> bool {
-        let facts = self.book.keys.get(&id.0);
+        let facts = self.book.facts_of(id);
         self.book.windows.get(id).is_some_and(|window| {
             // A counter that was opened before a change, and not used since, still has the balance of
             // the old limit: the change must have come before the window began.
@@ -208,7 +209,7 @@ impl World {
     /// Whether the limit of a window that is over was the same on all nodes all the time.
     #[must_use]
     pub fn limit_was_settled(&self, id: &WindowId, window: &Window) -> bool {
-        let facts = self.book.keys.get(&id.0);
+        let facts = self.book.facts_of(id);
         !window.changed && facts.is_none_or(|f| f.limits_settled_before(window.taken))
     }
 
@@ -217,7 +218,7 @@ impl World {
     #[must_use]
     pub fn budget(&self, id: &WindowId, window: &Window) -> u64 {
         let limit = &window.spec.limit;
-        let Some(facts) = self.book.keys.get(&id.0) else { return limit.tokens };
+        let Some(facts) = self.book.facts_of(id) else { return limit.tokens };
         let values = facts
             .limits_within(window.begun, window.seen.1)
             .filter_map(|set| set.tokens.get(&limit.name).copied());

@@ -38,7 +38,7 @@ pub(crate) struct ManyUses {
 pub(crate) fn spent_here(state: &NodeState, keys: &[KeyId]) -> Vec<KeySpent> {
     let spent = |key: &KeyId| {
         let last_used = state.shared.table.with(key, |entry| entry.last_used()).flatten();
-        let limits = state.counters.usage(state.me, key).into_iter().map(|mut limit| {
+        let limits = state.counters.usage(state.me, &(*key).into()).into_iter().map(|mut limit| {
             let newest = limit.series.len().saturating_sub(WINDOWS);
             LimitSpent { tag: limit.tag, windows: limit.series.split_off(newest) }
         });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fluxgate_engine::quota::{CounterId, Decision, Sender, Verdict};
 use fluxgate_engine::share_map;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, ClusterMs, KeyId, NodeId, caps};
+use fluxgate_types::{BootId, ClusterMs, NodeId, Subject, caps};
 
 use super::{ME, Session};
 
@@ -24,7 +24,7 @@ impl Session {
     /// Records a decision, with the limits on which it was based.
     pub(super) fn decided(
         &mut self,
-        key: &KeyId,
+        key: &Subject,
         cost: u64,
         decision: &Decision,
         specs: &[LimitSpec],
@@ -77,11 +77,11 @@ impl Session {
         let Some(observed) = self.shard.observe(counter) else { return };
         let ledger = self.balance(counter);
         assert_eq!(i128::from(observed.balance), ledger, "{when}: {counter:?} {observed:?}");
-        let limits = &self.key_limits[&counter.key].specs;
+        let limits = &self.key_limits[&counter.subject].specs;
         let Some(spec) = limits.iter().find(|spec| spec.tag == counter.limit) else { return };
         let start = ClusterMs(counter.window * spec.limit.period_ms);
         let map = self.view.map_at(start).expect("the first map applies from the beginning");
-        let salt = share_map::salt(&counter.key, counter.limit, counter.window);
+        let salt = share_map::salt(&counter.subject, counter.limit, counter.window);
         // A step with a lease and no drain has adopted the limit.
         if self.leased && !self.draining && matches!(when, "spent" | "given" | "asked") {
             assert_eq!(observed.share, map.share(ME, spec.limit.tokens, salt), "{when}");

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use fluxgate_engine::quota::{CounterId, CounterReport, Sender};
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_types::{BootId, KeyId, Limit, caps};
+use fluxgate_types::{BootId, KeyId, Limit, Subject, caps};
 use fluxgate_wire::{self as wire, Shaped};
 
 use super::{KEYS, PEERS, PERIOD_MS, Session};
 use crate::source::Source;
 
 impl Session {
-    pub(super) fn key(&self, source: &mut Source<'_>) -> KeyId {
-        source.pick(&KEYS).parse().expect("an id")
+    pub(super) fn key(&self, source: &mut Source<'_>) -> Subject {
+        source.pick(&KEYS).parse::<KeyId>().expect("an id").into()
     }
 
     /// The sender, as the node would pass it on: a newer incarnation is recorded, an older one
@@ -29,8 +29,8 @@ impl Session {
         (self.incarnation.incarnations.of(node) == Some(boot)).then_some(Sender { node, boot })
     }
 
-    pub(super) fn counter_of(&self, key: &KeyId, spec: &LimitSpec) -> CounterId {
-        CounterId { key: *key, limit: spec.tag, window: spec.limit.window_at(self.now).number }
+    pub(super) fn counter_of(&self, key: &Subject, spec: &LimitSpec) -> CounterId {
+        CounterId { subject: *key, limit: spec.tag, window: spec.limit.window_at(self.now).number }
     }
 
     pub(super) fn counter(&self, source: &mut Source<'_>) -> CounterId {
