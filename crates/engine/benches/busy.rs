@@ -119,6 +119,7 @@ impl Node {
                 defaults: Arc::new([]),
                 share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
                 nodes: BTreeMap::new(),
+                seed: None,
             },
             incarnation: Incarnation {
                 me: NodeId(1),

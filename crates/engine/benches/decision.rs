@@ -12,8 +12,8 @@ use std::sync::Arc;
 use criterion::{Bencher, Criterion};
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
-    Context, CounterGossip, CounterId, CounterReport, Incarnation, Incarnations, Peer, Sender,
-    Shard, Step, SubjectLimits, Verdict, WaitPolicy, WaiterId,
+    Charge, Context, CounterGossip, CounterId, CounterReport, Incarnation, Incarnations, Locked,
+    Peer, Sender, Shard, Step, SubjectLimits, Verdict, WaitPolicy, WaiterId,
 };
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::command::{Actor, Batch, Command, NewKey, Proposal};
@@ -56,6 +56,7 @@ impl World {
                 nodes: NODES.iter().map(|node| (*node, 1)).collect(),
             }],
             nodes: NODES.iter().map(|node| (*node, record(*node))).collect(),
+            seed: None,
         };
         let incarnation = Incarnation {
             me: NODES[0],
@@ -199,6 +200,33 @@ fn admitted(bencher: &mut Bencher<'_>, among: usize) {
     });
 }
 
+/// One token from each of three subjects: a key, its owner and a pool, as they lie in three shards.
+fn admitted_jointly(bencher: &mut Bencher<'_>) {
+    let world = World::new();
+    let context = world.context();
+    let limits = key_limits(caps::LIMIT_TOKENS_MAX);
+    let subjects: Vec<Subject> = (0..3 * KEYS_BUSY).map(|n| key_id(n).into()).collect();
+    let mut shards: [Shard; 3] = std::array::from_fn(|_| Shard::new(WaitPolicy::default()));
+    let mut out = Vec::new();
+    let mut decide = |at: usize| {
+        let charge = |n: usize| Charge {
+            subject: subjects[n * KEYS_BUSY + at],
+            limits: limits.clone(),
+            cost: Cost::ONE,
+        };
+        let charges = [charge(0), charge(1), charge(2)];
+        let [a, b, c] = &mut shards;
+        let mut locked = Locked { shards: &mut [a, b, c], at: &[0, 1, 2] };
+        locked.handle_joint(&context, &charges, WaiterId(0), &mut out)
+    };
+    (0..KEYS_BUSY).for_each(|at| assert_eq!(verdict(decide(at)), Verdict::Admitted));
+    let mut at = 0;
+    bencher.iter(|| {
+        at = (at + STRIDE) % KEYS_BUSY;
+        decide(black_box(at))
+    });
+}
+
 /// A denial of which it is proven that all three nodes have spent their shares.
 fn denied(bencher: &mut Bencher<'_>) {
     let world = World::new();
@@ -314,6 +342,7 @@ fn main() {
     let table = LazyCell::new(Table::new);
     criterion.bench_function("counter/admitted_100_busy", |b| admitted(b, 100));
     criterion.bench_function("counter/admitted_10k_busy", |b| admitted(b, KEYS_BUSY));
+    criterion.bench_function("counter/admitted_10k_busy_3_subjects", admitted_jointly);
     criterion.bench_function("counter/denied_proven", denied);
     criterion.bench_function("credential/parse_70_bytes", digest);
     criterion.bench_function("table/look_up_any_of_1M", |b| look_up(b, &table, KEYS));

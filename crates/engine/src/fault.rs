@@ -100,6 +100,12 @@ pub enum Mutation {
     CountsFromOne,
     /// A start requests its registration before the directory remembers it.
     StartNotSaved,
+    /// Nodes that wait for each other's tokens rank by subject: of two that wait for two subjects,
+    /// each may give way to the other. The tests of requests over several subjects have it.
+    RankPerSubject,
+    /// A request that waits for one subject lays no claim to the others: two nodes that each have what
+    /// the other lacks give it to each other. As above.
+    ClaimsForgotten,
     /// After an orderly stop a node uses its share of a window that was over before the stop.
     OverWindowsReturn,
     /// Of a leader's messages only the first counts as a contact.

@@ -14,6 +14,7 @@ mod gossip;
 mod handoff;
 mod heard;
 mod incarnation;
+mod joint;
 mod messages;
 mod order;
 mod outbox;
@@ -47,6 +48,7 @@ pub use incarnation::{
     CHECKPOINT_MS, CarriedBalance, Carryover, Entitlement, Incarnation, Incarnations, Peer,
     covered_by,
 };
+pub use joint::{Charge, Joint, Locked};
 pub use messages::{CounterGossip, CounterId, CounterReport, TransferReply, TransferRequest};
 pub use outbox::Outbox;
 pub use past::WindowSpent;
@@ -187,7 +189,9 @@ pub enum Verdict {
 pub struct Decision {
     /// The result.
     pub verdict: Verdict,
-    /// The index of that limit among the subject's limits.
+    /// The index of the charge that decided it, of a request over several subjects.
+    pub charge_at: usize,
+    /// The index of that limit among the limits of its subject.
     pub limit_at: usize,
     /// Its tokens per window.
     pub tokens: u64,
@@ -195,6 +199,15 @@ pub struct Decision {
     pub remaining: u64,
     /// When its window ends.
     pub reset: ClusterMs,
+}
+
+impl Decision {
+    /// Whether a smaller fraction of the limit is left than of the other one's.
+    fn has_less_left(&self, other: &Self) -> bool {
+        // remaining / tokens, compared without division.
+        u128::from(self.remaining) * u128::from(other.tokens)
+            < u128::from(other.remaining) * u128::from(self.tokens)
+    }
 }
 
 /// The immediate outcome of a request.
@@ -225,6 +238,14 @@ pub enum Effect {
         /// The limits that decided it; [`Decision::limit_at`] is an index into them.
         limits: Arc<[LimitSpec]>,
     },
+    /// A request over several subjects may go on: lock the shards of all of them, and call
+    /// [`Locked::handle_again`].
+    Again {
+        /// The request.
+        waiter: WaiterId,
+        /// What it takes.
+        joint: Arc<Joint>,
+    },
 }
 
 /// Names a request that may have to wait, for its driver. Unique within a node while it waits.
@@ -240,6 +261,8 @@ struct Waiter {
     // The limits in force when it arrived: it takes from all of these, even if the subject's limits
     // have changed since.
     limits: SubjectLimits,
+    // If it is charged to other subjects too.
+    joint: Option<Arc<Joint>>,
 }
 
 /// How many shards a node keeps its counters in, each with a lock of its own: a busy node's threads

@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
-use fluxgate_types::{ClusterMs, DirId, LogIndex, NodeId, caps};
+use fluxgate_types::{ClusterMs, DirId, LogIndex, NodeId, SubjectSeed, caps};
 
 use crate::share_map::ShareMap;
 use audit::AuditLog;
@@ -57,7 +57,7 @@ pub struct NodeRecord {
 }
 
 /// The small part of the state, replaced as a whole on change.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct View {
     /// The limits of every key without its own.
     pub defaults: Arc<[LimitSpec]>,
@@ -65,6 +65,8 @@ pub struct View {
     pub share_maps: Vec<ShareMap>,
     /// Nodes by id, removed ones included.
     pub nodes: BTreeMap<NodeId, NodeRecord>,
+    /// The key of the hash of subjects that have a name; none before the cluster knows such subjects.
+    pub seed: Option<SubjectSeed>,
 }
 
 impl View {
@@ -93,7 +95,7 @@ pub struct Shared {
 
 impl Shared {
     fn new() -> Self {
-        let view = View { defaults: Arc::new([]), share_maps: Vec::new(), nodes: BTreeMap::new() };
+        let view = View::default();
         Self {
             table: KeyTable::default(),
             view: ArcSwap::from_pointee(view),

@@ -41,7 +41,12 @@ impl Stage {
         incarnations.note(NodeId(1), BootId(1));
         let map = ShareMap { from: ClusterMs(0), nodes: vec![(NodeId(1), 1)] };
         Self {
-            view: View { defaults: Arc::new([]), share_maps: vec![map], nodes: BTreeMap::new() },
+            view: View {
+                defaults: Arc::new([]),
+                share_maps: vec![map],
+                nodes: BTreeMap::new(),
+                seed: None,
+            },
             incarnation: Incarnation {
                 me: NodeId(1),
                 entitlement: Some(Entitlement::All),

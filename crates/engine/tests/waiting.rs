@@ -32,7 +32,7 @@ fn incarnation() -> Incarnation {
 fn verdicts(effects: &[Effect]) -> Vec<Verdict> {
     let of = |effect: &Effect| match effect {
         Effect::Decided { decision, .. } => Some(decision.verdict),
-        Effect::TransferRequest { .. } => None,
+        Effect::TransferRequest { .. } | Effect::Again { .. } => None,
     };
     effects.iter().filter_map(of).collect()
 }
@@ -49,6 +49,7 @@ fn a_request_that_waits_after_a_lost_lease_ends_in_time() {
         defaults: Arc::new([]),
         share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
         nodes: BTreeMap::new(),
+        seed: None,
     };
     let (key, incarnation) = (Subject::from(KeyId::new(*b"waitwaitwait").unwrap()), incarnation());
     let context = |at_ms: u64, leased: bool| Context {

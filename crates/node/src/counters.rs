@@ -4,10 +4,11 @@
 //! the next one. No lock here is held across an await.
 
 mod gossip;
+mod joint;
 mod outbox;
 mod stop;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::last_uses::LastUses;
 use crate::metrics::{Kind, Metrics};
 use crate::published::Published;
 
+pub use joint::Charged;
 pub use outbox::run_asks;
 pub use stop::DrainPosition;
 
@@ -58,6 +60,8 @@ pub struct On<'a> {
 
 /// What became of a request that waited.
 type Outcome = (Decision, Arc<[LimitSpec]>);
+/// A request that waits, and the limits that it shows if it never learns its decision.
+type Waits = (oneshot::Receiver<Outcome>, Arc<[LimitSpec]>);
 
 #[derive(Debug)]
 pub struct Counters {
@@ -133,10 +137,12 @@ impl Counters {
         })
     }
 
-    /// Carries out the effects of a step.
+    /// Carries out the effects of a step. Call it without any lock of a shard.
     fn carry_out(&self, effects: Vec<Effect>) {
-        for effect in effects {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
             match effect {
+                Effect::Again { waiter, joint } => effects.extend(self.again(waiter, &joint)),
                 Effect::TransferRequest { peer, request } => self.outbox(peer).put(request),
                 Effect::Decided { waiter, decision, limits } => {
                     let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -205,16 +211,17 @@ impl Counters {
                     Err(Decided { decision, limits: now.specs, at: on.context.now })
                 }
                 Step::Waiting => {
-                    // Register the waiter BEFORE releasing the lock, or its decision could arrive
-                    // before anyone listens.
-                    let (answer, wait) = oneshot::channel();
-                    let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
-                    waiters.insert(waiter, answer);
+                    let wait = self.listen(waiter);
                     self.busy.lock().unwrap_or_else(PoisonError::into_inner).insert(place);
                     Ok((wait, now.specs))
                 }
             }
         });
+        self.outcome(waiting).await
+    }
+
+    /// The decision of a request, once it is there.
+    async fn outcome(&self, waiting: Result<Waits, Decided>) -> Decided {
         match waiting {
             Err(decided) => {
                 self.parts.metrics.decided(kind_of(&decided.decision, Kind::Local));
@@ -345,6 +352,7 @@ impl Counters {
 fn unavailable() -> Decision {
     Decision {
         verdict: fluxgate_engine::quota::Verdict::Unavailable,
+        charge_at: 0,
         limit_at: 0,
         tokens: 0,
         remaining: 0,

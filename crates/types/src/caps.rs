@@ -73,6 +73,8 @@ pub const ROTATE_GRACE_MS_MAX: u64 = 30 * 24 * 3_600 * 1_000;
 pub const STARTS_MAX: u64 = 1 << 48;
 /// Most nodes of one cluster, learners included.
 pub const NODES_MAX: usize = 9;
+/// Most subjects that one request is charged to.
+pub const CHARGES_MAX: usize = 4;
 /// Most requests that may wait on one node for tokens of one key.
 pub const WAITING_PER_KEY_MAX: usize = 4_096;
 /// Most keys with waiting requests that are processed under one hold of the lock.

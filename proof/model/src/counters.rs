@@ -132,6 +132,7 @@ impl Counters {
                 defaults: Arc::new([]),
                 share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
                 nodes: std::collections::BTreeMap::new(),
+                seed: None,
             },
         }
     }
@@ -216,6 +217,7 @@ impl State {
                     self.send(node, place(peer), Payload::TransferRequest(request))
                 }
                 Effect::Decided { decision, .. } => self.decided(decision.verdict, world),
+                Effect::Again { .. } => unreachable!("every request is charged to one subject"),
             }
         }
     }

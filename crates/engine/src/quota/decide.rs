@@ -7,12 +7,13 @@
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fluxgate_types::{ClusterMs, Cost, Subject, caps};
 
 use super::order::Order;
-use super::subject::{DEGRADED_MS, SubjectCounters};
+use super::subject::SubjectCounters;
 use super::transfer::next_to_ask;
 use super::{
     Context, CounterId, Decision, Effect, Shard, Step, SubjectLimits, TransferRequest, Verdict,
@@ -22,7 +23,7 @@ use crate::fault::Mutation;
 use crate::state::record::LimitSpec;
 
 /// How a cost compares with all limits of a subject.
-enum Look {
+pub(super) enum Look {
     /// The balance suffices for every limit.
     Enough,
     /// This limit is proven to have less than the cost left. If several are, it is the one whose
@@ -71,8 +72,7 @@ impl Shard {
                 Look::Short => {}
             }
         }
-        let full = counters.waiters().len() >= caps::WAITING_PER_KEY_MAX;
-        if full || (counters.is_degraded(context.boot) && counters.is_queue_empty()) {
+        if counters.is_full() || (counters.is_degraded(context.boot) && counters.is_queue_empty()) {
             let at = counters.shortest(limits, cost);
             return Step::Decided(counters.decision(context, limits, Verdict::Degraded, Some(at)));
         }
@@ -86,6 +86,7 @@ impl Shard {
             deadline: context.boot.plus_ms(self.policy.transfer_wait_ms),
             deadline_last: context.boot.plus_ms(self.policy.patience_ms()),
             limits: limits.clone(),
+            joint: None,
         });
         self.advance_queue(context, subject, limits, out);
         Step::Waiting
@@ -106,11 +107,14 @@ impl Shard {
         let (order, spends) = (&mut self.order, context.leased && !self.draining);
         let available = spends && counters.open_all(context, subject, limits, order);
         while let Some(waiter) = counters.first_waiter() {
-            let (id, cost, mine) = (waiter.id, waiter.cost, waiter.limits_now(limits));
+            let (id, cost, mine) = (waiter.id, waiter.cost, waiter.limits.as_now(limits));
+            let joint = waiter.joint.clone();
             let decision = if !available || !counters.open_all(context, subject, &mine, order) {
                 unavailable(&mine)
             } else {
                 match counters.look(context, &mine, cost) {
+                    // Only with the shards of all its subjects locked is it decided.
+                    Look::Enough | Look::Proven(_) if joint.is_some() => unavailable(&mine),
                     Look::Enough => {
                         counters.spend(&mine, cost, subject, order);
                         counters.forget_degraded();
@@ -131,6 +135,10 @@ impl Shard {
                     }
                 }
             };
+            if let Some(joint) = joint {
+                out.push(Effect::Again { waiter: id, joint });
+                break;
+            }
             let limits = Arc::clone(&mine.specs);
             counters.pop_waiter();
             out.push(Effect::Decided { waiter: id, decision, limits });
@@ -187,7 +195,15 @@ impl Shard {
             return;
         };
         queue.listed = false;
-        for waiter in queue.waiters.drain(..) {
+        // A request over several subjects leaves the queue when it is decided.
+        let (joint, single) = queue.waiters.drain(..).partition(|waiter| waiter.joint.is_some());
+        queue.waiters = joint;
+        for waiter in &queue.waiters {
+            let again = |joint| Effect::Again { waiter: waiter.id, joint };
+            out.extend(waiter.joint.clone().map(again));
+        }
+        let single: VecDeque<Waiter> = single;
+        for waiter in single {
             let decision = unavailable(&waiter.limits);
             let limits = waiter.limits.specs;
             out.push(Effect::Decided { waiter: waiter.id, decision, limits });
@@ -195,34 +211,46 @@ impl Shard {
     }
 }
 
-impl Waiter {
-    /// The limits that the request takes from: those in force when it arrived, with their current
-    /// tokens.
-    fn limits_now<'a>(&self, now: &'a SubjectLimits) -> Cow<'a, SubjectLimits> {
-        if Arc::ptr_eq(&self.limits.specs, &now.specs) || self.limits.specs == now.specs {
+impl SubjectLimits {
+    /// The limits that a request takes from which arrived under these: the same ones, with their
+    /// current tokens.
+    pub(super) fn as_now<'a>(&self, now: &'a Self) -> Cow<'a, Self> {
+        if Arc::ptr_eq(&self.specs, &now.specs) || self.specs == now.specs {
             return Cow::Borrowed(now);
         }
         if Mutation::WaitersKeepLimits.active() {
-            return Cow::Owned(self.limits.clone());
+            return Cow::Owned(self.clone());
         }
         let newest = |spec: &LimitSpec| {
             let period_ms = spec.limit.period_ms;
             let same = |s: &&LimitSpec| s.tag == spec.tag && s.limit.period_ms == period_ms;
             now.specs.iter().find(same).unwrap_or(spec).clone()
         };
-        let limits = self.limits.specs.iter().map(newest).collect();
-        Cow::Owned(SubjectLimits { created: self.limits.created, specs: limits })
+        let specs = self.specs.iter().map(newest).collect();
+        Cow::Owned(Self { created: self.created, specs })
     }
 }
 
-fn unavailable(limits: &SubjectLimits) -> Decision {
+pub(super) fn unavailable(limits: &SubjectLimits) -> Decision {
     let tokens = limits.specs.first().map_or(0, |spec| spec.limit.tokens);
     let reset = ClusterMs(0);
-    Decision { verdict: Verdict::Unavailable, limit_at: 0, tokens, remaining: 0, reset }
+    Decision {
+        verdict: Verdict::Unavailable,
+        charge_at: 0,
+        limit_at: 0,
+        tokens,
+        remaining: 0,
+        reset,
+    }
 }
 
 impl SubjectCounters {
-    fn look(&mut self, context: &Context<'_>, limits: &SubjectLimits, cost: Cost) -> Look {
+    pub(super) fn look(
+        &mut self,
+        context: &Context<'_>,
+        limits: &SubjectLimits,
+        cost: Cost,
+    ) -> Look {
         let mut short = false;
         let mut proven: Option<(ClusterMs, usize)> = None;
         for (at, limit) in self.limits.iter_mut().take(limits.specs.len()).enumerate() {
@@ -243,7 +271,13 @@ impl SubjectCounters {
         if short { Look::Short } else { Look::Enough }
     }
 
-    fn spend(&mut self, limits: &SubjectLimits, cost: Cost, subject: &Subject, order: &mut Order) {
+    pub(super) fn spend(
+        &mut self,
+        limits: &SubjectLimits,
+        cost: Cost,
+        subject: &Subject,
+        order: &mut Order,
+    ) {
         for limit in self.limits.iter_mut().take(limits.specs.len()) {
             let cell = limit.now();
             cell.spend(cost.0 + u64::from(Mutation::ChargedTwice.active()));
@@ -256,7 +290,7 @@ impl SubjectCounters {
     }
 
     /// The limit whose window ends last, among those with a balance below the cost.
-    fn shortest(&mut self, limits: &SubjectLimits, cost: Cost) -> usize {
+    pub(super) fn shortest(&mut self, limits: &SubjectLimits, cost: Cost) -> usize {
         let all = self.limits.iter_mut().take(limits.specs.len()).enumerate();
         let short = all.filter_map(|(at, limit)| {
             (!cost.is_covered_by(limit.now().balance())).then(|| (limit.current_end(), Reverse(at)))
@@ -274,7 +308,7 @@ impl SubjectCounters {
     }
 
     /// The decision by the limit at `deciding`, or by the one with the smallest fraction left.
-    fn decision(
+    pub(super) fn decision(
         &mut self,
         context: &Context<'_>,
         limits: &SubjectLimits,
@@ -291,13 +325,9 @@ impl SubjectCounters {
             // By which the counter counts: it follows a change of the limit only once this step
             // knows the share map of the window.
             let (tokens, remaining) = (cell.tokens(), cell.remaining(context));
-            // remaining / tokens, compared without division.
-            let smaller = chosen.is_none_or(|c| {
-                u128::from(remaining) * u128::from(c.tokens)
-                    < u128::from(c.remaining) * u128::from(tokens)
-            });
-            if smaller {
-                chosen = Some(Decision { verdict, limit_at, tokens, remaining, reset });
+            let one = Decision { verdict, charge_at: 0, limit_at, tokens, remaining, reset };
+            if chosen.is_none_or(|chosen| one.has_less_left(&chosen)) {
+                chosen = Some(one);
             }
         }
         chosen.unwrap_or_else(|| unavailable(limits))
@@ -348,7 +378,11 @@ impl SubjectCounters {
         let mut ended = false;
         while let Some(waiter) = self.first_waiter().filter(|w| w.deadline <= context.boot) {
             let (id, cost, last) = (waiter.id, waiter.cost, waiter.deadline_last);
-            let mine = waiter.limits_now(limits);
+            let mine = waiter.limits.as_now(limits);
+            if let Some(joint) = waiter.joint.clone() {
+                out.push(Effect::Again { waiter: id, joint });
+                break;
+            }
             let decision = if self.open_all(context, subject, &mine, order) {
                 if context.boot < last && self.is_hopeful(context, &mine, reachable) {
                     break;
@@ -364,13 +398,11 @@ impl SubjectCounters {
             ended = true;
         }
         if ended {
-            let queue = self.queue();
-            queue.degraded_until = context.boot.plus_ms(queue.degraded_ms);
-            queue.degraded_ms = (queue.degraded_ms * 2).min(DEGRADED_MS.1);
+            self.note_degraded(context.boot);
         }
     }
 
-    fn is_hopeful(
+    pub(super) fn is_hopeful(
         &mut self,
         context: &Context<'_>,
         limits: &SubjectLimits,

@@ -4,17 +4,17 @@
 
 use std::collections::VecDeque;
 
-use fluxgate_types::{BootNs, ClusterMs, Subject, Window, caps};
+use fluxgate_types::{BootNs, ClusterMs, Cost, Subject, Window, caps};
 use smallvec::SmallVec;
 
 use super::order::{FORGET_AFTER_MS, OPEN_LATE_MS, Order, USED_STEP_MS};
 use super::past::{Past, WindowSpent};
 use super::window_counter::WindowCounter;
-use super::{Context, SubjectLimits, Waiter};
+use super::{Context, SubjectLimits, Waiter, WaiterId};
 use crate::state::record::LimitSpec;
 
 /// The first and the longest time for which an unproven denial is remembered, milliseconds.
-pub(super) const DEGRADED_MS: (u64, u64) = (50, 1_000);
+const DEGRADED_MS: (u64, u64) = (50, 1_000);
 
 /// One limit of a subject. A busy node has a million of them, so its fields are small. One window needs no
 /// memory of its own. A subject has two for two seconds in each window, if it is used just then.
@@ -29,10 +29,19 @@ pub(super) struct LimitCounter {
     pub(super) history: Past,
 }
 
+/// What a request needs that waits for tokens of another subject.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    pub(super) waiter: WaiterId,
+    pub(super) cost: Cost,
+}
+
 /// Requests that wait for tokens, and what a shortage leaves behind.
 #[derive(Clone, Debug)]
 pub(super) struct Queue {
+    // In the order of their deadlines: the oldest first.
     pub(super) waiters: VecDeque<Waiter>,
+    pub(super) claims: Vec<Claim>,
     // Whether the subject is in the shard's list of subjects with a queue.
     pub(super) listed: bool,
     // After an unproven denial: deny without waiting until this time, and how long next time.
@@ -164,6 +173,7 @@ impl Default for Queue {
     fn default() -> Self {
         Self {
             waiters: VecDeque::new(),
+            claims: Vec::new(),
             listed: false,
             degraded_until: BootNs(0),
             degraded_ms: DEGRADED_MS.0,
@@ -208,12 +218,6 @@ impl SubjectCounters {
         self.queue.as_deref_mut()
     }
 
-    /// The requests that wait, oldest first.
-    pub(super) fn waiters(&self) -> impl ExactSizeIterator<Item = &Waiter> {
-        static NONE: VecDeque<Waiter> = VecDeque::new();
-        self.queue.as_ref().map_or(&NONE, |queue| &queue.waiters).iter()
-    }
-
     /// The request that waits longest.
     pub(super) fn first_waiter(&self) -> Option<&Waiter> {
         self.queue.as_ref()?.waiters.front()
@@ -224,6 +228,21 @@ impl SubjectCounters {
         if let Some(queue) = &mut self.queue {
             queue.waiters.pop_front();
         }
+    }
+
+    /// Takes a request out of the queue, and its claim. False if it was in neither.
+    pub(super) fn leave(&mut self, waiter: WaiterId) -> bool {
+        let Some(queue) = &mut self.queue else { return false };
+        let before = (queue.waiters.len(), queue.claims.len());
+        queue.waiters.retain(|one| one.id != waiter);
+        queue.claims.retain(|one| one.waiter != waiter);
+        before != (queue.waiters.len(), queue.claims.len())
+    }
+
+    /// Whether as many requests wait as may.
+    pub(super) fn is_full(&self) -> bool {
+        let most = caps::WAITING_PER_KEY_MAX;
+        self.queue.as_ref().is_some_and(|q| q.waiters.len().max(q.claims.len()) >= most)
     }
 
     /// Whether no request waits.
@@ -316,15 +335,17 @@ impl SubjectCounters {
         self.erased && !self.has_window() && self.is_queue_empty()
     }
 
-    /// The total cost of the waiting requests.
+    /// The total cost of the waiting requests, and of those that wait for other subjects.
     pub(super) fn waits(&self) -> u64 {
-        self.waiters().map(|waiter| waiter.cost.0).sum()
+        let Some(queue) = &self.queue else { return 0 };
+        let claimed = queue.claims.iter().map(|claim| claim.cost.0);
+        queue.waiters.iter().map(|waiter| waiter.cost.0).chain(claimed).sum()
     }
 
     /// Frees the memory of a queue that was long, or that is not needed any more.
     pub(super) fn shrink(&mut self) {
         let Some(queue) = &mut self.queue else { return };
-        if !queue.waiters.is_empty() {
+        if !queue.waiters.is_empty() || !queue.claims.is_empty() {
             return;
         }
         if !queue.listed && queue.degraded_until == BootNs(0) {
@@ -332,6 +353,13 @@ impl SubjectCounters {
         } else if queue.waiters.capacity() > caps::QUEUE_KEPT {
             queue.waiters.shrink_to(0);
         }
+    }
+
+    /// A request waited in vain: the next ones do not wait for a while.
+    pub(super) fn note_degraded(&mut self, now: BootNs) {
+        let queue = self.queue();
+        queue.degraded_until = now.plus_ms(queue.degraded_ms);
+        queue.degraded_ms = (queue.degraded_ms * 2).min(DEGRADED_MS.1);
     }
 
     /// Tokens or a changed report arrived: on the next shortage, requests may wait again.

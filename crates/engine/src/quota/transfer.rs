@@ -5,6 +5,7 @@
 //! counters: Balegas et al., SRDS 2015; escrow: O'Neil, TODS 1986). The driver delivers only
 //! messages that are addressed to this incarnation, after it has recorded the sender's.
 
+use fluxgate_types::id::mix64;
 use fluxgate_types::{ClusterMs, NodeId, Subject};
 
 use super::subject_map::cell_of;
@@ -206,7 +207,7 @@ pub(super) fn next_to_ask(
     let untried = reachable.map(|peer| peer.id).filter(|node| !cell.has_tried(*node));
     let best =
         untried.map(|node| (cell.believed_left(context, node, salt), node)).reduce(|a, b| {
-            if (b.0, outranks(&counter.subject, b.1, a.1)) > (a.0, false) { b } else { a }
+            if (b.0, outranks(context, &counter.subject, b.1, a.1)) > (a.0, false) { b } else { a }
         });
     let Some((_, peer)) = best else {
         cell.begin_search().end_round(context.boot);
@@ -215,11 +216,20 @@ pub(super) fn next_to_ask(
     Some((peer, need))
 }
 
-/// Whether `a` ranks before `b`: `b` gives way when both wait for more than half of the rest. The
-/// same for all limits of a subject: otherwise two nodes, each waiting for the other's balance of a
-/// different limit, would deadlock.
-fn outranks(subject: &Subject, a: NodeId, b: NodeId) -> bool {
-    share_map::outranks(subject.mix(), a, b)
+/// For how long the nodes rank in one order, milliseconds of cluster time.
+const RANK_MS: u64 = 1_000;
+
+/// Whether `a` ranks before `b`: `b` gives way when both wait for more than half of the rest.
+///
+/// One order for all counters at a time: otherwise two nodes, each waiting for the other's balance of
+/// a different counter, would deadlock. Another one each second, so that no node always gives way;
+/// where two nodes disagree about the second, both give way or neither, for a moment. Before a
+/// cluster knows subjects other than keys, it is one order for all limits of a key, as in versions
+/// that know no others.
+fn outranks(context: &Context<'_>, subject: &Subject, a: NodeId, b: NodeId) -> bool {
+    let is_per_key = context.view.seed.is_none() || Mutation::RankPerSubject.active();
+    let salt = if is_per_key { subject.mix() } else { mix64(context.now.0 / RANK_MS) };
+    share_map::outranks(salt, a, b)
 }
 
 /// How much of a subject's tokens a requester needs and wants, with what it has spent itself.
@@ -242,7 +252,7 @@ fn amount_to_give(
     let balance = u64::try_from(cell.balance()).unwrap_or(0);
     if waits > 0 && demand.need > 0 {
         // Both nodes wait: one gives its whole balance, so that they do not both starve on half.
-        let gives_way = outranks(&demand.subject, to.node, context.incarnation.me);
+        let gives_way = outranks(context, &demand.subject, to.node, context.incarnation.me);
         return if gives_way { balance } else { balance.saturating_sub(waits).min(demand.need) };
     }
     let (theirs, ours) = (u128::from(demand.spent) + 1, u128::from(cell.spent()));

@@ -100,6 +100,7 @@ impl Net {
                 nodes: ids.iter().map(|n| (*n, 1)).collect(),
             }],
             nodes: ids.iter().map(record).collect(),
+            seed: None,
         };
         let mut net = Self {
             nodes: BTreeMap::new(),
@@ -239,6 +240,7 @@ impl Net {
                     let cost = self.waiters.remove(&waiter).expect("a waiter is settled once");
                     self.settle(decision, cost);
                 }
+                Effect::Again { .. } => unreachable!("every request is charged to one subject"),
             }
         }
     }

@@ -84,7 +84,12 @@ impl Session {
         });
         Self {
             shard: Shard::new(WaitPolicy::default()),
-            view: View { defaults: Arc::new([]), share_maps: vec![map], nodes: BTreeMap::new() },
+            view: View {
+                defaults: Arc::new([]),
+                share_maps: vec![map],
+                nodes: BTreeMap::new(),
+                seed: None,
+            },
             incarnation: Incarnation {
                 me: ME,
                 entitlement,
@@ -183,6 +188,7 @@ impl Session {
                         waited.expect("only a queued request is decided, and only once");
                     self.decided(&key, cost, &decision, &limits);
                 }
+                Effect::Again { .. } => unreachable!("every request is charged to one subject"),
                 Effect::TransferRequest { peer, request } => {
                     assert!(
                         PEERS.contains(&peer) && request.need > 0 && request.want >= request.need

@@ -141,6 +141,7 @@ impl Node {
                     self.peers.entry(peer).or_default().outbox.put(request, now);
                     self.send_requests(peer, step);
                 }
+                Effect::Again { .. } => unreachable!("every request is charged to one subject"),
                 Effect::Decided { waiter, decision, limits } => {
                     let limits = SubjectLimits { created: LogIndex(0), specs: limits };
                     self.decided(waiter, decision, limits, step);

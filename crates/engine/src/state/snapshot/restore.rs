@@ -63,7 +63,9 @@ impl Restore {
                 let defaults = if defaults.is_empty() { [].into() } else { checked(&defaults)? };
                 let record = |(id, dir_id, removed)| (id, NodeRecord { dir_id, removed });
                 let nodes: BTreeMap<_, _> = nodes.into_iter().map(record).collect();
-                registry.shared.change_view(|view| *view = View { defaults, share_maps, nodes });
+                registry.shared.change_view(|view| {
+                    *view = View { defaults, share_maps, nodes, ..View::default() }
+                });
             }
             Item::Keys(rows) => {
                 for row in rows {
