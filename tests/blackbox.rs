@@ -29,6 +29,7 @@ mod http2;
 mod keys;
 mod malformed;
 mod monitoring;
+mod owners;
 mod reasons;
 mod refusals;
 mod safety;

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::support::binary::binary;
 
 /// Every command, in the order of the file.
-const COMMANDS: [&str; 36] = [
+const COMMANDS: [&str; 41] = [
     "",
     "demo",
     "serve",
@@ -20,6 +20,11 @@ const COMMANDS: [&str; 36] = [
     "keys usage",
     "keys import",
     "keys export",
+    "owners",
+    "owners list",
+    "owners show",
+    "owners set",
+    "owners delete",
     "validate",
     "cluster",
     "cluster status",

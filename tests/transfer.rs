@@ -302,7 +302,7 @@ fn an_incomplete_backup_is_rejected_before_anything_is_sent() {
         (without_key, "checksum mismatch"),
         (text.replace("\"plain\"", "\"pla1n\""), "checksum mismatch"),
         (format!("{text}{}", lines[1]), "data after the last line"),
-        (text.replacen("\"format\":2", "\"format\":3", 1), "this version reads up to 2"),
+        (text.replacen("\"format\":2", "\"format\":4", 1), "this version reads up to 3"),
     ] {
         let message = restore(&damaged, 1);
         assert!(message.contains(complaint), "{complaint}: {message}");

@@ -16,8 +16,10 @@ use crate::validate::ScopeSchema;
 
 /// The media type of import, backup and restore bodies.
 pub const MEDIA_TYPE: &str = "application/x-ndjson";
-/// The backup format that this version writes, and the newest that it reads.
-pub const BACKUP_FORMAT: u32 = 2;
+/// The newest backup format, which this version reads and writes.
+pub const BACKUP_FORMAT: u32 = 3;
+/// The format of a backup without owners: earlier versions read it too.
+pub const BACKUP_FORMAT_WITHOUT_OWNERS: u32 = 2;
 /// Most rejected lines that one answer lists.
 pub const REFUSALS_MAX: usize = 1_000;
 
@@ -122,6 +124,8 @@ pub enum BackupLine {
     Begin(BackupBegin),
     /// One key.
     Key(Box<BackupKey>),
+    /// The record of an owner.
+    Owner(Box<BackupOwner>),
     /// An entry of the audit trail.
     Audit(Box<BackupAudit>),
     /// The last line.
@@ -181,6 +185,20 @@ pub struct BackupKey {
     pub metadata: BTreeMap<String, String>,
     /// When the key was last used, approximately.
     pub last_used_at: Option<Time>,
+}
+
+/// The record of an owner: what all its keys may use together, and whether they are enabled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupOwner {
+    /// The owner.
+    pub owner: String,
+    /// Its limits; none if it has none.
+    pub limits: Vec<LimitSpec>,
+    /// Whether its keys are enabled.
+    pub enabled: bool,
+    /// Metadata: names and values of the caller's choice.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// A secret that was rotated out and is still accepted.

@@ -35,6 +35,8 @@ pub enum ErrorCode {
     AlreadyDone,
     /// The idempotency key was used before, for a request with another content.
     IdempotencyKeyReused,
+    /// A node of the cluster runs a version that does not know what was asked for.
+    ClusterTooOld,
     /// `If-Match` names an older revision.
     PreconditionFailed,
     /// The body is too large.
@@ -55,7 +57,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, for tests and tables.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AuthenticationFailed,
         Self::InsufficientScope,
         Self::RateLimitExceeded,
@@ -66,6 +68,7 @@ impl ErrorCode {
         Self::Conflict,
         Self::AlreadyDone,
         Self::IdempotencyKeyReused,
+        Self::ClusterTooOld,
         Self::PreconditionFailed,
         Self::TooLarge,
         Self::UnsupportedMediaType,
@@ -90,6 +93,7 @@ impl ErrorCode {
             Self::Conflict => "conflict",
             Self::AlreadyDone => "already_done",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::ClusterTooOld => "cluster_too_old",
             Self::PreconditionFailed => "precondition_failed",
             Self::TooLarge => "too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -111,7 +115,10 @@ impl ErrorCode {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
-            Self::Conflict | Self::AlreadyDone | Self::IdempotencyKeyReused => 409,
+            Self::Conflict
+            | Self::AlreadyDone
+            | Self::IdempotencyKeyReused
+            | Self::ClusterTooOld => 409,
             Self::PreconditionFailed => 412,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
@@ -138,6 +145,7 @@ impl ErrorCode {
             | Self::Conflict
             | Self::AlreadyDone
             | Self::IdempotencyKeyReused
+            | Self::ClusterTooOld
             | Self::PreconditionFailed
             | Self::TooLarge
             | Self::UnsupportedMediaType
@@ -161,6 +169,7 @@ impl ErrorCode {
             | Self::Conflict
             | Self::AlreadyDone
             | Self::IdempotencyKeyReused
+            | Self::ClusterTooOld
             | Self::PreconditionFailed
             | Self::TooLarge
             | Self::UnsupportedMediaType

@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod error;
 pub mod keys;
 pub mod openapi;
+pub mod owners;
 pub mod paths;
 pub mod text;
 pub mod usage;

@@ -23,6 +23,10 @@ pub const KEY: &str = "/v1/keys/{id}";
 pub const KEY_ROTATE: &str = "/v1/keys/{id}/rotate";
 /// GET: the tokens that the key spent.
 pub const KEY_USAGE: &str = "/v1/keys/{id}/usage";
+/// GET lists owners that have a record.
+pub const OWNERS: &str = "/v1/owners";
+/// GET reads, PUT sets, DELETE deletes the record of an owner.
+pub const OWNER: &str = "/v1/owners/{owner}";
 /// POST: imports keys of another system.
 pub const KEYS_IMPORT: &str = "/v1/keys/import";
 /// GET: the audit trail.
@@ -70,6 +74,19 @@ pub fn key_usage(id: KeyId) -> String {
     KEY_USAGE.replace("{id}", &id.to_string())
 }
 
+/// The path of one owner. All but the unreserved characters of RFC 3986 are percent-encoded.
+#[must_use]
+pub fn owner(name: &str) -> String {
+    let one = |byte: u8| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    };
+    OWNER.replace("{owner}", &name.bytes().map(one).collect::<String>())
+}
+
 /// The path of one node.
 #[must_use]
 pub fn cluster_node(id: u64) -> String {
@@ -86,6 +103,8 @@ pub mod header {
     pub const X_RATELIMIT_LIMIT: &str = "x-ratelimit-limit";
     /// Tokens left in the window.
     pub const X_RATELIMIT_REMAINING: &str = "x-ratelimit-remaining";
+    /// The name of the limit that the other three speak of, if several applied.
+    pub const X_RATELIMIT_NAME: &str = "x-ratelimit-name";
     /// When the window ends, Unix seconds.
     pub const X_RATELIMIT_RESET: &str = "x-ratelimit-reset";
     /// The rate limit state in the syntax of the IETF draft, if configured.

@@ -28,6 +28,7 @@ mod subject_map;
 mod sweep;
 mod transfer;
 mod usage;
+mod waiting;
 mod window_counter;
 
 use std::collections::VecDeque;
@@ -37,6 +38,7 @@ use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, LogIndex, NodeId, Subject}
 
 use crate::fault::Mutation;
 use crate::state::View;
+use crate::state::named::Named;
 use crate::state::record::LimitSpec;
 use order::Order;
 use subject_map::SubjectMap;
@@ -171,6 +173,18 @@ pub struct SubjectLimits {
     pub specs: Arc<[LimitSpec]>,
 }
 
+impl SubjectLimits {
+    /// Those of a record with a name.
+    ///
+    /// A record that was deleted and made again has the counters of the old one, so a node that has
+    /// crashed may have spent from them before the new record existed. That is why the position of its
+    /// creation says nothing here, other than that of a key.
+    #[must_use]
+    pub fn of_named(named: &Named) -> Self {
+        Self { created: LogIndex(0), specs: Arc::clone(&named.limits) }
+    }
+}
+
 /// The result of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -238,7 +252,7 @@ pub enum Effect {
         /// The limits that decided it; [`Decision::limit_at`] is an index into them.
         limits: Arc<[LimitSpec]>,
     },
-    /// A request over several subjects may go on: lock the shards of all of them, and call
+    /// A request over several subjects can continue: lock the shards of all of them, and call
     /// [`Locked::handle_again`].
     Again {
         /// The request.

@@ -18,10 +18,13 @@ pub mod erase;
 mod idempotency;
 mod level;
 mod limits;
+pub mod named;
 mod nodes;
 mod put;
+mod put_named;
 pub mod record;
 mod refusal;
+pub mod repeats;
 mod row;
 mod shared_limits;
 pub mod snapshot;
@@ -39,10 +42,13 @@ use fluxgate_types::{ClusterMs, DirId, LogIndex, NodeId, SubjectSeed, caps};
 use crate::share_map::ShareMap;
 use audit::AuditLog;
 use cluster_state::ClusterState;
-use command::{Outcome, Remembered};
+use command::Outcome;
 use digest::Digests;
+use entry::KeyEntry;
 use idempotency::Idempotency;
+use named::{Named, NamedKind, NamedTable};
 use record::LimitSpec;
+use repeats::Remembered;
 use table::KeyTable;
 
 pub use digest::DIGESTS_KEPT;
@@ -82,6 +88,8 @@ impl View {
 pub struct Shared {
     /// Every key.
     pub table: KeyTable,
+    /// Every record with a name.
+    pub named: NamedTable,
     view: ArcSwap<View>,
     cluster: RwLock<Arc<ClusterState>>,
     // The digests of the view and of the cluster state, and of the whole state after each of the
@@ -98,6 +106,7 @@ impl Shared {
         let view = View::default();
         Self {
             table: KeyTable::default(),
+            named: NamedTable::default(),
             view: ArcSwap::from_pointee(view),
             cluster: RwLock::default(),
             view_digest: AtomicU64::new(0),
@@ -125,6 +134,16 @@ impl Shared {
     #[must_use]
     pub fn view_now(&self) -> impl Deref<Target = Arc<View>> + use<> {
         self.view.load()
+    }
+
+    /// The record of a key's owner, if there is one.
+    #[must_use]
+    pub fn owner_of(&self, view: &View, key: &KeyEntry) -> Option<Arc<Named>> {
+        if self.named.is_empty() {
+            return None;
+        }
+        let (seed, owner) = (view.seed.as_ref()?, key.owner()?);
+        self.named.get(&NamedKind::Owner.subject(seed, owner))
     }
 
     /// What the cluster has agreed on about itself.
@@ -159,7 +178,10 @@ impl Shared {
             let mut view = View::clone(&self.view.load());
             change(&mut view);
             let maps = (&view.defaults, &view.share_maps, &view.nodes);
-            self.view_digest.store(digest::of(1, &maps), Ordering::Relaxed);
+            // Without a seed as in earlier versions, which have none.
+            let seed = view.seed.map_or(0, |seed| digest::of(4, &seed));
+            let digest = digest::of(1, &maps).wrapping_add(seed);
+            self.view_digest.store(digest, Ordering::Relaxed);
             self.view.store(Arc::new(view));
         });
     }
@@ -181,6 +203,7 @@ impl Shared {
         let digest = self
             .table
             .digest()
+            .wrapping_add(self.named.digest())
             .wrapping_add(self.view_digest.load(Ordering::Relaxed))
             .wrapping_add(self.cluster_digest.load(Ordering::Relaxed));
         self.change_digests(|digests| digests.push(index, digest));

@@ -85,6 +85,8 @@ fn a_snapshot_names_each_idempotency_key_once() {
             | Item::LimitTags(_)
             | Item::OutcomesAt(_)
             | Item::Places(_)
+            | Item::Seed(_)
+            | Item::Named(_)
             | Item::IdempotencyOf(_)
             | Item::Keys(_)
             | Item::Audit(_)

@@ -15,6 +15,7 @@ pub(crate) struct Reader {
     pub(crate) begin: Option<BackupBegin>,
     /// Keys read so far.
     pub(crate) keys: u64,
+    owners: u64,
     audit: u64,
     lines: u64,
     rest: Vec<u8>,
@@ -27,7 +28,19 @@ pub(crate) struct Reader {
 pub(crate) struct Summary {
     pub(crate) begin: BackupBegin,
     pub(crate) keys: u64,
+    pub(crate) owners: u64,
     pub(crate) audit: u64,
+}
+
+impl Summary {
+    /// What it holds, in words.
+    pub(crate) fn content(&self) -> String {
+        let owners = match self.owners {
+            0 => String::new(),
+            owners => format!(", {owners} owners"),
+        };
+        format!("{} keys{owners} and {} audit entries", self.keys, self.audit)
+    }
 }
 
 impl Reader {
@@ -74,9 +87,11 @@ impl Reader {
                 self.begin = Some(begin.clone());
             }
             _ if number == 1 => bail!("not a Fluxgate backup: the first line is missing"),
-            BackupLine::Key(_) | BackupLine::Audit(_) => {
+            BackupLine::Key(_) | BackupLine::Owner(_) | BackupLine::Audit(_) => {
                 each(text)?;
-                if matches!(line, BackupLine::Key(_)) { self.keys += 1 } else { self.audit += 1 }
+                self.keys += u64::from(matches!(line, BackupLine::Key(_)));
+                self.owners += u64::from(matches!(line, BackupLine::Owner(_)));
+                self.audit += u64::from(matches!(line, BackupLine::Audit(_)));
             }
             BackupLine::End(end) => {
                 let digest: [u8; 32] = self.hash.clone().finalize().into();
@@ -95,6 +110,6 @@ impl Reader {
         let begin = self.begin.context("not a Fluxgate backup: the file is empty")?;
         ensure!(self.ended && self.rest.is_empty(), "incomplete: the last line is missing");
         ensure!(begin.keys == self.keys, "damaged: it has {} of {} keys", self.keys, begin.keys);
-        Ok(Summary { begin, keys: self.keys, audit: self.audit })
+        Ok(Summary { begin, keys: self.keys, owners: self.owners, audit: self.audit })
     }
 }

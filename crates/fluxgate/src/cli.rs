@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     audit, audit_limits, bench, check_config, cluster, completions, demo, healthcheck, keys,
-    openapi, recover, serve, tls, validate,
+    openapi, owners, recover, serve, tls, validate,
 };
 use crate::exit::Exit;
 
@@ -38,6 +38,8 @@ enum Command {
     Serve(serve::Args),
     /// Create, read, change and revoke keys
     Keys(keys::Args),
+    /// Set what all keys of an owner may use together
+    Owners(owners::Args),
     /// Check whether a key is admitted
     Validate(validate::Args),
     /// Show and change the cluster
@@ -68,6 +70,7 @@ impl Cli {
             Command::Demo(args) => demo::run(args),
             Command::Serve(args) => serve::run(args),
             Command::Keys(args) => keys::run(args),
+            Command::Owners(args) => owners::run(args),
             Command::Validate(args) => validate::run(args),
             Command::Cluster(args) => cluster::run(args),
             Command::Audit(args) => audit::run(args),

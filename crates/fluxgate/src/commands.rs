@@ -10,6 +10,7 @@ pub(crate) mod demo;
 pub(crate) mod healthcheck;
 pub(crate) mod keys;
 pub(crate) mod openapi;
+pub(crate) mod owners;
 pub(crate) mod recover;
 pub(crate) mod serve;
 pub(crate) mod tls;

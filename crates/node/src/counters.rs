@@ -6,6 +6,7 @@
 mod gossip;
 mod joint;
 mod outbox;
+mod records;
 mod stop;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -17,8 +18,8 @@ use fluxgate_engine::quota::{
     Context, CounterGossip, Decision, Effect, IDLE_MS, LimitUsage, LookedUp, SHARDS, Sender, Shard,
     Step, SubjectLimits, TransferReply, TransferRequest, WaiterId, with_context,
 };
+use fluxgate_engine::state::Shared;
 use fluxgate_engine::state::record::LimitSpec;
-use fluxgate_engine::state::{Shared, View};
 use fluxgate_types::{ClusterMs, Cost, NodeId, Subject, caps};
 use outbox::Outbox;
 use tokio::sync::{Notify, oneshot};
@@ -37,8 +38,6 @@ pub use stop::DrainPosition;
 const TICK: Duration = Duration::from_millis(1);
 /// How often old windows are dropped.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Erased keys whose counters are dropped before the task yields.
-const FORGOTTEN_AT_ONCE: usize = 256;
 /// Shards that are swept before the task yields, when little is due.
 const SWEPT_AT_ONCE: usize = 32;
 
@@ -175,28 +174,6 @@ impl Counters {
         counter: &fluxgate_engine::quota::CounterId,
     ) -> Option<fluxgate_engine::quota::Observed> {
         Self::locked(self.shard(&counter.subject), |shard| shard.observe(counter))
-    }
-
-    /// Drops what is kept of some keys whose records were erased. False if there were none.
-    fn forget_erased(&self) -> bool {
-        let table = &self.parts.shared.table;
-        let erased = table.take_erased(FORGOTTEN_AT_ONCE);
-        for key in &erased {
-            // A backup may have brought it back.
-            if table.with(key, |_| ()).is_none() {
-                let subject = Subject::from(*key);
-                self.on_shard(Self::place(&subject), |shard, _| shard.forget(&subject));
-            }
-        }
-        !erased.is_empty()
-    }
-
-    /// The current limits of a subject.
-    fn limits_of(&self, view: &View, subject: &Subject) -> Option<SubjectLimits> {
-        self.parts.shared.table.with(&subject.key()?, |entry| SubjectLimits {
-            created: entry.created_index(),
-            specs: Arc::clone(entry.limits(&view.defaults)),
-        })
     }
 
     /// Decides one request for a known subject, and waits for tokens if it must. Uses the limits that

@@ -32,6 +32,10 @@ pub async fn run(state: Arc<NodeState>) {
         // Without a lease of its own this node may no longer be the leader: it erases nothing then.
         let leads = state.member.step(|member, step| member.leading_in(step)).is_some();
         if leads && state.published.is_leased(boot_now()) {
+            if state.shared.cluster().level >= 4 {
+                // Tried again in the next round.
+                state.writes.seed_names(EVERY).await.ok();
+            }
             purge(&state, &mut purged).await;
         }
         look_at_settings(&state, &mut settings);

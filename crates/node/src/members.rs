@@ -287,7 +287,9 @@ impl NodeState {
                 Ok(())
             }
             Ok(Outcome::Refused(refusal)) => Err(refused(refusal.to_string())),
-            Ok(Outcome::Key(_) | Outcome::Put(_)) => Err(refused("no such answer")),
+            Ok(Outcome::Key(_) | Outcome::Put(_) | Outcome::Named(_)) => {
+                Err(refused("no such answer"))
+            }
             Err(_) => Err(MembershipError::NotLeader),
         }
     }

@@ -8,6 +8,7 @@ use fluxgate_engine::member::SubmitError;
 use fluxgate_engine::state::Shared;
 use fluxgate_engine::state::audit::Action;
 use fluxgate_engine::state::command::{Actor, Command, Outcome, Proposal};
+use fluxgate_types::SubjectSeed;
 use fluxgate_wire::raft::{ProposeReplyV1, ProposeV1};
 use tokio::time::Instant;
 
@@ -15,6 +16,7 @@ use crate::config::Config;
 use crate::member::MemberDriver;
 use crate::metrics::Metrics;
 use crate::proposal::proposal;
+use crate::random::fill_random;
 
 pub use fluxgate_engine::member::Written;
 
@@ -79,6 +81,25 @@ impl Writes {
                 "this could not be written to the audit trail"
             );
         }
+    }
+
+    /// Gives the cluster the key of its hash of names, unless it has one. Call it only if every member
+    /// knows it.
+    ///
+    /// # Errors
+    /// As for any write, and `Busy` if the operating system has no random bytes.
+    pub async fn seed_names(&self, within: Duration) -> Result<(), WriteError> {
+        if self.parts.shared.view().seed.is_some() {
+            return Ok(());
+        }
+        let mut seed = SubjectSeed([0; 16]);
+        if let Err(error) = fill_random(&mut seed.0) {
+            tracing::warn!(%error, "no random bytes for the hash of names");
+            return Err(WriteError::Busy);
+        }
+        // Another node may have been faster: the first seed counts.
+        let command = Command::SetSeed { seed };
+        self.write(proposal(Actor::System, None, command), within).await.map(|_| ())
     }
 
     /// Makes a change, wherever the leader is, and waits for the write barrier. Retries after a

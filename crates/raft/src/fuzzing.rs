@@ -9,7 +9,7 @@ use fluxgate_wire::raft::{
     AppendReplyV1, AppendV1, EntryV1, LogIdV1, ProposeReplyV1, ProposeV1, SnapshotMetaV1,
     SnapshotPieceV1, SnapshotReplyV1, TransferV1, VoteCallV1, VoteReplyV1, VoteV1,
 };
-use fluxgate_wire::{CarryoverV1, Grown, ItemV1, VERSION, VERSION_2, VERSION_3};
+use fluxgate_wire::{CarryoverV1, Grown, ItemV1, VERSION, VERSION_2, VERSION_3, VERSION_4};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
 };
@@ -75,6 +75,9 @@ pub fn shapes(to: &mut impl Shapes) {
     to.shape::<EntryV1>("entry_3", Kind::Entry, VERSION_3);
     to.shape::<ItemV1>("snapshot_item_3", Kind::SnapshotChunk, VERSION_3);
     to.shape::<ProposeReplyV1>("propose_reply_3", Kind::PeerMessage, VERSION_3);
+    to.shape::<EntryV1>("entry_4", Kind::Entry, VERSION_4);
+    to.shape::<ItemV1>("snapshot_item_4", Kind::SnapshotChunk, VERSION_4);
+    to.shape::<ProposeReplyV1>("propose_reply_4", Kind::PeerMessage, VERSION_4);
 }
 
 /// Encodes an entry with a batch, as the log stores it.

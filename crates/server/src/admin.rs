@@ -8,6 +8,7 @@ pub(crate) mod keys;
 pub(crate) mod listing;
 mod metrics;
 mod openapi;
+mod owners;
 mod paging;
 mod probes;
 mod transfer;
@@ -34,6 +35,7 @@ pub(crate) use probes::probes;
 pub(crate) fn router(state: Arc<NodeState>) -> Router {
     Router::new()
         .merge(keys::router())
+        .merge(owners::router())
         .merge(listing::router())
         .merge(usage::router())
         .merge(transfer::router())

@@ -6,6 +6,8 @@
 pub const NAME_CHARS_MAX: usize = 100;
 /// Longest owner of a key, characters.
 pub const OWNER_CHARS_MAX: usize = 100;
+/// Most owners that have a record.
+pub const OWNERS_MAX: usize = 1_000_000;
 /// Most metadata entries of one key.
 pub const METADATA_ENTRIES_MAX: usize = 16;
 /// Longest metadata name, characters.

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn kind_namespace_and_name_are_told_apart() {
+    fn kind_namespace_and_name_are_distinguished() {
         let mut all = HashSet::new();
         for (namespace, name) in
             [("a", "bc"), ("ab", "c"), ("abc", ""), ("", "abc"), ("a", "b\u{0}c")]

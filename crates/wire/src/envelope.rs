@@ -11,6 +11,8 @@ pub const VERSION: u8 = 1;
 pub const VERSION_2: u8 = 2;
 /// The version of records and messages with content of level 3.
 pub const VERSION_3: u8 = 3;
+/// The version of records and messages with content of level 4.
+pub const VERSION_4: u8 = 4;
 /// The version of records and messages with content of the newest level: each level has a version of
 /// the same number.
 pub const VERSION_NEWEST: u8 = LEVEL.to_le_bytes()[0];

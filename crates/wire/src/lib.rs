@@ -23,14 +23,15 @@ pub use counters::{
     LimitUsageV1, TransferReplyV1, TransferRequestV1, WindowSpentV1,
 };
 pub use envelope::{
-    VERSION, VERSION_2, VERSION_3, VERSION_NEWEST, decode, decode_as, encode, encode_as, version_of,
+    VERSION, VERSION_2, VERSION_3, VERSION_4, VERSION_NEWEST, decode, decode_as, encode, encode_as,
+    version_of,
 };
 pub use grown::{Grown, read_grown, version_for};
 pub use lease::{GrantV1, LeaseTermsV1, TermsRecordV1};
 pub use shape::{ShapeOf, Shaped};
 pub use snapshot::ItemV1;
 pub use state::{
-    ActionV1, ActorV1, AuditEntryV1, BatchV1, CommandErrorV1, CommandV1, ImportSourceV1,
-    KeyChangeV1, KeyRecordV1, LimitV1, NewKeyV1, OneKeyV1, OutcomeV1, ProposalV1, PutV1,
-    RememberedV1, ShareMapV1, StartIdV1,
+    ActionV1, ActorV1, AuditEntryV1, BatchV1, CommandErrorV1, CommandV1, DefinitionV1,
+    ImportSourceV1, KeyChangeV1, KeyRecordV1, LimitV1, NamedKindV1, NamedRowV1, NewKeyV1, OneKeyV1,
+    OutcomeV1, ProposalV1, PutV1, RememberedV1, ShareMapV1, StartIdV1,
 };

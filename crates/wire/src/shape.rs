@@ -66,6 +66,7 @@ own_shape!(
     fluxgate_types::DirId,
     fluxgate_types::KeyId,
     fluxgate_types::Subject,
+    fluxgate_types::SubjectSeed,
     fluxgate_types::LogIndex,
     fluxgate_types::NodeId,
     fluxgate_types::Scope,

@@ -3,14 +3,16 @@
 use fluxgate_engine::lease::TermsRecord;
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::audit::AuditEntry;
-use fluxgate_engine::state::command::Remembered;
+use fluxgate_engine::state::named::NamedRow;
+use fluxgate_engine::state::repeats::Remembered;
 use fluxgate_engine::state::snapshot::{Item, KeyRow};
-use fluxgate_types::{BootId, ClusterMs, DirId, KeyId, Limit, NodeId};
+use fluxgate_types::{BootId, ClusterMs, DirId, KeyId, Limit, NodeId, SubjectSeed};
 
 use crate::shape::shape;
 
 shape! {
-    /// See [`Item`]. Variants up to `Outcomes` are of level 1, up to `OutcomesAt` of level 2.
+    /// See [`Item`]. Variants up to `Outcomes` are of level 1, up to `OutcomesAt` of
+    /// level 2, up to `IdempotencyOf` of level 3.
     enum ItemV1 of Item {
         Head {
             last_stamp: ClusterMs,
@@ -33,5 +35,7 @@ shape! {
         OutcomesAt(rows: Vec<(u128, ClusterMs, Remembered)>),
         Places(runs: Vec<(u32, u32)>),
         IdempotencyOf(rows: Vec<(Box<str>, ClusterMs, KeyId, Option<u64>)>),
+        Seed(seed: SubjectSeed),
+        Named(rows: Vec<NamedRow>),
     }
 }

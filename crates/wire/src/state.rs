@@ -6,10 +6,14 @@ use fluxgate_engine::state::audit::{Action, AuditEntry};
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::{
     Actor, Batch, Command, CommandError, ImportSource, KeyChange, NewKey, OneKey, Outcome,
-    Proposal, Put, Remembered,
+    Proposal, Put,
 };
+use fluxgate_engine::state::named::{Definition, NamedKind, NamedRow};
+use fluxgate_engine::state::repeats::Remembered;
 use fluxgate_engine::state::snapshot::KeyRow;
-use fluxgate_types::{BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
+use fluxgate_types::{
+    BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, SubjectSeed,
+};
 
 use crate::shape::shape;
 
@@ -114,6 +118,8 @@ shape! {
         MembersChanged,
         SignedIn,
         SignInFailed,
+        OwnerSet,
+        OwnerDeleted,
     }
 }
 
@@ -176,6 +182,42 @@ shape! {
         EraseKeys { ids: Vec<KeyId>, ended_before: Option<ClusterMs> },
         Once { key: Box<str>, content: u64, command: OneKey },
         Note { action: Action, details: Box<str> },
+        SetSeed { seed: SubjectSeed },
+        PutNamed {
+            kind: NamedKind,
+            name: Box<str>,
+            definition: Box<Definition>,
+            if_revision: Option<u64>,
+        },
+        DeleteNamed { kind: NamedKind, name: Box<str>, if_revision: Option<u64> },
+    }
+}
+
+shape! {
+    /// See [`NamedKind`].
+    enum NamedKindV1 of NamedKind { Owner }
+}
+
+shape! {
+    /// See [`Definition`].
+    struct DefinitionV1 of Definition {
+        limits: Vec<Limit>,
+        enabled: bool,
+        metadata: Vec<(Box<str>, Box<str>)>,
+    }
+}
+
+shape! {
+    /// See [`NamedRow`].
+    struct NamedRowV1 of NamedRow {
+        kind: NamedKind,
+        name: Box<str>,
+        definition: Definition,
+        tags: Vec<u32>,
+        revision: u64,
+        created_index: LogIndex,
+        created_at: ClusterMs,
+        changed_at: ClusterMs,
     }
 }
 
@@ -228,10 +270,16 @@ shape! {
         Done,
         Refused(why: CommandError),
         Put(rows: Vec<Put>),
+        Named(row: Box<NamedRow>),
     }
 }
 
 shape! {
     /// See [`Remembered`].
-    enum RememberedV1 of Remembered { Key(id: KeyId), Done, Refused(why: CommandError) }
+    enum RememberedV1 of Remembered {
+        Key(id: KeyId),
+        Done,
+        Refused(why: CommandError),
+        Named { kind: NamedKind, name: Box<str> },
+    }
 }

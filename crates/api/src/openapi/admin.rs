@@ -2,6 +2,7 @@
 #![expect(dead_code, reason = "the attributes are the content")]
 
 pub(super) mod keys;
+pub(super) mod owners;
 
 use super::responses::{
     Conflict, Internal, InvalidRequest, Limited, NoLeader, NotFound, OutOfScope, RequestTimeout,

@@ -31,6 +31,8 @@ fn the_document_has_exactly_the_paths_of_the_contract() {
         paths::KEY_ROTATE,
         paths::KEY_USAGE,
         paths::KEYS_IMPORT,
+        paths::OWNERS,
+        paths::OWNER,
         paths::AUDIT,
         paths::WHOAMI,
         paths::CLUSTER,

@@ -128,7 +128,9 @@ impl Member {
     ) -> bool {
         let Some(pending) = self.granting.pending.remove(&call) else { return false };
         match result.as_ref().map(|submitted| &submitted.outcome) {
-            Ok(Outcome::Done | Outcome::Key(_) | Outcome::Put(_)) => self.prove(pending, step),
+            Ok(Outcome::Done | Outcome::Key(_) | Outcome::Put(_) | Outcome::Named(_)) => {
+                self.prove(pending, step)
+            }
             Ok(Outcome::Refused(error)) => {
                 let view = step.around.shared().view();
                 let removed = view.nodes.get(&pending.node).is_some_and(|known| known.removed);

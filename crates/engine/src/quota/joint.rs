@@ -2,14 +2,14 @@
 //!
 //! All shards of its subjects are locked while it is decided, so that no other step runs between the
 //! look at one counter and the spending from another. If tokens are missing, it waits in the queue of
-//! each subject that is short of them, and lays a claim to what it needs of the others: a claim stops
-//! nobody here, but a peer that asks is told that tokens are waited for. When it reaches the front of
+//! each subject that is short of them, and lays a claim to what it needs of the others: a claim
+//! stops no request here, but it counts as waiting when a peer asks. When it reaches the front of
 //! a queue and the tokens are there, the step returns [`Effect::Again`], and the request is decided
-//! anew, with all locks.
+//! again, with all locks.
 //!
 //! Queues are in the order of arrival, so that of two requests that wait for the same subjects the
-//! older one is the first in both. Two nodes that each wait for what the other has are told apart by
-//! a rank that is the same for all subjects at a time (`outranks` in `transfer.rs`).
+//! older one is the first in both. Which of two nodes gives way that each wait for what the other has is
+//! decided by a rank that is the same for all subjects at a time (`outranks` in `transfer.rs`).
 
 use std::sync::Arc;
 
@@ -234,7 +234,8 @@ impl Locked<'_, '_> {
         shown.unwrap_or_else(|| unavailable(&charges[0].limits))
     }
 
-    /// Why a request may not wait, if it may not: a queue is full, or waiting was in vain just now.
+    /// Why a request may not wait, if it may not: a queue is full, or a request has just waited
+    /// without a result.
     fn refusal(
         &mut self,
         context: &Context<'_>,
@@ -321,7 +322,7 @@ impl Locked<'_, '_> {
         }
     }
 
-    /// Goes on with the queues of all charges: the first in each may be another request now.
+    /// Continues with the queues of all charges: the first in each may be another request now.
     fn advance<'l>(
         &mut self,
         context: &Context<'_>,

@@ -355,7 +355,7 @@ impl SubjectCounters {
         }
     }
 
-    /// A request waited in vain: the next ones do not wait for a while.
+    /// A request waited without a result: the next ones do not wait for a while.
     pub(super) fn note_degraded(&mut self, now: BootNs) {
         let queue = self.queue();
         queue.degraded_until = now.plus_ms(queue.degraded_ms);

@@ -9,11 +9,11 @@ use super::Registry;
 use super::audit::{Action, AuditEntry};
 use super::changes;
 use super::command::{
-    Actor, Applied, Batch, Command, CommandError, KeyChange, NewKey, Outcome, Proposal, Remembered,
+    Actor, Applied, Batch, Command, CommandError, KeyChange, NewKey, Outcome, Proposal,
 };
 use super::entry::KeyEntry;
 use super::record::{KeyRecord, Previous, Status};
-use super::row::KeyRow;
+use super::repeats::{repeat_would_differ, shown};
 
 /// The actor, the time and the rules for one command.
 pub(super) struct Context<'a> {
@@ -96,18 +96,13 @@ impl Registry {
             Command::EraseKeys { ids, ended_before } => self.erase(context, ids, *ended_before),
             Command::Once { key, content, command } => self.once(context, key, *content, command),
             Command::Note { action, details } => self.note(context, *action, details),
-        }
-    }
-
-    /// The outcome of a request that was applied before; a key is shown in its current state.
-    fn repeat(&self, remembered: &Remembered) -> Outcome {
-        match remembered {
-            Remembered::Key(id) => {
-                let shown = self.shared.table.with(id, |entry| shown(&entry.record()));
-                shown.unwrap_or(Outcome::Refused(CommandError::NotFound))
+            Command::SetSeed { seed } => self.set_seed(context, *seed),
+            Command::PutNamed { kind, name, definition, if_revision } => {
+                self.put_named(context, (*kind, name), definition, *if_revision)
             }
-            Remembered::Done => Outcome::Done,
-            Remembered::Refused(refusal) => Outcome::Refused(refusal.clone()),
+            Command::DeleteNamed { kind, name, if_revision } => {
+                self.delete_named(context, (*kind, name), *if_revision)
+            }
         }
     }
 
@@ -119,7 +114,9 @@ impl Registry {
         let entry = self.shared.table.get(&id).ok_or(CommandError::Actor)?;
         let active = entry.status(context.at) == Status::Active
             && context.presented.is_some_and(|digest| entry.opens(&digest, context.at));
-        if active && entry.scope().includes(Scope::Admin) {
+        let owner = self.shared.owner_of(&self.shared.view(), &entry);
+        let disabled = owner.is_some_and(|owner| !owner.enabled);
+        if active && !disabled && entry.scope().includes(Scope::Admin) {
             Ok(Some(entry))
         } else {
             Err(CommandError::Actor)
@@ -368,25 +365,6 @@ impl Registry {
         };
         self.shared.change_audit(|log| log.push(entry));
     }
-}
-
-/// Whether executing a command twice may change more or answer differently than executing it once.
-/// Complete content (a key with its id and digest, rows, lines) is recognized by itself.
-fn repeat_would_differ(command: &Command, outcome: &Outcome) -> bool {
-    let by_itself = matches!(
-        command,
-        Command::CreateKey(_)
-            | Command::PutKeys { .. }
-            | Command::RestoreAudit { .. }
-            | Command::RegisterStart { .. }
-            | Command::EraseKeys { .. }
-            | Command::Once { .. }
-    );
-    !by_itself && !matches!(outcome, Outcome::Refused(_))
-}
-
-fn shown(record: &KeyRecord) -> Outcome {
-    Outcome::Key(Box::new(KeyRow::from(record)))
 }
 
 pub(super) fn invalid(why: &str) -> CommandError {

@@ -54,11 +54,15 @@ pub enum Action {
     SignedIn,
     /// A sign-in to the console failed. Since level 3.
     SignInFailed,
+    /// The record of an owner was created or changed. Since level 4.
+    OwnerSet,
+    /// The record of an owner was deleted. Since level 4.
+    OwnerDeleted,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Created,
         Self::Updated,
         Self::Rotated,
@@ -78,6 +82,8 @@ impl Action {
         Self::MembersChanged,
         Self::SignedIn,
         Self::SignInFailed,
+        Self::OwnerSet,
+        Self::OwnerDeleted,
     ];
 
     /// The name, as on the wire.
@@ -103,6 +109,8 @@ impl Action {
             Self::MembersChanged => "members.change",
             Self::SignedIn => "console.sign_in",
             Self::SignInFailed => "console.sign_in_failed",
+            Self::OwnerSet => "owner.set",
+            Self::OwnerDeleted => "owner.delete",
         }
     }
 
@@ -128,6 +136,7 @@ impl Action {
             | Self::MembersChanged
             | Self::SignedIn
             | Self::SignInFailed => 3,
+            Self::OwnerSet | Self::OwnerDeleted => 4,
         }
     }
 
@@ -155,7 +164,9 @@ impl Action {
             | Self::Restored
             | Self::TermsSet
             | Self::TimeSet
-            | Self::Erased => false,
+            | Self::Erased
+            | Self::OwnerSet
+            | Self::OwnerDeleted => false,
         }
     }
 }

@@ -4,10 +4,13 @@
 //! in `crates/wire/src/state.rs`, by position, and there variants are only appended, under a new
 //! level.
 
-use fluxgate_types::{ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope};
+use fluxgate_types::{
+    ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, SubjectSeed,
+};
 
 pub use super::actor::Actor;
 use super::audit::{Action, AuditEntry};
+use super::named::{Definition, NamedKind, NamedRow};
 pub use super::refusal::CommandError;
 use super::row::KeyRow;
 use super::start_id::StartId;
@@ -152,6 +155,31 @@ pub enum Command {
         /// Its description.
         details: Box<str>,
     },
+    /// Sets the key of the hash of names, once. Only for the cluster itself. Since level 4.
+    SetSeed {
+        /// Drawn at random by the proposer.
+        seed: SubjectSeed,
+    },
+    /// Creates a record with a name, or replaces what it says. Only for the operator. Since level 4.
+    PutNamed {
+        /// What it is about.
+        kind: NamedKind,
+        /// Its name.
+        name: Box<str>,
+        /// What it says.
+        definition: Box<Definition>,
+        /// Only if the record exists with this revision.
+        if_revision: Option<u64>,
+    },
+    /// Deletes a record with a name. Only for the operator. Since level 4.
+    DeleteNamed {
+        /// What it is about.
+        kind: NamedKind,
+        /// Its name.
+        name: Box<str>,
+        /// Only if the record has this revision.
+        if_revision: Option<u64>,
+    },
 }
 
 /// A command that can be executed at most once: it creates a secret that is shown one time.
@@ -196,6 +224,7 @@ impl Command {
             | Self::RegisterStart { .. }
             | Self::SetTime { .. } => 2,
             Self::EraseKeys { .. } | Self::Once { .. } | Self::Note { .. } => 3,
+            Self::SetSeed { .. } | Self::PutNamed { .. } | Self::DeleteNamed { .. } => 4,
         }
     }
 
@@ -223,7 +252,10 @@ impl Command {
             | Self::SetTime { .. }
             | Self::EraseKeys { .. }
             | Self::Once { .. }
-            | Self::Note { .. } => None,
+            | Self::Note { .. }
+            | Self::SetSeed { .. }
+            | Self::PutNamed { .. }
+            | Self::DeleteNamed { .. } => None,
         }
     }
 }
@@ -326,30 +358,8 @@ pub enum Outcome {
     Refused(CommandError),
     /// The outcome of each row.
     Put(Vec<Put>),
-}
-
-/// An outcome as kept for a repeat of its request: it names a key instead of copying it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Remembered {
-    /// This key was created or changed.
-    Key(KeyId),
-    /// Done.
-    Done,
-    /// Nothing was changed.
-    Refused(CommandError),
-}
-
-impl Remembered {
-    /// The part of an outcome to keep; `None` if executing the command twice has the same effect.
-    #[must_use]
-    pub fn of(outcome: &Outcome) -> Option<Self> {
-        match outcome {
-            Outcome::Key(record) => Some(Self::Key(record.id)),
-            Outcome::Done => Some(Self::Done),
-            Outcome::Refused(refusal) => Some(Self::Refused(refusal.clone())),
-            Outcome::Put(_) => None,
-        }
-    }
+    /// The record with a name as it is after the command. Since level 4.
+    Named(Box<NamedRow>),
 }
 
 /// Outcomes of one entry, in the order of its proposals, with the entry's index.

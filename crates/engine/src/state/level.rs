@@ -4,7 +4,7 @@
 //! a level are written under a version of the same number.
 
 /// The newest level that this program knows.
-pub const LEVEL: u32 = 3;
+pub const LEVEL: u32 = 4;
 
 /// The newest level whose messages and commands a program of this version knows.
 #[must_use]
@@ -13,6 +13,7 @@ pub fn level_of(version: &str) -> u32 {
     match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
         (0, 0 | 1) => 1,
         (0, 2) => 2,
+        (0, 3) => 3,
         (0, _) | (1.., _) => LEVEL,
     }
 }
@@ -30,8 +31,9 @@ mod tests {
             ("0.2.0", 2),
             ("0.2.0-rc.1", 2),
             ("0.3.0", 3),
-            ("0.10.3", 3),
-            ("1.0.0", 3),
+            ("0.4.0", 4),
+            ("0.10.3", 4),
+            ("1.0.0", 4),
         ] {
             assert_eq!(level_of(version), level, "{version}");
         }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use fluxgate_types::{ClusterMs, caps};
+use fluxgate_types::{ClusterMs, LogIndex, caps};
 
 use super::Registry;
 use super::apply::{Context, invalid};
@@ -50,16 +50,19 @@ impl Registry {
         }
         own_limits(row.limits.as_deref())?;
         let last_used = row.last_used;
+        // The record of this key may have been erased before, in a window that is still open, and a
+        // node that crashed since may have spent from it: the key is not new for the counters.
+        let created_index = if context.level() >= 4 { LogIndex(0) } else { context.index };
         let row = match origin {
             // A backup may have been edited: every row must still be a valid record.
             ImportSource::Backup => KeyRow {
-                created_index: context.index,
+                created_index,
                 revision: row.revision.clamp(1, caps::REVISION_RESTORED_MAX),
                 previous: row.previous.filter(|_| row.revoked_at.is_none()),
                 ..row
             },
             ImportSource::Import => KeyRow {
-                created_index: context.index,
+                created_index,
                 created_at: context.at,
                 created_by: context.actor,
                 revision: 1,

@@ -8,15 +8,16 @@ mod restore;
 
 use std::sync::Arc;
 
-use fluxgate_types::{BootId, ClusterMs, DirId, KeyId, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, ClusterMs, DirId, KeyId, Limit, LogIndex, NodeId, SubjectSeed};
 
 use super::audit::{AuditEntry, AuditLog};
 use super::cluster_state::ClusterState;
-use super::command::Remembered;
 use super::digest::Digests;
 use super::entry::KeyEntry;
 use super::idempotency::IdempotencyRow;
+use super::named::{FrozenNamed, NamedRow};
 use super::record::LimitSpec;
+use super::repeats::Remembered;
 pub use super::row::KeyRow;
 use super::table::FrozenTable;
 use super::{Registry, View};
@@ -73,12 +74,17 @@ pub enum Item {
     Places(Vec<(u32, u32)>),
     /// Idempotency keys, oldest first, with a hash of the request's content. Since level 3.
     IdempotencyOf(Vec<IdempotencyRow>),
+    /// The key of the hash of names. Since level 4.
+    Seed(SubjectSeed),
+    /// Records with a name, after the seed. Since level 4.
+    Named(Vec<NamedRow>),
 }
 
 /// The state at one moment, sharing memory with the current one.
 #[derive(Debug)]
 pub struct Frozen {
     table: FrozenTable,
+    named: FrozenNamed,
     view: Arc<View>,
     cluster: Arc<ClusterState>,
     audit: AuditLog,
@@ -96,6 +102,7 @@ impl Registry {
         };
         Frozen {
             table: self.shared.table.freeze(),
+            named: self.shared.named.freeze(),
             view: self.shared.view(),
             cluster: self.shared.cluster(),
             audit: self.shared.with_audit(AuditLog::clone),
@@ -110,6 +117,7 @@ impl Registry {
     pub fn install(&mut self, applied: LogIndex, restored: Restore) {
         let other = restored.registry;
         self.shared.table.adopt(&other.shared.table);
+        self.shared.table.change(|| self.shared.named.adopt(&other.shared.named));
         let view = other.shared.view();
         self.shared.change_view(|slot| *slot = View::clone(&view));
         let cluster = other.shared.cluster();
@@ -138,6 +146,12 @@ impl Frozen {
         self.table.len()
     }
 
+    /// Whether it holds a record with a name.
+    #[must_use]
+    pub fn has_named(&self) -> bool {
+        self.named.records().next().is_some()
+    }
+
     /// Calls `sink` with every item, in order, and stops at its first error.
     ///
     /// # Errors
@@ -152,6 +166,11 @@ impl Frozen {
         })?;
         if self.level() >= 2 {
             sink(self.cluster_item())?;
+        }
+        if let Some(seed) = self.view.seed {
+            sink(Item::Seed(seed))?;
+            let rows = self.named.records().map(|named| NamedRow::from(&**named));
+            in_rows(rows, |rows| sink(Item::Named(rows)))?;
         }
         if self.level() >= 3 {
             in_rows_of(PLACES_ROWS, self.places().into_iter(), |rows| sink(Item::Places(rows)))?;

@@ -13,7 +13,7 @@ use hashbrown::HashTable;
 
 use super::census::Census;
 use super::digest;
-use super::entry::KeyEntry;
+use super::entry::{KeyEntry, SharedLimits};
 use super::record::{KeyRecord, Status};
 use super::shared_limits::LimitLists;
 
@@ -191,6 +191,12 @@ impl KeyTable {
     #[must_use]
     pub fn is_unchanged(&self, since: Option<u64>) -> bool {
         since.is_some_and(|revision| self.changes.0.load(Ordering::Acquire) == revision)
+    }
+
+    /// The copy of these limits that all records share.
+    pub(super) fn share_limits(&self, limits: &SharedLimits) -> SharedLimits {
+        let mut lists = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&lists.share(limits))
     }
 
     /// Makes a change that readers notice: counted BEFORE it begins and AFTER it is complete.

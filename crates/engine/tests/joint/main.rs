@@ -107,7 +107,7 @@ fn two_wait_for_each_other(random: u64) -> Net {
     net
 }
 
-/// Of the seeds, those in which nobody was admitted, or somebody was turned away without proof.
+/// Of the seeds, those in which not exactly one request was admitted, or the other was denied without proof.
 fn undecided(seeds: std::ops::Range<u64>) -> usize {
     let nets = seeds.map(two_wait_for_each_other);
     let bad = |net: &Net| net.count(Verdict::Admitted) != 1 || net.count(Verdict::Limited) != 1;
@@ -115,7 +115,7 @@ fn undecided(seeds: std::ops::Range<u64>) -> usize {
 }
 
 #[test]
-fn of_two_nodes_that_wait_for_each_other_one_goes_on() {
+fn of_two_nodes_that_wait_for_each_other_one_continues() {
     assert_eq!(undecided(0..200), 0);
 }
 

@@ -33,7 +33,7 @@ enum Command {
     HandOver(HandOverArgs),
     /// Move cluster time forward if it lags
     SetTime(SetTimeArgs),
-    /// Write every key and the audit trail to a file, while the cluster runs
+    /// Write every key, every owner and the audit trail to a file, while the cluster runs
     Backup(backup::Args),
     /// Restore a backup into a new cluster
     Restore(restore::Args),

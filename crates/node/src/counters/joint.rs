@@ -56,7 +56,7 @@ impl Counters {
         wait
     }
 
-    /// Goes on with a request over several subjects; returns the effects of that. Carried out here,
+    /// Continues with a request over several subjects; returns the effects of that. Carried out here,
     /// each request that it wakes would need a stack frame more.
     pub(super) fn again(&self, waiter: WaiterId, joint: &Arc<Joint>) -> Vec<Effect> {
         let subjects: Few<Subject> = joint.charges.iter().map(|one| one.subject).collect();

@@ -10,8 +10,8 @@ use axum::http::{Response, StatusCode, Uri};
 use axum::routing::get;
 use bytes::Bytes;
 use fluxgate_api::bulk::{
-    BACKUP_FORMAT, BackupAudit, BackupBegin, BackupEnd, BackupKey, BackupLine, BackupPrevious,
-    BackupQuery, MEDIA_TYPE, Sha256Hex,
+    BACKUP_FORMAT, BACKUP_FORMAT_WITHOUT_OWNERS, BackupAudit, BackupBegin, BackupEnd, BackupKey,
+    BackupLine, BackupOwner, BackupPrevious, BackupQuery, MEDIA_TYPE, Sha256Hex,
 };
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::keys::LimitSpec;
@@ -19,6 +19,7 @@ use fluxgate_api::paths;
 use fluxgate_api::text::Text;
 use fluxgate_engine::state::audit::{Action, AuditEntry};
 use fluxgate_engine::state::command::Actor;
+use fluxgate_engine::state::named::NamedRow;
 use fluxgate_engine::state::snapshot::{Frozen, Item, KeyRow};
 use fluxgate_node::state::{BACKUPS_MAX, NodeState};
 use fluxgate_peer::process;
@@ -69,7 +70,7 @@ async fn backup(
             ApiError::new(ErrorCode::Unavailable, "consensus has stopped on this node")
         })?;
     let begin = BackupBegin {
-        format: BACKUP_FORMAT,
+        format: if frozen.has_named() { BACKUP_FORMAT } else { BACKUP_FORMAT_WITHOUT_OWNERS },
         cluster: state.config.cluster_name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         at: Text(state.now()),
@@ -118,6 +119,16 @@ fn key_of(row: KeyRow) -> BackupKey {
     }
 }
 
+fn owner_of(row: &NamedRow) -> BackupOwner {
+    let pairs = row.definition.metadata.iter();
+    BackupOwner {
+        owner: row.name.to_string(),
+        limits: row.definition.limits.iter().map(LimitSpec::from).collect(),
+        enabled: row.definition.enabled,
+        metadata: pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+    }
+}
+
 fn audit_of(entry: &AuditEntry) -> BackupAudit {
     BackupAudit {
         seq: Some(entry.seq),
@@ -155,9 +166,13 @@ impl<F: FnMut(Bytes) -> bool> Writer<F> {
             Item::Audit(rows) => rows
                 .iter()
                 .try_for_each(|row| self.line(&BackupLine::Audit(Box::new(audit_of(row))))),
+            Item::Named(rows) => rows
+                .iter()
+                .try_for_each(|row| self.line(&BackupLine::Owner(Box::new(owner_of(row))))),
             // About this cluster and its nodes: a cluster that restores the backup has its own.
             Item::Head { .. }
             | Item::Places(_)
+            | Item::Seed(_)
             | Item::IdempotencyOf(_)
             | Item::Cluster { .. }
             | Item::LimitTags(_)

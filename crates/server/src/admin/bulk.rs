@@ -13,6 +13,7 @@ use fluxgate_api::bulk::{BulkAnswer, REFUSALS_MAX, RefusedLine};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_engine::state::audit::AuditEntry;
 use fluxgate_engine::state::command::{Actor, Command, CommandError, ImportSource, Outcome, Put};
+use fluxgate_engine::state::named::{Definition, NamedKind};
 use fluxgate_engine::state::snapshot::KeyRow;
 use fluxgate_node::proposal::proposal;
 use fluxgate_node::state::NodeState;
@@ -31,6 +32,13 @@ const ENTRY_LINES_BYTES_MAX: usize = 28 * 1024;
 pub(crate) enum Row {
     Key(Box<KeyRow>),
     Audit(Box<AuditEntry>),
+    Owner(Box<OwnerRow>),
+}
+
+/// The record of an owner in a line.
+pub(crate) struct OwnerRow {
+    pub(crate) name: Box<str>,
+    pub(crate) definition: Definition,
 }
 
 /// Whether the content type is that of JSON lines; a body without a type is read as JSON lines.
@@ -163,6 +171,7 @@ impl Bulk<'_> {
             && match row {
                 Row::Key(_) => self.entry.audit.is_empty(),
                 Row::Audit(_) => self.entry.keys.is_empty(),
+                Row::Owner(_) => false,
             };
         if !fits {
             self.flush().await?;
@@ -179,9 +188,40 @@ impl Bulk<'_> {
                 self.entry.keys.push(*row);
             }
             Row::Audit(line) => self.entry.audit.push(*line),
+            Row::Owner(row) => return self.add_owner(number, row).await,
         }
         self.entry.numbers.push(number);
         self.entry.bytes += bytes;
+        Ok(())
+    }
+
+    /// Writes the record of an owner, unless there is one.
+    async fn add_owner(&mut self, number: u64, row: Box<OwnerRow>) -> Result<(), ApiError> {
+        let OwnerRow { name, definition } = *row;
+        if self.state.shared.cluster().level < 4 {
+            let (code, why) =
+                (ErrorCode::ClusterTooOld, "not before every node runs version 0.4 or later");
+            return Err(broken_off(code, why, &[number]));
+        }
+        let within = self.state.config.request_timeout;
+        let seeded = self.state.writes.seed_names(within).await;
+        seeded.map_err(|error| interrupted(error, &[number]))?;
+        let seed = self.state.shared.view().seed;
+        let subject = seed.map(|seed| NamedKind::Owner.subject(&seed, &name));
+        if subject.is_some_and(|subject| self.state.shared.named.get(&subject).is_some()) {
+            self.answer.known += 1;
+            return Ok(());
+        }
+        let (kind, definition) = (NamedKind::Owner, Box::new(definition));
+        let command = Command::PutNamed { kind, name, definition, if_revision: None };
+        let proposal = proposal(Actor::Operator, self.from.clone(), command);
+        let written = self.state.writes.write(proposal, self.state.config.request_timeout).await;
+        match written.map_err(|error| interrupted(error, &[number]))?.outcome {
+            Outcome::Refused(error) => self.reject(number, error.to_string()),
+            Outcome::Key(_) | Outcome::Done | Outcome::Named(_) | Outcome::Put(_) => {
+                self.answer.created += 1;
+            }
+        }
         Ok(())
     }
 
@@ -203,7 +243,7 @@ impl Bulk<'_> {
             Ok(written) => match written.outcome {
                 Outcome::Put(puts) => puts,
                 Outcome::Refused(error) => vec![Put::Refused(error); numbers.len()],
-                Outcome::Key(_) | Outcome::Done => Vec::new(),
+                Outcome::Key(_) | Outcome::Done | Outcome::Named(_) => Vec::new(),
             },
             Err(error) => return Err(interrupted(error, &numbers)),
         };

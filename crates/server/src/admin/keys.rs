@@ -2,10 +2,10 @@
 
 pub(crate) mod change;
 pub(crate) mod fields;
-mod guards;
+pub(super) mod guards;
 mod secret;
 pub(crate) mod view;
-mod write;
+pub(super) mod write;
 
 use std::sync::Arc;
 

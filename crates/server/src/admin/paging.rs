@@ -30,3 +30,22 @@ pub(super) fn place(cursor: Option<&str>) -> Result<Option<u64>, ApiError> {
 pub(super) fn cursor(place: u64) -> String {
     format!("{CURSOR_PREFIX}{place:x}")
 }
+
+/// The name after which a page of records with names begins.
+pub(super) fn named_place(cursor: Option<&str>) -> Result<Option<String>, ApiError> {
+    let wrong = || ApiError::new(ErrorCode::InvalidRequest, "cursor: not one that this list gave");
+    let place = |text: &str| {
+        let hex =
+            text.strip_prefix(CURSOR_PREFIX).filter(|hex| hex.is_ascii() && !hex.is_empty())?;
+        let byte = |at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
+        let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
+        String::from_utf8(bytes?).ok()
+    };
+    cursor.map(|text| place(text).ok_or_else(wrong)).transpose()
+}
+
+/// The cursor that names the place after a name.
+pub(super) fn named_cursor(name: &str) -> String {
+    let hex = name.bytes().map(|byte| format!("{byte:02x}"));
+    format!("{CURSOR_PREFIX}{}", hex.collect::<String>())
+}

@@ -8,17 +8,18 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use fluxgate_api::bulk::{BackupAudit, BackupKey, BackupLine, BulkAnswer, ImportKey};
+use fluxgate_api::bulk::{BackupAudit, BackupKey, BackupLine, BackupOwner, BulkAnswer, ImportKey};
 use fluxgate_api::paths;
 use fluxgate_api::text::Time;
 use fluxgate_engine::state::audit::{self, Action, AuditEntry};
 use fluxgate_engine::state::command::{Actor, ImportSource};
+use fluxgate_engine::state::named::Definition;
 use fluxgate_engine::state::snapshot::KeyRow;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, KeyId, LogIndex, caps, credential};
 use serde::de::DeserializeOwned;
 
-use super::bulk::{Row, take_in};
+use super::bulk::{OwnerRow, Row, take_in};
 use super::keys::fields::{future, limits, metadata, text};
 use crate::shared::auth::Operator;
 use crate::shared::body::parse_json;
@@ -106,6 +107,7 @@ fn restored(_: &NodeState, line: &[u8]) -> Result<Row, String> {
     match parse(line)? {
         BackupLine::Key(key) => Ok(Row::Key(Box::new(record_of(*key)?))),
         BackupLine::Audit(entry) => Ok(Row::Audit(Box::new(entry_of(*entry)?))),
+        BackupLine::Owner(owner) => Ok(Row::Owner(Box::new(owner_of(*owner)?))),
         BackupLine::Begin(_) | BackupLine::End(_) => {
             Err("the first and last line of a backup are not sent".to_owned())
         }
@@ -135,6 +137,18 @@ fn record_of(key: BackupKey) -> Result<KeyRow, String> {
         previous: key.previous.map(|previous| (previous.sha256.0, previous.until.0)),
         metadata: metadata(&key.metadata)?,
         last_used: time(key.last_used_at),
+    })
+}
+
+fn owner_of(owner: BackupOwner) -> Result<OwnerRow, String> {
+    let own_limits = if owner.limits.is_empty() { Vec::new() } else { limits(owner.limits)? };
+    Ok(OwnerRow {
+        name: text("owner", &owner.owner, caps::OWNER_CHARS_MAX)?,
+        definition: Definition {
+            limits: own_limits,
+            enabled: owner.enabled,
+            metadata: metadata(&owner.metadata)?,
+        },
     })
 }
 

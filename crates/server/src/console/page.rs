@@ -118,6 +118,9 @@ impl Console {
             ErrorCode::IdempotencyKeyReused => {
                 ("This form was sent before, with another content", "Open the form again.")
             }
+            ErrorCode::ClusterTooOld => {
+                ("The cluster does not know that yet", "Upgrade its nodes first.")
+            }
             ErrorCode::PreconditionFailed => {
                 ("Someone else has changed it", "Reload the key and make your change again.")
             }

@@ -17,8 +17,10 @@ use fluxgate_api::validate::ValidateAnswer;
 use fluxgate_api::verdict::Verdict;
 use fluxgate_engine::quota::{self, LookedUp, SubjectLimits};
 use fluxgate_engine::state::entry::{KeyEntry, Texts};
+use fluxgate_engine::state::named::Named;
 use fluxgate_engine::state::record::{LimitSpec, Status};
 use fluxgate_node::clock::boot_now;
+use fluxgate_node::counters::Charged;
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::credential::CredentialError;
@@ -151,7 +153,7 @@ pub(crate) fn too_late(
             let now = state.now();
             look_up(state, text, now).map_or_else(
                 || unauthenticated(state, true),
-                |(key, known)| {
+                |Found { key, known, .. }| {
                     let limits = known.limits.specs;
                     let rate = RateLimitState::nothing_left(&state.config, limits, now);
                     Answer::Limited { key, rate, degraded: true }
@@ -183,21 +185,43 @@ async fn decide(
         PresentedCredential::Wrong => return rejected(true),
         PresentedCredential::One(text) => text,
     };
-    let Some((key, known)) = look_up(state, text, now) else { return rejected(true) };
+    let Some(Found { key, known, owner }) = look_up(state, text, now) else {
+        return rejected(true);
+    };
     if !requirement.allows(key.entry.scope()) {
         let decided = state.counters.decide(&key.entry.id().into(), known, Cost::PEEK).await;
         if decided.decision.verdict == quota::Verdict::Unavailable {
             return unavailable(state, CANNOT_COUNT);
         }
-        let rate = RateLimitState::of_decision(&state.config, decided, now);
+        let rate = RateLimitState::of_decision(&state.config, decided, Vec::new(), now);
         return Answer::OutOfScope { key, required: requirement.scope(), rate };
     }
-    if let Some(message) = over_every_limit(&known.limits.specs, cost) {
+    let of_owner = owner.map(|owner| Charged {
+        subject: owner.subject,
+        known: LookedUp { limits: SubjectLimits::of_named(&owner), revision: known.revision },
+        cost,
+    });
+    let all = of_owner.as_ref().map_or_else(Vec::new, |owner| {
+        let of_key = Arc::clone(&known.limits.specs);
+        vec![("", of_key), ("owner/", Arc::clone(&owner.known.limits.specs))]
+    });
+    let too_dear = if all.is_empty() {
+        over_every_limit("", &known.limits.specs, cost)
+    } else {
+        all.iter().find_map(|(prefix, specs)| over_every_limit(prefix, specs, cost))
+    };
+    if let Some(message) = too_dear {
         return Answer::Invalid(message);
     }
-    let decided = state.counters.decide(&key.entry.id().into(), known, cost).await;
+    let subject = key.entry.id().into();
+    let decided = match of_owner {
+        None => state.counters.decide(&subject, known, cost).await,
+        Some(owner) => {
+            state.counters.decide_joint(vec![Charged { subject, known, cost }, owner]).await
+        }
+    };
     let verdict = decided.decision.verdict;
-    let rate = RateLimitState::of_decision(&state.config, decided, now);
+    let rate = RateLimitState::of_decision(&state.config, decided, all, now);
     match verdict {
         quota::Verdict::Admitted => {
             if !cost.is_peek() {
@@ -211,12 +235,17 @@ async fn decide(
     }
 }
 
+/// A key that a credential opens, and what its requests are charged to.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) key: MatchedKey,
+    pub(crate) known: LookedUp,
+    /// The record of its owner, if that has limits.
+    pub(crate) owner: Option<Arc<Named>>,
+}
+
 /// Finds the active key that a credential opens now.
-pub(crate) fn look_up(
-    state: &NodeState,
-    text: &[u8],
-    now: ClusterMs,
-) -> Option<(MatchedKey, LookedUp)> {
+pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<Found> {
     let (digest, id) = match Credential::parse(text) {
         Ok(credential) => (credential.digest, Some(credential.key_id)),
         // Most likely a typing error: no look-up is needed.
@@ -241,7 +270,14 @@ pub(crate) fn look_up(
     };
     let table = &state.shared.table;
     let found = id.and_then(|id| table.with(&id, open).flatten());
-    found.or_else(|| table.with(&KeyId::of_imported(&digest), open).flatten())
+    let (key, known) =
+        found.or_else(|| table.with(&KeyId::of_imported(&digest), open).flatten())?;
+    let owner = state.shared.owner_of(&view, &key.entry);
+    if owner.as_ref().is_some_and(|owner| !owner.enabled) {
+        return None;
+    }
+    let owner = owner.filter(|owner| !owner.limits.is_empty());
+    Some(Found { key, known, owner })
 }
 
 /// The answer to a request without a credential, or with one that is not valid.
@@ -262,11 +298,11 @@ fn unavailable(state: &NodeState, otherwise: &'static str) -> Answer {
 
 /// A cost above the tokens of a whole window can never be admitted: the request is invalid, and a
 /// 429 would promise that waiting helps.
-fn over_every_limit(limits: &[LimitSpec], cost: Cost) -> Option<String> {
+fn over_every_limit(prefix: &str, limits: &[LimitSpec], cost: Cost) -> Option<String> {
     let smallest = limits.iter().map(|spec| &spec.limit).min_by_key(|l| l.tokens)?;
     (cost.0 > smallest.tokens).then(|| {
         format!(
-            "cost: {cost} is more than the limit `{}` of {} ever allows",
+            "cost: {cost} is more than the limit `{prefix}{}` of {} ever allows",
             smallest.name, smallest.tokens
         )
     })

@@ -118,7 +118,7 @@ impl World {
                 Outcome::Key(record) => revisions
                     .insert(record.id, record.revision)
                     .is_none_or(|known| known < record.revision),
-                Outcome::Done | Outcome::Put(_) | Outcome::Refused(_) => false,
+                Outcome::Done | Outcome::Put(_) | Outcome::Named(_) | Outcome::Refused(_) => false,
             };
             let key = match &proposal.command {
                 Command::CreateKey(new) => new.idempotency_key.as_ref(),
@@ -136,6 +136,9 @@ impl World {
                 | Command::RegisterStart { .. }
                 | Command::EraseKeys { .. }
                 | Command::Note { .. }
+                | Command::SetSeed { .. }
+                | Command::PutNamed { .. }
+                | Command::DeleteNamed { .. }
                 | Command::SetTime { .. } => None,
                 Command::Once { key, .. } => Some(key),
             };
@@ -194,6 +197,8 @@ fn records(items: &[Item]) -> BTreeMap<KeyId, KeyRow> {
         | Item::Idempotency(_)
         | Item::IdempotencyOf(_)
         | Item::Places(_)
+        | Item::Seed(_)
+        | Item::Named(_)
         | Item::Outcomes(_)
         | Item::OutcomesAt(_) => None,
     });

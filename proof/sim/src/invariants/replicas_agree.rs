@@ -46,6 +46,8 @@ fn digest(node: &Node) -> u64 {
             | Item::Idempotency(_)
             | Item::IdempotencyOf(_)
             | Item::Places(_)
+            | Item::Seed(_)
+            | Item::Named(_)
             | Item::Outcomes(_)
             | Item::OutcomesAt(_)) => other,
         };

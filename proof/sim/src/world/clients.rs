@@ -187,7 +187,8 @@ impl World {
         let Some((asked, began)) = self.clients.asked.remove(&id) else { return };
         let record = match came.as_ref().map(|written| &written.outcome) {
             Ok(Outcome::Key(record)) => Some(record),
-            Ok(Outcome::Done | Outcome::Put(_) | Outcome::Refused(_)) | Err(_) => None,
+            Ok(Outcome::Done | Outcome::Put(_) | Outcome::Named(_) | Outcome::Refused(_))
+            | Err(_) => None,
         };
         if came.is_err() {
             self.book.failed_writes.push((began, self.now));

@@ -8,6 +8,7 @@ use fluxgate_types::{BootId, KeyId, Limit, NodeId};
 use super::{Item, KeyRow};
 use crate::lease::TermsRecord;
 use crate::state::cluster_state::{ClusterState, LEVEL, StartId};
+use crate::state::put_named::named_of;
 use crate::state::record::{KeyRecord, LimitSpec};
 use crate::state::table::KeyTable;
 use crate::state::{NodeRecord, Registry, Shared, View};
@@ -24,6 +25,9 @@ pub enum RestoreError {
     /// The cluster state is invalid or comes from a newer program.
     #[error("snapshot holds a cluster state that this program does not know")]
     Cluster,
+    /// Records with names before the key of their hash, or one of them twice.
+    #[error("snapshot holds an owner twice, or before the seed")]
+    Named,
     /// Too many keys for a table, or a key that occurs twice.
     #[error("snapshot holds a key twice, or too many")]
     Keys,
@@ -99,6 +103,18 @@ impl Restore {
             Item::Cluster { level, terms, start_ids, default_tags } => {
                 let state = (level, terms, start_ids);
                 take_cluster(&registry.shared, state, &default_tags)?;
+            }
+            Item::Seed(seed) => registry.shared.change_view(|view| view.seed = Some(seed)),
+            Item::Named(rows) => {
+                let seed = registry.shared.view().seed.ok_or(RestoreError::Named)?;
+                for row in rows {
+                    let mut named = named_of(row, &seed).ok_or(RestoreError::Limits)?;
+                    named.limits = registry.shared.table.share_limits(&named.limits);
+                    if registry.shared.named.get(&named.subject).is_some() {
+                        return Err(RestoreError::Named);
+                    }
+                    registry.shared.named.put(named);
+                }
             }
             Item::LimitTags(rows) => {
                 rows.iter().try_for_each(|(id, tags)| set_tags(&registry.shared, id, tags))?;

@@ -64,8 +64,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         }
     };
     output::notice(&format!(
-        "{shown}: {} keys and {} audit entries of cluster `{}` at {}",
-        summary.keys, summary.audit, summary.begin.cluster, summary.begin.at
+        "{shown}: {} of cluster `{}` at {}",
+        summary.content(),
+        summary.begin.cluster,
+        summary.begin.at
     ));
     Ok(Exit::Done)
 }

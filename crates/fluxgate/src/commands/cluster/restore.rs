@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         Ok(())
     })?;
-    let bar = output::bar(summary.keys + summary.audit, "lines");
+    let bar = output::bar(summary.keys + summary.owners + summary.audit, "lines");
     let mut total = Total::default();
     let mut lines = Lines::default();
     let mut send = |lines: &mut Lines| -> anyhow::Result<()> {
@@ -89,6 +89,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     })?;
     send(&mut lines)?;
     bar.finish_and_clear();
-    let of = format!("{} keys and {} audit entries: ", summary.keys, summary.audit);
+    let of = format!("{}: ", summary.content());
     total.report_as(&of, "restored")
 }

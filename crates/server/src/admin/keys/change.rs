@@ -217,7 +217,7 @@ pub(crate) async fn erase(
             applied_on: applied_on.iter().map(|node| node.0).collect(),
             waited_ms,
         }),
-        Outcome::Key(_) | Outcome::Put(_) => {
+        Outcome::Key(_) | Outcome::Put(_) | Outcome::Named(_) => {
             Err(ApiError::new(ErrorCode::Internal, "internal error"))
         }
         Outcome::Refused(error) => Err(rejected(&error)),

@@ -46,7 +46,7 @@ pub(super) fn scoped_idempotency_key(principal: &Principal, action: &str, key: &
 }
 
 /// The revision in `If-Match`; `None` if any revision will do.
-pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+pub(in crate::admin) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let Some(value) = single(headers, header::IF_MATCH.as_str())? else { return Ok(None) };
     if value == "*" {
         // Requires only that the record exists, which the caller of this function checks.

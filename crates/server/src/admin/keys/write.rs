@@ -23,7 +23,7 @@ pub(super) async fn change(
     let Written { outcome, applied_on, waited_ms } = write(state, caller, command).await?;
     let row = match outcome {
         Outcome::Key(row) => *row,
-        Outcome::Done | Outcome::Put(_) => {
+        Outcome::Done | Outcome::Put(_) | Outcome::Named(_) => {
             return Err(ApiError::new(ErrorCode::Internal, "internal error"));
         }
         Outcome::Refused(CommandError::Actor) => {
@@ -54,7 +54,7 @@ fn committed(row: KeyRow) -> Result<KeyRecord, ApiError> {
 }
 
 /// Writes a command, and waits until it holds on every node.
-pub(super) async fn write(
+pub(in crate::admin) async fn write(
     state: &NodeState,
     caller: &RequestContext,
     command: Command,
@@ -65,7 +65,7 @@ pub(super) async fn write(
 }
 
 /// Why a write was not made, or may not have been made.
-fn not_written(error: WriteError) -> ApiError {
+pub(in crate::admin) fn not_written(error: WriteError) -> ApiError {
     let (code, message) = match error {
         WriteError::NoLeader => {
             (ErrorCode::NoLeader, "the cluster has no leader now; nothing was changed")
@@ -83,7 +83,7 @@ fn not_written(error: WriteError) -> ApiError {
 }
 
 /// Why the replicated state rejected a command.
-pub(super) fn rejected(error: &CommandError) -> ApiError {
+pub(in crate::admin) fn rejected(error: &CommandError) -> ApiError {
     let code = match error {
         CommandError::Actor => ErrorCode::AuthenticationFailed,
         CommandError::NotFound => ErrorCode::NotFound,

@@ -19,17 +19,41 @@ pub(crate) struct RateLimitState {
     pub(crate) reset_s: u64,
     /// Seconds until `reset_s`, rounded up, at least 1.
     pub(super) wait_s: u64,
-    /// All limits of the key.
+    /// All limits of the subject whose limit decided.
     pub(super) policy: Arc<[LimitSpec]>,
     /// The deciding limit: its place in `policy`.
     pub(super) limit_at: usize,
+    /// The limits of all subjects of the request, and what their names begin with; empty if the key is
+    /// the only one.
+    pub(super) all: Vec<Policy>,
+    /// Which of them decided.
+    pub(super) charge_at: usize,
     /// Whether the headers of the IETF draft are sent too.
     pub(super) sends_draft: bool,
 }
 
+/// The limits of one subject, and what their names begin with in an answer.
+pub(super) type Policy = (&'static str, Arc<[LimitSpec]>);
+
 impl RateLimitState {
-    /// After a decision on a key.
-    pub(super) fn of_decision(config: &Config, decided: Decided, now: ClusterMs) -> Self {
+    /// What the name of the deciding limit begins with.
+    pub(super) fn prefix(&self) -> &'static str {
+        self.all.get(self.charge_at).map_or("", |(prefix, _)| prefix)
+    }
+
+    /// The deciding limit, if it is one of several.
+    pub(super) fn one_of_several(&self) -> Option<&Limit> {
+        let several = self.policy.len() > 1 || self.all.len() > 1;
+        self.policy.get(self.limit_at).filter(|_| several).map(|spec| &spec.limit)
+    }
+
+    /// After a decision on a key, or on `all` these subjects.
+    pub(super) fn of_decision(
+        config: &Config,
+        decided: Decided,
+        all: Vec<Policy>,
+        now: ClusterMs,
+    ) -> Self {
         let Decided { decision, limits, at } = decided;
         let now = now.max(at);
         Self {
@@ -39,6 +63,8 @@ impl RateLimitState {
             wait_s: wait_s(decision.reset, now),
             policy: limits,
             limit_at: decision.limit_at,
+            all,
+            charge_at: decision.charge_at,
             sends_draft: config.ratelimit_draft_headers,
         }
     }
@@ -66,6 +92,8 @@ impl RateLimitState {
             wait_s: wait_s(reset, now),
             policy,
             limit_at: 0,
+            all: Vec::new(),
+            charge_at: 0,
             sends_draft: config.ratelimit_draft_headers,
         }
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use fluxgate_api::error::ErrorCode;
 use fluxgate_api::paths::header as names;
 use fluxgate_engine::state::entry::{KeyEntry, Texts};
+use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{KEY_ID_PREFIX, KeyId, Scope};
 
 use super::{Answer, MatchedKey, RateLimitState};
@@ -18,6 +19,7 @@ use crate::shared::respond;
 
 const LIMIT: HeaderName = HeaderName::from_static(names::X_RATELIMIT_LIMIT);
 const REMAINING: HeaderName = HeaderName::from_static(names::X_RATELIMIT_REMAINING);
+const NAME: HeaderName = HeaderName::from_static(names::X_RATELIMIT_NAME);
 const RESET: HeaderName = HeaderName::from_static(names::X_RATELIMIT_RESET);
 const KEY_ID: HeaderName = HeaderName::from_static(names::X_AUTH_KEY_ID);
 const KEY_NAME: HeaderName = HeaderName::from_static(names::X_AUTH_KEY_NAME);
@@ -42,6 +44,8 @@ struct RateValues {
     limit: Range<usize>,
     remaining: Range<usize>,
     reset: Range<usize>,
+    /// The deciding limit, if it is one of several.
+    name: Option<Range<usize>>,
     /// Policy and state of the IETF draft.
     draft: Option<(Range<usize>, Option<Range<usize>>)>,
 }
@@ -151,6 +155,12 @@ impl Answer {
             limit: number(&mut text, rate.limit),
             remaining: number(&mut text, rate.remaining),
             reset: number(&mut text, rate.reset_s),
+            name: rate.one_of_several().map(|limit| {
+                written(&mut text, |text| {
+                    text.extend_from_slice(rate.prefix().as_bytes());
+                    text.extend_from_slice(limit.name.as_bytes());
+                })
+            }),
             draft: rate.sends_draft.then(|| write_draft(&mut text, rate)),
         });
         let Texts { name, owner, .. } = texts;
@@ -192,6 +202,7 @@ impl Values {
             insert(headers, LIMIT, &rate.limit);
             insert_once(headers, REMAINING, &rate.remaining);
             insert(headers, RESET, &rate.reset);
+            rate.name.iter().for_each(|name| insert(headers, NAME, name));
             if let Some((policy, current)) = &rate.draft {
                 insert(headers, RATELIMIT_POLICY, policy);
                 current.iter().for_each(|current| insert_once(headers, RATELIMIT, current));
@@ -272,17 +283,18 @@ fn write_admission(
 
 /// `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-10.
 fn write_draft(text: &mut Vec<u8>, rate: &RateLimitState) -> (Range<usize>, Option<Range<usize>>) {
-    let policy: Vec<String> = rate
-        .policy
-        .iter()
-        .map(|spec| {
-            let period_s = spec.limit.period_ms / 1_000;
-            format!("\"{}\";q={};w={period_s}", spec.limit.name, spec.limit.tokens)
-        })
-        .collect();
+    let own = [("", std::sync::Arc::clone(&rate.policy))];
+    let all = if rate.all.is_empty() { &own[..] } else { &rate.all };
+    let specs = all.iter().flat_map(|(prefix, specs)| specs.iter().map(move |one| (prefix, one)));
+    let one = |(prefix, spec): (&&str, &LimitSpec)| {
+        let period_s = spec.limit.period_ms / 1_000;
+        format!("\"{prefix}{}\";q={};w={period_s}", spec.limit.name, spec.limit.tokens)
+    };
+    let policy: Vec<String> = specs.map(one).collect();
     let policy = written(text, |text| text.extend_from_slice(policy.join(", ").as_bytes()));
     let current = rate.policy.get(rate.limit_at).map(|spec| {
-        let state = format!("\"{}\";r={};t={}", spec.limit.name, rate.remaining, rate.wait_s);
+        let (prefix, name) = (rate.prefix(), &spec.limit.name);
+        let state = format!("\"{prefix}{name}\";r={};t={}", rate.remaining, rate.wait_s);
         written(text, |text| text.extend_from_slice(state.as_bytes()))
     });
     (policy, current)
@@ -307,7 +319,7 @@ fn percent_encode(out: &mut Vec<u8>, text: &str) {
 mod tests {
     use axum::body::to_bytes;
     use fluxgate_engine::state::command::Actor;
-    use fluxgate_engine::state::record::{KeyRecord, LimitSpec};
+    use fluxgate_engine::state::record::KeyRecord;
     use fluxgate_types::{ClusterMs, Digest, Limit, LogIndex};
 
     use super::*;
@@ -340,6 +352,8 @@ mod tests {
             wait_s: 7,
             policy: [LimitSpec::new(limit)].into(),
             limit_at: 0,
+            all: Vec::new(),
+            charge_at: 0,
             sends_draft: true,
         };
         Answer::Admitted(super::MatchedKey { entry: KeyEntry::new(&record, None) }, rate)

@@ -7,9 +7,10 @@ use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::{
     Actor, Batch, Command, ImportSource, KeyChange, NewKey, OneKey, Proposal,
 };
+use fluxgate_engine::state::named::{Definition, NamedKind};
 use fluxgate_engine::state::snapshot::KeyRow;
 use fluxgate_types::{
-    BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, caps,
+    BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, SubjectSeed, caps,
 };
 
 use crate::source::Source;
@@ -50,7 +51,7 @@ fn proposal(source: &mut Source<'_>) -> Proposal {
 }
 
 fn command(source: &mut Source<'_>) -> Command {
-    match source.below(21) {
+    match source.below(24) {
         0..=2 => Command::CreateKey(Box::new(new_key(source))),
         3 | 4 => Command::UpdateKey(Box::new(change(source))),
         5 | 6 => Command::RotateKey {
@@ -114,10 +115,32 @@ fn command(source: &mut Source<'_>) -> Command {
         19 => {
             Command::Note { action: source.pick(&Action::ALL), details: source.pick(&NAMES).into() }
         }
+        21..=23 => of_names(source),
         _ => {
             let count = source.below(4);
             Command::RestoreAudit { lines: (0..count).map(|_| line(source)).collect() }
         }
+    }
+}
+
+fn of_names(source: &mut Source<'_>) -> Command {
+    match source.below(3) {
+        0 => Command::SetSeed { seed: SubjectSeed([source.byte() % 2; 16]) },
+        1 => Command::PutNamed {
+            kind: NamedKind::Owner,
+            name: source.pick(&NAMES).into(),
+            definition: Box::new(Definition {
+                limits: if source.once_in(3) { Vec::new() } else { limits(source) },
+                enabled: source.once_in(2),
+                metadata: metadata(source),
+            }),
+            if_revision: revision(source),
+        },
+        _ => Command::DeleteNamed {
+            kind: NamedKind::Owner,
+            name: source.pick(&NAMES).into(),
+            if_revision: revision(source),
+        },
     }
 }
 
