@@ -39,7 +39,7 @@ ask() { # ask NAME LISTENER TOKEN WORDS…
 }
 
 ask "the admin listener keeps to the document" admin "$(demo_field "d['operator_token']")" \
-  --include-path-regex '^/(v1/(keys|audit|whoami|cluster)|metrics|openapi|livez|readyz)' \
+  --include-path-regex '^/(v1/(keys|owners|audit|whoami|cluster)|metrics|openapi|livez|readyz)' \
   --exclude-path-regex 'cluster/(nodes|leader|restore)|keys/import' \
   --exclude-checks positive_data_acceptance
 # A body of lines is never rejected as a whole: the answer reports each wrong line.
