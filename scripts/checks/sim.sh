@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 scripts/sim.sh --seeds 0..400
 scripts/sim.sh --mutations --seeds 0..400
-cargo nextest run --locked -p fluxgate-engine --features mutations --test joint
+cargo test -q --locked -p fluxgate-engine --features mutations --test joint
