@@ -66,16 +66,7 @@ impl Client {
         change: &UpdateKey,
         revision: Option<u64>,
     ) -> Result<WriteAnswer, Error> {
-        // A repeat of a guarded change that was already done would get 412, as if another caller
-        // had changed the key first.
-        let repeat = match revision {
-            Some(_) => Repeat::IfNotDone,
-            None => Repeat::Harmless,
-        };
-        let mut call = Call::new(Method::PATCH, paths::key(id), repeat).json(change)?;
-        if let Some(revision) = revision {
-            call = call.header("if-match", format!("\"{revision}\""));
-        }
+        let call = Call::guarded(Method::PATCH, paths::key(id), revision).json(change)?;
         self.ask(&call).await
     }
 

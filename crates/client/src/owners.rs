@@ -49,7 +49,8 @@ impl Client {
         change: &ChangeOwner,
         revision: Option<u64>,
     ) -> Result<OwnerAnswer, Error> {
-        self.ask(&guarded(Method::PATCH, owner, revision).json(change)?).await
+        let call = Call::guarded(Method::PATCH, paths::owner(owner), revision);
+        self.ask(&call.json(change)?).await
     }
 
     /// Deletes the record of an owner. Its keys stay.
@@ -63,20 +64,6 @@ impl Client {
     ) -> Result<DeletedOwner, Error> {
         // A repeat after success would get 404, as if the record had never existed.
         let call = Call::new(Method::DELETE, paths::owner(owner), Repeat::IfNotDone);
-        self.ask(&at_revision(call, revision)).await
-    }
-}
-
-/// A repeat of a guarded change that was already done would get 412, as if another caller had changed
-/// the record first.
-fn guarded(method: Method, owner: &str, revision: Option<u64>) -> Call {
-    let repeat = if revision.is_some() { Repeat::IfNotDone } else { Repeat::Harmless };
-    at_revision(Call::new(method, paths::owner(owner), repeat), revision)
-}
-
-fn at_revision(call: Call, revision: Option<u64>) -> Call {
-    match revision {
-        Some(revision) => call.header("if-match", format!("\"{revision}\"")),
-        None => call,
+        self.ask(&call.if_revision(revision)).await
     }
 }

@@ -74,6 +74,21 @@ impl Call {
         }
     }
 
+    /// A change that applies only at this revision, if one is given.
+    pub(crate) fn guarded(method: Method, path: impl Into<String>, revision: Option<u64>) -> Self {
+        // A repeat of a guarded change that was already done would get 412, as if another caller
+        // had made a change first.
+        let repeat = if revision.is_some() { Repeat::IfNotDone } else { Repeat::Harmless };
+        Self::new(method, path, repeat).if_revision(revision)
+    }
+
+    pub(crate) fn if_revision(self, revision: Option<u64>) -> Self {
+        match revision {
+            Some(revision) => self.header("if-match", format!("\"{revision}\"")),
+            None => self,
+        }
+    }
+
     pub(crate) fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path, Repeat::Harmless)
     }

@@ -1,6 +1,7 @@
 //! Owners: their records, what they change for their keys, and what a snapshot keeps of them.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fluxgate_engine::lease::FirstLease;
 use fluxgate_engine::quota::{
@@ -232,4 +233,32 @@ fn a_record_made_again_gives_no_second_share_after_a_crash() {
     // That of a record which cannot have existed before is usable.
     let fresh = SubjectLimits { created: named.created_index, ..limits.clone() };
     assert!(Shard::would_observe(&context, &fresh, spec, &counter).expect("as above").usable);
+}
+
+/// A record that is changed is there at every moment: without it, the keys of a disabled owner would be
+/// accepted.
+#[test]
+fn a_changed_record_is_never_missing() {
+    let mut log = Log::new();
+    row(log.put("acme", Definition { enabled: false, ..limited(300) }, None));
+    let shared = log.registry.shared();
+    let subject = NamedKind::Owner.subject(&SEED, "acme");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reads = 0_u64;
+            while !done.load(Ordering::Relaxed) {
+                assert!(shared.named.get(&subject).is_some_and(|named| !named.enabled));
+                reads += 1;
+            }
+            reads
+        });
+        for n in 0..20_000 {
+            let definition = Definition { enabled: false, ..limited(1 + n % 9) };
+            row(log.put("acme", definition, None));
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(reader.join().expect("it was there at every read") > 0);
+    });
+    assert_eq!((shared.named.len(), log.page(None, 9)), (1, vec!["acme".to_owned()]));
 }

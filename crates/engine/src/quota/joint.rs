@@ -138,19 +138,18 @@ impl Locked<'_, '_> {
             Some(Charge { limits, ..charge.clone() })
         });
         let charges = now.collect::<Option<Vec<Charge>>>();
-        let seen =
-            charges.as_ref().map(|charges| self.look(context, joint.deadline, charges, waiter));
-        let decision = match (&seen, &charges) {
-            (Some(Seen::Decided(decision)), _) => Some(*decision),
-            (Some(Seen::Short(queued)), Some(charges)) => {
-                self.ending(context, joint, charges, queued)
-            }
-            _ => Some(unavailable(&joint.charges[0].limits)),
+        let waits = match &charges {
+            None => Err(unavailable(&joint.charges[0].limits)),
+            Some(charges) => match self.look(context, joint.deadline, charges, waiter) {
+                Seen::Decided(decision) => Err(decision),
+                Seen::Short(queued) => {
+                    self.ending(context, joint, charges, &queued).map_or(Ok(queued), Err)
+                }
+            },
         };
-        match (decision, seen) {
-            (None, Some(Seen::Short(queued))) => self.wait(context, joint, &queued, waiter),
-            (decision, _) => {
-                let decision = decision.unwrap_or_else(|| unavailable(&joint.charges[0].limits));
+        match waits {
+            Ok(queued) => self.wait(context, joint, &queued, waiter),
+            Err(decision) => {
                 let charges = charges.as_deref().unwrap_or(&joint.charges);
                 let limits = Arc::clone(&charges[decision.charge_at].limits.specs);
                 out.push(Effect::Decided { waiter, decision, limits });

@@ -29,17 +29,12 @@ const fn deleted_action(kind: NamedKind) -> Action {
 /// The record in memory; `None` if its limits break a rule or their tags do not fit.
 pub(super) fn named_of(row: NamedRow, seed: &SubjectSeed) -> Option<Named> {
     let Definition { limits, enabled, metadata } = row.definition;
-    let specs = checked(&limits).ok()?;
-    let distinct = row.tags.iter().enumerate().all(|(at, tag)| !row.tags[..at].contains(tag));
-    if specs.len() != row.tags.len() || !distinct {
-        return None;
-    }
-    let tagged = |(limit, tag): (Limit, u32)| LimitSpec { limit, tag };
+    checked(&limits).ok()?;
     Some(Named {
         subject: row.kind.subject(seed, &row.name),
         kind: row.kind,
         enabled,
-        limits: limits.into_iter().zip(row.tags).map(tagged).collect(),
+        limits: LimitSpec::with_tags(limits.into_iter(), &row.tags)?,
         name: row.name,
         metadata: metadata.into(),
         revision: row.revision,

@@ -75,6 +75,17 @@ impl LimitSpec {
         specs.iter().all(|spec| spec.tag == Self::new(spec.limit.clone()).tag)
     }
 
+    /// Limits with the tags that they had; `None` if there are not as many, or one occurs twice.
+    #[must_use]
+    pub fn with_tags(
+        limits: impl ExactSizeIterator<Item = Limit>,
+        tags: &[u32],
+    ) -> Option<Arc<[Self]>> {
+        let distinct = tags.iter().enumerate().all(|(at, tag)| !tags[..at].contains(tag));
+        let fits = limits.len() == tags.len() && distinct;
+        fits.then(|| limits.zip(tags).map(|(limit, tag)| Self { limit, tag: *tag }).collect())
+    }
+
     /// Tags the limits of one key; `None` if two tags collide (one in four thousand million).
     #[must_use]
     pub fn all(limits: &[Limit]) -> Option<Arc<[Self]>> {

@@ -116,8 +116,9 @@ impl Registry {
     /// Readers of [`Shared`] keep their handle.
     pub fn install(&mut self, applied: LogIndex, restored: Restore) {
         let other = restored.registry;
-        self.shared.table.adopt(&other.shared.table);
+        // Owners first: a key must not appear before what it is charged to.
         self.shared.table.change(|| self.shared.named.adopt(&other.shared.named));
+        self.shared.table.adopt(&other.shared.table);
         let view = other.shared.view();
         self.shared.change_view(|slot| *slot = View::clone(&view));
         let cluster = other.shared.cluster();

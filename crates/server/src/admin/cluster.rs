@@ -26,7 +26,7 @@ use fluxgate_wire::peer::MembershipCallV2;
 
 use self::view::cluster_view;
 use crate::shared::auth::Operator;
-use crate::shared::body::{parse, parse_optional, read_body};
+use crate::shared::body::{parse, parse_optional, read_whole};
 use crate::shared::error::ApiError;
 use crate::shared::path::PathId;
 use crate::shared::respond::Json;
@@ -125,11 +125,6 @@ async fn set_time(
     let to = request.unwrap_or_default().to.map(|Text(to)| to);
     let from = operator.client_addr;
     change(&state, None, MembershipCallV2::SetTime { to, from }).await
-}
-
-async fn read_whole(state: &NodeState, body: Body) -> Result<bytes::Bytes, ApiError> {
-    let read = read_body(body, state.config.max_body_bytes, state.config.request_timeout).await;
-    Ok(read?)
 }
 
 fn invalid(message: impl Into<Cow<'static, str>>) -> ApiError {

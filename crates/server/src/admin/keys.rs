@@ -24,7 +24,7 @@ use fluxgate_node::state::NodeState;
 use self::change::managed;
 use self::guards::{idempotency_key, if_match};
 use crate::shared::auth::RequestContext;
-use crate::shared::body::{parse, parse_optional, read_body};
+use crate::shared::body::{parse, parse_optional, read_whole};
 use crate::shared::error::ApiError;
 use crate::shared::path::PathId;
 use crate::shared::query::query;
@@ -108,9 +108,4 @@ async fn delete(
     let body = change::revoke(&state, &caller, entry.id(), if_revision).await?;
     let revision = body.record.revision;
     Ok(Tagged { status: StatusCode::OK, revision, body }.into_response())
-}
-
-async fn read_whole(state: &NodeState, body: Body) -> Result<bytes::Bytes, ApiError> {
-    let read = read_body(body, state.config.max_body_bytes, state.config.request_timeout).await;
-    Ok(read?)
 }

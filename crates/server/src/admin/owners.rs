@@ -20,12 +20,12 @@ use fluxgate_node::state::NodeState;
 use fluxgate_node::writes::Written;
 use fluxgate_types::caps;
 
-use super::keys::fields::{limits, metadata, text};
+use super::keys::fields::{limits_or_none, metadata, text};
 use super::keys::guards::if_match;
 use super::keys::write::{not_written, rejected, write};
 use super::paging::{named_cursor, named_place, page_size};
-use crate::shared::auth::{Principal, RequestContext};
-use crate::shared::body::{parse, read_body};
+use crate::shared::auth::RequestContext;
+use crate::shared::body::{parse, read_whole};
 use crate::shared::error::ApiError;
 use crate::shared::path::PathId;
 use crate::shared::query::query;
@@ -54,13 +54,7 @@ fn shown(row: &NamedRow) -> OwnerRecord {
 }
 
 fn only_operator(caller: &RequestContext) -> Result<(), ApiError> {
-    match caller.principal {
-        Principal::Operator => Ok(()),
-        Principal::Key { .. } => {
-            let message = "Records of owners require the operator token";
-            Err(ApiError::new(ErrorCode::InsufficientScope, message))
-        }
-    }
+    caller.principal.only_operator("Records of owners require the operator token")
 }
 
 /// The record of an owner. A node without a lease may be behind, so it does not know that there is
@@ -113,7 +107,7 @@ async fn set(
     let request: SetOwner = parse(&headers, &read_whole(&state, body).await?)?;
     let owner = text("owner", &owner, caps::OWNER_CHARS_MAX)?;
     let definition = Definition {
-        limits: checked(request.limits)?,
+        limits: limits_or_none(request.limits)?,
         enabled: request.enabled,
         metadata: metadata(&request.metadata)?,
     };
@@ -133,7 +127,7 @@ async fn change(
 ) -> Result<Tagged<OwnerAnswer>, ApiError> {
     only_operator(&caller)?;
     let request: ChangeOwner = parse(&headers, &read_whole(&state, body).await?)?;
-    let limits = request.limits.map(checked).transpose()?;
+    let limits = request.limits.map(limits_or_none).transpose()?;
     let metadata = request.metadata.as_ref().map(metadata).transpose()?;
     let asked = if_match(&headers)?;
     let mut tries = 0;
@@ -177,11 +171,6 @@ async fn delete(
     }
 }
 
-/// An owner may have no limits; otherwise the rules for those of a key apply.
-fn checked(specs: Vec<LimitSpec>) -> Result<Vec<fluxgate_types::Limit>, ApiError> {
-    if specs.is_empty() { Ok(Vec::new()) } else { Ok(limits(specs)?) }
-}
-
 /// Writes a record. The inner error is that of the replicated state.
 async fn put(
     state: &NodeState,
@@ -211,8 +200,4 @@ async fn put(
 
 fn internal() -> ApiError {
     ApiError::new(ErrorCode::Internal, "internal error")
-}
-
-async fn read_whole(state: &NodeState, body: Body) -> Result<bytes::Bytes, ApiError> {
-    Ok(read_body(body, state.config.max_body_bytes, state.config.request_timeout).await?)
 }

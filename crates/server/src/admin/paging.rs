@@ -19,9 +19,12 @@ pub(super) fn page_size(requested: Option<usize>) -> Result<usize, ApiError> {
     }
 }
 
+fn wrong() -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequest, "cursor: not one that this list gave")
+}
+
 /// The place in the list that a cursor names.
 pub(super) fn place(cursor: Option<&str>) -> Result<Option<u64>, ApiError> {
-    let wrong = || ApiError::new(ErrorCode::InvalidRequest, "cursor: not one that this list gave");
     let place = |text: &str| u64::from_str_radix(text.strip_prefix(CURSOR_PREFIX)?, 16).ok();
     cursor.map(|text| place(text).ok_or_else(wrong)).transpose()
 }
@@ -33,7 +36,6 @@ pub(super) fn cursor(place: u64) -> String {
 
 /// The name after which a page of records with names begins.
 pub(super) fn named_place(cursor: Option<&str>) -> Result<Option<String>, ApiError> {
-    let wrong = || ApiError::new(ErrorCode::InvalidRequest, "cursor: not one that this list gave");
     let place = |text: &str| {
         let hex =
             text.strip_prefix(CURSOR_PREFIX).filter(|hex| hex.is_ascii() && !hex.is_empty())?;

@@ -20,7 +20,7 @@ use fluxgate_types::{ClusterMs, KeyId, LogIndex, caps, credential};
 use serde::de::DeserializeOwned;
 
 use super::bulk::{OwnerRow, Row, take_in};
-use super::keys::fields::{future, limits, metadata, text};
+use super::keys::fields::{future, limits, limits_or_none, metadata, text};
 use crate::shared::auth::Operator;
 use crate::shared::body::parse_json;
 use crate::shared::error::ApiError;
@@ -141,11 +141,10 @@ fn record_of(key: BackupKey) -> Result<KeyRow, String> {
 }
 
 fn owner_of(owner: BackupOwner) -> Result<OwnerRow, String> {
-    let own_limits = if owner.limits.is_empty() { Vec::new() } else { limits(owner.limits)? };
     Ok(OwnerRow {
         name: text("owner", &owner.owner, caps::OWNER_CHARS_MAX)?,
         definition: Definition {
-            limits: own_limits,
+            limits: limits_or_none(owner.limits)?,
             enabled: owner.enabled,
             metadata: metadata(&owner.metadata)?,
         },

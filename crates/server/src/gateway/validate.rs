@@ -34,6 +34,9 @@ pub(crate) use self::rate_limit::RateLimitState;
 /// Why a request is not decided, where the node gives no closer reason.
 const CANNOT_COUNT: &str = "this node cannot count now";
 
+/// What the names of an owner's limits begin with in an answer.
+const OWNER_PREFIX: &str = "owner/";
+
 /// A key whose credential matched.
 #[derive(Clone, Debug)]
 pub(crate) struct MatchedKey {
@@ -201,18 +204,14 @@ async fn decide(
         known: LookedUp { limits: SubjectLimits::of_named(&owner), revision: known.revision },
         cost,
     });
-    let all = of_owner.as_ref().map_or_else(Vec::new, |owner| {
-        let of_key = Arc::clone(&known.limits.specs);
-        vec![("", of_key), ("owner/", Arc::clone(&owner.known.limits.specs))]
-    });
-    let too_dear = if all.is_empty() {
-        over_every_limit("", &known.limits.specs, cost)
-    } else {
-        all.iter().find_map(|(prefix, specs)| over_every_limit(prefix, specs, cost))
-    };
-    if let Some(message) = too_dear {
+    let owner_specs = of_owner.as_ref().map(|owner| Arc::clone(&owner.known.limits.specs));
+    let over_owner = || over_every_limit(OWNER_PREFIX, owner_specs.as_deref()?, cost);
+    if let Some(message) = over_every_limit("", &known.limits.specs, cost).or_else(over_owner) {
         return Answer::Invalid(message);
     }
+    let all = owner_specs.as_ref().map_or_else(Vec::new, |owner_specs| {
+        vec![("", Arc::clone(&known.limits.specs)), (OWNER_PREFIX, Arc::clone(owner_specs))]
+    });
     let subject = key.entry.id().into();
     let decided = match of_owner {
         None => state.counters.decide(&subject, known, cost).await,

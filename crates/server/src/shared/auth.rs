@@ -76,13 +76,8 @@ impl FromRequestParts<Arc<NodeState>> for Operator {
         state: &Arc<NodeState>,
     ) -> Result<Self, ApiError> {
         let caller = RequestContext::from_request_parts(parts, state).await?;
-        match caller.principal {
-            Principal::Operator => Ok(Self { client_addr: caller.client_addr_text() }),
-            Principal::Key { .. } => {
-                let message = "This endpoint requires the operator token";
-                Err(ApiError::new(ErrorCode::InsufficientScope, message))
-            }
-        }
+        caller.principal.only_operator("This endpoint requires the operator token")?;
+        Ok(Self { client_addr: caller.client_addr_text() })
     }
 }
 
@@ -92,6 +87,14 @@ impl Principal {
         match self {
             Self::Operator => Actor::Operator,
             Self::Key { entry, .. } => Actor::Key(entry.id()),
+        }
+    }
+
+    /// Fails with this message unless it is the operator.
+    pub(crate) fn only_operator(&self, message: &'static str) -> Result<(), ApiError> {
+        match self {
+            Self::Operator => Ok(()),
+            Self::Key { .. } => Err(ApiError::new(ErrorCode::InsufficientScope, message)),
         }
     }
 

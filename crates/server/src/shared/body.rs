@@ -5,18 +5,26 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use fluxgate_api::ErrorBody;
 use fluxgate_api::error::ErrorCode;
+use fluxgate_node::state::NodeState;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
+use crate::shared::error::ApiError;
 use crate::shared::words::in_words;
 
 /// How much of a body that no handler reads to read and drop, so that the client sees the answer and
 /// not a reset, bytes.
 pub(crate) const DROPPED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Reads the body of an administrator's request, within this node's bounds.
+pub(crate) async fn read_whole(state: &NodeState, body: Body) -> Result<Bytes, ApiError> {
+    Ok(read_body(body, state.config.max_body_bytes, state.config.request_timeout).await?)
+}
 
 /// Reads a whole body of at most `bytes_max` bytes.
 pub(crate) async fn read_body<B>(

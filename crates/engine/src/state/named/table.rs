@@ -111,6 +111,10 @@ fn hash(named: &Arc<Named>) -> u64 {
     named.subject.mix()
 }
 
+fn same(subject: &Subject) -> impl Fn(&Arc<Named>) -> bool + '_ {
+    move |named| named.subject == *subject
+}
+
 impl NamedTable {
     fn shard(&self, subject: &Subject) -> &RwLock<Shard> {
         &self.shards[usize::try_from(subject.mix() >> 48).unwrap_or(0) % SHARDS]
@@ -120,7 +124,7 @@ impl NamedTable {
     #[must_use]
     pub fn get(&self, subject: &Subject) -> Option<Arc<Named>> {
         let shard = self.shard(subject).read().unwrap_or_else(PoisonError::into_inner);
-        shard.find(subject.mix(), |named| named.subject == *subject).cloned()
+        shard.find(subject.mix(), same(subject)).cloned()
     }
 
     /// How many records there are.
@@ -148,29 +152,45 @@ impl NamedTable {
 
     // Only the one thread that applies calls these.
     pub(in crate::state) fn put(&self, named: Named) {
-        self.remove(&named.subject);
-        self.digest.fetch_add(digest::of(3, &named), Ordering::Relaxed);
-        self.count.fetch_add(1, Ordering::Relaxed);
         let named = Arc::new(named);
-        self.names
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(ByName(Arc::clone(&named)));
+        self.note(&named, AtomicU64::fetch_add, AtomicUsize::fetch_add);
+        // Replaced under one hold of the lock: to a reader in between, a disabled owner would have no
+        // record, and its keys would be accepted.
         let mut shard = self.shard(&named.subject).write().unwrap_or_else(PoisonError::into_inner);
-        Arc::make_mut(&mut shard).insert_unique(hash(&named), named, hash);
+        let table = Arc::make_mut(&mut shard);
+        let before = match table.find_mut(named.subject.mix(), same(&named.subject)) {
+            Some(known) => Some(std::mem::replace(known, Arc::clone(&named))),
+            None => {
+                table.insert_unique(hash(&named), Arc::clone(&named), hash);
+                None
+            }
+        };
+        drop(shard);
+        if let Some(before) = before {
+            self.note(&before, AtomicU64::fetch_sub, AtomicUsize::fetch_sub);
+        }
+        self.names.write().unwrap_or_else(PoisonError::into_inner).replace(ByName(named));
     }
 
     pub(in crate::state) fn remove(&self, subject: &Subject) {
-        let Some(named) = self.get(subject) else { return };
         let mut shard = self.shard(subject).write().unwrap_or_else(PoisonError::into_inner);
-        let same = |named: &Arc<Named>| named.subject == *subject;
-        if let Ok(found) = Arc::make_mut(&mut shard).find_entry(subject.mix(), same) {
-            found.remove();
-        }
+        let table = Arc::make_mut(&mut shard);
+        let Ok(found) = table.find_entry(subject.mix(), same(subject)) else { return };
+        let (named, _) = found.remove();
         drop(shard);
-        self.digest.fetch_sub(digest::of(3, &*named), Ordering::Relaxed);
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.note(&named, AtomicU64::fetch_sub, AtomicUsize::fetch_sub);
         self.names.write().unwrap_or_else(PoisonError::into_inner).remove(&ByName(named));
+    }
+
+    /// Counts a record in, or out.
+    fn note(
+        &self,
+        named: &Named,
+        add_digest: fn(&AtomicU64, u64, Ordering) -> u64,
+        add_count: fn(&AtomicUsize, usize, Ordering) -> usize,
+    ) {
+        add_digest(&self.digest, digest::of(3, named), Ordering::Relaxed);
+        add_count(&self.count, 1, Ordering::Relaxed);
     }
 
     /// The sum of the digests of all records.

@@ -171,12 +171,8 @@ fn take_cluster(
 
 /// The same limits with these tags, which must be distinct.
 fn retagged(specs: &[LimitSpec], tags: &[u32]) -> Result<Arc<[LimitSpec]>, RestoreError> {
-    let distinct = tags.iter().enumerate().all(|(at, tag)| !tags[..at].contains(tag));
-    if specs.len() != tags.len() || !distinct {
-        return Err(RestoreError::Limits);
-    }
-    let specs = specs.iter().zip(tags);
-    Ok(specs.map(|(spec, tag)| LimitSpec { limit: spec.limit.clone(), tag: *tag }).collect())
+    let limits = specs.iter().map(|spec| spec.limit.clone());
+    LimitSpec::with_tags(limits, tags).ok_or(RestoreError::Limits)
 }
 
 fn set_tags(shared: &Shared, id: &KeyId, tags: &[u32]) -> Result<(), RestoreError> {

@@ -197,10 +197,7 @@ pub(crate) async fn erase(
     if_revision: Option<u64>,
 ) -> Result<ErasedKey, ApiError> {
     let (id, revision) = (entry.id(), entry.revision());
-    if !matches!(caller.principal, Principal::Operator) {
-        let message = "Erasing a record requires the operator token";
-        return Err(ApiError::new(ErrorCode::InsufficientScope, message));
-    }
+    caller.principal.only_operator("Erasing a record requires the operator token")?;
     if state.shared.cluster().level < 3 {
         let message = "not before every node runs version 0.3 or later";
         return Err(ApiError::new(ErrorCode::Conflict, message));

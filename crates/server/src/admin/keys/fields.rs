@@ -71,6 +71,11 @@ pub(crate) fn limits(specs: Vec<LimitSpec>) -> Result<Vec<Limit>, InvalidField> 
     Ok(limits)
 }
 
+/// The limits of a record that may have none; otherwise the rules for those of a key apply.
+pub(crate) fn limits_or_none(specs: Vec<LimitSpec>) -> Result<Vec<Limit>, InvalidField> {
+    if specs.is_empty() { Ok(Vec::new()) } else { limits(specs) }
+}
+
 /// Names and values of metadata.
 pub(crate) type Pairs = Vec<(Box<str>, Box<str>)>;
 
