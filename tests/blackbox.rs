@@ -30,6 +30,7 @@ mod keys;
 mod malformed;
 mod monitoring;
 mod owners;
+mod plans;
 mod reasons;
 mod refusals;
 mod safety;

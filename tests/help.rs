@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::support::binary::binary;
 
 /// Every command, in the order of the file.
-const COMMANDS: [&str; 41] = [
+const COMMANDS: [&str; 51] = [
     "",
     "demo",
     "serve",
@@ -25,6 +25,16 @@ const COMMANDS: [&str; 41] = [
     "owners show",
     "owners set",
     "owners delete",
+    "plans",
+    "plans list",
+    "plans show",
+    "plans set",
+    "plans delete",
+    "pools",
+    "pools list",
+    "pools show",
+    "pools set",
+    "pools delete",
     "validate",
     "cluster",
     "cluster status",
@@ -104,7 +114,9 @@ fn every_command_ends_its_help_with_an_example() {
 
 #[test]
 fn no_command_is_missing_from_this_test() {
-    for (parent, least) in [("", 4), ("keys", 4), ("cluster", 4), ("tls", 1)] {
+    for (parent, least) in
+        [("", 4), ("keys", 4), ("cluster", 4), ("plans", 4), ("pools", 4), ("tls", 1)]
+    {
         let names = listed(&help(parent));
         assert!(names.len() >= least, "{names:?}");
         for name in names {

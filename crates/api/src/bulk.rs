@@ -10,7 +10,8 @@ use fluxgate_types::{Digest, KeyId, Scope};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::keys::LimitSpec;
+use crate::keys::{LimitEntry, LimitSpec};
+use crate::records::{SetPlan, SetPool};
 use crate::text::{Text, Time};
 use crate::validate::ScopeSchema;
 
@@ -18,7 +19,7 @@ use crate::validate::ScopeSchema;
 pub const MEDIA_TYPE: &str = "application/x-ndjson";
 /// The newest backup format, which this version reads and writes.
 pub const BACKUP_FORMAT: u32 = 3;
-/// The format of a backup without owners: earlier versions read it too.
+/// The format of a backup without owners, plans and pools: earlier versions read it too.
 pub const BACKUP_FORMAT_WITHOUT_OWNERS: u32 = 2;
 /// Most rejected lines that one answer lists.
 pub const REFUSALS_MAX: usize = 1_000;
@@ -124,6 +125,10 @@ pub enum BackupLine {
     Begin(BackupBegin),
     /// One key.
     Key(Box<BackupKey>),
+    /// A pool.
+    Pool(Box<BackupPool>),
+    /// A plan.
+    Plan(Box<BackupPlan>),
     /// The record of an owner.
     Owner(Box<BackupOwner>),
     /// An entry of the audit trail.
@@ -165,8 +170,14 @@ pub struct BackupKey {
     pub scope: Scope,
     /// The owner of the key.
     pub owner: Option<String>,
-    /// Limits of the key; null where the default applies.
-    pub limits: Option<Vec<LimitSpec>>,
+    /// Limits of the key; null where those of its plan apply.
+    pub limits: Option<Vec<LimitEntry>>,
+    /// The plan of the key; absent if it is `default`. Since format 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// The pools of the key; absent if they are those of its plan. Since format 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pools: Option<Vec<String>>,
     /// Whether the key is enabled.
     pub enabled: bool,
     /// The key's revision.
@@ -194,11 +205,34 @@ pub struct BackupOwner {
     /// The owner.
     pub owner: String,
     /// Its limits; none if it has none.
-    pub limits: Vec<LimitSpec>,
+    pub limits: Vec<LimitEntry>,
+    /// Its plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// Whether its keys are enabled.
     pub enabled: bool,
     /// Metadata: names and values of the caller's choice.
     pub metadata: BTreeMap<String, String>,
+}
+
+/// A plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupPlan {
+    /// The plan.
+    pub plan: String,
+    /// What it says.
+    pub says: SetPlan,
+}
+
+/// A pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupPool {
+    /// The pool.
+    pub pool: String,
+    /// What it says.
+    pub says: SetPool,
 }
 
 /// A secret that was rotated out and is still accepted.

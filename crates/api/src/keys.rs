@@ -6,55 +6,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use fluxgate_types::{KeyId, Limit, LimitError, Scope};
+use fluxgate_types::{KeyId, Scope};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+pub use crate::limits::{EffectiveLimit, LimitEntry, LimitMode, LimitSpec};
 use crate::text::{Period, Shown, Text, Time, given, present};
 use crate::validate::ScopeSchema;
-
-/// One limit of a key: a number of tokens per period.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LimitSpec {
-    /// Distinguishes it from the key's other limits: `a-z`, `0-9`, `_` and `-`.
-    #[schema(min_length = 1, max_length = 32, example = "requests")]
-    pub name: String,
-    /// Tokens per period.
-    #[schema(minimum = 1, maximum = 1_000_000_000_u64, example = 100)]
-    pub tokens: u64,
-    /// Length of a period; whole seconds.
-    #[schema(value_type = String, pattern = "^[0-9]{1,9}(ms|s|m|h|d)$", example = "60s")]
-    pub period: Period,
-}
-
-impl LimitSpec {
-    /// The limit that this describes. Not checked.
-    #[must_use]
-    pub fn into_limit(self) -> Limit {
-        Limit::new(self.name, self.tokens, self.period.ms)
-    }
-}
-
-impl From<&Limit> for LimitSpec {
-    fn from(limit: &Limit) -> Self {
-        Self {
-            name: limit.name.to_string(),
-            tokens: limit.tokens,
-            period: Period::from_ms(limit.period_ms),
-        }
-    }
-}
-
-impl TryFrom<LimitSpec> for Limit {
-    type Error = LimitError;
-
-    fn try_from(spec: LimitSpec) -> Result<Self, LimitError> {
-        let limit = spec.into_limit();
-        limit.check()?;
-        Ok(limit)
-    }
-}
 
 /// Whether a key is currently accepted, and if not, why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -106,10 +64,19 @@ pub struct CreateKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 100, example = "user_42")]
     pub owner: Option<String>,
-    /// Limits of the key; the configured default when absent.
+    /// Limits of the key; those of its plan when absent. Beside a plan they count by name: the key's
+    /// own, otherwise the plan's, otherwise those of the plan `default`. Without a plan the list is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_items = 1, max_items = 8)]
-    pub limits: Option<Vec<LimitSpec>>,
+    #[schema(max_items = 16)]
+    pub limits: Option<Vec<LimitEntry>>,
+    /// The plan of the key; `default` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 64, example = "gold")]
+    pub plan: Option<String>,
+    /// Pools that the key's requests are charged to as well; those of its plan when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 2)]
+    pub pools: Option<Vec<String>>,
     /// When the key expires; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -135,10 +102,18 @@ pub struct UpdateKey {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, max_length = 100)]
     pub owner: Option<Option<String>>,
-    /// New limits, or null for the configured default.
+    /// New limits, or null for those of its plan.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<LimitSpec>>, max_items = 8)]
-    pub limits: Option<Option<Vec<LimitSpec>>>,
+    #[schema(value_type = Option<Vec<LimitEntry>>, max_items = 16)]
+    pub limits: Option<Option<Vec<LimitEntry>>>,
+    /// A new plan, or null for `default`.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, max_length = 64)]
+    pub plan: Option<Option<String>>,
+    /// New pools, or null for those of its plan.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>, max_items = 2)]
+    pub pools: Option<Option<Vec<String>>>,
     /// Enables or disables the key.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -185,8 +160,20 @@ pub struct KeyRecord {
     /// The owner of the key.
     #[schema(required = true)]
     pub owner: Option<String>,
-    /// The limits of the key.
+    /// The limits in force for the key: its own and those of its plan.
     pub limits: Vec<LimitSpec>,
+    /// The plan of the key; absent if it is `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub plan: Option<String>,
+    /// Pools that the key's requests are charged to; absent if they are those of its plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub pools: Option<Vec<String>>,
+    /// With `include=effective`: each limit in force, and where it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    pub effective: Option<Vec<EffectiveLimit>>,
     /// Whether the key is enabled.
     pub enabled: bool,
     /// Whether the key is currently accepted.
@@ -227,6 +214,25 @@ pub struct WriteAnswer {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub notes: Vec<String>,
+}
+
+/// Options of reading a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ReadKey {
+    /// What to add to the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    pub include: Option<Included>,
+}
+
+/// What can be added to the record of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Included {
+    /// Each limit in force, and where it comes from.
+    Effective,
 }
 
 /// Options of deleting a key.

@@ -27,6 +27,14 @@ pub const KEY_USAGE: &str = "/v1/keys/{id}/usage";
 pub const OWNERS: &str = "/v1/owners";
 /// GET reads, PUT sets, DELETE deletes the record of an owner.
 pub const OWNER: &str = "/v1/owners/{owner}";
+/// GET lists plans.
+pub const PLANS: &str = "/v1/plans";
+/// GET reads, PUT sets, DELETE deletes a plan.
+pub const PLAN: &str = "/v1/plans/{plan}";
+/// GET lists pools.
+pub const POOLS: &str = "/v1/pools";
+/// GET reads, PUT sets, DELETE deletes a pool.
+pub const POOL: &str = "/v1/pools/{pool}";
 /// POST: imports keys of another system.
 pub const KEYS_IMPORT: &str = "/v1/keys/import";
 /// GET: the audit trail.
@@ -77,6 +85,22 @@ pub fn key_usage(id: KeyId) -> String {
 /// The path of one owner. All but the unreserved characters of RFC 3986 are percent-encoded.
 #[must_use]
 pub fn owner(name: &str) -> String {
+    OWNER.replace("{owner}", &encoded(name))
+}
+
+/// The path of one plan.
+#[must_use]
+pub fn plan(name: &str) -> String {
+    PLAN.replace("{plan}", &encoded(name))
+}
+
+/// The path of one pool.
+#[must_use]
+pub fn pool(name: &str) -> String {
+    POOL.replace("{pool}", &encoded(name))
+}
+
+fn encoded(name: &str) -> String {
     let one = |byte: u8| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
             char::from(byte).to_string()
@@ -84,7 +108,7 @@ pub fn owner(name: &str) -> String {
             format!("%{byte:02X}")
         }
     };
-    OWNER.replace("{owner}", &name.bytes().map(one).collect::<String>())
+    name.bytes().map(one).collect()
 }
 
 /// The path of one node.

@@ -5,8 +5,8 @@
 
 use fluxgate_api::cluster::{AddNode, ClusterChange, ClusterView, HandOver, RemoveNode, SetTime};
 use fluxgate_api::keys::{
-    CreateKey, CreatedKey, ErasedKey, KeyList, KeyRecord, ListQuery, RotateKey, UpdateKey,
-    WriteAnswer,
+    CreateKey, CreatedKey, ErasedKey, Included, KeyList, KeyRecord, ListQuery, ReadKey, RotateKey,
+    UpdateKey, WriteAnswer,
 };
 use fluxgate_api::paths::{self, header};
 use fluxgate_api::usage::{AuditList, AuditQuery, Usage, Whoami};
@@ -53,7 +53,16 @@ impl Client {
     /// # Errors
     /// When the call fails.
     pub async fn read_key(&self, id: KeyId) -> Result<KeyRecord, Error> {
-        self.ask(&Call::get(paths::key(id))).await
+        self.read_key_with(id, &ReadKey::default()).await
+    }
+
+    /// Reads the record of a key, and what else is asked for.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn read_key_with(&self, id: KeyId, read: &ReadKey) -> Result<KeyRecord, Error> {
+        let effective = read.include.map(|Included::Effective| "effective");
+        self.ask(&Call::get(paths::key(id)).query("include", effective)).await
     }
 
     /// Changes a key. With `revision` the change applies only if the key is still at that revision.

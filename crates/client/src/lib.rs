@@ -6,14 +6,14 @@
 //! contract in `fluxgate-api`, nothing else about the server.
 //!
 //! A [`Client`] talks to one listener of each node: its URLs are admin listeners for the calls in
-//! `admin` and `owners`, and gateway listeners for those in `gateway`.
+//! `admin` and `records`, and gateway listeners for those in `gateway`.
 #![warn(missing_docs)]
 
 mod admin;
 mod bulk;
 mod error;
 mod gateway;
-mod owners;
+mod records;
 mod transport;
 
 use std::fmt;

@@ -121,6 +121,8 @@ fn create() -> CreateKey {
         scope: Scope::Read,
         owner: None,
         limits: None,
+        plan: None,
+        pools: None,
         expires_at: None,
         metadata: None,
     }

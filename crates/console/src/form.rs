@@ -3,7 +3,7 @@
 //! Answers for: everything that the contract checks is checked there, so that an error reads the
 //! same everywhere; only spellings specific to forms are parsed here. An error names its field.
 
-use fluxgate_api::keys::{CreateKey, KeyRecord, LimitSpec, UpdateKey};
+use fluxgate_api::keys::{CreateKey, KeyRecord, LimitEntry, LimitSpec, UpdateKey};
 use fluxgate_api::{Period, Text, Time};
 use fluxgate_types::{ClusterMs, Scope, caps};
 
@@ -102,6 +102,11 @@ pub struct KeyForm {
     pub revision: String,
 }
 
+/// None: those of the plan.
+fn entries(limits: Vec<LimitSpec>) -> Option<Vec<LimitEntry>> {
+    (!limits.is_empty()).then(|| limits.into_iter().map(LimitEntry::from).collect())
+}
+
 impl KeyForm {
     /// Reads the fields of a submitted form.
     #[must_use]
@@ -178,7 +183,7 @@ impl KeyForm {
                 FieldError::new("limits", "the period must be a duration such as 60s")
             })?;
             let name = if row.name.is_empty() { "requests" } else { &row.name };
-            Ok(LimitSpec { name: name.to_owned(), tokens, period })
+            Ok(LimitSpec::new(name, tokens, period))
         };
         filled.map(spec).collect()
     }
@@ -215,7 +220,9 @@ impl KeyForm {
             name: self.name.clone(),
             scope: self.scope()?,
             owner: Some(self.owner.clone()).filter(|owner| !owner.is_empty()),
-            limits: Some(limits).filter(|limits| !limits.is_empty()),
+            limits: entries(limits),
+            plan: None,
+            pools: None,
             expires_at: self.expires_at(now)?.flatten(),
             metadata: None,
         })
@@ -226,7 +233,13 @@ impl KeyForm {
     /// # Errors
     /// The first field that cannot be parsed.
     pub fn update(&self, now: ClusterMs, is: &KeyRecord) -> Result<UpdateKey, FieldError> {
-        let (scope, limits) = (self.scope()?, self.limits()?);
+        let (scope, mut limits) = (self.scope()?, self.limits()?);
+        // The form has no fields for the scopes and the mode of a limit.
+        for limit in &mut limits {
+            if let Some(known) = is.limits.iter().find(|known| known.name == limit.name) {
+                (limit.scopes, limit.mode) = (known.scopes.clone(), known.mode);
+            }
+        }
         let owner = Some(self.owner.clone()).filter(|owner| !owner.is_empty());
         Ok(UpdateKey {
             // A form trims its fields; surrounding white space alone is not a change.
@@ -234,7 +247,9 @@ impl KeyForm {
             scope: Some(scope).filter(|scope| *scope != is.scope),
             owner: Some(owner)
                 .filter(|owner| owner.as_deref() != is.owner.as_deref().map(str::trim)),
-            limits: (limits != is.limits).then(|| Some(limits).filter(|limits| !limits.is_empty())),
+            limits: (limits != is.limits).then(|| entries(limits)),
+            plan: None,
+            pools: None,
             enabled: None,
             expires_at: self.expires_at(now)?.filter(|at| *at != is.expires_at),
             metadata: None,
@@ -274,7 +289,7 @@ mod tests {
         let key = asked.create(ClusterMs(1_000)).unwrap();
         assert_eq!((key.name.as_str(), key.scope), ("Café 1", Scope::Write));
         assert_eq!(key.owner.as_deref(), Some("user_42"));
-        assert_eq!(key.limits.unwrap()[0].tokens, 1_000);
+        assert_eq!(key.limits.unwrap()[0].tokens, Some(1_000));
         assert_eq!(key.expires_at, Some(Text(ClusterMs(1_000 + 30 * DAY_MS))));
     }
 

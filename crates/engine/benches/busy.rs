@@ -119,7 +119,7 @@ impl Node {
                 defaults: Arc::new([]),
                 share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
                 nodes: BTreeMap::new(),
-                seed: None,
+                ..View::default()
             },
             incarnation: Incarnation {
                 me: NodeId(1),

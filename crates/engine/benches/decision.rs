@@ -56,7 +56,7 @@ impl World {
                 nodes: NODES.iter().map(|node| (*node, 1)).collect(),
             }],
             nodes: NODES.iter().map(|node| (*node, record(*node))).collect(),
-            seed: None,
+            ..View::default()
         };
         let incarnation = Incarnation {
             me: NODES[0],
@@ -147,6 +147,7 @@ impl Table {
 
 fn create(seed: usize, id: KeyId, secret: &Secret) -> Proposal {
     let new = NewKey {
+        terms: fluxgate_engine::state::terms::Terms::default(),
         id,
         prefix: shown_prefix("fx", "live", &id).into(),
         digest: secret.digest(),
@@ -313,7 +314,7 @@ fn decide(bencher: &mut Bencher<'_>, table: &Table, among: usize) {
             entry.touch(NOW);
             valid.then(|| SubjectLimits {
                 created: entry.created_index(),
-                specs: Arc::clone(entry.limits(&defaults)),
+                specs: Arc::clone(entry.own_limits().unwrap_or(&defaults)),
             })
         });
         let limits = known??;

@@ -25,7 +25,7 @@ mod step;
 
 use std::sync::Arc;
 
-use fluxgate_types::{BootNs, DirId, Limit, NodeId};
+use fluxgate_types::{BootNs, DirId, Limit, NodeId, SubjectSeed};
 
 use crate::clock::ClusterClock;
 use crate::fault::Mutation;
@@ -46,6 +46,8 @@ pub struct Settings {
     pub terms: LeaseTerms,
     /// The default limits of its configuration: what it proposes as a leader.
     pub default_limits: Vec<Limit>,
+    /// Drawn at random: the seed that it proposes as the leader of a cluster without one.
+    pub seed: Option<SubjectSeed>,
     /// How often a leader looks after its duties, milliseconds.
     pub look_ms: u64,
     /// An earlier start saved cluster time, and the clock was carried on from there.

@@ -15,6 +15,7 @@ mod handoff;
 mod heard;
 mod incarnation;
 mod joint;
+mod limits;
 mod messages;
 mod order;
 mod outbox;
@@ -38,7 +39,6 @@ use fluxgate_types::{BootId, BootNs, ClusterMs, Cost, LogIndex, NodeId, Subject}
 
 use crate::fault::Mutation;
 use crate::state::View;
-use crate::state::named::Named;
 use crate::state::record::LimitSpec;
 use order::Order;
 use subject_map::SubjectMap;
@@ -51,6 +51,7 @@ pub use incarnation::{
     covered_by,
 };
 pub use joint::{Charge, Joint, Locked};
+pub use limits::Which;
 pub use messages::{CounterGossip, CounterId, CounterReport, TransferReply, TransferRequest};
 pub use outbox::Outbox;
 pub use past::WindowSpent;
@@ -171,18 +172,6 @@ pub struct SubjectLimits {
     pub created: LogIndex,
     /// The limits that govern it.
     pub specs: Arc<[LimitSpec]>,
-}
-
-impl SubjectLimits {
-    /// Those of a record with a name.
-    ///
-    /// A record that was deleted and made again has the counters of the old one, so a node that has
-    /// crashed may have spent from them before the new record existed. That is why the position of its
-    /// creation says nothing here, other than that of a key.
-    #[must_use]
-    pub fn of_named(named: &Named) -> Self {
-        Self { created: LogIndex(0), specs: Arc::clone(&named.limits) }
-    }
 }
 
 /// The result of a request.

@@ -15,7 +15,10 @@ pub mod command;
 mod digest;
 pub mod entry;
 pub mod erase;
+pub mod governing;
 mod idempotency;
+pub mod in_force;
+mod kind;
 mod level;
 mod limits;
 pub mod named;
@@ -26,10 +29,10 @@ pub mod record;
 mod refusal;
 pub mod repeats;
 mod row;
-mod shared_limits;
 pub mod snapshot;
 mod start_id;
 pub mod table;
+pub mod terms;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
@@ -37,7 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
-use fluxgate_types::{ClusterMs, DirId, LogIndex, NodeId, SubjectSeed, caps};
+use fluxgate_types::{ClusterMs, DirId, LogIndex, NodeId, Subject, SubjectSeed, caps};
 
 use crate::share_map::ShareMap;
 use audit::AuditLog;
@@ -65,8 +68,13 @@ pub struct NodeRecord {
 /// The small part of the state, replaced as a whole on change.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// The limits of every key without its own.
+    /// The limits of every key without its own and without a plan: those of the plan `default` that
+    /// deny.
     pub defaults: Arc<[LimitSpec]>,
+    /// Those of the plan `default` in mode shadow.
+    pub shadow: Arc<[LimitSpec]>,
+    /// The subjects of the pools of the plan `default`.
+    pub pools: Arc<[Subject]>,
     /// Share maps in the order in which they apply; the first applies from the beginning.
     pub share_maps: Vec<ShareMap>,
     /// Nodes by id, removed ones included.
@@ -99,6 +107,8 @@ pub struct Shared {
     digests: RwLock<Digests>,
     audit: RwLock<AuditLog>,
     last_stamp_ms: AtomicU64,
+    // Counts changes of plans.
+    plans_changed: AtomicU64,
 }
 
 impl Shared {
@@ -114,7 +124,45 @@ impl Shared {
             digests: RwLock::default(),
             audit: RwLock::new(AuditLog::default()),
             last_stamp_ms: AtomicU64::new(0),
+            plans_changed: AtomicU64::new(0),
         }
+    }
+
+    /// A number that is another one after each change of a plan. Read it BEFORE the plans.
+    fn plans_changed(&self) -> u64 {
+        self.plans_changed.load(Ordering::Acquire)
+    }
+
+    /// Call it AFTER a change of a plan, or of what plans name.
+    fn note_plans_changed(&self) {
+        self.plans_changed.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many keys and how many records name this one.
+    #[must_use]
+    pub fn uses(&self, kind: NamedKind, name: &str) -> (usize, usize) {
+        (self.table.uses(kind, name), self.named.uses(kind, name))
+    }
+
+    /// Reads what governs a key: limits that deny, limits in mode shadow, and pools.
+    pub fn with_in_force<R>(
+        &self,
+        view: &View,
+        key: &KeyEntry,
+        read: impl FnOnce(&Arc<[LimitSpec]>, &Arc<[LimitSpec]>, &[Subject]) -> R,
+    ) -> R {
+        match key.governing() {
+            None => read(&view.defaults, &view.shadow, &view.pools),
+            Some(governing) => self.in_force(governing, |in_force| {
+                read(&in_force.limits, &in_force.shadow, &in_force.pools)
+            }),
+        }
+    }
+
+    /// The limits that govern a key, without those in mode shadow.
+    #[must_use]
+    pub fn limits_of(&self, view: &View, key: &KeyEntry) -> Arc<[LimitSpec]> {
+        self.with_in_force(view, key, |limits, _, _| Arc::clone(limits))
     }
 
     /// The newest stamp applied: a leader whose clock was never set starts no earlier.
@@ -139,7 +187,7 @@ impl Shared {
     /// The record of a key's owner, if there is one.
     #[must_use]
     pub fn owner_of(&self, view: &View, key: &KeyEntry) -> Option<Arc<Named>> {
-        if self.named.is_empty() {
+        if self.named.count(NamedKind::Owner) == 0 {
             return None;
         }
         let (seed, owner) = (view.seed.as_ref()?, key.owner()?);

@@ -46,6 +46,7 @@ fn id(key: u8) -> KeyId {
 
 fn new(key: u8, expires_at: Option<ClusterMs>) -> Command {
     Command::CreateKey(Box::new(NewKey {
+        terms: fluxgate_engine::state::terms::Terms::default(),
         id: id(key),
         prefix: "fx_live_".into(),
         digest: Digest::from_bytes([key; 32]),
@@ -61,6 +62,9 @@ fn new(key: u8, expires_at: Option<ClusterMs>) -> Command {
 
 fn change(key: u8) -> KeyChange {
     KeyChange {
+        removes: Box::default(),
+        plan: None,
+        pools: None,
         id: id(key),
         if_revision: None,
         name: None,
@@ -75,6 +79,7 @@ fn change(key: u8) -> KeyChange {
 
 fn row(key: u8, ends: Option<u64>, enabled: bool, revoked: bool) -> KeyRow {
     KeyRow {
+        terms: fluxgate_engine::state::terms::Terms::default(),
         id: id(key),
         digest: Digest::from_bytes([key; 32]),
         scope: Scope::Read,

@@ -52,7 +52,7 @@ impl Stage {
                 defaults: Arc::new([]),
                 share_maps: vec![ShareMap { from: ClusterMs(0), nodes: vec![(me, 1)] }],
                 nodes: BTreeMap::new(),
-                seed: None,
+                ..View::default()
             },
             incarnation,
             limits: SubjectLimits { created: LogIndex(1), specs: specs.collect() },

@@ -17,6 +17,7 @@ fn key(n: u64) -> KeyId {
 
 fn new(n: u64) -> NewKey {
     NewKey {
+        terms: fluxgate_engine::state::terms::Terms::default(),
         id: key(n),
         prefix: "fx_live_".into(),
         digest: Digest::of(&n.to_le_bytes()),
@@ -228,6 +229,9 @@ fn the_audit_trail_says_what_a_change_replaced() {
     log.create(1);
     let limit = |tokens| Limit::new("requests", tokens, 60_000);
     let none = KeyChange {
+        removes: Box::default(),
+        plan: None,
+        pools: None,
         id: key(1),
         if_revision: None,
         name: None,
@@ -271,6 +275,9 @@ fn a_text_within_a_change_cannot_be_taken_for_the_change() {
     log.create(1);
     let name = r#"x"; scope: read → admin; y: ""#;
     let change = KeyChange {
+        removes: Box::default(),
+        plan: None,
+        pools: None,
         id: key(1),
         if_revision: None,
         name: Some(name.into()),

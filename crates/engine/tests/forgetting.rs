@@ -45,7 +45,7 @@ impl Stage {
                 defaults: Arc::new([]),
                 share_maps: vec![map],
                 nodes: BTreeMap::new(),
-                seed: None,
+                ..View::default()
             },
             incarnation: Incarnation {
                 me: NodeId(1),

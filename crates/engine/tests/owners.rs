@@ -62,6 +62,8 @@ impl Log {
 
 fn limited(tokens: u64) -> Definition {
     Definition {
+        terms: fluxgate_engine::state::terms::Terms::default(),
+        exposes: Vec::new(),
         limits: vec![Limit::new("monthly", tokens, 60_000)],
         enabled: true,
         metadata: vec![("team".into(), "billing".into())],
@@ -88,14 +90,14 @@ fn a_record_is_created_changed_and_deleted() {
     assert_eq!(log.delete("acme", Some(1)), Outcome::Refused(CommandError::Revision(2)));
     assert_eq!(log.delete("acme", Some(2)), Outcome::Done);
     assert_eq!(log.delete("acme", None), Outcome::Refused(CommandError::NotFound));
-    assert_eq!(log.registry.shared().named.len(), 0);
+    assert_eq!(log.registry.shared().named.count(NamedKind::Owner), 0);
 }
 
 #[test]
 fn a_rejected_record_changes_nothing() {
     let mut log = Log::new();
     row(log.put("acme", limited(300), None));
-    let before = (log.page(None, 9), log.registry.shared().named.len());
+    let before = (log.page(None, 9), log.registry.shared().named.count(NamedKind::Owner));
     let twice = Limit::new("a", 1, 1_000);
     for definition in [
         Definition { limits: vec![twice.clone(), twice], ..limited(1) },
@@ -123,7 +125,7 @@ fn a_rejected_record_changes_nothing() {
         let delete = Command::DeleteNamed { kind, name: name.into(), if_revision };
         assert_eq!(log.apply(actor, delete), Outcome::Refused(CommandError::Actor));
     }
-    assert_eq!((log.page(None, 9), log.registry.shared().named.len()), before);
+    assert_eq!((log.page(None, 9), log.registry.shared().named.count(NamedKind::Owner)), before);
 }
 
 #[test]
@@ -178,7 +180,7 @@ fn a_snapshot_keeps_owners_and_the_digest_tells_states_apart() {
         page.iter().map(|named| NamedRow::from(&**named)).collect::<Vec<_>>()
     };
     assert_eq!(all(&theirs), all(&mine));
-    assert_eq!(theirs.named.len(), 99);
+    assert_eq!(theirs.named.count(NamedKind::Owner), 99);
     let before = log.digest();
     row(log.put("owner 9", Definition { enabled: false, ..limited(10) }, None));
     assert_ne!(log.digest(), before);
@@ -224,7 +226,7 @@ fn a_record_made_again_gives_no_second_share_after_a_crash() {
         view: &view,
         incarnation: &incarnation,
     };
-    let limits = SubjectLimits::of_named(&named);
+    let limits = SubjectLimits::of_record(&log.registry.shared(), &named, false);
     let spec = &limits.specs[0];
     let window = spec.limit.window_at(now).number;
     let counter = CounterId { subject: named.subject, limit: spec.tag, window };
@@ -260,5 +262,8 @@ fn a_changed_record_is_never_missing() {
         done.store(true, Ordering::Relaxed);
         assert!(reader.join().expect("it was there at every read") > 0);
     });
-    assert_eq!((shared.named.len(), log.page(None, 9)), (1, vec!["acme".to_owned()]));
+    assert_eq!(
+        (shared.named.count(NamedKind::Owner), log.page(None, 9)),
+        (1, vec!["acme".to_owned()])
+    );
 }

@@ -218,6 +218,7 @@ fn command(ask: &Ask) -> Command {
     match *ask {
         Ask::Create { key, secret, scope: of, owner: whose } => {
             Command::CreateKey(Box::new(NewKey {
+                terms: fluxgate_engine::state::terms::Terms::default(),
                 id: id(key),
                 prefix: format!("fx_test_{}", id(key).as_str()).into(),
                 digest: digest(secret),
@@ -232,6 +233,9 @@ fn command(ask: &Ask) -> Command {
         }
         Ask::Update { key, enabled, scope: of, owner: whose, guard } => {
             Command::UpdateKey(Box::new(KeyChange {
+                removes: Box::default(),
+                plan: None,
+                pools: None,
                 id: id(key),
                 if_revision: guard.map(u64::from),
                 name: None,
@@ -279,6 +283,7 @@ fn name(refusal: &CommandError) -> &'static str {
         | CommandError::OlderStart { .. }
         | CommandError::OtherContent(_)
         | CommandError::NotEnded(_)
+        | CommandError::InUse(_)
         | CommandError::Promised(_)
         | CommandError::Removed(_) => "other",
     }

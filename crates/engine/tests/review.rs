@@ -47,7 +47,7 @@ fn view(maps: &[(u64, &[u64])], nodes: &[u64]) -> View {
         defaults: Arc::new([]),
         share_maps: maps.iter().map(map).collect(),
         nodes: nodes.iter().map(record).collect(),
-        seed: None,
+        ..View::default()
     }
 }
 

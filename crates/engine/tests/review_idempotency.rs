@@ -16,6 +16,7 @@ fn key(n: u64) -> KeyId {
 
 fn with(n: u64, idempotency: &str) -> Command {
     Command::CreateKey(Box::new(NewKey {
+        terms: fluxgate_engine::state::terms::Terms::default(),
         id: key(n),
         prefix: "fx_live_".into(),
         digest: Digest::from_bytes([(n % 251).to_le_bytes()[0]; 32]),
@@ -87,6 +88,7 @@ fn a_snapshot_names_each_idempotency_key_once() {
             | Item::Places(_)
             | Item::Seed(_)
             | Item::Named(_)
+            | Item::KeyTerms(_)
             | Item::IdempotencyOf(_)
             | Item::Keys(_)
             | Item::Audit(_)

@@ -20,6 +20,7 @@ fn key(n: u64) -> KeyId {
 
 fn new(n: u64, scope: Scope, owner: &str) -> Command {
     Command::CreateKey(Box::new(NewKey {
+        terms: fluxgate_engine::state::terms::Terms::default(),
         id: key(n),
         prefix: "fx_live_".into(),
         digest: Digest::from_bytes([u8::try_from(n % 251).unwrap(); 32]),
@@ -35,6 +36,9 @@ fn new(n: u64, scope: Scope, owner: &str) -> Command {
 
 fn change(n: u64) -> KeyChange {
     KeyChange {
+        removes: Box::default(),
+        plan: None,
+        pools: None,
         id: key(n),
         if_revision: None,
         name: None,

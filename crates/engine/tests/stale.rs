@@ -56,7 +56,8 @@ impl Stage {
         let counter = CounterId { subject: key, limit: spec.tag, window };
         let nodes = vec![(ME, 1), (OTHER, 1)];
         let share_maps = vec![ShareMap { from: ClusterMs(0), nodes }];
-        let view = View { defaults: Arc::new([]), share_maps, nodes: BTreeMap::new(), seed: None };
+        let view =
+            View { defaults: Arc::new([]), share_maps, nodes: BTreeMap::new(), ..View::default() };
         let limits = SubjectLimits { created: LogIndex(1), specs: [spec].into() };
         let shard = Shard::new(WaitPolicy::default());
         Self { view, key, limits, counter, shard, requests: 0, boot_ms: 0 }

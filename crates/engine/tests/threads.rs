@@ -52,7 +52,7 @@ fn view(maps: &[(u64, &[u64])]) -> View {
         nodes: nodes.iter().map(|n| (NodeId(*n), 1)).collect(),
     };
     let share_maps = maps.iter().map(map).collect();
-    View { defaults: Shared::new([]), share_maps, nodes: BTreeMap::new(), seed: None }
+    View { defaults: Shared::new([]), share_maps, nodes: BTreeMap::new(), ..View::default() }
 }
 
 fn incarnation(other: u64) -> Incarnation {

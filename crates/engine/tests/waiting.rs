@@ -49,7 +49,7 @@ fn a_request_that_waits_after_a_lost_lease_ends_in_time() {
         defaults: Arc::new([]),
         share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
         nodes: BTreeMap::new(),
-        seed: None,
+        ..View::default()
     };
     let (key, incarnation) = (Subject::from(KeyId::new(*b"waitwaitwait").unwrap()), incarnation());
     let context = |at_ms: u64, leased: bool| Context {

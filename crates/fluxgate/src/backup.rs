@@ -16,6 +16,8 @@ pub(crate) struct Reader {
     /// Keys read so far.
     pub(crate) keys: u64,
     owners: u64,
+    /// Plans and pools.
+    plans: u64,
     audit: u64,
     lines: u64,
     rest: Vec<u8>,
@@ -29,6 +31,8 @@ pub(crate) struct Summary {
     pub(crate) begin: BackupBegin,
     pub(crate) keys: u64,
     pub(crate) owners: u64,
+    /// Plans and pools.
+    pub(crate) plans: u64,
     pub(crate) audit: u64,
 }
 
@@ -39,7 +43,11 @@ impl Summary {
             0 => String::new(),
             owners => format!(", {owners} owners"),
         };
-        format!("{} keys{owners} and {} audit entries", self.keys, self.audit)
+        let plans = match self.plans {
+            0 => String::new(),
+            plans => format!(", {plans} plans and pools"),
+        };
+        format!("{} keys{owners}{plans} and {} audit entries", self.keys, self.audit)
     }
 }
 
@@ -87,10 +95,15 @@ impl Reader {
                 self.begin = Some(begin.clone());
             }
             _ if number == 1 => bail!("not a Fluxgate backup: the first line is missing"),
-            BackupLine::Key(_) | BackupLine::Owner(_) | BackupLine::Audit(_) => {
+            BackupLine::Key(_)
+            | BackupLine::Owner(_)
+            | BackupLine::Plan(_)
+            | BackupLine::Pool(_)
+            | BackupLine::Audit(_) => {
                 each(text)?;
                 self.keys += u64::from(matches!(line, BackupLine::Key(_)));
                 self.owners += u64::from(matches!(line, BackupLine::Owner(_)));
+                self.plans += u64::from(matches!(line, BackupLine::Plan(_) | BackupLine::Pool(_)));
                 self.audit += u64::from(matches!(line, BackupLine::Audit(_)));
             }
             BackupLine::End(end) => {
@@ -110,6 +123,12 @@ impl Reader {
         let begin = self.begin.context("not a Fluxgate backup: the file is empty")?;
         ensure!(self.ended && self.rest.is_empty(), "incomplete: the last line is missing");
         ensure!(begin.keys == self.keys, "damaged: it has {} of {} keys", self.keys, begin.keys);
-        Ok(Summary { begin, keys: self.keys, owners: self.owners, audit: self.audit })
+        Ok(Summary {
+            begin,
+            keys: self.keys,
+            owners: self.owners,
+            plans: self.plans,
+            audit: self.audit,
+        })
     }
 }

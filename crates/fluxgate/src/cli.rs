@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     audit, audit_limits, bench, check_config, cluster, completions, demo, healthcheck, keys,
-    openapi, owners, recover, serve, tls, validate,
+    openapi, owners, plans, pools, recover, serve, tls, validate,
 };
 use crate::exit::Exit;
 
@@ -40,6 +40,10 @@ enum Command {
     Keys(keys::Args),
     /// Set what all keys of an owner may use together
     Owners(owners::Args),
+    /// Set the limits that many keys and owners have
+    Plans(plans::Args),
+    /// Set what all requests of several keys may use together
+    Pools(pools::Args),
     /// Check whether a key is admitted
     Validate(validate::Args),
     /// Show and change the cluster
@@ -71,6 +75,8 @@ impl Cli {
             Command::Serve(args) => serve::run(args),
             Command::Keys(args) => keys::run(args),
             Command::Owners(args) => owners::run(args),
+            Command::Plans(args) => plans::run(args),
+            Command::Pools(args) => pools::run(args),
             Command::Validate(args) => validate::run(args),
             Command::Cluster(args) => cluster::run(args),
             Command::Audit(args) => audit::run(args),

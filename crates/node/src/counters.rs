@@ -7,6 +7,7 @@ mod gossip;
 mod joint;
 mod outbox;
 mod records;
+mod shadow;
 mod stop;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -179,8 +180,18 @@ impl Counters {
     /// Decides one request for a known subject, and waits for tokens if it must. Uses the limits that
     /// were looked up if nothing changed since, otherwise the current ones.
     pub async fn decide(&self, subject: &Subject, known: LookedUp, cost: Cost) -> Decided {
+        self.outcome(self.decide_or_wait(subject, known, cost)).await
+    }
+
+    /// The same, without waiting.
+    fn decide_or_wait(
+        &self,
+        subject: &Subject,
+        known: LookedUp,
+        cost: Cost,
+    ) -> Result<Waits, Decided> {
         let place = Self::place(subject);
-        let waiting = self.on_shard(place, |shard, on| {
+        self.on_shard(place, |shard, on| {
             let now = known.now(&self.parts.shared.table, subject, on.find);
             let waiter = self.number_of_waiter(place);
             match shard.handle_request(on.context, subject, &now, cost, waiter, on.out) {
@@ -193,8 +204,7 @@ impl Counters {
                     Ok((wait, now.specs))
                 }
             }
-        });
-        self.outcome(waiting).await
+        })
     }
 
     /// The decision of a request, once it is there.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fluxgate_engine::member::Submitted;
 use fluxgate_engine::state::command::{Actor, Command, Outcome};
 use fluxgate_engine::state::entry::KeyEntry;
+use fluxgate_engine::state::governing::DEFAULT_PLAN;
 use fluxgate_raft::WriteHealth;
 use fluxgate_types::{ClusterMs, Limit, caps};
 
@@ -32,10 +33,6 @@ pub async fn run(state: Arc<NodeState>) {
         // Without a lease of its own this node may no longer be the leader: it erases nothing then.
         let leads = state.member.step(|member, step| member.leading_in(step)).is_some();
         if leads && state.published.is_leased(boot_now()) {
-            if state.shared.cluster().level >= 4 {
-                // Tried again in the next round.
-                state.writes.seed_names(EVERY).await.ok();
-            }
             purge(&state, &mut purged).await;
         }
         look_at_settings(&state, &mut settings);
@@ -98,7 +95,9 @@ fn look_at_settings(state: &NodeState, said: &mut Settings) {
     let differs = [
         own.lease_ms != terms.lease_ms,
         own.clock_error_ms_max != terms.clock_error_ms_max,
-        default_limits(state) != state.config.default_limits,
+        // Only its first value is in the file once there is a plan `default`.
+        state.shared.plan(DEFAULT_PLAN).is_none()
+            && default_limits(state) != state.config.default_limits,
     ];
     if differs == said.differs {
         return;

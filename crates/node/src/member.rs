@@ -23,7 +23,7 @@ use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::Proposal;
 use fluxgate_peer::process;
 use fluxgate_raft::RaftHandle;
-use fluxgate_types::{BootId, BootNs, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, LogIndex, NodeId, SubjectSeed};
 use fluxgate_wire::peer::{LeaseCall, LeaseCallV2, LeaseReply, LeaseReplyV2};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
@@ -39,6 +39,7 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::own_start::OwnStart;
 use crate::published::Published;
+use crate::random::fill_random;
 use crate::reason::Reason;
 use why::ToldWhy;
 
@@ -94,8 +95,11 @@ fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 impl MemberDriver {
     /// The member of a node that starts as `incarnation`.
     pub fn new(config: &Config, parts: MemberParts, incarnation: Incarnation) -> Arc<Self> {
+        let mut seed = SubjectSeed([0; 16]);
+        let drawn = fill_random(&mut seed.0).is_ok();
         let settings = Settings {
             terms: config.lease_terms(),
+            seed: drawn.then_some(seed),
             default_limits: config.default_limits.clone(),
             look_ms: LOOK_MS,
             clock_carried: parts.clock.is_carried(),

@@ -10,7 +10,7 @@ mod page;
 mod striped;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -21,9 +21,11 @@ use fluxgate_api::Verdict;
 use fluxgate_api::error::ErrorCode;
 use fluxgate_engine::state::record::Status;
 use fluxgate_peer::Call;
+use fluxgate_types::caps;
 use fluxgate_wire::peer::ServedReply;
 use labels::{
-    BARRIERS, DIRECTIONS, ELECTIONS, METHODS, PEER_RESULTS, PROPOSALS, RENEWALS, TOKENS, TRANSFERS,
+    BARRIERS, DIRECTIONS, ELECTIONS, METHODS, PEER_RESULTS, PROOFS, PROPOSALS, RENEWALS, TOKENS,
+    TRANSFERS,
 };
 pub use labels::{Endpoint, Kind, SHARED_SETTINGS};
 use prometheus::process_collector::ProcessCollector;
@@ -40,7 +42,12 @@ pub struct Metrics {
     decided: [Striped<IntCounter>; Kind::ALL.len()],
     // The values of `certificate_ends` by listener, for readers other than a scrape.
     certificates: Mutex<BTreeMap<String, i64>>,
+    // Labels of `shadow_denied`.
+    shadow_names: Mutex<BTreeSet<String>>,
 }
+
+/// The label of what has none of its own.
+const OTHER: &str = "other";
 
 impl Deref for Metrics {
     type Target = Handles;
@@ -86,6 +93,7 @@ impl Metrics {
                 .map(|e| handles.validate_duration.with_label_values(&[e.as_str()])),
             decided: Kind::ALL.map(|kind| handles.decisions.with_label_values(&[kind.as_str()])),
             certificates: Mutex::default(),
+            shadow_names: Mutex::default(),
             registry,
             handles,
         }
@@ -109,6 +117,22 @@ impl Metrics {
             limited: sum(&[Verdict::Limited, Verdict::Degraded]),
             refused: sum(&[Verdict::Unauthenticated, Verdict::OutOfScope]),
         }
+    }
+
+    /// A request was admitted that a limit in mode shadow would have denied. Limits beyond the first
+    /// [`caps::SHADOW_NAMES_MAX`] names share one.
+    pub fn shadow_denied(&self, prefix: &'static str, limit: &str, proven: bool) {
+        let name = format!("{prefix}{limit}");
+        let mut names = self.shadow_names.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = names.contains(&name) || names.len() < caps::SHADOW_NAMES_MAX;
+        let label = if is_known { name.clone() } else { OTHER.to_owned() };
+        if is_known {
+            names.insert(name);
+        }
+        drop(names);
+        let [with_proof, without] = PROOFS;
+        let proof = if proven { with_proof } else { without };
+        self.shadow_denied.with_label_values(&[&label, proof]).inc();
     }
 
     pub fn decided(&self, kind: Kind) {

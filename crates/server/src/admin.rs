@@ -8,9 +8,9 @@ pub(crate) mod keys;
 pub(crate) mod listing;
 mod metrics;
 mod openapi;
-mod owners;
 mod paging;
 mod probes;
+mod records;
 mod transfer;
 pub(crate) mod usage;
 mod whoami;
@@ -35,7 +35,7 @@ pub(crate) use probes::probes;
 pub(crate) fn router(state: Arc<NodeState>) -> Router {
     Router::new()
         .merge(keys::router())
-        .merge(owners::router())
+        .merge(records::router())
         .merge(listing::router())
         .merge(usage::router())
         .merge(transfer::router())

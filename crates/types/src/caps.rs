@@ -8,6 +8,18 @@ pub const NAME_CHARS_MAX: usize = 100;
 pub const OWNER_CHARS_MAX: usize = 100;
 /// Most owners that have a record.
 pub const OWNERS_MAX: usize = 1_000_000;
+/// Longest name of a plan or a pool, characters.
+pub const RECORD_NAME_CHARS_MAX: usize = 64;
+/// Most plans.
+pub const PLANS_MAX: usize = 10_000;
+/// Most pools.
+pub const POOLS_MAX: usize = 10_000;
+/// Most pools that one key is charged to.
+pub const POOLS_PER_KEY_MAX: usize = 2;
+/// Most names of limits in mode shadow with a metric of their own.
+pub const SHADOW_NAMES_MAX: usize = 200;
+/// Most names of metadata that one plan exposes to applications.
+pub const EXPOSES_MAX: usize = METADATA_ENTRIES_MAX;
 /// Most metadata entries of one key.
 pub const METADATA_ENTRIES_MAX: usize = 16;
 /// Longest metadata name, characters.

@@ -57,6 +57,56 @@ impl FromStr for Scope {
     }
 }
 
+/// A set of scopes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    const fn bit(scope: Scope) -> u8 {
+        match scope {
+            Scope::Read => 1,
+            Scope::Write => 1 << 1,
+            Scope::Admin => 1 << 2,
+        }
+    }
+
+    /// Whether it has no scope.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether it has this scope.
+    #[must_use]
+    pub const fn contains(self, scope: Scope) -> bool {
+        self.0 & Self::bit(scope) != 0
+    }
+
+    /// Its scopes, least first.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.into_iter().filter(move |scope| self.contains(*scope))
+    }
+
+    /// As one number; the bit of each scope is fixed.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set with these bits; `None` if one of them is of no scope.
+    #[must_use]
+    pub fn from_bits(bits: u8) -> Option<Self> {
+        let all: Self = Scope::ALL.into_iter().collect();
+        (bits & !all.0 == 0).then_some(Self(bits))
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().fold(0, |bits, scope| bits | Self::bit(scope)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +116,17 @@ mod tests {
         assert!(Scope::Admin.includes(Scope::Write) && Scope::Write.includes(Scope::Read));
         assert!(!Scope::Read.includes(Scope::Write) && !Scope::Write.includes(Scope::Admin));
         assert!(Scope::ALL.into_iter().all(|scope| scope.includes(scope)));
+    }
+
+    #[test]
+    fn a_set_of_scopes_survives_as_a_number() {
+        for bits in 0..=u8::MAX {
+            let Some(set) = Scopes::from_bits(bits) else {
+                assert!(bits > 7, "{bits}");
+                continue;
+            };
+            assert_eq!((set.bits(), set.iter().collect::<Scopes>()), (bits, set));
+            assert_eq!(set.is_empty(), set.iter().next().is_none());
+        }
     }
 }

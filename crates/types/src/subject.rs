@@ -10,17 +10,24 @@ use crate::id::{KEY_ID_CHARS, KeyId, mix64};
 
 /// What a counter belongs to: a key, or something that only has a name.
 ///
-/// A key is its id. Everything else is 95 bits of a SipHash-2-4 (Aumasson and Bernstein, 2012) of
+/// A key is its id. Everything else is 94 bits of a SipHash-2-4 (Aumasson and Bernstein, 2012) of
 /// kind and name under the [`SubjectSeed`] of the cluster: names come from strangers, who must not be
 /// able to choose two that share a counter. Among a thousand million names, two share one with a
-/// probability of 10⁻¹¹. The first byte tells the two apart: that of a key id is a letter or a digit,
+/// probability of 3 · 10⁻¹¹. The first byte tells the two apart: that of a key id is a letter or a digit,
 /// that of a hash is 128 or more.
+///
+/// Limits that only count what they would have denied have counters of their own, which belong to the
+/// shadow of the subject: the same bytes except for one bit. So no request waits for tokens of theirs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Subject([u8; KEY_ID_CHARS]);
 
 /// The first bit of a hash.
 const HASHED: u8 = 0x80;
+/// The bit in the first byte of a hash that makes it a shadow.
+const SHADOW_OF_HASH: u8 = 0x40;
+/// The bit in the second byte of a key id that makes it a shadow: characters of an id are below 128.
+const SHADOW_OF_KEY: u8 = 0x80;
 
 /// The key of the hash of names, the same on all nodes: random, and part of the replicated state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,6 +48,8 @@ pub enum SubjectKind<'a> {
     Owner,
     /// Every request that is charged to a pool.
     Pool,
+    /// A plan. It has no counters: those that name it have.
+    Plan,
     /// A name that callers give within this namespace.
     Identifier(&'a str),
 }
@@ -54,6 +63,7 @@ impl Subject {
             SubjectKind::Owner => (1, ""),
             SubjectKind::Pool => (2, ""),
             SubjectKind::Identifier(namespace) => (3, namespace),
+            SubjectKind::Plan => (4, ""),
         };
         hasher.write(&[number]);
         // With their lengths: otherwise ("a", "bc") and ("ab", "c") would be the same.
@@ -64,8 +74,30 @@ impl Subject {
         let hash = hasher.finish128().as_bytes();
         let mut bytes = [0; KEY_ID_CHARS];
         bytes.copy_from_slice(&hash[..KEY_ID_CHARS]);
-        bytes[0] |= HASHED;
+        bytes[0] = (bytes[0] | HASHED) & !SHADOW_OF_HASH;
         Self(bytes)
+    }
+
+    /// What the limits in mode shadow of this subject belong to.
+    #[must_use]
+    pub fn shadow(&self) -> Self {
+        let (at, bit) = self.shadow_bit();
+        let mut bytes = self.0;
+        bytes[at] |= bit;
+        Self(bytes)
+    }
+
+    /// The subject whose shadow it is, if it is one.
+    #[must_use]
+    pub fn shadow_of(&self) -> Option<Self> {
+        let (at, bit) = self.shadow_bit();
+        let mut bytes = self.0;
+        bytes[at] &= !bit;
+        (bytes != self.0).then_some(Self(bytes))
+    }
+
+    fn shadow_bit(&self) -> (usize, u8) {
+        if self.0[0] & HASHED == 0 { (1, SHADOW_OF_KEY) } else { (0, SHADOW_OF_HASH) }
     }
 
     /// The key that it is, if it is one.
@@ -143,6 +175,18 @@ mod tests {
     }
 
     #[test]
+    fn a_shadow_is_another_subject_and_leads_back() {
+        let key: KeyId = "key_abcdefghijkl".parse().expect("an id");
+        let names = (0..1_000).map(|at: u32| identifier("ns", &at.to_string()));
+        for subject in names.chain([Subject::from(key)]) {
+            let shadow = subject.shadow();
+            assert_ne!((shadow, shadow.mix()), (subject, subject.mix()));
+            assert_eq!((shadow.key(), shadow.shadow_of()), (None, Some(subject)));
+            assert_eq!((subject.shadow_of(), shadow.shadow()), (None, shadow));
+        }
+    }
+
+    #[test]
     fn kind_namespace_and_name_are_distinguished() {
         let mut all = HashSet::new();
         for (namespace, name) in
@@ -150,7 +194,7 @@ mod tests {
         {
             assert!(all.insert(identifier(namespace, name)), "{namespace:?} {name:?}");
         }
-        for kind in [SubjectKind::Owner, SubjectKind::Pool] {
+        for kind in [SubjectKind::Owner, SubjectKind::Pool, SubjectKind::Plan] {
             assert!(all.insert(Subject::named(&SEED, kind, "abc")), "{kind:?}");
         }
         assert_eq!(identifier("a", "bc"), identifier("a", "bc"));
@@ -169,6 +213,6 @@ mod tests {
         // Of the bytes 3, length 2 and "ns", length 1 and "x", computed with another implementation.
         let seed = SubjectSeed([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
         let subject = Subject::named(&seed, SubjectKind::Identifier("ns"), "x");
-        assert_eq!(subject.to_string(), "subject_f5a0eea116a268b3e60bdb2d");
+        assert_eq!(subject.to_string(), "subject_b5a0eea116a268b3e60bdb2d");
     }
 }

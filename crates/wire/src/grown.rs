@@ -75,6 +75,7 @@ impl Grown for ProposeReplyV1 {
             Self::Done { outcome, .. } => match &**outcome {
                 Outcome::Refused(error) => error.level(),
                 Outcome::Named(_) => 4,
+                Outcome::Key(row) if !row.is_plain() => 4,
                 Outcome::Key(_) | Outcome::Done | Outcome::Put(_) => 1,
             },
             Self::NotLeader | Self::Busy | Self::Unknown => 1,

@@ -12,11 +12,13 @@ mod counters;
 mod envelope;
 mod grown;
 mod lease;
+mod marked;
 pub mod peer;
 pub mod raft;
 mod shape;
 mod snapshot;
 mod state;
+mod terms;
 
 pub use counters::{
     CarriedBalanceV1, CarryoverV1, CounterGossipV1, CounterIdV1, CounterReportV1, EntitlementV1,
@@ -31,7 +33,8 @@ pub use lease::{GrantV1, LeaseTermsV1, TermsRecordV1};
 pub use shape::{ShapeOf, Shaped};
 pub use snapshot::ItemV1;
 pub use state::{
-    ActionV1, ActorV1, AuditEntryV1, BatchV1, CommandErrorV1, CommandV1, DefinitionV1,
-    ImportSourceV1, KeyChangeV1, KeyRecordV1, LimitV1, NamedKindV1, NamedRowV1, NewKeyV1, OneKeyV1,
-    OutcomeV1, ProposalV1, PutV1, RememberedV1, ShareMapV1, StartIdV1,
+    ActionV1, ActorV1, AuditEntryV1, BatchV1, CommandErrorV1, CommandV1, ImportSourceV1,
+    KeyChangeV1, KeyRecordV1, LimitV1, NamedKindV1, NamedRowV1, NewKeyV1, OneKeyV1, OutcomeV1,
+    ProposalV1, PutV1, RememberedV1, ShareMapV1, StartIdV1,
 };
+pub use terms::{ChangedTermsV4, DefinitionV4, MarkedCommandV4, MarkedV4, TermsV4};

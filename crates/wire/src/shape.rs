@@ -54,6 +54,7 @@ macro_rules! own_shape {
 
 own_shape!(
     bool,
+    u8,
     u32,
     u64,
     u128,
@@ -86,6 +87,18 @@ impl<T: Shaped> Shaped for Option<T> {
 
 impl<T: Shaped> Shaped for Vec<T> {
     type Shape = Vec<T::Shape>;
+
+    fn to_shape(&self) -> Self::Shape {
+        self.iter().map(T::to_shape).collect()
+    }
+
+    fn from_shape(shape: Self::Shape) -> Self {
+        shape.into_iter().map(T::from_shape).collect()
+    }
+}
+
+impl<T: Shaped> Shaped for Box<[T]> {
+    type Shape = Box<[T::Shape]>;
 
     fn to_shape(&self) -> Self::Shape {
         self.iter().map(T::to_shape).collect()
@@ -158,13 +171,14 @@ tuple_shape!(A 0, B 1, C 2, D 3);
 /// Declares the shape of a struct or an enum of the engine, with both directions.
 ///
 /// Fields and variants have the engine's names; `#[serde(rename = "…")]` keeps the name under
-/// which a shape was frozen. Types are the engine's too; each is written as its own shape.
+/// which a shape was frozen. Types are the engine's too; each is written as its own shape. Fields
+/// after `without` are not written, and have their default when read.
 macro_rules! shape {
     (
         $(#[$meta:meta])*
         struct $shape:ident of $type:ty {
             $($(#[$field_meta:meta])* $field:ident: $of:ty),* $(,)?
-        }
+        } $(without $($left_out:ident),*)?
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -180,7 +194,59 @@ macro_rules! shape {
             }
 
             fn from_shape(shape: $shape) -> Self {
-                Self { $($field: $crate::shape::Shaped::from_shape(shape.$field),)* }
+                Self {
+                    $($field: $crate::shape::Shaped::from_shape(shape.$field),)*
+                    $($($left_out: Default::default(),)*)?
+                }
+            }
+        }
+    };
+    // An enum whose values are mostly written as variants of their own names; the rest by hand, around
+    // `plain` and `into_plain`.
+    (
+        $(#[$meta:meta])*
+        enum $shape:ident of $type:ident {
+            $(
+                $(#[$variant_meta:meta])*
+                $variant:ident
+                $(( $inner:ident: $inner_of:ty ))?
+                $({ $($(#[$field_meta:meta])* $field:ident: $of:ty),* $(,)? })?
+            ),* $(,)?
+        } and $beside:ident(Box<$beside_of:ty>) of $otherwise:expr
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        pub enum $shape {
+            $(
+                $(#[$variant_meta])*
+                $variant
+                $(( $crate::shape::ShapeOf<$inner_of> ))?
+                $({ $($(#[$field_meta])* $field: $crate::shape::ShapeOf<$of>),* })?,
+            )*
+            /// What the other variants leave out.
+            $beside(Box<$beside_of>),
+        }
+
+        impl $shape {
+            pub(crate) fn plain(value: &$type) -> Self {
+                match value {
+                    $(
+                        $type::$variant $(( $inner ))? $({ $($field),* })? => Self::$variant
+                            $(( $crate::shape::Shaped::to_shape($inner) ))?
+                            $({ $($field: $crate::shape::Shaped::to_shape($field)),* })?,
+                    )*
+                }
+            }
+
+            pub(crate) fn into_plain(self) -> $type {
+                match self {
+                    $(
+                        Self::$variant $(( $inner ))? $({ $($field),* })? => $type::$variant
+                            $(( $crate::shape::Shaped::from_shape($inner) ))?
+                            $({ $($field: $crate::shape::Shaped::from_shape($field)),* })?,
+                    )*
+                    Self::$beside(beside) => $otherwise(*beside),
+                }
             }
         }
     };

@@ -6,6 +6,7 @@ use fluxgate_engine::state::audit::AuditEntry;
 use fluxgate_engine::state::named::NamedRow;
 use fluxgate_engine::state::repeats::Remembered;
 use fluxgate_engine::state::snapshot::{Item, KeyRow};
+use fluxgate_engine::state::terms::Terms;
 use fluxgate_types::{BootId, ClusterMs, DirId, KeyId, Limit, NodeId, SubjectSeed};
 
 use crate::shape::shape;
@@ -37,5 +38,6 @@ shape! {
         IdempotencyOf(rows: Vec<(Box<str>, ClusterMs, KeyId, Option<u64>)>),
         Seed(seed: SubjectSeed),
         Named(rows: Vec<NamedRow>),
+        KeyTerms(rows: Vec<(KeyId, Terms, Vec<u8>)>),
     }
 }

@@ -5,8 +5,7 @@ use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::audit::{Action, AuditEntry};
 use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::{
-    Actor, Batch, Command, CommandError, ImportSource, KeyChange, NewKey, OneKey, Outcome,
-    Proposal, Put,
+    Actor, Batch, Command, CommandError, ImportSource, KeyChange, NewKey, OneKey, Proposal, Put,
 };
 use fluxgate_engine::state::named::{Definition, NamedKind, NamedRow};
 use fluxgate_engine::state::repeats::Remembered;
@@ -15,11 +14,14 @@ use fluxgate_types::{
     BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, SubjectSeed,
 };
 
-use crate::shape::shape;
+use serde::{Deserialize, Serialize};
+
+use crate::shape::{ShapeOf, shape};
+use crate::terms::{MarkedCommandV4, MarkedV4};
 
 shape! {
     /// See [`Limit`].
-    struct LimitV1 of Limit { name: Box<str>, tokens: u64, period_ms: u64 }
+    struct LimitV1 of Limit { name: Box<str>, tokens: u64, period_ms: u64 } without scopes, mode
 }
 
 shape! {
@@ -62,7 +64,7 @@ shape! {
         previous: Option<(Digest, ClusterMs)>,
         metadata: Vec<(Box<str>, Box<str>)>,
         last_used: Option<ClusterMs>,
-    }
+    } without terms
 }
 
 shape! {
@@ -78,7 +80,7 @@ shape! {
         expires_at: Option<ClusterMs>,
         metadata: Vec<(Box<str>, Box<str>)>,
         idempotency_key: Option<Box<str>>,
-    }
+    } without terms
 }
 
 shape! {
@@ -93,7 +95,7 @@ shape! {
         enabled: Option<bool>,
         expires_at: Option<Option<ClusterMs>>,
         metadata: Option<Vec<(Box<str>, Box<str>)>>,
-    }
+    } without removes, plan, pools
 }
 
 shape! {
@@ -120,6 +122,10 @@ shape! {
         SignInFailed,
         OwnerSet,
         OwnerDeleted,
+        PlanSet,
+        PlanDeleted,
+        PoolSet,
+        PoolDeleted,
     }
 }
 
@@ -190,21 +196,12 @@ shape! {
             if_revision: Option<u64>,
         },
         DeleteNamed { kind: NamedKind, name: Box<str>, if_revision: Option<u64> },
-    }
+    } and Marked(Box<MarkedCommandV4>) of MarkedCommandV4::into_command
 }
 
 shape! {
     /// See [`NamedKind`].
-    enum NamedKindV1 of NamedKind { Owner }
-}
-
-shape! {
-    /// See [`Definition`].
-    struct DefinitionV1 of Definition {
-        limits: Vec<Limit>,
-        enabled: bool,
-        metadata: Vec<(Box<str>, Box<str>)>,
-    }
+    enum NamedKindV1 of NamedKind { Owner, Plan, Pool }
 }
 
 shape! {
@@ -255,6 +252,7 @@ shape! {
         OtherContent(id: KeyId),
         NotEnded(id: KeyId),
         Promised(until: ClusterMs),
+        InUse(by: Box<str>),
     }
 }
 
@@ -263,15 +261,17 @@ shape! {
     enum PutV1 of Put { Made, Known, Refused(why: CommandError) }
 }
 
-shape! {
-    /// See [`Outcome`].
-    enum OutcomeV1 of Outcome {
-        Key(key: Box<KeyRow>),
-        Done,
-        Refused(why: CommandError),
-        Put(rows: Vec<Put>),
-        Named(row: Box<NamedRow>),
-    }
+/// See [`Outcome`](fluxgate_engine::state::command::Outcome).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OutcomeV1 {
+    /// A key that says nothing of level 4.
+    Key(ShapeOf<Box<KeyRow>>),
+    Done,
+    Refused(ShapeOf<CommandError>),
+    Put(ShapeOf<Vec<Put>>),
+    Named(ShapeOf<Box<NamedRow>>),
+    /// Any other key.
+    MarkedKey(ShapeOf<Box<KeyRow>>, MarkedV4),
 }
 
 shape! {

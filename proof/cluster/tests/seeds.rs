@@ -29,7 +29,7 @@ fn all_hold(seeds: impl Iterator<Item = u64>) -> Counts {
 fn short_seeds_have_faults_and_no_violations() {
     let counts = all_hold(short_seeds(0).take(10));
     // About twenty faults in all; each seed leaves most kinds out.
-    assert!(counts.faults.len() >= 7, "{:?}", counts.faults);
+    assert!(counts.faults.len() >= 6, "{:?}", counts.faults);
     for status in [200, 401, 429, 503] {
         assert!(counts.statuses.contains_key(&status), "{:?}", counts.statuses);
     }

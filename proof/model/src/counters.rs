@@ -129,10 +129,8 @@ impl Counters {
                 specs: [LimitSpec::new(limit)].into(),
             },
             view: View {
-                defaults: Arc::new([]),
                 share_maps: vec![ShareMap { from: ClusterMs(0), nodes }],
-                nodes: std::collections::BTreeMap::new(),
-                seed: None,
+                ..View::default()
             },
         }
     }

@@ -1,6 +1,6 @@
 //! The promises of the shapes in `keys`: names, order, absent versus null, and no key in `Debug`.
 
-use fluxgate_types::ClusterMs;
+use fluxgate_types::{ClusterMs, Limit};
 
 use super::*;
 
@@ -11,11 +11,10 @@ fn record() -> KeyRecord {
         prefix: "fx_live_Qm2xK9dA3f01".to_owned(),
         scope: Scope::Write,
         owner: None,
-        limits: vec![LimitSpec {
-            name: "requests".to_owned(),
-            tokens: 100,
-            period: Period::from_ms(60_000),
-        }],
+        limits: vec![LimitSpec::new("requests", 100, Period::from_ms(60_000))],
+        plan: None,
+        pools: None,
+        effective: None,
         enabled: true,
         status: KeyStatus::Active,
         created_at: Text(ClusterMs(1_705_749_600_000)),
@@ -108,8 +107,7 @@ fn every_request_rejects_unknown_fields() {
 
 #[test]
 fn a_limit_is_checked_on_conversion() {
-    let spec =
-        |tokens, ms| LimitSpec { name: "requests".to_owned(), tokens, period: Period::from_ms(ms) };
+    let spec = |tokens, ms| LimitSpec::new("requests", tokens, Period::from_ms(ms));
     let limit = Limit::try_from(spec(100, 60_000)).unwrap();
     assert_eq!(LimitSpec::from(&limit), spec(100, 60_000));
     assert!(Limit::try_from(spec(0, 60_000)).is_err());

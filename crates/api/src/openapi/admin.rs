@@ -3,6 +3,8 @@
 
 pub(super) mod keys;
 pub(super) mod owners;
+pub(super) mod plans;
+pub(super) mod pools;
 
 use super::responses::{
     Conflict, Internal, InvalidRequest, Limited, NoLeader, NotFound, OutOfScope, RequestTimeout,

@@ -110,7 +110,7 @@ mod tests {
         let node = NodeId(3);
         let start = |boot| StartId { boot: BootId(boot), nonce: boot };
         let nodes = [(node, NodeRecord { dir_id: DirId(1), removed: true })].into();
-        let view = View { defaults: [].into(), share_maps: Vec::new(), nodes, seed: None };
+        let view = View { defaults: [].into(), share_maps: Vec::new(), nodes, ..View::default() };
         let mut cluster = ClusterState::default();
         cluster.start_ids.insert(node, start(4));
         let known = |dir_id, removed| RegisteredDirectory { node, dir_id: DirId(dir_id), removed };
@@ -130,7 +130,7 @@ mod tests {
         let (node, other) = (NodeId(3), NodeId(2));
         let record = |dir_id| NodeRecord { dir_id: DirId(dir_id), removed: false };
         let nodes = [(node, record(1)), (other, record(7))].into();
-        let view = View { defaults: [].into(), share_maps: Vec::new(), nodes, seed: None };
+        let view = View { defaults: [].into(), share_maps: Vec::new(), nodes, ..View::default() };
         let new = Registration { node, dir_id: DirId(2), start_id: None };
         let (directories, _) = registered(&view, &ClusterState::default(), [new]);
         let of =

@@ -109,6 +109,7 @@ impl LeaseRefusal {
             | CommandError::OtherContent(_)
             | CommandError::NotEnded(_)
             | CommandError::Promised(_)
+            | CommandError::InUse(_)
             | CommandError::Actor) => Self::Other(other.to_string()),
         }
     }

@@ -15,6 +15,7 @@ use crate::lease::{Granter, PreviousLeader};
 use crate::share_map::{ShareMap, ShareMapPlanner};
 use crate::state::cluster_state::LEVEL;
 use crate::state::command::{Command, Outcome};
+use crate::state::governing::DEFAULT_PLAN;
 
 /// After this time a change of the members counts as stuck, milliseconds.
 const CHANGE_STUCK_MS: u64 = 2_000;
@@ -174,7 +175,8 @@ impl Member {
     }
 
     /// What a new cluster lacks, and settings that differ from this node's configuration: the
-    /// leader's file counts.
+    /// leader's file counts. The default limits in it are those of a new cluster: once there is a plan
+    /// `default`, only the operator changes it.
     fn lacking(&self, term: u64, step: &Step<'_>) -> Option<Command> {
         let shared = step.around.shared();
         let (view, cluster) = (shared.view(), shared.cluster());
@@ -186,8 +188,13 @@ impl Member {
         if cluster.level >= 2 && cluster.terms() != Some(terms) {
             return Some(Command::SetTerms { terms });
         }
+        let seed = self.settings.seed.filter(|_| cluster.level >= 4 && view.seed.is_none());
+        if let Some(seed) = seed {
+            return Some(Command::SetSeed { seed });
+        }
         let limits = &self.settings.default_limits;
-        if !view.defaults.iter().map(|spec| &spec.limit).eq(limits) {
+        let follows_file = shared.plan(DEFAULT_PLAN).is_none();
+        if follows_file && !view.defaults.iter().map(|spec| &spec.limit).eq(limits) {
             return Some(Command::SetDefaults { limits: limits.clone() });
         }
         // It applies from the beginning: no node can have spent before it.

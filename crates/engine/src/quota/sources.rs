@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use fluxgate_types::{BootNs, ClusterMs, Subject};
 
-use super::{Context, Incarnation, SubjectLimits};
+use super::{Context, Incarnation, SubjectLimits, Which};
 use crate::state::View;
 use crate::state::table::KeyTable;
 
@@ -55,9 +55,17 @@ pub struct LookedUp {
     pub limits: SubjectLimits,
     /// [`KeyTable::revision`] BEFORE the look-up.
     pub revision: Option<u64>,
+    /// Which of the subject's limits they are.
+    pub which: Which,
 }
 
 impl LookedUp {
+    /// Some of them.
+    #[must_use]
+    pub fn only(self, which: Which) -> Self {
+        Self { limits: self.limits.only(which), which, ..self }
+    }
+
     /// The current limits: these if nothing changed since the look-up, otherwise those that `find`
     /// returns. Call it in the step, AFTER all other reads.
     #[must_use]
@@ -68,7 +76,7 @@ impl LookedUp {
         find: &dyn Fn(&Subject) -> Option<SubjectLimits>,
     ) -> SubjectLimits {
         let found = if table.is_unchanged(self.revision) { None } else { find(subject) };
-        // Subjects are never taken out of the table.
-        found.unwrap_or(self.limits)
+        // Counts on with what was looked up if the subject was erased since.
+        found.map_or(self.limits, |found| found.only(self.which))
     }
 }

@@ -155,10 +155,12 @@ impl Registry {
             name: new.name.clone(),
             head: new.prefix.strip_suffix(new.id.as_str()).unwrap_or("").into(),
             owner: new.owner.clone(),
-            limits: self.limits_after(context, None, new.limits.as_deref())?,
+            limits: self.limits_after(context, None, new.limits.as_deref(), &new.terms)?,
+            terms: new.terms.clone(),
             previous: None,
             metadata: boxed(&new.metadata),
         };
+        self.check_governing(&record)?;
         let details = if context.level >= 3 {
             changes::of_creation(&record)
         } else {
@@ -194,10 +196,19 @@ impl Registry {
             record.owner = owner.clone();
             fields.push("owner");
         }
+        if let Some(plan) = &change.plan {
+            record.terms.plan = plan.clone();
+        }
+        if let Some(pools) = &change.pools {
+            record.terms.pools = pools.clone();
+        }
         if let Some(limits) = &change.limits {
-            record.limits = self.limits_after(context, Some(&entry), limits.as_deref())?;
+            record.terms.removes = change.removes.clone();
+            let (limits, terms) = (limits.as_deref(), &record.terms);
+            record.limits = self.limits_after(context, Some(&entry), limits, terms)?;
             fields.push("limits");
         }
+        self.check_governing(&record)?;
         if let Some(enabled) = change.enabled {
             record.enabled = enabled;
             fields.push(if enabled { "enabled" } else { "disabled" });

@@ -58,11 +58,19 @@ pub enum Action {
     OwnerSet,
     /// The record of an owner was deleted. Since level 4.
     OwnerDeleted,
+    /// A plan was created or changed. Since level 4.
+    PlanSet,
+    /// A plan was deleted. Since level 4.
+    PlanDeleted,
+    /// A pool was created or changed. Since level 4.
+    PoolSet,
+    /// A pool was deleted. Since level 4.
+    PoolDeleted,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 25] = [
         Self::Created,
         Self::Updated,
         Self::Rotated,
@@ -84,6 +92,10 @@ impl Action {
         Self::SignInFailed,
         Self::OwnerSet,
         Self::OwnerDeleted,
+        Self::PlanSet,
+        Self::PlanDeleted,
+        Self::PoolSet,
+        Self::PoolDeleted,
     ];
 
     /// The name, as on the wire.
@@ -111,6 +123,10 @@ impl Action {
             Self::SignInFailed => "console.sign_in_failed",
             Self::OwnerSet => "owner.set",
             Self::OwnerDeleted => "owner.delete",
+            Self::PlanSet => "plan.set",
+            Self::PlanDeleted => "plan.delete",
+            Self::PoolSet => "pool.set",
+            Self::PoolDeleted => "pool.delete",
         }
     }
 
@@ -136,7 +152,12 @@ impl Action {
             | Self::MembersChanged
             | Self::SignedIn
             | Self::SignInFailed => 3,
-            Self::OwnerSet | Self::OwnerDeleted => 4,
+            Self::OwnerSet
+            | Self::OwnerDeleted
+            | Self::PlanSet
+            | Self::PlanDeleted
+            | Self::PoolSet
+            | Self::PoolDeleted => 4,
         }
     }
 
@@ -166,7 +187,11 @@ impl Action {
             | Self::TimeSet
             | Self::Erased
             | Self::OwnerSet
-            | Self::OwnerDeleted => false,
+            | Self::OwnerDeleted
+            | Self::PlanSet
+            | Self::PlanDeleted
+            | Self::PoolSet
+            | Self::PoolDeleted => false,
         }
     }
 }

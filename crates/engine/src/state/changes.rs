@@ -5,21 +5,56 @@
 
 use std::fmt::Display;
 
-use fluxgate_types::{ClusterMs, caps, format_duration_ms};
+use fluxgate_types::{ClusterMs, Mode, caps, format_duration_ms};
 
+use super::named::{Named, NamedKind};
 use super::record::{KeyRecord, LimitSpec};
+use super::terms::Terms;
 
 /// Limits in the notation that people write.
 pub(super) fn limits_text(limits: &[LimitSpec]) -> String {
     let one = |spec: &LimitSpec| {
         let limit = &spec.limit;
-        format!("{} {}/{}", limit.name, limit.tokens, format_duration_ms(limit.period_ms))
+        let mut text =
+            format!("{} {}/{}", limit.name, limit.tokens, format_duration_ms(limit.period_ms));
+        for scope in limit.scopes.iter() {
+            text = text + " @" + scope.as_str();
+        }
+        if limit.mode == Mode::Shadow { text + " shadow" } else { text }
     };
     limits.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn own_limits_text(record: &KeyRecord) -> String {
-    record.limits.as_deref().map_or_else(|| "defaults".to_owned(), limits_text)
+    let own = record.limits.as_deref().map_or_else(|| "defaults".to_owned(), limits_text);
+    with_removed(own, &record.terms)
+}
+
+fn with_removed(own: String, terms: &Terms) -> String {
+    terms.removes.iter().fold(own, |text, name| text + ", without " + name)
+}
+
+fn pools_text(terms: &Terms) -> String {
+    or_none(terms.pools.as_ref().map(|pools| pools.join(", ")))
+}
+
+/// The text for a record with a name.
+pub(super) fn of_named(named: &Named) -> String {
+    let terms = named.governing.terms();
+    let own = named.limits();
+    let limits = if own.is_empty() { "none".to_owned() } else { limits_text(own) };
+    let mut text = format!("{} {:?}: ", named.kind.as_str(), named.name);
+    if named.kind == NamedKind::Owner {
+        text += if named.enabled { "enabled, " } else { "disabled, " };
+    }
+    text = text + "limits " + &with_removed(limits, terms);
+    if let Some(plan) = &terms.plan {
+        text = text + ", plan " + plan;
+    }
+    if terms.pools.is_some() {
+        text = text + ", pools " + &pools_text(terms);
+    }
+    bounded(text)
 }
 
 /// A text in quotes. Quotes within it are escaped, so it cannot be read as a part of the sentence.
@@ -59,11 +94,13 @@ type Shown = fn(&KeyRecord) -> String;
 const ENABLED: &str = "enabled";
 
 /// The fields that a change can affect, in this order.
-const FIELDS: [(&str, Shown); 7] = [
+const FIELDS: [(&str, Shown); 9] = [
     ("name", |record| quoted(&record.name)),
     ("scope", |record| record.scope.to_string()),
     ("owner", |record| or_none(record.owner.as_deref().map(quoted))),
     ("limits", own_limits_text),
+    ("plan", |record| or_none(record.terms.plan.as_deref())),
+    ("pools", |record| pools_text(&record.terms)),
     (ENABLED, |record| record.enabled.to_string()),
     ("expires_at", |record| or_none(record.expires_at)),
     ("metadata", metadata_text),
@@ -81,7 +118,12 @@ pub(super) fn between(before: &KeyRecord, after: &KeyRecord) -> String {
 
 /// The text for a new key.
 pub(super) fn of_creation(record: &KeyRecord) -> String {
-    let fields = FIELDS.iter().filter(|(name, _)| *name != ENABLED);
+    let unnamed = |name: &str| match name {
+        "plan" => record.terms.plan.is_none(),
+        "pools" => record.terms.pools.is_none(),
+        name => name == ENABLED,
+    };
+    let fields = FIELDS.iter().filter(|(name, _)| !unnamed(name));
     let fields = fields.map(|(name, of)| format!("{name}: {}", of(record)));
     bounded(fields.collect::<Vec<_>>().join("; "))
 }

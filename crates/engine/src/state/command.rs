@@ -14,6 +14,7 @@ use super::named::{Definition, NamedKind, NamedRow};
 pub use super::refusal::CommandError;
 use super::row::KeyRow;
 use super::start_id::StartId;
+use super::terms::Terms;
 use crate::lease::LeaseTerms;
 use crate::share_map::ShareMap;
 
@@ -207,15 +208,17 @@ impl Command {
     #[must_use]
     pub fn level(&self) -> u32 {
         match self {
-            Self::CreateKey(_)
-            | Self::UpdateKey(_)
-            | Self::RotateKey { .. }
+            Self::CreateKey(key) if key.is_plain() => 1,
+            Self::UpdateKey(change) if change.is_plain() => 1,
+            Self::PutKeys { rows, .. } if rows.iter().all(KeyRow::is_plain) => 1,
+            Self::CreateKey(_) | Self::UpdateKey(_) | Self::PutKeys { .. } => 4,
+            Self::Once { command: OneKey::Create(key), .. } if !key.is_plain() => 4,
+            Self::RotateKey { .. }
             | Self::RevokeKey { .. }
             | Self::SetDefaults { .. }
             | Self::SetShareMap { .. }
             | Self::RegisterNode { .. }
-            | Self::RemoveNode { .. }
-            | Self::PutKeys { .. } => 1,
+            | Self::RemoveNode { .. } => 1,
             Self::RestoreAudit { lines } => {
                 lines.iter().map(|line| line.action.level()).max().unwrap_or(1)
             }
@@ -314,8 +317,10 @@ pub struct NewKey {
     pub scope: Scope,
     /// Its owner.
     pub owner: Option<Box<str>>,
-    /// Its own limits, or none for the defaults.
+    /// Its own limits, or none for those of its plan.
     pub limits: Option<Vec<Limit>>,
+    /// What it names besides them. Since level 4.
+    pub terms: Terms,
     /// When it expires.
     pub expires_at: Option<ClusterMs>,
     /// Free text pairs.
@@ -337,14 +342,37 @@ pub struct KeyChange {
     pub scope: Option<Scope>,
     /// New owner, or none.
     pub owner: Option<Option<Box<str>>>,
-    /// New limits, or back to the defaults.
+    /// New limits, or back to those of its plan.
     pub limits: Option<Option<Vec<Limit>>>,
+    /// With the limits: the names of those of its plan that do not apply. Since level 4.
+    pub removes: Box<[Box<str>]>,
+    /// New plan, or none. Since level 4.
+    pub plan: Option<Option<Box<str>>>,
+    /// New pools, or back to those of its plan. Since level 4.
+    pub pools: Option<Option<Box<[Box<str>]>>>,
     /// Switched on or off.
     pub enabled: Option<bool>,
     /// New expiry, or none.
     pub expires_at: Option<Option<ClusterMs>>,
     /// New metadata, replacing the old.
     pub metadata: Option<Vec<(Box<str>, Box<str>)>>,
+}
+
+impl NewKey {
+    /// Whether it says nothing of level 4.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.terms.is_empty() && Limit::are_plain(self.limits.as_deref())
+    }
+}
+
+impl KeyChange {
+    /// Whether it says nothing of level 4.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let named = self.plan.is_some() || self.pools.is_some() || !self.removes.is_empty();
+        !named && Limit::are_plain(self.limits.iter().flatten().next().map(Vec::as_slice))
+    }
 }
 
 /// The outcome of a command.

@@ -63,7 +63,11 @@ pub(super) fn of_key(record: &KeyRecord) -> u64 {
         previous,
         &record.metadata,
     );
-    of(0, &(first, second))
+    let plain = of(0, &(first, second));
+    if record.terms.is_empty() {
+        return plain;
+    }
+    plain.wrapping_add(of(5, &(record.id.as_str(), &record.terms)))
 }
 
 /// The digests after the newest entries with commands, oldest first, and the applied log index.

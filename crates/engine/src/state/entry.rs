@@ -16,7 +16,9 @@ use triomphe::ThinArc;
 use self::rest::Rest;
 pub use self::rest::Texts;
 use super::actor::Actor;
-use super::record::{KeyRecord, LimitSpec, Metadata, Previous, Status, USE_NOTED_MS};
+use super::governing::{Governing, SharedLimits};
+use super::record::{KeyRecord, Metadata, Previous, Status, USE_NOTED_MS};
+use super::terms::Terms;
 
 /// A key in the table: its record, and the only fact of it that is not replicated, when this node
 /// last saw the key used. A copy is another pointer to it.
@@ -28,17 +30,14 @@ struct Fixed {
     digest: Digest,
     last_used_ms: AtomicU64,
     created_index: LogIndex,
-    // Shared by the keys with the same limits.
-    limits: Option<Arc<SharedLimits>>,
+    // Shared by the keys with the same limits, plan and pools. None: the plan `default`.
+    governing: Option<Arc<Governing>>,
     rare: Option<Box<Rare>>,
     id: KeyId,
     seq: u32,
     created_at: [u8; SHORT_BYTES],
     marks: u8,
 }
-
-/// The limits of keys, behind one pointer.
-pub type SharedLimits = Arc<[LimitSpec]>;
 
 /// What few keys have.
 struct Rare {
@@ -75,14 +74,14 @@ impl KeyEntry {
     /// Packs a record; `last_used` is carried over when a record changes.
     #[must_use]
     pub fn new(record: &KeyRecord, last_used: Option<ClusterMs>) -> Self {
-        Self::sharing(record, last_used, record.limits.clone().map(Arc::new))
+        Self::sharing(record, last_used, Governing::of(record).map(Arc::new))
     }
 
-    /// The same, with limits that other keys share.
+    /// The same, with what governs other keys too.
     pub(super) fn sharing(
         record: &KeyRecord,
         last_used: Option<ClusterMs>,
-        limits: Option<Arc<SharedLimits>>,
+        governing: Option<Arc<Governing>>,
     ) -> Self {
         let is_short = record.created_at.0 < LONG_FROM;
         let [.., a, b, c, d, e, f] = record.created_at.0.min(LONG_FROM).to_be_bytes();
@@ -111,7 +110,7 @@ impl KeyEntry {
             digest: record.digest,
             last_used_ms: AtomicU64::new(last_used.map_or(0, |at| at.0)),
             created_index: record.created_index,
-            limits,
+            governing,
             rare: is_rare.then(|| Box::new(rare())),
             id: record.id,
             seq: record.seq,
@@ -148,6 +147,7 @@ impl KeyEntry {
             head: rest.texts.head.into(),
             owner: rest.texts.owner.map(Into::into),
             limits: self.own_limits().cloned(),
+            terms: self.terms().cloned().unwrap_or_default(),
             previous: rare.and_then(|rare| rare.previous.clone()),
             metadata: rare.and_then(|rare| rare.metadata.clone()),
         }
@@ -242,16 +242,22 @@ impl KeyEntry {
         self.fixed().rare.as_ref()?.previous.as_deref()
     }
 
+    /// What governs it, if that is more than the plan `default`.
+    #[must_use]
+    pub fn governing(&self) -> Option<&Governing> {
+        self.fixed().governing.as_deref()
+    }
+
     /// Its own limits.
     #[must_use]
     pub fn own_limits(&self) -> Option<&SharedLimits> {
-        self.fixed().limits.as_deref()
+        self.governing()?.own()
     }
 
-    /// The limits that govern it.
+    /// What it names besides its own limits, if anything may be named.
     #[must_use]
-    pub fn limits<'a>(&'a self, defaults: &'a Arc<[LimitSpec]>) -> &'a Arc<[LimitSpec]> {
-        self.own_limits().unwrap_or(defaults)
+    pub fn terms(&self) -> Option<&Terms> {
+        Some(self.governing()?.terms())
     }
 
     /// The status of the key at `now`.
@@ -328,6 +334,7 @@ mod tests {
     use proptest::strategy::ValueTree as _;
 
     use super::*;
+    use crate::state::record::LimitSpec;
 
     fn time() -> impl Strategy<Value = ClusterMs> {
         let edges = [0, 1, (1 << 48) - 2, (1 << 48) - 1, 1 << 48, u64::MAX];
@@ -347,6 +354,17 @@ mod tests {
         "[0-9A-Za-z]{12}".prop_map(|id| KeyId::new(id.as_bytes().try_into().unwrap()).unwrap())
     }
 
+    fn terms() -> impl Strategy<Value = Terms> {
+        let names = || prop::collection::vec(text(), 0..3);
+        (prop::option::of(text()), prop::option::of(names()), names()).prop_map(
+            |(plan, pools, removes)| Terms {
+                plan,
+                pools: pools.map(Into::into),
+                removes: removes.into(),
+            },
+        )
+    }
+
     fn record() -> impl Strategy<Value = KeyRecord> {
         let creator =
             prop_oneof![Just(Actor::Operator), Just(Actor::System), id().prop_map(Actor::Key),];
@@ -359,8 +377,9 @@ mod tests {
         let fixed = (id(), any::<[u8; 8]>(), any::<u32>(), 0..3usize, any::<bool>(), any::<u64>());
         let times = (any::<u64>(), time(), prop::option::of(time()), prop::option::of(time()));
         let texts = (text(), text(), prop::option::of(text()), creator);
-        let rare = (limits, previous, prop::collection::vec((text(), text()), 0..3));
-        (fixed, times, texts, rare).prop_map(|(fixed, times, texts, (limits, previous, pairs))| {
+        let rare = (limits, previous, prop::collection::vec((text(), text()), 0..3), terms());
+        (fixed, times, texts, rare).prop_map(|(fixed, times, texts, rare)| {
+            let (limits, previous, pairs, terms) = rare;
             KeyRecord {
                 id: fixed.0,
                 digest: Digest::of(&fixed.1),
@@ -377,6 +396,7 @@ mod tests {
                 head: texts.1,
                 owner: texts.2,
                 limits,
+                terms,
                 previous: previous
                     .map(|(text, until)| Box::new(Previous { digest: Digest::of(&text), until })),
                 metadata: (!pairs.is_empty()).then(|| Box::new(pairs.into())),

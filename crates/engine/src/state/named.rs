@@ -1,4 +1,4 @@
-//! Records that have a name: owners.
+//! Records that have a name: owners, plans and pools.
 //!
 //! Answers for: what they are, and look-ups by name or by subject. A record's counters belong to the
 //! subject of its name, so what was spent still counts when a deleted record is made again.
@@ -7,44 +7,25 @@ mod table;
 
 use std::sync::Arc;
 
-use fluxgate_types::{ClusterMs, Limit, LogIndex, Subject, SubjectKind, SubjectSeed};
+use fluxgate_types::{ClusterMs, Limit, LogIndex, Subject};
 
+use super::governing::Governing;
+pub use super::kind::NamedKind;
 use super::record::LimitSpec;
+use super::terms::Terms;
 pub(super) use table::FrozenNamed;
 pub use table::NamedTable;
 
-/// What a record is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NamedKind {
-    /// All keys of an owner together.
-    Owner,
-}
-
-impl NamedKind {
-    /// The word for it, as in messages and in the audit trail.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Owner => "owner",
-        }
-    }
-
-    /// The subject of the record with this name.
-    #[must_use]
-    pub fn subject(self, seed: &SubjectSeed, name: &str) -> Subject {
-        let kind = match self {
-            Self::Owner => SubjectKind::Owner,
-        };
-        Subject::named(seed, kind, name)
-    }
-}
-
 /// What a record says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Definition {
-    /// The limits of its subject; none if it has none.
+    /// The limits of its subject, or of those that name a plan; none if it has none.
     pub limits: Vec<Limit>,
-    /// Whether its keys are.
+    /// The plan of an owner, the pools of a plan, and the limits that do not apply.
+    pub terms: Terms,
+    /// Names of metadata that applications may read. Of a plan.
+    pub exposes: Vec<Box<str>>,
+    /// Whether its keys are enabled. Of an owner.
     pub enabled: bool,
     /// Free text pairs.
     pub metadata: Vec<(Box<str>, Box<str>)>,
@@ -82,8 +63,10 @@ pub struct Named {
     pub enabled: bool,
     /// Its name.
     pub name: Box<str>,
-    /// Its limits; empty if it has none.
-    pub limits: Arc<[LimitSpec]>,
+    /// Its own limits, its plan and its pools.
+    pub governing: Arc<Governing>,
+    /// Names of metadata that applications may read.
+    pub exposes: Box<[Box<str>]>,
     /// Free text pairs.
     pub metadata: Box<[(Box<str>, Box<str>)]>,
     /// Counts up with each change.
@@ -96,17 +79,27 @@ pub struct Named {
     pub changed_at: ClusterMs,
 }
 
+impl Named {
+    /// Its own limits.
+    #[must_use]
+    pub fn limits(&self) -> &[LimitSpec] {
+        self.governing.own().map_or(&[], |limits| limits)
+    }
+}
+
 impl From<&Named> for NamedRow {
     fn from(named: &Named) -> Self {
         Self {
             kind: named.kind,
             name: named.name.clone(),
             definition: Definition {
-                limits: named.limits.iter().map(|spec| spec.limit.clone()).collect(),
+                limits: named.limits().iter().map(|spec| spec.limit.clone()).collect(),
+                terms: named.governing.terms().clone(),
+                exposes: named.exposes.to_vec(),
                 enabled: named.enabled,
                 metadata: named.metadata.to_vec(),
             },
-            tags: named.limits.iter().map(|spec| spec.tag).collect(),
+            tags: named.limits().iter().map(|spec| spec.tag).collect(),
             revision: named.revision,
             created_index: named.created_index,
             created_at: named.created_at,

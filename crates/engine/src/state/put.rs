@@ -49,6 +49,7 @@ impl Registry {
             return if same { Ok(Put::Known) } else { Err(CommandError::IdTaken) };
         }
         own_limits(row.limits.as_deref())?;
+        self.check_terms(&row.terms)?;
         let last_used = row.last_used;
         // The record of this key may have been erased before, in a window that is still open, and a
         // node that crashed since may have spent from it: the key is not new for the counters.

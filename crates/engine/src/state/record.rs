@@ -9,6 +9,7 @@ use fluxgate_types::id::mix64;
 use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope};
 
 use super::actor::Actor;
+use super::terms::Terms;
 
 /// How often the use of one key is recorded, milliseconds of cluster time.
 pub const USE_NOTED_MS: u64 = 60_000;
@@ -189,6 +190,8 @@ pub struct KeyRecord {
     pub owner: Option<Box<str>>,
     /// Its own limits.
     pub limits: Option<Arc<[LimitSpec]>>,
+    /// What it names besides them. Since level 4.
+    pub terms: Terms,
     /// The credential before the last rotation, in its grace.
     pub previous: Option<Box<Previous>>,
     /// Free text pairs; `None` when there are none.
@@ -210,10 +213,11 @@ impl KeyRecord {
     }
 
     /// Whether an administrator's key may not make this change to itself: a change of its scope,
-    /// owner, limits or expiry. Otherwise it could raise its own rights or outlive its expiry.
+    /// owner, limits, plan or expiry. Otherwise it could raise its own rights or outlive its expiry.
     #[must_use]
     pub fn differs_in_rights(&self, other: &Self) -> bool {
         (self.scope, &self.owner, self.expires_at) != (other.scope, &other.owner, other.expires_at)
             || self.own_limits() != other.own_limits()
+            || self.terms != other.terms
     }
 }

@@ -59,6 +59,9 @@ pub enum CommandError {
          now with `end_previous` (`--end-previous`)"
     )]
     Promised(ClusterMs),
+    /// The record to be deleted is named by others. Since level 4.
+    #[error("{0}")]
+    InUse(Box<str>),
 }
 
 impl CommandError {
@@ -76,6 +79,7 @@ impl CommandError {
             | Self::OtherDirectory(_) => 1,
             Self::OlderStart { .. } | Self::Removed(_) => 2,
             Self::OtherContent(_) | Self::NotEnded(_) | Self::Promised(_) => 3,
+            Self::InUse(_) => 4,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! A key as one row: in snapshots, imports and backups, and between nodes.
 
-use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope};
+use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Mode, Scope, Scopes};
 
 use super::actor::Actor;
 use super::record::{KeyRecord, LimitSpec, Previous};
+use super::terms::Terms;
 
 /// A key as it is written to disk and sent between nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct KeyRow {
     pub owner: Option<Box<str>>,
     /// Its own limits.
     pub limits: Option<Vec<Limit>>,
+    /// What it names besides them. Since level 4.
+    pub terms: Terms,
     /// Digest and end of the rotated-out credential.
     pub previous: Option<(Digest, ClusterMs)>,
     /// Free text pairs.
@@ -61,6 +64,7 @@ impl From<&KeyRecord> for KeyRow {
             prefix: record.prefix().into(),
             owner: record.owner.clone(),
             limits: record.own_limits(),
+            terms: record.terms.clone(),
             previous: record.previous.as_ref().map(|p| (p.digest, p.until)),
             metadata: record.metadata.as_ref().map(|m| m.to_vec()).unwrap_or_default(),
             last_used: None,
@@ -69,6 +73,21 @@ impl From<&KeyRecord> for KeyRow {
 }
 
 impl KeyRow {
+    /// The same row without what level 4 adds.
+    #[must_use]
+    pub fn into_plain(mut self) -> Self {
+        for limit in self.limits.iter_mut().flatten() {
+            (limit.scopes, limit.mode) = (Scopes::default(), Mode::default());
+        }
+        Self { terms: Terms::default(), ..self }
+    }
+
+    /// Whether it says nothing of level 4.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.terms.is_empty() && Limit::are_plain(self.limits.as_deref())
+    }
+
     /// The record at place `seq` of the order of creation. `None` if the limits are invalid.
     #[must_use]
     pub fn into_record(self, seq: u32) -> Option<KeyRecord> {
@@ -93,6 +112,7 @@ impl KeyRow {
             head: self.prefix.strip_suffix(self.id.as_str()).unwrap_or("").into(),
             owner: self.owner,
             limits,
+            terms: self.terms,
             previous: self.previous.map(|(digest, until)| Box::new(Previous { digest, until })),
             metadata,
         })

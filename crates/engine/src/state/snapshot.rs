@@ -14,12 +14,14 @@ use super::audit::{AuditEntry, AuditLog};
 use super::cluster_state::ClusterState;
 use super::digest::Digests;
 use super::entry::KeyEntry;
+use super::governing::DEFAULT_PLAN;
 use super::idempotency::IdempotencyRow;
-use super::named::{FrozenNamed, NamedRow};
+use super::named::{FrozenNamed, Named, NamedKind, NamedRow};
 use super::record::LimitSpec;
 use super::repeats::Remembered;
 pub use super::row::KeyRow;
 use super::table::FrozenTable;
+use super::terms::Terms;
 use super::{Registry, View};
 use crate::lease::TermsRecord;
 use crate::share_map::ShareMap;
@@ -45,7 +47,7 @@ pub enum Item {
         /// Nodes: id, data directory, removed.
         nodes: Vec<(NodeId, DirId, bool)>,
     },
-    /// Keys in order of creation.
+    /// Keys in order of creation, without what level 4 adds.
     Keys(Vec<KeyRow>),
     /// Audit lines, oldest first.
     Audit(Vec<AuditEntry>),
@@ -78,6 +80,9 @@ pub enum Item {
     Seed(SubjectSeed),
     /// Records with a name, after the seed. Since level 4.
     Named(Vec<NamedRow>),
+    /// What keys name besides their limits, and the marks of those limits; after the keys. Since
+    /// level 4.
+    KeyTerms(Vec<(KeyId, Terms, Vec<u8>)>),
 }
 
 /// The state at one moment, sharing memory with the current one.
@@ -121,6 +126,7 @@ impl Registry {
         self.shared.table.adopt(&other.shared.table);
         let view = other.shared.view();
         self.shared.change_view(|slot| *slot = View::clone(&view));
+        self.shared.note_plans_changed();
         let cluster = other.shared.cluster();
         self.shared.change_cluster(|slot| *slot = ClusterState::clone(&cluster));
         self.shared.change_digests(Digests::clear);
@@ -147,10 +153,40 @@ impl Frozen {
         self.table.len()
     }
 
-    /// Whether it holds a record with a name.
+    /// Whether it holds something that only level 4 knows, other than the plan `default` as it was made
+    /// of the default limits.
     #[must_use]
     pub fn has_named(&self) -> bool {
-        self.named.records().next().is_some()
+        let is_default =
+            |named: &Named| named.kind == NamedKind::Plan && &*named.name == DEFAULT_PLAN;
+        let plain = |specs: &[LimitSpec]| specs.iter().all(|spec| spec.limit.marks() == 0);
+        let mut records = self.named.records();
+        !records.all(|named| {
+            let terms = named.governing.terms();
+            is_default(named) && named.revision == 1 && terms.is_empty() && plain(named.limits())
+        }) || self.table.entries().any(|entry| !KeyRow::from(&entry.record()).is_plain())
+    }
+
+    /// Every key with all that it says, in the order of creation.
+    pub fn key_rows(&self) -> impl Iterator<Item = KeyRow> {
+        let row = |entry: &KeyEntry| KeyRow {
+            last_used: entry.last_used(),
+            ..KeyRow::from(&entry.record())
+        };
+        self.table.entries().map(row)
+    }
+
+    /// Every record with a name, each after those that it may name.
+    pub fn named_rows(&self) -> impl Iterator<Item = NamedRow> {
+        [NamedKind::Pool, NamedKind::Plan, NamedKind::Owner].into_iter().flat_map(|kind| {
+            let of_kind = self.named.records().filter(move |named| named.kind == kind);
+            of_kind.map(|named| NamedRow::from(&**named))
+        })
+    }
+
+    /// The lines of the audit trail, oldest first.
+    pub fn audit_lines(&self) -> impl Iterator<Item = AuditEntry> {
+        self.audit.entries().map(|entry| AuditEntry::clone(entry))
     }
 
     /// Calls `sink` with every item, in order, and stops at its first error.
@@ -170,17 +206,12 @@ impl Frozen {
         }
         if let Some(seed) = self.view.seed {
             sink(Item::Seed(seed))?;
-            let rows = self.named.records().map(|named| NamedRow::from(&**named));
-            in_rows(rows, |rows| sink(Item::Named(rows)))?;
+            in_rows(self.named_rows(), |rows| sink(Item::Named(rows)))?;
         }
         if self.level() >= 3 {
             in_rows_of(PLACES_ROWS, self.places().into_iter(), |rows| sink(Item::Places(rows)))?;
         }
-        let row = |entry: &KeyEntry| KeyRow {
-            last_used: entry.last_used(),
-            ..KeyRow::from(&entry.record())
-        };
-        in_rows(self.table.entries().map(row), |rows| sink(Item::Keys(rows)))?;
+        in_rows(self.key_rows().map(KeyRow::into_plain), |rows| sink(Item::Keys(rows)))?;
         if self.level() >= 2 {
             let renamed = |entry: &KeyEntry| {
                 let limits = entry.own_limits()?;
@@ -190,8 +221,18 @@ impl Frozen {
             let tags = self.table.entries().filter_map(renamed);
             in_rows(tags, |rows| sink(Item::LimitTags(rows)))?;
         }
-        let lines = self.audit.entries().map(|entry| AuditEntry::clone(entry));
-        in_rows(lines, |rows| sink(Item::Audit(rows)))?;
+        if self.level() >= 4 {
+            let named = |entry: &KeyEntry| {
+                let governing = entry.governing()?;
+                let limits = governing.own().map_or(&[][..], |limits| limits);
+                let marks: Vec<u8> = limits.iter().map(|spec| spec.limit.marks()).collect();
+                let plain = governing.terms().is_empty() && marks.iter().all(|marks| *marks == 0);
+                (!plain).then(|| (entry.id(), governing.terms().clone(), marks))
+            };
+            let rows = self.table.entries().filter_map(named);
+            in_rows(rows, |rows| sink(Item::KeyTerms(rows)))?;
+        }
+        in_rows(self.audit_lines(), |rows| sink(Item::Audit(rows)))?;
         let used = self.idempotency.iter().cloned();
         if self.level() >= 3 {
             in_rows(used, |rows| sink(Item::IdempotencyOf(rows)))?;

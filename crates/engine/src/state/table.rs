@@ -4,6 +4,8 @@
 //! thread that applies, and a frozen view that costs one pointer per shard. A revoked key stays
 //! readable until it is erased.
 
+mod order;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -13,9 +15,12 @@ use hashbrown::HashTable;
 
 use super::census::Census;
 use super::digest;
-use super::entry::{KeyEntry, SharedLimits};
+use super::entry::KeyEntry;
+use super::governing::{Governing, Governings};
+use super::named::NamedKind;
 use super::record::{KeyRecord, Status};
-use super::shared_limits::LimitLists;
+use super::terms::Uses;
+use order::{Order, Place};
 
 /// Shards of the table: with a million keys, some 400 per shard, which nearly fill a table of 448
 /// places.
@@ -38,60 +43,13 @@ fn hash(entry: &KeyEntry) -> u64 {
     entry.id().mix()
 }
 
-/// One place in the order of creation.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    seq: u32,
-    id: KeyId,
-}
-
-/// Places in one piece of the order: a change copies the piece that it concerns, if a reader uses it.
-const ORDER_PIECE: usize = 4_096;
-
-/// Keys in order of creation. An erased key leaves its place empty, so that a list can continue
-/// on any node; empty places are swept once they are as many as the others.
-#[derive(Clone, Debug, Default)]
-struct Order {
-    // Ascending. A place is empty if its record does not exist or has another place.
-    pieces: Vec<Arc<Vec<Place>>>,
-    // Places, empty ones included.
-    count: usize,
-    empty: usize,
-    next_seq: u32,
-}
-
-impl Order {
-    fn len(&self) -> usize {
-        self.count - self.empty
-    }
-
-    fn push(&mut self, place: Place) {
-        self.count += 1;
-        match self.pieces.last_mut().filter(|piece| piece.len() < ORDER_PIECE) {
-            Some(piece) => Arc::make_mut(piece).push(place),
-            None => self.pieces.push(Arc::new(vec![place])),
-        }
-    }
-
-    fn places(&self) -> impl Iterator<Item = &Place> {
-        self.pieces.iter().flat_map(|piece| piece.iter())
-    }
-
-    /// The places below this one, newest first.
-    fn before(&self, seq: usize) -> impl Iterator<Item = &Place> {
-        let begins = |piece: &Arc<Vec<Place>>| piece.first().map_or(0, |place| place.seq);
-        let end = self.pieces.partition_point(|piece| (begins(piece) as usize) < seq);
-        let newest_first = self.pieces[..end].iter().rev().flat_map(|piece| piece.iter().rev());
-        newest_first.skip_while(move |place| place.seq as usize >= seq)
-    }
-}
-
 /// The key table.
 #[derive(Debug)]
 pub struct KeyTable {
     shards: Box<[RwLock<Shard>]>,
     order: RwLock<Arc<Order>>,
-    limits: Mutex<LimitLists>,
+    governings: Mutex<Governings>,
+    uses: Mutex<Uses>,
     // The sum of the digests of all records. Changed by the one thread that applies.
     digest: AtomicU64,
     // Counts of changes to data that a reader may have copied: begun, and completed.
@@ -106,7 +64,8 @@ impl Default for KeyTable {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             order: RwLock::default(),
-            limits: Mutex::default(),
+            governings: Mutex::default(),
+            uses: Mutex::default(),
             digest: AtomicU64::new(0),
             changes: (AtomicU64::new(0), AtomicU64::new(0)),
             census: Mutex::default(),
@@ -193,10 +152,15 @@ impl KeyTable {
         since.is_some_and(|revision| self.changes.0.load(Ordering::Acquire) == revision)
     }
 
-    /// The copy of these limits that all records share.
-    pub(super) fn share_limits(&self, limits: &SharedLimits) -> SharedLimits {
-        let mut lists = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&lists.share(limits))
+    /// The copy of what governs records that all of them share.
+    pub(super) fn share(&self, governing: Governing) -> Arc<Governing> {
+        self.governings.lock().unwrap_or_else(PoisonError::into_inner).share(governing)
+    }
+
+    /// How many keys name this record.
+    #[must_use]
+    pub fn uses(&self, kind: NamedKind, name: &str) -> usize {
+        self.uses.lock().unwrap_or_else(PoisonError::into_inner).of(kind, name)
     }
 
     /// Makes a change that readers notice: counted BEFORE it begins and AFTER it is complete.
@@ -237,9 +201,8 @@ impl KeyTable {
     }
 
     fn packed(&self, record: &KeyRecord, last_used: Option<ClusterMs>) -> KeyEntry {
-        let share =
-            |limits| self.limits.lock().unwrap_or_else(PoisonError::into_inner).share(limits);
-        KeyEntry::sharing(record, last_used, record.limits.as_ref().map(share))
+        let governing = Governing::of(record).map(|governing| self.share(governing));
+        KeyEntry::sharing(record, last_used, governing)
     }
 
     /// The place in the order of creation that the next key gets. None if no numbers are left.
@@ -275,6 +238,9 @@ impl KeyTable {
             };
             let removed = removed.record();
             self.census().remove(&removed);
+            let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+            uses.replace(Some(&removed.terms), None);
+            drop(uses);
             self.digest.fetch_sub(digest::of_key(&removed), Ordering::Relaxed);
             self.change_order(|order| order.empty += 1);
             let mut erased = self.erased.lock().unwrap_or_else(PoisonError::into_inner);
@@ -303,7 +269,7 @@ impl KeyTable {
         let is_full = |place: &&Place| {
             self.with(&place.id, |entry| entry.seq() == place.seq).unwrap_or(false)
         };
-        let mut swept = Order { next_seq: order.next_seq, ..Order::default() };
+        let mut swept = order.emptied();
         order.places().filter(is_full).for_each(|place| swept.push(*place));
         drop(order);
         self.change_order(|order| *order = swept);
@@ -321,6 +287,9 @@ impl KeyTable {
         let before = old.as_ref().map_or(0, digest::of_key);
         let after = digest::of_key(record);
         self.census().replace(old.as_ref(), record);
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        uses.replace(old.as_ref().map(|old| &old.terms), Some(&record.terms));
+        drop(uses);
         {
             let shard = &self.shards[shard_of(&id)];
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
@@ -349,20 +318,20 @@ impl KeyTable {
         self.census().at(now, CENSUS_STEPS)
     }
 
-    fn share(shard: &RwLock<Shard>) -> Shard {
+    fn frozen(shard: &RwLock<Shard>) -> Shard {
         Arc::clone(&shard.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The current table: call only between two applies.
     #[must_use]
     pub(super) fn freeze(&self) -> FrozenTable {
-        FrozenTable { shards: self.shards.iter().map(Self::share).collect(), order: self.order() }
+        FrozenTable { shards: self.shards.iter().map(Self::frozen).collect(), order: self.order() }
     }
 
     /// All keys, part by part: the fastest way to visit each, because it follows the memory layout
     /// and not the order of creation.
     pub fn parts(&self) -> impl Iterator<Item = Part> {
-        self.shards.iter().map(|shard| Part(Self::share(shard)))
+        self.shards.iter().map(|shard| Part(Self::frozen(shard)))
     }
 
     /// Adopts the keys of another table, shard by shard. A reader sees each key either as it was or
@@ -370,8 +339,8 @@ impl KeyTable {
     pub(super) fn adopt(&self, other: &Self) {
         // The last use of a key is this node's own data and not part of the other table.
         for (mine, theirs) in self.shards.iter().zip(&other.shards) {
-            let new = Self::share(theirs);
-            for entry in Self::share(mine).iter() {
+            let new = Self::frozen(theirs);
+            for entry in Self::frozen(mine).iter() {
                 let found = new.find(entry.id().mix(), same(&entry.id()));
                 if let (Some(found), Some(at)) = (found, entry.last_used()) {
                     found.touch(at);
@@ -390,6 +359,8 @@ impl KeyTable {
         self.digest.store(other.digest(), Ordering::Relaxed);
         let census = other.census().clone();
         *self.census() = census;
+        let uses = other.uses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.uses.lock().unwrap_or_else(PoisonError::into_inner) = uses;
     }
 }
 
@@ -397,8 +368,10 @@ impl KeyTable {
 mod tests {
     use fluxgate_types::{Digest, LogIndex, Scope};
 
+    use super::order::ORDER_PIECE;
     use super::*;
     use crate::state::actor::Actor;
+    use crate::state::terms::Terms;
 
     #[test]
     fn what_was_read_before_or_during_a_change_is_not_taken_for_new() {
@@ -434,6 +407,7 @@ mod tests {
             head: "".into(),
             owner: None,
             limits: None,
+            terms: Terms::default(),
             previous: None,
             metadata: None,
         };

@@ -139,6 +139,7 @@ impl World {
         let settings = Settings {
             terms: TERMS,
             default_limits: Vec::new(),
+            seed: None,
             look_ms: 200,
             clock_carried: false,
         };

@@ -100,7 +100,7 @@ impl Net {
                 nodes: ids.iter().map(|n| (*n, 1)).collect(),
             }],
             nodes: ids.iter().map(record).collect(),
-            seed: None,
+            ..View::default()
         };
         let mut net = Self {
             nodes: BTreeMap::new(),

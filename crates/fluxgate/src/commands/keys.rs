@@ -17,7 +17,7 @@ mod usage;
 
 use clap::Subcommand;
 use fluxgate_api::Time;
-use fluxgate_api::keys::{KeyRecord, WriteAnswer};
+use fluxgate_api::keys::{EffectiveLimit, KeyRecord, WriteAnswer};
 
 use crate::exit::Exit;
 use crate::output;
@@ -82,8 +82,23 @@ fn record_text(record: &KeyRecord) -> String {
         ("owner", record.owner.clone().unwrap_or_else(|| "-".into())),
         ("status", record.status.to_string()),
     ];
-    for limit in &record.limits {
-        fields.push(("limit", values::limit_text(limit)));
+    if let Some(plan) = &record.plan {
+        fields.push(("plan", plan.clone()));
+    }
+    if let Some(pools) = &record.pools {
+        fields.push(("pools", pools.join(", ")));
+    }
+    match &record.effective {
+        Some(limits) => {
+            for EffectiveLimit { limit, from } in limits {
+                fields.push(("limit", format!("{} from {from}", values::limit_text(limit))));
+            }
+        }
+        None => {
+            for limit in &record.limits {
+                fields.push(("limit", values::limit_text(limit)));
+            }
+        }
     }
     fields.extend([
         ("created", format!("{} by {}", record.created_at, record.created_by)),

@@ -3,14 +3,16 @@
 use clap::Subcommand;
 use fluxgate_api::ErrorCode;
 use fluxgate_api::keys::LimitSpec;
-use fluxgate_api::owners::{
-    ChangeOwner, DeletedOwner, OwnerAnswer, OwnerList, OwnerRecord, OwnersQuery, SetOwner,
-};
+use fluxgate_api::records::{ChangeOwner, OwnerAnswer, OwnerList, OwnerRecord, SetOwner};
 use fluxgate_client::{Client, Error};
 
+use super::records::{
+    DeleteArgs, ListArgs, ShowArgs, applied, deleted_text, end_fields, given, limit_fields,
+    limits_cell,
+};
 use crate::connect::{AdminArgs, block_on};
 use crate::exit::Exit;
-use crate::output::{self, Format, OutputArgs};
+use crate::output::{self, OutputArgs};
 use crate::values;
 
 #[derive(Debug, clap::Args)]
@@ -26,40 +28,16 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the owners that have a record
+    #[command(after_help = "Example:\n  fluxgate owners list --output json")]
     List(ListArgs),
     /// Print the record of an owner
+    #[command(after_help = "Example:\n  fluxgate owners show acme")]
     Show(ShowArgs),
     /// Create or change the record of an owner
     Set(SetArgs),
     /// Delete the record of an owner; its keys stay
+    #[command(after_help = "Example:\n  fluxgate owners delete acme")]
     Delete(DeleteArgs),
-}
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  fluxgate owners list --output json")]
-struct ListArgs {
-    /// Largest number of owners
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=200))]
-    limit: u16,
-    /// Cursor that the previous page ended with
-    #[arg(long, value_name = "CURSOR")]
-    cursor: Option<String>,
-    #[command(flatten)]
-    admin: AdminArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-}
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  fluxgate owners show acme")]
-struct ShowArgs {
-    /// The owner
-    #[arg(value_name = "OWNER")]
-    owner: String,
-    #[command(flatten)]
-    admin: AdminArgs,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -75,8 +53,17 @@ struct SetArgs {
     #[arg(long, value_name = "[NAME=]TOKENS/PERIOD", value_parser = values::limit)]
     limit: Vec<LimitSpec>,
     /// Remove all limits of the owner; those of its keys stay
-    #[arg(long, conflicts_with = "limit")]
+    #[arg(long, conflicts_with_all = ["limit", "without"])]
     no_limits: bool,
+    /// A limit of the plan that does not apply to the owner; repeatable
+    #[arg(long, value_name = "LIMIT")]
+    without: Vec<String>,
+    /// The plan whose limits all keys of the owner have together
+    #[arg(long, value_name = "PLAN")]
+    plan: Option<String>,
+    /// Leave the plan
+    #[arg(long, conflicts_with = "plan")]
+    no_plan: bool,
     /// Accept the keys of the owner
     #[arg(long)]
     enable: bool,
@@ -98,21 +85,6 @@ struct SetArgs {
     output: OutputArgs,
 }
 
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  fluxgate owners delete acme")]
-struct DeleteArgs {
-    /// The owner
-    #[arg(value_name = "OWNER")]
-    owner: String,
-    /// Delete the record only if it is still at this revision
-    #[arg(long, value_name = "N")]
-    if_revision: Option<u64>,
-    #[command(flatten)]
-    admin: AdminArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-}
-
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     match &args.command {
         Command::List(args) => list(args),
@@ -123,19 +95,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 fn list(args: &ListArgs) -> anyhow::Result<Exit> {
-    let query = OwnersQuery { limit: Some(usize::from(args.limit)), cursor: args.cursor.clone() };
     let client = args.admin.client()?;
-    let list = block_on(async { Ok(client.list_owners(&query).await?) })?;
+    let list = block_on(async { Ok(client.list_owners(&args.query()).await?) })?;
     args.output.print(&list, list_text)?;
-    if let (Some(cursor), Format::Text) = (&list.next_cursor, args.output.output) {
-        output::notice(&format!("more owners: --cursor {cursor}"));
-    }
+    args.note_more("owners", list.next_cursor.as_ref());
     Ok(Exit::Done)
 }
 
 fn show(args: &ShowArgs) -> anyhow::Result<Exit> {
     let client = args.admin.client()?;
-    let record = block_on(async { Ok(client.read_owner(&args.owner).await?) })?;
+    let record = block_on(async { Ok(client.read_owner(&args.name).await?) })?;
     args.output.print(&record, record_text)?;
     Ok(Exit::Done)
 }
@@ -151,21 +120,21 @@ fn set(args: &SetArgs) -> anyhow::Result<Exit> {
 
 fn delete(args: &DeleteArgs) -> anyhow::Result<Exit> {
     let client = args.admin.client()?;
-    let deleted =
-        block_on(async { Ok(client.delete_owner(&args.owner, args.if_revision).await?) })?;
+    let deleted = block_on(async { Ok(client.delete_owner(&args.name, args.if_revision).await?) })?;
     args.output.print(&deleted, deleted_text)?;
     Ok(Exit::Done)
 }
 
 /// The fields that are given.
 fn change(args: &SetArgs) -> ChangeOwner {
-    let given = |is_given: bool| is_given.then_some(());
-    let limits = given(!args.limit.is_empty() || args.no_limits);
-    let metadata = given(!args.metadata.is_empty() || args.no_metadata);
+    let entries = values::entries(&args.limit, &args.without);
     ChangeOwner {
-        limits: limits.map(|()| args.limit.clone()),
-        enabled: given(args.enable || args.disable).map(|()| args.enable),
-        metadata: metadata.map(|()| args.metadata.iter().cloned().collect()),
+        limits: given(!entries.is_empty() || args.no_limits, || entries),
+        plan: given(args.plan.is_some() || args.no_plan, || args.plan.clone()),
+        enabled: given(args.enable || args.disable, || args.enable),
+        metadata: given(!args.metadata.is_empty() || args.no_metadata, || {
+            args.metadata.iter().cloned().collect()
+        }),
     }
 }
 
@@ -179,6 +148,7 @@ async fn create_or_change(
         Err(Error::Refused { code: ErrorCode::NotFound, .. }) if if_revision.is_none() => {
             let record = SetOwner {
                 limits: change.limits.unwrap_or_default(),
+                plan: change.plan.flatten(),
                 enabled: change.enabled.unwrap_or(true),
                 metadata: change.metadata.unwrap_or_default(),
             };
@@ -193,12 +163,12 @@ fn state(record: &OwnerRecord) -> String {
 }
 
 fn list_text(list: &OwnerList) -> String {
-    let mut table = output::table(&["OWNER", "LIMITS", "ENABLED", "CHANGED"]);
+    let mut table = output::table(&["OWNER", "LIMITS", "PLAN", "ENABLED", "CHANGED"]);
     for record in &list.owners {
-        let limits: Vec<String> = record.limits.iter().map(values::limit_text).collect();
         table.add_row([
             record.owner.clone(),
-            if limits.is_empty() { "-".to_owned() } else { limits.join(", ") },
+            limits_cell(&record.limits),
+            record.plan.clone().unwrap_or_else(|| "-".to_owned()),
             if record.enabled { "yes" } else { "no" }.to_owned(),
             record.changed_at.to_string(),
         ]);
@@ -208,38 +178,16 @@ fn list_text(list: &OwnerList) -> String {
 
 fn record_text(record: &OwnerRecord) -> String {
     let mut fields = vec![("owner", record.owner.clone()), ("state", state(record))];
-    for limit in &record.limits {
-        fields.push(("limit", values::limit_text(limit)));
-    }
-    if record.limits.is_empty() {
-        fields.push(("limit", "none of its own".to_owned()));
-    }
-    fields.extend([
-        ("created", record.created_at.to_string()),
-        ("changed", record.changed_at.to_string()),
-        ("revision", record.revision.to_string()),
-    ]);
-    for (name, value) in &record.metadata {
-        fields.push(("metadata", format!("{name}={value}")));
-    }
+    fields.extend(record.plan.iter().map(|plan| ("plan", plan.clone())));
+    fields.extend(limit_fields(&record.limits));
+    let OwnerRecord { created_at, changed_at, revision, metadata, .. } = record;
+    fields.extend(end_fields(*created_at, *changed_at, *revision, metadata));
     output::fields(&fields)
-}
-
-fn applied(nodes: &[u64], waited_ms: u64) -> (&'static str, String) {
-    let nodes: Vec<String> = nodes.iter().map(u64::to_string).collect();
-    ("applied on", format!("nodes {} after {waited_ms} ms", nodes.join(", ")))
 }
 
 fn written_text(written: &OwnerAnswer) -> String {
     record_text(&written.record)
         + &output::fields(&[applied(&written.applied_on, written.waited_ms)])
-}
-
-fn deleted_text(deleted: &DeletedOwner) -> String {
-    output::fields(&[
-        ("deleted", deleted.deleted.clone()),
-        applied(&deleted.applied_on, deleted.waited_ms),
-    ])
 }
 
 #[cfg(test)]

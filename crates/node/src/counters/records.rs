@@ -1,8 +1,6 @@
 //! What the counters take from the replicated records: the limits of a subject, and which keys were
 //! erased.
 
-use std::sync::Arc;
-
 use fluxgate_engine::quota::SubjectLimits;
 use fluxgate_engine::state::View;
 use fluxgate_types::Subject;
@@ -21,7 +19,9 @@ impl Counters {
             // A backup may have brought it back.
             if table.with(key, |_| ()).is_none() {
                 let subject = Subject::from(*key);
-                self.on_shard(Self::place(&subject), |shard, _| shard.forget(&subject));
+                for subject in [subject, subject.shadow()] {
+                    self.on_shard(Self::place(&subject), |shard, _| shard.forget(&subject));
+                }
             }
         }
         !erased.is_empty()
@@ -29,13 +29,6 @@ impl Counters {
 
     /// The current limits of a subject.
     pub(super) fn limits_of(&self, view: &View, subject: &Subject) -> Option<SubjectLimits> {
-        let Some(key) = subject.key() else {
-            let named = self.parts.shared.named.get(subject)?;
-            return Some(SubjectLimits::of_named(&named));
-        };
-        self.parts.shared.table.with(&key, |entry| SubjectLimits {
-            created: entry.created_index(),
-            specs: Arc::clone(entry.limits(&view.defaults)),
-        })
+        SubjectLimits::find(&self.parts.shared, view, subject)
     }
 }

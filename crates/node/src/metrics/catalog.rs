@@ -11,8 +11,8 @@ use prometheus::{
 };
 
 use super::labels::{
-    BARRIERS, DIRECTIONS, ELECTIONS, Endpoint, Kind, LISTENERS, METHODS, PEER_RESULTS, PROPOSALS,
-    RENEWALS, SHARED_SETTINGS, TOKENS, TRANSFERS,
+    BARRIERS, DIRECTIONS, ELECTIONS, Endpoint, Kind, LISTENERS, METHODS, PEER_RESULTS, PROOFS,
+    PROPOSALS, RENEWALS, SHARED_SETTINGS, TOKENS, TRANSFERS,
 };
 use super::striped::Striped;
 use super::table::{closed, later, open};
@@ -123,6 +123,17 @@ super::table::metrics! {
                 unavailable.",
             advice: "Many `waited` are normal with small limits. For `degraded` find the node that \
                 does not answer.",
+        }
+        shadow_denied: IntCounterVec {
+            name: "fluxgate_shadow_denied_total",
+            help: "Requests that a limit in mode shadow would have denied.",
+            labels: [
+                open("limit", "the name of the limit; `other` beyond the first two hundred names"),
+                closed("proof", PROOFS)
+            ],
+            means: "`proven`: no node had tokens left. `unproven`: one that may have had some did not \
+                answer. An owner's limit begins with `owner/`, a pool's with `pool/`.",
+            advice: "Compare it with the admitted requests before you enforce the limit.",
         }
         wait_seconds: Histogram {
             name: "fluxgate_counter_wait_seconds",

@@ -19,6 +19,8 @@ pub(super) const PEER_RESULTS: [&str; 2] = ["ok", "error"];
 pub(super) const DIRECTIONS: [&str; 2] = ["out", "in"];
 /// Results of a transfer request.
 pub(super) const TRANSFERS: [&str; 3] = ["gave", "nothing", "failed"];
+/// Whether it was proven that no token was left.
+pub(super) const PROOFS: [&str; 2] = ["proven", "unproven"];
 /// Only tokens that were transferred are counted.
 pub(super) const TOKENS: [&str; 1] = ["moved"];
 /// HTTP methods with a label value of their own; the last one is for all others.

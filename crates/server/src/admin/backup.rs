@@ -11,23 +11,26 @@ use axum::routing::get;
 use bytes::Bytes;
 use fluxgate_api::bulk::{
     BACKUP_FORMAT, BACKUP_FORMAT_WITHOUT_OWNERS, BackupAudit, BackupBegin, BackupEnd, BackupKey,
-    BackupLine, BackupOwner, BackupPrevious, BackupQuery, MEDIA_TYPE, Sha256Hex,
+    BackupLine, BackupOwner, BackupPlan, BackupPool, BackupPrevious, BackupQuery, MEDIA_TYPE,
+    Sha256Hex,
 };
 use fluxgate_api::error::ErrorCode;
-use fluxgate_api::keys::LimitSpec;
 use fluxgate_api::paths;
+use fluxgate_api::records::{OwnerRecord, PlanRecord, PoolRecord, SetPlan, SetPool};
 use fluxgate_api::text::Text;
 use fluxgate_engine::state::audit::{Action, AuditEntry};
 use fluxgate_engine::state::command::Actor;
-use fluxgate_engine::state::named::NamedRow;
-use fluxgate_engine::state::snapshot::{Frozen, Item, KeyRow};
+use fluxgate_engine::state::named::{NamedKind, NamedRow};
+use fluxgate_engine::state::snapshot::{Frozen, KeyRow};
 use fluxgate_node::state::{BACKUPS_MAX, NodeState};
 use fluxgate_peer::process;
 use fluxgate_types::Digest;
 use sha2::Digest as _;
 use tokio::sync::mpsc;
 
+use super::keys::fields::limit_entries;
 use super::keys::view::actor_text;
+use super::records::kinds::{Kind as _, Owners, Plans, Pools};
 use crate::shared::auth::Operator;
 use crate::shared::error::ApiError;
 use crate::shared::pipe::Pipe;
@@ -99,6 +102,8 @@ fn key_of(row: KeyRow) -> BackupKey {
         .previous
         .map(|(digest, until)| BackupPrevious { sha256: Sha256Hex(digest), until: Text(until) });
     let pairs = row.metadata.iter();
+    let limits = row.limits.as_deref().unwrap_or_default();
+    let own = row.limits.is_some() || !row.terms.removes.is_empty();
     BackupKey {
         id: Text(row.id),
         prefix: row.prefix.to_string(),
@@ -106,7 +111,13 @@ fn key_of(row: KeyRow) -> BackupKey {
         name: row.name.to_string(),
         scope: row.scope,
         owner: row.owner.map(Into::into),
-        limits: row.limits.map(|limits| limits.iter().map(LimitSpec::from).collect()),
+        limits: own.then(|| limit_entries(limits, &row.terms.removes)),
+        plan: row.terms.plan.as_ref().map(ToString::to_string),
+        pools: row
+            .terms
+            .pools
+            .as_ref()
+            .map(|pools| pools.iter().map(ToString::to_string).collect()),
         enabled: row.enabled,
         revision: row.revision,
         created_at: Text(row.created_at),
@@ -119,13 +130,25 @@ fn key_of(row: KeyRow) -> BackupKey {
     }
 }
 
-fn owner_of(row: &NamedRow) -> BackupOwner {
-    let pairs = row.definition.metadata.iter();
-    BackupOwner {
-        owner: row.name.to_string(),
-        limits: row.definition.limits.iter().map(LimitSpec::from).collect(),
-        enabled: row.definition.enabled,
-        metadata: pairs.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+fn line_of(row: &NamedRow) -> BackupLine {
+    match row.kind {
+        NamedKind::Owner => {
+            let OwnerRecord { owner, limits, plan, enabled, metadata, .. } =
+                Owners::shown(row, (0, 0));
+            let owner = BackupOwner { owner, limits, plan, enabled, metadata };
+            BackupLine::Owner(Box::new(owner))
+        }
+        NamedKind::Plan => {
+            let PlanRecord { plan, limits, pools, exposes, metadata, .. } =
+                Plans::shown(row, (0, 0));
+            let says = SetPlan { limits, pools, exposes, metadata };
+            BackupLine::Plan(Box::new(BackupPlan { plan, says }))
+        }
+        NamedKind::Pool => {
+            let PoolRecord { pool, limits, metadata, .. } = Pools::shown(row, (0, 0));
+            let says = SetPool { limits, metadata };
+            BackupLine::Pool(Box::new(BackupPool { pool, says }))
+        }
     }
 }
 
@@ -159,27 +182,15 @@ impl<F: FnMut(Bytes) -> bool> Writer<F> {
 
     fn write(&mut self, begin: BackupBegin, frozen: &Frozen) -> Result<(), Gone> {
         self.line(&BackupLine::Begin(begin))?;
-        frozen.write(|item| match item {
-            Item::Keys(rows) => rows
-                .into_iter()
-                .try_for_each(|row| self.line(&BackupLine::Key(Box::new(key_of(row))))),
-            Item::Audit(rows) => rows
-                .iter()
-                .try_for_each(|row| self.line(&BackupLine::Audit(Box::new(audit_of(row))))),
-            Item::Named(rows) => rows
-                .iter()
-                .try_for_each(|row| self.line(&BackupLine::Owner(Box::new(owner_of(row))))),
-            // About this cluster and its nodes: a cluster that restores the backup has its own.
-            Item::Head { .. }
-            | Item::Places(_)
-            | Item::Seed(_)
-            | Item::IdempotencyOf(_)
-            | Item::Cluster { .. }
-            | Item::LimitTags(_)
-            | Item::Idempotency(_)
-            | Item::Outcomes(_)
-            | Item::OutcomesAt(_) => Ok(()),
-        })?;
+        // What is about this cluster and its nodes is left out: a cluster that restores the backup has
+        // its own.
+        if frozen.has_named() {
+            frozen.named_rows().try_for_each(|row| self.line(&line_of(&row)))?;
+        }
+        frozen.key_rows().try_for_each(|row| self.line(&BackupLine::Key(Box::new(key_of(row)))))?;
+        frozen
+            .audit_lines()
+            .try_for_each(|row| self.line(&BackupLine::Audit(Box::new(audit_of(&row)))))?;
         let digest: [u8; 32] = self.hash.clone().finalize().into();
         let sha256 = Sha256Hex(Digest::from_bytes(digest));
         self.line(&BackupLine::End(BackupEnd { lines: self.lines, sha256 }))?;

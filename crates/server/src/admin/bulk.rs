@@ -13,7 +13,8 @@ use fluxgate_api::bulk::{BulkAnswer, REFUSALS_MAX, RefusedLine};
 use fluxgate_api::error::{ErrorBody, ErrorCode};
 use fluxgate_engine::state::audit::AuditEntry;
 use fluxgate_engine::state::command::{Actor, Command, CommandError, ImportSource, Outcome, Put};
-use fluxgate_engine::state::named::{Definition, NamedKind};
+use fluxgate_engine::state::governing::DEFAULT_PLAN;
+use fluxgate_engine::state::named::{Definition, Named, NamedKind};
 use fluxgate_engine::state::snapshot::KeyRow;
 use fluxgate_node::proposal::proposal;
 use fluxgate_node::state::NodeState;
@@ -32,11 +33,12 @@ const ENTRY_LINES_BYTES_MAX: usize = 28 * 1024;
 pub(crate) enum Row {
     Key(Box<KeyRow>),
     Audit(Box<AuditEntry>),
-    Owner(Box<OwnerRow>),
+    Named(Box<NamedLine>),
 }
 
-/// The record of an owner in a line.
-pub(crate) struct OwnerRow {
+/// A record with a name in a line.
+pub(crate) struct NamedLine {
+    pub(crate) kind: NamedKind,
     pub(crate) name: Box<str>,
     pub(crate) definition: Definition,
 }
@@ -171,7 +173,7 @@ impl Bulk<'_> {
             && match row {
                 Row::Key(_) => self.entry.audit.is_empty(),
                 Row::Audit(_) => self.entry.keys.is_empty(),
-                Row::Owner(_) => false,
+                Row::Named(_) => false,
             };
         if !fits {
             self.flush().await?;
@@ -188,16 +190,17 @@ impl Bulk<'_> {
                 self.entry.keys.push(*row);
             }
             Row::Audit(line) => self.entry.audit.push(*line),
-            Row::Owner(row) => return self.add_owner(number, row).await,
+            Row::Named(row) => return self.add_named(number, row).await,
         }
         self.entry.numbers.push(number);
         self.entry.bytes += bytes;
         Ok(())
     }
 
-    /// Writes the record of an owner, unless there is one.
-    async fn add_owner(&mut self, number: u64, row: Box<OwnerRow>) -> Result<(), ApiError> {
-        let OwnerRow { name, definition } = *row;
+    /// Writes a record with a name, unless there is one. The plan `default` always exists: it is
+    /// replaced while it is as the cluster was formed with.
+    async fn add_named(&mut self, number: u64, row: Box<NamedLine>) -> Result<(), ApiError> {
+        let NamedLine { kind, name, definition } = *row;
         if self.state.shared.cluster().level < 4 {
             let (code, why) =
                 (ErrorCode::ClusterTooOld, "not before every node runs version 0.4 or later");
@@ -206,13 +209,15 @@ impl Bulk<'_> {
         let within = self.state.config.request_timeout;
         let seeded = self.state.writes.seed_names(within).await;
         seeded.map_err(|error| interrupted(error, &[number]))?;
-        let seed = self.state.shared.view().seed;
-        let subject = seed.map(|seed| NamedKind::Owner.subject(&seed, &name));
-        if subject.is_some_and(|subject| self.state.shared.named.get(&subject).is_some()) {
+        let is_first = |known: &Named| {
+            kind == NamedKind::Plan && *name == *DEFAULT_PLAN && known.revision == 1
+        };
+        let known = self.state.shared.record(kind, &name);
+        if known.is_some_and(|known| !is_first(&known)) {
             self.answer.known += 1;
             return Ok(());
         }
-        let (kind, definition) = (NamedKind::Owner, Box::new(definition));
+        let definition = Box::new(definition);
         let command = Command::PutNamed { kind, name, definition, if_revision: None };
         let proposal = proposal(Actor::Operator, self.from.clone(), command);
         let written = self.state.writes.write(proposal, self.state.config.request_timeout).await;

@@ -16,7 +16,8 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use fluxgate_api::keys::{
-    CreateKey, CreatedKey, DeleteKey, DeletedKey, KeyRecord, RotateKey, UpdateKey, WriteAnswer,
+    CreateKey, CreatedKey, DeleteKey, DeletedKey, Included, KeyRecord, ReadKey, RotateKey,
+    UpdateKey, WriteAnswer,
 };
 use fluxgate_api::paths;
 use fluxgate_node::state::NodeState;
@@ -55,9 +56,12 @@ async fn read(
     State(state): State<Arc<NodeState>>,
     caller: RequestContext,
     PathId(id): PathId,
+    uri: Uri,
 ) -> Result<Tagged<KeyRecord>, ApiError> {
     let entry = managed(&state, &caller.principal, &id)?;
-    let body = view::shown(&state, &entry);
+    let ReadKey { include } = query(&uri)?;
+    let mut body = view::shown(&state, &entry);
+    body.effective = include.map(|Included::Effective| view::effective(&state.shared, &entry));
     Ok(Tagged { status: StatusCode::OK, revision: body.revision, body })
 }
 

@@ -58,7 +58,7 @@ pub(crate) async fn find_keys(
     };
     let search = request.search.as_deref().map(Needle::new);
     let now = state.now();
-    let defaults = Arc::clone(&state.shared.view().defaults);
+    let view = state.shared.view();
     let fits = |entry: &KeyEntry| {
         let owner =
             request.owner.as_ref().is_none_or(|owner| entry.owner() == Some(owner.as_str()));
@@ -69,6 +69,7 @@ pub(crate) async fn find_keys(
     let found = scan::newest(&state.shared.table, before, size + 1, fits).await;
     // One more than fits on this page: the next page begins with it.
     let next_cursor = found.get(size).map(|next| cursor(u64::from(next.seq()) + 1));
-    let keys = found.iter().take(size).map(|entry| key_view(&defaults, now, entry)).collect();
+    let keys =
+        found.iter().take(size).map(|entry| key_view(&state.shared, &view, now, entry)).collect();
     Ok(KeyList { keys, next_cursor })
 }

@@ -8,19 +8,24 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use fluxgate_api::bulk::{BackupAudit, BackupKey, BackupLine, BackupOwner, BulkAnswer, ImportKey};
+use fluxgate_api::bulk::{
+    BackupAudit, BackupKey, BackupLine, BackupOwner, BackupPlan, BackupPool, BulkAnswer, ImportKey,
+};
 use fluxgate_api::paths;
+use fluxgate_api::records::SetOwner;
 use fluxgate_api::text::Time;
 use fluxgate_engine::state::audit::{self, Action, AuditEntry};
 use fluxgate_engine::state::command::{Actor, ImportSource};
 use fluxgate_engine::state::named::Definition;
 use fluxgate_engine::state::snapshot::KeyRow;
+use fluxgate_engine::state::terms::Terms;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, KeyId, LogIndex, caps, credential};
 use serde::de::DeserializeOwned;
 
-use super::bulk::{OwnerRow, Row, take_in};
-use super::keys::fields::{future, limits, limits_or_none, metadata, text};
+use super::bulk::{NamedLine, Row, take_in};
+use super::keys::fields::{future, limits, limits_beside, metadata, pools, record_name, text};
+use super::records::kinds::{Kind, Owners, Plans, Pools};
 use crate::shared::auth::Operator;
 use crate::shared::body::parse_json;
 use crate::shared::error::ApiError;
@@ -85,6 +90,7 @@ fn imported(state: &NodeState, line: &[u8]) -> Result<Row, String> {
         prefix: credential::shown_prefix(prefix, environment, &id).into(),
         owner,
         limits: key.limits.map(limits).transpose()?,
+        terms: Terms::default(),
         previous: None,
         metadata: key.metadata.as_ref().map(metadata).transpose()?.unwrap_or_default(),
         last_used: None,
@@ -107,7 +113,15 @@ fn restored(_: &NodeState, line: &[u8]) -> Result<Row, String> {
     match parse(line)? {
         BackupLine::Key(key) => Ok(Row::Key(Box::new(record_of(*key)?))),
         BackupLine::Audit(entry) => Ok(Row::Audit(Box::new(entry_of(*entry)?))),
-        BackupLine::Owner(owner) => Ok(Row::Owner(Box::new(owner_of(*owner)?))),
+        BackupLine::Owner(owner) => owner_of(*owner),
+        BackupLine::Plan(plan) => {
+            let BackupPlan { plan, says } = *plan;
+            named::<Plans>(&plan, Plans::definition(says)?)
+        }
+        BackupLine::Pool(pool) => {
+            let BackupPool { pool, says } = *pool;
+            named::<Pools>(&pool, Pools::definition(says)?)
+        }
         BackupLine::Begin(_) | BackupLine::End(_) => {
             Err("the first and last line of a backup are not sent".to_owned())
         }
@@ -119,6 +133,10 @@ fn record_of(key: BackupKey) -> Result<KeyRow, String> {
     if key.prefix.len() > caps::CREDENTIAL_BYTES_MAX {
         return Err("prefix: too long".to_owned());
     }
+    let plan = key.plan.map(|plan| record_name("plan", &plan)).transpose()?;
+    let pools = key.pools.as_deref().map(pools).transpose()?;
+    let own = key.limits.map(|own| limits_beside(own, plan.is_some())).transpose()?;
+    let (limits, removes) = own.unzip();
     Ok(KeyRow {
         id: key.id.0,
         digest: key.sha256.0,
@@ -133,22 +151,23 @@ fn record_of(key: BackupKey) -> Result<KeyRow, String> {
         name: text("name", &key.name, caps::NAME_CHARS_MAX)?,
         prefix: key.prefix.into(),
         owner: key.owner.map(|owner| text("owner", &owner, caps::OWNER_CHARS_MAX)).transpose()?,
-        limits: key.limits.map(limits).transpose()?,
+        limits: limits.filter(|limits| !limits.is_empty()),
+        terms: Terms { plan, pools, removes: removes.unwrap_or_default() },
         previous: key.previous.map(|previous| (previous.sha256.0, previous.until.0)),
         metadata: metadata(&key.metadata)?,
         last_used: time(key.last_used_at),
     })
 }
 
-fn owner_of(owner: BackupOwner) -> Result<OwnerRow, String> {
-    Ok(OwnerRow {
-        name: text("owner", &owner.owner, caps::OWNER_CHARS_MAX)?,
-        definition: Definition {
-            limits: limits_or_none(owner.limits)?,
-            enabled: owner.enabled,
-            metadata: metadata(&owner.metadata)?,
-        },
-    })
+fn owner_of(owner: BackupOwner) -> Result<Row, String> {
+    let BackupOwner { owner, limits, plan, enabled, metadata } = owner;
+    let says = SetOwner { limits, plan, enabled, metadata };
+    named::<Owners>(&owner, Owners::definition(says)?)
+}
+
+fn named<K: Kind>(name: &str, definition: Definition) -> Result<Row, String> {
+    let line = NamedLine { kind: K::KIND, name: K::name(name)?, definition };
+    Ok(Row::Named(Box::new(line)))
 }
 
 fn entry_of(entry: BackupAudit) -> Result<AuditEntry, String> {

@@ -47,12 +47,12 @@ pub(crate) async fn usage_of(state: &Arc<NodeState>, entry: &KeyEntry) -> Usage 
     let by_node = ask_all(state, key).await;
     let now = state.now();
     let view = state.shared.view();
-    let limits = entry.limits(&view.defaults).iter();
+    let limits = state.shared.limits_of(&view, entry);
     let last_used =
         by_node.values().filter_map(|reply| reply.last_used).max().max(entry.last_used());
     Usage {
         key_id: Text(key),
-        limits: limits.map(|spec| one_limit(spec, &by_node, now)).collect(),
+        limits: limits.iter().map(|spec| one_limit(spec, &by_node, now)).collect(),
         last_used_at: last_used.map(Text),
     }
 }

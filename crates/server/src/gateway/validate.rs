@@ -4,44 +4,35 @@
 //! admission spends tokens. Every fault of a credential gets the same 401, so that a caller cannot
 //! tell which one it was.
 
+mod charges;
 mod presented;
 mod rate_limit;
 mod reply;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use fluxgate_api::error::ErrorBody;
 use fluxgate_api::text::Text;
 use fluxgate_api::validate::ValidateAnswer;
 use fluxgate_api::verdict::Verdict;
-use fluxgate_engine::quota::{self, LookedUp, SubjectLimits};
-use fluxgate_engine::state::entry::{KeyEntry, Texts};
-use fluxgate_engine::state::named::Named;
-use fluxgate_engine::state::record::{LimitSpec, Status};
+use fluxgate_engine::quota::{self, LookedUp, Which};
+use fluxgate_engine::state::entry::Texts;
 use fluxgate_node::clock::boot_now;
-use fluxgate_node::counters::Charged;
 use fluxgate_node::metrics::Endpoint;
 use fluxgate_node::state::NodeState;
-use fluxgate_types::credential::CredentialError;
-use fluxgate_types::{ClusterMs, Cost, Credential, Digest, KeyId, Scope, caps};
+use fluxgate_types::{ClusterMs, Cost, Scope};
 
+pub(crate) use self::charges::MatchedKey;
+use self::charges::{Found, Shadowed, charges, look_up, over_every_limit};
 pub(crate) use self::presented::{
     InHeaders, PresentedCredential, bearer_token, in_headers, presented,
 };
+use self::rate_limit::Bearer;
+
 pub(crate) use self::rate_limit::RateLimitState;
 
 /// Why a request is not decided, where the node gives no closer reason.
 const CANNOT_COUNT: &str = "this node cannot count now";
-
-/// What the names of an owner's limits begin with in an answer.
-const OWNER_PREFIX: &str = "owner/";
-
-/// A key whose credential matched.
-#[derive(Clone, Debug)]
-pub(crate) struct MatchedKey {
-    pub(crate) entry: KeyEntry,
-}
 
 /// A verdict with the data that its answer needs.
 #[derive(Clone, Debug)]
@@ -188,95 +179,84 @@ async fn decide(
         PresentedCredential::Wrong => return rejected(true),
         PresentedCredential::One(text) => text,
     };
-    let Some(Found { key, known, owner }) = look_up(state, text, now) else {
+    let Some(Found { key, known, others, shadows }) = look_up(state, text, now) else {
         return rejected(true);
     };
+    let required = requirement.scope();
     if !requirement.allows(key.entry.scope()) {
-        let decided = state.counters.decide(&key.entry.id().into(), known, Cost::PEEK).await;
-        if decided.decision.verdict == quota::Verdict::Unavailable {
+        let Some(rate) = peek(state, &key, known, now).await else {
             return unavailable(state, CANNOT_COUNT);
-        }
-        let rate = RateLimitState::of_decision(&state.config, decided, Vec::new(), now);
-        return Answer::OutOfScope { key, required: requirement.scope(), rate };
+        };
+        return Answer::OutOfScope { key, required, rate };
     }
-    let of_owner = owner.map(|owner| Charged {
-        subject: owner.subject,
-        known: LookedUp { limits: SubjectLimits::of_named(&owner), revision: known.revision },
-        cost,
-    });
-    let owner_specs = of_owner.as_ref().map(|owner| Arc::clone(&owner.known.limits.specs));
-    let over_owner = || over_every_limit(OWNER_PREFIX, owner_specs.as_deref()?, cost);
-    if let Some(message) = over_every_limit("", &known.limits.specs, cost).or_else(over_owner) {
-        return Answer::Invalid(message);
-    }
-    let all = owner_specs.as_ref().map_or_else(Vec::new, |owner_specs| {
-        vec![("", Arc::clone(&known.limits.specs)), (OWNER_PREFIX, Arc::clone(owner_specs))]
-    });
+    let counted = known.clone().only(Which::Counting(required));
     let subject = key.entry.id().into();
-    let decided = match of_owner {
-        None => state.counters.decide(&subject, known, cost).await,
-        Some(owner) => {
-            state.counters.decide_joint(vec![Charged { subject, known, cost }, owner]).await
+    // A key with nothing beside it, as most are.
+    let (charged, all) = if others.is_empty() && !counted.limits.specs.is_empty() {
+        if let Some(message) = over_every_limit(&Bearer::Key, &counted.limits.specs, cost) {
+            return Answer::Invalid(message);
         }
+        (vec![], vec![])
+    } else {
+        match charges(&counted, subject, others, required, cost) {
+            Ok(charges) => charges,
+            Err(message) => return Answer::Invalid(message),
+        }
+    };
+    let decided = if charged.is_empty() {
+        if counted.limits.specs.is_empty() {
+            // No limit counts this request.
+            return match peek(state, &key, known, now).await {
+                Some(rate) => admitted(state, key, rate, &shadows, required, cost, now),
+                None => unavailable(state, CANNOT_COUNT),
+            };
+        }
+        state.counters.decide(&subject, counted, cost).await
+    } else {
+        state.counters.decide_joint(charged).await
     };
     let verdict = decided.decision.verdict;
     let rate = RateLimitState::of_decision(&state.config, decided, all, now);
     match verdict {
-        quota::Verdict::Admitted => {
-            if !cost.is_peek() {
-                state.last_uses.used(&key.entry, now);
-            }
-            Answer::Admitted(key, rate)
-        }
+        quota::Verdict::Admitted => admitted(state, key, rate, &shadows, required, cost, now),
         quota::Verdict::Limited => Answer::Limited { key, rate, degraded: false },
         quota::Verdict::Degraded => Answer::Limited { key, rate, degraded: true },
         quota::Verdict::Unavailable => unavailable(state, CANNOT_COUNT),
     }
 }
 
-/// A key that a credential opens, and what its requests are charged to.
-#[derive(Clone, Debug)]
-pub(crate) struct Found {
-    pub(crate) key: MatchedKey,
-    pub(crate) known: LookedUp,
-    /// The record of its owner, if that has limits.
-    pub(crate) owner: Option<Arc<Named>>,
+fn admitted(
+    state: &NodeState,
+    key: MatchedKey,
+    rate: RateLimitState,
+    shadows: &[Shadowed],
+    required: Option<Scope>,
+    cost: Cost,
+    now: ClusterMs,
+) -> Answer {
+    if !cost.is_peek() {
+        state.last_uses.used(&key.entry, now);
+        for Shadowed { subject, known, prefix } in shadows {
+            let counted = known.clone().only(Which::Counting(required));
+            state.counters.shadow(subject, &counted, cost, prefix);
+        }
+    }
+    Answer::Admitted(key, rate)
 }
 
-/// Finds the active key that a credential opens now.
-pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<Found> {
-    let (digest, id) = match Credential::parse(text) {
-        Ok(credential) => (credential.digest, Some(credential.key_id)),
-        // Most likely a typing error: no look-up is needed.
-        Err(CredentialError::Checksum) => return None,
-        // An imported key may have any shape.
-        Err(CredentialError::Length | CredentialError::Shape) => {
-            let bounded = (1..=caps::CREDENTIAL_BYTES_MAX).contains(&text.len());
-            (bounded.then(|| Digest::of(text))?, None)
-        }
-    };
-    // Read BEFORE everything that the limits are taken from, so that a later change shows in the
-    // revision.
-    let revision = state.shared.table.revision();
-    let view = state.shared.view_now();
-    let open = |entry: &KeyEntry| {
-        let valid = entry.opens(&digest, now) && entry.status(now) == Status::Active;
-        valid.then(|| {
-            let specs = Arc::clone(entry.limits(&view.defaults));
-            let limits = SubjectLimits { created: entry.created_index(), specs };
-            (MatchedKey { entry: entry.clone() }, LookedUp { limits, revision })
-        })
-    };
-    let table = &state.shared.table;
-    let found = id.and_then(|id| table.with(&id, open).flatten());
-    let (key, known) =
-        found.or_else(|| table.with(&KeyId::of_imported(&digest), open).flatten())?;
-    let owner = state.shared.owner_of(&view, &key.entry);
-    if owner.as_ref().is_some_and(|owner| !owner.enabled) {
-        return None;
+/// The state of a key's limits; `None` if this node cannot count.
+async fn peek(
+    state: &NodeState,
+    key: &MatchedKey,
+    known: LookedUp,
+    now: ClusterMs,
+) -> Option<RateLimitState> {
+    if known.limits.specs.is_empty() {
+        return Some(RateLimitState::unlimited(&state.config, now));
     }
-    let owner = owner.filter(|owner| !owner.limits.is_empty());
-    Some(Found { key, known, owner })
+    let decided = state.counters.decide(&key.entry.id().into(), known, Cost::PEEK).await;
+    let counts = decided.decision.verdict != quota::Verdict::Unavailable;
+    counts.then(|| RateLimitState::of_decision(&state.config, decided, Vec::new(), now))
 }
 
 /// The answer to a request without a credential, or with one that is not valid.
@@ -293,18 +273,6 @@ pub(crate) fn unauthenticated(state: &NodeState, presented: bool) -> Answer {
 /// The answer of a node that cannot decide; `otherwise` is the reason if the node is ready again.
 fn unavailable(state: &NodeState, otherwise: &'static str) -> Answer {
     Answer::Unavailable(state.not_ready().unwrap_or(otherwise))
-}
-
-/// A cost above the tokens of a whole window can never be admitted: the request is invalid, and a
-/// 429 would promise that waiting helps.
-fn over_every_limit(prefix: &str, limits: &[LimitSpec], cost: Cost) -> Option<String> {
-    let smallest = limits.iter().map(|spec| &spec.limit).min_by_key(|l| l.tokens)?;
-    (cost.0 > smallest.tokens).then(|| {
-        format!(
-            "cost: {cost} is more than the limit `{prefix}{}` of {} ever allows",
-            smallest.name, smallest.tokens
-        )
-    })
 }
 
 impl Answer {

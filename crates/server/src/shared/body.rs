@@ -99,20 +99,44 @@ where
     Ok(read.into())
 }
 
+/// Fields of the contract that are lists of texts.
+const LISTS_OF_TEXTS: [&[u8]; 4] = [b"exposes", b"include", b"pools", b"scopes"];
+
+/// What may come next in a text that is being scanned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Anything,
+    /// The first element of an array, or the whole text: an object.
+    Object,
+    /// The elements of a list of texts.
+    Text,
+}
+
 /// Whether the text contains no array in place of an object: serde would also read an object's fields
-/// from an array, in their order. Arrays of the contract contain only objects.
+/// from an array, in their order. Arrays of the contract contain only objects, or only texts.
 fn has_objects_only(text: &[u8]) -> bool {
-    let (mut quoted, mut escaped, mut in_array) = (false, false, true);
-    for byte in text {
+    let (mut quoted, mut escaped, mut next) = (false, false, Next::Object);
+    let mut name = 0..0;
+    for (at, byte) in text.iter().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
-            b'"' if quoted => quoted = false,
+            b'"' if quoted => {
+                quoted = false;
+                name.end = at;
+            }
             _ if quoted || byte.is_ascii_whitespace() => {}
-            b'{' | b']' => in_array = false,
-            _ if in_array => return false,
-            b'"' => quoted = true,
-            b'[' => in_array = true,
+            b']' => next = Next::Anything,
+            b'"' if next != Next::Object => {
+                quoted = true;
+                name = at + 1..at + 1;
+            }
+            b',' if next == Next::Text => {}
+            _ if next == Next::Text => return false,
+            b'{' => next = Next::Anything,
+            _ if next == Next::Object => return false,
+            b'[' if LISTS_OF_TEXTS.contains(&&text[name.clone()]) => next = Next::Text,
+            b'[' => next = Next::Object,
             _ => {}
         }
     }
@@ -151,8 +175,9 @@ pub(crate) fn parse_json<T: DeserializeOwned>(name: &str, body: &[u8]) -> Result
     // From here on it is wrong. To say where and how, it is read again, field by field.
     let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
     if !has_objects_only(body) && is_json() {
-        let message =
-            format!("the {name} must be an object in curly brackets; lists in it hold objects too");
+        let message = format!(
+            "the {name} must be an object in curly brackets; lists in it hold objects, or texts where they are names"
+        );
         return Err(ErrorBody::new(ErrorCode::InvalidRequest, message));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
@@ -224,12 +249,27 @@ mod tests {
 
     #[test]
     fn an_array_in_place_of_an_object_is_rejected() {
-        for text in ["{}", r#" {"requests":[{"key":"[x"},{}]}"#, r#"{"limits":[],"n":"\"["}"#] {
+        for text in [
+            "{}",
+            r#" {"requests":[{"key":"[x"},{}]}"#,
+            r#"{"limits":[],"n":"\"["}"#,
+            r#"{"pools":["a", "b"],"limits":[{"scopes":["write"]},{}]}"#,
+            r#"{"include":[]}"#,
+        ] {
             assert!(has_objects_only(text.as_bytes()), "{text}");
         }
-        for text in
-            ["[]", r#"["fx","write",5]"#, r#"{"requests":[["fx"]]}"#, "3", r#"{"requests":[1]}"#]
-        {
+        for text in [
+            "[]",
+            r#"["fx","write",5]"#,
+            r#"{"requests":[["fx"]]}"#,
+            "3",
+            r#"{"requests":[1]}"#,
+            r#"{"requests":["a"]}"#,
+            r#"{"pools":[["a"]]}"#,
+            r#"{"pools":[{"a":1}]}"#,
+            r#"{"pools":["a",1]}"#,
+            r#"{"limits":[["pools",["a"]]]}"#,
+        ] {
             assert!(!has_objects_only(text.as_bytes()), "{text}");
         }
     }

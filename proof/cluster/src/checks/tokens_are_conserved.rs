@@ -44,7 +44,7 @@ fn each_counter(
     let state = any.node.shared();
     let view = state.view();
     for (_, key) in state.table.page(usize::MAX, KEYS) {
-        let limits = state.table.with(&key, |entry| entry.limits(&view.defaults).clone());
+        let limits = state.table.with(&key, |entry| state.limits_of(&view, entry));
         for spec in limits.iter().flat_map(|limits| limits.iter()) {
             let window = spec.limit.window_at(now).number;
             let counter = CounterId { subject: key.into(), limit: spec.tag, window };

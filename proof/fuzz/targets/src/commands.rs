@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use fluxgate_engine::share_map::ShareMap;
 use fluxgate_engine::state::Registry;
 use fluxgate_engine::state::command::{Batch, Command, Outcome};
+use fluxgate_engine::state::governing::DEFAULT_PLAN;
 use fluxgate_engine::state::snapshot::{Item, KeyRow, Restore};
 use fluxgate_raft::fuzzing;
 use fluxgate_store::codec::{self, Kind};
@@ -199,6 +200,7 @@ fn records(items: &[Item]) -> BTreeMap<KeyId, KeyRow> {
         | Item::Places(_)
         | Item::Seed(_)
         | Item::Named(_)
+        | Item::KeyTerms(_)
         | Item::Outcomes(_)
         | Item::OutcomesAt(_) => None,
     });
@@ -222,6 +224,13 @@ fn sound(registry: &Registry, items: &[Item]) {
             assert_eq!(Limit::check_all(limits), Ok(()), "limits of a key");
         }
         let entry = shared.table.get(&record.id).expect("a listed key exists");
+        for (kind, name) in record.terms.named() {
+            assert!(shared.record(kind, name).is_some(), "a {kind:?} that does not exist");
+            assert!(shared.uses(kind, name).0 > 0, "a use that is not counted");
+        }
+        if view.seed.is_some() && shared.plan(DEFAULT_PLAN).is_some() {
+            assert!(!shared.sources_of(&entry).is_empty(), "a key without a limit");
+        }
         assert!(record.revoked_at.is_none() || record.previous.is_none(), "revoked with a grace");
         assert_eq!(entry.revision(), record.revision);
     }
@@ -241,6 +250,12 @@ fn revisions(before: &BTreeMap<KeyId, KeyRow>, after: &BTreeMap<KeyId, KeyRow>) 
             );
             continue;
         };
+        let made = |row: &KeyRow| (row.created_index, row.created_at, row.created_by);
+        let ended = old.revoked_at.is_some() || old.expires_at.is_some();
+        if ended && made(old) != made(new) {
+            // Erased, and made again in the same entry.
+            continue;
+        }
         assert!(new.revision >= old.revision, "a revision fell");
         assert!(new.revision > old.revision || new == old, "changed under the same revision");
         assert!(old.revoked_at.is_none() || new == old, "a revoked key changed");

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use fluxgate_api::ErrorBody;
 use fluxgate_api::cluster::{ClusterChange, ClusterView, Health};
-use fluxgate_api::keys::{CreateKey, CreatedKey, KeyList, KeyRecord, WriteAnswer};
+use fluxgate_api::keys::{CreateKey, CreatedKey, KeyList, KeyRecord, LimitSpec, WriteAnswer};
 use fluxgate_api::usage::{AuditList, Usage, Whoami};
 use fluxgate_api::validate::{BatchAnswer, BatchRequest, ValidateAnswer};
 use fluxgate_server::{Answer, Listener};
@@ -232,12 +232,15 @@ impl Session<'_> {
             assert!(sent.owner.is_none() || sent.owner == record.owner);
             assert_eq!(sent.metadata.unwrap_or_default(), record.metadata);
             if let Some(limits) = sent.limits {
-                let plain = |limits: &[fluxgate_api::keys::LimitSpec]| {
-                    let plain =
-                        |l: &fluxgate_api::keys::LimitSpec| (l.name.clone(), l.tokens, l.period.ms);
-                    limits.iter().map(plain).collect::<Vec<_>>()
-                };
-                assert_eq!(plain(&limits), plain(&record.limits));
+                // Those in force: in another order, and with those of the plan.
+                for limit in limits.into_iter().filter(|limit| limit.tokens.is_some()) {
+                    let period_ms = limit.period.map(|period| period.ms);
+                    let is_it = |known: &LimitSpec| {
+                        let is = (&known.name, Some(known.tokens), Some(known.period.ms));
+                        is == (&limit.name, limit.tokens, period_ms)
+                    };
+                    assert!(record.limits.iter().any(is_it), "{limit:?} of {record:?}");
+                }
             }
         }
         let mut validate = Request::new(Bytes::new());

@@ -381,7 +381,7 @@ fn items(mut source: Source<'_>) {
     }
     for (_, id) in shared.table.page(usize::MAX, shared.table.len()) {
         let entry = shared.table.get(&id).expect("a listed key exists");
-        for spec in entry.limits(&view.defaults).iter() {
+        for spec in shared.limits_of(&view, &entry).iter() {
             assert_eq!(spec.limit.check(), Ok(()), "an invalid limit");
         }
     }

@@ -10,7 +10,6 @@ mod ledger;
 mod speech;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use fluxgate_engine::quota::{
     Context, CounterGossip, CounterId, Cursor, Effect, Entitlement, Handoff, Incarnation,
@@ -84,12 +83,7 @@ impl Session {
         });
         Self {
             shard: Shard::new(WaitPolicy::default()),
-            view: View {
-                defaults: Arc::new([]),
-                share_maps: vec![map],
-                nodes: BTreeMap::new(),
-                seed: None,
-            },
+            view: View { share_maps: vec![map], ..View::default() },
             incarnation: Incarnation {
                 me: ME,
                 entitlement,

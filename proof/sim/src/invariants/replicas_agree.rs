@@ -48,6 +48,7 @@ fn digest(node: &Node) -> u64 {
             | Item::Places(_)
             | Item::Seed(_)
             | Item::Named(_)
+            | Item::KeyTerms(_)
             | Item::Outcomes(_)
             | Item::OutcomesAt(_)) => other,
         };

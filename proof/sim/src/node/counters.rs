@@ -9,7 +9,6 @@ use fluxgate_engine::quota::{
     Step as Came, SubjectLimits, TransferReply, TransferRequest, WaiterId,
 };
 use fluxgate_engine::state::record::Status;
-use fluxgate_engine::state::{Shared, View};
 use fluxgate_types::{BootId, ClusterMs, Cost, LogIndex, NodeId, Subject, caps};
 
 use super::Node;
@@ -34,19 +33,11 @@ pub(super) struct Peer {
 
 type Find<'a> = &'a dyn Fn(&Subject) -> Option<SubjectLimits>;
 
-/// What the counters need to know of a subject.
-fn limits_of(shared: &Shared, view: &View, subject: &Subject) -> Option<SubjectLimits> {
-    shared.table.with(&subject.key()?, |entry| SubjectLimits {
-        created: entry.created_index(),
-        specs: Arc::clone(entry.limits(&view.defaults)),
-    })
-}
-
 impl Node {
     /// The limits of a subject.
     #[must_use]
     pub fn limits_of(&self, subject: &Subject) -> Option<SubjectLimits> {
-        limits_of(&self.replica.shared, &self.view(), subject)
+        SubjectLimits::find(&self.replica.shared, &self.view(), subject)
     }
 
     /// A step of the counters, with everything that it depends on, or with a part of it as it was
@@ -69,7 +60,7 @@ impl Node {
         let (horizon, leased) = (horizon.min(self.saved.covered), self.is_leased(at.now));
         let context =
             Context { boot, now, leased, horizon, view: &view, incarnation: &incarnation };
-        let find = |subject: &Subject| limits_of(&shared, &view, subject);
+        let find = |subject: &Subject| SubjectLimits::find(&shared, &view, subject);
         step(&mut self.shard, &context, &find)
     }
 

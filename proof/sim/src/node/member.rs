@@ -9,7 +9,7 @@ use fluxgate_engine::quota::{Carryover, Incarnation};
 use fluxgate_engine::state::Shared;
 use fluxgate_engine::state::cluster_state::{LEVEL, StartId};
 use fluxgate_engine::state::command::{Actor, Proposal};
-use fluxgate_types::{BootId, BootNs, Limit, LogIndex, NodeId};
+use fluxgate_types::{BootId, BootNs, Limit, LogIndex, NodeId, SubjectSeed};
 
 use super::{Asker, Node, counters};
 use crate::calls::Waiter;
@@ -41,6 +41,7 @@ pub(super) fn at_start(
     let settings = Settings {
         terms: plan.file(me, boot),
         default_limits: plan.limits.iter().enumerate().map(limit).collect(),
+        seed: Some(SubjectSeed(u128::from(nonce).to_le_bytes())),
         look_ms: plan.leader_look / MS,
         clock_carried: saved.is_some(),
     };

@@ -124,6 +124,7 @@ impl World {
             let digest =
                 Digest::from_bytes([u8::try_from(self.clients.made % 251).unwrap_or(0); 32]);
             let new = NewKey {
+                terms: fluxgate_engine::state::terms::Terms::default(),
                 id,
                 prefix: format!("fx_sim_{}", id.as_str()).into(),
                 digest,
@@ -274,6 +275,9 @@ impl World {
 
 fn unchanged(id: KeyId) -> KeyChange {
     KeyChange {
+        removes: Box::default(),
+        plan: None,
+        pools: None,
         id,
         if_revision: None,
         name: None,

@@ -7,8 +7,8 @@ use super::super::responses::{
 };
 use crate::bulk::BulkAnswer;
 use crate::keys::{
-    CreateKey, CreatedKey, DeleteKey, DeletedKey, KeyList, KeyRecord, ListQuery, RotateKey,
-    UpdateKey, WriteAnswer,
+    CreateKey, CreatedKey, DeleteKey, DeletedKey, KeyList, KeyRecord, ListQuery, ReadKey,
+    RotateKey, UpdateKey, WriteAnswer,
 };
 use crate::usage::Usage;
 
@@ -67,10 +67,14 @@ pub(in crate::openapi) fn list_keys() {}
     get,
     path = "/v1/keys/{id}",
     tag = "keys",
-    params(("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$")),
+    params(
+        ("id" = String, Path, description = "The key's id.", pattern = "^key_[0-9A-Za-z]{12}$"),
+        ReadKey,
+    ),
     responses(
         (status = 200, description = "The record.", body = KeyRecord,
             headers(("ETag", description = "The record's revision, quoted."))),
+        (status = 400, response = InvalidRequest),
         (status = 401, response = Unauthenticated),
         (status = 403, response = OutOfScope),
         (status = 404, response = NotFound),

@@ -5,8 +5,8 @@ use super::super::responses::{
     Conflict, Internal, InvalidRequest, Limited, NoLeader, NotFound, OutOfScope,
     PreconditionFailed, RequestTimeout, TooLarge, Unauthenticated, UnsupportedMediaType,
 };
-use crate::owners::{
-    ChangeOwner, DeletedOwner, OwnerAnswer, OwnerList, OwnerRecord, OwnersQuery, SetOwner,
+use crate::records::{
+    ChangeOwner, DeletedRecord, OwnerAnswer, OwnerList, OwnerRecord, RecordsQuery, SetOwner,
 };
 
 /// List owners
@@ -16,7 +16,7 @@ use crate::owners::{
     get,
     path = "/v1/owners",
     tag = "owners",
-    params(OwnersQuery),
+    params(RecordsQuery),
     responses(
         (status = 200, description = "One page.", body = OwnerList),
         (status = 400, response = InvalidRequest),
@@ -132,7 +132,7 @@ pub(in crate::openapi) fn change_owner() {}
         ("If-Match" = Option<String>, Header, description = "The revision that the change is based on, quoted."),
     ),
     responses(
-        (status = 200, description = "The record was deleted.", body = DeletedOwner),
+        (status = 200, description = "The record was deleted.", body = DeletedRecord),
         (status = 400, response = InvalidRequest),
         (status = 401, response = Unauthenticated),
         (status = 403, response = OutOfScope),

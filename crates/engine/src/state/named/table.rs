@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 
 use super::{Named, NamedKind};
 use crate::state::digest;
+use crate::state::terms::{Terms, Uses};
 
 /// Parts of the table, each behind a lock of its own: with a million records, some 4 000 in each.
 const SHARDS: usize = 256;
@@ -91,7 +92,8 @@ impl Ord for ByName {
 pub struct NamedTable {
     shards: Box<[RwLock<Shard>]>,
     names: RwLock<BTreeSet<ByName>>,
-    count: AtomicUsize,
+    counts: [AtomicUsize; NamedKind::ALL.len()],
+    uses: RwLock<Uses>,
     // The sum of the digests of all records.
     digest: AtomicU64,
 }
@@ -101,7 +103,8 @@ impl Default for NamedTable {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             names: RwLock::default(),
-            count: AtomicUsize::new(0),
+            counts: Default::default(),
+            uses: RwLock::default(),
             digest: AtomicU64::new(0),
         }
     }
@@ -127,16 +130,16 @@ impl NamedTable {
         shard.find(subject.mix(), same(subject)).cloned()
     }
 
-    /// How many records there are.
+    /// How many records of a kind there are: of none, nothing has to be looked up.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+    pub fn count(&self, kind: NamedKind) -> usize {
+        self.counts[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// Whether there is none, so that nothing has to be looked up.
+    /// How many records name this one.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn uses(&self, kind: NamedKind, name: &str) -> usize {
+        self.uses.read().unwrap_or_else(PoisonError::into_inner).of(kind, name)
     }
 
     /// At most `most` records of a kind in the order of their names, after this name.
@@ -166,8 +169,10 @@ impl NamedTable {
             }
         };
         drop(shard);
-        if let Some(before) = before {
-            self.note(&before, AtomicU64::fetch_sub, AtomicUsize::fetch_sub);
+        let old = before.as_ref().map(|before| before.governing.terms());
+        self.count_uses(old, Some(named.governing.terms()));
+        if let Some(before) = &before {
+            self.note(before, AtomicU64::fetch_sub, AtomicUsize::fetch_sub);
         }
         self.names.write().unwrap_or_else(PoisonError::into_inner).replace(ByName(named));
     }
@@ -178,8 +183,13 @@ impl NamedTable {
         let Ok(found) = table.find_entry(subject.mix(), same(subject)) else { return };
         let (named, _) = found.remove();
         drop(shard);
+        self.count_uses(Some(named.governing.terms()), None);
         self.note(&named, AtomicU64::fetch_sub, AtomicUsize::fetch_sub);
         self.names.write().unwrap_or_else(PoisonError::into_inner).remove(&ByName(named));
+    }
+
+    fn count_uses(&self, old: Option<&Terms>, new: Option<&Terms>) {
+        self.uses.write().unwrap_or_else(PoisonError::into_inner).replace(old, new);
     }
 
     /// Counts a record in, or out.
@@ -190,7 +200,7 @@ impl NamedTable {
         add_count: fn(&AtomicUsize, usize, Ordering) -> usize,
     ) {
         add_digest(&self.digest, digest::of(3, named), Ordering::Relaxed);
-        add_count(&self.count, 1, Ordering::Relaxed);
+        add_count(&self.counts[named.kind as usize], 1, Ordering::Relaxed);
     }
 
     /// The sum of the digests of all records.
@@ -207,6 +217,7 @@ impl NamedTable {
     }
 
     /// Takes the records of another table in place of its own.
+    #[expect(clippy::mutable_key_type, reason = "the order is that of kinds and names")]
     pub(in crate::state) fn adopt(&self, other: &Self) {
         for (mine, theirs) in self.shards.iter().zip(&other.shards) {
             let theirs = Arc::clone(&theirs.read().unwrap_or_else(PoisonError::into_inner));
@@ -214,7 +225,11 @@ impl NamedTable {
         }
         let names = other.names.read().unwrap_or_else(PoisonError::into_inner).clone();
         *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
-        self.count.store(other.len(), Ordering::Relaxed);
+        for kind in NamedKind::ALL {
+            self.counts[kind as usize].store(other.count(kind), Ordering::Relaxed);
+        }
+        let uses = other.uses.read().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.uses.write().unwrap_or_else(PoisonError::into_inner) = uses;
         self.digest.store(other.digest(), Ordering::Relaxed);
     }
 }

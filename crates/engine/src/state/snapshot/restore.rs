@@ -11,6 +11,7 @@ use crate::state::cluster_state::{ClusterState, LEVEL, StartId};
 use crate::state::put_named::named_of;
 use crate::state::record::{KeyRecord, LimitSpec};
 use crate::state::table::KeyTable;
+use crate::state::terms::Terms;
 use crate::state::{NodeRecord, Registry, Shared, View};
 
 /// Why the items are not a valid snapshot.
@@ -108,14 +109,17 @@ impl Restore {
             Item::Named(rows) => {
                 let seed = registry.shared.view().seed.ok_or(RestoreError::Named)?;
                 for row in rows {
-                    let mut named = named_of(row, &seed).ok_or(RestoreError::Limits)?;
-                    named.limits = registry.shared.table.share_limits(&named.limits);
+                    let named = named_of(row, &seed, &registry.shared.table);
+                    let named = named.ok_or(RestoreError::Limits)?;
                     if registry.shared.named.get(&named.subject).is_some() {
                         return Err(RestoreError::Named);
                     }
-                    registry.shared.named.put(named);
+                    registry.shared.put_named(named);
                 }
             }
+            Item::KeyTerms(rows) => rows.into_iter().try_for_each(|(id, terms, marks)| {
+                set_terms(&registry.shared, &id, terms, &marks)
+            })?,
             Item::LimitTags(rows) => {
                 rows.iter().try_for_each(|(id, tags)| set_tags(&registry.shared, id, tags))?;
             }
@@ -179,6 +183,23 @@ fn set_tags(shared: &Shared, id: &KeyId, tags: &[u32]) -> Result<(), RestoreErro
     let entry = shared.table.get(id).ok_or(RestoreError::Keys)?;
     let limits = entry.own_limits().ok_or(RestoreError::Limits)?;
     let record = KeyRecord { limits: Some(retagged(limits, tags)?), ..entry.record() };
+    shared.table.replace(&record, entry.last_used());
+    Ok(())
+}
+
+fn set_terms(shared: &Shared, id: &KeyId, terms: Terms, marks: &[u8]) -> Result<(), RestoreError> {
+    let entry = shared.table.get(id).ok_or(RestoreError::Keys)?;
+    let own = entry.own_limits().map_or(&[][..], |limits| limits);
+    if own.len() != marks.len() {
+        return Err(RestoreError::Limits);
+    }
+    let marked = |(spec, marks): (&LimitSpec, &u8)| {
+        Some(LimitSpec { limit: spec.limit.clone().marked(*marks)?, tag: spec.tag })
+    };
+    let own: Option<Arc<[LimitSpec]>> = own.iter().zip(marks).map(marked).collect();
+    let own = own.ok_or(RestoreError::Limits)?;
+    let limits = entry.own_limits().is_some().then_some(own);
+    let record = KeyRecord { limits, terms, ..entry.record() };
     shared.table.replace(&record, entry.last_used());
     Ok(())
 }

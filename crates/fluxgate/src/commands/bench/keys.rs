@@ -64,7 +64,9 @@ pub(super) async fn create_all(
             name: format!("bench {n}"),
             scope: Scope::Read,
             owner: Some("fluxgate-bench".to_owned()),
-            limits: limit.map(|limit| vec![limit.clone()]),
+            limits: limit.map(|limit| vec![limit.clone().into()]),
+            plan: None,
+            pools: None,
             expires_at: None,
             metadata: None,
         };

@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         Ok(())
     })?;
-    let bar = output::bar(summary.keys + summary.owners + summary.audit, "lines");
+    let bar = output::bar(summary.keys + summary.owners + summary.plans + summary.audit, "lines");
     let mut total = Total::default();
     let mut lines = Lines::default();
     let mut send = |lines: &mut Lines| -> anyhow::Result<()> {

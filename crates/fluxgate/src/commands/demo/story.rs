@@ -26,6 +26,8 @@ async fn create_key(client: &Client, name: &str, scope: Scope) -> anyhow::Result
         scope,
         owner: Some(OWNER.to_owned()),
         limits: None,
+        plan: None,
+        pools: None,
         expires_at: None,
         metadata: None,
     };

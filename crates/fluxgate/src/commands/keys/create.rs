@@ -25,9 +25,19 @@ pub(super) struct Args {
     /// Owner of the key
     #[arg(long, value_name = "TEXT")]
     owner: Option<String>,
-    /// A limit such as 100/60s or writes=5/60s; repeatable [default: the cluster's limits]
+    /// A limit such as 100/60s, writes=5/60s@write+admin or try=5/60s:shadow; repeatable [default: those of
+    /// the plan]
     #[arg(long, value_name = "[NAME=]TOKENS/PERIOD", value_parser = values::limit)]
     limit: Vec<LimitSpec>,
+    /// A limit of the plan that does not apply to the key; repeatable
+    #[arg(long, value_name = "LIMIT")]
+    without: Vec<String>,
+    /// The key's plan [default: default]
+    #[arg(long, value_name = "PLAN")]
+    plan: Option<String>,
+    /// A pool that its requests are charged to as well; repeatable [default: those of the plan]
+    #[arg(long, value_name = "POOL")]
+    pool: Vec<String>,
     /// When the key expires, such as 2027-01-31T12:00:00Z
     #[arg(long, value_name = "TIME")]
     expires_at: Option<Time>,
@@ -49,7 +59,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
         name: args.name.clone(),
         scope: args.scope,
         owner: args.owner.clone(),
-        limits: (!args.limit.is_empty()).then(|| args.limit.clone()),
+        limits: Some(values::entries(&args.limit, &args.without)).filter(|all| !all.is_empty()),
+        plan: args.plan.clone(),
+        pools: Some(args.pool.clone()).filter(|pools| !pools.is_empty()),
         expires_at: args.expires_at,
         metadata: (!args.metadata.is_empty()).then(|| args.metadata.iter().cloned().collect()),
     };

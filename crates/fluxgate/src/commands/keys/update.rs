@@ -32,9 +32,24 @@ pub(super) struct Args {
     /// New limits that replace all existing ones; repeatable
     #[arg(long, value_name = "[NAME=]TOKENS/PERIOD", value_parser = values::limit, group = "change")]
     limit: Vec<LimitSpec>,
-    /// Return to the cluster's default limits
-    #[arg(long, conflicts_with = "limit", group = "change")]
+    /// A limit of the plan that does not apply to the key; replaces all own limits, too; repeatable
+    #[arg(long, value_name = "LIMIT", group = "change")]
+    without: Vec<String>,
+    /// Return to the limits of the plan
+    #[arg(long, conflicts_with_all = ["limit", "without"], group = "change")]
     default_limits: bool,
+    /// A new plan
+    #[arg(long, value_name = "PLAN", group = "change")]
+    plan: Option<String>,
+    /// Return to the plan `default`
+    #[arg(long, conflicts_with = "plan", group = "change")]
+    no_plan: bool,
+    /// New pools that its requests are charged to, in place of those of the plan; repeatable
+    #[arg(long, value_name = "POOL", group = "change")]
+    pool: Vec<String>,
+    /// Return to the pools of the plan
+    #[arg(long, conflicts_with = "pool", group = "change")]
+    no_pools: bool,
     /// Enable the key
     #[arg(long, group = "change")]
     enable: bool,
@@ -81,7 +96,9 @@ fn change(args: &Args) -> UpdateKey {
         (false, true) => Some(false),
         (false, false) => None,
     };
-    let limits = (!args.limit.is_empty()).then(|| Some(args.limit.clone()));
+    let entries = values::entries(&args.limit, &args.without);
+    let limits = (!entries.is_empty()).then_some(Some(entries));
+    let pools = (!args.pool.is_empty()).then(|| Some(args.pool.clone()));
     let metadata =
         (!args.metadata.is_empty()).then(|| Some(args.metadata.iter().cloned().collect()));
     UpdateKey {
@@ -89,6 +106,8 @@ fn change(args: &Args) -> UpdateKey {
         scope: args.scope,
         owner: args.owner.clone().map(Some).or(args.no_owner.then_some(None)),
         limits: limits.or(args.default_limits.then_some(None)),
+        plan: args.plan.clone().map(Some).or(args.no_plan.then_some(None)),
+        pools: pools.or(args.no_pools.then_some(None)),
         enabled,
         expires_at: args.expires_at.map(Some).or(args.no_expiry.then_some(None)),
         metadata: metadata.or(args.no_metadata.then_some(None)),

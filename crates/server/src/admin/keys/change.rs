@@ -10,11 +10,14 @@ use fluxgate_engine::state::Shared;
 use fluxgate_engine::state::command::{Command, CommandError, KeyChange, NewKey, OneKey, Outcome};
 use fluxgate_engine::state::entry::KeyEntry;
 use fluxgate_engine::state::record::{KeyRecord, LimitSpec};
+use fluxgate_engine::state::terms::Terms;
 use fluxgate_node::state::NodeState;
 use fluxgate_node::writes::Written;
 use fluxgate_types::{Digest, KeyId, caps, credential};
 
-use super::fields::{check_owner, future, invalid, limits, metadata, text};
+use super::fields::{
+    check_owner, future, invalid, limits_beside, metadata, pools, record_name, text,
+};
 use super::guards::{Guards, scoped_idempotency_key};
 use super::secret::{new_id, new_secret};
 use super::view::previous_valid_until;
@@ -40,6 +43,11 @@ pub(crate) async fn create(
     let (prefix, environment) = (&state.config.key_prefix, &state.config.key_environment);
     let secret = new_secret(prefix, environment, id)?;
     let content = content(&(&request, &owner));
+    let plan = request.plan.as_deref().map(|plan| record_name("plan", plan)).transpose()?;
+    let pools = request.pools.as_deref().map(pools).transpose()?;
+    let own = request.limits.map(|own| limits_beside(own, plan.is_some())).transpose()?;
+    let (limits, removes) = own.unzip();
+    let terms = Terms { plan, pools, removes: removes.unwrap_or_default() };
     let mut new = NewKey {
         id,
         prefix: credential::shown_prefix(prefix, environment, &id).into(),
@@ -47,12 +55,14 @@ pub(crate) async fn create(
         name: text("name", &request.name, caps::NAME_CHARS_MAX)?,
         scope: request.scope,
         owner,
-        limits: request.limits.map(limits).transpose()?,
+        limits: limits.filter(|limits| !limits.is_empty()),
+        terms,
         expires_at: request.expires_at.map(|at| future(state.now(), at.0)).transpose()?,
         metadata: request.metadata.as_ref().map(metadata).transpose()?.unwrap_or_default(),
         idempotency_key: idempotency_key
             .map(|key| scoped_idempotency_key(&caller.principal, "create", &key)),
     };
+    check_level(state, new.is_plain())?;
     let command = match new.idempotency_key.take_if(|_| state.shared.cluster().level >= 3) {
         Some(key) => Command::Once { key, content, command: OneKey::Create(Box::new(new)) },
         None => Command::CreateKey(Box::new(new)),
@@ -86,23 +96,34 @@ pub(crate) async fn update(
     let owner = request
         .owner
         .map(|owner| owner.map(|o| text("owner", &o, caps::OWNER_CHARS_MAX)).transpose());
+    let before = state.shared.table.get(&id);
+    let plan = request.plan.map(|plan| plan.map(|plan| record_name("plan", &plan)).transpose());
+    let plan = plan.transpose()?;
+    let pools = request.pools.map(|names| names.as_deref().map(pools).transpose()).transpose()?;
+    let planned = before.as_ref().and_then(|key| key.terms()?.plan.as_deref());
+    let has_plan = plan.as_ref().map_or(planned.is_some(), Option::is_some);
+    let own = |own: Option<_>| own.map(|own| limits_beside(own, has_plan)).transpose();
+    let (limits, removes) = request.limits.map(own).transpose()?.map(Option::unzip).unzip();
     let change_of = KeyChange {
         id,
         if_revision,
         name: request.name.map(|name| text("name", &name, caps::NAME_CHARS_MAX)).transpose()?,
         scope: request.scope,
         owner: owner.transpose()?,
-        limits: request.limits.map(|own| own.map(limits).transpose()).transpose()?,
+        limits: limits.map(|own| own.filter(|limits| !limits.is_empty())),
+        removes: removes.flatten().unwrap_or_default(),
+        plan,
+        pools,
         enabled: request.enabled,
         expires_at,
         metadata: request.metadata.map(|m| metadata(&m.unwrap_or_default())).transpose()?,
     };
-    let before = state.shared.table.get(&id);
+    check_level(state, change_of.is_plain())?;
     if let (Principal::Key { entry, .. }, Some(before)) = (&caller.principal, &before)
         && entry.id() == id
         && changes_rights(&before.record(), &change_of)
     {
-        let message = "An admin key cannot change its own scope, owner, limits or end: ask another \
+        let message = "An admin key cannot change its own scope, owner, limits, plan or end: ask another \
                        administrator";
         return Err(ApiError::new(ErrorCode::InsufficientScope, message));
     }
@@ -117,15 +138,27 @@ fn changes_rights(before: &KeyRecord, change: &KeyChange) -> bool {
     change.scope.is_some_and(|scope| scope != before.scope)
         || change.owner.as_ref().is_some_and(|owner| *owner != before.owner)
         || change.expires_at.is_some_and(|end| end != before.expires_at)
-        || change.limits.as_ref().is_some_and(|new| *new != before.own_limits())
+        || change.limits.as_ref().is_some_and(|new| {
+            *new != before.own_limits() || change.removes != before.terms.removes
+        })
+        || change.plan.as_ref().is_some_and(|plan| *plan != before.terms.plan)
+        || change.pools.as_ref().is_some_and(|pools| *pools != before.terms.pools)
+}
+
+/// What is of level 4 is rejected while the cluster has a node that does not know it.
+pub(crate) fn check_level(state: &NodeState, is_plain: bool) -> Result<(), ApiError> {
+    if is_plain || state.shared.cluster().level >= 4 {
+        return Ok(());
+    }
+    let message = "not before every node runs version 0.4 or later";
+    Err(ApiError::new(ErrorCode::ClusterTooOld, message))
 }
 
 /// A note for each limit of a changed list that begins to count from nothing.
 fn new_counters(shared: &Shared, before: &KeyEntry, change: &KeyChange) -> Vec<String> {
     let Some(Some(limits)) = &change.limits else { return Vec::new() };
-    let view = shared.view();
-    let old = before.limits(&view.defaults);
-    let fresh = LimitSpec::follow(old, limits);
+    let old: Vec<LimitSpec> = shared.sources_of(before).into_iter().map(|(spec, _)| spec).collect();
+    let fresh = LimitSpec::follow(&old, limits);
     let fresh = fresh.iter().filter(|new| old.iter().all(|old| old.tag != new.tag));
     let note = |new: &LimitSpec| {
         format!(

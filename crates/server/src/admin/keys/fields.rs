@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fluxgate_api::error::ErrorCode;
-use fluxgate_api::keys::LimitSpec;
+use fluxgate_api::keys::{LimitEntry, LimitMode, LimitSpec};
 use fluxgate_types::{ClusterMs, Limit, LimitError, caps};
 
 use crate::shared::auth::Principal;
@@ -15,6 +15,12 @@ pub(super) fn invalid(message: impl Into<String>) -> ApiError {
 
 /// Why a field is not valid.
 pub(crate) struct InvalidField(String);
+
+impl InvalidField {
+    pub(crate) fn new(message: String) -> Self {
+        Self(message)
+    }
+}
 
 impl From<InvalidField> for ApiError {
     fn from(InvalidField(message): InvalidField) -> Self {
@@ -44,6 +50,82 @@ pub(crate) fn text(field: &str, value: &str, chars_max: usize) -> Result<Box<str
         )));
     }
     Ok(value.into())
+}
+
+/// Own limits, and the names of limits of a plan that do not apply.
+pub(crate) type Own = (Vec<Limit>, Box<[Box<str>]>);
+
+/// The own limits of something that may have a plan beside them: if it has one, or removes limits of
+/// one, there may be none.
+pub(crate) fn limits_beside(entries: Vec<LimitEntry>, has_plan: bool) -> Result<Own, InvalidField> {
+    let (mut specs, mut removes) = (Vec::new(), Vec::<Box<str>>::new());
+    for entry in entries {
+        let LimitEntry { name, tokens, period, scopes, mode } = entry;
+        match (tokens, period) {
+            (Some(tokens), Some(period)) => {
+                specs.push(LimitSpec { name, tokens, period, scopes, mode });
+            }
+            (Some(_), None) => {
+                return Err(InvalidField(format!("limits: `{name}` needs a period")));
+            }
+            (None, None) if scopes.is_empty() && mode == LimitMode::Enforce => {
+                removes.push(name.into());
+            }
+            (None, _) => {
+                return Err(InvalidField(format!(
+                    "limits: `{name}` has no tokens, which takes it away: then it has nothing else"
+                )));
+            }
+        }
+    }
+    let named_twice = |name: &str| {
+        specs.iter().any(|spec| *spec.name == *name)
+            || removes.iter().filter(|other| ***other == *name).count() > 1
+    };
+    if let Some(name) = removes.iter().find(|name| named_twice(name)) {
+        return Err(InvalidField(format!("limits: limit `{name}` appears twice")));
+    }
+    if removes.len() > caps::LIMITS_PER_KEY_MAX {
+        return Err(InvalidField(format!(
+            "limits: at most {} can be taken away",
+            caps::LIMITS_PER_KEY_MAX
+        )));
+    }
+    if let Some(name) =
+        removes.iter().find(|name| Limit::new((*name).clone(), 1, 1_000).check().is_err())
+    {
+        return Err(InvalidField(format!("limits: `{name}` is no name of a limit")));
+    }
+    let may_be_empty = has_plan || !removes.is_empty();
+    let own = if may_be_empty { limits_or_none(specs)? } else { limits(specs)? };
+    Ok((own, removes.into()))
+}
+
+/// How limits are shown: those that it has, and those of its plan that do not apply.
+pub(crate) fn limit_entries(limits: &[Limit], removes: &[Box<str>]) -> Vec<LimitEntry> {
+    let own = limits.iter().map(|limit| LimitEntry::from(LimitSpec::from(limit)));
+    own.chain(removes.iter().map(|name| LimitEntry::removed(&**name))).collect()
+}
+
+/// The name of a plan or a pool.
+pub(crate) fn record_name(field: &str, name: &str) -> Result<Box<str>, InvalidField> {
+    let is_plain =
+        |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'_' | b'-' | b'.');
+    let most = caps::RECORD_NAME_CHARS_MAX;
+    if name.is_empty() || name.len() > most || !name.bytes().all(is_plain) {
+        return Err(InvalidField(format!(
+            "{field}: must be 1 to {most} characters of a-z, 0-9, `_`, `-` and `.`"
+        )));
+    }
+    Ok(name.into())
+}
+
+/// The names of pools.
+pub(crate) fn pools(names: &[String]) -> Result<Box<[Box<str>]>, InvalidField> {
+    if names.len() > caps::POOLS_PER_KEY_MAX {
+        return Err(InvalidField(format!("pools: at most {}", caps::POOLS_PER_KEY_MAX)));
+    }
+    names.iter().map(|name| record_name("pools", name)).collect()
 }
 
 /// The limits of a key.

@@ -1,12 +1,12 @@
 //! Keys and actors as administrators see them.
 
-use std::sync::Arc;
-
-use fluxgate_api::keys::{KeyRecord, KeyStatus, LimitSpec};
+use fluxgate_api::keys::{EffectiveLimit, KeyRecord, KeyStatus, LimitSpec};
 use fluxgate_api::text::Text;
 use fluxgate_engine::state::command::Actor;
 use fluxgate_engine::state::entry::KeyEntry;
+use fluxgate_engine::state::in_force::Source;
 use fluxgate_engine::state::record::{self, Status};
+use fluxgate_engine::state::{Shared, View};
 use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, KEY_ID_PREFIX};
 
@@ -30,16 +30,35 @@ pub(crate) fn is_actor(actor: Actor, text: &str) -> bool {
 
 /// The record of a key now.
 pub(crate) fn shown(state: &NodeState, entry: &KeyEntry) -> KeyRecord {
-    key_view(&state.shared.view().defaults, state.now(), entry)
+    key_view(&state.shared, &state.shared.view(), state.now(), entry)
 }
 
-/// The record of a key at `now`. A key without limits of its own has `defaults`.
+/// The limits in force for a key, with their sources.
+pub(crate) fn effective(shared: &Shared, entry: &KeyEntry) -> Vec<EffectiveLimit> {
+    let shown = |(spec, source): (record::LimitSpec, Source)| EffectiveLimit {
+        limit: LimitSpec::from(&spec.limit),
+        from: match source {
+            Source::Own => "key".to_owned(),
+            Source::Plan(name) => format!("plan:{name}"),
+        },
+    };
+    shared.sources_of(entry).into_iter().map(shown).collect()
+}
+
+/// The record of a key at `now`.
 pub(crate) fn key_view(
-    defaults: &Arc<[record::LimitSpec]>,
+    shared: &Shared,
+    view: &View,
     now: ClusterMs,
     entry: &KeyEntry,
 ) -> KeyRecord {
     let record = entry.record();
+    let limits = shared.with_in_force(view, entry, |limits, shadow, _| {
+        let all = limits.iter().chain(shadow.iter());
+        all.map(|spec| LimitSpec::from(&spec.limit)).collect()
+    });
+    let terms = &record.terms;
+    let pools = terms.pools.as_ref().map(|pools| pools.iter().map(ToString::to_string).collect());
     let pairs = record.metadata.as_ref().map(|pairs| pairs.iter()).into_iter().flatten();
     KeyRecord {
         id: Text(record.id),
@@ -47,7 +66,10 @@ pub(crate) fn key_view(
         prefix: record.prefix(),
         scope: record.scope,
         owner: record.owner.as_ref().map(ToString::to_string),
-        limits: entry.limits(defaults).iter().map(|spec| LimitSpec::from(&spec.limit)).collect(),
+        limits,
+        plan: terms.plan.as_ref().map(ToString::to_string),
+        pools,
+        effective: None,
         enabled: record.enabled,
         status: status(entry.status(now)),
         created_at: Text(record.created_at),

@@ -93,6 +93,7 @@ pub(in crate::admin) fn rejected(error: &CommandError) -> ApiError {
         | CommandError::OlderStart { .. }
         | CommandError::NotEnded(_)
         | CommandError::Promised(_)
+        | CommandError::InUse(_)
         | CommandError::Removed(_) => ErrorCode::Conflict,
         CommandError::AlreadyDone(_) => ErrorCode::AlreadyDone,
         CommandError::OtherContent(_) => ErrorCode::IdempotencyKeyReused,
@@ -105,6 +106,7 @@ pub(in crate::admin) fn rejected(error: &CommandError) -> ApiError {
 #[cfg(test)]
 mod tests {
     use fluxgate_engine::state::command::Actor;
+    use fluxgate_engine::state::terms::Terms;
     use fluxgate_types::{ClusterMs, Digest, KeyId, Limit, LogIndex, Scope};
 
     use super::*;
@@ -129,6 +131,7 @@ mod tests {
             owner: None,
             // Two limits with one tag.
             limits: Some(vec![limit.clone(), limit]),
+            terms: Terms::default(),
             previous: None,
             metadata: Vec::new(),
             last_used: None,

@@ -65,11 +65,11 @@ pub(crate) async fn uses_of(state: &Arc<NodeState>, entries: &[KeyEntry]) -> Man
         by_key.entry(spent.key).or_default().push(spent);
     }
     let now = state.now();
-    let defaults = Arc::clone(&state.shared.view().defaults);
+    let view = state.shared.view();
     let used = |entry: &KeyEntry| {
         let spent = by_key.get(&entry.id()).map(Vec::as_slice).unwrap_or_default();
-        let limits = entry.limits(&defaults).iter();
-        let uses = limits.map(|spec| (spent_of(spec, spent, now), spec.limit.tokens));
+        let limits = state.shared.limits_of(&view, entry);
+        let uses = limits.iter().map(|spec| (spent_of(spec, spent, now), spec.limit.tokens));
         // Compared as fractions, without dividing.
         let nearest = uses.max_by_key(|(spent, tokens)| {
             u128::from(*spent).saturating_mul(u128::from(u64::MAX)) / u128::from((*tokens).max(1))

@@ -1,12 +1,14 @@
 //! What an answer says about the limits of a key: the numbers of its rate-limit headers.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use fluxgate_engine::state::named::Named;
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_node::config::Config;
 use fluxgate_node::counters::Decided;
 use fluxgate_node::state::NodeState;
-use fluxgate_types::{ClusterMs, Limit};
+use fluxgate_types::{ClusterMs, Limit, caps};
 
 /// The numbers of the rate-limit headers.
 #[derive(Clone, Debug)]
@@ -23,8 +25,8 @@ pub(crate) struct RateLimitState {
     pub(super) policy: Arc<[LimitSpec]>,
     /// The deciding limit: its place in `policy`.
     pub(super) limit_at: usize,
-    /// The limits of all subjects of the request, and what their names begin with; empty if the key is
-    /// the only one.
+    /// The limits of all subjects of the request, and whose they are; empty if the key is the only
+    /// one.
     pub(super) all: Vec<Policy>,
     /// Which of them decided.
     pub(super) charge_at: usize,
@@ -32,13 +34,52 @@ pub(crate) struct RateLimitState {
     pub(super) sends_draft: bool,
 }
 
-/// The limits of one subject, and what their names begin with in an answer.
-pub(super) type Policy = (&'static str, Arc<[LimitSpec]>);
+/// Whose limits they are.
+#[derive(Clone, Debug)]
+pub(crate) enum Bearer {
+    Key,
+    Owner,
+    Pool(Arc<Named>),
+}
+
+impl Bearer {
+    /// The name of one of its limits in answers. A pool with one limit has the name of the pool.
+    pub(super) fn name_of<'a>(&'a self, limits: &[LimitSpec], name: &'a str) -> Cow<'a, str> {
+        match self {
+            Self::Key => name.into(),
+            Self::Owner => format!("owner/{name}").into(),
+            Self::Pool(pool) if limits.len() == 1 => format!("pool/{}", pool.name).into(),
+            Self::Pool(pool) => format!("pool/{}/{name}", pool.name).into(),
+        }
+    }
+}
+
+/// The limits of one subject of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    pub(super) bearer: Bearer,
+    pub(super) limits: Arc<[LimitSpec]>,
+}
 
 impl RateLimitState {
-    /// What the name of the deciding limit begins with.
-    pub(super) fn prefix(&self) -> &'static str {
-        self.all.get(self.charge_at).map_or("", |(prefix, _)| prefix)
+    /// The name of a limit among the deciding ones.
+    pub(super) fn name_of<'a>(&'a self, limit: &'a Limit) -> Cow<'a, str> {
+        match self.all.get(self.charge_at) {
+            Some(policy) => policy.bearer.name_of(&self.policy, &limit.name),
+            None => Cow::Borrowed(&limit.name),
+        }
+    }
+
+    /// Whether no limit is enforced: then the answer shows none.
+    pub(super) fn is_unlimited(&self) -> bool {
+        self.policy.is_empty()
+    }
+
+    /// No limit is enforced. Where an answer must have numbers, they are the largest ones.
+    pub(super) fn unlimited(config: &Config, now: ClusterMs) -> Self {
+        let policy: Arc<[LimitSpec]> = Arc::new([]);
+        let most = caps::LIMIT_TOKENS_MAX;
+        Self { limit: most, remaining: most, ..Self::nothing_left(config, policy, now) }
     }
 
     /// The deciding limit, if it is one of several.

@@ -13,6 +13,7 @@ use fluxgate_engine::state::entry::{KeyEntry, Texts};
 use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{KEY_ID_PREFIX, KeyId, Scope};
 
+use super::rate_limit::{Bearer, Policy};
 use super::{Answer, MatchedKey, RateLimitState};
 use crate::shared::reply::Reply;
 use crate::shared::respond;
@@ -151,15 +152,12 @@ impl Answer {
     /// Writes the values of the headers behind the body.
     fn write_values(&self, mut text: Vec<u8>, texts: Texts<'_>) -> Values {
         let (key, rate) = self.parts();
-        let rate = rate.map(|rate| RateValues {
+        let rate = rate.filter(|rate| !rate.is_unlimited()).map(|rate| RateValues {
             limit: number(&mut text, rate.limit),
             remaining: number(&mut text, rate.remaining),
             reset: number(&mut text, rate.reset_s),
             name: rate.one_of_several().map(|limit| {
-                written(&mut text, |text| {
-                    text.extend_from_slice(rate.prefix().as_bytes());
-                    text.extend_from_slice(limit.name.as_bytes());
-                })
+                written(&mut text, |text| text.extend_from_slice(rate.name_of(limit).as_bytes()))
             }),
             draft: rate.sends_draft.then(|| write_draft(&mut text, rate)),
         });
@@ -283,18 +281,18 @@ fn write_admission(
 
 /// `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-10.
 fn write_draft(text: &mut Vec<u8>, rate: &RateLimitState) -> (Range<usize>, Option<Range<usize>>) {
-    let own = [("", std::sync::Arc::clone(&rate.policy))];
+    let own = [Policy { bearer: Bearer::Key, limits: std::sync::Arc::clone(&rate.policy) }];
     let all = if rate.all.is_empty() { &own[..] } else { &rate.all };
-    let specs = all.iter().flat_map(|(prefix, specs)| specs.iter().map(move |one| (prefix, one)));
-    let one = |(prefix, spec): (&&str, &LimitSpec)| {
-        let period_s = spec.limit.period_ms / 1_000;
-        format!("\"{prefix}{}\";q={};w={period_s}", spec.limit.name, spec.limit.tokens)
+    let each = all.iter().flat_map(|policy| policy.limits.iter().map(move |spec| (policy, spec)));
+    let one = |(policy, spec): (&Policy, &LimitSpec)| {
+        let name = policy.bearer.name_of(&policy.limits, &spec.limit.name);
+        format!("\"{name}\";q={};w={}", spec.limit.tokens, spec.limit.period_ms / 1_000)
     };
-    let policy: Vec<String> = specs.map(one).collect();
+    let policy: Vec<String> = each.map(one).collect();
     let policy = written(text, |text| text.extend_from_slice(policy.join(", ").as_bytes()));
     let current = rate.policy.get(rate.limit_at).map(|spec| {
-        let (prefix, name) = (rate.prefix(), &spec.limit.name);
-        let state = format!("\"{prefix}{name}\";r={};t={}", rate.remaining, rate.wait_s);
+        let name = rate.name_of(&spec.limit);
+        let state = format!("\"{name}\";r={};t={}", rate.remaining, rate.wait_s);
         written(text, |text| text.extend_from_slice(state.as_bytes()))
     });
     (policy, current)
@@ -320,6 +318,7 @@ mod tests {
     use axum::body::to_bytes;
     use fluxgate_engine::state::command::Actor;
     use fluxgate_engine::state::record::KeyRecord;
+    use fluxgate_engine::state::terms::Terms;
     use fluxgate_types::{ClusterMs, Digest, Limit, LogIndex};
 
     use super::*;
@@ -341,6 +340,7 @@ mod tests {
             head: "fx_live_".into(),
             owner: owner.map(Into::into),
             limits: None,
+            terms: Terms::default(),
             previous: None,
             metadata: None,
         };

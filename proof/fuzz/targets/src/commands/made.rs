@@ -7,8 +7,10 @@ use fluxgate_engine::state::cluster_state::StartId;
 use fluxgate_engine::state::command::{
     Actor, Batch, Command, ImportSource, KeyChange, NewKey, OneKey, Proposal,
 };
+use fluxgate_engine::state::governing::DEFAULT_PLAN;
 use fluxgate_engine::state::named::{Definition, NamedKind};
 use fluxgate_engine::state::snapshot::KeyRow;
+use fluxgate_engine::state::terms::Terms;
 use fluxgate_types::{
     BootId, ClusterMs, Digest, DirId, KeyId, Limit, LogIndex, NodeId, Scope, SubjectSeed, caps,
 };
@@ -62,7 +64,7 @@ fn command(source: &mut Source<'_>) -> Command {
             if_revision: revision(source),
         },
         7 => Command::RevokeKey { id: key(source), if_revision: revision(source) },
-        8 => Command::SetDefaults { limits: limits(source) },
+        8 => Command::SetDefaults { limits: configured(source) },
         9 => {
             let from = ClusterMs(source.number());
             let count = source.below(4);
@@ -127,9 +129,11 @@ fn of_names(source: &mut Source<'_>) -> Command {
     match source.below(3) {
         0 => Command::SetSeed { seed: SubjectSeed([source.byte() % 2; 16]) },
         1 => Command::PutNamed {
-            kind: NamedKind::Owner,
-            name: source.pick(&NAMES).into(),
+            kind: source.pick(&NamedKind::ALL),
+            name: record(source),
             definition: Box::new(Definition {
+                terms: terms(source),
+                exposes: (0..source.below(2)).map(|_| source.pick(&NAMES).into()).collect(),
                 limits: if source.once_in(3) { Vec::new() } else { limits(source) },
                 enabled: source.once_in(2),
                 metadata: metadata(source),
@@ -137,16 +141,33 @@ fn of_names(source: &mut Source<'_>) -> Command {
             if_revision: revision(source),
         },
         _ => Command::DeleteNamed {
-            kind: NamedKind::Owner,
-            name: source.pick(&NAMES).into(),
+            kind: source.pick(&NamedKind::ALL),
+            name: record(source),
             if_revision: revision(source),
         },
+    }
+}
+
+/// The name of a record: few, so that keys name records that exist.
+fn record(source: &mut Source<'_>) -> Box<str> {
+    if source.once_in(2) { DEFAULT_PLAN.into() } else { source.pick(&NAMES).into() }
+}
+
+fn terms(source: &mut Source<'_>) -> Terms {
+    if source.once_in(2) {
+        return Terms::default();
+    }
+    Terms {
+        plan: source.once_in(2).then(|| record(source)),
+        pools: source.once_in(3).then(|| (0..source.below(4)).map(|_| record(source)).collect()),
+        removes: (0..source.below(3)).map(|_| source.pick(&NAMES).into()).collect(),
     }
 }
 
 fn row(source: &mut Source<'_>) -> KeyRow {
     let new = new_key(source);
     KeyRow {
+        terms: new.terms,
         id: new.id,
         digest: new.digest,
         scope: new.scope,
@@ -187,6 +208,7 @@ fn new_key(source: &mut Source<'_>) -> NewKey {
         _ => "imported".to_owned(),
     };
     NewKey {
+        terms: terms(source),
         id,
         prefix: prefix.into(),
         digest: digest(source),
@@ -201,7 +223,11 @@ fn new_key(source: &mut Source<'_>) -> NewKey {
 }
 
 fn change(source: &mut Source<'_>) -> KeyChange {
+    let Terms { plan, pools, removes } = terms(source);
     KeyChange {
+        removes,
+        plan: source.once_in(2).then_some(plan),
+        pools: source.once_in(2).then_some(pools),
         id: key(source),
         if_revision: revision(source),
         name: source.once_in(2).then(|| source.pick(&NAMES).into()),
@@ -237,12 +263,19 @@ fn revision(source: &mut Source<'_>) -> Option<u64> {
     source.once_in(4).then(|| u64::from(source.byte() % 4))
 }
 
+/// As in a configuration, which has no marks.
+fn configured(source: &mut Source<'_>) -> Vec<Limit> {
+    limits(source).into_iter().filter_map(|limit| limit.marked(0)).collect()
+}
+
 fn limits(source: &mut Source<'_>) -> Vec<Limit> {
     let count = source.below(10);
     let limit = |source: &mut Source<'_>| {
         let name = source.pick(&["requests", "bulk", "a", "b", "c", "d", "e", "f", "", "Ü"]);
         let tokens = source.number();
-        Limit::new(name, tokens, source.number().saturating_mul(1_000))
+        let limit = Limit::new(name, tokens, source.number().saturating_mul(1_000));
+        let marks = if source.once_in(4) { source.byte() } else { 0 };
+        limit.clone().marked(marks).unwrap_or(limit)
     };
     (0..count).map(|_| limit(source)).collect()
 }
