@@ -5,10 +5,11 @@ use fluxgate_engine::join::{Introduction, JoinError};
 use fluxgate_engine::lease::{LeaderId, LeaseRefusal};
 use fluxgate_engine::member::{LeaseAnswer, LeaseRequest, SubmitError, Written};
 use fluxgate_engine::quota::{
-    CounterGossip, Decision, Handoff, SubjectLimits, TransferReply, TransferRequest,
+    CounterGossip, CounterId, Decision, Handoff, SubjectLimits, TransferReply, TransferRequest,
 };
 use fluxgate_engine::state::command::Proposal;
-use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId};
+use fluxgate_engine::state::record::LimitSpec;
+use fluxgate_types::{BootId, ClusterMs, KeyId, LogIndex, NodeId, Subject};
 
 use crate::raft;
 use fluxgate_plan::Us;
@@ -131,6 +132,31 @@ pub struct Request {
     pub cost: u64,
 }
 
+/// The limits of one subject that a request was charged to.
+#[derive(Clone, Debug)]
+pub struct Charged {
+    /// The subject.
+    pub subject: Subject,
+    /// Its limits, as the node knew them.
+    pub limits: SubjectLimits,
+}
+
+impl Charged {
+    /// The counter of one of the limits at a moment.
+    #[must_use]
+    pub fn counter(&self, spec: &LimitSpec, at: ClusterMs) -> CounterId {
+        let window = spec.limit.window_at(at).number;
+        CounterId { subject: self.subject, limit: spec.tag, window }
+    }
+
+    /// The subject, and the limit, that decided.
+    #[must_use]
+    pub fn deciding<'a>(all: &'a [Self], decision: &Decision) -> Option<(&'a Self, &'a LimitSpec)> {
+        let charged = all.get(decision.charge_at)?;
+        Some((charged, charged.limits.specs.get(decision.limit_at)?))
+    }
+}
+
 /// What an observer sees.
 #[derive(Clone, Debug)]
 pub enum Seen {
@@ -142,8 +168,8 @@ pub enum Seen {
         decision: Decision,
         /// The node's cluster time at that moment.
         at: ClusterMs,
-        /// What the node knew of the key's limits.
-        limits: SubjectLimits,
+        /// What the node knew of the limits that the request was charged to: those of the key first.
+        charged: Vec<Charged>,
     },
     /// The key was not accepted.
     Rejected(Request),
@@ -152,7 +178,7 @@ pub enum Seen {
     /// A write was answered.
     Wrote(u64, Result<Written, SubmitError>),
     /// Tokens were received.
-    Moved(fluxgate_engine::quota::CounterId),
+    Moved(CounterId),
     /// The node applied an entry.
     AppliedEntry(LogIndex),
     /// The node has renewed its lease, by a request that left at this time.

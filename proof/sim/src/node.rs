@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fluxgate_engine::member::{self as engine, Member};
-use fluxgate_engine::quota::{CHECKPOINT_MS, Shard, WaiterId};
+use fluxgate_engine::quota::{CHECKPOINT_MS, Charge, Shard, WaiterId};
 use fluxgate_engine::state::View;
 use fluxgate_types::{BootId, BootNs, ClusterMs, NodeId};
 
@@ -26,6 +26,13 @@ use crate::mutation::DriverMutation;
 use crate::raft::{Raft, Replica};
 use crate::step::Step;
 use fluxgate_plan::{MS, Us};
+
+/// A request that is not decided yet, and what it is charged to.
+#[derive(Clone, Debug)]
+struct Validate {
+    request: Request,
+    charges: Vec<Charge>,
+}
 
 /// A running process.
 pub struct Node {
@@ -48,7 +55,7 @@ pub struct Node {
     // Requests that the member answers later, by its call.
     askers: BTreeMap<engine::CallId, Asker>,
     // Validates that wait for tokens.
-    validates: BTreeMap<WaiterId, Request>,
+    validates: BTreeMap<WaiterId, Validate>,
     ticking: bool,
     // True time for which the member's timer is set.
     member_wake: Us,

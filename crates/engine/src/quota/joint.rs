@@ -147,6 +147,7 @@ impl Locked<'_, '_> {
                 }
             },
         };
+        let ended = waits.is_err();
         match waits {
             Ok(queued) => self.wait(context, joint, &queued, waiter),
             Err(decision) => {
@@ -156,6 +157,26 @@ impl Locked<'_, '_> {
             }
         }
         self.advance(context, joint, limits.iter().map(Option::as_ref), out);
+        if ended {
+            self.expire(context, joint, limits, out);
+        }
+    }
+
+    /// Ends the requests behind one that has ended which have waited too long as well: a queue of
+    /// thousands would end late if each waited for the next look at the time.
+    fn expire(
+        &mut self,
+        context: &Context<'_>,
+        joint: &Joint,
+        limits: &[Option<SubjectLimits>],
+        out: &mut Vec<Effect>,
+    ) {
+        for (at, (charge, limits)) in joint.charges.iter().zip(limits).enumerate() {
+            let Shard { subjects, order, .. } = self.shard(at);
+            if let (Some(counters), Some(limits)) = (subjects.get_mut(&charge.subject), limits) {
+                counters.expire(context, &charge.subject, limits, order, out);
+            }
+        }
     }
 
     /// Takes a request out of the queue of a charge, and its claim. Whether it was in the queue.

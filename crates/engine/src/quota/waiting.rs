@@ -80,8 +80,9 @@ impl Shard {
 impl SubjectCounters {
     /// Ends requests that waited too long. A request is kept past its deadline only while tokens
     /// may still arrive: a transfer request is pending, or every peer can be reached and no request of
-    /// the search failed, so that the tokens must be in flight.
-    fn expire(
+    /// the search failed, so that the tokens must be in flight. One over several subjects is decided
+    /// with all locks; when it has ended, its step continues with those behind it.
+    pub(super) fn expire(
         &mut self,
         context: &Context<'_>,
         subject: &Subject,

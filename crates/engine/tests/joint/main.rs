@@ -5,7 +5,7 @@ mod net;
 
 use std::collections::BTreeSet;
 
-use fluxgate_engine::quota::Verdict;
+use fluxgate_engine::quota::{Verdict, WaitPolicy};
 use fluxgate_types::{NodeId, Subject};
 use net::{Net, subject};
 
@@ -202,4 +202,21 @@ fn changes_while_a_request_waits() {
     net.run_ms(WAITED_MS);
     assert_eq!(net.count(Verdict::Admitted), 1);
     assert_eq!((net.spent(&key), net.spent(&pool)), (30, 3));
+}
+
+/// No answer ever comes. A request that is ended lets those behind it end in the same step, however many
+/// they are: otherwise each would wait for the next look at the time.
+#[test]
+fn a_queue_of_requests_that_have_waited_too_long_ends_at_once() {
+    let (key, pool) = (subject("key"), subject("pool"));
+    let mut net = Net::new(1, 3, &[(key, 30), (pool, 60)]);
+    net.loss_percent = 100;
+    for _ in 0..300 {
+        net.request(NodeId(1), &[(key, 1), (pool, 1)]);
+    }
+    let decided = net.verdicts.len();
+    assert!(decided < 30, "most requests wait: {decided}");
+    net.run_ms(WaitPolicy::default().patience_ms() + 5);
+    assert_eq!(net.verdicts.len(), 300);
+    assert_all_or_none(&net, &[key, pool]);
 }

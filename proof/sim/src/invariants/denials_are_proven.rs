@@ -1,10 +1,10 @@
 //! At the instant of a final denial less than its cost is left anywhere.
 
-use fluxgate_engine::quota::{CounterId, Verdict};
+use fluxgate_engine::quota::Verdict;
 use fluxgate_types::NodeId;
 
 use super::{Invariant, find};
-use crate::messages::Seen;
+use crate::messages::{Charged, Seen};
 use crate::world::World;
 
 pub(super) struct Judge;
@@ -15,18 +15,17 @@ impl Invariant for Judge {
     }
 
     fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
-        let Seen::Decided { request, decision, at, limits } = seen else { return Ok(()) };
-        let Some(spec) = limits.specs.get(decision.limit_at) else { return Ok(()) };
+        let Seen::Decided { request, decision, at, charged } = seen else { return Ok(()) };
+        let Some((one, spec)) = Charged::deciding(charged, decision) else { return Ok(()) };
         if decision.verdict != Verdict::Limited || request.cost == 0 {
             return Ok(());
         }
-        let window = spec.limit.window_at(*at).number;
+        let counter = one.counter(spec, *at);
         // After a cut of the limit some nodes hold tokens that others have overspent.
-        if !world.limit_is_settled(&(request.key.into(), spec.tag, window)) {
+        if !world.limit_is_settled(&(counter.subject, counter.limit, counter.window)) {
             return Ok(());
         }
-        let counter = CounterId { subject: request.key.into(), limit: spec.tag, window };
-        let left = find(world, &counter, limits, spec).reachable;
+        let left = find(world, &counter, &one.limits, spec).reachable;
         if left >= request.cost {
             return Err(format!(
                 "{counter:?}: node {node} denied {} with {left} left",

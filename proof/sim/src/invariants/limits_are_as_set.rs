@@ -17,12 +17,14 @@ impl Invariant for Judge {
     }
 
     fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
-        let Seen::Decided { request, decision, limits, .. } = seen else { return Ok(()) };
+        let Seen::Decided { request, decision, charged, .. } = seen else { return Ok(()) };
         if decision.verdict == Verdict::Unavailable || world.stood_still(node, request.taken) {
             return Ok(());
         }
         let Some(facts) = world.book.keys.get(&request.key) else { return Ok(()) };
-        for spec in limits.specs.iter() {
+        // The first are those of the key.
+        let limits = charged.first().into_iter().flat_map(|of_key| of_key.limits.specs.iter());
+        for spec in limits {
             let name = &spec.limit.name;
             let sets: Vec<&LimitsSet> = facts.limits_within(world.now, world.now).collect();
             // Requests that came before the key lost a limit are decided by it as it was.

@@ -1,11 +1,11 @@
 //! Only processes that end lose tokens: a token that is neither spent nor within reach was the share
 //! of an incarnation that ended, or in its balance when it ended.
 
-use fluxgate_engine::quota::{CounterId, Verdict};
+use fluxgate_engine::quota::Verdict;
 use fluxgate_types::NodeId;
 
 use super::{Invariant, find};
-use crate::messages::Seen;
+use crate::messages::{Charged, Seen};
 use crate::world::World;
 
 pub(super) struct Judge;
@@ -16,18 +16,18 @@ impl Invariant for Judge {
     }
 
     fn see(&mut self, world: &World, _: NodeId, seen: &Seen) -> Result<(), String> {
-        let Seen::Decided { request, decision, at, limits } = seen else { return Ok(()) };
-        let Some(spec) = limits.specs.get(decision.limit_at) else { return Ok(()) };
+        let Seen::Decided { decision, at, charged, .. } = seen else { return Ok(()) };
+        let Some((one, spec)) = Charged::deciding(charged, decision) else { return Ok(()) };
         if decision.verdict != Verdict::Limited {
             return Ok(());
         }
-        let id = (request.key.into(), spec.tag, spec.limit.window_at(*at).number);
+        let counter = one.counter(spec, *at);
+        let id = (counter.subject, counter.limit, counter.window);
         let Some(window) = world.book.windows.get(&id) else { return Ok(()) };
         if !world.limit_is_settled(&id) {
             return Ok(());
         }
-        let counter = CounterId { subject: id.0, limit: id.1, window: id.2 };
-        let found = find(world, &counter, limits, spec);
+        let found = find(world, &counter, &one.limits, spec);
         let budget = spec.limit.tokens;
         let gone = budget.saturating_sub(window.spent + found.reachable);
         if gone > found.unusable + window.lost {

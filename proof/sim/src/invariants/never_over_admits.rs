@@ -23,11 +23,13 @@ impl Invariant for Judge {
     }
 
     fn see(&mut self, world: &World, _: NodeId, seen: &Seen) -> Result<(), String> {
-        let Seen::Decided { request, at, limits, .. } = seen else { return Ok(()) };
-        for spec in limits.specs.iter() {
-            let id = (request.key.into(), spec.tag, spec.limit.window_at(*at).number);
-            if let Some(window) = world.book.windows.get(&id) {
-                check(world, &id, window)?;
+        let Seen::Decided { at, charged, .. } = seen else { return Ok(()) };
+        for one in charged {
+            for spec in one.limits.specs.iter() {
+                let id = (one.subject, spec.tag, spec.limit.window_at(*at).number);
+                if let Some(window) = world.book.windows.get(&id) {
+                    check(world, &id, window)?;
+                }
             }
         }
         Ok(())

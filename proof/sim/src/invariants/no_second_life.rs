@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 
 use fluxgate_engine::quota::CounterId;
-use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{BootId, NodeId};
 
 use super::Invariant;
-use crate::messages::Seen;
+use crate::messages::{Charged, Seen};
 use crate::world::World;
 
 #[derive(Default)]
@@ -24,13 +23,11 @@ impl Invariant for Judge {
 
     fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
         let counters: Vec<CounterId> = match seen {
-            Seen::Decided { request, at, limits, .. } => {
-                let of = |spec: &LimitSpec| CounterId {
-                    subject: request.key.into(),
-                    limit: spec.tag,
-                    window: spec.limit.window_at(*at).number,
+            Seen::Decided { at, charged, .. } => {
+                let of = |one: &Charged| -> Vec<CounterId> {
+                    one.limits.specs.iter().map(|spec| one.counter(spec, *at)).collect()
                 };
-                limits.specs.iter().map(of).collect()
+                charged.iter().flat_map(of).collect()
             }
             Seen::Moved(counter) => vec![*counter],
             Seen::Rejected(_)

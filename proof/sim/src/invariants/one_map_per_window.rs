@@ -4,7 +4,7 @@ use fluxgate_engine::quota::{CounterId, Verdict};
 use fluxgate_types::NodeId;
 
 use super::Invariant;
-use crate::messages::Seen;
+use crate::messages::{Charged, Seen};
 use crate::world::World;
 
 pub(super) struct Judge;
@@ -15,22 +15,23 @@ impl Invariant for Judge {
     }
 
     fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
-        let Seen::Decided { request, decision, at, limits } = seen else { return Ok(()) };
+        let Seen::Decided { request, decision, at, charged } = seen else { return Ok(()) };
         if decision.verdict != Verdict::Admitted || request.cost == 0 {
             return Ok(());
         }
         let Some(process) = world.node(node) else { return Ok(()) };
-        for spec in limits.specs.iter() {
-            let number = spec.limit.window_at(*at).number;
-            let window = number;
-            let counter = CounterId { subject: request.key.into(), limit: spec.tag, window };
+        let of = |one: &Charged| -> Vec<CounterId> {
+            one.limits.specs.iter().map(|spec| one.counter(spec, *at)).collect()
+        };
+        for counter in charged.iter().flat_map(of) {
+            let number = counter.window;
             let mine = process.shard.observe(&counter).map(|seen| seen.map_from);
-            let known = world.book.windows.get(&(request.key.into(), spec.tag, number));
+            let known = world.book.windows.get(&(counter.subject, counter.limit, number));
             let first = known.and_then(|window| window.map_from);
             if mine != first {
                 return Err(format!(
                     "window {number} of {}: node {node} spends under the map from {mine:?}, others under {first:?}",
-                    request.key
+                    counter.subject
                 ));
             }
         }

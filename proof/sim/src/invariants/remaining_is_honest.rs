@@ -7,7 +7,7 @@ use fluxgate_engine::quota::{CounterId, Verdict};
 use fluxgate_types::{BootId, NodeId};
 
 use super::{Invariant, find};
-use crate::messages::Seen;
+use crate::messages::{Charged, Seen};
 use crate::world::World;
 
 type Shown = ((Option<u64>, u64), u64);
@@ -24,23 +24,22 @@ impl Invariant for Judge {
     }
 
     fn see(&mut self, world: &World, node: NodeId, seen: &Seen) -> Result<(), String> {
-        let Seen::Decided { request, decision, at, limits } = seen else { return Ok(()) };
+        let Seen::Decided { request, decision, at, charged } = seen else { return Ok(()) };
         if matches!(decision.verdict, Verdict::Unavailable) {
             return Ok(());
         }
-        let Some(spec) = limits.specs.get(decision.limit_at) else { return Ok(()) };
+        let Some((one, spec)) = Charged::deciding(charged, decision) else { return Ok(()) };
         let Some(boot) = world.boot(node) else { return Ok(()) };
         let remaining = decision.remaining;
         if decision.verdict == Verdict::Limited && remaining >= request.cost.max(1) {
             return Err(format!("node {node} denied {} and showed {remaining}", request.cost));
         }
-        let window = spec.limit.window_at(*at).number;
-        let counter = CounterId { subject: request.key.into(), limit: spec.tag, window };
+        let counter = one.counter(spec, *at);
         if decision.verdict == Verdict::Admitted
             && remaining == 0
-            && world.limit_is_settled(&(request.key.into(), spec.tag, window))
+            && world.limit_is_settled(&(counter.subject, counter.limit, counter.window))
         {
-            let left = find(world, &counter, limits, spec).reachable;
+            let left = find(world, &counter, &one.limits, spec).reachable;
             if left > 0 {
                 return Err(format!("{counter:?}: node {node} showed 0 with {left} left"));
             }
@@ -49,7 +48,8 @@ impl Invariant for Judge {
         // waited while the key lost the limit each have its tokens as they were. A thread that has been
         // held up since before the share map was known counts and shows by the earlier tokens.
         let table = world.node(node).map(|node| &node.replica.shared.table);
-        let revision = table.and_then(|table| table.with(&request.key, |e| e.revision()));
+        let key = counter.subject.key();
+        let revision = table.zip(key).and_then(|(table, key)| table.with(&key, |e| e.revision()));
         let under = (revision, decision.tokens);
         let new = (under, u64::MAX);
         let shown = self.shown.entry((counter, node, boot)).or_insert(new);

@@ -1,20 +1,21 @@
 //! Validates, transfers and gossip: hands the shard what arrives, and carries out its effects.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fluxgate_engine::clock::signed_difference;
 use fluxgate_engine::fault::Mutation;
 use fluxgate_engine::quota::{
-    Context, CounterGossip, CounterId, Decision, Effect, IDLE_MS, Outbox, Repeats, Sender, Shard,
-    Step as Came, SubjectLimits, TransferReply, TransferRequest, WaiterId,
+    Charge, Context, CounterGossip, CounterId, Decision, Effect, IDLE_MS, Joint, Locked, Outbox,
+    Repeats, Sender, Shard, Step as Came, SubjectLimits, TransferReply, TransferRequest, WaiterId,
 };
-use fluxgate_engine::state::record::Status;
-use fluxgate_types::{BootId, ClusterMs, Cost, LogIndex, NodeId, Subject, caps};
+use fluxgate_engine::state::record::{LimitSpec, Status};
+use fluxgate_types::{BootId, ClusterMs, Cost, KeyId, NodeId, Subject, caps};
 
-use super::Node;
+use super::{Node, Validate};
 use crate::calls::Waiter;
 use crate::machine::Moment;
-use crate::messages::{Call, Message, MessageHeader, PeerSaid, Request, Seen, Timer};
+use crate::messages::{Call, Charged, Message, MessageHeader, PeerSaid, Request, Seen, Timer};
 use crate::step::Step;
 
 /// Counters that are repeated in one gossip message: few, so that repeating takes several.
@@ -86,56 +87,79 @@ impl Node {
             return step.see(Seen::Unavailable(request));
         }
         let (Request { key, cost, .. }, at) = (request, self.cluster_now(step.now));
-        let table = &self.replica.shared.table;
-        let is_active = table.with(&key, |entry| entry.status(at) == Status::Active);
-        let (Some(true), Some(limits)) = (is_active, self.limits_of(&key.into())) else {
+        let Some(charges) = self.charges(key, Cost(cost), at) else {
             return step.see(Seen::Rejected(request));
         };
         let waiter = WaiterId(step.number());
         // Known BEFORE the step: it may settle it.
-        self.validates.insert(waiter, request);
+        self.validates.insert(waiter, Validate { request, charges: charges.clone() });
         let mut effects = Vec::new();
-        let came = self.count(step, |shard, context, _| {
-            shard.handle_request(context, &key.into(), &limits, Cost(cost), waiter, &mut effects)
+        let came = self.count(step, |shard, context, _| match &charges[..] {
+            [Charge { subject, limits, cost }] => {
+                shard.handle_request(context, subject, limits, *cost, waiter, &mut effects)
+            }
+            _ => {
+                let at = vec![0; charges.len()];
+                let mut locked = Locked { shards: &mut [shard], at: &at };
+                locked.handle_joint(context, &charges, waiter, &mut effects)
+            }
         });
         if let Came::Decided(decision) = came {
-            self.decided(waiter, decision, limits, step);
+            self.decided(waiter, decision, step);
         }
         self.carry_out_counts(effects, step);
+    }
+
+    /// What a request of a key is charged to: the key, and its pools.
+    fn charges(&self, key: KeyId, cost: Cost, at: ClusterMs) -> Option<Vec<Charge>> {
+        let (shared, view) = (&self.replica.shared, self.view());
+        let pools = shared.table.with(&key, |entry| {
+            let is_active = entry.status(at) == Status::Active;
+            is_active.then(|| shared.with_in_force(&view, entry, |_, _, pools| pools.to_vec()))
+        })??;
+        let subjects = std::iter::once(Subject::from(key)).chain(pools);
+        let charge = |subject| Some(Charge { subject, limits: self.limits_of(&subject)?, cost });
+        subjects.map(charge).collect()
     }
 
     /// The request that has waited longest.
     #[must_use]
     pub fn waits_longest(&self) -> Option<&Request> {
-        self.validates.values().min_by_key(|request| request.taken)
+        let requests = self.validates.values().map(|validate| &validate.request);
+        requests.min_by_key(|request| request.taken)
     }
 
-    fn decided(
-        &mut self,
-        waiter: WaiterId,
-        decision: Decision,
-        limits: SubjectLimits,
-        step: &mut Step<'_>,
-    ) {
-        let Some(request) = self.validates.remove(&waiter) else { return };
+    fn decided(&mut self, waiter: WaiterId, decision: Decision, step: &mut Step<'_>) {
+        let Some(Validate { request, charges }) = self.validates.remove(&waiter) else { return };
+        let now = |charge: Charge| {
+            let limits = self.as_now(&charge.subject, charge.limits);
+            Charged { subject: charge.subject, limits }
+        };
+        let charged = charges.into_iter().map(now).collect();
         // The moment that it was decided at, which a thread that was held up does not know.
         let latest = self.shard.latest();
         let at = if latest > ClusterMs(0) { latest } else { self.cluster_now(step.now) };
-        step.see(Seen::Decided { request, decision, at, limits });
+        step.see(Seen::Decided { request, decision, at, charged });
     }
 
     fn carry_out_counts(&mut self, effects: Vec<Effect>, step: &mut Step<'_>) {
-        for effect in effects {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
             match effect {
                 Effect::TransferRequest { peer, request } => {
                     let now = self.boot_now(step.now);
                     self.peers.entry(peer).or_default().outbox.put(request, now);
                     self.send_requests(peer, step);
                 }
-                Effect::Again { .. } => unreachable!("every request is charged to one subject"),
+                Effect::Again { waiter, joint } => effects.extend(self.again(waiter, &joint, step)),
                 Effect::Decided { waiter, decision, limits } => {
-                    let limits = SubjectLimits { created: LogIndex(0), specs: limits };
-                    self.decided(waiter, decision, limits, step);
+                    // The deciding ones are known exactly.
+                    if let Some(validate) = self.validates.get_mut(&waiter)
+                        && let Some(charge) = validate.charges.get_mut(decision.charge_at)
+                    {
+                        charge.limits.specs = limits;
+                    }
+                    self.decided(waiter, decision, step);
                 }
             }
         }
@@ -143,6 +167,32 @@ impl Node {
             self.ticking = true;
             step.wake(step.plan.tick, Timer::Tick);
         }
+    }
+
+    /// The limits that a request takes from that arrived under these, with their tokens of now.
+    fn as_now(&self, subject: &Subject, mut limits: SubjectLimits) -> SubjectLimits {
+        let Some(now) = self.limits_of(subject) else { return limits };
+        let newest = |spec: &LimitSpec| {
+            let is_it = |other: &&LimitSpec| {
+                (other.tag, other.limit.period_ms) == (spec.tag, spec.limit.period_ms)
+            };
+            now.specs.iter().find(is_it).unwrap_or(spec).clone()
+        };
+        limits.specs = limits.specs.iter().map(newest).collect();
+        limits
+    }
+
+    /// Continues with a request over several subjects; returns the effects of that.
+    fn again(&mut self, waiter: WaiterId, joint: &Arc<Joint>, step: &mut Step<'_>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.count(step, |shard, context, find| {
+            let limits: Vec<Option<SubjectLimits>> =
+                joint.charges.iter().map(|charge| find(&charge.subject)).collect();
+            let at = vec![0; limits.len()];
+            let mut locked = Locked { shards: &mut [shard], at: &at };
+            locked.handle_again(context, joint, &limits, waiter, &mut effects);
+        });
+        effects
     }
 
     fn send_requests(&mut self, peer: NodeId, step: &mut Step<'_>) {

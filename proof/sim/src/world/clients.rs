@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use fluxgate_engine::member::{SubmitError, Written};
 use fluxgate_engine::state::command::{Actor, Command, KeyChange, NewKey, Outcome, Proposal};
+use fluxgate_engine::state::governing::DEFAULT_PLAN;
+use fluxgate_engine::state::named::{Definition, NamedKind};
+use fluxgate_engine::state::terms::Terms;
 use fluxgate_types::{Digest, KeyId, Limit, NodeId, Scope};
 
 use super::{Event, World};
@@ -16,12 +19,17 @@ use fluxgate_plan::{MS, Plan, SECOND, Shape, Us, limit_name};
 /// Limits that were replaced are remembered for this long, and for three periods of the longest.
 const LIMITS_KEPT: Us = 60 * SECOND;
 
+/// The pool of all keys.
+const POOL: &str = "all";
+
 /// A change that an administrator asked for.
 #[derive(Clone, Debug)]
 enum Asked {
     Create(KeyId, usize),
     End(KeyId),
     Limits(KeyId, Vec<Limit>),
+    /// A step towards a pool that all keys are charged to.
+    Pool,
 }
 
 /// The stream of requests of one key.
@@ -38,6 +46,8 @@ pub(super) struct Clients {
     streams: Vec<Stream>,
     asked: BTreeMap<u64, (Asked, Us)>,
     made: u64,
+    /// What is still to be made of the pool of all keys, in this order.
+    pool: Vec<NamedKind>,
 }
 
 impl Clients {
@@ -48,7 +58,8 @@ impl Clients {
             home: NodeId(rng.between(1, plan.nodes)),
         };
         let streams = (0..plan.keys).map(|_| stream(rng)).collect();
-        Self { streams, asked: BTreeMap::new(), made: 0 }
+        let pool = if plan.pooled { vec![NamedKind::Plan, NamedKind::Pool] } else { Vec::new() };
+        Self { streams, asked: BTreeMap::new(), made: 0, pool }
     }
 }
 
@@ -91,6 +102,7 @@ impl World {
             Asked::End(key) => {
                 self.book.keys.entry(*key).or_default().ending.get_or_insert(now);
             }
+            Asked::Pool => {}
             Asked::Limits(key, limits) => {
                 let longest = self.plan.limits.iter().map(|(_, ms)| ms * MS).max().unwrap_or(0);
                 let tokens = limits.iter().map(|limit| (limit.name.clone(), limit.tokens));
@@ -119,12 +131,15 @@ impl World {
         let free = self.clients.streams.iter().position(|stream| stream.key.is_none());
         let after = if free.is_some() { gap.min(2 * SECOND) } else { gap };
         self.schedule(self.now + after.max(MS), Event::Write);
+        if let Some(kind) = self.clients.pool.last().copied() {
+            self.ask(Asked::Pool, self.of_pool(kind))?;
+        }
         if let Some(place) = free {
             let id = self.key_id();
             let digest =
                 Digest::from_bytes([u8::try_from(self.clients.made % 251).unwrap_or(0); 32]);
             let new = NewKey {
-                terms: fluxgate_engine::state::terms::Terms::default(),
+                terms: Terms::default(),
                 id,
                 prefix: format!("fx_sim_{}", id.as_str()).into(),
                 digest,
@@ -169,6 +184,32 @@ impl World {
         self.clients.streams[place].key.map_or(Ok(()), |key| self.change_limits(key))
     }
 
+    /// The pool of all keys has room for half of what they may use; the plan `default` names it.
+    fn of_pool(&self, kind: NamedKind) -> Command {
+        let limits = self.plan.limits.iter().enumerate();
+        let (name, limits, pools): (_, Vec<Limit>, _) = if kind == NamedKind::Pool {
+            let (tokens, period_ms) = self.plan.limits[0];
+            let tokens = (tokens * self.plan.keys as u64).div_ceil(2);
+            (POOL, vec![Limit::new("all", tokens, period_ms)], None)
+        } else {
+            let of_plan =
+                |(n, &(tokens, ms)): (usize, &(u64, u64))| Limit::new(limit_name(n), tokens, ms);
+            (DEFAULT_PLAN, limits.map(of_plan).collect(), Some([POOL.into()].into()))
+        };
+        Command::PutNamed {
+            kind,
+            name: name.into(),
+            definition: Box::new(Definition {
+                limits,
+                terms: Terms { pools, ..Terms::default() },
+                exposes: Vec::new(),
+                enabled: true,
+                metadata: Vec::new(),
+            }),
+            if_revision: None,
+        }
+    }
+
     /// Other tokens for the first limit, and for some of the others; the key loses the rest.
     fn change_limits(&mut self, key: KeyId) -> Result<(), Violation> {
         let mut limits = Vec::new();
@@ -188,8 +229,11 @@ impl World {
         let Some((asked, began)) = self.clients.asked.remove(&id) else { return };
         let record = match came.as_ref().map(|written| &written.outcome) {
             Ok(Outcome::Key(record)) => Some(record),
-            Ok(Outcome::Done | Outcome::Put(_) | Outcome::Named(_) | Outcome::Refused(_))
-            | Err(_) => None,
+            Ok(Outcome::Named(row)) => {
+                self.clients.pool.retain(|kind| *kind != row.kind);
+                None
+            }
+            Ok(Outcome::Done | Outcome::Put(_) | Outcome::Refused(_)) | Err(_) => None,
         };
         if came.is_err() {
             self.book.failed_writes.push((began, self.now));
@@ -223,12 +267,13 @@ impl World {
                 let sure = tokens.map(|tokens| (record.revision, tokens));
                 facts.limits_sure = facts.limits_sure.max(sure);
             }
+            Asked::Pool => {}
         }
         // Clients use the key on every node: soon after, and when a node may have a new lease.
         let uses: (KeyId, u64, &[Us]) = match asked {
             Asked::Create(key, _) => (key, 0, &[0, 5 * MS, 20 * MS, 50 * MS, 100 * MS]),
             Asked::End(key) => (key, 1, &[0, MS, 20 * MS, 50 * MS, 200 * MS, 3 * SECOND]),
-            Asked::Limits(..) => return,
+            Asked::Limits(..) | Asked::Pool => return,
         };
         let (key, cost, moments) = uses;
         for node in 1..=self.plan.nodes {

@@ -2,13 +2,12 @@
 
 use fluxgate_engine::member::LEASE_TIMEOUT_MS;
 use fluxgate_engine::quota::{CounterId, Verdict};
-use fluxgate_engine::state::record::LimitSpec;
 use fluxgate_types::{ClusterMs, NodeId};
 
 use super::World;
 use crate::book::{Window, WindowId};
 use crate::invariants::{Invariant, Violation};
-use crate::messages::{Request, Seen};
+use crate::messages::{Charged, Seen};
 use fluxgate_plan::{MS, Us};
 
 /// A node keeps a window for longer than this after its end, milliseconds.
@@ -18,10 +17,10 @@ impl World {
     pub(super) fn note(&mut self, id: NodeId, seen: &Seen) {
         if !matches!(seen, Seen::AppliedEntry(_) | Seen::Moved(_) | Seen::Renewed(_)) {
             self.say(|| match seen {
-                Seen::Decided { request, decision, at, limits } => {
+                Seen::Decided { request, decision, at, charged } => {
                     let d = decision;
-                    let window =
-                        limits.specs.get(d.limit_at).map(|s| s.limit.window_at(*at).number);
+                    let deciding = Charged::deciding(charged, d);
+                    let window = deciding.map(|(of, spec)| of.counter(spec, *at));
                     format!(
                         "node {id}: {} cost {} sent {}: {:?} {}/{} window {window:?} at {at}",
                         request.key, request.cost, request.began, d.verdict, d.remaining, d.tokens
@@ -39,26 +38,27 @@ impl World {
                 | Seen::Stopped => format!("node {id}: {seen:?}"),
             });
         }
-        if let (true, Seen::Decided { request, decision, at, limits }) = (self.log.1 > 0, seen)
+        if let (true, Seen::Decided { decision, at, charged, .. }) = (self.log.1 > 0, seen)
             && decision.verdict != Verdict::Admitted
         {
-            self.say_balances(request, *at, &limits.specs);
+            charged.iter().for_each(|one| self.say_balances(one, *at));
         }
         self.count_seen(seen);
-        if let Seen::Decided { request, decision, at, limits } = seen {
+        if let Seen::Decided { request, decision, at, charged } = seen {
             self.fold(decision.remaining ^ (decision.verdict as u64) << 50);
             let now = self.now;
             let behind = self.cluster_max().0.saturating_sub(at.0).saturating_mul(MS);
-            for (place, spec) in limits.specs.iter().enumerate() {
-                let number = spec.limit.window_at(*at).number;
-                let counter =
-                    CounterId { subject: request.key.into(), limit: spec.tag, window: number };
+            let each = charged.iter().enumerate().flat_map(|(charge, one)| {
+                let limits = one.limits.specs.iter().enumerate();
+                limits.map(move |(place, spec)| ((charge, place), one.counter(spec, *at), spec))
+            });
+            for (place, counter, spec) in each {
                 let opened = self.node(id).and_then(|node| node.shard.observe(&counter));
-                let window = (request.key.into(), spec.tag, number);
-                let new = || Window::new(spec, number, now);
+                let window = (counter.subject, counter.limit, counter.window);
+                let new = || Window::new(spec, counter.window, now);
                 let window = self.book.windows.entry(window).or_insert_with(new);
                 window.note_use(spec, request.taken, (now, behind));
-                let decides = decision.limit_at == place;
+                let decides = (decision.charge_at, decision.limit_at) == place;
                 match decision.verdict {
                     Verdict::Admitted => {
                         window.spent += request.cost;
@@ -132,11 +132,10 @@ impl World {
     }
 
     /// The balance of each node in the counters of a request.
-    fn say_balances(&mut self, request: &Request, at: ClusterMs, limits: &[LimitSpec]) {
+    fn say_balances(&mut self, charged: &Charged, at: ClusterMs) {
         let mut lines = Vec::new();
-        for spec in limits {
-            let window = spec.limit.window_at(at).number;
-            let counter = CounterId { subject: request.key.into(), limit: spec.tag, window };
+        for spec in charged.limits.specs.iter() {
+            let counter = charged.counter(spec, at);
             for node in self.nodes() {
                 let seen = node.shard.observe(&counter);
                 let text = seen.map_or("unopened".to_owned(), |seen| format!("{seen:?}"));
