@@ -8,7 +8,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use fluxgate_types::{BootNs, ClusterMs, Subject};
+use fluxgate_types::{BootNs, ClusterMs, Scope, Subject};
 
 use super::{Context, Incarnation, SubjectLimits, Which};
 use crate::state::View;
@@ -60,6 +60,13 @@ pub struct LookedUp {
 }
 
 impl LookedUp {
+    /// Whether there are any, and all of them count a request that requires this scope, or none.
+    #[must_use]
+    pub fn counts_all(&self, required: Option<Scope>) -> bool {
+        let specs = &self.limits.specs;
+        !specs.is_empty() && specs.iter().all(|spec| spec.limit.counts(required))
+    }
+
     /// Some of them.
     #[must_use]
     pub fn only(self, which: Which) -> Self {

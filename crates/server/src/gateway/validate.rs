@@ -189,31 +189,28 @@ async fn decide(
         };
         return Answer::OutOfScope { key, required, rate };
     }
-    let counted = known.clone().only(Which::Counting(required));
     let subject = key.entry.id().into();
-    // A key with nothing beside it, as most are.
-    let (charged, all) = if others.is_empty() && !counted.limits.specs.is_empty() {
-        if let Some(message) = over_every_limit(&Bearer::Key, &counted.limits.specs, cost) {
+    let which = Which::Counting(required);
+    let (decided, all) = if others.is_empty() && known.counts_all(required) {
+        // A key with nothing beside it, as most are.
+        if let Some(message) = over_every_limit(&Bearer::Key, &known.limits.specs, cost) {
             return Answer::Invalid(message);
         }
-        (vec![], vec![])
+        let known = LookedUp { which, ..known };
+        (state.counters.decide(&subject, known, cost).await, Vec::new())
     } else {
-        match charges(&counted, subject, others, required, cost) {
+        let (charged, all) = match charges(&known, subject, others, required, cost) {
             Ok(charges) => charges,
             Err(message) => return Answer::Invalid(message),
-        }
-    };
-    let decided = if charged.is_empty() {
-        if counted.limits.specs.is_empty() {
+        };
+        if charged.is_empty() {
             // No limit counts this request.
             return match peek(state, &key, known, now).await {
                 Some(rate) => admitted(state, key, rate, &shadows, required, cost, now),
                 None => unavailable(state, CANNOT_COUNT),
             };
         }
-        state.counters.decide(&subject, counted, cost).await
-    } else {
-        state.counters.decide_joint(charged).await
+        (state.counters.decide_joint(charged).await, all)
     };
     let verdict = decided.decision.verdict;
     let rate = RateLimitState::of_decision(&state.config, decided, all, now);

@@ -38,20 +38,19 @@ pub(crate) struct Shadowed {
     pub(super) prefix: &'static str,
 }
 
-/// What a request takes from each subject, and their limits; none if the key's limits are the only
-/// ones that count it.
+/// What a request takes from each subject, and their limits: those that count it.
 ///
 /// # Errors
 /// If a cost is never allowed.
 pub(super) fn charges(
-    counted: &LookedUp,
+    known: &LookedUp,
     key: Subject,
-    others: Few<Beside>,
+    others: Vec<Beside>,
     required: Option<Scope>,
     cost: Cost,
 ) -> Result<(Vec<Charged>, Vec<Policy>), String> {
     let (mut charged, mut all) = (Vec::new(), Vec::new());
-    let own = Beside { bearer: Bearer::Key, subject: key, known: counted.clone() };
+    let own = Beside { bearer: Bearer::Key, subject: key, known: known.clone() };
     for Beside { bearer, subject, known } in std::iter::once(own).chain(others) {
         let known = known.only(Which::Counting(required));
         if known.limits.specs.is_empty() {
@@ -63,14 +62,8 @@ pub(super) fn charges(
         all.push(Policy { bearer, limits: Arc::clone(&known.limits.specs) });
         charged.push(Charged { subject, known, cost });
     }
-    if let ([Policy { bearer: Bearer::Key, .. }], 1) = (&all[..], charged.len()) {
-        return Ok((Vec::new(), Vec::new()));
-    }
     Ok((charged, all))
 }
-
-/// As many as a request has subjects.
-type Few<T> = SmallVec<[T; caps::CHARGES_MAX]>;
 
 /// A key that a credential opens, and what its requests are charged to.
 #[derive(Clone, Debug)]
@@ -78,7 +71,7 @@ pub(crate) struct Found {
     pub(crate) key: MatchedKey,
     pub(crate) known: LookedUp,
     /// Its owner and its pools, if they have limits.
-    pub(crate) others: Few<Beside>,
+    pub(crate) others: Vec<Beside>,
     /// The limits in mode shadow of all of them.
     pub(crate) shadows: Vec<Shadowed>,
 }
@@ -120,7 +113,7 @@ pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<
         found.or_else(|| table.with(&KeyId::of_imported(&digest), open).flatten())?;
     let subject = key.entry.id().into();
     let shadow = shadow.map(|known| Shadowed { subject, known, prefix: "" });
-    let mut found = Found { key, known, others: Few::new(), shadows: shadow.into_iter().collect() };
+    let mut found = Found { key, known, others: Vec::new(), shadows: shadow.into_iter().collect() };
     let owner = state.shared.owner_of(&view, &found.key.entry);
     if owner.as_ref().is_some_and(|owner| !owner.enabled) {
         return None;
