@@ -404,3 +404,49 @@ fn a_backup_has_plans_and_pools_and_a_restore_brings_them_back() {
     assert_eq!((&record["plan"], &record["pools"]), (&json!("gold"), &json!([])));
     assert_eq!(record["limits"][0]["scopes"], json!(["write"]));
 }
+
+/// A pool is a ceiling over keys of several owners: an administrator of one owner must not lift its keys
+/// out of it.
+#[test]
+fn only_the_operator_gives_keys_a_plan_or_pools() {
+    let cluster = Cluster::start(1);
+    let body = json!({"limits": [limit("requests", 5, 60)]});
+    put(&cluster, 1, "/v1/pools/backend", &body).expect(201);
+    put(&cluster, 1, "/v1/plans/gold", &json!({"pools": ["backend"]})).expect(201);
+    let fields = json!({"owner": "acme", "plan": "gold"});
+    let key = key_with(&cluster, &fields);
+    let admin = cluster.create(1, &json!({"name": "a", "scope": "admin", "owner": "acme"}));
+    let as_admin = |method: &str, path: &str, body: &Value| {
+        let request = Request::new(method, path).json(body).bearer(&admin.secret);
+        request.send(cluster.node(1).at.admin)
+    };
+    for change in [
+        json!({"pools": []}),
+        json!({"pools": null}),
+        json!({"plan": null}),
+        json!({"plan": "gold"}),
+        json!({"plan": "unknown"}),
+    ] {
+        as_admin("PATCH", &key.path(), &change).expect_code(403, "insufficient_scope");
+    }
+    for field in [json!({"plan": "unknown"}), json!({"pools": ["backend"]})] {
+        let mut body = json!({"name": "k", "scope": "read"});
+        body.as_object_mut().unwrap().extend(field.as_object().unwrap().clone());
+        as_admin("POST", "/v1/keys", &body).expect_code(403, "insufficient_scope");
+    }
+    // Everything else of its keys is still its own.
+    as_admin("PATCH", &key.path(), &json!({"name": "other"})).expect(200);
+    let record = cluster.admin(1, Request::get(&key.path())).expect(200).json();
+    assert_eq!((&record["plan"], &record["name"]), (&json!("gold"), &json!("other")));
+    // A request out of scope shows all limits that it would be charged to.
+    for _ in 0..5 {
+        cluster.ask(1, &key.validate()).expect(200);
+    }
+    let denied = cluster.ask(1, &key.validate_scope("admin")).expect(403);
+    assert_eq!(denied.must_header("x-ratelimit-name"), "pool/backend");
+    assert_eq!(denied.number("x-ratelimit-remaining"), 0);
+    for path in ["/v1/plans/%2E%2E", "/v1/pools/%2E", "/v1/owners/%2E%2E"] {
+        let answer = put(&cluster, 1, path, &json!({"limits": []}));
+        assert!(matches!(answer.status, 400 | 404), "{path}: {}", answer.status);
+    }
+}

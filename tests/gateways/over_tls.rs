@@ -1,12 +1,17 @@
 //! The same gateways before nodes that accept only TLS.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::application;
 use super::program::{Gateway, Kind, Lines};
 use super::{Stage, asked_ports, get};
 use crate::support::certs::{Certs, wait_ready};
 use crate::support::cluster::Cluster;
+use crate::support::wait_until;
+
+/// The longest until a gateway has read its routes.
+const ROUTES: Duration = Duration::from_secs(10);
 
 /// An admission, a denial and the exact limit over TLS, over few connections and through the loss
 /// of a node; and no admission if another CA signed the nodes' certificates.
@@ -35,6 +40,10 @@ pub(super) fn asks_over_tls(kind: Kind) {
     let port = stage.application.port();
     stage.gateway = Gateway::start(kind, &nodes, port, Lines::Tls(Path::new(&ca)));
     stage.application.forget();
+    // Traefik answers 404 until it has read its routes.
+    wait_until("the gateway has its routes", ROUTES, || {
+        stage.send(&get("/api/v1/x").bearer(&ample.secret)).status != 404
+    });
     for _ in 0..3 {
         let answer = stage.send(&get("/api/v1/x").bearer(&ample.secret));
         assert_eq!(answer.status, 503, "{kind:?}: {answer}");

@@ -121,8 +121,7 @@ impl Metrics {
 
     /// A request was admitted that a limit in mode shadow would have denied. Limits beyond the first
     /// [`caps::SHADOW_NAMES_MAX`] names share one.
-    pub fn shadow_denied(&self, prefix: &'static str, limit: &str, proven: bool) {
-        let name = format!("{prefix}{limit}");
+    pub fn shadow_denied(&self, name: String, proven: bool) {
         let mut names = self.shadow_names.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = names.contains(&name) || names.len() < caps::SHADOW_NAMES_MAX;
         let label = if is_known { name.clone() } else { OTHER.to_owned() };

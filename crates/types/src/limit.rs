@@ -53,7 +53,7 @@ pub enum LimitError {
     )]
     Period(Box<str>),
     /// No limits, or too many.
-    #[error("a key has 1 to {max} limits", max = caps::LIMITS_PER_KEY_MAX)]
+    #[error("there must be 1 to {max} limits", max = caps::LIMITS_PER_KEY_MAX)]
     Count,
 }
 

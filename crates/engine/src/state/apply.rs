@@ -138,6 +138,9 @@ impl Registry {
         if actor.is_some_and(|actor| !actor.manages_owner(new.owner.as_deref())) {
             return Err(CommandError::Actor);
         }
+        if context.actor != Actor::Operator && new.terms.named().next().is_some() {
+            return Err(CommandError::Actor);
+        }
         self.check_idempotency(new.idempotency_key.as_deref())?;
         let seq = table.next_seq().ok_or_else(|| invalid("the table is full"))?;
         let record = KeyRecord {
@@ -304,8 +307,8 @@ impl Registry {
         shown
     }
 
-    /// An administrator's key may assign a key only to owners that it manages, and may not change
-    /// its own rights.
+    /// An administrator's key may assign a key only to owners that it manages, may not change its own
+    /// rights, and never plans and pools: they are the operator's.
     fn check_rights(
         &self,
         context: &Context<'_>,
@@ -313,6 +316,10 @@ impl Registry {
         after: &KeyRecord,
     ) -> Result<(), CommandError> {
         let Some(actor) = self.actor(context)? else { return Ok(()) };
+        let named = |record: &KeyRecord| (record.terms.plan.clone(), record.terms.pools.clone());
+        if named(before) != named(after) {
+            return Err(CommandError::Actor);
+        }
         let own = actor.id() == after.id;
         let given = before.owner == after.owner || actor.manages_owner(after.owner.as_deref());
         if !given || (own && before.differs_in_rights(after)) {

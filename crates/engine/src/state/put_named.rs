@@ -224,8 +224,10 @@ impl Registry {
         let (keys, records) = self.shared.uses(kind, name);
         if (keys, records) != (0, 0) {
             let others = if kind == NamedKind::Plan { "owners" } else { "plans" };
-            let by =
-                format!("{} {name:?} is used by {keys} keys and {records} {others}", kind.as_str());
+            let by = format!(
+                "{} {name:?} is used by {keys} keys and {records} {others}; revoked keys count until they are erased",
+                kind.as_str()
+            );
             return Err(CommandError::InUse(by.into()));
         }
         if kind == NamedKind::Plan && name == DEFAULT_PLAN {

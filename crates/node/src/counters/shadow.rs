@@ -11,13 +11,13 @@ use super::{Counters, unavailable};
 impl Counters {
     /// Counts an admitted request against limits in mode shadow of a subject. Where tokens are missing,
     /// other nodes are asked for them in the background, as for any request; what would have been denied
-    /// appears in the metrics, under the name of the limit with `prefix` before it.
+    /// appears in the metrics, under what `name` makes of the name of the limit.
     pub fn shadow(
         self: &Arc<Self>,
         subject: &Subject,
         known: &LookedUp,
         cost: Cost,
-        prefix: &'static str,
+        name: &dyn Fn(&str) -> String,
     ) {
         let subject = subject.shadow();
         for spec in &*known.limits.specs {
@@ -26,27 +26,27 @@ impl Counters {
             let known = LookedUp { limits, revision: known.revision, which };
             match self.decide_or_wait(&subject, known, cost) {
                 Err(decided) => {
-                    self.note_shadow(prefix, &spec.limit.name, decided.decision.verdict)
+                    self.note_shadow(decided.decision.verdict, || name(&spec.limit.name));
                 }
                 // At most `caps::WAITING_PER_KEY_MAX` of a subject.
                 Ok((wait, _)) => {
-                    let (counters, name) = (Arc::clone(self), spec.limit.name.clone());
+                    let (counters, name) = (Arc::clone(self), name(&spec.limit.name));
                     self.waiting.notify_one();
                     tokio::spawn(process::bind(async move {
                         let lost = |_| (unavailable(), Arc::default());
                         let (decision, _) = wait.await.unwrap_or_else(lost);
-                        counters.note_shadow(prefix, &name, decision.verdict);
+                        counters.note_shadow(decision.verdict, || name);
                     }));
                 }
             }
         }
     }
 
-    fn note_shadow(&self, prefix: &'static str, limit: &str, verdict: Verdict) {
+    fn note_shadow(&self, verdict: Verdict, name: impl FnOnce() -> String) {
         match verdict {
             Verdict::Admitted | Verdict::Unavailable => {}
-            Verdict::Limited => self.parts.metrics.shadow_denied(prefix, limit, true),
-            Verdict::Degraded => self.parts.metrics.shadow_denied(prefix, limit, false),
+            Verdict::Limited => self.parts.metrics.shadow_denied(name(), true),
+            Verdict::Degraded => self.parts.metrics.shadow_denied(name(), false),
         }
     }
 }

@@ -132,7 +132,7 @@ super::table::metrics! {
                 closed("proof", PROOFS)
             ],
             means: "`proven`: no node had tokens left. `unproven`: one that may have had some did not \
-                answer. An owner's limit begins with `owner/`, a pool's with `pool/`.",
+                answer. Limits of owners and pools are named as in `X-RateLimit-Name`.",
             advice: "Compare it with the admitted requests before you enforce the limit.",
         }
         wait_seconds: Histogram {

@@ -100,7 +100,7 @@ async fn set<K: Kind>(
     let if_revision = if_match(&headers)?;
     let (revision, body) = put::<K>(&state, &caller, name, definition, if_revision)
         .await?
-        .map_err(|error| rejected(&error))?;
+        .map_err(|error| rejected_by::<K>(&error))?;
     let status = if revision == 1 { StatusCode::CREATED } else { StatusCode::OK };
     Ok(Tagged { status, revision, body })
 }
@@ -125,7 +125,7 @@ async fn change<K: Kind>(
             Ok(written) => break written,
             // It was changed since it was read: what the change leaves out may be new.
             Err(CommandError::Revision(_)) if asked.is_none() && tries < CHANGE_TRIES => {}
-            Err(error) => return Err(rejected(&error)),
+            Err(error) => return Err(rejected_by::<K>(&error)),
         }
     };
     Ok(Tagged { status: StatusCode::OK, revision, body })
@@ -147,7 +147,7 @@ async fn delete<K: Kind>(
             let applied_on = applied_on.iter().map(|node| node.0).collect();
             Ok(Json(StatusCode::OK, DeletedRecord { deleted: name, applied_on, waited_ms }))
         }
-        Outcome::Refused(error) => Err(rejected(&error)),
+        Outcome::Refused(error) => Err(rejected_by::<K>(&error)),
         Outcome::Key(_) | Outcome::Put(_) | Outcome::Named(_) => Err(internal()),
     }
 }
@@ -177,6 +177,13 @@ async fn put<K: Kind>(
         Outcome::Refused(error) => Ok(Err(error)),
         Outcome::Key(_) | Outcome::Put(_) | Outcome::Done => Err(internal()),
     }
+}
+
+fn rejected_by<K: Kind>(error: &CommandError) -> ApiError {
+    if *error == CommandError::NotFound {
+        return ApiError::new(ErrorCode::NotFound, K::UNKNOWN);
+    }
+    rejected(error)
 }
 
 fn internal() -> ApiError {

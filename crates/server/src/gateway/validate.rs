@@ -23,7 +23,7 @@ use fluxgate_node::state::NodeState;
 use fluxgate_types::{ClusterMs, Cost, Scope};
 
 pub(crate) use self::charges::MatchedKey;
-use self::charges::{Found, Shadowed, charges, look_up, over_every_limit};
+use self::charges::{Beside, Found, Shadowed, charges, look_up, over_every_limit};
 pub(crate) use self::presented::{
     InHeaders, PresentedCredential, bearer_token, in_headers, presented,
 };
@@ -184,7 +184,7 @@ async fn decide(
     };
     let required = requirement.scope();
     if !requirement.allows(key.entry.scope()) {
-        let Some(rate) = peek(state, &key, known, now).await else {
+        let Some(rate) = peek(state, &key, known, others, now).await else {
             return unavailable(state, CANNOT_COUNT);
         };
         return Answer::OutOfScope { key, required, rate };
@@ -199,13 +199,13 @@ async fn decide(
         let known = LookedUp { which, ..known };
         (state.counters.decide(&subject, known, cost).await, Vec::new())
     } else {
-        let (charged, all) = match charges(&known, subject, others, required, cost) {
+        let (charged, all) = match charges(&known, subject, &others, which, cost) {
             Ok(charges) => charges,
             Err(message) => return Answer::Invalid(message),
         };
         if charged.is_empty() {
             // No limit counts this request.
-            return match peek(state, &key, known, now).await {
+            return match peek(state, &key, known, others, now).await {
                 Some(rate) => admitted(state, key, rate, &shadows, required, cost, now),
                 None => unavailable(state, CANNOT_COUNT),
             };
@@ -233,27 +233,37 @@ fn admitted(
 ) -> Answer {
     if !cost.is_peek() {
         state.last_uses.used(&key.entry, now);
-        for Shadowed { subject, known, prefix } in shadows {
+        for Shadowed { subject, known, bearer } in shadows {
             let counted = known.clone().only(Which::Counting(required));
-            state.counters.shadow(subject, &counted, cost, prefix);
+            let name = |limit: &str| bearer.name_of(&known.limits.specs, limit).into_owned();
+            state.counters.shadow(subject, &counted, cost, &name);
         }
     }
     Answer::Admitted(key, rate)
 }
 
-/// The state of a key's limits; `None` if this node cannot count.
+/// The state of all limits of a request, also of those that do not count it; `None` if this node cannot
+/// count.
 async fn peek(
     state: &NodeState,
     key: &MatchedKey,
     known: LookedUp,
+    others: Vec<Beside>,
     now: ClusterMs,
 ) -> Option<RateLimitState> {
-    if known.limits.specs.is_empty() {
-        return Some(RateLimitState::unlimited(&state.config, now));
-    }
-    let decided = state.counters.decide(&key.entry.id().into(), known, Cost::PEEK).await;
+    let subject = key.entry.id().into();
+    let (decided, all) = if others.is_empty() && !known.limits.specs.is_empty() {
+        (state.counters.decide(&subject, known, Cost::PEEK).await, Vec::new())
+    } else {
+        // A peek is never more than a limit allows.
+        let (charged, all) = charges(&known, subject, &others, Which::All, Cost::PEEK).ok()?;
+        if charged.is_empty() {
+            return Some(RateLimitState::unlimited(&state.config, now));
+        }
+        (state.counters.decide_joint(charged).await, all)
+    };
     let counts = decided.decision.verdict != quota::Verdict::Unavailable;
-    counts.then(|| RateLimitState::of_decision(&state.config, decided, Vec::new(), now))
+    counts.then(|| RateLimitState::of_decision(&state.config, decided, all, now))
 }
 
 /// The answer to a request without a credential, or with one that is not valid.

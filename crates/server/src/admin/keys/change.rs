@@ -25,6 +25,9 @@ use super::write::{change, rejected, write};
 use crate::shared::auth::{Principal, RequestContext};
 use crate::shared::error::ApiError;
 
+/// A pool is a ceiling over keys of several owners, and a plan says what an owner has bought.
+const PLANS_AND_POOLS: &str = "The plan and the pools of a key require the operator token";
+
 /// Makes a key.
 pub(crate) async fn create(
     state: &NodeState,
@@ -63,6 +66,9 @@ pub(crate) async fn create(
             .map(|key| scoped_idempotency_key(&caller.principal, "create", &key)),
     };
     check_level(state, new.is_plain())?;
+    if new.terms.named().next().is_some() {
+        caller.principal.only_operator(PLANS_AND_POOLS)?;
+    }
     let command = match new.idempotency_key.take_if(|_| state.shared.cluster().level >= 3) {
         Some(key) => Command::Once { key, content, command: OneKey::Create(Box::new(new)) },
         None => Command::CreateKey(Box::new(new)),
@@ -119,11 +125,14 @@ pub(crate) async fn update(
         metadata: request.metadata.map(|m| metadata(&m.unwrap_or_default())).transpose()?,
     };
     check_level(state, change_of.is_plain())?;
+    if change_of.plan.is_some() || change_of.pools.is_some() {
+        caller.principal.only_operator(PLANS_AND_POOLS)?;
+    }
     if let (Principal::Key { entry, .. }, Some(before)) = (&caller.principal, &before)
         && entry.id() == id
         && changes_rights(&before.record(), &change_of)
     {
-        let message = "An admin key cannot change its own scope, owner, limits, plan or end: ask another \
+        let message = "An admin key cannot change its own scope, owner, limits or end: ask another \
                        administrator";
         return Err(ApiError::new(ErrorCode::InsufficientScope, message));
     }

@@ -107,14 +107,20 @@ pub(crate) fn limit_entries(limits: &[Limit], removes: &[Box<str>]) -> Vec<Limit
     own.chain(removes.iter().map(|name| LimitEntry::removed(&**name))).collect()
 }
 
+/// Whether a path with this segment means another path (RFC 3986, section 5.2.4).
+pub(crate) fn is_dots(name: &str) -> bool {
+    matches!(name, "." | "..")
+}
+
 /// The name of a plan or a pool.
 pub(crate) fn record_name(field: &str, name: &str) -> Result<Box<str>, InvalidField> {
     let is_plain =
         |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'_' | b'-' | b'.');
     let most = caps::RECORD_NAME_CHARS_MAX;
-    if name.is_empty() || name.len() > most || !name.bytes().all(is_plain) {
+    // Clients take such a path for another one.
+    if is_dots(name) || name.is_empty() || name.len() > most || !name.bytes().all(is_plain) {
         return Err(InvalidField(format!(
-            "{field}: must be 1 to {most} characters of a-z, 0-9, `_`, `-` and `.`"
+            "{field}: must be 1 to {most} characters of a-z, 0-9, `_`, `-` and `.`, and not only dots"
         )));
     }
     Ok(name.into())

@@ -11,12 +11,12 @@ use fluxgate_api::records::{
 use fluxgate_api::text::Text;
 use fluxgate_engine::state::named::{Definition, NamedKind, NamedRow};
 use fluxgate_engine::state::terms::Terms;
-use fluxgate_types::caps;
+use fluxgate_types::{Limit, caps};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin::keys::fields::{
-    InvalidField, limit_entries, limits, limits_beside, metadata, pools, record_name, text,
+    InvalidField, is_dots, limit_entries, limits, limits_beside, metadata, pools, record_name, text,
 };
 use crate::shared::auth::Principal;
 
@@ -79,6 +79,9 @@ impl Kind for Owners {
     type List = OwnerList;
 
     fn name(name: &str) -> Result<Box<str>, InvalidField> {
+        if is_dots(name) {
+            return Err(InvalidField::new("owner: a record cannot have this name".to_owned()));
+        }
         text("owner", name, caps::OWNER_CHARS_MAX)
     }
 
@@ -138,6 +141,9 @@ pub(in crate::admin) struct Plans;
 fn exposed(names: &[String]) -> Result<Vec<Box<str>>, InvalidField> {
     if names.len() > caps::EXPOSES_MAX {
         return Err(InvalidField::new(format!("exposes: at most {} names", caps::EXPOSES_MAX)));
+    }
+    if names.iter().enumerate().any(|(at, name)| names[..at].contains(name)) {
+        return Err(InvalidField::new("exposes: a name appears twice".to_owned()));
     }
     names.iter().map(|name| text("exposes", name, caps::METADATA_NAME_CHARS_MAX)).collect()
 }
@@ -205,6 +211,13 @@ impl Kind for Plans {
 
 pub(in crate::admin) struct Pools;
 
+fn of_pool(specs: Vec<LimitSpec>) -> Result<Vec<Limit>, InvalidField> {
+    if specs.is_empty() {
+        return Err(InvalidField::new("limits: a pool needs at least one".to_owned()));
+    }
+    limits(specs)
+}
+
 impl Kind for Pools {
     const KIND: NamedKind = NamedKind::Pool;
     const LIST: &'static str = paths::POOLS;
@@ -218,7 +231,7 @@ impl Kind for Pools {
 
     fn definition(set: SetPool) -> Result<Definition, InvalidField> {
         Ok(Definition {
-            limits: limits(set.limits)?,
+            limits: of_pool(set.limits)?,
             terms: Terms::default(),
             exposes: Vec::new(),
             enabled: true,
@@ -228,7 +241,7 @@ impl Kind for Pools {
 
     fn changed(change: &ChangePool, mut said: Definition) -> Result<Definition, InvalidField> {
         if let Some(own) = &change.limits {
-            said.limits = limits(own.clone())?;
+            said.limits = of_pool(own.clone())?;
         }
         if let Some(pairs) = &change.metadata {
             said.metadata = metadata(pairs)?;

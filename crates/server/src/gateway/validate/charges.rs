@@ -9,7 +9,7 @@ use fluxgate_engine::state::record::{LimitSpec, Status};
 use fluxgate_node::counters::Charged;
 use fluxgate_node::state::NodeState;
 use fluxgate_types::credential::CredentialError;
-use fluxgate_types::{ClusterMs, Cost, Credential, Digest, KeyId, Scope, Subject, caps};
+use fluxgate_types::{ClusterMs, Cost, Credential, Digest, KeyId, Subject, caps};
 use smallvec::SmallVec;
 
 use super::rate_limit::{Bearer, Policy};
@@ -34,25 +34,24 @@ pub(crate) struct Shadowed {
     /// The subject itself.
     pub(super) subject: Subject,
     pub(super) known: LookedUp,
-    /// What its name begins with in the metrics.
-    pub(super) prefix: &'static str,
+    pub(super) bearer: Bearer,
 }
 
-/// What a request takes from each subject, and their limits: those that count it.
+/// What a request takes from each subject, and their limits: those of them that are meant.
 ///
 /// # Errors
 /// If a cost is never allowed.
 pub(super) fn charges(
     known: &LookedUp,
     key: Subject,
-    others: Vec<Beside>,
-    required: Option<Scope>,
+    others: &[Beside],
+    which: Which,
     cost: Cost,
 ) -> Result<(Vec<Charged>, Vec<Policy>), String> {
     let (mut charged, mut all) = (Vec::new(), Vec::new());
     let own = Beside { bearer: Bearer::Key, subject: key, known: known.clone() };
-    for Beside { bearer, subject, known } in std::iter::once(own).chain(others) {
-        let known = known.only(Which::Counting(required));
+    for Beside { bearer, subject, known } in std::iter::once(own).chain(others.iter().cloned()) {
+        let known = known.only(which);
         if known.limits.specs.is_empty() {
             continue;
         }
@@ -112,7 +111,7 @@ pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<
     let (key, known, shadow, pools) =
         found.or_else(|| table.with(&KeyId::of_imported(&digest), open).flatten())?;
     let subject = key.entry.id().into();
-    let shadow = shadow.map(|known| Shadowed { subject, known, prefix: "" });
+    let shadow = shadow.map(|known| Shadowed { subject, known, bearer: Bearer::Key });
     let mut found = Found { key, known, others: Vec::new(), shadows: shadow.into_iter().collect() };
     let owner = state.shared.owner_of(&view, &found.key.entry);
     if owner.as_ref().is_some_and(|owner| !owner.enabled) {
@@ -123,15 +122,15 @@ pub(crate) fn look_up(state: &NodeState, text: &[u8], now: ClusterMs) -> Option<
         let subject = record.subject;
         let of = |shadow| looked_up(SubjectLimits::of_record(&state.shared, &record, shadow));
         let (known, shadow) = (of(false), of(true));
+        let bearer = match record.kind {
+            NamedKind::Pool => Bearer::Pool(record),
+            NamedKind::Owner | NamedKind::Plan => Bearer::Owner,
+        };
         if !shadow.limits.specs.is_empty() {
-            let prefix = if record.kind == NamedKind::Pool { "pool/" } else { "owner/" };
-            found.shadows.push(Shadowed { subject, known: shadow, prefix });
+            let bearer = bearer.clone();
+            found.shadows.push(Shadowed { subject, known: shadow, bearer });
         }
         if !known.limits.specs.is_empty() {
-            let bearer = match record.kind {
-                NamedKind::Pool => Bearer::Pool(record),
-                NamedKind::Owner | NamedKind::Plan => Bearer::Owner,
-            };
             found.others.push(Beside { bearer, subject, known });
         }
     }
