@@ -143,12 +143,45 @@ impl From<LimitSpec> for LimitEntry {
 /// One limit in force, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EffectiveLimit {
-    /// The limit.
-    #[serde(flatten)]
-    pub limit: LimitSpec,
+    /// Its name.
+    pub name: String,
+    /// Tokens per period.
+    pub tokens: u64,
+    /// Length of a period.
+    #[schema(value_type = String, pattern = "^[0-9]{1,9}(ms|s|m|h|d)$", example = "60s")]
+    pub period: Period,
+    /// It counts only requests that require one of these scopes; all requests when absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<ScopeSchema>, required = false, max_items = 3)]
+    pub scopes: Vec<Scope>,
+    /// What happens to a request when the limit is used up; `enforce` when absent.
+    #[serde(default, skip_serializing_if = "LimitMode::is_default")]
+    #[schema(required = false, inline)]
+    pub mode: LimitMode,
     /// `key` for the key's own; `plan:` and the name of the plan otherwise.
     #[schema(example = "plan:gold")]
     pub from: String,
+}
+
+impl EffectiveLimit {
+    /// A limit that comes from there.
+    #[must_use]
+    pub fn new(limit: LimitSpec, from: String) -> Self {
+        let LimitSpec { name, tokens, period, scopes, mode } = limit;
+        Self { name, tokens, period, scopes, mode, from }
+    }
+
+    /// The limit alone.
+    #[must_use]
+    pub fn limit(&self) -> LimitSpec {
+        LimitSpec {
+            name: self.name.clone(),
+            tokens: self.tokens,
+            period: self.period,
+            scopes: self.scopes.clone(),
+            mode: self.mode,
+        }
+    }
 }
 
 impl From<&Limit> for LimitSpec {

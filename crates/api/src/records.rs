@@ -209,24 +209,41 @@ pub struct PoolRecord {
     pub revision: u64,
 }
 
-/// Answers a write of a record: the record after the change, and the nodes that have applied it.
+/// Answers a write of an owner's record: the record after the change, and the nodes that have applied it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RecordAnswer<R> {
+pub struct OwnerAnswer {
     /// The record after the change.
     #[serde(flatten)]
-    pub record: R,
+    pub record: OwnerRecord,
     /// Ids of the nodes that had applied the change when this was answered.
     pub applied_on: Vec<u64>,
     /// How long the answer waited for these nodes, milliseconds.
     pub waited_ms: u64,
 }
 
-/// Answers a write of an owner's record.
-pub type OwnerAnswer = RecordAnswer<OwnerRecord>;
-/// Answers a write of a plan.
-pub type PlanAnswer = RecordAnswer<PlanRecord>;
-/// Answers a write of a pool.
-pub type PoolAnswer = RecordAnswer<PoolRecord>;
+/// Answers a write of a plan: the record after the change, and the nodes that have applied it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlanAnswer {
+    /// The record after the change.
+    #[serde(flatten)]
+    pub record: PlanRecord,
+    /// Ids of the nodes that had applied the change when this was answered.
+    pub applied_on: Vec<u64>,
+    /// How long the answer waited for these nodes, milliseconds.
+    pub waited_ms: u64,
+}
+
+/// Answers a write of a pool: the record after the change, and the nodes that have applied it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PoolAnswer {
+    /// The record after the change.
+    #[serde(flatten)]
+    pub record: PoolRecord,
+    /// Ids of the nodes that had applied the change when this was answered.
+    pub applied_on: Vec<u64>,
+    /// How long the answer waited for these nodes, milliseconds.
+    pub waited_ms: u64,
+}
 
 /// Answers that a record was deleted, and on which nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -17,7 +17,7 @@ mod usage;
 
 use clap::Subcommand;
 use fluxgate_api::Time;
-use fluxgate_api::keys::{EffectiveLimit, KeyRecord, WriteAnswer};
+use fluxgate_api::keys::{KeyRecord, WriteAnswer};
 
 use crate::exit::Exit;
 use crate::output;
@@ -90,8 +90,9 @@ fn record_text(record: &KeyRecord) -> String {
     }
     match &record.effective {
         Some(limits) => {
-            for EffectiveLimit { limit, from } in limits {
-                fields.push(("limit", format!("{} from {from}", values::limit_text(limit))));
+            for one in limits {
+                let limit = values::limit_text(&one.limit());
+                fields.push(("limit", format!("{limit} from {}", one.from)));
             }
         }
         None => {

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::get;
 use fluxgate_api::error::ErrorCode;
-use fluxgate_api::records::{DeletedRecord, RecordAnswer, RecordsQuery};
+use fluxgate_api::records::{DeletedRecord, RecordsQuery};
 use fluxgate_engine::state::command::{Command, CommandError, Outcome};
 use fluxgate_engine::state::named::{Definition, Named, NamedRow};
 use fluxgate_node::state::NodeState;
@@ -92,7 +92,7 @@ async fn set<K: Kind>(
     PathId(name): PathId,
     headers: HeaderMap,
     body: Body,
-) -> Result<Tagged<RecordAnswer<K::Record>>, ApiError> {
+) -> Result<Tagged<K::Answer>, ApiError> {
     only_operator::<K>(&caller)?;
     let request: K::Set = parse(&headers, &read_whole(&state, body).await?)?;
     let name = K::name(&name)?;
@@ -111,7 +111,7 @@ async fn change<K: Kind>(
     PathId(name): PathId,
     headers: HeaderMap,
     body: Body,
-) -> Result<Tagged<RecordAnswer<K::Record>>, ApiError> {
+) -> Result<Tagged<K::Answer>, ApiError> {
     only_operator::<K>(&caller)?;
     let request: K::Change = parse(&headers, &read_whole(&state, body).await?)?;
     let asked = if_match(&headers)?;
@@ -153,7 +153,7 @@ async fn delete<K: Kind>(
 }
 
 /// A record that was written, with its revision.
-type Put<K> = (u64, RecordAnswer<<K as Kind>::Record>);
+type Put<K> = (u64, <K as Kind>::Answer);
 
 /// Writes a record. The inner error is that of the replicated state.
 async fn put<K: Kind>(
@@ -172,7 +172,7 @@ async fn put<K: Kind>(
         Outcome::Named(row) => {
             let applied_on = applied_on.iter().map(|node| node.0).collect();
             let record = shown::<K>(state, &row);
-            Ok(Ok((row.revision, RecordAnswer { record, applied_on, waited_ms })))
+            Ok(Ok((row.revision, K::answer(record, applied_on, waited_ms))))
         }
         Outcome::Refused(error) => Ok(Err(error)),
         Outcome::Key(_) | Outcome::Put(_) | Outcome::Done => Err(internal()),

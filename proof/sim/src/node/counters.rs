@@ -131,11 +131,13 @@ impl Node {
 
     fn decided(&mut self, waiter: WaiterId, decision: Decision, step: &mut Step<'_>) {
         let Some(Validate { request, charges }) = self.validates.remove(&waiter) else { return };
-        let now = |charge: Charge| {
-            let limits = self.as_now(&charge.subject, charge.limits);
-            Charged { subject: charge.subject, limits }
+        // The limits that decided are known exactly.
+        let now = |(at, Charge { subject, limits, .. }): (usize, Charge)| {
+            let decided = at == decision.charge_at;
+            let limits = if decided { limits } else { self.as_now(&subject, limits) };
+            Charged { subject, limits }
         };
-        let charged = charges.into_iter().map(now).collect();
+        let charged = charges.into_iter().enumerate().map(now).collect();
         // The moment that it was decided at, which a thread that was held up does not know.
         let latest = self.shard.latest();
         let at = if latest > ClusterMs(0) { latest } else { self.cluster_now(step.now) };
@@ -153,7 +155,6 @@ impl Node {
                 }
                 Effect::Again { waiter, joint } => effects.extend(self.again(waiter, &joint, step)),
                 Effect::Decided { waiter, decision, limits } => {
-                    // The deciding ones are known exactly.
                     if let Some(validate) = self.validates.get_mut(&waiter)
                         && let Some(charge) = validate.charges.get_mut(decision.charge_at)
                     {

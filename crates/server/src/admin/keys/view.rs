@@ -35,12 +35,12 @@ pub(crate) fn shown(state: &NodeState, entry: &KeyEntry) -> KeyRecord {
 
 /// The limits in force for a key, with their sources.
 pub(crate) fn effective(shared: &Shared, entry: &KeyEntry) -> Vec<EffectiveLimit> {
-    let shown = |(spec, source): (record::LimitSpec, Source)| EffectiveLimit {
-        limit: LimitSpec::from(&spec.limit),
-        from: match source {
+    let shown = |(spec, source): (record::LimitSpec, Source)| {
+        let from = match source {
             Source::Own => "key".to_owned(),
             Source::Plan(name) => format!("plan:{name}"),
-        },
+        };
+        EffectiveLimit::new(LimitSpec::from(&spec.limit), from)
     };
     shared.sources_of(entry).into_iter().map(shown).collect()
 }

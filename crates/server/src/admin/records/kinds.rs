@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use fluxgate_api::keys::LimitSpec;
 use fluxgate_api::paths;
 use fluxgate_api::records::{
-    ChangeOwner, ChangePlan, ChangePool, OwnerList, OwnerRecord, PlanList, PlanRecord, PoolList,
-    PoolRecord, SetOwner, SetPlan, SetPool,
+    ChangeOwner, ChangePlan, ChangePool, OwnerAnswer, OwnerList, OwnerRecord, PlanAnswer, PlanList,
+    PlanRecord, PoolAnswer, PoolList, PoolRecord, SetOwner, SetPlan, SetPool,
 };
 use fluxgate_api::text::Text;
 use fluxgate_engine::state::named::{Definition, NamedKind, NamedRow};
@@ -35,6 +35,8 @@ pub(in crate::admin) trait Kind: 'static {
     type Change: DeserializeOwned + Send + Sync;
     type Record: Serialize + Send;
     type List: Serialize + Send;
+    /// The answer to a write.
+    type Answer: Serialize + Send;
 
     fn name(name: &str) -> Result<Box<str>, InvalidField> {
         record_name(Self::KIND.as_str(), name)
@@ -53,6 +55,8 @@ pub(in crate::admin) trait Kind: 'static {
     fn shown(row: &NamedRow, uses: (usize, usize)) -> Self::Record;
 
     fn list(records: Vec<Self::Record>, next_cursor: Option<String>) -> Self::List;
+
+    fn answer(record: Self::Record, applied_on: Vec<u64>, waited_ms: u64) -> Self::Answer;
 }
 
 type Pairs = [(Box<str>, Box<str>)];
@@ -77,6 +81,7 @@ impl Kind for Owners {
     type Change = ChangeOwner;
     type Record = OwnerRecord;
     type List = OwnerList;
+    type Answer = OwnerAnswer;
 
     fn name(name: &str) -> Result<Box<str>, InvalidField> {
         if is_dots(name) {
@@ -134,6 +139,10 @@ impl Kind for Owners {
     fn list(owners: Vec<OwnerRecord>, next_cursor: Option<String>) -> OwnerList {
         OwnerList { owners, next_cursor }
     }
+
+    fn answer(record: OwnerRecord, applied_on: Vec<u64>, waited_ms: u64) -> OwnerAnswer {
+        OwnerAnswer { record, applied_on, waited_ms }
+    }
 }
 
 pub(in crate::admin) struct Plans;
@@ -158,6 +167,7 @@ impl Kind for Plans {
     type Change = ChangePlan;
     type Record = PlanRecord;
     type List = PlanList;
+    type Answer = PlanAnswer;
 
     fn definition(set: SetPlan) -> Result<Definition, InvalidField> {
         // A plan may have pools only.
@@ -207,6 +217,10 @@ impl Kind for Plans {
     fn list(plans: Vec<PlanRecord>, next_cursor: Option<String>) -> PlanList {
         PlanList { plans, next_cursor }
     }
+
+    fn answer(record: PlanRecord, applied_on: Vec<u64>, waited_ms: u64) -> PlanAnswer {
+        PlanAnswer { record, applied_on, waited_ms }
+    }
 }
 
 pub(in crate::admin) struct Pools;
@@ -228,6 +242,7 @@ impl Kind for Pools {
     type Change = ChangePool;
     type Record = PoolRecord;
     type List = PoolList;
+    type Answer = PoolAnswer;
 
     fn definition(set: SetPool) -> Result<Definition, InvalidField> {
         Ok(Definition {
@@ -265,5 +280,9 @@ impl Kind for Pools {
 
     fn list(pools: Vec<PoolRecord>, next_cursor: Option<String>) -> PoolList {
         PoolList { pools, next_cursor }
+    }
+
+    fn answer(record: PoolRecord, applied_on: Vec<u64>, waited_ms: u64) -> PoolAnswer {
+        PoolAnswer { record, applied_on, waited_ms }
     }
 }
